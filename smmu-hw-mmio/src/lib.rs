@@ -1,0 +1,3 @@
+//! Arm SMMUv3 registers over real or modelled MMIO: probe, reset, event queue.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The sorted, counted invalidation array of an Arm SMMUv3 domain, and its lock-free publication.
+#![no_std]
+#![forbid(unsafe_code)]
