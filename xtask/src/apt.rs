@@ -1,0 +1,333 @@
+//! The machine's own apt sources: which Debian mirror it uses and which keys it trusts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const APT_FOLDER: &str = "/etc/apt";
+const CODENAMES: [&str; 11] = [
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+    "sid",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+];
+const VARIANTS: [&str; 4] = [
+    "updates",
+    "backports",
+    "backports-sloppy",
+    "proposed-updates",
+];
+
+/// A Debian archive, with the `Signed-By` value it was configured with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mirror {
+    pub(crate) uri: String,
+    signed_by: Option<String>,
+}
+
+impl Mirror {
+    /// A deb822 source for these suites, verified as on the machine itself.
+    pub(crate) fn source(&self, suites: &[&str], architecture: &str) -> String {
+        let mut source = format!(
+            "Types: deb\nURIs: {}\nSuites: {}\nComponents: main\nArchitectures: {architecture}\n\
+             Targets: Packages\n",
+            self.uri,
+            suites.join(" "),
+        );
+        if let Some(signed_by) = &self.signed_by {
+            source.push_str("Signed-By: ");
+            source.push_str(signed_by);
+            source.push('\n');
+        }
+        source
+    }
+}
+
+/// The Debian mirrors that apt is set up with, the likeliest first.
+pub(crate) fn configured_mirrors() -> Vec<Mirror> {
+    let folder = Path::new(APT_FOLDER);
+    let mut entries = read(&folder.join("sources.list"));
+    let mut files: Vec<PathBuf> = fs::read_dir(folder.join("sources.list.d"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|file| file.path())
+        .collect();
+    files.sort();
+    entries.extend(files.iter().flat_map(|file| read(file)));
+    mirrors(&entries)
+}
+
+fn read(file: &Path) -> Vec<Entry> {
+    // An unreadable file holds nothing that we could use.
+    let text = fs::read_to_string(file).unwrap_or_default();
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("list") => parse_list(&text),
+        Some("sources") => parse_deb822(&text),
+        _ => Vec::new(),
+    }
+}
+
+/// One source of binary packages.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Entry {
+    uris: Vec<String>,
+    suites: Vec<String>,
+    components: Vec<String>,
+    signed_by: Option<String>,
+}
+
+/// The one-line format: `deb [option=value ...] URI SUITE COMPONENT...`.
+fn parse_list(text: &str) -> Vec<Entry> {
+    text.lines().filter_map(parse_list_line).collect()
+}
+
+fn parse_list_line(line: &str) -> Option<Entry> {
+    let line = line.split('#').next()?.trim();
+    let mut rest = line.strip_prefix("deb")?;
+    if !rest.starts_with([' ', '\t', '[']) {
+        return None;
+    }
+    let mut signed_by = None;
+    if let Some(bracketed) = rest.trim_start().strip_prefix('[') {
+        let (options, behind) = bracketed.split_once(']')?;
+        signed_by = options
+            .split_whitespace()
+            .find_map(|option| option.strip_prefix("signed-by="))
+            .map(str::to_owned);
+        rest = behind;
+    }
+    let mut words = rest.split_whitespace().map(str::to_owned);
+    Some(Entry {
+        uris: vec![words.next()?],
+        suites: vec![words.next()?],
+        components: words.collect(),
+        signed_by,
+    })
+}
+
+/// The deb822 format: paragraphs of `Field: value`, continued on indented lines.
+fn parse_deb822(text: &str) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut fields: Vec<(String, String)> = Vec::new();
+    for line in text.lines().chain([""]) {
+        if line.starts_with('#') {
+            continue;
+        }
+        if line.trim().is_empty() {
+            entries.extend(entry_of(&fields));
+            fields.clear();
+        } else if line.starts_with([' ', '\t']) {
+            if let Some((_, value)) = fields.last_mut() {
+                value.push('\n');
+                value.push_str(line.trim_end());
+            }
+        } else if let Some((name, value)) = line.split_once(':') {
+            fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+        }
+    }
+    entries
+}
+
+fn entry_of(fields: &[(String, String)]) -> Option<Entry> {
+    let field = |wanted: &str| {
+        fields
+            .iter()
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value.as_str())
+    };
+    let words = |wanted: &str| -> Vec<String> {
+        let value = field(wanted).unwrap_or_default();
+        value.split_whitespace().map(str::to_owned).collect()
+    };
+    let off = ["no", "false", "without", "off", "disable", "0"];
+    if field("enabled").is_some_and(|value| off.contains(&value.to_ascii_lowercase().as_str())) {
+        return None;
+    }
+    if !words("types").iter().any(|kind| kind == "deb") {
+        return None;
+    }
+    Some(Entry {
+        uris: words("uris"),
+        suites: words("suites"),
+        components: words("components"),
+        signed_by: field("signed-by").map(str::to_owned),
+    })
+}
+
+fn mirrors(entries: &[Entry]) -> Vec<Mirror> {
+    let mut mirrors: Vec<Mirror> = Vec::new();
+    for entry in entries {
+        let serves_debian = entry.suites.iter().any(|suite| is_debian_suite(suite))
+            && entry.components.iter().any(|component| component == "main");
+        if !serves_debian {
+            continue;
+        }
+        for uri in &entry.uris {
+            let mirror = Mirror {
+                uri: uri.clone(),
+                signed_by: entry.signed_by.clone(),
+            };
+            if can_serve(uri) && !mirrors.contains(&mirror) {
+                mirrors.push(mirror);
+            }
+        }
+    }
+    // Others name their suites like Debian's too; what says it is Debian goes first.
+    mirrors.sort_by_key(|mirror| !says_debian(mirror));
+    mirrors
+}
+
+fn is_debian_suite(suite: &str) -> bool {
+    let (codename, variant) = match suite.split_once('-') {
+        Some((codename, variant)) => (codename, Some(variant)),
+        None => (suite, None),
+    };
+    CODENAMES.contains(&codename) && variant.is_none_or(|variant| VARIANTS.contains(&variant))
+}
+
+fn can_serve(uri: &str) -> bool {
+    let scheme = uri.split(':').next().unwrap_or_default();
+    // A mirror list (`mirror+file:` and the like) ends in http or https as well.
+    let fetches = matches!(scheme, "http" | "https" | "mirror") || scheme.starts_with("mirror+");
+    fetches && !uri.contains("security")
+}
+
+fn says_debian(mirror: &Mirror) -> bool {
+    let archive_key = mirror.signed_by.as_deref().unwrap_or_default();
+    archive_key.contains("debian-archive") || mirror.uri.trim_end_matches('/').ends_with("/debian")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE_LINE: &str = "\
+# deb http://commented.example/debian trixie main
+deb-src http://source.example/debian trixie main
+deb [arch=amd64 signed-by=/keys/vendor.gpg] https://vendor.example/apt trixie main
+deb http://mirror.example/debian trixie main contrib # the usual one
+deb\thttp://mirror.example/debian-security\ttrixie-security main
+deb [trusted=yes] cdrom:[disc] trixie main
+deb http://flat.example/ ./
+";
+
+    const DEB822: &str = "\
+Types: deb deb-src
+# a comment inside of a paragraph
+URIs: http://mirror.example/debian
+Suites: bookworm
+ bookworm-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://mirror.example/debian-security
+Suites: bookworm-security
+Components: main
+
+Enabled: no
+Types: deb
+URIs: http://disabled.example/debian
+Suites: bookworm
+Components: main
+
+Types: deb-src
+URIs: http://source.example/debian
+Suites: bookworm
+Components: main
+";
+
+    fn uris(entries: &[Entry]) -> Vec<String> {
+        mirrors(entries)
+            .into_iter()
+            .map(|mirror| mirror.uri)
+            .collect()
+    }
+
+    #[test]
+    fn one_line_sources() {
+        let entries = parse_list(ONE_LINE);
+        assert_eq!(
+            entries[0],
+            Entry {
+                uris: vec!["https://vendor.example/apt".into()],
+                suites: vec!["trixie".into()],
+                components: vec!["main".into()],
+                signed_by: Some("/keys/vendor.gpg".into()),
+            }
+        );
+        assert_eq!(entries[1].components, ["main", "contrib"]);
+        assert_eq!(entries[2].suites, ["trixie-security"]);
+        assert_eq!(
+            uris(&entries),
+            ["http://mirror.example/debian", "https://vendor.example/apt"]
+        );
+    }
+
+    #[test]
+    fn deb822_sources() {
+        let entries = parse_deb822(DEB822);
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[0].suites, ["bookworm", "bookworm-updates"]);
+        assert_eq!(
+            mirrors(&entries),
+            [Mirror {
+                uri: "http://mirror.example/debian".into(),
+                signed_by: Some("/usr/share/keyrings/debian-archive-keyring.gpg".into()),
+            }]
+        );
+    }
+
+    #[test]
+    fn an_embedded_key_is_handed_on_whole() {
+        let key = "\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBF\n -----END PGP PUBLIC KEY BLOCK-----";
+        let text = format!(
+            "Types: deb\nURIs: https://m.example/debian\nSuites: sid\nComponents: main\nSigned-By:{key}\n"
+        );
+        let found = mirrors(&parse_deb822(&text));
+        let source = found[0].source(&["trixie", "trixie-backports"], "arm64");
+        assert!(source.contains("Suites: trixie trixie-backports\n"));
+        assert!(source.contains("Architectures: arm64\n"));
+        assert_eq!(mirrors(&parse_deb822(&source))[0], found[0]);
+        assert!(source.ends_with(&format!("{key}\n")), "{source}");
+    }
+
+    #[test]
+    fn only_debian_suites_count() {
+        for suite in ["trixie", "bookworm-backports", "sid", "stable-updates"] {
+            assert!(is_debian_suite(suite), "{suite}");
+        }
+        for suite in [
+            "noble",
+            "trixie-security",
+            "bookworm-pgdg",
+            "trixie/updates",
+            "./",
+        ] {
+            assert!(!is_debian_suite(suite), "{suite}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_list_is_a_mirror() {
+        let entries = parse_list("deb mirror+file:/etc/apt/mirrors/debian.list sid main\n");
+        assert_eq!(uris(&entries), ["mirror+file:/etc/apt/mirrors/debian.list"]);
+    }
+
+    #[test]
+    fn broken_sources_are_left_out() {
+        assert_eq!(
+            parse_list("deb [arch=amd64 http://m.example/debian sid main"),
+            []
+        );
+        assert_eq!(parse_list("deb http://m.example/debian"), []);
+        assert_eq!(parse_deb822(" indented\n:\nno colon"), []);
+    }
+}

@@ -1,0 +1,207 @@
+//! `cargo xtask test`: the steps of the whole suite.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::args::{QemuUse, TestOptions};
+use crate::process::{capture, say, variable, watch};
+use crate::qemu::{self, Qemu};
+use crate::report::{Outcome, Report};
+use crate::tools::{self, Tool};
+use crate::workspace::Workspace;
+
+/// How long the advisory database may take to be reached.
+const ADVISORIES_LIMIT: Duration = Duration::from_secs(20);
+const VERSION_LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
+    let mut suite = Suite {
+        workspace,
+        report: Report::default(),
+    };
+    let nextest = suite.tool("cargo-nextest");
+    let qemu = suite.qemu(options.qemu);
+    suite.tests(nextest, qemu.as_ref(), options);
+    suite.cargo("doc tests", &["test", "--doc", "--workspace"], None);
+    suite.clippy();
+    suite.rustfmt();
+    suite.cargo(
+        "docs",
+        &["doc", "--workspace", "--no-deps"],
+        Some(("RUSTDOCFLAGS", "-D warnings")),
+    );
+    let deny = suite.tool("cargo-deny");
+    suite.dependencies(deny.as_ref());
+    suite.advisories(deny.as_ref());
+    suite.report
+}
+
+struct Suite<'a> {
+    workspace: &'a Workspace,
+    report: Report,
+}
+
+impl Suite<'_> {
+    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Outcome) {
+        say(format_args!("\n==> {name}"));
+        let start = Instant::now();
+        let outcome = work();
+        if let Outcome::Failed(why) | Outcome::NotRun(why) = &outcome {
+            say(format_args!("{name}: {why}"));
+        }
+        self.report.add(name, outcome, start.elapsed());
+    }
+
+    fn tool(&mut self, name: &'static str) -> Option<Tool> {
+        let workspace = self.workspace;
+        let mut found = None;
+        self.step(name, || match tools::provide(workspace, name) {
+            Ok(tool) => {
+                let note = tool.to_string();
+                found = Some(tool);
+                Outcome::Passed(note)
+            }
+            Err(error) => Outcome::Failed(error.to_string()),
+        });
+        found
+    }
+
+    fn qemu(&mut self, wanted: QemuUse) -> Option<Qemu> {
+        let workspace = self.workspace;
+        let mut found = None;
+        self.step("QEMU", || match wanted {
+            QemuUse::LeftOut => Outcome::NotRun("QEMU scenarios: not run (--no-qemu)".to_owned()),
+            QemuUse::Required => match qemu::provide(workspace) {
+                Ok(qemu) => {
+                    let note = qemu.to_string();
+                    found = Some(qemu);
+                    Outcome::Passed(note)
+                }
+                Err(error) => Outcome::Failed(format!("QEMU scenarios: not run: {error}")),
+            },
+        });
+        found
+    }
+
+    fn tests(&mut self, nextest: Option<Tool>, qemu: Option<&Qemu>, options: &TestOptions) {
+        let workspace = self.workspace;
+        self.step("tests", || {
+            let Some(nextest) = nextest else {
+                return Outcome::NotRun("cargo-nextest is missing".to_owned());
+            };
+            let mut command = subcommand(workspace, &nextest.path);
+            command.args(["nextest", "run", "--workspace"]);
+            // A snapshot that differs is a failure, not an update.
+            command.env("INSTA_UPDATE", "no");
+            if in_ci() {
+                command.args(["--profile", "ci"]);
+                command.env_remove("INSTA_FORCE_PASS");
+            }
+            match qemu {
+                Some(qemu) => command
+                    .env(qemu::VARIABLE, &qemu.path)
+                    .env_remove(qemu::LEFT_OUT_VARIABLE),
+                None => command
+                    .env(qemu::LEFT_OUT_VARIABLE, "1")
+                    .env_remove(qemu::VARIABLE),
+            };
+            watched(command.args(&options.nextest_args))
+        });
+    }
+
+    fn cargo(&mut self, name: &'static str, args: &[&str], env: Option<(&str, &str)>) {
+        let mut command = self.workspace.cargo();
+        command.args(args).envs(env);
+        self.step(name, || watched(&mut command));
+    }
+
+    fn clippy(&mut self) {
+        let workspace = self.workspace;
+        self.step("clippy", || {
+            component(workspace, "clippy", "clippy").unwrap_or_else(|| {
+                watched(workspace.cargo().args([
+                    "clippy",
+                    "--workspace",
+                    "--all-targets",
+                    "--all-features",
+                    "--",
+                    "-D",
+                    "warnings",
+                ]))
+            })
+        });
+    }
+
+    fn rustfmt(&mut self) {
+        let workspace = self.workspace;
+        self.step("rustfmt", || {
+            component(workspace, "fmt", "rustfmt")
+                .unwrap_or_else(|| watched(workspace.cargo().args(["fmt", "--all", "--check"])))
+        });
+    }
+
+    fn dependencies(&mut self, deny: Option<&Tool>) {
+        let workspace = self.workspace;
+        self.step("dependencies", || match deny {
+            None => Outcome::NotRun("cargo-deny is missing".to_owned()),
+            Some(deny) => watched(
+                subcommand(workspace, &deny.path)
+                    .args(["deny", "check", "bans", "licenses", "sources"]),
+            ),
+        });
+    }
+
+    fn advisories(&mut self, deny: Option<&Tool>) {
+        let workspace = self.workspace;
+        self.step("advisories", || {
+            let Some(deny) = deny else {
+                return Outcome::NotRun("cargo-deny is missing".to_owned());
+            };
+            let mut fetch = subcommand(workspace, &deny.path);
+            fetch.args(["deny", "fetch", "db"]);
+            let fetched = capture(&mut fetch, "", ADVISORIES_LIMIT);
+            if !fetched.is_ok_and(|fetched| fetched.status.success()) {
+                return Outcome::NotRun("database not reachable".to_owned());
+            }
+            watched(subcommand(workspace, &deny.path).args([
+                "deny",
+                "check",
+                "--disable-fetch",
+                "advisories",
+            ]))
+        });
+    }
+}
+
+/// A cargo subcommand by its path, as it may lie outside of `PATH`.
+fn subcommand(workspace: &Workspace, path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.current_dir(&workspace.root);
+    command
+}
+
+fn watched(command: &mut Command) -> Outcome {
+    match watch(command) {
+        Ok(status) if status.success() => Outcome::Passed(String::new()),
+        Ok(status) => Outcome::Failed(status.to_string()),
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+/// A failure with the remedy, if a component of the toolchain is missing.
+fn component(workspace: &Workspace, subcommand: &str, component: &str) -> Option<Outcome> {
+    let mut command = workspace.cargo();
+    command.args([subcommand, "--version"]);
+    let answer = capture(&mut command, "", VERSION_LIMIT);
+    if answer.is_ok_and(|answer| answer.status.success()) {
+        return None;
+    }
+    Some(Outcome::Failed(format!(
+        "{component} is missing; run `rustup component add {component}`"
+    )))
+}
+
+fn in_ci() -> bool {
+    variable("CI").is_some_and(|value| value != "false")
+}
