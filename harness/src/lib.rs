@@ -1,1 +1,3 @@
 //! The harness as a library.
+
+pub mod machine;

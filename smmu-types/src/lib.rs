@@ -1,3 +1,103 @@
-//! Arm SMMUv3 types: register map, capabilities, commands, STEs, CDs, events, and the seams between the smmu crates.
+//! Types that every part of an Arm SMMUv3 driver shares, and the seams between the parts.
+//!
+//! What is here:
+//!
+//! - newtypes for each number that the hardware knows ([`StreamId`], [`Asid`], [`Iova`], ...);
+//! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from
+//!   the ID registers;
+//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s and [`EventRecord`]s;
+//! - the plan of a ranged TLB invalidation ([`range`]) and queue pointer arithmetic ([`queue`]);
+//! - the [`seam`]s: registers, DMA memory, wait, command sink and observer.
+//!
+//! What is not here: any policy, and any access to hardware. A hypervisor that emulates an SMMU, a
+//! decoder and a driver can all take this crate alone.
+//!
+//! ```
+//! use smmu_types::{Asid, Command, Vmid};
+//!
+//! let command = Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(0x7cd) };
+//! let raw = command.encode();
+//! assert_eq!(raw.0, [0x07cd_0000_0000_0011, 0]);
+//! assert_eq!(Command::decode(raw), command);
+//! assert_eq!(command.to_string(), "TLBI_NH_ASID vmid=0 asid=1997");
+//! ```
+//!
+//! # Hazard
+//!
+//! [`SyncProof::vouch`] is a promise, not a check: whoever implements
+//! [`CommandSink`](seam::CommandSink) calls it, and a tag is freed on the strength of it.
+//!
+//! # Cost
+//!
+//! Every encoder and decoder is a handful of shifts on `Copy` values; nothing allocates.
+//!
+//! # Features
+//!
+//! - `std`: [`seam::StdWait`] and [`pool`], an allocator of DMA blocks over one window of memory.
+//! - `fake` (implies `std`): the [`fake`] module with doubles for every seam.
+//!
+//! Layouts follow the Arm System Memory Management Unit Architecture Specification, SMMU
+//! architecture version 3 (Arm IHI 0070); section numbers in these docs are its.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+
+#[cfg(feature = "std")]
+extern crate std;
+
+mod bits;
+mod caps;
+mod cd;
+mod command;
+mod event;
+#[cfg(feature = "fake")]
+pub mod fake;
+mod flush;
+mod num;
+#[cfg(feature = "std")]
+pub mod pool;
+pub mod queue;
+pub mod range;
+pub mod regs;
+pub mod seam;
+mod ste;
+
+pub use caps::{
+    Capabilities, Endianness, Granules, IdRegisters, Implementation, StallModel, TableFormats,
+};
+pub use cd::{Cd, Stage1Config};
+pub use command::{Command, CommandErrorCode, Completion, Leaf, RawCommand};
+pub use event::{EventClass, EventKind, EventRecord};
+pub use flush::{CacheTag, FlushProof, PendingFlush, Regime, SyncProof};
+pub use num::{
+    Asid, DomainId, Granule, Iova, Ipa, OutputSize, PhysAddr, SmmuId, StreamId, SubstreamId, Vmid,
+};
+pub use ste::{
+    AtsMode, Cacheability, Shareability, ShareabilityOverride, Stage2Config, Ste, SteConfig,
+    StreamWorld, SubstreamDefault, TableConfig,
+};
+
+/// A field of a descriptor that cannot hold the value it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// An address does not have the alignment that its field implies.
+    #[error("{field} = {value:#x} is not aligned to {align:#x} bytes; the low bits would be lost")]
+    Misaligned {
+        /// Field name of the architecture.
+        field: &'static str,
+        /// The value given.
+        value: u64,
+        /// Alignment needed, in bytes.
+        align: u64,
+    },
+    /// A value is larger than its field.
+    #[error("{field} = {value:#x} does not fit; the largest value is {max:#x}")]
+    TooLarge {
+        /// Field name of the architecture.
+        field: &'static str,
+        /// The value given.
+        value: u64,
+        /// The largest value that fits.
+        max: u64,
+    },
+}

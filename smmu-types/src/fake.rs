@@ -1,0 +1,183 @@
+//! Doubles for the seams, for the tests of anything built on them.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+use crate::seam::{CommandSink, Notice, Observer, Registers, SinkError};
+use crate::{Command, PhysAddr, SmmuId, SyncProof};
+
+pub use crate::pool::{HeapWindow, Pool, PoolBlock};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// DMA memory on the heap: `bytes` at 0x4000_0000.
+#[must_use]
+pub fn heap_pool(bytes: usize) -> Pool<HeapWindow> {
+    Pool::new(HeapWindow::new(PhysAddr(0x4000_0000), bytes))
+}
+
+/// What [`FakeRegisters`] calls on each write: the registers, the offset, the value.
+pub type WriteHook = dyn Fn(&FakeRegisters, u32, u64) + Send + Sync;
+
+/// Registers that hold what is written to them, with a hook that plays the device.
+#[derive(Default)]
+pub struct FakeRegisters {
+    values: Mutex<BTreeMap<u32, u64>>,
+    writes: Mutex<Vec<(u32, u64)>>,
+    hook: Option<std::boxed::Box<WriteHook>>,
+}
+
+impl std::fmt::Debug for FakeRegisters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeRegisters").field("values", &self.values).finish_non_exhaustive()
+    }
+}
+
+impl FakeRegisters {
+    /// All registers read as zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers whose writes are answered by `hook`, after the value is stored.
+    pub fn with_hook(hook: impl Fn(&FakeRegisters, u32, u64) + Send + Sync + 'static) -> Self {
+        FakeRegisters { hook: Some(std::boxed::Box::new(hook)), ..Self::default() }
+    }
+
+    /// Set a register as the device would.
+    pub fn set(&self, offset: u32, value: u64) {
+        lock(&self.values).insert(offset, value);
+    }
+
+    /// The current value of a register.
+    #[must_use]
+    pub fn get(&self, offset: u32) -> u64 {
+        lock(&self.values).get(&offset).copied().unwrap_or(0)
+    }
+
+    /// All writes so far, in order, and forget them.
+    pub fn take_writes(&self) -> Vec<(u32, u64)> {
+        std::mem::take(&mut *lock(&self.writes))
+    }
+
+    fn store(&self, offset: u32, value: u64) {
+        self.set(offset, value);
+        lock(&self.writes).push((offset, value));
+        if let Some(hook) = &self.hook {
+            hook(self, offset, value);
+        }
+    }
+}
+
+impl Registers for FakeRegisters {
+    fn read32(&self, offset: u32) -> u32 {
+        self.get(offset) as u32
+    }
+    fn write32(&self, offset: u32, value: u32) {
+        self.store(offset, value.into());
+    }
+    fn read64(&self, offset: u32) -> u64 {
+        self.get(offset)
+    }
+    fn write64(&self, offset: u32, value: u64) {
+        self.store(offset, value);
+    }
+}
+
+/// One call that a [`RecordingSink`] saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkCall {
+    /// Commands without a `CMD_SYNC`.
+    Push(SmmuId, Vec<Command>),
+    /// Commands and a `CMD_SYNC`.
+    Issue(SmmuId, Vec<Command>),
+    /// A wait for the `CMD_SYNC` of an SMMU.
+    Wait(SmmuId),
+}
+
+/// Decides whether a call fails: it sees the call that is about to be recorded.
+pub type FailHook = dyn Fn(&SinkCall) -> Option<SinkError> + Send + Sync;
+
+/// A sink that carries out nothing and remembers everything.
+#[derive(Default)]
+pub struct RecordingSink {
+    calls: Mutex<Vec<SinkCall>>,
+    fail: Option<std::boxed::Box<FailHook>>,
+}
+
+impl std::fmt::Debug for RecordingSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecordingSink").field("calls", &self.calls).finish_non_exhaustive()
+    }
+}
+
+impl RecordingSink {
+    /// A sink that never fails.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A sink that fails when `fail` says so. A failed call is recorded too.
+    pub fn failing(fail: impl Fn(&SinkCall) -> Option<SinkError> + Send + Sync + 'static) -> Self {
+        RecordingSink { fail: Some(std::boxed::Box::new(fail)), ..Self::default() }
+    }
+
+    /// All calls so far, in order, and forget them.
+    pub fn take(&self) -> Vec<SinkCall> {
+        std::mem::take(&mut *lock(&self.calls))
+    }
+
+    fn record(&self, call: SinkCall) -> Result<(), SinkError> {
+        let failed = self.fail.as_ref().and_then(|fail| fail(&call));
+        lock(&self.calls).push(call);
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+impl CommandSink for RecordingSink {
+    type Ticket = SmmuId;
+
+    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        self.record(SinkCall::Issue(smmu, commands.to_vec()))?;
+        Ok(smmu)
+    }
+
+    fn push(&self, smmu: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
+        self.record(SinkCall::Push(smmu, commands.to_vec()))
+    }
+
+    fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
+        self.record(SinkCall::Wait(ticket))?;
+        Ok(SyncProof::vouch(ticket))
+    }
+}
+
+/// An observer that remembers every notice.
+#[derive(Debug, Default)]
+pub struct RecordingObserver {
+    notices: Mutex<Vec<Notice>>,
+}
+
+impl RecordingObserver {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All notices so far, in order, and forget them.
+    pub fn take(&self) -> Vec<Notice> {
+        std::mem::take(&mut *lock(&self.notices))
+    }
+}
+
+impl Observer for RecordingObserver {
+    fn notice(&self, notice: Notice) {
+        lock(&self.notices).push(notice);
+    }
+}

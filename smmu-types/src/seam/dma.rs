@@ -1,0 +1,111 @@
+use core::ops::Range;
+use core::sync::atomic::AtomicU64;
+
+use crate::PhysAddr;
+
+/// Size and alignment of a block of DMA memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaLayout {
+    bytes: u64,
+    align: u64,
+}
+
+impl DmaLayout {
+    /// A block of `bytes`, rounded up to whole 64-bit words, whose address is a multiple of `align`.
+    ///
+    /// `None` when `bytes` is 0 or `align` is not a power of two.
+    #[must_use]
+    pub const fn new(bytes: u64, align: u64) -> Option<Self> {
+        if bytes == 0 || !align.is_power_of_two() || bytes > u64::MAX - 7 {
+            return None;
+        }
+        let align = if align < 8 { 8 } else { align };
+        Some(DmaLayout { bytes: (bytes + 7) & !7, align })
+    }
+
+    /// A block that is aligned to its own size, rounded up to a power of two and at least 64
+    /// bytes: what the architecture asks of queues and tables.
+    #[must_use]
+    pub const fn naturally_aligned(bytes: u64) -> Option<Self> {
+        match bytes.checked_next_power_of_two() {
+            Some(align) => Self::new(bytes, if align < 64 { 64 } else { align }),
+            None => None,
+        }
+    }
+
+    /// Bytes, a multiple of 8.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    /// Alignment in bytes, at least 8.
+    #[must_use]
+    pub const fn align(self) -> u64 {
+        self.align
+    }
+
+    /// Number of 64-bit words.
+    #[must_use]
+    pub const fn words(self) -> usize {
+        (self.bytes / 8) as usize
+    }
+}
+
+/// No block of DMA memory could be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no DMA memory for {bytes:#x} bytes aligned to {align:#x}")]
+pub struct DmaError {
+    /// Bytes asked for.
+    pub bytes: u64,
+    /// Alignment asked for.
+    pub align: u64,
+}
+
+/// Memory that the SMMU can read and write.
+///
+/// # Safety
+///
+/// *Implementation safety.* A block is zeroed, exclusively the caller's until it is dropped, and
+/// its physical address is where the SMMU finds exactly its words: a wrong address makes the
+/// hardware read tables from, and write events to, memory that belongs to someone else.
+#[expect(unsafe_code, reason = "the trait's promise is about what hardware does to memory")]
+pub unsafe trait DmaMemory {
+    /// A block; dropping it gives the memory back.
+    type Block: DmaBlock;
+
+    /// A zeroed block, whose zeroes the device sees.
+    fn allocate(&self, layout: DmaLayout) -> Result<Self::Block, DmaError>;
+}
+
+/// One block of DMA memory.
+///
+/// # Safety
+///
+/// *Implementation safety.* `words` is the same memory for the whole life of the block, aligned as
+/// was asked, and `address` is its address as the SMMU sees it.
+///
+/// *Ordering.* The SMMU is an observer outside the CPUs' inner shareable domain, so a compiler fence or
+/// a `dmb ish` may not reach it. [`publish`](DmaBlock::publish) and [`observe`](DmaBlock::observe) are
+/// the only places where the driver orders memory against the device; on AArch64 they are at
+/// least `dmb oshst` and `dmb oshld`, and `dsb` where the MMIO that follows is not ordered by `dmb`.
+/// For an SMMU that does not snoop caches (`IDR0.COHACC` = 0) they also clean and invalidate the range.
+#[expect(unsafe_code, reason = "the trait's promise is about what hardware does to memory")]
+pub unsafe trait DmaBlock: Send + Sync {
+    /// The block, as 64-bit words that the device may change at any time.
+    fn words(&self) -> &[AtomicU64];
+
+    /// Where the SMMU finds it.
+    fn address(&self) -> PhysAddr;
+
+    /// Make every earlier store to `words` (indices into [`words`](DmaBlock::words)) visible to the
+    /// device before any later store of this thread, to memory or to a register.
+    ///
+    /// The barrier orders *all* earlier stores of the thread; the range only says which cache
+    /// lines may need cleaning.
+    fn publish(&self, words: Range<usize>);
+
+    /// Make every later load of `words` see at least what the device had stored when the last
+    /// register read of this thread returned.
+    fn observe(&self, words: Range<usize>);
+}

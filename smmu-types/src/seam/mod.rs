@@ -1,0 +1,15 @@
+//! The seams between the parts of a driver: small traits with documented duties.
+
+mod dma;
+mod observer;
+mod registers;
+mod sink;
+mod wait;
+
+pub use dma::{DmaBlock, DmaError, DmaLayout, DmaMemory};
+pub use observer::{Notice, Observer, TableEntry};
+pub use registers::{Registers, RegistersExt};
+pub use sink::{CommandSink, SinkError};
+#[cfg(feature = "std")]
+pub use wait::StdWait;
+pub use wait::{CountingWait, TimedOut, Wait, poll};

@@ -1,0 +1,152 @@
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+
+/// Time, as far as a bounded wait needs it.
+///
+/// # What an implementor owes
+///
+/// `now` never goes back and advances while somebody calls `relax`; it need not have an epoch.
+/// Both may be called from any context in which the driver is.
+pub trait Wait {
+    /// Monotonic time.
+    fn now(&self) -> Duration;
+
+    /// Called between two looks at a condition: a spin hint at least, a yield where one is possible.
+    ///
+    /// `round` counts the looks of this wait from 0, for implementations that back off.
+    fn relax(&self, round: u32);
+}
+
+impl<W: Wait + ?Sized> Wait for &W {
+    fn now(&self) -> Duration {
+        (**self).now()
+    }
+    fn relax(&self, round: u32) {
+        (**self).relax(round);
+    }
+}
+
+/// A condition did not come true in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("timed out after {timeout:?}")]
+pub struct TimedOut {
+    /// The time that was allowed.
+    pub timeout: Duration,
+}
+
+/// Look at a condition until it holds, at most for `timeout`.
+///
+/// The condition is looked at once more after the time is up, so a thread that was held up
+/// between two looks does not report a failure that has already mended itself.
+pub fn poll<W, T>(
+    wait: &W,
+    timeout: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> Result<T, TimedOut>
+where
+    W: Wait + ?Sized,
+{
+    if let Some(value) = condition() {
+        return Ok(value);
+    }
+    let start = wait.now();
+    let mut round = 0u32;
+    loop {
+        let expired = wait.now().saturating_sub(start) >= timeout;
+        if let Some(value) = condition() {
+            return Ok(value);
+        }
+        if expired {
+            return Err(TimedOut { timeout });
+        }
+        wait.relax(round);
+        round = round.saturating_add(1);
+    }
+}
+
+/// Virtual time: each `relax` is one microsecond. For models, and for firmware without a timer.
+#[derive(Debug, Default)]
+pub struct CountingWait {
+    micros: AtomicU64,
+}
+
+impl CountingWait {
+    /// Time 0.
+    #[must_use]
+    pub const fn new() -> Self {
+        CountingWait { micros: AtomicU64::new(0) }
+    }
+}
+
+impl Wait for CountingWait {
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.micros.load(Ordering::Relaxed))
+    }
+
+    fn relax(&self, _round: u32) {
+        self.micros.fetch_add(1, Ordering::Relaxed);
+        core::hint::spin_loop();
+    }
+}
+
+/// The clock of the standard library, spinning briefly and then yielding.
+#[cfg(feature = "std")]
+#[derive(Clone, Copy, Debug)]
+pub struct StdWait {
+    start: std::time::Instant,
+}
+
+#[cfg(feature = "std")]
+impl StdWait {
+    /// Time counted from now.
+    #[must_use]
+    pub fn new() -> Self {
+        StdWait { start: std::time::Instant::now() }
+    }
+}
+
+#[cfg(feature = "std")]
+impl Default for StdWait {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(feature = "std")]
+impl Wait for StdWait {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn relax(&self, round: u32) {
+        if round < 64 {
+            core::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn poll_is_bounded() {
+        let wait = CountingWait::new();
+        let timeout = Duration::from_micros(50);
+        assert_eq!(poll(&wait, timeout, || None::<()>), Err(TimedOut { timeout }));
+        assert!(wait.now() <= timeout);
+    }
+
+    #[test]
+    fn poll_looks_once_more_after_the_deadline() {
+        let wait = CountingWait::new();
+        let mut looks = 0;
+        let done = poll(&wait, Duration::ZERO, || {
+            looks += 1;
+            (looks == 2).then_some(looks)
+        });
+        assert_eq!(done, Ok(2));
+    }
+}
