@@ -17,12 +17,7 @@ const CODENAMES: [&str; 11] = [
     "forky",
     "duke",
 ];
-const VARIANTS: [&str; 4] = [
-    "updates",
-    "backports",
-    "backports-sloppy",
-    "proposed-updates",
-];
+const VARIANTS: [&str; 4] = ["updates", "backports", "backports-sloppy", "proposed-updates"];
 
 /// A Debian archive, with the `Signed-By` value it was configured with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,10 +132,7 @@ fn parse_deb822(text: &str) -> Vec<Entry> {
 
 fn entry_of(fields: &[(String, String)]) -> Option<Entry> {
     let field = |wanted: &str| {
-        fields
-            .iter()
-            .find(|(name, _)| name == wanted)
-            .map(|(_, value)| value.as_str())
+        fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
     };
     let words = |wanted: &str| -> Vec<String> {
         let value = field(wanted).unwrap_or_default();
@@ -170,10 +162,7 @@ fn mirrors(entries: &[Entry]) -> Vec<Mirror> {
             continue;
         }
         for uri in &entry.uris {
-            let mirror = Mirror {
-                uri: uri.clone(),
-                signed_by: entry.signed_by.clone(),
-            };
+            let mirror = Mirror { uri: uri.clone(), signed_by: entry.signed_by.clone() };
             if can_serve(uri) && !mirrors.contains(&mirror) {
                 mirrors.push(mirror);
             }
@@ -245,10 +234,7 @@ Components: main
 ";
 
     fn uris(entries: &[Entry]) -> Vec<String> {
-        mirrors(entries)
-            .into_iter()
-            .map(|mirror| mirror.uri)
-            .collect()
+        mirrors(entries).into_iter().map(|mirror| mirror.uri).collect()
     }
 
     #[test]
@@ -265,10 +251,7 @@ Components: main
         );
         assert_eq!(entries[1].components, ["main", "contrib"]);
         assert_eq!(entries[2].suites, ["trixie-security"]);
-        assert_eq!(
-            uris(&entries),
-            ["http://mirror.example/debian", "https://vendor.example/apt"]
-        );
+        assert_eq!(uris(&entries), ["http://mirror.example/debian", "https://vendor.example/apt"]);
     }
 
     #[test]
@@ -304,13 +287,7 @@ Components: main
         for suite in ["trixie", "bookworm-backports", "sid", "stable-updates"] {
             assert!(is_debian_suite(suite), "{suite}");
         }
-        for suite in [
-            "noble",
-            "trixie-security",
-            "bookworm-pgdg",
-            "trixie/updates",
-            "./",
-        ] {
+        for suite in ["noble", "trixie-security", "bookworm-pgdg", "trixie/updates", "./"] {
             assert!(!is_debian_suite(suite), "{suite}");
         }
     }
@@ -323,10 +300,7 @@ Components: main
 
     #[test]
     fn broken_sources_are_left_out() {
-        assert_eq!(
-            parse_list("deb [arch=amd64 http://m.example/debian sid main"),
-            []
-        );
+        assert_eq!(parse_list("deb [arch=amd64 http://m.example/debian sid main"), []);
         assert_eq!(parse_list("deb http://m.example/debian"), []);
         assert_eq!(parse_deb822(" indented\n:\nno colon"), []);
     }

@@ -59,11 +59,7 @@ pub(crate) enum UsageError {
     #[error("there is no command `{0}`")]
     UnknownCommand(String),
     #[error("`{command}` does not know `{argument}`{hint}")]
-    UnknownArgument {
-        command: &'static str,
-        argument: String,
-        hint: &'static str,
-    },
+    UnknownArgument { command: &'static str, argument: String, hint: &'static str },
 }
 
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
@@ -86,10 +82,7 @@ fn parse_test(mut args: impl Iterator<Item = OsString>) -> Result<Command, Usage
             Some("--no-qemu") => qemu = QemuUse::LeftOut,
             Some("--help" | "-h") => return Ok(Command::Help),
             Some("--") => {
-                return Ok(Command::Test(TestOptions {
-                    qemu,
-                    nextest_args: args.collect(),
-                }));
+                return Ok(Command::Test(TestOptions { qemu, nextest_args: args.collect() }));
             }
             _ => {
                 return Err(UsageError::UnknownArgument {
@@ -100,10 +93,7 @@ fn parse_test(mut args: impl Iterator<Item = OsString>) -> Result<Command, Usage
             }
         }
     }
-    Ok(Command::Test(TestOptions {
-        qemu,
-        nextest_args: Vec::new(),
-    }))
+    Ok(Command::Test(TestOptions { qemu, nextest_args: Vec::new() }))
 }
 
 fn parse_qemu(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
@@ -148,10 +138,7 @@ mod tests {
         assert_eq!(parsed("help"), Ok(Command::Help));
         assert_eq!(parsed("test --help"), Ok(Command::Help));
         assert_eq!(parsed("qemu"), Ok(Command::Qemu(QemuOutput::Human)));
-        assert_eq!(
-            parsed("qemu --print-path"),
-            Ok(Command::Qemu(QemuOutput::PathOnly))
-        );
+        assert_eq!(parsed("qemu --print-path"), Ok(Command::Qemu(QemuOutput::PathOnly)));
         assert_eq!(parsed("test"), test(QemuUse::Required, &[]));
         assert_eq!(parsed("test --no-qemu"), test(QemuUse::LeftOut, &[]));
     }

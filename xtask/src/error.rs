@@ -12,18 +12,10 @@ pub(crate) enum Error {
     TimedOut { program: String, seconds: u64 },
 
     #[error("`{program}` failed ({status}){output}")]
-    Failed {
-        program: String,
-        status: std::process::ExitStatus,
-        output: String,
-    },
+    Failed { program: String, status: std::process::ExitStatus, output: String },
 
     #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
 
     #[error("`cargo metadata` names no {field}; run `cargo metadata --no-deps` to see its answer")]
     Metadata { field: &'static str },
@@ -36,10 +28,7 @@ pub(crate) enum Error {
     )]
     NamedQemu { path: PathBuf, why: String },
 
-    #[error(
-        "QEMU cannot be unpacked on this system ({why}); {}",
-        crate::qemu::INSTALL_HINT
-    )]
+    #[error("QEMU cannot be unpacked on this system ({why}); {}", crate::qemu::INSTALL_HINT)]
     NotDebian { why: String },
 
     #[error(
@@ -50,25 +39,18 @@ pub(crate) enum Error {
     NoMirror,
 
     #[error(
-        "no suitable QEMU could be fetched; {}\n{tried}",
+        "no suitable QEMU could be fetched:\n{tried}Check the network, or {}",
         crate::qemu::INSTALL_HINT
     )]
     NothingFetched { tried: String },
 
     #[error("the packages of {package_version} were unpacked, but QEMU cannot be used: {why}")]
-    Unpacked {
-        package_version: String,
-        why: String,
-    },
+    Unpacked { package_version: String, why: String },
 }
 
 impl Error {
     /// Names the action and the path of an I/O error.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Io { action, path: path.to_owned(), source }
     }
 }

@@ -53,20 +53,12 @@ impl Apt {
         }
         write(&folder.join("status"), "")?;
         write(&folder.join("apt.conf"), APT_CONF)?;
-        Ok(Self {
-            folder,
-            architecture,
-            suites,
-            deadline,
-        })
+        Ok(Self { folder, architecture, suites, deadline })
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command
-            .env("LC_ALL", "C")
-            .arg("-c")
-            .arg(self.folder.join("apt.conf"));
+        command.env("LC_ALL", "C").arg("-c").arg(self.folder.join("apt.conf"));
         let suite = self.suites.last().copied().unwrap_or_default();
         let debian = self.architecture;
         for (name, path) in [
@@ -111,18 +103,15 @@ impl Apt {
             self.command("apt-get").args(["-q", "update"]),
             LISTS_LIMIT.min(self.time_left()),
         )?;
-        let policy = capture_success(
-            self.command("apt-cache").args(["policy", PACKAGE]),
-            LOCAL_LIMIT,
-        )?;
+        let policy =
+            capture_success(self.command("apt-cache").args(["policy", PACKAGE]), LOCAL_LIMIT)?;
         let candidate = candidate(&policy).ok_or(FetchError::NoPackage)?;
         if !upstream(candidate).is_some_and(Version::is_new_enough) {
             return Err(FetchError::TooOld(candidate.to_owned()));
         }
         say(format_args!("downloading {PACKAGE} {candidate}"));
         capture_success(
-            self.command("apt-get")
-                .args(["-q", "-y", "--download-only", "install", PACKAGE]),
+            self.command("apt-get").args(["-q", "-y", "--download-only", "install", PACKAGE]),
             self.time_left(),
         )?;
         Ok(candidate.to_owned())

@@ -24,7 +24,7 @@ pub(crate) struct Captured {
     pub(crate) stderr: String,
 }
 
-/// Tells the user what happens; results go through [`print`].
+/// Tells the user what happens; results go through [`print()`].
 pub(crate) fn say(text: impl Display) {
     // A closed stderr is no reason to stop.
     let _ = writeln!(io::stderr().lock(), "{text}");
@@ -38,10 +38,7 @@ pub(crate) fn print(text: impl Display) {
 
 /// Runs a program whose output the user sees as it comes.
 pub(crate) fn watch(command: &mut Command) -> Result<ExitStatus, Error> {
-    command
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|source| start_error(command, source))
+    command.stdin(Stdio::null()).status().map_err(|source| start_error(command, source))
 }
 
 /// Runs a program, feeds it `input` and returns its output; kills it after `limit`.
@@ -78,11 +75,7 @@ pub(crate) fn capture(
             Err(source) => return Err(start_error(command, source)),
         }
     };
-    Ok(Captured {
-        status,
-        stdout: collect(stdout),
-        stderr: collect(stderr),
-    })
+    Ok(Captured { status, stdout: collect(stdout), stderr: collect(stderr) })
 }
 
 /// As [`capture`], but an unsuccessful end is an error that shows the last lines printed.
@@ -118,10 +111,7 @@ fn name_of(command: &Command) -> String {
 }
 
 fn start_error(command: &Command, source: io::Error) -> Error {
-    Error::Start {
-        program: name_of(command),
-        source,
-    }
+    Error::Start { program: name_of(command), source }
 }
 
 fn read_aside(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
@@ -166,12 +156,9 @@ mod tests {
     #[test]
     fn input_and_both_outputs_pass_through() {
         let script = "cat; echo wrong >&2; exit 3";
-        let captured = capture(
-            Command::new("sh").args(["-c", script]),
-            "text",
-            Duration::from_secs(10),
-        )
-        .unwrap();
+        let captured =
+            capture(Command::new("sh").args(["-c", script]), "text", Duration::from_secs(10))
+                .unwrap();
         assert_eq!(captured.status.code(), Some(3));
         assert_eq!(captured.stdout, "text");
         assert_eq!(captured.stderr, "wrong\n");
@@ -180,16 +167,11 @@ mod tests {
     #[test]
     fn a_failure_shows_the_last_lines() {
         let script = "for n in $(seq 40); do echo line $n >&2; done; exit 1";
-        let error = capture_success(
-            Command::new("sh").args(["-c", script]),
-            Duration::from_secs(10),
-        )
-        .unwrap_err()
-        .to_string();
-        assert!(
-            error.contains("line 40") && error.contains("line 29"),
-            "{error}"
-        );
+        let error =
+            capture_success(Command::new("sh").args(["-c", script]), Duration::from_secs(10))
+                .unwrap_err()
+                .to_string();
+        assert!(error.contains("line 40") && error.contains("line 29"), "{error}");
         assert!(!error.contains("line 28"), "{error}");
     }
 

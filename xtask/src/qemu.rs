@@ -87,17 +87,9 @@ pub(crate) fn probe(path: &Path, origin: &'static str) -> Result<Qemu, String> {
     let start = "-accel qtest -machine none -nodefaults -display none -monitor stdio";
     let start: Vec<&str> = start.split(' ').collect();
     let accel = run(&start, "quit\n")?;
-    let accel = if accel.status.success() {
-        Ok(())
-    } else {
-        Err(accel.stderr.as_str())
-    };
+    let accel = if accel.status.success() { Ok(()) } else { Err(accel.stderr.as_str()) };
     let version = judge(&version.stdout, accel, &device.stdout)?;
-    Ok(Qemu {
-        path: path.to_owned(),
-        version,
-        origin,
-    })
+    Ok(Qemu { path: path.to_owned(), version, origin })
 }
 
 /// The numbers of a QEMU release.
@@ -128,9 +120,8 @@ impl fmt::Display for Version {
 
 /// Judges the outputs of a QEMU: its version, or all that it lacks.
 fn judge(version: &str, accel: Result<(), &str>, device: &str) -> Result<Version, String> {
-    let Some(version) = version
-        .split_once("QEMU emulator version ")
-        .and_then(|(_, rest)| Version::parse(rest))
+    let Some(version) =
+        version.split_once("QEMU emulator version ").and_then(|(_, rest)| Version::parse(rest))
     else {
         return Err("it does not answer `--version` as QEMU does".to_owned());
     };

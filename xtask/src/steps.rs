@@ -16,10 +16,7 @@ const ADVISORIES_LIMIT: Duration = Duration::from_secs(20);
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
-    let mut suite = Suite {
-        workspace,
-        report: Report::default(),
-    };
+    let mut suite = Suite { workspace, report: Report::default() };
     let nextest = suite.tool("cargo-nextest");
     let qemu = suite.qemu(options.qemu);
     suite.tests(nextest, qemu.as_ref(), options);
@@ -99,12 +96,10 @@ impl Suite<'_> {
                 command.env_remove("INSTA_FORCE_PASS");
             }
             match qemu {
-                Some(qemu) => command
-                    .env(qemu::VARIABLE, &qemu.path)
-                    .env_remove(qemu::LEFT_OUT_VARIABLE),
-                None => command
-                    .env(qemu::LEFT_OUT_VARIABLE, "1")
-                    .env_remove(qemu::VARIABLE),
+                Some(qemu) => {
+                    command.env(qemu::VARIABLE, &qemu.path).env_remove(qemu::LEFT_OUT_VARIABLE)
+                }
+                None => command.env(qemu::LEFT_OUT_VARIABLE, "1").env_remove(qemu::VARIABLE),
             };
             watched(command.args(&options.nextest_args))
         });
@@ -197,9 +192,7 @@ fn component(workspace: &Workspace, subcommand: &str, component: &str) -> Option
     if answer.is_ok_and(|answer| answer.status.success()) {
         return None;
     }
-    Some(Outcome::Failed(format!(
-        "{component} is missing; run `rustup component add {component}`"
-    )))
+    Some(Outcome::Failed(format!("{component} is missing; run `rustup component add {component}`")))
 }
 
 fn in_ci() -> bool {

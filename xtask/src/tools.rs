@@ -22,19 +22,13 @@ impl fmt::Display for Tool {
 /// Finds a tool, or builds it from the package registry.
 pub(crate) fn provide(workspace: &Workspace, name: &str) -> Result<Tool, Error> {
     if let Some(path) = on_path(name).into_iter().next() {
-        return Ok(Tool {
-            path,
-            origin: "found on PATH",
-        });
+        return Ok(Tool { path, origin: "found on PATH" });
     }
     let root = workspace.target.join("tools");
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     let path = root.join("bin").join(file);
     if path.is_file() {
-        return Ok(Tool {
-            path,
-            origin: "installed earlier",
-        });
+        return Ok(Tool { path, origin: "installed earlier" });
     }
     let build = root.join("build");
     let mut command = workspace.cargo();
@@ -57,8 +51,5 @@ pub(crate) fn provide(workspace: &Workspace, name: &str) -> Result<Tool, Error> 
     }
     // Kept after a failure, so that the next try goes on from there.
     let _ = std::fs::remove_dir_all(&build);
-    Ok(Tool {
-        path,
-        origin: "installed now",
-    })
+    Ok(Tool { path, origin: "installed now" })
 }

@@ -30,9 +30,7 @@ const STALE: Duration = Duration::from_secs(3600);
 pub(crate) fn unpack(target: &Path) -> Result<Qemu, Error> {
     for tool in ["apt-get", "apt-cache", "dpkg", "dpkg-deb"] {
         if on_path(tool).is_empty() {
-            return Err(Error::NotDebian {
-                why: format!("it has no `{tool}`"),
-            });
+            return Err(Error::NotDebian { why: format!("it has no `{tool}`") });
         }
     }
     let architecture = Architecture::detect()?;
@@ -44,10 +42,8 @@ pub(crate) fn unpack(target: &Path) -> Result<Qemu, Error> {
     remove_stale(target);
     let aside = Aside(target.join(format!("{ASIDE}{}-{}", std::process::id(), nanoseconds())));
     let package_version = fill(&aside.0, &mirrors, architecture)?;
-    probe(&aside.0.join(PROGRAM), "just unpacked").map_err(|why| Error::Unpacked {
-        package_version,
-        why,
-    })?;
+    probe(&aside.0.join(PROGRAM), "just unpacked")
+        .map_err(|why| Error::Unpacked { package_version, why })?;
     put_in_place(&aside.0, &target.join(FOLDER))
 }
 
@@ -69,37 +65,22 @@ struct Architecture {
 
 impl Architecture {
     const KNOWN: [Self; 2] = [
-        Self {
-            debian: "amd64",
-            triplet: "x86_64-linux-gnu",
-            loader: "ld-linux-x86-64.so.2",
-        },
-        Self {
-            debian: "arm64",
-            triplet: "aarch64-linux-gnu",
-            loader: "ld-linux-aarch64.so.1",
-        },
+        Self { debian: "amd64", triplet: "x86_64-linux-gnu", loader: "ld-linux-x86-64.so.2" },
+        Self { debian: "arm64", triplet: "aarch64-linux-gnu", loader: "ld-linux-aarch64.so.1" },
     ];
 
     fn detect() -> Result<Self, Error> {
-        let answer = capture_success(
-            Command::new("dpkg").arg("--print-architecture"),
-            LOCAL_LIMIT,
-        )?;
+        let answer =
+            capture_success(Command::new("dpkg").arg("--print-architecture"), LOCAL_LIMIT)?;
         let name = answer.trim();
-        Self::KNOWN
-            .into_iter()
-            .find(|known| known.debian == name)
-            .ok_or_else(|| Error::NotDebian {
-                why: format!("its architecture is {name}; only amd64 and arm64 are known"),
-            })
+        Self::KNOWN.into_iter().find(|known| known.debian == name).ok_or_else(|| Error::NotDebian {
+            why: format!("its architecture is {name}; only amd64 and arm64 are known"),
+        })
     }
 
     /// Starts QEMU with the libraries beside it, wherever the folder is moved to.
     fn wrapper(self) -> String {
-        let Self {
-            triplet, loader, ..
-        } = self;
+        let Self { triplet, loader, .. } = self;
         format!(
             "#!/bin/sh\n\
              here=$(dirname -- \"$(readlink -f -- \"$0\")\")\n\
@@ -173,10 +154,8 @@ fn put_in_place(aside: &Path, place: &Path) -> Result<Qemu, Error> {
         let old = Aside(old.into());
         let _ = fs::rename(place, &old.0);
     }
-    probe(&program, "just unpacked").map_err(|why| Error::Unpacked {
-        package_version: place.display().to_string(),
-        why,
-    })
+    probe(&program, "just unpacked")
+        .map_err(|why| Error::Unpacked { package_version: place.display().to_string(), why })
 }
 
 fn remove_stale(target: &Path) {

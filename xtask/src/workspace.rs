@@ -25,15 +25,9 @@ impl Workspace {
         )?;
         let value: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
         let path_in = |field: &'static str| {
-            value[field]
-                .as_str()
-                .map(PathBuf::from)
-                .ok_or(Error::Metadata { field })
+            value[field].as_str().map(PathBuf::from).ok_or(Error::Metadata { field })
         };
-        Ok(Self {
-            root: path_in("workspace_root")?,
-            target: path_in("target_directory")?,
-        })
+        Ok(Self { root: path_in("workspace_root")?, target: path_in("target_directory")? })
     }
 
     /// A cargo command in the workspace's root.
