@@ -1,0 +1,145 @@
+//! The spaces against a model that keeps a set.
+
+use std::collections::BTreeSet;
+
+use parking_lot::RawMutex;
+use proptest::prelude::*;
+use smmu_tags::{AsidSpace, FreshTag, InUseTag, RetiringTag, TagError, TagStats};
+use smmu_types::fake::RecordingSink;
+use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId};
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Allocate { wide: bool, el2: bool, smmu: u16 },
+    Reserve(u16),
+    Abort(usize),
+    Install(usize),
+    Retire(usize),
+    Free(usize),
+    DropInUse(usize),
+    Quarantine(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let pick = || 0..1000usize;
+    let step = prop_oneof![
+        8 => (any::<bool>(), any::<bool>(), 0..3u16)
+            .prop_map(|(wide, el2, smmu)| Step::Allocate { wide, el2, smmu }),
+        1 => (0..300u16).prop_map(Step::Reserve),
+        1 => pick().prop_map(Step::Abort),
+        4 => pick().prop_map(Step::Install),
+        3 => pick().prop_map(Step::Retire),
+        2 => pick().prop_map(Step::Free),
+        1 => pick().prop_map(Step::DropInUse),
+        1 => pick().prop_map(Step::Quarantine),
+    ];
+    prop::collection::vec(step, 0..900)
+}
+
+#[derive(Default)]
+struct Model {
+    taken: BTreeSet<u16>,
+    reserved: BTreeSet<u16>,
+    quarantined: u32,
+}
+
+impl Model {
+    fn lowest(&self, limit: u32) -> Option<u16> {
+        let free = |n: &u32| !self.taken.contains(&(*n as u16));
+        (1..limit).find(free).map(|n| n as u16)
+    }
+}
+
+fn number(tag: CacheTag) -> u16 {
+    match tag {
+        CacheTag::Asid(_, asid) => asid.0,
+        CacheTag::Vmid(vmid) => vmid.0,
+    }
+}
+
+fn take<T>(from: &mut Vec<T>, index: usize) -> Option<T> {
+    (!from.is_empty()).then(|| from.swap_remove(index % from.len()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn no_number_is_live_twice_and_the_counts_add_up(
+        narrow_space in any::<bool>(),
+        steps in steps(),
+    ) {
+        let bits = if narrow_space { 8 } else { 16 };
+        let space = AsidSpace::<RawMutex>::new(bits).unwrap();
+        let sink = RecordingSink::new();
+        let mut model = Model::default();
+        let mut fresh: Vec<FreshTag<RawMutex>> = Vec::new();
+        let mut in_use: Vec<InUseTag<RawMutex>> = Vec::new();
+        let mut retiring: Vec<RetiringTag<RawMutex>> = Vec::new();
+
+        for step in steps {
+            match step {
+                Step::Allocate { wide, el2, smmu } => {
+                    let width = if wide { 16 } else { 8 };
+                    let regime = if el2 { Regime::El2 } else { Regime::El1 };
+                    let smmu = SmmuId(smmu);
+                    match (space.allocate(smmu, regime, width), model.lowest(1 << width.min(bits))) {
+                        (Ok(tag), Some(want)) => {
+                            prop_assert_eq!(tag.tag(), CacheTag::Asid(regime, Asid(want)));
+                            prop_assert_eq!(tag.smmu(), smmu);
+                            prop_assert!(model.taken.insert(want));
+                            fresh.push(tag);
+                        }
+                        (Err(TagError::Exhausted { .. }), None) => {}
+                        (got, want) => prop_assert!(false, "{:?}, model {:?}", got, want),
+                    }
+                }
+                Step::Reserve(n) => {
+                    let possible = u32::from(n) < 1 << bits
+                        && (!model.taken.contains(&n) || model.reserved.contains(&n));
+                    prop_assert_eq!(space.reserve(Asid(n)).is_ok(), possible);
+                    if possible && n != 0 {
+                        model.taken.insert(n);
+                        model.reserved.insert(n);
+                    }
+                }
+                Step::Abort(i) => {
+                    if let Some(tag) = take(&mut fresh, i) {
+                        model.taken.remove(&number(tag.tag()));
+                        tag.abort();
+                    }
+                }
+                Step::Install(i) => in_use.extend(take(&mut fresh, i).map(FreshTag::install)),
+                Step::Retire(i) => retiring.extend(take(&mut in_use, i).map(InUseTag::retire)),
+                Step::Free(i) => {
+                    if let Some(tag) = take(&mut retiring, i) {
+                        let proof = FlushProof::obtain(&sink, tag.smmu(), tag.tag()).unwrap();
+                        model.taken.remove(&number(tag.tag()));
+                        tag.free(proof).unwrap();
+                    }
+                }
+                Step::DropInUse(i) => {
+                    model.quarantined += u32::from(take(&mut in_use, i).is_some());
+                }
+                Step::Quarantine(i) => {
+                    if let Some(tag) = take(&mut retiring, i) {
+                        tag.quarantine();
+                        model.quarantined += 1;
+                    }
+                }
+            }
+            let capacity = (1 << bits) - 1 - model.reserved.len() as u32;
+            let taken = (model.taken.len() - model.reserved.len()) as u32;
+            let want = TagStats {
+                capacity,
+                free: capacity - taken,
+                fresh: fresh.len() as u32,
+                in_use: in_use.len() as u32,
+                retiring: retiring.len() as u32,
+                quarantined: model.quarantined,
+            };
+            prop_assert_eq!(space.stats(), want);
+            let sum = want.free + want.fresh + want.in_use + want.retiring + want.quarantined;
+            prop_assert_eq!(sum, capacity);
+        }
+    }
+}
