@@ -1,3 +1,4 @@
 //! The harness as a library.
 
 pub mod machine;
+pub mod model;

@@ -173,8 +173,8 @@ unsafe impl<W: Window> DmaBlock for PoolBlock<W> {
     }
 }
 
-/// A window on the heap, for models and tests.
-#[derive(Debug)]
+/// A window on the heap, for models and tests. Clones are the same memory.
+#[derive(Clone, Debug)]
 pub struct HeapWindow {
     words: Arc<[AtomicU64]>,
     base: PhysAddr,

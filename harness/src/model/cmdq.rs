@@ -1,0 +1,295 @@
+//! The command queue: commands are carried out when somebody looks, never before.
+
+use smmu_types::range::{RangeGranule, Span};
+use smmu_types::regs::{cr0, gerror};
+use smmu_types::{
+    Asid, Command, CommandErrorCode, Completion, Iova, Ipa, Leaf, RawCommand, Regime, StreamId,
+    Vmid,
+};
+
+use super::device::Smmu;
+use super::events::Ring;
+use super::memory::Ram;
+use super::profile::Fault;
+use super::stream::L1Range;
+use super::tlb::{Extent, Space};
+use super::walk::level_shift;
+use crate::machine::Irq;
+
+/// Which addresses a command is about.
+#[derive(Clone, Copy, Debug)]
+enum Scope {
+    Everything,
+    Within(Extent),
+    /// It has an effect on some hardware; nothing may be relied on.
+    Nothing,
+}
+
+impl Smmu {
+    pub(super) fn command_ring(&self) -> Ring {
+        Ring::new(self.regs.cmdq_base, self.profile.cmdq_log2, RawCommand::BYTES as u64)
+    }
+
+    /// Carry out up to `limit` commands.
+    pub(super) fn consume(&mut self, ram: &Ram, limit: u32) {
+        for _ in 0..limit {
+            if self.regs.cr0 & cr0::CMDQEN == 0
+                || self.active_errors() & gerror::CMDQ != 0
+                || self.faults.contains(&Fault::CommandQueueStuck)
+            {
+                return;
+            }
+            let ring = self.command_ring();
+            let mask = ring.size.pointer_mask();
+            let cons = self.regs.cmdq_cons & mask;
+            // A producer that is nowhere in the queue was reported when it was written.
+            if matches!(ring.size.used(self.regs.cmdq_prod & mask, cons), None | Some(0)) {
+                return;
+            }
+            match self.step(ram, &ring, cons) {
+                Ok(()) => {
+                    self.regs.cmdq_cons = self.regs.cmdq_cons & !mask | ring.after(cons);
+                }
+                Err(code) => {
+                    self.regs.cmdq_cons = u32::from(code.0) << 24 | cons;
+                    self.raise_error(gerror::CMDQ);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, ram: &Ram, ring: &Ring, cons: u32) -> Result<(), CommandErrorCode> {
+        if ring.base & (ring.align() - 1) != 0 {
+            return Err(CommandErrorCode::ABT);
+        }
+        let raw = ram.read_words(ring.slot(cons)).ok_or(CommandErrorCode::ABT)?;
+        if self.take_refusal() {
+            return Err(CommandErrorCode::ILL);
+        }
+        self.execute(ram, Command::decode(RawCommand(raw)))
+    }
+
+    /// Count down the injected refusal; true when it is this command's turn.
+    fn take_refusal(&mut self) -> bool {
+        let at = self.faults.iter().position(|f| matches!(f, Fault::RefuseCommand { .. }));
+        match at.and_then(|at| self.faults.get_mut(at).map(|fault| (at, fault))) {
+            Some((at, Fault::RefuseCommand { after: 0 })) => {
+                self.faults.remove(at);
+                true
+            }
+            Some((_, Fault::RefuseCommand { after })) => {
+                *after -= 1;
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn execute(&mut self, ram: &Ram, command: Command) -> Result<(), CommandErrorCode> {
+        let only_if = |there: bool| if there { Ok(()) } else { Err(CommandErrorCode::ILL) };
+        let (s1, s2, hyp) = (self.profile.stage1, self.profile.stage2, self.profile.hyp);
+        match command {
+            Command::CfgiSte { stream, leaf } => {
+                self.forget_streams(ram, stream.0, stream.0, leaf);
+            }
+            Command::CfgiSteRange { stream, range } => {
+                let low = u32::MAX >> (31 - u32::from(range.min(31)));
+                self.forget_streams(ram, stream.0 & !low, stream.0 | low, Leaf::All);
+            }
+            Command::CfgiAll => self.forget_streams(ram, 0, u32::MAX, Leaf::All),
+            Command::CfgiCd { stream, substream, .. } => {
+                only_if(s1)?;
+                // Without substreams there is only the CD of index 0.
+                if substream.get() == 0 {
+                    self.forget_cd(ram, stream);
+                }
+            }
+            Command::CfgiCdAll { stream } => {
+                only_if(s1)?;
+                self.forget_cd(ram, stream);
+            }
+            Command::TlbiNhAll { vmid } => {
+                only_if(s1)?;
+                self.flush_stage1(ram, Regime::El1, vmid, None, Scope::Everything);
+            }
+            Command::TlbiNhAsid { vmid, asid } => {
+                only_if(s1)?;
+                self.flush(ram, Scope::Everything, |space| {
+                    space == Space::Stage1 { regime: Regime::El1, vmid, asid: Some(asid) }
+                });
+            }
+            Command::TlbiNhVa { vmid, asid, span } => {
+                only_if(s1)?;
+                let scope = self.scope(span.map(|a| a.0))?;
+                self.flush_stage1(ram, Regime::El1, vmid, Some(asid), scope);
+            }
+            Command::TlbiNhVaa { vmid, span } => {
+                only_if(s1)?;
+                let scope = self.scope(span.map(|a| a.0))?;
+                self.flush_stage1(ram, Regime::El1, vmid, None, scope);
+            }
+            Command::TlbiEl2All => {
+                only_if(s1 && hyp)?;
+                self.flush_stage1(ram, Regime::El2, Vmid(0), None, Scope::Everything);
+            }
+            Command::TlbiEl2Asid { asid } => {
+                only_if(s1 && hyp)?;
+                self.flush(ram, Scope::Everything, |space| {
+                    let vmid = Vmid(0);
+                    space == Space::Stage1 { regime: Regime::El2, vmid, asid: Some(asid) }
+                });
+            }
+            Command::TlbiEl2Va { asid, span } => {
+                only_if(s1 && hyp)?;
+                let scope = self.scope(span.map(|a| a.0))?;
+                self.flush_stage1(ram, Regime::El2, Vmid(0), Some(asid), scope);
+            }
+            Command::TlbiS12Vmall { vmid } => {
+                only_if(s2)?;
+                self.flush(ram, Scope::Everything, |space| match space {
+                    Space::Stage1 { regime, vmid: of, .. } => regime == Regime::El1 && of == vmid,
+                    Space::Stage2 { vmid: of } => of == vmid,
+                });
+            }
+            Command::TlbiS2Ipa { vmid, span } => {
+                only_if(s2)?;
+                let scope = self.scope(span.map(|a| a.0))?;
+                self.flush(ram, scope, |space| space == Space::Stage2 { vmid });
+            }
+            Command::TlbiNsnhAll => self.flush(ram, Scope::Everything, |space| {
+                !matches!(space, Space::Stage1 { regime: Regime::El2, .. })
+            }),
+            Command::Sync { completion: Completion::Interrupt | Completion::Msi { .. } } => {
+                // Without MSIs the address is reserved, and the wire signals.
+                self.interrupt(Irq::CmdSync);
+            }
+            Command::Sync { .. } => {}
+            // No ATS here, and nothing that is not decoded.
+            _ => return Err(CommandErrorCode::ILL),
+        }
+        Ok(())
+    }
+
+    /// The addresses that a span covers, or `CERROR_ILL` where its form is reserved.
+    fn scope(&self, span: Span<u64>) -> Result<Scope, CommandErrorCode> {
+        let tables = span.leaf == Leaf::All;
+        let plain = span.num == 0 && span.scale == 0 && span.ttl == 0;
+        let (RangeGranule::K4 | RangeGranule::K16 | RangeGranule::K64, Some(bytes)) =
+            (span.tg, span.bytes())
+        else {
+            let address = span.address;
+            return match plain {
+                true => {
+                    Ok(Scope::Within(Extent { first: address, last: address, tables, level: None }))
+                }
+                false => Err(CommandErrorCode::ILL),
+            };
+        };
+        if !self.profile.range_invalidation || plain {
+            return Err(CommandErrorCode::ILL);
+        }
+        // Entries of another granule need not go, and there are none of any other here. An address
+        // that is not aligned to what TTL says makes the range unpredictable.
+        let aligned = span.ttl == 0 || span.address.trailing_zeros() >= level_shift(span.ttl);
+        if span.tg != RangeGranule::K4 || !aligned {
+            return Ok(Scope::Nothing);
+        }
+        let level = (span.ttl != 0).then_some(span.ttl);
+        let last = span.address.saturating_add(bytes - 1);
+        Ok(Scope::Within(Extent { first: span.address, last, tables, level }))
+    }
+
+    fn flush_stage1(
+        &mut self,
+        ram: &Ram,
+        regime: Regime,
+        vmid: Vmid,
+        asid: Option<Asid>,
+        scope: Scope,
+    ) {
+        self.flush(ram, scope, |space| match space {
+            Space::Stage1 { regime: r, vmid: v, asid: a } => {
+                let any_or_own = asid.is_none_or(|asid| a.is_none_or(|a| a == asid));
+                r == regime && v == vmid && any_or_own
+            }
+            Space::Stage2 { .. } => false,
+        });
+    }
+
+    fn flush(&mut self, ram: &Ram, scope: Scope, spaces: impl Fn(Space) -> bool) {
+        let gone = match scope {
+            Scope::Everything => self.tlb.invalidate(spaces, None),
+            Scope::Within(extent) => self.tlb.invalidate(spaces, Some(extent)),
+            Scope::Nothing => return,
+        };
+        if self.profile.prefetch {
+            for (key, line) in gone {
+                self.prefetch(ram, line.stream, key.base);
+            }
+        }
+    }
+
+    fn forget_streams(&mut self, ram: &Ram, first: u32, last: u32, leaf: Leaf) {
+        let table = self.stream_table();
+        let l1 = match (leaf, table.split) {
+            (Leaf::All, Some(split)) => {
+                Some(L1Range { first: first >> split, last: last >> split })
+            }
+            // A table that is linear now may have had two levels before.
+            (Leaf::All, None) => Some(L1Range { first: 0, last: u32::MAX }),
+            (Leaf::Last, _) => None,
+        };
+        let gone = self.config.drop_streams(first, last, l1);
+        if self.profile.prefetch {
+            for stream in gone {
+                self.prefetch_ste(ram, StreamId(stream));
+            }
+        }
+    }
+
+    fn forget_cd(&mut self, ram: &Ram, stream: StreamId) {
+        if self.config.cds.remove(&stream.0).is_some() && self.profile.prefetch {
+            self.prefetch_cd(ram, stream);
+        }
+    }
+}
+
+/// The command that drops what a space has cached of one address.
+pub(super) fn tlbi_address(space: Space, of: Space, address: u64, leaf: Leaf) -> Command {
+    let address = address & !0xfff;
+    match space {
+        Space::Stage2 { vmid } => {
+            Command::TlbiS2Ipa { vmid, span: Span::single(Ipa(address), leaf) }
+        }
+        Space::Stage1 { regime, vmid, asid } => {
+            let span = Span::single(Iova(address), leaf);
+            let own = match of {
+                Space::Stage1 { asid, .. } => asid,
+                Space::Stage2 { .. } => None,
+            };
+            match (regime, asid) {
+                (Regime::El1, Some(asid)) => Command::TlbiNhVa { vmid, asid, span },
+                (Regime::El1, None) => Command::TlbiNhVaa { vmid, span },
+                (Regime::El2, asid) => {
+                    Command::TlbiEl2Va { asid: asid.or(own).unwrap_or_default(), span }
+                }
+            }
+        }
+    }
+}
+
+/// The command that drops everything that a tag has cached.
+pub(super) fn tlbi_tag(space: Space) -> Command {
+    match space {
+        Space::Stage2 { vmid } => Command::TlbiS12Vmall { vmid },
+        Space::Stage1 { regime: Regime::El1, vmid, asid: Some(asid) } => {
+            Command::TlbiNhAsid { vmid, asid }
+        }
+        Space::Stage1 { regime: Regime::El1, vmid, asid: None } => Command::TlbiNhAll { vmid },
+        Space::Stage1 { regime: Regime::El2, asid: Some(asid), .. } => {
+            Command::TlbiEl2Asid { asid }
+        }
+        Space::Stage1 { regime: Regime::El2, asid: None, .. } => Command::TlbiEl2All,
+    }
+}

@@ -1,0 +1,122 @@
+//! The RAM that the driver, the SMMUs and the devices share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use smmu_types::PhysAddr;
+use smmu_types::pool::HeapWindow;
+
+/// Where RAM begins.
+pub(super) const BASE: u64 = 0x4000_0000;
+
+/// RAM as the bus sees it: addresses outside of it abort.
+#[derive(Debug)]
+pub(super) struct Ram {
+    window: HeapWindow,
+    words: Arc<[AtomicU64]>,
+}
+
+impl Ram {
+    pub(super) fn new(bytes: usize) -> Self {
+        let window = HeapWindow::new(PhysAddr(BASE), bytes);
+        let words = window.share();
+        Ram { window, words }
+    }
+
+    pub(super) fn window(&self) -> HeapWindow {
+        self.window.clone()
+    }
+
+    /// The word that holds `address`.
+    fn word(&self, address: u64) -> Option<&AtomicU64> {
+        let offset = address.checked_sub(BASE)?;
+        self.words.get(usize::try_from(offset / 8).ok()?)
+    }
+
+    /// A descriptor; its address is taken down to a multiple of 8.
+    pub(super) fn read64(&self, address: PhysAddr) -> Option<u64> {
+        // Acquire pairs with whatever the driver published its stores with.
+        Some(self.word(address.0)?.load(Ordering::Acquire))
+    }
+
+    pub(super) fn read_words<const N: usize>(&self, address: PhysAddr) -> Option<[u64; N]> {
+        let mut words = [0; N];
+        for (i, word) in (0u64..).zip(&mut words) {
+            *word = self.read64(PhysAddr(address.0.checked_add(i * 8)?))?;
+        }
+        Some(words)
+    }
+
+    /// Write all words, or none when one of them is outside.
+    pub(super) fn write_words(&self, address: PhysAddr, words: &[u64]) -> Option<()> {
+        let last = address.0.checked_add(words.len() as u64 * 8)?.checked_sub(8)?;
+        self.word(last)?;
+        for (i, word) in (0u64..).zip(words) {
+            self.word(address.0 + i * 8)?.store(*word, Ordering::Release);
+        }
+        Some(())
+    }
+
+    /// Four bytes at any alignment.
+    pub(super) fn read32(&self, address: PhysAddr) -> Option<u32> {
+        let shift = address.0 % 8 * 8;
+        let low = self.read64(address)? >> shift;
+        let high = match shift {
+            0..=32 => 0,
+            _ => self.read64(PhysAddr(address.0.checked_add(4)?))? << (64 - shift),
+        };
+        Some((low | high) as u32)
+    }
+
+    /// Four bytes at any alignment; nothing is written when part of them is outside.
+    pub(super) fn write32(&self, address: PhysAddr, value: u32) -> Option<()> {
+        let shift = address.0 % 8 * 8;
+        let low = self.word(address.0)?;
+        if shift > 32 {
+            let high = self.word(address.0.checked_add(4)?)?;
+            let back = 64 - shift;
+            merge(high, u64::from(u32::MAX) >> back, u64::from(value) >> back);
+        }
+        merge(low, u64::from(u32::MAX) << shift, u64::from(value) << shift);
+        Some(())
+    }
+}
+
+fn merge(word: &AtomicU64, mask: u64, bits: u64) {
+    let mut old = word.load(Ordering::Relaxed);
+    // Neighbouring bytes may be written by the driver at the same time.
+    while let Err(now) =
+        word.compare_exchange_weak(old, old & !mask | bits, Ordering::AcqRel, Ordering::Relaxed)
+    {
+        old = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_back_at_any_alignment_and_keeps_the_neighbours() {
+        for offset in 0..12u64 {
+            let ram = Ram::new(24);
+            ram.write_words(PhysAddr(BASE), &[u64::MAX; 3]).unwrap();
+            let address = PhysAddr(BASE + offset);
+            ram.write32(address, 0x1234_5678).unwrap();
+            assert_eq!(ram.read32(address), Some(0x1234_5678), "offset {offset}");
+            let ones: u32 =
+                (0..3).map(|i| ram.read64(PhysAddr(BASE + i * 8)).unwrap().count_ones()).sum();
+            assert_eq!(ones, 160 + 0x1234_5678u32.count_ones(), "offset {offset}");
+        }
+    }
+
+    #[test]
+    fn outside_is_refused_whole() {
+        let ram = Ram::new(16);
+        assert_eq!(ram.read64(PhysAddr(BASE - 8)), None);
+        assert_eq!(ram.write32(PhysAddr(BASE + 14), 7), None);
+        assert_eq!(ram.write_words(PhysAddr(BASE + 8), &[1, 2]), None);
+        assert_eq!(ram.read_words::<2>(PhysAddr(BASE)), Some([0, 0]));
+        assert_eq!(ram.read_words::<2>(PhysAddr(u64::MAX - 7)), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! What a modelled SMMU can do, and how it misbehaves.
+
+use smmu_types::{IdRegisters, OutputSize};
+
+/// Something that goes wrong, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Commands are accepted and never consumed.
+    CommandQueueStuck,
+    /// The command after the next `after` ones is refused with `CERROR_ILL`, once.
+    RefuseCommand {
+        /// Commands that are still carried out.
+        after: u32,
+    },
+    /// Writes of event records abort.
+    EventQueueAbort,
+}
+
+/// One modelled SMMU.
+///
+/// The ID registers follow from it. Whatever is not named here is absent: ATS, PRI, substreams,
+/// stalls, MSIs, SEV, hardware update of tables, AArch32 and big-endian tables, granules other than 4 KiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Stage 1 (`IDR0.S1P`).
+    pub stage1: bool,
+    /// Stage 2 (`IDR0.S2P`).
+    pub stage2: bool,
+    /// EL2 regime (`IDR0.HYP`).
+    pub hyp: bool,
+    /// Bits of an ASID: 16, or 8 for anything less.
+    pub asid_bits: u8,
+    /// Bits of a VMID: 16, or 8 for anything less.
+    pub vmid_bits: u8,
+    /// Bits of a StreamID; at most 16.
+    pub sid_bits: u8,
+    /// Range invalidation and level hints (`IDR3.RIL`).
+    pub range_invalidation: bool,
+    /// Output address size (`IDR5.OAS`).
+    pub output_size: OutputSize,
+    /// Two-level stream tables (`IDR0.ST_LEVEL`).
+    pub two_level: bool,
+    /// log2 of the largest command queue; at most 19.
+    pub cmdq_log2: u8,
+    /// log2 of the largest event queue; at most 19.
+    pub eventq_log2: u8,
+    /// How many commands each read of `CMDQ_CONS` consumes; 0 means never any.
+    pub consume_per_poll: u32,
+    /// Whether what an invalidation dropped is fetched again at once, as a prefetcher may.
+    pub prefetch: bool,
+    /// What goes wrong from power-on.
+    pub faults: Vec<Fault>,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Profile {
+            stage1: true,
+            stage2: true,
+            hyp: false,
+            asid_bits: 16,
+            vmid_bits: 16,
+            sid_bits: 16,
+            range_invalidation: true,
+            output_size: OutputSize::Bits44,
+            two_level: true,
+            cmdq_log2: 8,
+            eventq_log2: 7,
+            consume_per_poll: 4,
+            prefetch: true,
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl Profile {
+    /// The profile that is really modelled: sizes are cut to what the architecture, or the model, has.
+    pub(super) fn bounded(&self) -> Self {
+        let wide = |bits: u8| if bits >= 16 { 16 } else { 8 };
+        Profile {
+            asid_bits: wide(self.asid_bits),
+            vmid_bits: wide(self.vmid_bits),
+            sid_bits: self.sid_bits.min(16),
+            cmdq_log2: self.cmdq_log2.min(19),
+            eventq_log2: self.eventq_log2.min(19),
+            ..self.clone()
+        }
+    }
+
+    /// What the ID registers read as.
+    #[must_use]
+    pub fn id_registers(&self) -> IdRegisters {
+        let this = self.bounded();
+        IdRegisters {
+            idr0: u32::from(this.stage2)
+                | u32::from(this.stage1) << 1
+                | 2 << 2 // TTF: AArch64
+                | 1 << 4 // COHACC
+                | u32::from(this.hyp) << 9
+                | u32::from(this.asid_bits == 16) << 12
+                | u32::from(this.vmid_bits == 16) << 18
+                | 2 << 21 // TTENDIAN: little
+                | 1 << 24 // STALL_MODEL: no stalls
+                | 1 << 26 // TERM_MODEL: faults always abort
+                | u32::from(this.two_level) << 27,
+            idr1: u32::from(this.sid_bits)
+                | u32::from(this.eventq_log2) << 16
+                | u32::from(this.cmdq_log2) << 21,
+            idr3: u32::from(this.range_invalidation) << 10,
+            idr5: this.output_size as u32 | 1 << 4,
+            iidr: 0,
+            aidr: 1,
+        }
+    }
+
+    /// Bits of a physical address. Tables of 4 KiB granule have no more than 48.
+    pub(super) fn output_bits(&self) -> u32 {
+        self.output_size.bits().min(48)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smmu_types::{Capabilities, Granule, StallModel};
+
+    #[test]
+    fn id_registers_say_what_the_profile_says() {
+        let caps = Capabilities::decode(Profile::default().id_registers());
+        assert!(caps.stage1 && caps.stage2 && caps.coherent && caps.range_invalidation);
+        assert!(caps.two_level_stream_table && !caps.hyp && !caps.ats && !caps.msi && !caps.sev);
+        assert_eq!(caps.stall_model, StallModel::TerminateOnly);
+        assert_eq!((caps.asid_bits, caps.vmid_bits, caps.sid_bits), (16, 16, 16));
+        assert_eq!((caps.cmdq_log2, caps.eventq_log2, caps.ssid_bits), (8, 7, 0));
+        assert!(caps.granules.contains(Granule::K4) && !caps.granules.contains(Granule::K64));
+    }
+
+    #[test]
+    fn sizes_are_cut() {
+        let profile = Profile { asid_bits: 12, sid_bits: 40, cmdq_log2: 200, ..Profile::default() };
+        let caps = Capabilities::decode(profile.id_registers());
+        assert_eq!((caps.asid_bits, caps.sid_bits, caps.cmdq_log2), (8, 16, 19));
+    }
+}

@@ -1,0 +1,346 @@
+//! The registers, and the rules that a driver keeps when it writes them.
+
+use smmu_types::regs::{self, cr0, cr2, gbpa, gerror, irq_ctrl};
+
+use super::device::Smmu;
+use super::events::Ring;
+use super::hazard::Violation;
+use super::memory::Ram;
+
+/// What is stored. Everything is 0 at power-on, so transactions bypass until `GBPA.ABORT` is set.
+#[derive(Debug, Default)]
+pub(super) struct RegisterFile {
+    pub(super) cr0: u32,
+    cr1: u32,
+    pub(super) cr2: u32,
+    gbpa: u32,
+    gbpa_update: Option<u32>,
+    pub(super) irq_ctrl: u32,
+    pub(super) gerror: u32,
+    pub(super) gerrorn: u32,
+    pub(super) strtab_base: u64,
+    pub(super) strtab_base_cfg: u32,
+    pub(super) cmdq_base: u64,
+    pub(super) cmdq_prod: u32,
+    pub(super) cmdq_cons: u32,
+    pub(super) eventq_base: u64,
+    pub(super) eventq_prod: u32,
+    pub(super) eventq_cons: u32,
+}
+
+impl RegisterFile {
+    pub(super) fn aborts_all(&self) -> bool {
+        self.gbpa & gbpa::ABORT != 0
+    }
+}
+
+macro_rules! offsets {
+    ($($name:ident)*) => {
+        $(const $name: u32 = regs::$name.offset();)*
+    };
+}
+offsets! {
+    IDR0 IDR1 IDR3 IDR5 IIDR AIDR CR0 CR0ACK CR1 CR2 GBPA IRQ_CTRL IRQ_CTRLACK GERROR GERRORN
+    GERROR_IRQ_CFG0 GERROR_IRQ_CFG1 GERROR_IRQ_CFG2 STRTAB_BASE STRTAB_BASE_CFG CMDQ_BASE
+    CMDQ_PROD CMDQ_CONS EVENTQ_BASE EVENTQ_IRQ_CFG0 EVENTQ_IRQ_CFG1 EVENTQ_IRQ_CFG2 PRIQ_BASE
+    PRIQ_IRQ_CFG0 PRIQ_IRQ_CFG1 PRIQ_IRQ_CFG2 EVENTQ_PROD EVENTQ_CONS PRIQ_PROD PRIQ_CONS
+}
+
+const ADDRESS: u64 = 0x000f_ffff_ffff_ffe0;
+const ALLOCATE: u64 = 1 << 62;
+const OVERFLOW: u32 = 1 << 31;
+
+/// The register that an access means, and where in it.
+struct Place {
+    register: u32,
+    name: &'static str,
+    /// The access is to this half of a 64-bit register, or to all of the register.
+    high: bool,
+    whole: bool,
+}
+
+fn is_wide(register: u32) -> bool {
+    let msi = [GERROR_IRQ_CFG0, EVENTQ_IRQ_CFG0, PRIQ_IRQ_CFG0];
+    [STRTAB_BASE, CMDQ_BASE, EVENTQ_BASE, PRIQ_BASE].contains(&register) || msi.contains(&register)
+}
+
+fn place(offset: u32, bytes: u32) -> Result<Place, Violation> {
+    if !offset.is_multiple_of(bytes) {
+        return Err(Violation::Width { offset, bytes });
+    }
+    if let Some(name) = regs::name_of(offset) {
+        let wide = is_wide(offset);
+        if bytes == 8 && !wide {
+            return Err(Violation::Width { offset, bytes });
+        }
+        let whole = wide == (bytes == 8);
+        return Ok(Place { register: offset, name, high: false, whole });
+    }
+    // Two 32-bit accesses may stand for a 64-bit one.
+    let base = offset.checked_sub(4).filter(|base| is_wide(*base) && bytes == 4);
+    match base.and_then(|base| regs::name_of(base).map(|name| (base, name))) {
+        Some((register, name)) => Ok(Place { register, name, high: true, whole: false }),
+        None => Err(Violation::Undefined { offset }),
+    }
+}
+
+impl Smmu {
+    pub(super) fn read(&mut self, ram: &Ram, offset: u32, bytes: u32) -> u64 {
+        match place(offset, bytes) {
+            Ok(place) => {
+                let value = self.load(ram, place.register);
+                if place.high { value >> 32 } else { value }
+            }
+            Err(violation) => {
+                self.violation(violation);
+                0
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, ram: &Ram, offset: u32, bytes: u32, value: u64) {
+        let place = match place(offset, bytes) {
+            Ok(place) => place,
+            Err(violation) => return self.violation(violation),
+        };
+        let value = if place.whole {
+            value
+        } else {
+            let old = self.load(ram, place.register);
+            match place.high {
+                true => old & 0xffff_ffff | value << 32,
+                false => old & !0xffff_ffff | value & 0xffff_ffff,
+            }
+        };
+        self.store(place.register, place.name, value);
+    }
+
+    fn load(&mut self, ram: &Ram, register: u32) -> u64 {
+        let id = self.profile.id_registers();
+        let r = &mut self.regs;
+        let narrow = match register {
+            IDR0 => id.idr0,
+            IDR1 => id.idr1,
+            IDR3 => id.idr3,
+            IDR5 => id.idr5,
+            IIDR => id.iidr,
+            AIDR => id.aidr,
+            CR0 | CR0ACK => r.cr0,
+            CR1 => r.cr1,
+            CR2 => r.cr2,
+            GBPA => {
+                let value = r.gbpa;
+                // The update is seen to be pending once, and is done then.
+                match r.gbpa_update.take() {
+                    Some(new) => {
+                        r.gbpa = new;
+                        value | gbpa::UPDATE
+                    }
+                    None => value,
+                }
+            }
+            IRQ_CTRL | IRQ_CTRLACK => r.irq_ctrl,
+            GERROR => r.gerror,
+            GERRORN => r.gerrorn,
+            STRTAB_BASE => return r.strtab_base,
+            STRTAB_BASE_CFG => r.strtab_base_cfg,
+            CMDQ_BASE => return r.cmdq_base,
+            CMDQ_PROD => r.cmdq_prod,
+            CMDQ_CONS => {
+                self.consume(ram, self.profile.consume_per_poll);
+                self.regs.cmdq_cons
+            }
+            EVENTQ_BASE => return r.eventq_base,
+            EVENTQ_PROD => r.eventq_prod,
+            EVENTQ_CONS => r.eventq_cons,
+            // IDR2, IDR4, and the registers of MSIs and of PRI, which are not there.
+            _ => 0,
+        };
+        narrow.into()
+    }
+
+    fn store(&mut self, register: u32, name: &'static str, value: u64) {
+        let narrow = value as u32;
+        let enables = self.regs.cr0;
+        match register {
+            CR0 => self.write_cr0(narrow),
+            CR1 => {
+                let any = cr0::SMMUEN | cr0::CMDQEN | cr0::EVENTQEN;
+                if self.closed(name, any, "an enable bit of CR0") {
+                    return;
+                }
+                self.regs.cr1 = self.defined(name, value, 0xfff) as u32;
+            }
+            CR2 => {
+                if self.closed(name, cr0::SMMUEN, "CR0.SMMUEN") {
+                    return;
+                }
+                let e2h = if self.profile.hyp { cr2::E2H } else { 0 };
+                let bits = e2h | cr2::RECINVSID | cr2::PTM;
+                self.regs.cr2 = self.defined(name, value, bits.into()) as u32;
+            }
+            GBPA => {
+                if narrow & gbpa::UPDATE == 0 || self.regs.gbpa_update.is_some() {
+                    return self.violation(Violation::Update);
+                }
+                let bits = u64::from(gbpa::UPDATE | gbpa::ABORT) | 0x000f_3f1f;
+                let value = self.defined(name, value, bits) as u32;
+                self.regs.gbpa_update = Some(value & !gbpa::UPDATE);
+            }
+            IRQ_CTRL => {
+                let bits = irq_ctrl::GERROR | irq_ctrl::EVENTQ;
+                self.regs.irq_ctrl = self.defined(name, value, bits.into()) as u32;
+            }
+            GERRORN => {
+                let value = self.defined(name, value, gerror::ALL.into()) as u32;
+                let active = self.active_errors();
+                let toggled = value ^ self.regs.gerrorn;
+                if toggled & !active != 0 {
+                    self.violation(Violation::NotActive { bits: toggled & !active });
+                }
+                self.regs.gerrorn ^= toggled & active;
+            }
+            STRTAB_BASE => {
+                if self.closed(name, cr0::SMMUEN, "CR0.SMMUEN") {
+                    return;
+                }
+                self.regs.strtab_base = self.defined(name, value, ALLOCATE | ADDRESS & !0x3f);
+            }
+            STRTAB_BASE_CFG => {
+                if self.closed(name, cr0::SMMUEN, "CR0.SMMUEN") {
+                    return;
+                }
+                self.regs.strtab_base_cfg = self.defined(name, value, 0x0003_07ff) as u32;
+            }
+            CMDQ_BASE => {
+                if self.closed(name, cr0::CMDQEN, "CR0.CMDQEN") {
+                    return;
+                }
+                self.regs.cmdq_base = self.defined(name, value, ALLOCATE | ADDRESS | 0x1f);
+            }
+            CMDQ_PROD => self.write_cmdq_prod(narrow),
+            CMDQ_CONS => {
+                if self.closed(name, cr0::CMDQEN, "CR0.CMDQEN") {
+                    return;
+                }
+                self.regs.cmdq_cons = self.defined(name, value, 0x7f0f_ffff) as u32;
+            }
+            EVENTQ_BASE => {
+                if self.closed(name, cr0::EVENTQEN, "CR0.EVENTQEN") {
+                    return;
+                }
+                self.regs.eventq_base = self.defined(name, value, ALLOCATE | ADDRESS | 0x1f);
+            }
+            EVENTQ_PROD => {
+                if self.closed(name, cr0::EVENTQEN, "CR0.EVENTQEN") {
+                    return;
+                }
+                self.regs.eventq_prod = self.defined(name, value, 0x800f_ffff) as u32;
+            }
+            EVENTQ_CONS => {
+                let value = self.defined(name, value, 0x800f_ffff) as u32;
+                let ring = self.event_ring();
+                let lost = ring.size.used(self.regs.eventq_prod, value).is_none();
+                let beyond = value & !OVERFLOW & !ring.size.pointer_mask() != 0;
+                if enables & cr0::EVENTQEN != 0 && (lost || beyond) {
+                    self.violation(Violation::Pointer { register: name, value });
+                }
+                self.regs.eventq_cons = value;
+            }
+            GERROR_IRQ_CFG0 | GERROR_IRQ_CFG1 | GERROR_IRQ_CFG2 | EVENTQ_IRQ_CFG0
+            | EVENTQ_IRQ_CFG1 | EVENTQ_IRQ_CFG2 | PRIQ_BASE | PRIQ_IRQ_CFG0 | PRIQ_IRQ_CFG1
+            | PRIQ_IRQ_CFG2 | PRIQ_PROD | PRIQ_CONS => {
+                // Neither MSIs nor PRI: reserved, so 0 may be written.
+                self.defined(name, value, 0);
+            }
+            _ => self.violation(Violation::ReadOnly { register: name }),
+        }
+    }
+
+    fn closed(&mut self, register: &'static str, bits: u32, by: &'static str) -> bool {
+        let closed = self.regs.cr0 & bits != 0;
+        if closed {
+            self.violation(Violation::Enabled { register, by });
+        }
+        closed
+    }
+
+    /// The defined bits of a value; the others are reported.
+    fn defined(&mut self, register: &'static str, value: u64, bits: u64) -> u64 {
+        if value & !bits != 0 {
+            self.violation(Violation::ReservedBits { register, bits: value & !bits });
+        }
+        value & bits
+    }
+
+    fn write_cr0(&mut self, value: u32) {
+        let bits = cr0::SMMUEN | cr0::EVENTQEN | cr0::CMDQEN;
+        let value = self.defined("CR0", value.into(), bits.into()) as u32;
+        let rising = value & !self.regs.cr0;
+        if rising & cr0::CMDQEN != 0 {
+            let ring = self.command_ring();
+            let (base, limit) = (self.regs.cmdq_base, self.profile.cmdq_log2);
+            self.check_ring("CMDQ_BASE", base, &ring, limit);
+            if ring.size.used(self.regs.cmdq_prod, self.regs.cmdq_cons).is_none() {
+                let value = self.regs.cmdq_prod;
+                self.violation(Violation::Pointer { register: "CMDQ_PROD", value });
+            }
+        }
+        if rising & cr0::EVENTQEN != 0 {
+            let ring = self.event_ring();
+            let (base, limit) = (self.regs.eventq_base, self.profile.eventq_log2);
+            self.check_ring("EVENTQ_BASE", base, &ring, limit);
+        }
+        if rising & cr0::SMMUEN != 0 {
+            self.check_stream_table();
+        }
+        self.regs.cr0 = value;
+    }
+
+    fn check_ring(&mut self, register: &'static str, base: u64, ring: &Ring, limit: u8) {
+        let log2 = base & 0x1f;
+        if log2 > limit.into() {
+            self.violation(Violation::Unsupported { register, field: "LOG2SIZE", value: log2 });
+        }
+        let align = ring.align();
+        if ring.base & (align - 1) != 0 {
+            self.violation(Violation::Alignment { register, address: ring.base, align });
+        }
+    }
+
+    fn check_stream_table(&mut self) {
+        let config = self.regs.strtab_base_cfg;
+        let (log2, split, format) = (config & 0x3f, config >> 6 & 0x1f, config >> 16 & 3);
+        let checks = [
+            ("LOG2SIZE", log2, log2 <= self.profile.sid_bits.into()),
+            ("FMT", format, format <= self.profile.two_level.into()),
+            ("SPLIT", split, format != 1 || [6, 8, 10].contains(&split)),
+        ];
+        for (field, value, supported) in checks {
+            if !supported {
+                let (register, value) = ("STRTAB_BASE_CFG", value.into());
+                self.violation(Violation::Unsupported { register, field, value });
+            }
+        }
+        let align = self.stream_table().bytes();
+        let address = self.regs.strtab_base & ADDRESS;
+        if address & (align - 1) != 0 {
+            self.violation(Violation::Alignment { register: "STRTAB_BASE", address, align });
+        }
+    }
+
+    fn write_cmdq_prod(&mut self, value: u32) {
+        let value = self.defined("CMDQ_PROD", value.into(), 0x000f_ffff) as u32;
+        let ring = self.command_ring();
+        let mask = ring.size.pointer_mask();
+        let enabled = self.regs.cr0 & cr0::CMDQEN != 0;
+        let steps = |to| ring.size.used(to, self.regs.cmdq_cons);
+        // The producer only moves on, and never beyond a full queue.
+        let back =
+            steps(value) < steps(self.regs.cmdq_prod) && self.active_errors() & gerror::CMDQ == 0;
+        if enabled && (steps(value).is_none() || back || value & !mask != 0) {
+            self.violation(Violation::Pointer { register: "CMDQ_PROD", value });
+        }
+        self.regs.cmdq_prod = value;
+    }
+}
