@@ -25,7 +25,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
     suite.rustfmt();
     suite.cargo(
         "docs",
-        &["doc", "--workspace", "--no-deps"],
+        &["doc", "--workspace", "--no-deps", "--all-features"],
         Some(("RUSTDOCFLAGS", "-D warnings")),
     );
     let deny = suite.tool("cargo-deny");

@@ -1,0 +1,157 @@
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use smmu_invs::RequestBuffer;
+use smmu_types::{Cd, Ste, StreamId};
+
+use crate::attach::{Prepared, Target};
+use crate::entry::Slot;
+use crate::platform::Block;
+use crate::smmu::{DeviceKey, Smmu};
+use crate::stream_table::StreamEntry;
+use crate::{AttachError, Domain, Env, Platform};
+
+/// What a device is attached to.
+pub enum Attachment<P: Platform> {
+    /// Nothing: its transactions are aborted.
+    Blocked,
+    /// No translation: its transactions pass unchanged.
+    Bypass,
+    /// A domain.
+    Domain(Arc<Domain<P>>),
+}
+
+impl<P: Platform> fmt::Debug for Attachment<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Attachment::Blocked => f.write_str("Blocked"),
+            Attachment::Bypass => f.write_str("Bypass"),
+            Attachment::Domain(domain) => write!(f, "Domain({})", domain.id()),
+        }
+    }
+}
+
+/// One device behind one SMMU.
+///
+/// An attach borrows it mutably from beginning to end, so two attaches of one device cannot race.
+///
+/// Block it before it is dropped. A device that is dropped while it is attached keeps its domain and
+/// its tag for ever, because its stream table entry still leads there.
+pub struct Device<P: Platform> {
+    pub(crate) smmu: Arc<Smmu<P>>,
+    pub(crate) streams: Vec<StreamId>,
+    pub(crate) entries: Vec<StreamEntry<Block<P>>>,
+    pub(crate) current: Attachment<P>,
+    pub(crate) cds: Option<Block<P>>,
+    // Scratch memory for the requests to the new and the old domain, so that blocking the device
+    // never needs memory.
+    pub(crate) merge: RequestBuffer,
+    pub(crate) unref: RequestBuffer,
+    key: DeviceKey,
+}
+
+impl<P: Platform> Device<P> {
+    pub(crate) fn new(
+        smmu: Arc<Smmu<P>>,
+        key: DeviceKey,
+        streams: Vec<StreamId>,
+        entries: Vec<StreamEntry<Block<P>>>,
+    ) -> Result<Self, AttachError> {
+        // One tag and, one day, the flush of nested stage 1 and an ATS entry for each stream.
+        let capacity = 2 + streams.len();
+        let scratch = || RequestBuffer::with_capacity(capacity);
+        let (merge, unref) = match (scratch(), scratch()) {
+            (Ok(merge), Ok(unref)) => (merge, unref),
+            (Err(error), _) | (_, Err(error)) => {
+                smmu.forget(key);
+                return Err(error.into());
+            }
+        };
+        Ok(Device {
+            smmu,
+            streams,
+            entries,
+            current: Attachment::Blocked,
+            cds: None,
+            merge,
+            unref,
+            key,
+        })
+    }
+
+    /// The SMMU that it is behind.
+    #[must_use]
+    pub fn smmu(&self) -> &Arc<Smmu<P>> {
+        &self.smmu
+    }
+
+    /// Its StreamIDs, ascending.
+    #[must_use]
+    pub fn streams(&self) -> &[StreamId] {
+        &self.streams
+    }
+
+    /// Its handle within the SMMU.
+    #[must_use]
+    pub fn key(&self) -> DeviceKey {
+        self.key
+    }
+
+    /// What it is attached to.
+    #[must_use]
+    pub fn attachment(&self) -> &Attachment<P> {
+        &self.current
+    }
+
+    /// Its stream table entry as it is in memory now; the same for each of its StreamIDs.
+    #[must_use]
+    pub fn read_ste(&self) -> Option<Ste> {
+        Some(self.entries.first()?.slot()?.read())
+    }
+
+    /// Its context descriptor as it is in memory now, if it ever had one.
+    #[must_use]
+    pub fn read_cd(&self) -> Option<Cd> {
+        Some(Slot::new(self.cds.as_ref()?, 0)?.read())
+    }
+
+    /// Prepare to attach the device. Nothing is visible to hardware or to invalidations until the
+    /// result is [published](Prepared::publish); dropping it leaves everything as it was.
+    ///
+    /// Takes the locks of the old and the new domain and keeps them to the end of the transaction.
+    /// [`Target::Blocked`] and [`Target::Bypass`] need no memory and no tag.
+    ///
+    /// # Errors
+    ///
+    /// Whatever can fail in an attach fails here.
+    pub fn prepare<'a>(
+        &'a mut self,
+        target: Target<'a, P>,
+        env: &Env<'a, P>,
+    ) -> Result<Prepared<'a, P>, AttachError> {
+        Prepared::new(self, target, *env)
+    }
+}
+
+impl<P: Platform> Drop for Device<P> {
+    fn drop(&mut self) {
+        match core::mem::replace(&mut self.current, Attachment::Blocked) {
+            Attachment::Blocked => self.smmu.forget(self.key),
+            attached => {
+                // The entry still leads to the tables, so neither they nor the StreamIDs may go.
+                core::mem::forget((attached, self.cds.take()));
+            }
+        }
+    }
+}
+
+impl<P: Platform> fmt::Debug for Device<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device")
+            .field("smmu", &self.smmu.id())
+            .field("streams", &self.streams)
+            .field("current", &self.current)
+            .finish_non_exhaustive()
+    }
+}

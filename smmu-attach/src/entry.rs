@@ -1,0 +1,396 @@
+//! Writing a table entry that hardware may be reading (IHI 0070, 3.21.3).
+//!
+//! Hardware reads an entry in 64-bit words, each atomically and in no order. A change is *hitless*
+//! when at most one word of those that hardware looks at has to differ between the steps: then every
+//! view of the entry is the old one or the new one. Where two or more have to differ the entry is made
+//! invalid first.
+//!
+//! Invariants of [`write`]:
+//!
+//! 1. At every sync the entry, as far as its used bits go, is the old entry, the new one, or invalid.
+//! 2. It is invalid at some sync only when no hitless way exists.
+//! 3. A sync is made after every group of stores that changed something, and after no other.
+//! 4. When a sync fails, the entry is left invalid.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use smmu_types::seam::DmaBlock;
+use smmu_types::{Cd, Ste};
+
+const WORDS: usize = 8;
+
+/// An entry of eight words whose word 0 has the valid bit.
+pub trait Entry: Copy {
+    /// The words.
+    fn words(&self) -> [u64; WORDS];
+    /// From words.
+    fn from_words(words: [u64; WORDS]) -> Self;
+    /// The bits that hardware looks at.
+    fn used(&self) -> [u64; WORDS];
+    /// Used bits that may change at any moment in the step from `self` to `to`.
+    fn safe(&self, to: &Self) -> [u64; WORDS];
+}
+
+impl Entry for Ste {
+    fn words(&self) -> [u64; WORDS] {
+        self.0
+    }
+    fn from_words(words: [u64; WORDS]) -> Self {
+        Ste(words)
+    }
+    fn used(&self) -> [u64; WORDS] {
+        Ste::used(self)
+    }
+    fn safe(&self, to: &Self) -> [u64; WORDS] {
+        Ste::safe(self, to)
+    }
+}
+
+impl Entry for Cd {
+    fn words(&self) -> [u64; WORDS] {
+        self.0
+    }
+    fn from_words(words: [u64; WORDS]) -> Self {
+        Cd(words)
+    }
+    fn used(&self) -> [u64; WORDS] {
+        Cd::used(self)
+    }
+    fn safe(&self, _to: &Self) -> [u64; WORDS] {
+        [0; WORDS]
+    }
+}
+
+/// Where an entry lies: eight words of a block.
+#[derive(Debug)]
+pub struct Slot<'b, B> {
+    block: &'b B,
+    first: usize,
+}
+
+impl<'b, B: DmaBlock> Slot<'b, B> {
+    /// Entry number `index` of a table, or `None` when the block ends before it.
+    #[must_use]
+    pub fn new(block: &'b B, index: usize) -> Option<Self> {
+        let first = index.checked_mul(WORDS)?;
+        (first.checked_add(WORDS)? <= block.words().len()).then_some(Slot { block, first })
+    }
+
+    /// The entry as it is now.
+    #[must_use]
+    pub fn read<E: Entry>(&self) -> E {
+        let mut words = [0; WORDS];
+        for (word, cell) in words.iter_mut().zip(&self.block.words()[self.range()]) {
+            *word = cell.load(Ordering::Relaxed);
+        }
+        E::from_words(words)
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.first..self.first + WORDS
+    }
+
+    /// Store the words of `group` that differ, make them visible, and sync if there were any.
+    fn store<F: FnMut() -> Result<(), X>, X>(
+        &self,
+        words: &[u64; WORDS],
+        group: Range<usize>,
+        syncs: &mut u32,
+        sync: &mut F,
+    ) -> Result<(), X> {
+        let mut changed = false;
+        for n in group {
+            let cell = &self.block.words()[self.first + n];
+            if cell.load(Ordering::Relaxed) != words[n] {
+                cell.store(words[n], Ordering::Relaxed);
+                changed = true;
+            }
+        }
+        if changed {
+            self.block.publish(self.range());
+            *syncs += 1;
+            sync()?;
+        }
+        Ok(())
+    }
+}
+
+/// Bring the entry in `slot` to `target`.
+///
+/// `sync` makes hardware forget what it has cached of the entry, and returns when that is done. The
+/// number of syncs is returned. All stores that the entry leads to (a table, a descriptor) must have
+/// been made before; they are published here, before the first store.
+pub fn write<B: DmaBlock, E: Entry, X>(
+    slot: &Slot<'_, B>,
+    target: &E,
+    mut sync: impl FnMut() -> Result<(), X>,
+) -> Result<u32, X> {
+    // Whoever sees the new entry must also see the new array and the tables behind it.
+    slot.block.publish(slot.range());
+    let mut syncs = 0;
+    let done = steps(slot, target, &mut syncs, &mut sync);
+    if done.is_err() {
+        // What hardware holds is not known, so no word of the new entry may be valid.
+        slot.block.words()[slot.first].store(0, Ordering::Relaxed);
+        slot.block.publish(slot.range());
+    }
+    done.map(|()| syncs)
+}
+
+fn steps<B: DmaBlock, E: Entry, X>(
+    slot: &Slot<'_, B>,
+    target: &E,
+    syncs: &mut u32,
+    sync: &mut impl FnMut() -> Result<(), X>,
+) -> Result<(), X> {
+    let live: E = slot.read();
+    let (old, new) = (live.words(), target.words());
+    let (used_old, used_new, safe) = (live.used(), target.used(), live.safe(target));
+
+    // Bits that hardware does not look at in the old entry can have their new value at once.
+    let mut unused_set = [0; WORDS];
+    let mut critical = None;
+    let mut differing = 0;
+    for n in 0..WORDS {
+        let pinned = used_old[n] & !(safe[n] & used_old[n] & used_new[n]);
+        unused_set[n] = old[n] & pinned | new[n] & !pinned;
+        if unused_set[n] & used_new[n] != new[n] {
+            differing += 1;
+            critical = Some(n);
+        }
+    }
+    match (differing, critical) {
+        (0, _) | (_, None) => slot.store(&new, 0..WORDS, syncs, sync),
+        (1, Some(k)) => {
+            unused_set[k] = old[k];
+            slot.store(&unused_set, 0..WORDS, syncs, sync)?;
+            slot.store(&new, k..k + 1, syncs, sync)?;
+            slot.store(&new, 0..WORDS, syncs, sync)
+        }
+        _ => {
+            slot.store(&[0; WORDS], 0..1, syncs, sync)?;
+            slot.store(&new, 1..WORDS, syncs, sync)?;
+            slot.store(&new, 0..1, syncs, sync)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use rstest::rstest;
+    use smmu_types::fake::heap_pool;
+    use smmu_types::seam::{DmaLayout, DmaMemory};
+    use smmu_types::*;
+    use std::vec::Vec;
+
+    // The fixture of the reference's transition table.
+    fn cd_table(default: SubstreamDefault, ats: AtsMode, context: u64) -> Ste {
+        let table = TableConfig {
+            format: 2,
+            context: PhysAddr(context),
+            cd_max: 0x1f,
+            substream_default: default,
+            inner: Cacheability::WriteBack,
+            outer: Cacheability::WriteBack,
+            shareability: Shareability::Inner,
+            stall_disable: true,
+            world: StreamWorld::El1,
+        };
+        let shareability = match default {
+            SubstreamDefault::Bypass => ShareabilityOverride::Incoming,
+            _ => ShareabilityOverride::NonShareable,
+        };
+        Ste::stage1(table, ats, shareability).unwrap()
+    }
+
+    const CONTEXT: u64 = 0xf0f0_f0f0_f0c0;
+
+    fn ssid0() -> Ste {
+        cd_table(SubstreamDefault::Substream0, AtsMode::Full, CONTEXT)
+    }
+
+    fn s1dss_bypass() -> Ste {
+        cd_table(SubstreamDefault::Bypass, AtsMode::Full, CONTEXT)
+    }
+
+    fn bypass() -> Ste {
+        Ste::bypass(ShareabilityOverride::Incoming)
+    }
+
+    fn s2(ats: AtsMode, stall: bool) -> Ste {
+        let config = Stage2Config {
+            vmid: Vmid(0),
+            t0sz: 4,
+            start_level: 3,
+            inner: Cacheability::WriteThrough,
+            outer: Cacheability::WriteBack,
+            shareability: Shareability::Inner,
+            granule: Granule::K16,
+            output_size: OutputSize::Bits36,
+            table: PhysAddr(0x000d_beef_dead_bee0),
+            protected_walk: true,
+            stall,
+            record: true,
+        };
+        Ste::stage2(config, ats, ShareabilityOverride::Incoming).unwrap()
+    }
+
+    // With stalls on, S1STALLD is clear and ATS is off.
+    fn s1_stall() -> Ste {
+        let mut ste = cd_table(SubstreamDefault::Substream0, AtsMode::Off, CONTEXT);
+        ste.0[1] &= !(1 << 27);
+        ste
+    }
+
+    fn cd(asid: u16) -> Cd {
+        Cd::stage1(Stage1Config {
+            asid: Asid(asid),
+            t0sz: 4,
+            granule: Granule::K16,
+            inner: Cacheability::WriteThrough,
+            outer: Cacheability::WriteBack,
+            shareability: Shareability::Inner,
+            output_size: OutputSize::Bits36,
+            table: PhysAddr(0x000d_beef_dead_bee0),
+            mair: 0x0abc_def0_1234_5678,
+            stall: false,
+        })
+        .unwrap()
+    }
+
+    fn masked<E: Entry>(entry: &E, pattern: &E, safe: [u64; WORDS]) -> [u64; WORDS] {
+        let (words, used) = (entry.words(), pattern.used());
+        std::array::from_fn(|n| words[n] & used[n] & !safe[n])
+    }
+
+    /// Write `new` over `old`; returns the number of syncs and whether some sync saw no valid entry.
+    fn transition<E: Entry + PartialEq + std::fmt::Debug>(old: E, new: E) -> (u32, bool) {
+        let pool = heap_pool(1 << 16);
+        let block = pool.allocate(DmaLayout::new(128, 64).unwrap()).unwrap();
+        let slot = Slot::new(&block, 1).unwrap();
+        for (cell, word) in block.words()[8..].iter().zip(old.words()) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        let safe = old.safe(&new);
+        let mut seen: Vec<[u64; WORDS]> = Vec::new();
+        let syncs = write(&slot, &new, || {
+            let now: E = slot.read();
+            // inv_1: the used bits are those of the old entry or of the new one.
+            let invalid = now.words()[0] & 1 == 0 && now.words()[0] == 0;
+            let is_old =
+                masked(&now, &old, safe) == masked(&old, &old, safe) && now.used() == old.used();
+            let is_new = masked(&now, &new, safe) == masked(&new, &new, safe);
+            assert!(invalid || is_old || is_new, "a mix: {now:?}");
+            seen.push(now.words());
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+        // inv_3: each sync follows a change.
+        assert_eq!(syncs as usize, seen.len());
+        let mut before = old.words();
+        for words in &seen {
+            assert_ne!(*words, before, "a sync without a change");
+            before = *words;
+        }
+        assert_eq!(slot.read::<E>(), new);
+        assert!(
+            block.words()[..8].iter().all(|w| w.load(Ordering::Relaxed) == 0),
+            "wrote elsewhere"
+        );
+        (syncs, seen.iter().any(|words| words[0] == 0))
+    }
+
+    // Syncs and hitlessness from outside: the transition table of the driver reference.
+    #[rstest]
+    #[case::bypass_to_abort(bypass(), Ste::ABORT, 2)]
+    #[case::abort_to_bypass(Ste::ABORT, bypass(), 2)]
+    #[case::cdtable_to_abort(ssid0(), Ste::ABORT, 2)]
+    #[case::abort_to_cdtable(Ste::ABORT, ssid0(), 2)]
+    #[case::cdtable_to_bypass(ssid0(), bypass(), 3)]
+    #[case::bypass_to_cdtable(bypass(), ssid0(), 3)]
+    #[case::s1dss_ssid0_to_bypass(ssid0(), s1dss_bypass(), 1)]
+    #[case::s1dss_bypass_to_ssid0(s1dss_bypass(), ssid0(), 1)]
+    #[case::s1dssbypass_to_stebypass(s1dss_bypass(), bypass(), 2)]
+    #[case::stebypass_to_s1dssbypass(bypass(), s1dss_bypass(), 2)]
+    #[case::s2_to_abort(s2(AtsMode::Full, false), Ste::ABORT, 2)]
+    #[case::abort_to_s2(Ste::ABORT, s2(AtsMode::Full, false), 2)]
+    #[case::s2_to_bypass(s2(AtsMode::Full, false), bypass(), 2)]
+    #[case::bypass_to_s2(bypass(), s2(AtsMode::Full, false), 2)]
+    #[case::s1_to_s2(ssid0(), s2(AtsMode::Full, false), 3)]
+    #[case::s2_to_s1(s2(AtsMode::Full, false), ssid0(), 3)]
+    #[case::s1_to_s2_stall(s1_stall(), s2(AtsMode::Off, true), 3)]
+    #[case::s2_to_s1_stall(s2(AtsMode::Off, true), s1_stall(), 3)]
+    fn inv_1_to_3_hitless_ste(#[case] old: Ste, #[case] new: Ste, #[case] syncs: u32) {
+        assert_eq!(transition(old, new), (syncs, false));
+    }
+
+    #[test]
+    fn inv_2_two_words_at_once_go_through_invalid() {
+        let new = cd_table(SubstreamDefault::Bypass, AtsMode::Full, 0x4b4b_4b4b_4b40);
+        assert_eq!(transition(ssid0(), new), (3, true));
+    }
+
+    // From invalid to a CD every sync but the last still sees an entry that is not valid.
+    #[rstest]
+    #[case::set(Cd::INVALID, cd(1997), 2, true)]
+    #[case::clear(cd(1997), Cd::INVALID, 2, true)]
+    #[case::change_asid(cd(778), cd(1997), 1, false)]
+    #[case::change_asid_back(cd(1997), cd(778), 1, false)]
+    fn cd_transitions(#[case] old: Cd, #[case] new: Cd, #[case] syncs: u32, #[case] invalid: bool) {
+        assert_eq!(transition(old, new), (syncs, invalid));
+    }
+
+    #[test]
+    fn every_pair_of_entries_is_old_new_or_nothing() {
+        let entries = [
+            Ste::INVALID,
+            Ste::ABORT,
+            bypass(),
+            ssid0(),
+            s1dss_bypass(),
+            s1_stall(),
+            cd_table(SubstreamDefault::Terminate, AtsMode::Split, 0x1000),
+            s2(AtsMode::Full, false),
+            s2(AtsMode::Off, true),
+            s2(AtsMode::Split, true),
+        ];
+        for old in entries {
+            for new in entries {
+                let (syncs, _) = transition(old, new);
+                assert!(syncs <= 3);
+                assert_eq!(syncs == 0, old == new);
+            }
+        }
+    }
+
+    #[rstest]
+    fn inv_4_a_failed_sync_leaves_nothing_valid(#[values(1, 2, 3)] failing: u32) {
+        let pool = heap_pool(1 << 16);
+        let block = pool.allocate(DmaLayout::new(64, 64).unwrap()).unwrap();
+        let slot = Slot::new(&block, 0).unwrap();
+        for (cell, word) in block.words().iter().zip(ssid0().words()) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        let mut count = 0;
+        let failed = write(&slot, &bypass(), || {
+            count += 1;
+            if count == failing { Err("no answer") } else { Ok(()) }
+        });
+        assert_eq!(failed, Err("no answer"));
+        assert_eq!(count, failing);
+        assert_eq!(slot.read::<Ste>().decode(), SteConfig::Invalid);
+    }
+
+    #[test]
+    fn a_slot_ends_with_its_block() {
+        let pool = heap_pool(1 << 16);
+        let block = pool.allocate(DmaLayout::new(128, 64).unwrap()).unwrap();
+        assert!(Slot::new(&block, 1).is_some());
+        assert!(Slot::new(&block, 2).is_none());
+        assert!(Slot::new(&block, usize::MAX).is_none());
+    }
+}

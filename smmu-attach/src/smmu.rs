@@ -1,0 +1,169 @@
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use hashbrown::HashMap;
+use lock_api::Mutex;
+use slab::Slab;
+use smmu_tags::{AsidSpace, VmidSpace};
+use smmu_types::regs::strtab;
+use smmu_types::{Capabilities, PhysAddr, SmmuId, StreamId};
+
+use crate::device::Device;
+use crate::platform::Block;
+use crate::stream_table::{StreamTable, normalise};
+use crate::{AttachError, Env, Platform};
+
+/// A device's handle within its SMMU, for what an event is about.
+///
+/// A key can come back for another device once its own is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceKey(usize);
+
+/// How an [`Smmu`] is set up.
+#[derive(Debug)]
+pub struct SmmuConfig<P: Platform> {
+    /// Cover only this many bits of StreamID, where fewer than `IDR1.SIDSIZE` are in use. A linear
+    /// table of 16 bits is 4 MiB.
+    pub stream_bits: Option<u8>,
+    /// An ASID space that is shared with other SMMUs; a space of its own when `None`.
+    pub asids: Option<AsidSpace<P::Lock>>,
+}
+
+impl<P: Platform> Default for SmmuConfig<P> {
+    fn default() -> Self {
+        SmmuConfig { stream_bits: None, asids: None }
+    }
+}
+
+/// One SMMU, as far as attaching goes: its stream table and its tags.
+pub struct Smmu<P: Platform> {
+    id: SmmuId,
+    caps: Capabilities,
+    asids: AsidSpace<P::Lock>,
+    vmids: VmidSpace<P::Lock>,
+    streams: Mutex<P::Lock, Streams<Block<P>>>,
+}
+
+struct Streams<B> {
+    table: StreamTable<B>,
+    devices: Slab<Vec<StreamId>>,
+    owners: HashMap<StreamId, DeviceKey>,
+}
+
+impl<P: Platform> Smmu<P> {
+    /// An SMMU whose streams are all aborted, silently.
+    ///
+    /// # Errors
+    ///
+    /// No memory for the stream table or the tag spaces.
+    pub fn new(
+        id: SmmuId,
+        caps: Capabilities,
+        config: SmmuConfig<P>,
+        dma: &P::Dma,
+    ) -> Result<Self, AttachError> {
+        let bits = config.stream_bits.map_or(caps.sid_bits, |bits| bits.min(caps.sid_bits));
+        let table = StreamTable::new(id, bits, caps.two_level_stream_table, dma)?;
+        let asids = match config.asids {
+            Some(shared) => shared,
+            None => AsidSpace::new(caps.asid_bits)?,
+        };
+        Ok(Smmu {
+            id,
+            caps,
+            asids,
+            vmids: VmidSpace::new(id, caps.vmid_bits)?,
+            streams: Mutex::new(Streams { table, devices: Slab::new(), owners: HashMap::new() }),
+        })
+    }
+
+    /// The SMMU's number.
+    #[must_use]
+    pub fn id(&self) -> SmmuId {
+        self.id
+    }
+
+    /// What it can do.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.caps
+    }
+
+    /// Where the stream table is, for `STRTAB_BASE` and `STRTAB_BASE_CFG`.
+    #[must_use]
+    pub fn stream_table(&self) -> (PhysAddr, strtab::Format) {
+        self.streams.lock().table.base()
+    }
+
+    /// The ASIDs of this SMMU.
+    #[must_use]
+    pub fn asids(&self) -> &AsidSpace<P::Lock> {
+        &self.asids
+    }
+
+    /// The VMIDs of this SMMU.
+    #[must_use]
+    pub fn vmids(&self) -> &VmidSpace<P::Lock> {
+        &self.vmids
+    }
+
+    /// Add a device that masters with these StreamIDs. It is blocked until it is attached.
+    ///
+    /// # Errors
+    ///
+    /// A StreamID that is beyond the table or another device's, or no memory.
+    pub fn add_device(
+        smmu: &Arc<Self>,
+        streams: &[StreamId],
+        env: &Env<'_, P>,
+    ) -> Result<Device<P>, AttachError> {
+        let id = smmu.id;
+        let streams = normalise(id, streams)?;
+        let mut state = smmu.streams.lock();
+        if let Some(&stream) = streams.iter().find(|s| state.owners.contains_key(*s)) {
+            return Err(AttachError::StreamInUse { smmu: id, stream });
+        }
+        let mut entries = Vec::new();
+        entries
+            .try_reserve_exact(streams.len())
+            .map_err(|_| AttachError::OutOfMemory { smmu: id })?;
+        for &stream in &streams {
+            entries.push(state.table.entry(id, stream, env.dma)?);
+        }
+        state
+            .owners
+            .try_reserve(streams.len())
+            .map_err(|_| AttachError::OutOfMemory { smmu: id })?;
+        let key = DeviceKey(state.devices.insert(streams.clone()));
+        for &stream in &streams {
+            state.owners.insert(stream, key);
+        }
+        drop(state);
+        Device::new(Arc::clone(smmu), key, streams, entries)
+    }
+
+    /// The device that an event's StreamID belongs to.
+    #[must_use]
+    pub fn device_of(&self, stream: StreamId) -> Option<DeviceKey> {
+        self.streams.lock().owners.get(&stream).copied()
+    }
+
+    pub(crate) fn forget(&self, key: DeviceKey) {
+        let mut state = self.streams.lock();
+        if let Some(streams) = state.devices.try_remove(key.0) {
+            for stream in streams {
+                state.owners.remove(&stream);
+            }
+        }
+    }
+}
+
+impl<P: Platform> fmt::Debug for Smmu<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Smmu")
+            .field("id", &self.id)
+            .field("caps", &self.caps)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,125 @@
+//! The stream table of one SMMU (IHI 0070, 5.2 and 5.3): linear, or two levels with lazy second ones.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use hashbrown::HashMap;
+use smmu_types::regs::strtab;
+use smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory};
+use smmu_types::{PhysAddr, SmmuId, Ste, StreamId};
+
+use crate::AttachError;
+use crate::entry::Slot;
+
+const L2_ENTRIES: usize = 1 << strtab::SPLIT;
+
+pub(crate) struct StreamTable<B> {
+    root: Arc<B>,
+    format: strtab::Format,
+    second: HashMap<u32, Arc<B>>,
+}
+
+/// A stream of a device and the entry that is its own; it stays where it is while the value lives.
+pub(crate) struct StreamEntry<B> {
+    pub(crate) stream: StreamId,
+    table: Arc<B>,
+    index: usize,
+}
+
+impl<B: DmaBlock> StreamEntry<B> {
+    /// The STE. `None` only if the table were shorter than its own format says.
+    pub(crate) fn slot(&self) -> Option<Slot<'_, B>> {
+        Slot::new(&*self.table, self.index)
+    }
+}
+
+impl<B: DmaBlock> StreamTable<B> {
+    pub(crate) fn new<D: DmaMemory<Block = B>>(
+        smmu: SmmuId,
+        log2: u8,
+        two_level: bool,
+        dma: &D,
+    ) -> Result<Self, AttachError> {
+        if log2 > 32 {
+            return Err(AttachError::StreamIdSize { smmu, bits: log2 });
+        }
+        let format = if two_level && u32::from(log2) > strtab::SPLIT {
+            // Level 1 is at most 2^17 descriptors, 1 MiB, whatever SIDSIZE promises.
+            strtab::Format::TwoLevel { log2: log2.min(17 + strtab::SPLIT as u8) }
+        } else {
+            strtab::Format::Linear { log2 }
+        };
+        let root = allocate(dma, format.bytes())?;
+        strtab::base(root.address(), format)?;
+        if let strtab::Format::Linear { .. } = format {
+            fill_with_abort(&root);
+        }
+        Ok(StreamTable { root: Arc::new(root), format, second: HashMap::new() })
+    }
+
+    pub(crate) fn base(&self) -> (PhysAddr, strtab::Format) {
+        (self.root.address(), self.format)
+    }
+
+    /// The entry of `stream`, whose second-level table is made when it is the first of its kind.
+    pub(crate) fn entry<D: DmaMemory<Block = B>>(
+        &mut self,
+        smmu: SmmuId,
+        stream: StreamId,
+        dma: &D,
+    ) -> Result<StreamEntry<B>, AttachError> {
+        let bits = self.format.log2();
+        if u64::from(stream.0) >> bits != 0 {
+            return Err(AttachError::StreamRange { smmu, stream, bits });
+        }
+        if let strtab::Format::Linear { .. } = self.format {
+            return Ok(StreamEntry {
+                stream,
+                table: Arc::clone(&self.root),
+                index: stream.0 as usize,
+            });
+        }
+        let first = stream.0 >> strtab::SPLIT;
+        let index = stream.0 as usize % L2_ENTRIES;
+        if let Some(table) = self.second.get(&first) {
+            return Ok(StreamEntry { stream, table: Arc::clone(table), index });
+        }
+        self.second.try_reserve(1).map_err(|_| AttachError::OutOfMemory { smmu })?;
+        let table = Arc::new(allocate(dma, (L2_ENTRIES * Ste::BYTES) as u64)?);
+        let descriptor = strtab::l1_descriptor(table.address())?;
+        // Whoever finds the table must find its entries: they are published before the descriptor.
+        fill_with_abort(&*table);
+        let at = first as usize;
+        self.root.words()[at].store(descriptor, Ordering::Relaxed);
+        self.root.publish(at..at + 1);
+        self.second.insert(first, Arc::clone(&table));
+        Ok(StreamEntry { stream, table, index })
+    }
+}
+
+pub(crate) fn allocate<D: DmaMemory>(dma: &D, bytes: u64) -> Result<D::Block, AttachError> {
+    let layout = DmaLayout::naturally_aligned(bytes)
+        .ok_or(smmu_types::seam::DmaError { bytes, align: bytes })?;
+    Ok(dma.allocate(layout)?)
+}
+
+fn fill_with_abort<B: DmaBlock>(block: &B) {
+    for entry in block.words().chunks_exact(Ste::BYTES / 8) {
+        entry[0].store(Ste::ABORT.0[0], Ordering::Relaxed);
+    }
+    block.publish(0..block.words().len());
+}
+
+/// StreamIDs of a device: sorted, without duplicates, at least one.
+pub(crate) fn normalise(smmu: SmmuId, streams: &[StreamId]) -> Result<Vec<StreamId>, AttachError> {
+    let mut sorted = Vec::new();
+    sorted.try_reserve_exact(streams.len()).map_err(|_| AttachError::OutOfMemory { smmu })?;
+    sorted.extend_from_slice(streams);
+    sorted.sort_unstable();
+    sorted.dedup();
+    if sorted.is_empty() {
+        return Err(AttachError::NoStream { smmu });
+    }
+    Ok(sorted)
+}

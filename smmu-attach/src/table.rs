@@ -1,0 +1,233 @@
+//! What attach must know of a domain's page tables.
+
+use smmu_types::{
+    Asid, Cacheability, Capabilities, Granule, OutputSize, PhysAddr, Shareability, Stage1Config,
+    Stage2Config, Vmid,
+};
+
+use crate::Requirement;
+
+/// The stage that a table translates, and what only that stage has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Stage 1: device addresses to physical ones, tagged by ASID.
+    Stage1 {
+        /// Memory attributes by index (`CD.MAIR`).
+        mair: u64,
+    },
+    /// Stage 2: intermediate addresses to physical ones, tagged by VMID.
+    Stage2 {
+        /// `STE.S2SL0`: with 4 KiB granules 0 starts at level 2, 1 at level 1, 2 at level 0.
+        start_level: u8,
+    },
+}
+
+/// Whether the SMMU must snoop caches when it walks the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalkCoherency {
+    /// Yes: nobody cleans the cache after a change of the tables.
+    Required,
+    /// No: every change is cleaned to memory.
+    NotRequired,
+}
+
+/// Memory attributes of table walks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalkAttributes {
+    /// Inner cacheability.
+    pub inner: Cacheability,
+    /// Outer cacheability.
+    pub outer: Cacheability,
+    /// Shareability.
+    pub shareability: Shareability,
+    /// What the owner of the tables relies on.
+    pub coherency: WalkCoherency,
+}
+
+impl WalkAttributes {
+    /// Inner Shareable, Write-Back, snooped.
+    pub const COHERENT: Self = WalkAttributes {
+        inner: Cacheability::WriteBack,
+        outer: Cacheability::WriteBack,
+        shareability: Shareability::Inner,
+        coherency: WalkCoherency::Required,
+    };
+
+    /// Outer Shareable, Non-cacheable; the owner cleans what it changes.
+    pub const NON_COHERENT: Self = WalkAttributes {
+        inner: Cacheability::NonCacheable,
+        outer: Cacheability::NonCacheable,
+        shareability: Shareability::Outer,
+        coherency: WalkCoherency::NotRequired,
+    };
+}
+
+/// Whether a stage-2 table relies on forced write-back (`S2FWB`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForcedWriteBack {
+    /// No.
+    Off,
+    /// Yes: its memory attributes are encoded that way.
+    On,
+}
+
+/// Root, format and sizes of a domain's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableDescription {
+    /// Which stage, and what only that stage has.
+    pub stage: Stage,
+    /// The root table.
+    pub root: PhysAddr,
+    /// 64 minus the number of input address bits.
+    pub t0sz: u8,
+    /// The granule.
+    pub granule: Granule,
+    /// Size of the addresses that the tables hold.
+    pub output_size: OutputSize,
+    /// How the SMMU walks them.
+    pub walk: WalkAttributes,
+    /// Whether they rely on forced write-back.
+    pub forced_write_back: ForcedWriteBack,
+}
+
+/// A domain's page tables.
+///
+/// # What an implementor owes
+///
+/// The answer never changes, and the tables stay where they are until the last device of the
+/// domain is detached and that detach is committed. Descriptors are written as single 64-bit
+/// stores and published to the SMMU.
+pub trait TranslationTable {
+    /// Root, format and sizes.
+    fn describe(&self) -> TableDescription;
+}
+
+impl TableDescription {
+    /// The first thing that an SMMU lacks to walk these tables, if any.
+    #[must_use]
+    pub fn lacks(&self, caps: &Capabilities) -> Option<Requirement> {
+        let input_bits = 64u32.saturating_sub(self.t0sz.into());
+        let output = caps.output_size.map_or(0, OutputSize::bits);
+        let (stage, requirement, input_limit) = match self.stage {
+            Stage::Stage1 { .. } => (caps.stage1, Requirement::Stage1, caps.input_bits()),
+            // Stage 2 takes what stage 1 puts out.
+            Stage::Stage2 { .. } => (caps.stage2, Requirement::Stage2, output),
+        };
+        let checks = [
+            (stage, requirement),
+            (caps.granules.contains(self.granule), Requirement::Granule),
+            (input_bits <= input_limit, Requirement::InputSize),
+            (self.output_size.bits() <= output, Requirement::OutputSize),
+            (
+                caps.coherent || self.walk.coherency == WalkCoherency::NotRequired,
+                Requirement::CoherentWalk,
+            ),
+            (
+                caps.forced_write_back || self.forced_write_back == ForcedWriteBack::Off,
+                Requirement::ForcedWriteBack,
+            ),
+        ];
+        checks.into_iter().find(|(holds, _)| !holds).map(|(_, lacks)| lacks)
+    }
+
+    pub(crate) fn stage1(&self, mair: u64, asid: Asid) -> Stage1Config {
+        Stage1Config {
+            asid,
+            t0sz: self.t0sz,
+            granule: self.granule,
+            inner: self.walk.inner,
+            outer: self.walk.outer,
+            shareability: self.walk.shareability,
+            output_size: self.output_size,
+            table: self.root,
+            mair,
+            stall: false,
+        }
+    }
+
+    pub(crate) fn stage2(&self, start_level: u8, vmid: Vmid) -> Stage2Config {
+        Stage2Config {
+            vmid,
+            t0sz: self.t0sz,
+            start_level,
+            inner: self.walk.inner,
+            outer: self.walk.outer,
+            shareability: self.walk.shareability,
+            granule: self.granule,
+            output_size: self.output_size,
+            table: self.root,
+            protected_walk: true,
+            stall: false,
+            record: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use smmu_types::IdRegisters;
+
+    fn caps() -> Capabilities {
+        Capabilities::decode(IdRegisters {
+            idr0: 0x0d44_101b,
+            idr1: 0x0273_0010,
+            idr3: 0x1414,
+            idr5: 0x74,
+            iidr: 0,
+            aidr: 1,
+        })
+    }
+
+    fn table(stage: Stage) -> TableDescription {
+        TableDescription {
+            stage,
+            root: PhysAddr(0x4000_0000),
+            t0sz: 20,
+            granule: Granule::K4,
+            output_size: OutputSize::Bits44,
+            walk: WalkAttributes::COHERENT,
+            forced_write_back: ForcedWriteBack::Off,
+        }
+    }
+
+    const S1: Stage = Stage::Stage1 { mair: 0xff };
+    const S2: Stage = Stage::Stage2 { start_level: 2 };
+
+    #[rstest]
+    #[case(table(S1), None)]
+    #[case(table(S2), None)]
+    #[case(TableDescription { t0sz: 16, ..table(S1) }, None)]
+    #[case(TableDescription { t0sz: 12, ..table(S1) }, Some(Requirement::InputSize))]
+    #[case(TableDescription { t0sz: 16, ..table(S2) }, Some(Requirement::InputSize))]
+    #[case(TableDescription { output_size: OutputSize::Bits48, ..table(S1) }, Some(Requirement::OutputSize))]
+    #[case(
+        TableDescription { forced_write_back: ForcedWriteBack::On, ..table(S2) },
+        Some(Requirement::ForcedWriteBack)
+    )]
+    fn sharing(#[case] table: TableDescription, #[case] lacks: Option<Requirement>) {
+        assert_eq!(table.lacks(&caps()), lacks);
+    }
+
+    #[test]
+    fn each_capability_counts() {
+        let without = |change: fn(&mut Capabilities)| {
+            let mut caps = caps();
+            change(&mut caps);
+            caps
+        };
+        assert_eq!(table(S1).lacks(&without(|c| c.stage1 = false)), Some(Requirement::Stage1));
+        assert_eq!(table(S2).lacks(&without(|c| c.stage2 = false)), Some(Requirement::Stage2));
+        let non_coherent = without(|c| c.coherent = false);
+        assert_eq!(table(S1).lacks(&non_coherent), Some(Requirement::CoherentWalk));
+        let cleaned = TableDescription { walk: WalkAttributes::NON_COHERENT, ..table(S1) };
+        assert_eq!(cleaned.lacks(&non_coherent), None);
+        let no_granule = without(|c| c.granules = Default::default());
+        assert_eq!(table(S1).lacks(&no_granule), Some(Requirement::Granule));
+        assert_eq!(
+            table(S1).lacks(&without(|c| c.output_size = None)),
+            Some(Requirement::OutputSize)
+        );
+    }
+}
