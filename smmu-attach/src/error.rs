@@ -2,7 +2,7 @@ use core::fmt;
 
 use smmu_invs::InvError;
 use smmu_tags::TagError;
-use smmu_types::seam::DmaError;
+use smmu_types::seam::{DmaError, SinkError};
 use smmu_types::{CacheTag, DomainId, LayoutError, SmmuId, StreamId};
 
 /// What a domain needs of an SMMU.
@@ -77,6 +77,9 @@ pub enum AttachError {
     /// A table address does not fit its field.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The SMMU did not take a command.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// No memory for bookkeeping.
     #[error("no memory to prepare the attach on {smmu}")]
     OutOfMemory {

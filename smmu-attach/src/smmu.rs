@@ -7,11 +7,12 @@ use lock_api::Mutex;
 use slab::Slab;
 use smmu_tags::{AsidSpace, VmidSpace};
 use smmu_types::regs::strtab;
-use smmu_types::{Capabilities, PhysAddr, SmmuId, StreamId};
+use smmu_types::seam::CommandSink;
+use smmu_types::{Capabilities, Command, Leaf, PhysAddr, SmmuId, StreamId};
 
 use crate::device::Device;
 use crate::platform::Block;
-use crate::stream_table::{StreamTable, normalise};
+use crate::stream_table::{Linked, StreamTable, normalise};
 use crate::{AttachError, Env, Platform};
 
 /// A device's handle within its SMMU, for what an event is about.
@@ -110,9 +111,11 @@ impl<P: Platform> Smmu<P> {
 
     /// Add a device that masters with these StreamIDs. It is blocked until it is attached.
     ///
+    /// The first device of a second-level stream table needs the SMMU's command queue.
+    ///
     /// # Errors
     ///
-    /// A StreamID that is beyond the table or another device's, or no memory.
+    /// A StreamID that is beyond the table or another device's, no memory, or an SMMU that does not answer.
     pub fn add_device(
         smmu: &Arc<Self>,
         streams: &[StreamId],
@@ -128,8 +131,13 @@ impl<P: Platform> Smmu<P> {
         entries
             .try_reserve_exact(streams.len())
             .map_err(|_| AttachError::OutOfMemory { smmu: id })?;
+        let mut linked = None;
         for &stream in &streams {
-            entries.push(state.table.entry(id, stream, env.dma)?);
+            let (entry, link) = state.table.entry(id, stream, env.dma)?;
+            if link == Linked::New {
+                linked = Some(stream);
+            }
+            entries.push(entry);
         }
         state
             .owners
@@ -140,7 +148,14 @@ impl<P: Platform> Smmu<P> {
             state.owners.insert(stream, key);
         }
         drop(state);
-        Device::new(Arc::clone(smmu), key, streams, entries)
+        let device = Device::new(Arc::clone(smmu), key, streams, entries)?;
+        if let Some(stream) = linked {
+            // The SMMU may have cached that there was no second level (5.1.1). A command for one stream
+            // drops the descriptors of all.
+            let forget = Command::CfgiSte { stream, leaf: Leaf::All };
+            let _proof = env.sink.run(id, &[forget])?;
+        }
+        Ok(device)
     }
 
     /// The device that an event's StreamID belongs to.

@@ -27,6 +27,13 @@ pub(crate) struct StreamEntry<B> {
     index: usize,
 }
 
+/// Whether a second-level table was there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Linked {
+    Before,
+    New,
+}
+
 impl<B: DmaBlock> StreamEntry<B> {
     /// The STE. `None` only if the table were shorter than its own format says.
     pub(crate) fn slot(&self) -> Option<Slot<'_, B>> {
@@ -63,27 +70,28 @@ impl<B: DmaBlock> StreamTable<B> {
     }
 
     /// The entry of `stream`, whose second-level table is made when it is the first of its kind.
+    ///
+    /// [`Linked::New`] says that a level-1 descriptor has changed, and that the SMMU may hold the old one.
     pub(crate) fn entry<D: DmaMemory<Block = B>>(
         &mut self,
         smmu: SmmuId,
         stream: StreamId,
         dma: &D,
-    ) -> Result<StreamEntry<B>, AttachError> {
+    ) -> Result<(StreamEntry<B>, Linked), AttachError> {
         let bits = self.format.log2();
         if u64::from(stream.0) >> bits != 0 {
             return Err(AttachError::StreamRange { smmu, stream, bits });
         }
         if let strtab::Format::Linear { .. } = self.format {
-            return Ok(StreamEntry {
-                stream,
-                table: Arc::clone(&self.root),
-                index: stream.0 as usize,
-            });
+            let entry =
+                StreamEntry { stream, table: Arc::clone(&self.root), index: stream.0 as usize };
+            return Ok((entry, Linked::Before));
         }
         let first = stream.0 >> strtab::SPLIT;
         let index = stream.0 as usize % L2_ENTRIES;
         if let Some(table) = self.second.get(&first) {
-            return Ok(StreamEntry { stream, table: Arc::clone(table), index });
+            let entry = StreamEntry { stream, table: Arc::clone(table), index };
+            return Ok((entry, Linked::Before));
         }
         self.second.try_reserve(1).map_err(|_| AttachError::OutOfMemory { smmu })?;
         let table = Arc::new(allocate(dma, (L2_ENTRIES * Ste::BYTES) as u64)?);
@@ -94,7 +102,7 @@ impl<B: DmaBlock> StreamTable<B> {
         self.root.words()[at].store(descriptor, Ordering::Relaxed);
         self.root.publish(at..at + 1);
         self.second.insert(first, Arc::clone(&table));
-        Ok(StreamEntry { stream, table, index })
+        Ok((StreamEntry { stream, table, index }, Linked::New))
     }
 }
 

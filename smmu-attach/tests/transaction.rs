@@ -80,7 +80,9 @@ impl Bench {
     }
 
     fn device(&self, smmu: &Arc<Smmu<Test>>, stream: u32) -> Device<Test> {
-        Smmu::add_device(smmu, &[StreamId(stream)], &self.env()).unwrap()
+        let device = Smmu::add_device(smmu, &[StreamId(stream)], &self.env()).unwrap();
+        self.sink.take();
+        device
     }
 
     fn attach(&self, device: &mut Device<Test>, target: Target<'_, Test>) -> Committed {
@@ -359,6 +361,8 @@ fn every_stream_of_a_device_gets_its_entry() {
     let streams: Vec<StreamId> = (0..40).rev().chain([3, 3]).map(StreamId).collect();
     let mut device = Smmu::add_device(&smmu, &streams, &bench.env()).unwrap();
     assert_eq!(device.streams().len(), 40);
+    // A second-level table is new, and the SMMU may hold that there was none.
+    assert_eq!(bench.commands().len(), 2);
     let d = domain(1, S1);
     let _ = bench.attach(&mut device, Target::Domain(&d));
     let commands = bench.commands();
@@ -366,6 +370,22 @@ fn every_stream_of_a_device_gets_its_entry() {
     // One SYNC for all CFGI_CDs of a change; each STE has SYNCs of its own.
     assert_eq!((count("CFGI_CD"), count("CFGI_STE"), count("SYNC")), (80, 80, 2 + 80));
     assert_eq!(smmu.device_of(StreamId(39)), Some(device.key()));
+}
+
+#[test]
+fn only_a_new_second_level_table_is_announced() {
+    let bench = Bench::new(RecordingSink::new());
+    let smmu = bench.smmu(0);
+    let add = |stream| Smmu::add_device(&smmu, &[StreamId(stream)], &bench.env()).unwrap();
+    let _first = add(0x108);
+    assert_eq!(bench.commands(), ["smmu0 CFGI_STE sid=0x108 leaf=0", "smmu0 SYNC"]);
+    let _second = add(0x110);
+    assert!(bench.commands().is_empty());
+
+    let deaf = Bench { dma: bench.dma.clone(), ..Bench::new(fails_on("CFGI_STE")) };
+    let refused = Smmu::add_device(&smmu, &[StreamId(0x208)], &deaf.env()).map(|_| ());
+    assert_eq!(refused, Err(AttachError::Sink(SinkError::Timeout { smmu: SmmuId(0) })));
+    assert_eq!(smmu.device_of(StreamId(0x208)), None);
 }
 
 #[test]
