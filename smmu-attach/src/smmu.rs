@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use lock_api::Mutex;
 use slab::Slab;
 use smmu_tags::{AsidSpace, VmidSpace};
-use smmu_types::regs::strtab;
+use smmu_types::regs::strtab::{self, SPLIT};
 use smmu_types::seam::CommandSink;
 use smmu_types::{Capabilities, Command, Leaf, PhysAddr, SmmuId, StreamId};
 
@@ -131,11 +131,18 @@ impl<P: Platform> Smmu<P> {
         entries
             .try_reserve_exact(streams.len())
             .map_err(|_| AttachError::OutOfMemory { smmu: id })?;
-        let mut linked = None;
+        let mut unannounced = Vec::new();
+        let room = unannounced.try_reserve_exact(streams.len());
+        room.map_err(|_| AttachError::OutOfMemory { smmu: id })?;
         for &stream in &streams {
             let (entry, link) = state.table.entry(id, stream, env.dma)?;
-            if link == Linked::New {
-                linked = Some(stream);
+            // Streams ascend, so those of one level-1 descriptor are neighbours; each has its own STE
+            // invalidated when it is attached.
+            let first_of = unannounced
+                .last()
+                .is_none_or(|last: &StreamId| last.0 >> SPLIT != stream.0 >> SPLIT);
+            if link == Linked::Unannounced && first_of {
+                unannounced.push(stream);
             }
             entries.push(entry);
         }
@@ -149,11 +156,11 @@ impl<P: Platform> Smmu<P> {
         }
         drop(state);
         let device = Device::new(Arc::clone(smmu), key, streams, entries)?;
-        if let Some(stream) = linked {
-            // The SMMU may have cached that there was no second level (5.1.1). A command for one stream
-            // drops the descriptors of all.
+        for stream in unannounced {
+            // The SMMU may have cached that there was no second level (5.1.1).
             let forget = Command::CfgiSte { stream, leaf: Leaf::All };
             let _proof = env.sink.run(id, &[forget])?;
+            smmu.streams.lock().table.announced(stream);
         }
         Ok(device)
     }

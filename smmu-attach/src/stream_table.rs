@@ -17,7 +17,12 @@ const L2_ENTRIES: usize = 1 << strtab::SPLIT;
 pub(crate) struct StreamTable<B> {
     root: Arc<B>,
     format: strtab::Format,
-    second: HashMap<u32, Arc<B>>,
+    second: HashMap<u32, Second<B>>,
+}
+
+struct Second<B> {
+    table: Arc<B>,
+    link: Linked,
 }
 
 /// A stream of a device and the entry that is its own; it stays where it is while the value lives.
@@ -27,11 +32,11 @@ pub(crate) struct StreamEntry<B> {
     index: usize,
 }
 
-/// Whether a second-level table was there already.
+/// Whether the SMMU is known to have forgotten that there was no second-level table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Linked {
-    Before,
-    New,
+    Known,
+    Unannounced,
 }
 
 impl<B: DmaBlock> StreamEntry<B> {
@@ -71,7 +76,8 @@ impl<B: DmaBlock> StreamTable<B> {
 
     /// The entry of `stream`, whose second-level table is made when it is the first of its kind.
     ///
-    /// [`Linked::New`] says that a level-1 descriptor has changed, and that the SMMU may hold the old one.
+    /// [`Linked::Unannounced`] says that a level-1 descriptor has changed and that the SMMU may hold the old
+    /// one, until [`announced`](Self::announced) is called.
     pub(crate) fn entry<D: DmaMemory<Block = B>>(
         &mut self,
         smmu: SmmuId,
@@ -85,13 +91,13 @@ impl<B: DmaBlock> StreamTable<B> {
         if let strtab::Format::Linear { .. } = self.format {
             let entry =
                 StreamEntry { stream, table: Arc::clone(&self.root), index: stream.0 as usize };
-            return Ok((entry, Linked::Before));
+            return Ok((entry, Linked::Known));
         }
         let first = stream.0 >> strtab::SPLIT;
         let index = stream.0 as usize % L2_ENTRIES;
-        if let Some(table) = self.second.get(&first) {
-            let entry = StreamEntry { stream, table: Arc::clone(table), index };
-            return Ok((entry, Linked::Before));
+        if let Some(second) = self.second.get(&first) {
+            let entry = StreamEntry { stream, table: Arc::clone(&second.table), index };
+            return Ok((entry, second.link));
         }
         self.second.try_reserve(1).map_err(|_| AttachError::OutOfMemory { smmu })?;
         let table = Arc::new(allocate(dma, (L2_ENTRIES * Ste::BYTES) as u64)?);
@@ -101,8 +107,16 @@ impl<B: DmaBlock> StreamTable<B> {
         let at = first as usize;
         self.root.words()[at].store(descriptor, Ordering::Relaxed);
         self.root.publish(at..at + 1);
-        self.second.insert(first, Arc::clone(&table));
-        Ok((StreamEntry { stream, table, index }, Linked::New))
+        let link = Linked::Unannounced;
+        self.second.insert(first, Second { table: Arc::clone(&table), link });
+        Ok((StreamEntry { stream, table, index }, link))
+    }
+
+    /// The SMMU has forgotten what it knew of the level-1 descriptor of `stream`.
+    pub(crate) fn announced(&mut self, stream: StreamId) {
+        if let Some(second) = self.second.get_mut(&(stream.0 >> strtab::SPLIT)) {
+            second.link = Linked::Known;
+        }
     }
 }
 

@@ -386,6 +386,9 @@ fn only_a_new_second_level_table_is_announced() {
     let refused = Smmu::add_device(&smmu, &[StreamId(0x208)], &deaf.env()).map(|_| ());
     assert_eq!(refused, Err(AttachError::Sink(SinkError::Timeout { smmu: SmmuId(0) })));
     assert_eq!(smmu.device_of(StreamId(0x208)), None);
+    // It is announced again until the SMMU confirms.
+    let _third = add(0x208);
+    assert_eq!(bench.commands(), ["smmu0 CFGI_STE sid=0x208 leaf=0", "smmu0 SYNC"]);
 }
 
 #[test]
