@@ -1,3 +1,98 @@
 //! The sorted, counted invalidation array of an Arm SMMUv3 domain, and its lock-free publication.
+//!
+//! When a domain's page table changes, every SMMU that may have cached it needs commands, and every
+//! device with a cache of its own: which, to whom, in which order? A domain keeps one array that
+//! says so, in which each entry counts its users. Attaching a device [`merge`](InvArray::merge)s
+//! its request into a new array, which is [`publish`](Publication::publish)ed; detaching it
+//! [`unref`](InvArray::unref)s the request in place, which cannot fail. An invalidation walks the
+//! current array at any time, beside all that, without a lock.
+//!
+//! This crate gives no tags out (an integrator's allocator does) and has no command queue: commands
+//! go to a [`CommandSink`](smmu_types::seam::CommandSink).
+//!
+//! ```
+//! use smmu_invs::{InvArray, InvSpec, LockCell, Publication, UnrefOutcome, invalidate_published};
+//! use smmu_types::fake::RecordingSink;
+//! use smmu_types::range::{Extent, RangeSupport};
+//! use smmu_types::{Asid, CacheTag, FlushProof, Granule, Leaf, Regime, SmmuId};
+//!
+//! type Cell = LockCell<parking_lot::RawMutex, InvArray>;
+//! let sink = RecordingSink::new(); // your command queues
+//! let (smmu, tag) = (SmmuId(0), CacheTag::Asid(Regime::El1, Asid(7)));
+//!
+//! let cell = Cell::new(Cell::node(InvArray::empty())?);
+//! let request = [InvSpec::tagged(smmu, tag, RangeSupport::Ril)];
+//! let array = cell.read().merge(&request)?; // may fail
+//! cell.publish(Cell::node(array)?); // visible; now write the STE and CD
+//!
+//! let page = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+//! invalidate_published(&cell, page, &sink)?; // one TLBI_NH_VA and a CMD_SYNC
+//!
+//! // The STE and CD are gone again:
+//! cell.read().unref(&request, |_, outcome| assert_eq!(outcome, UnrefOutcome::LastUserGone));
+//! assert!(!cell.read().is_empty(), "the tag is retiring: invalidations still go there");
+//! let proof = FlushProof::obtain(&sink, smmu, tag)?;
+//! assert!(cell.read().settle(&proof)); // then free the number with the proof
+//! if let Some(array) = cell.read().purge()? {
+//!     cell.publish(Cell::node(array)?);
+//! }
+//! assert!(cell.read().is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The states of an entry
+//!
+//! ```text
+//! merge --> live (n users) --last unref--> retiring --settle(proof)--> trash --purge--> gone
+//!                             (ATS entries: straight to trash)
+//! ```
+//!
+//! Without *retiring* an unmap that races a detach would find nobody to tell, and return while DMA
+//! through the old translation is still on its way. Why it is enough is argued, step by step, at
+//! [`Publication`].
+//!
+//! # Hazard
+//!
+//! - Whatever builds from an array or changes it must hold the domain's lock, and publish (or drop)
+//!   what it built before the next change. Nothing here can check that.
+//! - [`InvArray::settle`] believes that the flush was asked for after the last
+//!   [`unref`](InvArray::unref).
+//! - A flush that cannot be proven leaves its entry retiring for ever. That is meant so: keep the
+//!   number out of use.
+//! - ATS entries can be built and walked, but a device that is blocked needs a gate against late
+//!   `ATC_INV`s, which this crate does not have yet. Do not publish them.
+//!
+//! # Cost
+//!
+//! 16 bytes for each entry, never across a cache line. `merge` and `purge` are linear and allocate
+//! once, and report when they cannot; `unref` and `settle` search and allocate nothing. A walk
+//! looks at each entry up to three times, needs about 3 KiB of stack, no lock and no memory, and
+//! waits only for `CMD_SYNC`s: those of all SMMUs at once, up to 16.
+//!
+//! # Features
+//!
+//! - `std`: `ArcSwapCell`, a publication whose readers take no lock.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod array;
+mod cells;
+mod entry;
+mod error;
+mod key;
+mod publish;
+mod request;
+mod sync;
+mod walk;
+
+pub use array::{Found, InvArray, InvView, UnrefOutcome};
+#[cfg(feature = "std")]
+pub use cells::{ArcSwapCell, ArcSwapGuard};
+pub use cells::{LockCell, LockGuard};
+pub use entry::EntryState;
+pub use error::{InvError, InvalidateError, OutOfMemory};
+pub use key::{InvKey, InvKind, InvSpec};
+pub use publish::{Publication, invalidate_published};
+pub use request::RequestBuffer;

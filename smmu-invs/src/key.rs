@@ -1,0 +1,187 @@
+use core::fmt;
+
+use smmu_types::range::RangeSupport;
+use smmu_types::{Asid, CacheTag, Regime, SmmuId, StreamId, SubstreamId, Vmid};
+
+/// What an entry invalidates. The numeric order is the order in which commands go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum InvKind {
+    /// Stage-1 translations of an ASID.
+    S1Asid = 0,
+    /// Stage-2 translations of a VMID.
+    S2Vmid = 1,
+    /// The same, where the VMID belongs to a virtual SMMU.
+    S2VmidVsmmu = 2,
+    /// All stage-1 translations that guests cached under a VMID: their ASIDs are not known.
+    S2VmidS1Clear = 3,
+    /// Translations that a device has cached itself.
+    Ats = 4,
+    /// Everything that a device has cached itself: the addresses are a guest's, and not known.
+    AtsFull = 5,
+}
+
+impl InvKind {
+    /// Whether the id is a device's stream rather than a tag.
+    #[must_use]
+    pub const fn is_ats(self) -> bool {
+        matches!(self, InvKind::Ats | InvKind::AtsFull)
+    }
+
+    pub(crate) const fn has_range(self) -> bool {
+        matches!(self, InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu)
+    }
+}
+
+impl fmt::Display for InvKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            InvKind::S1Asid => "S1_ASID",
+            InvKind::S2Vmid => "S2_VMID",
+            InvKind::S2VmidVsmmu => "S2_VMID_VSMMU",
+            InvKind::S2VmidS1Clear => "S2_VMID_S1_CLEAR",
+            InvKind::Ats => "ATS",
+            InvKind::AtsFull => "ATS_FULL",
+        })
+    }
+}
+
+/// What makes an entry the same as another; sorted by its fields in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InvKey {
+    /// The SMMU whose queue gets the command.
+    pub smmu: SmmuId,
+    /// What is invalidated.
+    pub kind: InvKind,
+    /// ASID, VMID or StreamID.
+    pub id: u32,
+    /// Substream of ATS kinds, [`InvKey::NO_SSID`] for none; 0 for the others.
+    pub ssid: u32,
+}
+
+impl InvKey {
+    /// An ATS entry without a substream.
+    pub const NO_SSID: u32 = u32::MAX;
+
+    pub(crate) fn is_well_formed(&self) -> bool {
+        if self.kind.is_ats() {
+            self.ssid == Self::NO_SSID || self.ssid <= SubstreamId::MAX
+        } else {
+            self.ssid == 0 && self.id <= u16::MAX.into()
+        }
+    }
+}
+
+impl fmt::Display for InvKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ", self.smmu, self.kind)?;
+        if !self.kind.is_ats() {
+            return write!(f, "{}", self.id);
+        }
+        write!(f, "{:#x}", self.id)?;
+        match self.ssid {
+            Self::NO_SSID => Ok(()),
+            ssid => write!(f, " ssid={ssid:#x}"),
+        }
+    }
+}
+
+/// One entry of a request: what a device needs to have invalidated.
+///
+/// ```
+/// use smmu_invs::InvSpec;
+/// use smmu_types::range::RangeSupport;
+/// use smmu_types::{Asid, CacheTag, Regime, SmmuId, StreamId};
+///
+/// let tag = CacheTag::Asid(Regime::El1, Asid(7));
+/// let spec = InvSpec::tagged(SmmuId(0), tag, RangeSupport::Ril);
+/// assert_eq!(spec.tag(), Some(tag));
+/// assert_eq!(spec.to_string(), "smmu0 S1_ASID 7");
+/// assert!(spec.key < InvSpec::ats(SmmuId(0), StreamId(1), None).key);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InvSpec {
+    /// What it is sorted and found by.
+    pub key: InvKey,
+    /// Regime of [`InvKind::S1Asid`]; [`Regime::El1`] and without meaning elsewhere.
+    pub regime: Regime,
+    /// Whether the SMMU takes ranged commands; for kinds with an ASID or VMID of their own.
+    pub range: RangeSupport,
+}
+
+impl InvSpec {
+    const fn new(smmu: SmmuId, kind: InvKind, id: u32, ssid: u32) -> Self {
+        InvSpec {
+            key: InvKey { smmu, kind, id, ssid },
+            regime: Regime::El1,
+            range: RangeSupport::Single,
+        }
+    }
+
+    /// The entry of a tag: [`InvKind::S1Asid`] or [`InvKind::S2Vmid`].
+    #[must_use]
+    pub const fn tagged(smmu: SmmuId, tag: CacheTag, range: RangeSupport) -> Self {
+        match tag {
+            CacheTag::Asid(regime, asid) => {
+                let spec = Self::new(smmu, InvKind::S1Asid, asid.0 as u32, 0);
+                InvSpec { regime, range, ..spec }
+            }
+            CacheTag::Vmid(vmid) => {
+                InvSpec { range, ..Self::new(smmu, InvKind::S2Vmid, vmid.0 as u32, 0) }
+            }
+        }
+    }
+
+    /// The entry of a virtual SMMU's VMID.
+    #[must_use]
+    pub const fn vsmmu(smmu: SmmuId, vmid: Vmid, range: RangeSupport) -> Self {
+        InvSpec { range, ..Self::new(smmu, InvKind::S2VmidVsmmu, vmid.0 as u32, 0) }
+    }
+
+    /// The flush of all that guests cached at stage 1 under a VMID.
+    #[must_use]
+    pub const fn s1_clear(smmu: SmmuId, vmid: Vmid) -> Self {
+        Self::new(smmu, InvKind::S2VmidS1Clear, vmid.0 as u32, 0)
+    }
+
+    /// What a device has cached of a stream's substream.
+    #[must_use]
+    pub const fn ats(smmu: SmmuId, stream: StreamId, substream: Option<SubstreamId>) -> Self {
+        let ssid = match substream {
+            Some(substream) => substream.get(),
+            None => InvKey::NO_SSID,
+        };
+        Self::new(smmu, InvKind::Ats, stream.0, ssid)
+    }
+
+    /// Everything that a device has cached of a stream.
+    #[must_use]
+    pub const fn ats_full(smmu: SmmuId, stream: StreamId) -> Self {
+        Self::new(smmu, InvKind::AtsFull, stream.0, InvKey::NO_SSID)
+    }
+
+    /// The tag that the entry stands for, and that must be flushed when its last user is gone.
+    ///
+    /// `None` for ATS kinds, and for [`InvKind::S2VmidS1Clear`]: the flush of the VMID beside it
+    /// covers it.
+    #[must_use]
+    pub const fn tag(&self) -> Option<CacheTag> {
+        let id = self.key.id as u16;
+        match self.key.kind {
+            InvKind::S1Asid => Some(CacheTag::Asid(self.regime, Asid(id))),
+            InvKind::S2Vmid | InvKind::S2VmidVsmmu => Some(CacheTag::Vmid(Vmid(id))),
+            InvKind::S2VmidS1Clear | InvKind::Ats | InvKind::AtsFull => None,
+        }
+    }
+}
+
+impl fmt::Display for InvSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)?;
+        match (self.key.kind, self.regime) {
+            (InvKind::S1Asid, Regime::El2) => f.write_str(" EL2"),
+            _ => Ok(()),
+        }
+    }
+}

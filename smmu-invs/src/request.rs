@@ -1,0 +1,128 @@
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use crate::{InvError, InvSpec};
+
+/// Scratch memory for the requests of one device.
+///
+/// Allocated with the device, so that building a request, and with it blocking the device, never
+/// needs memory.
+///
+/// 1. Never longer than its capacity; never reallocated.
+/// 2. Strictly ascending by [`InvKey`](crate::InvKey).
+#[derive(Debug)]
+pub struct RequestBuffer {
+    specs: Vec<InvSpec>,
+    capacity: usize,
+}
+
+impl RequestBuffer {
+    /// Room for `capacity` entries. A device needs two, and one more for each stream with ATS.
+    ///
+    /// # Errors
+    ///
+    /// [`InvError::OutOfMemory`].
+    pub fn with_capacity(capacity: usize) -> Result<Self, InvError> {
+        let mut specs = Vec::new();
+        specs
+            .try_reserve_exact(capacity)
+            .map_err(|_| InvError::OutOfMemory { entries: capacity })?;
+        Ok(RequestBuffer { specs, capacity })
+    }
+
+    /// Forget all entries, not the memory.
+    pub fn clear(&mut self) {
+        self.specs.clear();
+    }
+
+    /// Add an entry that sorts after all there are.
+    ///
+    /// # Errors
+    ///
+    /// [`InvError::Full`], [`InvError::Unsorted`], [`InvError::Duplicate`] or
+    /// [`InvError::Malformed`]; the request is as it was.
+    pub fn push(&mut self, spec: InvSpec) -> Result<(), InvError> {
+        let index = self.specs.len();
+        if index >= self.capacity {
+            return Err(InvError::Full { capacity: self.capacity });
+        }
+        check_next(index, self.specs.last(), &spec)?;
+        self.specs.push(spec);
+        Ok(())
+    }
+
+    /// The request.
+    #[must_use]
+    pub fn as_slice(&self) -> &[InvSpec] {
+        &self.specs
+    }
+}
+
+pub(crate) fn check(request: &[InvSpec]) -> Result<(), InvError> {
+    let mut before = None;
+    for (index, spec) in request.iter().enumerate() {
+        check_next(index, before, spec)?;
+        before = Some(spec);
+    }
+    Ok(())
+}
+
+fn check_next(index: usize, before: Option<&InvSpec>, spec: &InvSpec) -> Result<(), InvError> {
+    if !spec.key.is_well_formed() {
+        return Err(InvError::Malformed { index, key: spec.key });
+    }
+    match before.map(|before| before.key.cmp(&spec.key)) {
+        None | Some(Ordering::Less) => Ok(()),
+        Some(Ordering::Equal) => Err(InvError::Duplicate { index }),
+        Some(Ordering::Greater) => Err(InvError::Unsorted { index }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::InvKey;
+    use smmu_types::{SmmuId, StreamId, SubstreamId, Vmid};
+
+    const SMMU: SmmuId = SmmuId(1);
+
+    #[test]
+    fn inv_1_2_a_buffer_holds_what_it_says_in_order() {
+        let mut buffer = RequestBuffer::with_capacity(2).unwrap();
+        let first = InvSpec::s1_clear(SMMU, Vmid(3));
+        let second = InvSpec::ats(SMMU, StreamId(1), None);
+        buffer.push(first).unwrap();
+        assert_eq!(buffer.push(first), Err(InvError::Duplicate { index: 1 }));
+        let lower = InvSpec::s1_clear(SMMU, Vmid(2));
+        assert_eq!(buffer.push(lower), Err(InvError::Unsorted { index: 1 }));
+        buffer.push(second).unwrap();
+        assert_eq!(
+            buffer.push(InvSpec::ats(SMMU, StreamId(2), None)),
+            Err(InvError::Full { capacity: 2 })
+        );
+        assert_eq!(buffer.as_slice(), [first, second]);
+        buffer.clear();
+        buffer.push(lower).unwrap();
+        assert_eq!(buffer.as_slice(), [lower]);
+    }
+
+    #[test]
+    fn what_cannot_exist_is_refused() {
+        let mut tag = InvSpec::s1_clear(SMMU, Vmid(3));
+        tag.key.id = 0x1_0000;
+        let mut stray = InvSpec::s1_clear(SMMU, Vmid(3));
+        stray.key.ssid = InvKey::NO_SSID;
+        let mut ats = InvSpec::ats_full(SMMU, StreamId(3));
+        ats.key.ssid = SubstreamId::MAX + 1;
+        for spec in [tag, stray, ats] {
+            assert_eq!(check(&[spec]), Err(InvError::Malformed { index: 0, key: spec.key }));
+        }
+    }
+
+    #[test]
+    fn a_buffer_too_large_for_any_memory_is_an_error() {
+        let entries = usize::MAX / 2;
+        let error = RequestBuffer::with_capacity(entries).unwrap_err();
+        assert_eq!(error, InvError::OutOfMemory { entries });
+    }
+}

@@ -1,0 +1,5 @@
+//! The one door through which atomics and reference counts come in, so that a model checker can
+//! put its own in their place.
+
+pub(crate) use alloc::sync::Arc;
+pub(crate) use core::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
