@@ -56,7 +56,7 @@ impl Smmu {
             return None;
         }
         let leaf = match self.tlb.find_table(t.space, at) {
-            Some((key, table)) if !is_current(t, &key, &table, fresh) => Leaf::All,
+            Some((key, table)) if t.walks && !is_current(t, &key, &table, fresh) => Leaf::All,
             _ => Leaf::Last,
         };
         let missing = tlbi_address(key.space, t.space, at, leaf);
@@ -85,7 +85,7 @@ impl Smmu {
         at: u64,
     ) -> Option<Hazard> {
         let fresh = walk(ram, t, at, None);
-        if is_current(t, key, table, &fresh) {
+        if !t.walks || is_current(t, key, table, &fresh) {
             return None;
         }
         let (smmu, iova, tag) = (self.index, Iova(at), key.space.tag());

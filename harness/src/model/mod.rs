@@ -238,26 +238,26 @@ impl fmt::Debug for ModelRegisters {
 }
 
 impl ModelRegisters {
-    fn read(&self, offset: u32, bytes: u32) -> u64 {
+    fn load(&self, offset: u32, bytes: u32) -> u64 {
         self.shared.act(self.index, |smmu, ram| smmu.read(ram, offset, bytes)).unwrap_or(0)
     }
 
-    fn write(&self, offset: u32, bytes: u32, value: u64) {
+    fn store(&self, offset: u32, bytes: u32, value: u64) {
         self.shared.act(self.index, |smmu, ram| smmu.write(ram, offset, bytes, value));
     }
 }
 
 impl Registers for ModelRegisters {
     fn read32(&self, offset: u32) -> u32 {
-        self.read(offset, 4) as u32
+        self.load(offset, 4) as u32
     }
     fn write32(&self, offset: u32, value: u32) {
-        self.write(offset, 4, value.into());
+        self.store(offset, 4, value.into());
     }
     fn read64(&self, offset: u32) -> u64 {
-        self.read(offset, 8)
+        self.load(offset, 8)
     }
     fn write64(&self, offset: u32, value: u64) {
-        self.write(offset, 8, value);
+        self.store(offset, 8, value);
     }
 }

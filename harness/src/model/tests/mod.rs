@@ -1,1 +1,11 @@
-//! Tests of the model.
+//! Tests of the model, by what they are about.
+
+mod config;
+mod events;
+mod fuzz;
+mod queue;
+mod registers;
+mod rig;
+mod several;
+mod stage1;
+mod stage2;
