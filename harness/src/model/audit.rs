@@ -85,7 +85,7 @@ impl Smmu {
         at: u64,
     ) -> Option<Hazard> {
         let fresh = walk(ram, t, at, None);
-        if !t.walks || is_current(t, key, table, &fresh) {
+        if !t.walks || !t.takes(at) || is_current(t, key, table, &fresh) {
             return None;
         }
         let (smmu, iova, tag) = (self.index, Iova(at), key.space.tag());
@@ -152,8 +152,7 @@ impl Smmu {
         for (space, users) in &spaces {
             for (stream, t) in users {
                 for (key, table) in self.tlb.tables().filter(|(key, _)| key.space == *space) {
-                    if t.takes(key.base)
-                        && !seen.contains(key)
+                    if !seen.contains(key)
                         && let Some(hazard) =
                             self.judge_table(ram, *stream, t, key, table, key.base)
                     {
@@ -176,7 +175,7 @@ impl Smmu {
         line: &Line,
     ) -> Option<Hazard> {
         let mut at = key.base;
-        while at - key.base < key.size() && t.takes(at) {
+        while at - key.base < key.size() {
             let fresh = walk(ram, t, at, None);
             if let Some(hazard) = self.judge(stream, t, key, line, at, &fresh) {
                 return Some(hazard);

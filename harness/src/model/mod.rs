@@ -27,8 +27,9 @@
 //! - *Translations*: leaf and table descriptors, without limit. Leaves that deny an access are
 //!   kept; faults, and leaves with a clear access flag, never. A `Leaf` = 1 command leaves table
 //!   descriptors; a level hint drops leaves of that level and tables above it only; a range of
-//!   another granule, or one not aligned to its level hint, drops nothing. Turning `SMMUEN` off and
-//!   on drops nothing.
+//!   another granule, or one not aligned to its level hint, drops nothing. Where several lines
+//!   match, the oldest serves, even beyond a `T0SZ` that has become smaller. Turning `SMMUEN` off
+//!   and on drops nothing.
 //! - *Prefetch*: what a command drops is fetched again at once, while [`Profile::prefetch`] is set,
 //!   from the tables and with the configuration of that moment. So an invalidation that is sent
 //!   *before* the change of what it is for does not help. A fault of a prefetch leaves no event.

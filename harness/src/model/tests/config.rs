@@ -31,6 +31,7 @@ fn range(stream: u32, range: u8) -> Command {
 #[case::range(Some(range(9, 0)), B)]
 #[case::cd_of_another(Some(cfgi_cd(OTHER)), A)]
 #[case::ste_of_another(Some(cfgi_ste(OTHER)), A)]
+#[case::wider_range(Some(range(0x10, 4)), B)]
 #[case::range_of_others(Some(range(0x10, 3)), A)]
 #[case::another_substream(
     Some(Command::CfgiCd { stream: SID, substream: SubstreamId::new(1).unwrap(), leaf: Leaf::Last }),

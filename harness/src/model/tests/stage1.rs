@@ -4,8 +4,8 @@ use smmu_types::seam::RegistersExt;
 use smmu_types::{Asid, CacheTag, Command, EventKind, Iova, Leaf, PhysAddr, Regime, Vmid, regs};
 
 use super::rig::{
-    A, B, C, GLOBAL, IOVA, OTHER, Rig, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, nh_vaa, page,
-    ranged,
+    A, B, C, GLOBAL, IOVA, OTHER, RAM, Rig, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, nh_vaa,
+    page, ranged,
 };
 use crate::model::{Hazard, Now, Permissions, Profile};
 
@@ -135,8 +135,10 @@ fn asids_separate_and_clash() {
 
 #[test]
 fn reuse_of_an_asid_without_flush_keeps_the_old_table() {
-    let (rig, _) = warm();
+    let (rig, old) = warm();
+    rig.map(old, IOVA + 0x2000, C, S1_RW);
     let new = rig.table();
+    rig.map(new, IOVA + 0x2000, B, S1_RW);
     rig.map(new, IOVA, B, S1_RW);
     rig.map(new, IOVA + 0x1000, C, S1_RW);
     rig.write_cd(SID, 5, new);
@@ -144,7 +146,9 @@ fn reuse_of_an_asid_without_flush_keeps_the_old_table() {
     assert_eq!(rig.dma(SID, IOVA), Some(A));
     // Even a page that was never touched is looked for in the old table.
     assert_eq!(rig.dma(SID, IOVA + 0x1000), None);
-    assert_eq!(rig.missing(), ["TLBI_NH_ASID vmid=0 asid=5"; 2]);
+    assert_eq!(rig.dma(SID, IOVA + 0x2000), Some(C));
+    assert_eq!(rig.missing(), ["TLBI_NH_ASID vmid=0 asid=5"; 3]);
+    assert!(rig.audit().iter().all(|missing| missing == "TLBI_NH_ASID vmid=0 asid=5"));
     rig.run(&[nh_asid(0, 5)]);
     assert_eq!(rig.dma(SID, IOVA), Some(B));
     assert_eq!(rig.dma(SID, IOVA + 0x1000), Some(C));
@@ -205,6 +209,46 @@ fn leaf_invalidation_keeps_cached_tables() {
     assert_eq!(rig.dma(SID, IOVA), Some(B));
     assert_eq!(rig.missing(), Vec::<String>::new());
     assert_eq!(rig.audit(), Vec::<String>::new());
+}
+
+#[test]
+fn a_level_hint_keeps_tables_from_its_level_on() {
+    let (rig, root) = warm();
+    rig.put(rig.slot(root, IOVA, 2), rig.table() | 3);
+    rig.map(root, IOVA, B, S1_RW);
+    // Leaves of level 2, and tables above them; then leaves alone.
+    rig.run(&[ranged(IOVA, 0, 9, 2, Leaf::All), nh_va(0, 5, IOVA, Leaf::Last)]);
+    assert_eq!(rig.dma(SID, IOVA), Some(A));
+    rig.run(&[ranged(IOVA, 0, 0, 3, Leaf::All)]);
+    assert_eq!(rig.dma(SID, IOVA), Some(B));
+}
+
+#[test]
+fn the_oldest_of_several_lines_serves() {
+    let (rig, root) = warm();
+    // A block takes the table's place, and only another page is flushed.
+    rig.put(rig.slot(root, IOVA, 2), RAM | 1 | S1_RW);
+    rig.run(&[nh_va(0, 5, IOVA + 0x1000, Leaf::All)]);
+    assert_eq!(rig.dma(SID, IOVA + 0x10_2000), Some(C));
+    assert_eq!(rig.dma(SID, IOVA), Some(A));
+    assert_eq!(rig.missing().len(), 1);
+    rig.run(&[nh_va(0, 5, IOVA, Leaf::All)]);
+    assert_eq!(rig.dma(SID, IOVA + 0x10_0000), Some(A));
+    assert_eq!(rig.dma(SID, IOVA), Some(RAM));
+}
+
+#[test]
+fn a_smaller_input_size_does_not_drop_lines() {
+    let (rig, _) = warm();
+    rig.put(rig.cd(SID), rig.get(rig.cd(SID)) & !0x3f | 34);
+    rig.put(rig.cd(SID) + 8, 0);
+    rig.run(&[cfgi_cd(SID)]);
+    assert!(!rig.audit().is_empty());
+    assert_eq!(rig.dma(SID, IOVA), Some(A));
+    assert_eq!(rig.missing(), ["TLBI_NH_ASID vmid=0 asid=5"]);
+    rig.run(&[nh_asid(0, 5)]);
+    assert_eq!(rig.dma(SID, IOVA), None);
+    assert_eq!(rig.missing(), Vec::<String>::new());
 }
 
 #[test]
