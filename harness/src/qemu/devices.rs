@@ -1,0 +1,184 @@
+//! DMA, at the word of the caller.
+
+use std::sync::Mutex;
+
+use super::Machine;
+use super::error::QemuError;
+use super::plan::{DeviceKind, Endpoint};
+use super::process::lock;
+use super::qtest::Access;
+use super::ram::RAM_BASE;
+
+/// What an `iommu-testdev` writes.
+pub const TESTDEV_PATTERN: u32 = 0x1234_5678;
+
+/// What became of a DMA write, as far as the device knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DmaOutcome {
+    /// The bus took it. Where it landed, memory shows.
+    Written,
+    /// The bus refused it.
+    Refused,
+    /// The device gave a code that is not known here.
+    Unknown(u32),
+}
+
+/// The registers of an `iommu-testdev`.
+mod testdev {
+    pub(super) const TRIGGER: u64 = 0x00;
+    pub(super) const IOVA_LOW: u64 = 0x04;
+    pub(super) const IOVA_HIGH: u64 = 0x08;
+    pub(super) const LENGTH: u64 = 0x0c;
+    pub(super) const RESULT: u64 = 0x10;
+    pub(super) const DOORBELL: u64 = 0x14;
+    pub(super) const ATTRIBUTES: u64 = 0x18;
+    pub(super) const CHECK_LOW: u64 = 0x1c;
+    pub(super) const CHECK_HIGH: u64 = 0x20;
+    /// Non-secure, and that is said.
+    pub(super) const NON_SECURE: u32 = 0x0a;
+    pub(super) const DONE: u32 = 0;
+    pub(super) const REFUSED: u32 = 0xdead_0002;
+    pub(super) const ELSEWHERE: u32 = 0xdead_0004;
+}
+
+/// The registers of an `edu`.
+mod edu {
+    pub(super) const SOURCE: u64 = 0x80;
+    pub(super) const DESTINATION: u64 = 0x88;
+    pub(super) const COUNT: u64 = 0x90;
+    pub(super) const COMMAND: u64 = 0x98;
+    pub(super) const RUN: u64 = 1;
+    pub(super) const TO_RAM: u64 = 2;
+    /// Its buffer, at its own address.
+    pub(super) const BUFFER: u64 = 0x4_0000;
+    pub(super) const BUFFER_SIZE: u32 = 4096;
+    /// A transfer ends this much virtual time after its start.
+    pub(super) const DURATION_NS: u64 = 100_000_000;
+}
+
+/// Steps of virtual time that a transfer may take.
+const MOST_STEPS: u32 = 10;
+
+#[derive(Clone, Copy)]
+enum Direction {
+    In,
+    Out,
+}
+
+pub(super) struct Device {
+    endpoint: Endpoint,
+    /// Held over the several accesses of one transfer.
+    busy: Mutex<()>,
+}
+
+impl Device {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, busy: Mutex::new(()) }
+    }
+}
+
+impl Machine {
+    /// Has an `iommu-testdev` write [`TESTDEV_PATTERN`], four bytes little-endian, at
+    /// `iova`. It happens before this returns.
+    pub fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, QemuError> {
+        let target = self.device(device, DeviceKind::TestDev, "write a fixed word at once")?;
+        let bar = target.endpoint.bar;
+        let set = |offset, value| Access::Write32(bar + offset, value);
+        let _busy = lock(&target.busy);
+        // The device wants to compare what it wrote with what is at a physical address that
+        // its driver expects. We look at memory ourselves, so any readable one will do, and
+        // a difference means nothing. The halves of an address fit their registers.
+        let answers = self.qtest().run(&[
+            set(testdev::IOVA_LOW, iova as u32),
+            set(testdev::IOVA_HIGH, (iova >> 32) as u32),
+            set(testdev::CHECK_LOW, RAM_BASE as u32),
+            set(testdev::CHECK_HIGH, (RAM_BASE >> 32) as u32),
+            set(testdev::LENGTH, 4),
+            set(testdev::ATTRIBUTES, testdev::NON_SECURE),
+            set(testdev::DOORBELL, 1),
+            Access::Read32(bar + testdev::TRIGGER),
+            Access::Read32(bar + testdev::RESULT),
+        ])?;
+        let result = answers.last().copied().unwrap_or_default();
+        Ok(match result as u32 {
+            testdev::DONE | testdev::ELSEWHERE => DmaOutcome::Written,
+            testdev::REFUSED => DmaOutcome::Refused,
+            code => DmaOutcome::Unknown(code),
+        })
+    }
+
+    /// Has an `edu` read `length` bytes at `iova` into the start of its buffer.
+    ///
+    /// The device does not tell whether the bus refused it: look at the SMMU's events. A
+    /// refused read fills the buffer with zeros. QEMU records one event for every four
+    /// bytes of a refused transfer, so prefer a length of 4. Virtual time passes.
+    pub fn edu_copy_in(&self, device: usize, iova: u64, length: u32) -> Result<(), QemuError> {
+        self.edu_copy(device, iova, length, Direction::In)
+    }
+
+    /// Has an `edu` write the first `length` bytes of its buffer at `iova`. To write a
+    /// chosen value, first bring it into the buffer with [`edu_copy_in`], from an address
+    /// that the device can reach.
+    ///
+    /// What is said there of refusals, events and time holds here too.
+    ///
+    /// [`edu_copy_in`]: Self::edu_copy_in
+    pub fn edu_copy_out(&self, device: usize, iova: u64, length: u32) -> Result<(), QemuError> {
+        self.edu_copy(device, iova, length, Direction::Out)
+    }
+
+    fn edu_copy(
+        &self,
+        device: usize,
+        iova: u64,
+        length: u32,
+        direction: Direction,
+    ) -> Result<(), QemuError> {
+        let target = self.device(device, DeviceKind::Edu, "copy to or from a buffer")?;
+        // QEMU aborts when a transfer leaves the buffer.
+        if length == 0 || length > edu::BUFFER_SIZE || !length.is_multiple_of(4) {
+            return Err(QemuError::BadLength { length });
+        }
+        let (source, destination, command) = match direction {
+            Direction::In => (iova, edu::BUFFER, edu::RUN),
+            Direction::Out => (edu::BUFFER, iova, edu::RUN | edu::TO_RAM),
+        };
+        let bar = target.endpoint.bar;
+        let set = |offset, value| Access::Write64(bar + offset, value);
+        let wait = Access::ClockStep(edu::DURATION_NS);
+        let look = Access::Read64(bar + edu::COMMAND);
+        let _busy = lock(&target.busy);
+        let mut answers = self.qtest().run(&[
+            set(edu::SOURCE, source),
+            set(edu::DESTINATION, destination),
+            set(edu::COUNT, length.into()),
+            set(edu::COMMAND, command),
+            wait,
+            look,
+        ])?;
+        for _ in 1..MOST_STEPS {
+            if answers.last().is_some_and(|command| command & edu::RUN == 0) {
+                return Ok(());
+            }
+            answers = self.qtest().run(&[wait, look])?;
+        }
+        Err(QemuError::Stuck { device, steps: MOST_STEPS })
+    }
+
+    fn device(
+        &self,
+        device: usize,
+        wanted: DeviceKind,
+        action: &'static str,
+    ) -> Result<&Device, QemuError> {
+        let count = self.devices.len();
+        let found = self.devices.get(device);
+        let found = found.ok_or(QemuError::NoSuchDevice { device, count })?;
+        let kind = found.endpoint.config.kind;
+        if kind != wanted {
+            return Err(QemuError::WrongKind { device, kind, action });
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,275 @@
+//! The qtest protocol: accesses and virtual time over a socket.
+
+use std::fmt::Write as _;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::error::{Channel, QemuError};
+use super::line::{LineChannel, LineError, excerpt};
+use super::process::{Process, lock};
+
+/// Far more than a reply to what we send.
+const LONGEST: usize = 64 * 1024;
+/// Accesses under way at a time. Their text and their replies fit a socket's buffer, so
+/// that neither side waits for the other to read.
+const IN_FLIGHT: usize = 64;
+/// Raised lines kept until someone takes them.
+const MOST_RAISED: usize = 64 * 1024;
+
+/// One command that has a number as its answer, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reads 32 bits.
+    Read32(u64),
+    /// Reads 64 bits.
+    Read64(u64),
+    /// Writes 32 bits.
+    Write32(u64, u32),
+    /// Writes 64 bits.
+    Write64(u64, u64),
+    /// Lets this many nanoseconds of virtual time pass.
+    ClockStep(u64),
+}
+
+impl Access {
+    fn write(self, out: &mut String) {
+        // Writing to a string cannot fail.
+        let _ = match self {
+            Self::Read32(a) => writeln!(out, "readl {a:#x}"),
+            Self::Read64(a) => writeln!(out, "readq {a:#x}"),
+            Self::Write32(a, v) => writeln!(out, "writel {a:#x} {v:#x}"),
+            Self::Write64(a, v) => writeln!(out, "writeq {a:#x} {v:#x}"),
+            Self::ClockStep(ns) => writeln!(out, "clock_step {ns}"),
+        };
+    }
+
+    fn text(self) -> String {
+        let mut text = String::new();
+        self.write(&mut text);
+        text.truncate(text.trim_end().len());
+        text
+    }
+
+    fn answer(self, payload: &str) -> Option<u64> {
+        match self {
+            Self::Read32(_) | Self::Read64(_) => {
+                u64::from_str_radix(payload.strip_prefix("0x")?, 16).ok()
+            }
+            Self::Write32(..) | Self::Write64(..) | Self::ClockStep(_) => Some(0),
+        }
+    }
+}
+
+/// The client of one machine's qtest channel. All methods take `&self`; commands of
+/// several threads are sent one after the other.
+///
+/// QEMU answers `OK` to *any* access, also to one that nothing decodes (it reads zero) or
+/// that the device refuses for its width. So the caller must know that an address is
+/// right; nothing here can tell.
+///
+/// After a failure of the channel (QEMU gone, no answer in time, an answer that is not
+/// understood) the meaning of later lines would be a guess, so the same error is returned
+/// for ever after, at once.
+pub struct Qtest {
+    process: Arc<Process>,
+    state: Mutex<State>,
+}
+
+struct State {
+    channel: LineChannel,
+    out: String,
+    raised: Vec<u32>,
+    failed: Option<QemuError>,
+}
+
+enum Reply {
+    Number(u64),
+    Refused(String),
+}
+
+impl Qtest {
+    pub(super) fn new(
+        stream: UnixStream,
+        process: Arc<Process>,
+        timeout: Duration,
+    ) -> Result<Self, QemuError> {
+        let channel = LineChannel::new(stream, LONGEST, timeout)
+            .map_err(QemuError::system("set the time-out of the qtest channel"))?;
+        Ok(Self {
+            process,
+            state: Mutex::new(State {
+                channel,
+                out: String::new(),
+                raised: Vec::new(),
+                failed: None,
+            }),
+        })
+    }
+
+    /// Reads 32 bits at a physical address.
+    pub fn readl(&self, address: u64) -> Result<u32, QemuError> {
+        // QEMU gives the value of a narrow read in 64 bits, the upper ones zero.
+        self.one(Access::Read32(address)).map(|value| value as u32)
+    }
+
+    /// Reads 64 bits at a physical address.
+    pub fn readq(&self, address: u64) -> Result<u64, QemuError> {
+        self.one(Access::Read64(address))
+    }
+
+    /// Writes 32 bits at a physical address.
+    pub fn writel(&self, address: u64, value: u32) -> Result<(), QemuError> {
+        self.one(Access::Write32(address, value)).map(drop)
+    }
+
+    /// Writes 64 bits at a physical address.
+    pub fn writeq(&self, address: u64, value: u64) -> Result<(), QemuError> {
+        self.one(Access::Write64(address, value)).map(drop)
+    }
+
+    /// Lets virtual time pass, with all timers that fall due in it.
+    pub fn clock_step(&self, nanoseconds: u64) -> Result<(), QemuError> {
+        self.one(Access::ClockStep(nanoseconds)).map(drop)
+    }
+
+    /// Runs accesses in order, several under way at a time, as one piece between the
+    /// commands of other threads. The answers stand at the places of their accesses
+    /// (zero for a write).
+    ///
+    /// If QEMU refuses one, the others are carried out nevertheless and the first
+    /// refusal is returned.
+    pub fn run(&self, accesses: &[Access]) -> Result<Vec<u64>, QemuError> {
+        let mut answers = vec![0; accesses.len()];
+        self.exchange(accesses, &mut answers)?;
+        Ok(answers)
+    }
+
+    /// Has QEMU report the input lines of the device at a QOM path instead of acting on
+    /// them. Once per QEMU only.
+    pub fn irq_intercept_in(&self, path: &str) -> Result<(), QemuError> {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        state.usable()?;
+        state.out.clear();
+        let _ = writeln!(state.out, "irq_intercept_in {path}");
+        let text = state.out.trim_end().to_owned();
+        let reply = state
+            .send()
+            .and_then(|()| state.reply(|_| Some(0)))
+            .map_err(|error| state.fail(&self.process, &text, error))?;
+        match reply {
+            Reply::Number(_) => Ok(()),
+            Reply::Refused(reason) => Err(refused(text, reason)),
+        }
+    }
+
+    /// The intercepted lines raised since the last call, in order. QEMU reports them before
+    /// it answers the command that caused them.
+    ///
+    /// At most 65,536 are kept; what comes above is dropped until they are taken.
+    pub fn take_raised(&self) -> Vec<u32> {
+        std::mem::take(&mut lock(&self.state).raised)
+    }
+
+    fn one(&self, access: Access) -> Result<u64, QemuError> {
+        let mut answer = [0];
+        self.exchange(&[access], &mut answer)?;
+        Ok(answer[0])
+    }
+
+    fn exchange(&self, accesses: &[Access], answers: &mut [u64]) -> Result<(), QemuError> {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        state.usable()?;
+        let mut refusal = None;
+        let all = accesses.chunks(IN_FLIGHT).zip(answers.chunks_mut(IN_FLIGHT));
+        for (accesses, answers) in all {
+            state.out.clear();
+            for access in accesses {
+                access.write(&mut state.out);
+            }
+            if let Err(error) = state.send() {
+                let text = accesses.first().map(|a| a.text()).unwrap_or_default();
+                return Err(state.fail(&self.process, &text, error));
+            }
+            for (access, answer) in accesses.iter().zip(answers) {
+                match state.reply(|payload| access.answer(payload)) {
+                    Ok(Reply::Number(value)) => *answer = value,
+                    Ok(Reply::Refused(reason)) => {
+                        refusal.get_or_insert_with(|| refused(access.text(), reason));
+                    }
+                    Err(error) => return Err(state.fail(&self.process, &access.text(), error)),
+                }
+            }
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+}
+
+fn refused(command: String, text: String) -> QemuError {
+    QemuError::QtestRefused { command, text }
+}
+
+impl State {
+    fn usable(&self) -> Result<(), QemuError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn send(&mut self) -> Result<(), LineError> {
+        self.channel.send(self.out.as_bytes())
+    }
+
+    /// The reply to the oldest command under way.
+    fn reply(&mut self, number: impl FnOnce(&str) -> Option<u64>) -> Result<Reply, LineError> {
+        let deadline = Instant::now() + self.channel.timeout();
+        loop {
+            let line = self.channel.line(deadline)?;
+            let garbage = || LineError::Garbage(excerpt(line.as_bytes()));
+            let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+            match word {
+                "OK" => return number(rest).map(Reply::Number).ok_or_else(garbage),
+                "FAIL" => return Ok(Reply::Refused(rest.to_owned())),
+                "IRQ" => {
+                    let (what, line) = rest.split_once(' ').ok_or_else(garbage)?;
+                    let line = line.parse().map_err(|_| garbage())?;
+                    if what == "raise" && self.raised.len() < MOST_RAISED {
+                        self.raised.push(line);
+                    }
+                }
+                _ => return Err(garbage()),
+            }
+        }
+    }
+
+    fn fail(&mut self, process: &Process, doing: &str, error: LineError) -> QemuError {
+        let limit = self.channel.timeout();
+        let error = process.explain(Channel::Qtest, doing, limit, error);
+        self.failed = Some(error.clone());
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_as_the_protocol_spells_them() {
+        assert_eq!(Access::Read32(0xc00_0000).text(), "readl 0xc000000");
+        assert_eq!(Access::Read64(0x20).text(), "readq 0x20");
+        assert_eq!(Access::Write32(4, 6).text(), "writel 0x4 0x6");
+        assert_eq!(Access::Write64(8, 1 << 62).text(), "writeq 0x8 0x4000000000000000");
+        assert_eq!(Access::ClockStep(100).text(), "clock_step 100");
+    }
+
+    #[test]
+    fn answers() {
+        let read = Access::Read64(0);
+        assert_eq!(read.answer("0x000000000d44101b"), Some(0xd44_101b));
+        assert_eq!(read.answer("12"), None);
+        assert_eq!(read.answer(""), None);
+        assert_eq!(Access::Write32(0, 0).answer(""), Some(0));
+        assert_eq!(Access::ClockStep(5).answer("5"), Some(0));
+    }
+}
