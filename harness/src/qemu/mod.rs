@@ -22,7 +22,7 @@
 //! ```
 //!
 //! Addresses are plain numbers here; the register and DMA-memory seams are put on top.
-//! A start takes some 40 ms, a register access some 10 us, [`Machine::reset`] under 1 ms.
+//! A start takes some 50 ms, a register access some 10 us, [`Machine::reset`] some 1 ms.
 //!
 //! QEMU's sockets are a pair each, given to the child as its standard input and output,
 //! and RAM is a nameless file: nothing of a machine is on disk.
@@ -178,6 +178,9 @@ impl Machine {
     }
 
     /// Runs a command of QEMU's monitor; `arguments` is an object, or null for none.
+    ///
+    /// For a reset use [`reset`](Self::reset): after a bare `system_reset` no PCI device has an
+    /// address.
     pub fn qmp(&self, command: &str, arguments: Value) -> Result<Value, QemuError> {
         self.qmp.execute(command, arguments)
     }

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -103,9 +103,14 @@ impl Process {
         self.pid
     }
 
-    /// The exit status, if it ended.
-    pub(super) fn ended(&self) -> Option<ExitStatus> {
-        lock(&self.child).try_wait().ok().flatten()
+    /// The exit status in words, if it ended.
+    fn ended(&self) -> Option<String> {
+        match lock(&self.child).try_wait() {
+            Ok(status) => status.map(|status| status.to_string()),
+            // Where this process ignores the signal of a child's end, the kernel has reaped it
+            // for us and keeps no status.
+            Err(error) => Some(format!("its status is lost: {error}")),
+        }
     }
 
     /// Fails if the process has ended.
@@ -145,16 +150,12 @@ impl Process {
         QemuError::Channel { channel, doing, source: Arc::new(source), stderr: self.stderr.text() }
     }
 
-    fn obituary(&self, doing: &str, status: ExitStatus) -> QemuError {
+    fn obituary(&self, doing: &str, status: String) -> QemuError {
         self.stderr.wait_closed(Duration::from_millis(500));
-        QemuError::Exited {
-            doing: doing.to_owned(),
-            status: status.to_string(),
-            stderr: self.stderr.text(),
-        }
+        QemuError::Exited { doing: doing.to_owned(), status, stderr: self.stderr.text() }
     }
 
-    fn wait(&self, limit: Duration) -> Option<ExitStatus> {
+    fn wait(&self, limit: Duration) -> Option<String> {
         let deadline = Instant::now() + limit;
         let mut pause = Duration::from_micros(100);
         loop {
