@@ -1,0 +1,374 @@
+//! What is there, and whether this driver can work with it.
+
+use core::fmt;
+
+use smmu_types::regs;
+use smmu_types::seam::{Registers, RegistersExt};
+use smmu_types::{Capabilities, Endianness, IdRegisters, OutputSize, TableFormats};
+
+/// log2 of the smallest command queue that is of use: a command and the `CMD_SYNC` behind it.
+const MIN_CMDQ_LOG2: u8 = 1;
+/// StreamIDs have at most 32 bits.
+const MAX_SID_BITS: u8 = 32;
+
+/// Something that an implementation does not do as its ID registers say, or that had to be assumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Quirk {
+    /// `CMD_SYNC` must not ask for an event (MMU-600 r0p0 to r0p2, erratum 1076982).
+    NoSev,
+    /// Stage 1 over stage 2 does not work (MMU-600 before r2, erratum 1209401; MMU-700 before r1p1,
+    /// erratum 2268618).
+    NoNesting,
+    /// Broadcast TLB maintenance does not work (MMU-700, many errata; MMU-L1, erratum 3878312; MMU-S3,
+    /// erratum 3995052).
+    NoBroadcast,
+    /// A batch must not fill the queue without a `CMD_SYNC` (MMU-700 before r1p1, erratum 2812531).
+    ForceSync,
+    /// `IDR5.OAS` is reserved and 48 bits are assumed.
+    AssumedOutputSize,
+}
+
+impl Quirk {
+    const ALL: [Quirk; 5] = [
+        Quirk::NoSev,
+        Quirk::NoNesting,
+        Quirk::NoBroadcast,
+        Quirk::ForceSync,
+        Quirk::AssumedOutputSize,
+    ];
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+impl fmt::Display for Quirk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Quirk::NoSev => "no SEV on CMD_SYNC",
+            Quirk::NoNesting => "no nested translation",
+            Quirk::NoBroadcast => "no broadcast TLB maintenance",
+            Quirk::ForceSync => "CMD_SYNC forced into full batches",
+            Quirk::AssumedOutputSize => "output size assumed to be 48 bits",
+        })
+    }
+}
+
+/// A set of [`Quirk`]s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quirks(u8);
+
+impl Quirks {
+    /// Whether a quirk is in the set.
+    #[must_use]
+    pub const fn contains(self, quirk: Quirk) -> bool {
+        self.0 & quirk.bit() != 0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// All quirks of the set.
+    pub fn iter(self) -> impl Iterator<Item = Quirk> {
+        Quirk::ALL.into_iter().filter(move |quirk| self.contains(*quirk))
+    }
+
+    const fn add(&mut self, quirk: Quirk) {
+        self.0 |= quirk.bit();
+    }
+}
+
+/// An SMMU that this driver can work with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Probe {
+    /// The ID registers, as they were read.
+    pub id: IdRegisters,
+    /// What they mean, less what the quirks take away. A reserved output size has become 48 bits.
+    pub caps: Capabilities,
+    /// What is known of the implementation beyond its ID registers.
+    pub quirks: Quirks,
+}
+
+impl Probe {
+    /// Whether stage 1 may be used over stage 2.
+    #[must_use]
+    pub const fn nesting(&self) -> bool {
+        self.caps.stage1 && self.caps.stage2 && !self.quirks.contains(Quirk::NoNesting)
+    }
+}
+
+/// Why an SMMU cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// The ID registers read as all ones.
+    #[error(
+        "IDR0 and IDR1 read as {0:#x}: no device here; check the base address and its power",
+        u32::MAX
+    )]
+    NoDevice,
+    /// Neither stage is there.
+    #[error("IDR0 = {idr0:#x} has neither stage 1 nor stage 2; check the base address")]
+    NoTranslation {
+        /// `IDR0`.
+        idr0: u32,
+    },
+    /// Only 32-bit descriptors.
+    #[error("IDR0 = {idr0:#x}: table format {got:?}; this driver needs AArch64 tables")]
+    TableFormat {
+        /// `IDR0`.
+        idr0: u32,
+        /// `IDR0.TTF`.
+        got: TableFormats,
+    },
+    /// Tables would have the wrong byte order.
+    #[error("IDR0 = {idr0:#x}: {got:?}-endian tables; this driver writes little-endian ones")]
+    Endianness {
+        /// `IDR0`.
+        idr0: u32,
+        /// `IDR0.TTENDIAN`.
+        got: Endianness,
+    },
+    /// Bases are fixed by the implementation.
+    #[error(
+        "IDR1 = {idr1:#x}: {field} is set; tables and queues at preset places are not supported"
+    )]
+    Preset {
+        /// `IDR1`.
+        idr1: u32,
+        /// Which of the fields, of the architecture's names.
+        field: &'static str,
+    },
+    /// The command queue cannot hold a command and a `CMD_SYNC`.
+    #[error("IDR1.CMDQS = {log2}: the command queue needs at least 2^{min} entries")]
+    CommandQueueTooSmall {
+        /// log2 of the largest queue.
+        log2: u8,
+        /// log2 of the smallest that will do.
+        min: u8,
+    },
+    /// More bits than a StreamID can have.
+    #[error("IDR1.SIDSIZE = {bits} is reserved; the architecture ends at 32 bits")]
+    StreamIdBits {
+        /// `IDR1.SIDSIZE`.
+        bits: u8,
+    },
+    /// No granule.
+    #[error("IDR5 = {idr5:#x} has none of the 4K, 16K and 64K granules")]
+    NoGranule {
+        /// `IDR5`.
+        idr5: u32,
+    },
+}
+
+/// Read the ID registers and judge them.
+///
+/// Nothing is written. Firmware tables may know better whether the SMMU is coherent; their word
+/// goes before `caps.coherent`.
+pub fn probe<R: Registers + ?Sized>(registers: &R) -> Result<Probe, ProbeError> {
+    judge(IdRegisters {
+        idr0: registers.read(regs::IDR0),
+        idr1: registers.read(regs::IDR1),
+        idr3: registers.read(regs::IDR3),
+        idr5: registers.read(regs::IDR5),
+        iidr: registers.read(regs::IIDR),
+        aidr: registers.read(regs::AIDR),
+    })
+}
+
+/// Judge ID registers that were read elsewhere.
+pub fn judge(id: IdRegisters) -> Result<Probe, ProbeError> {
+    let IdRegisters { idr0, idr1, idr5, .. } = id;
+    if idr0 == u32::MAX && idr1 == u32::MAX {
+        return Err(ProbeError::NoDevice);
+    }
+    let mut caps = Capabilities::decode(id);
+    if !caps.stage1 && !caps.stage2 {
+        return Err(ProbeError::NoTranslation { idr0 });
+    }
+    if !matches!(caps.table_formats, TableFormats::AArch64 | TableFormats::Both) {
+        return Err(ProbeError::TableFormat { idr0, got: caps.table_formats });
+    }
+    if !matches!(caps.endianness, Endianness::Little | Endianness::Mixed) {
+        return Err(ProbeError::Endianness { idr0, got: caps.endianness });
+    }
+    let preset = [
+        (caps.tables_preset, "TABLES_PRESET"),
+        (caps.queues_preset, "QUEUES_PRESET"),
+        (caps.relative_bases, "REL"),
+    ];
+    if let Some((_, field)) = preset.into_iter().find(|(set, _)| *set) {
+        return Err(ProbeError::Preset { idr1, field });
+    }
+    if caps.cmdq_log2 < MIN_CMDQ_LOG2 {
+        return Err(ProbeError::CommandQueueTooSmall { log2: caps.cmdq_log2, min: MIN_CMDQ_LOG2 });
+    }
+    if caps.sid_bits > MAX_SID_BITS {
+        return Err(ProbeError::StreamIdBits { bits: caps.sid_bits });
+    }
+    // GRAN4K, GRAN16K, GRAN64K: bits 6:4.
+    if idr5 & 0x70 == 0 {
+        return Err(ProbeError::NoGranule { idr5 });
+    }
+    let mut quirks = errata(&caps);
+    if quirks.contains(Quirk::NoSev) {
+        caps.sev = false;
+    }
+    if caps.output_size.is_none() {
+        // A later architecture may give the reserved value a meaning of more than 52 bits; 48 is within
+        // any of them, and what other drivers assume.
+        caps.output_size = Some(OutputSize::Bits48);
+        quirks.add(Quirk::AssumedOutputSize);
+    }
+    Ok(Probe { id, caps, quirks })
+}
+
+fn errata(caps: &Capabilities) -> Quirks {
+    const ARM: u16 = 0x43b;
+    const MMU_600: u16 = 0x483;
+    const MMU_700: u16 = 0x487;
+    const MMU_L1: u16 = 0x48a;
+    const MMU_S3: u16 = 0x498;
+
+    let mut quirks = Quirks::default();
+    let made = caps.implementation;
+    if made.implementer != ARM {
+        return quirks;
+    }
+    match made.product {
+        MMU_600 => {
+            if made.variant == 0 && made.revision <= 2 {
+                quirks.add(Quirk::NoSev);
+            }
+            if made.variant < 2 {
+                quirks.add(Quirk::NoNesting);
+            }
+        }
+        MMU_700 => {
+            quirks.add(Quirk::NoBroadcast);
+            if made.variant < 1 || made.revision < 1 {
+                quirks.add(Quirk::ForceSync);
+                quirks.add(Quirk::NoNesting);
+            }
+        }
+        MMU_L1 | MMU_S3 => quirks.add(Quirk::NoBroadcast),
+        _ => {}
+    }
+    quirks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use smmu_types::fake::FakeRegisters;
+
+    // ID registers of a real model (see the QEMU reference).
+    const GOOD: IdRegisters = IdRegisters {
+        idr0: 0x0d44_101b,
+        idr1: 0x0273_0010,
+        idr3: 0x1414,
+        idr5: 0x74,
+        iidr: 0,
+        aidr: 1,
+    };
+
+    #[test]
+    fn reads_the_id_registers_and_writes_nothing() {
+        let registers = FakeRegisters::new();
+        for (offset, value) in
+            [(0, GOOD.idr0), (4, GOOD.idr1), (0xc, GOOD.idr3), (0x14, GOOD.idr5), (0x1c, 1)]
+        {
+            registers.set(offset, value.into());
+        }
+        let probe = probe(&registers).unwrap();
+        assert_eq!(probe.id, GOOD);
+        assert_eq!(probe.caps, Capabilities::decode(GOOD));
+        assert!(probe.quirks.is_empty() && probe.nesting());
+        assert!(registers.take_writes().is_empty());
+    }
+
+    #[rstest]
+    #[case::nothing_there(
+        IdRegisters { idr0: u32::MAX, idr1: u32::MAX, ..GOOD },
+        ProbeError::NoDevice
+    )]
+    #[case::all_zero(IdRegisters::default(), ProbeError::NoTranslation { idr0: 0 })]
+    #[case::no_stage(
+        IdRegisters { idr0: 0x0d44_1018, ..GOOD },
+        ProbeError::NoTranslation { idr0: 0x0d44_1018 }
+    )]
+    #[case::aarch32(
+        IdRegisters { idr0: 0x0d44_1017, ..GOOD },
+        ProbeError::TableFormat { idr0: 0x0d44_1017, got: TableFormats::AArch32 }
+    )]
+    #[case::big_endian(
+        IdRegisters { idr0: 0x0d64_101b, ..GOOD },
+        ProbeError::Endianness { idr0: 0x0d64_101b, got: Endianness::Big }
+    )]
+    #[case::tables_preset(
+        IdRegisters { idr1: 0x4273_0010, ..GOOD },
+        ProbeError::Preset { idr1: 0x4273_0010, field: "TABLES_PRESET" }
+    )]
+    #[case::queues_preset(
+        IdRegisters { idr1: 0x2273_0010, ..GOOD },
+        ProbeError::Preset { idr1: 0x2273_0010, field: "QUEUES_PRESET" }
+    )]
+    #[case::relative(
+        IdRegisters { idr1: 0x1273_0010, ..GOOD },
+        ProbeError::Preset { idr1: 0x1273_0010, field: "REL" }
+    )]
+    #[case::tiny_queue(
+        IdRegisters { idr1: 0x0013_0010, ..GOOD },
+        ProbeError::CommandQueueTooSmall { log2: 0, min: 1 }
+    )]
+    #[case::too_many_streams(
+        IdRegisters { idr1: 0x0273_0021, ..GOOD },
+        ProbeError::StreamIdBits { bits: 33 }
+    )]
+    #[case::no_granule(IdRegisters { idr5: 4, ..GOOD }, ProbeError::NoGranule { idr5: 4 })]
+    fn refuses(#[case] id: IdRegisters, #[case] error: ProbeError) {
+        assert_eq!(judge(id), Err(error));
+    }
+
+    const fn iidr(product: u32, variant: u32, revision: u32) -> u32 {
+        product << 20 | variant << 16 | revision << 12 | 0x43b
+    }
+
+    #[rstest]
+    #[case::mmu600_r0p2(iidr(0x483, 0, 2), &[Quirk::NoSev, Quirk::NoNesting])]
+    #[case::mmu600_r0p3(iidr(0x483, 0, 3), &[Quirk::NoNesting])]
+    #[case::mmu600_r1p0(iidr(0x483, 1, 0), &[Quirk::NoNesting])]
+    #[case::mmu600_r2p0(iidr(0x483, 2, 0), &[])]
+    #[case::mmu700_r0p1(
+        iidr(0x487, 0, 1),
+        &[Quirk::NoNesting, Quirk::NoBroadcast, Quirk::ForceSync]
+    )]
+    #[case::mmu700_r1p0(
+        iidr(0x487, 1, 0),
+        &[Quirk::NoNesting, Quirk::NoBroadcast, Quirk::ForceSync]
+    )]
+    #[case::mmu700_r1p1(iidr(0x487, 1, 1), &[Quirk::NoBroadcast])]
+    #[case::mmu_l1(iidr(0x48a, 0, 0), &[Quirk::NoBroadcast])]
+    #[case::mmu_s3(iidr(0x498, 0, 0), &[Quirk::NoBroadcast])]
+    #[case::other_implementer(iidr(0x483, 0, 0) ^ 1, &[])]
+    fn knows_errata(#[case] iidr: u32, #[case] want: &[Quirk]) {
+        let id = IdRegisters { idr0: GOOD.idr0 | 1 << 14, iidr, ..GOOD };
+        let probe = judge(id).unwrap();
+        assert!(probe.quirks.iter().eq(want.iter().copied()), "{:?}", probe.quirks);
+        assert_eq!(probe.caps.sev, !want.contains(&Quirk::NoSev));
+        assert_eq!(probe.nesting(), !want.contains(&Quirk::NoNesting));
+    }
+
+    #[test]
+    fn assumes_48_bits_for_a_reserved_output_size_and_says_so() {
+        let probe = judge(IdRegisters { idr5: 0x77, ..GOOD }).unwrap();
+        assert_eq!(probe.caps.output_size, Some(OutputSize::Bits48));
+        assert!(probe.quirks.contains(Quirk::AssumedOutputSize));
+    }
+}
