@@ -5,6 +5,8 @@
 #[cfg(any(test, feature = "fake"))]
 extern crate std;
 
+#[cfg(feature = "fake")]
+pub mod fake;
 mod ledger;
 mod queue;
 mod set;

@@ -1,0 +1,224 @@
+//! Commands that the SMMU refuses.
+
+use crate::common::{Machine, illegal, nth};
+use rstest::rstest;
+use smmu_cmdq::CommandFailure;
+use smmu_cmdq::fake::Pace;
+use smmu_types::queue::Position;
+use smmu_types::regs;
+use smmu_types::seam::{RegistersExt, SinkError};
+use smmu_types::{Command, CommandErrorCode, Iova, SmmuId, StreamId};
+
+const SMMU: SmmuId = SmmuId(0);
+
+fn refused(command: Command, code: CommandErrorCode) -> SinkError {
+    SinkError::Command { smmu: SMMU, command: command.encode(), code }
+}
+
+#[rstest]
+#[case(Pace::OnWrite)]
+#[case(Pace::PerRead(1))]
+#[case(Pace::PerRead(64))]
+fn an_illegal_command_fails_its_own_waiter_only(#[case] pace: Pace) {
+    let machine = Machine::new(pace);
+    let queue = machine.queue(4);
+    let mut want = Vec::new();
+    for n in 0..50 {
+        let bad = illegal(n);
+        let before = queue.issue(&[nth(n)]).unwrap();
+        let failing = queue.issue(&[nth(n), bad, nth(n + 1)]).unwrap();
+        let behind = queue.issue(&[nth(n + 2)]).unwrap();
+        let _proof = queue.wait(behind).unwrap();
+        assert_eq!(queue.wait(failing), Err(refused(bad, CommandErrorCode::ILL)));
+        let _proof = queue.wait(before).unwrap();
+        let sync = Command::SYNC;
+        // The refused command has become a SYNC; nothing else is lost or doubled.
+        want.extend([nth(n), sync, nth(n), sync, nth(n + 1), sync, nth(n + 2), sync]);
+    }
+    assert_eq!(machine.device.executed(), want);
+    assert_eq!(queue.failure_counts().total, 50);
+    assert_eq!(queue.take_unclaimed(), None);
+}
+
+#[test]
+fn the_error_names_the_command() {
+    let machine = Machine::new(Pace::OnWrite);
+    let queue = machine.queue(4);
+    machine.device.fail_at(1, &[CommandErrorCode::ILL]);
+    let error = queue.run(&[nth(1), nth(2), nth(3)]).unwrap_err();
+    assert_eq!(error.to_string(), "smmu0: CERROR_ILL on TLBI_NH_ASID vmid=0 asid=2");
+}
+
+#[test]
+fn two_failures_in_one_ring_and_in_one_batch() {
+    let machine = Machine::new(Pace::PerRead(2));
+    let queue = machine.queue(4);
+    let (a, b, c) = (illegal(1), illegal(2), illegal(3));
+    let first = queue.issue(&[a]).unwrap();
+    let good = queue.issue(&[nth(1)]).unwrap();
+    let second = queue.issue(&[b, nth(2), c]).unwrap();
+    assert_eq!(queue.wait(second), Err(refused(b, CommandErrorCode::ILL)));
+    assert_eq!(queue.wait(first), Err(refused(a, CommandErrorCode::ILL)));
+    let _proof = queue.wait(good).unwrap();
+    assert_eq!(queue.failure_counts().total, 3);
+    let _proof = queue.run(&[nth(3)]).unwrap();
+}
+
+#[test]
+fn a_batch_longer_than_the_ring_knows_its_failure() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(2);
+    let mut commands: Vec<_> = (0..90).map(nth).collect();
+    commands[40] = illegal(40);
+    assert_eq!(queue.run(&commands), Err(refused(illegal(40), CommandErrorCode::ILL)));
+    assert_eq!(machine.device.executed().len(), 91);
+    let _proof = queue.run(&commands[..40]).unwrap();
+}
+
+#[test]
+fn a_fetch_abort_is_retried() {
+    let machine = Machine::new(Pace::PerRead(8));
+    let queue = machine.queue(4);
+    machine.device.fail_at(1, &[CommandErrorCode::ABT; 2]);
+    let _proof = queue.run(&[nth(0), nth(1), nth(2)]).unwrap();
+    assert_eq!(machine.device.executed(), [nth(0), nth(1), nth(2), Command::SYNC]);
+    assert_eq!(queue.failure_counts().total, 0);
+}
+
+#[rstest]
+#[case(CommandErrorCode::ABT)]
+#[case(CommandErrorCode(9))]
+fn an_error_that_stays_ends_the_queue_there(#[case] code: CommandErrorCode) {
+    let machine = Machine::new(Pace::PerRead(8));
+    let queue = machine.queue(4);
+    machine.device.fail_at(3, &[code; 3]);
+    let before = queue.issue(&[nth(0)]).unwrap();
+    let failing = queue.issue(&[nth(1), nth(2)]).unwrap();
+    let behind = queue.issue(&[nth(3)]).unwrap();
+    let error = refused(nth(2), code);
+    assert_eq!(queue.wait(failing), Err(error));
+    assert_eq!(queue.wait(behind), Err(error));
+    let _proof = queue.wait(before).unwrap();
+    assert_eq!(queue.run(&[nth(4)]), Err(error));
+    assert_eq!(queue.push(&[nth(4)]), Err(error));
+    assert_eq!(machine.device.executed().len(), 3);
+}
+
+#[test]
+fn an_atc_timeout_is_told_to_the_sync_that_met_it() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(4);
+    let atc =
+        Command::AtcInv { stream: StreamId(8), substream: None, address: Iova(0x8000), size: 2 };
+    machine.device.fail_at(1, &[CommandErrorCode::ATC_INV_SYNC]);
+    let failing = queue.issue(&[atc]).unwrap();
+    let behind = queue.issue(&[nth(0)]).unwrap();
+    assert_eq!(queue.wait(failing), Err(refused(Command::SYNC, CommandErrorCode::ATC_INV_SYNC)));
+    let _proof = queue.wait(behind).unwrap();
+
+    // A pushed ATC invalidation may be the one that another caller's SYNC reports.
+    queue.push(&[atc]).unwrap();
+    machine.device.fail_at(6, &[CommandErrorCode::ATC_INV_SYNC]);
+    let error = refused(Command::SYNC, CommandErrorCode::ATC_INV_SYNC);
+    assert_eq!(queue.run(&[nth(1)]), Err(error));
+    assert_eq!(queue.run(&[nth(2)]), Err(error));
+    assert!(queue.take_unclaimed().is_some());
+    let _proof = queue.run(&[nth(3)]).unwrap();
+}
+
+#[test]
+fn a_pushed_failure_is_told_to_every_sync_behind_it_until_taken() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(4);
+    let before = queue.issue(&[nth(0)]).unwrap();
+    queue.push(&[nth(1), illegal(1)]).unwrap();
+    let other = queue.issue(&[nth(2)]).unwrap();
+    let own = queue.issue(&[nth(3)]).unwrap();
+    let late = queue.issue(&[nth(4)]).unwrap();
+    let error = refused(illegal(1), CommandErrorCode::ILL);
+    assert_eq!(queue.wait(other), Err(error));
+    assert_eq!(queue.wait(own), Err(error));
+    let _proof = queue.wait(before).unwrap();
+    let failure = CommandFailure {
+        smmu: SMMU,
+        command: illegal(1).encode(),
+        code: CommandErrorCode::ILL,
+        position: Position(3),
+    };
+    assert_eq!(queue.take_unclaimed(), Some(failure));
+    assert_eq!(queue.take_unclaimed(), None);
+    assert_eq!(queue.wait(late), Err(error));
+    let _proof = queue.run(&[nth(5)]).unwrap();
+}
+
+#[test]
+fn the_interrupt_handler_does_the_same_as_a_waiter() {
+    let machine = Machine::new(Pace::OnWrite);
+    let queue = machine.queue(4);
+    assert_eq!(queue.service(), None);
+    let ticket = queue.issue(&[nth(0), illegal(1), nth(1)]).unwrap();
+    let failure = queue.service().unwrap();
+    assert_eq!((failure.position, failure.command), (Position(1), illegal(1).encode()));
+    assert_eq!(queue.service(), None);
+    assert_eq!(queue.wait(ticket), Err(failure.error()));
+}
+
+#[test]
+fn an_old_error_code_means_nothing() {
+    let machine = Machine::new(Pace::OnWrite);
+    let queue = machine.queue(4);
+    assert!(queue.run(&[illegal(0)]).is_err());
+    // CMDQ_CONS.ERR still says CERROR_ILL.
+    assert_ne!(machine.device.read(regs::CMDQ_CONS) >> 24, 0);
+    let _proof = queue.run(&[nth(0)]).unwrap();
+    assert_eq!(queue.service(), None);
+}
+
+#[test]
+fn an_error_left_over_blames_no_command() {
+    let machine = Machine::new(Pace::OnWrite);
+    let queue = machine.queue(4);
+    machine.device.raise_cmdq_error(CommandErrorCode::ILL);
+    assert_eq!(queue.service(), None);
+    let _proof = queue.run(&[nth(0)]).unwrap();
+}
+
+#[test]
+fn other_bits_of_gerrorn_are_kept() {
+    let machine = Machine::new(Pace::OnWrite);
+    let queue = machine.queue(4);
+    queue.with_registers(|registers| registers.write(regs::GERRORN, 0x1fc));
+    assert!(queue.run(&[illegal(0)]).is_err());
+    assert_eq!(machine.device.read(regs::GERRORN), 0x1fd);
+}
+
+#[test]
+fn more_failures_than_can_be_named_all_fail() {
+    let machine = Machine::new(Pace::OnWrite);
+    let queue = machine.queue(6);
+    let mut tickets = Vec::new();
+    for n in 0..30 {
+        tickets.push(queue.issue(&[illegal(n)]).unwrap());
+        assert!(queue.service().is_some());
+    }
+    let last = queue.issue(&[nth(0)]).unwrap();
+    for ticket in tickets {
+        assert!(matches!(queue.wait(ticket), Err(SinkError::Command { .. })));
+    }
+    let _proof = queue.wait(last).unwrap();
+    assert_eq!((queue.failure_counts().total, queue.failure_counts().evicted), (30, 14));
+}
+
+#[test]
+fn a_failure_is_reported_rather_than_a_timeout() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(4);
+    let ticket = queue.issue(&[illegal(0), nth(0)]).unwrap();
+    let mut looks = 0;
+    while queue.service().is_none() && looks < 10 {
+        machine.device.read(regs::CMDQ_CONS);
+        looks += 1;
+    }
+    machine.device.set_pace(Pace::Dead);
+    assert_eq!(queue.wait(ticket), Err(refused(illegal(0), CommandErrorCode::ILL)));
+}

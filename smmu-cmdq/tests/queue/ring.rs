@@ -1,0 +1,227 @@
+//! Order, laps, space and time.
+
+use core::time::Duration;
+
+use crate::common::{Machine, Queue, nth};
+use rstest::rstest;
+use smmu_cmdq::fake::Pace;
+use smmu_cmdq::{QueueConfig, QueueError, QueueSet};
+use smmu_types::fake::heap_pool;
+use smmu_types::queue::{Position, QueueSize};
+use smmu_types::seam::{CommandSink, CountingWait, DmaLayout, DmaMemory, SinkError};
+use smmu_types::{Command, SmmuId};
+
+const SMMU: SmmuId = SmmuId(0);
+
+#[rstest]
+fn many_laps_lose_and_double_nothing(
+    #[values(1, 2, 3, 4, 6)] log2: u8,
+    #[values(Pace::OnWrite, Pace::PerRead(1), Pace::PerRead(3), Pace::PerRead(100))] pace: Pace,
+    #[values(0, 1, 2, 3, 7, 64)] batch: u64,
+) {
+    let machine = Machine::new(pace);
+    let queue = machine.queue(log2);
+    let mut want = Vec::new();
+    let mut n = 0;
+    while want.len() < 700 {
+        let commands: Vec<Command> = (n..n + batch).map(nth).collect();
+        n += batch;
+        let proof = queue.run(&commands).unwrap();
+        assert_eq!(proof.smmu(), SMMU);
+        want.extend(commands);
+        want.push(Command::SYNC);
+        // Proven means carried out.
+        assert_eq!(machine.device.executed().len(), want.len());
+    }
+    assert_eq!(machine.device.executed(), want);
+    assert_eq!(queue.failure_counts().total, 0);
+}
+
+#[test]
+fn several_tickets_in_flight_are_proven_in_any_order() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(6);
+    for lap in 0..40 {
+        let [a, b, c] = [0, 1, 2].map(|n| queue.issue(&[nth(lap * 3 + n)]).unwrap());
+        assert_eq!(a.positions(), Position(lap * 6)..Position(lap * 6 + 2));
+        for ticket in [c, a, b] {
+            let end = ticket.positions().end;
+            let _proof = queue.wait(ticket).unwrap();
+            assert!(machine.device.executed().len() as u64 >= end.0);
+        }
+    }
+}
+
+#[test]
+fn a_full_ring_waits_for_space() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(2);
+    let tickets: Vec<_> = (0..50).map(|n| queue.issue(&[nth(n)]).unwrap()).collect();
+    for ticket in tickets {
+        let _proof = queue.wait(ticket).unwrap();
+    }
+    assert_eq!(machine.device.executed().len(), 100);
+}
+
+#[test]
+fn pushes_go_before_the_sync_that_follows() {
+    let machine = Machine::new(Pace::PerRead(2));
+    let queue = machine.queue(3);
+    queue.push(&[]).unwrap();
+    queue.push(&[nth(0), nth(1)]).unwrap();
+    queue.push(&(2..30).map(nth).collect::<Vec<_>>()).unwrap();
+    let _proof = queue.run(&[nth(30)]).unwrap();
+    let mut want: Vec<_> = (0..31).map(nth).collect();
+    want.push(Command::SYNC);
+    assert_eq!(machine.device.executed(), want);
+}
+
+#[test]
+fn a_dead_device_costs_a_bounded_time() {
+    let machine = Machine::new(Pace::Dead);
+    let queue = machine.queue(2);
+    let timeout = SinkError::Timeout { smmu: SMMU };
+    let ticket = queue.issue(&[nth(0)]).unwrap();
+    assert_eq!(queue.wait(ticket), Err(timeout));
+    // Two of four places are left.
+    queue.push(&[nth(1), nth(2)]).unwrap();
+    assert_eq!(queue.push(&[nth(3)]), Err(timeout));
+    assert_eq!(queue.run(&[nth(3)]), Err(timeout));
+    assert_eq!(queue.run(&(0..100).map(nth).collect::<Vec<_>>()), Err(timeout));
+    // What was queued is carried out when the device wakes up, and the queue goes on.
+    machine.device.set_pace(Pace::PerRead(1));
+    let _proof = queue.run(&[nth(4)]).unwrap();
+    let want = [nth(0), Command::SYNC, nth(1), nth(2), nth(4), Command::SYNC];
+    assert_eq!(machine.device.executed(), want);
+}
+
+#[test]
+fn the_timeout_is_the_configured_one() {
+    use smmu_types::seam::Wait;
+
+    let machine = Machine::new(Pace::Dead);
+    let pool = heap_pool(0x1000);
+    let size = QueueSize::from_log2(3).unwrap();
+    let block = pool.allocate(Queue::layout(size)).unwrap();
+    let wait = CountingWait::new();
+    let config = QueueConfig { timeout: Duration::from_micros(70) };
+    let queue = smmu_cmdq::CommandQueue::<_, _, _, parking_lot::RawMutex>::new(
+        SMMU,
+        &machine.device,
+        block,
+        size,
+        &wait,
+        config,
+    )
+    .unwrap();
+    assert_eq!(queue.run(&[]), Err(SinkError::Timeout { smmu: SMMU }));
+    assert!((Duration::from_micros(69)..=Duration::from_micros(72)).contains(&wait.now()));
+}
+
+#[rstest]
+// The reset value of a device that was never there, or is gone.
+#[case::all_ones(u32::MAX)]
+// Pointer 9 of a ring of 8, with three commands in flight: ahead of the producer.
+#[case::ahead(9)]
+#[case::reserved_bit(1 << 23)]
+#[case::bit_above_the_wrap(1 << 5)]
+fn a_consumer_that_cannot_be_is_the_end(#[case] cons: u32) {
+    let machine = Machine::new(Pace::Dead);
+    let queue = machine.queue(3);
+    let ticket = queue.issue(&[nth(0), nth(1)]).unwrap();
+    let other = queue.issue(&[nth(2)]).unwrap();
+    machine.device.lie(Some(cons));
+    let lost = SinkError::Lost { smmu: SMMU, cons };
+    assert_eq!(queue.wait(ticket), Err(lost));
+    // A plausible value that follows proves nothing any more.
+    machine.device.lie(None);
+    machine.device.set_pace(Pace::OnWrite);
+    assert_eq!(queue.wait(other), Err(lost));
+    assert_eq!(queue.push(&[nth(3)]), Err(lost));
+    assert_eq!(queue.service(), None);
+}
+
+#[test]
+fn all_ones_is_no_completion_even_where_its_pointer_would_be_one() {
+    let machine = Machine::new(Pace::OnWrite);
+    let queue = machine.queue(3);
+    for n in 0..6 {
+        let _proof = queue.run(&[nth(n)]).unwrap();
+    }
+    queue.push(&[nth(6)]).unwrap();
+    machine.device.set_pace(Pace::Dead);
+    // Position 15: index and wrap bit are all ones.
+    let ticket = queue.issue(&[nth(7)]).unwrap();
+    assert_eq!(ticket.positions().end, Position(15));
+    machine.device.lie(Some(u32::MAX));
+    assert_eq!(queue.wait(ticket), Err(SinkError::Lost { smmu: SMMU, cons: u32::MAX }));
+}
+
+#[test]
+fn a_consumer_that_goes_back_is_the_end() {
+    let machine = Machine::new(Pace::OnWrite);
+    let queue = machine.queue(3);
+    let _proof = queue.run(&[nth(0), nth(1), nth(2)]).unwrap();
+    machine.device.set_pace(Pace::Dead);
+    let ticket = queue.issue(&[nth(3)]).unwrap();
+    machine.device.lie(Some(1));
+    assert_eq!(queue.wait(ticket), Err(SinkError::Lost { smmu: SMMU, cons: 1 }));
+}
+
+#[test]
+fn other_smmus_and_other_queues_are_unknown() {
+    let machines = [Machine::new(Pace::OnWrite), Machine::new(Pace::OnWrite)];
+    let [queue, twin] = [&machines[0], &machines[1]].map(|machine| machine.queue(3));
+    let stranger = SmmuId(7);
+    let unknown = SinkError::UnknownSmmu { smmu: stranger };
+    assert_eq!(CommandSink::push(&queue, stranger, &[]), Err(unknown));
+    assert_eq!(CommandSink::run(&queue, stranger, &[]), Err(unknown));
+    let ticket = queue.issue(&[]).unwrap();
+    assert_eq!(twin.wait(ticket), Err(SinkError::UnknownSmmu { smmu: SMMU }));
+}
+
+#[test]
+fn a_set_sends_each_batch_to_its_own_queue() {
+    let machines = [Machine::new(Pace::PerRead(1)), Machine::new(Pace::PerRead(1))];
+    let size = QueueSize::from_log2(3).unwrap();
+    let pool = heap_pool(0x1000);
+    let make = |id: u16, machine| {
+        let block = pool.allocate(Queue::layout(size)).unwrap();
+        Queue::new(SmmuId(id), machine, block, size, CountingWait::new(), QueueConfig::default())
+            .unwrap()
+    };
+    // The device reads its own window, so only the producer side is looked at here.
+    let set = QueueSet::new([make(0, &machines[0].device), make(5, &machines[1].device)]).unwrap();
+    set.push(SmmuId(5), &[nth(1)]).unwrap();
+    assert_eq!(set.issue(SmmuId(5), &[]).unwrap().positions(), Position(1)..Position(2));
+    assert_eq!(set.issue(SmmuId(0), &[]).unwrap().smmu(), SmmuId(0));
+    let unknown = SinkError::UnknownSmmu { smmu: SmmuId(1) };
+    assert_eq!(set.push(SmmuId(1), &[]), Err(unknown));
+    assert!(set.get(SmmuId(1)).is_none());
+    let twins = [make(3, &machines[0].device), make(3, &machines[1].device)];
+    assert_eq!(QueueSet::new(twins).map(|_| ()), Err(QueueError::Duplicate { smmu: SmmuId(3) }));
+}
+
+#[test]
+fn blocks_that_do_not_fit_are_refused() {
+    let machine = Machine::new(Pace::Dead);
+    let pool = heap_pool(0x1_0000);
+    let make = |layout: DmaLayout, log2| {
+        let size = QueueSize::from_log2(log2).unwrap();
+        let block = pool.allocate(layout).unwrap();
+        Queue::new(SMMU, &machine.device, block, size, CountingWait::new(), QueueConfig::default())
+            .map(|_| ())
+    };
+    let _off = pool.allocate(DmaLayout::new(64, 64).unwrap()).unwrap();
+    assert_eq!(
+        make(DmaLayout::new(64, 64).unwrap(), 3),
+        Err(QueueError::BlockTooSmall { bytes: 64, need: 128 })
+    );
+    assert_eq!(make(DmaLayout::new(64, 64).unwrap(), 0), Err(QueueError::TooSmall { entries: 1 }));
+    assert!(matches!(make(DmaLayout::new(128, 64).unwrap(), 3), Err(QueueError::Base(_))));
+    let sizes = (1..=19).map(|log2| Queue::layout(QueueSize::from_log2(log2).unwrap()));
+    for (log2, layout) in (1..).zip(sizes) {
+        assert_eq!(layout.bytes(), 16 << log2);
+        assert!(layout.align() >= layout.bytes());
+    }
+}
