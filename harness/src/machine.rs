@@ -1,6 +1,13 @@
-//! What every backend's machine has in common: interrupts and the outcome of a DMA.
+//! What a backend's machine is to the engine: RAM, registers, devices, interrupts.
 
 use std::fmt;
+use std::sync::Arc;
+
+use smmu_types::pool::Window;
+use smmu_types::seam::Registers;
+use smmu_types::{CacheTag, PhysAddr, StreamId};
+
+use crate::scenario::Need;
 
 /// A wired interrupt of one SMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,4 +42,157 @@ pub enum DmaOutcome {
     Written,
     /// The SMMU refused it.
     Refused,
+}
+
+/// The 4 bytes that every device writes.
+pub const DMA_PATTERN: u32 = 0x1234_5678;
+
+/// The machine that a scenario asks for.
+#[derive(Clone, Debug, Default)]
+pub struct MachineSpec {
+    /// The SMMUs.
+    pub smmus: Vec<MachineSmmu>,
+    /// The devices that do DMA.
+    pub devices: Vec<MachineDevice>,
+}
+
+/// One SMMU of a [`MachineSpec`].
+#[derive(Clone, Copy, Debug)]
+pub struct MachineSmmu {
+    /// Bits of an ASID: 8 or 16.
+    pub asid_bits: u8,
+}
+
+/// One device of a [`MachineSpec`].
+#[derive(Clone, Copy, Debug)]
+pub struct MachineDevice {
+    /// Index of the SMMU that it is behind.
+    pub smmu: usize,
+    /// Its StreamID.
+    pub stream: StreamId,
+}
+
+/// A backend cannot do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The backend is not there, or not fit.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The machine that the scenario asks for cannot be built.
+    #[error("this backend cannot build the machine: {0}")]
+    Impossible(String),
+    /// It broke while it ran.
+    #[error("the backend broke: {0}")]
+    Broken(String),
+}
+
+/// Somewhere that scenarios can run.
+pub trait Backend: Send + Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What it is, in one line.
+    fn describe(&self) -> String;
+
+    /// Whether it can do something that a scenario may need.
+    fn offers(&self, need: Need) -> bool;
+
+    /// A machine, as at power-on.
+    ///
+    /// # Errors
+    ///
+    /// The backend is not there, or cannot build this machine.
+    fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError>;
+}
+
+/// One machine.
+pub trait Machine: Send + Sync {
+    /// Its RAM, as memory of this process.
+    fn ram(&self) -> Ram;
+
+    /// The registers of an SMMU.
+    ///
+    /// # Errors
+    ///
+    /// There is none of this index.
+    fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError>;
+
+    /// A device writes [`DMA_PATTERN`].
+    ///
+    /// # Errors
+    ///
+    /// The machine is gone.
+    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, BackendError>;
+
+    /// Interrupts since the last call, each with the index of its SMMU.
+    fn take_interrupts(&self) -> Vec<(usize, Irq)>;
+
+    /// Whether it still works.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    fn check(&self) -> Result<(), BackendError>;
+
+    /// Sees into the caches, where the machine allows that.
+    fn insight(&self) -> Option<&dyn Insight> {
+        None
+    }
+}
+
+/// A look into the caches of a machine's SMMUs.
+pub trait Insight {
+    /// What went wrong since the last call, in plain sentences that begin with the SMMU's name, each with the
+    /// command that was missing, if that is what it was.
+    fn take_hazards(&self) -> Vec<HazardReport>;
+
+    /// What could be reached right now through something cached that should be gone.
+    fn audit(&self) -> Vec<HazardReport>;
+
+    /// How many cached lines carry a tag.
+    fn lines_with_tag(&self, smmu: usize, tag: CacheTag) -> usize;
+}
+
+/// One hazard, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HazardReport {
+    /// A plain sentence.
+    pub text: String,
+    /// The command that was missing, if any.
+    pub missing: Option<String>,
+}
+
+/// RAM of a machine. Clones are the same memory.
+#[derive(Clone)]
+pub struct Ram(Arc<dyn Window>);
+
+impl Ram {
+    /// RAM of a backend.
+    pub fn new(window: impl Window + 'static) -> Self {
+        Ram(Arc::new(window))
+    }
+
+    /// The 64-bit word at a physical address; `None` outside of RAM.
+    #[must_use]
+    pub fn word(&self, address: PhysAddr) -> Option<&std::sync::atomic::AtomicU64> {
+        let offset = address.0.checked_sub(self.0.base().0)?;
+        self.0.words().get(usize::try_from(offset / 8).ok()?)
+    }
+}
+
+impl fmt::Debug for Ram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ram({} bytes at {})", self.0.words().len() * 8, self.0.base())
+    }
+}
+
+// SAFETY: the window behind is the one that its implementor vouched for; this adds nothing to it.
+unsafe impl Window for Ram {
+    fn words(&self) -> &[std::sync::atomic::AtomicU64] {
+        self.0.words()
+    }
+    fn base(&self) -> PhysAddr {
+        self.0.base()
+    }
 }

@@ -1,0 +1,7 @@
+//! The backends: places where scenarios run.
+
+mod mock;
+mod qemu;
+
+pub use mock::Mock;
+pub use qemu::Qemu;

@@ -1,0 +1,159 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use smmu_types::PhysAddr;
+use smmu_types::pool::Window;
+use smmu_types::seam::Registers;
+
+use crate::machine::{
+    Backend, BackendError, DMA_PATTERN, DmaOutcome, Irq, Machine, MachineSpec, Ram,
+};
+use crate::qemu;
+use crate::scenario::Need;
+
+/// QEMU's SMMUv3, driven from outside without any guest code.
+#[derive(Debug)]
+pub struct Qemu {
+    binary: qemu::QemuBinary,
+}
+
+impl Qemu {
+    /// What every QEMU that is fit can do; known without one.
+    #[must_use]
+    pub const fn can(need: Need) -> bool {
+        match need {
+            Need::Stage1 | Need::Stage2 | Need::SeveralSmmus => true,
+            Need::Asid8 => false,
+        }
+    }
+
+    /// Find a QEMU: `explicit`, `SMMU_QEMU`, what was unpacked below `target/`, or `PATH`.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is too old, or lacks something.
+    pub fn find(explicit: Option<&Path>) -> Result<Self, BackendError> {
+        let binary = qemu::find(explicit, qemu::guess_target_dir().as_deref())
+            .map_err(|error| BackendError::Unavailable(error.to_string()))?;
+        Ok(Qemu { binary })
+    }
+}
+
+impl Backend for Qemu {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    fn describe(&self) -> String {
+        format!("QEMU {}", self.binary.version())
+    }
+
+    fn offers(&self, need: Need) -> bool {
+        Self::can(need)
+    }
+
+    fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
+        let devices = spec.devices.iter().map(|device| qemu::DeviceConfig {
+            smmu: device.smmu,
+            stream_id: device.stream.0,
+            kind: qemu::DeviceKind::TestDev,
+        });
+        let config = qemu::MachineConfig {
+            smmus: spec.smmus.iter().map(|_| qemu::SmmuConfig::default()).collect(),
+            devices: devices.collect(),
+            ..qemu::MachineConfig::default()
+        };
+        let machine = qemu::Machine::start(&self.binary, &config).map_err(|error| match error {
+            qemu::QemuError::Config(_) => BackendError::Impossible(error.to_string()),
+            _ => BackendError::Unavailable(error.to_string()),
+        })?;
+        Ok(Box::new(QemuMachine { machine: Arc::new(machine) }))
+    }
+}
+
+struct QemuMachine {
+    machine: Arc<qemu::Machine>,
+}
+
+fn broken(error: qemu::QemuError) -> BackendError {
+    BackendError::Broken(error.to_string())
+}
+
+const _: () = assert!(DMA_PATTERN == qemu::TESTDEV_PATTERN);
+
+impl Machine for QemuMachine {
+    fn ram(&self) -> Ram {
+        Ram::new(QemuRam(self.machine.ram().clone()))
+    }
+
+    fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
+        if smmu >= self.machine.smmus() {
+            return Err(BackendError::Impossible(format!("there is no SMMU {smmu}")));
+        }
+        let base = self.machine.smmu_base(smmu);
+        Ok(Arc::new(QemuRegisters { machine: Arc::clone(&self.machine), base }))
+    }
+
+    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, BackendError> {
+        match self.machine.dma_write(device, iova).map_err(broken)? {
+            qemu::DmaOutcome::Written => Ok(DmaOutcome::Written),
+            qemu::DmaOutcome::Refused => Ok(DmaOutcome::Refused),
+            other => Err(BackendError::Broken(format!("the test device said {other:?}"))),
+        }
+    }
+
+    fn take_interrupts(&self) -> Vec<(usize, Irq)> {
+        let raised = self.machine.take_interrupts().into_iter();
+        raised
+            .map(|(smmu, irq)| {
+                let irq = match irq {
+                    qemu::Irq::EventQueue => Irq::EventQueue,
+                    qemu::Irq::PriQueue => Irq::PriQueue,
+                    qemu::Irq::CmdSync => Irq::CmdSync,
+                    qemu::Irq::Gerror => Irq::Gerror,
+                };
+                (smmu, irq)
+            })
+            .collect()
+    }
+
+    fn check(&self) -> Result<(), BackendError> {
+        self.machine.check().map_err(broken)
+    }
+}
+
+struct QemuRam(qemu::SharedRam);
+
+// SAFETY: the mapping is page-aligned and stays where it is while a clone of it lives. QEMU's SMMU finds
+// the same bytes at the base of its RAM, through the caches of this host. QEMU itself writes there only what
+// devices and SMMUs write.
+unsafe impl Window for QemuRam {
+    fn words(&self) -> &[AtomicU64] {
+        self.0.words()
+    }
+    fn base(&self) -> PhysAddr {
+        PhysAddr(self.0.base())
+    }
+}
+
+struct QemuRegisters {
+    machine: Arc<qemu::Machine>,
+    base: u64,
+}
+
+// A broken connection stays broken, and `Machine::check` says why; the seam asks for all ones until then.
+impl Registers for QemuRegisters {
+    fn read32(&self, offset: u32) -> u32 {
+        self.machine.qtest().readl(self.base + u64::from(offset)).unwrap_or(u32::MAX)
+    }
+    fn write32(&self, offset: u32, value: u32) {
+        let _ = self.machine.qtest().writel(self.base + u64::from(offset), value);
+    }
+    fn read64(&self, offset: u32) -> u64 {
+        self.machine.qtest().readq(self.base + u64::from(offset)).unwrap_or(u64::MAX)
+    }
+    fn write64(&self, offset: u32, value: u64) {
+        let _ = self.machine.qtest().writeq(self.base + u64::from(offset), value);
+    }
+}

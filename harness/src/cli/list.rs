@@ -1,0 +1,55 @@
+use std::io::Write;
+
+use serde_json::json;
+
+use super::{Exit, Format};
+use crate::backend::Qemu;
+use crate::scenario::{Scenario, builtin};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+/// The backends that can run a scenario, whether or not they are there.
+fn backends(scenario: &Scenario) -> Vec<&'static str> {
+    let mut can = vec!["mock"];
+    if scenario.file.needs.iter().all(|need| Qemu::can(*need)) {
+        can.push("qemu");
+    }
+    can
+}
+
+impl List {
+    pub(super) fn run(&self) -> Result<(), Exit> {
+        let mut out = std::io::stdout().lock();
+        let scenarios = builtin()?;
+        let width = scenarios.iter().map(|s| s.name.len()).max().unwrap_or(0);
+        for scenario in &scenarios {
+            let needs: Vec<&str> = scenario.file.needs.iter().map(|need| need.name()).collect();
+            let backends = backends(scenario);
+            let (name, title) = (&scenario.name, &scenario.file.title);
+            match self.format {
+                Format::Json => {
+                    let line = json!({
+                        "name": name, "title": title, "needs": needs, "backends": backends,
+                    });
+                    writeln!(out, "{line}")?;
+                }
+                Format::Human => {
+                    writeln!(out, "{name:width$}  {title}")?;
+                    writeln!(
+                        out,
+                        "{:width$}  needs {}; runs on {}",
+                        "",
+                        needs.join(", "),
+                        backends.join(", ")
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{BackendArgs, Exit, Format, scenarios};
+use crate::engine::{self, Options, Outcome, Report, Sabotage};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    /// Scenarios by name, or files that end in .toml; all that are built in when left out.
+    names: Vec<String>,
+    #[command(flatten)]
+    backend: BackendArgs,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// Print what happened in each scenario; scenarios that are named, or fail, always are.
+    #[arg(long)]
+    transcript: bool,
+    /// Break the driver in this way, to see which scenarios notice.
+    #[arg(long, value_enum, value_name = "HOW")]
+    sabotage: Option<Sabotage>,
+}
+
+const GREEN: &str = "\x1b[32m";
+const RED: &str = "\x1b[31m";
+const YELLOW: &str = "\x1b[33m";
+const PLAIN: &str = "\x1b[0m";
+
+impl Run {
+    pub(super) fn run(&self) -> Result<(), Exit> {
+        let scenarios = scenarios(&self.names)?;
+        let backend = self.backend.open()?;
+        let options = Options { sabotage: self.sabotage };
+        let start = Instant::now();
+        let bar = progress(scenarios.len());
+        let mut out = anstream::stdout().lock();
+        let mut reports = Vec::new();
+        for scenario in &scenarios {
+            bar.set_message(scenario.name.clone());
+            let report = engine::run(scenario, &*backend, options);
+            bar.suspend(|| match self.format {
+                Format::Json => json_line(&report).and_then(|line| writeln!(out, "{line}")),
+                Format::Human => self.human(&mut out, &report, &scenario.file.title),
+            })?;
+            bar.inc(1);
+            reports.push(report);
+        }
+        bar.finish_and_clear();
+        let tally = Tally::of(&reports);
+        match self.format {
+            Format::Human => tally.human(&mut out, backend.name(), start.elapsed())?,
+            Format::Json => {
+                let line = json!({
+                    "summary": {
+                        "backend": backend.name(),
+                        "passed": tally.passed, "failed": tally.failed, "skipped": tally.skipped,
+                        "timed_out": tally.timed_out, "broken": tally.broken,
+                        "unchecked": tally.unchecked,
+                        "seconds": start.elapsed().as_secs_f64(),
+                    }
+                });
+                writeln!(out, "{line}")?;
+            }
+        }
+        out.flush()?;
+        tally.exit(&reports)
+    }
+
+    fn human(&self, out: &mut impl Write, report: &Report, title: &str) -> std::io::Result<()> {
+        let (colour, word) = match &report.outcome {
+            Outcome::Passed => (GREEN, "passed"),
+            Outcome::Failed(_) => (RED, "FAILED"),
+            Outcome::TimedOut(_) => (RED, "TIMED OUT"),
+            Outcome::Broken(_) => (RED, "BROKEN"),
+            Outcome::Skipped { .. } => (YELLOW, "skipped"),
+        };
+        let failed = !matches!(report.outcome, Outcome::Passed | Outcome::Skipped { .. });
+        if (self.transcript || !self.names.is_empty() || failed) && !report.transcript.is_empty() {
+            writeln!(out, "--- {}: {title}", report.scenario)?;
+            for line in &report.transcript {
+                writeln!(out, "{line}")?;
+            }
+            for note in &report.notes {
+                writeln!(out, "note: {note}")?;
+            }
+        }
+        writeln!(out, "{colour}{word:9}{PLAIN} {}", report.scenario)?;
+        match &report.outcome {
+            Outcome::Failed(why) | Outcome::TimedOut(why) | Outcome::Broken(why) => {
+                writeln!(out, "          step {}: {}", why.step, why.message)?;
+            }
+            Outcome::Skipped { reason } => writeln!(out, "          {reason}")?,
+            Outcome::Passed => {}
+        }
+        for check in &report.unchecked {
+            writeln!(out, "          not checked on {}: {check}", report.backend)?;
+        }
+        Ok(())
+    }
+}
+
+fn json_line(report: &Report) -> std::io::Result<String> {
+    Ok(serde_json::to_string(report)?)
+}
+
+fn progress(count: usize) -> ProgressBar {
+    // Draws on standard error, and only when that is a terminal.
+    let bar = ProgressBar::new(count as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    timed_out: usize,
+    broken: usize,
+    unchecked: usize,
+}
+
+impl Tally {
+    fn of(reports: &[Report]) -> Self {
+        let mut tally = Tally::default();
+        for report in reports {
+            tally.unchecked += report.unchecked.len();
+            match report.outcome {
+                Outcome::Passed => tally.passed += 1,
+                Outcome::Failed(_) => tally.failed += 1,
+                Outcome::TimedOut(_) => tally.timed_out += 1,
+                Outcome::Broken(_) => tally.broken += 1,
+                Outcome::Skipped { .. } => tally.skipped += 1,
+            }
+        }
+        tally
+    }
+
+    fn human(&self, out: &mut impl Write, backend: &str, took: Duration) -> std::io::Result<()> {
+        write!(out, "{backend}: {} passed, {} failed", self.passed, self.failed)?;
+        for (count, what) in [(self.timed_out, "timed out"), (self.broken, "broken")] {
+            if count > 0 {
+                write!(out, ", {count} {what}")?;
+            }
+        }
+        write!(out, ", {} skipped", self.skipped)?;
+        if self.unchecked > 0 {
+            write!(out, ", {} checks not made here", self.unchecked)?;
+        }
+        writeln!(out, " in {:.2} s", took.as_secs_f64())
+    }
+
+    fn exit(&self, reports: &[Report]) -> Result<(), Exit> {
+        if self.failed > 0 {
+            return Err(Exit::Failed);
+        }
+        if self.timed_out > 0 {
+            return Err(Exit::TimedOut);
+        }
+        let broken = reports.iter().find_map(|report| match &report.outcome {
+            Outcome::Broken(why) => Some(why.message.clone()),
+            _ => None,
+        });
+        broken.map_or(Ok(()), |message| Err(Exit::Unavailable(message)))
+    }
+}

@@ -1,0 +1,538 @@
+//! A driver, composed from the crates of the workspace over one machine.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use smmu_attach::{AttachError, Committed, Device, Domain, Env, Smmu, SmmuConfig, Stage};
+use smmu_cmdq::{CommandQueue, QueueConfig, QueueError, QueueSet};
+use smmu_hw_mmio::{
+    Bringup, BringupConfig, BringupError, EventQueue, Interrupts, ProbeError, StreamTable,
+};
+use smmu_invs::InvKind;
+use smmu_types::pool::{Pool, PoolBlock};
+use smmu_types::queue::QueueSize;
+use smmu_types::regs::strtab;
+use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, SinkError, StdWait};
+use smmu_types::{
+    Asid, AtsMode, Cacheability, Capabilities, Cd, Command, DomainId, EventRecord, IdRegisters,
+    Leaf, PhysAddr, Shareability, ShareabilityOverride, SmmuId, Stage1Config, StallModel, Ste,
+    StreamId, StreamWorld, SubstreamDefault, SubstreamId, TableConfig,
+};
+
+use super::pages::{Pages, Reached};
+use super::platform::{Dma, Harness, Names, Queue, Sink};
+use super::run::{Options, Stop, device_names};
+use super::steps::To;
+use super::tap::Tap;
+use super::transcript::{Kind, Recorder};
+use crate::alloc_fault::Armed;
+use crate::machine::{
+    Backend, BackendError, DmaOutcome, Irq, Machine, MachineSmmu, MachineSpec, Ram,
+};
+use crate::scenario::{Scenario, expand};
+use crate::tables::{PageTables, TableError};
+
+const QUEUE_LOG2: u8 = 8;
+
+/// A driver could not be set up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RigError {
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The SMMU is not one that the driver can use.
+    #[error("{0}: {1}")]
+    Probe(String, ProbeError),
+    /// The SMMU did not come up.
+    #[error("{0}: {1}")]
+    Bringup(String, BringupError),
+    /// A command queue could not be made.
+    #[error("{0}: {1}")]
+    Queue(String, QueueError),
+    /// An event queue could not be made or read.
+    #[error("{0}: {1}")]
+    Events(String, smmu_hw_mmio::EventQueueError),
+    /// A command failed.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// Attach refused.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// No memory.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
+    /// No memory for page tables.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+type Events = EventQueue<Tap, PoolBlock<Ram>>;
+
+/// A driver and the machine under it.
+pub(crate) struct Rig {
+    pub(crate) recorder: Recorder,
+    pub(crate) observer: Names,
+    pub(crate) sink: Sink,
+    devices: BTreeMap<String, (usize, Device<Harness>)>,
+    domains: BTreeMap<String, Arc<Domain<Harness>>>,
+    tables: BTreeMap<String, PageTables<Dma>>,
+    raw_cds: BTreeMap<String, PoolBlock<Ram>>,
+    smmus: Vec<Arc<Smmu<Harness>>>,
+    events: Vec<Events>,
+    pages: Arc<Pages>,
+    dma: Dma,
+    ram: Ram,
+    pub(crate) machine: Arc<dyn Machine>,
+}
+
+/// Registers, capabilities and name of one SMMU while it is set up.
+struct Part {
+    name: String,
+    tap: Tap,
+    caps: Capabilities,
+    smmu: Arc<Smmu<Harness>>,
+}
+
+impl Rig {
+    /// Bring the SMMUs up and make the scenario's devices, domains and pages.
+    pub(crate) fn new(
+        scenario: &Scenario,
+        machine: Box<dyn Machine>,
+        recorder: Recorder,
+        options: Options,
+    ) -> Result<Self, Stop> {
+        let file = &scenario.file;
+        let machine: Arc<dyn Machine> = machine.into();
+        let ram = machine.ram();
+        let dma = Dma(Pool::new(ram.clone()));
+
+        let mut parts = Vec::new();
+        for (n, spec) in file.smmus.iter().enumerate() {
+            let name = spec.name.get_ref().clone();
+            let tap = Tap::new(machine.registers(n)?, ram.clone(), recorder.clone(), &name);
+            let probed = smmu_hw_mmio::probe(&tap).map_err(|e| RigError::Probe(name.clone(), e))?;
+            let caps = probed.caps;
+            let smmu = Smmu::new(SmmuId(n as u16), caps, SmmuConfig::default(), &dma)?;
+            parts.push(Part { name, tap, caps, smmu: Arc::new(smmu) });
+        }
+        let queues: Vec<Queue> =
+            parts.iter().map(|part| make_queue(part, &dma)).collect::<Result<_, _>>()?;
+        let set =
+            QueueSet::new(queues).map_err(|error| RigError::Queue("the queues".into(), error))?;
+        let sink = Sink::new(set, options.sabotage);
+        let events = parts
+            .iter()
+            .map(|part| bring_up(part, &sink, &dma))
+            .collect::<Result<Vec<Events>, RigError>>()?;
+
+        let (mut domains, mut tables, mut names) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for spec in &file.domains {
+            let count = spec.count.as_ref().map(|count| *count.get_ref());
+            for name in expand(spec.name.get_ref(), count) {
+                let table = PageTables::new(spec.stage, dma.clone())?;
+                let domain = Domain::new(DomainId(names.len() as u32), &table)?;
+                domains.insert(name.clone(), Arc::new(domain));
+                tables.insert(name.clone(), table);
+                names.push(name);
+            }
+        }
+        let observer = Names {
+            recorder: recorder.clone(),
+            smmus: parts.iter().map(|part| part.name.clone()).collect(),
+            domains: names,
+            freed: Mutex::default(),
+        };
+        let smmus: Vec<_> = parts.into_iter().map(|part| part.smmu).collect();
+        let pages = Pages::new(file.pages.iter().map(|name| name.get_ref().as_str()), &dma)?;
+        let mut rig = Rig {
+            recorder,
+            observer,
+            sink,
+            devices: BTreeMap::new(),
+            domains,
+            tables,
+            raw_cds: BTreeMap::new(),
+            smmus,
+            events,
+            pages: Arc::new(pages),
+            dma,
+            ram,
+            machine,
+        };
+        rig.add_devices(scenario)?;
+        rig.drain_events()?;
+        Ok(rig)
+    }
+
+    fn add_devices(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+        let mut names = device_names(scenario).into_iter().enumerate();
+        for spec in &scenario.file.devices {
+            let smmu = Arc::clone(self.smmu(self.smmu_index(spec.smmu.get_ref())?)?);
+            for n in 0..spec.count.as_ref().map_or(1, |count| *count.get_ref()) {
+                let Some((index, name)) = names.next() else { break };
+                let stream = StreamId(spec.stream.get_ref() + n);
+                let env = Env { dma: &self.dma, sink: &self.sink, observer: &self.observer };
+                let device = Smmu::add_device(&smmu, &[stream], &env)?;
+                self.devices.insert(name, (index, device));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn smmu_index(&self, name: &str) -> Result<usize, Stop> {
+        let found = self.observer.smmus.iter().position(|known| known == name);
+        found.ok_or_else(|| Stop::Failed(format!("there is no SMMU {name}")))
+    }
+
+    pub(crate) fn smmu_name(&self, index: usize) -> &str {
+        self.observer.smmus.get(index).map_or("?", String::as_str)
+    }
+
+    pub(crate) fn smmu(&self, index: usize) -> Result<&Arc<Smmu<Harness>>, Stop> {
+        self.smmus.get(index).ok_or_else(|| Stop::Failed(format!("there is no SMMU {index}")))
+    }
+
+    pub(crate) fn device(&self, name: &str) -> Result<&Device<Harness>, Stop> {
+        let found = self.devices.get(name).map(|(_, device)| device);
+        found.ok_or_else(|| Stop::Failed(format!("there is no device {name}")))
+    }
+
+    pub(crate) fn domain(&self, name: &str) -> Result<&Arc<Domain<Harness>>, Stop> {
+        let found = self.domains.get(name);
+        found.ok_or_else(|| Stop::Failed(format!("there is no domain {name}")))
+    }
+
+    pub(crate) fn tables(&mut self, name: &str) -> Result<&mut PageTables<Dma>, Stop> {
+        let found = self.tables.get_mut(name);
+        found.ok_or_else(|| Stop::Failed(format!("there is no domain {name}")))
+    }
+
+    pub(crate) fn page(&self, name: &str) -> Result<PhysAddr, Stop> {
+        let found = self.pages.address(name);
+        found.ok_or_else(|| Stop::Failed(format!("there is no page {name}")))
+    }
+
+    /// A text in which the addresses of pages and root tables are replaced by their names.
+    pub(crate) fn named(&self, text: &str) -> String {
+        let pages = self.pages.all().map(|(name, at)| (at, format!("page {name}")));
+        let roots = self.domains.iter().map(|(name, d)| (d.table().root, format!("{name}'s root")));
+        pages
+            .chain(roots)
+            .fold(text.to_owned(), |text, (at, name)| text.replace(&at.to_string(), &name))
+    }
+
+    fn target(&self, name: &str) -> Result<To, Stop> {
+        Ok(match name {
+            "bypass" => To::Bypass,
+            "blocked" => To::Blocked,
+            _ => To::Domain(Arc::clone(self.domain(name)?)),
+        })
+    }
+
+    /// Attach a device, from the first step to the last.
+    pub(crate) fn attach(
+        &mut self,
+        device: &str,
+        to: &str,
+    ) -> Result<Result<Committed, AttachError>, Stop> {
+        let target = self.target(to)?;
+        let env = Env { dma: &self.dma, sink: &self.sink, observer: &self.observer };
+        let found = self.devices.get_mut(device);
+        let (_, device) =
+            found.ok_or_else(|| Stop::Failed(format!("there is no device {device}")))?;
+        let prepared = device.prepare(target.target(), &env);
+        Ok(prepared.map(|prepared| prepared.publish().install().commit()))
+    }
+
+    /// Prepare an attach while the `n`-th allocation fails, and drop it. Says whether the failure
+    /// happened, and what the prepare said.
+    pub(crate) fn prepare_failing(
+        &mut self,
+        device: &str,
+        to: &str,
+        n: u64,
+    ) -> Result<(bool, Option<AttachError>), Stop> {
+        let target = self.target(to)?;
+        let env = Env { dma: &self.dma, sink: &self.sink, observer: &self.observer };
+        let found = self.devices.get_mut(device);
+        let (_, device) =
+            found.ok_or_else(|| Stop::Failed(format!("there is no device {device}")))?;
+        let armed = Armed::nth(n);
+        let prepared = device.prepare(target.target(), &env);
+        let fired = armed.fired();
+        drop(armed);
+        Ok((fired, prepared.map(drop).err()))
+    }
+
+    /// Run something while `device` writes to `iova` after every completed sync.
+    pub(crate) fn watched<T>(
+        &mut self,
+        device: &str,
+        iova: u64,
+        run: impl FnOnce(&mut Self) -> Result<T, Stop>,
+    ) -> Result<(T, Vec<Reached>), Stop> {
+        let found = self.devices.get(device).map(|(index, _)| *index);
+        let index = found.ok_or_else(|| Stop::Failed(format!("there is no device {device}")))?;
+        let seen: Arc<Mutex<Vec<Reached>>> = Arc::default();
+        let (machine, pages) = (Arc::clone(&self.machine), Arc::clone(&self.pages));
+        let log = Arc::clone(&seen);
+        self.sink.set_watch(Some(Arc::new(move || {
+            pages.restore();
+            let reached = match machine.dma_write(index, iova) {
+                Ok(_) => pages.reached(iova % 4096),
+                Err(error) => Reached::Damage(error.to_string()),
+            };
+            log.lock().unwrap_or_else(PoisonError::into_inner).push(reached);
+        })));
+        let result = run(self);
+        self.sink.set_watch(None);
+        let result = result?;
+        self.drain_events()?;
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok((result, seen))
+    }
+
+    /// Let a device write, and say what it reached.
+    pub(crate) fn dma(&self, device: &str, iova: u64) -> Result<(DmaOutcome, Reached), Stop> {
+        let found = self.devices.get(device).map(|(index, _)| *index);
+        let index = found.ok_or_else(|| Stop::Failed(format!("there is no device {device}")))?;
+        self.pages.restore();
+        let outcome = self.machine.dma_write(index, iova)?;
+        Ok((outcome, self.pages.reached(iova % 4096)))
+    }
+
+    /// Take all event records, with the index of their SMMU.
+    pub(crate) fn drain_events(&mut self) -> Result<Vec<(usize, EventRecord)>, Stop> {
+        let mut all = Vec::new();
+        for (n, queue) in self.events.iter_mut().enumerate() {
+            let name = self.observer.smmus.get(n).map_or("?", String::as_str);
+            let recorder = &self.recorder;
+            let drained = queue
+                .drain(|event| {
+                    recorder.raw(Kind::Event, name, &event.0, || event.to_string());
+                    all.push((n, event));
+                })
+                .map_err(|error| RigError::Events(name.to_owned(), error))?;
+            if drained.overflowed {
+                return Err(Stop::Failed(format!("{name}: the event queue overflowed")));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Record which interrupts came. A backend may raise one for each event or one for all, so each is
+    /// recorded once.
+    pub(crate) fn interrupts(&self) {
+        let mut irqs: Vec<(usize, Irq)> = self.machine.take_interrupts();
+        irqs.sort_unstable();
+        irqs.dedup();
+        for (smmu, irq) in irqs {
+            self.recorder.about(Kind::Interrupt, self.smmu_name(smmu), || irq.to_string());
+        }
+    }
+
+    /// Record the arrays of all domains that have entries.
+    pub(crate) fn record_arrays(&self) {
+        for (name, domain) in &self.domains {
+            for view in domain.array().iter() {
+                let smmu = self.smmu_name(usize::from(view.spec.key.smmu.0));
+                self.recorder.note(Kind::Array, || {
+                    let kind = match view.spec.key.kind {
+                        InvKind::S1Asid => "S1_ASID",
+                        InvKind::S2Vmid => "S2_VMID",
+                        _ => "other",
+                    };
+                    let (id, users, state) = (view.spec.key.id, view.users, view.state);
+                    format!("{name}: {smmu} {kind} {id} users={users} {state:?}")
+                });
+            }
+        }
+    }
+
+    pub(crate) fn users(&self, domain: &Domain<Harness>, smmu: SmmuId) -> u32 {
+        let array = domain.array();
+        [InvKind::S1Asid, InvKind::S2Vmid]
+            .into_iter()
+            .find_map(|kind| array.find(smmu, kind))
+            .map_or(0, |found| found.users)
+    }
+
+    /// Everything that a prepare must leave alone.
+    pub(crate) fn fingerprint(&self, device: &str) -> Result<Fingerprint, Stop> {
+        let mut facts = Vec::new();
+        for smmu in &self.smmus {
+            let id = smmu.id();
+            facts.push((format!("the ASIDs of {id}"), format!("{:?}", smmu.asids().stats())));
+            facts.push((format!("the VMIDs of {id}"), format!("{:?}", smmu.vmids().stats())));
+        }
+        for (name, domain) in &self.domains {
+            facts.push((format!("the array of {name}"), domain.array().to_string()));
+        }
+        let device = self.device(device)?;
+        facts.push(("the device's STE".into(), format!("{:?}", device.read_ste())));
+        facts.push(("the device's CD".into(), format!("{:?}", device.read_cd())));
+        facts.push(("the attachment".into(), format!("{:?}", device.attachment())));
+        facts.push(("free DMA memory".into(), self.dma.0.free_bytes().to_string()));
+        Ok(Fingerprint(facts))
+    }
+
+    /// Lead a device into the tables of a stage-1 domain under an ASID, past the driver: no tag is
+    /// allocated, no array changes and nothing is flushed.
+    pub(crate) fn install_raw(
+        &mut self,
+        device: &str,
+        domain: &str,
+        asid: Asid,
+    ) -> Result<(), Stop> {
+        let table = *self.domain(domain)?.table();
+        let Stage::Stage1 { mair } = table.stage else {
+            return Err(Stop::Failed(format!("{domain} has no stage 1")));
+        };
+        if !self.raw_cds.contains_key(device) {
+            let layout = DmaLayout::new(Cd::BYTES as u64, 64)
+                .ok_or(DmaError { bytes: Cd::BYTES as u64, align: 64 })?;
+            self.raw_cds.insert(device.to_owned(), self.dma.allocate(layout)?);
+        }
+        let smmu = Arc::clone(self.device(device)?.smmu());
+        let stream = self.device(device)?.streams().first().copied().unwrap_or_default();
+        let layout = |error: smmu_types::LayoutError| Stop::Failed(error.to_string());
+        let cd = Cd::stage1(Stage1Config {
+            asid,
+            t0sz: table.t0sz,
+            granule: table.granule,
+            inner: table.walk.inner,
+            outer: table.walk.outer,
+            shareability: table.walk.shareability,
+            output_size: table.output_size,
+            table: table.root,
+            mair,
+            stall: false,
+        })
+        .map_err(layout)?;
+        let Some(block) = self.raw_cds.get(device) else { return Ok(()) };
+        let config = TableConfig {
+            format: 0,
+            context: block.address(),
+            cd_max: 0,
+            substream_default: SubstreamDefault::Substream0,
+            inner: Cacheability::WriteBack,
+            outer: Cacheability::WriteBack,
+            shareability: Shareability::Inner,
+            stall_disable: smmu.capabilities().stall_model == StallModel::Both,
+            world: StreamWorld::El1,
+        };
+        let ste = Ste::stage1(config, AtsMode::Off, ShareabilityOverride::NonShareable)
+            .map_err(layout)?;
+
+        let queue = self
+            .sink
+            .queue(smmu.id())
+            .ok_or_else(|| Stop::Failed(format!("{} has no queue", smmu.id())))?;
+        let forget_ste = Command::CfgiSte { stream, leaf: Leaf::Last };
+        let substream = SubstreamId::default();
+        let forget_cd = Command::CfgiCd { stream, substream, leaf: Leaf::Last };
+        let at = ste_address(&self.ram, &smmu, stream)?;
+        let store = |at: PhysAddr, words: &[u64]| -> Result<(), Stop> {
+            for (n, &value) in words.iter().enumerate().rev() {
+                let word = self.ram.word(PhysAddr(at.0 + n as u64 * 8));
+                let word = word.ok_or_else(|| Stop::Failed(format!("{at} is not in RAM")))?;
+                word.store(value, Ordering::SeqCst);
+            }
+            Ok(())
+        };
+        store(at, &[0])?;
+        let _proof = queue.run(&[forget_ste, forget_cd])?;
+        store(block.address(), &cd.0)?;
+        store(at, &ste.0)?;
+        let _proof = queue.run(&[forget_ste, forget_cd])?;
+        Ok(())
+    }
+}
+
+/// Where the STE of a stream lies.
+fn ste_address(ram: &Ram, smmu: &Smmu<Harness>, stream: StreamId) -> Result<PhysAddr, Stop> {
+    let (base, format) = smmu.stream_table();
+    match format {
+        strtab::Format::Linear { .. } => Ok(PhysAddr(base.0 + u64::from(stream.0) * 64)),
+        strtab::Format::TwoLevel { .. } => {
+            let l1 = PhysAddr(base.0 + u64::from(stream.0 >> strtab::SPLIT) * 8);
+            let descriptor = ram.word(l1).map_or(0, |word| word.load(Ordering::SeqCst));
+            if descriptor & 0x1f == 0 {
+                return Err(Stop::Failed(format!("stream {stream} has no second-level table")));
+            }
+            let l2 = descriptor & 0x000f_ffff_ffff_ffc0;
+            Ok(PhysAddr(l2 + u64::from(stream.0 & 0xff) * 64))
+        }
+    }
+}
+
+fn queue_size(largest: u8) -> QueueSize {
+    QueueSize::from_log2(QUEUE_LOG2.min(largest)).unwrap_or(SMALLEST)
+}
+
+const SMALLEST: QueueSize = match QueueSize::from_log2(0) {
+    Some(size) => size,
+    None => unreachable!(),
+};
+
+fn make_queue(part: &Part, dma: &Dma) -> Result<Queue, RigError> {
+    let size = queue_size(part.caps.cmdq_log2);
+    let block = dma.allocate(Queue::layout(size))?;
+    let config = QueueConfig::default();
+    CommandQueue::new(part.smmu.id(), part.tap.clone(), block, size, StdWait::new(), config)
+        .map_err(|error| RigError::Queue(part.name.clone(), error))
+}
+
+fn bring_up(part: &Part, sink: &Sink, dma: &Dma) -> Result<Events, RigError> {
+    let failed = |error: BringupError| match error {
+        BringupError::Invalidate(error) => RigError::Sink(error),
+        error => RigError::Bringup(part.name.clone(), error),
+    };
+    let events = |error| RigError::Events(part.name.clone(), error);
+    let id = part.smmu.id();
+    let queue = sink.queue(id).ok_or(SinkError::UnknownSmmu { smmu: id })?;
+    let (address, format) = part.smmu.stream_table();
+    let size = queue_size(part.caps.eventq_log2);
+    let block = dma.allocate(Events::layout(size))?;
+    let base = block.address();
+    let wait = StdWait::new();
+    let config = BringupConfig::new(&part.caps);
+    Bringup::begin(&part.tap, &wait, config)
+        .and_then(|smmu| smmu.set_tables(StreamTable { address, format }))
+        .and_then(|smmu| smmu.enable_commands(queue.base(), queue.size()))
+        .and_then(|smmu| smmu.invalidate_all(sink, id))
+        .and_then(|smmu| smmu.enable_events(base, size))
+        .and_then(|smmu| smmu.enable_interrupts(Interrupts::Wired))
+        .and_then(|smmu| smmu.enable_translation())
+        .map_err(failed)?;
+    EventQueue::new(part.tap.clone(), block, size).map_err(events)
+}
+
+/// Facts that must be the same before and after.
+pub(crate) struct Fingerprint(Vec<(String, String)>);
+
+impl Fingerprint {
+    /// The first fact that differs: what, what it was, what it is.
+    pub(crate) fn difference(&self, after: &Fingerprint) -> Option<(String, String, String)> {
+        let pairs = self.0.iter().zip(&after.0);
+        let mut changed = pairs.filter(|((_, was), (_, is))| was != is);
+        changed.next().map(|((what, was), (_, is))| (what.clone(), was.clone(), is.clone()))
+    }
+}
+
+/// What a backend's SMMU says of itself.
+///
+/// # Errors
+///
+/// The backend is not there, or its SMMU is none.
+pub fn probe(backend: &dyn Backend) -> Result<(IdRegisters, Capabilities), RigError> {
+    let spec = MachineSpec { smmus: vec![MachineSmmu { asid_bits: 16 }], devices: Vec::new() };
+    let machine = backend.start(&spec)?;
+    let registers = machine.registers(0)?;
+    let probed = smmu_hw_mmio::probe(&registers);
+    machine.check()?;
+    let probed = probed.map_err(|error| RigError::Probe("the SMMU".into(), error))?;
+    Ok((probed.id, probed.caps))
+}

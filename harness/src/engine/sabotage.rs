@@ -1,0 +1,58 @@
+//! Drivers that are broken on purpose, by a command sink that does not do what it is told.
+
+use smmu_types::{Asid, Command, SmmuId, Vmid};
+
+/// One way to break the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sabotage {
+    /// Unmap leaves the TLB alone: `TLBI_NH_VA` and `TLBI_S2_IPA` are left out.
+    UnmapWithoutTlbi,
+    /// Unmap flushes the next tag instead of its own.
+    UnmapWrongTag,
+    /// Unmap flushes the first SMMU only.
+    UnmapFirstSmmuOnly,
+    /// A tag is freed before it is flushed: `TLBI_NH_ASID` and `TLBI_S12_VMALL` are left out.
+    FreeBeforeFlush,
+    /// The configuration cache is not invalidated: `CFGI_STE` and `CFGI_CD` are left out.
+    ReplaceWithoutCfgi,
+    /// A sync counts as done the moment it is queued.
+    SyncWithoutWait,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Sabotage; 6] = [
+        Sabotage::UnmapWithoutTlbi,
+        Sabotage::UnmapWrongTag,
+        Sabotage::UnmapFirstSmmuOnly,
+        Sabotage::FreeBeforeFlush,
+        Sabotage::ReplaceWithoutCfgi,
+        Sabotage::SyncWithoutWait,
+    ];
+
+    /// What reaches the queue instead of `command`.
+    pub(crate) fn apply(self, smmu: SmmuId, command: Command) -> Option<Command> {
+        let unmap = matches!(command, Command::TlbiNhVa { .. } | Command::TlbiS2Ipa { .. });
+        let dropped = match self {
+            Sabotage::UnmapWithoutTlbi => unmap,
+            Sabotage::UnmapFirstSmmuOnly => unmap && smmu != SmmuId(0),
+            Sabotage::FreeBeforeFlush => {
+                matches!(command, Command::TlbiNhAsid { .. } | Command::TlbiS12Vmall { .. })
+            }
+            Sabotage::ReplaceWithoutCfgi => {
+                matches!(command, Command::CfgiSte { .. } | Command::CfgiCd { .. })
+            }
+            Sabotage::UnmapWrongTag | Sabotage::SyncWithoutWait => false,
+        };
+        match command {
+            _ if dropped => None,
+            Command::TlbiNhVa { vmid, asid, span } if self == Sabotage::UnmapWrongTag => {
+                Some(Command::TlbiNhVa { vmid, asid: Asid(asid.0.wrapping_add(1)), span })
+            }
+            Command::TlbiS2Ipa { vmid, span } if self == Sabotage::UnmapWrongTag => {
+                Some(Command::TlbiS2Ipa { vmid: Vmid(vmid.0.wrapping_add(1)), span })
+            }
+            _ => Some(command),
+        }
+    }
+}

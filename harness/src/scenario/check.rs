@@ -1,0 +1,302 @@
+//! Whether every name of a file stands for something, and every number makes sense.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use smmu_types::EventKind;
+use toml::Spanned;
+
+use super::{CommandSpec, Dma, Expect, File, Name, Need, Step};
+use crate::tables::{PAGE, TableStage};
+
+type Wrong = (Range<usize>, String);
+
+/// More devices or domains than this are a mistake, and would not fit into the memory of a backend.
+const MOST: u32 = 1024;
+
+struct Names {
+    smmus: BTreeSet<String>,
+    devices: BTreeSet<String>,
+    domains: BTreeMap<String, TableStage>,
+    pages: BTreeSet<String>,
+}
+
+/// The names that one entry with a `count` stands for.
+pub(crate) fn expand(name: &str, count: Option<u32>) -> Vec<String> {
+    match count {
+        None => vec![name.to_owned()],
+        Some(count) => (0..count).map(|n| format!("{name}{n}")).collect(),
+    }
+}
+
+pub(super) fn check(file: &File) -> Result<(), Wrong> {
+    let names = Names {
+        smmus: smmus(file)?,
+        devices: devices(file)?,
+        domains: domains(file)?,
+        pages: unique("page", file.pages.iter().map(|n| (n, None)))?,
+    };
+    for device in &file.devices {
+        known("smmu", &device.smmu, names.smmus.contains(device.smmu.get_ref()), &names.smmus)?;
+    }
+    if file.steps.is_empty() {
+        return Err((0..0, "a scenario needs a [[step]] at least".into()));
+    }
+    for step in &file.steps {
+        self::step(step, &names)?;
+    }
+    Ok(())
+}
+
+fn smmus(file: &File) -> Result<BTreeSet<String>, Wrong> {
+    if file.smmus.is_empty() {
+        return Err((0..0, "a scenario needs an [[smmu]] at least".into()));
+    }
+    let needs = |need: Need| file.needs.contains(&need);
+    if let Some(second) = file.smmus.get(1)
+        && !needs(Need::SeveralSmmus)
+    {
+        let message = "a second SMMU needs \"several-smmus\" in `needs`";
+        return Err((second.name.span(), message.into()));
+    }
+    for smmu in &file.smmus {
+        if let Some(bits) = &smmu.asid_bits {
+            if *bits.get_ref() != 8 {
+                return Err((bits.span(), "asid_bits can only be 8; leave it out for 16".into()));
+            }
+            if !needs(Need::Asid8) {
+                return Err((bits.span(), "asid_bits = 8 needs \"asid8\" in `needs`".into()));
+            }
+        }
+    }
+    unique("smmu", file.smmus.iter().map(|s| (&s.name, None)))
+}
+
+fn devices(file: &File) -> Result<BTreeSet<String>, Wrong> {
+    let mut taken: BTreeMap<(&str, u32), &str> = BTreeMap::new();
+    for device in &file.devices {
+        let count = counted(&device.count)?.unwrap_or(1);
+        for n in 0..count {
+            let stream = device.stream.get_ref().checked_add(n);
+            let stream = stream.filter(|s| *s <= 0xffff).ok_or_else(|| {
+                (device.stream.span(), "StreamIDs go up to 0xffff on every backend".to_owned())
+            })?;
+            let name = device.name.get_ref().as_str();
+            if let Some(other) = taken.insert((device.smmu.get_ref(), stream), name) {
+                let message = format!("StreamID {stream:#x} belongs to device \"{other}\" already");
+                return Err((device.stream.span(), message));
+            }
+        }
+    }
+    unique("device", file.devices.iter().map(|d| (&d.name, count_of(&d.count))))
+}
+
+fn domains(file: &File) -> Result<BTreeMap<String, TableStage>, Wrong> {
+    for domain in &file.domains {
+        counted(&domain.count)?;
+        let need = match domain.stage {
+            TableStage::Stage1 => Need::Stage1,
+            TableStage::Stage2 => Need::Stage2,
+        };
+        if !file.needs.contains(&need) {
+            let message = format!("a domain of this stage needs \"{}\" in `needs`", need.name());
+            return Err((domain.name.span(), message));
+        }
+        if ["bypass", "blocked"].contains(&domain.name.get_ref().as_str()) {
+            let message = "\"bypass\" and \"blocked\" are not names for a domain".into();
+            return Err((domain.name.span(), message));
+        }
+    }
+    unique("domain", file.domains.iter().map(|d| (&d.name, count_of(&d.count))))?;
+    Ok(file
+        .domains
+        .iter()
+        .flat_map(|d| {
+            let names = expand(d.name.get_ref(), count_of(&d.count));
+            names.into_iter().map(|name| (name, d.stage))
+        })
+        .collect())
+}
+
+fn count_of(count: &Option<Spanned<u32>>) -> Option<u32> {
+    count.as_ref().map(|c| *c.get_ref())
+}
+
+fn counted(count: &Option<Spanned<u32>>) -> Result<Option<u32>, Wrong> {
+    match count {
+        Some(count) if !(1..=MOST).contains(count.get_ref()) => {
+            Err((count.span(), format!("count must be 1 to {MOST}")))
+        }
+        _ => Ok(count_of(count)),
+    }
+}
+
+fn unique<'a>(
+    kind: &str,
+    names: impl Iterator<Item = (&'a Name, Option<u32>)>,
+) -> Result<BTreeSet<String>, Wrong> {
+    let mut seen = BTreeSet::new();
+    for (name, count) in names {
+        for one in expand(name.get_ref(), count) {
+            if one.is_empty() {
+                return Err((name.span(), format!("a {kind} needs a name")));
+            }
+            if !seen.insert(one.clone()) {
+                return Err((name.span(), format!("there are two {kind}s named \"{one}\"")));
+            }
+        }
+    }
+    Ok(seen)
+}
+
+fn known<'a>(
+    kind: &str,
+    name: &Name,
+    found: bool,
+    names: impl IntoIterator<Item = &'a String>,
+) -> Result<(), Wrong> {
+    if found {
+        return Ok(());
+    }
+    let mut all: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    let more = all.len().saturating_sub(8);
+    all.truncate(8);
+    let mut message =
+        format!("no {kind} is named \"{}\"; there are: {}", name.get_ref(), all.join(", "));
+    if all.is_empty() {
+        message = format!("no {kind} is named \"{}\"; there are none", name.get_ref());
+    } else if more > 0 {
+        message = format!("{message} and {more} more");
+    }
+    Err((name.span(), message))
+}
+
+impl Names {
+    fn smmu(&self, name: &Name) -> Result<(), Wrong> {
+        known("smmu", name, self.smmus.contains(name.get_ref()), &self.smmus)
+    }
+    fn device(&self, name: &Name) -> Result<(), Wrong> {
+        known("device", name, self.devices.contains(name.get_ref()), &self.devices)
+    }
+    fn domain(&self, name: &Name) -> Result<(), Wrong> {
+        known("domain", name, self.domains.contains_key(name.get_ref()), self.domains.keys())
+    }
+    fn target(&self, name: &Name) -> Result<(), Wrong> {
+        match name.get_ref().as_str() {
+            "bypass" | "blocked" => Ok(()),
+            _ => self.domain(name),
+        }
+    }
+    fn page(&self, name: &Name) -> Result<(), Wrong> {
+        known("page", name, self.pages.contains(name.get_ref()), &self.pages)
+    }
+}
+
+fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
+    let aligned = |iova: u64| match iova % PAGE {
+        0 => Ok(()),
+        _ => Err((step.span(), format!("iova {iova:#x} is not aligned to {PAGE} bytes"))),
+    };
+    match step.get_ref() {
+        Step::Attach(attach) => {
+            names.device(&attach.device)?;
+            if let Some(watch) = &attach.watch {
+                names.page(&watch.old)?;
+                names.page(&watch.new)?;
+                aligned(watch.iova)?;
+            }
+            names.target(&attach.to)
+        }
+        Step::AttachEach(each) => {
+            for n in 0..*each.count.get_ref() {
+                let nth = |name: &Name| Spanned::new(name.span(), format!("{}{n}", name.get_ref()));
+                names.device(&nth(&each.devices))?;
+                names.domain(&nth(&each.domains))?;
+            }
+            Ok(())
+        }
+        Step::FailEveryAllocation(fail) => {
+            names.device(&fail.device)?;
+            names.target(&fail.to)
+        }
+        Step::Map(map) | Step::Remap(map) => {
+            names.domain(&map.domain)?;
+            names.page(&map.page)?;
+            aligned(map.iova)
+        }
+        Step::Unmap(unmap) => {
+            names.domain(&unmap.domain)?;
+            aligned(unmap.iova)
+        }
+        Step::Poke(poke) => {
+            names.domain(&poke.domain)?;
+            poke.page.as_ref().map_or(Ok(()), |page| names.page(page))?;
+            aligned(poke.iova)
+        }
+        Step::Dma(dma) => self::dma(step.span(), dma, names),
+        Step::Command(command) => {
+            names.smmu(&command.smmu)?;
+            command.send.iter().try_for_each(|spec| match spec {
+                CommandSpec::CfgiSte(of) | CommandSpec::CfgiCd(of) => names.device(&of.device),
+                _ => Ok(()),
+            })
+        }
+        Step::Install(install) => {
+            names.device(&install.device)?;
+            names.domain(&install.domain)?;
+            match names.domains.get(install.domain.get_ref()) {
+                Some(TableStage::Stage1) => Ok(()),
+                _ => {
+                    Err((install.domain.span(), "only a domain of stage \"s1\" has an ASID".into()))
+                }
+            }
+        }
+        Step::Expect(expect) => self::expect(step.span(), expect, names),
+        Step::Hazard(_) => Ok(()),
+    }
+}
+
+fn dma(span: Range<usize>, dma: &Dma, names: &Names) -> Result<(), Wrong> {
+    names.device(&dma.device)?;
+    for page in dma.at.iter().chain(&dma.reaches) {
+        names.page(page)?;
+    }
+    if dma.iova.is_some() == dma.at.is_some() {
+        return Err((span, "a dma needs either `iova` or `at`".into()));
+    }
+    if let Some(iova) = &dma.iova
+        && iova.get_ref() % 4 != 0
+    {
+        return Err((iova.span(), "a dma is 4 bytes, aligned to 4 bytes".into()));
+    }
+    if let Some(kind) = &dma.faults
+        && EventKind::from_name(kind.get_ref()).is_none()
+    {
+        let message = format!(
+            "no event is named \"{}\"; one is F_TRANSLATION, another C_BAD_STE",
+            kind.get_ref()
+        );
+        return Err((kind.span(), message));
+    }
+    let ends = [dma.reaches.is_some(), dma.faults.is_some(), dma.refused];
+    if ends.into_iter().filter(|&end| end).count() != 1 {
+        let message = "a dma needs one of `reaches`, `faults` and `refused = true`";
+        return Err((span, message.into()));
+    }
+    Ok(())
+}
+
+fn expect(span: Range<usize>, expect: &Expect, names: &Names) -> Result<(), Wrong> {
+    names.smmu(&expect.smmu)?;
+    if let Some(domain) = &expect.domain {
+        names.domain(domain)?;
+    }
+    let of_domain = expect.tag.is_some() || expect.users.is_some();
+    if of_domain != expect.domain.is_some() {
+        return Err((span, "`domain` goes with `tag` or `users`".into()));
+    }
+    if !of_domain && expect.asids_in_use.is_none() && expect.vmids_in_use.is_none() {
+        return Err((span, "an expect without an expectation cannot fail".into()));
+    }
+    Ok(())
+}

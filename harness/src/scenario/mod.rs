@@ -1,0 +1,402 @@
+//! Scenario files: TOML that says which machine, and what to do with it.
+//!
+//! ```toml
+//! title = "A page is moved with the driver's invalidation"
+//! needs = ["stage1"]
+//!
+//! [[smmu]]
+//! name = "smmu0"
+//!
+//! [[device]]
+//! name = "dev0"
+//! smmu = "smmu0"
+//! stream = 0x08
+//!
+//! [[domain]]
+//! name = "D"
+//! stage = "s1"
+//!
+//! [[step]]
+//! attach = { device = "dev0", to = "D" }
+//! ```
+//!
+//! Unknown keys are refused, and an error says where it is. The steps are the variants of [`Step`].
+
+mod check;
+mod source;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::tables::{Access, TableStage};
+
+pub(crate) use check::expand;
+pub use source::{ScenarioError, Source, builtin};
+
+/// A name, and where in the file it stands.
+pub type Name = Spanned<String>;
+
+/// Something that a scenario needs and a backend may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// Stage-1 translation.
+    Stage1,
+    /// Stage-2 translation.
+    Stage2,
+    /// More than one SMMU.
+    SeveralSmmus,
+    /// An SMMU with 8-bit ASIDs.
+    Asid8,
+}
+
+impl Need {
+    /// As it is written in a file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Need::Stage1 => "stage1",
+            Need::Stage2 => "stage2",
+            Need::SeveralSmmus => "several-smmus",
+            Need::Asid8 => "asid8",
+        }
+    }
+}
+
+/// A scenario, checked: every name in it stands for something.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The name of the file, without its ending.
+    pub name: String,
+    /// What the file says.
+    pub file: File,
+}
+
+/// A scenario file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// What it shows, in one line.
+    pub title: String,
+    /// What the backend must be able to do.
+    #[serde(default)]
+    pub needs: Vec<Need>,
+    /// Names of pages, each a page of memory with content of its own.
+    #[serde(default)]
+    pub pages: Vec<Name>,
+    /// The SMMUs.
+    #[serde(rename = "smmu")]
+    pub smmus: Vec<SmmuSpec>,
+    /// The devices.
+    #[serde(rename = "device", default)]
+    pub devices: Vec<DeviceSpec>,
+    /// The domains.
+    #[serde(rename = "domain", default)]
+    pub domains: Vec<DomainSpec>,
+    /// What to do.
+    #[serde(rename = "step")]
+    pub steps: Vec<Spanned<Step>>,
+}
+
+/// One SMMU.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmmuSpec {
+    /// Its name.
+    pub name: Name,
+    /// Bits of its ASIDs, where the scenario needs few: 8.
+    pub asid_bits: Option<Spanned<u8>>,
+}
+
+/// A device that can do DMA; or several, named `name0`, `name1` and so on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceSpec {
+    /// Its name.
+    pub name: Name,
+    /// The SMMU that it is behind.
+    pub smmu: Name,
+    /// Its StreamID; that of the first, where there are several.
+    pub stream: Spanned<u32>,
+    /// How many.
+    pub count: Option<Spanned<u32>>,
+}
+
+/// A domain; or several, named `name0`, `name1` and so on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainSpec {
+    /// Its name.
+    pub name: Name,
+    /// The stage of its tables.
+    pub stage: TableStage,
+    /// How many.
+    pub count: Option<Spanned<u32>>,
+}
+
+/// One step.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Attach a device to a domain, to `bypass` or to `blocked`.
+    Attach(Attach),
+    /// Attach `name0` to `domain0`, `name1` to `domain1` and so on.
+    AttachEach(AttachEach),
+    /// Fail the first, the second, ... allocation of a preparation, until one needs no more; then drop it.
+    FailEveryAllocation(FailEveryAllocation),
+    /// Map a page.
+    Map(Map),
+    /// Take a mapping away and invalidate, as a driver does.
+    Unmap(Unmap),
+    /// Move a mapping to another page as a driver does: break, invalidate, make.
+    Remap(Map),
+    /// Change a descriptor without any invalidation.
+    Poke(Poke),
+    /// Let a device write 4 bytes.
+    Dma(Dma),
+    /// Put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
+    Command(CommandStep),
+    /// Write a context descriptor and an STE past the driver, with an ASID of the scenario's choice.
+    Install(Install),
+    /// Check what the driver says of a domain or of a tag space.
+    Expect(Expect),
+    /// Check that the model noticed a cached translation that should not be there.
+    Hazard(HazardStep),
+}
+
+/// See [`Step::Attach`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// The device.
+    pub device: Name,
+    /// A domain, `bypass` or `blocked`.
+    pub to: Name,
+    /// The kind of error that it must end with.
+    pub fails: Option<String>,
+    /// Let the device write after each sync on the way, and check what it reaches.
+    pub watch: Option<Watch>,
+}
+
+/// What a device may reach while it is being attached.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// The address that it writes to.
+    pub iova: u64,
+    /// The page that it reaches before.
+    pub old: Name,
+    /// The page that it reaches afterwards. Nothing may be reached on the way, and nothing else.
+    pub new: Name,
+}
+
+/// See [`Step::AttachEach`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachEach {
+    /// The devices' common name.
+    pub devices: Name,
+    /// The domains' common name.
+    pub domains: Name,
+    /// How many.
+    pub count: Spanned<u32>,
+}
+
+/// See [`Step::FailEveryAllocation`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailEveryAllocation {
+    /// The device.
+    pub device: Name,
+    /// A domain, `bypass` or `blocked`.
+    pub to: Name,
+}
+
+/// See [`Step::Map`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Map {
+    /// The domain.
+    pub domain: Name,
+    /// The input address.
+    pub iova: u64,
+    /// The page.
+    pub page: Name,
+    /// What it permits.
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// See [`Step::Unmap`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unmap {
+    /// The domain.
+    pub domain: Name,
+    /// The input address.
+    pub iova: u64,
+    /// The error of the invalidation that is expected, by the SMMU that has it.
+    pub fails: Option<String>,
+}
+
+/// See [`Step::Poke`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Poke {
+    /// The domain.
+    pub domain: Name,
+    /// The input address.
+    pub iova: u64,
+    /// The page; nothing is mapped there afterwards when it is left out.
+    pub page: Option<Name>,
+}
+
+/// See [`Step::Dma`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dma {
+    /// The device.
+    pub device: Name,
+    /// The address that the device writes to.
+    pub iova: Option<Spanned<u64>>,
+    /// Instead of `iova`: the physical address of this page.
+    pub at: Option<Name>,
+    /// The page that it must reach.
+    pub reaches: Option<Name>,
+    /// The event that it must end with.
+    pub faults: Option<Name>,
+    /// It must be refused without an event.
+    #[serde(default)]
+    pub refused: bool,
+}
+
+/// See [`Step::Command`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandStep {
+    /// The SMMU.
+    pub smmu: Name,
+    /// The commands.
+    pub send: Vec<CommandSpec>,
+    /// The error that the queue must report.
+    pub fails: Option<String>,
+}
+
+/// One command of a [`CommandStep`].
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CommandSpec {
+    /// `CFGI_STE`.
+    CfgiSte(StreamArgument),
+    /// `CFGI_CD`.
+    CfgiCd(StreamArgument),
+    /// `CFGI_ALL`.
+    CfgiAll(NoArguments),
+    /// `TLBI_NH_ASID`.
+    TlbiNhAsid(AsidArgument),
+    /// `TLBI_NH_VA`.
+    TlbiNhVa(VaArguments),
+    /// `TLBI_NH_ALL`.
+    TlbiNhAll(VmidArgument),
+    /// `TLBI_S12_VMALL`.
+    TlbiS12Vmall(VmidArgument),
+    /// `TLBI_S2_IPA`.
+    TlbiS2Ipa(IpaArguments),
+    /// `TLBI_NSNH_ALL`.
+    TlbiNsnhAll(NoArguments),
+    /// Any 16 bytes, as two 64-bit words.
+    Raw([u64; 2]),
+}
+
+/// No arguments: `{}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoArguments {}
+
+/// A device's first StreamID.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamArgument {
+    /// The device.
+    pub device: Name,
+}
+
+/// An ASID.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AsidArgument {
+    /// The ASID.
+    pub asid: u16,
+    /// The VMID.
+    #[serde(default)]
+    pub vmid: u16,
+}
+
+/// An ASID and an address.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaArguments {
+    /// The ASID.
+    pub asid: u16,
+    /// The VMID.
+    #[serde(default)]
+    pub vmid: u16,
+    /// The address.
+    pub va: u64,
+}
+
+/// A VMID.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmidArgument {
+    /// The VMID.
+    pub vmid: u16,
+}
+
+/// A VMID and an address.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IpaArguments {
+    /// The VMID.
+    pub vmid: u16,
+    /// The address.
+    pub ipa: u64,
+}
+
+/// See [`Step::Install`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Install {
+    /// The device.
+    pub device: Name,
+    /// The domain whose tables it gets; of stage 1.
+    pub domain: Name,
+    /// The ASID.
+    pub asid: u16,
+}
+
+/// See [`Step::Expect`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// The SMMU.
+    pub smmu: Name,
+    /// The domain whose tag is looked at.
+    pub domain: Option<Name>,
+    /// Its tag there, such as `ASID 1`, or `none`.
+    pub tag: Option<String>,
+    /// The number of users of the tag.
+    pub users: Option<u32>,
+    /// How many ASIDs of the SMMU are in use.
+    pub asids_in_use: Option<u32>,
+    /// How many VMIDs of the SMMU are in use.
+    pub vmids_in_use: Option<u32>,
+}
+
+/// See [`Step::Hazard`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HazardStep {
+    /// The command that is missing, by its name and, if given, its operands: the beginning of what is printed.
+    pub missing: String,
+}

@@ -1,0 +1,206 @@
+//! What the command line prints and how it ends.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use rstest::rstest;
+
+fn harness(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
+        .args(arguments)
+        .env_remove("SMMU_QEMU")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A file below the folder that cargo gives to integration tests.
+fn write(name: &str, content: &[u8]) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+#[test]
+fn list_names_every_scenario_and_what_it_needs() {
+    let human = harness(&["list"]);
+    assert_eq!(human.status.code(), Some(0));
+    assert!(text(&human.stdout).contains("first-light"));
+    let json = harness(&["list", "--format", "json"]);
+    let lines: Vec<serde_json::Value> =
+        text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 12);
+    let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
+    assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
+    assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
+}
+
+#[test]
+fn run_passes_every_scenario_on_the_model() {
+    let run = harness(&["run"]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
+    let out = text(&run.stdout);
+    assert!(out.contains("mock: 12 passed, 0 failed, 0 skipped in "), "{out}");
+    // Results alone on standard output, and no colour away from a terminal.
+    assert!(!out.contains('\x1b'));
+    assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
+}
+
+#[test]
+fn run_prints_which_commands_reached_which_queue() {
+    let out = text(&harness(&["run", "first-light"]).stdout);
+    assert!(out.contains("command   smmu0 TLBI_NH_VA vmid=0 asid=1 va=0x10000"), "{out}");
+    let json = text(&harness(&["run", "first-light", "--format", "json"]).stdout);
+    let lines: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["outcome"], "passed");
+    assert!(lines[0]["transcript"].as_array().unwrap().iter().any(|line| {
+        line["kind"] == "command" && line["smmu"] == "smmu0" && line["raw"].is_array()
+    }));
+    assert_eq!(lines[1]["summary"]["passed"], 1);
+}
+
+#[test]
+fn a_broken_driver_makes_the_run_fail() {
+    let run = harness(&["run", "first-light", "--sabotage", "unmap-without-tlbi"]);
+    assert_eq!(run.status.code(), Some(1));
+    let out = text(&run.stdout);
+    assert!(out.contains("FAILED    first-light"), "{out}");
+    assert!(out.contains("missing: TLBI_NH_VA"), "{out}");
+}
+
+#[test]
+fn probe_says_what_the_model_can_do() {
+    let human = harness(&["probe"]);
+    assert_eq!(human.status.code(), Some(0));
+    let out = text(&human.stdout);
+    assert!(out.contains("translation      stage 1, stage 2"), "{out}");
+    assert!(out.contains("IDR0 0x"), "{out}");
+    let json: serde_json::Value =
+        serde_json::from_str(&text(&harness(&["probe", "--format", "json"]).stdout)).unwrap();
+    assert_eq!(json["capabilities"]["translation"], "stage 1, stage 2");
+    assert!(json["registers"]["IDR0"].is_u64());
+}
+
+#[rstest]
+#[case::no_command(&[])]
+#[case::unknown_command(&["walk"])]
+#[case::unknown_backend(&["run", "--backend", "board"])]
+#[case::unknown_format(&["run", "--format", "xml"])]
+#[case::unknown_scenario(&["run", "no-such"])]
+#[case::qemu_for_the_model(&["run", "--qemu", "/bin/true"])]
+#[case::no_such_file(&["run", "no-such.toml"])]
+fn wrong_usage_is_2(#[case] arguments: &[&str]) {
+    let out = harness(arguments);
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out.stderr));
+    assert!(out.stdout.is_empty());
+    assert!(!out.stderr.is_empty());
+}
+
+const GOOD: &str = "\
+title = \"t\"
+needs = [\"stage1\"]
+pages = [\"A\"]
+[[smmu]]
+name = \"smmu0\"
+[[device]]
+name = \"dev0\"
+smmu = \"smmu0\"
+stream = 8
+[[domain]]
+name = \"D\"
+stage = \"s1\"
+[[step]]
+attach = { device = \"dev0\", to = \"D\" }
+";
+
+#[rstest]
+#[case::unknown_key(
+    "key",
+    "[[step]]\nattach = { device = \"dev0\", to = \"D\", when = 1 }\n",
+    16,
+    39
+)]
+#[case::unknown_step("step", "[[step]]\nfly = {}\n", 16, 1)]
+#[case::unknown_device("device", "[[step]]\nattach = { device = \"dev1\", to = \"D\" }\n", 16, 21)]
+#[case::unknown_page(
+    "page",
+    "[[step]]\nmap = { domain = \"D\", iova = 0, page = \"B\" }\n",
+    16,
+    40
+)]
+#[case::wrong_type(
+    "type",
+    "[[step]]\nmap = { domain = \"D\", iova = \"x\", page = \"A\" }\n",
+    16,
+    30
+)]
+#[case::two_domains("twice", "[[domain]]\nname = \"D\"\nstage = \"s1\"\n", 16, 8)]
+#[case::missing_need("need", "[[domain]]\nname = \"G\"\nstage = \"s2\"\n", 16, 8)]
+#[case::not_toml("toml", "[[step\n", 15, 7)]
+#[case::unknown_event(
+    "event",
+    "[[step]]\ndma = { device = \"dev0\", iova = 0, faults = \"F_NOTHING\" }\n",
+    16,
+    45
+)]
+fn a_wrong_file_is_2_and_says_where(
+    #[case] name: &str,
+    #[case] more: &str,
+    #[case] line: usize,
+    #[case] column: usize,
+) {
+    let path = write(&format!("{name}.toml"), format!("{GOOD}{more}").as_bytes());
+    let out = harness(&["run", path.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2));
+    let want = format!("error: {}:{line}:{column}: ", path.display());
+    assert!(text(&out.stderr).starts_with(&want), "{} / {want}", text(&out.stderr));
+}
+
+#[test]
+fn a_good_file_of_ones_own_runs() {
+    let path = write("good.toml", GOOD.as_bytes());
+    let out = harness(&["run", path.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+}
+
+#[rstest]
+#[case::empty("empty.toml", b"" as &[u8])]
+#[case::binary("binary.toml", b"\xff\xfe\x00")]
+#[case::no_steps("nosteps.toml", b"title = \"x\"\nstep = []\n[[smmu]]\nname = \"s\"\n")]
+fn odd_files_are_refused(#[case] name: &str, #[case] content: &[u8]) {
+    let path = write(name, content);
+    let out = harness(&["run", path.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).starts_with("error: "));
+}
+
+#[test]
+fn a_backend_that_is_not_there_is_3() {
+    let out = harness(&["run", "first-light", "--backend", "qemu", "--qemu", "/no/such/qemu"]);
+    assert_eq!(out.status.code(), Some(3));
+    let said = text(&out.stderr);
+    assert!(said.contains("/no/such/qemu") && said.contains("cargo xtask qemu"), "{said}");
+    let probe = harness(&["probe", "--backend", "qemu", "--qemu", "/no/such/qemu"]);
+    assert_eq!(probe.status.code(), Some(3));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
+        .args(["run", "--transcript"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(!text(&out.stderr).contains("panicked"));
+}

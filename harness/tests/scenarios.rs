@@ -1,0 +1,189 @@
+//! One test for each scenario and backend, one snapshot for all backends; and one for each way to break the
+//! driver, which must be noticed.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use smmu_harness::backend::{Mock, Qemu};
+use smmu_harness::engine::{self, Options, Outcome, Report, Sabotage};
+use smmu_harness::machine::Backend;
+use smmu_harness::scenario::{Scenario, builtin};
+
+/// Scenarios that must fail when the driver is broken in some way: on the model, and on QEMU.
+///
+/// QEMU carries out commands at once, so that a driver that does not wait goes unnoticed there; and it does
+/// not cache invalid entries, so that only a change from one valid entry to another shows a missing `CFGI`.
+const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
+    (
+        Sabotage::UnmapWithoutTlbi,
+        &["first-light", "remap", "tag-per-smmu", "stage2-vmid", "bad-command"],
+        &["first-light", "remap", "tag-per-smmu", "stage2-vmid", "bad-command"],
+    ),
+    (
+        Sabotage::UnmapWrongTag,
+        &["first-light", "remap", "tag-per-smmu", "stage2-vmid", "bad-command"],
+        &["first-light", "remap", "tag-per-smmu", "stage2-vmid", "bad-command"],
+    ),
+    (
+        Sabotage::UnmapFirstSmmuOnly,
+        &["tag-per-smmu", "stage2-vmid"],
+        &["tag-per-smmu", "stage2-vmid"],
+    ),
+    (
+        Sabotage::FreeBeforeFlush,
+        &[
+            "first-light",
+            "tag-reuse",
+            "tag-per-smmu",
+            "stage2-vmid",
+            "replace-domain",
+            "blocked-and-bypass",
+            "prepare-fails-clean",
+            "bad-command",
+        ],
+        &["tag-reuse", "stage2-vmid"],
+    ),
+    (
+        Sabotage::ReplaceWithoutCfgi,
+        &[
+            "first-light",
+            "tag-reuse",
+            "tag-per-smmu",
+            "stage2-vmid",
+            "replace-domain",
+            "blocked-and-bypass",
+            "prepare-fails-clean",
+            "bad-command",
+        ],
+        &["tag-reuse", "stage2-vmid", "replace-domain", "blocked-and-bypass"],
+    ),
+    (
+        Sabotage::SyncWithoutWait,
+        &[
+            "first-light",
+            "remap",
+            "tag-reuse",
+            "tag-per-smmu",
+            "wrong-tag-is-stale",
+            "stage2-vmid",
+            "replace-domain",
+            "blocked-and-bypass",
+            "prepare-fails-clean",
+            "bad-command",
+        ],
+        &[],
+    ),
+];
+
+type Opened = Result<Arc<dyn Backend>, String>;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mock: Opened = Ok(Arc::new(Mock));
+    let no_qemu = std::env::var_os("SMMU_NO_QEMU").is_some_and(|value| value == "1");
+    // Looked for once. When it is not there each of its tests fails and says so.
+    let qemu: Opened = if no_qemu {
+        Err("SMMU_NO_QEMU=1".into())
+    } else {
+        Qemu::find(None)
+            .map(|qemu| Arc::new(qemu) as Arc<dyn Backend>)
+            .map_err(|error| error.to_string())
+    };
+    let mut trials = Vec::new();
+    for (name, backend, ignored) in [("mock", &mock, false), ("qemu", &qemu, no_qemu)] {
+        for scenario in builtin().unwrap() {
+            let opened = backend.clone();
+            let test = format!("{name}::{}", scenario.name);
+            // What a backend cannot do is counted as skipped, never as passed.
+            let lacks = name == "qemu" && !scenario.file.needs.iter().all(|need| Qemu::can(*need));
+            trials.push(
+                Trial::test(test, move || passes(&scenario, &opened))
+                    .with_ignored_flag(ignored || lacks),
+            );
+        }
+        for (sabotage, on_mock, on_qemu) in NOTICED {
+            let expected: &[&str] = if name == "mock" { on_mock } else { on_qemu };
+            let opened = backend.clone();
+            let test = format!("{name}::sabotage::{sabotage:?}");
+            trials.push(
+                Trial::test(test, move || noticed(*sabotage, expected, &opened))
+                    .with_ignored_flag(ignored),
+            );
+        }
+    }
+    trials.push(Trial::test("snapshots_belong_to_scenarios", snapshots_belong_to_scenarios));
+    trials.push(Trial::test("every_sabotage_is_tried", || {
+        let tried: Vec<Sabotage> = NOTICED.iter().map(|(sabotage, ..)| *sabotage).collect();
+        if tried == Sabotage::ALL { Ok(()) } else { Err(format!("{tried:?}").into()) }
+    }));
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn transcript(report: &Report) -> String {
+    let lines: Vec<String> = report.transcript.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+fn snapshots() -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../../snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings
+}
+
+fn passes(scenario: &Scenario, backend: &Opened) -> Result<(), Failed> {
+    let backend = backend.as_ref().map_err(String::clone)?;
+    let report = engine::run(scenario, &**backend, Options::default());
+    if report.outcome != Outcome::Passed {
+        return Err(format!("{:?}\n{}", report.outcome, transcript(&report)).into());
+    }
+    let mut settings = snapshots();
+    settings.set_description(&scenario.file.title);
+    settings.bind(|| insta::assert_snapshot!(scenario.name.as_str(), transcript(&report)));
+    if !report.notes.is_empty() {
+        // What the model alone can tell.
+        let name = format!("{}@{}-notes", scenario.name, backend.name());
+        snapshots().bind(|| insta::assert_snapshot!(name, report.notes.join("\n")));
+    }
+    Ok(())
+}
+
+fn noticed(sabotage: Sabotage, expected: &[&str], backend: &Opened) -> Result<(), Failed> {
+    let backend = backend.as_ref().map_err(String::clone)?;
+    let options = Options { sabotage: Some(sabotage) };
+    let mut failing = Vec::new();
+    for scenario in builtin().unwrap() {
+        let report = engine::run(&scenario, &**backend, options);
+        match report.outcome {
+            Outcome::Passed | Outcome::Skipped { .. } => {}
+            Outcome::Failed(why) => {
+                println!("{}: step {}: {}", scenario.name, why.step, why.message);
+                failing.push(scenario.name);
+            }
+            other => return Err(format!("{}: {other:?}", scenario.name).into()),
+        }
+    }
+    if failing == expected {
+        Ok(())
+    } else {
+        Err(format!("{sabotage:?} made {failing:?} fail, but {expected:?} were to").into())
+    }
+}
+
+fn snapshots_belong_to_scenarios() -> Result<(), Failed> {
+    let names: Vec<String> = builtin().unwrap().into_iter().map(|s| s.name).collect();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../snapshots");
+    for file in std::fs::read_dir(folder)? {
+        let file = file?.file_name().to_string_lossy().into_owned();
+        let Some(stem) = file.strip_suffix(".snap") else {
+            return Err(format!("snapshots/{file} is not a snapshot").into());
+        };
+        let scenario = stem.split('@').next().unwrap_or(stem);
+        if !names.iter().any(|name| name == scenario) {
+            return Err(format!("snapshots/{file} belongs to no scenario").into());
+        }
+    }
+    Ok(())
+}
