@@ -124,6 +124,11 @@ fn an_atc_timeout_is_told_to_the_sync_that_met_it() {
     assert_eq!(queue.run(&[nth(2)]), Err(error));
     assert!(queue.take_unclaimed().is_some());
     let _proof = queue.run(&[nth(3)]).unwrap();
+
+    // That SYNC covered the pushed one, so the next timeout has one owner again.
+    machine.device.fail_at(12, &[CommandErrorCode::ATC_INV_SYNC]);
+    assert_eq!(queue.run(&[atc]), Err(error));
+    let _proof = queue.run(&[nth(4)]).unwrap();
 }
 
 #[test]

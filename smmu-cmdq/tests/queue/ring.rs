@@ -83,7 +83,8 @@ fn a_dead_device_costs_a_bounded_time() {
     let timeout = SinkError::Timeout { smmu: SMMU };
     let ticket = queue.issue(&[nth(0)]).unwrap();
     assert_eq!(queue.wait(ticket), Err(timeout));
-    // Two of four places are left.
+    // Two of four places are left: a batch that would fit into the ring is queued whole or not at all.
+    assert_eq!(queue.push(&[nth(7), nth(8), nth(9)]), Err(timeout));
     queue.push(&[nth(1), nth(2)]).unwrap();
     assert_eq!(queue.push(&[nth(3)]), Err(timeout));
     assert_eq!(queue.run(&[nth(3)]), Err(timeout));
