@@ -5,7 +5,7 @@
 //! the process.
 //!
 //! Two kinds of allocation cannot return an error on stable Rust or are not the heap's: a new `Arc`, and
-//! a block of DMA memory. They count through [`checkpoint`].
+//! a block of DMA memory. The harness counts those itself.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

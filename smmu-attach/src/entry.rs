@@ -5,7 +5,7 @@
 //! view of the entry is the old one or the new one. Where two or more have to differ the entry is made
 //! invalid first.
 //!
-//! Invariants of [`write`]:
+//! Invariants of [`write()`]:
 //!
 //! 1. At every sync the entry, as far as its used bits go, is the old entry, the new one, or invalid.
 //! 2. It is invalid at some sync only when no hitless way exists.

@@ -84,7 +84,7 @@
 //! # Locks
 //!
 //! One lock for each domain, held from `prepare` to the end of the transaction, old and new domain in
-//! the order of their [`DomainId`]s; and one for each SMMU's stream table, held while a device is added
+//! the order of their [`DomainId`](smmu_types::DomainId)s; and one for each SMMU's stream table, held while a device is added
 //! or removed. Devices of different domains attach in parallel. [`Domain::invalidate`] takes no lock.
 #![no_std]
 #![forbid(unsafe_code)]

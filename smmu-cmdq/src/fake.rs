@@ -4,7 +4,7 @@
 //! use parking_lot::RawMutex;
 //! use smmu_cmdq::fake::{Consumer, Pace};
 //! use smmu_cmdq::{CommandQueue, QueueConfig};
-//! use smmu_types::fake::{HeapWindow, heap_pool};
+//! use smmu_types::fake::heap_pool;
 //! use smmu_types::queue::QueueSize;
 //! use smmu_types::seam::{CountingWait, DmaMemory};
 //! use smmu_types::{Command, SmmuId};
@@ -13,10 +13,9 @@
 //! let pool = heap_pool(0x1_0000);
 //! let device = Consumer::new(pool.window(), Pace::PerRead(1));
 //! let size = QueueSize::from_log2(4).ok_or("no such size")?;
-//! type Queue<R, B, W> = CommandQueue<R, B, W, RawMutex>;
-//! let block = pool.allocate(Queue::<&Consumer, smmu_types::fake::PoolBlock<HeapWindow>, CountingWait>::layout(size))?;
-//! let queue =
-//!     Queue::new(SmmuId(0), &device, block, size, CountingWait::new(), QueueConfig::default())?;
+//! let block = pool.allocate(smmu_cmdq::layout(size))?;
+//! let queue: CommandQueue<_, _, _, RawMutex> =
+//!     CommandQueue::new(SmmuId(0), &device, block, size, CountingWait::new(), QueueConfig::default())?;
 //! device.enable(queue.base(), queue.size());
 //! let _proof = queue.run(&[Command::CfgiAll])?;
 //! assert_eq!(device.executed(), [Command::CfgiAll, Command::SYNC]);

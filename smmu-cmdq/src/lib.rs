@@ -105,7 +105,7 @@ mod set;
 use smmu_types::{LayoutError, SmmuId};
 
 pub use ledger::{CommandFailure, FailureCounts};
-pub use queue::{CommandQueue, QueueConfig, SyncTicket};
+pub use queue::{CommandQueue, QueueConfig, SyncTicket, layout};
 pub use set::QueueSet;
 
 /// Why a queue could not be made.
@@ -122,7 +122,7 @@ pub enum QueueError {
     },
     /// The block is too small.
     #[error(
-        "the block has {bytes} bytes and the queue needs {need}; allocate it with CommandQueue::layout"
+        "the block has {bytes} bytes and the queue needs {need}; allocate it with smmu_cmdq::layout"
     )]
     BlockTooSmall {
         /// Bytes of the block.
@@ -131,7 +131,7 @@ pub enum QueueError {
         need: u64,
     },
     /// The block's address cannot be a queue's base.
-    #[error("the block cannot hold the queue: {0}; allocate it with CommandQueue::layout")]
+    #[error("the block cannot hold the queue: {0}; allocate it with smmu_cmdq::layout")]
     Base(#[from] LayoutError),
     /// Two queues of a set belong to one SMMU.
     #[error("the set has two queues for {smmu}; give each SMMU a number of its own")]

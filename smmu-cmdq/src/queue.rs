@@ -50,6 +50,16 @@ impl Default for QueueConfig {
     }
 }
 
+/// The block that a command queue of `size` needs: its bytes, aligned to their number.
+#[must_use]
+pub const fn layout(size: QueueSize) -> DmaLayout {
+    match DmaLayout::naturally_aligned(size.entries() as u64 * ENTRY_BYTES) {
+        Some(layout) => layout,
+        // 16 bytes to 8 MiB: never 0, never near the end of the number space.
+        None => unreachable!(),
+    }
+}
+
 /// One `CMD_SYNC` on its way, and the commands that it stands for.
 ///
 /// Dropping it forgets the `CMD_SYNC`, not the commands: they are carried out all the same.
@@ -161,14 +171,10 @@ where
     /// fit at once. A batch longer than the ring goes through it in pieces.
     pub const MIN_LOG2: u8 = 1;
 
-    /// The block that a queue of `size` needs.
+    /// The block that a queue of `size` needs; [`layout()`] without the types
     #[must_use]
     pub const fn layout(size: QueueSize) -> DmaLayout {
-        match DmaLayout::naturally_aligned(size.entries() as u64 * ENTRY_BYTES) {
-            Some(layout) => layout,
-            // 16 bytes to 8 MiB: never 0, never near the end of the number space.
-            None => unreachable!(),
-        }
+        layout(size)
     }
 
     /// An empty queue in `block`.

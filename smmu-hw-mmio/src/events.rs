@@ -17,13 +17,23 @@ const ENTRY_WORDS: usize = EventRecord::BYTES / 8;
 /// `OVFLG` of `EVENTQ_PROD` and `OVACKFLG` of `EVENTQ_CONS`.
 const OVERFLOW: u32 = 1 << 31;
 
+/// The block that an event queue of `size` needs: its bytes, aligned to their number.
+#[must_use]
+pub const fn event_layout(size: QueueSize) -> DmaLayout {
+    match DmaLayout::naturally_aligned(size.entries() as u64 * ENTRY_BYTES) {
+        Some(layout) => layout,
+        // 32 bytes to 16 MiB: never 0, never near the end of the number space.
+        None => unreachable!(),
+    }
+}
+
 /// Why the event queue cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventQueueError {
     /// The block is too small.
     #[error(
-        "the block has {bytes} bytes and the queue needs {need}; allocate it with EventQueue::layout"
+        "the block has {bytes} bytes and the queue needs {need}; allocate it with event_layout"
     )]
     BlockTooSmall {
         /// Bytes of the block.
@@ -32,7 +42,7 @@ pub enum EventQueueError {
         need: u64,
     },
     /// The block's address cannot be a queue's base.
-    #[error("the block cannot hold the queue: {0}; allocate it with EventQueue::layout")]
+    #[error("the block cannot hold the queue: {0}; allocate it with event_layout")]
     Base(#[from] LayoutError),
     /// `EVENTQ_PROD` cannot be.
     #[error(
@@ -66,14 +76,10 @@ pub struct EventQueue<R, B> {
 }
 
 impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
-    /// The block that a queue of `size` needs.
+    /// The block that a queue of `size` needs; [`event_layout`] without the types.
     #[must_use]
     pub const fn layout(size: QueueSize) -> DmaLayout {
-        match DmaLayout::naturally_aligned(size.entries() as u64 * ENTRY_BYTES) {
-            Some(layout) => layout,
-            // 32 bytes to 16 MiB: never 0, never near the end of the number space.
-            None => unreachable!(),
-        }
+        event_layout(size)
     }
 
     /// An empty queue in `block`. It counts from 0, as
