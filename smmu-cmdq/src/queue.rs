@@ -171,7 +171,7 @@ where
     /// fit at once. A batch longer than the ring goes through it in pieces.
     pub const MIN_LOG2: u8 = 1;
 
-    /// The block that a queue of `size` needs; [`layout()`] without the types
+    /// The block that a queue of `size` needs; [`layout()`] without the types.
     #[must_use]
     pub const fn layout(size: QueueSize) -> DmaLayout {
         layout(size)

@@ -1,0 +1,132 @@
+//! The device's side of a bring-up and of an event queue, for tests of this crate and of what is built
+//! on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use smmu_types::fake::{FakeRegisters, HeapWindow};
+use smmu_types::pool::Window;
+use smmu_types::queue::{Position, QueueSize};
+use smmu_types::regs::{self, gbpa};
+use smmu_types::seam::{Registers, RegistersExt};
+use smmu_types::{EventRecord, IdRegisters, PhysAddr};
+
+/// ID registers of a plain SMMUv3.1 with both stages (those of QEMU 11.1).
+pub const ID: IdRegisters = IdRegisters {
+    idr0: 0x0d44_101b,
+    idr1: 0x0273_0010,
+    idr3: 0x1414,
+    idr5: 0x74,
+    iidr: 0,
+    aidr: 1,
+};
+
+/// A register write that the device never acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Deaf {
+    /// To none.
+    No,
+    /// `CR0ACK` does not follow these bits of `CR0`; what it had of them it keeps.
+    Cr0(u32),
+    /// `IRQ_CTRLACK` stays as it is.
+    IrqCtrl,
+    /// `GBPA.UPDATE` stays set.
+    Gbpa,
+}
+
+/// The registers of an idle SMMU with the ID registers [`ID`] that acknowledges everything.
+#[must_use]
+pub fn smmu() -> FakeRegisters {
+    smmu_deaf_to(Deaf::No)
+}
+
+/// As [`smmu`], but one kind of write is never acknowledged.
+#[must_use]
+pub fn smmu_deaf_to(deaf: Deaf) -> FakeRegisters {
+    let registers = FakeRegisters::with_hook(move |registers, offset, value| {
+        let (cr0ack, irq_ctrlack) = (regs::CR0ACK.offset(), regs::IRQ_CTRLACK.offset());
+        match offset {
+            o if o == regs::CR0.offset() => {
+                let kept = if let Deaf::Cr0(bits) = deaf { u64::from(bits) } else { 0 };
+                registers.set(cr0ack, registers.get(cr0ack) & kept | value & !kept);
+            }
+            o if o == regs::IRQ_CTRL.offset() && deaf != Deaf::IrqCtrl => {
+                registers.set(irq_ctrlack, value);
+            }
+            o if o == regs::GBPA.offset() && deaf != Deaf::Gbpa => {
+                registers.set(offset, value & !u64::from(gbpa::UPDATE));
+            }
+            _ => {}
+        }
+    });
+    let id = [
+        (regs::IDR0, ID.idr0),
+        (regs::IDR1, ID.idr1),
+        (regs::IDR3, ID.idr3),
+        (regs::IDR5, ID.idr5),
+        (regs::IIDR, ID.iidr),
+        (regs::AIDR, ID.aidr),
+    ];
+    for (register, value) in id {
+        registers.set(register.offset(), value.into());
+    }
+    registers
+}
+
+/// What writes events: the SMMU's side of an event queue.
+#[derive(Debug)]
+pub struct EventWriter {
+    memory: Arc<[AtomicU64]>,
+    first_word: usize,
+    size: QueueSize,
+    producer: Position,
+    overflow: u32,
+}
+
+impl EventWriter {
+    /// A writer to the queue of `size` at `base`, which lies in `window`.
+    #[must_use]
+    pub fn new(window: &HeapWindow, base: PhysAddr, size: QueueSize) -> Self {
+        let first_word = (base.0.saturating_sub(window.base().0) / 8) as usize;
+        EventWriter { memory: window.share(), first_word, size, producer: Position(0), overflow: 0 }
+    }
+
+    /// Write a record, and `EVENTQ_PROD` as the device would.
+    ///
+    /// In a full queue the record is dropped, `OVFLG` is toggled if the last overflow was acknowledged,
+    /// and the answer is `false`.
+    pub fn write(&mut self, registers: &FakeRegisters, record: EventRecord) -> bool {
+        let consumer = registers.read(regs::EVENTQ_CONS);
+        let used = self.size.used(self.producer.pointer(self.size), consumer);
+        let room = used.is_some_and(|used| used < self.size.entries());
+        if room {
+            let first = self.first_word + self.producer.index(self.size) * 4;
+            for (word, value) in self.memory[first..first + 4].iter().zip(record.0) {
+                word.store(value, Ordering::Relaxed);
+            }
+            fence(Ordering::SeqCst);
+            self.producer = self.producer.advanced(1);
+        } else if (self.overflow ^ consumer) >> 31 == 0 {
+            self.overflow ^= 1 << 31;
+        }
+        let producer = self.producer.pointer(self.size) | self.overflow;
+        registers.set(regs::EVENTQ_PROD.offset(), producer.into());
+        room
+    }
+}
+
+/// All registers read as ones and ignore writes, as on a bus where nothing answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nothing;
+
+impl Registers for Nothing {
+    fn read32(&self, _offset: u32) -> u32 {
+        u32::MAX
+    }
+    fn write32(&self, _offset: u32, _value: u32) {}
+    fn read64(&self, _offset: u32) -> u64 {
+        u64::MAX
+    }
+    fn write64(&self, _offset: u32, _value: u64) {}
+}

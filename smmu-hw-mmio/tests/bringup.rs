@@ -1,0 +1,267 @@
+//! The exact sequence of a bring-up, and what happens when the device does not play along.
+#![cfg(feature = "fake")]
+
+use core::time::Duration;
+
+use rstest::rstest;
+use smmu_hw_mmio::fake::{Deaf, ID, Nothing, smmu, smmu_deaf_to};
+use smmu_hw_mmio::{
+    Bringup, BringupConfig, BringupError, Coherency, El2, Interrupts, ProbeError, Running,
+    StreamTable, probe,
+};
+use smmu_types::fake::{FakeRegisters, RecordingSink, SinkCall};
+use smmu_types::queue::QueueSize;
+use smmu_types::regs::{cr0, strtab::Format};
+use smmu_types::seam::{CommandSink, CountingWait, SinkError, Wait};
+use smmu_types::{Capabilities, Command, LayoutError, PhysAddr, SmmuId};
+
+const SMMU: SmmuId = SmmuId(3);
+const TABLE: StreamTable =
+    StreamTable { address: PhysAddr(0x4000_0000), format: Format::Linear { log2: 8 } };
+const CMDQ: PhysAddr = PhysAddr(0x4001_0000);
+const EVENTQ: PhysAddr = PhysAddr(0x4002_0000);
+
+fn config() -> BringupConfig {
+    BringupConfig::new(&Capabilities::decode(ID))
+}
+
+const fn size(log2: u8) -> QueueSize {
+    match QueueSize::from_log2(log2) {
+        Some(size) => size,
+        None => unreachable!(),
+    }
+}
+
+fn bring_up<'a>(
+    registers: &'a FakeRegisters,
+    wait: &'a CountingWait,
+    config: BringupConfig,
+    sink: &RecordingSink,
+    interrupts: Interrupts,
+) -> Result<Running<&'a FakeRegisters, &'a CountingWait>, BringupError> {
+    Bringup::begin(registers, wait, config)?
+        .set_tables(TABLE)?
+        .enable_commands(CMDQ, size(6))?
+        .invalidate_all(sink, SMMU)?
+        .enable_events(EVENTQ, size(5))?
+        .enable_interrupts(interrupts)?
+        .enable_translation()
+}
+
+// The values that a real model accepted (the QEMU reference), in the order of the reset sequence of the
+// driver reference.
+const OFF: &[(u32, u64)] = &[(0x20, 0)];
+const ATTRIBUTES: &[(u32, u64)] = &[(0x28, 0xd75), (0x2c, 6)];
+const TABLES: &[(u32, u64)] = &[(0x80, 1 << 62 | 0x4000_0000), (0x88, 8)];
+const COMMANDS: &[(u32, u64)] = &[(0x90, 1 << 62 | 0x4001_0006), (0x98, 0), (0x9c, 0), (0x20, 8)];
+const EVENTS: &[(u32, u64)] =
+    &[(0xa0, 1 << 62 | 0x4002_0005), (0x1_00a8, 0), (0x1_00ac, 0), (0x20, 0xc)];
+const NO_INTERRUPTS: &[(u32, u64)] = &[(0x50, 0), (0x68, 0), (0xb0, 0), (0xd0, 0)];
+const INTERRUPTS: &[(u32, u64)] = &[(0x50, 5)];
+const ON: &[(u32, u64)] = &[(0x20, 0xd)];
+
+#[rstest]
+#[case::wired(Interrupts::Wired, INTERRUPTS)]
+#[case::polled(Interrupts::Polled, &[])]
+fn the_write_sequence(#[case] interrupts: Interrupts, #[case] enable: &[(u32, u64)]) {
+    let (registers, wait, sink) = (smmu(), CountingWait::new(), RecordingSink::new());
+    let running = bring_up(&registers, &wait, config(), &sink, interrupts).unwrap();
+    let want = [OFF, ATTRIBUTES, TABLES, COMMANDS, EVENTS, NO_INTERRUPTS, enable, ON].concat();
+    assert_eq!(registers.take_writes(), want);
+    assert_eq!(
+        sink.take(),
+        [
+            SinkCall::Issue(SMMU, vec![Command::CfgiAll]),
+            SinkCall::Wait(SMMU),
+            SinkCall::Issue(SMMU, vec![Command::TlbiNsnhAll]),
+            SinkCall::Wait(SMMU),
+        ]
+    );
+    // Off again: traffic aborts before translation ends.
+    let _disabled = running.disable().unwrap();
+    assert_eq!(registers.take_writes(), [(0x44, 1 << 31 | 1 << 20), (0x20, 0)]);
+    assert_eq!(wait.now(), Duration::ZERO);
+}
+
+#[test]
+fn a_running_smmu_aborts_before_it_is_turned_off() {
+    let (registers, wait) = (smmu(), CountingWait::new());
+    registers.set(0x20, 0xd);
+    registers.set(0x24, 0xd);
+    registers.set(0x44, 0x3000);
+    let _disabled = Bringup::begin(&registers, &wait, config()).unwrap();
+    let want = [&[(0x44, 1 << 31 | 1 << 20 | 0x3000)], OFF, ATTRIBUTES].concat();
+    assert_eq!(registers.take_writes(), want);
+    assert_eq!(registers.get(0x44), 1 << 20 | 0x3000);
+}
+
+#[test]
+fn an_old_error_is_acknowledged() {
+    let (registers, wait) = (smmu(), CountingWait::new());
+    registers.set(0x60, 0x5);
+    registers.set(0x64, 0x4);
+    let _disabled = Bringup::begin(&registers, &wait, config()).unwrap();
+    assert_eq!(registers.take_writes(), [OFF, &[(0x64, 5)], ATTRIBUTES].concat());
+}
+
+#[rstest]
+#[case(Coherency::Coherent, El2::Absent, 0xd75, 6)]
+#[case(Coherency::NonCoherent, El2::Present, 0x820, 6)]
+#[case(Coherency::Coherent, El2::PresentWithAsids, 0xd75, 7)]
+fn attributes_follow_the_configuration(
+    #[case] coherency: Coherency,
+    #[case] el2: El2,
+    #[case] cr1: u64,
+    #[case] cr2: u64,
+) {
+    let (registers, wait, sink) = (smmu(), CountingWait::new(), RecordingSink::new());
+    let config = BringupConfig { coherency, el2, ..config() };
+    bring_up(&registers, &wait, config, &sink, Interrupts::Polled).unwrap();
+    assert_eq!((registers.get(0x28), registers.get(0x2c)), (cr1, cr2));
+    let flush = match el2 {
+        El2::Absent => vec![Command::TlbiNsnhAll],
+        El2::Present | El2::PresentWithAsids => vec![Command::TlbiEl2All, Command::TlbiNsnhAll],
+    };
+    assert!(sink.take().contains(&SinkCall::Issue(SMMU, flush)));
+}
+
+#[rstest]
+#[case::command_queue(Deaf::Cr0(cr0::CMDQEN), "CR0ACK", u32::MAX, 0x8, 0)]
+#[case::event_queue(Deaf::Cr0(cr0::EVENTQEN), "CR0ACK", u32::MAX, 0xc, 0x8)]
+#[case::translation(Deaf::Cr0(cr0::SMMUEN), "CR0ACK", u32::MAX, 0xd, 0xc)]
+#[case::interrupts(Deaf::IrqCtrl, "IRQ_CTRLACK", u32::MAX, 5, 0)]
+fn a_missing_acknowledgement_is_a_bounded_error(
+    #[case] deaf: Deaf,
+    #[case] register: &'static str,
+    #[case] mask: u32,
+    #[case] wanted: u32,
+    #[case] got: u32,
+) {
+    let (registers, wait, sink) = (smmu_deaf_to(deaf), CountingWait::new(), RecordingSink::new());
+    let config = BringupConfig { timeout: Duration::from_micros(300), ..config() };
+    let error = bring_up(&registers, &wait, config, &sink, Interrupts::Wired).unwrap_err();
+    let timeout = config.timeout;
+    assert_eq!(error, BringupError::NoAck { register, mask, wanted, got, timeout });
+    assert!(wait.now() <= Duration::from_micros(301));
+}
+
+#[rstest]
+// The write never takes effect.
+#[case::after(Deaf::Gbpa, 0, 1 << 31 | 1 << 20, 1)]
+// An earlier write of somebody else never took effect: ours must not be made.
+#[case::before(Deaf::No, 1 << 31, 1 << 31, 0)]
+fn gbpa_is_polled_before_and_after(
+    #[case] deaf: Deaf,
+    #[case] old: u64,
+    #[case] got: u32,
+    #[case] writes: usize,
+) {
+    let (registers, wait) = (smmu_deaf_to(deaf), CountingWait::new());
+    registers.set(0x20, 1);
+    registers.set(0x44, old);
+    let error = Bringup::begin(&registers, &wait, config()).map(|_| ()).unwrap_err();
+    let timeout = Duration::from_secs(1);
+    let update = 1 << 31;
+    assert_eq!(
+        error,
+        BringupError::NoAck { register: "GBPA", mask: update, wanted: 0, got, timeout }
+    );
+    // Translation was not turned off: nothing is let through.
+    assert_eq!(registers.take_writes().len(), writes);
+    assert_eq!(registers.get(0x20), 1);
+}
+
+#[test]
+fn a_device_that_does_not_turn_off_is_an_error() {
+    let (registers, wait) = (smmu_deaf_to(Deaf::Cr0(cr0::SMMUEN)), CountingWait::new());
+    registers.set(0x20, 1);
+    registers.set(0x24, 1);
+    let error = Bringup::begin(&registers, &wait, config()).map(|_| ()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "CR0ACK = 0x1 after 1s, wanted 0x0 in the bits 0xffffffff; the SMMU hangs or is gone"
+    );
+}
+
+#[test]
+fn where_nothing_answers_both_say_so() {
+    assert_eq!(probe(&Nothing), Err(ProbeError::NoDevice));
+    let error = Bringup::begin(Nothing, CountingWait::new(), config()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, BringupError::NoAck { register: "GBPA", got: u32::MAX, .. }));
+}
+
+#[rstest]
+#[case::linear(Format::Linear { log2: 33 })]
+#[case::linear_absurd(Format::Linear { log2: 255 })]
+#[case::two_level_small(Format::TwoLevel { log2: 8 })]
+#[case::two_level_zero(Format::TwoLevel { log2: 0 })]
+#[case::two_level_large(Format::TwoLevel { log2: 33 })]
+fn stream_tables_that_do_not_exist_are_refused(#[case] format: Format) {
+    let (registers, wait) = (smmu(), CountingWait::new());
+    let disabled = Bringup::begin(&registers, &wait, config()).unwrap();
+    registers.take_writes();
+    let error = disabled.set_tables(StreamTable { format, ..TABLE }).map(|_| ()).unwrap_err();
+    assert_eq!(error, BringupError::StreamTableSize { format });
+    assert!(registers.take_writes().is_empty());
+}
+
+#[test]
+fn misaligned_bases_are_refused_before_anything_is_written() {
+    let (registers, wait) = (smmu(), CountingWait::new());
+    let begin = || {
+        let disabled = Bringup::begin(&registers, &wait, config()).unwrap();
+        registers.take_writes();
+        disabled
+    };
+    let table = StreamTable { address: PhysAddr(0x4000_0040), ..TABLE };
+    let error = begin().set_tables(table).map(|_| ()).unwrap_err();
+    assert!(matches!(error, BringupError::Base { register: "STRTAB_BASE", .. }));
+    assert!(registers.take_writes().is_empty());
+
+    let error = begin()
+        .set_tables(TABLE)
+        .unwrap()
+        .enable_commands(PhysAddr(0x4001_0200), size(6))
+        .map(|_| ())
+        .unwrap_err();
+    let misaligned = LayoutError::Misaligned { field: "ADDR", value: 0x4001_0200, align: 0x400 };
+    assert_eq!(error, BringupError::Base { register: "CMDQ_BASE", error: misaligned });
+    assert_eq!(registers.take_writes(), TABLES);
+}
+
+#[test]
+fn a_failed_invalidation_stops_the_bring_up() {
+    let timeout = SinkError::Timeout { smmu: SMMU };
+    let sink = RecordingSink::failing(move |call| {
+        (*call == SinkCall::Issue(SMMU, vec![Command::TlbiNsnhAll])).then_some(timeout)
+    });
+    let (registers, wait) = (smmu(), CountingWait::new());
+    let error = bring_up(&registers, &wait, config(), &sink, Interrupts::Wired).unwrap_err();
+    assert_eq!(error, BringupError::Invalidate(timeout));
+    assert_eq!(registers.get(0x20), 8);
+}
+
+#[test]
+fn the_proof_of_another_smmu_is_no_proof() {
+    struct Confused;
+    impl CommandSink for Confused {
+        type Ticket = ();
+        fn issue(&self, _: SmmuId, _: &[Command]) -> Result<(), SinkError> {
+            Ok(())
+        }
+        fn push(&self, _: SmmuId, _: &[Command]) -> Result<(), SinkError> {
+            Ok(())
+        }
+        fn wait(&self, (): ()) -> Result<smmu_types::SyncProof, SinkError> {
+            Ok(smmu_types::SyncProof::vouch(SmmuId(9)))
+        }
+    }
+    let (registers, wait) = (smmu(), CountingWait::new());
+    let ready = Bringup::begin(&registers, &wait, config())
+        .and_then(|disabled| disabled.set_tables(TABLE))
+        .and_then(|set| set.enable_commands(CMDQ, size(6)))
+        .unwrap();
+    let error = ready.invalidate_all(&Confused, SMMU).map(|_| ()).unwrap_err();
+    let foreign = SinkError::ForeignProof { want: SMMU, got: SmmuId(9) };
+    assert_eq!(error, BringupError::Invalidate(foreign));
+}
