@@ -132,6 +132,22 @@ fn a_storm_keeps_nobody_longer_than_one_queue() {
 }
 
 #[test]
+fn records_that_keep_coming_end_at_one_queue() {
+    let registers = smmu();
+    let (mut queue, mut writer) = setup(&registers, 3).unwrap();
+    for n in 0..3 {
+        assert!(writer.write(&registers, record(n)));
+    }
+    // Looks of three each, the last one cut short.
+    let drained = queue.drain(|taken| {
+        assert!(writer.write(&registers, record(taken.stream().0 + 3)));
+    });
+    assert_eq!(drained, Ok(Drained { records: 8, overflowed: false }));
+    let (_, rest) = drain(&mut queue);
+    assert_eq!(rest, [8, 9, 10].map(record));
+}
+
+#[test]
 fn an_overflow_flag_that_never_rests_keeps_nobody() {
     use smmu_types::seam::Registers;
     use std::sync::atomic::{AtomicU32, Ordering};
