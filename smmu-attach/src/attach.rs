@@ -14,14 +14,14 @@ use core::mem;
 
 use smmu_invs::{InvArray, InvSpec, Publication, UnrefOutcome};
 use smmu_tags::FreshTag;
-use smmu_types::seam::{CommandSink, DmaBlock, Notice, Observer, SinkError, TableEntry};
+use smmu_types::seam::{CommandSink, Notice, Observer, SinkError, TableEntry};
 use smmu_types::{
-    AtsMode, CacheTag, Cacheability, Cd, Command, FlushProof, Leaf, PhysAddr, Regime, Shareability,
+    AtsMode, CacheTag, Cacheability, Cd, Command, FlushProof, Leaf, Regime, Shareability,
     ShareabilityOverride, StallModel, Ste, StreamId, StreamWorld, SubstreamDefault, SubstreamId,
     TableConfig,
 };
 
-use crate::device::{Attachment, Device};
+use crate::device::{Attachment, ContextDescriptors, Device, Spare};
 use crate::domain::{Domain, DomainState, Guard};
 use crate::entry::{self, Slot};
 use crate::platform::Block;
@@ -48,7 +48,8 @@ struct Transaction<'a, P: Platform> {
     locks: Locks<P>,
     becomes: Attachment<P>,
     ste: Ste,
-    cd: Cd,
+    // The context descriptor and the place where it goes, or is already.
+    cd: Option<(usize, Cd)>,
 }
 
 /// The locks of the old and the new domain; one lock where they are the same.
@@ -105,7 +106,7 @@ struct Pending<'a, P: Platform> {
     // `None` when the domain had a tag on this SMMU, which its array keeps alive under its lock.
     fresh: Option<Fresh<'a, P>>,
     node: <P::Cell as Publication<InvArray>>::Node,
-    cds: Option<Block<P>>,
+    cds: Option<ContextDescriptors<Block<P>>>,
 }
 
 /// An attach that can no longer fail, and that nobody has seen.
@@ -180,10 +181,10 @@ impl<'a, P: Platform> Prepared<'a, P> {
 
         device.merge.clear();
         let (ste, cd, pending, becomes) = match target {
-            Target::Blocked => (Ste::ABORT, Cd::INVALID, None, Attachment::Blocked),
+            Target::Blocked => (Ste::ABORT, None, None, Attachment::Blocked),
             Target::Bypass => {
                 let ste = Ste::bypass(incoming_shareability(&smmu));
-                (ste, Cd::INVALID, None, Attachment::Bypass)
+                (ste, None, None, Attachment::Bypass)
             }
             Target::Domain(domain) => {
                 let (tag, fresh) = find_or_allocate(&smmu, domain, env)?;
@@ -196,11 +197,13 @@ impl<'a, P: Platform> Prepared<'a, P> {
                 let node =
                     P::Cell::node(merged).map_err(|_| AttachError::OutOfMemory { smmu: id })?;
                 let cds = match (domain.table().stage, &device.cds) {
-                    (Stage::Stage1 { .. }, None) => Some(allocate(env.dma, Cd::BYTES as u64)?),
+                    (Stage::Stage1 { .. }, None) => {
+                        let bytes = ContextDescriptors::<Block<P>>::BYTES;
+                        Some(ContextDescriptors::new(allocate(env.dma, bytes)?))
+                    }
                     _ => None,
                 };
-                let context = cds.as_ref().or(device.cds.as_ref()).map(DmaBlock::address);
-                let (ste, cd) = entries(&smmu, domain, tag, context)?;
+                let (ste, cd) = entries(&smmu, domain, tag, cds.as_ref().or(device.cds.as_ref()))?;
                 let pending = Pending { domain: Arc::clone(domain), fresh, node, cds };
                 (ste, cd, Some(pending), Attachment::Domain(Arc::clone(domain)))
             }
@@ -236,8 +239,8 @@ impl<'a, P: Platform> Published<'a, P> {
     /// A failure to confirm does not stop the attach; [`Installed::commit`] reports it.
     pub fn install(mut self) -> Installed<'a, P> {
         let mut config = Ok(());
-        let tx = self.tx.take();
-        if let Some(tx) = &tx {
+        let mut tx = self.tx.take();
+        if let Some(tx) = &mut tx {
             config = tx.install();
         }
         Installed { tx, config }
@@ -285,17 +288,20 @@ impl<P: Platform> Drop for Installed<'_, P> {
 }
 
 impl<P: Platform> Transaction<'_, P> {
-    fn install(&self) -> Result<(), SinkError> {
-        let written = if self.cd.is_valid() {
-            self.write_cd().and_then(|()| self.write_stes())
-        } else {
-            self.write_stes().and_then(|()| self.write_cd())
-        };
+    fn install(&mut self) -> Result<(), SinkError> {
+        let written = self.write_cd().and_then(|()| self.write_stes());
+        let streams = &self.device.entries;
         if written.is_err() {
             // Neither the old nor the new entry is known to be in force: leave nothing to fetch.
-            for entry in &self.device.entries {
+            for entry in streams {
                 let _ =
                     entry.slot().map(|slot| entry::write(&slot, &Ste::INVALID, || Ok::<_, ()>(())));
+            }
+        }
+        if let Some(cds) = &mut self.device.cds {
+            cds.spare = if written.is_ok() { Spare::Unreachable } else { Spare::Unknown };
+            if let Some((place, _)) = self.cd {
+                cds.current = place;
             }
         }
         written
@@ -305,6 +311,7 @@ impl<P: Platform> Transaction<'_, P> {
         for entry in &self.device.entries {
             let Some(slot) = entry.slot() else { continue };
             let stream = entry.stream;
+            // Drops the context descriptors of the stream as well (4.3.1).
             let forget = |stream| Command::CfgiSte { stream, leaf: Leaf::Last };
             let syncs = entry::write(&slot, &self.ste, || self.sync(&[stream], forget))?;
             self.written(stream, TableEntry::Ste, syncs);
@@ -313,13 +320,16 @@ impl<P: Platform> Transaction<'_, P> {
     }
 
     fn write_cd(&self) -> Result<(), SinkError> {
-        let Some(slot) = self.device.cds.as_ref().and_then(|cds| Slot::new(cds, 0)) else {
-            return Ok(());
-        };
+        let (Some((place, cd)), Some(cds)) = (self.cd, &self.device.cds) else { return Ok(()) };
+        let Some(slot) = Slot::new(&cds.block, place) else { return Ok(()) };
+        if cds.spare == Spare::Unreachable {
+            // No entry leads here, so there is nothing to forget.
+            return entry::write(&slot, &cd, || Ok(())).map(|_| ());
+        }
         let substream = SubstreamId::default();
         let forget = |stream| Command::CfgiCd { stream, substream, leaf: Leaf::Last };
         let streams = &self.device.streams;
-        let syncs = entry::write(&slot, &self.cd, || self.sync(streams, forget))?;
+        let syncs = entry::write(&slot, &cd, || self.sync(streams, forget))?;
         if let Some(&stream) = streams.first() {
             self.written(stream, TableEntry::Cd, syncs);
         }
@@ -392,17 +402,20 @@ fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> ShareabilityOver
     }
 }
 
-/// The entries that lead a device into a domain.
+/// The entries that lead a device into a domain, and where the context descriptor goes.
 fn entries<P: Platform>(
     smmu: &crate::Smmu<P>,
     domain: &Domain<P>,
     tag: CacheTag,
-    context: Option<PhysAddr>,
-) -> Result<(Ste, Cd), AttachError> {
+    cds: Option<&ContextDescriptors<Block<P>>>,
+) -> Result<(Ste, Option<(usize, Cd)>), AttachError> {
     let caps = smmu.capabilities();
     let table = domain.table();
-    match (table.stage, tag) {
-        (Stage::Stage1 { mair }, CacheTag::Asid(_, asid)) => {
+    match (table.stage, tag, cds) {
+        (Stage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
+            let cd = Cd::stage1(table.stage1(mair, asid))?;
+            let there = cds.spare == Spare::Unreachable && cds.read(cds.current) == Some(cd);
+            let place = if there { cds.current } else { 1 - cds.current };
             let (cache, shareability) = if caps.coherent {
                 (Cacheability::WriteBack, Shareability::Inner)
             } else {
@@ -411,7 +424,7 @@ fn entries<P: Platform>(
             let ste = Ste::stage1(
                 TableConfig {
                     format: 0,
-                    context: context.unwrap_or_default(),
+                    context: cds.address(place),
                     cd_max: 0,
                     substream_default: SubstreamDefault::Substream0,
                     inner: cache,
@@ -423,12 +436,12 @@ fn entries<P: Platform>(
                 AtsMode::Off,
                 ShareabilityOverride::NonShareable,
             )?;
-            Ok((ste, Cd::stage1(table.stage1(mair, asid))?))
+            Ok((ste, Some((place, cd))))
         }
-        (Stage::Stage2 { start_level }, CacheTag::Vmid(vmid)) => {
+        (Stage::Stage2 { start_level }, CacheTag::Vmid(vmid), _) => {
             let stage2 = table.stage2(start_level, vmid);
             let ste = Ste::stage2(stage2, AtsMode::Off, incoming_shareability(smmu))?;
-            Ok((ste, Cd::INVALID))
+            Ok((ste, None))
         }
         _ => Err(AttachError::TagNotOwned { domain: domain.id(), smmu: smmu.id(), tag }),
     }

@@ -3,7 +3,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use smmu_invs::RequestBuffer;
-use smmu_types::{Cd, Ste, StreamId};
+use smmu_types::seam::DmaBlock;
+use smmu_types::{Cd, PhysAddr, Ste, SteConfig, StreamId};
 
 use crate::attach::{Prepared, Target};
 use crate::entry::Slot;
@@ -32,6 +33,41 @@ impl<P: Platform> fmt::Debug for Attachment<P> {
     }
 }
 
+/// Two context descriptors, of which the stream table entry leads to one at most. A new one is written into the
+/// other place, where hardware cannot see it, and a single store of the entry then changes from the old one to it.
+pub(crate) struct ContextDescriptors<B> {
+    pub(crate) block: B,
+    /// The place that the entry leads to, or led to last.
+    pub(crate) current: usize,
+    pub(crate) spare: Spare,
+}
+
+/// Whether hardware may still read the place that is not current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spare {
+    /// The last change was confirmed, so it cannot.
+    Unreachable,
+    /// The last change was not confirmed.
+    Unknown,
+}
+
+impl<B: DmaBlock> ContextDescriptors<B> {
+    pub(crate) const BYTES: u64 = 2 * Cd::BYTES as u64;
+
+    pub(crate) fn new(block: B) -> Self {
+        ContextDescriptors { block, current: 0, spare: Spare::Unreachable }
+    }
+
+    /// Where a descriptor lies.
+    pub(crate) fn address(&self, place: usize) -> PhysAddr {
+        PhysAddr(self.block.address().0 + (place * Cd::BYTES) as u64)
+    }
+
+    pub(crate) fn read(&self, place: usize) -> Option<Cd> {
+        Some(Slot::new(&self.block, place)?.read())
+    }
+}
+
 /// One device behind one SMMU.
 ///
 /// An attach borrows it mutably from beginning to end, so two attaches of one device cannot race.
@@ -43,7 +79,7 @@ pub struct Device<P: Platform> {
     pub(crate) streams: Vec<StreamId>,
     pub(crate) entries: Vec<StreamEntry<Block<P>>>,
     pub(crate) current: Attachment<P>,
-    pub(crate) cds: Option<Block<P>>,
+    pub(crate) cds: Option<ContextDescriptors<Block<P>>>,
     // Scratch memory for the requests to the new and the old domain, so that blocking the device
     // never needs memory.
     pub(crate) merge: RequestBuffer,
@@ -110,10 +146,12 @@ impl<P: Platform> Device<P> {
         Some(self.entries.first()?.slot()?.read())
     }
 
-    /// Its context descriptor as it is in memory now, if it ever had one.
+    /// The context descriptor that its stream table entry leads to; `None` where that is not of stage 1.
     #[must_use]
     pub fn read_cd(&self) -> Option<Cd> {
-        Some(Slot::new(self.cds.as_ref()?, 0)?.read())
+        let SteConfig::Stage1(_) = self.read_ste()?.decode() else { return None };
+        let cds = self.cds.as_ref()?;
+        cds.read(cds.current)
     }
 
     /// Prepare to attach the device. Nothing is visible to hardware or to invalidations until the

@@ -8,7 +8,8 @@
 //! ```text
 //! prepare    find or allocate the tag, build the new array, allocate tables    may fail; drop = undo
 //! publish    the new domain's array becomes visible: it invalidates for this device from here on
-//! install    write CD and STE, invalidate the configuration cache, sync
+//! install    write CD and STE, invalidate the configuration cache, sync; from one stage-1 domain to
+//!            another in a single store, so that the device's DMA goes on
 //! commit     drop the old domain's reference; flush and free its tag if this was the last user
 //! ```
 //!
