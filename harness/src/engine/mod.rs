@@ -2,9 +2,11 @@
 
 mod pages;
 mod platform;
+mod raw;
 mod rig;
 mod run;
 mod sabotage;
+mod setup;
 mod steps;
 mod tap;
 mod transcript;

@@ -196,7 +196,8 @@ impl Observer for Names {
                     _ => "entry",
                 };
                 self.recorder.about(Kind::Entry, self.smmu(smmu), || {
-                    format!("{entry} of sid={stream} changed in {syncs} syncs")
+                    let plural = if syncs == 1 { "" } else { "s" };
+                    format!("{entry} of sid={stream} changed in {syncs} sync{plural}")
                 });
             }
             other => self.recorder.note(Kind::Tag, || format!("{other:?}")),

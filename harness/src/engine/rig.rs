@@ -1,28 +1,20 @@
 //! A driver, composed from the crates of the workspace over one machine.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use smmu_attach::{AttachError, Committed, Device, Domain, Env, Smmu, SmmuConfig, Stage};
-use smmu_cmdq::{CommandQueue, QueueConfig, QueueError, QueueSet};
-use smmu_hw_mmio::{
-    Bringup, BringupConfig, BringupError, EventQueue, Interrupts, ProbeError, StreamTable,
-};
+use smmu_attach::{AttachError, Committed, Device, Domain, Env, Smmu, SmmuConfig};
+use smmu_cmdq::{QueueError, QueueSet};
+use smmu_hw_mmio::{BringupError, EventQueue, ProbeError};
 use smmu_invs::InvKind;
 use smmu_types::pool::{Pool, PoolBlock};
-use smmu_types::queue::QueueSize;
-use smmu_types::regs::strtab;
-use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, SinkError, StdWait};
-use smmu_types::{
-    Asid, AtsMode, Cacheability, Capabilities, Cd, Command, DomainId, EventRecord, IdRegisters,
-    Leaf, PhysAddr, Shareability, ShareabilityOverride, SmmuId, Stage1Config, StallModel, Ste,
-    StreamId, StreamWorld, SubstreamDefault, SubstreamId, TableConfig,
-};
+use smmu_types::seam::{DmaError, SinkError};
+use smmu_types::{Capabilities, DomainId, EventRecord, IdRegisters, PhysAddr, SmmuId, StreamId};
 
 use super::pages::{Pages, Reached};
 use super::platform::{Dma, Harness, Names, Queue, Sink};
 use super::run::{Options, Stop, device_names};
+use super::setup::{Part, bring_up, make_queue};
 use super::steps::To;
 use super::tap::Tap;
 use super::transcript::{Kind, Recorder};
@@ -32,8 +24,6 @@ use crate::machine::{
 };
 use crate::scenario::{Scenario, expand};
 use crate::tables::{PageTables, TableError};
-
-const QUEUE_LOG2: u8 = 8;
 
 /// A driver could not be set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +58,8 @@ pub enum RigError {
     Table(#[from] TableError),
 }
 
-type Events = EventQueue<Tap, PoolBlock<Ram>>;
+/// The event queue of one SMMU.
+pub(super) type Events = EventQueue<Tap, PoolBlock<Ram>>;
 
 /// A driver and the machine under it.
 pub(crate) struct Rig {
@@ -78,21 +69,13 @@ pub(crate) struct Rig {
     devices: BTreeMap<String, (usize, Device<Harness>)>,
     domains: BTreeMap<String, Arc<Domain<Harness>>>,
     tables: BTreeMap<String, PageTables<Dma>>,
-    raw_cds: BTreeMap<String, PoolBlock<Ram>>,
+    pub(super) raw_cds: BTreeMap<String, PoolBlock<Ram>>,
     smmus: Vec<Arc<Smmu<Harness>>>,
     events: Vec<Events>,
     pages: Arc<Pages>,
-    dma: Dma,
-    ram: Ram,
+    pub(super) dma: Dma,
+    pub(super) ram: Ram,
     pub(crate) machine: Arc<dyn Machine>,
-}
-
-/// Registers, capabilities and name of one SMMU while it is set up.
-struct Part {
-    name: String,
-    tap: Tap,
-    caps: Capabilities,
-    smmu: Arc<Smmu<Harness>>,
 }
 
 impl Rig {
@@ -377,137 +360,6 @@ impl Rig {
         facts.push(("free DMA memory".into(), self.dma.0.free_bytes().to_string()));
         Ok(Fingerprint(facts))
     }
-
-    /// Lead a device into the tables of a stage-1 domain under an ASID, past the driver: no tag is
-    /// allocated, no array changes and nothing is flushed.
-    pub(crate) fn install_raw(
-        &mut self,
-        device: &str,
-        domain: &str,
-        asid: Asid,
-    ) -> Result<(), Stop> {
-        let table = *self.domain(domain)?.table();
-        let Stage::Stage1 { mair } = table.stage else {
-            return Err(Stop::Failed(format!("{domain} has no stage 1")));
-        };
-        if !self.raw_cds.contains_key(device) {
-            let layout = DmaLayout::new(Cd::BYTES as u64, 64)
-                .ok_or(DmaError { bytes: Cd::BYTES as u64, align: 64 })?;
-            self.raw_cds.insert(device.to_owned(), self.dma.allocate(layout)?);
-        }
-        let smmu = Arc::clone(self.device(device)?.smmu());
-        let stream = self.device(device)?.streams().first().copied().unwrap_or_default();
-        let layout = |error: smmu_types::LayoutError| Stop::Failed(error.to_string());
-        let cd = Cd::stage1(Stage1Config {
-            asid,
-            t0sz: table.t0sz,
-            granule: table.granule,
-            inner: table.walk.inner,
-            outer: table.walk.outer,
-            shareability: table.walk.shareability,
-            output_size: table.output_size,
-            table: table.root,
-            mair,
-            stall: false,
-        })
-        .map_err(layout)?;
-        let Some(block) = self.raw_cds.get(device) else { return Ok(()) };
-        let config = TableConfig {
-            format: 0,
-            context: block.address(),
-            cd_max: 0,
-            substream_default: SubstreamDefault::Substream0,
-            inner: Cacheability::WriteBack,
-            outer: Cacheability::WriteBack,
-            shareability: Shareability::Inner,
-            stall_disable: smmu.capabilities().stall_model == StallModel::Both,
-            world: StreamWorld::El1,
-        };
-        let ste = Ste::stage1(config, AtsMode::Off, ShareabilityOverride::NonShareable)
-            .map_err(layout)?;
-
-        let queue = self
-            .sink
-            .queue(smmu.id())
-            .ok_or_else(|| Stop::Failed(format!("{} has no queue", smmu.id())))?;
-        let forget_ste = Command::CfgiSte { stream, leaf: Leaf::Last };
-        let substream = SubstreamId::default();
-        let forget_cd = Command::CfgiCd { stream, substream, leaf: Leaf::Last };
-        let at = ste_address(&self.ram, &smmu, stream)?;
-        let store = |at: PhysAddr, words: &[u64]| -> Result<(), Stop> {
-            for (n, &value) in words.iter().enumerate().rev() {
-                let word = self.ram.word(PhysAddr(at.0 + n as u64 * 8));
-                let word = word.ok_or_else(|| Stop::Failed(format!("{at} is not in RAM")))?;
-                word.store(value, Ordering::SeqCst);
-            }
-            Ok(())
-        };
-        store(at, &[0])?;
-        let _proof = queue.run(&[forget_ste, forget_cd])?;
-        store(block.address(), &cd.0)?;
-        store(at, &ste.0)?;
-        let _proof = queue.run(&[forget_ste, forget_cd])?;
-        Ok(())
-    }
-}
-
-/// Where the STE of a stream lies.
-fn ste_address(ram: &Ram, smmu: &Smmu<Harness>, stream: StreamId) -> Result<PhysAddr, Stop> {
-    let (base, format) = smmu.stream_table();
-    match format {
-        strtab::Format::Linear { .. } => Ok(PhysAddr(base.0 + u64::from(stream.0) * 64)),
-        strtab::Format::TwoLevel { .. } => {
-            let l1 = PhysAddr(base.0 + u64::from(stream.0 >> strtab::SPLIT) * 8);
-            let descriptor = ram.word(l1).map_or(0, |word| word.load(Ordering::SeqCst));
-            if descriptor & 0x1f == 0 {
-                return Err(Stop::Failed(format!("stream {stream} has no second-level table")));
-            }
-            let l2 = descriptor & 0x000f_ffff_ffff_ffc0;
-            Ok(PhysAddr(l2 + u64::from(stream.0 & 0xff) * 64))
-        }
-    }
-}
-
-fn queue_size(largest: u8) -> QueueSize {
-    QueueSize::from_log2(QUEUE_LOG2.min(largest)).unwrap_or(SMALLEST)
-}
-
-const SMALLEST: QueueSize = match QueueSize::from_log2(0) {
-    Some(size) => size,
-    None => unreachable!(),
-};
-
-fn make_queue(part: &Part, dma: &Dma) -> Result<Queue, RigError> {
-    let size = queue_size(part.caps.cmdq_log2);
-    let block = dma.allocate(Queue::layout(size))?;
-    let config = QueueConfig::default();
-    CommandQueue::new(part.smmu.id(), part.tap.clone(), block, size, StdWait::new(), config)
-        .map_err(|error| RigError::Queue(part.name.clone(), error))
-}
-
-fn bring_up(part: &Part, sink: &Sink, dma: &Dma) -> Result<Events, RigError> {
-    let failed = |error: BringupError| match error {
-        BringupError::Invalidate(error) => RigError::Sink(error),
-        error => RigError::Bringup(part.name.clone(), error),
-    };
-    let events = |error| RigError::Events(part.name.clone(), error);
-    let id = part.smmu.id();
-    let queue = sink.queue(id).ok_or(SinkError::UnknownSmmu { smmu: id })?;
-    let (address, format) = part.smmu.stream_table();
-    let size = queue_size(part.caps.eventq_log2);
-    let block = dma.allocate(Events::layout(size))?;
-    let base = block.address();
-    let wait = StdWait::new();
-    let config = BringupConfig::new(&part.caps);
-    Bringup::begin(&part.tap, &wait, config)
-        .and_then(|smmu| smmu.set_tables(StreamTable { address, format }))
-        .and_then(|smmu| smmu.enable_commands(queue.base(), queue.size()))
-        .and_then(|smmu| smmu.invalidate_all(sink, id))
-        .and_then(|smmu| smmu.enable_events(base, size))
-        .and_then(|smmu| smmu.enable_interrupts(Interrupts::Wired))
-        .and_then(|smmu| smmu.enable_translation())
-        .map_err(failed)?;
-    EventQueue::new(part.tap.clone(), block, size).map_err(events)
 }
 
 /// Facts that must be the same before and after.

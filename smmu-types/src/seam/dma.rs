@@ -106,6 +106,6 @@ pub unsafe trait DmaBlock: Send + Sync {
     fn publish(&self, words: Range<usize>);
 
     /// Make every later load of `words` see at least what the device had stored when the last
-    /// register read of this thread returned.
+    /// register read of this thread returned, and keep every earlier load before every later store.
     fn observe(&self, words: Range<usize>);
 }
