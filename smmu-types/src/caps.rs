@@ -267,7 +267,19 @@ impl fmt::Display for Capabilities {
         let yes = |b| if b { "yes" } else { "no" };
         writeln!(f, "architecture     SMMUv3.{}", self.minor_version)?;
         writeln!(f, "translation      {stages}")?;
-        writeln!(f, "table formats    {:?}, {:?} endian", self.table_formats, self.endianness)?;
+        let formats = match self.table_formats {
+            TableFormats::AArch32 => "AArch32",
+            TableFormats::AArch64 => "AArch64",
+            TableFormats::Both => "AArch32 and AArch64",
+            TableFormats::Reserved => "reserved encoding",
+        };
+        let endianness = match self.endianness {
+            Endianness::Mixed => "of either endianness",
+            Endianness::Little => "little-endian",
+            Endianness::Big => "big-endian",
+            Endianness::Reserved => "of a reserved endianness",
+        };
+        writeln!(f, "table formats    {formats}, {endianness}")?;
         write!(f, "granules        ")?;
         for granule in [Granule::K4, Granule::K16, Granule::K64] {
             if self.granules.contains(granule) {
@@ -295,7 +307,13 @@ impl fmt::Display for Capabilities {
         writeln!(f, "coherent         {}", yes(self.coherent))?;
         writeln!(f, "range commands   {}", yes(self.range_invalidation))?;
         writeln!(f, "ATS / PRI        {} / {}", yes(self.ats), yes(self.pri))?;
-        writeln!(f, "stalls           {:?}", self.stall_model)?;
+        let stalls = match self.stall_model {
+            StallModel::Both => "by configuration",
+            StallModel::TerminateOnly => "no",
+            StallModel::Forced => "always",
+            StallModel::Reserved => "reserved encoding",
+        };
+        writeln!(f, "stalls           {stalls}")?;
         write!(f, "SYNC signals     MSI {}, SEV {}", yes(self.msi), yes(self.sev))
     }
 }

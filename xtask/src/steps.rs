@@ -22,6 +22,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
     suite.tests(nextest, qemu.as_ref(), options);
     suite.cargo("doc tests", &["test", "--doc", "--workspace"], None);
     suite.clippy();
+    suite.each_alone();
     suite.rustfmt();
     suite.cargo(
         "docs",
@@ -125,6 +126,43 @@ impl Suite<'_> {
                     "warnings",
                 ]))
             })
+        });
+    }
+
+    /// Each library by itself, without features and with each of them. In a build of the whole workspace
+    /// one crate's features are on for all, which hides what a crate forgot to ask for.
+    fn each_alone(&mut self) {
+        let workspace = self.workspace;
+        self.step("crates alone", || {
+            if let Some(missing) = component(workspace, "clippy", "clippy") {
+                return missing;
+            }
+            let mut count = 0;
+            for library in &workspace.crates {
+                let features = library.features.iter().map(|feature| Some(feature.as_str()));
+                for feature in std::iter::once(None).chain(features) {
+                    let with = feature.unwrap_or_default();
+                    say(format_args!("{} {with}", library.name));
+                    let outcome = watched(workspace.cargo().args([
+                        "clippy",
+                        "--quiet",
+                        "--lib",
+                        "--package",
+                        &library.name,
+                        "--no-default-features",
+                        "--features",
+                        with,
+                        "--",
+                        "-D",
+                        "warnings",
+                    ]));
+                    if !matches!(outcome, Outcome::Passed(_)) {
+                        return Outcome::Failed(format!("{} with features [{with}]", library.name));
+                    }
+                    count += 1;
+                }
+            }
+            Outcome::Passed(format!("{count} builds"))
         });
     }
 

@@ -14,6 +14,15 @@ const METADATA_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     pub(crate) target: PathBuf,
+    pub(crate) crates: Vec<Crate>,
+}
+
+/// A library of the workspace.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Crate {
+    pub(crate) name: String,
+    /// Its features, but for `default`.
+    pub(crate) features: Vec<String>,
 }
 
 impl Workspace {
@@ -27,7 +36,11 @@ impl Workspace {
         let path_in = |field: &'static str| {
             value[field].as_str().map(PathBuf::from).ok_or(Error::Metadata { field })
         };
-        Ok(Self { root: path_in("workspace_root")?, target: path_in("target_directory")? })
+        Ok(Self {
+            root: path_in("workspace_root")?,
+            target: path_in("target_directory")?,
+            crates: crates(&value),
+        })
     }
 
     /// A cargo command in the workspace's root.
@@ -38,7 +51,42 @@ impl Workspace {
     }
 }
 
+/// The libraries among the packages.
+fn crates(metadata: &serde_json::Value) -> Vec<Crate> {
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let is_library = |package: &serde_json::Value| {
+        list(&package["targets"]).iter().any(|target| list(&target["kind"]).contains(&"lib".into()))
+    };
+    list(&metadata["packages"])
+        .iter()
+        .filter(|package| is_library(package))
+        .filter_map(|package| {
+            let name = package["name"].as_str()?.to_owned();
+            let features = package["features"].as_object().map_or_else(Vec::new, |features| {
+                features.keys().filter(|key| *key != "default").cloned().collect()
+            });
+            Some(Crate { name, features })
+        })
+        .collect()
+}
+
 /// The cargo that runs this program, or the one on `PATH`.
 fn cargo() -> OsString {
     variable("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_and_their_features_are_found() {
+        let metadata = serde_json::json!({"packages": [
+            {"name": "a", "targets": [{"kind": ["lib"]}], "features": {"default": [], "std": []}},
+            {"name": "b", "targets": [{"kind": ["bin"]}], "features": {}},
+        ]});
+        let want = Crate { name: "a".into(), features: vec!["std".into()] };
+        assert_eq!(crates(&metadata), [want]);
+        assert_eq!(crates(&serde_json::Value::Null), []);
+    }
 }

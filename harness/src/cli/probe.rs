@@ -17,10 +17,12 @@ pub(super) struct Probe {
 impl Probe {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let backend = self.backend.open()?;
-        let (id, caps) = engine::probe(&*backend).map_err(|error| match error {
+        let probed = engine::probe(&*backend).map_err(|error| match error {
             RigError::Backend(error) => error.into(),
             other => Exit::Unavailable(other.to_string()),
         })?;
+        let (id, caps) = (probed.id, probed.caps);
+        let quirks: Vec<String> = probed.quirks.iter().map(|quirk| quirk.to_string()).collect();
         let raw = [
             ("IDR0", id.idr0),
             ("IDR1", id.idr1),
@@ -34,6 +36,8 @@ impl Probe {
             Format::Human => {
                 writeln!(out, "backend          {}", backend.describe())?;
                 writeln!(out, "{caps}")?;
+                let known = if quirks.is_empty() { "none".into() } else { quirks.join(", ") };
+                writeln!(out, "quirks           {known}")?;
                 let raw = raw.map(|(name, value)| format!("{name} {value:#010x}"));
                 writeln!(out, "raw              {}", raw.join("  "))?;
             }
@@ -50,6 +54,7 @@ impl Probe {
                     "backend": backend.name(),
                     "description": backend.describe(),
                     "capabilities": words,
+                    "quirks": quirks,
                     "registers": registers,
                 });
                 writeln!(out, "{line}")?;

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use smmu_attach::{AttachError, Committed, Device, Domain, Env, Smmu, SmmuConfig};
 use smmu_cmdq::{QueueError, QueueSet};
-use smmu_hw_mmio::{BringupError, EventQueue, ProbeError};
+use smmu_hw_mmio::{BringupError, EventQueue, Probe, ProbeError};
 use smmu_invs::InvKind;
 use smmu_types::pool::{Pool, PoolBlock};
 use smmu_types::seam::{DmaError, SinkError};
-use smmu_types::{Capabilities, DomainId, EventRecord, IdRegisters, PhysAddr, SmmuId, StreamId};
+use smmu_types::{DomainId, EventRecord, PhysAddr, SmmuId, StreamId};
 
 use super::pages::{Pages, Reached};
 use super::platform::{Dma, Harness, Names, Queue, Sink};
@@ -379,12 +379,11 @@ impl Fingerprint {
 /// # Errors
 ///
 /// The backend is not there, or its SMMU is none.
-pub fn probe(backend: &dyn Backend) -> Result<(IdRegisters, Capabilities), RigError> {
+pub fn probe(backend: &dyn Backend) -> Result<Probe, RigError> {
     let spec = MachineSpec { smmus: vec![MachineSmmu { asid_bits: 16 }], devices: Vec::new() };
     let machine = backend.start(&spec)?;
     let registers = machine.registers(0)?;
     let probed = smmu_hw_mmio::probe(&registers);
     machine.check()?;
-    let probed = probed.map_err(|error| RigError::Probe("the SMMU".into(), error))?;
-    Ok((probed.id, probed.caps))
+    probed.map_err(|error| RigError::Probe("the SMMU".into(), error))
 }

@@ -25,36 +25,28 @@ pub trait Registers {
     fn write64(&self, offset: u32, value: u64);
 }
 
-impl<R: Registers + ?Sized> Registers for &R {
-    fn read32(&self, offset: u32) -> u32 {
-        (**self).read32(offset)
-    }
-    fn write32(&self, offset: u32, value: u32) {
-        (**self).write32(offset, value);
-    }
-    fn read64(&self, offset: u32) -> u64 {
-        (**self).read64(offset)
-    }
-    fn write64(&self, offset: u32, value: u64) {
-        (**self).write64(offset, value);
-    }
+macro_rules! through_pointer {
+    ($pointer:ty) => {
+        impl<R: Registers + ?Sized> Registers for $pointer {
+            fn read32(&self, offset: u32) -> u32 {
+                (**self).read32(offset)
+            }
+            fn write32(&self, offset: u32, value: u32) {
+                (**self).write32(offset, value);
+            }
+            fn read64(&self, offset: u32) -> u64 {
+                (**self).read64(offset)
+            }
+            fn write64(&self, offset: u32, value: u64) {
+                (**self).write64(offset, value);
+            }
+        }
+    };
 }
 
+through_pointer!(&R);
 #[cfg(feature = "std")]
-impl<R: Registers + ?Sized> Registers for std::sync::Arc<R> {
-    fn read32(&self, offset: u32) -> u32 {
-        (**self).read32(offset)
-    }
-    fn write32(&self, offset: u32, value: u32) {
-        (**self).write32(offset, value);
-    }
-    fn read64(&self, offset: u32) -> u64 {
-        (**self).read64(offset)
-    }
-    fn write64(&self, offset: u32, value: u64) {
-        (**self).write64(offset, value);
-    }
-}
+through_pointer!(std::sync::Arc<R>);
 
 /// Typed access: the register knows its width and whether it may be read or written.
 pub trait RegistersExt: Registers {

@@ -1,0 +1,204 @@
+//! Scenarios that a generator writes: attaches, maps, moves and DMA in any order, each DMA with the outcome that a
+//! plain model of the *driver's promise* expects. A failure prints the scenario, which can be run as a file.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use smmu_harness::backend::{Mock, Qemu};
+use smmu_harness::engine::{self, Options, Outcome, Sabotage};
+use smmu_harness::machine::Backend;
+use smmu_harness::scenario::Scenario;
+
+/// A small generator whose numbers are the same everywhere (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}
+
+const HEAD: &str = r#"
+title = "generated"
+needs = ["stage1", "stage2", "several-smmus"]
+pages = ["A", "B", "C", "D"]
+smmu = [{ name = "smmu0" }, { name = "smmu1" }, { name = "smmu2" }]
+device = [
+    { name = "d0", smmu = "smmu0", stream = 0x08 },
+    { name = "d1", smmu = "smmu0", stream = 0x10 },
+    { name = "d2", smmu = "smmu1", stream = 0x900 },
+    { name = "d3", smmu = "smmu2", stream = 0xd00 },
+]
+domain = [
+    { name = "X", stage = "s1" },
+    { name = "Y", stage = "s1" },
+    { name = "G", stage = "s2" },
+]
+"#;
+
+const DEVICES: [&str; 4] = ["d0", "d1", "d2", "d3"];
+const DOMAINS: [&str; 3] = ["X", "Y", "G"];
+const PAGES: [&str; 4] = ["A", "B", "C", "D"];
+// Neighbours, and pages of other tables of levels 3, 2 and 1.
+const IOVAS: [u64; 6] = [0x10000, 0x11000, 0x1f_f000, 0x20_0000, 0x4000_0000, 0x7f_ffff_f000];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Blocked,
+    Bypass,
+    Domain(&'static str),
+}
+
+/// What the driver promises, without any cache.
+struct Promise {
+    places: BTreeMap<&'static str, Place>,
+    maps: BTreeMap<(&'static str, u64), (&'static str, bool)>,
+}
+
+fn generate(seed: u64, steps: usize) -> String {
+    let mut random = Random(seed);
+    let mut promise = Promise {
+        places: DEVICES.iter().map(|device| (*device, Place::Blocked)).collect(),
+        maps: BTreeMap::new(),
+    };
+    let mut text = HEAD.to_owned();
+    for _ in 0..steps {
+        let step = match random.below(10) {
+            0 | 1 => attach(&mut random, &mut promise),
+            2..=5 => change(&mut random, &mut promise),
+            _ => dma(&mut random, &promise),
+        };
+        writeln!(text, "[[step]]\n{step}").unwrap();
+    }
+    for device in DEVICES {
+        writeln!(text, "[[step]]\nattach = {{ device = \"{device}\", to = \"blocked\" }}").unwrap();
+    }
+    for smmu in ["smmu0", "smmu1", "smmu2"] {
+        let none = format!("expect = {{ smmu = \"{smmu}\", asids_in_use = 0, vmids_in_use = 0 }}");
+        writeln!(text, "[[step]]\n{none}").unwrap();
+    }
+    text
+}
+
+fn attach(random: &mut Random, promise: &mut Promise) -> String {
+    let device = random.pick(&DEVICES);
+    let place = match random.below(6) {
+        0 => Place::Blocked,
+        1 => Place::Bypass,
+        _ => Place::Domain(random.pick(&DOMAINS)),
+    };
+    promise.places.insert(device, place);
+    let to = match place {
+        Place::Blocked => "blocked",
+        Place::Bypass => "bypass",
+        Place::Domain(domain) => domain,
+    };
+    format!("attach = {{ device = \"{device}\", to = \"{to}\" }}")
+}
+
+fn change(random: &mut Random, promise: &mut Promise) -> String {
+    let key = (random.pick(&DOMAINS), random.pick(&IOVAS));
+    let (domain, iova) = key;
+    let page = random.pick(&PAGES);
+    let writable = random.below(4) != 0;
+    let access = if writable { "rw" } else { "ro" };
+    let mapping = format!(
+        "{{ domain = \"{domain}\", iova = {iova}, page = \"{page}\", access = \"{access}\" }}"
+    );
+    match (promise.maps.contains_key(&key), random.below(2)) {
+        (true, 0) => {
+            promise.maps.remove(&key);
+            format!("unmap = {{ domain = \"{domain}\", iova = {iova} }}")
+        }
+        (mapped, _) => {
+            promise.maps.insert(key, (page, writable));
+            format!("{} = {mapping}", if mapped { "remap" } else { "map" })
+        }
+    }
+}
+
+fn dma(random: &mut Random, promise: &Promise) -> String {
+    let device = random.pick(&DEVICES);
+    // Mostly where something is mapped, so that there are cached lines to forget.
+    let mapped: Vec<u64> = match promise.places[device] {
+        Place::Domain(domain) => {
+            promise.maps.keys().filter(|k| k.0 == domain).map(|k| k.1).collect()
+        }
+        _ => Vec::new(),
+    };
+    let page = match random.below(4) {
+        0 => random.pick(&IOVAS),
+        _ if mapped.is_empty() => random.pick(&IOVAS),
+        _ => random.pick(&mapped),
+    };
+    let iova = page + 4 * random.below(1024) as u64;
+    let end = match promise.places[device] {
+        Place::Blocked => "refused = true".to_owned(),
+        Place::Bypass => {
+            let page = random.pick(&PAGES);
+            return format!(
+                "dma = {{ device = \"{device}\", at = \"{page}\", reaches = \"{page}\" }}"
+            );
+        }
+        Place::Domain(domain) => match promise.maps.get(&(domain, iova & !0xfff)) {
+            Some((page, true)) => format!("reaches = \"{page}\""),
+            Some((_, false)) => "faults = \"F_PERMISSION\"".to_owned(),
+            None => "faults = \"F_TRANSLATION\"".to_owned(),
+        },
+    };
+    format!("dma = {{ device = \"{device}\", iova = {iova}, {end} }}")
+}
+
+/// How many of these seeds do not pass.
+fn failures(backend: &dyn Backend, seeds: std::ops::Range<u64>, options: Options) -> usize {
+    let mut failures = 0;
+    for seed in seeds {
+        let text = generate(seed, 60);
+        let name = format!("seed-{seed}");
+        let scenario = Scenario::parse(&name, &name, &text).unwrap();
+        let report = engine::run(&scenario, backend, options);
+        match report.outcome {
+            Outcome::Passed => {}
+            Outcome::Failed(_) if options.sabotage.is_some() => failures += 1,
+            other => panic!("seed {seed} on {}: {other:?}\n{text}", backend.name()),
+        }
+    }
+    failures
+}
+
+#[test]
+fn the_model_keeps_the_promise() {
+    assert_eq!(failures(&Mock, 0..150, Options::default()), 0);
+}
+
+#[test]
+fn qemu_keeps_the_promise() {
+    if std::env::var_os("SMMU_NO_QEMU").is_some_and(|value| value == "1") {
+        println!("not run: SMMU_NO_QEMU");
+        return;
+    }
+    let qemu = Qemu::find(None).unwrap();
+    assert_eq!(failures(&qemu, 0..15, Options::default()), 0);
+}
+
+#[test]
+fn a_broken_driver_does_not() {
+    for sabotage in Sabotage::ALL {
+        let options = Options { sabotage: Some(sabotage) };
+        let failed = failures(&Mock, 0..10, options);
+        assert!(failed >= 5, "{sabotage:?} was noticed by {failed} of 10");
+    }
+}
