@@ -1,6 +1,6 @@
 //! Scenarios that a generator writes: attaches, maps, moves and DMA in any order, each DMA with the outcome that a
 //! plain model of the *driver's promise* expects. A failure prints the scenario, which can be run as a file.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

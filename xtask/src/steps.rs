@@ -20,7 +20,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
     let nextest = suite.tool("cargo-nextest");
     let qemu = suite.qemu(options.qemu);
     suite.tests(nextest, qemu.as_ref(), options);
-    suite.cargo("doc tests", &["test", "--doc", "--workspace"], None);
+    suite.cargo("doc tests", &["test", "--doc", "--workspace", "--all-features"], None);
     suite.clippy();
     suite.each_alone();
     suite.rustfmt();
@@ -89,7 +89,7 @@ impl Suite<'_> {
                 return Outcome::NotRun("cargo-nextest is missing".to_owned());
             };
             let mut command = subcommand(workspace, &nextest.path);
-            command.args(["nextest", "run", "--workspace"]);
+            command.args(["nextest", "run", "--workspace", "--all-features"]);
             // A snapshot that differs is a failure, not an update.
             command.env("INSTA_UPDATE", "no");
             if in_ci() {
