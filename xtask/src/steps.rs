@@ -23,6 +23,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
     suite.cargo("doc tests", &["test", "--doc", "--workspace", "--all-features"], None);
     suite.clippy();
     suite.each_alone();
+    suite.bare_metal();
     suite.rustfmt();
     suite.cargo(
         "docs",
@@ -163,6 +164,34 @@ impl Suite<'_> {
                 }
             }
             Outcome::Passed(format!("{count} builds"))
+        });
+    }
+
+    /// The libraries without features, for a target that has no standard library, where it is installed.
+    fn bare_metal(&mut self) {
+        const TARGET: &str = "aarch64-unknown-none";
+        let workspace = self.workspace;
+        self.step("bare metal", || {
+            let mut rustc = Command::new(variable("RUSTC").unwrap_or_else(|| "rustc".into()));
+            rustc.args(["--print", "target-libdir", "--target", TARGET]);
+            let folder = capture(&mut rustc, "", VERSION_LIMIT);
+            let installed = folder.is_ok_and(|answer| Path::new(answer.stdout.trim()).is_dir());
+            if !installed {
+                let remedy = format!("no {TARGET} here; `rustup target add {TARGET}` brings it");
+                return Outcome::NotRun(remedy);
+            }
+            // One at a time: together they would share features, and with them the standard library.
+            for library in workspace.crates.iter().filter(|library| library.no_std) {
+                let package = library.name.as_str();
+                let arguments = ["check", "--quiet", "--lib", "--package", package];
+                let mut check = workspace.cargo();
+                check.args(arguments).args(["--no-default-features", "--target", TARGET]);
+                let outcome = watched(&mut check);
+                if !matches!(outcome, Outcome::Passed(_)) {
+                    return outcome;
+                }
+            }
+            Outcome::Passed(TARGET.to_owned())
         });
     }
 

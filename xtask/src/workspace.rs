@@ -23,6 +23,8 @@ pub(crate) struct Crate {
     pub(crate) name: String,
     /// Its features, but for `default`.
     pub(crate) features: Vec<String>,
+    /// Whether it is in the category `no-std`.
+    pub(crate) no_std: bool,
 }
 
 impl Workspace {
@@ -65,7 +67,8 @@ fn crates(metadata: &serde_json::Value) -> Vec<Crate> {
             let features = package["features"].as_object().map_or_else(Vec::new, |features| {
                 features.keys().filter(|key| *key != "default").cloned().collect()
             });
-            Some(Crate { name, features })
+            let no_std = list(&package["categories"]).contains(&"no-std".into());
+            Some(Crate { name, features, no_std })
         })
         .collect()
 }
@@ -82,10 +85,15 @@ mod tests {
     #[test]
     fn libraries_and_their_features_are_found() {
         let metadata = serde_json::json!({"packages": [
-            {"name": "a", "targets": [{"kind": ["lib"]}], "features": {"default": [], "std": []}},
+            {
+                "name": "a",
+                "targets": [{"kind": ["lib"]}],
+                "features": {"default": [], "std": []},
+                "categories": ["no-std"],
+            },
             {"name": "b", "targets": [{"kind": ["bin"]}], "features": {}},
         ]});
-        let want = Crate { name: "a".into(), features: vec!["std".into()] };
+        let want = Crate { name: "a".into(), features: vec!["std".into()], no_std: true };
         assert_eq!(crates(&metadata), [want]);
         assert_eq!(crates(&serde_json::Value::Null), []);
     }
