@@ -1,0 +1,100 @@
+//! The driver under several threads at once, on the model.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use smmu_attach::Target;
+use smmu_types::range::Extent;
+use smmu_types::{Granule, Leaf};
+
+use super::*;
+use crate::backend::Mock;
+use crate::tables::{Access, PAGE};
+
+const SCENARIO: &str = r#"
+title = "threads"
+needs = ["stage1", "several-smmus"]
+pages = ["A"]
+smmu = [{ name = "smmu0" }, { name = "smmu1" }]
+device = [
+    { name = "d0", smmu = "smmu0", stream = 0x08 },
+    { name = "d1", smmu = "smmu0", stream = 0x10 },
+    { name = "d2", smmu = "smmu1", stream = 0x900 },
+]
+domain = [{ name = "D", stage = "s1" }, { name = "E", stage = "s1" }]
+step = [{ expect = { smmu = "smmu0", asids_in_use = 0 } }]
+"#;
+
+const IOVA: u64 = 0x10000;
+
+fn rig() -> Rig {
+    let scenario = Scenario::parse("threads", "threads", SCENARIO).unwrap();
+    let smmus = vec![MachineSmmu { asid_bits: 16 }; 2];
+    let devices = [(0, 0x08), (0, 0x10), (1, 0x900)]
+        .map(|(smmu, stream)| crate::machine::MachineDevice { smmu, stream: StreamId(stream) });
+    let spec = MachineSpec { smmus, devices: devices.to_vec() };
+    let machine = Mock.start(&spec).unwrap();
+    Rig::new(&scenario, machine, Recorder::default(), Options::default()).unwrap()
+}
+
+/// One thread maps a page, unmaps it and invalidates, for ever; one thread for each device attaches it to the domain
+/// and takes it away, for ever. When an invalidation has returned, no device reaches the page.
+#[test]
+fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
+    const ROUNDS: u32 = 4000;
+    // By reference: what is not named here, such as the event queues, must live on.
+    let mut rig = rig();
+    let Rig { devices, domains, tables, sink, dma, observer, machine, pages, .. } = &mut rig;
+    let (sink, dma, observer): (&Sink, &Dma, &Names) = (sink, dma, observer);
+    let (d, e) = (&domains["D"], &domains["E"]);
+    let page = pages.address("A").unwrap();
+    let (done, reached) = (AtomicBool::new(false), AtomicU32::new(0));
+    let env = Env { dma, sink, observer };
+    let extent = Extent::pages(IOVA, PAGE, Granule::K4, Leaf::Last);
+    std::thread::scope(|scope| {
+        for (_, device) in devices.values_mut() {
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    for target in
+                        [Target::Domain(d), Target::Domain(e), Target::Domain(d), Target::Blocked]
+                    {
+                        let prepared = device.prepare(target, &env).unwrap();
+                        let done = prepared.publish().install().commit();
+                        assert_eq!((done.config, done.quarantined), (Ok(()), None));
+                    }
+                }
+            });
+        }
+        // Ends the other threads also when an assertion fails.
+        let _end = Defer(|| done.store(true, Ordering::Relaxed));
+        let table = tables.get_mut("D").unwrap();
+        for round in 0..ROUNDS {
+            table.map(IOVA, page, Access::ReadWrite).unwrap();
+            for device in 0..3 {
+                pages.restore();
+                machine.dma_write(device, IOVA).unwrap();
+                if pages.reached(0) != Reached::Nothing {
+                    reached.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            table.unmap(IOVA).unwrap();
+            d.invalidate(extent, sink).unwrap();
+            for device in 0..3 {
+                pages.restore();
+                machine.dma_write(device, IOVA).unwrap();
+                assert_eq!(pages.reached(0), Reached::Nothing, "round {round}, device {device}");
+            }
+        }
+    });
+    // Without a DMA that lands now and then the test would prove nothing.
+    assert!(reached.load(Ordering::Relaxed) > ROUNDS / 20, "{reached:?} of {}", ROUNDS * 3);
+    assert!(d.array().is_empty() && e.array().is_empty());
+}
+
+struct Defer<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
