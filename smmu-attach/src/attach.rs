@@ -7,26 +7,27 @@
 //! 3. Hardware sees the old entry, the new one or none.
 //! 4. The old domain's reference is dropped only after the new entry is in force, and its tag is freed
 //!    only after its flush is proven; until then its array entry stays visible to readers.
-//! 5. When hardware does not confirm that it has forgotten the old entry, the old tag is quarantined.
+//! 5. When hardware does not confirm that it has forgotten the old entry, the old domain keeps the device's
+//!    reference for ever: its tag is not freed, whoever else uses it.
 
+use alloc::collections::TryReserveError;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::mem;
 
-use smmu_invs::{InvArray, InvSpec, Publication, UnrefOutcome};
-use smmu_tags::FreshTag;
+use smmu_invs::{InvArray, InvSpec, Publication};
+use smmu_tags::RetiringTag;
 use smmu_types::seam::{CommandSink, Notice, Observer, SinkError, TableEntry};
-use smmu_types::{
-    AtsMode, CacheTag, Cacheability, Cd, Command, FlushProof, Leaf, Regime, Shareability,
-    ShareabilityOverride, StallModel, Ste, StreamId, StreamWorld, SubstreamDefault, SubstreamId,
-    TableConfig,
-};
+use smmu_types::{CacheTag, Cd, Command, Leaf, Ste, StreamId, SubstreamId};
 
-use crate::device::{Attachment, ContextDescriptors, Device, Spare};
-use crate::domain::{Domain, DomainState, Guard};
+use crate::device::{Attachment, Confirmation, ContextDescriptors, Device};
+use crate::domain::{Domain, DomainState, Guard, Owned};
 use crate::entry::{self, Slot};
 use crate::platform::Block;
+use crate::release::{Released, release};
 use crate::stream_table::allocate;
 use crate::table::Stage;
+use crate::target::{Fresh, entries, find_or_allocate, incoming_shareability};
 use crate::{AttachError, Env, Platform};
 
 /// Where a device is to go.
@@ -84,19 +85,28 @@ impl<P: Platform> Locks<P> {
     }
 }
 
-/// A tag that no hardware has seen; dropping it gives it back and says so.
-struct Fresh<'a, P: Platform> {
-    tag: Option<FreshTag<P::Lock>>,
-    env: Env<'a, P>,
+/// Empty lists with room for all tags of a domain and one more. They are new rather than grown, so that a
+/// preparation that is dropped leaves the domain as it was.
+struct Room<P: Platform> {
+    tags: Vec<Owned<P>>,
+    retiring: Vec<RetiringTag<P::Lock>>,
 }
 
-impl<P: Platform> Drop for Fresh<'_, P> {
-    fn drop(&mut self) {
-        if let Some(tag) = self.tag.take() {
-            let notice = Notice::TagAborted { smmu: tag.smmu(), tag: tag.tag() };
-            tag.abort();
-            self.env.observer.notice(notice);
-        }
+impl<P: Platform> Room<P> {
+    fn beside(state: &DomainState<P>) -> Result<Self, TryReserveError> {
+        let mut room = Room { tags: Vec::new(), retiring: Vec::new() };
+        let tags = state.tags.len() + 1;
+        room.tags.try_reserve_exact(tags)?;
+        room.retiring.try_reserve_exact(state.retiring.len() + tags)?;
+        Ok(room)
+    }
+
+    /// Move in, with one more tag.
+    fn take_over(mut self, state: &mut DomainState<P>, new: Owned<P>) {
+        self.tags.append(&mut state.tags);
+        self.tags.push(new);
+        self.retiring.append(&mut state.retiring);
+        *state = DomainState { tags: self.tags, retiring: self.retiring };
     }
 }
 
@@ -104,7 +114,7 @@ impl<P: Platform> Drop for Fresh<'_, P> {
 struct Pending<'a, P: Platform> {
     domain: Arc<Domain<P>>,
     // `None` when the domain had a tag on this SMMU, which its array keeps alive under its lock.
-    fresh: Option<Fresh<'a, P>>,
+    fresh: Option<(Fresh<'a, P>, Room<P>)>,
     node: <P::Cell as Publication<InvArray>>::Node,
     cds: Option<ContextDescriptors<Block<P>>>,
 }
@@ -138,8 +148,9 @@ pub struct Installed<'a, P: Platform> {
 pub struct Committed {
     /// The old domain's tag, when this was its last user on the SMMU and its flush is proven.
     pub freed: Option<CacheTag>,
-    /// The old domain's tag, when its flush could not be proven. Its number is never given out again
-    /// and its entry stays in the old domain's array.
+    /// The old domain's tag, when it may still be in use by hardware though the device is gone. Its number is not given
+    /// out again and its entry stays in the old domain's array: until
+    /// [`Domain::retry_flushes`] proves the flush, or for ever when `config` is `Err`.
     pub quarantined: Option<CacheTag>,
     /// `Err` when hardware did not confirm that the new entry is in force. The device's entry is then
     /// invalid in memory, and what the SMMU still holds of the old one is not known: do not reuse what
@@ -168,15 +179,16 @@ impl<'a, P: Platform> Prepared<'a, P> {
         {
             return Err(AttachError::CannotShare { domain: domain.id(), smmu: id, lacks });
         }
-        let mut locks = Locks::take(new, old.as_ref())?;
+        let locks = Locks::take(new, old.as_ref())?;
 
         device.unref.clear();
         if let Some(old) = &old {
-            let array = old.array();
-            let found = array
-                .find(id, old.kind())
-                .ok_or(AttachError::TagLost { domain: old.id(), smmu: id })?;
-            device.unref.push(found.spec)?;
+            match old.cell().read().find(id, old.kind()) {
+                Some(found) => device.unref.push(found.spec)?,
+                // Blocking a device never fails. Its tag is then not released, which is safe.
+                None if new.is_none() => {}
+                None => return Err(AttachError::TagLost { domain: old.id(), smmu: id }),
+            }
         }
 
         device.merge.clear();
@@ -187,13 +199,18 @@ impl<'a, P: Platform> Prepared<'a, P> {
                 (ste, None, None, Attachment::Bypass)
             }
             Target::Domain(domain) => {
-                let (tag, fresh) = find_or_allocate(&smmu, domain, env)?;
-                if let (Some(_), Some(state)) = (&fresh, locks.new.as_mut()) {
-                    let room = state.tags.try_reserve(1);
-                    room.map_err(|_| AttachError::OutOfMemory { smmu: id })?;
-                }
+                let owned = locks.new.as_ref().map_or(&[][..], |state| &state.tags);
+                let (tag, fresh) = find_or_allocate(&smmu, domain, owned, env)?;
+                let fresh = match (fresh, &locks.new) {
+                    (Some(fresh), Some(state)) => {
+                        let room = Room::beside(state);
+                        let room = room.map_err(|_| AttachError::OutOfMemory { smmu: id })?;
+                        Some((fresh, room))
+                    }
+                    _ => None,
+                };
                 device.merge.push(InvSpec::tagged(id, tag, caps.range_support()))?;
-                let merged = domain.array().merge(device.merge.as_slice())?;
+                let merged = domain.cell().read().merge(device.merge.as_slice())?;
                 let node =
                     P::Cell::node(merged).map_err(|_| AttachError::OutOfMemory { smmu: id })?;
                 let cds = match (domain.table().stage, &device.cds) {
@@ -203,7 +220,8 @@ impl<'a, P: Platform> Prepared<'a, P> {
                     }
                     _ => None,
                 };
-                let (ste, cd) = entries(&smmu, domain, tag, cds.as_ref().or(device.cds.as_ref()))?;
+                let place = cds.as_ref().or(device.cds.as_ref());
+                let (ste, cd) = entries(&smmu, domain, tag, place, device.confirmation)?;
                 let pending = Pending { domain: Arc::clone(domain), fresh, node, cds };
                 (ste, cd, Some(pending), Attachment::Domain(Arc::clone(domain)))
             }
@@ -217,11 +235,11 @@ impl<'a, P: Platform> Prepared<'a, P> {
         let Prepared { mut tx, pending } = self;
         let mut new = None;
         if let Some(Pending { domain, fresh, node, cds }) = pending {
-            if let Some(mut fresh) = fresh
+            if let Some((mut fresh, room)) = fresh
                 && let (Some(tag), Some(state)) = (fresh.tag.take(), tx.locks.new.as_mut())
             {
-                // Room was reserved in `prepare`.
-                state.tags.push(tag.install());
+                let smmu = Arc::clone(&tx.device.smmu);
+                room.take_over(state, Owned { tag: tag.install(), smmu });
             }
             domain.cell().publish(node);
             if cds.is_some() {
@@ -290,27 +308,44 @@ impl<P: Platform> Drop for Installed<'_, P> {
 impl<P: Platform> Transaction<'_, P> {
     fn install(&mut self) -> Result<(), SinkError> {
         let written = self.write_cd().and_then(|()| self.write_stes());
-        let streams = &self.device.entries;
-        if written.is_err() {
-            // Neither the old nor the new entry is known to be in force: leave nothing to fetch.
-            for entry in streams {
-                let _ =
-                    entry.slot().map(|slot| entry::write(&slot, &Ste::INVALID, || Ok::<_, ()>(())));
-            }
+        if let Err(error) = written {
+            self.give_up(error);
         }
-        if let Some(cds) = &mut self.device.cds {
-            cds.spare = if written.is_ok() { Spare::Unreachable } else { Spare::Unknown };
-            if let Some((place, _)) = self.cd {
-                cds.current = place;
-            }
+        self.device.confirmation = match written {
+            Ok(()) => Confirmation::Confirmed,
+            Err(_) => Confirmation::Unconfirmed,
+        };
+        if let (Some(cds), Some((place, _))) = (&mut self.device.cds, self.cd) {
+            cds.current = place;
         }
         written
     }
 
+    /// Neither the old nor the new entry is known to be in force: leave nothing to fetch, and ask the SMMU once more to
+    /// forget what it has.
+    fn give_up(&self, error: SinkError) {
+        for slot in self.device.entries.iter().filter_map(|entry| entry.slot()) {
+            // The other words stay, so that a fetch that is under way does not see half of them gone.
+            slot.invalidate();
+        }
+        for entry in &self.device.entries {
+            let forget = |stream| Command::CfgiSte { stream, leaf: Leaf::Last };
+            if self.sync(&[entry.stream], forget).is_err() {
+                break;
+            }
+        }
+        if let Some(&stream) = self.device.streams.first() {
+            let smmu = self.device.smmu.id();
+            self.env.observer.notice(Notice::ConfigUnconfirmed { smmu, stream, error });
+        }
+    }
+
     fn write_stes(&self) -> Result<(), SinkError> {
         for entry in &self.device.entries {
-            let Some(slot) = entry.slot() else { continue };
             let stream = entry.stream;
+            // A table always covers the streams that it was asked for; were it not so, nothing is in force.
+            let smmu = self.device.smmu.id();
+            let slot = entry.slot().ok_or(SinkError::UnknownSmmu { smmu })?;
             // Drops the context descriptors of the stream as well (4.3.1).
             let forget = |stream| Command::CfgiSte { stream, leaf: Leaf::Last };
             let syncs = entry::write(&slot, &self.ste, || self.sync(&[stream], forget))?;
@@ -322,7 +357,7 @@ impl<P: Platform> Transaction<'_, P> {
     fn write_cd(&self) -> Result<(), SinkError> {
         let (Some((place, cd)), Some(cds)) = (self.cd, &self.device.cds) else { return Ok(()) };
         let Some(slot) = Slot::new(&cds.block, place) else { return Ok(()) };
-        if cds.spare == Spare::Unreachable {
+        if self.device.confirmation == Confirmation::Confirmed {
             // No entry leads here, so there is nothing to forget.
             return entry::write(&slot, &cd, || Ok(())).map(|_| ());
         }
@@ -366,144 +401,4 @@ impl<P: Platform> Transaction<'_, P> {
             self.env.observer.notice(Notice::EntryWritten { smmu, stream, entry, syncs });
         }
     }
-}
-
-/// The tag of a domain on an SMMU: the one that its array has, or a new one.
-fn find_or_allocate<'a, P: Platform>(
-    smmu: &crate::Smmu<P>,
-    domain: &Domain<P>,
-    env: Env<'a, P>,
-) -> Result<(CacheTag, Option<Fresh<'a, P>>), AttachError> {
-    let id = smmu.id();
-    if let Some(found) = domain.array().find(id, domain.kind())
-        && let Some(tag) = found.spec.tag()
-    {
-        let users = found.users;
-        env.observer.notice(Notice::TagFound { domain: domain.id(), smmu: id, tag, users });
-        return Ok((tag, None));
-    }
-    let fresh = match domain.table().stage {
-        Stage::Stage1 { .. } => {
-            smmu.asids().allocate(id, Regime::El1, smmu.capabilities().asid_bits)?
-        }
-        Stage::Stage2 { .. } => smmu.vmids().allocate()?,
-    };
-    let tag = fresh.tag();
-    env.observer.notice(Notice::TagAllocated { domain: domain.id(), smmu: id, tag });
-    Ok((tag, Some(Fresh { tag: Some(fresh), env })))
-}
-
-fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> ShareabilityOverride {
-    // Without ATTR_TYPES_OVR the field is reserved, and the incoming attribute is used anyway.
-    if smmu.capabilities().attribute_override {
-        ShareabilityOverride::Incoming
-    } else {
-        ShareabilityOverride::NonShareable
-    }
-}
-
-/// The entries that lead a device into a domain, and where the context descriptor goes.
-fn entries<P: Platform>(
-    smmu: &crate::Smmu<P>,
-    domain: &Domain<P>,
-    tag: CacheTag,
-    cds: Option<&ContextDescriptors<Block<P>>>,
-) -> Result<(Ste, Option<(usize, Cd)>), AttachError> {
-    let caps = smmu.capabilities();
-    let table = domain.table();
-    match (table.stage, tag, cds) {
-        (Stage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
-            let cd = Cd::stage1(table.stage1(mair, asid))?;
-            let there = cds.spare == Spare::Unreachable && cds.read(cds.current) == Some(cd);
-            let place = if there { cds.current } else { 1 - cds.current };
-            let (cache, shareability) = if caps.coherent {
-                (Cacheability::WriteBack, Shareability::Inner)
-            } else {
-                (Cacheability::NonCacheable, Shareability::Outer)
-            };
-            let ste = Ste::stage1(
-                TableConfig {
-                    format: 0,
-                    context: cds.address(place),
-                    cd_max: 0,
-                    substream_default: SubstreamDefault::Substream0,
-                    inner: cache,
-                    outer: cache,
-                    shareability,
-                    stall_disable: caps.stall_model == StallModel::Both,
-                    world: StreamWorld::El1,
-                },
-                AtsMode::Off,
-                ShareabilityOverride::NonShareable,
-            )?;
-            Ok((ste, Some((place, cd))))
-        }
-        (Stage::Stage2 { start_level }, CacheTag::Vmid(vmid), _) => {
-            let stage2 = table.stage2(start_level, vmid);
-            let ste = Ste::stage2(stage2, AtsMode::Off, incoming_shareability(smmu))?;
-            Ok((ste, None))
-        }
-        _ => Err(AttachError::TagNotOwned { domain: domain.id(), smmu: smmu.id(), tag }),
-    }
-}
-
-enum Released {
-    StillUsed,
-    Freed(CacheTag),
-    Quarantined(CacheTag),
-}
-
-/// Take one device out of a domain's array. `config` says whether hardware has confirmed that the device
-/// no longer uses the domain.
-fn release<P: Platform>(
-    domain: &Domain<P>,
-    state: &mut DomainState<P>,
-    request: &[InvSpec],
-    env: &Env<'_, P>,
-    config: Result<(), SinkError>,
-) -> Released {
-    let mut last = None;
-    let array = domain.array();
-    array.unref(request, |n, outcome| {
-        if outcome == UnrefOutcome::LastUserGone {
-            last = Some(request[n]);
-        }
-    });
-    let Some(spec) = last else { return Released::StillUsed };
-    let smmu = spec.key.smmu;
-    let owned = state.tags.iter().position(|t| t.smmu() == smmu && Some(t.tag()) == spec.tag());
-    let Some(at) = owned else { return Released::StillUsed };
-
-    let retiring = state.tags.swap_remove(at).retire();
-    let tag = retiring.tag();
-    env.observer.notice(Notice::TagRetired { domain: domain.id(), smmu, tag });
-    let proof = config.and_then(|()| FlushProof::obtain(env.sink, smmu, tag));
-    let result = match proof {
-        Ok(proof) => {
-            // Readers stop sending the flush before the number can mean something else.
-            array.settle(&proof);
-            match retiring.free(proof) {
-                Ok(_) => {
-                    env.observer.notice(Notice::TagFreed { smmu, tag });
-                    Released::Freed(tag)
-                }
-                // The proof is of this very tag, so this arm is not reached; if it were, dropping the
-                // error would quarantine the number.
-                Err(_) => Released::Quarantined(tag),
-            }
-        }
-        Err(error) => {
-            retiring.quarantine();
-            env.observer.notice(Notice::TagQuarantined { smmu, tag, error });
-            Released::Quarantined(tag)
-        }
-    };
-    // Compaction is a courtesy: without memory the array stays as it is.
-    if let Ok(Some(purged)) = array.purge()
-        && let Ok(node) = P::Cell::node(purged)
-    {
-        drop(array);
-        domain.cell().publish(node);
-    }
-    result
 }

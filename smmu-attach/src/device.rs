@@ -39,23 +39,22 @@ pub(crate) struct ContextDescriptors<B> {
     pub(crate) block: B,
     /// The place that the entry leads to, or led to last.
     pub(crate) current: usize,
-    pub(crate) spare: Spare,
 }
 
-/// Whether hardware may still read the place that is not current.
+/// Whether hardware is known to have forgotten what was before the last change of the device's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spare {
-    /// The last change was confirmed, so it cannot.
-    Unreachable,
-    /// The last change was not confirmed.
-    Unknown,
+pub(crate) enum Confirmation {
+    /// It is: only the current context descriptor can be read.
+    Confirmed,
+    /// It did not answer: either may be, and the tables behind both.
+    Unconfirmed,
 }
 
 impl<B: DmaBlock> ContextDescriptors<B> {
     pub(crate) const BYTES: u64 = 2 * Cd::BYTES as u64;
 
     pub(crate) fn new(block: B) -> Self {
-        ContextDescriptors { block, current: 0, spare: Spare::Unreachable }
+        ContextDescriptors { block, current: 0 }
     }
 
     /// Where a descriptor lies.
@@ -72,13 +71,15 @@ impl<B: DmaBlock> ContextDescriptors<B> {
 ///
 /// An attach borrows it mutably from beginning to end, so two attaches of one device cannot race.
 ///
-/// Block it before it is dropped. A device that is dropped while it is attached keeps its domain and
-/// its tag for ever, because its stream table entry still leads there.
+/// Block it before it is dropped. A device that is dropped while it is attached, or while hardware has not
+/// [confirmed](Self::is_confirmed) that it is blocked, keeps its StreamIDs, its SMMU, its domain and its tag for ever,
+/// because the SMMU may still be led there.
 pub struct Device<P: Platform> {
     pub(crate) smmu: Arc<Smmu<P>>,
     pub(crate) streams: Vec<StreamId>,
     pub(crate) entries: Vec<StreamEntry<Block<P>>>,
     pub(crate) current: Attachment<P>,
+    pub(crate) confirmation: Confirmation,
     pub(crate) cds: Option<ContextDescriptors<Block<P>>>,
     // Scratch memory for the requests to the new and the old domain, so that blocking the device
     // never needs memory.
@@ -100,7 +101,7 @@ impl<P: Platform> Device<P> {
         let (merge, unref) = match (scratch(), scratch()) {
             (Ok(merge), Ok(unref)) => (merge, unref),
             (Err(error), _) | (_, Err(error)) => {
-                smmu.forget(key);
+                smmu.forget(key, &streams);
                 return Err(error.into());
             }
         };
@@ -109,6 +110,7 @@ impl<P: Platform> Device<P> {
             streams,
             entries,
             current: Attachment::Blocked,
+            confirmation: Confirmation::Confirmed,
             cds: None,
             merge,
             unref,
@@ -140,6 +142,13 @@ impl<P: Platform> Device<P> {
         &self.current
     }
 
+    /// Whether hardware has confirmed the last change of its entry. While it has not, the entry is invalid in memory and
+    /// the SMMU may still use the old one; the next attach tries again.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmation == Confirmation::Confirmed
+    }
+
     /// Its stream table entry as it is in memory now; the same for each of its StreamIDs.
     #[must_use]
     pub fn read_ste(&self) -> Option<Ste> {
@@ -157,7 +166,8 @@ impl<P: Platform> Device<P> {
     /// Prepare to attach the device. Nothing is visible to hardware or to invalidations until the
     /// result is [published](Prepared::publish); dropping it leaves everything as it was.
     ///
-    /// Takes the locks of the old and the new domain and keeps them to the end of the transaction.
+    /// Takes the locks of the old and the new domain and keeps them to the end of the transaction. A thread that holds
+    /// a prepared attach must not prepare another one of the same domains: it would wait for itself.
     /// [`Target::Blocked`] and [`Target::Bypass`] need no memory and no tag.
     ///
     /// # Errors
@@ -175,10 +185,12 @@ impl<P: Platform> Device<P> {
 impl<P: Platform> Drop for Device<P> {
     fn drop(&mut self) {
         match core::mem::replace(&mut self.current, Attachment::Blocked) {
-            Attachment::Blocked => self.smmu.forget(self.key),
+            Attachment::Blocked if self.is_confirmed() => {
+                self.smmu.forget(self.key, &self.streams);
+            }
             attached => {
-                // The entry still leads to the tables, so neither they nor the StreamIDs may go.
-                core::mem::forget((attached, self.cds.take()));
+                // The SMMU may still be led to the tables, so neither they nor the StreamIDs may go.
+                core::mem::forget((attached, self.cds.take(), Arc::clone(&self.smmu)));
             }
         }
     }

@@ -87,6 +87,12 @@ impl<'b, B: DmaBlock> Slot<'b, B> {
         E::from_words(words)
     }
 
+    /// Make the entry invalid, and leave its other words as they are.
+    pub fn invalidate(&self) {
+        self.block.words()[self.first].store(0, Ordering::Relaxed);
+        self.block.publish(self.range());
+    }
+
     fn range(&self) -> Range<usize> {
         self.first..self.first + WORDS
     }
@@ -131,9 +137,8 @@ pub fn write<B: DmaBlock, E: Entry, X>(
     let mut syncs = 0;
     let done = steps(slot, target, &mut syncs, &mut sync);
     if done.is_err() {
-        // What hardware holds is not known, so no word of the new entry may be valid.
-        slot.block.words()[slot.first].store(0, Ordering::Relaxed);
-        slot.block.publish(slot.range());
+        // What hardware holds is not known, so there must be nothing valid to fetch.
+        slot.invalidate();
     }
     done.map(|()| syncs)
 }
@@ -232,6 +237,7 @@ mod tests {
             granule: Granule::K16,
             output_size: OutputSize::Bits36,
             table: PhysAddr(0x000d_beef_dead_bee0),
+            forced_write_back: false,
             protected_walk: true,
             stall,
             record: true,

@@ -23,6 +23,8 @@ pub enum Requirement {
     CoherentWalk,
     /// Forced write-back at stage 2.
     ForcedWriteBack,
+    /// Faults that terminate; an SMMU that always stalls needs a driver that resumes.
+    Termination,
 }
 
 impl fmt::Display for Requirement {
@@ -35,13 +37,14 @@ impl fmt::Display for Requirement {
             Requirement::OutputSize => "its output address size",
             Requirement::CoherentWalk => "coherent table walks",
             Requirement::ForcedWriteBack => "forced write-back",
+            Requirement::Termination => "faults that terminate",
         })
     }
 }
 
 /// Why an attach could not be prepared, or an SMMU, device or domain not be made.
 ///
-/// Whatever the error, nothing has changed.
+/// Whatever the error, no stream leads anywhere else than before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
@@ -129,6 +132,12 @@ pub enum AttachError {
         smmu: SmmuId,
         /// The tag.
         tag: CacheTag,
+    },
+    /// Two different SMMUs bear one [`SmmuId`], which invalidation arrays go by.
+    #[error("two SMMUs bear the number of {smmu}; numbers must differ, invalidations go by them")]
+    SameSmmuId {
+        /// The number.
+        smmu: SmmuId,
     },
     /// Two different domains bear one [`DomainId`], which orders their locks.
     #[error("two domains bear the number of {domain}; numbers must differ, they order the locks")]

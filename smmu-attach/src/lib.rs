@@ -32,6 +32,7 @@
 //! struct Example;
 //! impl Platform for Example {
 //!     type Lock = parking_lot::RawMutex;
+//!     type DomainLock = parking_lot::RawMutex;
 //!     type Dma = Pool<HeapWindow>;
 //!     type Sink = RecordingSink;
 //!     type Cell = smmu_invs::LockCell<parking_lot::RawMutex, smmu_invs::InvArray>;
@@ -86,7 +87,15 @@
 //!
 //! One lock for each domain, held from `prepare` to the end of the transaction, old and new domain in
 //! the order of their [`DomainId`](smmu_types::DomainId)s; and one for each SMMU's stream table, held while a device is added
-//! or removed. Devices of different domains attach in parallel. [`Domain::invalidate`] takes no lock.
+//! or removed. Devices of different domains attach in parallel. [`Domain::invalidate`] takes no lock of its own;
+//! how a reader gets at the array is for [`Platform::Cell`] to say.
+//!
+//! # When hardware does not answer
+//!
+//! An attach that hardware does not confirm leaves the entry invalid and the old tag in use: the old domain goes on
+//! invalidating, its tables must stay, and the device is not [confirmed](Device::is_confirmed) until a later attach
+//! succeeds. A tag whose own flush is not proven stays out of use until
+//! [`Domain::retry_flushes`] proves it.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -98,13 +107,15 @@ mod domain;
 pub mod entry;
 mod error;
 mod platform;
+mod release;
 mod smmu;
 mod stream_table;
 mod table;
+mod target;
 
 pub use attach::{Committed, Installed, Prepared, Published, Target};
 pub use device::{Attachment, Device};
-pub use domain::Domain;
+pub use domain::{ArrayView, Domain};
 pub use error::{AttachError, Requirement};
 pub use platform::{Env, Platform};
 pub use smmu::{DeviceKey, Smmu, SmmuConfig};

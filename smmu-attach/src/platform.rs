@@ -4,9 +4,12 @@ use smmu_types::seam::{CommandSink, DmaMemory, Observer};
 
 /// The implementations of the seams that one integrator uses.
 pub trait Platform {
-    /// The mutex. It may be taken in whatever context attaches run, and is held across the waits of
-    /// an attach.
+    /// The mutex of tag spaces and stream tables. It is held for a short time only, and may be taken where events
+    /// are handled: a lock that spins, and masks what it must.
     type Lock: RawMutex;
+    /// The mutex of domains. It is held from `prepare` to the end of an attach, across allocations and the waits
+    /// for `CMD_SYNC`: where attaches may sleep, one that sleeps.
+    type DomainLock: RawMutex;
     /// DMA memory for stream tables and context descriptors.
     type Dma: DmaMemory;
     /// Where commands go.

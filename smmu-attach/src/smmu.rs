@@ -38,6 +38,9 @@ impl<P: Platform> Default for SmmuConfig<P> {
 }
 
 /// One SMMU, as far as attaching goes: its stream table and its tags.
+///
+/// Turn the SMMU off (`CR0.SMMUEN` = 0) before this is dropped: the stream table's memory goes with it. Devices and
+/// domains that are attached keep it alive.
 pub struct Smmu<P: Platform> {
     id: SmmuId,
     caps: Capabilities,
@@ -48,12 +51,15 @@ pub struct Smmu<P: Platform> {
 
 struct Streams<B> {
     table: StreamTable<B>,
-    devices: Slab<Vec<StreamId>>,
+    devices: Slab<StreamId>,
     owners: HashMap<StreamId, DeviceKey>,
 }
 
 impl<P: Platform> Smmu<P> {
-    /// An SMMU whose streams are all aborted, silently.
+    /// An SMMU whose streams are all aborted: those of a stream table entry that exists silently, those without a
+    /// second-level table with `C_BAD_STREAMID` where that is recorded.
+    ///
+    /// `id` differs from that of every other SMMU.
     ///
     /// # Errors
     ///
@@ -150,7 +156,7 @@ impl<P: Platform> Smmu<P> {
             .owners
             .try_reserve(streams.len())
             .map_err(|_| AttachError::OutOfMemory { smmu: id })?;
-        let key = DeviceKey(state.devices.insert(streams.clone()));
+        let key = DeviceKey(state.devices.insert(streams[0]));
         for &stream in &streams {
             state.owners.insert(stream, key);
         }
@@ -166,16 +172,18 @@ impl<P: Platform> Smmu<P> {
     }
 
     /// The device that an event's StreamID belongs to.
+    ///
+    /// Takes the lock of the stream table, as adding and removing a device do.
     #[must_use]
     pub fn device_of(&self, stream: StreamId) -> Option<DeviceKey> {
         self.streams.lock().owners.get(&stream).copied()
     }
 
-    pub(crate) fn forget(&self, key: DeviceKey) {
+    pub(crate) fn forget(&self, key: DeviceKey, streams: &[StreamId]) {
         let mut state = self.streams.lock();
-        if let Some(streams) = state.devices.try_remove(key.0) {
+        if state.devices.try_remove(key.0).is_some() {
             for stream in streams {
-                state.owners.remove(&stream);
+                state.owners.remove(stream);
             }
         }
     }

@@ -62,7 +62,8 @@ impl<B: DmaBlock> StreamTable<B> {
         } else {
             strtab::Format::Linear { log2 }
         };
-        let root = allocate(dma, format.bytes())?;
+        let bytes = format.bytes().ok_or(AttachError::StreamIdSize { smmu, bits: log2 })?;
+        let root = allocate(dma, bytes)?;
         strtab::base(root.address(), format)?;
         if let strtab::Format::Linear { .. } = format {
             fill_with_abort(&root);

@@ -2,7 +2,7 @@
 
 use smmu_types::{
     Asid, Cacheability, Capabilities, Granule, OutputSize, PhysAddr, Shareability, Stage1Config,
-    Stage2Config, Vmid,
+    Stage2Config, StallModel, Vmid,
 };
 
 use crate::Requirement;
@@ -11,6 +11,8 @@ use crate::Requirement;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Stage 1: device addresses to physical ones, tagged by ASID.
+    ///
+    /// Leaves are not global (`nG` = 1): the flush of an ASID leaves global ones behind, and they match every ASID.
     Stage1 {
         /// Memory attributes by index (`CD.MAIR`).
         mair: u64,
@@ -95,8 +97,9 @@ pub struct TableDescription {
 /// # What an implementor owes
 ///
 /// The answer never changes, and the tables stay where they are until the last device of the
-/// domain is detached and that detach is committed. Descriptors are written as single 64-bit
-/// stores and published to the SMMU.
+/// domain is detached and that detach is committed with [`config`](crate::Committed::config) `Ok`. After an
+/// `Err`, and after a device was dropped while it was attached, they stay until the SMMU is reset. Descriptors
+/// are written as single 64-bit stores and published to the SMMU.
 pub trait TranslationTable {
     /// Root, format and sizes.
     fn describe(&self) -> TableDescription;
@@ -107,9 +110,11 @@ impl TableDescription {
     #[must_use]
     pub fn lacks(&self, caps: &Capabilities) -> Option<Requirement> {
         let input_bits = 64u32.saturating_sub(self.t0sz.into());
-        let output = caps.output_size.map_or(0, OutputSize::bits);
+        // Addresses of more than 48 bits come with granules of 64 KiB only.
+        let most = if self.granule == Granule::K64 { 52 } else { 48 };
+        let output = caps.output_size.unwrap_or(OutputSize::Bits48).bits().min(most);
         let (stage, requirement, input_limit) = match self.stage {
-            Stage::Stage1 { .. } => (caps.stage1, Requirement::Stage1, caps.input_bits()),
+            Stage::Stage1 { .. } => (caps.stage1, Requirement::Stage1, caps.input_bits().min(most)),
             // Stage 2 takes what stage 1 puts out.
             Stage::Stage2 { .. } => (caps.stage2, Requirement::Stage2, output),
         };
@@ -118,6 +123,7 @@ impl TableDescription {
             (caps.granules.contains(self.granule), Requirement::Granule),
             (input_bits <= input_limit, Requirement::InputSize),
             (self.output_size.bits() <= output, Requirement::OutputSize),
+            (caps.stall_model != StallModel::Forced, Requirement::Termination),
             (
                 caps.coherent || self.walk.coherency == WalkCoherency::NotRequired,
                 Requirement::CoherentWalk,
@@ -156,6 +162,7 @@ impl TableDescription {
             granule: self.granule,
             output_size: self.output_size,
             table: self.root,
+            forced_write_back: self.forced_write_back == ForcedWriteBack::On,
             protected_walk: true,
             stall: false,
             record: true,
@@ -200,6 +207,7 @@ mod tests {
     #[case(table(S2), None)]
     #[case(TableDescription { t0sz: 16, ..table(S1) }, None)]
     #[case(TableDescription { t0sz: 12, ..table(S1) }, Some(Requirement::InputSize))]
+    #[case(TableDescription { output_size: OutputSize::Bits52, ..table(S1) }, Some(Requirement::OutputSize))]
     #[case(TableDescription { t0sz: 16, ..table(S2) }, Some(Requirement::InputSize))]
     #[case(TableDescription { output_size: OutputSize::Bits48, ..table(S1) }, Some(Requirement::OutputSize))]
     #[case(
@@ -223,10 +231,16 @@ mod tests {
         assert_eq!(table(S1).lacks(&non_coherent), Some(Requirement::CoherentWalk));
         let cleaned = TableDescription { walk: WalkAttributes::NON_COHERENT, ..table(S1) };
         assert_eq!(cleaned.lacks(&non_coherent), None);
+        let forced = without(|c| c.stall_model = StallModel::Forced);
+        assert_eq!(table(S1).lacks(&forced), Some(Requirement::Termination));
+        let wide = without(|c| c.wide_input = true);
+        let input52 = TableDescription { t0sz: 12, ..table(S1) };
+        assert_eq!(input52.lacks(&wide), Some(Requirement::InputSize));
+        assert_eq!(TableDescription { granule: Granule::K64, ..input52 }.lacks(&wide), None);
         let no_granule = without(|c| c.granules = Default::default());
         assert_eq!(table(S1).lacks(&no_granule), Some(Requirement::Granule));
         assert_eq!(
-            table(S1).lacks(&without(|c| c.output_size = None)),
+            table(S1).lacks(&without(|c| c.output_size = Some(OutputSize::Bits42))),
             Some(Requirement::OutputSize)
         );
     }

@@ -14,6 +14,7 @@ struct Test;
 
 impl Platform for Test {
     type Lock = parking_lot::RawMutex;
+    type DomainLock = parking_lot::RawMutex;
     type Dma = Pool<HeapWindow>;
     type Sink = RecordingSink;
     type Cell = ArcSwapCell<InvArray>;
@@ -291,14 +292,14 @@ fn a_descriptor_that_may_still_be_read_is_replaced_with_syncs() {
     let bench = Bench::new(RecordingSink::new());
     let smmu = bench.smmu(0);
     let mut device = bench.device(&smmu, 8);
-    let (d, e) = (domain(1, S1), domain(2, S1));
+    let (d, e, f) = (domain(1, S1), domain(2, S1), domain(3, S1));
     let _ = bench.attach(&mut device, Target::Domain(&d));
     let broken = Bench { dma: bench.dma.clone(), ..Bench::new(fails_on("CFGI_STE")) };
     assert!(broken.attach(&mut device, Target::Domain(&e)).config.is_err());
     assert_eq!(device.read_cd(), None);
     bench.sink.take();
     // The SMMU may hold the entry that leads to the old place, so that is not simply overwritten.
-    assert_eq!(bench.attach(&mut device, Target::Domain(&d)).config, Ok(()));
+    assert_eq!(bench.attach(&mut device, Target::Domain(&f)).config, Ok(()));
     let commands = bench.commands();
     assert!(commands[0].contains("CFGI_CD"), "{commands:?}");
     assert!(device.read_cd().is_some());
@@ -327,7 +328,7 @@ fn inv_4_an_unproven_flush_quarantines_and_stays_visible() {
     let done = bench.attach(&mut device, Target::Blocked);
     assert_eq!(done, Committed { freed: None, quarantined: Some(ASID1), config: Ok(()) });
     assert_eq!(states(&d), [(0, 1, 0, EntryState::Retiring)]);
-    assert_eq!(smmu.asids().stats().quarantined, 1);
+    assert_eq!(smmu.asids().stats().retiring, 1);
     // Readers still send the flush of the tag.
     bench.sink.take();
     let page = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
@@ -336,6 +337,112 @@ fn inv_4_an_unproven_flush_quarantines_and_stays_visible() {
     // The next attach gets another number, and the retiring one is not found.
     let _ = bench.attach(&mut device, Target::Domain(&d));
     assert_eq!(d.tag_on(SmmuId(0)), Some(CacheTag::Asid(Regime::El1, Asid(2))));
+    // Once the SMMU answers again, the number can be had back.
+    assert!(d.retry_flushes(SmmuId(0), &bench.env()).is_err());
+    assert_eq!(smmu.asids().stats().retiring, 1);
+    let mended = Bench { dma: bench.dma.clone(), ..Bench::new(RecordingSink::new()) };
+    assert_eq!(d.retry_flushes(SmmuId(1), &mended.env()), Ok(1));
+    assert_eq!(d.retry_flushes(SmmuId(0), &mended.env()), Ok(0));
+    assert_eq!(mended.commands(), ["smmu0 TLBI_NH_ASID vmid=0 asid=1", "smmu0 SYNC"]);
+    assert_eq!(smmu.asids().stats().retiring, 0);
+    mended.sink.take();
+    d.invalidate(page, &mended.sink).unwrap();
+    assert!(mended.commands().iter().all(|c| !c.contains("asid=1")));
+}
+
+#[test]
+fn inv_5_an_unconfirmed_detach_from_a_shared_tag_keeps_the_tag() {
+    let bench = Bench::new(RecordingSink::new());
+    let smmu = bench.smmu(0);
+    let (mut a, mut b) = (bench.device(&smmu, 8), bench.device(&smmu, 0x10));
+    let (d, e) = (domain(1, S1), domain(2, S1));
+    let _ = bench.attach(&mut a, Target::Domain(&d));
+    let _ = bench.attach(&mut b, Target::Domain(&d));
+    let broken = Bench { dma: bench.dma.clone(), ..Bench::new(fails_on("CFGI_STE")) };
+    let done = broken.attach(&mut a, Target::Blocked);
+    assert_eq!((done.freed, done.quarantined), (None, Some(ASID1)));
+    assert!(!a.is_confirmed());
+    // The last device that is known goes; the SMMU may still use the tag for the first one.
+    let done = bench.attach(&mut b, Target::Blocked);
+    assert_eq!((done.freed, done.quarantined), (None, None));
+    assert_eq!(states(&d), [(0, 1, 1, EntryState::Live)]);
+    let _ = bench.attach(&mut b, Target::Domain(&e));
+    assert_eq!(e.tag_on(SmmuId(0)), Some(CacheTag::Asid(Regime::El1, Asid(2))));
+}
+
+#[test]
+fn a_device_whose_block_is_not_confirmed_keeps_its_memory_and_its_streams() {
+    let bench = Bench::new(RecordingSink::new());
+    let smmu = bench.smmu(0);
+    let mut device = bench.device(&smmu, 8);
+    let _ = bench.attach(&mut device, Target::Domain(&domain(1, S1)));
+    let broken = Bench { dma: bench.dma.clone(), ..Bench::new(fails_on("CFGI_STE")) };
+    assert!(broken.attach(&mut device, Target::Blocked).config.is_err());
+    let free = bench.dma.free_bytes();
+    drop(device);
+    assert_eq!(bench.dma.free_bytes(), free);
+    assert!(Smmu::add_device(&smmu, &[StreamId(8)], &bench.env()).is_err());
+    drop(smmu);
+    assert_eq!(bench.dma.free_bytes(), free, "the stream table went");
+}
+
+#[test]
+fn inv_3_giving_up_takes_the_valid_bit_and_nothing_else() {
+    let bench = Bench::new(RecordingSink::new());
+    let smmu = bench.smmu(0);
+    let streams = [StreamId(8), StreamId(9)];
+    let mut device = Smmu::add_device(&smmu, &streams, &bench.env()).unwrap();
+    let _ = bench.attach(&mut device, Target::Domain(&domain(1, S2)));
+    let before = device.read_ste().unwrap();
+    let broken = Bench { dma: bench.dma.clone(), ..Bench::new(fails_on("CFGI_STE")) };
+    assert!(broken.attach(&mut device, Target::Blocked).config.is_err());
+    let after = device.read_ste().unwrap();
+    assert_eq!(after.0[0], 0);
+    assert_eq!(after.0[1..], before.0[1..]);
+    let said = broken.observer.take();
+    assert!(said.iter().any(|n| matches!(n, Notice::ConfigUnconfirmed { .. })), "{said:?}");
+}
+
+#[test]
+fn a_forced_write_back_domain_says_so_in_the_entry() {
+    let bench = Bench::new(RecordingSink::new());
+    let mut capable = caps();
+    capable.forced_write_back = true;
+    let smmu = Smmu::<Test>::new(SmmuId(0), capable, SmmuConfig::default(), &bench.dma).unwrap();
+    let mut device = bench.device(&Arc::new(smmu), 8);
+    let mut tables = tables(S2, 0x8000_0000);
+    tables.0.forced_write_back = ForcedWriteBack::On;
+    let g = Arc::new(Domain::<Test>::new(DomainId(1), &tables).unwrap());
+    let _ = bench.attach(&mut device, Target::Domain(&g));
+    assert!(
+        matches!(device.read_ste().unwrap().decode(), SteConfig::Stage2(s2) if s2.forced_write_back)
+    );
+}
+
+#[test]
+fn two_smmus_with_one_number_are_refused() {
+    let bench = Bench::new(RecordingSink::new());
+    let (one, other) = (bench.smmu(0), bench.smmu(0));
+    let (mut a, mut b) = (bench.device(&one, 8), bench.device(&other, 8));
+    let d = domain(1, S1);
+    let _ = bench.attach(&mut a, Target::Domain(&d));
+    assert_eq!(
+        b.prepare(Target::Domain(&d), &bench.env()).map(|_| ()).unwrap_err(),
+        AttachError::SameSmmuId { smmu: SmmuId(0) }
+    );
+}
+
+#[test]
+fn an_extent_of_another_granule_is_taken_for_the_domains_own() {
+    let bench = Bench::new(RecordingSink::new());
+    let smmu = bench.smmu(0);
+    let mut device = bench.device(&smmu, 8);
+    let d = domain(1, S1);
+    let _ = bench.attach(&mut device, Target::Domain(&d));
+    bench.sink.take();
+    d.invalidate(Extent::pages(0, 0x10000, Granule::K64, Leaf::Last), &bench.sink).unwrap();
+    let commands = bench.commands();
+    assert!(commands[0].contains("pages=16x4K ttl=0"), "{commands:?}");
 }
 
 #[test]
@@ -350,11 +457,13 @@ fn inv_5_an_unconfirmed_entry_is_left_invalid_and_the_old_tag_quarantined() {
     assert_eq!(done.config, Err(SinkError::Timeout { smmu: SmmuId(0) }));
     assert_eq!((done.freed, done.quarantined), (None, Some(ASID1)));
     assert_eq!(device.read_ste().unwrap().decode(), SteConfig::Invalid);
-    assert_eq!(states(&d), [(0, 1, 0, EntryState::Retiring)]);
+    // The old domain goes on invalidating for it.
+    assert_eq!(states(&d), [(0, 1, 1, EntryState::Live)]);
     assert!(broken.commands().iter().all(|c| !c.contains("TLBI")));
     // A later attach works from there.
     assert_eq!(bench.attach(&mut device, Target::Bypass), DONE);
     assert_eq!(device.read_ste().unwrap().decode(), SteConfig::Bypass);
+    assert!(device.is_confirmed());
 }
 
 #[test]

@@ -81,9 +81,9 @@ pub struct Span<A> {
     pub address: A,
     /// Whether only last-level entries need to go.
     pub leaf: Leaf,
-    /// `NUM`, 5 bits: (number of chunks) - 1.
+    /// `NUM`: (number of chunks) - 1. The field has 5 bits; the others are not encoded.
     pub num: u8,
-    /// `SCALE`, 5 bits: a chunk is `1 << SCALE` pages.
+    /// `SCALE`: a chunk is `1 << SCALE` pages. The field has 5 bits; the others are not encoded.
     pub scale: u8,
     /// `TG`.
     pub tg: RangeGranule,
@@ -108,7 +108,10 @@ impl<A> Span<A> {
     #[must_use]
     pub const fn bytes(&self) -> Option<u64> {
         match self.tg.granule() {
-            Some(granule) => Some((self.num as u64 + 1) << (self.scale as u32 + granule.shift())),
+            // Fields of 5 bits: at most 32 << (31 + 16).
+            Some(granule) => {
+                Some(((self.num & 31) as u64 + 1) << ((self.scale & 31) as u32 + granule.shift()))
+            }
             None => None,
         }
     }
@@ -118,7 +121,7 @@ impl<A: fmt::Display> fmt::Display for Span<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.address, self.leaf)?;
         if let Some(granule) = self.tg.granule() {
-            let pages = (u64::from(self.num) + 1) << self.scale;
+            let pages = (u64::from(self.num & 31) + 1) << (self.scale & 31);
             write!(f, " pages={pages}x{granule} ttl={}", self.ttl)?;
         }
         Ok(())
@@ -186,8 +189,8 @@ impl Extent {
     }
 }
 
-/// Above 2^35 pages a chunk would not fit into `SCALE`; no such range is worth spans.
-const MAX_PAGES: u64 = 1 << 35;
+/// From 2^32 pages on a chunk may not fit into `SCALE`; no such range is worth spans.
+const MAX_PAGES: u64 = 1 << 32;
 
 /// Plan the invalidation of an extent, widened outwards to whole granules.
 ///
@@ -212,7 +215,7 @@ pub fn plan(support: RangeSupport, extent: Extent) -> Plan {
     // One command per entry of a last-level table is where the storm begins.
     let too_many = match support {
         RangeSupport::Ril => MAX_PAGES,
-        RangeSupport::Single => 1 << (step - 3).min(35),
+        RangeSupport::Single => 1 << (step - 3).min(32),
     };
     if size == 0 || steps >= too_many {
         return Plan::Everything;
@@ -348,10 +351,38 @@ mod tests {
     }
 
     #[rstest]
+    fn every_power_of_two_survives_its_encoding(
+        #[values(Granule::K4, Granule::K16, Granule::K64)] granule: Granule,
+        #[values(1, 3, 31)] factor: u64,
+    ) {
+        use crate::{Asid, Command, Iova, Vmid};
+        for log2 in 0..40 {
+            let size = (factor << log2) << granule.shift();
+            let extent = Extent::pages(0, size, granule, Leaf::Last);
+            let Plan::Spans(spans) = plan(RangeSupport::Ril, extent) else {
+                assert!(factor << log2 >= 1 << 32, "{factor} << {log2} pages are not everything");
+                continue;
+            };
+            let covered: u64 = spans
+                .map(|span| {
+                    let (vmid, asid) = (Vmid(0), Asid(1));
+                    let sent = Command::TlbiNhVa { vmid, asid, span: span.map(Iova) };
+                    match Command::decode(sent.encode()) {
+                        Command::TlbiNhVa { span, .. } => span.bytes().unwrap(),
+                        other => panic!("{other}"),
+                    }
+                })
+                .sum();
+            assert_eq!(covered, size);
+        }
+    }
+
+    #[rstest]
     #[case::size_zero(0, 0)]
     #[case::end_of_space(u64::MAX - 4095, 4096)]
     #[case::wraps(u64::MAX, u64::MAX)]
-    #[case::huge(0, 1 << 47)]
+    #[case::huge(0, 1 << 44)]
+    #[case::larger(1 << 44, 1 << 47)]
     fn everything(#[case] address: u64, #[case] size: u64) {
         assert_eq!(rows(RangeSupport::Ril, extent(address, size, 12, Leaf::Last)), None);
     }

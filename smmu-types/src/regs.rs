@@ -286,9 +286,9 @@ pub mod queue_base {
         size: QueueSize,
         entry_bytes: u64,
     ) -> Result<u64, LayoutError> {
-        let bytes = (size.entries() as u64) * entry_bytes;
+        let bytes = (size.entries() as u64).saturating_mul(entry_bytes);
         let align = if bytes < 32 { 32 } else { bytes };
-        if base.0 & (align - 1) != 0 {
+        if !base.0.is_multiple_of(align) {
             return Err(LayoutError::Misaligned { field: "ADDR", value: base.0, align });
         }
         match bits::address("ADDR", base.0, 51, 5) {
@@ -341,12 +341,14 @@ pub mod strtab {
             }
         }
 
-        /// Bytes of the first level.
+        /// Bytes of the first level, or `None` for a size that the format cannot have: more than 32
+        /// bits, or a two-level table of fewer bits than its second level covers.
         #[must_use]
-        pub const fn bytes(self) -> u64 {
+        pub const fn bytes(self) -> Option<u64> {
             match self {
-                Format::Linear { log2 } => 64 << log2,
-                Format::TwoLevel { log2 } => 8 << (log2 - SPLIT as u8),
+                Format::Linear { log2: 0..=32 } => Some(64 << self.log2()),
+                Format::TwoLevel { log2: 8..=32 } => Some(8 << (self.log2() - SPLIT as u8)),
+                _ => None,
             }
         }
     }
@@ -354,7 +356,11 @@ pub mod strtab {
     /// The value of `STRTAB_BASE`. The base is aligned to the size of the table, and to at least
     /// 64 bytes.
     pub const fn base(address: PhysAddr, format: Format) -> Result<u64, LayoutError> {
-        let align = if format.bytes() < 64 { 64 } else { format.bytes().next_power_of_two() };
+        let Some(bytes) = format.bytes() else {
+            let value = format.log2() as u64;
+            return Err(LayoutError::TooLarge { field: "LOG2SIZE", value, max: 32 });
+        };
+        let align = if bytes < 64 { 64 } else { bytes.next_power_of_two() };
         if address.0 & (align - 1) != 0 {
             return Err(LayoutError::Misaligned {
                 field: "STRTAB_BASE.ADDR",
@@ -417,6 +423,11 @@ mod tests {
         let size = QueueSize::from_log2(8).unwrap();
         assert!(queue_base::encode(PhysAddr(0x4000_0800), size, 16).is_err());
         assert!(strtab::base(PhysAddr(0x4000_0040), strtab::Format::Linear { log2: 4 }).is_err());
+        for log2 in [33, 64, 255] {
+            assert!(strtab::base(PhysAddr(0), strtab::Format::Linear { log2 }).is_err());
+        }
+        assert_eq!(strtab::Format::TwoLevel { log2: 7 }.bytes(), None);
+        assert_eq!(strtab::Format::TwoLevel { log2: 32 }.bytes(), Some(8 << 24));
         assert!(strtab::l1_descriptor(PhysAddr(0x4000_1000)).is_err());
     }
 }

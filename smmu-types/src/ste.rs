@@ -161,6 +161,8 @@ pub struct Stage2Config {
     pub output_size: OutputSize,
     /// `S2TTB`, aligned to 16 bytes at least.
     pub table: PhysAddr,
+    /// `S2FWB`: the attributes of the tables are encoded for forced write-back.
+    pub forced_write_back: bool,
     /// `S2PTW`: stage-1 walks through Device memory fault.
     pub protected_walk: bool,
     /// `S2S`: faults stall.
@@ -233,7 +235,9 @@ impl Ste {
         shareability: ShareabilityOverride,
     ) -> Result<Ste, LayoutError> {
         let (w2, w3) = encode_stage2(stage2)?;
-        let w1 = put(ats as u64, 29, 28) | put(shareability as u64, 45, 44);
+        let w1 = u64::from(stage2.forced_write_back) << 25
+            | put(ats as u64, 29, 28)
+            | put(shareability as u64, 45, 44);
         Ok(Ste([V | 6 << 1, w1, w2, w3, 0, 0, 0, 0]))
     }
 
@@ -373,7 +377,7 @@ fn encode_stage2(s2: Stage2Config) -> Result<(u64, u64), LayoutError> {
 }
 
 const fn decode_stage2(words: &[u64; 8]) -> Option<Stage2Config> {
-    let [_, _, w2, w3, ..] = *words;
+    let [_, w1, w2, w3, ..] = *words;
     let (Some(granule), Some(output_size), true) = (
         Granule::from_tg0(get(w2, 47, 46)),
         OutputSize::from_encoding(get(w2, 50, 48) as u8),
@@ -391,6 +395,7 @@ const fn decode_stage2(words: &[u64; 8]) -> Option<Stage2Config> {
         granule,
         output_size,
         table: PhysAddr(w3 & mask(51, 4)),
+        forced_write_back: bit(w1, 25),
         protected_walk: bit(w2, 54),
         stall: bit(w2, 57),
         record: bit(w2, 58),
@@ -441,6 +446,7 @@ mod tests {
             granule: Granule::K16,
             output_size: OutputSize::Bits36,
             table: PhysAddr(0x000d_beef_dead_bee0),
+            forced_write_back: false,
             protected_walk: true,
             stall: false,
             record: true,
@@ -488,6 +494,9 @@ mod tests {
         let s2 = Ste::stage2(stage2(), AtsMode::Split, ShareabilityOverride::Incoming).unwrap();
         assert_eq!(s2.decode(), SteConfig::Stage2(stage2()));
         assert_eq!(s2.ats(), AtsMode::Split);
+        let forced = Stage2Config { forced_write_back: true, ..stage2() };
+        let fwb = Ste::stage2(forced, AtsMode::Off, ShareabilityOverride::Incoming).unwrap();
+        assert_eq!((fwb.0[1], fwb.decode()), (1 << 44 | 1 << 25, SteConfig::Stage2(forced)));
         assert_eq!(Ste::INVALID.decode(), SteConfig::Invalid);
         assert_eq!(Ste::ABORT.decode(), SteConfig::Abort);
         assert_eq!(Ste([0xd, 0, 0, 0, 0, 0, 0, 0]).decode(), SteConfig::Reserved { config: 6 });

@@ -23,6 +23,7 @@ pub struct Harness;
 
 impl Platform for Harness {
     type Lock = parking_lot::RawMutex;
+    type DomainLock = parking_lot::RawMutex;
     type Dma = Dma;
     type Sink = Sink;
     type Cell = Cell;

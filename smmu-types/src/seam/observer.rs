@@ -67,6 +67,16 @@ pub enum Notice {
         /// Why.
         error: SinkError,
     },
+    /// Hardware did not confirm that a device's new entry is in force. The entry is invalid in memory, and the old
+    /// domain's tag stays with it.
+    ConfigUnconfirmed {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The first stream of the device.
+        stream: StreamId,
+        /// Why.
+        error: SinkError,
+    },
     /// A table entry was changed and the configuration cache invalidated.
     EntryWritten {
         /// The SMMU.

@@ -1,0 +1,120 @@
+//! What leads a device into a domain: the domain's tag, and the entries that name it.
+
+use smmu_invs::Publication;
+use smmu_tags::FreshTag;
+use smmu_types::seam::{Notice, Observer};
+use smmu_types::{
+    AtsMode, CacheTag, Cacheability, Cd, Regime, Shareability, ShareabilityOverride, StallModel,
+    Ste, StreamWorld, SubstreamDefault, TableConfig,
+};
+
+use crate::device::{Confirmation, ContextDescriptors};
+use crate::domain::{Domain, Owned};
+use crate::platform::Block;
+use crate::table::Stage;
+use crate::{AttachError, Env, Platform};
+
+/// A tag that no hardware has seen; dropping it gives it back and says so.
+pub(crate) struct Fresh<'a, P: Platform> {
+    pub(crate) tag: Option<FreshTag<P::Lock>>,
+    env: Env<'a, P>,
+}
+
+impl<P: Platform> Drop for Fresh<'_, P> {
+    fn drop(&mut self) {
+        if let Some(tag) = self.tag.take() {
+            let notice = Notice::TagAborted { smmu: tag.smmu(), tag: tag.tag() };
+            tag.abort();
+            self.env.observer.notice(notice);
+        }
+    }
+}
+
+/// The tag of a domain on an SMMU: the one that its array has, or a new one.
+pub(crate) fn find_or_allocate<'a, P: Platform>(
+    smmu: &crate::Smmu<P>,
+    domain: &Domain<P>,
+    owned: &[Owned<P>],
+    env: Env<'a, P>,
+) -> Result<(CacheTag, Option<Fresh<'a, P>>), AttachError> {
+    let id = smmu.id();
+    if let Some(found) = domain.cell().read().find(id, domain.kind())
+        && let Some(tag) = found.spec.tag()
+    {
+        let owner = owned
+            .iter()
+            .find(|owned| owned.tag.smmu() == id && owned.tag.tag() == tag)
+            .ok_or(AttachError::TagNotOwned { domain: domain.id(), smmu: id, tag })?;
+        if !core::ptr::eq(&*owner.smmu, smmu) {
+            return Err(AttachError::SameSmmuId { smmu: id });
+        }
+        let users = found.users;
+        env.observer.notice(Notice::TagFound { domain: domain.id(), smmu: id, tag, users });
+        return Ok((tag, None));
+    }
+    let fresh = match domain.table().stage {
+        Stage::Stage1 { .. } => {
+            smmu.asids().allocate(id, Regime::El1, smmu.capabilities().asid_bits)?
+        }
+        Stage::Stage2 { .. } => smmu.vmids().allocate()?,
+    };
+    let tag = fresh.tag();
+    env.observer.notice(Notice::TagAllocated { domain: domain.id(), smmu: id, tag });
+    Ok((tag, Some(Fresh { tag: Some(fresh), env })))
+}
+
+pub(crate) fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> ShareabilityOverride {
+    // Without ATTR_TYPES_OVR the field is reserved, and the incoming attribute is used anyway.
+    if smmu.capabilities().attribute_override {
+        ShareabilityOverride::Incoming
+    } else {
+        ShareabilityOverride::NonShareable
+    }
+}
+
+/// The entries that lead a device into a domain, and where the context descriptor goes.
+pub(crate) fn entries<P: Platform>(
+    smmu: &crate::Smmu<P>,
+    domain: &Domain<P>,
+    tag: CacheTag,
+    cds: Option<&ContextDescriptors<Block<P>>>,
+    confirmation: Confirmation,
+) -> Result<(Ste, Option<(usize, Cd)>), AttachError> {
+    let caps = smmu.capabilities();
+    let table = domain.table();
+    match (table.stage, tag, cds) {
+        (Stage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
+            let cd = Cd::stage1(table.stage1(mair, asid))?;
+            let there =
+                confirmation == Confirmation::Confirmed && cds.read(cds.current) == Some(cd);
+            let place = if there { cds.current } else { 1 - cds.current };
+            let (cache, shareability) = if caps.coherent {
+                (Cacheability::WriteBack, Shareability::Inner)
+            } else {
+                (Cacheability::NonCacheable, Shareability::Outer)
+            };
+            let ste = Ste::stage1(
+                TableConfig {
+                    format: 0,
+                    context: cds.address(place),
+                    cd_max: 0,
+                    substream_default: SubstreamDefault::Substream0,
+                    inner: cache,
+                    outer: cache,
+                    shareability,
+                    stall_disable: caps.stall_model == StallModel::Both,
+                    world: StreamWorld::El1,
+                },
+                AtsMode::Off,
+                ShareabilityOverride::NonShareable,
+            )?;
+            Ok((ste, Some((place, cd))))
+        }
+        (Stage::Stage2 { start_level }, CacheTag::Vmid(vmid), _) => {
+            let stage2 = table.stage2(start_level, vmid);
+            let ste = Ste::stage2(stage2, AtsMode::Off, incoming_shareability(smmu))?;
+            Ok((ste, None))
+        }
+        _ => Err(AttachError::TagNotOwned { domain: domain.id(), smmu: smmu.id(), tag }),
+    }
+}
