@@ -34,6 +34,7 @@ pub(crate) struct Entry {
     users: AtomicU32,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Entry>() == 16);
 
 const EL2: u32 = 1 << 0;

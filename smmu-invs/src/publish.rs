@@ -28,6 +28,9 @@ use crate::{InvArray, InvalidateError, OutOfMemory};
 ///
 /// # Why no translation survives
 ///
+/// `tests/loom.rs` checks these steps under every interleaving; without one of the fences of 1 and 2, or with `settle`
+/// before the flush of 7, it fails.
+///
 /// Three parties: a *mapper* that removes translations and invalidates; an *attacher*, the writer
 /// that holds the domain's lock; and the *walker* in the SMMU. W(x) is a store, R(x) a load.
 ///

@@ -2,4 +2,7 @@
 //! put its own in their place.
 
 pub(crate) use alloc::sync::Arc;
+#[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};

@@ -21,6 +21,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
     let qemu = suite.qemu(options.qemu);
     suite.tests(nextest, qemu.as_ref(), options);
     suite.cargo("doc tests", &["test", "--doc", "--workspace", "--all-features"], None);
+    suite.interleavings();
     suite.clippy();
     suite.each_alone();
     suite.bare_metal();
@@ -111,6 +112,16 @@ impl Suite<'_> {
         let mut command = self.workspace.cargo();
         command.args(args).envs(env);
         self.step(name, || watched(&mut command));
+    }
+
+    /// What must hold under every interleaving, on atomics of a model checker; they are another build of the crate.
+    fn interleavings(&mut self) {
+        let mut command = self.workspace.cargo();
+        command
+            .args(["test", "--release", "--package", "smmu-invs", "--test", "loom"])
+            .env("RUSTFLAGS", "--cfg loom")
+            .env("CARGO_TARGET_DIR", self.workspace.target.join("loom"));
+        self.step("interleavings", || watched(&mut command));
     }
 
     fn clippy(&mut self) {
