@@ -1,7 +1,7 @@
 //! The QEMU machine driver against a real QEMU.
 //!
-//! With `SMMU_NO_QEMU=1` the tests that need one say so and do nothing; without it, a
-//! missing QEMU is a failure.
+//! With `SMMU_NO_QEMU=1` the tests that need one are ignored; without it, a missing QEMU is a
+//! failure.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use smmu_harness::qemu::{
@@ -43,22 +44,63 @@ const PATTERN: u64 = TESTDEV_PATTERN as u64;
 /// Marks the processes that one test starts, in their environment.
 const MARK: &str = "SMMU_HARNESS_TEST_MARK";
 
-macro_rules! qemu_or_return {
-    () => {
-        match qemu() {
-            Some(qemu) => qemu,
-            None => return,
-        }
+/// The argument that makes this program hold a machine instead of testing.
+const HOLD: &str = "hold-a-machine";
+
+macro_rules! trials {
+    ($ignored:expr; $($name:ident)*) => {
+        [$(Trial::test(stringify!($name), || {
+            $name();
+            Ok(())
+        })
+        .with_ignored_flag($ignored)),*]
     };
 }
 
-fn qemu() -> Option<QemuBinary> {
-    if std::env::var_os("SMMU_NO_QEMU").is_some_and(|value| value == "1") {
-        println!("not run: SMMU_NO_QEMU");
-        return None;
+fn main() {
+    if std::env::args().any(|argument| argument == HOLD) {
+        return hold_a_machine();
     }
+    // What cannot run is counted as ignored, never as passed.
+    let no_qemu = std::env::var_os("SMMU_NO_QEMU").is_some_and(|value| value == "1");
+    let real = trials![no_qemu;
+        one_smmu_of_each_stage
+        three_smmus_keep_their_order
+        eight_smmus_and_two_devices
+        stream_ids_at_the_edges
+        devices_are_behind_their_smmu
+        edu_moves_a_whole_buffer
+        devices_do_only_what_they_can
+        interrupts_have_names
+        reset_leaves_a_working_machine
+        the_monitor_answers_and_refuses
+        threads_share_a_machine
+        long_batches_keep_their_order
+        ram_is_ours_alone
+        ram_outlives_the_machine
+        nothing_is_left_after_drop
+        nothing_is_left_after_a_panic
+        a_dead_qemu_is_an_error_at_once_and_for_ever
+        a_silent_qemu_is_an_error_in_time
+        nothing_is_left_after_a_killed_parent
+        nothing_is_left_after_a_parent_killed_early
+        this_qemu_has_all_features
+        start_up_time
+    ];
+    let plain = trials![false;
+        bad_binaries_are_named
+        an_old_qemu_is_refused_with_all_it_lacks
+        the_order_of_places
+        impostors_end_in_typed_errors
+        impossible_machines_do_not_start
+    ];
+    let trials = real.into_iter().chain(plain).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn qemu() -> QemuBinary {
     match qemu::find(None, qemu::guess_target_dir().as_deref()) {
-        Ok(qemu) => Some(qemu),
+        Ok(qemu) => qemu,
         Err(error) => panic!("{error}; SMMU_NO_QEMU=1 leaves out what needs it"),
     }
 }
@@ -114,9 +156,8 @@ fn signal(pid: u32, signal: Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-#[test]
 fn one_smmu_of_each_stage() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     for (stage, bits) in [(Stage::One, 2), (Stage::Two, 1), (Stage::Nested, 3)] {
         let machine = machine(&qemu, &[stage], &[testdev(0, 8)]);
         let idr0 = machine.qtest().readl(machine.smmu_base(0) + IDR0).unwrap();
@@ -126,9 +167,8 @@ fn one_smmu_of_each_stage() {
     }
 }
 
-#[test]
 fn three_smmus_keep_their_order() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let machine = machine(
         &qemu,
         &[Stage::Nested, Stage::One, Stage::Two],
@@ -143,9 +183,8 @@ fn three_smmus_keep_their_order() {
 }
 
 /// An SMMU without devices takes a bus as well.
-#[test]
 fn eight_smmus_and_two_devices() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let devices = [testdev(0, 0x08), testdev(7, 0x500)];
     let machine = machine(&qemu, &[Stage::Nested; 8], &devices);
     let target = machine.ram().base();
@@ -159,9 +198,8 @@ fn eight_smmus_and_two_devices() {
 }
 
 /// Every corner of the StreamIDs that the plan allows is a function that QEMU has.
-#[test]
 fn stream_ids_at_the_edges() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let devices = [
         edu(0, 0x08),
         testdev(0, 0x0b),
@@ -191,9 +229,8 @@ fn stream_ids_at_the_edges() {
 }
 
 /// Which SMMU a device is really behind shows when that one alone aborts all DMA.
-#[test]
 fn devices_are_behind_their_smmu() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let devices = [testdev(0, 0x10), testdev(1, 0x400), testdev(2, 0x800)];
     let machine = machine(&qemu, &[Stage::Nested; 3], &devices);
     let target = machine.ram().base() + 0x2000;
@@ -217,9 +254,8 @@ fn devices_are_behind_their_smmu() {
     }
 }
 
-#[test]
 fn edu_moves_a_whole_buffer() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let machine = machine(&qemu, &[Stage::Nested], &[edu(0, 0x18)]);
     let from = machine.ram().base() + 0x1_0000;
     let to = machine.ram().base() + 0x2_0000;
@@ -238,9 +274,8 @@ fn edu_moves_a_whole_buffer() {
     machine.check().unwrap();
 }
 
-#[test]
 fn devices_do_only_what_they_can() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let devices = [edu(0, 0x08), testdev(0, 0x10)];
     let machine = machine(&qemu, &[Stage::Nested], &devices);
     let address = machine.ram().base();
@@ -253,9 +288,8 @@ fn devices_do_only_what_they_can() {
     assert!(none, "{error}");
 }
 
-#[test]
 fn interrupts_have_names() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let devices = [testdev(0, 8), testdev(1, 0x900)];
     let machine = machine(&qemu, &[Stage::Nested; 2], &devices);
     for (smmu, device) in [(0, 0), (1, 1)] {
@@ -298,9 +332,8 @@ fn interrupts_have_names() {
     }
 }
 
-#[test]
 fn reset_leaves_a_working_machine() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let devices = [testdev(0, 8), testdev(1, 0x900), edu(1, 0xa00)];
     let machine = machine(&qemu, &[Stage::Nested; 2], &devices);
     let target = machine.ram().base() + 0x3000;
@@ -324,9 +357,8 @@ fn reset_leaves_a_working_machine() {
     println!("reset: {:?}", total / 10);
 }
 
-#[test]
 fn the_monitor_answers_and_refuses() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let machine = machine(&qemu, &[Stage::Nested], &[]);
     let version = machine.qmp("query-version", Value::Null).unwrap();
     let major = version["qemu"]["major"].as_u64().unwrap();
@@ -339,9 +371,8 @@ fn the_monitor_answers_and_refuses() {
     machine.qtest().readl(machine.smmu_base(0)).unwrap();
 }
 
-#[test]
 fn threads_share_a_machine() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let devices = [testdev(0, 0x08), testdev(0, 0x10), edu(0, 0x18), edu(0, 0x20)];
     // Started in a thread that ends at once: the machine must not end with it.
     let machine = thread::spawn(move || machine(&qemu, &[Stage::Nested], &devices));
@@ -372,9 +403,8 @@ fn threads_share_a_machine() {
     machine.check().unwrap();
 }
 
-#[test]
 fn long_batches_keep_their_order() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let machine = machine(&qemu, &[Stage::Nested], &[]);
     let base = machine.ram().base();
     let writes: Vec<_> = (0..5000).map(|i| Access::Write64(base + 8 * i, i)).collect();
@@ -392,9 +422,8 @@ fn long_batches_keep_their_order() {
     println!("5000 reads one by one: {:?}", begin.elapsed());
 }
 
-#[test]
 fn ram_is_ours_alone() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let machine = machine(&qemu, &[Stage::Nested], &[]);
     let is = |value| {
         let mut words = machine.ram().words().iter();
@@ -408,9 +437,8 @@ fn ram_is_ours_alone() {
     assert!(is(0x1122_3344_5566_7788));
 }
 
-#[test]
 fn ram_outlives_the_machine() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let machine = machine(&qemu, &[Stage::Nested], &[]);
     let ram = machine.ram().clone();
     drop(machine);
@@ -419,9 +447,8 @@ fn ram_outlives_the_machine() {
     assert_eq!(last.load(Ordering::Relaxed), 5);
 }
 
-#[test]
 fn nothing_is_left_after_drop() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let machine = machine(&qemu, &[Stage::Nested], &[]);
     let pid = machine.pid();
     assert!(runs(pid));
@@ -429,9 +456,8 @@ fn nothing_is_left_after_drop() {
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
 }
 
-#[test]
 fn nothing_is_left_after_a_panic() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let (send, receive) = std::sync::mpsc::channel();
     let thread = thread::spawn(move || {
         let machine = machine(&qemu, &[Stage::Nested], &[]);
@@ -442,9 +468,8 @@ fn nothing_is_left_after_a_panic() {
     assert!(!runs(receive.recv().unwrap()));
 }
 
-#[test]
 fn a_dead_qemu_is_an_error_at_once_and_for_ever() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let machine = machine(&qemu, &[Stage::Nested], &[testdev(0, 8)]);
     signal(machine.pid(), Signal::KILL);
     let begin = Instant::now();
@@ -459,9 +484,8 @@ fn a_dead_qemu_is_an_error_at_once_and_for_ever() {
     assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
-#[test]
 fn a_silent_qemu_is_an_error_in_time() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let config =
         MachineConfig { reply_timeout: Duration::from_millis(300), ..MachineConfig::default() };
     let machine = Machine::start(&qemu, &config).unwrap();
@@ -481,24 +505,17 @@ fn a_silent_qemu_is_an_error_in_time() {
     assert!(!runs(pid));
 }
 
-/// Not a test: the parent of a QEMU, for the tests that kill one.
-#[test]
-#[ignore = "other tests of this file start it, as a process of its own"]
-fn helper_that_holds_a_machine() {
-    if std::env::var_os(MARK).is_none() {
-        return;
-    }
-    let qemu = qemu_or_return!();
-    let machine = machine(&qemu, &[Stage::Nested], &[]);
+/// The parent of a QEMU, for the tests that kill one: a process of its own.
+fn hold_a_machine() {
+    let machine = machine(&qemu(), &[Stage::Nested], &[]);
     println!("\nqemu pid {}", machine.pid());
     std::io::stdout().flush().unwrap();
     thread::sleep(Duration::from_secs(60));
 }
 
 fn helper(mark: &str) -> std::process::Child {
-    let name = "helper_that_holds_a_machine";
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--ignored", "--nocapture"])
+        .arg(HOLD)
         .env(MARK, mark)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -507,9 +524,8 @@ fn helper(mark: &str) -> std::process::Child {
         .unwrap()
 }
 
-#[test]
 fn nothing_is_left_after_a_killed_parent() {
-    let _ = qemu_or_return!();
+    let _ = qemu();
     let mut parent = helper("held");
     let output = BufReader::new(parent.stdout.take().unwrap());
     let pid = output
@@ -525,9 +541,8 @@ fn nothing_is_left_after_a_killed_parent() {
 }
 
 /// The parent is killed at some moment between its start and its machine's.
-#[test]
 fn nothing_is_left_after_a_parent_killed_early() {
-    let _ = qemu_or_return!();
+    let _ = qemu();
     let mark = format!("early-{}", std::process::id());
     for step in 0..30 {
         let mut parent = helper(&mark);
@@ -608,7 +623,6 @@ fn problem(search: &Search) -> (Origin, BinaryProblem) {
     }
 }
 
-#[test]
 fn bad_binaries_are_named() {
     let folder = Folder::new("bad");
     let absent = folder.0.join("absent");
@@ -651,7 +665,6 @@ fn bad_binaries_are_named() {
     assert!(text.contains("cargo xtask qemu"), "{text}");
 }
 
-#[test]
 fn an_old_qemu_is_refused_with_all_it_lacks() {
     let folder = Folder::new("old");
     let old = folder.script(
@@ -680,7 +693,6 @@ echo '{"id": "iommu-testdev", "error": {"class": "DeviceNotFound", "desc": "none
     }
 }
 
-#[test]
 fn the_order_of_places() {
     let folder = Folder::new("order");
     let says = |version: &str| format!("#!/bin/sh\necho QEMU emulator version {version}");
@@ -714,7 +726,6 @@ fn the_order_of_places() {
 }
 
 /// Programs that say they are QEMU and then are not.
-#[test]
 fn impostors_end_in_typed_errors() {
     let folder = Folder::new("impostor");
     let start = |name: &str, rest: &str| {
@@ -747,9 +758,8 @@ esac"#;
     }
 }
 
-#[test]
 fn this_qemu_has_all_features() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let begin = Instant::now();
     qemu.check_features().unwrap();
     println!("features: {:?}", begin.elapsed());
@@ -758,7 +768,6 @@ fn this_qemu_has_all_features() {
     println!("find: {:?}", begin.elapsed());
 }
 
-#[test]
 fn impossible_machines_do_not_start() {
     // Not even QEMU is needed to say so.
     let folder = Folder::new("impossible");
@@ -775,9 +784,8 @@ fn impossible_machines_do_not_start() {
 }
 
 /// Short machines one after the other, as scenarios use them.
-#[test]
 fn start_up_time() {
-    let qemu = qemu_or_return!();
+    let qemu = qemu();
     let devices = [testdev(0, 8), edu(0, 16)];
     let mut times: Vec<_> = (0..10)
         .map(|_| {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use libtest_mimic::{Arguments, Trial};
 use smmu_harness::backend::{Mock, Qemu};
 use smmu_harness::engine::{self, Options, Outcome, Sabotage};
 use smmu_harness::machine::Backend;
@@ -179,26 +180,35 @@ fn failures(backend: &dyn Backend, seeds: std::ops::Range<u64>, options: Options
     failures
 }
 
-#[test]
 fn the_model_keeps_the_promise() {
     assert_eq!(failures(&Mock, 0..150, Options::default()), 0);
 }
 
-#[test]
 fn qemu_keeps_the_promise() {
-    if std::env::var_os("SMMU_NO_QEMU").is_some_and(|value| value == "1") {
-        println!("not run: SMMU_NO_QEMU");
-        return;
-    }
     let qemu = Qemu::find(None).unwrap();
     assert_eq!(failures(&qemu, 0..15, Options::default()), 0);
 }
 
-#[test]
 fn a_broken_driver_does_not() {
     for sabotage in Sabotage::ALL {
         let options = Options { sabotage: Some(sabotage) };
         let failed = failures(&Mock, 0..10, options);
         assert!(failed >= 5, "{sabotage:?} was noticed by {failed} of 10");
     }
+}
+
+fn main() {
+    fn trial(name: &str, test: fn()) -> Trial {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    }
+    let no_qemu = std::env::var_os("SMMU_NO_QEMU").is_some_and(|value| value == "1");
+    let trials = vec![
+        trial("the_model_keeps_the_promise", the_model_keeps_the_promise),
+        trial("qemu_keeps_the_promise", qemu_keeps_the_promise).with_ignored_flag(no_qemu),
+        trial("a_broken_driver_does_not", a_broken_driver_does_not),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
