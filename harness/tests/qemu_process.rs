@@ -781,5 +781,3 @@ fn impossible_machines_do_not_start() {
     assert_eq!(stream_id, 0x100);
     assert!(text.contains("possible are 0x8 to 0xff"), "{text}");
 }
-
-/// Short machines one after the other, as scenarios use them.
