@@ -143,6 +143,12 @@ attach = { device = \"dev0\", to = \"D\" }
 )]
 #[case::two_domains("twice", "[[domain]]\nname = \"D\"\nstage = \"s1\"\n", 16, 8)]
 #[case::missing_need("need", "[[domain]]\nname = \"G\"\nstage = \"s2\"\n", 16, 8)]
+#[case::two_steps_in_one(
+    "two",
+    "[[step]]\nattach = { device = \"dev0\", to = \"D\" }\nunmap = { domain = \"D\", iova = 0 }\n",
+    15,
+    1
+)]
 #[case::not_toml("toml", "[[step\n", 15, 7)]
 #[case::unknown_event(
     "event",
@@ -179,6 +185,18 @@ fn odd_files_are_refused(#[case] name: &str, #[case] content: &[u8]) {
     let out = harness(&["run", path.to_str().unwrap()]);
     assert_eq!(out.status.code(), Some(2));
     assert!(text(&out.stderr).starts_with("error: "));
+}
+
+#[test]
+fn what_is_not_a_file_is_refused_without_waiting() {
+    for path in [env!("CARGO_TARGET_TMPDIR"), "/dev/zero"] {
+        let link = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("link.toml");
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(path, &link).unwrap();
+        let out = harness(&["run", link.to_str().unwrap()]);
+        assert_eq!(out.status.code(), Some(2));
+        assert!(text(&out.stderr).contains("not a regular file"), "{}", text(&out.stderr));
+    }
 }
 
 #[test]

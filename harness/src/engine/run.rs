@@ -82,6 +82,8 @@ pub(crate) enum Stop {
     TimedOut(String),
     /// The backend broke.
     Broken(String),
+    /// The backend cannot do what the scenario needs.
+    Skipped(String),
 }
 
 impl From<String> for Stop {
@@ -110,7 +112,10 @@ impl From<AttachError> for Stop {
 
 impl From<BackendError> for Stop {
     fn from(error: BackendError) -> Self {
-        Stop::Broken(error.to_string())
+        match error {
+            BackendError::Impossible(_) => Stop::Skipped(error.to_string()),
+            _ => Stop::Broken(error.to_string()),
+        }
     }
 }
 
@@ -198,6 +203,7 @@ pub fn run(scenario: &Scenario, backend: &dyn Backend, options: Options) -> Repo
             Stop::Failed(message) => Outcome::Failed(failure(message)),
             Stop::TimedOut(message) => Outcome::TimedOut(failure(message)),
             Stop::Broken(message) => Outcome::Broken(failure(message)),
+            Stop::Skipped(reason) => Outcome::Skipped { reason },
         };
     }
     report.transcript = recorder.transcript();

@@ -108,7 +108,12 @@ impl Scenario {
     pub fn load(path: &Path) -> Result<Self, ScenarioError> {
         const LIMIT: u64 = 1 << 20;
         let failed = |error: String| ScenarioError::Read { path: path.to_owned(), error };
-        let size = std::fs::metadata(path).map_err(|e| failed(e.to_string()))?.len();
+        let metadata = std::fs::metadata(path).map_err(|e| failed(e.to_string()))?;
+        if !metadata.is_file() {
+            // A pipe would keep us waiting for whoever may write to it.
+            return Err(failed("not a regular file".to_owned()));
+        }
+        let size = metadata.len();
         if size > LIMIT {
             return Err(failed(format!(
                 "{size} bytes are too many for a scenario; {LIMIT} at most"
@@ -126,7 +131,11 @@ impl Scenario {
     /// The text is not TOML, has a key that is not known, or a name that stands for nothing.
     pub fn parse(name: &str, file: &str, text: &str) -> Result<Self, ScenarioError> {
         let parsed: File = toml::from_str(text).map_err(|error| {
-            let message = error.message().trim().replace('\n', "; ");
+            let mut message = error.message().trim().replace('\n', "; ");
+            if message.starts_with("wanted exactly 1 element") {
+                message =
+                    format!("{message}; a step and a command are one key each, such as `attach`");
+            }
             ScenarioError::at(file, text, error.span().unwrap_or(0..0), message)
         })?;
         check::check(&parsed)
