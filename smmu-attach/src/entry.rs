@@ -192,7 +192,7 @@ mod tests {
     use smmu_types::*;
     use std::vec::Vec;
 
-    // The fixture of the reference's transition table.
+    // The fixture of the transitions that Linux's driver tests.
     fn cd_table(default: SubstreamDefault, ats: AtsMode, context: u64) -> Ste {
         let table = TableConfig {
             format: 2,
@@ -310,7 +310,7 @@ mod tests {
         (syncs, seen.iter().any(|words| words[0] == 0))
     }
 
-    // Syncs and hitlessness from outside: the transition table of the driver reference.
+    // Syncs and hitlessness from outside: what Linux's driver expects of its own writer.
     #[rstest]
     #[case::bypass_to_abort(bypass(), Ste::ABORT, 2)]
     #[case::abort_to_bypass(Ste::ABORT, bypass(), 2)]

@@ -40,9 +40,7 @@
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let caps = Capabilities::decode(IdRegisters {
-//! #     idr0: 0x0d44_101b, idr1: 0x0273_0010, idr3: 0x1414, idr5: 0x74, iidr: 0, aidr: 1,
-//! # });
+//! # let caps = Capabilities::decode(ID_REGISTERS);
 //! # struct Tables;
 //! # impl TranslationTable for Tables {
 //! #     fn describe(&self) -> TableDescription {

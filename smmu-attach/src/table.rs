@@ -174,17 +174,10 @@ impl TableDescription {
 mod tests {
     use super::*;
     use rstest::rstest;
-    use smmu_types::IdRegisters;
+    use smmu_types::fake::ID_REGISTERS;
 
     fn caps() -> Capabilities {
-        Capabilities::decode(IdRegisters {
-            idr0: 0x0d44_101b,
-            idr1: 0x0273_0010,
-            idr3: 0x1414,
-            idr5: 0x74,
-            iidr: 0,
-            aidr: 1,
-        })
+        Capabilities::decode(ID_REGISTERS)
     }
 
     fn table(stage: Stage) -> TableDescription {

@@ -147,14 +147,7 @@ fn nothing_is_linked_or_announced_before_it_is_published() {
     let dma = Memory { pool: heap_pool(4 << 20), registry: Arc::clone(&registry) };
     let sink = Sink(RecordingSink::new(), Arc::clone(&registry));
     let env = Env::<Ordered> { dma: &dma, sink: &sink, observer: &() };
-    let caps = Capabilities::decode(IdRegisters {
-        idr0: 0x0d44_101b,
-        idr1: 0x0273_0010,
-        idr3: 0x1414,
-        idr5: 0x74,
-        iidr: 0,
-        aidr: 1,
-    });
+    let caps = Capabilities::decode(ID_REGISTERS);
     let smmu = Smmu::<Ordered>::new(SmmuId(0), caps, SmmuConfig::default(), &dma).unwrap();
     let smmu = Arc::new(smmu);
     let domain = |id, stage| {

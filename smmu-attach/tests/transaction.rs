@@ -51,14 +51,7 @@ fn domain(id: u32, stage: Stage) -> Arc<Domain<Test>> {
 }
 
 fn caps() -> Capabilities {
-    Capabilities::decode(IdRegisters {
-        idr0: 0x0d44_101b,
-        idr1: 0x0273_0010,
-        idr3: 0x1414,
-        idr5: 0x74,
-        iidr: 0,
-        aidr: 1,
-    })
+    Capabilities::decode(ID_REGISTERS)
 }
 
 struct Bench {

@@ -9,17 +9,9 @@ use smmu_types::pool::Window;
 use smmu_types::queue::{Position, QueueSize};
 use smmu_types::regs::{self, gbpa};
 use smmu_types::seam::{Registers, RegistersExt};
-use smmu_types::{EventRecord, IdRegisters, PhysAddr};
+use smmu_types::{EventRecord, PhysAddr};
 
-/// ID registers of a plain SMMUv3.1 with both stages (those of QEMU 11.1).
-pub const ID: IdRegisters = IdRegisters {
-    idr0: 0x0d44_101b,
-    idr1: 0x0273_0010,
-    idr3: 0x1414,
-    idr5: 0x74,
-    iidr: 0,
-    aidr: 1,
-};
+pub use smmu_types::fake::ID_REGISTERS as ID;
 
 /// A register write that the device never acknowledges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

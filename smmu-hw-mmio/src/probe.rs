@@ -266,17 +266,7 @@ fn errata(caps: &Capabilities) -> Quirks {
 mod tests {
     use super::*;
     use rstest::rstest;
-    use smmu_types::fake::FakeRegisters;
-
-    // ID registers of a real model (see the QEMU reference).
-    const GOOD: IdRegisters = IdRegisters {
-        idr0: 0x0d44_101b,
-        idr1: 0x0273_0010,
-        idr3: 0x1414,
-        idr5: 0x74,
-        iidr: 0,
-        aidr: 1,
-    };
+    use smmu_types::fake::{FakeRegisters, ID_REGISTERS as GOOD};
 
     #[test]
     fn reads_the_id_registers_and_writes_nothing() {

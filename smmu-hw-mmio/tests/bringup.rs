@@ -48,8 +48,7 @@ fn bring_up<'a>(
         .enable_translation()
 }
 
-// The values that a real model accepted (the QEMU reference), in the order of the reset sequence of the
-// driver reference.
+// The values that QEMU's SMMUv3 accepted, in the order in which Linux's driver writes them.
 const OFF: &[(u32, u64)] = &[(0x20, 0)];
 const ATTRIBUTES: &[(u32, u64)] = &[(0x28, 0xd75), (0x2c, 6)];
 const TABLES: &[(u32, u64)] = &[(0x80, 1 << 62 | 0x4000_0000), (0x88, 8)];

@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn decodes_what_qemu_says() {
-        // ID registers read from QEMU 11.1.3; their meaning is in the QEMU reference.
+        // ID registers read from QEMU 11.1.3.
         let caps = Capabilities::decode(IdRegisters {
             idr0: 0x0d44_101b,
             idr1: 0x0273_0010,

@@ -148,7 +148,7 @@ impl fmt::Display for Cd {
 mod tests {
     use super::*;
 
-    // Value from outside: see the encoded vectors of the driver reference.
+    // Value from outside: what Linux's driver writes for this descriptor in its tests.
     #[test]
     fn matches_vector() {
         let config = Stage1Config {

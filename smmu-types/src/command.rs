@@ -451,7 +451,7 @@ mod tests {
         }
     }
 
-    // Values from outside: see the encodings table of the driver reference.
+    // Values from outside: what Linux's driver sends.
     #[rstest]
     #[case(Command::CfgiSte { stream: StreamId(0x123), leaf: Leaf::Last }, [0x0000_0123_0000_0003, 1])]
     #[case(Command::CfgiAll, [0x4, 0x1f])]

@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn decodes_a_stage2_translation_fault() {
-        // Bits of the reference: RnW 35, S2 39, CLASS 41:40.
+        // RnW is bit 35 of the second word, S2 39, CLASS 41:40.
         let record =
             EventRecord([0x0000_0008_0000_0010, 1 << 39 | 2 << 40, 0x5000_0123, 0x5000_0000]);
         assert_eq!(record.kind(), EventKind::F_TRANSLATION);

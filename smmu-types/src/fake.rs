@@ -5,13 +5,24 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 use crate::seam::{CommandSink, Notice, Observer, Registers, SinkError};
-use crate::{Command, PhysAddr, SmmuId, SyncProof};
+use crate::{Command, IdRegisters, PhysAddr, SmmuId, SyncProof};
 
 pub use crate::pool::{HeapWindow, Pool, PoolBlock};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// ID registers of a usual SMMU, as QEMU's say: both stages, 16-bit ASIDs, VMIDs and StreamIDs, two-level stream
+/// tables, all granules, range commands; coherent, and faults terminate.
+pub const ID_REGISTERS: IdRegisters = IdRegisters {
+    idr0: 0x0d44_101b,
+    idr1: 0x0273_0010,
+    idr3: 0x1414,
+    idr5: 0x74,
+    iidr: 0,
+    aidr: 1,
+};
 
 /// DMA memory on the heap: `bytes` at 0x4000_0000.
 #[must_use]

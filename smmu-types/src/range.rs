@@ -297,7 +297,7 @@ mod tests {
         Extent { address, size, granule: Granule::K4, block_shift: Some(block), leaf }
     }
 
-    // Values from outside: see the range encoding table of the driver reference.
+    // Values from outside: what Linux's driver sends for these ranges.
     #[rstest]
     #[case(extent(0x1000, 4 * K, 12, Leaf::Last), &[(0x1000, 0, 0, 1, 3)])]
     #[case(extent(0x1000, 4 * K, 12, Leaf::All), &[(0x1000, 0, 1, 1, 0)])]

@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn values_that_a_real_model_took() {
-        // The sequence of the QEMU reference.
+        // QEMU's SMMUv3 came up with these.
         assert_eq!(cr1::COHERENT, 0xd75);
         assert_eq!(strtab::Format::Linear { log2: 8 }.config(), 8);
         assert_eq!(strtab::Format::TwoLevel { log2: 16 }.config(), 16 | 8 << 6 | 1 << 16);

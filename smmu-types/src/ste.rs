@@ -453,7 +453,7 @@ mod tests {
         }
     }
 
-    // Values from outside: see the encoded vectors of the driver reference.
+    // Values from outside: what Linux's driver writes for these entries in its tests.
     #[rstest]
     #[case::abort(Ste::ABORT, [1, 0, 0, 0])]
     #[case::bypass(

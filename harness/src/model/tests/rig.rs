@@ -72,7 +72,7 @@ impl Rig {
         }
     }
 
-    /// The register sequence of the reference, with a linear stream table of 256 entries.
+    /// A register sequence that QEMU's SMMUv3 takes, with a linear stream table of 256 entries.
     pub(super) fn bring_up(&self) {
         let r = &self.regs;
         r.write(regs::CR1, regs::cr1::COHERENT);
@@ -278,13 +278,13 @@ fn missing_of(hazard: &Hazard) -> String {
     }
 }
 
-/// T0SZ 25, IPS 44 bits, as in the reference.
+/// T0SZ 25, IPS 44 bits.
 pub(super) fn cd(asid: u16, root: u64) -> [u64; 4] {
     let w0 = 25 | 1 << 30 | 1 << 31 | 4 << 32 | 1 << 41 | 7 << 45 | u64::from(asid) << 48;
     [w0, root, 0, 0xff]
 }
 
-/// S2T0SZ 25, SL0 1, S2PS 44 bits, as in the reference.
+/// S2T0SZ 25, SL0 1, S2PS 44 bits.
 pub(super) fn stage2_ste(vmid: u16, root: u64) -> [u64; 4] {
     let w2 = u64::from(vmid) | 25 << 32 | 1 << 38 | 4 << 48 | 1 << 51 | 1 << 53 | 1 << 58;
     [1 | 6 << 1, 0, w2, root]

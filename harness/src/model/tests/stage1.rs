@@ -29,7 +29,7 @@ fn a_mapping_leads_to_its_page_and_offset() {
     assert_eq!(rig.model.audit(), []);
 }
 
-// The stage-1 table of the reference: the PTE changes from A to B, then the command, then DMA.
+// As measured on QEMU's SMMUv3: the PTE changes from A to B, then the command, then DMA.
 #[rstest]
 #[case::none(None, A)]
 #[case::va(Some(nh_va(0, 5, IOVA, Leaf::All)), B)]

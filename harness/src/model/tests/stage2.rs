@@ -12,7 +12,7 @@ fn warm() -> (Rig, u64) {
     (rig, root)
 }
 
-// The stage-2 table of the reference.
+// The same for stage 2, as measured on QEMU's SMMUv3.
 #[rstest]
 #[case::none(None, A)]
 #[case::vmall(Some(Command::TlbiS12Vmall { vmid: Vmid(3) }), B)]
