@@ -173,9 +173,35 @@ pub struct Attach {
     /// A domain, `bypass` or `blocked`.
     pub to: Name,
     /// The kind of error that it must end with.
-    pub fails: Option<String>,
+    pub fails: Option<AttachFailure>,
     /// Let the device write after each sync on the way, and check what it reaches.
     pub watch: Option<Watch>,
+}
+
+/// Why an attach may be expected to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachFailure {
+    /// Every tag of the SMMU is taken.
+    TagsExhausted,
+    /// The SMMU cannot walk the domain's tables.
+    CannotShare,
+    /// There is no memory.
+    NoMemory,
+}
+
+/// Why a command may be expected to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum CommandFailure {
+    /// The SMMU does not know it.
+    #[serde(rename = "CERROR_ILL")]
+    Ill,
+    /// It could not be fetched.
+    #[serde(rename = "CERROR_ABT")]
+    Abt,
+    /// An ATC invalidation before it timed out.
+    #[serde(rename = "CERROR_ATC_INV_SYNC")]
+    AtcInvSync,
 }
 
 /// What a device may reach while it is being attached.
@@ -235,8 +261,6 @@ pub struct Unmap {
     pub domain: Name,
     /// The input address.
     pub iova: u64,
-    /// The error of the invalidation that is expected, by the SMMU that has it.
-    pub fails: Option<String>,
 }
 
 /// See [`Step::Poke`].
@@ -279,7 +303,7 @@ pub struct CommandStep {
     /// The commands.
     pub send: Vec<CommandSpec>,
     /// The error that the queue must report.
-    pub fails: Option<String>,
+    pub fails: Option<CommandFailure>,
 }
 
 /// One command of a [`CommandStep`].

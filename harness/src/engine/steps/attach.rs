@@ -1,24 +1,27 @@
 //! Attaches, and attaches that are to fail.
 
 use smmu_attach::{AttachError, Committed};
+use smmu_invs::InvError;
 use smmu_tags::TagError;
 
 use crate::engine::pages::Reached;
 use crate::engine::rig::Rig;
 use crate::engine::run::Stop;
 use crate::engine::transcript::Kind;
-use crate::scenario::{Attach, AttachEach, FailEveryAllocation, Watch};
+use crate::scenario::{Attach, AttachEach, AttachFailure, FailEveryAllocation, Watch};
 
 /// More allocations than this in one prepare are a loop.
 const MOST_ALLOCATIONS: u64 = 100;
 
-/// The word for an error that a scenario expects.
-fn code(error: &AttachError) -> &'static str {
+/// The kind of an error, where a scenario can expect it.
+fn kind(error: &AttachError) -> Option<AttachFailure> {
     match error {
-        AttachError::Tag(TagError::Exhausted { .. }) => "tags-exhausted",
-        AttachError::CannotShare { .. } => "cannot-share",
-        AttachError::Dma(_) | AttachError::Inv(_) | AttachError::OutOfMemory { .. } => "no-memory",
-        _ => "other",
+        AttachError::Tag(TagError::Exhausted { .. }) => Some(AttachFailure::TagsExhausted),
+        AttachError::CannotShare { .. } => Some(AttachFailure::CannotShare),
+        AttachError::Dma(_)
+        | AttachError::Inv(InvError::OutOfMemory { .. })
+        | AttachError::OutOfMemory { .. } => Some(AttachFailure::NoMemory),
+        _ => None,
     }
 }
 
@@ -39,16 +42,16 @@ pub(super) fn attach(rig: &mut Rig, spec: &Attach) -> Result<(), Stop> {
             rig.record_arrays();
             Ok(())
         }
-        (Err(error), Some(want)) if code(&error) == want => {
+        (Err(error), Some(want)) if kind(&error) == Some(*want) => {
             rig.recorder.note(Kind::Error, || error.to_string());
             Ok(())
         }
         (Err(error), Some(want)) => {
-            Err(format!("the attach was to fail with {want}, but: {error}").into())
+            Err(format!("the attach was to fail with {want:?}, but: {error}").into())
         }
         (Err(error), None) => Err(error.into()),
         (Ok(_), Some(want)) => {
-            Err(format!("the attach was to fail with {want}, but it did not").into())
+            Err(format!("the attach was to fail with {want:?}, but it did not").into())
         }
     }
 }

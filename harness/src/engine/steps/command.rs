@@ -2,12 +2,14 @@
 
 use smmu_types::range::Span;
 use smmu_types::seam::SinkError;
-use smmu_types::{Asid, Command, Iova, Ipa, Leaf, RawCommand, SmmuId, SubstreamId, Vmid};
+use smmu_types::{
+    Asid, Command, CommandErrorCode, Iova, Ipa, Leaf, RawCommand, SmmuId, SubstreamId, Vmid,
+};
 
 use crate::engine::rig::Rig;
 use crate::engine::run::Stop;
 use crate::engine::transcript::Kind;
-use crate::scenario::{CommandSpec, CommandStep};
+use crate::scenario::{CommandFailure, CommandSpec, CommandStep};
 
 pub(super) fn command(rig: &mut Rig, spec: &CommandStep) -> Result<(), Stop> {
     let smmu = rig.smmu_index(spec.smmu.get_ref())?;
@@ -18,11 +20,14 @@ pub(super) fn command(rig: &mut Rig, spec: &CommandStep) -> Result<(), Stop> {
     // Past the driver, and so past a driver that is broken on purpose.
     let id = SmmuId(smmu as u16);
     let queue = rig.sink.queue(id).ok_or_else(|| format!("{id} has no queue"))?;
-    match (queue.run(&commands), &spec.fails) {
+    let wanted = spec.fails.map(|fails| match fails {
+        CommandFailure::Ill => CommandErrorCode::ILL,
+        CommandFailure::Abt => CommandErrorCode::ABT,
+        CommandFailure::AtcInvSync => CommandErrorCode::ATC_INV_SYNC,
+    });
+    match (queue.run(&commands), wanted) {
         (Ok(_proof), None) => Ok(()),
-        (Err(SinkError::Command { command, code, .. }), Some(want))
-            if code.to_string() == *want =>
-        {
+        (Err(SinkError::Command { command, code, .. }), Some(want)) if code == want => {
             rig.recorder.about(Kind::Error, spec.smmu.get_ref(), || {
                 format!("{code} on {}", Command::decode(command))
             });
