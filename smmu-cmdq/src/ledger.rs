@@ -4,7 +4,8 @@
 //!
 //! 1. A failure of a command of an `issue` is told to that `issue`'s waiter, and to no other.
 //! 2. A failure of a pushed command is told to every waiter whose `CMD_SYNC` lies behind it and
-//!    was queued before the failure was taken: the queue cannot know which of them is the pusher's.
+//!    was queued before the failure was taken: the queue cannot know which of them is the pusher's. Each is
+//!    handed out; where there were too many, the last one stands for all that had no room.
 //! 3. What does not fit is remembered as a hull of positions, and every ticket that touches the hull
 //!    fails. Room may be short for names, never for the fact of a failure.
 
@@ -55,8 +56,9 @@ struct Doubt {
 pub(crate) struct Ledger {
     // Oldest first, without gaps.
     records: [Option<CommandFailure>; RECORDS],
-    // The oldest failure of a pushed command that nobody has taken.
-    pushed_failure: Option<CommandFailure>,
+    // Failures of pushed commands that nobody has taken, oldest first, without gaps. The last place holds the
+    // newest of all that did not fit.
+    pushed_failures: [Option<CommandFailure>; RECORDS],
     doubt: Option<Doubt>,
     // Pushed commands in flight, oldest first, without gaps.
     pushes: [Option<(Position, Position)>; PUSHES],
@@ -69,7 +71,7 @@ impl Ledger {
     pub(crate) const fn new() -> Self {
         Ledger {
             records: [None; RECORDS],
-            pushed_failure: None,
+            pushed_failures: [None; RECORDS],
             doubt: None,
             pushes: [None; PUSHES],
             pushed_atc: None,
@@ -119,13 +121,19 @@ impl Ledger {
         let known = |other: &CommandFailure| {
             other.position == failure.position && other.code == failure.code
         };
-        if self.records.iter().flatten().any(known) || self.pushed_failure.iter().any(known) {
+        if self.records.iter().chain(&self.pushed_failures).flatten().any(known) {
             return false;
         }
         self.counts.total += 1;
         if self.is_pushed(failure) {
             self.counts.pushed += 1;
-            self.pushed_failure.get_or_insert(failure);
+            match self.pushed_failures.iter_mut().find(|slot| slot.is_none()) {
+                Some(free) => *free = Some(failure),
+                None => {
+                    self.counts.evicted += 1;
+                    self.pushed_failures[RECORDS - 1] = Some(failure);
+                }
+            }
             return true;
         }
         if let Some(free) = self.records.iter_mut().find(|slot| slot.is_none()) {
@@ -170,13 +178,16 @@ impl Ledger {
                 kept += 1;
             }
         }
-        own.or_else(|| self.pushed_failure.filter(|failure| failure.position < range.end)).or_else(
-            || {
-                self.doubt
-                    .filter(|doubt| range.start < doubt.until && doubt.from < range.end)
-                    .map(|doubt| doubt.failure)
-            },
-        )
+        let pushed = || {
+            let mut failures = self.pushed_failures.iter().flatten();
+            failures.find(|failure| failure.position < range.end).copied()
+        };
+        let doubted = || {
+            self.doubt
+                .filter(|doubt| range.start < doubt.until && doubt.from < range.end)
+                .map(|doubt| doubt.failure)
+        };
+        own.or_else(pushed).or_else(doubted)
     }
 
     /// The `CMD_SYNC` before `end` completed without any error.
@@ -188,7 +199,8 @@ impl Ledger {
 
     /// Hand out the failure of a pushed command; tickets up to `producer` still report it.
     pub(crate) fn take_unclaimed(&mut self, producer: Position) -> Option<CommandFailure> {
-        let failure = self.pushed_failure.take()?;
+        let failure = self.pushed_failures[0].take()?;
+        self.pushed_failures.rotate_left(1);
         self.doubt(failure, producer);
         Some(failure)
     }
@@ -236,6 +248,25 @@ mod tests {
         assert_eq!(ledger.take_unclaimed(Position(12)), None);
         assert_eq!(ledger.claim(range(10, 12)), Some(failure(5)));
         assert_eq!(ledger.claim(range(12, 14)), None);
+    }
+
+    #[test]
+    fn inv_2_every_pushed_failure_is_handed_out() {
+        let mut ledger = Ledger::new();
+        ledger.pushed(range(0, 40));
+        ledger.record(failure(3));
+        ledger.record(failure(5));
+        assert_eq!(ledger.take_unclaimed(Position(40)), Some(failure(3)));
+        assert_eq!(ledger.claim(range(50, 52)), Some(failure(5)));
+        assert_eq!(ledger.take_unclaimed(Position(40)), Some(failure(5)));
+        assert_eq!(ledger.claim(range(50, 52)), None);
+        // Too many: the last that is handed out stands for those that had no room.
+        for position in 6..6 + RECORDS as u64 + 3 {
+            ledger.record(failure(position));
+        }
+        let taken: usize = core::iter::from_fn(|| ledger.take_unclaimed(Position(40))).count();
+        assert_eq!((taken, ledger.counts().evicted), (RECORDS, 3));
+        assert_eq!(ledger.claim(range(50, 52)), None);
     }
 
     #[test]

@@ -307,7 +307,10 @@ where
         self.service_locked(&mut self.state.lock())
     }
 
-    /// Take the oldest failure of a pushed command.
+    /// Take the oldest failure of a pushed command; call it until there is none.
+    ///
+    /// Where more fail than the queue has room for, [`FailureCounts::evicted`] grows and the last one that is handed out
+    /// stands for those as well.
     ///
     /// From now on, newly issued `CMD_SYNC`s succeed again; those issued before still report the
     /// failure. The taker answers for the command: it has either repeated its effect (or flushed

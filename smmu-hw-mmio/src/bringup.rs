@@ -13,8 +13,8 @@
 //! | [`InterruptsSet`] | [`enable_translation`](InterruptsSet::enable_translation) | `CR0` |
 //! | [`Running`] | [`disable`](Running::disable) | `GBPA`, `CR0` = 0 |
 //!
-//! A step that fails keeps the SMMU where it was, with translation off, and returns only the error: begin
-//! again. Nothing here waits longer than [`BringupConfig::timeout`] for one register.
+//! A step that fails returns only the error: begin again. What was written before the failure stays, so after a missing
+//! acknowledgement of `enable_translation`, `disable` or `begin` translation may be on. Nothing here waits longer than [`BringupConfig::timeout`] for one register.
 
 use core::time::Duration;
 
@@ -55,16 +55,30 @@ pub struct BringupConfig {
     pub coherency: Coherency,
     /// The EL2 regime.
     pub el2: El2,
+    /// Address translation services.
+    pub ats: Ats,
+}
+
+/// Whether the SMMU has address translation services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ats {
+    /// It has none (`IDR0.ATS` = 0).
+    Absent,
+    /// It has. `CR0.ATSCHK` is set before translation is on, so that transactions which a device marks as translated
+    /// are checked against their stream table entry and do not pass by it.
+    Checked,
 }
 
 impl BringupConfig {
-    /// What the ID registers say: coherency as `IDR0.COHACC`, EL2 as `IDR0.HYP` and without ASIDs, 1 s.
+    /// What the ID registers say: coherency as `IDR0.COHACC`, EL2 as `IDR0.HYP` and without ASIDs, ATS as `IDR0.ATS`,
+    /// 1 s.
     #[must_use]
     pub const fn new(caps: &Capabilities) -> Self {
         BringupConfig {
             timeout: Duration::from_secs(1),
             coherency: if caps.coherent { Coherency::Coherent } else { Coherency::NonCoherent },
             el2: if caps.hyp { El2::Present } else { El2::Absent },
+            ats: if caps.ats { Ats::Checked } else { Ats::Absent },
         }
     }
 }
@@ -365,6 +379,9 @@ pub struct InterruptsSet<R, W>(Smmu<R, W>);
 impl<R: Registers, W: Wait> InterruptsSet<R, W> {
     /// Begin to translate. `GBPA` stays as it is.
     pub fn enable_translation(mut self) -> Result<Running<R, W>, BringupError> {
+        if self.0.config.ats == Ats::Checked {
+            self.0.write_cr0(self.0.cr0 | cr0::ATSCHK)?;
+        }
         self.0.write_cr0(self.0.cr0 | cr0::SMMUEN)?;
         Ok(Running(self.0))
     }

@@ -100,8 +100,8 @@ mod probe;
 mod volatile;
 
 pub use bringup::{
-    Bringup, BringupConfig, BringupError, Coherency, CommandsEnabled, Disabled, El2, EventsEnabled,
-    Interrupts, InterruptsSet, Invalidated, Running, StreamTable, TablesSet,
+    Ats, Bringup, BringupConfig, BringupError, Coherency, CommandsEnabled, Disabled, El2,
+    EventsEnabled, Interrupts, InterruptsSet, Invalidated, Running, StreamTable, TablesSet,
 };
 pub use events::{Drained, EventQueue, EventQueueError, event_layout};
 pub use gerror::Gerror;

@@ -13,7 +13,7 @@ use smmu_types::fake::{FakeRegisters, RecordingSink, SinkCall};
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::{cr0, strtab::Format};
 use smmu_types::seam::{CommandSink, CountingWait, SinkError, Wait};
-use smmu_types::{Capabilities, Command, LayoutError, PhysAddr, SmmuId};
+use smmu_types::{Capabilities, Command, IdRegisters, LayoutError, PhysAddr, SmmuId};
 
 const SMMU: SmmuId = SmmuId(3);
 const TABLE: StreamTable =
@@ -80,6 +80,16 @@ fn the_write_sequence(#[case] interrupts: Interrupts, #[case] enable: &[(u32, u6
     let _disabled = running.disable().unwrap();
     assert_eq!(registers.take_writes(), [(0x44, 1 << 31 | 1 << 20), (0x20, 0)]);
     assert_eq!(wait.now(), Duration::ZERO);
+}
+
+#[test]
+fn translated_traffic_is_checked_before_translation_is_on() {
+    let (registers, wait, sink) = (smmu(), CountingWait::new(), RecordingSink::new());
+    let with_ats = IdRegisters { idr0: ID.idr0 | 1 << 10, ..ID };
+    let config = BringupConfig::new(&Capabilities::decode(with_ats));
+    let _running = bring_up(&registers, &wait, config, &sink, Interrupts::Polled).unwrap();
+    let writes = registers.take_writes();
+    assert_eq!(writes[writes.len() - 2..], [(0x20, 0x1c), (0x20, 0x1d)]);
 }
 
 #[test]
