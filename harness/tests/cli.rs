@@ -209,16 +209,18 @@ fn a_backend_that_is_not_there_is_3() {
     assert_eq!(probe.status.code(), Some(3));
 }
 
-#[test]
-fn a_reader_that_goes_away_is_no_error() {
+#[rstest]
+#[case::all_passed(&["run", "--transcript"], 0)]
+#[case::some_failed(&["run", "--transcript", "--sabotage", "unmap-without-tlbi"], 1)]
+fn a_reader_that_goes_away_changes_nothing(#[case] arguments: &[&str], #[case] status: i32) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
-        .args(["run", "--transcript"])
+        .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     drop(child.stdout.take());
     let out = child.wait_with_output().unwrap();
-    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert_eq!(out.status.code(), Some(status), "{}", text(&out.stderr));
     assert!(!text(&out.stderr).contains("panicked"));
 }

@@ -151,12 +151,13 @@ fn scenarios(names: &[String]) -> Result<Vec<Scenario>, Exit> {
         return Ok(known);
     }
     let mut chosen: Vec<Scenario> = Vec::new();
+    let names_known: Vec<String> = known.iter().map(|scenario| scenario.name.clone()).collect();
     for name in names {
         if Path::new(name).extension().is_some_and(|ending| ending == "toml") {
             chosen.push(Scenario::load(Path::new(name))?);
         } else if let Some(at) = known.iter().position(|scenario| scenario.name == *name) {
             chosen.push(known.swap_remove(at));
-        } else if !chosen.iter().any(|scenario| scenario.name == *name) {
+        } else if !names_known.contains(name) {
             let message = format!(
                 "no scenario is named \"{name}\"; `smmu-harness list` shows them, and a file's name ends \
                  in .toml"

@@ -38,20 +38,24 @@ impl Run {
         let bar = progress(scenarios.len());
         let mut out = anstream::stdout().lock();
         let mut reports = Vec::new();
+        let mut read = true;
         for scenario in &scenarios {
             bar.set_message(scenario.name.clone());
             let report = engine::run(scenario, &*backend, options);
-            bar.suspend(|| match self.format {
+            let printed = bar.suspend(|| match self.format {
+                _ if !read => Ok(()),
                 Format::Json => json_line(&report).and_then(|line| writeln!(out, "{line}")),
                 Format::Human => self.human(&mut out, &report, &scenario.file.title),
-            })?;
+            });
+            read &= still_read(printed)?;
             bar.inc(1);
             reports.push(report);
         }
         bar.finish_and_clear();
         let tally = Tally::of(&reports);
-        match self.format {
-            Format::Human => tally.human(&mut out, backend.name(), start.elapsed())?,
+        let summed_up = match self.format {
+            _ if !read => Ok(()),
+            Format::Human => tally.human(&mut out, backend.name(), start.elapsed()),
             Format::Json => {
                 let line = json!({
                     "summary": {
@@ -62,10 +66,10 @@ impl Run {
                         "seconds": start.elapsed().as_secs_f64(),
                     }
                 });
-                writeln!(out, "{line}")?;
+                writeln!(out, "{line}")
             }
-        }
-        out.flush()?;
+        };
+        still_read(summed_up.and_then(|()| out.flush()))?;
         tally.exit(&reports)
     }
 
@@ -99,6 +103,16 @@ impl Run {
             writeln!(out, "          not checked on {}: {check}", report.backend)?;
         }
         Ok(())
+    }
+}
+
+/// Whether somebody still reads the output. When nobody does, the scenarios run all the same: the exit status speaks
+/// for all of them.
+fn still_read(written: std::io::Result<()>) -> std::io::Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -82,12 +82,11 @@ impl Rig {
     /// Bring the SMMUs up and make the scenario's devices, domains and pages.
     pub(crate) fn new(
         scenario: &Scenario,
-        machine: Box<dyn Machine>,
+        machine: Arc<dyn Machine>,
         recorder: Recorder,
         options: Options,
     ) -> Result<Self, Stop> {
         let file = &scenario.file;
-        let machine: Arc<dyn Machine> = machine.into();
         let ram = machine.ram();
         let dma = Dma(Pool::new(ram.clone()));
 

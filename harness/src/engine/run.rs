@@ -1,15 +1,17 @@
 //! One run of one scenario.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smmu_attach::AttachError;
+use smmu_hw_mmio::BringupError;
 use smmu_types::seam::{DmaError, SinkError};
 
 use super::rig::{Rig, RigError};
 use super::sabotage::Sabotage;
 use super::steps;
 use super::transcript::{Kind, Line, Recorder};
-use crate::machine::{Backend, BackendError, MachineDevice, MachineSmmu, MachineSpec};
+use crate::machine::{Backend, BackendError, Machine, MachineDevice, MachineSmmu, MachineSpec};
 use crate::scenario::{Scenario, expand};
 use crate::tables::TableError;
 use smmu_types::StreamId;
@@ -136,6 +138,7 @@ impl From<RigError> for Stop {
         match error {
             RigError::Backend(error) => error.into(),
             RigError::Sink(error) => error.into(),
+            RigError::Bringup(_, BringupError::NoAck { .. }) => Stop::TimedOut(error.to_string()),
             RigError::Attach(error) => error.into(),
             _ => Stop::Failed(error.to_string()),
         }
@@ -219,14 +222,16 @@ fn run_steps(
     report: &mut Report,
     step: &mut usize,
 ) -> Result<(), Stop> {
-    let machine = backend.start(&machine_spec(scenario))?;
+    let machine: Arc<dyn Machine> = backend.start(&machine_spec(scenario))?.into();
     recorder.note(Kind::Step, || "0 set up".into());
-    let mut rig = Rig::new(scenario, machine, recorder.clone(), options)?;
+    let rig = Rig::new(scenario, Arc::clone(&machine), recorder.clone(), options);
+    // A machine that is gone explains whatever the driver ran into.
+    machine.check()?;
+    let mut rig = rig?;
     for (n, spec) in scenario.file.steps.iter().enumerate() {
         *step = n + 1;
         let done = steps::run(&mut rig, *step, spec.get_ref(), report);
-        // A machine that is gone explains whatever the driver ran into.
-        rig.machine.check()?;
+        machine.check()?;
         done?;
     }
     steps::finish(&rig)

@@ -197,9 +197,11 @@ impl Machine {
         Ok(())
     }
 
-    /// Fails, with QEMU's last words, if the process has ended.
+    /// Fails, with QEMU's last words, if the process has ended, or with the failure of the qtest channel if that is of no
+    /// use any more.
     pub fn check(&self) -> Result<(), QemuError> {
-        self.process.check("check")
+        self.process.check("check")?;
+        self.qtest.failure().map_or(Ok(()), Err)
     }
 }
 

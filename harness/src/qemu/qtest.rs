@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::{Channel, QemuError};
@@ -105,6 +105,12 @@ impl Qtest {
                 failed: None,
             }),
         })
+    }
+
+    /// The failure after which the channel is of no use any more, if there was one.
+    #[must_use]
+    pub fn failure(&self) -> Option<QemuError> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
     }
 
     /// Reads 32 bits at a physical address.

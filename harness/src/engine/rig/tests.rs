@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use smmu_attach::Target;
 use smmu_types::range::Extent;
+use smmu_types::seam::Registers;
 use smmu_types::{Granule, Leaf};
 
 use super::*;
@@ -33,7 +34,7 @@ fn rig() -> Rig {
         .map(|(smmu, stream)| crate::machine::MachineDevice { smmu, stream: StreamId(stream) });
     let spec = MachineSpec { smmus, devices: devices.to_vec() };
     let machine = Mock.start(&spec).unwrap();
-    Rig::new(&scenario, machine, Recorder::default(), Options::default()).unwrap()
+    Rig::new(&scenario, machine.into(), Recorder::default(), Options::default()).unwrap()
 }
 
 /// One thread maps a page, unmaps it and invalidates, for ever; one thread for each device attaches it to the domain
@@ -89,6 +90,71 @@ fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
     // Without a DMA that lands now and then the test would prove nothing.
     assert!(reached.load(Ordering::Relaxed) > ROUNDS / 20, "{reached:?} of {}", ROUNDS * 3);
     assert!(d.array().is_empty() && e.array().is_empty());
+}
+
+/// The model, with an SMMU whose `CMDQ_CONS` never moves.
+struct Stuck;
+
+struct StuckMachine(Box<dyn Machine>);
+
+struct StuckRegisters(Arc<dyn Registers + Send + Sync>);
+
+impl Registers for StuckRegisters {
+    fn read32(&self, offset: u32) -> u32 {
+        if offset == smmu_types::regs::CMDQ_CONS.offset() { 0 } else { self.0.read32(offset) }
+    }
+    fn write32(&self, offset: u32, value: u32) {
+        self.0.write32(offset, value);
+    }
+    fn read64(&self, offset: u32) -> u64 {
+        self.0.read64(offset)
+    }
+    fn write64(&self, offset: u32, value: u64) {
+        self.0.write64(offset, value);
+    }
+}
+
+impl Machine for StuckMachine {
+    fn ram(&self) -> Ram {
+        self.0.ram()
+    }
+    fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
+        Ok(Arc::new(StuckRegisters(self.0.registers(smmu)?)))
+    }
+    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, BackendError> {
+        self.0.dma_write(device, iova)
+    }
+    fn take_interrupts(&self) -> Vec<(usize, Irq)> {
+        self.0.take_interrupts()
+    }
+    fn check(&self) -> Result<(), BackendError> {
+        self.0.check()
+    }
+}
+
+impl Backend for Stuck {
+    fn name(&self) -> &'static str {
+        "stuck"
+    }
+    fn describe(&self) -> String {
+        "an SMMU that does not answer".into()
+    }
+    fn offers(&self, _need: crate::scenario::Need) -> bool {
+        true
+    }
+    fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
+        Ok(Box::new(StuckMachine(Mock.start(spec)?)))
+    }
+}
+
+#[test]
+fn an_smmu_that_does_not_answer_is_a_timeout() {
+    let scenario = Scenario::parse("threads", "threads", SCENARIO).unwrap();
+    let report = crate::engine::run(&scenario, &Stuck, Options::default());
+    let crate::engine::Outcome::TimedOut(why) = report.outcome else {
+        panic!("{:?}", report.outcome)
+    };
+    assert!(why.message.contains("no CMD_SYNC completion in time"), "{}", why.message);
 }
 
 struct Defer<F: Fn()>(F);
