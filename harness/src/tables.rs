@@ -16,7 +16,8 @@ use smmu_types::{Granule, OutputSize, PhysAddr};
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
 
-const INPUT_BITS: u32 = 39;
+/// Bits of an input address.
+pub const INPUT_BITS: u32 = 39;
 const START_LEVEL: u32 = 1;
 const LAST_LEVEL: u32 = 3;
 const ENTRIES: u64 = 512;
@@ -30,10 +31,10 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// The stage that a table translates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 pub enum TableStage {
-    /// Stage 1.
+    /// `"s1"`: stage 1.
     #[serde(rename = "s1")]
     Stage1,
-    /// Stage 2.
+    /// `"s2"`: stage 2.
     #[serde(rename = "s2")]
     Stage2,
 }
@@ -41,11 +42,11 @@ pub enum TableStage {
 /// What a mapping permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 pub enum Access {
-    /// Reads and writes.
+    /// `"rw"`: reads and writes.
     #[default]
     #[serde(rename = "rw")]
     ReadWrite,
-    /// Reads.
+    /// `"ro"`: reads.
     #[serde(rename = "ro")]
     ReadOnly,
 }

@@ -149,6 +149,20 @@ attach = { device = \"dev0\", to = \"D\" }
     15,
     1
 )]
+#[case::none_at_all(
+    "none",
+    "[[step]]\nattach_each = { devices = \"x\", domains = \"x\", count = 0 }\n",
+    16,
+    55
+)]
+#[case::beyond_the_tables(
+    "beyond",
+    "[[step]]\nunmap = { domain = \"D\", iova = 0x8000000000 }\n",
+    15,
+    1
+)]
+#[case::no_remedy("remedy", "[[step]]\nhazard = { missing = \"NONSENSE\" }\n", 15, 1)]
+#[case::another_number("number", "[[smmu]]\nname = \"smmu0\"\n", 16, 8)]
 #[case::not_toml("toml", "[[step\n", 15, 7)]
 #[case::unknown_event(
     "event",

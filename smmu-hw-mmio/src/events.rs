@@ -1,6 +1,6 @@
 //! The event queue.
 //!
-//! 1. `EVENTQ_PROD` is read, then [`DmaBlock::observe`]: the records that it announces are complete.
+//! 1. `EVENTQ_PROD` is read, then each record is [observed](DmaBlock::observe): it is complete.
 //! 2. Records are copied out one by one.
 //! 3. [`DmaBlock::observe`] again, then `EVENTQ_CONS` is written: no copy is made after the SMMU may have
 //!    written a newer record into the slot.
@@ -114,7 +114,6 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
     /// Should `take` panic, the record that it was given comes again.
     pub fn drain(&mut self, mut take: impl FnMut(EventRecord)) -> Result<Drained, EventQueueError> {
         let mut drained = Drained::default();
-        let words = self.size.entries() as usize * ENTRY_WORDS;
         while drained.records < self.size.entries() {
             let producer = self.registers.read(regs::EVENTQ_PROD);
             let waiting = self.waiting(producer)?;
@@ -126,13 +125,12 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
                 break;
             }
             let count = waiting.min(self.size.entries() - drained.records);
-            self.block.observe(0..words);
             for _ in 0..count {
                 take(self.load());
                 self.consumer = self.consumer.advanced(1);
             }
             drained.records += count;
-            self.block.observe(0..words);
+            self.block.observe(0..0);
             self.registers.write(regs::EVENTQ_CONS, self.consumer_register());
             if count == 0 {
                 // An overflow flag that changes at every look must not keep us.
@@ -158,6 +156,7 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
     fn load(&self) -> EventRecord {
         let first = self.consumer.index(self.size) * ENTRY_WORDS;
         let mut record = EventRecord::default();
+        self.block.observe(first..first + ENTRY_WORDS);
         let slot = &self.block.words()[first..first + ENTRY_WORDS];
         for (word, value) in slot.iter().zip(&mut record.0) {
             *value = word.load(Ordering::Relaxed);

@@ -25,6 +25,29 @@ enum Scope {
     Nothing,
 }
 
+/// What 16 bytes ask for; `None` for a hint that this SMMU does not take.
+///
+/// A decoder keeps what it cannot reproduce bit by bit. Some of that is legal all the same: fields that have no
+/// meaning in the command, and prefetches (4.2), which an SMMU may ignore.
+fn meaning(raw: [u64; 2]) -> Option<Command> {
+    let command = Command::decode(RawCommand(raw));
+    let Command::Unknown(_) = command else { return Some(command) };
+    let [w0, w1] = raw;
+    // A SYNC without an MSI does not look at its attributes, data and address.
+    const SYNC_FIELDS: u64 = 0xffff_ffff_0fc0_30ff;
+    match w0 & 0xff {
+        0x01 | 0x02 if w0 & 1 << 10 == 0 => None,
+        0x04 if w0 & 0xffff_ff00 == 0 && w1 == 31 => Some(Command::CfgiAll),
+        0x46 if w0 & !SYNC_FIELDS == 0 => match w0 >> 12 & 3 {
+            0 => Some(Command::SYNC),
+            1 => Some(Command::Sync { completion: Completion::Interrupt }),
+            2 => Some(Command::Sync { completion: Completion::Event }),
+            _ => Some(command),
+        },
+        _ => Some(command),
+    }
+}
+
 impl Smmu {
     pub(super) fn command_ring(&self) -> Ring {
         Ring::new(self.regs.cmdq_base, self.profile.cmdq_log2, RawCommand::BYTES as u64)
@@ -67,7 +90,10 @@ impl Smmu {
         if self.take_refusal() {
             return Err(CommandErrorCode::ILL);
         }
-        self.execute(ram, Command::decode(RawCommand(raw)))
+        match meaning(raw) {
+            Some(command) => self.execute(ram, command),
+            None => Ok(()),
+        }
     }
 
     /// Count down the injected refusal; true when it is this command's turn.
@@ -291,5 +317,24 @@ pub(super) fn tlbi_tag(space: Space) -> Command {
             Command::TlbiEl2Asid { asid }
         }
         Space::Stage1 { regime: Regime::El2, asid: None, .. } => Command::TlbiEl2All,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::sync([0x46, 0], Some(Command::SYNC))]
+    #[case::sync_by_wire([0x1046, 0], Some(Command::Sync { completion: Completion::Interrupt }))]
+    #[case::sync_by_event([0x2046, 0], Some(Command::Sync { completion: Completion::Event }))]
+    #[case::all_with_a_stream([0x1_0000_0004, 31], Some(Command::CfgiAll))]
+    #[case::prefetch([0x8_0000_0001, 0], None)]
+    #[case::reserved_signal([0x3046, 0], Some(Command::Unknown(RawCommand([0x3046, 0]))))]
+    #[case::secure([0x404, 31], Some(Command::Unknown(RawCommand([0x404, 31]))))]
+    #[case::unknown([0xff, 0], Some(Command::Unknown(RawCommand([0xff, 0]))))]
+    fn legal_is_more_than_what_we_send(#[case] raw: [u64; 2], #[case] want: Option<Command>) {
+        assert_eq!(meaning(raw), want);
     }
 }

@@ -107,15 +107,26 @@ impl Search {
             return self.named(path, Origin::Environment);
         }
         let mut looked = Vec::new();
+        // Nobody named these, so one that cannot serve only counts when no other can.
+        let mut unfit = None;
         if let Some(dir) = &self.target_dir {
             let path = dir.join("qemu").join(PROGRAM);
-            if path.exists() {
-                return inspect(path, Origin::TargetDir);
-            }
             looked.push(path.display().to_string());
+            if path.exists() {
+                match inspect(path, Origin::TargetDir) {
+                    Ok(qemu) => return Ok(qemu),
+                    Err(error) => unfit = Some(error),
+                }
+            }
         }
         if let Some(path) = self.on_path(Path::new(PROGRAM)) {
-            return inspect(path, Origin::SearchPath);
+            match inspect(path, Origin::SearchPath) {
+                Ok(qemu) => return Ok(qemu),
+                Err(error) => unfit = unfit.or(Some(error)),
+            }
+        }
+        if let Some(error) = unfit {
+            return Err(error);
         }
         looked.push(format!("{PROGRAM} on PATH"));
         Err(QemuError::NotFound { looked: looked.join(", ") })

@@ -7,12 +7,31 @@ use smmu_types::EventKind;
 use toml::Spanned;
 
 use super::{CommandSpec, Dma, Expect, File, Name, Need, Step};
-use crate::tables::{PAGE, TableStage};
+use crate::tables::{INPUT_BITS, PAGE, TableStage};
 
 type Wrong = (Range<usize>, String);
 
 /// More devices or domains than this are a mistake, and would not fit into the memory of a backend.
 const MOST: u32 = 1024;
+
+/// As many SMMUs as the largest machine of any backend has.
+const MOST_SMMUS: usize = 8;
+
+/// The commands that a hazard can be the lack of.
+const REMEDIES: [&str; 12] = [
+    "CFGI_ALL",
+    "CFGI_CD",
+    "CFGI_CD_ALL",
+    "CFGI_STE",
+    "CFGI_STE_RANGE",
+    "TLBI_NH_ALL",
+    "TLBI_NH_ASID",
+    "TLBI_NH_VA",
+    "TLBI_NH_VAA",
+    "TLBI_NSNH_ALL",
+    "TLBI_S12_VMALL",
+    "TLBI_S2_IPA",
+];
 
 struct Names {
     smmus: BTreeSet<String>,
@@ -59,7 +78,16 @@ fn smmus(file: &File) -> Result<BTreeSet<String>, Wrong> {
         let message = "a second SMMU needs \"several-smmus\" in `needs`";
         return Err((second.name.span(), message.into()));
     }
-    for smmu in &file.smmus {
+    if let Some(surplus) = file.smmus.get(MOST_SMMUS) {
+        return Err((surplus.name.span(), format!("there can be {MOST_SMMUS} SMMUs at most")));
+    }
+    for (n, smmu) in file.smmus.iter().enumerate() {
+        // Errors of the driver and hazards of the model call the n-th SMMU so.
+        let number = smmu.name.get_ref().strip_prefix("smmu").and_then(|rest| rest.parse().ok());
+        if number.is_some_and(|number: usize| number != n) {
+            let message = format!("SMMU number {n} cannot be named \"{}\"", smmu.name.get_ref());
+            return Err((smmu.name.span(), message));
+        }
         if let Some(bits) = &smmu.asid_bits {
             if *bits.get_ref() != 8 {
                 return Err((bits.span(), "asid_bits can only be 8; leave it out for 16".into()));
@@ -197,6 +225,13 @@ fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
         0 => Ok(()),
         _ => Err((step.span(), format!("iova {iova:#x} is not aligned to {PAGE} bytes"))),
     };
+    let mappable = |iova: u64| match iova >> INPUT_BITS {
+        0 => aligned(iova),
+        _ => {
+            let message = format!("iova {iova:#x} is beyond the {INPUT_BITS} bits of the tables");
+            Err((step.span(), message))
+        }
+    };
     match step.get_ref() {
         Step::Attach(attach) => {
             names.device(&attach.device)?;
@@ -204,10 +239,17 @@ fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
                 names.page(&watch.old)?;
                 names.page(&watch.new)?;
                 aligned(watch.iova)?;
+                if attach.to.get_ref() == "blocked" {
+                    let message = "a blocked device reaches no page, so there is nothing to watch";
+                    return Err((attach.to.span(), message.into()));
+                }
             }
             names.target(&attach.to)
         }
         Step::AttachEach(each) => {
+            if !(1..=MOST).contains(each.count.get_ref()) {
+                return Err((each.count.span(), format!("count must be 1 to {MOST}")));
+            }
             for n in 0..*each.count.get_ref() {
                 let nth = |name: &Name| Spanned::new(name.span(), format!("{}{n}", name.get_ref()));
                 names.device(&nth(&each.devices))?;
@@ -222,16 +264,16 @@ fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
         Step::Map(map) | Step::Remap(map) => {
             names.domain(&map.domain)?;
             names.page(&map.page)?;
-            aligned(map.iova)
+            mappable(map.iova)
         }
         Step::Unmap(unmap) => {
             names.domain(&unmap.domain)?;
-            aligned(unmap.iova)
+            mappable(unmap.iova)
         }
         Step::Poke(poke) => {
             names.domain(&poke.domain)?;
             poke.page.as_ref().map_or(Ok(()), |page| names.page(page))?;
-            aligned(poke.iova)
+            mappable(poke.iova)
         }
         Step::Dma(dma) => self::dma(step.span(), dma, names),
         Step::Command(command) => {
@@ -252,7 +294,14 @@ fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
             }
         }
         Step::Expect(expect) => self::expect(step.span(), expect, names),
-        Step::Hazard(_) => Ok(()),
+        Step::Hazard(hazard) => {
+            let name = hazard.missing.split(' ').next().unwrap_or_default();
+            if REMEDIES.contains(&name) {
+                return Ok(());
+            }
+            let all = REMEDIES.join(", ");
+            Err((step.span(), format!("no hazard is the lack of \"{name}\"; it can be of: {all}")))
+        }
     }
 }
 

@@ -40,13 +40,13 @@ pub type Name = Spanned<String>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Need {
-    /// Stage-1 translation.
+    /// `"stage1"`: stage-1 translation.
     Stage1,
-    /// Stage-2 translation.
+    /// `"stage2"`: stage-2 translation.
     Stage2,
-    /// More than one SMMU.
+    /// `"several-smmus"`: more than one SMMU.
     SeveralSmmus,
-    /// An SMMU with 8-bit ASIDs.
+    /// `"asid8"`: an SMMU with 8-bit ASIDs.
     Asid8,
 }
 
@@ -138,29 +138,29 @@ pub struct DomainSpec {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Attach a device to a domain, to `bypass` or to `blocked`.
+    /// `attach`: a device to a domain, to `bypass` or to `blocked`.
     Attach(Attach),
-    /// Attach `name0` to `domain0`, `name1` to `domain1` and so on.
+    /// `attach_each`: `name0` to `domain0`, `name1` to `domain1` and so on.
     AttachEach(AttachEach),
-    /// Fail the first, the second, ... allocation of a preparation, until one needs no more; then drop it.
+    /// `fail_every_allocation`: fail the first, the second, ... allocation of a preparation, until one needs no more; then drop it.
     FailEveryAllocation(FailEveryAllocation),
-    /// Map a page.
+    /// `map`: map a page.
     Map(Map),
-    /// Take a mapping away and invalidate, as a driver does.
+    /// `unmap`: take a mapping away and invalidate, as a driver does.
     Unmap(Unmap),
-    /// Move a mapping to another page as a driver does: break, invalidate, make.
+    /// `remap`: move a mapping to another page as a driver does: break, invalidate, make.
     Remap(Map),
-    /// Change a descriptor without any invalidation.
+    /// `poke`: change a descriptor without any invalidation.
     Poke(Poke),
-    /// Let a device write 4 bytes.
+    /// `dma`: let a device write 4 bytes.
     Dma(Dma),
-    /// Put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
+    /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
     Command(CommandStep),
-    /// Write a context descriptor and an STE past the driver, with an ASID of the scenario's choice.
+    /// `install`: write a context descriptor and an STE past the driver, with an ASID of the scenario's choice.
     Install(Install),
-    /// Check what the driver says of a domain or of a tag space.
+    /// `expect`: check what the driver says of a domain or of a tag space.
     Expect(Expect),
-    /// Check that the model noticed a cached translation that should not be there.
+    /// `hazard`: check that the model noticed a cached translation that should not be there.
     Hazard(HazardStep),
 }
 
@@ -182,24 +182,24 @@ pub struct Attach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttachFailure {
-    /// Every tag of the SMMU is taken.
+    /// `"tags-exhausted"`: every tag of the SMMU is taken.
     TagsExhausted,
-    /// The SMMU cannot walk the domain's tables.
+    /// `"cannot-share"`: the SMMU cannot walk the domain's tables.
     CannotShare,
-    /// There is no memory.
+    /// `"no-memory"`: there is none.
     NoMemory,
 }
 
 /// Why a command may be expected to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum CommandFailure {
-    /// The SMMU does not know it.
+    /// `"CERROR_ILL"`: the SMMU does not know it.
     #[serde(rename = "CERROR_ILL")]
     Ill,
-    /// It could not be fetched.
+    /// `"CERROR_ABT"`: it could not be fetched.
     #[serde(rename = "CERROR_ABT")]
     Abt,
-    /// An ATC invalidation before it timed out.
+    /// `"CERROR_ATC_INV_SYNC"`: an ATC invalidation before it timed out.
     #[serde(rename = "CERROR_ATC_INV_SYNC")]
     AtcInvSync,
 }

@@ -62,7 +62,9 @@ pub(super) fn hazard(rig: &Rig, n: usize, missing: &str, report: &mut Report) ->
     };
     let hazards = insight.take_hazards();
     let named = |hazard: &HazardReport| {
-        hazard.missing.as_ref().is_some_and(|command| command.starts_with(missing))
+        // Whole words: `asid=1` is not the beginning of `asid=10`.
+        let rest = hazard.missing.as_ref().and_then(|command| command.strip_prefix(missing));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     };
     if hazards.is_empty() || !hazards.iter().all(named) {
         let got: Vec<String> = hazards.iter().map(|hazard| rig.named(&hazard.text)).collect();

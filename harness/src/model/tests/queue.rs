@@ -70,7 +70,6 @@ fn a_full_ring_is_consumed() {
 #[case::reserved_completion([0x0fc0_3046, 0])]
 #[case::atc_inv([0x0000_0008_0000_0040, 0x1000])]
 #[case::el2([0x20, 0])]
-#[case::prefetch([0x01, 0])]
 fn an_illegal_command_stops_the_queue(#[case] words: [u64; 2]) {
     let rig = Rig::new();
     rig.model.take_interrupts();
