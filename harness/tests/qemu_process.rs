@@ -9,6 +9,8 @@
     reason = "what fails in a helper here fails its test"
 )]
 
+mod common;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -62,7 +64,7 @@ fn main() {
         return hold_a_machine();
     }
     // What cannot run is counted as ignored, never as passed.
-    let no_qemu = std::env::var_os("SMMU_NO_QEMU").is_some_and(|value| value == "1");
+    let no_qemu = common::qemu_is_left_out();
     let real = trials![no_qemu;
         one_smmu_of_each_stage
         three_smmus_keep_their_order

@@ -2,6 +2,8 @@
 //! plain model of the *driver's promise* expects. A failure prints the scenario, which can be run as a file.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -204,7 +206,7 @@ fn main() {
             Ok(())
         })
     }
-    let no_qemu = std::env::var_os("SMMU_NO_QEMU").is_some_and(|value| value == "1");
+    let no_qemu = common::qemu_is_left_out();
     let trials = vec![
         trial("the_model_keeps_the_promise", the_model_keeps_the_promise),
         trial("qemu_keeps_the_promise", qemu_keeps_the_promise).with_ignored_flag(no_qemu),

@@ -2,6 +2,8 @@
 //! driver, which must be noticed.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod common;
+
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -81,7 +83,7 @@ type Opened = Result<Arc<dyn Backend>, String>;
 fn main() {
     let arguments = Arguments::from_args();
     let mock: Opened = Ok(Arc::new(Mock));
-    let no_qemu = std::env::var_os("SMMU_NO_QEMU").is_some_and(|value| value == "1");
+    let no_qemu = common::qemu_is_left_out();
     // Looked for once. When it is not there each of its tests fails and says so.
     let qemu: Opened = if no_qemu {
         Err("SMMU_NO_QEMU=1".into())

@@ -119,4 +119,5 @@ pub use platform::{Env, Platform};
 pub use smmu::{DeviceKey, Smmu, SmmuConfig};
 pub use table::{
     ForcedWriteBack, Stage, TableDescription, TranslationTable, WalkAttributes, WalkCoherency,
+    single_context,
 };

@@ -2,7 +2,7 @@
 
 use smmu_types::{
     Asid, Cacheability, Capabilities, Granule, OutputSize, PhysAddr, Shareability, Stage1Config,
-    Stage2Config, StallModel, Vmid,
+    Stage2Config, StallModel, StreamWorld, SubstreamDefault, TableConfig, Vmid,
 };
 
 use crate::Requirement;
@@ -136,7 +136,9 @@ impl TableDescription {
         checks.into_iter().find(|(holds, _)| !holds).map(|(_, lacks)| lacks)
     }
 
-    pub(crate) fn stage1(&self, mair: u64, asid: Asid) -> Stage1Config {
+    /// The content of a context descriptor that leads to these tables.
+    #[must_use]
+    pub fn stage1(&self, mair: u64, asid: Asid) -> Stage1Config {
         Stage1Config {
             asid,
             t0sz: self.t0sz,
@@ -151,7 +153,9 @@ impl TableDescription {
         }
     }
 
-    pub(crate) fn stage2(&self, start_level: u8, vmid: Vmid) -> Stage2Config {
+    /// The content of a stream table entry that leads to these tables.
+    #[must_use]
+    pub fn stage2(&self, start_level: u8, vmid: Vmid) -> Stage2Config {
         Stage2Config {
             vmid,
             t0sz: self.t0sz,
@@ -167,6 +171,27 @@ impl TableDescription {
             stall: false,
             record: true,
         }
+    }
+}
+
+/// The content of a stream table entry that leads to one context descriptor, aligned to 64 bytes.
+#[must_use]
+pub fn single_context(caps: &Capabilities, context: PhysAddr) -> TableConfig {
+    let (cache, shareability) = if caps.coherent {
+        (Cacheability::WriteBack, Shareability::Inner)
+    } else {
+        (Cacheability::NonCacheable, Shareability::Outer)
+    };
+    TableConfig {
+        format: 0,
+        context,
+        cd_max: 0,
+        substream_default: SubstreamDefault::Substream0,
+        inner: cache,
+        outer: cache,
+        shareability,
+        stall_disable: caps.stall_model == StallModel::Both,
+        world: StreamWorld::El1,
     }
 }
 

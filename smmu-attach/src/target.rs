@@ -3,15 +3,12 @@
 use smmu_invs::Publication;
 use smmu_tags::FreshTag;
 use smmu_types::seam::{Notice, Observer};
-use smmu_types::{
-    AtsMode, CacheTag, Cacheability, Cd, Regime, Shareability, ShareabilityOverride, StallModel,
-    Ste, StreamWorld, SubstreamDefault, TableConfig,
-};
+use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste};
 
 use crate::device::{Confirmation, ContextDescriptors};
 use crate::domain::{Domain, Owned};
 use crate::platform::Block;
-use crate::table::Stage;
+use crate::table::{Stage, single_context};
 use crate::{AttachError, Env, Platform};
 
 /// A tag that no hardware has seen; dropping it gives it back and says so.
@@ -80,7 +77,6 @@ pub(crate) fn entries<P: Platform>(
     cds: Option<&ContextDescriptors<Block<P>>>,
     confirmation: Confirmation,
 ) -> Result<(Ste, Option<(usize, Cd)>), AttachError> {
-    let caps = smmu.capabilities();
     let table = domain.table();
     match (table.stage, tag, cds) {
         (Stage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
@@ -88,23 +84,8 @@ pub(crate) fn entries<P: Platform>(
             let there =
                 confirmation == Confirmation::Confirmed && cds.read(cds.current) == Some(cd);
             let place = if there { cds.current } else { 1 - cds.current };
-            let (cache, shareability) = if caps.coherent {
-                (Cacheability::WriteBack, Shareability::Inner)
-            } else {
-                (Cacheability::NonCacheable, Shareability::Outer)
-            };
             let ste = Ste::stage1(
-                TableConfig {
-                    format: 0,
-                    context: cds.address(place),
-                    cd_max: 0,
-                    substream_default: SubstreamDefault::Substream0,
-                    inner: cache,
-                    outer: cache,
-                    shareability,
-                    stall_disable: caps.stall_model == StallModel::Both,
-                    world: StreamWorld::El1,
-                },
+                single_context(smmu.capabilities(), cds.address(place)),
                 AtsMode::Off,
                 ShareabilityOverride::NonShareable,
             )?;

@@ -201,6 +201,11 @@ impl Observer for Names {
                     format!("{entry} of sid={stream} changed in {syncs} sync{plural}")
                 });
             }
+            Notice::ConfigUnconfirmed { smmu, stream, error } => {
+                self.recorder.about(Kind::Error, self.smmu(smmu), || {
+                    format!("the entry of sid={stream} is not confirmed: {error}")
+                });
+            }
             other => self.recorder.note(Kind::Tag, || format!("{other:?}")),
         }
     }

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use smmu_attach::{Smmu, Stage};
+use smmu_attach::{Smmu, Stage, single_context};
 use smmu_types::regs::strtab;
 use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 use smmu_types::{
-    Asid, AtsMode, Cacheability, Cd, Command, Leaf, PhysAddr, Shareability, ShareabilityOverride,
-    Stage1Config, StallModel, Ste, StreamId, StreamWorld, SubstreamDefault, SubstreamId,
-    TableConfig,
+    Asid, AtsMode, Cd, Command, Leaf, PhysAddr, ShareabilityOverride, Ste, StreamId, SubstreamId,
 };
 
 use super::platform::Harness;
@@ -38,31 +36,9 @@ impl Rig {
         let smmu = Arc::clone(self.device(device)?.smmu());
         let stream = self.device(device)?.streams().first().copied().unwrap_or_default();
         let layout = |error: smmu_types::LayoutError| Stop::Failed(error.to_string());
-        let cd = Cd::stage1(Stage1Config {
-            asid,
-            t0sz: table.t0sz,
-            granule: table.granule,
-            inner: table.walk.inner,
-            outer: table.walk.outer,
-            shareability: table.walk.shareability,
-            output_size: table.output_size,
-            table: table.root,
-            mair,
-            stall: false,
-        })
-        .map_err(layout)?;
+        let cd = Cd::stage1(table.stage1(mair, asid)).map_err(layout)?;
         let Some(block) = self.raw_cds.get(device) else { return Ok(()) };
-        let config = TableConfig {
-            format: 0,
-            context: block.address(),
-            cd_max: 0,
-            substream_default: SubstreamDefault::Substream0,
-            inner: Cacheability::WriteBack,
-            outer: Cacheability::WriteBack,
-            shareability: Shareability::Inner,
-            stall_disable: smmu.capabilities().stall_model == StallModel::Both,
-            world: StreamWorld::El1,
-        };
+        let config = single_context(smmu.capabilities(), block.address());
         let ste = Ste::stage1(config, AtsMode::Off, ShareabilityOverride::NonShareable)
             .map_err(layout)?;
 

@@ -1,6 +1,7 @@
 //! A driver, composed from the crates of the workspace over one machine.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use smmu_attach::{AttachError, Committed, Device, Domain, Env, Smmu, SmmuConfig};
@@ -9,11 +10,11 @@ use smmu_hw_mmio::{BringupError, EventQueue, Probe, ProbeError};
 use smmu_invs::InvKind;
 use smmu_types::pool::{Pool, PoolBlock};
 use smmu_types::seam::{DmaError, SinkError};
-use smmu_types::{DomainId, EventRecord, PhysAddr, SmmuId, StreamId};
+use smmu_types::{DomainId, EventRecord, PhysAddr, SmmuId};
 
 use super::pages::{Pages, Reached};
 use super::platform::{Dma, Harness, Names, Queue, Sink};
-use super::run::{Options, Stop, device_names};
+use super::run::{Options, Stop};
 use super::setup::{Part, bring_up, make_queue};
 use super::steps::To;
 use super::tap::Tap;
@@ -22,8 +23,8 @@ use crate::alloc_fault::Armed;
 use crate::machine::{
     Backend, BackendError, DmaOutcome, Irq, Machine, MachineSmmu, MachineSpec, Ram,
 };
-use crate::scenario::{Scenario, expand};
-use crate::tables::{PageTables, TableError};
+use crate::scenario::Scenario;
+use crate::tables::{PAGE, PageTables, TableError};
 
 /// A driver could not be set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,8 +112,7 @@ impl Rig {
 
         let (mut domains, mut tables, mut names) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for spec in &file.domains {
-            let count = spec.count.as_ref().map(|count| *count.get_ref());
-            for name in expand(spec.name.get_ref(), count) {
+            for name in spec.names() {
                 let table = PageTables::new(spec.stage, dma.clone())?;
                 let domain = Domain::new(DomainId(names.len() as u32), &table)?;
                 domains.insert(name.clone(), Arc::new(domain));
@@ -149,15 +149,13 @@ impl Rig {
     }
 
     fn add_devices(&mut self, scenario: &Scenario) -> Result<(), Stop> {
-        let mut names = device_names(scenario).into_iter().enumerate();
+        // Machines number devices in the order of the file.
         for spec in &scenario.file.devices {
             let smmu = Arc::clone(self.smmu(self.smmu_index(spec.smmu.get_ref())?)?);
-            for n in 0..spec.count.as_ref().map_or(1, |count| *count.get_ref()) {
-                let Some((index, name)) = names.next() else { break };
-                let stream = StreamId(spec.stream.get_ref() + n);
+            for (name, stream) in spec.each() {
                 let env = Env { dma: &self.dma, sink: &self.sink, observer: &self.observer };
                 let device = Smmu::add_device(&smmu, &[stream], &env)?;
-                self.devices.insert(name, (index, device));
+                self.devices.insert(name, (self.devices.len(), device));
             }
         }
         Ok(())
@@ -165,7 +163,7 @@ impl Rig {
 
     pub(crate) fn smmu_index(&self, name: &str) -> Result<usize, Stop> {
         let found = self.observer.smmus.iter().position(|known| known == name);
-        found.ok_or_else(|| Stop::Failed(format!("there is no SMMU {name}")))
+        found.ok_or_else(|| missing("SMMU", name))
     }
 
     pub(crate) fn smmu_name(&self, index: usize) -> &str {
@@ -173,27 +171,32 @@ impl Rig {
     }
 
     pub(crate) fn smmu(&self, index: usize) -> Result<&Arc<Smmu<Harness>>, Stop> {
-        self.smmus.get(index).ok_or_else(|| Stop::Failed(format!("there is no SMMU {index}")))
+        self.smmus.get(index).ok_or_else(|| missing("SMMU", index))
     }
 
     pub(crate) fn device(&self, name: &str) -> Result<&Device<Harness>, Stop> {
         let found = self.devices.get(name).map(|(_, device)| device);
-        found.ok_or_else(|| Stop::Failed(format!("there is no device {name}")))
+        found.ok_or_else(|| missing("device", name))
+    }
+
+    fn device_index(&self, name: &str) -> Result<usize, Stop> {
+        let found = self.devices.get(name).map(|(index, _)| *index);
+        found.ok_or_else(|| missing("device", name))
     }
 
     pub(crate) fn domain(&self, name: &str) -> Result<&Arc<Domain<Harness>>, Stop> {
         let found = self.domains.get(name);
-        found.ok_or_else(|| Stop::Failed(format!("there is no domain {name}")))
+        found.ok_or_else(|| missing("domain", name))
     }
 
     pub(crate) fn tables(&mut self, name: &str) -> Result<&mut PageTables<Dma>, Stop> {
         let found = self.tables.get_mut(name);
-        found.ok_or_else(|| Stop::Failed(format!("there is no domain {name}")))
+        found.ok_or_else(|| missing("domain", name))
     }
 
     pub(crate) fn page(&self, name: &str) -> Result<PhysAddr, Stop> {
         let found = self.pages.address(name);
-        found.ok_or_else(|| Stop::Failed(format!("there is no page {name}")))
+        found.ok_or_else(|| missing("page", name))
     }
 
     /// A text in which the addresses of pages and root tables are replaced by their names.
@@ -221,9 +224,7 @@ impl Rig {
     ) -> Result<Result<Committed, AttachError>, Stop> {
         let target = self.target(to)?;
         let env = Env { dma: &self.dma, sink: &self.sink, observer: &self.observer };
-        let found = self.devices.get_mut(device);
-        let (_, device) =
-            found.ok_or_else(|| Stop::Failed(format!("there is no device {device}")))?;
+        let (_, device) = self.devices.get_mut(device).ok_or_else(|| missing("device", device))?;
         let prepared = device.prepare(target.target(), &env);
         Ok(prepared.map(|prepared| prepared.publish().install().commit()))
     }
@@ -238,9 +239,7 @@ impl Rig {
     ) -> Result<(bool, Option<AttachError>), Stop> {
         let target = self.target(to)?;
         let env = Env { dma: &self.dma, sink: &self.sink, observer: &self.observer };
-        let found = self.devices.get_mut(device);
-        let (_, device) =
-            found.ok_or_else(|| Stop::Failed(format!("there is no device {device}")))?;
+        let (_, device) = self.devices.get_mut(device).ok_or_else(|| missing("device", device))?;
         let armed = Armed::nth(n);
         let prepared = device.prepare(target.target(), &env);
         let fired = armed.fired();
@@ -255,17 +254,13 @@ impl Rig {
         iova: u64,
         run: impl FnOnce(&mut Self) -> Result<T, Stop>,
     ) -> Result<(T, Vec<Reached>), Stop> {
-        let found = self.devices.get(device).map(|(index, _)| *index);
-        let index = found.ok_or_else(|| Stop::Failed(format!("there is no device {device}")))?;
+        let index = self.device_index(device)?;
         let seen: Arc<Mutex<Vec<Reached>>> = Arc::default();
         let (machine, pages) = (Arc::clone(&self.machine), Arc::clone(&self.pages));
         let log = Arc::clone(&seen);
         self.sink.set_watch(Some(Arc::new(move || {
-            pages.restore();
-            let reached = match machine.dma_write(index, iova) {
-                Ok(_) => pages.reached(iova % 4096),
-                Err(error) => Reached::Damage(error.to_string()),
-            };
+            let reached = write_and_look(&*machine, &pages, index, iova)
+                .map_or_else(|error| Reached::Damage(error.to_string()), |(_, reached)| reached);
             log.lock().unwrap_or_else(PoisonError::into_inner).push(reached);
         })));
         let result = run(self);
@@ -278,11 +273,8 @@ impl Rig {
 
     /// Let a device write, and say what it reached.
     pub(crate) fn dma(&self, device: &str, iova: u64) -> Result<(DmaOutcome, Reached), Stop> {
-        let found = self.devices.get(device).map(|(index, _)| *index);
-        let index = found.ok_or_else(|| Stop::Failed(format!("there is no device {device}")))?;
-        self.pages.restore();
-        let outcome = self.machine.dma_write(index, iova)?;
-        Ok((outcome, self.pages.reached(iova % 4096)))
+        let index = self.device_index(device)?;
+        Ok(write_and_look(&*self.machine, &self.pages, index, iova)?)
     }
 
     /// Take all event records, with the index of their SMMU.
@@ -359,6 +351,22 @@ impl Rig {
         facts.push(("free DMA memory".into(), self.dma.0.free_bytes().to_string()));
         Ok(Fingerprint(facts))
     }
+}
+
+fn missing(kind: &str, name: impl fmt::Display) -> Stop {
+    Stop::Failed(format!("there is no {kind} {name}"))
+}
+
+/// Let a device write to pages that have their own content, and say what it reached.
+fn write_and_look(
+    machine: &dyn Machine,
+    pages: &Pages,
+    device: usize,
+    iova: u64,
+) -> Result<(DmaOutcome, Reached), BackendError> {
+    pages.restore();
+    let outcome = machine.dma_write(device, iova)?;
+    Ok((outcome, pages.reached(iova % PAGE)))
 }
 
 /// Facts that must be the same before and after.

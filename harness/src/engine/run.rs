@@ -12,9 +12,8 @@ use super::sabotage::Sabotage;
 use super::steps;
 use super::transcript::{Kind, Line, Recorder};
 use crate::machine::{Backend, BackendError, Machine, MachineDevice, MachineSmmu, MachineSpec};
-use crate::scenario::{Scenario, expand};
+use crate::scenario::Scenario;
 use crate::tables::TableError;
-use smmu_types::StreamId;
 
 /// How to run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -152,9 +151,7 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
     let devices = scenario.file.devices.iter().flat_map(|device| {
         // The check of the file has made sure that the SMMU exists.
         let smmu = index(device.smmu.get_ref()).unwrap_or(0);
-        let count = device.count.as_ref().map_or(1, |count| *count.get_ref());
-        let first = *device.stream.get_ref();
-        (0..count).map(move |n| MachineDevice { smmu, stream: StreamId(first + n) })
+        device.each().map(move |(_, stream)| MachineDevice { smmu, stream })
     });
     MachineSpec {
         smmus: smmus
@@ -165,16 +162,6 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
             .collect(),
         devices: devices.collect(),
     }
-}
-
-/// The devices' names, in the order of [`machine_spec`].
-pub(crate) fn device_names(scenario: &Scenario) -> Vec<String> {
-    let devices = scenario.file.devices.iter();
-    devices
-        .flat_map(|device| {
-            expand(device.name.get_ref(), device.count.as_ref().map(|count| *count.get_ref()))
-        })
-        .collect()
 }
 
 /// Run a scenario on a backend.

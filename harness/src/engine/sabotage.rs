@@ -11,7 +11,7 @@ pub enum Sabotage {
     UnmapWrongTag,
     /// Unmap flushes the first SMMU only.
     UnmapFirstSmmuOnly,
-    /// A tag is freed before it is flushed: `TLBI_NH_ASID` and `TLBI_S12_VMALL` are left out.
+    /// A tag is freed though its flush never happens: `TLBI_NH_ASID` and `TLBI_S12_VMALL` are left out.
     FreeBeforeFlush,
     /// The configuration cache is not invalidated: `CFGI_STE` and `CFGI_CD` are left out.
     ReplaceWithoutCfgi,

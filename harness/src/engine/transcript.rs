@@ -125,7 +125,7 @@ impl Recorder {
         self.lines().is_empty()
     }
 
-    /// Drop the lines of this kind from a position on; says how many there were.
+    /// Take out the lines from a position on.
     pub(crate) fn drop_from(&self, from: usize) -> Vec<Line> {
         let mut lines = self.lines();
         let from = from.min(lines.len());

@@ -6,7 +6,7 @@ use std::ops::Range;
 use smmu_types::EventKind;
 use toml::Spanned;
 
-use super::{CommandSpec, Dma, Expect, File, Name, Need, Step};
+use super::{CommandSpec, Dma, Expect, File, Name, Need, Step, expand};
 use crate::tables::{INPUT_BITS, PAGE, TableStage};
 
 type Wrong = (Range<usize>, String);
@@ -40,20 +40,12 @@ struct Names {
     pages: BTreeSet<String>,
 }
 
-/// The names that one entry with a `count` stands for.
-pub(crate) fn expand(name: &str, count: Option<u32>) -> Vec<String> {
-    match count {
-        None => vec![name.to_owned()],
-        Some(count) => (0..count).map(|n| format!("{name}{n}")).collect(),
-    }
-}
-
 pub(super) fn check(file: &File) -> Result<(), Wrong> {
     let names = Names {
         smmus: smmus(file)?,
         devices: devices(file)?,
         domains: domains(file)?,
-        pages: unique("page", file.pages.iter().map(|n| (n, None)))?,
+        pages: unique("page", file.pages.iter().map(|n| (n, expand(n, &None))))?,
     };
     for device in &file.devices {
         known("smmu", &device.smmu, names.smmus.contains(device.smmu.get_ref()), &names.smmus)?;
@@ -97,13 +89,13 @@ fn smmus(file: &File) -> Result<BTreeSet<String>, Wrong> {
             }
         }
     }
-    unique("smmu", file.smmus.iter().map(|s| (&s.name, None)))
+    unique("smmu", file.smmus.iter().map(|s| (&s.name, expand(&s.name, &None))))
 }
 
 fn devices(file: &File) -> Result<BTreeSet<String>, Wrong> {
     let mut taken: BTreeMap<(&str, u32), &str> = BTreeMap::new();
     for device in &file.devices {
-        let count = counted(&device.count)?.unwrap_or(1);
+        let count = device.count.as_ref().map_or(Ok(1), counted)?;
         for n in 0..count {
             let stream = device.stream.get_ref().checked_add(n);
             let stream = stream.filter(|s| *s <= 0xffff).ok_or_else(|| {
@@ -116,12 +108,12 @@ fn devices(file: &File) -> Result<BTreeSet<String>, Wrong> {
             }
         }
     }
-    unique("device", file.devices.iter().map(|d| (&d.name, count_of(&d.count))))
+    unique("device", file.devices.iter().map(|d| (&d.name, expand(&d.name, &d.count))))
 }
 
 fn domains(file: &File) -> Result<BTreeMap<String, TableStage>, Wrong> {
     for domain in &file.domains {
-        counted(&domain.count)?;
+        domain.count.as_ref().map_or(Ok(1), counted)?;
         let need = match domain.stage {
             TableStage::Stage1 => Need::Stage1,
             TableStage::Stage2 => Need::Stage2,
@@ -135,37 +127,28 @@ fn domains(file: &File) -> Result<BTreeMap<String, TableStage>, Wrong> {
             return Err((domain.name.span(), message));
         }
     }
-    unique("domain", file.domains.iter().map(|d| (&d.name, count_of(&d.count))))?;
+    unique("domain", file.domains.iter().map(|d| (&d.name, d.names())))?;
     Ok(file
         .domains
         .iter()
-        .flat_map(|d| {
-            let names = expand(d.name.get_ref(), count_of(&d.count));
-            names.into_iter().map(|name| (name, d.stage))
-        })
+        .flat_map(|d| d.names().into_iter().map(|name| (name, d.stage)))
         .collect())
 }
 
-fn count_of(count: &Option<Spanned<u32>>) -> Option<u32> {
-    count.as_ref().map(|c| *c.get_ref())
-}
-
-fn counted(count: &Option<Spanned<u32>>) -> Result<Option<u32>, Wrong> {
-    match count {
-        Some(count) if !(1..=MOST).contains(count.get_ref()) => {
-            Err((count.span(), format!("count must be 1 to {MOST}")))
-        }
-        _ => Ok(count_of(count)),
+fn counted(count: &Spanned<u32>) -> Result<u32, Wrong> {
+    match *count.get_ref() {
+        count @ 1..=MOST => Ok(count),
+        _ => Err((count.span(), format!("count must be 1 to {MOST}"))),
     }
 }
 
 fn unique<'a>(
     kind: &str,
-    names: impl Iterator<Item = (&'a Name, Option<u32>)>,
+    names: impl Iterator<Item = (&'a Name, Vec<String>)>,
 ) -> Result<BTreeSet<String>, Wrong> {
     let mut seen = BTreeSet::new();
-    for (name, count) in names {
-        for one in expand(name.get_ref(), count) {
+    for (name, each) in names {
+        for one in each {
             if one.is_empty() {
                 return Err((name.span(), format!("a {kind} needs a name")));
             }
@@ -247,10 +230,7 @@ fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
             names.target(&attach.to)
         }
         Step::AttachEach(each) => {
-            if !(1..=MOST).contains(each.count.get_ref()) {
-                return Err((each.count.span(), format!("count must be 1 to {MOST}")));
-            }
-            for n in 0..*each.count.get_ref() {
+            for n in 0..counted(&each.count)? {
                 let nth = |name: &Name| Spanned::new(name.span(), format!("{}{n}", name.get_ref()));
                 names.device(&nth(&each.devices))?;
                 names.domain(&nth(&each.domains))?;

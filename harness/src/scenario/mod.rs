@@ -26,11 +26,11 @@ mod check;
 mod source;
 
 use serde::Deserialize;
+use smmu_types::StreamId;
 use toml::Spanned;
 
 use crate::tables::{Access, TableStage};
 
-pub(crate) use check::expand;
 pub use source::{ScenarioError, Source, builtin};
 
 /// A name, and where in the file it stands.
@@ -120,6 +120,31 @@ pub struct DeviceSpec {
     pub stream: Spanned<u32>,
     /// How many.
     pub count: Option<Spanned<u32>>,
+}
+
+/// The names that one entry stands for.
+fn expand(name: &Name, count: &Option<Spanned<u32>>) -> Vec<String> {
+    let name = name.get_ref();
+    match count {
+        None => vec![name.clone()],
+        Some(count) => (0..*count.get_ref()).map(|n| format!("{name}{n}")).collect(),
+    }
+}
+
+impl DeviceSpec {
+    /// The devices that it stands for: their names and their StreamIDs.
+    pub fn each(&self) -> impl Iterator<Item = (String, StreamId)> {
+        let streams = (*self.stream.get_ref()..).map(StreamId);
+        expand(&self.name, &self.count).into_iter().zip(streams)
+    }
+}
+
+impl DomainSpec {
+    /// The names of the domains that it stands for.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        expand(&self.name, &self.count)
+    }
 }
 
 /// A domain; or several, named `name0`, `name1` and so on.

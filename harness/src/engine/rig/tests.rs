@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use smmu_attach::Target;
 use smmu_types::range::Extent;
 use smmu_types::seam::Registers;
-use smmu_types::{Granule, Leaf};
+use smmu_types::{Granule, Leaf, StreamId};
 
 use super::*;
 use crate::backend::Mock;
