@@ -51,7 +51,9 @@ mod command;
 mod event;
 #[cfg(feature = "fake")]
 pub mod fake;
+pub mod fields;
 mod flush;
+pub mod layout;
 mod num;
 #[cfg(feature = "std")]
 pub mod pool;

@@ -198,6 +198,8 @@ pub enum SteConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ste(pub [u64; 8]);
 
+crate::layout::keyed!(Ste);
+
 const V: u64 = 1;
 const MEV: u64 = 1 << 19;
 
