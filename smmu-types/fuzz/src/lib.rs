@@ -1,0 +1,87 @@
+//! From the bytes of a fuzzer to the checks that the property tests use too: one function for each fuzz target.
+
+#[path = "../../tests/checks/mod.rs"]
+mod checks;
+
+use checks::Range;
+use smmu_types::fields;
+use smmu_types::range::RangeSupport;
+use smmu_types::{Granule, Leaf};
+
+/// Commands: decode, encode, print.
+pub fn command(data: &[u8]) {
+    checks::command(words(data));
+}
+
+/// Event records: getters, and the setters that models use.
+pub fn event(data: &[u8]) {
+    checks::event(words(data));
+}
+
+/// Stream table entries: decode, encode again, used bits.
+pub fn ste(data: &[u8]) {
+    checks::ste(words(data));
+}
+
+/// Context descriptors: decode, encode again, used bits.
+pub fn cd(data: &[u8]) {
+    checks::cd(words(data));
+}
+
+/// Every table of fields; the first two bytes choose one.
+pub fn tables(data: &[u8]) {
+    let (chosen, data) = number::<2>(data);
+    let tables = fields::all().count();
+    if let Some(layout) = fields::all().nth(chosen as usize % tables) {
+        checks::layout(layout, &checks::keep_width(layout, &words::<8>(data)));
+    }
+}
+
+/// Capabilities from ID registers.
+pub fn capabilities(data: &[u8]) {
+    let words = words::<3>(data);
+    checks::capabilities(std::array::from_fn(|at| (words[at / 2] >> (32 * (at % 2))) as u32));
+}
+
+/// Queue pointers.
+pub fn queue(data: &[u8]) {
+    let (log2, data) = number::<1>(data);
+    let (behind, data) = number::<4>(data);
+    let (register, data) = number::<4>(data);
+    let (produced, _) = number::<8>(data);
+    checks::queue(log2 as u8, produced, behind as u32, register as u32);
+}
+
+/// The plan of an invalidation.
+pub fn range(data: &[u8]) {
+    let (form, data) = number::<1>(data);
+    let (shift, data) = number::<1>(data);
+    let (address, data) = number::<8>(data);
+    let (size, _) = number::<8>(data);
+    checks::range(Range {
+        support: if form & 1 == 0 { RangeSupport::Ril } else { RangeSupport::Single },
+        leaf: if form & 2 == 0 { Leaf::Last } else { Leaf::All },
+        block_shift: if form & 4 == 0 { None } else { Some(shift as u32) },
+        granule: match form >> 3 & 3 {
+            0 => Granule::K64,
+            1 => Granule::K16,
+            _ => Granule::K4,
+        },
+        address,
+        size,
+    });
+}
+
+/// A little-endian number of `N` bytes, and the rest; bytes that are not there are zero.
+fn number<const N: usize>(data: &[u8]) -> (u64, &[u8]) {
+    let (bytes, rest) = data.split_at(data.len().min(N));
+    (bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)), rest)
+}
+
+fn words<const N: usize>(mut data: &[u8]) -> [u64; N] {
+    std::array::from_fn(|_| {
+        let (word, rest) = number::<8>(data);
+        data = rest;
+        word
+    })
+}

@@ -1,0 +1,169 @@
+//! What is counted and measured: capabilities, queue pointers, ranges of addresses.
+
+use smmu_types::queue::{Position, QueueSize};
+use smmu_types::range::{Extent, Plan, RangeSupport, plan};
+use smmu_types::{Asid, Capabilities, Command, Granule, IdRegisters, Iova, Leaf, Vmid};
+
+use super::text_of;
+
+/// Any ID registers are capabilities, and none of these is beyond what the architecture can say.
+pub(crate) fn capabilities(registers: [u32; 6]) {
+    let mut id = IdRegisters::default();
+    let places =
+        [&mut id.idr0, &mut id.idr1, &mut id.idr3, &mut id.idr5, &mut id.iidr, &mut id.aidr];
+    for (place, register) in places.into_iter().zip(registers) {
+        *place = register;
+    }
+    let caps = Capabilities::decode(id);
+    text_of(&caps);
+    assert!(matches!(caps.asid_bits, 8 | 16) && matches!(caps.vmid_bits, 8 | 16));
+    assert!(caps.sid_bits < 64 && caps.ssid_bits < 32);
+    assert!(caps.cmdq_log2 < 32 && caps.eventq_log2 < 32 && caps.priq_log2 < 32);
+    assert!(caps.bbm_level < 4 && caps.minor_version < 16);
+    assert!(!caps.dirty_update || caps.access_flag_update);
+    assert_eq!(caps.range_support() == RangeSupport::Ril, caps.range_invalidation);
+    assert!(matches!(caps.input_bits(), 48 | 52));
+    let implementation = caps.implementation;
+    assert!(implementation.implementer < 1 << 12 && implementation.product < 1 << 12);
+    assert!(implementation.variant < 16 && implementation.revision < 16);
+}
+
+/// Pointer arithmetic: no count is larger than the queue, and every consumer in flight is found again.
+pub(crate) fn queue(log2: u8, produced: u64, behind: u32, register: u32) {
+    let Some(size) = QueueSize::from_log2(log2) else {
+        assert!(log2 > QueueSize::MAX_LOG2);
+        return;
+    };
+    assert_eq!((size.log2(), size.entries()), (log2, 1 << log2));
+    // A position is counted from the first entry on; nothing counts to the end of 64 bits.
+    let producer = Position(produced >> 1);
+    assert!(producer.index(size) < size.entries() as usize);
+    assert_eq!(producer.pointer(size) & !size.pointer_mask(), 0);
+    assert_eq!(producer.pointer(size) & (size.entries() - 1), producer.index(size) as u32);
+
+    match size.used(producer.pointer(size), register) {
+        Some(used) => {
+            assert!(used <= size.entries());
+            let consumer = producer.consumer(size, register);
+            assert_eq!(consumer.is_some(), u64::from(used) <= producer.0);
+            if let Some(consumer) = consumer {
+                assert_eq!(consumer.advanced(used), producer);
+                assert_eq!(consumer.pointer(size), register & size.pointer_mask());
+            }
+        }
+        None => assert_eq!(producer.consumer(size, register), None),
+    }
+
+    let behind = behind % (size.entries() + 1);
+    if let Some(consumer) = producer.0.checked_sub(behind.into()).map(Position) {
+        assert_eq!(producer.consumer(size, consumer.pointer(size)), Some(consumer));
+        assert_eq!(size.used(producer.pointer(size), consumer.pointer(size)), Some(behind));
+    }
+}
+
+/// An invalidation to be planned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    /// Whether ranged commands are taken.
+    pub(crate) support: RangeSupport,
+    /// First address.
+    pub(crate) address: u64,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// Granule of the table.
+    pub(crate) granule: Granule,
+    /// log2 of what each leaf maps.
+    pub(crate) block_shift: Option<u32>,
+    /// Whether only leaves changed.
+    pub(crate) leaf: Leaf,
+}
+
+/// A storm of single commands is checked up to here: the rest is more of the same.
+const SPANS: usize = 2048;
+
+/// The spans cover the range without a gap or an overlap, and no more around it than a leaf on each side; what counts
+/// as everything is empty, large, or at the end of the address space.
+pub(crate) fn range(range: Range) {
+    let Range { support, address, size, granule, block_shift, leaf } = range;
+    let extent = Extent { address, size, granule, block_shift, leaf };
+    // No table has leaves smaller than its granule or as large as half of the address space.
+    let known = block_shift.filter(|shift| (granule.shift()..60).contains(shift));
+    let leaf_shift = known.unwrap_or(granule.shift());
+    let widening = 1u128 << leaf_shift;
+    let page = 1u128 << granule.shift();
+    let (first, end) = (u128::from(address), u128::from(address) + u128::from(size));
+
+    let Some(commands) = commands(support, extent) else {
+        let pages = (u128::from(size) + 2 * widening) / page;
+        let many = match support {
+            RangeSupport::Ril => 1 << 32,
+            RangeSupport::Single => 1 << (granule.shift() - 3),
+        };
+        let last = u128::from(u64::MAX) - widening;
+        assert!(size == 0 || pages >= many || end > last, "{range:x?} is not everything");
+        return;
+    };
+    assert!(size != 0, "{range:x?} is everything");
+
+    let mut next = None;
+    let mut count = 0;
+    for words in commands.take(SPANS) {
+        let covered = covered(words, support, granule, leaf_shift);
+        assert_eq!(words[1] & 1 == 1, leaf == Leaf::Last, "{range:x?}");
+        match next {
+            None => {
+                assert!(covered.start <= first, "{range:x?} begins too late");
+                assert!(first - covered.start < widening, "{range:x?} begins too early");
+            }
+            Some(next) => assert_eq!(covered.start, next, "{range:x?} has a gap or an overlap"),
+        }
+        assert!(covered.start < end, "{range:x?} has a span behind its end");
+        next = Some(covered.end);
+        count += 1;
+    }
+    assert!(count <= 7 || support == RangeSupport::Single, "{range:x?} needs {count} commands");
+    if count < SPANS {
+        // Without a level hint, one page more avoids a reserved encoding.
+        let next = next.unwrap_or(0);
+        assert!(next >= end, "{range:x?} ends too early");
+        assert!(next - end < widening + page, "{range:x?} ends too late");
+    }
+}
+
+/// The words of each command of a plan; `None` for everything.
+fn commands(support: RangeSupport, extent: Extent) -> Option<impl Iterator<Item = [u64; 2]>> {
+    let Plan::Spans(spans) = plan(support, extent) else { return None };
+    Some(spans.map(|span| {
+        let command = Command::TlbiNhVa { vmid: Vmid(0), asid: Asid(1), span: span.map(Iova) };
+        let raw = command.encode();
+        assert_eq!(Command::decode(raw), command, "a span does not survive its encoding");
+        raw.0
+    }))
+}
+
+/// The addresses that a command covers, read from its bits (4.4.1.1).
+fn covered(
+    words: [u64; 2],
+    support: RangeSupport,
+    granule: Granule,
+    leaf_shift: u32,
+) -> std::ops::Range<u128> {
+    let field =
+        |word: u64, hi: u32, lo: u32| u128::from(word >> lo & (u64::MAX >> (63 - (hi - lo))));
+    let (num, scale) = (field(words[0], 16, 12), field(words[0], 25, 20));
+    let (tg, ttl) = (field(words[1], 11, 10), field(words[1], 9, 8));
+    let start = field(words[1], 63, 12) << 12;
+    let bytes = match support {
+        RangeSupport::Single => {
+            assert_eq!((tg, ttl, num, scale), (0, 0, 0, 0), "not a command that every SMMU takes");
+            1 << leaf_shift
+        }
+        RangeSupport::Ril => {
+            assert_eq!(tg, u128::from(granule.shift() / 2 - 5), "TG");
+            assert!((num, scale, ttl) != (0, 0, 0), "a reserved encoding");
+            assert!(scale <= 31, "needs IDR5.DS");
+            (num + 1) << (scale + u128::from(granule.shift()))
+        }
+    };
+    start..start + bytes
+}
