@@ -43,13 +43,14 @@ pub(crate) const fn address(
     hi: u32,
     lo: u32,
 ) -> Result<u64, LayoutError> {
+    let max = mask(hi, lo);
+    // One test where all is well; which of the two it is matters only otherwise.
+    if value & !max == 0 {
+        return Ok(value);
+    }
     let align = 1 << lo;
     if value & (align - 1) != 0 {
         return Err(LayoutError::Misaligned { field, value, align });
     }
-    let max = mask(hi, lo);
-    if value & !max != 0 {
-        return Err(LayoutError::TooLarge { field, value, max });
-    }
-    Ok(value)
+    Err(LayoutError::TooLarge { field, value, max })
 }

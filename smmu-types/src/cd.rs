@@ -51,6 +51,7 @@ impl Cd {
     pub const INVALID: Cd = Cd([0; 8]);
 
     /// Translation through `TTB0`; `TTB1` is off, faults abort and are recorded.
+    #[inline]
     pub fn stage1(config: Stage1Config) -> Result<Cd, LayoutError> {
         let w0 = fit("T0SZ", config.t0sz.into(), 5, 0)?
             | put(config.granule.tg0(), 7, 6)

@@ -195,6 +195,7 @@ impl Command {
 
     /// The 16 bytes of the command.
     #[must_use]
+    #[inline]
     pub fn encode(self) -> RawCommand {
         let sid = |s: StreamId| put(s.0.into(), 63, 32);
         let vm = |v: Vmid| put(v.0.into(), 47, 32);
@@ -335,6 +336,7 @@ impl Command {
     }
 }
 
+#[inline]
 fn encode_span(w0: u64, span: Span<u64>) -> [u64; 2] {
     [
         w0 | put(span.num.into(), 16, 12) | put(span.scale.into(), 24, 20),

@@ -220,6 +220,7 @@ impl Ste {
     }
 
     /// Stage 1 only.
+    #[inline]
     pub fn stage1(
         table: TableConfig,
         ats: AtsMode,
@@ -231,6 +232,7 @@ impl Ste {
     }
 
     /// Stage 2 only.
+    #[inline]
     pub fn stage2(
         stage2: Stage2Config,
         ats: AtsMode,
@@ -322,6 +324,7 @@ impl Ste {
     }
 }
 
+#[inline]
 fn encode_table(table: TableConfig) -> Result<(u64, u64), LayoutError> {
     let w0 = fit("S1Fmt", table.format.into(), 5, 4)?
         | address("S1ContextPtr", table.context.0, 51, 6)?
@@ -362,6 +365,7 @@ const fn decode_table(words: &[u64; 8]) -> TableConfig {
 
 const S2AA64: u64 = 1 << 51;
 
+#[inline]
 fn encode_stage2(s2: Stage2Config) -> Result<(u64, u64), LayoutError> {
     let w2 = u64::from(s2.vmid.0)
         | fit("S2T0SZ", s2.t0sz.into(), 37, 32)?

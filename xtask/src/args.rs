@@ -12,6 +12,11 @@ Commands:
           step does not stop the later ones.
             --no-qemu   leave QEMU out; the summary names what was not run
             -- ARGS     handed to `cargo nextest run`, e.g. a test filter
+  fuzz [--seconds N] [TARGET...]
+          Provide cargo-fuzz, and run every fuzz target, or the ones named, for
+          N seconds each (60). Needs the nightly toolchain.
+  bench   Provide gungraun-runner, and count the instructions of encoders and
+          decoders beside those of words packed by hand. Needs valgrind.
   qemu [--print-path]
           Find a QEMU that the scenarios can use, or unpack one below the target
           folder (Debian and its derivatives; root is not needed).
@@ -30,6 +35,8 @@ pub(crate) enum Command {
     Help,
     Qemu(QemuOutput),
     Test(TestOptions),
+    Fuzz(FuzzOptions),
+    Bench,
 }
 
 /// How `cargo xtask qemu` answers.
@@ -43,6 +50,13 @@ pub(crate) enum QemuOutput {
 pub(crate) struct TestOptions {
     pub(crate) qemu: QemuUse,
     pub(crate) nextest_args: Vec<OsString>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FuzzOptions {
+    pub(crate) seconds: u32,
+    /// All, if empty.
+    pub(crate) targets: Vec<String>,
 }
 
 /// Whether the scenarios run on QEMU too.
@@ -60,6 +74,8 @@ pub(crate) enum UsageError {
     UnknownCommand(String),
     #[error("`{command}` does not know `{argument}`{hint}")]
     UnknownArgument { command: &'static str, argument: String, hint: &'static str },
+    #[error("`--seconds` needs a number above 0, but has `{0}`")]
+    Seconds(String),
 }
 
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
@@ -70,6 +86,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     match command.to_str() {
         Some("help" | "--help" | "-h") => Ok(Command::Help),
         Some("test") => parse_test(args),
+        Some("fuzz") => parse_fuzz(args),
+        Some("bench") => parse_bench(args),
         Some("qemu") => parse_qemu(args),
         _ => Err(UsageError::UnknownCommand(lossy(&command))),
     }
@@ -114,6 +132,40 @@ fn parse_qemu(args: impl Iterator<Item = OsString>) -> Result<Command, UsageErro
     Ok(Command::Qemu(output))
 }
 
+fn parse_fuzz(mut args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut options = FuzzOptions { seconds: 60, targets: Vec::new() };
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--seconds") => {
+                let value = args.next().unwrap_or_default();
+                let seconds = value.to_str().and_then(|value| value.parse().ok());
+                let wrong = || UsageError::Seconds(lossy(&value));
+                options.seconds = seconds.filter(|&seconds| seconds > 0).ok_or_else(wrong)?;
+            }
+            Some("--help" | "-h") => return Ok(Command::Help),
+            Some(target) if !target.starts_with('-') => options.targets.push(target.to_owned()),
+            _ => {
+                return Err(UsageError::UnknownArgument {
+                    command: "fuzz",
+                    argument: lossy(&arg),
+                    hint: "",
+                });
+            }
+        }
+    }
+    Ok(Command::Fuzz(options))
+}
+
+fn parse_bench(mut args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+    match args.next() {
+        None => Ok(Command::Bench),
+        Some(arg) if arg == "--help" || arg == "-h" => Ok(Command::Help),
+        Some(arg) => {
+            Err(UsageError::UnknownArgument { command: "bench", argument: lossy(&arg), hint: "" })
+        }
+    }
+}
+
 fn lossy(arg: &OsString) -> String {
     arg.to_string_lossy().into_owned()
 }
@@ -149,6 +201,21 @@ mod tests {
             parsed("test -- --no-qemu -- --exact"),
             test(QemuUse::Required, &["--no-qemu", "--", "--exact"])
         );
+    }
+
+    #[test]
+    fn fuzz_takes_a_time_and_targets() {
+        let fuzz = |seconds, targets: &[&str]| {
+            let targets = targets.iter().map(|&target| target.to_owned()).collect();
+            Ok(Command::Fuzz(FuzzOptions { seconds, targets }))
+        };
+        assert_eq!(parsed("fuzz"), fuzz(60, &[]));
+        assert_eq!(parsed("fuzz ste --seconds 5 cd"), fuzz(5, &["ste", "cd"]));
+        assert_eq!(parsed("fuzz --seconds 0"), Err(UsageError::Seconds("0".into())));
+        assert_eq!(parsed("fuzz --seconds"), Err(UsageError::Seconds(String::new())));
+        assert!(parsed("fuzz --second 5").is_err());
+        assert_eq!(parsed("bench"), Ok(Command::Bench));
+        assert!(parsed("bench commands").is_err());
     }
 
     #[test]

@@ -17,6 +17,26 @@ pub(crate) enum Error {
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 
+    #[error(
+        "fuzzing needs the nightly toolchain, for its sanitizers, and it is not here ({why}); \
+         `rustup toolchain install nightly` brings it"
+    )]
+    NoNightly { why: String },
+
+    #[error(
+        "instructions are counted by valgrind, and it is not on PATH; on Debian: apt install valgrind"
+    )]
+    NoValgrind,
+
+    #[error("`cargo metadata` names no package `{name}`; is it a dependency still?")]
+    NoPackage { name: &'static str },
+
+    #[error("the benchmarks came in an unknown form: {what}")]
+    Counts { what: String },
+
+    #[error("there is no fuzz target `{name}`; there are: {known}")]
+    NoSuchTarget { name: String, known: String },
+
     #[error("`cargo metadata` names no {field}; run `cargo metadata --no-deps` to see its answer")]
     Metadata { field: &'static str },
 

@@ -1,13 +1,16 @@
 //! Development tasks of the workspace, run as `cargo xtask`.
 //!
 //! `cargo xtask test` fetches what the suite needs into the target folder and runs the
-//! whole suite; `cargo xtask qemu` does only the part that provides QEMU. `cargo xtask
-//! help` says the rest.
+//! whole suite; `cargo xtask qemu` does only the part that provides QEMU. `cargo xtask fuzz`
+//! and `cargo xtask bench` are apart, as they need more than a stable toolchain.
+//! `cargo xtask help` says the rest.
 
 mod apt;
 mod args;
+mod bench;
 mod error;
 mod fetch;
+mod fuzz;
 mod process;
 mod qemu;
 mod report;
@@ -51,6 +54,20 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             match output {
                 QemuOutput::PathOnly => print(found.path.display()),
                 QemuOutput::Human => print(&found),
+            }
+        }
+        Command::Fuzz(options) => {
+            let report = fuzz::run(&Workspace::find()?, &options)?;
+            print(&report);
+            if report.failed() {
+                return Ok(ExitCode::from(FAILED));
+            }
+        }
+        Command::Bench => {
+            let report = bench::run(&Workspace::find()?)?;
+            print(&report);
+            if report.failed() {
+                return Ok(ExitCode::from(FAILED));
             }
         }
         Command::Test(options) => {

@@ -87,7 +87,7 @@ pub(crate) fn capture_success(command: &mut Command, limit: Duration) -> Result<
     Err(Error::Failed {
         program: name_of(command),
         status: captured.status,
-        output: last_lines(&captured.stderr),
+        output: last_lines(&captured.stderr, 12),
     })
 }
 
@@ -130,11 +130,11 @@ fn collect(receiver: Option<Receiver<Vec<u8>>>) -> String {
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
-fn last_lines(text: &str) -> String {
-    const SHOWN: usize = 12;
+/// The last lines that are not empty, each indented on a line of its own.
+pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
     let mut shown = String::new();
-    for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+    for line in &lines[lines.len().saturating_sub(count)..] {
         shown.push_str("\n    ");
         shown.push_str(line);
     }

@@ -5,10 +5,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::args::{QemuUse, TestOptions};
+use crate::error::Error;
+use crate::fuzz;
 use crate::process::{capture, say, variable, watch};
 use crate::qemu::{self, Qemu};
 use crate::report::{Outcome, Report};
-use crate::tools::{self, Tool};
+use crate::tools::{self, Tool, Version};
 use crate::workspace::Workspace;
 
 /// How long the advisory database may take to be reached.
@@ -25,6 +27,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
     suite.clippy();
     suite.each_alone();
     suite.bare_metal();
+    suite.fuzz_targets();
     suite.rustfmt();
     suite.cargo(
         "docs",
@@ -56,7 +59,7 @@ impl Suite<'_> {
     fn tool(&mut self, name: &'static str) -> Option<Tool> {
         let workspace = self.workspace;
         let mut found = None;
-        self.step(name, || match tools::provide(workspace, name) {
+        self.step(name, || match tools::provide(workspace, name, Version::Any) {
             Ok(tool) => {
                 let note = tool.to_string();
                 found = Some(tool);
@@ -206,11 +209,48 @@ impl Suite<'_> {
         });
     }
 
+    /// That the fuzz targets compile. Running them is for `cargo xtask fuzz`.
+    fn fuzz_targets(&mut self) {
+        let workspace = self.workspace;
+        self.step("fuzz targets", || {
+            let target = fuzz::target_dir(workspace);
+            // Nothing is linked, so an empty file does for libFuzzer, and no C++ compiler is needed.
+            let library = target.join("libFuzzer.a");
+            let empty =
+                std::fs::create_dir_all(&target).and_then(|()| std::fs::write(&library, ""));
+            if let Err(error) = empty {
+                return Outcome::Failed(Error::io("write", &library)(error).to_string());
+            }
+            for fuzz_crate in fuzz::crates(workspace) {
+                let mut check = workspace.cargo();
+                check.args(["check", "--quiet", "--all-targets", "--manifest-path"]);
+                check.arg(fuzz_crate.folder.join("Cargo.toml"));
+                check.env("CUSTOM_LIBFUZZER_PATH", &library).env("CARGO_TARGET_DIR", &target);
+                let outcome = watched(&mut check);
+                if !matches!(outcome, Outcome::Passed(_)) {
+                    return outcome;
+                }
+            }
+            Outcome::Passed("compiled; `cargo xtask fuzz` runs them".to_owned())
+        });
+    }
+
     fn rustfmt(&mut self) {
         let workspace = self.workspace;
         self.step("rustfmt", || {
-            component(workspace, "fmt", "rustfmt")
-                .unwrap_or_else(|| watched(workspace.cargo().args(["fmt", "--all", "--check"])))
+            if let Some(missing) = component(workspace, "fmt", "rustfmt") {
+                return missing;
+            }
+            let mut outcome = watched(workspace.cargo().args(["fmt", "--all", "--check"]));
+            for fuzz_crate in fuzz::crates(workspace) {
+                let mut check = workspace.cargo();
+                check.args(["fmt", "--check", "--manifest-path"]);
+                check.arg(fuzz_crate.folder.join("Cargo.toml"));
+                if matches!(outcome, Outcome::Passed(_)) {
+                    outcome = watched(&mut check);
+                }
+            }
+            outcome
         });
     }
 

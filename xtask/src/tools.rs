@@ -1,10 +1,12 @@
 //! Cargo tools that the suite needs: found on `PATH`, or installed below the target folder.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use crate::error::Error;
-use crate::process::{on_path, watch};
+use crate::process::{capture_success, on_path, watch};
 use crate::workspace::Workspace;
 
 #[derive(Debug)]
@@ -19,21 +21,38 @@ impl fmt::Display for Tool {
     }
 }
 
+/// Which version of a tool will do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Version<'a> {
+    Any,
+    /// This one and no other, as `--version` prints it.
+    Exactly(&'a str),
+}
+
 /// Finds a tool, or builds it from the package registry.
-pub(crate) fn provide(workspace: &Workspace, name: &str) -> Result<Tool, Error> {
-    if let Some(path) = on_path(name).into_iter().next() {
+pub(crate) fn provide(
+    workspace: &Workspace,
+    name: &str,
+    version: Version<'_>,
+) -> Result<Tool, Error> {
+    if let Some(path) = on_path(name).into_iter().find(|path| version.is_that_of(path)) {
         return Ok(Tool { path, origin: "found on PATH" });
     }
     let root = workspace.target.join("tools");
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     let path = root.join("bin").join(file);
-    if path.is_file() {
+    if path.is_file() && version.is_that_of(&path) {
         return Ok(Tool { path, origin: "installed earlier" });
     }
     let build = root.join("build");
     let mut command = workspace.cargo();
+    if let Version::Exactly(version) = version {
+        command.args(["install", "--force", "--version", &format!("={version}")]);
+    } else {
+        command.arg("install");
+    }
     command
-        .args(["install", "--locked", name, "--root"])
+        .args(["--locked", name, "--root"])
         .arg(&root)
         // The tools run for seconds: building them quickly matters more than their speed.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
@@ -52,4 +71,17 @@ pub(crate) fn provide(workspace: &Workspace, name: &str) -> Result<Tool, Error> 
     // Kept after a failure, so that the next try goes on from there.
     let _ = std::fs::remove_dir_all(&build);
     Ok(Tool { path, origin: "installed now" })
+}
+
+impl Version<'_> {
+    fn is_that_of(self, path: &Path) -> bool {
+        const LIMIT: Duration = Duration::from_secs(60);
+        match self {
+            Version::Any => true,
+            Version::Exactly(version) => {
+                capture_success(Command::new(path).arg("--version"), LIMIT)
+                    .is_ok_and(|answer| answer.split_whitespace().any(|word| word == version))
+            }
+        }
+    }
 }
