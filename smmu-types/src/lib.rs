@@ -48,6 +48,7 @@ mod bits;
 mod caps;
 mod cd;
 mod command;
+mod descriptor;
 mod event;
 #[cfg(feature = "fake")]
 pub mod fake;
@@ -68,6 +69,7 @@ pub use caps::{
 };
 pub use cd::{Cd, Stage1Config};
 pub use command::{Command, CommandErrorCode, Completion, Leaf, RawCommand};
+pub use descriptor::{ContextTableDescriptor, StreamTableDescriptor, Vms};
 pub use event::{EventClass, EventKind, EventRecord};
 pub use flush::{CacheTag, FlushProof, PendingFlush, Regime, SyncProof};
 pub use num::{

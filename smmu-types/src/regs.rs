@@ -300,7 +300,7 @@ pub mod queue_base {
 
 /// Fields of `STRTAB_BASE` and `STRTAB_BASE_CFG`.
 pub mod strtab {
-    use crate::{LayoutError, PhysAddr, bits};
+    use crate::{LayoutError, PhysAddr, StreamTableDescriptor, bits};
 
     /// Read-allocate hint of `STRTAB_BASE`.
     pub const READ_ALLOCATE: u64 = 1 << 62;
@@ -376,8 +376,8 @@ pub mod strtab {
 
     /// A level-1 descriptor that points at a table of 2^8 STEs, aligned to 16 KiB.
     pub const fn l1_descriptor(l2: PhysAddr) -> Result<u64, LayoutError> {
-        match bits::address("L2Ptr", l2.0, 51, 14) {
-            Ok(address) => Ok(address | (SPLIT as u64 + 1)),
+        match StreamTableDescriptor::new(l2, SPLIT as u8) {
+            Ok(descriptor) => Ok(descriptor.0[0]),
             Err(error) => Err(error),
         }
     }
