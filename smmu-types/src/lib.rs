@@ -55,6 +55,7 @@ pub mod fake;
 pub mod fields;
 mod flush;
 pub mod layout;
+pub mod legal;
 mod num;
 #[cfg(feature = "std")]
 pub mod pool;
