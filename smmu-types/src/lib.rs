@@ -66,7 +66,8 @@ pub mod seam;
 mod ste;
 
 pub use caps::{
-    Capabilities, Endianness, Granules, IdRegisters, Implementation, StallModel, TableFormats,
+    Capabilities, Endianness, EnhancedQueues, Granules, IdRegisters, Implementation, StallModel,
+    TableFormats, TableUpdate, TerminateModel,
 };
 pub use cd::{Cd, Stage1Config};
 pub use command::{Command, CommandErrorCode, Completion, Leaf, RawCommand};
