@@ -1,15 +1,21 @@
 //! The tables of fields, one module for each structure: a [`Key`](crate::layout::Key) for every field, and the
 //! whole as `LAYOUT`.
 
+pub mod commands;
+pub mod events;
+mod pri;
 mod tables;
 
+pub use commands::{command, opcode_name};
+pub use events::event;
+pub use pri::*;
 pub use tables::*;
 
 use crate::layout::Layout;
 
 /// Every table that there is.
 pub fn all() -> impl Iterator<Item = &'static Layout> {
-    [tables::ALL].into_iter().flatten().copied()
+    [tables::ALL, commands::ALL, events::ALL, pri::ALL].into_iter().flatten().copied()
 }
 
 #[cfg(test)]
