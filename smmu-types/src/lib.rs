@@ -5,7 +5,8 @@
 //! - newtypes for each number that the hardware knows ([`StreamId`], [`Asid`], [`Iova`], ...);
 //! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from
 //!   the ID registers;
-//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s and [`EventRecord`]s;
+//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and
+//!   [`PriRecord`]s;
 //! - the plan of a ranged TLB invalidation ([`range`]) and queue pointer arithmetic ([`queue`]);
 //! - the [`seam`]s: registers, DMA memory, wait, command sink and observer.
 //!
@@ -59,6 +60,7 @@ pub mod legal;
 mod num;
 #[cfg(feature = "std")]
 pub mod pool;
+mod pri;
 pub mod queue;
 pub mod range;
 pub mod regs;
@@ -70,13 +72,17 @@ pub use caps::{
     TableFormats, TableUpdate, TerminateModel,
 };
 pub use cd::{Cd, Stage1Config};
-pub use command::{Command, CommandErrorCode, Completion, Leaf, RawCommand};
+pub use command::{
+    AtcScope, AtcSpan, Command, CommandErrorCode, Completion, Leaf, PrefetchSpan, PriResponse,
+    RawCommand, ResumeAction, SteRange, SyncMsi,
+};
 pub use descriptor::{ContextTableDescriptor, StreamTableDescriptor, Vms};
-pub use event::{EventClass, EventKind, EventRecord};
+pub use event::{AtsRequest, EventClass, EventKind, EventRecord, PageHint, RequestedAccess};
 pub use flush::{CacheTag, FlushProof, PendingFlush, Regime, SyncProof};
 pub use num::{
     Asid, DomainId, Granule, Iova, Ipa, OutputSize, PhysAddr, SmmuId, StreamId, SubstreamId, Vmid,
 };
+pub use pri::{PrgIndex, PriRecord};
 pub use ste::{
     AtsMode, Cacheability, Shareability, ShareabilityOverride, Stage2Config, Ste, SteConfig,
     StreamWorld, SubstreamDefault, TableConfig,
@@ -105,5 +111,13 @@ pub enum LayoutError {
         value: u64,
         /// The largest value that fits.
         max: u64,
+    },
+    /// A value, or a combination of values, is reserved.
+    #[error("{field} = {value:#x} is reserved here")]
+    Reserved {
+        /// Field name of the architecture.
+        field: &'static str,
+        /// The value given.
+        value: u64,
     },
 }

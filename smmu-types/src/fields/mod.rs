@@ -1,9 +1,15 @@
 //! The tables of fields, one module for each structure: a [`Key`](crate::layout::Key) for every field, and the
 //! whole as `LAYOUT`.
 
+pub mod commands;
+pub mod events;
+mod pri;
 mod registers;
 mod tables;
 
+pub use commands::{any_command, command, opcode_name};
+pub use events::event;
+pub use pri::*;
 pub use registers::*;
 pub use tables::*;
 
@@ -11,7 +17,8 @@ use crate::layout::Layout;
 
 /// Every table that there is.
 pub fn all() -> impl Iterator<Item = &'static Layout> {
-    [tables::ALL].into_iter().flatten().copied().chain(registers::layouts())
+    let in_memory = [tables::ALL, commands::ALL, events::ALL, pri::ALL];
+    in_memory.into_iter().flatten().copied().chain(registers::layouts())
 }
 
 #[cfg(test)]

@@ -6,17 +6,21 @@
 //!
 //! ```
 //! use smmu_types::range::{Extent, Plan, RangeSupport, plan};
-//! use smmu_types::{Granule, Leaf};
+//! use smmu_types::{Granule, Iova, Leaf};
 //!
 //! let extent = Extent::pages(0, 513 * 4096, Granule::K4, Leaf::Last);
-//! let Plan::Spans(spans) = plan(RangeSupport::Ril, extent) else {
+//! let Plan::Spans(spans) = plan::<Iova>(RangeSupport::Ril, extent) else {
 //!     unreachable!("513 pages are not everything");
 //! };
-//! let spans: Vec<_> = spans.map(|s| (s.address, s.num, s.scale)).collect();
-//! assert_eq!(spans, [(0, 0, 0), (0x1000, 0, 9)]);
+//! let spans: Vec<_> = spans.map(|s| (s.address(), s.num(), s.scale())).collect();
+//! assert_eq!(spans, [(Iova(0), 0, 0), (Iova(0x1000), 0, 9)]);
 //! ```
 
-use core::fmt;
+mod span;
+
+use core::marker::PhantomData;
+
+pub use span::{Level, LevelHint, Span, SpanAddress};
 
 use crate::{Granule, Leaf};
 
@@ -52,6 +56,14 @@ impl RangeGranule {
         }
     }
 
+    pub(crate) const fn from_granule(granule: Granule) -> Self {
+        match granule {
+            Granule::K4 => RangeGranule::K4,
+            Granule::K16 => RangeGranule::K16,
+            Granule::K64 => RangeGranule::K64,
+        }
+    }
+
     /// The page size that `NUM` and `SCALE` count in, or `None` for a single address.
     #[must_use]
     pub const fn granule(self) -> Option<Granule> {
@@ -66,65 +78,7 @@ impl RangeGranule {
 
 impl From<Granule> for RangeGranule {
     fn from(granule: Granule) -> Self {
-        match granule {
-            Granule::K4 => RangeGranule::K4,
-            Granule::K16 => RangeGranule::K16,
-            Granule::K64 => RangeGranule::K64,
-        }
-    }
-}
-
-/// The address operands of one invalidation command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Span<A> {
-    /// First address; bits 11:0 are not encoded.
-    pub address: A,
-    /// Whether only last-level entries need to go.
-    pub leaf: Leaf,
-    /// `NUM`: (number of chunks) - 1. The field has 5 bits; the others are not encoded.
-    pub num: u8,
-    /// `SCALE`: a chunk is `1 << SCALE` pages. The field has 5 bits; the others are not encoded.
-    pub scale: u8,
-    /// `TG`.
-    pub tg: RangeGranule,
-    /// `TTL`, 2 bits: level of the leaf entries, 0 for unknown.
-    pub ttl: u8,
-}
-
-impl<A> Span<A> {
-    /// One address, in the form every SMMU takes.
-    pub const fn single(address: A, leaf: Leaf) -> Self {
-        Span { address, leaf, num: 0, scale: 0, tg: RangeGranule::Single, ttl: 0 }
-    }
-
-    /// The same span with its address converted.
-    pub fn map<B>(self, convert: impl FnOnce(A) -> B) -> Span<B> {
-        let Span { address, leaf, num, scale, tg, ttl } = self;
-        Span { address: convert(address), leaf, num, scale, tg, ttl }
-    }
-
-    /// Number of bytes that the command covers, or `None` for a single address, which covers
-    /// whatever entry translates it.
-    #[must_use]
-    pub const fn bytes(&self) -> Option<u64> {
-        match self.tg.granule() {
-            // Fields of 5 bits: at most 32 << (31 + 16).
-            Some(granule) => {
-                Some(((self.num & 31) as u64 + 1) << ((self.scale & 31) as u32 + granule.shift()))
-            }
-            None => None,
-        }
-    }
-}
-
-impl<A: fmt::Display> fmt::Display for Span<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.address, self.leaf)?;
-        if let Some(granule) = self.tg.granule() {
-            let pages = (u64::from(self.num & 31) + 1) << (self.scale & 31);
-            write!(f, " pages={pages}x{granule} ttl={}", self.ttl)?;
-        }
-        Ok(())
+        Self::from_granule(granule)
     }
 }
 
@@ -139,11 +93,11 @@ pub enum RangeSupport {
 
 /// What to send for a range.
 #[derive(Clone, Debug)]
-pub enum Plan {
+pub enum Plan<A> {
     /// The range is so large that one flush of the whole tag is better.
     Everything,
     /// One command for each span.
-    Spans(Spans),
+    Spans(Spans<A>),
 }
 
 /// A range of addresses whose translations changed.
@@ -175,16 +129,20 @@ impl Extent {
         Extent { address, size, granule, block_shift: Some(granule.shift()), leaf }
     }
 
-    /// `TTL` of the range's leaves: 0 for unknown.
-    const fn ttl(&self) -> u8 {
-        let (Some(shift), Leaf::Last) = (self.block_shift, self.leaf) else { return 0 };
+    /// The level of the range's leaves.
+    const fn hint(&self) -> LevelHint {
+        let (Some(shift), Leaf::Last) = (self.block_shift, self.leaf) else {
+            return LevelHint::Unknown;
+        };
         let bits = self.granule.shift() - 3;
-        if shift < self.granule.shift() {
-            return 0;
+        if shift < self.granule.shift() || !(shift - self.granule.shift()).is_multiple_of(bits) {
+            return LevelHint::Unknown;
         }
-        match (shift - 3) / bits {
-            above @ 1..=3 if (shift - self.granule.shift()).is_multiple_of(bits) => 4 - above as u8,
-            _ => 0,
+        match (shift - self.granule.shift()) / bits {
+            0 => LevelHint::Bits64(Level::L3),
+            1 => LevelHint::Bits64(Level::L2),
+            2 => LevelHint::Bits64(Level::L1),
+            _ => LevelHint::Unknown,
         }
     }
 }
@@ -192,75 +150,74 @@ impl Extent {
 /// From 2^32 pages on a chunk may not fit into `SCALE`; no such range is worth spans.
 const MAX_PAGES: u64 = 1 << 32;
 
-/// Plan the invalidation of an extent, widened outwards to whole granules.
+/// Plan the invalidation of an extent, widened outwards to whole granules, and to whole leaves where their level
+/// is known.
 ///
-/// A range that reaches the end of the address space counts as everything.
+/// A range that reaches the end of the address space, or that `A` cannot hold, counts as everything.
 #[must_use]
-pub fn plan(support: RangeSupport, extent: Extent) -> Plan {
+pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
     let Extent { address, size, granule, block_shift, leaf } = extent;
-    let step = match support {
-        RangeSupport::Ril => granule.shift(),
+    let hint = extent.hint();
+    // A step of a single command, and what the ends of the range are widened to.
+    let (step, align) = match support {
+        RangeSupport::Ril => (granule.shift(), hint.leaf_shift(granule)),
         // One command drops the entry that translates its address, however large that is.
         RangeSupport::Single => match block_shift {
-            Some(shift) if shift > granule.shift() && shift < 60 => shift,
-            _ => granule.shift(),
+            Some(shift) if shift > granule.shift() && shift < 60 => (shift, shift),
+            _ => (granule.shift(), granule.shift()),
         },
     };
-    let mask = (1u64 << step) - 1;
+    let mask = (1u64 << align) - 1;
     let Some(end) = address.checked_add(size).and_then(|e| e.checked_add(mask)) else {
         return Plan::Everything;
     };
-    let address = address & !mask;
-    let mut steps = ((end & !mask) - address) >> step;
+    let (address, end) = (address & !mask, end & !mask);
+    let mut steps = (end - address) >> step;
     // One command per entry of a last-level table is where the storm begins.
     let too_many = match support {
         RangeSupport::Ril => MAX_PAGES,
         RangeSupport::Single => 1 << (step - 3).min(32),
     };
-    if size == 0 || steps >= too_many {
+    if size == 0 || steps >= too_many || end - 1 > A::MAX | 0xfff {
         return Plan::Everything;
     }
-    let ttl = extent.ttl();
-    if support == RangeSupport::Ril && ttl == 0 && steps & 31 == 1 {
+    if support == RangeSupport::Ril && hint == LevelHint::Unknown && steps & 31 == 1 {
         // NUM = SCALE = TTL = 0 with TG set is reserved; one page more is harmless.
         steps += 1;
     }
-    Plan::Spans(Spans { support, address, steps, step, granule, leaf, ttl })
+    Plan::Spans(Spans { support, address, steps, step, granule, leaf, hint, of: PhantomData })
 }
 
 /// The spans of a [`Plan`], smallest chunk first.
 #[derive(Clone, Debug)]
-pub struct Spans {
+pub struct Spans<A> {
     support: RangeSupport,
     address: u64,
     steps: u64,
     step: u32,
     granule: Granule,
     leaf: Leaf,
-    ttl: u8,
+    hint: LevelHint,
+    of: PhantomData<A>,
 }
 
-impl Iterator for Spans {
-    type Item = Span<u64>;
+impl<A: SpanAddress> Iterator for Spans<A> {
+    type Item = Span<A>;
 
-    fn next(&mut self) -> Option<Span<u64>> {
+    fn next(&mut self) -> Option<Span<A>> {
         if self.steps == 0 {
             return None;
         }
         let address = self.address;
+        // The plan has looked at the address and its alignment; each chunk is a multiple of the alignment.
         let (span, steps) = match self.support {
-            RangeSupport::Single => (Span::single(address, self.leaf), 1),
+            RangeSupport::Single => (Span::single_unchecked(address, self.leaf), 1),
             RangeSupport::Ril => {
                 let scale = self.steps.trailing_zeros();
                 let chunks = self.steps >> scale & 31;
-                let span = Span {
-                    address,
-                    leaf: self.leaf,
-                    num: (chunks - 1) as u8,
-                    scale: scale as u8,
-                    tg: self.granule.into(),
-                    ttl: self.ttl,
-                };
+                let tg = RangeGranule::from_granule(self.granule);
+                let (num, scale8) = ((chunks - 1) as u8, scale as u8);
+                let span = Span::ranged_unchecked(address, self.leaf, tg, num, scale8, self.hint);
                 (span, chunks << scale)
             }
         };
@@ -275,6 +232,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::{Iova, Ipa};
     use rstest::rstest;
     use std::vec::Vec;
 
@@ -285,11 +243,18 @@ mod tests {
     type Row = (u64, u8, u8, u64, u8);
 
     fn rows(support: RangeSupport, extent: Extent) -> Option<Vec<Row>> {
+        let row = |s: Span<Iova>| {
+            // What the planner builds unchecked is what the checked constructors build.
+            let checked = match s.tg().granule() {
+                None => Span::single(s.address(), s.leaf()),
+                Some(tg) => Span::ranged(s.address(), s.leaf(), tg, s.num(), s.scale(), s.hint()),
+            };
+            assert_eq!(checked, Ok(s));
+            (s.start(), s.num(), s.scale(), s.tg().encoding(), s.hint().ttl())
+        };
         match plan(support, extent) {
             Plan::Everything => None,
-            Plan::Spans(spans) => {
-                Some(spans.map(|s| (s.address, s.num, s.scale, s.tg.encoding(), s.ttl)).collect())
-            }
+            Plan::Spans(spans) => Some(spans.map(row).collect()),
         }
     }
 
@@ -337,12 +302,14 @@ mod tests {
                 block_shift,
                 leaf,
             };
-            let Plan::Spans(spans) = plan(RangeSupport::Ril, extent) else { panic!("too large") };
+            let Plan::Spans(spans) = plan::<Iova>(RangeSupport::Ril, extent) else {
+                panic!("too large")
+            };
             let mut next = 0x7000;
             for span in spans {
-                assert_eq!(span.address, next);
-                assert!(span.ttl != 0 || span.num != 0 || span.scale != 0);
-                assert!(span.num < 32 && span.scale < 32);
+                assert_eq!(span.start(), next);
+                assert!(span.hint().ttl() != 0 || span.num() != 0 || span.scale() != 0);
+                assert!(span.num() < 32 && span.scale() < 32);
                 next += span.bytes().unwrap();
             }
             let end = 0x7000 + (pages << 12);
@@ -355,7 +322,7 @@ mod tests {
         #[values(Granule::K4, Granule::K16, Granule::K64)] granule: Granule,
         #[values(1, 3, 31)] factor: u64,
     ) {
-        use crate::{Asid, Command, Iova, Vmid};
+        use crate::{Asid, Command, Vmid};
         for log2 in 0..40 {
             let size = (factor << log2) << granule.shift();
             let extent = Extent::pages(0, size, granule, Leaf::Last);
@@ -366,7 +333,7 @@ mod tests {
             let covered: u64 = spans
                 .map(|span| {
                     let (vmid, asid) = (Vmid(0), Asid(1));
-                    let sent = Command::TlbiNhVa { vmid, asid, span: span.map(Iova) };
+                    let sent = Command::TlbiNhVa { vmid, asid, span };
                     match Command::decode(sent.encode()) {
                         Command::TlbiNhVa { span, .. } => span.bytes().unwrap(),
                         other => panic!("{other}"),
@@ -385,6 +352,29 @@ mod tests {
     #[case::larger(1 << 44, 1 << 47)]
     fn everything(#[case] address: u64, #[case] size: u64) {
         assert_eq!(rows(RangeSupport::Ril, extent(address, size, 12, Leaf::Last)), None);
+    }
+
+    #[rstest]
+    #[case::unaligned_start(2 * M + 4 * K, 2 * M, &[(2 * M, 0, 10, 1, 2)])]
+    #[case::unaligned_end(2 * M, 4 * K, &[(2 * M, 0, 9, 1, 2)])]
+    #[case::three_blocks(2 * M, 6 * M, &[(2 * M, 2, 9, 1, 2)])]
+    fn ranges_with_a_hint_are_whole_leaves(
+        #[case] address: u64,
+        #[case] size: u64,
+        #[case] want: &[Row],
+    ) {
+        assert_eq!(rows(RangeSupport::Ril, extent(address, size, 21, Leaf::Last)).unwrap(), want);
+    }
+
+    #[rstest]
+    #[case(RangeSupport::Ril)]
+    #[case(RangeSupport::Single)]
+    fn an_ipa_beyond_56_bits_is_everything(#[case] support: RangeSupport) {
+        let within = extent((1 << 56) - 0x1000, 0x1000, 12, Leaf::Last);
+        assert!(matches!(plan::<Ipa>(support, within), Plan::Spans(_)));
+        let beyond = Extent { address: 1 << 56, ..within };
+        assert!(matches!(plan::<Ipa>(support, beyond), Plan::Everything));
+        assert!(matches!(plan::<Iova>(support, beyond), Plan::Spans(_)));
     }
 
     #[test]
