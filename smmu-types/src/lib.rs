@@ -3,11 +3,12 @@
 //! What is here:
 //!
 //! - newtypes for each number that the hardware knows ([`StreamId`], [`Asid`], [`Iova`], ...);
-//! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from
-//!   the ID registers;
+//! - the register map ([`regs`]) with access rights as types, each structure's [`fields`] by name and meaning, and
+//!   [`Capabilities`] decoded from the ID registers;
 //! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and
 //!   [`PriRecord`]s;
-//! - the plan of a ranged TLB invalidation ([`range`]) and queue pointer arithmetic ([`queue`]);
+//! - the plan of a ranged TLB invalidation ([`range`]), and queue pointers that cannot forget their wrap flag
+//!   ([`queue`]);
 //! - the [`seam`]s: registers, DMA memory, wait, command sink and observer.
 //!
 //! What is not here: any policy, and any access to hardware. A hypervisor that emulates an SMMU, a

@@ -1,3 +1,5 @@
+mod json;
+
 use std::io::Write;
 
 use serde_json::json;
@@ -23,14 +25,6 @@ impl Probe {
         })?;
         let (id, caps) = (probed.id, probed.caps);
         let quirks: Vec<String> = probed.quirks.iter().map(|quirk| quirk.to_string()).collect();
-        let raw = [
-            ("IDR0", id.idr0),
-            ("IDR1", id.idr1),
-            ("IDR3", id.idr3),
-            ("IDR5", id.idr5),
-            ("IIDR", id.iidr),
-            ("AIDR", id.aidr),
-        ];
         let mut out = std::io::stdout().lock();
         match self.format {
             Format::Human => {
@@ -38,24 +32,16 @@ impl Probe {
                 writeln!(out, "{caps}")?;
                 let known = if quirks.is_empty() { "none".into() } else { quirks.join(", ") };
                 writeln!(out, "quirks           {known}")?;
-                let raw = raw.map(|(name, value)| format!("{name} {value:#010x}"));
+                let raw = id.named().map(|(name, value)| format!("{name} {value:#010x}"));
                 writeln!(out, "raw              {}", raw.join("  "))?;
             }
             Format::Json => {
-                let registers: serde_json::Map<String, serde_json::Value> =
-                    raw.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-                let words: serde_json::Map<String, serde_json::Value> = caps
-                    .to_string()
-                    .lines()
-                    .filter_map(|line| line.split_at_checked(17))
-                    .map(|(name, value)| (name.trim().to_owned(), json!(value)))
-                    .collect();
                 let line = json!({
                     "backend": backend.name(),
                     "description": backend.describe(),
-                    "capabilities": words,
+                    "capabilities": json::capabilities(&caps),
                     "quirks": quirks,
-                    "registers": registers,
+                    "registers": json::registers(&id),
                 });
                 writeln!(out, "{line}")?;
             }

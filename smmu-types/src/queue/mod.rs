@@ -3,6 +3,18 @@
 //! A pointer register holds an index in its low `log2` bits and a wrap bit above them. Equal
 //! indices with equal wrap bits mean empty, with different wrap bits full. A driver counts its
 //! entries without wrapping, as a [`Position`], so that a completion test cannot forget the wrap bit.
+//!
+//! [`ProducerRegister`] and [`ConsumerRegister`] are the registers themselves, of one kind of queue each, with the
+//! flags that share them. Only a [`QueueState`], made of one of each, says how full a queue is.
+
+mod registers;
+#[cfg(test)]
+mod state_tests;
+
+pub use registers::{
+    Commands, ConsumerRegister, Events, Overflows, PageRequests, Pointer, ProducerRegister, Queue,
+    QueueError, QueueState,
+};
 
 /// log2 of the number of entries of a queue: 0 to 19 (20 is not encodable in `IDR1`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
