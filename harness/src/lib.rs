@@ -15,3 +15,4 @@ pub mod model;
 pub mod qemu;
 pub mod scenario;
 pub mod tables;
+pub mod verdict;
