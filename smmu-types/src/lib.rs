@@ -74,8 +74,8 @@ pub use caps::{
 };
 pub use cd::{Cd, Stage1Config};
 pub use command::{
-    AtcScope, AtcSpan, Command, CommandErrorCode, Completion, Leaf, PrefetchSpan, PriResponse,
-    RawCommand, ResumeAction, SteRange, SyncMsi,
+    AtcScope, AtcSpan, Command, CommandErrorCode, Completion, Leaf, MsiAttributes, PrefetchSpan,
+    PriResponse, RawCommand, ResumeAction, SteRange, SyncMsi,
 };
 pub use descriptor::{ContextTableDescriptor, StreamTableDescriptor, Vms};
 pub use event::{AtsRequest, EventClass, EventKind, EventRecord, PageHint, RequestedAccess};

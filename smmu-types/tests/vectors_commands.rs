@@ -15,8 +15,8 @@ use smmu_types::fields::{command, opcode_name};
 use smmu_types::range::{Level, LevelHint, Span, SpanAddress};
 use smmu_types::{
     Asid, AtcScope, AtcSpan, Command, CommandErrorCode, Completion, Granule, Iova, Ipa, Leaf,
-    PhysAddr, PrefetchSpan, PrgIndex, PriResponse, RawCommand, ResumeAction, Shareability,
-    SteRange, StreamId, SubstreamId, SyncMsi, Vmid, regs,
+    MsiAttributes, PhysAddr, PrefetchSpan, PrgIndex, PriResponse, RawCommand, ResumeAction,
+    Shareability, SteRange, StreamId, SubstreamId, SyncMsi, Vmid, regs,
 };
 
 type Positions = &'static [(&'static str, u16, u16)];
@@ -287,20 +287,16 @@ const L3: LevelHint = LevelHint::Bits64(Level::L3);
 // What Linux's driver sends.
 #[case(Command::SYNC, [0x0fc0_0046, 0])]
 // What FreeBSD's driver sends.
-#[case(Command::Sync { completion: Completion::Event }, [0x0fc0_2046, 0])]
+#[case(Command::sync(Completion::Event), [0x0fc0_2046, 0])]
 #[case(
-    Command::Sync { completion: Completion::Msi(SyncMsi::new(PhysAddr(0x8_1000_0004), 0).unwrap()) },
+    Command::sync(Completion::Msi(SyncMsi::new(PhysAddr(0x8_1000_0004), 0).unwrap())),
     [0x0fc0_1046, 0x8_1000_0004]
 )]
 // From EDK2: MSH 2 is 0x0080_0000, MSIAttr 5 is 0x0500_0000.
 #[case(
     Command::Sync {
-        completion: Completion::Msi(
-            SyncMsi::new(PhysAddr(0x1000), 0xdead_beef)
-                .unwrap()
-                .with_attributes(Shareability::Outer, 5)
-                .unwrap()
-        ),
+        completion: Completion::Msi(SyncMsi::new(PhysAddr(0x1000), 0xdead_beef).unwrap()),
+        attributes: MsiAttributes::new(Shareability::Outer, 5).unwrap(),
     },
     [0xdead_beef_0580_1046, 0x1000]
 )]
@@ -389,19 +385,22 @@ fn operands(command: Command) -> Vec<(&'static str, u64)> {
             ("Ac", (action == ResumeAction::Retry).into()),
             ("Ab", (action == ResumeAction::Abort).into()),
         ],
-        Command::Sync { completion } => match completion {
-            Completion::Msi(msi) => vec![
-                ("CS", 1),
-                ("MSH", msi.shareability() as u64),
-                ("MSIAttr", msi.attributes().into()),
-                ("MSIData", msi.data().into()),
-                ("MSIAddress", msi.address().0),
-            ],
-            Completion::None => vec![("CS", 0), ("MSH", 3), ("MSIAttr", 15)],
-            Completion::Interrupt => vec![("CS", 1), ("MSH", 3), ("MSIAttr", 15)],
-            Completion::Event => vec![("CS", 2), ("MSH", 3), ("MSIAttr", 15)],
-            other => panic!("{other:?} has no operands here"),
-        },
+        Command::Sync { completion, attributes } => {
+            let how = vec![
+                ("MSH", attributes.shareability() as u64),
+                ("MSIAttr", attributes.memory().into()),
+            ];
+            let signal = match completion {
+                Completion::Msi(msi) => {
+                    vec![("CS", 1), ("MSIData", msi.data().into()), ("MSIAddress", msi.address().0)]
+                }
+                Completion::None => vec![("CS", 0)],
+                Completion::Interrupt => vec![("CS", 1)],
+                Completion::Event => vec![("CS", 2)],
+                other => panic!("{other:?} has no operands here"),
+            };
+            [signal, how].concat()
+        }
         Command::TlbiEl2All | Command::TlbiNsnhAll | Command::DptiAll => vec![],
         other => panic!("{other} has no operands here"),
     }

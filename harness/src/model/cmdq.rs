@@ -43,8 +43,8 @@ fn meaning(raw: [u64; 2]) -> Option<Command> {
         0x04 if w0 & 0xffff_ff00 == 0 && w1 == 31 => Some(Command::CfgiAll),
         0x46 if w0 & !SYNC_FIELDS == 0 => match w0 >> 12 & 3 {
             0 => Some(Command::SYNC),
-            1 => Some(Command::Sync { completion: Completion::Interrupt }),
-            2 => Some(Command::Sync { completion: Completion::Event }),
+            1 => Some(Command::sync(Completion::Interrupt)),
+            2 => Some(Command::sync(Completion::Event)),
             _ => Some(command),
         },
         _ => Some(command),
@@ -194,7 +194,9 @@ impl Smmu {
             Command::TlbiNsnhAll => self.flush(ram, Scope::Everything, |space| {
                 !matches!(space, Space::Stage1 { regime: Regime::El2, .. })
             }),
-            Command::Sync { completion: Completion::Interrupt | Completion::Msi { .. } } => {
+            Command::Sync {
+                completion: Completion::Interrupt | Completion::Msi { .. }, ..
+            } => {
                 // Without MSIs the address is reserved, and the wire signals.
                 self.interrupt(Irq::CmdSync);
             }
@@ -346,8 +348,8 @@ mod tests {
 
     #[rstest]
     #[case::sync([0x46, 0], Some(Command::SYNC))]
-    #[case::sync_by_wire([0x1046, 0], Some(Command::Sync { completion: Completion::Interrupt }))]
-    #[case::sync_by_event([0x2046, 0], Some(Command::Sync { completion: Completion::Event }))]
+    #[case::sync_by_wire([0x1046, 0], Some(Command::sync(Completion::Interrupt)))]
+    #[case::sync_by_event([0x2046, 0], Some(Command::sync(Completion::Event)))]
     #[case::all_with_a_stream([0x1_0000_0004, 31], Some(Command::CfgiAll))]
     #[case::prefetch([0x8_0000_0001, 0], None)]
     #[case::reserved_signal([0x3046, 0], Some(Command::Unknown(RawCommand([0x3046, 0]))))]

@@ -1,8 +1,8 @@
 //! Commands from and to their 16 bytes.
 
 use super::{
-    AtcScope, AtcSpan, Command, Completion, Leaf, PrefetchSpan, PriResponse, RawCommand,
-    ResumeAction, SteRange,
+    AtcScope, AtcSpan, Command, Completion, Leaf, MsiAttributes, PrefetchSpan, PriResponse,
+    RawCommand, ResumeAction, SteRange,
 };
 use crate::bits::{bit, get, mask, put};
 use crate::range::Span;
@@ -66,7 +66,13 @@ const fn leaf_bit(leaf: Leaf) -> u64 {
 
 impl Command {
     /// A `CMD_SYNC` that is seen to be complete by polling `CMDQ_CONS`.
-    pub const SYNC: Command = Command::Sync { completion: Completion::None };
+    pub const SYNC: Command = Command::sync(Completion::None);
+
+    /// A `CMD_SYNC` with the attributes of cacheable memory, for an MSI to it: all of a queue look the same.
+    #[must_use]
+    pub const fn sync(completion: Completion) -> Command {
+        Command::Sync { completion, attributes: MsiAttributes::WRITE_BACK }
+    }
 
     /// The 16 bytes of the command.
     #[must_use]
@@ -120,9 +126,9 @@ impl Command {
                 [RESUME | sid(stream) | put(action as u64, 13, 12), tag as u64]
             }
             Command::StallTerm { stream } => [STALL_TERM | sid(stream), 0],
-            Command::Sync { completion } => {
+            Command::Sync { completion, attributes } => {
                 let [w0, w1] = completion.encode();
-                [SYNC | w0, w1]
+                [SYNC | w0 | attributes.encode(), w1]
             }
             Command::Unknown(raw) => raw.0,
         })
@@ -208,7 +214,10 @@ impl Command {
                 },
             },
             STALL_TERM => Command::StallTerm { stream },
-            SYNC => Command::Sync { completion: Completion::decode(w0, w1)? },
+            SYNC => Command::Sync {
+                completion: Completion::decode(w0, w1)?,
+                attributes: MsiAttributes::decode(w0)?,
+            },
             _ => return None,
         })
     }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{AtcScope, Command};
+use super::{AtcScope, Command, Completion, MsiAttributes};
 use crate::SubstreamId;
 use crate::fields::opcode_name;
 
@@ -98,7 +98,17 @@ impl fmt::Display for Command {
             Command::CfgiAll | Command::TlbiEl2All | Command::TlbiNsnhAll | Command::DptiAll => {
                 Ok(())
             }
-            Command::Sync { completion } => write!(f, "{completion}"),
+            Command::Sync { completion, attributes } => {
+                write!(f, "{completion}")?;
+                match (completion, attributes) {
+                    (Completion::Msi(_), MsiAttributes::WRITE_BACK) => Ok(()),
+                    (Completion::Msi(_), other) => {
+                        let shareability = other.shareability() as u8;
+                        write!(f, " msh={shareability} attr={:#x}", other.memory())
+                    }
+                    _ => Ok(()),
+                }
+            }
             Command::Unknown(raw) => {
                 write!(f, " opcode={:#04x}", raw.opcode())?;
                 if let Some(name) = opcode_name(raw.opcode()) {

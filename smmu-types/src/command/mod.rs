@@ -11,7 +11,8 @@ use core::fmt;
 
 pub use error::CommandErrorCode;
 pub use operands::{
-    AtcScope, AtcSpan, Completion, Leaf, PrefetchSpan, PriResponse, ResumeAction, SteRange, SyncMsi,
+    AtcScope, AtcSpan, Completion, Leaf, MsiAttributes, PrefetchSpan, PriResponse, ResumeAction,
+    SteRange, SyncMsi,
 };
 
 use crate::layout::keyed;
@@ -200,6 +201,8 @@ pub enum Command {
     Sync {
         /// How its completion is told.
         completion: Completion,
+        /// How an MSI is written; without a meaning for the other completions.
+        attributes: MsiAttributes,
     },
     /// An opcode or encoding that is none of the above, kept as it was.
     Unknown(RawCommand),

@@ -245,17 +245,67 @@ impl fmt::Display for ResumeAction {
     }
 }
 
-/// The MSI of a `CMD_SYNC`: 32 bits of data, an address and how it is written.
+/// How the MSI of a `CMD_SYNC` is written: `MSH` and `MSIAttr`. A `CMD_SYNC` without an MSI has them as well, without
+/// a meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MsiAttributes {
+    shareability: Shareability,
+    memory: u8,
+}
+
+impl MsiAttributes {
+    /// Normal memory, Inner Shareable, Write-Back inside and outside.
+    pub const WRITE_BACK: Self = MsiAttributes { shareability: Shareability::Inner, memory: 0xf };
+
+    /// All zero: Device-nGnRnE.
+    pub const DEVICE: Self = MsiAttributes { shareability: Shareability::NonShareable, memory: 0 };
+
+    /// A shareability and a memory type, encoded as `STE.MemAttr`.
+    ///
+    /// # Errors
+    ///
+    /// The shareability is the reserved one, or the memory type does not fit into 4 bits.
+    pub const fn new(shareability: Shareability, memory: u8) -> Result<Self, LayoutError> {
+        if memory > 0xf {
+            let value = memory as u64;
+            return Err(LayoutError::TooLarge { field: "MSIAttr", value, max: 0xf });
+        }
+        match shareability {
+            Shareability::Reserved => Err(LayoutError::Reserved { field: "MSH", value: 1 }),
+            _ => Ok(MsiAttributes { shareability, memory }),
+        }
+    }
+
+    /// `MSH`.
+    #[must_use]
+    pub const fn shareability(self) -> Shareability {
+        self.shareability
+    }
+
+    /// `MSIAttr`, encoded as `STE.MemAttr`.
+    #[must_use]
+    pub const fn memory(self) -> u8 {
+        self.memory
+    }
+
+    pub(super) const fn encode(self) -> u64 {
+        put(self.shareability as u64, 23, 22) | put(self.memory as u64, 27, 24)
+    }
+
+    pub(super) fn decode(w0: u64) -> Option<Self> {
+        Self::new(Shareability::from_encoding(get(w0, 23, 22)), get(w0, 27, 24) as u8).ok()
+    }
+}
+
+/// The MSI of a `CMD_SYNC`: 32 bits of data and an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SyncMsi {
     address: u64,
     data: u32,
-    shareability: Shareability,
-    attributes: u8,
 }
 
 impl SyncMsi {
-    /// An MSI that is written as normal memory, Inner Shareable, Write-Back inside and outside.
+    /// An MSI.
     ///
     /// # Errors
     ///
@@ -266,31 +316,8 @@ impl SyncMsi {
             return Err(LayoutError::Reserved { field, value });
         }
         match crate::bits::address(field, value, 55, 2) {
-            Ok(address) => {
-                let shareability = Shareability::Inner;
-                Ok(SyncMsi { address, data, shareability, attributes: 0xf })
-            }
+            Ok(address) => Ok(SyncMsi { address, data }),
             Err(error) => Err(error),
-        }
-    }
-
-    /// The same MSI with other attributes; `attributes` is encoded as `STE.MemAttr`.
-    ///
-    /// # Errors
-    ///
-    /// The shareability is the reserved one, or the attributes do not fit into 4 bits.
-    pub const fn with_attributes(
-        self,
-        shareability: Shareability,
-        attributes: u8,
-    ) -> Result<Self, LayoutError> {
-        if attributes > 0xf {
-            let value = attributes as u64;
-            return Err(LayoutError::TooLarge { field: "MSIAttr", value, max: 0xf });
-        }
-        match shareability {
-            Shareability::Reserved => Err(LayoutError::Reserved { field: "MSH", value: 1 }),
-            _ => Ok(SyncMsi { shareability, attributes, ..self }),
         }
     }
 
@@ -304,18 +331,6 @@ impl SyncMsi {
     #[must_use]
     pub const fn data(self) -> u32 {
         self.data
-    }
-
-    /// `MSH`.
-    #[must_use]
-    pub const fn shareability(self) -> Shareability {
-        self.shareability
-    }
-
-    /// `MSIAttr`, encoded as `STE.MemAttr`.
-    #[must_use]
-    pub const fn attributes(self) -> u8 {
-        self.attributes
     }
 }
 
@@ -333,21 +348,13 @@ pub enum Completion {
     Event,
 }
 
-/// The attributes that every `CMD_SYNC` without an MSI has: they have no meaning there, and are set so that all of
-/// a queue look the same.
-const ATTRIBUTES: u64 = put(Shareability::Inner as u64, 23, 22) | put(0xf, 27, 24);
-
 impl Completion {
     pub(super) const fn encode(self) -> [u64; 2] {
         match self {
-            Completion::None => [ATTRIBUTES, 0],
-            Completion::Interrupt => [put(1, 13, 12) | ATTRIBUTES, 0],
-            Completion::Event => [put(2, 13, 12) | ATTRIBUTES, 0],
-            Completion::Msi(msi) => {
-                let attributes =
-                    put(msi.shareability as u64, 23, 22) | put(msi.attributes as u64, 27, 24);
-                [put(1, 13, 12) | attributes | put(msi.data as u64, 63, 32), msi.address]
-            }
+            Completion::None => [0, 0],
+            Completion::Interrupt => [put(1, 13, 12), 0],
+            Completion::Event => [put(2, 13, 12), 0],
+            Completion::Msi(msi) => [put(1, 13, 12) | put(msi.data as u64, 63, 32), msi.address],
         }
     }
 
@@ -355,12 +362,7 @@ impl Completion {
         Some(match get(w0, 13, 12) {
             0 => Completion::None,
             1 if w1 == 0 => Completion::Interrupt,
-            1 => {
-                let msi = SyncMsi::new(PhysAddr(w1), get(w0, 63, 32) as u32).ok()?;
-                let shareability = Shareability::from_encoding(get(w0, 23, 22));
-                let attributes = get(w0, 27, 24) as u8;
-                Completion::Msi(msi.with_attributes(shareability, attributes).ok()?)
-            }
+            1 => Completion::Msi(SyncMsi::new(PhysAddr(w1), get(w0, 63, 32) as u32).ok()?),
             2 => Completion::Event,
             _ => return None,
         })
@@ -373,11 +375,7 @@ impl fmt::Display for Completion {
             Completion::None => Ok(()),
             Completion::Interrupt => f.write_str(" cs=irq"),
             Completion::Msi(msi) => {
-                write!(f, " cs=irq msi={}:{:#x}", msi.address(), msi.data)?;
-                match (msi.shareability, msi.attributes) {
-                    (Shareability::Inner, 0xf) => Ok(()),
-                    (shareability, attr) => write!(f, " msh={} attr={attr:#x}", shareability as u8),
-                }
+                write!(f, " cs=irq msi={}:{:#x}", msi.address(), msi.data)
             }
             Completion::Event => f.write_str(" cs=sev"),
         }

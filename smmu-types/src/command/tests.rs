@@ -54,9 +54,9 @@ fn matches_vectors(#[case] command: Command, #[case] words: [u64; 2]) {
 #[case(Command::TlbiEl2Va { asid: Asid(9), span: leaf_page(Iova(0x8000)) }, 0x22)]
 #[case(Command::TlbiS2Ipa { vmid: Vmid(3), span: leaf_page(Ipa(0x8000)) }, 0x2a)]
 #[case(Command::TlbiNsnhAll, 0x30)]
-#[case(Command::Sync { completion: Completion::Interrupt }, 0x46)]
-#[case(Command::Sync { completion: Completion::Msi(SyncMsi::new(PhysAddr(0x1004), 7).unwrap()) }, 0x46)]
-#[case(Command::Sync { completion: Completion::Event }, 0x46)]
+#[case(Command::sync(Completion::Interrupt), 0x46)]
+#[case(Command::sync(Completion::Msi(SyncMsi::new(PhysAddr(0x1004), 7).unwrap())), 0x46)]
+#[case(Command::sync(Completion::Event), 0x46)]
 fn opcode_and_round_trip(#[case] command: Command, #[case] opcode: u8) {
     let raw = command.encode();
     assert_eq!(raw.opcode(), opcode);
@@ -138,9 +138,8 @@ fn operands_refuse_what_cannot_be_said() {
     assert!(matches!(SyncMsi::new(PhysAddr(0), 0), Err(LayoutError::Reserved { .. })));
     assert!(SyncMsi::new(PhysAddr(6), 0).is_err());
     assert!(SyncMsi::new(PhysAddr(1 << 56), 0).is_err());
-    let msi = SyncMsi::new(PhysAddr(4), 0).unwrap();
-    assert!(msi.with_attributes(Shareability::Reserved, 0).is_err());
-    assert!(msi.with_attributes(Shareability::Outer, 16).is_err());
+    assert!(MsiAttributes::new(Shareability::Reserved, 0).is_err());
+    assert!(MsiAttributes::new(Shareability::Outer, 16).is_err());
 }
 
 #[rstest]
@@ -162,9 +161,23 @@ fn operands_refuse_what_cannot_be_said() {
 #[case(Command::StallTerm { stream: StreamId(8) }, "STALL_TERM sid=0x8")]
 #[case(Command::DptiAll, "DPTI_ALL")]
 #[case(
-    Command::Sync { completion: Completion::Msi(SyncMsi::new(PhysAddr(0x1004), 7).unwrap()) },
+    Command::sync(Completion::Msi(SyncMsi::new(PhysAddr(0x1004), 7).unwrap())),
     "SYNC cs=irq msi=0x1004:0x7"
 )]
 fn in_words(#[case] command: Command, #[case] text: &str) {
     assert_eq!(command.to_string(), text);
+}
+
+#[rstest]
+#[case([0x46, 0], Completion::None, MsiAttributes::DEVICE)]
+#[case([0x2046, 0], Completion::Event, MsiAttributes::DEVICE)]
+#[case([0x0fc0_1046, 0], Completion::Interrupt, MsiAttributes::WRITE_BACK)]
+fn a_sync_without_an_msi_has_attributes_all_the_same(
+    #[case] words: [u64; 2],
+    #[case] completion: Completion,
+    #[case] attributes: MsiAttributes,
+) {
+    let command = Command::decode(RawCommand(words));
+    assert_eq!(command, Command::Sync { completion, attributes });
+    assert!(!command.to_string().contains("msh="));
 }

@@ -158,11 +158,11 @@ fn a_base_that_cannot_be_fetched_from(#[case] base: u64) {
 fn syncs_signal() {
     let rig = Rig::new();
     rig.model.take_interrupts();
-    rig.run(&[Command::Sync { completion: Completion::Interrupt }]);
+    rig.run(&[Command::sync(Completion::Interrupt)]);
     assert_eq!(rig.model.take_interrupts(), [(0, Irq::CmdSync)]);
     // There are no MSIs: nothing is written.
     let msi = Completion::Msi(SyncMsi::new(PhysAddr(A), 7).unwrap());
-    rig.run(&[Command::Sync { completion: msi }, Command::Sync { completion: Completion::Event }]);
+    rig.run(&[Command::sync(msi), Command::sync(Completion::Event)]);
     assert_eq!(rig.model.take_interrupts(), [(0, Irq::CmdSync)]);
     assert_eq!(rig.get(A), 0);
 }
@@ -171,7 +171,7 @@ fn syncs_signal() {
 fn a_driver_that_waits_for_an_interrupt_gets_it() {
     let rig = Rig::new();
     rig.model.take_interrupts();
-    rig.send(Command::Sync { completion: Completion::Interrupt });
+    rig.send(Command::sync(Completion::Interrupt));
     assert_eq!(rig.model.take_interrupts(), []);
     rig.model.settle(0);
     assert_eq!(rig.model.take_interrupts(), [(0, Irq::CmdSync)]);
