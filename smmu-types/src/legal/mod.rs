@@ -11,8 +11,13 @@
 //! assert_eq!(found[0].effect().to_string(), "refused with C_BAD_STE");
 //! ```
 
+mod context;
+mod entry;
+mod lookup;
 mod rule;
 mod smmu;
+mod stage2;
+mod walk;
 
 use core::fmt;
 
@@ -20,7 +25,9 @@ pub use rule::{Effect, Rule, Stage};
 pub use smmu::{El2Regime, Smmu, TranslatedTraffic};
 
 use crate::layout::{Field, FieldValue, Key, Layout};
-use crate::{Cd, Ste, StreamId, StreamTableDescriptor, SubstreamId, fields};
+use crate::{
+    Cd, ContextTableDescriptor, Ste, StreamId, StreamTableDescriptor, SubstreamId, fields,
+};
 
 /// A rule that a structure breaks, and the field that breaks it.
 #[derive(Clone, Copy, Debug)]
@@ -106,44 +113,79 @@ impl<'a, S> Case<'a, S> {
         let value = field.get(self.words);
         (self.report)(Finding { layout: self.layout, field, value, rule });
     }
+
+    /// The field is RES0 here.
+    fn res0(&mut self, key: Key<S>, why: &'static str) {
+        if self.is_set(key) {
+            self.find(key, Rule::Res0 { why });
+        }
+    }
+
+    /// The field is IGNORED here.
+    fn ignored(&mut self, key: Key<S>, why: &'static str) {
+        if self.is_set(key) {
+            self.find(key, Rule::IgnoredField { why });
+        }
+    }
+
+    fn shareability(&mut self, key: Key<S>) {
+        if self.get(key) == 1 {
+            self.find(key, Rule::ReservedValue { behaves: "0b00: non-shareable" });
+        }
+    }
+
+    /// Hardware update of flags wants Write-Back walks.
+    fn write_back(&mut self, key: Key<S>) {
+        if self.get(key) & 1 == 0 {
+            self.find(key, Rule::UpdateUncached);
+        }
+    }
 }
 
 /// What is wrong with an STE.
 pub fn ste(ste: &Ste, smmu: &Smmu, report: &mut dyn FnMut(Finding)) {
-    let mut case = Case::<Ste>::new(&fields::ste::LAYOUT, &ste.0, report);
-    if !case.is_set(fields::ste::V) {
-        return case.find(fields::ste::V, Rule::Invalid { stage: Stage::Two });
-    }
-    if case.get(fields::ste::CONFIG) & 6 == 6 && smmu.s2p() == 0 {
-        case.find(fields::ste::CONFIG, Rule::Stage2Absent);
-    }
+    let mut case = Case::new(&fields::ste::LAYOUT, &ste.0, report);
+    entry::judge(ste, smmu, &mut case);
 }
 
-/// What is wrong with a CD that is reached through this STE.
+/// What is wrong with a CD that is reached through this STE. Nothing, when the STE reaches no CD.
+///
+/// What is wrong with the STE itself is for [`ste`] to say.
 pub fn cd(cd: &Cd, ste: &Ste, smmu: &Smmu, report: &mut dyn FnMut(Finding)) {
-    let _ = (ste, smmu);
-    let mut case = Case::<Cd>::new(&fields::cd::LAYOUT, &cd.0, report);
-    if !case.is_set(fields::cd::V) {
-        case.find(fields::cd::V, Rule::Invalid { stage: Stage::One });
-    }
+    let mut case = Case::new(&fields::cd::LAYOUT, &cd.0, report);
+    context::judge(ste, smmu, &mut case);
 }
 
-/// Whether a StreamID leads to an STE.
+/// Why a StreamID does not lead to an STE.
 pub fn stream_id(
     stream: StreamId,
     table: StreamTable,
     smmu: &Smmu,
     report: &mut dyn FnMut(Finding),
 ) {
-    let _ = (stream, table, smmu, report);
+    lookup::stream(stream, table, smmu, report);
 }
 
-/// Whether a transaction with or without a SubstreamID leads to a CD, or past stage 1, through this STE.
+/// Why a transaction with or without a SubstreamID does not lead to a CD, or past stage 1, through this STE.
+///
+/// An STE that is invalid or aborts is for [`ste`] to judge, the level-1 descriptor for [`context_table`].
 pub fn substream_id(
     substream: Option<SubstreamId>,
     ste: &Ste,
     smmu: &Smmu,
     report: &mut dyn FnMut(Finding),
 ) {
-    let _ = (substream, ste, smmu, report);
+    let mut case = Case::new(&fields::ste::LAYOUT, &ste.0, report);
+    lookup::substream(substream, smmu, &mut case);
+}
+
+/// Why a level-1 context descriptor, reached through this STE, does not lead to a CD.
+pub fn context_table(
+    descriptor: ContextTableDescriptor,
+    ste: &Ste,
+    smmu: &Smmu,
+    report: &mut dyn FnMut(Finding),
+) {
+    let mut case = Case::new(&fields::l1cd::LAYOUT, &descriptor.0, report);
+    lookup::context_table(ste, smmu, &mut case);
 }

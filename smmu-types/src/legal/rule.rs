@@ -304,14 +304,14 @@ rules! {
     TableRounded {
         /// log2 of the alignment.
         align: u8
-    }: stage_sections(), Effect::TreatedAs("the address rounded down"),
+    }: "5.1, 5.2, 5.4", Effect::TreatedAs("the address rounded down"),
         "the first table is aligned to 2^{align} bytes, and lower address bits count as 0",
         "align the first table to its size";
     /// The output size is beyond the SMMU's.
     OutputSizeCapped {
         /// Bits that remain.
         bits: u8
-    }: stage_sections(), Effect::TreatedAs("the output size of the SMMU"),
+    }: "5.2, 5.4", Effect::TreatedAs("the output size of the SMMU"),
         "the output size is capped to {bits} bits", "write at most IDR5.OAS";
     /// The endianness is not there.
     EndiannessAbsent {
@@ -335,7 +335,7 @@ rules! {
         stage: Stage
     }: stage.section(), stage.refused(), "the SMMU updates the access flag only (IDR0.HTTU = 1)", "write 0";
     /// Dirty state without access flag.
-    DirtyWithoutAccess: stage_sections(), Effect::TreatedAs("0: nothing is updated"),
+    DirtyWithoutAccess: "5.2, 5.4", Effect::TreatedAs("0: nothing is updated"),
         "the dirty state is updated together with the access flag or not at all", "set HA (S2HA) too";
     /// Access flags of tables without access flags of pages.
     TableAccessWithoutAccess {
@@ -344,7 +344,7 @@ rules! {
     }: stage.section(), stage.refused(), "table descriptors are updated together with pages or not at all",
         "set HA (S2HA) too";
     /// Hardware update with walks that are not Write-Back.
-    UpdateUncached: stage_sections(), Effect::ImplementationDefined,
+    UpdateUncached: "5.2, 5.4", Effect::ImplementationDefined,
         "hardware update through walks that are not write-back may not be atomic, or abort",
         "use write-back walks";
 
@@ -490,8 +490,4 @@ rules! {
         minor: u8
     }: "5.3, 3.4.3", since_minor_1(minor, BAD_SUBSTREAM), "the address does not fit into the {bits} bits of IDR5.OAS",
         "allocate lower memory";
-}
-
-const fn stage_sections() -> &'static str {
-    "5.2, 5.4"
 }

@@ -62,7 +62,6 @@ const fn bits(word: u32, hi: u32, lo: u32) -> u8 {
 
 macro_rules! id_fields {
     ($($name:ident: $register:ident $hi:literal : $lo:literal;)*) => {
-        #[expect(dead_code, reason = "the rules grow into the list")]
         impl Smmu {
             $(pub(super) const fn $name(&self) -> u8 {
                 bits(self.id.$register, $hi, $lo)
@@ -151,7 +150,7 @@ impl Smmu {
     }
 
     /// Whether a granule of 2^`shift` bytes is there.
-    pub(super) const fn has_granule(&self, shift: u32) -> bool {
+    pub(super) const fn has_granule(&self, shift: u8) -> bool {
         match shift {
             12 => self.gran() & 1 != 0,
             14 => self.gran() & 2 != 0,
