@@ -7,9 +7,12 @@
 pub mod alloc_fault;
 pub mod backend;
 pub mod cli;
+pub mod decode;
 pub mod engine;
+pub mod explain;
 pub mod machine;
 pub mod model;
 pub mod qemu;
 pub mod scenario;
 pub mod tables;
+pub mod verdict;

@@ -84,8 +84,29 @@ fn probe_says_what_the_model_can_do() {
     assert!(out.contains("IDR0 0x"), "{out}");
     let json: serde_json::Value =
         serde_json::from_str(&text(&harness(&["probe", "--format", "json"]).stdout)).unwrap();
-    assert_eq!(json["capabilities"]["translation"], "stage 1, stage 2");
-    assert!(json["registers"]["IDR0"].is_u64());
+    let caps = json["capabilities"].as_object().unwrap();
+    assert_eq!((&caps["stage1"], &caps["stage2"]), (&true.into(), &true.into()));
+    assert_eq!((&caps["asid_bits"], &caps["output_bits"]), (&16.into(), &44.into()));
+    assert_eq!(caps["granules"], serde_json::json!([4096]));
+    assert_eq!(caps["table_formats"], serde_json::json!(["aarch64"]));
+    assert_eq!(caps["stall_model"], "terminate_only");
+    assert!(caps["vatos_page"].is_null());
+    let snake = |key: &String| {
+        key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    assert!(caps.keys().all(snake), "{:?}", caps.keys());
+    let registers = json["registers"].as_object().unwrap();
+    for name in ["IDR0", "IDR1", "IDR2", "IDR3", "IDR4", "IDR5", "IDR6", "IIDR", "AIDR"] {
+        let register = &registers[name];
+        assert!(register["raw"].is_u64() && register["offset"].is_u64(), "{name}");
+        assert!(!register["fields"].as_object().unwrap().is_empty(), "{name}");
+        assert!(register.get("reserved_bits").is_none(), "{name}: {register}");
+        assert!(out.contains(&format!("{name} 0x")), "{out}");
+    }
+    let idr0 = &registers["IDR0"];
+    assert_eq!(idr0["fields"]["TTF"]["value"], 2);
+    assert_eq!(idr0["fields"]["TTF"]["meaning"], "VMSAv8-64 tables");
+    assert_eq!(registers["IDR5"]["offset"], 0x14);
 }
 
 #[rstest]

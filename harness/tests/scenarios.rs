@@ -178,7 +178,11 @@ fn snapshots_belong_to_scenarios() -> Result<(), Failed> {
     let names: Vec<String> = builtin().unwrap().into_iter().map(|s| s.name).collect();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../snapshots");
     for file in std::fs::read_dir(folder)? {
-        let file = file?.file_name().to_string_lossy().into_owned();
+        let file = file?;
+        if file.file_type()?.is_dir() {
+            continue;
+        }
+        let file = file.file_name().to_string_lossy().into_owned();
         let Some(stem) = file.strip_suffix(".snap") else {
             return Err(format!("snapshots/{file} is not a snapshot").into());
         };

@@ -7,15 +7,15 @@
 
 use core::sync::atomic::Ordering;
 
-use smmu_types::queue::{Position, QueueSize};
+use smmu_types::queue::{
+    ConsumerRegister, Events, Position, ProducerRegister, QueueSize, QueueState,
+};
 use smmu_types::regs::{self, queue_base};
 use smmu_types::seam::{DmaBlock, DmaLayout, Registers, RegistersExt};
 use smmu_types::{EventRecord, LayoutError, PhysAddr};
 
 const ENTRY_BYTES: u64 = EventRecord::BYTES as u64;
 const ENTRY_WORDS: usize = EventRecord::BYTES / 8;
-/// `OVFLG` of `EVENTQ_PROD` and `OVACKFLG` of `EVENTQ_CONS`.
-const OVERFLOW: u32 = 1 << 31;
 
 /// The block that an event queue of `size` needs: its bytes, aligned to their number.
 #[must_use]
@@ -70,9 +70,7 @@ pub struct Drained {
 pub struct EventQueue<R, B> {
     registers: R,
     block: B,
-    size: QueueSize,
-    consumer: Position,
-    acknowledged: u32,
+    consumer: ConsumerRegister<Events>,
 }
 
 impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
@@ -91,7 +89,7 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
             return Err(EventQueueError::BlockTooSmall { bytes, need });
         }
         queue_base::encode(block.address(), size, ENTRY_BYTES)?;
-        Ok(EventQueue { registers, block, size, consumer: Position(0), acknowledged: 0 })
+        Ok(EventQueue { registers, block, consumer: ConsumerRegister::at(size, Position(0)) })
     }
 
     /// Where the SMMU finds the queue.
@@ -103,7 +101,7 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
     /// Its size.
     #[must_use]
     pub const fn size(&self) -> QueueSize {
-        self.size
+        self.consumer.pointer().size()
     }
 
     /// Hand over the records that are there, at most one whole queue of them, and free their places.
@@ -114,24 +112,23 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
     /// Should `take` panic, the record that it was given comes again.
     pub fn drain(&mut self, mut take: impl FnMut(EventRecord)) -> Result<Drained, EventQueueError> {
         let mut drained = Drained::default();
-        while drained.records < self.size.entries() {
-            let producer = self.registers.read(regs::EVENTQ_PROD);
-            let waiting = self.waiting(producer)?;
-            let overflow = producer & OVERFLOW;
-            if overflow != self.acknowledged {
-                self.acknowledged = overflow;
+        let most = self.size().entries();
+        while drained.records < most {
+            let state = self.look()?;
+            if state.overflowed() {
+                self.consumer = state.acknowledge().consumer();
                 drained.overflowed = true;
-            } else if waiting == 0 {
+            } else if state.is_empty() {
                 break;
             }
-            let count = waiting.min(self.size.entries() - drained.records);
+            let count = state.used().min(most - drained.records);
             for _ in 0..count {
                 take(self.load());
                 self.consumer = self.consumer.advanced(1);
             }
             drained.records += count;
             self.block.observe(0..0);
-            self.registers.write(regs::EVENTQ_CONS, self.consumer_register());
+            self.registers.write(regs::EVENTQ_CONS, self.consumer.encode());
             if count == 0 {
                 // An overflow flag that changes at every look must not keep us.
                 break;
@@ -140,21 +137,18 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
         Ok(drained)
     }
 
-    fn consumer_register(&self) -> u32 {
-        self.consumer.pointer(self.size) | self.acknowledged
-    }
-
-    fn waiting(&self, producer: u32) -> Result<u32, EventQueueError> {
-        // All ones, from a bus without a device, could pass for a pointer; the reserved bits tell.
-        let reserved = !(OVERFLOW | self.size.pointer_mask());
-        match self.size.used(producer, self.consumer.pointer(self.size)) {
-            Some(waiting) if producer & reserved == 0 => Ok(waiting),
-            _ => Err(EventQueueError::Lost { producer, consumer: self.consumer_register() }),
+    fn look(&self) -> Result<QueueState<Events>, EventQueueError> {
+        let producer = self.registers.read(regs::EVENTQ_PROD);
+        let register = ProducerRegister::decode(self.size(), producer);
+        match QueueState::new(register, self.consumer) {
+            // All ones, from a bus without a device, could pass for a pointer; the reserved bits tell.
+            Ok(state) if register.encode() == producer => Ok(state),
+            _ => Err(EventQueueError::Lost { producer, consumer: self.consumer.encode() }),
         }
     }
 
     fn load(&self) -> EventRecord {
-        let first = self.consumer.index(self.size) * ENTRY_WORDS;
+        let first = self.consumer.pointer().index() as usize * ENTRY_WORDS;
         let mut record = EventRecord::default();
         self.block.observe(first..first + ENTRY_WORDS);
         let slot = &self.block.words()[first..first + ENTRY_WORDS];

@@ -10,7 +10,7 @@ pub struct Gerror {
     active: u32,
 }
 
-const NAMES: [(u32, &str); 8] = [
+const NAMES: [(u32, &str); 10] = [
     (gerror::CMDQ, "CMDQ_ERR"),
     (gerror::EVENTQ_ABT, "EVENTQ_ABT_ERR"),
     (gerror::PRIQ_ABT, "PRIQ_ABT_ERR"),
@@ -19,6 +19,8 @@ const NAMES: [(u32, &str); 8] = [
     (gerror::MSI_PRIQ_ABT, "MSI_PRIQ_ABT_ERR"),
     (gerror::MSI_GERROR_ABT, "MSI_GERROR_ABT_ERR"),
     (gerror::SFM, "SFM_ERR"),
+    (gerror::CMDQP, "CMDQP_ERR"),
+    (gerror::DPT, "DPT_ERR"),
 ];
 
 impl Gerror {
@@ -57,8 +59,9 @@ impl Gerror {
         NAMES.into_iter().filter(move |(bit, _)| self.contains(*bit)).map(|(_, name)| name)
     }
 
-    /// Acknowledge the active bits that have a name, except `CMDQ`, which is for the command queue to
-    /// acknowledge after it has dealt with the command. Doing it twice does no harm.
+    /// Acknowledge the active bits of [`gerror::ALL`], except `CMDQ`, which is for the command queue to
+    /// acknowledge after it has dealt with the command. Doing it twice does no harm. Enhanced command queues and the
+    /// device permission table have acknowledgements of their own, and nothing here turns them on.
     ///
     /// `GERRORN` is read and written back, so it has one writer at a time: call this where the command
     /// queue cannot be acknowledging (`CommandQueue::with_registers` of `smmu-cmdq` is such a place).
@@ -82,7 +85,7 @@ impl fmt::Display for Gerror {
             write!(f, "{separator}{name}")?;
             separator = ", ";
         }
-        match self.active & !gerror::ALL {
+        match self.active & !gerror::DEFINED {
             0 => Ok(()),
             unknown => write!(f, "{separator}unknown {unknown:#x}"),
         }
@@ -104,8 +107,9 @@ mod tests {
     #[case(0x1, 0x0, "CMDQ_ERR")]
     #[case(0x0, 0x4, "EVENTQ_ABT_ERR")]
     #[case(0x105, 0x4, "CMDQ_ERR, SFM_ERR")]
-    #[case(0x200, 0x0, "unknown 0x200")]
-    #[case(0x0, 0x202, "unknown 0x202")]
+    #[case(0x200, 0x0, "CMDQP_ERR")]
+    #[case(0x800, 0x0, "unknown 0x800")]
+    #[case(0x0, 0xc02, "DPT_ERR, unknown 0x802")]
     #[case(
         0x0f8,
         0x0,
@@ -123,7 +127,7 @@ mod tests {
     #[case::leaves_cmdq(0x105, 0x000, Some(0x104))]
     #[case::keeps_others(0x005, 0x100, Some(0x004))]
     #[case::only_cmdq(0x001, 0x000, None)]
-    #[case::unnamed(0x200, 0x000, None)]
+    #[case::of_enhanced_queues(0x200, 0x000, None)]
     #[case::nothing(0x1fd, 0x1fd, None)]
     fn acknowledges_all_but_the_command_queue(
         #[case] error: u32,

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use smmu_types::fields::idr1::{self, Idr1};
 use smmu_types::regs;
 use smmu_types::seam::{Registers, RegistersExt};
 use smmu_types::{Capabilities, Endianness, IdRegisters, OutputSize, TableFormats};
@@ -171,11 +172,20 @@ pub enum ProbeError {
 /// Nothing is written. Firmware tables may know better whether the SMMU is coherent; their word
 /// goes before `caps.coherent`.
 pub fn probe<R: Registers + ?Sized>(registers: &R) -> Result<Probe, ProbeError> {
+    let idr1 = registers.read(regs::IDR1);
     judge(IdRegisters {
         idr0: registers.read(regs::IDR0),
-        idr1: registers.read(regs::IDR1),
+        idr1,
+        idr2: registers.read(regs::IDR2),
         idr3: registers.read(regs::IDR3),
+        idr4: registers.read(regs::IDR4),
         idr5: registers.read(regs::IDR5),
+        // The register is there only with enhanced command queues.
+        idr6: if Idr1::from_bits(idr1).get(idr1::ECMDQ) != 0 {
+            registers.read(regs::IDR6)
+        } else {
+            0
+        },
         iidr: registers.read(regs::IIDR),
         aidr: registers.read(regs::AIDR),
     })
@@ -220,8 +230,8 @@ pub fn judge(id: IdRegisters) -> Result<Probe, ProbeError> {
         caps.sev = false;
     }
     if caps.output_size.is_none() {
-        // A later architecture may give the reserved value a meaning of more than 52 bits; 48 is within
-        // any of them, and what other drivers assume.
+        // 56 bits come with 128-bit descriptors only; should a later architecture give the value without them a
+        // meaning, 48 is within any of more than 52 bits, and what other drivers assume.
         caps.output_size = Some(OutputSize::Bits48);
         quirks.add(Quirk::AssumedOutputSize);
     }

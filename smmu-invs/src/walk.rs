@@ -10,9 +10,12 @@
 //! 4. An SMMU that fails is left alone for the rest of the walk; the others are walked to the end.
 //! 5. No allocation, no lock, no wait but the sink's.
 
-use smmu_types::range::{Extent, Plan, RangeSupport, plan};
+use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, plan};
 use smmu_types::seam::{CommandSink, SinkError};
-use smmu_types::{Asid, CacheTag, Command, Iova, Ipa, Regime, SmmuId, StreamId, SubstreamId, Vmid};
+use smmu_types::{
+    Asid, AtcScope, AtcSpan, CacheTag, Command, Iova, Ipa, Regime, SmmuId, StreamId, SubstreamId,
+    Vmid,
+};
 
 use crate::entry::{Entry, EntryState};
 use crate::{InvArray, InvKey, InvKind, InvalidateError};
@@ -23,8 +26,6 @@ const BATCH: usize = 64;
 const TICKETS: usize = 16;
 /// Failed SMMUs that are told apart.
 const FAILURES: usize = 16;
-/// `ATC_INV.Size` of everything.
-const ATC_ALL: u8 = 52;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -83,18 +84,17 @@ impl InvArray {
                 let flush = CacheTag::Asid(spec.regime, asid);
                 match spec.regime {
                     Regime::El1 => walk.spans(spec.range, extent, flush, |span| {
-                        Command::TlbiNhVa { vmid: Vmid(0), asid, span: span.map(Iova) }
+                        Command::TlbiNhVa { vmid: Vmid(0), asid, span }
                     }),
-                    Regime::El2 => walk.spans(spec.range, extent, flush, |span| {
-                        Command::TlbiEl2Va { asid, span: span.map(Iova) }
-                    }),
+                    Regime::El2 => walk
+                        .spans(spec.range, extent, flush, |span| Command::TlbiEl2Va { asid, span }),
                 }
             }
             InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
                 let vmid = Vmid(spec.key.id as u16);
                 walk.spans(spec.range, extent, CacheTag::Vmid(vmid), |span| Command::TlbiS2Ipa {
                     vmid,
-                    span: span.map(Ipa),
+                    span,
                 });
             }
             InvKind::S2VmidS1Clear => {
@@ -103,16 +103,16 @@ impl InvArray {
                 }
             }
             InvKind::Ats => {
-                let (address, size) = atc_span(extent);
                 let substream = SubstreamId::new(spec.key.ssid);
-                walk.add(Command::AtcInv { stream, substream, address, size });
+                let (scope, span) = (AtcScope::Substream, atc_span(extent));
+                walk.add(Command::AtcInv { stream, substream, scope, span });
             }
             InvKind::AtsFull => {
                 walk.add(Command::AtcInv {
                     stream,
                     substream: None,
-                    address: Iova(0),
-                    size: ATC_ALL,
+                    scope: AtcScope::Substream,
+                    span: AtcSpan::EVERYTHING,
                 });
             }
         }
@@ -125,26 +125,21 @@ impl InvArray {
         [InvKind::S2Vmid, InvKind::S2VmidVsmmu].into_iter().any(|kind| {
             self.get(&InvKey { kind, ..*key }).is_some_and(|entry| {
                 entry.state() != EntryState::Trash
-                    && matches!(plan(entry.spec().range, *extent), Plan::Everything)
+                    && matches!(plan::<Ipa>(entry.spec().range, *extent), Plan::Everything)
             })
         })
     }
 }
 
-/// Address and `Size` of the smallest `ATC_INV` that covers the extent.
-fn atc_span(extent: &Extent) -> (Iova, u8) {
-    const ALL: (Iova, u8) = (Iova(0), ATC_ALL);
+/// The smallest span of an `ATC_INV` that covers the extent.
+fn atc_span(extent: &Extent) -> AtcSpan {
     let in_granule = extent.granule.bytes() - 1;
-    let Some(last) = extent.size.checked_sub(1).and_then(|more| extent.address.checked_add(more))
-    else {
-        return ALL;
-    };
-    let (first, last) = (extent.address & !in_granule, last | in_granule);
-    let size = u64::BITS - ((first ^ last) >> 12).leading_zeros();
-    if size >= ATC_ALL.into() {
-        return ALL;
+    match extent.size.checked_sub(1).and_then(|more| extent.address.checked_add(more)) {
+        Some(last) => {
+            AtcSpan::covering(Iova(extent.address & !in_granule), Iova(last | in_granule))
+        }
+        None => AtcSpan::EVERYTHING,
     }
-    (Iova(first >> (12 + size) << (12 + size)), size as u8)
 }
 
 struct Walk<'s, S: CommandSink + ?Sized> {
@@ -195,12 +190,12 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         }
     }
 
-    fn spans(
+    fn spans<A: SpanAddress>(
         &mut self,
         support: RangeSupport,
         extent: &Extent,
         tag: CacheTag,
-        command: impl Fn(smmu_types::range::Span<u64>) -> Command,
+        command: impl Fn(Span<A>) -> Command,
     ) {
         match plan(support, *extent) {
             Plan::Everything => {
@@ -325,12 +320,12 @@ mod tests {
         #[case] size: u8,
     ) {
         let extent = Extent::pages(address, bytes, Granule::K4, Leaf::Last);
-        assert_eq!(atc_span(&extent), (Iova(want), size));
+        assert_eq!(Ok(atc_span(&extent)), AtcSpan::new(Iova(want), size));
     }
 
     #[test]
     fn atc_spans_cover_whole_granules() {
         let extent = Extent::pages(0x1_2000, 0x1000, Granule::K64, Leaf::Last);
-        assert_eq!(atc_span(&extent), (Iova(0x1_0000), 4));
+        assert_eq!(Ok(atc_span(&extent)), AtcSpan::new(Iova(0x1_0000), 4));
     }
 }

@@ -5,11 +5,11 @@ use SinkCall::{Issue, Push, Wait};
 use rstest::rstest;
 use smmu_invs::{InvArray, InvSpec, InvalidateError};
 use smmu_types::fake::{RecordingSink, SinkCall};
-use smmu_types::range::{Extent, Plan, RangeSupport, plan};
+use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, plan};
 use smmu_types::seam::SinkError;
 use smmu_types::{
-    Asid, CacheTag, Command, FlushProof, Granule, Iova, Ipa, Leaf, Regime, SmmuId, StreamId,
-    SubstreamId, Vmid,
+    Asid, AtcScope, AtcSpan, CacheTag, Command, FlushProof, Granule, Iova, Leaf, Regime, SmmuId,
+    StreamId, SubstreamId, Vmid,
 };
 
 const A: SmmuId = SmmuId(0);
@@ -35,7 +35,7 @@ fn calls(array: &InvArray, extent: Extent) -> Vec<SinkCall> {
     sink.take()
 }
 
-fn span(range: RangeSupport) -> smmu_types::range::Span<u64> {
+fn span<A: SpanAddress>(range: RangeSupport) -> Span<A> {
     match plan(range, PAGE) {
         Plan::Spans(mut spans) => spans.next().unwrap(),
         Plan::Everything => panic!("one page is not everything"),
@@ -43,19 +43,19 @@ fn span(range: RangeSupport) -> smmu_types::range::Span<u64> {
 }
 
 fn nh_va(asid: u16, range: RangeSupport) -> Command {
-    Command::TlbiNhVa { vmid: Vmid(0), asid: Asid(asid), span: span(range).map(Iova) }
+    Command::TlbiNhVa { vmid: Vmid(0), asid: Asid(asid), span: span(range) }
 }
 
 fn s2_ipa(vmid: u16) -> Command {
-    Command::TlbiS2Ipa { vmid: Vmid(vmid), span: span(RangeSupport::Single).map(Ipa) }
+    Command::TlbiS2Ipa { vmid: Vmid(vmid), span: span(RangeSupport::Single) }
 }
 
 fn atc(stream: u32, substream: Option<u32>, address: u64, size: u8) -> Command {
     Command::AtcInv {
         stream: StreamId(stream),
         substream: substream.map(|s| SubstreamId::new(s).unwrap()),
-        address: Iova(address),
-        size,
+        scope: AtcScope::Substream,
+        span: AtcSpan::new(Iova(address), size).unwrap(),
     }
 }
 
@@ -68,7 +68,7 @@ fn an_empty_array_sends_nothing() {
 #[case(Regime::El1, RangeSupport::Ril, PAGE, nh_va(7, RangeSupport::Ril))]
 #[case(Regime::El1, RangeSupport::Single, PAGE, nh_va(7, RangeSupport::Single))]
 #[case(Regime::El2, RangeSupport::Ril, PAGE,
-    Command::TlbiEl2Va { asid: Asid(7), span: span(RangeSupport::Ril).map(Iova) })]
+    Command::TlbiEl2Va { asid: Asid(7), span: span(RangeSupport::Ril) })]
 #[case(Regime::El1, RangeSupport::Ril, ALL, Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(7) })]
 #[case(Regime::El2, RangeSupport::Single, ALL, Command::TlbiEl2Asid { asid: Asid(7) })]
 fn stage_1(

@@ -10,50 +10,69 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gungraun::{library_benchmark, library_benchmark_group, main};
-use smmu_types::range::Span;
+use smmu_types::range::{Level, LevelHint, Span};
 use smmu_types::{
-    Asid, AtsMode, Cacheability, Cd, Command, EventRecord, Granule, Iova, Leaf, OutputSize,
-    PhysAddr, Shareability, ShareabilityOverride, Stage1Config, Stage2Config, Ste, StreamId,
-    StreamWorld, SubstreamDefault, SubstreamId, TableConfig, Vmid,
+    Asid, AtcScope, AtcSpan, AtsMode, Cacheability, Cd, Command, EventRecord, Granule, Iova, Leaf,
+    OutputSize, PhysAddr, Shareability, ShareabilityOverride, Stage1Config, Stage2Config, Ste,
+    StreamId, StreamWorld, SubstreamDefault, SubstreamId, TableConfig, Vmid,
 };
 
 #[library_benchmark]
 #[bench::one(Vmid(3), Asid(0x7cd), Iova(0x1234_5000))]
 fn tlbi_nh_va_typed(vmid: Vmid, asid: Asid, address: Iova) -> [u64; 2] {
-    let span = Span::single(address, Leaf::Last);
-    Command::TlbiNhVa { vmid, asid, span }.encode().0
+    match Span::single(address, Leaf::Last) {
+        Ok(span) => Command::TlbiNhVa { vmid, asid, span }.encode().0,
+        Err(_) => [0; 2],
+    }
 }
 
 #[library_benchmark]
 #[bench::one(Vmid(3), Asid(0x7cd), Iova(0x1234_5000))]
 fn tlbi_nh_va_packed(vmid: Vmid, asid: Asid, address: Iova) -> [u64; 2] {
-    [0x12 | u64::from(vmid.0) << 32 | u64::from(asid.0) << 48, 1 | address.0 & !0xfff]
+    if address.0 & 0xfff != 0 {
+        return [0; 2];
+    }
+    [0x12 | u64::from(vmid.0) << 32 | u64::from(asid.0) << 48, 1 | address.0]
 }
 
 #[library_benchmark]
-#[bench::one(StreamId(8), SubstreamId::new(5), Iova(0x1234_5000), 3)]
-fn atc_inv_typed(
-    stream: StreamId,
-    substream: Option<SubstreamId>,
-    address: Iova,
-    size: u8,
-) -> [u64; 2] {
-    Command::AtcInv { stream, substream, address, size }.encode().0
+#[bench::one(Vmid(3), Asid(0x7cd), Iova(0x1234_5000), 6, 0)]
+fn tlbi_range_typed(vmid: Vmid, asid: Asid, address: Iova, num: u8, scale: u8) -> [u64; 2] {
+    let pages = LevelHint::Bits64(Level::L3);
+    match Span::ranged(address, Leaf::Last, Granule::K4, num, scale, pages) {
+        Ok(span) => Command::TlbiNhVa { vmid, asid, span }.encode().0,
+        Err(_) => [0; 2],
+    }
 }
 
 #[library_benchmark]
-#[bench::one(StreamId(8), SubstreamId::new(5), Iova(0x1234_5000), 3)]
-fn atc_inv_packed(
-    stream: StreamId,
-    substream: Option<SubstreamId>,
-    address: Iova,
-    size: u8,
-) -> [u64; 2] {
+#[bench::one(Vmid(3), Asid(0x7cd), Iova(0x1234_5000), 6, 0)]
+fn tlbi_range_packed(vmid: Vmid, asid: Asid, address: Iova, num: u8, scale: u8) -> [u64; 2] {
+    if num > 31 || scale > 39 || address.0 & 0xfff != 0 {
+        return [0; 2];
+    }
+    let w0 = 0x12
+        | u64::from(num) << 12
+        | u64::from(scale) << 20
+        | u64::from(vmid.0) << 32
+        | u64::from(asid.0) << 48;
+    [w0, 1 | 3 << 8 | 1 << 10 | address.0]
+}
+
+#[library_benchmark]
+#[bench::one(StreamId(8), SubstreamId::new(5), AtcSpan::covering(Iova(0x8000), Iova(0xffff)))]
+fn atc_inv_typed(stream: StreamId, substream: Option<SubstreamId>, span: AtcSpan) -> [u64; 2] {
+    Command::AtcInv { stream, substream, scope: AtcScope::Substream, span }.encode().0
+}
+
+#[library_benchmark]
+#[bench::one(StreamId(8), SubstreamId::new(5), AtcSpan::covering(Iova(0x8000), Iova(0xffff)))]
+fn atc_inv_packed(stream: StreamId, substream: Option<SubstreamId>, span: AtcSpan) -> [u64; 2] {
     let ssid = match substream {
         Some(substream) => 1 << 11 | u64::from(substream.get()) << 12,
         None => 0,
     };
-    [0x40 | ssid | u64::from(stream.0) << 32, u64::from(size & 0x3f) | address.0 & !0xfff]
+    [0x40 | ssid | u64::from(stream.0) << 32, u64::from(span.size()) | span.address().0]
 }
 
 #[library_benchmark]
@@ -248,7 +267,12 @@ fn event_typed(words: [u64; 4]) -> Fault {
 #[bench::one(EVENT)]
 fn event_packed(words: [u64; 4]) -> Fault {
     let [w0, w1, address, _] = words;
-    let substream = if w0 & 1 << 11 != 0 { Some(w0 as u32 >> 12) } else { None };
+    // Some kinds have no SubstreamID, and one always has it.
+    let substream = match w0 as u8 {
+        0x06 | 0x07 => None,
+        kind if kind == 0x08 || w0 & 1 << 11 != 0 => Some(w0 as u32 >> 12),
+        _ => None,
+    };
     (w0 as u8, (w0 >> 32) as u32, substream, address, w1 >> 35 & 1 != 0)
 }
 
@@ -257,6 +281,8 @@ library_benchmark_group!(
     benchmarks = [
         tlbi_nh_va_typed,
         tlbi_nh_va_packed,
+        tlbi_range_typed,
+        tlbi_range_packed,
         atc_inv_typed,
         atc_inv_packed,
         cfgi_ste_typed,

@@ -35,6 +35,8 @@ pub struct Stage1Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cd(pub [u64; 8]);
 
+crate::layout::keyed!(Cd);
+
 const EPD0: u64 = 1 << 14;
 const EPD1: u64 = 1 << 30;
 const V: u64 = 1 << 31;

@@ -18,8 +18,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub const ID_REGISTERS: IdRegisters = IdRegisters {
     idr0: 0x0d44_101b,
     idr1: 0x0273_0010,
+    idr2: 0,
     idr3: 0x1414,
+    idr4: 0,
     idr5: 0x74,
+    idr6: 0,
     iidr: 0,
     aidr: 1,
 };

@@ -3,10 +3,12 @@
 //! What is here:
 //!
 //! - newtypes for each number that the hardware knows ([`StreamId`], [`Asid`], [`Iova`], ...);
-//! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from
-//!   the ID registers;
-//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s and [`EventRecord`]s;
-//! - the plan of a ranged TLB invalidation ([`range`]) and queue pointer arithmetic ([`queue`]);
+//! - the register map ([`regs`]) with access rights as types, each structure's [`fields`] by name and meaning, and
+//!   [`Capabilities`] decoded from the ID registers;
+//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and
+//!   [`PriRecord`]s;
+//! - the plan of a ranged TLB invalidation ([`range`]), and queue pointers that cannot forget their wrap flag
+//!   ([`queue`]);
 //! - the [`seam`]s: registers, DMA memory, wait, command sink and observer.
 //!
 //! What is not here: any policy, and any access to hardware. A hypervisor that emulates an SMMU, a
@@ -48,15 +50,18 @@ mod bits;
 mod caps;
 mod cd;
 mod command;
+mod descriptor;
 mod event;
 #[cfg(feature = "fake")]
 pub mod fake;
 pub mod fields;
 mod flush;
 pub mod layout;
+pub mod legal;
 mod num;
 #[cfg(feature = "std")]
 pub mod pool;
+mod pri;
 pub mod queue;
 pub mod range;
 pub mod regs;
@@ -64,15 +69,21 @@ pub mod seam;
 mod ste;
 
 pub use caps::{
-    Capabilities, Endianness, Granules, IdRegisters, Implementation, StallModel, TableFormats,
+    Capabilities, Endianness, EnhancedQueues, Granules, IdRegisters, Implementation, StallModel,
+    TableFormats, TableUpdate, TerminateModel,
 };
 pub use cd::{Cd, Stage1Config};
-pub use command::{Command, CommandErrorCode, Completion, Leaf, RawCommand};
-pub use event::{EventClass, EventKind, EventRecord};
+pub use command::{
+    AtcScope, AtcSpan, Command, CommandErrorCode, Completion, Leaf, MsiAttributes, PrefetchSpan,
+    PriResponse, RawCommand, ResumeAction, SteRange, SyncMsi,
+};
+pub use descriptor::{ContextTableDescriptor, StreamTableDescriptor, Vms};
+pub use event::{AtsRequest, EventClass, EventKind, EventRecord, PageHint, RequestedAccess};
 pub use flush::{CacheTag, FlushProof, PendingFlush, Regime, SyncProof};
 pub use num::{
     Asid, DomainId, Granule, Iova, Ipa, OutputSize, PhysAddr, SmmuId, StreamId, SubstreamId, Vmid,
 };
+pub use pri::{PrgIndex, PriRecord};
 pub use ste::{
     AtsMode, Cacheability, Shareability, ShareabilityOverride, Stage2Config, Ste, SteConfig,
     StreamWorld, SubstreamDefault, TableConfig,
@@ -101,5 +112,13 @@ pub enum LayoutError {
         value: u64,
         /// The largest value that fits.
         max: u64,
+    },
+    /// A value, or a combination of values, is reserved.
+    #[error("{field} = {value:#x} is reserved here")]
+    Reserved {
+        /// Field name of the architecture.
+        field: &'static str,
+        /// The value given.
+        value: u64,
     },
 }

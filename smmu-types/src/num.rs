@@ -163,6 +163,8 @@ pub enum OutputSize {
     Bits48 = 5,
     /// 52 bits.
     Bits52 = 6,
+    /// 56 bits, which needs 128-bit descriptors (SMMUv3.4).
+    Bits56 = 7,
 }
 
 impl OutputSize {
@@ -177,10 +179,11 @@ impl OutputSize {
             OutputSize::Bits44 => 44,
             OutputSize::Bits48 => 48,
             OutputSize::Bits52 => 52,
+            OutputSize::Bits56 => 56,
         }
     }
 
-    /// From the 3-bit encoding; `None` for the reserved value 7.
+    /// From the 3-bit encoding; `None` for a larger value.
     #[must_use]
     pub const fn from_encoding(value: u8) -> Option<Self> {
         Some(match value {
@@ -191,6 +194,7 @@ impl OutputSize {
             4 => OutputSize::Bits44,
             5 => OutputSize::Bits48,
             6 => OutputSize::Bits52,
+            7 => OutputSize::Bits56,
             _ => return None,
         })
     }

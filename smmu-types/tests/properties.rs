@@ -3,7 +3,7 @@
 
 mod checks;
 
-use checks::Range;
+use checks::{Judgement, Range, Stage};
 use proptest::prelude::*;
 use smmu_types::fields;
 use smmu_types::layout::{Field, Layout, Meaning};
@@ -26,6 +26,11 @@ fn words<const N: usize>() -> impl Strategy<Value = [u64; N]> {
     proptest::collection::vec(word(), N).prop_map(|words| std::array::from_fn(|at| words[at]))
 }
 
+/// The 32-bit halves of words, low half first.
+fn half(words: &[u64], at: usize) -> u32 {
+    (words[at / 2] >> (32 * (at % 2))) as u32
+}
+
 fn granule() -> impl Strategy<Value = Granule> {
     prop_oneof![Just(Granule::K4), Just(Granule::K16), Just(Granule::K64)]
 }
@@ -35,8 +40,10 @@ fn range() -> impl Strategy<Value = Range> {
     let support = prop_oneof![Just(RangeSupport::Ril), Just(RangeSupport::Single)];
     let leaf = prop_oneof![Just(Leaf::Last), Just(Leaf::All)];
     let block_shift = proptest::option::of(0..64u32);
-    (support, number(), number(), granule(), block_shift, leaf).prop_map(
-        |(support, address, size, granule, block_shift, leaf)| Range {
+    let stage = prop_oneof![Just(Stage::One), Just(Stage::Two)];
+    (stage, support, number(), number(), granule(), block_shift, leaf).prop_map(
+        |(stage, support, address, size, granule, block_shift, leaf)| Range {
+            stage,
             support,
             address,
             size,
@@ -91,9 +98,50 @@ proptest! {
     }
 
     #[test]
-    fn all_capabilities(words in words::<3>()) {
-        let half = |at: usize| (words[at / 2] >> (32 * (at % 2))) as u32;
-        checks::capabilities(std::array::from_fn(half));
+    fn all_capabilities(words in words::<5>()) {
+        checks::capabilities(std::array::from_fn(|at| half(&words, at)));
+    }
+
+    #[test]
+    fn every_pri_entry(words in words::<2>()) {
+        checks::pri(words);
+    }
+
+    #[test]
+    fn every_descriptor(word in word()) {
+        for span in 0..32 {
+            checks::descriptors(word & !0x1f | span);
+        }
+    }
+
+    #[test]
+    fn every_register(value in word()) {
+        for offset in (0..0x1000).step_by(4) {
+            checks::registers(offset, value);
+        }
+    }
+
+    #[test]
+    fn every_judgement(
+        mut ste in words::<8>(),
+        cd in words::<8>(),
+        id in words::<5>(),
+        rest in words::<3>(),
+        choices in any::<u8>(),
+    ) {
+        for config in 0..16 {
+            ste[0] = ste[0] & !0xf | config;
+            checks::legal(Judgement {
+                ste,
+                cd,
+                descriptor: rest[0],
+                id: std::array::from_fn(|at| half(&id, at)),
+                strtab_base_cfg: half(&rest, 2),
+                stream: half(&rest, 4),
+                substream: half(&rest, 5) >> 8,
+                choices,
+            });
+        }
     }
 
     #[test]
@@ -101,6 +149,8 @@ proptest! {
         for log2 in 0..=u8::MAX {
             checks::queue(log2, produced, behind, register);
             checks::queue(log2, u64::from(behind & 7) << 1, behind, register);
+            checks::queue_registers(log2, produced as u32, register, behind);
+            checks::queue_registers(log2, produced as u32, (produced as u32).wrapping_sub(behind & 3), 1);
         }
     }
 
@@ -188,21 +238,31 @@ fn every_single_bit_of_every_table() {
 fn structures(words: &[u64]) {
     if let Ok(words) = words.try_into() {
         checks::command(words);
+        checks::pri(words);
     } else if let Ok(words) = words.try_into() {
         checks::event(words);
     } else if let Ok(words) = words.try_into() {
         checks::ste(words);
         checks::cd(words);
+        checks::legal(Judgement { ste: words, cd: words, ..Judgement::default() });
+        checks::legal(Judgement {
+            ste: words,
+            cd: words,
+            id: [u32::MAX; 9],
+            ..Judgement::default()
+        });
+    } else if let [word] = *words {
+        checks::descriptors(word);
     }
 }
 
 /// Every 32-bit ID register with every value of each of its halves.
 #[test]
 fn every_half_of_every_id_register() {
-    for register in 0..6 {
+    for register in 0..9 {
         for half in 0..=u32::from(u16::MAX) {
             for value in [half, half << 16, half | 0xffff_0000, half << 16 | 0xffff] {
-                let mut registers = [0; 6];
+                let mut registers = [0; 9];
                 registers[register] = value;
                 checks::capabilities(registers);
             }

@@ -3,6 +3,8 @@
 //! Results go to standard output, progress and errors to standard error. Exit status: 0 passed, 1 a scenario
 //! failed, 2 wrong usage or a wrong scenario file, 3 backend not available, 4 timed out.
 
+mod decode;
+mod explain;
 mod list;
 mod probe;
 mod run;
@@ -37,6 +39,10 @@ enum Command {
     Run(run::Run),
     /// Say what a backend's SMMU can do, in words and raw.
     Probe(probe::Probe),
+    /// Decode commands, events, STEs, CDs and registers, out of words, dumps and whole logs.
+    Decode(decode::Decode),
+    /// Say why an SMMU would refuse an STE or a CD, or take it for another one.
+    Explain(explain::Explain),
 }
 
 /// How results are printed.
@@ -85,6 +91,8 @@ impl BackendArgs {
 #[derive(Debug)]
 enum Exit {
     Failed,
+    /// Wrong input that was already complained about.
+    Complained,
     TimedOut,
     Usage(String),
     Unavailable(String),
@@ -118,6 +126,8 @@ pub fn main() -> ExitCode {
         Command::List(list) => list.run(),
         Command::Run(run) => run.run(),
         Command::Probe(probe) => probe.run(),
+        Command::Decode(decode) => decode.run(),
+        Command::Explain(explain) => explain.run(),
     };
     let complain = |error: &dyn Display| {
         // Where standard error is gone too there is nobody left to tell.
@@ -126,6 +136,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(match done {
         Ok(()) => 0,
         Err(Exit::Failed) => 1,
+        Err(Exit::Complained) => 2,
         Err(Exit::TimedOut) => 4,
         Err(Exit::Usage(message)) => {
             complain(&message);

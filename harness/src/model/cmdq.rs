@@ -1,6 +1,6 @@
 //! The command queue: commands are carried out when somebody looks, never before.
 
-use smmu_types::range::{RangeGranule, Span};
+use smmu_types::range::{LevelHint, RangeGranule, Span, SpanAddress};
 use smmu_types::regs::{cr0, gerror};
 use smmu_types::{
     Asid, Command, CommandErrorCode, Completion, Iova, Ipa, Leaf, RawCommand, Regime, StreamId,
@@ -13,7 +13,6 @@ use super::memory::Ram;
 use super::profile::Fault;
 use super::stream::L1Range;
 use super::tlb::{Extent, Space};
-use super::walk::level_shift;
 use crate::machine::Irq;
 
 /// Which addresses a command is about.
@@ -31,7 +30,11 @@ enum Scope {
 /// meaning in the command, and prefetches (4.2), which an SMMU may ignore.
 fn meaning(raw: [u64; 2]) -> Option<Command> {
     let command = Command::decode(RawCommand(raw));
-    let Command::Unknown(_) = command else { return Some(command) };
+    match command {
+        Command::PrefetchConfig { .. } | Command::PrefetchAddr { .. } => return None,
+        Command::Unknown(_) => {}
+        command => return Some(command),
+    }
     let [w0, w1] = raw;
     // A SYNC without an MSI does not look at its attributes, data and address.
     const SYNC_FIELDS: u64 = 0xffff_ffff_0fc0_30ff;
@@ -40,8 +43,8 @@ fn meaning(raw: [u64; 2]) -> Option<Command> {
         0x04 if w0 & 0xffff_ff00 == 0 && w1 == 31 => Some(Command::CfgiAll),
         0x46 if w0 & !SYNC_FIELDS == 0 => match w0 >> 12 & 3 {
             0 => Some(Command::SYNC),
-            1 => Some(Command::Sync { completion: Completion::Interrupt }),
-            2 => Some(Command::Sync { completion: Completion::Event }),
+            1 => Some(Command::sync(Completion::Interrupt)),
+            2 => Some(Command::sync(Completion::Event)),
             _ => Some(command),
         },
         _ => Some(command),
@@ -120,7 +123,7 @@ impl Smmu {
                 self.forget_streams(ram, stream.0, stream.0, leaf);
             }
             Command::CfgiSteRange { stream, range } => {
-                let low = u32::MAX >> (31 - u32::from(range.min(31)));
+                let low = range.entries() - 1;
                 self.forget_streams(ram, stream.0 & !low, stream.0 | low, Leaf::All);
             }
             Command::CfgiAll => self.forget_streams(ram, 0, u32::MAX, Leaf::All),
@@ -147,12 +150,12 @@ impl Smmu {
             }
             Command::TlbiNhVa { vmid, asid, span } => {
                 only_if(s1)?;
-                let scope = self.scope(span.map(|a| a.0))?;
+                let scope = self.scope(span)?;
                 self.flush_stage1(ram, Regime::El1, vmid, Some(asid), scope);
             }
             Command::TlbiNhVaa { vmid, span } => {
                 only_if(s1)?;
-                let scope = self.scope(span.map(|a| a.0))?;
+                let scope = self.scope(span)?;
                 self.flush_stage1(ram, Regime::El1, vmid, None, scope);
             }
             Command::TlbiEl2All => {
@@ -168,8 +171,13 @@ impl Smmu {
             }
             Command::TlbiEl2Va { asid, span } => {
                 only_if(s1 && hyp)?;
-                let scope = self.scope(span.map(|a| a.0))?;
+                let scope = self.scope(span)?;
                 self.flush_stage1(ram, Regime::El2, Vmid(0), Some(asid), scope);
+            }
+            Command::TlbiEl2Vaa { span } => {
+                only_if(s1 && hyp)?;
+                let scope = self.scope(span)?;
+                self.flush_stage1(ram, Regime::El2, Vmid(0), None, scope);
             }
             Command::TlbiS12Vmall { vmid } => {
                 only_if(s2)?;
@@ -180,50 +188,62 @@ impl Smmu {
             }
             Command::TlbiS2Ipa { vmid, span } => {
                 only_if(s2)?;
-                let scope = self.scope(span.map(|a| a.0))?;
+                let scope = self.scope(span)?;
                 self.flush(ram, scope, |space| space == Space::Stage2 { vmid });
             }
             Command::TlbiNsnhAll => self.flush(ram, Scope::Everything, |space| {
                 !matches!(space, Space::Stage1 { regime: Regime::El2, .. })
             }),
-            Command::Sync { completion: Completion::Interrupt | Completion::Msi { .. } } => {
+            Command::Sync {
+                completion: Completion::Interrupt | Completion::Msi { .. }, ..
+            } => {
                 // Without MSIs the address is reserved, and the wire signals.
                 self.interrupt(Irq::CmdSync);
             }
             Command::Sync { .. } => {}
+            Command::Unknown(raw) if self.is_unpredictable_range(raw) => {}
             // No ATS here, and nothing that is not decoded.
             _ => return Err(CommandErrorCode::ILL),
         }
         Ok(())
     }
 
-    /// The addresses that a span covers, or `CERROR_ILL` where its form is reserved.
-    fn scope(&self, span: Span<u64>) -> Result<Scope, CommandErrorCode> {
-        let tables = span.leaf == Leaf::All;
-        let plain = span.num == 0 && span.scale == 0 && span.ttl == 0;
-        let (RangeGranule::K4 | RangeGranule::K16 | RangeGranule::K64, Some(bytes)) =
-            (span.tg, span.bytes())
-        else {
-            let address = span.address;
-            return match plain {
-                true => {
-                    Ok(Scope::Within(Extent { first: address, last: address, tables, level: None }))
-                }
-                false => Err(CommandErrorCode::ILL),
-            };
+    /// Whether the only thing wrong with a ranged invalidation is its address, which is not aligned to what its
+    /// level maps. Some hardware may drop something; nothing may be relied on.
+    fn is_unpredictable_range(&self, raw: RawCommand) -> bool {
+        let there = match raw.opcode() {
+            0x12 | 0x13 => self.profile.stage1,
+            0x22 | 0x23 => self.profile.stage1 && self.profile.hyp,
+            0x2a => self.profile.stage2,
+            _ => false,
         };
-        if !self.profile.range_invalidation || plain {
+        let [w0, w1] = raw.0;
+        let at_zero = Command::decode(RawCommand([w0, w1 & 0xfff]));
+        there && self.profile.range_invalidation && !matches!(at_zero, Command::Unknown(_))
+    }
+
+    /// The addresses that a span covers, or `CERROR_ILL` where this SMMU does not take its form.
+    fn scope<A: SpanAddress>(&self, span: Span<A>) -> Result<Scope, CommandErrorCode> {
+        let tables = span.leaf() == Leaf::All;
+        let first = span.start();
+        let Some(bytes) = span.bytes() else {
+            return Ok(Scope::Within(Extent { first, last: first, tables, level: None }));
+        };
+        if !self.profile.range_invalidation || span.scale() > 31 {
             return Err(CommandErrorCode::ILL);
         }
-        // Entries of another granule need not go, and there are none of any other here. An address
-        // that is not aligned to what TTL says makes the range unpredictable.
-        let aligned = span.ttl == 0 || span.address.trailing_zeros() >= level_shift(span.ttl);
-        if span.tg != RangeGranule::K4 || !aligned {
+        let level = match span.hint() {
+            LevelHint::Unknown => None,
+            LevelHint::Bits64(level) => Some(level as u8),
+            // There are no tables of 128-bit descriptors.
+            LevelHint::Bits128(_) => return Err(CommandErrorCode::ILL),
+        };
+        // Entries of another granule need not go, and there are none of any other here.
+        if span.tg() != RangeGranule::K4 {
             return Ok(Scope::Nothing);
         }
-        let level = (span.ttl != 0).then_some(span.ttl);
-        let last = span.address.saturating_add(bytes - 1);
-        Ok(Scope::Within(Extent { first: span.address, last, tables, level }))
+        let last = first.saturating_add(bytes - 1);
+        Ok(Scope::Within(Extent { first, last, tables, level }))
     }
 
     fn flush_stage1(
@@ -281,15 +301,15 @@ impl Smmu {
     }
 }
 
-/// The command that drops what a space has cached of one address.
+/// The command that drops what a space has cached of one address; everything of its tag for an address that no
+/// command can name.
 pub(super) fn tlbi_address(space: Space, of: Space, address: u64, leaf: Leaf) -> Command {
     let address = address & !0xfff;
-    match space {
+    let command = match space {
         Space::Stage2 { vmid } => {
-            Command::TlbiS2Ipa { vmid, span: Span::single(Ipa(address), leaf) }
+            Span::single(Ipa(address), leaf).map(|span| Command::TlbiS2Ipa { vmid, span })
         }
-        Space::Stage1 { regime, vmid, asid } => {
-            let span = Span::single(Iova(address), leaf);
+        Space::Stage1 { regime, vmid, asid } => Span::single(Iova(address), leaf).map(|span| {
             let own = match of {
                 Space::Stage1 { asid, .. } => asid,
                 Space::Stage2 { .. } => None,
@@ -301,8 +321,9 @@ pub(super) fn tlbi_address(space: Space, of: Space, address: u64, leaf: Leaf) ->
                     Command::TlbiEl2Va { asid: asid.or(own).unwrap_or_default(), span }
                 }
             }
-        }
-    }
+        }),
+    };
+    command.unwrap_or_else(|_no_such_address| tlbi_tag(space))
 }
 
 /// The command that drops everything that a tag has cached.
@@ -327,8 +348,8 @@ mod tests {
 
     #[rstest]
     #[case::sync([0x46, 0], Some(Command::SYNC))]
-    #[case::sync_by_wire([0x1046, 0], Some(Command::Sync { completion: Completion::Interrupt }))]
-    #[case::sync_by_event([0x2046, 0], Some(Command::Sync { completion: Completion::Event }))]
+    #[case::sync_by_wire([0x1046, 0], Some(Command::sync(Completion::Interrupt)))]
+    #[case::sync_by_event([0x2046, 0], Some(Command::sync(Completion::Event)))]
     #[case::all_with_a_stream([0x1_0000_0004, 31], Some(Command::CfgiAll))]
     #[case::prefetch([0x8_0000_0001, 0], None)]
     #[case::reserved_signal([0x3046, 0], Some(Command::Unknown(RawCommand([0x3046, 0]))))]

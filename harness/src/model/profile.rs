@@ -107,8 +107,11 @@ impl Profile {
             idr1: u32::from(this.sid_bits)
                 | u32::from(this.eventq_log2) << 16
                 | u32::from(this.cmdq_log2) << 21,
+            idr2: 0,
             idr3: u32::from(this.range_invalidation) << 10,
+            idr4: 0,
             idr5: this.output_size as u32 | 1 << 4,
+            idr6: 0,
             iidr: 0,
             aidr: 1,
         }

@@ -37,10 +37,13 @@ impl RegisterFile {
 macro_rules! offsets {
     ($($name:ident)*) => {
         $(const $name: u32 = regs::$name.offset();)*
+
+        /// The registers that the model has; the others are those of features that it does not say it has.
+        const REGISTERS: &[u32] = &[$($name),*];
     };
 }
 offsets! {
-    IDR0 IDR1 IDR3 IDR5 IIDR AIDR CR0 CR0ACK CR1 CR2 GBPA IRQ_CTRL IRQ_CTRLACK GERROR GERRORN
+    IDR0 IDR1 IDR2 IDR3 IDR4 IDR5 IIDR AIDR CR0 CR0ACK CR1 CR2 GBPA IRQ_CTRL IRQ_CTRLACK GERROR GERRORN
     GERROR_IRQ_CFG0 GERROR_IRQ_CFG1 GERROR_IRQ_CFG2 STRTAB_BASE STRTAB_BASE_CFG CMDQ_BASE
     CMDQ_PROD CMDQ_CONS EVENTQ_BASE EVENTQ_IRQ_CFG0 EVENTQ_IRQ_CFG1 EVENTQ_IRQ_CFG2 PRIQ_BASE
     PRIQ_IRQ_CFG0 PRIQ_IRQ_CFG1 PRIQ_IRQ_CFG2 EVENTQ_PROD EVENTQ_CONS PRIQ_PROD PRIQ_CONS
@@ -68,7 +71,7 @@ fn place(offset: u32, bytes: u32) -> Result<Place, Violation> {
     if !offset.is_multiple_of(bytes) {
         return Err(Violation::Width { offset, bytes });
     }
-    if let Some(name) = regs::name_of(offset) {
+    if let Some(name) = regs::name_of(offset).filter(|_| REGISTERS.contains(&offset)) {
         let wide = is_wide(offset);
         if bytes == 8 && !wide {
             return Err(Violation::Width { offset, bytes });
@@ -121,7 +124,9 @@ impl Smmu {
         let narrow = match register {
             IDR0 => id.idr0,
             IDR1 => id.idr1,
+            IDR2 => id.idr2,
             IDR3 => id.idr3,
+            IDR4 => id.idr4,
             IDR5 => id.idr5,
             IIDR => id.iidr,
             AIDR => id.aidr,
@@ -153,7 +158,7 @@ impl Smmu {
             EVENTQ_BASE => return r.eventq_base,
             EVENTQ_PROD => r.eventq_prod,
             EVENTQ_CONS => r.eventq_cons,
-            // IDR2, IDR4, and the registers of MSIs and of PRI, which are not there.
+            // The registers of MSIs and of PRI, which are not there.
             _ => 0,
         };
         narrow.into()

@@ -7,7 +7,7 @@ use smmu_cmdq::fake::Pace;
 use smmu_types::queue::Position;
 use smmu_types::regs;
 use smmu_types::seam::{RegistersExt, SinkError};
-use smmu_types::{Command, CommandErrorCode, Iova, SmmuId, StreamId};
+use smmu_types::{AtcScope, AtcSpan, Command, CommandErrorCode, Iova, SmmuId, StreamId};
 
 const SMMU: SmmuId = SmmuId(0);
 
@@ -108,8 +108,8 @@ fn an_error_that_stays_ends_the_queue_there(#[case] code: CommandErrorCode) {
 fn an_atc_timeout_is_told_to_the_sync_that_met_it() {
     let machine = Machine::new(Pace::PerRead(1));
     let queue = machine.queue(4);
-    let atc =
-        Command::AtcInv { stream: StreamId(8), substream: None, address: Iova(0x8000), size: 2 };
+    let (scope, span) = (AtcScope::Substream, AtcSpan::new(Iova(0x8000), 2).unwrap());
+    let atc = Command::AtcInv { stream: StreamId(8), substream: None, scope, span };
     machine.device.fail_at(1, &[CommandErrorCode::ATC_INV_SYNC]);
     let failing = queue.issue(&[atc]).unwrap();
     let behind = queue.issue(&[nth(0)]).unwrap();

@@ -3,7 +3,7 @@
 #[path = "../../tests/checks/mod.rs"]
 mod checks;
 
-use checks::Range;
+use checks::{Judgement, Range, Stage};
 use smmu_types::fields;
 use smmu_types::range::RangeSupport;
 use smmu_types::{Granule, Leaf};
@@ -39,17 +39,50 @@ pub fn tables(data: &[u8]) {
 
 /// Capabilities from ID registers.
 pub fn capabilities(data: &[u8]) {
-    let words = words::<3>(data);
-    checks::capabilities(std::array::from_fn(|at| (words[at / 2] >> (32 * (at % 2))) as u32));
+    checks::capabilities(numbers(data).0);
 }
 
-/// Queue pointers.
+/// Entries of the PRI queue.
+pub fn pri(data: &[u8]) {
+    checks::pri(words(data));
+}
+
+/// Level-1 descriptors.
+pub fn descriptors(data: &[u8]) {
+    checks::descriptors(number::<8>(data).0);
+}
+
+/// Registers by offset.
+pub fn registers(data: &[u8]) {
+    let (offset, data) = number::<4>(data);
+    checks::registers(offset as u32, number::<8>(data).0);
+}
+
+/// The rules that an SMMU judges structures by.
+pub fn legal(data: &[u8]) {
+    let (choices, data) = number::<1>(data);
+    let (id, data) = numbers(data);
+    let ([strtab_base_cfg, stream, substream], data) = numbers(data);
+    let words = words::<17>(data);
+    checks::legal(Judgement {
+        choices: choices as u8,
+        id,
+        strtab_base_cfg,
+        stream,
+        substream: substream & 0xf_ffff,
+        ste: std::array::from_fn(|at| words[at]),
+        cd: std::array::from_fn(|at| words[8 + at]),
+        descriptor: words[16],
+    });
+}
+
+/// Queue pointers and queue registers.
 pub fn queue(data: &[u8]) {
     let (log2, data) = number::<1>(data);
-    let (behind, data) = number::<4>(data);
-    let (register, data) = number::<4>(data);
+    let ([behind, register], data) = numbers(data);
     let (produced, _) = number::<8>(data);
-    checks::queue(log2 as u8, produced, behind as u32, register as u32);
+    checks::queue(log2 as u8, produced, behind, register);
+    checks::queue_registers(log2 as u8, produced as u32, register, behind);
 }
 
 /// The plan of an invalidation.
@@ -59,6 +92,7 @@ pub fn range(data: &[u8]) {
     let (address, data) = number::<8>(data);
     let (size, _) = number::<8>(data);
     checks::range(Range {
+        stage: if form & 0x20 == 0 { Stage::One } else { Stage::Two },
         support: if form & 1 == 0 { RangeSupport::Ril } else { RangeSupport::Single },
         leaf: if form & 2 == 0 { Leaf::Last } else { Leaf::All },
         block_shift: if form & 4 == 0 { None } else { Some(shift as u32) },
@@ -76,6 +110,16 @@ pub fn range(data: &[u8]) {
 fn number<const N: usize>(data: &[u8]) -> (u64, &[u8]) {
     let (bytes, rest) = data.split_at(data.len().min(N));
     (bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)), rest)
+}
+
+/// As many numbers of 32 bits, and the rest.
+fn numbers<const N: usize>(mut data: &[u8]) -> ([u32; N], &[u8]) {
+    let numbers = std::array::from_fn(|_| {
+        let (value, rest) = number::<4>(data);
+        data = rest;
+        value as u32
+    });
+    (numbers, data)
 }
 
 fn words<const N: usize>(mut data: &[u8]) -> [u64; N] {

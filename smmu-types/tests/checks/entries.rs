@@ -1,8 +1,10 @@
 //! Stream table entries and context descriptors.
 
-use smmu_types::fields;
-use smmu_types::{Cd, ShareabilityOverride, Ste, SteConfig};
+use smmu_types::legal::{self, El2Regime, Finding, Smmu, StreamTable, TranslatedTraffic};
+use smmu_types::{Cd, ContextTableDescriptor, ShareabilityOverride, Ste, SteConfig};
+use smmu_types::{StreamId, StreamTableDescriptor, SubstreamId, fields};
 
+use super::sizes::id_registers;
 use super::text_of;
 
 /// Any 64 bytes are an STE; what it says depends on the used bits alone.
@@ -55,6 +57,75 @@ pub(crate) fn cd(words: [u64; 8]) {
             "the encoder refuses or changes what was decoded"
         );
     }
+}
+
+/// Level-1 descriptors: what they say can be said again.
+pub(crate) fn descriptors(word: u64) {
+    let stream = StreamTableDescriptor([word]);
+    text_of(&stream);
+    if let Some((l2, log2)) = stream.array() {
+        assert!(log2 <= StreamTableDescriptor::MAX_LOG2);
+        let made = StreamTableDescriptor::new(l2, log2).map(|made| made.array());
+        assert_eq!(made, Ok(Some((l2, log2))));
+    }
+    let context = ContextTableDescriptor([word]);
+    text_of(&context);
+    if let Some(l2) = context.table() {
+        assert_eq!(ContextTableDescriptor::new(l2).map(|made| made.table()), Ok(Some(l2)));
+    }
+}
+
+/// Structures under judgement, on an SMMU that may say anything of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Judgement {
+    pub(crate) ste: [u64; 8],
+    pub(crate) cd: [u64; 8],
+    pub(crate) descriptor: u64,
+    pub(crate) id: [u32; 9],
+    pub(crate) strtab_base_cfg: u32,
+    pub(crate) stream: u32,
+    pub(crate) substream: u32,
+    /// Bits that choose among the rest.
+    pub(crate) choices: u8,
+}
+
+/// The rules judge anything, and say so in words: which field, which value, which rule, what to do.
+pub(crate) fn legal(case: Judgement) {
+    let chosen = |bit: u8| case.choices >> bit & 1 != 0;
+    let smmu = Smmu::new(id_registers(case.id))
+        .with_el2(if chosen(0) { El2Regime::El2E2h } else { El2Regime::El2 })
+        .with_translated(if chosen(1) {
+            TranslatedTraffic::Checked
+        } else {
+            TranslatedTraffic::Passes
+        })
+        .with_partid_max(case.substream as u16);
+    let (ste, cd) = (Ste(case.ste), Cd(case.cd));
+    let descriptor = [case.descriptor];
+    let substream = if chosen(2) { SubstreamId::new(case.substream) } else { None };
+    let table = StreamTable {
+        config: case.strtab_base_cfg,
+        descriptor: chosen(3).then_some(StreamTableDescriptor(descriptor)),
+    };
+
+    let on = |words: &[u64], finding: Finding| {
+        let field = finding.field();
+        assert_eq!(finding.value(), field.get(words), "{finding}");
+        assert!(finding.layout().field(field.name()).is_some(), "{finding}");
+        let text = text_of(&finding);
+        assert!(text.contains(field.name()), "{text:?}");
+        text_of(&finding.rule());
+        assert!(!finding.rule().section().is_empty() && !finding.rule().remedy().is_empty());
+    };
+    legal::ste(&ste, &smmu, &mut |finding| on(&ste.0, finding));
+    legal::cd(&cd, &ste, &smmu, &mut |finding| on(&cd.0, finding));
+    legal::substream_id(substream, &ste, &smmu, &mut |finding| on(&ste.0, finding));
+    let context = ContextTableDescriptor(descriptor);
+    legal::context_table(context, &ste, &smmu, &mut |finding| on(&descriptor, finding));
+    legal::stream_id(StreamId(case.stream), table, &smmu, &mut |finding| {
+        text_of(&finding);
+        text_of(&finding.rule());
+    });
 }
 
 fn and(words: [u64; 8], mask: [u64; 8]) -> [u64; 8] {

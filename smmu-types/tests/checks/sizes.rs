@@ -1,19 +1,23 @@
 //! What is counted and measured: capabilities, queue pointers, ranges of addresses.
 
-use smmu_types::queue::{Position, QueueSize};
+use smmu_types::queue::{
+    ConsumerRegister, Events, Pointer, Position, ProducerRegister, QueueSize, QueueState,
+};
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
-use smmu_types::{Asid, Capabilities, Command, Granule, IdRegisters, Iova, Leaf, Vmid};
+use smmu_types::{Asid, Capabilities, Command, Granule, IdRegisters, Iova, Ipa, Leaf, Vmid};
 
 use super::text_of;
 
+/// Nine words as ID registers.
+pub(crate) fn id_registers(registers: [u32; 9]) -> IdRegisters {
+    let [idr0, idr1, idr2, idr3, idr4, idr5, idr6, iidr, aidr] = registers;
+    IdRegisters { idr0, idr1, idr2, idr3, idr4, idr5, idr6, iidr, aidr }
+}
+
 /// Any ID registers are capabilities, and none of these is beyond what the architecture can say.
-pub(crate) fn capabilities(registers: [u32; 6]) {
-    let mut id = IdRegisters::default();
-    let places =
-        [&mut id.idr0, &mut id.idr1, &mut id.idr3, &mut id.idr5, &mut id.iidr, &mut id.aidr];
-    for (place, register) in places.into_iter().zip(registers) {
-        *place = register;
-    }
+pub(crate) fn capabilities(registers: [u32; 9]) {
+    let id = id_registers(registers);
+    assert!(id.named().into_iter().map(|(_, value)| value).eq(registers));
     let caps = Capabilities::decode(id);
     text_of(&caps);
     assert!(matches!(caps.asid_bits, 8 | 16) && matches!(caps.vmid_bits, 8 | 16));
@@ -61,9 +65,53 @@ pub(crate) fn queue(log2: u8, produced: u64, behind: u32, register: u32) {
     }
 }
 
+/// The registers of a queue that the SMMU fills: any pair is a state or is refused, and no step leaves the ring.
+pub(crate) fn queue_registers(log2: u8, producer: u32, consumer: u32, count: u32) {
+    let Some(size) = QueueSize::from_log2(log2) else { return };
+    let pointer = Pointer::decode(size, producer);
+    assert!(pointer.index() < size.entries());
+    assert_eq!(pointer.bits() & (size.entries() - 1), pointer.index());
+    assert_eq!(pointer.advanced(2 * size.entries()), pointer);
+    assert_ne!(pointer.advanced(size.entries()).wrap(), pointer.wrap());
+
+    let produced = ProducerRegister::<Events>::decode(size, producer);
+    let consumed = ConsumerRegister::<Events>::decode(size, consumer);
+    let implemented = size.pointer_mask() | 1 << 31;
+    assert_eq!(produced.encode(), producer & implemented);
+    assert_eq!(consumed.encode(), consumer & implemented);
+    let state = match QueueState::new(produced, consumed) {
+        Ok(state) => state,
+        Err(error) => {
+            text_of(&error);
+            return;
+        }
+    };
+    assert_eq!(state.used() + state.free(), size.entries());
+    assert_eq!((state.is_empty(), state.is_full()), (state.used() == 0, state.free() == 0));
+    match state.produce(count) {
+        Ok(more) => assert_eq!(more.used(), state.used() + count),
+        Err(error) => assert!(count > state.free() && !text_of(&error).is_empty()),
+    }
+    match state.consume(count) {
+        Ok(fewer) => assert_eq!(fewer.used(), state.used() - count),
+        Err(error) => assert!(count > state.used() && !text_of(&error).is_empty()),
+    }
+    assert!(state.lose().overflowed());
+    assert!(!state.lose().acknowledge().overflowed());
+}
+
+/// Which addresses are invalidated: of 64 bits, or of 56.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stage {
+    One,
+    Two,
+}
+
 /// An invalidation to be planned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
+    /// What the addresses are.
+    pub(crate) stage: Stage,
     /// Whether ranged commands are taken.
     pub(crate) support: RangeSupport,
     /// First address.
@@ -84,7 +132,7 @@ const SPANS: usize = 2048;
 /// The spans cover the range without a gap or an overlap, and no more around it than a leaf on each side; what counts
 /// as everything is empty, large, or at the end of the address space.
 pub(crate) fn range(range: Range) {
-    let Range { support, address, size, granule, block_shift, leaf } = range;
+    let Range { stage, support, address, size, granule, block_shift, leaf } = range;
     let extent = Extent { address, size, granule, block_shift, leaf };
     // No table has leaves smaller than its granule or as large as half of the address space.
     let known = block_shift.filter(|shift| (granule.shift()..60).contains(shift));
@@ -93,13 +141,17 @@ pub(crate) fn range(range: Range) {
     let page = 1u128 << granule.shift();
     let (first, end) = (u128::from(address), u128::from(address) + u128::from(size));
 
-    let Some(commands) = commands(support, extent) else {
+    let Some(commands) = commands(stage, support, extent) else {
         let pages = (u128::from(size) + 2 * widening) / page;
         let many = match support {
             RangeSupport::Ril => 1 << 32,
             RangeSupport::Single => 1 << (granule.shift() - 3),
         };
-        let last = u128::from(u64::MAX) - widening;
+        let bits = match stage {
+            Stage::One => 64,
+            Stage::Two => 56,
+        };
+        let last = (1u128 << bits) - 1 - widening.min(1 << (bits - 1));
         assert!(size == 0 || pages >= many || end > last, "{range:x?} is not everything");
         return;
     };
@@ -107,7 +159,7 @@ pub(crate) fn range(range: Range) {
 
     let mut next = None;
     let mut count = 0;
-    for words in commands.take(SPANS) {
+    for words in commands {
         let covered = covered(words, support, granule, leaf_shift);
         assert_eq!(words[1] & 1 == 1, leaf == Leaf::Last, "{range:x?}");
         match next {
@@ -131,14 +183,23 @@ pub(crate) fn range(range: Range) {
 }
 
 /// The words of each command of a plan; `None` for everything.
-fn commands(support: RangeSupport, extent: Extent) -> Option<impl Iterator<Item = [u64; 2]>> {
-    let Plan::Spans(spans) = plan(support, extent) else { return None };
-    Some(spans.map(|span| {
-        let command = Command::TlbiNhVa { vmid: Vmid(0), asid: Asid(1), span: span.map(Iova) };
+fn commands(stage: Stage, support: RangeSupport, extent: Extent) -> Option<Vec<[u64; 2]>> {
+    let encoded = |command: Command| {
         let raw = command.encode();
         assert_eq!(Command::decode(raw), command, "a span does not survive its encoding");
         raw.0
-    }))
+    };
+    let (vmid, asid) = (Vmid(2), Asid(1));
+    Some(match stage {
+        Stage::One => {
+            let Plan::Spans(spans) = plan::<Iova>(support, extent) else { return None };
+            spans.take(SPANS).map(|span| encoded(Command::TlbiNhVa { vmid, asid, span })).collect()
+        }
+        Stage::Two => {
+            let Plan::Spans(spans) = plan::<Ipa>(support, extent) else { return None };
+            spans.take(SPANS).map(|span| encoded(Command::TlbiS2Ipa { vmid, span })).collect()
+        }
+    })
 }
 
 /// The addresses that a command covers, read from its bits (4.4.1.1).

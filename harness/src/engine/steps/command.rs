@@ -1,6 +1,6 @@
 //! Commands past the driver.
 
-use smmu_types::range::Span;
+use smmu_types::range::{Span, SpanAddress};
 use smmu_types::seam::SinkError;
 use smmu_types::{
     Asid, Command, CommandErrorCode, Iova, Ipa, Leaf, RawCommand, SmmuId, SubstreamId, Vmid,
@@ -60,14 +60,18 @@ fn typed(rig: &Rig, spec: &CommandSpec) -> Result<Command, Stop> {
         CommandSpec::TlbiNhVa(of) => Command::TlbiNhVa {
             vmid: Vmid(of.vmid),
             asid: Asid(of.asid),
-            span: Span::single(Iova(of.va), Leaf::Last),
+            span: single(Iova(of.va))?,
         },
         CommandSpec::TlbiNhAll(of) => Command::TlbiNhAll { vmid: Vmid(of.vmid) },
         CommandSpec::TlbiS12Vmall(of) => Command::TlbiS12Vmall { vmid: Vmid(of.vmid) },
         CommandSpec::TlbiS2Ipa(of) => {
-            Command::TlbiS2Ipa { vmid: Vmid(of.vmid), span: Span::single(Ipa(of.ipa), Leaf::Last) }
+            Command::TlbiS2Ipa { vmid: Vmid(of.vmid), span: single(Ipa(of.ipa))? }
         }
         CommandSpec::TlbiNsnhAll(_) => Command::TlbiNsnhAll,
         CommandSpec::Raw(words) => Command::decode(RawCommand(*words)),
     })
+}
+
+fn single<A: SpanAddress>(address: A) -> Result<Span<A>, Stop> {
+    Ok(Span::single(address, Leaf::Last).map_err(|error| error.to_string())?)
 }

@@ -1,6 +1,6 @@
 use rstest::rstest;
 use smmu_types::seam::RegistersExt;
-use smmu_types::{Command, Leaf, StreamId, SubstreamId, regs};
+use smmu_types::{Command, Leaf, SteRange, StreamId, SubstreamId, regs};
 
 use super::rig::{A, B, IOVA, OTHER, RAM, Rig, S1_RW, SID, cfgi_cd, cfgi_ste};
 use crate::model::{Hazard, Profile};
@@ -17,7 +17,7 @@ fn warm() -> (Rig, u64) {
 }
 
 fn range(stream: u32, range: u8) -> Command {
-    Command::CfgiSteRange { stream: StreamId(stream), range }
+    Command::CfgiSteRange { stream: StreamId(stream), range: SteRange::new(range).unwrap() }
 }
 
 // A CD is replaced by one with another ASID and table.

@@ -27,6 +27,7 @@ fn the_id_registers_are_the_profile() {
         idr5: r.read(regs::IDR5),
         iidr: r.read(regs::IIDR),
         aidr: r.read(regs::AIDR),
+        ..IdRegisters::default()
     });
     assert!(caps.stage1 && !caps.stage2);
     assert_eq!((caps.asid_bits, caps.minor_version), (8, 1));

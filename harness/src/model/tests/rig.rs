@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use smmu_types::pool::{HeapWindow, Window};
-use smmu_types::range::{RangeGranule, Span};
+use smmu_types::range::Span;
 use smmu_types::seam::{Registers, RegistersExt};
 use smmu_types::{
-    Asid, Command, EventRecord, Iova, Ipa, Leaf, PhysAddr, StreamId, SubstreamId, Vmid, regs,
+    Asid, Command, EventRecord, Iova, Ipa, Leaf, PhysAddr, RawCommand, StreamId, SubstreamId, Vmid,
+    regs,
 };
 
 use crate::machine::DmaOutcome;
@@ -299,12 +300,12 @@ pub(super) fn cfgi_cd(stream: StreamId) -> Command {
 }
 
 pub(super) fn nh_va(vmid: u16, asid: u16, va: u64, leaf: Leaf) -> Command {
-    let span = Span::single(Iova(va), leaf);
+    let span = Span::single(Iova(va), leaf).unwrap();
     Command::TlbiNhVa { vmid: Vmid(vmid), asid: Asid(asid), span }
 }
 
 pub(super) fn nh_vaa(vmid: u16, va: u64, leaf: Leaf) -> Command {
-    Command::TlbiNhVaa { vmid: Vmid(vmid), span: Span::single(Iova(va), leaf) }
+    Command::TlbiNhVaa { vmid: Vmid(vmid), span: Span::single(Iova(va), leaf).unwrap() }
 }
 
 pub(super) fn nh_asid(vmid: u16, asid: u16) -> Command {
@@ -312,13 +313,14 @@ pub(super) fn nh_asid(vmid: u16, asid: u16) -> Command {
 }
 
 pub(super) fn s2_ipa(vmid: u16, ipa: u64, leaf: Leaf) -> Command {
-    Command::TlbiS2Ipa { vmid: Vmid(vmid), span: Span::single(Ipa(ipa), leaf) }
+    Command::TlbiS2Ipa { vmid: Vmid(vmid), span: Span::single(Ipa(ipa), leaf).unwrap() }
 }
 
-/// A ranged `TLBI_NH_VA` of ASID 5.
+/// A ranged `TLBI_NH_VA` of ASID 5 and 4 KiB granules, which may be one that a driver must not send.
 pub(super) fn ranged(va: u64, num: u8, scale: u8, ttl: u8, leaf: Leaf) -> Command {
-    let span = Span { address: Iova(va), leaf, num, scale, tg: RangeGranule::K4, ttl };
-    Command::TlbiNhVa { vmid: Vmid(0), asid: Asid(5), span }
+    let w0 = 0x12 | u64::from(num) << 12 | u64::from(scale) << 20 | 5 << 48;
+    let w1 = u64::from(leaf == Leaf::Last) | u64::from(ttl) << 8 | 1 << 10 | va;
+    Command::decode(RawCommand([w0, w1]))
 }
 
 pub(super) fn page(address: PhysAddr) -> u64 {

@@ -1,7 +1,9 @@
 use rstest::rstest;
-use smmu_types::range::{RangeGranule, Span};
+use smmu_types::range::{LevelHint, Span};
 use smmu_types::seam::RegistersExt;
-use smmu_types::{Asid, CacheTag, Command, EventKind, Iova, Leaf, PhysAddr, Regime, Vmid, regs};
+use smmu_types::{
+    Asid, CacheTag, Command, EventKind, Granule, Iova, Leaf, PhysAddr, Regime, Vmid, regs,
+};
 
 use super::rig::{
     A, B, C, GLOBAL, IOVA, OTHER, RAM, Rig, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, nh_vaa,
@@ -297,7 +299,7 @@ fn the_audit_looks_at_every_page_of_a_block() {
     Command::TlbiNhVa {
         vmid: Vmid(0),
         asid: Asid(5),
-        span: Span { address: Iova(IOVA), leaf: Leaf::All, num: 31, scale: 1, tg: RangeGranule::K16, ttl: 0 },
+        span: Span::ranged(Iova(IOVA), Leaf::All, Granule::K16, 31, 1, LevelHint::Unknown).unwrap(),
     },
     0..0
 )]

@@ -1,0 +1,293 @@
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::PathBuf;
+
+use serde_json::json;
+use smmu_types::{Cd, Ste, fields};
+
+use super::{Exit, Format};
+use crate::decode::advice::Context;
+use crate::decode::formats::{Found, Item, ScanError, Scanner, decode};
+use crate::decode::ids;
+use crate::decode::kind::Kind;
+use crate::decode::report::reports;
+use crate::decode::words::{Place, Width, Word, tokens};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Decode {
+    /// What the words are, and the words: `event 0x0000000800000010 0x...`. Several kinds may follow each other.
+    /// `GERROR=0x1` names a register. Without words, standard input is read.
+    #[arg(value_name = "KIND | WORD")]
+    words: Vec<String>,
+    /// Read this file instead of standard input: a log, a dump, or words.
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// The ID registers of the SMMU, to check STEs and CDs against: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x...
+    #[arg(long, value_name = "REGISTERS")]
+    idr: Option<String>,
+    /// How many bits a word has, where that cannot be seen.
+    #[arg(long, value_enum, value_name = "BITS")]
+    word_size: Option<WordSize>,
+    /// Print the lines that are not of an SMMU as well, in their place.
+    #[arg(long)]
+    pass: bool,
+    /// One line for each structure.
+    #[arg(long)]
+    brief: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+const EXAMPLES: &str = "\
+Kinds: ste, cd, cmd, event, pri, idr, queue (PROD, CONS, log2 of the size), l1std, l1cd, and every register by its name.
+
+Examples:
+  dmesg | smmu-harness decode --pass
+  smmu-harness decode 0x0000000800000010 0x0000020000000000 0x0000000000010000 0
+  smmu-harness decode gerror 0x1 queue 0x5 0x01000004 8
+  smmu-harness decode ste 0x800000000d 0 0 0 0 0 0 0 --idr IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74
+
+Exit status: 0 decoded, 1 nothing to decode was found, 2 something could not be decoded.";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum WordSize {
+    #[value(name = "32")]
+    Bits32,
+    #[value(name = "64")]
+    Bits64,
+}
+
+impl From<WordSize> for Width {
+    fn from(size: WordSize) -> Self {
+        match size {
+            WordSize::Bits32 => Width::Bits32,
+            WordSize::Bits64 => Width::Bits64,
+        }
+    }
+}
+
+/// A line longer than this is not of a log.
+const LONGEST_LINE: u64 = 1 << 20;
+
+impl Decode {
+    pub(super) fn run(&self) -> Result<(), Exit> {
+        let ids = self.idr.as_deref().map(ids::parse).transpose();
+        let ids = ids.map_err(|error| Exit::Usage(format!("--idr: {error}")))?;
+        let mut printer = Printer {
+            out: anstream::stdout().lock(),
+            context: Context { ids, ..Context::default() },
+            format: self.format,
+            brief: self.brief,
+            pass: self.pass,
+            found: 0,
+            broken: 0,
+        };
+        let width = self.word_size.map(Width::from);
+        // A kind alone says what is on standard input.
+        let alone = match self.words.as_slice() {
+            [] => Some(None),
+            [name] => Kind::from_name(name).map(Some),
+            _ => None,
+        };
+        match (alone, &self.input) {
+            (Some(kind), Some(path)) => {
+                let file = File::open(path)
+                    .map_err(|error| Exit::Usage(format!("{}: {error}", path.display())))?;
+                printer.stream(BufReader::new(file), kind, width)?;
+            }
+            (Some(kind), None) => {
+                let stdin = io::stdin();
+                if stdin.is_terminal() {
+                    let _ =
+                        writeln!(io::stderr(), "reading standard input, up to its end (Ctrl-D)");
+                }
+                printer.stream(stdin.lock(), kind, width)?;
+            }
+            (None, Some(_)) => {
+                return Err(Exit::Usage("give words or --input, not both".into()));
+            }
+            (None, None) => self.arguments(&mut printer, width)?,
+        }
+        printer.end()
+    }
+
+    fn arguments(&self, printer: &mut Printer, width: Option<Width>) -> Result<(), Exit> {
+        let mut segments: Vec<(Option<Kind>, Vec<Word>)> = vec![(None, Vec::new())];
+        let mut items = Vec::new();
+        for (n, argument) in self.words.iter().enumerate() {
+            let number = n + 1;
+            if let Some(kind) = Kind::from_name(argument) {
+                segments.push((Some(kind), Vec::new()));
+                continue;
+            }
+            if let Some((name, value)) = argument.split_once('=')
+                && let Some((_, layout)) = fields::register_by_name(name)
+            {
+                let place = Place::Argument { number, column: name.len() + 2 };
+                let word = Word::parse(value, place).map_err(ScanError::from)?;
+                segments.push((Some(Kind::Register(layout)), vec![word]));
+                segments.push((None, Vec::new()));
+                continue;
+            }
+            let words: Result<Vec<Word>, _> = tokens(argument)
+                .map(|(column, token)| {
+                    Word::parse(token, Place::Argument { number, column: column + 1 })
+                })
+                .collect();
+            match (words, segments.last_mut()) {
+                (Ok(words), Some((_, segment))) => segment.extend(words),
+                // A line of a log in quotes.
+                (Err(error), _) if argument.split_whitespace().count() > 1 => {
+                    let mut scanner = Scanner::new(None, width);
+                    let mut found: Vec<Item> =
+                        argument.lines().flat_map(|line| scanner.line(0, line)).collect();
+                    found.extend(scanner.finish());
+                    if found.iter().all(|item| matches!(item, Item::Other { .. })) {
+                        return Err(ScanError::from(error).into());
+                    }
+                    items.extend(found);
+                }
+                (Err(error), _) => return Err(ScanError::from(error).into()),
+                (Ok(_), None) => {}
+            }
+        }
+        for (kind, words) in segments {
+            if words.is_empty() && kind.is_some() {
+                let kind = kind.map_or_else(String::new, |kind| kind.to_string());
+                return Err(Exit::Usage(format!("{kind} is announced, but no words follow")));
+            }
+            let found = decode(kind, width, &words).map_err(ScanError::from)?;
+            items.extend(found.into_iter().map(Item::Found));
+        }
+        // An event may be explained by an STE behind it.
+        for item in &items {
+            if let Item::Found(found) = item {
+                printer.remember(found);
+            }
+        }
+        items.into_iter().try_for_each(|item| printer.item(item))
+    }
+}
+
+impl From<ScanError> for Exit {
+    fn from(error: ScanError) -> Self {
+        Exit::Usage(error.to_string())
+    }
+}
+
+struct Printer {
+    out: anstream::AutoStream<io::StdoutLock<'static>>,
+    context: Context,
+    format: Format,
+    brief: bool,
+    pass: bool,
+    found: usize,
+    broken: usize,
+}
+
+impl Printer {
+    fn stream(
+        &mut self,
+        mut input: impl BufRead,
+        kind: Option<Kind>,
+        width: Option<Width>,
+    ) -> Result<(), Exit> {
+        let mut scanner = Scanner::new(kind, width);
+        let mut bytes = Vec::new();
+        let mut number = 0;
+        loop {
+            bytes.clear();
+            let read = input.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes);
+            match read {
+                Ok(0) => break,
+                Ok(_) => number += 1,
+                Err(error) => return Err(Exit::Usage(format!("cannot read the input: {error}"))),
+            }
+            let line = String::from_utf8_lossy(&bytes);
+            for item in scanner.line(number, &line) {
+                self.item(item)?;
+            }
+        }
+        for item in scanner.finish() {
+            self.item(item)?;
+        }
+        if self.found + self.broken == 0 && !self.pass {
+            let _ = writeln!(io::stderr(), "nothing of an SMMU in {number} lines");
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, found: &Found) {
+        let words = || std::array::from_fn(|n| found.words.get(n).copied().unwrap_or(0));
+        match found.kind {
+            Kind::Ste => self.context.ste = Some(Ste(words())),
+            Kind::Cd => self.context.cd = Some(Cd(words())),
+            _ => {}
+        }
+    }
+
+    fn item(&mut self, item: Item) -> Result<(), Exit> {
+        match (item, self.format) {
+            (Item::Found(found), _) => self.found(&found)?,
+            (Item::Note { line, source, text }, Format::Human) => {
+                self.found += 1;
+                writeln!(self.out, "note {text}  \x1b[2m({})\x1b[0m", origin(line, source, ""))?;
+            }
+            (Item::Note { line, source, text }, Format::Json) => {
+                self.found += 1;
+                writeln!(self.out, "{}", json!({ "line": line, "source": source, "note": text }))?;
+            }
+            (Item::Other { text, .. }, Format::Human) if self.pass => writeln!(self.out, "{text}")?,
+            (Item::Other { line, text }, Format::Json) if self.pass => {
+                writeln!(self.out, "{}", json!({ "line": line, "text": text }))?;
+            }
+            (Item::Other { .. }, _) => {}
+            (Item::Broken(error), _) => {
+                self.broken += 1;
+                self.out.flush()?;
+                let _ = writeln!(io::stderr(), "error: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    fn found(&mut self, found: &Found) -> Result<(), Exit> {
+        self.found += 1;
+        self.remember(found);
+        let origin = origin(found.line, found.source, &found.about);
+        for report in reports(found.kind, &found.words, &self.context) {
+            match self.format {
+                Format::Human if self.brief => report.brief(&mut self.out, &origin)?,
+                Format::Human => report.human(&mut self.out, &origin)?,
+                Format::Json => {
+                    let mut object = report.json();
+                    if let Some(object) = object.as_object_mut() {
+                        object.insert("line".into(), json!(found.line));
+                        object.insert("source".into(), json!(found.source));
+                        object.insert("about".into(), json!(found.about));
+                    }
+                    writeln!(self.out, "{object}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<(), Exit> {
+        self.out.flush()?;
+        match (self.broken, self.found) {
+            (1.., _) => Err(Exit::Complained),
+            (0, 0) if !self.pass => Err(Exit::Failed),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where something comes from, in words.
+fn origin(line: usize, source: &str, about: &str) -> String {
+    let line = if line == 0 { String::new() } else { format!("line {line}") };
+    let parts = [line.as_str(), source, about.trim()];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}

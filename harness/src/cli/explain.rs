@@ -1,0 +1,280 @@
+use std::io::Write;
+
+use serde_json::{Value, json};
+use smmu_types::legal::{Effect, El2Regime, Finding, Smmu, StreamTable, TranslatedTraffic};
+use smmu_types::{
+    Capabilities, Cd, IdRegisters, Ste, StreamId, StreamTableDescriptor, SubstreamId,
+};
+
+use super::{BackendArgs, BackendName, Exit, Format};
+use crate::decode::formats::{Found, ScanError, decode};
+use crate::decode::ids;
+use crate::decode::kind::Kind;
+use crate::decode::words::{Place, Word, tokens};
+use crate::engine::{self, RigError};
+use crate::explain::build::{self, Base, Setting};
+use crate::explain::{Part, Question, explain};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Explain {
+    /// An STE, a CD or both: `ste` and 8 words, `cd` and 8 words.
+    #[arg(value_name = "KIND | WORD")]
+    words: Vec<String>,
+    /// Begin with a legal configuration of this kind.
+    #[arg(long, value_enum)]
+    base: Option<Base>,
+    /// Change a field: S1CDMax=4, CD.T0SZ=0x10. May be given again.
+    #[arg(long, value_name = "FIELD=VALUE")]
+    set: Vec<String>,
+    /// The ID registers of the SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x... Those that are left out are 0.
+    #[arg(long, value_name = "REGISTERS", conflicts_with = "backend")]
+    idr: Option<String>,
+    /// Read the ID registers of a backend's SMMU instead.
+    #[arg(long, value_enum)]
+    backend: Option<BackendName>,
+    /// The QEMU to use with --backend qemu.
+    #[arg(long, value_name = "PATH")]
+    qemu: Option<std::path::PathBuf>,
+    /// The EL2 regime has E2H (CR2.E2H = 1).
+    #[arg(long)]
+    e2h: bool,
+    /// Translated traffic is checked (CR0.ATSCHK = 1).
+    #[arg(long)]
+    atschk: bool,
+    /// A StreamID, to be looked up with --strtab-cfg and --l1std.
+    #[arg(long, value_name = "WORD", requires = "strtab_cfg")]
+    sid: Option<String>,
+    /// STRTAB_BASE_CFG.
+    #[arg(long, value_name = "WORD", requires = "sid")]
+    strtab_cfg: Option<String>,
+    /// The level-1 descriptor of the StreamID, in a two-level table.
+    #[arg(long, value_name = "WORD", requires = "sid")]
+    l1std: Option<String>,
+    /// A SubstreamID of a transaction, or `none` for one without.
+    #[arg(long, value_name = "WORD")]
+    ssid: Option<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  smmu-harness explain --backend qemu ste 0xf80000004000000b 0x54 0 0 0 0 0 0
+  smmu-harness explain --backend mock --base nested --set S2T0SZ=10 --set CD.AA64=0
+  smmu-harness explain --idr IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74 --base stage1 --set STRW=2
+
+Exit status: 0 legal, 1 refused, 2 wrong usage, 3 backend not available.";
+
+impl Explain {
+    pub(super) fn run(&self) -> Result<(), Exit> {
+        let ids = self.ids()?;
+        let mut smmu = Smmu::new(ids);
+        if self.e2h {
+            smmu.el2 = El2Regime::El2E2h;
+        }
+        if self.atschk {
+            smmu.translated = TranslatedTraffic::Checked;
+        }
+        let question = self.question(&ids)?;
+        let parts = explain(&question, &smmu);
+        let mut out = anstream::stdout().lock();
+        for part in &parts {
+            match self.format {
+                Format::Human => human(&mut out, part)?,
+                Format::Json => writeln!(out, "{}", json_part(part))?,
+            }
+        }
+        if let (Format::Human, Some(ste), None) = (self.format, question.ste, question.cd)
+            && ste.0[0] >> 1 & 5 == 5
+        {
+            writeln!(
+                out,
+                "note: stage 1 needs a CD as well; give it as `cd` and 8 words to have it judged"
+            )?;
+        }
+        out.flush()?;
+        match parts.iter().find_map(Part::refused) {
+            Some(_) => Err(Exit::Failed),
+            None => Ok(()),
+        }
+    }
+
+    fn ids(&self) -> Result<IdRegisters, Exit> {
+        match (&self.idr, self.backend) {
+            (Some(text), _) => {
+                ids::parse(text).map_err(|error| Exit::Usage(format!("--idr: {error}")))
+            }
+            (None, Some(backend)) => {
+                let arguments = BackendArgs { backend, qemu: self.qemu.clone() };
+                let backend = arguments.open()?;
+                let probed = engine::probe(&*backend).map_err(|error| match error {
+                    RigError::Backend(error) => error.into(),
+                    other => Exit::Unavailable(other.to_string()),
+                })?;
+                Ok(probed.id)
+            }
+            (None, None) => Err(Exit::Usage(
+                "say for which SMMU: --idr IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x..., or --backend mock|qemu"
+                    .into(),
+            )),
+        }
+    }
+
+    fn question(&self, ids: &IdRegisters) -> Result<Question, Exit> {
+        let (mut ste, mut cd) = (None, None);
+        for found in self.given()? {
+            let words = std::array::from_fn(|n| found.words.get(n).copied().unwrap_or(0));
+            let twice = match found.kind {
+                Kind::Ste => ste.replace(Ste(words)).is_some(),
+                Kind::Cd => cd.replace(Cd(words)).is_some(),
+                kind => {
+                    return Err(Exit::Usage(format!(
+                        "{kind} cannot be explained; give an STE or a CD"
+                    )));
+                }
+            };
+            if twice {
+                return Err(Exit::Usage(format!("{} is given twice", found.kind)));
+            }
+        }
+        if let Some(base) = self.base {
+            if ste.is_some() || cd.is_some() {
+                return Err(Exit::Usage("give words or --base, not both".into()));
+            }
+            let built = build::base(base, &Capabilities::decode(*ids)).map_err(usage)?;
+            (ste, cd) = (Some(built.0), built.1);
+        }
+        for text in &self.set {
+            let setting = Setting::parse(text).map_err(usage)?;
+            let mut changed = ste.unwrap_or(Ste::INVALID);
+            setting.apply(&mut changed, &mut cd).map_err(usage)?;
+            if ste.is_some() || !setting.is_of_cd() {
+                ste = Some(changed);
+            }
+        }
+        if ste.is_none() && cd.is_none() && self.sid.is_none() {
+            return Err(Exit::Usage(
+                "nothing to explain: give `ste` and 8 words, `cd` and 8 words, or --base".into(),
+            ));
+        }
+        if self.ssid.is_some() && ste.is_none() {
+            return Err(Exit::Usage("--ssid needs an STE".into()));
+        }
+        let substream = match self.ssid.as_deref() {
+            None => None,
+            Some("none") => Some(None),
+            Some(text) => {
+                let value = option(text, "--ssid")?;
+                let found = u32::try_from(value).ok().and_then(SubstreamId::new);
+                let wide = || Exit::Usage(format!("--ssid: {value:#x} has more than 20 bits"));
+                Some(Some(found.ok_or_else(wide)?))
+            }
+        };
+        Ok(Question { stream: self.stream()?, ste, substream, cd })
+    }
+
+    fn stream(&self) -> Result<Option<(StreamId, StreamTable)>, Exit> {
+        let (Some(sid), Some(config)) = (&self.sid, &self.strtab_cfg) else { return Ok(None) };
+        let narrow = |text: &str, name: &str| {
+            let value = option(text, name)?;
+            u32::try_from(value)
+                .map_err(|_| Exit::Usage(format!("{name}: {value:#x} has more than 32 bits")))
+        };
+        let descriptor = self.l1std.as_deref().map(|text| option(text, "--l1std")).transpose()?;
+        let table = StreamTable {
+            config: narrow(config, "--strtab-cfg")?,
+            descriptor: descriptor.map(|word| StreamTableDescriptor([word])),
+        };
+        Ok(Some((StreamId(narrow(sid, "--sid")?), table)))
+    }
+
+    /// The structures among the arguments.
+    fn given(&self) -> Result<Vec<Found>, Exit> {
+        let mut segments: Vec<(Option<Kind>, Vec<Word>)> = Vec::new();
+        for (n, argument) in self.words.iter().enumerate() {
+            if let Some(kind @ (Kind::Ste | Kind::Cd)) = Kind::from_name(argument) {
+                segments.push((Some(kind), Vec::new()));
+                continue;
+            }
+            if segments.is_empty() {
+                segments.push((None, Vec::new()));
+            }
+            for (column, token) in tokens(argument) {
+                let place = Place::Argument { number: n + 1, column: column + 1 };
+                let word = Word::parse(token, place).map_err(ScanError::from)?;
+                if let Some((_, words)) = segments.last_mut() {
+                    words.push(word);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for (kind, words) in segments {
+            if let (Some(kind), true) = (kind, words.is_empty()) {
+                return Err(Exit::Usage(format!("{kind} is announced, but no words follow")));
+            }
+            found.extend(decode(kind, None, &words).map_err(ScanError::from)?);
+        }
+        Ok(found)
+    }
+}
+
+fn usage(error: build::BuildError) -> Exit {
+    Exit::Usage(error.to_string())
+}
+
+fn option(text: &str, name: &str) -> Result<u64, Exit> {
+    let place = Place::Argument { number: 1, column: 1 };
+    let word = Word::parse(text, place);
+    word.map(|word| word.value).map_err(|_| {
+        Exit::Usage(format!("{name}: \"{text}\" is not a hexadecimal word of 64 bits"))
+    })
+}
+
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[31m";
+const YELLOW: &str = "\x1b[33m";
+const GREEN: &str = "\x1b[32m";
+const PLAIN: &str = "\x1b[0m";
+
+fn human(out: &mut impl Write, part: &Part) -> std::io::Result<()> {
+    match part.refused() {
+        Some(event) => writeln!(out, "{BOLD}{}{PLAIN}  {RED}refused{PLAIN}: {event}", part.name)?,
+        None if part.findings.is_empty() => {
+            writeln!(out, "{BOLD}{}{PLAIN}  {GREEN}legal{PLAIN}", part.name)?;
+        }
+        None => writeln!(out, "{BOLD}{}{PLAIN}  {YELLOW}legal, but see below{PLAIN}", part.name)?,
+    }
+    for finding in &part.findings {
+        let colour = match finding.effect() {
+            Effect::Illegal(_) => RED,
+            _ => YELLOW,
+        };
+        writeln!(out, "  {colour}{finding}{PLAIN}")?;
+        writeln!(out, "    effect  {}", finding.effect())?;
+        writeln!(out, "    remedy  {}", finding.rule().remedy())?;
+        writeln!(out, "    source  IHI 0070, {}", finding.rule().section())?;
+    }
+    Ok(())
+}
+
+fn json_part(part: &Part) -> Value {
+    let one = |finding: &Finding| {
+        json!({
+            "field": finding.field().name(),
+            "hi": finding.field().hi(), "lo": finding.field().lo(),
+            "value": format!("{:#x}", finding.value()),
+            "rule": finding.rule().to_string(),
+            "illegal": matches!(finding.effect(), Effect::Illegal(_)),
+            "effect": finding.effect().to_string(),
+            "remedy": finding.rule().remedy(),
+            "section": finding.rule().section(),
+        })
+    };
+    json!({
+        "structure": part.name,
+        "refused": part.refused().map(|event| event.to_string()),
+        "findings": part.findings.iter().map(one).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,51 @@
+mod json;
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::{BackendArgs, Exit, Format};
+use crate::engine::{self, RigError};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Probe {
+    #[command(flatten)]
+    backend: BackendArgs,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+impl Probe {
+    pub(super) fn run(&self) -> Result<(), Exit> {
+        let backend = self.backend.open()?;
+        let probed = engine::probe(&*backend).map_err(|error| match error {
+            RigError::Backend(error) => error.into(),
+            other => Exit::Unavailable(other.to_string()),
+        })?;
+        let (id, caps) = (probed.id, probed.caps);
+        let quirks: Vec<String> = probed.quirks.iter().map(|quirk| quirk.to_string()).collect();
+        let mut out = std::io::stdout().lock();
+        match self.format {
+            Format::Human => {
+                writeln!(out, "backend          {}", backend.describe())?;
+                writeln!(out, "{caps}")?;
+                let known = if quirks.is_empty() { "none".into() } else { quirks.join(", ") };
+                writeln!(out, "quirks           {known}")?;
+                let raw = id.named().map(|(name, value)| format!("{name} {value:#010x}"));
+                writeln!(out, "raw              {}", raw.join("  "))?;
+            }
+            Format::Json => {
+                let line = json!({
+                    "backend": backend.name(),
+                    "description": backend.describe(),
+                    "capabilities": json::capabilities(&caps),
+                    "quirks": quirks,
+                    "registers": json::registers(&id),
+                });
+                writeln!(out, "{line}")?;
+            }
+        }
+        Ok(())
+    }
+}

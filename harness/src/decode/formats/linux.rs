@@ -1,0 +1,363 @@
+//! Linux's `arm-smmu-v3`, and drivers that print as it does (Xen, small hypervisors).
+
+use smmu_types::{EventKind, EventRecord, fields};
+
+use super::super::kind::Kind;
+use super::super::words::Width;
+use super::{Found, Item, Pending, hex, partial_event, pattern};
+
+/// Who prints like this: Xen's driver is Linux's of old.
+fn source(text: &str) -> &'static str {
+    if text.contains("(XEN)") { "Xen" } else { "Linux" }
+}
+
+/// What became of a line.
+pub(super) enum Line {
+    /// It is not one of these.
+    No,
+    /// It is dealt with.
+    Done,
+    /// Words will follow.
+    Begins(Pending),
+}
+
+/// What later lines refer to.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The event that was dumped last: its number and StreamID. New kernels say it again in words.
+    dumped: Option<(u8, u32)>,
+    /// An event that a new kernel describes, of which the second line has not come yet.
+    described: Option<(EventRecord, usize, String)>,
+    /// log2 of the size of a sender's command queue.
+    queues: Vec<(String, u64)>,
+}
+
+impl State {
+    /// The words of an event were printed.
+    pub(super) fn dumped(&mut self, words: &[u64]) {
+        let first = words.first().copied().unwrap_or(0);
+        self.dumped = Some((first as u8, (first >> 32) as u32));
+    }
+
+    /// The input has ended, or something else came.
+    pub(super) fn finish(&mut self, out: &mut Vec<Item>) {
+        if let Some((record, line, about)) = self.described.take() {
+            out.push(found(Kind::Event, record.0.to_vec(), line, &about));
+        }
+    }
+}
+
+fn found(kind: Kind, words: Vec<u64>, line: usize, about: &str) -> Item {
+    Item::Found(Found { kind, words, line, source: "Linux", about: about.to_owned() })
+}
+
+pattern!(WORD, r"^(?P<before>.*?)\s*(?P<word>0x[0-9a-fA-F]{1,16})\s*$");
+pattern!(BRACKETS, r"^\s*(?:(?:[>\s]+|<\d+>|\[[^\]]*\]|\([^)]*\)))*");
+
+/// Who sent a line: the last two words before the message, without time stamps.
+fn sender(before: &str) -> String {
+    let start = BRACKETS.find(before).map_or(0, |found| found.end());
+    let rest = before.get(start..).unwrap_or_default();
+    // Glued marks, as in `[pid:134,cpu0]arm-smmu-v3 ...`.
+    let rest = rest.rsplit(']').next().unwrap_or(rest);
+    let words: Vec<&str> = rest.trim().trim_end_matches(':').split_whitespace().collect();
+    words.get(words.len().saturating_sub(2)..).unwrap_or_default().join(" ")
+}
+
+/// The sender and the value of a line that ends in one word and has nothing else.
+pub(super) fn word_of(text: &str) -> Option<(String, u64)> {
+    let captures = WORD.captures(text)?;
+    let before = captures.name("before")?.as_str();
+    let bare = sender(before).is_empty() || before.trim_end().ends_with(':');
+    bare.then(|| Some((sender(before), hex(&captures, "word")?)))?
+}
+
+pattern!(MARK, r"\[[^\]]*\]");
+pattern!(EVENT, r"^(?P<before>.*?)\bevent (?P<id>0x[0-9a-fA-F]{1,2}) received:?(?P<rest>.*)$");
+pattern!(
+    NAMED,
+    r"^(?P<before>.*?)\bevent: (?P<name>\w+) client: (?P<client>\(unassigned sid\)|\S+) sid: (?P<sid>\w+) ssid: (?P<ssid>\w+)(?: iova: (?P<iova>\w+) ipa: (?P<ipa>\w+)| fetch_addr: (?P<fetch>\w+))?"
+);
+pattern!(
+    ACCESS,
+    r#"(?P<priv>priv|unpriv) (?P<ind>inst|data) (?P<rw>read|write) (?P<stage>s1|s2) "(?P<class>[^"]*)"(?P<ttd> ttd_read| ttd_write)?(?P<stall> stall)? stag: (?P<stag>\w+)"#
+);
+pattern!(CONS, r"^(?P<before>.*?)\bCMDQ error \(cons (?P<cons>0x[0-9a-fA-F]+)\)");
+pattern!(SKIPPING, r"^(?P<before>.*?)\bskipping command in error state");
+pattern!(
+    GERROR,
+    r"^(?P<before>.*?)\bunexpected global error reported \((?P<active>0x[0-9a-fA-F]+)\)"
+);
+pattern!(
+    TIMEOUT,
+    r"^(?P<before>.*?)\bCMD_SYNC timeout at (?P<prod>0x[0-9a-fA-F]+)(?: 0x[0-9a-fA-F]+)? \[hwprod (?P<hwprod>0x[0-9a-fA-F]+), hwcons (?P<hwcons>0x[0-9a-fA-F]+)\]"
+);
+pattern!(ALLOCATED, r"^(?P<before>.*?)\ballocated (?P<entries>\d+) entries for cmdq");
+pattern!(
+    PRI,
+    r"^(?P<before>.*?)\bsid (?P<sid>0x[0-9a-fA-F]+)\.(?P<ssid>0x[0-9a-fA-F]+): \[(?P<group>\d+)(?P<last>L?)\] (?P<un>un)?privileged (?P<access>[RWX]*) access at iova (?P<iova>0x[0-9a-fA-F]+)"
+);
+pattern!(
+    TEGRA,
+    r"^(?P<before>.*?)\bGERRORN=(?P<gerrorn>0x[0-9a-fA-F]+), GERROR=(?P<gerror>0x[0-9a-fA-F]+), CONS=(?P<cons>0x[0-9a-fA-F]+)"
+);
+
+/// Lines without numbers, and what they say in the architecture's words.
+const PLAIN: &[(&str, &str)] = &[
+    (
+        "EVTQ overflow detected -- events lost",
+        "EVENTQ_PROD.OVFLG differs from EVENTQ_CONS.OVACKFLG: events were lost",
+    ),
+    (
+        "PRIQ overflow detected -- requests lost",
+        "PRIQ_PROD.OVFLG differs from PRIQ_CONS.OVACKFLG: page requests were lost",
+    ),
+    (
+        "device has entered Service Failure Mode!",
+        "GERROR.SFM_ERR: the SMMU has given up translating, and must be reset",
+    ),
+    (
+        "GERROR MSI write aborted",
+        "GERROR.MSI_GERROR_ABT_ERR: the MSI of a global error was aborted; check GERROR_IRQ_CFG0",
+    ),
+    (
+        "PRIQ MSI write aborted",
+        "GERROR.MSI_PRIQ_ABT_ERR: the MSI of the PRI queue was aborted; check PRIQ_IRQ_CFG0",
+    ),
+    (
+        "EVTQ MSI write aborted",
+        "GERROR.MSI_EVENTQ_ABT_ERR: the MSI of the event queue was aborted; check EVENTQ_IRQ_CFG0",
+    ),
+    (
+        "CMDQ MSI write aborted",
+        "GERROR.MSI_CMDQ_ABT_ERR: the MSI of a CMD_SYNC was aborted; check its MSIAddress",
+    ),
+    (
+        "PRIQ write aborted",
+        "GERROR.PRIQ_ABT_ERR: a page request could not be written; check PRIQ_BASE",
+    ),
+    (
+        "EVTQ write aborted",
+        "GERROR.EVENTQ_ABT_ERR: an event could not be written; check EVENTQ_BASE",
+    ),
+    (
+        "retrying command fetch",
+        "CMDQ_CONS.ERR = CERROR_ABT: the SMMU could not read a command; check CMDQ_BASE",
+    ),
+    ("CMD_SYNC timeout", "a CMD_SYNC did not complete in time; look at GERROR and CMDQ_CONS"),
+];
+
+/// Look at one line.
+pub(super) fn line(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) -> Line {
+    if let Some(captures) = ACCESS.captures(text)
+        && state.dumped.is_some() | state.described.is_some()
+    {
+        if let Some((record, line, about)) = state.described.take() {
+            out.push(found(Kind::Event, access(record, &captures).0.to_vec(), line, &about));
+        }
+        return Line::Done;
+    }
+    state.finish(out);
+    if text.to_ascii_lowercase().contains("ummu ") {
+        return Line::No;
+    }
+    if let Some(captures) = EVENT.captures(text) {
+        return event(number, source(text), &captures, out);
+    }
+    if let Some(captures) = NAMED.captures(text) {
+        return named(state, number, &captures, out);
+    }
+    registers(state, number, text, out).unwrap_or_else(|| plain(number, text, out))
+}
+
+fn before(captures: &regex::Captures<'_>) -> String {
+    sender(captures.name("before").map_or("", |before| before.as_str()))
+}
+
+/// The device in a sender.
+fn device(sender: &str) -> &str {
+    sender.rsplit(' ').next().unwrap_or(sender).trim_end_matches(':')
+}
+
+fn event(
+    number: usize,
+    source: &'static str,
+    captures: &regex::Captures<'_>,
+    out: &mut Vec<Item>,
+) -> Line {
+    let sender = before(captures);
+    let about = device(&sender).to_owned();
+    let said = hex(captures, "id").map(|id| id as u8);
+    // Some print everything on one line.
+    let rest = captures.name("rest").map_or("", |rest| rest.as_str());
+    let words: Vec<u64> = MARK
+        .replace_all(rest, " ")
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter_map(|token| token.strip_prefix("0x"))
+        .filter_map(|digits| u64::from_str_radix(digits, 16).ok())
+        .collect();
+    if let [a, b, c, d] = words[..] {
+        out.push(found(Kind::Event, vec![a, b, c, d], number, &about));
+        return Line::Done;
+    }
+    let stream = rest.trim().trim_matches(['[', ']', '(', ')']);
+    let about = match stream {
+        "" => about,
+        more => format!("{about} {more}"),
+    };
+    Line::Begins(Pending {
+        what: "an event record",
+        kind: Kind::Event,
+        sender,
+        line: number,
+        source,
+        about,
+        said,
+        want: 4,
+        width: Width::Bits64,
+        words: Vec::new(),
+        lines: Vec::new(),
+    })
+}
+
+fn named(
+    state: &mut State,
+    number: usize,
+    captures: &regex::Captures<'_>,
+    out: &mut Vec<Item>,
+) -> Line {
+    let text = |name: &str| captures.name(name).map_or("", |found| found.as_str());
+    let (name, client) = (text("name"), text("client"));
+    let sid = hex(captures, "sid").unwrap_or(0);
+    let whose = match client {
+        "(unassigned sid)" => format!("no device of this system has StreamID {sid:#x}"),
+        client => format!("StreamID {sid:#x} is device {client}"),
+    };
+    let said = EventKind::from_name(name).map(|kind| kind.0);
+    let again = state
+        .dumped
+        .is_some_and(|(id, stream)| u64::from(stream) == sid && said.is_none_or(|said| said == id));
+    let about = format!("{} {client}", device(&before(captures)));
+    match partial_event(name, sid, hex(captures, "iova")) {
+        Some(mut record) if !again => {
+            if let Some(ssid @ 1..) = hex(captures, "ssid") {
+                record.0[0] |= 1 << 11 | (ssid & 0xf_ffff) << 12;
+            }
+            if let Some(address) = hex(captures, "fetch").or_else(|| hex(captures, "ipa")) {
+                record.0[3] = address;
+            }
+            let about = format!("{about}, as far as the text says");
+            if record.kind().is_translation_fault() {
+                state.described = Some((record, number, about));
+            } else {
+                out.push(found(Kind::Event, record.0.to_vec(), number, &about));
+            }
+        }
+        _ => out.push(Item::Note { line: number, source: "Linux", text: whose }),
+    }
+    Line::Done
+}
+
+/// The record with what the second line of a description says.
+fn access(mut record: EventRecord, captures: &regex::Captures<'_>) -> EventRecord {
+    let is = |name: &str, text: &str| captures.name(name).is_some_and(|m| m.as_str() == text);
+    let class = captures.name("class").map_or("", |class| class.as_str());
+    let class = match class {
+        "CD fetch" => 0,
+        "Stage 1 translation table fetch" => 1,
+        "Input address caused fault" => 2,
+        _ => 3,
+    };
+    let flags = [
+        (31, captures.name("stall").is_some()),
+        (33, is("priv", "priv")),
+        (34, is("ind", "inst")),
+        (35, is("rw", "read")),
+        (39, is("stage", "s2")),
+        (44, record.kind() == EventKind::F_PERMISSION && is("ttd", " ttd_read")),
+    ];
+    record.0[1] |= hex(captures, "stag").unwrap_or(0) & 0xffff | class << 40;
+    for (bit, set) in flags {
+        record.0[1] |= u64::from(set) << bit;
+    }
+    record
+}
+
+fn registers(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) -> Option<Line> {
+    let mut register = |name: &str, value: u64, about: &str| {
+        if let Some((_, layout)) = fields::register_by_name(name) {
+            out.push(found(Kind::Register(layout), vec![value], number, about));
+        }
+    };
+    if let Some(captures) = CONS.captures(text) {
+        register("CMDQ_CONS", hex(&captures, "cons")?, device(&before(&captures)));
+    } else if let Some(captures) = GERROR.captures(text) {
+        let about = format!("{}, the active bits", device(&before(&captures)));
+        register("GERROR", hex(&captures, "active")?, &about);
+    } else if let Some(captures) = TEGRA.captures(text) {
+        let about = device(&before(&captures)).to_owned();
+        register("GERRORN", hex(&captures, "gerrorn")?, &about);
+        register("GERROR", hex(&captures, "gerror")?, &about);
+        register("CMDQ_CONS", hex(&captures, "cons")?, &about);
+    } else if let Some(captures) = TIMEOUT.captures(text) {
+        let sender = before(&captures);
+        let mut words = vec![hex(&captures, "hwprod")?, hex(&captures, "hwcons")?];
+        words.extend(state.queues.iter().find(|(of, _)| *of == sender).map(|(_, log2)| *log2));
+        let waited = hex(&captures, "prod")?;
+        let about = format!("{}, CMD_SYNC timeout at {waited:#x}", device(&sender));
+        out.push(found(Kind::Queue, words, number, &about));
+    } else if let Some(captures) = ALLOCATED.captures(text) {
+        let entries: u64 = captures.name("entries")?.as_str().parse().ok()?;
+        if entries.is_power_of_two() && state.queues.len() < 64 {
+            state.queues.push((before(&captures), entries.ilog2().into()));
+        }
+        return Some(Line::No);
+    } else if let Some(captures) = PRI.captures(text) {
+        let is = |name: &str, letter: char| {
+            u64::from(captures.name(name).is_some_and(|m| m.as_str().contains(letter)))
+        };
+        let ssid = hex(&captures, "ssid")?;
+        let first = hex(&captures, "sid")? & 0xffff_ffff
+            | (ssid & 0xf_ffff) << 32
+            | (1 - is("un", 'u')) << 58
+            | is("access", 'X') << 59
+            | is("access", 'R') << 60
+            | is("access", 'W') << 61
+            | is("last", 'L') << 62
+            | u64::from(ssid != 0) << 63;
+        let group: u64 = captures.name("group")?.as_str().parse().ok()?;
+        let words = vec![first, hex(&captures, "iova")? & !0xfff | group & 0x1ff];
+        out.push(found(Kind::Pri, words, number, device(&before(&captures))));
+    } else if let Some(captures) = SKIPPING.captures(text) {
+        let sender = before(&captures);
+        return Some(Line::Begins(Pending {
+            what: "a command",
+            kind: Kind::Command,
+            line: number,
+            source: source(text),
+            about: format!("{}, the illegal command", device(&sender)),
+            sender,
+            said: None,
+            want: 2,
+            width: Width::Bits64,
+            words: Vec::new(),
+            lines: Vec::new(),
+        }));
+    } else {
+        return None;
+    }
+    Some(Line::Done)
+}
+
+fn plain(number: usize, text: &str, out: &mut Vec<Item>) -> Line {
+    if text.contains("unexpected PRI request received:") {
+        return Line::Done;
+    }
+    match PLAIN.iter().find(|(pattern, _)| text.contains(pattern)) {
+        Some((_, says)) => {
+            out.push(Item::Note { line: number, source: source(text), text: (*says).to_owned() });
+            Line::Done
+        }
+        None => Line::No,
+    }
+}

@@ -1,0 +1,130 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn scan(kind: Option<Kind>, text: &str) -> Vec<Item> {
+    let mut scanner = Scanner::new(kind, None);
+    let mut items: Vec<Item> =
+        text.lines().enumerate().flat_map(|(n, line)| scanner.line(n + 1, line)).collect();
+    items.extend(scanner.finish());
+    items
+}
+
+fn found(items: &[Item]) -> Vec<&Found> {
+    items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Found(found) => Some(found),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_complete_comes_at_once() {
+    let mut scanner = Scanner::new(None, None);
+    let lines = [
+        "arm-smmu-v3 a: event 0x10 received:",
+        "arm-smmu-v3 a: \t0x0000000800000010",
+        "arm-smmu-v3 a: \t0x0000020000000000",
+        "arm-smmu-v3 a: \t0x0000000000010000",
+    ];
+    for (n, line) in lines.into_iter().enumerate() {
+        assert!(scanner.line(n + 1, line).is_empty(), "{line}");
+    }
+    let items = scanner.line(5, "arm-smmu-v3 a: \t0x0000000000000000");
+    assert_eq!(found(&items)[0].words, [0x8_0000_0010, 0x200_0000_0000, 0x1_0000, 0]);
+    assert_eq!(found(&items)[0].line, 1);
+
+    let mut scanner = Scanner::new(Some(Kind::Command), None);
+    assert_eq!(scanner.line(1, "0x0000000000000030 0x0000000000000000").len(), 1);
+}
+
+#[test]
+fn too_many_senders_are_complained_about_and_forgotten() {
+    let text: String =
+        (0..100).map(|n| format!("arm-smmu-v3 smmu{n}: event 0x10 received:\n")).collect();
+    let items = scan(None, &text);
+    let broken = items.iter().filter(|item| matches!(item, Item::Broken(_))).count();
+    let others = items.iter().filter(|item| matches!(item, Item::Other { .. })).count();
+    assert_eq!((broken, others), (100, 100));
+}
+
+#[test]
+fn a_star_stands_for_lines_that_are_alike() {
+    let text = "00000000  01 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n\
+                00000010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n\
+                *\n\
+                00000040\n";
+    let items = scan(Some(Kind::Ste), text);
+    assert_eq!(found(&items)[0].words, [1, 0, 0, 0, 0, 0, 0, 0]);
+    // A star over the whole address space is cut off.
+    let text = "00000000: 00000001 00000000 00000000 00000000\n*\nffffffffffffffe0: 0 0\n";
+    assert!(scan(Some(Kind::Ste), text).len() < 100);
+}
+
+#[test]
+fn dumps_of_other_things_in_a_log_are_left_alone() {
+    let text = "[    1.0] fw: 00000000: de ad be ef 01 02 03 04  ........\n";
+    assert!(matches!(&scan(None, text)[..], [Item::Other { line: 1, .. }]));
+}
+
+#[test]
+fn text_behind_a_dump_is_not_taken_for_bytes() {
+    let text = "00000000: 1000 0000 0800 0000 0000 0000 0002 0000  feedfacebabecafe\n\
+                00000010: 0000 0100 0000 0000 0000 0000 0000 0000  deadbeefdeadbeef\n";
+    let items = scan(None, text);
+    assert_eq!(found(&items)[0].words, [0x8_0000_0010, 0x200_0000_0000, 0x1_0000, 0]);
+}
+
+/// Pieces that lines of logs are made of.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("arm-smmu-v3 a:".to_owned()),
+        Just("event 0x10 received:".to_owned()),
+        Just("event: F_TRANSLATION client: x sid: 0x8 ssid: 0x0 iova: 0x1 ipa: 0x0".to_owned()),
+        Just("unpriv data write s1 \"x\" stag: 0x0".to_owned()),
+        Just("skipping command in error state:".to_owned()),
+        Just("CMDQ error (cons 0xffffffffffffffffff)".to_owned()),
+        Just("smmu0: Event F_UUT (x) received.".to_owned()),
+        Just("smmu0: evt[0] 10".to_owned()),
+        Just("smmu0: ste[0] == 1".to_owned()),
+        Just("smmuv3_write_mmio addr: 0x20 val:0xd size: 0x4(0)".to_owned()),
+        Just("SmmuV3LogErrors: 0 FaultRecord:".to_owned()),
+        Just("00000000: 10 00 00 00 08 00 00 00 00 00 00 00 00 02 00 00".to_owned()),
+        Just("*".to_owned()),
+        "0x[0-9a-f]{1,17}",
+        "[0-9a-f]{8}",
+        "\\PC{0,12}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_taken(
+        lines in prop::collection::vec(prop::collection::vec(piece(), 0..4), 0..40),
+        kind in prop_oneof![
+            Just(None), Just(Some(Kind::Event)), Just(Some(Kind::Ste)), Just(Some(Kind::Queue)),
+        ],
+    ) {
+        let lines: Vec<String> = lines.into_iter().map(|line| line.join(" ")).collect();
+        let mut scanner = Scanner::new(kind, None);
+        let mut items = Vec::new();
+        for (n, line) in lines.iter().enumerate() {
+            items.extend(scanner.line(n + 1, line));
+        }
+        items.extend(scanner.finish());
+        for item in items {
+            match item {
+                // Lines come back as they were, and each at most once.
+                Item::Other { line, text } => prop_assert_eq!(&lines[line - 1], &text),
+                Item::Found(found) => {
+                    prop_assert!(found.line >= 1 && found.line <= lines.len());
+                    let want = found.kind.words();
+                    prop_assert!(want.is_none_or(|want| want == found.words.len()));
+                }
+                Item::Note { .. } | Item::Broken(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! ID registers, as people give them.
+
+use smmu_types::IdRegisters;
+
+/// Why a text does not give ID registers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdsError {
+    /// A name that is no ID register's.
+    #[error(
+        "\"{0}\" is no ID register; give names and values, such as IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74"
+    )]
+    Name(String),
+    /// A name without a value.
+    #[error("{0} has no value; give it as {0}=0x...")]
+    Missing(&'static str),
+    /// A value that is not one.
+    #[error("{name}: \"{value}\" is not a hexadecimal number of 32 bits")]
+    Value {
+        /// The register.
+        name: &'static str,
+        /// The text.
+        value: String,
+    },
+    /// A register given twice.
+    #[error("{0} is given twice")]
+    Twice(&'static str),
+}
+
+const NAMES: [&str; 9] = ["IDR0", "IDR1", "IDR2", "IDR3", "IDR4", "IDR5", "IDR6", "IIDR", "AIDR"];
+
+fn place<'i>(ids: &'i mut IdRegisters, name: &str) -> Option<(&'static str, &'i mut u32)> {
+    let name = name.to_ascii_uppercase();
+    let name = name.strip_prefix("SMMU_").unwrap_or(&name);
+    let known = NAMES.into_iter().find(|known| *known == name)?;
+    let value = match known {
+        "IDR0" => &mut ids.idr0,
+        "IDR1" => &mut ids.idr1,
+        "IDR2" => &mut ids.idr2,
+        "IDR3" => &mut ids.idr3,
+        "IDR4" => &mut ids.idr4,
+        "IDR5" => &mut ids.idr5,
+        "IDR6" => &mut ids.idr6,
+        "IIDR" => &mut ids.iidr,
+        _ => &mut ids.aidr,
+    };
+    Some((known, value))
+}
+
+/// Read names and values: `IDR0=0x...,IDR1=0x...`, or with blanks or colons between, as `probe` prints them.
+/// Registers that are not named are 0.
+///
+/// # Errors
+///
+/// A name or a value is not one.
+pub fn parse(text: &str) -> Result<IdRegisters, IdsError> {
+    let mut ids = IdRegisters::default();
+    let mut seen: Vec<&'static str> = Vec::new();
+    let mut tokens = text
+        .split(|c: char| c.is_whitespace() || ",;=:".contains(c))
+        .filter(|token| !token.is_empty());
+    while let Some(token) = tokens.next() {
+        let Some((name, place)) = place(&mut ids, token) else {
+            return Err(IdsError::Name(token.chars().take(40).collect()));
+        };
+        if seen.contains(&name) {
+            return Err(IdsError::Twice(name));
+        }
+        seen.push(name);
+        let value = tokens.next().ok_or(IdsError::Missing(name))?;
+        let digits = value.strip_prefix("0x").or_else(|| value.strip_prefix("0X"));
+        let digits = digits.unwrap_or(value).replace('_', "");
+        *place = u32::from_str_radix(&digits, 16)
+            .map_err(|_| IdsError::Value { name, value: value.chars().take(40).collect() })?;
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("IDR0=0xd44101b,IDR1=0x2730010")]
+    #[case("IDR0 0x0d44101b  IDR1 0x02730010")]
+    #[case("smmu_idr0: 0D44101B; SMMU_IDR1: 0x0273_0010")]
+    fn reads(#[case] text: &str) {
+        let want = IdRegisters { idr0: 0x0d44_101b, idr1: 0x0273_0010, ..IdRegisters::default() };
+        assert_eq!(parse(text), Ok(want));
+    }
+
+    #[rstest]
+    #[case("0x0d44101b", IdsError::Name("0x0d44101b".into()))]
+    #[case("CR0=1", IdsError::Name("CR0".into()))]
+    #[case("IDR0", IdsError::Missing("IDR0"))]
+    #[case("IDR0=1,IDR0=2", IdsError::Twice("IDR0"))]
+    #[case("IDR5=0x100000000", IdsError::Value { name: "IDR5", value: "0x100000000".into() })]
+    #[case("IDR5=high", IdsError::Value { name: "IDR5", value: "high".into() })]
+    fn refuses(#[case] text: &str, #[case] error: IdsError) {
+        assert_eq!(parse(text), Err(error));
+    }
+}

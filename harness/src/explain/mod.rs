@@ -1,0 +1,70 @@
+//! Why an SMMU would refuse a configuration, or take it for another one.
+//!
+//! The rules are those of [`smmu_types::legal`]; here they are asked in the order in which a transaction meets them.
+
+pub mod build;
+
+use smmu_types::legal::{self, Effect, Finding, Smmu, StreamTable};
+use smmu_types::{Cd, EventKind, Ste, StreamId, SubstreamId};
+
+/// A configuration to be explained.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// The StreamID, and the table that it is looked up in.
+    pub stream: Option<(StreamId, StreamTable)>,
+    /// The STE.
+    pub ste: Option<Ste>,
+    /// The SubstreamID of a transaction, or that it has none; `None` to leave that open.
+    pub substream: Option<Option<SubstreamId>>,
+    /// The CD that it leads to.
+    pub cd: Option<Cd>,
+}
+
+/// What was found about one structure.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The structure: "StreamID", "STE", "SubstreamID" or "CD".
+    pub name: &'static str,
+    /// What was found, in the order of the structure's fields.
+    pub findings: Vec<Finding>,
+}
+
+impl Part {
+    fn new(name: &'static str, judge: impl FnOnce(&mut dyn FnMut(Finding))) -> Self {
+        let mut findings = Vec::new();
+        judge(&mut |finding| findings.push(finding));
+        Part { name, findings }
+    }
+
+    /// The event that a transaction ends in here, if it does.
+    #[must_use]
+    pub fn refused(&self) -> Option<EventKind> {
+        self.findings.iter().find_map(|finding| match finding.effect() {
+            Effect::Illegal(event) => Some(event),
+            _ => None,
+        })
+    }
+}
+
+/// Ask the rules, in the order in which a transaction meets them.
+#[must_use]
+pub fn explain(question: &Question, smmu: &Smmu) -> Vec<Part> {
+    let mut parts = Vec::new();
+    if let Some((stream, table)) = question.stream {
+        parts.push(Part::new("StreamID", |report| legal::stream_id(stream, table, smmu, report)));
+    }
+    if let Some(ste) = &question.ste {
+        parts.push(Part::new("STE", |report| legal::ste(ste, smmu, report)));
+        if let Some(substream) = question.substream {
+            parts.push(Part::new("SubstreamID", |report| {
+                legal::substream_id(substream, ste, smmu, report);
+            }));
+        }
+    }
+    if let Some(cd) = &question.cd {
+        // A CD alone is judged as one of a stage-1 stream of EL1.
+        let ste = question.ste.unwrap_or(Ste([0xb, 0, 0, 0, 0, 0, 0, 0]));
+        parts.push(Part::new("CD", |report| legal::cd(cd, &ste, smmu, report)));
+    }
+    parts
+}

@@ -1,0 +1,15 @@
+//! Structures in memory (IHI 0070, chapter 5), as the Non-secure state knows them.
+//!
+//! Fields that only a Secure or Realm structure has (`S2NSW`, `S_S2TTB`, `MECID`, `MPAM_NS`, ...) are RES0 here,
+//! and therefore residue. Addresses reach to bit 55, as in the newest text; what lies above `IDR5.OAS` is RES0.
+
+pub mod cd;
+mod descriptors;
+pub mod ste;
+
+pub use descriptors::{l1cd, l1std, vms};
+
+use crate::layout::Layout;
+
+pub(super) const ALL: &[&Layout] =
+    &[&l1std::LAYOUT, &ste::LAYOUT, &l1cd::LAYOUT, &cd::LAYOUT, &vms::LAYOUT];

@@ -1,0 +1,377 @@
+//! A CD, reached through an STE.
+
+use super::smmu::{Format, World};
+use super::{Case, Rule, Smmu, Stage, stage2, walk};
+use crate::fields::{cd::*, ste};
+use crate::layout::Key;
+use crate::{Cd, Ste};
+
+const STAGE: Stage = Stage::One;
+
+/// What a CD depends on besides itself.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    ste: &'a Ste,
+    smmu: &'a Smmu,
+    world: World,
+    format: Format,
+}
+
+/// The fields of one of the two tables.
+struct Side {
+    size: Key<Cd>,
+    granule: Key<Cd>,
+    shift: fn(u64) -> Option<u8>,
+    caches: [Key<Cd>; 2],
+    shareability: Key<Cd>,
+    table: Key<Cd>,
+    skip: [Key<Cd>; 2],
+}
+
+const LOWER: Side = Side {
+    size: T0SZ,
+    granule: TG0,
+    shift: walk::granule0,
+    caches: [IR0, OR0],
+    shareability: SH0,
+    table: TTB0,
+    skip: [HWU061, HWU062],
+};
+
+const UPPER: Side = Side {
+    size: T1SZ,
+    granule: TG1,
+    shift: walk::granule1,
+    caches: [IR1, OR1],
+    shareability: SH1,
+    table: TTB1,
+    skip: [HWU161, HWU162],
+};
+
+pub(super) fn judge(ste: &Ste, smmu: &Smmu, case: &mut Case<'_, Cd>) {
+    if ste.get(ste::V) == 0 || ste.get(ste::CONFIG) & 5 != 5 {
+        return;
+    }
+    if !case.is_set(V) {
+        return case.find(V, Rule::Invalid { stage: STAGE });
+    }
+    let (world, format) = (smmu.world(ste), smmu.format(case.get(AA64)));
+    let context = Context { ste, smmu, world, format };
+    faults(context, case);
+    formats(context, case);
+    updates(context, case);
+
+    let lower = world == World::El2 || !case.is_set(EPD0);
+    let upper = world != World::El2 && !case.is_set(EPD1);
+    if lower || upper {
+        match (smmu.ttendian(), case.get(ENDI)) {
+            (2, 1) | (3, 0) => case.find(ENDI, Rule::EndiannessAbsent { stage: STAGE }),
+            _ => {}
+        }
+    } else {
+        case.find(EPD0, Rule::WalksOff);
+    }
+    if format != Format::Short && case.get(IPS) as u8 > smmu.oas_encoding() {
+        case.find(IPS, Rule::OutputSizeCapped { bits: output_bits(context, case) });
+    }
+    if lower {
+        side(&LOWER, context, case);
+    }
+    if upper {
+        side(&UPPER, context, case);
+    }
+    if world == World::El2 {
+        case.ignored(EPD0, "in EL2: TTB0 is always walked");
+        case.ignored(ASID, "in EL2: translations have no ASID");
+        for key in [T1SZ, TG1, IR1, OR1, SH1, TBI1, TTB1] {
+            case.res0(key, "in EL2: there is no TTB1");
+        }
+    } else if smmu.asid16() == 0 && case.get(ASID) > 0xff {
+        case.find(ASID, Rule::AsidTooLarge);
+    }
+    attributes(context, case);
+    permissions(context, case);
+    partitions(context, case);
+}
+
+fn faults(context: Context<'_>, case: &mut Case<'_, Cd>) {
+    match (context.smmu.stall_model(), case.get(S)) {
+        (1, 1) => case.find(S, Rule::StallAbsent { stage: STAGE }),
+        (2, 0) => case.find(S, Rule::StallForced { stage: STAGE }),
+        _ => {}
+    }
+    if case.is_set(S) && context.ste.get(ste::S1STALLD) != 0 {
+        case.find(S, Rule::StallDisabled);
+    }
+    if !case.is_set(A) && context.smmu.term_model() != 0 {
+        case.find(A, Rule::AbortForced);
+    }
+}
+
+fn formats(context: Context<'_>, case: &mut Case<'_, Cd>) {
+    let Context { ste, smmu, world, format } = context;
+    match format {
+        Format::Short => {
+            if smmu.ttf() & 1 == 0 {
+                case.find(AA64, Rule::FormatAbsent { stage: STAGE, format: "VMSAv8-32 LPAE" });
+            }
+            if world == World::El2E2h {
+                case.find(AA64, Rule::ShortFormatInE2h);
+            }
+        }
+        Format::Long => {
+            if smmu.ttf() & 2 == 0 {
+                case.find(AA64, Rule::FormatAbsent { stage: STAGE, format: "VMSAv8-64" });
+            }
+            let nested = ste.get(ste::CONFIG) == 7;
+            if nested && smmu.format(ste.get(ste::S2AA64)) == Format::Short {
+                case.find(AA64, Rule::LongOverShort);
+            }
+        }
+        Format::Wide => {
+            if ste.get(ste::S1PIE) == 0 {
+                case.find(AA64, Rule::WideFormatDirect);
+            }
+            if world == World::El2 {
+                case.find(AA64, Rule::WideFormatInEl2);
+            }
+        }
+    }
+}
+
+fn updates(context: Context<'_>, case: &mut Case<'_, Cd>) {
+    let smmu = context.smmu;
+    if context.format == Format::Short {
+        case.ignored(HA, "with VMSAv8-32 LPAE tables");
+        return case.ignored(HD, "with VMSAv8-32 LPAE tables");
+    }
+    if smmu.httu() != 3 {
+        case.res0(HAFT, "without IDR0.HTTU = 3");
+    } else if case.is_set(HAFT) && !case.is_set(HA) {
+        case.find(HAFT, Rule::TableAccessWithoutAccess { stage: STAGE });
+    }
+    for key in [HA, HD] {
+        if case.is_set(key) && smmu.httu() == 0 {
+            case.find(key, Rule::UpdateAbsent { stage: STAGE });
+        }
+    }
+    if smmu.httu() == 0 {
+        return;
+    }
+    if case.is_set(HD) && smmu.httu() == 1 {
+        case.find(HD, Rule::DirtyUpdateAbsent { stage: STAGE });
+    } else if case.is_set(HD) && !case.is_set(HA) {
+        case.find(HD, Rule::DirtyWithoutAccess);
+    }
+    if case.is_set(HA) {
+        case.ignored(AFFD, "while HA is 1");
+    }
+}
+
+/// Bits of an output address of stage 1.
+fn output_bits(context: Context<'_>, case: &Case<'_, Cd>) -> u8 {
+    match context.format {
+        Format::Short => 40,
+        _ => context.smmu.size_bits(case.get(IPS) as u8).min(context.smmu.output_bits()),
+    }
+}
+
+fn size_range(shift: Option<u8>, ds: bool, context: Context<'_>) -> (u8, u8) {
+    let smmu = context.smmu;
+    let max = match (smmu.stt(), shift) {
+        (0, _) => 39,
+        (_, Some(12 | 14)) => 48,
+        _ => 47,
+    };
+    let wide = context.format == Format::Wide;
+    let min = match smmu.vax() {
+        2 if wide => 9,
+        1 | 2 if wide || ds || shift == Some(16) => 12,
+        _ => 16,
+    };
+    (min, max)
+}
+
+fn side(side: &Side, context: Context<'_>, case: &mut Case<'_, Cd>) {
+    let Context { ste, smmu, format, .. } = context;
+    case.shareability(side.shareability);
+    if format != Format::Short && case.is_set(HA) && smmu.httu() != 0 {
+        side.caches.into_iter().for_each(|key| case.write_back(key));
+    }
+    let output = output_bits(context, case);
+    let encoded = (side.shift)(case.get(side.granule));
+    let shift = encoded.filter(|&shift| smmu.has_granule(shift));
+    let ds = smmu.ds() != 0 && case.is_set(DS);
+    if format != Format::Short && shift.is_none() {
+        case.find(side.granule, Rule::GranuleAbsent { stage: STAGE });
+    }
+    let reach = match (format, encoded) {
+        (Format::Long, Some(12 | 14)) if !ds => output.min(48),
+        (Format::Long, _) => output.min(52),
+        _ => output,
+    };
+    let table = case.get(side.table);
+    if table >> reach != 0 {
+        case.find(side.table, Rule::TableBeyondOutput { stage: STAGE, bits: reach });
+    } else if ste.get(ste::CONFIG) == 7
+        && let Some(bits) = stage2::input_bits(ste, smmu)
+        && table >> bits != 0
+    {
+        case.find(side.table, Rule::BeyondStage2Input { bits });
+    }
+    if format == Format::Short {
+        return;
+    }
+
+    let size = case.get(side.size) as u8;
+    let (min, max) = size_range(encoded, ds, context);
+    if size < min || size > max {
+        let minor = smmu.minor();
+        return case.find(side.size, Rule::InputSize { stage: STAGE, min, max, minor });
+    }
+    let (Some(shift), input) = (shift, 64 - size) else {
+        return;
+    };
+    if format == Format::Wide {
+        let [low, high] = side.skip.map(|key| case.get(key) as i8);
+        if walk::wide_start_level(input, shift) + 2 * high + low > 3 {
+            case.find(side.skip[0], Rule::SkipLevel { stage: STAGE });
+        }
+        return;
+    }
+    let least = if output >= 52 { 6 } else { 4 };
+    let align = walk::first_table(input, shift, walk::start_level(input, shift)).max(least);
+    if table >> reach == 0 && table & ((1 << align) - 1) != 0 {
+        case.find(side.table, Rule::TableRounded { align });
+    }
+}
+
+fn attributes(context: Context<'_>, case: &mut Case<'_, Cd>) {
+    let Context { smmu, world, format, .. } = context;
+    case.ignored(NSCFG0, "in a Non-secure stream");
+    case.ignored(NSCFG1, "in a Non-secure stream");
+    if smmu.aie() == 0 {
+        case.res0(AIE, "without IDR3.AIE");
+    }
+    if smmu.ds() == 0 {
+        case.res0(DS, "without IDR5.DS");
+    } else if format != Format::Long {
+        case.res0(DS, "without VMSAv8-64 tables");
+    } else if case.get(TG0) == 1 && (world == World::El2 || case.get(TG1) == 3) {
+        case.res0(DS, "with granules of 64 KiB");
+    }
+    for key in [MAIR0, MAIR1] {
+        let attributes = case.get(key) as u32;
+        if let Some(behaves) = attributes.to_le_bytes().into_iter().find_map(reserved_attribute) {
+            case.find(key, Rule::ReservedValue { behaves });
+        }
+    }
+    if smmu.d128() != 0 {
+        return;
+    }
+    for (had, bits) in
+        [(HAD0, [HWU059, HWU060, HWU061, HWU062]), (HAD1, [HWU159, HWU160, HWU161, HWU162])]
+    {
+        if smmu.had() == 0 {
+            case.ignored(had, "without IDR3.HAD");
+        }
+        for key in bits {
+            if smmu.minor() == 0 {
+                case.res0(key, "in SMMUv3.0");
+            } else if smmu.pbha() == 0 {
+                case.ignored(key, "without IDR3.PBHA");
+            } else if !case.is_set(had) {
+                case.ignored(key, "while hierarchical attributes count (HAD0, HAD1)");
+            }
+        }
+    }
+    if world == World::El2 && smmu.had() != 0 {
+        case.res0(HAD1, "in EL2: there is no TTB1");
+    }
+}
+
+/// What a reserved memory attribute stands for.
+const fn reserved_attribute(attribute: u8) -> Option<&'static str> {
+    match (attribute >> 4, attribute & 15) {
+        (0, low) if low & 3 != 0 => Some("the Device type whose low two bits are 0"),
+        (1.., 0) => Some("inner write-through transient"),
+        _ => None,
+    }
+}
+
+fn permissions(context: Context<'_>, case: &mut Case<'_, Cd>) {
+    let Context { ste, smmu, world, format } = context;
+    let el2 = world == World::El2;
+    match format {
+        Format::Long => case.ignored(UWXN, "with VMSAv8-64 tables"),
+        Format::Wide => case.res0(UWXN, "with VMSAv9-128 tables"),
+        Format::Short if el2 => case.ignored(UWXN, "in EL2: every access is privileged"),
+        Format::Short => {}
+    }
+    if el2 {
+        case.ignored(PAN, "in EL2: every access is privileged");
+    }
+    for key in [E0PD0, E0PD1] {
+        if smmu.e0pd() == 0 {
+            case.res0(key, "without IDR3.E0PD");
+        } else if el2 || format == Format::Short {
+            case.res0(key, "in EL2, and with VMSAv8-32 LPAE tables");
+        }
+    }
+    if smmu.the() == 0 {
+        case.res0(PNCH, "without IDR3.THE");
+    } else if format != Format::Long {
+        case.res0(PNCH, "without VMSAv8-64 tables");
+    }
+    if smmu.s1pi() == 0 || ste.get(ste::S1PIE) == 0 {
+        case.res0(PIE, "without IDR3.S1PI and STE.S1PIE");
+    } else if format != Format::Long {
+        case.res0(PIE, "without VMSAv8-64 tables");
+    }
+    let allowed = smmu.s1pi() != 0 && ste.get(ste::S1PIE) != 0;
+    let indirect = format == Format::Wide || format == Format::Long && allowed && case.is_set(PIE);
+    if smmu.epan() == 0 {
+        case.res0(EPAN, "without IDR3.EPAN");
+    } else if el2 || format == Format::Short || indirect {
+        case.res0(EPAN, "in EL2, with VMSAv8-32 LPAE tables and with indirect permissions");
+    }
+    if !indirect {
+        case.res0(PIIU, "without permission indirection");
+        return case.res0(PIIP, "without permission indirection");
+    }
+    if el2 {
+        case.res0(PIIU, "in EL2: every access is privileged");
+    }
+    let (user, privileged) = (case.get(PIIU), case.get(PIIP));
+    for index in 0..16u8 {
+        let of = |set: u64| set >> (3 * index) & 7;
+        if matches!(of(privileged), 4 | 6) {
+            case.find(PIIP, Rule::PermissionReserved { index });
+        }
+        if el2 {
+            continue;
+        }
+        if matches!(of(user), 4 | 6) {
+            case.find(PIIU, Rule::PermissionReserved { index });
+        }
+        if of(privileged) & 2 != 0 && of(user) & 4 != 0 {
+            case.find(PIIP, Rule::PermissionConflict { index });
+        }
+    }
+}
+
+fn partitions(context: Context<'_>, case: &mut Case<'_, Cd>) {
+    let Context { ste, smmu, .. } = context;
+    if smmu.mpam() == 0 || ste.get(ste::S1MPAM) == 0 {
+        case.res0(PARTID, "without IDR3.MPAM and STE.S1MPAM");
+        return case.res0(PMG, "without IDR3.MPAM and STE.S1MPAM");
+    }
+    let (partid, max) = (case.get(PARTID), smmu.partid_max);
+    if ste.get(ste::CONFIG) == 7 {
+        if partid > 31 {
+            case.res0(PARTID, "above bit 4 while both stages translate");
+        }
+    } else if max != 0 && partid > max.into() {
+        case.find(PARTID, Rule::PartitionTooLarge { max });
+    }
+}

@@ -1,0 +1,154 @@
+//! The way to a structure: from a StreamID to its STE, from a SubstreamID to its CD.
+
+use super::{Case, Rule, Smmu, StreamTable};
+use crate::fields::{l1cd, l1std, ste};
+use crate::{ContextTableDescriptor, Ste, StreamId, StreamTableDescriptor, SubstreamId};
+
+/// `STRTAB_BASE_CFG`, as far as the rules name its fields.
+#[expect(unreachable_pub, reason = "the macro makes public things")]
+pub(super) mod strtab_base_cfg {
+    /// The register.
+    #[derive(Debug)]
+    pub struct StrtabBaseCfg;
+
+    crate::layout::fields! {
+        StrtabBaseCfg, "STRTAB_BASE_CFG", "6.3.25", 32;
+        /// log2 of the number of StreamIDs that the table covers.
+        LOG2SIZE "LOG2SIZE" 5:0 log2;
+        /// How many bits of a StreamID index the second level.
+        SPLIT "SPLIT" 10:6 choice(6 => "4 KiB", 8 => "16 KiB", 10 => "64 KiB");
+        /// How the stream table is built.
+        FMT "FMT" 17:16 choice(0 => "linear", 1 => "two levels");
+    }
+}
+
+use strtab_base_cfg::{FMT, LOG2SIZE, SPLIT, StrtabBaseCfg};
+
+/// The number of bits that index the second level, or `None` for a linear table.
+pub(super) fn table(
+    stream: StreamId,
+    smmu: &Smmu,
+    case: &mut Case<'_, StrtabBaseCfg>,
+) -> Result<Option<u8>, ()> {
+    let max = smmu.sidsize();
+    if case.get(LOG2SIZE) > max.into() {
+        case.find(LOG2SIZE, Rule::StreamTableCapped { max });
+    }
+    let log2 = (case.get(LOG2SIZE) as u8).min(max);
+    let mut split = None;
+    if smmu.st_level() == 0 {
+        case.res0(FMT, "without two-level tables (IDR0.ST_LEVEL = 0)");
+        case.res0(SPLIT, "without two-level tables (IDR0.ST_LEVEL = 0)");
+    } else if case.get(FMT) > 1 {
+        case.find(FMT, Rule::ReservedValue { behaves: "0b00: a linear table" });
+    } else if case.get(FMT) == 1 {
+        split = Some(match case.get(SPLIT) as u8 {
+            known @ (6 | 8 | 10) => known,
+            _ => {
+                case.find(SPLIT, Rule::ReservedValue { behaves: "6" });
+                6
+            }
+        });
+    }
+    if u64::from(stream.0) >> log2 != 0 {
+        case.find(LOG2SIZE, Rule::StreamBeyondTable { stream: stream.0 });
+        return Err(());
+    }
+    Ok(split)
+}
+
+pub(super) fn descriptor(
+    stream: StreamId,
+    split: u8,
+    smmu: &Smmu,
+    case: &mut Case<'_, StreamTableDescriptor>,
+) {
+    let span = case.get(l1std::SPAN) as u8;
+    let index = stream.0 & ((1 << split) - 1);
+    match span {
+        0 => return case.find(l1std::SPAN, Rule::NoSpan),
+        12.. => return case.find(l1std::SPAN, Rule::SpanReserved),
+        _ if span > split + 1 => {
+            return case.find(l1std::SPAN, Rule::SpanBeyondSplit { max: split + 1 });
+        }
+        _ => {}
+    }
+    let stes = 1 << (span - 1);
+    if index >= stes {
+        return case.find(l1std::SPAN, Rule::StreamBeyondSpan { index, stes });
+    }
+    let (bits, align) = (smmu.output_bits(), span + 5);
+    let address = case.get(l1std::L2PTR);
+    if address >> bits != 0 {
+        case.find(l1std::L2PTR, Rule::StesBeyondOutput { bits });
+    }
+    if address & ((1 << align) - 1) != 0 {
+        case.find(l1std::L2PTR, Rule::TableRounded { align });
+    }
+}
+
+pub(super) fn substream(substream: Option<SubstreamId>, smmu: &Smmu, case: &mut Case<'_, Ste>) {
+    let (config, log2) = (case.get(ste::CONFIG), case.get(ste::S1CDMAX));
+    if !case.is_set(ste::V) || config & 4 == 0 {
+        return;
+    }
+    let substreams = smmu.ssidsize() != 0 && log2 != 0;
+    let Some(substream) = substream.map(SubstreamId::get) else {
+        if config & 1 != 0 && substreams && matches!(case.get(ste::S1DSS), 0 | 3) {
+            case.find(ste::S1DSS, Rule::SubstreamMissing);
+        }
+        return;
+    };
+    if config & 1 == 0 {
+        case.find(ste::CONFIG, Rule::SubstreamWithoutStage1);
+    } else if smmu.ssidsize() == 0 {
+        case.find(ste::S1CDMAX, Rule::SubstreamsAbsent);
+    } else if log2 == 0 {
+        case.find(ste::S1CDMAX, Rule::SubstreamsOff);
+    } else if u64::from(substream) >> log2 != 0 {
+        case.find(ste::S1CDMAX, Rule::SubstreamBeyondTable { substream });
+    } else if substream == 0 && case.get(ste::S1DSS) == 2 {
+        case.find(ste::S1DSS, Rule::Substream0Taken);
+    }
+}
+
+pub(super) fn context_table(entry: &Ste, smmu: &Smmu, case: &mut Case<'_, ContextTableDescriptor>) {
+    if !case.is_set(l1cd::V) {
+        return case.find(l1cd::V, Rule::NoContextTable);
+    }
+    let address = case.get(l1cd::L2PTR);
+    if entry.get(ste::CONFIG) == 7 {
+        let bits = smmu.intermediate_bits();
+        if address >> bits != 0 {
+            case.find(l1cd::L2PTR, Rule::ContextsBeyondIntermediate { bits });
+        } else if let Some(bits) = super::stage2::input_bits(entry, smmu)
+            && address >> bits != 0
+        {
+            case.find(l1cd::L2PTR, Rule::BeyondStage2Input { bits });
+        }
+    } else {
+        let (bits, minor) = (smmu.output_bits(), smmu.minor());
+        if address >> bits != 0 {
+            case.find(l1cd::L2PTR, Rule::ContextTableBeyondOutput { bits, minor });
+        }
+    }
+    if entry.get(ste::S1FMT) == 2 && address & 0xf000 != 0 {
+        case.res0(l1cd::L2PTR, "in bits 15:12 with tables of 64 KiB");
+    }
+}
+
+/// The structures of [`stream_id`](super::stream_id).
+pub(super) fn stream(
+    stream: StreamId,
+    given: StreamTable,
+    smmu: &Smmu,
+    report: &mut dyn FnMut(super::Finding),
+) {
+    let words = [u64::from(given.config)];
+    let mut case = Case::new(&strtab_base_cfg::LAYOUT, &words, report);
+    let split = table(stream, smmu, &mut case);
+    if let (Ok(Some(split)), Some(found)) = (split, given.descriptor) {
+        let mut case = Case::new(&l1std::LAYOUT, &found.0, report);
+        descriptor(stream, split, smmu, &mut case);
+    }
+}

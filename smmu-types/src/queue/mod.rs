@@ -1,0 +1,127 @@
+//! Index and wrap arithmetic of the SMMU's circular queues (IHI 0070, 3.5.1).
+//!
+//! A pointer register holds an index in its low `log2` bits and a wrap bit above them. Equal
+//! indices with equal wrap bits mean empty, with different wrap bits full. A driver counts its
+//! entries without wrapping, as a [`Position`], so that a completion test cannot forget the wrap bit.
+//!
+//! [`ProducerRegister`] and [`ConsumerRegister`] are the registers themselves, of one kind of queue each, with the
+//! flags that share them. Only a [`QueueState`], made of one of each, says how full a queue is.
+
+mod registers;
+#[cfg(test)]
+mod state_tests;
+
+pub use registers::{
+    Commands, ConsumerRegister, Events, Overflows, PageRequests, Pointer, ProducerRegister, Queue,
+    QueueError, QueueState,
+};
+
+/// log2 of the number of entries of a queue: 0 to 19 (20 is not encodable in `IDR1`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueSize(u8);
+
+impl QueueSize {
+    /// The largest log2 that the architecture has.
+    pub const MAX_LOG2: u8 = 19;
+
+    /// A queue of `1 << log2` entries, or `None` when the architecture has none of that size.
+    #[must_use]
+    pub const fn from_log2(log2: u8) -> Option<Self> {
+        if log2 <= Self::MAX_LOG2 { Some(Self(log2)) } else { None }
+    }
+
+    /// log2 of the number of entries.
+    #[must_use]
+    pub const fn log2(self) -> u8 {
+        self.0
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub const fn entries(self) -> u32 {
+        1 << self.0
+    }
+
+    /// The part of a pointer register that is index and wrap bit.
+    #[must_use]
+    pub const fn pointer_mask(self) -> u32 {
+        (2 << self.0) - 1
+    }
+
+    /// How many entries lie between two register values, or `None` when `consumer` is not
+    /// within one queue length behind `producer`, which no well-behaved pair is.
+    #[must_use]
+    pub const fn used(self, producer: u32, consumer: u32) -> Option<u32> {
+        let used = producer.wrapping_sub(consumer) & self.pointer_mask();
+        if used <= self.entries() { Some(used) } else { None }
+    }
+}
+
+/// A place in a queue, counted from the first entry ever and never wrapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// The value of the pointer register: wrap bit and index.
+    #[must_use]
+    pub const fn pointer(self, size: QueueSize) -> u32 {
+        self.0 as u32 & size.pointer_mask()
+    }
+
+    /// The index in the ring.
+    #[must_use]
+    pub const fn index(self, size: QueueSize) -> usize {
+        (self.0 & (size.entries() as u64 - 1)) as usize
+    }
+
+    /// `count` entries further on.
+    #[must_use]
+    pub const fn advanced(self, count: u32) -> Self {
+        Position(self.0 + count as u64)
+    }
+
+    /// The consumer's position, given its register and the producer at `self`.
+    ///
+    /// `None` when the register lies outside the entries in flight: the device is broken or gone.
+    #[must_use]
+    pub const fn consumer(self, size: QueueSize, register: u32) -> Option<Position> {
+        match size.used(self.pointer(size), register) {
+            Some(used) if used as u64 <= self.0 => Some(Position(self.0 - used as u64)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const SIZE: QueueSize = QueueSize(3);
+
+    #[rstest]
+    #[case::empty(0, 0, Some(0))]
+    #[case::empty_wrapped(8, 8, Some(0))]
+    #[case::full(8, 0, Some(8))]
+    #[case::full_wrapped(0, 8, Some(8))]
+    #[case::across_the_wrap(9, 6, Some(3))]
+    #[case::across_both_wraps(1, 14, Some(3))]
+    #[case::consumer_ahead(2, 3, None)]
+    #[case::ignores_error_bits(0x0000_0004, 0x7f00_0002, Some(2))]
+    fn used(#[case] producer: u32, #[case] consumer: u32, #[case] want: Option<u32>) {
+        assert_eq!(SIZE.used(producer, consumer), want);
+    }
+
+    #[test]
+    fn consumer_is_found_at_every_distance() {
+        for producer in 0..100u64 {
+            for behind in 0..=8u64.min(producer) {
+                let consumer = Position(producer - behind);
+                let found = Position(producer).consumer(SIZE, consumer.pointer(SIZE));
+                assert_eq!(found, Some(consumer));
+            }
+        }
+        assert_eq!(Position(3).consumer(SIZE, 5), None);
+        assert_eq!(Position(3).consumer(SIZE, 15), None);
+    }
+}

@@ -1,0 +1,339 @@
+//! The register map (IHI 0070, chapter 6), with width and access rights as types.
+//!
+//! Every Non-secure register of pages 0 and 1 is a constant here; [`vatos`] and [`ecmdq`] place those of the
+//! optional pages. The fields of each are in [`fields`](crate::fields), by name and with what they mean; the
+//! modules `cr0`, `gbpa`, ... of this one hold the same bits as masks, for a driver's `&` and `|`.
+//!
+//! ```compile_fail
+//! use smmu_types::{regs, seam::{Registers, RegistersExt}};
+//! fn wrong(r: &impl Registers) {
+//!     r.write(regs::IDR0, 0); // read-only: does not compile
+//! }
+//! ```
+
+use core::marker::PhantomData;
+
+use crate::seam::Registers;
+
+mod masks;
+mod pages;
+pub mod queue_base;
+pub mod strtab;
+#[cfg(test)]
+mod tests;
+
+pub use masks::{
+    cmdq_cons, cr0, cr1, cr2, dpt_cfg_far, gatos_ctrl, gbpa, gbpmpam, gerror, gmpam, irq_cfg2,
+    irq_ctrl, priq_irq_cfg2, queue_pointer, statusr,
+};
+pub use pages::{ecmdq, vatos};
+
+/// Size of the register window: page 0 and page 1, 64 KiB each.
+pub const WINDOW: u32 = 0x2_0000;
+
+/// Reading is allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Ro;
+/// Reading and writing are allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Rw;
+
+/// Access rights as a value.
+///
+/// They are those of the register list of 6.2. Many registers that may be written are closed while something is
+/// enabled; that is for the driver to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Writes are ignored.
+    ReadOnly,
+    /// Reading and writing are allowed.
+    ReadWrite,
+}
+
+/// Access rights as a type: [`Ro`] or [`Rw`].
+pub trait Rights: sealed::Sealed {
+    /// The same as a value.
+    const ACCESS: Access;
+}
+impl Rights for Ro {
+    const ACCESS: Access = Access::ReadOnly;
+}
+impl Rights for Rw {
+    const ACCESS: Access = Access::ReadWrite;
+}
+
+/// Access rights that include reading.
+pub trait Readable {}
+/// Access rights that include writing.
+pub trait Writable {}
+impl Readable for Ro {}
+impl Readable for Rw {}
+impl Writable for Rw {}
+
+/// Widths of a register: `u32` and `u64`.
+pub trait Width: Copy + sealed::Sealed {
+    /// The number of bits.
+    const BITS: u16;
+    #[doc(hidden)]
+    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self;
+    #[doc(hidden)]
+    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self);
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u32 {}
+    impl Sealed for u64 {}
+    impl Sealed for super::Ro {}
+    impl Sealed for super::Rw {}
+}
+
+impl Width for u32 {
+    const BITS: u16 = 32;
+    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self {
+        registers.read32(offset)
+    }
+    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self) {
+        registers.write32(offset, value);
+    }
+}
+
+impl Width for u64 {
+    const BITS: u16 = 64;
+    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self {
+        registers.read64(offset)
+    }
+    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self) {
+        registers.write64(offset, value);
+    }
+}
+
+/// One register: its offset, its width `W` and its access rights `A`.
+#[derive(Debug)]
+pub struct Reg<W, A> {
+    offset: u32,
+    name: &'static str,
+    marker: PhantomData<fn() -> (W, A)>,
+}
+
+impl<W, A> Clone for Reg<W, A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<W, A> Copy for Reg<W, A> {}
+
+impl<W, A> Reg<W, A> {
+    pub(crate) const fn new(offset: u32, name: &'static str) -> Self {
+        Reg { offset, name, marker: PhantomData }
+    }
+
+    /// Bytes from the base of page 0.
+    #[must_use]
+    pub const fn offset(self) -> u32 {
+        self.offset
+    }
+
+    /// The architecture's name, without the `SMMU_` prefix.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+}
+
+macro_rules! registers {
+    ($($(#[$doc:meta])* $name:ident: $width:ty, $access:ty, $offset:literal;)*) => {
+        $(
+            $(#[$doc])*
+            pub const $name: Reg<$width, $access> = Reg::new($offset, stringify!($name));
+        )*
+
+        /// The name of the register at `offset`, for traces. The registers of command queue control pages share
+        /// one name for all pages.
+        #[must_use]
+        pub const fn name_of(offset: u32) -> Option<&'static str> {
+            match offset {
+                $($offset => Some(stringify!($name)),)*
+                0x4000..0x6000 => match offset % CMDQ_CONTROL_PAGE_STRIDE {
+                    0x0 => Some("CMDQ_CONTROL_PAGE_BASE"),
+                    0x8 => Some("CMDQ_CONTROL_PAGE_CFG"),
+                    0xc => Some("CMDQ_CONTROL_PAGE_STATUS"),
+                    _ => None,
+                },
+                _ => None,
+            }
+        }
+
+        #[cfg(test)]
+        const ALL: &[(&str, u32, u16, Access)] = &[
+            $((stringify!($name), $offset, <$width as Width>::BITS, <$access as Rights>::ACCESS),)*
+        ];
+    };
+}
+
+registers! {
+    /// Features 0.
+    IDR0: u32, Ro, 0x00;
+    /// Features 1: sizes.
+    IDR1: u32, Ro, 0x04;
+    /// Features 2: where the page of virtual ATOS is.
+    IDR2: u32, Ro, 0x08;
+    /// Features 3.
+    IDR3: u32, Ro, 0x0c;
+    /// Features 4: implementation defined.
+    IDR4: u32, Ro, 0x10;
+    /// Features 5: address sizes and granules.
+    IDR5: u32, Ro, 0x14;
+    /// Implementer, product and revision.
+    IIDR: u32, Ro, 0x18;
+    /// Architecture version.
+    AIDR: u32, Ro, 0x1c;
+    /// Control 0: enables.
+    CR0: u32, Rw, 0x20;
+    /// What of `CR0` has taken effect.
+    CR0ACK: u32, Ro, 0x24;
+    /// Control 1: memory attributes of tables and queues.
+    CR1: u32, Rw, 0x28;
+    /// Control 2.
+    CR2: u32, Rw, 0x2c;
+    /// What the permission indices of stage 2 mean.
+    S2PII: u64, Rw, 0x30;
+    /// Whether the SMMU is dormant.
+    STATUSR: u32, Ro, 0x40;
+    /// What happens to transactions while translation is off.
+    GBPA: u32, Rw, 0x44;
+    /// The same, implementation defined.
+    AGBPA: u32, Rw, 0x48;
+    /// Interrupt enables.
+    IRQ_CTRL: u32, Rw, 0x50;
+    /// What of `IRQ_CTRL` has taken effect.
+    IRQ_CTRLACK: u32, Ro, 0x54;
+    /// Global errors; a bit that differs from `GERRORN` is active.
+    GERROR: u32, Ro, 0x60;
+    /// Acknowledged global errors.
+    GERRORN: u32, Rw, 0x64;
+    /// MSI of global errors: address.
+    GERROR_IRQ_CFG0: u64, Rw, 0x68;
+    /// MSI of global errors: data.
+    GERROR_IRQ_CFG1: u32, Rw, 0x70;
+    /// MSI of global errors: attributes.
+    GERROR_IRQ_CFG2: u32, Rw, 0x74;
+    /// Stream table base.
+    STRTAB_BASE: u64, Rw, 0x80;
+    /// Stream table size and format.
+    STRTAB_BASE_CFG: u32, Rw, 0x88;
+    /// Command queue base and size.
+    CMDQ_BASE: u64, Rw, 0x90;
+    /// Command queue producer.
+    CMDQ_PROD: u32, Rw, 0x98;
+    /// Command queue consumer and error code.
+    CMDQ_CONS: u32, Rw, 0x9c;
+    /// Event queue base and size.
+    EVENTQ_BASE: u64, Rw, 0xa0;
+    /// MSI of the event queue: address.
+    EVENTQ_IRQ_CFG0: u64, Rw, 0xb0;
+    /// MSI of the event queue: data.
+    EVENTQ_IRQ_CFG1: u32, Rw, 0xb8;
+    /// MSI of the event queue: attributes.
+    EVENTQ_IRQ_CFG2: u32, Rw, 0xbc;
+    /// PRI queue base and size.
+    PRIQ_BASE: u64, Rw, 0xc0;
+    /// MSI of the PRI queue: address.
+    PRIQ_IRQ_CFG0: u64, Rw, 0xd0;
+    /// MSI of the PRI queue: data.
+    PRIQ_IRQ_CFG1: u32, Rw, 0xd8;
+    /// MSI of the PRI queue: attributes.
+    PRIQ_IRQ_CFG2: u32, Rw, 0xdc;
+    /// Address translation operation: start.
+    GATOS_CTRL: u32, Rw, 0x100;
+    /// Address translation operation: the stream.
+    GATOS_SID: u64, Rw, 0x108;
+    /// Address translation operation: the address and the kind of access.
+    GATOS_ADDR: u64, Rw, 0x110;
+    /// Address translation operation: the result.
+    GATOS_PAR: u64, Ro, 0x118;
+    /// Largest MPAM numbers.
+    MPAMIDR: u32, Ro, 0x130;
+    /// MPAM numbers of the SMMU's own accesses.
+    GMPAM: u32, Rw, 0x138;
+    /// MPAM numbers of transactions while translation is off.
+    GBPMPAM: u32, Rw, 0x13c;
+    /// Which VMID may use virtual ATOS.
+    VATOS_SEL: u32, Rw, 0x180;
+    /// Features 6: pages and queues of the enhanced command queue interface.
+    IDR6: u32, Ro, 0x190;
+    /// Device permission table base.
+    DPT_BASE: u64, Rw, 0x200;
+    /// Device permission table size.
+    DPT_BASE_CFG: u32, Rw, 0x208;
+    /// The last fault of a device permission table lookup.
+    DPT_CFG_FAR: u64, Rw, 0x210;
+    /// Peripheral identification 4.
+    PIDR4: u32, Ro, 0xfd0;
+    /// Peripheral identification 5: reserved.
+    PIDR5: u32, Ro, 0xfd4;
+    /// Peripheral identification 6: reserved.
+    PIDR6: u32, Ro, 0xfd8;
+    /// Peripheral identification 7: reserved.
+    PIDR7: u32, Ro, 0xfdc;
+    /// Peripheral identification 0.
+    PIDR0: u32, Ro, 0xfe0;
+    /// Peripheral identification 1.
+    PIDR1: u32, Ro, 0xfe4;
+    /// Peripheral identification 2.
+    PIDR2: u32, Ro, 0xfe8;
+    /// Peripheral identification 3.
+    PIDR3: u32, Ro, 0xfec;
+    /// Component identification 0.
+    CIDR0: u32, Ro, 0xff0;
+    /// Component identification 1.
+    CIDR1: u32, Ro, 0xff4;
+    /// Component identification 2.
+    CIDR2: u32, Ro, 0xff8;
+    /// Component identification 3.
+    CIDR3: u32, Ro, 0xffc;
+    /// Event queue producer.
+    EVENTQ_PROD: u32, Rw, 0x1_00a8;
+    /// Event queue consumer.
+    EVENTQ_CONS: u32, Rw, 0x1_00ac;
+    /// PRI queue producer.
+    PRIQ_PROD: u32, Rw, 0x1_00c8;
+    /// PRI queue consumer.
+    PRIQ_CONS: u32, Rw, 0x1_00cc;
+}
+
+/// Command queue control pages that there can be.
+pub const CMDQ_CONTROL_PAGES: u16 = 256;
+/// Bytes from the registers of one command queue control page to those of the next.
+pub const CMDQ_CONTROL_PAGE_STRIDE: u32 = 32;
+
+/// Where command queue control page `n` is.
+#[must_use]
+pub const fn cmdq_control_page_base(n: u8) -> Reg<u64, Ro> {
+    Reg::new(0x4000 + CMDQ_CONTROL_PAGE_STRIDE * n as u32, "CMDQ_CONTROL_PAGE_BASE")
+}
+
+/// Whether command queue control page `n` is enabled; it always is.
+#[must_use]
+pub const fn cmdq_control_page_cfg(n: u8) -> Reg<u32, Ro> {
+    Reg::new(0x4008 + CMDQ_CONTROL_PAGE_STRIDE * n as u32, "CMDQ_CONTROL_PAGE_CFG")
+}
+
+/// What of `CMDQ_CONTROL_PAGE_CFG` has taken effect.
+#[must_use]
+pub const fn cmdq_control_page_status(n: u8) -> Reg<u32, Ro> {
+    Reg::new(0x400c + CMDQ_CONTROL_PAGE_STRIDE * n as u32, "CMDQ_CONTROL_PAGE_STATUS")
+}
+
+/// Whether the architecture leaves what is at `offset` of page 0 to the implementation.
+#[must_use]
+pub const fn is_implementation_defined(offset: u32) -> bool {
+    matches!(offset, 0xe00..0xf00 | 0x1000..0x4000)
+}
+
+/// Whether `offset` lies in the half of page 0 that belongs to Secure state. To Non-secure accesses it reads as
+/// zero, and there are no constants for it here.
+#[must_use]
+pub const fn is_secure(offset: u32) -> bool {
+    matches!(offset, 0x8000..0x1_0000)
+}
