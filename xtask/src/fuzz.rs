@@ -122,7 +122,15 @@ fn run_target(
 ) -> Result<(Statistics, Outcome), Error> {
     say(format_args!("{} {target}: {seconds} s", fuzz_crate.tests));
     let mut command = cargo_fuzz(workspace, tool, "run", &fuzz_crate.folder);
-    command.args([target, "--", "-print_final_stats=1", "-timeout=10"]);
+    // What was found before, and what is there to begin with.
+    let corpus = fuzz_crate.folder.join("corpus").join(target);
+    std::fs::create_dir_all(&corpus).map_err(Error::io("create", &corpus))?;
+    let seeds = fuzz_crate.folder.join("seeds").join(target);
+    command.arg(target).arg(&corpus);
+    if seeds.is_dir() {
+        command.arg(seeds);
+    }
+    command.args(["--", "-print_final_stats=1", "-timeout=10"]);
     command.arg(format!("-max_total_time={seconds}"));
     let limit = Duration::from_secs(seconds.into()) + SLACK;
     let Captured { status, stderr, .. } = capture(&mut command, "", limit)?;
@@ -192,7 +200,7 @@ impl FuzzCrate {
 }
 
 impl Statistics {
-    /// From what libFuzzer prints at its end, or, when it was stopped, with its last progress line.
+    /// From what libFuzzer prints at its end; nothing, when it did not come to that.
     fn read(output: &str) -> Self {
         let number = |name: &str| {
             let line = output.lines().find_map(|line| line.strip_prefix(name))?;
