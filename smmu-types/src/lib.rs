@@ -6,6 +6,7 @@
 //! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from
 //!   the ID registers;
 //! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s and [`EventRecord`]s;
+//! - the structures as tables of [`fields`], and the rules ([`legal`]) by which an SMMU refuses them;
 //! - the plan of a ranged TLB invalidation ([`range`]) and queue pointer arithmetic ([`queue`]);
 //! - the [`seam`]s: registers, DMA memory, wait, command sink and observer.
 //!
