@@ -3,10 +3,10 @@
 //! What is here:
 //!
 //! - newtypes for each number that the hardware knows ([`StreamId`], [`Asid`], [`Iova`], ...);
-//! - the register map ([`regs`]) with access rights as types, each structure's [`fields`] by name and meaning, and
-//!   [`Capabilities`] decoded from the ID registers;
-//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and
-//!   [`PriRecord`]s;
+//! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from the ID registers;
+//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and [`PriRecord`]s;
+//! - every structure and register as a table of [`fields`], by name and meaning, and the rules ([`legal`]) by which
+//!   an SMMU refuses a configuration;
 //! - the plan of a ranged TLB invalidation ([`range`]), and queue pointers that cannot forget their wrap flag
 //!   ([`queue`]);
 //! - the [`seam`]s: registers, DMA memory, wait, command sink and observer.

@@ -210,7 +210,7 @@ fn side(side: &Side, context: Context<'_>, case: &mut Case<'_, Cd>) {
         (Format::Long, _) => output.min(52),
         _ => output,
     };
-    let table = case.get(side.table);
+    let table = case.table_base(side.table, format == Format::Wide, smmu);
     if table >> reach != 0 {
         case.find(side.table, Rule::TableBeyondOutput { stage: STAGE, bits: reach });
     } else if ste.get(ste::CONFIG) == 7
