@@ -207,7 +207,6 @@ fn side(side: &Side, context: Context<'_>, case: &mut Case<'_, Cd>) {
     }
     let reach = match (format, encoded) {
         (Format::Long, Some(12 | 14)) if !ds => output.min(48),
-        (Format::Long, _) => output.min(52),
         _ => output,
     };
     let table = case.table_base(side.table, format == Format::Wide, smmu);

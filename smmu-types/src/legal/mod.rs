@@ -200,6 +200,15 @@ impl<'a, S> Case<'a, S> {
         }
     }
 
+    /// The address of a translation table, of which only `bits` count.
+    fn table(&mut self, key: Key<S>, bits: u8) -> u64 {
+        let address = self.get(key);
+        if address >> bits != 0 {
+            self.find(key, Rule::Res0 { why: "above the address that the table format has" });
+        }
+        address & ((1 << bits) - 1)
+    }
+
     fn shareability(&mut self, key: Key<S>) {
         if self.get(key) == 1 {
             self.find(key, Rule::ReservedValue { behaves: "0b00: non-shareable" });

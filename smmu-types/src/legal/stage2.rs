@@ -96,7 +96,7 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
     let reach = match (format, encoded) {
         (Format::Wide, _) => output,
         (_, Some(12 | 14)) if ds == 0 => output.min(48),
-        _ => output.min(52),
+        _ => output,
     };
     let table = case.table_base(S2TTB, format == Format::Wide, smmu);
     let reachable = table >> reach == 0;

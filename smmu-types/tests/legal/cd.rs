@@ -108,6 +108,10 @@ fn validity(
 #[case::tg0_absent(&[], STAGE1, idr5(0x10, 0), &[("TG0", Rule::GranuleAbsent { stage: ONE })])]
 #[case::tg0_lpae(&[LPAE, (TG0, 3)], STAGE1, rich(), &[])]
 #[case::ttb0_ips(&[(IPS, 0), (TTB0, 1 << 32)], STAGE1, rich(), &[("TTB0", beyond(32))])]
+#[case::ttb0_res0(
+    &[(TTB0, 1 << 52)], STAGE1, rich(),
+    &[("TTB0", res0("above the address that the table format has"))]
+)]
 #[case::ttb0_qemu(&[(IPS, 4), (TTB0, 1 << 44)], STAGE1, qemu(), &[("TTB0", beyond(44))])]
 #[case::ttb0_upper_bits(
     &[(TTB0, 1 << 52)], STAGE1, rich(),

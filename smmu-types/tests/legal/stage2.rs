@@ -8,6 +8,8 @@ use smmu_types::layout::Key;
 const LPAE: (Key<Ste>, u64) = (S2AA64, 0);
 const BITS40: (Key<Ste>, u64) = (S2T0SZ, 8);
 
+const ABOVE: &str = "above the address that the table format has";
+
 const fn res0(why: &'static str) -> Rule {
     Rule::Res0 { why }
 }
@@ -51,6 +53,8 @@ const fn level(min: u8, max: u8, bits: u8) -> Rule {
     &[(S2TTB, 1 << 55)], rich(), &[("S2TTB", res0("above bit 51 without VMSAv9-128 tables"))]
 )]
 #[case::ttb_oas(&[(S2TTB, 1 << 48)], rich(), &[("S2TTB", beyond(48))])]
+#[case::ttb_res0(&[(S2TTB, 1 << 52)], rich(), &[("S2TTB", res0(ABOVE))])]
+#[case::ttb_v0(&[(S2TTB, 1 << 48)], version(0), &[("S2TTB", res0(ABOVE))])]
 #[case::ttb_qemu(&[(S2PS, 4), (S2TTB, 1 << 44)], qemu(), &[("S2TTB", beyond(44))])]
 #[case::ttb_small_pages(&[(S2PS, 6), (S2TTB, 1 << 48)], lpa2(), &[("S2TTB", beyond(48))])]
 #[case::ttb_small_pages_ds(&[(S2PS, 6), (S2TTB, 1 << 48), (S2DS, 1)], lpa2(), &[])]
