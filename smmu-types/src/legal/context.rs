@@ -209,7 +209,7 @@ fn side(side: &Side, context: Context<'_>, case: &mut Case<'_, Cd>) {
         (Format::Long, Some(12 | 14)) if !ds => output.min(48),
         _ => output,
     };
-    let table = case.table_base(side.table, format == Format::Wide, smmu);
+    let table = case.table(side.table, smmu.table_address_bits(format));
     if table >> reach != 0 {
         case.find(side.table, Rule::TableBeyondOutput { stage: STAGE, bits: reach });
     } else if ste.get(ste::CONFIG) == 7

@@ -178,21 +178,6 @@ impl<'a, S> Case<'a, S> {
         }
     }
 
-    /// The address in a base of translation tables. Without VMSAv9-128 it ends at bit 51, in SMMUv3.0 at bit 47, and
-    /// what is above is RES0.
-    fn table_base(&mut self, key: Key<S>, wide: bool, smmu: &Smmu) -> u64 {
-        let (top, why) = match (wide, smmu.minor()) {
-            (_, 0) => (48, "above bit 47 in SMMUv3.0"),
-            (false, _) => (52, "above bit 51 without VMSAv9-128 tables"),
-            (true, _) => return self.get(key),
-        };
-        let base = self.get(key);
-        if base >> top != 0 {
-            self.find(key, Rule::Res0 { why });
-        }
-        base & ((1 << top) - 1)
-    }
-
     /// The field is IGNORED here.
     fn ignored(&mut self, key: Key<S>, why: &'static str) {
         if self.is_set(key) {

@@ -98,7 +98,7 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
         (_, Some(12 | 14)) if ds == 0 => output.min(48),
         _ => output,
     };
-    let table = case.table_base(S2TTB, format == Format::Wide, smmu);
+    let table = case.table(S2TTB, smmu.table_address_bits(format));
     let reachable = table >> reach == 0;
     if !reachable {
         case.find(S2TTB, Rule::TableBeyondOutput { stage: STAGE, bits: reach });
@@ -142,7 +142,7 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
 
 /// VMSAv8-32 LPAE: 40 bits of output, 4 KiB pages, and a start level of 1 or 2.
 fn short_tables(smmu: &Smmu, case: &mut Case<'_, Ste>) {
-    if case.table_base(S2TTB, false, smmu) >> 40 != 0 {
+    if case.table(S2TTB, smmu.table_address_bits(Format::Short)) >> 40 != 0 {
         case.find(S2TTB, Rule::TableBeyondOutput { stage: STAGE, bits: 40 });
     }
     let sl0 = case.get(S2SL0);

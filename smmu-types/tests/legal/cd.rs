@@ -113,10 +113,6 @@ fn validity(
     &[("TTB0", res0("above the address that the table format has"))]
 )]
 #[case::ttb0_qemu(&[(IPS, 4), (TTB0, 1 << 44)], STAGE1, qemu(), &[("TTB0", beyond(44))])]
-#[case::ttb0_upper_bits(
-    &[(TTB0, 1 << 52)], STAGE1, rich(),
-    &[("TTB0", res0("above bit 51 without VMSAv9-128 tables"))]
-)]
 #[case::ttb0_small_pages(&[(IPS, 6), (TTB0, 1 << 48)], STAGE1, lpa2(), &[("TTB0", beyond(48))])]
 #[case::ttb0_large_pages(&[(IPS, 6), (TTB0, 1 << 48), (TG0, 1)], STAGE1, lpa2(), &[])]
 #[case::ttb0_lpae(&[LPAE, (TTB0, 1 << 40)], STAGE1, rich(), &[("TTB0", beyond(40))])]

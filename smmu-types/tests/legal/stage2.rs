@@ -49,9 +49,6 @@ const fn level(min: u8, max: u8, bits: u8) -> Rule {
 #[case::ps(&[(S2PS, 6)], rich(), &[("S2PS", Rule::OutputSizeCapped { bits: 48 })])]
 #[case::ps_lpae(&[LPAE, BITS40, (S2PS, 6)], rich(), &[])]
 #[case::ttb_ps(&[(S2PS, 1), (S2TTB, 1 << 36)], rich(), &[("S2TTB", beyond(36))])]
-#[case::ttb_upper_bits(
-    &[(S2TTB, 1 << 55)], rich(), &[("S2TTB", res0("above bit 51 without VMSAv9-128 tables"))]
-)]
 #[case::ttb_oas(&[(S2TTB, 1 << 48)], rich(), &[("S2TTB", beyond(48))])]
 #[case::ttb_res0(&[(S2TTB, 1 << 52)], rich(), &[("S2TTB", res0(ABOVE))])]
 #[case::ttb_v0(&[(S2TTB, 1 << 48)], version(0), &[("S2TTB", res0(ABOVE))])]
