@@ -104,6 +104,13 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
         case.find(S2TTB, Rule::TableBeyondOutput { stage: STAGE, bits: reach });
     }
 
+    // The level that the other fields say, unless that is a reserved value.
+    let level =
+        |shift| walk::start_level2(shift, case.get(S2SL0), case.get(S2SL0_2), smmu.stt(), ds);
+    let level = shift.filter(|_| format != Format::Wide).map(level);
+    if level == Some(None) {
+        case.find(S2SL0, Rule::StartLevelReserved);
+    }
     let t0sz = case.get(S2T0SZ) as u8;
     let (min, max) = t0sz_range(case.get(S2TG), case.get(S2DS), case.get(S2AA64), smmu);
     if t0sz < min || t0sz > max {
@@ -121,9 +128,8 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
         case.res0(S2SL0, "with VMSAv9-128 tables");
         return;
     }
-    let level = walk::start_level2(shift, case.get(S2SL0), case.get(S2SL0_2), smmu.stt(), ds);
-    let Some(level) = level else {
-        return case.find(S2SL0, Rule::StartLevelReserved);
+    let Some(Some(level)) = level else {
+        return;
     };
     let bits = walk::output_needed(shift, level);
     if smmu.output_bits() < bits {
