@@ -3,10 +3,10 @@
 //! What is here:
 //!
 //! - newtypes for each number that the hardware knows ([`StreamId`], [`Asid`], [`Iova`], ...);
-//! - the register map ([`regs`]) with access rights as types, each structure's [`fields`] by name and meaning, and
-//!   [`Capabilities`] decoded from the ID registers;
-//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and
-//!   [`PriRecord`]s;
+//! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from the ID registers;
+//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and [`PriRecord`]s;
+//! - every structure and register as a table of [`fields`], by name and meaning, and the rules ([`legal`]) by which
+//!   an SMMU refuses a configuration;
 //! - the plan of a ranged TLB invalidation ([`range`]), and queue pointers that cannot forget their wrap flag
 //!   ([`queue`]);
 //! - the [`seam`]s: registers, DMA memory, wait, command sink and observer.
@@ -14,15 +14,30 @@
 //! What is not here: any policy, and any access to hardware. A hypervisor that emulates an SMMU, a
 //! decoder and a driver can all take this crate alone.
 //!
-//! ```
-//! use smmu_types::{Asid, Command, Vmid};
+//! Encode a TLB invalidation, and decode the event that tells of a fault:
 //!
-//! let command = Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(0x7cd) };
-//! let raw = command.encode();
-//! assert_eq!(raw.0, [0x07cd_0000_0000_0011, 0]);
-//! assert_eq!(Command::decode(raw), command);
-//! assert_eq!(command.to_string(), "TLBI_NH_ASID vmid=0 asid=1997");
 //! ```
+//! use smmu_types::range::Span;
+//! use smmu_types::{Asid, Command, EventKind, EventRecord, Iova, Leaf, Vmid, fields};
+//!
+//! let span = Span::single(Iova(0x1000), Leaf::Last)?;
+//! let command = Command::TlbiNhVa { vmid: Vmid(0), asid: Asid(0x7cd), span };
+//! let raw = command.encode();
+//! assert_eq!(raw.0, [0x07cd_0000_0000_0012, 0x1001]);
+//! assert_eq!(Command::decode(raw), command);
+//!
+//! let event = EventRecord([0x0000_0008_0000_0010, 0x0000_0200_0000_0000, 0x1_0000, 0]);
+//! assert_eq!(event.kind(), EventKind::F_TRANSLATION);
+//! assert_eq!(event.to_string(), "F_TRANSLATION sid=0x8 write iova=0x10000 class=IN stage=1");
+//! // Every field by name, with its bits and its meaning:
+//! let class = fields::event(event.kind()).field("CLASS").unwrap();
+//! assert_eq!((class.hi(), class.lo()), (105, 104));
+//! assert_eq!(class.of(&event.0).meaning().unwrap().to_string(), "input address");
+//! # Ok::<(), smmu_types::LayoutError>(())
+//! ```
+//!
+//! Decoding is total: every bit pattern decodes to something that prints, what is reserved or unknown is kept, and
+//! encoding gives the same bits back. A value that does not fit is a [`LayoutError`] where it is made.
 //!
 //! # Hazard
 //!

@@ -279,30 +279,42 @@ impl Ste {
     /// An update that leaves every used bit either old or new is one that hardware cannot see half of.
     #[must_use]
     pub const fn used(&self) -> [u64; 8] {
-        let [w0, w1, w2, ..] = self.0;
+        let [w0, w1, ..] = self.0;
         let mut used = [V, 0, 0, 0, 0, 0, 0, 0];
         if w0 & V == 0 {
             return used;
         }
         used[0] |= mask(3, 1);
         let config = get(w0, 3, 1);
+        if config & 4 == 0 {
+            return used;
+        }
+        // DRE to PPAR, MemAttr to ALLOCCFG, PRIVCFG, INSTCFG; MPAM; what is implementation defined.
+        used[1] |= mask(18, 12) | mask(40, 32) | mask(51, 48) | mask(63, 52);
+        used[2] |= mask(31, 16);
+        used[4] |= mask(31, 0);
+        used[5] |= mask(7, 0);
         if config == 4 {
             used[1] |= mask(45, 44);
         }
-        if config & 5 == 5 {
-            used[0] |= mask(5, 4) | mask(51, 6) | mask(63, 59);
-            used[1] |= mask(7, 0) | MEV | mask(31, 27);
+        if config & 1 != 0 {
+            used[0] |= mask(5, 4) | mask(55, 6) | mask(63, 59);
+            used[1] |= mask(7, 0) | MEV | 1 << 24 | mask(31, 26);
             used[2] |= mask(15, 0);
             if get(w1, 1, 0) == SubstreamDefault::Bypass as u64 {
                 used[1] |= mask(45, 44);
             }
         }
-        if config & 6 == 6 {
-            used[1] |= 1 << 25 | MEV | mask(29, 28) | mask(45, 44);
-            used[2] |= mask(15, 0) | mask(50, 32) | mask(54, 51) | mask(58, 57);
-            used[3] |= mask(51, 4);
+        if config & 2 != 0 {
+            used[1] |= mask(11, 8) | 1 << 25 | MEV | mask(29, 28) | mask(45, 44);
+            used[2] |= mask(15, 0) | mask(63, 32);
+            used[3] |= mask(3, 2) | mask(55, 4) | mask(62, 61);
+            used[5] |= mask(11, 9);
+            used[7] = u64::MAX;
         }
-        let _ = w2;
+        if config & 3 == 3 {
+            used[5] |= mask(55, 12);
+        }
         used
     }
 
@@ -327,7 +339,7 @@ impl Ste {
 #[inline]
 fn encode_table(table: TableConfig) -> Result<(u64, u64), LayoutError> {
     let w0 = fit("S1Fmt", table.format.into(), 5, 4)?
-        | address("S1ContextPtr", table.context.0, 51, 6)?
+        | address("S1ContextPtr", table.context.0, 55, 6)?
         | fit("S1CDMax", table.cd_max.into(), 63, 59)?;
     let w1 = put(table.substream_default as u64, 1, 0)
         | put(table.inner as u64, 3, 2)
@@ -342,7 +354,7 @@ const fn decode_table(words: &[u64; 8]) -> TableConfig {
     let [w0, w1, ..] = *words;
     TableConfig {
         format: get(w0, 5, 4) as u8,
-        context: PhysAddr(w0 & mask(51, 6)),
+        context: PhysAddr(w0 & mask(55, 6)),
         cd_max: get(w0, 63, 59) as u8,
         substream_default: match get(w1, 1, 0) {
             0 => SubstreamDefault::Terminate,

@@ -129,11 +129,7 @@ impl Explain {
             let twice = match found.kind {
                 Kind::Ste => ste.replace(Ste(words)).is_some(),
                 Kind::Cd => cd.replace(Cd(words)).is_some(),
-                kind => {
-                    return Err(Exit::Usage(format!(
-                        "{kind} cannot be explained; give an STE or a CD"
-                    )));
-                }
+                kind => return Err(not_explained(kind)),
             };
             if twice {
                 return Err(Exit::Usage(format!("{} is given twice", found.kind)));
@@ -194,9 +190,13 @@ impl Explain {
     fn given(&self) -> Result<Vec<Found>, Exit> {
         let mut segments: Vec<(Option<Kind>, Vec<Word>)> = Vec::new();
         for (n, argument) in self.words.iter().enumerate() {
-            if let Some(kind @ (Kind::Ste | Kind::Cd)) = Kind::from_name(argument) {
-                segments.push((Some(kind), Vec::new()));
-                continue;
+            match Kind::from_name(argument) {
+                Some(kind @ (Kind::Ste | Kind::Cd)) => {
+                    segments.push((Some(kind), Vec::new()));
+                    continue;
+                }
+                Some(kind) => return Err(not_explained(kind)),
+                None => {}
             }
             if segments.is_empty() {
                 segments.push((None, Vec::new()));
@@ -218,6 +218,10 @@ impl Explain {
         }
         Ok(found)
     }
+}
+
+fn not_explained(kind: Kind) -> Exit {
+    Exit::Usage(format!("{kind} cannot be explained; give an STE or a CD"))
 }
 
 fn usage(error: build::BuildError) -> Exit {

@@ -69,7 +69,11 @@ const TABLE2: PhysAddr = PhysAddr(0x4020_0000);
 ///
 /// It has no granule, or a reserved output size.
 pub fn base(base: Base, caps: &Capabilities) -> Result<(Ste, Option<Cd>), BuildError> {
-    let shareability = ShareabilityOverride::Incoming;
+    // The field is there only where attributes can be replaced.
+    let shareability = match caps.attribute_override {
+        true => ShareabilityOverride::Incoming,
+        false => ShareabilityOverride::NonShareable,
+    };
     Ok(match base {
         Base::Abort => (Ste::ABORT, None),
         Base::Bypass => (Ste::bypass(shareability), None),

@@ -347,9 +347,9 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case::sync([0x46, 0], Some(Command::SYNC))]
-    #[case::sync_by_wire([0x1046, 0], Some(Command::sync(Completion::Interrupt)))]
-    #[case::sync_by_event([0x2046, 0], Some(Command::sync(Completion::Event)))]
+    #[case::sync([0x5_0000_0046, 0], Some(Command::SYNC))]
+    #[case::sync_by_wire([0x5_0000_1046, 0], Some(Command::sync(Completion::Interrupt)))]
+    #[case::sync_by_event([0x2046, 4], Some(Command::sync(Completion::Event)))]
     #[case::all_with_a_stream([0x1_0000_0004, 31], Some(Command::CfgiAll))]
     #[case::prefetch([0x8_0000_0001, 0], None)]
     #[case::reserved_signal([0x3046, 0], Some(Command::Unknown(RawCommand([0x3046, 0]))))]

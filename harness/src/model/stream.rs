@@ -75,7 +75,7 @@ impl StreamTable {
             span if span == 0 || span > 11 || span > u64::from(split) + 1 => Err(Absent::BadStream),
             span if within >> (span - 1) != 0 => Err(Absent::BadStream),
             span => {
-                let table = descriptor & 0x000f_ffff_ffff_ffc0 & !((64 << (span - 1)) - 1);
+                let table = descriptor & 0x00ff_ffff_ffff_ffc0 & !((64 << (span - 1)) - 1);
                 Ok(PhysAddr(table + within * Ste::BYTES as u64))
             }
         }
@@ -182,8 +182,8 @@ fn bit(word: u64, n: u32) -> bool {
 
 /// The meaning of an STE.
 ///
-/// Illegal, and so `C_BAD_STE`: `V` = 0; a stage that is not there; `S1CDMax` above `SSIDSIZE` (0);
-/// `S1STALLD`, as there are no stalls; a reserved `STRW` where EL2 exists; a VMID wider than
+/// Illegal, and so `C_BAD_STE`: `V` = 0; a stage that is not there; `S1ContextPtr` beyond OAS; `S1STALLD`, as
+/// there are no stalls; a reserved `STRW` where EL2 exists; a VMID wider than
 /// supported; and for stage 2 AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`),
 /// stalls (`S2S`), a granule other than 4 KiB, `S2T0SZ` outside 64 - OAS to 39, `S2SL0` that does
 /// not fit to it, `S2TTB` beyond `S2PS`.
@@ -217,14 +217,17 @@ pub(super) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
     if profile.vmid_bits == 8 && vmid.0 > 0xff {
         return Err(Bad::Illegal);
     }
-    if s1 && (field(w0, 63, 59) != 0 || bit(w1, 27)) {
+    if s1 && bit(w1, 27) {
         return Err(Bad::Illegal);
     }
     if s1 && s2 {
         return Err(Bad::Unsupported("nested translation (STE.Config = 7)"));
     }
     if s1 {
-        let cd = PhysAddr(w0 & 0x000f_ffff_ffff_ffc0);
+        let cd = PhysAddr(w0 & 0x00ff_ffff_ffff_ffc0);
+        if cd.0 >> profile.output_bits() != 0 {
+            return Err(Bad::Illegal);
+        }
         return Ok(Stream::Stage1 { cd, vmid, regime, tagged });
     }
     // Endianness, HD, HA, S.

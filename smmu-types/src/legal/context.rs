@@ -207,10 +207,9 @@ fn side(side: &Side, context: Context<'_>, case: &mut Case<'_, Cd>) {
     }
     let reach = match (format, encoded) {
         (Format::Long, Some(12 | 14)) if !ds => output.min(48),
-        (Format::Long, _) => output.min(52),
         _ => output,
     };
-    let table = case.get(side.table);
+    let table = case.table(side.table, smmu.table_address_bits(format));
     if table >> reach != 0 {
         case.find(side.table, Rule::TableBeyondOutput { stage: STAGE, bits: reach });
     } else if ste.get(ste::CONFIG) == 7

@@ -1,15 +1,72 @@
 //! The rules under which an SMMU refuses a configuration, or takes it for another one.
 //!
 //! ```
-//! use smmu_types::{IdRegisters, Ste, legal};
+//! use smmu_types::{IdRegisters, Ste, fields, legal};
 //!
-//! // An SMMU with stage 1 only, and an STE that wants stage 2.
-//! let smmu = legal::Smmu::new(IdRegisters { idr0: 0x0a, idr5: 0x75, aidr: 2, ..IdRegisters::default() });
+//! // QEMU's SMMUv3: 44 bits of output, no ATS, little-endian tables.
+//! let id = IdRegisters {
+//!     idr0: 0x0d44_101b, idr1: 0x0273_0010, idr3: 0x1414, idr5: 0x74, aidr: 1, ..IdRegisters::default()
+//! };
+//! let entry = Ste([0x8000_000b, 0xd4, 0, 0, 0, 0, 0, 0])
+//!     .with(fields::ste::S1CONTEXTPTR, 1 << 44)?
+//!     .with(fields::ste::EATS, 1)?;
 //! let mut found = Vec::new();
-//! legal::ste(&Ste([0xd, 0, 0, 0, 0, 0, 0, 0]), &smmu, &mut |finding| found.push(finding));
-//! assert_eq!(found[0].to_string(), "Config = 6: the SMMU has no stage 2 (IDR0.S2P = 0)");
-//! assert_eq!(found[0].effect().to_string(), "refused with C_BAD_STE");
+//! legal::ste(&entry, &legal::Smmu::new(id), &mut |finding| found.push(finding));
+//!
+//! assert_eq!(found[0].to_string(), "EATS = 1: the field is ignored without ATS (IDR0.ATS = 0)");
+//! assert_eq!(
+//!     found[1].to_string(),
+//!     "S1ContextPtr = 0x100000000000: the address does not fit into the 44 bits of IDR5.OAS"
+//! );
+//! assert_eq!(found[1].effect().to_string(), "refused with C_BAD_STE");
+//! assert_eq!(found[1].rule().remedy(), "allocate lower memory");
+//! # Ok::<(), smmu_types::LayoutError>(())
 //! ```
+//!
+//! A finding is not always an error: its [`Effect`] says whether the SMMU refuses the structure, takes a value for
+//! another one, ignores it, or leaves it to the implementation. No finding means that the SMMU does what the fields
+//! say. Fields that a structure does not use (those of a stage that is bypassed, of a table whose walks are off)
+//! are not judged. Nothing allocates; every bit pattern can be judged.
+//!
+//! # What is covered
+//!
+//! | function | fields | what can happen |
+//! |---|---|---|
+//! | [`ste`] | `V`, `Config` | `C_BAD_STE` without the stage; values 1 to 3 abort |
+//! | | `EATS`, `DPT_VMATCH` | `C_BAD_STE` with stalls, without both stages, for EL2; ignored without ATS; off without `ATSCHK` |
+//! | | `STRW`, `S1STALLD` | `C_BAD_STE` for reserved values and where stalls are not a choice |
+//! | | `S1Fmt`, `S1CDMax`, `S1DSS`, `S1ContextPtr` | `C_BAD_STE` beyond `SSIDSIZE`, `CD2L`, `OAS`; unpredictable when misaligned |
+//! | | `S2T0SZ`, `S2SL0`, `S2SL0_2`, `S2TG`, `S2DS`, `S2SKL` | `C_BAD_STE` for what is not there or does not fit together; `S2T0SZ` is unpredictable in SMMUv3.0 |
+//! | | `S2TTB`, `S2PS` | `C_BAD_STE` beyond the output size; capped; rounded down |
+//! | | `S2AA64`, `S2ENDI`, `S2S`, `S2HA`, `S2HD`, `S2HAFT`, `S2AFFD` | `C_BAD_STE` without the feature |
+//! | | `S2FWB`, `S2PIE`, `S2POE`, `S2POI`, `S2HWU*` | `C_BAD_STE` in wrong company; reserved without the feature |
+//! | | `S2VMID`, `PARTID`, `VMSPtr` | `C_BAD_STE` beyond 8 bits and `OAS`; an unknown partition |
+//! | | `SHCFG`, `MTCFG`, `MemAttr`, `ALLOCCFG`, `PRIVCFG`, `INSTCFG`, `NSCFG` | reserved without the override; reserved values |
+//! | [`cd`] | `V`, `AA64`, `ENDI`, `S`, `A` | `C_BAD_CD` without the feature, and in the company of the STE |
+//! | | `T0SZ`, `T1SZ`, `TG0`, `TG1`, `DS`, `TTB0`, `TTB1`, `IPS`, `SKL` | as stage 2, with `C_BAD_CD`; `F_TRANSLATION` later beyond the input of stage 2 |
+//! | | `EPD0`, `EPD1` | `F_TRANSLATION` later when both are set; ignored in EL2 |
+//! | | `HA`, `HD`, `HAFT`, `AFFD` | `C_BAD_CD` without the feature |
+//! | | `ASID`, `PARTID` | `C_BAD_CD` beyond 8 bits; ignored in EL2 |
+//! | | `PAN`, `UWXN`, `E0PD*`, `EPAN`, `PnCH`, `HAD*`, `HWU*`, `AIE`, `PIE`, `NSCFG*` | ignored or reserved without the feature |
+//! | | `PIIU`, `PIIP`, `MAIR0`, `MAIR1` | `C_BAD_CD` for reserved permissions; reserved attributes stand for others |
+//! | [`stream_id`] | `LOG2SIZE`, `SPLIT`, `FMT`, `Span`, `L2Ptr` | `C_BAD_STREAMID`; capped; reserved values |
+//! | [`substream_id`] | `Config`, `S1CDMax`, `S1DSS` | `C_BAD_SUBSTREAMID`, `F_STREAM_DISABLED` |
+//! | [`context_table`] | `V`, `L2Ptr` | `C_BAD_SUBSTREAMID`; unpredictable in SMMUv3.0 and behind stage 2 |
+//!
+//! Each variant of [`Rule`] is one rule, with its section, sentence, effect and remedy.
+//!
+//! # What is not
+//!
+//! - Secure and Realm structures, and `S_IDR*`: the SMMU is judged as its Non-secure side sees it.
+//! - Set bits that belong to no field: [`Layout::residue`] finds them. Their effect is [`Effect::Reserved`].
+//! - Rules about more than one structure: `CONT` spans, equal STEs for one VMID, equal CDs for one ASID.
+//! - What depends on memory or on the address of a transaction: failed fetches, table walks, Address Size faults.
+//! - The alignment of VMSAv8-32 LPAE and VMSAv9-128 tables, and the output size of a start level beyond what the
+//!   A-profile architecture demands of `VTCR_EL2`, which chapter 5 refers to.
+//! - Embedded implementations, whose structures may not keep every bit.
+//!
+//! Where the sentences of 5.2 and its pseudocode differ, the pseudocode counts: `S1Fmt` = 3 without `CD2L` is a
+//! linear table, `S2PIE` with VMSAv8-32 LPAE is refused, and `S2HWU*` forbid overlays with `IDR3.PBHA` only.
 
 mod context;
 mod entry;
@@ -126,6 +183,15 @@ impl<'a, S> Case<'a, S> {
         if self.is_set(key) {
             self.find(key, Rule::IgnoredField { why });
         }
+    }
+
+    /// The address of a translation table, of which only `bits` count.
+    fn table(&mut self, key: Key<S>, bits: u8) -> u64 {
+        let address = self.get(key);
+        if address >> bits != 0 {
+            self.find(key, Rule::Res0 { why: "above the address that the table format has" });
+        }
+        address & ((1 << bits) - 1)
     }
 
     fn shareability(&mut self, key: Key<S>) {

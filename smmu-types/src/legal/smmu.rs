@@ -149,6 +149,15 @@ impl Smmu {
         }
     }
 
+    /// Bits of the address in `TTB0`, `TTB1` and `S2TTB`; the field's bits above them are RES0.
+    pub(super) const fn table_address_bits(&self, format: Format) -> u8 {
+        match format {
+            Format::Wide => 56,
+            _ if self.minor() == 0 => 48,
+            _ => 52,
+        }
+    }
+
     /// Whether a granule of 2^`shift` bytes is there.
     pub(super) const fn has_granule(&self, shift: u8) -> bool {
         match shift {

@@ -80,7 +80,7 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
     }
     if format == Format::Short {
         case.res0(S2TG, "with VMSAv8-32 LPAE tables: the granule is 4 KiB");
-        return short_tables(case);
+        return short_tables(smmu, case);
     }
     let encoding = case.get(S2PS) as u8;
     let output = smmu.size_bits(encoding).min(smmu.output_bits());
@@ -96,14 +96,21 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
     let reach = match (format, encoded) {
         (Format::Wide, _) => output,
         (_, Some(12 | 14)) if ds == 0 => output.min(48),
-        _ => output.min(52),
+        _ => output,
     };
-    let table = case.get(S2TTB);
+    let table = case.table(S2TTB, smmu.table_address_bits(format));
     let reachable = table >> reach == 0;
     if !reachable {
         case.find(S2TTB, Rule::TableBeyondOutput { stage: STAGE, bits: reach });
     }
 
+    // The level that the other fields say, unless that is a reserved value.
+    let level =
+        |shift| walk::start_level2(shift, case.get(S2SL0), case.get(S2SL0_2), smmu.stt(), ds);
+    let level = shift.filter(|_| format != Format::Wide).map(level);
+    if level == Some(None) {
+        case.find(S2SL0, Rule::StartLevelReserved);
+    }
     let t0sz = case.get(S2T0SZ) as u8;
     let (min, max) = t0sz_range(case.get(S2TG), case.get(S2DS), case.get(S2AA64), smmu);
     if t0sz < min || t0sz > max {
@@ -121,9 +128,8 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
         case.res0(S2SL0, "with VMSAv9-128 tables");
         return;
     }
-    let level = walk::start_level2(shift, case.get(S2SL0), case.get(S2SL0_2), smmu.stt(), ds);
-    let Some(level) = level else {
-        return case.find(S2SL0, Rule::StartLevelReserved);
+    let Some(Some(level)) = level else {
+        return;
     };
     let bits = walk::output_needed(shift, level);
     if smmu.output_bits() < bits {
@@ -141,8 +147,8 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
 }
 
 /// VMSAv8-32 LPAE: 40 bits of output, 4 KiB pages, and a start level of 1 or 2.
-fn short_tables(case: &mut Case<'_, Ste>) {
-    if case.get(S2TTB) >> 40 != 0 {
+fn short_tables(smmu: &Smmu, case: &mut Case<'_, Ste>) {
+    if case.table(S2TTB, smmu.table_address_bits(Format::Short)) >> 40 != 0 {
         case.find(S2TTB, Rule::TableBeyondOutput { stage: STAGE, bits: 40 });
     }
     let sl0 = case.get(S2SL0);

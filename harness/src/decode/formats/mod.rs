@@ -283,7 +283,7 @@ impl Scanner {
         // Whether words without leading zeros have 32 or 64 bits shows only at the end.
         let sure = self.width.is_some() || self.plain.words.iter().any(|word| word.digits > 8);
         let each = if self.width == Some(Width::Bits32) { 2 * want } else { want };
-        if sure && self.plain.words.len() % each == 0 {
+        if sure && self.plain.words.len().is_multiple_of(each) {
             self.end_of_plain(out);
         }
     }
@@ -376,7 +376,6 @@ fn partial_event(name: &str, stream: u64, address: Option<u64>) -> Option<EventR
 macro_rules! pattern {
     ($name:ident, $pattern:literal) => {
         static $name: std::sync::LazyLock<regex::Regex> = std::sync::LazyLock::new(|| {
-            #[expect(clippy::expect_used, reason = "the pattern is constant, and tests use each")]
             regex::Regex::new($pattern).expect("a pattern that compiles")
         });
     };

@@ -155,7 +155,7 @@ fn a_table_beyond_the_output_size_is_illegal() {
 
 #[rstest]
 #[case::as_built(0, 0, Some(A))]
-#[case::substreams(1 << 59, 0, None)]
+#[case::substreams_are_ignored(1 << 59, 0, Some(A))]
 #[case::stall_disable(0, 1 << 27, None)]
 #[case::stream_world_without_el2(0, 2 << 30, Some(A))]
 fn ste_checks(#[case] w0: u64, #[case] w1: u64, #[case] reached: Option<u64>) {

@@ -1,0 +1,201 @@
+//! Times operations and prints them as a table, each against a baseline that was timed in the same run.
+//!
+//! On a machine that others use as well, the fastest of many rounds says most about the code and least about the
+//! others. Ratios of two such times from one run are what may be compared between machines.
+//!
+//! ```
+//! use smmu_measure::{Table, nanoseconds};
+//!
+//! let mut table = Table::new("adding");
+//! let adding = nanoseconds(1000, || (0..1000u64).for_each(|n| { std::hint::black_box(n + 1); }));
+//! table.row("one addition", adding).bar(1000.0);
+//! assert!(table.to_string().contains("one addition"));
+//! ```
+
+use std::fmt;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+/// How long one measurement goes on, and how many rounds it has at least.
+const TIME: Duration = Duration::from_millis(300);
+const ROUNDS: u32 = 15;
+
+/// Nanoseconds for one of the `operations` that a call of `round` carries out: the fastest round counts.
+pub fn nanoseconds(operations: u64, mut round: impl FnMut()) -> f64 {
+    round();
+    let (begin, mut rounds, mut best) = (Instant::now(), 0, Duration::MAX);
+    while rounds < ROUNDS || begin.elapsed() < TIME {
+        let start = Instant::now();
+        round();
+        best = best.min(start.elapsed());
+        rounds += 1;
+    }
+    per(best, operations)
+}
+
+/// The same with a fresh state for each round, which is made and dropped outside of the measured time.
+pub fn nanoseconds_with<S>(
+    operations: u64,
+    mut make: impl FnMut() -> S,
+    mut round: impl FnMut(&mut S),
+) -> f64 {
+    let (begin, mut rounds, mut best) = (Instant::now(), 0, Duration::MAX);
+    while rounds < ROUNDS || begin.elapsed() < TIME {
+        let mut state = make();
+        let start = Instant::now();
+        round(&mut state);
+        best = best.min(start.elapsed());
+        rounds += 1;
+    }
+    per(best, operations)
+}
+
+/// Nanoseconds for one operation while `threads` threads carry out `operations` each, all at once: time divided by the
+/// sum of their operations. `round` is given the number of its thread.
+pub fn nanoseconds_threads(threads: usize, operations: u64, round: impl Fn(usize) + Sync) -> f64 {
+    let mut best = Duration::MAX;
+    let begin = Instant::now();
+    let mut rounds = 0;
+    while rounds < ROUNDS || begin.elapsed() < 2 * TIME {
+        let barrier = Barrier::new(threads + 1);
+        let elapsed = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads)
+                .map(|thread| {
+                    let (round, barrier) = (&round, &barrier);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        let start = Instant::now();
+                        round(thread);
+                        (start, Instant::now())
+                    })
+                })
+                .collect();
+            barrier.wait();
+            let times: Vec<_> =
+                running.into_iter().filter_map(|thread| thread.join().ok()).collect();
+            let first = times.iter().map(|(start, _)| *start).min();
+            let last = times.iter().map(|(_, end)| *end).max();
+            match (first, last) {
+                (Some(first), Some(last)) => last - first,
+                _ => Duration::MAX,
+            }
+        });
+        best = best.min(elapsed);
+        rounds += 1;
+    }
+    per(best, operations * threads as u64)
+}
+
+fn per(time: Duration, operations: u64) -> f64 {
+    time.as_secs_f64() * 1e9 / operations.max(1) as f64
+}
+
+/// Rows of times.
+#[derive(Debug)]
+pub struct Table {
+    title: String,
+    rows: Vec<Row>,
+}
+
+/// One row.
+#[derive(Debug)]
+pub struct Row {
+    what: String,
+    value: f64,
+    unit: &'static str,
+    bar: Option<f64>,
+    baseline: Option<(String, f64, Option<f64>)>,
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub fn new(title: &str) -> Self {
+        Table { title: title.to_owned(), rows: Vec::new() }
+    }
+
+    /// Add a time in nanoseconds.
+    pub fn row(&mut self, what: &str, nanoseconds: f64) -> &mut Row {
+        self.value(what, nanoseconds, "ns")
+    }
+
+    /// Add another figure, such as bytes.
+    pub fn value(&mut self, what: &str, value: f64, unit: &'static str) -> &mut Row {
+        let at = self.rows.len();
+        self.rows.push(Row { what: what.to_owned(), value, unit, bar: None, baseline: None });
+        &mut self.rows[at]
+    }
+}
+
+impl Row {
+    /// The value that it should not exceed.
+    pub fn bar(&mut self, most: f64) -> &mut Self {
+        self.bar = Some(most);
+        self
+    }
+
+    /// What the same costs in another way, in the same unit.
+    pub fn against(&mut self, what: &str, value: f64) -> &mut Self {
+        self.baseline = Some((what.to_owned(), value, None));
+        self
+    }
+
+    /// The same, and how many times faster than that it should be.
+    pub fn against_at_least(&mut self, what: &str, value: f64, times: f64) -> &mut Self {
+        self.baseline = Some((what.to_owned(), value, Some(times)));
+        self
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.title)?;
+        let width = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or(0);
+        for row in &self.rows {
+            write!(f, "  {:width$}  {:9.2} {:5}", row.what, row.value, row.unit)?;
+            if let Some(bar) = row.bar {
+                let verdict = if row.value <= bar { "met" } else { "MISSED" };
+                write!(f, "  bar {bar:.2}: {verdict}")?;
+            }
+            if let Some((what, value, least)) = &row.baseline {
+                let ratio = value / row.value;
+                write!(f, "  {ratio:.2}x faster than {what} ({value:.2})")?;
+                if let Some(least) = least {
+                    let verdict = if ratio >= *least { "met" } else { "MISSED" };
+                    write!(f, ", bar {least:.1}x: {verdict}")?;
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[test]
+    fn says_whether_a_bar_is_met() {
+        let mut table = Table::new("title");
+        table.row("fast", 2.0).bar(3.0).against_at_least("slow", 10.0, 4.0);
+        table.row("slow", 10.0).bar(3.0).against_at_least("slow", 10.0, 4.0);
+        let text = table.to_string();
+        assert!(text.contains(
+            "fast       2.00 ns     bar 3.00: met  5.00x faster than slow (10.00), bar 4.0x: met"
+        ));
+        assert!(text.contains("slow      10.00 ns     bar 3.00: MISSED  1.00x faster than slow (10.00), bar 4.0x: MISSED"));
+    }
+
+    #[test]
+    fn every_thread_runs_in_every_round() {
+        let calls = [AtomicU64::new(0), AtomicU64::new(0)];
+        let time = nanoseconds_threads(2, 1, |thread| {
+            calls[thread].fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(time > 0.0);
+        let [one, two] = calls.map(AtomicU64::into_inner);
+        assert!(one == two && one >= u64::from(ROUNDS));
+    }
+}
