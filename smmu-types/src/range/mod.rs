@@ -20,6 +20,7 @@ mod span;
 
 use core::marker::PhantomData;
 
+pub(crate) use span::effective;
 pub use span::{Level, LevelHint, Span, SpanAddress};
 
 use crate::{Granule, Leaf};
