@@ -62,6 +62,9 @@ impl PriRecord {
 
     /// A request without a PASID that is not the last of its group, for models.
     ///
+    /// A request for neither reading nor writing that becomes the last of its group and has a PASID is no request any
+    /// more: its bits are those of the [`stop`](Self::stop) marker, and [`is_stop`](Self::is_stop) says so.
+    ///
     /// # Errors
     ///
     /// The address is not aligned to 4 KiB.

@@ -287,6 +287,30 @@ fn every_pattern_is_read_as_its_table_says() {
 }
 
 #[test]
+fn a_field_that_is_set_again_has_the_second_value() {
+    let substream = |value| SubstreamId::new(value).unwrap();
+    let twice = EventRecord::new(EventKind::F_WALK_EABT, StreamId(8))
+        .with_substream(substream(0xf))
+        .with_access(Iova(!0), true)
+        .with_class(EventClass::Tt)
+        .with_fetch(PhysAddr(0xff8))
+        .unwrap();
+    let twice = twice
+        .with_substream(substream(0x10))
+        .with_access(Iova(0x1000), false)
+        .with_class(EventClass::In)
+        .with_fetch(PhysAddr(0x1000))
+        .unwrap();
+    assert_eq!(twice.0, [0x8_0001_080b, 0x200_0000_0000, 0x1000, 0x1000]);
+    let stall =
+        EventRecord::new(EventKind::F_ACCESS, StreamId(8)).with_stall(0xff).with_stall(0x100);
+    assert_eq!(stall.stall_tag(), 0x100);
+    // Reason lies where other kinds have STAG.
+    let fetch = EventRecord::new(EventKind::F_CD_FETCH, StreamId(8));
+    assert_eq!(fetch.with_stall(0xff), fetch);
+}
+
+#[test]
 fn records_of_models_are_what_they_were_made_of() {
     let substream = SubstreamId::new(7).unwrap();
     let stalled = EventRecord::new(EventKind::F_PERMISSION, StreamId(0x123))

@@ -51,7 +51,7 @@ impl EventRecord {
 
     /// A record with a StreamID and nothing else, for models.
     ///
-    /// The `with` functions set fields of a new record; [`with`](Self::with) sets any field by its key.
+    /// The `with` functions set fields, whatever was in them; [`with`](Self::with) sets any field by its key.
     #[must_use]
     pub const fn new(kind: EventKind, stream: StreamId) -> Self {
         EventRecord([kind.0 as u64 | put(stream.0 as u64, 63, 32), 0, 0, 0])
@@ -60,15 +60,16 @@ impl EventRecord {
     /// The same record with the SubstreamID of the transaction, and `SSV` where the kind has it.
     #[must_use]
     pub const fn with_substream(mut self, substream: SubstreamId) -> Self {
-        self.0[0] |=
-            put(substream.get() as u64, 31, 12) | put(self.kind().has_ssv() as u64, 11, 11);
+        self.0[0] = self.0[0] & !mask(31, 11)
+            | put(substream.get() as u64, 31, 12)
+            | put(self.kind().has_ssv() as u64, 11, 11);
         self
     }
 
     /// The same record with the input address of a transaction.
     #[must_use]
     pub const fn with_access(mut self, address: Iova, access_is_read: bool) -> Self {
-        self.0[1] |= (access_is_read as u64) << 35;
+        self.0[1] = self.0[1] & !(1 << 35) | (access_is_read as u64) << 35;
         self.0[2] = address.0;
         self
     }
@@ -82,7 +83,7 @@ impl EventRecord {
             EventClass::In => 2,
             EventClass::Reserved => 3,
         };
-        self.0[1] |= put(value, 41, 40);
+        self.0[1] = self.0[1] & !mask(41, 40) | put(value, 41, 40);
         self
     }
 
@@ -94,10 +95,13 @@ impl EventRecord {
         self
     }
 
-    /// The same record of a transaction that waits for a `CMD_RESUME` with this tag.
+    /// The same record of a transaction that waits for a `CMD_RESUME` with this tag. A record of a kind that has no
+    /// `Stall` (all but [translation faults](EventKind::is_translation_fault)) stays as it is.
     #[must_use]
     pub const fn with_stall(mut self, tag: u16) -> Self {
-        self.0[1] |= 1 << 31 | tag as u64;
+        if self.kind().is_translation_fault() {
+            self.0[1] = self.0[1] & !mask(15, 0) | 1 << 31 | tag as u64;
+        }
         self
     }
 
@@ -109,7 +113,7 @@ impl EventRecord {
     pub const fn with_fetch(mut self, address: PhysAddr) -> Result<Self, LayoutError> {
         match crate::bits::address("FetchAddr", address.0, 55, 3) {
             Ok(address) => {
-                self.0[3] |= address;
+                self.0[3] = self.0[3] & !mask(55, 3) | address;
                 Ok(self)
             }
             Err(error) => Err(error),
