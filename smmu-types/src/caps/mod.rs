@@ -289,7 +289,8 @@ pub struct Capabilities {
     pub attribute_index: bool,
 
     // IDR5.
-    /// Output address size; `None` for a reserved value: 7 is 56 bits with 128-bit descriptors, and reserved without.
+    /// Output address size; `None` for a reserved value: 52 bits begin with SMMUv3.1, and 56 with SMMUv3.4 and
+    /// 128-bit descriptors.
     pub output_size: Option<OutputSize>,
     /// Granules.
     pub granules: Granules,
@@ -309,6 +310,16 @@ pub struct Capabilities {
     pub implementation: Implementation,
     /// Minor version of the architecture: 2 for SMMUv3.2.
     pub minor_version: u8,
+}
+
+/// `IDR5.OAS`; `None` for a value that this version, or an SMMU without 128-bit descriptors, reserves (6.3.6).
+pub(crate) const fn output_size(id: &IdRegisters) -> Option<OutputSize> {
+    let (minor, d128) = (id.aidr & 0xf, id.idr5 >> 8 & 1);
+    match OutputSize::from_encoding((id.idr5 & 7) as u8) {
+        Some(OutputSize::Bits52) if minor < 1 => None,
+        Some(OutputSize::Bits56) if minor < 4 || d128 == 0 => None,
+        size => size,
+    }
 }
 
 impl Capabilities {
@@ -412,10 +423,7 @@ impl Capabilities {
             hardening: r3.get(idr3::THE) != 0,
             no_tag_access: r3.get(idr3::MTEPERM) != 0,
             attribute_index: r3.get(idr3::AIE) != 0,
-            output_size: match OutputSize::from_encoding(r5.get(idr5::OAS) as u8) {
-                Some(OutputSize::Bits56) if !wide_descriptors => None,
-                size => size,
-            },
+            output_size: output_size(&id),
             granules: Granules {
                 k4: r5.get(idr5::GRAN4K) != 0,
                 k16: r5.get(idr5::GRAN16K) != 0,

@@ -71,6 +71,17 @@ fn what_came_later_is_decoded_too() {
 }
 
 #[test]
+fn output_sizes_depend_on_the_version() {
+    let size = |oas: u32, aidr| {
+        let id = IdRegisters { idr5: oas, aidr, ..IdRegisters::default() };
+        Capabilities::decode(id).output_size
+    };
+    assert_eq!((size(6, 0), size(6, 1)), (None, Some(OutputSize::Bits52)));
+    assert_eq!((size(0x107, 3), size(0x107, 4)), (None, Some(OutputSize::Bits56)));
+    assert_eq!((size(7, 4), size(5, 0)), (None, Some(OutputSize::Bits48)));
+}
+
+#[test]
 fn what_is_not_there_says_nothing() {
     let caps = Capabilities::decode(IdRegisters {
         idr0: 0x0400_0403,

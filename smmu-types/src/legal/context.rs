@@ -71,7 +71,9 @@ pub(super) fn judge(ste: &Ste, smmu: &Smmu, case: &mut Case<'_, Cd>) {
     } else {
         case.find(EPD0, Rule::WalksOff);
     }
-    if format != Format::Short && case.get(IPS) as u8 > smmu.oas_encoding() {
+    if format == Format::Short {
+        case.ignored(IPS, "with VMSAv8-32 LPAE tables: the output has 40 bits");
+    } else if case.get(IPS) as u8 > smmu.oas_encoding() {
         case.find(IPS, Rule::OutputSizeCapped { bits: output_bits(context, case) });
     }
     if lower {
@@ -82,6 +84,7 @@ pub(super) fn judge(ste: &Ste, smmu: &Smmu, case: &mut Case<'_, Cd>) {
     }
     if world == World::El2 {
         case.ignored(EPD0, "in EL2: TTB0 is always walked");
+        case.ignored(EPD1, "in EL2: there is no TTB1");
         case.ignored(ASID, "in EL2: translations have no ASID");
         for key in [T1SZ, TG1, IR1, OR1, SH1, TBI1, TTB1] {
             case.res0(key, "in EL2: there is no TTB1");
@@ -219,7 +222,7 @@ fn side(side: &Side, context: Context<'_>, case: &mut Case<'_, Cd>) {
         case.find(side.table, Rule::BeyondStage2Input { bits });
     }
     if format == Format::Short {
-        return;
+        return case.ignored(side.granule, "with VMSAv8-32 LPAE tables: the granule is 4 KiB");
     }
 
     let size = case.get(side.size) as u8;
@@ -248,7 +251,11 @@ fn side(side: &Side, context: Context<'_>, case: &mut Case<'_, Cd>) {
 fn attributes(context: Context<'_>, case: &mut Case<'_, Cd>) {
     let Context { smmu, world, format, .. } = context;
     case.ignored(NSCFG0, "in a Non-secure stream");
-    case.ignored(NSCFG1, "in a Non-secure stream");
+    if world == World::El2 {
+        case.res0(NSCFG1, "in EL2: there is no TTB1");
+    } else {
+        case.ignored(NSCFG1, "in a Non-secure stream");
+    }
     if smmu.aie() == 0 {
         case.res0(AIE, "without IDR3.AIE");
     }
@@ -265,18 +272,20 @@ fn attributes(context: Context<'_>, case: &mut Case<'_, Cd>) {
             case.find(key, Rule::ReservedValue { behaves });
         }
     }
-    if smmu.d128() != 0 {
-        return;
-    }
+    // With VMSAv9-128 tables around, HAD* and half of HWU* are DisCH* and SKL*, which count in these tables only.
+    let renamed = smmu.d128() != 0;
     for (had, bits) in
         [(HAD0, [HWU059, HWU060, HWU061, HWU062]), (HAD1, [HWU159, HWU160, HWU161, HWU162])]
     {
-        if smmu.had() == 0 {
+        if smmu.had() == 0 && !renamed {
             case.ignored(had, "without IDR3.HAD");
         }
-        for key in bits {
+        for key in bits.into_iter().take(if renamed { 2 } else { 4 }) {
             if smmu.minor() == 0 {
                 case.res0(key, "in SMMUv3.0");
+            } else if format == Format::Wide && matches!(key.field().lo(), 124 | 125) {
+                // 5.4 says so of TTB0's bits, and nothing of TTB1's.
+                case.res0(key, "with VMSAv9-128 tables");
             } else if smmu.pbha() == 0 {
                 case.ignored(key, "without IDR3.PBHA");
             } else if !case.is_set(had) {
@@ -284,7 +293,7 @@ fn attributes(context: Context<'_>, case: &mut Case<'_, Cd>) {
             }
         }
     }
-    if world == World::El2 && smmu.had() != 0 {
+    if world == World::El2 && (smmu.had() != 0 || renamed) {
         case.res0(HAD1, "in EL2: there is no TTB1");
     }
 }
@@ -365,12 +374,15 @@ fn partitions(context: Context<'_>, case: &mut Case<'_, Cd>) {
         case.res0(PARTID, "without IDR3.MPAM and STE.S1MPAM");
         return case.res0(PMG, "without IDR3.MPAM and STE.S1MPAM");
     }
-    let (partid, max) = (case.get(PARTID), smmu.partid_max);
-    if ste.get(ste::CONFIG) == 7 {
-        if partid > 31 {
-            case.res0(PARTID, "above bit 4 while both stages translate");
-        }
-    } else if max != 0 && partid > max.into() {
-        case.find(PARTID, Rule::PartitionTooLarge { max });
+    let partid = case.get(PARTID);
+    if ste.get(ste::CONFIG) == 7 && partid > 31 {
+        case.res0(PARTID, "above bit 4 while both stages translate");
+    }
+    let Some(max) = smmu.partitions else { return };
+    if ste.get(ste::CONFIG) != 7 && partid > max.partid.into() {
+        case.find(PARTID, Rule::PartitionTooLarge { max: max.partid });
+    }
+    if case.get(PMG) > max.pmg.into() {
+        case.find(PMG, Rule::MonitorTooLarge { max: max.pmg });
     }
 }

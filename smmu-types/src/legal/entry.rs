@@ -80,7 +80,9 @@ fn uses_strw(smmu: &Smmu, case: &Case<'_, Ste>) -> bool {
 }
 
 fn stream_world(smmu: &Smmu, case: &mut Case<'_, Ste>) {
-    if smmu.s1p() == 0 || smmu.hyp() == 0 {
+    if smmu.s1p() == 0 {
+        case.res0(STRW, "without stage 1 (IDR0.S1P = 0)");
+    } else if smmu.hyp() == 0 {
         case.res0(STRW, "without EL2 contexts (IDR0.Hyp = 0)");
     } else if uses_strw(smmu, case) {
         if case.get(STRW) & 1 != 0 {
@@ -165,16 +167,19 @@ fn tags(ste: &Ste, smmu: &Smmu, case: &mut Case<'_, Ste>) {
         case.res0(PARTID, "without IDR3.MPAM");
         case.res0(PMG, "without IDR3.MPAM");
         case.res0(VMSPTR, "without IDR3.MPAM");
-    } else if smmu.partid_max != 0 {
-        let max = smmu.partid_max;
-        if case.get(PARTID) > max.into() {
-            case.find(PARTID, Rule::PartitionTooLarge { max });
-        }
-        let bits = smmu.output_bits();
-        let used = case.get(CONFIG) == 7 && case.is_set(S1MPAM);
-        if used && case.get(VMSPTR) >> bits != 0 {
-            case.find(VMSPTR, Rule::VmsBeyondOutput { bits });
-        }
+        return;
+    }
+    let Some(max) = smmu.partitions else { return };
+    if case.get(PARTID) > max.partid.into() {
+        case.find(PARTID, Rule::PartitionTooLarge { max: max.partid });
+    }
+    if case.get(PMG) > max.pmg.into() {
+        case.find(PMG, Rule::MonitorTooLarge { max: max.pmg });
+    }
+    let bits = smmu.output_bits();
+    let used = max.partid != 0 && case.get(CONFIG) == 7 && case.is_set(S1MPAM);
+    if used && case.get(VMSPTR) >> bits != 0 {
+        case.find(VMSPTR, Rule::VmsBeyondOutput { bits });
     }
 }
 

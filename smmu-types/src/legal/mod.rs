@@ -25,8 +25,8 @@
 //!
 //! A finding is not always an error: its [`Effect`] says whether the SMMU refuses the structure, takes a value for
 //! another one, ignores it, or leaves it to the implementation. No finding means that the SMMU does what the fields
-//! say. Fields that a structure does not use (those of a stage that is bypassed, of a table whose walks are off)
-//! are not judged. Nothing allocates; every bit pattern can be judged.
+//! say, as far as the table below goes. Fields that a structure does not use (those of a stage that is bypassed, of a
+//! table whose walks are off) and bits that a format leaves out of a field (`T0SZ` of VMSAv8-32 LPAE) are not judged. Nothing allocates; every bit pattern can be judged.
 //!
 //! # What is covered
 //!
@@ -39,14 +39,14 @@
 //! | | `S2T0SZ`, `S2SL0`, `S2SL0_2`, `S2TG`, `S2DS`, `S2SKL` | `C_BAD_STE` for what is not there or does not fit together; `S2T0SZ` is unpredictable in SMMUv3.0 |
 //! | | `S2TTB`, `S2PS` | `C_BAD_STE` beyond the output size; capped; rounded down |
 //! | | `S2AA64`, `S2ENDI`, `S2S`, `S2HA`, `S2HD`, `S2HAFT`, `S2AFFD` | `C_BAD_STE` without the feature |
-//! | | `S2FWB`, `S2PIE`, `S2POE`, `S2POI`, `S2HWU*` | `C_BAD_STE` in wrong company; reserved without the feature |
-//! | | `S2VMID`, `PARTID`, `VMSPtr` | `C_BAD_STE` beyond 8 bits and `OAS`; an unknown partition |
+//! | | `S2FWB`, `S2PTW`, `S2PIE`, `S2POE`, `S2POI`, `S2HWU*`, `AssuredOnly` | `C_BAD_STE` in wrong company; reserved without the feature |
+//! | | `S2VMID`, `PARTID`, `PMG`, `VMSPtr` | `C_BAD_STE` beyond 8 bits and `OAS`; an unknown partition |
 //! | | `SHCFG`, `MTCFG`, `MemAttr`, `ALLOCCFG`, `PRIVCFG`, `INSTCFG`, `NSCFG` | reserved without the override; reserved values |
 //! | [`cd`] | `V`, `AA64`, `ENDI`, `S`, `A` | `C_BAD_CD` without the feature, and in the company of the STE |
 //! | | `T0SZ`, `T1SZ`, `TG0`, `TG1`, `DS`, `TTB0`, `TTB1`, `IPS`, `SKL` | as stage 2, with `C_BAD_CD`; `F_TRANSLATION` later beyond the input of stage 2 |
 //! | | `EPD0`, `EPD1` | `F_TRANSLATION` later when both are set; ignored in EL2 |
 //! | | `HA`, `HD`, `HAFT`, `AFFD` | `C_BAD_CD` without the feature |
-//! | | `ASID`, `PARTID` | `C_BAD_CD` beyond 8 bits; ignored in EL2 |
+//! | | `ASID`, `PARTID`, `PMG` | `C_BAD_CD` beyond 8 bits; ignored in EL2 |
 //! | | `PAN`, `UWXN`, `E0PD*`, `EPAN`, `PnCH`, `HAD*`, `HWU*`, `AIE`, `PIE`, `NSCFG*` | ignored or reserved without the feature |
 //! | | `PIIU`, `PIIP`, `MAIR0`, `MAIR1` | `C_BAD_CD` for reserved permissions; reserved attributes stand for others |
 //! | [`stream_id`] | `LOG2SIZE`, `SPLIT`, `FMT`, `Span`, `L2Ptr` | `C_BAD_STREAMID`; capped; reserved values |
@@ -66,7 +66,8 @@
 //! - Embedded implementations, whose structures may not keep every bit.
 //!
 //! Where the sentences of 5.2 and its pseudocode differ, the pseudocode counts: `S1Fmt` = 3 without `CD2L` is a
-//! linear table, `S2PIE` with VMSAv8-32 LPAE is refused, and `S2HWU*` forbid overlays with `IDR3.PBHA` only.
+//! linear table, `S2PIE` with VMSAv8-32 LPAE is refused, `S2HWU*` forbid overlays with `IDR3.PBHA` only, and without
+//! `IDR3.STT` the largest `T0SZ` and `S2T0SZ` of VMSAv9-128 tables is 39 as well.
 
 mod context;
 mod entry;
@@ -79,7 +80,7 @@ mod walk;
 use core::fmt;
 
 pub use rule::{Effect, Rule, Stage};
-pub use smmu::{El2Regime, Smmu, TranslatedTraffic};
+pub use smmu::{El2Regime, Partitions, Smmu, TranslatedTraffic};
 
 use crate::layout::{Field, FieldValue, Key, Layout};
 use crate::{

@@ -407,6 +407,12 @@ rules! {
         max: u16
     }: "5.2, 5.4", Effect::TreatedAs("an UNKNOWN PARTID"), "the largest PARTID is {max} (MPAMIDR.PARTID_MAX)",
         "use a smaller PARTID";
+    /// A performance monitoring group that is not there.
+    MonitorTooLarge {
+        /// `MPAMIDR.PMG_MAX`.
+        max: u8
+    }: "5.2, 5.4", Effect::TreatedAs("an UNKNOWN PMG"), "the largest PMG is {max} (MPAMIDR.PMG_MAX)",
+        "use a smaller PMG";
     /// The Virtual Machine Structure is beyond the output size.
     VmsBeyondOutput {
         /// Bits of an output address.

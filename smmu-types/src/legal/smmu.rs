@@ -1,7 +1,8 @@
 //! What the rules are judged against.
 
+use crate::caps::output_size;
 use crate::fields::ste;
-use crate::{IdRegisters, Ste};
+use crate::{IdRegisters, OutputSize, Ste};
 
 /// `CR2.E2H`: what `STE.STRW` = 2 means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,8 +34,17 @@ pub struct Smmu {
     pub el2: El2Regime,
     /// `CR0.ATSCHK`.
     pub translated: TranslatedTraffic,
-    /// `MPAMIDR.PARTID_MAX`; 0 also where the SMMU has no MPAM.
-    pub partid_max: u16,
+    /// `MPAMIDR`; `None` where nobody knows, and then partitions are not judged.
+    pub partitions: Option<Partitions>,
+}
+
+/// `MPAMIDR`: the largest partition and performance monitoring group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Partitions {
+    /// `PARTID_MAX`. 0 is a value as others: there is one partition.
+    pub partid: u16,
+    /// `PMG_MAX`.
+    pub pmg: u8,
 }
 
 /// The regime of a stream (3.3.3).
@@ -78,16 +88,17 @@ id_fields! {
     had: idr3 2:2; pbha: idr3 3:3; pps: idr3 5:5; mpam: idr3 7:7; fwb: idr3 8:8; stt: idr3 9:9;
     e0pd: idr3 13:13; dpt: idr3 15:15; epan: idr3 17:17; s1pi: idr3 18:18; s2pi: idr3 19:19;
     s2po: idr3 20:20; the: idr3 21:21; aie: idr3 23:23;
-    oas_encoding: idr5 2:0; gran: idr5 6:4; ds: idr5 7:7; d128: idr5 8:8; vax: idr5 11:10;
+    gran: idr5 6:4; ds: idr5 7:7; d128: idr5 8:8; vax: idr5 11:10;
     minor: aidr 3:0;
 }
 
 impl Smmu {
-    /// An SMMU with these ID registers after reset: no E2H, no check of translated traffic, no MPAM partitions.
+    /// An SMMU with these ID registers after reset: no E2H, no check of translated traffic. Its MPAM partitions are not
+    /// known.
     #[must_use]
     pub const fn new(id: IdRegisters) -> Self {
         let (el2, translated) = (El2Regime::El2, TranslatedTraffic::Passes);
-        Smmu { id, el2, translated, partid_max: 0 }
+        Smmu { id, el2, translated, partitions: None }
     }
 
     /// With another `CR2.E2H`.
@@ -104,16 +115,29 @@ impl Smmu {
         self
     }
 
-    /// With another `MPAMIDR.PARTID_MAX`.
+    /// With this `MPAMIDR`.
     #[must_use]
-    pub const fn with_partid_max(mut self, partid_max: u16) -> Self {
-        self.partid_max = partid_max;
+    pub const fn with_partitions(mut self, partitions: Partitions) -> Self {
+        self.partitions = Some(partitions);
         self
+    }
+
+    /// The size of an output address (`OAS`). A reserved value is taken for 48 bits, as the probe does.
+    const fn output_size(&self) -> OutputSize {
+        match output_size(&self.id) {
+            Some(size) => size,
+            None => OutputSize::Bits48,
+        }
+    }
+
+    /// `OAS` as `IPS` and `S2PS` encode it.
+    pub(super) const fn oas_encoding(&self) -> u8 {
+        self.output_size() as u8
     }
 
     /// Bits of an output address (`OAS`).
     pub(super) const fn output_bits(&self) -> u8 {
-        self.size_bits(self.oas_encoding())
+        self.output_size().bits() as u8
     }
 
     /// Bits of an intermediate address (`IAS`, 3.4).
@@ -122,7 +146,7 @@ impl Smmu {
         if self.ttf() & 1 != 0 && long < 40 { 40 } else { long }
     }
 
-    /// Bits of an address size as `IDR5.OAS`, `IPS` and `S2PS` encode it: what this version reserves stands for
+    /// Bits of an address size as `IPS` and `S2PS` encode it: what this version reserves stands for
     /// its largest size.
     pub(super) const fn size_bits(&self, encoding: u8) -> u8 {
         match encoding {

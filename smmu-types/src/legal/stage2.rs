@@ -60,6 +60,12 @@ pub(super) fn judge(smmu: &Smmu, case: &mut Case<'_, Ste>) {
         _ => {}
     }
     tables(format, smmu, case);
+    if case.get(CONFIG) == 6 {
+        case.ignored(S2PTW, "unless both stages translate");
+    }
+    if smmu.the() != 0 && format == Format::Wide {
+        case.res0(ASSUREDONLY, "with VMSAv9-128 tables: the checks are on");
+    }
     case.shareability(S2SH0);
     updates(format, smmu, case);
     permissions(format, smmu, case);
@@ -74,12 +80,18 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
         case.res0(S2SL0_2, "without VMSAv8-64 tables");
     } else if case.get(S2TG) == 1 {
         case.res0(S2DS, "with a granule of 64 KiB");
+        case.res0(S2SL0_2, "without S2DS and a granule of 4 KiB");
+    } else if !case.is_set(S2DS) || case.get(S2TG) != 0 {
+        case.res0(S2SL0_2, "without S2DS and a granule of 4 KiB");
     }
-    if format != Format::Wide {
+    if format == Format::Wide {
+        case.res0(S2SL0, "with VMSAv9-128 tables");
+    } else {
         case.res0(S2SKL, "without VMSAv9-128 tables");
     }
     if format == Format::Short {
         case.res0(S2TG, "with VMSAv8-32 LPAE tables: the granule is 4 KiB");
+        case.ignored(S2PS, "with VMSAv8-32 LPAE tables: the output has 40 bits");
         return short_tables(smmu, case);
     }
     let encoding = case.get(S2PS) as u8;
@@ -125,7 +137,6 @@ fn tables(format: Format, smmu: &Smmu, case: &mut Case<'_, Ste>) {
         if level + case.get(S2SKL) as i8 > 3 {
             case.find(S2SKL, Rule::SkipLevel { stage: STAGE });
         }
-        case.res0(S2SL0, "with VMSAv9-128 tables");
         return;
     }
     let Some(Some(level)) = level else {

@@ -59,6 +59,7 @@ pub(super) const fn start_level2(
 /// The output size in bits that starting stage 2 at this level needs.
 pub(super) const fn output_needed(shift: u8, level: i8) -> u8 {
     match (shift, level) {
+        (12, -1) | (14, 0) => 52,
         (12, 0) | (16, 1) => 44,
         (14, 1) => 42,
         _ => 0,
@@ -97,5 +98,17 @@ mod tests {
         assert_eq!(input_range(12, -1), (49, 61));
         assert_eq!(input_range(16, 1), (43, 59));
         assert_eq!(input_range(14, 1), (37, 51));
+        // AArch64.S2InvalidSL of the A-profile architecture.
+        for (shift, level, bits) in [
+            (12, -1, 52),
+            (12, 0, 44),
+            (12, 1, 0),
+            (14, 0, 52),
+            (14, 1, 42),
+            (16, 1, 44),
+            (16, 2, 0),
+        ] {
+            assert_eq!(output_needed(shift, level), bits);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Stream table entries and context descriptors.
 
-use smmu_types::legal::{self, El2Regime, Finding, Smmu, StreamTable, TranslatedTraffic};
+use smmu_types::legal::{
+    self, El2Regime, Finding, Partitions, Smmu, StreamTable, TranslatedTraffic,
+};
 use smmu_types::{Cd, ContextTableDescriptor, LayoutError, ShareabilityOverride, Ste, SteConfig};
 use smmu_types::{StreamId, StreamTableDescriptor, SubstreamId, fields};
 
@@ -101,7 +103,10 @@ pub(crate) fn legal(case: Judgement) {
         } else {
             TranslatedTraffic::Passes
         })
-        .with_partid_max(case.substream as u16);
+        .with_partitions(Partitions {
+            partid: case.substream as u16,
+            pmg: (case.substream >> 16) as u8,
+        });
     let (ste, cd) = (Ste(case.ste), Cd(case.cd));
     let descriptor = [case.descriptor];
     let substream = if chosen(2) { SubstreamId::new(case.substream) } else { None };

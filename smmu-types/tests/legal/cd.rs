@@ -6,6 +6,7 @@ use smmu_types::layout::Key;
 
 const LPAE: (Key<Cd>, u64) = (AA64, 0);
 const NO_ASID: (Key<Cd>, u64) = (ASID, 0);
+const NO_EPD1: (Key<Cd>, u64) = (EPD1, 0);
 
 const fn res0(why: &'static str) -> Rule {
     Rule::Res0 { why }
@@ -40,8 +41,12 @@ fn indirect() -> Ste {
 }
 
 fn check(changes: &[(Key<Cd>, u64)], entry: Ste, smmu: Smmu, want: &[(&str, Rule)]) {
-    let context =
-        changes.iter().fold(CONTEXT, |context, &(key, value)| context.with(key, value).unwrap());
+    let changed = |base: Cd| {
+        changes.iter().fold(base, |context, &(key, value)| context.with(key, value).unwrap())
+    };
+    // VMSAv8-32 ignores the output size.
+    let short = changed(CONTEXT).get(AA64) == 0 && smmu.id.idr5 & 1 << 8 == 0;
+    let context = changed(if short { CONTEXT.with(IPS, 0).unwrap() } else { CONTEXT });
     assert_eq!(of_cd(context, entry, &smmu), want);
 }
 
@@ -67,7 +72,7 @@ fn check(changes: &[(Key<Cd>, u64)], entry: Ste, smmu: Smmu, want: &[(&str, Rule
 #[case::wide(&[LPAE], indirect(), wide(), &[])]
 #[case::wide_direct(&[LPAE], STAGE1, wide(), &[("AA64", Rule::WideFormatDirect)])]
 #[case::wide_el2(
-    &[LPAE, NO_ASID], with(field::S1PIE, el2()), wide(), &[("AA64", Rule::WideFormatInEl2)]
+    &[LPAE, NO_ASID, NO_EPD1], with(field::S1PIE, el2()), wide(), &[("AA64", Rule::WideFormatInEl2)]
 )]
 #[case::wide_skip(
     &[LPAE, (HWU062, 1), (HWU061, 1), (T0SZ, 40)], indirect(), wide(),
@@ -106,7 +111,14 @@ fn validity(
 #[case::tg1(&[(EPD1, 0), (T1SZ, 16)], STAGE1, rich(), &[("TG1", Rule::GranuleAbsent { stage: ONE })])]
 #[case::tg0(&[(TG0, 3)], STAGE1, rich(), &[("TG0", Rule::GranuleAbsent { stage: ONE })])]
 #[case::tg0_absent(&[], STAGE1, idr5(0x10, 0), &[("TG0", Rule::GranuleAbsent { stage: ONE })])]
-#[case::tg0_lpae(&[LPAE, (TG0, 3)], STAGE1, rich(), &[])]
+#[case::tg0_lpae(
+    &[LPAE, (TG0, 3)], STAGE1, rich(),
+    &[("TG0", ignored("with VMSAv8-32 LPAE tables: the granule is 4 KiB"))]
+)]
+#[case::ips_lpae(
+    &[LPAE, (IPS, 6)], STAGE1, rich(),
+    &[("IPS", ignored("with VMSAv8-32 LPAE tables: the output has 40 bits"))]
+)]
 #[case::ttb0_ips(&[(IPS, 0), (TTB0, 1 << 32)], STAGE1, rich(), &[("TTB0", beyond(32))])]
 #[case::ttb0_res0(
     &[(TTB0, 1 << 52)], STAGE1, rich(),
@@ -155,7 +167,7 @@ const WIDE_BITS: &str = "while hierarchical attributes count (HAD0, HAD1)";
 #[rstest]
 #[case::asid(&[(ASID, 0x100)], STAGE1, idr0(1 << 12, 0), &[("ASID", Rule::AsidTooLarge)])]
 #[case::asid_el2(
-    &[(ASID, 0x100)], el2(), idr0(1 << 12, 0),
+    &[(ASID, 0x100), NO_EPD1], el2(), idr0(1 << 12, 0),
     &[("ASID", ignored("in EL2: translations have no ASID"))]
 )]
 #[case::asid_e2h(
@@ -163,11 +175,24 @@ const WIDE_BITS: &str = "while hierarchical attributes count (HAD0, HAD1)";
     &[("ASID", Rule::AsidTooLarge)]
 )]
 #[case::epd0_el2(
-    &[NO_ASID, (EPD0, 1)], el2(), rich(), &[("EPD0", ignored("in EL2: TTB0 is always walked"))]
+    &[NO_ASID, NO_EPD1, (EPD0, 1)], el2(), rich(), &[("EPD0", ignored("in EL2: TTB0 is always walked"))]
 )]
-#[case::t1sz_el2(&[NO_ASID, (T1SZ, 16)], el2(), rich(), &[("T1SZ", res0(NO_TTB1))])]
-#[case::pan_el2(&[NO_ASID, (PAN, 1)], el2(), rich(), &[("PAN", ignored(PRIVILEGED))])]
-#[case::had1_el2(&[NO_ASID, (HAD1, 1)], el2(), rich(), &[("HAD1", res0(NO_TTB1))])]
+#[case::epd1_el2(&[NO_ASID], el2(), rich(), &[("EPD1", ignored(NO_TTB1))])]
+#[case::nscfg1_el2(&[NO_ASID, NO_EPD1, (NSCFG1, 1)], el2(), rich(), &[("NSCFG1", res0(NO_TTB1))])]
+#[case::disch1_el2(
+    &[NO_ASID, NO_EPD1, (HAD1, 1)], el2(), wide(), &[("HAD1", res0(NO_TTB1))]
+)]
+#[case::hwu_among_wide(&[(HWU059, 1)], STAGE1, wide(), &[("HWU059", ignored(WIDE_BITS))])]
+#[case::hwu_upper_among_wide(&[(HWU160, 1)], STAGE1, wide(), &[("HWU160", ignored(WIDE_BITS))])]
+#[case::skl_and_disch_among_wide(
+    &[(HAD0, 1), (HWU061, 1), (HWU062, 1), (HAD1, 1), (HWU161, 1), (HWU162, 1)], STAGE1, wide(), &[]
+)]
+#[case::hwu_wide(
+    &[LPAE, (HWU060, 1)], indirect(), wide(), &[("HWU060", res0("with VMSAv9-128 tables"))]
+)]
+#[case::t1sz_el2(&[NO_ASID, NO_EPD1, (T1SZ, 16)], el2(), rich(), &[("T1SZ", res0(NO_TTB1))])]
+#[case::pan_el2(&[NO_ASID, NO_EPD1, (PAN, 1)], el2(), rich(), &[("PAN", ignored(PRIVILEGED))])]
+#[case::had1_el2(&[NO_ASID, NO_EPD1, (HAD1, 1)], el2(), rich(), &[("HAD1", res0(NO_TTB1))])]
 #[case::uwxn(&[(UWXN, 1)], STAGE1, rich(), &[("UWXN", ignored("with VMSAv8-64 tables"))])]
 #[case::uwxn_lpae(&[LPAE, (UWXN, 1)], STAGE1, rich(), &[])]
 #[case::free(&[(WXN, 1), (TBI0, 1), (TBI1, 1), (PAN, 1), (ASET, 0), (R, 0), (HAD0, 1)], STAGE1, rich(), &[])]
@@ -207,6 +232,15 @@ const WIDE_BITS: &str = "while hierarchical attributes count (HAD0, HAD1)";
     &[(PARTID, 64)], with(field::S1MPAM, STAGE1), mpam(),
     &[("PARTID", Rule::PartitionTooLarge { max: 63 })]
 )]
+#[case::pmg(&[(PMG, 3)], with(field::S1MPAM, STAGE1), mpam(), &[])]
+#[case::pmg_large(
+    &[(PMG, 4)], with(field::S1MPAM, NESTED), mpam(), &[("PMG", Rule::MonitorTooLarge { max: 3 })]
+)]
+#[case::partid_of_one(
+    &[(PARTID, 1)], with(field::S1MPAM, STAGE1), mpam().with_partitions(Partitions::default()),
+    &[("PARTID", Rule::PartitionTooLarge { max: 0 })]
+)]
+#[case::partid_unknown(&[(PARTID, 64)], with(field::S1MPAM, STAGE1), idr3(0, 0x80), &[])]
 #[case::partid_virtual(
     &[(PARTID, 32)], with(field::S1MPAM, NESTED), mpam(),
     &[("PARTID", res0("above bit 4 while both stages translate"))]

@@ -8,7 +8,8 @@ mod ste;
 
 use rstest::rstest;
 use smmu_types::fields::ste as field;
-use smmu_types::legal::{self, Effect, El2Regime, Finding, Rule, Smmu, Stage, TranslatedTraffic};
+use smmu_types::legal::{self, Effect, El2Regime, Finding, Partitions, Rule};
+use smmu_types::legal::{Smmu, Stage, TranslatedTraffic};
 use smmu_types::{Cd, EventKind, IdRegisters, Ste};
 
 const ONE: Stage = Stage::One;
@@ -74,9 +75,16 @@ fn wide() -> Smmu {
     })
 }
 
-/// With MPAM and 64 partitions.
+/// The same with hardening of translation.
+fn hardened() -> Smmu {
+    let mut smmu = wide();
+    smmu.id.idr3 |= 1 << 21;
+    smmu
+}
+
+/// With MPAM, 64 partitions and 4 groups.
 fn mpam() -> Smmu {
-    idr3(0, 0x80).with_partid_max(63)
+    idr3(0, 0x80).with_partitions(Partitions { partid: 63, pmg: 3 })
 }
 
 /// Read from QEMU 11.1.3.
@@ -152,6 +160,20 @@ fn good_bases_on_qemu() {
     }
     let ips = [("IPS", Rule::OutputSizeCapped { bits: 44 })];
     assert_eq!(of_cd(CONTEXT, STAGE1, &qemu()), ips);
+}
+
+#[test]
+fn a_reserved_output_size_is_48_bits() {
+    let entry = STAGE1.with(field::S1CONTEXTPTR, 1 << 48).unwrap();
+    for (oas, minor) in [(6, 0), (7, 3), (7, 4)] {
+        let mut smmu = version(minor);
+        smmu.id.idr5 = 0x70 | oas;
+        let want = Rule::ContextsBeyondOutput { bits: 48, minor: minor as u8 };
+        assert_eq!(of_ste(entry, &smmu), [("S1ContextPtr", want)]);
+        let capped = [("IPS", Rule::OutputSizeCapped { bits: 48 })];
+        let context = CONTEXT.with(smmu_types::fields::cd::IPS, 6).unwrap();
+        assert_eq!(of_cd(context, STAGE1, &smmu), capped);
+    }
 }
 
 #[rstest]

@@ -87,6 +87,9 @@ const NO_SUBSTREAMS: &str = "without SubstreamIDs (IDR1.SSIDSIZE = 0): there is 
 #[case::strw3(STAGE1, &[(STRW, 3)], rich(), &[("STRW", Rule::ReservedStreamWorld)])]
 #[case::strw_nested(NESTED, &[(STRW, 3)], rich(), &[("STRW", ignored(NOT_ALONE))])]
 #[case::no_el2(STAGE1, &[(STRW, 2)], idr0(1 << 9, 0), &[("STRW", res0(NO_EL2))])]
+#[case::no_stage1(
+    STAGE2, &[(STRW, 2)], idr0(2, 0), &[("STRW", res0("without stage 1 (IDR0.S1P = 0)"))]
+)]
 #[case::stalld(STAGE1, &[(S1STALLD, 1)], rich(), &[])]
 #[case::stalld_no_stalls(
     STAGE1, &[(S1STALLD, 1)], idr0(0, 1 << 24),
@@ -172,6 +175,15 @@ const NO_PRI: &str = "without page requests or SubstreamIDs (IDR0.PRI, IDR1.SSID
 #[case::partid(BYPASS, &[(PARTID, 1)], rich(), &[("PARTID", res0("without IDR3.MPAM"))])]
 #[case::partid_large(
     BYPASS, &[(PARTID, 64)], mpam(), &[("PARTID", Rule::PartitionTooLarge { max: 63 })]
+)]
+#[case::partid_of_one(
+    BYPASS, &[(PARTID, 1)], mpam().with_partitions(Partitions::default()),
+    &[("PARTID", Rule::PartitionTooLarge { max: 0 })]
+)]
+#[case::partid_unknown(BYPASS, &[(PARTID, 64), (PMG, 255)], idr3(0, 0x80), &[])]
+#[case::pmg_large(BYPASS, &[(PMG, 4)], mpam(), &[("PMG", Rule::MonitorTooLarge { max: 3 })])]
+#[case::vms_of_one(
+    NESTED, &[(S1MPAM, 1), (VMSPTR, 1 << 48)], mpam().with_partitions(Partitions::default()), &[]
 )]
 #[case::vms(
     NESTED, &[(S1MPAM, 1), (VMSPTR, 1 << 48)], mpam(), &[("VMSPtr", Rule::VmsBeyondOutput { bits: 48 })]
