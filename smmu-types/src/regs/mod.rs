@@ -149,11 +149,16 @@ macro_rules! registers {
         )*
 
         /// The name of the register at `offset`, for traces. The registers of command queue control pages share
-        /// one name for all pages.
+        /// one name for all pages, and the places in page 0 that may be aliases of registers in page 1 (6.2) have the
+        /// names of these.
         #[must_use]
         pub const fn name_of(offset: u32) -> Option<&'static str> {
             match offset {
                 $($offset => Some(stringify!($name)),)*
+                0xa8 => Some("EVENTQ_PROD"),
+                0xac => Some("EVENTQ_CONS"),
+                0xc8 => Some("PRIQ_PROD"),
+                0xcc => Some("PRIQ_CONS"),
                 0x4000..0x6000 => match offset % CMDQ_CONTROL_PAGE_STRIDE {
                     0x0 => Some("CMDQ_CONTROL_PAGE_BASE"),
                     0x8 => Some("CMDQ_CONTROL_PAGE_CFG"),

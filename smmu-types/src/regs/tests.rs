@@ -8,6 +8,15 @@ use rstest::rstest;
 use std::string::ToString;
 
 #[rstest]
+#[case(0xa8, EVENTQ_PROD.name())]
+#[case(0xac, EVENTQ_CONS.name())]
+#[case(0xc8, PRIQ_PROD.name())]
+#[case(0xcc, PRIQ_CONS.name())]
+fn aliases_have_the_name_of_their_register(#[case] offset: u32, #[case] name: &str) {
+    assert_eq!((name_of(offset), name_of(offset + 0x1_0000)), (Some(name), Some(name)));
+}
+
+#[rstest]
 #[case(IDR5.offset(), 0x14)]
 #[case(CR0ACK.offset(), 0x24)]
 #[case(GBPA.offset(), 0x44)]
