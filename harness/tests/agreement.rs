@@ -8,7 +8,8 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use libtest_mimic::{Arguments, Trial};
+use common::trial;
+use libtest_mimic::Arguments;
 use smmu_harness::backend::{Mock, Qemu};
 use smmu_harness::explain::{Question, explain};
 use smmu_harness::machine::Backend;
@@ -349,12 +350,6 @@ fn the_model_answers() {
 }
 
 fn main() {
-    fn trial(name: &str, test: fn()) -> Trial {
-        Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    }
     let no_qemu = common::qemu_is_left_out();
     let trials = vec![
         trial("the_model_answers", the_model_answers),
