@@ -56,6 +56,9 @@ pub(super) fn advise(raw: RawCommand) -> Advice {
             .then("SID and STAG must be those of the event; each stall is answered once"),
         0x45 => Advice::new("end all stalled transactions of this stream"),
         0x46 => sync(raw),
+        0x70 | 0x73 => Advice::new("drop what is cached of the device permission table")
+            .then("needs an SMMU with IDR3.DPT")
+            .then(SYNC),
         opcode => match fields::opcode_name(opcode) {
             Some(name) => Advice::new(format!("{name}: not a command of a Non-secure queue"))
                 .then("on a Non-secure queue the SMMU stops here with CERROR_ILL"),
