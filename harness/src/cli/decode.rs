@@ -87,7 +87,7 @@ impl Decode {
             pass: self.pass,
             found: 0,
             broken: 0,
-            open_line: false,
+            open_line: None,
         };
         let width = self.word_size.map(Width::from);
         // A kind alone says what is on standard input.
@@ -183,8 +183,8 @@ struct Printer {
     pass: bool,
     found: usize,
     broken: usize,
-    /// The last line that was passed through had no end.
-    open_line: bool,
+    /// The line that was passed through last, if it has no end yet.
+    open_line: Option<usize>,
 }
 
 impl Printer {
@@ -250,9 +250,12 @@ impl Printer {
                 self.write(format!("{note}\n").as_bytes())?;
             }
             (Item::Other(line), Format::Human) if self.pass => {
-                self.end_line()?;
+                // A line of more than one piece goes on.
+                if self.open_line != Some(line.number) {
+                    self.end_line()?;
+                }
                 self.out.write_all(&line.raw)?;
-                self.open_line = line.raw.last() != Some(&b'\n') && !line.raw.is_empty();
+                self.open_line = (line.raw.last() != Some(&b'\n')).then_some(line.number);
             }
             (Item::Other(line), Format::Json) if self.pass => {
                 let other = json!({ "kind": "other", "line": line.number, "text": line.text() });
@@ -301,7 +304,7 @@ impl Printer {
     }
 
     fn end_line(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.open_line) { self.out.write_all(b"\n") } else { Ok(()) }
+        if self.open_line.take().is_some() { self.out.write_all(b"\n") } else { Ok(()) }
     }
 
     fn end(mut self) -> Result<(), Exit> {
