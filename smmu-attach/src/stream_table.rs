@@ -62,7 +62,7 @@ impl<B: DmaBlock> StreamTable<B> {
         } else {
             strtab::Format::Linear { log2 }
         };
-        let bytes = format.bytes().ok_or(AttachError::StreamIdSize { smmu, bits: log2 })?;
+        let bytes = format.bytes()?;
         let root = allocate(dma, bytes)?;
         strtab::base(root.address(), format)?;
         if let strtab::Format::Linear { .. } = format {

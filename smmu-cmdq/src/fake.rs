@@ -64,7 +64,7 @@ struct State {
 
 /// Registers that consume a command queue.
 ///
-/// Commands that [`Command::decode`] does not know stop it with `CERROR_ILL`, as do those that
+/// Commands that [`Command::interpret`] does not know stop it with `CERROR_ILL`, as do those that
 /// [`fail_at`](Self::fail_at) names. It stays stopped until `GERRORN` is written.
 #[derive(Debug)]
 pub struct Consumer {
@@ -156,7 +156,7 @@ impl Consumer {
             if waiting == 0 || (state.gerror ^ state.gerrorn) & gerror::CMDQ != 0 {
                 return;
             }
-            let command = Command::decode(self.fetch(state));
+            let command = Command::interpret(self.fetch(state));
             let planned = state.failures.get_mut(&state.consumer.0).and_then(Vec::pop);
             let code = match command {
                 Command::Unknown(_) => planned.or(Some(CommandErrorCode::ILL)),

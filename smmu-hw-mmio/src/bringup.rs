@@ -124,7 +124,7 @@ pub enum BringupError {
     },
     /// The stream table has a size that its format cannot have.
     #[error(
-        "a {format:?} stream table does not exist; linear tables have up to 2^32 STEs, two-level ones more than 2^8"
+        "a {format:?} stream table does not exist; linear tables have up to 2^32 STEs, two-level ones 2^8 to 2^32"
     )]
     StreamTableSize {
         /// The format asked for.
@@ -260,14 +260,11 @@ impl<R: Registers, W: Wait> Disabled<R, W> {
     /// it from the moment when translation begins, and is published to the SMMU.
     pub fn set_tables(self, table: StreamTable) -> Result<TablesSet<R, W>, BringupError> {
         let StreamTable { address, format } = table;
-        match format {
-            Format::Linear { log2: 0..=32 } | Format::TwoLevel { log2: 9..=32 } => {}
-            _ => return Err(BringupError::StreamTableSize { format }),
-        }
+        let size = format.config().map_err(|_| BringupError::StreamTableSize { format })?;
         let base = strtab::base(address, format)
             .map_err(|error| BringupError::Base { register: regs::STRTAB_BASE.name(), error })?;
         self.0.registers.write(regs::STRTAB_BASE, base);
-        self.0.registers.write(regs::STRTAB_BASE_CFG, format.config());
+        self.0.registers.write(regs::STRTAB_BASE_CFG, size);
         Ok(TablesSet(self.0))
     }
 }

@@ -202,7 +202,7 @@ fn where_nothing_answers_both_say_so() {
 #[rstest]
 #[case::linear(Format::Linear { log2: 33 })]
 #[case::linear_absurd(Format::Linear { log2: 255 })]
-#[case::two_level_small(Format::TwoLevel { log2: 8 })]
+#[case::two_level_small(Format::TwoLevel { log2: 7 })]
 #[case::two_level_zero(Format::TwoLevel { log2: 0 })]
 #[case::two_level_large(Format::TwoLevel { log2: 33 })]
 fn stream_tables_that_do_not_exist_are_refused(#[case] format: Format) {

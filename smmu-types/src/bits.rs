@@ -54,3 +54,14 @@ pub(crate) const fn address(
     }
     Err(LayoutError::TooLarge { field, value, max })
 }
+
+/// The value of a `Result`, or an early return with its error, where `?` cannot be: in a `const fn`.
+macro_rules! attempt {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(error) => return Err(error),
+        }
+    };
+}
+pub(crate) use attempt;

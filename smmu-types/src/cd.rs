@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::bits::{address, bit, fit, get, mask, put};
+use crate::bits::{address, attempt, bit, fit, get, mask, put};
 use crate::ste::{Cacheability, Shareability};
 use crate::{Asid, Granule, LayoutError, OutputSize, PhysAddr};
 
@@ -53,23 +53,27 @@ impl Cd {
     pub const INVALID: Cd = Cd([0; 8]);
 
     /// Translation through `TTB0`; `TTB1` is off, faults abort and are recorded.
+    ///
+    /// # Errors
+    ///
+    /// A value does not fit or is reserved, or the table is not aligned to 16 bytes.
     #[inline]
-    pub fn stage1(config: Stage1Config) -> Result<Cd, LayoutError> {
-        let w0 = fit("T0SZ", config.t0sz.into(), 5, 0)?
+    pub const fn stage1(config: Stage1Config) -> Result<Cd, LayoutError> {
+        let w0 = attempt!(fit("T0SZ", config.t0sz as u64, 5, 0))
             | put(config.granule.tg0(), 7, 6)
             | put(config.inner as u64, 9, 8)
             | put(config.outer as u64, 11, 10)
-            | put(config.shareability as u64, 13, 12)
+            | attempt!(config.shareability.place("SH0", 12))
             | EPD1
             | V
             | put(config.output_size as u64, 34, 32)
             | AA64
-            | u64::from(config.stall) << 44
+            | (config.stall as u64) << 44
             | R
             | A
             | ASET
-            | put(config.asid.0.into(), 63, 48);
-        let w1 = address("TTB0", config.table.0, 51, 4)?;
+            | put(config.asid.0 as u64, 63, 48);
+        let w1 = attempt!(address("TTB0", config.table.0, 51, 4));
         Ok(Cd([w0, w1, 0, config.mair, 0, 0, 0, 0]))
     }
 
@@ -171,6 +175,8 @@ mod tests {
         assert_eq!(cd.0[..4], words);
         assert_eq!(cd.decode(), Some(config));
         assert!(cd.records() && cd.aborts());
+        let reserved = Stage1Config { shareability: Shareability::Reserved, ..config };
+        assert_eq!(Cd::stage1(reserved), Err(LayoutError::Reserved { field: "SH0", value: 1 }));
     }
 
     #[test]

@@ -24,13 +24,18 @@ pub enum CacheTag {
 }
 
 impl CacheTag {
-    /// The command that removes every entry with this tag.
+    /// The command that removes what is cached with this tag.
+    ///
+    /// Of stage 1 these are the *non-global* entries: `CMD_TLBI_NH_ASID` and `CMD_TLBI_EL2_ASID` keep global ones
+    /// (4.4.2.2, 4.4.2.10), which match every ASID. A stage-1 table whose ASID is flushed this way has `nG` = 1 in
+    /// each of its leaf entries; one that has not needs [`Command::TlbiNhAll`] or [`Command::TlbiEl2All`].
+    ///
+    /// Of stage 2 it is everything of the VMID, with what stage 1 cached under it.
     #[must_use]
     pub const fn flush_command(self) -> Command {
         match self {
             CacheTag::Asid(Regime::El1, asid) => Command::TlbiNhAsid { vmid: Vmid(0), asid },
             CacheTag::Asid(Regime::El2, asid) => Command::TlbiEl2Asid { asid },
-            // Also removes what stage 1 cached under the VMID.
             CacheTag::Vmid(vmid) => Command::TlbiS12Vmall { vmid },
         }
     }
@@ -103,10 +108,14 @@ impl<T> PendingFlush<T> {
     }
 }
 
-/// Proof that no cached translation of one SMMU carries a tag any more.
+/// Proof that no cached translation of one SMMU carries a tag any more, which global entries of stage 1 do not do.
 ///
 /// Only a completed [`PendingFlush`] makes one. It holds for as long as no STE or CD that the SMMU
 /// can see names the tag.
+///
+/// A *global* entry of stage 1 (`nG` = 0) survives the flush of an ASID, and translates for the next owner of the ASID
+/// as it did for the last. Tables whose ASIDs are given out on the strength of this proof have non-global leaf entries
+/// only; see [`CacheTag::flush_command`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct FlushProof {

@@ -128,6 +128,16 @@ pub enum LayoutError {
         /// The largest value that fits.
         max: u64,
     },
+    /// A value is too small for what else is asked.
+    #[error("{field} = {value:#x} is too small here; the smallest value is {min:#x}")]
+    TooSmall {
+        /// Field name of the architecture.
+        field: &'static str,
+        /// The value given.
+        value: u64,
+        /// The smallest value that is possible.
+        min: u64,
+    },
     /// A value, or a combination of values, is reserved.
     #[error("{field} = {value:#x} is reserved here")]
     Reserved {

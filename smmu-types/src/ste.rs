@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::bits::{address, bit, fit, get, mask, put};
+use crate::bits::{address, attempt, bit, fit, get, mask, put};
 use crate::{Granule, LayoutError, OutputSize, PhysAddr, Vmid};
 
 /// Cacheability of table walks (`IR`/`OR` fields).
@@ -55,6 +55,14 @@ impl Shareability {
             _ => Shareability::Inner,
         }
     }
+
+    /// The value, unless it is the reserved one.
+    pub(crate) const fn place(self, field: &'static str, lo: u32) -> Result<u64, LayoutError> {
+        match self {
+            Shareability::Reserved => Err(LayoutError::Reserved { field, value: self as u64 }),
+            _ => Ok((self as u64) << lo),
+        }
+    }
 }
 
 /// `S1DSS`: what a transaction without a SubstreamID does when the stream has substreams.
@@ -83,8 +91,9 @@ pub enum AtsMode {
     Full = 1,
     /// Answered with stage 1; translated transactions go through stage 2.
     Split = 2,
-    /// The reserved value 3.
-    Reserved = 3,
+    /// Full ATS with DPT checks: as [`Full`](Self::Full), and the device permission table is asked about each granule
+    /// of a translated transaction. Where `IDR3.DPT` is 0 the value is reserved, and ATS is refused.
+    FullChecked = 3,
 }
 
 /// `STRW`: regime of a stage-1 stream.
@@ -187,7 +196,20 @@ pub enum SteConfig {
     Stage2(Stage2Config),
     /// `Config` = 7: both.
     Nested(TableConfig, Stage2Config),
-    /// Anything else, or a field with a reserved value.
+    /// `Config` = 6 with other tables than VMSAv8-64 (`S2AA64` = 0): VMSAv9-128 where `IDR5.D128` is set, VMSAv8-32
+    /// LPAE otherwise. The fields say what they say by [key](crate::fields::ste).
+    Stage2Other {
+        /// `S2VMID`.
+        vmid: Vmid,
+    },
+    /// `Config` = 7 with such tables for stage 2.
+    NestedOther {
+        /// Stage 1.
+        table: TableConfig,
+        /// `S2VMID`.
+        vmid: Vmid,
+    },
+    /// A stage 2 whose granule or output size is a reserved value.
     Reserved {
         /// `Config`.
         config: u8,
@@ -220,26 +242,34 @@ impl Ste {
     }
 
     /// Stage 1 only.
+    ///
+    /// # Errors
+    ///
+    /// A value does not fit or is reserved, or the table is not aligned to 64 bytes.
     #[inline]
-    pub fn stage1(
+    pub const fn stage1(
         table: TableConfig,
         ats: AtsMode,
         shareability: ShareabilityOverride,
     ) -> Result<Ste, LayoutError> {
-        let (w0, w1) = encode_table(table)?;
+        let (w0, w1) = attempt!(encode_table(table));
         let w1 = w1 | put(ats as u64, 29, 28) | put(shareability as u64, 45, 44);
         Ok(Ste([V | 5 << 1 | w0, w1, 0, 0, 0, 0, 0, 0]))
     }
 
     /// Stage 2 only.
+    ///
+    /// # Errors
+    ///
+    /// A value does not fit or is reserved, or the table is not aligned to 16 bytes.
     #[inline]
-    pub fn stage2(
+    pub const fn stage2(
         stage2: Stage2Config,
         ats: AtsMode,
         shareability: ShareabilityOverride,
     ) -> Result<Ste, LayoutError> {
-        let (w2, w3) = encode_stage2(stage2)?;
-        let w1 = u64::from(stage2.forced_write_back) << 25
+        let (w2, w3) = attempt!(encode_stage2(stage2));
+        let w1 = (stage2.forced_write_back as u64) << 25
             | put(ats as u64, 29, 28)
             | put(shareability as u64, 45, 44);
         Ok(Ste([V | 6 << 1, w1, w2, w3, 0, 0, 0, 0]))
@@ -252,7 +282,7 @@ impl Ste {
             0 => AtsMode::Off,
             1 => AtsMode::Full,
             2 => AtsMode::Split,
-            _ => AtsMode::Reserved,
+            _ => AtsMode::FullChecked,
         }
     }
 
@@ -263,14 +293,16 @@ impl Ste {
         if w0 & V == 0 {
             return SteConfig::Invalid;
         }
-        let config = get(w0, 3, 1) as u8;
+        let (config, vmid) = (get(w0, 3, 1) as u8, Vmid(get(self.0[2], 15, 0) as u16));
         match (config, decode_stage2(&self.0)) {
             (0..=3, _) => SteConfig::Abort,
             (4, _) => SteConfig::Bypass,
             (5, _) => SteConfig::Stage1(decode_table(&self.0)),
-            (6, Some(stage2)) => SteConfig::Stage2(stage2),
-            (7, Some(stage2)) => SteConfig::Nested(decode_table(&self.0), stage2),
-            _ => SteConfig::Reserved { config },
+            (6, Stage2::Long(stage2)) => SteConfig::Stage2(stage2),
+            (6, Stage2::Other) => SteConfig::Stage2Other { vmid },
+            (_, Stage2::Long(stage2)) => SteConfig::Nested(decode_table(&self.0), stage2),
+            (_, Stage2::Other) => SteConfig::NestedOther { table: decode_table(&self.0), vmid },
+            (_, Stage2::Reserved) => SteConfig::Reserved { config },
         }
     }
 
@@ -304,6 +336,12 @@ impl Ste {
             if get(w1, 1, 0) == SubstreamDefault::Bypass as u64 {
                 used[1] |= mask(45, 44);
             }
+            // Without stage 2 as well: SMMUv3.0 may refuse S2S with full ATS, and DPT_VMATCH is of the DPT alone.
+            match get(w1, 29, 28) {
+                1 => used[2] |= 1 << 57,
+                3 => used[2] |= mask(63, 62),
+                _ => {}
+            }
         }
         if config & 2 != 0 {
             used[1] |= mask(11, 8) | 1 << 25 | MEV | mask(29, 28) | mask(45, 44);
@@ -320,12 +358,14 @@ impl Ste {
 
     /// The used bits that may change at any moment in the step from `self` to `to`.
     ///
-    /// `EATS` may while neither side uses split ATS or stage-2 stalls, because ATS is turned off
-    /// at the device first; `MEV` only decides how events are merged.
+    /// The low bit of `EATS` may while neither side uses split ATS, ATS with DPT checks or stage-2 stalls, because ATS
+    /// is turned off at the device first. With the high bit set on a side, changing the low one alone could make split
+    /// ATS of something else. `MEV` only decides how events are merged. Where `EATS` may change, `S2S`, which counts
+    /// beside it, is 0 on both sides.
     #[must_use]
     pub const fn safe(&self, to: &Ste) -> [u64; 8] {
         const fn pinned(ste: &Ste) -> bool {
-            get(ste.0[1], 29, 28) == AtsMode::Split as u64 || bit(ste.0[2], 57)
+            bit(ste.0[1], 29) || bit(ste.0[2], 57)
         }
         let mut safe = [0; 8];
         safe[1] = MEV;
@@ -337,15 +377,27 @@ impl Ste {
 }
 
 #[inline]
-fn encode_table(table: TableConfig) -> Result<(u64, u64), LayoutError> {
-    let w0 = fit("S1Fmt", table.format.into(), 5, 4)?
-        | address("S1ContextPtr", table.context.0, 55, 6)?
-        | fit("S1CDMax", table.cd_max.into(), 63, 59)?;
+const fn encode_table(table: TableConfig) -> Result<(u64, u64), LayoutError> {
+    const fn reserved(field: &'static str, value: u64) -> Result<(u64, u64), LayoutError> {
+        Err(LayoutError::Reserved { field, value })
+    }
+    if let SubstreamDefault::Reserved = table.substream_default {
+        return reserved("S1DSS", table.substream_default as u64);
+    }
+    if let StreamWorld::Reserved1 | StreamWorld::Reserved3 = table.world {
+        return reserved("STRW", table.world as u64);
+    }
+    if table.format == 3 {
+        return reserved("S1Fmt", 3);
+    }
+    let w0 = attempt!(fit("S1Fmt", table.format as u64, 5, 4))
+        | attempt!(address("S1ContextPtr", table.context.0, 55, 6))
+        | attempt!(fit("S1CDMax", table.cd_max as u64, 63, 59));
     let w1 = put(table.substream_default as u64, 1, 0)
         | put(table.inner as u64, 3, 2)
         | put(table.outer as u64, 5, 4)
-        | put(table.shareability as u64, 7, 6)
-        | u64::from(table.stall_disable) << 27
+        | attempt!(table.shareability.place("S1CSH", 6))
+        | (table.stall_disable as u64) << 27
         | put(table.world as u64, 31, 30);
     Ok((w0, w1))
 }
@@ -378,32 +430,43 @@ const fn decode_table(words: &[u64; 8]) -> TableConfig {
 const S2AA64: u64 = 1 << 51;
 
 #[inline]
-fn encode_stage2(s2: Stage2Config) -> Result<(u64, u64), LayoutError> {
-    let w2 = u64::from(s2.vmid.0)
-        | fit("S2T0SZ", s2.t0sz.into(), 37, 32)?
-        | fit("S2SL0", s2.start_level.into(), 39, 38)?
+const fn encode_stage2(s2: Stage2Config) -> Result<(u64, u64), LayoutError> {
+    let w2 = s2.vmid.0 as u64
+        | attempt!(fit("S2T0SZ", s2.t0sz as u64, 37, 32))
+        | attempt!(fit("S2SL0", s2.start_level as u64, 39, 38))
         | put(s2.inner as u64, 41, 40)
         | put(s2.outer as u64, 43, 42)
-        | put(s2.shareability as u64, 45, 44)
+        | attempt!(s2.shareability.place("S2SH0", 44))
         | put(s2.granule.tg0(), 47, 46)
         | put(s2.output_size as u64, 50, 48)
         | S2AA64
-        | u64::from(s2.protected_walk) << 54
-        | u64::from(s2.stall) << 57
-        | u64::from(s2.record) << 58;
-    Ok((w2, address("S2TTB", s2.table.0, 51, 4)?))
+        | (s2.protected_walk as u64) << 54
+        | (s2.stall as u64) << 57
+        | (s2.record as u64) << 58;
+    Ok((w2, attempt!(address("S2TTB", s2.table.0, 51, 4))))
 }
 
-const fn decode_stage2(words: &[u64; 8]) -> Option<Stage2Config> {
+/// What the fields of stage 2 say.
+enum Stage2 {
+    /// Tables of VMSAv8-64.
+    Long(Stage2Config),
+    /// Tables of another format.
+    Other,
+    /// A value is reserved.
+    Reserved,
+}
+
+const fn decode_stage2(words: &[u64; 8]) -> Stage2 {
     let [_, w1, w2, w3, ..] = *words;
-    let (Some(granule), Some(output_size), true) = (
-        Granule::from_tg0(get(w2, 47, 46)),
-        OutputSize::from_encoding(get(w2, 50, 48) as u8),
-        w2 & S2AA64 != 0,
-    ) else {
-        return None;
+    if w2 & S2AA64 == 0 {
+        return Stage2::Other;
+    }
+    let (Some(granule), Some(output_size)) =
+        (Granule::from_tg0(get(w2, 47, 46)), OutputSize::from_encoding(get(w2, 50, 48) as u8))
+    else {
+        return Stage2::Reserved;
     };
-    Some(Stage2Config {
+    Stage2::Long(Stage2Config {
         vmid: Vmid(get(w2, 15, 0) as u16),
         t0sz: get(w2, 37, 32) as u8,
         start_level: get(w2, 39, 38) as u8,
@@ -420,6 +483,9 @@ const fn decode_stage2(words: &[u64; 8]) -> Option<Stage2Config> {
     })
 }
 
+/// What stands behind an entry with `S2AA64` = 0.
+const OTHER_TABLES: &str = "tables=VMSAv8-32|VMSAv9-128";
+
 impl fmt::Display for Ste {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.decode() {
@@ -429,6 +495,8 @@ impl fmt::Display for Ste {
             SteConfig::Stage1(_) => f.write_str("stage 1"),
             SteConfig::Stage2(s2) => write!(f, "stage 2 vmid={}", s2.vmid),
             SteConfig::Nested(_, s2) => write!(f, "nested vmid={}", s2.vmid),
+            SteConfig::Stage2Other { vmid } => write!(f, "stage 2 vmid={vmid} {OTHER_TABLES}"),
+            SteConfig::NestedOther { vmid, .. } => write!(f, "nested vmid={vmid} {OTHER_TABLES}"),
             SteConfig::Reserved { config } => write!(f, "reserved config={config}"),
         }
     }
@@ -436,8 +504,11 @@ impl fmt::Display for Ste {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
     use rstest::rstest;
+    use std::string::ToString;
 
     fn table(default: SubstreamDefault) -> TableConfig {
         TableConfig {
@@ -517,7 +588,65 @@ mod tests {
         assert_eq!((fwb.0[1], fwb.decode()), (1 << 44 | 1 << 25, SteConfig::Stage2(forced)));
         assert_eq!(Ste::INVALID.decode(), SteConfig::Invalid);
         assert_eq!(Ste::ABORT.decode(), SteConfig::Abort);
-        assert_eq!(Ste([0xd, 0, 0, 0, 0, 0, 0, 0]).decode(), SteConfig::Reserved { config: 6 });
+    }
+
+    #[rstest]
+    #[case::other_tables(0xd, 0x5, "stage 2 vmid=5 tables=VMSAv8-32|VMSAv9-128")]
+    // VMSAv8-32 does not look at the granule and the output size.
+    #[case::other_tables_alone(
+        0xd,
+        0x0007_c000_0000_0005,
+        "stage 2 vmid=5 tables=VMSAv8-32|VMSAv9-128"
+    )]
+    #[case::nested(0xf, 0x5, "nested vmid=5 tables=VMSAv8-32|VMSAv9-128")]
+    #[case::reserved_granule(0xd, 0x0008_c000_0000_0005, "reserved config=6")]
+    fn stage_2_of_other_tables_is_named(#[case] w0: u64, #[case] w2: u64, #[case] text: &str) {
+        assert_eq!(Ste([w0, 0, w2, 0, 0, 0, 0, 0]).to_string(), text);
+    }
+
+    #[test]
+    fn reserved_values_are_refused() {
+        let reserved = |field, value| Err(LayoutError::Reserved { field, value });
+        let good = table(SubstreamDefault::Substream0);
+        for (config, field, value) in [
+            (TableConfig { format: 3, ..good }, "S1Fmt", 3),
+            (table(SubstreamDefault::Reserved), "S1DSS", 3),
+            (TableConfig { shareability: Shareability::Reserved, ..good }, "S1CSH", 1),
+            (TableConfig { world: StreamWorld::Reserved1, ..good }, "STRW", 1),
+            (TableConfig { world: StreamWorld::Reserved3, ..good }, "STRW", 3),
+        ] {
+            let made = Ste::stage1(config, AtsMode::Off, ShareabilityOverride::Incoming);
+            assert_eq!(made, reserved(field, value));
+        }
+        let config = Stage2Config { shareability: Shareability::Reserved, ..stage2() };
+        let made = Ste::stage2(config, AtsMode::Off, ShareabilityOverride::Incoming);
+        assert_eq!(made, reserved("S2SH0", 1));
+    }
+
+    #[rstest]
+    #[case::on_to_off(1, 0, 1)]
+    #[case::off_to_on(0, 1, 1)]
+    #[case::checked_to_off(3, 0, 0)]
+    #[case::off_to_checked(0, 3, 0)]
+    #[case::checked_to_on(3, 1, 0)]
+    #[case::split_to_off(2, 0, 0)]
+    fn ats_never_passes_through_split(#[case] from: u64, #[case] to: u64, #[case] safe: u64) {
+        let ste = |eats: u64| Ste([0xb, eats << 28, 0, 0, 0, 0, 0, 0]);
+        let bits = ste(from).safe(&ste(to));
+        assert_eq!(get(bits[1], 29, 28), safe);
+        // Whatever the safe bits are in between, it is one of the ends, or neither of them is split.
+        let mid = ste(from).0[1] & !bits[1] | ste(to).0[1] & bits[1];
+        assert!(get(mid, 29, 28) != 2 || from == 2 || to == 2);
+    }
+
+    #[rstest]
+    // 5.2: the check of EATS may look at S2S although stage 2 is bypassed.
+    #[case::full(1, 1 << 57)]
+    #[case::checked(3, 3 << 62)]
+    #[case::off(0, 0)]
+    fn ats_of_stage_1_uses_fields_of_word_2(#[case] eats: u64, #[case] used: u64) {
+        let ste = Ste([0xb, eats << 28, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(ste.used()[2] & mask(63, 32), used);
     }
 
     #[test]

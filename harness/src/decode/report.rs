@@ -143,8 +143,11 @@ fn title(kind: Kind, words: &[u64], layout: &Layout) -> (String, String) {
     let text = match kind {
         Kind::Command => {
             let raw = RawCommand([word(0), word(1)]);
-            match (Command::decode(raw), fields::opcode_name(raw.opcode())) {
-                (Command::Unknown(_), Some(name)) => format!("{name} (with unusual bits)"),
+            match (Command::interpret(raw), fields::opcode_name(raw.opcode())) {
+                (Command::Unknown(_), Some(name)) => match fields::command(raw.opcode()) {
+                    Some(_) => format!("{name} (not as a driver sends it)"),
+                    None => format!("{name} (fields not decoded)"),
+                },
                 (command, _) => command.to_string(),
             }
         }

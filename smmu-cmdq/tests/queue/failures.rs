@@ -7,7 +7,9 @@ use smmu_cmdq::fake::Pace;
 use smmu_types::queue::Position;
 use smmu_types::regs;
 use smmu_types::seam::{RegistersExt, SinkError};
-use smmu_types::{AtcScope, AtcSpan, Command, CommandErrorCode, Iova, SmmuId, StreamId};
+use smmu_types::{
+    AtcScope, AtcSpan, Command, CommandErrorCode, Iova, RawCommand, SmmuId, StreamId,
+};
 
 const SMMU: SmmuId = SmmuId(0);
 
@@ -226,4 +228,15 @@ fn a_failure_is_reported_rather_than_a_timeout() {
     }
     machine.device.set_pace(Pace::Dead);
     assert_eq!(queue.wait(ticket), Err(refused(illegal(0), CommandErrorCode::ILL)));
+}
+
+#[test]
+fn what_an_smmu_ignores_does_not_stop_it() {
+    let machine = Machine::new(Pace::OnWrite);
+    let queue = machine.queue(4);
+    // CMD_SYNC with SIG_NONE and an MSI, CMD_CFGI_ALL with a StreamID.
+    let sent = [[0xdead_beef_0fc0_0046, 0x4000_0010], [0x0000_0008_0000_0004, 31]];
+    let sent = sent.map(|words| Command::Unknown(RawCommand(words)));
+    let _proof = queue.run(&sent).unwrap();
+    assert_eq!(machine.device.executed(), [Command::SYNC, Command::CfgiAll, Command::SYNC]);
 }

@@ -8,10 +8,10 @@ use crate::bits::{bit, get, mask, put};
 use crate::range::Span;
 use crate::{Asid, Iova, PrgIndex, StreamId, SubstreamId, Vmid};
 
-const PREFETCH_CONFIG: u64 = 0x01;
-const PREFETCH_ADDR: u64 = 0x02;
+pub(super) const PREFETCH_CONFIG: u64 = 0x01;
+pub(super) const PREFETCH_ADDR: u64 = 0x02;
 const CFGI_STE: u64 = 0x03;
-const CFGI_STE_RANGE: u64 = 0x04;
+pub(super) const CFGI_STE_RANGE: u64 = 0x04;
 const CFGI_CD: u64 = 0x05;
 const CFGI_CD_ALL: u64 = 0x06;
 const CFGI_VMS_PIDM: u64 = 0x07;
@@ -26,16 +26,16 @@ const TLBI_EL2_VAA: u64 = 0x23;
 const TLBI_S12_VMALL: u64 = 0x28;
 const TLBI_S2_IPA: u64 = 0x2a;
 const TLBI_NSNH_ALL: u64 = 0x30;
-const ATC_INV: u64 = 0x40;
-const PRI_RESP: u64 = 0x41;
-const RESUME: u64 = 0x44;
+pub(super) const ATC_INV: u64 = 0x40;
+pub(super) const PRI_RESP: u64 = 0x41;
+pub(super) const RESUME: u64 = 0x44;
 const STALL_TERM: u64 = 0x45;
-const SYNC: u64 = 0x46;
+pub(super) const SYNC: u64 = 0x46;
 const DPTI_ALL: u64 = 0x70;
 
 const GLOBAL: u64 = 1 << 9;
-const SSV: u64 = 1 << 11;
-const RANGE_ALL: u64 = 31;
+pub(super) const SSV: u64 = 1 << 11;
+pub(super) const RANGE_ALL: u64 = 31;
 
 const fn sid(stream: StreamId) -> u64 {
     put(stream.0 as u64, 63, 32)
@@ -62,6 +62,11 @@ const fn asp(asid: Asid) -> u64 {
 
 const fn leaf_bit(leaf: Leaf) -> u64 {
     matches!(leaf, Leaf::Last) as u64
+}
+
+/// Whether a command invalidates translations of addresses.
+pub(super) const fn is_tlbi_by_address(opcode: u64) -> bool {
+    matches!(opcode, TLBI_NH_VA | TLBI_NH_VAA | TLBI_EL2_VA | TLBI_EL2_VAA | TLBI_S2_IPA)
 }
 
 impl Command {
@@ -140,7 +145,8 @@ impl Command {
     /// The command that 16 bytes mean.
     ///
     /// Total: an opcode that is not known, reserved bits that are set, or operands without a defined effect, give
-    /// [`Command::Unknown`], so `decode(raw).encode() == raw` always holds.
+    /// [`Command::Unknown`], so `decode(raw).encode() == raw` always holds. Some of these an SMMU carries out all the
+    /// same; what emulates one asks [`interpret`](Self::interpret).
     #[must_use]
     pub fn decode(raw: RawCommand) -> Command {
         let known = Self::decode_fields(raw);

@@ -2,6 +2,7 @@
 
 mod codec;
 mod display;
+mod effective;
 mod error;
 mod operands;
 #[cfg(test)]

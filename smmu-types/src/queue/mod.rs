@@ -13,7 +13,7 @@ mod state_tests;
 
 pub use registers::{
     Commands, ConsumerRegister, Events, Overflows, PageRequests, Pointer, ProducerRegister, Queue,
-    QueueError, QueueState,
+    QueueError, QueueState, WhileOverflowed,
 };
 
 /// log2 of the number of entries of a queue: 0 to 19 (20 is not encodable in `IDR1`).
@@ -74,10 +74,11 @@ impl Position {
         (self.0 & (size.entries() as u64 - 1)) as usize
     }
 
-    /// `count` entries further on.
+    /// `count` entries further on. Behind the last number comes 0, which keeps index and wrap bit right; no queue
+    /// lives that long, and an emulator may be told any number.
     #[must_use]
     pub const fn advanced(self, count: u32) -> Self {
-        Position(self.0 + count as u64)
+        Position(self.0.wrapping_add(count as u64))
     }
 
     /// The consumer's position, given its register and the producer at `self`.
@@ -110,6 +111,13 @@ mod tests {
     #[case::ignores_error_bits(0x0000_0004, 0x7f00_0002, Some(2))]
     fn used(#[case] producer: u32, #[case] consumer: u32, #[case] want: Option<u32>) {
         assert_eq!(SIZE.used(producer, consumer), want);
+    }
+
+    #[test]
+    fn behind_the_last_position_comes_the_first() {
+        let last = Position(u64::MAX);
+        assert_eq!(last.advanced(3), Position(2));
+        assert_eq!(last.advanced(1).pointer(SIZE), last.pointer(SIZE).wrapping_add(1) & 0xf);
     }
 
     #[test]

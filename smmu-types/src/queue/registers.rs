@@ -18,6 +18,17 @@ pub trait Queue: sealed::Sealed {
     const PRODUCER_FLAGS: u32;
     /// Bits of its consumer register beside the pointer.
     const CONSUMER_FLAGS: u32;
+    /// Whether the queue takes new entries while an overflow is active.
+    const WHILE_OVERFLOWED: WhileOverflowed;
+}
+
+/// What a queue does with new entries until an overflow is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WhileOverflowed {
+    /// It takes them, as far as there is room (7.4).
+    Takes,
+    /// It takes none, even if there is room (8.1).
+    Discards,
 }
 
 /// A queue that the SMMU fills: it tells by a flag that it lost records because the queue was full (7.4 and 8.1).
@@ -41,16 +52,20 @@ impl Queue for Commands {
     const NAME: &'static str = "CMDQ";
     const PRODUCER_FLAGS: u32 = 0;
     const CONSUMER_FLAGS: u32 = cmdq_cons::ERR;
+    // It has no overflow at all.
+    const WHILE_OVERFLOWED: WhileOverflowed = WhileOverflowed::Takes;
 }
 impl Queue for Events {
     const NAME: &'static str = "EVENTQ";
     const PRODUCER_FLAGS: u32 = queue_pointer::OVERFLOW;
     const CONSUMER_FLAGS: u32 = queue_pointer::OVERFLOW;
+    const WHILE_OVERFLOWED: WhileOverflowed = WhileOverflowed::Takes;
 }
 impl Queue for PageRequests {
     const NAME: &'static str = "PRIQ";
     const PRODUCER_FLAGS: u32 = queue_pointer::OVERFLOW;
     const CONSUMER_FLAGS: u32 = queue_pointer::OVERFLOW;
+    const WHILE_OVERFLOWED: WhileOverflowed = WhileOverflowed::Discards;
 }
 impl Overflows for Events {}
 impl Overflows for PageRequests {}
@@ -133,6 +148,20 @@ pub enum QueueError {
         queue: &'static str,
         /// How many were to be produced.
         count: u32,
+        /// How many fit.
+        free: u32,
+    },
+    /// An overflow is active, and this queue takes nothing until it is acknowledged.
+    #[error("{queue} takes no entries until its overflow is acknowledged")]
+    Overflowed {
+        /// The queue.
+        queue: &'static str,
+    },
+    /// Nothing can be lost: there is room.
+    #[error("{queue} has room for {free} entries, so none is lost")]
+    NotFull {
+        /// The queue.
+        queue: &'static str,
         /// How many fit.
         free: u32,
     },
@@ -365,12 +394,22 @@ impl<K: Queue> QueueState<K> {
         self.free() == 0
     }
 
+    /// Whether an active overflow keeps new entries out, even if there is room.
+    const fn discards(self) -> bool {
+        matches!(K::WHILE_OVERFLOWED, WhileOverflowed::Discards)
+            && self.producer.flags != self.consumer.flags
+    }
+
     /// The state after `count` more entries.
     ///
     /// # Errors
     ///
-    /// There is no room for them.
+    /// There is no room for them, or it is a PRI queue with an active overflow, which takes none until software
+    /// acknowledges that (8.1). An event queue goes on as soon as there is room (7.4).
     pub const fn produce(self, count: u32) -> Result<Self, QueueError> {
+        if count > 0 && self.discards() {
+            return Err(QueueError::Overflowed { queue: K::NAME });
+        }
         if count > self.free() {
             return Err(QueueError::Full { queue: K::NAME, count, free: self.free() });
         }
@@ -398,10 +437,16 @@ impl<K: Overflows> QueueState<K> {
     }
 
     /// The state after the SMMU lost a record: `OVFLG` toggles, unless an overflow is active already.
-    #[must_use]
-    pub const fn lose(self) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// No record is lost while there is room, but for a PRI queue with an active overflow.
+    pub const fn lose(self) -> Result<Self, QueueError> {
+        if !self.is_full() && !self.discards() {
+            return Err(QueueError::NotFull { queue: K::NAME, free: self.free() });
+        }
         let flags = self.consumer.flags ^ queue_pointer::OVERFLOW;
-        QueueState { producer: ProducerRegister::new(self.producer.pointer, flags), ..self }
+        Ok(QueueState { producer: ProducerRegister::new(self.producer.pointer, flags), ..self })
     }
 
     /// The state after software acknowledged an overflow: `OVACKFLG` is as `OVFLG`. It does no harm where there is

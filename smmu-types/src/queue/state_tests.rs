@@ -61,6 +61,7 @@ struct Counters {
 
 /// All sequences of seven steps.
 fn every_sequence<K: Overflows + Copy + core::fmt::Debug + PartialEq>() {
+    let discards = K::NAME == PageRequests::NAME;
     for log2 in 0..=2 {
         let size = size(log2);
         for sequence in 0..4u32.pow(7) {
@@ -71,13 +72,21 @@ fn every_sequence<K: Overflows + Copy + core::fmt::Debug + PartialEq>() {
                 match sequence >> (2 * step) & 3 {
                     0 => match state.produce(1) {
                         Ok(next) => {
+                            assert!(!(model.overflow && discards), "8.1");
+                            let free = state.free();
+                            let kept = QueueError::NotFull { queue: K::NAME, free };
+                            assert_eq!(state.lose(), Err(kept));
                             state = next;
                             model.produced += 1;
                         }
                         Err(error) => {
-                            let free = 0;
-                            assert_eq!(error, QueueError::Full { queue: K::NAME, count: 1, free });
-                            state = state.lose();
+                            let (queue, free) = (K::NAME, 0);
+                            let expected = match model.overflow && discards {
+                                true => QueueError::Overflowed { queue },
+                                false => QueueError::Full { queue, count: 1, free },
+                            };
+                            assert_eq!(error, expected);
+                            state = state.lose().unwrap();
                             model.overflow = true;
                         }
                     },
@@ -125,13 +134,29 @@ fn events_and_page_requests_are_counted_and_lost() {
 #[test]
 fn an_overflow_is_told_once_until_it_is_acknowledged() {
     let full = QueueState::<Events>::empty(size(0)).produce(1).unwrap();
-    let once = full.lose();
-    assert_eq!((once.producer().encode(), once.lose()), (0x8000_0001, once));
+    let once = full.lose().unwrap();
+    assert_eq!((once.producer().encode(), once.lose()), (0x8000_0001, Ok(once)));
     let seen = once.acknowledge();
     assert_eq!((seen.consumer().encode(), seen.acknowledge()), (0x8000_0000, seen));
-    let again = seen.lose();
+    let again = seen.lose().unwrap();
     assert_eq!(again.producer().encode(), 0x1);
     assert!(again.overflowed() && !again.acknowledge().overflowed());
+}
+
+#[test]
+fn an_overflow_stops_page_requests_but_not_events() {
+    let events = QueueState::<Events>::empty(size(1)).produce(2).unwrap().lose().unwrap();
+    let events = events.consume(1).unwrap();
+    assert!(events.overflowed());
+    assert_eq!(events.produce(1).map(QueueState::used), Ok(2));
+    assert_eq!(events.lose(), Err(QueueError::NotFull { queue: "EVENTQ", free: 1 }));
+
+    let requests = QueueState::<PageRequests>::empty(size(1));
+    assert_eq!(requests.lose(), Err(QueueError::NotFull { queue: "PRIQ", free: 2 }));
+    let requests = requests.produce(2).unwrap().lose().unwrap().consume(1).unwrap();
+    assert_eq!(requests.produce(1), Err(QueueError::Overflowed { queue: "PRIQ" }));
+    assert_eq!((requests.produce(0), requests.lose()), (Ok(requests), Ok(requests)));
+    assert_eq!(requests.acknowledge().produce(1).map(QueueState::used), Ok(2));
 }
 
 #[rstest]

@@ -1,7 +1,7 @@
 //! From a range of addresses to TLB invalidation commands (IHI 0070, 4.4.1.1).
 //!
 //! An SMMU with range invalidation (`IDR3.RIL`) takes spans of `(NUM + 1) << SCALE` pages. Without
-//! it each command covers one granule, and from a certain size on one flush of the whole tag is
+//! it each command covers one leaf entry, and from a certain number on one flush of the whole tag is
 //! cheaper than a storm of commands.
 //!
 //! ```
@@ -20,6 +20,7 @@ mod span;
 
 use core::marker::PhantomData;
 
+pub(crate) use span::effective;
 pub use span::{Level, LevelHint, Span, SpanAddress};
 
 use crate::{Granule, Leaf};
@@ -110,7 +111,9 @@ pub struct Extent {
     /// Granule of the table.
     pub granule: Granule,
     /// log2 of the bytes that each leaf of the range maps, where all are alike; `None` where they
-    /// differ or nobody knows. A wrong value lets the SMMU keep what it should drop.
+    /// differ or nobody knows. A wrong value lets the SMMU keep what it should drop. A size that no level of the
+    /// granule's tables maps, such as that of a contiguous run, counts as `None`: the SMMU may hold its pages one by
+    /// one.
     pub block_shift: Option<u32>,
     /// Whether tables above the leaves are untouched.
     pub leaf: Leaf,
@@ -129,20 +132,19 @@ impl Extent {
         Extent { address, size, granule, block_shift: Some(granule.shift()), leaf }
     }
 
-    /// The level of the range's leaves.
-    const fn hint(&self) -> LevelHint {
-        let (Some(shift), Leaf::Last) = (self.block_shift, self.leaf) else {
-            return LevelHint::Unknown;
+    /// The level of the range's leaves; `None` where no level that a command can name has such leaves.
+    const fn level(&self) -> Option<Level> {
+        let (Some(shift), granule) = (self.block_shift, self.granule.shift()) else {
+            return None;
         };
-        let bits = self.granule.shift() - 3;
-        if shift < self.granule.shift() || !(shift - self.granule.shift()).is_multiple_of(bits) {
-            return LevelHint::Unknown;
+        if shift < granule || !(shift - granule).is_multiple_of(granule - 3) {
+            return None;
         }
-        match (shift - self.granule.shift()) / bits {
-            0 => LevelHint::Bits64(Level::L3),
-            1 => LevelHint::Bits64(Level::L2),
-            2 => LevelHint::Bits64(Level::L1),
-            _ => LevelHint::Unknown,
+        match (shift - granule) / (granule - 3) {
+            0 => Some(Level::L3),
+            1 => Some(Level::L2),
+            2 => Some(Level::L1),
+            _ => None,
         }
     }
 }
@@ -151,21 +153,25 @@ impl Extent {
 const MAX_PAGES: u64 = 1 << 32;
 
 /// Plan the invalidation of an extent, widened outwards to whole granules, and to whole leaves where their level
-/// is known.
+/// is known: by less than one leaf at each end, which is up to 4 TiB for level 1 of 64 KiB granules. Without a level,
+/// a range may reach one granule further, since a command of a single one is reserved; it may pass a bound that the
+/// caller has in mind, and the entries behind it are dropped as well.
 ///
-/// A range that reaches the end of the address space, or that `A` cannot hold, counts as everything.
+/// A range that reaches the end of the address space, or that `A` cannot hold, counts as everything. So does one that
+/// without [`RangeSupport::Ril`] needs as many commands as a table of the granule has entries of 8 bytes.
 #[must_use]
 pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
-    let Extent { address, size, granule, block_shift, leaf } = extent;
-    let hint = extent.hint();
+    let Extent { address, size, granule, block_shift: _, leaf } = extent;
+    let leaves = extent.level().map_or(LevelHint::Unknown, LevelHint::Bits64);
+    let hint = match leaf {
+        Leaf::Last => leaves,
+        Leaf::All => LevelHint::Unknown,
+    };
     // A step of a single command, and what the ends of the range are widened to.
     let (step, align) = match support {
         RangeSupport::Ril => (granule.shift(), hint.leaf_shift(granule)),
         // One command drops the entry that translates its address, however large that is.
-        RangeSupport::Single => match block_shift {
-            Some(shift) if shift > granule.shift() && shift < 60 => (shift, shift),
-            _ => (granule.shift(), granule.shift()),
-        },
+        RangeSupport::Single => (leaves.leaf_shift(granule), leaves.leaf_shift(granule)),
     };
     let mask = (1u64 << align) - 1;
     let Some(end) = address.checked_add(size).and_then(|e| e.checked_add(mask)) else {
@@ -173,10 +179,10 @@ pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
     };
     let (address, end) = (address & !mask, end & !mask);
     let mut steps = (end - address) >> step;
-    // One command per entry of a last-level table is where the storm begins.
+    // One command per entry of a table is where the storm begins, whatever each entry maps.
     let too_many = match support {
         RangeSupport::Ril => MAX_PAGES,
-        RangeSupport::Single => 1 << (step - 3).min(32),
+        RangeSupport::Single => 1 << (granule.shift() - 3),
     };
     if size == 0 || steps >= too_many || end - 1 > A::MAX | 0xfff {
         return Plan::Everything;
@@ -279,7 +285,12 @@ mod tests {
     #[case(12, 2 * M - 4 * K, Some(511))]
     #[case(12, 2 * M, None)]
     #[case(21, 2 * M, Some(1))]
-    #[case(21, 512 * G, None)]
+    #[case(21, G - 2 * M, Some(511))]
+    #[case(21, G, None)]
+    #[case(30, 511 * G, Some(511))]
+    #[case(30, 512 * G, None)]
+    // A contiguous run of 16 pages is no leaf.
+    #[case(16, 64 * K, Some(16))]
     fn without_ril_storms_become_one_flush(
         #[case] block: u32,
         #[case] size: u64,

@@ -282,10 +282,7 @@ impl<A: SpanAddress> Span<A> {
     pub(crate) fn decode(w0: u64, w1: u64) -> Option<Self> {
         let address = A::from_bits(w1 & mask(63, 12));
         let leaf = if bit(w1, 0) { Leaf::Last } else { Leaf::All };
-        let hint = match (LevelHint::from_ttl(get(w1, 9, 8) as u8)?, bit(w1, 7)) {
-            (LevelHint::Bits64(level), true) => LevelHint::Bits128(level),
-            (hint, _) => hint,
-        };
+        let hint = hint(w1)?;
         match RangeGranule::from_encoding(get(w1, 11, 10)).granule() {
             None => Self::single(address, leaf).ok(),
             Some(granule) => {
@@ -294,6 +291,46 @@ impl<A: SpanAddress> Span<A> {
             }
         }
     }
+}
+
+/// The operands that an SMMU uses: a scale that the architecture cuts, and an address that is not aligned to its level,
+/// for which it says nothing but that the range is unpredictable. Reserved fields stay as they are.
+pub(crate) fn effective(w0: u64, w1: u64) -> [u64; 2] {
+    const SCALE: u64 = mask(25, 20);
+    const NUM: u64 = mask(16, 12);
+    const LEVEL: u64 = mask(9, 7);
+
+    let Some(granule) = RangeGranule::from_encoding(get(w1, 11, 10)).granule() else {
+        return [w0, w1];
+    };
+    let (mut w0, mut w1) = (w0, w1);
+    if get(w0, 25, 20) > Span::<Iova>::MAX_SCALE as u64 {
+        w0 = w0 & !SCALE | (Span::<Iova>::MAX_SCALE as u64) << 20;
+    }
+    let Some(hint) = hint(w1) else {
+        return [w0, w1];
+    };
+    let unaligned = w1 & mask(63, 12) & ((1 << hint.leaf_shift(granule)) - 1) != 0;
+    if unaligned {
+        w1 &= !mask(granule.shift() - 1, 0) | mask(11, 0);
+        // TTL128 without TTL is reserved and stays.
+        if hint != LevelHint::Unknown {
+            w1 &= !LEVEL;
+            if w0 & (NUM | SCALE) == 0 {
+                // Without a level the range of one page is reserved; two pages drop more.
+                w0 |= 1 << 12;
+            }
+        }
+    }
+    [w0, w1]
+}
+
+/// `TTL` and `TTL128`.
+fn hint(w1: u64) -> Option<LevelHint> {
+    Some(match (LevelHint::from_ttl(get(w1, 9, 8) as u8)?, bit(w1, 7)) {
+        (LevelHint::Bits64(level), true) => LevelHint::Bits128(level),
+        (hint, _) => hint,
+    })
 }
 
 fn check_address<A: SpanAddress>(value: u64, align: u64) -> Result<(), LayoutError> {

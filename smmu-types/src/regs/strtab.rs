@@ -2,7 +2,8 @@
 //!
 //! [`Format`] is what this workspace's drivers write; [`Config`] and [`Base`] read whatever is there.
 
-use crate::{LayoutError, PhysAddr, StreamTableDescriptor, bits};
+use crate::bits::{self, attempt};
+use crate::{LayoutError, PhysAddr, StreamTableDescriptor};
 
 /// Read-allocate hint of `STRTAB_BASE`.
 pub const READ_ALLOCATE: u64 = 1 << 62;
@@ -15,24 +16,28 @@ pub const SPLIT: u32 = 8;
 pub enum Format {
     /// One array of 2^`log2` STEs.
     Linear {
-        /// log2 of the number of STEs.
+        /// log2 of the number of STEs, 0 to 32.
         log2: u8,
     },
     /// An array of 2^(`log2` - 8) L1 descriptors, each pointing at 2^8 STEs.
     TwoLevel {
-        /// log2 of the number of StreamIDs that it covers; above 8.
+        /// log2 of the number of StreamIDs that it covers, 8 to 32.
         log2: u8,
     },
 }
 
 impl Format {
     /// The value of `STRTAB_BASE_CFG`.
-    #[must_use]
-    pub const fn config(self) -> u32 {
-        match self {
-            Format::Linear { log2 } => log2 as u32 & 0x3f,
-            Format::TwoLevel { log2 } => 1 << 16 | SPLIT << 6 | log2 as u32 & 0x3f,
-        }
+    ///
+    /// # Errors
+    ///
+    /// The format cannot have this size, as [`bytes`](Self::bytes) says it.
+    pub const fn config(self) -> Result<u32, LayoutError> {
+        attempt!(self.bytes());
+        Ok(match self {
+            Format::Linear { log2 } => log2 as u32,
+            Format::TwoLevel { log2 } => 1 << 16 | SPLIT << 6 | log2 as u32,
+        })
     }
 
     /// log2 of the number of StreamIDs that the table covers.
@@ -43,25 +48,34 @@ impl Format {
         }
     }
 
-    /// Bytes of the first level, or `None` for a size that the format cannot have: more than 32
-    /// bits, or a two-level table of fewer bits than its second level covers.
-    #[must_use]
-    pub const fn bytes(self) -> Option<u64> {
+    /// Bytes of the first level.
+    ///
+    /// # Errors
+    ///
+    /// The format cannot have this size: more than 32 bits, or a two-level table of fewer bits than its second level
+    /// covers.
+    pub const fn bytes(self) -> Result<u64, LayoutError> {
+        const FIELD: &str = "LOG2SIZE";
+        let value = self.log2() as u64;
         match self {
-            Format::Linear { log2: 0..=32 } => Some(64 << self.log2()),
-            Format::TwoLevel { log2: 8..=32 } => Some(8 << (self.log2() - SPLIT as u8)),
-            _ => None,
+            _ if value > 32 => Err(LayoutError::TooLarge { field: FIELD, value, max: 32 }),
+            Format::Linear { log2 } => Ok(64 << log2),
+            Format::TwoLevel { log2 } if log2 as u32 >= SPLIT => Ok(8 << (log2 - SPLIT as u8)),
+            Format::TwoLevel { .. } => {
+                Err(LayoutError::TooSmall { field: FIELD, value, min: SPLIT as u64 })
+            }
         }
     }
 }
 
 /// The value of `STRTAB_BASE`. The base is aligned to the size of the table, and to at least
 /// 64 bytes.
+///
+/// # Errors
+///
+/// The format cannot have its size, or the base is not aligned or too large.
 pub const fn base(address: PhysAddr, format: Format) -> Result<u64, LayoutError> {
-    let Some(bytes) = format.bytes() else {
-        let value = format.log2() as u64;
-        return Err(LayoutError::TooLarge { field: "LOG2SIZE", value, max: 32 });
-    };
+    let bytes = attempt!(format.bytes());
     let align = if bytes < 64 { 64 } else { bytes.next_power_of_two() };
     if address.0 & (align - 1) != 0 {
         return Err(LayoutError::Misaligned { field: "STRTAB_BASE.ADDR", value: address.0, align });
@@ -201,13 +215,17 @@ impl Config {
     }
 
     /// The same as a [`Format`], when this workspace's drivers could have written it: linear, or with the
-    /// second level of [`SPLIT`] bits.
+    /// second level of [`SPLIT`] bits, and of a size that the format can have.
     #[must_use]
     pub const fn format(self) -> Option<Format> {
-        match (self.levels, self.split) {
-            (Levels::Linear, _) => Some(Format::Linear { log2: self.log2 }),
-            (Levels::Two, Split::Eight) => Some(Format::TwoLevel { log2: self.log2 }),
-            _ => None,
+        let format = match (self.levels, self.split) {
+            (Levels::Linear, _) => Format::Linear { log2: self.log2 },
+            (Levels::Two, Split::Eight) => Format::TwoLevel { log2: self.log2 },
+            _ => return None,
+        };
+        match format.bytes() {
+            Ok(_) => Some(format),
+            Err(_) => None,
         }
     }
 }
@@ -253,7 +271,7 @@ mod tests {
             assert_eq!(config.encode(), Ok(value));
             assert_eq!(Config::decode(value | !DEFINED), config);
             if let Some(format) = config.format() {
-                assert_eq!(Config::decode(format.config()).format(), Some(format));
+                assert_eq!(Config::decode(format.config().unwrap()).format(), Some(format));
             }
         }
         let wrong = Config { levels: Levels::Two, split: Split::Reserved(32), log2: 8 };
@@ -263,13 +281,14 @@ mod tests {
 
     #[test]
     fn alignment_is_the_size_of_the_first_level() {
-        for log2 in 0..=32 {
+        for log2 in 0..=u8::MAX {
             for format in [Format::Linear { log2 }, Format::TwoLevel { log2 }] {
-                let config = Config::decode(format.config());
+                let (bytes, config) = (format.bytes(), format.config());
+                assert_eq!(bytes.map(|_| ()), config.map(|_| ()), "{format:?}");
+                let (Ok(bytes), Ok(config)) = (bytes, config) else { continue };
+                let config = Config::decode(config);
                 assert_eq!(config.format(), Some(format));
-                if let Some(bytes) = format.bytes() {
-                    assert_eq!(config.alignment(), Some(bytes.max(64)), "{format:?}");
-                }
+                assert_eq!(config.alignment(), Some(bytes.max(64)), "{format:?}");
             }
         }
         assert_eq!(Config::decode(58).alignment(), None);

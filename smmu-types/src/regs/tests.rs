@@ -1,8 +1,11 @@
+extern crate std;
+
 use super::*;
-use crate::PhysAddr;
 use crate::fields;
 use crate::queue::QueueSize;
+use crate::{LayoutError, PhysAddr};
 use rstest::rstest;
+use std::string::ToString;
 
 #[rstest]
 #[case(IDR5.offset(), 0x14)]
@@ -25,8 +28,8 @@ fn offsets(#[case] offset: u32, #[case] want: u32) {
 fn values_that_a_real_model_took() {
     // QEMU's SMMUv3 came up with these.
     assert_eq!(cr1::COHERENT, 0xd75);
-    assert_eq!(strtab::Format::Linear { log2: 8 }.config(), 8);
-    assert_eq!(strtab::Format::TwoLevel { log2: 16 }.config(), 16 | 8 << 6 | 1 << 16);
+    assert_eq!(strtab::Format::Linear { log2: 8 }.config(), Ok(8));
+    assert_eq!(strtab::Format::TwoLevel { log2: 16 }.config(), Ok(16 | 8 << 6 | 1 << 16));
     assert_eq!(strtab::l1_descriptor(PhysAddr(0x4004_0000)), Ok(0x4004_0009));
     let size = QueueSize::from_log2(6).unwrap();
     assert_eq!(queue_base::encode(PhysAddr(0x4001_0000), size, 16), Ok(1 << 62 | 0x4001_0006));
@@ -37,12 +40,26 @@ fn a_misaligned_base_is_refused_not_cut() {
     let size = QueueSize::from_log2(8).unwrap();
     assert!(queue_base::encode(PhysAddr(0x4000_0800), size, 16).is_err());
     assert!(strtab::base(PhysAddr(0x4000_0040), strtab::Format::Linear { log2: 4 }).is_err());
-    for log2 in [33, 64, 255] {
-        assert!(strtab::base(PhysAddr(0), strtab::Format::Linear { log2 }).is_err());
-    }
-    assert_eq!(strtab::Format::TwoLevel { log2: 7 }.bytes(), None);
-    assert_eq!(strtab::Format::TwoLevel { log2: 32 }.bytes(), Some(8 << 24));
     assert!(strtab::l1_descriptor(PhysAddr(0x4000_1000)).is_err());
+}
+
+#[test]
+fn a_stream_table_of_an_impossible_size_says_which_way() {
+    use strtab::Format::{Linear, TwoLevel};
+    let field = "LOG2SIZE";
+    for log2 in [33, 64, 255] {
+        let error = LayoutError::TooLarge { field, value: log2.into(), max: 32 };
+        for format in [Linear { log2 }, TwoLevel { log2 }] {
+            assert_eq!(format.config(), Err(error));
+            assert_eq!(strtab::base(PhysAddr(0), format), Err(error));
+        }
+    }
+    let error = LayoutError::TooSmall { field, value: 5, min: 8 };
+    assert_eq!(TwoLevel { log2: 5 }.config(), Err(error));
+    assert_eq!(strtab::base(PhysAddr(0), TwoLevel { log2: 5 }), Err(error));
+    assert_eq!(error.to_string(), "LOG2SIZE = 0x5 is too small here; the smallest value is 0x8");
+    assert_eq!(TwoLevel { log2: 8 }.bytes(), Ok(8));
+    assert_eq!(TwoLevel { log2: 32 }.bytes(), Ok(8 << 24));
 }
 
 #[test]

@@ -18,6 +18,14 @@ pub(crate) fn command(words: [u64; 2]) {
     assert!(text.starts_with(command.name()), "{text:?} does not begin with the name");
     text_of(&raw);
 
+    let interpreted = Command::interpret(raw);
+    if !matches!(command, Command::Unknown(_)) {
+        assert_eq!(interpreted, command);
+    }
+    assert_eq!(Command::interpret(interpreted.encode()), interpreted);
+    // The effect is that of another operand at most, never of another command.
+    assert_eq!(interpreted.encode().opcode(), raw.opcode());
+
     let layout = fields::command(raw.opcode());
     if let (false, Some(layout)) = (matches!(command, Command::Unknown(_)), layout) {
         // What has a type has no bit that its table does not know, and no reserved value.

@@ -1,7 +1,8 @@
 //! What is counted and measured: capabilities, queue pointers, ranges of addresses.
 
 use smmu_types::queue::{
-    ConsumerRegister, Events, Pointer, Position, ProducerRegister, QueueSize, QueueState,
+    ConsumerRegister, Events, PageRequests, Pointer, Position, ProducerRegister, QueueSize,
+    QueueState,
 };
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::{Asid, Capabilities, Command, Granule, IdRegisters, Iova, Ipa, Leaf, Vmid};
@@ -39,8 +40,7 @@ pub(crate) fn queue(log2: u8, produced: u64, behind: u32, register: u32) {
         return;
     };
     assert_eq!((size.log2(), size.entries()), (log2, 1 << log2));
-    // A position is counted from the first entry on; nothing counts to the end of 64 bits.
-    let producer = Position(produced >> 1);
+    let producer = Position(produced);
     assert!(producer.index(size) < size.entries() as usize);
     assert_eq!(producer.pointer(size) & !size.pointer_mask(), 0);
     assert_eq!(producer.pointer(size) & (size.entries() - 1), producer.index(size) as u32);
@@ -79,6 +79,10 @@ pub(crate) fn queue_registers(log2: u8, producer: u32, consumer: u32, count: u32
     let implemented = size.pointer_mask() | 1 << 31;
     assert_eq!(produced.encode(), producer & implemented);
     assert_eq!(consumed.encode(), consumer & implemented);
+    page_requests(
+        ProducerRegister::decode(size, producer),
+        ConsumerRegister::decode(size, consumer),
+    );
     let state = match QueueState::new(produced, consumed) {
         Ok(state) => state,
         Err(error) => {
@@ -96,8 +100,23 @@ pub(crate) fn queue_registers(log2: u8, producer: u32, consumer: u32, count: u32
         Ok(fewer) => assert_eq!(fewer.used(), state.used() - count),
         Err(error) => assert!(count > state.used() && !text_of(&error).is_empty()),
     }
-    assert!(state.lose().overflowed());
-    assert!(!state.lose().acknowledge().overflowed());
+    match state.lose() {
+        Ok(lost) => {
+            assert!(state.is_full() && lost.overflowed() && !lost.acknowledge().overflowed());
+        }
+        Err(error) => assert!(!state.is_full() && !text_of(&error).is_empty()),
+    }
+}
+
+/// The same of page requests, which an overflow keeps out.
+fn page_requests(
+    producer: ProducerRegister<PageRequests>,
+    consumer: ConsumerRegister<PageRequests>,
+) {
+    let Ok(state) = QueueState::new(producer, consumer) else { return };
+    assert_eq!(state.lose().is_ok(), state.is_full() || state.overflowed());
+    assert_eq!(state.produce(1).is_ok(), !state.is_full() && !state.overflowed());
+    assert_eq!(state.acknowledge().produce(1).is_ok(), !state.is_full());
 }
 
 /// Which addresses are invalidated: of 64 bits, or of 56.
@@ -126,23 +145,26 @@ pub(crate) struct Range {
     pub(crate) leaf: Leaf,
 }
 
-/// A storm of single commands is checked up to here: the rest is more of the same.
-const SPANS: usize = 2048;
-
 /// The spans cover the range without a gap or an overlap, and no more around it than a leaf on each side; what counts
 /// as everything is empty, large, or at the end of the address space.
 pub(crate) fn range(range: Range) {
     let Range { stage, support, address, size, granule, block_shift, leaf } = range;
     let extent = Extent { address, size, granule, block_shift, leaf };
-    // No table has leaves smaller than its granule or as large as half of the address space.
-    let known = block_shift.filter(|shift| (granule.shift()..60).contains(shift));
+    // No other leaves than those of the last three levels.
+    let bits = granule.shift() - 3;
+    let known =
+        block_shift.filter(|shift| (0..3).any(|level| *shift == granule.shift() + level * bits));
     let leaf_shift = known.unwrap_or(granule.shift());
     let widening = 1u128 << leaf_shift;
     let page = 1u128 << granule.shift();
     let (first, end) = (u128::from(address), u128::from(address) + u128::from(size));
 
     let Some(commands) = commands(stage, support, extent) else {
-        let pages = (u128::from(size) + 2 * widening) / page;
+        let steps = match support {
+            RangeSupport::Ril => page,
+            RangeSupport::Single => widening,
+        };
+        let pages = (u128::from(size) + 2 * widening) / steps;
         let many = match support {
             RangeSupport::Ril => 1 << 32,
             RangeSupport::Single => 1 << (granule.shift() - 3),
@@ -173,13 +195,15 @@ pub(crate) fn range(range: Range) {
         next = Some(covered.end);
         count += 1;
     }
-    assert!(count <= 7 || support == RangeSupport::Single, "{range:x?} needs {count} commands");
-    if count < SPANS {
-        // Without a level hint, one page more avoids a reserved encoding.
-        let next = next.unwrap_or(0);
-        assert!(next >= end, "{range:x?} ends too early");
-        assert!(next - end < widening + page, "{range:x?} ends too late");
-    }
+    let most = match support {
+        RangeSupport::Ril => 7,
+        RangeSupport::Single => (1 << (granule.shift() - 3)) - 1,
+    };
+    assert!(count <= most, "{range:x?} needs {count} commands");
+    // Without a level hint, one page more avoids a reserved encoding.
+    let next = next.unwrap_or(0);
+    assert!(next >= end, "{range:x?} ends too early");
+    assert!(next - end < widening + page, "{range:x?} ends too late");
 }
 
 /// The words of each command of a plan; `None` for everything.
@@ -193,11 +217,11 @@ fn commands(stage: Stage, support: RangeSupport, extent: Extent) -> Option<Vec<[
     Some(match stage {
         Stage::One => {
             let Plan::Spans(spans) = plan::<Iova>(support, extent) else { return None };
-            spans.take(SPANS).map(|span| encoded(Command::TlbiNhVa { vmid, asid, span })).collect()
+            spans.map(|span| encoded(Command::TlbiNhVa { vmid, asid, span })).collect()
         }
         Stage::Two => {
             let Plan::Spans(spans) = plan::<Ipa>(support, extent) else { return None };
-            spans.take(SPANS).map(|span| encoded(Command::TlbiS2Ipa { vmid, span })).collect()
+            spans.map(|span| encoded(Command::TlbiS2Ipa { vmid, span })).collect()
         }
     })
 }

@@ -56,9 +56,14 @@ pub(super) fn advise(raw: RawCommand) -> Advice {
             .then("SID and STAG must be those of the event; each stall is answered once"),
         0x45 => Advice::new("end all stalled transactions of this stream"),
         0x46 => sync(raw),
-        0x70 | 0x73 => Advice::new("drop what is cached of the device permission table")
+        0x70 => Advice::new("forget all cached device permissions")
             .then("needs an SMMU with IDR3.DPT")
             .then(SYNC),
+        0x73 => Advice::new("forget the cached device permissions of a region")
+            .then("needs an SMMU with IDR3.DPT")
+            .then(SYNC),
+        0x80..=0x8f => Advice::new("a command that the implementation defines")
+            .then("an SMMU that defines none stops here with CERROR_ILL"),
         opcode => match fields::opcode_name(opcode) {
             Some(name) => Advice::new(format!("{name}: not a command of a Non-secure queue"))
                 .then("on a Non-secure queue the SMMU stops here with CERROR_ILL"),
@@ -67,10 +72,14 @@ pub(super) fn advise(raw: RawCommand) -> Advice {
         },
     };
     let known = fields::command(raw.opcode()).is_some();
-    if known && matches!(Command::decode(raw), Command::Unknown(_)) {
+    let unknown = |command| matches!(command, Command::Unknown(_));
+    if known && unknown(Command::interpret(raw)) {
         return advice.then(
             "some field has a value that no driver should send (reserved bits, Secure state, a reserved choice): see above; the SMMU may refuse it as CERROR_ILL",
         );
+    }
+    if known && unknown(Command::decode(raw)) {
+        return advice.then("some field has no effect here, or another than its value: the SMMU carries the command out as the first line says it");
     }
     advice
 }

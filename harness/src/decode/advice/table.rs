@@ -8,6 +8,8 @@ use super::Advice;
 const EXPLAIN: &str =
     "`smmu-harness explain --idr ...` says which field an SMMU would refuse, and how to mend it";
 
+const OTHER_TABLES: &str = "VMSAv8-32 LPAE tables, or VMSAv9-128 ones where IDR5.D128 is set";
+
 /// What an STE says.
 pub(super) fn ste(ste: &Ste) -> Advice {
     let contexts = |max: u8| match max {
@@ -41,10 +43,17 @@ pub(super) fn ste(ste: &Ste) -> Advice {
             s2.vmid
         ))
         .then(EXPLAIN),
-        _ => Advice::new(
-            "stage 2 walks other tables than VMSAv8-64, or a field has a reserved value: see S2AA64, S2TG and S2PS",
-        )
+        SteConfig::Stage2Other { vmid } => Advice::new(format!(
+            "stage 2 translates through {OTHER_TABLES}, tagged VMID {vmid}"
+        ))
         .then(EXPLAIN),
+        SteConfig::NestedOther { table, vmid } => Advice::new(format!(
+            "both stages translate: stage 1 with {} at IPA {}, stage 2 through {OTHER_TABLES}, tagged VMID {vmid}",
+            contexts(table.cd_max),
+            table.context
+        ))
+        .then(EXPLAIN),
+        _ => Advice::new("stage 2 has a granule of a reserved value: see S2TG").then(EXPLAIN),
     }
 }
 

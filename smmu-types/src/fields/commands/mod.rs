@@ -29,10 +29,12 @@ macro_rules! opcodes {
         }
 
         /// The architecture's name of an opcode, without `CMD_`: also of those that belong to Secure state and EL3.
+        /// `IMPDEF_COMMAND` is any of those that an implementation defines, 0x80 to 0x8f (4.1.1).
         #[must_use]
         pub const fn opcode_name(opcode: u8) -> Option<&'static str> {
             match opcode {
                 $($opcode => Some($name),)*
+                0x80..=0x8f => Some("IMPDEF_COMMAND"),
                 _ => None,
             }
         }
