@@ -13,6 +13,7 @@ pub mod explain;
 pub mod machine;
 pub mod model;
 pub mod qemu;
+pub mod random;
 pub mod scenario;
 pub mod tables;
 pub mod verdict;

@@ -7,32 +7,13 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use libtest_mimic::{Arguments, Trial};
+use common::trial;
+use libtest_mimic::Arguments;
 use smmu_harness::backend::{Mock, Qemu};
 use smmu_harness::engine::{self, Options, Outcome, Sabotage};
 use smmu_harness::machine::Backend;
+use smmu_harness::random::Random;
 use smmu_harness::scenario::Scenario;
-
-/// A small generator whose numbers are the same everywhere (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
 
 const HEAD: &str = r#"
 title = "generated"
@@ -72,7 +53,7 @@ struct Promise {
 }
 
 fn generate(seed: u64, steps: usize) -> String {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut promise = Promise {
         places: DEVICES.iter().map(|device| (*device, Place::Blocked)).collect(),
         maps: BTreeMap::new(),
@@ -97,11 +78,11 @@ fn generate(seed: u64, steps: usize) -> String {
 }
 
 fn attach(random: &mut Random, promise: &mut Promise) -> String {
-    let device = random.pick(&DEVICES);
+    let device = random.pick(&DEVICES).unwrap();
     let place = match random.below(6) {
         0 => Place::Blocked,
         1 => Place::Bypass,
-        _ => Place::Domain(random.pick(&DOMAINS)),
+        _ => Place::Domain(random.pick(&DOMAINS).unwrap()),
     };
     promise.places.insert(device, place);
     let to = match place {
@@ -113,9 +94,9 @@ fn attach(random: &mut Random, promise: &mut Promise) -> String {
 }
 
 fn change(random: &mut Random, promise: &mut Promise) -> String {
-    let key = (random.pick(&DOMAINS), random.pick(&IOVAS));
+    let key = (random.pick(&DOMAINS).unwrap(), random.pick(&IOVAS).unwrap());
     let (domain, iova) = key;
-    let page = random.pick(&PAGES);
+    let page = random.pick(&PAGES).unwrap();
     let writable = random.below(4) != 0;
     let access = if writable { "rw" } else { "ro" };
     let mapping = format!(
@@ -134,7 +115,7 @@ fn change(random: &mut Random, promise: &mut Promise) -> String {
 }
 
 fn dma(random: &mut Random, promise: &Promise) -> String {
-    let device = random.pick(&DEVICES);
+    let device = random.pick(&DEVICES).unwrap();
     // Mostly where something is mapped, so that there are cached lines to forget.
     let mapped: Vec<u64> = match promise.places[device] {
         Place::Domain(domain) => {
@@ -143,15 +124,15 @@ fn dma(random: &mut Random, promise: &Promise) -> String {
         _ => Vec::new(),
     };
     let page = match random.below(4) {
-        0 => random.pick(&IOVAS),
-        _ if mapped.is_empty() => random.pick(&IOVAS),
-        _ => random.pick(&mapped),
+        0 => random.pick(&IOVAS).unwrap(),
+        _ if mapped.is_empty() => random.pick(&IOVAS).unwrap(),
+        _ => random.pick(&mapped).unwrap(),
     };
     let iova = page + 4 * random.below(1024) as u64;
     let end = match promise.places[device] {
         Place::Blocked => "refused = true".to_owned(),
         Place::Bypass => {
-            let page = random.pick(&PAGES);
+            let page = random.pick(&PAGES).unwrap();
             return format!(
                 "dma = {{ device = \"{device}\", at = \"{page}\", reaches = \"{page}\" }}"
             );
@@ -200,12 +181,6 @@ fn a_broken_driver_does_not() {
 }
 
 fn main() {
-    fn trial(name: &str, test: fn()) -> Trial {
-        Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    }
     let no_qemu = common::qemu_is_left_out();
     let trials = vec![
         trial("the_model_keeps_the_promise", the_model_keeps_the_promise),

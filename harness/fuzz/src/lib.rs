@@ -10,7 +10,7 @@ const KINDS: &[&str] =
 /// The input of `smmu-harness decode`, line by line. The last byte chooses what is asked for; the end
 /// of a line asks for nothing, so that any log is a seed.
 ///
-/// Every line that comes back has been put in, none comes back more often than that, and all that is found has words.
+/// Every line is in exactly one item, and comes back as it was; all that is found has words.
 pub fn scanner(data: &[u8]) {
     let (&choices, data) = data.split_last().unwrap_or((&0, &[]));
     let kind = KINDS.get(usize::from(choices & 0x1f)).and_then(|name| Kind::from_name(name));
@@ -20,30 +20,32 @@ pub fn scanner(data: &[u8]) {
         _ => Some(Width::Bits64),
     };
     let mut scanner = Scanner::new(kind, width);
-    let text = String::from_utf8_lossy(data);
-    let mut lines = 0;
-    let mut others = vec![0; text.lines().count() + 1];
-    let mut check = |items: Vec<Item>, lines: usize| {
+    let lines: Vec<&[u8]> = data.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut seen = vec![0; lines.len() + 1];
+    let mut check = |items: Vec<Item>| {
         for item in items {
             match item {
                 Item::Found(found) => {
-                    assert!(!found.words.is_empty() && found.line <= lines, "{found:?}");
+                    assert!(!found.words.is_empty() && found.line < seen.len(), "{found:?}");
+                    found.lines.iter().for_each(|line| seen[*line] += 1);
                 }
-                Item::Other { line, .. } => {
-                    others[line] += 1;
-                    assert!(others[line] == 1, "line {line} comes back twice");
+                Item::Other(line) => {
+                    seen[line.number] += 1;
+                    assert_eq!(line.raw, lines[line.number - 1]);
                 }
                 Item::Note { line, text, .. } => {
-                    assert!((1..=lines).contains(&line) && !text.is_empty(), "{line}: {text:?}");
+                    seen[line] += 1;
+                    assert!(!text.is_empty());
                 }
+                Item::Again { line } => seen[line] += 1,
                 Item::Broken(error) => assert!(!error.to_string().is_empty()),
             }
         }
     };
-    for (at, line) in text.lines().enumerate() {
-        lines = at + 1;
-        check(scanner.line(lines, line), lines);
+    for (at, line) in lines.iter().enumerate() {
+        check(scanner.line(at + 1, line));
     }
-    check(scanner.finish(), lines);
+    check(scanner.finish());
+    assert!(seen.iter().skip(1).all(|times| *times == 1), "{seen:?}");
     assert!(scanner.finish().is_empty(), "something is left after the end");
 }

@@ -3,15 +3,15 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;
 
 use serde_json::json;
-use smmu_types::{Cd, Ste, fields};
+use smmu_types::{Cd, Ste};
 
 use super::{Exit, Format};
 use crate::decode::advice::Context;
-use crate::decode::formats::{Found, Item, ScanError, Scanner, decode};
+use crate::decode::formats::{Found, Item, Line, ScanError, Scanner, decode, segments};
 use crate::decode::ids;
 use crate::decode::kind::Kind;
 use crate::decode::report::reports;
-use crate::decode::words::{Place, Width, Word, tokens};
+use crate::decode::words::{Place, Width, tokens};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -33,7 +33,7 @@ pub(super) struct Decode {
     #[arg(long)]
     pass: bool,
     /// One line for each structure.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     brief: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Human)]
@@ -49,7 +49,9 @@ Examples:
   smmu-harness decode gerror 0x1 queue 0x5 0x01000004 8
   smmu-harness decode ste 0x800000000d 0 0 0 0 0 0 0 --idr IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74
 
-Exit status: 0 decoded, 1 nothing to decode was found, 2 something could not be decoded.";
+A KIND says what plain words and dumps are; logs say that of themselves. `cd` is the kind: the number is 0xcd.
+
+Exit status: 0 decoded (or passed on, with --pass), 1 nothing to decode was found, 2 something could not be decoded.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum WordSize {
@@ -75,14 +77,17 @@ impl Decode {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let ids = self.idr.as_deref().map(ids::parse).transpose();
         let ids = ids.map_err(|error| Exit::Usage(format!("--idr: {error}")))?;
+        let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
         let mut printer = Printer {
-            out: anstream::stdout().lock(),
+            out: io::stdout().lock(),
+            colour,
             context: Context { ids, ..Context::default() },
             format: self.format,
             brief: self.brief,
             pass: self.pass,
             found: 0,
             broken: 0,
+            open_line: None,
         };
         let width = self.word_size.map(Width::from);
         // A kind alone says what is on standard input.
@@ -108,58 +113,37 @@ impl Decode {
             (None, Some(_)) => {
                 return Err(Exit::Usage("give words or --input, not both".into()));
             }
+            (None, None) if self.pass => {
+                return Err(Exit::Usage("--pass goes with standard input or --input".into()));
+            }
             (None, None) => self.arguments(&mut printer, width)?,
         }
         printer.end()
     }
 
     fn arguments(&self, printer: &mut Printer, width: Option<Width>) -> Result<(), Exit> {
-        let mut segments: Vec<(Option<Kind>, Vec<Word>)> = vec![(None, Vec::new())];
         let mut items = Vec::new();
+        let mut scanner = Scanner::new(None, width);
+        let mut words: Vec<(Place, &str)> = Vec::new();
         for (n, argument) in self.words.iter().enumerate() {
-            let number = n + 1;
-            if let Some(kind) = Kind::from_name(argument) {
-                segments.push((Some(kind), Vec::new()));
-                continue;
-            }
-            if let Some((name, value)) = argument.split_once('=')
-                && let Some((_, layout)) = fields::register_by_name(name)
-            {
-                let place = Place::Argument { number, column: name.len() + 2 };
-                let word = Word::parse(value, place).map_err(ScanError::from)?;
-                segments.push((Some(Kind::Register(layout)), vec![word]));
-                segments.push((None, Vec::new()));
-                continue;
-            }
-            let words: Result<Vec<Word>, _> = tokens(argument)
-                .map(|(column, token)| {
-                    Word::parse(token, Place::Argument { number, column: column + 1 })
-                })
-                .collect();
-            match (words, segments.last_mut()) {
-                (Ok(words), Some((_, segment))) => segment.extend(words),
+            let place = |column| Place::Argument { number: n + 1, column: column + 1 };
+            let more: Vec<(Place, &str)> =
+                tokens(argument).map(|(column, token)| (place(column), token)).collect();
+            match segments(&more) {
+                Ok(_) => words.extend(more),
                 // A line of a log in quotes.
-                (Err(error), _) if argument.split_whitespace().count() > 1 => {
-                    let mut scanner = Scanner::new(None, width);
-                    let mut found: Vec<Item> =
-                        argument.lines().flat_map(|line| scanner.line(0, line)).collect();
-                    found.extend(scanner.finish());
-                    if found.iter().all(|item| matches!(item, Item::Other { .. })) {
-                        return Err(ScanError::from(error).into());
-                    }
-                    items.extend(found);
+                Err(_) if more.len() > 1 => {
+                    items.extend(decoded(&std::mem::take(&mut words), width)?);
+                    items
+                        .extend(argument.lines().flat_map(|line| scanner.line(0, line.as_bytes())));
                 }
-                (Err(error), _) => return Err(ScanError::from(error).into()),
-                (Ok(_), None) => {}
+                Err(error) => return Err(ScanError::from(error).into()),
             }
         }
-        for (kind, words) in segments {
-            if words.is_empty() && kind.is_some() {
-                let kind = kind.map_or_else(String::new, |kind| kind.to_string());
-                return Err(Exit::Usage(format!("{kind} is announced, but no words follow")));
-            }
-            let found = decode(kind, width, &words).map_err(ScanError::from)?;
-            items.extend(found.into_iter().map(Item::Found));
+        items.extend(decoded(&words, width)?);
+        items.extend(scanner.finish());
+        if items.iter().all(|item| matches!(item, Item::Other(_))) {
+            return Err(Exit::Usage("nothing of an SMMU in the arguments".into()));
         }
         // An event may be explained by an STE behind it.
         for item in &items {
@@ -171,6 +155,19 @@ impl Decode {
     }
 }
 
+/// What words among the arguments are.
+fn decoded(tokens: &[(Place, &str)], width: Option<Width>) -> Result<Vec<Item>, Exit> {
+    let mut items = Vec::new();
+    for (kind, words) in segments(tokens).map_err(ScanError::from)? {
+        if let (Some(kind), true) = (kind, words.is_empty()) {
+            return Err(Exit::Usage(format!("{kind} is announced, but no words follow")));
+        }
+        let found = decode(kind, width, &words).map_err(ScanError::from)?;
+        items.extend(found.into_iter().map(Item::Found));
+    }
+    Ok(items)
+}
+
 impl From<ScanError> for Exit {
     fn from(error: ScanError) -> Self {
         Exit::Usage(error.to_string())
@@ -178,13 +175,16 @@ impl From<ScanError> for Exit {
 }
 
 struct Printer {
-    out: anstream::AutoStream<io::StdoutLock<'static>>,
+    out: io::StdoutLock<'static>,
+    colour: bool,
     context: Context,
     format: Format,
     brief: bool,
     pass: bool,
     found: usize,
     broken: usize,
+    /// The line that was passed through last, if it has no end yet.
+    open_line: Option<usize>,
 }
 
 impl Printer {
@@ -196,17 +196,23 @@ impl Printer {
     ) -> Result<(), Exit> {
         let mut scanner = Scanner::new(kind, width);
         let mut bytes = Vec::new();
-        let mut number = 0;
+        let (mut number, mut too_long) = (0, false);
         loop {
             bytes.clear();
-            let read = input.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes);
-            match read {
+            match input.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes) {
                 Ok(0) => break,
-                Ok(_) => number += 1,
+                Ok(_) => {}
                 Err(error) => return Err(Exit::Usage(format!("cannot read the input: {error}"))),
             }
-            let line = String::from_utf8_lossy(&bytes);
-            for item in scanner.line(number, &line) {
+            number += usize::from(!too_long);
+            let ended = bytes.last() == Some(&b'\n');
+            // Not of a log: it goes through in pieces.
+            if too_long || !ended && bytes.len() as u64 == LONGEST_LINE {
+                too_long = !ended;
+                self.item(Item::Other(Line { number, raw: bytes.clone() }))?;
+                continue;
+            }
+            for item in scanner.line(number, &bytes) {
                 self.item(item)?;
             }
         }
@@ -214,11 +220,13 @@ impl Printer {
             self.item(item)?;
         }
         if self.found + self.broken == 0 && !self.pass {
-            let _ = writeln!(io::stderr(), "nothing of an SMMU in {number} lines");
+            let lines = if number == 1 { "1 line".into() } else { format!("{number} lines") };
+            let _ = writeln!(io::stderr(), "nothing of an SMMU in {lines}");
         }
         Ok(())
     }
 
+    /// Keep an STE or a CD that events of the same call may be about.
     fn remember(&mut self, found: &Found) {
         let words = || std::array::from_fn(|n| found.words.get(n).copied().unwrap_or(0));
         match found.kind {
@@ -233,17 +241,27 @@ impl Printer {
             (Item::Found(found), _) => self.found(&found)?,
             (Item::Note { line, source, text }, Format::Human) => {
                 self.found += 1;
-                writeln!(self.out, "note {text}  \x1b[2m({})\x1b[0m", origin(line, source, ""))?;
+                let note = format!("note {text}  \x1b[2m({})\x1b[0m\n", origin(line, source, ""));
+                self.write(note.as_bytes())?;
             }
             (Item::Note { line, source, text }, Format::Json) => {
                 self.found += 1;
-                writeln!(self.out, "{}", json!({ "line": line, "source": source, "note": text }))?;
+                let note = json!({ "kind": "note", "line": line, "source": source, "note": text });
+                self.write(format!("{note}\n").as_bytes())?;
             }
-            (Item::Other { text, .. }, Format::Human) if self.pass => writeln!(self.out, "{text}")?,
-            (Item::Other { line, text }, Format::Json) if self.pass => {
-                writeln!(self.out, "{}", json!({ "line": line, "text": text }))?;
+            (Item::Other(line), Format::Human) if self.pass => {
+                // A line of more than one piece goes on.
+                if self.open_line != Some(line.number) {
+                    self.end_line()?;
+                }
+                self.out.write_all(&line.raw)?;
+                self.open_line = (line.raw.last() != Some(&b'\n')).then_some(line.number);
             }
-            (Item::Other { .. }, _) => {}
+            (Item::Other(line), Format::Json) if self.pass => {
+                let other = json!({ "kind": "other", "line": line.number, "text": line.text() });
+                self.write(format!("{other}\n").as_bytes())?;
+            }
+            (Item::Other(_) | Item::Again { .. }, _) => {}
             (Item::Broken(error), _) => {
                 self.broken += 1;
                 self.out.flush()?;
@@ -255,12 +273,12 @@ impl Printer {
 
     fn found(&mut self, found: &Found) -> Result<(), Exit> {
         self.found += 1;
-        self.remember(found);
         let origin = origin(found.line, found.source, &found.about);
-        for report in reports(found.kind, &found.words, &self.context) {
+        for report in reports(found.kind, &found.words, found.known, &self.context) {
+            let mut text = Vec::new();
             match self.format {
-                Format::Human if self.brief => report.brief(&mut self.out, &origin)?,
-                Format::Human => report.human(&mut self.out, &origin)?,
+                Format::Human if self.brief => report.brief(&mut text, &origin)?,
+                Format::Human => report.human(&mut text, &origin)?,
                 Format::Json => {
                     let mut object = report.json();
                     if let Some(object) = object.as_object_mut() {
@@ -268,11 +286,25 @@ impl Printer {
                         object.insert("source".into(), json!(found.source));
                         object.insert("about".into(), json!(found.about));
                     }
-                    writeln!(self.out, "{object}")?;
+                    writeln!(text, "{object}")?;
                 }
             }
+            self.write(&text)?;
         }
         Ok(())
+    }
+
+    /// Write what is ours, without its colours where they are not wanted.
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.end_line()?;
+        match self.colour {
+            true => self.out.write_all(text),
+            false => self.out.write_all(&anstream::adapter::strip_bytes(text).into_vec()),
+        }
+    }
+
+    fn end_line(&mut self) -> io::Result<()> {
+        if self.open_line.take().is_some() { self.out.write_all(b"\n") } else { Ok(()) }
     }
 
     fn end(mut self) -> Result<(), Exit> {

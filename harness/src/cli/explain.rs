@@ -7,9 +7,9 @@ use smmu_types::{
 };
 
 use super::{BackendArgs, BackendName, Exit, Format};
-use crate::decode::formats::{Found, ScanError, decode};
+use crate::decode::formats::{Found, ScanError, decode, segments};
 use crate::decode::ids;
-use crate::decode::kind::Kind;
+use crate::decode::kind::{Kind, guess};
 use crate::decode::words::{Place, Word, tokens};
 use crate::engine::{self, RigError};
 use crate::explain::build::{self, Base, Setting};
@@ -34,7 +34,7 @@ pub(super) struct Explain {
     #[arg(long, value_enum)]
     backend: Option<BackendName>,
     /// The QEMU to use with --backend qemu.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", requires = "backend")]
     qemu: Option<std::path::PathBuf>,
     /// The EL2 regime has E2H (CR2.E2H = 1).
     #[arg(long)]
@@ -93,6 +93,11 @@ impl Explain {
                 out,
                 "note: stage 1 needs a CD as well; give it as `cd` and 8 words to have it judged"
             )?;
+        }
+        if let (Format::Human, Some(_), false) =
+            (self.format, question.cd, parts.iter().any(|part| part.name == "CD"))
+        {
+            writeln!(out, "note: the CD was not looked at: the STE does not translate at stage 1")?;
         }
         out.flush()?;
         match parts.iter().find_map(Part::refused) {
@@ -188,33 +193,22 @@ impl Explain {
 
     /// The structures among the arguments.
     fn given(&self) -> Result<Vec<Found>, Exit> {
-        let mut segments: Vec<(Option<Kind>, Vec<Word>)> = Vec::new();
-        for (n, argument) in self.words.iter().enumerate() {
-            match Kind::from_name(argument) {
-                Some(kind @ (Kind::Ste | Kind::Cd)) => {
-                    segments.push((Some(kind), Vec::new()));
-                    continue;
-                }
-                Some(kind) => return Err(not_explained(kind)),
-                None => {}
-            }
-            if segments.is_empty() {
-                segments.push((None, Vec::new()));
-            }
-            for (column, token) in tokens(argument) {
-                let place = Place::Argument { number: n + 1, column: column + 1 };
-                let word = Word::parse(token, place).map_err(ScanError::from)?;
-                if let Some((_, words)) = segments.last_mut() {
-                    words.push(word);
-                }
-            }
-        }
+        let places = self.words.iter().enumerate().flat_map(|(n, argument)| {
+            let place = move |column| Place::Argument { number: n + 1, column: column + 1 };
+            tokens(argument).map(move |(column, token)| (place(column), token))
+        });
+        let tokens: Vec<(Place, &str)> = places.collect();
         let mut found = Vec::new();
-        for (kind, words) in segments {
-            if let (Some(kind), true) = (kind, words.is_empty()) {
+        for (kind, words) in segments(&tokens).map_err(ScanError::from)? {
+            let kind = match kind {
+                Some(kind @ (Kind::Ste | Kind::Cd)) => kind,
+                Some(kind) => return Err(not_explained(kind)),
+                None => guess(&words, None, &[Kind::Ste, Kind::Cd]).map_err(ScanError::from)?.0,
+            };
+            if words.is_empty() {
                 return Err(Exit::Usage(format!("{kind} is announced, but no words follow")));
             }
-            found.extend(decode(kind, None, &words).map_err(ScanError::from)?);
+            found.extend(decode(Some(kind), None, &words).map_err(ScanError::from)?);
         }
         Ok(found)
     }

@@ -28,8 +28,9 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_STATUS: &str = "Exit status: 0 passed, 1 a scenario failed, 2 wrong usage or a wrong \
-                           scenario file, 3 backend not available, 4 timed out.";
+const EXIT_STATUS: &str = "Exit status: 0 passed, 1 a scenario failed, nothing was found to decode, or a \
+                           configuration is refused, 2 wrong usage or wrong input, 3 backend not available, \
+                           4 timed out.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

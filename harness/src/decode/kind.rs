@@ -3,6 +3,7 @@
 use std::fmt;
 
 use smmu_types::layout::Layout;
+use smmu_types::queue::QueueSize;
 use smmu_types::{EventKind, RawCommand, fields};
 
 use super::words::{Place, Width, Word};
@@ -151,10 +152,26 @@ pub enum KindError {
         /// Where the value is.
         place: Place,
     },
+    /// A queue has no such size.
+    #[error("{place}: a queue has 2^0 to 2^{} entries, not 2^{log2}", QueueSize::MAX_LOG2)]
+    QueueSize {
+        /// The size that was given.
+        log2: u64,
+        /// Where.
+        place: Place,
+    },
+    /// A word is wider than the words are said to be.
+    #[error("{place}: {value:#x} has more than 32 bits, and --word-size says 32")]
+    TooWide {
+        /// The word.
+        value: u64,
+        /// Where it is.
+        place: Place,
+    },
     /// The number of words is that of no structure.
     #[error(
-        "{place}: {} A command and a PRI entry have 2 words of 64 bits (4 of 32), an event record 4 (8), an \
-         STE and a CD 8 (16); for anything else, and for several at once, say what they are: {NAMES}",
+        "{place}: {} A command has 2 words of 64 bits (4 of 32), an event record 4 (8), an STE and a CD \
+         8 (16); for anything else, and for several at once, say what they are: {NAMES}",
         counted(*found, "begins here.")
     )]
     NoSuchCount {
@@ -197,6 +214,7 @@ pub type Piece = (Vec<u64>, Place);
 pub fn cut(kind: Kind, words: &[Word], width: Option<Width>) -> Result<Vec<Piece>, KindError> {
     let Some(first) = words.first() else { return Ok(Vec::new()) };
     let (found, place) = (words.len(), first.place);
+    not_too_wide(words, width)?;
     match kind {
         Kind::Register(layout) => words
             .iter()
@@ -221,14 +239,23 @@ pub fn cut(kind: Kind, words: &[Word], width: Option<Width>) -> Result<Vec<Piece
                 let (kind, value) = (kind.to_string(), word.value);
                 return Err(KindError::TooLarge { kind, value, bits: 32, place: word.place });
             }
-            Ok(vec![(words.iter().map(|word| word.value).collect(), place)])
+            let mut values: Vec<u64> = words.iter().map(|word| word.value).collect();
+            if let (Kind::Queue, Some(word), Some(size)) = (kind, words.get(2), values.get_mut(2)) {
+                // People count entries in decimal.
+                let decimal = (!word.prefixed).then(|| format!("{:x}", word.value).parse().ok());
+                *size = decimal.flatten().unwrap_or(word.value);
+                if *size > u64::from(QueueSize::MAX_LOG2) {
+                    return Err(KindError::QueueSize { log2: *size, place: word.place });
+                }
+            }
+            Ok(vec![(values, place)])
         }
         _ => {
             let want = kind.words().unwrap_or(1);
             let possible = Width::possible(words);
             let asked = width.as_ref().map_or(possible, std::slice::from_ref);
-            let doubts = |pieces: &Vec<Piece>| -> u32 {
-                pieces.iter().map(|(words, _)| implausible(kind, words).unwrap_or(100)).sum()
+            let all_doubts = |pieces: &Vec<Piece>| -> u32 {
+                pieces.iter().map(|(words, _)| doubts(kind, words)).sum()
             };
             let pieces = |width: &Width| {
                 let joined = width.join(words).filter(|joined| joined.len() % want == 0)?;
@@ -239,30 +266,46 @@ pub fn cut(kind: Kind, words: &[Word], width: Option<Width>) -> Result<Vec<Piece
                 .iter()
                 .filter_map(pieces)
                 // Of equals, the first.
-                .min_by_key(doubts)
+                .min_by_key(all_doubts)
                 .ok_or_else(|| KindError::Count { kind: kind.to_string(), want, found, place })
         }
     }
 }
 
-/// Find out what words are.
+fn not_too_wide(words: &[Word], width: Option<Width>) -> Result<(), KindError> {
+    let wide = words.iter().find(|word| word.value > u64::from(u32::MAX));
+    match (width, wide) {
+        (Some(Width::Bits32), Some(word)) => {
+            Err(KindError::TooWide { value: word.value, place: word.place })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What words can be taken for without being told. Every pattern is a page request, so it is not among them.
+pub const GUESSED: [Kind; 4] = [Kind::Command, Kind::Event, Kind::Ste, Kind::Cd];
+
+/// Words that were found to be something, and how much speaks against it: 0 for nothing.
+pub type Guess = (Kind, Vec<u64>, u32);
+
+/// Find out what words are, among some kinds.
 ///
 /// # Errors
 ///
 /// They could be several things, or nothing.
-pub fn guess(words: &[Word], width: Option<Width>) -> Result<(Kind, Vec<u64>), KindError> {
+pub fn guess(words: &[Word], width: Option<Width>, kinds: &[Kind]) -> Result<Guess, KindError> {
     let Some(first) = words.first() else {
         let place = Place::Argument { number: 1, column: 1 };
         return Err(KindError::NoSuchCount { found: 0, place });
     };
     let (found, place) = (words.len(), first.place);
+    not_too_wide(words, width)?;
     let possible = Width::possible(words);
     let widths = width.as_ref().map_or(possible, std::slice::from_ref);
     let joined: Vec<Vec<u64>> = widths.iter().filter_map(|width| width.join(words)).collect();
-    let kinds = [Kind::Command, Kind::Pri, Kind::Event, Kind::Ste, Kind::Cd];
     let fits: Vec<(Kind, &Vec<u64>)> = joined
         .iter()
-        .flat_map(|joined| kinds.map(|kind| (kind, joined)))
+        .flat_map(|joined| kinds.iter().map(move |kind| (*kind, joined)))
         .filter(|(kind, joined)| kind.words() == Some(joined.len()))
         .collect();
     if fits.is_empty() {
@@ -275,7 +318,7 @@ pub fn guess(words: &[Word], width: Option<Width>) -> Result<(Kind, Vec<u64>), K
     let best = scored.iter().map(|(score, ..)| *score).min();
     let mut leading = scored.iter().filter(|(score, ..)| Some(*score) == best);
     match (leading.next(), leading.next()) {
-        (Some((_, kind, joined)), None) => Ok((*kind, (*joined).clone())),
+        (Some((score, kind, joined)), None) => Ok((*kind, (*joined).clone(), *score)),
         _ => {
             let candidates = if scored.is_empty() { Vec::new() } else { names(&scored) };
             Err(KindError::Unclear { candidates, found, place })
@@ -287,6 +330,14 @@ fn names(scored: &[(u32, Kind, &Vec<u64>)]) -> Vec<&'static str> {
     let mut names: Vec<_> = scored.iter().map(|(_, kind, _)| kind.name()).collect();
     names.dedup();
     names
+}
+
+/// How much speaks against words being of a kind: 0 for nothing, 100 for everything.
+pub(super) fn doubts(kind: Kind, words: &[u64]) -> u32 {
+    match kind.words() {
+        Some(1) | None => 0,
+        Some(_) => implausible(kind, words).unwrap_or(100),
+    }
 }
 
 /// How much speaks against words being of a kind; `None` when they cannot be.
@@ -307,8 +358,7 @@ fn implausible(kind: Kind, words: &[u64]) -> Option<u32> {
             kind.name()?;
             Some(bits(fields::event(kind)))
         }
-        // Every pattern is a page request, and they are rare.
-        Kind::Pri => Some(4 + bits(&fields::page_request::LAYOUT)),
+        Kind::Pri => Some(bits(&fields::page_request::LAYOUT)),
         Kind::Ste => {
             let word = |n: usize| words.get(n).copied().unwrap_or(0);
             // An entry that has what its Config does not use is rare.

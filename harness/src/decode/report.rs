@@ -72,9 +72,13 @@ impl Row {
     }
 }
 
-/// Decode words of a kind. The ID registers give several reports, everything else one.
+/// Decode words of a kind, of which the first `known` are known. The ID registers give several reports, everything
+/// else one.
 #[must_use]
-pub fn reports(kind: Kind, words: &[u64], context: &Context) -> Vec<Report> {
+pub fn reports(kind: Kind, words: &[u64], known: usize, context: &Context) -> Vec<Report> {
+    if known < words.len() {
+        return vec![in_part(report(kind, words, &Context::default()), known)];
+    }
     match kind {
         Kind::IdRegisters => words
             .iter()
@@ -103,6 +107,18 @@ fn report(kind: Kind, words: &[u64], context: &Context) -> Report {
         advice: advice::advise(kind, words, context),
         findings: context.findings(kind, words),
     }
+}
+
+/// A report on a structure of which only the first words are known.
+fn in_part(mut report: Report, known: usize) -> Report {
+    report.rows.retain(|row| usize::from(row.lo / 64) < known);
+    report.words.truncate(known);
+    if report.kind != Kind::Event {
+        let whole = report.kind.words().unwrap_or(known);
+        report.advice =
+            Advice { means: format!("only {known} of {whole} words are known"), next: Vec::new() };
+    }
+    report
 }
 
 /// The table of fields that fits.

@@ -21,6 +21,17 @@ pub enum Place {
     },
 }
 
+impl Place {
+    /// The same place some characters on.
+    #[must_use]
+    pub const fn shifted(self, by: usize) -> Place {
+        match self {
+            Place::Argument { number, column } => Place::Argument { number, column: column + by },
+            Place::Line { number, column } => Place::Line { number, column: column + by },
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,6 +82,8 @@ pub struct Word {
     pub value: u64,
     /// How many digits were written, leading zeros included.
     pub digits: usize,
+    /// Whether `0x` stood before them.
+    pub prefixed: bool,
     /// Where it stands.
     pub place: Place,
 }
@@ -84,57 +97,138 @@ impl Word {
     /// It is not a number, or has more than 64 bits.
     pub fn parse(token: &str, place: Place) -> Result<Word, WordError> {
         let text = || token.chars().take(40).collect::<String>();
-        let at = |offset: usize| match place {
-            Place::Argument { number, column } => {
-                Place::Argument { number, column: column + offset }
-            }
-            Place::Line { number, column } => Place::Line { number, column: column + offset },
-        };
-        let bare = token.trim_matches(|c: char| "<>[](){},;|\"`".contains(c));
-        let bare = bare.trim_end_matches(['u', 'U', 'l', 'L']);
-        let digits = bare.strip_prefix("0x").or_else(|| bare.strip_prefix("0X")).unwrap_or(bare);
+        let bare = token.trim_start_matches(is_bracket);
+        let before = token.chars().count() - bare.chars().count();
+        let bare = bare.trim_end_matches(is_bracket).trim_end_matches(['u', 'U', 'l', 'L']);
+        let digits = bare.strip_prefix("0x").or_else(|| bare.strip_prefix("0X"));
+        let prefixed = digits.is_some();
+        let before = before + if prefixed { 2 } else { 0 };
         let (mut value, mut count) = (0u64, 0usize);
-        for found in digits.chars().filter(|c| *c != '_' && *c != '\'') {
+        for (offset, found) in digits.unwrap_or(bare).chars().enumerate() {
+            if found == '_' || found == '\'' {
+                continue;
+            }
             let Some(digit) = found.to_digit(16) else {
-                let offset = token.chars().position(|c| c == found).unwrap_or(0);
-                return Err(WordError::NotHex { place: at(offset), text: text(), found });
+                return Err(WordError::NotHex {
+                    place: place.shifted(before + offset),
+                    text: text(),
+                    found,
+                });
             };
             value = value << 4 | u64::from(digit);
             count += 1;
         }
         match count {
             0 => Err(WordError::Empty { place, text: text() }),
-            1..=16 => Ok(Word { value, digits: count, place }),
+            1..=16 => Ok(Word { value, digits: count, prefixed, place }),
             digits => Err(WordError::TooLong { place, text: text(), digits }),
         }
     }
+}
 
-    /// Whether a token in running text is meant to be a word: `0x...`, or eight digits and more.
-    pub(super) fn is_meant(token: &str) -> bool {
-        let bare = token.trim_matches(|c: char| "<>[](){},;|\"`".contains(c));
-        let prefixed = bare.starts_with("0x") || bare.starts_with("0X");
-        let long = bare.len() >= 8 && bare.chars().all(|c| c.is_ascii_hexdigit() || c == '_');
-        prefixed || long
+fn is_bracket(c: char) -> bool {
+    "<>[](){},;|\"`".contains(c)
+}
+
+/// What stands before a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing that it could go on with.
+    Nothing,
+    /// Words.
+    Words,
+    /// Bytes that make no whole word yet.
+    Bytes,
+}
+
+/// What a line of an input is, as far as words go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Plain {
+    /// Nothing, or a comment.
+    Blank,
+    /// `*`: repetitions that a dump left out.
+    Star,
+    /// Words.
+    Words(Vec<Word>),
+    /// Bytes, in the order of memory.
+    Bytes(Vec<u8>),
+    /// Words, if what stands around them is words as well: "10 8 0 200" could be anything.
+    Perhaps(Vec<Word>),
+    /// Words, but for one that is broken.
+    Broken(WordError),
+    /// Something else.
+    Prose,
+}
+
+impl Plain {
+    pub(super) fn of(line: &str, number: usize, before: Before) -> Plain {
+        // What stands behind a `#` is a comment.
+        let line = line.split('#').next().unwrap_or_default();
+        let tokens: Vec<(usize, &str)> = tokens(line).collect();
+        match tokens.as_slice() {
+            [] => return Plain::Blank,
+            [(_, "*")] => return Plain::Star,
+            [(_, token)] if is_hexdump_of_bytes(token, before) => {
+                return Plain::Bytes(bytes(token));
+            }
+            _ => {}
+        }
+        let word = |(column, token): &(usize, &str)| {
+            Word::parse(token, Place::Line { number, column: column + 1 })
+        };
+        let parsed: Vec<Result<Word, WordError>> = tokens.iter().map(word).collect();
+        let words: Vec<Word> = parsed.iter().filter_map(|word| word.clone().ok()).collect();
+        let several = tokens.len() > 1;
+        let sure = |word: &Word| word.prefixed || word.digits == 16 || several && word.digits >= 8;
+        let mut broken = tokens.iter().zip(&parsed).filter_map(|(token, word)| match word {
+            Err(error) => Some((token.1, error)),
+            Ok(_) => None,
+        });
+        match (broken.next(), broken.next()) {
+            (None, _) => {
+                let enough = before == Before::Bytes || words.len() >= 8;
+                if enough && words.iter().all(|word| word.prefixed && word.digits == 2) {
+                    return Plain::Bytes(words.iter().map(|word| word.value as u8).collect());
+                }
+                let numbers =
+                    tokens.iter().filter(|(_, token)| token.contains(|c: char| c.is_ascii_digit()));
+                match (
+                    before != Before::Nothing || words.iter().any(sure),
+                    2 * numbers.count() >= tokens.len(),
+                ) {
+                    (true, _) => Plain::Words(words),
+                    (_, true) => Plain::Perhaps(words),
+                    _ => Plain::Prose,
+                }
+            }
+            // One bad token among words that are clearly meant is a mistake; anything else is not about words.
+            (Some((token, error)), None)
+                if several && words.iter().all(sure) && is_nearly(token) =>
+            {
+                Plain::Broken(error.clone())
+            }
+            _ => Plain::Prose,
+        }
     }
 }
 
-/// The words of a line that is all words, or `None` when it is something else.
-///
-/// # Errors
-///
-/// It is meant to be words, but one of them is broken.
-pub(super) fn of_line(line: &str, number: usize) -> Option<Result<Vec<Word>, WordError>> {
-    let tokens: Vec<(usize, &str)> = tokens(line).collect();
-    let meant = tokens.iter().filter(|(_, token)| Word::is_meant(token)).count();
-    let place = |column: usize| Place::Line { number, column: column + 1 };
-    let words: Vec<_> =
-        tokens.iter().map(|(column, token)| Word::parse(token, place(*column))).collect();
-    let broken = words.iter().filter(|word| word.is_err()).count();
-    // Prose is not a mistake; one bad token among words that are clearly meant is.
-    if meant == 0 || broken > 1 || broken == 1 && meant < 2 {
-        return None;
-    }
-    Some(words.into_iter().collect())
+/// Whether a token was meant to be a word.
+fn is_nearly(token: &str) -> bool {
+    let prefixed = token.starts_with("0x") || token.starts_with("0X");
+    let hex = token.chars().filter(char::is_ascii_hexdigit).count();
+    prefixed || token.len() >= 8 && !token.ends_with(':') && 4 * hex >= 3 * token.len()
+}
+
+/// `xxd -p`: one long run of digits.
+fn is_hexdump_of_bytes(token: &str, before: Before) -> bool {
+    let hex = token.chars().all(|c| c.is_ascii_hexdigit());
+    hex && (token.len() > 16 || before == Before::Bytes) && token.len().is_multiple_of(2)
+}
+
+fn bytes(digits: &str) -> Vec<u8> {
+    let digit = |c: char| c.to_digit(16).unwrap_or(0) as u8;
+    let digits: Vec<u8> = digits.chars().map(digit).collect();
+    digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()
 }
 
 /// The tokens of a line between blanks and commas, each with the character at which it begins, from 0.
@@ -176,8 +270,11 @@ impl Width {
         }
     }
 
-    /// The words as 64-bit words, or `None` when their number is odd.
+    /// The words as 64-bit words, or `None` when their number is odd, or one is too wide.
     pub(super) fn join(self, words: &[Word]) -> Option<Vec<u64>> {
+        if self == Width::Bits32 && words.iter().any(|word| word.value > u64::from(u32::MAX)) {
+            return None;
+        }
         match self {
             Width::Bits64 => Some(words.iter().map(|word| word.value).collect()),
             Width::Bits32 => {
@@ -214,21 +311,34 @@ mod tests {
     const HERE: Place = Place::Argument { number: 1, column: 1 };
 
     #[rstest]
-    #[case("0x10", 0x10, 2)]
-    #[case("10", 0x10, 2)]
-    #[case("0X0000000800000010", 0x8_0000_0010, 16)]
-    #[case("0x0000_0008_0000_0010,", 0x8_0000_0010, 16)]
-    #[case("<0x40>;", 0x40, 2)]
-    #[case("0xffULL", 0xff, 2)]
-    #[case("ffffffffffffffff", u64::MAX, 16)]
-    fn reads(#[case] token: &str, #[case] value: u64, #[case] digits: usize) {
-        assert_eq!(Word::parse(token, HERE), Ok(Word { value, digits, place: HERE }));
+    #[case("0x10", 0x10, 2, true)]
+    #[case("10", 0x10, 2, false)]
+    #[case("0X0000000800000010", 0x8_0000_0010, 16, true)]
+    #[case("0x0000_0008_0000_0010,", 0x8_0000_0010, 16, true)]
+    #[case("<0x40>;", 0x40, 2, true)]
+    #[case("0xffULL", 0xff, 2, true)]
+    #[case("ffffffffffffffff", u64::MAX, 16, false)]
+    fn reads(
+        #[case] token: &str,
+        #[case] value: u64,
+        #[case] digits: usize,
+        #[case] prefixed: bool,
+    ) {
+        assert_eq!(Word::parse(token, HERE), Ok(Word { value, digits, prefixed, place: HERE }));
     }
 
     #[rstest]
     #[case(
         "0x12g4",
         "argument 1, column 5: \"0x12g4\" is not a hexadecimal word: 'g' is not a digit"
+    )]
+    #[case(
+        "(0x12x",
+        "argument 1, column 6: \"(0x12x\" is not a hexadecimal word: 'x' is not a digit"
+    )]
+    #[case(
+        "event:",
+        "argument 1, column 2: \"event:\" is not a hexadecimal word: 'v' is not a digit"
     )]
     #[case("0x", "argument 1, column 1: \"0x\" is not a hexadecimal word: it has no digits")]
     #[case(
@@ -240,17 +350,49 @@ mod tests {
         assert_eq!(Word::parse(token, HERE).unwrap_err().to_string(), message);
     }
 
+    fn kind_of(line: &str) -> &'static str {
+        match Plain::of(line, 7, Before::Nothing) {
+            Plain::Blank => "blank",
+            Plain::Star => "star",
+            Plain::Words(_) => "words",
+            Plain::Bytes(_) => "bytes",
+            Plain::Perhaps(_) => "perhaps",
+            Plain::Broken(_) => "broken",
+            Plain::Prose => "prose",
+        }
+    }
+
+    #[rstest]
+    #[case("", "blank")]
+    #[case("  # 0x10", "blank")]
+    #[case("*", "star")]
+    #[case("a bad cafe added", "prose")]
+    #[case("event 0x10 received:", "prose")]
+    #[case("Code: aa1703e0 97fffd3e f9400e80 (d4210000)", "prose")]
+    #[case("bd80:   00000000 c0a1b2c4", "prose")]
+    #[case("random: 0x10 0x20", "prose")]
+    #[case("deadbeef", "prose")]
+    #[case("20240101", "perhaps")]
+    #[case("10 8 0 200 10000 0 0 0", "perhaps")]
+    #[case("\t0x0000000800000010", "words")]
+    #[case("0x10, 0x20,0x30 0", "words")]
+    #[case("0x10 0x20 # the event", "words")]
+    #[case("00000010 00000008", "words")]
+    #[case("1000000008000000000000000002000000000100000000000000000000000000", "bytes")]
+    #[case("  0x10, 0x00, 0x00, 0x00, 0x08, 0x00, 0x00, 0x00, 0x00,", "bytes")]
+    fn lines_of_words_are_told_from_prose(#[case] line: &str, #[case] kind: &str) {
+        assert_eq!(kind_of(line), kind);
+    }
+
     #[test]
-    fn lines_of_words_are_told_from_prose() {
-        assert!(of_line("", 1).is_none());
-        assert!(of_line("a bad cafe added", 1).is_none());
-        assert!(of_line("event 0x10 received:", 1).is_none());
-        assert_eq!(of_line("\t0x0000000800000010", 1).unwrap().unwrap().len(), 1);
-        assert_eq!(of_line("0x10, 0x20,0x30 0", 1).unwrap().unwrap().len(), 4);
-        let broken = of_line("0x0000000800000010 0x000002000000000x 0x10", 7).unwrap();
+    fn a_broken_word_among_words_is_told_with_its_place() {
+        let line = "0x0000000800000010 0x000002000000000x 0x10";
+        let Plain::Broken(error) = Plain::of(line, 7, Before::Nothing) else {
+            panic!("{:?}", Plain::of(line, 7, Before::Nothing))
+        };
         assert_eq!(
-            broken.unwrap_err().to_string(),
-            "line 7, column 21: \"0x000002000000000x\" is not a hexadecimal word: 'x' is not a digit"
+            error.to_string(),
+            "line 7, column 37: \"0x000002000000000x\" is not a hexadecimal word: 'x' is not a digit"
         );
     }
 }

@@ -5,7 +5,7 @@
 pub mod build;
 
 use smmu_types::legal::{self, Effect, Finding, Smmu, StreamTable};
-use smmu_types::{Cd, EventKind, Ste, StreamId, SubstreamId};
+use smmu_types::{Cd, EventKind, Ste, StreamId, SubstreamId, fields};
 
 /// A configuration to be explained.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,9 @@ pub fn explain(question: &Question, smmu: &Smmu) -> Vec<Part> {
             }));
         }
     }
-    if let Some(cd) = &question.cd {
+    // An STE that does not translate at stage 1 leads to no CD.
+    let reached = question.ste.is_none_or(|ste| ste.get(fields::ste::CONFIG) & 5 == 5);
+    if let Some(cd) = question.cd.as_ref().filter(|_| reached) {
         // A CD alone is judged as one of a stage-1 stream of EL1.
         let ste = question.ste.unwrap_or(Ste([0xb, 0, 0, 0, 0, 0, 0, 0]));
         parts.push(Part::new("CD", |report| legal::cd(cd, &ste, smmu, report)));

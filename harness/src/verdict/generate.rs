@@ -1,11 +1,12 @@
 //! Configurations, each one odd in a way that its name tells.
 
+use crate::random::Random;
 use smmu_types::regs::cr2;
 use smmu_types::{Capabilities, Cd, IdRegisters, StreamId};
 
 use super::bases::{self, Base};
 use super::fields::{self, Field};
-use super::random::Random;
+
 use super::{Configuration, L2_TABLE};
 
 /// What the generator gives: configurations with their names.

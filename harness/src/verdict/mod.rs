@@ -21,7 +21,6 @@ mod bases;
 mod fields;
 mod generate;
 mod place;
-mod random;
 mod rig;
 
 use std::fmt;

@@ -1,4 +1,15 @@
 //! What the tests that decide at run time have in common.
+#![allow(dead_code, reason = "each of them uses a part")]
+
+use libtest_mimic::Trial;
+
+/// A test that fails by panicking.
+pub(crate) fn trial(name: &str, test: fn()) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok(())
+    })
+}
 
 /// Whether QEMU is left out on purpose. What needs it is then ignored, never passed.
 pub(crate) fn qemu_is_left_out() -> bool {

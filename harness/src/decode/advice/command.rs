@@ -56,8 +56,12 @@ pub(super) fn advise(raw: RawCommand) -> Advice {
             .then("SID and STAG must be those of the event; each stall is answered once"),
         0x45 => Advice::new("end all stalled transactions of this stream"),
         0x46 => sync(raw),
-        0x70 => Advice::new("forget all cached device permissions").then(SYNC),
-        0x73 => Advice::new("forget the cached device permissions of a region").then(SYNC),
+        0x70 => Advice::new("forget all cached device permissions")
+            .then("needs an SMMU with IDR3.DPT")
+            .then(SYNC),
+        0x73 => Advice::new("forget the cached device permissions of a region")
+            .then("needs an SMMU with IDR3.DPT")
+            .then(SYNC),
         0x80..=0x8f => Advice::new("a command that the implementation defines")
             .then("an SMMU that defines none stops here with CERROR_ILL"),
         opcode => match fields::opcode_name(opcode) {

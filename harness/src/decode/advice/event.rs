@@ -175,11 +175,9 @@ fn translation(record: &EventRecord, context: &Context) -> Advice {
         stage(record),
         target(record)
     ));
-    let advice = match (record.is_stage2(), record.class()) {
-        (true, EventClass::Tt | EventClass::Cd) => advice.then(
-            "the fault is not in the device's buffer: stage 2 must map the guest's tables as well",
-        ),
-        _ => advice,
+    let advice = match own_access(record) {
+        Some(own) => advice.then(own),
+        None => advice,
     };
     let advice = advice.then(format!(
         "{} should have mapped it: not yet mapped, already unmapped while the device still used it, or the device was given a wrong address",
@@ -203,7 +201,9 @@ fn permission(record: &EventRecord, context: &Context) -> Advice {
         target(record),
         stage(record)
     ));
-    let advice = if record.is_read() {
+    let advice = if let Some(own) = own_access(record) {
+        advice.then(own)
+    } else if record.is_read() {
         advice.then("the entry is there: check its AP or S2AP bits, and PXN/UXN if it was a fetch of instructions")
     } else {
         advice.then("the entry is there, but read-only: was the buffer mapped for the right direction of DMA? With dirty tracking (HD) the entry may be clean instead")
@@ -215,22 +215,55 @@ fn permission(record: &EventRecord, context: &Context) -> Advice {
 
 /// The indices with which the table is walked. The record does not say at which level the walk ended.
 fn walk(record: &EventRecord, context: &Context) -> String {
-    let address = if record.is_stage2() { record.ipa().0 } else { record.address().0 };
-    let shift = context.granule_shift(record.is_stage2()).unwrap_or(12);
+    let stage2 = record.is_stage2();
+    let address = if stage2 { record.ipa().0 } else { record.address().0 };
+    let known = context.walk(stage2, address);
+    let (shift, input) = known.unwrap_or((12, 48));
+    // Addresses of TTB1 begin with ones.
+    let upper = !stage2 && address >> 55 & 1 != 0;
+    let above = address >> input;
+    let inside = above == if upper { u64::MAX >> input } else { 0 };
+    if known.is_some() && !inside {
+        return format!(
+            "the descriptor that was given translates {input} bits of input, and the address has more: no table is consulted"
+        );
+    }
+    let address = address & (u64::MAX >> (64 - input));
     let bits = shift - 3;
-    let levels = (48 - shift).div_ceil(bits);
+    // Stage 2 may begin one level lower, with tables side by side, which makes the first index larger.
+    let levels = (input - shift).div_ceil(bits).max(1);
+    let start = context.start_level(stage2).unwrap_or(4 - levels as i8);
+    let levels = (4 - start).unsigned_abs() as u32;
     let indices: Vec<String> = (0..levels)
         .map(|n| {
             let low = shift + (levels - 1 - n) * bits;
-            let index = address >> low & ((1 << bits.min(48u32.saturating_sub(low))) - 1);
-            format!("L{}[{index}]", 4 - levels + n)
+            let top = if n == 0 { 64 } else { low + bits };
+            let index = address >> low & (u64::MAX >> (64 - (top - low).min(64)));
+            format!("L{}[{index}]", start + n as i8)
         })
         .collect();
+    let size = 1u32 << (shift - 10);
+    let given = match known {
+        Some(_) => format!("the descriptor that was given, {size} KiB pages and {input} bits,"),
+        None => format!("{size} KiB pages and {input} bits of input"),
+    };
     format!(
-        "the record does not say at which level the walk ended; with {} KiB pages it goes {}",
-        1 << (shift - 10),
+        "the record does not say at which level the walk ended; with {given} it goes {}",
         indices.join(" ")
     )
+}
+
+/// The SMMU's own access, where that is what faulted.
+fn own_access(record: &EventRecord) -> Option<&'static str> {
+    match (record.is_stage2(), record.class()) {
+        (true, EventClass::Tt) => Some(
+            "it is the SMMU's own access to a stage-1 table that stage 2 refuses, not the device's: look at what stage 2 says of the guest's tables",
+        ),
+        (true, EventClass::Cd) => Some(
+            "it is the SMMU's own read of a context descriptor that stage 2 refuses, not the device's access: look at what stage 2 says of the guest's CDs",
+        ),
+        _ => None,
+    }
 }
 
 fn bad_stream_id(record: &EventRecord) -> Advice {
@@ -314,7 +347,7 @@ fn stream_disabled(record: &EventRecord) -> Advice {
 
 fn bad_substream_id(record: &EventRecord) -> Advice {
     let ssid = record.substream().map_or(0, |ssid| ssid.get());
-    let needed = 32 - ssid.leading_zeros();
+    let needed = (32 - ssid.leading_zeros()).max(1);
     Advice::new(format!("SubstreamID {ssid:#x} of stream {} has no place in the CD table", record.stream()))
         .then(format!(
             "STE.S1CDMax must be {needed} or more for it, and IDR1.SSIDSIZE too; S1CDMax = 0 allows no SubstreamID at all, and neither does a stream without stage 1"

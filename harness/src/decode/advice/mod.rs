@@ -4,6 +4,7 @@ mod command;
 mod event;
 mod table;
 
+use smmu_types::fields::{cd, ste};
 use smmu_types::{Cd, EventRecord, IdRegisters, RawCommand, Ste, legal};
 
 pub(super) use event::in_short;
@@ -52,15 +53,41 @@ impl Context {
         found
     }
 
-    /// log2 of the page size of a stage, where a descriptor says it.
-    fn granule_shift(&self, stage2: bool) -> Option<u32> {
-        let granule = if stage2 { self.ste?.0[2] >> 46 & 3 } else { self.cd?.0[0] >> 6 & 3 };
-        Some(match granule {
+    /// log2 of the page size, and the bits of input, of a stage, where a descriptor says them.
+    fn walk(&self, stage2: bool, address: u64) -> Option<(u32, u32)> {
+        let (granule, size) = match stage2 {
+            true => (self.ste?.get(ste::S2TG), self.ste?.get(ste::S2T0SZ)),
+            // The upper half of the addresses has a table of its own.
+            false if address >> 55 & 1 != 0 && self.cd?.get(cd::EPD1) == 0 => {
+                let granule = match self.cd?.get(cd::TG1) {
+                    1 => 2,
+                    2 => 0,
+                    3 => 1,
+                    _ => return None,
+                };
+                (granule, self.cd?.get(cd::T1SZ))
+            }
+            false => (self.cd?.get(cd::TG0), self.cd?.get(cd::T0SZ)),
+        };
+        let shift = match granule {
             0 => 12,
             1 => 16,
             2 => 14,
             _ => return None,
-        })
+        };
+        let input = 64 - size.min(39) as u32;
+        Some((shift, input.min(52)))
+    }
+
+    /// The level at which stage 2 starts, where the STE says it.
+    fn start_level(&self, stage2: bool) -> Option<i8> {
+        let ste = self.ste.filter(|_| stage2)?;
+        let level = ste.get(ste::S2SL0) as i8;
+        match ste.get(ste::S2TG) {
+            0 if level < 3 => Some(2 - level),
+            1 | 2 if level < 3 => Some(3 - level),
+            _ => None,
+        }
     }
 }
 

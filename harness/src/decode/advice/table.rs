@@ -143,7 +143,7 @@ pub(super) fn register(layout: &Layout, word: u64) -> Advice {
             .then("Linux prints GERROR ^ GERRORN, so that every bit it shows is active"),
         "CMDQ_CONS" if word >> 24 & 0x7f != 0 => {
             let (what, next) = match word >> 24 & 0x7f {
-                1 => ("CERROR_ILL: the command at RD is illegal, and the queue has stopped there", "read the two words at CMDQ_BASE.ADDR + 16 * RD and decode them with `decode cmd`; overwrite the slot with a SYNC, then acknowledge GERROR.CMDQ_ERR"),
+                1 => ("CERROR_ILL: the command at RD is illegal, and the queue has stopped there", "read the two words at CMDQ_BASE.ADDR + 16 * RD (RD without its wrap bit) and decode them with `decode cmd`; overwrite the slot with a SYNC, then acknowledge GERROR.CMDQ_ERR"),
                 2 => ("CERROR_ABT: the SMMU could not read the command at RD", "check CMDQ_BASE and whether the SMMU can reach that memory; acknowledging GERROR.CMDQ_ERR makes it try again"),
                 3 => ("CERROR_ATC_INV_SYNC: an ATC_INV before the SYNC at RD was not answered in time", "a device with ATS is gone, or off: the caller of that ATC_INV must be told; acknowledging GERROR.CMDQ_ERR makes the queue go on"),
                 _ => ("ERR has a reserved value", "see the manual of this SMMU"),

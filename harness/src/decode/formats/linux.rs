@@ -2,9 +2,10 @@
 
 use smmu_types::{EventKind, EventRecord, fields};
 
+use super::super::advice;
 use super::super::kind::Kind;
-use super::super::words::Width;
-use super::{Found, Item, Pending, hex, partial_event, pattern};
+use super::pending::Pending;
+use super::{Found, Item, hex, partial_event, pattern};
 
 /// Who prints like this: Xen's driver is Linux's of old.
 fn source(text: &str) -> &'static str {
@@ -21,37 +22,96 @@ pub(super) enum Line {
     Begins(Pending),
 }
 
-/// What later lines refer to.
+/// What later lines refer to, for each sender.
 #[derive(Debug, Default)]
-pub(super) struct State {
-    /// The event that was dumped last: its number and StreamID. New kernels say it again in words.
-    dumped: Option<(u8, u32)>,
-    /// An event that a new kernel describes, of which the second line has not come yet.
-    described: Option<(EventRecord, usize, String)>,
-    /// log2 of the size of a sender's command queue.
-    queues: Vec<(String, u64)>,
+pub(super) struct State(Vec<Sender>);
+
+#[derive(Debug, Default)]
+struct Sender {
+    name: String,
+    /// The event that was dumped last. New kernels say it again in words.
+    dumped: Option<EventRecord>,
+    /// A description of it is half said.
+    half_said: bool,
+    /// An event that is described but was not dumped, of which the second line has not come yet.
+    described: Option<Described>,
+    /// log2 of the size of its command queue.
+    queue: Option<u64>,
 }
 
+#[derive(Debug)]
+struct Described {
+    record: EventRecord,
+    line: usize,
+    about: String,
+}
+
+impl Described {
+    /// What the first line alone says.
+    fn note(self, out: &mut Vec<Item>) {
+        let (kind, text) = (self.record.kind(), advice::in_short(self.record.kind()));
+        let (sid, iova) = (self.record.stream(), self.record.address());
+        let text = format!("event {kind} sid={sid} iova={iova}: {text}; the rest of it is missing");
+        out.push(Item::Note { line: self.line, source: "Linux", text });
+    }
+}
+
+/// More senders than that are not SMMUs; those that were silent longest are forgotten.
+const SENDERS: usize = 64;
+/// After how many lines the second line of a description will not come any more.
+const PATIENCE: usize = 200;
+
 impl State {
-    /// The words of an event were printed.
-    pub(super) fn dumped(&mut self, words: &[u64]) {
-        let first = words.first().copied().unwrap_or(0);
-        self.dumped = Some((first as u8, (first >> 32) as u32));
+    fn of(&mut self, name: &str, out: &mut Vec<Item>) -> &mut Sender {
+        let found = self.0.iter().position(|sender| sender.name == name);
+        let sender = match found {
+            Some(at) => self.0.remove(at),
+            None => Sender { name: name.to_owned(), ..Sender::default() },
+        };
+        if self.0.len() >= SENDERS {
+            self.0.remove(0).described.into_iter().for_each(|described| described.note(out));
+        }
+        self.0.push(sender);
+        let last = self.0.len() - 1;
+        &mut self.0[last]
     }
 
-    /// The input has ended, or something else came.
+    /// The record of a sender may just have been found.
+    pub(super) fn dumped(&mut self, sender: &str, out: &mut Vec<Item>) {
+        let Some(Item::Found(Found { kind: Kind::Event, words, .. })) = out.last() else { return };
+        let record = EventRecord(std::array::from_fn(|n| words.get(n).copied().unwrap_or(0)));
+        let mut notes = Vec::new();
+        self.of(sender, &mut notes).dumped = Some(record);
+        out.append(&mut notes);
+    }
+
+    pub(super) fn give_up(&mut self, number: usize, out: &mut Vec<Item>) {
+        for sender in &mut self.0 {
+            let old = |described: &mut Described| number > described.line + PATIENCE;
+            if let Some(described) = sender.described.take_if(old) {
+                described.note(out);
+            }
+        }
+    }
+
+    /// The input has ended.
     pub(super) fn finish(&mut self, out: &mut Vec<Item>) {
-        if let Some((record, line, about)) = self.described.take() {
-            out.push(found(Kind::Event, record.0.to_vec(), line, &about));
+        for sender in &mut self.0 {
+            sender.described.take().into_iter().for_each(|described| described.note(out));
         }
     }
 }
 
-fn found(kind: Kind, words: Vec<u64>, line: usize, about: &str) -> Item {
-    Item::Found(Found { kind, words, line, source: "Linux", about: about.to_owned() })
+fn found(kind: Kind, words: Vec<u64>, line: usize, text: &str, about: &str) -> Item {
+    Item::Found(Found::new(kind, words, line, source(text), about))
 }
 
-pattern!(WORD, r"^(?P<before>.*?)\s*(?P<word>0x[0-9a-fA-F]{1,16})\s*$");
+/// Whether a sender is an SMMU's driver.
+pub(super) fn is_smmu(sender: &str) -> bool {
+    sender.starts_with("arm-smmu-v3 ") || sender.starts_with("SMMUv3: ")
+}
+
+pattern!(WORD, r"^(?P<before>.*?)\s*(?P<word>0[xX][0-9a-fA-F]{1,16})\s*$");
 pattern!(BRACKETS, r"^\s*(?:(?:[>\s]+|<\d+>|\[[^\]]*\]|\([^)]*\)))*");
 
 /// Who sent a line: the last two words before the message, without time stamps.
@@ -73,14 +133,17 @@ pub(super) fn word_of(text: &str) -> Option<(String, u64)> {
 }
 
 pattern!(MARK, r"\[[^\]]*\]");
-pattern!(EVENT, r"^(?P<before>.*?)\bevent (?P<id>0x[0-9a-fA-F]{1,2}) received:?(?P<rest>.*)$");
+pattern!(
+    EVENT,
+    r"^(?P<before>.*?)\bevent (?P<id>0[xX][0-9a-fA-F]{1,2})(?P<received> received)?:?(?P<rest>.*)$"
+);
 pattern!(
     NAMED,
     r"^(?P<before>.*?)\bevent: (?P<name>\w+) client: (?P<client>\(unassigned sid\)|\S+) sid: (?P<sid>\w+) ssid: (?P<ssid>\w+)(?: iova: (?P<iova>\w+) ipa: (?P<ipa>\w+)| fetch_addr: (?P<fetch>\w+))?"
 );
 pattern!(
     ACCESS,
-    r#"(?P<priv>priv|unpriv) (?P<ind>inst|data) (?P<rw>read|write) (?P<stage>s1|s2) "(?P<class>[^"]*)"(?P<ttd> ttd_read| ttd_write)?(?P<stall> stall)? stag: (?P<stag>\w+)"#
+    r#"^(?P<before>.*?)\b(?P<priv>priv|unpriv) (?P<ind>inst|data) (?P<rw>read|write) (?P<stage>s1|s2) "(?P<class>[^"]*)"(?P<ttd> ttd_read| ttd_write)?(?P<stall> stall)? stag: (?P<stag>\w+)"#
 );
 pattern!(CONS, r"^(?P<before>.*?)\bCMDQ error \(cons (?P<cons>0x[0-9a-fA-F]+)\)");
 pattern!(SKIPPING, r"^(?P<before>.*?)\bskipping command in error state");
@@ -104,6 +167,7 @@ pattern!(
 
 /// Lines without numbers, and what they say in the architecture's words.
 const PLAIN: &[(&str, &str)] = &[
+    ("unexpected PRI request received:", "a page request that nobody can answer; it follows"),
     (
         "EVTQ overflow detected -- events lost",
         "EVENTQ_PROD.OVFLG differs from EVENTQ_CONS.OVACKFLG: events were lost",
@@ -144,28 +208,28 @@ const PLAIN: &[(&str, &str)] = &[
         "retrying command fetch",
         "CMDQ_CONS.ERR = CERROR_ABT: the SMMU could not read a command; check CMDQ_BASE",
     ),
+    (
+        "callbacks suppressed",
+        "events were printed no more, since there were too many: some are lost to this log",
+    ),
+    ("failed to convert to CMD_SYNC", "the illegal command could not be overwritten"),
+    ("CMDQ timeout", "the command queue stayed full; look at GERROR and CMDQ_CONS"),
     ("CMD_SYNC timeout", "a CMD_SYNC did not complete in time; look at GERROR and CMDQ_CONS"),
 ];
 
 /// Look at one line.
 pub(super) fn line(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) -> Line {
-    if let Some(captures) = ACCESS.captures(text)
-        && state.dumped.is_some() | state.described.is_some()
-    {
-        if let Some((record, line, about)) = state.described.take() {
-            out.push(found(Kind::Event, access(record, &captures).0.to_vec(), line, &about));
-        }
-        return Line::Done;
-    }
-    state.finish(out);
     if text.to_ascii_lowercase().contains("ummu ") {
         return Line::No;
     }
+    if let Some(captures) = ACCESS.captures(text) {
+        return second_line(state, number, text, &captures, out);
+    }
     if let Some(captures) = EVENT.captures(text) {
-        return event(number, source(text), &captures, out);
+        return event(state, number, text, &captures, out);
     }
     if let Some(captures) = NAMED.captures(text) {
-        return named(state, number, &captures, out);
+        return named(state, number, text, &captures, out);
     }
     registers(state, number, text, out).unwrap_or_else(|| plain(number, text, out))
 }
@@ -175,87 +239,115 @@ fn before(captures: &regex::Captures<'_>) -> String {
 }
 
 /// The device in a sender.
-fn device(sender: &str) -> &str {
+pub(super) fn device(sender: &str) -> &str {
     sender.rsplit(' ').next().unwrap_or(sender).trim_end_matches(':')
 }
 
 fn event(
+    state: &mut State,
     number: usize,
-    source: &'static str,
+    text: &str,
     captures: &regex::Captures<'_>,
     out: &mut Vec<Item>,
 ) -> Line {
     let sender = before(captures);
-    let about = device(&sender).to_owned();
-    let said = hex(captures, "id").map(|id| id as u8);
     // Some print everything on one line.
     let rest = captures.name("rest").map_or("", |rest| rest.as_str());
     let words: Vec<u64> = MARK
         .replace_all(rest, " ")
         .split(|c: char| c.is_whitespace() || c == ',')
-        .filter_map(|token| token.strip_prefix("0x"))
+        .filter_map(|token| token.strip_prefix("0x").or_else(|| token.strip_prefix("0X")))
         .filter_map(|digits| u64::from_str_radix(digits, 16).ok())
         .collect();
     if let [a, b, c, d] = words[..] {
-        out.push(found(Kind::Event, vec![a, b, c, d], number, &about));
+        out.push(found(Kind::Event, vec![a, b, c, d], number, text, device(&sender)));
+        state.dumped(&sender, out);
         return Line::Done;
     }
+    if captures.name("received").is_none() {
+        return Line::No;
+    }
+    let mut pending = Pending::event(source(text), sender, number);
+    // Other drivers have events as well.
+    pending.quiet = !text.to_ascii_lowercase().contains("smmu");
+    pending.said = hex(captures, "id").map(|id| id as u8);
     let stream = rest.trim().trim_matches(['[', ']', '(', ')']);
-    let about = match stream {
-        "" => about,
-        more => format!("{about} {more}"),
-    };
-    Line::Begins(Pending {
-        what: "an event record",
-        kind: Kind::Event,
-        sender,
-        line: number,
-        source,
-        about,
-        said,
-        want: 4,
-        width: Width::Bits64,
-        words: Vec::new(),
-        lines: Vec::new(),
-    })
+    pending.about = format!("{} {stream}", device(&pending.sender)).trim_end().to_owned();
+    Line::Begins(pending)
 }
 
 fn named(
     state: &mut State,
     number: usize,
+    text: &str,
     captures: &regex::Captures<'_>,
     out: &mut Vec<Item>,
 ) -> Line {
-    let text = |name: &str| captures.name(name).map_or("", |found| found.as_str());
-    let (name, client) = (text("name"), text("client"));
+    let part = |name: &str| captures.name(name).map_or("", |found| found.as_str());
+    let (name, client) = (part("name"), part("client"));
+    let name_of_sender = before(captures);
     let sid = hex(captures, "sid").unwrap_or(0);
     let whose = match client {
         "(unassigned sid)" => format!("no device of this system has StreamID {sid:#x}"),
         client => format!("StreamID {sid:#x} is device {client}"),
     };
-    let said = EventKind::from_name(name).map(|kind| kind.0);
-    let again = state
-        .dumped
-        .is_some_and(|(id, stream)| u64::from(stream) == sid && said.is_none_or(|said| said == id));
-    let about = format!("{} {client}", device(&before(captures)));
-    match partial_event(name, sid, hex(captures, "iova")) {
-        Some(mut record) if !again => {
-            if let Some(ssid @ 1..) = hex(captures, "ssid") {
-                record.0[0] |= 1 << 11 | (ssid & 0xf_ffff) << 12;
-            }
-            if let Some(address) = hex(captures, "fetch").or_else(|| hex(captures, "ipa")) {
-                record.0[3] = address;
-            }
-            let about = format!("{about}, as far as the text says");
-            if record.kind().is_translation_fault() {
-                state.described = Some((record, number, about));
-            } else {
-                out.push(found(Kind::Event, record.0.to_vec(), number, &about));
-            }
-        }
-        _ => out.push(Item::Note { line: number, source: "Linux", text: whose }),
+    let kind = EventKind::from_name(name);
+    let iova = hex(captures, "iova");
+    let mut notes = Vec::new();
+    let sender = state.of(&name_of_sender, &mut notes);
+    out.append(&mut notes);
+    sender.described.take().into_iter().for_each(|described| described.note(out));
+    let again = sender.dumped.take_if(|record| {
+        u64::from(record.stream().0) == sid
+            && kind.is_none_or(|kind| kind == record.kind())
+            && iova.is_none_or(|iova| iova == record.address().0)
+    });
+    let faults = kind.is_some_and(EventKind::is_translation_fault);
+    sender.half_said = again.is_some() && faults;
+    let record = if again.is_none() { partial_event(name, sid, iova) } else { None };
+    let Some(mut record) = record else {
+        out.push(Item::Note { line: number, source: source(text), text: whose });
+        return Line::Done;
+    };
+    if let Some(ssid @ 1..) = hex(captures, "ssid") {
+        record.0[0] |= 1 << 11 | (ssid & 0xf_ffff) << 12;
+    }
+    if let Some(address) = hex(captures, "fetch").or_else(|| hex(captures, "ipa")) {
+        record.0[3] = address;
+    }
+    let about = format!("{} {client}, as far as the text says", device(&name_of_sender));
+    if faults {
+        sender.described = Some(Described { record, line: number, about });
+    } else {
+        out.push(found(Kind::Event, record.0.to_vec(), number, text, &about));
     }
     Line::Done
+}
+
+/// The second line of a description.
+fn second_line(
+    state: &mut State,
+    number: usize,
+    text: &str,
+    captures: &regex::Captures<'_>,
+    out: &mut Vec<Item>,
+) -> Line {
+    let mut notes = Vec::new();
+    let sender = state.of(&before(captures), &mut notes);
+    out.append(&mut notes);
+    if let Some(described) = sender.described.take() {
+        let words = access(described.record, captures).0.to_vec();
+        let mut found =
+            Found::new(Kind::Event, words, described.line, source(text), &described.about);
+        found.lines.push(number);
+        out.push(Item::Found(found));
+        return Line::Done;
+    }
+    if std::mem::take(&mut sender.half_said) {
+        out.push(Item::Again { line: number });
+        return Line::Done;
+    }
+    Line::No
 }
 
 /// The record with what the second line of a description says.
@@ -286,7 +378,7 @@ fn access(mut record: EventRecord, captures: &regex::Captures<'_>) -> EventRecor
 fn registers(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) -> Option<Line> {
     let mut register = |name: &str, value: u64, about: &str| {
         if let Some((_, layout)) = fields::register_by_name(name) {
-            out.push(found(Kind::Register(layout), vec![value], number, about));
+            out.push(found(Kind::Register(layout), vec![value], number, text, about));
         }
     };
     if let Some(captures) = CONS.captures(text) {
@@ -302,15 +394,18 @@ fn registers(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) 
     } else if let Some(captures) = TIMEOUT.captures(text) {
         let sender = before(&captures);
         let mut words = vec![hex(&captures, "hwprod")?, hex(&captures, "hwcons")?];
-        words.extend(state.queues.iter().find(|(of, _)| *of == sender).map(|(_, log2)| *log2));
+        let mut notes = Vec::new();
+        words.extend(state.of(&sender, &mut notes).queue);
+        out.append(&mut notes);
         let waited = hex(&captures, "prod")?;
         let about = format!("{}, CMD_SYNC timeout at {waited:#x}", device(&sender));
-        out.push(found(Kind::Queue, words, number, &about));
+        out.push(found(Kind::Queue, words, number, text, &about));
     } else if let Some(captures) = ALLOCATED.captures(text) {
         let entries: u64 = captures.name("entries")?.as_str().parse().ok()?;
-        if entries.is_power_of_two() && state.queues.len() < 64 {
-            state.queues.push((before(&captures), entries.ilog2().into()));
-        }
+        let log2 = entries.is_power_of_two().then(|| u64::from(entries.ilog2()));
+        let mut notes = Vec::new();
+        state.of(&before(&captures), &mut notes).queue = log2;
+        out.append(&mut notes);
         return Some(Line::No);
     } else if let Some(captures) = PRI.captures(text) {
         let is = |name: &str, letter: char| {
@@ -327,22 +422,12 @@ fn registers(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) 
             | u64::from(ssid != 0) << 63;
         let group: u64 = captures.name("group")?.as_str().parse().ok()?;
         let words = vec![first, hex(&captures, "iova")? & !0xfff | group & 0x1ff];
-        out.push(found(Kind::Pri, words, number, device(&before(&captures))));
+        out.push(found(Kind::Pri, words, number, text, device(&before(&captures))));
     } else if let Some(captures) = SKIPPING.captures(text) {
-        let sender = before(&captures);
-        return Some(Line::Begins(Pending {
-            what: "a command",
-            kind: Kind::Command,
-            line: number,
-            source: source(text),
-            about: format!("{}, the illegal command", device(&sender)),
-            sender,
-            said: None,
-            want: 2,
-            width: Width::Bits64,
-            words: Vec::new(),
-            lines: Vec::new(),
-        }));
+        let mut pending = Pending::event(source(text), before(&captures), number);
+        pending.about = format!("{}, the illegal command", device(&pending.sender));
+        (pending.what, pending.kind, pending.want) = ("a command", Kind::Command, 2);
+        return Some(Line::Begins(pending));
     } else {
         return None;
     }
@@ -350,8 +435,8 @@ fn registers(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) 
 }
 
 fn plain(number: usize, text: &str, out: &mut Vec<Item>) -> Line {
-    if text.contains("unexpected PRI request received:") {
-        return Line::Done;
+    if !text.to_ascii_lowercase().contains("smmu") {
+        return Line::No;
     }
     match PLAIN.iter().find(|(pattern, _)| text.contains(pattern)) {
         Some((_, says)) => {

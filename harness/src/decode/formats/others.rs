@@ -1,25 +1,15 @@
 //! FreeBSD, Project Mu's and EDK2's SmmuDxe, Bao.
 
-use std::collections::VecDeque;
-
 use smmu_types::fields;
 
 use super::super::kind::Kind;
 use super::super::words::Width;
-use super::{Found, Item, Pending, hex, pattern};
-
-/// What became of a line.
-pub(super) enum Line {
-    /// It is not one of these.
-    No,
-    /// It is dealt with.
-    Done,
-    /// Words will follow.
-    Begins(Pending),
-}
+use super::line::Line;
+use super::pending::{Pending, Waiting, number_of};
+use super::{Found, Item, hex, pattern};
 
 pattern!(BSD_EVENT, r"(?P<who>smmu\d+): Event (?P<name>\w+)(?: \([^)]*\))? received");
-pattern!(BSD_SID, r"smmu\d+: SID [0-9a-f]+, Input Address: [0-9a-f]+");
+pattern!(BSD_SID, r"(?P<who>smmu\d+): SID [0-9a-f]+, Input Address: [0-9a-f]+");
 pattern!(
     BSD_WORD,
     r"(?:(?P<who>smmu\d+): )?(?P<what>evt|ste|cd)\[(?P<n>\d+)\] (?:== )?(?P<word>[0-9a-f]{1,16})\s*$"
@@ -32,115 +22,101 @@ pattern!(
     r"smmuv3 FAULT: type=(?P<id>0x[0-9a-fA-F]+) stream=\d+ addr=(?P<addr>0x[0-9a-fA-F]+) \[(?P<w0>[0-9a-fA-F]+) (?P<w1>[0-9a-fA-F]+)\]"
 );
 
-/// Look at one line.
-pub(super) fn line(
-    pending: &mut VecDeque<Pending>,
-    number: usize,
-    text: &str,
-    out: &mut Vec<Item>,
-) -> Line {
+pattern!(
+    BAO_TIMEOUT,
+    r"smmuv3: CMD_SYNC timed out \(CONS=(?P<cons>0x[0-9a-fA-F]+) PROD=(?P<prod>0x[0-9a-fA-F]+)\)"
+);
+pattern!(RMM, r"CMDQ encountered error: (?P<code>CERROR_(?:ILL|ABT|ATC_INV_SYNC))");
+pattern!(BSD_NOTE, r"^(?P<who>smmu\d+): (?P<what>SMMU Global Error|Failed to sync)\s*$");
+
+/// Look at one line; says whether it is one of these.
+pub(super) fn line(waiting: &mut Waiting, line: &Line, text: &str, out: &mut Vec<Item>) -> bool {
+    let number = line.number;
     if let Some(captures) = BSD_WORD.captures(text) {
-        return freebsd_word(pending, number, text, &captures, out);
+        return freebsd_word(waiting, line, &captures, out);
     }
+    let part = |captures: &regex::Captures<'_>, name: &str| {
+        captures.name(name).map_or_else(String::new, |found| found.as_str().to_owned())
+    };
     if let Some(captures) = BSD_EVENT.captures(text) {
-        let who = captures.name("who").map_or("", |who| who.as_str());
-        return Line::Begins(freebsd(who, "evt", number));
+        let mut pending = freebsd(&part(&captures, "who"), "evt", number);
+        let name = part(&captures, "name");
+        pending.said = number_of(&name).or_else(|| {
+            name.strip_prefix("0x").and_then(|digits| u8::from_str_radix(digits, 16).ok())
+        });
+        waiting.announce(pending, line, out);
+        return true;
     }
-    if BSD_SID.is_match(text) {
-        return Line::Done;
+    if let Some(captures) = BSD_SID.captures(text) {
+        return waiting.attach(&format!("{} evt", part(&captures, "who")), line);
     }
-    let found = |kind, words, source, about: String| {
-        Item::Found(Found { kind, words, line: number, source, about })
+    let found = |kind, words, source, about: &str| {
+        Item::Found(Found::new(kind, words, number, source, about))
     };
     if let Some(captures) = BSD_L1.captures(text) {
-        let who = captures.name("who").map_or("", |who| who.as_str());
         let word = hex(&captures, "word").unwrap_or(0);
-        out.push(found(Kind::StreamDescriptor, vec![word], "FreeBSD", who.to_owned()));
-        return Line::Done;
-    }
-    if let Some(captures) = MU_EVENT.captures(text) {
-        let base = captures.name("base").map_or("", |base| base.as_str());
-        return Line::Begins(Pending {
-            what: "an event record",
-            kind: Kind::Event,
-            sender: String::new(),
-            line: number,
-            source: "SmmuDxe",
-            about: format!("SMMU at 0x{base}"),
-            said: None,
-            want: 4,
-            width: Width::Bits64,
-            words: Vec::new(),
-            lines: Vec::new(),
-        });
-    }
-    if let Some(captures) = MU_GERROR.captures(text) {
-        let base = captures.name("base").map_or("", |base| base.as_str());
+        let who = part(&captures, "who");
+        out.push(found(Kind::StreamDescriptor, vec![word], "FreeBSD", &who));
+    } else if let Some(captures) = MU_EVENT.captures(text) {
+        let mut pending = Pending::event("SmmuDxe", String::new(), number);
+        pending.about = format!("SMMU at 0x{}", part(&captures, "base"));
+        waiting.announce(pending, line, out);
+    } else if let Some(captures) = MU_GERROR.captures(text) {
+        let Some((_, layout)) = fields::register_by_name("GERROR") else { return false };
+        let about = format!("SMMU at 0x{}", part(&captures, "base"));
         let value = hex(&captures, "value").unwrap_or(0);
-        if let Some((_, layout)) = fields::register_by_name("GERROR") {
-            let about = format!("SMMU at 0x{base}");
-            out.push(found(Kind::Register(layout), vec![value], "SmmuDxe", about));
-        }
-        return Line::Done;
-    }
-    if let Some(captures) = BAO.captures(text) {
+        out.push(found(Kind::Register(layout), vec![value], "SmmuDxe", &about));
+    } else if let Some(captures) = BAO.captures(text) {
         let word = |name: &str| hex(&captures, name).unwrap_or(0);
         let words = vec![word("w0"), word("w1"), word("addr"), 0];
-        let about = "the last word is not printed".to_owned();
-        out.push(found(Kind::Event, words, "Bao", about));
-        return Line::Done;
+        let mut found =
+            Found::new(Kind::Event, words, number, "Bao", "the last word is not printed");
+        found.known = 3;
+        out.push(Item::Found(found));
+    } else if let Some(captures) = BAO_TIMEOUT.captures(text) {
+        let word = |name: &str| hex(&captures, name).unwrap_or(0);
+        out.push(found(Kind::Queue, vec![word("prod"), word("cons")], "Bao", "CMD_SYNC timed out"));
+    } else if let Some(captures) = RMM.captures(text) {
+        let text = format!("the command queue stopped with {}", part(&captures, "code"));
+        out.push(Item::Note { line: number, source: "TF-RMM", text });
+    } else if let Some(captures) = BSD_NOTE.captures(text) {
+        let text = match part(&captures, "what").as_str() {
+            "Failed to sync" => "a CMD_SYNC did not complete in time; look at GERROR and CMDQ_CONS",
+            _ => "a global error; look at GERROR and GERRORN, which are not printed",
+        };
+        out.push(Item::Note { line: number, source: "FreeBSD", text: text.to_owned() });
+    } else {
+        return false;
     }
-    Line::No
+    true
 }
 
 /// An event is 8 words of 32 bits, an STE and a CD 8 of 64.
 fn freebsd(who: &str, what: &str, line: usize) -> Pending {
-    let (kind, name, width) = match what {
-        "evt" => (Kind::Event, "an event record", Width::Bits32),
-        "ste" => (Kind::Ste, "an STE", Width::Bits64),
-        _ => (Kind::Cd, "a CD", Width::Bits64),
-    };
-    Pending {
-        what: name,
-        kind,
-        sender: format!("{who} {what}"),
-        line,
-        source: "FreeBSD",
-        about: who.to_owned(),
-        said: None,
-        want: 8,
-        width,
-        words: Vec::new(),
-        lines: Vec::new(),
+    let mut pending = Pending::event("FreeBSD", format!("{who} {what}"), line);
+    pending.about = who.to_owned();
+    pending.want = 8;
+    match what {
+        "evt" => pending.width = Width::Bits32,
+        "ste" => (pending.what, pending.kind) = ("an STE", Kind::Ste),
+        _ => (pending.what, pending.kind) = ("a CD", Kind::Cd),
     }
+    pending
 }
 
 fn freebsd_word(
-    pending: &mut VecDeque<Pending>,
-    number: usize,
-    text: &str,
+    waiting: &mut Waiting,
+    line: &Line,
     captures: &regex::Captures<'_>,
     out: &mut Vec<Item>,
-) -> Line {
+) -> bool {
     let part = |name: &str| captures.name(name).map_or("", |found| found.as_str());
     let sender = format!("{} {}", part("who"), part("what"));
     let index = part("n").parse().unwrap_or(usize::MAX);
     let value = hex(captures, "word").unwrap_or(0);
-    let at = pending.iter().position(|p| p.source == "FreeBSD" && p.sender == sender);
-    let at = match at {
-        Some(at) if pending.get(at).is_some_and(|p| p.words.len() == index) => at,
-        // STEs and CDs have no headline: their first word begins them.
-        _ if index == 0 && part("what") != "evt" && pending.len() < super::PENDING => {
-            if let Some(old) = at.and_then(|at| pending.remove(at)) {
-                old.incomplete(out);
-            }
-            pending.push_back(freebsd(part("who"), part("what"), number));
-            pending.len() - 1
-        }
-        _ => return Line::No,
-    };
-    if pending.get_mut(at).is_some_and(|p| p.take(value, number, text, out)) {
-        pending.remove(at);
+    // STEs and CDs have no headline: their first word begins them.
+    if index == 0 && part("what") != "evt" {
+        waiting.begin(freebsd(part("who"), part("what"), line.number), out);
     }
-    Line::Done
+    waiting.words_of(&sender) == Some(index) && waiting.take(&sender, value, line, out)
 }

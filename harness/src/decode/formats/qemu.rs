@@ -8,7 +8,8 @@ use super::{Found, Item, hex, partial_event, pattern};
 
 const SOURCE: &str = "QEMU";
 
-pattern!(TRACE, r"(?:^|[\s@:.\d])(?P<name>smmu(?:v3)?_[a-z0-9_]+) (?P<text>.*)$");
+pattern!(TRACE, r"^\s*(?:\d+@\d+\.\d+:)?(?P<name>smmu(?:v3)?_[a-z0-9_]+) (?P<text>.*)$");
+pattern!(ILLEGAL, r"^Illegal command type: (?P<code>\d+)\s*$");
 pattern!(
     MMIO,
     r"addr: (?P<at>0x[0-9a-f]+) val:\s?(?P<value>0x[0-9a-f]+) size: (?P<size>0x[0-9a-f]+)"
@@ -68,7 +69,7 @@ const LOGGED: &[(&str, &str)] = &[
 ];
 
 fn found(kind: Kind, words: Vec<u64>, line: usize, about: impl Into<String>) -> Item {
-    Item::Found(Found { kind, words, line, source: SOURCE, about: about.into() })
+    Item::Found(Found::new(kind, words, line, SOURCE, &about.into()))
 }
 
 /// Look at one line; says whether it is one of QEMU's.
@@ -88,7 +89,20 @@ pub(super) fn line(number: usize, text: &str, out: &mut Vec<Item>) -> bool {
         out.push(note(format!("{} at iova {}: {short}", record.kind(), record.address())));
         return true;
     }
-    match LOGGED.iter().find(|(pattern, _)| text.contains(pattern)) {
+    if let Some(captures) = ILLEGAL.captures(text) {
+        let code = captures.name("code").and_then(|code| code.as_str().parse().ok()).unwrap_or(0);
+        let name = fields::opcode_name(code).unwrap_or("a command that there is not");
+        out.push(note(format!("CERROR_ILL: opcode {code:#04x}, {name}")));
+        return true;
+    }
+    let says = |pattern: &str| match pattern.starts_with(['(', '>']) {
+        true => {
+            text.contains(pattern)
+                && (text.starts_with("invalid sid") || text.starts_with("l2_ste"))
+        }
+        false => text.trim_start().starts_with(pattern),
+    };
+    match LOGGED.iter().find(|(pattern, _)| says(pattern)) {
         Some((_, says)) => {
             out.push(note((*says).to_owned()));
             true
@@ -109,13 +123,23 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<Item> {
             let (Some(at), Some(value)) = (hex(&captures, "at"), hex(&captures, "value")) else {
                 return Vec::new();
             };
-            // QEMU folds page 1 into page 0.
             let Ok(at) = u32::try_from(at) else { return Vec::new() };
-            let layout = fields::register(at).or_else(|| fields::register(at | 0x1_0000));
             let how = if name == "smmuv3_read_mmio" { "read" } else { "write" };
-            match layout {
-                Some(layout) => vec![found(Kind::Register(layout), vec![value], number, how)],
-                None => note(format!(
+            // QEMU folds page 1 into page 0.
+            let layout = |at| fields::register(at).or_else(|| fields::register(at | 0x1_0000));
+            let half = hex(&captures, "size") == Some(4);
+            let lower = || at.checked_sub(4).and_then(layout).filter(|layout| layout.bits() == 64);
+            match (layout(at), lower()) {
+                (Some(layout), _) if layout.bits() == 64 && half => {
+                    let how = format!("{how} of the lower half");
+                    vec![found(Kind::Register(layout), vec![value], number, how)]
+                }
+                (Some(layout), _) => vec![found(Kind::Register(layout), vec![value], number, how)],
+                (None, Some(layout)) => {
+                    let how = format!("{how} of the upper half");
+                    vec![found(Kind::Register(layout), vec![value << 32], number, how)]
+                }
+                (None, None) => note(format!(
                     "{how} of {value:#x} at {at:#x}, which is no register that is known"
                 )),
             }
@@ -192,7 +216,10 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<Item> {
             words[0] = hex(&captures, "w0").unwrap_or(0);
             words[1] = hex(&captures, "w1").unwrap_or(0);
             let sid = hex(&captures, "sid").unwrap_or(0);
-            vec![found(Kind::Ste, words, number, format!("stream {sid:#x}, the first two words"))]
+            let about = format!("stream {sid:#x}, the first two words");
+            let mut found = Found::new(Kind::Ste, words, number, SOURCE, &about);
+            found.known = 2;
+            vec![Item::Found(found)]
         }
         "smmuv3_get_ste" | "smmuv3_get_cd" => {
             let what = if name == "smmuv3_get_ste" { "STE" } else { "CD" };
