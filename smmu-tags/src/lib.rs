@@ -13,17 +13,16 @@
 //! array. Nor does this crate send commands; it takes their proof.
 //!
 //! ```
-//! use parking_lot::RawMutex;
 //! use smmu_tags::AsidSpace;
 //! use smmu_types::fake::RecordingSink;
 //! use smmu_types::{FlushProof, Regime, SmmuId};
 //!
 //! let smmu = SmmuId(0);
-//! let space = AsidSpace::<RawMutex>::new(16)?;
+//! let space = AsidSpace::new(16)?;
 //! let fresh = space.allocate(smmu, Regime::El1, 16)?;
 //! // Build the CD with `fresh.tag()`; dropping `fresh` would give the number back.
 //! let in_use = fresh.install();
-//! // Write the CD; devices come and go. After the last one:
+//! // Write the CD; devices come and go, and find the tag again with `in_use.share()`. After the last one:
 //! let retiring = in_use.retire();
 //! let sink = RecordingSink::new(); // your command queue
 //! let proof = FlushProof::obtain(&sink, smmu, retiring.tag())?;
@@ -34,40 +33,84 @@
 //!
 //! # Hazard
 //!
-//! - A number is lost when an [`InUseTag`] or a [`RetiringTag`] is dropped. That is the safe side;
-//!   [`TagStats::quarantined`] counts them.
+//! - A number is lost when an [`InUseTag`], a [`VsmmuVmid`] or a [`RetiringTag`] is dropped. That is the safe side;
+//!   [`TagStats::quarantined`] counts them, and [`SpaceConfig::listener`] hears of each.
 //! - `std::mem::forget` of a tag loses its number too, without a trace but its state's count.
 //! - A proof that was obtained *before* the last STE or CD with the tag was taken away is worth
 //!   nothing, and no type here can tell.
 //!
 //! # Which number
 //!
-//! Always the lowest free one: the same calls give the same numbers, so transcripts repeat; and a
+//! By default the lowest free one: the same calls give the same numbers, so transcripts repeat; and a
 //! number that was just freed is the next one given out, so that a flush which was forgotten shows
-//! in the first test rather than after 65,535 attaches. 0 is never given out: streams without
-//! stage 2 use VMID 0.
+//! in the first test rather than after 65,535 attaches. [`Choice::NextFit`] delays reuse instead. 0 is never given out:
+//! streams without stage 2 use VMID 0. Numbers of firmware are named in [`SpaceConfig::reserved`].
+//!
+//! # Threads
+//!
+//! Every call may come from any thread and any context, also from an interrupt handler that has interrupted another call:
+//! there is no lock, nothing is waited for, and only [`AsidSpace::new`] and its like allocate memory. What holds:
+//!
+//! 1. No number has two owners at once.
+//! 2. What the last owner of a number did happens before what its next owner does.
+//! 3. A number whose free has returned is found by every later allocation.
+//! 4. [`TagError::Exhausted`] is reported only if there was a moment during the call at which every number below the SMMU's
+//!    limit was taken, or on its way back by a call that had not returned; or if 16 looks at all of them in a row found
+//!    none, during each of which other threads freed numbers and took them again.
+//! 5. Which number [`Choice`] says is exact while no other thread allocates or frees; otherwise it is one that was free.
+//! 6. A call's work is bounded by the number of words (1,041 at 16 bits, and only when the space is exhausted), but for one
+//!    thing: an atomic step is tried again when another thread's step on the same word came first. So some thread always
+//!    gets on.
+//!
+//! The argument stands in numbered steps beside the code, at `Bitmap` and `Numbers`. `tests/loom.rs` checks them under every
+//! interleaving, and shows for each ordering and step that a build without it fails.
 //!
 //! # Cost
 //!
-//! Two bitmaps for each space, 16 KiB at 16 bits, allocated in `new` (with one small block that
-//! the handles share). Allocating and freeing touch at most 18 words under the integrator's lock
-//! ([`lock_api::RawMutex`]) and never allocate memory. A tag is 16 bytes on a
-//! 64-bit machine.
-//!
-//! The lock is held for a few loads and stores, never while anything is waited for. If tags are
-//! dropped in interrupt context, choose one that disables interrupts.
+//! One bitmap with two levels of summary above it: 8,496 bytes for 65,536 numbers and 208 for 256, counts and all, allocated in
+//! `new`. Allocating reads three words, at any fill, and takes three atomic additions and exchanges, freeing as many; one in 64
+//! touches a summary too. A tag is 16 bytes on a 64-bit machine.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+#[cfg_attr(
+    not(loom),
+    expect(unreachable_pub, reason = "public for the tests of the model checker alone")
+)]
 mod bitmap;
 mod error;
+#[cfg_attr(
+    not(loom),
+    expect(unreachable_pub, reason = "public for the tests of the model checker alone")
+)]
+mod numbers;
+mod shared_tag;
 mod space;
-mod table;
+#[cfg_attr(
+    not(loom),
+    expect(unreachable_pub, reason = "public for the tests of the model checker alone")
+)]
+mod steps;
+mod sync;
 mod tag;
+#[cfg(test)]
+mod tests;
+mod vsmmu;
 
 pub use error::{FreeError, TagError, TagKind};
-pub use space::{AsidSpace, VmidSpace};
-pub use table::TagStats;
+pub use numbers::{Choice, TagStats};
+pub use shared_tag::SharedTag;
+pub use space::{AsidSpace, Listener, SpaceConfig, VmidSpace};
 pub use tag::{FreshTag, InUseTag, RetiringTag};
+pub use vsmmu::VsmmuVmid;
+
+/// What the space is made of, with words of few bits and steps that can be left out, for the model checker.
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model {
+    pub use crate::bitmap::Bitmap;
+    pub use crate::numbers::{Life, Numbers};
+    pub use crate::steps::{Sound, Steps, Taken};
+}

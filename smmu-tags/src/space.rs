@@ -1,38 +1,182 @@
-use alloc::sync::Arc;
 use core::fmt;
 
-use lock_api::{Mutex, RawMutex};
+use smmu_types::seam::{Notice, Observer};
 use smmu_types::{Asid, CacheTag, Regime, SmmuId, Vmid};
 
-use crate::table::{Table, width};
-use crate::{FreshTag, TagError, TagKind, TagStats};
+use crate::numbers::{Choice, Numbers, TagStats};
+use crate::sync::Arc;
+use crate::vsmmu::VsmmuVmid;
+use crate::{FreshTag, TagError, TagKind};
+
+/// Hears of numbers that are lost because their tag was dropped.
+pub type Listener = Arc<dyn Observer + Send + Sync>;
+
+/// How a space is set up; `N` is [`Asid`] or [`Vmid`].
+///
+/// ```
+/// use smmu_tags::{AsidSpace, Choice, SpaceConfig};
+/// use smmu_types::{Asid, CacheTag, Regime, SmmuId};
+///
+/// let config = SpaceConfig { reserved: &[Asid(1)], choice: Choice::NextFit, ..Default::default() };
+/// let space = AsidSpace::with_config(8, config)?;
+/// let next = || space.allocate(SmmuId(0), Regime::El1, 8).map(|fresh| fresh.tag());
+/// assert_eq!(next()?, CacheTag::Asid(Regime::El1, Asid(2)));
+/// assert_eq!(next()?, CacheTag::Asid(Regime::El1, Asid(3)), "though 2 is free again");
+/// # Ok::<(), smmu_tags::TagError>(())
+/// ```
+#[derive(Clone)]
+pub struct SpaceConfig<'a, N> {
+    /// Never given out: firmware uses them. 0 is reserved anyway, and naming a number twice is no error.
+    pub reserved: &'a [N],
+    /// Which number is given out.
+    pub choice: Choice,
+    /// Hears [`Notice::TagDropped`] when a tag that hardware may know is dropped.
+    ///
+    /// It is called from wherever the tag is dropped; the call itself takes no lock and allocates nothing.
+    pub listener: Option<Listener>,
+}
+
+impl<N> Default for SpaceConfig<'_, N> {
+    fn default() -> Self {
+        SpaceConfig { reserved: &[], choice: Choice::default(), listener: None }
+    }
+}
+
+impl<N: fmt::Debug> fmt::Debug for SpaceConfig<'_, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpaceConfig")
+            .field("reserved", &self.reserved)
+            .field("choice", &self.choice)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Words of 64 bits.
+const SHIFT: u32 = 6;
 
 /// The numbers of a space, shared by its handles and by every tag that it gave out.
-pub(crate) struct Shared<R>(pub(crate) Mutex<R, Table>);
+pub(crate) struct Shared {
+    pub(crate) numbers: Numbers<SHIFT>,
+    kind: TagKind,
+    listener: Option<Listener>,
+}
 
-impl<R: RawMutex> Shared<R> {
-    fn new(kind: TagKind, bits: u8) -> Result<Arc<Self>, TagError> {
-        Ok(Arc::new(Shared(Mutex::new(Table::new(kind, bits)?))))
+/// A width that exists, as the number of values it has.
+fn width(kind: TagKind, bits: u8) -> Result<u32, TagError> {
+    match bits {
+        8 | 16 => Ok(1 << bits),
+        _ => Err(TagError::BadWidth { kind, bits }),
+    }
+}
+
+impl Shared {
+    fn new<N: Copy>(
+        kind: TagKind,
+        bits: u8,
+        config: SpaceConfig<'_, N>,
+        number: impl Fn(N) -> u16,
+    ) -> Result<Arc<Self>, TagError> {
+        let SpaceConfig { reserved, choice, listener } = config;
+        let size = width(kind, bits)?;
+        let numbers = Numbers::new(size, choice).map_err(|short| TagError::OutOfMemory {
+            kind,
+            numbers: size,
+            bytes: short.0,
+        })?;
+        let shared = Shared { numbers, kind, listener };
+        for &named in reserved {
+            match shared.reserve(number(named)) {
+                // Nothing is given out yet, so it was named before.
+                Ok(()) | Err(TagError::AlreadyTaken { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Arc::new(shared))
     }
 
     fn take(
         self: &Arc<Self>,
-        kind: TagKind,
         smmu: SmmuId,
-        numbers: u32,
+        limit: u32,
         tag: impl FnOnce(u16) -> CacheTag,
-    ) -> Result<FreshTag<R>, TagError> {
-        let mut table = self.0.lock();
-        let number = table.take(numbers).ok_or(TagError::Exhausted {
-            kind,
-            smmu,
-            limit: numbers - 1,
-            reserved: table.reserved_count(),
-            quarantined: table.stats().quarantined,
-        })?;
-        drop(table);
-        Ok(FreshTag::new(self.clone(), smmu, tag(number)))
+    ) -> Result<FreshTag, TagError> {
+        match self.numbers.take(limit) {
+            Some(number) => Ok(FreshTag::new(Arc::clone(self), smmu, tag(number))),
+            None => Err(TagError::Exhausted {
+                kind: self.kind,
+                smmu,
+                limit: limit - 1,
+                reserved: self.numbers.reserved(),
+                quarantined: self.numbers.stats().quarantined,
+            }),
+        }
     }
+
+    fn reserve(&self, number: u16) -> Result<(), TagError> {
+        let kind = self.kind;
+        if u32::from(number) >= self.numbers.numbers() {
+            return Err(TagError::OutOfRange { kind, number, last: self.numbers.numbers() - 1 });
+        }
+        match self.numbers.reserve(number) {
+            true => Ok(()),
+            false => Err(TagError::AlreadyTaken { kind, number }),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        // Two counts precede what an `Arc` holds.
+        size_of::<Self>() + 2 * size_of::<usize>() + self.numbers.bytes()
+    }
+
+    /// A tag that hardware may know was dropped.
+    pub(crate) fn lost(&self, smmu: SmmuId, tag: CacheTag) {
+        if let Some(listener) = &self.listener {
+            listener.notice(Notice::TagDropped { smmu, tag });
+        }
+    }
+}
+
+macro_rules! common {
+    ($space:ident, $number:ident) => {
+        impl $space {
+            /// Never give out this number: firmware uses it. 0 never is.
+            ///
+            /// Numbers that are known beforehand belong into [`SpaceConfig::reserved`]. This one may race with
+            /// allocations; it takes the number if nobody has it, in one atomic step, or says that somebody does.
+            ///
+            /// # Errors
+            ///
+            /// [`TagError::OutOfRange`]; or [`TagError::AlreadyTaken`], also if it was reserved before.
+            pub fn reserve(&self, number: $number) -> Result<(), TagError> {
+                self.shared.reserve(number.0)
+            }
+
+            /// How many numbers are in which state.
+            ///
+            /// In use, retiring and quarantined are those of one moment. So are all of them while no other thread
+            /// changes anything; else `fresh` and `free` may be those of a moment just before or after, where a number
+            /// that is being allocated or freed may still, or already, count as the other. They add up to the
+            /// capacity always.
+            #[must_use]
+            pub fn stats(&self) -> TagStats {
+                self.shared.numbers.stats()
+            }
+
+            /// The most numbers that were ever given out at once, quarantined ones included.
+            ///
+            /// A number that one thread frees while another takes it may have been counted for both.
+            #[must_use]
+            pub fn high_water(&self) -> u32 {
+                self.shared.numbers.high_water()
+            }
+
+            /// The bytes of memory that the space has, all told: 8,496 at 16 bits, and 208 at 8 bits, on a 64-bit machine.
+            #[must_use]
+            pub fn bytes(&self) -> usize {
+                self.shared.bytes()
+            }
+        }
+    };
 }
 
 /// A space of ASIDs, for one SMMU or several.
@@ -40,62 +184,46 @@ impl<R: RawMutex> Shared<R> {
 /// A handle: clones share the numbers. A space that serves several SMMUs gives no number to two of
 /// them at once. If they differ in width, the narrow ones compete with the wide ones for the
 /// lowest 255 numbers; a space of its own for each SMMU avoids that.
-pub struct AsidSpace<R> {
-    shared: Arc<Shared<R>>,
-    numbers: u32,
+#[derive(Clone)]
+pub struct AsidSpace {
+    shared: Arc<Shared>,
 }
 
-impl<R> Clone for AsidSpace<R> {
-    fn clone(&self) -> Self {
-        AsidSpace { shared: self.shared.clone(), numbers: self.numbers }
-    }
-}
+common!(AsidSpace, Asid);
 
-impl<R: RawMutex> AsidSpace<R> {
+impl AsidSpace {
     /// A space of 2^`bits` numbers, of which 0 is never given out. `bits` is 8 or 16.
     ///
     /// # Errors
     ///
-    /// [`TagError::BadWidth`], or [`TagError::OutOfMemory`] for the bitmaps (16 KiB at most).
+    /// [`TagError::BadWidth`], or [`TagError::OutOfMemory`] for the bitmap (8,328 bytes at most).
     pub fn new(bits: u8) -> Result<Self, TagError> {
-        let numbers = width(TagKind::Asid, bits)?;
-        Ok(AsidSpace { shared: Shared::new(TagKind::Asid, bits)?, numbers })
+        Self::with_config(bits, SpaceConfig::default())
     }
 
-    /// The lowest free ASID that `smmu`, whose ASIDs are `bits` wide, can use. Does not allocate
+    /// The same, with reserved numbers and other choices.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new), or [`TagError::OutOfRange`] for a reserved number.
+    pub fn with_config(bits: u8, config: SpaceConfig<'_, Asid>) -> Result<Self, TagError> {
+        let shared = Shared::new(TagKind::Asid, bits, config, |asid| asid.0)?;
+        Ok(AsidSpace { shared })
+    }
+
+    /// A free ASID that `smmu`, whose ASIDs are `bits` wide, can use: the one that [`Choice`] says. Does not allocate
     /// memory.
     ///
     /// # Errors
     ///
     /// [`TagError::Exhausted`], or [`TagError::BadWidth`].
-    pub fn allocate(
-        &self,
-        smmu: SmmuId,
-        regime: Regime,
-        bits: u8,
-    ) -> Result<FreshTag<R>, TagError> {
-        let numbers = width(TagKind::Asid, bits)?.min(self.numbers);
-        let tag = |number| CacheTag::Asid(regime, Asid(number));
-        self.shared.take(TagKind::Asid, smmu, numbers, tag)
-    }
-
-    /// Never give out `asid`: firmware uses it. Saying so twice is no error.
-    ///
-    /// # Errors
-    ///
-    /// [`TagError::OutOfRange`], or [`TagError::AlreadyGivenOut`].
-    pub fn reserve(&self, asid: Asid) -> Result<(), TagError> {
-        self.shared.0.lock().reserve(asid.0)
-    }
-
-    /// How many numbers are in which state.
-    #[must_use]
-    pub fn stats(&self) -> TagStats {
-        self.shared.0.lock().stats()
+    pub fn allocate(&self, smmu: SmmuId, regime: Regime, bits: u8) -> Result<FreshTag, TagError> {
+        let limit = width(TagKind::Asid, bits)?.min(self.shared.numbers.numbers());
+        self.shared.take(smmu, limit, |number| CacheTag::Asid(regime, Asid(number)))
     }
 }
 
-impl<R: RawMutex> fmt::Debug for AsidSpace<R> {
+impl fmt::Debug for AsidSpace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsidSpace").field("stats", &self.stats()).finish_non_exhaustive()
     }
@@ -104,46 +232,55 @@ impl<R: RawMutex> fmt::Debug for AsidSpace<R> {
 /// The VMIDs of one SMMU.
 ///
 /// A handle: clones share the numbers.
-pub struct VmidSpace<R> {
-    shared: Arc<Shared<R>>,
+#[derive(Clone)]
+pub struct VmidSpace {
+    shared: Arc<Shared>,
     smmu: SmmuId,
-    numbers: u32,
 }
 
-impl<R> Clone for VmidSpace<R> {
-    fn clone(&self) -> Self {
-        VmidSpace { shared: self.shared.clone(), smmu: self.smmu, numbers: self.numbers }
-    }
-}
+common!(VmidSpace, Vmid);
 
-impl<R: RawMutex> VmidSpace<R> {
+impl VmidSpace {
     /// The 2^`bits` VMIDs of `smmu`, of which 0 is never given out. `bits` is 8 or 16.
     ///
     /// # Errors
     ///
-    /// [`TagError::BadWidth`], or [`TagError::OutOfMemory`] for the bitmaps (16 KiB at most).
+    /// [`TagError::BadWidth`], or [`TagError::OutOfMemory`] for the bitmap (8,328 bytes at most).
     pub fn new(smmu: SmmuId, bits: u8) -> Result<Self, TagError> {
-        let numbers = width(TagKind::Vmid, bits)?;
-        Ok(VmidSpace { shared: Shared::new(TagKind::Vmid, bits)?, smmu, numbers })
+        Self::with_config(smmu, bits, SpaceConfig::default())
     }
 
-    /// The lowest free VMID. Does not allocate memory.
+    /// The same, with reserved numbers and other choices.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new), or [`TagError::OutOfRange`] for a reserved number.
+    pub fn with_config(
+        smmu: SmmuId,
+        bits: u8,
+        config: SpaceConfig<'_, Vmid>,
+    ) -> Result<Self, TagError> {
+        let shared = Shared::new(TagKind::Vmid, bits, config, |vmid| vmid.0)?;
+        Ok(VmidSpace { shared, smmu })
+    }
+
+    /// A free VMID: the one that [`Choice`] says. Does not allocate memory.
     ///
     /// # Errors
     ///
     /// [`TagError::Exhausted`].
-    pub fn allocate(&self) -> Result<FreshTag<R>, TagError> {
+    pub fn allocate(&self) -> Result<FreshTag, TagError> {
         let tag = |number| CacheTag::Vmid(Vmid(number));
-        self.shared.take(TagKind::Vmid, self.smmu, self.numbers, tag)
+        self.shared.take(self.smmu, self.shared.numbers.numbers(), tag)
     }
 
-    /// Never give out `vmid`: firmware uses it. Saying so twice is no error.
+    /// A free VMID that a virtual SMMU has from now to its end.
     ///
     /// # Errors
     ///
-    /// [`TagError::OutOfRange`], or [`TagError::AlreadyGivenOut`].
-    pub fn reserve(&self, vmid: Vmid) -> Result<(), TagError> {
-        self.shared.0.lock().reserve(vmid.0)
+    /// [`TagError::Exhausted`].
+    pub fn allocate_for_vsmmu(&self) -> Result<VsmmuVmid, TagError> {
+        Ok(VsmmuVmid::new(self.allocate()?))
     }
 
     /// The SMMU whose VMIDs these are.
@@ -151,15 +288,9 @@ impl<R: RawMutex> VmidSpace<R> {
     pub fn smmu(&self) -> SmmuId {
         self.smmu
     }
-
-    /// How many numbers are in which state.
-    #[must_use]
-    pub fn stats(&self) -> TagStats {
-        self.shared.0.lock().stats()
-    }
 }
 
-impl<R: RawMutex> fmt::Debug for VmidSpace<R> {
+impl fmt::Debug for VmidSpace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VmidSpace")
             .field("smmu", &self.smmu)
