@@ -112,7 +112,8 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     }
 
     fn claim_by_marks(&self, from: usize, limit: usize) -> Option<usize> {
-        for _ in 0..DESCENTS {
+        let descents = if S::BY_MARKS == Taken::Yes { DESCENTS } else { 0 };
+        for _ in 0..descents {
             match self.seek(from, limit) {
                 Seek::Word(index) => {
                     if let Some(bit) = self.claim_in(index, from, limit) {

@@ -31,6 +31,8 @@ pub trait Steps {
     const COUNT: Ordering = Ordering::Release;
     /// Step 8, the look for a free bit in every word: an acquire, so that what is read after it is not older.
     const SCAN: Ordering = Ordering::Acquire;
+    /// Step 8, the way by the marks, which is a hint only: without it everything still holds, but slowly.
+    const BY_MARKS: Taken = Taken::Yes;
     /// Step 9, the frees are counted again before a space is called exhausted.
     const RECOUNT: Taken = Taken::Yes;
 }
