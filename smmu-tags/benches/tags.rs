@@ -1,1 +1,250 @@
-fn main() {}
+//! Allocating and freeing a tag, at several fills, against a mutex around a set of free numbers.
+//!
+//!     cargo bench -p smmu-tags
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, VecDeque};
+use std::hint::black_box;
+use std::sync::PoisonError;
+
+use smmu_measure::{Table, nanoseconds, nanoseconds_threads};
+use smmu_tags::{AsidSpace, Choice, FreshTag, InUseTag, Keep, SpaceConfig};
+use smmu_types::seam::{CommandSink, SinkError};
+use smmu_types::{Command, FlushProof, Regime, SmmuId, SyncProof};
+
+const SMMU: SmmuId = SmmuId(0);
+const NUMBERS: u16 = u16::MAX;
+/// Operations of one round.
+const OPERATIONS: u64 = 10_000;
+/// Operations of one round of several threads: they take much longer than a thread takes to start.
+const LONG: u64 = 1_000_000;
+
+/// A queue that confirms everything at once.
+struct Discard;
+
+impl CommandSink for Discard {
+    type Ticket = SmmuId;
+    fn issue(&self, smmu: SmmuId, _: &[Command]) -> Result<SmmuId, SinkError> {
+        Ok(smmu)
+    }
+    fn push(&self, _: SmmuId, _: &[Command]) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn wait(&self, smmu: SmmuId) -> Result<SyncProof, SinkError> {
+        Ok(SyncProof::vouch(smmu))
+    }
+}
+
+fn allocate(space: &AsidSpace) -> Option<FreshTag> {
+    space.allocate(SMMU, Regime::El1, 16).ok()
+}
+
+/// Allocate, and give back unseen by hardware.
+fn pair(space: &AsidSpace) {
+    black_box(allocate(space));
+}
+
+/// The whole life of a tag, with the proof of its flush.
+fn life(space: &AsidSpace) {
+    if let Some(fresh) = allocate(space) {
+        let retiring = fresh.install().retire();
+        if let Ok(proof) = FlushProof::obtain(&Discard, SMMU, retiring.tag()) {
+            black_box(retiring.free(proof).is_ok());
+        }
+    }
+}
+
+/// A space of which so many numbers are taken, the lowest.
+fn filled(taken: u16, choice: Choice, keep: Keep) -> Option<(AsidSpace, Vec<InUseTag>)> {
+    let config = SpaceConfig { choice, keep, ..SpaceConfig::default() };
+    let space = AsidSpace::with_config(16, config).ok()?;
+    let all = (0..taken).map(|_| allocate(&space).map(FreshTag::install));
+    let held = all.collect::<Option<_>>()?;
+    Some((space, held))
+}
+
+/// Numbers in no order, the same in each run.
+fn shuffle<T>(all: &mut [T]) {
+    let mut state = 1u64;
+    for left in (2..=all.len()).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        all.swap(left - 1, (state >> 33) as usize % left);
+    }
+}
+
+/// A space of which so many numbers are taken, with the free ones strewn all over.
+fn strewn(taken: u16, keep: Keep) -> Option<(AsidSpace, Vec<FreshTag>)> {
+    let config = SpaceConfig { keep, ..SpaceConfig::default() };
+    let space = AsidSpace::with_config(16, config).ok()?;
+    let mut all: Vec<_> = (0..NUMBERS).map(|_| allocate(&space)).collect::<Option<_>>()?;
+    shuffle(&mut all);
+    all.truncate(taken.into());
+    Some((space, all))
+}
+
+/// The other way round: allocate, and free the number that was taken longest ago.
+fn churn<T>(held: Vec<T>, mut allocate: impl FnMut() -> Option<T>, mut free: impl FnMut(T)) -> f64 {
+    let mut held = VecDeque::from(held);
+    nanoseconds(OPERATIONS, || {
+        for _ in 0..OPERATIONS {
+            if let (Some(new), Some(old)) = (allocate(), held.pop_front()) {
+                free(old);
+                held.push_back(new);
+            }
+        }
+    })
+}
+
+fn churn_set<M>(
+    mutex: impl FnOnce(BTreeSet<u16>) -> M,
+    take: impl Fn(&M) -> Option<u16>,
+    give: impl Fn(&M, u16),
+) -> f64 {
+    let mut all: Vec<u16> = (1..=NUMBERS).collect();
+    shuffle(&mut all);
+    let free = all.split_off(usize::from(NUMBERS / 2));
+    let set = mutex(free.into_iter().collect());
+    churn(all, || take(&set), |number| give(&set, number))
+}
+
+/// Free numbers in a set, as many as a space half full has.
+fn half() -> BTreeSet<u16> {
+    (NUMBERS / 2..=NUMBERS).collect()
+}
+
+type StdSet = std::sync::Mutex<BTreeSet<u16>>;
+type ParkingSet = parking_lot::Mutex<BTreeSet<u16>>;
+
+fn take_std(set: &StdSet) -> Option<u16> {
+    set.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
+}
+
+fn give_std(set: &StdSet, number: u16) {
+    set.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+}
+
+fn with_std(set: &StdSet) {
+    if let Some(number) = black_box(take_std(set)) {
+        give_std(set, number);
+    }
+}
+
+fn take_parking(set: &ParkingSet) -> Option<u16> {
+    set.lock().pop_first()
+}
+
+fn give_parking(set: &ParkingSet, number: u16) {
+    set.lock().insert(number);
+}
+
+fn with_parking(set: &ParkingSet) {
+    if let Some(number) = black_box(take_parking(set)) {
+        give_parking(set, number);
+    }
+}
+
+fn time(operation: impl Fn()) -> f64 {
+    nanoseconds(OPERATIONS, || (0..OPERATIONS).for_each(|_| operation()))
+}
+
+thread_local!(static CPU: Cell<usize> = const { Cell::new(0) });
+
+const BY_CPU: Choice = Choice::NextFitByCpu(|| CPU.get());
+
+fn main() {
+    let mut table = Table::new("smmu-tags: allocate and free one of 65,535 numbers");
+    alone(&mut table);
+    others(&mut table);
+    print!("{table}");
+}
+
+/// One thread.
+fn alone(table: &mut Table) {
+    let std_set = StdSet::new(half());
+    let with_std = time(|| with_std(&std_set));
+    let parking_set = ParkingSet::new(half());
+    let with_parking = time(|| with_parking(&parking_set));
+    let churn_std = churn_set(StdSet::new, take_std, give_std);
+    let churn_parking = churn_set(ParkingSet::new, take_parking, give_parking);
+
+    for (name, keep) in [("", Keep::WhileUsed), (", kept for ever", Keep::Forever)] {
+        for (fill, taken) in [("0 %", 0), ("50 %", NUMBERS / 2), ("99.9 %", 65_470)] {
+            if let Some((space, _held)) = filled(taken, Choice::Lowest, keep) {
+                let took = time(|| pair(&space));
+                let row = table.row(&format!("allocate + free, {fill} full{name}"), took).bar(25.0);
+                if taken == NUMBERS / 2 {
+                    row.against_at_least("std Mutex<BTreeSet>", with_std, 4.0);
+                    table.row("  the same", took).against_at_least(
+                        "parking_lot Mutex<BTreeSet>",
+                        with_parking,
+                        4.0,
+                    );
+                }
+            }
+            if let Some((space, _held)) = filled(taken, Choice::NextFit, keep) {
+                let took = time(|| pair(&space));
+                table.row(&format!("  the same, next-fit, {fill} full{name}"), took).bar(25.0);
+            }
+            if let Some((space, held)) = strewn(taken, keep) {
+                let took = churn(held, || allocate(&space), drop);
+                if taken == 0 {
+                    continue;
+                }
+                let what = format!("  the same, oldest first, {fill} full{name}");
+                let row = table.row(&what, took).bar(25.0);
+                if taken == NUMBERS / 2 {
+                    row.against_at_least("std Mutex<BTreeSet>", churn_std, 4.0);
+                    table.row("  the same", took).against_at_least(
+                        "parking_lot Mutex<BTreeSet>",
+                        churn_parking,
+                        4.0,
+                    );
+                }
+            }
+        }
+        if let Some((space, _held)) = filled(NUMBERS / 2, Choice::Lowest, keep) {
+            let took = time(|| life(&space));
+            table.row(&format!("whole life with a proof, 50 % full{name}"), took).bar(25.0);
+        }
+    }
+    if let Some((space, _held)) = filled(NUMBERS, Choice::Lowest, Keep::WhileUsed) {
+        table.row("refusal of a space that is full", time(|| pair(&space)));
+    }
+    for bits in [16, 8] {
+        if let Ok(space) = AsidSpace::new(bits) {
+            let what = format!("memory of a space of {bits} bits");
+            table.value(&what, space.bytes() as f64, "bytes");
+        }
+    }
+    table.value("memory of a tag", size_of::<FreshTag>() as f64, "bytes");
+}
+
+/// Two threads, or more precisely one after the other and at once.
+fn others(table: &mut Table) {
+    for (name, choice) in
+        [("lowest", Choice::Lowest), ("next-fit", Choice::NextFit), ("next-fit by CPU", BY_CPU)]
+    {
+        for (kept, keep) in [("", Keep::WhileUsed), (", kept for ever", Keep::Forever)] {
+            for (fill, taken) in [("0 %", 0), ("50 %", NUMBERS / 2)] {
+                let Some((space, _held)) = filled(taken, choice, keep) else { continue };
+                two_threads(table, &format!("{name}, {fill} full{kept}"), || pair(&space));
+            }
+        }
+    }
+    let std_set = StdSet::new(half());
+    two_threads(table, "std Mutex<BTreeSet>", || with_std(&std_set));
+    let parking_set = ParkingSet::new(half());
+    two_threads(table, "parking_lot Mutex<BTreeSet>", || with_parking(&parking_set));
+}
+
+/// Time divided by the operations of both threads: at most 1 / 0.8 of what one thread takes.
+fn two_threads(table: &mut Table, what: &str, operation: impl Fn() + Sync) {
+    let run = |threads| {
+        nanoseconds_threads(threads, LONG, |thread| {
+            CPU.set(thread);
+            (0..LONG).for_each(|_| operation());
+        })
+    };
+    let (one, both) = (run(1), run(2));
+    table.row(&format!("2 threads: {what}"), both).against_at_least("1 thread", one, 0.8);
+}

@@ -52,6 +52,15 @@ pub struct Bitmap<const SHIFT: u32, S = Sound> {
 #[derive(Debug)]
 pub struct NoMemory(pub usize);
 
+/// A bit that is the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// Which.
+    pub bit: usize,
+    /// Whether another thread changed the word at the same time.
+    pub disputed: bool,
+}
+
 enum Seek {
     /// A word of level 0 that had a free bit.
     Word(usize),
@@ -101,23 +110,31 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     /// Claim the first free bit from `from` on and below `limit`, or else the first below `from`.
     ///
     /// It is that while no other thread claims or gives back; otherwise it is one that was free.
-    pub fn claim(&self, from: usize, limit: usize) -> Option<usize> {
+    pub fn claim(&self, from: usize, limit: usize) -> Option<Claimed> {
         let from = if from < limit { from } else { 0 };
-        let by_marks = |from, limit| self.claim_by_marks(from, limit);
-        let by_words = |from, limit| self.claim_by_words(from, limit);
-        by_marks(from, limit)
-            .or_else(|| if from > 0 { by_marks(0, from) } else { None })
-            .or_else(|| by_words(from, limit))
-            .or_else(|| by_words(0, from))
+        let by_marks = match S::BY_MARKS {
+            Taken::Yes => self.claim_by_marks(from, limit),
+            Taken::No => None,
+        };
+        by_marks
+            .or_else(|| self.claim_by_words(from, limit))
+            .or_else(|| self.claim_by_words(0, from))
     }
 
-    fn claim_by_marks(&self, from: usize, limit: usize) -> Option<usize> {
-        let descents = if S::BY_MARKS == Taken::Yes { DESCENTS } else { 0 };
-        for _ in 0..descents {
+    /// The same, if the marks lead there.
+    pub fn claim_by_marks(&self, from: usize, limit: usize) -> Option<Claimed> {
+        let from = if from < limit { from } else { 0 };
+        let behind = self.descend(from, limit);
+        behind.or_else(|| if from > 0 { self.descend(0, from) } else { None })
+    }
+
+    fn descend(&self, from: usize, limit: usize) -> Option<Claimed> {
+        for _ in 0..DESCENTS {
             match self.seek(from, limit) {
                 Seek::Word(index) => {
-                    if let Some(bit) = self.claim_in(index, from, limit) {
-                        return Some(bit);
+                    let claimed = self.claim_in(index, from, limit);
+                    if claimed.is_some() {
+                        return claimed;
                     }
                 }
                 Seek::Stale => {}
@@ -128,7 +145,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     }
 
     /// Look at every word (invariant 3).
-    fn claim_by_words(&self, from: usize, limit: usize) -> Option<usize> {
+    fn claim_by_words(&self, from: usize, limit: usize) -> Option<Claimed> {
         (from >> SHIFT..limit.div_ceil(1 << SHIFT))
             .find_map(|index| self.claim_in(index, from, limit))
     }
@@ -153,6 +170,12 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
         if old == 0 {
             self.filled(0, bit >> SHIFT);
         }
+    }
+
+    /// How many bits are free, each word at a moment of its own.
+    pub fn free(&self) -> u32 {
+        let leaves = self.words.get(..self.starts[1]).unwrap_or_default();
+        leaves.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
     }
 
     /// Whether every word that has a set bit is marked (invariant 2). For tests, while nobody changes anything.
@@ -238,13 +261,14 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     }
 
     /// Claim the first free bit of a word.
-    fn claim_in(&self, index: usize, from: usize, limit: usize) -> Option<usize> {
+    fn claim_in(&self, index: usize, from: usize, limit: usize) -> Option<Claimed> {
         let word = self.word(0, index)?;
         let base = index << SHIFT;
         let behind = u64::MAX << from.saturating_sub(base).min(Self::MASK);
         let room = limit.saturating_sub(base).min(1 << SHIFT) as u32;
         let window = behind & u64::MAX.checked_shr(64 - room).unwrap_or(0);
         let mut now = word.load(S::SCAN);
+        let mut disputed = false;
         loop {
             let free = now & window;
             if free == 0 {
@@ -256,9 +280,9 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
                     if now == bit {
                         self.emptied(0, index);
                     }
-                    return Some(base + bit.trailing_zeros() as usize);
+                    return Some(Claimed { bit: base + bit.trailing_zeros() as usize, disputed });
                 }
-                Err(seen) => now = seen,
+                Err(seen) => (now, disputed) = (seen, true),
             }
         }
     }
@@ -279,6 +303,10 @@ mod tests {
     use rstest::rstest;
     use std::collections::BTreeSet;
 
+    fn claim<const SHIFT: u32>(map: &Bitmap<SHIFT>, from: usize, limit: usize) -> Option<usize> {
+        map.claim(from, limit).map(|claimed| claimed.bit)
+    }
+
     #[rstest]
     #[case(256, 40)]
     #[case(65536, 8328)]
@@ -286,15 +314,15 @@ mod tests {
         let map = Bitmap::<6>::new(bits).unwrap();
         assert_eq!(map.bytes(), bytes);
         for want in 0..bits {
-            assert_eq!(map.claim(0, bits), Some(want));
+            assert_eq!(claim(&map, 0, bits), Some(want));
             assert!(!map.claim_this(want));
         }
         assert!(map.is_marked());
-        assert_eq!(map.claim(0, bits), None);
+        assert_eq!(claim(&map, 0, bits), None);
         for bit in [bits - 1, 130, 64, 63, 0] {
             map.give(bit);
             assert!(map.is_marked());
-            assert_eq!(map.claim(0, bits), Some(bit));
+            assert_eq!(claim(&map, 0, bits), Some(bit));
         }
     }
 
@@ -302,9 +330,9 @@ mod tests {
     fn a_limit_hides_what_lies_above_it() {
         let map = Bitmap::<6>::new(65536).unwrap();
         (0..256).for_each(|bit| assert!(map.claim_this(bit)));
-        assert_eq!(map.claim(0, 256), None);
-        assert_eq!(map.claim(0, 65536), Some(256));
-        assert_eq!(map.claim(70, 256), None);
+        assert_eq!(claim(&map, 0, 256), None);
+        assert_eq!(claim(&map, 0, 65536), Some(256));
+        assert_eq!(claim(&map, 70, 256), None);
     }
 
     #[test]
@@ -312,7 +340,7 @@ mod tests {
         let map = Bitmap::<1>::new(16).unwrap();
         (0..14).for_each(|bit| assert!(map.claim_this(bit)));
         (0..6).for_each(|index| map.filled(0, index));
-        assert_eq!(map.claim(0, 16), Some(14));
+        assert_eq!(claim(&map, 0, 16), Some(14));
         assert!(matches!(map.seek(0, 16), Seek::Word(7)));
     }
 
@@ -322,7 +350,7 @@ mod tests {
         (0..16).for_each(|bit| assert!(map.claim_this(bit)));
         map.word(0, 5).unwrap().store(0b10, Ordering::Relaxed);
         assert!(matches!(map.seek(0, 16), Seek::Nothing));
-        assert_eq!(map.claim(3, 16), Some(11));
+        assert_eq!(claim(&map, 3, 16), Some(11));
     }
 
     fn agrees<const SHIFT: u32>(bits: usize, steps: &[(u8, usize, usize)]) {
@@ -348,7 +376,7 @@ mod tests {
                     let from = if from < limit { from } else { 0 };
                     let behind = free.range(from..limit).next();
                     let want = behind.or_else(|| free.range(..from).next()).copied();
-                    assert_eq!(map.claim(from, limit), want, "from {from} below {limit}");
+                    assert_eq!(claim(&map, from, limit), want, "from {from} below {limit}");
                     if let Some(bit) = want {
                         free.remove(&bit);
                         claimed.push(bit);

@@ -102,7 +102,7 @@ mod vsmmu;
 pub use error::{FreeError, TagError, TagKind};
 pub use numbers::{Choice, TagStats};
 pub use shared_tag::SharedTag;
-pub use space::{AsidSpace, Listener, SpaceConfig, VmidSpace};
+pub use space::{AsidSpace, Keep, Listener, SpaceConfig, VmidSpace};
 pub use tag::{FreshTag, InUseTag, RetiringTag};
 pub use vsmmu::VsmmuVmid;
 

@@ -2,20 +2,24 @@
 
 use core::fmt;
 
-use crate::bitmap::{Bitmap, NoMemory};
+use crate::bitmap::{Bitmap, Claimed, NoMemory};
 use crate::steps::{Sound, Steps, Taken};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Which of the free numbers is given out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default)]
 pub enum Choice {
     /// The lowest: the same calls give the same numbers, and a number comes back at once, so that a flush which was forgotten
-    /// shows in the first test.
+    /// shows in the first test. Threads that allocate at once get into each other's way, as all want the same number.
     #[default]
     Lowest,
     /// The first behind the one that was given out last, round and round: a number comes back as late as it can, so that a
     /// flush which was forgotten does as little harm as it can. SMMUs of 8 and of 16 bits have a round each.
     NextFit,
+    /// Next-fit with rounds of their own for the CPUs, which begin in different quarters of the space and avoid each other: for
+    /// CPUs that attach and detach all at once. The function says on which CPU it is called; any number will do, four
+    /// in a row have each a round of their own.
+    NextFitByCpu(fn() -> usize),
 }
 
 /// How many numbers of a space are in which state.
@@ -49,66 +53,76 @@ pub enum Life {
 }
 
 impl Life {
-    /// One number of this state, in the lanes of `states`. Fresh ones are what is left.
+    /// One number of this state, in the lanes of [`Quarter::states`]. The others are counted elsewhere.
     const fn one(self) -> u64 {
         match self {
-            Life::Fresh => 0,
+            Life::Fresh | Life::Quarantined => 0,
             Life::InUse => 1,
             Life::Retiring => 1 << LANE,
-            Life::Quarantined => 1 << (2 * LANE),
         }
     }
 }
 
-const LANE: u32 = 21;
+/// Bits of a lane: a number that one thread frees while another takes it may be in two.
+const LANE: u32 = 17;
 const LANE_MASK: u64 = (1 << LANE) - 1;
-
-/// Bits of `out` that count numbers; the others count frees, modulo 2^44.
-const OUT: u32 = 20;
-const OUT_MASK: u64 = (1 << OUT) - 1;
+/// The bits above the lanes count frees, modulo 2^30.
+const FREES: u32 = 2 * LANE;
 
 /// Looks at all words before a space in which others free all the time is called exhausted.
 const PASSES: usize = 16;
 
+const QUARTERS: usize = 4;
+
+/// What is counted of a quarter of the numbers, and where the round of a CPU goes on; on a cache line of its own.
+#[repr(align(64))]
+struct Quarter {
+    // Numbers in use, numbers retiring, frees.
+    states: AtomicU64,
+    // Where the next search begins: for narrow SMMUs of a wide space, and for the others.
+    cursors: [AtomicU32; 2],
+}
+
 /// Numbers from 0 on, 0 reserved.
 ///
-/// Every count is changed by adding, in one atomic step:
-///
-/// - `out` holds how many numbers are given out, whatever their state, and how many frees there have been;
-/// - `states` holds how many are in use, retiring and quarantined: what leaves one state enters the next in the same step.
+/// A number that leaves one state for the next does so in one addition. What is given out and in no other state is fresh, and
+/// is not counted: allocating writes nothing but the bitmap.
 ///
 /// Why *exhausted* is true, in continuation of the steps at [`Bitmap`]:
 ///
 /// 7. *Count*: who has given back a bit (1) then counts a free. A release. Only now the free has taken effect.
-/// 8. *Scan*: who allocates reads the count of frees, then looks for a bit, in the end in every word.
-/// 9. *Recount*: having found none, it reads the count again. If that is still the same, no free took effect in between. So
+/// 8. *Scan*: who finds nothing by the marks reads the counts of frees, then looks for a bit, in the end in every word.
+/// 9. *Recount*: having found none, it reads the counts again. If they are still the same, no free took effect in between. So
 ///    what it saw claimed, word by word, is claimed still, or its free has not taken effect yet: there was a moment at
-///    which no number was free, the recount. If the count is another one, it looks again, [`PASSES`] times at most. Two
+///    which no number was free, the one before the recount. If a count is another one, it looks again, 16 times at most. Two
 ///    orderings are needed: by the release of 7 and the acquire of the first reading, a free that was counted before the
 ///    scan is seen by it. And a claim is a release too (2), and the scan an acquire, so that who sees the claim of a
 ///    thread also sees in the recount what that thread freed before.
 pub struct Numbers<const SHIFT: u32, S = Sound> {
     map: Bitmap<SHIFT, S>,
-    out: AtomicU64,
-    states: AtomicU64,
+    quarters: [Quarter; QUARTERS],
+    quarantined: AtomicU32,
     reserved: AtomicU32,
     high_water: AtomicU32,
-    // Where the next search begins: for narrow SMMUs of a wide space, and for the others.
-    cursors: [AtomicU32; 2],
     choice: Choice,
     numbers: u32,
 }
 
 impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
-    /// `numbers` numbers, of which 0 is reserved.
+    /// `numbers` numbers, at least four, of which 0 is reserved.
     pub fn new(numbers: u32, choice: Choice) -> Result<Self, NoMemory> {
+        let quarter = |at: usize| Quarter {
+            states: AtomicU64::new(0),
+            // A narrow SMMU of a wide space has 256 numbers.
+            cursors: [256, numbers]
+                .map(|limit| AtomicU32::new(limit / QUARTERS as u32 * at as u32)),
+        };
         let this = Numbers {
             map: Bitmap::new(numbers as usize)?,
-            out: AtomicU64::new(0),
-            states: AtomicU64::new(0),
+            quarters: core::array::from_fn(quarter),
+            quarantined: AtomicU32::new(0),
             reserved: AtomicU32::new(0),
             high_water: AtomicU32::new(0),
-            cursors: [AtomicU32::new(0), AtomicU32::new(0)],
             choice,
             numbers,
         };
@@ -124,45 +138,69 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
     /// Take a number below `limit`, now fresh.
     pub fn take(&self, limit: u32) -> Option<u16> {
         let limit = limit.min(self.numbers);
-        let cursor = &self.cursors[usize::from(limit == self.numbers)];
+        let cpu = match self.choice {
+            Choice::Lowest => return self.search(0, limit).map(|claimed| claimed.bit as u16),
+            Choice::NextFit => 0,
+            Choice::NextFitByCpu(cpu) => cpu() % QUARTERS,
+        };
+        let cursor = &self.quarters[cpu].cursors[usize::from(limit == self.numbers)];
+        let claimed = self.search(cursor.load(Ordering::Relaxed), limit)?;
+        let mut next = claimed.bit as u32 + 1;
+        if claimed.disputed && matches!(self.choice, Choice::NextFitByCpu(_)) {
+            // Another CPU's round is here.
+            next += limit / QUARTERS as u32;
+        }
+        cursor.store(if next < limit { next } else { next - limit }, Ordering::Relaxed);
+        Some(claimed.bit as u16)
+    }
+
+    fn search(&self, from: u32, limit: u32) -> Option<Claimed> {
+        let (from, limit) = (from as usize, limit as usize);
+        if S::BY_MARKS == Taken::Yes
+            && let Some(claimed) = self.map.claim_by_marks(from, limit)
+        {
+            return Some(claimed);
+        }
         for _ in 0..PASSES {
-            let before = self.out.load(Ordering::Acquire) >> OUT;
-            let from = match self.choice {
-                Choice::Lowest => 0,
-                Choice::NextFit => cursor.load(Ordering::Relaxed) as usize,
-            };
-            if let Some(number) = self.map.claim(from, limit as usize) {
-                if self.choice == Choice::NextFit {
-                    let next = number as u32 + 1;
-                    cursor.store(if next < limit { next } else { 0 }, Ordering::Relaxed);
-                }
-                let out = self.out.fetch_add(1, Ordering::Relaxed) & OUT_MASK;
-                let now = out as u32 + 1;
-                if now > self.high_water.load(Ordering::Relaxed) {
-                    self.high_water.fetch_max(now, Ordering::Relaxed);
-                }
-                return Some(number as u16);
+            let before = self.frees();
+            if let Some(claimed) = self.map.claim(from, limit) {
+                return Some(claimed);
             }
-            let after = self.out.load(Ordering::Acquire) >> OUT;
-            if S::RECOUNT == Taken::No || after == before {
+            if S::RECOUNT == Taken::No || self.frees() == before {
                 return None;
             }
         }
         None
     }
 
+    fn frees(&self) -> [u64; QUARTERS] {
+        self.quarters.each_ref().map(|quarter| quarter.states.load(Ordering::Acquire) >> FREES)
+    }
+
+    fn quarter(&self, number: u16) -> &Quarter {
+        &self.quarters[usize::from(number) * QUARTERS / self.numbers as usize % QUARTERS]
+    }
+
     /// A number that the caller took enters the next state.
-    pub fn change(&self, from: Life, to: Life) {
-        self.states.fetch_add(to.one().wrapping_sub(from.one()), Ordering::Release);
+    pub fn change(&self, number: u16, from: Life, to: Life) {
+        if to == Life::Quarantined {
+            self.quarantined.fetch_add(1, Ordering::Relaxed);
+        }
+        let step = to.one().wrapping_sub(from.one());
+        self.quarter(number).states.fetch_add(step, Ordering::Release);
+        if from == Life::Fresh {
+            let now: u32 = self.known().iter().sum();
+            if now > self.high_water.load(Ordering::Relaxed) {
+                self.high_water.fetch_max(now, Ordering::Relaxed);
+            }
+        }
     }
 
     /// A number that the caller took is free again.
     pub fn put_back(&self, number: u16, from: Life) {
-        if from != Life::Fresh {
-            self.change(from, Life::Fresh);
-        }
         self.map.give(number.into());
-        self.out.fetch_add((1 << OUT) - 1, S::COUNT);
+        let step = (1u64 << FREES).wrapping_sub(from.one());
+        self.quarter(number).states.fetch_add(step, S::COUNT);
     }
 
     /// Take a number for good; whether it was free. 0 always was.
@@ -182,7 +220,12 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         self.reserved.load(Ordering::Relaxed)
     }
 
-    /// The most numbers that were given out at once.
+    /// Lost numbers.
+    pub fn quarantined(&self) -> u32 {
+        self.quarantined.load(Ordering::Relaxed)
+    }
+
+    /// The most numbers that hardware knew at once.
     pub fn high_water(&self) -> u32 {
         self.high_water.load(Ordering::Relaxed).min(self.numbers - 1)
     }
@@ -192,31 +235,24 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         self.map.bytes()
     }
 
+    /// In use, retiring, quarantined.
+    fn known(&self) -> [u32; 3] {
+        let mut known = [0, 0, self.quarantined()];
+        for quarter in &self.quarters {
+            let states = quarter.states.load(Ordering::Relaxed);
+            known[0] += (states & LANE_MASK) as u32;
+            known[1] += (states >> LANE & LANE_MASK) as u32;
+        }
+        known
+    }
+
     /// See `AsidSpace::stats`.
     pub fn stats(&self) -> TagStats {
-        let mut states = self.states.load(Ordering::Acquire);
-        let mut out = self.out.load(Ordering::Acquire);
-        for _ in 0..PASSES {
-            let again = self.states.load(Ordering::Acquire);
-            if again == states {
-                break;
-            }
-            states = again;
-            out = self.out.load(Ordering::Acquire);
-        }
-        let lane = |at: u32| (states >> (at * LANE) & LANE_MASK) as u32;
-        let (in_use, retiring, quarantined) = (lane(0), lane(1), lane(2));
+        let [in_use, retiring, quarantined] = self.known();
         let capacity = self.numbers - 1 - self.reserved();
-        let known = in_use + retiring + quarantined;
-        let out = ((out & OUT_MASK) as u32).clamp(known, capacity.max(known));
-        TagStats {
-            capacity,
-            free: capacity.saturating_sub(out),
-            fresh: out - known,
-            in_use,
-            retiring,
-            quarantined,
-        }
+        let rest = capacity.saturating_sub(in_use + retiring + quarantined);
+        let free = self.map.free().min(rest);
+        TagStats { capacity, free, fresh: rest - free, in_use, retiring, quarantined }
     }
 
     /// Whether the marks of the bitmap hold. For tests.

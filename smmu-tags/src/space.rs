@@ -1,4 +1,6 @@
+use alloc::boxed::Box;
 use core::fmt;
+use core::ops::Deref;
 
 use smmu_types::seam::{Notice, Observer};
 use smmu_types::{Asid, CacheTag, Regime, SmmuId, Vmid};
@@ -10,6 +12,17 @@ use crate::{FreshTag, TagError, TagKind};
 
 /// Hears of numbers that are lost because their tag was dropped.
 pub type Listener = Arc<dyn Observer + Send + Sync>;
+
+/// How long the memory of a space is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Keep {
+    /// Until the last handle and the last tag are gone. Each tag counts, which are two more atomic steps in its life, on
+    /// one cache line for all.
+    #[default]
+    WhileUsed,
+    /// For ever: for an SMMU that is there for as long as the system is.
+    Forever,
+}
 
 /// How a space is set up; `N` is [`Asid`] or [`Vmid`].
 ///
@@ -30,6 +43,8 @@ pub struct SpaceConfig<'a, N> {
     pub reserved: &'a [N],
     /// Which number is given out.
     pub choice: Choice,
+    /// How long the memory is kept.
+    pub keep: Keep,
     /// Hears [`Notice::TagDropped`] when a tag that hardware may know is dropped.
     ///
     /// It is called from wherever the tag is dropped; the call itself takes no lock and allocates nothing.
@@ -38,7 +53,12 @@ pub struct SpaceConfig<'a, N> {
 
 impl<N> Default for SpaceConfig<'_, N> {
     fn default() -> Self {
-        SpaceConfig { reserved: &[], choice: Choice::default(), listener: None }
+        SpaceConfig {
+            reserved: &[],
+            choice: Choice::default(),
+            keep: Keep::default(),
+            listener: None,
+        }
     }
 }
 
@@ -47,6 +67,7 @@ impl<N: fmt::Debug> fmt::Debug for SpaceConfig<'_, N> {
         f.debug_struct("SpaceConfig")
             .field("reserved", &self.reserved)
             .field("choice", &self.choice)
+            .field("keep", &self.keep)
             .finish_non_exhaustive()
     }
 }
@@ -59,6 +80,44 @@ pub(crate) struct Shared {
     pub(crate) numbers: Numbers<SHIFT>,
     kind: TagKind,
     listener: Option<Listener>,
+}
+
+/// A way to a space.
+#[derive(Clone)]
+pub(crate) enum Home {
+    Counted(Arc<Shared>),
+    Forever(&'static Shared),
+}
+
+impl Deref for Home {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        match self {
+            Home::Counted(shared) => shared,
+            Home::Forever(shared) => shared,
+        }
+    }
+}
+
+impl Home {
+    fn take(
+        &self,
+        smmu: SmmuId,
+        limit: u32,
+        tag: impl FnOnce(u16) -> CacheTag,
+    ) -> Result<FreshTag, TagError> {
+        match self.numbers.take(limit) {
+            Some(number) => Ok(FreshTag::new(self.clone(), smmu, tag(number))),
+            None => Err(TagError::Exhausted {
+                kind: self.kind,
+                smmu,
+                limit: limit - 1,
+                reserved: self.numbers.reserved(),
+                quarantined: self.numbers.quarantined(),
+            }),
+        }
+    }
 }
 
 /// A width that exists, as the number of values it has.
@@ -75,8 +134,8 @@ impl Shared {
         bits: u8,
         config: SpaceConfig<'_, N>,
         number: impl Fn(N) -> u16,
-    ) -> Result<Arc<Self>, TagError> {
-        let SpaceConfig { reserved, choice, listener } = config;
+    ) -> Result<Home, TagError> {
+        let SpaceConfig { reserved, choice, keep, listener } = config;
         let size = width(kind, bits)?;
         let numbers = Numbers::new(size, choice).map_err(|short| TagError::OutOfMemory {
             kind,
@@ -91,25 +150,10 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Arc::new(shared))
-    }
-
-    fn take(
-        self: &Arc<Self>,
-        smmu: SmmuId,
-        limit: u32,
-        tag: impl FnOnce(u16) -> CacheTag,
-    ) -> Result<FreshTag, TagError> {
-        match self.numbers.take(limit) {
-            Some(number) => Ok(FreshTag::new(Arc::clone(self), smmu, tag(number))),
-            None => Err(TagError::Exhausted {
-                kind: self.kind,
-                smmu,
-                limit: limit - 1,
-                reserved: self.numbers.reserved(),
-                quarantined: self.numbers.stats().quarantined,
-            }),
-        }
+        Ok(match keep {
+            Keep::WhileUsed => Home::Counted(Arc::new(shared)),
+            Keep::Forever => Home::Forever(Box::leak(Box::new(shared))),
+        })
     }
 
     fn reserve(&self, number: u16) -> Result<(), TagError> {
@@ -153,24 +197,25 @@ macro_rules! common {
 
             /// How many numbers are in which state.
             ///
-            /// In use, retiring and quarantined are those of one moment. So are all of them while no other thread
-            /// changes anything; else `fresh` and `free` may be those of a moment just before or after, where a number
-            /// that is being allocated or freed may still, or already, count as the other. They add up to the
-            /// capacity always.
+            /// Exact while no other thread changes anything. Otherwise each count is that of a moment of its own during the
+            /// call, where a number on its way from one state to another counts in either, or in both. They add up
+            /// to the capacity always. Reads every word of the bitmap.
             #[must_use]
             pub fn stats(&self) -> TagStats {
                 self.shared.numbers.stats()
             }
 
-            /// The most numbers that were ever given out at once, quarantined ones included.
+            /// The most numbers that hardware ever knew at once: in use, retiring or quarantined.
             ///
-            /// A number that one thread frees while another takes it may have been counted for both.
+            /// Counted whenever a tag is installed. If other threads install or free at that very moment, theirs may be
+            /// counted or not.
             #[must_use]
             pub fn high_water(&self) -> u32 {
                 self.shared.numbers.high_water()
             }
 
-            /// The bytes of memory that the space has, all told: 8,496 at 16 bits, and 208 at 8 bits, on a 64-bit machine.
+            /// The bytes of memory that the space has, all told: 8,792 at 16 bits, of which 8,328 are
+            /// the bitmap, and 504 at 8 bits, on a 64-bit machine.
             #[must_use]
             pub fn bytes(&self) -> usize {
                 self.shared.bytes()
@@ -186,7 +231,7 @@ macro_rules! common {
 /// lowest 255 numbers; a space of its own for each SMMU avoids that.
 #[derive(Clone)]
 pub struct AsidSpace {
-    shared: Arc<Shared>,
+    shared: Home,
 }
 
 common!(AsidSpace, Asid);
@@ -234,7 +279,7 @@ impl fmt::Debug for AsidSpace {
 /// A handle: clones share the numbers.
 #[derive(Clone)]
 pub struct VmidSpace {
-    shared: Arc<Shared>,
+    shared: Home,
     smmu: SmmuId,
 }
 

@@ -11,34 +11,36 @@ use core::fmt;
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
 use crate::numbers::Life;
-use crate::space::Shared;
-use crate::sync::Arc;
+use crate::space::Home;
 use crate::{FreeError, SharedTag, TagError};
 
 /// A number that is given out. `space` is `None` once another value stands for it.
 struct Held {
-    space: Option<Arc<Shared>>,
+    space: Option<Home>,
     smmu: SmmuId,
     tag: CacheTag,
 }
 
 impl Held {
+    fn number(&self) -> u16 {
+        match self.tag {
+            CacheTag::Asid(_, asid) => asid.0,
+            CacheTag::Vmid(vmid) => vmid.0,
+        }
+    }
+
     /// The next value that stands for the number.
     fn step(&mut self, from: Life, to: Life) -> Held {
         let space = self.space.take();
         if let Some(space) = &space {
-            space.numbers.change(from, to);
+            space.numbers.change(self.number(), from, to);
         }
         Held { space, smmu: self.smmu, tag: self.tag }
     }
 
     fn put_back(&mut self, from: Life) {
-        let number = match self.tag {
-            CacheTag::Asid(_, asid) => asid.0,
-            CacheTag::Vmid(vmid) => vmid.0,
-        };
         if let Some(space) = self.space.take() {
-            space.numbers.put_back(number, from);
+            space.numbers.put_back(self.number(), from);
         }
     }
 
@@ -94,7 +96,7 @@ pub struct FreshTag(Held);
 state!(FreshTag);
 
 impl FreshTag {
-    pub(crate) fn new(space: Arc<Shared>, smmu: SmmuId, tag: CacheTag) -> Self {
+    pub(crate) fn new(space: Home, smmu: SmmuId, tag: CacheTag) -> Self {
         FreshTag(Held { space: Some(space), smmu, tag })
     }
 

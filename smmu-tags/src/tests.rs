@@ -180,12 +180,34 @@ fn next_fit_delays_reuse_for_each_width() {
 fn the_high_water_mark_stays() {
     let space = AsidSpace::new(8).unwrap();
     assert_eq!(space.high_water(), 0);
-    let held = [fresh(&space), fresh(&space), fresh(&space)];
-    drop(held);
+    let held = [fresh(&space), fresh(&space), fresh(&space)].map(FreshTag::install);
+    for in_use in held {
+        let proof = FlushProof::obtain(&RecordingSink::new(), SMMU, in_use.tag()).unwrap();
+        in_use.retire().free(proof).unwrap();
+    }
     drop(fresh(&space).install());
     assert_eq!((space.high_water(), space.stats().quarantined), (3, 1));
-    let _held: std::vec::Vec<_> = (0..3).map(|_| fresh(&space)).collect();
+    let _held: std::vec::Vec<_> = (0..3).map(|_| fresh(&space).install()).collect();
     assert_eq!(space.high_water(), 4, "a quarantined number counts");
+}
+
+#[test]
+fn rounds_by_cpu_begin_in_quarters_and_come_round() {
+    std::thread_local!(static CPU: core::cell::Cell<usize> = const { core::cell::Cell::new(0) });
+    let choice = Choice::NextFitByCpu(|| CPU.get());
+    let keep = Keep::Forever;
+    let config = SpaceConfig { choice, keep, ..SpaceConfig::default() };
+    let space = AsidSpace::with_config(8, config).unwrap();
+    let on = |cpu| {
+        CPU.set(cpu);
+        fresh(&space).tag()
+    };
+    assert_eq!([0, 1, 2, 3, 5].map(on), [1, 64, 128, 192, 65].map(asid));
+    assert_eq!([0, 1, 2, 3].map(on), [2, 66, 129, 193].map(asid));
+    CPU.set(0);
+    let held: std::vec::Vec<_> = (0..255).map(|_| fresh(&space)).collect();
+    assert!(space.allocate(SMMU, Regime::El1, 8).is_err(), "every number is in every round");
+    drop(held);
 }
 
 #[derive(Default)]
@@ -251,7 +273,7 @@ fn a_virtual_smmu_owns_its_vmid_and_users_only_flush_it() {
 fn memory_is_as_stated() {
     let wide = AsidSpace::new(16).unwrap();
     let narrow = VmidSpace::new(SMMU, 8).unwrap();
-    assert_eq!([wide.bytes(), narrow.bytes()], [8496, 208]);
+    assert_eq!([wide.bytes(), narrow.bytes()], [8792, 504]);
 }
 
 #[test]
@@ -265,7 +287,7 @@ fn a_found_tag_is_the_one_that_was_installed() {
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn a_tag_is_small() {
-    assert_eq!(size_of::<FreshTag>(), 16);
+    assert_eq!(size_of::<FreshTag>(), 24);
 }
 
 #[test]
