@@ -3,11 +3,11 @@
 //!     cargo bench -p smmu-tags
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::sync::PoisonError;
 
-use smmu_measure::{Table, nanoseconds, nanoseconds_threads};
+use smmu_measure::{Table, nanoseconds, nanoseconds_threads, nanoseconds_with};
 use smmu_tags::{AsidSpace, Choice, FreshTag, InUseTag, Keep, SpaceConfig};
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, FlushProof, Regime, SmmuId, SyncProof};
@@ -73,38 +73,42 @@ fn shuffle<T>(all: &mut [T]) {
 }
 
 /// A space of which so many numbers are taken, with the free ones strewn all over.
-fn strewn(taken: u16, keep: Keep) -> Option<(AsidSpace, Vec<FreshTag>)> {
-    let config = SpaceConfig { keep, ..SpaceConfig::default() };
-    let space = AsidSpace::with_config(16, config).ok()?;
-    let mut all: Vec<_> = (0..NUMBERS).map(|_| allocate(&space)).collect::<Option<_>>()?;
+#[expect(clippy::unwrap_used, reason = "a benchmark has nobody to tell")]
+fn strewn(taken: u16, keep: Keep) -> (AsidSpace, Vec<FreshTag>) {
+    let space = AsidSpace::with_config(16, SpaceConfig { keep, ..SpaceConfig::default() }).unwrap();
+    let mut all: Vec<_> = (0..NUMBERS).map(|_| allocate(&space).unwrap()).collect();
     shuffle(&mut all);
     all.truncate(taken.into());
-    Some((space, all))
+    (space, all)
 }
 
-/// The other way round: allocate, and free the number that was taken longest ago.
-fn churn<T>(held: Vec<T>, mut allocate: impl FnMut() -> Option<T>, mut free: impl FnMut(T)) -> f64 {
-    let mut held = VecDeque::from(held);
-    nanoseconds(OPERATIONS, || {
-        for _ in 0..OPERATIONS {
-            if let (Some(new), Some(old)) = (allocate(), held.pop_front()) {
-                free(old);
-                held.push_back(new);
-            }
+/// Allocate, and free a number that was taken before, in no order: the free numbers stay strewn.
+fn churn<S, T>(
+    make: impl FnMut() -> (S, Vec<T>),
+    allocate: impl Fn(&S) -> Option<T>,
+    free: impl Fn(&S, T),
+) -> f64 {
+    nanoseconds_with(OPERATIONS, make, |(state, held)| {
+        let rest = held.len().saturating_sub(OPERATIONS as usize);
+        for old in held.drain(rest..) {
+            black_box(allocate(state).map(std::mem::forget));
+            free(state, old);
         }
     })
 }
 
 fn churn_set<M>(
-    mutex: impl FnOnce(BTreeSet<u16>) -> M,
+    mutex: impl Fn(BTreeSet<u16>) -> M,
     take: impl Fn(&M) -> Option<u16>,
     give: impl Fn(&M, u16),
 ) -> f64 {
-    let mut all: Vec<u16> = (1..=NUMBERS).collect();
-    shuffle(&mut all);
-    let free = all.split_off(usize::from(NUMBERS / 2));
-    let set = mutex(free.into_iter().collect());
-    churn(all, || take(&set), |number| give(&set, number))
+    let make = || {
+        let mut all: Vec<u16> = (1..=NUMBERS).collect();
+        shuffle(&mut all);
+        let free = all.split_off(usize::from(NUMBERS / 2));
+        (mutex(free.into_iter().collect()), all)
+    };
+    churn(make, take, give)
 }
 
 /// Free numbers in a set, as many as a space half full has.
@@ -185,23 +189,16 @@ fn alone(table: &mut Table) {
                 let took = time(|| pair(&space));
                 table.row(&format!("  the same, next-fit, {fill} full{name}"), took).bar(25.0);
             }
-            if let Some((space, held)) = strewn(taken, keep) {
-                let took = churn(held, || allocate(&space), drop);
-                if taken == 0 {
-                    continue;
-                }
-                let what = format!("  the same, oldest first, {fill} full{name}");
-                let row = table.row(&what, took).bar(25.0);
-                if taken == NUMBERS / 2 {
-                    row.against_at_least("std Mutex<BTreeSet>", churn_std, 4.0);
-                    table.row("  the same", took).against_at_least(
-                        "parking_lot Mutex<BTreeSet>",
-                        churn_parking,
-                        4.0,
-                    );
-                }
-            }
         }
+        let took = churn(|| strewn(NUMBERS / 2, keep), allocate, |_, fresh| drop(fresh));
+        let what = format!("  the same, others freed, 50 % full{name}");
+        let row = table.row(&what, took).bar(25.0);
+        row.against_at_least("std Mutex<BTreeSet>", churn_std, 4.0);
+        table.row("  the same", took).against_at_least(
+            "parking_lot Mutex<BTreeSet>",
+            churn_parking,
+            4.0,
+        );
         if let Some((space, _held)) = filled(NUMBERS / 2, Choice::Lowest, keep) {
             let took = time(|| life(&space));
             table.row(&format!("whole life with a proof, 50 % full{name}"), took).bar(25.0);

@@ -62,8 +62,8 @@ pub struct Claimed {
 }
 
 enum Seek {
-    /// A word of level 0 that had a free bit.
-    Word(usize),
+    /// A word of level 0 that had a free bit, and what it held.
+    Word(usize, u64),
     /// A mark stood above an empty word, and is gone.
     Stale,
     /// No mark leads to a bit below the limit.
@@ -103,8 +103,10 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
         self.words.len() * size_of::<u64>()
     }
 
+    #[inline]
     fn word(&self, level: usize, index: usize) -> Option<&AtomicU64> {
-        self.words.get(self.starts[level]..self.starts[level + 1])?.get(index)
+        let at = self.starts[level] + index;
+        if at < self.starts[level + 1] { self.words.get(at) } else { None }
     }
 
     /// Claim the first free bit from `from` on and below `limit`, or else the first below `from`.
@@ -122,17 +124,19 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     }
 
     /// The same, if the marks lead there.
+    #[inline]
     pub fn claim_by_marks(&self, from: usize, limit: usize) -> Option<Claimed> {
         let from = if from < limit { from } else { 0 };
         let behind = self.descend(from, limit);
         behind.or_else(|| if from > 0 { self.descend(0, from) } else { None })
     }
 
+    #[inline]
     fn descend(&self, from: usize, limit: usize) -> Option<Claimed> {
         for _ in 0..DESCENTS {
             match self.seek(from, limit) {
-                Seek::Word(index) => {
-                    let claimed = self.claim_in(index, from, limit);
+                Seek::Word(index, seen) => {
+                    let claimed = self.claim_in(index, Some(seen), from, limit);
                     if claimed.is_some() {
                         return claimed;
                     }
@@ -147,7 +151,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     /// Look at every word (invariant 3).
     fn claim_by_words(&self, from: usize, limit: usize) -> Option<Claimed> {
         (from >> SHIFT..limit.div_ceil(1 << SHIFT))
-            .find_map(|index| self.claim_in(index, from, limit))
+            .find_map(|index| self.claim_in(index, None, from, limit))
     }
 
     /// Claim this very bit; whether it was free.
@@ -162,6 +166,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     }
 
     /// Give back a bit that the caller has claimed.
+    #[inline]
     pub fn give(&self, bit: usize) {
         let Some(word) = self.word(0, bit >> SHIFT) else { return };
         // The bit is clear and the caller's, so adding sets it; and unlike `or`, adding is one instruction where the old
@@ -195,6 +200,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     }
 
     /// Steps 4 and 5, upwards.
+    #[cold]
     fn emptied(&self, mut level: usize, mut index: usize) {
         while level + 1 < self.depth {
             let (Some(word), Some(above)) =
@@ -217,6 +223,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     }
 
     /// Step 3, upwards.
+    #[cold]
     fn filled(&self, mut level: usize, mut index: usize) {
         while level + 1 < self.depth && S::MARKS == Taken::Yes {
             let Some(above) = self.word(level + 1, index >> SHIFT) else { return };
@@ -229,13 +236,16 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     }
 
     /// A word with a free bit, by the marks.
+    #[inline]
     fn seek(&self, from: usize, limit: usize) -> Seek {
         let (mut level, mut at) = if from == 0 { (self.depth - 1, 0) } else { (0, from) };
+        let mut seen;
         // Up to the first word that has something at or behind `from`; `at` counts the bits of the level.
         loop {
             let index = at >> SHIFT;
             let Some(word) = self.word(level, index) else { return Seek::Nothing };
-            let bits = word.load(Ordering::Relaxed) & (u64::MAX << (at & Self::MASK));
+            seen = word.load(Ordering::Relaxed);
+            let bits = seen & (u64::MAX << (at & Self::MASK));
             if bits != 0 {
                 at = index << SHIFT | bits.trailing_zeros() as usize;
                 break;
@@ -250,24 +260,31 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
         while level > 0 {
             level -= 1;
             let Some(word) = self.word(level, at) else { return Seek::Nothing };
-            let bits = word.load(Ordering::Relaxed);
-            if bits == 0 {
+            seen = word.load(Ordering::Relaxed);
+            if seen == 0 {
                 self.emptied(level, at);
                 return Seek::Stale;
             }
-            at = at << SHIFT | bits.trailing_zeros() as usize;
+            at = at << SHIFT | seen.trailing_zeros() as usize;
         }
-        if at < limit { Seek::Word(at >> SHIFT) } else { Seek::Nothing }
+        if at < limit { Seek::Word(at >> SHIFT, seen) } else { Seek::Nothing }
     }
 
     /// Claim the first free bit of a word.
-    fn claim_in(&self, index: usize, from: usize, limit: usize) -> Option<Claimed> {
+    #[inline]
+    fn claim_in(
+        &self,
+        index: usize,
+        seen: Option<u64>,
+        from: usize,
+        limit: usize,
+    ) -> Option<Claimed> {
         let word = self.word(0, index)?;
         let base = index << SHIFT;
         let behind = u64::MAX << from.saturating_sub(base).min(Self::MASK);
         let room = limit.saturating_sub(base).min(1 << SHIFT) as u32;
         let window = behind & u64::MAX.checked_shr(64 - room).unwrap_or(0);
-        let mut now = word.load(S::SCAN);
+        let mut now = seen.unwrap_or_else(|| word.load(S::SCAN));
         let mut disputed = false;
         loop {
             let free = now & window;
@@ -341,7 +358,7 @@ mod tests {
         (0..14).for_each(|bit| assert!(map.claim_this(bit)));
         (0..6).for_each(|index| map.filled(0, index));
         assert_eq!(claim(&map, 0, 16), Some(14));
-        assert!(matches!(map.seek(0, 16), Seek::Word(7)));
+        assert!(matches!(map.seek(0, 16), Seek::Word(7, 0b10)));
     }
 
     #[test]

@@ -49,27 +49,32 @@
 //! # Threads
 //!
 //! Every call may come from any thread and any context, also from an interrupt handler that has interrupted another call:
-//! there is no lock, nothing is waited for, and only [`AsidSpace::new`] and its like allocate memory. What holds:
+//! there is no lock, nothing is waited for, and only the constructors allocate memory (the last handle or tag of a space frees
+//! it, if it is not [kept for ever](Keep::Forever)). What holds:
 //!
 //! 1. No number has two owners at once.
 //! 2. What the last owner of a number did happens before what its next owner does.
-//! 3. A number whose free has returned is found by every later allocation.
+//! 3. A number whose free happened before an allocation is found by it.
 //! 4. [`TagError::Exhausted`] is reported only if there was a moment during the call at which every number below the SMMU's
 //!    limit was taken, or on its way back by a call that had not returned; or if 16 looks at all of them in a row found
-//!    none, during each of which other threads freed numbers and took them again.
+//!    none, during each of which other threads freed numbers that were taken again.
 //! 5. Which number [`Choice`] says is exact while no other thread allocates or frees; otherwise it is one that was free.
-//! 6. A call's work is bounded by the number of words (1,041 at 16 bits, and only when the space is exhausted), but for one
-//!    thing: an atomic step is tried again when another thread's step on the same word came first. So some thread always
-//!    gets on.
+//! 6. A call's work is bounded by the number of words (1,041 at 16 bits, and so many only when the space is exhausted), but for
+//!    one thing: an atomic step is tried again when another thread's step on the same word came first. So some thread
+//!    always gets on.
 //!
-//! The argument stands in numbered steps beside the code, at `Bitmap` and `Numbers`. `tests/loom.rs` checks them under every
-//! interleaving, and shows for each ordering and step that a build without it fails.
+//! The argument stands in numbered steps beside the code, in `bitmap.rs` and `numbers.rs`. `tests/loom.rs` checks them under
+//! every interleaving, and shows for each ordering and step that a build without it fails.
 //!
 //! # Cost
 //!
-//! One bitmap with two levels of summary above it: 8,496 bytes for 65,536 numbers and 208 for 256, counts and all, allocated in
-//! `new`. Allocating reads three words, at any fill, and takes three atomic additions and exchanges, freeing as many; one in 64
-//! touches a summary too. A tag is 16 bytes on a 64-bit machine.
+//! One bitmap with two levels of marks above it, and counts: 8,792 bytes for 65,536 numbers and 504 for 256, allocated by the
+//! constructor. Allocating reads a word of each level, at any fill, and writes one; freeing writes one, and a count. Where a
+//! word runs empty or is empty no longer, the levels above are written too. Each tag also counts as a user of the
+//! space's memory, unless that is kept for ever. A tag is 24 bytes on a 64-bit machine. `cargo bench -p smmu-tags` measures.
+//!
+//! Threads that allocate and free at the same time write the same words if they want the lowest number; where that matters,
+//! take [`Choice::NextFitByCpu`] and [`Keep::Forever`].
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -106,10 +106,12 @@ pub struct Numbers<const SHIFT: u32, S = Sound> {
     high_water: AtomicU32,
     choice: Choice,
     numbers: u32,
+    // From a number to its quarter.
+    shift: u32,
 }
 
 impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
-    /// `numbers` numbers, at least four, of which 0 is reserved.
+    /// `numbers` numbers, a power of two, of which 0 is reserved.
     pub fn new(numbers: u32, choice: Choice) -> Result<Self, NoMemory> {
         let quarter = |at: usize| Quarter {
             states: AtomicU64::new(0),
@@ -125,6 +127,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
             high_water: AtomicU32::new(0),
             choice,
             numbers,
+            shift: numbers.ilog2().saturating_sub(QUARTERS.ilog2()),
         };
         this.map.claim_this(0);
         Ok(this)
@@ -136,6 +139,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
     }
 
     /// Take a number below `limit`, now fresh.
+    #[inline]
     pub fn take(&self, limit: u32) -> Option<u16> {
         let limit = limit.min(self.numbers);
         let cpu = match self.choice {
@@ -154,6 +158,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         Some(claimed.bit as u16)
     }
 
+    #[inline]
     fn search(&self, from: u32, limit: u32) -> Option<Claimed> {
         let (from, limit) = (from as usize, limit as usize);
         if S::BY_MARKS == Taken::Yes
@@ -161,6 +166,11 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         {
             return Some(claimed);
         }
+        self.search_long(from, limit)
+    }
+
+    #[cold]
+    fn search_long(&self, from: usize, limit: usize) -> Option<Claimed> {
         for _ in 0..PASSES {
             let before = self.frees();
             if let Some(claimed) = self.map.claim(from, limit) {
@@ -178,10 +188,11 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
     }
 
     fn quarter(&self, number: u16) -> &Quarter {
-        &self.quarters[usize::from(number) * QUARTERS / self.numbers as usize % QUARTERS]
+        &self.quarters[usize::from(number) >> self.shift & (QUARTERS - 1)]
     }
 
     /// A number that the caller took enters the next state.
+    #[inline]
     pub fn change(&self, number: u16, from: Life, to: Life) {
         if to == Life::Quarantined {
             self.quarantined.fetch_add(1, Ordering::Relaxed);
@@ -197,6 +208,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
     }
 
     /// A number that the caller took is free again.
+    #[inline]
     pub fn put_back(&self, number: u16, from: Life) {
         self.map.give(number.into());
         let step = (1u64 << FREES).wrapping_sub(from.one());

@@ -101,40 +101,12 @@ impl Deref for Home {
 }
 
 impl Home {
-    fn take(
-        &self,
-        smmu: SmmuId,
-        limit: u32,
-        tag: impl FnOnce(u16) -> CacheTag,
-    ) -> Result<FreshTag, TagError> {
-        match self.numbers.take(limit) {
-            Some(number) => Ok(FreshTag::new(self.clone(), smmu, tag(number))),
-            None => Err(TagError::Exhausted {
-                kind: self.kind,
-                smmu,
-                limit: limit - 1,
-                reserved: self.numbers.reserved(),
-                quarantined: self.numbers.quarantined(),
-            }),
-        }
-    }
-}
-
-/// A width that exists, as the number of values it has.
-fn width(kind: TagKind, bits: u8) -> Result<u32, TagError> {
-    match bits {
-        8 | 16 => Ok(1 << bits),
-        _ => Err(TagError::BadWidth { kind, bits }),
-    }
-}
-
-impl Shared {
     fn new<N: Copy>(
         kind: TagKind,
         bits: u8,
         config: SpaceConfig<'_, N>,
         number: impl Fn(N) -> u16,
-    ) -> Result<Home, TagError> {
+    ) -> Result<Self, TagError> {
         let SpaceConfig { reserved, choice, keep, listener } = config;
         let size = width(kind, bits)?;
         let numbers = Numbers::new(size, choice).map_err(|short| TagError::OutOfMemory {
@@ -156,6 +128,29 @@ impl Shared {
         })
     }
 
+    #[inline]
+    fn take(
+        &self,
+        smmu: SmmuId,
+        limit: u32,
+        tag: impl FnOnce(u16) -> CacheTag,
+    ) -> Result<FreshTag, TagError> {
+        match self.numbers.take(limit) {
+            Some(number) => Ok(FreshTag::new(self.clone(), smmu, tag(number))),
+            None => Err(self.exhausted(smmu, limit)),
+        }
+    }
+}
+
+/// A width that exists, as the number of values it has.
+fn width(kind: TagKind, bits: u8) -> Result<u32, TagError> {
+    match bits {
+        8 | 16 => Ok(1 << bits),
+        _ => Err(TagError::BadWidth { kind, bits }),
+    }
+}
+
+impl Shared {
     fn reserve(&self, number: u16) -> Result<(), TagError> {
         let kind = self.kind;
         if u32::from(number) >= self.numbers.numbers() {
@@ -164,6 +159,17 @@ impl Shared {
         match self.numbers.reserve(number) {
             true => Ok(()),
             false => Err(TagError::AlreadyTaken { kind, number }),
+        }
+    }
+
+    #[cold]
+    fn exhausted(&self, smmu: SmmuId, limit: u32) -> TagError {
+        TagError::Exhausted {
+            kind: self.kind,
+            smmu,
+            limit: limit - 1,
+            reserved: self.numbers.reserved(),
+            quarantined: self.numbers.quarantined(),
         }
     }
 
@@ -252,7 +258,7 @@ impl AsidSpace {
     ///
     /// As for [`new`](Self::new), or [`TagError::OutOfRange`] for a reserved number.
     pub fn with_config(bits: u8, config: SpaceConfig<'_, Asid>) -> Result<Self, TagError> {
-        let shared = Shared::new(TagKind::Asid, bits, config, |asid| asid.0)?;
+        let shared = Home::new(TagKind::Asid, bits, config, |asid| asid.0)?;
         Ok(AsidSpace { shared })
     }
 
@@ -262,6 +268,7 @@ impl AsidSpace {
     /// # Errors
     ///
     /// [`TagError::Exhausted`], or [`TagError::BadWidth`].
+    #[inline]
     pub fn allocate(&self, smmu: SmmuId, regime: Regime, bits: u8) -> Result<FreshTag, TagError> {
         let limit = width(TagKind::Asid, bits)?.min(self.shared.numbers.numbers());
         self.shared.take(smmu, limit, |number| CacheTag::Asid(regime, Asid(number)))
@@ -305,7 +312,7 @@ impl VmidSpace {
         bits: u8,
         config: SpaceConfig<'_, Vmid>,
     ) -> Result<Self, TagError> {
-        let shared = Shared::new(TagKind::Vmid, bits, config, |vmid| vmid.0)?;
+        let shared = Home::new(TagKind::Vmid, bits, config, |vmid| vmid.0)?;
         Ok(VmidSpace { shared, smmu })
     }
 
@@ -314,6 +321,7 @@ impl VmidSpace {
     /// # Errors
     ///
     /// [`TagError::Exhausted`].
+    #[inline]
     pub fn allocate(&self) -> Result<FreshTag, TagError> {
         let tag = |number| CacheTag::Vmid(Vmid(number));
         self.shared.take(self.smmu, self.shared.numbers.numbers(), tag)
