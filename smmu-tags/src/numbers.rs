@@ -53,7 +53,7 @@ pub enum Life {
 }
 
 impl Life {
-    /// One number of this state, in the lanes of [`Quarter::states`]. The others are counted elsewhere.
+    /// One number of this state, in the lanes of [`Part::states`]. The others are counted elsewhere.
     const fn one(self) -> u64 {
         match self {
             Life::Fresh | Life::Quarantined => 0,
@@ -72,11 +72,12 @@ const FREES: u32 = 2 * LANE;
 /// Looks at all words before a space in which others free all the time is called exhausted.
 const PASSES: usize = 16;
 
-const QUARTERS: usize = 4;
+/// Parts into which counts are split, so that threads seldom write the same cache line.
+const PARTS: usize = 4;
 
-/// What is counted of a quarter of the numbers, and where the round of a CPU goes on; on a cache line of its own.
+/// What is counted of a part of the numbers, and where the round of a CPU goes on; on a cache line of its own.
 #[repr(align(64))]
-struct Quarter {
+struct Part {
     // Numbers in use, numbers retiring, frees.
     states: AtomicU64,
     // Where the next search begins: for narrow SMMUs of a wide space, and for the others.
@@ -100,34 +101,36 @@ struct Quarter {
 ///    thread also sees in the recount what that thread freed before.
 pub struct Numbers<const SHIFT: u32, S = Sound> {
     map: Bitmap<SHIFT, S>,
-    quarters: [Quarter; QUARTERS],
+    parts: [Part; PARTS],
     quarantined: AtomicU32,
     reserved: AtomicU32,
     high_water: AtomicU32,
     choice: Choice,
     numbers: u32,
-    // From a number to its quarter.
+    // From a number to its part: the quarter where each CPU has one, else its low bits, as threads have neighbours.
     shift: u32,
 }
 
 impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
     /// `numbers` numbers, a power of two, of which 0 is reserved.
     pub fn new(numbers: u32, choice: Choice) -> Result<Self, NoMemory> {
-        let quarter = |at: usize| Quarter {
+        let part = |at: usize| Part {
             states: AtomicU64::new(0),
             // A narrow SMMU of a wide space has 256 numbers.
-            cursors: [256, numbers]
-                .map(|limit| AtomicU32::new(limit / QUARTERS as u32 * at as u32)),
+            cursors: [256, numbers].map(|limit| AtomicU32::new(limit / PARTS as u32 * at as u32)),
         };
         let this = Numbers {
             map: Bitmap::new(numbers as usize)?,
-            quarters: core::array::from_fn(quarter),
+            parts: core::array::from_fn(part),
             quarantined: AtomicU32::new(0),
             reserved: AtomicU32::new(0),
             high_water: AtomicU32::new(0),
             choice,
             numbers,
-            shift: numbers.ilog2().saturating_sub(QUARTERS.ilog2()),
+            shift: match choice {
+                Choice::Lowest | Choice::NextFit => 0,
+                Choice::NextFitByCpu(_) => numbers.ilog2().saturating_sub(PARTS.ilog2()),
+            },
         };
         this.map.claim_this(0);
         Ok(this)
@@ -145,14 +148,14 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         let cpu = match self.choice {
             Choice::Lowest => return self.search(0, limit).map(|claimed| claimed.bit as u16),
             Choice::NextFit => 0,
-            Choice::NextFitByCpu(cpu) => cpu() % QUARTERS,
+            Choice::NextFitByCpu(cpu) => cpu() % PARTS,
         };
-        let cursor = &self.quarters[cpu].cursors[usize::from(limit == self.numbers)];
+        let cursor = &self.parts[cpu].cursors[usize::from(limit == self.numbers)];
         let claimed = self.search(cursor.load(Ordering::Relaxed), limit)?;
         let mut next = claimed.bit as u32 + 1;
         if claimed.disputed && matches!(self.choice, Choice::NextFitByCpu(_)) {
             // Another CPU's round is here.
-            next += limit / QUARTERS as u32;
+            next += limit / PARTS as u32;
         }
         cursor.store(if next < limit { next } else { next - limit }, Ordering::Relaxed);
         Some(claimed.bit as u16)
@@ -183,12 +186,13 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         None
     }
 
-    fn frees(&self) -> [u64; QUARTERS] {
-        self.quarters.each_ref().map(|quarter| quarter.states.load(Ordering::Acquire) >> FREES)
+    fn frees(&self) -> [u64; PARTS] {
+        self.parts.each_ref().map(|part| part.states.load(Ordering::Acquire) >> FREES)
     }
 
-    fn quarter(&self, number: u16) -> &Quarter {
-        &self.quarters[usize::from(number) >> self.shift & (QUARTERS - 1)]
+    #[inline]
+    fn part(&self, number: u16) -> &Part {
+        &self.parts[usize::from(number) >> self.shift & (PARTS - 1)]
     }
 
     /// A number that the caller took enters the next state.
@@ -198,7 +202,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
             self.quarantined.fetch_add(1, Ordering::Relaxed);
         }
         let step = to.one().wrapping_sub(from.one());
-        self.quarter(number).states.fetch_add(step, Ordering::Release);
+        self.part(number).states.fetch_add(step, Ordering::Release);
         if from == Life::Fresh {
             let now: u32 = self.known().iter().sum();
             if now > self.high_water.load(Ordering::Relaxed) {
@@ -212,7 +216,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
     pub fn put_back(&self, number: u16, from: Life) {
         self.map.give(number.into());
         let step = (1u64 << FREES).wrapping_sub(from.one());
-        self.quarter(number).states.fetch_add(step, S::COUNT);
+        self.part(number).states.fetch_add(step, S::COUNT);
     }
 
     /// Take a number for good; whether it was free. 0 always was.
@@ -250,8 +254,8 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
     /// In use, retiring, quarantined.
     fn known(&self) -> [u32; 3] {
         let mut known = [0, 0, self.quarantined()];
-        for quarter in &self.quarters {
-            let states = quarter.states.load(Ordering::Relaxed);
+        for part in &self.parts {
+            let states = part.states.load(Ordering::Relaxed);
             known[0] += (states & LANE_MASK) as u32;
             known[1] += (states >> LANE & LANE_MASK) as u32;
         }
