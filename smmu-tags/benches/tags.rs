@@ -284,6 +284,9 @@ fn together(threads: usize, operation: &(impl Fn() + Sync)) -> Option<f64> {
             (late < span / 20.0).then_some(span * 1e9)
         })
         .collect();
+    if spans.len() < ROUNDS / 100 {
+        return None;
+    }
     spans.sort_by(f64::total_cmp);
     spans.get(spans.len() / 10).map(|span| span / (SHORT * threads as u64) as f64)
 }
@@ -295,6 +298,6 @@ fn two_threads(table: &mut Table, what: &str, operation: impl Fn() + Sync) {
             let row = table.row(&format!("2 threads: {what}"), both);
             row.against_at_least("1 thread", one, 0.8);
         }
-        _ => println!("2 threads: {what}: not measured, the threads never began at once"),
+        _ => println!("2 threads: {what}: not measured, the CPUs were too busy"),
     }
 }

@@ -73,8 +73,9 @@
 //! word runs empty or is empty no longer, the levels above are written too. Each tag also counts as a user of the
 //! space's memory, unless that is kept for ever. A tag is 24 bytes on a 64-bit machine. `cargo bench -p smmu-tags` measures.
 //!
-//! Threads that allocate and free at the same time write the same words if they want the lowest number; where that matters,
-//! take [`Choice::NextFitByCpu`] and [`Keep::Forever`].
+//! Threads that allocate and free at the same time write the same words if all want the lowest number, and each waits for the
+//! other's cache line: two of them together then get less done than one. Where that matters, take
+//! [`Choice::NextFitByCpu`], which keeps them apart.
 #![no_std]
 #![forbid(unsafe_code)]
 

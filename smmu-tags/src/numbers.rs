@@ -73,7 +73,7 @@ const FREES: u32 = 2 * LANE;
 const PASSES: usize = 16;
 
 /// Parts into which counts are split, so that threads seldom write the same cache line.
-const PARTS: usize = 4;
+pub const PARTS: usize = 4;
 
 /// What is counted of a part of the numbers, and where the round of a CPU goes on; on a cache line of its own.
 #[repr(align(64))]
@@ -190,9 +190,15 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         self.parts.each_ref().map(|part| part.states.load(Ordering::Acquire) >> FREES)
     }
 
+    /// The part that a number belongs to.
+    #[inline]
+    pub fn part_of(&self, number: u16) -> usize {
+        usize::from(number) >> self.shift & (PARTS - 1)
+    }
+
     #[inline]
     fn part(&self, number: u16) -> &Part {
-        &self.parts[usize::from(number) >> self.shift & (PARTS - 1)]
+        &self.parts[self.part_of(number)]
     }
 
     /// A number that the caller took enters the next state.

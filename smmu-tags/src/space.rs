@@ -5,7 +5,7 @@ use core::ops::Deref;
 use smmu_types::seam::{Notice, Observer};
 use smmu_types::{Asid, CacheTag, Regime, SmmuId, Vmid};
 
-use crate::numbers::{Choice, Numbers, TagStats};
+use crate::numbers::{Choice, Numbers, PARTS, TagStats};
 use crate::sync::Arc;
 use crate::vsmmu::VsmmuVmid;
 use crate::{FreshTag, TagError, TagKind};
@@ -82,11 +82,31 @@ pub(crate) struct Shared {
     listener: Option<Listener>,
 }
 
-/// A way to a space.
+/// What the tags of one part of the numbers count on, so that CPUs with a round each do not write one count. The counts lie
+/// before the pointer, and the block is so long that those of two blocks are never on one cache line.
+pub(crate) struct Anchor {
+    shared: Arc<Shared>,
+    _apart: [u64; 9],
+}
+
+/// A tag's way to its space.
 #[derive(Clone)]
 pub(crate) enum Home {
     Counted(Arc<Shared>),
+    CountedApart(Arc<Anchor>),
     Forever(&'static Shared),
+}
+
+/// A handle's way: that of the tags of each part.
+#[derive(Clone)]
+struct Homes([Home; PARTS]);
+
+impl Deref for Homes {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0[0]
+    }
 }
 
 impl Deref for Home {
@@ -95,12 +115,24 @@ impl Deref for Home {
     fn deref(&self) -> &Shared {
         match self {
             Home::Counted(shared) => shared,
+            Home::CountedApart(anchor) => &anchor.shared,
             Home::Forever(shared) => shared,
         }
     }
 }
 
-impl Home {
+impl Homes {
+    fn bytes(&self) -> usize {
+        // Two counts precede what an `Arc` holds.
+        const COUNTS: usize = 2 * size_of::<usize>();
+        let shared = size_of::<Shared>() + self.numbers.bytes();
+        match self.0[0] {
+            Home::Counted(_) => COUNTS + shared,
+            Home::CountedApart(_) => COUNTS + shared + PARTS * (COUNTS + size_of::<Anchor>()),
+            Home::Forever(_) => shared,
+        }
+    }
+
     fn new<N: Copy>(
         kind: TagKind,
         bits: u8,
@@ -122,10 +154,23 @@ impl Home {
                 Err(error) => return Err(error),
             }
         }
-        Ok(match keep {
-            Keep::WhileUsed => Home::Counted(Arc::new(shared)),
-            Keep::Forever => Home::Forever(Box::leak(Box::new(shared))),
-        })
+        Ok(Homes(match (keep, choice) {
+            (Keep::Forever, _) => {
+                let shared: &'static Shared = Box::leak(Box::new(shared));
+                core::array::from_fn(|_| Home::Forever(shared))
+            }
+            (Keep::WhileUsed, Choice::NextFitByCpu(_)) => {
+                let shared = Arc::new(shared);
+                core::array::from_fn(|_| {
+                    let shared = Arc::clone(&shared);
+                    Home::CountedApart(Arc::new(Anchor { shared, _apart: [0; 9] }))
+                })
+            }
+            (Keep::WhileUsed, Choice::Lowest | Choice::NextFit) => {
+                let shared = Arc::new(shared);
+                core::array::from_fn(|_| Home::Counted(Arc::clone(&shared)))
+            }
+        }))
     }
 
     #[inline]
@@ -136,7 +181,10 @@ impl Home {
         tag: impl FnOnce(u16) -> CacheTag,
     ) -> Result<FreshTag, TagError> {
         match self.numbers.take(limit) {
-            Some(number) => Ok(FreshTag::new(self.clone(), smmu, tag(number))),
+            Some(number) => {
+                let home = self.0[self.numbers.part_of(number)].clone();
+                Ok(FreshTag::new(home, smmu, tag(number)))
+            }
             None => Err(self.exhausted(smmu, limit)),
         }
     }
@@ -171,11 +219,6 @@ impl Shared {
             reserved: self.numbers.reserved(),
             quarantined: self.numbers.quarantined(),
         }
-    }
-
-    fn bytes(&self) -> usize {
-        // Two counts precede what an `Arc` holds.
-        size_of::<Self>() + 2 * size_of::<usize>() + self.numbers.bytes()
     }
 
     /// A tag that hardware may know was dropped.
@@ -221,7 +264,7 @@ macro_rules! common {
             }
 
             /// The bytes of memory that the space has, all told: 8,792 at 16 bits, of which 8,328 are
-            /// the bitmap, and 504 at 8 bits, on a 64-bit machine.
+            /// the bitmap, and 504 at 8 bits, on a 64-bit machine; 384 more with [`Choice::NextFitByCpu`].
             #[must_use]
             pub fn bytes(&self) -> usize {
                 self.shared.bytes()
@@ -237,7 +280,7 @@ macro_rules! common {
 /// lowest 255 numbers; a space of its own for each SMMU avoids that.
 #[derive(Clone)]
 pub struct AsidSpace {
-    shared: Home,
+    shared: Homes,
 }
 
 common!(AsidSpace, Asid);
@@ -258,7 +301,7 @@ impl AsidSpace {
     ///
     /// As for [`new`](Self::new), or [`TagError::OutOfRange`] for a reserved number.
     pub fn with_config(bits: u8, config: SpaceConfig<'_, Asid>) -> Result<Self, TagError> {
-        let shared = Home::new(TagKind::Asid, bits, config, |asid| asid.0)?;
+        let shared = Homes::new(TagKind::Asid, bits, config, |asid| asid.0)?;
         Ok(AsidSpace { shared })
     }
 
@@ -286,7 +329,7 @@ impl fmt::Debug for AsidSpace {
 /// A handle: clones share the numbers.
 #[derive(Clone)]
 pub struct VmidSpace {
-    shared: Home,
+    shared: Homes,
     smmu: SmmuId,
 }
 
@@ -312,7 +355,7 @@ impl VmidSpace {
         bits: u8,
         config: SpaceConfig<'_, Vmid>,
     ) -> Result<Self, TagError> {
-        let shared = Home::new(TagKind::Vmid, bits, config, |vmid| vmid.0)?;
+        let shared = Homes::new(TagKind::Vmid, bits, config, |vmid| vmid.0)?;
         Ok(VmidSpace { shared, smmu })
     }
 

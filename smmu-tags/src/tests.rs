@@ -191,11 +191,12 @@ fn the_high_water_mark_stays() {
     assert_eq!(space.high_water(), 4, "a quarantined number counts");
 }
 
-#[test]
-fn rounds_by_cpu_begin_in_quarters_and_come_round() {
+#[rstest]
+fn rounds_by_cpu_begin_in_quarters_and_come_round(
+    #[values(Keep::WhileUsed, Keep::Forever)] keep: Keep,
+) {
     std::thread_local!(static CPU: core::cell::Cell<usize> = const { core::cell::Cell::new(0) });
     let choice = Choice::NextFitByCpu(|| CPU.get());
-    let keep = Keep::Forever;
     let config = SpaceConfig { choice, keep, ..SpaceConfig::default() };
     let space = AsidSpace::with_config(8, config).unwrap();
     let on = |cpu| {
@@ -274,6 +275,9 @@ fn memory_is_as_stated() {
     let wide = AsidSpace::new(16).unwrap();
     let narrow = VmidSpace::new(SMMU, 8).unwrap();
     assert_eq!([wide.bytes(), narrow.bytes()], [8792, 504]);
+    let choice = Choice::NextFitByCpu(|| 0);
+    let config = SpaceConfig { choice, ..SpaceConfig::default() };
+    assert_eq!(AsidSpace::with_config(16, config).unwrap().bytes(), 8792 + 384);
 }
 
 #[test]
