@@ -27,7 +27,7 @@ use crate::platform::Block;
 use crate::release::{Released, release};
 use crate::stream_table::allocate;
 use crate::table::Stage;
-use crate::target::{Fresh, entries, find_or_allocate, incoming_shareability};
+use crate::target::{DomainTag, Fresh, entries, find_or_allocate, incoming_shareability};
 use crate::{AttachError, Env, Platform};
 
 /// Where a device is to go.
@@ -89,7 +89,7 @@ impl<P: Platform> Locks<P> {
 /// preparation that is dropped leaves the domain as it was.
 struct Room<P: Platform> {
     tags: Vec<Owned<P>>,
-    retiring: Vec<RetiringTag<P::Lock>>,
+    retiring: Vec<RetiringTag>,
 }
 
 impl<P: Platform> Room<P> {
@@ -200,7 +200,10 @@ impl<'a, P: Platform> Prepared<'a, P> {
             }
             Target::Domain(domain) => {
                 let owned = locks.new.as_ref().map_or(&[][..], |state| &state.tags);
-                let (tag, fresh) = find_or_allocate(&smmu, domain, owned, env)?;
+                let (tag, fresh) = match find_or_allocate(&smmu, domain, owned, env)? {
+                    DomainTag::Found(shared) => (shared.tag(), None),
+                    DomainTag::New(tag, fresh) => (tag, Some(fresh)),
+                };
                 let fresh = match (fresh, &locks.new) {
                     (Some(fresh), Some(state)) => {
                         let room = Room::beside(state);

@@ -30,12 +30,12 @@ pub struct Domain<P: Platform> {
 pub(crate) struct DomainState<P: Platform> {
     pub(crate) tags: Vec<Owned<P>>,
     // Tags whose flush is not proven. There is always room for all of `tags`.
-    pub(crate) retiring: Vec<RetiringTag<P::Lock>>,
+    pub(crate) retiring: Vec<RetiringTag>,
 }
 
 /// A tag of the domain, and the SMMU that it is a tag of.
 pub(crate) struct Owned<P: Platform> {
-    pub(crate) tag: InUseTag<P::Lock>,
+    pub(crate) tag: InUseTag,
     pub(crate) smmu: Arc<Smmu<P>>,
 }
 

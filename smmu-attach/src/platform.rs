@@ -4,7 +4,7 @@ use smmu_types::seam::{CommandSink, DmaMemory, Observer};
 
 /// The implementations of the seams that one integrator uses.
 pub trait Platform {
-    /// The mutex of tag spaces and stream tables. It is held for a short time only, and may be taken where events
+    /// The mutex of stream tables. It is held for a short time only, and may be taken where events
     /// are handled: a lock that spins, and masks what it must.
     type Lock: RawMutex;
     /// The mutex of domains. It is held from `prepare` to the end of an attach, across allocations and the waits

@@ -5,10 +5,10 @@ use core::fmt;
 use hashbrown::HashMap;
 use lock_api::Mutex;
 use slab::Slab;
-use smmu_tags::{AsidSpace, VmidSpace};
+use smmu_tags::{AsidSpace, SpaceConfig, VmidSpace};
 use smmu_types::regs::strtab::{self, SPLIT};
 use smmu_types::seam::CommandSink;
-use smmu_types::{Capabilities, Command, Leaf, PhysAddr, SmmuId, StreamId};
+use smmu_types::{Capabilities, Command, Leaf, PhysAddr, SmmuId, StreamId, Vmid};
 
 use crate::device::Device;
 use crate::platform::Block;
@@ -22,19 +22,15 @@ use crate::{AttachError, Env, Platform};
 pub struct DeviceKey(usize);
 
 /// How an [`Smmu`] is set up.
-#[derive(Debug)]
-pub struct SmmuConfig<P: Platform> {
+#[derive(Clone, Debug, Default)]
+pub struct SmmuConfig {
     /// Cover only this many bits of StreamID, where fewer than `IDR1.SIDSIZE` are in use. A linear
     /// table of 16 bits is 4 MiB.
     pub stream_bits: Option<u8>,
     /// An ASID space that is shared with other SMMUs; a space of its own when `None`.
-    pub asids: Option<AsidSpace<P::Lock>>,
-}
-
-impl<P: Platform> Default for SmmuConfig<P> {
-    fn default() -> Self {
-        SmmuConfig { stream_bits: None, asids: None }
-    }
+    pub asids: Option<AsidSpace>,
+    /// Reserved VMIDs and the like; the lowest free one and nothing reserved by default.
+    pub vmids: SpaceConfig<'static, Vmid>,
 }
 
 /// One SMMU, as far as attaching goes: its stream table and its tags.
@@ -44,8 +40,8 @@ impl<P: Platform> Default for SmmuConfig<P> {
 pub struct Smmu<P: Platform> {
     id: SmmuId,
     caps: Capabilities,
-    asids: AsidSpace<P::Lock>,
-    vmids: VmidSpace<P::Lock>,
+    asids: AsidSpace,
+    vmids: VmidSpace,
     streams: Mutex<P::Lock, Streams<Block<P>>>,
 }
 
@@ -67,7 +63,7 @@ impl<P: Platform> Smmu<P> {
     pub fn new(
         id: SmmuId,
         caps: Capabilities,
-        config: SmmuConfig<P>,
+        config: SmmuConfig,
         dma: &P::Dma,
     ) -> Result<Self, AttachError> {
         let bits = config.stream_bits.map_or(caps.sid_bits, |bits| bits.min(caps.sid_bits));
@@ -80,7 +76,7 @@ impl<P: Platform> Smmu<P> {
             id,
             caps,
             asids,
-            vmids: VmidSpace::new(id, caps.vmid_bits)?,
+            vmids: VmidSpace::with_config(id, caps.vmid_bits, config.vmids)?,
             streams: Mutex::new(Streams { table, devices: Slab::new(), owners: HashMap::new() }),
         })
     }
@@ -105,13 +101,13 @@ impl<P: Platform> Smmu<P> {
 
     /// The ASIDs of this SMMU.
     #[must_use]
-    pub fn asids(&self) -> &AsidSpace<P::Lock> {
+    pub fn asids(&self) -> &AsidSpace {
         &self.asids
     }
 
     /// The VMIDs of this SMMU.
     #[must_use]
-    pub fn vmids(&self) -> &VmidSpace<P::Lock> {
+    pub fn vmids(&self) -> &VmidSpace {
         &self.vmids
     }
 

@@ -1,7 +1,7 @@
 //! What leads a device into a domain: the domain's tag, and the entries that name it.
 
 use smmu_invs::Publication;
-use smmu_tags::FreshTag;
+use smmu_tags::{FreshTag, SharedTag};
 use smmu_types::seam::{Notice, Observer};
 use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste};
 
@@ -13,7 +13,7 @@ use crate::{AttachError, Env, Platform};
 
 /// A tag that no hardware has seen; dropping it gives it back and says so.
 pub(crate) struct Fresh<'a, P: Platform> {
-    pub(crate) tag: Option<FreshTag<P::Lock>>,
+    pub(crate) tag: Option<FreshTag>,
     env: Env<'a, P>,
 }
 
@@ -27,13 +27,18 @@ impl<P: Platform> Drop for Fresh<'_, P> {
     }
 }
 
-/// The tag of a domain on an SMMU: the one that its array has, or a new one.
-pub(crate) fn find_or_allocate<'a, P: Platform>(
+/// The tag of a domain on an SMMU: the one that its array has, for as long as the domain's lock is held, or a new one.
+pub(crate) enum DomainTag<'lock, 'a, P: Platform> {
+    Found(SharedTag<'lock>),
+    New(CacheTag, Fresh<'a, P>),
+}
+
+pub(crate) fn find_or_allocate<'lock, 'a, P: Platform>(
     smmu: &crate::Smmu<P>,
     domain: &Domain<P>,
-    owned: &[Owned<P>],
+    owned: &'lock [Owned<P>],
     env: Env<'a, P>,
-) -> Result<(CacheTag, Option<Fresh<'a, P>>), AttachError> {
+) -> Result<DomainTag<'lock, 'a, P>, AttachError> {
     let id = smmu.id();
     if let Some(found) = domain.cell().read().find(id, domain.kind())
         && let Some(tag) = found.spec.tag()
@@ -47,7 +52,7 @@ pub(crate) fn find_or_allocate<'a, P: Platform>(
         }
         let users = found.users;
         env.observer.notice(Notice::TagFound { domain: domain.id(), smmu: id, tag, users });
-        return Ok((tag, None));
+        return Ok(DomainTag::Found(owner.tag.share()));
     }
     let fresh = match domain.table().stage {
         Stage::Stage1 { .. } => {
@@ -57,7 +62,7 @@ pub(crate) fn find_or_allocate<'a, P: Platform>(
     };
     let tag = fresh.tag();
     env.observer.notice(Notice::TagAllocated { domain: domain.id(), smmu: id, tag });
-    Ok((tag, Some(Fresh { tag: Some(fresh), env })))
+    Ok(DomainTag::New(tag, Fresh { tag: Some(fresh), env }))
 }
 
 pub(crate) fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> ShareabilityOverride {

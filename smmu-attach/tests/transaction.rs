@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smmu_attach::*;
 use smmu_invs::{ArcSwapCell, EntryState, InvArray};
+use smmu_tags::SpaceConfig;
 use smmu_types::fake::*;
 use smmu_types::range::Extent;
 use smmu_types::seam::{Notice, SinkError};
@@ -394,6 +395,19 @@ fn inv_3_giving_up_takes_the_valid_bit_and_nothing_else() {
     assert_eq!(after.0[1..], before.0[1..]);
     let said = broken.observer.take();
     assert!(said.iter().any(|n| matches!(n, Notice::ConfigUnconfirmed { .. })), "{said:?}");
+}
+
+#[test]
+fn vmids_are_set_up_as_the_configuration_says() {
+    let bench = Bench::new(RecordingSink::new());
+    let vmids = SpaceConfig { reserved: &[Vmid(1)], ..SpaceConfig::default() };
+    let config = SmmuConfig { vmids, ..SmmuConfig::default() };
+    let smmu = Arc::new(Smmu::<Test>::new(SmmuId(0), caps(), config, &bench.dma).unwrap());
+    let mut device = bench.device(&smmu, 8);
+    let g = Arc::new(Domain::<Test>::new(DomainId(1), &tables(S2, 0x8000_0000)).unwrap());
+    let prepared = device.prepare(Target::Domain(&g), &bench.env()).unwrap();
+    let _ = prepared.publish().install().commit();
+    assert_eq!(g.tag_on(SmmuId(0)), Some(CacheTag::Vmid(Vmid(2))), "1 is the firmware's");
 }
 
 #[test]

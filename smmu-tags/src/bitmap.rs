@@ -1,94 +1,419 @@
-//! A bitmap that finds its lowest clear bit in two steps.
-//!
-//! 1. A bit of `full` is set if and only if all 64 bits of the word below it are set.
-//! 2. Nothing is allocated after [`Bitmap::new`].
+//! A bitmap that threads claim and give back bits of, with atomics alone.
 
 use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
 
-const WORD: usize = 64;
-const SUMMARY: usize = (1 << 16) / WORD / WORD;
+use crate::steps::{Sound, Steps, Taken};
+use crate::sync::{AtomicU64, Ordering};
 
-#[derive(Debug)]
-pub(crate) struct Bitmap {
-    words: Vec<u64>,
-    full: [u64; SUMMARY],
+/// Levels at most: 16 bits of number need three of 64-bit words, and tests use narrower words.
+const LEVELS: usize = 6;
+
+/// Ways down through the marks before every word is looked at instead.
+const DESCENTS: usize = 64;
+
+/// Bits that are free (set) or claimed (clear), in words of 2^`SHIFT` bits, with *marks* above them: bit *i* of a level
+/// stands for word *i* of the level below, up to one word that stands for all.
+///
+/// Invariants:
+///
+/// 1. A bit is claimed by one compare-exchange or `fetch_and` that saw it set, and nobody else gets it before it is
+///    given back: no bit has two owners.
+/// 2. While nobody is in the middle of a call, a word that has a set bit is marked. A mark may stand above an empty
+///    word: marks are hints on where to look, never a reason to hand a bit out.
+/// 3. A bit that is set is found: when the marks lead nowhere, every word is looked at.
+/// 4. Work is bounded by the number of words, but for one thing: a compare-exchange is tried again when another thread has
+///    changed the word meanwhile, so some thread always gets on.
+///
+/// Why 2 holds, with the steps at which [`Steps`] names what is needed:
+///
+/// 1. *Give*: set the bit in the word. A release: all that the owner did with the number comes before.
+/// 2. *Claim*: clear the bit. An acquire: who gets the number comes after all that its last owner did. (Other claims in
+///    between do not break the chain: they are read-modify-writes of the same word.)
+/// 3. *Mark*: whoever made a word non-empty then sets the mark above it, and, if that made *its* word non-empty, the one
+///    above that. A release.
+/// 4. *Unmark*: whoever made a word empty, or found it empty below a mark, clears the mark. An acquire.
+/// 5. *Recheck*: who has cleared a mark looks at the word again, and marks it anew (3) if it is not empty.
+/// 6. Take the last time that a word became non-empty, and the last time that its mark was cleared. Either the mark of 3 comes
+///    after that clearing, and stays; or it comes before, and then by the release of 3 and the acquire of 4 the recheck
+///    of 5 sees the word non-empty, and marks it. All changes of a word of marks are read-modify-writes, so no release is
+///    lost on the way.
+pub struct Bitmap<const SHIFT: u32, S = Sound> {
+    // Level 0 first.
+    words: Vec<AtomicU64>,
+    // Where each level begins, and behind the last one where it ends.
+    starts: [usize; LEVELS + 1],
+    depth: usize,
+    steps: PhantomData<fn() -> S>,
 }
 
 /// The bytes that could not be had.
-pub(crate) struct NoMemory(pub(crate) usize);
+#[derive(Debug)]
+pub struct NoMemory(pub usize);
 
-impl Bitmap {
-    /// `bits` clear bits; at least 64, at most 65,536, a multiple of 64.
-    pub(crate) fn new(bits: usize) -> Result<Self, NoMemory> {
-        let len = bits / WORD;
-        let mut words = Vec::new();
-        words.try_reserve_exact(len).map_err(|_| NoMemory(len * size_of::<u64>()))?;
-        words.resize(len, 0);
-        Ok(Bitmap { words, full: [0; SUMMARY] })
-    }
+/// A bit that is the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// Which.
+    pub bit: usize,
+    /// Whether another thread changed the word at the same time.
+    pub disputed: bool,
+}
 
-    pub(crate) fn contains(&self, bit: usize) -> bool {
-        self.words.get(bit / WORD).is_some_and(|word| word >> (bit % WORD) & 1 != 0)
-    }
+enum Seek {
+    /// A word of level 0 that had a free bit, and what it held.
+    Word(usize, u64),
+    /// A mark stood above an empty word, and is gone.
+    Stale,
+    /// No mark leads to a bit below the limit.
+    Nothing,
+}
 
-    pub(crate) fn set(&mut self, bit: usize) {
-        let index = bit / WORD;
-        let Some(word) = self.words.get_mut(index) else { return };
-        *word |= 1 << (bit % WORD);
-        if *word == u64::MAX {
-            self.full[index / WORD] |= 1 << (index % WORD);
+impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
+    const MASK: usize = (1 << SHIFT) - 1;
+
+    /// `bits` free bits: at least one word, and no more than there are levels for.
+    pub fn new(bits: usize) -> Result<Self, NoMemory> {
+        let mut starts = [0; LEVELS + 1];
+        let (mut depth, mut total, mut below) = (0, 0, bits);
+        while depth == 0 || (below > 1 && depth < LEVELS) {
+            below = below.div_ceil(1 << SHIFT);
+            total += below;
+            depth += 1;
+            starts[depth] = total;
         }
-    }
-
-    pub(crate) fn clear(&mut self, bit: usize) {
-        let index = bit / WORD;
-        let Some(word) = self.words.get_mut(index) else { return };
-        *word &= !(1 << (bit % WORD));
-        self.full[index / WORD] &= !(1 << (index % WORD));
-    }
-
-    /// The lowest clear bit below `limit`.
-    pub(crate) fn lowest_clear(&self, limit: usize) -> Option<usize> {
-        for (group, &full) in self.full.iter().enumerate() {
-            if full == u64::MAX {
-                continue;
+        let mut words = Vec::new();
+        words.try_reserve_exact(total).map_err(|_| NoMemory(total * size_of::<AtomicU64>()))?;
+        let mut left = bits;
+        for level in 0..depth {
+            let here = starts[level + 1] - starts[level];
+            for index in 0..here {
+                let set = left.saturating_sub(index << SHIFT).min(1 << SHIFT);
+                words.push(AtomicU64::new(u64::MAX.checked_shr(64 - set as u32).unwrap_or(0)));
             }
-            let index = group * WORD + full.trailing_ones() as usize;
-            let word = self.words.get(index)?;
-            let bit = index * WORD + word.trailing_ones() as usize;
-            return (bit < limit).then_some(bit);
+            left = here;
+        }
+        Ok(Bitmap { words, starts, depth, steps: PhantomData })
+    }
+
+    /// Bytes of all words.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.words.len() * size_of::<u64>()
+    }
+
+    #[inline]
+    fn word(&self, level: usize, index: usize) -> Option<&AtomicU64> {
+        let at = self.starts[level] + index;
+        if at < self.starts[level + 1] { self.words.get(at) } else { None }
+    }
+
+    /// Claim the first free bit from `from` on and below `limit`, or else the first below `from`.
+    ///
+    /// It is that while no other thread claims or gives back; otherwise it is one that was free.
+    pub fn claim(&self, from: usize, limit: usize) -> Option<Claimed> {
+        let from = if from < limit { from } else { 0 };
+        let by_marks = match S::BY_MARKS {
+            Taken::Yes => self.claim_by_marks(from, limit),
+            Taken::No => None,
+        };
+        by_marks
+            .or_else(|| self.claim_by_words(from, limit))
+            .or_else(|| self.claim_by_words(0, from))
+    }
+
+    /// The same, if the marks lead there.
+    #[inline]
+    pub fn claim_by_marks(&self, from: usize, limit: usize) -> Option<Claimed> {
+        let from = if from < limit { from } else { 0 };
+        let behind = self.descend(from, limit);
+        behind.or_else(|| if from > 0 { self.descend(0, from) } else { None })
+    }
+
+    #[inline]
+    fn descend(&self, from: usize, limit: usize) -> Option<Claimed> {
+        for _ in 0..DESCENTS {
+            match self.seek(from, limit) {
+                Seek::Word(index, seen) => {
+                    let claimed = self.claim_in(index, Some(seen), from, limit);
+                    if claimed.is_some() {
+                        return claimed;
+                    }
+                }
+                Seek::Stale => {}
+                Seek::Nothing => break,
+            }
         }
         None
+    }
+
+    /// Look at every word (invariant 3).
+    fn claim_by_words(&self, from: usize, limit: usize) -> Option<Claimed> {
+        (from >> SHIFT..limit.div_ceil(1 << SHIFT))
+            .find_map(|index| self.claim_in(index, None, from, limit))
+    }
+
+    /// Claim this very bit; whether it was free.
+    pub fn claim_this(&self, bit: usize) -> bool {
+        let Some(word) = self.word(0, bit >> SHIFT) else { return false };
+        let mask = 1 << (bit & Self::MASK);
+        let old = word.fetch_and(!mask, S::CLAIM);
+        if old == mask {
+            self.emptied(0, bit >> SHIFT);
+        }
+        old & mask != 0
+    }
+
+    /// Give back a bit that the caller has claimed.
+    #[inline]
+    pub fn give(&self, bit: usize) {
+        let Some(word) = self.word(0, bit >> SHIFT) else { return };
+        // The bit is clear and the caller's, so adding sets it; and unlike `or`, adding is one instruction where the old
+        // value is wanted.
+        let old = word.fetch_add(1 << (bit & Self::MASK), S::GIVE);
+        if old == 0 {
+            self.filled(0, bit >> SHIFT);
+        }
+    }
+
+    /// How many bits are free, each word at a moment of its own.
+    pub fn free(&self) -> u32 {
+        let leaves = self.words.get(..self.starts[1]).unwrap_or_default();
+        leaves.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
+    }
+
+    /// Whether every word that has a set bit is marked (invariant 2). For tests, while nobody changes anything.
+    #[cfg(any(test, loom))]
+    pub fn is_marked(&self) -> bool {
+        let set = |level: usize, bit: usize| {
+            let word = self.word(level, bit >> SHIFT).map(|word| word.load(Ordering::Acquire));
+            word.unwrap_or(0) >> (bit & Self::MASK) & 1 != 0
+        };
+        (1..self.depth).all(|level| {
+            let below = self.starts[level] - self.starts[level - 1];
+            (0..below).all(|index| {
+                let word = self.word(level - 1, index).map(|word| word.load(Ordering::Acquire));
+                word == Some(0) || set(level, index)
+            })
+        })
+    }
+
+    /// Steps 4 and 5, upwards.
+    #[cold]
+    fn emptied(&self, mut level: usize, mut index: usize) {
+        while level + 1 < self.depth {
+            let (Some(word), Some(above)) =
+                (self.word(level, index), self.word(level + 1, index >> SHIFT))
+            else {
+                return;
+            };
+            let mark = 1 << (index & Self::MASK);
+            let old = above.fetch_and(!mark, S::UNMARK);
+            if S::RECHECK == Taken::Yes && word.load(Ordering::Relaxed) != 0 {
+                self.filled(level, index);
+                return;
+            }
+            if old != mark {
+                return;
+            }
+            level += 1;
+            index >>= SHIFT;
+        }
+    }
+
+    /// Step 3, upwards.
+    #[cold]
+    fn filled(&self, mut level: usize, mut index: usize) {
+        while level + 1 < self.depth && S::MARKS == Taken::Yes {
+            let Some(above) = self.word(level + 1, index >> SHIFT) else { return };
+            if above.fetch_or(1 << (index & Self::MASK), S::MARK) != 0 {
+                return;
+            }
+            level += 1;
+            index >>= SHIFT;
+        }
+    }
+
+    /// A word with a free bit, by the marks.
+    #[inline]
+    fn seek(&self, from: usize, limit: usize) -> Seek {
+        let (mut level, mut at) = if from == 0 { (self.depth - 1, 0) } else { (0, from) };
+        let mut seen;
+        // Up to the first word that has something at or behind `from`; `at` counts the bits of the level.
+        loop {
+            let index = at >> SHIFT;
+            let Some(word) = self.word(level, index) else { return Seek::Nothing };
+            seen = word.load(Ordering::Relaxed);
+            let bits = seen & (u64::MAX << (at & Self::MASK));
+            if bits != 0 {
+                at = index << SHIFT | bits.trailing_zeros() as usize;
+                break;
+            }
+            level += 1;
+            at = index + 1;
+            if level == self.depth {
+                return Seek::Nothing;
+            }
+        }
+        // And down again, to the first bit.
+        while level > 0 {
+            level -= 1;
+            let Some(word) = self.word(level, at) else { return Seek::Nothing };
+            seen = word.load(Ordering::Relaxed);
+            if seen == 0 {
+                self.emptied(level, at);
+                return Seek::Stale;
+            }
+            at = at << SHIFT | seen.trailing_zeros() as usize;
+        }
+        if at < limit { Seek::Word(at >> SHIFT, seen) } else { Seek::Nothing }
+    }
+
+    /// Claim the first free bit of a word.
+    #[inline]
+    fn claim_in(
+        &self,
+        index: usize,
+        seen: Option<u64>,
+        from: usize,
+        limit: usize,
+    ) -> Option<Claimed> {
+        let word = self.word(0, index)?;
+        let base = index << SHIFT;
+        let behind = u64::MAX << from.saturating_sub(base).min(Self::MASK);
+        let room = limit.saturating_sub(base).min(1 << SHIFT) as u32;
+        let window = behind & u64::MAX.checked_shr(64 - room).unwrap_or(0);
+        let mut now = seen.unwrap_or_else(|| word.load(S::SCAN));
+        let mut disputed = false;
+        loop {
+            let free = now & window;
+            if free == 0 {
+                return None;
+            }
+            let bit = free & free.wrapping_neg();
+            match word.compare_exchange_weak(now, now & !bit, S::CLAIM, S::SCAN) {
+                Ok(_) => {
+                    if now == bit {
+                        self.emptied(0, index);
+                    }
+                    return Some(Claimed { bit: base + bit.trailing_zeros() as usize, disputed });
+                }
+                Err(seen) => (now, disputed) = (seen, true),
+            }
+        }
+    }
+}
+
+impl<const SHIFT: u32, S> fmt::Debug for Bitmap<SHIFT, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bitmap({} words)", self.words.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
+    use proptest::prelude::*;
     use rstest::rstest;
+    use std::collections::BTreeSet;
+
+    fn claim<const SHIFT: u32>(map: &Bitmap<SHIFT>, from: usize, limit: usize) -> Option<usize> {
+        map.claim(from, limit).map(|claimed| claimed.bit)
+    }
 
     #[rstest]
-    #[case(256)]
-    #[case(65536)]
-    fn inv_1_fills_in_order_and_refills_the_lowest(#[case] bits: usize) {
-        let mut map = Bitmap::new(bits).ok().unwrap();
+    #[case(256, 40)]
+    #[case(65536, 8328)]
+    fn inv_1_fills_in_order_and_refills_the_lowest(#[case] bits: usize, #[case] bytes: usize) {
+        let map = Bitmap::<6>::new(bits).unwrap();
+        assert_eq!(map.bytes(), bytes);
         for want in 0..bits {
-            assert_eq!(map.lowest_clear(bits), Some(want));
-            assert!(!map.contains(want));
-            map.set(want);
+            assert_eq!(claim(&map, 0, bits), Some(want));
+            assert!(!map.claim_this(want));
         }
-        assert_eq!(map.lowest_clear(bits), None);
+        assert!(map.is_marked());
+        assert_eq!(claim(&map, 0, bits), None);
         for bit in [bits - 1, 130, 64, 63, 0] {
-            map.clear(bit);
-            assert_eq!(map.lowest_clear(bits), Some(bit));
+            map.give(bit);
+            assert!(map.is_marked());
+            assert_eq!(claim(&map, 0, bits), Some(bit));
         }
     }
 
     #[test]
     fn a_limit_hides_what_lies_above_it() {
-        let mut map = Bitmap::new(65536).ok().unwrap();
-        (0..256).for_each(|bit| map.set(bit));
-        assert_eq!(map.lowest_clear(256), None);
-        assert_eq!(map.lowest_clear(65536), Some(256));
+        let map = Bitmap::<6>::new(65536).unwrap();
+        (0..256).for_each(|bit| assert!(map.claim_this(bit)));
+        assert_eq!(claim(&map, 0, 256), None);
+        assert_eq!(claim(&map, 0, 65536), Some(256));
+        assert_eq!(claim(&map, 70, 256), None);
+    }
+
+    #[test]
+    fn inv_2_a_mark_above_an_empty_word_is_repaired_on_the_way() {
+        let map = Bitmap::<1>::new(16).unwrap();
+        (0..14).for_each(|bit| assert!(map.claim_this(bit)));
+        (0..6).for_each(|index| map.filled(0, index));
+        assert_eq!(claim(&map, 0, 16), Some(14));
+        assert!(matches!(map.seek(0, 16), Seek::Word(7, 0b10)));
+    }
+
+    #[test]
+    fn inv_3_what_no_mark_leads_to_is_found_all_the_same() {
+        let map = Bitmap::<1>::new(16).unwrap();
+        (0..16).for_each(|bit| assert!(map.claim_this(bit)));
+        map.word(0, 5).unwrap().store(0b10, Ordering::Relaxed);
+        assert!(matches!(map.seek(0, 16), Seek::Nothing));
+        assert_eq!(claim(&map, 3, 16), Some(11));
+    }
+
+    fn agrees<const SHIFT: u32>(bits: usize, steps: &[(u8, usize, usize)]) {
+        let map = Bitmap::<SHIFT>::new(bits).unwrap();
+        let mut free: BTreeSet<usize> = (0..bits).collect();
+        let mut claimed = std::vec::Vec::new();
+        for &(step, a, b) in steps {
+            match step {
+                0 if !claimed.is_empty() => {
+                    let bit = claimed.swap_remove(a % claimed.len());
+                    map.give(bit);
+                    free.insert(bit);
+                }
+                1 => {
+                    let bit = a % bits;
+                    assert_eq!(map.claim_this(bit), free.remove(&bit));
+                    if !claimed.contains(&bit) {
+                        claimed.push(bit);
+                    }
+                }
+                _ => {
+                    let (from, limit) = (a % bits, b % (bits + 1));
+                    let from = if from < limit { from } else { 0 };
+                    let behind = free.range(from..limit).next();
+                    let want = behind.or_else(|| free.range(..from).next()).copied();
+                    assert_eq!(claim(&map, from, limit), want, "from {from} below {limit}");
+                    if let Some(bit) = want {
+                        free.remove(&bit);
+                        claimed.push(bit);
+                    }
+                }
+            }
+            assert!(map.is_marked());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+        #[test]
+        fn agrees_with_a_set_of_free_numbers(
+            steps in prop::collection::vec((0..5u8, 0..4096usize, 0..4096usize), 0..200),
+        ) {
+            agrees::<1>(2, &steps);
+            agrees::<1>(13, &steps);
+            agrees::<2>(64, &steps);
+            agrees::<6>(256, &steps);
+        }
     }
 }

@@ -1,6 +1,5 @@
 use core::fmt;
 
-use lock_api::RawMutex;
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
 use crate::RetiringTag;
@@ -74,9 +73,12 @@ pub enum TagError {
         /// The last number of the space.
         last: u32,
     },
-    /// A number to reserve that has been given out already.
-    #[error("{kind} {number} cannot be reserved: it is given out; reserve before the first attach")]
-    AlreadyGivenOut {
+    /// A number to reserve that is given out, or was reserved before.
+    #[error(
+        "{kind} {number} cannot be reserved: it is given out, or reserved already; reserve once, \
+         before the first attach"
+    )]
+    AlreadyTaken {
         /// ASID or VMID.
         kind: TagKind,
         /// The number asked for.
@@ -108,13 +110,13 @@ pub enum TagError {
 ///
 /// Dropping it quarantines the tag, as dropping the [`RetiringTag`] does.
 #[must_use = "dropping it quarantines the tag"]
-pub struct FreeError<R: RawMutex> {
-    pub(crate) tag: RetiringTag<R>,
+pub struct FreeError {
+    pub(crate) tag: RetiringTag,
     pub(crate) proof: FlushProof,
     pub(crate) error: TagError,
 }
 
-impl<R: RawMutex> FreeError<R> {
+impl FreeError {
     /// Which part of the proof was wrong.
     #[must_use]
     pub fn error(&self) -> TagError {
@@ -122,17 +124,17 @@ impl<R: RawMutex> FreeError<R> {
     }
 
     /// The tag, to try again with the right proof.
-    pub fn into_tag(self) -> RetiringTag<R> {
+    pub fn into_tag(self) -> RetiringTag {
         self.tag
     }
 
     /// The tag, and the proof, which may be the right one for another tag.
-    pub fn into_parts(self) -> (RetiringTag<R>, FlushProof) {
+    pub fn into_parts(self) -> (RetiringTag, FlushProof) {
         (self.tag, self.proof)
     }
 }
 
-impl<R: RawMutex> fmt::Debug for FreeError<R> {
+impl fmt::Debug for FreeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FreeError")
             .field("tag", &self.tag)
@@ -142,10 +144,10 @@ impl<R: RawMutex> fmt::Debug for FreeError<R> {
     }
 }
 
-impl<R: RawMutex> fmt::Display for FreeError<R> {
+impl fmt::Display for FreeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl<R: RawMutex> core::error::Error for FreeError<R> {}
+impl core::error::Error for FreeError {}

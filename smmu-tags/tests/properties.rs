@@ -1,10 +1,11 @@
 //! The spaces against a model that keeps a set.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use parking_lot::RawMutex;
 use proptest::prelude::*;
-use smmu_tags::{AsidSpace, FreshTag, InUseTag, RetiringTag, TagError, TagStats};
+use smmu_tags::{
+    AsidSpace, Choice, FreshTag, InUseTag, RetiringTag, SpaceConfig, TagError, TagStats,
+};
 use smmu_types::fake::RecordingSink;
 use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId};
 
@@ -33,7 +34,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => pick().prop_map(Step::DropInUse),
         1 => pick().prop_map(Step::Quarantine),
     ];
-    prop::collection::vec(step, 0..900)
+    prop::collection::vec(step, 0..300)
 }
 
 #[derive(Default)]
@@ -41,12 +42,21 @@ struct Model {
     taken: BTreeSet<u16>,
     reserved: BTreeSet<u16>,
     quarantined: u32,
+    high_water: u32,
+    // Where the next search begins, for each limit.
+    rounds: BTreeMap<u32, u32>,
 }
 
 impl Model {
-    fn lowest(&self, limit: u32) -> Option<u16> {
-        let free = |n: &u32| !self.taken.contains(&(*n as u16));
-        (1..limit).find(free).map(|n| n as u16)
+    fn choose(&mut self, choice: Choice, limit: u32) -> Option<u16> {
+        let free = |n: &u32| *n != 0 && !self.taken.contains(&(*n as u16));
+        let Choice::NextFit = choice else {
+            return (0..limit).find(free).map(|n| n as u16);
+        };
+        let from = self.rounds.get(&limit).copied().unwrap_or(0);
+        let found = (from..limit).chain(0..from).find(free)?;
+        self.rounds.insert(limit, (found + 1) % limit);
+        Some(found as u16)
     }
 }
 
@@ -62,19 +72,25 @@ fn take<T>(from: &mut Vec<T>, index: usize) -> Option<T> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
     #[test]
     fn no_number_is_live_twice_and_the_counts_add_up(
-        narrow_space in any::<bool>(),
+        bits in prop_oneof![Just(8u8), Just(16)],
+        choice in prop_oneof![Just(Choice::Lowest), Just(Choice::NextFit)],
+        // Most of the narrow numbers, so that they run out.
+        reserved in prop::collection::btree_set(0..256u16, 0..250),
         steps in steps(),
     ) {
-        let bits = if narrow_space { 8 } else { 16 };
-        let space = AsidSpace::<RawMutex>::new(bits).unwrap();
+        let list: Vec<Asid> = reserved.iter().copied().map(Asid).collect();
+        let config = SpaceConfig { reserved: &list, choice, ..SpaceConfig::default() };
+        let space = AsidSpace::with_config(bits, config).unwrap();
         let sink = RecordingSink::new();
         let mut model = Model::default();
-        let mut fresh: Vec<FreshTag<RawMutex>> = Vec::new();
-        let mut in_use: Vec<InUseTag<RawMutex>> = Vec::new();
-        let mut retiring: Vec<RetiringTag<RawMutex>> = Vec::new();
+        model.reserved.extend(reserved.iter().filter(|n| **n != 0));
+        model.taken.clone_from(&model.reserved);
+        let mut fresh: Vec<FreshTag> = Vec::new();
+        let mut in_use: Vec<InUseTag> = Vec::new();
+        let mut retiring: Vec<RetiringTag> = Vec::new();
 
         for step in steps {
             match step {
@@ -82,7 +98,8 @@ proptest! {
                     let width = if wide { 16 } else { 8 };
                     let regime = if el2 { Regime::El2 } else { Regime::El1 };
                     let smmu = SmmuId(smmu);
-                    match (space.allocate(smmu, regime, width), model.lowest(1 << width.min(bits))) {
+                    let want = model.choose(choice, 1 << width.min(bits));
+                    match (space.allocate(smmu, regime, width), want) {
                         (Ok(tag), Some(want)) => {
                             prop_assert_eq!(tag.tag(), CacheTag::Asid(regime, Asid(want)));
                             prop_assert_eq!(tag.smmu(), smmu);
@@ -95,7 +112,7 @@ proptest! {
                 }
                 Step::Reserve(n) => {
                     let possible = u32::from(n) < 1 << bits
-                        && (!model.taken.contains(&n) || model.reserved.contains(&n));
+                        && (n == 0 || !model.taken.contains(&n));
                     prop_assert_eq!(space.reserve(Asid(n)).is_ok(), possible);
                     if possible && n != 0 {
                         model.taken.insert(n);
@@ -138,6 +155,9 @@ proptest! {
                 quarantined: model.quarantined,
             };
             prop_assert_eq!(space.stats(), want);
+            let known = want.in_use + want.retiring + want.quarantined;
+            model.high_water = model.high_water.max(known);
+            prop_assert_eq!(space.high_water(), model.high_water);
             let sum = want.free + want.fresh + want.in_use + want.retiring + want.quarantined;
             prop_assert_eq!(sum, capacity);
         }

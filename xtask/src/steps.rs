@@ -117,11 +117,12 @@ impl Suite<'_> {
         self.step(name, || watched(&mut command));
     }
 
-    /// What must hold under every interleaving, on atomics of a model checker; they are another build of the crate.
+    /// What must hold under every interleaving, on atomics of a model checker; they are another build of the crates.
     fn interleavings(&mut self) {
         let mut command = self.workspace.cargo();
         command
-            .args(["test", "--release", "--package", "smmu-invs", "--test", "loom"])
+            .args(["test", "--release", "--package", "smmu-invs", "--package", "smmu-tags"])
+            .args(["--test", "loom"])
             .env("RUSTFLAGS", "--cfg loom")
             .env("CARGO_TARGET_DIR", self.workspace.target.join("loom"));
         self.step("interleavings", || watched(&mut command));

@@ -67,6 +67,13 @@ pub enum Notice {
         /// Why.
         error: SinkError,
     },
+    /// A tag that hardware may know was dropped before its flush was proven: the number is never given out again.
+    TagDropped {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The tag.
+        tag: CacheTag,
+    },
     /// Hardware did not confirm that a device's new entry is in force. The entry is invalid in memory, and the old
     /// domain's tag stays with it.
     ConfigUnconfirmed {
