@@ -8,6 +8,7 @@ use smmu_types::range::RangeSupport;
 use smmu_types::{Regime, SmmuId};
 
 use crate::sync::{AtomicU8, AtomicU32, Ordering};
+use crate::key::rank;
 use crate::{InvKey, InvKind, InvSpec};
 
 /// Whether an entry counts.
@@ -36,6 +37,27 @@ pub(crate) struct Entry {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Entry>() == 16);
+
+/// What kinds of entries there are, for readers that need not look at them all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents(u8);
+
+impl Contents {
+    pub(crate) const NONE: Self = Contents(0);
+    pub(crate) const TAGS: Self = Contents(1 << 0);
+    pub(crate) const NESTED_STAGE_1: Self = Contents(1 << 1);
+    pub(crate) const DEVICE_CACHES: Self = Contents(1 << 2);
+    /// Tags of an SMMU without ranges.
+    pub(crate) const SINGLE: Self = Contents(1 << 3);
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Contents(self.0 | other.0)
+    }
+
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
 
 const EL2: u32 = 1 << 0;
 const RIL: u32 = 1 << 1;
@@ -78,6 +100,50 @@ impl Entry {
             aux: self.aux,
             users: AtomicU32::new(users),
         }
+    }
+
+    /// The same entry for another array, as it is.
+    pub(crate) fn duplicate(&self) -> Self {
+        Entry {
+            smmu: self.smmu,
+            kind: self.kind,
+            state: AtomicU8::new(self.state.load(Ordering::Acquire)),
+            id: self.id,
+            aux: self.aux,
+            users: AtomicU32::new(self.users()),
+        }
+    }
+
+    /// The key as one number with the same order.
+    pub(crate) fn rank(&self) -> u128 {
+        let ssid = if self.kind.is_ats() { self.aux } else { 0 };
+        rank(self.smmu, self.kind, self.id, ssid)
+    }
+
+    pub(crate) fn contents(&self) -> Contents {
+        match self.kind {
+            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => match self.range() {
+                RangeSupport::Ril => Contents::TAGS,
+                RangeSupport::Single => Contents::TAGS.and(Contents::SINGLE),
+            },
+            InvKind::S2VmidS1Clear => Contents::NESTED_STAGE_1,
+            InvKind::Ats | InvKind::AtsFull => Contents::DEVICE_CACHES,
+        }
+    }
+
+    /// ASID, VMID or StreamID.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Of an entry with an ASID.
+    pub(crate) fn regime(&self) -> Regime {
+        if self.aux & EL2 == 0 { Regime::El1 } else { Regime::El2 }
+    }
+
+    /// Of an entry with a tag.
+    pub(crate) fn range(&self) -> RangeSupport {
+        if self.aux & RIL == 0 { RangeSupport::Single } else { RangeSupport::Ril }
     }
 
     pub(crate) fn smmu(&self) -> SmmuId {

@@ -92,7 +92,7 @@ pub use array::{Found, InvArray, InvView, UnrefOutcome};
 pub use cells::{ArcSwapCell, ArcSwapGuard};
 pub use cells::{LockCell, LockGuard};
 pub use entry::EntryState;
-pub use error::{InvError, InvalidateError, OutOfMemory};
+pub use error::{InvError, InvalidateError, OutOfMemory, SmmuFailure};
 pub use key::{InvKey, InvKind, InvSpec};
 pub use publish::{Publication, invalidate_published};
 pub use request::RequestBuffer;

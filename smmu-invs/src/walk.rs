@@ -10,17 +10,17 @@
 //! 4. An SMMU that fails is left alone for the rest of the walk; the others are walked to the end.
 //! 5. No allocation, no lock, no wait but the sink's.
 
-use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, plan};
+use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, Spans, plan};
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{
     Asid, AtcScope, AtcSpan, CacheTag, Command, Iova, Ipa, Regime, SmmuId, StreamId, SubstreamId,
     Vmid,
 };
 
-use crate::entry::{Entry, EntryState};
-use crate::{InvArray, InvKey, InvKind, InvalidateError};
+use crate::entry::{Contents, Entry, EntryState};
+use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};
 
-/// Commands that are queued at once.
+/// Commands that are queued at once, at most.
 const BATCH: usize = 64;
 /// `CMD_SYNC`s on their way at once.
 const TICKETS: usize = 16;
@@ -35,11 +35,19 @@ enum Phase {
 }
 
 impl Phase {
-    fn of(kind: InvKind) -> Self {
+    const fn of(kind: InvKind) -> Self {
         match kind {
             InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => Phase::Tags,
             InvKind::S2VmidS1Clear => Phase::NestedStage1,
             InvKind::Ats | InvKind::AtsFull => Phase::DeviceCaches,
+        }
+    }
+
+    const fn contents(self) -> Contents {
+        match self {
+            Phase::Tags => Contents::TAGS,
+            Phase::NestedStage1 => Contents::NESTED_STAGE_1,
+            Phase::DeviceCaches => Contents::DEVICE_CACHES,
         }
     }
 }
@@ -59,61 +67,114 @@ impl InvArray {
     where
         S: CommandSink + ?Sized,
     {
-        let mut walk = Walk::new(sink);
+        self.invalidate_reporting(extent, sink, &mut |_| {})
+    }
+
+    /// The same, and tell `report` of every SMMU that did not confirm it, what it was asked and why: once for each, but
+    /// for SMMUs beyond the first 16 that fail, which may be reported again.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidateError`] if any SMMU did not confirm it.
+    pub fn invalidate_reporting<S>(
+        &self,
+        extent: Extent,
+        sink: &S,
+        report: &mut dyn FnMut(SmmuFailure),
+    ) -> Result<(), InvalidateError>
+    where
+        S: CommandSink + ?Sized,
+    {
+        // Most invalidations are a few commands, for which a large batch would cost more than the commands.
+        match self.commands(&extent) {
+            0..=4 => self.in_batches::<4, S>(&extent, sink, report),
+            5..=16 => self.in_batches::<16, S>(&extent, sink, report),
+            _ => self.in_batches::<BATCH, S>(&extent, sink, report),
+        }
+    }
+
+    /// About how many commands a walk sends.
+    fn commands(&self, extent: &Extent) -> usize {
+        let entries = self.entries().len();
+        if extent.size == 0 {
+            return entries;
+        }
+        let pages = (extent.size >> extent.granule.shift()).saturating_add(1);
+        let each = match self.contents().has(Contents::SINGLE) {
+            true => pages.min(BATCH as u64) as usize,
+            // A command has five bits for the size of its range.
+            false => (u64::BITS - pages.leading_zeros()).div_ceil(5) as usize,
+        };
+        entries.saturating_mul(each)
+    }
+
+    #[inline(never)]
+    fn in_batches<const N: usize, S>(
+        &self,
+        extent: &Extent,
+        sink: &S,
+        report: &mut dyn FnMut(SmmuFailure),
+    ) -> Result<(), InvalidateError>
+    where
+        S: CommandSink + ?Sized,
+    {
+        let mut batch = [Command::SYNC; N];
+        let mut walk = Walk::new(self.entries(), sink, &mut batch, report);
+        let mut plans = Plans::of(extent);
         for phase in [Phase::Tags, Phase::NestedStage1, Phase::DeviceCaches] {
+            if !self.contents().has(phase.contents()) {
+                continue;
+            }
             walk.begin(phase);
-            for entry in self.entries().iter().filter(|e| Phase::of(e.kind()) == phase) {
-                if entry.state() != EntryState::Trash && walk.enter(entry.smmu()) {
-                    self.send(entry, &extent, &mut walk);
+            for (index, entry) in self.entries().iter().enumerate() {
+                if Phase::of(entry.kind()) == phase
+                    && entry.state() != EntryState::Trash
+                    && walk.enter(index, entry.smmu())
+                {
+                    self.send(entry, &mut plans, &mut walk);
                 }
             }
             walk.finish();
         }
-        walk.failures.result()
+        walk.result()
     }
 
-    fn send<S>(&self, entry: &Entry, extent: &Extent, walk: &mut Walk<'_, S>)
+    #[inline]
+    fn send<S>(&self, entry: &Entry, plans: &mut Plans<'_>, walk: &mut Walk<'_, S>)
     where
         S: CommandSink + ?Sized,
     {
-        let spec = entry.spec();
-        let stream = StreamId(spec.key.id);
-        match spec.key.kind {
+        let stream = StreamId(entry.id());
+        match entry.kind() {
             InvKind::S1Asid => {
-                let asid = Asid(spec.key.id as u16);
-                let flush = CacheTag::Asid(spec.regime, asid);
-                match spec.regime {
-                    Regime::El1 => walk.spans(spec.range, extent, flush, |span| {
-                        Command::TlbiNhVa { vmid: Vmid(0), asid, span }
-                    }),
-                    Regime::El2 => walk
-                        .spans(spec.range, extent, flush, |span| Command::TlbiEl2Va { asid, span }),
-                }
+                let asid = Asid(entry.id() as u16);
+                let regime = entry.regime();
+                walk.spans(plans.iova(entry.range()), CacheTag::Asid(regime, asid), |span| {
+                    match regime {
+                        Regime::El1 => Command::TlbiNhVa { vmid: Vmid(0), asid, span },
+                        Regime::El2 => Command::TlbiEl2Va { asid, span },
+                    }
+                });
             }
             InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
-                let vmid = Vmid(spec.key.id as u16);
-                walk.spans(spec.range, extent, CacheTag::Vmid(vmid), |span| Command::TlbiS2Ipa {
-                    vmid,
-                    span,
+                let vmid = Vmid(entry.id() as u16);
+                walk.spans(plans.ipa(entry.range()), CacheTag::Vmid(vmid), |span| {
+                    Command::TlbiS2Ipa { vmid, span }
                 });
             }
             InvKind::S2VmidS1Clear => {
-                if !self.vmid_was_flushed(&spec.key, extent) {
-                    walk.add(Command::TlbiNhAll { vmid: Vmid(spec.key.id as u16) });
+                if !self.vmid_was_flushed(&entry.key(), plans) {
+                    walk.add(Command::TlbiNhAll { vmid: Vmid(entry.id() as u16) });
                 }
             }
             InvKind::Ats => {
-                let substream = SubstreamId::new(spec.key.ssid);
-                let (scope, span) = (AtcScope::Substream, atc_span(extent));
+                let substream = SubstreamId::new(entry.key().ssid);
+                let (scope, span) = (AtcScope::Substream, plans.atc());
                 walk.add(Command::AtcInv { stream, substream, scope, span });
             }
             InvKind::AtsFull => {
-                walk.add(Command::AtcInv {
-                    stream,
-                    substream: None,
-                    scope: AtcScope::Substream,
-                    span: AtcSpan::EVERYTHING,
-                });
+                let (scope, span) = (AtcScope::Substream, AtcSpan::EVERYTHING);
+                walk.add(Command::AtcInv { stream, substream: None, scope, span });
             }
         }
     }
@@ -121,13 +182,60 @@ impl InvArray {
     /// Whether this walk has sent `TLBI_S12_VMALL` for the VMID, which takes stage 1 with it.
     ///
     /// An entry that is not trash now was not trash in the phase before.
-    fn vmid_was_flushed(&self, key: &InvKey, extent: &Extent) -> bool {
+    fn vmid_was_flushed(&self, key: &InvKey, plans: &mut Plans<'_>) -> bool {
         [InvKind::S2Vmid, InvKind::S2VmidVsmmu].into_iter().any(|kind| {
             self.get(&InvKey { kind, ..*key }).is_some_and(|entry| {
                 entry.state() != EntryState::Trash
-                    && matches!(plan::<Ipa>(entry.spec().range, *extent), Plan::Everything)
+                    && matches!(plans.ipa(entry.range()), Planned::Everything)
             })
         })
+    }
+}
+
+/// A [`Plan`] that is carried out for many tags.
+enum Planned<A> {
+    Everything,
+    One(Span<A>),
+    Many(Spans<A>),
+}
+
+impl<A: SpanAddress> Planned<A> {
+    fn new(support: RangeSupport, extent: &Extent) -> Self {
+        let Plan::Spans(spans) = plan(support, *extent) else { return Planned::Everything };
+        let mut rest = spans.clone();
+        match (rest.next(), rest.next()) {
+            (Some(span), None) => Planned::One(span),
+            _ => Planned::Many(spans),
+        }
+    }
+}
+
+/// How an extent is invalidated in each way, once somebody needs to know.
+struct Plans<'e> {
+    extent: &'e Extent,
+    iova: [Option<Planned<Iova>>; 2],
+    ipa: [Option<Planned<Ipa>>; 2],
+    atc: Option<AtcSpan>,
+}
+
+impl<'e> Plans<'e> {
+    const fn of(extent: &'e Extent) -> Self {
+        Plans { extent, iova: [None, None], ipa: [None, None], atc: None }
+    }
+
+    #[inline]
+    fn iova(&mut self, support: RangeSupport) -> &Planned<Iova> {
+        self.iova[support as usize].get_or_insert_with(|| Planned::new(support, self.extent))
+    }
+
+    #[inline]
+    fn ipa(&mut self, support: RangeSupport) -> &Planned<Ipa> {
+        self.ipa[support as usize].get_or_insert_with(|| Planned::new(support, self.extent))
+    }
+
+    #[inline]
+    fn atc(&mut self) -> AtcSpan {
+        *self.atc.get_or_insert_with(|| atc_span(self.extent))
     }
 }
 
@@ -142,25 +250,41 @@ fn atc_span(extent: &Extent) -> AtcSpan {
     }
 }
 
+/// A `CMD_SYNC` on its way, and the first entry that it is for.
+type Flying<T> = Option<(u32, T)>;
+
 struct Walk<'s, S: CommandSink + ?Sized> {
+    entries: &'s [Entry],
     sink: &'s S,
+    report: &'s mut dyn FnMut(SmmuFailure),
     phase: Phase,
     smmu: Option<SmmuId>,
-    batch: [Command; BATCH],
+    // The first entry of the batch.
+    first: usize,
+    batch: &'s mut [Command],
     queued: usize,
-    tickets: [Option<(SmmuId, S::Ticket)>; TICKETS],
+    tickets: [Flying<S::Ticket>; TICKETS],
     oldest: usize,
     flying: usize,
     failures: Failures,
 }
 
 impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
-    fn new(sink: &'s S) -> Self {
+    #[inline]
+    fn new(
+        entries: &'s [Entry],
+        sink: &'s S,
+        batch: &'s mut [Command],
+        report: &'s mut dyn FnMut(SmmuFailure),
+    ) -> Self {
         Walk {
+            entries,
             sink,
+            report,
             phase: Phase::Tags,
             smmu: None,
-            batch: [Command::SYNC; BATCH],
+            first: 0,
+            batch,
             queued: 0,
             tickets: [const { None }; TICKETS],
             oldest: 0,
@@ -174,11 +298,15 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         self.smmu = None;
     }
 
-    /// The next command is for `smmu`; `false` if it has failed.
-    fn enter(&mut self, smmu: SmmuId) -> bool {
+    /// The next command is for an entry of `smmu`; `false` if that has failed.
+    #[inline]
+    fn enter(&mut self, index: usize, smmu: SmmuId) -> bool {
         if self.smmu != Some(smmu) {
             self.issue();
             self.smmu = Some(smmu);
+        }
+        if self.queued == 0 {
+            self.first = index;
         }
         !self.failures.contains(smmu)
     }
@@ -190,18 +318,22 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         }
     }
 
+    #[inline]
     fn spans<A: SpanAddress>(
         &mut self,
-        support: RangeSupport,
-        extent: &Extent,
+        plan: &Planned<A>,
         tag: CacheTag,
         command: impl Fn(Span<A>) -> Command,
     ) {
-        match plan(support, *extent) {
-            Plan::Everything => {
+        match plan {
+            Planned::One(span) => {
+                self.add(command(*span));
+            }
+            Planned::Everything => {
                 self.add(tag.flush_command());
             }
-            Plan::Spans(mut spans) => {
+            Planned::Many(spans) => {
+                let mut spans = spans.clone();
                 while let Some(span) = spans.next()
                     && self.add(command(span))
                 {}
@@ -210,29 +342,34 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     }
 
     /// `false` if the SMMU has failed, and there is no point in more.
+    #[inline]
     fn add(&mut self, command: Command) -> bool {
-        let Some(smmu) = self.smmu else { return false };
-        if self.queued == BATCH {
-            match self.phase {
-                Phase::DeviceCaches => self.issue(),
-                Phase::Tags | Phase::NestedStage1 => {
-                    let pushed = self.sink.push(smmu, &self.batch);
-                    self.queued = 0;
-                    if let Err(error) = pushed {
-                        self.failures.add(smmu, error);
-                    }
-                }
-            }
-            if self.failures.contains(smmu) {
-                return false;
-            }
+        if self.queued == self.batch.len() && !self.make_room() {
+            return false;
         }
         self.batch[self.queued] = command;
         self.queued += 1;
         true
     }
 
+    #[inline(never)]
+    fn make_room(&mut self) -> bool {
+        let Some(smmu) = self.smmu else { return false };
+        match self.phase {
+            Phase::DeviceCaches => self.issue(),
+            Phase::Tags | Phase::NestedStage1 => {
+                let pushed = self.sink.push(smmu, &self.batch[..self.queued]);
+                self.queued = 0;
+                if let Err(error) = pushed {
+                    self.fail(smmu, self.first, error);
+                }
+            }
+        }
+        !self.failures.contains(smmu)
+    }
+
     /// Send what is queued, with a `CMD_SYNC`.
+    #[inline]
     fn issue(&mut self) {
         let (Some(smmu), 1..) = (self.smmu, self.queued) else { return };
         if self.flying == TICKETS {
@@ -242,25 +379,45 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         self.queued = 0;
         match issued {
             Ok(ticket) => {
-                self.tickets[(self.oldest + self.flying) % TICKETS] = Some((smmu, ticket));
+                let place = (self.oldest + self.flying) % TICKETS;
+                self.tickets[place] = Some((self.first as u32, ticket));
                 self.flying += 1;
             }
-            Err(error) => self.failures.add(smmu, error),
+            Err(error) => self.fail(smmu, self.first, error),
         }
     }
 
+    #[inline]
     fn wait_oldest(&mut self) {
         let ticket = self.tickets[self.oldest].take();
         self.oldest = (self.oldest + 1) % TICKETS;
         self.flying -= 1;
-        let Some((smmu, ticket)) = ticket else { return };
+        let Some((first, ticket)) = ticket else { return };
+        let first = first as usize;
+        let Some(smmu) = self.entries.get(first).map(Entry::smmu) else { return };
         match self.sink.wait(ticket) {
             Ok(proof) if proof.smmu() == smmu => {}
             Ok(proof) => {
                 let error = SinkError::ForeignProof { want: smmu, got: proof.smmu() };
-                self.failures.add(smmu, error);
+                self.fail(smmu, first, error);
             }
-            Err(error) => self.failures.add(smmu, error),
+            Err(error) => self.fail(smmu, first, error),
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, smmu: SmmuId, first: usize, error: SinkError) {
+        if self.failures.add(smmu, error)
+            && let Some(entry) = self.entries.get(first)
+        {
+            (self.report)(SmmuFailure { from: entry.key(), error });
+        }
+    }
+
+    fn result(&self) -> Result<(), InvalidateError> {
+        match self.failures.first {
+            None => Ok(()),
+            Some(first) => Err(InvalidateError { first, failed: self.failures.count }),
         }
     }
 }
@@ -273,26 +430,23 @@ struct Failures {
 }
 
 impl Failures {
+    #[inline]
     fn contains(&self, smmu: SmmuId) -> bool {
-        self.smmus.iter().take(self.count as usize).any(|&failed| failed == smmu)
+        self.count > 0
+            && self.smmus.iter().take(self.count as usize).any(|&failed| failed == smmu)
     }
 
-    fn add(&mut self, smmu: SmmuId, error: SinkError) {
+    /// `false` if it is known.
+    fn add(&mut self, smmu: SmmuId, error: SinkError) -> bool {
         self.first.get_or_insert(error);
         if self.contains(smmu) {
-            return;
+            return false;
         }
         if let Some(slot) = self.smmus.get_mut(self.count as usize) {
             *slot = smmu;
         }
         self.count = self.count.saturating_add(1);
-    }
-
-    fn result(&self) -> Result<(), InvalidateError> {
-        match self.first {
-            None => Ok(()),
-            Some(first) => Err(InvalidateError { first, failed: self.count }),
-        }
+        true
     }
 }
 
