@@ -202,6 +202,7 @@ fn parts() {
     let full = nanoseconds(1000, || {
         for _ in 0..1000 {
             fence(Ordering::SeqCst);
+            black_box(());
         }
     });
     table.row("a full fence", full);

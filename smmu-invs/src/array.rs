@@ -18,7 +18,7 @@ use core::fmt;
 
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
-use crate::entry::{Contents, Entry, EntryState};
+use crate::entry::{Contents, Entry, EntryState, Rank};
 use crate::{InvError, InvKey, InvKind, InvSpec, request};
 
 /// The sorted, counted invalidation array of one domain.
@@ -101,7 +101,7 @@ impl InvArray {
             let key = spec.key;
             let (at, entry) = self.seek(from, &key);
             from = at + usize::from(entry.is_some());
-            let Some(entry) = entry.filter(|entry| entry.state() != EntryState::Trash) else {
+            let Some(entry) = entry.filter(|entry| !entry.is_trash()) else {
                 count += 1;
                 continue;
             };
@@ -127,7 +127,7 @@ impl InvArray {
                     done += 1;
                     match entry.state() {
                         EntryState::Trash => built.add(spec),
-                        _ => built.push(entry.copy(entry.users().saturating_add(1))),
+                        _ => built.push(entry.with_users(entry.users().saturating_add(1))),
                     }
                 }
                 None => built.add(spec),
@@ -158,7 +158,7 @@ impl InvArray {
                 outcome(index, UnrefOutcome::StillUsed { users });
                 continue;
             }
-            entry.set_state(match entry.kind().is_ats() {
+            entry.set_state(match spec.key.kind.is_ats() {
                 true => EntryState::Trash,
                 false => EntryState::Retiring,
             });
@@ -204,7 +204,7 @@ impl InvArray {
         if kept == self.entries.len() {
             return Ok(None);
         }
-        let contents = self.entries.iter().filter(|entry| entry.state() != EntryState::Trash);
+        let contents = self.entries.iter().filter(|entry| !entry.is_trash());
         let contents = contents.fold(Contents::NONE, |all, entry| all.and(entry.contents()));
         let mut built = Builder::with_capacity(kept, contents)?;
         built.copy(&self.entries, Trash::Some);
@@ -220,10 +220,10 @@ impl InvArray {
     /// [`purge`](Self::purge), publish, and keep its queue until the replaced array has no
     /// reader.
     pub fn remove_smmu(&self, smmu: SmmuId) -> usize {
-        let from = self.entries.partition_point(|entry| entry.smmu() < smmu);
+        let from = self.entries.partition_point(|entry| entry.head().smmu() < smmu);
         let mut removed = 0;
-        for entry in self.entries[from..].iter().take_while(|entry| entry.smmu() == smmu) {
-            if entry.state() == EntryState::Trash {
+        for entry in self.entries[from..].iter().take_while(|entry| entry.head().smmu() == smmu) {
+            if entry.is_trash() {
                 continue;
             }
             removed += 1;
@@ -242,10 +242,11 @@ impl InvArray {
         if kind == InvKind::S2VmidVsmmu {
             return None;
         }
-        let from = self.entries.partition_point(|e| (e.smmu(), e.kind()) < (smmu, kind));
+        let of = |e: &Entry| (e.head().smmu(), e.head().kind());
+        let from = self.entries.partition_point(|e| of(e) < (smmu, kind));
         self.entries[from..]
             .iter()
-            .take_while(|e| (e.smmu(), e.kind()) == (smmu, kind))
+            .take_while(|e| of(e) == (smmu, kind))
             .find(|e| e.state() == EntryState::Live)
             .map(|e| Found { spec: e.spec(), users: e.users() })
     }
@@ -268,7 +269,7 @@ impl InvArray {
     /// Whether no entry is live or retiring: the domain has no user, and no cache holds any of it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.iter().all(|entry| entry.state() == EntryState::Trash)
+        self.entries.iter().all(Entry::is_trash)
     }
 
     /// Whether an entry may name a device's own cache, so that readers need a gate.
@@ -292,21 +293,21 @@ impl InvArray {
 
     /// Entries that are not trash.
     fn kept(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.state() != EntryState::Trash).count()
+        self.entries.iter().filter(|entry| !entry.is_trash()).count()
     }
 
     /// The entry of a key, and where it is or would be. Looks from `from` on in growing steps, so that keys that
     /// ascend are found in one pass.
     #[inline]
     fn seek(&self, from: usize, key: &InvKey) -> (usize, Option<&Entry>) {
-        let rank = key.rank();
+        let rank = Rank::of(key);
         match self.entries.get(from) {
             Some(entry) if entry.rank() == rank => (from, Some(entry)),
             _ => self.search(from, rank),
         }
     }
 
-    fn search(&self, from: usize, rank: u128) -> (usize, Option<&Entry>) {
+    fn search(&self, from: usize, rank: Rank) -> (usize, Option<&Entry>) {
         // Keys that do not ascend are searched for from the beginning.
         let from = match from.checked_sub(1).and_then(|before| self.entries.get(before)) {
             Some(before) if before.rank() >= rank => 0,
@@ -370,7 +371,7 @@ impl Builder {
                 self.0.entries.extend(entries.iter().map(Entry::duplicate));
             }
             _ => {
-                for entry in entries.iter().filter(|entry| entry.state() != EntryState::Trash) {
+                for entry in entries.iter().filter(|entry| !entry.is_trash()) {
                     self.push(entry.duplicate());
                 }
             }

@@ -64,11 +64,6 @@ impl InvKey {
     /// An ATS entry without a substream.
     pub const NO_SSID: u32 = u32::MAX;
 
-    /// The key as one number with the same order.
-    pub(crate) const fn rank(&self) -> u128 {
-        rank(self.smmu.0, self.kind, self.id, self.ssid)
-    }
-
     pub(crate) fn is_well_formed(&self) -> bool {
         if self.kind.is_ats() {
             self.ssid == Self::NO_SSID || self.ssid <= SubstreamId::MAX
@@ -76,11 +71,6 @@ impl InvKey {
             self.ssid == 0 && self.id <= u16::MAX.into()
         }
     }
-}
-
-pub(crate) const fn rank(smmu: u16, kind: InvKind, id: u32, ssid: u32) -> u128 {
-    let high = (smmu as u64) << 40 | (kind as u64) << 32 | id as u64;
-    (high as u128) << 32 | ssid as u128
 }
 
 impl fmt::Display for InvKey {

@@ -17,7 +17,7 @@ use smmu_types::{
     Vmid,
 };
 
-use crate::entry::{Contents, Entry, EntryState};
+use crate::entry::{Contents, Entry, Head};
 use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};
 
 /// Commands that are queued at once, at most.
@@ -125,56 +125,63 @@ impl InvArray {
             if !self.contents().has(phase.contents()) {
                 continue;
             }
-            walk.begin(phase);
-            for (index, entry) in self.entries().iter().enumerate() {
-                if Phase::of(entry.kind()) == phase
-                    && entry.state() != EntryState::Trash
-                    && walk.enter(index, entry.smmu())
-                {
-                    self.send(entry, &mut plans, &mut walk);
-                }
+            let mut batch = Batch::of(phase);
+            let mut at = 0;
+            while let Some(entry) = self.entries().get(at) {
+                let head = entry.head();
+                at = match Phase::of(head.kind()) == phase && walk.enter(&mut batch, head.smmu()) {
+                    true => self.send(at, entry, &mut plans, &mut batch, &mut walk),
+                    false => at + 1,
+                };
             }
-            walk.finish();
+            walk.issue(&mut batch);
+            walk.wait_all();
         }
         walk.result()
     }
 
+    /// Add the commands of an entry, and of those behind it that differ from it in nothing but their number. Returns
+    /// where the others begin.
     #[inline]
-    fn send<S>(&self, entry: &Entry, plans: &mut Plans<'_>, walk: &mut Walk<'_, S>)
+    fn send<S>(
+        &self,
+        at: usize,
+        entry: &Entry,
+        plans: &mut Plans<'_>,
+        batch: &mut Batch,
+        walk: &mut Walk<'_, S>,
+    ) -> usize
     where
         S: CommandSink + ?Sized,
     {
-        let stream = StreamId(entry.id());
-        match entry.kind() {
+        let head = entry.head();
+        match head.kind() {
             InvKind::S1Asid => {
-                let asid = Asid(entry.id() as u16);
-                let regime = entry.regime();
-                walk.spans(plans.iova(entry.range()), CacheTag::Asid(regime, asid), |span| {
-                    match regime {
-                        Regime::El1 => Command::TlbiNhVa { vmid: Vmid(0), asid, span },
-                        Regime::El2 => Command::TlbiEl2Va { asid, span },
-                    }
-                });
+                let plan = match entry.regime() {
+                    Regime::El1 => plans.el1(entry.range()),
+                    Regime::El2 => plans.el2(entry.range()),
+                };
+                walk.tags(at, entry, plan, batch, |head| Asid(head.id() as u16))
             }
             InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
-                let vmid = Vmid(entry.id() as u16);
-                walk.spans(plans.ipa(entry.range()), CacheTag::Vmid(vmid), |span| {
-                    Command::TlbiS2Ipa { vmid, span }
-                });
+                let plan = plans.stage2(entry.range());
+                walk.tags(at, entry, plan, batch, |head| Vmid(head.id() as u16))
             }
             InvKind::S2VmidS1Clear => {
-                if !self.vmid_was_flushed(&entry.key(), plans) {
-                    walk.add(Command::TlbiNhAll { vmid: Vmid(entry.id() as u16) });
+                if !head.is_trash() && !self.vmid_was_flushed(&entry.key(), plans.extent) {
+                    walk.add(at, &CLEAR, Vmid(head.id() as u16), batch);
                 }
+                at + 1
             }
             InvKind::Ats => {
-                let substream = SubstreamId::new(entry.key().ssid);
-                let (scope, span) = (AtcScope::Substream, plans.atc());
-                walk.add(Command::AtcInv { stream, substream, scope, span });
+                let all = |_: &Entry| true;
+                walk.alike(at, head, all, plans.atc(), batch, |head, entry| {
+                    (StreamId(head.id()), SubstreamId::new(entry.aux()))
+                })
             }
             InvKind::AtsFull => {
-                let (scope, span) = (AtcScope::Substream, AtcSpan::EVERYTHING);
-                walk.add(Command::AtcInv { stream, substream: None, scope, span });
+                let all = |_: &Entry| true;
+                walk.alike(at, head, all, &ATC_ALL, batch, |head, _| (StreamId(head.id()), None))
             }
         }
     }
@@ -182,30 +189,85 @@ impl InvArray {
     /// Whether this walk has sent `TLBI_S12_VMALL` for the VMID, which takes stage 1 with it.
     ///
     /// An entry that is not trash now was not trash in the phase before.
-    fn vmid_was_flushed(&self, key: &InvKey, plans: &mut Plans<'_>) -> bool {
+    fn vmid_was_flushed(&self, key: &InvKey, extent: &Extent) -> bool {
         [InvKind::S2Vmid, InvKind::S2VmidVsmmu].into_iter().any(|kind| {
             self.get(&InvKey { kind, ..*key }).is_some_and(|entry| {
-                entry.state() != EntryState::Trash
-                    && matches!(plans.ipa(entry.range()), Planned::Everything)
+                !entry.is_trash()
+                    && matches!(plan::<Ipa>(entry.range(), *extent), Plan::Everything)
             })
         })
     }
 }
 
+/// Commands are copied from a template and then get their tag or stream: building each anew costs more than all else.
+trait Name: Copy {
+    fn put(self, command: &mut Command);
+}
+
+impl Name for Asid {
+    #[inline]
+    fn put(self, command: &mut Command) {
+        match command {
+            Command::TlbiNhVa { asid, .. }
+            | Command::TlbiEl2Va { asid, .. }
+            | Command::TlbiNhAsid { asid, .. }
+            | Command::TlbiEl2Asid { asid } => *asid = self,
+            _ => {}
+        }
+    }
+}
+
+impl Name for Vmid {
+    #[inline]
+    fn put(self, command: &mut Command) {
+        match command {
+            Command::TlbiS2Ipa { vmid, .. }
+            | Command::TlbiS12Vmall { vmid }
+            | Command::TlbiNhAll { vmid } => *vmid = self,
+            _ => {}
+        }
+    }
+}
+
+impl Name for (StreamId, Option<SubstreamId>) {
+    #[inline]
+    fn put(self, command: &mut Command) {
+        if let Command::AtcInv { stream, substream, .. } = command {
+            (*stream, *substream) = self;
+        }
+    }
+}
+
+const CLEAR: Command = Command::TlbiNhAll { vmid: Vmid(0) };
+
+const ATC_ALL: Command = atc_inv(AtcSpan::EVERYTHING);
+
+const fn atc_inv(span: AtcSpan) -> Command {
+    let (stream, scope) = (StreamId(0), AtcScope::Substream);
+    Command::AtcInv { stream, substream: None, scope, span }
+}
+
 /// A [`Plan`] that is carried out for many tags.
 enum Planned<A> {
-    Everything,
-    One(Span<A>),
-    Many(Spans<A>),
+    /// One command, without its tag.
+    One(Command),
+    Many(Spans<A>, fn(Span<A>) -> Command),
 }
 
 impl<A: SpanAddress> Planned<A> {
-    fn new(support: RangeSupport, extent: &Extent) -> Self {
-        let Plan::Spans(spans) = plan(support, *extent) else { return Planned::Everything };
+    fn new(
+        support: RangeSupport,
+        extent: &Extent,
+        tag: CacheTag,
+        command: fn(Span<A>) -> Command,
+    ) -> Self {
+        let Plan::Spans(spans) = plan(support, *extent) else {
+            return Planned::One(tag.flush_command());
+        };
         let mut rest = spans.clone();
         match (rest.next(), rest.next()) {
-            (Some(span), None) => Planned::One(span),
-            _ => Planned::Many(spans),
+            (Some(span), None) => Planned::One(command(span)),
+            _ => Planned::Many(spans, command),
         }
     }
 }
@@ -213,29 +275,50 @@ impl<A: SpanAddress> Planned<A> {
 /// How an extent is invalidated in each way, once somebody needs to know.
 struct Plans<'e> {
     extent: &'e Extent,
-    iova: [Option<Planned<Iova>>; 2],
-    ipa: [Option<Planned<Ipa>>; 2],
-    atc: Option<AtcSpan>,
+    el1: [Option<Planned<Iova>>; 2],
+    el2: [Option<Planned<Iova>>; 2],
+    stage2: [Option<Planned<Ipa>>; 2],
+    atc: Option<Command>,
 }
 
 impl<'e> Plans<'e> {
+    #[inline]
     const fn of(extent: &'e Extent) -> Self {
-        Plans { extent, iova: [None, None], ipa: [None, None], atc: None }
+        Plans { extent, el1: [None, None], el2: [None, None], stage2: [None, None], atc: None }
     }
 
     #[inline]
-    fn iova(&mut self, support: RangeSupport) -> &Planned<Iova> {
-        self.iova[support as usize].get_or_insert_with(|| Planned::new(support, self.extent))
+    fn el1(&mut self, support: RangeSupport) -> &Planned<Iova> {
+        self.el1[support as usize].get_or_insert_with(|| {
+            let tag = CacheTag::Asid(Regime::El1, Asid(0));
+            Planned::new(support, self.extent, tag, |span| {
+                Command::TlbiNhVa { vmid: Vmid(0), asid: Asid(0), span }
+            })
+        })
     }
 
     #[inline]
-    fn ipa(&mut self, support: RangeSupport) -> &Planned<Ipa> {
-        self.ipa[support as usize].get_or_insert_with(|| Planned::new(support, self.extent))
+    fn el2(&mut self, support: RangeSupport) -> &Planned<Iova> {
+        self.el2[support as usize].get_or_insert_with(|| {
+            let tag = CacheTag::Asid(Regime::El2, Asid(0));
+            Planned::new(support, self.extent, tag, |span| {
+                Command::TlbiEl2Va { asid: Asid(0), span }
+            })
+        })
     }
 
     #[inline]
-    fn atc(&mut self) -> AtcSpan {
-        *self.atc.get_or_insert_with(|| atc_span(self.extent))
+    fn stage2(&mut self, support: RangeSupport) -> &Planned<Ipa> {
+        self.stage2[support as usize].get_or_insert_with(|| {
+            Planned::new(support, self.extent, CacheTag::Vmid(Vmid(0)), |span| {
+                Command::TlbiS2Ipa { vmid: Vmid(0), span }
+            })
+        })
+    }
+
+    #[inline]
+    fn atc(&mut self) -> &Command {
+        self.atc.get_or_insert_with(|| atc_inv(atc_span(self.extent)))
     }
 }
 
@@ -253,16 +336,33 @@ fn atc_span(extent: &Extent) -> AtcSpan {
 /// A `CMD_SYNC` on its way, and the first entry that it is for.
 type Flying<T> = Option<(u32, T)>;
 
+/// Commands for one SMMU that are not queued yet.
+struct Batch {
+    smmu: SmmuId,
+    phase: Phase,
+    // The first entry that they are for.
+    first: usize,
+    queued: usize,
+}
+
+impl Batch {
+    const fn of(phase: Phase) -> Self {
+        Batch { smmu: SmmuId(0), phase, first: 0, queued: 0 }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Added {
+    Queued,
+    /// The SMMU has failed, and there is no point in more.
+    Failed,
+}
+
 struct Walk<'s, S: CommandSink + ?Sized> {
     entries: &'s [Entry],
     sink: &'s S,
     report: &'s mut dyn FnMut(SmmuFailure),
-    phase: Phase,
-    smmu: Option<SmmuId>,
-    // The first entry of the batch.
-    first: usize,
-    batch: &'s mut [Command],
-    queued: usize,
+    commands: &'s mut [Command],
     tickets: [Flying<S::Ticket>; TICKETS],
     oldest: usize,
     flying: usize,
@@ -274,18 +374,14 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     fn new(
         entries: &'s [Entry],
         sink: &'s S,
-        batch: &'s mut [Command],
+        commands: &'s mut [Command],
         report: &'s mut dyn FnMut(SmmuFailure),
     ) -> Self {
         Walk {
             entries,
             sink,
             report,
-            phase: Phase::Tags,
-            smmu: None,
-            first: 0,
-            batch,
-            queued: 0,
+            commands,
             tickets: [const { None }; TICKETS],
             oldest: 0,
             flying: 0,
@@ -293,97 +389,145 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         }
     }
 
-    fn begin(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.smmu = None;
-    }
-
-    /// The next command is for an entry of `smmu`; `false` if that has failed.
     #[inline]
-    fn enter(&mut self, index: usize, smmu: SmmuId) -> bool {
-        if self.smmu != Some(smmu) {
-            self.issue();
-            self.smmu = Some(smmu);
-        }
-        if self.queued == 0 {
-            self.first = index;
-        }
-        !self.failures.contains(smmu)
-    }
-
-    fn finish(&mut self) {
-        self.issue();
+    fn wait_all(&mut self) {
         while self.flying > 0 {
             self.wait_oldest();
         }
     }
 
+    /// The next command is for `smmu`; `false` if that has failed.
     #[inline]
-    fn spans<A: SpanAddress>(
-        &mut self,
-        plan: &Planned<A>,
-        tag: CacheTag,
-        command: impl Fn(Span<A>) -> Command,
-    ) {
-        match plan {
-            Planned::One(span) => {
-                self.add(command(*span));
-            }
-            Planned::Everything => {
-                self.add(tag.flush_command());
-            }
-            Planned::Many(spans) => {
-                let mut spans = spans.clone();
-                while let Some(span) = spans.next()
-                    && self.add(command(span))
-                {}
-            }
-        }
-    }
-
-    /// `false` if the SMMU has failed, and there is no point in more.
-    #[inline]
-    fn add(&mut self, command: Command) -> bool {
-        if self.queued == self.batch.len() && !self.make_room() {
-            return false;
-        }
-        self.batch[self.queued] = command;
-        self.queued += 1;
-        true
-    }
-
-    #[inline(never)]
-    fn make_room(&mut self) -> bool {
-        let Some(smmu) = self.smmu else { return false };
-        match self.phase {
-            Phase::DeviceCaches => self.issue(),
-            Phase::Tags | Phase::NestedStage1 => {
-                let pushed = self.sink.push(smmu, &self.batch[..self.queued]);
-                self.queued = 0;
-                if let Err(error) = pushed {
-                    self.fail(smmu, self.first, error);
-                }
-            }
+    fn enter(&mut self, batch: &mut Batch, smmu: SmmuId) -> bool {
+        if batch.smmu != smmu {
+            self.issue(batch);
+            batch.smmu = smmu;
         }
         !self.failures.contains(smmu)
     }
 
+    /// Carry out a plan for an entry and those behind it that it is the plan of as well.
+    #[inline]
+    fn tags<A: SpanAddress, N: Name>(
+        &mut self,
+        at: usize,
+        entry: &Entry,
+        plan: &Planned<A>,
+        batch: &mut Batch,
+        name: impl Fn(Head) -> N,
+    ) -> usize {
+        match plan {
+            Planned::One(command) => {
+                let options = entry.aux();
+                let same = |entry: &Entry| entry.aux() == options;
+                self.alike(at, entry.head(), same, command, batch, |head, _| name(head))
+            }
+            Planned::Many(spans, command) => {
+                let head = entry.head();
+                if !head.is_trash() {
+                    for span in spans.clone() {
+                        if self.add(at, &command(span), name(head), batch) == Added::Failed {
+                            break;
+                        }
+                    }
+                }
+                at + 1
+            }
+        }
+    }
+
+    /// Add a command for each entry from `at` on that is of the first one's kind and `same`. Returns where the others
+    /// begin.
+    #[inline]
+    fn alike<N: Name>(
+        &mut self,
+        mut at: usize,
+        first: Head,
+        same: impl Fn(&Entry) -> bool,
+        command: &Command,
+        batch: &mut Batch,
+        name: impl Fn(Head, &Entry) -> N,
+    ) -> usize {
+        loop {
+            let room = self.commands.get_mut(batch.queued..).unwrap_or_default();
+            let mut added = 0;
+            let mut full = false;
+            for entry in &self.entries[at..] {
+                let head = entry.head();
+                if !head.is_beside(first) || !same(entry) {
+                    break;
+                }
+                if !head.is_trash() {
+                    let Some(slot) = room.get_mut(added) else {
+                        full = true;
+                        break;
+                    };
+                    *slot = *command;
+                    name(head, entry).put(slot);
+                    if added == 0 && batch.queued == 0 {
+                        batch.first = at;
+                    }
+                    added += 1;
+                }
+                at += 1;
+            }
+            batch.queued += added;
+            if !full || self.make_room(batch) == Added::Failed {
+                return at;
+            }
+        }
+    }
+
+    fn add(&mut self, at: usize, command: &Command, name: impl Name, batch: &mut Batch) -> Added {
+        if batch.queued == self.commands.len() && self.make_room(batch) == Added::Failed {
+            return Added::Failed;
+        }
+        let Some(slot) = self.commands.get_mut(batch.queued) else { return Added::Failed };
+        *slot = *command;
+        name.put(slot);
+        if batch.queued == 0 {
+            batch.first = at;
+        }
+        batch.queued += 1;
+        Added::Queued
+    }
+
+    #[inline(never)]
+    fn make_room(&mut self, batch: &mut Batch) -> Added {
+        match batch.phase {
+            Phase::DeviceCaches => self.issue(batch),
+            Phase::Tags | Phase::NestedStage1 => {
+                let pushed = self.sink.push(batch.smmu, &self.commands[..batch.queued]);
+                batch.queued = 0;
+                if let Err(error) = pushed {
+                    self.fail(batch.smmu, batch.first, error);
+                }
+            }
+        }
+        match self.failures.contains(batch.smmu) {
+            true => Added::Failed,
+            false => Added::Queued,
+        }
+    }
+
     /// Send what is queued, with a `CMD_SYNC`.
     #[inline]
-    fn issue(&mut self) {
-        let (Some(smmu), 1..) = (self.smmu, self.queued) else { return };
+    fn issue(&mut self, batch: &mut Batch) {
+        if batch.queued == 0 {
+            return;
+        }
         if self.flying == TICKETS {
             self.wait_oldest();
         }
-        let issued = self.sink.issue(smmu, &self.batch[..self.queued]);
-        self.queued = 0;
+        let issued = self.sink.issue(batch.smmu, &self.commands[..batch.queued]);
+        batch.queued = 0;
         match issued {
             Ok(ticket) => {
                 let place = (self.oldest + self.flying) % TICKETS;
-                self.tickets[place] = Some((self.first as u32, ticket));
+                self.tickets[place] = Some((batch.first as u32, ticket));
                 self.flying += 1;
             }
-            Err(error) => self.fail(smmu, self.first, error),
+            Err(error) => self.fail(batch.smmu, batch.first, error),
         }
     }
 
@@ -394,7 +538,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         self.flying -= 1;
         let Some((first, ticket)) = ticket else { return };
         let first = first as usize;
-        let Some(smmu) = self.entries.get(first).map(Entry::smmu) else { return };
+        let Some(smmu) = self.entries.get(first).map(|entry| entry.head().smmu()) else { return };
         match self.sink.wait(ticket) {
             Ok(proof) if proof.smmu() == smmu => {}
             Ok(proof) => {
