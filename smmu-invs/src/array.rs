@@ -152,8 +152,7 @@ impl InvArray {
                 outcome(index, UnrefOutcome::NotPresent);
                 continue;
             };
-            let users = entry.users().saturating_sub(1);
-            entry.set_users(users);
+            let users = entry.drop_user();
             if users > 0 {
                 outcome(index, UnrefOutcome::StillUsed { users });
                 continue;

@@ -254,6 +254,15 @@ impl Entry {
         self.tail.store(tail, Ordering::Relaxed);
     }
 
+    /// One user less. How many are left?
+    #[inline]
+    pub(crate) fn drop_user(&self) -> u32 {
+        let tail = self.tail();
+        let users = (tail as u32).saturating_sub(1);
+        self.tail.store(tail & !u64::from(u32::MAX) | u64::from(users), Ordering::Relaxed);
+        users
+    }
+
     #[inline]
     pub(crate) fn set_state(&self, state: EntryState) {
         // Release: see `head`.

@@ -86,6 +86,11 @@ impl InvArray {
         S: CommandSink + ?Sized,
     {
         // Most invalidations are a few commands, for which a large batch would cost more than the commands.
+        if let [entry] = self.entries()
+            && let Some(command) = only_command(entry, &extent)
+        {
+            return run_one(entry, command, sink, report);
+        }
         match self.commands(&extent) {
             0..=4 => self.in_batches::<4, S>(&extent, sink, report),
             5..=16 => self.in_batches::<16, S>(&extent, sink, report),
@@ -118,8 +123,9 @@ impl InvArray {
     where
         S: CommandSink + ?Sized,
     {
-        let mut batch = [Command::SYNC; N];
-        let mut walk = Walk::new(self.entries(), sink, &mut batch, report);
+        // Any command would do; this one is cheap to write.
+        let mut commands = [Command::CfgiAll; N];
+        let mut walk = Walk::new(self.entries(), sink, &mut commands, report);
         let mut plans = Plans::of(extent);
         for phase in [Phase::Tags, Phase::NestedStage1, Phase::DeviceCaches] {
             if !self.contents().has(phase.contents()) {
@@ -197,6 +203,67 @@ impl InvArray {
             })
         })
     }
+}
+
+/// The command of the only entry of an array, if it is one and no more.
+#[inline]
+fn only_command(entry: &Entry, extent: &Extent) -> Option<Command> {
+    let head = entry.head();
+    if head.is_trash() {
+        return None;
+    }
+    match head.kind() {
+        InvKind::S1Asid => {
+            let asid = Asid(head.id() as u16);
+            Some(match (one_span(entry.range(), extent)?, entry.regime()) {
+                (Only::Span(span), Regime::El1) => {
+                    Command::TlbiNhVa { vmid: Vmid(0), asid, span }
+                }
+                (Only::Span(span), Regime::El2) => Command::TlbiEl2Va { asid, span },
+                (Only::Everything, regime) => CacheTag::Asid(regime, asid).flush_command(),
+            })
+        }
+        InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
+            let vmid = Vmid(head.id() as u16);
+            Some(match one_span(entry.range(), extent)? {
+                Only::Span(span) => Command::TlbiS2Ipa { vmid, span },
+                Only::Everything => CacheTag::Vmid(vmid).flush_command(),
+            })
+        }
+        InvKind::S2VmidS1Clear | InvKind::Ats | InvKind::AtsFull => None,
+    }
+}
+
+enum Only<A> {
+    Everything,
+    Span(Span<A>),
+}
+
+#[inline]
+fn one_span<A: SpanAddress>(support: RangeSupport, extent: &Extent) -> Option<Only<A>> {
+    let Plan::Spans(mut spans) = plan(support, *extent) else { return Some(Only::Everything) };
+    let span = spans.next()?;
+    spans.next().is_none().then_some(Only::Span(span))
+}
+
+#[inline]
+fn run_one<S>(
+    entry: &Entry,
+    command: Command,
+    sink: &S,
+    report: &mut dyn FnMut(SmmuFailure),
+) -> Result<(), InvalidateError>
+where
+    S: CommandSink + ?Sized,
+{
+    let want = entry.head().smmu();
+    let error = match sink.issue(want, &[command]).and_then(|ticket| sink.wait(ticket)) {
+        Ok(proof) if proof.smmu() == want => return Ok(()),
+        Ok(proof) => SinkError::ForeignProof { want, got: proof.smmu() },
+        Err(error) => error,
+    };
+    report(SmmuFailure { from: entry.key(), error });
+    Err(InvalidateError { first: error, failed: 1 })
 }
 
 /// Commands are copied from a template and then get their tag or stream: building each anew costs more than all else.

@@ -134,6 +134,10 @@ impl Extent {
         let (Some(shift), Leaf::Last) = (self.block_shift, self.leaf) else {
             return LevelHint::Unknown;
         };
+        if shift == self.granule.shift() {
+            // The usual case, without the division.
+            return LevelHint::Bits64(Level::L3);
+        }
         let bits = self.granule.shift() - 3;
         if shift < self.granule.shift() || !(shift - self.granule.shift()).is_multiple_of(bits) {
             return LevelHint::Unknown;
