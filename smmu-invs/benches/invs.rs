@@ -99,7 +99,11 @@ fn arrays() {
 
         let search = nanoseconds_with(
             1,
-            || all.iter().map(|spec| (spec.key, 1u32)).collect::<std::collections::BTreeMap<_, _>>(),
+            || {
+                all.iter()
+                    .map(|spec| (spec.key, 1u32))
+                    .collect::<std::collections::BTreeMap<_, _>>()
+            },
             |map| {
                 for spec in &all {
                     map.entry(spec.key).and_modify(|users| *users -= 1);
@@ -107,7 +111,8 @@ fn arrays() {
                 map.retain(|_, users| *users > 0);
             },
         );
-        let batch = |n: u64, make: &dyn Fn() -> InvArray| (0..n).map(|_| make()).collect::<Vec<_>>();
+        let batch =
+            |n: u64, make: &dyn Fn() -> InvArray| (0..n).map(|_| make()).collect::<Vec<_>>();
         let unref = nanoseconds_with(
             rounds,
             || batch(rounds, &|| array(&all)),
@@ -189,9 +194,7 @@ fn readers<P: Publication<InvArray> + Sync>(name: &str) {
                 stop.store(true, Ordering::Relaxed);
                 beside
             });
-            table
-                .row(&format!("{entries}, {shape}, beside a writer"), beside)
-                .bar(2.0 * alone);
+            table.row(&format!("{entries}, {shape}, beside a writer"), beside).bar(2.0 * alone);
         }
     }
     println!("{table}");
@@ -207,7 +210,8 @@ fn parts() {
     });
     table.row("a full fence", full);
     let arc_swap = ArcSwapCell::new(ArcSwapCell::node(array(&smmus(1))).unwrap());
-    let lock = LockCell::<RawMutex, _>::new(LockCell::<RawMutex, _>::node(array(&smmus(1))).unwrap());
+    let lock =
+        LockCell::<RawMutex, _>::new(LockCell::<RawMutex, _>::node(array(&smmus(1))).unwrap());
     let enter = |read: &dyn Fn()| {
         nanoseconds(1000, || {
             for _ in 0..1000 {

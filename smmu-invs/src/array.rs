@@ -271,8 +271,8 @@ impl InvArray {
         self.entries.iter().all(Entry::is_trash)
     }
 
-    /// Whether an entry may name a device's own cache, so that readers need a gate.
-
+    /// Whether an entry may name a device's own cache, so that readers pass the [`AtsGate`](crate::AtsGate). It may stay
+    /// so after the last such entry is trash, until the next [`purge`](Self::purge).
     #[must_use]
     pub fn has_ats(&self) -> bool {
         self.contents.has(Contents::DEVICE_CACHES)

@@ -10,7 +10,7 @@
 use smmu_types::range::RangeSupport;
 use smmu_types::{Regime, SmmuId};
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Barrier, Ordering, order};
 use crate::{InvKey, InvKind, InvSpec};
 
 /// Whether an entry counts.
@@ -169,7 +169,7 @@ impl Entry {
     #[inline]
     pub(crate) fn head(&self) -> Head {
         // Acquire: who sees trash also sees that the flush was complete before.
-        Head(self.head.load(Ordering::Acquire))
+        Head(self.head.load(order(Barrier::TrashAcquire, Ordering::Acquire)))
     }
 
     #[inline]
@@ -266,7 +266,8 @@ impl Entry {
     #[inline]
     pub(crate) fn set_state(&self, state: EntryState) {
         // Release: see `head`.
-        self.head.store(self.head().with(state).0, Ordering::Release);
+        let release = order(Barrier::TrashRelease, Ordering::Release);
+        self.head.store(self.head().with(state).0, release);
     }
 }
 
@@ -304,7 +305,11 @@ mod tests {
     #[test]
     fn the_order_of_ranks_is_the_order_of_keys() {
         let keys = [
-            InvSpec::tagged(SmmuId(1), CacheTag::Asid(Regime::El1, Asid(0xffff)), RangeSupport::Ril),
+            InvSpec::tagged(
+                SmmuId(1),
+                CacheTag::Asid(Regime::El1, Asid(0xffff)),
+                RangeSupport::Ril,
+            ),
             InvSpec::vsmmu(SmmuId(1), Vmid(1), RangeSupport::Ril),
             InvSpec::ats(SmmuId(1), StreamId(0), None),
             InvSpec::ats(SmmuId(1), StreamId(u32::MAX), SubstreamId::new(0)),

@@ -73,7 +73,7 @@
 //!
 //! - `std`: `ArcSwapCell`, a publication whose readers take no lock.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 extern crate alloc;
 
@@ -81,18 +81,24 @@ mod array;
 mod cells;
 mod entry;
 mod error;
+mod gate;
 mod key;
 mod publish;
 mod request;
+mod shared;
 mod sync;
 mod walk;
 
 pub use array::{Found, InvArray, InvView, UnrefOutcome};
 #[cfg(feature = "std")]
 pub use cells::{ArcSwapCell, ArcSwapGuard};
-pub use cells::{LockCell, LockGuard};
+pub use cells::{LockCell, LockGuard, Node, Replaced};
 pub use entry::EntryState;
 pub use error::{InvError, InvalidateError, OutOfMemory, SmmuFailure};
+pub use gate::{AtsGate, Drained, GatedCell};
 pub use key::{InvKey, InvKind, InvSpec};
-pub use publish::{Publication, invalidate_published};
+pub use publish::{Publication, invalidate_published, invalidate_published_reporting};
 pub use request::RequestBuffer;
+#[cfg(loom)]
+#[doc(hidden)]
+pub use sync::{Barrier, without};

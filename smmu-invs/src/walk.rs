@@ -198,8 +198,7 @@ impl InvArray {
     fn vmid_was_flushed(&self, key: &InvKey, extent: &Extent) -> bool {
         [InvKind::S2Vmid, InvKind::S2VmidVsmmu].into_iter().any(|kind| {
             self.get(&InvKey { kind, ..*key }).is_some_and(|entry| {
-                !entry.is_trash()
-                    && matches!(plan::<Ipa>(entry.range(), *extent), Plan::Everything)
+                !entry.is_trash() && matches!(plan::<Ipa>(entry.range(), *extent), Plan::Everything)
             })
         })
     }
@@ -216,9 +215,7 @@ fn only_command(entry: &Entry, extent: &Extent) -> Option<Command> {
         InvKind::S1Asid => {
             let asid = Asid(head.id() as u16);
             Some(match (one_span(entry.range(), extent)?, entry.regime()) {
-                (Only::Span(span), Regime::El1) => {
-                    Command::TlbiNhVa { vmid: Vmid(0), asid, span }
-                }
+                (Only::Span(span), Regime::El1) => Command::TlbiNhVa { vmid: Vmid(0), asid, span },
                 (Only::Span(span), Regime::El2) => Command::TlbiEl2Va { asid, span },
                 (Only::Everything, regime) => CacheTag::Asid(regime, asid).flush_command(),
             })
@@ -358,8 +355,10 @@ impl<'e> Plans<'e> {
     fn el1(&mut self, support: RangeSupport) -> &Planned<Iova> {
         self.el1[support as usize].get_or_insert_with(|| {
             let tag = CacheTag::Asid(Regime::El1, Asid(0));
-            Planned::new(support, self.extent, tag, |span| {
-                Command::TlbiNhVa { vmid: Vmid(0), asid: Asid(0), span }
+            Planned::new(support, self.extent, tag, |span| Command::TlbiNhVa {
+                vmid: Vmid(0),
+                asid: Asid(0),
+                span,
             })
         })
     }
@@ -368,8 +367,9 @@ impl<'e> Plans<'e> {
     fn el2(&mut self, support: RangeSupport) -> &Planned<Iova> {
         self.el2[support as usize].get_or_insert_with(|| {
             let tag = CacheTag::Asid(Regime::El2, Asid(0));
-            Planned::new(support, self.extent, tag, |span| {
-                Command::TlbiEl2Va { asid: Asid(0), span }
+            Planned::new(support, self.extent, tag, |span| Command::TlbiEl2Va {
+                asid: Asid(0),
+                span,
             })
         })
     }
@@ -377,8 +377,9 @@ impl<'e> Plans<'e> {
     #[inline]
     fn stage2(&mut self, support: RangeSupport) -> &Planned<Ipa> {
         self.stage2[support as usize].get_or_insert_with(|| {
-            Planned::new(support, self.extent, CacheTag::Vmid(Vmid(0)), |span| {
-                Command::TlbiS2Ipa { vmid: Vmid(0), span }
+            Planned::new(support, self.extent, CacheTag::Vmid(Vmid(0)), |span| Command::TlbiS2Ipa {
+                vmid: Vmid(0),
+                span,
             })
         })
     }
@@ -643,8 +644,7 @@ struct Failures {
 impl Failures {
     #[inline]
     fn contains(&self, smmu: SmmuId) -> bool {
-        self.count > 0
-            && self.smmus.iter().take(self.count as usize).any(|&failed| failed == smmu)
+        self.count > 0 && self.smmus.iter().take(self.count as usize).any(|&failed| failed == smmu)
     }
 
     /// `false` if it is known.
