@@ -307,12 +307,13 @@ impl InvArray {
     }
 
     fn search(&self, from: usize, rank: Rank) -> (usize, Option<&Entry>) {
+        let from = from.min(self.entries.len());
         // Keys that do not ascend are searched for from the beginning.
         let from = match from.checked_sub(1).and_then(|before| self.entries.get(before)) {
             Some(before) if before.rank() >= rank => 0,
             _ => from,
         };
-        let rest = self.entries.get(from..).unwrap_or_default();
+        let rest = &self.entries[from..];
         let (mut below, mut step) = (0, 1);
         while let Some(entry) = rest.get(below + step - 1)
             && entry.rank() < rank
@@ -399,5 +400,56 @@ impl fmt::Display for InvArray {
             view.fmt(f)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use smmu_types::range::RangeSupport;
+    use smmu_types::{StreamId, Vmid};
+
+    fn vmid(id: u16) -> InvSpec {
+        InvSpec::tagged(SmmuId(0), CacheTag::Vmid(Vmid(id)), RangeSupport::Ril)
+    }
+
+    #[test]
+    fn inv_5_a_count_that_is_full_is_an_error() {
+        let array = InvArray::empty().merge(&[vmid(1), vmid(2)]).unwrap();
+        array.entries[1].set_users(u32::MAX - 1);
+        let full = array.merge(&[vmid(2)]).unwrap();
+        assert_eq!(full.find(SmmuId(0), InvKind::S2Vmid).map(|found| found.users), Some(1));
+        assert_eq!(full.entries[1].users(), u32::MAX);
+        let error = full.merge(&[vmid(1), vmid(2)]).unwrap_err();
+        assert_eq!(error, InvError::TooManyUsers { key: vmid(2).key });
+        assert_eq!(
+            error.to_string(),
+            "smmu0 S2_VMID 2 has 4294967295 users, and cannot count more"
+        );
+        assert_eq!(full.entries[0].users(), 1, "nothing has changed");
+    }
+
+    #[test]
+    fn every_key_is_found_from_everywhere() {
+        let request: Vec<_> = (0..40).map(|n| vmid(2 * n + 1)).collect();
+        let array = InvArray::empty().merge(&request).unwrap();
+        for from in 0..=array.len() + 1 {
+            for id in 0..82 {
+                let (at, entry) = array.seek(from, &vmid(id).key);
+                assert_eq!(at, usize::from(id / 2), "{id} from {from}");
+                assert_eq!(entry.map(|entry| entry.spec()), (id % 2 == 1).then(|| vmid(id)));
+            }
+        }
+    }
+
+    #[test]
+    fn contents_are_what_is_there_after_a_purge() {
+        let ats = InvSpec::ats(SmmuId(0), StreamId(1), None);
+        let array = InvArray::empty().merge(&[vmid(1), ats]).unwrap();
+        assert!(array.has_ats());
+        array.unref(&[ats], |_, _| {});
+        assert!(array.has_ats() && array.merge(&[]).unwrap().has_ats());
+        assert!(!array.purge().unwrap().unwrap().has_ats());
     }
 }

@@ -502,7 +502,8 @@ unsafe impl lock_api::RawMutex for Lock {
     fn lock(&self) {
         let guard = self.0.get_or_init(|| Mutex::new(())).lock().unwrap();
         // SAFETY: the guard goes before the lock: `unlock` comes before the end of whatever is locked.
-        let guard = unsafe { std::mem::transmute::<MutexGuard<'_, ()>, MutexGuard<'static, ()>>(guard) };
+        let guard =
+            unsafe { std::mem::transmute::<MutexGuard<'_, ()>, MutexGuard<'static, ()>>(guard) };
         // SAFETY: this thread holds the lock.
         unsafe { *self.1.get() = Some(guard) };
     }
