@@ -1,17 +1,52 @@
 //! What arrays, readers and publications cost, each against a baseline of the same run.
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
+mod epoch;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::time::Instant;
 
 use parking_lot::RawMutex;
-use smmu_invs::{ArcSwapCell, InvArray, InvSpec, LockCell, Publication, invalidate_published};
-use smmu_measure::{Table, nanoseconds, nanoseconds_with};
+use smmu_invs::{
+    ArcSwapCell, AtsGate, GatedCell, InvArray, InvSpec, LockCell, Publication, invalidate_published,
+};
+use smmu_measure::{Table, nanoseconds, nanoseconds_threads, nanoseconds_with};
 use smmu_types::range::{Extent, RangeSupport};
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{
     Asid, CacheTag, Command, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof, Vmid,
 };
+
+/// The system's allocator, which counts bytes.
+struct Counting;
+
+static BYTES: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: all requests go to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the block came from `System.alloc` with this layout.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes that are asked for meanwhile.
+fn allocated<T>(work: impl FnOnce() -> T) -> f64 {
+    let before = BYTES.load(Ordering::Relaxed);
+    black_box(work());
+    (BYTES.load(Ordering::Relaxed) - before) as f64
+}
 
 /// A queue that looks at the commands and forgets them.
 struct Discard;
@@ -65,102 +100,91 @@ fn four(entries: usize) -> [InvSpec; 4] {
     [asid(0, 7), ats(middle * 8 + 1), ats((middle + 1) * 8), ats(entries * 8)]
 }
 
+fn copies<T>(number: u64, make: impl Fn() -> T) -> Vec<T> {
+    (0..number).map(|_| make()).collect()
+}
+
+fn drop_users(array: &InvArray, request: &[InvSpec]) {
+    array.unref(black_box(request), |_, outcome| {
+        black_box(outcome);
+    });
+}
+
 fn arrays() {
-    let mut table = Table::new("arrays: per entry of the array");
+    let mut table =
+        Table::new("arrays, time per entry that is looked at: the array's and the request's");
     for entries in [4, 64, 1024, 16_384] {
         let (request, all) = (four(entries), devices(entries));
         let old = array(&all);
-        let per = |time: f64| time / entries as f64;
-        let mut sorted = all.clone();
+        let per = |time: f64, entries: usize| time / entries as f64;
+        let rounds = (16_384 / entries).max(1) as u64;
+        let both = [&all[..], &request].concat();
         let sort = nanoseconds_with(
-            1,
-            || {
-                let mut both = Vec::with_capacity(entries + 4);
-                both.extend_from_slice(&all);
-                both.extend_from_slice(&request);
-                both
-            },
-            |both| {
-                both.sort_by_key(|spec| spec.key);
-                both.dedup_by_key(|spec| spec.key);
-                std::mem::swap(both, &mut sorted);
+            rounds,
+            || copies(rounds, || both.clone()),
+            |vectors| {
+                for both in vectors {
+                    both.sort_unstable_by_key(|spec| spec.key);
+                    both.dedup_by_key(|spec| spec.key);
+                    black_box(both);
+                }
             },
         );
-        let rounds = (16_384 / entries).max(1) as u64;
         let merge = nanoseconds(rounds, || {
             for _ in 0..rounds {
                 black_box(black_box(&old).merge(black_box(&request)).unwrap());
             }
         });
         table
-            .row(&format!("merge 4 into {entries}"), per(merge))
+            .row(&format!("merge 4 into {entries}"), per(merge, entries + 4))
             .bar(3.0)
-            .against("sorting a vector of both", per(sort));
+            .against("sorting both in place", per(sort, entries + 4));
+        let memory = nanoseconds(rounds, || {
+            for _ in 0..rounds {
+                black_box(Vec::<[u64; 2]>::with_capacity(black_box(entries + 2)));
+            }
+        });
+        table.row("  of which its memory, taken and given back", per(memory, entries + 4));
 
-        let search = nanoseconds_with(
-            1,
-            || {
-                all.iter()
-                    .map(|spec| (spec.key, 1u32))
-                    .collect::<std::collections::BTreeMap<_, _>>()
-            },
-            |map| {
-                for spec in &all {
-                    map.entry(spec.key).and_modify(|users| *users -= 1);
-                }
-                map.retain(|_, users| *users > 0);
-            },
-        );
-        let batch =
-            |n: u64, make: &dyn Fn() -> InvArray| (0..n).map(|_| make()).collect::<Vec<_>>();
+        let counted = || all.iter().map(|spec| (spec.key, 1u32)).collect::<BTreeMap<_, _>>();
+        let map = nanoseconds_with(1, counted, |map| {
+            for spec in &all {
+                map.entry(spec.key).and_modify(|users| *users -= 1);
+            }
+            map.retain(|_, users| *users > 0);
+        });
         let unref = nanoseconds_with(
             rounds,
-            || batch(rounds, &|| array(&all)),
-            |arrays| {
-                for array in arrays {
-                    array.unref(black_box(&all), |_, outcome| {
-                        black_box(outcome);
-                    });
-                }
-            },
+            || copies(rounds, || array(&all)),
+            |arrays| arrays.iter().for_each(|array| drop_users(array, &all)),
         );
         table
-            .row(&format!("unref all of {entries}"), per(unref))
+            .row(&format!("unref all of {entries}"), per(unref, entries))
             .bar(3.0)
-            .against("a BTreeMap of counts, with its purge", per(search));
+            .against("a BTreeMap of counts, with its purge", per(map, entries));
         let some = nanoseconds_with(
             rounds,
-            || batch(rounds, &|| old.merge(&request).unwrap()),
-            |arrays| {
-                for array in arrays {
-                    array.unref(black_box(&request), |_, outcome| {
-                        black_box(outcome);
-                    });
-                }
-            },
+            || copies(rounds, || old.merge(&request).unwrap()),
+            |arrays| arrays.iter().for_each(|array| drop_users(array, &request)),
         );
-        table.row(&format!("unref 4 of {entries}"), per(some)).bar(3.0);
+        table.row(&format!("unref 4 of {entries}"), per(some, entries + 4)).bar(3.0);
         let half: Vec<_> = all.iter().copied().skip(1).step_by(2).collect();
         let trashed = array(&all);
-        trashed.unref(&half, |_, _| {});
+        drop_users(&trashed, &half);
         let purge = nanoseconds(rounds, || {
             for _ in 0..rounds {
                 black_box(black_box(&trashed).purge().unwrap());
             }
         });
-        table.row(&format!("purge every second of {entries}"), per(purge)).bar(3.0);
+        table.row(&format!("purge every second of {entries}"), per(purge, entries)).bar(3.0);
     }
     println!("{table}");
 }
 
 const PAGE: Extent = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
 
-fn read<P: Publication<InvArray>>(cell: &P) -> f64 {
-    nanoseconds(1000, || {
-        for _ in 0..1000 {
-            invalidate_published(cell, black_box(PAGE), &Discard).unwrap();
-        }
-    })
+fn read<P: Publication<InvArray>>(cell: &P) {
+    invalidate_published(cell, black_box(PAGE), &Discard).unwrap();
 }
 
 type Shape = (&'static str, fn(usize) -> Vec<InvSpec>);
@@ -170,74 +194,117 @@ const SHAPES: [Shape; 3] =
 
 fn readers<P: Publication<InvArray> + Sync>(name: &str) {
     let mut table = Table::new(&format!("readers, {name}: enter, walk, build commands, leave"));
-    let bar = |entries: usize| 10.0 + 3.0 * entries as f64;
     for (shape, make) in SHAPES {
         for entries in [1, 16, 64] {
             let cell = P::new(P::node(array(&make(entries))).unwrap());
-            let alone = read(&cell);
-            table.row(&format!("{entries}, {shape}"), alone).bar(bar(entries));
-            if entries == 1 {
-                continue;
-            }
-            let stop = AtomicBool::new(false);
-            let beside = std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    let mut published = 0u64;
-                    while !stop.load(Ordering::Relaxed) {
-                        let next = cell.read().merge(&[]).unwrap();
-                        cell.publish(P::node(next).unwrap());
-                        published += 1;
-                    }
-                    black_box(published);
-                });
-                let beside = read(&cell);
-                stop.store(true, Ordering::Relaxed);
-                beside
-            });
+            let alone = times(|| read(&cell));
+            table.row(&format!("{entries}, {shape}"), alone).bar(10.0 + 3.0 * entries as f64);
+            let beside = beside_a_writer(&cell, || read(&cell));
             table.row(&format!("{entries}, {shape}, beside a writer"), beside).bar(2.0 * alone);
         }
     }
     println!("{table}");
 }
 
-fn parts() {
-    let mut table = Table::new("parts of a reader");
-    let full = nanoseconds(1000, || {
+/// While another thread replaces the array all the time. The median of the rounds in which it did, since the fastest one
+/// might be one in which it was held up; short ones, so that few are those in which this thread was.
+fn beside_a_writer<P, T>(cell: &P, mut work: impl FnMut() -> T) -> f64
+where
+    P: Publication<InvArray> + Sync,
+{
+    let (stop, published) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let next = cell.read().merge(&[]).unwrap();
+                cell.publish(P::node(next).unwrap());
+                published.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut rounds = Vec::new();
+        while rounds.len() < 2001 {
+            let before = published.load(Ordering::Relaxed);
+            let start = Instant::now();
+            for _ in 0..100 {
+                black_box(work());
+            }
+            let time = start.elapsed();
+            if published.load(Ordering::Relaxed) > before {
+                rounds.push(time);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        rounds.sort();
+        rounds[rounds.len() / 2].as_secs_f64() * 1e7
+    })
+}
+
+fn times<T>(mut work: impl FnMut() -> T) -> f64 {
+    nanoseconds(1000, || {
         for _ in 0..1000 {
-            fence(Ordering::SeqCst);
-            black_box(());
+            black_box(work());
+        }
+    })
+}
+
+fn publication<P: Publication<InvArray> + Sync>(table: &mut Table, name: &str) {
+    let cell = P::new(P::node(array(&smmus(1))).unwrap());
+    table.row(&format!("read of {name}"), times(|| drop(black_box(cell.read()))));
+    let beside = beside_a_writer(&cell, || drop(black_box(cell.read())));
+    table.row(&format!("read of {name}, beside a writer"), beside);
+    let publish = times(|| cell.publish(P::node(InvArray::empty()).unwrap()));
+    table.row(&format!("node and publish of {name}"), publish);
+    let threads = nanoseconds_threads(2, 10_000, |_| {
+        for _ in 0..10_000 {
+            drop(black_box(cell.read()));
         }
     });
-    table.row("a full fence", full);
-    let arc_swap = ArcSwapCell::new(ArcSwapCell::node(array(&smmus(1))).unwrap());
-    let lock =
-        LockCell::<RawMutex, _>::new(LockCell::<RawMutex, _>::node(array(&smmus(1))).unwrap());
-    let enter = |read: &dyn Fn()| {
-        nanoseconds(1000, || {
-            for _ in 0..1000 {
-                read();
-            }
-        })
-    };
-    table.row("read of ArcSwapCell", enter(&|| drop(black_box(arc_swap.read()))));
-    table.row("read of LockCell", enter(&|| drop(black_box(lock.read()))));
+    table.row(&format!("read of {name} by 2 threads"), threads);
+}
+
+fn parts() {
+    let mut table = Table::new("parts");
+    table.row("a full fence", times(|| fence(Ordering::SeqCst)));
+    publication::<ArcSwapCell<InvArray>>(&mut table, "ArcSwapCell");
+    publication::<epoch::EpochCell<InvArray>>(&mut table, "a cell on crossbeam-epoch");
+    publication::<LockCell<RawMutex, InvArray>>(&mut table, "LockCell");
     for (shape, make) in SHAPES {
         for entries in [1, 16, 64] {
             let array = array(&make(entries));
-            let walk = nanoseconds(1000, || {
-                for _ in 0..1000 {
-                    black_box(&array).invalidate(black_box(PAGE), &Discard).unwrap();
-                }
-            });
+            let walk = times(|| black_box(&array).invalidate(black_box(PAGE), &Discard).unwrap());
             table.row(&format!("walk {entries}, {shape}"), walk);
         }
     }
     println!("{table}");
 }
 
+fn memory() {
+    let mut table = Table::new("memory");
+    let request = tags(1000);
+    let per_entry = allocated(|| array(&request)) / 1000.0;
+    table.value("per entry", per_entry, "bytes").bar(16.0);
+    type Arc = ArcSwapCell<InvArray>;
+    type Lock = LockCell<RawMutex, InvArray>;
+    let heap = allocated(|| Lock::new(Lock::node(InvArray::empty()).unwrap()));
+    table.value("per empty domain, on the heap", heap, "bytes");
+    table.value("  and in an ArcSwapCell", size_of::<Arc>() as f64, "bytes");
+    table.value("  or in a LockCell of parking_lot", size_of::<Lock>() as f64, "bytes");
+    table.value("  and its AtsGate, in a GatedCell", size_of::<AtsGate>() as f64, "bytes");
+    let cell = Arc::new(Arc::node(array(&smmus(64))).unwrap());
+    let walking =
+        allocated(|| (0..100).for_each(|_| invalidate_published(&cell, PAGE, &Discard).unwrap()));
+    table.value("taken by 100 invalidations", walking, "bytes").bar(0.0);
+    let node = Arc::node(array(&smmus(64))).unwrap();
+    table.value("taken by a publication", allocated(|| cell.publish(node)), "bytes").bar(0.0);
+    println!("{table}");
+}
+
 fn main() {
+    memory();
     arrays();
     parts();
     readers::<ArcSwapCell<InvArray>>("ArcSwapCell");
+    readers::<epoch::EpochCell<InvArray>>("a cell on crossbeam-epoch");
     readers::<LockCell<RawMutex, InvArray>>("LockCell");
+    readers::<GatedCell<ArcSwapCell<InvArray>>>("ArcSwapCell with a gate");
 }

@@ -47,6 +47,11 @@ impl Head {
         }
     }
 
+    #[inline]
+    pub(crate) fn is_ats(self) -> bool {
+        self.0 >> 40 & 0xff >= InvKind::Ats as u64
+    }
+
     /// Whether both are of one kind on one SMMU.
     #[inline]
     pub(crate) fn is_beside(self, other: Head) -> bool {
@@ -186,7 +191,7 @@ impl Entry {
     #[inline]
     pub(crate) fn rank(&self) -> Rank {
         let head = self.head();
-        let ssid = if head.kind().is_ats() { self.aux() } else { 0 };
+        let ssid = if head.is_ats() { self.aux() } else { 0 };
         Rank { high: head.0 >> 8, ssid }
     }
 
