@@ -101,9 +101,11 @@ mod swap {
     /// The first read of each thread, of any cell, registers the thread and may allocate; a thread
     /// that must not allocate reads once before. `new` does it for its own thread.
     ///
-    /// A cell on `crossbeam-epoch` was measured beside it (`cargo bench -p smmu-invs`) and is not offered: a read costs
-    /// about the same, but publishing allocates now and then, to queue the old array up, and frees that array only when
-    /// some thread happens to collect, so nobody knows when its last reader is done.
+    /// A cell on `crossbeam-epoch` was measured beside it (`cargo bench -p smmu-invs --features std`) and is not offered.
+    /// A read costs about the same (4 ns against 3), and beside a thread that does nothing but publish the other is
+    /// several times faster. But attaches are rare beside invalidations, and what the other takes for it weighs more:
+    /// publishing allocates now and then, to queue the old array up, and the array is freed only when some thread
+    /// happens to collect, so that nobody knows when its last reader is done.
     pub struct ArcSwapCell<T>(ArcSwapAny<Shared<T>>);
 
     impl<T> ArcSwapCell<T> {
