@@ -103,7 +103,7 @@ mod swap {
     ///
     /// A cell on `crossbeam-epoch` was measured beside it (`cargo bench -p smmu-invs --features std`) and is not offered.
     /// A read costs about the same (4 ns against 3), and beside a thread that does nothing but publish the other is
-    /// several times faster. But attaches are rare beside invalidations, and what the other takes for it weighs more:
+    /// about twice as fast. But attaches are rare beside invalidations, and what the other takes for it weighs more:
     /// publishing allocates now and then, to queue the old array up, and the array is freed only when some thread
     /// happens to collect, so that nobody knows when its last reader is done.
     pub struct ArcSwapCell<T>(ArcSwapAny<Shared<T>>);

@@ -79,7 +79,9 @@
 //! Measured on one machine with x86-64 (`cargo bench -p smmu-invs --features std` prints them, each against a baseline):
 //! an invalidation without its sink takes 13 ns for one entry, then about 40 ns and 1.3 to 2.5 ns for each entry of one
 //! SMMU; each further SMMU costs 10 ns more, for a batch and a `CMD_SYNC` of its own. A `merge` takes 70 ns and 1 ns for
-//! each entry, a `purge` 25 ns and 1.3 ns, an `unref` 3.3 ns for each entry of its request.
+//! each entry, a `purge` 25 ns and 1.3 ns, an `unref` 3.3 ns for each entry of its request. Beside a thread that does
+//! nothing but publish, an invalidation takes two to seven times as long: each finds another array, in memory that
+//! another processor has just written.
 //!
 //! # Features
 //!
