@@ -14,18 +14,19 @@
 //! published, or dropped, before the next change.
 
 use alloc::vec::Vec;
-use core::cmp::Ordering;
 use core::fmt;
 
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
-use crate::entry::{Entry, EntryState};
+use crate::entry::{Contents, Entry, EntryState, Rank};
 use crate::{InvError, InvKey, InvKind, InvSpec, request};
 
 /// The sorted, counted invalidation array of one domain.
 #[derive(Debug, Default)]
 pub struct InvArray {
     entries: Vec<Entry>,
+    // At least what is in `entries`.
+    contents: Contents,
 }
 
 /// What became of one entry of an [`InvArray::unref`].
@@ -77,7 +78,7 @@ impl InvArray {
     /// No entries; no memory.
     #[must_use]
     pub const fn empty() -> InvArray {
-        InvArray { entries: Vec::new() }
+        InvArray { entries: Vec::new(), contents: Contents::NONE }
     }
 
     /// A new array with one user more for each entry of `request`, which ascends strictly.
@@ -93,30 +94,47 @@ impl InvArray {
     /// do not fit; [`InvError::OutOfMemory`].
     pub fn merge(&self, request: &[InvSpec]) -> Result<InvArray, InvError> {
         request::check(request)?;
-        let mut count = 0;
-        for pair in self.pairs(request) {
-            if let Pair::Both(entry, spec) = pair {
-                let key = spec.key;
-                if !entry.agrees_with(spec) {
-                    return Err(InvError::Conflict { key });
-                }
-                if entry.state() == EntryState::Retiring && !may_revive(key.kind) {
-                    return Err(InvError::Retiring { key });
-                }
-                if entry.users() == u32::MAX {
-                    return Err(InvError::TooManyUsers { key });
-                }
+        let kept = self.kept();
+        let mut count = kept;
+        let mut from = 0;
+        for spec in request {
+            let key = spec.key;
+            let (at, entry) = self.seek(from, &key);
+            from = at + usize::from(entry.is_some());
+            let Some(entry) = entry.filter(|entry| !entry.is_trash()) else {
+                count += 1;
+                continue;
+            };
+            if !entry.agrees_with(spec) {
+                return Err(InvError::Conflict { key });
             }
-            count += 1;
+            if entry.state() == EntryState::Retiring && !may_revive(key.kind) {
+                return Err(InvError::Retiring { key });
+            }
+            if entry.users() == u32::MAX {
+                return Err(InvError::TooManyUsers { key });
+            }
         }
-        Self::build(
-            count,
-            self.pairs(request).map(|pair| match pair {
-                Pair::Old(entry) => entry.copy(entry.users()),
-                Pair::New(spec) => Entry::new(spec),
-                Pair::Both(entry, _) => entry.copy(entry.users().saturating_add(1)),
-            }),
-        )
+        let mut built = Builder::with_capacity(count, self.contents)?;
+        let trash = Trash::of(kept, self.entries.len());
+        let mut done = 0;
+        for spec in request {
+            let (at, entry) = self.seek(done, &spec.key);
+            built.copy(&self.entries[done..at], trash);
+            done = at;
+            match entry {
+                Some(entry) => {
+                    done += 1;
+                    match entry.state() {
+                        EntryState::Trash => built.add(spec),
+                        _ => built.push(entry.with_users(entry.users().saturating_add(1))),
+                    }
+                }
+                None => built.add(spec),
+            }
+        }
+        built.copy(&self.entries[done..], trash);
+        Ok(built.finish())
     }
 
     /// Take one user from each entry of `request`, and tell `outcome` what became of it, by its
@@ -125,19 +143,24 @@ impl InvArray {
     /// What was a device's last translation cache entry is trash at once. A tag is retiring: it
     /// stays visible to readers until its flush is proven.
     pub fn unref(&self, request: &[InvSpec], mut outcome: impl FnMut(usize, UnrefOutcome)) {
+        let mut from = 0;
         for (index, spec) in request.iter().enumerate() {
-            let live = self.get(&spec.key).filter(|entry| entry.state() == EntryState::Live);
-            let Some(entry) = live else {
+            let (at, entry) = self.seek(from, &spec.key);
+            from = at + usize::from(entry.is_some());
+            let Some((entry, head)) = entry.map(|entry| (entry, entry.head())) else {
                 outcome(index, UnrefOutcome::NotPresent);
                 continue;
             };
-            let users = entry.users().saturating_sub(1);
-            entry.set_users(users);
+            if head.state() != EntryState::Live {
+                outcome(index, UnrefOutcome::NotPresent);
+                continue;
+            }
+            let users = entry.drop_user();
             if users > 0 {
                 outcome(index, UnrefOutcome::StillUsed { users });
                 continue;
             }
-            entry.set_state(match entry.kind().is_ats() {
+            entry.set_state(match head.is_ats() {
                 true => EntryState::Trash,
                 false => EntryState::Retiring,
             });
@@ -179,12 +202,37 @@ impl InvArray {
     ///
     /// [`InvError::OutOfMemory`]. Keeping the old array is safe: trash costs readers a load each.
     pub fn purge(&self) -> Result<Option<InvArray>, InvError> {
-        let kept = || self.entries.iter().filter(|e| e.state() != EntryState::Trash);
-        let count = kept().count();
-        if count == self.entries.len() {
+        let kept = self.kept();
+        if kept == self.entries.len() {
             return Ok(None);
         }
-        Self::build(count, kept().map(|entry| entry.copy(entry.users()))).map(Some)
+        let contents = self.entries.iter().filter(|entry| !entry.is_trash());
+        let contents = contents.fold(Contents::NONE, |all, entry| all.and(entry.contents()));
+        let mut built = Builder::with_capacity(kept, contents)?;
+        built.copy(&self.entries, Trash::Some);
+        Ok(Some(built.finish()))
+    }
+
+    /// An SMMU goes away: every entry of it is trash now, whatever its users. Says how many had users or were
+    /// retiring.
+    ///
+    /// Call it when the SMMU translates no more: it is disabled and aborts, or was reset, so that no cache of it is of
+    /// any consequence. It cannot fail and needs no memory. An [`unref`](Self::unref) of such an entry says
+    /// [`UnrefOutcome::NotPresent`] from then on. A reader of an older array may still send commands to the SMMU:
+    /// [`purge`](Self::purge), publish, and keep its queue until the replaced array has no
+    /// reader.
+    pub fn remove_smmu(&self, smmu: SmmuId) -> usize {
+        let from = self.entries.partition_point(|entry| entry.head().smmu() < smmu);
+        let mut removed = 0;
+        for entry in self.entries[from..].iter().take_while(|entry| entry.head().smmu() == smmu) {
+            if entry.is_trash() {
+                continue;
+            }
+            removed += 1;
+            entry.set_users(0);
+            entry.set_state(EntryState::Trash);
+        }
+        removed
     }
 
     /// The lowest live entry of `kind` on `smmu`.
@@ -196,10 +244,11 @@ impl InvArray {
         if kind == InvKind::S2VmidVsmmu {
             return None;
         }
-        let from = self.entries.partition_point(|e| (e.smmu(), e.kind()) < (smmu, kind));
+        let of = |e: &Entry| (e.head().smmu(), e.head().kind());
+        let from = self.entries.partition_point(|e| of(e) < (smmu, kind));
         self.entries[from..]
             .iter()
-            .take_while(|e| (e.smmu(), e.kind()) == (smmu, kind))
+            .take_while(|e| of(e) == (smmu, kind))
             .find(|e| e.state() == EntryState::Live)
             .map(|e| Found { spec: e.spec(), users: e.users() })
     }
@@ -222,7 +271,18 @@ impl InvArray {
     /// Whether no entry is live or retiring: the domain has no user, and no cache holds any of it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.iter().all(|entry| entry.state() == EntryState::Trash)
+        self.entries.iter().all(Entry::is_trash)
+    }
+
+    /// Whether an entry may name a device's own cache, so that readers pass the [`AtsGate`](crate::AtsGate). It may stay
+    /// so after the last such entry is trash, until the next [`purge`](Self::purge).
+    #[must_use]
+    pub fn has_ats(&self) -> bool {
+        self.contents.has(Contents::DEVICE_CACHES)
+    }
+
+    pub(crate) fn contents(&self) -> Contents {
+        self.contents
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -230,20 +290,99 @@ impl InvArray {
     }
 
     pub(crate) fn get(&self, key: &InvKey) -> Option<&Entry> {
-        let index = self.entries.binary_search_by(|entry| entry.key().cmp(key)).ok()?;
-        self.entries.get(index)
+        self.seek(0, key).1
     }
 
-    fn pairs<'a>(&'a self, request: &'a [InvSpec]) -> Pairs<'a> {
-        Pairs { entries: &self.entries, request }
+    /// Entries that are not trash.
+    fn kept(&self) -> usize {
+        self.entries.iter().filter(|entry| !entry.is_trash()).count()
     }
 
-    /// `count` bounds what `entries` yields.
-    fn build(count: usize, entries: impl Iterator<Item = Entry>) -> Result<InvArray, InvError> {
+    /// The entry of a key, and where it is or would be. Looks from `from` on in growing steps, so that keys that
+    /// ascend are found in one pass.
+    #[inline]
+    fn seek(&self, from: usize, key: &InvKey) -> (usize, Option<&Entry>) {
+        let rank = Rank::of(key);
+        match self.entries.get(from) {
+            Some(entry) if entry.rank() == rank => (from, Some(entry)),
+            _ => self.search(from, rank),
+        }
+    }
+
+    fn search(&self, from: usize, rank: Rank) -> (usize, Option<&Entry>) {
+        let from = from.min(self.entries.len());
+        // Keys that do not ascend are searched for from the beginning.
+        let from = match from.checked_sub(1).and_then(|before| self.entries.get(before)) {
+            Some(before) if before.rank() >= rank => 0,
+            _ => from,
+        };
+        let rest = &self.entries[from..];
+        let (mut below, mut step) = (0, 1);
+        while let Some(entry) = rest.get(below + step - 1)
+            && entry.rank() < rank
+        {
+            below += step;
+            step *= 2;
+        }
+        let reach = rest.len().min(below + step - 1);
+        let at = below + rest[below..reach].partition_point(|entry| entry.rank() < rank);
+        (from + at, rest.get(at).filter(|entry| entry.rank() == rank))
+    }
+}
+
+/// Whether there is trash in an array, as counted when its successor's size was fixed.
+#[derive(Clone, Copy)]
+enum Trash {
+    None,
+    Some,
+}
+
+impl Trash {
+    fn of(kept: usize, all: usize) -> Self {
+        if kept == all { Trash::None } else { Trash::Some }
+    }
+}
+
+/// An array that is being filled, in memory that was asked for before.
+struct Builder(InvArray);
+
+impl Builder {
+    fn with_capacity(entries: usize, contents: Contents) -> Result<Self, InvError> {
         let mut built = Vec::new();
-        built.try_reserve_exact(count).map_err(|_| InvError::OutOfMemory { entries: count })?;
-        built.extend(entries.take(count));
-        Ok(InvArray { entries: built })
+        built.try_reserve_exact(entries).map_err(|_| InvError::OutOfMemory { entries })?;
+        Ok(Builder(InvArray { entries: built, contents }))
+    }
+
+    fn add(&mut self, spec: &InvSpec) {
+        let entry = Entry::new(spec);
+        self.0.contents = self.0.contents.and(entry.contents());
+        self.push(entry);
+    }
+
+    fn push(&mut self, entry: Entry) {
+        // The capacity was counted; nothing grows behind the caller's back.
+        let entries = &mut self.0.entries;
+        if entries.len() < entries.capacity() {
+            entries.push(entry);
+        }
+    }
+
+    /// Entries as they are, without trash.
+    fn copy(&mut self, entries: &[Entry], trash: Trash) {
+        match trash {
+            Trash::None if entries.len() <= self.0.entries.capacity() - self.0.entries.len() => {
+                self.0.entries.extend(entries.iter().map(Entry::duplicate));
+            }
+            _ => {
+                for entry in entries.iter().filter(|entry| !entry.is_trash()) {
+                    self.push(entry.duplicate());
+                }
+            }
+        }
+    }
+
+    fn finish(self) -> InvArray {
+        self.0
     }
 }
 
@@ -267,47 +406,53 @@ impl fmt::Display for InvArray {
     }
 }
 
-enum Pair<'a> {
-    Old(&'a Entry),
-    New(&'a InvSpec),
-    Both(&'a Entry, &'a InvSpec),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use smmu_types::range::RangeSupport;
+    use smmu_types::{StreamId, Vmid};
 
-/// An array without its trash and a request, side by side in the order of their keys.
-struct Pairs<'a> {
-    entries: &'a [Entry],
-    request: &'a [InvSpec],
-}
+    fn vmid(id: u16) -> InvSpec {
+        InvSpec::tagged(SmmuId(0), CacheTag::Vmid(Vmid(id)), RangeSupport::Ril)
+    }
 
-impl<'a> Iterator for Pairs<'a> {
-    type Item = Pair<'a>;
+    #[test]
+    fn inv_5_a_count_that_is_full_is_an_error() {
+        let array = InvArray::empty().merge(&[vmid(1), vmid(2)]).unwrap();
+        array.entries[1].set_users(u32::MAX - 1);
+        let full = array.merge(&[vmid(2)]).unwrap();
+        assert_eq!(full.find(SmmuId(0), InvKind::S2Vmid).map(|found| found.users), Some(1));
+        assert_eq!(full.entries[1].users(), u32::MAX);
+        let error = full.merge(&[vmid(1), vmid(2)]).unwrap_err();
+        assert_eq!(error, InvError::TooManyUsers { key: vmid(2).key });
+        assert_eq!(
+            error.to_string(),
+            "smmu0 S2_VMID 2 has 4294967295 users, and cannot count more"
+        );
+        assert_eq!(full.entries[0].users(), 1, "nothing has changed");
+    }
 
-    fn next(&mut self) -> Option<Pair<'a>> {
-        while let [trash, rest @ ..] = self.entries {
-            if trash.state() != EntryState::Trash {
-                break;
+    #[test]
+    fn every_key_is_found_from_everywhere() {
+        let request: Vec<_> = (0..40).map(|n| vmid(2 * n + 1)).collect();
+        let array = InvArray::empty().merge(&request).unwrap();
+        for from in 0..=array.len() + 1 {
+            for id in 0..=80 {
+                let (at, entry) = array.seek(from, &vmid(id).key);
+                assert_eq!(at, usize::from(id / 2), "{id} from {from}");
+                assert_eq!(entry.map(|entry| entry.spec()), (id % 2 == 1).then(|| vmid(id)));
             }
-            self.entries = rest;
         }
-        let order = match (self.entries.first(), self.request.first()) {
-            (None, None) => return None,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(entry), Some(spec)) => entry.key().cmp(&spec.key),
-        };
-        let entry = match order {
-            Ordering::Greater => None,
-            _ => self.entries.split_off_first(),
-        };
-        let spec = match order {
-            Ordering::Less => None,
-            _ => self.request.split_off_first(),
-        };
-        match (entry, spec) {
-            (Some(entry), Some(spec)) => Some(Pair::Both(entry, spec)),
-            (Some(entry), None) => Some(Pair::Old(entry)),
-            (None, Some(spec)) => Some(Pair::New(spec)),
-            (None, None) => None,
-        }
+    }
+
+    #[test]
+    fn contents_are_what_is_there_after_a_purge() {
+        let ats = InvSpec::ats(SmmuId(0), StreamId(1), None);
+        let array = InvArray::empty().merge(&[vmid(1), ats]).unwrap();
+        assert!(array.has_ats());
+        array.unref(&[ats], |_, _| {});
+        assert!(array.has_ats() && array.merge(&[]).unwrap().has_ats());
+        assert!(!array.purge().unwrap().unwrap().has_ats());
     }
 }

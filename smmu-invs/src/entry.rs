@@ -3,11 +3,14 @@
 //! 1. Everything but `state` and `users` is constant while the entry exists.
 //! 2. `users` is more than 0 if and only if the entry is live. Only writers look at it.
 //! 3. In place, a state changes only from live to retiring or trash, and from retiring to trash.
+//!
+//! Two words: the first has the SMMU, the kind, the id and, lowest, the state, so that its order is the order of
+//! keys, and one load tells a reader all but the options. The second has SSID or options, and the users.
 
 use smmu_types::range::RangeSupport;
 use smmu_types::{Regime, SmmuId};
 
-use crate::sync::{AtomicU8, AtomicU32, Ordering};
+use crate::sync::{AtomicU64, Barrier, Ordering, order};
 use crate::{InvKey, InvKind, InvSpec};
 
 /// Whether an entry counts.
@@ -22,79 +25,222 @@ pub enum EntryState {
     Trash = 2,
 }
 
+/// The first word, as it was at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Head(u64);
+
+impl Head {
+    #[inline]
+    pub(crate) fn smmu(self) -> SmmuId {
+        SmmuId((self.0 >> 48) as u16)
+    }
+
+    #[inline]
+    pub(crate) fn kind(self) -> InvKind {
+        match self.0 >> 40 & 0xff {
+            0 => InvKind::S1Asid,
+            1 => InvKind::S2Vmid,
+            2 => InvKind::S2VmidVsmmu,
+            3 => InvKind::S2VmidS1Clear,
+            4 => InvKind::Ats,
+            _ => InvKind::AtsFull,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_ats(self) -> bool {
+        self.0 >> 40 & 0xff >= InvKind::Ats as u64
+    }
+
+    /// Whether both are of one kind on one SMMU.
+    #[inline]
+    pub(crate) fn is_beside(self, other: Head) -> bool {
+        self.0 >> 40 == other.0 >> 40
+    }
+
+    /// ASID, VMID or StreamID.
+    #[inline]
+    pub(crate) fn id(self) -> u32 {
+        (self.0 >> 8) as u32
+    }
+
+    #[inline]
+    pub(crate) fn state(self) -> EntryState {
+        match self.0 & 0xff {
+            0 => EntryState::Live,
+            1 => EntryState::Retiring,
+            _ => EntryState::Trash,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_trash(self) -> bool {
+        self.0 & 0xff >= EntryState::Trash as u64
+    }
+
+    const fn with(self, state: EntryState) -> Self {
+        Head(self.0 & !0xff | state as u64)
+    }
+}
+
+/// A key as numbers with the same order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    high: u64,
+    ssid: u32,
+}
+
+impl Rank {
+    #[inline]
+    pub(crate) const fn of(key: &InvKey) -> Self {
+        let high = (key.smmu.0 as u64) << 40 | (key.kind as u64) << 32 | key.id as u64;
+        Rank { high, ssid: key.ssid }
+    }
+}
+
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(crate) struct Entry {
-    smmu: u16,
-    kind: InvKind,
-    state: AtomicU8,
-    id: u32,
-    /// The SSID of ATS kinds, the options of tags.
-    aux: u32,
-    users: AtomicU32,
+    head: AtomicU64,
+    tail: AtomicU64,
 }
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Entry>() == 16);
 
+/// What kinds of entries there are, for readers that need not look at them all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents(u8);
+
+impl Contents {
+    pub(crate) const NONE: Self = Contents(0);
+    pub(crate) const TAGS: Self = Contents(1 << 0);
+    pub(crate) const NESTED_STAGE_1: Self = Contents(1 << 1);
+    pub(crate) const DEVICE_CACHES: Self = Contents(1 << 2);
+    /// Tags of an SMMU without ranges.
+    pub(crate) const SINGLE: Self = Contents(1 << 3);
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Contents(self.0 | other.0)
+    }
+
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 const EL2: u32 = 1 << 0;
 const RIL: u32 = 1 << 1;
 
-fn aux(spec: &InvSpec) -> u32 {
+const fn aux(spec: &InvSpec) -> u32 {
     let mut options = 0;
     if spec.key.kind.is_ats() {
         return spec.key.ssid;
     }
-    if spec.key.kind == InvKind::S1Asid && spec.regime == Regime::El2 {
+    if matches!((spec.key.kind, spec.regime), (InvKind::S1Asid, Regime::El2)) {
         options |= EL2;
     }
-    if spec.key.kind.has_range() && spec.range == RangeSupport::Ril {
+    if spec.key.kind.has_range() && matches!(spec.range, RangeSupport::Ril) {
         options |= RIL;
     }
     options
 }
 
 impl Entry {
+    fn from_words(head: Head, tail: u64) -> Self {
+        Entry { head: AtomicU64::new(head.0), tail: AtomicU64::new(tail) }
+    }
+
     /// A live entry with one user.
+    #[inline]
     pub(crate) fn new(spec: &InvSpec) -> Self {
-        Entry {
-            smmu: spec.key.smmu.0,
-            kind: spec.key.kind,
-            state: AtomicU8::new(EntryState::Live as u8),
-            id: spec.key.id,
-            aux: aux(spec),
-            users: AtomicU32::new(1),
+        let head = Head(Rank::of(&spec.key).high << 8).with(EntryState::Live);
+        Self::from_words(head, u64::from(aux(spec)) << 32 | 1)
+    }
+
+    /// The same entry for another array, as it is.
+    #[inline]
+    pub(crate) fn duplicate(&self) -> Self {
+        Self::from_words(self.head(), self.tail())
+    }
+
+    /// The same entry for another array, live, with `users` users.
+    pub(crate) fn with_users(&self, users: u32) -> Self {
+        let tail = u64::from(self.aux()) << 32 | u64::from(users);
+        Self::from_words(self.head().with(EntryState::Live), tail)
+    }
+
+    /// What it is, and whether it counts.
+    #[inline]
+    pub(crate) fn head(&self) -> Head {
+        // Acquire: who sees trash also sees that the flush was complete before.
+        Head(self.head.load(order(Barrier::TrashAcquire, Ordering::Acquire)))
+    }
+
+    #[inline]
+    fn tail(&self) -> u64 {
+        self.tail.load(Ordering::Relaxed)
+    }
+
+    /// The SSID of an ATS entry, the options of others.
+    #[inline]
+    pub(crate) fn aux(&self) -> u32 {
+        (self.tail() >> 32) as u32
+    }
+
+    #[inline]
+    pub(crate) fn rank(&self) -> Rank {
+        let head = self.head();
+        let ssid = if head.is_ats() { self.aux() } else { 0 };
+        Rank { high: head.0 >> 8, ssid }
+    }
+
+    #[inline]
+    pub(crate) fn state(&self) -> EntryState {
+        self.head().state()
+    }
+
+    #[inline]
+    pub(crate) fn is_trash(&self) -> bool {
+        self.head().is_trash()
+    }
+
+    #[inline]
+    pub(crate) fn users(&self) -> u32 {
+        self.tail() as u32
+    }
+
+    /// Of an entry with an ASID.
+    #[inline]
+    pub(crate) fn regime(&self) -> Regime {
+        if self.aux() & EL2 == 0 { Regime::El1 } else { Regime::El2 }
+    }
+
+    /// Of an entry with a tag.
+    #[inline]
+    pub(crate) fn range(&self) -> RangeSupport {
+        if self.aux() & RIL == 0 { RangeSupport::Single } else { RangeSupport::Ril }
+    }
+
+    pub(crate) fn contents(&self) -> Contents {
+        match self.head().kind() {
+            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => match self.range() {
+                RangeSupport::Ril => Contents::TAGS,
+                RangeSupport::Single => Contents::TAGS.and(Contents::SINGLE),
+            },
+            InvKind::S2VmidS1Clear => Contents::NESTED_STAGE_1,
+            InvKind::Ats | InvKind::AtsFull => Contents::DEVICE_CACHES,
         }
-    }
-
-    /// The same entry for another array, with `users` users.
-    pub(crate) fn copy(&self, users: u32) -> Self {
-        let state = if users > 0 { EntryState::Live } else { self.state() };
-        Entry {
-            smmu: self.smmu,
-            kind: self.kind,
-            state: AtomicU8::new(state as u8),
-            id: self.id,
-            aux: self.aux,
-            users: AtomicU32::new(users),
-        }
-    }
-
-    pub(crate) fn smmu(&self) -> SmmuId {
-        SmmuId(self.smmu)
-    }
-
-    pub(crate) fn kind(&self) -> InvKind {
-        self.kind
     }
 
     pub(crate) fn key(&self) -> InvKey {
-        let ssid = if self.kind.is_ats() { self.aux } else { 0 };
-        InvKey { smmu: self.smmu(), kind: self.kind, id: self.id, ssid }
+        let head = self.head();
+        let ssid = if head.kind().is_ats() { self.aux() } else { 0 };
+        InvKey { smmu: head.smmu(), kind: head.kind(), id: head.id(), ssid }
     }
 
     pub(crate) fn spec(&self) -> InvSpec {
-        let options = if self.kind.is_ats() { 0 } else { self.aux };
+        let options = if self.head().kind().is_ats() { 0 } else { self.aux() };
         let regime = if options & EL2 == 0 { Regime::El1 } else { Regime::El2 };
         let range = if options & RIL == 0 { RangeSupport::Single } else { RangeSupport::Ril };
         InvSpec { key: self.key(), regime, range }
@@ -102,29 +248,31 @@ impl Entry {
 
     /// Whether the entry already means what `spec`, which has the same key, says.
     pub(crate) fn agrees_with(&self, spec: &InvSpec) -> bool {
-        self.aux == aux(spec)
+        self.aux() == aux(spec)
     }
 
-    pub(crate) fn state(&self) -> EntryState {
-        // Acquire: who sees trash also sees that the flush was complete before.
-        match self.state.load(Ordering::Acquire) {
-            0 => EntryState::Live,
-            1 => EntryState::Retiring,
-            _ => EntryState::Trash,
-        }
-    }
+    // Writers are serialised, so nobody changes a word between the load and the store.
 
-    pub(crate) fn users(&self) -> u32 {
-        self.users.load(Ordering::Relaxed)
-    }
-
+    #[inline]
     pub(crate) fn set_users(&self, users: u32) {
-        self.users.store(users, Ordering::Relaxed);
+        let tail = self.tail() & !u64::from(u32::MAX) | u64::from(users);
+        self.tail.store(tail, Ordering::Relaxed);
     }
 
+    /// One user less. How many are left?
+    #[inline]
+    pub(crate) fn drop_user(&self) -> u32 {
+        let tail = self.tail();
+        let users = (tail as u32).saturating_sub(1);
+        self.tail.store(tail & !u64::from(u32::MAX) | u64::from(users), Ordering::Relaxed);
+        users
+    }
+
+    #[inline]
     pub(crate) fn set_state(&self, state: EntryState) {
-        // Release: see `state`.
-        self.state.store(state as u8, Ordering::Release);
+        // Release: see `head`.
+        let release = order(Barrier::TrashRelease, Ordering::Release);
+        self.head.store(self.head().with(state).0, release);
     }
 }
 
@@ -155,11 +303,39 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_has_16_bytes_and_is_within_a_cache_line() {
+        assert_eq!((size_of::<Entry>(), align_of::<Entry>()), (16, 16));
+    }
+
+    #[test]
+    fn the_order_of_ranks_is_the_order_of_keys() {
+        let keys = [
+            InvSpec::tagged(
+                SmmuId(1),
+                CacheTag::Asid(Regime::El1, Asid(0xffff)),
+                RangeSupport::Ril,
+            ),
+            InvSpec::vsmmu(SmmuId(1), Vmid(1), RangeSupport::Ril),
+            InvSpec::ats(SmmuId(1), StreamId(0), None),
+            InvSpec::ats(SmmuId(1), StreamId(u32::MAX), SubstreamId::new(0)),
+            InvSpec::ats(SmmuId(1), StreamId(u32::MAX), None),
+            InvSpec::ats_full(SmmuId(1), StreamId(0)),
+            InvSpec::s1_clear(SmmuId(2), Vmid(0)),
+        ];
+        assert!(keys.is_sorted_by(|a, b| a.key < b.key));
+        for (a, b) in keys.iter().flat_map(|a| keys.iter().map(move |b| (a, b))) {
+            let (entry, rank) = (Entry::new(a), Rank::of(&b.key));
+            assert_eq!(entry.rank().cmp(&rank), a.key.cmp(&b.key), "{a} {b}");
+        }
+    }
+
+    #[test]
     fn inv_2_a_copy_with_users_is_live() {
         let entry = Entry::new(&InvSpec::s1_clear(SMMU, Vmid(9)));
         entry.set_users(0);
         entry.set_state(EntryState::Retiring);
-        assert_eq!(entry.copy(0).state(), EntryState::Retiring);
-        assert_eq!(entry.copy(1).state(), EntryState::Live);
+        assert_eq!(entry.duplicate().state(), EntryState::Retiring);
+        let again = entry.with_users(2);
+        assert_eq!((again.state(), again.users(), again.key()), (EntryState::Live, 2, entry.key()));
     }
 }

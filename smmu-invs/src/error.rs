@@ -80,6 +80,19 @@ pub struct InvalidateError {
     pub failed: u32,
 }
 
+/// One SMMU that did not confirm an invalidation.
+///
+/// Where the SMMU refused a command, the error names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the batch of commands that begins with {from} is not complete: {error}")]
+pub struct SmmuFailure {
+    /// The first entry of the batch that failed. Its SMMU is the one that did not confirm.
+    pub from: InvKey,
+    /// Why.
+    #[source]
+    pub error: SinkError,
+}
+
 /// No memory for a node of a [`Publication`](crate::Publication).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no memory to publish {bytes} bytes; free some and try again")]

@@ -1,6 +1,7 @@
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use crate::entry::Rank;
 use crate::{InvError, InvSpec};
 
 /// Scratch memory for the requests of one device.
@@ -71,7 +72,7 @@ fn check_next(index: usize, before: Option<&InvSpec>, spec: &InvSpec) -> Result<
     if !spec.key.is_well_formed() {
         return Err(InvError::Malformed { index, key: spec.key });
     }
-    match before.map(|before| before.key.cmp(&spec.key)) {
+    match before.map(|before| Rank::of(&before.key).cmp(&Rank::of(&spec.key))) {
         None | Some(Ordering::Less) => Ok(()),
         Some(Ordering::Equal) => Err(InvError::Duplicate { index }),
         Some(Ordering::Greater) => Err(InvError::Unsorted { index }),

@@ -10,17 +10,17 @@
 //! 4. An SMMU that fails is left alone for the rest of the walk; the others are walked to the end.
 //! 5. No allocation, no lock, no wait but the sink's.
 
-use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, plan};
+use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, Spans, plan};
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{
     Asid, AtcScope, AtcSpan, CacheTag, Command, Iova, Ipa, Regime, SmmuId, StreamId, SubstreamId,
     Vmid,
 };
 
-use crate::entry::{Entry, EntryState};
-use crate::{InvArray, InvKey, InvKind, InvalidateError};
+use crate::entry::{Contents, Entry, Head};
+use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};
 
-/// Commands that are queued at once.
+/// Commands that are queued at once, at most.
 const BATCH: usize = 64;
 /// `CMD_SYNC`s on their way at once.
 const TICKETS: usize = 16;
@@ -35,11 +35,19 @@ enum Phase {
 }
 
 impl Phase {
-    fn of(kind: InvKind) -> Self {
+    const fn of(kind: InvKind) -> Self {
         match kind {
             InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => Phase::Tags,
             InvKind::S2VmidS1Clear => Phase::NestedStage1,
             InvKind::Ats | InvKind::AtsFull => Phase::DeviceCaches,
+        }
+    }
+
+    const fn contents(self) -> Contents {
+        match self {
+            Phase::Tags => Contents::TAGS,
+            Phase::NestedStage1 => Contents::NESTED_STAGE_1,
+            Phase::DeviceCaches => Contents::DEVICE_CACHES,
         }
     }
 }
@@ -59,61 +67,127 @@ impl InvArray {
     where
         S: CommandSink + ?Sized,
     {
-        let mut walk = Walk::new(sink);
-        for phase in [Phase::Tags, Phase::NestedStage1, Phase::DeviceCaches] {
-            walk.begin(phase);
-            for entry in self.entries().iter().filter(|e| Phase::of(e.kind()) == phase) {
-                if entry.state() != EntryState::Trash && walk.enter(entry.smmu()) {
-                    self.send(entry, &extent, &mut walk);
-                }
-            }
-            walk.finish();
-        }
-        walk.failures.result()
+        self.invalidate_reporting(extent, sink, &mut |_| {})
     }
 
-    fn send<S>(&self, entry: &Entry, extent: &Extent, walk: &mut Walk<'_, S>)
+    /// The same, and tell `report` of every SMMU that did not confirm it, what it was asked and why: once for each, but
+    /// for SMMUs beyond the first 16 that fail, which may be reported again.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidateError`] if any SMMU did not confirm it.
+    pub fn invalidate_reporting<S>(
+        &self,
+        extent: Extent,
+        sink: &S,
+        report: &mut dyn FnMut(SmmuFailure),
+    ) -> Result<(), InvalidateError>
     where
         S: CommandSink + ?Sized,
     {
-        let spec = entry.spec();
-        let stream = StreamId(spec.key.id);
-        match spec.key.kind {
+        // Most invalidations are a few commands, for which a large batch would cost more than the commands.
+        if let [entry] = self.entries()
+            && let Some(command) = only_command(entry, &extent)
+        {
+            return run_one(entry, command, sink, report);
+        }
+        match self.commands(&extent) {
+            0..=4 => self.in_batches::<4, S>(&extent, sink, report),
+            5..=16 => self.in_batches::<16, S>(&extent, sink, report),
+            _ => self.in_batches::<BATCH, S>(&extent, sink, report),
+        }
+    }
+
+    /// About how many commands a walk sends.
+    fn commands(&self, extent: &Extent) -> usize {
+        let entries = self.entries().len();
+        if extent.size == 0 {
+            return entries;
+        }
+        let pages = (extent.size >> extent.granule.shift()).saturating_add(1);
+        let each = match self.contents().has(Contents::SINGLE) {
+            true => pages.min(BATCH as u64) as usize,
+            // A command has five bits for the size of its range.
+            false => (u64::BITS - pages.leading_zeros()).div_ceil(5) as usize,
+        };
+        entries.saturating_mul(each)
+    }
+
+    #[inline(never)]
+    fn in_batches<const N: usize, S>(
+        &self,
+        extent: &Extent,
+        sink: &S,
+        report: &mut dyn FnMut(SmmuFailure),
+    ) -> Result<(), InvalidateError>
+    where
+        S: CommandSink + ?Sized,
+    {
+        // Any command would do; this one is cheap to write.
+        let mut commands = [Command::CfgiAll; N];
+        let mut walk = Walk::new(self.entries(), sink, &mut commands, report);
+        let mut plans = Plans::of(extent);
+        for phase in [Phase::Tags, Phase::NestedStage1, Phase::DeviceCaches] {
+            if !self.contents().has(phase.contents()) {
+                continue;
+            }
+            let mut batch = Batch::of(phase);
+            let mut at = 0;
+            while let Some(entry) = self.entries().get(at) {
+                let head = entry.head();
+                at = match Phase::of(head.kind()) == phase && walk.enter(&mut batch, head.smmu()) {
+                    true => self.send(at, entry, &mut plans, &mut batch, &mut walk),
+                    false => at + 1,
+                };
+            }
+            walk.issue(&mut batch);
+            walk.wait_all();
+        }
+        walk.result()
+    }
+
+    /// Add the commands of an entry, and of those behind it that differ from it in nothing but their number. Returns
+    /// where the others begin.
+    #[inline]
+    fn send<S>(
+        &self,
+        at: usize,
+        entry: &Entry,
+        plans: &mut Plans<'_>,
+        batch: &mut Batch,
+        walk: &mut Walk<'_, S>,
+    ) -> usize
+    where
+        S: CommandSink + ?Sized,
+    {
+        let head = entry.head();
+        match head.kind() {
             InvKind::S1Asid => {
-                let asid = Asid(spec.key.id as u16);
-                let flush = CacheTag::Asid(spec.regime, asid);
-                match spec.regime {
-                    Regime::El1 => walk.spans(spec.range, extent, flush, |span| {
-                        Command::TlbiNhVa { vmid: Vmid(0), asid, span }
-                    }),
-                    Regime::El2 => walk
-                        .spans(spec.range, extent, flush, |span| Command::TlbiEl2Va { asid, span }),
-                }
+                let plan = match entry.regime() {
+                    Regime::El1 => plans.el1(entry.range()),
+                    Regime::El2 => plans.el2(entry.range()),
+                };
+                walk.tags(at, entry, plan, batch, |head| Asid(head.id() as u16))
             }
             InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
-                let vmid = Vmid(spec.key.id as u16);
-                walk.spans(spec.range, extent, CacheTag::Vmid(vmid), |span| Command::TlbiS2Ipa {
-                    vmid,
-                    span,
-                });
+                let plan = plans.stage2(entry.range());
+                walk.tags(at, entry, plan, batch, |head| Vmid(head.id() as u16))
             }
             InvKind::S2VmidS1Clear => {
-                if !self.vmid_was_flushed(&spec.key, extent) {
-                    walk.add(Command::TlbiNhAll { vmid: Vmid(spec.key.id as u16) });
+                if !head.is_trash() && !self.vmid_was_flushed(&entry.key(), plans.extent) {
+                    walk.add(at, &CLEAR, Vmid(head.id() as u16), batch);
                 }
+                at + 1
             }
             InvKind::Ats => {
-                let substream = SubstreamId::new(spec.key.ssid);
-                let (scope, span) = (AtcScope::Substream, atc_span(extent));
-                walk.add(Command::AtcInv { stream, substream, scope, span });
+                let all = |_: &Entry| true;
+                walk.alike(at, head, all, plans.atc(), batch, |head, entry| {
+                    (StreamId(head.id()), SubstreamId::new(entry.aux()))
+                })
             }
             InvKind::AtsFull => {
-                walk.add(Command::AtcInv {
-                    stream,
-                    substream: None,
-                    scope: AtcScope::Substream,
-                    span: AtcSpan::EVERYTHING,
-                });
+                let all = |_: &Entry| true;
+                walk.alike(at, head, all, &ATC_ALL, batch, |head, _| (StreamId(head.id()), None))
             }
         }
     }
@@ -124,10 +198,195 @@ impl InvArray {
     fn vmid_was_flushed(&self, key: &InvKey, extent: &Extent) -> bool {
         [InvKind::S2Vmid, InvKind::S2VmidVsmmu].into_iter().any(|kind| {
             self.get(&InvKey { kind, ..*key }).is_some_and(|entry| {
-                entry.state() != EntryState::Trash
-                    && matches!(plan::<Ipa>(entry.spec().range, *extent), Plan::Everything)
+                !entry.is_trash() && matches!(plan::<Ipa>(entry.range(), *extent), Plan::Everything)
             })
         })
+    }
+}
+
+/// The command of the only entry of an array, if it is one and no more.
+#[inline]
+fn only_command(entry: &Entry, extent: &Extent) -> Option<Command> {
+    let head = entry.head();
+    if head.is_trash() {
+        return None;
+    }
+    match head.kind() {
+        InvKind::S1Asid => {
+            let asid = Asid(head.id() as u16);
+            Some(match (one_span(entry.range(), extent)?, entry.regime()) {
+                (Only::Span(span), Regime::El1) => Command::TlbiNhVa { vmid: Vmid(0), asid, span },
+                (Only::Span(span), Regime::El2) => Command::TlbiEl2Va { asid, span },
+                (Only::Everything, regime) => CacheTag::Asid(regime, asid).flush_command(),
+            })
+        }
+        InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
+            let vmid = Vmid(head.id() as u16);
+            Some(match one_span(entry.range(), extent)? {
+                Only::Span(span) => Command::TlbiS2Ipa { vmid, span },
+                Only::Everything => CacheTag::Vmid(vmid).flush_command(),
+            })
+        }
+        InvKind::S2VmidS1Clear | InvKind::Ats | InvKind::AtsFull => None,
+    }
+}
+
+enum Only<A> {
+    Everything,
+    Span(Span<A>),
+}
+
+#[inline]
+fn one_span<A: SpanAddress>(support: RangeSupport, extent: &Extent) -> Option<Only<A>> {
+    let Plan::Spans(mut spans) = plan(support, *extent) else { return Some(Only::Everything) };
+    let span = spans.next()?;
+    spans.next().is_none().then_some(Only::Span(span))
+}
+
+#[inline]
+fn run_one<S>(
+    entry: &Entry,
+    command: Command,
+    sink: &S,
+    report: &mut dyn FnMut(SmmuFailure),
+) -> Result<(), InvalidateError>
+where
+    S: CommandSink + ?Sized,
+{
+    let want = entry.head().smmu();
+    let error = match sink.issue(want, &[command]).and_then(|ticket| sink.wait(ticket)) {
+        Ok(proof) if proof.smmu() == want => return Ok(()),
+        Ok(proof) => SinkError::ForeignProof { want, got: proof.smmu() },
+        Err(error) => error,
+    };
+    report(SmmuFailure { from: entry.key(), error });
+    Err(InvalidateError { first: error, failed: 1 })
+}
+
+/// Commands are copied from a template and then get their tag or stream: building each anew costs more than all else.
+trait Name: Copy {
+    fn put(self, command: &mut Command);
+}
+
+impl Name for Asid {
+    #[inline]
+    fn put(self, command: &mut Command) {
+        match command {
+            Command::TlbiNhVa { asid, .. }
+            | Command::TlbiEl2Va { asid, .. }
+            | Command::TlbiNhAsid { asid, .. }
+            | Command::TlbiEl2Asid { asid } => *asid = self,
+            _ => {}
+        }
+    }
+}
+
+impl Name for Vmid {
+    #[inline]
+    fn put(self, command: &mut Command) {
+        match command {
+            Command::TlbiS2Ipa { vmid, .. }
+            | Command::TlbiS12Vmall { vmid }
+            | Command::TlbiNhAll { vmid } => *vmid = self,
+            _ => {}
+        }
+    }
+}
+
+impl Name for (StreamId, Option<SubstreamId>) {
+    #[inline]
+    fn put(self, command: &mut Command) {
+        if let Command::AtcInv { stream, substream, .. } = command {
+            (*stream, *substream) = self;
+        }
+    }
+}
+
+const CLEAR: Command = Command::TlbiNhAll { vmid: Vmid(0) };
+
+const ATC_ALL: Command = atc_inv(AtcSpan::EVERYTHING);
+
+const fn atc_inv(span: AtcSpan) -> Command {
+    let (stream, scope) = (StreamId(0), AtcScope::Substream);
+    Command::AtcInv { stream, substream: None, scope, span }
+}
+
+/// A [`Plan`] that is carried out for many tags.
+enum Planned<A> {
+    /// One command, without its tag.
+    One(Command),
+    Many(Spans<A>, fn(Span<A>) -> Command),
+}
+
+impl<A: SpanAddress> Planned<A> {
+    fn new(
+        support: RangeSupport,
+        extent: &Extent,
+        tag: CacheTag,
+        command: fn(Span<A>) -> Command,
+    ) -> Self {
+        let Plan::Spans(spans) = plan(support, *extent) else {
+            return Planned::One(tag.flush_command());
+        };
+        let mut rest = spans.clone();
+        match (rest.next(), rest.next()) {
+            (Some(span), None) => Planned::One(command(span)),
+            _ => Planned::Many(spans, command),
+        }
+    }
+}
+
+/// How an extent is invalidated in each way, once somebody needs to know.
+struct Plans<'e> {
+    extent: &'e Extent,
+    el1: [Option<Planned<Iova>>; 2],
+    el2: [Option<Planned<Iova>>; 2],
+    stage2: [Option<Planned<Ipa>>; 2],
+    atc: Option<Command>,
+}
+
+impl<'e> Plans<'e> {
+    #[inline]
+    const fn of(extent: &'e Extent) -> Self {
+        Plans { extent, el1: [None, None], el2: [None, None], stage2: [None, None], atc: None }
+    }
+
+    #[inline]
+    fn el1(&mut self, support: RangeSupport) -> &Planned<Iova> {
+        self.el1[support as usize].get_or_insert_with(|| {
+            let tag = CacheTag::Asid(Regime::El1, Asid(0));
+            Planned::new(support, self.extent, tag, |span| Command::TlbiNhVa {
+                vmid: Vmid(0),
+                asid: Asid(0),
+                span,
+            })
+        })
+    }
+
+    #[inline]
+    fn el2(&mut self, support: RangeSupport) -> &Planned<Iova> {
+        self.el2[support as usize].get_or_insert_with(|| {
+            let tag = CacheTag::Asid(Regime::El2, Asid(0));
+            Planned::new(support, self.extent, tag, |span| Command::TlbiEl2Va {
+                asid: Asid(0),
+                span,
+            })
+        })
+    }
+
+    #[inline]
+    fn stage2(&mut self, support: RangeSupport) -> &Planned<Ipa> {
+        self.stage2[support as usize].get_or_insert_with(|| {
+            Planned::new(support, self.extent, CacheTag::Vmid(Vmid(0)), |span| Command::TlbiS2Ipa {
+                vmid: Vmid(0),
+                span,
+            })
+        })
+    }
+
+    #[inline]
+    fn atc(&mut self) -> &Command {
+        self.atc.get_or_insert_with(|| atc_inv(atc_span(self.extent)))
     }
 }
 
@@ -142,26 +401,55 @@ fn atc_span(extent: &Extent) -> AtcSpan {
     }
 }
 
-struct Walk<'s, S: CommandSink + ?Sized> {
-    sink: &'s S,
+/// A `CMD_SYNC` on its way, and the first entry that it is for.
+type Flying<T> = Option<(u32, T)>;
+
+/// Commands for one SMMU that are not queued yet.
+struct Batch {
+    smmu: SmmuId,
     phase: Phase,
-    smmu: Option<SmmuId>,
-    batch: [Command; BATCH],
+    // The first entry that they are for.
+    first: usize,
     queued: usize,
-    tickets: [Option<(SmmuId, S::Ticket)>; TICKETS],
+}
+
+impl Batch {
+    const fn of(phase: Phase) -> Self {
+        Batch { smmu: SmmuId(0), phase, first: 0, queued: 0 }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Added {
+    Queued,
+    /// The SMMU has failed, and there is no point in more.
+    Failed,
+}
+
+struct Walk<'s, S: CommandSink + ?Sized> {
+    entries: &'s [Entry],
+    sink: &'s S,
+    report: &'s mut dyn FnMut(SmmuFailure),
+    commands: &'s mut [Command],
+    tickets: [Flying<S::Ticket>; TICKETS],
     oldest: usize,
     flying: usize,
     failures: Failures,
 }
 
 impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
-    fn new(sink: &'s S) -> Self {
+    #[inline]
+    fn new(
+        entries: &'s [Entry],
+        sink: &'s S,
+        commands: &'s mut [Command],
+        report: &'s mut dyn FnMut(SmmuFailure),
+    ) -> Self {
         Walk {
+            entries,
             sink,
-            phase: Phase::Tags,
-            smmu: None,
-            batch: [Command::SYNC; BATCH],
-            queued: 0,
+            report,
+            commands,
             tickets: [const { None }; TICKETS],
             oldest: 0,
             flying: 0,
@@ -169,98 +457,179 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         }
     }
 
-    fn begin(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.smmu = None;
-    }
-
-    /// The next command is for `smmu`; `false` if it has failed.
-    fn enter(&mut self, smmu: SmmuId) -> bool {
-        if self.smmu != Some(smmu) {
-            self.issue();
-            self.smmu = Some(smmu);
-        }
-        !self.failures.contains(smmu)
-    }
-
-    fn finish(&mut self) {
-        self.issue();
+    #[inline]
+    fn wait_all(&mut self) {
         while self.flying > 0 {
             self.wait_oldest();
         }
     }
 
-    fn spans<A: SpanAddress>(
+    /// The next command is for `smmu`; `false` if that has failed.
+    #[inline]
+    fn enter(&mut self, batch: &mut Batch, smmu: SmmuId) -> bool {
+        if batch.smmu != smmu {
+            self.issue(batch);
+            batch.smmu = smmu;
+        }
+        !self.failures.contains(smmu)
+    }
+
+    /// Carry out a plan for an entry and those behind it that it is the plan of as well.
+    #[inline]
+    fn tags<A: SpanAddress, N: Name>(
         &mut self,
-        support: RangeSupport,
-        extent: &Extent,
-        tag: CacheTag,
-        command: impl Fn(Span<A>) -> Command,
-    ) {
-        match plan(support, *extent) {
-            Plan::Everything => {
-                self.add(tag.flush_command());
+        at: usize,
+        entry: &Entry,
+        plan: &Planned<A>,
+        batch: &mut Batch,
+        name: impl Fn(Head) -> N,
+    ) -> usize {
+        match plan {
+            Planned::One(command) => {
+                let options = entry.aux();
+                let same = |entry: &Entry| entry.aux() == options;
+                self.alike(at, entry.head(), same, command, batch, |head, _| name(head))
             }
-            Plan::Spans(mut spans) => {
-                while let Some(span) = spans.next()
-                    && self.add(command(span))
-                {}
+            Planned::Many(spans, command) => {
+                let head = entry.head();
+                if !head.is_trash() {
+                    for span in spans.clone() {
+                        if self.add(at, &command(span), name(head), batch) == Added::Failed {
+                            break;
+                        }
+                    }
+                }
+                at + 1
             }
         }
     }
 
-    /// `false` if the SMMU has failed, and there is no point in more.
-    fn add(&mut self, command: Command) -> bool {
-        let Some(smmu) = self.smmu else { return false };
-        if self.queued == BATCH {
-            match self.phase {
-                Phase::DeviceCaches => self.issue(),
-                Phase::Tags | Phase::NestedStage1 => {
-                    let pushed = self.sink.push(smmu, &self.batch);
-                    self.queued = 0;
-                    if let Err(error) = pushed {
-                        self.failures.add(smmu, error);
-                    }
+    /// Add a command for each entry from `at` on that is of the first one's kind and `same`. Returns where the others
+    /// begin.
+    #[inline]
+    fn alike<N: Name>(
+        &mut self,
+        mut at: usize,
+        first: Head,
+        same: impl Fn(&Entry) -> bool,
+        command: &Command,
+        batch: &mut Batch,
+        name: impl Fn(Head, &Entry) -> N,
+    ) -> usize {
+        loop {
+            let room = self.commands.get_mut(batch.queued..).unwrap_or_default();
+            let mut added = 0;
+            let mut full = false;
+            for entry in &self.entries[at..] {
+                let head = entry.head();
+                if !head.is_beside(first) || !same(entry) {
+                    break;
                 }
+                if !head.is_trash() {
+                    let Some(slot) = room.get_mut(added) else {
+                        full = true;
+                        break;
+                    };
+                    *slot = *command;
+                    name(head, entry).put(slot);
+                    if added == 0 && batch.queued == 0 {
+                        batch.first = at;
+                    }
+                    added += 1;
+                }
+                at += 1;
             }
-            if self.failures.contains(smmu) {
-                return false;
+            batch.queued += added;
+            if !full || self.make_room(batch) == Added::Failed {
+                return at;
             }
         }
-        self.batch[self.queued] = command;
-        self.queued += 1;
-        true
+    }
+
+    fn add(&mut self, at: usize, command: &Command, name: impl Name, batch: &mut Batch) -> Added {
+        if batch.queued == self.commands.len() && self.make_room(batch) == Added::Failed {
+            return Added::Failed;
+        }
+        let Some(slot) = self.commands.get_mut(batch.queued) else { return Added::Failed };
+        *slot = *command;
+        name.put(slot);
+        if batch.queued == 0 {
+            batch.first = at;
+        }
+        batch.queued += 1;
+        Added::Queued
+    }
+
+    #[inline(never)]
+    fn make_room(&mut self, batch: &mut Batch) -> Added {
+        match batch.phase {
+            Phase::DeviceCaches => self.issue(batch),
+            Phase::Tags | Phase::NestedStage1 => {
+                let pushed = self.sink.push(batch.smmu, &self.commands[..batch.queued]);
+                batch.queued = 0;
+                if let Err(error) = pushed {
+                    self.fail(batch.smmu, batch.first, error);
+                }
+            }
+        }
+        match self.failures.contains(batch.smmu) {
+            true => Added::Failed,
+            false => Added::Queued,
+        }
     }
 
     /// Send what is queued, with a `CMD_SYNC`.
-    fn issue(&mut self) {
-        let (Some(smmu), 1..) = (self.smmu, self.queued) else { return };
+    #[inline]
+    fn issue(&mut self, batch: &mut Batch) {
+        if batch.queued == 0 {
+            return;
+        }
         if self.flying == TICKETS {
             self.wait_oldest();
         }
-        let issued = self.sink.issue(smmu, &self.batch[..self.queued]);
-        self.queued = 0;
+        let issued = self.sink.issue(batch.smmu, &self.commands[..batch.queued]);
+        batch.queued = 0;
         match issued {
             Ok(ticket) => {
-                self.tickets[(self.oldest + self.flying) % TICKETS] = Some((smmu, ticket));
+                let place = (self.oldest + self.flying) % TICKETS;
+                self.tickets[place] = Some((batch.first as u32, ticket));
                 self.flying += 1;
             }
-            Err(error) => self.failures.add(smmu, error),
+            Err(error) => self.fail(batch.smmu, batch.first, error),
         }
     }
 
+    #[inline]
     fn wait_oldest(&mut self) {
         let ticket = self.tickets[self.oldest].take();
         self.oldest = (self.oldest + 1) % TICKETS;
         self.flying -= 1;
-        let Some((smmu, ticket)) = ticket else { return };
+        let Some((first, ticket)) = ticket else { return };
+        let first = first as usize;
+        let Some(smmu) = self.entries.get(first).map(|entry| entry.head().smmu()) else { return };
         match self.sink.wait(ticket) {
             Ok(proof) if proof.smmu() == smmu => {}
             Ok(proof) => {
                 let error = SinkError::ForeignProof { want: smmu, got: proof.smmu() };
-                self.failures.add(smmu, error);
+                self.fail(smmu, first, error);
             }
-            Err(error) => self.failures.add(smmu, error),
+            Err(error) => self.fail(smmu, first, error),
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, smmu: SmmuId, first: usize, error: SinkError) {
+        if self.failures.add(smmu, error)
+            && let Some(entry) = self.entries.get(first)
+        {
+            (self.report)(SmmuFailure { from: entry.key(), error });
+        }
+    }
+
+    fn result(&self) -> Result<(), InvalidateError> {
+        match self.failures.first {
+            None => Ok(()),
+            Some(first) => Err(InvalidateError { first, failed: self.failures.count }),
         }
     }
 }
@@ -273,26 +642,22 @@ struct Failures {
 }
 
 impl Failures {
+    #[inline]
     fn contains(&self, smmu: SmmuId) -> bool {
-        self.smmus.iter().take(self.count as usize).any(|&failed| failed == smmu)
+        self.count > 0 && self.smmus.iter().take(self.count as usize).any(|&failed| failed == smmu)
     }
 
-    fn add(&mut self, smmu: SmmuId, error: SinkError) {
+    /// `false` if it is known.
+    fn add(&mut self, smmu: SmmuId, error: SinkError) -> bool {
         self.first.get_or_insert(error);
         if self.contains(smmu) {
-            return;
+            return false;
         }
         if let Some(slot) = self.smmus.get_mut(self.count as usize) {
             *slot = smmu;
         }
         self.count = self.count.saturating_add(1);
-    }
-
-    fn result(&self) -> Result<(), InvalidateError> {
-        match self.first {
-            None => Ok(()),
-            Some(first) => Err(InvalidateError { first, failed: self.count }),
-        }
+        true
     }
 }
 

@@ -1,31 +1,60 @@
-//! The ordering argument of `Publication`, checked by a model checker: every interleaving of a mapper that
+//! The guarantee at `Publication`, checked by a model checker: every interleaving of a mapper that
 //! invalidates, an attacher or detacher, and the SMMU's walker, with up to three preemptions.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p smmu-invs --test loom
 //!
-//! The steps are those of the argument. What is modelled beside the real array and the real walk: a table entry, an
-//! STE, a TLB line, and a DMA that is under way. The DMA barrier before an STE is a full fence here, which is
+//! The steps are those of the guarantee. What is modelled beside the real array, walk, gate and cells: a table entry, an
+//! STE, a cached translation, a DMA that is under way, the page that it reaches, and whether a device takes `ATC_INV`s.
+//! The page and the device are plain memory to the checker, so two accesses that nothing orders are a failure even where
+//! the values are right. The DMA barrier before an STE is a full fence here, which is
 //! more than a driver needs where the memory is multi-copy atomic.
+//!
+//! For each barrier there is a test of a build without it, which must fail. Three preemptions find all of them, and are
+//! a matter of seconds; four find no more and take minutes.
 #![cfg(loom)]
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![expect(unsafe_code, reason = "a publication by pointer, which nothing frees")]
 
-use loom::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
-use loom::sync::{Arc, Mutex};
-use loom::thread;
-use smmu_invs::{InvArray, InvSpec, OutOfMemory, Publication, invalidate_published};
-use smmu_types::range::{Extent, RangeSupport};
-use smmu_types::seam::{CommandSink, SinkError};
-use smmu_types::{Asid, CacheTag, Command, FlushProof, Granule, Leaf, Regime, SmmuId, SyncProof};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
+use loom::sync::{Arc, Mutex, MutexGuard};
+use loom::thread;
+use smmu_invs::{
+    Barrier, GatedCell, InvArray, InvSpec, LockCell, OutOfMemory, Publication,
+    invalidate_published, without,
+};
+use smmu_types::range::{Extent, RangeSupport};
+use smmu_types::seam::{CommandSink, SinkError, Wait};
+use smmu_types::{
+    Asid, CacheTag, Command, FlushProof, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof,
+};
+
+const SMMU: SmmuId = SmmuId(0);
 const TAG: CacheTag = CacheTag::Asid(Regime::El1, Asid(1));
 
-fn request() -> [InvSpec; 1] {
-    [InvSpec::tagged(SmmuId(0), TAG, RangeSupport::Ril)]
+fn tag() -> [InvSpec; 1] {
+    [InvSpec::tagged(SMMU, TAG, RangeSupport::Ril)]
 }
 
+fn ats() -> [InvSpec; 1] {
+    [InvSpec::ats(SMMU, StreamId(1), None)]
+}
+
+/// How a [`Pointer`] is published and read.
+#[derive(Clone, Copy)]
+struct Orders {
+    publish: Ordering,
+    read: Ordering,
+}
+
+const ORDERS: Orders = Orders { publish: Ordering::Release, read: Ordering::Acquire };
+
 /// A pointer that is swung, as with RCU; the arrays are never freed.
-struct Pointer(AtomicPtr<InvArray>);
+struct Pointer(AtomicPtr<InvArray>, Orders);
 
 impl Publication<InvArray> for Pointer {
     type Node = *mut InvArray;
@@ -35,27 +64,33 @@ impl Publication<InvArray> for Pointer {
         Ok(Box::into_raw(Box::new(value)))
     }
     fn new(node: Self::Node) -> Self {
-        Pointer(AtomicPtr::new(node))
+        Pointer(AtomicPtr::new(node), ORDERS)
     }
     fn read(&self) -> &'static InvArray {
         // SAFETY: the pointer is that of a box that is never freed, and only shared references are made.
-        unsafe { &*self.0.load(Ordering::Acquire) }
+        unsafe { &*self.0.load(self.1.read) }
     }
     fn publish(&self, node: Self::Node) {
-        self.0.store(node, Ordering::Release);
+        self.0.store(node, self.1.publish);
     }
 }
 
-/// The SMMU, as far as one page of one device goes.
+fn cell<P: Publication<InvArray>>(request: &[InvSpec]) -> P {
+    P::new(P::node(InvArray::empty().merge(request).unwrap()).unwrap())
+}
+
+/// The SMMU and a device, as far as one page goes.
 struct Hardware {
     /// The table leads to the page.
     table: AtomicUsize,
     /// The STE leads to the table.
     ste: AtomicUsize,
-    /// The TLB leads to the page. Held while a DMA is under way, which a flush waits for.
+    /// A cache leads to the page. Held while a DMA is under way, which a flush waits for.
     line: Mutex<bool>,
-    /// The page belongs to someone else.
-    reused: AtomicUsize,
+    /// The page: whether it belongs to someone else.
+    page: UnsafeCell<bool>,
+    /// The device answers `ATC_INV`s.
+    takes_atc_inv: UnsafeCell<bool>,
 }
 
 impl Hardware {
@@ -64,43 +99,48 @@ impl Hardware {
             table: AtomicUsize::new(1),
             ste: AtomicUsize::new(ste),
             line: Mutex::new(false),
-            reused: AtomicUsize::new(0),
+            page: UnsafeCell::new(false),
+            takes_atc_inv: UnsafeCell::new(true),
         }
     }
 
     /// One DMA of the device. The table's address depends on the STE, which orders the two loads.
     fn dma(&self) {
         let mut line = self.line.lock().unwrap();
-        if self.ste.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        if *line || self.table.load(Ordering::Relaxed) == 1 {
+        let ste = self.ste.load(Ordering::Acquire);
+        if *line || ste == 1 && self.table.load(Ordering::Relaxed) == 1 {
             *line = true;
             // The DMA lands.
-            assert_eq!(
-                self.reused.load(Ordering::Acquire),
-                0,
-                "DMA reached a page that was taken away"
-            );
+            // SAFETY: the checker watches over the access.
+            let taken = self.page.with(|page| unsafe { *page });
+            assert!(!taken, "DMA reached a page that was taken away");
         }
     }
 
     /// Step 1 and what follows: take the page away, invalidate, give it to someone else.
-    fn unmap(&self, cell: &Pointer, sink: &Sink) {
+    fn unmap(&self, cell: &impl Publication<InvArray>, sink: &Sink) {
         self.table.store(0, Ordering::Relaxed);
-        let page = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
-        invalidate_published(cell, page, sink).unwrap();
-        self.reused.store(1, Ordering::Release);
+        invalidate_published(cell, PAGE, sink).unwrap();
+        // SAFETY: the checker watches over the access.
+        self.page.with_mut(|page| unsafe { *page = true });
     }
 }
 
-/// A queue whose commands are carried out when they are issued: any TLBI drops the line, once no DMA is under way.
+const PAGE: Extent = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+
+/// A queue whose commands are carried out when they are issued: any TLBI or `ATC_INV` drops the line, once no DMA is
+/// under way. A device whose ATS is off does not answer an `ATC_INV`.
 struct Sink(Arc<Hardware>);
 
 impl CommandSink for Sink {
     type Ticket = SmmuId;
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
-        if commands.iter().any(|command| command.name().starts_with("TLBI")) {
+        for command in commands {
+            if let Command::AtcInv { .. } = command {
+                // SAFETY: the checker watches over the access.
+                let takes = self.0.takes_atc_inv.with(|takes| unsafe { *takes });
+                assert!(takes, "an ATC_INV reached a device whose ATS is off");
+            }
             *self.0.line.lock().unwrap() = false;
         }
         Ok(smmu)
@@ -113,64 +153,101 @@ impl CommandSink for Sink {
     }
 }
 
+/// Waits for as long as it takes, which the checker bounds.
+struct Yield;
+
+impl Wait for Yield {
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn relax(&self, _: u32) {
+        thread::yield_now();
+    }
+}
+
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(model);
 }
 
-fn empty() -> Pointer {
-    Pointer::new(Pointer::node(InvArray::empty()).unwrap())
+/// Run a model that must fail, and fail with what the checker says if that is one of the failures that are looked for.
+fn caught(model: impl FnOnce()) {
+    let said = catch_unwind(AssertUnwindSafe(model)).unwrap_err();
+    let said = said.downcast_ref::<String>().map_or_else(
+        || said.downcast_ref::<&str>().copied().unwrap_or_default(),
+        |said| said.as_str(),
+    );
+    let looked_for = [
+        "Causality violation",
+        "DMA reached a page that was taken away",
+        "an ATC_INV reached a device whose ATS is off",
+    ];
+    assert!(looked_for.iter().any(|one| said.contains(one)), "another failure: {said}");
+    panic!("the checker says: {said}");
 }
 
-fn attached() -> Pointer {
-    let array = InvArray::empty().merge(&request()).unwrap();
-    Pointer::new(Pointer::node(array).unwrap())
+/// Run `beside` and a DMA beside an unmap, and one more DMA at the end.
+fn race<P, F>(hardware: Hardware, cell: P, beside: F)
+where
+    P: Publication<InvArray> + Send + Sync + 'static,
+    F: FnOnce(&Hardware, &P, &Sink) + Send + 'static,
+{
+    let (hardware, cell) = (Arc::new(hardware), Arc::new(cell));
+    let other = thread::spawn({
+        let (hardware, cell) = (Arc::clone(&hardware), Arc::clone(&cell));
+        move || beside(&hardware, &cell, &Sink(Arc::clone(&hardware)))
+    });
+    let walker = thread::spawn({
+        let hardware = Arc::clone(&hardware);
+        move || hardware.dma()
+    });
+    hardware.unmap(&*cell, &Sink(Arc::clone(&hardware)));
+    other.join().unwrap();
+    walker.join().unwrap();
+    // Whatever was cached before is used once more.
+    hardware.dma();
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Barrier {
+enum DmaBarrier {
     Full,
     None,
 }
 
-fn attach_race(dma_barrier: Barrier) {
+fn attach_race(dma_barrier: DmaBarrier) {
     check(move || {
-        let hardware = Arc::new(Hardware::new(0));
-        let cell = Arc::new(empty());
-        let attacher = thread::spawn({
-            let (hardware, cell) = (Arc::clone(&hardware), Arc::clone(&cell));
-            move || {
-                // Step 2.
-                let merged = cell.read().merge(&request()).unwrap();
-                cell.publish(Pointer::node(merged).unwrap());
-                if dma_barrier == Barrier::Full {
-                    fence(Ordering::SeqCst);
-                }
-                hardware.ste.store(1, Ordering::Release);
+        race(Hardware::new(0), cell::<Pointer>(&[]), move |hardware, cell, _| {
+            // Step 2.
+            let merged = cell.read().merge(&tag()).unwrap();
+            cell.publish(Pointer::node(merged).unwrap());
+            if dma_barrier == DmaBarrier::Full {
+                fence(Ordering::SeqCst);
             }
+            hardware.ste.store(1, Ordering::Release);
         });
-        let walker = thread::spawn({
-            let hardware = Arc::clone(&hardware);
-            move || hardware.dma()
-        });
-        hardware.unmap(&cell, &Sink(Arc::clone(&hardware)));
-        attacher.join().unwrap();
-        walker.join().unwrap();
-        // Whatever was cached before is used once more.
-        hardware.dma();
     });
 }
 
 #[test]
 fn steps_1_to_6_an_attach_is_not_missed() {
-    attach_race(Barrier::Full);
+    attach_race(DmaBarrier::Full);
 }
 
 #[test]
-#[should_panic(expected = "DMA reached a page that was taken away")]
-fn step_2_without_the_dma_barrier_an_attach_is_missed() {
-    attach_race(Barrier::None);
+#[should_panic(expected = "the checker says")]
+fn without_the_mappers_fence_an_attach_is_missed() {
+    caught(|| {
+        without(Barrier::Mapper, || attach_race(DmaBarrier::Full));
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_dma_barrier_an_attach_is_missed() {
+    caught(|| {
+        attach_race(DmaBarrier::None);
+    });
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -179,47 +256,330 @@ enum Settle {
     BeforeTheFlush,
 }
 
-fn detach_race(settle: Settle) {
+/// Whether the array that is left is published without the entry. If not, readers see its state.
+#[derive(Clone, Copy, PartialEq)]
+enum Purge {
+    Publish,
+    No,
+}
+
+fn detach_race(settle: Settle, purge: Purge, orders: Orders) {
     check(move || {
-        let hardware = Arc::new(Hardware::new(1));
-        let cell = Arc::new(attached());
-        let detacher = thread::spawn({
-            let (hardware, cell) = (Arc::clone(&hardware), Arc::clone(&cell));
-            move || {
-                // Step 7. The sync of the CFGI keeps new DMA from the old STE; it does not wait for DMA under way.
-                hardware.ste.store(0, Ordering::SeqCst);
-                cell.read().unref(&request(), |_, _| {});
-                let sink = Sink(Arc::clone(&hardware));
-                if settle == Settle::BeforeTheFlush {
-                    // A proof of some other flush, as a driver without the proof's promise would have it.
-                    let idle = Sink(Arc::new(Hardware::new(0)));
-                    cell.read().settle(&FlushProof::obtain(&idle, SmmuId(0), TAG).unwrap());
-                }
-                let proof = FlushProof::obtain(&sink, SmmuId(0), TAG).unwrap();
-                cell.read().settle(&proof);
-                if let Some(purged) = cell.read().purge().unwrap() {
-                    cell.publish(Pointer::node(purged).unwrap());
+        let mut cell = cell::<Pointer>(&tag());
+        cell.1 = orders;
+        race(Hardware::new(1), cell, move |hardware, cell, sink| {
+            // Step 7. The sync of the CFGI keeps new DMA from the old STE; it does not wait for DMA under way.
+            hardware.ste.store(0, Ordering::SeqCst);
+            let array = cell.read();
+            array.unref(&tag(), |_, _| {});
+            if settle == Settle::BeforeTheFlush {
+                // A proof of some other flush, as a driver without the proof's promise would have it.
+                let idle = Sink(Arc::new(Hardware::new(0)));
+                array.settle(&FlushProof::obtain(&idle, SMMU, TAG).unwrap());
+            }
+            let proof = FlushProof::obtain(sink, SMMU, TAG).unwrap();
+            match purge {
+                Purge::No => drop(array.settle(&proof)),
+                Purge::Publish => {
+                    // Without `settle`, so that the publication alone tells readers.
+                    cell.publish(Pointer::node(InvArray::empty()).unwrap());
                 }
             }
         });
-        let walker = thread::spawn({
-            let hardware = Arc::clone(&hardware);
-            move || hardware.dma()
-        });
-        hardware.unmap(&cell, &Sink(Arc::clone(&hardware)));
-        detacher.join().unwrap();
-        walker.join().unwrap();
-        hardware.dma();
     });
 }
 
 #[test]
 fn steps_7_to_9_a_detach_is_not_overtaken() {
-    detach_race(Settle::AfterTheFlush);
+    detach_race(Settle::AfterTheFlush, Purge::No, ORDERS);
 }
 
 #[test]
-#[should_panic(expected = "DMA reached a page that was taken away")]
-fn step_7_without_the_retiring_state_a_detach_is_overtaken() {
-    detach_race(Settle::BeforeTheFlush);
+fn steps_7_to_9_a_purge_is_not_overtaken() {
+    detach_race(Settle::AfterTheFlush, Purge::Publish, ORDERS);
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn settled_before_the_flush_a_detach_is_overtaken() {
+    caught(|| {
+        detach_race(Settle::BeforeTheFlush, Purge::No, ORDERS);
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_release_of_trash_a_detach_is_overtaken() {
+    caught(|| {
+        without(Barrier::TrashRelease, || detach_race(Settle::AfterTheFlush, Purge::No, ORDERS));
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_acquire_of_trash_a_detach_is_overtaken() {
+    caught(|| {
+        without(Barrier::TrashAcquire, || detach_race(Settle::AfterTheFlush, Purge::No, ORDERS));
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_release_of_publish_a_detach_is_overtaken() {
+    caught(|| {
+        let orders = Orders { publish: Ordering::Relaxed, ..ORDERS };
+        detach_race(Settle::AfterTheFlush, Purge::Publish, orders);
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_acquire_of_read_a_detach_is_overtaken() {
+    caught(|| {
+        let orders = Orders { read: Ordering::Relaxed, ..ORDERS };
+        detach_race(Settle::AfterTheFlush, Purge::Publish, orders);
+    });
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Flush {
+    BeforeUnref,
+    AfterUnref,
+}
+
+fn ats_detach_race(flush: Flush) {
+    check(move || {
+        let cell = cell::<Pointer>(&ats());
+        race(Hardware::new(1), cell, move |hardware, cell, sink| {
+            // Step 10.
+            hardware.ste.store(0, Ordering::SeqCst);
+            let atc_inv = || cell.read().invalidate(PAGE, sink).unwrap();
+            let unref = || cell.read().unref(&ats(), |_, _| {});
+            match flush {
+                Flush::BeforeUnref => {
+                    atc_inv();
+                    unref();
+                }
+                Flush::AfterUnref => unref(),
+            }
+        });
+    });
+}
+
+#[test]
+fn step_10_a_devices_cache_is_not_left_out() {
+    ats_detach_race(Flush::BeforeUnref);
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn step_10_without_the_flush_a_devices_cache_is_left_out() {
+    caught(|| {
+        ats_detach_race(Flush::AfterUnref);
+    });
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Drain {
+    Yes,
+    No,
+}
+
+/// Where the mapper finds the array.
+#[derive(Clone, Copy, PartialEq)]
+enum Array {
+    /// The detach changes the only one.
+    Current,
+    /// Another one is published before the detach, which changes only that.
+    Older,
+}
+
+fn gate_race(drain: Drain, array: Array) {
+    check(move || {
+        let hardware = Arc::new(Hardware::new(0));
+        let cell = Arc::new(cell::<GatedCell<Pointer>>(&ats()));
+        let mapper = thread::spawn({
+            let (hardware, cell) = (Arc::clone(&hardware), Arc::clone(&cell));
+            move || invalidate_published(&*cell, PAGE, &Sink(hardware)).unwrap()
+        });
+        if array == Array::Older {
+            let merged = cell.read().merge(&tag()).unwrap();
+            cell.publish(Pointer::node(merged).unwrap());
+        }
+        cell.read().unref(&ats(), |_, _| {});
+        if drain == Drain::Yes {
+            let _ = cell.ats_gate().drain(&Yield, Duration::MAX).unwrap();
+        }
+        // SAFETY: the checker watches over the access.
+        hardware.takes_atc_inv.with_mut(|takes| unsafe { *takes = false });
+        mapper.join().unwrap();
+    });
+}
+
+#[test]
+fn step_11_no_atc_inv_is_late() {
+    gate_race(Drain::Yes, Array::Current);
+}
+
+#[test]
+fn step_11_no_atc_inv_of_an_older_array_is_late() {
+    gate_race(Drain::Yes, Array::Older);
+}
+
+/// Two detaches one after the other, with two mappers: the sides change under them.
+#[test]
+fn step_11_the_gate_can_be_used_again() {
+    check(|| {
+        let hardware = Arc::new(Hardware::new(0));
+        let cell = Arc::new(cell::<GatedCell<Pointer>>(&ats()));
+        let mapper = thread::spawn({
+            let (hardware, cell) = (Arc::clone(&hardware), Arc::clone(&cell));
+            move || invalidate_published(&*cell, PAGE, &Sink(hardware)).unwrap()
+        });
+        let _ = cell.ats_gate().drain(&Yield, Duration::MAX).unwrap();
+        cell.read().unref(&ats(), |_, _| {});
+        let _ = cell.ats_gate().drain(&Yield, Duration::MAX).unwrap();
+        // SAFETY: the checker watches over the access.
+        hardware.takes_atc_inv.with_mut(|takes| unsafe { *takes = false });
+        mapper.join().unwrap();
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_waiting_at_the_gate_an_atc_inv_is_late() {
+    caught(|| {
+        gate_race(Drain::No, Array::Current);
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_readers_fence_of_the_gate_an_atc_inv_is_late() {
+    caught(|| {
+        without(Barrier::GateReader, || gate_race(Drain::Yes, Array::Current));
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_writers_fence_of_the_gate_an_atc_inv_is_late() {
+    caught(|| {
+        without(Barrier::GateWriter, || gate_race(Drain::Yes, Array::Current));
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_release_of_the_gate_an_atc_inv_is_late() {
+    caught(|| {
+        without(Barrier::GateLeave, || gate_race(Drain::Yes, Array::Current));
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_acquire_of_the_gate_an_atc_inv_is_late() {
+    caught(|| {
+        without(Barrier::GateWait, || gate_race(Drain::Yes, Array::Current));
+    });
+}
+
+/// A lock of the checker's, which cannot be made in a constant.
+struct Lock(OnceLock<Mutex<()>>, std::cell::UnsafeCell<Option<MutexGuard<'static, ()>>>);
+
+// SAFETY: the guard is only touched by the thread that holds the lock.
+unsafe impl Sync for Lock {}
+// SAFETY: all threads of a model are one thread of the system.
+unsafe impl Send for Lock {}
+
+// SAFETY: the checker's lock excludes; the guard is kept from `lock` to `unlock`.
+unsafe impl lock_api::RawMutex for Lock {
+    #[expect(clippy::declare_interior_mutable_const, reason = "the trait asks for it")]
+    const INIT: Self = Lock(OnceLock::new(), std::cell::UnsafeCell::new(None));
+    type GuardMarker = lock_api::GuardSend;
+
+    fn lock(&self) {
+        let guard = self.0.get_or_init(|| Mutex::new(())).lock().unwrap();
+        // SAFETY: the guard goes before the lock: `unlock` comes before the end of whatever is locked.
+        let guard =
+            unsafe { std::mem::transmute::<MutexGuard<'_, ()>, MutexGuard<'static, ()>>(guard) };
+        // SAFETY: this thread holds the lock.
+        unsafe { *self.1.get() = Some(guard) };
+    }
+    fn try_lock(&self) -> bool {
+        self.lock();
+        true
+    }
+    unsafe fn unlock(&self) {
+        // SAFETY: this thread holds the lock.
+        let guard = unsafe { (*self.1.get()).take() };
+        drop(guard);
+    }
+}
+
+/// A value whose end is an access like any other.
+struct Mortal(UnsafeCell<u32>);
+
+// SAFETY: the checker watches over all accesses.
+unsafe impl Sync for Mortal {}
+
+impl Mortal {
+    fn look(&self) -> u32 {
+        // SAFETY: the checker watches over the access.
+        self.0.with(|value| unsafe { *value })
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        // SAFETY: the checker watches over the access.
+        self.0.with_mut(|value| unsafe { *value = 0 });
+    }
+}
+
+fn publish_race() {
+    check(|| {
+        let node = |value| LockCell::<Lock, _>::node(Mortal(UnsafeCell::new(value))).unwrap();
+        let cell = Arc::new(LockCell::<Lock, _>::new(node(1)));
+        // Makes the lock's flag before there is another thread.
+        drop(cell.read());
+        let reader = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || {
+                let first = cell.read();
+                let second = cell.read();
+                assert!(0 < first.look() && first.look() <= second.look());
+            }
+        });
+        let replaced = cell.replace(node(2));
+        // Nobody comes back to what was replaced and is not read.
+        if !replaced.is_read() {
+            assert!(!replaced.is_read());
+        }
+        drop(replaced);
+        reader.join().unwrap();
+        assert_eq!(cell.read().look(), 2);
+    });
+}
+
+#[test]
+fn an_array_is_not_freed_under_a_reader() {
+    publish_race();
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_release_of_the_count_an_array_is_freed_under_a_reader() {
+    caught(|| {
+        without(Barrier::CountRelease, publish_race);
+    });
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn without_the_acquire_of_the_count_an_array_is_freed_under_a_reader() {
+    caught(|| {
+        without(Barrier::CountAcquire, publish_race);
+    });
 }

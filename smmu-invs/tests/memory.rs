@@ -5,7 +5,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use parking_lot::RawMutex;
-use smmu_invs::{InvArray, InvError, InvSpec, LockCell, Publication, invalidate_published};
+use smmu_invs::{
+    GatedCell, InvArray, InvError, InvSpec, LockCell, Publication, invalidate_published,
+};
 use smmu_types::range::{Extent, RangeSupport};
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{
@@ -13,36 +15,61 @@ use smmu_types::{
 };
 
 thread_local! {
-    static BARRED: Cell<bool> = const { Cell::new(false) };
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    // The number of the allocation that fails, counted from 1; 0 for none.
+    static FAILS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, which a thread can bar for itself.
-struct Barrier;
+/// The system's allocator, which counts, and fails on demand.
+struct Counting;
+
+fn fails() -> bool {
+    let number = ALLOCATIONS.get() + 1;
+    ALLOCATIONS.set(number);
+    FAILS.get() == number
+}
 
 // SAFETY: all requests go to the system's allocator unchanged, or fail, which `GlobalAlloc` allows.
-unsafe impl GlobalAlloc for Barrier {
+unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if BARRED.get() {
+        if fails() {
             return std::ptr::null_mut();
         }
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if fails() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the block came from `System` with this layout; the caller's promises are passed on.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the block came from `System.alloc` with this layout.
+        // SAFETY: the block came from `System` with this layout.
         unsafe { System.dealloc(block, layout) }
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Barrier = Barrier;
+static ALLOCATOR: Counting = Counting;
 
-fn without_memory<T>(work: impl FnOnce() -> T) -> T {
-    BARRED.set(true);
+/// How many allocations this thread makes meanwhile.
+fn allocations<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    ALLOCATIONS.set(0);
     let result = work();
-    BARRED.set(false);
-    result
+    (result, ALLOCATIONS.get())
+}
+
+/// With the `n`-th allocation failing. Says whether it came to that.
+fn failing<T>(n: u64, work: impl FnOnce() -> T) -> (T, bool) {
+    ALLOCATIONS.set(0);
+    FAILS.set(n);
+    let result = work();
+    FAILS.set(0);
+    (result, ALLOCATIONS.get() >= n)
 }
 
 struct NullSink;
@@ -68,44 +95,137 @@ fn request() -> [InvSpec; 2] {
     [InvSpec::tagged(SMMU, TAG, RangeSupport::Single), InvSpec::ats(SMMU, StreamId(1), None)]
 }
 
+fn array() -> InvArray {
+    InvArray::empty().merge(&request()).unwrap()
+}
+
+fn cell<P: Publication<InvArray>>() -> P {
+    P::new(P::node(InvArray::empty()).unwrap())
+}
+
 fn detaching_and_invalidating_need_no_memory<P: Publication<InvArray>>() {
-    let array = InvArray::empty().merge(&request()).unwrap();
-    let cell = P::new(P::node(InvArray::empty()).unwrap());
+    let (array, cell) = (P::node(array()).unwrap(), cell::<P>());
     let extent = Extent::pages(0, 511 << 12, Granule::K4, Leaf::Last);
-    let purged = without_memory(|| {
-        cell.publish(P::node(array).unwrap());
+    let (purged, number) = allocations(|| {
+        cell.publish(array);
         invalidate_published(&cell, extent, &NullSink).unwrap();
         cell.read().unref(&request(), |_, _| {});
         invalidate_published(&cell, extent, &NullSink).unwrap();
         let proof = FlushProof::obtain(&NullSink, SMMU, TAG).unwrap();
         assert!(cell.read().settle(&proof));
+        assert_eq!(cell.read().remove_smmu(SMMU), 0);
         cell.read().purge().unwrap()
     });
-    assert_eq!(purged.unwrap().len(), 0);
+    assert_eq!((purged.unwrap().len(), number), (0, 0));
+}
+
+/// Readers may keep as many old arrays as they like.
+fn publish_needs_no_memory_whatever_readers_hold<P: Publication<InvArray>>() {
+    let cell = cell::<P>();
+    let nodes: Vec<_> = (0..40).map(|_| P::node(array()).unwrap()).collect();
+    let mut guards = Vec::with_capacity(nodes.len());
+    let ((), number) = allocations(|| {
+        for node in nodes {
+            cell.publish(node);
+            guards.push(cell.read());
+        }
+    });
+    assert_eq!(number, 0);
+    assert!(guards.iter().all(|array| array.len() == 2));
+}
+
+/// An attach and a detach, with every allocation failing in its turn: each failure is an error, and the cell is as it
+/// was before.
+fn every_allocation_may_fail<P: Publication<InvArray>>() {
+    let attach = |cell: &P| -> Result<(), Box<dyn std::error::Error>> {
+        let array = cell.read().merge(&request())?;
+        cell.publish(P::node(array)?);
+        Ok(())
+    };
+    let new = |n| failing(n, || P::node(InvArray::empty()).map(P::new).is_ok());
+    assert_eq!(new(1), (false, true));
+    assert_eq!(new(2), (true, false));
+
+    // The entries, then the node.
+    for n in 1..=2 {
+        let cell = cell::<P>();
+        assert_eq!(failing(n, || attach(&cell).is_ok()), (false, true));
+        assert!(cell.read().is_empty(), "allocation {n}");
+    }
+    let empty = cell::<P>();
+    assert_eq!(failing(3, || attach(&empty).is_ok()), (true, false));
+
+    let cell = cell::<P>();
+    attach(&cell).unwrap();
+    attach(&cell).unwrap();
+    cell.read().unref(&request()[1..], |_, _| {});
+    cell.read().unref(&request()[1..], |_, _| {});
+    let before = cell.read().to_string();
+    let purge = || cell.read().purge().is_ok_and(|p| p.is_some_and(|p| P::node(p).is_ok()));
+    for n in 1..=2 {
+        assert_eq!(failing(n, purge), (false, true));
+        assert_eq!(cell.read().to_string(), before);
+    }
+    assert_eq!(failing(3, purge), (true, false));
 }
 
 #[test]
 fn lock_cell_needs_no_memory() {
     detaching_and_invalidating_need_no_memory::<LockCell<RawMutex, _>>();
+    publish_needs_no_memory_whatever_readers_hold::<LockCell<RawMutex, _>>();
+    detaching_and_invalidating_need_no_memory::<GatedCell<LockCell<RawMutex, _>>>();
+}
+
+#[test]
+fn lock_cell_survives_every_failed_allocation() {
+    every_allocation_may_fail::<LockCell<RawMutex, _>>();
 }
 
 #[cfg(feature = "std")]
 #[test]
 fn arc_swap_cell_needs_no_memory() {
     detaching_and_invalidating_need_no_memory::<smmu_invs::ArcSwapCell<_>>();
+    publish_needs_no_memory_whatever_readers_hold::<smmu_invs::ArcSwapCell<_>>();
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn arc_swap_cell_survives_every_failed_allocation() {
+    // The first read of a thread allocates, once and for all.
+    drop(cell::<smmu_invs::ArcSwapCell<_>>());
+    every_allocation_may_fail::<smmu_invs::ArcSwapCell<_>>();
 }
 
 #[test]
 fn merge_and_purge_report_that_there_is_none() {
-    let merged = without_memory(|| InvArray::empty().merge(&request()));
-    assert_eq!(merged.unwrap_err(), InvError::OutOfMemory { entries: 2 });
+    let merge = |n| failing(n, || InvArray::empty().merge(&request()).map(|array| array.len()));
+    assert_eq!(merge(1), (Err(InvError::OutOfMemory { entries: 2 }), true));
+    assert_eq!(merge(2), (Ok(2), false), "one allocation and no more");
 
-    let array = InvArray::empty().merge(&request()).unwrap();
+    let array = array();
     array.unref(&request()[1..], |_, _| {});
-    let purged = without_memory(|| array.purge());
-    assert_eq!(purged.unwrap_err(), InvError::OutOfMemory { entries: 1 });
+    let purge = |n| failing(n, || array.purge().map(|purged| purged.map(|array| array.len())));
+    assert_eq!(purge(1), (Err(InvError::OutOfMemory { entries: 1 }), true));
+    assert_eq!(purge(2), (Ok(Some(1)), false), "one allocation and no more");
     assert_eq!(array.len(), 2);
 
-    let buffer = without_memory(|| smmu_invs::RequestBuffer::with_capacity(3));
-    assert_eq!(buffer.unwrap_err(), InvError::OutOfMemory { entries: 3 });
+    let buffer = |n| failing(n, || smmu_invs::RequestBuffer::with_capacity(3).map(|_| ()));
+    assert_eq!(buffer(1), (Err(InvError::OutOfMemory { entries: 3 }), true));
+    assert_eq!(buffer(2), (Ok(()), false));
+}
+
+/// Requests are built in scratch memory that was allocated with the device.
+#[test]
+fn requests_need_no_memory() {
+    let mut buffer = smmu_invs::RequestBuffer::with_capacity(2).unwrap();
+    let ((), number) = allocations(|| {
+        for _ in 0..3 {
+            buffer.clear();
+            for spec in request() {
+                buffer.push(spec).unwrap();
+            }
+            buffer.push(request()[0]).unwrap_err();
+        }
+    });
+    assert_eq!((buffer.as_slice(), number), (&request()[..], 0));
 }

@@ -1,18 +1,26 @@
-//! The array against a model that keeps a map.
+//! The array against a model that keeps a map: random sequences over three SMMUs, tags of both stages, virtual SMMUs,
+//! streams with and without substreams and with both kinds of ATS entry. After each step entries, users, states, what is
+//! found and what a walk sends are those of the model.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use smmu_invs::{EntryState, InvArray, InvError, InvKey, InvKind, InvSpec, UnrefOutcome};
-use smmu_types::fake::RecordingSink;
-use smmu_types::range::RangeSupport;
-use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId, StreamId, SubstreamId, Vmid};
+use smmu_types::fake::{RecordingSink, SinkCall};
+use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, plan};
+use smmu_types::{
+    Asid, AtcScope, AtcSpan, CacheTag, Command, FlushProof, Granule, Iova, Leaf, Regime, SmmuId,
+    StreamId, SubstreamId, Vmid,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
     Merge(Vec<InvSpec>),
     Unref(Vec<InvSpec>),
     Settle(u16, CacheTag),
+    RemoveSmmu(u16),
     Purge,
 }
 
@@ -20,9 +28,13 @@ fn tag(asid: bool, id: u16) -> CacheTag {
     if asid { CacheTag::Asid(Regime::El1, Asid(id)) } else { CacheTag::Vmid(Vmid(id)) }
 }
 
+fn range(smmu: u16) -> RangeSupport {
+    if smmu == 1 { RangeSupport::Ril } else { RangeSupport::Single }
+}
+
 fn spec() -> impl Strategy<Value = InvSpec> {
     (0..3u16, 0..6u8, 1..4u16, 0..3u32).prop_map(|(smmu, kind, id, ssid)| {
-        let range = if smmu == 1 { RangeSupport::Ril } else { RangeSupport::Single };
+        let range = range(smmu);
         let smmu = SmmuId(smmu);
         match kind {
             0 => InvSpec::tagged(smmu, tag(true, id), range),
@@ -41,11 +53,14 @@ fn spec() -> impl Strategy<Value = InvSpec> {
 fn step() -> impl Strategy<Value = Step> {
     let request = || prop::collection::vec(spec(), 0..5);
     prop_oneof![
-        4 => request().prop_map(|mut request| {
+        6 => request().prop_map(|mut request| {
             request.sort_by_key(|spec| spec.key);
             request.dedup();
             Step::Merge(request)
         }),
+        // As it comes: mostly unsorted, at times with a key twice.
+        1 => request().prop_map(Step::Merge),
+        1 => (0..3u16).prop_map(Step::RemoveSmmu),
         4 => request().prop_map(Step::Unref),
         3 => (0..3u16, any::<bool>(), 1..4u16)
             .prop_map(|(smmu, asid, id)| Step::Settle(smmu, tag(asid, id))),
@@ -62,6 +77,13 @@ struct Model {
 
 impl Model {
     fn merge(&mut self, request: &[InvSpec]) -> Result<(), InvError> {
+        for index in 1..request.len() {
+            match request[index - 1].key.cmp(&request[index].key) {
+                Ordering::Less => {}
+                Ordering::Equal => return Err(InvError::Duplicate { index }),
+                Ordering::Greater => return Err(InvError::Unsorted { index }),
+            }
+        }
         let stuck = |spec: &&InvSpec| {
             matches!(spec.key.kind, InvKind::S1Asid | InvKind::S2Vmid)
                 && self.retiring.contains(&spec.key)
@@ -102,6 +124,28 @@ impl Model {
         !settled.is_empty()
     }
 
+    fn remove(&mut self, smmu: SmmuId) -> usize {
+        let of = |key: &&InvKey| key.smmu == smmu;
+        let gone: Vec<_> = self.users.keys().chain(&self.retiring).filter(of).copied().collect();
+        self.users.retain(|key, _| key.smmu != smmu);
+        self.retiring.retain(|key| key.smmu != smmu);
+        self.trash.extend(&gone);
+        gone.len()
+    }
+
+    /// What a walk for one page sends: all of one phase, then the next.
+    fn commands(&self) -> Vec<(SmmuId, Command)> {
+        let keys: BTreeSet<_> = self.users.keys().chain(&self.retiring).copied().collect();
+        let phase = |key: &InvKey| match key.kind {
+            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => 0,
+            InvKind::S2VmidS1Clear => 1,
+            _ => 2,
+        };
+        let mut keys: Vec<_> = keys.into_iter().collect();
+        keys.sort_by_key(phase);
+        keys.into_iter().map(|key| (key.smmu, command(&key))).collect()
+    }
+
     fn rows(&self) -> Vec<(InvKey, u32, EntryState)> {
         let live = self.users.iter().map(|(key, users)| (*key, *users, EntryState::Live));
         let retiring = self.retiring.iter().map(|key| (*key, 0, EntryState::Retiring));
@@ -112,8 +156,34 @@ impl Model {
     }
 }
 
+const PAGE: Extent = Extent::pages(0x5000, 0x1000, Granule::K4, Leaf::Last);
+
+fn span<A: SpanAddress>(smmu: SmmuId) -> Span<A> {
+    match plan(range(smmu.0), PAGE) {
+        Plan::Spans(mut spans) => spans.next().unwrap(),
+        Plan::Everything => panic!("one page is not everything"),
+    }
+}
+
+fn command(key: &InvKey) -> Command {
+    let (asid, vmid) = (Asid(key.id as u16), Vmid(key.id as u16));
+    let atc_inv = |span| Command::AtcInv {
+        stream: StreamId(key.id),
+        substream: SubstreamId::new(key.ssid),
+        scope: AtcScope::Substream,
+        span,
+    };
+    match key.kind {
+        InvKind::S1Asid => Command::TlbiNhVa { vmid: Vmid(0), asid, span: span(key.smmu) },
+        InvKind::S2VmidS1Clear => Command::TlbiNhAll { vmid },
+        InvKind::Ats => atc_inv(AtcSpan::new(Iova(0x5000), 0).unwrap()),
+        InvKind::AtsFull => atc_inv(AtcSpan::EVERYTHING),
+        _ => Command::TlbiS2Ipa { vmid, span: span(key.smmu) },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
     #[test]
     fn inv_1_to_5_the_array_is_the_map(steps in prop::collection::vec(step(), 0..60)) {
         let sink = RecordingSink::new();
@@ -133,7 +203,12 @@ proptest! {
                 }
                 Step::Settle(smmu, tag) => {
                     let proof = FlushProof::obtain(&sink, SmmuId(smmu), tag).unwrap();
+                    sink.take();
                     prop_assert_eq!(array.settle(&proof), model.settle(SmmuId(smmu), tag));
+                }
+                Step::RemoveSmmu(smmu) => {
+                    let smmu = SmmuId(smmu);
+                    prop_assert_eq!(array.remove_smmu(smmu), model.remove(smmu));
                 }
                 Step::Purge => match array.purge().unwrap() {
                     Some(purged) => {
@@ -148,6 +223,17 @@ proptest! {
             prop_assert!(rows.is_sorted_by(|a, b| a.0 < b.0));
             prop_assert_eq!(rows, model.rows());
             prop_assert_eq!(array.is_empty(), model.users.is_empty() && model.retiring.is_empty());
+            array.invalidate(PAGE, &sink).unwrap();
+            let sent = sink.take().into_iter().flat_map(|call| match call {
+                SinkCall::Issue(smmu, commands) | SinkCall::Push(smmu, commands) => {
+                    commands.into_iter().map(|command| (smmu, command)).collect()
+                }
+                SinkCall::Wait(_) => Vec::new(),
+            });
+            prop_assert_eq!(sent.collect::<Vec<_>>(), model.commands());
+            let ats = |key: &InvKey| key.kind.is_ats();
+            let any = model.users.keys().chain(&model.retiring).any(ats);
+            prop_assert!(array.has_ats() || !any);
             for (smmu, kind) in [(0, InvKind::S1Asid), (1, InvKind::S2Vmid), (2, InvKind::S2VmidS1Clear)] {
                 let lowest = model.users.iter().find(|(k, _)| (k.smmu.0, k.kind) == (smmu, kind));
                 let found = array.find(SmmuId(smmu), kind);

@@ -2,13 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use parking_lot::RawMutex;
-use smmu_invs::{InvArray, InvSpec, LockCell, Publication, invalidate_published};
+use smmu_invs::{
+    GatedCell, InvArray, InvSpec, LockCell, Publication, Replaced, UnrefOutcome,
+    invalidate_published,
+};
 use smmu_types::fake::{RecordingSink, SinkCall};
 use smmu_types::range::{Extent, RangeSupport};
-use smmu_types::{Asid, CacheTag, FlushProof, Granule, Leaf, Regime, SmmuId};
+use smmu_types::seam::{CommandSink, CountingWait, SinkError, TimedOut, Wait};
+use smmu_types::{
+    Asid, CacheTag, Command, FlushProof, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof,
+};
 
 /// A value that shows how many of its copies are left.
 #[derive(Default)]
@@ -120,9 +127,148 @@ fn a_lasting_user_is_always_told<P: Publication<InvArray> + Sync>() {
     assert_eq!(cell.read().to_string(), "smmu1 S1_ASID 1 users=1");
 }
 
+/// Once nobody has what was replaced, nobody will.
+fn last_readers_are_known<C, P>(replace: impl Fn(&C, P) -> Replaced<Probe>)
+where
+    C: Publication<Probe, Node = P>,
+{
+    let node = |number| C::node(Probe(number, None)).unwrap();
+    let cell = C::new(node(0));
+    assert!(!replace(&cell, node(1)).is_read());
+    let (first, second) = (cell.read(), cell.read());
+    let replaced = replace(&cell, node(2));
+    assert!(replaced.is_read());
+    drop(first);
+    assert!(replaced.is_read());
+    drop(second);
+    assert!(!replaced.is_read());
+}
+
+/// A sink whose syncs take until somebody lets them.
+struct Slow {
+    held: AtomicBool,
+    waiting: AtomicBool,
+    atc: AtomicU32,
+}
+
+impl CommandSink for Slow {
+    type Ticket = SmmuId;
+
+    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        let atc = commands.iter().filter(|command| matches!(command, Command::AtcInv { .. }));
+        self.atc.fetch_add(atc.count() as u32, Ordering::SeqCst);
+        Ok(smmu)
+    }
+    fn push(&self, _: SmmuId, _: &[Command]) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
+        self.waiting.store(true, Ordering::SeqCst);
+        while self.held.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        Ok(SyncProof::vouch(ticket))
+    }
+}
+
+/// Says that somebody waits.
+struct Signal(AtomicBool);
+
+impl Wait for Signal {
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn relax(&self, _: u32) {
+        self.0.store(true, Ordering::SeqCst);
+        std::thread::yield_now();
+    }
+}
+
+const PAGE: Extent = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+
+#[test]
+fn a_wait_at_the_gate_is_bounded() {
+    type Cell = GatedCell<LockCell<RawMutex, InvArray>>;
+    let ats = [InvSpec::ats(SmmuId(0), StreamId(1), None)];
+    let cell = Cell::new(Cell::node(InvArray::empty().merge(&ats).unwrap()).unwrap());
+    let slow = Slow { held: true.into(), waiting: false.into(), atc: 0.into() };
+    let timeout = Duration::from_micros(50);
+    let drain = || cell.ats_gate().drain(&CountingWait::new(), timeout);
+    assert!(drain().is_ok());
+    std::thread::scope(|scope| {
+        scope.spawn(|| invalidate_published(&cell, PAGE, &slow).unwrap());
+        while !slow.waiting.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        assert_eq!(drain(), Err(TimedOut { timeout }));
+        assert_eq!(drain(), Err(TimedOut { timeout }), "nor does a second look forget the reader");
+        slow.held.store(false, Ordering::SeqCst);
+    });
+    assert!(drain().is_ok());
+}
+
+/// Readers of an array without ATS entries never look at the gate.
+#[test]
+fn without_ats_entries_nobody_is_waited_for() {
+    type Cell = GatedCell<LockCell<RawMutex, InvArray>>;
+    let tag = CacheTag::Asid(Regime::El1, Asid(1));
+    let request = [InvSpec::tagged(SmmuId(0), tag, RangeSupport::Ril)];
+    let cell = Cell::new(Cell::node(InvArray::empty().merge(&request).unwrap()).unwrap());
+    let slow = Slow { held: true.into(), waiting: false.into(), atc: 0.into() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| invalidate_published(&cell, PAGE, &slow).unwrap());
+        while !slow.waiting.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        assert!(cell.ats_gate().drain(&CountingWait::new(), Duration::ZERO).is_ok());
+        slow.held.store(false, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn the_gate_waits_for_the_readers_that_were_there_before_and_for_no_others() {
+    type Cell = GatedCell<LockCell<RawMutex, InvArray>>;
+    let ats = [InvSpec::ats(SmmuId(0), StreamId(1), None)];
+    let cell = Cell::new(Cell::node(InvArray::empty().merge(&ats).unwrap()).unwrap());
+    let sink = || Slow { held: true.into(), waiting: false.into(), atc: 0.into() };
+    let (first, second) = (sink(), sink());
+    let entered = |sink: &Slow| {
+        while !sink.waiting.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| invalidate_published(&cell, PAGE, &first).unwrap());
+        entered(&first);
+
+        // Another array takes its place, and only that is changed; the reader still has the older one.
+        let other = [InvSpec::ats(SmmuId(0), StreamId(2), None)];
+        let merged = cell.read().merge(&other).unwrap();
+        cell.publish(Cell::node(merged).unwrap());
+        cell.read().unref(&ats, |_, outcome| assert_eq!(outcome, UnrefOutcome::LastUserGone));
+        let signal = Signal(AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let drain = scope.spawn(|| cell.ats_gate().drain(&signal, Duration::MAX));
+            while !signal.0.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            // One that comes now goes on beside the writer, and is not waited for.
+            let later = scope.spawn(|| invalidate_published(&cell, PAGE, &second).unwrap());
+            entered(&second);
+            assert!(!drain.is_finished());
+            first.held.store(false, Ordering::SeqCst);
+            let _ = drain.join().unwrap().unwrap();
+            assert!(!later.is_finished());
+            second.held.store(false, Ordering::SeqCst);
+        });
+    });
+    assert_eq!(second.atc.load(Ordering::SeqCst), 1, "not of the stream that has left");
+}
+
 #[test]
 fn lock_cell_conforms() {
     conforms::<LockCell<RawMutex, _>>();
+    last_readers_are_known::<LockCell<RawMutex, _>, _>(LockCell::replace);
     readers_go_forward::<LockCell<RawMutex, _>>();
     a_lasting_user_is_always_told::<LockCell<RawMutex, _>>();
 }
@@ -132,6 +278,8 @@ fn lock_cell_conforms() {
 fn arc_swap_cell_conforms() {
     use smmu_invs::ArcSwapCell;
     conforms::<ArcSwapCell<_>>();
+    last_readers_are_known::<ArcSwapCell<_>, _>(ArcSwapCell::replace);
     readers_go_forward::<ArcSwapCell<_>>();
     a_lasting_user_is_always_told::<ArcSwapCell<_>>();
+    a_lasting_user_is_always_told::<smmu_invs::GatedCell<ArcSwapCell<_>>>();
 }

@@ -137,11 +137,14 @@ impl Extent {
         let (Some(shift), granule) = (self.block_shift, self.granule.shift()) else {
             return None;
         };
+        if shift == granule {
+            // The usual case, without the division.
+            return Some(Level::L3);
+        }
         if shift < granule || !(shift - granule).is_multiple_of(granule - 3) {
             return None;
         }
         match (shift - granule) / (granule - 3) {
-            0 => Some(Level::L3),
             1 => Some(Level::L2),
             2 => Some(Level::L1),
             _ => None,

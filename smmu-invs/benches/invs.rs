@@ -1,0 +1,315 @@
+//! What arrays, readers and publications cost, each against a baseline of the same run.
+#![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+mod epoch;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use parking_lot::RawMutex;
+use smmu_invs::{
+    ArcSwapCell, AtsGate, GatedCell, InvArray, InvSpec, LockCell, Publication, invalidate_published,
+};
+use smmu_measure::{Table, nanoseconds, nanoseconds_threads, nanoseconds_with};
+use smmu_types::range::{Extent, RangeSupport};
+use smmu_types::seam::{CommandSink, SinkError};
+use smmu_types::{
+    Asid, CacheTag, Command, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof, Vmid,
+};
+
+/// The system's allocator, which counts bytes.
+struct Counting;
+
+static BYTES: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: all requests go to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the block came from `System.alloc` with this layout.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes that are asked for meanwhile.
+fn allocated<T>(work: impl FnOnce() -> T) -> f64 {
+    let before = BYTES.load(Ordering::Relaxed);
+    black_box(work());
+    (BYTES.load(Ordering::Relaxed) - before) as f64
+}
+
+/// A queue that looks at the commands and forgets them.
+struct Discard;
+
+impl CommandSink for Discard {
+    type Ticket = SmmuId;
+
+    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        black_box(commands);
+        Ok(smmu)
+    }
+    fn push(&self, _: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
+        black_box(commands);
+        Ok(())
+    }
+    fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
+        Ok(SyncProof::vouch(ticket))
+    }
+}
+
+fn asid(smmu: u16, asid: u16) -> InvSpec {
+    let tag = CacheTag::Asid(Regime::El1, Asid(asid));
+    InvSpec::tagged(SmmuId(smmu), tag, RangeSupport::Ril)
+}
+
+/// One tag of one SMMU, and a device with ATS for each entry more.
+fn devices(entries: usize) -> Vec<InvSpec> {
+    let ats = (1..entries as u32).map(|n| InvSpec::ats(SmmuId(0), StreamId(n * 8), None));
+    [asid(0, 7)].into_iter().chain(ats).collect()
+}
+
+/// As many tags of one SMMU.
+fn tags(entries: usize) -> Vec<InvSpec> {
+    let tag = |n| CacheTag::Vmid(Vmid(n));
+    (1..=entries as u16).map(|n| InvSpec::tagged(SmmuId(0), tag(n), RangeSupport::Ril)).collect()
+}
+
+/// One tag on each of as many SMMUs.
+fn smmus(entries: usize) -> Vec<InvSpec> {
+    (0..entries as u16).map(|n| asid(n, 7)).collect()
+}
+
+fn array(request: &[InvSpec]) -> InvArray {
+    InvArray::empty().merge(request).unwrap()
+}
+
+/// Two that are there, and two that are not.
+fn four(entries: usize) -> [InvSpec; 4] {
+    let ats = |n: usize| InvSpec::ats(SmmuId(0), StreamId(n as u32), None);
+    let middle = entries / 2;
+    [asid(0, 7), ats(middle * 8 + 1), ats((middle + 1) * 8), ats(entries * 8)]
+}
+
+fn copies<T>(number: u64, make: impl Fn() -> T) -> Vec<T> {
+    (0..number).map(|_| make()).collect()
+}
+
+fn drop_users(array: &InvArray, request: &[InvSpec]) {
+    array.unref(black_box(request), |_, outcome| {
+        black_box(outcome);
+    });
+}
+
+fn arrays() {
+    let mut table =
+        Table::new("arrays, time per entry that is looked at: the array's and the request's");
+    for entries in [4, 64, 1024, 16_384] {
+        let (request, all) = (four(entries), devices(entries));
+        let old = array(&all);
+        let per = |time: f64, entries: usize| time / entries as f64;
+        let rounds = (16_384 / entries).max(1) as u64;
+        let both = [&all[..], &request].concat();
+        let sort = nanoseconds_with(
+            rounds,
+            || copies(rounds, || both.clone()),
+            |vectors| {
+                for both in vectors {
+                    both.sort_unstable_by_key(|spec| spec.key);
+                    both.dedup_by_key(|spec| spec.key);
+                    black_box(both);
+                }
+            },
+        );
+        let merge = nanoseconds(rounds, || {
+            for _ in 0..rounds {
+                black_box(black_box(&old).merge(black_box(&request)).unwrap());
+            }
+        });
+        table
+            .row(&format!("merge 4 into {entries}"), per(merge, entries + 4))
+            .bar(3.0)
+            .against("sorting both in place", per(sort, entries + 4));
+        let memory = nanoseconds(rounds, || {
+            for _ in 0..rounds {
+                black_box(Vec::<[u64; 2]>::with_capacity(black_box(entries + 2)));
+            }
+        });
+        table.row("  of which its memory, taken and given back", per(memory, entries + 4));
+
+        let counted = || all.iter().map(|spec| (spec.key, 1u32)).collect::<BTreeMap<_, _>>();
+        let map = nanoseconds_with(1, counted, |map| {
+            for spec in &all {
+                map.entry(spec.key).and_modify(|users| *users -= 1);
+            }
+            map.retain(|_, users| *users > 0);
+        });
+        let unref = nanoseconds_with(
+            rounds,
+            || copies(rounds, || array(&all)),
+            |arrays| arrays.iter().for_each(|array| drop_users(array, &all)),
+        );
+        table
+            .row(&format!("unref all of {entries}"), per(unref, entries))
+            .bar(3.0)
+            .against("a BTreeMap of counts, with its purge", per(map, entries));
+        let some = nanoseconds_with(
+            rounds,
+            || copies(rounds, || old.merge(&request).unwrap()),
+            |arrays| arrays.iter().for_each(|array| drop_users(array, &request)),
+        );
+        table.row(&format!("unref 4 of {entries}"), per(some, entries + 4)).bar(3.0);
+        let half: Vec<_> = all.iter().copied().skip(1).step_by(2).collect();
+        let trashed = array(&all);
+        drop_users(&trashed, &half);
+        let purge = nanoseconds(rounds, || {
+            for _ in 0..rounds {
+                black_box(black_box(&trashed).purge().unwrap());
+            }
+        });
+        table.row(&format!("purge every second of {entries}"), per(purge, entries)).bar(3.0);
+    }
+    println!("{table}");
+}
+
+const PAGE: Extent = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+
+fn read<P: Publication<InvArray>>(cell: &P) {
+    invalidate_published(cell, black_box(PAGE), &Discard).unwrap();
+}
+
+type Shape = (&'static str, fn(usize) -> Vec<InvSpec>);
+
+const SHAPES: [Shape; 3] =
+    [("one tag, the rest ATS", devices), ("tags of one SMMU", tags), ("one tag per SMMU", smmus)];
+
+fn readers<P: Publication<InvArray> + Sync>(name: &str) {
+    let mut table = Table::new(&format!("readers, {name}: enter, walk, build commands, leave"));
+    for (shape, make) in SHAPES {
+        for entries in [1, 16, 64] {
+            let cell = P::new(P::node(array(&make(entries))).unwrap());
+            let alone = times(|| read(&cell));
+            table.row(&format!("{entries}, {shape}"), alone).bar(10.0 + 3.0 * entries as f64);
+            if let Some(beside) = beside_a_writer(&cell, || read(&cell)) {
+                table.row(&format!("{entries}, {shape}, beside a writer"), beside).bar(2.0 * alone);
+            }
+        }
+    }
+    println!("{table}");
+}
+
+/// While another thread replaces the array all the time: the median of the rounds in which it did. Not the fastest one,
+/// which might be one in which it was held up; and not those with so many publications that this thread was. There may be
+/// none, where the two threads have no two processors to themselves.
+fn beside_a_writer<P, T>(cell: &P, mut work: impl FnMut() -> T) -> Option<f64>
+where
+    P: Publication<InvArray> + Sync,
+{
+    let (stop, published) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let next = cell.read().merge(&[]).unwrap();
+                cell.publish(P::node(next).unwrap());
+                published.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut rounds = Vec::new();
+        let begin = Instant::now();
+        while rounds.len() < 2001 && begin.elapsed() < Duration::from_millis(500) {
+            let before = published.load(Ordering::Relaxed);
+            let start = Instant::now();
+            for _ in 0..20 {
+                black_box(work());
+            }
+            let time = start.elapsed();
+            let meanwhile = published.load(Ordering::Relaxed) - before;
+            if (1..=500).contains(&meanwhile) {
+                rounds.push(time);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        rounds.sort();
+        rounds.get(rounds.len() / 2).map(|time| time.as_secs_f64() * 5e7)
+    })
+}
+
+fn times<T>(mut work: impl FnMut() -> T) -> f64 {
+    nanoseconds(1000, || {
+        for _ in 0..1000 {
+            black_box(work());
+        }
+    })
+}
+
+fn publication<P: Publication<InvArray> + Sync>(table: &mut Table, name: &str) {
+    let cell = P::new(P::node(array(&smmus(1))).unwrap());
+    table.row(&format!("read of {name}"), times(|| drop(black_box(cell.read()))));
+    if let Some(beside) = beside_a_writer(&cell, || drop(black_box(cell.read()))) {
+        table.row(&format!("read of {name}, beside a writer"), beside);
+    }
+    let publish = times(|| cell.publish(P::node(InvArray::empty()).unwrap()));
+    table.row(&format!("node and publish of {name}"), publish);
+    let threads = nanoseconds_threads(2, 10_000, |_| {
+        for _ in 0..10_000 {
+            drop(black_box(cell.read()));
+        }
+    });
+    table.row(&format!("read of {name} by 2 threads"), threads);
+}
+
+fn parts() {
+    let mut table = Table::new("parts");
+    table.row("a full fence", times(|| fence(Ordering::SeqCst)));
+    publication::<ArcSwapCell<InvArray>>(&mut table, "ArcSwapCell");
+    publication::<epoch::EpochCell<InvArray>>(&mut table, "a cell on crossbeam-epoch");
+    publication::<LockCell<RawMutex, InvArray>>(&mut table, "LockCell");
+    for (shape, make) in SHAPES {
+        for entries in [1, 16, 64] {
+            let array = array(&make(entries));
+            let walk = times(|| black_box(&array).invalidate(black_box(PAGE), &Discard).unwrap());
+            table.row(&format!("walk {entries}, {shape}"), walk);
+        }
+    }
+    println!("{table}");
+}
+
+fn memory() {
+    let mut table = Table::new("memory");
+    let request = tags(1000);
+    let per_entry = allocated(|| array(&request)) / 1000.0;
+    table.value("per entry", per_entry, "bytes").bar(16.0);
+    type Arc = ArcSwapCell<InvArray>;
+    type Lock = LockCell<RawMutex, InvArray>;
+    let heap = allocated(|| Lock::new(Lock::node(InvArray::empty()).unwrap()));
+    table.value("per empty domain, on the heap", heap, "bytes");
+    table.value("  and in an ArcSwapCell", size_of::<Arc>() as f64, "bytes");
+    table.value("  or in a LockCell of parking_lot", size_of::<Lock>() as f64, "bytes");
+    table.value("  and its AtsGate, in a GatedCell", size_of::<AtsGate>() as f64, "bytes");
+    let cell = Arc::new(Arc::node(array(&smmus(64))).unwrap());
+    let walking =
+        allocated(|| (0..100).for_each(|_| invalidate_published(&cell, PAGE, &Discard).unwrap()));
+    table.value("taken by 100 invalidations", walking, "bytes").bar(0.0);
+    let node = Arc::node(array(&smmus(64))).unwrap();
+    table.value("taken by a publication", allocated(|| cell.publish(node)), "bytes").bar(0.0);
+    println!("{table}");
+}
+
+fn main() {
+    memory();
+    arrays();
+    parts();
+    readers::<ArcSwapCell<InvArray>>("ArcSwapCell");
+    readers::<epoch::EpochCell<InvArray>>("a cell on crossbeam-epoch");
+    readers::<LockCell<RawMutex, InvArray>>("LockCell");
+    readers::<GatedCell<ArcSwapCell<InvArray>>>("ArcSwapCell with a gate");
+}

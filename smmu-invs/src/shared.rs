@@ -1,0 +1,164 @@
+//! A counted reference whose memory is asked for with an error, which `Arc` cannot do.
+//!
+//! 1. A block lives as long as its count is more than 0; each [`Shared`] is one of its count.
+//! 2. The value is only ever borrowed shared, until the last reference drops it.
+
+#![expect(unsafe_code, reason = "memory that is counted and freed by hand")]
+
+use alloc::alloc::{alloc, dealloc};
+use core::alloc::Layout;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use crate::OutOfMemory;
+use crate::sync::{AtomicUsize, Barrier, Ordering, acquire_fence, order};
+
+// The value comes first, so that its address is the block's.
+#[repr(C)]
+struct Block<T> {
+    value: T,
+    count: AtomicUsize,
+}
+
+/// One reference to a value.
+pub(crate) struct Shared<T> {
+    block: NonNull<Block<T>>,
+    owns: PhantomData<Block<T>>,
+}
+
+// SAFETY: like `Arc`: any thread may read the value, and any may be the one that drops it.
+unsafe impl<T: Send + Sync> Send for Shared<T> {}
+// SAFETY: as above; a shared reference to it can be cloned into another thread.
+unsafe impl<T: Send + Sync> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    const LAYOUT: Layout = Layout::new::<Block<T>>();
+
+    /// Move a value into a block of its own.
+    pub(crate) fn new(value: T) -> Result<Self, OutOfMemory> {
+        // SAFETY: a block has a count, so its layout is not of size 0.
+        let memory = unsafe { alloc(Self::LAYOUT) };
+        let Some(block) = NonNull::new(memory.cast::<Block<T>>()) else {
+            return Err(OutOfMemory { bytes: Self::LAYOUT.size() });
+        };
+        // SAFETY: the memory is new, and has the size and alignment of a block.
+        unsafe { block.write(Block { value, count: AtomicUsize::new(1) }) };
+        Ok(Shared { block, owns: PhantomData })
+    }
+
+    fn block(&self) -> &Block<T> {
+        // SAFETY: invariant 1 keeps the block alive, and by 2 nobody has it mutably.
+        unsafe { self.block.as_ref() }
+    }
+
+    /// How many references there are.
+    pub(crate) fn count(&self) -> usize {
+        self.block().count.load(Ordering::Acquire)
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        // One more reference is made from one that exists, so nobody drops the value meanwhile.
+        let before = self.block().count.fetch_add(1, Ordering::Relaxed);
+        if before > usize::MAX / 2 {
+            self.block().count.fetch_sub(1, Ordering::Relaxed);
+            too_many();
+        }
+        Shared { block: self.block, owns: PhantomData }
+    }
+}
+
+#[cold]
+#[expect(
+    clippy::panic,
+    reason = "only after guards were forgotten 2^31 times; going on would free under readers"
+)]
+fn too_many() -> ! {
+    panic!("a published value has too many references")
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // Release: what this reference's holder read, it read before the value is dropped.
+        let release = order(Barrier::CountRelease, Ordering::Release);
+        if self.block().count.fetch_sub(1, release) != 1 {
+            return;
+        }
+        // Acquire: see above, for all holders.
+        acquire_fence(Barrier::CountAcquire);
+        // SAFETY: by invariant 1 this was the last reference, so nobody reads the value, now or later.
+        unsafe { self.block.drop_in_place() };
+        // SAFETY: the block was allocated with this layout, and is not used any more.
+        unsafe { dealloc(self.block.as_ptr().cast(), Self::LAYOUT) };
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.block().value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+#[cfg(feature = "std")]
+// SAFETY: a pointer to the value is one to its block, which has its own count. `into_ptr` and `as_ptr` give the same
+// pointer and leave the count alone, and `from_ptr` takes such a pointer back. Nothing here panics but a clone beyond
+// `usize::MAX / 2` references, of which each needs a guard.
+unsafe impl<T> arc_swap::RefCnt for Shared<T> {
+    type Base = T;
+
+    fn into_ptr(me: Self) -> *mut T {
+        let pointer = Self::as_ptr(&me);
+        core::mem::forget(me);
+        pointer
+    }
+
+    fn as_ptr(me: &Self) -> *mut T {
+        me.block.as_ptr().cast()
+    }
+
+    unsafe fn from_ptr(pointer: *const T) -> Self {
+        // SAFETY: the pointer came from `into_ptr` or `as_ptr`, which give those of blocks.
+        let block = unsafe { NonNull::new_unchecked(pointer.cast_mut().cast()) };
+        Shared { block, owns: PhantomData }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn inv_1_the_last_reference_drops_the_value() {
+        let life = Arc::new(());
+        let first = Shared::new(life.clone()).unwrap();
+        let others: Vec<_> = (0..5).map(|_| first.clone()).collect();
+        assert_eq!((first.count(), Arc::strong_count(&life)), (6, 2));
+        drop(first);
+        assert_eq!((others[0].count(), Arc::strong_count(&life)), (5, 2));
+        drop(others);
+        assert_eq!(Arc::strong_count(&life), 1);
+    }
+
+    #[test]
+    fn values_of_any_alignment_and_size() {
+        #[repr(align(64))]
+        struct Wide(u8);
+        let wide = Shared::new(Wide(7)).unwrap();
+        assert_eq!((wide.0, core::ptr::from_ref(&*wide).addr() % 64), (7, 0));
+        let (a, b) = (Shared::new(()).unwrap(), Shared::new(()).unwrap());
+        assert_ne!(a.block, b.block);
+    }
+}
