@@ -63,6 +63,8 @@
 //!   what it built before the next change. Nothing here can check that.
 //! - [`InvArray::settle`] believes that the flush was asked for after the last
 //!   [`unref`](InvArray::unref).
+//! - Flushing an ASID keeps *global* entries: stage-1 tables must set `nG` in every leaf. A range that becomes a flush of
+//!   the whole tag drops less than its addresses would otherwise.
 //! - A flush that cannot be proven leaves its entry retiring for ever. That is meant so: keep the
 //!   number out of use.
 //! - Arrays with ATS entries belong into a [`GatedCell`], and the device's cache must be empty, and stay so, before they are
