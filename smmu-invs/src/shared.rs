@@ -13,7 +13,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 
 use crate::OutOfMemory;
-use crate::sync::{AtomicUsize, Barrier, Ordering, acquire_fence, order};
+use crate::sync::{AtomicUsize, Barrier, Ordering, order};
 
 // The value comes first, so that its address is the block's.
 #[repr(C)]
@@ -87,8 +87,8 @@ impl<T> Drop for Shared<T> {
         if self.block().count.fetch_sub(1, release) != 1 {
             return;
         }
-        // Acquire: see above, for all holders.
-        acquire_fence(Barrier::CountAcquire);
+        // Acquire: see above, for all holders. A load rather than a fence, which ThreadSanitizer does not know.
+        let _ = self.block().count.load(order(Barrier::CountAcquire, Ordering::Acquire));
         // SAFETY: by invariant 1 this was the last reference, so nobody reads the value, now or later.
         unsafe { self.block.drop_in_place() };
         // SAFETY: the block was allocated with this layout, and is not used any more.

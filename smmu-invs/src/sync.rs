@@ -41,14 +41,6 @@ pub(crate) fn full_fence(barrier: Barrier) {
     }
 }
 
-/// An acquire fence, unless the model checker is to go without.
-#[inline]
-pub(crate) fn acquire_fence(barrier: Barrier) {
-    if is_kept(barrier) {
-        fence(Ordering::Acquire);
-    }
-}
-
 /// An ordering, or [`Ordering::Relaxed`] if the model checker is to go without.
 #[inline]
 pub(crate) fn order(barrier: Barrier, order: Ordering) -> Ordering {
