@@ -94,7 +94,7 @@ impl InvArray {
     /// do not fit; [`InvError::OutOfMemory`].
     pub fn merge(&self, request: &[InvSpec]) -> Result<InvArray, InvError> {
         request::check(request)?;
-        let kept = self.kept();
+        let (kept, contents) = self.kept();
         let mut count = kept;
         let mut from = 0;
         for spec in request {
@@ -115,7 +115,7 @@ impl InvArray {
                 return Err(InvError::TooManyUsers { key });
             }
         }
-        let mut built = Builder::with_capacity(count, self.contents)?;
+        let mut built = Builder::with_capacity(count, contents)?;
         let trash = Trash::of(kept, self.entries.len());
         let mut done = 0;
         for spec in request {
@@ -202,12 +202,10 @@ impl InvArray {
     ///
     /// [`InvError::OutOfMemory`]. Keeping the old array is safe: trash costs readers a load each.
     pub fn purge(&self) -> Result<Option<InvArray>, InvError> {
-        let kept = self.kept();
+        let (kept, contents) = self.kept();
         if kept == self.entries.len() {
             return Ok(None);
         }
-        let contents = self.entries.iter().filter(|entry| !entry.is_trash());
-        let contents = contents.fold(Contents::NONE, |all, entry| all.and(entry.contents()));
         let mut built = Builder::with_capacity(kept, contents)?;
         built.copy(&self.entries, Trash::Some);
         Ok(Some(built.finish()))
@@ -275,7 +273,7 @@ impl InvArray {
     }
 
     /// Whether an entry may name a device's own cache, so that readers pass the [`AtsGate`](crate::AtsGate). It may stay
-    /// so after the last such entry is trash, until the next [`purge`](Self::purge).
+    /// so after the last such entry is trash, until the next array that [`merge`](Self::merge) or [`purge`](Self::purge) makes.
     #[must_use]
     pub fn has_ats(&self) -> bool {
         self.contents.has(Contents::DEVICE_CACHES)
@@ -293,9 +291,10 @@ impl InvArray {
         self.seek(0, key).1
     }
 
-    /// Entries that are not trash.
-    fn kept(&self) -> usize {
-        self.entries.iter().filter(|entry| !entry.is_trash()).count()
+    /// How many entries are not trash, and what is in those.
+    fn kept(&self) -> (usize, Contents) {
+        let kept = self.entries.iter().filter(|entry| !entry.is_trash());
+        kept.fold((0, Contents::NONE), |(count, all), entry| (count + 1, all.and(entry.contents())))
     }
 
     /// The entry of a key, and where it is or would be. Looks from `from` on in growing steps, so that keys that
@@ -447,12 +446,12 @@ mod tests {
     }
 
     #[test]
-    fn contents_are_what_is_there_after_a_purge() {
+    fn contents_are_what_is_there_after_a_purge_or_a_merge() {
         let ats = InvSpec::ats(SmmuId(0), StreamId(1), None);
         let array = InvArray::empty().merge(&[vmid(1), ats]).unwrap();
         assert!(array.has_ats());
         array.unref(&[ats], |_, _| {});
-        assert!(array.has_ats() && array.merge(&[]).unwrap().has_ats());
+        assert!(array.has_ats() && !array.merge(&[]).unwrap().has_ats());
         assert!(!array.purge().unwrap().unwrap().has_ats());
     }
 }

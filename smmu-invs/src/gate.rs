@@ -32,6 +32,14 @@ use crate::{InvArray, OutOfMemory, Publication};
 /// `CMD_SYNC`s complete: leaving is a release, and the writer's look an acquire. If it is the writer's, the reader
 /// sees the marks, and sends nothing to the device. There are two counts so that the writer can turn new readers to the
 /// other one, and need not wait for those that come later.
+///
+/// # What it does not cover
+///
+/// - A reader that has failed has left, but a command of it may be in the queue still: after an
+///   [`InvalidateError`](crate::InvalidateError) of a time-out, show that the SMMU's queue is empty, or reset it, before
+///   ATS is turned off.
+/// - Readers that call [`InvArray::invalidate`] on an array they got elsewhere do not pass it. Arrays with ATS entries
+///   are for [`invalidate_published`](crate::invalidate_published) on a [`GatedCell`].
 #[derive(Debug, Default)]
 pub struct AtsGate {
     side: AtomicU32,
@@ -63,7 +71,8 @@ impl AtsGate {
 
     /// Wait until all readers are done that may have seen the array as it was before the last change.
     ///
-    /// Calls are serialised by the domain's lock, as the changes are. Not for a thread that is a reader itself.
+    /// Calls are serialised by the domain's lock, as the changes are. Not for a thread that is a reader itself. There are
+    /// two counts to wait for, and `timeout` is for each.
     ///
     /// # Errors
     ///

@@ -6,10 +6,10 @@ use rstest::rstest;
 use smmu_invs::{InvArray, InvSpec, InvalidateError};
 use smmu_types::fake::{RecordingSink, SinkCall};
 use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, plan};
-use smmu_types::seam::SinkError;
+use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{
     Asid, AtcScope, AtcSpan, CacheTag, Command, FlushProof, Granule, Iova, Leaf, Regime, SmmuId,
-    StreamId, SubstreamId, Vmid,
+    StreamId, SubstreamId, SyncProof, Vmid,
 };
 
 const A: SmmuId = SmmuId(0);
@@ -105,9 +105,12 @@ fn without_ranges_two_mebibytes_are_everything() {
             Wait(_) => (0, 0),
         })
         .collect();
-    let mut want = vec![(64, 64); 7];
-    want.extend([(0, 63), (0, 0)]);
-    assert_eq!(sizes, want, "511 commands, all but the last batch pushed");
+    let mut want = vec![(64, 63); 8];
+    want.extend([(0, 7), (0, 0)]);
+    assert_eq!(
+        sizes, want,
+        "511 commands, all but the last batch pushed, which begins with one of a full one"
+    );
 }
 
 #[test]
@@ -301,4 +304,55 @@ fn every_failed_smmu_is_counted_once() {
          unmapped; the first: smmu0: no CMD_SYNC completion in time; nothing queued before it \
          counts as done"
     );
+}
+
+/// A sink at whose first push somebody else detaches the last user of a tag, flushes it and settles it.
+struct Detaching<'a> {
+    sink: RecordingSink,
+    array: &'a InvArray,
+    leaves: InvSpec,
+    tag: CacheTag,
+}
+
+impl CommandSink for Detaching<'_> {
+    type Ticket = <RecordingSink as CommandSink>::Ticket;
+
+    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
+        self.sink.issue(smmu, commands)
+    }
+
+    fn push(&self, smmu: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
+        self.array.unref(&[self.leaves], |_, _| {});
+        let proof = FlushProof::obtain(&RecordingSink::new(), smmu, self.tag).unwrap();
+        self.array.settle(&proof);
+        self.sink.push(smmu, commands)
+    }
+
+    fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError> {
+        self.sink.wait(ticket)
+    }
+}
+
+/// The entry that made a batch too long may be trash once there is room: what was pushed must be proven all the same.
+#[test]
+fn inv_2_a_batch_that_was_pushed_is_synced_whatever_follows() {
+    let request: Vec<_> = (1..=65).map(|n| vmid(A, n)).collect();
+    let array = array(&request);
+    let (leaves, tag) = (vmid(A, 65), CacheTag::Vmid(Vmid(65)));
+    let sink = Detaching { sink: RecordingSink::new(), array: &array, leaves, tag };
+    array.invalidate(PAGE, &sink).unwrap();
+    let sent = sink.sink.take();
+    let [Push(A, pushed), Issue(A, issued), Wait(A)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(pushed.len() + issued.len(), 64);
+    let all: Vec<_> = pushed.iter().chain(issued).copied().collect();
+    assert_eq!(all, (1..=64).map(s2_ipa).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_an_array_holds_is_looked_at_again_when_it_is_merged() {
+    let ats = [InvSpec::ats(A, StreamId(1), None)];
+    let array = array(&[vmid(A, 1), ats[0]]);
+    array.unref(&ats, |_, _| {});
+    let merged = array.merge(&[vmid(A, 1)]).unwrap();
+    assert!(array.has_ats() && !merged.has_ats());
 }

@@ -220,9 +220,12 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
     /// A number that the caller took is free again.
     #[inline]
     pub fn put_back(&self, number: u16, from: Life) {
+        // Out of its state first: the next owner must not be counted beside this one.
+        if from.one() != 0 {
+            self.part(number).states.fetch_sub(from.one(), Ordering::Relaxed);
+        }
         self.map.give(number.into());
-        let step = (1u64 << FREES).wrapping_sub(from.one());
-        self.part(number).states.fetch_add(step, S::COUNT);
+        self.part(number).states.fetch_add(1 << FREES, S::COUNT);
     }
 
     /// Take a number for good; whether it was free. 0 always was.
@@ -249,7 +252,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
 
     /// The most numbers that hardware knew at once.
     pub fn high_water(&self) -> u32 {
-        self.high_water.load(Ordering::Relaxed).min(self.numbers - 1)
+        self.high_water.load(Ordering::Relaxed).min(self.numbers - 1 - self.reserved())
     }
 
     /// Bytes of the bitmap.
@@ -259,12 +262,14 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
 
     /// In use, retiring, quarantined.
     fn known(&self) -> [u32; 3] {
-        let mut known = [0, 0, self.quarantined()];
+        let mut known = [0, 0, 0];
         for part in &self.parts {
-            let states = part.states.load(Ordering::Relaxed);
+            // Acquire, and the quarantined ones last: a number that leaves a state for them is not missed by both.
+            let states = part.states.load(Ordering::Acquire);
             known[0] += (states & LANE_MASK) as u32;
             known[1] += (states >> LANE & LANE_MASK) as u32;
         }
+        known[2] = self.quarantined();
         known
     }
 

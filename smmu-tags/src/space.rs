@@ -247,8 +247,8 @@ macro_rules! common {
             /// How many numbers are in which state.
             ///
             /// Exact while no other thread changes anything. Otherwise each count is that of a moment of its own during the
-            /// call, where a number on its way from one state to another counts in either, or in both. They add up
-            /// to the capacity always. Reads every word of the bitmap.
+            /// call, where a number on its way from one state to another counts in either, or in both. Where that
+            /// makes no difference they add up to the capacity. Reads every word of the bitmap.
             #[must_use]
             pub fn stats(&self) -> TagStats {
                 self.shared.numbers.stats()

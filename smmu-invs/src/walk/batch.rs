@@ -184,8 +184,13 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         match batch.phase {
             Phase::DeviceCaches => self.issue(batch),
             Phase::Tags | Phase::NestedStage1 => {
-                let pushed = self.sink.push(batch.smmu, &self.commands[..batch.queued]);
-                batch.queued = 0;
+                // One stays here: whatever becomes of the entries that follow, a `CMD_SYNC` will go out with it.
+                let Some((last, out)) = self.commands[..batch.queued].split_last() else {
+                    return Added::Queued;
+                };
+                let pushed = self.sink.push(batch.smmu, out);
+                self.commands[0] = *last;
+                batch.queued = 1;
                 if let Err(error) = pushed {
                     self.fail(batch.smmu, batch.first, error);
                 }
@@ -205,6 +210,11 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         }
         if self.flying == TICKETS {
             self.wait_oldest();
+        }
+        // What was waited for may have been of this very SMMU.
+        if self.failures.contains(batch.smmu) {
+            batch.queued = 0;
+            return;
         }
         let issued = self.sink.issue(batch.smmu, &self.commands[..batch.queued]);
         batch.queued = 0;

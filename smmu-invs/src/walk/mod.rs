@@ -56,7 +56,7 @@ impl InvArray {
     /// Takes no lock and does not allocate; it may run at any time, beside writers, in any context
     /// in which the sink may. For an array that is published use
     /// [`invalidate_published`](crate::invalidate_published), which orders the change of the page
-    /// table before the read of the array.
+    /// table before the read of the array, and passes the [`AtsGate`](crate::AtsGate) where there are ATS entries.
     ///
     /// # Errors
     ///

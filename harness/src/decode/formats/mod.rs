@@ -147,6 +147,7 @@ impl Scanner {
         self.waiting.give_up(number, &mut out);
         self.linux.give_up(number, &mut out);
         if self.of_a_log(&line, &text, &mut out) {
+            once(number, &mut out);
             self.end_of_words(&mut out);
             self.prose = true;
             return out;
@@ -365,6 +366,19 @@ fn give_lines(found: &mut [Found], lines: Vec<usize>) {
     found.iter_mut().for_each(|found| found.lines.clear());
     if let Some(first) = found.first_mut() {
         first.lines = lines;
+    }
+}
+
+/// Of several structures on one line the first has it.
+fn once(line: usize, out: &mut [Item]) {
+    let mut taken = false;
+    for item in out {
+        if let Item::Found(found) = item
+            && found.lines.contains(&line)
+            && std::mem::replace(&mut taken, true)
+        {
+            found.lines.retain(|other| *other != line);
+        }
     }
 }
 

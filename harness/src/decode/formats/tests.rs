@@ -105,6 +105,7 @@ fn piece() -> impl Strategy<Value = String> {
         Just("unpriv data write s1 \"x\" stag: 0x0".to_owned()),
         Just("skipping command in error state:".to_owned()),
         Just("CMDQ error (cons 0xffffffffffffffffff)".to_owned()),
+        Just("GERRORN=0x0, GERROR=0x1, CONS=0x1000012".to_owned()),
         Just("smmu0: Event F_UUT (x) received.".to_owned()),
         Just("smmu0: evt[0] 10".to_owned()),
         Just("smmu0: ste[0] == 1".to_owned()),
