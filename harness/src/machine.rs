@@ -20,6 +20,8 @@ pub enum Irq {
     CmdSync,
     /// A bit of `GERROR` became active.
     Gerror,
+    /// A second command queue has stopped with an error of its own.
+    SecondQueue,
 }
 
 impl fmt::Display for Irq {
@@ -29,6 +31,7 @@ impl fmt::Display for Irq {
             Irq::PriQueue => "PRIQ",
             Irq::CmdSync => "CMD_SYNC",
             Irq::Gerror => "GERROR",
+            Irq::SecondQueue => "VCMDQ",
         })
     }
 }
