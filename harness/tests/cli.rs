@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 12);
+    assert_eq!(lines.len(), 16);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -45,7 +45,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 12 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 16 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -191,6 +191,12 @@ attach = { device = \"dev0\", to = \"D\" }
     16,
     45
 )]
+#[case::fault_without_need(
+    "faultneed",
+    "[[step]]\nfault = { smmu = \"smmu0\", cmdq = \"stopped\" }\n",
+    15,
+    1
+)]
 fn a_wrong_file_is_2_and_says_where(
     #[case] name: &str,
     #[case] more: &str,
@@ -202,6 +208,123 @@ fn a_wrong_file_is_2_and_says_where(
     assert_eq!(out.status.code(), Some(2));
     let want = format!("error: {}:{line}:{column}: ", path.display());
     assert!(text(&out.stderr).starts_with(&want), "{} / {want}", text(&out.stderr));
+}
+
+const QUEUES: &str = "\
+title = \"t\"
+needs = [\"stage1\", \"queue-faults\", \"ats\", \"several-smmus\"]
+[[smmu]]
+name = \"smmu0\"
+ats = true
+[[smmu]]
+name = \"smmu1\"
+[[device]]
+name = \"dev0\"
+smmu = \"smmu0\"
+stream = 8
+[[device]]
+name = \"dev1\"
+smmu = \"smmu1\"
+stream = 8
+";
+
+/// What is wrong with a queue, a fault or an expectation of one; the steps begin at line 16.
+#[rstest]
+#[case::no_such_speed("fault = { smmu = \"smmu0\", cmdq = \"fast\" }", 17, 35, "unknown variant")]
+#[case::slow_by_nothing("fault = { smmu = \"smmu0\", cmdq = { slow = 0 } }", 17, 44, "1 at least")]
+#[case::no_number("fault = { smmu = \"smmu0\", cmdq = { slow = \"x\" } }", 17, 44, "invalid type")]
+#[case::aborts_never("fault = { smmu = \"smmu0\", cmdq = { aborts = 0 } }", 17, 46, "1 at least")]
+#[case::none("fault = { smmu = \"smmu0\" }", 16, 1, "one of `cmdq`")]
+#[case::two(
+    "fault = { smmu = \"smmu0\", cmdq = \"stopped\", atc_timeout = \"dev0\" }",
+    16,
+    1,
+    "one of `cmdq`"
+)]
+#[case::no_smmu("mend = { smmu = \"smmu2\" }", 17, 17, "no smmu is named")]
+#[case::no_device("fault = { smmu = \"smmu0\", atc_timeout = \"dev9\" }", 17, 42, "no device")]
+#[case::elsewhere("fault = { smmu = \"smmu0\", atc_timeout = \"dev1\" }", 17, 42, "not behind")]
+#[case::without_ats("fault = { smmu = \"smmu1\", atc_timeout = \"dev1\" }", 17, 42, "ats = true")]
+#[case::without_msi("fault = { smmu = \"smmu0\", msi = \"lost\" }", 17, 34, "sync = \"msi\"")]
+#[case::no_second(
+    "fault = { smmu = \"smmu0\", queue = \"second\", cmdq = \"stopped\" }",
+    17,
+    36,
+    "no `second_queue`"
+)]
+#[case::no_such_queue(
+    "fault = { smmu = \"smmu0\", queue = \"third\", cmdq = \"stopped\" }",
+    17,
+    36,
+    "unknown variant"
+)]
+#[case::no_such_failure(
+    "command = { smmu = \"smmu0\", send = [], fails = \"late\" }",
+    17,
+    47,
+    "unknown variant"
+)]
+#[case::no_such_order(
+    "expect = { smmu = \"smmu0\", commands = \"any\" }",
+    17,
+    39,
+    "unknown variant"
+)]
+#[case::atc_of_half_a_page(
+    "command = { smmu = \"smmu0\", send = [{ ATC_INV = { device = \"dev0\", iova = 8 } }] }",
+    17,
+    75,
+    "aligned"
+)]
+fn a_wrong_fault_is_2_and_says_where(
+    #[case] step: &str,
+    #[case] line: usize,
+    #[case] column: usize,
+    #[case] why: &str,
+) {
+    refuses(&format!("{QUEUES}[[step]]\n{step}\n"), line, column, why);
+}
+
+/// What an SMMU cannot be; the line is the sixth.
+#[rstest]
+#[case::too_few("queue_entries = 1", 17, "a power of two from 2 to 256")]
+#[case::no_power("queue_entries = 6", 17, "a power of two from 2 to 256")]
+#[case::too_many("queue_entries = 512", 17, "a power of two from 2 to 256")]
+#[case::msi("sync = \"msi\"", 8, "needs \"msi\" in `needs`")]
+#[case::no_such_sync("sync = \"event\"", 8, "unknown variant")]
+#[case::second("second_queue = \"full\"", 16, "needs \"second-queue\" in `needs`")]
+#[case::no_such_kind("second_queue = \"fast\"", 16, "unknown variant")]
+fn a_wrong_smmu_is_2_and_says_where(#[case] key: &str, #[case] column: usize, #[case] why: &str) {
+    let text = QUEUES.replace("name = \"smmu0\"\n", &format!("name = \"smmu0\"\n{key}\n"));
+    refuses(&format!("{text}[[step]]\nmend = {{ smmu = \"smmu0\" }}\n"), 5, column, why);
+}
+
+fn refuses(file: &str, line: usize, column: usize, why: &str) {
+    let name = format!("refused-{line}-{column}-{}.toml", file.len());
+    let path = write(&name, file.as_bytes());
+    let out = harness(&["run", path.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2));
+    let (want, said) = (format!("error: {}:{line}:{column}: ", path.display()), text(&out.stderr));
+    assert!(said.starts_with(&want) && said.contains(why), "{said} / {want}{why}");
+}
+
+/// The model has them; the driver does not use them yet.
+#[rstest]
+#[case::msi("msi", "sync = \"msi\"", "MSI for its CMD_SYNC")]
+#[case::second("second-queue", "second_queue = \"restricted\"", "second command queue")]
+fn what_the_driver_cannot_do_is_skipped(
+    #[case] need: &str,
+    #[case] key: &str,
+    #[case] reason: &str,
+) {
+    let file = format!(
+        "title = \"t\"\nneeds = [\"{need}\"]\n[[smmu]]\nname = \"smmu0\"\n{key}\n\
+         [[step]]\nmend = {{ smmu = \"smmu0\" }}\n"
+    );
+    let path = write(&format!("{need}.toml"), file.as_bytes());
+    let out = harness(&["run", path.to_str().unwrap()]);
+    let said = text(&out.stdout);
+    assert!(said.contains("0 passed, 0 failed, 1 skipped") && said.contains(reason), "{said}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Qemu {
     pub const fn can(need: Need) -> bool {
         match need {
             Need::Stage1 | Need::Stage2 | Need::SeveralSmmus => true,
-            Need::Asid8 => false,
+            Need::Asid8 | Need::Ats | Need::Msi | Need::QueueFaults | Need::SecondQueue => false,
         }
     }
 

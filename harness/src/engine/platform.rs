@@ -6,16 +6,14 @@ use smmu_attach::Platform;
 use smmu_cmdq::{CommandQueue, QueueSet};
 use smmu_invs::{ArcSwapCell, InvArray, OutOfMemory, Publication};
 use smmu_types::pool::{Pool, PoolBlock};
-use smmu_types::seam::{
-    CommandSink, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError, StdWait,
-};
+use smmu_types::seam::{CommandSink, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError};
 use smmu_types::{Command, SmmuId, SyncProof};
 
 use super::sabotage::Sabotage;
 use super::tap::Tap;
 use super::transcript::{Kind, Recorder};
 use crate::alloc_fault;
-use crate::machine::Ram;
+use crate::machine::{Clock, Ram};
 
 /// The platform of the harness.
 #[derive(Debug)]
@@ -73,9 +71,9 @@ impl Publication<InvArray> for Cell {
 }
 
 /// One queue of the harness.
-pub(crate) type Queue = CommandQueue<Tap, PoolBlock<Ram>, StdWait, parking_lot::RawMutex>;
+pub(crate) type Queue = CommandQueue<Tap, PoolBlock<Ram>, Clock, parking_lot::RawMutex>;
 
-type Queues = QueueSet<Vec<Queue>, Tap, PoolBlock<Ram>, StdWait, parking_lot::RawMutex>;
+type Queues = QueueSet<Vec<Queue>, Tap, PoolBlock<Ram>, Clock, parking_lot::RawMutex>;
 
 /// Called after each completed sync.
 pub(crate) type Watch = dyn Fn() + Send + Sync;

@@ -10,12 +10,12 @@ use smmu_hw_mmio::{BringupError, EventQueue, Probe, ProbeError};
 use smmu_invs::InvKind;
 use smmu_types::pool::{Pool, PoolBlock};
 use smmu_types::seam::{DmaError, SinkError};
-use smmu_types::{DomainId, EventRecord, PhysAddr, SmmuId};
+use smmu_types::{DomainId, EventRecord, PhysAddr, RawCommand, SmmuId};
 
 use super::pages::{Pages, Reached};
 use super::platform::{Dma, Harness, Names, Queue, Sink};
 use super::run::{Options, Stop};
-use super::setup::{Part, bring_up, make_queue};
+use super::setup::{Part, beyond_the_driver, bring_up, make_queue};
 use super::steps::To;
 use super::tap::Tap;
 use super::transcript::{Kind, Recorder};
@@ -72,6 +72,7 @@ pub(crate) struct Rig {
     tables: BTreeMap<String, PageTables<Dma>>,
     pub(super) raw_cds: BTreeMap<String, PoolBlock<Ram>>,
     smmus: Vec<Arc<Smmu<Harness>>>,
+    taps: Vec<Tap>,
     events: Vec<Events>,
     pages: Arc<Pages>,
     pub(super) dma: Dma,
@@ -93,12 +94,24 @@ impl Rig {
 
         let mut parts = Vec::new();
         for (n, spec) in file.smmus.iter().enumerate() {
+            beyond_the_driver(spec)?;
             let name = spec.name.get_ref().clone();
             let tap = Tap::new(machine.registers(n)?, ram.clone(), recorder.clone(), &name);
             let probed = smmu_hw_mmio::probe(&tap).map_err(|e| RigError::Probe(name.clone(), e))?;
             let caps = probed.caps;
             let smmu = Smmu::new(SmmuId(n as u16), caps, SmmuConfig::default(), &dma)?;
-            parts.push(Part { name, tap, caps, smmu: Arc::new(smmu) });
+            let (smmu, clock) = (Arc::new(smmu), machine.clock());
+            let entries = spec.queue_entries.as_ref().map(|entries| *entries.get_ref());
+            let queue_log2 = entries.map(|entries| entries.max(1).ilog2() as u8);
+            parts.push(Part { name, tap, caps, smmu, clock, queue_log2 });
+        }
+        if scenario.checks_commands()
+            && let Some(insight) = machine.insight()
+        {
+            for (n, part) in parts.iter().enumerate() {
+                part.tap.keep();
+                insight.listen(n);
+            }
         }
         let queues: Vec<Queue> =
             parts.iter().map(|part| make_queue(part, &dma)).collect::<Result<_, _>>()?;
@@ -126,6 +139,7 @@ impl Rig {
             domains: names,
             freed: Mutex::default(),
         };
+        let taps = parts.iter().map(|part| part.tap.clone()).collect();
         let smmus: Vec<_> = parts.into_iter().map(|part| part.smmu).collect();
         let pages = Pages::new(file.pages.iter().map(|name| name.get_ref().as_str()), &dma)?;
         let mut rig = Rig {
@@ -137,6 +151,7 @@ impl Rig {
             tables,
             raw_cds: BTreeMap::new(),
             smmus,
+            taps,
             events,
             pages: Arc::new(pages),
             dma,
@@ -172,6 +187,11 @@ impl Rig {
 
     pub(crate) fn smmu(&self, index: usize) -> Result<&Arc<Smmu<Harness>>, Stop> {
         self.smmus.get(index).ok_or_else(|| missing("SMMU", index))
+    }
+
+    /// The commands that an SMMU was shown since the last call, where they are kept.
+    pub(crate) fn take_shown(&self, smmu: usize) -> Vec<RawCommand> {
+        self.taps.get(smmu).map(Tap::take_shown).unwrap_or_default()
     }
 
     pub(crate) fn device(&self, name: &str) -> Result<&Device<Harness>, Stop> {
@@ -387,7 +407,7 @@ impl Fingerprint {
 ///
 /// The backend is not there, or its SMMU is none.
 pub fn probe(backend: &dyn Backend) -> Result<Probe, RigError> {
-    let spec = MachineSpec { smmus: vec![MachineSmmu { asid_bits: 16 }], devices: Vec::new() };
+    let spec = MachineSpec { smmus: vec![MachineSmmu::default()], ..MachineSpec::default() };
     let machine = backend.start(&spec)?;
     let registers = machine.registers(0)?;
     let probed = smmu_hw_mmio::probe(&registers);

@@ -85,6 +85,10 @@ builtins! {
     "prepare-fails-clean",
     "tags-exhausted",
     "bad-command",
+    "queue-full",
+    "sync-timeout",
+    "atc-timeout",
+    "fetch-abort",
 }
 
 /// The scenarios that are built in, in their order.

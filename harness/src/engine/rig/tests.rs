@@ -29,10 +29,10 @@ const IOVA: u64 = 0x10000;
 
 fn rig() -> Rig {
     let scenario = Scenario::parse("threads", "threads", SCENARIO).unwrap();
-    let smmus = vec![MachineSmmu { asid_bits: 16 }; 2];
+    let smmus = vec![MachineSmmu::default(); 2];
     let devices = [(0, 0x08), (0, 0x10), (1, 0x900)]
         .map(|(smmu, stream)| crate::machine::MachineDevice { smmu, stream: StreamId(stream) });
-    let spec = MachineSpec { smmus, devices: devices.to_vec() };
+    let spec = MachineSpec { smmus, devices: devices.to_vec(), ..MachineSpec::default() };
     let machine = Mock.start(&spec).unwrap();
     Rig::new(&scenario, machine.into(), Recorder::default(), Options::default()).unwrap()
 }

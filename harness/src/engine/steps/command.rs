@@ -3,7 +3,8 @@
 use smmu_types::range::{Span, SpanAddress};
 use smmu_types::seam::SinkError;
 use smmu_types::{
-    Asid, Command, CommandErrorCode, Iova, Ipa, Leaf, RawCommand, SmmuId, SubstreamId, Vmid,
+    Asid, AtcScope, AtcSpan, Command, CommandErrorCode, Iova, Ipa, LayoutError, Leaf, RawCommand,
+    SmmuId, SubstreamId, Vmid,
 };
 
 use crate::engine::rig::Rig;
@@ -20,20 +21,36 @@ pub(super) fn command(rig: &mut Rig, spec: &CommandStep) -> Result<(), Stop> {
     // Past the driver, and so past a driver that is broken on purpose.
     let id = SmmuId(smmu as u16);
     let queue = rig.sink.queue(id).ok_or_else(|| format!("{id} has no queue"))?;
-    let wanted = spec.fails.map(|fails| match fails {
-        CommandFailure::Ill => CommandErrorCode::ILL,
-        CommandFailure::Abt => CommandErrorCode::ABT,
-        CommandFailure::AtcInvSync => CommandErrorCode::ATC_INV_SYNC,
-    });
-    match (queue.run(&commands), wanted) {
-        (Ok(_proof), None) => Ok(()),
-        (Err(SinkError::Command { command, code, .. }), Some(want)) if code == want => {
-            rig.recorder.about(Kind::Error, spec.smmu.get_ref(), || {
-                format!("{code} on {}", Command::decode(command))
-            });
+    let outcome = queue.run(&commands).map(|_proof| ());
+    expect_failure(rig, spec.smmu.get_ref(), outcome, spec.fails)
+}
+
+/// Whether commands ended as the scenario says, and a line of the transcript where they failed as they were to.
+pub(super) fn expect_failure(
+    rig: &Rig,
+    smmu: &str,
+    outcome: Result<(), SinkError>,
+    wanted: Option<CommandFailure>,
+) -> Result<(), Stop> {
+    let code = match wanted {
+        None | Some(CommandFailure::Timeout) => None,
+        Some(CommandFailure::Ill) => Some(CommandErrorCode::ILL),
+        Some(CommandFailure::Abt) => Some(CommandErrorCode::ABT),
+        Some(CommandFailure::AtcInvSync) => Some(CommandErrorCode::ATC_INV_SYNC),
+    };
+    match (outcome, wanted) {
+        (Ok(()), None) => Ok(()),
+        (Err(SinkError::Command { command, code: got, .. }), Some(_)) if Some(got) == code => {
+            rig.recorder
+                .about(Kind::Error, smmu, || format!("{got} on {}", Command::decode(command)));
             Ok(())
         }
-        (Ok(_proof), Some(want)) => {
+        (Err(SinkError::Timeout { .. }), Some(CommandFailure::Timeout)) => {
+            rig.recorder.about(Kind::Error, smmu, || "no CMD_SYNC completion in time".into());
+            Ok(())
+        }
+        (Ok(()), Some(want)) => {
+            let want = code.map_or(format!("{want:?}"), |code| code.to_string());
             Err(format!("{want} was to be reported, but all went well").into())
         }
         (Err(error), _) => Err(error.into()),
@@ -68,6 +85,15 @@ fn typed(rig: &Rig, spec: &CommandSpec) -> Result<Command, Stop> {
             Command::TlbiS2Ipa { vmid: Vmid(of.vmid), span: single(Ipa(of.ipa))? }
         }
         CommandSpec::TlbiNsnhAll(_) => Command::TlbiNsnhAll,
+        CommandSpec::AtcInv(of) => {
+            let span = match &of.iova {
+                None => AtcSpan::EVERYTHING,
+                Some(iova) => AtcSpan::new(Iova(*iova.get_ref()), 0)
+                    .map_err(|error: LayoutError| error.to_string())?,
+            };
+            let (stream, scope) = (stream(of.device.get_ref())?, AtcScope::Substream);
+            Command::AtcInv { stream, substream: None, scope, span }
+        }
         CommandSpec::Raw(words) => Command::decode(RawCommand(*words)),
     })
 }
