@@ -1,0 +1,217 @@
+//! Putting commands into the ring.
+//!
+//! The ordering argument, in steps. The names are those of [`Barrier`](crate::sync::Barrier).
+//!
+//! 1. Slots are reserved only up to what the SMMU has left: `CMDQ_CONS` was read, the seam's `observe` keeps what follows
+//!    behind that read (*Observe*), the consumer's position is stored with a release (*SpaceRelease*) and loaded with an
+//!    acquire (*SpaceAcquire*). So no store into a slot overtakes the SMMU's last read of it.
+//! 2. A command's words are stored into the reserved slots.
+//! 3. The seam's `publish` of those slots (*Publish*): they, and every earlier store of the caller (tables, STEs), are
+//!    visible to the SMMU before anything that follows, such as
+//! 4. the exchange of the batch's cell, or the write of `CMDQ_PROD`.
+//! 5. One who has the turn loads that cell with an acquire (*FilledAcquire*), and the seam's `publish` (*PublishGathered*) keeps
+//!    what was filled by others before
+//! 6. the write of `CMDQ_PROD`, the first thing that lets the SMMU fetch them.
+//! 7. The turn is left with a release (*TurnRelease*) and taken with an acquire (*TurnAcquire*): writes of `CMDQ_PROD`
+//!    are in order.
+
+use core::ops::Range;
+
+use smmu_types::queue::Position;
+use smmu_types::seam::{Registers, SinkError, TimedOut, Wait, poll};
+use smmu_types::{Command, RawCommand};
+
+use crate::CommandQueue;
+use crate::reserve::Reserve;
+use crate::slots::Slots;
+use crate::sync::{Barrier, Ordering, is_kept};
+
+/// Looks at a full ring after which it is kept for the one who looks.
+#[cfg(not(loom))]
+const PATIENCE: u32 = 32;
+#[cfg(loom)]
+const PATIENCE: u32 = 2;
+
+/// A ring that is kept for the caller.
+struct Kept<'q, S: Reserve> {
+    reserve: &'q S,
+    next: u64,
+}
+
+impl<S: Reserve> Drop for Kept<'_, S> {
+    fn drop(&mut self) {
+        self.reserve.release(self.next);
+    }
+}
+
+impl<R, B, W, S, const CELLS: usize> CommandQueue<R, B, W, S, CELLS>
+where
+    R: Registers,
+    B: Slots,
+    W: Wait,
+    S: Reserve,
+{
+    /// Queue `commands`, and a `CMD_SYNC` behind them if `sync`. Returns where they lie.
+    #[inline]
+    pub(crate) fn insert(&self, commands: &[Command], sync: bool) -> Result<Range<u64>, SinkError> {
+        self.service.check(self.smmu)?;
+        let count = commands.len() as u64 + u64::from(sync);
+        let longest = self.config.sync_every.map_or(u32::MAX, |every| every.get());
+        if count == 0 || commands.len() as u64 > u64::from(longest) {
+            return self.insert_in_pieces(commands, sync);
+        }
+        let start = match self.reserve.reserve(count, self.limits()) {
+            Ok(start) => start,
+            Err(_) if count > self.depth() => return self.insert_in_pieces(commands, sync),
+            Err(_) => self.reserve_slowly(count)?,
+        };
+        self.fill(start..start + count, commands, sync);
+        Ok(start..start + count)
+    }
+
+    /// The most commands that can be in the ring at once.
+    fn depth(&self) -> u64 {
+        S::depth(self.size.entries().into(), CELLS as u64)
+    }
+
+    /// Fill reserved slots, and tell of them in their turn.
+    #[inline]
+    fn fill(&self, slots: Range<u64>, commands: &[Command], sync: bool) {
+        let Range { start, end } = slots;
+        let last = end - u64::from(sync);
+        let encoded = commands.iter().map(|command| command.encode());
+        let (first, entries) = (self.index(start), self.size.entries() as usize);
+        let count = (end - start) as usize;
+        if first + count <= entries {
+            self.block.fill(first..first + (last - start) as usize, encoded);
+            if sync {
+                self.block
+                    .fill(first + count - 1..first + count, core::iter::once(self.sync_at(last)));
+            }
+            if is_kept(Barrier::Publish) {
+                self.block.publish(first..first + count);
+            }
+        } else {
+            self.fill_around(slots, encoded, sync);
+        }
+        self.turns.filled(start, end, |end, gathered| self.tell(end, gathered));
+    }
+
+    /// The same, where the slots go around the end of the ring.
+    #[cold]
+    fn fill_around(
+        &self,
+        slots: Range<u64>,
+        mut encoded: impl Iterator<Item = RawCommand>,
+        sync: bool,
+    ) {
+        let Range { start, end } = slots;
+        let (first, entries) = (self.index(start), self.size.entries() as usize);
+        let last = end - u64::from(sync);
+        let upper = (last - start).min((entries - first) as u64) as usize;
+        self.block.fill(first..first + upper, encoded.by_ref());
+        self.block.fill(0..(last - start) as usize - upper, encoded);
+        if sync {
+            let slot = self.index(last);
+            self.block.fill(slot..slot + 1, core::iter::once(self.sync_at(last)));
+        }
+        if is_kept(Barrier::Publish) {
+            self.block.publish(first..entries);
+            self.block.publish(0..self.index(end));
+        }
+    }
+
+    #[inline]
+    fn index(&self, position: u64) -> usize {
+        Position(position).index(self.size)
+    }
+
+    /// Let the SMMU have everything up to `end`. One caller at a time.
+    #[inline]
+    fn tell(&self, end: u64, gathered: bool) {
+        if gathered && is_kept(Barrier::PublishGathered) {
+            self.block.publish(0..0);
+        }
+        self.published.store(end, Ordering::Release);
+        self.config.port.write_producer(&self.registers, Position(end).pointer(self.size));
+    }
+
+    /// Wait for room.
+    #[cold]
+    fn reserve_slowly(&self, count: u64) -> Result<u64, SinkError> {
+        let mut kept: Option<Kept<'_, S>> = None;
+        let mut looks = 0;
+        let reserved = self.poll_for_room(|| {
+            let start = match &mut kept {
+                None => self.reserve.reserve(count, self.limits()).ok(),
+                Some(kept) => {
+                    let start = kept.next;
+                    self.reserve.reserve_kept(start, count, self.limits()).then(|| {
+                        kept.next = start + count;
+                        start
+                    })
+                }
+            };
+            looks += 1;
+            if start.is_none() && kept.is_none() && looks >= PATIENCE {
+                kept = self.keep();
+            }
+            start
+        });
+        drop(kept);
+        reserved
+    }
+
+    fn keep(&self) -> Option<Kept<'_, S>> {
+        let reserve = &self.reserve.0;
+        reserve.keep().map(|next| Kept { reserve, next })
+    }
+
+    /// More commands than the ring holds at once, or than may go without a `CMD_SYNC`: keep the ring, so that nothing comes
+    /// between.
+    #[cold]
+    fn insert_in_pieces(&self, commands: &[Command], sync: bool) -> Result<Range<u64>, SinkError> {
+        if commands.is_empty() && !sync {
+            let next = self.reserve.next();
+            return Ok(next..next);
+        }
+        let mut kept = self.poll_for_room(|| self.keep())?;
+        let start = kept.next;
+        let every = self.config.sync_every.map_or(u64::MAX, |every| every.get().into());
+        let forced = self.config.sync_every.is_some();
+        // Half a ring at a time, so that the SMMU need not stand still.
+        let most = self.depth().div_ceil(2).min(every);
+        let mut rest = commands;
+        loop {
+            let piece = (rest.len() as u64).min(most - u64::from(forced && most > 1));
+            let (now, later) = rest.split_at(piece as usize);
+            let sync = forced || sync && later.is_empty();
+            let count = piece + u64::from(sync);
+            let at = kept.next;
+            self.poll_for_room(|| {
+                self.reserve.reserve_kept(at, count, self.limits()).then_some(())
+            })?;
+            kept.next = at + count;
+            self.fill(at..at + count, now, sync);
+            rest = later;
+            if rest.is_empty() {
+                return Ok(start..kept.next);
+            }
+        }
+    }
+
+    /// Look whether `attempt` succeeds, with what the SMMU has left in between.
+    fn poll_for_room<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Result<T, SinkError> {
+        let polled = poll(&self.wait, self.config.timeout, || {
+            if let Err(error) = self.refresh() {
+                return Some(Err(error));
+            }
+            if let Some(done) = attempt() {
+                return Some(Ok(done));
+            }
+            self.handle_error();
+            self.service.check(self.smmu).err().map(Err)
+        });
+        polled.unwrap_or_else(|TimedOut { .. }| Err(self.timed_out()))
+    }
+}
