@@ -121,9 +121,8 @@ where
     }
 
     fn move_consumer(&self, before: u64, consumer: u64) -> Result<u64, SinkError> {
-        // What is reserved and not yet told cannot be consumed: the write that told of it is not seen here yet.
-        if consumer == before || consumer > self.published() {
-            return Ok(self.consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire)));
+        if consumer == before {
+            return Ok(consumer);
         }
         let release = order(Barrier::SpaceRelease, Ordering::Release);
         let acquire = order(Barrier::SpaceAcquire, Ordering::Acquire);
@@ -139,13 +138,13 @@ where
     /// What the queue was doing when somebody gave up.
     #[cold]
     pub(crate) fn timed_out(&self) -> SinkError {
-        let consumer = self.consumer.load(Ordering::Relaxed);
-        let cons = self.config.port.read_consumer(&self.registers);
-        let published = self.published();
-        let command =
-            (consumer < published).then(|| self.block.load(Position(consumer).index(self.size)));
-        let stall =
-            Stall { producer: Position(published).pointer(self.size), consumer: cons, command };
+        let port = self.config.port;
+        let (cons, producer) =
+            (port.read_consumer(&self.registers), port.read_producer(&self.registers));
+        let mask = self.size.pointer_mask();
+        let command = (cons & mask != producer & mask)
+            .then(|| self.block.load(Position(cons.into()).index(self.size)));
+        let stall = Stall { producer: producer & mask, consumer: cons, command };
         SinkError::Timeout { smmu: self.smmu, stall: Some(stall) }
     }
 }

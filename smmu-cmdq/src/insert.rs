@@ -17,14 +17,14 @@
 
 use core::ops::Range;
 
+use smmu_types::Command;
 use smmu_types::queue::Position;
 use smmu_types::seam::{Registers, SinkError, TimedOut, Wait, poll};
-use smmu_types::{Command, RawCommand};
 
 use crate::CommandQueue;
 use crate::reserve::Reserve;
-use crate::slots::Slots;
-use crate::sync::{Barrier, Ordering, is_kept};
+use crate::slots::{self, Slots};
+use crate::sync::{Barrier, is_kept};
 
 /// Looks at a full ring after which it is kept for the one who looks.
 #[cfg(not(loom))]
@@ -51,73 +51,84 @@ where
     W: Wait,
     S: Reserve,
 {
-    /// Queue `commands`, and a `CMD_SYNC` behind them if `sync`. Returns where they lie.
+    /// Queue `commands`, and a `CMD_SYNC` behind them if `SYNC`. Returns where they lie.
     #[inline]
-    pub(crate) fn insert(&self, commands: &[Command], sync: bool) -> Result<Range<u64>, SinkError> {
+    pub(crate) fn insert<const SYNC: bool>(
+        &self,
+        commands: &[Command],
+    ) -> Result<Range<u64>, SinkError> {
         self.service.check(self.smmu)?;
-        let count = commands.len() as u64 + u64::from(sync);
-        let longest = self.config.sync_every.map_or(u32::MAX, |every| every.get());
-        if count == 0 || commands.len() as u64 > u64::from(longest) {
-            return self.insert_in_pieces(commands, sync);
+        // No commands at all, or a batch that is too long, is rare enough to go another way.
+        if (commands.len() as u64).wrapping_sub(u64::from(!SYNC)) > self.longest - u64::from(!SYNC)
+        {
+            return self.insert_in_pieces(commands, SYNC);
         }
-        let start = match self.reserve.reserve(count, self.limits()) {
+        let count = commands.len() as u64 + u64::from(SYNC);
+        let start = match self.reserve.reserve(count, &self.consumer) {
             Ok(start) => start,
-            Err(_) if count > self.depth() => return self.insert_in_pieces(commands, sync),
             Err(_) => self.reserve_slowly(count)?,
         };
-        self.fill(start..start + count, commands, sync);
+        self.fill::<SYNC>(start, commands)?;
         Ok(start..start + count)
-    }
-
-    /// The most commands that can be in the ring at once.
-    fn depth(&self) -> u64 {
-        S::depth(self.size.entries().into(), CELLS as u64)
     }
 
     /// Fill reserved slots, and tell of them in their turn.
     #[inline]
-    fn fill(&self, slots: Range<u64>, commands: &[Command], sync: bool) {
-        let Range { start, end } = slots;
-        let last = end - u64::from(sync);
-        let encoded = commands.iter().map(|command| command.encode());
+    fn fill<const SYNC: bool>(&self, start: u64, commands: &[Command]) -> Result<(), SinkError> {
         let (first, entries) = (self.index(start), self.size.entries() as usize);
-        let count = (end - start) as usize;
-        if first + count <= entries {
-            self.block.fill(first..first + (last - start) as usize, encoded);
-            if sync {
-                self.block
-                    .fill(first + count - 1..first + count, core::iter::once(self.sync_at(last)));
+        let behind = first + commands.len();
+        let end = start + (commands.len() + usize::from(SYNC)) as u64;
+        let refused = if behind + usize::from(SYNC) <= entries {
+            let atc = self.block.fill(first, commands);
+            if SYNC {
+                self.block.store(behind, self.sync_at(end - 1));
             }
-            if is_kept(Barrier::Publish) {
-                self.block.publish(first..first + count);
-            }
+            self.publish(first..behind + usize::from(SYNC));
+            if atc && !SYNC { self.without_atc(start..end) } else { Ok(()) }
         } else {
-            self.fill_around(slots, encoded, sync);
-        }
+            self.fill_around::<SYNC>(start, commands)
+        };
         self.turns.filled(start, end, |end, gathered| self.tell(end, gathered));
+        refused
     }
 
     /// The same, where the slots go around the end of the ring.
     #[cold]
-    fn fill_around(
+    fn fill_around<const SYNC: bool>(
         &self,
-        slots: Range<u64>,
-        mut encoded: impl Iterator<Item = RawCommand>,
-        sync: bool,
-    ) {
-        let Range { start, end } = slots;
+        start: u64,
+        commands: &[Command],
+    ) -> Result<(), SinkError> {
         let (first, entries) = (self.index(start), self.size.entries() as usize);
-        let last = end - u64::from(sync);
-        let upper = (last - start).min((entries - first) as u64) as usize;
-        self.block.fill(first..first + upper, encoded.by_ref());
-        self.block.fill(0..(last - start) as usize - upper, encoded);
-        if sync {
-            let slot = self.index(last);
-            self.block.fill(slot..slot + 1, core::iter::once(self.sync_at(last)));
+        let (upper, lower) = commands.split_at(commands.len().min(entries - first));
+        let atc = self.block.fill(first, upper) | self.block.fill(0, lower);
+        let mut end = start + commands.len() as u64;
+        if SYNC {
+            self.block.store(self.index(end), self.sync_at(end));
+            end += 1;
         }
+        self.publish(first..entries);
+        self.publish(0..self.index(end));
+        if atc && !SYNC { self.without_atc(start..end) } else { Ok(()) }
+    }
+
+    /// An `ATC_INV` that has no `CMD_SYNC` behind it does not go out.
+    #[cold]
+    fn without_atc(&self, slots: Range<u64>) -> Result<(), SinkError> {
+        for position in slots {
+            let slot = self.index(position);
+            if self.block.load(slot).opcode() == slots::ATC_INV {
+                self.block.store(slot, const { Command::SYNC.encode() });
+                self.publish(slot..slot + 1);
+            }
+        }
+        Err(SinkError::AtcInvPushed { smmu: self.smmu })
+    }
+
+    #[inline]
+    fn publish(&self, slots: Range<usize>) {
         if is_kept(Barrier::Publish) {
-            self.block.publish(first..entries);
-            self.block.publish(0..self.index(end));
+            self.block.publish(slots);
         }
     }
 
@@ -132,7 +143,6 @@ where
         if gathered && is_kept(Barrier::PublishGathered) {
             self.block.publish(0..0);
         }
-        self.published.store(end, Ordering::Release);
         self.config.port.write_producer(&self.registers, Position(end).pointer(self.size));
     }
 
@@ -143,10 +153,10 @@ where
         let mut looks = 0;
         let reserved = self.poll_for_room(|| {
             let start = match &mut kept {
-                None => self.reserve.reserve(count, self.limits()).ok(),
+                None => self.reserve.reserve(count, &self.consumer).ok(),
                 Some(kept) => {
                     let start = kept.next;
-                    self.reserve.reserve_kept(start, count, self.limits()).then(|| {
+                    self.reserve.reserve_kept(start, count, &self.consumer).then(|| {
                         kept.next = start + count;
                         start
                     })
@@ -180,7 +190,7 @@ where
         let every = self.config.sync_every.map_or(u64::MAX, |every| every.get().into());
         let forced = self.config.sync_every.is_some();
         // Half a ring at a time, so that the SMMU need not stand still.
-        let most = self.depth().div_ceil(2).min(every);
+        let most = self.depth.div_ceil(2).min(every);
         let mut rest = commands;
         loop {
             let piece = (rest.len() as u64).min(most - u64::from(forced && most > 1));
@@ -189,10 +199,13 @@ where
             let count = piece + u64::from(sync);
             let at = kept.next;
             self.poll_for_room(|| {
-                self.reserve.reserve_kept(at, count, self.limits()).then_some(())
+                self.reserve.reserve_kept(at, count, &self.consumer).then_some(())
             })?;
             kept.next = at + count;
-            self.fill(at..at + count, now, sync);
+            match sync {
+                true => self.fill::<true>(at, now),
+                false => self.fill::<false>(at, now),
+            }?;
             rest = later;
             if rest.is_empty() {
                 return Ok(start..kept.next);

@@ -9,7 +9,7 @@ use smmu_types::seam::Registers;
 /// [`Port::MAIN`] is the queue that every SMMU has. Others have the same registers elsewhere, or fewer bits of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// Where the producer's pointer is written.
+    /// Where the producer's pointer is written. It reads as written.
     pub producer: u32,
     /// Where the consumer's pointer is read, with the error code in bits 30:24.
     pub consumer: u32,
@@ -46,6 +46,10 @@ impl Port {
     #[inline]
     pub(crate) fn write_producer<R: Registers>(self, registers: &R, pointer: u32) {
         registers.write32(self.producer, pointer);
+    }
+
+    pub(crate) fn read_producer<R: Registers>(self, registers: &R) -> u32 {
+        registers.read32(self.producer)
     }
 
     pub(crate) fn read_consumer<R: Registers>(self, registers: &R) -> u32 {

@@ -16,10 +16,10 @@ use smmu_types::{
 use crate::QueueError;
 use crate::failures::{CommandFailure, FailureCounts, Failures};
 use crate::port::Port;
-use crate::reserve::{CompareExchange, Limits, Reserve};
+use crate::reserve::{CompareExchange, Reserve};
 use crate::service::Service;
 use crate::slots::{self, Slots};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::AtomicU64;
 use crate::turn::Turns;
 
 static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
@@ -145,8 +145,7 @@ impl<T> Deref for Line<T> {
 /// call are never interleaved with those of another, and never dropped. A call that finds the ring full waits for room, with a
 /// bound; if it finds none for long, or has more commands than the ring, the ring is kept for it until it is served.
 ///
-/// `CELLS` (a power of two) is how many batches in a row may be filled before the first of them: 8 bytes each. With
-/// [`FetchAdd`](crate::FetchAdd) it is the most commands in the ring as well.
+/// `CELLS` (a power of two) is the most commands that are in the ring at once, if the ring holds as many: 8 bytes each.
 ///
 /// # Contexts
 ///
@@ -166,10 +165,14 @@ impl<T> Deref for Line<T> {
 /// [`SinkError::Lost`], because a later value could only be right by chance. After three errors in a
 /// row at one command, everything not yet carried out answers [`SinkError::Command`] with it.
 /// Both end with a new bring-up and a new queue.
-pub struct CommandQueue<R, B, W, S = CompareExchange, const CELLS: usize = 256> {
+pub struct CommandQueue<R, B, W, S = CompareExchange, const CELLS: usize = 1024> {
     pub(crate) smmu: SmmuId,
     pub(crate) identity: usize,
     pub(crate) size: QueueSize,
+    /// The most commands in the ring at once.
+    pub(crate) depth: u64,
+    /// The most commands, beside a `CMD_SYNC`, that are put into the ring as they are.
+    pub(crate) longest: u64,
     pub(crate) config: QueueConfig,
     pub(crate) registers: R,
     pub(crate) block: B,
@@ -178,7 +181,6 @@ pub struct CommandQueue<R, B, W, S = CompareExchange, const CELLS: usize = 256> 
     pub(crate) failures: Failures,
     pub(crate) reserve: Line<S>,
     pub(crate) consumer: Line<AtomicU64>,
-    pub(crate) published: Line<AtomicU64>,
     pub(crate) turns: Line<Turns<CELLS>>,
 }
 
@@ -192,7 +194,6 @@ where
             .field("smmu", &self.smmu)
             .field("base", &self.block.address())
             .field("size", &self.size)
-            .field("published", &self.published.0)
             .field("consumer", &self.consumer.0)
             .field("reserve", &self.reserve.0)
             .field("service", &self.service)
@@ -265,8 +266,12 @@ where
             return Err(QueueError::BlockTooSmall { bytes, need });
         }
         queue_base::encode(block.address(), size, slots::BYTES)?;
+        let depth = u64::from(size.entries()).min(CELLS as u64);
+        let every = config.sync_every.map_or(u64::MAX, |every| every.get().into());
         Ok(CommandQueue {
             smmu,
+            depth,
+            longest: every.min(depth - 1),
             identity: NEXT_IDENTITY.fetch_add(1, core::sync::atomic::Ordering::Relaxed),
             size,
             config,
@@ -275,9 +280,8 @@ where
             wait,
             service: Service::new(),
             failures: Failures::new(smmu),
-            reserve: Line(S::new(size.entries().into(), CELLS as u64)),
+            reserve: Line(S::new(depth)),
             consumer: Line(AtomicU64::new(0)),
-            published: Line(AtomicU64::new(0)),
             turns: Line(Turns::new()),
         })
     }
@@ -308,7 +312,7 @@ where
     /// will be carried out, and no `CMD_SYNC` was queued.
     #[inline]
     pub fn issue(&self, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        let Range { start, end } = self.insert(commands, true)?;
+        let Range { start, end } = self.insert::<true>(commands)?;
         Ok(SyncTicket { smmu: self.smmu, queue: self.identity, pushed: start, start, end })
     }
 
@@ -316,17 +320,17 @@ where
     ///
     /// # Errors
     ///
-    /// As of [`issue`](Self::issue); [`SinkError::AtcInvPushed`] for an `ATC_INV`, and nothing is queued then;
+    /// As of [`issue`](Self::issue); [`SinkError::AtcInvPushed`] for an `ATC_INV`, in whose place a `CMD_SYNC` is queued;
     /// [`SinkError::UnknownSmmu`] if it was another queue that `pushed` is of.
     pub fn push(&self, pushed: Option<Pushed>, commands: &[Command]) -> Result<Pushed, SinkError> {
         let smmu = self.smmu;
         if pushed.as_ref().is_some_and(|pushed| pushed.queue != self.identity) {
             return Err(SinkError::UnknownSmmu { smmu });
         }
-        if commands.iter().any(is_atc_inv) {
-            return Err(SinkError::AtcInvPushed { smmu });
-        }
-        let Range { start, .. } = self.insert(commands, self.config.sync_every.is_some())?;
+        let Range { start, .. } = match self.config.sync_every {
+            None => self.insert::<false>(commands)?,
+            Some(_) => self.insert::<true>(commands)?,
+        };
         let from = pushed.map_or(start, |pushed| pushed.from);
         Ok(Pushed { smmu, queue: self.identity, from })
     }
@@ -385,16 +389,6 @@ where
         self.handle_error()
     }
 
-    #[inline]
-    pub(crate) fn limits(&self) -> Limits<'_> {
-        Limits {
-            entries: self.size.entries().into(),
-            consumer: &self.consumer,
-            cells: CELLS as u64,
-            published: &self.published,
-        }
-    }
-
     /// The `CMD_SYNC` for a position.
     #[inline]
     pub(crate) fn sync_at(&self, position: u64) -> RawCommand {
@@ -413,23 +407,10 @@ where
         };
         completion.encode()
     }
-
-    pub(crate) fn published(&self) -> u64 {
-        self.published.load(Ordering::Relaxed)
-    }
 }
 
 const SYNC: RawCommand = Command::SYNC.encode();
 const SYNC_EVENT: RawCommand = Command::sync(Completion::Event).encode();
-
-const fn is_atc_inv(command: &Command) -> bool {
-    const ATC_INV: u8 = 0x40;
-    match command {
-        Command::AtcInv { .. } => true,
-        Command::Unknown(raw) => raw.opcode() == ATC_INV,
-        _ => false,
-    }
-}
 
 /// A sink for its own SMMU; every other is unknown to it.
 impl<R, B, W, S, const CELLS: usize> CommandSink for CommandQueue<R, B, W, S, CELLS>

@@ -12,21 +12,23 @@ use crate::sync::{AtomicI64, AtomicU64, Barrier, Ordering, order};
 const KEPT: u64 = 1;
 
 /// How [`CommandQueue`](crate::CommandQueue) reserves slots: [`CompareExchange`] or [`FetchAdd`].
-pub trait Reserve: private::Reserve + fmt::Debug {}
+pub trait Reserve: private::Reserve + fmt::Debug + Send + Sync {}
 
 /// Slots are reserved by a compare-exchange, which is tried again whenever somebody else was quicker.
 ///
-/// Nothing is reserved for which there is no room, and the whole ring can be in use. Under contention attempts are
-/// lost, each a transfer of the cache line, and which caller loses is chance.
+/// Nothing is reserved for which there is no room. Under contention attempts are lost, each a transfer of the cache line,
+/// and which caller loses is chance.
 #[derive(Debug)]
 pub struct CompareExchange {
     next: AtomicU64,
+    // Beside the word, since whoever needs the one needs the other.
+    depth: u64,
 }
 
 /// Slots are reserved by two fetch-adds, which always succeed: one takes room, the other the place.
 ///
 /// Nobody ever tries again because somebody else was quicker. A caller without room gives back what it took, so
-/// that others may see the ring fuller than it is for a moment, and no more than `CELLS` commands are in the ring at once.
+/// that others may see the ring fuller than it is for a moment.
 #[derive(Debug)]
 pub struct FetchAdd {
     next: AtomicU64,
@@ -42,45 +44,19 @@ pub enum Refused {
     Kept,
 }
 
-/// How far slots may be given out.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits<'a> {
-    /// Commands that the ring holds.
-    pub entries: u64,
-    /// The first that the SMMU has not carried out.
-    pub consumer: &'a AtomicU64,
-    /// How many batches in a row may be told of, from `published` on.
-    pub cells: u64,
-    /// The first that `CMDQ_PROD` does not cover.
-    pub published: &'a AtomicU64,
-}
-
-impl Limits<'_> {
-    /// Whether the slots up to `end` are free, for a batch that begins at `start`.
-    #[inline]
-    fn allow(&self, start: u64, end: u64) -> bool {
-        let acquire = order(Barrier::SpaceAcquire, Ordering::Acquire);
-        // Somebody who looks late may see a consumer that is further on than `start`; then nothing comes of it.
-        end.saturating_sub(self.consumer.load(acquire)) <= self.entries
-            && (self.entries <= self.cells
-                || start.saturating_sub(self.published.load(Ordering::Acquire)) < self.cells)
-    }
-}
-
 pub(crate) mod private {
-    use super::{Limits, Refused};
+    use super::{AtomicU64, Refused};
 
+    /// `consumer` is the first position that the SMMU has not carried out.
     pub trait Reserve {
-        /// At position 0, with room for [`depth`](Self::depth) commands.
-        fn new(entries: u64, cells: u64) -> Self;
-        /// How many commands may be in the ring at once.
-        fn depth(entries: u64, cells: u64) -> u64;
+        /// At position 0, for `depth` commands at once.
+        fn new(depth: u64) -> Self;
         /// Reserve `count` slots. Returns the first.
-        fn reserve(&self, count: u64, limits: Limits<'_>) -> Result<u64, Refused>;
+        fn reserve(&self, count: u64, consumer: &AtomicU64) -> Result<u64, Refused>;
         /// Keep the ring for the caller, who reserves from the returned position on; `None` if it is kept already.
         fn keep(&self) -> Option<u64>;
         /// Reserve `count` slots from `start` on, of a ring that the caller keeps and goes on to keep.
-        fn reserve_kept(&self, start: u64, count: u64, limits: Limits<'_>) -> bool;
+        fn reserve_kept(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool;
         /// Let others in again, behind what the caller has reserved.
         fn release(&self, next: u64);
         /// The SMMU has left `count` slots.
@@ -90,48 +66,68 @@ pub(crate) mod private {
     }
 }
 
+fn keep(next: &AtomicU64) -> Option<u64> {
+    let next = next.fetch_or(KEPT, Ordering::Relaxed);
+    (next & KEPT == 0).then_some(next / 2)
+}
+
 impl Reserve for CompareExchange {}
 
-impl private::Reserve for CompareExchange {
-    fn new(_: u64, _: u64) -> Self {
-        CompareExchange { next: AtomicU64::new(0) }
+impl CompareExchange {
+    #[inline]
+    fn allows(&self, end: u64, consumer: &AtomicU64) -> bool {
+        let consumer = consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire));
+        // Whoever comes late with an old `end` may find the consumer beyond it. Then nothing comes of it.
+        end <= consumer + self.depth
     }
+}
 
-    fn depth(entries: u64, _: u64) -> u64 {
-        entries
+impl CompareExchange {
+    /// Somebody else was quicker, and keeps the cache lines for a moment if it is left alone.
+    #[cold]
+    fn stand_back(&self, lost: u32) -> u64 {
+        for _ in 0..(4u32 << lost.min(4)) {
+            core::hint::spin_loop();
+        }
+        self.next.load(Ordering::Relaxed)
+    }
+}
+
+impl private::Reserve for CompareExchange {
+    fn new(depth: u64) -> Self {
+        CompareExchange { next: AtomicU64::new(0), depth }
     }
 
     #[inline]
-    fn reserve(&self, count: u64, limits: Limits<'_>) -> Result<u64, Refused> {
+    fn reserve(&self, count: u64, consumer: &AtomicU64) -> Result<u64, Refused> {
         let mut next = self.next.load(Ordering::Relaxed);
+        let mut lost = 0;
         loop {
             if next & KEPT != 0 {
                 return Err(Refused::Kept);
             }
-            let (start, end) = (next / 2, next / 2 + count);
-            if !limits.allow(start, end) {
+            let start = next / 2;
+            if !self.allows(start + count, consumer) {
                 return Err(Refused::Full);
             }
             // What orders the slots is that the SMMU has left them; the word itself orders nothing.
-            match self.next.compare_exchange_weak(
-                next,
-                end * 2,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            let order = Ordering::Relaxed;
+            match self.next.compare_exchange_weak(next, next + count * 2, order, order) {
                 Ok(_) => return Ok(start),
-                Err(now) => next = now,
+                Err(_) => {
+                    lost += 1;
+                    next = self.stand_back(lost);
+                }
             }
         }
     }
 
     fn keep(&self) -> Option<u64> {
-        let next = self.next.fetch_or(KEPT, Ordering::Relaxed);
-        (next & KEPT == 0).then_some(next / 2)
+        keep(&self.next)
     }
 
-    fn reserve_kept(&self, start: u64, count: u64, limits: Limits<'_>) -> bool {
-        let allowed = limits.allow(start, start + count);
+    fn reserve_kept(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool {
+        let allowed = self.allows(start + count, consumer);
         if allowed {
             self.next.store(((start + count) * 2) | KEPT, Ordering::Relaxed);
         }
@@ -165,17 +161,12 @@ impl FetchAdd {
 }
 
 impl private::Reserve for FetchAdd {
-    fn new(entries: u64, cells: u64) -> Self {
-        let most = Self::depth(entries, cells) as i64;
-        FetchAdd { next: AtomicU64::new(0), room: AtomicI64::new(most) }
-    }
-
-    fn depth(entries: u64, cells: u64) -> u64 {
-        entries.min(cells)
+    fn new(depth: u64) -> Self {
+        FetchAdd { next: AtomicU64::new(0), room: AtomicI64::new(depth as i64) }
     }
 
     #[inline]
-    fn reserve(&self, count: u64, _: Limits<'_>) -> Result<u64, Refused> {
+    fn reserve(&self, count: u64, _: &AtomicU64) -> Result<u64, Refused> {
         if self.next.load(Ordering::Relaxed) & KEPT != 0 {
             return Err(Refused::Kept);
         }
@@ -192,11 +183,10 @@ impl private::Reserve for FetchAdd {
     }
 
     fn keep(&self) -> Option<u64> {
-        let next = self.next.fetch_or(KEPT, Ordering::Relaxed);
-        (next & KEPT == 0).then_some(next / 2)
+        keep(&self.next)
     }
 
-    fn reserve_kept(&self, start: u64, count: u64, _: Limits<'_>) -> bool {
+    fn reserve_kept(&self, start: u64, count: u64, _: &AtomicU64) -> bool {
         let allowed = self.take_room(count);
         if allowed {
             self.next.store(((start + count) * 2) | KEPT, Ordering::Relaxed);

@@ -125,7 +125,7 @@ where
         // The SMMU has stopped, and stays where it is.
         let cons = port.read_consumer(&self.registers);
         let position = self.consumed_since(self.consumer.load(Ordering::Relaxed), cons).ok()?;
-        if position >= self.published() {
+        if (cons ^ port.read_producer(&self.registers)) & self.size.pointer_mask() == 0 {
             // Nothing of ours is there: an error from before the queue was enabled.
             port.acknowledge(&self.registers, acknowledged);
             return None;
@@ -144,7 +144,7 @@ where
         match failure.code {
             CommandErrorCode::ILL => {
                 self.failures.record(failure);
-                self.block.fill(slot..slot + 1, core::iter::once(const { Command::SYNC.encode() }));
+                self.block.store(slot, const { Command::SYNC.encode() });
             }
             CommandErrorCode::ATC_INV_SYNC => self.failures.record(failure),
             _ => self.failures.retried(),

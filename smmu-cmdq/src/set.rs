@@ -12,7 +12,7 @@ use crate::{CommandQueue, CompareExchange, Pushed, QueueError, SyncTicket};
 ///
 /// `Q` is whatever holds the queues: an array, a slice by reference, a `Vec`. A queue whose index is
 /// the number of its SMMU is found at once, others by a search.
-pub struct QueueSet<Q, R, B, W, S = CompareExchange, const CELLS: usize = 256> {
+pub struct QueueSet<Q, R, B, W, S = CompareExchange, const CELLS: usize = 1024> {
     queues: Q,
     marker: Marker<R, B, W, S>,
 }

@@ -4,16 +4,19 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use smmu_types::seam::DmaBlock;
-use smmu_types::{PhysAddr, RawCommand};
+use smmu_types::{Command, PhysAddr, RawCommand};
 
 pub(crate) const BYTES: u64 = RawCommand::BYTES as u64;
+pub(crate) const ATC_INV: u8 = 0x40;
 pub(crate) const WORDS: usize = RawCommand::BYTES / 8;
 
 /// What a queue needs of its memory: every [`DmaBlock`] has it, and the model checker's memory.
 #[doc(hidden)]
 pub trait Slots {
-    /// Store commands into slots that follow each other.
-    fn fill(&self, slots: Range<usize>, commands: impl Iterator<Item = RawCommand>);
+    /// Store commands into slots that follow each other. Returns whether `ATC_INV` is among them.
+    fn fill(&self, first: usize, commands: &[Command]) -> bool;
+    /// Store one.
+    fn store(&self, slot: usize, command: RawCommand);
     /// What lies in a slot.
     fn load(&self, slot: usize) -> RawCommand;
     /// The first word of a slot, which an MSI may have overwritten.
@@ -29,13 +32,25 @@ pub trait Slots {
 }
 
 impl<B: DmaBlock> Slots for B {
+    // A call for all commands costs less than one for each, which is what comes of it in line.
+    #[inline(never)]
+    fn fill(&self, first: usize, commands: &[Command]) -> bool {
+        let words = self.words().get(words(first..first + commands.len())).unwrap_or_default();
+        let mut atc = false;
+        for ([low, high], command) in words.as_chunks::<WORDS>().0.iter().zip(commands) {
+            let command = command.encode();
+            low.store(command.0[0], Ordering::Relaxed);
+            high.store(command.0[1], Ordering::Relaxed);
+            atc |= command.opcode() == ATC_INV;
+        }
+        atc
+    }
+
     #[inline]
-    fn fill(&self, slots: Range<usize>, commands: impl Iterator<Item = RawCommand>) {
-        let words = self.words().get(words(slots)).unwrap_or_default();
-        for ([low, high], RawCommand(command)) in words.as_chunks::<WORDS>().0.iter().zip(commands)
-        {
-            low.store(command[0], Ordering::Relaxed);
-            high.store(command[1], Ordering::Relaxed);
+    fn store(&self, slot: usize, command: RawCommand) {
+        let found = self.words().get(words(slot..slot + 1)).unwrap_or_default();
+        for (word, value) in found.iter().zip(command.0) {
+            word.store(value, Ordering::Relaxed);
         }
     }
 

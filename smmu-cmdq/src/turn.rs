@@ -82,11 +82,18 @@ impl<const CELLS: usize> Turns<CELLS> {
     }
 
     /// Whether the turn came at the last moment.
+    #[inline]
     fn leave(&self, mine: &AtomicU64, turn: u64, end: u64) -> bool {
-        let acquire = order(Barrier::TurnAcquire, Ordering::Acquire);
-        if !self.relief.load(Ordering::Relaxed) {
-            return mine.swap(cell(end, FILLED), acquire) == turn;
+        if self.relief.load(Ordering::Relaxed) {
+            return self.stay(mine, turn, end);
         }
+        mine.swap(cell(end, FILLED), order(Barrier::TurnAcquire, Ordering::Acquire)) == turn
+    }
+
+    /// The same, and wait for it for a while.
+    #[cold]
+    fn stay(&self, mine: &AtomicU64, turn: u64, end: u64) -> bool {
+        let acquire = order(Barrier::TurnAcquire, Ordering::Acquire);
         let waiting = cell(end, WAITING);
         if mine.swap(waiting, acquire) == turn {
             return true;
