@@ -382,7 +382,7 @@ impl<P: Platform> Transaction<'_, P> {
     ) -> Result<(), SinkError> {
         const BATCH: usize = 16;
         let smmu = self.device.smmu.id();
-        let mut rest = streams;
+        let (mut rest, mut pushed) = (streams, None);
         loop {
             let (now, later) = rest.split_at(rest.len().min(BATCH));
             let mut batch = [Command::CfgiAll; BATCH];
@@ -391,9 +391,13 @@ impl<P: Platform> Transaction<'_, P> {
             }
             let batch = &batch[..now.len()];
             if later.is_empty() {
-                return self.env.sink.run(smmu, batch).map(|_proof| ());
+                let ticket = match pushed {
+                    None => self.env.sink.issue(smmu, batch),
+                    Some(pushed) => self.env.sink.prove(pushed, batch),
+                }?;
+                return self.env.sink.wait(ticket).map(|_proof| ());
             }
-            self.env.sink.push(smmu, batch)?;
+            pushed = Some(self.env.sink.push(smmu, pushed, batch)?);
             rest = later;
         }
     }

@@ -101,13 +101,22 @@ struct Sink(RecordingSink, Arc<Registry>);
 
 impl CommandSink for Sink {
     type Ticket = SmmuId;
+    type Pushed = SmmuId;
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
         self.1.check(&format!("{} is sent", commands[0]), None);
         self.0.issue(smmu, commands)
     }
-    fn push(&self, smmu: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
+    fn push(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<SmmuId>,
+        commands: &[Command],
+    ) -> Result<SmmuId, SinkError> {
         self.1.check(&format!("{} is sent", commands[0]), None);
-        self.0.push(smmu, commands)
+        self.0.push(smmu, pushed, commands)
+    }
+    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        self.issue(pushed, commands)
     }
     fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
         self.0.wait(ticket)

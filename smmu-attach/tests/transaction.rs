@@ -306,7 +306,7 @@ fn a_descriptor_that_may_still_be_read_is_replaced_with_syncs() {
 fn fails_on(name: &'static str) -> RecordingSink {
     RecordingSink::failing(move |call| match call {
         SinkCall::Issue(smmu, commands) if commands.iter().any(|c| c.name() == name) => {
-            Some(SinkError::Timeout { smmu: *smmu })
+            Some(SinkError::timeout(*smmu))
         }
         _ => None,
     })
@@ -461,7 +461,7 @@ fn inv_5_an_unconfirmed_entry_is_left_invalid_and_the_old_tag_quarantined() {
     let _ = bench.attach(&mut device, Target::Domain(&d));
     let broken = Bench { dma: bench.dma.clone(), ..Bench::new(fails_on("CFGI_STE")) };
     let done = broken.attach(&mut device, Target::Blocked);
-    assert_eq!(done.config, Err(SinkError::Timeout { smmu: SmmuId(0) }));
+    assert_eq!(done.config, Err(SinkError::timeout(SmmuId(0))));
     assert_eq!((done.freed, done.quarantined), (None, Some(ASID1)));
     assert_eq!(device.read_ste().unwrap().decode(), SteConfig::Invalid);
     // The old domain goes on invalidating for it.
@@ -542,7 +542,7 @@ fn only_a_new_second_level_table_is_announced() {
 
     let deaf = Bench { dma: bench.dma.clone(), ..Bench::new(fails_on("CFGI_STE")) };
     let refused = Smmu::add_device(&smmu, &[StreamId(0x208)], &deaf.env()).map(|_| ());
-    assert_eq!(refused, Err(AttachError::Sink(SinkError::Timeout { smmu: SmmuId(0) })));
+    assert_eq!(refused, Err(AttachError::Sink(SinkError::timeout(SmmuId(0)))));
     assert_eq!(smmu.device_of(StreamId(0x208)), None);
     // It is announced again until the SMMU confirms.
     let _third = add(0x208);

@@ -1,7 +1,6 @@
 //! The device's side of a command queue, for tests of this crate and of what is built on it.
 //!
 //! ```
-//! use parking_lot::RawMutex;
 //! use smmu_cmdq::fake::{Consumer, Pace};
 //! use smmu_cmdq::{CommandQueue, QueueConfig};
 //! use smmu_types::fake::heap_pool;
@@ -14,7 +13,7 @@
 //! let device = Consumer::new(pool.window(), Pace::PerRead(1));
 //! let size = QueueSize::from_log2(4).ok_or("no such size")?;
 //! let block = pool.allocate(smmu_cmdq::layout(size))?;
-//! let queue: CommandQueue<_, _, _, RawMutex> =
+//! let queue =
 //!     CommandQueue::new(SmmuId(0), &device, block, size, CountingWait::new(), QueueConfig::default())?;
 //! device.enable(queue.base(), queue.size());
 //! let _proof = queue.run(&[Command::CfgiAll])?;

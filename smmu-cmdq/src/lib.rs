@@ -1,12 +1,12 @@
-//! The command queue of an Arm SMMUv3: batches, `CMD_SYNC`, bounded waits, command errors.
+//! The command queue of an Arm SMMUv3, without a lock: batches, `CMD_SYNC`, bounded waits, command errors.
 //!
 //! Implement three traits of `smmu-types` and you are running: [`Registers`] (MMIO of the SMMU),
-//! [`DmaBlock`] (memory that it reads) and [`Wait`] (a clock), and name a lock of `lock_api`.
+//! [`DmaBlock`] (memory that it reads) and [`Wait`] (a clock).
 //! A [`CommandQueue`] then queues commands, waits until the SMMU has carried them out, and says which one it
 //! refused. It is a [`CommandSink`], as are several of them together in a [`QueueSet`].
 //!
-//! It is not a driver: it does not bring the SMMU up (`smmu-hw-mmio` does), does not choose which
-//! commands an unmap needs (`smmu-invs` does), and does not use interrupts or MSIs to learn of a completion.
+//! It is not a driver: it does not bring the SMMU up (`smmu-hw-mmio` does), and does not choose which
+//! commands an unmap needs (`smmu-invs` does; how a range becomes commands is in [`smmu_types::range`]).
 //!
 //! ```
 //! use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::{Relaxed, SeqCst}, fence};
@@ -50,7 +50,7 @@
 //! let (mmio, clock) = (Mmio(AtomicU32::new(0)), Clock(AtomicU64::new(0)));
 //! let memory = Memory([const { AtomicU64::new(0) }; 128]);
 //! let size = QueueSize::from_log2(6).ok_or("no queue of this size")?;
-//! let queue: CommandQueue<_, _, _, parking_lot::RawMutex> =
+//! let queue =
 //!     CommandQueue::new(SmmuId(0), mmio, memory, size, clock, QueueConfig::default())?;
 //!
 //! // Issue on as many SMMUs as there are, then wait: the proof says that it is done.
@@ -65,20 +65,19 @@
 //!
 //! - A [`SyncTicket`] that is dropped proves nothing, and after [`SinkError::Timeout`] the commands are
 //!   still queued: memory that they were to protect must stay where it is.
-//! - A failure of a *pushed* command fails every later `CMD_SYNC` until it is taken with
-//!   [`take_unclaimed`](CommandQueue::take_unclaimed). That looks harsh and is the only safe
-//!   answer: the queue cannot know whose `issue` was to prove the command. Prefer
-//!   [`issue`](CommandQueue::issue), whose failures have one owner.
+//! - [`Pushed`] commands are proven by [`prove`](CommandQueue::prove) alone. If others' commands lie between the first of
+//!   them and the `CMD_SYNC`, and one of those fails, that ticket may fail as well: rather once too often.
 //! - `GERRORN` has one writer at a time; see [`with_registers`](CommandQueue::with_registers).
 //! - An SMMU that is reset behind the queue's back and whose `CMDQ_CONS` then happens to lie between two
 //!   positions in flight cannot be told from one that works.
 //!
 //! # Cost
 //!
-//! One call: one lock, two stores per command, one or two barriers, one write of `CMDQ_PROD`, and a read of
+//! One call: an atomic operation to reserve slots and one to hand the turn on, two stores per command, one or two
+//! barriers, at most one write of `CMDQ_PROD`, and a read of
 //! `CMDQ_CONS` only when the ring looks full. One look of a waiter: a read of `CMDQ_CONS`, and of `GERROR`
-//! and `GERRORN` while it is not complete. A queue is about a kilobyte beside its ring; nothing
-//! allocates.
+//! and `GERRORN` while it is not complete; of a waiter for an MSI mostly a load. Beside its ring a queue is 8 bytes for
+//! each of its `CELLS` and about a kilobyte; nothing allocates.
 //!
 //! # Features
 //!
@@ -96,17 +95,33 @@
 #[cfg(any(test, feature = "fake"))]
 extern crate std;
 
+mod complete;
+mod failures;
 #[cfg(feature = "fake")]
 pub mod fake;
-mod ledger;
+mod insert;
+mod port;
 mod queue;
+mod reserve;
+mod service;
 mod set;
+mod slots;
+#[cfg(not(loom))]
+mod sync;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod sync;
+mod turn;
 
 use smmu_types::{LayoutError, SmmuId};
 
-pub use ledger::{CommandFailure, FailureCounts};
-pub use queue::{CommandQueue, QueueConfig, SyncTicket, layout};
+pub use failures::{CommandFailure, FailureCounts};
+pub use port::Port;
+pub use queue::{CommandQueue, Pushed, QueueConfig, SyncBy, SyncTicket, layout};
+pub use reserve::{CompareExchange, FetchAdd, Reserve};
 pub use set::QueueSet;
+#[doc(hidden)]
+pub use slots::Slots;
 
 /// Why a queue could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,62 +1,97 @@
-//! The queue itself.
-//!
-//! The ordering argument, in steps:
-//!
-//! 1. A command's words are stored into free slots, under the lock.
-//! 2. [`DmaBlock::publish`] of those slots: they, and every earlier store of the caller (tables,
-//!    STEs), are visible to the SMMU before
-//! 3. the write of `CMDQ_PROD`, the first thing that lets the SMMU fetch them.
-//! 4. The SMMU carries commands out in order and then moves `CMDQ_CONS`.
-//! 5. `CMDQ_CONS` is read, then [`DmaBlock::observe`]: later loads of the caller see what the SMMU stored
-//!    before 4, and later stores into the slots that 4 freed cannot overtake the read.
-//!
-//! `CMDQ_CONS` is read and compared with the producer under one lock: compared with a producer of
-//! another moment, its wrap bit could mean another lap. The lock is let go between two looks.
+//! The queue: what it is made of, and what its user calls.
 
 use core::fmt;
-use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::num::NonZeroU32;
+use core::ops::{Deref, Range};
+use core::sync::atomic::AtomicUsize;
 use core::time::Duration;
 
-use lock_api::{Mutex, RawMutex};
 use smmu_types::queue::{Position, QueueSize};
-use smmu_types::regs::{self, cmdq_cons, gerror, queue_base};
-use smmu_types::seam::{
-    CommandSink, DmaBlock, DmaLayout, Registers, RegistersExt, SinkError, TimedOut, Wait, poll,
+use smmu_types::regs::queue_base;
+use smmu_types::seam::{CommandSink, DmaLayout, Registers, SinkError, Wait};
+use smmu_types::{
+    Command, Completion, MsiAttributes, PhysAddr, RawCommand, SmmuId, SyncMsi, SyncProof,
 };
-use smmu_types::{Command, CommandErrorCode, PhysAddr, RawCommand, SmmuId, SyncProof};
 
 use crate::QueueError;
-use crate::ledger::{CommandFailure, FailureCounts, Ledger};
-
-const ENTRY_BYTES: u64 = RawCommand::BYTES as u64;
-const ENTRY_WORDS: usize = RawCommand::BYTES / 8;
-
-/// How often in a row the SMMU may stop at one command before the queue gives up.
-const MAX_ERRORS_AT_ONE_POSITION: u8 = 3;
+use crate::failures::{CommandFailure, FailureCounts, Failures};
+use crate::port::Port;
+use crate::reserve::{CompareExchange, Reserve};
+use crate::service::Service;
+use crate::slots::{self, Slots};
+use crate::sync::AtomicU64;
+use crate::turn::Turns;
 
 static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
+
+/// How a `CMD_SYNC` tells that it is complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SyncBy {
+    /// `CMDQ_CONS` passes it, which is read until it does. Every SMMU can.
+    #[default]
+    Polling,
+    /// The same, and it sends an event, for which [`Wait::event`] waits. Where `IDR0.SEV` is 1.
+    Event,
+    /// It overwrites its own first 32 bits in the ring with 0, which the waiter reads in place of a register. Where
+    /// `IDR0.MSI` is 1 and the SMMU can write to the ring. `CMDQ_CONS` is looked at now and then, so that an MSI that
+    /// gets lost costs time and nothing else.
+    Msi(MsiAttributes),
+}
 
 /// What a [`CommandQueue`] lets its user choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
     /// How long one wait may last: for space in the queue, and for a `CMD_SYNC`. 1 s by default.
     pub timeout: Duration,
+    /// How a `CMD_SYNC` is completed. By polling, by default.
+    pub sync_by: SyncBy,
+    /// The queue's registers. Those of the main queue by default.
+    pub port: Port,
+    /// The most commands that the SMMU may be given without a `CMD_SYNC` behind them; any number by default.
+    ///
+    /// Some SMMUs need this (`CMD_SYNC` forced into full batches): with 63, no 64 commands follow each other without one, and no
+    /// batch ends without one.
+    pub sync_every: Option<NonZeroU32>,
 }
 
 impl Default for QueueConfig {
     fn default() -> Self {
-        QueueConfig { timeout: Duration::from_secs(1) }
+        QueueConfig {
+            timeout: Duration::from_secs(1),
+            sync_by: SyncBy::Polling,
+            port: Port::MAIN,
+            sync_every: None,
+        }
     }
 }
 
 /// The block that a command queue of `size` needs: its bytes, aligned to their number.
 #[must_use]
 pub const fn layout(size: QueueSize) -> DmaLayout {
-    match DmaLayout::naturally_aligned(size.entries() as u64 * ENTRY_BYTES) {
+    match DmaLayout::naturally_aligned(size.entries() as u64 * slots::BYTES) {
         Some(layout) => layout,
         // 16 bytes to 8 MiB: never 0, never near the end of the number space.
         None => unreachable!(),
+    }
+}
+
+/// Commands that were queued without a `CMD_SYNC`.
+///
+/// Dropping it forgets what becomes of them, not the commands.
+#[derive(Debug)]
+#[must_use = "nothing is known of the commands until they are proven"]
+pub struct Pushed {
+    smmu: SmmuId,
+    queue: usize,
+    from: u64,
+}
+
+impl Pushed {
+    /// The SMMU.
+    #[must_use]
+    pub const fn smmu(&self) -> SmmuId {
+        self.smmu
     }
 }
 
@@ -67,9 +102,11 @@ pub const fn layout(size: QueueSize) -> DmaLayout {
 #[must_use = "nothing is known of the commands until the ticket is waited for"]
 pub struct SyncTicket {
     smmu: SmmuId,
-    queue: usize,
-    start: Position,
-    end: Position,
+    pub(crate) queue: usize,
+    /// The first of what was pushed.
+    pub(crate) pushed: u64,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 impl SyncTicket {
@@ -82,43 +119,45 @@ impl SyncTicket {
     /// Where the commands lie; the `CMD_SYNC` is the last of them.
     #[must_use]
     pub const fn positions(&self) -> Range<Position> {
-        self.start..self.end
+        Position(self.start)..Position(self.end)
     }
 }
 
-/// Why a queue carries out nothing more.
-#[derive(Clone, Copy, Debug)]
-enum Halt {
-    Lost { cons: u32 },
-    Stuck(CommandFailure),
-}
-
+/// Something that many write, away from what others write.
 #[derive(Debug)]
-struct State {
-    producer: Position,
-    consumer: Position,
-    errors_at: (Position, u8),
-    halt: Option<Halt>,
-    ledger: Ledger,
+#[repr(align(64))]
+pub(crate) struct Line<T>(pub(crate) T);
+
+impl<T> Deref for Line<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
-/// The command queue of one SMMU.
+/// The command queue of one SMMU, without a lock.
 ///
-/// The queue is full-featured but simple inside: a lock `L` around the producer. No lock is held
-/// while a `CMD_SYNC` is polled for, nor while waiting for space, with one exception: a call whose
-/// commands and `CMD_SYNC` are more than the ring keeps the lock until all are queued, so that no other
-/// call's commands come between. Each of its waits for space is bounded.
+/// Any number of threads, interrupt handlers and CPUs queue batches at once. Each reserves its slots by an atomic operation
+/// (`S`: [`CompareExchange`] or [`FetchAdd`](crate::FetchAdd)), fills them beside the others, and leaves; one of them at
+/// a time, and nobody else waits for it, tells the SMMU of all batches that are filled, in order. The commands of one
+/// call are never interleaved with those of another, and never dropped. A call that finds the ring full waits for room, with a
+/// bound; if it finds none for long, or has more commands than the ring, the ring is kept for it until it is served.
+///
+/// `CELLS` (a power of two) is the most commands that are in the ring at once, if the ring holds as many: 8 bytes each.
 ///
 /// # Contexts
 ///
-/// Every method takes `L` for a moment. Whoever calls from an interrupt handler chooses an `L` that
-/// masks that interrupt, or the handler could find it taken by the code that it interrupted.
+/// Every method may be called from any context, an interrupt handler included: nothing that the interrupted code has is
+/// waited for, but room in the ring. Only a handler that interrupts a caller for whom the ring is kept waits for that
+/// room in vain, up to the time-out.
 ///
 /// # `GERRORN`
 ///
-/// The queue acknowledges `GERROR.CMDQ`, and only that bit, under its lock, by reading `GERRORN` and writing
-/// it back changed. Whoever acknowledges other bits does so inside [`with_registers`](Self::with_registers),
-/// and leaves the `CMDQ` bit as it is.
+/// The queue acknowledges `GERROR.CMDQ`, and only that bit, by reading `GERRORN` and writing
+/// it back changed; one caller at a time does so. Whoever acknowledges other bits does so inside
+/// [`with_registers`](Self::with_registers), and leaves the `CMDQ` bit as it is.
 ///
 /// # When it gives up
 ///
@@ -126,46 +165,47 @@ struct State {
 /// [`SinkError::Lost`], because a later value could only be right by chance. After three errors in a
 /// row at one command, everything not yet carried out answers [`SinkError::Command`] with it.
 /// Both end with a new bring-up and a new queue.
-pub struct CommandQueue<R, B, W, L>
-where
-    R: Registers,
-    B: DmaBlock,
-    W: Wait,
-    L: RawMutex,
-{
-    smmu: SmmuId,
-    identity: usize,
-    registers: R,
-    block: B,
-    size: QueueSize,
-    wait: W,
-    config: QueueConfig,
-    state: Mutex<L, State>,
+pub struct CommandQueue<R, B, W, S = CompareExchange, const CELLS: usize = 1024> {
+    pub(crate) smmu: SmmuId,
+    pub(crate) identity: usize,
+    pub(crate) size: QueueSize,
+    /// The most commands in the ring at once.
+    pub(crate) depth: u64,
+    /// The most commands, beside a `CMD_SYNC`, that are put into the ring as they are.
+    pub(crate) longest: u64,
+    pub(crate) config: QueueConfig,
+    pub(crate) registers: R,
+    pub(crate) block: B,
+    pub(crate) wait: W,
+    pub(crate) service: Service,
+    pub(crate) failures: Failures,
+    pub(crate) reserve: Line<S>,
+    pub(crate) consumer: Line<AtomicU64>,
+    pub(crate) turns: Line<Turns<CELLS>>,
 }
 
-impl<R, B, W, L> fmt::Debug for CommandQueue<R, B, W, L>
+impl<R, B, W, S, const CELLS: usize> fmt::Debug for CommandQueue<R, B, W, S, CELLS>
 where
-    R: Registers,
-    B: DmaBlock,
-    W: Wait,
-    L: RawMutex,
+    B: Slots,
+    S: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandQueue")
             .field("smmu", &self.smmu)
-            .field("base", &self.base())
+            .field("base", &self.block.address())
             .field("size", &self.size)
-            .field("state", &self.state)
+            .field("consumer", &self.consumer.0)
+            .field("reserve", &self.reserve.0)
+            .field("service", &self.service)
             .finish_non_exhaustive()
     }
 }
 
-impl<R, B, W, L> CommandQueue<R, B, W, L>
+impl<R, B, W> CommandQueue<R, B, W>
 where
     R: Registers,
-    B: DmaBlock,
+    B: Slots,
     W: Wait,
-    L: RawMutex,
 {
     /// log2 of the smallest queue: two entries, because a command and the `CMD_SYNC` that proves it must
     /// fit at once. A batch longer than the ring goes through it in pieces.
@@ -181,6 +221,10 @@ where
     ///
     /// It counts from 0: the SMMU's queue is to be enabled with `CMDQ_BASE` = [`base`](Self::base), and
     /// `CMDQ_PROD` and `CMDQ_CONS` 0, before the first command. No register is touched here.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`]: the size, the block, or its address does not do.
     pub fn new(
         smmu: SmmuId,
         registers: R,
@@ -189,30 +233,56 @@ where
         wait: W,
         config: QueueConfig,
     ) -> Result<Self, QueueError> {
-        if size.log2() < Self::MIN_LOG2 {
+        Self::reserving(smmu, registers, block, size, wait, config)
+    }
+}
+
+impl<R, B, W, S, const CELLS: usize> CommandQueue<R, B, W, S, CELLS>
+where
+    R: Registers,
+    B: Slots,
+    W: Wait,
+    S: Reserve,
+{
+    /// [`new`](CommandQueue::new), for any way to reserve slots and any number of cells.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`]: the size, the block, or its address does not do.
+    pub fn reserving(
+        smmu: SmmuId,
+        registers: R,
+        block: B,
+        size: QueueSize,
+        wait: W,
+        config: QueueConfig,
+    ) -> Result<Self, QueueError> {
+        if size.log2() < CommandQueue::<R, B, W>::MIN_LOG2 {
             return Err(QueueError::TooSmall { entries: size.entries() });
         }
-        let need = u64::from(size.entries()) * ENTRY_BYTES;
-        let bytes = block.words().len() as u64 * 8;
+        let need = u64::from(size.entries()) * slots::BYTES;
+        let bytes = block.slots() * slots::BYTES;
         if bytes < need {
             return Err(QueueError::BlockTooSmall { bytes, need });
         }
-        queue_base::encode(block.address(), size, ENTRY_BYTES)?;
+        queue_base::encode(block.address(), size, slots::BYTES)?;
+        let depth = u64::from(size.entries()).min(CELLS as u64);
+        let every = config.sync_every.map_or(u64::MAX, |every| every.get().into());
         Ok(CommandQueue {
             smmu,
-            identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
+            depth,
+            longest: every.min(depth - 1),
+            identity: NEXT_IDENTITY.fetch_add(1, core::sync::atomic::Ordering::Relaxed),
+            size,
+            config,
             registers,
             block,
-            size,
             wait,
-            config,
-            state: Mutex::new(State {
-                producer: Position(0),
-                consumer: Position(0),
-                errors_at: (Position(0), 0),
-                halt: None,
-                ledger: Ledger::new(),
-            }),
+            service: Service::new(),
+            failures: Failures::new(smmu),
+            reserve: Line(S::new(depth)),
+            consumer: Line(AtomicU64::new(0)),
+            turns: Line(Turns::new()),
         })
     }
 
@@ -236,67 +306,79 @@ where
 
     /// Queue `commands` and a `CMD_SYNC` behind them.
     ///
-    /// With [`SinkError::Timeout`], or any other error, none or a first part of `commands` is queued and
+    /// # Errors
+    ///
+    /// With [`SinkError::Timeout`], or any other, none or a first part of `commands` is queued and
     /// will be carried out, and no `CMD_SYNC` was queued.
+    #[inline]
     pub fn issue(&self, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        let encoded = commands.iter().map(|command| command.encode());
-        let with_sync = encoded.chain(core::iter::once(Command::SYNC.encode()));
-        let Range { start, end } = self.enqueue(with_sync, commands.len() + 1, |_, _, _| {})?;
-        Ok(SyncTicket { smmu: self.smmu, queue: self.identity, start, end })
+        let Range { start, end } = self.insert::<true>(commands)?;
+        Ok(SyncTicket { smmu: self.smmu, queue: self.identity, pushed: start, start, end })
     }
 
-    /// Queue `commands` without a `CMD_SYNC`.
+    /// Queue `commands` without a `CMD_SYNC`, behind what was `pushed` before, if anything was.
     ///
-    /// A `CMD_SYNC` that is issued later proves them. The queue does not know threads, so if one of them
-    /// fails, *every* ticket behind it reports the failure, until the integrator takes it with
-    /// [`take_unclaimed`](Self::take_unclaimed).
-    pub fn push(&self, commands: &[Command]) -> Result<(), SinkError> {
-        const ATC_INV: u8 = 0x40;
-        let encoded = commands.iter().map(|command| command.encode());
-        self.enqueue(encoded, commands.len(), |ledger, range, commands| {
-            ledger.pushed(range.clone());
-            for (offset, command) in (0u32..).zip(commands) {
-                if command.opcode() == ATC_INV {
-                    ledger.pushed_atc(range.start.advanced(offset));
-                }
-            }
-        })?;
-        Ok(())
+    /// # Errors
+    ///
+    /// As of [`issue`](Self::issue); [`SinkError::AtcInvPushed`] for an `ATC_INV`, in whose place a `CMD_SYNC` is queued;
+    /// [`SinkError::UnknownSmmu`] if it was another queue that `pushed` is of.
+    pub fn push(&self, pushed: Option<Pushed>, commands: &[Command]) -> Result<Pushed, SinkError> {
+        let smmu = self.smmu;
+        if pushed.as_ref().is_some_and(|pushed| pushed.queue != self.identity) {
+            return Err(SinkError::UnknownSmmu { smmu });
+        }
+        let Range { start, .. } = match self.config.sync_every {
+            None => self.insert::<false>(commands)?,
+            Some(_) => self.insert::<true>(commands)?,
+        };
+        let from = pushed.map_or(start, |pushed| pushed.from);
+        Ok(Pushed { smmu, queue: self.identity, from })
     }
 
-    /// Wait until the ticket's `CMD_SYNC` is complete.
+    /// Queue `commands`, which may be none, and a `CMD_SYNC` that stands for them and for what was `pushed`.
     ///
-    /// [`SinkError::Command`] comes after the `CMD_SYNC` as well, or after the time for it: the SMMU
-    /// steps over a refused command and carries out the rest of the batch.
+    /// If a command fails that lies between the first of those pushed and these, and is nobody's own that has waited for
+    /// it, this ticket fails: the queue does not know whose pushed commands are whose.
     ///
-    /// After [`SinkError::Timeout`] the caller knows nothing of the ticket's commands: they stay
-    /// queued, and the SMMU may carry out any of them at any later time. The ticket is gone; a later
-    /// `CMD_SYNC` that completes without error does not prove them, but a repetition of them does.
-    pub fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
-        if ticket.queue != self.identity {
-            return Err(SinkError::UnknownSmmu { smmu: ticket.smmu });
+    /// # Errors
+    ///
+    /// As of [`issue`](Self::issue); [`SinkError::UnknownSmmu`] if it was another queue that `pushed` is of.
+    pub fn prove(&self, pushed: Pushed, commands: &[Command]) -> Result<SyncTicket, SinkError> {
+        if pushed.queue != self.identity {
+            return Err(SinkError::UnknownSmmu { smmu: self.smmu });
         }
-        let outcome = poll(&self.wait, self.config.timeout, || self.look(&ticket));
-        match outcome {
-            Ok(outcome) => outcome.map(|()| SyncProof::vouch(self.smmu)),
-            Err(TimedOut { .. }) => {
-                let failure = self.state.lock().ledger.claim(ticket.positions());
-                Err(failure.map_or(SinkError::Timeout { smmu: self.smmu }, CommandFailure::error))
-            }
-        }
+        Ok(SyncTicket { pushed: pushed.from, ..self.issue(commands)? })
     }
 
     /// [`issue`](Self::issue), then [`wait`](Self::wait).
+    ///
+    /// # Errors
+    ///
+    /// As of both.
     pub fn run(&self, commands: &[Command]) -> Result<SyncProof, SinkError> {
         let ticket = self.issue(commands)?;
         self.wait(ticket)
     }
 
+    /// How many failures there have been.
+    pub fn failure_counts(&self) -> FailureCounts {
+        self.failures.counts()
+    }
+
+    /// Run `f` on the registers while the queue leaves `GERRORN` alone; `None` if it is just about to write that, and
+    /// then there is nothing but to try again.
+    ///
+    /// `f` must not call the queue, and must not write `CMDQ_*` or change `GERRORN.CMDQ`.
+    pub fn with_registers<T>(&self, f: impl FnOnce(&R) -> T) -> Option<T> {
+        let _entered = self.service.enter()?;
+        Some(f(&self.registers))
+    }
+
     /// Handle a command error, if the SMMU has reported one, and say which.
     ///
     /// For the `GERROR` interrupt; every wait does the same between two looks, so nothing depends on
-    /// the interrupt. `CMDQ_CONS.ERR` is meaningful only while `GERROR.CMDQ` is active and is not
-    /// looked at otherwise.
+    /// the interrupt. One caller at a time does it; whoever comes beside it has nothing to do. `CMDQ_CONS.ERR` is
+    /// meaningful only while `GERROR.CMDQ` is active and is not looked at otherwise.
     ///
     /// - `CERROR_ILL`: the command is overwritten with a `CMD_SYNC` and the queue goes on.
     /// - `CERROR_ATC_INV_SYNC`: recorded against the `CMD_SYNC` that found out; the queue goes on.
@@ -304,254 +386,42 @@ where
     ///
     /// The third error in a row at one command is not acknowledged: the queue gives up there.
     pub fn service(&self) -> Option<CommandFailure> {
-        self.service_locked(&mut self.state.lock())
+        self.handle_error()
     }
 
-    /// Take the oldest failure of a pushed command; call it until there is none.
-    ///
-    /// Where more fail than the queue has room for, [`FailureCounts::evicted`] grows and the last one that is handed out
-    /// stands for those as well.
-    ///
-    /// From now on, newly issued `CMD_SYNC`s succeed again; those issued before still report the
-    /// failure. The taker answers for the command: it has either repeated its effect (or flushed
-    /// everything), or knows that no thread is between a `push` and the `issue` that was to prove it.
-    pub fn take_unclaimed(&self) -> Option<CommandFailure> {
-        let mut state = self.state.lock();
-        let producer = state.producer;
-        state.ledger.take_unclaimed(producer)
-    }
-
-    /// How many failures there have been.
-    pub fn failure_counts(&self) -> FailureCounts {
-        self.state.lock().ledger.counts()
-    }
-
-    /// Run `f` on the registers while the queue leaves `GERRORN` alone.
-    ///
-    /// `f` must not call the queue, and must not write `CMDQ_*` or change `GERRORN.CMDQ`.
-    pub fn with_registers<T>(&self, f: impl FnOnce(&R) -> T) -> T {
-        let _state = self.state.lock();
-        f(&self.registers)
-    }
-
-    fn enqueue(
-        &self,
-        mut commands: impl Iterator<Item = RawCommand> + Clone,
-        count: usize,
-        note: impl Fn(&mut Ledger, Range<Position>, &mut dyn Iterator<Item = RawCommand>),
-    ) -> Result<Range<Position>, SinkError> {
-        let mut left = count as u64;
-        let ring = u64::from(self.size.entries());
-        let at_once = left.min(ring);
-        // Short calls wait for space without the lock.
-        let ready = poll(&self.wait, self.config.timeout, || {
-            let mut state = self.state.lock();
-            match self.make_space(&mut state, at_once) {
-                Ok(true) => Some(Ok(state)),
-                Ok(false) => None,
-                Err(error) => Some(Err(error)),
-            }
-        });
-        let mut state = ready.map_err(|_| SinkError::Timeout { smmu: self.smmu })??;
-        let start = state.producer;
-        loop {
-            let free = self.free(&state).min(left) as u32;
-            let piece = state.producer..state.producer.advanced(free);
-            note(&mut state.ledger, piece, &mut commands.clone().take(free as usize));
-            self.write(&mut state, commands.by_ref().take(free as usize));
-            left -= u64::from(free);
-            if left == 0 {
-                return Ok(start..state.producer);
-            }
-            // More than the ring: keep the lock, so that nothing comes between.
-            poll(&self.wait, self.config.timeout, || match self.make_space(&mut state, 1) {
-                Ok(true) => Some(Ok(())),
-                Ok(false) => None,
-                Err(error) => Some(Err(error)),
-            })
-            .map_err(|_| SinkError::Timeout { smmu: self.smmu })??;
-        }
-    }
-
-    fn free(&self, state: &State) -> u64 {
-        u64::from(self.size.entries()) - (state.producer.0 - state.consumer.0)
-    }
-
-    fn make_space(&self, state: &mut State, need: u64) -> Result<bool, SinkError> {
-        self.check(state)?;
-        if self.free(state) >= need {
-            return Ok(true);
-        }
-        self.refresh(state)?;
-        if self.free(state) >= need {
-            return Ok(true);
-        }
-        self.service_locked(state);
-        self.check(state)?;
-        Ok(false)
-    }
-
-    fn check(&self, state: &State) -> Result<(), SinkError> {
-        match state.halt {
-            None => Ok(()),
-            Some(Halt::Lost { cons }) => Err(SinkError::Lost { smmu: self.smmu, cons }),
-            Some(Halt::Stuck(failure)) => Err(failure.error()),
-        }
-    }
-
-    /// Store commands into free slots and tell the SMMU.
-    fn write(&self, state: &mut State, commands: impl Iterator<Item = RawCommand>) {
-        let start = state.producer;
-        let mut end = start;
-        for command in commands {
-            self.store(end, command);
-            end = end.advanced(1);
-        }
-        if start == end {
-            return;
-        }
-        let (first, last) = (start.index(self.size), end.index(self.size));
-        if first < last {
-            self.block.publish(first * ENTRY_WORDS..last * ENTRY_WORDS);
-        } else {
-            let ring = self.size.entries() as usize;
-            self.block.publish(first * ENTRY_WORDS..ring * ENTRY_WORDS);
-            self.block.publish(0..last * ENTRY_WORDS);
-        }
-        state.producer = end;
-        self.registers.write(regs::CMDQ_PROD, end.pointer(self.size));
-    }
-
-    fn slot(&self, position: Position) -> Range<usize> {
-        let first = position.index(self.size) * ENTRY_WORDS;
-        first..first + ENTRY_WORDS
-    }
-
-    fn store(&self, position: Position, command: RawCommand) {
-        for (word, value) in self.block.words()[self.slot(position)].iter().zip(command.0) {
-            word.store(value, Ordering::Relaxed);
-        }
-    }
-
-    fn load(&self, position: Position) -> RawCommand {
-        let mut command = RawCommand::default();
-        for (word, value) in self.block.words()[self.slot(position)].iter().zip(&mut command.0) {
-            *value = word.load(Ordering::Relaxed);
-        }
-        command
-    }
-
-    /// Read `CMDQ_CONS` and move the consumer.
-    fn refresh(&self, state: &mut State) -> Result<u32, SinkError> {
-        if let Some(Halt::Lost { cons }) = state.halt {
-            return Err(SinkError::Lost { smmu: self.smmu, cons });
-        }
-        let cons = self.registers.read(regs::CMDQ_CONS);
-        // All ones, from a bus without a device, could pass for a pointer; the reserved bits tell.
-        let reserved = !(0x7f << 24 | self.size.pointer_mask());
-        let consumer = state.producer.consumer(self.size, cons);
-        match consumer {
-            Some(consumer) if cons & reserved == 0 && consumer >= state.consumer => {
-                // Only the order counts: the SMMU stores nothing into its command queue.
-                self.block.observe(0..0);
-                state.consumer = consumer;
-                state.ledger.consumed(consumer);
-                Ok(cons)
-            }
-            _ => {
-                state.halt = Some(Halt::Lost { cons });
-                Err(SinkError::Lost { smmu: self.smmu, cons })
-            }
-        }
-    }
-
-    /// One look of a waiter.
-    fn look(&self, ticket: &SyncTicket) -> Option<Result<(), SinkError>> {
-        let mut state = self.state.lock();
-        if state.consumer < ticket.end {
-            if let Err(error) = self.refresh(&mut state) {
-                return Some(Err(error));
-            }
-        } else {
-            self.block.observe(self.slot(Position(ticket.end.0 - 1)));
-        }
-        if state.consumer >= ticket.end {
-            return Some(match state.ledger.claim(ticket.positions()) {
-                Some(failure) => Err(failure.error()),
-                None => {
-                    state.ledger.proven(ticket.end);
-                    Ok(())
+    /// The `CMD_SYNC` for a position.
+    #[inline]
+    pub(crate) fn sync_at(&self, position: u64) -> RawCommand {
+        let completion = match self.config.sync_by {
+            SyncBy::Polling => return SYNC,
+            SyncBy::Event => return SYNC_EVENT,
+            SyncBy::Msi(attributes) => {
+                let slot = Position(position).index(self.size) as u64;
+                let address = PhysAddr(self.block.address().0 + slot * slots::BYTES);
+                // The base was checked: it is aligned, and an SMMU has no address that does not fit.
+                match SyncMsi::new(address, 0) {
+                    Ok(msi) => Command::Sync { completion: Completion::Msi(msi), attributes },
+                    Err(_) => return SYNC,
                 }
-            });
-        }
-        self.service_locked(&mut state);
-        self.check(&state).err().map(Err)
-    }
-
-    fn service_locked(&self, state: &mut State) -> Option<CommandFailure> {
-        if state.halt.is_some() {
-            return None;
-        }
-        let acknowledged = self.registers.read(regs::GERRORN);
-        if (self.registers.read(regs::GERROR) ^ acknowledged) & gerror::CMDQ == 0 {
-            return None;
-        }
-        let cons = self.refresh(state).ok()?;
-        let position = state.consumer;
-        let acknowledge = || self.registers.write(regs::GERRORN, acknowledged ^ gerror::CMDQ);
-        if position == state.producer {
-            // Nothing of ours is there: an error from before the queue was enabled.
-            acknowledge();
-            return None;
-        }
-        let failure = CommandFailure {
-            smmu: self.smmu,
-            command: self.load(position),
-            code: cmdq_cons::error(cons),
-            position,
-        };
-        let errors = match state.errors_at {
-            (at, errors) if at == position => errors.saturating_add(1),
-            _ => 1,
-        };
-        state.errors_at = (position, errors);
-        if errors >= MAX_ERRORS_AT_ONE_POSITION {
-            state.halt = Some(Halt::Stuck(failure));
-            return Some(failure);
-        }
-        match failure.code {
-            CommandErrorCode::ILL => {
-                state.ledger.record(failure);
-                self.store(position, Command::SYNC.encode());
-                self.block.publish(self.slot(position));
             }
-            CommandErrorCode::ATC_INV_SYNC => {
-                state.ledger.record(failure);
-            }
-            _ => {}
-        }
-        acknowledge();
-        Some(failure)
+        };
+        completion.encode()
     }
 }
 
-impl CommandFailure {
-    /// The same, for a caller of a [`CommandSink`].
-    #[must_use]
-    pub const fn error(self) -> SinkError {
-        SinkError::Command { smmu: self.smmu, command: self.command, code: self.code }
-    }
-}
+const SYNC: RawCommand = Command::SYNC.encode();
+const SYNC_EVENT: RawCommand = Command::sync(Completion::Event).encode();
 
 /// A sink for its own SMMU; every other is unknown to it.
-impl<R, B, W, L> CommandSink for CommandQueue<R, B, W, L>
+impl<R, B, W, S, const CELLS: usize> CommandSink for CommandQueue<R, B, W, S, CELLS>
 where
     R: Registers,
-    B: DmaBlock,
+    B: Slots,
     W: Wait,
-    L: RawMutex,
+    S: Reserve,
 {
     type Ticket = SyncTicket;
+    type Pushed = Pushed;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SyncTicket, SinkError> {
         if smmu != self.smmu {
@@ -560,11 +430,20 @@ where
         CommandQueue::issue(self, commands)
     }
 
-    fn push(&self, smmu: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
+    fn push(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Pushed>,
+        commands: &[Command],
+    ) -> Result<Pushed, SinkError> {
         if smmu != self.smmu {
             return Err(SinkError::UnknownSmmu { smmu });
         }
-        CommandQueue::push(self, commands)
+        CommandQueue::push(self, pushed, commands)
+    }
+
+    fn prove(&self, pushed: Pushed, commands: &[Command]) -> Result<SyncTicket, SinkError> {
+        CommandQueue::prove(self, pushed, commands)
     }
 
     fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {

@@ -1,30 +1,31 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use lock_api::RawMutex;
-use smmu_types::seam::{CommandSink, DmaBlock, Registers, SinkError, Wait};
+use smmu_types::seam::{CommandSink, Registers, SinkError, Wait};
 use smmu_types::{Command, SmmuId, SyncProof};
 
-use crate::{CommandQueue, QueueError, SyncTicket};
+use crate::reserve::Reserve;
+use crate::slots::Slots;
+use crate::{CommandQueue, CompareExchange, Pushed, QueueError, SyncTicket};
 
 /// The queues of several SMMUs as one [`CommandSink`].
 ///
 /// `Q` is whatever holds the queues: an array, a slice by reference, a `Vec`. A queue whose index is
 /// the number of its SMMU is found at once, others by a search.
-pub struct QueueSet<Q, R, B, W, L> {
+pub struct QueueSet<Q, R, B, W, S = CompareExchange, const CELLS: usize = 1024> {
     queues: Q,
-    marker: Marker<R, B, W, L>,
+    marker: Marker<R, B, W, S>,
 }
 
-type Marker<R, B, W, L> = PhantomData<fn() -> (R, B, W, L)>;
+type Marker<R, B, W, S> = PhantomData<fn() -> (R, B, W, S)>;
 
-impl<Q, R, B, W, L> QueueSet<Q, R, B, W, L>
+impl<Q, R, B, W, S, const CELLS: usize> QueueSet<Q, R, B, W, S, CELLS>
 where
-    Q: AsRef<[CommandQueue<R, B, W, L>]>,
+    Q: AsRef<[CommandQueue<R, B, W, S, CELLS>]>,
     R: Registers,
-    B: DmaBlock,
+    B: Slots,
     W: Wait,
-    L: RawMutex,
+    S: Reserve,
 {
     /// A set of queues of different SMMUs.
     pub fn new(queues: Q) -> Result<Self, QueueError> {
@@ -38,39 +39,49 @@ where
     }
 
     /// All queues.
-    pub fn queues(&self) -> &[CommandQueue<R, B, W, L>] {
+    pub fn queues(&self) -> &[CommandQueue<R, B, W, S, CELLS>] {
         self.queues.as_ref()
     }
 
     /// The queue of one SMMU.
-    pub fn get(&self, smmu: SmmuId) -> Option<&CommandQueue<R, B, W, L>> {
+    pub fn get(&self, smmu: SmmuId) -> Option<&CommandQueue<R, B, W, S, CELLS>> {
         let all = self.queues();
         all.get(usize::from(smmu.0))
             .filter(|queue| queue.smmu() == smmu)
             .or_else(|| all.iter().find(|queue| queue.smmu() == smmu))
     }
 
-    fn find(&self, smmu: SmmuId) -> Result<&CommandQueue<R, B, W, L>, SinkError> {
+    fn find(&self, smmu: SmmuId) -> Result<&CommandQueue<R, B, W, S, CELLS>, SinkError> {
         self.get(smmu).ok_or(SinkError::UnknownSmmu { smmu })
     }
 }
 
-impl<Q, R, B, W, L> CommandSink for QueueSet<Q, R, B, W, L>
+impl<Q, R, B, W, S, const CELLS: usize> CommandSink for QueueSet<Q, R, B, W, S, CELLS>
 where
-    Q: AsRef<[CommandQueue<R, B, W, L>]>,
+    Q: AsRef<[CommandQueue<R, B, W, S, CELLS>]>,
     R: Registers,
-    B: DmaBlock,
+    B: Slots,
     W: Wait,
-    L: RawMutex,
+    S: Reserve,
 {
     type Ticket = SyncTicket;
+    type Pushed = Pushed;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SyncTicket, SinkError> {
         self.find(smmu)?.issue(commands)
     }
 
-    fn push(&self, smmu: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
-        self.find(smmu)?.push(commands)
+    fn push(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Pushed>,
+        commands: &[Command],
+    ) -> Result<Pushed, SinkError> {
+        self.find(smmu)?.push(pushed, commands)
+    }
+
+    fn prove(&self, pushed: Pushed, commands: &[Command]) -> Result<SyncTicket, SinkError> {
+        self.find(pushed.smmu())?.prove(pushed, commands)
     }
 
     fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
@@ -78,7 +89,7 @@ where
     }
 }
 
-impl<Q: fmt::Debug, R, B, W, L> fmt::Debug for QueueSet<Q, R, B, W, L> {
+impl<Q: fmt::Debug, R, B, W, S, const CELLS: usize> fmt::Debug for QueueSet<Q, R, B, W, S, CELLS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueSet").field("queues", &self.queues).finish()
     }

@@ -240,7 +240,7 @@ fn misaligned_bases_are_refused_before_anything_is_written() {
 
 #[test]
 fn a_failed_invalidation_stops_the_bring_up() {
-    let timeout = SinkError::Timeout { smmu: SMMU };
+    let timeout = SinkError::timeout(SMMU);
     let sink = RecordingSink::failing(move |call| {
         (*call == SinkCall::Issue(SMMU, vec![Command::TlbiNsnhAll])).then_some(timeout)
     });
@@ -255,10 +255,14 @@ fn the_proof_of_another_smmu_is_no_proof() {
     struct Confused;
     impl CommandSink for Confused {
         type Ticket = ();
+        type Pushed = ();
         fn issue(&self, _: SmmuId, _: &[Command]) -> Result<(), SinkError> {
             Ok(())
         }
-        fn push(&self, _: SmmuId, _: &[Command]) -> Result<(), SinkError> {
+        fn push(&self, _: SmmuId, _: Option<()>, _: &[Command]) -> Result<(), SinkError> {
+            Ok(())
+        }
+        fn prove(&self, (): (), _: &[Command]) -> Result<(), SinkError> {
             Ok(())
         }
         fn wait(&self, (): ()) -> Result<smmu_types::SyncProof, SinkError> {

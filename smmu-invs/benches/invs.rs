@@ -53,14 +53,23 @@ struct Discard;
 
 impl CommandSink for Discard {
     type Ticket = SmmuId;
+    type Pushed = SmmuId;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
         black_box(commands);
         Ok(smmu)
     }
-    fn push(&self, _: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
+    fn push(
+        &self,
+        smmu: SmmuId,
+        _: Option<SmmuId>,
+        commands: &[Command],
+    ) -> Result<SmmuId, SinkError> {
         black_box(commands);
-        Ok(())
+        Ok(smmu)
+    }
+    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        self.issue(pushed, commands)
     }
     fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
         Ok(SyncProof::vouch(ticket))

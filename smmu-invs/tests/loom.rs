@@ -134,6 +134,7 @@ struct Sink(Arc<Hardware>);
 
 impl CommandSink for Sink {
     type Ticket = SmmuId;
+    type Pushed = SmmuId;
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
         for command in commands {
             if let Command::AtcInv { .. } = command {
@@ -145,8 +146,16 @@ impl CommandSink for Sink {
         }
         Ok(smmu)
     }
-    fn push(&self, smmu: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
-        self.issue(smmu, commands).map(|_| ())
+    fn push(
+        &self,
+        smmu: SmmuId,
+        _: Option<SmmuId>,
+        commands: &[Command],
+    ) -> Result<SmmuId, SinkError> {
+        self.issue(smmu, commands)
+    }
+    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        self.issue(pushed, commands)
     }
     fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
         Ok(SyncProof::vouch(ticket))

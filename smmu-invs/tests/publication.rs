@@ -153,14 +153,18 @@ struct Slow {
 
 impl CommandSink for Slow {
     type Ticket = SmmuId;
+    type Pushed = SmmuId;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
         let atc = commands.iter().filter(|command| matches!(command, Command::AtcInv { .. }));
         self.atc.fetch_add(atc.count() as u32, Ordering::SeqCst);
         Ok(smmu)
     }
-    fn push(&self, _: SmmuId, _: &[Command]) -> Result<(), SinkError> {
-        Ok(())
+    fn push(&self, smmu: SmmuId, _: Option<SmmuId>, _: &[Command]) -> Result<SmmuId, SinkError> {
+        Ok(smmu)
+    }
+    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        self.issue(pushed, commands)
     }
     fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
         self.waiting.store(true, Ordering::SeqCst);

@@ -238,7 +238,7 @@ fn retiring_tags_are_invalidated_until_they_are_settled() {
 }
 
 fn timeout(smmu: SmmuId) -> SinkError {
-    SinkError::Timeout { smmu }
+    SinkError::timeout(smmu)
 }
 
 #[rstest]
@@ -315,20 +315,30 @@ struct Detaching<'a> {
 }
 
 impl CommandSink for Detaching<'_> {
-    type Ticket = <RecordingSink as CommandSink>::Ticket;
+    type Ticket = SmmuId;
+    type Pushed = SmmuId;
 
-    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
+    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
         self.sink.issue(smmu, commands)
     }
 
-    fn push(&self, smmu: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
+    fn push(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<SmmuId>,
+        commands: &[Command],
+    ) -> Result<SmmuId, SinkError> {
         self.array.unref(&[self.leaves], |_, _| {});
         let proof = FlushProof::obtain(&RecordingSink::new(), smmu, self.tag).unwrap();
         self.array.settle(&proof);
-        self.sink.push(smmu, commands)
+        self.sink.push(smmu, pushed, commands)
     }
 
-    fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError> {
+    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        self.sink.prove(pushed, commands)
+    }
+
+    fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
         self.sink.wait(ticket)
     }
 }

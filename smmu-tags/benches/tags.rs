@@ -31,11 +31,15 @@ struct Discard;
 
 impl CommandSink for Discard {
     type Ticket = SmmuId;
+    type Pushed = SmmuId;
     fn issue(&self, smmu: SmmuId, _: &[Command]) -> Result<SmmuId, SinkError> {
         Ok(smmu)
     }
-    fn push(&self, _: SmmuId, _: &[Command]) -> Result<(), SinkError> {
-        Ok(())
+    fn push(&self, smmu: SmmuId, _: Option<SmmuId>, _: &[Command]) -> Result<SmmuId, SinkError> {
+        Ok(smmu)
+    }
+    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        self.issue(pushed, commands)
     }
     fn wait(&self, smmu: SmmuId) -> Result<SyncProof, SinkError> {
         Ok(SyncProof::vouch(smmu))

@@ -107,7 +107,7 @@ impl Registers for FakeRegisters {
 pub enum SinkCall {
     /// Commands without a `CMD_SYNC`.
     Push(SmmuId, Vec<Command>),
-    /// Commands and a `CMD_SYNC`.
+    /// Commands and a `CMD_SYNC`, which stands for what was pushed since the last one as well.
     Issue(SmmuId, Vec<Command>),
     /// A wait for the `CMD_SYNC` of an SMMU.
     Wait(SmmuId),
@@ -155,14 +155,25 @@ impl RecordingSink {
 
 impl CommandSink for RecordingSink {
     type Ticket = SmmuId;
+    type Pushed = SmmuId;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
         self.record(SinkCall::Issue(smmu, commands.to_vec()))?;
         Ok(smmu)
     }
 
-    fn push(&self, smmu: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
-        self.record(SinkCall::Push(smmu, commands.to_vec()))
+    fn push(
+        &self,
+        smmu: SmmuId,
+        _: Option<SmmuId>,
+        commands: &[Command],
+    ) -> Result<SmmuId, SinkError> {
+        self.record(SinkCall::Push(smmu, commands.to_vec()))?;
+        Ok(smmu)
+    }
+
+    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        self.issue(pushed, commands)
     }
 
     fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {

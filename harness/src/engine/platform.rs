@@ -71,9 +71,9 @@ impl Publication<InvArray> for Cell {
 }
 
 /// One queue of the harness.
-pub(crate) type Queue = CommandQueue<Tap, PoolBlock<Ram>, Clock, parking_lot::RawMutex>;
+pub(crate) type Queue = CommandQueue<Tap, PoolBlock<Ram>, Clock>;
 
-type Queues = QueueSet<Vec<Queue>, Tap, PoolBlock<Ram>, Clock, parking_lot::RawMutex>;
+type Queues = QueueSet<Vec<Queue>, Tap, PoolBlock<Ram>, Clock>;
 
 /// Called after each completed sync.
 pub(crate) type Watch = dyn Fn() + Send + Sync;
@@ -116,13 +116,28 @@ impl Sink {
 
 impl CommandSink for Sink {
     type Ticket = (SmmuId, <Queues as CommandSink>::Ticket);
+    type Pushed = (SmmuId, <Queues as CommandSink>::Pushed);
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
         Ok((smmu, self.queues.issue(smmu, &self.tampered(smmu, commands))?))
     }
 
-    fn push(&self, smmu: SmmuId, commands: &[Command]) -> Result<(), SinkError> {
-        self.queues.push(smmu, &self.tampered(smmu, commands))
+    fn push(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Self::Pushed>,
+        commands: &[Command],
+    ) -> Result<Self::Pushed, SinkError> {
+        let (pushed, commands) = (pushed.map(|(_, pushed)| pushed), self.tampered(smmu, commands));
+        Ok((smmu, self.queues.push(smmu, pushed, &commands)?))
+    }
+
+    fn prove(
+        &self,
+        (smmu, pushed): Self::Pushed,
+        commands: &[Command],
+    ) -> Result<Self::Ticket, SinkError> {
+        Ok((smmu, self.queues.prove(pushed, &self.tampered(smmu, commands))?))
     }
 
     fn wait(&self, (smmu, ticket): Self::Ticket) -> Result<SyncProof, SinkError> {

@@ -72,7 +72,7 @@ pub enum AskError {
 
 type Regs = Arc<dyn Registers + Send + Sync>;
 type Block = PoolBlock<Ram>;
-type Commands = CommandQueue<Regs, Block, StdWait, parking_lot::RawMutex>;
+type Commands = CommandQueue<Regs, Block, StdWait>;
 
 /// What cannot be changed while an SMMU runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

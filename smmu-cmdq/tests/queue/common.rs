@@ -1,15 +1,14 @@
 //! A queue on the heap with a device behind it.
 
-use parking_lot::RawMutex;
 use smmu_cmdq::fake::{Consumer, Pace};
-use smmu_cmdq::{CommandQueue, QueueConfig};
+use smmu_cmdq::{CommandQueue, CompareExchange, QueueConfig, Reserve};
 use smmu_types::fake::{HeapWindow, Pool, PoolBlock, heap_pool};
 use smmu_types::queue::QueueSize;
 use smmu_types::seam::{CountingWait, DmaMemory};
 use smmu_types::{Asid, Command, RawCommand, SmmuId, Vmid};
 
-pub(crate) type Queue<'a> =
-    CommandQueue<&'a Consumer, PoolBlock<HeapWindow>, CountingWait, RawMutex>;
+pub(crate) type Queue<'a, S = CompareExchange, const CELLS: usize = 256> =
+    CommandQueue<&'a Consumer, PoolBlock<HeapWindow>, CountingWait, S, CELLS>;
 
 pub(crate) struct Machine {
     pool: Pool<HeapWindow>,
@@ -24,11 +23,18 @@ impl Machine {
     }
 
     pub(crate) fn queue(&self, log2: u8) -> Queue<'_> {
+        self.queue_with(log2, QueueConfig::default())
+    }
+
+    pub(crate) fn queue_with<S: Reserve, const CELLS: usize>(
+        &self,
+        log2: u8,
+        config: QueueConfig,
+    ) -> Queue<'_, S, CELLS> {
         let size = QueueSize::from_log2(log2).unwrap();
-        let block = self.pool.allocate(Queue::layout(size)).unwrap();
+        let block = self.pool.allocate(smmu_cmdq::layout(size)).unwrap();
         let wait = CountingWait::new();
-        let queue =
-            Queue::new(SmmuId(0), &self.device, block, size, wait, QueueConfig::default()).unwrap();
+        let queue = Queue::reserving(SmmuId(0), &self.device, block, size, wait, config).unwrap();
         self.device.enable(queue.base(), size);
         queue
     }

@@ -2,14 +2,11 @@
 
 use crate::common::{Machine, illegal, nth};
 use rstest::rstest;
-use smmu_cmdq::CommandFailure;
 use smmu_cmdq::fake::Pace;
 use smmu_types::queue::Position;
 use smmu_types::regs;
 use smmu_types::seam::{RegistersExt, SinkError};
-use smmu_types::{
-    AtcScope, AtcSpan, Command, CommandErrorCode, Iova, RawCommand, SmmuId, StreamId,
-};
+use smmu_types::{AtcScope, AtcSpan, Command, CommandErrorCode, RawCommand, SmmuId, StreamId};
 
 const SMMU: SmmuId = SmmuId(0);
 
@@ -39,7 +36,6 @@ fn an_illegal_command_fails_its_own_waiter_only(#[case] pace: Pace) {
     }
     assert_eq!(machine.device.executed(), want);
     assert_eq!(queue.failure_counts().total, 50);
-    assert_eq!(queue.take_unclaimed(), None);
 }
 
 #[test]
@@ -84,7 +80,8 @@ fn a_fetch_abort_is_retried() {
     machine.device.fail_at(1, &[CommandErrorCode::ABT; 2]);
     let _proof = queue.run(&[nth(0), nth(1), nth(2)]).unwrap();
     assert_eq!(machine.device.executed(), [nth(0), nth(1), nth(2), Command::SYNC]);
-    assert_eq!(queue.failure_counts().total, 0);
+    let counts = queue.failure_counts();
+    assert_eq!((counts.total, counts.retried), (0, 2));
 }
 
 #[rstest]
@@ -102,60 +99,74 @@ fn an_error_that_stays_ends_the_queue_there(#[case] code: CommandErrorCode) {
     assert_eq!(queue.wait(behind), Err(error));
     let _proof = queue.wait(before).unwrap();
     assert_eq!(queue.run(&[nth(4)]), Err(error));
-    assert_eq!(queue.push(&[nth(4)]), Err(error));
+    assert_eq!(queue.push(None, &[nth(4)]).unwrap_err(), error);
     assert_eq!(machine.device.executed().len(), 3);
 }
 
-#[test]
-fn an_atc_timeout_is_told_to_the_sync_that_met_it() {
-    let machine = Machine::new(Pace::PerRead(1));
-    let queue = machine.queue(4);
-    let (scope, span) = (AtcScope::Substream, AtcSpan::new(Iova(0x8000), 2).unwrap());
-    let atc = Command::AtcInv { stream: StreamId(8), substream: None, scope, span };
-    machine.device.fail_at(1, &[CommandErrorCode::ATC_INV_SYNC]);
-    let failing = queue.issue(&[atc]).unwrap();
-    let behind = queue.issue(&[nth(0)]).unwrap();
-    assert_eq!(queue.wait(failing), Err(refused(Command::SYNC, CommandErrorCode::ATC_INV_SYNC)));
-    let _proof = queue.wait(behind).unwrap();
-
-    // A pushed ATC invalidation may be the one that another caller's SYNC reports.
-    queue.push(&[atc]).unwrap();
-    machine.device.fail_at(6, &[CommandErrorCode::ATC_INV_SYNC]);
-    let error = refused(Command::SYNC, CommandErrorCode::ATC_INV_SYNC);
-    assert_eq!(queue.run(&[nth(1)]), Err(error));
-    assert_eq!(queue.run(&[nth(2)]), Err(error));
-    assert!(queue.take_unclaimed().is_some());
-    let _proof = queue.run(&[nth(3)]).unwrap();
-
-    // That SYNC covered the pushed one, so the next timeout has one owner again.
-    machine.device.fail_at(12, &[CommandErrorCode::ATC_INV_SYNC]);
-    assert_eq!(queue.run(&[atc]), Err(error));
-    let _proof = queue.run(&[nth(4)]).unwrap();
+fn atc() -> Command {
+    let (scope, span) = (AtcScope::Substream, AtcSpan::EVERYTHING);
+    Command::AtcInv { stream: StreamId(8), substream: None, scope, span }
 }
 
 #[test]
-fn a_pushed_failure_is_told_to_every_sync_behind_it_until_taken() {
+fn an_atc_timeout_is_told_to_the_sync_of_its_own_batch() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(4);
+    machine.device.fail_at(1, &[CommandErrorCode::ATC_INV_SYNC]);
+    let failing = queue.issue(&[atc()]).unwrap();
+    let behind = queue.issue(&[nth(0)]).unwrap();
+    assert_eq!(queue.wait(failing), Err(refused(Command::SYNC, CommandErrorCode::ATC_INV_SYNC)));
+    let _proof = queue.wait(behind).unwrap();
+    // It is tried again and completes.
+    assert_eq!(machine.device.executed(), [atc(), Command::SYNC, nth(0), Command::SYNC]);
+}
+
+#[test]
+fn an_atc_invalidation_cannot_be_pushed() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(4);
+    let raw = Command::Unknown(RawCommand([0x40 | 1 << 10, 0]));
+    for command in [atc(), raw] {
+        let refused = queue.push(None, &[nth(0), command]).unwrap_err();
+        assert_eq!(refused, SinkError::AtcInvPushed { smmu: SMMU });
+    }
+    let _proof = queue.run(&[]).unwrap();
+    // A CMD_SYNC lies where it would have been.
+    let sync = Command::SYNC;
+    assert_eq!(machine.device.executed(), [nth(0), sync, nth(0), sync, sync]);
+}
+
+#[test]
+fn a_pushed_failure_is_told_to_the_sync_that_proves_it() {
     let machine = Machine::new(Pace::PerRead(1));
     let queue = machine.queue(4);
     let before = queue.issue(&[nth(0)]).unwrap();
-    queue.push(&[nth(1), illegal(1)]).unwrap();
+    let pushed = queue.push(None, &[nth(1), illegal(1)]).unwrap();
     let other = queue.issue(&[nth(2)]).unwrap();
-    let own = queue.issue(&[nth(3)]).unwrap();
-    let late = queue.issue(&[nth(4)]).unwrap();
-    let error = refused(illegal(1), CommandErrorCode::ILL);
-    assert_eq!(queue.wait(other), Err(error));
-    assert_eq!(queue.wait(own), Err(error));
+    let pushed = queue.push(Some(pushed), &[nth(3)]).unwrap();
+    let own = queue.prove(pushed, &[nth(4)]).unwrap();
+    let late = queue.issue(&[nth(5)]).unwrap();
+    assert_eq!(queue.wait(late).map(|_| ()), Ok(()));
+    assert_eq!(queue.wait(own), Err(refused(illegal(1), CommandErrorCode::ILL)));
+    let _proof = queue.wait(other).unwrap();
     let _proof = queue.wait(before).unwrap();
-    let failure = CommandFailure {
-        smmu: SMMU,
-        command: illegal(1).encode(),
-        code: CommandErrorCode::ILL,
-        position: Position(3),
-    };
-    assert_eq!(queue.take_unclaimed(), Some(failure));
-    assert_eq!(queue.take_unclaimed(), None);
-    assert_eq!(queue.wait(late), Err(error));
-    let _proof = queue.run(&[nth(5)]).unwrap();
+    // Nothing is left of it for those who push later.
+    let pushed = queue.push(None, &[nth(6)]).unwrap();
+    let ticket = queue.prove(pushed, &[]).unwrap();
+    let _proof = queue.wait(ticket).unwrap();
+}
+
+/// Whose pushed commands are whose, the queue does not know; but somebody else's failure is not taken from them.
+#[test]
+fn a_failure_between_pushed_commands_is_told_to_both() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(4);
+    let pushed = queue.push(None, &[nth(0)]).unwrap();
+    let failing = queue.issue(&[illegal(1)]).unwrap();
+    let proving = queue.prove(pushed, &[nth(1)]).unwrap();
+    let error = refused(illegal(1), CommandErrorCode::ILL);
+    assert_eq!(queue.wait(proving), Err(error));
+    assert_eq!(queue.wait(failing), Err(error));
 }
 
 #[test]
@@ -194,7 +205,9 @@ fn an_error_left_over_blames_no_command() {
 fn other_bits_of_gerrorn_are_kept() {
     let machine = Machine::new(Pace::OnWrite);
     let queue = machine.queue(4);
-    queue.with_registers(|registers| registers.write(regs::GERRORN, 0x1fc));
+    queue.with_registers(|registers| registers.write(regs::GERRORN, 0x1fc)).unwrap();
+    // Nobody can be inside twice.
+    assert_eq!(queue.with_registers(|_| queue.with_registers(|_| ())), Some(None));
     assert!(queue.run(&[illegal(0)]).is_err());
     assert_eq!(machine.device.read(regs::GERRORN), 0x1fd);
 }
@@ -209,9 +222,15 @@ fn more_failures_than_can_be_named_all_fail() {
         assert!(queue.service().is_some());
     }
     let last = queue.issue(&[nth(0)]).unwrap();
+    let mut errors = Vec::new();
     for ticket in tickets {
-        assert!(matches!(queue.wait(ticket), Err(SinkError::Command { .. })));
+        errors.push(queue.wait(ticket).unwrap_err());
     }
+    let told = (0..30).map(|n| match n {
+        0..14 => SinkError::TooManyFailures { smmu: SMMU },
+        _ => refused(illegal(n), CommandErrorCode::ILL),
+    });
+    assert_eq!(errors, told.collect::<Vec<_>>());
     let _proof = queue.wait(last).unwrap();
     assert_eq!((queue.failure_counts().total, queue.failure_counts().evicted), (30, 14));
 }

@@ -8,7 +8,7 @@ use smmu_cmdq::fake::Pace;
 use smmu_cmdq::{QueueConfig, QueueError, QueueSet};
 use smmu_types::fake::heap_pool;
 use smmu_types::queue::{Position, QueueSize};
-use smmu_types::seam::{CommandSink, CountingWait, DmaLayout, DmaMemory, SinkError};
+use smmu_types::seam::{CommandSink, CountingWait, DmaLayout, DmaMemory, SinkError, Stall};
 use smmu_types::{Command, SmmuId};
 
 const SMMU: SmmuId = SmmuId(0);
@@ -67,10 +67,12 @@ fn a_full_ring_waits_for_space() {
 fn pushes_go_before_the_sync_that_follows() {
     let machine = Machine::new(Pace::PerRead(2));
     let queue = machine.queue(3);
-    queue.push(&[]).unwrap();
-    queue.push(&[nth(0), nth(1)]).unwrap();
-    queue.push(&(2..30).map(nth).collect::<Vec<_>>()).unwrap();
-    let _proof = queue.run(&[nth(30)]).unwrap();
+    let pushed = queue.push(None, &[]).unwrap();
+    let pushed = queue.push(Some(pushed), &[nth(0), nth(1)]).unwrap();
+    let more = (2..30).map(nth).collect::<Vec<_>>();
+    let pushed = queue.push(Some(pushed), &more).unwrap();
+    let ticket = queue.prove(pushed, &[nth(30)]).unwrap();
+    let _proof = queue.wait(ticket).unwrap();
     let mut want: Vec<_> = (0..31).map(nth).collect();
     want.push(Command::SYNC);
     assert_eq!(machine.device.executed(), want);
@@ -80,15 +82,25 @@ fn pushes_go_before_the_sync_that_follows() {
 fn a_dead_device_costs_a_bounded_time() {
     let machine = Machine::new(Pace::Dead);
     let queue = machine.queue(2);
-    let timeout = SinkError::Timeout { smmu: SMMU };
+    // What the queue was doing is in the error.
+    let timeout = |producer| SinkError::Timeout {
+        smmu: SMMU,
+        stall: Some(Stall { producer, consumer: 0, command: Some(nth(0).encode()) }),
+    };
     let ticket = queue.issue(&[nth(0)]).unwrap();
-    assert_eq!(queue.wait(ticket), Err(timeout));
+    let error = queue.wait(ticket).unwrap_err();
+    assert_eq!(error, timeout(2));
+    assert_eq!(
+        error.to_string(),
+        "smmu0: no CMD_SYNC completion in time; nothing queued before it counts as done: CMDQ_PROD = 0x2, \
+         CMDQ_CONS = 0x0, the SMMU stands at TLBI_NH_ASID vmid=0 asid=0"
+    );
     // Two of four places are left: a batch that would fit into the ring is queued whole or not at all.
-    assert_eq!(queue.push(&[nth(7), nth(8), nth(9)]), Err(timeout));
-    queue.push(&[nth(1), nth(2)]).unwrap();
-    assert_eq!(queue.push(&[nth(3)]), Err(timeout));
-    assert_eq!(queue.run(&[nth(3)]), Err(timeout));
-    assert_eq!(queue.run(&(0..100).map(nth).collect::<Vec<_>>()), Err(timeout));
+    assert_eq!(queue.push(None, &[nth(7), nth(8), nth(9)]).unwrap_err(), timeout(2));
+    let _pushed = queue.push(None, &[nth(1), nth(2)]).unwrap();
+    assert_eq!(queue.push(None, &[nth(3)]).unwrap_err(), timeout(4));
+    assert_eq!(queue.run(&[nth(3)]), Err(timeout(4)));
+    assert_eq!(queue.run(&(0..100).map(nth).collect::<Vec<_>>()), Err(timeout(4)));
     // What was queued is carried out when the device wakes up, and the queue goes on.
     machine.device.set_pace(Pace::PerRead(1));
     let _proof = queue.run(&[nth(4)]).unwrap();
@@ -103,19 +115,12 @@ fn the_timeout_is_the_configured_one() {
     let machine = Machine::new(Pace::Dead);
     let pool = heap_pool(0x1000);
     let size = QueueSize::from_log2(3).unwrap();
-    let block = pool.allocate(Queue::layout(size)).unwrap();
+    let block = pool.allocate(smmu_cmdq::layout(size)).unwrap();
     let wait = CountingWait::new();
-    let config = QueueConfig { timeout: Duration::from_micros(70) };
-    let queue = smmu_cmdq::CommandQueue::<_, _, _, parking_lot::RawMutex>::new(
-        SMMU,
-        &machine.device,
-        block,
-        size,
-        &wait,
-        config,
-    )
-    .unwrap();
-    assert_eq!(queue.run(&[]), Err(SinkError::Timeout { smmu: SMMU }));
+    let config = QueueConfig { timeout: Duration::from_micros(70), ..QueueConfig::default() };
+    let queue =
+        smmu_cmdq::CommandQueue::new(SMMU, &machine.device, block, size, &wait, config).unwrap();
+    assert!(matches!(queue.run(&[]), Err(SinkError::Timeout { .. })));
     assert!((Duration::from_micros(69)..=Duration::from_micros(72)).contains(&wait.now()));
 }
 
@@ -138,7 +143,7 @@ fn a_consumer_that_cannot_be_is_the_end(#[case] cons: u32) {
     machine.device.lie(None);
     machine.device.set_pace(Pace::OnWrite);
     assert_eq!(queue.wait(other), Err(lost));
-    assert_eq!(queue.push(&[nth(3)]), Err(lost));
+    assert_eq!(queue.push(None, &[nth(3)]).unwrap_err(), lost);
     assert_eq!(queue.service(), None);
 }
 
@@ -149,7 +154,7 @@ fn all_ones_is_no_completion_even_where_its_pointer_would_be_one() {
     for n in 0..6 {
         let _proof = queue.run(&[nth(n)]).unwrap();
     }
-    queue.push(&[nth(6)]).unwrap();
+    let _pushed = queue.push(None, &[nth(6)]).unwrap();
     machine.device.set_pace(Pace::Dead);
     // Position 15: index and wrap bit are all ones.
     let ticket = queue.issue(&[nth(7)]).unwrap();
@@ -175,10 +180,14 @@ fn other_smmus_and_other_queues_are_unknown() {
     let [queue, twin] = [&machines[0], &machines[1]].map(|machine| machine.queue(3));
     let stranger = SmmuId(7);
     let unknown = SinkError::UnknownSmmu { smmu: stranger };
-    assert_eq!(CommandSink::push(&queue, stranger, &[]), Err(unknown));
+    assert_eq!(CommandSink::push(&queue, stranger, None, &[]).unwrap_err(), unknown);
     assert_eq!(CommandSink::run(&queue, stranger, &[]), Err(unknown));
     let ticket = queue.issue(&[]).unwrap();
     assert_eq!(twin.wait(ticket), Err(SinkError::UnknownSmmu { smmu: SMMU }));
+    let pushed = || queue.push(None, &[]).unwrap();
+    let unknown = SinkError::UnknownSmmu { smmu: SMMU };
+    assert_eq!(twin.push(Some(pushed()), &[]).unwrap_err(), unknown);
+    assert_eq!(twin.prove(pushed(), &[]).unwrap_err(), unknown);
 }
 
 #[test]
@@ -187,18 +196,20 @@ fn a_set_sends_each_batch_to_its_own_queue() {
     let size = QueueSize::from_log2(3).unwrap();
     let pool = heap_pool(0x1000);
     let make = |id: u16, machine| {
-        let block = pool.allocate(Queue::layout(size)).unwrap();
+        let block = pool.allocate(smmu_cmdq::layout(size)).unwrap();
         Queue::new(SmmuId(id), machine, block, size, CountingWait::new(), QueueConfig::default())
             .unwrap()
     };
     // The device reads its own window, so only the producer side is looked at here.
     let set = QueueSet::new([make(0, &machines[0].device), make(5, &machines[1].device)]).unwrap();
-    set.push(SmmuId(5), &[nth(1)]).unwrap();
+    let _pushed = set.push(SmmuId(5), None, &[nth(1)]).unwrap();
     assert_eq!(set.issue(SmmuId(5), &[]).unwrap().positions(), Position(1)..Position(2));
     assert_eq!(set.issue(SmmuId(0), &[]).unwrap().smmu(), SmmuId(0));
     let unknown = SinkError::UnknownSmmu { smmu: SmmuId(1) };
-    assert_eq!(set.push(SmmuId(1), &[]), Err(unknown));
+    assert_eq!(set.push(SmmuId(1), None, &[]).unwrap_err(), unknown);
     assert!(set.get(SmmuId(1)).is_none());
+    let pushed = set.push(SmmuId(5), None, &[nth(1)]).unwrap();
+    assert_eq!(set.prove(pushed, &[]).unwrap().smmu(), SmmuId(5));
     let twins = [make(3, &machines[0].device), make(3, &machines[1].device)];
     assert_eq!(QueueSet::new(twins).map(|_| ()), Err(QueueError::Duplicate { smmu: SmmuId(3) }));
 }
@@ -220,7 +231,7 @@ fn blocks_that_do_not_fit_are_refused() {
     );
     assert_eq!(make(DmaLayout::new(64, 64).unwrap(), 0), Err(QueueError::TooSmall { entries: 1 }));
     assert!(matches!(make(DmaLayout::new(128, 64).unwrap(), 3), Err(QueueError::Base(_))));
-    let sizes = (1..=19).map(|log2| Queue::layout(QueueSize::from_log2(log2).unwrap()));
+    let sizes = (1..=19).map(|log2| smmu_cmdq::layout(QueueSize::from_log2(log2).unwrap()));
     for (log2, layout) in (1..).zip(sizes) {
         assert_eq!(layout.bytes(), 16 << log2);
         assert!(layout.align() >= layout.bytes());

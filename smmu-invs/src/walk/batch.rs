@@ -44,6 +44,8 @@ pub(super) struct Walk<'s, S: CommandSink + ?Sized> {
     sink: &'s S,
     report: &'s mut dyn FnMut(SmmuFailure),
     commands: &'s mut [Command],
+    // What the batch at hand has pushed.
+    pushed: Option<S::Pushed>,
     tickets: [Flying<S::Ticket>; TICKETS],
     oldest: usize,
     flying: usize,
@@ -63,6 +65,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
             sink,
             report,
             commands,
+            pushed: None,
             tickets: [const { None }; TICKETS],
             oldest: 0,
             flying: 0,
@@ -188,11 +191,12 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
                 let Some((last, out)) = self.commands[..batch.queued].split_last() else {
                     return Added::Queued;
                 };
-                let pushed = self.sink.push(batch.smmu, out);
+                let pushed = self.sink.push(batch.smmu, self.pushed.take(), out);
                 self.commands[0] = *last;
                 batch.queued = 1;
-                if let Err(error) = pushed {
-                    self.fail(batch.smmu, batch.first, error);
+                match pushed {
+                    Ok(pushed) => self.pushed = Some(pushed),
+                    Err(error) => self.fail(batch.smmu, batch.first, error),
                 }
             }
         }
@@ -211,13 +215,17 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         if self.flying == TICKETS {
             self.wait_oldest();
         }
+        let queued = core::mem::take(&mut batch.queued);
+        let pushed = self.pushed.take();
         // What was waited for may have been of this very SMMU.
         if self.failures.contains(batch.smmu) {
-            batch.queued = 0;
             return;
         }
-        let issued = self.sink.issue(batch.smmu, &self.commands[..batch.queued]);
-        batch.queued = 0;
+        let commands = &self.commands[..queued];
+        let issued = match pushed {
+            None => self.sink.issue(batch.smmu, commands),
+            Some(pushed) => self.sink.prove(pushed, commands),
+        };
         match issued {
             Ok(ticket) => {
                 let place = (self.oldest + self.flying) % TICKETS;

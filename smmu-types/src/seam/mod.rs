@@ -9,7 +9,7 @@ mod wait;
 pub use dma::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 pub use observer::{Notice, Observer, TableEntry};
 pub use registers::{Registers, RegistersExt};
-pub use sink::{CommandSink, SinkError};
+pub use sink::{CommandSink, SinkError, Stall};
 #[cfg(feature = "std")]
 pub use wait::StdWait;
-pub use wait::{CountingWait, TimedOut, Wait, poll};
+pub use wait::{CountingWait, TimedOut, Wait, poll, poll_event};

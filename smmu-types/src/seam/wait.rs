@@ -15,6 +15,14 @@ pub trait Wait {
     ///
     /// `round` counts the looks of this wait from 0, for implementations that back off.
     fn relax(&self, round: u32);
+
+    /// Called in its place where an event ends the wait, such as that of a `CMD_SYNC` with `CS` = `SIG_SEV`.
+    ///
+    /// On AArch64 this may be a `WFE`, where the counter's event stream is on or something else ends it after a
+    /// while: an event can be missed, and no wait of this crate lasts for ever.
+    fn event(&self, round: u32) {
+        self.relax(round);
+    }
 }
 
 impl<W: Wait + ?Sized> Wait for &W {
@@ -23,6 +31,9 @@ impl<W: Wait + ?Sized> Wait for &W {
     }
     fn relax(&self, round: u32) {
         (**self).relax(round);
+    }
+    fn event(&self, round: u32) {
+        (**self).event(round);
     }
 }
 
@@ -41,7 +52,31 @@ pub struct TimedOut {
 pub fn poll<W, T>(
     wait: &W,
     timeout: Duration,
+    condition: impl FnMut() -> Option<T>,
+) -> Result<T, TimedOut>
+where
+    W: Wait + ?Sized,
+{
+    poll_by(wait, timeout, condition, |round| wait.relax(round))
+}
+
+/// The same, where an [event](Wait::event) may end the wait.
+pub fn poll_event<W, T>(
+    wait: &W,
+    timeout: Duration,
+    condition: impl FnMut() -> Option<T>,
+) -> Result<T, TimedOut>
+where
+    W: Wait + ?Sized,
+{
+    poll_by(wait, timeout, condition, |round| wait.event(round))
+}
+
+fn poll_by<W, T>(
+    wait: &W,
+    timeout: Duration,
     mut condition: impl FnMut() -> Option<T>,
+    relax: impl Fn(u32),
 ) -> Result<T, TimedOut>
 where
     W: Wait + ?Sized,
@@ -59,7 +94,7 @@ where
         if expired {
             return Err(TimedOut { timeout });
         }
-        wait.relax(round);
+        relax(round);
         round = round.saturating_add(1);
     }
 }

@@ -1,0 +1,263 @@
+//! Queueing commands, against a mutex around a ring, and one way to reserve slots against the other.
+//!
+//!     cargo bench -p smmu-cmdq
+//!
+//! The SMMU of these figures has carried everything out as soon as it is told of it, its registers are words of memory, and the
+//! memory's barriers are what an x86 needs for coherent DMA. So they are the cost of the queue alone.
+
+use std::hint::black_box;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Mutex, PoisonError};
+
+use smmu_cmdq::{CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, Reserve, SyncBy};
+use smmu_measure::{Table, nanoseconds, nanoseconds_threads};
+use smmu_types::queue::{Position, QueueSize};
+use smmu_types::range::{Extent, Plan, RangeSupport, plan};
+use smmu_types::seam::{DmaBlock, Registers, StdWait};
+use smmu_types::{Asid, Command, Granule, Iova, Leaf, MsiAttributes, PhysAddr, SmmuId, Vmid};
+
+const LOG2: u8 = 10;
+const ENTRIES: usize = 1 << LOG2;
+const SIZE: QueueSize = match QueueSize::from_log2(LOG2) {
+    Some(size) => size,
+    None => unreachable!(),
+};
+
+/// Registers of an SMMU that has nothing left to do; each of those that are written is a line of its own.
+#[derive(Default)]
+struct Instant {
+    producer: Line,
+    others: Line,
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Line(AtomicU32);
+
+impl Registers for Instant {
+    #[inline]
+    fn read32(&self, offset: u32) -> u32 {
+        match offset == Port::MAIN.consumer || offset == Port::MAIN.producer {
+            true => self.producer.0.load(Ordering::Relaxed),
+            false => self.others.0.load(Ordering::Relaxed),
+        }
+    }
+    #[inline]
+    fn write32(&self, offset: u32, value: u32) {
+        if offset == Port::MAIN.producer {
+            self.producer.0.store(value, Ordering::Relaxed);
+        }
+    }
+    fn read64(&self, offset: u32) -> u64 {
+        self.read32(offset).into()
+    }
+    fn write64(&self, offset: u32, value: u64) {
+        self.write32(offset, value as u32);
+    }
+}
+
+#[repr(align(64))]
+struct Ring([AtomicU64; 2 * ENTRIES]);
+
+impl Ring {
+    fn new() -> Box<Self> {
+        Box::new(Ring([const { AtomicU64::new(0) }; 2 * ENTRIES]))
+    }
+}
+
+struct Memory(Box<Ring>);
+
+// SAFETY: no SMMU knows the address.
+unsafe impl DmaBlock for Memory {
+    fn words(&self) -> &[AtomicU64] {
+        &self.0.0
+    }
+    fn address(&self) -> PhysAddr {
+        PhysAddr(0x8000_0000)
+    }
+    fn publish(&self, _: Range<usize>) {
+        fence(Ordering::Release);
+    }
+    fn observe(&self, _: Range<usize>) {
+        fence(Ordering::Acquire);
+    }
+}
+
+type Queue<S> = CommandQueue<Instant, Memory, StdWait, S, ENTRIES>;
+
+fn queue<S: Reserve>(sync_by: SyncBy) -> Option<Queue<S>> {
+    let config = QueueConfig { sync_by, ..QueueConfig::default() };
+    let (registers, memory) = (Instant::default(), Memory(Ring::new()));
+    Queue::reserving(SmmuId(0), registers, memory, SIZE, StdWait::new(), config).ok()
+}
+
+/// What hypervisors have: a mutex around the positions, with the same memory, barriers and registers.
+struct Locked {
+    registers: Instant,
+    memory: Memory,
+    positions: Mutex<(u64, u64)>,
+}
+
+impl Locked {
+    fn new() -> Self {
+        Locked {
+            registers: Instant::default(),
+            memory: Memory(Ring::new()),
+            positions: Mutex::new((0, 0)),
+        }
+    }
+
+    fn push(&self, commands: &[Command]) {
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let (producer, consumer) = &mut *positions;
+        while *producer + commands.len() as u64 - *consumer > ENTRIES as u64 {
+            let register = self.registers.read32(Port::MAIN.consumer);
+            match Position(*producer).consumer(SIZE, register) {
+                Some(Position(now)) => *consumer = now,
+                None => return,
+            }
+            self.memory.observe(0..0);
+        }
+        let first = Position(*producer).index(SIZE);
+        for command in commands {
+            let at = Position(*producer).index(SIZE) * 2;
+            let [low, high] = command.encode().0;
+            self.memory.words()[at].store(low, Ordering::Relaxed);
+            self.memory.words()[at + 1].store(high, Ordering::Relaxed);
+            *producer += 1;
+        }
+        self.memory.publish(first * 2..first * 2 + 2);
+        self.registers.write32(Port::MAIN.producer, Position(*producer).pointer(SIZE));
+    }
+}
+
+const COMMANDS: [Command; 64] = [Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(7) }; 64];
+/// So many that the threads of a round run side by side for nearly all of it.
+const CALLS: u64 = 400_000;
+
+fn pushes<S: Reserve>(queue: &Queue<S>, calls: u64, batch: usize) {
+    for _ in 0..calls {
+        let _ = black_box(queue.push(None, black_box(&COMMANDS[..batch])));
+    }
+}
+
+fn single() {
+    let Some(queue) = queue::<CompareExchange>(SyncBy::Polling) else { return };
+    let locked = Locked::new();
+    let mut table = Table::new("one thread");
+    let one = nanoseconds(CALLS, || pushes(&queue, CALLS, 1));
+    table.row("one command", one).bar(35.0);
+    let many = nanoseconds(CALLS / 16 * 64, || pushes(&queue, CALLS / 16, 64));
+    table.row("64 commands, each", many).bar(4.0);
+    let locked_many = nanoseconds(CALLS / 16 * 64, || {
+        (0..CALLS / 16).for_each(|_| locked.push(black_box(&COMMANDS)));
+    });
+    table.row("64 commands under a mutex, each", locked_many);
+    println!("{table}");
+}
+
+fn against_a_mutex() {
+    let mut table =
+        Table::new("a call, against a mutex around the ring: time divided by all threads' calls");
+    for threads in [1, 2] {
+        for batch in [1, 16] {
+            let Some(queue) = queue::<CompareExchange>(SyncBy::Polling) else { return };
+            let locked = Locked::new();
+            let ours = nanoseconds_threads(threads, CALLS, |_| pushes(&queue, CALLS, batch));
+            let theirs = nanoseconds_threads(threads, CALLS, |_| {
+                (0..CALLS).for_each(|_| locked.push(black_box(&COMMANDS[..batch])));
+            });
+            table
+                .row(&format!("{threads} threads, batches of {batch}"), ours)
+                .against_at_least("a mutex", theirs, 1.0);
+        }
+    }
+    println!("{table}");
+}
+
+fn scaling<S: Reserve>(name: &str) {
+    let mut table = Table::new(&format!("{name}: a call from 2 threads, against 1"));
+    for (batch, least) in [(1, 0.8), (16, 1.0)] {
+        let Some(queue) = queue::<S>(SyncBy::Polling) else { return };
+        let one = nanoseconds_threads(1, CALLS, |_| pushes(&queue, CALLS, batch));
+        let two = nanoseconds_threads(2, CALLS, |_| pushes(&queue, CALLS, batch));
+        table.row(&format!("batches of {batch}"), two).against_at_least("1 thread", one, least);
+    }
+    println!("{table}");
+}
+
+fn reservations() {
+    let mut table = Table::new(
+        "fetch-add, against compare-exchange; more threads than cores wait for each other's time slices",
+    );
+    for batch in [1, 16] {
+        for threads in [1, 2, 4, 8] {
+            let Some(exchange) = queue::<CompareExchange>(SyncBy::Polling) else { return };
+            let Some(add) = queue::<FetchAdd>(SyncBy::Polling) else { return };
+            let calls = CALLS / threads as u64;
+            let exchange = nanoseconds_threads(threads, calls, |_| pushes(&exchange, calls, batch));
+            let add = nanoseconds_threads(threads, calls, |_| pushes(&add, calls, batch));
+            table
+                .row(&format!("{threads} threads, batches of {batch}"), add)
+                .against("compare-exchange", exchange);
+        }
+    }
+    println!("{table}");
+}
+
+fn planning() {
+    let mut table = Table::new("planning a range, all its commands made");
+    let page = 1 << 12;
+    for (name, pages) in [("2 MiB", 512), ("1 GiB", 512 * 512), ("33 pages", 33)] {
+        let rounds = 10_000;
+        let time = nanoseconds(rounds, || {
+            for _ in 0..rounds {
+                let extent =
+                    Extent::pages(0x7000, black_box(pages) * page, Granule::K4, Leaf::Last);
+                match black_box(plan::<Iova>(RangeSupport::Ril, extent)) {
+                    Plan::Spans(spans) => spans.for_each(|span| {
+                        black_box(span);
+                    }),
+                    _ => unreachable!("a range of pages"),
+                }
+            }
+        });
+        table.row(name, time).bar(20.0);
+    }
+    println!("{table}");
+}
+
+fn syncs() {
+    let mut table = Table::new("a command, its CMD_SYNC, and the wait for it");
+    let run = |sync_by| {
+        let queue = queue::<CompareExchange>(sync_by)?;
+        Some(nanoseconds(CALLS, || {
+            (0..CALLS).for_each(|_| {
+                let _ = black_box(queue.run(&COMMANDS[..1]));
+            });
+        }))
+    };
+    if let Some(time) = run(SyncBy::Polling) {
+        table.row("by polling", time);
+    }
+    if let Some(time) = run(SyncBy::Event) {
+        table.row("by event", time);
+    }
+    if let Some(time) = run(SyncBy::Msi(MsiAttributes::WRITE_BACK)) {
+        table.row("by an MSI that is lost: the 64th look finds CMDQ_CONS", time);
+    }
+    println!("{table}");
+    let bytes = size_of::<CommandQueue<Instant, Memory, StdWait>>();
+    println!("a queue with 256 cells has {bytes} bytes beside its ring");
+}
+
+fn main() {
+    single();
+    against_a_mutex();
+    scaling::<CompareExchange>("compare-exchange");
+    scaling::<FetchAdd>("fetch-add");
+    reservations();
+    planning();
+    syncs();
+}

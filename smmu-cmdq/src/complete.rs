@@ -1,0 +1,150 @@
+//! Waiting for the SMMU.
+//!
+//! `CMDQ_CONS` has an index and a wrap bit, which tell a position only beside another that is at most a ring away. The
+//! position known before the read is such a one, as long as it is still the known one after the read: nothing can be
+//! queued that is more than a ring ahead of it. So a compare-exchange from the one to the other is right whenever it
+//! succeeds, and when it fails somebody else has learned more.
+
+use smmu_types::queue::Position;
+use smmu_types::regs::queue_pointer;
+use smmu_types::seam::{Registers, SinkError, Stall, TimedOut, Wait, poll, poll_event};
+use smmu_types::{SyncProof, regs};
+
+use crate::reserve::Reserve;
+use crate::slots::Slots;
+use crate::sync::{Barrier, Ordering, is_kept, order};
+use crate::{CommandQueue, SyncBy, SyncTicket};
+
+/// Of a waiter for an MSI, how many of its looks are for one at the registers.
+const LOOKS_FOR_MSI: u32 = 64;
+
+impl<R, B, W, S, const CELLS: usize> CommandQueue<R, B, W, S, CELLS>
+where
+    R: Registers,
+    B: Slots,
+    W: Wait,
+    S: Reserve,
+{
+    /// Wait until the ticket's `CMD_SYNC` is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError::Command`] comes after the `CMD_SYNC` as well, or after the time for it: the SMMU
+    /// steps over a refused command and carries out the rest of the batch.
+    ///
+    /// After [`SinkError::Timeout`] the caller knows nothing of the ticket's commands: they stay
+    /// queued, and the SMMU may carry out any of them at any later time. The ticket is gone; a later
+    /// `CMD_SYNC` that completes without error does not prove them, but a repetition of them does. The error says
+    /// where the queue stood.
+    ///
+    /// [`SinkError::Lost`], and [`SinkError::Command`] of somebody else's command, when the queue has given up.
+    pub fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
+        if ticket.queue != self.identity {
+            return Err(SinkError::UnknownSmmu { smmu: ticket.smmu() });
+        }
+        let timeout = self.config.timeout;
+        let mut looks = 0;
+        let look = || {
+            looks += 1;
+            self.look(&ticket, looks)
+        };
+        let polled = match self.config.sync_by {
+            SyncBy::Event => poll_event(&self.wait, timeout, look),
+            SyncBy::Polling | SyncBy::Msi(_) => poll(&self.wait, timeout, look),
+        };
+        match polled {
+            Ok(Ok(())) => match self.failures.claim(ticket.pushed, ticket.start..ticket.end) {
+                None => Ok(SyncProof::vouch(self.smmu)),
+                Some(error) => Err(error),
+            },
+            Ok(Err(error)) => Err(error),
+            Err(TimedOut { .. }) => {
+                let failure = self.failures.claim(ticket.pushed, ticket.start..ticket.end);
+                Err(failure.unwrap_or_else(|| self.timed_out()))
+            }
+        }
+    }
+
+    /// One look of a waiter.
+    fn look(&self, ticket: &SyncTicket, looks: u32) -> Option<Result<(), SinkError>> {
+        if self.is_done(ticket) {
+            return Some(Ok(()));
+        }
+        if matches!(self.config.sync_by, SyncBy::Msi(_)) && !looks.is_multiple_of(LOOKS_FOR_MSI) {
+            return None;
+        }
+        match self.refresh() {
+            Err(error) => return Some(Err(error)),
+            Ok(consumer) if consumer >= ticket.end => return Some(Ok(())),
+            Ok(_) => {}
+        }
+        self.handle_error();
+        self.service.check(self.smmu).err().map(Err)
+    }
+
+    fn is_done(&self, ticket: &SyncTicket) -> bool {
+        if self.consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire)) >= ticket.end {
+            return true;
+        }
+        let SyncBy::Msi(_) = self.config.sync_by else { return false };
+        let slot = Position(ticket.end - 1).index(self.size);
+        // Whoever overwrites the slot with another command has seen the consumer behind this one.
+        let written = self.block.first_word(slot) as u32 == 0;
+        if written && is_kept(Barrier::Observe) {
+            self.block.observe(slot..slot + 1);
+        }
+        written
+    }
+
+    /// Read `CMDQ_CONS`, and move the consumer. Returns where it is.
+    pub(crate) fn refresh(&self) -> Result<u64, SinkError> {
+        self.service.check(self.smmu)?;
+        let before = self.consumer.load(Ordering::Relaxed);
+        let cons = self.config.port.read_consumer(&self.registers);
+        self.move_consumer(before, self.consumed_since(before, cons)?)
+    }
+
+    /// The position for a value of `CMDQ_CONS` that was read just now, where it was at `before` or later.
+    pub(crate) fn consumed_since(&self, before: u64, cons: u32) -> Result<u64, SinkError> {
+        // Only the order counts: the SMMU stores nothing into its command queue but MSIs.
+        if is_kept(Barrier::Observe) {
+            self.block.observe(0..0);
+        }
+        let mask = self.size.pointer_mask();
+        // All ones, from a bus without a device, could pass for a pointer; the reserved bits tell.
+        let reserved = !(regs::cmdq_cons::ERR | queue_pointer::POINTER & mask);
+        let consumer = before + u64::from(cons.wrapping_sub(before as u32) & mask);
+        if cons & reserved != 0 || consumer > self.reserve.next() {
+            return Err(self.service.lose(self.smmu, cons));
+        }
+        Ok(consumer)
+    }
+
+    fn move_consumer(&self, before: u64, consumer: u64) -> Result<u64, SinkError> {
+        if consumer == before {
+            return Ok(consumer);
+        }
+        let release = order(Barrier::SpaceRelease, Ordering::Release);
+        let acquire = order(Barrier::SpaceAcquire, Ordering::Acquire);
+        match self.consumer.compare_exchange(before, consumer, release, acquire) {
+            Ok(_) => {
+                self.reserve.freed(consumer - before);
+                Ok(consumer)
+            }
+            Err(now) => Ok(now),
+        }
+    }
+
+    /// What the queue was doing when somebody gave up.
+    #[cold]
+    pub(crate) fn timed_out(&self) -> SinkError {
+        let port = self.config.port;
+        let (cons, producer) =
+            (port.read_consumer(&self.registers), port.read_producer(&self.registers));
+        let mask = self.size.pointer_mask();
+        let command = (cons & mask != producer & mask)
+            .then(|| self.block.load(Position(cons.into()).index(self.size)));
+        let stall = Stall { producer: producer & mask, consumer: cons, command };
+        SinkError::Timeout { smmu: self.smmu, stall: Some(stall) }
+    }
+}

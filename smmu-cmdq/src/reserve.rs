@@ -1,0 +1,208 @@
+//! Who gets which slots: one atomic operation for each batch, in one of two ways.
+//!
+//! Both keep one word, the position of the next free slot with a bit beside it. While the bit is set, nobody but
+//! the one who set it gets slots: that is how a batch that is longer than the ring stays in one piece, and how a call
+//! that has found no room for long enough gets the next that there is. Positions have 63 bits and never wrap.
+
+use core::fmt;
+
+use crate::sync::{AtomicI64, AtomicU64, Barrier, Ordering, order};
+
+/// Set while the ring is kept for one caller.
+const KEPT: u64 = 1;
+
+/// How [`CommandQueue`](crate::CommandQueue) reserves slots: [`CompareExchange`] or [`FetchAdd`].
+pub trait Reserve: private::Reserve + fmt::Debug + Send + Sync {}
+
+/// Slots are reserved by a compare-exchange, which is tried again whenever somebody else was quicker.
+///
+/// Nothing is reserved for which there is no room. Under contention attempts are lost, each a transfer of the cache line,
+/// and which caller loses is chance.
+#[derive(Debug)]
+pub struct CompareExchange {
+    next: AtomicU64,
+    // Beside the word, since whoever needs the one needs the other.
+    depth: u64,
+}
+
+/// Slots are reserved by two fetch-adds, which always succeed: one takes room, the other the place.
+///
+/// Nobody ever tries again because somebody else was quicker. A caller without room gives back what it took, so
+/// that others may see the ring fuller than it is for a moment.
+#[derive(Debug)]
+pub struct FetchAdd {
+    next: AtomicU64,
+    room: AtomicI64,
+}
+
+/// Why nothing was reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No room.
+    Full,
+    /// The ring is kept for somebody.
+    Kept,
+}
+
+pub(crate) mod private {
+    use super::{AtomicU64, Refused};
+
+    /// `consumer` is the first position that the SMMU has not carried out.
+    pub trait Reserve {
+        /// At position 0, for `depth` commands at once.
+        fn new(depth: u64) -> Self;
+        /// Reserve `count` slots. Returns the first.
+        fn reserve(&self, count: u64, consumer: &AtomicU64) -> Result<u64, Refused>;
+        /// Keep the ring for the caller, who reserves from the returned position on; `None` if it is kept already.
+        fn keep(&self) -> Option<u64>;
+        /// Reserve `count` slots from `start` on, of a ring that the caller keeps and goes on to keep.
+        fn reserve_kept(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool;
+        /// Let others in again, behind what the caller has reserved.
+        fn release(&self, next: u64);
+        /// The SMMU has left `count` slots.
+        fn freed(&self, count: u64);
+        /// The next position to be reserved, or one behind it.
+        fn next(&self) -> u64;
+    }
+}
+
+fn keep(next: &AtomicU64) -> Option<u64> {
+    let next = next.fetch_or(KEPT, Ordering::Relaxed);
+    (next & KEPT == 0).then_some(next / 2)
+}
+
+impl Reserve for CompareExchange {}
+
+impl CompareExchange {
+    #[inline]
+    fn allows(&self, end: u64, consumer: &AtomicU64) -> bool {
+        let consumer = consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire));
+        // Whoever comes late with an old `end` may find the consumer beyond it. Then nothing comes of it.
+        end <= consumer + self.depth
+    }
+}
+
+impl CompareExchange {
+    /// Somebody else was quicker, and keeps the cache lines for a moment if it is left alone.
+    #[cold]
+    fn stand_back(&self, lost: u32) -> u64 {
+        for _ in 0..(4u32 << lost.min(4)) {
+            core::hint::spin_loop();
+        }
+        self.next.load(Ordering::Relaxed)
+    }
+}
+
+impl private::Reserve for CompareExchange {
+    fn new(depth: u64) -> Self {
+        CompareExchange { next: AtomicU64::new(0), depth }
+    }
+
+    #[inline]
+    fn reserve(&self, count: u64, consumer: &AtomicU64) -> Result<u64, Refused> {
+        let mut next = self.next.load(Ordering::Relaxed);
+        let mut lost = 0;
+        loop {
+            if next & KEPT != 0 {
+                return Err(Refused::Kept);
+            }
+            let start = next / 2;
+            if !self.allows(start + count, consumer) {
+                return Err(Refused::Full);
+            }
+            // What orders the slots is that the SMMU has left them; the word itself orders nothing.
+            let order = Ordering::Relaxed;
+            match self.next.compare_exchange_weak(next, next + count * 2, order, order) {
+                Ok(_) => return Ok(start),
+                Err(_) => {
+                    lost += 1;
+                    next = self.stand_back(lost);
+                }
+            }
+        }
+    }
+
+    fn keep(&self) -> Option<u64> {
+        keep(&self.next)
+    }
+
+    fn reserve_kept(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool {
+        let allowed = self.allows(start + count, consumer);
+        if allowed {
+            self.next.store(((start + count) * 2) | KEPT, Ordering::Relaxed);
+        }
+        allowed
+    }
+
+    fn release(&self, next: u64) {
+        self.next.store(next * 2, Ordering::Relaxed);
+    }
+
+    fn freed(&self, _: u64) {}
+
+    fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed) / 2
+    }
+}
+
+impl Reserve for FetchAdd {}
+
+impl FetchAdd {
+    #[inline]
+    fn take_room(&self, count: u64) -> bool {
+        let count = count as i64;
+        let acquire = order(Barrier::SpaceAcquire, Ordering::Acquire);
+        if self.room.fetch_sub(count, acquire) >= count {
+            return true;
+        }
+        self.room.fetch_add(count, Ordering::Relaxed);
+        false
+    }
+}
+
+impl private::Reserve for FetchAdd {
+    fn new(depth: u64) -> Self {
+        FetchAdd { next: AtomicU64::new(0), room: AtomicI64::new(depth as i64) }
+    }
+
+    #[inline]
+    fn reserve(&self, count: u64, _: &AtomicU64) -> Result<u64, Refused> {
+        if self.next.load(Ordering::Relaxed) & KEPT != 0 {
+            return Err(Refused::Kept);
+        }
+        if !self.take_room(count) {
+            return Err(Refused::Full);
+        }
+        let next = self.next.fetch_add(count * 2, Ordering::Relaxed);
+        if next & KEPT == 0 {
+            return Ok(next / 2);
+        }
+        // What was added to a word with that bit goes when the bit goes.
+        self.room.fetch_add(count as i64, Ordering::Relaxed);
+        Err(Refused::Kept)
+    }
+
+    fn keep(&self) -> Option<u64> {
+        keep(&self.next)
+    }
+
+    fn reserve_kept(&self, start: u64, count: u64, _: &AtomicU64) -> bool {
+        let allowed = self.take_room(count);
+        if allowed {
+            self.next.store(((start + count) * 2) | KEPT, Ordering::Relaxed);
+        }
+        allowed
+    }
+
+    fn release(&self, next: u64) {
+        self.next.store(next * 2, Ordering::Relaxed);
+    }
+
+    fn freed(&self, count: u64) {
+        self.room.fetch_add(count as i64, order(Barrier::SpaceRelease, Ordering::Release));
+    }
+
+    fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed) / 2
+    }
+}

@@ -1,0 +1,159 @@
+//! Errors that the SMMU reports: one at a time is handled, by whoever finds it.
+//!
+//! The handler is entered by setting a flag and never waited for. Whoever finds it entered goes on with what it was
+//! doing; an interrupt handler that has interrupted the one inside leaves the error to that one.
+
+use smmu_types::queue::Position;
+use smmu_types::seam::{Registers, SinkError, Wait};
+use smmu_types::{Command, CommandErrorCode, RawCommand, SmmuId};
+
+use crate::CommandQueue;
+use crate::failures::CommandFailure;
+use crate::port;
+use crate::reserve::Reserve;
+use crate::slots::Slots;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Barrier, Ordering, is_kept, order};
+
+/// How often in a row the SMMU may stop at one command before the queue gives up.
+const MAX_ERRORS_AT_ONE_POSITION: u32 = 3;
+
+const LOST: u64 = 1 << 32;
+const STUCK: u64 = 2 << 32;
+
+/// Why a queue carries out nothing more, and what the handler of errors remembers.
+#[derive(Debug)]
+pub(crate) struct Service {
+    entered: AtomicBool,
+    // Touched only inside.
+    errors_at: AtomicU64,
+    errors: AtomicU32,
+    // 0, or one of the two above with `CMDQ_CONS` or the error code.
+    halt: AtomicU64,
+    stuck_at: [AtomicU64; 2],
+}
+
+/// The only one inside.
+pub(crate) struct Entered<'s>(&'s AtomicBool);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, order(Barrier::ServiceRelease, Ordering::Release));
+    }
+}
+
+impl Service {
+    pub(crate) fn new() -> Self {
+        Service {
+            entered: AtomicBool::new(false),
+            errors_at: AtomicU64::new(0),
+            errors: AtomicU32::new(0),
+            halt: AtomicU64::new(0),
+            stuck_at: [AtomicU64::new(0), AtomicU64::new(0)],
+        }
+    }
+
+    pub(crate) fn enter(&self) -> Option<Entered<'_>> {
+        let acquire = order(Barrier::ServiceAcquire, Ordering::Acquire);
+        // Not `then_some`, which would make one, and drop it, in any case.
+        (!self.entered.swap(true, acquire)).then(|| Entered(&self.entered))
+    }
+
+    /// Whether the queue has given up.
+    #[inline]
+    pub(crate) fn check(&self, smmu: SmmuId) -> Result<(), SinkError> {
+        match self.halt.load(Ordering::Acquire) {
+            0 => Ok(()),
+            halt => Err(self.halted(smmu, halt)),
+        }
+    }
+
+    #[cold]
+    fn halted(&self, smmu: SmmuId, halt: u64) -> SinkError {
+        if halt & LOST != 0 {
+            return SinkError::Lost { smmu, cons: halt as u32 };
+        }
+        let [low, high] = &self.stuck_at;
+        let command = RawCommand([low.load(Ordering::Relaxed), high.load(Ordering::Relaxed)]);
+        SinkError::Command { smmu, command, code: CommandErrorCode(halt as u8) }
+    }
+
+    /// The SMMU is lost; returns what is to be told from now on.
+    #[cold]
+    pub(crate) fn lose(&self, smmu: SmmuId, cons: u32) -> SinkError {
+        let lost = LOST | u64::from(cons);
+        // Whatever came first stands.
+        let _first = self.halt.compare_exchange(0, lost, Ordering::AcqRel, Ordering::Acquire);
+        self.check(smmu).err().unwrap_or(SinkError::Lost { smmu, cons })
+    }
+
+    fn give_up(&self, failure: &CommandFailure) {
+        for (word, value) in self.stuck_at.iter().zip(failure.command.0) {
+            word.store(value, Ordering::Relaxed);
+        }
+        let stuck = STUCK | u64::from(failure.code.0);
+        let _first = self.halt.compare_exchange(0, stuck, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// How many errors there have been in a row at `position`, with this one.
+    fn count(&self, position: u64) -> u32 {
+        let known = self.errors.load(Ordering::Relaxed) > 0
+            && self.errors_at.load(Ordering::Relaxed) == position;
+        let errors = match known {
+            true => self.errors.load(Ordering::Relaxed).saturating_add(1),
+            false => 1,
+        };
+        self.errors_at.store(position, Ordering::Relaxed);
+        self.errors.store(errors, Ordering::Relaxed);
+        errors
+    }
+}
+
+impl<R, B, W, S, const CELLS: usize> CommandQueue<R, B, W, S, CELLS>
+where
+    R: Registers,
+    B: Slots,
+    W: Wait,
+    S: Reserve,
+{
+    pub(crate) fn handle_error(&self) -> Option<CommandFailure> {
+        let port = self.config.port;
+        self.service.check(self.smmu).ok()?;
+        port.error(&self.registers)?;
+        let _entered = self.service.enter()?;
+        // Somebody else may have been inside.
+        let acknowledged = port.error(&self.registers)?;
+        // The SMMU has stopped, and stays where it is.
+        let cons = port.read_consumer(&self.registers);
+        let position = self.consumed_since(self.consumer.load(Ordering::Relaxed), cons).ok()?;
+        if (cons ^ port.read_producer(&self.registers)) & self.size.pointer_mask() == 0 {
+            // Nothing of ours is there: an error from before the queue was enabled.
+            port.acknowledge(&self.registers, acknowledged);
+            return None;
+        }
+        let slot = Position(position).index(self.size);
+        let failure = CommandFailure {
+            smmu: self.smmu,
+            command: self.block.load(slot),
+            code: port::error_code(cons),
+            position: Position(position),
+        };
+        if self.service.count(position) >= MAX_ERRORS_AT_ONE_POSITION {
+            self.service.give_up(&failure);
+            return Some(failure);
+        }
+        match failure.code {
+            CommandErrorCode::ILL => {
+                self.failures.record(failure);
+                self.block.store(slot, const { Command::SYNC.encode() });
+            }
+            CommandErrorCode::ATC_INV_SYNC => self.failures.record(failure),
+            _ => self.failures.retried(),
+        }
+        // The mended slot, and the record for whoever sees the SMMU go on.
+        if is_kept(Barrier::PublishMended) {
+            self.block.publish(slot..slot + 1);
+        }
+        port.acknowledge(&self.registers, acknowledged);
+        Some(failure)
+    }
+}

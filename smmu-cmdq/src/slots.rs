@@ -1,0 +1,91 @@
+//! The ring as slots of one command each.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use smmu_types::seam::DmaBlock;
+use smmu_types::{Command, PhysAddr, RawCommand};
+
+pub(crate) const BYTES: u64 = RawCommand::BYTES as u64;
+pub(crate) const ATC_INV: u8 = 0x40;
+pub(crate) const WORDS: usize = RawCommand::BYTES / 8;
+
+/// What a queue needs of its memory: every [`DmaBlock`] has it, and the model checker's memory.
+#[doc(hidden)]
+pub trait Slots {
+    /// Store commands into slots that follow each other. Returns whether `ATC_INV` is among them.
+    fn fill(&self, first: usize, commands: &[Command]) -> bool;
+    /// Store one.
+    fn store(&self, slot: usize, command: RawCommand);
+    /// What lies in a slot.
+    fn load(&self, slot: usize) -> RawCommand;
+    /// The first word of a slot, which an MSI may have overwritten.
+    fn first_word(&self, slot: usize) -> u64;
+    /// See [`DmaBlock::publish`].
+    fn publish(&self, slots: Range<usize>);
+    /// See [`DmaBlock::observe`].
+    fn observe(&self, slots: Range<usize>);
+    /// See [`DmaBlock::address`].
+    fn address(&self) -> PhysAddr;
+    /// How many slots there are.
+    fn slots(&self) -> u64;
+}
+
+impl<B: DmaBlock> Slots for B {
+    // A call for all commands costs less than one for each, which is what comes of it in line.
+    #[inline(never)]
+    fn fill(&self, first: usize, commands: &[Command]) -> bool {
+        let words = self.words().get(words(first..first + commands.len())).unwrap_or_default();
+        let mut atc = false;
+        for ([low, high], command) in words.as_chunks::<WORDS>().0.iter().zip(commands) {
+            let command = command.encode();
+            low.store(command.0[0], Ordering::Relaxed);
+            high.store(command.0[1], Ordering::Relaxed);
+            atc |= command.opcode() == ATC_INV;
+        }
+        atc
+    }
+
+    #[inline]
+    fn store(&self, slot: usize, command: RawCommand) {
+        let found = self.words().get(words(slot..slot + 1)).unwrap_or_default();
+        for (word, value) in found.iter().zip(command.0) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn load(&self, slot: usize) -> RawCommand {
+        let mut command = RawCommand::default();
+        let found = self.words().get(words(slot..slot + 1)).unwrap_or_default();
+        for (word, value) in found.iter().zip(&mut command.0) {
+            *value = word.load(Ordering::Relaxed);
+        }
+        command
+    }
+
+    fn first_word(&self, slot: usize) -> u64 {
+        self.words().get(slot * WORDS).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn publish(&self, slots: Range<usize>) {
+        DmaBlock::publish(self, words(slots));
+    }
+
+    #[inline]
+    fn observe(&self, slots: Range<usize>) {
+        DmaBlock::observe(self, words(slots));
+    }
+
+    fn address(&self) -> PhysAddr {
+        DmaBlock::address(self)
+    }
+
+    fn slots(&self) -> u64 {
+        (self.words().len() / WORDS) as u64
+    }
+}
+
+const fn words(slots: Range<usize>) -> Range<usize> {
+    slots.start * WORDS..slots.end * WORDS
+}

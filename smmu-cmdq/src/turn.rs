@@ -1,0 +1,155 @@
+//! Batches are told to the SMMU in order, without anybody waiting for anybody.
+//!
+//! Slots are filled by many at once and in any order, but `CMDQ_PROD` moves over them in order, and only one may write it
+//! at a time. Whose turn that is lies in a table of cells, one for each position at which a batch may begin (they
+//! are used in turn, as the ring's slots are). A cell holds
+//!
+//! - `turn(p)`: all before `p` is told; whoever fills the batch at `p` has the turn; or
+//! - `filled(e)`: the batch at this place, up to `e`, is filled, and its filler has left; or
+//! - something older, from another lap.
+//!
+//! One with a filled batch `p..e` looks for `turn(p)` in the cell of `p`. If it is not there, it exchanges the
+//! cell for `filled(e)` and leaves; the exchange tells whether `turn(p)` came at the last moment. One who
+//! has the turn goes on from cell to cell as long as they are filled, writes `CMDQ_PROD`, and leaves `turn(e)` in the first
+//! cell that is not, by a compare-exchange that fails if it has just been filled. So exactly one of the two who meet at a
+//! cell goes on: the turn is never lost and never doubled. A filler that is held up, holds up the commands behind its own,
+//! which no order can avoid, but not their callers.
+//!
+//! Somebody who has the turn while others add batches as fast as it tells of them could be kept for long. After
+//! [`ROUNDS`] writes of `CMDQ_PROD` it asks to be relieved: whoever fills a batch then waits for a moment, with
+//! `waiting(e)` in the cell, to be given the turn.
+
+use core::array;
+
+use crate::sync::{AtomicBool, AtomicU64, Barrier, Ordering, order};
+
+/// Writes of `CMDQ_PROD` by one caller before it asks to be relieved.
+const ROUNDS: u32 = 4;
+/// How often one who may be given the turn looks for it.
+#[cfg(not(loom))]
+const LOOKS: u32 = 200;
+#[cfg(loom)]
+const LOOKS: u32 = 1;
+
+const FILLED: u64 = 0;
+const TURN: u64 = 1;
+const WAITING: u64 = 2;
+const KIND: u64 = 3;
+
+/// Tells of filled batches; see the module.
+#[derive(Debug)]
+pub(crate) struct Turns<const CELLS: usize> {
+    cells: [AtomicU64; CELLS],
+    relief: AtomicBool,
+}
+
+/// What one who has the turn does: `CMDQ_PROD` is to cover everything up to the position. `true`: some of it was filled by
+/// others.
+pub(crate) trait Tell {
+    fn tell(&self, end: u64, gathered: bool);
+}
+
+impl<F: Fn(u64, bool)> Tell for F {
+    #[inline]
+    fn tell(&self, end: u64, gathered: bool) {
+        self(end, gathered);
+    }
+}
+
+impl<const CELLS: usize> Turns<CELLS> {
+    pub(crate) fn new() -> Self {
+        const { assert!(CELLS.is_power_of_two() && CELLS > 1, "CELLS is a power of two from 2 on") };
+        // Position 0 has the turn. The other cells are older than anything: a batch cannot end at 0.
+        let cells = array::from_fn(|at| AtomicU64::new(if at == 0 { cell(0, TURN) } else { 0 }));
+        Turns { cells, relief: AtomicBool::new(false) }
+    }
+
+    #[inline]
+    fn cell(&self, position: u64) -> &AtomicU64 {
+        &self.cells[position as usize & (CELLS - 1)]
+    }
+
+    /// The batch is filled, and its slots are published.
+    #[inline]
+    pub(crate) fn filled(&self, start: u64, end: u64, tell: impl Tell) {
+        let turn = cell(start, TURN);
+        let acquire = order(Barrier::TurnAcquire, Ordering::Acquire);
+        let mine = self.cell(start);
+        // Nobody takes the turn from a cell but the one whose batch it is. The release of what was filled is `publish`.
+        if mine.load(acquire) == turn || self.leave(mine, turn, end) {
+            self.go_on(end, tell);
+        }
+    }
+
+    /// Whether the turn came at the last moment.
+    #[inline]
+    fn leave(&self, mine: &AtomicU64, turn: u64, end: u64) -> bool {
+        if self.relief.load(Ordering::Relaxed) {
+            return self.stay(mine, turn, end);
+        }
+        mine.swap(cell(end, FILLED), order(Barrier::TurnAcquire, Ordering::Acquire)) == turn
+    }
+
+    /// The same, and wait for it for a while.
+    #[cold]
+    fn stay(&self, mine: &AtomicU64, turn: u64, end: u64) -> bool {
+        let acquire = order(Barrier::TurnAcquire, Ordering::Acquire);
+        let waiting = cell(end, WAITING);
+        if mine.swap(waiting, acquire) == turn {
+            return true;
+        }
+        for _ in 0..LOOKS {
+            if mine.load(Ordering::Relaxed) != waiting {
+                break;
+            }
+            spin();
+        }
+        let left = mine.compare_exchange(waiting, cell(end, FILLED), Ordering::Relaxed, acquire);
+        left.is_err()
+    }
+
+    fn go_on(&self, mut end: u64, tell: impl Tell) {
+        let (mut gathered, mut rounds) = (false, 0);
+        loop {
+            let here = self.cell(end);
+            let seen = here.load(order(Barrier::FilledAcquire, Ordering::Acquire));
+            if let Some(further) = end_of(seen, end, FILLED) {
+                (end, gathered) = (further, true);
+                continue;
+            }
+            tell.tell(end, gathered);
+            rounds += 1;
+            if rounds == ROUNDS {
+                self.relief.store(true, Ordering::Relaxed);
+            }
+            let relieved = end_of(seen, end, WAITING).is_some();
+            let release = order(Barrier::TurnRelease, Ordering::Release);
+            if here.compare_exchange(seen, cell(end, TURN), release, Ordering::Relaxed).is_ok() {
+                if relieved || rounds >= ROUNDS {
+                    self.relief.store(false, Ordering::Relaxed);
+                }
+                return;
+            }
+            gathered = false;
+        }
+    }
+}
+
+const fn cell(position: u64, kind: u64) -> u64 {
+    position << 2 | kind
+}
+
+/// The end of the batch that begins at `start`, if the cell says `kind` of it and is not from another lap.
+#[inline]
+const fn end_of(seen: u64, start: u64, kind: u64) -> Option<u64> {
+    let end = seen >> 2;
+    if seen & KIND == kind && end > start { Some(end) } else { None }
+}
+
+#[inline]
+fn spin() {
+    #[cfg(not(loom))]
+    core::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
