@@ -81,13 +81,15 @@ pub struct MachineSmmu {
     pub ats: bool,
     /// Whether it has MSIs.
     pub msi: bool,
+    /// Whether its `CMD_SYNC` can send an event.
+    pub sev: bool,
     /// Its second command queue.
     pub second_queue: Option<SecondQueueKind>,
 }
 
 impl Default for MachineSmmu {
     fn default() -> Self {
-        MachineSmmu { asid_bits: 16, ats: false, msi: false, second_queue: None }
+        MachineSmmu { asid_bits: 16, ats: false, msi: false, sev: false, second_queue: None }
     }
 }
 
@@ -235,8 +237,13 @@ pub trait Machine: Send + Sync {
     }
 
     /// Take back every fault of an SMMU. A machine without faults has nothing to do.
-    fn mend(&self, smmu: usize) {
+    ///
+    /// # Errors
+    ///
+    /// There is no such SMMU.
+    fn mend(&self, smmu: usize) -> Result<(), BackendError> {
         let _ = smmu;
+        Ok(())
     }
 
     /// Sees into the caches, where the machine allows that.

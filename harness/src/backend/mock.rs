@@ -49,6 +49,7 @@ fn profile(smmu: &MachineSmmu) -> Profile {
         asid_bits: smmu.asid_bits,
         ats: smmu.ats,
         msi: smmu.msi,
+        sev: smmu.sev,
         second_queue: smmu.second_queue.map(|kind| match kind {
             SecondQueueKind::Full => SecondQueue::Full,
             SecondQueueKind::Restricted => SecondQueue::Restricted,
@@ -153,8 +154,9 @@ impl Machine for MockMachine {
         Ok(())
     }
 
-    fn mend(&self, smmu: usize) {
+    fn mend(&self, smmu: usize) -> Result<(), BackendError> {
         self.model.mend(smmu);
+        Ok(())
     }
 
     fn insight(&self) -> Option<&dyn Insight> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use smmu_attach::{AttachError, Committed, Device, Domain, Env, Smmu, SmmuConfig};
 use smmu_cmdq::{QueueError, QueueSet};
@@ -15,7 +16,7 @@ use smmu_types::{DomainId, EventRecord, PhysAddr, RawCommand, SmmuId};
 use super::pages::{Pages, Reached};
 use super::platform::{Dma, Harness, Names, Queue, Sink};
 use super::run::{Options, Stop};
-use super::setup::{Part, beyond_the_driver, bring_up, make_queue};
+use super::setup::{Part, beyond_the_driver, bring_up, make_queue, queue_config};
 use super::steps::To;
 use super::tap::Tap;
 use super::transcript::{Kind, Recorder};
@@ -23,7 +24,7 @@ use crate::alloc_fault::Armed;
 use crate::machine::{
     Backend, BackendError, DmaOutcome, Irq, Machine, MachineSmmu, MachineSpec, Ram,
 };
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, SmmuSpec};
 use crate::tables::{PAGE, PageTables, TableError};
 
 /// A driver could not be set up.
@@ -73,6 +74,7 @@ pub(crate) struct Rig {
     pub(super) raw_cds: BTreeMap<String, PoolBlock<Ram>>,
     smmus: Vec<Arc<Smmu<Harness>>>,
     taps: Vec<Tap>,
+    timeouts: Vec<Duration>,
     events: Vec<Events>,
     pages: Arc<Pages>,
     pub(super) dma: Dma,
@@ -103,7 +105,8 @@ impl Rig {
             let (smmu, clock) = (Arc::new(smmu), machine.clock());
             let entries = spec.queue_entries.as_ref().map(|entries| *entries.get_ref());
             let queue_log2 = entries.map(|entries| entries.max(1).ilog2() as u8);
-            parts.push(Part { name, tap, caps, smmu, clock, queue_log2 });
+            let config = queue_config(spec);
+            parts.push(Part { name, tap, caps, smmu, clock, queue_log2, config });
         }
         if scenario.checks_commands()
             && let Some(insight) = machine.insight()
@@ -152,6 +155,7 @@ impl Rig {
             raw_cds: BTreeMap::new(),
             smmus,
             taps,
+            timeouts: file.smmus.iter().map(SmmuSpec::timeout).collect(),
             events,
             pages: Arc::new(pages),
             dma,
@@ -187,6 +191,17 @@ impl Rig {
 
     pub(crate) fn smmu(&self, index: usize) -> Result<&Arc<Smmu<Harness>>, Stop> {
         self.smmus.get(index).ok_or_else(|| missing("SMMU", index))
+    }
+
+    /// How long the driver waits for an SMMU's command queue.
+    pub(crate) fn timeout(&self, name: &str) -> Result<Duration, Stop> {
+        let index = self.smmu_index(name)?;
+        self.timeouts.get(index).copied().ok_or_else(|| missing("SMMU", index))
+    }
+
+    /// How often the consumer of an SMMU's command queue was read since the last call.
+    pub(crate) fn take_consumer_reads(&self, smmu: usize) -> u64 {
+        self.taps.get(smmu).map_or(0, Tap::take_reads)
     }
 
     /// The commands that an SMMU was shown since the last call, where they are kept.

@@ -162,6 +162,7 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
                 asid_bits: smmu.asid_bits.as_ref().map_or(16, |bits| *bits.get_ref()),
                 ats: smmu.has_ats(),
                 msi: smmu.completion() == Completion::Msi,
+                sev: smmu.completion() == Completion::Event,
                 second_queue: smmu.second_queue.as_ref().map(|kind| *kind.get_ref()),
             })
             .collect(),

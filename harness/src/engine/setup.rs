@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use smmu_attach::Smmu;
-use smmu_cmdq::{CommandQueue, QueueConfig};
+use smmu_cmdq::{CommandQueue, QueueConfig, SyncBy};
 use smmu_hw_mmio::{Bringup, BringupConfig, BringupError, EventQueue, Interrupts, StreamTable};
-use smmu_types::Capabilities;
 use smmu_types::queue::QueueSize;
 use smmu_types::seam::{DmaBlock, DmaMemory, SinkError};
+use smmu_types::{Capabilities, MsiAttributes};
 
 use super::platform::{Dma, Harness, Queue, Sink};
 use super::rig::{Events, RigError};
@@ -27,6 +27,7 @@ pub(super) struct Part {
     pub(super) clock: Clock,
     /// log2 of the entries of its command queue, where the scenario has a wish.
     pub(super) queue_log2: Option<u8>,
+    pub(super) config: QueueConfig,
 }
 
 /// What a scenario can ask of an SMMU's command queues and the driver cannot do yet.
@@ -37,13 +38,20 @@ pub(super) fn beyond_the_driver(spec: &SmmuSpec) -> Result<(), Stop> {
     let skipped = |what: &str| {
         Err(Stop::Skipped(format!("{}: the driver has no {what} yet", spec.name.get_ref())))
     };
-    if spec.completion() == Completion::Msi {
-        return skipped("MSI for its CMD_SYNC");
-    }
     if spec.second_queue.is_some() {
         return skipped("second command queue");
     }
     Ok(())
+}
+
+/// What a scenario says of the driver's command queue.
+pub(super) fn queue_config(spec: &SmmuSpec) -> QueueConfig {
+    let sync_by = match spec.completion() {
+        Completion::Polling => SyncBy::Polling,
+        Completion::Event => SyncBy::Event,
+        Completion::Msi => SyncBy::Msi(MsiAttributes::WRITE_BACK),
+    };
+    QueueConfig { timeout: spec.timeout(), sync_by, ..QueueConfig::default() }
 }
 
 fn queue_size(wanted: u8, largest: u8) -> QueueSize {
@@ -58,8 +66,8 @@ const SMALLEST: QueueSize = match QueueSize::from_log2(0) {
 pub(super) fn make_queue(part: &Part, dma: &Dma) -> Result<Queue, RigError> {
     let size = queue_size(part.queue_log2.unwrap_or(QUEUE_LOG2), part.caps.cmdq_log2);
     let block = dma.allocate(Queue::layout(size))?;
-    let config = QueueConfig::default();
-    CommandQueue::new(part.smmu.id(), part.tap.clone(), block, size, part.clock.clone(), config)
+    let (tap, clock) = (part.tap.clone(), part.clock.clone());
+    CommandQueue::new(part.smmu.id(), tap, block, size, clock, part.config)
         .map_err(|error| RigError::Queue(part.name.clone(), error))
 }
 

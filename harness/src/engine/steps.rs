@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use smmu_attach::Target;
 use smmu_types::range::Extent;
-use smmu_types::seam::SinkError;
+use smmu_types::seam::{SinkError, Wait};
 use smmu_types::{Asid, Granule, Leaf};
 
 use super::rig::Rig;
@@ -126,8 +126,7 @@ pub(crate) fn run(rig: &mut Rig, n: usize, step: &Step, report: &mut Report) -> 
         Step::Mend(spec) => {
             let name = spec.smmu.get_ref();
             say(rig, format!("on {name} from now on: all is as it should be"));
-            rig.machine.mend(rig.smmu_index(name)?);
-            Ok(())
+            Ok(rig.machine.mend(rig.smmu_index(name)?)?)
         }
         Step::Install(spec) => {
             let (device, domain) = (spec.device.get_ref(), spec.domain.get_ref());
@@ -226,10 +225,13 @@ fn invalidate(rig: &Rig, domain: &str, iova: u64) -> Result<Result<(), SinkError
 }
 
 fn invalidate_or_fail(rig: &mut Rig, spec: &Unmap) -> Result<(), Stop> {
+    let clock = rig.machine.clock();
+    let start = clock.now();
     let outcome = invalidate(rig, spec.domain.get_ref(), spec.iova)?;
+    let waited = clock.now() - start;
     let smmu = outcome.map_or_else(|error| usize::from(error.smmu().0), |()| 0);
     let name = rig.smmu_name(smmu).to_owned();
-    command::expect_failure(rig, &name, outcome, spec.fails)?;
+    command::expect_failure(rig, &name, outcome, spec.fails, waited)?;
     match spec.fails {
         None => settled(rig),
         Some(_) => unconfirmed(rig),

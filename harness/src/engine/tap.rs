@@ -21,6 +21,7 @@ use crate::model::second;
 struct QueueLayout {
     base: u32,
     producer: u32,
+    consumer: u32,
     enable: u32,
     enable_bit: u32,
     acknowledge: u32,
@@ -29,6 +30,7 @@ struct QueueLayout {
 const MAIN: QueueLayout = QueueLayout {
     base: regs::CMDQ_BASE.offset(),
     producer: regs::CMDQ_PROD.offset(),
+    consumer: regs::CMDQ_CONS.offset(),
     enable: regs::CR0.offset(),
     enable_bit: regs::cr0::CMDQEN,
     acknowledge: regs::GERRORN.offset(),
@@ -37,6 +39,7 @@ const MAIN: QueueLayout = QueueLayout {
 const SECOND: QueueLayout = QueueLayout {
     base: second::BASE,
     producer: second::PROD,
+    consumer: second::CONS,
     enable: second::CONFIG,
     enable_bit: second::ENABLE,
     acknowledge: second::GERRORN,
@@ -64,6 +67,8 @@ struct Seen {
     queue: Option<(PhysAddr, QueueSize)>,
     producer: u32,
     running: bool,
+    /// How often the consumer was read.
+    reads: u64,
     kept: Option<Vec<RawCommand>>,
 }
 
@@ -106,9 +111,14 @@ impl Tap {
         self.seen().kept.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// How often the consumer was read since the last call.
+    pub(crate) fn take_reads(&self) -> u64 {
+        std::mem::take(&mut self.seen().reads)
+    }
+
     fn look(&self, offset: u32, value: u64) {
         let mut seen = self.seen();
-        let QueueLayout { base, producer, enable, enable_bit, acknowledge } = self.layout;
+        let QueueLayout { base, producer, enable, enable_bit, acknowledge, .. } = self.layout;
         if offset == base {
             let size = QueueSize::from_log2((value & 0x1f) as u8);
             seen.queue = size.map(|size| (PhysAddr(value & ADDRESS), size));
@@ -154,6 +164,9 @@ fn text(raw: RawCommand) -> String {
 
 impl Registers for Tap {
     fn read32(&self, offset: u32) -> u32 {
+        if offset == self.layout.consumer {
+            self.seen().reads += 1;
+        }
         self.registers.read32(offset)
     }
     fn write32(&self, offset: u32, value: u32) {
@@ -194,6 +207,7 @@ mod tests {
         tap.write32(second::CONFIG, second::ENABLE);
         tap.write32(second::PROD, 1);
         assert_eq!(tap.read32(second::CONS), 1);
+        assert_eq!((tap.take_reads(), tap.take_reads()), (1, 0));
         assert_eq!(tap.take_shown(), [Command::SYNC.encode()]);
         assert_eq!(recorder.transcript()[0].to_string(), "    command   smmu0 SYNC");
     }

@@ -50,7 +50,7 @@ pub enum SecondQueue {
 /// One modelled SMMU.
 ///
 /// The ID registers follow from it. Whatever is not named here is absent: PRI, substreams,
-/// stalls, SEV, hardware update of tables, AArch32 and big-endian tables, granules other than 4 KiB.
+/// stalls, hardware update of tables, AArch32 and big-endian tables, granules other than 4 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Stage 1 (`IDR0.S1P`).
@@ -75,6 +75,8 @@ pub struct Profile {
     pub ats: bool,
     /// MSIs: of `CMD_SYNC`, global errors and the event queue (`IDR0.MSI`).
     pub msi: bool,
+    /// An event (`SEV`) for `CMD_SYNC` (`IDR0.SEV`). Nobody here sleeps who would be woken by it.
+    pub sev: bool,
     /// A second command queue; its size is limited as that of the main queue is.
     pub second_queue: Option<SecondQueue>,
     /// log2 of the largest command queue; at most 19.
@@ -103,6 +105,7 @@ impl Default for Profile {
             two_level: true,
             ats: false,
             msi: false,
+            sev: false,
             second_queue: None,
             cmdq_log2: 8,
             eventq_log2: 7,
@@ -140,6 +143,7 @@ impl Profile {
                 | u32::from(this.ats) << 10
                 | u32::from(this.asid_bits == 16) << 12
                 | u32::from(this.msi) << 13
+                | u32::from(this.sev) << 14
                 | u32::from(this.vmid_bits == 16) << 18
                 | 2 << 21 // TTENDIAN: little
                 | 1 << 24 // STALL_MODEL: no stalls
@@ -178,9 +182,9 @@ mod tests {
         assert_eq!((caps.asid_bits, caps.vmid_bits, caps.sid_bits), (16, 16, 16));
         assert_eq!((caps.cmdq_log2, caps.eventq_log2, caps.ssid_bits), (8, 7, 0));
         assert!(caps.granules.contains(Granule::K4) && !caps.granules.contains(Granule::K64));
-        let more = Profile { ats: true, msi: true, ..Profile::default() };
+        let more = Profile { ats: true, msi: true, sev: true, ..Profile::default() };
         let caps = Capabilities::decode(more.id_registers());
-        assert!(caps.ats && caps.msi && !caps.sev && !caps.pri);
+        assert!(caps.ats && caps.msi && caps.sev && !caps.pri);
     }
 
     #[test]

@@ -20,6 +20,9 @@ const MOST: u32 = 1024;
 /// As many SMMUs as the largest machine of any backend has.
 const MOST_SMMUS: usize = 8;
 
+/// A scenario that waits for longer is taken for one that hangs.
+const MOST_MILLISECONDS: u64 = 10_000;
+
 /// As many entries as the driver's command queue has when nobody asks for fewer.
 const MOST_ENTRIES: u32 = 256;
 
@@ -124,13 +127,17 @@ fn queues_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong>
             return Err((entries.span(), message));
         }
     }
+    if let Some(timeout) = &smmu.timeout_ms
+        && !(1..=MOST_MILLISECONDS).contains(timeout.get_ref())
+    {
+        let message = format!("timeout_ms must be from 1 to {MOST_MILLISECONDS}");
+        return Err((timeout.span(), message));
+    }
+    let sync = |by| smmu.sync.as_ref().filter(|_| smmu.completion() == by).map(Spanned::span);
     let wanted = [
         (smmu.ats.as_ref().filter(|_| smmu.has_ats()).map(Spanned::span), "ats = true", Need::Ats),
-        (
-            smmu.sync.as_ref().filter(|_| smmu.completion() == Completion::Msi).map(Spanned::span),
-            "sync = \"msi\"",
-            Need::Msi,
-        ),
+        (sync(Completion::Event), "sync = \"event\"", Need::Sev),
+        (sync(Completion::Msi), "sync = \"msi\"", Need::Msi),
         (smmu.second_queue.as_ref().map(Spanned::span), "a second queue", Need::SecondQueue),
     ];
     for (span, what, need) in wanted {
@@ -355,9 +362,16 @@ fn fault(span: Range<usize>, step: &FaultStep, names: &Names) -> Result<(), Wron
     let smmu = step.smmu.get_ref();
     names.smmu(&step.smmu)?;
     let facts = names.smmus.get(smmu);
-    if !names.needs.contains(&Need::QueueFaults) {
-        let need = Need::QueueFaults.name();
-        return Err((span, format!("a fault needs \"{need}\" in `needs`")));
+    let (need, what) = match step.fault() {
+        None => {
+            let message = "a fault is one of `cmdq`, `atc_timeout` and `msi`, and no more";
+            return Err((span, message.into()));
+        }
+        Some(Fault::Queue(Speed::Stopped)) => (Need::QueueStop, "cmdq = \"stopped\""),
+        Some(_) => (Need::QueueFaults, "this fault"),
+    };
+    if !names.needs.contains(&need) {
+        return Err((span, format!("{what} needs \"{}\" in `needs`", need.name())));
     }
     if let Some(queue) = &step.queue
         && *queue.get_ref() == QueueName::Second
@@ -366,9 +380,6 @@ fn fault(span: Range<usize>, step: &FaultStep, names: &Names) -> Result<(), Wron
         return Err((queue.span(), format!("{smmu} has no `second_queue`")));
     }
     match (step.fault(), &step.cmdq, &step.msi) {
-        (None, ..) => {
-            Err((span, "a fault is one of `cmdq`, `atc_timeout` and `msi`, and no more".into()))
-        }
         (Some(Fault::Queue(Speed::Slow(count) | Speed::Aborts(count))), ..)
             if *count.get_ref() == 0 =>
         {
@@ -435,7 +446,8 @@ fn expect(span: Range<usize>, expect: &Expect, names: &Names) -> Result<(), Wron
         return Err((span, "`domain` goes with `tag` or `users`".into()));
     }
     let of_smmu = expect.asids_in_use.is_some() || expect.vmids_in_use.is_some();
-    if !of_domain && !of_smmu && expect.commands.is_none() {
+    let of_queue = expect.commands.is_some() || expect.consumer_reads.is_some();
+    if !of_domain && !of_smmu && !of_queue {
         return Err((span, "an expect without an expectation cannot fail".into()));
     }
     Ok(())

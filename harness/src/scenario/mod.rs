@@ -27,6 +27,8 @@ mod commands;
 mod queues;
 mod source;
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use smmu_types::StreamId;
 use toml::Spanned;
@@ -61,7 +63,11 @@ pub enum Need {
     Ats,
     /// `"msi"`: an SMMU with MSIs.
     Msi,
-    /// `"queue-faults"`: command queues that misbehave when they are told to.
+    /// `"sev"`: an SMMU whose `CMD_SYNC` can send an event.
+    Sev,
+    /// `"queue-stop"`: command queues that stop when they are told to, and go on.
+    QueueStop,
+    /// `"queue-faults"`: command queues that misbehave in other ways when they are told to.
     QueueFaults,
     /// `"second-queue"`: an SMMU with a second command queue.
     SecondQueue,
@@ -78,6 +84,8 @@ impl Need {
             Need::Asid8 => "asid8",
             Need::Ats => "ats",
             Need::Msi => "msi",
+            Need::Sev => "sev",
+            Need::QueueStop => "queue-stop",
             Need::QueueFaults => "queue-faults",
             Need::SecondQueue => "second-queue",
         }
@@ -144,6 +152,8 @@ pub struct SmmuSpec {
     pub queue_entries: Option<Spanned<u32>>,
     /// How the driver learns that a `CMD_SYNC` is complete; `"polling"` when it is left out.
     pub sync: Option<Spanned<Completion>>,
+    /// How long the driver waits for the command queue, from 1 to 10,000 ms; 1,000 when it is left out.
+    pub timeout_ms: Option<Spanned<u64>>,
     /// Whether it has a second command queue, and what that takes.
     pub second_queue: Option<Spanned<SecondQueueKind>>,
 }
@@ -159,6 +169,12 @@ impl SmmuSpec {
     #[must_use]
     pub fn completion(&self) -> Completion {
         self.sync.as_ref().map_or(Completion::Polling, |sync| *sync.get_ref())
+    }
+
+    /// How long the driver waits for the command queue.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms.as_ref().map_or(1000, |ms| *ms.get_ref()))
     }
 }
 
@@ -399,6 +415,18 @@ pub struct Expect {
     pub vmids_in_use: Option<u32>,
     /// What has become of all commands that the SMMU was shown so far.
     pub commands: Option<CommandsExpected>,
+    /// How often the driver has read the consumer of the command queue since the last step that asked.
+    pub consumer_reads: Option<ReadsExpected>,
+}
+
+/// What may be expected of how often something was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadsExpected {
+    /// `"none"`: never.
+    None,
+    /// `"some"`: at least once.
+    Some,
 }
 
 /// What may be expected of all commands.

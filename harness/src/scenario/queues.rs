@@ -1,12 +1,14 @@
 //! Command queues as a scenario wants them: how they complete, how they misbehave.
 //!
 //! ```toml
-//! needs = ["queue-faults", "ats"]
+//! needs = ["queue-stop", "queue-faults", "ats", "msi"]
 //!
 //! [[smmu]]
 //! name = "smmu0"
 //! ats = true
+//! sync = "msi"
 //! queue_entries = 4
+//! timeout_ms = 20
 //!
 //! [[step]]
 //! fault = { smmu = "smmu0", cmdq = "stopped" }
@@ -39,7 +41,9 @@ pub enum Completion {
     /// `"polling"`: it reads `CMDQ_CONS`.
     #[default]
     Polling,
-    /// `"msi"`: the SMMU writes to memory.
+    /// `"event"`: the SMMU sends an event, and it reads `CMDQ_CONS` then.
+    Event,
+    /// `"msi"`: the SMMU writes to memory, and it reads that.
     Msi,
 }
 

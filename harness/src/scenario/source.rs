@@ -86,8 +86,10 @@ builtins! {
     "tags-exhausted",
     "bad-command",
     "queue-full",
+    "queue-slow",
     "sync-timeout",
     "atc-timeout",
+    "msi-sync",
     "fetch-abort",
 }
 

@@ -53,6 +53,9 @@ pub(super) fn expect(rig: &Rig, n: usize, spec: &Expect, report: &mut Report) ->
         }
         rig.recorder.about(Kind::Check, smmu_name, || format!("{what}: {got}"));
     }
+    if let Some(want) = spec.consumer_reads {
+        queues::consumer_reads(rig, smmu_name, want)?;
+    }
     match spec.commands {
         Some(CommandsExpected::InOrder) => queues::in_order(rig, n, smmu_name, report),
         None => Ok(()),

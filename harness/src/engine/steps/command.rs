@@ -1,7 +1,9 @@
 //! Commands past the driver.
 
+use std::time::Duration;
+
 use smmu_types::range::{Span, SpanAddress};
-use smmu_types::seam::SinkError;
+use smmu_types::seam::{SinkError, Wait};
 use smmu_types::{
     Asid, AtcScope, AtcSpan, Command, CommandErrorCode, Iova, Ipa, LayoutError, Leaf, RawCommand,
     SmmuId, SubstreamId, Vmid,
@@ -21,8 +23,11 @@ pub(super) fn command(rig: &mut Rig, spec: &CommandStep) -> Result<(), Stop> {
     // Past the driver, and so past a driver that is broken on purpose.
     let id = SmmuId(smmu as u16);
     let queue = rig.sink.queue(id).ok_or_else(|| format!("{id} has no queue"))?;
+    let clock = rig.machine.clock();
+    let start = clock.now();
     let outcome = queue.run(&commands).map(|_proof| ());
-    expect_failure(rig, spec.smmu.get_ref(), outcome, spec.fails)
+    let waited = clock.now() - start;
+    expect_failure(rig, spec.smmu.get_ref(), outcome, spec.fails, waited)
 }
 
 /// Whether commands ended as the scenario says, and a line of the transcript where they failed as they were to.
@@ -31,6 +36,7 @@ pub(super) fn expect_failure(
     smmu: &str,
     outcome: Result<(), SinkError>,
     wanted: Option<CommandFailure>,
+    waited: Duration,
 ) -> Result<(), Stop> {
     let code = match wanted {
         None | Some(CommandFailure::Timeout) => None,
@@ -45,12 +51,19 @@ pub(super) fn expect_failure(
                 .about(Kind::Error, smmu, || format!("{got} on {}", Command::decode(command)));
             Ok(())
         }
-        (Err(SinkError::Timeout { .. }), Some(CommandFailure::Timeout)) => {
-            rig.recorder.about(Kind::Error, smmu, || "no CMD_SYNC completion in time".into());
+        (Err(SinkError::Timeout { stall, .. }), Some(CommandFailure::Timeout)) => {
+            let timeout = rig.timeout(smmu)?;
+            if waited < timeout {
+                return Err(format!("it gave up after {waited:?}, before {timeout:?}").into());
+            }
+            let Some(stall) = stall else {
+                return Err("the time-out does not say where the queue stands".to_owned().into());
+            };
+            rig.recorder.about(Kind::Error, smmu, || format!("no answer in {timeout:?}: {stall}"));
             Ok(())
         }
-        (Ok(()), Some(want)) => {
-            let want = code.map_or(format!("{want:?}"), |code| code.to_string());
+        (Ok(()), Some(_)) => {
+            let want = code.map_or("a time-out".into(), |code| code.to_string());
             Err(format!("{want} was to be reported, but all went well").into())
         }
         (Err(error), _) => Err(error.into()),

@@ -4,7 +4,7 @@ use crate::engine::rig::Rig;
 use crate::engine::run::{Report, Stop};
 use crate::engine::transcript::Kind;
 use crate::machine::QueueFault;
-use crate::scenario::{Fault, FaultStep, MsiFault, QueueName, Speed};
+use crate::scenario::{Fault, FaultStep, MsiFault, QueueName, ReadsExpected, Speed};
 
 /// What a fault step does, in words.
 pub(super) fn describe(spec: &FaultStep) -> String {
@@ -65,7 +65,7 @@ pub(super) fn in_order(rig: &Rig, n: usize, name: &str, report: &mut Report) -> 
     let (shown, [carried_out, _]) = (rig.take_shown(smmu), insight.take_carried_out(smmu));
     if shown == carried_out {
         let count = shown.len();
-        rig.recorder.about(Kind::Check, name, || format!("{count} commands carried out in order"));
+        report.notes.push(format!("step {n}: {name} carried out {count} commands in order"));
         return Ok(());
     }
     let at = shown.iter().zip(&carried_out).take_while(|(shown, done)| shown == done).count();
@@ -75,4 +75,23 @@ pub(super) fn in_order(rig: &Rig, n: usize, name: &str, report: &mut Report) -> 
     };
     let (shown, carried_out) = (command(&shown), command(&carried_out));
     Err(format!("command {at} was {shown}, but {name} carried out {carried_out}").into())
+}
+
+/// How often the driver has looked at the registers to learn what its queue has left.
+pub(super) fn consumer_reads(rig: &Rig, name: &str, want: ReadsExpected) -> Result<(), Stop> {
+    let reads = rig.take_consumer_reads(rig.smmu_index(name)?);
+    let text = match (want, reads) {
+        (ReadsExpected::None, 0) => "CMDQ_CONS was not read",
+        (ReadsExpected::Some, 1..) => "CMDQ_CONS was read",
+        (ReadsExpected::None, _) => {
+            return Err(
+                format!("CMDQ_CONS of {name} was read {reads} times, and needed not").into()
+            );
+        }
+        (ReadsExpected::Some, _) => {
+            return Err(format!("CMDQ_CONS of {name} was to be read, but was not").into());
+        }
+    };
+    rig.recorder.about(Kind::Check, name, || text.into());
+    Ok(())
 }
