@@ -349,6 +349,22 @@ fn refuses_at(file: &str, place: usize, why: &str) {
     assert!(said.starts_with(&want) && said.contains(why), "{said} / {want}{why}");
 }
 
+#[rstest]
+#[case::polling("stage1", "polling", "SYNC\n")]
+#[case::event("sev", "event", "SYNC cs=sev\n")]
+#[case::msi("msi", "msi", "SYNC cs=irq msi\n")]
+fn each_way_to_complete_a_sync_runs(#[case] need: &str, #[case] sync: &str, #[case] said: &str) {
+    let file = format!(
+        "title = \"t\"\nneeds = [\"{need}\"]\n[[smmu]]\nname = \"smmu0\"\nsync = \"{sync}\"\n\
+         [[step]]\ncommand = {{ smmu = \"smmu0\", send = [{{ TLBI_NSNH_ALL = {{}} }}] }}\n"
+    );
+    let path = write(&format!("sync-{sync}.toml"), file.as_bytes());
+    let out = harness(&["run", path.to_str().unwrap()]);
+    let text = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{text}");
+    assert_eq!(text.matches(said).count(), text.matches(" SYNC").count(), "{text}");
+}
+
 /// The model has it; the driver does not use it yet.
 #[rstest]
 #[case::second("second-queue", "second_queue = \"restricted\"", "second command queue")]

@@ -107,7 +107,7 @@ fn smmus(file: &File) -> Result<BTreeMap<String, SmmuFacts>, Wrong> {
                 return Err((bits.span(), "asid_bits = 8 needs \"asid8\" in `needs`".into()));
             }
         }
-        queues_of(smmu, &needs)?;
+        queues_of(smmu, needs)?;
     }
     unique("smmu", file.smmus.iter().map(|s| (&s.name, expand(&s.name, &None))))?;
     let facts = |smmu: &SmmuSpec| SmmuFacts {
