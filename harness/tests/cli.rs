@@ -302,6 +302,11 @@ stream = 8
     "8 }",
     "not aligned to 4096"
 )]
+#[case::beside_nobody(
+    "command = { smmu = \"smmu0\", send = [], beside = [{ CFGI_STE = { device = \"dev9\" } }] }",
+    "\"dev9\"",
+    "no device is named"
+)]
 #[case::invalidates_nobody(
     "invalidate = { domain = \"Q\", iova = 0x10000 }",
     "\"Q\"",

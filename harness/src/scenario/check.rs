@@ -322,7 +322,7 @@ fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
         Step::Dma(dma) => self::dma(step.span(), dma, names),
         Step::Command(command) => {
             names.smmu(&command.smmu)?;
-            command.send.iter().try_for_each(|spec| match spec {
+            command.send.iter().chain(&command.beside).try_for_each(|spec| match spec {
                 CommandSpec::CfgiSte(of) | CommandSpec::CfgiCd(of) => names.device(&of.device),
                 CommandSpec::AtcInv(of) => {
                     names.device(&of.device)?;

@@ -15,6 +15,9 @@ pub struct CommandStep {
     pub send: Vec<CommandSpec>,
     /// How they must fail.
     pub fails: Option<CommandFailure>,
+    /// Those of another caller, which are queued behind them at once and waited for first. They must not fail.
+    #[serde(default)]
+    pub beside: Vec<CommandSpec>,
 }
 
 /// How commands may be expected to fail.

@@ -16,16 +16,28 @@ use crate::scenario::{CommandFailure, CommandSpec, CommandStep};
 
 pub(super) fn command(rig: &mut Rig, spec: &CommandStep) -> Result<(), Stop> {
     let smmu = rig.smmu_index(spec.smmu.get_ref())?;
-    let mut commands = Vec::new();
-    for command in &spec.send {
-        commands.push(typed(rig, command)?);
-    }
+    let all = |specs: &[CommandSpec]| -> Result<Vec<Command>, Stop> {
+        specs.iter().map(|spec| typed(rig, spec)).collect()
+    };
+    let (commands, beside) = (all(&spec.send)?, all(&spec.beside)?);
     // Past the driver, and so past a driver that is broken on purpose.
     let id = SmmuId(smmu as u16);
     let queue = rig.sink.queue(id).ok_or_else(|| format!("{id} has no queue"))?;
     let clock = rig.machine.clock();
     let start = clock.now();
-    let outcome = queue.run(&commands).map(|_proof| ());
+    let outcome = match beside.as_slice() {
+        [] => queue.run(&commands),
+        beside => {
+            let (ticket, other) = (queue.issue(&commands)?, queue.issue(beside)?);
+            // Whoever looks first learns of errors that are not its own.
+            let _proof = queue.wait(other)?;
+            rig.recorder.about(Kind::Check, spec.smmu.get_ref(), || {
+                "the other caller's commands are complete".into()
+            });
+            queue.wait(ticket)
+        }
+    };
+    let outcome = outcome.map(|_proof| ());
     let waited = clock.now() - start;
     expect_failure(rig, spec.smmu.get_ref(), outcome, spec.fails, waited)
 }
