@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 18);
+    assert_eq!(lines.len(), 19);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -45,7 +45,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 18 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 19 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -302,6 +302,11 @@ stream = 8
     "8 }",
     "not aligned to 4096"
 )]
+#[case::no_second_to_send_to(
+    "command = { smmu = \"smmu1\", queue = \"second\", send = [] }",
+    "\"second\"",
+    "smmu1 has no `second_queue`"
+)]
 #[case::beside_nobody(
     "command = { smmu = \"smmu0\", send = [], beside = [{ CFGI_STE = { device = \"dev9\" } }] }",
     "\"dev9\"",
@@ -368,24 +373,6 @@ fn each_way_to_complete_a_sync_runs(#[case] need: &str, #[case] sync: &str, #[ca
     let text = text(&out.stdout);
     assert_eq!(out.status.code(), Some(0), "{text}");
     assert_eq!(text.matches(said).count(), text.matches(" SYNC").count(), "{text}");
-}
-
-/// The model has it; the driver does not use it yet.
-#[rstest]
-#[case::second("second-queue", "second_queue = \"restricted\"", "second command queue")]
-fn what_the_driver_cannot_do_is_skipped(
-    #[case] need: &str,
-    #[case] key: &str,
-    #[case] reason: &str,
-) {
-    let file = format!(
-        "title = \"t\"\nneeds = [\"{need}\"]\n[[smmu]]\nname = \"smmu0\"\n{key}\n\
-         [[step]]\nmend = {{ smmu = \"smmu0\" }}\n"
-    );
-    let path = write(&format!("{need}.toml"), file.as_bytes());
-    let out = harness(&["run", path.to_str().unwrap()]);
-    let said = text(&out.stdout);
-    assert!(said.contains("0 passed, 0 failed, 1 skipped") && said.contains(reason), "{said}");
 }
 
 #[test]

@@ -30,6 +30,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "sync-timeout",
             "atc-timeout",
             "msi-sync",
+            "two-queues",
             "fetch-abort",
         ],
         &[
@@ -55,6 +56,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "sync-timeout",
             "atc-timeout",
             "msi-sync",
+            "two-queues",
             "fetch-abort",
         ],
         &[
@@ -88,6 +90,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "sync-timeout",
             "atc-timeout",
             "msi-sync",
+            "two-queues",
             "fetch-abort",
         ],
         &["tag-reuse", "stage2-vmid"],
@@ -108,6 +111,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "sync-timeout",
             "atc-timeout",
             "msi-sync",
+            "two-queues",
             "fetch-abort",
         ],
         &["tag-reuse", "stage2-vmid", "replace-domain", "blocked-and-bypass", "sync-timeout"],
@@ -130,11 +134,12 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "sync-timeout",
             "atc-timeout",
             "msi-sync",
+            "two-queues",
             "fetch-abort",
         ],
         &["sync-timeout"],
     ),
-    (Sabotage::TimeoutCountsAsDone, &["sync-timeout"], &["sync-timeout"]),
+    (Sabotage::TimeoutCountsAsDone, &["sync-timeout", "two-queues"], &["sync-timeout"]),
 ];
 
 type Opened = Result<Arc<dyn Backend>, String>;

@@ -10,13 +10,14 @@ use smmu_cmdq::{QueueError, QueueSet};
 use smmu_hw_mmio::{BringupError, EventQueue, Probe, ProbeError};
 use smmu_invs::InvKind;
 use smmu_types::pool::{Pool, PoolBlock};
-use smmu_types::seam::{DmaError, SinkError};
+use smmu_types::seam::{DmaError, SinkError, TimedOut};
 use smmu_types::{DomainId, EventRecord, PhysAddr, RawCommand, SmmuId};
 
 use super::pages::{Pages, Reached};
-use super::platform::{Dma, Harness, Names, Queue, Sink};
+use super::platform::{Dma, Harness, Names, Sink};
+use super::queues::{Queue, Queues};
 use super::run::{Options, Stop};
-use super::setup::{Part, beyond_the_driver, bring_up, make_queue, queue_config};
+use super::setup::{Part, bring_up, make_queue, make_second, queue_config};
 use super::steps::To;
 use super::tap::Tap;
 use super::transcript::{Kind, Recorder};
@@ -37,6 +38,9 @@ pub enum RigError {
     /// The SMMU is not one that the driver can use.
     #[error("{0}: {1}")]
     Probe(String, ProbeError),
+    /// The second command queue of an SMMU does not start.
+    #[error("{0}: its second command queue is enabled and does not say so: {1}")]
+    SecondQueue(String, TimedOut),
     /// The SMMU did not come up.
     #[error("{0}: {1}")]
     Bringup(String, BringupError),
@@ -73,7 +77,8 @@ pub(crate) struct Rig {
     tables: BTreeMap<String, PageTables<Dma>>,
     pub(super) raw_cds: BTreeMap<String, PoolBlock<Ram>>,
     smmus: Vec<Arc<Smmu<Harness>>>,
-    taps: Vec<Tap>,
+    /// Of the main queue of each SMMU, and of its second one.
+    taps: Vec<(Tap, Option<Tap>)>,
     timeouts: Vec<Duration>,
     events: Vec<Events>,
     pages: Arc<Pages>,
@@ -96,7 +101,6 @@ impl Rig {
 
         let mut parts = Vec::new();
         for (n, spec) in file.smmus.iter().enumerate() {
-            beyond_the_driver(spec)?;
             let name = spec.name.get_ref().clone();
             let tap = Tap::new(machine.registers(n)?, ram.clone(), recorder.clone(), &name);
             let probed = smmu_hw_mmio::probe(&tap).map_err(|e| RigError::Probe(name.clone(), e))?;
@@ -106,13 +110,22 @@ impl Rig {
             let entries = spec.queue_entries.as_ref().map(|entries| *entries.get_ref());
             let queue_log2 = entries.map(|entries| entries.max(1).ilog2() as u8);
             let config = queue_config(spec);
-            parts.push(Part { name, tap, caps, smmu, clock, queue_log2, config });
+            let second = match &spec.second_queue {
+                None => None,
+                Some(kind) => {
+                    let (registers, name) = (machine.second_queue(n)?, format!("{name}/second"));
+                    let tap = Tap::on_second(registers, ram.clone(), recorder.clone(), &name);
+                    Some((tap, *kind.get_ref()))
+                }
+            };
+            parts.push(Part { name, tap, caps, smmu, clock, queue_log2, config, second });
         }
         if scenario.checks_commands()
             && let Some(insight) = machine.insight()
         {
             for (n, part) in parts.iter().enumerate() {
                 part.tap.keep();
+                part.second.iter().for_each(|(tap, _)| tap.keep());
                 insight.listen(n);
             }
         }
@@ -120,7 +133,8 @@ impl Rig {
             parts.iter().map(|part| make_queue(part, &dma)).collect::<Result<_, _>>()?;
         let set =
             QueueSet::new(queues).map_err(|error| RigError::Queue("the queues".into(), error))?;
-        let sink = Sink::new(set, options.sabotage);
+        let second = parts.iter().map(|part| make_second(part, &dma)).collect::<Result<_, _>>()?;
+        let sink = Sink::new(Queues::new(set, second), options.sabotage);
         let events = parts
             .iter()
             .map(|part| bring_up(part, &sink, &dma))
@@ -142,7 +156,8 @@ impl Rig {
             domains: names,
             freed: Mutex::default(),
         };
-        let taps = parts.iter().map(|part| part.tap.clone()).collect();
+        let second_tap = |part: &Part| part.second.as_ref().map(|(tap, _)| tap.clone());
+        let taps = parts.iter().map(|part| (part.tap.clone(), second_tap(part))).collect();
         let smmus: Vec<_> = parts.into_iter().map(|part| part.smmu).collect();
         let pages = Pages::new(file.pages.iter().map(|name| name.get_ref().as_str()), &dma)?;
         let mut rig = Rig {
@@ -201,12 +216,14 @@ impl Rig {
 
     /// How often the consumer of an SMMU's command queue was read since the last call.
     pub(crate) fn take_consumer_reads(&self, smmu: usize) -> u64 {
-        self.taps.get(smmu).map_or(0, Tap::take_reads)
+        self.taps.get(smmu).map_or(0, |(tap, _)| tap.take_reads())
     }
 
-    /// The commands that an SMMU was shown since the last call, where they are kept.
-    pub(crate) fn take_shown(&self, smmu: usize) -> Vec<RawCommand> {
-        self.taps.get(smmu).map(Tap::take_shown).unwrap_or_default()
+    /// The commands that an SMMU was shown since the last call in its main queue, and in its second one if it has one;
+    /// where they are kept.
+    pub(crate) fn take_shown(&self, smmu: usize) -> (Vec<RawCommand>, Option<Vec<RawCommand>>) {
+        let Some((main, second)) = self.taps.get(smmu) else { return Default::default() };
+        (main.take_shown(), second.as_ref().map(Tap::take_shown))
     }
 
     pub(crate) fn device(&self, name: &str) -> Result<&Device<Harness>, Stop> {

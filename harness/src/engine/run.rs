@@ -139,7 +139,9 @@ impl From<RigError> for Stop {
         match error {
             RigError::Backend(error) => error.into(),
             RigError::Sink(error) => error.into(),
-            RigError::Bringup(_, BringupError::NoAck { .. }) => Stop::TimedOut(error.to_string()),
+            RigError::Bringup(_, BringupError::NoAck { .. }) | RigError::SecondQueue(..) => {
+                Stop::TimedOut(error.to_string())
+            }
             RigError::Attach(error) => error.into(),
             _ => Stop::Failed(error.to_string()),
         }

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use smmu_attach::Smmu;
-use smmu_cmdq::{CommandQueue, QueueConfig, SyncBy};
+use smmu_cmdq::{CommandQueue, Port, QueueConfig, SyncBy};
 use smmu_hw_mmio::{Bringup, BringupConfig, BringupError, EventQueue, Interrupts, StreamTable};
 use smmu_types::queue::QueueSize;
-use smmu_types::seam::{DmaBlock, DmaMemory, SinkError};
+use smmu_types::seam::{DmaBlock, DmaMemory, Registers, SinkError, TimedOut, poll};
 use smmu_types::{Capabilities, MsiAttributes};
 
-use super::platform::{Dma, Harness, Queue, Sink};
+use super::platform::{Dma, Harness, Sink};
+use super::queues::{Queue, SecondQueue};
 use super::rig::{Events, RigError};
-use super::run::Stop;
 use super::tap::Tap;
 use crate::machine::Clock;
-use crate::scenario::{Completion, SmmuSpec};
+use crate::model::second;
+use crate::scenario::{Completion, SecondQueueKind, SmmuSpec};
 
 const QUEUE_LOG2: u8 = 8;
 
@@ -28,20 +29,7 @@ pub(super) struct Part {
     /// log2 of the entries of its command queue, where the scenario has a wish.
     pub(super) queue_log2: Option<u8>,
     pub(super) config: QueueConfig,
-}
-
-/// What a scenario can ask of an SMMU's command queues and the driver cannot do yet.
-///
-/// The model can do both, and [`Tap::on_second`] sees a second queue: what is missing is a `CommandQueue` that
-/// takes them. Such a scenario is skipped, not passed.
-pub(super) fn beyond_the_driver(spec: &SmmuSpec) -> Result<(), Stop> {
-    let skipped = |what: &str| {
-        Err(Stop::Skipped(format!("{}: the driver has no {what} yet", spec.name.get_ref())))
-    };
-    if spec.second_queue.is_some() {
-        return skipped("second command queue");
-    }
-    Ok(())
+    pub(super) second: Option<(Tap, SecondQueueKind)>,
 }
 
 /// What a scenario says of the driver's command queue.
@@ -64,10 +52,31 @@ const SMALLEST: QueueSize = match QueueSize::from_log2(0) {
 };
 
 pub(super) fn make_queue(part: &Part, dma: &Dma) -> Result<Queue, RigError> {
+    queue_on(part, part.tap.clone(), part.config, dma)
+}
+
+/// The second queue of an SMMU, enabled.
+///
+/// It is a virtual queue of Tegra241's CMDQV, as the model has it: neither MSIs nor events, so that its `CMD_SYNC` is
+/// polled for.
+pub(super) fn make_second(part: &Part, dma: &Dma) -> Result<Option<SecondQueue>, RigError> {
+    let Some((tap, kind)) = &part.second else { return Ok(None) };
+    let (sync_by, port) = (SyncBy::Polling, Port::vcmdq(0));
+    let queue = queue_on(part, tap.clone(), QueueConfig { sync_by, port, ..part.config }, dma)?;
+    tap.write64(second::BASE, queue.base().0 | u64::from(queue.size().log2()));
+    tap.write32(second::CONS, 0);
+    tap.write32(second::PROD, 0);
+    tap.write32(second::CONFIG, second::ENABLE);
+    let enabled = || (tap.read32(second::STATUS) & second::ENABLE != 0).then_some(());
+    let never = |error: TimedOut| RigError::SecondQueue(part.name.clone(), error);
+    poll(&part.clock, part.config.timeout, enabled).map_err(never)?;
+    Ok(Some(SecondQueue { kind: *kind, queue }))
+}
+
+fn queue_on(part: &Part, tap: Tap, config: QueueConfig, dma: &Dma) -> Result<Queue, RigError> {
     let size = queue_size(part.queue_log2.unwrap_or(QUEUE_LOG2), part.caps.cmdq_log2);
     let block = dma.allocate(Queue::layout(size))?;
-    let (tap, clock) = (part.tap.clone(), part.clock.clone());
-    CommandQueue::new(part.smmu.id(), tap, block, size, clock, part.config)
+    CommandQueue::new(part.smmu.id(), tap, block, size, part.clock.clone(), config)
         .map_err(|error| RigError::Queue(part.name.clone(), error))
 }
 

@@ -17,7 +17,7 @@ use super::rig::Rig;
 use super::run::{Report, Stop};
 use super::transcript::Kind;
 use crate::machine::HazardReport;
-use crate::scenario::{Install, Step, Unmap};
+use crate::scenario::{Install, QueueName, Step, Unmap};
 use crate::tables::{Access, PAGE};
 
 /// Carry out step number `n`.
@@ -114,7 +114,12 @@ pub(crate) fn run(rig: &mut Rig, n: usize, step: &Step, report: &mut Report) -> 
             dma::dma(rig, spec)
         }
         Step::Command(spec) => {
-            say(rig, format!("past the driver: commands for {}", spec.smmu.get_ref()));
+            let name = spec.smmu.get_ref();
+            let queue = match spec.queue.as_ref().map(|queue| *queue.get_ref()) {
+                None | Some(QueueName::Main) => name.clone(),
+                Some(QueueName::Second) => format!("the second queue of {name}"),
+            };
+            say(rig, format!("past the driver: commands for {queue}"));
             command::command(rig, spec)?;
             rig.interrupts();
             Ok(())

@@ -250,6 +250,17 @@ impl Names {
     fn smmu(&self, name: &Name) -> Result<(), Wrong> {
         known("smmu", name, self.smmus.contains_key(name.get_ref()), self.smmus.keys())
     }
+    fn queue(&self, smmu: &str, queue: &Option<Spanned<QueueName>>) -> Result<(), Wrong> {
+        match queue {
+            Some(queue)
+                if *queue.get_ref() == QueueName::Second
+                    && !self.smmus.get(smmu).is_some_and(|facts| facts.second_queue) =>
+            {
+                Err((queue.span(), format!("{smmu} has no `second_queue`")))
+            }
+            _ => Ok(()),
+        }
+    }
     fn device(&self, name: &Name) -> Result<(), Wrong> {
         known("device", name, self.devices.contains_key(name.get_ref()), self.devices.keys())
     }
@@ -322,6 +333,7 @@ fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
         Step::Dma(dma) => self::dma(step.span(), dma, names),
         Step::Command(command) => {
             names.smmu(&command.smmu)?;
+            names.queue(command.smmu.get_ref(), &command.queue)?;
             command.send.iter().chain(&command.beside).try_for_each(|spec| match spec {
                 CommandSpec::CfgiSte(of) | CommandSpec::CfgiCd(of) => names.device(&of.device),
                 CommandSpec::AtcInv(of) => {
@@ -373,12 +385,7 @@ fn fault(span: Range<usize>, step: &FaultStep, names: &Names) -> Result<(), Wron
     if !names.needs.contains(&need) {
         return Err((span, format!("{what} needs \"{}\" in `needs`", need.name())));
     }
-    if let Some(queue) = &step.queue
-        && *queue.get_ref() == QueueName::Second
-        && !facts.is_some_and(|facts| facts.second_queue)
-    {
-        return Err((queue.span(), format!("{smmu} has no `second_queue`")));
-    }
+    names.queue(smmu, &step.queue)?;
     match (step.fault(), &step.cmdq, &step.msi) {
         (Some(Fault::Queue(Speed::Slow(count) | Speed::Aborts(count))), ..)
             if *count.get_ref() == 0 =>

@@ -3,14 +3,16 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Name;
+use super::{Name, QueueName};
 
-/// See [`Step::Command`].
+/// See [`Step::Command`](super::Step::Command).
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandStep {
     /// The SMMU.
     pub smmu: Name,
+    /// Which of its queues; `"main"` when it is left out.
+    pub queue: Option<Spanned<QueueName>>,
     /// The commands.
     pub send: Vec<CommandSpec>,
     /// How they must fail.

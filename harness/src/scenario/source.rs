@@ -90,6 +90,7 @@ builtins! {
     "sync-timeout",
     "atc-timeout",
     "msi-sync",
+    "two-queues",
     "fetch-abort",
 }
 

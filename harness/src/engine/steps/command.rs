@@ -12,7 +12,7 @@ use smmu_types::{
 use crate::engine::rig::Rig;
 use crate::engine::run::Stop;
 use crate::engine::transcript::Kind;
-use crate::scenario::{CommandFailure, CommandSpec, CommandStep};
+use crate::scenario::{CommandFailure, CommandSpec, CommandStep, QueueName};
 
 pub(super) fn command(rig: &mut Rig, spec: &CommandStep) -> Result<(), Stop> {
     let smmu = rig.smmu_index(spec.smmu.get_ref())?;
@@ -22,7 +22,8 @@ pub(super) fn command(rig: &mut Rig, spec: &CommandStep) -> Result<(), Stop> {
     let (commands, beside) = (all(&spec.send)?, all(&spec.beside)?);
     // Past the driver, and so past a driver that is broken on purpose.
     let id = SmmuId(smmu as u16);
-    let queue = rig.sink.queue(id).ok_or_else(|| format!("{id} has no queue"))?;
+    let name = spec.queue.as_ref().map_or(QueueName::Main, |queue| *queue.get_ref());
+    let queue = rig.sink.queue_named(id, name).ok_or_else(|| format!("{id} has no such queue"))?;
     let clock = rig.machine.clock();
     let start = clock.now();
     let outcome = match beside.as_slice() {

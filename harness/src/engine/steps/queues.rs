@@ -1,5 +1,7 @@
 //! Command queues that misbehave.
 
+use smmu_types::{Command, RawCommand};
+
 use crate::engine::rig::Rig;
 use crate::engine::run::{Report, Stop};
 use crate::engine::transcript::Kind;
@@ -62,19 +64,34 @@ pub(super) fn in_order(rig: &Rig, n: usize, name: &str, report: &mut Report) -> 
         return Ok(());
     };
     let smmu = rig.smmu_index(name)?;
-    let (shown, [carried_out, _]) = (rig.take_shown(smmu), insight.take_carried_out(smmu));
+    let ((main, second), [main_done, second_done]) =
+        (rig.take_shown(smmu), insight.take_carried_out(smmu));
+    compare(n, name, &main, &main_done, report)?;
+    match second {
+        None => Ok(()),
+        Some(second) => compare(n, &format!("{name}/second"), &second, &second_done, report),
+    }
+}
+
+fn compare(
+    n: usize,
+    queue: &str,
+    shown: &[RawCommand],
+    carried_out: &[RawCommand],
+    report: &mut Report,
+) -> Result<(), Stop> {
     if shown == carried_out {
         let count = shown.len();
-        report.notes.push(format!("step {n}: {name} carried out {count} commands in order"));
+        report.notes.push(format!("step {n}: {queue} carried out {count} commands in order"));
         return Ok(());
     }
-    let at = shown.iter().zip(&carried_out).take_while(|(shown, done)| shown == done).count();
-    let command = |commands: &[smmu_types::RawCommand]| {
-        let command = commands.get(at).map(|raw| smmu_types::Command::decode(*raw).to_string());
+    let at = shown.iter().zip(carried_out).take_while(|(shown, done)| shown == done).count();
+    let command = |commands: &[RawCommand]| {
+        let command = commands.get(at).map(|raw| Command::decode(*raw).to_string());
         command.unwrap_or_else(|| "nothing".into())
     };
-    let (shown, carried_out) = (command(&shown), command(&carried_out));
-    Err(format!("command {at} was {shown}, but {name} carried out {carried_out}").into())
+    let (shown, carried_out) = (command(shown), command(carried_out));
+    Err(format!("command {at} was {shown}, but {queue} carried out {carried_out}").into())
 }
 
 /// How often the driver has looked at the registers to learn what its queue has left.
