@@ -11,12 +11,15 @@ use smmu_types::seam::{Registers, SinkError, Stall, TimedOut, Wait, poll, poll_e
 use smmu_types::{SyncProof, regs};
 
 use crate::reserve::Reserve;
-use crate::slots::Slots;
+use crate::slots::{self, Slots};
 use crate::sync::{Barrier, Ordering, is_kept, order};
 use crate::{CommandQueue, SyncBy, SyncTicket};
 
 /// Of a waiter for an MSI, how many of its looks are for one at the registers.
+#[cfg(not(loom))]
 const LOOKS_FOR_MSI: u32 = 64;
+#[cfg(loom)]
+const LOOKS_FOR_MSI: u32 = 2;
 
 impl<R, B, W, S, const CELLS: usize> CommandQueue<R, B, W, S, CELLS>
 where
@@ -83,17 +86,25 @@ where
     }
 
     fn is_done(&self, ticket: &SyncTicket) -> bool {
-        if self.consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire)) >= ticket.end {
+        let consumer = self.consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire));
+        if consumer >= ticket.end {
             return true;
         }
         let SyncBy::Msi(_) = self.config.sync_by else { return false };
-        let slot = Position(ticket.end - 1).index(self.size);
-        // Whoever overwrites the slot with another command has seen the consumer behind this one.
-        let written = self.block.first_word(slot) as u32 == 0;
-        if written && is_kept(Barrier::Observe) {
+        // The ticket's end is at most a ring beyond the consumer, and so is whatever an MSI tells that came since.
+        let ahead = u64::from(self.msi().wrapping_sub(consumer as u32));
+        let told = ahead <= self.depth && consumer + ahead >= ticket.end;
+        let done = told && !self.msi_is_stale.load(Ordering::Relaxed);
+        if done && is_kept(Barrier::ObserveMsi) {
+            let slot = slots::msi(self.size);
             self.block.observe(slot..slot + 1);
         }
-        written
+        done
+    }
+
+    /// The position, or the end of it, that the last MSI told.
+    fn msi(&self) -> u32 {
+        self.block.msi(slots::msi(self.size))
     }
 
     /// Read `CMDQ_CONS`, and move the consumer. Returns where it is.
@@ -129,9 +140,20 @@ where
         match self.consumer.compare_exchange(before, consumer, release, acquire) {
             Ok(_) => {
                 self.reserve.freed(consumer - before);
+                self.watch_msi(consumer);
                 Ok(consumer)
             }
             Err(now) => Ok(now),
+        }
+    }
+
+    /// 32 bits come round. The consumer moves by a ring at most, so that nobody steps over this part of them: an MSI from so
+    /// long ago means that none comes any more.
+    fn watch_msi(&self, consumer: u64) {
+        if let SyncBy::Msi(_) = self.config.sync_by
+            && (consumer as u32).wrapping_sub(self.msi()) as i32 <= i32::MIN / 2
+        {
+            self.msi_is_stale.store(true, Ordering::Relaxed);
         }
     }
 

@@ -129,13 +129,13 @@ impl private::Reserve for CompareExchange {
     fn reserve_kept(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool {
         let allowed = self.allows(start + count, consumer);
         if allowed {
-            self.next.store(((start + count) * 2) | KEPT, Ordering::Relaxed);
+            self.next.swap(((start + count) * 2) | KEPT, Ordering::Relaxed);
         }
         allowed
     }
 
     fn release(&self, next: u64) {
-        self.next.store(next * 2, Ordering::Relaxed);
+        self.next.swap(next * 2, Ordering::Relaxed);
     }
 
     fn freed(&self, _: u64) {}
@@ -151,7 +151,7 @@ impl FetchAdd {
     #[inline]
     fn take_room(&self, count: u64) -> bool {
         let count = count as i64;
-        let acquire = order(Barrier::SpaceAcquire, Ordering::Acquire);
+        let acquire = order(Barrier::RoomAcquire, Ordering::Acquire);
         if self.room.fetch_sub(count, acquire) >= count {
             return true;
         }
@@ -189,17 +189,17 @@ impl private::Reserve for FetchAdd {
     fn reserve_kept(&self, start: u64, count: u64, _: &AtomicU64) -> bool {
         let allowed = self.take_room(count);
         if allowed {
-            self.next.store(((start + count) * 2) | KEPT, Ordering::Relaxed);
+            self.next.swap(((start + count) * 2) | KEPT, Ordering::Relaxed);
         }
         allowed
     }
 
     fn release(&self, next: u64) {
-        self.next.store(next * 2, Ordering::Relaxed);
+        self.next.swap(next * 2, Ordering::Relaxed);
     }
 
     fn freed(&self, count: u64) {
-        self.room.fetch_add(count as i64, order(Barrier::SpaceRelease, Ordering::Release));
+        self.room.fetch_add(count as i64, order(Barrier::RoomRelease, Ordering::Release));
     }
 
     fn next(&self) -> u64 {

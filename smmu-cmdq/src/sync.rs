@@ -29,6 +29,12 @@ pub enum Barrier {
     SpaceRelease,
     /// The acquire of such slots.
     SpaceAcquire,
+    /// The same release, where room is counted.
+    RoomRelease,
+    /// The same acquire, where room is counted.
+    RoomAcquire,
+    /// The barrier of the seam between an MSI and whatever relies on it.
+    ObserveMsi,
     /// The release of a failure's record.
     RecordRelease,
     /// The acquire of a failure's record.
@@ -37,6 +43,10 @@ pub enum Barrier {
     ServiceRelease,
     /// The acquire with which it is entered.
     ServiceAcquire,
+    /// The release with which the queue gives up.
+    HaltRelease,
+    /// The acquire of what it has given up for.
+    HaltAcquire,
     /// The barrier of the seam between a mended slot and the acknowledgement of its error.
     PublishMended,
 }

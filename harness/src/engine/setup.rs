@@ -75,7 +75,7 @@ pub(super) fn make_second(part: &Part, dma: &Dma) -> Result<Option<SecondQueue>,
 
 fn queue_on(part: &Part, tap: Tap, config: QueueConfig, dma: &Dma) -> Result<Queue, RigError> {
     let size = queue_size(part.queue_log2.unwrap_or(QUEUE_LOG2), part.caps.cmdq_log2);
-    let block = dma.allocate(Queue::layout(size))?;
+    let block = dma.allocate(Queue::layout(size, config.sync_by))?;
     CommandQueue::new(part.smmu.id(), tap, block, size, part.clock.clone(), config)
         .map_err(|error| RigError::Queue(part.name.clone(), error))
 }

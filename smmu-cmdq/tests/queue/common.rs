@@ -32,7 +32,7 @@ impl Machine {
         config: QueueConfig,
     ) -> Queue<'_, S, CELLS> {
         let size = QueueSize::from_log2(log2).unwrap();
-        let block = self.pool.allocate(smmu_cmdq::layout(size)).unwrap();
+        let block = self.pool.allocate(smmu_cmdq::layout(size, config.sync_by)).unwrap();
         let wait = CountingWait::new();
         let queue = Queue::reserving(SmmuId(0), &self.device, block, size, wait, config).unwrap();
         self.device.enable(queue.base(), size);
