@@ -66,8 +66,8 @@ pub(crate) mod private {
     }
 }
 
-fn keep(next: &AtomicU64) -> Option<u64> {
-    let next = next.fetch_or(KEPT, Ordering::Relaxed);
+fn keep(next: &AtomicU64, order: Ordering) -> Option<u64> {
+    let next = next.fetch_or(KEPT, order);
     (next & KEPT == 0).then_some(next / 2)
 }
 
@@ -123,7 +123,7 @@ impl private::Reserve for CompareExchange {
     }
 
     fn keep(&self) -> Option<u64> {
-        keep(&self.next)
+        keep(&self.next, Ordering::Relaxed)
     }
 
     fn reserve_kept(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool {
@@ -146,6 +146,13 @@ impl private::Reserve for CompareExchange {
 }
 
 impl Reserve for FetchAdd {}
+
+/// Whoever took room first may get the later place, which the SMMU may have left only since: the one with the earlier place
+/// knows of it, and passes it on.
+#[inline]
+fn placed() -> Ordering {
+    order(Barrier::Place, Ordering::AcqRel)
+}
 
 impl FetchAdd {
     #[inline]
@@ -173,7 +180,7 @@ impl private::Reserve for FetchAdd {
         if !self.take_room(count) {
             return Err(Refused::Full);
         }
-        let next = self.next.fetch_add(count * 2, Ordering::Relaxed);
+        let next = self.next.fetch_add(count * 2, placed());
         if next & KEPT == 0 {
             return Ok(next / 2);
         }
@@ -183,19 +190,19 @@ impl private::Reserve for FetchAdd {
     }
 
     fn keep(&self) -> Option<u64> {
-        keep(&self.next)
+        keep(&self.next, placed())
     }
 
     fn reserve_kept(&self, start: u64, count: u64, _: &AtomicU64) -> bool {
         let allowed = self.take_room(count);
         if allowed {
-            self.next.swap(((start + count) * 2) | KEPT, Ordering::Relaxed);
+            self.next.swap(((start + count) * 2) | KEPT, placed());
         }
         allowed
     }
 
     fn release(&self, next: u64) {
-        self.next.swap(next * 2, Ordering::Relaxed);
+        self.next.swap(next * 2, placed());
     }
 
     fn freed(&self, count: u64) {

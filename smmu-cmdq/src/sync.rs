@@ -33,6 +33,8 @@ pub enum Barrier {
     RoomRelease,
     /// The same acquire, where room is counted.
     RoomAcquire,
+    /// The acquire and release of the place that one gets for counted room.
+    Place,
     /// The barrier of the seam between an MSI and whatever relies on it.
     ObserveMsi,
     /// The release of a failure's record.

@@ -17,7 +17,7 @@
 //!
 //! For each barrier there is a test of a build without it, which must fail.
 #![cfg(loom)]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![expect(unsafe_code, reason = "accesses that the checker watches over")]
 
 use std::ops::Range;
@@ -45,8 +45,8 @@ const BASE: PhysAddr = PhysAddr(0x1_0000);
 /// Behind a ring of up to 4.
 const MSI_SLOT: usize = 4;
 const SYNC: u8 = 0x46;
-/// The waits of all after which a run goes on in one way only.
-const RESTS: u64 = 4;
+/// The waits of all after which a run goes on in one way only, unless `SMMU_LOOM_WAITS` says otherwise.
+const RESTS: u64 = 2;
 
 /// A caller's command: the caller in bits 7:4 of its ASID, and a number.
 const fn command(caller: u16, number: u16) -> Command {
@@ -67,6 +67,11 @@ struct Slot {
     fetched: UnsafeCell<u64>,
 }
 
+fn rests() -> u64 {
+    let Ok(told) = std::env::var("SMMU_LOOM_WAITS") else { return RESTS };
+    told.parse().expect("SMMU_LOOM_WAITS is a number")
+}
+
 struct Hardware {
     slots: Vec<Slot>,
     msi: AtomicU32,
@@ -78,6 +83,7 @@ struct Hardware {
     pages: [UnsafeCell<()>; 2],
     /// Time passes when somebody waits.
     ticks: Plain,
+    rests: u64,
 }
 
 impl Hardware {
@@ -93,12 +99,13 @@ impl Hardware {
             told: UnsafeCell::new(()),
             pages: [UnsafeCell::new(()), UnsafeCell::new(())],
             ticks: Plain::new(0),
+            rests: rests(),
         }
     }
 
     /// Wait for somebody else. Without a limit there would be no end to the ways in which two can wait for a third.
     fn rest(&self) {
-        if self.ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == RESTS {
+        if self.ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == self.rests {
             loom::skip_branch();
         }
         thread::yield_now();
@@ -327,7 +334,7 @@ const PATIENT: QueueConfig = QueueConfig {
 
 /// Each batch is there once, in one piece, and no command is there that nobody queued.
 fn assert_carried_out(log: &Log, batches: &[&[Command]]) {
-    let words: Vec<u64> = log.words.iter().copied().collect();
+    let words = &log.words;
     let mut left = words.len();
     for batch in batches {
         let batch: Vec<u64> = batch.iter().map(|command| command.encode().0[0]).collect();
@@ -618,6 +625,7 @@ fn two_by_msi() {
 #[case::space_acquire(Barrier::SpaceAcquire, two_on_two)]
 #[case::room_release(Barrier::RoomRelease, two_on_two_by_fetch_add)]
 #[case::room_acquire(Barrier::RoomAcquire, two_on_two_by_fetch_add)]
+#[case::place(Barrier::Place, push_and_prove::<FetchAdd>)]
 #[case::record_release(Barrier::RecordRelease, refused_and_late::<CompareExchange>)]
 #[case::record_acquire(Barrier::RecordAcquire, refused_and_late::<CompareExchange>)]
 #[case::service_release(Barrier::ServiceRelease, || aborts::<CompareExchange>(2))]

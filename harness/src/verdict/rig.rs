@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use smmu_cmdq::{CommandQueue, QueueConfig, QueueError};
+use smmu_cmdq::{CommandQueue, QueueConfig, QueueError, SyncBy};
 use smmu_hw_mmio::{
     Bringup, BringupConfig, BringupError, EventQueue, EventQueueError, Interrupts, ProbeError,
     StreamTable,
@@ -178,7 +178,7 @@ impl Up {
             size.ok_or(refused)
         };
         let (commands_size, events_size) = (size(caps.cmdq_log2)?, size(caps.eventq_log2)?);
-        let block = pool.allocate(Commands::layout(commands_size))?;
+        let block = pool.allocate(Commands::layout(commands_size, SyncBy::Polling))?;
         let commands = Commands::new(
             SMMU,
             Arc::clone(&registers),
