@@ -13,7 +13,6 @@ use smmu_types::{
     Command, Completion, MsiAttributes, PhysAddr, RawCommand, SmmuId, SyncMsi, SyncProof,
 };
 
-use crate::QueueError;
 use crate::failures::{CommandFailure, FailureCounts, Failures};
 use crate::port::Port;
 use crate::reserve::{CompareExchange, Reserve};
@@ -21,6 +20,7 @@ use crate::service::Service;
 use crate::slots::{self, Slots};
 use crate::sync::{AtomicBool, AtomicU64};
 use crate::turn::Turns;
+use crate::{Opcodes, QueueError};
 
 static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
 
@@ -52,6 +52,8 @@ pub struct QueueConfig {
     pub sync_by: SyncBy,
     /// The queue's registers. Those of the main queue by default.
     pub port: Port,
+    /// Which commands the queue takes, for the one who chooses between [several](crate::QueueGroup). All by default.
+    pub takes: Opcodes,
     /// The most commands that the SMMU may be given without a `CMD_SYNC` behind them; any number by default.
     ///
     /// Some SMMUs need this (`CMD_SYNC` forced into full batches): with 63, no 64 commands follow each other without one, and no
@@ -65,6 +67,7 @@ impl Default for QueueConfig {
             timeout: Duration::from_secs(1),
             sync_by: SyncBy::Polling,
             port: Port::MAIN,
+            takes: Opcodes::ALL,
             sync_every: None,
         }
     }
@@ -307,6 +310,12 @@ where
     #[must_use]
     pub const fn smmu(&self) -> SmmuId {
         self.smmu
+    }
+
+    /// Which commands it takes.
+    #[must_use]
+    pub const fn takes(&self) -> Opcodes {
+        self.config.takes
     }
 
     /// Where the SMMU finds the queue.

@@ -8,7 +8,7 @@ use smmu_types::pool::{Pool, PoolBlock};
 use smmu_types::seam::{CommandSink, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError};
 use smmu_types::{Command, SmmuId, SyncProof};
 
-use super::queues::{Queue, Queues};
+use super::queues::{self, Queue, Queues};
 use super::sabotage::Sabotage;
 use super::transcript::{Kind, Recorder};
 use crate::alloc_fault;
@@ -98,7 +98,7 @@ impl Sink {
 
     /// One of the queues of an SMMU.
     pub(crate) fn queue_named(&self, smmu: SmmuId, queue: QueueName) -> Option<&Queue> {
-        self.queues.get(smmu, queue)
+        queues::named(&self.queues, smmu, queue)
     }
 
     /// Call `watch` after each completed sync, until it is replaced.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use smmu_attach::{AttachError, Committed, Device, Domain, Env, Smmu, SmmuConfig};
-use smmu_cmdq::{QueueError, QueueSet};
+use smmu_cmdq::QueueError;
 use smmu_hw_mmio::{BringupError, EventQueue, Probe, ProbeError};
 use smmu_invs::InvKind;
 use smmu_types::pool::{Pool, PoolBlock};
@@ -15,9 +15,9 @@ use smmu_types::{DomainId, EventRecord, PhysAddr, RawCommand, SmmuId};
 
 use super::pages::{Pages, Reached};
 use super::platform::{Dma, Harness, Names, Sink};
-use super::queues::{Queue, Queues};
+use super::queues::{Group, Queues};
 use super::run::{Options, Stop};
-use super::setup::{Part, bring_up, make_queue, make_second, queue_config};
+use super::setup::{Part, bring_up, make_queues, queue_config};
 use super::steps::To;
 use super::tap::Tap;
 use super::transcript::{Kind, Recorder};
@@ -129,12 +129,11 @@ impl Rig {
                 insight.listen(n);
             }
         }
-        let queues: Vec<Queue> =
-            parts.iter().map(|part| make_queue(part, &dma)).collect::<Result<_, _>>()?;
-        let set =
-            QueueSet::new(queues).map_err(|error| RigError::Queue("the queues".into(), error))?;
-        let second = parts.iter().map(|part| make_second(part, &dma)).collect::<Result<_, _>>()?;
-        let sink = Sink::new(Queues::new(set, second), options.sabotage);
+        let groups: Vec<Group> =
+            parts.iter().map(|part| make_queues(part, &dma)).collect::<Result<_, _>>()?;
+        let queues =
+            Queues::new(groups).map_err(|error| RigError::Queue("the queues".into(), error))?;
+        let sink = Sink::new(queues, options.sabotage);
         let events = parts
             .iter()
             .map(|part| bring_up(part, &sink, &dma))

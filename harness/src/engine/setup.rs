@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use smmu_attach::Smmu;
-use smmu_cmdq::{CommandQueue, Port, QueueConfig, SyncBy};
+use smmu_cmdq::{CommandQueue, Port, QueueConfig, QueueGroup, SyncBy};
 use smmu_hw_mmio::{Bringup, BringupConfig, BringupError, EventQueue, Interrupts, StreamTable};
 use smmu_types::queue::QueueSize;
 use smmu_types::seam::{DmaBlock, DmaMemory, Registers, SinkError, TimedOut, poll};
-use smmu_types::{Capabilities, MsiAttributes};
+use smmu_types::{Capabilities, Command, MsiAttributes};
 
 use super::platform::{Dma, Harness, Sink};
-use super::queues::{Queue, SecondQueue};
+use super::queues::{Group, Queue, takes, the_second};
 use super::rig::{Events, RigError};
 use super::tap::Tap;
 use crate::machine::Clock;
@@ -51,18 +51,29 @@ const SMALLEST: QueueSize = match QueueSize::from_log2(0) {
     None => unreachable!(),
 };
 
-pub(super) fn make_queue(part: &Part, dma: &Dma) -> Result<Queue, RigError> {
-    queue_on(part, part.tap.clone(), part.config, dma)
+/// The queues of an SMMU: the main one, and the second where the scenario has it.
+pub(super) fn make_queues(part: &Part, dma: &Dma) -> Result<Group, RigError> {
+    let mut queues = vec![queue_on(part, part.tap.clone(), part.config, dma)?];
+    if let Some((tap, kind)) = &part.second {
+        queues.push(make_second(part, tap, *kind, dma)?);
+    }
+    QueueGroup::new(queues, the_second as fn(&[Command]) -> usize)
+        .map_err(|error| RigError::Queue(part.name.clone(), error))
 }
 
 /// The second queue of an SMMU, enabled.
 ///
 /// It is a virtual queue of Tegra241's CMDQV, as the model has it: neither MSIs nor events, so that its `CMD_SYNC` is
 /// polled for.
-pub(super) fn make_second(part: &Part, dma: &Dma) -> Result<Option<SecondQueue>, RigError> {
-    let Some((tap, kind)) = &part.second else { return Ok(None) };
-    let (sync_by, port) = (SyncBy::Polling, Port::vcmdq(0));
-    let queue = queue_on(part, tap.clone(), QueueConfig { sync_by, port, ..part.config }, dma)?;
+fn make_second(
+    part: &Part,
+    tap: &Tap,
+    kind: SecondQueueKind,
+    dma: &Dma,
+) -> Result<Queue, RigError> {
+    let (sync_by, port, takes) = (SyncBy::Polling, Port::vcmdq(0), takes(kind));
+    let config = QueueConfig { sync_by, port, takes, ..part.config };
+    let queue = queue_on(part, tap.clone(), config, dma)?;
     tap.write64(second::BASE, queue.base().0 | u64::from(queue.size().log2()));
     tap.write32(second::CONS, 0);
     tap.write32(second::PROD, 0);
@@ -70,7 +81,7 @@ pub(super) fn make_second(part: &Part, dma: &Dma) -> Result<Option<SecondQueue>,
     let enabled = || (tap.read32(second::STATUS) & second::ENABLE != 0).then_some(());
     let never = |error: TimedOut| RigError::SecondQueue(part.name.clone(), error);
     poll(&part.clock, part.config.timeout, enabled).map_err(never)?;
-    Ok(Some(SecondQueue { kind: *kind, queue }))
+    Ok(queue)
 }
 
 fn queue_on(part: &Part, tap: Tap, config: QueueConfig, dma: &Dma) -> Result<Queue, RigError> {

@@ -4,5 +4,6 @@
 #[cfg(test)]
 mod common;
 mod failures;
+mod group;
 mod ring;
 mod threads;
