@@ -37,7 +37,7 @@ impl<F: Fn(&[Command]) -> usize> Pick for F {
 ///
 /// ```
 /// # use smmu_cmdq::fake::{Consumer, Pace};
-/// use smmu_cmdq::{CommandQueue, Opcodes, Port, QueueConfig, QueueGroup, SyncBy};
+/// use smmu_cmdq::{CommandQueue, Opcodes, QueueConfig, QueueGroup, SyncBy};
 /// # use smmu_types::fake::heap_pool;
 /// # use smmu_types::queue::QueueSize;
 /// # use smmu_types::seam::{CommandSink, CountingWait, DmaMemory};
@@ -48,13 +48,12 @@ impl<F: Fn(&[Command]) -> usize> Pick for F {
 /// # let size = QueueSize::from_log2(4).ok_or("no such size")?;
 /// # let queue = |device, config| -> Result<_, Box<dyn std::error::Error>> {
 /// #     let block = pool.allocate(smmu_cmdq::layout(size, SyncBy::Polling))?;
-/// #     let device: &Consumer<_> = device;
-/// #     let queue = CommandQueue::new(SmmuId(0), device, block, size, CountingWait::new(), config)?;
-/// #     device.enable(queue.base(), size);
-/// #     Ok(queue)
+/// #     Ok(CommandQueue::new(SmmuId(0), device, block, size, CountingWait::new(), config)?)
 /// # };
 /// let others = QueueConfig { takes: Opcodes::VCMDQ_GUEST, ..QueueConfig::default() };
 /// let queues = [queue(&main, QueueConfig::default())?, queue(&second, others)?];
+/// # main.enable(queues[0].base(), size);
+/// # second.enable(queues[1].base(), size);
 /// let sink = QueueGroup::new(queues, |_: &[Command]| 0 /* the number of this CPU */)?;
 ///
 /// let flush = Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(5) };
