@@ -259,3 +259,23 @@ fn what_an_smmu_ignores_does_not_stop_it() {
     let _proof = queue.run(&sent).unwrap();
     assert_eq!(machine.device.executed(), [Command::SYNC, Command::CfgiAll, Command::SYNC]);
 }
+
+/// Nothing comes between its pieces, so its own `CMD_SYNC` is the first behind them.
+#[rstest]
+fn an_atc_invalidation_may_be_anywhere_in_a_batch_longer_than_the_ring(
+    #[values(1, 2, 3)] log2: u8,
+    #[values(0, 3, 19)] at: usize,
+) {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(log2);
+    let mut commands: Vec<_> = (0..20).map(nth).collect();
+    commands[at] = atc();
+    let _proof = queue.run(&commands).unwrap();
+    machine.device.fail_at(41, &[CommandErrorCode::ATC_INV_SYNC]);
+    let failing = queue.issue(&commands).unwrap();
+    assert_eq!(queue.wait(failing), Err(refused(Command::SYNC, CommandErrorCode::ATC_INV_SYNC)));
+    let want: Vec<_> = commands.iter().copied().chain([Command::SYNC]).collect();
+    assert_eq!(machine.device.executed(), want.repeat(2));
+    // Pushed, it has none.
+    assert!(matches!(queue.push(None, &commands), Err(SinkError::AtcInvPushed { .. })));
+}
