@@ -73,13 +73,15 @@ where
         if matches!(self.config.sync_by, SyncBy::Msi(_)) && !looks.is_multiple_of(LOOKS_FOR_MSI) {
             return None;
         }
+        // Who gave the queue up may have learned more before.
+        let gave_up = |error| if self.is_done(ticket) { Ok(()) } else { Err(error) };
         match self.refresh() {
-            Err(error) => return Some(Err(error)),
+            Err(error) => return Some(gave_up(error)),
             Ok(consumer) if consumer >= ticket.end => return Some(Ok(())),
             Ok(_) => {}
         }
         self.handle_error();
-        self.service.check(self.smmu).err().map(Err)
+        self.service.check(self.smmu).err().map(gave_up)
     }
 
     fn is_done(&self, ticket: &SyncTicket) -> bool {
@@ -120,7 +122,7 @@ where
         Ok(consumer)
     }
 
-    fn move_consumer(&self, before: u64, consumer: u64) -> Result<u64, SinkError> {
+    pub(crate) fn move_consumer(&self, before: u64, consumer: u64) -> Result<u64, SinkError> {
         if consumer == before {
             return Ok(consumer);
         }

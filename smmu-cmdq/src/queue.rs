@@ -331,7 +331,8 @@ where
             None => self.insert::<false>(commands)?,
             Some(_) => self.insert::<true>(commands)?,
         };
-        let from = pushed.map_or(start, |pushed| pushed.from);
+        // What was pushed empty may begin further on; see `Reserve::next`.
+        let from = pushed.map_or(start, |pushed| pushed.from.min(start));
         Ok(Pushed { smmu, queue: self.identity, from })
     }
 
@@ -347,7 +348,8 @@ where
         if pushed.queue != self.identity {
             return Err(SinkError::UnknownSmmu { smmu: self.smmu });
         }
-        Ok(SyncTicket { pushed: pushed.from, ..self.issue(commands)? })
+        let ticket = self.issue(commands)?;
+        Ok(SyncTicket { pushed: pushed.from.min(ticket.start), ..ticket })
     }
 
     /// [`issue`](Self::issue), then [`wait`](Self::wait).

@@ -279,3 +279,20 @@ fn an_atc_invalidation_may_be_anywhere_in_a_batch_longer_than_the_ring(
     // Pushed, it has none.
     assert!(matches!(queue.push(None, &commands), Err(SinkError::AtcInvPushed { .. })));
 }
+
+/// The interrupt handler alone has seen the errors, and no waiter looked since the SMMU came by.
+#[test]
+fn what_was_carried_out_before_the_end_is_still_proven() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(4);
+    machine.device.fail_at(3, &[CommandErrorCode::ABT; 3]);
+    let before = queue.issue(&[nth(0)]).unwrap();
+    let failing = queue.issue(&[nth(1), nth(2)]).unwrap();
+    let mut errors = 0;
+    while errors < 3 {
+        machine.device.read(regs::CMDQ_CONS);
+        errors += u32::from(queue.service().is_some());
+    }
+    let _proof = queue.wait(before).unwrap();
+    assert_eq!(queue.wait(failing), Err(refused(nth(2), CommandErrorCode::ABT)));
+}

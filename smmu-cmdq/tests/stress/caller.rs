@@ -1,10 +1,12 @@
 //! What a caller does, and what it was told.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use smmu_cmdq::{CommandQueue, Pushed, Reserve, SyncTicket};
 use smmu_types::Command;
-use smmu_types::seam::{SinkError, StdWait};
+use smmu_types::seam::{SinkError, StdWait, Wait};
 
 use crate::commands::{Marked, What};
 use crate::device::{Device, Registry};
@@ -17,11 +19,11 @@ pub(crate) type Queue<'d, S, const CELLS: usize> =
 /// The clock of the standard library, and how often an event was waited for.
 pub(crate) struct Clock<'d> {
     pub(crate) std: StdWait,
-    pub(crate) events: &'d std::sync::atomic::AtomicU64,
+    pub(crate) events: &'d AtomicU64,
 }
 
-impl smmu_types::seam::Wait for Clock<'_> {
-    fn now(&self) -> std::time::Duration {
+impl Wait for Clock<'_> {
+    fn now(&self) -> Duration {
         self.std.now()
     }
 
@@ -30,7 +32,7 @@ impl smmu_types::seam::Wait for Clock<'_> {
     }
 
     fn event(&self, round: u32) {
-        self.events.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.events.fetch_add(1, Relaxed);
         self.std.relax(round);
     }
 }
@@ -231,7 +233,7 @@ impl<'c, 'd, S: Reserve, const CELLS: usize> Caller<'c, 'd, S, CELLS> {
         // SAFETY: the CMD_SYNC behind all of the ticket's commands is complete, whatever became of them.
         let touched = unsafe { self.device.memory.take(self.caller, page) };
         self.pages.push(page);
-        let failed = self.device.registry.failed.lock().unwrap().len();
+        let failed = self.device.registry.failed.load(Relaxed) as usize;
         self.report.told.push(Told { calls, result, touched, failed });
     }
 

@@ -34,8 +34,8 @@ pub(crate) struct Registry {
     gerrorn: AtomicU32,
     pub(crate) events: AtomicU64,
     pub(crate) stop: AtomicBool,
-    /// Where commands have failed so far.
-    pub(crate) failed: Mutex<Vec<u64>>,
+    /// How many commands have failed so far.
+    pub(crate) failed: AtomicU64,
     wrongs: Mutex<Vec<String>>,
 }
 
@@ -119,6 +119,8 @@ pub(crate) struct Manner {
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pub(crate) entries: Vec<Entry>,
+    /// Where commands failed, in order.
+    pub(crate) failed: Vec<u64>,
     pub(crate) aborts: u64,
     pub(crate) msis: u64,
     pub(crate) lost_msis: u64,
@@ -215,7 +217,8 @@ impl Worker<'_, '_> {
     }
 
     fn failed(&mut self, code: CommandErrorCode) -> Outcome {
-        self.registry().failed.lock().unwrap().push(self.position());
+        self.log.failed.push(self.position());
+        self.registry().failed.store(self.log.failed.len() as u64, Relaxed);
         self.fail(code);
         Outcome::Failed(code)
     }

@@ -9,7 +9,9 @@
 //! Under ThreadSanitizer (on a nightly compiler, or with `RUSTC_BOOTSTRAP=1`):
 //!
 //!     RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
-//!         cargo test -p smmu-cmdq --test stress --target x86_64-unknown-linux-gnu
+//!         cargo test -p smmu-cmdq --test stress --target x86_64-unknown-linux-gnu -- --test-threads=1
+//!
+//! The standard library is not instrumented there; a report of `test::event` is of the harness that runs this.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(unsafe_code, reason = "memory of the SMMU, and pages that only an order keeps apart")]
 
