@@ -205,7 +205,6 @@ impl Failures {
 }
 
 #[cfg(all(test, not(loom)))]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::{CommandFailure, Failures};
     use core::sync::atomic::{AtomicU64, Ordering};

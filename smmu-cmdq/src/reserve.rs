@@ -208,7 +208,6 @@ impl private::Reserve for FetchAdd {
 }
 
 #[cfg(all(test, not(loom)))]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::{FetchAdd, Ordering, private::Reserve};
     use crate::fake::{Consumer, Pace};

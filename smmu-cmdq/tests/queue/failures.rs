@@ -1,18 +1,14 @@
 //! Commands that the SMMU refuses.
 
-use crate::common::{Machine, illegal, nth};
+use crate::common::{Machine, atc, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
 use smmu_types::queue::Position;
 use smmu_types::regs;
 use smmu_types::seam::{RegistersExt, SinkError};
-use smmu_types::{AtcScope, AtcSpan, Command, CommandErrorCode, RawCommand, SmmuId, StreamId};
+use smmu_types::{Command, CommandErrorCode, RawCommand, SmmuId};
 
 const SMMU: SmmuId = SmmuId(0);
-
-fn refused(command: Command, code: CommandErrorCode) -> SinkError {
-    SinkError::Command { smmu: SMMU, command: command.encode(), code }
-}
 
 #[rstest]
 #[case(Pace::OnWrite)]
@@ -101,11 +97,6 @@ fn an_error_that_stays_ends_the_queue_there(#[case] code: CommandErrorCode) {
     assert_eq!(queue.run(&[nth(4)]), Err(error));
     assert_eq!(queue.push(None, &[nth(4)]).unwrap_err(), error);
     assert_eq!(machine.device.executed().len(), 3);
-}
-
-fn atc() -> Command {
-    let (scope, span) = (AtcScope::Substream, AtcSpan::EVERYTHING);
-    Command::AtcInv { stream: StreamId(8), substream: None, scope, span }
 }
 
 #[test]
