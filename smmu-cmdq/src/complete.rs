@@ -76,13 +76,15 @@ where
         if matches!(self.config.sync_by, SyncBy::Msi(_)) && !looks.is_multiple_of(LOOKS_FOR_MSI) {
             return None;
         }
+        // Who gave the queue up may have learned more before.
+        let gave_up = |error| if self.is_done(ticket) { Ok(()) } else { Err(error) };
         match self.refresh() {
-            Err(error) => return Some(Err(error)),
+            Err(error) => return Some(gave_up(error)),
             Ok(consumer) if consumer >= ticket.end => return Some(Ok(())),
             Ok(_) => {}
         }
         self.handle_error();
-        self.service.check(self.smmu).err().map(Err)
+        self.service.check(self.smmu).err().map(gave_up)
     }
 
     fn is_done(&self, ticket: &SyncTicket) -> bool {
@@ -131,7 +133,7 @@ where
         Ok(consumer)
     }
 
-    fn move_consumer(&self, before: u64, consumer: u64) -> Result<u64, SinkError> {
+    pub(crate) fn move_consumer(&self, before: u64, consumer: u64) -> Result<u64, SinkError> {
         if consumer == before {
             return Ok(consumer);
         }
@@ -168,5 +170,50 @@ where
             .then(|| self.block.load(Position(cons.into()).index(self.size)));
         let stall = Stall { producer: producer & mask, consumer: cons, command };
         SinkError::Timeout { smmu: self.smmu, stall: Some(stall) }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::fake::{Consumer, Pace};
+    use crate::sync::Ordering;
+    use crate::{CommandQueue, QueueConfig, SyncBy, SyncTicket};
+    use smmu_types::fake::heap_pool;
+    use smmu_types::pool::Window;
+    use smmu_types::queue::QueueSize;
+    use smmu_types::seam::{CountingWait, DmaMemory};
+    use smmu_types::{MsiAttributes, SmmuId};
+
+    /// The last MSI was that of position 2; then none came any more, and the positions came round.
+    #[test]
+    fn an_msi_from_before_32_bits_of_positions_proves_nothing() {
+        let pool = heap_pool(0x1000);
+        let device = Consumer::new(pool.window(), Pace::Dead);
+        let size = QueueSize::from_log2(4).unwrap();
+        let sync_by = SyncBy::Msi(MsiAttributes::WRITE_BACK);
+        let block = pool.allocate(crate::layout(size, sync_by)).unwrap();
+        let config = QueueConfig { sync_by, ..QueueConfig::default() };
+        let (id, wait) = (SmmuId(0), CountingWait::new());
+        let queue: CommandQueue<_, _, _> =
+            CommandQueue::new(id, &device, block, size, wait, config).unwrap();
+        let words = pool.window().words();
+        let at = (queue.base().0 - pool.window().base().0) as usize / 8 + 16 * 2;
+        words[at].store(2, Ordering::Relaxed);
+
+        let ticket = |start: u64| {
+            let (end, queue) = (start + 2, queue.identity);
+            SyncTicket { smmu: id, queue, pushed: start, start, end }
+        };
+        assert!(queue.is_done(&ticket(0)));
+        let mut consumer = 2;
+        let far = 1 << 32;
+        while consumer < far {
+            assert!(!queue.is_done(&ticket(consumer)), "{consumer:#x}");
+            let next = far.min(consumer + (1 << 19));
+            queue.consumer.store(next, Ordering::Relaxed);
+            queue.watch_msi(next);
+            consumer = next;
+        }
+        assert!(!queue.is_done(&ticket(far)));
     }
 }

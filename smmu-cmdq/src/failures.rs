@@ -140,14 +140,16 @@ impl Failures {
             }
         }
         let (at, key) = oldest;
-        let evicted = |slot: &AtomicU64| {
-            slot.compare_exchange(key, 0, Ordering::Acquire, Ordering::Acquire).is_ok()
-        };
-        // Somebody may have claimed it just now, and then it is nobody's loss.
-        if key > 0 && self.keys.get(at).is_some_and(evicted) {
-            self.doubt.fetch_max(key, Ordering::Release);
-            self.evicted.fetch_add(1, Ordering::Relaxed);
-            self.used.fetch_sub(1, Ordering::Relaxed);
+        let Some(slot) = self.keys.get(at).filter(|_| key > 0) else { return at };
+        // Before the record goes: whoever does not find it has to find this.
+        let before = self.doubt.fetch_max(key, Ordering::Relaxed);
+        match slot.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                self.evicted.fetch_add(1, Ordering::Relaxed);
+                self.used.fetch_sub(1, Ordering::Release);
+            }
+            // Somebody has claimed it just now, and it is nobody's loss.
+            Err(_) => self.doubt.store(before, Ordering::Relaxed),
         }
         at
     }
@@ -158,7 +160,8 @@ impl Failures {
     pub(crate) fn claim(&self, pushed: u64, own: Range<u64>) -> Option<SinkError> {
         let acquire = order(Barrier::RecordAcquire, Ordering::Acquire);
         // Whoever has seen `CMDQ_CONS` behind a failed command sees its record, and that there is one.
-        if self.used.load(Ordering::Relaxed) == 0 && self.doubt.load(Ordering::Relaxed) <= pushed {
+        // Whoever has seen the last of them go, sees what was forgotten before.
+        if self.used.load(Ordering::Acquire) == 0 && self.doubt.load(Ordering::Relaxed) <= pushed {
             return None;
         }
         let mut first: Option<CommandFailure> = None;
@@ -175,16 +178,16 @@ impl Failures {
             // else's, who has to find it as well.
             let mine = match own.contains(&position) {
                 true => {
-                    let done = (Ordering::Release, Ordering::Relaxed);
+                    let done = (Ordering::Release, Ordering::Acquire);
                     let claimed = slot.compare_exchange(key, 0, done.0, done.1).is_ok();
                     if claimed {
-                        self.used.fetch_sub(1, Ordering::Relaxed);
+                        self.used.fetch_sub(1, Ordering::Release);
                     }
                     claimed
                 }
                 false => {
                     let same =
-                        slot.compare_exchange(key, key, Ordering::Release, Ordering::Relaxed);
+                        slot.compare_exchange(key, key, Ordering::Release, Ordering::Acquire);
                     same.is_ok()
                 }
             };
@@ -198,5 +201,46 @@ impl Failures {
             Some(first) => Some(first.error()),
             None => lost().then_some(SinkError::TooManyFailures { smmu: self.smmu }),
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{CommandFailure, Failures};
+    use core::sync::atomic::{AtomicU64, Ordering};
+    use smmu_types::queue::Position;
+    use smmu_types::{CommandErrorCode, RawCommand, SmmuId};
+
+    /// One that looks for a record just while it has to make room for another.
+    #[test]
+    fn a_failure_that_is_being_forgotten_is_told_all_the_same() {
+        const FAILURES: u64 = 200_000;
+        let failures = Failures::new(SmmuId(0));
+        let recorded = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for position in 0..FAILURES {
+                    failures.record(CommandFailure {
+                        smmu: SmmuId(0),
+                        command: RawCommand([position, 0]),
+                        code: CommandErrorCode::ILL,
+                        position: Position(position),
+                    });
+                    recorded.store(position + 1, Ordering::Release);
+                }
+            });
+            loop {
+                let now = recorded.load(Ordering::Acquire);
+                if now == FAILURES {
+                    break;
+                }
+                // The one that goes next, or a failure of nobody that has waited.
+                let at = now.saturating_sub(16);
+                if now > at {
+                    assert!(failures.claim(at, at + 1..at + 1).is_some(), "{at} of {now}");
+                }
+            }
+        });
+        assert!(failures.counts().evicted > 0);
     }
 }

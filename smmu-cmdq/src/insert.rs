@@ -70,13 +70,18 @@ where
             Ok(start) => start,
             Err(_) => self.reserve_slowly(count)?,
         };
-        self.fill::<SYNC>(start, commands)?;
+        self.fill::<SYNC, SYNC>(start, commands)?;
         Ok(start..start + count)
     }
 
-    /// Fill reserved slots, and tell of them in their turn.
+    /// Fill reserved slots, and tell of them in their turn. `PROVEN`: if not these, then later ones of the same call end with
+    /// a `CMD_SYNC`.
     #[inline]
-    fn fill<const SYNC: bool>(&self, start: u64, commands: &[Command]) -> Result<(), SinkError> {
+    fn fill<const SYNC: bool, const PROVEN: bool>(
+        &self,
+        start: u64,
+        commands: &[Command],
+    ) -> Result<(), SinkError> {
         let (first, entries) = (self.index(start), self.size.entries() as usize);
         let behind = first + commands.len();
         let end = start + (commands.len() + usize::from(SYNC)) as u64;
@@ -86,9 +91,9 @@ where
                 self.block.store(behind, self.sync_at(end - 1));
             }
             self.publish(first..behind + usize::from(SYNC));
-            if atc && !SYNC { self.without_atc(start..end) } else { Ok(()) }
+            if atc && !PROVEN { self.without_atc(start..end) } else { Ok(()) }
         } else {
-            self.fill_around::<SYNC>(start, commands)
+            self.fill_around::<SYNC, PROVEN>(start, commands)
         };
         self.turns.filled(start, end, |end, gathered| self.tell(end, gathered));
         refused
@@ -96,7 +101,7 @@ where
 
     /// The same, where the slots go around the end of the ring.
     #[cold]
-    fn fill_around<const SYNC: bool>(
+    fn fill_around<const SYNC: bool, const PROVEN: bool>(
         &self,
         start: u64,
         commands: &[Command],
@@ -111,7 +116,7 @@ where
         }
         self.publish(first..entries);
         self.publish(0..self.index(end));
-        if atc && !SYNC { self.without_atc(start..end) } else { Ok(()) }
+        if atc && !PROVEN { self.without_atc(start..end) } else { Ok(()) }
     }
 
     /// An `ATC_INV` that has no `CMD_SYNC` behind it does not go out.
@@ -197,16 +202,17 @@ where
         loop {
             let piece = (rest.len() as u64).min(most - u64::from(forced && most > 1));
             let (now, later) = rest.split_at(piece as usize);
-            let sync = forced || sync && later.is_empty();
-            let count = piece + u64::from(sync);
+            let ends = forced || sync && later.is_empty();
+            let count = piece + u64::from(ends);
             let at = kept.next;
             self.poll_for_room(|| {
                 self.reserve.reserve_kept(at, count, &self.consumer).then_some(())
             })?;
             kept.next = at + count;
-            match sync {
-                true => self.fill::<true>(at, now),
-                false => self.fill::<false>(at, now),
+            match (ends, sync) {
+                (true, _) => self.fill::<true, true>(at, now),
+                (false, true) => self.fill::<false, true>(at, now),
+                (false, false) => self.fill::<false, false>(at, now),
             }?;
             rest = later;
             if rest.is_empty() {

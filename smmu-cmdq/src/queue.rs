@@ -113,7 +113,7 @@ impl Pushed {
 #[derive(Debug)]
 #[must_use = "nothing is known of the commands until the ticket is waited for"]
 pub struct SyncTicket {
-    smmu: SmmuId,
+    pub(crate) smmu: SmmuId,
     pub(crate) queue: usize,
     /// The first of what was pushed.
     pub(crate) pushed: u64,
@@ -357,7 +357,8 @@ where
             None => self.insert::<false>(commands)?,
             Some(_) => self.insert::<true>(commands)?,
         };
-        let from = pushed.map_or(start, |pushed| pushed.from);
+        // What was pushed empty may begin further on; see `Reserve::next`.
+        let from = pushed.map_or(start, |pushed| pushed.from.min(start));
         Ok(Pushed { smmu, queue: self.identity, from })
     }
 
@@ -373,7 +374,8 @@ where
         if pushed.queue != self.identity {
             return Err(SinkError::UnknownSmmu { smmu: self.smmu });
         }
-        Ok(SyncTicket { pushed: pushed.from, ..self.issue(commands)? })
+        let ticket = self.issue(commands)?;
+        Ok(SyncTicket { pushed: pushed.from.min(ticket.start), ..ticket })
     }
 
     /// [`issue`](Self::issue), then [`wait`](Self::wait).

@@ -213,3 +213,41 @@ impl private::Reserve for FetchAdd {
         self.next.load(Ordering::Relaxed) / 2
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{FetchAdd, Ordering, private::Reserve};
+    use crate::fake::{Consumer, Pace};
+    use crate::{CommandQueue, QueueConfig};
+    use smmu_types::fake::heap_pool;
+    use smmu_types::queue::QueueSize;
+    use smmu_types::seam::{CountingWait, DmaMemory, SinkError};
+    use smmu_types::{Command, RawCommand, SmmuId};
+
+    /// The next position may read too high for a while, where somebody has just found the ring kept.
+    #[test]
+    fn pushed_commands_begin_no_later_than_where_they_lie() {
+        let size = QueueSize::from_log2(4).unwrap();
+        let pool = heap_pool(0x1000);
+        let device = Consumer::new(pool.window(), Pace::OnWrite);
+        let block = pool.allocate(crate::layout(size, crate::SyncBy::Polling)).unwrap();
+        let (wait, config) = (CountingWait::new(), QueueConfig::default());
+        let queue: CommandQueue<_, _, _, FetchAdd> =
+            CommandQueue::reserving(SmmuId(0), &device, block, size, wait, config).unwrap();
+        device.enable(queue.base(), size);
+
+        let bad = Command::Unknown(RawCommand([0xff, 0]));
+        for extend in [false, true] {
+            let next = queue.reserve.keep().unwrap();
+            queue.reserve.next.fetch_add(6 * 2, Ordering::Relaxed);
+            let pushed = queue.push(None, &[]).unwrap();
+            queue.reserve.release(next);
+            let (pushed, last) = match extend {
+                true => (queue.push(Some(pushed), &[bad]).unwrap(), None),
+                false => (pushed, Some(bad)),
+            };
+            let ticket = queue.prove(pushed, last.as_slice()).unwrap();
+            assert!(matches!(queue.wait(ticket), Err(SinkError::Command { .. })));
+        }
+    }
+}

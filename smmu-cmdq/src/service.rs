@@ -129,7 +129,8 @@ where
         let acknowledged = port.error(&self.registers)?;
         // The SMMU has stopped, and stays where it is.
         let cons = port.read_consumer(&self.registers);
-        let position = self.consumed_since(self.consumer.load(Ordering::Relaxed), cons).ok()?;
+        let before = self.consumer.load(Ordering::Relaxed);
+        let position = self.consumed_since(before, cons).ok()?;
         if (cons ^ port.read_producer(&self.registers)) & self.size.pointer_mask() == 0 {
             // Nothing of ours is there: an error from before the queue was enabled.
             port.acknowledge(&self.registers, acknowledged);
@@ -143,6 +144,8 @@ where
             position: Position(position),
         };
         if self.service.count(position) >= MAX_ERRORS_AT_ONE_POSITION {
+            // What it has carried out is done all the same.
+            self.move_consumer(before, position).ok()?;
             self.service.give_up(&failure);
             return Some(failure);
         }

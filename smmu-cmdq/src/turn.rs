@@ -156,3 +156,85 @@ fn spin() {
     #[cfg(loom)]
     loom::thread::yield_now();
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Ordering, TURN, Turns, WAITING, cell};
+    use core::cell::Cell;
+
+    const NEVER: fn(u64, bool) = |end, _| unreachable!("told of {end} without the turn");
+
+    /// As fast as one tells, others fill: after a while they wait to be given the turn, and are.
+    #[test]
+    fn one_who_has_told_often_is_relieved_by_whoever_waits() {
+        let turns = Turns::<16>::new();
+        let told = Cell::new(0);
+        turns.filled(0, 1, |end, _| {
+            told.set(told.get() + 1);
+            match turns.relief.load(Ordering::Relaxed) {
+                false => turns.filled(end, end + 1, NEVER),
+                // What `stay` does first.
+                true => turns.cell(end).store(cell(end + 1, WAITING), Ordering::Relaxed),
+            }
+        });
+        // Four batches, the one with which others knew, and what was told when it went.
+        assert_eq!(told.get(), 6);
+        assert_eq!(turns.cell(5).load(Ordering::Relaxed), cell(5, TURN));
+        assert!(!turns.relief.load(Ordering::Relaxed));
+        // Whoever comes next has it.
+        turns.filled(5, 6, |end, _| told.set(end * 10));
+        assert_eq!(told.get(), 60);
+    }
+
+    /// An interrupt handler on the CPU of the one who has the turn cannot be given it, and goes on.
+    #[test]
+    fn whoever_waits_in_vain_leaves_the_batch_to_the_other() {
+        let turns = Turns::<4>::new();
+        let told = Cell::new(0);
+        turns.filled(0, 1, |end, _| {
+            told.set(end);
+            if end < 100 {
+                turns.filled(end, end + 1, NEVER);
+            }
+        });
+        assert_eq!(told.get(), 100);
+        assert_eq!(turns.cell(100).load(Ordering::Relaxed), cell(100, TURN));
+        assert!(!turns.relief.load(Ordering::Relaxed));
+    }
+
+    /// Two threads that each fill every second batch, or less often, whoever is quicker.
+    #[test]
+    fn the_turn_goes_over_every_batch_once_whoever_has_it() {
+        use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+        const BATCHES: u64 = 40_000;
+
+        let turns = Turns::<64>::new();
+        let (next, told) = (AtomicU64::new(0), AtomicU64::new(0));
+        let fill = || {
+            loop {
+                let start = next.load(SeqCst);
+                // No more than there are cells.
+                if start >= told.load(SeqCst) + 60 {
+                    std::thread::yield_now();
+                    continue;
+                }
+                if start >= BATCHES {
+                    break;
+                }
+                let end = start + 1 + start % 3;
+                if next.compare_exchange(start, end, SeqCst, SeqCst).is_ok() {
+                    turns.filled(start, end, |end, _| {
+                        let before = told.swap(end, SeqCst);
+                        assert!(before <= end, "{end} after {before}");
+                    });
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(fill);
+            scope.spawn(fill);
+            fill();
+        });
+        assert_eq!(told.into_inner(), next.into_inner());
+    }
+}

@@ -1,11 +1,17 @@
 //! A queue on the heap with a device behind it.
 
+use std::sync::atomic::Ordering;
+
 use smmu_cmdq::fake::{Consumer, Pace};
 use smmu_cmdq::{CommandQueue, CompareExchange, QueueConfig, Reserve};
 use smmu_types::fake::{HeapWindow, Pool, PoolBlock, heap_pool};
+use smmu_types::pool::Window;
 use smmu_types::queue::QueueSize;
-use smmu_types::seam::{CountingWait, DmaMemory};
-use smmu_types::{Asid, Command, RawCommand, SmmuId, Vmid};
+use smmu_types::seam::{CountingWait, DmaMemory, Registers, SinkError, Wait};
+use smmu_types::{
+    Asid, AtcScope, AtcSpan, Command, CommandErrorCode, PhysAddr, RawCommand, SmmuId, StreamId,
+    Vmid,
+};
 
 pub(crate) type Queue<'a, S = CompareExchange, const CELLS: usize = 256> =
     CommandQueue<&'a Consumer, PoolBlock<HeapWindow>, CountingWait, S, CELLS>;
@@ -31,12 +37,32 @@ impl Machine {
         log2: u8,
         config: QueueConfig,
     ) -> Queue<'_, S, CELLS> {
+        self.queue_through(&self.device, CountingWait::new(), log2, config)
+    }
+
+    /// A queue whose way to the device leads through something else.
+    pub(crate) fn queue_through<R: Registers, W: Wait, S: Reserve, const CELLS: usize>(
+        &self,
+        registers: R,
+        wait: W,
+        log2: u8,
+        config: QueueConfig,
+    ) -> CommandQueue<R, PoolBlock<HeapWindow>, W, S, CELLS> {
         let size = QueueSize::from_log2(log2).unwrap();
         let block = self.pool.allocate(smmu_cmdq::layout(size, config.sync_by)).unwrap();
-        let wait = CountingWait::new();
-        let queue = Queue::reserving(SmmuId(0), &self.device, block, size, wait, config).unwrap();
+        let queue =
+            CommandQueue::reserving(SmmuId(0), registers, block, size, wait, config).unwrap();
         self.device.enable(queue.base(), size);
         queue
+    }
+
+    /// Write as the device does.
+    pub(crate) fn store32(&self, address: PhysAddr, value: u32) {
+        let at = (address.0 - self.pool.window().base().0) as usize;
+        let shift = at % 8 * 8;
+        let word = &self.pool.window().words()[at / 8];
+        word.fetch_and(!(0xffff_ffff << shift), Ordering::Relaxed);
+        word.fetch_or(u64::from(value) << shift, Ordering::Relaxed);
     }
 }
 
@@ -48,4 +74,14 @@ pub(crate) fn nth(n: u64) -> Command {
 /// A command that no SMMU knows.
 pub(crate) fn illegal(n: u64) -> Command {
     Command::Unknown(RawCommand([n << 32 | 0xff, n]))
+}
+
+/// An ATC invalidation.
+pub(crate) fn atc() -> Command {
+    let (scope, span) = (AtcScope::Substream, AtcSpan::EVERYTHING);
+    Command::AtcInv { stream: StreamId(8), substream: None, scope, span }
+}
+
+pub(crate) fn refused(command: Command, code: CommandErrorCode) -> SinkError {
+    SinkError::Command { smmu: SmmuId(0), command: command.encode(), code }
 }

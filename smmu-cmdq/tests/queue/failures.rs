@@ -1,18 +1,14 @@
 //! Commands that the SMMU refuses.
 
-use crate::common::{Machine, illegal, nth};
+use crate::common::{Machine, atc, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
 use smmu_types::queue::Position;
 use smmu_types::regs;
 use smmu_types::seam::{RegistersExt, SinkError};
-use smmu_types::{AtcScope, AtcSpan, Command, CommandErrorCode, RawCommand, SmmuId, StreamId};
+use smmu_types::{Command, CommandErrorCode, RawCommand, SmmuId};
 
 const SMMU: SmmuId = SmmuId(0);
-
-fn refused(command: Command, code: CommandErrorCode) -> SinkError {
-    SinkError::Command { smmu: SMMU, command: command.encode(), code }
-}
 
 #[rstest]
 #[case(Pace::OnWrite)]
@@ -101,11 +97,6 @@ fn an_error_that_stays_ends_the_queue_there(#[case] code: CommandErrorCode) {
     assert_eq!(queue.run(&[nth(4)]), Err(error));
     assert_eq!(queue.push(None, &[nth(4)]).unwrap_err(), error);
     assert_eq!(machine.device.executed().len(), 3);
-}
-
-fn atc() -> Command {
-    let (scope, span) = (AtcScope::Substream, AtcSpan::EVERYTHING);
-    Command::AtcInv { stream: StreamId(8), substream: None, scope, span }
 }
 
 #[test]
@@ -258,4 +249,41 @@ fn what_an_smmu_ignores_does_not_stop_it() {
     let sent = sent.map(|words| Command::Unknown(RawCommand(words)));
     let _proof = queue.run(&sent).unwrap();
     assert_eq!(machine.device.executed(), [Command::SYNC, Command::CfgiAll, Command::SYNC]);
+}
+
+/// Nothing comes between its pieces, so its own `CMD_SYNC` is the first behind them.
+#[rstest]
+fn an_atc_invalidation_may_be_anywhere_in_a_batch_longer_than_the_ring(
+    #[values(1, 2, 3)] log2: u8,
+    #[values(0, 3, 19)] at: usize,
+) {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(log2);
+    let mut commands: Vec<_> = (0..20).map(nth).collect();
+    commands[at] = atc();
+    let _proof = queue.run(&commands).unwrap();
+    machine.device.fail_at(41, &[CommandErrorCode::ATC_INV_SYNC]);
+    let failing = queue.issue(&commands).unwrap();
+    assert_eq!(queue.wait(failing), Err(refused(Command::SYNC, CommandErrorCode::ATC_INV_SYNC)));
+    let want: Vec<_> = commands.iter().copied().chain([Command::SYNC]).collect();
+    assert_eq!(machine.device.executed(), want.repeat(2));
+    // Pushed, it has none.
+    assert!(matches!(queue.push(None, &commands), Err(SinkError::AtcInvPushed { .. })));
+}
+
+/// The interrupt handler alone has seen the errors, and no waiter looked since the SMMU came by.
+#[test]
+fn what_was_carried_out_before_the_end_is_still_proven() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let queue = machine.queue(4);
+    machine.device.fail_at(3, &[CommandErrorCode::ABT; 3]);
+    let before = queue.issue(&[nth(0)]).unwrap();
+    let failing = queue.issue(&[nth(1), nth(2)]).unwrap();
+    let mut errors = 0;
+    while errors < 3 {
+        machine.device.read(regs::CMDQ_CONS);
+        errors += u32::from(queue.service().is_some());
+    }
+    let _proof = queue.wait(before).unwrap();
+    assert_eq!(queue.wait(failing), Err(refused(nth(2), CommandErrorCode::ABT)));
 }

@@ -3,7 +3,19 @@
 
 #[cfg(test)]
 mod common;
+#[cfg(test)]
+mod completion;
 mod failures;
+#[cfg(test)]
+mod fairness;
 mod group;
+#[cfg(test)]
+mod handler;
+#[cfg(test)]
+mod port;
 mod ring;
+#[cfg(test)]
+mod small;
+#[cfg(test)]
+mod sync_every;
 mod threads;
