@@ -41,6 +41,10 @@ pub enum Barrier {
     RecordRelease,
     /// The acquire of a failure's record.
     RecordAcquire,
+    /// The release with which a record goes, behind the doubt that takes its place.
+    ForgetRelease,
+    /// The acquire of whoever finds no record any more.
+    ForgetAcquire,
     /// The release with which the handler of errors is left.
     ServiceRelease,
     /// The acquire with which it is entered.

@@ -32,7 +32,7 @@ use loom::thread;
 use rstest::rstest;
 use smmu_cmdq::sync::{Barrier, without};
 use smmu_cmdq::{
-    CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, Reserve, Slots, SyncBy,
+    CommandQueue, CompareExchange, FetchAdd, Opcodes, Port, QueueConfig, Reserve, Slots, SyncBy,
 };
 use smmu_types::queue::QueueSize;
 use smmu_types::seam::{Registers, SinkError, Wait};
@@ -52,6 +52,9 @@ const RESTS: u64 = 2;
 const fn command(caller: u16, number: u16) -> Command {
     Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(caller << 4 | number) }
 }
+
+/// A number that no SMMU knows.
+const BAD: u16 = 15;
 
 fn is_sync(word: u64) -> bool {
     word as u8 == SYNC
@@ -252,6 +255,13 @@ fn smmu(hardware: &Hardware, script: Script) -> Log {
             // SAFETY: the checker watches over the access.
             let high = slot.fetched.with(|high| unsafe { *high });
             let word = slot.word.load(Ordering::Relaxed);
+            if word >> 48 & 0xf == BAD.into() {
+                if !is_acknowledged(hardware, cons, CommandErrorCode::ILL) {
+                    return log;
+                }
+                log.acknowledged += 1;
+                continue;
+            }
             match script.refuses {
                 Some((refused, code, times)) if refused == word && refusals < times => {
                     refusals += 1;
@@ -326,6 +336,7 @@ fn proven(hardware: &Hardware, caller: usize, done: Result<SyncProof, SinkError>
 }
 
 const PATIENT: QueueConfig = QueueConfig {
+    takes: Opcodes::ALL,
     timeout: Duration::MAX,
     sync_by: SyncBy::Polling,
     port: Port::MAIN,
@@ -585,6 +596,33 @@ fn a_failure_is_told_whole_or_not_at_all() {
     refused_and_late::<CompareExchange>();
 }
 
+/// More commands are refused than there is room to remember (1), while each waiter looks for its own.
+fn forgotten<S: Reserve + 'static>() {
+    check(|| {
+        let Rig { queue, hardware: _, smmu } = rig::<S>(2, PATIENT, all(4));
+        let run = |queue: &Queue<S>, caller| {
+            let bad = command(caller, BAD);
+            let told = queue.run(&[bad]).map(|proof| proof.smmu());
+            let (command, code) = (bad.encode(), CommandErrorCode::ILL);
+            let own = SinkError::Command { smmu: SMMU, command, code };
+            let told = told.expect_err("a refused command is proven");
+            assert!(told == own || told == SinkError::TooManyFailures { smmu: SMMU }, "{told}");
+        };
+        let other = {
+            let queue = queue.clone();
+            thread::spawn(move || run(&queue, 1))
+        };
+        run(&queue, 0);
+        other.join().unwrap();
+        assert_eq!(smmu.join().unwrap().acknowledged, 2);
+    });
+}
+
+#[test]
+fn a_failure_that_is_forgotten_is_never_taken_for_success() {
+    forgotten::<CompareExchange>();
+}
+
 /// Run a model that must fail, and fail with what the checker says if that is one of the failures that are looked for.
 fn caught(barrier: Barrier, model: fn()) {
     let said = catch_unwind(AssertUnwindSafe(|| without(barrier, model)))
@@ -593,7 +631,7 @@ fn caught(barrier: Barrier, model: fn()) {
         || said.downcast_ref::<&str>().copied().unwrap_or_default(),
         |said| said.as_str(),
     );
-    let looked_for = ["Causality violation", "assertion"];
+    let looked_for = ["Causality violation", "assertion", "a refused command is proven"];
     assert!(looked_for.iter().any(|part| said.contains(part)), "another failure: {said}");
 }
 
@@ -628,6 +666,8 @@ fn two_by_msi() {
 #[case::place(Barrier::Place, push_and_prove::<FetchAdd>)]
 #[case::record_release(Barrier::RecordRelease, refused_and_late::<CompareExchange>)]
 #[case::record_acquire(Barrier::RecordAcquire, refused_and_late::<CompareExchange>)]
+#[case::forget_release(Barrier::ForgetRelease, forgotten::<CompareExchange>)]
+#[case::forget_acquire(Barrier::ForgetAcquire, forgotten::<CompareExchange>)]
 #[case::service_release(Barrier::ServiceRelease, || aborts::<CompareExchange>(2))]
 #[case::service_acquire(Barrier::ServiceAcquire, || aborts::<CompareExchange>(2))]
 #[case::halt_release(Barrier::HaltRelease, || aborts::<CompareExchange>(3))]
