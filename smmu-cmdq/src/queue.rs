@@ -10,7 +10,8 @@ use smmu_types::queue::{Position, QueueSize};
 use smmu_types::regs::queue_base;
 use smmu_types::seam::{CommandSink, DmaLayout, Registers, SinkError, Wait};
 use smmu_types::{
-    Command, Completion, MsiAttributes, PhysAddr, RawCommand, SmmuId, SyncMsi, SyncProof,
+    Capabilities, Command, Completion, MsiAttributes, PhysAddr, Quirk, Quirks, RawCommand, SmmuId,
+    SyncMsi, SyncProof,
 };
 
 use crate::failures::{CommandFailure, FailureCounts, Failures};
@@ -72,6 +73,31 @@ impl Default for QueueConfig {
         }
     }
 }
+
+impl QueueConfig {
+    /// What suits the main queue of an SMMU with these capabilities and quirks: the cheapest completion that it has, and a
+    /// `CMD_SYNC` as often as it needs.
+    ///
+    /// MSIs where the SMMU sends them and is coherent; events where it sends those and the `CMD_SYNC` may ask for
+    /// them ([`Quirk::NoSev`]); polling otherwise. With [`Quirk::ForceSync`] no 64 commands follow each other without a
+    /// `CMD_SYNC`. Whether ranges may be invalidated is a matter of who makes the commands:
+    /// [`Capabilities::range_support`].
+    #[must_use]
+    pub fn suited_to(caps: &Capabilities, quirks: Quirks) -> Self {
+        let sync_by = if caps.msi && caps.coherent {
+            SyncBy::Msi(MsiAttributes::WRITE_BACK)
+        } else if caps.sev && !quirks.contains(Quirk::NoSev) {
+            SyncBy::Event
+        } else {
+            SyncBy::Polling
+        };
+        let sync_every = if quirks.contains(Quirk::ForceSync) { FORCED } else { None };
+        QueueConfig { sync_by, sync_every, ..QueueConfig::default() }
+    }
+}
+
+/// MMU-700, erratum 2812531: a 64th command is to be a `CMD_SYNC`.
+const FORCED: Option<NonZeroU32> = NonZeroU32::new(63);
 
 /// The block that a command queue of `size` needs: the ring, aligned to its bytes, and 64 bytes behind it for MSIs, if those are
 /// to come.

@@ -109,7 +109,7 @@ impl Rig {
             let (smmu, clock) = (Arc::new(smmu), machine.clock());
             let entries = spec.queue_entries.as_ref().map(|entries| *entries.get_ref());
             let queue_log2 = entries.map(|entries| entries.max(1).ilog2() as u8);
-            let config = queue_config(spec);
+            let config = queue_config(spec, &probed);
             let second = match &spec.second_queue {
                 None => None,
                 Some(kind) => {

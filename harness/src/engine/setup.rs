@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use smmu_attach::Smmu;
 use smmu_cmdq::{CommandQueue, Port, QueueConfig, QueueGroup, SyncBy};
-use smmu_hw_mmio::{Bringup, BringupConfig, BringupError, EventQueue, Interrupts, StreamTable};
+use smmu_hw_mmio::{
+    Bringup, BringupConfig, BringupError, EventQueue, Interrupts, Probe, StreamTable,
+};
 use smmu_types::queue::QueueSize;
 use smmu_types::seam::{DmaBlock, DmaMemory, Registers, SinkError, TimedOut, poll};
 use smmu_types::{Capabilities, Command, MsiAttributes};
@@ -32,14 +34,15 @@ pub(super) struct Part {
     pub(super) second: Option<(Tap, SecondQueueKind)>,
 }
 
-/// What a scenario says of the driver's command queue.
-pub(super) fn queue_config(spec: &SmmuSpec) -> QueueConfig {
+/// What a scenario says of the driver's command queue, and what the SMMU needs.
+pub(super) fn queue_config(spec: &SmmuSpec, probed: &Probe) -> QueueConfig {
     let sync_by = match spec.completion() {
         Completion::Polling => SyncBy::Polling,
         Completion::Event => SyncBy::Event,
         Completion::Msi => SyncBy::Msi(MsiAttributes::WRITE_BACK),
     };
-    QueueConfig { timeout: spec.timeout(), sync_by, ..QueueConfig::default() }
+    let suited = QueueConfig::suited_to(&probed.caps, probed.quirks);
+    QueueConfig { timeout: spec.timeout(), sync_by, ..suited }
 }
 
 fn queue_size(wanted: u8, largest: u8) -> QueueSize {

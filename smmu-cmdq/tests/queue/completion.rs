@@ -11,7 +11,8 @@ use smmu_cmdq::{CompareExchange, FetchAdd, QueueConfig, Reserve, SyncBy};
 use smmu_types::regs;
 use smmu_types::seam::{CountingWait, Registers, Wait};
 use smmu_types::{
-    Command, CommandErrorCode, Completion, MsiAttributes, PhysAddr, Shareability, SyncMsi,
+    Capabilities, Command, CommandErrorCode, Completion, IdRegisters, MsiAttributes, PhysAddr,
+    Quirks, Shareability, SyncMsi,
 };
 
 /// The device, and the MSIs of what it has carried out.
@@ -269,4 +270,24 @@ fn an_event_is_waited_for_where_one_comes(
     assert!(ways.relaxed.load(Relaxed) > 0);
     let sync = Command::decode(smmu_types::RawCommand([low, 0]));
     assert_eq!(machine.device.executed()[3], sync);
+}
+
+/// `IDR0`: COHACC is bit 4, MSI bit 13, SEV bit 14. `IIDR`: an MMU-600 r0p0, an MMU-700 r0p1.
+#[rstest]
+#[case::nothing(0, 0, SyncBy::Polling, None)]
+#[case::msi_and_coherent(1 << 13 | 1 << 4, 0, SyncBy::Msi(MsiAttributes::WRITE_BACK), None)]
+#[case::msi_but_not_coherent(1 << 13, 0, SyncBy::Polling, None)]
+#[case::event(1 << 14, 0, SyncBy::Event, None)]
+#[case::event_before_an_msi_that_is_not_coherent(1 << 14 | 1 << 13, 0, SyncBy::Event, None)]
+#[case::mmu600_without_sev(1 << 14, 0x483 << 20 | 0x43b, SyncBy::Polling, None)]
+#[case::mmu700_with_forced_sync(1 << 14, 0x487 << 20 | 1 << 12 | 0x43b, SyncBy::Event, Some(63))]
+fn a_queue_suits_what_the_id_registers_say(
+    #[case] idr0: u32,
+    #[case] iidr: u32,
+    #[case] sync_by: SyncBy,
+    #[case] sync_every: Option<u32>,
+) {
+    let caps = Capabilities::decode(IdRegisters { idr0, iidr, ..IdRegisters::default() });
+    let config = QueueConfig::suited_to(&caps, Quirks::of(caps.implementation));
+    assert_eq!((config.sync_by, config.sync_every.map(u32::from)), (sync_by, sync_every));
 }
