@@ -5,92 +5,20 @@
 //! The SMMU of these figures has carried everything out as soon as it is told of it, its registers are words of memory, and the
 //! memory's barriers are what an x86 needs for coherent DMA. So they are the cost of the queue alone.
 
+mod instant;
+
 use std::hint::black_box;
-use std::ops::Range;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
-use smmu_cmdq::{CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, Reserve, SyncBy};
+use instant::{ENTRIES, Instant, Memory, Queue, Ring, SIZE, queue};
+
+use smmu_cmdq::{CommandQueue, CompareExchange, FetchAdd, Port, Reserve, SyncBy};
 use smmu_measure::{Table, nanoseconds, nanoseconds_threads};
-use smmu_types::queue::{Position, QueueSize};
+use smmu_types::queue::Position;
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::seam::{DmaBlock, Registers, StdWait};
-use smmu_types::{Asid, Command, Granule, Iova, Leaf, MsiAttributes, PhysAddr, SmmuId, Vmid};
-
-const LOG2: u8 = 10;
-const ENTRIES: usize = 1 << LOG2;
-const SIZE: QueueSize = match QueueSize::from_log2(LOG2) {
-    Some(size) => size,
-    None => unreachable!(),
-};
-
-/// Registers of an SMMU that has nothing left to do; each of those that are written is a line of its own.
-#[derive(Default)]
-struct Instant {
-    producer: Line,
-    others: Line,
-}
-
-#[derive(Default)]
-#[repr(align(128))]
-struct Line(AtomicU32);
-
-impl Registers for Instant {
-    #[inline]
-    fn read32(&self, offset: u32) -> u32 {
-        match offset == Port::MAIN.consumer || offset == Port::MAIN.producer {
-            true => self.producer.0.load(Ordering::Relaxed),
-            false => self.others.0.load(Ordering::Relaxed),
-        }
-    }
-    #[inline]
-    fn write32(&self, offset: u32, value: u32) {
-        if offset == Port::MAIN.producer {
-            self.producer.0.store(value, Ordering::Relaxed);
-        }
-    }
-    fn read64(&self, offset: u32) -> u64 {
-        self.read32(offset).into()
-    }
-    fn write64(&self, offset: u32, value: u64) {
-        self.write32(offset, value as u32);
-    }
-}
-
-#[repr(align(64))]
-struct Ring([AtomicU64; 2 * ENTRIES]);
-
-impl Ring {
-    fn new() -> Box<Self> {
-        Box::new(Ring([const { AtomicU64::new(0) }; 2 * ENTRIES]))
-    }
-}
-
-struct Memory(Box<Ring>);
-
-// SAFETY: no SMMU knows the address.
-unsafe impl DmaBlock for Memory {
-    fn words(&self) -> &[AtomicU64] {
-        &self.0.0
-    }
-    fn address(&self) -> PhysAddr {
-        PhysAddr(0x8000_0000)
-    }
-    fn publish(&self, _: Range<usize>) {
-        fence(Ordering::Release);
-    }
-    fn observe(&self, _: Range<usize>) {
-        fence(Ordering::Acquire);
-    }
-}
-
-type Queue<S> = CommandQueue<Instant, Memory, StdWait, S, ENTRIES>;
-
-fn queue<S: Reserve>(sync_by: SyncBy) -> Option<Queue<S>> {
-    let config = QueueConfig { sync_by, ..QueueConfig::default() };
-    let (registers, memory) = (Instant::default(), Memory(Ring::new()));
-    Queue::reserving(SmmuId(0), registers, memory, SIZE, StdWait::new(), config).ok()
-}
+use smmu_types::{Asid, Command, Granule, Iova, Leaf, MsiAttributes, Vmid};
 
 /// What hypervisors have: a mutex around the positions, with the same memory, barriers and registers.
 struct Locked {

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use crate::bench::Kept;
+
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask <COMMAND>
 
@@ -15,8 +17,11 @@ Commands:
   fuzz [--seconds N] [TARGET...]
           Provide cargo-fuzz, and run every fuzz target, or the ones named, for
           N seconds each (60). Needs the nightly toolchain.
-  bench   Provide gungraun-runner, and count the instructions of encoders and
-          decoders beside those of words packed by hand. Needs valgrind.
+  bench [--keep]
+          Provide gungraun-runner, and count the instructions of encoders and
+          decoders beside those of words packed by hand, and those of queueing
+          beside the ones that are kept in the repository. Needs valgrind.
+            --keep   keep what was counted
   qemu [--print-path]
           Find a QEMU that the scenarios can use, or unpack one below the target
           folder (Debian and its derivatives; root is not needed).
@@ -36,7 +41,7 @@ pub(crate) enum Command {
     Qemu(QemuOutput),
     Test(TestOptions),
     Fuzz(FuzzOptions),
-    Bench,
+    Bench(Kept),
 }
 
 /// How `cargo xtask qemu` answers.
@@ -156,14 +161,22 @@ fn parse_fuzz(mut args: impl Iterator<Item = OsString>) -> Result<Command, Usage
     Ok(Command::Fuzz(options))
 }
 
-fn parse_bench(mut args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
-    match args.next() {
-        None => Ok(Command::Bench),
-        Some(arg) if arg == "--help" || arg == "-h" => Ok(Command::Help),
-        Some(arg) => {
-            Err(UsageError::UnknownArgument { command: "bench", argument: lossy(&arg), hint: "" })
+fn parse_bench(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut kept = Kept::Compare;
+    for arg in args {
+        match arg.to_str() {
+            Some("--keep") => kept = Kept::Replace,
+            Some("--help" | "-h") => return Ok(Command::Help),
+            _ => {
+                return Err(UsageError::UnknownArgument {
+                    command: "bench",
+                    argument: lossy(&arg),
+                    hint: "",
+                });
+            }
         }
     }
+    Ok(Command::Bench(kept))
 }
 
 fn lossy(arg: &OsString) -> String {
@@ -214,7 +227,8 @@ mod tests {
         assert_eq!(parsed("fuzz --seconds 0"), Err(UsageError::Seconds("0".into())));
         assert_eq!(parsed("fuzz --seconds"), Err(UsageError::Seconds(String::new())));
         assert!(parsed("fuzz --second 5").is_err());
-        assert_eq!(parsed("bench"), Ok(Command::Bench));
+        assert_eq!(parsed("bench"), Ok(Command::Bench(Kept::Compare)));
+        assert_eq!(parsed("bench --keep"), Ok(Command::Bench(Kept::Replace)));
         assert!(parsed("bench commands").is_err());
     }
 

@@ -1,9 +1,12 @@
-//! `cargo xtask bench`: instructions of typed code beside those of words packed by hand.
+//! `cargo xtask bench`: instructions of typed code beside those of words packed by hand, and of queueing beside those of
+//! before.
 //!
-//! The benchmarks are pairs of functions, `<case>_typed` and `<case>_packed`; the second is the bar of the first.
+//! Some benchmarks are pairs of functions, `<case>_typed` and `<case>_packed`; the second is the bar of the first. Of others,
+//! `<case>_kept`, the bar is in a file beside them.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -13,14 +16,34 @@ use crate::workspace::Workspace;
 
 const LIBRARY: &str = "gungraun";
 const RUNNER: &str = "gungraun-runner";
+const REFERENCE: &str = "smmu-cmdq/benches/instructions.json";
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
 /// With the build of the benchmarks.
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// The instructions of each pair.
+/// The instructions of each pair, and of what is kept.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct BenchReport {
     pairs: BTreeMap<String, Pair>,
+    kept: BTreeMap<String, u64>,
+    reference: Reference,
+    compiler: String,
+}
+
+/// What the file of kept counts says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Reference {
+    compiler: String,
+    counts: BTreeMap<String, u64>,
+}
+
+/// What becomes of the kept counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// They are the bar.
+    Compare,
+    /// They are written anew.
+    Replace,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +52,7 @@ struct Pair {
     packed: Option<u64>,
 }
 
-pub(crate) fn run(workspace: &Workspace) -> Result<BenchReport, Error> {
+pub(crate) fn run(workspace: &Workspace, kept: Kept) -> Result<BenchReport, Error> {
     if on_path("valgrind").is_empty() {
         return Err(Error::NoValgrind);
     }
@@ -37,20 +60,63 @@ pub(crate) fn run(workspace: &Workspace) -> Result<BenchReport, Error> {
     let version = locked_version(workspace)?;
     let runner = tools::provide(workspace, RUNNER, Version::Exactly(&version))?;
     say(format_args!("{RUNNER} {version}: {runner}; building and running the benchmarks"));
-    let mut command = workspace.cargo();
-    command
-        .args(["bench", "--package", "smmu-types", "--bench", "instructions"])
-        .args(["--", "--output-format=json"])
-        .env("GUNGRAUN_RUNNER", &runner.path);
-    let captured = capture(&mut command, "", LIMIT)?;
-    if !captured.status.success() {
-        return Err(Error::Failed {
-            program: "cargo bench".to_owned(),
-            status: captured.status,
-            output: last_lines(&captured.stderr, 30),
-        });
+    let mut report = BenchReport { compiler: compiler()?, ..BenchReport::default() };
+    for package in ["smmu-types", "smmu-cmdq"] {
+        let mut command = workspace.cargo();
+        command
+            .args(["bench", "--package", package, "--bench", "instructions"])
+            .args(["--", "--output-format=json"])
+            .env("GUNGRAUN_RUNNER", &runner.path);
+        let captured = capture(&mut command, "", LIMIT)?;
+        if !captured.status.success() {
+            return Err(Error::Failed {
+                program: "cargo bench".to_owned(),
+                status: captured.status,
+                output: last_lines(&captured.stderr, 30),
+            });
+        }
+        report.read(&captured.stdout)?;
     }
-    BenchReport::read(&captured.stdout)
+    let path = workspace.root.join(REFERENCE);
+    match kept {
+        Kept::Replace => {
+            report.reference =
+                Reference { compiler: report.compiler.clone(), counts: report.kept.clone() };
+            let text = report.reference.text();
+            std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+        }
+        Kept::Compare => report.reference = Reference::read(&path)?,
+    }
+    Ok(report)
+}
+
+/// Other compilers make other code.
+fn compiler() -> Result<String, Error> {
+    let mut command = std::process::Command::new("rustc");
+    command.arg("--version");
+    let said = capture_success(&mut command, METADATA_LIMIT)?;
+    Ok(format!("{} for {}", said.trim(), std::env::consts::ARCH))
+}
+
+impl Reference {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let unknown = |what: &str| Error::Counts { what: format!("{}: {what}", path.display()) };
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| unknown(&error.to_string()))?;
+        let compiler = value["compiler"].as_str().ok_or_else(|| unknown("no compiler"))?;
+        let mut counts = BTreeMap::new();
+        for (case, count) in value["counts"].as_object().ok_or_else(|| unknown("no counts"))? {
+            let count = count.as_u64().ok_or_else(|| unknown(&format!("{case} is no number")))?;
+            counts.insert(case.clone(), count);
+        }
+        Ok(Reference { compiler: compiler.to_owned(), counts })
+    }
+
+    fn text(&self) -> String {
+        let value = serde_json::json!({ "compiler": self.compiler, "counts": self.counts });
+        format!("{value:#}\n")
+    }
 }
 
 /// The version of the library that the workspace is locked to.
@@ -68,10 +134,10 @@ fn locked_version(workspace: &Workspace) -> Result<String, Error> {
 }
 
 impl BenchReport {
-    /// From the runner's summaries, one JSON object a line.
-    fn read(output: &str) -> Result<Self, Error> {
+    /// The runner's summaries of one file of benchmarks, one JSON object a line.
+    fn read(&mut self, output: &str) -> Result<(), Error> {
         let unknown = |what: &str| Error::Counts { what: what.to_owned() };
-        let mut report = Self::default();
+        let before = self.pairs.len() + self.kept.len();
         for line in output.lines().filter(|line| line.starts_with('{')) {
             let value: serde_json::Value =
                 serde_json::from_str(line).map_err(|error| unknown(&error.to_string()))?;
@@ -80,21 +146,38 @@ impl BenchReport {
             let count = metrics["Ir"]["values"]["new"].as_u64();
             let count = count.ok_or_else(|| unknown(&format!("{name} has no instructions")))?;
             if let Some(case) = name.strip_suffix("_typed") {
-                report.pairs.entry(case.to_owned()).or_default().typed = Some(count);
+                self.pairs.entry(case.to_owned()).or_default().typed = Some(count);
             } else if let Some(case) = name.strip_suffix("_packed") {
-                report.pairs.entry(case.to_owned()).or_default().packed = Some(count);
+                self.pairs.entry(case.to_owned()).or_default().packed = Some(count);
+            } else if let Some(case) = name.strip_suffix("_kept") {
+                self.kept.insert(case.to_owned(), count);
             } else {
-                return Err(unknown(&format!("{name} is neither typed nor packed")));
+                return Err(unknown(&format!("{name} is neither typed, packed nor kept")));
             }
         }
-        if report.pairs.is_empty() {
+        if self.pairs.len() + self.kept.len() == before {
             return Err(unknown("no benchmark ran"));
         }
-        Ok(report)
+        Ok(())
+    }
+
+    /// Whether the kept counts are those of this compiler, and can be held against what was counted.
+    fn is_comparable(&self) -> bool {
+        self.reference.compiler == self.compiler
+    }
+
+    fn reference_of(&self, case: &str) -> Option<u64> {
+        self.reference.counts.get(case).copied()
+    }
+
+    /// Not one instruction more than before.
+    fn keeps(&self, case: &str, count: u64) -> bool {
+        !self.is_comparable() || self.reference_of(case).is_some_and(|before| count <= before)
     }
 
     pub(crate) fn failed(&self) -> bool {
         !self.pairs.values().all(|pair| pair.holds())
+            || !self.kept.iter().all(|(case, count)| self.keeps(case, *count))
     }
 }
 
@@ -123,10 +206,28 @@ impl fmt::Display for BenchReport {
             let verdict = if pair.holds() { "" } else { "   TOO MANY" };
             writeln!(f, "  {case:<16} {typed:>6} {packed:>6} {ratio:>6}{verdict}")?;
         }
+        writeln!(f, "\n  {:<16} {:>6} {:>6}", "case", "now", "kept")?;
+        for (case, count) in &self.kept {
+            let before = self.reference_of(case).map_or("-".to_owned(), |count| count.to_string());
+            let verdict = match self.reference_of(case) {
+                _ if !self.keeps(case, *count) => "   TOO MANY",
+                Some(before) if self.is_comparable() && *count < before => "   fewer: --keep",
+                _ => "",
+            };
+            writeln!(f, "  {case:<16} {count:>6} {before:>6}{verdict}")?;
+        }
+        if !self.is_comparable() {
+            let (kept, here) = (&self.reference.compiler, &self.compiler);
+            writeln!(
+                f,
+                "\nNot compared: the kept counts are those of {kept}, and this is {here}."
+            )?;
+        }
         f.write_str(if self.failed() {
-            "\nFAILED: the bar is a ratio of 1.00."
+            "\nFAILED: a typed form may cost no more than words packed by hand, and nothing more than is kept.\n\
+             If more is right, `cargo xtask bench --keep` writes the new counts."
         } else {
-            "\nNo typed form costs an instruction more than words packed by hand."
+            "\nNo typed form costs an instruction more than words packed by hand, and nothing more than is kept."
         })
     }
 }
@@ -143,28 +244,80 @@ mod tests {
         .to_string()
     }
 
+    fn report(output: &str) -> Result<BenchReport, Error> {
+        let mut report = BenchReport::default();
+        report.read(output)?;
+        Ok(report)
+    }
+
     #[test]
     fn pairs_are_compared() {
         let good = [line("sync_typed", 4), line("sync_packed", 4)].join("\n");
-        let report = BenchReport::read(&good).unwrap();
-        assert!(!report.failed());
-        assert!(
-            report.to_string().contains("  sync                  4      4   1.00\n"),
-            "{report}"
-        );
+        let told = report(&good).unwrap();
+        assert!(!told.failed());
+        assert!(told.to_string().contains("  sync                  4      4   1.00\n"), "{told}");
 
         let bad = [good, line("cd_typed", 26), line("cd_packed", 25)].join("\n");
-        let report = BenchReport::read(&bad).unwrap();
-        assert!(report.failed());
-        assert!(report.to_string().contains("26     25   1.04   TOO MANY"), "{report}");
+        let told = report(&bad).unwrap();
+        assert!(told.failed());
+        assert!(told.to_string().contains("26     25   1.04   TOO MANY"), "{told}");
+    }
+
+    #[test]
+    fn what_is_kept_is_the_bar_of_the_same_compiler() {
+        let mut told = report(&line("push_kept", 100)).unwrap();
+        // Nothing is kept of it.
+        assert!(told.failed());
+        let kept = |count| Reference {
+            compiler: "rustc 1".into(),
+            counts: [("push".to_owned(), count)].into(),
+        };
+        for (count, compiler, failed, says) in [
+            (100, "rustc 1", false, "100    100\n"),
+            (101, "rustc 1", false, "fewer: --keep"),
+            (99, "rustc 1", true, "TOO MANY"),
+            (
+                99,
+                "rustc 2",
+                false,
+                "Not compared: the kept counts are those of rustc 1, and this is rustc 2.",
+            ),
+        ] {
+            (told.reference, told.compiler) = (kept(count), compiler.into());
+            assert_eq!(told.failed(), failed);
+            assert!(told.to_string().contains(says), "{told}");
+        }
+    }
+
+    #[test]
+    fn kept_counts_are_read_as_they_were_written() {
+        let dir = std::env::temp_dir().join(format!("xtask-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("kept.json");
+        let counts = [("push".to_owned(), 100)].into();
+        let kept = Reference { compiler: "rustc 1".into(), counts };
+        std::fs::write(&path, kept.text()).unwrap();
+        assert_eq!(Reference::read(&path).unwrap(), kept);
+        for (text, says) in [
+            ("{", "EOF"),
+            ("{}", "no compiler"),
+            ("{\"compiler\": \"c\"}", "no counts"),
+            ("{\"compiler\": \"c\", \"counts\": {\"a\": \"b\"}}", "a is no number"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = Reference::read(&path).unwrap_err().to_string();
+            assert!(error.contains(says) && error.contains("kept.json"), "{error}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(matches!(Reference::read(&path), Err(Error::Io { .. })));
     }
 
     #[test]
     fn what_has_no_partner_or_no_count_is_no_success() {
-        assert!(BenchReport::read(&line("sync_typed", 4)).unwrap().failed());
-        assert!(BenchReport::read("").is_err());
-        assert!(BenchReport::read(&line("sync", 4)).is_err());
-        assert!(BenchReport::read("{\"function_name\":\"sync_typed\"}").is_err());
-        assert!(BenchReport::read("{").is_err());
+        assert!(report(&line("sync_typed", 4)).unwrap().failed());
+        assert!(report("").is_err());
+        assert!(report(&line("sync", 4)).is_err());
+        assert!(report("{\"function_name\":\"sync_typed\"}").is_err());
+        assert!(report("{").is_err());
     }
 }

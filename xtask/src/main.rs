@@ -63,8 +63,8 @@ fn run(command: Command) -> Result<ExitCode, Error> {
                 return Ok(ExitCode::from(FAILED));
             }
         }
-        Command::Bench => {
-            let report = bench::run(&Workspace::find()?)?;
+        Command::Bench(kept) => {
+            let report = bench::run(&Workspace::find()?, kept)?;
             print(&report);
             if report.failed() {
                 return Ok(ExitCode::from(FAILED));

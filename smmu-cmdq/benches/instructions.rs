@@ -1,0 +1,97 @@
+//! What queueing and planning cost, in instructions.
+//!
+//! `cargo xtask bench` runs this under valgrind and holds each `<case>_kept` against the count in `instructions.json` beside
+//! this file. Where more is right, `cargo xtask bench --keep` writes the new counts there.
+#![expect(missing_docs, reason = "the macros make public modules")]
+
+mod instant;
+
+use std::hint::black_box;
+
+use gungraun::{library_benchmark, library_benchmark_group, main};
+use instant::Queue;
+use smmu_cmdq::{CompareExchange, FetchAdd, Reserve, SyncBy};
+use smmu_types::range::{Extent, Plan, RangeSupport, plan};
+use smmu_types::{Asid, Command, Granule, Iova, Leaf, Vmid};
+
+const COMMANDS: [Command; 64] = [Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(5) }; 64];
+
+/// A queue that has been used, and that lives on, so that its end is not counted.
+fn used<S: Reserve>() -> Option<&'static Queue<S>> {
+    let queue = Box::leak(Box::new(instant::queue::<S>(SyncBy::Polling)?));
+    let _pushed = queue.push(None, &COMMANDS[..1]).ok()?;
+    Some(queue)
+}
+
+fn push<S: Reserve>(queue: Option<&Queue<S>>, commands: &[Command]) {
+    if let Some(queue) = queue {
+        let _pushed = black_box(queue.push(None, black_box(commands)));
+    }
+}
+
+#[library_benchmark]
+#[bench::one(used())]
+fn push_1_kept(queue: Option<&Queue<CompareExchange>>) {
+    push(queue, &COMMANDS[..1]);
+}
+
+#[library_benchmark]
+#[bench::one(used())]
+fn push_64_kept(queue: Option<&Queue<CompareExchange>>) {
+    push(queue, &COMMANDS);
+}
+
+#[library_benchmark]
+#[bench::one(used())]
+fn push_1_fetch_add_kept(queue: Option<&Queue<FetchAdd>>) {
+    push(queue, &COMMANDS[..1]);
+}
+
+#[library_benchmark]
+#[bench::one(used())]
+fn run_1_kept(queue: Option<&Queue<CompareExchange>>) {
+    if let Some(queue) = queue {
+        let _proof = black_box(queue.run(black_box(&COMMANDS[..1])));
+    }
+}
+
+fn planned(pages: u64) -> u64 {
+    let extent = Extent::pages(0x7000, pages << 12, Granule::K4, Leaf::Last);
+    let Plan::Spans(spans) = plan::<Iova>(RangeSupport::Ril, extent) else { return 0 };
+    let mut commands = 0;
+    for span in spans {
+        black_box(span);
+        commands += 1;
+    }
+    commands
+}
+
+#[library_benchmark]
+#[bench::one(512)]
+fn plan_2_mib_kept(pages: u64) -> u64 {
+    planned(pages)
+}
+
+#[library_benchmark]
+#[bench::one(512 * 512)]
+fn plan_1_gib_kept(pages: u64) -> u64 {
+    planned(pages)
+}
+
+#[library_benchmark]
+#[bench::one(33)]
+fn plan_33_pages_kept(pages: u64) -> u64 {
+    planned(pages)
+}
+
+library_benchmark_group!(
+    name = queueing,
+    benchmarks = [push_1_kept, push_64_kept, push_1_fetch_add_kept, run_1_kept]
+);
+
+library_benchmark_group!(
+    name = planning,
+    benchmarks = [plan_2_mib_kept, plan_1_gib_kept, plan_33_pages_kept]
+);
+
+main!(library_benchmark_groups = [queueing, planning]);
