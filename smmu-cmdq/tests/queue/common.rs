@@ -49,11 +49,16 @@ impl Machine {
         config: QueueConfig,
     ) -> CommandQueue<R, PoolBlock<HeapWindow>, W, S, CELLS> {
         let size = QueueSize::from_log2(log2).unwrap();
-        let block = self.pool.allocate(smmu_cmdq::layout(size)).unwrap();
+        let block = self.block(log2);
         let queue =
             CommandQueue::reserving(SmmuId(0), registers, block, size, wait, config).unwrap();
         self.device.enable(queue.base(), size);
         queue
+    }
+
+    /// Memory for a queue.
+    pub(crate) fn block(&self, log2: u8) -> PoolBlock<HeapWindow> {
+        self.pool.allocate(smmu_cmdq::layout(QueueSize::from_log2(log2).unwrap())).unwrap()
     }
 
     /// Write as the device does.
