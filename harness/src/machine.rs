@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use smmu_types::pool::Window;
-use smmu_types::seam::Registers;
-use smmu_types::{CacheTag, PhysAddr, StreamId};
+use smmu_types::seam::{Registers, StdWait, Wait};
+use smmu_types::{CacheTag, PhysAddr, RawCommand, StreamId};
 
-use crate::scenario::Need;
+use crate::scenario::{Need, QueueName, SecondQueueKind};
 
 /// A wired interrupt of one SMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +20,8 @@ pub enum Irq {
     CmdSync,
     /// A bit of `GERROR` became active.
     Gerror,
+    /// A second command queue has stopped with an error of its own.
+    SecondQueue,
 }
 
 impl fmt::Display for Irq {
@@ -29,6 +31,7 @@ impl fmt::Display for Irq {
             Irq::PriQueue => "PRIQ",
             Irq::CmdSync => "CMD_SYNC",
             Irq::Gerror => "GERROR",
+            Irq::SecondQueue => "VCMDQ",
         })
     }
 }
@@ -54,6 +57,19 @@ pub struct MachineSpec {
     pub smmus: Vec<MachineSmmu>,
     /// The devices that do DMA.
     pub devices: Vec<MachineDevice>,
+    /// Which time the waits of the driver go by.
+    pub time: Time,
+}
+
+/// Which time the waits of a driver go by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Time {
+    /// That of the clock on the wall.
+    #[default]
+    Real,
+    /// Time that passes while the driver waits and at no other moment, so that each run is like the last and a
+    /// time-out is no long wait. For one thread; a backend whose SMMU runs by itself has real time only.
+    Virtual,
 }
 
 /// One SMMU of a [`MachineSpec`].
@@ -61,6 +77,67 @@ pub struct MachineSpec {
 pub struct MachineSmmu {
     /// Bits of an ASID: 8 or 16.
     pub asid_bits: u8,
+    /// Whether it has ATS.
+    pub ats: bool,
+    /// Whether it has MSIs.
+    pub msi: bool,
+    /// Whether its `CMD_SYNC` can send an event.
+    pub sev: bool,
+    /// Its second command queue.
+    pub second_queue: Option<SecondQueueKind>,
+}
+
+impl Default for MachineSmmu {
+    fn default() -> Self {
+        MachineSmmu { asid_bits: 16, ats: false, msi: false, sev: false, second_queue: None }
+    }
+}
+
+/// How a command queue misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueFault {
+    /// It carries out nothing.
+    Stopped,
+    /// It carries out so many commands at each look at its consumer.
+    Slow(u32),
+    /// So many fetches abort.
+    Aborts(u32),
+    /// ATC invalidations of a stream are not answered.
+    AtcTimeout(StreamId),
+    /// MSIs of `CMD_SYNC` are lost.
+    MsiLost,
+}
+
+/// The time of a machine, for the waits of a driver. Clones are the same clock.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Wait + Send + Sync>);
+
+impl Clock {
+    /// The time that `wait` tells.
+    pub fn new(wait: impl Wait + Send + Sync + 'static) -> Self {
+        Clock(Arc::new(wait))
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock::new(StdWait::new())
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({:?})", self.0.now())
+    }
+}
+
+impl Wait for Clock {
+    fn now(&self) -> std::time::Duration {
+        self.0.now()
+    }
+    fn relax(&self, round: u32) {
+        self.0.relax(round);
+    }
 }
 
 /// One device of a [`MachineSpec`].
@@ -135,6 +212,40 @@ pub trait Machine: Send + Sync {
     /// It does not.
     fn check(&self) -> Result<(), BackendError>;
 
+    /// The registers of the second command queue of an SMMU; [`second`](crate::model::second) has the offsets.
+    ///
+    /// # Errors
+    ///
+    /// It has none.
+    fn second_queue(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
+        Err(BackendError::Impossible(format!("SMMU {smmu} has no second command queue")))
+    }
+
+    /// The time that the driver waits by. All calls give the same clock, or clocks that agree.
+    fn clock(&self) -> Clock {
+        Clock::default()
+    }
+
+    /// Let a command queue misbehave from now on.
+    ///
+    /// # Errors
+    ///
+    /// The machine cannot.
+    fn inject(&self, smmu: usize, queue: QueueName, fault: QueueFault) -> Result<(), BackendError> {
+        let _ = (smmu, queue, fault);
+        Err(BackendError::Impossible("its command queues cannot be made to misbehave".into()))
+    }
+
+    /// Take back every fault of an SMMU. A machine without faults has nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// There is no such SMMU.
+    fn mend(&self, smmu: usize) -> Result<(), BackendError> {
+        let _ = smmu;
+        Ok(())
+    }
+
     /// Sees into the caches, where the machine allows that.
     fn insight(&self) -> Option<&dyn Insight> {
         None
@@ -152,6 +263,13 @@ pub trait Insight {
 
     /// How many cached lines carry a tag.
     fn lines_with_tag(&self, smmu: usize, tag: CacheTag) -> usize;
+
+    /// Keep from now on what the queues of an SMMU carry out.
+    fn listen(&self, smmu: usize);
+
+    /// The commands that an SMMU's main queue and its second queue have carried out since the last call, in order
+    /// and as they lay in the queue; none unless somebody listens.
+    fn take_carried_out(&self, smmu: usize) -> [Vec<RawCommand>; 2];
 }
 
 /// One hazard, in words.

@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 12);
+    assert_eq!(lines.len(), 19);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -45,7 +45,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 12 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 19 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -191,6 +191,18 @@ attach = { device = \"dev0\", to = \"D\" }
     16,
     45
 )]
+#[case::stop_without_need(
+    "stopneed",
+    "[[step]]\nfault = { smmu = \"smmu0\", cmdq = \"stopped\" }\n",
+    15,
+    1
+)]
+#[case::fault_without_need(
+    "faultneed",
+    "[[step]]\nfault = { smmu = \"smmu0\", cmdq = { slow = 1 } }\n",
+    15,
+    1
+)]
 fn a_wrong_file_is_2_and_says_where(
     #[case] name: &str,
     #[case] more: &str,
@@ -202,6 +214,165 @@ fn a_wrong_file_is_2_and_says_where(
     assert_eq!(out.status.code(), Some(2));
     let want = format!("error: {}:{line}:{column}: ", path.display());
     assert!(text(&out.stderr).starts_with(&want), "{} / {want}", text(&out.stderr));
+}
+
+const QUEUES: &str = "\
+title = \"t\"
+needs = [\"stage1\", \"queue-stop\", \"queue-faults\", \"ats\", \"several-smmus\"]
+[[smmu]]
+name = \"smmu0\"
+ats = true
+[[smmu]]
+name = \"smmu1\"
+[[device]]
+name = \"dev0\"
+smmu = \"smmu0\"
+stream = 8
+[[device]]
+name = \"dev1\"
+smmu = \"smmu1\"
+stream = 8
+";
+
+/// What is wrong with a queue, a fault or an expectation of one, and what the error points at.
+#[rstest]
+#[case::no_such_speed(
+    "fault = { smmu = \"smmu0\", cmdq = \"fast\" }",
+    "\"fast\"",
+    "`stopped`, `slow`"
+)]
+#[case::slow_by_nothing("fault = { smmu = \"smmu0\", cmdq = { slow = 0 } }", "0 }", "1 at least")]
+#[case::no_number("fault = { smmu = \"smmu0\", cmdq = { slow = \"x\" } }", "\"x\"", "expected u32")]
+#[case::aborts_never("fault = { smmu = \"smmu0\", cmdq = { aborts = 0 } }", "0 }", "1 at least")]
+#[case::none("fault = { smmu = \"smmu0\" }", "[[step]]", "one of `cmdq`")]
+#[case::two(
+    "fault = { smmu = \"smmu0\", cmdq = \"stopped\", atc_timeout = \"dev0\" }",
+    "[[step]]",
+    "one of `cmdq`"
+)]
+#[case::no_smmu("mend = { smmu = \"smmu2\" }", "\"smmu2\"", "no smmu is named")]
+#[case::no_device(
+    "fault = { smmu = \"smmu0\", atc_timeout = \"dev9\" }",
+    "\"dev9\"",
+    "no device is named"
+)]
+#[case::elsewhere(
+    "fault = { smmu = \"smmu0\", atc_timeout = \"dev1\" }",
+    "\"dev1\"",
+    "not behind smmu0"
+)]
+#[case::without_ats(
+    "fault = { smmu = \"smmu1\", atc_timeout = \"dev1\" }",
+    "\"dev1\"",
+    "smmu1 needs `ats = true`"
+)]
+#[case::without_msi(
+    "fault = { smmu = \"smmu0\", msi = \"lost\" }",
+    "\"lost\"",
+    "smmu0 needs `sync = \"msi\"`"
+)]
+#[case::no_such_msi("fault = { smmu = \"smmu0\", msi = \"late\" }", "\"late\"", "expected `lost`")]
+#[case::no_second(
+    "fault = { smmu = \"smmu0\", queue = \"second\", cmdq = \"stopped\" }",
+    "\"second\"",
+    "no `second_queue`"
+)]
+#[case::no_such_queue(
+    "fault = { smmu = \"smmu0\", queue = \"third\", cmdq = \"stopped\" }",
+    "\"third\"",
+    "`main` or `second`"
+)]
+#[case::no_such_failure(
+    "command = { smmu = \"smmu0\", send = [], fails = \"late\" }",
+    "\"late\"",
+    "`timeout`"
+)]
+#[case::no_such_order(
+    "expect = { smmu = \"smmu0\", commands = \"any\" }",
+    "\"any\"",
+    "expected `in-order`"
+)]
+#[case::no_such_reads(
+    "expect = { smmu = \"smmu0\", consumer_reads = \"few\" }",
+    "\"few\"",
+    "`none` or `some`"
+)]
+#[case::atc_of_half_a_page(
+    "command = { smmu = \"smmu0\", send = [{ ATC_INV = { device = \"dev0\", iova = 8 } }] }",
+    "8 }",
+    "not aligned to 4096"
+)]
+#[case::no_second_to_send_to(
+    "command = { smmu = \"smmu1\", queue = \"second\", send = [] }",
+    "\"second\"",
+    "smmu1 has no `second_queue`"
+)]
+#[case::beside_nobody(
+    "command = { smmu = \"smmu0\", send = [], beside = [{ CFGI_STE = { device = \"dev9\" } }] }",
+    "\"dev9\"",
+    "no device is named"
+)]
+#[case::invalidates_nobody(
+    "invalidate = { domain = \"Q\", iova = 0x10000 }",
+    "\"Q\"",
+    "no domain is named"
+)]
+fn a_wrong_fault_is_2_and_says_where(#[case] step: &str, #[case] at: &str, #[case] why: &str) {
+    refuses(&format!("{QUEUES}[[step]]\n{step}\n"), at, why);
+}
+
+/// What an SMMU cannot be.
+#[rstest]
+#[case::too_few("queue_entries = 1", "1", "a power of two from 2 to 256")]
+#[case::no_power("queue_entries = 6", "6", "a power of two from 2 to 256")]
+#[case::too_many("queue_entries = 512", "512", "a power of two from 2 to 256")]
+#[case::event("sync = \"event\"", "\"event\"", "needs \"sev\" in `needs`")]
+#[case::msi("sync = \"msi\"", "\"msi\"", "needs \"msi\" in `needs`")]
+#[case::no_such_sync("sync = \"irq\"", "\"irq\"", "`polling`, `event`, `msi`")]
+#[case::no_time("timeout_ms = 0", "0", "from 1 to 10000")]
+#[case::too_long("timeout_ms = 20000", "20000", "from 1 to 10000")]
+#[case::no_duration("timeout_ms = \"1s\"", "\"1s\"", "expected u64")]
+#[case::second("second_queue = \"full\"", "\"full\"", "needs \"second-queue\" in `needs`")]
+#[case::no_such_kind("second_queue = \"fast\"", "\"fast\"", "`full` or `restricted`")]
+fn a_wrong_smmu_is_2_and_says_where(#[case] key: &str, #[case] at: &str, #[case] why: &str) {
+    let after = format!("name = \"smmu0\"\n{key}\n");
+    let text = QUEUES.replacen("name = \"smmu0\"\n", &after, 1);
+    let end = text.find(key).unwrap() + key.len();
+    let place = text[..end].rfind(at).unwrap();
+    refuses_at(&format!("{text}[[step]]\nmend = {{ smmu = \"smmu0\" }}\n"), place, why);
+}
+
+/// `at` is the last of its kind in the file.
+fn refuses(file: &str, at: &str, why: &str) {
+    refuses_at(file, file.rfind(at).unwrap(), why);
+}
+
+fn refuses_at(file: &str, place: usize, why: &str) {
+    let before = &file[..place];
+    let (line, column) =
+        (before.matches('\n').count() + 1, place - before.rfind('\n').map_or(0, |at| at + 1) + 1);
+    let hash = file.bytes().fold(7u64, |hash, byte| hash.wrapping_mul(31) + u64::from(byte));
+    let path = write(&format!("refused-{hash:x}.toml"), file.as_bytes());
+    let out = harness(&["run", path.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2));
+    let (want, said) = (format!("error: {}:{line}:{column}: ", path.display()), text(&out.stderr));
+    assert!(said.starts_with(&want) && said.contains(why), "{said} / {want}{why}");
+}
+
+#[rstest]
+#[case::polling("stage1", "polling", "SYNC\n")]
+#[case::event("sev", "event", "SYNC cs=sev\n")]
+#[case::msi("msi", "msi", "SYNC cs=irq msi\n")]
+fn each_way_to_complete_a_sync_runs(#[case] need: &str, #[case] sync: &str, #[case] said: &str) {
+    let file = format!(
+        "title = \"t\"\nneeds = [\"{need}\"]\n[[smmu]]\nname = \"smmu0\"\nsync = \"{sync}\"\n\
+         [[step]]\ncommand = {{ smmu = \"smmu0\", send = [{{ TLBI_NSNH_ALL = {{}} }}] }}\n"
+    );
+    let path = write(&format!("sync-{sync}.toml"), file.as_bytes());
+    let out = harness(&["run", path.to_str().unwrap()]);
+    let text = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{text}");
+    assert_eq!(text.matches(said).count(), text.matches(" SYNC").count(), "{text}");
 }
 
 #[test]

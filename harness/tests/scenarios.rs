@@ -14,18 +14,60 @@ use smmu_harness::scenario::{Scenario, builtin};
 
 /// Scenarios that must fail when the driver is broken in some way: on the model, and on QEMU.
 ///
-/// QEMU carries out commands at once, so that a driver that does not wait goes unnoticed there; and it does
-/// not cache invalid entries, so that only a change from one valid entry to another shows a missing `CFGI`.
+/// QEMU carries out commands at once, so that a driver that does not wait goes unnoticed there unless the queue is
+/// stopped; and it does not cache invalid entries, so that only a change from one valid entry to another shows a missing `CFGI`.
 const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
     (
         Sabotage::UnmapWithoutTlbi,
-        &["first-light", "remap", "tag-per-smmu", "stage2-vmid", "bad-command"],
-        &["first-light", "remap", "tag-per-smmu", "stage2-vmid", "bad-command"],
+        &[
+            "first-light",
+            "remap",
+            "tag-per-smmu",
+            "stage2-vmid",
+            "bad-command",
+            "queue-full",
+            "queue-slow",
+            "sync-timeout",
+            "atc-timeout",
+            "msi-sync",
+            "two-queues",
+            "fetch-abort",
+        ],
+        &[
+            "first-light",
+            "remap",
+            "tag-per-smmu",
+            "stage2-vmid",
+            "bad-command",
+            "queue-full",
+            "sync-timeout",
+        ],
     ),
     (
         Sabotage::UnmapWrongTag,
-        &["first-light", "remap", "tag-per-smmu", "stage2-vmid", "bad-command"],
-        &["first-light", "remap", "tag-per-smmu", "stage2-vmid", "bad-command"],
+        &[
+            "first-light",
+            "remap",
+            "tag-per-smmu",
+            "stage2-vmid",
+            "bad-command",
+            "queue-full",
+            "queue-slow",
+            "sync-timeout",
+            "atc-timeout",
+            "msi-sync",
+            "two-queues",
+            "fetch-abort",
+        ],
+        &[
+            "first-light",
+            "remap",
+            "tag-per-smmu",
+            "stage2-vmid",
+            "bad-command",
+            "queue-full",
+            "sync-timeout",
+        ],
     ),
     (
         Sabotage::UnmapFirstSmmuOnly,
@@ -43,6 +85,13 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "blocked-and-bypass",
             "prepare-fails-clean",
             "bad-command",
+            "queue-full",
+            "queue-slow",
+            "sync-timeout",
+            "atc-timeout",
+            "msi-sync",
+            "two-queues",
+            "fetch-abort",
         ],
         &["tag-reuse", "stage2-vmid"],
     ),
@@ -57,8 +106,15 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "blocked-and-bypass",
             "prepare-fails-clean",
             "bad-command",
+            "queue-full",
+            "queue-slow",
+            "sync-timeout",
+            "atc-timeout",
+            "msi-sync",
+            "two-queues",
+            "fetch-abort",
         ],
-        &["tag-reuse", "stage2-vmid", "replace-domain", "blocked-and-bypass"],
+        &["tag-reuse", "stage2-vmid", "replace-domain", "blocked-and-bypass", "sync-timeout"],
     ),
     (
         Sabotage::SyncWithoutWait,
@@ -73,9 +129,17 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "blocked-and-bypass",
             "prepare-fails-clean",
             "bad-command",
+            "queue-full",
+            "queue-slow",
+            "sync-timeout",
+            "atc-timeout",
+            "msi-sync",
+            "two-queues",
+            "fetch-abort",
         ],
-        &[],
+        &["sync-timeout"],
     ),
+    (Sabotage::TimeoutCountsAsDone, &["sync-timeout", "two-queues"], &["sync-timeout"]),
 ];
 
 type Opened = Result<Arc<dyn Backend>, String>;

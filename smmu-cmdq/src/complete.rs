@@ -11,12 +11,15 @@ use smmu_types::seam::{Registers, SinkError, Stall, TimedOut, Wait, poll, poll_e
 use smmu_types::{SyncProof, regs};
 
 use crate::reserve::Reserve;
-use crate::slots::Slots;
+use crate::slots::{self, Slots};
 use crate::sync::{Barrier, Ordering, is_kept, order};
 use crate::{CommandQueue, SyncBy, SyncTicket};
 
 /// Of a waiter for an MSI, how many of its looks are for one at the registers.
+#[cfg(not(loom))]
 const LOOKS_FOR_MSI: u32 = 64;
+#[cfg(loom)]
+const LOOKS_FOR_MSI: u32 = 2;
 
 impl<R, B, W, S, const CELLS: usize> CommandQueue<R, B, W, S, CELLS>
 where
@@ -85,17 +88,25 @@ where
     }
 
     fn is_done(&self, ticket: &SyncTicket) -> bool {
-        if self.consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire)) >= ticket.end {
+        let consumer = self.consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire));
+        if consumer >= ticket.end {
             return true;
         }
         let SyncBy::Msi(_) = self.config.sync_by else { return false };
-        let slot = Position(ticket.end - 1).index(self.size);
-        // Whoever overwrites the slot with another command has seen the consumer behind this one.
-        let written = self.block.first_word(slot) as u32 == 0;
-        if written && is_kept(Barrier::Observe) {
+        // The ticket's end is at most a ring beyond the consumer, and so is whatever an MSI tells that came since.
+        let ahead = u64::from(self.msi().wrapping_sub(consumer as u32));
+        let told = ahead <= self.depth && consumer + ahead >= ticket.end;
+        let done = told && !self.msi_is_stale.load(Ordering::Relaxed);
+        if done && is_kept(Barrier::ObserveMsi) {
+            let slot = slots::msi(self.size);
             self.block.observe(slot..slot + 1);
         }
-        written
+        done
+    }
+
+    /// The position, or the end of it, that the last MSI told.
+    fn msi(&self) -> u32 {
+        self.block.msi(slots::msi(self.size))
     }
 
     /// Read `CMDQ_CONS`, and move the consumer. Returns where it is.
@@ -131,9 +142,20 @@ where
         match self.consumer.compare_exchange(before, consumer, release, acquire) {
             Ok(_) => {
                 self.reserve.freed(consumer - before);
+                self.watch_msi(consumer);
                 Ok(consumer)
             }
             Err(now) => Ok(now),
+        }
+    }
+
+    /// 32 bits come round. The consumer moves by a ring at most, so that nobody steps over this part of them: an MSI from so
+    /// long ago means that none comes any more.
+    fn watch_msi(&self, consumer: u64) {
+        if let SyncBy::Msi(_) = self.config.sync_by
+            && (consumer as u32).wrapping_sub(self.msi()) as i32 <= i32::MIN / 2
+        {
+            self.msi_is_stale.store(true, Ordering::Relaxed);
         }
     }
 
@@ -148,5 +170,50 @@ where
             .then(|| self.block.load(Position(cons.into()).index(self.size)));
         let stall = Stall { producer: producer & mask, consumer: cons, command };
         SinkError::Timeout { smmu: self.smmu, stall: Some(stall) }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::fake::{Consumer, Pace};
+    use crate::sync::Ordering;
+    use crate::{CommandQueue, QueueConfig, SyncBy, SyncTicket};
+    use smmu_types::fake::heap_pool;
+    use smmu_types::pool::Window;
+    use smmu_types::queue::QueueSize;
+    use smmu_types::seam::{CountingWait, DmaMemory};
+    use smmu_types::{MsiAttributes, SmmuId};
+
+    /// The last MSI was that of position 2; then none came any more, and the positions came round.
+    #[test]
+    fn an_msi_from_before_32_bits_of_positions_proves_nothing() {
+        let pool = heap_pool(0x1000);
+        let device = Consumer::new(pool.window(), Pace::Dead);
+        let size = QueueSize::from_log2(4).unwrap();
+        let sync_by = SyncBy::Msi(MsiAttributes::WRITE_BACK);
+        let block = pool.allocate(crate::layout(size, sync_by)).unwrap();
+        let config = QueueConfig { sync_by, ..QueueConfig::default() };
+        let (id, wait) = (SmmuId(0), CountingWait::new());
+        let queue: CommandQueue<_, _, _> =
+            CommandQueue::new(id, &device, block, size, wait, config).unwrap();
+        let words = pool.window().words();
+        let at = (queue.base().0 - pool.window().base().0) as usize / 8 + 16 * 2;
+        words[at].store(2, Ordering::Relaxed);
+
+        let ticket = |start: u64| {
+            let (end, queue) = (start + 2, queue.identity);
+            SyncTicket { smmu: id, queue, pushed: start, start, end }
+        };
+        assert!(queue.is_done(&ticket(0)));
+        let mut consumer = 2;
+        let far = 1 << 32;
+        while consumer < far {
+            assert!(!queue.is_done(&ticket(consumer)), "{consumer:#x}");
+            let next = far.min(consumer + (1 << 19));
+            queue.consumer.store(next, Ordering::Relaxed);
+            queue.watch_msi(next);
+            consumer = next;
+        }
+        assert!(!queue.is_done(&ticket(far)));
     }
 }

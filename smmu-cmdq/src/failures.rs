@@ -57,7 +57,7 @@ pub struct FailureCounts {
 #[cfg(not(loom))]
 const RECORDS: usize = 16;
 #[cfg(loom)]
-const RECORDS: usize = 2;
+const RECORDS: usize = 1;
 
 #[derive(Debug)]
 struct Record {
@@ -143,10 +143,11 @@ impl Failures {
         let Some(slot) = self.keys.get(at).filter(|_| key > 0) else { return at };
         // Before the record goes: whoever does not find it has to find this.
         let before = self.doubt.fetch_max(key, Ordering::Relaxed);
-        match slot.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Acquire) {
+        let release = order(Barrier::ForgetRelease, Ordering::AcqRel);
+        match slot.compare_exchange(key, 0, release, Ordering::Acquire) {
             Ok(_) => {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
-                self.used.fetch_sub(1, Ordering::Release);
+                self.used.fetch_sub(1, order(Barrier::ForgetRelease, Ordering::Release));
             }
             // Somebody has claimed it just now, and it is nobody's loss.
             Err(_) => self.doubt.store(before, Ordering::Relaxed),
@@ -161,7 +162,8 @@ impl Failures {
         let acquire = order(Barrier::RecordAcquire, Ordering::Acquire);
         // Whoever has seen `CMDQ_CONS` behind a failed command sees its record, and that there is one.
         // Whoever has seen the last of them go, sees what was forgotten before.
-        if self.used.load(Ordering::Acquire) == 0 && self.doubt.load(Ordering::Relaxed) <= pushed {
+        let forget = order(Barrier::ForgetAcquire, Ordering::Acquire);
+        if self.used.load(forget) == 0 && self.doubt.load(Ordering::Relaxed) <= pushed {
             return None;
         }
         let mut first: Option<CommandFailure> = None;

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use smmu_cmdq::fake::{Consumer, Pace};
-//! use smmu_cmdq::{CommandQueue, QueueConfig};
+//! use smmu_cmdq::{CommandQueue, QueueConfig, SyncBy};
 //! use smmu_types::fake::heap_pool;
 //! use smmu_types::queue::QueueSize;
 //! use smmu_types::seam::{CountingWait, DmaMemory};
@@ -12,7 +12,7 @@
 //! let pool = heap_pool(0x1_0000);
 //! let device = Consumer::new(pool.window(), Pace::PerRead(1));
 //! let size = QueueSize::from_log2(4).ok_or("no such size")?;
-//! let block = pool.allocate(smmu_cmdq::layout(size))?;
+//! let block = pool.allocate(smmu_cmdq::layout(size, SyncBy::Polling))?;
 //! let queue =
 //!     CommandQueue::new(SmmuId(0), &device, block, size, CountingWait::new(), QueueConfig::default())?;
 //! device.enable(queue.base(), queue.size());

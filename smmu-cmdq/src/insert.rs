@@ -5,6 +5,8 @@
 //! 1. Slots are reserved only up to what the SMMU has left: `CMDQ_CONS` was read, the seam's `observe` keeps what follows
 //!    behind that read (*Observe*), the consumer's position is stored with a release (*SpaceRelease*) and loaded with an
 //!    acquire (*SpaceAcquire*). So no store into a slot overtakes the SMMU's last read of it.
+//!    Where room is counted, the count has the release and the acquire (*RoomRelease*, *RoomAcquire*), and so has the next
+//!    place (*Place*), since room and place may come to two callers in different order.
 //! 2. A command's words are stored into the reserved slots.
 //! 3. The seam's `publish` of those slots (*Publish*): they, and every earlier store of the caller (tables, STEs), are
 //!    visible to the SMMU before anything that follows, such as

@@ -3,7 +3,8 @@
 //! Implement three traits of `smmu-types` and you are running: [`Registers`] (MMIO of the SMMU),
 //! [`DmaBlock`] (memory that it reads) and [`Wait`] (a clock).
 //! A [`CommandQueue`] then queues commands, waits until the SMMU has carried them out, and says which one it
-//! refused. It is a [`CommandSink`], as are several of them together in a [`QueueSet`].
+//! refused. It is a [`CommandSink`], as are those of several SMMUs in a
+//! [`QueueSet`], and several of one SMMU (ECMDQ, CMDQV) in a [`QueueGroup`].
 //!
 //! It is not a driver: it does not bring the SMMU up (`smmu-hw-mmio` does), and does not choose which
 //! commands an unmap needs (`smmu-invs` does; how a range becomes commands is in [`smmu_types::range`]).
@@ -99,7 +100,9 @@ mod complete;
 mod failures;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod group;
 mod insert;
+mod opcodes;
 mod port;
 mod queue;
 mod reserve;
@@ -116,10 +119,12 @@ mod turn;
 use smmu_types::{LayoutError, SmmuId};
 
 pub use failures::{CommandFailure, FailureCounts};
+pub use group::{InQueue, Pick, QueueGroup};
+pub use opcodes::Opcodes;
 pub use port::Port;
 pub use queue::{CommandQueue, Pushed, QueueConfig, SyncBy, SyncTicket, layout};
 pub use reserve::{CompareExchange, FetchAdd, Reserve};
-pub use set::QueueSet;
+pub use set::{OfSmmu, QueueSet};
 #[doc(hidden)]
 pub use slots::Slots;
 
@@ -149,8 +154,29 @@ pub enum QueueError {
     #[error("the block cannot hold the queue: {0}; allocate it with smmu_cmdq::layout")]
     Base(#[from] LayoutError),
     /// Two queues of a set belong to one SMMU.
-    #[error("the set has two queues for {smmu}; give each SMMU a number of its own")]
+    #[error(
+        "the set has two queues for {smmu}; give each SMMU a number of its own, and put several queues of one SMMU into a QueueGroup"
+    )]
     Duplicate {
+        /// The SMMU.
+        smmu: SmmuId,
+    },
+    /// A group without a queue.
+    #[error("the group has no queue; give it at least the main queue of its SMMU")]
+    NoQueue,
+    /// The queues of a group belong to different SMMUs.
+    #[error(
+        "the group of {smmu} has a queue of {other}; make a group for each SMMU, and a QueueSet of the groups"
+    )]
+    OtherSmmu {
+        /// That of the first queue.
+        smmu: SmmuId,
+        /// That of another.
+        other: SmmuId,
+    },
+    /// There would be commands that no queue takes.
+    #[error("the first queue of {smmu} does not take all commands; put the main queue first")]
+    MainRefuses {
         /// The SMMU.
         smmu: SmmuId,
     },

@@ -10,17 +10,18 @@ use smmu_types::queue::{Position, QueueSize};
 use smmu_types::regs::queue_base;
 use smmu_types::seam::{CommandSink, DmaLayout, Registers, SinkError, Wait};
 use smmu_types::{
-    Command, Completion, MsiAttributes, PhysAddr, RawCommand, SmmuId, SyncMsi, SyncProof,
+    Capabilities, Command, Completion, MsiAttributes, PhysAddr, Quirk, Quirks, RawCommand, SmmuId,
+    SyncMsi, SyncProof,
 };
 
-use crate::QueueError;
 use crate::failures::{CommandFailure, FailureCounts, Failures};
 use crate::port::Port;
 use crate::reserve::{CompareExchange, Reserve};
 use crate::service::Service;
 use crate::slots::{self, Slots};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicBool, AtomicU64};
 use crate::turn::Turns;
+use crate::{Opcodes, QueueError};
 
 static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
 
@@ -33,9 +34,13 @@ pub enum SyncBy {
     Polling,
     /// The same, and it sends an event, for which [`Wait::event`] waits. Where `IDR0.SEV` is 1.
     Event,
-    /// It overwrites its own first 32 bits in the ring with 0, which the waiter reads in place of a register. Where
-    /// `IDR0.MSI` is 1 and the SMMU can write to the ring. `CMDQ_CONS` is looked at now and then, so that an MSI that
-    /// gets lost costs time and nothing else.
+    /// It writes its position behind the ring, which all waiters read in place of a register. Where `IDR0.MSI` is 1 and
+    /// the SMMU's accesses to the block are coherent. `CMDQ_CONS` is looked at now and then, so that an MSI that gets lost
+    /// costs time and nothing else.
+    ///
+    /// All write to one place, and never into the ring: `CMDQ_CONS` may pass a `CMD_SYNC` before its MSI is visible, which then
+    /// comes late and would hit whatever lies in the slot by then. In one place a late one does no harm, because the MSIs of earlier
+    /// `CMD_SYNC`s are visible or given up before a later one is complete (IHI 0070, 4.7.3).
     Msi(MsiAttributes),
 }
 
@@ -48,6 +53,8 @@ pub struct QueueConfig {
     pub sync_by: SyncBy,
     /// The queue's registers. Those of the main queue by default.
     pub port: Port,
+    /// Which commands the queue takes, for the one who chooses between [several](crate::QueueGroup). All by default.
+    pub takes: Opcodes,
     /// The most commands that the SMMU may be given without a `CMD_SYNC` behind them; any number by default.
     ///
     /// Some SMMUs need this (`CMD_SYNC` forced into full batches): with 63, no 64 commands follow each other without one, and no
@@ -61,17 +68,48 @@ impl Default for QueueConfig {
             timeout: Duration::from_secs(1),
             sync_by: SyncBy::Polling,
             port: Port::MAIN,
+            takes: Opcodes::ALL,
             sync_every: None,
         }
     }
 }
 
-/// The block that a command queue of `size` needs: its bytes, aligned to their number.
+impl QueueConfig {
+    /// What suits the main queue of an SMMU with these capabilities and quirks: the cheapest completion that it has, and a
+    /// `CMD_SYNC` as often as it needs.
+    ///
+    /// MSIs where the SMMU sends them and is coherent; events where it sends those and the `CMD_SYNC` may ask for
+    /// them ([`Quirk::NoSev`]); polling otherwise. With [`Quirk::ForceSync`] no 64 commands follow each other without a
+    /// `CMD_SYNC`. Whether ranges may be invalidated is a matter of who makes the commands:
+    /// [`Capabilities::range_support`].
+    #[must_use]
+    pub fn suited_to(caps: &Capabilities, quirks: Quirks) -> Self {
+        let sync_by = if caps.msi && caps.coherent {
+            SyncBy::Msi(MsiAttributes::WRITE_BACK)
+        } else if caps.sev && !quirks.contains(Quirk::NoSev) {
+            SyncBy::Event
+        } else {
+            SyncBy::Polling
+        };
+        let sync_every = if quirks.contains(Quirk::ForceSync) { FORCED } else { None };
+        QueueConfig { sync_by, sync_every, ..QueueConfig::default() }
+    }
+}
+
+/// MMU-700, erratum 2812531: a 64th command is to be a `CMD_SYNC`.
+const FORCED: Option<NonZeroU32> = NonZeroU32::new(63);
+
+/// The block that a command queue of `size` needs: the ring, aligned to its bytes, and 64 bytes behind it for MSIs, if those are
+/// to come.
 #[must_use]
-pub const fn layout(size: QueueSize) -> DmaLayout {
-    match DmaLayout::naturally_aligned(size.entries() as u64 * slots::BYTES) {
-        Some(layout) => layout,
+pub const fn layout(size: QueueSize, sync_by: SyncBy) -> DmaLayout {
+    let ring = match DmaLayout::naturally_aligned(size.entries() as u64 * slots::BYTES) {
+        Some(ring) => ring,
         // 16 bytes to 8 MiB: never 0, never near the end of the number space.
+        None => unreachable!(),
+    };
+    match DmaLayout::new(slots::needed(size, sync_by) * slots::BYTES, ring.align()) {
+        Some(layout) => layout,
         None => unreachable!(),
     }
 }
@@ -101,7 +139,7 @@ impl Pushed {
 #[derive(Debug)]
 #[must_use = "nothing is known of the commands until the ticket is waited for"]
 pub struct SyncTicket {
-    smmu: SmmuId,
+    pub(crate) smmu: SmmuId,
     pub(crate) queue: usize,
     /// The first of what was pushed.
     pub(crate) pushed: u64,
@@ -181,6 +219,8 @@ pub struct CommandQueue<R, B, W, S = CompareExchange, const CELLS: usize = 1024>
     pub(crate) failures: Failures,
     pub(crate) reserve: Line<S>,
     pub(crate) consumer: Line<AtomicU64>,
+    /// MSIs have been missing for so long that the last of them could be taken for a new one.
+    pub(crate) msi_is_stale: AtomicBool,
     pub(crate) turns: Line<Turns<CELLS>>,
 }
 
@@ -213,8 +253,8 @@ where
 
     /// The block that a queue of `size` needs; [`layout()`] without the types.
     #[must_use]
-    pub const fn layout(size: QueueSize) -> DmaLayout {
-        layout(size)
+    pub const fn layout(size: QueueSize, sync_by: SyncBy) -> DmaLayout {
+        layout(size, sync_by)
     }
 
     /// An empty queue in `block`.
@@ -260,12 +300,17 @@ where
         if size.log2() < CommandQueue::<R, B, W>::MIN_LOG2 {
             return Err(QueueError::TooSmall { entries: size.entries() });
         }
-        let need = u64::from(size.entries()) * slots::BYTES;
+        let need = slots::needed(size, config.sync_by) * slots::BYTES;
         let bytes = block.slots() * slots::BYTES;
         if bytes < need {
             return Err(QueueError::BlockTooSmall { bytes, need });
         }
         queue_base::encode(block.address(), size, slots::BYTES)?;
+        if let SyncBy::Msi(_) = config.sync_by {
+            // Position 0: no `CMD_SYNC` is complete.
+            block.store(slots::msi(size), RawCommand::default());
+            block.publish(slots::msi(size)..slots::msi(size) + 1);
+        }
         let depth = u64::from(size.entries()).min(CELLS as u64);
         let every = config.sync_every.map_or(u64::MAX, |every| every.get().into());
         Ok(CommandQueue {
@@ -282,6 +327,7 @@ where
             failures: Failures::new(smmu),
             reserve: Line(S::new(depth)),
             consumer: Line(AtomicU64::new(0)),
+            msi_is_stale: AtomicBool::new(false),
             turns: Line(Turns::new()),
         })
     }
@@ -290,6 +336,12 @@ where
     #[must_use]
     pub const fn smmu(&self) -> SmmuId {
         self.smmu
+    }
+
+    /// Which commands it takes.
+    #[must_use]
+    pub const fn takes(&self) -> Opcodes {
+        self.config.takes
     }
 
     /// Where the SMMU finds the queue.
@@ -398,10 +450,10 @@ where
             SyncBy::Polling => return SYNC,
             SyncBy::Event => return SYNC_EVENT,
             SyncBy::Msi(attributes) => {
-                let slot = Position(position).index(self.size) as u64;
-                let address = PhysAddr(self.block.address().0 + slot * slots::BYTES);
+                let behind = slots::msi(self.size) as u64 * slots::BYTES;
+                let address = PhysAddr(self.block.address().0 + behind);
                 // The base was checked: it is aligned, and an SMMU has no address that does not fit.
-                match SyncMsi::new(address, 0) {
+                match SyncMsi::new(address, (position + 1) as u32) {
                     Ok(msi) => Command::Sync { completion: Completion::Msi(msi), attributes },
                     Err(_) => return SYNC,
                 }

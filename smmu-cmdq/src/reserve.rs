@@ -66,8 +66,8 @@ pub(crate) mod private {
     }
 }
 
-fn keep(next: &AtomicU64) -> Option<u64> {
-    let next = next.fetch_or(KEPT, Ordering::Relaxed);
+fn keep(next: &AtomicU64, order: Ordering) -> Option<u64> {
+    let next = next.fetch_or(KEPT, order);
     (next & KEPT == 0).then_some(next / 2)
 }
 
@@ -123,19 +123,19 @@ impl private::Reserve for CompareExchange {
     }
 
     fn keep(&self) -> Option<u64> {
-        keep(&self.next)
+        keep(&self.next, Ordering::Relaxed)
     }
 
     fn reserve_kept(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool {
         let allowed = self.allows(start + count, consumer);
         if allowed {
-            self.next.store(((start + count) * 2) | KEPT, Ordering::Relaxed);
+            self.next.swap(((start + count) * 2) | KEPT, Ordering::Relaxed);
         }
         allowed
     }
 
     fn release(&self, next: u64) {
-        self.next.store(next * 2, Ordering::Relaxed);
+        self.next.swap(next * 2, Ordering::Relaxed);
     }
 
     fn freed(&self, _: u64) {}
@@ -147,11 +147,18 @@ impl private::Reserve for CompareExchange {
 
 impl Reserve for FetchAdd {}
 
+/// Whoever took room first may get the later place, which the SMMU may have left only since: the one with the earlier place
+/// knows of it, and passes it on.
+#[inline]
+fn placed() -> Ordering {
+    order(Barrier::Place, Ordering::AcqRel)
+}
+
 impl FetchAdd {
     #[inline]
     fn take_room(&self, count: u64) -> bool {
         let count = count as i64;
-        let acquire = order(Barrier::SpaceAcquire, Ordering::Acquire);
+        let acquire = order(Barrier::RoomAcquire, Ordering::Acquire);
         if self.room.fetch_sub(count, acquire) >= count {
             return true;
         }
@@ -173,7 +180,7 @@ impl private::Reserve for FetchAdd {
         if !self.take_room(count) {
             return Err(Refused::Full);
         }
-        let next = self.next.fetch_add(count * 2, Ordering::Relaxed);
+        let next = self.next.fetch_add(count * 2, placed());
         if next & KEPT == 0 {
             return Ok(next / 2);
         }
@@ -183,23 +190,23 @@ impl private::Reserve for FetchAdd {
     }
 
     fn keep(&self) -> Option<u64> {
-        keep(&self.next)
+        keep(&self.next, placed())
     }
 
     fn reserve_kept(&self, start: u64, count: u64, _: &AtomicU64) -> bool {
         let allowed = self.take_room(count);
         if allowed {
-            self.next.store(((start + count) * 2) | KEPT, Ordering::Relaxed);
+            self.next.swap(((start + count) * 2) | KEPT, placed());
         }
         allowed
     }
 
     fn release(&self, next: u64) {
-        self.next.store(next * 2, Ordering::Relaxed);
+        self.next.swap(next * 2, placed());
     }
 
     fn freed(&self, count: u64) {
-        self.room.fetch_add(count as i64, order(Barrier::SpaceRelease, Ordering::Release));
+        self.room.fetch_add(count as i64, order(Barrier::RoomRelease, Ordering::Release));
     }
 
     fn next(&self) -> u64 {
@@ -253,7 +260,7 @@ mod tests {
         let size = QueueSize::from_log2(4).unwrap();
         let pool = heap_pool(0x1000);
         let device = Consumer::new(pool.window(), Pace::OnWrite);
-        let block = pool.allocate(crate::layout(size)).unwrap();
+        let block = pool.allocate(crate::layout(size, crate::SyncBy::Polling)).unwrap();
         let (wait, config) = (CountingWait::new(), QueueConfig::default());
         let queue: CommandQueue<_, _, _, FetchAdd> =
             CommandQueue::reserving(SmmuId(0), &device, block, size, wait, config).unwrap();

@@ -37,7 +37,7 @@ pub(crate) struct Entered<'s>(&'s AtomicBool);
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.0.store(false, order(Barrier::ServiceRelease, Ordering::Release));
+        self.0.swap(false, order(Barrier::ServiceRelease, Ordering::Release));
     }
 }
 
@@ -61,7 +61,7 @@ impl Service {
     /// Whether the queue has given up.
     #[inline]
     pub(crate) fn check(&self, smmu: SmmuId) -> Result<(), SinkError> {
-        match self.halt.load(Ordering::Acquire) {
+        match self.halt.load(order(Barrier::HaltAcquire, Ordering::Acquire)) {
             0 => Ok(()),
             halt => Err(self.halted(smmu, halt)),
         }
@@ -81,8 +81,7 @@ impl Service {
     #[cold]
     pub(crate) fn lose(&self, smmu: SmmuId, cons: u32) -> SinkError {
         let lost = LOST | u64::from(cons);
-        // Whatever came first stands.
-        let _first = self.halt.compare_exchange(0, lost, Ordering::AcqRel, Ordering::Acquire);
+        self.halt(lost);
         self.check(smmu).err().unwrap_or(SinkError::Lost { smmu, cons })
     }
 
@@ -91,7 +90,13 @@ impl Service {
             word.store(value, Ordering::Relaxed);
         }
         let stuck = STUCK | u64::from(failure.code.0);
-        let _first = self.halt.compare_exchange(0, stuck, Ordering::AcqRel, Ordering::Acquire);
+        self.halt(stuck);
+    }
+
+    fn halt(&self, halt: u64) {
+        let release = order(Barrier::HaltRelease, Ordering::Release);
+        // Whatever came first stands.
+        let _first = self.halt.compare_exchange(0, halt, release, Ordering::Relaxed);
     }
 
     /// How many errors there have been in a row at `position`, with this one.

@@ -1,33 +1,51 @@
-use core::fmt;
 use core::marker::PhantomData;
 
-use smmu_types::seam::{CommandSink, Registers, SinkError, Wait};
+use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId, SyncProof};
 
-use crate::reserve::Reserve;
-use crate::slots::Slots;
-use crate::{CommandQueue, CompareExchange, Pushed, QueueError, SyncTicket};
+use crate::{CommandQueue, Pushed, QueueError, SyncTicket};
+
+/// Something of one SMMU.
+pub trait OfSmmu {
+    /// That SMMU.
+    fn smmu(&self) -> SmmuId;
+}
+
+impl<R, B, W, S, const CELLS: usize> OfSmmu for CommandQueue<R, B, W, S, CELLS> {
+    fn smmu(&self) -> SmmuId {
+        self.smmu
+    }
+}
+
+impl OfSmmu for Pushed {
+    fn smmu(&self) -> SmmuId {
+        Pushed::smmu(self)
+    }
+}
+
+impl OfSmmu for SyncTicket {
+    fn smmu(&self) -> SmmuId {
+        SyncTicket::smmu(self)
+    }
+}
 
 /// The queues of several SMMUs as one [`CommandSink`].
 ///
-/// `Q` is whatever holds the queues: an array, a slice by reference, a `Vec`. A queue whose index is
-/// the number of its SMMU is found at once, others by a search.
-pub struct QueueSet<Q, R, B, W, S = CompareExchange, const CELLS: usize = 1024> {
+/// `Q` is whatever holds them: an array, a slice by reference, a `Vec`. Each `E` is what one SMMU has: a
+/// [`CommandQueue`], or a [`QueueGroup`](crate::QueueGroup) of several. One whose index is the number of its SMMU is found at
+/// once, others by a search.
+#[derive(Debug)]
+pub struct QueueSet<Q, E> {
     queues: Q,
-    marker: Marker<R, B, W, S>,
+    marker: PhantomData<fn() -> E>,
 }
 
-type Marker<R, B, W, S> = PhantomData<fn() -> (R, B, W, S)>;
-
-impl<Q, R, B, W, S, const CELLS: usize> QueueSet<Q, R, B, W, S, CELLS>
-where
-    Q: AsRef<[CommandQueue<R, B, W, S, CELLS>]>,
-    R: Registers,
-    B: Slots,
-    W: Wait,
-    S: Reserve,
-{
+impl<Q: AsRef<[E]>, E: OfSmmu> QueueSet<Q, E> {
     /// A set of queues of different SMMUs.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Duplicate`].
     pub fn new(queues: Q) -> Result<Self, QueueError> {
         let all = queues.as_ref();
         for (at, queue) in all.iter().enumerate() {
@@ -38,59 +56,50 @@ where
         Ok(QueueSet { queues, marker: PhantomData })
     }
 
-    /// All queues.
-    pub fn queues(&self) -> &[CommandQueue<R, B, W, S, CELLS>] {
+    /// All of them.
+    pub fn queues(&self) -> &[E] {
         self.queues.as_ref()
     }
 
-    /// The queue of one SMMU.
-    pub fn get(&self, smmu: SmmuId) -> Option<&CommandQueue<R, B, W, S, CELLS>> {
+    /// That of one SMMU.
+    pub fn get(&self, smmu: SmmuId) -> Option<&E> {
         let all = self.queues();
         all.get(usize::from(smmu.0))
             .filter(|queue| queue.smmu() == smmu)
             .or_else(|| all.iter().find(|queue| queue.smmu() == smmu))
     }
 
-    fn find(&self, smmu: SmmuId) -> Result<&CommandQueue<R, B, W, S, CELLS>, SinkError> {
+    fn find(&self, smmu: SmmuId) -> Result<&E, SinkError> {
         self.get(smmu).ok_or(SinkError::UnknownSmmu { smmu })
     }
 }
 
-impl<Q, R, B, W, S, const CELLS: usize> CommandSink for QueueSet<Q, R, B, W, S, CELLS>
+impl<Q, E> CommandSink for QueueSet<Q, E>
 where
-    Q: AsRef<[CommandQueue<R, B, W, S, CELLS>]>,
-    R: Registers,
-    B: Slots,
-    W: Wait,
-    S: Reserve,
+    Q: AsRef<[E]>,
+    E: OfSmmu + CommandSink<Ticket: OfSmmu, Pushed: OfSmmu>,
 {
-    type Ticket = SyncTicket;
-    type Pushed = Pushed;
+    type Ticket = E::Ticket;
+    type Pushed = E::Pushed;
 
-    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        self.find(smmu)?.issue(commands)
+    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<E::Ticket, SinkError> {
+        self.find(smmu)?.issue(smmu, commands)
     }
 
     fn push(
         &self,
         smmu: SmmuId,
-        pushed: Option<Pushed>,
+        pushed: Option<E::Pushed>,
         commands: &[Command],
-    ) -> Result<Pushed, SinkError> {
-        self.find(smmu)?.push(pushed, commands)
+    ) -> Result<E::Pushed, SinkError> {
+        self.find(smmu)?.push(smmu, pushed, commands)
     }
 
-    fn prove(&self, pushed: Pushed, commands: &[Command]) -> Result<SyncTicket, SinkError> {
+    fn prove(&self, pushed: E::Pushed, commands: &[Command]) -> Result<E::Ticket, SinkError> {
         self.find(pushed.smmu())?.prove(pushed, commands)
     }
 
-    fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
+    fn wait(&self, ticket: E::Ticket) -> Result<SyncProof, SinkError> {
         self.find(ticket.smmu())?.wait(ticket)
-    }
-}
-
-impl<Q: fmt::Debug, R, B, W, S, const CELLS: usize> fmt::Debug for QueueSet<Q, R, B, W, S, CELLS> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueueSet").field("queues", &self.queues).finish()
     }
 }

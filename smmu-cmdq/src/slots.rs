@@ -3,12 +3,31 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
+use smmu_types::queue::QueueSize;
 use smmu_types::seam::DmaBlock;
 use smmu_types::{Command, PhysAddr, RawCommand};
+
+use crate::SyncBy;
 
 pub(crate) const BYTES: u64 = RawCommand::BYTES as u64;
 pub(crate) const ATC_INV: u8 = 0x40;
 pub(crate) const WORDS: usize = RawCommand::BYTES / 8;
+/// Slots of 64 bytes.
+const LINE: usize = 64 / RawCommand::BYTES;
+
+/// Where MSIs are written: a cache line behind the ring, counted in slots.
+pub(crate) const fn msi(size: QueueSize) -> usize {
+    let entries = size.entries() as usize;
+    if entries < LINE { LINE } else { entries }
+}
+
+/// The slots of a block.
+pub(crate) const fn needed(size: QueueSize, sync_by: SyncBy) -> u64 {
+    match sync_by {
+        SyncBy::Msi(_) => (msi(size) + LINE) as u64,
+        SyncBy::Polling | SyncBy::Event => size.entries() as u64,
+    }
+}
 
 /// What a queue needs of its memory: every [`DmaBlock`] has it, and the model checker's memory.
 #[doc(hidden)]
@@ -19,8 +38,8 @@ pub trait Slots {
     fn store(&self, slot: usize, command: RawCommand);
     /// What lies in a slot.
     fn load(&self, slot: usize) -> RawCommand;
-    /// The first word of a slot, which an MSI may have overwritten.
-    fn first_word(&self, slot: usize) -> u64;
+    /// What an MSI has written to the beginning of a slot.
+    fn msi(&self, slot: usize) -> u32;
     /// See [`DmaBlock::publish`].
     fn publish(&self, slots: Range<usize>);
     /// See [`DmaBlock::observe`].
@@ -63,8 +82,10 @@ impl<B: DmaBlock> Slots for B {
         command
     }
 
-    fn first_word(&self, slot: usize) -> u64 {
-        self.words().get(slot * WORDS).map_or(0, |word| word.load(Ordering::Relaxed))
+    #[inline]
+    fn msi(&self, slot: usize) -> u32 {
+        let word = self.words().get(slot * WORDS).map_or(0, |word| word.load(Ordering::Relaxed));
+        u64::from_le(word) as u32
     }
 
     #[inline]

@@ -29,14 +29,30 @@ pub enum Barrier {
     SpaceRelease,
     /// The acquire of such slots.
     SpaceAcquire,
+    /// The same release, where room is counted.
+    RoomRelease,
+    /// The same acquire, where room is counted.
+    RoomAcquire,
+    /// The acquire and release of the place that one gets for counted room.
+    Place,
+    /// The barrier of the seam between an MSI and whatever relies on it.
+    ObserveMsi,
     /// The release of a failure's record.
     RecordRelease,
     /// The acquire of a failure's record.
     RecordAcquire,
+    /// The release with which a record goes, behind the doubt that takes its place.
+    ForgetRelease,
+    /// The acquire of whoever finds no record any more.
+    ForgetAcquire,
     /// The release with which the handler of errors is left.
     ServiceRelease,
     /// The acquire with which it is entered.
     ServiceAcquire,
+    /// The release with which the queue gives up.
+    HaltRelease,
+    /// The acquire of what it has given up for.
+    HaltAcquire,
     /// The barrier of the seam between a mended slot and the acknowledgement of its error.
     PublishMended,
 }

@@ -24,7 +24,10 @@ use core::array;
 use crate::sync::{AtomicBool, AtomicU64, Barrier, Ordering, order};
 
 /// Writes of `CMDQ_PROD` by one caller before it asks to be relieved.
+#[cfg(not(loom))]
 const ROUNDS: u32 = 4;
+#[cfg(loom)]
+const ROUNDS: u32 = 1;
 /// How often one who may be given the turn looks for it.
 #[cfg(not(loom))]
 const LOOKS: u32 = 200;

@@ -105,5 +105,6 @@ pub use bringup::{
 };
 pub use events::{Drained, EventQueue, EventQueueError, event_layout};
 pub use gerror::Gerror;
-pub use probe::{Probe, ProbeError, Quirk, Quirks, judge, probe};
+pub use probe::{Probe, ProbeError, judge, probe};
+pub use smmu_types::{Quirk, Quirks};
 pub use volatile::VolatileRegisters;

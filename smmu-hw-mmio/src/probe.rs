@@ -1,87 +1,14 @@
 //! What is there, and whether this driver can work with it.
 
-use core::fmt;
-
 use smmu_types::fields::idr1::{self, Idr1};
 use smmu_types::regs;
 use smmu_types::seam::{Registers, RegistersExt};
-use smmu_types::{Capabilities, Endianness, IdRegisters, OutputSize, TableFormats};
+use smmu_types::{Capabilities, Endianness, IdRegisters, OutputSize, Quirk, Quirks, TableFormats};
 
 /// log2 of the smallest command queue that is of use: a command and the `CMD_SYNC` behind it.
 const MIN_CMDQ_LOG2: u8 = 1;
 /// StreamIDs have at most 32 bits.
 const MAX_SID_BITS: u8 = 32;
-
-/// Something that an implementation does not do as its ID registers say, or that had to be assumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Quirk {
-    /// `CMD_SYNC` must not ask for an event (MMU-600 r0p0 to r0p2, erratum 1076982).
-    NoSev,
-    /// Stage 1 over stage 2 does not work (MMU-600 before r2, erratum 1209401; MMU-700 before r1p1,
-    /// erratum 2268618).
-    NoNesting,
-    /// Broadcast TLB maintenance does not work (MMU-700, many errata; MMU-L1, erratum 3878312; MMU-S3,
-    /// erratum 3995052).
-    NoBroadcast,
-    /// A batch must not fill the queue without a `CMD_SYNC` (MMU-700 before r1p1, erratum 2812531).
-    ForceSync,
-    /// `IDR5.OAS` is reserved and 48 bits are assumed.
-    AssumedOutputSize,
-}
-
-impl Quirk {
-    const ALL: [Quirk; 5] = [
-        Quirk::NoSev,
-        Quirk::NoNesting,
-        Quirk::NoBroadcast,
-        Quirk::ForceSync,
-        Quirk::AssumedOutputSize,
-    ];
-
-    const fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-impl fmt::Display for Quirk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Quirk::NoSev => "no SEV on CMD_SYNC",
-            Quirk::NoNesting => "no nested translation",
-            Quirk::NoBroadcast => "no broadcast TLB maintenance",
-            Quirk::ForceSync => "CMD_SYNC forced into full batches",
-            Quirk::AssumedOutputSize => "output size assumed to be 48 bits",
-        })
-    }
-}
-
-/// A set of [`Quirk`]s.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Quirks(u8);
-
-impl Quirks {
-    /// Whether a quirk is in the set.
-    #[must_use]
-    pub const fn contains(self, quirk: Quirk) -> bool {
-        self.0 & quirk.bit() != 0
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// All quirks of the set.
-    pub fn iter(self) -> impl Iterator<Item = Quirk> {
-        Quirk::ALL.into_iter().filter(move |quirk| self.contains(*quirk))
-    }
-
-    const fn add(&mut self, quirk: Quirk) {
-        self.0 |= quirk.bit();
-    }
-}
 
 /// An SMMU that this driver can work with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +152,7 @@ pub fn judge(id: IdRegisters) -> Result<Probe, ProbeError> {
     if idr5 & 0x70 == 0 {
         return Err(ProbeError::NoGranule { idr5 });
     }
-    let mut quirks = errata(&caps);
+    let mut quirks = Quirks::of(caps.implementation);
     if quirks.contains(Quirk::NoSev) {
         caps.sev = false;
     }
@@ -233,43 +160,9 @@ pub fn judge(id: IdRegisters) -> Result<Probe, ProbeError> {
         // 56 bits come with 128-bit descriptors only; should a later architecture give the value without them a
         // meaning, 48 is within any of more than 52 bits, and what other drivers assume.
         caps.output_size = Some(OutputSize::Bits48);
-        quirks.add(Quirk::AssumedOutputSize);
+        quirks = quirks.with(Quirk::AssumedOutputSize);
     }
     Ok(Probe { id, caps, quirks })
-}
-
-fn errata(caps: &Capabilities) -> Quirks {
-    const ARM: u16 = 0x43b;
-    const MMU_600: u16 = 0x483;
-    const MMU_700: u16 = 0x487;
-    const MMU_L1: u16 = 0x48a;
-    const MMU_S3: u16 = 0x498;
-
-    let mut quirks = Quirks::default();
-    let made = caps.implementation;
-    if made.implementer != ARM {
-        return quirks;
-    }
-    match made.product {
-        MMU_600 => {
-            if made.variant == 0 && made.revision <= 2 {
-                quirks.add(Quirk::NoSev);
-            }
-            if made.variant < 2 {
-                quirks.add(Quirk::NoNesting);
-            }
-        }
-        MMU_700 => {
-            quirks.add(Quirk::NoBroadcast);
-            if made.variant < 1 || made.revision < 1 {
-                quirks.add(Quirk::ForceSync);
-                quirks.add(Quirk::NoNesting);
-            }
-        }
-        MMU_L1 | MMU_S3 => quirks.add(Quirk::NoBroadcast),
-        _ => {}
-    }
-    quirks
 }
 
 #[cfg(test)]

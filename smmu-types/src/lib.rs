@@ -78,6 +78,7 @@ mod num;
 pub mod pool;
 mod pri;
 pub mod queue;
+mod quirks;
 pub mod range;
 pub mod regs;
 pub mod seam;
@@ -99,6 +100,7 @@ pub use num::{
     Asid, DomainId, Granule, Iova, Ipa, OutputSize, PhysAddr, SmmuId, StreamId, SubstreamId, Vmid,
 };
 pub use pri::{PrgIndex, PriRecord};
+pub use quirks::{Quirk, Quirks};
 pub use ste::{
     AtsMode, Cacheability, Shareability, ShareabilityOverride, Stage2Config, Ste, SteConfig,
     StreamWorld, SubstreamDefault, TableConfig,

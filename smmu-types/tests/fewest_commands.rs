@@ -1,5 +1,7 @@
 //! No other way takes fewer commands: plans against the best of all, found by trying them on small ranges.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests")]
+
 use rstest::rstest;
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::{AtcSpan, Granule, Iova, Leaf};
@@ -29,10 +31,11 @@ fn fewest(one: One) -> Vec<usize> {
     fewest
 }
 
-fn commands(extent: Extent) -> usize {
+/// `None` for everything.
+fn commands(extent: Extent) -> Option<usize> {
     match plan::<Iova>(RangeSupport::Ril, extent) {
-        Plan::Everything => panic!("{extent:?} is not everything"),
-        Plan::Spans(spans) => spans.count(),
+        Plan::Everything => None,
+        Plan::Spans(spans) => Some(spans.count()),
     }
 }
 
@@ -43,8 +46,7 @@ fn no_ranged_plan_has_a_command_too_many(
     #[values(0, 1, 2)] level: u32,
 ) {
     let shift = granule.shift() + level * (granule.shift() - 3);
-    let fewest = fewest(One::Allowed);
-    for leaves in 1..PAGES {
+    for (leaves, best) in fewest(One::Allowed).into_iter().enumerate().skip(1) {
         let size = (leaves as u64) << shift;
         if size >> granule.shift() >= 1 << 32 {
             // Such a range is everything.
@@ -52,7 +54,7 @@ fn no_ranged_plan_has_a_command_too_many(
         }
         let (address, block_shift, leaf) = (3 << shift, Some(shift), Leaf::Last);
         let extent = Extent { address, size, granule, block_shift, leaf };
-        assert_eq!(commands(extent), fewest[leaves], "{leaves} leaves of 2^{shift}");
+        assert_eq!(commands(extent), Some(best), "{leaves} leaves of 2^{shift}");
     }
 }
 
@@ -70,7 +72,7 @@ fn nor_has_one_without_a_level(
             1 => fewest[pages].min(fewest[pages + 1]),
             _ => fewest[pages],
         };
-        assert_eq!(commands(extent), best, "{pages} pages");
+        assert_eq!(commands(extent), Some(best), "{pages} pages");
     }
 }
 

@@ -121,8 +121,8 @@ impl Suite<'_> {
     fn interleavings(&mut self) {
         let mut command = self.workspace.cargo();
         command
-            .args(["test", "--release", "--package", "smmu-invs", "--package", "smmu-tags"])
-            .args(["--test", "loom"])
+            .args(["test", "--release", "--test", "loom"])
+            .args(["smmu-tags", "smmu-invs", "smmu-cmdq"].map(|name| format!("--package={name}")))
             .env("RUSTFLAGS", "--cfg loom")
             .env("CARGO_TARGET_DIR", self.workspace.target.join("loom"));
         self.step("interleavings", || watched(&mut command));

@@ -1,14 +1,16 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use smmu_types::CacheTag;
-use smmu_types::seam::Registers;
+use smmu_types::seam::{Registers, StdWait, Wait};
+use smmu_types::{CacheTag, RawCommand};
 
 use crate::machine::{
-    Backend, BackendError, DMA_PATTERN, DmaOutcome, HazardReport, Insight, Irq, Machine,
-    MachineDevice, MachineSpec, Ram,
+    Backend, BackendError, Clock, DMA_PATTERN, DmaOutcome, HazardReport, Insight, Irq, Machine,
+    MachineDevice, MachineSmmu, MachineSpec, QueueFault, Ram, Time,
 };
-use crate::model::{Hazard, Model, Profile};
-use crate::scenario::Need;
+use crate::model::{Fault, Hazard, Model, Profile, SecondQueue};
+use crate::scenario::{Need, QueueName, SecondQueueKind};
 
 const RAM_BYTES: usize = 8 << 20;
 
@@ -30,19 +32,70 @@ impl Backend for Mock {
     }
 
     fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
-        let profiles: Vec<Profile> = spec
-            .smmus
-            .iter()
-            .map(|smmu| Profile { asid_bits: smmu.asid_bits, ..Profile::default() })
-            .collect();
+        let profiles: Vec<Profile> = spec.smmus.iter().map(profile).collect();
         let model = Model::new(RAM_BYTES, &profiles);
-        Ok(Box::new(MockMachine { model, devices: spec.devices.clone() }))
+        let clock = match spec.time {
+            Time::Real => Clock::new(RealTime { model: model.clone(), clock: StdWait::new() }),
+            Time::Virtual => {
+                Clock::new(VirtualTime { model: model.clone(), micros: AtomicU64::new(0) })
+            }
+        };
+        Ok(Box::new(MockMachine { model, devices: spec.devices.clone(), clock }))
+    }
+}
+
+fn profile(smmu: &MachineSmmu) -> Profile {
+    Profile {
+        asid_bits: smmu.asid_bits,
+        ats: smmu.ats,
+        msi: smmu.msi,
+        sev: smmu.sev,
+        second_queue: smmu.second_queue.map(|kind| match kind {
+            SecondQueueKind::Full => SecondQueue::Full,
+            SecondQueueKind::Restricted => SecondQueue::Restricted,
+        }),
+        ..Profile::default()
+    }
+}
+
+/// The clock of the standard library. Whoever waits lets the model act.
+struct RealTime {
+    model: Model,
+    clock: StdWait,
+}
+
+impl Wait for RealTime {
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+    fn relax(&self, round: u32) {
+        self.model.tick();
+        self.clock.relax(round);
+    }
+}
+
+/// Time that passes by waiting alone: a microsecond a look, and a hundred after a thousand looks, as for a driver
+/// that backs off. Whoever waits lets the model act.
+struct VirtualTime {
+    model: Model,
+    micros: AtomicU64,
+}
+
+impl Wait for VirtualTime {
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.micros.load(Ordering::Relaxed))
+    }
+    fn relax(&self, round: u32) {
+        self.model.tick();
+        let micros = if round < 1000 { 1 } else { 100 };
+        self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 }
 
 struct MockMachine {
     model: Model,
     devices: Vec<MachineDevice>,
+    clock: Clock,
 }
 
 impl Machine for MockMachine {
@@ -73,6 +126,39 @@ impl Machine for MockMachine {
         Ok(())
     }
 
+    fn second_queue(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
+        match self.model.second_queue(smmu) {
+            Some(registers) => Ok(Arc::new(registers)),
+            None => {
+                Err(BackendError::Impossible(format!("SMMU {smmu} has no second command queue")))
+            }
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    fn inject(&self, smmu: usize, queue: QueueName, fault: QueueFault) -> Result<(), BackendError> {
+        let fault = match fault {
+            QueueFault::Stopped => Fault::CommandQueueStuck,
+            QueueFault::Slow(per_look) => Fault::CommandQueueSlow { per_look },
+            QueueFault::Aborts(times) => Fault::FetchAbort { times },
+            QueueFault::AtcTimeout(stream) => Fault::AtcTimeout { stream },
+            QueueFault::MsiLost => Fault::MsiLost,
+        };
+        match queue {
+            QueueName::Main => self.model.inject(smmu, fault),
+            QueueName::Second => self.model.inject_second(smmu, fault),
+        }
+        Ok(())
+    }
+
+    fn mend(&self, smmu: usize) -> Result<(), BackendError> {
+        self.model.mend(smmu);
+        Ok(())
+    }
+
     fn insight(&self) -> Option<&dyn Insight> {
         Some(self)
     }
@@ -89,6 +175,14 @@ impl Insight for MockMachine {
 
     fn lines_with_tag(&self, smmu: usize, tag: CacheTag) -> usize {
         self.model.lines_with_tag(smmu, tag)
+    }
+
+    fn listen(&self, smmu: usize) {
+        self.model.listen(smmu);
+    }
+
+    fn take_carried_out(&self, smmu: usize) -> [Vec<RawCommand>; 2] {
+        self.model.take_carried_out(smmu)
     }
 }
 

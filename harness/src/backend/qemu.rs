@@ -4,13 +4,14 @@ use std::sync::atomic::AtomicU64;
 
 use smmu_types::PhysAddr;
 use smmu_types::pool::Window;
+use smmu_types::regs::{CR0, cr0};
 use smmu_types::seam::Registers;
 
 use crate::machine::{
-    Backend, BackendError, DMA_PATTERN, DmaOutcome, Irq, Machine, MachineSpec, Ram,
+    Backend, BackendError, DMA_PATTERN, DmaOutcome, Irq, Machine, MachineSpec, QueueFault, Ram,
 };
 use crate::qemu;
-use crate::scenario::Need;
+use crate::scenario::{Need, QueueName};
 
 /// QEMU's SMMUv3, driven from outside without any guest code.
 #[derive(Debug)]
@@ -23,8 +24,13 @@ impl Qemu {
     #[must_use]
     pub const fn can(need: Need) -> bool {
         match need {
-            Need::Stage1 | Need::Stage2 | Need::SeveralSmmus => true,
-            Need::Asid8 => false,
+            Need::Stage1 | Need::Stage2 | Need::SeveralSmmus | Need::QueueStop => true,
+            Need::Asid8
+            | Need::Ats
+            | Need::Msi
+            | Need::Sev
+            | Need::QueueFaults
+            | Need::SecondQueue => false,
         }
     }
 
@@ -120,6 +126,28 @@ impl Machine for QemuMachine {
 
     fn check(&self) -> Result<(), BackendError> {
         self.machine.check().map_err(broken)
+    }
+
+    /// Behind the driver's back the queue is turned off: it stays as it is, and goes on from there when it is turned
+    /// on again.
+    fn inject(&self, smmu: usize, queue: QueueName, fault: QueueFault) -> Result<(), BackendError> {
+        if (queue, fault) != (QueueName::Main, QueueFault::Stopped) {
+            let what = "QEMU's command queue can be stopped, and nothing else".into();
+            return Err(BackendError::Impossible(what));
+        }
+        self.change_cr0(smmu, |value| value & !cr0::CMDQEN)
+    }
+
+    fn mend(&self, smmu: usize) -> Result<(), BackendError> {
+        self.change_cr0(smmu, |value| value | cr0::CMDQEN)
+    }
+}
+
+impl QemuMachine {
+    fn change_cr0(&self, smmu: usize, change: impl FnOnce(u32) -> u32) -> Result<(), BackendError> {
+        let registers = self.registers(smmu)?;
+        registers.write32(CR0.offset(), change(registers.read32(CR0.offset())));
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod pages;
 mod platform;
+mod queues;
 mod raw;
 mod rig;
 mod run;

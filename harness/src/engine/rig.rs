@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use smmu_attach::{AttachError, Committed, Device, Domain, Env, Smmu, SmmuConfig};
-use smmu_cmdq::{QueueError, QueueSet};
+use smmu_cmdq::QueueError;
 use smmu_hw_mmio::{BringupError, EventQueue, Probe, ProbeError};
 use smmu_invs::InvKind;
 use smmu_types::pool::{Pool, PoolBlock};
-use smmu_types::seam::{DmaError, SinkError};
-use smmu_types::{DomainId, EventRecord, PhysAddr, SmmuId};
+use smmu_types::seam::{DmaError, SinkError, TimedOut};
+use smmu_types::{DomainId, EventRecord, PhysAddr, RawCommand, SmmuId};
 
 use super::pages::{Pages, Reached};
-use super::platform::{Dma, Harness, Names, Queue, Sink};
+use super::platform::{Dma, Harness, Names, Sink};
+use super::queues::{Group, Queues};
 use super::run::{Options, Stop};
-use super::setup::{Part, bring_up, make_queue};
+use super::setup::{Part, bring_up, make_queues, queue_config};
 use super::steps::To;
 use super::tap::Tap;
 use super::transcript::{Kind, Recorder};
@@ -23,7 +25,7 @@ use crate::alloc_fault::Armed;
 use crate::machine::{
     Backend, BackendError, DmaOutcome, Irq, Machine, MachineSmmu, MachineSpec, Ram,
 };
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, SmmuSpec};
 use crate::tables::{PAGE, PageTables, TableError};
 
 /// A driver could not be set up.
@@ -36,6 +38,9 @@ pub enum RigError {
     /// The SMMU is not one that the driver can use.
     #[error("{0}: {1}")]
     Probe(String, ProbeError),
+    /// The second command queue of an SMMU does not start.
+    #[error("{0}: its second command queue is enabled and does not say so: {1}")]
+    SecondQueue(String, TimedOut),
     /// The SMMU did not come up.
     #[error("{0}: {1}")]
     Bringup(String, BringupError),
@@ -72,6 +77,9 @@ pub(crate) struct Rig {
     tables: BTreeMap<String, PageTables<Dma>>,
     pub(super) raw_cds: BTreeMap<String, PoolBlock<Ram>>,
     smmus: Vec<Arc<Smmu<Harness>>>,
+    /// Of the main queue of each SMMU, and of its second one.
+    taps: Vec<(Tap, Option<Tap>)>,
+    timeouts: Vec<Duration>,
     events: Vec<Events>,
     pages: Arc<Pages>,
     pub(super) dma: Dma,
@@ -98,13 +106,34 @@ impl Rig {
             let probed = smmu_hw_mmio::probe(&tap).map_err(|e| RigError::Probe(name.clone(), e))?;
             let caps = probed.caps;
             let smmu = Smmu::new(SmmuId(n as u16), caps, SmmuConfig::default(), &dma)?;
-            parts.push(Part { name, tap, caps, smmu: Arc::new(smmu) });
+            let (smmu, clock) = (Arc::new(smmu), machine.clock());
+            let entries = spec.queue_entries.as_ref().map(|entries| *entries.get_ref());
+            let queue_log2 = entries.map(|entries| entries.max(1).ilog2() as u8);
+            let config = queue_config(spec, &probed);
+            let second = match &spec.second_queue {
+                None => None,
+                Some(kind) => {
+                    let (registers, name) = (machine.second_queue(n)?, format!("{name}/second"));
+                    let tap = Tap::on_second(registers, ram.clone(), recorder.clone(), &name);
+                    Some((tap, *kind.get_ref()))
+                }
+            };
+            parts.push(Part { name, tap, caps, smmu, clock, queue_log2, config, second });
         }
-        let queues: Vec<Queue> =
-            parts.iter().map(|part| make_queue(part, &dma)).collect::<Result<_, _>>()?;
-        let set =
-            QueueSet::new(queues).map_err(|error| RigError::Queue("the queues".into(), error))?;
-        let sink = Sink::new(set, options.sabotage);
+        if scenario.checks_commands()
+            && let Some(insight) = machine.insight()
+        {
+            for (n, part) in parts.iter().enumerate() {
+                part.tap.keep();
+                part.second.iter().for_each(|(tap, _)| tap.keep());
+                insight.listen(n);
+            }
+        }
+        let groups: Vec<Group> =
+            parts.iter().map(|part| make_queues(part, &dma)).collect::<Result<_, _>>()?;
+        let queues =
+            Queues::new(groups).map_err(|error| RigError::Queue("the queues".into(), error))?;
+        let sink = Sink::new(queues, options.sabotage);
         let events = parts
             .iter()
             .map(|part| bring_up(part, &sink, &dma))
@@ -126,6 +155,8 @@ impl Rig {
             domains: names,
             freed: Mutex::default(),
         };
+        let second_tap = |part: &Part| part.second.as_ref().map(|(tap, _)| tap.clone());
+        let taps = parts.iter().map(|part| (part.tap.clone(), second_tap(part))).collect();
         let smmus: Vec<_> = parts.into_iter().map(|part| part.smmu).collect();
         let pages = Pages::new(file.pages.iter().map(|name| name.get_ref().as_str()), &dma)?;
         let mut rig = Rig {
@@ -137,6 +168,8 @@ impl Rig {
             tables,
             raw_cds: BTreeMap::new(),
             smmus,
+            taps,
+            timeouts: file.smmus.iter().map(SmmuSpec::timeout).collect(),
             events,
             pages: Arc::new(pages),
             dma,
@@ -172,6 +205,24 @@ impl Rig {
 
     pub(crate) fn smmu(&self, index: usize) -> Result<&Arc<Smmu<Harness>>, Stop> {
         self.smmus.get(index).ok_or_else(|| missing("SMMU", index))
+    }
+
+    /// How long the driver waits for an SMMU's command queue.
+    pub(crate) fn timeout(&self, name: &str) -> Result<Duration, Stop> {
+        let index = self.smmu_index(name)?;
+        self.timeouts.get(index).copied().ok_or_else(|| missing("SMMU", index))
+    }
+
+    /// How often the consumer of an SMMU's command queue was read since the last call.
+    pub(crate) fn take_consumer_reads(&self, smmu: usize) -> u64 {
+        self.taps.get(smmu).map_or(0, |(tap, _)| tap.take_reads())
+    }
+
+    /// The commands that an SMMU was shown since the last call in its main queue, and in its second one if it has one;
+    /// where they are kept.
+    pub(crate) fn take_shown(&self, smmu: usize) -> (Vec<RawCommand>, Option<Vec<RawCommand>>) {
+        let Some((main, second)) = self.taps.get(smmu) else { return Default::default() };
+        (main.take_shown(), second.as_ref().map(Tap::take_shown))
     }
 
     pub(crate) fn device(&self, name: &str) -> Result<&Device<Harness>, Stop> {
@@ -387,7 +438,7 @@ impl Fingerprint {
 ///
 /// The backend is not there, or its SMMU is none.
 pub fn probe(backend: &dyn Backend) -> Result<Probe, RigError> {
-    let spec = MachineSpec { smmus: vec![MachineSmmu { asid_bits: 16 }], devices: Vec::new() };
+    let spec = MachineSpec { smmus: vec![MachineSmmu::default()], ..MachineSpec::default() };
     let machine = backend.start(&spec)?;
     let registers = machine.registers(0)?;
     let probed = smmu_hw_mmio::probe(&registers);

@@ -11,8 +11,10 @@ use super::rig::{Rig, RigError};
 use super::sabotage::Sabotage;
 use super::steps;
 use super::transcript::{Kind, Line, Recorder};
-use crate::machine::{Backend, BackendError, Machine, MachineDevice, MachineSmmu, MachineSpec};
-use crate::scenario::Scenario;
+use crate::machine::{
+    Backend, BackendError, Machine, MachineDevice, MachineSmmu, MachineSpec, Time,
+};
+use crate::scenario::{Completion, Scenario};
 use crate::tables::TableError;
 
 /// How to run.
@@ -137,7 +139,9 @@ impl From<RigError> for Stop {
         match error {
             RigError::Backend(error) => error.into(),
             RigError::Sink(error) => error.into(),
-            RigError::Bringup(_, BringupError::NoAck { .. }) => Stop::TimedOut(error.to_string()),
+            RigError::Bringup(_, BringupError::NoAck { .. }) | RigError::SecondQueue(..) => {
+                Stop::TimedOut(error.to_string())
+            }
             RigError::Attach(error) => error.into(),
             _ => Stop::Failed(error.to_string()),
         }
@@ -158,9 +162,14 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
             .iter()
             .map(|smmu| MachineSmmu {
                 asid_bits: smmu.asid_bits.as_ref().map_or(16, |bits| *bits.get_ref()),
+                ats: smmu.has_ats(),
+                msi: smmu.completion() == Completion::Msi,
+                sev: smmu.completion() == Completion::Event,
+                second_queue: smmu.second_queue.as_ref().map(|kind| *kind.get_ref()),
             })
             .collect(),
         devices: devices.collect(),
+        time: Time::Virtual,
     }
 }
 

@@ -17,17 +17,20 @@ pub enum Sabotage {
     ReplaceWithoutCfgi,
     /// A sync counts as done the moment it is queued.
     SyncWithoutWait,
+    /// A sync that is not done in time counts as done.
+    TimeoutCountsAsDone,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 6] = [
+    pub const ALL: [Sabotage; 7] = [
         Sabotage::UnmapWithoutTlbi,
         Sabotage::UnmapWrongTag,
         Sabotage::UnmapFirstSmmuOnly,
         Sabotage::FreeBeforeFlush,
         Sabotage::ReplaceWithoutCfgi,
         Sabotage::SyncWithoutWait,
+        Sabotage::TimeoutCountsAsDone,
     ];
 
     /// What reaches the queue instead of `command`.
@@ -42,7 +45,9 @@ impl Sabotage {
             Sabotage::ReplaceWithoutCfgi => {
                 matches!(command, Command::CfgiSte { .. } | Command::CfgiCd { .. })
             }
-            Sabotage::UnmapWrongTag | Sabotage::SyncWithoutWait => false,
+            Sabotage::UnmapWrongTag | Sabotage::SyncWithoutWait | Sabotage::TimeoutCountsAsDone => {
+                false
+            }
         };
         match command {
             _ if dropped => None,

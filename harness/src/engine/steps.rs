@@ -4,18 +4,20 @@ mod attach;
 mod checks;
 mod command;
 mod dma;
+mod queues;
 
 use std::sync::Arc;
 
 use smmu_attach::Target;
 use smmu_types::range::Extent;
+use smmu_types::seam::{SinkError, Wait};
 use smmu_types::{Asid, Granule, Leaf};
 
 use super::rig::Rig;
 use super::run::{Report, Stop};
 use super::transcript::Kind;
 use crate::machine::HazardReport;
-use crate::scenario::{Install, Step};
+use crate::scenario::{Install, QueueName, Step, Unmap};
 use crate::tables::{Access, PAGE};
 
 /// Carry out step number `n`.
@@ -24,8 +26,10 @@ pub(crate) fn run(rig: &mut Rig, n: usize, step: &Step, report: &mut Report) -> 
     match step {
         Step::Attach(spec) => {
             say(rig, format!("attach {} to {}", spec.device.get_ref(), spec.to.get_ref()));
-            attach::attach(rig, spec)?;
-            settled(rig)
+            match attach::attach(rig, spec)? {
+                attach::Confirmed::Yes => settled(rig),
+                attach::Confirmed::No => unconfirmed(rig),
+            }
         }
         Step::AttachEach(spec) => {
             let (devices, domains) = (spec.devices.get_ref(), spec.domains.get_ref());
@@ -57,8 +61,11 @@ pub(crate) fn run(rig: &mut Rig, n: usize, step: &Step, report: &mut Report) -> 
             let domain = spec.domain.get_ref();
             say(rig, format!("unmap {:#x} of {domain}", spec.iova));
             rig.tables(domain)?.unmap(spec.iova)?;
-            invalidate(rig, domain, spec.iova)?;
-            settled(rig)
+            invalidate_or_fail(rig, spec)
+        }
+        Step::Invalidate(spec) => {
+            say(rig, format!("invalidate {:#x} of {} again", spec.iova, spec.domain.get_ref()));
+            invalidate_or_fail(rig, spec)
         }
         Step::Remap(spec) => {
             let (domain, page) = (spec.domain.get_ref(), spec.page.get_ref());
@@ -68,7 +75,7 @@ pub(crate) fn run(rig: &mut Rig, n: usize, step: &Step, report: &mut Report) -> 
             );
             let address = rig.page(page)?;
             rig.tables(domain)?.unmap(spec.iova)?;
-            invalidate(rig, domain, spec.iova)?;
+            invalidate(rig, domain, spec.iova)??;
             rig.tables(domain)?.map(spec.iova, address, spec.access)?;
             settled(rig)
         }
@@ -107,10 +114,24 @@ pub(crate) fn run(rig: &mut Rig, n: usize, step: &Step, report: &mut Report) -> 
             dma::dma(rig, spec)
         }
         Step::Command(spec) => {
-            say(rig, format!("past the driver: commands for {}", spec.smmu.get_ref()));
+            let name = spec.smmu.get_ref();
+            let queue = match spec.queue.as_ref().map(|queue| *queue.get_ref()) {
+                None | Some(QueueName::Main) => name.clone(),
+                Some(QueueName::Second) => format!("the second queue of {name}"),
+            };
+            say(rig, format!("past the driver: commands for {queue}"));
             command::command(rig, spec)?;
             rig.interrupts();
             Ok(())
+        }
+        Step::Fault(spec) => {
+            say(rig, queues::describe(spec));
+            queues::fault(rig, spec)
+        }
+        Step::Mend(spec) => {
+            let name = spec.smmu.get_ref();
+            say(rig, format!("on {name} from now on: all is as it should be"));
+            Ok(rig.machine.mend(rig.smmu_index(name)?)?)
         }
         Step::Install(spec) => {
             let (device, domain) = (spec.device.get_ref(), spec.domain.get_ref());
@@ -119,7 +140,7 @@ pub(crate) fn run(rig: &mut Rig, n: usize, step: &Step, report: &mut Report) -> 
         }
         Step::Expect(spec) => {
             say(rig, format!("expect on {}", spec.smmu.get_ref()));
-            checks::expect(rig, spec)
+            checks::expect(rig, n, spec, report)
         }
         Step::Hazard(spec) => {
             say(rig, format!("the missing command is {}", spec.missing));
@@ -167,6 +188,31 @@ fn settled(rig: &mut Rig) -> Result<(), Stop> {
     Ok(())
 }
 
+/// After a step of the driver that an SMMU has not confirmed: what was taken away may still be reached, so nothing of
+/// it may be given away.
+fn unconfirmed(rig: &mut Rig) -> Result<(), Stop> {
+    let events = rig.drain_events()?;
+    rig.interrupts();
+    if let Some((smmu, event)) = events.first() {
+        return Err(format!(
+            "{} recorded an event that no DMA explains: {event}",
+            rig.smmu_name(*smmu)
+        )
+        .into());
+    }
+    if let Some((smmu, tag)) = rig.observer.take_freed().first() {
+        let name = rig.smmu_name(usize::from(smmu.0));
+        return Err(format!("{tag} of {name} was freed, but nothing was confirmed").into());
+    }
+    // No DMA came in between, so this is about registers.
+    match rig.machine.insight().map(|insight| insight.take_hazards()).unwrap_or_default().first() {
+        Some(hazard) => {
+            Err(format!("the model reports a hazard: {}", rig.named(&hazard.text)).into())
+        }
+        None => Ok(()),
+    }
+}
+
 /// At the end nothing may be left that nobody asked about.
 pub(crate) fn finish(rig: &Rig) -> Result<(), Stop> {
     let Some(insight) = rig.machine.insight() else { return Ok(()) };
@@ -178,9 +224,23 @@ pub(crate) fn finish(rig: &Rig) -> Result<(), Stop> {
     }
 }
 
-fn invalidate(rig: &Rig, domain: &str, iova: u64) -> Result<(), Stop> {
+fn invalidate(rig: &Rig, domain: &str, iova: u64) -> Result<Result<(), SinkError>, Stop> {
     let extent = Extent::pages(iova, PAGE, Granule::K4, Leaf::Last);
-    rig.domain(domain)?.invalidate(extent, &rig.sink).map_err(|error| Stop::from(error.first))
+    Ok(rig.domain(domain)?.invalidate(extent, &rig.sink).map_err(|error| error.first))
+}
+
+fn invalidate_or_fail(rig: &mut Rig, spec: &Unmap) -> Result<(), Stop> {
+    let clock = rig.machine.clock();
+    let start = clock.now();
+    let outcome = invalidate(rig, spec.domain.get_ref(), spec.iova)?;
+    let waited = clock.now() - start;
+    let smmu = outcome.map_or_else(|error| usize::from(error.smmu().0), |()| 0);
+    let name = rig.smmu_name(smmu).to_owned();
+    command::expect_failure(rig, &name, outcome, spec.fails, waited)?;
+    match spec.fails {
+        None => settled(rig),
+        Some(_) => unconfirmed(rig),
+    }
 }
 
 fn install(rig: &mut Rig, spec: &Install) -> Result<(), Stop> {

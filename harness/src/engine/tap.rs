@@ -9,10 +9,41 @@ use std::sync::{Arc, Mutex, PoisonError};
 use smmu_types::queue::QueueSize;
 use smmu_types::regs;
 use smmu_types::seam::Registers;
-use smmu_types::{Command, PhysAddr, RawCommand};
+use smmu_types::{Command, Completion, PhysAddr, RawCommand};
 
 use super::transcript::{Kind, Recorder};
+use crate::alloc_fault;
 use crate::machine::Ram;
+use crate::model::second;
+
+/// Where a command queue has its registers.
+#[derive(Clone, Copy, Debug)]
+struct QueueLayout {
+    base: u32,
+    producer: u32,
+    consumer: u32,
+    enable: u32,
+    enable_bit: u32,
+    acknowledge: u32,
+}
+
+const MAIN: QueueLayout = QueueLayout {
+    base: regs::CMDQ_BASE.offset(),
+    producer: regs::CMDQ_PROD.offset(),
+    consumer: regs::CMDQ_CONS.offset(),
+    enable: regs::CR0.offset(),
+    enable_bit: regs::cr0::CMDQEN,
+    acknowledge: regs::GERRORN.offset(),
+};
+
+const SECOND: QueueLayout = QueueLayout {
+    base: second::BASE,
+    producer: second::PROD,
+    consumer: second::CONS,
+    enable: second::CONFIG,
+    enable_bit: second::ENABLE,
+    acknowledge: second::GERRORN,
+};
 
 /// Registers that record commands and acknowledgements. Clones share what they have seen.
 #[derive(Clone)]
@@ -21,6 +52,7 @@ pub struct Tap {
     ram: Ram,
     recorder: Recorder,
     name: Arc<str>,
+    layout: QueueLayout,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -35,6 +67,9 @@ struct Seen {
     queue: Option<(PhysAddr, QueueSize)>,
     producer: u32,
     running: bool,
+    /// How often the consumer was read.
+    reads: u64,
+    kept: Option<Vec<RawCommand>>,
 }
 
 const ADDRESS: u64 = 0x000f_ffff_ffff_ffe0;
@@ -47,32 +82,60 @@ impl Tap {
         recorder: Recorder,
         name: &str,
     ) -> Self {
-        Tap { registers, ram, recorder, name: name.into(), seen: Arc::default() }
+        let layout = MAIN;
+        Tap { registers, ram, recorder, name: name.into(), layout, seen: Arc::default() }
+    }
+
+    /// A tap on the registers of a second command queue, whose lines bear `name`; the offsets are those of
+    /// [`second`].
+    pub fn on_second(
+        registers: Arc<dyn Registers + Send + Sync>,
+        ram: Ram,
+        recorder: Recorder,
+        name: &str,
+    ) -> Self {
+        Tap { layout: SECOND, ..Tap::new(registers, ram, recorder, name) }
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keep from now on, for [`take_shown`](Self::take_shown), what the SMMU is shown.
+    pub(crate) fn keep(&self) {
+        self.seen().kept.get_or_insert_default();
+    }
+
+    /// The commands that the SMMU was shown since the last call; none unless they are kept.
+    pub(crate) fn take_shown(&self) -> Vec<RawCommand> {
+        self.seen().kept.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// How often the consumer was read since the last call.
+    pub(crate) fn take_reads(&self) -> u64 {
+        std::mem::take(&mut self.seen().reads)
+    }
+
     fn look(&self, offset: u32, value: u64) {
         let mut seen = self.seen();
-        if offset == regs::CMDQ_BASE.offset() {
+        let QueueLayout { base, producer, enable, enable_bit, acknowledge, .. } = self.layout;
+        if offset == base {
             let size = QueueSize::from_log2((value & 0x1f) as u8);
             seen.queue = size.map(|size| (PhysAddr(value & ADDRESS), size));
-        } else if offset == regs::CR0.offset() {
-            seen.running = value as u32 & regs::cr0::CMDQEN != 0;
-        } else if offset == regs::CMDQ_PROD.offset() {
+        } else if offset == enable {
+            seen.running = value as u32 & enable_bit != 0;
+        } else if offset == producer {
             let producer = value as u32;
             if seen.running {
-                self.record(&seen, producer);
+                self.record(&mut seen, producer);
             }
             seen.producer = producer;
-        } else if offset == regs::GERRORN.offset() {
+        } else if offset == acknowledge {
             self.recorder.about(Kind::Acknowledge, &self.name, || "GERROR".into());
         }
     }
 
-    fn record(&self, seen: &Seen, producer: u32) {
+    fn record(&self, seen: &mut Seen, producer: u32) {
         let Some((base, size)) = seen.queue else { return };
         let new = size.used(producer, seen.producer).unwrap_or(0);
         for n in 0..new {
@@ -82,14 +145,28 @@ impl Tap {
                 self.ram.word(address).map_or(0, |word| word.load(Ordering::Acquire))
             };
             let raw = RawCommand([word(0), word(8)]);
-            self.recorder
-                .raw(Kind::Command, &self.name, &raw.0, || Command::decode(raw).to_string());
+            self.recorder.raw(Kind::Command, &self.name, &raw.0, || text(raw));
+            if let Some(kept) = &mut seen.kept {
+                // The driver may be running under injected allocation failures.
+                alloc_fault::suspended(|| kept.push(raw));
+            }
         }
+    }
+}
+
+/// A command without what differs from machine to machine: where an MSI goes, and what it says.
+fn text(raw: RawCommand) -> String {
+    match Command::decode(raw) {
+        Command::Sync { completion: Completion::Msi(_), .. } => "SYNC cs=irq msi".into(),
+        command => command.to_string(),
     }
 }
 
 impl Registers for Tap {
     fn read32(&self, offset: u32) -> u32 {
+        if offset == self.layout.consumer {
+            self.seen().reads += 1;
+        }
         self.registers.read32(offset)
     }
     fn write32(&self, offset: u32, value: u32) {
@@ -102,5 +179,43 @@ impl Registers for Tap {
     fn write64(&self, offset: u32, value: u64) {
         self.look(offset, value);
         self.registers.write64(offset, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smmu_types::SyncMsi;
+    use smmu_types::pool::Window;
+
+    use super::*;
+    use crate::model::{Model, Profile, SecondQueue};
+
+    #[test]
+    fn a_second_queue_is_seen_as_the_main_one_is() {
+        let profile = Profile { second_queue: Some(SecondQueue::Restricted), ..Profile::default() };
+        let model = Model::new(0x1000, &[profile]);
+        let window = model.window();
+        let recorder = Recorder::default();
+        let registers = Arc::new(model.second_queue(0).unwrap());
+        let ram = Ram::new(model.window());
+        let tap = Tap::on_second(registers, ram, recorder.clone(), "smmu0");
+        tap.keep();
+        tap.write64(second::BASE, window.base().0 | 2);
+        let [w0, w1] = Command::SYNC.encode().0;
+        window.words()[0].store(w0, Ordering::Release);
+        window.words()[1].store(w1, Ordering::Release);
+        tap.write32(second::CONFIG, second::ENABLE);
+        tap.write32(second::PROD, 1);
+        assert_eq!(tap.read32(second::CONS), 1);
+        assert_eq!((tap.take_reads(), tap.take_reads()), (1, 0));
+        assert_eq!(tap.take_shown(), [Command::SYNC.encode()]);
+        assert_eq!(recorder.transcript()[0].to_string(), "    command   smmu0 SYNC");
+    }
+
+    #[test]
+    fn addresses_of_msis_are_not_told() {
+        let msi = SyncMsi::new(PhysAddr(0x4000_1000), 7).unwrap();
+        assert_eq!(text(Command::sync(Completion::Msi(msi)).encode()), "SYNC cs=irq msi");
+        assert_eq!(text(Command::sync(Completion::Interrupt).encode()), "SYNC cs=irq");
     }
 }

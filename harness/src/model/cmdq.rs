@@ -1,14 +1,13 @@
-//! The command queue: commands are carried out when somebody looks, never before.
+//! What commands do.
 
 use smmu_types::range::{LevelHint, RangeGranule, Span, SpanAddress};
-use smmu_types::regs::{cr0, gerror};
+use smmu_types::regs::gerror;
 use smmu_types::{
     Asid, Command, CommandErrorCode, Completion, Iova, Ipa, Leaf, RawCommand, Regime, StreamId,
-    Vmid,
+    SyncMsi, Vmid,
 };
 
 use super::device::Smmu;
-use super::events::Ring;
 use super::memory::Ram;
 use super::profile::Fault;
 use super::stream::L1Range;
@@ -26,7 +25,7 @@ enum Scope {
 
 /// How far the architecture says what a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     Defined,
     /// A ranged invalidation whose address is not aligned to what its level maps. Some hardware may drop something;
     /// nothing may be relied on.
@@ -34,7 +33,7 @@ enum Form {
 }
 
 /// What 16 bytes ask for.
-fn meaning(raw: RawCommand) -> (Command, Form) {
+pub(super) fn meaning(raw: RawCommand) -> (Command, Form) {
     let command = Command::interpret(raw);
     let by_address = matches!(
         command,
@@ -51,68 +50,13 @@ fn meaning(raw: RawCommand) -> (Command, Form) {
 }
 
 impl Smmu {
-    pub(super) fn command_ring(&self) -> Ring {
-        Ring::new(self.regs.cmdq_base, self.profile.cmdq_log2, RawCommand::BYTES as u64)
-    }
-
-    /// Carry out up to `limit` commands.
-    pub(super) fn consume(&mut self, ram: &Ram, limit: u32) {
-        for _ in 0..limit {
-            if self.regs.cr0 & cr0::CMDQEN == 0
-                || self.active_errors() & gerror::CMDQ != 0
-                || self.faults.contains(&Fault::CommandQueueStuck)
-            {
-                return;
-            }
-            let ring = self.command_ring();
-            let mask = ring.size.pointer_mask();
-            let cons = self.regs.cmdq_cons & mask;
-            // A producer that is nowhere in the queue was reported when it was written.
-            if matches!(ring.size.used(self.regs.cmdq_prod & mask, cons), None | Some(0)) {
-                return;
-            }
-            match self.step(ram, &ring, cons) {
-                Ok(()) => {
-                    self.regs.cmdq_cons = self.regs.cmdq_cons & !mask | ring.after(cons);
-                }
-                Err(code) => {
-                    self.regs.cmdq_cons = u32::from(code.0) << 24 | cons;
-                    self.raise_error(gerror::CMDQ);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn step(&mut self, ram: &Ram, ring: &Ring, cons: u32) -> Result<(), CommandErrorCode> {
-        if ring.base & (ring.align() - 1) != 0 {
-            return Err(CommandErrorCode::ABT);
-        }
-        let raw = ram.read_words(ring.slot(cons)).ok_or(CommandErrorCode::ABT)?;
-        if self.take_refusal() {
-            return Err(CommandErrorCode::ILL);
-        }
-        let (command, form) = meaning(RawCommand(raw));
-        self.execute(ram, command, form)
-    }
-
-    /// Count down the injected refusal; true when it is this command's turn.
-    fn take_refusal(&mut self) -> bool {
-        let at = self.faults.iter().position(|f| matches!(f, Fault::RefuseCommand { .. }));
-        match at.and_then(|at| self.faults.get_mut(at).map(|fault| (at, fault))) {
-            Some((at, Fault::RefuseCommand { after: 0 })) => {
-                self.faults.remove(at);
-                true
-            }
-            Some((_, Fault::RefuseCommand { after })) => {
-                *after -= 1;
-                false
-            }
-            _ => false,
-        }
-    }
-
-    fn execute(&mut self, ram: &Ram, command: Command, form: Form) -> Result<(), CommandErrorCode> {
+    /// Carry out a command.
+    pub(super) fn execute(
+        &mut self,
+        ram: &Ram,
+        command: Command,
+        form: Form,
+    ) -> Result<(), CommandErrorCode> {
         let only_if = |there: bool| if there { Ok(()) } else { Err(CommandErrorCode::ILL) };
         let (s1, s2, hyp) = (self.profile.stage1, self.profile.stage2, self.profile.hyp);
         match command {
@@ -193,17 +137,30 @@ impl Smmu {
             Command::TlbiNsnhAll => self.flush(ram, Scope::Everything, |space| {
                 !matches!(space, Space::Stage1 { regime: Regime::El2, .. })
             }),
-            Command::Sync {
-                completion: Completion::Interrupt | Completion::Msi { .. }, ..
-            } => {
+            // No device has anything cached; whether it answers is for the queue to know.
+            Command::AtcInv { .. } => only_if(self.profile.ats)?,
+            Command::Sync { completion: Completion::Msi(msi), .. } if self.profile.msi => {
+                self.send_sync_msi(ram, msi);
+            }
+            Command::Sync { completion: Completion::Interrupt | Completion::Msi(_), .. } => {
                 // Without MSIs the address is reserved, and the wire signals.
                 self.interrupt(Irq::CmdSync);
             }
             Command::Sync { .. } => {}
-            // No ATS here, and nothing that is not decoded.
+            // Nothing that is not decoded.
             _ => return Err(CommandErrorCode::ILL),
         }
         Ok(())
+    }
+
+    /// The sync is complete whatever becomes of its MSI (4.7.3).
+    fn send_sync_msi(&mut self, ram: &Ram, msi: SyncMsi) {
+        if self.main.faults.contains(&Fault::MsiLost) {
+            return;
+        }
+        if ram.write32(msi.address(), msi.data()).is_none() {
+            self.raise_error(ram, gerror::MSI_CMDQ_ABT);
+        }
     }
 
     /// The addresses that a span covers, or `CERROR_ILL` where this SMMU does not take its form.

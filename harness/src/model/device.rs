@@ -5,8 +5,10 @@ use smmu_types::{CacheTag, StreamId};
 
 use super::hazard::{Hazard, Violation};
 use super::memory::Ram;
-use super::profile::{Fault, Profile};
+use super::profile::Profile;
+use super::queues::{Feed, Which};
 use super::regs::RegisterFile;
+use super::second::SecondRegisters;
 use super::stream::{ConfigCache, StreamTable};
 use super::tlb::Tlb;
 use crate::machine::Irq;
@@ -15,8 +17,10 @@ use crate::machine::Irq;
 pub(super) struct Smmu {
     pub(super) index: usize,
     pub(super) profile: Profile,
-    pub(super) faults: Vec<Fault>,
     pub(super) regs: RegisterFile,
+    pub(super) second_regs: SecondRegisters,
+    pub(super) main: Feed,
+    pub(super) second: Feed,
     pub(super) config: ConfigCache,
     pub(super) tlb: Tlb,
     pub(super) interrupts: Vec<Irq>,
@@ -28,8 +32,10 @@ impl Smmu {
         let profile = profile.bounded();
         Smmu {
             index,
-            faults: profile.faults.clone(),
             regs: RegisterFile::default(),
+            second_regs: SecondRegisters::default(),
+            main: Feed::with(profile.faults.clone()),
+            second: Feed::default(),
             config: ConfigCache::default(),
             tlb: Tlb::default(),
             interrupts: Vec::new(),
@@ -41,6 +47,9 @@ impl Smmu {
     /// Registers and caches as at power-on. Injected faults are part of the machine and stay.
     pub(super) fn reset(&mut self) {
         self.regs = RegisterFile::default();
+        self.second_regs = SecondRegisters::default();
+        self.main.reset();
+        self.second.reset();
         self.config = ConfigCache::default();
         self.tlb = Tlb::default();
     }
@@ -93,9 +102,18 @@ impl Smmu {
         self.tlb.count(tag)
     }
 
-    /// Consume until the queue is empty or stops.
+    /// Consume until the queues are empty or stop.
     pub(super) fn drain(&mut self, ram: &Ram) {
         // Twice the largest queue: commands cannot appear while this runs.
-        self.consume(ram, 2 << smmu_types::queue::QueueSize::MAX_LOG2);
+        let all = 2 << smmu_types::queue::QueueSize::MAX_LOG2;
+        self.consume(ram, Which::Main, all);
+        self.consume(ram, Which::Second, all);
+    }
+
+    /// Time passes. It tells only a driver that waits for an MSI, and so looks at no register, anything new.
+    pub(super) fn tick(&mut self, ram: &Ram) {
+        if self.profile.msi {
+            self.consume(ram, Which::Main, self.pace(Which::Main));
+        }
     }
 }

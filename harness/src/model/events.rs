@@ -42,6 +42,14 @@ impl Ring {
     }
 }
 
+/// Where an interrupt is written to, as its three registers say. An address of 0 means nowhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Msi {
+    pub(super) address: u64,
+    pub(super) data: u32,
+    pub(super) attributes: u32,
+}
+
 const SMALLEST: QueueSize = match QueueSize::from_log2(0) {
     Some(size) => size,
     None => unreachable!(),
@@ -68,28 +76,37 @@ impl Smmu {
             }
             return;
         }
-        let aborts = self.faults.contains(&Fault::EventQueueAbort);
+        let aborts = self.main.faults.contains(&Fault::EventQueueAbort);
         // The SMMU takes the bits below the queue's alignment as zero.
         let aligned = Ring { base: ring.base & !(ring.align() - 1), ..ring };
         if aborts || ram.write_words(aligned.slot(prod), &event.0).is_none() {
-            self.raise_error(gerror::EVENTQ_ABT);
+            self.raise_error(ram, gerror::EVENTQ_ABT);
             return;
         }
         self.regs.eventq_prod = self.regs.eventq_prod & OVERFLOW | ring.after(prod);
         if prod == cons && self.regs.irq_ctrl & irq_ctrl::EVENTQ != 0 {
-            self.interrupt(Irq::EventQueue);
+            self.signal(ram, self.regs.eventq_msi, Irq::EventQueue, gerror::MSI_EVENTQ_ABT);
         }
     }
 
     /// Make errors active; those that are active already stay as they are.
-    pub(super) fn raise_error(&mut self, bits: u32) {
+    pub(super) fn raise_error(&mut self, ram: &Ram, bits: u32) {
         let fresh = bits & !self.active_errors();
         if fresh == 0 {
             return;
         }
         self.regs.gerror ^= fresh;
         if self.regs.irq_ctrl & irq_ctrl::GERROR != 0 {
-            self.interrupt(Irq::Gerror);
+            self.signal(ram, self.regs.gerror_msi, Irq::Gerror, gerror::MSI_GERROR_ABT);
+        }
+    }
+
+    /// Interrupt by the MSI that is set up, or by the wire where none is (3.18).
+    fn signal(&mut self, ram: &Ram, msi: Msi, wire: Irq, abort: u32) {
+        if !self.profile.msi || msi.address == 0 {
+            self.interrupt(wire);
+        } else if ram.write32(PhysAddr(msi.address), msi.data).is_none() {
+            self.raise_error(ram, abort);
         }
     }
 

@@ -35,7 +35,17 @@
 //!   *before* the change of what it is for does not help. A fault of a prefetch leaves no event.
 //!
 //! It is lazy: commands are consumed a few at a time, by reads of `CMDQ_CONS`, and a change of
-//! `GBPA` takes effect when the driver looks for it.
+//! `GBPA` takes effect when the driver looks for it. A driver that waits in memory, for the MSI of a
+//! `CMD_SYNC`, looks at no register: for it the SMMU acts when time passes ([`Model::tick`]).
+//!
+//! # Queues that misbehave
+//!
+//! A [`Fault`] stops a command queue or makes it slow, lets fetches abort, devices leave ATC invalidations
+//! unanswered, MSIs get lost; [`Model::mend`] takes all of them back. [`Model::listen`] says afterwards what was
+//! carried out, which need not be what a driver believes to have sent.
+//!
+//! With [`Profile::second_queue`] an SMMU has a second command queue with registers of its own
+//! ([`Model::second_queue`]), whose commands act on the same caches.
 //!
 //! # Hazards
 //!
@@ -45,7 +55,7 @@
 //! # Not modelled
 //!
 //! Nested translation ([`Hazard::Unsupported`] and `C_BAD_STE`), `TTB1` (likewise, `C_BAD_CD`),
-//! substreams, ATS, PRI, stalls, MSIs, hardware table updates, granules of 16 and 64 KiB, the
+//! substreams, the ATCs of devices, PRI, stalls, hardware table updates, granules of 16 and 64 KiB, the
 //! contiguous hint (each page is its own line). A read of `CMDQ_CONS` or a DMA is the only moment at
 //! which the SMMU acts, so it cannot see a half-written entry unless a DMA comes in between.
 
@@ -57,7 +67,9 @@ mod events;
 mod hazard;
 mod memory;
 mod profile;
+mod queues;
 mod regs;
+pub mod second;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -70,10 +82,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use smmu_types::pool::HeapWindow;
 use smmu_types::seam::Registers;
-use smmu_types::{CacheTag, PhysAddr, StreamId};
+use smmu_types::{CacheTag, PhysAddr, RawCommand, StreamId};
 
 pub use hazard::{Hazard, Now, Permissions, Violation};
-pub use profile::{Fault, Profile};
+pub use profile::{Fault, Profile, SecondQueue};
+pub use second::SecondQueueRegisters;
 
 use crate::machine::{DmaOutcome, Irq};
 use device::Smmu;
@@ -198,19 +211,58 @@ impl Model {
         }
     }
 
-    /// Let an SMMU consume its command queue, for a driver that waits for an interrupt.
+    /// The registers of the second command queue of an SMMU, or `None` when it has none.
+    #[must_use]
+    pub fn second_queue(&self, index: usize) -> Option<SecondQueueRegisters> {
+        let there = self.shared.state.lock().smmus.get(index).is_some_and(Smmu::has_second_queue);
+        there.then(|| SecondQueueRegisters::new(Arc::clone(&self.shared), index))
+    }
+
+    /// Let some time pass: an SMMU with MSIs carries out as many commands as at a read of `CMDQ_CONS`.
+    pub fn tick(&self) {
+        let smmus = self.shared.state.lock().smmus.len();
+        for smmu in 0..smmus {
+            self.shared.act(smmu, Smmu::tick);
+        }
+    }
+
+    /// Keep from now on, for [`take_carried_out`](Self::take_carried_out), what an SMMU's queues carry out.
+    pub fn listen(&self, smmu: usize) {
+        self.shared.act(smmu, |smmu, _| {
+            smmu.main.listen();
+            smmu.second.listen();
+        });
+    }
+
+    /// The commands that an SMMU's main queue and its second queue have carried out since the last call, in order
+    /// and as they lay in the queue. Empty unless somebody [`listen`](Self::listen)s.
+    pub fn take_carried_out(&self, smmu: usize) -> [Vec<RawCommand>; 2] {
+        let taken = self.shared.act(smmu, |smmu, _| [smmu.main.heard(), smmu.second.heard()]);
+        taken.unwrap_or_default()
+    }
+
+    /// Let an SMMU consume its command queues, for a driver that waits for an interrupt.
     pub fn settle(&self, smmu: usize) {
         self.shared.act(smmu, Smmu::drain);
     }
 
-    /// Make something go wrong from now on.
+    /// Make something go wrong from now on, in the main command queue or outside of the queues.
     pub fn inject(&self, smmu: usize, fault: Fault) {
-        self.shared.act(smmu, |smmu, _| smmu.faults.push(fault));
+        self.shared.act(smmu, |smmu, _| smmu.main.faults.push(fault));
+    }
+
+    /// Make something go wrong from now on in the second command queue. A fault that is not about a command queue
+    /// does nothing here.
+    pub fn inject_second(&self, smmu: usize, fault: Fault) {
+        self.shared.act(smmu, |smmu, _| smmu.second.faults.push(fault));
     }
 
     /// Take back every fault of an SMMU.
     pub fn mend(&self, smmu: usize) {
-        self.shared.act(smmu, |smmu, _| smmu.faults.clear());
+        self.shared.act(smmu, |smmu, _| {
+            smmu.main.faults.clear();
+            smmu.second.faults.clear();
+        });
     }
 
     /// Four bytes of RAM as the bus sees them; `None` outside of it.

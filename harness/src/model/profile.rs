@@ -1,26 +1,56 @@
 //! What a modelled SMMU can do, and how it misbehaves.
 
-use smmu_types::{IdRegisters, OutputSize};
+use smmu_types::{IdRegisters, OutputSize, StreamId};
 
-/// Something that goes wrong, by name.
+/// Something that goes wrong, by name, until it is taken back.
+///
+/// Where two faults of one kind are injected, the first counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
     /// Commands are accepted and never consumed.
     CommandQueueStuck,
+    /// Each look at the consumer carries out so many commands, instead of [`Profile::consume_per_poll`].
+    CommandQueueSlow {
+        /// Commands; 0 means none.
+        per_look: u32,
+    },
     /// The command after the next `after` ones is refused with `CERROR_ILL`, once.
     RefuseCommand {
         /// Commands that are still carried out.
         after: u32,
     },
+    /// The next `times` fetches of a command abort, with `CERROR_ABT` each.
+    FetchAbort {
+        /// How often.
+        times: u32,
+    },
+    /// The device does not answer ATC invalidations of this stream. The `CMD_SYNC` behind one stops the queue with
+    /// `CERROR_ATC_INV_SYNC`, and is carried out when that is acknowledged.
+    AtcTimeout {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The MSI of a `CMD_SYNC` never arrives. Nothing else is amiss, and no error is reported.
+    MsiLost,
     /// Writes of event records abort.
     EventQueueAbort,
 }
 
+/// A second command queue: a virtual queue of Tegra241's CMDQV, with registers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SecondQueue {
+    /// It takes every command that the main queue takes.
+    Full,
+    /// As it is given to a guest: `TLBI_NH_ASID`, `TLBI_NH_VA`, `ATC_INV` and `CMD_SYNC` only. Their VMIDs and
+    /// StreamIDs are taken as they are; a CMDQV would replace them.
+    Restricted,
+}
+
 /// One modelled SMMU.
 ///
-/// The ID registers follow from it. Whatever is not named here is absent: ATS, PRI, substreams,
-/// stalls, MSIs, SEV, hardware update of tables, AArch32 and big-endian tables, granules other than 4 KiB.
+/// The ID registers follow from it. Whatever is not named here is absent: PRI, substreams,
+/// stalls, hardware update of tables, AArch32 and big-endian tables, granules other than 4 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Stage 1 (`IDR0.S1P`).
@@ -41,11 +71,19 @@ pub struct Profile {
     pub output_size: OutputSize,
     /// Two-level stream tables (`IDR0.ST_LEVEL`).
     pub two_level: bool,
+    /// ATS, as far as commands show it (`IDR0.ATS`): `ATC_INV` is legal. No device caches translations itself.
+    pub ats: bool,
+    /// MSIs: of `CMD_SYNC`, global errors and the event queue (`IDR0.MSI`).
+    pub msi: bool,
+    /// An event (`SEV`) for `CMD_SYNC` (`IDR0.SEV`). Nobody here sleeps who would be woken by it.
+    pub sev: bool,
+    /// A second command queue; its size is limited as that of the main queue is.
+    pub second_queue: Option<SecondQueue>,
     /// log2 of the largest command queue; at most 19.
     pub cmdq_log2: u8,
     /// log2 of the largest event queue; at most 19.
     pub eventq_log2: u8,
-    /// How many commands each read of `CMDQ_CONS` consumes; 0 means never any.
+    /// How many commands each read of a queue's consumer carries out; 0 means never any.
     pub consume_per_poll: u32,
     /// Whether what an invalidation dropped is fetched again at once, as a prefetcher may.
     pub prefetch: bool,
@@ -65,6 +103,10 @@ impl Default for Profile {
             range_invalidation: true,
             output_size: OutputSize::Bits44,
             two_level: true,
+            ats: false,
+            msi: false,
+            sev: false,
+            second_queue: None,
             cmdq_log2: 8,
             eventq_log2: 7,
             consume_per_poll: 4,
@@ -98,7 +140,10 @@ impl Profile {
                 | 2 << 2 // TTF: AArch64
                 | 1 << 4 // COHACC
                 | u32::from(this.hyp) << 9
+                | u32::from(this.ats) << 10
                 | u32::from(this.asid_bits == 16) << 12
+                | u32::from(this.msi) << 13
+                | u32::from(this.sev) << 14
                 | u32::from(this.vmid_bits == 16) << 18
                 | 2 << 21 // TTENDIAN: little
                 | 1 << 24 // STALL_MODEL: no stalls
@@ -137,6 +182,9 @@ mod tests {
         assert_eq!((caps.asid_bits, caps.vmid_bits, caps.sid_bits), (16, 16, 16));
         assert_eq!((caps.cmdq_log2, caps.eventq_log2, caps.ssid_bits), (8, 7, 0));
         assert!(caps.granules.contains(Granule::K4) && !caps.granules.contains(Granule::K64));
+        let more = Profile { ats: true, msi: true, sev: true, ..Profile::default() };
+        let caps = Capabilities::decode(more.id_registers());
+        assert!(caps.ats && caps.msi && caps.sev && !caps.pri);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The registers, and the rules that a driver keeps when it writes them.
 
-use smmu_types::regs::{self, cr0, cr2, gbpa, gerror, irq_ctrl};
+use smmu_types::regs::{self, cr0, cr2, gbpa, gerror, irq_cfg2, irq_ctrl};
 
 use super::device::Smmu;
-use super::events::Ring;
+use super::events::{Msi, Ring};
 use super::hazard::Violation;
 use super::memory::Ram;
+use super::queues::Which;
 
 /// What is stored. Everything is 0 at power-on, so transactions bypass until `GBPA.ABORT` is set.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(super) struct RegisterFile {
     pub(super) irq_ctrl: u32,
     pub(super) gerror: u32,
     pub(super) gerrorn: u32,
+    pub(super) gerror_msi: Msi,
+    pub(super) eventq_msi: Msi,
     pub(super) strtab_base: u64,
     pub(super) strtab_base_cfg: u32,
     pub(super) cmdq_base: u64,
@@ -52,6 +55,7 @@ offsets! {
 const ADDRESS: u64 = 0x000f_ffff_ffff_ffe0;
 const ALLOCATE: u64 = 1 << 62;
 const OVERFLOW: u32 = 1 << 31;
+const MSI_ADDRESS: u64 = 0x00ff_ffff_ffff_fffc;
 
 /// The register that an access means, and where in it.
 struct Place {
@@ -152,13 +156,19 @@ impl Smmu {
             CMDQ_BASE => return r.cmdq_base,
             CMDQ_PROD => r.cmdq_prod,
             CMDQ_CONS => {
-                self.consume(ram, self.profile.consume_per_poll);
+                self.consume(ram, Which::Main, self.pace(Which::Main));
                 self.regs.cmdq_cons
             }
+            GERROR_IRQ_CFG0 => return r.gerror_msi.address,
+            GERROR_IRQ_CFG1 => r.gerror_msi.data,
+            GERROR_IRQ_CFG2 => r.gerror_msi.attributes,
+            EVENTQ_IRQ_CFG0 => return r.eventq_msi.address,
+            EVENTQ_IRQ_CFG1 => r.eventq_msi.data,
+            EVENTQ_IRQ_CFG2 => r.eventq_msi.attributes,
             EVENTQ_BASE => return r.eventq_base,
             EVENTQ_PROD => r.eventq_prod,
             EVENTQ_CONS => r.eventq_cons,
-            // The registers of MSIs and of PRI, which are not there.
+            // The registers of PRI, which is not there.
             _ => 0,
         };
         narrow.into()
@@ -253,12 +263,37 @@ impl Smmu {
                 self.regs.eventq_cons = value;
             }
             GERROR_IRQ_CFG0 | GERROR_IRQ_CFG1 | GERROR_IRQ_CFG2 | EVENTQ_IRQ_CFG0
-            | EVENTQ_IRQ_CFG1 | EVENTQ_IRQ_CFG2 | PRIQ_BASE | PRIQ_IRQ_CFG0 | PRIQ_IRQ_CFG1
-            | PRIQ_IRQ_CFG2 | PRIQ_PROD | PRIQ_CONS => {
-                // Neither MSIs nor PRI: reserved, so 0 may be written.
+            | EVENTQ_IRQ_CFG1 | EVENTQ_IRQ_CFG2 => self.write_msi(register, name, value),
+            PRIQ_BASE | PRIQ_IRQ_CFG0 | PRIQ_IRQ_CFG1 | PRIQ_IRQ_CFG2 | PRIQ_PROD | PRIQ_CONS => {
+                // No PRI: reserved, so 0 may be written.
                 self.defined(name, value, 0);
             }
             _ => self.violation(Violation::ReadOnly { register: name }),
+        }
+    }
+
+    fn write_msi(&mut self, register: u32, name: &'static str, value: u64) {
+        let gerror = [GERROR_IRQ_CFG0, GERROR_IRQ_CFG1, GERROR_IRQ_CFG2].contains(&register);
+        let (enable, by) = match gerror {
+            true => (irq_ctrl::GERROR, "IRQ_CTRL.GERROR_IRQEN"),
+            false => (irq_ctrl::EVENTQ, "IRQ_CTRL.EVENTQ_IRQEN"),
+        };
+        if self.profile.msi && self.regs.irq_ctrl & enable != 0 {
+            return self.violation(Violation::Enabled { register: name, by });
+        }
+        let bits = match register {
+            // Without MSIs they are reserved, so 0 may be written.
+            _ if !self.profile.msi => 0,
+            GERROR_IRQ_CFG0 | EVENTQ_IRQ_CFG0 => MSI_ADDRESS,
+            GERROR_IRQ_CFG1 | EVENTQ_IRQ_CFG1 => u64::from(u32::MAX),
+            _ => u64::from(irq_cfg2::MEMATTR | irq_cfg2::SH),
+        };
+        let value = self.defined(name, value, bits);
+        let msi = if gerror { &mut self.regs.gerror_msi } else { &mut self.regs.eventq_msi };
+        match register {
+            GERROR_IRQ_CFG0 | EVENTQ_IRQ_CFG0 => msi.address = value,
+            GERROR_IRQ_CFG1 | EVENTQ_IRQ_CFG1 => msi.data = value as u32,
+            _ => msi.attributes = value as u32,
         }
     }
 
@@ -271,7 +306,7 @@ impl Smmu {
     }
 
     /// The defined bits of a value; the others are reported.
-    fn defined(&mut self, register: &'static str, value: u64, bits: u64) -> u64 {
+    pub(super) fn defined(&mut self, register: &'static str, value: u64, bits: u64) -> u64 {
         if value & !bits != 0 {
             self.violation(Violation::ReservedBits { register, bits: value & !bits });
         }
@@ -279,11 +314,12 @@ impl Smmu {
     }
 
     fn write_cr0(&mut self, value: u32) {
-        let bits = cr0::SMMUEN | cr0::EVENTQEN | cr0::CMDQEN;
+        let atschk = if self.profile.ats { cr0::ATSCHK } else { 0 };
+        let bits = cr0::SMMUEN | cr0::EVENTQEN | cr0::CMDQEN | atschk;
         let value = self.defined("CR0", value.into(), bits.into()) as u32;
         let rising = value & !self.regs.cr0;
         if rising & cr0::CMDQEN != 0 {
-            let ring = self.command_ring();
+            let ring = self.command_ring(Which::Main);
             let (base, limit) = (self.regs.cmdq_base, self.profile.cmdq_log2);
             self.check_ring("CMDQ_BASE", base, &ring, limit);
             if ring.size.used(self.regs.cmdq_prod, self.regs.cmdq_cons).is_none() {
@@ -302,7 +338,7 @@ impl Smmu {
         self.regs.cr0 = value;
     }
 
-    fn check_ring(&mut self, register: &'static str, base: u64, ring: &Ring, limit: u8) {
+    pub(super) fn check_ring(&mut self, register: &'static str, base: u64, ring: &Ring, limit: u8) {
         let log2 = base & 0x1f;
         if log2 > limit.into() {
             self.violation(Violation::Unsupported { register, field: "LOG2SIZE", value: log2 });
@@ -336,7 +372,7 @@ impl Smmu {
 
     fn write_cmdq_prod(&mut self, value: u32) {
         let value = self.defined("CMDQ_PROD", value.into(), 0x000f_ffff) as u32;
-        let ring = self.command_ring();
+        let ring = self.command_ring(Which::Main);
         let mask = ring.size.pointer_mask();
         let enabled = self.regs.cr0 & cr0::CMDQEN != 0;
         let steps = |to| ring.size.used(to, self.regs.cmdq_cons);

@@ -6,7 +6,10 @@ use std::ops::Range;
 use smmu_types::EventKind;
 use toml::Spanned;
 
-use super::{CommandSpec, Dma, Expect, File, Name, Need, Step, expand};
+use super::{
+    CommandSpec, Completion, Dma, Expect, Fault, FaultStep, File, Name, Need, QueueName, SmmuSpec,
+    Speed, Step, expand,
+};
 use crate::tables::{INPUT_BITS, PAGE, TableStage};
 
 type Wrong = (Range<usize>, String);
@@ -16,6 +19,12 @@ const MOST: u32 = 1024;
 
 /// As many SMMUs as the largest machine of any backend has.
 const MOST_SMMUS: usize = 8;
+
+/// A scenario that waits for longer is taken for one that hangs.
+const MOST_MILLISECONDS: u64 = 10_000;
+
+/// As many entries as the driver's command queue has when nobody asks for fewer.
+const MOST_ENTRIES: u32 = 256;
 
 /// The commands that a hazard can be the lack of.
 const REMEDIES: [&str; 12] = [
@@ -33,22 +42,32 @@ const REMEDIES: [&str; 12] = [
     "TLBI_S2_IPA",
 ];
 
+/// What an SMMU of the file has besides a name.
+struct SmmuFacts {
+    ats: bool,
+    msi: bool,
+    second_queue: bool,
+}
+
 struct Names {
-    smmus: BTreeSet<String>,
-    devices: BTreeSet<String>,
+    needs: Vec<Need>,
+    smmus: BTreeMap<String, SmmuFacts>,
+    /// The devices, each with the name of its SMMU.
+    devices: BTreeMap<String, String>,
     domains: BTreeMap<String, TableStage>,
     pages: BTreeSet<String>,
 }
 
 pub(super) fn check(file: &File) -> Result<(), Wrong> {
     let names = Names {
+        needs: file.needs.clone(),
         smmus: smmus(file)?,
         devices: devices(file)?,
         domains: domains(file)?,
         pages: unique("page", file.pages.iter().map(|n| (n, expand(n, &None))))?,
     };
     for device in &file.devices {
-        known("smmu", &device.smmu, names.smmus.contains(device.smmu.get_ref()), &names.smmus)?;
+        names.smmu(&device.smmu)?;
     }
     if file.steps.is_empty() {
         return Err((0..0, "a scenario needs a [[step]] at least".into()));
@@ -59,7 +78,7 @@ pub(super) fn check(file: &File) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn smmus(file: &File) -> Result<BTreeSet<String>, Wrong> {
+fn smmus(file: &File) -> Result<BTreeMap<String, SmmuFacts>, Wrong> {
     if file.smmus.is_empty() {
         return Err((0..0, "a scenario needs an [[smmu]] at least".into()));
     }
@@ -88,11 +107,50 @@ fn smmus(file: &File) -> Result<BTreeSet<String>, Wrong> {
                 return Err((bits.span(), "asid_bits = 8 needs \"asid8\" in `needs`".into()));
             }
         }
+        queues_of(smmu, needs)?;
     }
-    unique("smmu", file.smmus.iter().map(|s| (&s.name, expand(&s.name, &None))))
+    unique("smmu", file.smmus.iter().map(|s| (&s.name, expand(&s.name, &None))))?;
+    let facts = |smmu: &SmmuSpec| SmmuFacts {
+        ats: smmu.has_ats(),
+        msi: smmu.completion() == Completion::Msi,
+        second_queue: smmu.second_queue.is_some(),
+    };
+    Ok(file.smmus.iter().map(|smmu| (smmu.name.get_ref().clone(), facts(smmu))).collect())
 }
 
-fn devices(file: &File) -> Result<BTreeSet<String>, Wrong> {
+/// What an SMMU says of its command queues.
+fn queues_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong> {
+    if let Some(entries) = &smmu.queue_entries {
+        let count = *entries.get_ref();
+        if !(2..=MOST_ENTRIES).contains(&count) || !count.is_power_of_two() {
+            let message = format!("queue_entries must be a power of two from 2 to {MOST_ENTRIES}");
+            return Err((entries.span(), message));
+        }
+    }
+    if let Some(timeout) = &smmu.timeout_ms
+        && !(1..=MOST_MILLISECONDS).contains(timeout.get_ref())
+    {
+        let message = format!("timeout_ms must be from 1 to {MOST_MILLISECONDS}");
+        return Err((timeout.span(), message));
+    }
+    let sync = |by| smmu.sync.as_ref().filter(|_| smmu.completion() == by).map(Spanned::span);
+    let wanted = [
+        (smmu.ats.as_ref().filter(|_| smmu.has_ats()).map(Spanned::span), "ats = true", Need::Ats),
+        (sync(Completion::Event), "sync = \"event\"", Need::Sev),
+        (sync(Completion::Msi), "sync = \"msi\"", Need::Msi),
+        (smmu.second_queue.as_ref().map(Spanned::span), "a second queue", Need::SecondQueue),
+    ];
+    for (span, what, need) in wanted {
+        if let Some(span) = span
+            && !needs(need)
+        {
+            return Err((span, format!("{what} needs \"{}\" in `needs`", need.name())));
+        }
+    }
+    Ok(())
+}
+
+fn devices(file: &File) -> Result<BTreeMap<String, String>, Wrong> {
     let mut taken: BTreeMap<(&str, u32), &str> = BTreeMap::new();
     for device in &file.devices {
         let count = device.count.as_ref().map_or(Ok(1), counted)?;
@@ -108,7 +166,13 @@ fn devices(file: &File) -> Result<BTreeSet<String>, Wrong> {
             }
         }
     }
-    unique("device", file.devices.iter().map(|d| (&d.name, expand(&d.name, &d.count))))
+    unique("device", file.devices.iter().map(|d| (&d.name, expand(&d.name, &d.count))))?;
+    let behind = |device: &super::DeviceSpec| device.smmu.get_ref().clone();
+    Ok(file
+        .devices
+        .iter()
+        .flat_map(|d| expand(&d.name, &d.count).into_iter().map(move |name| (name, behind(d))))
+        .collect())
 }
 
 fn domains(file: &File) -> Result<BTreeMap<String, TableStage>, Wrong> {
@@ -184,10 +248,21 @@ fn known<'a>(
 
 impl Names {
     fn smmu(&self, name: &Name) -> Result<(), Wrong> {
-        known("smmu", name, self.smmus.contains(name.get_ref()), &self.smmus)
+        known("smmu", name, self.smmus.contains_key(name.get_ref()), self.smmus.keys())
+    }
+    fn queue(&self, smmu: &str, queue: &Option<Spanned<QueueName>>) -> Result<(), Wrong> {
+        match queue {
+            Some(queue)
+                if *queue.get_ref() == QueueName::Second
+                    && !self.smmus.get(smmu).is_some_and(|facts| facts.second_queue) =>
+            {
+                Err((queue.span(), format!("{smmu} has no `second_queue`")))
+            }
+            _ => Ok(()),
+        }
     }
     fn device(&self, name: &Name) -> Result<(), Wrong> {
-        known("device", name, self.devices.contains(name.get_ref()), &self.devices)
+        known("device", name, self.devices.contains_key(name.get_ref()), self.devices.keys())
     }
     fn domain(&self, name: &Name) -> Result<(), Wrong> {
         known("domain", name, self.domains.contains_key(name.get_ref()), self.domains.keys())
@@ -246,7 +321,7 @@ fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
             names.page(&map.page)?;
             mappable(map.iova)
         }
-        Step::Unmap(unmap) => {
+        Step::Unmap(unmap) | Step::Invalidate(unmap) => {
             names.domain(&unmap.domain)?;
             mappable(unmap.iova)
         }
@@ -258,11 +333,21 @@ fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
         Step::Dma(dma) => self::dma(step.span(), dma, names),
         Step::Command(command) => {
             names.smmu(&command.smmu)?;
-            command.send.iter().try_for_each(|spec| match spec {
+            names.queue(command.smmu.get_ref(), &command.queue)?;
+            command.send.iter().chain(&command.beside).try_for_each(|spec| match spec {
                 CommandSpec::CfgiSte(of) | CommandSpec::CfgiCd(of) => names.device(&of.device),
+                CommandSpec::AtcInv(of) => {
+                    names.device(&of.device)?;
+                    of.iova.as_ref().map_or(Ok(()), |iova| match iova.get_ref() % PAGE {
+                        0 => Ok(()),
+                        _ => Err((iova.span(), format!("the iova is not aligned to {PAGE} bytes"))),
+                    })
+                }
                 _ => Ok(()),
             })
         }
+        Step::Fault(fault) => self::fault(step.span(), fault, names),
+        Step::Mend(mend) => names.smmu(&mend.smmu),
         Step::Install(install) => {
             names.device(&install.device)?;
             names.domain(&install.domain)?;
@@ -282,6 +367,49 @@ fn step(step: &Spanned<Step>, names: &Names) -> Result<(), Wrong> {
             let all = REMEDIES.join(", ");
             Err((step.span(), format!("no hazard is the lack of \"{name}\"; it can be of: {all}")))
         }
+    }
+}
+
+fn fault(span: Range<usize>, step: &FaultStep, names: &Names) -> Result<(), Wrong> {
+    let smmu = step.smmu.get_ref();
+    names.smmu(&step.smmu)?;
+    let facts = names.smmus.get(smmu);
+    let (need, what) = match step.fault() {
+        None => {
+            let message = "a fault is one of `cmdq`, `atc_timeout` and `msi`, and no more";
+            return Err((span, message.into()));
+        }
+        Some(Fault::Queue(Speed::Stopped)) => (Need::QueueStop, "cmdq = \"stopped\""),
+        Some(_) => (Need::QueueFaults, "this fault"),
+    };
+    if !names.needs.contains(&need) {
+        return Err((span, format!("{what} needs \"{}\" in `needs`", need.name())));
+    }
+    names.queue(smmu, &step.queue)?;
+    match (step.fault(), &step.cmdq, &step.msi) {
+        (Some(Fault::Queue(Speed::Slow(count) | Speed::Aborts(count))), ..)
+            if *count.get_ref() == 0 =>
+        {
+            Err((count.span(), "this must be 1 at least; a queue can be \"stopped\"".into()))
+        }
+        (Some(Fault::AtcTimeout(device)), ..) => {
+            names.device(device)?;
+            if names.devices.get(device.get_ref()).is_some_and(|behind| behind != smmu) {
+                let message = format!("device \"{}\" is not behind {smmu}", device.get_ref());
+                return Err((device.span(), message));
+            }
+            match facts {
+                Some(SmmuFacts { ats: false, .. }) => Err((
+                    device.span(),
+                    format!("{smmu} needs `ats = true` for an ATC invalidation"),
+                )),
+                _ => Ok(()),
+            }
+        }
+        (Some(Fault::Msi(_)), _, Some(msi)) if facts.is_some_and(|facts| !facts.msi) => {
+            Err((msi.span(), format!("{smmu} needs `sync = \"msi\"` to lose one")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -324,7 +452,9 @@ fn expect(span: Range<usize>, expect: &Expect, names: &Names) -> Result<(), Wron
     if of_domain != expect.domain.is_some() {
         return Err((span, "`domain` goes with `tag` or `users`".into()));
     }
-    if !of_domain && expect.asids_in_use.is_none() && expect.vmids_in_use.is_none() {
+    let of_smmu = expect.asids_in_use.is_some() || expect.vmids_in_use.is_some();
+    let of_queue = expect.commands.is_some() || expect.consumer_reads.is_some();
+    if !of_domain && !of_smmu && !of_queue {
         return Err((span, "an expect without an expectation cannot fail".into()));
     }
     Ok(())

@@ -23,7 +23,11 @@
 //! Unknown keys are refused, and an error says where it is. The steps are the variants of [`Step`].
 
 mod check;
+mod commands;
+mod queues;
 mod source;
+
+use std::time::Duration;
 
 use serde::Deserialize;
 use smmu_types::StreamId;
@@ -31,6 +35,13 @@ use toml::Spanned;
 
 use crate::tables::{Access, TableStage};
 
+pub use commands::{
+    AsidArgument, AtcArguments, CommandFailure, CommandSpec, CommandStep, IpaArguments,
+    NoArguments, StreamArgument, VaArguments, VmidArgument,
+};
+pub use queues::{
+    Completion, Fault, FaultStep, MendStep, MsiFault, QueueName, SecondQueueKind, Speed,
+};
 pub use source::{ScenarioError, Source, builtin};
 
 /// A name, and where in the file it stands.
@@ -48,6 +59,18 @@ pub enum Need {
     SeveralSmmus,
     /// `"asid8"`: an SMMU with 8-bit ASIDs.
     Asid8,
+    /// `"ats"`: an SMMU with ATS.
+    Ats,
+    /// `"msi"`: an SMMU with MSIs.
+    Msi,
+    /// `"sev"`: an SMMU whose `CMD_SYNC` can send an event.
+    Sev,
+    /// `"queue-stop"`: command queues that stop when they are told to, and go on.
+    QueueStop,
+    /// `"queue-faults"`: command queues that misbehave in other ways when they are told to.
+    QueueFaults,
+    /// `"second-queue"`: an SMMU with a second command queue.
+    SecondQueue,
 }
 
 impl Need {
@@ -59,6 +82,12 @@ impl Need {
             Need::Stage2 => "stage2",
             Need::SeveralSmmus => "several-smmus",
             Need::Asid8 => "asid8",
+            Need::Ats => "ats",
+            Need::Msi => "msi",
+            Need::Sev => "sev",
+            Need::QueueStop => "queue-stop",
+            Need::QueueFaults => "queue-faults",
+            Need::SecondQueue => "second-queue",
         }
     }
 }
@@ -70,6 +99,17 @@ pub struct Scenario {
     pub name: String,
     /// What the file says.
     pub file: File,
+}
+
+impl Scenario {
+    /// Whether a step asks what became of all commands, so that they must be kept from the beginning.
+    #[must_use]
+    pub fn checks_commands(&self) -> bool {
+        let asks = |step: &Spanned<Step>| {
+            matches!(step.get_ref(), Step::Expect(Expect { commands: Some(_), .. }))
+        };
+        self.file.steps.iter().any(asks)
+    }
 }
 
 /// A scenario file.
@@ -106,6 +146,36 @@ pub struct SmmuSpec {
     pub name: Name,
     /// Bits of its ASIDs, where the scenario needs few: 8.
     pub asid_bits: Option<Spanned<u8>>,
+    /// Whether it has ATS, which makes `ATC_INV` legal.
+    pub ats: Option<Spanned<bool>>,
+    /// Entries of its command queue, where the scenario needs few: a power of two from 2 to 256.
+    pub queue_entries: Option<Spanned<u32>>,
+    /// How the driver learns that a `CMD_SYNC` is complete; `"polling"` when it is left out.
+    pub sync: Option<Spanned<Completion>>,
+    /// How long the driver waits for the command queue, from 1 to 10,000 ms; 1,000 when it is left out.
+    pub timeout_ms: Option<Spanned<u64>>,
+    /// Whether it has a second command queue, and what that takes.
+    pub second_queue: Option<Spanned<SecondQueueKind>>,
+}
+
+impl SmmuSpec {
+    /// Whether it has ATS.
+    #[must_use]
+    pub fn has_ats(&self) -> bool {
+        self.ats.as_ref().is_some_and(|ats| *ats.get_ref())
+    }
+
+    /// How the driver learns that a `CMD_SYNC` is complete.
+    #[must_use]
+    pub fn completion(&self) -> Completion {
+        self.sync.as_ref().map_or(Completion::Polling, |sync| *sync.get_ref())
+    }
+
+    /// How long the driver waits for the command queue.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms.as_ref().map_or(1000, |ms| *ms.get_ref()))
+    }
 }
 
 /// A device that can do DMA; or several, named `name0`, `name1` and so on.
@@ -173,6 +243,8 @@ pub enum Step {
     Map(Map),
     /// `unmap`: take a mapping away and invalidate, as a driver does.
     Unmap(Unmap),
+    /// `invalidate`: invalidate again, as a driver does whose invalidation was not confirmed.
+    Invalidate(Unmap),
     /// `remap`: move a mapping to another page as a driver does: break, invalidate, make.
     Remap(Map),
     /// `poke`: change a descriptor without any invalidation.
@@ -181,6 +253,10 @@ pub enum Step {
     Dma(Dma),
     /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
     Command(CommandStep),
+    /// `fault`: let a command queue misbehave from now on.
+    Fault(FaultStep),
+    /// `mend`: take back every fault of an SMMU.
+    Mend(MendStep),
     /// `install`: write a context descriptor and an STE past the driver, with an ASID of the scenario's choice.
     Install(Install),
     /// `expect`: check what the driver says of a domain or of a tag space.
@@ -213,20 +289,8 @@ pub enum AttachFailure {
     CannotShare,
     /// `"no-memory"`: there is none.
     NoMemory,
-}
-
-/// Why a command may be expected to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum CommandFailure {
-    /// `"CERROR_ILL"`: the SMMU does not know it.
-    #[serde(rename = "CERROR_ILL")]
-    Ill,
-    /// `"CERROR_ABT"`: it could not be fetched.
-    #[serde(rename = "CERROR_ABT")]
-    Abt,
-    /// `"CERROR_ATC_INV_SYNC"`: an ATC invalidation before it timed out.
-    #[serde(rename = "CERROR_ATC_INV_SYNC")]
-    AtcInvSync,
+    /// `"timeout"`: the SMMU does not confirm it, so nothing that the device used before is given away.
+    Timeout,
 }
 
 /// What a device may reach while it is being attached.
@@ -278,7 +342,7 @@ pub struct Map {
     pub access: Access,
 }
 
-/// See [`Step::Unmap`].
+/// See [`Step::Unmap`] and [`Step::Invalidate`].
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unmap {
@@ -286,6 +350,8 @@ pub struct Unmap {
     pub domain: Name,
     /// The input address.
     pub iova: u64,
+    /// How the invalidation must fail.
+    pub fails: Option<CommandFailure>,
 }
 
 /// See [`Step::Poke`].
@@ -319,99 +385,6 @@ pub struct Dma {
     pub refused: bool,
 }
 
-/// See [`Step::Command`].
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CommandStep {
-    /// The SMMU.
-    pub smmu: Name,
-    /// The commands.
-    pub send: Vec<CommandSpec>,
-    /// The error that the queue must report.
-    pub fails: Option<CommandFailure>,
-}
-
-/// One command of a [`CommandStep`].
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum CommandSpec {
-    /// `CFGI_STE`.
-    CfgiSte(StreamArgument),
-    /// `CFGI_CD`.
-    CfgiCd(StreamArgument),
-    /// `CFGI_ALL`.
-    CfgiAll(NoArguments),
-    /// `TLBI_NH_ASID`.
-    TlbiNhAsid(AsidArgument),
-    /// `TLBI_NH_VA`.
-    TlbiNhVa(VaArguments),
-    /// `TLBI_NH_ALL`.
-    TlbiNhAll(VmidArgument),
-    /// `TLBI_S12_VMALL`.
-    TlbiS12Vmall(VmidArgument),
-    /// `TLBI_S2_IPA`.
-    TlbiS2Ipa(IpaArguments),
-    /// `TLBI_NSNH_ALL`.
-    TlbiNsnhAll(NoArguments),
-    /// Any 16 bytes, as two 64-bit words.
-    Raw([u64; 2]),
-}
-
-/// No arguments: `{}`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NoArguments {}
-
-/// A device's first StreamID.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StreamArgument {
-    /// The device.
-    pub device: Name,
-}
-
-/// An ASID.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AsidArgument {
-    /// The ASID.
-    pub asid: u16,
-    /// The VMID.
-    #[serde(default)]
-    pub vmid: u16,
-}
-
-/// An ASID and an address.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VaArguments {
-    /// The ASID.
-    pub asid: u16,
-    /// The VMID.
-    #[serde(default)]
-    pub vmid: u16,
-    /// The address.
-    pub va: u64,
-}
-
-/// A VMID.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VmidArgument {
-    /// The VMID.
-    pub vmid: u16,
-}
-
-/// A VMID and an address.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IpaArguments {
-    /// The VMID.
-    pub vmid: u16,
-    /// The address.
-    pub ipa: u64,
-}
-
 /// See [`Step::Install`].
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -440,6 +413,29 @@ pub struct Expect {
     pub asids_in_use: Option<u32>,
     /// How many VMIDs of the SMMU are in use.
     pub vmids_in_use: Option<u32>,
+    /// What has become of all commands that the SMMU was shown so far.
+    pub commands: Option<CommandsExpected>,
+    /// How often the driver has read the consumer of the command queue since the last step that asked.
+    pub consumer_reads: Option<ReadsExpected>,
+}
+
+/// What may be expected of how often something was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadsExpected {
+    /// `"none"`: never.
+    None,
+    /// `"some"`: at least once.
+    Some,
+}
+
+/// What may be expected of all commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CommandsExpected {
+    /// `"in-order"`: each was carried out once, as it was shown and in that order, and none is left. A queue
+    /// that replaced an illegal command does not keep this.
+    InOrder,
 }
 
 /// See [`Step::Hazard`].

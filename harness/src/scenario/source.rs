@@ -85,6 +85,13 @@ builtins! {
     "prepare-fails-clean",
     "tags-exhausted",
     "bad-command",
+    "queue-full",
+    "queue-slow",
+    "sync-timeout",
+    "atc-timeout",
+    "msi-sync",
+    "two-queues",
+    "fetch-abort",
 }
 
 /// The scenarios that are built in, in their order.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use smmu_cmdq::{CommandQueue, QueueConfig, QueueError};
+use smmu_cmdq::{CommandQueue, QueueConfig, QueueError, SyncBy};
 use smmu_hw_mmio::{
     Bringup, BringupConfig, BringupError, EventQueue, EventQueueError, Interrupts, ProbeError,
     StreamTable,
@@ -111,7 +111,7 @@ impl<'a> Rig<'a> {
     ///
     /// The backend is not there, or its SMMU is none.
     pub fn id_registers(&mut self) -> Result<IdRegisters, AskError> {
-        let spec = MachineSpec { smmus: vec![MachineSmmu { asid_bits: 16 }], devices: Vec::new() };
+        let spec = MachineSpec { smmus: vec![MachineSmmu::default()], ..MachineSpec::default() };
         let machine = self.backend.start(&spec)?;
         let probed = smmu_hw_mmio::probe(&machine.registers(0)?)?;
         machine.check()?;
@@ -159,8 +159,9 @@ struct Up {
 impl Up {
     fn start(backend: &dyn Backend, setup: Setup) -> Result<Up, AskError> {
         let spec = MachineSpec {
-            smmus: vec![MachineSmmu { asid_bits: 16 }],
+            smmus: vec![MachineSmmu::default()],
             devices: vec![MachineDevice { smmu: 0, stream: setup.stream }],
+            ..MachineSpec::default()
         };
         let machine = backend.start(&spec)?;
         let registers: Regs = machine.registers(0)?;
@@ -177,7 +178,7 @@ impl Up {
             size.ok_or(refused)
         };
         let (commands_size, events_size) = (size(caps.cmdq_log2)?, size(caps.eventq_log2)?);
-        let block = pool.allocate(Commands::layout(commands_size))?;
+        let block = pool.allocate(Commands::layout(commands_size, SyncBy::Polling))?;
         let commands = Commands::new(
             SMMU,
             Arc::clone(&registers),

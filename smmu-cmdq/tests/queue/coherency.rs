@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use crate::common::{Machine, atc, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CommandQueue, CompareExchange, FetchAdd, QueueConfig, Reserve};
+use smmu_cmdq::{CommandQueue, CompareExchange, FetchAdd, QueueConfig, Reserve, SyncBy};
 use smmu_types::fake::{HeapWindow, PoolBlock};
 use smmu_types::queue::QueueSize;
 use smmu_types::seam::{CountingWait, DmaBlock};
@@ -42,7 +42,7 @@ unsafe impl DmaBlock for Cached {
 fn sees_every_command<S: Reserve>(log2: u8, pace: Pace) {
     let machine = Machine::new(pace);
     let size = QueueSize::from_log2(log2).unwrap();
-    let memory = machine.block(log2);
+    let memory = machine.block(log2, SyncBy::Polling);
     let cache = memory.words().iter().map(|_| AtomicU64::new(0)).collect();
     let block = Cached { cache, memory };
     let (device, wait, config) = (&machine.device, CountingWait::new(), QueueConfig::default());

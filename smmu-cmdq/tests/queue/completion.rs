@@ -11,7 +11,8 @@ use smmu_cmdq::{CompareExchange, FetchAdd, QueueConfig, Reserve, SyncBy};
 use smmu_types::regs;
 use smmu_types::seam::{CountingWait, Registers, Wait};
 use smmu_types::{
-    Command, CommandErrorCode, Completion, MsiAttributes, PhysAddr, Shareability, SyncMsi,
+    Capabilities, Command, CommandErrorCode, Completion, IdRegisters, MsiAttributes, PhysAddr,
+    Quirks, Shareability, SyncMsi,
 };
 
 /// The device, and the MSIs of what it has carried out.
@@ -67,6 +68,7 @@ const MSI: QueueConfig = QueueConfig {
     sync_by: SyncBy::Msi(MsiAttributes::WRITE_BACK),
     timeout: Duration::from_secs(1),
     port: smmu_cmdq::Port::MAIN,
+    takes: smmu_cmdq::Opcodes::ALL,
     sync_every: None,
 };
 
@@ -74,12 +76,14 @@ fn by(sync_by: SyncBy) -> QueueConfig {
     QueueConfig { sync_by, ..QueueConfig::default() }
 }
 
-fn msi(base: PhysAddr, slot: u64, attributes: MsiAttributes) -> Command {
-    let msi = SyncMsi::new(PhysAddr(base.0 + slot * 16), 0).unwrap();
+/// The place is in a cache line of its own behind the ring.
+fn msi(base: PhysAddr, log2: u8, end: u32, attributes: MsiAttributes) -> Command {
+    let behind = (16 << log2).max(64);
+    let msi = SyncMsi::new(PhysAddr(base.0 + behind), end).unwrap();
     Command::Sync { completion: Completion::Msi(msi), attributes }
 }
 
-fn each_msi_goes_to_its_own_slot<S: Reserve>(log2: u8, attributes: MsiAttributes) {
+fn each_msi_tells_its_position<S: Reserve>(log2: u8, attributes: MsiAttributes) {
     let machine = Machine::new(Pace::OnWrite);
     let (registers, wait) = (WithMsis::new(&machine), CountingWait::new());
     let config = by(SyncBy::Msi(attributes));
@@ -90,20 +94,20 @@ fn each_msi_goes_to_its_own_slot<S: Reserve>(log2: u8, attributes: MsiAttributes
         let commands: Vec<_> = (0..n % 3).map(nth).collect();
         let _proof = queue.run(&commands).unwrap();
         want.extend(commands);
-        want.push(msi(queue.base(), want.len() as u64 % (1 << log2), attributes));
+        want.push(msi(queue.base(), log2, want.len() as u32 + 1, attributes));
     }
     assert_eq!(machine.device.executed(), want);
 }
 
 #[rstest]
-fn the_address_is_the_slot_of_that_sync(
+fn all_msis_go_to_one_place_behind_the_ring(
     #[values(1, 2, 3, 5)] log2: u8,
     #[values(MsiAttributes::WRITE_BACK, MsiAttributes::DEVICE,
              MsiAttributes::new(Shareability::Outer, 5).unwrap())]
     attributes: MsiAttributes,
 ) {
-    each_msi_goes_to_its_own_slot::<CompareExchange>(log2, attributes);
-    each_msi_goes_to_its_own_slot::<FetchAdd>(log2, attributes);
+    each_msi_tells_its_position::<CompareExchange>(log2, attributes);
+    each_msi_tells_its_position::<FetchAdd>(log2, attributes);
 }
 
 /// `CS` = `SIG_IRQ` in bits 13:12, `MSH` in 23:22, `MSIAttr` in 27:24, `MSIData` in 63:32 and `MSIAddress` from 66 on (4.7.3).
@@ -112,7 +116,7 @@ fn the_bits_of_such_a_sync_are_the_architectures() {
     let machine = Machine::new(Pace::Dead);
     let queue = machine.queue_with::<CompareExchange, 256>(3, MSI);
     let _ticket = queue.issue(&[nth(0)]).unwrap();
-    let raw = [0x0fc0_1046, queue.base().0 + 16];
+    let raw = [2 << 32 | 0x0fc0_1046, queue.base().0 + 128];
     let sync = Command::decode(smmu_types::RawCommand(raw));
     machine.device.set_pace(Pace::PerRead(8));
     let ticket = queue.issue(&[]).unwrap();
@@ -162,6 +166,37 @@ fn a_lost_msi_costs_a_while_and_nothing_else(#[values(1, 2, 4)] log2: u8) {
     }
 }
 
+/// `CMDQ_CONS` may pass a `CMD_SYNC` before its MSI is visible, up to when the next is complete.
+#[test]
+fn a_late_msi_spoils_no_command_and_proves_none_that_came_after() {
+    let machine = Machine::new(Pace::PerRead(64));
+    let registers = WithMsis { loses_them: true, ..WithMsis::new(&machine) };
+    let (wait, config) =
+        (CountingWait::new(), QueueConfig { timeout: Duration::from_micros(200), ..MSI });
+    let queue = machine.queue_through::<_, _, CompareExchange, 256>(&registers, wait, 1, config);
+    for n in 0..100 {
+        let _proof = queue.run(&[nth(2 * n)]).unwrap();
+        let Some(&Command::Sync { completion: Completion::Msi(msi), .. }) =
+            machine.device.executed().last()
+        else {
+            panic!("no CMD_SYNC by MSI")
+        };
+        // The ring is used again before the MSI is visible.
+        machine.device.set_pace(Pace::Dead);
+        let ticket = queue.issue(&[nth(2 * n + 1)]).unwrap();
+        machine.store32(msi.address(), msi.data());
+        assert!(queue.wait(ticket).is_err(), "proven, and nobody has carried it out");
+        machine.device.set_pace(Pace::PerRead(64));
+        let _room = queue.run(&[]).unwrap();
+    }
+    let flushes = machine.device.executed().into_iter().filter(|command| !is_sync(command));
+    assert!(flushes.eq((0..200).map(nth)));
+}
+
+fn is_sync(command: &Command) -> bool {
+    matches!(command, Command::Sync { .. })
+}
+
 /// It becomes a `CMD_SYNC` without an MSI, for which nobody waits in vain.
 #[rstest]
 fn a_sync_that_is_refused_itself_fails_its_waiter_alone(#[values(1, 2, 4)] log2: u8) {
@@ -175,7 +210,7 @@ fn a_sync_that_is_refused_itself_fails_its_waiter_alone(#[values(1, 2, 4)] log2:
     );
     let _proof = queue.run(&[nth(0)]).unwrap();
     machine.device.fail_at(3, &[CommandErrorCode::ILL]);
-    let sync = msi(queue.base(), 3 % (1 << log2), MsiAttributes::WRITE_BACK);
+    let sync = msi(queue.base(), log2, 4, MsiAttributes::WRITE_BACK);
     assert_eq!(queue.run(&[nth(1)]), Err(refused(sync, CommandErrorCode::ILL)));
     let _proof = queue.run(&[nth(2)]).unwrap();
     let bad = refused(illegal(3), CommandErrorCode::ILL);
@@ -194,7 +229,7 @@ fn an_atc_timeout_leaves_the_msi_to_the_second_attempt() {
         MSI,
     );
     machine.device.fail_at(1, &[CommandErrorCode::ATC_INV_SYNC]);
-    let sync = msi(queue.base(), 1, MsiAttributes::WRITE_BACK);
+    let sync = msi(queue.base(), 4, 2, MsiAttributes::WRITE_BACK);
     let error = refused(sync, CommandErrorCode::ATC_INV_SYNC);
     assert_eq!(queue.run(&[crate::common::atc()]), Err(error));
     assert_eq!(machine.device.executed()[1], sync);
@@ -247,4 +282,24 @@ fn an_event_is_waited_for_where_one_comes(
     assert!(ways.relaxed.load(Relaxed) > 0);
     let sync = Command::decode(smmu_types::RawCommand([low, 0]));
     assert_eq!(machine.device.executed()[3], sync);
+}
+
+/// `IDR0`: COHACC is bit 4, MSI bit 13, SEV bit 14. `IIDR`: an MMU-600 r0p0, an MMU-700 r0p1.
+#[rstest]
+#[case::nothing(0, 0, SyncBy::Polling, None)]
+#[case::msi_and_coherent(1 << 13 | 1 << 4, 0, SyncBy::Msi(MsiAttributes::WRITE_BACK), None)]
+#[case::msi_but_not_coherent(1 << 13, 0, SyncBy::Polling, None)]
+#[case::event(1 << 14, 0, SyncBy::Event, None)]
+#[case::event_before_an_msi_that_is_not_coherent(1 << 14 | 1 << 13, 0, SyncBy::Event, None)]
+#[case::mmu600_without_sev(1 << 14, 0x483 << 20 | 0x43b, SyncBy::Polling, None)]
+#[case::mmu700_with_forced_sync(1 << 14, 0x487 << 20 | 1 << 12 | 0x43b, SyncBy::Event, Some(63))]
+fn a_queue_suits_what_the_id_registers_say(
+    #[case] idr0: u32,
+    #[case] iidr: u32,
+    #[case] sync_by: SyncBy,
+    #[case] sync_every: Option<u32>,
+) {
+    let caps = Capabilities::decode(IdRegisters { idr0, iidr, ..IdRegisters::default() });
+    let config = QueueConfig::suited_to(&caps, Quirks::of(caps.implementation));
+    assert_eq!((config.sync_by, config.sync_every.map(u32::from)), (sync_by, sync_every));
 }

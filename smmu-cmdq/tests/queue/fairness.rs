@@ -16,6 +16,7 @@ use smmu_types::seam::{CountingWait, Wait};
 use smmu_types::{Asid, Command, Vmid};
 
 const CONFIG: QueueConfig = QueueConfig {
+    takes: smmu_cmdq::Opcodes::ALL,
     timeout: Duration::from_secs(u64::MAX),
     sync_by: SyncBy::Polling,
     port: Port::MAIN,

@@ -17,6 +17,7 @@ const SMMU: SmmuId = SmmuId(0);
 
 /// Time by count, of which there is no end: a thread that is not scheduled is no time-out.
 const PATIENT: QueueConfig = QueueConfig {
+    takes: smmu_cmdq::Opcodes::ALL,
     timeout: Duration::from_secs(u64::MAX),
     sync_by: smmu_cmdq::SyncBy::Polling,
     port: smmu_cmdq::Port::MAIN,

@@ -10,6 +10,7 @@ mod completion;
 mod failures;
 #[cfg(test)]
 mod fairness;
+mod group;
 #[cfg(test)]
 mod handler;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::common::{Machine, Queue, nth};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{QueueConfig, QueueError, QueueSet};
+use smmu_cmdq::{QueueConfig, QueueError, QueueSet, SyncBy};
 use smmu_types::fake::heap_pool;
 use smmu_types::queue::{Position, QueueSize};
 use smmu_types::seam::{CommandSink, CountingWait, DmaLayout, DmaMemory, SinkError, Stall};
@@ -115,7 +115,7 @@ fn the_timeout_is_the_configured_one() {
     let machine = Machine::new(Pace::Dead);
     let pool = heap_pool(0x1000);
     let size = QueueSize::from_log2(3).unwrap();
-    let block = pool.allocate(smmu_cmdq::layout(size)).unwrap();
+    let block = pool.allocate(smmu_cmdq::layout(size, SyncBy::Polling)).unwrap();
     let wait = CountingWait::new();
     let config = QueueConfig { timeout: Duration::from_micros(70), ..QueueConfig::default() };
     let queue =
@@ -196,7 +196,7 @@ fn a_set_sends_each_batch_to_its_own_queue() {
     let size = QueueSize::from_log2(3).unwrap();
     let pool = heap_pool(0x1000);
     let make = |id: u16, machine| {
-        let block = pool.allocate(smmu_cmdq::layout(size)).unwrap();
+        let block = pool.allocate(smmu_cmdq::layout(size, SyncBy::Polling)).unwrap();
         Queue::new(SmmuId(id), machine, block, size, CountingWait::new(), QueueConfig::default())
             .unwrap()
     };
@@ -231,7 +231,8 @@ fn blocks_that_do_not_fit_are_refused() {
     );
     assert_eq!(make(DmaLayout::new(64, 64).unwrap(), 0), Err(QueueError::TooSmall { entries: 1 }));
     assert!(matches!(make(DmaLayout::new(128, 64).unwrap(), 3), Err(QueueError::Base(_))));
-    let sizes = (1..=19).map(|log2| smmu_cmdq::layout(QueueSize::from_log2(log2).unwrap()));
+    let sizes = (1..=19)
+        .map(|log2| smmu_cmdq::layout(QueueSize::from_log2(log2).unwrap(), SyncBy::Polling));
     for (log2, layout) in (1..).zip(sizes) {
         assert_eq!(layout.bytes(), 16 << log2);
         assert!(layout.align() >= layout.bytes());

@@ -132,12 +132,14 @@ struct Worker<'d, 'm> {
     log: Log,
     // An ATC invalidation was not answered, and the next CMD_SYNC has to say so.
     late: bool,
+    msi_on_its_way: Option<u32>,
 }
 
 impl Device<'_> {
     /// Carry out commands until there are none and the test is over.
     pub(crate) fn work(&self, manner: Manner) -> Log {
-        let mut worker = Worker { device: self, manner, log: Log::default(), late: false };
+        let log = Log::default();
+        let mut worker = Worker { device: self, manner, log, late: false, msi_on_its_way: None };
         while worker.look() {}
         worker.log
     }
@@ -276,23 +278,35 @@ impl Worker<'_, '_> {
         Outcome::Done
     }
 
+    fn write_msi(&mut self, end: u32) {
+        self.log.msis += 1;
+        self.device.memory.release();
+        self.device.memory.msi().store(end.into(), Relaxed);
+    }
+
     /// `CS` is bits 13:12: 1 is an MSI with its data in bits 63:32 and its address in bits 119:66, and 2 an event.
     fn complete(&mut self, sync: RawCommand) {
         let [low, high] = sync.0;
         match low >> 12 & 3 {
             1 => {
-                let slot = Position(self.position()).index(self.device.size);
+                let position = self.position();
+                let behind = u64::from(self.device.size.entries() * 16).max(64);
                 let address = high & 0x00ff_ffff_ffff_fffc;
-                if (address, low >> 32) != (BASE + slot as u64 * 16, 0) {
-                    self.registry().wrong(format_args!("{sync:x?} in slot {slot}"));
+                let end = position as u32 + 1;
+                if (address, low >> 32) != (BASE + behind, end.into()) {
+                    self.registry().wrong(format_args!("{sync:x?} at position {position}"));
+                }
+                if let Some(end) = self.msi_on_its_way.take() {
+                    self.write_msi(end);
                 }
                 if self.manner.random.once_in(self.manner.lost_msis) {
                     self.log.lost_msis += 1;
-                    return;
+                } else if self.manner.random.once_in(3) {
+                    // It is visible before the next CMD_SYNC is complete, and no sooner.
+                    self.msi_on_its_way = Some(end);
+                } else {
+                    self.write_msi(end);
                 }
-                self.log.msis += 1;
-                self.device.memory.release();
-                Ring(self.device.memory).words()[slot * 2].fetch_and(!0xffff_ffff, Relaxed);
             }
             2 => {
                 self.registry().events.fetch_add(1, Relaxed);

@@ -17,6 +17,7 @@ pub(crate) const PAGES: usize = 12;
 /// ThreadSanitizer does not know what a fence orders; it knows what a read-modify-write with a release and one with an
 /// acquire order.
 pub(crate) struct Memory {
+    /// With a cache line for MSIs behind it.
     ring: Vec<AtomicU64>,
     order: AtomicU64,
     pages: Vec<UnsafeCell<u64>>,
@@ -28,10 +29,15 @@ unsafe impl Sync for Memory {}
 impl Memory {
     pub(crate) fn new(slots: usize, callers: usize) -> Self {
         Memory {
-            ring: (0..slots * 2).map(|_| AtomicU64::new(0)).collect(),
+            ring: (0..slots.max(4) * 2 + 8).map(|_| AtomicU64::new(0)).collect(),
             order: AtomicU64::new(0),
             pages: (0..callers * PAGES).map(|_| UnsafeCell::new(0)).collect(),
         }
+    }
+
+    /// Where MSIs are written.
+    pub(crate) fn msi(&self) -> &AtomicU64 {
+        &self.ring[self.ring.len() - 8]
     }
 
     /// Everything before, before everything that follows.

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use smmu_attach::Target;
 use smmu_types::range::Extent;
-use smmu_types::seam::Registers;
-use smmu_types::{Granule, Leaf, StreamId};
+use smmu_types::seam::{CommandSink, Registers};
+use smmu_types::{Asid, Command, Granule, Leaf, StreamId, Vmid};
 
 use super::*;
 use crate::backend::Mock;
@@ -29,10 +29,10 @@ const IOVA: u64 = 0x10000;
 
 fn rig() -> Rig {
     let scenario = Scenario::parse("threads", "threads", SCENARIO).unwrap();
-    let smmus = vec![MachineSmmu { asid_bits: 16 }; 2];
+    let smmus = vec![MachineSmmu::default(); 2];
     let devices = [(0, 0x08), (0, 0x10), (1, 0x900)]
         .map(|(smmu, stream)| crate::machine::MachineDevice { smmu, stream: StreamId(stream) });
-    let spec = MachineSpec { smmus, devices: devices.to_vec() };
+    let spec = MachineSpec { smmus, devices: devices.to_vec(), ..MachineSpec::default() };
     let machine = Mock.start(&spec).unwrap();
     Rig::new(&scenario, machine.into(), Recorder::default(), Options::default()).unwrap()
 }
@@ -163,4 +163,44 @@ impl<F: Fn()> Drop for Defer<F> {
     fn drop(&mut self) {
         (self.0)();
     }
+}
+
+#[test]
+fn commands_that_are_proven_together_keep_their_order_over_two_queues() {
+    let text = "title = \"t\"\nneeds = [\"second-queue\"]\n[[smmu]]\nname = \"s\"\n\
+        second_queue = \"restricted\"\n[[step]]\nmend = { smmu = \"s\" }\n";
+    let scenario = Scenario::parse("two", "two", text).unwrap();
+    let second_queue = Some(crate::scenario::SecondQueueKind::Restricted);
+    let smmus = vec![MachineSmmu { second_queue, ..MachineSmmu::default() }];
+    let machine = Mock.start(&MachineSpec { smmus, ..MachineSpec::default() }).unwrap();
+    let recorder = Recorder::default();
+    let rig = Rig::new(&scenario, machine.into(), recorder.clone(), Options::default()).unwrap();
+    let (sink, id, from) = (&rig.sink, SmmuId(0), recorder.len());
+    let flush = |asid| Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(asid) };
+    let pushed = sink.push(id, None, &[flush(1)]).unwrap();
+    let pushed = sink.push(id, Some(pushed), &[flush(2)]).unwrap();
+    // Not for the second queue, so what went there is waited for; from here on all is for the main one.
+    let pushed = sink.push(id, Some(pushed), &[Command::CfgiAll]).unwrap();
+    let pushed = sink.push(id, Some(pushed), &[flush(3)]).unwrap();
+    let ticket = sink.prove(pushed, &[flush(4)]).unwrap();
+    assert_eq!(sink.wait(ticket).unwrap().smmu(), id);
+    let pushed = sink.push(id, None, &[flush(5)]).unwrap();
+    let ticket = sink.prove(pushed, &[Command::CfgiAll]).unwrap();
+    assert_eq!(sink.wait(ticket).unwrap().smmu(), id);
+    let lines: Vec<String> =
+        recorder.drop_from(from).iter().map(|line| line.to_string().split_off(14)).collect();
+    let want = [
+        "s/second TLBI_NH_ASID vmid=0 asid=1",
+        "s/second TLBI_NH_ASID vmid=0 asid=2",
+        "s/second SYNC",
+        "s CFGI_ALL",
+        "s TLBI_NH_ASID vmid=0 asid=3",
+        "s TLBI_NH_ASID vmid=0 asid=4",
+        "s SYNC",
+        "s/second TLBI_NH_ASID vmid=0 asid=5",
+        "s/second SYNC",
+        "s CFGI_ALL",
+        "s SYNC",
+    ];
+    assert_eq!(lines, want);
 }

@@ -3,6 +3,7 @@
 use smmu_attach::{AttachError, Committed};
 use smmu_invs::InvError;
 use smmu_tags::TagError;
+use smmu_types::seam::SinkError;
 
 use crate::engine::pages::Reached;
 use crate::engine::rig::Rig;
@@ -21,11 +22,19 @@ fn kind(error: &AttachError) -> Option<AttachFailure> {
         AttachError::Dma(_)
         | AttachError::Inv(InvError::OutOfMemory { .. })
         | AttachError::OutOfMemory { .. } => Some(AttachFailure::NoMemory),
+        AttachError::Sink(SinkError::Timeout { .. }) => Some(AttachFailure::Timeout),
         _ => None,
     }
 }
 
-pub(super) fn attach(rig: &mut Rig, spec: &Attach) -> Result<(), Stop> {
+/// Whether the SMMU has confirmed what a step of the driver did, or nothing had to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Confirmed {
+    Yes,
+    No,
+}
+
+pub(super) fn attach(rig: &mut Rig, spec: &Attach) -> Result<Confirmed, Stop> {
     let device = spec.device.get_ref();
     let result = match &spec.watch {
         None => rig.attach(device, spec.to.get_ref())?,
@@ -40,11 +49,22 @@ pub(super) fn attach(rig: &mut Rig, spec: &Attach) -> Result<(), Stop> {
         (Ok(done), None) => {
             committed(rig, done)?;
             rig.record_arrays();
-            Ok(())
+            Ok(Confirmed::Yes)
+        }
+        (
+            Ok(Committed { config: Err(SinkError::Timeout { .. }), freed: None, .. }),
+            Some(AttachFailure::Timeout),
+        ) => {
+            // The observer has heard of it, and so has the transcript.
+            rig.record_arrays();
+            Ok(Confirmed::No)
         }
         (Err(error), Some(want)) if kind(&error) == Some(*want) => {
             rig.recorder.note(Kind::Error, || error.to_string());
-            Ok(())
+            match want {
+                AttachFailure::Timeout => Ok(Confirmed::No),
+                _ => Ok(Confirmed::Yes),
+            }
         }
         (Err(error), Some(want)) => {
             Err(format!("the attach was to fail with {want:?}, but: {error}").into())

@@ -2,13 +2,14 @@
 
 use smmu_types::SmmuId;
 
+use super::queues;
 use crate::engine::rig::Rig;
 use crate::engine::run::{Report, Stop};
 use crate::engine::transcript::Kind;
 use crate::machine::HazardReport;
-use crate::scenario::Expect;
+use crate::scenario::{CommandsExpected, Expect};
 
-pub(super) fn expect(rig: &Rig, spec: &Expect) -> Result<(), Stop> {
+pub(super) fn expect(rig: &Rig, n: usize, spec: &Expect, report: &mut Report) -> Result<(), Stop> {
     let smmu_name = spec.smmu.get_ref();
     let index = rig.smmu_index(smmu_name)?;
     let id = SmmuId(index as u16);
@@ -52,7 +53,13 @@ pub(super) fn expect(rig: &Rig, spec: &Expect) -> Result<(), Stop> {
         }
         rig.recorder.about(Kind::Check, smmu_name, || format!("{what}: {got}"));
     }
-    Ok(())
+    if let Some(want) = spec.consumer_reads {
+        queues::consumer_reads(rig, smmu_name, want)?;
+    }
+    match spec.commands {
+        Some(CommandsExpected::InOrder) => queues::in_order(rig, n, smmu_name, report),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn hazard(rig: &Rig, n: usize, missing: &str, report: &mut Report) -> Result<(), Stop> {

@@ -4,7 +4,7 @@ use smmu_types::StreamId;
 use smmu_types::seam::Registers;
 
 use super::rig::{BYTES, CMDQ, RAM, Rig};
-use crate::model::{Model, Profile};
+use crate::model::{Fault, Model, Profile, SecondQueue};
 
 /// Marsaglia's xorshift: the same numbers on every run.
 struct Numbers(u64);
@@ -45,7 +45,24 @@ fn profile(numbers: &mut Numbers) -> Profile {
         range_invalidation: bit(),
         two_level: bit(),
         prefetch: bit(),
+        ats: bit(),
+        msi: bit(),
+        second_queue: [None, Some(SecondQueue::Full), Some(SecondQueue::Restricted)]
+            [usize::from(bit()) + usize::from(bit())],
         ..Profile::default()
+    }
+}
+
+fn fault(numbers: &mut Numbers) -> Fault {
+    let n = numbers.below(3) as u32;
+    match numbers.below(7) {
+        0 => Fault::CommandQueueStuck,
+        1 => Fault::CommandQueueSlow { per_look: n },
+        2 => Fault::RefuseCommand { after: n },
+        3 => Fault::FetchAbort { times: n },
+        4 => Fault::AtcTimeout { stream: StreamId(n) },
+        5 => Fault::MsiLost,
+        _ => Fault::EventQueueAbort,
     }
 }
 
@@ -61,7 +78,23 @@ fn random_registers_memory_commands_and_accesses() {
             rig.put(RAM + (numbers.below(BYTES as u64) & !7), numbers.word());
         }
         for _ in 0..2000 {
-            match numbers.below(8) {
+            match numbers.below(11) {
+                8 => match numbers.below(4) {
+                    0 => rig.model.inject(0, fault(&mut numbers)),
+                    1 => rig.model.inject_second(0, fault(&mut numbers)),
+                    _ => rig.model.mend(0),
+                },
+                9 => rig.model.tick(),
+                10 => {
+                    let Some(second) = rig.model.second_queue(0) else { continue };
+                    let at = (numbers.below(0x20) | numbers.below(2) << 16) as u32;
+                    match numbers.below(4) {
+                        0 => drop(second.read64(at)),
+                        1 => second.write64(at, numbers.word()),
+                        2 => second.write32(at, numbers.word() as u32 & 0x1f),
+                        _ => drop(second.read32(at)),
+                    }
+                }
                 0 => {
                     let offset = (numbers.below(0x100) | numbers.below(2) << 16) as u32;
                     rig.regs.write32(offset & !3, numbers.word() as u32);

@@ -2,10 +2,12 @@
 
 mod config;
 mod events;
+mod faults;
 mod fuzz;
 mod queue;
 mod registers;
 mod rig;
+mod second;
 mod several;
 mod stage1;
 mod stage2;

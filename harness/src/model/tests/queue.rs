@@ -10,13 +10,13 @@ use super::rig::{
 use crate::machine::Irq;
 use crate::model::{Fault, Profile};
 
-fn error(rig: &Rig) -> Option<CommandErrorCode> {
+pub(super) fn error(rig: &Rig) -> Option<CommandErrorCode> {
     let active = rig.regs.read(regs::GERROR) ^ rig.regs.read(regs::GERRORN);
     let cons = rig.regs.read(regs::CMDQ_CONS);
     (active & regs::gerror::CMDQ != 0).then(|| regs::cmdq_cons::error(cons))
 }
 
-fn acknowledge(rig: &Rig) {
+pub(super) fn acknowledge(rig: &Rig) {
     rig.regs.write(regs::GERRORN, rig.regs.read(regs::GERROR));
 }
 
