@@ -216,13 +216,43 @@ impl private::Reserve for FetchAdd {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{FetchAdd, Ordering, private::Reserve};
+    use super::{AtomicU64, FetchAdd, Ordering, private::Reserve};
     use crate::fake::{Consumer, Pace};
+    use crate::sync::AtomicBool;
     use crate::{CommandQueue, QueueConfig};
     use smmu_types::fake::heap_pool;
     use smmu_types::queue::QueueSize;
     use smmu_types::seam::{CountingWait, DmaMemory, SinkError};
     use smmu_types::{Command, RawCommand, SmmuId};
+
+    /// Whoever finds the ring kept at the last moment gives back what it took.
+    #[test]
+    fn neither_room_nor_places_are_lost_to_callers_that_come_too_late() {
+        const KEEPS: u32 = 100_000;
+        let (reserve, consumer) = (FetchAdd::new(4), AtomicU64::new(0));
+        let is_over = AtomicBool::new(false);
+        let reserved = std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let mut reserved = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    if let Ok(start) = reserve.reserve(2, &consumer) {
+                        assert_eq!(start, reserved, "places are given away in order");
+                        reserved += 2;
+                        reserve.freed(2);
+                    }
+                }
+                reserved
+            });
+            for _ in 0..KEEPS {
+                let next = reserve.keep().unwrap();
+                reserve.release(next);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            other.join().unwrap()
+        });
+        assert_eq!(reserve.room.into_inner(), 4);
+        assert_eq!(reserve.next.into_inner(), reserved * 2);
+    }
 
     /// The next position may read too high for a while, where somebody has just found the ring kept.
     #[test]

@@ -202,7 +202,24 @@ mod tests {
         assert!(!turns.relief.load(Ordering::Relaxed));
     }
 
-    /// Two threads that each fill every second batch, or less often, whoever is quicker.
+    /// The next batch begins in the cell of the one before, which is not to be taken for it again.
+    #[test]
+    fn a_batch_may_be_as_long_as_there_are_cells() {
+        let turns = Turns::<4>::new();
+        let told = Cell::new(0);
+        let all = |end, _| {
+            told.set(end);
+            if end < 40 {
+                turns.filled(end, end + 4, NEVER);
+            }
+        };
+        turns.filled(0, 4, all);
+        assert_eq!(told.get(), 40);
+        turns.filled(40, 44, all);
+        assert_eq!(told.get(), 44);
+    }
+
+    /// Three threads, each of which fills whatever it gets.
     #[test]
     fn the_turn_goes_over_every_batch_once_whoever_has_it() {
         use core::sync::atomic::{AtomicU64, Ordering::SeqCst};

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use smmu_cmdq::fake::{Consumer, Pace};
-use smmu_cmdq::{CommandQueue, CompareExchange, QueueConfig, Reserve};
+use smmu_cmdq::{CommandQueue, CompareExchange, QueueConfig, Reserve, SyncBy};
 use smmu_types::fake::{HeapWindow, Pool, PoolBlock, heap_pool};
 use smmu_types::pool::Window;
 use smmu_types::queue::QueueSize;
@@ -49,11 +49,17 @@ impl Machine {
         config: QueueConfig,
     ) -> CommandQueue<R, PoolBlock<HeapWindow>, W, S, CELLS> {
         let size = QueueSize::from_log2(log2).unwrap();
-        let block = self.pool.allocate(smmu_cmdq::layout(size, config.sync_by)).unwrap();
+        let block = self.block(log2, config.sync_by);
         let queue =
             CommandQueue::reserving(SmmuId(0), registers, block, size, wait, config).unwrap();
         self.device.enable(queue.base(), size);
         queue
+    }
+
+    /// Memory for a queue.
+    pub(crate) fn block(&self, log2: u8, sync_by: SyncBy) -> PoolBlock<HeapWindow> {
+        let size = QueueSize::from_log2(log2).unwrap();
+        self.pool.allocate(smmu_cmdq::layout(size, sync_by)).unwrap()
     }
 
     /// Write as the device does.

@@ -141,6 +141,18 @@ fn a_waiter_for_an_msi_reads_no_register() {
     assert_eq!(registers.looks.load(Relaxed), 0);
 }
 
+#[test]
+fn nor_does_one_that_waits_for_long_but_now_and_then() {
+    let machine = Machine::new(Pace::Dead);
+    let registers = WithMsis::new(&machine);
+    let config = QueueConfig { timeout: Duration::from_micros(640), ..MSI };
+    let wait = CountingWait::new();
+    let queue = machine.queue_through::<_, _, CompareExchange, 256>(&registers, wait, 5, config);
+    assert!(queue.run(&[nth(0)]).is_err());
+    // One of 64, and the last for the report.
+    assert!((10..=12).contains(&registers.looks.load(Relaxed)));
+}
+
 #[rstest]
 fn a_lost_msi_costs_a_while_and_nothing_else(#[values(1, 2, 4)] log2: u8) {
     let machine = Machine::new(Pace::OnWrite);

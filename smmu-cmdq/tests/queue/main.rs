@@ -2,6 +2,8 @@
 #![cfg(feature = "fake")]
 
 #[cfg(test)]
+mod coherency;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod completion;

@@ -146,12 +146,26 @@ impl<'c, 'd, S: Reserve, const CELLS: usize> Caller<'c, 'd, S, CELLS> {
         self.report
     }
 
+    /// When all others have gone, there is room for as many commands as ever, at once.
+    pub(crate) fn fill_the_ring(mut self, length: u64) -> Report {
+        let page = self.page();
+        let commands = self.commands(page, MayBeAtc::No, length);
+        let issued = self.queue.issue(&commands);
+        self.hold(issued.unwrap_or_else(|error| panic!("{error}")), 0, page, &commands);
+        self.wait_for_any();
+        self.report
+    }
+
     fn batch(&mut self, page: usize, may_be_atc: MayBeAtc) -> Vec<Command> {
         let length = match self.random.below(32) {
             0..20 => self.random.below(4),
             20..31 => self.random.below(self.habits.longest.min(40) + 1),
             _ => self.random.below(self.habits.longest + 1),
         };
+        self.commands(page, may_be_atc, length)
+    }
+
+    fn commands(&mut self, page: usize, may_be_atc: MayBeAtc, length: u64) -> Vec<Command> {
         let call = self.report.calls.len() as u64;
         let first = self.number;
         self.number += length;
@@ -190,7 +204,6 @@ impl<'c, 'd, S: Reserve, const CELLS: usize> Caller<'c, 'd, S, CELLS> {
     }
 
     fn push(&mut self) {
-        // What one ticket stands for lies in calls that follow each other: tickets between are another caller's.
         let (pushed, first, page) = match self.pushed.take() {
             Some((pushed, first, page)) => (Some(pushed), first, page),
             None => (None, self.report.calls.len() as u64, self.page()),

@@ -29,8 +29,8 @@ use rounds::{Kind, Tally, round};
 use rstest::rstest;
 use smmu_cmdq::{CompareExchange, FetchAdd, Reserve};
 
-/// How long each test goes on, if that is longer than every kind of queue takes once.
-const DEFAULT: Duration = Duration::from_secs(1);
+/// How long each test goes on, if that is longer than every size of ring takes once.
+const DEFAULT: Duration = Duration::from_secs(2);
 const VARIABLE: &str = "SMMU_STRESS_SECONDS";
 
 /// What the variable says.
@@ -47,7 +47,7 @@ fn rounds_of<S: Reserve>(strategy: &str) {
     let duration = duration(value.as_deref()).unwrap_or_else(|wrong| panic!("{wrong}"));
     let (start, mut tally) = (Instant::now(), Tally::default());
     let mut seed = 0;
-    while seed < Kind::COUNT || start.elapsed() < duration {
+    while seed < Kind::SIZES || start.elapsed() < duration {
         let kind = Kind::of(seed);
         tally += match kind.cells {
             2 => round::<S, 2>(&kind, strategy),

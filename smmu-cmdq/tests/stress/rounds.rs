@@ -34,9 +34,13 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
-    const SIZES: u64 = 12;
-    /// Rounds after which every size has met every number of cells.
-    pub(crate) const COUNT: u64 = Self::SIZES * 4;
+    /// Commands that are in the ring at once.
+    fn depth(&self) -> u64 {
+        u64::from(self.size.entries()).min(self.cells as u64)
+    }
+
+    /// Rounds after which there was every size; after four times as many, each with every number of cells.
+    pub(crate) const SIZES: u64 = 12;
 
     pub(crate) fn of(seed: u64) -> Self {
         let mut random = Random::new(seed);
@@ -46,7 +50,7 @@ impl Kind {
         Kind {
             seed,
             size: QueueSize::from_log2(log2).unwrap(),
-            cells: [2, 4, 16, 1024][(seed / Self::SIZES % 4) as usize],
+            cells: [2, 4, 16, 1024][((seed + seed / Self::SIZES) % 4) as usize],
             callers: 2 + random.below(3) as usize,
             sync_by: [
                 SyncBy::Polling,
@@ -123,7 +127,8 @@ impl Drop for Ends<'_> {
 
 pub(crate) fn round<S: Reserve, const CELLS: usize>(kind: &Kind, strategy: &str) -> Tally {
     println!("{strategy}: {kind:?}");
-    let memory = Memory::new(kind.size.entries() as usize, kind.callers);
+    // One more for what comes in the end.
+    let memory = Memory::new(kind.size.entries() as usize, kind.callers + 1);
     let device = Device { registry: Registry::default(), memory: &memory, size: kind.size };
     let events = AtomicU64::new(0);
     let config = QueueConfig {
@@ -203,9 +208,12 @@ fn play<'d, S: Reserve, const CELLS: usize>(
         // The SMMU goes on until the last of them has ended, by whatever.
         let reports: Vec<_> = callers.into_iter().map(|caller| caller.join()).collect();
         drop(ends);
+        let last = Caller::new(queue, device, kind.callers, kind.habits, random(0xfe));
+        let last = scope.spawn(|| last.fill_the_ring(kind.depth() - 1));
+        let reports = reports.into_iter().chain([last.join()]);
         handler.into_iter().for_each(|handler| handler.join().unwrap());
         drop(stop);
-        let reports = reports.into_iter().map(|report| report.unwrap()).collect();
+        let reports = reports.map(|report| report.unwrap()).collect();
         (worker.join().unwrap(), reports)
     })
 }
