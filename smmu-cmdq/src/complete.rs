@@ -125,9 +125,11 @@ where
         }
         let mask = self.size.pointer_mask();
         // All ones, from a bus without a device, could pass for a pointer; the reserved bits tell.
-        let reserved = !(regs::cmdq_cons::ERR | queue_pointer::POINTER & mask);
+        let port = self.config.port;
+        let reserved = !(regs::cmdq_cons::ERR | port.beside() | queue_pointer::POINTER & mask);
         let consumer = before + u64::from(cons.wrapping_sub(before as u32) & mask);
-        if cons & reserved != 0 || consumer > self.reserve.next() {
+        let works = cons & (reserved | port.working()) == port.working();
+        if !works || consumer > self.reserve.next() {
             return Err(self.service.lose(self.smmu, cons));
         }
         Ok(consumer)
@@ -168,7 +170,8 @@ where
         let mask = self.size.pointer_mask();
         let command = (cons & mask != producer & mask)
             .then(|| self.block.load(Position(cons.into()).index(self.size)));
-        let stall = Stall { producer: producer & mask, consumer: cons, command };
+        let consumer = cons & !port.beside();
+        let stall = Stall { producer: producer & mask, consumer, command };
         SinkError::Timeout { smmu: self.smmu, stall: Some(stall) }
     }
 }

@@ -26,7 +26,8 @@ use smmu_types::seam::{Registers, SinkError, TimedOut, Wait, poll};
 use crate::CommandQueue;
 use crate::reserve::Reserve;
 use crate::slots::{self, Slots};
-use crate::sync::{Barrier, is_kept};
+use crate::sync::{Barrier, Ordering, is_kept, order};
+use crate::turn::Taking;
 
 /// Looks at a full ring after which it is kept for the one who looks.
 #[cfg(not(loom))]
@@ -95,7 +96,11 @@ where
         } else {
             self.fill_around::<SYNC, PROVEN>(start, commands)
         };
-        self.turns.filled(start, end, |end, gathered| self.tell(end, gathered));
+        let taking = match self.config.port.acknowledges_by_producer() {
+            true => Taking::ByExchange,
+            false => Taking::ByLook,
+        };
+        self.turns.filled(start, end, taking, |end, gathered| self.tell(end, gathered));
         refused
     }
 
@@ -146,11 +151,20 @@ where
 
     /// Let the SMMU have everything up to `end`. One caller at a time.
     #[inline]
-    fn tell(&self, end: u64, gathered: bool) {
-        if gathered && is_kept(Barrier::PublishGathered) {
+    pub(crate) fn tell(&self, end: u64, gathered: bool) {
+        let port = self.config.port;
+        let (beside, others) = match port.acknowledges_by_producer() {
+            // With an acknowledgement goes what somebody else has mended.
+            true => {
+                let acquire = order(Barrier::BesideAcquire, Ordering::Acquire);
+                (self.beside_producer.load(acquire), true)
+            }
+            false => (port.enable, gathered),
+        };
+        if others && is_kept(Barrier::PublishGathered) {
             self.block.publish(0..0);
         }
-        self.config.port.write_producer(&self.registers, Position(end).pointer(self.size));
+        port.write_producer(&self.registers, Position(end).pointer(self.size) | beside);
     }
 
     /// Wait for room.

@@ -19,7 +19,7 @@ use crate::port::Port;
 use crate::reserve::{CompareExchange, Reserve};
 use crate::service::Service;
 use crate::slots::{self, Slots};
-use crate::sync::{AtomicBool, AtomicU64};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64};
 use crate::turn::Turns;
 use crate::{Opcodes, QueueError};
 
@@ -216,6 +216,8 @@ pub struct CommandQueue<R, B, W, S = CompareExchange, const CELLS: usize = 1024>
     pub(crate) block: B,
     pub(crate) wait: W,
     pub(crate) service: Service,
+    /// What stands beside the pointer in the producer's register, where an error is acknowledged there.
+    pub(crate) beside_producer: AtomicU32,
     pub(crate) failures: Failures,
     pub(crate) reserve: Line<S>,
     pub(crate) consumer: Line<AtomicU64>,
@@ -324,6 +326,7 @@ where
             block,
             wait,
             service: Service::new(),
+            beside_producer: AtomicU32::new(config.port.enable),
             failures: Failures::new(smmu),
             reserve: Line(S::new(depth)),
             consumer: Line(AtomicU64::new(0)),

@@ -17,6 +17,9 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Barrier, Ordering, is_kept, 
 /// How often in a row the SMMU may stop at one command before the queue gives up.
 const MAX_ERRORS_AT_ONE_POSITION: u32 = 3;
 
+/// How often somebody tries in a row to have the turn.
+const TRIES: u32 = 16;
+
 const LOST: u64 = 1 << 32;
 const STUCK: u64 = 2 << 32;
 
@@ -127,13 +130,17 @@ where
         let _entered = self.service.enter()?;
         // Somebody else may have been inside.
         let acknowledged = port.error(&self.registers)?;
+        if port.acknowledges_by_producer() && self.is_on_its_way(acknowledged) {
+            self.tell_again();
+            return None;
+        }
         // The SMMU has stopped, and stays where it is.
         let cons = port.read_consumer(&self.registers);
         let before = self.consumer.load(Ordering::Relaxed);
         let position = self.consumed_since(before, cons).ok()?;
         if (cons ^ port.read_producer(&self.registers)) & self.size.pointer_mask() == 0 {
             // Nothing of ours is there: an error from before the queue was enabled.
-            port.acknowledge(&self.registers, acknowledged);
+            self.acknowledge(acknowledged);
             return None;
         }
         let slot = Position(position).index(self.size);
@@ -161,7 +168,42 @@ where
         if is_kept(Barrier::PublishMended) {
             self.block.publish(slot..slot + 1);
         }
-        port.acknowledge(&self.registers, acknowledged);
+        self.acknowledge(acknowledged);
         Some(failure)
+    }
+
+    fn acknowledge(&self, acknowledged: u32) {
+        let port = self.config.port;
+        if port.acknowledges_by_producer() {
+            // Only the one inside changes it.
+            self.beside_producer.fetch_xor(port.error_bit, Ordering::Relaxed);
+            self.tell_again();
+        } else {
+            port.acknowledge(&self.registers, acknowledged);
+        }
+    }
+
+    /// Whether an error is handled, and the producer's register does not say so yet.
+    fn is_on_its_way(&self, producer: u32) -> bool {
+        let changed = producer ^ self.beside_producer.load(Ordering::Relaxed);
+        changed & self.config.port.error_bit != 0
+    }
+
+    /// Write the producer's register for what stands beside the pointer. Only one who has the turn to write it may; if somebody has
+    /// and keeps it, such as one whom this has interrupted, the next look at the error tries again.
+    fn tell_again(&self) {
+        for _ in 0..TRIES {
+            let producer = self.config.port.read_producer(&self.registers);
+            if !self.is_on_its_way(producer) {
+                return;
+            }
+            // Where it is wrong, because others went on meanwhile, nobody has left the turn.
+            let consumer = self.consumer.load(Ordering::Relaxed);
+            let ahead = producer.wrapping_sub(consumer as u32) & self.size.pointer_mask();
+            let end = consumer + u64::from(ahead);
+            if self.turns.again(end, |end, gathered| self.tell(end, gathered)) {
+                return;
+            }
+        }
     }
 }

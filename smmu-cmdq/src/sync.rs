@@ -17,6 +17,8 @@ pub enum Barrier {
     FilledAcquire,
     /// The barrier of the seam between others' batches and `CMDQ_PROD`.
     PublishGathered,
+    /// The acquire of an acknowledgement that somebody else's write of `CMDQ_PROD` tells.
+    BesideAcquire,
     /// The release with which the turn to write `CMDQ_PROD` is left for the next batch.
     TurnRelease,
     /// The acquire with which the next batch takes it.

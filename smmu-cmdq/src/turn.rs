@@ -46,6 +46,15 @@ pub(crate) struct Turns<const CELLS: usize> {
     relief: AtomicBool,
 }
 
+/// How the turn is taken from the cell of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taking {
+    /// By finding it there, so that it stays there.
+    ByLook,
+    /// By an exchange, so that it is gone for [`Turns::again`].
+    ByExchange,
+}
+
 /// What one who has the turn does: `CMDQ_PROD` is to cover everything up to the position. `true`: some of it was filled by
 /// others.
 pub(crate) trait Tell {
@@ -74,28 +83,33 @@ impl<const CELLS: usize> Turns<CELLS> {
 
     /// The batch is filled, and its slots are published.
     #[inline]
-    pub(crate) fn filled(&self, start: u64, end: u64, tell: impl Tell) {
+    pub(crate) fn filled(&self, start: u64, end: u64, taking: Taking, tell: impl Tell) {
         let turn = cell(start, TURN);
         let acquire = order(Barrier::TurnAcquire, Ordering::Acquire);
         let mine = self.cell(start);
-        // Nobody takes the turn from a cell but the one whose batch it is. The release of what was filled is `publish`.
-        if mine.load(acquire) == turn || self.leave(mine, turn, end) {
+        let found = match taking {
+            // Nobody takes the turn from a cell but the one whose batch it is.
+            Taking::ByLook => mine.load(acquire) == turn,
+            Taking::ByExchange => false,
+        };
+        // The release of what was filled is `publish`.
+        if found || self.leave(mine, turn, end, taking) {
             self.go_on(end, tell);
         }
     }
 
     /// Whether the turn came at the last moment.
     #[inline]
-    fn leave(&self, mine: &AtomicU64, turn: u64, end: u64) -> bool {
+    fn leave(&self, mine: &AtomicU64, turn: u64, end: u64, taking: Taking) -> bool {
         if self.relief.load(Ordering::Relaxed) {
-            return self.stay(mine, turn, end);
+            return self.stay(mine, turn, end, taking);
         }
         mine.swap(cell(end, FILLED), order(Barrier::TurnAcquire, Ordering::Acquire)) == turn
     }
 
     /// The same, and wait for it for a while.
     #[cold]
-    fn stay(&self, mine: &AtomicU64, turn: u64, end: u64) -> bool {
+    fn stay(&self, mine: &AtomicU64, turn: u64, end: u64, taking: Taking) -> bool {
         let acquire = order(Barrier::TurnAcquire, Ordering::Acquire);
         let waiting = cell(end, WAITING);
         if mine.swap(waiting, acquire) == turn {
@@ -107,8 +121,28 @@ impl<const CELLS: usize> Turns<CELLS> {
             }
             spin();
         }
-        let left = mine.compare_exchange(waiting, cell(end, FILLED), Ordering::Relaxed, acquire);
-        left.is_err()
+        let filled = cell(end, FILLED);
+        let left = mine.compare_exchange(waiting, filled, Ordering::Relaxed, acquire);
+        match (left, taking) {
+            (Ok(_), _) => false,
+            (Err(_), Taking::ByLook) => true,
+            (Err(_), Taking::ByExchange) => mine.swap(filled, acquire) == turn,
+        }
+    }
+
+    /// Tell once more of what is told, up to `end`, and of what is filled since. `false`: somebody has the turn, or `end` is not
+    /// where it is.
+    ///
+    /// For turns that are taken by exchange alone.
+    pub(crate) fn again(&self, end: u64, tell: impl Tell) -> bool {
+        let acquire = order(Barrier::TurnAcquire, Ordering::Acquire);
+        let (turn, nothing) = (cell(end, TURN), cell(0, FILLED));
+        let here = self.cell(end);
+        let taken = here.compare_exchange(turn, nothing, acquire, Ordering::Relaxed).is_ok();
+        if taken {
+            self.go_on(end, tell);
+        }
+        taken
     }
 
     fn go_on(&self, mut end: u64, tell: impl Tell) {
@@ -159,6 +193,7 @@ fn spin() {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::Taking::{ByExchange, ByLook};
     use super::{Ordering, TURN, Turns, WAITING, cell};
     use core::cell::Cell;
 
@@ -169,10 +204,10 @@ mod tests {
     fn one_who_has_told_often_is_relieved_by_whoever_waits() {
         let turns = Turns::<16>::new();
         let told = Cell::new(0);
-        turns.filled(0, 1, |end, _| {
+        turns.filled(0, 1, ByLook, |end, _| {
             told.set(told.get() + 1);
             match turns.relief.load(Ordering::Relaxed) {
-                false => turns.filled(end, end + 1, NEVER),
+                false => turns.filled(end, end + 1, ByLook, NEVER),
                 // What `stay` does first.
                 true => turns.cell(end).store(cell(end + 1, WAITING), Ordering::Relaxed),
             }
@@ -182,8 +217,34 @@ mod tests {
         assert_eq!(turns.cell(5).load(Ordering::Relaxed), cell(5, TURN));
         assert!(!turns.relief.load(Ordering::Relaxed));
         // Whoever comes next has it.
-        turns.filled(5, 6, |end, _| told.set(end * 10));
+        turns.filled(5, 6, ByLook, |end, _| told.set(end * 10));
         assert_eq!(told.get(), 60);
+    }
+
+    /// What is told once more is what was told, and what has been filled since, by one at a time.
+    #[test]
+    fn whoever_finds_the_turn_tells_again() {
+        let turns = Turns::<4>::new();
+        let told = Cell::new(0);
+        assert!(turns.again(0, |end, _| told.set(end + 10)));
+        assert_eq!(told.get(), 10);
+        turns.filled(0, 2, ByExchange, |end, _| told.set(end));
+        assert_eq!(told.get(), 2);
+        // Nobody has left it there.
+        assert!(!turns.again(0, NEVER) && !turns.again(1, NEVER) && !turns.again(6, NEVER));
+        let first = Cell::new(true);
+        assert!(turns.again(2, |end: u64, gathered: bool| {
+            told.set(end);
+            if first.replace(false) {
+                // Meanwhile.
+                turns.filled(2, 3, ByExchange, NEVER);
+                assert!(!turns.again(2, NEVER));
+            } else {
+                assert!(gathered);
+            }
+        }));
+        assert_eq!(told.get(), 3);
+        assert_eq!(turns.cell(3).load(Ordering::Relaxed), cell(3, TURN));
     }
 
     /// An interrupt handler on the CPU of the one who has the turn cannot be given it, and goes on.
@@ -191,10 +252,10 @@ mod tests {
     fn whoever_waits_in_vain_leaves_the_batch_to_the_other() {
         let turns = Turns::<4>::new();
         let told = Cell::new(0);
-        turns.filled(0, 1, |end, _| {
+        turns.filled(0, 1, ByLook, |end, _| {
             told.set(end);
             if end < 100 {
-                turns.filled(end, end + 1, NEVER);
+                turns.filled(end, end + 1, ByLook, NEVER);
             }
         });
         assert_eq!(told.get(), 100);
@@ -210,12 +271,12 @@ mod tests {
         let all = |end, _| {
             told.set(end);
             if end < 40 {
-                turns.filled(end, end + 4, NEVER);
+                turns.filled(end, end + 4, ByLook, NEVER);
             }
         };
-        turns.filled(0, 4, all);
+        turns.filled(0, 4, ByLook, all);
         assert_eq!(told.get(), 40);
-        turns.filled(40, 44, all);
+        turns.filled(40, 44, ByLook, all);
         assert_eq!(told.get(), 44);
     }
 
@@ -240,7 +301,7 @@ mod tests {
                 }
                 let end = start + 1 + start % 3;
                 if next.compare_exchange(start, end, SeqCst, SeqCst).is_ok() {
-                    turns.filled(start, end, |end, _| {
+                    turns.filled(start, end, ByLook, |end, _| {
                         let before = told.swap(end, SeqCst);
                         assert!(before <= end, "{end} after {before}");
                     });

@@ -45,6 +45,7 @@ const BASE: PhysAddr = PhysAddr(0x1_0000);
 /// Behind a ring of up to 4.
 const MSI_SLOT: usize = 4;
 const SYNC: u8 = 0x46;
+const POINTER: u32 = 0xf_ffff;
 /// The waits of all after which a run goes on in one way only, unless `SMMU_LOOM_WAITS` says otherwise.
 const RESTS: u64 = 2;
 
@@ -135,8 +136,8 @@ struct Mmio(Arc<Hardware>);
 impl Registers for Mmio {
     fn read32(&self, offset: u32) -> u32 {
         match offset {
-            o if o == Port::MAIN.producer => now(&self.0.prod),
-            o if o == Port::MAIN.consumer => now(&self.0.cons),
+            o if [Port::MAIN.producer, ENHANCED.producer].contains(&o) => now(&self.0.prod),
+            o if [Port::MAIN.consumer, ENHANCED.consumer].contains(&o) => now(&self.0.cons),
             o if o == Port::MAIN.error => now(&self.0.gerror),
             o if o == Port::MAIN.acknowledge => self.0.gerrorn.load(Ordering::Relaxed),
             o => panic!("read of {o:#x}"),
@@ -144,7 +145,7 @@ impl Registers for Mmio {
     }
     fn write32(&self, offset: u32, value: u32) {
         match offset {
-            o if o == Port::MAIN.producer => {
+            o if [Port::MAIN.producer, ENHANCED.producer].contains(&o) => {
                 self.0.told.with_mut(|_| ());
                 put(&self.0.prod, value);
             }
@@ -207,9 +208,28 @@ impl Wait for Mmio {
     }
 }
 
+/// Where the SMMU reports errors, and has them acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Errors {
+    InGerror,
+    /// Of an enhanced command queue.
+    BesidePointers,
+}
+
+/// Such a queue, at offsets of its own.
+const ENHANCED: Port = Port {
+    producer: 0x8,
+    consumer: 0xc,
+    error: 0xc,
+    acknowledge: 0x8,
+    error_bit: 1 << 23,
+    enable: 1 << 31,
+};
+
 /// What the SMMU does.
 #[derive(Clone, Copy)]
 struct Script {
+    errors: Errors,
     /// Commands after which it is done, or dies.
     commands: usize,
     /// What it refuses, with which code and how often.
@@ -227,25 +247,28 @@ enum Msi {
 }
 
 const fn all(commands: usize) -> Script {
-    Script { commands, refuses: None, aborts: 0, msi: Msi::Written }
+    Script { errors: Errors::InGerror, commands, refuses: None, aborts: 0, msi: Msi::Written }
 }
 
 /// What the SMMU has carried out, and how often it was told to go on.
 struct Log {
     words: Vec<u64>,
     acknowledged: u32,
+    /// What stands beside the pointer in the consumer's register.
+    beside: u32,
 }
 
 fn smmu(hardware: &Hardware, script: Script) -> Log {
     let entries = hardware.slots.len() as u32;
-    let mut log = Log { words: Vec::new(), acknowledged: 0 };
+    let beside = if script.errors == Errors::InGerror { 0 } else { ENHANCED.enable };
+    let mut log = Log { words: Vec::new(), acknowledged: 0, beside };
     let (mut cons, mut refusals) = (0, 0);
     loop {
-        let prod = hardware.prod.load(Ordering::Acquire);
+        let prod = hardware.prod.load(Ordering::Acquire) & POINTER;
         while cons != prod {
             let index = (cons % entries) as usize;
             if log.acknowledged < script.aborts && cons == 0 {
-                if !is_acknowledged(hardware, cons, CommandErrorCode::ABT) {
+                if !is_acknowledged(hardware, &mut log, cons, CommandErrorCode::ABT) {
                     return log;
                 }
                 log.acknowledged += 1;
@@ -256,7 +279,7 @@ fn smmu(hardware: &Hardware, script: Script) -> Log {
             let high = slot.fetched.with(|high| unsafe { *high });
             let word = slot.word.load(Ordering::Relaxed);
             if word >> 48 & 0xf == BAD.into() {
-                if !is_acknowledged(hardware, cons, CommandErrorCode::ILL) {
+                if !is_acknowledged(hardware, &mut log, cons, CommandErrorCode::ILL) {
                     return log;
                 }
                 log.acknowledged += 1;
@@ -265,7 +288,7 @@ fn smmu(hardware: &Hardware, script: Script) -> Log {
             match script.refuses {
                 Some((refused, code, times)) if refused == word && refusals < times => {
                     refusals += 1;
-                    if !is_acknowledged(hardware, cons, code) {
+                    if !is_acknowledged(hardware, &mut log, cons, code) {
                         return log;
                     }
                     log.acknowledged += 1;
@@ -284,7 +307,7 @@ fn smmu(hardware: &Hardware, script: Script) -> Log {
                 hardware.msi.store((word >> 32) as u32, Ordering::Relaxed);
             }
             cons = (cons + 1) % (entries * 2);
-            put(&hardware.cons, cons);
+            put(&hardware.cons, cons | log.beside);
             if log.words.len() == script.commands {
                 return log;
             }
@@ -294,8 +317,22 @@ fn smmu(hardware: &Hardware, script: Script) -> Log {
 }
 
 /// Report an error, and wait until somebody says that it may go on. Nobody does if the queue has given up.
-fn is_acknowledged(hardware: &Hardware, cons: u32, code: CommandErrorCode) -> bool {
-    put(&hardware.cons, cons | u32::from(code.0) << 24);
+fn is_acknowledged(hardware: &Hardware, log: &mut Log, cons: u32, code: CommandErrorCode) -> bool {
+    let code = u32::from(code.0) << 24;
+    if log.beside != 0 {
+        log.beside ^= ENHANCED.error_bit;
+        fence(Ordering::Release);
+        put(&hardware.cons, cons | code | log.beside);
+        let is_acknowledged = |prod: u32| (prod ^ log.beside) & ENHANCED.error_bit == 0;
+        return (0..20).any(|_| {
+            let done = is_acknowledged(hardware.prod.load(Ordering::Acquire));
+            if !done {
+                hardware.rest();
+            }
+            done
+        });
+    }
+    put(&hardware.cons, cons | code);
     let gerror = hardware.gerror.load(Ordering::Relaxed) ^ Port::MAIN.error_bit;
     fence(Ordering::Release);
     put(&hardware.gerror, gerror);
@@ -319,6 +356,10 @@ struct Rig<S: Reserve> {
 
 fn rig<S: Reserve + 'static>(log2: u8, config: QueueConfig, script: Script) -> Rig<S> {
     let hardware = Arc::new(Hardware::new(1 << log2));
+    if script.errors == Errors::BesidePointers {
+        put(&hardware.prod, ENHANCED.enable);
+        put(&hardware.cons, ENHANCED.enable);
+    }
     let (mmio, ring) = (Mmio(hardware.clone()), Ring(hardware.clone()));
     let size = QueueSize::from_log2(log2).unwrap();
     let queue = Queue::reserving(SMMU, mmio.clone(), ring, size, mmio, config).unwrap();
@@ -443,11 +484,14 @@ fn a_batch_longer_than_the_ring_stays_in_one_piece() {
 }
 
 /// The SMMU refuses the command of one of two.
-fn refused_command<S: Reserve + 'static>() {
-    check(|| {
+fn refused_command<S: Reserve + 'static>(errors: Errors) {
+    check(move || {
         let bad = command(1, 0).encode();
         let refuses = Some((bad.0[0], CommandErrorCode::ILL, 1));
-        let Rig { queue, hardware, smmu } = rig::<S>(2, PATIENT, Script { refuses, ..all(4) });
+        let port = if errors == Errors::InGerror { Port::MAIN } else { ENHANCED };
+        let config = QueueConfig { port, ..PATIENT };
+        let script = Script { errors, refuses, ..all(4) };
+        let Rig { queue, hardware, smmu } = rig::<S>(2, config, script);
         let other = {
             let queue = queue.clone();
             thread::spawn(move || queue.run(&[command(1, 0)]).unwrap_err())
@@ -463,8 +507,13 @@ fn refused_command<S: Reserve + 'static>() {
 
 #[test]
 fn a_refused_command_is_told_to_its_owner_alone() {
-    refused_command::<CompareExchange>();
-    refused_command::<FetchAdd>();
+    refused_command::<CompareExchange>(Errors::InGerror);
+    refused_command::<FetchAdd>(Errors::InGerror);
+}
+
+#[test]
+fn an_error_of_an_enhanced_queue_is_acknowledged_in_the_producers_turn() {
+    refused_command::<CompareExchange>(Errors::BesidePointers);
 }
 
 /// A device does not answer the `ATC_INV`s before the first `CMD_SYNC`.
@@ -655,6 +704,9 @@ fn two_by_msi() {
 #[case::publish(Barrier::Publish, two_on_four)]
 #[case::filled_acquire(Barrier::FilledAcquire, two_on_four)]
 #[case::publish_gathered(Barrier::PublishGathered, two_on_four)]
+#[case::beside_acquire(Barrier::BesideAcquire, || {
+    refused_command::<CompareExchange>(Errors::BesidePointers);
+})]
 #[case::turn_release(Barrier::TurnRelease, two_on_four)]
 #[case::turn_acquire(Barrier::TurnAcquire, two_on_four)]
 #[case::observe(Barrier::Observe, two_on_four)]
@@ -672,7 +724,9 @@ fn two_by_msi() {
 #[case::service_acquire(Barrier::ServiceAcquire, || aborts::<CompareExchange>(2))]
 #[case::halt_release(Barrier::HaltRelease, || aborts::<CompareExchange>(3))]
 #[case::halt_acquire(Barrier::HaltAcquire, || aborts::<CompareExchange>(3))]
-#[case::publish_mended(Barrier::PublishMended, refused_command::<CompareExchange>)]
+#[case::publish_mended(Barrier::PublishMended, || {
+    refused_command::<CompareExchange>(Errors::InGerror);
+})]
 fn without_a_barrier_the_checker_finds_a_failure(#[case] barrier: Barrier, #[case] model: fn()) {
     caught(barrier, model);
 }

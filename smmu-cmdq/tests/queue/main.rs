@@ -7,6 +7,8 @@ mod coherency;
 mod common;
 #[cfg(test)]
 mod completion;
+#[cfg(test)]
+mod ecmdq;
 mod failures;
 #[cfg(test)]
 mod fairness;

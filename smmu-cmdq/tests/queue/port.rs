@@ -52,8 +52,14 @@ impl Registers for Moved<'_> {
 
 // The offsets of a virtual queue's first page in Linux's driver of Tegra241's CMDQV.
 const VCMDQ: [u32; 4] = [0x0, 0x4, 0x10, 0x14];
-const CUSTOM: Port =
-    Port { producer: 0x98, consumer: 0x9c, error: 0x60, acknowledge: 0x64, error_bit: 1 << 5 };
+const CUSTOM: Port = Port {
+    producer: 0x98,
+    consumer: 0x9c,
+    error: 0x60,
+    acknowledge: 0x64,
+    error_bit: 1 << 5,
+    enable: 0,
+};
 
 #[rstest]
 #[case::at_0(Port::vcmdq(0), VCMDQ, 0)]

@@ -1,0 +1,196 @@
+//! Enhanced command queues: errors are reported in `ECMDQ_CONS`, and acknowledged in `ECMDQ_PROD`.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+
+use crate::common::{Machine, atc, illegal, nth, refused};
+use rstest::rstest;
+use smmu_cmdq::fake::Pace;
+use smmu_cmdq::{CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, Reserve};
+use smmu_types::fake::HeapWindow;
+use smmu_types::pool::PoolBlock;
+use smmu_types::regs::{self, ecmdq};
+use smmu_types::seam::{CountingWait, Registers, SinkError, Stall, StdWait, Wait};
+use smmu_types::{CommandErrorCode, SmmuId};
+
+const PROD: u32 = 0x18_0608;
+const CONS: u32 = 0x18_060c;
+/// `EN` and `ENACK`; `ERR` and `ERRACK` (6.3.108, 6.3.109).
+const ON: u32 = 1 << 31;
+const ERR: u32 = 1 << 23;
+const POINTER: u32 = 0xf_ffff;
+
+/// The main queue of a device, as an enhanced one.
+struct Enhanced<'m> {
+    machine: &'m Machine,
+    is_on: AtomicBool,
+    /// `ERR` and `ERRACK` are this where `GERROR` and `GERRORN` are 0.
+    start: u32,
+    writers: AtomicU32,
+}
+
+impl<'m> Enhanced<'m> {
+    fn new(machine: &'m Machine) -> Self {
+        let (is_on, writers) = (AtomicBool::new(true), AtomicU32::new(0));
+        Enhanced { machine, is_on, start: 0, writers }
+    }
+
+    fn error_bit(&self, register: u32) -> u32 {
+        (self.machine.device.read32(register) & 1) << 23 ^ self.start
+    }
+}
+
+impl Registers for Enhanced<'_> {
+    fn read32(&self, offset: u32) -> u32 {
+        let device = &self.machine.device;
+        match offset {
+            PROD => {
+                let error = self.error_bit(regs::GERRORN.offset());
+                device.read32(regs::CMDQ_PROD.offset()) | ON | error
+            }
+            CONS => {
+                // Whoever sees ERR sees the rest.
+                let error = self.error_bit(regs::GERROR.offset());
+                let on = if self.is_on.load(SeqCst) { ON } else { 0 };
+                device.read32(regs::CMDQ_CONS.offset()) | on | error
+            }
+            other => panic!("a read of {other:#x}"),
+        }
+    }
+
+    fn write32(&self, offset: u32, value: u32) {
+        assert_eq!(offset, PROD);
+        assert_eq!(value & !(POINTER | ERR), ON);
+        assert_eq!(self.writers.fetch_add(1, SeqCst), 0, "two write ECMDQ_PROD at once");
+        let device = &self.machine.device;
+        if value & ERR != self.error_bit(regs::GERRORN.offset()) {
+            device.write32(regs::GERRORN.offset(), (value & ERR ^ self.start) >> 23);
+        }
+        // Between the two writes of what is one register.
+        std::thread::yield_now();
+        device.write32(regs::CMDQ_PROD.offset(), value & POINTER);
+        self.writers.fetch_sub(1, SeqCst);
+    }
+
+    fn read64(&self, offset: u32) -> u64 {
+        panic!("a read of {offset:#x}")
+    }
+
+    fn write64(&self, offset: u32, _: u64) {
+        panic!("a write of {offset:#x}")
+    }
+}
+
+type Queue<'r, 'm, W, S> = CommandQueue<&'r Enhanced<'m>, PoolBlock<HeapWindow>, W, S, 256>;
+
+fn queue<'r, 'm>(
+    registers: &'r Enhanced<'m>,
+    log2: u8,
+) -> Queue<'r, 'm, CountingWait, CompareExchange> {
+    queue_waiting(registers, CountingWait::new(), log2)
+}
+
+fn queue_waiting<'r, 'm, W: Wait, S: Reserve>(
+    registers: &'r Enhanced<'m>,
+    wait: W,
+    log2: u8,
+) -> Queue<'r, 'm, W, S> {
+    // 128 queues a page, of which this is the fourth.
+    let port = Port::ecmdq(ecmdq::interface(7 << 16, 0x18_0003, 3).unwrap());
+    let port = Port { enable: port.enable | registers.start, ..port };
+    let config = QueueConfig { port, ..QueueConfig::default() };
+    registers.machine.queue_through(registers, wait, log2, config)
+}
+
+#[rstest]
+fn each_outcome_is_told_to_its_caller(
+    #[values(1, 2, 5)] log2: u8,
+    #[values(Pace::OnWrite, Pace::PerRead(1), Pace::PerRead(7))] pace: Pace,
+    #[values(0, ERR)] start: u32,
+) {
+    let machine = Machine::new(pace);
+    let registers = Enhanced { start, ..Enhanced::new(&machine) };
+    let queue = queue(&registers, log2);
+    for n in 0..50 {
+        let _proof = queue.run(&[nth(n), nth(n + 1), nth(n + 2)]).unwrap();
+        let error = refused(illegal(n), CommandErrorCode::ILL);
+        assert_eq!(queue.run(&[nth(n), illegal(n)]), Err(error));
+    }
+    assert_eq!(queue.failure_counts().total, 50);
+}
+
+#[test]
+fn an_abort_is_retried_and_an_atc_timeout_told() {
+    let machine = Machine::new(Pace::PerRead(3));
+    let registers = Enhanced::new(&machine);
+    let queue = queue(&registers, 3);
+    machine.device.fail_at(0, &[CommandErrorCode::ABT, CommandErrorCode::ABT]);
+    let _proof = queue.run(&[nth(0)]).unwrap();
+    machine.device.fail_at(3, &[CommandErrorCode::ATC_INV_SYNC]);
+    let error = refused(smmu_types::Command::SYNC, CommandErrorCode::ATC_INV_SYNC);
+    assert_eq!(queue.run(&[atc()]), Err(error));
+    assert_eq!(queue.failure_counts().retried, 2);
+    machine.device.fail_at(4, &[CommandErrorCode::ABT; 3]);
+    let stuck = refused(nth(9), CommandErrorCode::ABT);
+    assert_eq!(queue.run(&[nth(9)]), Err(stuck));
+    assert_eq!(queue.run(&[nth(10)]), Err(stuck));
+}
+
+fn many<S: Reserve>(log2: u8) {
+    const THREADS: u64 = 3;
+    const CALLS: u64 = 400;
+    let machine = Machine::new(Pace::PerRead(2));
+    let registers = Enhanced::new(&machine);
+    // Threads that wait leave the device, a lock without fairness, to the others.
+    let queue = queue_waiting::<_, S>(&registers, StdWait::new(), log2);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let queue = &queue;
+            scope.spawn(move || {
+                for call in 0..CALLS {
+                    let n = thread * CALLS + call;
+                    if call % 5 == 0 {
+                        let error = refused(illegal(n), CommandErrorCode::ILL);
+                        assert_eq!(queue.run(&[illegal(n), nth(n)]), Err(error));
+                    } else {
+                        let _proof = queue.run(&[nth(n)]).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let failed = THREADS * CALLS.div_ceil(5);
+    assert_eq!(queue.failure_counts().total, failed);
+    let executed = machine.device.executed();
+    // Each call is two commands, and a failing one three, one of which has become a CMD_SYNC.
+    assert_eq!(executed.len() as u64, THREADS * CALLS * 2 + failed);
+    for n in 0..THREADS * CALLS {
+        assert_eq!(executed.iter().filter(|command| **command == nth(n)).count(), 1, "{n}");
+    }
+}
+
+#[rstest]
+fn errors_are_acknowledged_while_others_go_on(#[values(1, 2, 6)] log2: u8) {
+    many::<CompareExchange>(log2);
+    many::<FetchAdd>(log2);
+}
+
+#[test]
+fn a_queue_that_is_off_is_lost() {
+    let machine = Machine::new(Pace::PerRead(1));
+    let registers = Enhanced::new(&machine);
+    let queue = queue(&registers, 3);
+    let _proof = queue.run(&[nth(0)]).unwrap();
+    registers.is_on.store(false, SeqCst);
+    let lost = queue.run(&[nth(1)]).unwrap_err();
+    assert!(matches!(lost, SinkError::Lost { smmu: SmmuId(0), cons } if cons & ON == 0), "{lost}");
+}
+
+#[test]
+fn a_stall_tells_pointers_and_nothing_beside_them() {
+    let machine = Machine::new(Pace::Dead);
+    let registers = Enhanced { start: ERR, ..Enhanced::new(&machine) };
+    let queue = queue(&registers, 3);
+    let stall = Stall { producer: 2, consumer: 0, command: Some(nth(1).encode()) };
+    let error = SinkError::Timeout { smmu: SmmuId(0), stall: Some(stall) };
+    assert_eq!(queue.run(&[nth(1)]), Err(error));
+}
