@@ -8,17 +8,19 @@
 mod instant;
 
 use std::hint::black_box;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use instant::{ENTRIES, Instant, Memory, Queue, Ring, SIZE, queue};
 
-use smmu_cmdq::{CommandQueue, CompareExchange, FetchAdd, Port, Reserve, SyncBy};
+use smmu_cmdq::{
+    CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, QueueError, Reserve, SyncBy,
+};
 use smmu_measure::{Table, nanoseconds, nanoseconds_threads};
 use smmu_types::queue::Position;
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::seam::{DmaBlock, Registers, StdWait};
-use smmu_types::{Asid, Command, Granule, Iova, Leaf, MsiAttributes, Vmid};
+use smmu_types::{Asid, Command, Granule, Iova, Leaf, MsiAttributes, SmmuId, Vmid};
 
 /// What hypervisors have: a mutex around the positions, with the same memory, barriers and registers.
 struct Locked {
@@ -29,11 +31,7 @@ struct Locked {
 
 impl Locked {
     fn new() -> Self {
-        Locked {
-            registers: Instant::default(),
-            memory: Memory(Ring::new()),
-            positions: Mutex::new((0, 0)),
-        }
+        Locked { registers: Instant::default(), memory: Ring::new(), positions: Mutex::new((0, 0)) }
     }
 
     fn push(&self, commands: &[Command]) {
@@ -156,36 +154,69 @@ fn planning() {
     println!("{table}");
 }
 
-fn syncs() {
-    let mut table = Table::new("a command, its CMD_SYNC, and the wait for it");
-    let run = |sync_by| {
-        let queue = queue::<CompareExchange>(sync_by)?;
-        Some(nanoseconds(CALLS, || {
-            (0..CALLS).for_each(|_| {
-                let _ = black_box(queue.run(&COMMANDS[..1]));
-            });
-        }))
-    };
-    if let Some(time) = run(SyncBy::Polling) {
-        table.row("by polling", time);
-    }
-    if let Some(time) = run(SyncBy::Event) {
-        table.row("by event", time);
-    }
-    if let Some(time) = run(SyncBy::Msi(MsiAttributes::WRITE_BACK)) {
-        table.row("by an MSI that is lost: the 64th look finds CMDQ_CONS", time);
-    }
-    println!("{table}");
-    let bytes = size_of::<CommandQueue<Instant, Memory, StdWait>>();
-    println!("a queue with 256 cells has {bytes} bytes beside its ring");
+/// The same SMMU, and its MSIs: it stores each position behind the ring.
+struct WithMsis {
+    instant: Instant,
+    memory: Memory,
+    end: AtomicU32,
 }
 
-fn main() {
+impl Registers for WithMsis {
+    fn read32(&self, offset: u32) -> u32 {
+        self.instant.read32(offset)
+    }
+    fn write32(&self, offset: u32, value: u32) {
+        self.instant.write32(offset, value);
+        let end = self.end.load(Ordering::Relaxed);
+        let end = end + (value.wrapping_sub(end) & SIZE.pointer_mask());
+        self.end.store(end, Ordering::Relaxed);
+        self.memory.words()[2 * ENTRIES].store(end.into(), Ordering::Relaxed);
+    }
+    fn read64(&self, offset: u32) -> u64 {
+        self.instant.read64(offset)
+    }
+    fn write64(&self, offset: u32, value: u64) {
+        self.instant.write64(offset, value);
+    }
+}
+
+fn runs<R: Registers, B: DmaBlock>(queue: &CommandQueue<R, B, StdWait>) -> f64 {
+    nanoseconds(CALLS, || {
+        (0..CALLS).for_each(|_| {
+            let _ = black_box(queue.run(&COMMANDS[..1]));
+        });
+    })
+}
+
+fn syncs() -> Result<(), QueueError> {
+    let mut table = Table::new("a command, its CMD_SYNC, and the wait for it");
+    let (msi, wait) = (SyncBy::Msi(MsiAttributes::WRITE_BACK), StdWait::new);
+    let by = |sync_by| QueueConfig { sync_by, ..QueueConfig::default() };
+    for (name, sync_by) in [
+        ("by polling", SyncBy::Polling),
+        ("by event", SyncBy::Event),
+        ("by an MSI that is lost: the 64th look finds CMDQ_CONS", msi),
+    ] {
+        let (registers, memory) = (Instant::default(), Ring::new());
+        let queue = CommandQueue::new(SmmuId(0), registers, memory, SIZE, wait(), by(sync_by))?;
+        table.row(name, runs(&queue));
+    }
+    let memory = Ring::new();
+    let registers = WithMsis { instant: Instant::default(), memory, end: AtomicU32::new(0) };
+    let queue = CommandQueue::new(SmmuId(0), registers, memory, SIZE, wait(), by(msi))?;
+    table.row("by an MSI", runs(&queue));
+    println!("{table}");
+    let bytes = size_of::<CommandQueue<Instant, Memory, StdWait>>();
+    println!("a queue of 1024 cells has {bytes} bytes beside its ring");
+    Ok(())
+}
+
+fn main() -> Result<(), QueueError> {
     single();
     against_a_mutex();
     scaling::<CompareExchange>("compare-exchange");
     scaling::<FetchAdd>("fetch-add");
     reservations();
     planning();
-    syncs();
+    syncs()
 }

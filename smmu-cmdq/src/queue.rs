@@ -375,7 +375,8 @@ where
     ///
     /// # Errors
     ///
-    /// As of [`issue`](Self::issue); [`SinkError::AtcInvPushed`] for an `ATC_INV`, in whose place a `CMD_SYNC` is queued;
+    /// As of [`issue`](Self::issue); [`SinkError::AtcInvPushed`] for an `ATC_INV`, in whose place a `CMD_SYNC` is queued (where
+    /// there is a `CMD_SYNC` after so many commands, this call ends with one, and an `ATC_INV` may go);
     /// [`SinkError::UnknownSmmu`] if it was another queue that `pushed` is of.
     pub fn push(&self, pushed: Option<Pushed>, commands: &[Command]) -> Result<Pushed, SinkError> {
         let smmu = self.smmu;

@@ -14,7 +14,8 @@ const KEPT: u64 = 1;
 /// How [`CommandQueue`](crate::CommandQueue) reserves slots: [`CompareExchange`] or [`FetchAdd`].
 pub trait Reserve: private::Reserve + fmt::Debug + Send + Sync {}
 
-/// Slots are reserved by a compare-exchange, which is tried again whenever somebody else was quicker.
+/// Slots are reserved by a compare-exchange, which is tried again whenever somebody else was quicker. The default: it touches one
+/// cache line where [`FetchAdd`] touches two, and was as quick or quicker with every number of threads.
 ///
 /// Nothing is reserved for which there is no room. Under contention attempts are lost, each a transfer of the cache line,
 /// and which caller loses is chance.

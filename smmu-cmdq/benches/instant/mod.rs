@@ -49,20 +49,22 @@ impl Registers for Instant {
 }
 
 #[repr(align(64))]
-pub(crate) struct Ring([AtomicU64; 2 * ENTRIES]);
+/// With a cache line for MSIs behind it.
+pub(crate) struct Ring([AtomicU64; 2 * ENTRIES + 8]);
 
 impl Ring {
-    pub(crate) fn new() -> Box<Self> {
-        Box::new(Ring([const { AtomicU64::new(0) }; 2 * ENTRIES]))
+    /// One that lives on.
+    pub(crate) fn new() -> Memory {
+        Box::leak(Box::new(Ring([const { AtomicU64::new(0) }; 2 * ENTRIES + 8])))
     }
 }
 
-pub(crate) struct Memory(pub(crate) Box<Ring>);
+pub(crate) type Memory = &'static Ring;
 
 // SAFETY: no SMMU knows the address.
 unsafe impl DmaBlock for Memory {
     fn words(&self) -> &[AtomicU64] {
-        &self.0.0
+        &self.0
     }
     fn address(&self) -> PhysAddr {
         PhysAddr(0x8000_0000)
@@ -79,6 +81,6 @@ pub(crate) type Queue<S> = CommandQueue<Instant, Memory, StdWait, S, ENTRIES>;
 
 pub(crate) fn queue<S: Reserve>(sync_by: SyncBy) -> Option<Queue<S>> {
     let config = QueueConfig { sync_by, ..QueueConfig::default() };
-    let (registers, memory) = (Instant::default(), Memory(Ring::new()));
+    let (registers, memory) = (Instant::default(), Ring::new());
     Queue::reserving(SmmuId(0), registers, memory, SIZE, StdWait::new(), config).ok()
 }
