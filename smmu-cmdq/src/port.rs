@@ -37,6 +37,8 @@ impl Port {
     };
 
     /// A virtual queue of Tegra241's CMDQV, whose first page begins at `base`.
+    ///
+    /// Such a queue sends neither MSIs nor events: its `CMD_SYNC`s complete by polling.
     #[must_use]
     pub const fn vcmdq(base: u32) -> Port {
         Port {
