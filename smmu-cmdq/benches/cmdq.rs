@@ -95,11 +95,34 @@ fn against_a_mutex() {
                 (0..CALLS).for_each(|_| locked.push(black_box(&COMMANDS[..batch])));
             });
             table
-                .row(&format!("{threads} threads, batches of {batch}"), ours)
+                .row(&format!("{}, batches of {batch}", with_threads(threads)), ours)
                 .against_at_least("a mutex", theirs, 1.0);
         }
     }
     println!("{table}");
+}
+
+/// One cache line, to and fro: what two threads cannot do without. On a virtual machine it may be several times as much from one minute to
+/// the next, by where the host runs the two processors, and the rows of two threads go with it.
+fn transfer() -> f64 {
+    const TURNS: u64 = 50_000;
+    let line = AtomicU32::new(0);
+    nanoseconds_threads(2, TURNS, |thread| {
+        for _ in 0..TURNS {
+            while line.load(Ordering::Acquire) % 2 != thread as u32 {
+                std::hint::spin_loop();
+            }
+            line.fetch_add(1, Ordering::Release);
+        }
+    })
+}
+
+/// With what a cache line takes between the two just now.
+fn with_threads(threads: usize) -> String {
+    match threads {
+        1 => "1 thread".to_owned(),
+        _ => format!("{threads} threads (a line takes {:.0})", transfer()),
+    }
 }
 
 fn scaling<S: Reserve>(name: &str) {
@@ -108,7 +131,9 @@ fn scaling<S: Reserve>(name: &str) {
         let Some(queue) = queue::<S>(SyncBy::Polling) else { return };
         let one = nanoseconds_threads(1, CALLS, |_| pushes(&queue, CALLS, batch));
         let two = nanoseconds_threads(2, CALLS, |_| pushes(&queue, CALLS, batch));
-        table.row(&format!("batches of {batch}"), two).against_at_least("1 thread", one, least);
+        table
+            .row(&format!("{}, batches of {batch}", with_threads(2)), two)
+            .against_at_least("1 thread", one, least);
     }
     println!("{table}");
 }
@@ -125,7 +150,7 @@ fn reservations() {
             let exchange = nanoseconds_threads(threads, calls, |_| pushes(&exchange, calls, batch));
             let add = nanoseconds_threads(threads, calls, |_| pushes(&add, calls, batch));
             table
-                .row(&format!("{threads} threads, batches of {batch}"), add)
+                .row(&format!("{}, batches of {batch}", with_threads(threads)), add)
                 .against("compare-exchange", exchange);
         }
     }
