@@ -86,16 +86,17 @@ where
         let (first, entries) = (self.index(start), self.size.entries() as usize);
         let behind = first + commands.len();
         let end = start + (commands.len() + usize::from(SYNC)) as u64;
-        let refused = if behind + usize::from(SYNC) <= entries {
+        let atc = if behind + usize::from(SYNC) <= entries {
             let atc = self.block.fill(first, commands);
             if SYNC {
                 self.block.store(behind, self.sync_at(end - 1));
             }
             self.publish(first..behind + usize::from(SYNC));
-            if atc && !PROVEN { self.without_atc(start..end) } else { Ok(()) }
+            atc
         } else {
-            self.fill_around::<SYNC, PROVEN>(start, commands)
+            self.fill_around::<SYNC>(start, commands)
         };
+        let refused = if atc && !PROVEN { self.without_atc(start..end) } else { Ok(()) };
         let taking = match self.config.port.acknowledges_by_producer() {
             true => Taking::ByExchange,
             false => Taking::ByLook,
@@ -104,13 +105,9 @@ where
         refused
     }
 
-    /// The same, where the slots go around the end of the ring.
+    /// Fill and publish slots that go around the end of the ring. Returns whether `ATC_INV` is among the commands.
     #[cold]
-    fn fill_around<const SYNC: bool, const PROVEN: bool>(
-        &self,
-        start: u64,
-        commands: &[Command],
-    ) -> Result<(), SinkError> {
+    fn fill_around<const SYNC: bool>(&self, start: u64, commands: &[Command]) -> bool {
         let (first, entries) = (self.index(start), self.size.entries() as usize);
         let (upper, lower) = commands.split_at(commands.len().min(entries - first));
         let atc = self.block.fill(first, upper) | self.block.fill(0, lower);
@@ -121,7 +118,7 @@ where
         }
         self.publish(first..entries);
         self.publish(0..self.index(end));
-        if atc && !PROVEN { self.without_atc(start..end) } else { Ok(()) }
+        atc
     }
 
     /// An `ATC_INV` that has no `CMD_SYNC` behind it does not go out.

@@ -1,6 +1,5 @@
 //! Which registers a queue has.
 
-use smmu_types::CommandErrorCode;
 use smmu_types::fields::{ecmdq_cons, ecmdq_prod};
 use smmu_types::regs::{self, ecmdq, gerror};
 use smmu_types::seam::Registers;
@@ -115,9 +114,4 @@ impl Default for Port {
     fn default() -> Self {
         Port::MAIN
     }
-}
-
-/// The error code in a value of the consumer's register.
-pub(crate) const fn error_code(consumer: u32) -> CommandErrorCode {
-    regs::cmdq_cons::error(consumer)
 }

@@ -81,9 +81,7 @@ impl CompareExchange {
         // Whoever comes late with an old `end` may find the consumer beyond it. Then nothing comes of it.
         end <= consumer + self.depth
     }
-}
 
-impl CompareExchange {
     /// Somebody else was quicker, and keeps the cache lines for a moment if it is left alone.
     #[cold]
     fn stand_back(&self, lost: u32) -> u64 {

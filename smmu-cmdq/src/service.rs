@@ -5,11 +5,10 @@
 
 use smmu_types::queue::Position;
 use smmu_types::seam::{Registers, SinkError, Wait};
-use smmu_types::{Command, CommandErrorCode, RawCommand, SmmuId};
+use smmu_types::{Command, CommandErrorCode, RawCommand, SmmuId, regs};
 
 use crate::CommandQueue;
 use crate::failures::CommandFailure;
-use crate::port;
 use crate::reserve::Reserve;
 use crate::slots::Slots;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Barrier, Ordering, is_kept, order};
@@ -147,7 +146,7 @@ where
         let failure = CommandFailure {
             smmu: self.smmu,
             command: self.block.load(slot),
-            code: port::error_code(cons),
+            code: regs::cmdq_cons::error(cons),
             position: Position(position),
         };
         if self.service.count(position) >= MAX_ERRORS_AT_ONE_POSITION {

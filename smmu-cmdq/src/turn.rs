@@ -55,19 +55,6 @@ pub(crate) enum Taking {
     ByExchange,
 }
 
-/// What one who has the turn does: `CMDQ_PROD` is to cover everything up to the position. `true`: some of it was filled by
-/// others.
-pub(crate) trait Tell {
-    fn tell(&self, end: u64, gathered: bool);
-}
-
-impl<F: Fn(u64, bool)> Tell for F {
-    #[inline]
-    fn tell(&self, end: u64, gathered: bool) {
-        self(end, gathered);
-    }
-}
-
 impl<const CELLS: usize> Turns<CELLS> {
     pub(crate) fn new() -> Self {
         const { assert!(CELLS.is_power_of_two() && CELLS > 1, "CELLS is a power of two from 2 on") };
@@ -81,9 +68,10 @@ impl<const CELLS: usize> Turns<CELLS> {
         &self.cells[position as usize & (CELLS - 1)]
     }
 
-    /// The batch is filled, and its slots are published.
+    /// The batch is filled, and its slots are published. If this has the turn, it calls `tell` with the position that `CMDQ_PROD` is
+    /// to cover, and whether some of what lies before it was filled by others.
     #[inline]
-    pub(crate) fn filled(&self, start: u64, end: u64, taking: Taking, tell: impl Tell) {
+    pub(crate) fn filled(&self, start: u64, end: u64, taking: Taking, tell: impl Fn(u64, bool)) {
         let turn = cell(start, TURN);
         let acquire = order(Barrier::TurnAcquire, Ordering::Acquire);
         let mine = self.cell(start);
@@ -134,7 +122,7 @@ impl<const CELLS: usize> Turns<CELLS> {
     /// where it is.
     ///
     /// For turns that are taken by exchange alone.
-    pub(crate) fn again(&self, end: u64, tell: impl Tell) -> bool {
+    pub(crate) fn again(&self, end: u64, tell: impl Fn(u64, bool)) -> bool {
         let acquire = order(Barrier::TurnAcquire, Ordering::Acquire);
         let (turn, nothing) = (cell(end, TURN), cell(0, FILLED));
         let here = self.cell(end);
@@ -145,7 +133,7 @@ impl<const CELLS: usize> Turns<CELLS> {
         taken
     }
 
-    fn go_on(&self, mut end: u64, tell: impl Tell) {
+    fn go_on(&self, mut end: u64, tell: impl Fn(u64, bool)) {
         let (mut gathered, mut rounds) = (false, 0);
         loop {
             let here = self.cell(end);
@@ -154,7 +142,7 @@ impl<const CELLS: usize> Turns<CELLS> {
                 (end, gathered) = (further, true);
                 continue;
             }
-            tell.tell(end, gathered);
+            tell(end, gathered);
             rounds += 1;
             if rounds == ROUNDS {
                 self.relief.store(true, Ordering::Relaxed);

@@ -156,8 +156,8 @@ fn access(access: Access) -> &'static str {
     }
 }
 
-/// After a step of the driver: no event came, and nothing is reachable that should not be.
-fn settled(rig: &mut Rig) -> Result<(), Stop> {
+/// No event came that no DMA explains.
+fn no_event(rig: &mut Rig) -> Result<(), Stop> {
     let events = rig.drain_events()?;
     rig.interrupts();
     if let Some((smmu, event)) = events.first() {
@@ -167,6 +167,12 @@ fn settled(rig: &mut Rig) -> Result<(), Stop> {
         )
         .into());
     }
+    Ok(())
+}
+
+/// After a step of the driver: no event came, and nothing is reachable that should not be.
+fn settled(rig: &mut Rig) -> Result<(), Stop> {
+    no_event(rig)?;
     let freed = rig.observer.take_freed();
     let Some(insight) = rig.machine.insight() else { return Ok(()) };
     let mut hazards = insight.take_hazards();
@@ -191,15 +197,7 @@ fn settled(rig: &mut Rig) -> Result<(), Stop> {
 /// After a step of the driver that an SMMU has not confirmed: what was taken away may still be reached, so nothing of
 /// it may be given away.
 fn unconfirmed(rig: &mut Rig) -> Result<(), Stop> {
-    let events = rig.drain_events()?;
-    rig.interrupts();
-    if let Some((smmu, event)) = events.first() {
-        return Err(format!(
-            "{} recorded an event that no DMA explains: {event}",
-            rig.smmu_name(*smmu)
-        )
-        .into());
-    }
+    no_event(rig)?;
     if let Some((smmu, tag)) = rig.observer.take_freed().first() {
         let name = rig.smmu_name(usize::from(smmu.0));
         return Err(format!("{tag} of {name} was freed, but nothing was confirmed").into());

@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::common::{Machine, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CompareExchange, FetchAdd, QueueConfig, Reserve, SyncBy};
+use smmu_cmdq::{CommandQueue, CompareExchange, FetchAdd, QueueConfig, Reserve, SyncBy};
+use smmu_types::fake::HeapWindow;
+use smmu_types::pool::PoolBlock;
 use smmu_types::regs;
 use smmu_types::seam::{CountingWait, Registers, Wait};
 use smmu_types::{
@@ -72,6 +74,14 @@ const MSI: QueueConfig = QueueConfig {
     sync_every: None,
 };
 
+fn queue_by_msi<'r, 'm>(
+    machine: &'m Machine,
+    registers: &'r WithMsis<'m>,
+    log2: u8,
+) -> CommandQueue<&'r WithMsis<'m>, PoolBlock<HeapWindow>, CountingWait, CompareExchange, 256> {
+    machine.queue_through(registers, CountingWait::new(), log2, MSI)
+}
+
 fn by(sync_by: SyncBy) -> QueueConfig {
     QueueConfig { sync_by, ..QueueConfig::default() }
 }
@@ -128,12 +138,7 @@ fn the_bits_of_such_a_sync_are_the_architectures() {
 fn a_waiter_for_an_msi_reads_no_register() {
     let machine = Machine::new(Pace::OnWrite);
     let registers = WithMsis::new(&machine);
-    let queue = machine.queue_through::<_, _, CompareExchange, 256>(
-        &registers,
-        CountingWait::new(),
-        5,
-        MSI,
-    );
+    let queue = queue_by_msi(&machine, &registers, 5);
     let tickets: Vec<_> = (0..10).map(|n| queue.issue(&[nth(n)]).unwrap()).collect();
     for ticket in tickets {
         let _proof = queue.wait(ticket).unwrap();
@@ -202,12 +207,7 @@ fn is_sync(command: &Command) -> bool {
 fn a_sync_that_is_refused_itself_fails_its_waiter_alone(#[values(1, 2, 4)] log2: u8) {
     let machine = Machine::new(Pace::OnWrite);
     let registers = WithMsis::new(&machine);
-    let queue = machine.queue_through::<_, _, CompareExchange, 256>(
-        &registers,
-        CountingWait::new(),
-        log2,
-        MSI,
-    );
+    let queue = queue_by_msi(&machine, &registers, log2);
     let _proof = queue.run(&[nth(0)]).unwrap();
     machine.device.fail_at(3, &[CommandErrorCode::ILL]);
     let sync = msi(queue.base(), log2, 4, MsiAttributes::WRITE_BACK);
@@ -222,12 +222,7 @@ fn a_sync_that_is_refused_itself_fails_its_waiter_alone(#[values(1, 2, 4)] log2:
 fn an_atc_timeout_leaves_the_msi_to_the_second_attempt() {
     let machine = Machine::new(Pace::OnWrite);
     let registers = WithMsis::new(&machine);
-    let queue = machine.queue_through::<_, _, CompareExchange, 256>(
-        &registers,
-        CountingWait::new(),
-        4,
-        MSI,
-    );
+    let queue = queue_by_msi(&machine, &registers, 4);
     machine.device.fail_at(1, &[CommandErrorCode::ATC_INV_SYNC]);
     let sync = msi(queue.base(), 4, 2, MsiAttributes::WRITE_BACK);
     let error = refused(sync, CommandErrorCode::ATC_INV_SYNC);
