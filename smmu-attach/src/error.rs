@@ -3,7 +3,7 @@ use core::fmt;
 use smmu_invs::InvError;
 use smmu_tags::TagError;
 use smmu_types::seam::{DmaError, SinkError};
-use smmu_types::{CacheTag, DomainId, LayoutError, SmmuId, StreamId};
+use smmu_types::{CacheTag, DomainId, FieldError, SmmuId, StreamId};
 
 /// What a domain needs of an SMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub enum AttachError {
     Dma(#[from] DmaError),
     /// A table address does not fit its field.
     #[error(transparent)]
-    Layout(#[from] LayoutError),
+    Layout(#[from] FieldError),
     /// The SMMU did not take a command.
     #[error(transparent)]
     Sink(#[from] SinkError),

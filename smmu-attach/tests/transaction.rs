@@ -216,7 +216,7 @@ fn inv_2_both_domains_invalidate_between_publish_and_commit() {
     let mut device = bench.device(&smmu, 8);
     let (d, e) = (domain(1, S1), domain(2, S1));
     let _ = bench.attach(&mut device, Target::Domain(&d));
-    let page = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+    let page = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
     let both = |when: &str| {
         bench.sink.take();
         d.invalidate(page, &bench.sink).unwrap();
@@ -325,7 +325,7 @@ fn inv_4_an_unproven_flush_quarantines_and_stays_visible() {
     assert_eq!(smmu.asids().stats().retiring, 1);
     // Readers still send the flush of the tag.
     bench.sink.take();
-    let page = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+    let page = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
     d.invalidate(page, &bench.sink).unwrap();
     assert!(bench.commands()[0].contains("asid=1"));
     // The next attach gets another number, and the retiring one is not found.
@@ -447,7 +447,8 @@ fn an_extent_of_another_granule_is_taken_for_the_domains_own() {
     let d = domain(1, S1);
     let _ = bench.attach(&mut device, Target::Domain(&d));
     bench.sink.take();
-    d.invalidate(Extent::pages(0, 0x10000, Granule::K64, Leaf::Last), &bench.sink).unwrap();
+    d.invalidate(Extent::range(0, 0x10000, Granule::K64, Leaf::Last).with_page_hint(), &bench.sink)
+        .unwrap();
     let commands = bench.commands();
     assert!(commands[0].contains("pages=16x4K ttl=0"), "{commands:?}");
 }
@@ -497,7 +498,11 @@ fn one_domain_has_a_tag_on_each_smmu_and_one_unmap_reaches_them_all() {
     let _ = bench.attach(&mut a, Target::Domain(&d));
     let _ = bench.attach(&mut b, Target::Domain(&d));
     bench.sink.take();
-    d.invalidate(Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last), &bench.sink).unwrap();
+    d.invalidate(
+        Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint(),
+        &bench.sink,
+    )
+    .unwrap();
     let calls = bench.sink.take();
     assert!(matches!(
         &calls[..],
@@ -578,7 +583,7 @@ fn refusals_say_why_and_change_nothing() {
     crooked.0.root = PhysAddr(0x8000_0008);
     let crooked = Arc::new(Domain::<Test>::new(DomainId(6), &crooked).unwrap());
     let refused = device.prepare(Target::Domain(&crooked), &bench.env()).map(|_| ()).unwrap_err();
-    assert!(matches!(refused, AttachError::Layout(LayoutError::Misaligned { field: "TTB0", .. })));
+    assert!(matches!(refused, AttachError::Layout(FieldError::Misaligned { field: "TTB0", .. })));
     assert_eq!(smmu.asids().stats().free, smmu.asids().stats().capacity);
 
     let mut narrow = tables(S1, 0x8000_0000);

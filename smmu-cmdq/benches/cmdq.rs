@@ -165,7 +165,8 @@ fn planning() {
         let time = nanoseconds(rounds, || {
             for _ in 0..rounds {
                 let extent =
-                    Extent::pages(0x7000, black_box(pages) * page, Granule::K4, Leaf::Last);
+                    Extent::range(0x7000, black_box(pages) * page, Granule::K4, Leaf::Last)
+                        .with_page_hint();
                 match black_box(plan::<Iova>(RangeSupport::Ril, extent)) {
                     Plan::Spans(spans) => spans.for_each(|span| {
                         black_box(span);

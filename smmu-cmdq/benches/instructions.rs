@@ -56,7 +56,7 @@ fn run_1_kept(queue: Option<&Queue<CompareExchange>>) {
 }
 
 fn planned(pages: u64) -> u64 {
-    let extent = Extent::pages(0x7000, pages << 12, Granule::K4, Leaf::Last);
+    let extent = Extent::range(0x7000, pages << 12, Granule::K4, Leaf::Last).with_page_hint();
     let Plan::Spans(spans) = plan::<Iova>(RangeSupport::Ril, extent) else { return 0 };
     let mut commands = 0;
     for span in spans {

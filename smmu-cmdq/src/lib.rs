@@ -116,7 +116,7 @@ mod sync;
 pub mod sync;
 mod turn;
 
-use smmu_types::{LayoutError, SmmuId};
+use smmu_types::{FieldError, SmmuId};
 
 pub use failures::{CommandFailure, FailureCounts};
 pub use group::{InQueue, Pick, QueueGroup};
@@ -152,7 +152,7 @@ pub enum QueueError {
     },
     /// The block's address cannot be a queue's base.
     #[error("the block cannot hold the queue: {0}; allocate it with smmu_cmdq::layout")]
-    Base(#[from] LayoutError),
+    Base(#[from] FieldError),
     /// Two queues of a set belong to one SMMU.
     #[error(
         "the set has two queues for {smmu}; give each SMMU a number of its own, and put several queues of one SMMU into a QueueGroup"

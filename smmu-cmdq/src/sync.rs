@@ -6,13 +6,12 @@ pub(crate) use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64,
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
-/// Each ordering on which a promise of this crate rests. Those of the seams are the implementor's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(loom),
-    expect(unreachable_pub, reason = "public for the model checker's tests alone")
-)]
-pub enum Barrier {
+#[cfg(not(loom))]
+use core::sync::atomic::fence;
+#[cfg(loom)]
+use loom::sync::atomic::fence;
+
+smmu_types::barriers! {
     /// The acquire of a batch that somebody else has filled.
     FilledAcquire,
     /// The barrier of the seam between others' batches and `CMDQ_PROD`.
@@ -57,51 +56,4 @@ pub enum Barrier {
     HaltAcquire,
     /// The barrier of the seam between a mended slot and the acknowledgement of its error.
     PublishMended,
-}
-
-/// An ordering, or [`Ordering::Relaxed`] if the model checker is to go without.
-#[inline]
-pub(crate) fn order(barrier: Barrier, order: Ordering) -> Ordering {
-    if is_kept(barrier) { order } else { Ordering::Relaxed }
-}
-
-#[cfg(not(loom))]
-#[inline]
-pub(crate) const fn is_kept(_: Barrier) -> bool {
-    true
-}
-
-#[cfg(loom)]
-pub use broken::{is_kept, without};
-
-#[cfg(loom)]
-mod broken {
-    extern crate std;
-
-    use super::Barrier;
-    use core::cell::Cell;
-
-    std::thread_local! {
-        // The model checker runs all threads of a model on the thread of its test.
-        static LEFT_OUT: Cell<Option<Barrier>> = const { Cell::new(None) };
-    }
-
-    /// Whether a barrier is there.
-    #[must_use]
-    pub fn is_kept(barrier: Barrier) -> bool {
-        LEFT_OUT.get() != Some(barrier)
-    }
-
-    /// Run a model without one barrier.
-    pub fn without(barrier: Barrier, model: impl FnOnce()) {
-        struct Restore;
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                LEFT_OUT.set(None);
-            }
-        }
-        let _restore = Restore;
-        LEFT_OUT.set(Some(barrier));
-        model();
-    }
 }

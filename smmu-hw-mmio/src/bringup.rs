@@ -23,7 +23,7 @@ use smmu_types::regs::strtab::Format;
 use smmu_types::regs::{self, Reg, Ro, Rw, cr0, cr1, cr2, gbpa, irq_ctrl, queue_base, strtab};
 use smmu_types::seam::{CommandSink, Registers, RegistersExt, SinkError, Wait, poll};
 use smmu_types::{
-    Capabilities, Command, EventRecord, LayoutError, PhysAddr, RawCommand, SmmuId, SyncProof,
+    Capabilities, Command, EventRecord, FieldError, PhysAddr, RawCommand, SmmuId, SyncProof,
 };
 
 /// Whether the SMMU snoops the caches when it reads tables and queues.
@@ -136,7 +136,7 @@ pub enum BringupError {
         /// The register that was to hold it.
         register: &'static str,
         /// What is wrong with it.
-        error: LayoutError,
+        error: FieldError,
     },
     /// What the SMMU had cached could not be invalidated.
     #[error("the caches could not be invalidated: {0}")]

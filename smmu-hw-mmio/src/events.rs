@@ -12,7 +12,7 @@ use smmu_types::queue::{
 };
 use smmu_types::regs::{self, queue_base};
 use smmu_types::seam::{DmaBlock, DmaLayout, Registers, RegistersExt};
-use smmu_types::{EventRecord, LayoutError, PhysAddr};
+use smmu_types::{EventRecord, FieldError, PhysAddr};
 
 const ENTRY_BYTES: u64 = EventRecord::BYTES as u64;
 const ENTRY_WORDS: usize = EventRecord::BYTES / 8;
@@ -43,7 +43,7 @@ pub enum EventQueueError {
     },
     /// The block's address cannot be a queue's base.
     #[error("the block cannot hold the queue: {0}; allocate it with event_layout")]
-    Base(#[from] LayoutError),
+    Base(#[from] FieldError),
     /// `EVENTQ_PROD` cannot be.
     #[error(
         "EVENTQ_PROD = {producer:#x} is not within one queue of EVENTQ_CONS = {consumer:#x}; the SMMU was reset or is gone"

@@ -13,7 +13,7 @@ use smmu_types::fake::{FakeRegisters, RecordingSink, SinkCall};
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::{cr0, strtab::Format};
 use smmu_types::seam::{CommandSink, CountingWait, SinkError, Wait};
-use smmu_types::{Capabilities, Command, IdRegisters, LayoutError, PhysAddr, SmmuId};
+use smmu_types::{Capabilities, Command, FieldError, IdRegisters, PhysAddr, SmmuId};
 
 const SMMU: SmmuId = SmmuId(3);
 const TABLE: StreamTable =
@@ -233,7 +233,7 @@ fn misaligned_bases_are_refused_before_anything_is_written() {
         .enable_commands(PhysAddr(0x4001_0200), size(6))
         .map(|_| ())
         .unwrap_err();
-    let misaligned = LayoutError::Misaligned { field: "ADDR", value: 0x4001_0200, align: 0x400 };
+    let misaligned = FieldError::Misaligned { field: "ADDR", value: 0x4001_0200, align: 0x400 };
     assert_eq!(error, BringupError::Base { register: "CMDQ_BASE", error: misaligned });
     assert_eq!(registers.take_writes(), TABLES);
 }

@@ -190,7 +190,7 @@ fn arrays() {
     println!("{table}");
 }
 
-const PAGE: Extent = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+const PAGE: Extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
 
 fn read<P: Publication<InvArray>>(cell: &P) {
     invalidate_published(cell, black_box(PAGE), &Discard).unwrap();

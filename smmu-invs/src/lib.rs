@@ -25,7 +25,7 @@
 //! let array = cell.read().merge(&request)?; // may fail
 //! cell.publish(Cell::node(array)?); // visible; now write the STE and CD
 //!
-//! let page = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+//! let page = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
 //! invalidate_published(&cell, page, &sink)?; // one TLBI_NH_VA and a CMD_SYNC
 //!
 //! // The STE and CD are gone again:

@@ -135,8 +135,8 @@ fn a_stream_that_is_named_twice_is_refused() {
 /// A loop that goes on without advancing never ends: a full flush of a nesting parent did.
 #[rstest]
 #[case::everything(Extent::everything(Granule::K4))]
-#[case::too_large(Extent::pages(0, 2 << 20, Granule::K4, Leaf::Last))]
-#[case::one_page(Extent::pages(0, 0x1000, Granule::K4, Leaf::Last))]
+#[case::too_large(Extent::range(0, 2 << 20, Granule::K4, Leaf::Last).with_page_hint())]
+#[case::one_page(Extent::range(0, 0x1000, Granule::K4, Leaf::Last).with_page_hint())]
 fn a_walk_with_a_nested_clear_ends(#[case] extent: Extent) {
     let clear = |id| InvSpec::s1_clear(A, Vmid(id));
     let all = array(&[vmid(1), vsmmu(2), clear(1), clear(2), InvSpec::ats_full(A, StreamId(1))]);
@@ -191,7 +191,7 @@ fn a_domain_without_devices_sends_nothing() {
 /// Readers that skip an entry without users returned before its flush was done.
 #[test]
 fn a_reader_that_races_a_detach_still_flushes() {
-    let page = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+    let page = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
     let all = array(&[asid(A, 1)]);
     let before = commands(&all, page);
     unref(&all, &[asid(A, 1)]);

@@ -126,7 +126,7 @@ impl Hardware {
     }
 }
 
-const PAGE: Extent = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+const PAGE: Extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
 
 /// A queue whose commands are carried out when they are issued: any TLBI or `ATC_INV` drops the line, once no DMA is
 /// under way. A device whose ATS is off does not answer an `ATC_INV`.

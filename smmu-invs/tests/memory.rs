@@ -109,7 +109,7 @@ fn cell<P: Publication<InvArray>>() -> P {
 
 fn detaching_and_invalidating_need_no_memory<P: Publication<InvArray>>() {
     let (array, cell) = (P::node(array()).unwrap(), cell::<P>());
-    let extent = Extent::pages(0, 511 << 12, Granule::K4, Leaf::Last);
+    let extent = Extent::range(0, 511 << 12, Granule::K4, Leaf::Last).with_page_hint();
     let (purged, number) = allocations(|| {
         cell.publish(array);
         invalidate_published(&cell, extent, &NullSink).unwrap();

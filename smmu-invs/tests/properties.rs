@@ -156,7 +156,7 @@ impl Model {
     }
 }
 
-const PAGE: Extent = Extent::pages(0x5000, 0x1000, Granule::K4, Leaf::Last);
+const PAGE: Extent = Extent::range(0x5000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
 
 fn span<A: SpanAddress>(smmu: SmmuId) -> Span<A> {
     match plan(range(smmu.0), PAGE) {

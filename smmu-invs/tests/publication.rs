@@ -100,7 +100,7 @@ fn a_lasting_user_is_always_told<P: Publication<InvArray> + Sync>() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let extent = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+                let extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
                 let sink = RecordingSink::new();
                 while !stop.load(Ordering::Relaxed) {
                     invalidate_published(&cell, extent, &sink).unwrap();
@@ -188,7 +188,7 @@ impl Wait for Signal {
     }
 }
 
-const PAGE: Extent = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+const PAGE: Extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
 
 #[test]
 fn a_wait_at_the_gate_is_bounded() {

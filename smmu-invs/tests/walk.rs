@@ -14,7 +14,7 @@ use smmu_types::{
 
 const A: SmmuId = SmmuId(0);
 const B: SmmuId = SmmuId(1);
-const PAGE: Extent = Extent::pages(0x1000, 0x1000, Granule::K4, Leaf::Last);
+const PAGE: Extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
 const ALL: Extent = Extent::everything(Granule::K4);
 
 fn asid(smmu: SmmuId, regime: Regime, asid: u16, range: RangeSupport) -> InvSpec {
@@ -91,7 +91,7 @@ fn the_bytes_of_one_page_with_ranges() {
 
 #[test]
 fn without_ranges_two_mebibytes_are_everything() {
-    let extent = |bytes| Extent::pages(0, bytes, Granule::K4, Leaf::Last);
+    let extent = |bytes| Extent::range(0, bytes, Granule::K4, Leaf::Last).with_page_hint();
     let array = array(&[asid(A, Regime::El1, 7, RangeSupport::Single)]);
     let flush = Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(7) };
     assert_eq!(calls(&array, extent(2 << 20)), [Issue(A, vec![flush]), Wait(A)]);
@@ -116,7 +116,7 @@ fn without_ranges_two_mebibytes_are_everything() {
 #[test]
 fn exactly_one_batch_is_not_pushed() {
     let array = array(&[asid(A, Regime::El1, 7, RangeSupport::Single)]);
-    let extent = Extent::pages(0, 64 << 12, Granule::K4, Leaf::Last);
+    let extent = Extent::range(0, 64 << 12, Granule::K4, Leaf::Last).with_page_hint();
     let sent = calls(&array, extent);
     assert!(matches!(&sent[..], [Issue(A, commands), Wait(A)] if commands.len() == 64));
 }
@@ -179,7 +179,7 @@ fn ats_names_stream_and_substream() {
         InvSpec::ats(A, stream, SubstreamId::new(7)),
         InvSpec::ats(A, stream, None),
     ]);
-    let extent = Extent::pages(0x8000, 0x4000, Granule::K4, Leaf::Last);
+    let extent = Extent::range(0x8000, 0x4000, Granule::K4, Leaf::Last).with_page_hint();
     let sent = calls(&array, extent);
     assert_eq!(
         sent[2..],
@@ -281,7 +281,7 @@ fn inv_4_a_failed_push_ends_the_run_of_its_smmu() {
         asid(B, Regime::El1, 7, RangeSupport::Ril),
     ]);
     let sink = RecordingSink::failing(|call| matches!(call, Push(..)).then_some(timeout(A)));
-    let extent = Extent::pages(0, 256 << 12, Granule::K4, Leaf::Last);
+    let extent = Extent::range(0, 256 << 12, Granule::K4, Leaf::Last).with_page_hint();
     let error = array.invalidate(extent, &sink).unwrap_err();
     assert_eq!(error.failed, 1);
     let sent = sink.take();

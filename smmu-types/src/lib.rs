@@ -33,11 +33,11 @@
 //! let class = fields::event(event.kind()).field("CLASS").unwrap();
 //! assert_eq!((class.hi(), class.lo()), (105, 104));
 //! assert_eq!(class.of(&event.0).meaning().unwrap().to_string(), "input address");
-//! # Ok::<(), smmu_types::LayoutError>(())
+//! # Ok::<(), smmu_types::FieldError>(())
 //! ```
 //!
 //! Decoding is total: every bit pattern decodes to something that prints, what is reserved or unknown is kept, and
-//! encoding gives the same bits back. A value that does not fit is a [`LayoutError`] where it is made.
+//! encoding gives the same bits back. A value that does not fit is a [`FieldError`] where it is made.
 //!
 //! # Hazard
 //!
@@ -61,91 +61,14 @@
 #[cfg(feature = "std")]
 extern crate std;
 
-mod bits;
-mod caps;
-mod cd;
-mod command;
-mod descriptor;
-mod event;
-#[cfg(feature = "fake")]
-pub mod fake;
-pub mod fields;
-mod flush;
-pub mod layout;
-pub mod legal;
-mod num;
-#[cfg(feature = "std")]
-pub mod pool;
-mod pri;
-pub mod queue;
-mod quirks;
-pub mod range;
-pub mod regs;
+mod plan;
 pub mod seam;
-mod ste;
+mod spec;
 
-pub use caps::{
-    Capabilities, Endianness, EnhancedQueues, Granules, IdRegisters, Implementation, StallModel,
-    TableFormats, TableUpdate, TerminateModel,
-};
-pub use cd::{Cd, Stage1Config};
-pub use command::{
-    AtcScope, AtcSpan, Command, CommandErrorCode, Completion, Leaf, MsiAttributes, PrefetchSpan,
-    PriResponse, RawCommand, ResumeAction, SteRange, SyncMsi,
-};
-pub use descriptor::{ContextTableDescriptor, StreamTableDescriptor, Vms};
-pub use event::{AtsRequest, EventClass, EventKind, EventRecord, PageHint, RequestedAccess};
-pub use flush::{CacheTag, FlushProof, PendingFlush, Regime, SyncProof};
-pub use num::{
-    Asid, DomainId, Granule, Iova, Ipa, OutputSize, PhysAddr, SmmuId, StreamId, SubstreamId, Vmid,
-};
-pub use pri::{PrgIndex, PriRecord};
-pub use quirks::{Quirk, Quirks};
-pub use ste::{
-    AtsMode, Cacheability, Shareability, ShareabilityOverride, Stage2Config, Ste, SteConfig,
-    StreamWorld, SubstreamDefault, TableConfig,
-};
-
-/// A field of a descriptor that cannot hold the value it was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LayoutError {
-    /// An address does not have the alignment that its field implies.
-    #[error("{field} = {value:#x} is not aligned to {align:#x} bytes; the low bits would be lost")]
-    Misaligned {
-        /// Field name of the architecture.
-        field: &'static str,
-        /// The value given.
-        value: u64,
-        /// Alignment needed, in bytes.
-        align: u64,
-    },
-    /// A value is larger than its field.
-    #[error("{field} = {value:#x} does not fit; the largest value is {max:#x}")]
-    TooLarge {
-        /// Field name of the architecture.
-        field: &'static str,
-        /// The value given.
-        value: u64,
-        /// The largest value that fits.
-        max: u64,
-    },
-    /// A value is too small for what else is asked.
-    #[error("{field} = {value:#x} is too small here; the smallest value is {min:#x}")]
-    TooSmall {
-        /// Field name of the architecture.
-        field: &'static str,
-        /// The value given.
-        value: u64,
-        /// The smallest value that is possible.
-        min: u64,
-    },
-    /// A value, or a combination of values, is reserved.
-    #[error("{field} = {value:#x} is reserved here")]
-    Reserved {
-        /// Field name of the architecture.
-        field: &'static str,
-        /// The value given.
-        value: u64,
-    },
-}
+pub use plan::{queue, range};
+#[cfg(feature = "fake")]
+pub use seam::fake;
+#[cfg(feature = "std")]
+pub use seam::pool;
+pub use seam::{CacheTag, FlushProof, PendingFlush, Regime, SyncProof};
+pub use spec::*;

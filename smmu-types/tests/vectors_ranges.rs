@@ -3,7 +3,7 @@
 
 use rstest::rstest;
 use smmu_types::range::{Level, LevelHint, Span};
-use smmu_types::{Asid, Command, Granule, Iova, Ipa, LayoutError, Leaf, RawCommand, Vmid};
+use smmu_types::{Asid, Command, FieldError, Granule, Iova, Ipa, Leaf, RawCommand, Vmid};
 
 use Granule::{K4, K16, K64};
 use Level::{L1, L2, L3};
@@ -39,7 +39,7 @@ fn addresses_are_aligned(#[case] granule: Granule, #[case] hint: LevelHint, #[ca
         if bit <= top {
             let align = 2 << top;
             let (field, value) = ("Address", address.0);
-            assert_eq!(span, Err(LayoutError::Misaligned { field, value, align }));
+            assert_eq!(span, Err(FieldError::Misaligned { field, value, align }));
         } else {
             let span = span.unwrap();
             let (vmid, asid) = (Vmid(1), Asid(2));
@@ -69,10 +69,10 @@ fn bytes(#[case] granule: Granule, #[case] num: u8, #[case] scale: u8, #[case] w
 #[test]
 fn numbers_are_in_range() {
     let span = |num, scale, hint| Span::ranged(Iova(0), Leaf::Last, K4, num, scale, hint);
-    let too_large = |field, value, max| Err(LayoutError::TooLarge { field, value, max });
+    let too_large = |field, value, max| Err(FieldError::TooLarge { field, value, max });
     assert_eq!(span(32, 0, Unknown), too_large("NUM", 32, 31));
     assert_eq!(span(0, 40, Unknown), too_large("SCALE", 40, 39));
-    assert_eq!(span(0, 0, Unknown), Err(LayoutError::Reserved { field: "TTL", value: 0 }));
+    assert_eq!(span(0, 0, Unknown), Err(FieldError::Reserved { field: "TTL", value: 0 }));
     assert!(span(0, 0, Bits64(L3)).is_ok());
     assert_eq!(LevelHint::from_ttl(4), None);
 }

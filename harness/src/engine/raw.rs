@@ -35,7 +35,7 @@ impl Rig {
         }
         let smmu = Arc::clone(self.device(device)?.smmu());
         let stream = self.device(device)?.streams().first().copied().unwrap_or_default();
-        let layout = |error: smmu_types::LayoutError| Stop::Failed(error.to_string());
+        let layout = |error: smmu_types::FieldError| Stop::Failed(error.to_string());
         let cd = Cd::stage1(table.stage1(mair, asid)).map_err(layout)?;
         let Some(block) = self.raw_cds.get(device) else { return Ok(()) };
         let config = single_context(smmu.capabilities(), block.address());

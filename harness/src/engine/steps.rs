@@ -223,7 +223,7 @@ pub(crate) fn finish(rig: &Rig) -> Result<(), Stop> {
 }
 
 fn invalidate(rig: &Rig, domain: &str, iova: u64) -> Result<Result<(), SinkError>, Stop> {
-    let extent = Extent::pages(iova, PAGE, Granule::K4, Leaf::Last);
+    let extent = Extent::range(iova, PAGE, Granule::K4, Leaf::Last).with_page_hint();
     Ok(rig.domain(domain)?.invalidate(extent, &rig.sink).map_err(|error| error.first))
 }
 

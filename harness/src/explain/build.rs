@@ -2,7 +2,7 @@
 
 use smmu_types::layout::{Field, Layout};
 use smmu_types::{
-    Asid, AtsMode, Cacheability, Capabilities, Cd, Granule, LayoutError, OutputSize, PhysAddr,
+    Asid, AtsMode, Cacheability, Capabilities, Cd, FieldError, Granule, OutputSize, PhysAddr,
     Shareability, ShareabilityOverride, Stage1Config, Stage2Config, Ste, StreamWorld,
     SubstreamDefault, TableConfig, Vmid, fields,
 };
@@ -47,7 +47,7 @@ pub enum BuildError {
     },
     /// It does not fit.
     #[error(transparent)]
-    Layout(#[from] LayoutError),
+    Layout(#[from] FieldError),
     /// The SMMU has no granule at all, or a size that is not defined.
     #[error("these ID registers allow no configuration of stage {stage}: {why}")]
     Impossible {

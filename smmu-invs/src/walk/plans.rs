@@ -166,13 +166,13 @@ mod tests {
         #[case] want: u64,
         #[case] size: u8,
     ) {
-        let extent = Extent::pages(address, bytes, Granule::K4, Leaf::Last);
+        let extent = Extent::range(address, bytes, Granule::K4, Leaf::Last).with_page_hint();
         assert_eq!(Ok(atc_span(&extent)), AtcSpan::new(Iova(want), size));
     }
 
     #[test]
     fn atc_spans_cover_whole_granules() {
-        let extent = Extent::pages(0x1_2000, 0x1000, Granule::K64, Leaf::Last);
+        let extent = Extent::range(0x1_2000, 0x1000, Granule::K64, Leaf::Last).with_page_hint();
         assert_eq!(Ok(atc_span(&extent)), AtcSpan::new(Iova(0x1_0000), 4));
     }
 }

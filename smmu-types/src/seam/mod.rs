@@ -1,13 +1,20 @@
 //! The seams between the parts of a driver: small traits with documented duties.
 
+mod barrier;
 mod dma;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod observer;
+#[cfg(feature = "std")]
+pub mod pool;
+mod proof;
 mod registers;
 mod sink;
 mod wait;
 
 pub use dma::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 pub use observer::{Notice, Observer, TableEntry};
+pub use proof::{CacheTag, FlushProof, PendingFlush, Regime, SyncProof};
 pub use registers::{Registers, RegistersExt};
 pub use sink::{CommandSink, SinkError, Stall};
 #[cfg(feature = "std")]

@@ -3,7 +3,7 @@
 use smmu_types::legal::{
     self, El2Regime, Finding, Partitions, Smmu, StreamTable, TranslatedTraffic,
 };
-use smmu_types::{Cd, ContextTableDescriptor, LayoutError, ShareabilityOverride, Ste, SteConfig};
+use smmu_types::{Cd, ContextTableDescriptor, FieldError, ShareabilityOverride, Ste, SteConfig};
 use smmu_types::{StreamId, StreamTableDescriptor, SubstreamId, fields};
 
 use super::sizes::id_registers;
@@ -34,7 +34,7 @@ pub(crate) fn ste(words: [u64; 8]) {
     };
     match made {
         Ok(made) => assert_eq!((made.decode(), made.ats()), (config, ats)),
-        Err(error) => assert!(matches!(error, LayoutError::Reserved { .. }), "{error} in {ste:?}"),
+        Err(error) => assert!(matches!(error, FieldError::Reserved { .. }), "{error} in {ste:?}"),
     }
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn cd(words: [u64; 8]) {
                 assert_eq!(made.decode(), Some(config));
                 assert_eq!(and(made.0, made.used()), made.0, "a bit that is set is not used");
             }
-            Err(error) => assert_eq!(error, LayoutError::Reserved { field: "SH0", value: 1 }),
+            Err(error) => assert_eq!(error, FieldError::Reserved { field: "SH0", value: 1 }),
         }
     }
 }

@@ -50,7 +50,7 @@ fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
     let page = pages.address("A").unwrap();
     let (done, reached) = (AtomicBool::new(false), AtomicU32::new(0));
     let env = Env { dma, sink, observer };
-    let extent = Extent::pages(IOVA, PAGE, Granule::K4, Leaf::Last);
+    let extent = Extent::range(IOVA, PAGE, Granule::K4, Leaf::Last).with_page_hint();
     std::thread::scope(|scope| {
         for (_, device) in devices.values_mut() {
             let done = &done;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use smmu_types::range::{Span, SpanAddress};
 use smmu_types::seam::{SinkError, Wait};
 use smmu_types::{
-    Asid, AtcScope, AtcSpan, Command, CommandErrorCode, Iova, Ipa, LayoutError, Leaf, RawCommand,
+    Asid, AtcScope, AtcSpan, Command, CommandErrorCode, FieldError, Iova, Ipa, Leaf, RawCommand,
     SmmuId, SubstreamId, Vmid,
 };
 
@@ -115,7 +115,7 @@ fn typed(rig: &Rig, spec: &CommandSpec) -> Result<Command, Stop> {
             let span = match &of.iova {
                 None => AtcSpan::EVERYTHING,
                 Some(iova) => AtcSpan::new(Iova(*iova.get_ref()), 0)
-                    .map_err(|error: LayoutError| error.to_string())?,
+                    .map_err(|error: FieldError| error.to_string())?,
             };
             let (stream, scope) = (stream(of.device.get_ref())?, AtcScope::Substream);
             Command::AtcInv { stream, substream: None, scope, span }

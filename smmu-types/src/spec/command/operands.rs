@@ -1,0 +1,383 @@
+//! Operands of commands whose values are checked when they are made.
+
+use core::fmt;
+
+use crate::spec::bits::{get, mask, put};
+use crate::{FieldError, Iova, PhysAddr, Shareability};
+
+/// Whether an invalidation may keep what was cached of the levels above the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leaf {
+    /// Only the last level changed: `Leaf` = 1.
+    Last,
+    /// Any level may have changed: `Leaf` = 0.
+    All,
+}
+
+impl fmt::Display for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Leaf::Last => "leaf=1",
+            Leaf::All => "leaf=0",
+        })
+    }
+}
+
+/// `Range` of a `CMD_CFGI_STE_RANGE` that is not a `CMD_CFGI_ALL`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SteRange(u8);
+
+impl SteRange {
+    /// The largest range, of 2^31 STEs.
+    pub const MAX: u8 = 30;
+
+    /// The range of 2^(`range` + 1) STEs.
+    ///
+    /// # Errors
+    ///
+    /// `range` is above 30: 31 is [`CfgiAll`](crate::Command::CfgiAll).
+    pub const fn new(range: u8) -> Result<Self, FieldError> {
+        if range > Self::MAX {
+            let (value, max) = (range as u64, Self::MAX as u64);
+            return Err(FieldError::TooLarge { field: "Range", value, max });
+        }
+        Ok(SteRange(range))
+    }
+
+    /// The field: log2 of the number of STEs, less one.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Number of STEs.
+    #[must_use]
+    pub const fn entries(self) -> u32 {
+        2 << self.0
+    }
+}
+
+impl fmt::Display for SteRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The addresses of a `CMD_ATC_INV`: `1 << size` pages of 4 KiB, aligned to that size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AtcSpan {
+    address: u64,
+    size: u8,
+}
+
+impl AtcSpan {
+    /// The size that means everything.
+    pub const MAX_SIZE: u8 = 52;
+    /// All addresses.
+    pub const EVERYTHING: Self = AtcSpan { address: 0, size: Self::MAX_SIZE };
+
+    /// The span of `1 << size` pages from an address on.
+    ///
+    /// # Errors
+    ///
+    /// The size is above 52, or the address is not aligned to it.
+    pub const fn new(address: Iova, size: u8) -> Result<Self, FieldError> {
+        let value = address.0;
+        if size > Self::MAX_SIZE {
+            let (value, max) = (size as u64, Self::MAX_SIZE as u64);
+            return Err(FieldError::TooLarge { field: "Size", value, max });
+        }
+        if size == Self::MAX_SIZE && value != 0 {
+            return Err(FieldError::TooLarge { field: "Address", value, max: 0 });
+        }
+        if size < Self::MAX_SIZE && value & ((1 << (size + 12)) - 1) != 0 {
+            let align = 1 << (size + 12);
+            return Err(FieldError::Misaligned { field: "Address", value, align });
+        }
+        Ok(AtcSpan { address: value, size })
+    }
+
+    /// The smallest span with both addresses in it.
+    #[must_use]
+    pub const fn covering(one: Iova, other: Iova) -> Self {
+        let size = (u64::BITS - ((one.0 ^ other.0) >> 12).leading_zeros()) as u8;
+        if size >= Self::MAX_SIZE {
+            return Self::EVERYTHING;
+        }
+        AtcSpan { address: one.0 >> (size + 12) << (size + 12), size }
+    }
+
+    /// The first address.
+    #[must_use]
+    pub const fn address(self) -> Iova {
+        Iova(self.address)
+    }
+
+    /// log2 of the number of 4 KiB pages; 52 for everything.
+    #[must_use]
+    pub const fn size(self) -> u8 {
+        self.size
+    }
+}
+
+impl fmt::Display for AtcSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} size={}", self.address(), self.size)
+    }
+}
+
+/// Whether a `CMD_ATC_INV` with a SubstreamID takes the entries of every PASID along (`Global`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AtcScope {
+    /// `Global` = 0: what the SubstreamID says.
+    #[default]
+    Substream,
+    /// `Global` = 1: global entries, whatever the PASID. Ignored without a SubstreamID.
+    Global,
+}
+
+/// The addresses of a `CMD_PREFETCH_ADDR`: `1 << size` translations, `4096 << stride` bytes apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PrefetchSpan {
+    address: u64,
+    stride: u8,
+    size: u8,
+}
+
+impl PrefetchSpan {
+    /// The span from an address on. SMMUv3.0 takes a `stride` of 0 only.
+    ///
+    /// # Errors
+    ///
+    /// The address is not aligned to 4 KiB, or a number is above 31.
+    pub const fn new(address: Iova, stride: u8, size: u8) -> Result<Self, FieldError> {
+        let Iova(value) = address;
+        if value & 0xfff != 0 {
+            return Err(FieldError::Misaligned { field: "Address", value, align: 0x1000 });
+        }
+        let max = 31;
+        if stride > max {
+            let (value, max) = (stride as u64, max as u64);
+            return Err(FieldError::TooLarge { field: "Stride", value, max });
+        }
+        if size > max {
+            let (value, max) = (size as u64, max as u64);
+            return Err(FieldError::TooLarge { field: "Size", value, max });
+        }
+        Ok(PrefetchSpan { address: value, stride, size })
+    }
+
+    /// The first address.
+    #[must_use]
+    pub const fn address(self) -> Iova {
+        Iova(self.address)
+    }
+
+    /// log2 of the distance between two translations, in 4 KiB.
+    #[must_use]
+    pub const fn stride(self) -> u8 {
+        self.stride
+    }
+
+    /// log2 of the number of translations.
+    #[must_use]
+    pub const fn size(self) -> u8 {
+        self.size
+    }
+
+    pub(super) const fn encode(self) -> u64 {
+        self.address | put(self.stride as u64, 9, 5) | put(self.size as u64, 4, 0)
+    }
+
+    pub(super) fn decode(w1: u64) -> Option<Self> {
+        let address = Iova(w1 & mask(63, 12));
+        Self::new(address, get(w1, 9, 5) as u8, get(w1, 4, 0) as u8).ok()
+    }
+}
+
+impl fmt::Display for PrefetchSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} stride={} size={}", self.address(), self.stride, self.size)
+    }
+}
+
+/// `Resp` of a `CMD_PRI_RESP`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum PriResponse {
+    /// `ResponseFailure`: the device must not ask again.
+    Failure = 0,
+    /// `InvalidRequest`: a page of the group could not be had.
+    Invalid = 1,
+    /// `Success`: all pages of the group are there.
+    Success = 2,
+}
+
+impl fmt::Display for PriResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PriResponse::Failure => "failure",
+            PriResponse::Invalid => "invalid",
+            PriResponse::Success => "success",
+        })
+    }
+}
+
+/// What a `CMD_RESUME` does with a stalled transaction (`Ac` and `Ab`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ResumeAction {
+    /// It ends well: reads give zero, writes do nothing. With `IDR0.TERM_MODEL` set it is aborted.
+    Terminate = 0,
+    /// It is tried again.
+    Retry = 1,
+    /// It is aborted.
+    Abort = 2,
+}
+
+impl fmt::Display for ResumeAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ResumeAction::Terminate => "terminate",
+            ResumeAction::Retry => "retry",
+            ResumeAction::Abort => "abort",
+        })
+    }
+}
+
+/// How the MSI of a `CMD_SYNC` is written: `MSH` and `MSIAttr`. A `CMD_SYNC` without an MSI has them as well, without
+/// a meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MsiAttributes {
+    shareability: Shareability,
+    memory: u8,
+}
+
+impl MsiAttributes {
+    /// Normal memory, Inner Shareable, Write-Back inside and outside.
+    pub const WRITE_BACK: Self = MsiAttributes { shareability: Shareability::Inner, memory: 0xf };
+
+    /// All zero: Device-nGnRnE.
+    pub const DEVICE: Self = MsiAttributes { shareability: Shareability::NonShareable, memory: 0 };
+
+    /// A shareability and a memory type, encoded as `STE.MemAttr`.
+    ///
+    /// # Errors
+    ///
+    /// The shareability is the reserved one, or the memory type does not fit into 4 bits.
+    pub const fn new(shareability: Shareability, memory: u8) -> Result<Self, FieldError> {
+        if memory > 0xf {
+            let value = memory as u64;
+            return Err(FieldError::TooLarge { field: "MSIAttr", value, max: 0xf });
+        }
+        match shareability {
+            Shareability::Reserved => Err(FieldError::Reserved { field: "MSH", value: 1 }),
+            _ => Ok(MsiAttributes { shareability, memory }),
+        }
+    }
+
+    /// `MSH`.
+    #[must_use]
+    pub const fn shareability(self) -> Shareability {
+        self.shareability
+    }
+
+    /// `MSIAttr`, encoded as `STE.MemAttr`.
+    #[must_use]
+    pub const fn memory(self) -> u8 {
+        self.memory
+    }
+
+    pub(super) const fn encode(self) -> u64 {
+        put(self.shareability as u64, 23, 22) | put(self.memory as u64, 27, 24)
+    }
+
+    pub(super) fn decode(w0: u64) -> Option<Self> {
+        Self::new(Shareability::from_encoding(get(w0, 23, 22)), get(w0, 27, 24) as u8).ok()
+    }
+}
+
+/// The MSI of a `CMD_SYNC`: 32 bits of data and an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SyncMsi {
+    address: u64,
+    data: u32,
+}
+
+impl SyncMsi {
+    /// An MSI.
+    ///
+    /// # Errors
+    ///
+    /// The address is not aligned to 4 bytes, has more than 56 bits, or is 0, which sends none.
+    pub const fn new(address: PhysAddr, data: u32) -> Result<Self, FieldError> {
+        let (PhysAddr(value), field) = (address, "MSIAddress");
+        if value == 0 {
+            return Err(FieldError::Reserved { field, value });
+        }
+        match crate::spec::bits::address(field, value, 55, 2) {
+            Ok(address) => Ok(SyncMsi { address, data }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the data goes.
+    #[must_use]
+    pub const fn address(self) -> PhysAddr {
+        PhysAddr(self.address)
+    }
+
+    /// The data.
+    #[must_use]
+    pub const fn data(self) -> u32 {
+        self.data
+    }
+}
+
+/// How a `CMD_SYNC` tells that it is complete (`CS`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Completion {
+    /// `SIG_NONE`: only `CMDQ_CONS` passes it.
+    None,
+    /// `SIG_IRQ` without an address: the wired interrupt of `CMD_SYNC`.
+    Interrupt,
+    /// `SIG_IRQ` with an address: 32 bits of data are written there.
+    Msi(SyncMsi),
+    /// `SIG_SEV`: an event for `WFE`.
+    Event,
+}
+
+impl Completion {
+    pub(super) const fn encode(self) -> [u64; 2] {
+        match self {
+            Completion::None => [0, 0],
+            Completion::Interrupt => [put(1, 13, 12), 0],
+            Completion::Event => [put(2, 13, 12), 0],
+            Completion::Msi(msi) => [put(1, 13, 12) | put(msi.data as u64, 63, 32), msi.address],
+        }
+    }
+
+    pub(super) fn decode(w0: u64, w1: u64) -> Option<Self> {
+        Some(match get(w0, 13, 12) {
+            0 => Completion::None,
+            1 if w1 == 0 => Completion::Interrupt,
+            1 => Completion::Msi(SyncMsi::new(PhysAddr(w1), get(w0, 63, 32) as u32).ok()?),
+            2 => Completion::Event,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Completion::None => Ok(()),
+            Completion::Interrupt => f.write_str(" cs=irq"),
+            Completion::Msi(msi) => {
+                write!(f, " cs=irq msi={}:{:#x}", msi.address(), msi.data)
+            }
+            Completion::Event => f.write_str(" cs=sev"),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Level-1 descriptors of stream tables and CD tables, and the Virtual Machine Structure (IHI 0070, 5.1, 5.3, 5.6).
+
+use core::fmt;
+
+use crate::fields::{l1cd, l1std};
+use crate::{FieldError, PhysAddr};
+
+/// A level-1 stream table descriptor: 8 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StreamTableDescriptor(pub [u64; 1]);
+
+crate::layout::keyed!(StreamTableDescriptor);
+
+impl StreamTableDescriptor {
+    /// Bytes of a descriptor.
+    pub const BYTES: usize = 8;
+
+    /// No level-2 array: every StreamID that leads here is refused.
+    pub const INVALID: Self = Self([0]);
+
+    /// The largest `log2` of [`new`](Self::new).
+    pub const MAX_LOG2: u8 = 10;
+
+    /// A descriptor of an array of 2^`log2` STEs, aligned to its size.
+    ///
+    /// # Errors
+    ///
+    /// The array is larger than 2^10 STEs, or the address is not aligned to its size or too large.
+    pub const fn new(l2: PhysAddr, log2: u8) -> Result<Self, FieldError> {
+        if log2 > Self::MAX_LOG2 {
+            let (value, max) = (log2 as u64 + 1, Self::MAX_LOG2 as u64 + 1);
+            return Err(FieldError::TooLarge { field: "Span", value, max });
+        }
+        let align = 64 << log2;
+        if l2.0 & (align - 1) != 0 {
+            return Err(FieldError::Misaligned { field: "L2Ptr", value: l2.0, align });
+        }
+        match l1std::L2PTR.field().place(l2.0) {
+            Ok(address) => Ok(Self([address | (log2 as u64 + 1)])),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the array is and log2 of the number of its STEs; `None` without one, which is what a reserved `Span`
+    /// means too. Address bits below the array's size do not count.
+    #[must_use]
+    pub const fn array(&self) -> Option<(PhysAddr, u8)> {
+        match self.get(l1std::SPAN) {
+            span @ 1..=11 => {
+                let log2 = span as u8 - 1;
+                Some((PhysAddr(self.get(l1std::L2PTR) & !((64 << log2) - 1)), log2))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for StreamTableDescriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.array() {
+            Some((l2, log2)) => write!(f, "l2={l2} stes={}", 1u32 << log2),
+            None => f.write_str("invalid"),
+        }
+    }
+}
+
+/// A level-1 context descriptor: 8 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ContextTableDescriptor(pub [u64; 1]);
+
+crate::layout::keyed!(ContextTableDescriptor);
+
+impl ContextTableDescriptor {
+    /// Bytes of a descriptor.
+    pub const BYTES: usize = 8;
+
+    /// No level-2 table: every SubstreamID that leads here is refused.
+    pub const INVALID: Self = Self([0]);
+
+    /// A descriptor of a table of CDs. `STE.S1Fmt` decides how large the table is; it is aligned to its size of
+    /// 4 KiB or 64 KiB, of which 4 KiB are checked here.
+    ///
+    /// # Errors
+    ///
+    /// The address is not aligned to 4 KiB, or too large.
+    pub const fn new(l2: PhysAddr) -> Result<Self, FieldError> {
+        match l1cd::L2PTR.field().place(l2.0) {
+            Ok(address) => Ok(Self([address | 1])),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the table is; `None` without one.
+    #[must_use]
+    pub const fn table(&self) -> Option<PhysAddr> {
+        if self.get(l1cd::V) == 0 { None } else { Some(PhysAddr(self.get(l1cd::L2PTR))) }
+    }
+}
+
+impl fmt::Display for ContextTableDescriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.table() {
+            Some(l2) => write!(f, "l2={l2}"),
+            None => f.write_str("invalid"),
+        }
+    }
+}
+
+/// The part of a Virtual Machine Structure that is defined: its first 64 bytes, the PARTID map. The rest of its
+/// 4 KiB is RES0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Vms(pub [u64; 8]);
+
+crate::layout::keyed!(Vms);
+
+impl Vms {
+    /// Bytes of the whole structure, to which it is aligned.
+    pub const BYTES: usize = 4096;
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn stream_table_descriptors() {
+        let whole = StreamTableDescriptor::new(PhysAddr(0x4004_0000), 8).unwrap();
+        assert_eq!(
+            (whole.0, whole.to_string().as_str()),
+            ([0x4004_0009], "l2=0x40040000 stes=256")
+        );
+        assert_eq!(whole.array(), Some((PhysAddr(0x4004_0000), 8)));
+        assert_eq!(StreamTableDescriptor([0x4004_0fcb]).array(), Some((PhysAddr(0x4004_0000), 10)));
+        for invalid in [0, 12, 31] {
+            assert_eq!(StreamTableDescriptor([0x4004_0000 | invalid]).array(), None);
+        }
+        assert_eq!(StreamTableDescriptor::INVALID.to_string(), "invalid");
+        assert_eq!(
+            StreamTableDescriptor::new(PhysAddr(0), 11),
+            Err(FieldError::TooLarge { field: "Span", value: 12, max: 11 })
+        );
+        assert_eq!(
+            StreamTableDescriptor::new(PhysAddr(0x1000), 8),
+            Err(FieldError::Misaligned { field: "L2Ptr", value: 0x1000, align: 0x4000 })
+        );
+        assert!(StreamTableDescriptor::new(PhysAddr(1 << 56), 8).is_err());
+        assert!(StreamTableDescriptor::new(PhysAddr(1 << 55), 0).is_ok());
+    }
+
+    #[test]
+    fn context_table_descriptors() {
+        let table = ContextTableDescriptor::new(PhysAddr(0x4004_1000)).unwrap();
+        assert_eq!((table.0, table.to_string().as_str()), ([0x4004_1001], "l2=0x40041000"));
+        assert_eq!(table.table(), Some(PhysAddr(0x4004_1000)));
+        assert_eq!(ContextTableDescriptor([0x4004_1000]).to_string(), "invalid");
+        assert!(ContextTableDescriptor::new(PhysAddr(0x800)).is_err());
+        assert!(ContextTableDescriptor::new(PhysAddr(1 << 56)).is_err());
+    }
+}

@@ -1,0 +1,258 @@
+//! The rules under which an SMMU refuses a configuration, or takes it for another one.
+//!
+//! ```
+//! use smmu_types::{IdRegisters, Ste, fields, legal};
+//!
+//! // QEMU's SMMUv3: 44 bits of output, no ATS, little-endian tables.
+//! let id = IdRegisters {
+//!     idr0: 0x0d44_101b, idr1: 0x0273_0010, idr3: 0x1414, idr5: 0x74, aidr: 1, ..IdRegisters::default()
+//! };
+//! let entry = Ste([0x8000_000b, 0xd4, 0, 0, 0, 0, 0, 0])
+//!     .with(fields::ste::S1CONTEXTPTR, 1 << 44)?
+//!     .with(fields::ste::EATS, 1)?;
+//! let mut found = Vec::new();
+//! legal::ste(&entry, &legal::Smmu::new(id), &mut |finding| found.push(finding));
+//!
+//! assert_eq!(found[0].to_string(), "EATS = 1: the field is ignored without ATS (IDR0.ATS = 0)");
+//! assert_eq!(
+//!     found[1].to_string(),
+//!     "S1ContextPtr = 0x100000000000: the address does not fit into the 44 bits of IDR5.OAS"
+//! );
+//! assert_eq!(found[1].effect().to_string(), "refused with C_BAD_STE");
+//! assert_eq!(found[1].rule().remedy(), "allocate lower memory");
+//! # Ok::<(), smmu_types::FieldError>(())
+//! ```
+//!
+//! A finding is not always an error: its [`Effect`] says whether the SMMU refuses the structure, takes a value for
+//! another one, ignores it, or leaves it to the implementation. No finding means that the SMMU does what the fields
+//! say, as far as the table below goes. Fields that a structure does not use (those of a stage that is bypassed, of a
+//! table whose walks are off) and bits that a format leaves out of a field (`T0SZ` of VMSAv8-32 LPAE) are not judged. Nothing allocates; every bit pattern can be judged.
+//!
+//! # What is covered
+//!
+//! | function | fields | what can happen |
+//! |---|---|---|
+//! | [`ste`] | `V`, `Config` | `C_BAD_STE` without the stage; values 1 to 3 abort |
+//! | | `EATS`, `DPT_VMATCH` | `C_BAD_STE` with stalls, without both stages, for EL2; ignored without ATS; off without `ATSCHK` |
+//! | | `STRW`, `S1STALLD` | `C_BAD_STE` for reserved values and where stalls are not a choice |
+//! | | `S1Fmt`, `S1CDMax`, `S1DSS`, `S1ContextPtr` | `C_BAD_STE` beyond `SSIDSIZE`, `CD2L`, `OAS`; unpredictable when misaligned |
+//! | | `S2T0SZ`, `S2SL0`, `S2SL0_2`, `S2TG`, `S2DS`, `S2SKL` | `C_BAD_STE` for what is not there or does not fit together; `S2T0SZ` is unpredictable in SMMUv3.0 |
+//! | | `S2TTB`, `S2PS` | `C_BAD_STE` beyond the output size; capped; rounded down |
+//! | | `S2AA64`, `S2ENDI`, `S2S`, `S2HA`, `S2HD`, `S2HAFT`, `S2AFFD` | `C_BAD_STE` without the feature |
+//! | | `S2FWB`, `S2PTW`, `S2PIE`, `S2POE`, `S2POI`, `S2HWU*`, `AssuredOnly` | `C_BAD_STE` in wrong company; reserved without the feature |
+//! | | `S2VMID`, `PARTID`, `PMG`, `VMSPtr` | `C_BAD_STE` beyond 8 bits and `OAS`; an unknown partition |
+//! | | `SHCFG`, `MTCFG`, `MemAttr`, `ALLOCCFG`, `PRIVCFG`, `INSTCFG`, `NSCFG` | reserved without the override; reserved values |
+//! | [`cd`] | `V`, `AA64`, `ENDI`, `S`, `A` | `C_BAD_CD` without the feature, and in the company of the STE |
+//! | | `T0SZ`, `T1SZ`, `TG0`, `TG1`, `DS`, `TTB0`, `TTB1`, `IPS`, `SKL` | as stage 2, with `C_BAD_CD`; `F_TRANSLATION` later beyond the input of stage 2 |
+//! | | `EPD0`, `EPD1` | `F_TRANSLATION` later when both are set; ignored in EL2 |
+//! | | `HA`, `HD`, `HAFT`, `AFFD` | `C_BAD_CD` without the feature |
+//! | | `ASID`, `PARTID`, `PMG` | `C_BAD_CD` beyond 8 bits; ignored in EL2 |
+//! | | `PAN`, `UWXN`, `E0PD*`, `EPAN`, `PnCH`, `HAD*`, `HWU*`, `AIE`, `PIE`, `NSCFG*` | ignored or reserved without the feature |
+//! | | `PIIU`, `PIIP`, `MAIR0`, `MAIR1` | `C_BAD_CD` for reserved permissions; reserved attributes stand for others |
+//! | [`stream_id`] | `LOG2SIZE`, `SPLIT`, `FMT`, `Span`, `L2Ptr` | `C_BAD_STREAMID`; capped; reserved values |
+//! | [`substream_id`] | `Config`, `S1CDMax`, `S1DSS` | `C_BAD_SUBSTREAMID`, `F_STREAM_DISABLED` |
+//! | [`context_table`] | `V`, `L2Ptr` | `C_BAD_SUBSTREAMID`; unpredictable in SMMUv3.0 and behind stage 2 |
+//!
+//! Each variant of [`Rule`] is one rule, with its section, sentence, effect and remedy.
+//!
+//! # What is not
+//!
+//! - Secure and Realm structures, and `S_IDR*`: the SMMU is judged as its Non-secure side sees it.
+//! - Set bits that belong to no field: [`Layout::residue`] finds them. Their effect is [`Effect::Reserved`].
+//! - Rules about more than one structure: `CONT` spans, equal STEs for one VMID, equal CDs for one ASID.
+//! - What depends on memory or on the address of a transaction: failed fetches, table walks, Address Size faults.
+//! - The alignment of VMSAv8-32 LPAE and VMSAv9-128 tables, and the output size of a start level beyond what the
+//!   A-profile architecture demands of `VTCR_EL2`, which chapter 5 refers to.
+//! - Embedded implementations, whose structures may not keep every bit.
+//!
+//! Where the sentences of 5.2 and its pseudocode differ, the pseudocode counts: `S1Fmt` = 3 without `CD2L` is a
+//! linear table, `S2PIE` with VMSAv8-32 LPAE is refused, `S2HWU*` forbid overlays with `IDR3.PBHA` only, and without
+//! `IDR3.STT` the largest `T0SZ` and `S2T0SZ` of VMSAv9-128 tables is 39 as well.
+
+mod context;
+mod entry;
+mod lookup;
+mod rule;
+mod smmu;
+mod stage2;
+mod walk;
+
+use core::fmt;
+
+pub use rule::{Effect, Rule, Stage};
+pub use smmu::{El2Regime, Partitions, Smmu, TranslatedTraffic};
+
+use crate::layout::{Field, FieldValue, Key, Layout};
+use crate::{
+    Cd, ContextTableDescriptor, Ste, StreamId, StreamTableDescriptor, SubstreamId, fields,
+};
+
+/// A rule that a structure breaks, and the field that breaks it.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding {
+    layout: &'static Layout,
+    field: &'static Field,
+    value: u64,
+    rule: Rule,
+}
+
+impl Finding {
+    /// The structure.
+    #[must_use]
+    pub const fn layout(&self) -> &'static Layout {
+        self.layout
+    }
+
+    /// The field.
+    #[must_use]
+    pub const fn field(&self) -> &'static Field {
+        self.field
+    }
+
+    /// The field's value, as [`Field::get`] gives it.
+    #[must_use]
+    pub const fn value(&self) -> u64 {
+        self.value
+    }
+
+    /// The rule.
+    #[must_use]
+    pub const fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// What the SMMU does about it.
+    #[must_use]
+    pub const fn effect(&self) -> Effect {
+        self.rule.effect()
+    }
+}
+
+/// `S1ContextPtr = 0x1000: ` and the rule.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = FieldValue { field: self.field, value: self.value };
+        write!(f, "{} = {value}: {}", self.field.name(), self.rule)
+    }
+}
+
+/// Where a StreamID leads: `STRTAB_BASE_CFG`, and the level-1 descriptor of the StreamID in a two-level table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamTable {
+    /// `STRTAB_BASE_CFG`.
+    pub config: u32,
+    /// The descriptor; `None` for a linear table, or where it is not known.
+    pub descriptor: Option<StreamTableDescriptor>,
+}
+
+/// A structure under judgement.
+struct Case<'a, S> {
+    layout: &'static Layout,
+    words: &'a [u64],
+    report: &'a mut dyn FnMut(Finding),
+    marker: core::marker::PhantomData<S>,
+}
+
+impl<'a, S> Case<'a, S> {
+    fn new(layout: &'static Layout, words: &'a [u64], report: &'a mut dyn FnMut(Finding)) -> Self {
+        Case { layout, words, report, marker: core::marker::PhantomData }
+    }
+
+    fn get(&self, key: Key<S>) -> u64 {
+        key.field().get(self.words)
+    }
+
+    fn is_set(&self, key: Key<S>) -> bool {
+        self.get(key) != 0
+    }
+
+    fn find(&mut self, key: Key<S>, rule: Rule) {
+        let field = key.field();
+        let value = field.get(self.words);
+        (self.report)(Finding { layout: self.layout, field, value, rule });
+    }
+
+    /// The field is RES0 here.
+    fn res0(&mut self, key: Key<S>, why: &'static str) {
+        if self.is_set(key) {
+            self.find(key, Rule::Res0 { why });
+        }
+    }
+
+    /// The field is IGNORED here.
+    fn ignored(&mut self, key: Key<S>, why: &'static str) {
+        if self.is_set(key) {
+            self.find(key, Rule::IgnoredField { why });
+        }
+    }
+
+    /// The address of a translation table, of which only `bits` count.
+    fn table(&mut self, key: Key<S>, bits: u8) -> u64 {
+        let address = self.get(key);
+        if address >> bits != 0 {
+            self.find(key, Rule::Res0 { why: "above the address that the table format has" });
+        }
+        address & ((1 << bits) - 1)
+    }
+
+    fn shareability(&mut self, key: Key<S>) {
+        if self.get(key) == 1 {
+            self.find(key, Rule::ReservedValue { behaves: "0b00: non-shareable" });
+        }
+    }
+
+    /// Hardware update of flags wants Write-Back walks.
+    fn write_back(&mut self, key: Key<S>) {
+        if self.get(key) & 1 == 0 {
+            self.find(key, Rule::UpdateUncached);
+        }
+    }
+}
+
+/// What is wrong with an STE.
+pub fn ste(ste: &Ste, smmu: &Smmu, report: &mut dyn FnMut(Finding)) {
+    let mut case = Case::new(&fields::ste::LAYOUT, &ste.0, report);
+    entry::judge(ste, smmu, &mut case);
+}
+
+/// What is wrong with a CD that is reached through this STE. Nothing, when the STE reaches no CD.
+///
+/// What is wrong with the STE itself is for [`ste`] to say.
+pub fn cd(cd: &Cd, ste: &Ste, smmu: &Smmu, report: &mut dyn FnMut(Finding)) {
+    let mut case = Case::new(&fields::cd::LAYOUT, &cd.0, report);
+    context::judge(ste, smmu, &mut case);
+}
+
+/// Why a StreamID does not lead to an STE.
+pub fn stream_id(
+    stream: StreamId,
+    table: StreamTable,
+    smmu: &Smmu,
+    report: &mut dyn FnMut(Finding),
+) {
+    lookup::stream(stream, table, smmu, report);
+}
+
+/// Why a transaction with or without a SubstreamID does not lead to a CD, or past stage 1, through this STE.
+///
+/// An STE that is invalid or aborts is for [`ste`] to judge, the level-1 descriptor for [`context_table`].
+pub fn substream_id(
+    substream: Option<SubstreamId>,
+    ste: &Ste,
+    smmu: &Smmu,
+    report: &mut dyn FnMut(Finding),
+) {
+    let mut case = Case::new(&fields::ste::LAYOUT, &ste.0, report);
+    lookup::substream(substream, smmu, &mut case);
+}
+
+/// Why a level-1 context descriptor, reached through this STE, does not lead to a CD.
+pub fn context_table(
+    descriptor: ContextTableDescriptor,
+    ste: &Ste,
+    smmu: &Smmu,
+    report: &mut dyn FnMut(Finding),
+) {
+    let mut case = Case::new(&fields::l1cd::LAYOUT, &descriptor.0, report);
+    lookup::context_table(ste, smmu, &mut case);
+}

@@ -1,0 +1,192 @@
+//! Entries of the PRI queue (IHI 0070, chapter 8): 16 bytes.
+
+use core::fmt;
+
+use crate::layout::keyed;
+use crate::spec::bits::{bit, get, mask, put};
+use crate::{FieldError, Iova, RequestedAccess, StreamId, SubstreamId};
+
+/// The number of a page request group: 9 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrgIndex(u16);
+
+impl PrgIndex {
+    /// The largest number.
+    pub const MAX: u16 = (1 << 9) - 1;
+
+    /// A number, or `None` when `value` does not fit into 9 bits.
+    #[must_use]
+    pub const fn new(value: u16) -> Option<Self> {
+        if value <= Self::MAX { Some(Self(value)) } else { None }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for PrgIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// An entry of the PRI queue: a page request, or the marker that a device has stopped using a PASID.
+///
+/// ```
+/// use smmu_types::{Iova, PrgIndex, PriRecord, RequestedAccess, StreamId, SubstreamId};
+///
+/// let access = RequestedAccess { read: true, ..RequestedAccess::default() };
+/// let record = PriRecord::new(StreamId(8), PrgIndex::new(3).unwrap(), Iova(0x8000), access)
+///     .unwrap()
+///     .with_substream(SubstreamId::new(7).unwrap())
+///     .with_last();
+/// assert_eq!(record.to_string(), "page request sid=0x8 ssid=0x7 iova=0x8000 access=r-- group=3 last");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PriRecord(pub [u64; 2]);
+keyed!(PriRecord);
+
+const PRIV: u64 = 1 << 58;
+const EXECUTE: u64 = 1 << 59;
+const READ: u64 = 1 << 60;
+const WRITE: u64 = 1 << 61;
+const LAST: u64 = 1 << 62;
+const SSV: u64 = 1 << 63;
+
+impl PriRecord {
+    /// Bytes of an entry.
+    pub const BYTES: usize = 16;
+
+    /// A request without a PASID that is not the last of its group, for models.
+    ///
+    /// A request for neither reading nor writing that becomes the last of its group and has a PASID is no request any
+    /// more: its bits are those of the [`stop`](Self::stop) marker, and [`is_stop`](Self::is_stop) says so.
+    ///
+    /// # Errors
+    ///
+    /// The address is not aligned to 4 KiB.
+    pub const fn new(
+        stream: StreamId,
+        group: PrgIndex,
+        page: Iova,
+        access: RequestedAccess,
+    ) -> Result<Self, FieldError> {
+        let Iova(value) = page;
+        if value & 0xfff != 0 {
+            let field = "PageAddress";
+            return Err(FieldError::Misaligned { field, value, align: 0x1000 });
+        }
+        let read = if access.read { READ } else { 0 };
+        let write = if access.write { WRITE } else { 0 };
+        let execute = if access.execute { EXECUTE } else { 0 };
+        Ok(PriRecord([stream.0 as u64 | read | write | execute, value | group.get() as u64]))
+    }
+
+    /// The marker that a device has stopped using a PASID, for models.
+    #[must_use]
+    pub const fn stop(stream: StreamId, substream: SubstreamId) -> Self {
+        PriRecord([stream.0 as u64 | LAST, 0]).with_substream(substream)
+    }
+
+    /// The same entry with a PASID.
+    #[must_use]
+    pub const fn with_substream(mut self, substream: SubstreamId) -> Self {
+        self.0[0] = self.0[0] & !mask(51, 32) | SSV | put(substream.get() as u64, 51, 32);
+        self
+    }
+
+    /// The same request as the last of its group.
+    #[must_use]
+    pub const fn with_last(mut self) -> Self {
+        self.0[0] |= LAST;
+        self
+    }
+
+    /// The same request for privileged access.
+    #[must_use]
+    pub const fn with_privilege(mut self) -> Self {
+        self.0[0] |= PRIV;
+        self
+    }
+
+    /// The StreamID.
+    #[must_use]
+    pub const fn stream(&self) -> StreamId {
+        StreamId(get(self.0[0], 31, 0) as u32)
+    }
+
+    /// The SubstreamID (the PASID), where the entry has one (`SSV`).
+    #[must_use]
+    pub const fn substream(&self) -> Option<SubstreamId> {
+        match self.0[0] & SSV {
+            0 => None,
+            _ => SubstreamId::new(get(self.0[0], 51, 32) as u32),
+        }
+    }
+
+    /// The page.
+    #[must_use]
+    pub const fn address(&self) -> Iova {
+        Iova(self.0[1] & mask(63, 12))
+    }
+
+    /// The group that an answer is about.
+    #[must_use]
+    pub const fn group(&self) -> PrgIndex {
+        PrgIndex(get(self.0[1], 8, 0) as u16)
+    }
+
+    /// What access is asked for.
+    #[must_use]
+    pub const fn access(&self) -> RequestedAccess {
+        RequestedAccess {
+            read: bit(self.0[0], 60),
+            write: bit(self.0[0], 61),
+            execute: bit(self.0[0], 59),
+        }
+    }
+
+    /// Whether privileged access is asked for.
+    #[must_use]
+    pub const fn is_privileged(&self) -> bool {
+        self.0[0] & PRIV != 0
+    }
+
+    /// Whether the request is the last of its group, and an answer is due.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        self.0[0] & LAST != 0
+    }
+
+    /// Whether this is no request, but the marker that the device has stopped using the PASID: last, neither
+    /// read nor write, and with a PASID.
+    #[must_use]
+    pub const fn is_stop(&self) -> bool {
+        self.0[0] & (LAST | WRITE | READ | SSV) == LAST | SSV
+    }
+}
+
+impl fmt::Display for PriRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_stop() { "stop marker" } else { "page request" })?;
+        write!(f, " sid={}", self.stream())?;
+        if let Some(substream) = self.substream() {
+            write!(f, " ssid={substream}")?;
+        }
+        if self.is_stop() {
+            return Ok(());
+        }
+        write!(f, " iova={} access={}", self.address(), self.access())?;
+        if self.is_privileged() {
+            f.write_str(" priv=1")?;
+        }
+        write!(f, " group={}", self.group())?;
+        if self.is_last() {
+            f.write_str(" last")?;
+        }
+        Ok(())
+    }
+}

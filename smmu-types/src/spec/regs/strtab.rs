@@ -1,0 +1,308 @@
+//! Fields of `STRTAB_BASE` and `STRTAB_BASE_CFG`, and the level-1 descriptor.
+//!
+//! [`Format`] is what this workspace's drivers write; [`Config`] and [`Base`] read whatever is there.
+
+use crate::spec::bits::{self, attempt};
+use crate::{FieldError, PhysAddr, StreamTableDescriptor};
+
+/// Read-allocate hint of `STRTAB_BASE`.
+pub const READ_ALLOCATE: u64 = 1 << 62;
+
+/// Two-level tables split the StreamID so that one L2 table has 2^8 STEs.
+pub const SPLIT: u32 = 8;
+
+/// Format and size of a stream table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One array of 2^`log2` STEs.
+    Linear {
+        /// log2 of the number of STEs, 0 to 32.
+        log2: u8,
+    },
+    /// An array of 2^(`log2` - 8) L1 descriptors, each pointing at 2^8 STEs.
+    TwoLevel {
+        /// log2 of the number of StreamIDs that it covers, 8 to 32.
+        log2: u8,
+    },
+}
+
+impl Format {
+    /// The value of `STRTAB_BASE_CFG`.
+    ///
+    /// # Errors
+    ///
+    /// The format cannot have this size, as [`bytes`](Self::bytes) says it.
+    pub const fn config(self) -> Result<u32, FieldError> {
+        attempt!(self.bytes());
+        Ok(match self {
+            Format::Linear { log2 } => log2 as u32,
+            Format::TwoLevel { log2 } => 1 << 16 | SPLIT << 6 | log2 as u32,
+        })
+    }
+
+    /// log2 of the number of StreamIDs that the table covers.
+    #[must_use]
+    pub const fn log2(self) -> u8 {
+        match self {
+            Format::Linear { log2 } | Format::TwoLevel { log2 } => log2,
+        }
+    }
+
+    /// Bytes of the first level.
+    ///
+    /// # Errors
+    ///
+    /// The format cannot have this size: more than 32 bits, or a two-level table of fewer bits than its second level
+    /// covers.
+    pub const fn bytes(self) -> Result<u64, FieldError> {
+        const FIELD: &str = "LOG2SIZE";
+        let value = self.log2() as u64;
+        match self {
+            _ if value > 32 => Err(FieldError::TooLarge { field: FIELD, value, max: 32 }),
+            Format::Linear { log2 } => Ok(64 << log2),
+            Format::TwoLevel { log2 } if log2 as u32 >= SPLIT => Ok(8 << (log2 - SPLIT as u8)),
+            Format::TwoLevel { .. } => {
+                Err(FieldError::TooSmall { field: FIELD, value, min: SPLIT as u64 })
+            }
+        }
+    }
+}
+
+/// The value of `STRTAB_BASE`. The base is aligned to the size of the table, and to at least
+/// 64 bytes.
+///
+/// # Errors
+///
+/// The format cannot have its size, or the base is not aligned or too large.
+pub const fn base(address: PhysAddr, format: Format) -> Result<u64, FieldError> {
+    let bytes = attempt!(format.bytes());
+    let align = if bytes < 64 { 64 } else { bytes.next_power_of_two() };
+    if address.0 & (align - 1) != 0 {
+        return Err(FieldError::Misaligned { field: "STRTAB_BASE.ADDR", value: address.0, align });
+    }
+    match bits::address("STRTAB_BASE.ADDR", address.0, 55, 6) {
+        Ok(address) => Ok(READ_ALLOCATE | address),
+        Err(error) => Err(error),
+    }
+}
+
+/// A level-1 descriptor that points at a table of 2^8 STEs, aligned to 16 KiB.
+pub const fn l1_descriptor(l2: PhysAddr) -> Result<u64, FieldError> {
+    match StreamTableDescriptor::new(l2, SPLIT as u8) {
+        Ok(descriptor) => Ok(descriptor.0[0]),
+        Err(error) => Err(error),
+    }
+}
+
+/// `STRTAB_BASE_CFG.FMT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Levels {
+    /// One array of STEs.
+    Linear,
+    /// An array of L1 descriptors.
+    Two,
+    /// A reserved value, 2 or 3; it behaves as linear.
+    Reserved(u8),
+}
+
+/// `STRTAB_BASE_CFG.SPLIT`: how many low bits of a StreamID index the second level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// 6 bits: tables of 4 KiB.
+    Six,
+    /// 8 bits: tables of 16 KiB.
+    Eight,
+    /// 10 bits: tables of 64 KiB.
+    Ten,
+    /// A reserved value; it behaves as 6.
+    Reserved(u8),
+}
+
+impl Split {
+    /// The number of bits that the SMMU uses.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        match self {
+            Split::Six | Split::Reserved(_) => 6,
+            Split::Eight => 8,
+            Split::Ten => 10,
+        }
+    }
+}
+
+/// What `STRTAB_BASE_CFG` says: any value can be read, and written back as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// `FMT`.
+    pub levels: Levels,
+    /// `SPLIT`, which a linear table ignores.
+    pub split: Split,
+    /// `LOG2SIZE`: log2 of the number of StreamIDs that the table covers, 0 to 63.
+    pub log2: u8,
+}
+
+impl Config {
+    /// What the register's value says. Reserved bits are dropped.
+    #[must_use]
+    pub const fn decode(value: u32) -> Self {
+        Config {
+            levels: match value >> 16 & 3 {
+                0 => Levels::Linear,
+                1 => Levels::Two,
+                other => Levels::Reserved(other as u8),
+            },
+            split: match value >> 6 & 0x1f {
+                6 => Split::Six,
+                8 => Split::Eight,
+                10 => Split::Ten,
+                other => Split::Reserved(other as u8),
+            },
+            log2: (value & 0x3f) as u8,
+        }
+    }
+
+    /// The register's value.
+    ///
+    /// # Errors
+    ///
+    /// A value does not fit into its field.
+    pub const fn encode(self) -> Result<u32, FieldError> {
+        let fmt = match self.levels {
+            Levels::Linear => 0,
+            Levels::Two => 1,
+            Levels::Reserved(value) => value,
+        };
+        let split = match self.split {
+            Split::Six => 6,
+            Split::Eight => 8,
+            Split::Ten => 10,
+            Split::Reserved(value) => value,
+        };
+        match (
+            bits::fit("FMT", fmt as u64, 17, 16),
+            bits::fit("SPLIT", split as u64, 10, 6),
+            bits::fit("LOG2SIZE", self.log2 as u64, 5, 0),
+        ) {
+            (Ok(fmt), Ok(split), Ok(log2)) => Ok((fmt | split | log2) as u32),
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => Err(error),
+        }
+    }
+
+    /// How many low bits of a StreamID the second level indexes; `None` for a linear table.
+    #[must_use]
+    pub const fn second_level_bits(self) -> Option<u8> {
+        match self.levels {
+            Levels::Two => Some(self.split.bits()),
+            Levels::Linear | Levels::Reserved(_) => None,
+        }
+    }
+
+    /// log2 of the number of StreamIDs that the table covers, on an SMMU with StreamIDs of `sid_bits`.
+    #[must_use]
+    pub const fn covered_bits(self, sid_bits: u8) -> u8 {
+        if self.log2 < sid_bits { self.log2 } else { sid_bits }
+    }
+
+    /// To how many bytes the SMMU aligns the base: the size of the first level that `LOG2SIZE` says, at least 64.
+    /// `None` when that is 2^64 or more.
+    #[must_use]
+    pub const fn alignment(self) -> Option<u64> {
+        let log2 = match self.second_level_bits() {
+            None => self.log2 as u32 + 6,
+            Some(split) => (self.log2.saturating_sub(split) as u32) + 3,
+        };
+        1u64.checked_shl(if log2 < 6 { 6 } else { log2 })
+    }
+
+    /// The same as a [`Format`], when this workspace's drivers could have written it: linear, or with the
+    /// second level of [`SPLIT`] bits, and of a size that the format can have.
+    #[must_use]
+    pub const fn format(self) -> Option<Format> {
+        let format = match (self.levels, self.split) {
+            (Levels::Linear, _) => Format::Linear { log2: self.log2 },
+            (Levels::Two, Split::Eight) => Format::TwoLevel { log2: self.log2 },
+            _ => return None,
+        };
+        match format.bytes() {
+            Ok(_) => Some(format),
+            Err(_) => None,
+        }
+    }
+}
+
+/// What `STRTAB_BASE` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Base {
+    /// `ADDR`: where the table begins.
+    pub address: PhysAddr,
+    /// `RA`: the table's accesses hint to allocate cache lines.
+    pub read_allocate: bool,
+}
+
+impl Base {
+    /// What the register's value says. Reserved bits are dropped.
+    #[must_use]
+    pub const fn decode(value: u64) -> Self {
+        Base {
+            address: PhysAddr(value & bits::mask(55, 6)),
+            read_allocate: value & READ_ALLOCATE != 0,
+        }
+    }
+
+    /// The address that the SMMU uses: it ignores the low bits, as many as `config` makes it align.
+    #[must_use]
+    pub const fn effective_address(self, config: Config) -> PhysAddr {
+        match config.alignment() {
+            Some(align) => PhysAddr(self.address.0 & !(align - 1)),
+            None => PhysAddr(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_configuration_is_read_and_written_back() {
+        const DEFINED: u32 = 0x3_07ff;
+        for value in (0..=DEFINED).filter(|value| value & !DEFINED == 0) {
+            let config = Config::decode(value);
+            assert_eq!(config.encode(), Ok(value));
+            assert_eq!(Config::decode(value | !DEFINED), config);
+            if let Some(format) = config.format() {
+                assert_eq!(Config::decode(format.config().unwrap()).format(), Some(format));
+            }
+        }
+        let wrong = Config { levels: Levels::Two, split: Split::Reserved(32), log2: 8 };
+        let error = FieldError::TooLarge { field: "SPLIT", value: 32, max: 31 };
+        assert_eq!(wrong.encode(), Err(error));
+    }
+
+    #[test]
+    fn alignment_is_the_size_of_the_first_level() {
+        for log2 in 0..=u8::MAX {
+            for format in [Format::Linear { log2 }, Format::TwoLevel { log2 }] {
+                let (bytes, config) = (format.bytes(), format.config());
+                assert_eq!(bytes.map(|_| ()), config.map(|_| ()), "{format:?}");
+                let (Ok(bytes), Ok(config)) = (bytes, config) else { continue };
+                let config = Config::decode(config);
+                assert_eq!(config.format(), Some(format));
+                assert_eq!(config.alignment(), Some(bytes.max(64)), "{format:?}");
+            }
+        }
+        assert_eq!(Config::decode(58).alignment(), None);
+        assert_eq!(Config::decode(58).covered_bits(16), 16);
+        assert_eq!(Config::decode(8).covered_bits(16), 8);
+    }
+
+    #[test]
+    fn reserved_values_behave_as_the_architecture_says() {
+        assert_eq!(Config::decode(2 << 16 | 8 << 6 | 9).second_level_bits(), None);
+        assert_eq!(Config::decode(1 << 16 | 7 << 6 | 9).second_level_bits(), Some(6));
+        let base = Base::decode(1 << 62 | 0x4000_7fc0);
+        assert!(base.read_allocate);
+        assert_eq!(base.effective_address(Config::decode(4)), PhysAddr(0x4000_7c00));
+        assert_eq!(base.effective_address(Config::decode(63)), PhysAddr(0));
+    }
+}
