@@ -87,7 +87,7 @@ impl Tap {
     }
 
     /// A tap on the registers of a second command queue, whose lines bear `name`; the offsets are those of
-    /// [`second`].
+    /// [`vcmdq`].
     pub fn on_second(
         registers: Arc<dyn Registers + Send + Sync>,
         ram: Ram,
