@@ -8,7 +8,7 @@ use smmu_driver::smmu_types::seam::{CommandSink, Registers};
 use smmu_driver::smmu_types::{Asid, Command, Granule, Leaf, StreamId, Vmid};
 
 use super::*;
-use crate::backend::Mock;
+use crate::mock::Mock;
 use crate::page_tables::{Access, PAGE};
 
 const SCENARIO: &str = r#"
@@ -174,7 +174,7 @@ fn commands_that_are_proven_together_keep_their_order_over_two_queues() {
     let text = "title = \"t\"\nneeds = [\"second-queue\"]\n[[smmu]]\nname = \"s\"\n\
         second_queue = \"restricted\"\n[[step]]\nmend = { smmu = \"s\" }\n";
     let scenario = Scenario::parse("two", "two", text).unwrap();
-    let second_queue = Some(crate::scenario::SecondQueueKind::Restricted);
+    let second_queue = Some(crate::machine::SecondQueueKind::Restricted);
     let smmus = vec![MachineSmmu { second_queue, ..MachineSmmu::default() }];
     let machine = Mock.start(&MachineSpec { smmus, ..MachineSpec::default() }).unwrap();
     let recorder = Recorder::default();
