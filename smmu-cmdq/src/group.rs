@@ -7,7 +7,7 @@ use smmu_types::seam::{CommandSink, Registers, SinkError, Wait};
 use smmu_types::{Command, SmmuId, SyncProof};
 
 use crate::reserve::Reserve;
-use crate::slots::Slots;
+use crate::ring::Slots;
 use crate::{CommandQueue, CompareExchange, OfSmmu, Opcodes, Pushed, QueueError, SyncTicket};
 
 /// Which queue a caller uses: any number, of which the rest by the number of queues counts.

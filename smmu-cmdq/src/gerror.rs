@@ -10,7 +10,7 @@ use smmu_types::{Command, CommandErrorCode, RawCommand, SmmuId, regs};
 use crate::CommandQueue;
 use crate::failures::CommandFailure;
 use crate::reserve::Reserve;
-use crate::slots::Slots;
+use crate::ring::Slots;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Barrier, Ordering, is_kept, order};
 
 /// How often in a row the SMMU may stop at one command before the queue gives up.

@@ -24,10 +24,10 @@ use smmu_types::queue::Position;
 use smmu_types::seam::{Registers, SinkError, TimedOut, Wait, poll};
 
 use crate::CommandQueue;
+use crate::prod_owner::Taking;
 use crate::reserve::Reserve;
-use crate::slots::{self, Slots};
+use crate::ring::{self, Slots};
 use crate::sync::{Barrier, Ordering, is_kept, order};
-use crate::turn::Taking;
 
 /// Looks at a full ring after which it is kept for the one who looks.
 #[cfg(not(loom))]
@@ -126,7 +126,7 @@ where
     fn without_atc(&self, slots: Range<u64>) -> Result<(), SinkError> {
         for position in slots {
             let slot = self.index(position);
-            if self.block.load(slot).opcode() == slots::ATC_INV {
+            if self.block.load(slot).opcode() == ring::ATC_INV {
                 self.block.store(slot, const { Command::SYNC.encode() });
                 self.publish(slot..slot + 1);
             }

@@ -11,7 +11,7 @@ use smmu_types::seam::{Registers, SinkError, Stall, TimedOut, Wait, poll, poll_e
 use smmu_types::{SyncProof, regs};
 
 use crate::reserve::Reserve;
-use crate::slots::{self, Slots};
+use crate::ring::{self, Slots};
 use crate::sync::{Barrier, Ordering, is_kept, order};
 use crate::{CommandQueue, SyncBy, SyncTicket};
 
@@ -98,7 +98,7 @@ where
         let told = ahead <= self.depth && consumer + ahead >= ticket.end;
         let done = told && !self.msi_is_stale.load(Ordering::Relaxed);
         if done && is_kept(Barrier::ObserveMsi) {
-            let slot = slots::msi(self.size);
+            let slot = ring::msi(self.size);
             self.block.observe(slot..slot + 1);
         }
         done
@@ -106,7 +106,7 @@ where
 
     /// The position, or the end of it, that the last MSI told.
     fn msi(&self) -> u32 {
-        self.block.msi(slots::msi(self.size))
+        self.block.msi(ring::msi(self.size))
     }
 
     /// Read `CMDQ_CONS`, and move the consumer. Returns where it is.
