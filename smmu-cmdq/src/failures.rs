@@ -143,11 +143,11 @@ impl Failures {
         let Some(slot) = self.keys.get(at).filter(|_| key > 0) else { return at };
         // Before the record goes: whoever does not find it has to find this.
         let before = self.doubt.fetch_max(key, Ordering::Relaxed);
-        let release = order(Barrier::ForgetRelease, Ordering::AcqRel);
+        let release = order(Barrier::EvictRelease, Ordering::AcqRel);
         match slot.compare_exchange(key, 0, release, Ordering::Acquire) {
             Ok(_) => {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
-                self.used.fetch_sub(1, order(Barrier::ForgetRelease, Ordering::Release));
+                self.used.fetch_sub(1, order(Barrier::EvictRelease, Ordering::Release));
             }
             // Somebody has claimed it just now, and it is nobody's loss.
             Err(_) => self.doubt.store(before, Ordering::Relaxed),
@@ -162,7 +162,7 @@ impl Failures {
         let acquire = order(Barrier::RecordAcquire, Ordering::Acquire);
         // Whoever has seen `CMDQ_CONS` behind a failed command sees its record, and that there is one.
         // Whoever has seen the last of them go, sees what was forgotten before.
-        let forget = order(Barrier::ForgetAcquire, Ordering::Acquire);
+        let forget = order(Barrier::EvictAcquire, Ordering::Acquire);
         if self.used.load(forget) == 0 && self.doubt.load(Ordering::Relaxed) <= pushed {
             return None;
         }

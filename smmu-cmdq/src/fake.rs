@@ -47,7 +47,7 @@ pub enum Pace {
 }
 
 #[derive(Debug)]
-struct State {
+struct ConsumerState {
     pace: Pace,
     base: u64,
     size: QueueSize,
@@ -69,7 +69,7 @@ struct State {
 pub struct Consumer {
     memory: Arc<[AtomicU64]>,
     memory_base: PhysAddr,
-    state: Mutex<State>,
+    state: Mutex<ConsumerState>,
 }
 
 impl Consumer {
@@ -79,7 +79,7 @@ impl Consumer {
         Consumer {
             memory: window.share(),
             memory_base: window.base(),
-            state: Mutex::new(State {
+            state: Mutex::new(ConsumerState {
                 pace,
                 base: 0,
                 size: const { QueueSize::from_log2(0).unwrap() },
@@ -136,11 +136,11 @@ impl Consumer {
         state.gerror ^= gerror::CMDQ;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ConsumerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fetch(&self, state: &State) -> RawCommand {
+    fn fetch(&self, state: &ConsumerState) -> RawCommand {
         fence(Ordering::SeqCst);
         let address = state.base + state.consumer.index(state.size) as u64 * 16;
         let word = (address - self.memory_base.0) as usize / 8;
@@ -148,7 +148,7 @@ impl Consumer {
         RawCommand([load(word), load(word + 1)])
     }
 
-    fn consume(&self, state: &mut State, most: u32) {
+    fn consume(&self, state: &mut ConsumerState, most: u32) {
         for _ in 0..most {
             let pointer = state.consumer.pointer(state.size);
             let waiting = state.size.used(state.producer, pointer).unwrap_or(0);
@@ -171,7 +171,7 @@ impl Consumer {
         }
     }
 
-    fn consume_on_write(&self, state: &mut State) {
+    fn consume_on_write(&self, state: &mut ConsumerState) {
         if state.pace == Pace::OnWrite {
             self.consume(state, u32::MAX);
         }

@@ -24,8 +24,8 @@ const STUCK: u64 = 2 << 32;
 
 /// Why a queue carries out nothing more, and what the handler of errors remembers.
 #[derive(Debug)]
-pub(crate) struct Service {
-    entered: AtomicBool,
+pub(crate) struct Gerror {
+    locked: AtomicBool,
     // Touched only inside.
     errors_at: AtomicU64,
     errors: AtomicU32,
@@ -35,18 +35,18 @@ pub(crate) struct Service {
 }
 
 /// The only one inside.
-pub(crate) struct Entered<'s>(&'s AtomicBool);
+pub(crate) struct GerrorGuard<'s>(&'s AtomicBool);
 
-impl Drop for Entered<'_> {
+impl Drop for GerrorGuard<'_> {
     fn drop(&mut self) {
-        self.0.swap(false, order(Barrier::ServiceRelease, Ordering::Release));
+        self.0.swap(false, order(Barrier::GerrorRelease, Ordering::Release));
     }
 }
 
-impl Service {
+impl Gerror {
     pub(crate) fn new() -> Self {
-        Service {
-            entered: AtomicBool::new(false),
+        Gerror {
+            locked: AtomicBool::new(false),
             errors_at: AtomicU64::new(0),
             errors: AtomicU32::new(0),
             halt: AtomicU64::new(0),
@@ -54,10 +54,10 @@ impl Service {
         }
     }
 
-    pub(crate) fn enter(&self) -> Option<Entered<'_>> {
-        let acquire = order(Barrier::ServiceAcquire, Ordering::Acquire);
+    pub(crate) fn try_lock(&self) -> Option<GerrorGuard<'_>> {
+        let acquire = order(Barrier::GerrorAcquire, Ordering::Acquire);
         // Not `then_some`, which would make one, and drop it, in any case.
-        (!self.entered.swap(true, acquire)).then(|| Entered(&self.entered))
+        (!self.locked.swap(true, acquire)).then(|| GerrorGuard(&self.locked))
     }
 
     /// Whether the queue has given up.
@@ -124,13 +124,13 @@ where
 {
     pub(crate) fn handle_error(&self) -> Option<CommandFailure> {
         let port = self.config.port;
-        self.service.check(self.smmu).ok()?;
+        self.gerror.check(self.smmu).ok()?;
         port.error(&self.registers)?;
-        let _entered = self.service.enter()?;
+        let _entered = self.gerror.try_lock()?;
         // Somebody else may have been inside.
         let acknowledged = port.error(&self.registers)?;
-        if port.acknowledges_by_producer() && self.is_on_its_way(acknowledged) {
-            self.tell_again();
+        if port.acknowledges_by_producer() && self.is_pending(acknowledged) {
+            self.write_acknowledgement();
             return None;
         }
         // The SMMU has stopped, and stays where it is.
@@ -149,10 +149,10 @@ where
             code: regs::cmdq_cons::error(cons),
             position: Position(position),
         };
-        if self.service.count(position) >= MAX_ERRORS_AT_ONE_POSITION {
+        if self.gerror.count(position) >= MAX_ERRORS_AT_ONE_POSITION {
             // What it has carried out is done all the same.
             self.move_consumer(before, position).ok()?;
-            self.service.give_up(&failure);
+            self.gerror.give_up(&failure);
             return Some(failure);
         }
         match failure.code {
@@ -164,7 +164,7 @@ where
             _ => self.failures.retried(),
         }
         // The mended slot, and the record for whoever sees the SMMU go on.
-        if is_kept(Barrier::PublishMended) {
+        if is_kept(Barrier::PublishReplaced) {
             self.block.publish(slot..slot + 1);
         }
         self.acknowledge(acknowledged);
@@ -175,32 +175,35 @@ where
         let port = self.config.port;
         if port.acknowledges_by_producer() {
             // Only the one inside changes it.
-            self.beside_producer.fetch_xor(port.error_bit, Ordering::Relaxed);
-            self.tell_again();
+            self.producer_flags.fetch_xor(port.error_bit, Ordering::Relaxed);
+            self.write_acknowledgement();
         } else {
             port.acknowledge(&self.registers, acknowledged);
         }
     }
 
     /// Whether an error is handled, and the producer's register does not say so yet.
-    fn is_on_its_way(&self, producer: u32) -> bool {
-        let changed = producer ^ self.beside_producer.load(Ordering::Relaxed);
+    fn is_pending(&self, producer: u32) -> bool {
+        let changed = producer ^ self.producer_flags.load(Ordering::Relaxed);
         changed & self.config.port.error_bit != 0
     }
 
     /// Write the producer's register for what stands beside the pointer. Only one who has the turn to write it may; if somebody has
     /// and keeps it, such as one whom this has interrupted, the next look at the error tries again.
-    fn tell_again(&self) {
+    fn write_acknowledgement(&self) {
         for _ in 0..TRIES {
             let producer = self.config.port.read_producer(&self.registers);
-            if !self.is_on_its_way(producer) {
+            if !self.is_pending(producer) {
                 return;
             }
             // Where it is wrong, because others went on meanwhile, nobody has left the turn.
             let consumer = self.consumer.load(Ordering::Relaxed);
             let ahead = producer.wrapping_sub(consumer as u32) & self.size.pointer_mask();
             let end = consumer + u64::from(ahead);
-            if self.turns.again(end, |end, gathered| self.tell(end, gathered)) {
+            if self
+                .prod_owner
+                .advance_again(end, |end, others_committed| self.write_prod(end, others_committed))
+            {
                 return;
             }
         }

@@ -3,18 +3,18 @@
 //! The ordering argument, in steps. The names are those of [`Barrier`](crate::sync::Barrier).
 //!
 //! 1. Slots are reserved only up to what the SMMU has left: `CMDQ_CONS` was read, the seam's `observe` keeps what follows
-//!    behind that read (*Observe*), the consumer's position is stored with a release (*SpaceRelease*) and loaded with an
-//!    acquire (*SpaceAcquire*). So no store into a slot overtakes the SMMU's last read of it.
-//!    Where room is counted, the count has the release and the acquire (*RoomRelease*, *RoomAcquire*), and so has the next
+//!    behind that read (*Observe*), the consumer's position is stored with a release (*ConsumerRelease*) and loaded with an
+//!    acquire (*ConsumerAcquire*). So no store into a slot overtakes the SMMU's last read of it.
+//!    Where room is counted, the count has the release and the acquire (*FreeRelease*, *FreeAcquire*), and so has the next
 //!    place (*Place*), since room and place may come to two callers in different order.
 //! 2. A command's words are stored into the reserved slots.
 //! 3. The seam's `publish` of those slots (*Publish*): they, and every earlier store of the caller (tables, STEs), are
 //!    visible to the SMMU before anything that follows, such as
 //! 4. the exchange of the batch's cell, or the write of `CMDQ_PROD`.
-//! 5. One who has the turn loads that cell with an acquire (*FilledAcquire*), and the seam's `publish` (*PublishGathered*) keeps
+//! 5. One who has the turn loads that cell with an acquire (*CommitAcquire*), and the seam's `publish` (*PublishCommitted*) keeps
 //!    what was filled by others before
 //! 6. the write of `CMDQ_PROD`, the first thing that lets the SMMU fetch them.
-//! 7. The turn is left with a release (*TurnRelease*) and taken with an acquire (*TurnAcquire*): writes of `CMDQ_PROD`
+//! 7. The turn is left with a release (*OwnerRelease*) and taken with an acquire (*OwnerAcquire*): writes of `CMDQ_PROD`
 //!    are in order.
 
 use core::ops::Range;
@@ -24,26 +24,26 @@ use smmu_types::queue::Position;
 use smmu_types::seam::{Registers, SinkError, TimedOut, Wait, poll};
 
 use crate::CommandQueue;
-use crate::prod_owner::Taking;
+use crate::prod_owner::Take;
 use crate::reserve::Reserve;
 use crate::ring::{self, Slots};
 use crate::sync::{Barrier, Ordering, is_kept, order};
 
 /// Looks at a full ring after which it is kept for the one who looks.
 #[cfg(not(loom))]
-const PATIENCE: u32 = 32;
+const LOOKS_BEFORE_EXCLUSIVE: u32 = 32;
 #[cfg(loom)]
-const PATIENCE: u32 = 2;
+const LOOKS_BEFORE_EXCLUSIVE: u32 = 2;
 
 /// A ring that is kept for the caller.
-struct Kept<'q, S: Reserve> {
+struct ExclusiveReservation<'q, S: Reserve> {
     reserve: &'q S,
     next: u64,
 }
 
-impl<S: Reserve> Drop for Kept<'_, S> {
+impl<S: Reserve> Drop for ExclusiveReservation<'_, S> {
     fn drop(&mut self) {
-        self.reserve.release(self.next);
+        self.reserve.end_exclusive(self.next);
     }
 }
 
@@ -56,15 +56,15 @@ where
 {
     /// Queue `commands`, and a `CMD_SYNC` behind them if `SYNC`. Returns where they lie.
     #[inline]
-    pub(crate) fn insert<const SYNC: bool>(
+    pub(crate) fn produce<const SYNC: bool>(
         &self,
         commands: &[Command],
     ) -> Result<Range<u64>, SinkError> {
-        self.service.check(self.smmu)?;
+        self.gerror.check(self.smmu)?;
         // No commands at all, or a batch that is too long, is rare enough to go another way.
         if (commands.len() as u64).wrapping_sub(u64::from(!SYNC)) > self.longest - u64::from(!SYNC)
         {
-            return self.insert_in_pieces(commands, SYNC);
+            return self.produce_in_pieces(commands, SYNC);
         }
         let count = commands.len() as u64 + u64::from(SYNC);
         let start = match self.reserve.reserve(count, &self.consumer) {
@@ -97,11 +97,13 @@ where
             self.fill_around::<SYNC>(start, commands)
         };
         let refused = if atc && !PROVEN { self.without_atc(start..end) } else { Ok(()) };
-        let taking = match self.config.port.acknowledges_by_producer() {
-            true => Taking::ByExchange,
-            false => Taking::ByLook,
+        let take = match self.config.port.acknowledges_by_producer() {
+            true => Take::BySwap,
+            false => Take::ByLoad,
         };
-        self.turns.filled(start, end, taking, |end, gathered| self.tell(end, gathered));
+        self.prod_owner.commit(start, end, take, |end, others_committed| {
+            self.write_prod(end, others_committed);
+        });
         refused
     }
 
@@ -148,17 +150,17 @@ where
 
     /// Let the SMMU have everything up to `end`. One caller at a time.
     #[inline]
-    pub(crate) fn tell(&self, end: u64, gathered: bool) {
+    pub(crate) fn write_prod(&self, end: u64, others_committed: bool) {
         let port = self.config.port;
         let (beside, others) = match port.acknowledges_by_producer() {
             // With an acknowledgement goes what somebody else has mended.
             true => {
-                let acquire = order(Barrier::BesideAcquire, Ordering::Acquire);
-                (self.beside_producer.load(acquire), true)
+                let acquire = order(Barrier::AckAcquire, Ordering::Acquire);
+                (self.producer_flags.load(acquire), true)
             }
-            false => (port.enable, gathered),
+            false => (port.enable, others_committed),
         };
-        if others && is_kept(Barrier::PublishGathered) {
+        if others && is_kept(Barrier::PublishCommitted) {
             self.block.publish(0..0);
         }
         port.write_producer(&self.registers, Position(end).pointer(self.size) | beside);
@@ -167,22 +169,22 @@ where
     /// Wait for room.
     #[cold]
     fn reserve_slowly(&self, count: u64) -> Result<u64, SinkError> {
-        let mut kept: Option<Kept<'_, S>> = None;
+        let mut kept: Option<ExclusiveReservation<'_, S>> = None;
         let mut looks = 0;
         let reserved = self.poll_for_room(|| {
             let start = match &mut kept {
                 None => self.reserve.reserve(count, &self.consumer).ok(),
                 Some(kept) => {
                     let start = kept.next;
-                    self.reserve.reserve_kept(start, count, &self.consumer).then(|| {
+                    self.reserve.reserve_exclusive(start, count, &self.consumer).then(|| {
                         kept.next = start + count;
                         start
                     })
                 }
             };
             looks += 1;
-            if start.is_none() && kept.is_none() && looks >= PATIENCE {
-                kept = self.keep();
+            if start.is_none() && kept.is_none() && looks >= LOOKS_BEFORE_EXCLUSIVE {
+                kept = self.begin_exclusive();
             }
             start
         });
@@ -190,20 +192,20 @@ where
         reserved
     }
 
-    fn keep(&self) -> Option<Kept<'_, S>> {
+    fn begin_exclusive(&self) -> Option<ExclusiveReservation<'_, S>> {
         let reserve = &self.reserve.0;
-        reserve.keep().map(|next| Kept { reserve, next })
+        reserve.begin_exclusive().map(|next| ExclusiveReservation { reserve, next })
     }
 
     /// More commands than the ring holds at once, or than may go without a `CMD_SYNC`: keep the ring, so that nothing comes
     /// between.
     #[cold]
-    fn insert_in_pieces(&self, commands: &[Command], sync: bool) -> Result<Range<u64>, SinkError> {
+    fn produce_in_pieces(&self, commands: &[Command], sync: bool) -> Result<Range<u64>, SinkError> {
         if commands.is_empty() && !sync {
             let next = self.reserve.next();
             return Ok(next..next);
         }
-        let mut kept = self.poll_for_room(|| self.keep())?;
+        let mut kept = self.poll_for_room(|| self.begin_exclusive())?;
         let start = kept.next;
         let every = self.config.sync_every.map_or(u64::MAX, |every| every.get().into());
         let forced = self.config.sync_every.is_some();
@@ -217,7 +219,7 @@ where
             let count = piece + u64::from(ends);
             let at = kept.next;
             self.poll_for_room(|| {
-                self.reserve.reserve_kept(at, count, &self.consumer).then_some(())
+                self.reserve.reserve_exclusive(at, count, &self.consumer).then_some(())
             })?;
             kept.next = at + count;
             match (ends, sync) {
@@ -242,7 +244,7 @@ where
                 return Some(Ok(done));
             }
             self.handle_error();
-            self.service.check(self.smmu).err().map(Err)
+            self.gerror.check(self.smmu).err().map(Err)
         });
         polled.unwrap_or_else(|TimedOut { .. }| Err(self.timed_out()))
     }

@@ -10,8 +10,8 @@ use smmu_types::seam::{CommandSink, DmaLayout, Registers, SinkError, Wait};
 use smmu_types::{Command, Completion, PhysAddr, RawCommand, SmmuId, SyncMsi, SyncProof};
 
 use crate::failures::{CommandFailure, FailureCounts, Failures};
-use crate::gerror::Service;
-use crate::prod_owner::Turns;
+use crate::gerror::Gerror;
+use crate::prod_owner::ProdOwner;
 use crate::reserve::{CompareExchange, Reserve};
 use crate::ring::{self, Slots};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64};
@@ -69,9 +69,9 @@ impl SyncTicket {
 /// Something that many write, away from what others write.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(crate) struct Line<T>(pub(crate) T);
+pub(crate) struct CacheLine<T>(pub(crate) T);
 
-impl<T> Deref for Line<T> {
+impl<T> Deref for CacheLine<T> {
     type Target = T;
 
     #[inline]
@@ -120,15 +120,15 @@ pub struct CommandQueue<R, B, W, S = CompareExchange, const CELLS: usize = 1024>
     pub(crate) registers: R,
     pub(crate) block: B,
     pub(crate) wait: W,
-    pub(crate) service: Service,
+    pub(crate) gerror: Gerror,
     /// What stands beside the pointer in the producer's register, where an error is acknowledged there.
-    pub(crate) beside_producer: AtomicU32,
+    pub(crate) producer_flags: AtomicU32,
     pub(crate) failures: Failures,
-    pub(crate) reserve: Line<S>,
-    pub(crate) consumer: Line<AtomicU64>,
+    pub(crate) reserve: CacheLine<S>,
+    pub(crate) consumer: CacheLine<AtomicU64>,
     /// MSIs have been missing for so long that the last of them could be taken for a new one.
     pub(crate) msi_is_stale: AtomicBool,
-    pub(crate) turns: Line<Turns<CELLS>>,
+    pub(crate) prod_owner: CacheLine<ProdOwner<CELLS>>,
 }
 
 impl<R, B, W, S, const CELLS: usize> fmt::Debug for CommandQueue<R, B, W, S, CELLS>
@@ -143,7 +143,7 @@ where
             .field("size", &self.size)
             .field("consumer", &self.consumer.0)
             .field("reserve", &self.reserve.0)
-            .field("service", &self.service)
+            .field("gerror", &self.gerror)
             .finish_non_exhaustive()
     }
 }
@@ -230,13 +230,13 @@ where
             registers,
             block,
             wait,
-            service: Service::new(),
-            beside_producer: AtomicU32::new(config.port.enable),
+            gerror: Gerror::new(),
+            producer_flags: AtomicU32::new(config.port.enable),
             failures: Failures::new(smmu),
-            reserve: Line(S::new(depth)),
-            consumer: Line(AtomicU64::new(0)),
+            reserve: CacheLine(S::new(depth)),
+            consumer: CacheLine(AtomicU64::new(0)),
             msi_is_stale: AtomicBool::new(false),
-            turns: Line(Turns::new()),
+            prod_owner: CacheLine(ProdOwner::new()),
         })
     }
 
@@ -272,7 +272,7 @@ where
     /// will be carried out, and no `CMD_SYNC` was queued.
     #[inline]
     pub fn issue(&self, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        let Range { start, end } = self.insert::<true>(commands)?;
+        let Range { start, end } = self.produce::<true>(commands)?;
         Ok(SyncTicket { smmu: self.smmu, queue: self.identity, pushed: start, start, end })
     }
 
@@ -289,8 +289,8 @@ where
             return Err(SinkError::UnknownSmmu { smmu });
         }
         let Range { start, .. } = match self.config.sync_every {
-            None => self.insert::<false>(commands)?,
-            Some(_) => self.insert::<true>(commands)?,
+            None => self.produce::<false>(commands)?,
+            Some(_) => self.produce::<true>(commands)?,
         };
         // What was pushed empty may begin further on; see `Reserve::next`.
         let from = pushed.map_or(start, |pushed| pushed.from.min(start));
@@ -333,7 +333,7 @@ where
     ///
     /// `f` must not call the queue, and must not write `CMDQ_*` or change `GERRORN.CMDQ`.
     pub fn with_registers<T>(&self, f: impl FnOnce(&R) -> T) -> Option<T> {
-        let _entered = self.service.enter()?;
+        let _entered = self.gerror.try_lock()?;
         Some(f(&self.registers))
     }
 
@@ -348,7 +348,7 @@ where
     /// - `CERROR_ABT`, and codes without a name: acknowledged, so that the SMMU tries again.
     ///
     /// The third error in a row at one command is not acknowledged: the queue gives up there.
-    pub fn service(&self) -> Option<CommandFailure> {
+    pub fn handle_gerror(&self) -> Option<CommandFailure> {
         self.handle_error()
     }
 

@@ -9,7 +9,7 @@ use core::fmt;
 use crate::sync::{AtomicI64, AtomicU64, Barrier, Ordering, order};
 
 /// Set while the ring is kept for one caller.
-const KEPT: u64 = 1;
+const EXCLUSIVE: u64 = 1;
 
 /// How [`CommandQueue`](crate::CommandQueue) reserves slots: [`CompareExchange`] or [`FetchAdd`].
 pub trait Reserve: private::Reserve + fmt::Debug + Send + Sync {}
@@ -42,7 +42,7 @@ pub enum Refused {
     /// No room.
     Full,
     /// The ring is kept for somebody.
-    Kept,
+    Exclusive,
 }
 
 pub(crate) mod private {
@@ -55,11 +55,11 @@ pub(crate) mod private {
         /// Reserve `count` slots. Returns the first.
         fn reserve(&self, count: u64, consumer: &AtomicU64) -> Result<u64, Refused>;
         /// Keep the ring for the caller, who reserves from the returned position on; `None` if it is kept already.
-        fn keep(&self) -> Option<u64>;
+        fn begin_exclusive(&self) -> Option<u64>;
         /// Reserve `count` slots from `start` on, of a ring that the caller keeps and goes on to keep.
-        fn reserve_kept(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool;
+        fn reserve_exclusive(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool;
         /// Let others in again, behind what the caller has reserved.
-        fn release(&self, next: u64);
+        fn end_exclusive(&self, next: u64);
         /// The SMMU has left `count` slots.
         fn freed(&self, count: u64);
         /// The next position to be reserved, or one behind it.
@@ -67,9 +67,9 @@ pub(crate) mod private {
     }
 }
 
-fn keep(next: &AtomicU64, order: Ordering) -> Option<u64> {
-    let next = next.fetch_or(KEPT, order);
-    (next & KEPT == 0).then_some(next / 2)
+fn set_exclusive(next: &AtomicU64, order: Ordering) -> Option<u64> {
+    let next = next.fetch_or(EXCLUSIVE, order);
+    (next & EXCLUSIVE == 0).then_some(next / 2)
 }
 
 impl Reserve for CompareExchange {}
@@ -77,14 +77,14 @@ impl Reserve for CompareExchange {}
 impl CompareExchange {
     #[inline]
     fn allows(&self, end: u64, consumer: &AtomicU64) -> bool {
-        let consumer = consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire));
+        let consumer = consumer.load(order(Barrier::ConsumerAcquire, Ordering::Acquire));
         // Whoever comes late with an old `end` may find the consumer beyond it. Then nothing comes of it.
         end <= consumer + self.depth
     }
 
     /// Somebody else was quicker, and keeps the cache lines for a moment if it is left alone.
     #[cold]
-    fn stand_back(&self, lost: u32) -> u64 {
+    fn back_off(&self, lost: u32) -> u64 {
         for _ in 0..(4u32 << lost.min(4)) {
             core::hint::spin_loop();
         }
@@ -102,8 +102,8 @@ impl private::Reserve for CompareExchange {
         let mut next = self.next.load(Ordering::Relaxed);
         let mut lost = 0;
         loop {
-            if next & KEPT != 0 {
-                return Err(Refused::Kept);
+            if next & EXCLUSIVE != 0 {
+                return Err(Refused::Exclusive);
             }
             let start = next / 2;
             if !self.allows(start + count, consumer) {
@@ -115,25 +115,25 @@ impl private::Reserve for CompareExchange {
                 Ok(_) => return Ok(start),
                 Err(_) => {
                     lost += 1;
-                    next = self.stand_back(lost);
+                    next = self.back_off(lost);
                 }
             }
         }
     }
 
-    fn keep(&self) -> Option<u64> {
-        keep(&self.next, Ordering::Relaxed)
+    fn begin_exclusive(&self) -> Option<u64> {
+        set_exclusive(&self.next, Ordering::Relaxed)
     }
 
-    fn reserve_kept(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool {
+    fn reserve_exclusive(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool {
         let allowed = self.allows(start + count, consumer);
         if allowed {
-            self.next.swap(((start + count) * 2) | KEPT, Ordering::Relaxed);
+            self.next.swap(((start + count) * 2) | EXCLUSIVE, Ordering::Relaxed);
         }
         allowed
     }
 
-    fn release(&self, next: u64) {
+    fn end_exclusive(&self, next: u64) {
         self.next.swap(next * 2, Ordering::Relaxed);
     }
 
@@ -150,14 +150,14 @@ impl Reserve for FetchAdd {}
 /// knows of it, and passes it on.
 #[inline]
 fn placed() -> Ordering {
-    order(Barrier::Place, Ordering::AcqRel)
+    order(Barrier::NextAcqRel, Ordering::AcqRel)
 }
 
 impl FetchAdd {
     #[inline]
     fn take_room(&self, count: u64) -> bool {
         let count = count as i64;
-        let acquire = order(Barrier::RoomAcquire, Ordering::Acquire);
+        let acquire = order(Barrier::FreeAcquire, Ordering::Acquire);
         if self.room.fetch_sub(count, acquire) >= count {
             return true;
         }
@@ -173,39 +173,39 @@ impl private::Reserve for FetchAdd {
 
     #[inline]
     fn reserve(&self, count: u64, _: &AtomicU64) -> Result<u64, Refused> {
-        if self.next.load(Ordering::Relaxed) & KEPT != 0 {
-            return Err(Refused::Kept);
+        if self.next.load(Ordering::Relaxed) & EXCLUSIVE != 0 {
+            return Err(Refused::Exclusive);
         }
         if !self.take_room(count) {
             return Err(Refused::Full);
         }
         let next = self.next.fetch_add(count * 2, placed());
-        if next & KEPT == 0 {
+        if next & EXCLUSIVE == 0 {
             return Ok(next / 2);
         }
         // What was added to a word with that bit goes when the bit goes.
         self.room.fetch_add(count as i64, Ordering::Relaxed);
-        Err(Refused::Kept)
+        Err(Refused::Exclusive)
     }
 
-    fn keep(&self) -> Option<u64> {
-        keep(&self.next, placed())
+    fn begin_exclusive(&self) -> Option<u64> {
+        set_exclusive(&self.next, placed())
     }
 
-    fn reserve_kept(&self, start: u64, count: u64, _: &AtomicU64) -> bool {
+    fn reserve_exclusive(&self, start: u64, count: u64, _: &AtomicU64) -> bool {
         let allowed = self.take_room(count);
         if allowed {
-            self.next.swap(((start + count) * 2) | KEPT, placed());
+            self.next.swap(((start + count) * 2) | EXCLUSIVE, placed());
         }
         allowed
     }
 
-    fn release(&self, next: u64) {
+    fn end_exclusive(&self, next: u64) {
         self.next.swap(next * 2, placed());
     }
 
     fn freed(&self, count: u64) {
-        self.room.fetch_add(count as i64, order(Barrier::RoomRelease, Ordering::Release));
+        self.room.fetch_add(count as i64, order(Barrier::FreeRelease, Ordering::Release));
     }
 
     fn next(&self) -> u64 {
@@ -243,8 +243,8 @@ mod tests {
                 reserved
             });
             for _ in 0..KEEPS {
-                let next = reserve.keep().unwrap();
-                reserve.release(next);
+                let next = reserve.begin_exclusive().unwrap();
+                reserve.end_exclusive(next);
             }
             is_over.store(true, Ordering::Relaxed);
             other.join().unwrap()
@@ -267,10 +267,10 @@ mod tests {
 
         let bad = Command::Unknown(RawCommand([0xff, 0]));
         for extend in [false, true] {
-            let next = queue.reserve.keep().unwrap();
+            let next = queue.reserve.begin_exclusive().unwrap();
             queue.reserve.next.fetch_add(6 * 2, Ordering::Relaxed);
             let pushed = queue.push(None, &[]).unwrap();
-            queue.reserve.release(next);
+            queue.reserve.end_exclusive(next);
             let (pushed, last) = match extend {
                 true => (queue.push(Some(pushed), &[bad]).unwrap(), None),
                 false => (pushed, Some(bad)),

@@ -13,29 +13,29 @@ use loom::sync::atomic::fence;
 
 smmu_types::barriers! {
     /// The acquire of a batch that somebody else has filled.
-    FilledAcquire,
+    CommitAcquire,
     /// The barrier of the seam between others' batches and `CMDQ_PROD`.
-    PublishGathered,
+    PublishCommitted,
     /// The acquire of an acknowledgement that somebody else's write of `CMDQ_PROD` tells.
-    BesideAcquire,
+    AckAcquire,
     /// The release with which the turn to write `CMDQ_PROD` is left for the next batch.
-    TurnRelease,
+    OwnerRelease,
     /// The acquire with which the next batch takes it.
-    TurnAcquire,
+    OwnerAcquire,
     /// The barrier of the seam between filled slots and what tells of them.
     Publish,
     /// The barrier of the seam between `CMDQ_CONS` and whatever relies on it.
     Observe,
     /// The release of slots that the SMMU has left.
-    SpaceRelease,
+    ConsumerRelease,
     /// The acquire of such slots.
-    SpaceAcquire,
+    ConsumerAcquire,
     /// The same release, where room is counted.
-    RoomRelease,
+    FreeRelease,
     /// The same acquire, where room is counted.
-    RoomAcquire,
+    FreeAcquire,
     /// The acquire and release of the place that one gets for counted room.
-    Place,
+    NextAcqRel,
     /// The barrier of the seam between an MSI and whatever relies on it.
     ObserveMsi,
     /// The release of a failure's record.
@@ -43,17 +43,17 @@ smmu_types::barriers! {
     /// The acquire of a failure's record.
     RecordAcquire,
     /// The release with which a record goes, behind the doubt that takes its place.
-    ForgetRelease,
+    EvictRelease,
     /// The acquire of whoever finds no record any more.
-    ForgetAcquire,
+    EvictAcquire,
     /// The release with which the handler of errors is left.
-    ServiceRelease,
-    /// The acquire with which it is entered.
-    ServiceAcquire,
+    GerrorRelease,
+    /// The acquire with which it is locked.
+    GerrorAcquire,
     /// The release with which the queue gives up.
     HaltRelease,
     /// The acquire of what it has given up for.
     HaltAcquire,
     /// The barrier of the seam between a mended slot and the acknowledgement of its error.
-    PublishMended,
+    PublishReplaced,
 }

@@ -84,11 +84,11 @@ where
             Ok(_) => {}
         }
         self.handle_error();
-        self.service.check(self.smmu).err().map(gave_up)
+        self.gerror.check(self.smmu).err().map(gave_up)
     }
 
     fn is_done(&self, ticket: &SyncTicket) -> bool {
-        let consumer = self.consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire));
+        let consumer = self.consumer.load(order(Barrier::ConsumerAcquire, Ordering::Acquire));
         if consumer >= ticket.end {
             return true;
         }
@@ -111,7 +111,7 @@ where
 
     /// Read `CMDQ_CONS`, and move the consumer. Returns where it is.
     pub(crate) fn refresh(&self) -> Result<u64, SinkError> {
-        self.service.check(self.smmu)?;
+        self.gerror.check(self.smmu)?;
         let before = self.consumer.load(Ordering::Relaxed);
         let cons = self.config.port.read_consumer(&self.registers);
         self.move_consumer(before, self.consumed_since(before, cons)?)
@@ -130,7 +130,7 @@ where
         let consumer = before + u64::from(cons.wrapping_sub(before as u32) & mask);
         let works = cons & (reserved | port.working()) == port.working();
         if !works || consumer > self.reserve.next() {
-            return Err(self.service.lose(self.smmu, cons));
+            return Err(self.gerror.lose(self.smmu, cons));
         }
         Ok(consumer)
     }
@@ -139,8 +139,8 @@ where
         if consumer == before {
             return Ok(consumer);
         }
-        let release = order(Barrier::SpaceRelease, Ordering::Release);
-        let acquire = order(Barrier::SpaceAcquire, Ordering::Acquire);
+        let release = order(Barrier::ConsumerRelease, Ordering::Release);
+        let acquire = order(Barrier::ConsumerAcquire, Ordering::Acquire);
         match self.consumer.compare_exchange(before, consumer, release, acquire) {
             Ok(_) => {
                 self.reserve.freed(consumer - before);

@@ -322,7 +322,7 @@ fn refused_and_late<S: Reserve + 'static>() {
             thread::spawn(move || queue.run(&[command(0, 0)]).map(|proof| proof.smmu()))
         };
         for _ in 0..2 {
-            if queue.service().is_some() {
+            if queue.handle_gerror().is_some() {
                 break;
             }
             thread::yield_now();
@@ -398,29 +398,29 @@ fn two_by_msi() {
 
 #[rstest]
 #[case::publish(Barrier::Publish, two_on_four)]
-#[case::filled_acquire(Barrier::FilledAcquire, two_on_four)]
-#[case::publish_gathered(Barrier::PublishGathered, two_on_four)]
-#[case::beside_acquire(Barrier::BesideAcquire, || {
+#[case::commit_acquire(Barrier::CommitAcquire, two_on_four)]
+#[case::publish_committed(Barrier::PublishCommitted, two_on_four)]
+#[case::ack_acquire(Barrier::AckAcquire, || {
     refused_command::<CompareExchange>(Errors::BesidePointers);
 })]
-#[case::turn_release(Barrier::TurnRelease, two_on_four)]
-#[case::turn_acquire(Barrier::TurnAcquire, two_on_four)]
+#[case::owner_release(Barrier::OwnerRelease, two_on_four)]
+#[case::owner_acquire(Barrier::OwnerAcquire, two_on_four)]
 #[case::observe(Barrier::Observe, two_on_four)]
 #[case::observe_msi(Barrier::ObserveMsi, two_by_msi)]
-#[case::space_release(Barrier::SpaceRelease, two_on_two)]
-#[case::space_acquire(Barrier::SpaceAcquire, two_on_two)]
-#[case::room_release(Barrier::RoomRelease, two_on_two_by_fetch_add)]
-#[case::room_acquire(Barrier::RoomAcquire, two_on_two_by_fetch_add)]
-#[case::place(Barrier::Place, push_and_prove::<FetchAdd>)]
+#[case::consumer_release(Barrier::ConsumerRelease, two_on_two)]
+#[case::consumer_acquire(Barrier::ConsumerAcquire, two_on_two)]
+#[case::free_release(Barrier::FreeRelease, two_on_two_by_fetch_add)]
+#[case::free_acquire(Barrier::FreeAcquire, two_on_two_by_fetch_add)]
+#[case::next_acq_rel(Barrier::NextAcqRel, push_and_prove::<FetchAdd>)]
 #[case::record_release(Barrier::RecordRelease, refused_and_late::<CompareExchange>)]
 #[case::record_acquire(Barrier::RecordAcquire, refused_and_late::<CompareExchange>)]
-#[case::forget_release(Barrier::ForgetRelease, forgotten::<CompareExchange>)]
-#[case::forget_acquire(Barrier::ForgetAcquire, forgotten::<CompareExchange>)]
-#[case::service_release(Barrier::ServiceRelease, || aborts::<CompareExchange>(2))]
-#[case::service_acquire(Barrier::ServiceAcquire, || aborts::<CompareExchange>(2))]
+#[case::evict_release(Barrier::EvictRelease, forgotten::<CompareExchange>)]
+#[case::evict_acquire(Barrier::EvictAcquire, forgotten::<CompareExchange>)]
+#[case::gerror_release(Barrier::GerrorRelease, || aborts::<CompareExchange>(2))]
+#[case::gerror_acquire(Barrier::GerrorAcquire, || aborts::<CompareExchange>(2))]
 #[case::halt_release(Barrier::HaltRelease, || aborts::<CompareExchange>(3))]
 #[case::halt_acquire(Barrier::HaltAcquire, || aborts::<CompareExchange>(3))]
-#[case::publish_mended(Barrier::PublishMended, || {
+#[case::publish_replaced(Barrier::PublishReplaced, || {
     refused_command::<CompareExchange>(Errors::InGerror);
 })]
 fn without_a_barrier_the_checker_finds_a_failure(#[case] barrier: Barrier, #[case] model: fn()) {

@@ -164,11 +164,11 @@ fn a_failure_between_pushed_commands_is_told_to_both() {
 fn the_interrupt_handler_does_the_same_as_a_waiter() {
     let machine = Machine::new(Pace::OnWrite);
     let queue = machine.queue(4);
-    assert_eq!(queue.service(), None);
+    assert_eq!(queue.handle_gerror(), None);
     let ticket = queue.issue(&[nth(0), illegal(1), nth(1)]).unwrap();
-    let failure = queue.service().unwrap();
+    let failure = queue.handle_gerror().unwrap();
     assert_eq!((failure.position, failure.command), (Position(1), illegal(1).encode()));
-    assert_eq!(queue.service(), None);
+    assert_eq!(queue.handle_gerror(), None);
     assert_eq!(queue.wait(ticket), Err(failure.error()));
 }
 
@@ -180,7 +180,7 @@ fn an_old_error_code_means_nothing() {
     // CMDQ_CONS.ERR still says CERROR_ILL.
     assert_ne!(machine.device.read(regs::CMDQ_CONS) >> 24, 0);
     let _proof = queue.run(&[nth(0)]).unwrap();
-    assert_eq!(queue.service(), None);
+    assert_eq!(queue.handle_gerror(), None);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn an_error_left_over_blames_no_command() {
     let machine = Machine::new(Pace::OnWrite);
     let queue = machine.queue(4);
     machine.device.raise_cmdq_error(CommandErrorCode::ILL);
-    assert_eq!(queue.service(), None);
+    assert_eq!(queue.handle_gerror(), None);
     let _proof = queue.run(&[nth(0)]).unwrap();
 }
 
@@ -210,7 +210,7 @@ fn more_failures_than_can_be_named_all_fail() {
     let mut tickets = Vec::new();
     for n in 0..30 {
         tickets.push(queue.issue(&[illegal(n)]).unwrap());
-        assert!(queue.service().is_some());
+        assert!(queue.handle_gerror().is_some());
     }
     let last = queue.issue(&[nth(0)]).unwrap();
     let mut errors = Vec::new();
@@ -232,7 +232,7 @@ fn a_failure_is_reported_rather_than_a_timeout() {
     let queue = machine.queue(4);
     let ticket = queue.issue(&[illegal(0), nth(0)]).unwrap();
     let mut looks = 0;
-    while queue.service().is_none() && looks < 10 {
+    while queue.handle_gerror().is_none() && looks < 10 {
         machine.device.read(regs::CMDQ_CONS);
         looks += 1;
     }
@@ -282,7 +282,7 @@ fn what_was_carried_out_before_the_end_is_still_proven() {
     let mut errors = 0;
     while errors < 3 {
         machine.device.read(regs::CMDQ_CONS);
-        errors += u32::from(queue.service().is_some());
+        errors += u32::from(queue.handle_gerror().is_some());
     }
     let _proof = queue.wait(before).unwrap();
     assert_eq!(queue.wait(failing), Err(refused(nth(2), CommandErrorCode::ABT)));

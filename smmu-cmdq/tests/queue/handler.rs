@@ -62,11 +62,11 @@ fn nobody_is_let_to_the_registers_while_the_handler_is_inside() {
     let queue = machine.queue_through::<_, _, CompareExchange, 256>(&registers, wait, 3, PATIENT);
     let ticket = queue.issue(&[illegal(0)]).unwrap();
     thread::scope(|scope| {
-        let handler = scope.spawn(|| queue.service());
+        let handler = scope.spawn(|| queue.handle_gerror());
         is_inside.recv().unwrap();
         assert_eq!(queue.with_registers(|_| ()), None);
         // Nor is there anything to do for another handler, or an error to be seen twice.
-        assert_eq!(queue.service(), None);
+        assert_eq!(queue.handle_gerror(), None);
         go_on.send(()).unwrap();
         assert!(handler.join().unwrap().is_some());
     });
@@ -184,7 +184,7 @@ fn of_more_failures_than_there_is_room_for_the_oldest_lose_their_names(
     for n in 0..failures {
         tickets.push((None, queue.issue(&[nth(n)]).unwrap()));
         tickets.push((Some(n), queue.issue(&[illegal(n)]).unwrap()));
-        assert!(queue.service().is_some());
+        assert!(queue.handle_gerror().is_some());
     }
     let nameless = failures.saturating_sub(16);
     // The youngest first, so that nothing makes room for those that are forgotten already.

@@ -144,7 +144,7 @@ fn a_consumer_that_cannot_be_is_the_end(#[case] cons: u32) {
     machine.device.set_pace(Pace::OnWrite);
     assert_eq!(queue.wait(other), Err(lost));
     assert_eq!(queue.push(None, &[nth(3)]).unwrap_err(), lost);
-    assert_eq!(queue.service(), None);
+    assert_eq!(queue.handle_gerror(), None);
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn play<'d, S: Reserve, const CELLS: usize>(
         let handler = kind.has_handler.then(|| {
             scope.spawn(|| {
                 while !callers_are_done.load(Relaxed) {
-                    queue.service();
+                    queue.handle_gerror();
                     queue.with_registers(|registers| registers.acknowledge_foreign());
                     thread::yield_now();
                 }
