@@ -1,4 +1,4 @@
-//! What a queue lets its user choose, and the memory that it needs.
+//! The configuration of a queue, and the memory that it needs.
 
 use core::num::NonZeroU32;
 use core::time::Duration;
@@ -10,40 +10,47 @@ use smmu_types::{Capabilities, MsiAttributes, Quirk, Quirks};
 use crate::port::Port;
 use crate::{Opcodes, ring};
 
-/// How a `CMD_SYNC` tells that it is complete.
+/// How a waiter learns that a `CMD_SYNC` is complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SyncBy {
-    /// `CMDQ_CONS` passes it, which is read until it does. Every SMMU can.
+    /// The waiter reads `CMDQ_CONS` until it has passed the `CMD_SYNC`. Every SMMU supports this.
     #[default]
     Polling,
-    /// The same, and it sends an event, for which [`Wait::event`] waits. Where `IDR0.SEV` is 1.
-    Event,
-    /// It writes its position behind the ring, which all waiters read in place of a register. Where `IDR0.MSI` is 1 and
-    /// the SMMU's accesses to the block are coherent. `CMDQ_CONS` is looked at now and then, so that an MSI that gets lost
-    /// costs time and nothing else.
+    /// As `Polling`; in addition, the SMMU sends an event, for which the waiter calls [`Wait::event`]. Needs
+    /// `IDR0.SEV` = 1.
     ///
-    /// All write to one place, and never into the ring: `CMDQ_CONS` may pass a `CMD_SYNC` before its MSI is visible, which then
-    /// comes late and would hit whatever lies in the slot by then. In one place a late one does no harm, because the MSIs of earlier
-    /// `CMD_SYNC`s are visible or given up before a later one is complete (IHI 0070, 4.7.3).
+    /// [`Wait::event`]: smmu_types::seam::Wait::event
+    Event,
+    /// The SMMU writes the position of the `CMD_SYNC` to a word behind the ring, and waiters read that word
+    /// instead of a register. Needs `IDR0.MSI` = 1 and coherent access of the SMMU to the block.
+    ///
+    /// A waiter also reads `CMDQ_CONS` at one look of 64. So a lost MSI costs time and nothing else.
+    ///
+    /// All `CMD_SYNC`s write to the same word, and never into the ring. `CMDQ_CONS` may pass a `CMD_SYNC`
+    /// before its MSI is visible. Such a late MSI would overwrite the next command in that slot. In one
+    /// word a late MSI is harmless: the MSIs of earlier `CMD_SYNC`s are visible, or given up, before a later
+    /// `CMD_SYNC` is complete (IHI 0070, 4.7.3).
     Msi(MsiAttributes),
 }
 
-/// What a [`CommandQueue`] lets its user choose.
+/// The choices of a [`CommandQueue`](crate::CommandQueue).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// How long one wait may last: for space in the queue, and for a `CMD_SYNC`. 1 s by default.
+    /// The limit of each wait, for room in the ring and for a `CMD_SYNC`. 1 s by default.
     pub timeout: Duration,
-    /// How a `CMD_SYNC` is completed. By polling, by default.
+    /// How a waiter learns that a `CMD_SYNC` is complete. [`SyncBy::Polling`] by default.
     pub sync_by: SyncBy,
-    /// The queue's registers. Those of the main queue by default.
+    /// The registers of the queue. [`Port::MAIN`] by default.
     pub port: Port,
-    /// Which commands the queue takes, for the one who chooses between [several](crate::QueueGroup). All by default.
-    pub takes: Opcodes,
-    /// The most commands that the SMMU may be given without a `CMD_SYNC` behind them; any number by default.
+    /// Opcodes that this queue takes; [`QueueGroup`](crate::QueueGroup) routes by them. All by default.
     ///
-    /// Some SMMUs need this (`CMD_SYNC` forced into full batches): with 63, no 64 commands follow each other without one, and no
-    /// batch ends without one.
+    /// The queue itself does not check them.
+    pub takes: Opcodes,
+    /// The maximum number of commands in a row without a `CMD_SYNC`. No maximum by default.
+    ///
+    /// With a maximum, every call ends with a `CMD_SYNC`, and the queue inserts more of them into a longer batch. Some
+    /// SMMUs need this: see [`suited_to`](Self::suited_to).
     pub sync_every: Option<NonZeroU32>,
 }
 
@@ -60,12 +67,13 @@ impl Default for QueueConfig {
 }
 
 impl QueueConfig {
-    /// What suits the main queue of an SMMU with these capabilities and quirks: the cheapest completion that it has, and a
-    /// `CMD_SYNC` as often as it needs.
+    /// The configuration for the main queue of an SMMU with these capabilities and quirks.
     ///
-    /// MSIs where the SMMU sends them and is coherent; events where it sends those and the `CMD_SYNC` may ask for
-    /// them ([`Quirk::NoSev`]); polling otherwise. With [`Quirk::ForceSync`] no 64 commands follow each other without a
-    /// `CMD_SYNC`. Whether ranges may be invalidated is a matter of who makes the commands:
+    /// - MSIs if the SMMU sends them and is coherent. Otherwise events, if the SMMU sends them and a
+    ///   `CMD_SYNC` may ask for them ([`Quirk::NoSev`]). Otherwise polling.
+    /// - With [`Quirk::ForceSync`], at most 63 commands in a row without a `CMD_SYNC`.
+    ///
+    /// Range commands are no choice of the queue. The caller that makes the commands asks
     /// [`Capabilities::range_support`].
     #[must_use]
     pub fn suited_to(caps: &Capabilities, quirks: Quirks) -> Self {
@@ -76,21 +84,22 @@ impl QueueConfig {
         } else {
             SyncBy::Polling
         };
-        let sync_every = if quirks.contains(Quirk::ForceSync) { FORCED } else { None };
+        let sync_every = if quirks.contains(Quirk::ForceSync) { FORCED_SYNC_EVERY } else { None };
         QueueConfig { sync_by, sync_every, ..QueueConfig::default() }
     }
 }
 
-/// MMU-700, erratum 2812531: a 64th command is to be a `CMD_SYNC`.
-const FORCED: Option<NonZeroU32> = NonZeroU32::new(63);
+/// MMU-700, erratum 2812531: the 64th command has to be a `CMD_SYNC`.
+const FORCED_SYNC_EVERY: Option<NonZeroU32> = NonZeroU32::new(63);
 
-/// The block that a command queue of `size` needs: the ring, aligned to its bytes, and 64 bytes behind it for MSIs, if those are
-/// to come.
+/// The block that a queue needs: the ring, aligned to its size in bytes.
+///
+/// With [`SyncBy::Msi`] 64 bytes for MSIs follow the ring.
 #[must_use]
 pub const fn layout(size: QueueSize, sync_by: SyncBy) -> DmaLayout {
     let ring = match DmaLayout::naturally_aligned(size.entries() as u64 * ring::BYTES) {
         Some(ring) => ring,
-        // 16 bytes to 8 MiB: never 0, never near the end of the number space.
+        // 16 bytes to 8 MiB, so neither 0 nor an overflow.
         None => unreachable!(),
     };
     match DmaLayout::new(ring::needed(size, sync_by) * ring::BYTES, ring.align()) {

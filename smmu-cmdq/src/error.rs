@@ -2,11 +2,11 @@
 
 use smmu_types::{FieldError, SmmuId};
 
-/// Why a queue could not be made.
+/// Why a queue, a [group](crate::QueueGroup) or a [set](crate::QueueSet) cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// The queue is smaller than a command and its `CMD_SYNC`.
+    /// The ring cannot hold a command and its `CMD_SYNC`.
     #[error(
         "a command queue of {entries} entry cannot hold a command and its CMD_SYNC; make it at least 2"
     )]
@@ -14,7 +14,7 @@ pub enum QueueError {
         /// Entries asked for.
         entries: u32,
     },
-    /// The block is too small.
+    /// The block is smaller than [`layout`](crate::layout()) says.
     #[error(
         "the block has {bytes} bytes and the queue needs {need}; allocate it with smmu_cmdq::layout"
     )]
@@ -24,7 +24,7 @@ pub enum QueueError {
         /// Bytes that the queue needs.
         need: u64,
     },
-    /// The block's address cannot be a queue's base.
+    /// The block's address cannot be the base of a queue.
     #[error("the block cannot hold the queue: {0}; allocate it with smmu_cmdq::layout")]
     Base(#[from] FieldError),
     /// Two queues of a set belong to one SMMU.
@@ -35,7 +35,7 @@ pub enum QueueError {
         /// The SMMU.
         smmu: SmmuId,
     },
-    /// A group without a queue.
+    /// The group has no queue.
     #[error("the group has no queue; give it at least the main queue of its SMMU")]
     NoQueue,
     /// The queues of a group belong to different SMMUs.
@@ -43,12 +43,12 @@ pub enum QueueError {
         "the group of {smmu} has a queue of {other}; make a group for each SMMU, and a QueueSet of the groups"
     )]
     OtherSmmu {
-        /// That of the first queue.
+        /// The SMMU of the first queue.
         smmu: SmmuId,
-        /// That of another.
+        /// The SMMU of the queue that does not belong.
         other: SmmuId,
     },
-    /// There would be commands that no queue takes.
+    /// The first queue of a group does not take every command, so a command could find no queue.
     #[error("the first queue of {smmu} does not take all commands; put the main queue first")]
     MainRefuses {
         /// The SMMU.

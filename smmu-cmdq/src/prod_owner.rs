@@ -1,157 +1,185 @@
-//! Batches are told to the SMMU in order, without anybody waiting for anybody.
+//! The owner of `CMDQ_PROD`: advances it over committed batches, in order, without making a caller wait.
 //!
-//! Slots are filled by many at once and in any order, but `CMDQ_PROD` moves over them in order, and only one may write it
-//! at a time. Whose turn that is lies in a table of cells, one for each position at which a batch may begin (they
-//! are used in turn, as the ring's slots are). A cell holds
+//! Callers fill their slots side by side and commit them in any order. `CMDQ_PROD` has to move over the
+//! batches in order, and one caller at a time may write it: the owner. A table of cells holds who that is.
+//! Position `p` uses cell `p` modulo the number of cells, which is at least the number of commands in the
+//! ring. The cell at which a batch begins holds one of these:
 //!
-//! - `turn(p)`: all before `p` is told; whoever fills the batch at `p` has the turn; or
-//! - `filled(e)`: the batch at this place, up to `e`, is filled, and its filler has left; or
-//! - something older, from another lap.
+//! - `owner(p)`: `CMDQ_PROD` covers everything before `p`. The caller that commits the batch at `p` becomes
+//!   the owner.
+//! - `committed(e)`: the batch from here up to `e` is committed, and its caller has left.
+//! - `waiting(e)`: the same, but its caller still waits for ownership; see below.
+//! - an older value, from an earlier lap of the ring.
 //!
-//! One with a filled batch `p..e` looks for `turn(p)` in the cell of `p`. If it is not there, it exchanges the
-//! cell for `filled(e)` and leaves; the exchange tells whether `turn(p)` came at the last moment. One who
-//! has the turn goes on from cell to cell as long as they are filled, writes `CMDQ_PROD`, and leaves `turn(e)` in the first
-//! cell that is not, by a compare-exchange that fails if it has just been filled. So exactly one of the two who meet at a
-//! cell goes on: the turn is never lost and never doubled. A filler that is held up, holds up the commands behind its own,
-//! which no order can avoid, but not their callers.
+//! 1. A caller that commits the batch `p..e` looks for `owner(p)` in the cell of `p`. If it is not there, the
+//!    caller swaps `committed(e)` into the cell and leaves. If the swap returns `owner(p)`, the caller is the
+//!    owner after all.
+//! 2. The owner skips every committed batch that follows, writes `CMDQ_PROD`, and then stores `owner(e)` in
+//!    the first cell that holds no committed batch. It does so by a compare-exchange. If a caller has
+//!    committed there in the meantime, the exchange fails, and the owner goes on.
 //!
-//! Somebody who has the turn while others add batches as fast as it tells of them could be kept for long. After
-//! [`MAX_ADVANCES`] writes of `CMDQ_PROD` it asks to be relieved: whoever fills a batch then waits for a moment, with
-//! `waiting(e)` in the cell, to be given the turn.
+//! So exactly one of the two that meet at a cell advances `CMDQ_PROD`: ownership is never lost and never
+//! doubled. A caller that is preempted while it fills its slots holds up the commands behind its own, because
+//! the SMMU takes commands in order. It does not hold up the callers of those commands.
+//!
+//! Other callers may commit batches as fast as the owner advances. After [`MAX_ADVANCES`] writes of
+//! `CMDQ_PROD`, the owner therefore asks for relief. The next caller that commits then stores `waiting(e)`,
+//! and spins for a moment until it is given ownership.
 
-use core::array;
+use core::{array, fmt};
 
 use crate::sync::{AtomicBool, AtomicU64, Barrier, Ordering, order};
 
-/// Writes of `CMDQ_PROD` by one caller before it asks to be relieved.
+/// Writes of `CMDQ_PROD` by one owner before it asks for relief.
 #[cfg(not(loom))]
 const MAX_ADVANCES: u32 = 4;
 #[cfg(loom)]
 const MAX_ADVANCES: u32 = 1;
-/// How often one who may be given the turn looks for it.
+/// Looks of a waiting caller at its cell before it leaves the batch to the owner.
 #[cfg(not(loom))]
-const LOOKS: u32 = 200;
+const SPINS: u32 = 200;
 #[cfg(loom)]
-const LOOKS: u32 = 1;
+const SPINS: u32 = 1;
 
+// The kind of a cell, in its two lowest bits. The position is in the bits above.
 const COMMITTED: u64 = 0;
 const OWNER: u64 = 1;
 const WAITING: u64 = 2;
 const KIND: u64 = 3;
 
-/// Tells of filled batches; see the module.
-#[derive(Debug)]
-pub(crate) struct ProdOwner<const CELLS: usize> {
-    cells: [AtomicU64; CELLS],
-    relief: AtomicBool,
+/// The table of cells: an array whose length is a power of two.
+pub trait Cells: fmt::Debug + Send + Sync {
+    /// The number of cells.
+    const COUNT: u64;
+    /// The first cell is `first`, the others are 0.
+    fn new(first: u64) -> Self;
+    /// The cell for a position.
+    fn cell(&self, position: u64) -> &AtomicU64;
 }
 
-/// How the turn is taken from the cell of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
-    /// By finding it there, so that it stays there.
-    ByLoad,
-    /// By an exchange, so that it is gone for [`ProdOwner::again`].
-    BySwap,
-}
+impl<const CELLS: usize> Cells for [AtomicU64; CELLS] {
+    const COUNT: u64 = CELLS as u64;
 
-impl<const CELLS: usize> ProdOwner<CELLS> {
-    pub(crate) fn new() -> Self {
+    fn new(first: u64) -> Self {
         const { assert!(CELLS.is_power_of_two() && CELLS > 1, "CELLS is a power of two from 2 on") };
-        // Position 0 has the turn. The other cells are older than anything: a batch cannot end at 0.
-        let cells = array::from_fn(|at| AtomicU64::new(if at == 0 { cell(0, OWNER) } else { 0 }));
-        ProdOwner { cells, relief: AtomicBool::new(false) }
+        array::from_fn(|at| AtomicU64::new(if at == 0 { first } else { 0 }))
     }
 
     #[inline]
     fn cell(&self, position: u64) -> &AtomicU64 {
-        &self.cells[position as usize & (CELLS - 1)]
+        &self[position as usize & (CELLS - 1)]
+    }
+}
+
+/// Advances `CMDQ_PROD` over committed batches; see the module.
+#[derive(Debug)]
+pub(crate) struct ProdOwner<C> {
+    cells: C,
+    wants_relief: AtomicBool,
+}
+
+/// How a caller takes ownership from the cell of its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// By a load. `owner` stays in the cell.
+    ByLoad,
+    /// By a swap, which removes `owner`, so that [`ProdOwner::advance_again`] cannot find it.
+    BySwap,
+}
+
+impl<C: Cells> ProdOwner<C> {
+    pub(crate) fn new() -> Self {
+        // The batch at position 0 finds ownership there. 0 is older than any batch, since none ends at 0.
+        ProdOwner { cells: C::new(cell(0, OWNER)), wants_relief: AtomicBool::new(false) }
     }
 
-    /// The batch is filled, and its slots are published. If this has the turn, it calls `tell` with the position that `CMDQ_PROD` is
-    /// to cover, and whether some of what lies before it was filled by others.
+    /// Commit the batch `start..end`, whose slots are filled and published.
+    ///
+    /// If the caller becomes the owner, this calls `write_prod` with the position up to which `CMDQ_PROD` is
+    /// to advance, and with whether other callers committed some of the batches before that position.
     #[inline]
-    pub(crate) fn commit(&self, start: u64, end: u64, take: Take, tell: impl Fn(u64, bool)) {
-        let turn = cell(start, OWNER);
+    pub(crate) fn commit(&self, start: u64, end: u64, take: Take, write_prod: impl Fn(u64, bool)) {
+        let owner = cell(start, OWNER);
         let acquire = order(Barrier::OwnerAcquire, Ordering::Acquire);
-        let mine = self.cell(start);
-        let found = match take {
-            // Nobody takes the turn from a cell but the one whose batch it is.
-            Take::ByLoad => mine.load(acquire) == turn,
+        let mine = self.cells.cell(start);
+        let is_owner = match take {
+            // Only the caller whose batch begins here takes ownership from this cell.
+            Take::ByLoad => mine.load(acquire) == owner,
             Take::BySwap => false,
         };
-        // The release of what was filled is `publish`.
-        if found || self.leave_to_owner(mine, turn, end, take) {
-            self.advance(end, tell);
+        // No release: the `publish` of the slots has ordered them before this.
+        if is_owner || self.leave(mine, owner, end, take) {
+            self.advance(end, write_prod);
         }
     }
 
-    /// Whether the turn came at the last moment.
+    /// Leave the batch to the owner. `true`: ownership has arrived in the meantime.
     #[inline]
-    fn leave_to_owner(&self, mine: &AtomicU64, turn: u64, end: u64, take: Take) -> bool {
-        if self.relief.load(Ordering::Relaxed) {
-            return self.wait_for_ownership(mine, turn, end, take);
+    fn leave(&self, mine: &AtomicU64, owner: u64, end: u64, take: Take) -> bool {
+        if self.wants_relief.load(Ordering::Relaxed) {
+            return self.wait_for_ownership(mine, owner, end, take);
         }
-        mine.swap(cell(end, COMMITTED), order(Barrier::OwnerAcquire, Ordering::Acquire)) == turn
+        mine.swap(cell(end, COMMITTED), order(Barrier::OwnerAcquire, Ordering::Acquire)) == owner
     }
 
-    /// The same, and wait for it for a while.
+    /// As [`leave`](Self::leave), but wait for ownership for [`SPINS`] looks.
     #[cold]
-    fn wait_for_ownership(&self, mine: &AtomicU64, turn: u64, end: u64, take: Take) -> bool {
+    fn wait_for_ownership(&self, mine: &AtomicU64, owner: u64, end: u64, take: Take) -> bool {
         let acquire = order(Barrier::OwnerAcquire, Ordering::Acquire);
         let waiting = cell(end, WAITING);
-        if mine.swap(waiting, acquire) == turn {
+        if mine.swap(waiting, acquire) == owner {
             return true;
         }
-        for _ in 0..LOOKS {
+        for _ in 0..SPINS {
             if mine.load(Ordering::Relaxed) != waiting {
                 break;
             }
             spin();
         }
-        let filled = cell(end, COMMITTED);
-        let left = mine.compare_exchange(waiting, filled, Ordering::Relaxed, acquire);
+        let committed = cell(end, COMMITTED);
+        let left = mine.compare_exchange(waiting, committed, Ordering::Relaxed, acquire);
         match (left, take) {
             (Ok(_), _) => false,
             (Err(_), Take::ByLoad) => true,
-            (Err(_), Take::BySwap) => mine.swap(filled, acquire) == turn,
+            (Err(_), Take::BySwap) => mine.swap(committed, acquire) == owner,
         }
     }
 
-    /// Tell once more of what is told, up to `end`, and of what is filled since. `false`: somebody has the turn, or `end` is not
-    /// where it is.
+    /// Write `CMDQ_PROD` once more: up to `end`, where it stands, and over what is committed since.
     ///
-    /// For prod_owner that are taken by exchange alone.
-    pub(crate) fn advance_again(&self, end: u64, tell: impl Fn(u64, bool)) -> bool {
+    /// `false`: another caller is the owner, or `CMDQ_PROD` does not stand at `end`. Works only where every
+    /// caller takes ownership [`BySwap`](Take::BySwap).
+    pub(crate) fn advance_again(&self, end: u64, write_prod: impl Fn(u64, bool)) -> bool {
         let acquire = order(Barrier::OwnerAcquire, Ordering::Acquire);
-        let (turn, nothing) = (cell(end, OWNER), cell(0, COMMITTED));
-        let here = self.cell(end);
-        let taken = here.compare_exchange(turn, nothing, acquire, Ordering::Relaxed).is_ok();
+        let (owner, nothing) = (cell(end, OWNER), cell(0, COMMITTED));
+        let here = self.cells.cell(end);
+        let taken = here.compare_exchange(owner, nothing, acquire, Ordering::Relaxed).is_ok();
         if taken {
-            self.advance(end, tell);
+            self.advance(end, write_prod);
         }
         taken
     }
 
-    fn advance(&self, mut end: u64, tell: impl Fn(u64, bool)) {
-        let (mut others_committed, mut rounds) = (false, 0);
+    /// As the owner: write `CMDQ_PROD` up to `end` and over what is committed behind it, then leave ownership.
+    fn advance(&self, mut end: u64, write_prod: impl Fn(u64, bool)) {
+        let (mut others_committed, mut advances) = (false, 0);
         loop {
-            let here = self.cell(end);
+            let here = self.cells.cell(end);
             let seen = here.load(order(Barrier::CommitAcquire, Ordering::Acquire));
             if let Some(further) = end_of(seen, end, COMMITTED) {
                 (end, others_committed) = (further, true);
                 continue;
             }
-            tell(end, others_committed);
-            rounds += 1;
-            if rounds == MAX_ADVANCES {
-                self.relief.store(true, Ordering::Relaxed);
+            write_prod(end, others_committed);
+            advances += 1;
+            if advances == MAX_ADVANCES {
+                self.wants_relief.store(true, Ordering::Relaxed);
             }
             let relieved = end_of(seen, end, WAITING).is_some();
             let release = order(Barrier::OwnerRelease, Ordering::Release);
             if here.compare_exchange(seen, cell(end, OWNER), release, Ordering::Relaxed).is_ok() {
-                if relieved || rounds >= MAX_ADVANCES {
-                    self.relief.store(false, Ordering::Relaxed);
+                if relieved || advances >= MAX_ADVANCES {
+                    self.wants_relief.store(false, Ordering::Relaxed);
                 }
                 return;
             }
@@ -164,7 +192,7 @@ const fn cell(position: u64, kind: u64) -> u64 {
     position << 2 | kind
 }
 
-/// The end of the batch that begins at `start`, if the cell says `kind` of it and is not from another lap.
+/// The end of the batch that begins at `start`, if the cell is of this kind and not from an earlier lap.
 #[inline]
 const fn end_of(seen: u64, start: u64, kind: u64) -> Option<u64> {
     let end = seen >> 2;
@@ -182,109 +210,111 @@ fn spin() {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::Take::{ByLoad, BySwap};
-    use super::{OWNER, Ordering, ProdOwner, WAITING, cell};
+    use super::{AtomicU64, OWNER, Ordering, WAITING, cell};
     use core::cell::Cell;
 
-    const NEVER: fn(u64, bool) = |end, _| unreachable!("told of {end} without the turn");
+    type ProdOwner<const CELLS: usize> = super::ProdOwner<[AtomicU64; CELLS]>;
 
-    /// As fast as one tells, others fill: after a while they wait to be given the turn, and are.
-    #[test]
-    fn one_who_has_told_often_is_relieved_by_whoever_waits() {
-        let prod_owner = ProdOwner::<16>::new();
-        let told = Cell::new(0);
-        prod_owner.commit(0, 1, ByLoad, |end, _| {
-            told.set(told.get() + 1);
-            match prod_owner.relief.load(Ordering::Relaxed) {
-                false => prod_owner.commit(end, end + 1, ByLoad, NEVER),
-                // What `stay` does first.
-                true => prod_owner.cell(end).store(cell(end + 1, WAITING), Ordering::Relaxed),
-            }
-        });
-        // Four batches, the one with which others knew, and what was told when it went.
-        assert_eq!(told.get(), 6);
-        assert_eq!(prod_owner.cell(5).load(Ordering::Relaxed), cell(5, OWNER));
-        assert!(!prod_owner.relief.load(Ordering::Relaxed));
-        // Whoever comes next has it.
-        prod_owner.commit(5, 6, ByLoad, |end, _| told.set(end * 10));
-        assert_eq!(told.get(), 60);
+    const NEVER: fn(u64, bool) = |end, _| unreachable!("wrote {end} without ownership");
+
+    fn seen<const CELLS: usize>(owner: &ProdOwner<CELLS>, position: usize) -> u64 {
+        owner.cells[position % CELLS].load(Ordering::Relaxed)
     }
 
-    /// What is told once more is what was told, and what has been filled since, by one at a time.
+    /// Another caller commits a batch at each advance. After some advances it waits, and is given ownership.
     #[test]
-    fn whoever_finds_the_turn_tells_again() {
-        let prod_owner = ProdOwner::<4>::new();
-        let told = Cell::new(0);
-        assert!(prod_owner.advance_again(0, |end, _| told.set(end + 10)));
-        assert_eq!(told.get(), 10);
-        prod_owner.commit(0, 2, BySwap, |end, _| told.set(end));
-        assert_eq!(told.get(), 2);
-        // Nobody has left it there.
-        assert!(
-            !prod_owner.advance_again(0, NEVER)
-                && !prod_owner.advance_again(1, NEVER)
-                && !prod_owner.advance_again(6, NEVER)
-        );
+    fn waiter_takes_over_after_max_advances() {
+        let owner = ProdOwner::<16>::new();
+        let advances = Cell::new(0);
+        owner.commit(0, 1, ByLoad, |end, _| {
+            advances.set(advances.get() + 1);
+            match owner.wants_relief.load(Ordering::Relaxed) {
+                false => owner.commit(end, end + 1, ByLoad, NEVER),
+                // The first step of `wait_for_ownership`.
+                true => owner.cells[end as usize].store(cell(end + 1, WAITING), Ordering::Relaxed),
+            }
+        });
+        // Four, one in which the others see the request for relief, and one that hands over.
+        assert_eq!(advances.get(), 6);
+        assert_eq!(seen(&owner, 5), cell(5, OWNER));
+        assert!(!owner.wants_relief.load(Ordering::Relaxed));
+        // The next batch finds ownership.
+        owner.commit(5, 6, ByLoad, |end, _| advances.set(end * 10));
+        assert_eq!(advances.get(), 60);
+    }
+
+    #[test]
+    fn advance_again_covers_what_is_committed_since() {
+        let owner = ProdOwner::<4>::new();
+        let prod = Cell::new(0);
+        assert!(owner.advance_again(0, |end, _| prod.set(end + 10)));
+        assert_eq!(prod.get(), 10);
+        owner.commit(0, 2, BySwap, |end, _| prod.set(end));
+        assert_eq!(prod.get(), 2);
+        // Ownership is at position 2 and nowhere else.
+        assert!(!owner.advance_again(0, NEVER));
+        assert!(!owner.advance_again(1, NEVER));
+        assert!(!owner.advance_again(6, NEVER));
         let first = Cell::new(true);
-        assert!(prod_owner.advance_again(2, |end: u64, others_committed: bool| {
-            told.set(end);
+        assert!(owner.advance_again(2, |end: u64, others_committed: bool| {
+            prod.set(end);
             if first.replace(false) {
-                // Meanwhile.
-                prod_owner.commit(2, 3, BySwap, NEVER);
-                assert!(!prod_owner.advance_again(2, NEVER));
+                // Another caller, while this one is the owner.
+                owner.commit(2, 3, BySwap, NEVER);
+                assert!(!owner.advance_again(2, NEVER));
             } else {
                 assert!(others_committed);
             }
         }));
-        assert_eq!(told.get(), 3);
-        assert_eq!(prod_owner.cell(3).load(Ordering::Relaxed), cell(3, OWNER));
+        assert_eq!(prod.get(), 3);
+        assert_eq!(seen(&owner, 3), cell(3, OWNER));
     }
 
-    /// An interrupt handler on the CPU of the one who has the turn cannot be given it, and goes on.
+    /// An interrupt handler on the owner's CPU cannot be given ownership while it runs, and goes on without.
     #[test]
-    fn whoever_waits_in_vain_leaves_the_batch_to_the_other() {
-        let prod_owner = ProdOwner::<4>::new();
-        let told = Cell::new(0);
-        prod_owner.commit(0, 1, ByLoad, |end, _| {
-            told.set(end);
+    fn waiter_leaves_its_batch_when_ownership_does_not_come() {
+        let owner = ProdOwner::<4>::new();
+        let prod = Cell::new(0);
+        owner.commit(0, 1, ByLoad, |end, _| {
+            prod.set(end);
             if end < 100 {
-                prod_owner.commit(end, end + 1, ByLoad, NEVER);
+                owner.commit(end, end + 1, ByLoad, NEVER);
             }
         });
-        assert_eq!(told.get(), 100);
-        assert_eq!(prod_owner.cell(100).load(Ordering::Relaxed), cell(100, OWNER));
-        assert!(!prod_owner.relief.load(Ordering::Relaxed));
+        assert_eq!(prod.get(), 100);
+        assert_eq!(seen(&owner, 100), cell(100, OWNER));
+        assert!(!owner.wants_relief.load(Ordering::Relaxed));
     }
 
-    /// The next batch begins in the cell of the one before, which is not to be taken for it again.
+    /// The next batch begins in the same cell. The owner must not take the old batch for it.
     #[test]
-    fn a_batch_may_be_as_long_as_there_are_cells() {
-        let prod_owner = ProdOwner::<4>::new();
-        let told = Cell::new(0);
-        let all = |end, _| {
-            told.set(end);
+    fn a_batch_may_be_as_long_as_the_table() {
+        let owner = ProdOwner::<4>::new();
+        let prod = Cell::new(0);
+        let write_prod = |end, _| {
+            prod.set(end);
             if end < 40 {
-                prod_owner.commit(end, end + 4, ByLoad, NEVER);
+                owner.commit(end, end + 4, ByLoad, NEVER);
             }
         };
-        prod_owner.commit(0, 4, ByLoad, all);
-        assert_eq!(told.get(), 40);
-        prod_owner.commit(40, 44, ByLoad, all);
-        assert_eq!(told.get(), 44);
+        owner.commit(0, 4, ByLoad, write_prod);
+        assert_eq!(prod.get(), 40);
+        owner.commit(40, 44, ByLoad, write_prod);
+        assert_eq!(prod.get(), 44);
     }
 
-    /// Three threads, each of which fills whatever it gets.
     #[test]
-    fn the_turn_goes_over_every_batch_once_whoever_has_it() {
+    fn three_threads_advance_over_every_batch_once() {
         use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
         const BATCHES: u64 = 40_000;
 
-        let prod_owner = ProdOwner::<64>::new();
-        let (next, told) = (AtomicU64::new(0), AtomicU64::new(0));
+        let owner = ProdOwner::<64>::new();
+        let (next, prod) = (AtomicU64::new(0), AtomicU64::new(0));
         let fill = || {
             loop {
                 let start = next.load(SeqCst);
-                // No more than there are cells.
-                if start >= told.load(SeqCst) + 60 {
+                // At most as many commands in flight as there are cells.
+                if start >= prod.load(SeqCst) + 60 {
                     std::thread::yield_now();
                     continue;
                 }
@@ -293,8 +323,8 @@ mod tests {
                 }
                 let end = start + 1 + start % 3;
                 if next.compare_exchange(start, end, SeqCst, SeqCst).is_ok() {
-                    prod_owner.commit(start, end, ByLoad, |end, _| {
-                        let before = told.swap(end, SeqCst);
+                    owner.commit(start, end, ByLoad, |end, _| {
+                        let before = prod.swap(end, SeqCst);
                         assert!(before <= end, "{end} after {before}");
                     });
                 }
@@ -305,6 +335,6 @@ mod tests {
             scope.spawn(fill);
             fill();
         });
-        assert_eq!(told.into_inner(), next.into_inner());
+        assert_eq!(prod.into_inner(), next.into_inner());
     }
 }

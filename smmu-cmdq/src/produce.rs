@@ -1,21 +1,23 @@
-//! Putting commands into the ring.
+//! The producer's side: reserve slots, fill them, commit them.
 //!
-//! The ordering argument, in steps. The names are those of [`Barrier`](crate::sync::Barrier).
+//! The ordering argument, in steps. Names in italics are those of [`Barrier`](crate::sync::Barrier).
 //!
-//! 1. Slots are reserved only up to what the SMMU has left: `CMDQ_CONS` was read, the seam's `observe` keeps what follows
-//!    behind that read (*Observe*), the consumer's position is stored with a release (*ConsumerRelease*) and loaded with an
-//!    acquire (*ConsumerAcquire*). So no store into a slot overtakes the SMMU's last read of it.
-//!    Where room is counted, the count has the release and the acquire (*FreeRelease*, *FreeAcquire*), and so has the next
-//!    place (*Place*), since room and place may come to two callers in different order.
-//! 2. A command's words are stored into the reserved slots.
-//! 3. The seam's `publish` of those slots (*Publish*): they, and every earlier store of the caller (tables, STEs), are
-//!    visible to the SMMU before anything that follows, such as
-//! 4. the exchange of the batch's cell, or the write of `CMDQ_PROD`.
-//! 5. One who has the turn loads that cell with an acquire (*CommitAcquire*), and the seam's `publish` (*PublishCommitted*) keeps
-//!    what was filled by others before
-//! 6. the write of `CMDQ_PROD`, the first thing that lets the SMMU fetch them.
-//! 7. The turn is left with a release (*OwnerRelease*) and taken with an acquire (*OwnerAcquire*): writes of `CMDQ_PROD`
-//!    are in order.
+//! 1. A caller reserves only slots whose commands the SMMU has consumed. A caller read `CMDQ_CONS`; the
+//!    seam's `observe` keeps everything that follows behind that read (*Observe*). That caller stored the
+//!    consumer's position with a release (*ConsumerRelease*), and this one loads it with an acquire
+//!    (*ConsumerAcquire*). So no store into a slot overtakes the SMMU's last read of it.
+//!    [`FetchAdd`](crate::FetchAdd) counts free slots instead: the count has the release and the acquire
+//!    (*FreeRelease*, *FreeAcquire*). So has `next` (*NextAcqRel*), because two callers may take room in one
+//!    order and positions in the other.
+//! 2. The caller stores the words of its commands into the reserved slots.
+//! 3. The caller calls the seam's `publish` for those slots (*Publish*). The SMMU sees them, and every
+//!    earlier store of the caller (tables, STEs), before anything that follows, such as
+//! 4. the swap of the batch's cell, which commits the batch, or the write of `CMDQ_PROD`.
+//! 5. The owner of `CMDQ_PROD` loads that cell with an acquire (*CommitAcquire*). The seam's `publish`
+//!    (*PublishCommitted*) keeps the stores of other callers before
+//! 6. the write of `CMDQ_PROD`, which is the first thing that lets the SMMU fetch the slots.
+//! 7. An owner leaves ownership with a release (*OwnerRelease*), and the next takes it with an acquire
+//!    (*OwnerAcquire*). So the writes of `CMDQ_PROD` are in order.
 
 use core::ops::Range;
 
@@ -29,13 +31,13 @@ use crate::reserve::Reserve;
 use crate::ring::{self, Slots};
 use crate::sync::{Barrier, Ordering, is_kept, order};
 
-/// Looks at a full ring after which it is kept for the one who looks.
+/// Looks at a full ring before a caller takes an exclusive reservation.
 #[cfg(not(loom))]
 const LOOKS_BEFORE_EXCLUSIVE: u32 = 32;
 #[cfg(loom)]
 const LOOKS_BEFORE_EXCLUSIVE: u32 = 2;
 
-/// A ring that is kept for the caller.
+/// The caller's exclusive reservation, which ends when this is dropped.
 struct ExclusiveReservation<'q, S: Reserve> {
     reserve: &'q S,
     next: u64,
@@ -47,21 +49,21 @@ impl<S: Reserve> Drop for ExclusiveReservation<'_, S> {
     }
 }
 
-impl<R, B, W, S, const CELLS: usize> CommandQueue<R, B, W, S, CELLS>
+impl<R, B, W, S> CommandQueue<R, B, W, S>
 where
     R: Registers,
     B: Slots,
     W: Wait,
     S: Reserve,
 {
-    /// Queue `commands`, and a `CMD_SYNC` behind them if `SYNC`. Returns where they lie.
+    /// Queue `commands`, and with `SYNC` a `CMD_SYNC` behind them. Returns their positions.
     #[inline]
     pub(crate) fn produce<const SYNC: bool>(
         &self,
         commands: &[Command],
     ) -> Result<Range<u64>, SinkError> {
         self.gerror.check(self.smmu)?;
-        // No commands at all, or a batch that is too long, is rare enough to go another way.
+        // One comparison for both rare cases: nothing to queue (the subtraction wraps), and a long batch.
         if (commands.len() as u64).wrapping_sub(u64::from(!SYNC)) > self.longest - u64::from(!SYNC)
         {
             return self.produce_in_pieces(commands, SYNC);
@@ -75,8 +77,9 @@ where
         Ok(start..start + count)
     }
 
-    /// Fill reserved slots, and tell of them in their turn. `PROVEN`: if not these, then later ones of the same call end with
-    /// a `CMD_SYNC`.
+    /// Fill reserved slots, and commit them.
+    ///
+    /// `PROVEN`: a `CMD_SYNC` of the same call follows, here or in a later piece.
     #[inline]
     fn fill<const SYNC: bool, const PROVEN: bool>(
         &self,
@@ -96,7 +99,7 @@ where
         } else {
             self.fill_around::<SYNC>(start, commands)
         };
-        let refused = if atc && !PROVEN { self.without_atc(start..end) } else { Ok(()) };
+        let refused = if atc && !PROVEN { self.replace_atc(start..end) } else { Ok(()) };
         let take = match self.config.port.acknowledges_by_producer() {
             true => Take::BySwap,
             false => Take::ByLoad,
@@ -107,7 +110,7 @@ where
         refused
     }
 
-    /// Fill and publish slots that go around the end of the ring. Returns whether `ATC_INV` is among the commands.
+    /// As `fill`, for slots that wrap around the end of the ring. Returns whether `ATC_INV` is among them.
     #[cold]
     fn fill_around<const SYNC: bool>(&self, start: u64, commands: &[Command]) -> bool {
         let (first, entries) = (self.index(start), self.size.entries() as usize);
@@ -123,9 +126,9 @@ where
         atc
     }
 
-    /// An `ATC_INV` that has no `CMD_SYNC` behind it does not go out.
+    /// Replace each `ATC_INV` by a `CMD_SYNC`, since no `CMD_SYNC` of this call would learn of its time-out.
     #[cold]
-    fn without_atc(&self, slots: Range<u64>) -> Result<(), SinkError> {
+    fn replace_atc(&self, slots: Range<u64>) -> Result<(), SinkError> {
         for position in slots {
             let slot = self.index(position);
             if self.block.load(slot).opcode() == ring::ATC_INV {
@@ -148,47 +151,47 @@ where
         Position(position).index(self.size)
     }
 
-    /// Let the SMMU have everything up to `end`. One caller at a time.
+    /// Write `CMDQ_PROD`: the SMMU may fetch everything up to `end`. Only the `CMDQ_PROD` owner may call this.
     #[inline]
     pub(crate) fn write_prod(&self, end: u64, others_committed: bool) {
         let port = self.config.port;
-        let (beside, others) = match port.acknowledges_by_producer() {
-            // With an acknowledgement goes what somebody else has mended.
+        let (flags, publish) = match port.acknowledges_by_producer() {
+            // The write carries an acknowledgement, perhaps for a slot that another caller has replaced.
             true => {
                 let acquire = order(Barrier::AckAcquire, Ordering::Acquire);
                 (self.producer_flags.load(acquire), true)
             }
             false => (port.enable, others_committed),
         };
-        if others && is_kept(Barrier::PublishCommitted) {
+        if publish && is_kept(Barrier::PublishCommitted) {
             self.block.publish(0..0);
         }
-        port.write_producer(&self.registers, Position(end).pointer(self.size) | beside);
+        port.write_producer(&self.registers, Position(end).pointer(self.size) | flags);
     }
 
-    /// Wait for room.
+    /// Wait for room, first beside other callers and then with an exclusive reservation.
     #[cold]
     fn reserve_slowly(&self, count: u64) -> Result<u64, SinkError> {
-        let mut kept: Option<ExclusiveReservation<'_, S>> = None;
+        let mut exclusive: Option<ExclusiveReservation<'_, S>> = None;
         let mut looks = 0;
         let reserved = self.poll_for_room(|| {
-            let start = match &mut kept {
+            let start = match &mut exclusive {
                 None => self.reserve.reserve(count, &self.consumer).ok(),
-                Some(kept) => {
-                    let start = kept.next;
+                Some(exclusive) => {
+                    let start = exclusive.next;
                     self.reserve.reserve_exclusive(start, count, &self.consumer).then(|| {
-                        kept.next = start + count;
+                        exclusive.next = start + count;
                         start
                     })
                 }
             };
             looks += 1;
-            if start.is_none() && kept.is_none() && looks >= LOOKS_BEFORE_EXCLUSIVE {
-                kept = self.begin_exclusive();
+            if start.is_none() && exclusive.is_none() && looks >= LOOKS_BEFORE_EXCLUSIVE {
+                exclusive = self.begin_exclusive();
             }
             start
         });
-        drop(kept);
+        drop(exclusive);
         reserved
     }
 
@@ -197,19 +200,20 @@ where
         reserve.begin_exclusive().map(|next| ExclusiveReservation { reserve, next })
     }
 
-    /// More commands than the ring holds at once, or than may go without a `CMD_SYNC`: keep the ring, so that nothing comes
-    /// between.
+    /// Queue a batch longer than the ring, or longer than may go without a `CMD_SYNC`.
+    ///
+    /// The exclusive reservation keeps other callers' commands from between the pieces.
     #[cold]
     fn produce_in_pieces(&self, commands: &[Command], sync: bool) -> Result<Range<u64>, SinkError> {
         if commands.is_empty() && !sync {
             let next = self.reserve.next();
             return Ok(next..next);
         }
-        let mut kept = self.poll_for_room(|| self.begin_exclusive())?;
-        let start = kept.next;
+        let mut exclusive = self.poll_for_room(|| self.begin_exclusive())?;
+        let start = exclusive.next;
         let every = self.config.sync_every.map_or(u64::MAX, |every| every.get().into());
         let forced = self.config.sync_every.is_some();
-        // Half a ring at a time, so that the SMMU need not stand still.
+        // Half a ring at a time: the SMMU consumes one half while the caller fills the other.
         let most = self.depth.div_ceil(2).min(every);
         let mut rest = commands;
         loop {
@@ -217,11 +221,11 @@ where
             let (now, later) = rest.split_at(piece as usize);
             let ends = forced || sync && later.is_empty();
             let count = piece + u64::from(ends);
-            let at = kept.next;
+            let at = exclusive.next;
             self.poll_for_room(|| {
                 self.reserve.reserve_exclusive(at, count, &self.consumer).then_some(())
             })?;
-            kept.next = at + count;
+            exclusive.next = at + count;
             match (ends, sync) {
                 (true, _) => self.fill::<true, true>(at, now),
                 (false, true) => self.fill::<false, true>(at, now),
@@ -229,12 +233,12 @@ where
             }?;
             rest = later;
             if rest.is_empty() {
-                return Ok(start..kept.next);
+                return Ok(start..exclusive.next);
             }
         }
     }
 
-    /// Look whether `attempt` succeeds, with what the SMMU has left in between.
+    /// Poll `attempt`. Each look first reads `CMDQ_CONS`, to free what the SMMU has consumed.
     fn poll_for_room<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Result<T, SinkError> {
         let polled = poll(&self.wait, self.config.timeout, || {
             if let Err(error) = self.refresh() {
@@ -243,7 +247,7 @@ where
             if let Some(done) = attempt() {
                 return Some(Ok(done));
             }
-            self.handle_error();
+            self.handle_gerror();
             self.gerror.check(self.smmu).err().map(Err)
         });
         polled.unwrap_or_else(|TimedOut { .. }| Err(self.timed_out()))
