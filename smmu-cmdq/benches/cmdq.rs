@@ -2,9 +2,9 @@
 //!
 //!     cargo bench -p smmu-cmdq
 //!
-//! The SMMU of these figures consumes each command at the write of `CMDQ_PROD`. Its registers are words of
-//! memory, and the memory's barriers are those of an x86 with coherent DMA. So the figures are the cost of the
-//! queue alone.
+//! The SMMU of these figures consumes each command at the write of `CMDQ_PROD`. Its registers are
+//! words of memory, and the memory's barriers are those of an x86 with coherent DMA. So the figures
+//! are the cost of the queue alone.
 
 mod instant;
 
@@ -23,7 +23,8 @@ use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::seam::{DmaBlock, Registers, StdWait};
 use smmu_types::{Asid, Command, Granule, Iova, Leaf, MsiAttributes, SmmuId, Vmid};
 
-/// The baseline, as hypervisors have it: a mutex around the positions, on the same memory and registers.
+/// The baseline, as hypervisors have it: a mutex around the positions, on the same memory and
+/// registers.
 struct MutexQueue {
     registers: InstantSmmu,
     memory: BenchMemory,
@@ -109,8 +110,8 @@ fn against_a_mutex() {
 
 /// The time in which a cache line moves from one thread to the other.
 ///
-/// Two threads on one queue cannot be faster. On a virtual machine it depends on where the host runs the two
-/// processors, and may change several times over from one minute to the next.
+/// Two threads on one queue cannot be faster. On a virtual machine it depends on where the host
+/// runs the two processors, and may change several times over from one minute to the next.
 fn transfer() -> f64 {
     const MOVES: u64 = 50_000;
     let line = AtomicU32::new(0);
@@ -124,7 +125,8 @@ fn transfer() -> f64 {
     })
 }
 
-/// The number of threads for a row's title, with the present time of a cache line between two of them.
+/// The number of threads for a row's title, with the present time of a cache line between two of
+/// them.
 fn with_threads(threads: usize) -> String {
     match threads {
         1 => "1 thread".to_owned(),

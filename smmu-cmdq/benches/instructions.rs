@@ -1,7 +1,8 @@
 //! The instruction counts of queueing and planning.
 //!
 //! `cargo xtask bench` runs this under valgrind, and compares each `<case>_kept` with the count in
-//! `instructions.json` beside this file. If a higher count is right, `cargo xtask bench --keep` writes it there.
+//! `instructions.json` beside this file. If a higher count is right, `cargo xtask bench --keep`
+//! writes it there.
 #![expect(missing_docs, reason = "the macros make public modules")]
 
 mod instant;

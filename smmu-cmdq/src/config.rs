@@ -17,20 +17,22 @@ pub enum SyncBy {
     /// The waiter reads `CMDQ_CONS` until it has passed the `CMD_SYNC`. Every SMMU supports this.
     #[default]
     Polling,
-    /// As `Polling`; in addition, the SMMU sends an event, for which the waiter calls [`Wait::event`]. Needs
-    /// `IDR0.SEV` = 1.
+    /// As `Polling`; in addition, the SMMU sends an event, for which the waiter calls
+    /// [`Wait::event`]. Needs `IDR0.SEV` = 1.
     ///
     /// [`Wait::event`]: smmu_types::seam::Wait::event
     Event,
-    /// The SMMU writes the position of the `CMD_SYNC` to a word behind the ring, and waiters read that word
-    /// instead of a register. Needs `IDR0.MSI` = 1 and coherent access of the SMMU to the block.
+    /// The SMMU writes the position of the `CMD_SYNC` to a word behind the ring, and waiters read
+    /// that word instead of a register. Needs `IDR0.MSI` = 1 and coherent access of the SMMU to the
+    /// block.
     ///
-    /// A waiter also reads `CMDQ_CONS` at one look of 64. So a lost MSI costs time and nothing else.
+    /// A waiter also reads `CMDQ_CONS` at one look of 64. So a lost MSI costs time and nothing
+    /// else.
     ///
-    /// All `CMD_SYNC`s write to the same word, and never into the ring. `CMDQ_CONS` may pass a `CMD_SYNC`
-    /// before its MSI is visible. Such a late MSI would overwrite the next command in that slot. In one
-    /// word a late MSI is harmless: the MSIs of earlier `CMD_SYNC`s are visible, or given up, before a later
-    /// `CMD_SYNC` is complete (IHI 0070, 4.7.3).
+    /// All `CMD_SYNC`s write to the same word, and never into the ring. `CMDQ_CONS` may pass a
+    /// `CMD_SYNC` before its MSI is visible. Such a late MSI would overwrite the next command in
+    /// that slot. In one word a late MSI is harmless: the MSIs of earlier `CMD_SYNC`s are visible,
+    /// or given up, before a later `CMD_SYNC` is complete (IHI 0070, 4.7.3).
     Msi(MsiAttributes),
 }
 
@@ -43,14 +45,15 @@ pub struct QueueConfig {
     pub sync_by: SyncBy,
     /// The registers of the queue. [`Port::MAIN`] by default.
     pub port: Port,
-    /// Opcodes that this queue takes; [`QueueGroup`](crate::QueueGroup) routes by them. All by default.
+    /// Opcodes that this queue takes; [`QueueGroup`](crate::QueueGroup) routes by them. All by
+    /// default.
     ///
     /// The queue itself does not check them.
     pub takes: Opcodes,
     /// The maximum number of commands in a row without a `CMD_SYNC`. No maximum by default.
     ///
-    /// With a maximum, every call ends with a `CMD_SYNC`, and the queue inserts more of them into a longer batch. Some
-    /// SMMUs need this: see [`suited_to`](Self::suited_to).
+    /// With a maximum, every call ends with a `CMD_SYNC`, and the queue inserts more of them into a
+    /// longer batch. Some SMMUs need this: see [`suited_to`](Self::suited_to).
     pub sync_every: Option<NonZeroU32>,
 }
 
@@ -69,8 +72,8 @@ impl Default for QueueConfig {
 impl QueueConfig {
     /// The configuration for the main queue of an SMMU with these capabilities and quirks.
     ///
-    /// - MSIs if the SMMU sends them and is coherent. Otherwise events, if the SMMU sends them and a
-    ///   `CMD_SYNC` may ask for them ([`Quirk::NoSev`]). Otherwise polling.
+    /// - MSIs if the SMMU sends them and is coherent. Otherwise events, if the SMMU sends them and
+    ///   a `CMD_SYNC` may ask for them ([`Quirk::NoSev`]). Otherwise polling.
     /// - With [`Quirk::ForceSync`], at most 63 commands in a row without a `CMD_SYNC`.
     ///
     /// Range commands are no choice of the queue. The caller that makes the commands asks

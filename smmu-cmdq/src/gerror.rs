@@ -1,7 +1,7 @@
 //! Handles command errors that the SMMU reports, and halts the queue when they do not end.
 //!
-//! The handler is guarded by a try-lock. A caller that cannot take it returns; the holder handles the error.
-//! So an interrupt handler never waits for the caller that it has interrupted.
+//! The handler is guarded by a try-lock. A caller that cannot take it returns; the holder handles
+//! the error. So an interrupt handler never waits for the caller that it has interrupted.
 
 use smmu_types::queue::Position;
 use smmu_types::seam::{Registers, SinkError, Wait};
@@ -103,7 +103,8 @@ impl Gerror {
         let _first = self.halt.compare_exchange(0, halt, release, Ordering::Relaxed);
     }
 
-    /// Count an error at `position`. Returns how many there have been in a row. Only under the lock.
+    /// Count an error at `position`. Returns how many there have been in a row. Only under the
+    /// lock.
     fn count(&self, position: u64) -> u32 {
         let known = self.errors.load(Ordering::Relaxed) > 0
             && self.errors_at.load(Ordering::Relaxed) == position;
@@ -126,16 +127,19 @@ where
 {
     /// Handle a command error, if the SMMU has reported one. Returns the command that failed.
     ///
-    /// Call this from the `GERROR` interrupt. No caller depends on that: every wait does the same at each look.
-    /// A try-lock guards the handler. A caller that cannot take it returns `None`; the holder handles the error.
+    /// Call this from the `GERROR` interrupt. No caller depends on that: every wait does the same
+    /// at each look. A try-lock guards the handler. A caller that cannot take it returns `None`;
+    /// the holder handles the error.
     ///
     /// - `CERROR_ILL`: a `CMD_SYNC` replaces the command, and the SMMU continues.
-    /// - `CERROR_ATC_INV_SYNC`: the failure is recorded for the `CMD_SYNC` that reported it, and the SMMU
-    ///   continues.
-    /// - `CERROR_ABT`, and codes without a name: acknowledged, and the SMMU tries the command again.
+    /// - `CERROR_ATC_INV_SYNC`: the failure is recorded for the `CMD_SYNC` that reported it, and
+    ///   the SMMU continues.
+    /// - `CERROR_ABT`, and codes without a name: acknowledged, and the SMMU tries the command
+    ///   again.
     ///
-    /// The third error in a row at one command is not acknowledged, and the queue halts. `CMDQ_CONS.ERR` is
-    /// valid only while `GERROR.CMDQ` is active, so the handler does not read it otherwise.
+    /// The third error in a row at one command is not acknowledged, and the queue halts.
+    /// `CMDQ_CONS.ERR` is valid only while `GERROR.CMDQ` is active, so the handler does not read it
+    /// otherwise.
     pub fn handle_gerror(&self) -> Option<CommandFailure> {
         let port = self.config.port;
         self.gerror.check(self.smmu).ok()?;
@@ -177,7 +181,8 @@ where
             CommandErrorCode::ATC_INV_SYNC => self.failures.record(failure),
             _ => self.failures.retried(),
         }
-        // The replaced slot must be visible to the SMMU, and the record to waiters, before the SMMU continues.
+        // The replaced slot must be visible to the SMMU, and the record to waiters, before the SMMU
+        // continues.
         if is_kept(Barrier::PublishReplaced) {
             self.block.publish(slot..slot + 1);
         }
@@ -204,15 +209,16 @@ where
 
     /// Write the acknowledgement to the producer's register, which only its owner may do.
     ///
-    /// The owner may be a caller that this one has interrupted. After some attempts the caller returns; the
-    /// next look at the error tries again.
+    /// The owner may be a caller that this one has interrupted. After some attempts the caller
+    /// returns; the next look at the error tries again.
     fn write_acknowledgement(&self) {
         for _ in 0..OWNER_ATTEMPTS {
             let producer = self.config.port.read_producer(&self.registers);
             if !self.is_pending(producer) {
                 return;
             }
-            // If others advance in the meantime, `end` is stale, and ownership is not there to be taken.
+            // If others advance in the meantime, `end` is stale, and ownership is not there to be
+            // taken.
             let consumer = self.consumer.load(Ordering::Relaxed);
             let ahead = producer.wrapping_sub(consumer as u32) & self.size.pointer_mask();
             let end = consumer + u64::from(ahead);

@@ -12,9 +12,9 @@ use crate::{CommandQueue, OfSmmu, Opcodes, QueueError};
 
 /// Which queue a call uses: any number, which the group takes modulo the number of queues.
 ///
-/// The number of the CPU keeps CPUs apart from each other. A number made of the commands, such as the VMID, works
-/// as well. Every function from commands to a number implements this. The group asks once for each call that
-/// begins something new.
+/// The number of the CPU keeps CPUs apart from each other. A number made of the commands, such as
+/// the VMID, works as well. Every function from commands to a number implements this. The group
+/// asks once for each call that begins something new.
 pub trait Pick {
     /// The number for `commands`.
     fn pick(&self, commands: &[Command]) -> usize;
@@ -46,18 +46,19 @@ where
 
 /// The command queues of one SMMU as one [`CommandSink`].
 ///
-/// `Q` holds the queues: an array, a slice by reference, or a `Vec`. `P` is the [`Pick`], and `E` the type of
-/// each queue.
+/// `Q` holds the queues: an array, a slice by reference, or a `Vec`. `P` is the [`Pick`], and `E`
+/// the type of each queue.
 ///
-/// The first queue is the main queue, which takes every command. [`Pick`] chooses among the others. If the
-/// chosen queue does not [take](crate::QueueConfig::takes) all commands of a call, the main queue gets them.
+/// The first queue is the main queue, which takes every command. [`Pick`] chooses among the others.
+/// If the chosen queue does not [take](crate::QueueConfig::takes) all commands of a call, the main
+/// queue gets them.
 ///
 /// - The commands of one call go to one queue, in order.
-/// - Commands that are pushed and proven together stay in one queue, as long as it takes them. At the first
-///   call with a command that it does not take, the group proves and waits for what was pushed, and
-///   continues in the main queue.
-/// - Commands of other calls have no order among each other, as in every [`CommandSink`]. A caller that needs an
-///   order waits for the first call.
+/// - Commands that are pushed and proven together stay in one queue, as long as it takes them. At
+///   the first call with a command that it does not take, the group proves and waits for what was
+///   pushed, and continues in the main queue.
+/// - Commands of other calls have no order among each other, as in every [`CommandSink`]. A caller
+///   that needs an order waits for the first call.
 ///
 /// ```
 /// # use smmu_cmdq::fake::{Consumer, Pace};
@@ -163,7 +164,8 @@ where
         self.queues().get(at).is_some_and(|queue| queue.takes().has_all(commands))
     }
 
-    /// The queue for commands that must follow what was `pushed`, and what of that is still to be proven.
+    /// The queue for commands that must follow what was `pushed`, and what of that is still to be
+    /// proven.
     fn behind(
         &self,
         pushed: InQueue<E::Pushed>,

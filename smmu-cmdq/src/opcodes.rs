@@ -13,7 +13,8 @@ impl Opcodes {
     pub const ALL: Opcodes = Opcodes([u64::MAX; 4]);
     /// Only `CMD_SYNC`, which every queue needs to prove its commands.
     pub const NONE: Opcodes = Opcodes([0; 4]).with(0x46);
-    /// A guest's virtual queue of Tegra241's CMDQV: `TLBI_NH_ASID`, `TLBI_NH_VA`, `ATC_INV` and `CMD_SYNC`.
+    /// A guest's virtual queue of Tegra241's CMDQV: `TLBI_NH_ASID`, `TLBI_NH_VA`, `ATC_INV` and
+    /// `CMD_SYNC`.
     pub const VCMDQ_GUEST: Opcodes = Opcodes::NONE.with(0x11).with(0x12).with(0x40);
 
     /// The set with one more opcode.

@@ -6,23 +6,23 @@ use smmu_types::seam::Registers;
 
 /// The registers of a command queue, as offsets for its [`Registers`].
 ///
-/// [`Port::MAIN`] is the queue that every SMMU has. Other queues have these registers at other offsets, and
-/// some combine two of them in one.
+/// [`Port::MAIN`] is the queue that every SMMU has. Other queues have these registers at other
+/// offsets, and some combine two of them in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
     /// The register for the producer's pointer. It reads as written.
     pub producer: u32,
     /// The register with the consumer's pointer, and the error code in bits 30:24.
     pub consumer: u32,
-    /// The register that reports an error. It is active while [`error_bit`](Self::error_bit) here differs from
-    /// the one in `acknowledge`.
+    /// The register that reports an error. It is active while [`error_bit`](Self::error_bit) here
+    /// differs from the one in `acknowledge`.
     pub error: u32,
     /// The register in which the driver acknowledges the error. May be the producer's register.
     pub acknowledge: u32,
     /// The mask of the error's bit in `error` and in `acknowledge`.
     pub error_bit: u32,
-    /// Bits that every write of the producer's register sets beside the pointer. While the queue is enabled, the
-    /// consumer's register has them set as well, except for `error_bit`.
+    /// Bits that every write of the producer's register sets beside the pointer. While the queue is
+    /// enabled, the consumer's register has them set as well, except for `error_bit`.
     pub enable: u32,
 }
 
@@ -52,12 +52,13 @@ impl Port {
         }
     }
 
-    /// An enhanced command queue (3.5.6). `ECMDQ_CONS` reports errors, and `ECMDQ_PROD` acknowledges them.
+    /// An enhanced command queue (3.5.6). `ECMDQ_CONS` reports errors, and `ECMDQ_PROD`
+    /// acknowledges them.
     ///
     /// Enable the queue by writing [`enable`](Self::enable) to `ECMDQ_PROD`, with `ERRACK` 0. If
-    /// `ECMDQ_CONS.ERR` is 1 before that, add [`error_bit`](Self::error_bit) to `enable`, for that write and
-    /// for the queue. `GERROR.CMDQP_ERR` says that some enhanced queue has an error; the driver's `GERROR`
-    /// handler acknowledges that bit, the queue does not.
+    /// `ECMDQ_CONS.ERR` is 1 before that, add [`error_bit`](Self::error_bit) to `enable`, for that
+    /// write and for the queue. `GERROR.CMDQP_ERR` says that some enhanced queue has an error; the
+    /// driver's `GERROR` handler acknowledges that bit, the queue does not.
     #[must_use]
     pub const fn ecmdq(interface: ecmdq::Interface) -> Port {
         let (producer, consumer) = (interface.producer.offset(), interface.consumer.offset());

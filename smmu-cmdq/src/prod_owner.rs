@@ -1,30 +1,32 @@
-//! The owner of `CMDQ_PROD`: advances it over committed batches, in order, without making a caller wait.
+//! The owner of `CMDQ_PROD`: advances it over committed batches, in order, without making a caller
+//! wait.
 //!
-//! Callers fill their slots side by side and commit them in any order. `CMDQ_PROD` has to move over the
-//! batches in order, and one caller at a time may write it: the owner. A table of cells holds who that is.
-//! Position `p` uses cell `p` modulo the number of cells, which is at least the number of commands in the
-//! ring. The cell at which a batch begins holds one of these:
+//! Callers fill their slots side by side and commit them in any order. `CMDQ_PROD` has to move over
+//! the batches in order, and one caller at a time may write it: the owner. A table of cells holds
+//! who that is. Position `p` uses cell `p` modulo the number of cells, which is at least the number
+//! of commands in the ring. The cell at which a batch begins holds one of these:
 //!
-//! - `owner(p)`: `CMDQ_PROD` covers everything before `p`. The caller that commits the batch at `p` becomes
-//!   the owner.
+//! - `owner(p)`: `CMDQ_PROD` covers everything before `p`. The caller that commits the batch at `p`
+//!   becomes the owner.
 //! - `committed(e)`: the batch from here up to `e` is committed, and its caller has left.
 //! - `waiting(e)`: the same, but its caller still waits for ownership; see below.
 //! - an older value, from an earlier lap of the ring.
 //!
-//! 1. A caller that commits the batch `p..e` looks for `owner(p)` in the cell of `p`. If it is not there, the
-//!    caller swaps `committed(e)` into the cell and leaves. If the swap returns `owner(p)`, the caller is the
-//!    owner after all.
-//! 2. The owner skips every committed batch that follows, writes `CMDQ_PROD`, and then stores `owner(e)` in
-//!    the first cell that holds no committed batch. It does so by a compare-exchange. If a caller has
-//!    committed there in the meantime, the exchange fails, and the owner goes on.
+//! 1. A caller that commits the batch `p..e` looks for `owner(p)` in the cell of `p`. If it is not
+//!    there, the caller swaps `committed(e)` into the cell and leaves. If the swap returns
+//!    `owner(p)`, the caller is the owner after all.
+//! 2. The owner skips every committed batch that follows, writes `CMDQ_PROD`, and then stores
+//!    `owner(e)` in the first cell that holds no committed batch. It does so by a compare-exchange.
+//!    If a caller has committed there in the meantime, the exchange fails, and the owner goes on.
 //!
-//! So exactly one of the two that meet at a cell advances `CMDQ_PROD`: ownership is never lost and never
-//! doubled. A caller that is preempted while it fills its slots holds up the commands behind its own, because
-//! the SMMU takes commands in order. It does not hold up the callers of those commands.
+//! So exactly one of the two that meet at a cell advances `CMDQ_PROD`: ownership is never lost and
+//! never doubled. A caller that is preempted while it fills its slots holds up the commands behind
+//! its own, because the SMMU takes commands in order. It does not hold up the callers of those
+//! commands.
 //!
 //! Other callers may commit batches as fast as the owner advances. After [`MAX_ADVANCES`] writes of
-//! `CMDQ_PROD`, the owner therefore asks for relief. The next caller that commits then stores `waiting(e)`,
-//! and spins for a moment until it is given ownership.
+//! `CMDQ_PROD`, the owner therefore asks for relief. The next caller that commits then stores
+//! `waiting(e)`, and spins for a moment until it is given ownership.
 
 use core::{array, fmt};
 
@@ -89,14 +91,16 @@ pub(crate) enum Take {
 
 impl<C: Cells> ProdOwner<C> {
     pub(crate) fn new() -> Self {
-        // The batch at position 0 finds ownership there. 0 is older than any batch, since none ends at 0.
+        // The batch at position 0 finds ownership there. 0 is older than any batch, since none ends
+        // at 0.
         ProdOwner { cells: C::new(cell(0, OWNER)), wants_relief: AtomicBool::new(false) }
     }
 
     /// Commit the batch `start..end`, whose slots are filled and published.
     ///
-    /// If the caller becomes the owner, this calls `write_prod` with the position up to which `CMDQ_PROD` is
-    /// to advance, and with whether other callers committed some of the batches before that position.
+    /// If the caller becomes the owner, this calls `write_prod` with the position up to which
+    /// `CMDQ_PROD` is to advance, and with whether other callers committed some of the batches
+    /// before that position.
     #[inline]
     pub(crate) fn commit(&self, start: u64, end: u64, take: Take, write_prod: impl Fn(u64, bool)) {
         let owner = cell(start, OWNER);
@@ -147,8 +151,8 @@ impl<C: Cells> ProdOwner<C> {
 
     /// Write `CMDQ_PROD` once more: up to `end`, where it stands, and over what is committed since.
     ///
-    /// `false`: another caller is the owner, or `CMDQ_PROD` does not stand at `end`. Works only where every
-    /// caller takes ownership [`BySwap`](Take::BySwap).
+    /// `false`: another caller is the owner, or `CMDQ_PROD` does not stand at `end`. Works only
+    /// where every caller takes ownership [`BySwap`](Take::BySwap).
     pub(crate) fn advance_again(&self, end: u64, write_prod: impl Fn(u64, bool)) -> bool {
         let acquire = order(Barrier::OwnerAcquire, Ordering::Acquire);
         let (owner, nothing) = (cell(end, OWNER), cell(0, COMMITTED));
@@ -160,7 +164,8 @@ impl<C: Cells> ProdOwner<C> {
         taken
     }
 
-    /// As the owner: write `CMDQ_PROD` up to `end` and over what is committed behind it, then leave ownership.
+    /// As the owner: write `CMDQ_PROD` up to `end` and over what is committed behind it, then leave
+    /// ownership.
     fn advance(&self, mut end: u64, write_prod: impl Fn(u64, bool)) {
         let (mut others_committed, mut advances) = (false, 0);
         loop {
@@ -192,7 +197,8 @@ const fn cell(position: u64, kind: u64) -> u64 {
     position << 2 | kind
 }
 
-/// The end of the batch that begins at `start`, if the cell is of this kind and not from an earlier lap.
+/// The end of the batch that begins at `start`, if the cell is of this kind and not from an earlier
+/// lap.
 #[inline]
 const fn end_of(seen: u64, start: u64, kind: u64) -> Option<u64> {
     let end = seen >> 2;
@@ -221,7 +227,8 @@ mod tests {
         owner.cells[position % CELLS].load(Ordering::Relaxed)
     }
 
-    /// Another caller commits a batch at each advance. After some advances it waits, and is given ownership.
+    /// Another caller commits a batch at each advance. After some advances it waits, and is given
+    /// ownership.
     #[test]
     fn waiter_takes_over_after_max_advances() {
         let owner = ProdOwner::<16>::new();
@@ -270,7 +277,8 @@ mod tests {
         assert_eq!(seen(&owner, 3), cell(3, OWNER));
     }
 
-    /// An interrupt handler on the owner's CPU cannot be given ownership while it runs, and goes on without.
+    /// An interrupt handler on the owner's CPU cannot be given ownership while it runs, and goes on
+    /// without.
     #[test]
     fn waiter_leaves_its_batch_when_ownership_does_not_come() {
         let owner = ProdOwner::<4>::new();

@@ -1,23 +1,24 @@
 //! The producer's side: reserve slots, fill them, commit them.
 //!
-//! The ordering argument, in steps. Names in italics are those of [`Barrier`](crate::sync::Barrier).
+//! The ordering argument, in steps. Names in italics are those of
+//! [`Barrier`](crate::sync::Barrier).
 //!
-//! 1. A caller reserves only slots whose commands the SMMU has consumed. A caller read `CMDQ_CONS`; the
-//!    seam's `observe` keeps everything that follows behind that read (*Observe*). That caller stored the
-//!    consumer's position with a release (*ConsumerRelease*), and this one loads it with an acquire
-//!    (*ConsumerAcquire*). So no store into a slot overtakes the SMMU's last read of it.
-//!    [`FetchAdd`](crate::FetchAdd) counts free slots instead: the count has the release and the acquire
-//!    (*FreeRelease*, *FreeAcquire*). So has `next` (*NextAcqRel*), because two callers may take room in one
-//!    order and positions in the other.
+//! 1. A caller reserves only slots whose commands the SMMU has consumed. A caller read `CMDQ_CONS`;
+//!    the seam's `observe` keeps everything that follows behind that read (*Observe*). That caller
+//!    stored the consumer's position with a release (*ConsumerRelease*), and this one loads it with
+//!    an acquire (*ConsumerAcquire*). So no store into a slot overtakes the SMMU's last read of it.
+//!    [`FetchAdd`](crate::FetchAdd) counts free slots instead: the count has the release and the
+//!    acquire (*FreeRelease*, *FreeAcquire*). So has `next` (*NextAcqRel*), because two callers may
+//!    take room in one order and positions in the other.
 //! 2. The caller stores the words of its commands into the reserved slots.
-//! 3. The caller calls the seam's `publish` for those slots (*Publish*). The SMMU sees them, and every
-//!    earlier store of the caller (tables, STEs), before anything that follows, such as
+//! 3. The caller calls the seam's `publish` for those slots (*Publish*). The SMMU sees them, and
+//!    every earlier store of the caller (tables, STEs), before anything that follows, such as
 //! 4. the swap of the batch's cell, which commits the batch, or the write of `CMDQ_PROD`.
-//! 5. The owner of `CMDQ_PROD` loads that cell with an acquire (*CommitAcquire*). The seam's `publish`
-//!    (*PublishCommitted*) keeps the stores of other callers before
+//! 5. The owner of `CMDQ_PROD` loads that cell with an acquire (*CommitAcquire*). The seam's
+//!    `publish` (*PublishCommitted*) keeps the stores of other callers before
 //! 6. the write of `CMDQ_PROD`, which is the first thing that lets the SMMU fetch the slots.
-//! 7. An owner leaves ownership with a release (*OwnerRelease*), and the next takes it with an acquire
-//!    (*OwnerAcquire*). So the writes of `CMDQ_PROD` are in order.
+//! 7. An owner leaves ownership with a release (*OwnerRelease*), and the next takes it with an
+//!    acquire (*OwnerAcquire*). So the writes of `CMDQ_PROD` are in order.
 
 use core::ops::Range;
 
@@ -63,7 +64,8 @@ where
         commands: &[Command],
     ) -> Result<Range<u64>, SinkError> {
         self.gerror.check(self.smmu)?;
-        // One comparison for both rare cases: nothing to queue (the subtraction wraps), and a long batch.
+        // One comparison for both rare cases: nothing to queue (the subtraction wraps), and a long
+        // batch.
         if (commands.len() as u64).wrapping_sub(u64::from(!SYNC)) > self.longest - u64::from(!SYNC)
         {
             return self.produce_in_pieces(commands, SYNC);
@@ -110,7 +112,8 @@ where
         refused
     }
 
-    /// As `fill`, for slots that wrap around the end of the ring. Returns whether `ATC_INV` is among them.
+    /// As `fill`, for slots that wrap around the end of the ring. Returns whether `ATC_INV` is
+    /// among them.
     #[cold]
     fn fill_around<const SYNC: bool>(&self, start: u64, commands: &[Command]) -> bool {
         let (first, entries) = (self.index(start), self.size.entries() as usize);
@@ -126,7 +129,8 @@ where
         atc
     }
 
-    /// Replace each `ATC_INV` by a `CMD_SYNC`, since no `CMD_SYNC` of this call would learn of its time-out.
+    /// Replace each `ATC_INV` by a `CMD_SYNC`, since no `CMD_SYNC` of this call would learn of its
+    /// time-out.
     #[cold]
     fn replace_atc(&self, slots: Range<u64>) -> Result<(), SinkError> {
         for position in slots {
@@ -151,12 +155,14 @@ where
         Position(position).index(self.size)
     }
 
-    /// Write `CMDQ_PROD`: the SMMU may fetch everything up to `end`. Only the `CMDQ_PROD` owner may call this.
+    /// Write `CMDQ_PROD`: the SMMU may fetch everything up to `end`. Only the `CMDQ_PROD` owner may
+    /// call this.
     #[inline]
     pub(crate) fn write_prod(&self, end: u64, others_committed: bool) {
         let port = self.config.port;
         let (flags, publish) = match port.acknowledges_by_producer() {
-            // The write carries an acknowledgement, perhaps for a slot that another caller has replaced.
+            // The write carries an acknowledgement, perhaps for a slot that another caller has
+            // replaced.
             true => {
                 let acquire = order(Barrier::AckAcquire, Ordering::Acquire);
                 (self.producer_flags.load(acquire), true)

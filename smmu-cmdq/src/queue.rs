@@ -21,7 +21,8 @@ static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
 
 /// Commands that were queued without a `CMD_SYNC`; [`prove`](CommandQueue::prove) takes it.
 ///
-/// If this is dropped, the SMMU still carries the commands out, but the caller cannot learn the result.
+/// If this is dropped, the SMMU still carries the commands out, but the caller cannot learn the
+/// result.
 #[derive(Debug)]
 #[must_use = "the commands are not known to be carried out until they are proven"]
 pub struct Pushed {
@@ -39,9 +40,11 @@ impl Pushed {
     }
 }
 
-/// One queued `CMD_SYNC`, and the commands that it stands for; [`wait`](CommandQueue::wait) takes it.
+/// One queued `CMD_SYNC`, and the commands that it stands for; [`wait`](CommandQueue::wait) takes
+/// it.
 ///
-/// If this is dropped, the SMMU still carries the commands out, but the caller cannot learn the result.
+/// If this is dropped, the SMMU still carries the commands out, but the caller cannot learn the
+/// result.
 #[derive(Debug)]
 #[must_use = "the commands are not known to be carried out until the ticket is waited for"]
 pub struct SyncTicket {
@@ -83,38 +86,39 @@ impl<T> Deref for CacheLine<T> {
 
 /// The command queue of one SMMU, without a lock.
 ///
-/// Any number of threads, CPUs and interrupt handlers queue batches at once. Each reserves slots by an atomic
-/// operation, fills them beside the others, commits them, and returns. One caller at a time owns `CMDQ_PROD`
-/// and advances it over committed batches, in order. No caller waits for the owner.
+/// Any number of threads, CPUs and interrupt handlers queue batches at once. Each reserves slots by
+/// an atomic operation, fills them beside the others, commits them, and returns. One caller at a
+/// time owns `CMDQ_PROD` and advances it over committed batches, in order. No caller waits for the
+/// owner.
 ///
 /// - The commands of one call are never interleaved with those of another, and never dropped.
 /// - A caller that finds the ring full waits for room, up to the [time-out](QueueConfig::timeout).
-/// - A long-waiting caller, or one with more commands than the ring, takes an exclusive reservation: it gets
-///   the next free slots, and others wait until it is served.
+/// - A long-waiting caller, or one with more commands than the ring, takes an exclusive
+///   reservation: it gets the next free slots, and others wait until it is served.
 ///
 /// # Type parameters
 ///
-/// `R` is the [`Registers`], `B` the [`DmaBlock`](smmu_types::seam::DmaBlock), `W` the [`Wait`]. `S` is how
-/// slots are reserved, and how many commands can be in flight at once, if the ring holds as many:
-/// [`CompareExchange`] or [`FetchAdd`](crate::FetchAdd), each with a number of cells. `CommandQueue<R, B, W>`
-/// is a queue by `CompareExchange` with 1024 cells.
+/// `R` is the [`Registers`], `B` the [`DmaBlock`](smmu_types::seam::DmaBlock), `W` the [`Wait`].
+/// `S` is how slots are reserved, and how many commands can be in flight at once, if the ring holds
+/// as many: [`CompareExchange`] or [`FetchAdd`](crate::FetchAdd), each with a number of cells.
+/// `CommandQueue<R, B, W>` is a queue by `CompareExchange` with 1024 cells.
 ///
 /// # Contexts
 ///
-/// Every method may be called from any context, including an interrupt handler. A caller waits for room in the ring
-/// and for nothing else that interrupted code may hold. One case fails: a handler that interrupts a caller with an
-/// exclusive reservation waits for room until its time-out.
+/// Every method may be called from any context, including an interrupt handler. A caller waits for
+/// room in the ring and for nothing else that interrupted code may hold. One case fails: a handler
+/// that interrupts a caller with an exclusive reservation waits for room until its time-out.
 ///
 /// # `GERRORN`
 ///
-/// The queue acknowledges `GERROR.CMDQ`, and only that bit: it reads `GERRORN` and writes it back with the bit
-/// changed, one caller at a time. Code that acknowledges other bits does so inside
+/// The queue acknowledges `GERROR.CMDQ`, and only that bit: it reads `GERRORN` and writes it back
+/// with the bit changed, one caller at a time. Code that acknowledges other bits does so inside
 /// [`with_registers`](Self::with_registers), and leaves the `CMDQ` bit as it is.
 ///
 /// # When the queue halts
 ///
-/// - An impossible value of `CMDQ_CONS` means that the SMMU is lost. This call and every later one return
-///   [`SinkError::Lost`], because a later value could be right only by chance.
+/// - An impossible value of `CMDQ_CONS` means that the SMMU is lost. This call and every later one
+///   return [`SinkError::Lost`], because a later value could be right only by chance.
 /// - After three errors in a row at one command, everything not yet carried out returns
 ///   [`SinkError::Command`] with that command.
 ///
@@ -125,14 +129,16 @@ pub struct CommandQueue<R, B, W, S: Reserve = CompareExchange> {
     pub(crate) size: QueueSize,
     /// The maximum number of commands in flight.
     pub(crate) depth: u64,
-    /// The maximum number of commands, without the `CMD_SYNC`, of a batch that goes into the ring in one piece.
+    /// The maximum number of commands, without the `CMD_SYNC`, of a batch that goes into the ring
+    /// in one piece.
     pub(crate) longest: u64,
     pub(crate) config: QueueConfig,
     pub(crate) registers: R,
     pub(crate) block: B,
     pub(crate) wait: W,
     pub(crate) gerror: Gerror,
-    /// The bits beside the pointer in the producer's register, for a port that acknowledges errors there.
+    /// The bits beside the pointer in the producer's register, for a port that acknowledges errors
+    /// there.
     pub(crate) producer_flags: AtomicU32,
     pub(crate) failures: Failures,
     pub(crate) reserve: CacheLine<S>,
@@ -280,24 +286,27 @@ where
     ///
     /// # Errors
     ///
-    /// After any error, such as [`SinkError::Timeout`], the `CMD_SYNC` is not queued. None of the commands is
-    /// queued, or the first part of a batch longer than the ring; the SMMU will carry that part out.
+    /// After any error, such as [`SinkError::Timeout`], the `CMD_SYNC` is not queued. None of the
+    /// commands is queued, or the first part of a batch longer than the ring; the SMMU will carry
+    /// that part out.
     #[inline]
     pub fn issue(&self, commands: &[Command]) -> Result<SyncTicket, SinkError> {
         let Range { start, end } = self.produce::<true>(commands)?;
         Ok(SyncTicket { smmu: self.smmu, queue: self.identity, pushed: start, start, end })
     }
 
-    /// Queue `commands` without a `CMD_SYNC`. `pushed`: earlier commands, which the result stands for as well.
+    /// Queue `commands` without a `CMD_SYNC`. `pushed`: earlier commands, which the result stands
+    /// for as well.
     ///
     /// With [`sync_every`](QueueConfig::sync_every), the call ends with a `CMD_SYNC` all the same.
     ///
     /// # Errors
     ///
     /// - As for [`issue`](Self::issue).
-    /// - [`SinkError::AtcInvPushed`]: `ATC_INV` is among the commands, and no `CMD_SYNC` of this call would
-    ///   learn of its time-out. A `CMD_SYNC` takes its place. The other commands are queued, or the first part
-    ///   of a batch longer than the ring. Does not occur with `sync_every`.
+    /// - [`SinkError::AtcInvPushed`]: `ATC_INV` is among the commands, and no `CMD_SYNC` of this
+    ///   call would learn of its time-out. A `CMD_SYNC` takes its place. The other commands are
+    ///   queued, or the first part of a batch longer than the ring. Does not occur with
+    ///   `sync_every`.
     /// - [`SinkError::UnknownSmmu`]: `pushed` belongs to another queue.
     pub fn push(&self, pushed: Option<Pushed>, commands: &[Command]) -> Result<Pushed, SinkError> {
         let smmu = self.smmu;
@@ -315,13 +324,15 @@ where
 
     /// Queue `commands`, perhaps none, and a `CMD_SYNC` that stands for them and for `pushed`.
     ///
-    /// The queue does not know which caller pushed a command. If a command between the first of `pushed` and
-    /// `commands` fails, this ticket fails, even if the command is another caller's. The exception is a command of
-    /// another caller's `issue` whose waiter has already learned of the failure.
+    /// The queue does not know which caller pushed a command. If a command between the first of
+    /// `pushed` and `commands` fails, this ticket fails, even if the command is another caller's.
+    /// The exception is a command of another caller's `issue` whose waiter has already learned of
+    /// the failure.
     ///
     /// # Errors
     ///
-    /// As for [`issue`](Self::issue); [`SinkError::UnknownSmmu`] if `pushed` belongs to another queue.
+    /// As for [`issue`](Self::issue); [`SinkError::UnknownSmmu`] if `pushed` belongs to another
+    /// queue.
     pub fn prove(&self, pushed: Pushed, commands: &[Command]) -> Result<SyncTicket, SinkError> {
         if pushed.queue != self.identity {
             return Err(SinkError::UnknownSmmu { smmu: self.smmu });
@@ -347,8 +358,8 @@ where
 
     /// Run `f` on the registers while the queue does not write `GERRORN`.
     ///
-    /// Returns `None` if the error handler is active; try again then. `f` must not call the queue, must not
-    /// write a `CMDQ_*` register, and must not change `GERRORN.CMDQ`.
+    /// Returns `None` if the error handler is active; try again then. `f` must not call the queue,
+    /// must not write a `CMDQ_*` register, and must not change `GERRORN.CMDQ`.
     pub fn with_registers<T>(&self, f: impl FnOnce(&R) -> T) -> Option<T> {
         let _guard = self.gerror.try_lock()?;
         Some(f(&self.registers))

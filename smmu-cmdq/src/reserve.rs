@@ -1,17 +1,18 @@
 //! Reservation of slots: one atomic operation per batch, by one of two strategies.
 //!
-//! Both strategies keep one word: the position of the next free slot, with a bit beside it. The bit marks an
-//! *exclusive reservation*. While it is set, only the caller that set it gets slots. Two kinds of callers
-//! need that: a batch longer than the ring, which must stay in one piece, and a caller that has found no
-//! room for long. Positions have 63 bits and never wrap.
+//! Both strategies keep one word: the position of the next free slot, with a bit beside it. The bit
+//! marks an *exclusive reservation*. While it is set, only the caller that set it gets slots. Two
+//! kinds of callers need that: a batch longer than the ring, which must stay in one piece, and a
+//! caller that has found no room for long. Positions have 63 bits and never wrap.
 //!
 //! # Which strategy
 //!
-//! [`CompareExchange`] is the default. It touches one cache line per reservation, [`FetchAdd`] two. What a
-//! line costs decides between them. Where it moves from core to core in 34 ns, `FetchAdd` has 0.7 times the
-//! speed of `CompareExchange` with batches of one command. Where it takes 160 ns, lost attempts cost more,
-//! and `FetchAdd` has 1.0 to 1.3 times the speed. With batches of 16 commands, both are within a tenth. The
-//! figures come from one machine, so both strategies stay. The README has the table.
+//! [`CompareExchange`] is the default. It touches one cache line per reservation, [`FetchAdd`] two.
+//! What a line costs decides between them. Where it moves from core to core in 34 ns, `FetchAdd`
+//! has 0.7 times the speed of `CompareExchange` with batches of one command. Where it takes 160 ns,
+//! lost attempts cost more, and `FetchAdd` has 1.0 to 1.3 times the speed. With batches of 16
+//! commands, both are within a tenth. The figures come from one machine, so both strategies stay.
+//! The README has the table.
 
 use core::fmt;
 
@@ -21,16 +22,17 @@ use crate::sync::{AtomicI64, AtomicU64, Barrier, Ordering, order};
 /// Set while a caller has an exclusive reservation.
 const EXCLUSIVE: u64 = 1;
 
-/// How a [`CommandQueue`](crate::CommandQueue) reserves slots, and how many commands it can have in flight:
-/// [`CompareExchange`] or [`FetchAdd`].
+/// How a [`CommandQueue`](crate::CommandQueue) reserves slots, and how many commands it can have in
+/// flight: [`CompareExchange`] or [`FetchAdd`].
 pub trait Reserve: private::Reserve + fmt::Debug + Send + Sync {}
 
 /// Reserves slots by a compare-exchange, which repeats when another caller was faster. The default.
 ///
-/// It touches one cache line, and reserves only what has room. Under contention an attempt may be lost; each
-/// one transfers the cache line. Chance decides which caller loses.
+/// It touches one cache line, and reserves only what has room. Under contention an attempt may be
+/// lost; each one transfers the cache line. Chance decides which caller loses.
 ///
-/// `CELLS`, a power of two, is the number of commands that can be in flight at once. Each costs 8 bytes.
+/// `CELLS`, a power of two, is the number of commands that can be in flight at once. Each costs 8
+/// bytes.
 #[derive(Debug)]
 pub struct CompareExchange<const CELLS: usize = 1024> {
     next: AtomicU64,
@@ -40,10 +42,11 @@ pub struct CompareExchange<const CELLS: usize = 1024> {
 
 /// Reserves slots by two fetch-adds: the first takes room, the second the position.
 ///
-/// A caller never repeats because another was faster. It touches two cache lines. A caller that finds no room
-/// returns what it took; until then, others may find less room than there is.
+/// A caller never repeats because another was faster. It touches two cache lines. A caller that
+/// finds no room returns what it took; until then, others may find less room than there is.
 ///
-/// `CELLS`, a power of two, is the number of commands that can be in flight at once. Each costs 8 bytes.
+/// `CELLS`, a power of two, is the number of commands that can be in flight at once. Each costs 8
+/// bytes.
 #[derive(Debug)]
 pub struct FetchAdd<const CELLS: usize = 1024> {
     next: AtomicU64,
@@ -71,7 +74,8 @@ pub(crate) mod private {
         fn new(depth: u64) -> Self;
         /// Reserve `count` slots. Returns the first.
         fn reserve(&self, count: u64, consumer: &AtomicU64) -> Result<u64, Refused>;
-        /// Begin an exclusive reservation. Returns its first position; `None` if another caller has one.
+        /// Begin an exclusive reservation. Returns its first position; `None` if another caller has
+        /// one.
         fn begin_exclusive(&self) -> Option<u64>;
         /// Reserve `count` slots from `start` on, inside the caller's exclusive reservation.
         fn reserve_exclusive(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool;
@@ -167,8 +171,8 @@ impl<const CELLS: usize> Reserve for FetchAdd<CELLS> {}
 
 /// The order of each access to `next` that passes slots on.
 ///
-/// Of two callers, the first to take room may get the later position, which the SMMU has freed only since.
-/// The caller with the earlier position has acquired that and passes it on.
+/// Of two callers, the first to take room may get the later position, which the SMMU has freed only
+/// since. The caller with the earlier position has acquired that and passes it on.
 #[inline]
 fn next_order() -> Ordering {
     order(Barrier::NextAcqRel, Ordering::AcqRel)

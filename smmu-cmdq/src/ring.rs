@@ -29,7 +29,8 @@ pub(crate) const fn needed(size: QueueSize, sync_by: SyncBy) -> u64 {
     }
 }
 
-/// What a queue needs of its memory. Every [`DmaBlock`] provides it, and so does the model checker's memory.
+/// What a queue needs of its memory. Every [`DmaBlock`] provides it, and so does the model
+/// checker's memory.
 #[doc(hidden)]
 pub trait Slots {
     /// Store commands into consecutive slots. Returns whether `ATC_INV` is among them.

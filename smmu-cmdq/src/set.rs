@@ -33,9 +33,9 @@ impl OfSmmu for SyncTicket {
 
 /// The queues of several SMMUs as one [`CommandSink`].
 ///
-/// `Q` holds the elements: an array, a slice by reference, or a `Vec`. `E` is the sink of one SMMU: a
-/// [`CommandQueue`], or a [`QueueGroup`](crate::QueueGroup) of several. A set finds an element at once if its
-/// index is the number of its SMMU; otherwise it searches.
+/// `Q` holds the elements: an array, a slice by reference, or a `Vec`. `E` is the sink of one SMMU:
+/// a [`CommandQueue`], or a [`QueueGroup`](crate::QueueGroup) of several. A set finds an element at
+/// once if its index is the number of its SMMU; otherwise it searches.
 #[derive(Debug)]
 pub struct QueueSet<Q, E> {
     queues: Q,

@@ -15,7 +15,8 @@ smmu_types::barriers! {
     CommitAcquire,
     /// `DmaBlock::publish` between other callers' batches and the write of `CMDQ_PROD`.
     PublishCommitted,
-    /// `Acquire` load of an acknowledgement that another caller's write of the producer's register carries.
+    /// `Acquire` load of an acknowledgement that another caller's write of the producer's register
+    /// carries.
     AckAcquire,
     /// `Release` with which the owner of `CMDQ_PROD` leaves ownership in a cell.
     OwnerRelease,
@@ -53,6 +54,7 @@ smmu_types::barriers! {
     HaltRelease,
     /// `Acquire` load of that reason.
     HaltAcquire,
-    /// `DmaBlock::publish` between the `CMD_SYNC` that replaces a refused command and the acknowledgement.
+    /// `DmaBlock::publish` between the `CMD_SYNC` that replaces a refused command and the
+    /// acknowledgement.
     PublishReplaced,
 }

@@ -1,9 +1,10 @@
 //! The consumer's side: wait for a `CMD_SYNC`, read `CMDQ_CONS`, know which slots are free.
 //!
-//! `CMDQ_CONS` holds an index and a wrap bit. They give a position only relative to a known one that lies at
-//! most one ring behind. A caller loads the known position, reads `CMDQ_CONS`, and moves the position by a
-//! compare-exchange. If it succeeds, the position did not move in between, so the SMMU was at most one ring
-//! ahead of it and the result is right. If it fails, another caller has moved the position further.
+//! `CMDQ_CONS` holds an index and a wrap bit. They give a position only relative to a known one
+//! that lies at most one ring behind. A caller loads the known position, reads `CMDQ_CONS`, and
+//! moves the position by a compare-exchange. If it succeeds, the position did not move in between,
+//! so the SMMU was at most one ring ahead of it and the result is right. If it fails, another
+//! caller has moved the position further.
 
 use smmu_types::queue::Position;
 use smmu_types::regs::queue_pointer;
@@ -32,14 +33,14 @@ where
     ///
     /// # Errors
     ///
-    /// - [`SinkError::Command`]: the SMMU refused a command that the ticket stands for. The error is returned
-    ///   once the `CMD_SYNC` is complete or the time is up. The SMMU skips the refused command and carries
-    ///   out the rest of the batch.
-    /// - [`SinkError::Timeout`]: the `CMD_SYNC` did not complete in time. The commands stay queued, and the
-    ///   SMMU may carry out any of them at any later time. A later `CMD_SYNC` that completes does not prove
-    ///   them; repeat the commands. The error says where the queue stood.
-    /// - [`SinkError::Lost`], or [`SinkError::Command`] with another caller's command: the queue has halted;
-    ///   see [`CommandQueue`].
+    /// - [`SinkError::Command`]: the SMMU refused a command that the ticket stands for. The error
+    ///   is returned once the `CMD_SYNC` is complete or the time is up. The SMMU skips the refused
+    ///   command and carries out the rest of the batch.
+    /// - [`SinkError::Timeout`]: the `CMD_SYNC` did not complete in time. The commands stay queued,
+    ///   and the SMMU may carry out any of them at any later time. A later `CMD_SYNC` that
+    ///   completes does not prove them; repeat the commands. The error says where the queue stood.
+    /// - [`SinkError::Lost`], or [`SinkError::Command`] with another caller's command: the queue
+    ///   has halted; see [`CommandQueue`].
     /// - [`SinkError::UnknownSmmu`]: the ticket belongs to another queue.
     pub fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
         if ticket.queue != self.identity {
@@ -95,7 +96,8 @@ where
             return true;
         }
         let SyncBy::Msi(_) = self.config.sync_by else { return false };
-        // The ticket's end is at most a ring ahead of the consumer, and so is the position of a newer MSI.
+        // The ticket's end is at most a ring ahead of the consumer, and so is the position of a
+        // newer MSI.
         let ahead = u64::from(self.msi().wrapping_sub(consumer as u32));
         let complete = ahead <= self.depth && consumer + ahead >= ticket.end;
         let done = complete && !self.msi_is_stale.load(Ordering::Relaxed);
@@ -126,7 +128,8 @@ where
             self.block.observe(0..0);
         }
         let mask = self.size.pointer_mask();
-        // A bus without a device reads as all ones, which may hold a valid pointer. Reserved bits reveal it.
+        // A bus without a device reads as all ones, which may hold a valid pointer. Reserved bits
+        // reveal it.
         let port = self.config.port;
         let reserved =
             !(regs::cmdq_cons::ERR | port.consumer_flags() | queue_pointer::POINTER & mask);
@@ -155,10 +158,11 @@ where
         }
     }
 
-    /// Stop trusting MSIs once the last one is 2^31 positions old, before its 32 bits can match a new position.
+    /// Stop trusting MSIs once the last one is 2^31 positions old, before its 32 bits can match a
+    /// new position.
     ///
-    /// The consumer moves by at most a ring at a time. So it cannot skip the ages from 2^31 to 3 * 2^30, for
-    /// which this is true.
+    /// The consumer moves by at most a ring at a time. So it cannot skip the ages from 2^31 to 3 *
+    /// 2^30, for which this is true.
     fn watch_msi(&self, consumer: u64) {
         if let SyncBy::Msi(_) = self.config.sync_by
             && (consumer as u32).wrapping_sub(self.msi()) as i32 <= i32::MIN / 2

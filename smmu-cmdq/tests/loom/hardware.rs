@@ -1,4 +1,5 @@
-//! The SMMU under the model checker: its registers, its memory, and the thread that consumes commands.
+//! The SMMU under the model checker: its registers, its memory, and the thread that consumes
+//! commands.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU64 as Plain;
@@ -18,7 +19,8 @@ pub(crate) const BASE: PhysAddr = PhysAddr(0x1_0000);
 pub(crate) const MSI_SLOT: usize = 4;
 pub(crate) const SYNC: u8 = 0x46;
 pub(crate) const POINTER: u32 = 0xf_ffff;
-/// After so many waits of all threads, the checker explores no more branches. `SMMU_LOOM_WAITS` replaces it.
+/// After so many waits of all threads, the checker explores no more branches. `SMMU_LOOM_WAITS`
+/// replaces it.
 pub(crate) const WAITS: u64 = 2;
 
 /// A command with the caller's number in bits 7:4 of the ASID, and its own below.
@@ -81,7 +83,8 @@ impl LoomSmmu {
 
     /// Wait for another thread.
     ///
-    /// Without a limit the checker would never finish: two threads can wait for a third in endlessly many orders.
+    /// Without a limit the checker would never finish: two threads can wait for a third in
+    /// endlessly many orders.
     pub(crate) fn wait(&self) {
         if self.ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == self.waits {
             loom::skip_branch();
@@ -296,7 +299,8 @@ pub(crate) fn smmu(hardware: &LoomSmmu, script: SmmuScript) -> CommandLog {
     }
 }
 
-/// Report an error, and wait for the acknowledgement. `false`: none comes, since the queue has halted.
+/// Report an error, and wait for the acknowledgement. `false`: none comes, since the queue has
+/// halted.
 pub(crate) fn is_acknowledged(
     hardware: &LoomSmmu,
     log: &mut CommandLog,

@@ -1,20 +1,21 @@
-//! The queue under a model checker: every interleaving of two callers and an SMMU, with up to two preemptions.
+//! The queue under a model checker: every interleaving of two callers and an SMMU, with up to two
+//! preemptions.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p smmu-cmdq --test loom
 //!
-//! The SMMU is a thread that fetches and carries out commands, stops at errors, and may stop for good. The
-//! checker treats the following as plain memory. Two accesses without an order between them fail the test, even
-//! if the values are right:
+//! The SMMU is a thread that fetches and carries out commands, stops at errors, and may stop for
+//! good. The checker treats the following as plain memory. Two accesses without an order between
+//! them fail the test, even if the values are right:
 //!
 //! - each slot: a caller writes it, the SMMU reads it;
-//! - one page per caller: the SMMU writes it when it carries out that caller's command. The caller writes it
-//!   when it has its proof, as if it gave the page to another owner;
+//! - one page per caller: the SMMU writes it when it carries out that caller's command. The caller
+//!   writes it when it has its proof, as if it gave the page to another owner;
 //! - `CMDQ_PROD`: each write of the register is a write.
 //!
-//! Registers order nothing by themselves. A read of a register that the SMMU writes returns its present value. A
-//! read of `GERRORN`, which only callers write, may return an older value unless a barrier orders it, as with a
-//! posted write. The seam's `publish` is a release and its `observe` an acquire, and no more: that is what
-//! `dmb oshst` and `dmb oshld` guarantee here.
+//! Registers order nothing by themselves. A read of a register that the SMMU writes returns its
+//! present value. A read of `GERRORN`, which only callers write, may return an older value unless a
+//! barrier orders it, as with a posted write. The seam's `publish` is a release and its `observe`
+//! an acquire, and no more: that is what `dmb oshst` and `dmb oshld` guarantee here.
 //!
 //! For each barrier, one test leaves it out and must fail.
 #![cfg(loom)]

@@ -123,8 +123,8 @@ fn all_msis_go_to_one_word_behind_the_ring(
     each_msi_has_its_position::<FetchAdd<256>>(log2, attributes);
 }
 
-/// `CS` = `SIG_IRQ` in bits 13:12, `MSH` in 23:22, `MSIAttr` in 27:24, `MSIData` in 63:32, `MSIAddress` from
-/// bit 66 on (4.7.3).
+/// `CS` = `SIG_IRQ` in bits 13:12, `MSH` in 23:22, `MSIAttr` in 27:24, `MSIData` in 63:32,
+/// `MSIAddress` from bit 66 on (4.7.3).
 #[test]
 fn a_sync_by_msi_has_the_architectures_bits() {
     let fixture = QueueFixture::new(Pace::Dead);
@@ -175,7 +175,8 @@ fn a_lost_msi_costs_64_looks(#[values(1, 2, 4)] log2: u8) {
     }
 }
 
-/// `CMDQ_CONS` may pass a `CMD_SYNC` before its MSI is visible. The MSI may be late until the next is complete.
+/// `CMDQ_CONS` may pass a `CMD_SYNC` before its MSI is visible. The MSI may be late until the next
+/// is complete.
 #[test]
 fn a_late_msi_overwrites_no_command_and_proves_no_later_one() {
     let fixture = QueueFixture::new(Pace::PerRead(64));

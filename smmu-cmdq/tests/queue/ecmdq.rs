@@ -136,7 +136,8 @@ fn many_callers<S: Reserve>(log2: u8) {
     const CALLS: u64 = 400;
     let fixture = QueueFixture::new(Pace::PerRead(2));
     let registers = EcmdqRegisters::new(&fixture);
-    // The device is behind an unfair mutex: with this clock, waiting threads leave it to the others.
+    // The device is behind an unfair mutex: with this clock, waiting threads leave it to the
+    // others.
     let queue = queue_waiting::<_, S>(&registers, StdWait::new(), log2);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -157,7 +158,8 @@ fn many_callers<S: Reserve>(log2: u8) {
     let failed = THREADS * CALLS.div_ceil(5);
     assert_eq!(queue.failure_counts().total, failed);
     let executed = fixture.device.executed();
-    // A call is two commands. A failing call is three, of which a CMD_SYNC replaces the illegal one.
+    // A call is two commands. A failing call is three, of which a CMD_SYNC replaces the illegal
+    // one.
     assert_eq!(executed.len() as u64, THREADS * CALLS * 2 + failed);
     for n in 0..THREADS * CALLS {
         assert_eq!(executed.iter().filter(|command| **command == nth(n)).count(), 1, "{n}");

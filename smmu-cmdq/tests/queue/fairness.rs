@@ -1,7 +1,7 @@
 //! Fairness: faster callers do not keep a caller waiting for long.
 //!
-//! The tests count looks and batches instead of seconds. So a machine that does not schedule a thread for a
-//! while fails no test.
+//! The tests count looks and batches instead of seconds. So a machine that does not schedule a
+//! thread for a while fails no test.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -45,7 +45,8 @@ impl Wait for OneThreadLookCounter {
     }
 }
 
-/// The number of batches that go before one large batch. Another caller refills the ring after every look.
+/// The number of batches that go before one large batch. Another caller refills the ring after
+/// every look.
 fn batches_before_a_large_batch<S: Reserve>(log2: u8, length: u64, small: u64) -> u64 {
     let fixture = QueueFixture::new(Pace::Dead);
     let looks = OneThreadLookCounter::default();
@@ -108,7 +109,8 @@ fn a_batch_longer_than_the_ring_waits_for_two_other_batches_at_most(
     assert!(batches.iter().all(|batches| *batches <= 2), "{batches:?}");
 }
 
-/// A clock that runs one thread at a time. At each look, and between calls, it draws the next thread by lot.
+/// A clock that runs one thread at a time. At each look, and between calls, it draws the next
+/// thread by lot.
 ///
 /// So only the queue can favour a caller.
 struct LotteryScheduler {
@@ -154,7 +156,8 @@ impl Wait for LotteryScheduler {
     }
 }
 
-/// The number of batches of each caller that are carried out. Each caller has its own length of batch.
+/// The number of batches of each caller that are carried out. Each caller has its own length of
+/// batch.
 fn shares<S: Reserve>(log2: u8, lengths: [u64; 3], seed: u64) -> [usize; 3] {
     const BATCHES: usize = 1_500;
     let fixture = QueueFixture::new(Pace::PerRead(1));
@@ -190,7 +193,8 @@ fn shares<S: Reserve>(log2: u8, lengths: [u64; 3], seed: u64) -> [usize; 3] {
     shares.map(AtomicUsize::into_inner)
 }
 
-/// Three callers share a ring of 2 or 4. The slowest completes at least half as many batches as the fastest.
+/// Three callers share a ring of 2 or 4. The slowest completes at least half as many batches as the
+/// fastest.
 #[rstest]
 #[case::alike([1, 1, 1])]
 #[case::alike_and_longer_than_a_ring([5, 5, 5])]

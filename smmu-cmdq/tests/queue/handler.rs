@@ -177,7 +177,8 @@ fn the_oldest_of_too_many_failures_are_evicted(#[values(1, 15, 16, 17, 18, 31)] 
         let want = match n {
             Some(n) if n >= evicted => Err(refused(illegal(n), CommandErrorCode::ILL)),
             Some(_) => Err(SinkError::TooManyFailures { smmu: SMMU }),
-            // A ticket from before an evicted failure: the queue cannot rule out that it was theirs.
+            // A ticket from before an evicted failure: the queue cannot rule out that it was
+            // theirs.
             None if start.0 < 2 + evicted * 4 => Err(SinkError::TooManyFailures { smmu: SMMU }),
             None => Ok(()),
         };

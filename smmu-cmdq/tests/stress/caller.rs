@@ -245,7 +245,8 @@ impl<'c, 'd, S: Reserve> Caller<'c, 'd, S> {
         if let Err(error @ (SinkError::Timeout { .. } | SinkError::Lost { .. })) = returned {
             panic!("{error}");
         }
-        // SAFETY: the CMD_SYNC behind all of the ticket's commands is complete, so the SMMU is done with the page.
+        // SAFETY: the CMD_SYNC behind all of the ticket's commands is complete, so the SMMU is done
+        // with the page.
         let touched = unsafe { self.device.memory.take(self.caller, page) };
         self.pages.push(page);
         let failed = self.device.registers.failed.load(Relaxed) as usize;

@@ -286,7 +286,8 @@ impl SmmuThread<'_, '_> {
         self.device.memory.msi().store(end.into(), Relaxed);
     }
 
-    /// `CS` is bits 13:12: 1 is an MSI, with its data in bits 63:32 and its address in bits 119:66; 2 is an event.
+    /// `CS` is bits 13:12: 1 is an MSI, with its data in bits 63:32 and its address in bits 119:66;
+    /// 2 is an event.
     fn complete(&mut self, sync: RawCommand) {
         let [low, high] = sync.0;
         match low >> 12 & 3 {

@@ -1,17 +1,19 @@
-//! Stress test: callers on a queue, and an SMMU thread that is slow, refuses commands, and fails at random.
+//! Stress test: callers on a queue, and an SMMU thread that is slow, refuses commands, and fails at
+//! random.
 //!
 //!     SMMU_STRESS_SECONDS=60 cargo test --release -p smmu-cmdq --test stress
 //!
-//! Each round makes a queue of another kind and runs callers on it. Then it compares what the SMMU carried out
-//! and what each wait returned with what was queued ([`verify`]). The round's seed alone decides what callers
-//! and SMMU do; the scheduler decides when.
+//! Each round makes a queue of another kind and runs callers on it. Then it compares what the SMMU
+//! carried out and what each wait returned with what was queued ([`verify`]). The round's seed
+//! alone decides what callers and SMMU do; the scheduler decides when.
 //!
 //! Under ThreadSanitizer (on a nightly compiler, or with `RUSTC_BOOTSTRAP=1`):
 //!
 //!     RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
 //!         cargo test -p smmu-cmdq --test stress --target x86_64-unknown-linux-gnu -- --test-threads=1
 //!
-//! The standard library is not instrumented there. A report about `test::event` concerns the test runner.
+//! The standard library is not instrumented there. A report about `test::event` concerns the test
+//! runner.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(unsafe_code, reason = "memory of the SMMU, and pages that only memory order protects")]
 

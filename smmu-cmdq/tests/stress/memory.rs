@@ -13,8 +13,9 @@ pub(crate) const PAGES: usize = 12;
 
 /// The memory, with the only operations that order it against registers: `release` and `acquire`.
 ///
-/// Registers are relaxed atomics, so they order nothing. On hardware a fence would do. ThreadSanitizer does not
-/// model fences, but it models a read-modify-write with a release and one with an acquire.
+/// Registers are relaxed atomics, so they order nothing. On hardware a fence would do.
+/// ThreadSanitizer does not model fences, but it models a read-modify-write with a release and one
+/// with an acquire.
 pub(crate) struct StressMemory {
     /// A cache line for MSIs is behind it.
     ring: Vec<AtomicU64>,
@@ -74,7 +75,8 @@ impl StressMemory {
 /// The ring of a [`StressMemory`].
 pub(crate) struct StressRing<'m>(pub(crate) &'m StressMemory);
 
-// SAFETY: the words stay in place while they are borrowed, and only the test's SMMU uses the address.
+// SAFETY: the words stay in place while they are borrowed, and only the test's SMMU uses the
+// address.
 unsafe impl DmaBlock for StressRing<'_> {
     fn words(&self) -> &[AtomicU64] {
         &self.0.ring

@@ -39,7 +39,8 @@ impl RoundPlan {
         u64::from(self.size.entries()).min(self.cells as u64)
     }
 
-    /// After so many rounds, every size had one. After four times as many, every size with every number of cells.
+    /// After so many rounds, every size had one. After four times as many, every size with every
+    /// number of cells.
     pub(crate) const SIZES: u64 = 12;
 
     pub(crate) fn of(seed: u64) -> Self {
@@ -191,7 +192,8 @@ fn play<'d, S: Reserve>(
     thread::scope(|scope| {
         let smmu = scope.spawn(|| device.work(habits));
         let stop = SetOnDrop(&device.registers.stop);
-        // Every thread is joined by its handle, which ThreadSanitizer knows, unlike the end of a scope.
+        // Every thread is joined by its handle, which ThreadSanitizer knows, unlike the end of a
+        // scope.
         let handler = plan.has_handler.then(|| {
             scope.spawn(|| {
                 while !callers_are_done.load(Relaxed) {

@@ -32,7 +32,8 @@ impl FinishedRound<'_> {
         }
     }
 
-    /// The positions of each call's commands. All were carried out once, in order, with no other command between.
+    /// The positions of each call's commands. All were carried out once, in order, with no other
+    /// command between.
     fn places(&self) -> Vec<Vec<Vec<u64>>> {
         let mut places: Vec<Vec<Vec<u64>>> = (self.reports.iter())
             .map(|report| report.calls.iter().map(|_| Vec::new()).collect())
