@@ -50,7 +50,7 @@ pub struct FailureCounts {
     pub total: u64,
     /// Errors after which the SMMU tries the command again: `CERROR_ABT`, and codes without a name.
     pub retried: u64,
-    /// Failures whose record was evicted before a waiter claimed it. Every ticket that may own one
+    /// FailureRecords whose record was evicted before a waiter claimed it. Every ticket that may own one
     /// fails.
     pub evicted: u64,
 }
@@ -74,7 +74,7 @@ impl Record {
 }
 
 #[derive(Debug)]
-pub(crate) struct Failures {
+pub(crate) struct FailureRecords {
     smmu: SmmuId,
     // The position of the failed command plus 1, or 0 for a free record.
     keys: [AtomicU64; RECORDS],
@@ -88,9 +88,9 @@ pub(crate) struct Failures {
     evicted: AtomicU64,
 }
 
-impl Failures {
+impl FailureRecords {
     pub(crate) fn new(smmu: SmmuId) -> Self {
-        Failures {
+        FailureRecords {
             smmu,
             keys: array::from_fn(|_| AtomicU64::new(0)),
             records: array::from_fn(|_| Record::new()),
@@ -114,7 +114,7 @@ impl Failures {
         self.retried.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Record a failure, unless the SMMU repeats it.
+    /// Record a failure, unless it is recorded already: the SMMU may repeat it.
     ///
     /// One caller at a time may call this, before it lets the SMMU continue.
     pub(crate) fn record(&self, failure: CommandFailure) {
@@ -169,8 +169,8 @@ impl Failures {
         // A caller that has read `CMDQ_CONS` behind a failed command sees its record, and sees it
         // in `used`. A caller that reads 0 from `used` after an eviction sees the `doubt` stored
         // before that.
-        let forget = order(Barrier::EvictAcquire, Ordering::Acquire);
-        if self.used.load(forget) == 0 && self.doubt.load(Ordering::Relaxed) <= pushed {
+        let evict = order(Barrier::EvictAcquire, Ordering::Acquire);
+        if self.used.load(evict) == 0 && self.doubt.load(Ordering::Relaxed) <= pushed {
             return None;
         }
         let mut first: Option<CommandFailure> = None;
@@ -216,7 +216,7 @@ impl Failures {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{CommandFailure, Failures};
+    use super::{CommandFailure, FailureRecords};
     use core::sync::atomic::{AtomicU64, Ordering};
     use smmu_types::queue::Position;
     use smmu_types::{CommandErrorCode, RawCommand, SmmuId};
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_waiter_learns_of_a_failure_that_is_being_evicted() {
         const FAILURES: u64 = 200_000;
-        let failures = Failures::new(SmmuId(0));
+        let failures = FailureRecords::new(SmmuId(0));
         let recorded = AtomicU64::new(0);
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -24,7 +24,7 @@ const STUCK: u64 = 2 << 32;
 
 /// The error handler's state, and the reason for which the queue has halted.
 #[derive(Debug)]
-pub(crate) struct Gerror {
+pub(crate) struct GerrorHandler {
     locked: AtomicBool,
     // Only the holder of the lock uses these two.
     errors_at: AtomicU64,
@@ -44,9 +44,9 @@ impl Drop for GerrorGuard<'_> {
     }
 }
 
-impl Gerror {
+impl GerrorHandler {
     pub(crate) fn new() -> Self {
-        Gerror {
+        GerrorHandler {
             locked: AtomicBool::new(false),
             errors_at: AtomicU64::new(0),
             errors: AtomicU32::new(0),

@@ -1,5 +1,4 @@
-//! The command queue of an Arm SMMUv3, without a lock: batches, `CMD_SYNC`, bounded waits, command
-//! errors.
+//! The command queue of an Arm SMMUv3, without a lock: batches, `CMD_SYNC`, bounded waits, errors.
 //!
 //! Implement three traits of [`smmu_types`] and you are running: [`Registers`] (MMIO of the SMMU),
 //! [`DmaBlock`] (memory that the SMMU reads) and [`Wait`] (a clock). A [`CommandQueue`] then queues

@@ -1,9 +1,8 @@
-//! The owner of `CMDQ_PROD`: advances it over committed batches, in order, without making a caller
-//! wait.
+//! The owner of `CMDQ_PROD`: advances it over committed batches, in order, without a lock.
 //!
 //! Callers fill their slots side by side and commit them in any order. `CMDQ_PROD` has to move over
-//! the batches in order, and one caller at a time may write it: the owner. A table of cells holds
-//! who that is. Position `p` uses cell `p` modulo the number of cells, which is at least the number
+//! the batches in order, and one caller at a time may write it: the owner. A table of cells says who
+//! the owner is. Position `p` uses cell `p` modulo the number of cells, which is at least the number
 //! of commands in the ring. The cell at which a batch begins holds one of these:
 //!
 //! - `owner(p)`: `CMDQ_PROD` covers everything before `p`. The caller that commits the batch at `p`
@@ -50,7 +49,7 @@ const WAITING: u64 = 2;
 const KIND: u64 = 3;
 
 /// The table of cells: an array whose length is a power of two.
-pub trait Cells: fmt::Debug + Send + Sync {
+pub trait CellTable: fmt::Debug + Send + Sync {
     /// The number of cells.
     const COUNT: u64;
     /// The first cell is `first`, the others are 0.
@@ -59,7 +58,7 @@ pub trait Cells: fmt::Debug + Send + Sync {
     fn cell(&self, position: u64) -> &AtomicU64;
 }
 
-impl<const CELLS: usize> Cells for [AtomicU64; CELLS] {
+impl<const CELLS: usize> CellTable for [AtomicU64; CELLS] {
     const COUNT: u64 = CELLS as u64;
 
     fn new(first: u64) -> Self {
@@ -89,7 +88,7 @@ pub(crate) enum Take {
     BySwap,
 }
 
-impl<C: Cells> ProdOwner<C> {
+impl<C: CellTable> ProdOwner<C> {
     pub(crate) fn new() -> Self {
         // The batch at position 0 finds ownership there. 0 is older than any batch, since none ends
         // at 0.
@@ -219,11 +218,11 @@ mod tests {
     use super::{AtomicU64, OWNER, Ordering, WAITING, cell};
     use core::cell::Cell;
 
-    type ProdOwner<const CELLS: usize> = super::ProdOwner<[AtomicU64; CELLS]>;
+    type Owner<const CELLS: usize> = super::ProdOwner<[AtomicU64; CELLS]>;
 
     const NEVER: fn(u64, bool) = |end, _| unreachable!("wrote {end} without ownership");
 
-    fn seen<const CELLS: usize>(owner: &ProdOwner<CELLS>, position: usize) -> u64 {
+    fn seen<const CELLS: usize>(owner: &Owner<CELLS>, position: usize) -> u64 {
         owner.cells[position % CELLS].load(Ordering::Relaxed)
     }
 
@@ -231,7 +230,7 @@ mod tests {
     /// ownership.
     #[test]
     fn waiter_takes_over_after_max_advances() {
-        let owner = ProdOwner::<16>::new();
+        let owner = Owner::<16>::new();
         let advances = Cell::new(0);
         owner.commit(0, 1, ByLoad, |end, _| {
             advances.set(advances.get() + 1);
@@ -252,7 +251,7 @@ mod tests {
 
     #[test]
     fn advance_again_covers_what_is_committed_since() {
-        let owner = ProdOwner::<4>::new();
+        let owner = Owner::<4>::new();
         let prod = Cell::new(0);
         assert!(owner.advance_again(0, |end, _| prod.set(end + 10)));
         assert_eq!(prod.get(), 10);
@@ -281,7 +280,7 @@ mod tests {
     /// without.
     #[test]
     fn waiter_leaves_its_batch_when_ownership_does_not_come() {
-        let owner = ProdOwner::<4>::new();
+        let owner = Owner::<4>::new();
         let prod = Cell::new(0);
         owner.commit(0, 1, ByLoad, |end, _| {
             prod.set(end);
@@ -297,7 +296,7 @@ mod tests {
     /// The next batch begins in the same cell. The owner must not take the old batch for it.
     #[test]
     fn a_batch_may_be_as_long_as_the_table() {
-        let owner = ProdOwner::<4>::new();
+        let owner = Owner::<4>::new();
         let prod = Cell::new(0);
         let write_prod = |end, _| {
             prod.set(end);
@@ -316,7 +315,7 @@ mod tests {
         use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
         const BATCHES: u64 = 40_000;
 
-        let owner = ProdOwner::<64>::new();
+        let owner = Owner::<64>::new();
         let (next, prod) = (AtomicU64::new(0), AtomicU64::new(0));
         let fill = || {
             loop {

@@ -9,9 +9,9 @@ use smmu_types::regs::queue_base;
 use smmu_types::seam::{CommandSink, DmaLayout, Registers, SinkError, Wait};
 use smmu_types::{Command, Completion, PhysAddr, RawCommand, SmmuId, SyncMsi, SyncProof};
 
-use crate::failures::{FailureCounts, Failures};
-use crate::gerror::Gerror;
-use crate::prod_owner::{Cells, ProdOwner};
+use crate::failures::{FailureCounts, FailureRecords};
+use crate::gerror::GerrorHandler;
+use crate::prod_owner::{CellTable, ProdOwner};
 use crate::reserve::{CompareExchange, Reserve};
 use crate::ring::{self, Slots};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64};
@@ -89,7 +89,7 @@ impl<T> Deref for CacheLine<T> {
 /// Any number of threads, CPUs and interrupt handlers queue batches at once. Each reserves slots by
 /// an atomic operation, fills them beside the others, commits them, and returns. One caller at a
 /// time owns `CMDQ_PROD` and advances it over committed batches, in order. No caller waits for the
-/// owner.
+/// owner, except for a short, bounded spin to take over from it.
 ///
 /// - The commands of one call are never interleaved with those of another, and never dropped.
 /// - A caller that finds the ring full waits for room, up to the [time-out](QueueConfig::timeout).
@@ -101,7 +101,7 @@ impl<T> Deref for CacheLine<T> {
 /// `R` is the [`Registers`], `B` the [`DmaBlock`](smmu_types::seam::DmaBlock), `W` the [`Wait`].
 /// `S` is how slots are reserved, and how many commands can be in flight at once, if the ring holds
 /// as many: [`CompareExchange`] or [`FetchAdd`](crate::FetchAdd), each with a number of cells.
-/// `CommandQueue<R, B, W>` is a queue by `CompareExchange` with 1024 cells.
+/// `CommandQueue<R, B, W>` uses `CompareExchange` with 1024 cells.
 ///
 /// # Contexts
 ///
@@ -136,11 +136,11 @@ pub struct CommandQueue<R, B, W, S: Reserve = CompareExchange> {
     pub(crate) registers: R,
     pub(crate) block: B,
     pub(crate) wait: W,
-    pub(crate) gerror: Gerror,
+    pub(crate) gerror: GerrorHandler,
     /// The bits beside the pointer in the producer's register, for a port that acknowledges errors
     /// there.
     pub(crate) producer_flags: AtomicU32,
-    pub(crate) failures: Failures,
+    pub(crate) failures: FailureRecords,
     pub(crate) reserve: CacheLine<S>,
     pub(crate) consumer: CacheLine<AtomicU64>,
     /// The last MSI is so old that its 32 bits could match a new position.
@@ -248,9 +248,9 @@ where
             registers,
             block,
             wait,
-            gerror: Gerror::new(),
+            gerror: GerrorHandler::new(),
             producer_flags: AtomicU32::new(config.port.enable),
-            failures: Failures::new(smmu),
+            failures: FailureRecords::new(smmu),
             reserve: CacheLine(S::new(depth)),
             consumer: CacheLine(AtomicU64::new(0)),
             msi_is_stale: AtomicBool::new(false),
@@ -317,7 +317,7 @@ where
             None => self.produce::<false>(commands)?,
             Some(_) => self.produce::<true>(commands)?,
         };
-        // An empty push has a position that may be too high; see `Reserve::next`.
+        // An empty push has a position that may be too high; see `Strategy::next`.
         let from = pushed.map_or(start, |pushed| pushed.from.min(start));
         Ok(Pushed { smmu, queue: self.identity, from })
     }

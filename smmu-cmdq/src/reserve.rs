@@ -16,7 +16,7 @@
 
 use core::fmt;
 
-use crate::prod_owner::Cells;
+use crate::prod_owner::CellTable;
 use crate::sync::{AtomicI64, AtomicU64, Barrier, Ordering, order};
 
 /// Set while a caller has an exclusive reservation.
@@ -24,7 +24,7 @@ const EXCLUSIVE: u64 = 1;
 
 /// How a [`CommandQueue`](crate::CommandQueue) reserves slots, and how many commands it can have in
 /// flight: [`CompareExchange`] or [`FetchAdd`].
-pub trait Reserve: private::Reserve + fmt::Debug + Send + Sync {}
+pub trait Reserve: private::Strategy + fmt::Debug + Send + Sync {}
 
 /// Reserves slots by a compare-exchange, which repeats when another caller was faster. The default.
 ///
@@ -64,12 +64,12 @@ pub enum Refused {
 }
 
 pub(crate) mod private {
-    use super::{AtomicU64, Cells, Refused};
+    use super::{AtomicU64, CellTable, Refused};
 
     /// In all methods, `consumer` is the first position that the SMMU has not consumed.
-    pub trait Reserve {
+    pub trait Strategy {
         /// The cells in which the owner of `CMDQ_PROD` finds committed batches.
-        type Cells: Cells;
+        type Cells: CellTable;
         /// Start at position 0, with at most `depth` commands in flight.
         fn new(depth: u64) -> Self;
         /// Reserve `count` slots. Returns the first.
@@ -113,7 +113,7 @@ impl<const CELLS: usize> CompareExchange<CELLS> {
     }
 }
 
-impl<const CELLS: usize> private::Reserve for CompareExchange<CELLS> {
+impl<const CELLS: usize> private::Strategy for CompareExchange<CELLS> {
     type Cells = [AtomicU64; CELLS];
 
     fn new(depth: u64) -> Self {
@@ -191,7 +191,7 @@ impl<const CELLS: usize> FetchAdd<CELLS> {
     }
 }
 
-impl<const CELLS: usize> private::Reserve for FetchAdd<CELLS> {
+impl<const CELLS: usize> private::Strategy for FetchAdd<CELLS> {
     type Cells = [AtomicU64; CELLS];
 
     fn new(depth: u64) -> Self {
@@ -242,7 +242,7 @@ impl<const CELLS: usize> private::Reserve for FetchAdd<CELLS> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{AtomicU64, FetchAdd, Ordering, private::Reserve};
+    use super::{AtomicU64, FetchAdd, Ordering, private::Strategy};
     use crate::fake::{Consumer, Pace};
     use crate::sync::AtomicBool;
     use crate::{CommandQueue, QueueConfig};

@@ -1,5 +1,4 @@
-//! The SMMU under the model checker: its registers, its memory, and the thread that consumes
-//! commands.
+//! The SMMU under the model checker: registers, memory, and a thread that consumes commands.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU64 as Plain;

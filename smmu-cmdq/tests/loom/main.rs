@@ -1,5 +1,4 @@
-//! The queue under a model checker: every interleaving of two callers and an SMMU, with up to two
-//! preemptions.
+//! The queue under a model checker: two callers and an SMMU, with up to two preemptions.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p smmu-cmdq --test loom
 //!

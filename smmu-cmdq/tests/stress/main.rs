@@ -1,5 +1,4 @@
-//! Stress test: callers on a queue, and an SMMU thread that is slow, refuses commands, and fails at
-//! random.
+//! Stress test: callers on a queue, and an SMMU thread that is slow, refuses and fails at random.
 //!
 //!     SMMU_STRESS_SECONDS=60 cargo test --release -p smmu-cmdq --test stress
 //!
