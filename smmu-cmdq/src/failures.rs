@@ -50,8 +50,8 @@ pub struct FailureCounts {
     pub total: u64,
     /// Errors after which the SMMU tries the command again: `CERROR_ABT`, and codes without a name.
     pub retried: u64,
-    /// FailureRecords whose record was evicted before a waiter claimed it. Every ticket that may own one
-    /// fails.
+    /// Failures whose record was evicted before a waiter claimed it. Every ticket that may
+    /// own one fails.
     pub evicted: u64,
 }
 

@@ -1,9 +1,9 @@
 //! The owner of `CMDQ_PROD`: advances it over committed batches, in order, without a lock.
 //!
 //! Callers fill their slots side by side and commit them in any order. `CMDQ_PROD` has to move over
-//! the batches in order, and one caller at a time may write it: the owner. A table of cells says who
-//! the owner is. Position `p` uses cell `p` modulo the number of cells, which is at least the number
-//! of commands in the ring. The cell at which a batch begins holds one of these:
+//! the batches in order, and one caller at a time may write it: the owner. A table of cells says
+//! who the owner is. Position `p` uses cell `p` modulo the number of cells, which is at least the
+//! number of commands in the ring. The cell at which a batch begins holds one of these:
 //!
 //! - `owner(p)`: `CMDQ_PROD` covers everything before `p`. The caller that commits the batch at `p`
 //!   becomes the owner.

@@ -1,4 +1,4 @@
-//! EcmdqRegisters command queues: `ECMDQ_CONS` reports errors, `ECMDQ_PROD` acknowledges them.
+//! Enhanced command queues: `ECMDQ_CONS` reports errors, `ECMDQ_PROD` acknowledges them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 

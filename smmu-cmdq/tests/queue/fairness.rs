@@ -15,7 +15,7 @@ use smmu_cmdq::{CompareExchange, FetchAdd, Reserve};
 use smmu_types::seam::{CountingWait, Wait};
 use smmu_types::{Asid, Command, Vmid};
 
-/// OneThreadLookCounter at a full ring before a caller takes an exclusive reservation.
+/// Looks at a full ring before a caller takes an exclusive reservation.
 const LOOKS_BEFORE_EXCLUSIVE: u64 = 32;
 
 fn command(caller: u16, n: u64) -> Command {
