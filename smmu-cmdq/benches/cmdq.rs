@@ -1,9 +1,10 @@
-//! Queueing commands, against a mutex around a ring, and one way to reserve slots against the other.
+//! The time of queueing: against a mutex around a ring, and by each way to reserve slots.
 //!
 //!     cargo bench -p smmu-cmdq
 //!
-//! The SMMU of these figures has carried everything out as soon as it is told of it, its registers are words of memory, and the
-//! memory's barriers are what an x86 needs for coherent DMA. So they are the cost of the queue alone.
+//! The SMMU of these figures consumes each command at the write of `CMDQ_PROD`. Its registers are
+//! words of memory, and the memory's barriers are those of an x86 with coherent DMA. So the figures
+//! are the cost of the queue alone.
 
 mod instant;
 
@@ -11,7 +12,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use instant::{ENTRIES, Instant, Memory, Queue, Ring, SIZE, queue};
+use instant::{BenchMemory, BenchQueue, BenchRing, ENTRIES, InstantSmmu, SIZE, queue};
 
 use smmu_cmdq::{
     CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, QueueError, Reserve, SyncBy,
@@ -22,16 +23,21 @@ use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::seam::{DmaBlock, Registers, StdWait};
 use smmu_types::{Asid, Command, Granule, Iova, Leaf, MsiAttributes, SmmuId, Vmid};
 
-/// What hypervisors have: a mutex around the positions, with the same memory, barriers and registers.
-struct Locked {
-    registers: Instant,
-    memory: Memory,
+/// The baseline, as hypervisors have it: a mutex around the positions, on the same memory and
+/// registers.
+struct MutexQueue {
+    registers: InstantSmmu,
+    memory: BenchMemory,
     positions: Mutex<(u64, u64)>,
 }
 
-impl Locked {
+impl MutexQueue {
     fn new() -> Self {
-        Locked { registers: Instant::default(), memory: Ring::new(), positions: Mutex::new((0, 0)) }
+        MutexQueue {
+            registers: InstantSmmu::default(),
+            memory: BenchRing::new(),
+            positions: Mutex::new((0, 0)),
+        }
     }
 
     fn push(&self, commands: &[Command]) {
@@ -59,10 +65,10 @@ impl Locked {
 }
 
 const COMMANDS: [Command; 64] = [Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(7) }; 64];
-/// So many that the threads of a round run side by side for nearly all of it.
+/// Enough calls that the threads of a round overlap for nearly all of it.
 const CALLS: u64 = 400_000;
 
-fn pushes<S: Reserve>(queue: &Queue<S>, calls: u64, batch: usize) {
+fn pushes<S: Reserve>(queue: &BenchQueue<S>, calls: u64, batch: usize) {
     for _ in 0..calls {
         let _ = black_box(queue.push(None, black_box(&COMMANDS[..batch])));
     }
@@ -70,7 +76,7 @@ fn pushes<S: Reserve>(queue: &Queue<S>, calls: u64, batch: usize) {
 
 fn single() {
     let Some(queue) = queue::<CompareExchange>(SyncBy::Polling) else { return };
-    let locked = Locked::new();
+    let locked = MutexQueue::new();
     let mut table = Table::new("one thread");
     let one = nanoseconds(CALLS, || pushes(&queue, CALLS, 1));
     table.row("one command", one).bar(35.0);
@@ -89,7 +95,7 @@ fn against_a_mutex() {
     for threads in [1, 2] {
         for batch in [1, 16] {
             let Some(queue) = queue::<CompareExchange>(SyncBy::Polling) else { return };
-            let locked = Locked::new();
+            let locked = MutexQueue::new();
             let ours = nanoseconds_threads(threads, CALLS, |_| pushes(&queue, CALLS, batch));
             let theirs = nanoseconds_threads(threads, CALLS, |_| {
                 (0..CALLS).for_each(|_| locked.push(black_box(&COMMANDS[..batch])));
@@ -102,13 +108,15 @@ fn against_a_mutex() {
     println!("{table}");
 }
 
-/// One cache line, to and fro: what two threads cannot do without. On a virtual machine it may be several times as much from one minute to
-/// the next, by where the host runs the two processors, and the rows of two threads go with it.
+/// The time in which a cache line moves from one thread to the other.
+///
+/// Two threads on one queue cannot be faster. On a virtual machine it depends on where the host
+/// runs the two processors, and may change several times over from one minute to the next.
 fn transfer() -> f64 {
-    const TURNS: u64 = 50_000;
+    const MOVES: u64 = 50_000;
     let line = AtomicU32::new(0);
-    nanoseconds_threads(2, TURNS, |thread| {
-        for _ in 0..TURNS {
+    nanoseconds_threads(2, MOVES, |thread| {
+        for _ in 0..MOVES {
             while line.load(Ordering::Acquire) % 2 != thread as u32 {
                 std::hint::spin_loop();
             }
@@ -117,11 +125,12 @@ fn transfer() -> f64 {
     })
 }
 
-/// With what a cache line takes between the two just now.
+/// The number of threads for a row's title, with the present time of a cache line between two of
+/// them.
 fn with_threads(threads: usize) -> String {
     match threads {
         1 => "1 thread".to_owned(),
-        _ => format!("{threads} threads (a line takes {:.0})", transfer()),
+        _ => format!("{threads} threads (a cache line takes {:.0})", transfer()),
     }
 }
 
@@ -180,29 +189,29 @@ fn planning() {
     println!("{table}");
 }
 
-/// The same SMMU, and its MSIs: it stores each position behind the ring.
-struct WithMsis {
-    instant: Instant,
-    memory: Memory,
+/// The same SMMU with MSIs: it stores the position of each `CMD_SYNC` behind the ring.
+struct InstantMsiSmmu {
+    smmu: InstantSmmu,
+    memory: BenchMemory,
     end: AtomicU32,
 }
 
-impl Registers for WithMsis {
+impl Registers for InstantMsiSmmu {
     fn read32(&self, offset: u32) -> u32 {
-        self.instant.read32(offset)
+        self.smmu.read32(offset)
     }
     fn write32(&self, offset: u32, value: u32) {
-        self.instant.write32(offset, value);
+        self.smmu.write32(offset, value);
         let end = self.end.load(Ordering::Relaxed);
         let end = end + (value.wrapping_sub(end) & SIZE.pointer_mask());
         self.end.store(end, Ordering::Relaxed);
         self.memory.words()[2 * ENTRIES].store(end.into(), Ordering::Relaxed);
     }
     fn read64(&self, offset: u32) -> u64 {
-        self.instant.read64(offset)
+        self.smmu.read64(offset)
     }
     fn write64(&self, offset: u32, value: u64) {
-        self.instant.write64(offset, value);
+        self.smmu.write64(offset, value);
     }
 }
 
@@ -223,16 +232,16 @@ fn syncs() -> Result<(), QueueError> {
         ("by event", SyncBy::Event),
         ("by an MSI that is lost: the 64th look finds CMDQ_CONS", msi),
     ] {
-        let (registers, memory) = (Instant::default(), Ring::new());
+        let (registers, memory) = (InstantSmmu::default(), BenchRing::new());
         let queue = CommandQueue::new(SmmuId(0), registers, memory, SIZE, wait(), by(sync_by))?;
         table.row(name, runs(&queue));
     }
-    let memory = Ring::new();
-    let registers = WithMsis { instant: Instant::default(), memory, end: AtomicU32::new(0) };
+    let memory = BenchRing::new();
+    let registers = InstantMsiSmmu { smmu: InstantSmmu::default(), memory, end: AtomicU32::new(0) };
     let queue = CommandQueue::new(SmmuId(0), registers, memory, SIZE, wait(), by(msi))?;
     table.row("by an MSI", runs(&queue));
     println!("{table}");
-    let bytes = size_of::<CommandQueue<Instant, Memory, StdWait>>();
+    let bytes = size_of::<CommandQueue<InstantSmmu, BenchMemory, StdWait>>();
     println!("a queue of 1024 cells has {bytes} bytes beside its ring");
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! What queueing and planning cost, in instructions.
+//! The instruction counts of queueing and planning.
 //!
-//! `cargo xtask bench` runs this under valgrind and holds each `<case>_kept` against the count in `instructions.json` beside
-//! this file. Where more is right, `cargo xtask bench --keep` writes the new counts there.
+//! `cargo xtask bench` runs this under valgrind, and compares each `<case>_kept` with the count in
+//! `instructions.json` beside this file. If a higher count is right, `cargo xtask bench --keep`
+//! writes it there.
 #![expect(missing_docs, reason = "the macros make public modules")]
 
 mod instant;
@@ -9,21 +10,21 @@ mod instant;
 use std::hint::black_box;
 
 use gungraun::{library_benchmark, library_benchmark_group, main};
-use instant::Queue;
+use instant::BenchQueue;
 use smmu_cmdq::{CompareExchange, FetchAdd, Reserve, SyncBy};
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::{Asid, Command, Granule, Iova, Leaf, Vmid};
 
 const COMMANDS: [Command; 64] = [Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(5) }; 64];
 
-/// A queue that has been used, and that lives on, so that its end is not counted.
-fn used<S: Reserve>() -> Option<&'static Queue<S>> {
+/// A queue that has been used before. It is never dropped, so the counts do not contain its end.
+fn used<S: Reserve>() -> Option<&'static BenchQueue<S>> {
     let queue = Box::leak(Box::new(instant::queue::<S>(SyncBy::Polling)?));
     let _pushed = queue.push(None, &COMMANDS[..1]).ok()?;
     Some(queue)
 }
 
-fn push<S: Reserve>(queue: Option<&Queue<S>>, commands: &[Command]) {
+fn push<S: Reserve>(queue: Option<&BenchQueue<S>>, commands: &[Command]) {
     if let Some(queue) = queue {
         let _pushed = black_box(queue.push(None, black_box(commands)));
     }
@@ -31,25 +32,25 @@ fn push<S: Reserve>(queue: Option<&Queue<S>>, commands: &[Command]) {
 
 #[library_benchmark]
 #[bench::one(used())]
-fn push_1_kept(queue: Option<&Queue<CompareExchange>>) {
+fn push_1_kept(queue: Option<&BenchQueue<CompareExchange>>) {
     push(queue, &COMMANDS[..1]);
 }
 
 #[library_benchmark]
 #[bench::one(used())]
-fn push_64_kept(queue: Option<&Queue<CompareExchange>>) {
+fn push_64_kept(queue: Option<&BenchQueue<CompareExchange>>) {
     push(queue, &COMMANDS);
 }
 
 #[library_benchmark]
 #[bench::one(used())]
-fn push_1_fetch_add_kept(queue: Option<&Queue<FetchAdd>>) {
+fn push_1_fetch_add_kept(queue: Option<&BenchQueue<FetchAdd>>) {
     push(queue, &COMMANDS[..1]);
 }
 
 #[library_benchmark]
 #[bench::one(used())]
-fn run_1_kept(queue: Option<&Queue<CompareExchange>>) {
+fn run_1_kept(queue: Option<&BenchQueue<CompareExchange>>) {
     if let Some(queue) = queue {
         let _proof = black_box(queue.run(black_box(&COMMANDS[..1])));
     }

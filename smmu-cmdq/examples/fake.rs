@@ -1,5 +1,6 @@
-//! A queue, and a double of the SMMU that refuses what it does not know:
-//! `cargo run -p smmu-cmdq --features fake --example fake`.
+//! The results that callers get from a queue, on the fake SMMU.
+//!
+//!     cargo run -p smmu-cmdq --features fake --example fake
 
 use smmu_cmdq::fake::{Consumer, Pace};
 use smmu_cmdq::{CommandQueue, QueueConfig, SyncBy, layout};
@@ -20,20 +21,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let flush = |asid| Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(asid) };
     let unknown = Command::Unknown(RawCommand([0xff, 0]));
-    // Two callers at once; the second has a command that is refused, and is the only one to hear of it.
+    // Two callers at once. The SMMU refuses a command of the second, and only the second fails.
     let (first, second) = (queue.issue(&[flush(1)])?, queue.issue(&[unknown])?);
-    told("first", queue.wait(first));
-    told("second", queue.wait(second));
-    // More than the ring holds.
-    told("third", queue.run(&[1, 2, 3, 4, 5].map(flush)));
+    print_result("first", queue.wait(first));
+    print_result("second", queue.wait(second));
+    // A batch longer than the ring.
+    print_result("third", queue.run(&[1, 2, 3, 4, 5].map(flush)));
     // The SMMU stops.
     device.set_pace(Pace::Dead);
-    told("fourth", queue.run(&[flush(6)]));
+    print_result("fourth", queue.run(&[flush(6)]));
     Ok(())
 }
 
-fn told(caller: &str, outcome: Result<SyncProof, SinkError>) {
-    match outcome {
+fn print_result(caller: &str, result: Result<SyncProof, SinkError>) {
+    match result {
         Ok(proof) => println!("{caller}: flushed on {}", proof.smmu()),
         Err(error) => println!("{caller}: {error}"),
     }

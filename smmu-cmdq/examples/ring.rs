@@ -1,4 +1,4 @@
-//! A ring, and a thread that consumes it as an SMMU would.
+//! Three callers on one queue, and a thread that consumes the ring as an SMMU does.
 //!
 //!     cargo run -p smmu-cmdq --example ring
 
@@ -10,15 +10,15 @@ use smmu_types::queue::QueueSize;
 use smmu_types::seam::{DmaBlock, Registers, StdWait};
 use smmu_types::{Asid, Command, PhysAddr, RawCommand, SmmuId, Vmid};
 
-/// Of the registers `CMDQ_PROD` and `CMDQ_CONS`, and a ring of 8 commands.
+/// An SMMU with the registers `CMDQ_PROD` and `CMDQ_CONS`, and a ring of 8 commands.
 #[derive(Default)]
-struct Smmu {
+struct ToySmmu {
     prod: AtomicU32,
     cons: AtomicU32,
     ring: [AtomicU64; 16],
 }
 
-impl Smmu {
+impl ToySmmu {
     /// Carry out everything up to `CMDQ_PROD`, in order.
     fn consume(&self) {
         let mut cons = self.cons.load(SeqCst);
@@ -32,7 +32,7 @@ impl Smmu {
     }
 }
 
-impl Registers for &Smmu {
+impl Registers for &ToySmmu {
     fn read32(&self, offset: u32) -> u32 {
         match offset {
             o if o == Port::MAIN.producer => self.prod.load(SeqCst),
@@ -52,10 +52,10 @@ impl Registers for &Smmu {
     }
 }
 
-struct Ring<'s>(&'s Smmu);
+struct RingMemory<'s>(&'s ToySmmu);
 
-// SAFETY: nobody but the thread below, which only reads, knows the address.
-unsafe impl DmaBlock for Ring<'_> {
+// SAFETY: only the thread below uses the address, and it only reads.
+unsafe impl DmaBlock for RingMemory<'_> {
     fn words(&self) -> &[AtomicU64] {
         &self.0.ring
     }
@@ -71,11 +71,11 @@ unsafe impl DmaBlock for Ring<'_> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let smmu = Smmu::default();
+    let smmu = ToySmmu::default();
     let size = QueueSize::from_log2(3).ok_or("no queue of this size")?;
     let config = QueueConfig::default();
     let queue: CommandQueue<_, _, _> =
-        CommandQueue::new(SmmuId(0), &smmu, Ring(&smmu), size, StdWait::new(), config)?;
+        CommandQueue::new(SmmuId(0), &smmu, RingMemory(&smmu), size, StdWait::new(), config)?;
     std::thread::scope(|scope| {
         let callers: Vec<_> = (1..=3)
             .map(|asid| {

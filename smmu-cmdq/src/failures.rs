@@ -1,12 +1,14 @@
-//! Which commands failed, and whose `CMD_SYNC` has to say so.
+//! Records of failed commands, and which waiter learns of which.
 //!
-//! 1. A failure of a command of an `issue` is told to that `issue`'s waiter, and to no other.
-//! 2. A failure of a pushed command is told to the waiter of the `prove` that stands for it.
-//! 3. What does not fit is remembered as a position, and every ticket from before it fails. Room may be short for names,
-//!    never for the fact of a failure.
+//! 1. If a command of an `issue` fails, the waiter of that `issue` learns of it.
+//! 2. If a pushed command fails, the waiter of the `prove` that stands for it learns of it.
+//! 3. If all records are in use, a new failure evicts the oldest. The queue then keeps only a
+//!    position: every ticket that begins before it fails. So a name may get lost, but never the
+//!    fact of a failure.
 //!
-//! One at a time records, before the SMMU may go on; any number look and claim, without a lock. A record's key is its
-//! position, so a record that is claimed and used again is never taken for what it was.
+//! One caller at a time records a failure, before the SMMU may continue. Any number of callers
+//! search and claim records, without a lock. A record's key is its position, which never repeats.
+//! So a caller cannot mistake a reused record for the one before.
 
 use core::array;
 use core::ops::Range;
@@ -22,38 +24,38 @@ use crate::sync::{AtomicU32, AtomicU64, Barrier, Ordering, order};
 pub struct CommandFailure {
     /// The SMMU.
     pub smmu: SmmuId,
-    /// The command as it lay in the queue; for [`CommandErrorCode::ATC_INV_SYNC`] the `CMD_SYNC`
-    /// that found out.
+    /// The command as it lay in the queue. For [`CommandErrorCode::ATC_INV_SYNC`], the `CMD_SYNC`
+    /// that reported the time-out.
     pub command: RawCommand,
-    /// What the SMMU said.
+    /// The error code from the SMMU.
     pub code: CommandErrorCode,
-    /// Where the command lay, counted from the first command of this queue.
+    /// The position of the command, counted from the first command of this queue.
     pub position: Position,
 }
 
 impl CommandFailure {
-    /// The same, for a caller of a [`CommandSink`](smmu_types::seam::CommandSink).
+    /// The failure as an error of a [`CommandSink`](smmu_types::seam::CommandSink).
     #[must_use]
     pub const fn error(self) -> SinkError {
         SinkError::Command { smmu: self.smmu, command: self.command, code: self.code }
     }
 }
 
-/// How many failures a queue has seen.
+/// The numbers of failures that a queue has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailureCounts {
-    /// Commands that were not carried out (`CERROR_ILL`), and `CMD_SYNC`s that told of an ATC time-out.
+    /// Commands that were not carried out (`CERROR_ILL`), and `CMD_SYNC`s that reported an ATC
+    /// time-out.
     pub total: u64,
-    /// Times that the SMMU could not fetch a command (`CERROR_ABT`), or gave a code without a name, and was told to try
-    /// again.
+    /// Errors after which the SMMU tries the command again: `CERROR_ABT`, and codes without a name.
     pub retried: u64,
-    /// Failures that were forgotten because too many were waiting to be claimed; the tickets that may have owned them
-    /// fail all the same.
+    /// Failures whose record was evicted before a waiter claimed it. Every ticket that may
+    /// own one fails.
     pub evicted: u64,
 }
 
-/// Failures that are told apart.
+/// The number of failures that are told apart.
 #[cfg(not(loom))]
 const RECORDS: usize = 16;
 #[cfg(loom)]
@@ -72,23 +74,23 @@ impl Record {
 }
 
 #[derive(Debug)]
-pub(crate) struct Failures {
+pub(crate) struct FailureRecords {
     smmu: SmmuId,
-    // The position behind the failed command, or 0.
+    // The position of the failed command plus 1, or 0 for a free record.
     keys: [AtomicU64; RECORDS],
     records: [Record; RECORDS],
-    // How many of them are in use, or one more.
+    // The number of records in use, or one more.
     used: AtomicU32,
-    // Tickets that begin before this position may have lost a record.
+    // A ticket that begins before this position may have lost a record.
     doubt: AtomicU64,
     total: AtomicU64,
     retried: AtomicU64,
     evicted: AtomicU64,
 }
 
-impl Failures {
+impl FailureRecords {
     pub(crate) fn new(smmu: SmmuId) -> Self {
-        Failures {
+        FailureRecords {
             smmu,
             keys: array::from_fn(|_| AtomicU64::new(0)),
             records: array::from_fn(|_| Record::new()),
@@ -112,7 +114,9 @@ impl Failures {
         self.retried.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Remember a failure, unless it is one that the SMMU repeats. For one caller at a time, before the SMMU may go on.
+    /// Record a failure, unless it is recorded already: the SMMU may repeat it.
+    ///
+    /// One caller at a time may call this, before it lets the SMMU continue.
     pub(crate) fn record(&self, failure: CommandFailure) {
         let key = failure.position.0 + 1;
         if self.keys.iter().any(|other| other.load(Ordering::Relaxed) == key) {
@@ -130,7 +134,7 @@ impl Failures {
         slot.store(key, order(Barrier::RecordRelease, Ordering::Release));
     }
 
-    /// Forget the oldest record, and remember that there was one.
+    /// Evict the oldest record, and move `doubt` past it. Returns its index.
     fn evict(&self) -> usize {
         let mut oldest = (0, u64::MAX);
         for (at, key) in self.keys.iter().enumerate() {
@@ -141,29 +145,32 @@ impl Failures {
         }
         let (at, key) = oldest;
         let Some(slot) = self.keys.get(at).filter(|_| key > 0) else { return at };
-        // Before the record goes: whoever does not find it has to find this.
+        // Before the record goes: a waiter that does not find it must find `doubt`.
         let before = self.doubt.fetch_max(key, Ordering::Relaxed);
-        let release = order(Barrier::ForgetRelease, Ordering::AcqRel);
+        let release = order(Barrier::EvictRelease, Ordering::AcqRel);
         match slot.compare_exchange(key, 0, release, Ordering::Acquire) {
             Ok(_) => {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
-                self.used.fetch_sub(1, order(Barrier::ForgetRelease, Ordering::Release));
+                self.used.fetch_sub(1, order(Barrier::EvictRelease, Ordering::Release));
             }
-            // Somebody has claimed it just now, and it is nobody's loss.
+            // Its waiter has claimed it in the meantime, so nothing is lost.
             Err(_) => self.doubt.store(before, Ordering::Relaxed),
         }
         at
     }
 
-    /// What the ticket of `own` has to report, if anything, where commands from `pushed` on were pushed for it.
+    /// Claim the failures of the ticket `own`, for which commands from `pushed` on were pushed.
+    /// Returns the first.
     ///
-    /// The SMMU has passed all of them, or is not known to; in that case what is known is told.
+    /// After a time-out the SMMU may not have passed all of these commands. The result then covers
+    /// the failures so far.
     pub(crate) fn claim(&self, pushed: u64, own: Range<u64>) -> Option<SinkError> {
         let acquire = order(Barrier::RecordAcquire, Ordering::Acquire);
-        // Whoever has seen `CMDQ_CONS` behind a failed command sees its record, and that there is one.
-        // Whoever has seen the last of them go, sees what was forgotten before.
-        let forget = order(Barrier::ForgetAcquire, Ordering::Acquire);
-        if self.used.load(forget) == 0 && self.doubt.load(Ordering::Relaxed) <= pushed {
+        // A caller that has read `CMDQ_CONS` behind a failed command sees its record, and sees it
+        // in `used`. A caller that reads 0 from `used` after an eviction sees the `doubt` stored
+        // before that.
+        let evict = order(Barrier::EvictAcquire, Ordering::Acquire);
+        if self.used.load(evict) == 0 && self.doubt.load(Ordering::Relaxed) <= pushed {
             return None;
         }
         let mut first: Option<CommandFailure> = None;
@@ -176,8 +183,9 @@ impl Failures {
             let [low, high] = &record.words;
             let command = RawCommand([low.load(Ordering::Relaxed), high.load(Ordering::Relaxed)]);
             let code = CommandErrorCode(record.code.load(Ordering::Relaxed) as u8);
-            // A release, so that nobody writes the record before it was read. One that was pushed may be somebody
-            // else's, who has to find it as well.
+            // A release, so that the next record is written here only after this one was read. The
+            // failure of a pushed command stays: it may be another caller's, who has to find it as
+            // well.
             let mine = match own.contains(&position) {
                 true => {
                     let done = (Ordering::Release, Ordering::Acquire);
@@ -208,16 +216,16 @@ impl Failures {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{CommandFailure, Failures};
+    use super::{CommandFailure, FailureRecords};
     use core::sync::atomic::{AtomicU64, Ordering};
     use smmu_types::queue::Position;
     use smmu_types::{CommandErrorCode, RawCommand, SmmuId};
 
-    /// One that looks for a record just while it has to make room for another.
+    /// A waiter looks for a record while a new failure evicts it.
     #[test]
-    fn a_failure_that_is_being_forgotten_is_told_all_the_same() {
+    fn a_waiter_learns_of_a_failure_that_is_being_evicted() {
         const FAILURES: u64 = 200_000;
-        let failures = Failures::new(SmmuId(0));
+        let failures = FailureRecords::new(SmmuId(0));
         let recorded = AtomicU64::new(0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -236,7 +244,7 @@ mod tests {
                 if now == FAILURES {
                     break;
                 }
-                // The one that goes next, or a failure of nobody that has waited.
+                // The record that is evicted next. No waiter has claimed it.
                 let at = now.saturating_sub(16);
                 if now > at {
                     assert!(failures.claim(at, at + 1..at + 1).is_some(), "{at} of {now}");

@@ -1,4 +1,6 @@
-//! The device's side of a command queue, for tests of this crate and of what is built on it.
+//! A fake SMMU that consumes a command queue, for tests of this crate and of its users.
+//!
+//! Needs the feature `fake`.
 //!
 //! ```
 //! use smmu_cmdq::fake::{Consumer, Pace};
@@ -13,8 +15,8 @@
 //! let device = Consumer::new(pool.window(), Pace::PerRead(1));
 //! let size = QueueSize::from_log2(4).ok_or("no such size")?;
 //! let block = pool.allocate(smmu_cmdq::layout(size, SyncBy::Polling))?;
-//! let queue =
-//!     CommandQueue::new(SmmuId(0), &device, block, size, CountingWait::new(), QueueConfig::default())?;
+//! let (wait, config) = (CountingWait::new(), QueueConfig::default());
+//! let queue = CommandQueue::new(SmmuId(0), &device, block, size, wait, config)?;
 //! device.enable(queue.base(), queue.size());
 //! let _proof = queue.run(&[Command::CfgiAll])?;
 //! assert_eq!(device.executed(), [Command::CfgiAll, Command::SYNC]);
@@ -34,20 +36,20 @@ use smmu_types::regs::{self, gerror, queue_base};
 use smmu_types::seam::{Registers, RegistersExt};
 use smmu_types::{Command, CommandErrorCode, PhysAddr, RawCommand};
 
-/// When the device carries out commands.
+/// When the fake SMMU carries out commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pace {
-    /// All there are, inside the write of `CMDQ_PROD` or of `GERRORN`.
+    /// All queued commands, inside the write of `CMDQ_PROD` or of `GERRORN`.
     OnWrite,
-    /// So many, at each read of `CMDQ_CONS`.
+    /// At most so many at each read of `CMDQ_CONS`.
     PerRead(u32),
     /// Never.
     Dead,
 }
 
 #[derive(Debug)]
-struct State {
+struct ConsumerState {
     pace: Pace,
     base: u64,
     size: QueueSize,
@@ -61,25 +63,26 @@ struct State {
     executed: Vec<Command>,
 }
 
-/// Registers that consume a command queue.
+/// The registers of a fake SMMU that consumes its command queue.
 ///
-/// Commands that [`Command::interpret`] does not know stop it with `CERROR_ILL`, as do those that
-/// [`fail_at`](Self::fail_at) names. It stays stopped until `GERRORN` is written.
+/// It stops with `CERROR_ILL` at a command that [`Command::interpret`] does not know, and with the
+/// given codes at a position of [`fail_at`](Self::fail_at). It stays stopped until a write of
+/// `GERRORN` acknowledges the error.
 #[derive(Debug)]
 pub struct Consumer {
     memory: Arc<[AtomicU64]>,
     memory_base: PhysAddr,
-    state: Mutex<State>,
+    state: Mutex<ConsumerState>,
 }
 
 impl Consumer {
-    /// A device that sees the memory of `window`.
+    /// A fake SMMU that reads the memory of `window`.
     #[must_use]
     pub fn new(window: &HeapWindow, pace: Pace) -> Self {
         Consumer {
             memory: window.share(),
             memory_base: window.base(),
-            state: Mutex::new(State {
+            state: Mutex::new(ConsumerState {
                 pace,
                 base: 0,
                 size: const { QueueSize::from_log2(0).unwrap() },
@@ -95,9 +98,7 @@ impl Consumer {
         }
     }
 
-    /// Set the queue up as a bring-up does.
-    ///
-    /// A base that cannot be one leaves the queue as it was.
+    /// Enable the queue as a bring-up does. No effect if `base` cannot be a queue's base.
     pub fn enable(&self, base: PhysAddr, size: QueueSize) {
         if let Ok(value) = queue_base::encode(base, size, RawCommand::BYTES as u64) {
             self.write(regs::CMDQ_BASE, value);
@@ -111,36 +112,37 @@ impl Consumer {
         self.lock().pace = pace;
     }
 
-    /// Stop at the command at `position` (counted from 0 in the queue) with these errors, one after the
-    /// other, before it is carried out.
+    /// Stop at the command at `position`, counted from 0 in the queue, with each of these errors in
+    /// turn. The command is carried out after the last.
     pub fn fail_at(&self, position: u64, codes: &[CommandErrorCode]) {
         let reversed = codes.iter().rev().copied().collect();
         self.lock().failures.insert(position, reversed);
     }
 
-    /// Answer every read of `CMDQ_CONS` with this, or with the truth again.
+    /// Return this value from every read of `CMDQ_CONS`; with `None` the real one again.
     pub fn lie(&self, cons: Option<u32>) {
         self.lock().lie = cons;
     }
 
-    /// All commands carried out so far, in order.
+    /// The commands carried out so far, in order.
     #[must_use]
     pub fn executed(&self) -> Vec<Command> {
         self.lock().executed.clone()
     }
 
-    /// Report an error without a command, as a device does that was left stopped by someone else.
+    /// Report an error without a command, like an SMMU with an error from before the queue was
+    /// enabled.
     pub fn raise_cmdq_error(&self, code: CommandErrorCode) {
         let mut state = self.lock();
         state.error = code.0;
         state.gerror ^= gerror::CMDQ;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ConsumerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fetch(&self, state: &State) -> RawCommand {
+    fn fetch(&self, state: &ConsumerState) -> RawCommand {
         fence(Ordering::SeqCst);
         let address = state.base + state.consumer.index(state.size) as u64 * 16;
         let word = (address - self.memory_base.0) as usize / 8;
@@ -148,7 +150,7 @@ impl Consumer {
         RawCommand([load(word), load(word + 1)])
     }
 
-    fn consume(&self, state: &mut State, most: u32) {
+    fn consume(&self, state: &mut ConsumerState, most: u32) {
         for _ in 0..most {
             let pointer = state.consumer.pointer(state.size);
             let waiting = state.size.used(state.producer, pointer).unwrap_or(0);
@@ -171,7 +173,7 @@ impl Consumer {
         }
     }
 
-    fn consume_on_write(&self, state: &mut State) {
+    fn consume_on_write(&self, state: &mut ConsumerState) {
         if state.pace == Pace::OnWrite {
             self.consume(state, u32::MAX);
         }

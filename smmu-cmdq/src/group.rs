@@ -1,4 +1,4 @@
-//! Several queues of one SMMU.
+//! The command queues of one SMMU as one sink.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -7,15 +7,16 @@ use smmu_types::seam::{CommandSink, Registers, SinkError, Wait};
 use smmu_types::{Command, SmmuId, SyncProof};
 
 use crate::reserve::Reserve;
-use crate::slots::Slots;
-use crate::{CommandQueue, CompareExchange, OfSmmu, Opcodes, Pushed, QueueError, SyncTicket};
+use crate::ring::Slots;
+use crate::{CommandQueue, OfSmmu, Opcodes, QueueError};
 
-/// Which queue a caller uses: any number, of which the rest by the number of queues counts.
+/// Which queue a call uses: any number, which the group takes modulo the number of queues.
 ///
-/// The number of the CPU, so that CPUs do not meet at a queue; or something of the commands, such as the VMID. Every function
-/// from commands to a number is one. It is asked once for each call that begins something.
+/// The number of the CPU keeps CPUs apart from each other. A number made of the commands, such as
+/// the VMID, works as well. Every function from commands to a number implements this. The group
+/// asks once for each call that begins something new.
 pub trait Pick {
-    /// The queue for `commands`.
+    /// The number for `commands`.
     fn pick(&self, commands: &[Command]) -> usize;
 }
 
@@ -25,15 +26,39 @@ impl<F: Fn(&[Command]) -> usize> Pick for F {
     }
 }
 
+/// A queue that a [`QueueGroup`] can hold: a sink of one SMMU that says which opcodes it takes.
+pub trait GroupQueue: OfSmmu + CommandSink<Ticket: OfSmmu, Pushed: OfSmmu> {
+    /// Opcodes that this queue takes; the group routes by them.
+    fn takes(&self) -> Opcodes;
+}
+
+impl<R, B, W, S> GroupQueue for CommandQueue<R, B, W, S>
+where
+    R: Registers,
+    B: Slots,
+    W: Wait,
+    S: Reserve,
+{
+    fn takes(&self) -> Opcodes {
+        CommandQueue::takes(self)
+    }
+}
+
 /// The command queues of one SMMU as one [`CommandSink`].
 ///
-/// The first is the main queue, which takes every command. Of the others, [`Pick`] says which a call uses; where that does not
-/// [take](crate::QueueConfig::takes) all commands of the call, they go to the main queue.
+/// `Q` holds the queues: an array, a slice by reference, or a `Vec`. `P` is the [`Pick`], and `E`
+/// the type of each queue.
 ///
-/// The commands of one call are in one queue, in order. What is pushed stays in one queue with what is proven with it,
-/// as long as that takes the commands; if it does not, what is pushed is proven and waited for first, and the rest goes to
-/// another queue. Commands of calls that are not proven together are in no order, as in no [`CommandSink`]: whoever needs
-/// one waits for the first.
+/// The first queue is the main queue, which takes every command. [`Pick`] chooses among the others.
+/// If the chosen queue does not [take](crate::QueueConfig::takes) all commands of a call, the main
+/// queue gets them.
+///
+/// - The commands of one call go to one queue, in order.
+/// - Commands that are pushed and proven together stay in one queue, as long as it takes them. At
+///   the first call with a command that it does not take, the group proves and waits for what was
+///   pushed, and continues in the main queue.
+/// - Commands of other calls have no order among each other, as in every [`CommandSink`]. A caller
+///   that needs an order waits for the first call.
 ///
 /// ```
 /// # use smmu_cmdq::fake::{Consumer, Pace};
@@ -64,18 +89,16 @@ impl<F: Fn(&[Command]) -> usize> Pick for F {
 /// # Ok(())
 /// # }
 /// ```
-pub struct QueueGroup<Q, P, R, B, W, S = CompareExchange, const CELLS: usize = 1024> {
+pub struct QueueGroup<Q, P, E> {
     smmu: SmmuId,
     queues: Q,
     pick: P,
-    marker: Marker<R, B, W, S>,
+    marker: PhantomData<fn() -> E>,
 }
 
-type Marker<R, B, W, S> = PhantomData<fn() -> (R, B, W, S)>;
-
-/// Something that is in one queue of a [`QueueGroup`].
+/// A ticket, or pushed commands, of one queue of a [`QueueGroup`].
 #[derive(Debug)]
-#[must_use = "nothing is known of the commands until they are waited for"]
+#[must_use = "the commands are not known to be carried out until they are waited for"]
 pub struct InQueue<T> {
     queue: usize,
     what: T,
@@ -95,16 +118,13 @@ impl<T: OfSmmu> OfSmmu for InQueue<T> {
     }
 }
 
-impl<Q, P, R, B, W, S, const CELLS: usize> QueueGroup<Q, P, R, B, W, S, CELLS>
+impl<Q, P, E> QueueGroup<Q, P, E>
 where
-    Q: AsRef<[CommandQueue<R, B, W, S, CELLS>]>,
+    Q: AsRef<[E]>,
     P: Pick,
-    R: Registers,
-    B: Slots,
-    W: Wait,
-    S: Reserve,
+    E: GroupQueue,
 {
-    /// The queues of one SMMU, the main queue first.
+    /// A group of the queues of one SMMU, the main queue first.
     ///
     /// # Errors
     ///
@@ -123,15 +143,15 @@ where
     }
 
     /// All queues.
-    pub fn queues(&self) -> &[CommandQueue<R, B, W, S, CELLS>] {
+    pub fn queues(&self) -> &[E] {
         self.queues.as_ref()
     }
 
-    fn queue(&self, at: usize) -> Result<&CommandQueue<R, B, W, S, CELLS>, SinkError> {
+    fn queue(&self, at: usize) -> Result<&E, SinkError> {
         self.queues().get(at).ok_or(SinkError::UnknownSmmu { smmu: self.smmu })
     }
 
-    /// Where commands begin.
+    /// The queue for a call that begins something new.
     fn choose(&self, commands: &[Command]) -> usize {
         let others = self.queues().len().saturating_sub(1);
         match self.pick.pick(commands).checked_rem(others) {
@@ -141,15 +161,16 @@ where
     }
 
     fn takes(&self, at: usize, commands: &[Command]) -> bool {
-        self.queues().get(at).is_some_and(|queue| queue.takes().have(commands))
+        self.queues().get(at).is_some_and(|queue| queue.takes().has_all(commands))
     }
 
-    /// Where commands go that must stand behind what was `pushed`, and what of it is still to be proven.
+    /// The queue for commands that must follow what was `pushed`, and what of that is still to be
+    /// proven.
     fn behind(
         &self,
-        pushed: InQueue<Pushed>,
+        pushed: InQueue<E::Pushed>,
         commands: &[Command],
-    ) -> Result<(usize, Option<Pushed>), SinkError> {
+    ) -> Result<(usize, Option<E::Pushed>), SinkError> {
         let InQueue { queue, what } = pushed;
         if self.takes(queue, commands) {
             return Ok((queue, Some(what)));
@@ -164,28 +185,25 @@ where
     }
 }
 
-impl<Q, P, R, B, W, S, const CELLS: usize> OfSmmu for QueueGroup<Q, P, R, B, W, S, CELLS> {
+impl<Q, P, E> OfSmmu for QueueGroup<Q, P, E> {
     fn smmu(&self) -> SmmuId {
         self.smmu
     }
 }
 
-impl<Q, P, R, B, W, S, const CELLS: usize> CommandSink for QueueGroup<Q, P, R, B, W, S, CELLS>
+impl<Q, P, E> CommandSink for QueueGroup<Q, P, E>
 where
-    Q: AsRef<[CommandQueue<R, B, W, S, CELLS>]>,
+    Q: AsRef<[E]>,
     P: Pick,
-    R: Registers,
-    B: Slots,
-    W: Wait,
-    S: Reserve,
+    E: GroupQueue,
 {
-    type Ticket = InQueue<SyncTicket>;
-    type Pushed = InQueue<Pushed>;
+    type Ticket = InQueue<E::Ticket>;
+    type Pushed = InQueue<E::Pushed>;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
         self.check(smmu)?;
         let queue = self.choose(commands);
-        Ok(InQueue { queue, what: self.queue(queue)?.issue(commands)? })
+        Ok(InQueue { queue, what: self.queue(queue)?.issue(smmu, commands)? })
     }
 
     fn push(
@@ -199,7 +217,7 @@ where
             Some(pushed) => self.behind(pushed, commands)?,
             None => (self.choose(commands), None),
         };
-        Ok(InQueue { queue, what: self.queue(queue)?.push(pushed, commands)? })
+        Ok(InQueue { queue, what: self.queue(queue)?.push(smmu, pushed, commands)? })
     }
 
     fn prove(&self, pushed: Self::Pushed, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
@@ -208,7 +226,7 @@ where
         let queue = self.queue(at)?;
         let what = match pushed {
             Some(pushed) => queue.prove(pushed, commands)?,
-            None => queue.issue(commands)?,
+            None => queue.issue(self.smmu, commands)?,
         };
         Ok(InQueue { queue: at, what })
     }
@@ -219,9 +237,7 @@ where
     }
 }
 
-impl<Q: fmt::Debug, P, R, B, W, S, const CELLS: usize> fmt::Debug
-    for QueueGroup<Q, P, R, B, W, S, CELLS>
-{
+impl<Q: fmt::Debug, P, E> fmt::Debug for QueueGroup<Q, P, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueGroup")
             .field("smmu", &self.smmu)

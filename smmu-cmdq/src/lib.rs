@@ -1,25 +1,26 @@
-//! The command queue of an Arm SMMUv3, without a lock: batches, `CMD_SYNC`, bounded waits, command errors.
+//! The command queue of an Arm SMMUv3, without a lock: batches, `CMD_SYNC`, bounded waits, errors.
 //!
-//! Implement three traits of `smmu-types` and you are running: [`Registers`] (MMIO of the SMMU),
-//! [`DmaBlock`] (memory that it reads) and [`Wait`] (a clock).
-//! A [`CommandQueue`] then queues commands, waits until the SMMU has carried them out, and says which one it
-//! refused. It is a [`CommandSink`], as are those of several SMMUs in a
-//! [`QueueSet`], and several of one SMMU (ECMDQ, CMDQV) in a [`QueueGroup`].
+//! Implement three traits of [`smmu_types`] and you are running: [`Registers`] (MMIO of the SMMU),
+//! [`DmaBlock`] (memory that the SMMU reads) and [`Wait`] (a clock). A [`CommandQueue`] then queues
+//! commands, waits until the SMMU has carried them out, and says which command the SMMU refused.
 //!
-//! It is not a driver: it does not bring the SMMU up (`smmu-hw-mmio` does), and does not choose which
-//! commands an unmap needs (`smmu-invs` does; how a range becomes commands is in [`smmu_types::range`]).
+//! A queue is a [`CommandSink`]. So are a [`QueueGroup`] of several queues of one SMMU (ECMDQ,
+//! CMDQV), and a [`QueueSet`] of the queues or groups of several SMMUs.
+//!
+//! It is not a driver. Bring-up of the SMMU is in `smmu-hw-mmio`. The choice of commands for an
+//! unmap is in `smmu-invs`, and the commands for a range in [`smmu_types::range`].
 //!
 //! ```
 //! use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::{Relaxed, SeqCst}, fence};
 //! use core::{ops::Range, time::Duration};
 //! use smmu_cmdq::{CommandQueue, QueueConfig};
-//! use smmu_types::queue::QueueSize;
-//! use smmu_types::seam::{DmaBlock, Registers, Wait};
-//! use smmu_types::{Asid, Command, PhysAddr, SmmuId, Vmid};
+//! use smmu_cmdq::smmu_types::queue::QueueSize;
+//! use smmu_cmdq::smmu_types::seam::{DmaBlock, Registers, Wait};
+//! use smmu_cmdq::smmu_types::{Asid, Command, PhysAddr, SmmuId, Vmid};
 //!
-//! /// 1: the registers. This "SMMU" has carried a command out as soon as it is told of it.
-//! struct Mmio(AtomicU32);
-//! impl Registers for Mmio {
+//! /// 1: the registers. This toy SMMU carries out each command at the write of `CMDQ_PROD`.
+//! struct ToyMmio(AtomicU32);
+//! impl Registers for ToyMmio {
 //!     fn read32(&self, offset: u32) -> u32 {
 //!         if offset == 0x9c { self.0.load(SeqCst) } else { 0 }
 //!     }
@@ -30,31 +31,32 @@
 //!     fn write64(&self, offset: u32, value: u64) { self.write32(offset, value as u32) }
 //! }
 //!
-//! /// 2: memory that the SMMU reads, here 64 commands at 0x8000_0000.
-//! struct Memory([AtomicU64; 128]);
-//! // SAFETY: nobody but the "SMMU" above, which reads nothing, knows the address.
-//! unsafe impl DmaBlock for Memory {
+//! /// 2: memory that the SMMU reads, here a ring of 64 commands at 0x8000_0000.
+//! struct ToyMemory([AtomicU64; 128]);
+//! // SAFETY: only the toy SMMU above uses the address, and it reads nothing.
+//! unsafe impl DmaBlock for ToyMemory {
 //!     fn words(&self) -> &[AtomicU64] { &self.0 }
 //!     fn address(&self) -> PhysAddr { PhysAddr(0x8000_0000) }
 //!     fn publish(&self, _: Range<usize>) { fence(SeqCst) } // at least `dmb oshst` on a board
 //!     fn observe(&self, _: Range<usize>) { fence(SeqCst) } // at least `dmb oshld` on a board
 //! }
 //!
-//! /// 3: time, from a counter that always runs.
-//! struct Clock(AtomicU64);
-//! impl Wait for Clock {
+//! /// 3: a clock. This one counts the looks of waiters.
+//! struct ToyClock(AtomicU64);
+//! impl Wait for ToyClock {
 //!     fn now(&self) -> Duration { Duration::from_micros(self.0.load(Relaxed)) }
 //!     fn relax(&self, _round: u32) { self.0.fetch_add(1, Relaxed); }
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (mmio, clock) = (Mmio(AtomicU32::new(0)), Clock(AtomicU64::new(0)));
-//! let memory = Memory([const { AtomicU64::new(0) }; 128]);
+//! let (mmio, clock) = (ToyMmio(AtomicU32::new(0)), ToyClock(AtomicU64::new(0)));
+//! let memory = ToyMemory([const { AtomicU64::new(0) }; 128]);
 //! let size = QueueSize::from_log2(6).ok_or("no queue of this size")?;
 //! let queue =
 //!     CommandQueue::new(SmmuId(0), mmio, memory, size, clock, QueueConfig::default())?;
 //!
-//! // Issue on as many SMMUs as there are, then wait: the proof says that it is done.
+//! // With several SMMUs, issue on all of them first, and then wait. The proof says that the
+//! // flush is done.
 //! let ticket = queue.issue(&[Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(5) }])?;
 //! let proof = queue.wait(ticket)?;
 //! assert_eq!(proof.smmu(), SmmuId(0));
@@ -64,26 +66,31 @@
 //!
 //! # Hazard
 //!
-//! - A [`SyncTicket`] that is dropped proves nothing, and after [`SinkError::Timeout`] the commands are
-//!   still queued: memory that they were to protect must stay where it is.
-//! - [`Pushed`] commands are proven by [`prove`](CommandQueue::prove) alone. If others' commands lie between the first of
-//!   them and the `CMD_SYNC`, and one of those fails, that ticket may fail as well: rather once too often.
+//! - A dropped [`SyncTicket`] proves nothing. After [`SinkError::Timeout`] the commands are still
+//!   queued. In both cases, do not reuse the memory that the commands were to protect.
+//! - Only [`prove`](CommandQueue::prove) proves [`Pushed`] commands. If another caller's command in
+//!   between fails, the ticket of `prove` may fail as well.
 //! - `GERRORN` has one writer at a time; see [`with_registers`](CommandQueue::with_registers).
-//! - An SMMU that is reset behind the queue's back and whose `CMDQ_CONS` then happens to lie between two
-//!   positions in flight cannot be told from one that works.
+//! - Reset the SMMU only together with its queue. If `CMDQ_CONS` after the reset happens to lie
+//!   between two positions in flight, the queue cannot detect the reset.
 //!
 //! # Cost
 //!
-//! One call: an atomic operation to reserve slots and one to hand the turn on, two stores per command, one or two
-//! barriers, at most one write of `CMDQ_PROD`, and a read of
-//! `CMDQ_CONS` only when the ring looks full. One look of a waiter: a read of `CMDQ_CONS`, and of `GERROR`
-//! and `GERRORN` while it is not complete; of a waiter for an MSI mostly a load. Beside its ring a queue is 8 bytes for
-//! each of its `CELLS` and about a kilobyte; nothing allocates.
+//! - A call: one atomic operation to reserve slots and one to commit them, two stores per command,
+//!   one or two barriers, at most one write of `CMDQ_PROD`. It reads `CMDQ_CONS` only if the ring
+//!   looks full.
+//! - A look of a waiter: one read of `CMDQ_CONS`; while the `CMD_SYNC` is not complete, also one of
+//!   `GERROR` and one of `GERRORN`. For an MSI, 63 of 64 looks are one load instead.
+//! - Memory: beside the ring, 8 bytes for each cell of [`CompareExchange`] or [`FetchAdd`], and
+//!   about 1.5 KiB. Nothing allocates.
 //!
 //! # Features
 //!
-//! - `fake` (needs `std`): `fake::Consumer`, a device that consumes a queue at a chosen pace and fails on
-//!   request.
+//! - `fake` (needs `std`): the module `fake` with `fake::Consumer`, a fake SMMU that consumes a
+//!   queue at a chosen pace and fails on request. It also enables the feature `fake` of
+//!   `smmu-types`.
+//!
+//! The crate re-exports [`smmu_types`], so a user of the queue needs no second dependency.
 //!
 //! [`CommandSink`]: smmu_types::seam::CommandSink
 //! [`DmaBlock`]: smmu_types::seam::DmaBlock
@@ -96,88 +103,43 @@
 #[cfg(any(test, feature = "fake"))]
 extern crate std;
 
-mod complete;
+mod config;
+mod error;
 mod failures;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod gerror;
 mod group;
-mod insert;
 mod opcodes;
 mod port;
+mod prod_owner;
+mod produce;
 mod queue;
 mod reserve;
-mod service;
+mod ring;
 mod set;
-mod slots;
 #[cfg(not(loom))]
 mod sync;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod sync;
-mod turn;
+mod wait;
 
-use smmu_types::{FieldError, SmmuId};
+pub use smmu_types;
 
+pub use config::{QueueConfig, SyncBy, layout};
+pub use error::QueueError;
 pub use failures::{CommandFailure, FailureCounts};
-pub use group::{InQueue, Pick, QueueGroup};
+pub use group::{GroupQueue, InQueue, Pick, QueueGroup};
 pub use opcodes::Opcodes;
 pub use port::Port;
-pub use queue::{CommandQueue, Pushed, QueueConfig, SyncBy, SyncTicket, layout};
+pub use queue::{CommandQueue, Pushed, SyncTicket};
 pub use reserve::{CompareExchange, FetchAdd, Reserve};
-pub use set::{OfSmmu, QueueSet};
 #[doc(hidden)]
-pub use slots::Slots;
+pub use ring::Slots;
+pub use set::{OfSmmu, QueueSet};
 
-/// Why a queue could not be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum QueueError {
-    /// The queue is smaller than a command and its `CMD_SYNC`.
-    #[error(
-        "a command queue of {entries} entry cannot hold a command and its CMD_SYNC; make it at least 2"
-    )]
-    TooSmall {
-        /// Entries asked for.
-        entries: u32,
-    },
-    /// The block is too small.
-    #[error(
-        "the block has {bytes} bytes and the queue needs {need}; allocate it with smmu_cmdq::layout"
-    )]
-    BlockTooSmall {
-        /// Bytes of the block.
-        bytes: u64,
-        /// Bytes that the queue needs.
-        need: u64,
-    },
-    /// The block's address cannot be a queue's base.
-    #[error("the block cannot hold the queue: {0}; allocate it with smmu_cmdq::layout")]
-    Base(#[from] FieldError),
-    /// Two queues of a set belong to one SMMU.
-    #[error(
-        "the set has two queues for {smmu}; give each SMMU a number of its own, and put several queues of one SMMU into a QueueGroup"
-    )]
-    Duplicate {
-        /// The SMMU.
-        smmu: SmmuId,
-    },
-    /// A group without a queue.
-    #[error("the group has no queue; give it at least the main queue of its SMMU")]
-    NoQueue,
-    /// The queues of a group belong to different SMMUs.
-    #[error(
-        "the group of {smmu} has a queue of {other}; make a group for each SMMU, and a QueueSet of the groups"
-    )]
-    OtherSmmu {
-        /// That of the first queue.
-        smmu: SmmuId,
-        /// That of another.
-        other: SmmuId,
-    },
-    /// There would be commands that no queue takes.
-    #[error("the first queue of {smmu} does not take all commands; put the main queue first")]
-    MainRefuses {
-        /// The SMMU.
-        smmu: SmmuId,
-    },
-}
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,35 +1,38 @@
+//! The set of opcodes that a queue takes.
+
 use core::fmt;
 
 use smmu_types::Command;
 
-/// A set of opcodes: the commands that a queue takes.
+/// Opcodes that a queue takes; [`QueueGroup`](crate::QueueGroup) routes by them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Opcodes([u64; 4]);
 
 impl Opcodes {
     /// Every command.
     pub const ALL: Opcodes = Opcodes([u64::MAX; 4]);
-    /// No command but `CMD_SYNC`, without which nothing could be proven.
+    /// Only `CMD_SYNC`, which every queue needs to prove its commands.
     pub const NONE: Opcodes = Opcodes([0; 4]).with(0x46);
-    /// What a guest's virtual queue of Tegra241's CMDQV takes: `TLBI_NH_ASID`, `TLBI_NH_VA` and `ATC_INV`.
+    /// A guest's virtual queue of Tegra241's CMDQV: `TLBI_NH_ASID`, `TLBI_NH_VA`, `ATC_INV` and
+    /// `CMD_SYNC`.
     pub const VCMDQ_GUEST: Opcodes = Opcodes::NONE.with(0x11).with(0x12).with(0x40);
 
-    /// These, and one more.
+    /// The set with one more opcode.
     #[must_use]
     pub const fn with(mut self, opcode: u8) -> Self {
         self.0[opcode as usize / 64] |= 1 << (opcode % 64);
         self
     }
 
-    /// Whether an opcode is among them.
+    /// Whether the set has an opcode.
     #[must_use]
     pub const fn has(self, opcode: u8) -> bool {
         self.0[opcode as usize / 64] >> (opcode % 64) & 1 != 0
     }
 
-    /// Whether all of `commands` are among them.
+    /// Whether the set has the opcode of each command.
     #[must_use]
-    pub fn have(self, commands: &[Command]) -> bool {
+    pub fn has_all(self, commands: &[Command]) -> bool {
         self == Opcodes::ALL || commands.iter().all(|command| self.has(command.encode().opcode()))
     }
 }

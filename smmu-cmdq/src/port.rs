@@ -1,26 +1,28 @@
-//! Which registers a queue has.
+//! The registers of a command queue: the main queue's, or those of an ECMDQ or a virtual queue.
 
 use smmu_types::fields::{ecmdq_cons, ecmdq_prod};
 use smmu_types::regs::{self, ecmdq, gerror};
 use smmu_types::seam::Registers;
 
-/// The registers of a command queue, as offsets in what its [`Registers`] stands for.
+/// The registers of a command queue, as offsets for its [`Registers`].
 ///
-/// [`Port::MAIN`] is the queue that every SMMU has. Others have the same registers elsewhere, or fewer bits of them.
+/// [`Port::MAIN`] is the queue that every SMMU has. Other queues have these registers at other
+/// offsets, and some combine two of them in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// Where the producer's pointer is written. It reads as written.
+    /// The register for the producer's pointer. It reads as written.
     pub producer: u32,
-    /// Where the consumer's pointer is read, with the error code in bits 30:24.
+    /// The register with the consumer's pointer, and the error code in bits 30:24.
     pub consumer: u32,
-    /// Where an error is reported: it is active while the bit differs from that of `acknowledge`.
+    /// The register that reports an error. It is active while [`error_bit`](Self::error_bit) here
+    /// differs from the one in `acknowledge`.
     pub error: u32,
-    /// Where it is acknowledged. This may be the producer's register.
+    /// The register in which the driver acknowledges the error. May be the producer's register.
     pub acknowledge: u32,
-    /// The bit of both.
+    /// The mask of the error's bit in `error` and in `acknowledge`.
     pub error_bit: u32,
-    /// Bits that the producer's register has beside the pointer whenever it is written. Those but `error_bit` are set in the
-    /// consumer's register as well, for as long as the queue works.
+    /// Bits that every write of the producer's register sets beside the pointer. While the queue is
+    /// enabled, the consumer's register has them set as well, except for `error_bit`.
     pub enable: u32,
 }
 
@@ -35,9 +37,9 @@ impl Port {
         enable: 0,
     };
 
-    /// A virtual queue of Tegra241's CMDQV, whose first page begins at `base`.
+    /// A virtual queue of Tegra241's CMDQV. `base` is the offset of its first page.
     ///
-    /// Such a queue sends neither MSIs nor events: its `CMD_SYNC`s complete by polling.
+    /// Such a queue sends neither MSIs nor events: use [`SyncBy::Polling`](crate::SyncBy::Polling).
     #[must_use]
     pub const fn vcmdq(base: u32) -> Port {
         Port {
@@ -50,12 +52,13 @@ impl Port {
         }
     }
 
-    /// An enhanced command queue (3.5.6), which reports errors in `ECMDQ_CONS` and has them acknowledged in
-    /// `ECMDQ_PROD`.
+    /// An enhanced command queue (3.5.6). `ECMDQ_CONS` reports errors, and `ECMDQ_PROD`
+    /// acknowledges them.
     ///
-    /// It is to be enabled with `ECMDQ_PROD` = [`enable`](Self::enable): with `ERRACK` 0, or, where `ECMDQ_CONS.ERR` is 1
-    /// before that, with [`error_bit`](Self::error_bit) added to `enable` for both. `GERROR.CMDQP_ERR`, which says that some
-    /// enhanced queue has an error, is acknowledged by whoever handles `GERROR`.
+    /// Enable the queue by writing [`enable`](Self::enable) to `ECMDQ_PROD`, with `ERRACK` 0. If
+    /// `ECMDQ_CONS.ERR` is 1 before that, add [`error_bit`](Self::error_bit) to `enable`, for that
+    /// write and for the queue. `GERROR.CMDQP_ERR` says that some enhanced queue has an error; the
+    /// driver's `GERROR` handler acknowledges that bit, the queue does not.
     #[must_use]
     pub const fn ecmdq(interface: ecmdq::Interface) -> Port {
         let (producer, consumer) = (interface.producer.offset(), interface.consumer.offset());
@@ -69,20 +72,24 @@ impl Port {
         }
     }
 
-    /// Whether an error is acknowledged by a write of the producer.
+    /// Whether a write of the producer's register acknowledges errors.
     #[inline]
     pub(crate) const fn acknowledges_by_producer(self) -> bool {
         self.acknowledge == self.producer
     }
 
-    /// Bits of the consumer's register that say whether the queue works, and how they are then.
-    pub(crate) const fn working(self) -> u32 {
+    /// Bits of the consumer's register that are set while the queue is enabled.
+    pub(crate) const fn enabled_flags(self) -> u32 {
         self.enable & !self.error_bit
     }
 
-    /// Bits of the consumer's register that are neither its pointer nor an error's code.
-    pub(crate) const fn beside(self) -> u32 {
-        if self.error == self.consumer { self.working() | self.error_bit } else { self.working() }
+    /// Bits of the consumer's register that belong neither to the pointer nor to the error code.
+    pub(crate) const fn consumer_flags(self) -> u32 {
+        if self.error == self.consumer {
+            self.enabled_flags() | self.error_bit
+        } else {
+            self.enabled_flags()
+        }
     }
 
     #[inline]
@@ -98,7 +105,7 @@ impl Port {
         registers.read32(self.consumer)
     }
 
-    /// What was last acknowledged, if an error is active that was not.
+    /// The value of `acknowledge`, if an error is active.
     pub(crate) fn error<R: Registers>(self, registers: &R) -> Option<u32> {
         let acknowledged = registers.read32(self.acknowledge);
         let active = registers.read32(self.error) ^ acknowledged;

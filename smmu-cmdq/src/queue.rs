@@ -1,127 +1,34 @@
-//! The queue: what it is made of, and what its user calls.
+//! The queue and the calls of its users.
 
 use core::fmt;
-use core::num::NonZeroU32;
 use core::ops::{Deref, Range};
 use core::sync::atomic::AtomicUsize;
-use core::time::Duration;
 
 use smmu_types::queue::{Position, QueueSize};
 use smmu_types::regs::queue_base;
 use smmu_types::seam::{CommandSink, DmaLayout, Registers, SinkError, Wait};
-use smmu_types::{
-    Capabilities, Command, Completion, MsiAttributes, PhysAddr, Quirk, Quirks, RawCommand, SmmuId,
-    SyncMsi, SyncProof,
-};
+use smmu_types::{Command, Completion, PhysAddr, RawCommand, SmmuId, SyncMsi, SyncProof};
 
-use crate::failures::{CommandFailure, FailureCounts, Failures};
-use crate::port::Port;
+use crate::failures::{FailureCounts, FailureRecords};
+use crate::gerror::GerrorHandler;
+use crate::prod_owner::{CellTable, ProdOwner};
 use crate::reserve::{CompareExchange, Reserve};
-use crate::service::Service;
-use crate::slots::{self, Slots};
+use crate::ring::{self, Slots};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64};
-use crate::turn::Turns;
-use crate::{Opcodes, QueueError};
+use crate::{Opcodes, QueueConfig, QueueError, SyncBy, layout};
 
 static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
 
-/// How a `CMD_SYNC` tells that it is complete.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SyncBy {
-    /// `CMDQ_CONS` passes it, which is read until it does. Every SMMU can.
-    #[default]
-    Polling,
-    /// The same, and it sends an event, for which [`Wait::event`] waits. Where `IDR0.SEV` is 1.
-    Event,
-    /// It writes its position behind the ring, which all waiters read in place of a register. Where `IDR0.MSI` is 1 and
-    /// the SMMU's accesses to the block are coherent. `CMDQ_CONS` is looked at now and then, so that an MSI that gets lost
-    /// costs time and nothing else.
-    ///
-    /// All write to one place, and never into the ring: `CMDQ_CONS` may pass a `CMD_SYNC` before its MSI is visible, which then
-    /// comes late and would hit whatever lies in the slot by then. In one place a late one does no harm, because the MSIs of earlier
-    /// `CMD_SYNC`s are visible or given up before a later one is complete (IHI 0070, 4.7.3).
-    Msi(MsiAttributes),
-}
-
-/// What a [`CommandQueue`] lets its user choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueConfig {
-    /// How long one wait may last: for space in the queue, and for a `CMD_SYNC`. 1 s by default.
-    pub timeout: Duration,
-    /// How a `CMD_SYNC` is completed. By polling, by default.
-    pub sync_by: SyncBy,
-    /// The queue's registers. Those of the main queue by default.
-    pub port: Port,
-    /// Which commands the queue takes, for the one who chooses between [several](crate::QueueGroup). All by default.
-    pub takes: Opcodes,
-    /// The most commands that the SMMU may be given without a `CMD_SYNC` behind them; any number by default.
-    ///
-    /// Some SMMUs need this (`CMD_SYNC` forced into full batches): with 63, no 64 commands follow each other without one, and no
-    /// batch ends without one.
-    pub sync_every: Option<NonZeroU32>,
-}
-
-impl Default for QueueConfig {
-    fn default() -> Self {
-        QueueConfig {
-            timeout: Duration::from_secs(1),
-            sync_by: SyncBy::Polling,
-            port: Port::MAIN,
-            takes: Opcodes::ALL,
-            sync_every: None,
-        }
-    }
-}
-
-impl QueueConfig {
-    /// What suits the main queue of an SMMU with these capabilities and quirks: the cheapest completion that it has, and a
-    /// `CMD_SYNC` as often as it needs.
-    ///
-    /// MSIs where the SMMU sends them and is coherent; events where it sends those and the `CMD_SYNC` may ask for
-    /// them ([`Quirk::NoSev`]); polling otherwise. With [`Quirk::ForceSync`] no 64 commands follow each other without a
-    /// `CMD_SYNC`. Whether ranges may be invalidated is a matter of who makes the commands:
-    /// [`Capabilities::range_support`].
-    #[must_use]
-    pub fn suited_to(caps: &Capabilities, quirks: Quirks) -> Self {
-        let sync_by = if caps.msi && caps.coherent {
-            SyncBy::Msi(MsiAttributes::WRITE_BACK)
-        } else if caps.sev && !quirks.contains(Quirk::NoSev) {
-            SyncBy::Event
-        } else {
-            SyncBy::Polling
-        };
-        let sync_every = if quirks.contains(Quirk::ForceSync) { FORCED } else { None };
-        QueueConfig { sync_by, sync_every, ..QueueConfig::default() }
-    }
-}
-
-/// MMU-700, erratum 2812531: a 64th command is to be a `CMD_SYNC`.
-const FORCED: Option<NonZeroU32> = NonZeroU32::new(63);
-
-/// The block that a command queue of `size` needs: the ring, aligned to its bytes, and 64 bytes behind it for MSIs, if those are
-/// to come.
-#[must_use]
-pub const fn layout(size: QueueSize, sync_by: SyncBy) -> DmaLayout {
-    let ring = match DmaLayout::naturally_aligned(size.entries() as u64 * slots::BYTES) {
-        Some(ring) => ring,
-        // 16 bytes to 8 MiB: never 0, never near the end of the number space.
-        None => unreachable!(),
-    };
-    match DmaLayout::new(slots::needed(size, sync_by) * slots::BYTES, ring.align()) {
-        Some(layout) => layout,
-        None => unreachable!(),
-    }
-}
-
-/// Commands that were queued without a `CMD_SYNC`.
+/// Commands that were queued without a `CMD_SYNC`; [`prove`](CommandQueue::prove) takes it.
 ///
-/// Dropping it forgets what becomes of them, not the commands.
+/// If this is dropped, the SMMU still carries the commands out, but the caller cannot learn the
+/// result.
 #[derive(Debug)]
-#[must_use = "nothing is known of the commands until they are proven"]
+#[must_use = "the commands are not known to be carried out until they are proven"]
 pub struct Pushed {
     smmu: SmmuId,
     queue: usize,
+    // Where the first of the commands lies, or before.
     from: u64,
 }
 
@@ -133,15 +40,17 @@ impl Pushed {
     }
 }
 
-/// One `CMD_SYNC` on its way, and the commands that it stands for.
+/// One queued `CMD_SYNC`, and the commands that it stands for; [`wait`](CommandQueue::wait) takes
+/// it.
 ///
-/// Dropping it forgets the `CMD_SYNC`, not the commands: they are carried out all the same.
+/// If this is dropped, the SMMU still carries the commands out, but the caller cannot learn the
+/// result.
 #[derive(Debug)]
-#[must_use = "nothing is known of the commands until the ticket is waited for"]
+#[must_use = "the commands are not known to be carried out until the ticket is waited for"]
 pub struct SyncTicket {
     pub(crate) smmu: SmmuId,
     pub(crate) queue: usize,
-    /// The first of what was pushed.
+    /// The first pushed command, or `start`.
     pub(crate) pushed: u64,
     pub(crate) start: u64,
     pub(crate) end: u64,
@@ -154,19 +63,19 @@ impl SyncTicket {
         self.smmu
     }
 
-    /// Where the commands lie; the `CMD_SYNC` is the last of them.
+    /// The positions of the commands. The `CMD_SYNC` has the last one.
     #[must_use]
     pub const fn positions(&self) -> Range<Position> {
         Position(self.start)..Position(self.end)
     }
 }
 
-/// Something that many write, away from what others write.
+/// A value with a cache line of its own, since many callers write it.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(crate) struct Line<T>(pub(crate) T);
+pub(crate) struct CacheLine<T>(pub(crate) T);
 
-impl<T> Deref for Line<T> {
+impl<T> Deref for CacheLine<T> {
     type Target = T;
 
     #[inline]
@@ -177,59 +86,72 @@ impl<T> Deref for Line<T> {
 
 /// The command queue of one SMMU, without a lock.
 ///
-/// Any number of threads, interrupt handlers and CPUs queue batches at once. Each reserves its slots by an atomic operation
-/// (`S`: [`CompareExchange`] or [`FetchAdd`](crate::FetchAdd)), fills them beside the others, and leaves; one of them at
-/// a time, and nobody else waits for it, tells the SMMU of all batches that are filled, in order. The commands of one
-/// call are never interleaved with those of another, and never dropped. A call that finds the ring full waits for room, with a
-/// bound; if it finds none for long, or has more commands than the ring, the ring is kept for it until it is served.
+/// Any number of threads, CPUs and interrupt handlers queue batches at once. Each reserves slots by
+/// an atomic operation, fills them beside the others, commits them, and returns. One caller at a
+/// time owns `CMDQ_PROD` and advances it over committed batches, in order. No caller waits for the
+/// owner, except for a short, bounded spin to take over from it.
 ///
-/// `CELLS` (a power of two) is the most commands that are in the ring at once, if the ring holds as many: 8 bytes each.
+/// - The commands of one call are never interleaved with those of another, and never dropped.
+/// - A caller that finds the ring full waits for room, up to the [time-out](QueueConfig::timeout).
+/// - A long-waiting caller, or one with more commands than the ring, takes an exclusive
+///   reservation: it gets the next free slots, and others wait until it is served.
+///
+/// # Type parameters
+///
+/// `R` is the [`Registers`], `B` the [`DmaBlock`](smmu_types::seam::DmaBlock), `W` the [`Wait`].
+/// `S` is how slots are reserved, and how many commands can be in flight at once, if the ring holds
+/// as many: [`CompareExchange`] or [`FetchAdd`](crate::FetchAdd), each with a number of cells.
+/// `CommandQueue<R, B, W>` uses `CompareExchange` with 1024 cells.
 ///
 /// # Contexts
 ///
-/// Every method may be called from any context, an interrupt handler included: nothing that the interrupted code has is
-/// waited for, but room in the ring. Only a handler that interrupts a caller for whom the ring is kept waits for that
-/// room in vain, up to the time-out.
+/// Every method may be called from any context, including an interrupt handler. A caller waits for
+/// room in the ring and for nothing else that interrupted code may hold. One case fails: a handler
+/// that interrupts a caller with an exclusive reservation waits for room until its time-out.
 ///
 /// # `GERRORN`
 ///
-/// The queue acknowledges `GERROR.CMDQ`, and only that bit, by reading `GERRORN` and writing
-/// it back changed; one caller at a time does so. Whoever acknowledges other bits does so inside
+/// The queue acknowledges `GERROR.CMDQ`, and only that bit: it reads `GERRORN` and writes it back
+/// with the bit changed, one caller at a time. Code that acknowledges other bits does so inside
 /// [`with_registers`](Self::with_registers), and leaves the `CMDQ` bit as it is.
 ///
-/// # When it gives up
+/// # When the queue halts
 ///
-/// A `CMDQ_CONS` that cannot be is taken as the loss of the SMMU: this and every later call answers
-/// [`SinkError::Lost`], because a later value could only be right by chance. After three errors in a
-/// row at one command, everything not yet carried out answers [`SinkError::Command`] with it.
-/// Both end with a new bring-up and a new queue.
-pub struct CommandQueue<R, B, W, S = CompareExchange, const CELLS: usize = 1024> {
+/// - An impossible value of `CMDQ_CONS` means that the SMMU is lost. This call and every later one
+///   return [`SinkError::Lost`], because a later value could be right only by chance.
+/// - After three errors in a row at one command, everything not yet carried out returns
+///   [`SinkError::Command`] with that command.
+///
+/// In both cases, bring the SMMU up again and make a new queue.
+pub struct CommandQueue<R, B, W, S: Reserve = CompareExchange> {
     pub(crate) smmu: SmmuId,
     pub(crate) identity: usize,
     pub(crate) size: QueueSize,
-    /// The most commands in the ring at once.
+    /// The maximum number of commands in flight.
     pub(crate) depth: u64,
-    /// The most commands, beside a `CMD_SYNC`, that are put into the ring as they are.
+    /// The maximum number of commands, without the `CMD_SYNC`, of a batch that goes into the ring
+    /// in one piece.
     pub(crate) longest: u64,
     pub(crate) config: QueueConfig,
     pub(crate) registers: R,
     pub(crate) block: B,
     pub(crate) wait: W,
-    pub(crate) service: Service,
-    /// What stands beside the pointer in the producer's register, where an error is acknowledged there.
-    pub(crate) beside_producer: AtomicU32,
-    pub(crate) failures: Failures,
-    pub(crate) reserve: Line<S>,
-    pub(crate) consumer: Line<AtomicU64>,
-    /// MSIs have been missing for so long that the last of them could be taken for a new one.
+    pub(crate) gerror: GerrorHandler,
+    /// The bits beside the pointer in the producer's register, for a port that acknowledges errors
+    /// there.
+    pub(crate) producer_flags: AtomicU32,
+    pub(crate) failures: FailureRecords,
+    pub(crate) reserve: CacheLine<S>,
+    pub(crate) consumer: CacheLine<AtomicU64>,
+    /// The last MSI is so old that its 32 bits could match a new position.
     pub(crate) msi_is_stale: AtomicBool,
-    pub(crate) turns: Line<Turns<CELLS>>,
+    pub(crate) prod_owner: CacheLine<ProdOwner<S::Cells>>,
 }
 
-impl<R, B, W, S, const CELLS: usize> fmt::Debug for CommandQueue<R, B, W, S, CELLS>
+impl<R, B, W, S> fmt::Debug for CommandQueue<R, B, W, S>
 where
     B: Slots,
-    S: fmt::Debug,
+    S: Reserve,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandQueue")
@@ -238,7 +160,7 @@ where
             .field("size", &self.size)
             .field("consumer", &self.consumer.0)
             .field("reserve", &self.reserve.0)
-            .field("service", &self.service)
+            .field("gerror", &self.gerror)
             .finish_non_exhaustive()
     }
 }
@@ -249,11 +171,12 @@ where
     B: Slots,
     W: Wait,
 {
-    /// log2 of the smallest queue: two entries, because a command and the `CMD_SYNC` that proves it must
-    /// fit at once. A batch longer than the ring goes through it in pieces.
+    /// log2 of the smallest ring: two entries, for a command and its `CMD_SYNC`.
+    ///
+    /// A batch longer than the ring goes through it in pieces.
     pub const MIN_LOG2: u8 = 1;
 
-    /// The block that a queue of `size` needs; [`layout()`] without the types.
+    /// The block that a queue needs: [`layout()`], for code that names the queue's type.
     #[must_use]
     pub const fn layout(size: QueueSize, sync_by: SyncBy) -> DmaLayout {
         layout(size, sync_by)
@@ -261,12 +184,12 @@ where
 
     /// An empty queue in `block`.
     ///
-    /// It counts from 0: the SMMU's queue is to be enabled with `CMDQ_BASE` = [`base`](Self::base), and
-    /// `CMDQ_PROD` and `CMDQ_CONS` 0, before the first command. No register is touched here.
+    /// Positions start at 0. Before the first command, enable the SMMU's queue with `CMDQ_BASE` =
+    /// [`base`](Self::base), `CMDQ_PROD` = 0 and `CMDQ_CONS` = 0. This call touches no register.
     ///
     /// # Errors
     ///
-    /// [`QueueError`]: the size, the block, or its address does not do.
+    /// [`QueueError::TooSmall`], [`QueueError::BlockTooSmall`], or [`QueueError::Base`].
     pub fn new(
         smmu: SmmuId,
         registers: R,
@@ -279,18 +202,18 @@ where
     }
 }
 
-impl<R, B, W, S, const CELLS: usize> CommandQueue<R, B, W, S, CELLS>
+impl<R, B, W, S> CommandQueue<R, B, W, S>
 where
     R: Registers,
     B: Slots,
     W: Wait,
     S: Reserve,
 {
-    /// [`new`](CommandQueue::new), for any way to reserve slots and any number of cells.
+    /// As [`new`](CommandQueue::new), for any `S`.
     ///
     /// # Errors
     ///
-    /// [`QueueError`]: the size, the block, or its address does not do.
+    /// As for [`new`](CommandQueue::new).
     pub fn reserving(
         smmu: SmmuId,
         registers: R,
@@ -302,18 +225,18 @@ where
         if size.log2() < CommandQueue::<R, B, W>::MIN_LOG2 {
             return Err(QueueError::TooSmall { entries: size.entries() });
         }
-        let need = slots::needed(size, config.sync_by) * slots::BYTES;
-        let bytes = block.slots() * slots::BYTES;
+        let need = ring::needed(size, config.sync_by) * ring::BYTES;
+        let bytes = block.slots() * ring::BYTES;
         if bytes < need {
             return Err(QueueError::BlockTooSmall { bytes, need });
         }
-        queue_base::encode(block.address(), size, slots::BYTES)?;
+        queue_base::encode(block.address(), size, ring::BYTES)?;
         if let SyncBy::Msi(_) = config.sync_by {
-            // Position 0: no `CMD_SYNC` is complete.
-            block.store(slots::msi(size), RawCommand::default());
-            block.publish(slots::msi(size)..slots::msi(size) + 1);
+            // The first `CMD_SYNC` writes 1 or more, so 0 completes none.
+            block.store(ring::msi(size), RawCommand::default());
+            block.publish(ring::msi(size)..ring::msi(size) + 1);
         }
-        let depth = u64::from(size.entries()).min(CELLS as u64);
+        let depth = u64::from(size.entries()).min(S::Cells::COUNT);
         let every = config.sync_every.map_or(u64::MAX, |every| every.get().into());
         Ok(CommandQueue {
             smmu,
@@ -325,13 +248,13 @@ where
             registers,
             block,
             wait,
-            service: Service::new(),
-            beside_producer: AtomicU32::new(config.port.enable),
-            failures: Failures::new(smmu),
-            reserve: Line(S::new(depth)),
-            consumer: Line(AtomicU64::new(0)),
+            gerror: GerrorHandler::new(),
+            producer_flags: AtomicU32::new(config.port.enable),
+            failures: FailureRecords::new(smmu),
+            reserve: CacheLine(S::new(depth)),
+            consumer: CacheLine(AtomicU64::new(0)),
             msi_is_stale: AtomicBool::new(false),
-            turns: Line(Turns::new()),
+            prod_owner: CacheLine(ProdOwner::new()),
         })
     }
 
@@ -341,19 +264,19 @@ where
         self.smmu
     }
 
-    /// Which commands it takes.
+    /// Opcodes that this queue takes; [`QueueGroup`](crate::QueueGroup) routes by them.
     #[must_use]
     pub const fn takes(&self) -> Opcodes {
         self.config.takes
     }
 
-    /// Where the SMMU finds the queue.
+    /// The address of the ring, for `CMDQ_BASE`.
     #[must_use]
     pub fn base(&self) -> PhysAddr {
         self.block.address()
     }
 
-    /// Its size.
+    /// The size of the ring.
     #[must_use]
     pub const fn size(&self) -> QueueSize {
         self.size
@@ -363,43 +286,53 @@ where
     ///
     /// # Errors
     ///
-    /// With [`SinkError::Timeout`], or any other, none or a first part of `commands` is queued and
-    /// will be carried out, and no `CMD_SYNC` was queued.
+    /// After any error, such as [`SinkError::Timeout`], the `CMD_SYNC` is not queued. None of the
+    /// commands is queued, or the first part of a batch longer than the ring; the SMMU will carry
+    /// that part out.
     #[inline]
     pub fn issue(&self, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        let Range { start, end } = self.insert::<true>(commands)?;
+        let Range { start, end } = self.produce::<true>(commands)?;
         Ok(SyncTicket { smmu: self.smmu, queue: self.identity, pushed: start, start, end })
     }
 
-    /// Queue `commands` without a `CMD_SYNC`, behind what was `pushed` before, if anything was.
+    /// Queue `commands` without a `CMD_SYNC`. `pushed`: earlier commands, which the result stands
+    /// for as well.
+    ///
+    /// With [`sync_every`](QueueConfig::sync_every), the call ends with a `CMD_SYNC` all the same.
     ///
     /// # Errors
     ///
-    /// As of [`issue`](Self::issue); [`SinkError::AtcInvPushed`] for an `ATC_INV`, in whose place a `CMD_SYNC` is queued (where
-    /// there is a `CMD_SYNC` after so many commands, this call ends with one, and an `ATC_INV` may go);
-    /// [`SinkError::UnknownSmmu`] if it was another queue that `pushed` is of.
+    /// - As for [`issue`](Self::issue).
+    /// - [`SinkError::AtcInvPushed`]: `ATC_INV` is among the commands, and no `CMD_SYNC` of this
+    ///   call would learn of its time-out. A `CMD_SYNC` takes its place. The other commands are
+    ///   queued, or the first part of a batch longer than the ring. Does not occur with
+    ///   `sync_every`.
+    /// - [`SinkError::UnknownSmmu`]: `pushed` belongs to another queue.
     pub fn push(&self, pushed: Option<Pushed>, commands: &[Command]) -> Result<Pushed, SinkError> {
         let smmu = self.smmu;
         if pushed.as_ref().is_some_and(|pushed| pushed.queue != self.identity) {
             return Err(SinkError::UnknownSmmu { smmu });
         }
         let Range { start, .. } = match self.config.sync_every {
-            None => self.insert::<false>(commands)?,
-            Some(_) => self.insert::<true>(commands)?,
+            None => self.produce::<false>(commands)?,
+            Some(_) => self.produce::<true>(commands)?,
         };
-        // What was pushed empty may begin further on; see `Reserve::next`.
+        // An empty push has a position that may be too high; see `Strategy::next`.
         let from = pushed.map_or(start, |pushed| pushed.from.min(start));
         Ok(Pushed { smmu, queue: self.identity, from })
     }
 
-    /// Queue `commands`, which may be none, and a `CMD_SYNC` that stands for them and for what was `pushed`.
+    /// Queue `commands`, perhaps none, and a `CMD_SYNC` that stands for them and for `pushed`.
     ///
-    /// If a command fails that lies between the first of those pushed and these, and is nobody's own that has waited for
-    /// it, this ticket fails: the queue does not know whose pushed commands are whose.
+    /// The queue does not know which caller pushed a command. If a command between the first of
+    /// `pushed` and `commands` fails, this ticket fails, even if the command is another caller's.
+    /// The exception is a command of another caller's `issue` whose waiter has already learned of
+    /// the failure.
     ///
     /// # Errors
     ///
-    /// As of [`issue`](Self::issue); [`SinkError::UnknownSmmu`] if it was another queue that `pushed` is of.
+    /// As for [`issue`](Self::issue); [`SinkError::UnknownSmmu`] if `pushed` belongs to another
+    /// queue.
     pub fn prove(&self, pushed: Pushed, commands: &[Command]) -> Result<SyncTicket, SinkError> {
         if pushed.queue != self.identity {
             return Err(SinkError::UnknownSmmu { smmu: self.smmu });
@@ -412,39 +345,24 @@ where
     ///
     /// # Errors
     ///
-    /// As of both.
+    /// As for both.
     pub fn run(&self, commands: &[Command]) -> Result<SyncProof, SinkError> {
         let ticket = self.issue(commands)?;
         self.wait(ticket)
     }
 
-    /// How many failures there have been.
+    /// The numbers of failures so far.
     pub fn failure_counts(&self) -> FailureCounts {
         self.failures.counts()
     }
 
-    /// Run `f` on the registers while the queue leaves `GERRORN` alone; `None` if it is just about to write that, and
-    /// then there is nothing but to try again.
+    /// Run `f` on the registers while the queue does not write `GERRORN`.
     ///
-    /// `f` must not call the queue, and must not write `CMDQ_*` or change `GERRORN.CMDQ`.
+    /// Returns `None` if the error handler is active; try again then. `f` must not call the queue,
+    /// must not write a `CMDQ_*` register, and must not change `GERRORN.CMDQ`.
     pub fn with_registers<T>(&self, f: impl FnOnce(&R) -> T) -> Option<T> {
-        let _entered = self.service.enter()?;
+        let _guard = self.gerror.try_lock()?;
         Some(f(&self.registers))
-    }
-
-    /// Handle a command error, if the SMMU has reported one, and say which.
-    ///
-    /// For the `GERROR` interrupt; every wait does the same between two looks, so nothing depends on
-    /// the interrupt. One caller at a time does it; whoever comes beside it has nothing to do. `CMDQ_CONS.ERR` is
-    /// meaningful only while `GERROR.CMDQ` is active and is not looked at otherwise.
-    ///
-    /// - `CERROR_ILL`: the command is overwritten with a `CMD_SYNC` and the queue goes on.
-    /// - `CERROR_ATC_INV_SYNC`: recorded against the `CMD_SYNC` that found out; the queue goes on.
-    /// - `CERROR_ABT`, and codes without a name: acknowledged, so that the SMMU tries again.
-    ///
-    /// The third error in a row at one command is not acknowledged: the queue gives up there.
-    pub fn service(&self) -> Option<CommandFailure> {
-        self.handle_error()
     }
 
     /// The `CMD_SYNC` for a position.
@@ -454,9 +372,9 @@ where
             SyncBy::Polling => return SYNC,
             SyncBy::Event => return SYNC_EVENT,
             SyncBy::Msi(attributes) => {
-                let behind = slots::msi(self.size) as u64 * slots::BYTES;
+                let behind = ring::msi(self.size) as u64 * ring::BYTES;
                 let address = PhysAddr(self.block.address().0 + behind);
-                // The base was checked: it is aligned, and an SMMU has no address that does not fit.
+                // Cannot fail: `reserving` has checked that the base is aligned and in range.
                 match SyncMsi::new(address, (position + 1) as u32) {
                     Ok(msi) => Command::Sync { completion: Completion::Msi(msi), attributes },
                     Err(_) => return SYNC,
@@ -470,8 +388,8 @@ where
 const SYNC: RawCommand = Command::SYNC.encode();
 const SYNC_EVENT: RawCommand = Command::sync(Completion::Event).encode();
 
-/// A sink for its own SMMU; every other is unknown to it.
-impl<R, B, W, S, const CELLS: usize> CommandSink for CommandQueue<R, B, W, S, CELLS>
+/// A sink for one SMMU. Calls for another one return [`SinkError::UnknownSmmu`].
+impl<R, B, W, S> CommandSink for CommandQueue<R, B, W, S>
 where
     R: Registers,
     B: Slots,

@@ -1,17 +1,19 @@
+//! The command queues of several SMMUs as one sink.
+
 use core::marker::PhantomData;
 
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId, SyncProof};
 
-use crate::{CommandQueue, Pushed, QueueError, SyncTicket};
+use crate::{CommandQueue, Pushed, QueueError, Reserve, SyncTicket};
 
-/// Something of one SMMU.
+/// A queue, a ticket, or another value that belongs to one SMMU.
 pub trait OfSmmu {
-    /// That SMMU.
+    /// The SMMU.
     fn smmu(&self) -> SmmuId;
 }
 
-impl<R, B, W, S, const CELLS: usize> OfSmmu for CommandQueue<R, B, W, S, CELLS> {
+impl<R, B, W, S: Reserve> OfSmmu for CommandQueue<R, B, W, S> {
     fn smmu(&self) -> SmmuId {
         self.smmu
     }
@@ -31,9 +33,9 @@ impl OfSmmu for SyncTicket {
 
 /// The queues of several SMMUs as one [`CommandSink`].
 ///
-/// `Q` is whatever holds them: an array, a slice by reference, a `Vec`. Each `E` is what one SMMU has: a
-/// [`CommandQueue`], or a [`QueueGroup`](crate::QueueGroup) of several. One whose index is the number of its SMMU is found at
-/// once, others by a search.
+/// `Q` holds the elements: an array, a slice by reference, or a `Vec`. `E` is the sink of one SMMU:
+/// a [`CommandQueue`], or a [`QueueGroup`](crate::QueueGroup) of several. A set finds an element at
+/// once if its index is the number of its SMMU; otherwise it searches.
 #[derive(Debug)]
 pub struct QueueSet<Q, E> {
     queues: Q,
@@ -45,7 +47,7 @@ impl<Q: AsRef<[E]>, E: OfSmmu> QueueSet<Q, E> {
     ///
     /// # Errors
     ///
-    /// [`QueueError::Duplicate`].
+    /// [`QueueError::Duplicate`]: two elements belong to one SMMU.
     pub fn new(queues: Q) -> Result<Self, QueueError> {
         let all = queues.as_ref();
         for (at, queue) in all.iter().enumerate() {
@@ -56,12 +58,12 @@ impl<Q: AsRef<[E]>, E: OfSmmu> QueueSet<Q, E> {
         Ok(QueueSet { queues, marker: PhantomData })
     }
 
-    /// All of them.
+    /// All elements.
     pub fn queues(&self) -> &[E] {
         self.queues.as_ref()
     }
 
-    /// That of one SMMU.
+    /// The element of one SMMU.
     pub fn get(&self, smmu: SmmuId) -> Option<&E> {
         let all = self.queues();
         all.get(usize::from(smmu.0))

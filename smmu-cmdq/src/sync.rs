@@ -1,5 +1,4 @@
-//! The one door through which atomics come in, so that a model checker can put its own in their place, and leave an
-//! ordering out to see whether somebody notices.
+//! The crate's atomics, from `core` or from the model checker, and its barriers by name.
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -12,48 +11,50 @@ use core::sync::atomic::fence;
 use loom::sync::atomic::fence;
 
 smmu_types::barriers! {
-    /// The acquire of a batch that somebody else has filled.
-    FilledAcquire,
-    /// The barrier of the seam between others' batches and `CMDQ_PROD`.
-    PublishGathered,
-    /// The acquire of an acknowledgement that somebody else's write of `CMDQ_PROD` tells.
-    BesideAcquire,
-    /// The release with which the turn to write `CMDQ_PROD` is left for the next batch.
-    TurnRelease,
-    /// The acquire with which the next batch takes it.
-    TurnAcquire,
-    /// The barrier of the seam between filled slots and what tells of them.
+    /// `Acquire` load of a committed batch's cell, by the owner of `CMDQ_PROD`.
+    CommitAcquire,
+    /// `DmaBlock::publish` between other callers' batches and the write of `CMDQ_PROD`.
+    PublishCommitted,
+    /// `Acquire` load of an acknowledgement that another caller's write of the producer's register
+    /// carries.
+    AckAcquire,
+    /// `Release` with which the owner of `CMDQ_PROD` leaves ownership in a cell.
+    OwnerRelease,
+    /// `Acquire` with which a caller takes ownership from a cell.
+    OwnerAcquire,
+    /// `DmaBlock::publish` between filled slots and their commit.
     Publish,
-    /// The barrier of the seam between `CMDQ_CONS` and whatever relies on it.
+    /// `DmaBlock::observe` between the read of `CMDQ_CONS` and the use of its value.
     Observe,
-    /// The release of slots that the SMMU has left.
-    SpaceRelease,
-    /// The acquire of such slots.
-    SpaceAcquire,
-    /// The same release, where room is counted.
-    RoomRelease,
-    /// The same acquire, where room is counted.
-    RoomAcquire,
-    /// The acquire and release of the place that one gets for counted room.
-    Place,
-    /// The barrier of the seam between an MSI and whatever relies on it.
+    /// `Release` store of the consumer's position.
+    ConsumerRelease,
+    /// `Acquire` load of the consumer's position.
+    ConsumerAcquire,
+    /// `Release` on `free` ([`FetchAdd`](crate::FetchAdd)).
+    FreeRelease,
+    /// `Acquire` on `free` ([`FetchAdd`](crate::FetchAdd)).
+    FreeAcquire,
+    /// `AcqRel` on `next` ([`FetchAdd`](crate::FetchAdd)).
+    NextAcqRel,
+    /// `DmaBlock::observe` between the load of an MSI's word and the use of its value.
     ObserveMsi,
-    /// The release of a failure's record.
+    /// `Release` store of a failure record's key.
     RecordRelease,
-    /// The acquire of a failure's record.
+    /// `Acquire` load of a failure record's key.
     RecordAcquire,
-    /// The release with which a record goes, behind the doubt that takes its place.
-    ForgetRelease,
-    /// The acquire of whoever finds no record any more.
-    ForgetAcquire,
-    /// The release with which the handler of errors is left.
-    ServiceRelease,
-    /// The acquire with which it is entered.
-    ServiceAcquire,
-    /// The release with which the queue gives up.
+    /// `Release` with which a record is evicted, behind the store of the position that replaces it.
+    EvictRelease,
+    /// `Acquire` of a waiter that finds its record evicted.
+    EvictAcquire,
+    /// `Release` with which the error handler's try-lock is unlocked.
+    GerrorRelease,
+    /// `Acquire` with which the error handler's try-lock is taken.
+    GerrorAcquire,
+    /// `Release` store of the reason for which the queue halts.
     HaltRelease,
-    /// The acquire of what it has given up for.
+    /// `Acquire` load of that reason.
     HaltAcquire,
-    /// The barrier of the seam between a mended slot and the acknowledgement of its error.
-    PublishMended,
+    /// `DmaBlock::publish` between the `CMD_SYNC` that replaces a refused command and the
+    /// acknowledgement.
+    PublishReplaced,
 }

@@ -1,4 +1,4 @@
-//! A queue whose SMMU has carried everything out as soon as it is told of it.
+//! A queue on an SMMU that consumes each command at the write of `CMDQ_PROD`.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -15,18 +15,20 @@ pub(crate) const SIZE: QueueSize = match QueueSize::from_log2(LOG2) {
     None => unreachable!(),
 };
 
-/// Registers of an SMMU that has nothing left to do; each of those that are written is a line of its own.
+/// Registers of an SMMU that has consumed everything: `CMDQ_CONS` reads as `CMDQ_PROD`.
+///
+/// `CMDQ_PROD` has a cache line of its own.
 #[derive(Default)]
-pub(crate) struct Instant {
-    producer: Line,
-    others: Line,
+pub(crate) struct InstantSmmu {
+    producer: RegisterLine,
+    others: RegisterLine,
 }
 
 #[derive(Default)]
 #[repr(align(128))]
-struct Line(AtomicU32);
+struct RegisterLine(AtomicU32);
 
-impl Registers for Instant {
+impl Registers for InstantSmmu {
     #[inline]
     fn read32(&self, offset: u32) -> u32 {
         match offset == Port::MAIN.consumer || offset == Port::MAIN.producer {
@@ -48,21 +50,21 @@ impl Registers for Instant {
     }
 }
 
+/// A ring, and a cache line for MSIs behind it.
 #[repr(align(64))]
-/// With a cache line for MSIs behind it.
-pub(crate) struct Ring([AtomicU64; 2 * ENTRIES + 8]);
+pub(crate) struct BenchRing([AtomicU64; 2 * ENTRIES + 8]);
 
-impl Ring {
-    /// One that lives on.
-    pub(crate) fn new() -> Memory {
-        Box::leak(Box::new(Ring([const { AtomicU64::new(0) }; 2 * ENTRIES + 8])))
+impl BenchRing {
+    /// A ring that is never freed, so that no measurement contains its end.
+    pub(crate) fn new() -> BenchMemory {
+        Box::leak(Box::new(BenchRing([const { AtomicU64::new(0) }; 2 * ENTRIES + 8])))
     }
 }
 
-pub(crate) type Memory = &'static Ring;
+pub(crate) type BenchMemory = &'static BenchRing;
 
-// SAFETY: no SMMU knows the address.
-unsafe impl DmaBlock for Memory {
+// SAFETY: no device accesses the address. The words stay in place, since the ring is never freed.
+unsafe impl DmaBlock for BenchMemory {
     fn words(&self) -> &[AtomicU64] {
         &self.0
     }
@@ -77,10 +79,10 @@ unsafe impl DmaBlock for Memory {
     }
 }
 
-pub(crate) type Queue<S> = CommandQueue<Instant, Memory, StdWait, S, ENTRIES>;
+pub(crate) type BenchQueue<S> = CommandQueue<InstantSmmu, BenchMemory, StdWait, S>;
 
-pub(crate) fn queue<S: Reserve>(sync_by: SyncBy) -> Option<Queue<S>> {
+pub(crate) fn queue<S: Reserve>(sync_by: SyncBy) -> Option<BenchQueue<S>> {
     let config = QueueConfig { sync_by, ..QueueConfig::default() };
-    let (registers, memory) = (Instant::default(), Ring::new());
-    Queue::reserving(SmmuId(0), registers, memory, SIZE, StdWait::new(), config).ok()
+    let (registers, memory) = (InstantSmmu::default(), BenchRing::new());
+    BenchQueue::reserving(SmmuId(0), registers, memory, SIZE, StdWait::new(), config).ok()
 }

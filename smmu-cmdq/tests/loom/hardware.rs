@@ -1,4 +1,4 @@
-//! The SMMU, its registers and its memory, as far as a command queue sees them.
+//! The SMMU under the model checker: registers, memory, and a thread that consumes commands.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU64 as Plain;
@@ -14,19 +14,20 @@ use smmu_types::{Asid, Command, CommandErrorCode, PhysAddr, RawCommand, SmmuId, 
 
 pub(crate) const SMMU: SmmuId = SmmuId(0);
 pub(crate) const BASE: PhysAddr = PhysAddr(0x1_0000);
-/// Behind a ring of up to 4.
+/// The slot for MSIs, behind a ring of up to 4.
 pub(crate) const MSI_SLOT: usize = 4;
 pub(crate) const SYNC: u8 = 0x46;
 pub(crate) const POINTER: u32 = 0xf_ffff;
-/// The waits of all after which a run goes on in one way only, unless `SMMU_LOOM_WAITS` says otherwise.
-pub(crate) const RESTS: u64 = 2;
+/// After so many waits of all threads, the checker explores no more branches. `SMMU_LOOM_WAITS`
+/// replaces it.
+pub(crate) const WAITS: u64 = 2;
 
-/// A caller's command: the caller in bits 7:4 of its ASID, and a number.
+/// A command with the caller's number in bits 7:4 of the ASID, and its own below.
 pub(crate) const fn command(caller: u16, number: u16) -> Command {
     Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(caller << 4 | number) }
 }
 
-/// A number that no SMMU knows.
+/// The number of a command that the SMMU refuses.
 pub(crate) const BAD: u16 = 15;
 
 pub(crate) fn is_sync(word: u64) -> bool {
@@ -37,51 +38,54 @@ pub(crate) fn caller_of(word: u64) -> usize {
     (word >> 52) as usize
 }
 
-/// One command. The second word is for the SMMU alone.
-pub(crate) struct Slot {
+/// One command. The checker watches accesses to the second word.
+pub(crate) struct LoomSlot {
     pub(crate) word: AtomicU64,
     pub(crate) fetched: UnsafeCell<u64>,
 }
 
-pub(crate) fn rests() -> u64 {
-    let Ok(told) = std::env::var("SMMU_LOOM_WAITS") else { return RESTS };
-    told.parse().expect("SMMU_LOOM_WAITS is a number")
+pub(crate) fn waits() -> u64 {
+    let Ok(value) = std::env::var("SMMU_LOOM_WAITS") else { return WAITS };
+    value.parse().expect("SMMU_LOOM_WAITS is a number")
 }
 
-pub(crate) struct Hardware {
-    pub(crate) slots: Vec<Slot>,
+pub(crate) struct LoomSmmu {
+    pub(crate) slots: Vec<LoomSlot>,
     pub(crate) msi: AtomicU32,
     pub(crate) prod: AtomicU32,
     pub(crate) cons: AtomicU32,
     pub(crate) gerror: AtomicU32,
     pub(crate) gerrorn: AtomicU32,
-    pub(crate) told: UnsafeCell<()>,
+    pub(crate) prod_writes: UnsafeCell<()>,
     pub(crate) pages: [UnsafeCell<()>; 2],
-    /// Time passes when somebody waits.
+    /// The time: one microsecond for each wait.
     pub(crate) ticks: Plain,
-    pub(crate) rests: u64,
+    pub(crate) waits: u64,
 }
 
-impl Hardware {
+impl LoomSmmu {
     pub(crate) fn new(entries: usize) -> Self {
-        let slot = || Slot { word: AtomicU64::new(0), fetched: UnsafeCell::new(0) };
-        Hardware {
+        let slot = || LoomSlot { word: AtomicU64::new(0), fetched: UnsafeCell::new(0) };
+        LoomSmmu {
             slots: (0..entries).map(|_| slot()).collect(),
             msi: AtomicU32::new(0),
             prod: AtomicU32::new(0),
             cons: AtomicU32::new(0),
             gerror: AtomicU32::new(0),
             gerrorn: AtomicU32::new(0),
-            told: UnsafeCell::new(()),
+            prod_writes: UnsafeCell::new(()),
             pages: [UnsafeCell::new(()), UnsafeCell::new(())],
             ticks: Plain::new(0),
-            rests: rests(),
+            waits: waits(),
         }
     }
 
-    /// Wait for somebody else. Without a limit there would be no end to the ways in which two can wait for a third.
-    pub(crate) fn rest(&self) {
-        if self.ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == self.rests {
+    /// Wait for another thread.
+    ///
+    /// Without a limit the checker would never finish: two threads can wait for a third in
+    /// endlessly many orders.
+    pub(crate) fn wait(&self) {
+        if self.ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == self.waits {
             loom::skip_branch();
         }
         thread::yield_now();
@@ -92,8 +96,8 @@ impl Hardware {
     }
 }
 
-// To the checker only read-modify-writes have one order that all agree on, as accesses to a device's registers have. They
-// are relaxed: nothing else is ordered by them.
+// Accesses to a device's register have one order that all threads agree on. In the checker only
+// read-modify-writes have that. They are relaxed, so they order nothing else.
 pub(crate) fn now(register: &AtomicU32) -> u32 {
     register.fetch_add(0, Ordering::Relaxed)
 }
@@ -103,9 +107,9 @@ pub(crate) fn put(register: &AtomicU32, value: u32) {
 }
 
 #[derive(Clone)]
-pub(crate) struct Mmio(pub(crate) Arc<Hardware>);
+pub(crate) struct LoomMmio(pub(crate) Arc<LoomSmmu>);
 
-impl Registers for Mmio {
+impl Registers for LoomMmio {
     fn read32(&self, offset: u32) -> u32 {
         match offset {
             o if [Port::MAIN.producer, ENHANCED.producer].contains(&o) => now(&self.0.prod),
@@ -118,7 +122,7 @@ impl Registers for Mmio {
     fn write32(&self, offset: u32, value: u32) {
         match offset {
             o if [Port::MAIN.producer, ENHANCED.producer].contains(&o) => {
-                self.0.told.with_mut(|_| ());
+                self.0.prod_writes.with_mut(|_| ());
                 put(&self.0.prod, value);
             }
             o if o == Port::MAIN.acknowledge => self.0.gerrorn.store(value, Ordering::Relaxed),
@@ -134,9 +138,9 @@ impl Registers for Mmio {
 }
 
 #[derive(Clone)]
-pub(crate) struct Ring(pub(crate) Arc<Hardware>);
+pub(crate) struct LoomRing(pub(crate) Arc<LoomSmmu>);
 
-impl Slots for Ring {
+impl Slots for LoomRing {
     fn fill(&self, first: usize, commands: &[Command]) -> bool {
         for (at, command) in commands.iter().enumerate() {
             self.store(first + at, command.encode());
@@ -144,7 +148,7 @@ impl Slots for Ring {
         false
     }
     fn store(&self, slot: usize, command: RawCommand) {
-        // Once, before there is anybody else: the place of the MSIs.
+        // The queue clears the word for MSIs when it is made, before any other thread runs.
         let Some(slot) = self.0.slots.get(slot) else { return };
         // SAFETY: the checker watches over the access.
         slot.fetched.with_mut(|high| unsafe { *high = command.0[1] });
@@ -171,24 +175,24 @@ impl Slots for Ring {
     }
 }
 
-impl Wait for Mmio {
+impl Wait for LoomMmio {
     fn now(&self) -> Duration {
         Duration::from_micros(self.0.ticks.load(std::sync::atomic::Ordering::Relaxed))
     }
     fn relax(&self, _: u32) {
-        self.0.rest();
+        self.0.wait();
     }
 }
 
-/// Where the SMMU reports errors, and has them acknowledged.
+/// Where the SMMU reports errors, and callers acknowledge them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Errors {
+pub(crate) enum ErrorReport {
     InGerror,
-    /// Of an enhanced command queue.
-    BesidePointers,
+    /// As an enhanced command queue.
+    InPointerRegisters,
 }
 
-/// Such a queue, at offsets of its own.
+/// An enhanced command queue, at offsets of its own.
 pub(crate) const ENHANCED: Port = Port {
     producer: 0x8,
     consumer: 0xc,
@@ -198,42 +202,48 @@ pub(crate) const ENHANCED: Port = Port {
     enable: 1 << 31,
 };
 
-/// What the SMMU does.
+/// The behaviour of the SMMU in one test.
 #[derive(Clone, Copy)]
-pub(crate) struct Script {
-    pub(crate) errors: Errors,
-    /// Commands after which it is done, or dies.
+pub(crate) struct SmmuScript {
+    pub(crate) errors: ErrorReport,
+    /// After so many commands the SMMU stops for good.
     pub(crate) commands: usize,
-    /// What it refuses, with which code and how often.
+    /// The first word of a command that it refuses, the code, and how often.
     pub(crate) refuses: Option<(u64, CommandErrorCode, u32)>,
-    /// How often it cannot fetch its first command.
+    /// The number of times that it cannot fetch its first command.
     pub(crate) aborts: u32,
-    /// Whether an MSI gets lost.
-    pub(crate) msi: Msi,
+    /// Whether MSIs arrive.
+    pub(crate) msi: MsiDelivery,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Msi {
+pub(crate) enum MsiDelivery {
     Written,
     Lost,
 }
 
-pub(crate) const fn all(commands: usize) -> Script {
-    Script { errors: Errors::InGerror, commands, refuses: None, aborts: 0, msi: Msi::Written }
+pub(crate) const fn all(commands: usize) -> SmmuScript {
+    SmmuScript {
+        errors: ErrorReport::InGerror,
+        commands,
+        refuses: None,
+        aborts: 0,
+        msi: MsiDelivery::Written,
+    }
 }
 
-/// What the SMMU has carried out, and how often it was told to go on.
-pub(crate) struct Log {
+/// The commands that the SMMU carried out, and the number of acknowledged errors.
+pub(crate) struct CommandLog {
     pub(crate) words: Vec<u64>,
     pub(crate) acknowledged: u32,
-    /// What stands beside the pointer in the consumer's register.
-    pub(crate) beside: u32,
+    /// The bits beside the pointer in the consumer's register.
+    pub(crate) flags: u32,
 }
 
-pub(crate) fn smmu(hardware: &Hardware, script: Script) -> Log {
+pub(crate) fn smmu(hardware: &LoomSmmu, script: SmmuScript) -> CommandLog {
     let entries = hardware.slots.len() as u32;
-    let beside = if script.errors == Errors::InGerror { 0 } else { ENHANCED.enable };
-    let mut log = Log { words: Vec::new(), acknowledged: 0, beside };
+    let flags = if script.errors == ErrorReport::InGerror { 0 } else { ENHANCED.enable };
+    let mut log = CommandLog { words: Vec::new(), acknowledged: 0, flags };
     let (mut cons, mut refusals) = (0, 0);
     loop {
         let prod = hardware.prod.load(Ordering::Acquire) & POINTER;
@@ -274,37 +284,38 @@ pub(crate) fn smmu(hardware: &Hardware, script: Script) -> Log {
             log.words.push(word);
             fence(Ordering::Release);
             // CS = 1: by MSI.
-            if is_sync(word) && word >> 12 & 3 == 1 && script.msi == Msi::Written {
+            if is_sync(word) && word >> 12 & 3 == 1 && script.msi == MsiDelivery::Written {
                 assert_eq!(high, BASE.0 + MSI_SLOT as u64 * 16, "an MSI into the ring");
                 hardware.msi.store((word >> 32) as u32, Ordering::Relaxed);
             }
             cons = (cons + 1) % (entries * 2);
-            put(&hardware.cons, cons | log.beside);
+            put(&hardware.cons, cons | log.flags);
             if log.words.len() == script.commands {
                 return log;
             }
         }
-        hardware.rest();
+        hardware.wait();
     }
 }
 
-/// Report an error, and wait until somebody says that it may go on. Nobody does if the queue has given up.
+/// Report an error, and wait for the acknowledgement. `false`: none comes, since the queue has
+/// halted.
 pub(crate) fn is_acknowledged(
-    hardware: &Hardware,
-    log: &mut Log,
+    hardware: &LoomSmmu,
+    log: &mut CommandLog,
     cons: u32,
     code: CommandErrorCode,
 ) -> bool {
     let code = u32::from(code.0) << 24;
-    if log.beside != 0 {
-        log.beside ^= ENHANCED.error_bit;
+    if log.flags != 0 {
+        log.flags ^= ENHANCED.error_bit;
         fence(Ordering::Release);
-        put(&hardware.cons, cons | code | log.beside);
-        let is_acknowledged = |prod: u32| (prod ^ log.beside) & ENHANCED.error_bit == 0;
+        put(&hardware.cons, cons | code | log.flags);
+        let is_acknowledged = |prod: u32| (prod ^ log.flags) & ENHANCED.error_bit == 0;
         return (0..20).any(|_| {
             let done = is_acknowledged(hardware.prod.load(Ordering::Acquire));
             if !done {
-                hardware.rest();
+                hardware.wait();
             }
             done
         });
@@ -317,7 +328,7 @@ pub(crate) fn is_acknowledged(
         if hardware.gerrorn.load(Ordering::Acquire) == gerror {
             return true;
         }
-        hardware.rest();
+        hardware.wait();
     }
     false
 }

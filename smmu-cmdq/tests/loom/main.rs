@@ -1,21 +1,22 @@
-//! The queue under a model checker: every interleaving of two callers and an SMMU, with up to two preemptions.
+//! The queue under a model checker: two callers and an SMMU, with up to two preemptions.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p smmu-cmdq --test loom
 //!
-//! The SMMU is a thread that fetches, carries out, stops at what it refuses, and dies. To the checker are plain memory, so
-//! that two accesses which nothing orders are a failure even where the values are right:
+//! The SMMU is a thread that fetches and carries out commands, stops at errors, and may stop for
+//! good. The checker treats the following as plain memory. Two accesses without an order between
+//! them fail the test, even if the values are right:
 //!
-//! - each slot: filling it is a write, fetching it a read;
-//! - a page for each caller: the SMMU touches it when it carries out that caller's command, and the caller when it has its
-//!   proof, as if to give the page to somebody else;
-//! - `CMDQ_PROD`: each write of it is a write.
+//! - each slot: a caller writes it, the SMMU reads it;
+//! - one page per caller: the SMMU writes it when it carries out that caller's command. The caller
+//!   writes it when it has its proof, as if it gave the page to another owner;
+//! - `CMDQ_PROD`: each write of the register is a write.
 //!
-//! Registers order nothing by themselves. A read of one that the SMMU writes finds what is in it; a read of
-//! `GERRORN`, which only callers write, may find an older value unless something orders it, as a posted write
-//! would. The seam's `publish` is a release and no more, its `observe` an acquire and no more, which is what `dmb oshst` and
-//! `dmb oshld` are worth here.
+//! Registers order nothing by themselves. A read of a register that the SMMU writes returns its
+//! present value. A read of `GERRORN`, which only callers write, may return an older value unless a
+//! barrier orders it, as with a posted write. The seam's `publish` is a release and its `observe`
+//! an acquire, and no more: that is what `dmb oshst` and `dmb oshld` guarantee here.
 //!
-//! For each barrier there is a test of a build without it, which must fail.
+//! For each barrier, one test leaves it out and must fail.
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![expect(unsafe_code, reason = "accesses that the checker watches over")]
@@ -26,8 +27,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use hardware::{
-    BAD, ENHANCED, Errors, Hardware, Log, Mmio, Msi, Ring, SMMU, Script, all, caller_of, command,
-    is_sync, put, smmu,
+    BAD, CommandLog, ENHANCED, ErrorReport, LoomMmio, LoomRing, LoomSmmu, MsiDelivery, SMMU,
+    SmmuScript, all, caller_of, command, is_sync, put, smmu,
 };
 use loom::sync::Arc;
 use loom::sync::atomic::Ordering;
@@ -41,33 +42,37 @@ use smmu_types::queue::QueueSize;
 use smmu_types::seam::SinkError;
 use smmu_types::{Command, CommandErrorCode, MsiAttributes, RawCommand, SyncProof};
 
-type Queue<S> = CommandQueue<Mmio, Ring, Mmio, S, 4>;
+type QueueUnderLoom<S> = CommandQueue<LoomMmio, LoomRing, LoomMmio, S>;
 
-/// A queue, its hardware, and the SMMU's thread.
-struct Rig<S: Reserve> {
-    queue: Arc<Queue<S>>,
-    hardware: Arc<Hardware>,
-    smmu: thread::JoinHandle<Log>,
+/// A queue, its SMMU, and the SMMU's thread.
+struct LoomQueue<S: Reserve> {
+    queue: Arc<QueueUnderLoom<S>>,
+    hardware: Arc<LoomSmmu>,
+    smmu: thread::JoinHandle<CommandLog>,
 }
 
-fn rig<S: Reserve + 'static>(log2: u8, config: QueueConfig, script: Script) -> Rig<S> {
-    let hardware = Arc::new(Hardware::new(1 << log2));
-    if script.errors == Errors::BesidePointers {
+fn loom_queue<S: Reserve + 'static>(
+    log2: u8,
+    config: QueueConfig,
+    script: SmmuScript,
+) -> LoomQueue<S> {
+    let hardware = Arc::new(LoomSmmu::new(1 << log2));
+    if script.errors == ErrorReport::InPointerRegisters {
         put(&hardware.prod, ENHANCED.enable);
         put(&hardware.cons, ENHANCED.enable);
     }
-    let (mmio, ring) = (Mmio(hardware.clone()), Ring(hardware.clone()));
+    let (mmio, ring) = (LoomMmio(hardware.clone()), LoomRing(hardware.clone()));
     let size = QueueSize::from_log2(log2).unwrap();
-    let queue = Queue::reserving(SMMU, mmio.clone(), ring, size, mmio, config).unwrap();
+    let queue = QueueUnderLoom::reserving(SMMU, mmio.clone(), ring, size, mmio, config).unwrap();
     let smmu = {
         let hardware = hardware.clone();
         thread::spawn(move || smmu(&hardware, script))
     };
-    Rig { queue: Arc::new(queue), hardware, smmu }
+    LoomQueue { queue: Arc::new(queue), hardware, smmu }
 }
 
-/// The proof of a caller's commands has come.
-fn proven(hardware: &Hardware, caller: usize, done: Result<SyncProof, SinkError>) {
+/// The caller has a proof, and may use its page.
+fn proven(hardware: &LoomSmmu, caller: usize, done: Result<SyncProof, SinkError>) {
     assert_eq!(done.unwrap().smmu(), SMMU);
     hardware.touch_page(caller);
 }
@@ -80,8 +85,8 @@ const PATIENT: QueueConfig = QueueConfig {
     sync_every: None,
 };
 
-/// Each batch is there once, in one piece, and no command is there that nobody queued.
-fn assert_carried_out(log: &Log, batches: &[&[Command]]) {
+/// The SMMU carried out each batch once, in one piece, and no other command but `CMD_SYNC`s.
+fn assert_carried_out(log: &CommandLog, batches: &[&[Command]]) {
     let words = &log.words;
     let mut left = words.len();
     for batch in batches {
@@ -101,11 +106,12 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// Two callers, each with a command and its `CMD_SYNC`, on a ring that holds all, or one of them at a time.
-fn two_run<S: Reserve + 'static>(log2: u8, sync_by: SyncBy, msi: Msi) {
+/// Two callers, each with a command and its `CMD_SYNC`, on a ring that holds both calls or one.
+fn two_run<S: Reserve + 'static>(log2: u8, sync_by: SyncBy, msi: MsiDelivery) {
     check(move || {
         let config = QueueConfig { sync_by, ..PATIENT };
-        let Rig { queue, hardware, smmu } = rig::<S>(log2, config, Script { msi, ..all(4) });
+        let LoomQueue { queue, hardware, smmu } =
+            loom_queue::<S>(log2, config, SmmuScript { msi, ..all(4) });
         let other = {
             let (queue, hardware) = (queue.clone(), hardware.clone());
             thread::spawn(move || proven(&hardware, 1, queue.run(&[command(1, 0)])))
@@ -117,23 +123,25 @@ fn two_run<S: Reserve + 'static>(log2: u8, sync_by: SyncBy, msi: Msi) {
 }
 
 #[rstest]
-fn nothing_is_lost_or_early_or_mixed(#[values(1, 2)] log2: u8) {
-    two_run::<CompareExchange>(log2, SyncBy::Polling, Msi::Written);
-    two_run::<FetchAdd>(log2, SyncBy::Polling, Msi::Written);
+fn no_command_is_lost_and_no_proof_is_early(#[values(1, 2)] log2: u8) {
+    two_run::<CompareExchange<4>>(log2, SyncBy::Polling, MsiDelivery::Written);
+    two_run::<FetchAdd<4>>(log2, SyncBy::Polling, MsiDelivery::Written);
 }
 
 const BY_MSI: SyncBy = SyncBy::Msi(MsiAttributes::WRITE_BACK);
 
 #[rstest]
-fn an_msi_is_proof_and_a_lost_one_is_missed_by_nobody(#[values(Msi::Written, Msi::Lost)] msi: Msi) {
-    two_run::<CompareExchange>(2, BY_MSI, msi);
-    two_run::<FetchAdd>(1, BY_MSI, msi);
+fn an_msi_is_proof_and_a_lost_msi_does_not_hang_a_waiter(
+    #[values(MsiDelivery::Written, MsiDelivery::Lost)] msi: MsiDelivery,
+) {
+    two_run::<CompareExchange<4>>(2, BY_MSI, msi);
+    two_run::<FetchAdd<4>>(1, BY_MSI, msi);
 }
 
-/// One pushes and proves, the other runs a batch; the ring is a slot short of both.
+/// One caller pushes and proves, the other runs a batch. The ring is one slot short of both.
 fn push_and_prove<S: Reserve + 'static>() {
     check(|| {
-        let Rig { queue, hardware, smmu } = rig::<S>(2, PATIENT, all(5));
+        let LoomQueue { queue, hardware, smmu } = loom_queue::<S>(2, PATIENT, all(5));
         let other = {
             let (queue, hardware) = (queue.clone(), hardware.clone());
             thread::spawn(move || proven(&hardware, 1, queue.run(&[command(1, 0)])))
@@ -153,16 +161,16 @@ fn push_and_prove<S: Reserve + 'static>() {
 }
 
 #[test]
-fn what_is_pushed_stays_in_order_and_is_proven() {
-    push_and_prove::<CompareExchange>();
-    push_and_prove::<FetchAdd>();
+fn pushed_commands_stay_in_order_and_are_proven() {
+    push_and_prove::<CompareExchange<4>>();
+    push_and_prove::<FetchAdd<4>>();
 }
 
-/// One has more commands than the ring, beside another.
+/// One caller has more commands than the ring, beside another caller.
 fn long_batch<S: Reserve + 'static>() {
     check(|| {
         const LONG: [Command; 3] = [command(0, 0), command(0, 1), command(0, 2)];
-        let Rig { queue, hardware, smmu } = rig::<S>(1, PATIENT, all(6));
+        let LoomQueue { queue, hardware, smmu } = loom_queue::<S>(1, PATIENT, all(6));
         let other = {
             let (queue, hardware) = (queue.clone(), hardware.clone());
             thread::spawn(move || proven(&hardware, 1, queue.run(&[command(1, 0)])))
@@ -175,19 +183,19 @@ fn long_batch<S: Reserve + 'static>() {
 
 #[test]
 fn a_batch_longer_than_the_ring_stays_in_one_piece() {
-    long_batch::<CompareExchange>();
-    long_batch::<FetchAdd>();
+    long_batch::<CompareExchange<4>>();
+    long_batch::<FetchAdd<4>>();
 }
 
-/// The SMMU refuses the command of one of two.
-fn refused_command<S: Reserve + 'static>(errors: Errors) {
+/// The SMMU refuses the command of one of two callers.
+fn refused_command<S: Reserve + 'static>(errors: ErrorReport) {
     check(move || {
         let bad = command(1, 0).encode();
         let refuses = Some((bad.0[0], CommandErrorCode::ILL, 1));
-        let port = if errors == Errors::InGerror { Port::MAIN } else { ENHANCED };
+        let port = if errors == ErrorReport::InGerror { Port::MAIN } else { ENHANCED };
         let config = QueueConfig { port, ..PATIENT };
-        let script = Script { errors, refuses, ..all(4) };
-        let Rig { queue, hardware, smmu } = rig::<S>(2, config, script);
+        let script = SmmuScript { errors, refuses, ..all(4) };
+        let LoomQueue { queue, hardware, smmu } = loom_queue::<S>(2, config, script);
         let other = {
             let queue = queue.clone();
             thread::spawn(move || queue.run(&[command(1, 0)]).unwrap_err())
@@ -202,23 +210,23 @@ fn refused_command<S: Reserve + 'static>(errors: Errors) {
 }
 
 #[test]
-fn a_refused_command_is_told_to_its_owner_alone() {
-    refused_command::<CompareExchange>(Errors::InGerror);
-    refused_command::<FetchAdd>(Errors::InGerror);
+fn a_refused_command_fails_its_own_caller_only() {
+    refused_command::<CompareExchange<4>>(ErrorReport::InGerror);
+    refused_command::<FetchAdd<4>>(ErrorReport::InGerror);
 }
 
 #[test]
-fn an_error_of_an_enhanced_queue_is_acknowledged_in_the_producers_turn() {
-    refused_command::<CompareExchange>(Errors::BesidePointers);
+fn the_prod_owner_acknowledges_an_error_of_an_enhanced_queue() {
+    refused_command::<CompareExchange<4>>(ErrorReport::InPointerRegisters);
 }
 
-/// A device does not answer the `ATC_INV`s before the first `CMD_SYNC`.
+/// The `ATC_INV`s before the first `CMD_SYNC` time out.
 fn atc_timeout<S: Reserve + 'static>() {
     check(|| {
         let sync = Command::SYNC.encode();
         let code = CommandErrorCode::ATC_INV_SYNC;
-        let script = Script { refuses: Some((sync.0[0], code, 1)), ..all(4) };
-        let Rig { queue, hardware: _, smmu } = rig::<S>(2, PATIENT, script);
+        let script = SmmuScript { refuses: Some((sync.0[0], code, 1)), ..all(4) };
+        let LoomQueue { queue, hardware: _, smmu } = loom_queue::<S>(2, PATIENT, script);
         let other = {
             let queue = queue.clone();
             thread::spawn(move || queue.run(&[command(1, 0)]).map(|proof| proof.smmu()))
@@ -226,7 +234,7 @@ fn atc_timeout<S: Reserve + 'static>() {
         let mine = queue.run(&[command(0, 0)]).map(|proof| proof.smmu());
         let mut done = [mine, other.join().unwrap()];
         let log = smmu.join().unwrap();
-        // The first of the two is the one whose `CMD_SYNC` said so.
+        // The caller whose commands came first has the `CMD_SYNC` with the error.
         done.rotate_left(caller_of(log.words[0]));
         let error = SinkError::Command { smmu: SMMU, command: sync, code };
         assert_eq!(done, [Err(error), Ok(SMMU)]);
@@ -234,16 +242,16 @@ fn atc_timeout<S: Reserve + 'static>() {
 }
 
 #[test]
-fn an_atc_timeout_is_told_by_the_sync_that_found_it() {
-    atc_timeout::<CompareExchange>();
-    atc_timeout::<FetchAdd>();
+fn an_atc_timeout_fails_the_sync_that_reported_it() {
+    atc_timeout::<CompareExchange<4>>();
+    atc_timeout::<FetchAdd<4>>();
 }
 
 /// The SMMU cannot fetch the first slot, `times` in a row.
 fn aborts<S: Reserve + 'static>(times: u32) {
     check(move || {
-        let script = Script { aborts: times, ..all(4) };
-        let Rig { queue, hardware, smmu } = rig::<S>(2, PATIENT, script);
+        let script = SmmuScript { aborts: times, ..all(4) };
+        let LoomQueue { queue, hardware, smmu } = loom_queue::<S>(2, PATIENT, script);
         let other = {
             let (queue, hardware) = (queue.clone(), hardware.clone());
             thread::spawn(move || {
@@ -256,7 +264,7 @@ fn aborts<S: Reserve + 'static>(times: u32) {
         };
         let mine = queue.run(&[command(0, 0)]).map(|proof| proof.smmu());
         let done = [mine, other.join().unwrap()];
-        // The queue lets it try twice. What stands there then is what each is told.
+        // The queue lets the SMMU try twice. Then every caller gets the command in that slot.
         let first = hardware.slots[0].word.load(Ordering::Relaxed);
         let code = CommandErrorCode::ABT;
         let error = SinkError::Command { smmu: SMMU, command: RawCommand([first, 0]), code };
@@ -268,20 +276,20 @@ fn aborts<S: Reserve + 'static>(times: u32) {
 
 #[test]
 fn an_abort_is_retried_twice() {
-    aborts::<CompareExchange>(2);
+    aborts::<CompareExchange<4>>(2);
 }
 
 #[test]
-fn the_third_abort_ends_the_queue_and_all_are_told() {
-    aborts::<CompareExchange>(3);
+fn the_third_abort_halts_the_queue_for_all_callers() {
+    aborts::<CompareExchange<4>>(3);
 }
 
 /// The SMMU stops after so many commands.
 fn dies<S: Reserve + 'static>(log2: u8, after: usize) {
     check(move || {
         let config = QueueConfig { timeout: Duration::from_micros(3), ..PATIENT };
-        let Rig { queue, hardware, smmu } = rig::<S>(log2, config, all(after));
-        let run = |queue: &Queue<S>, hardware: &Hardware, caller: u16| match queue
+        let LoomQueue { queue, hardware, smmu } = loom_queue::<S>(log2, config, all(after));
+        let run = |queue: &QueueUnderLoom<S>, hardware: &LoomSmmu, caller: u16| match queue
             .run(&[command(caller, 0)])
         {
             Ok(_) => {
@@ -305,24 +313,25 @@ fn dies<S: Reserve + 'static>(log2: u8, after: usize) {
 
 #[rstest]
 fn no_waiter_hangs_when_the_smmu_dies(#[values(1, 2)] log2: u8, #[values(1, 2)] after: usize) {
-    dies::<CompareExchange>(log2, after);
-    dies::<FetchAdd>(log2, after);
+    dies::<CompareExchange<4>>(log2, after);
+    dies::<FetchAdd<4>>(log2, after);
 }
 
-/// A waiter's time is up while somebody else records that its command was refused.
+/// A waiter's time is up while another thread records that its command was refused.
 fn refused_and_late<S: Reserve + 'static>() {
     check(|| {
         let bad = command(0, 0).encode();
         let refuses = Some((bad.0[0], CommandErrorCode::ILL, 1));
         let config = QueueConfig { timeout: Duration::from_micros(1), ..PATIENT };
-        let Rig { queue, hardware: _, smmu } = rig::<S>(2, config, Script { refuses, ..all(2) });
-        // The checker lets nobody read what they wrote before they waited. So the waiter is not the one who made the queue.
+        let LoomQueue { queue, hardware: _, smmu } =
+            loom_queue::<S>(2, config, SmmuScript { refuses, ..all(2) });
+        // The waiter must not have made the queue: a thread always reads its own earlier stores.
         let waiter = {
             let queue = queue.clone();
             thread::spawn(move || queue.run(&[command(0, 0)]).map(|proof| proof.smmu()))
         };
         for _ in 0..2 {
-            if queue.service().is_some() {
+            if queue.handle_gerror().is_some() {
                 break;
             }
             thread::yield_now();
@@ -330,28 +339,31 @@ fn refused_and_late<S: Reserve + 'static>() {
         let error = SinkError::Command { smmu: SMMU, command: bad, code: CommandErrorCode::ILL };
         match waiter.join().unwrap().unwrap_err() {
             SinkError::Timeout { .. } => {}
-            told => assert_eq!(told, error),
+            result => assert_eq!(result, error),
         }
         drop(smmu.join());
     });
 }
 
 #[test]
-fn a_failure_is_told_whole_or_not_at_all() {
-    refused_and_late::<CompareExchange>();
+fn a_failure_is_read_whole_or_not_at_all() {
+    refused_and_late::<CompareExchange<4>>();
 }
 
-/// More commands are refused than there is room to remember (1), while each waiter looks for its own.
-fn forgotten<S: Reserve + 'static>() {
+/// The SMMU refuses two commands, and the queue has one record. Each waiter looks for its own.
+fn evicted<S: Reserve + 'static>() {
     check(|| {
-        let Rig { queue, hardware: _, smmu } = rig::<S>(2, PATIENT, all(4));
-        let run = |queue: &Queue<S>, caller| {
+        let LoomQueue { queue, hardware: _, smmu } = loom_queue::<S>(2, PATIENT, all(4));
+        let run = |queue: &QueueUnderLoom<S>, caller| {
             let bad = command(caller, BAD);
-            let told = queue.run(&[bad]).map(|proof| proof.smmu());
+            let result = queue.run(&[bad]).map(|proof| proof.smmu());
             let (command, code) = (bad.encode(), CommandErrorCode::ILL);
             let own = SinkError::Command { smmu: SMMU, command, code };
-            let told = told.expect_err("a refused command is proven");
-            assert!(told == own || told == SinkError::TooManyFailures { smmu: SMMU }, "{told}");
+            let result = result.expect_err("a refused command is proven");
+            assert!(
+                result == own || result == SinkError::TooManyFailures { smmu: SMMU },
+                "{result}"
+            );
         };
         let other = {
             let queue = queue.clone();
@@ -364,65 +376,65 @@ fn forgotten<S: Reserve + 'static>() {
 }
 
 #[test]
-fn a_failure_that_is_forgotten_is_never_taken_for_success() {
-    forgotten::<CompareExchange>();
+fn an_evicted_failure_is_never_a_proof() {
+    evicted::<CompareExchange<4>>();
 }
 
-/// Run a model that must fail, and fail with what the checker says if that is one of the failures that are looked for.
-fn caught(barrier: Barrier, model: fn()) {
-    let said = catch_unwind(AssertUnwindSafe(|| without(barrier, model)))
-        .expect_err("nobody notices that it is left out");
-    let said = said.downcast_ref::<String>().map_or_else(
-        || said.downcast_ref::<&str>().copied().unwrap_or_default(),
-        |said| said.as_str(),
+/// Run a model without a barrier. It must fail, and for one of the expected reasons.
+fn must_fail(barrier: Barrier, model: fn()) {
+    let message = catch_unwind(AssertUnwindSafe(|| without(barrier, model)))
+        .expect_err("no failure without the barrier");
+    let message = message.downcast_ref::<String>().map_or_else(
+        || message.downcast_ref::<&str>().copied().unwrap_or_default(),
+        |message| message.as_str(),
     );
-    let looked_for = ["Causality violation", "assertion", "a refused command is proven"];
-    assert!(looked_for.iter().any(|part| said.contains(part)), "another failure: {said}");
+    let expected = ["Causality violation", "assertion", "a refused command is proven"];
+    assert!(expected.iter().any(|part| message.contains(part)), "another failure: {message}");
 }
 
 fn two_on_four() {
-    two_run::<CompareExchange>(2, SyncBy::Polling, Msi::Written);
+    two_run::<CompareExchange<4>>(2, SyncBy::Polling, MsiDelivery::Written);
 }
 
 fn two_on_two() {
-    two_run::<CompareExchange>(1, SyncBy::Polling, Msi::Written);
+    two_run::<CompareExchange<4>>(1, SyncBy::Polling, MsiDelivery::Written);
 }
 
 fn two_on_two_by_fetch_add() {
-    two_run::<FetchAdd>(1, SyncBy::Polling, Msi::Written);
+    two_run::<FetchAdd<4>>(1, SyncBy::Polling, MsiDelivery::Written);
 }
 
 fn two_by_msi() {
-    two_run::<CompareExchange>(2, BY_MSI, Msi::Written);
+    two_run::<CompareExchange<4>>(2, BY_MSI, MsiDelivery::Written);
 }
 
 #[rstest]
 #[case::publish(Barrier::Publish, two_on_four)]
-#[case::filled_acquire(Barrier::FilledAcquire, two_on_four)]
-#[case::publish_gathered(Barrier::PublishGathered, two_on_four)]
-#[case::beside_acquire(Barrier::BesideAcquire, || {
-    refused_command::<CompareExchange>(Errors::BesidePointers);
+#[case::commit_acquire(Barrier::CommitAcquire, two_on_four)]
+#[case::publish_committed(Barrier::PublishCommitted, two_on_four)]
+#[case::ack_acquire(Barrier::AckAcquire, || {
+    refused_command::<CompareExchange<4>>(ErrorReport::InPointerRegisters);
 })]
-#[case::turn_release(Barrier::TurnRelease, two_on_four)]
-#[case::turn_acquire(Barrier::TurnAcquire, two_on_four)]
+#[case::owner_release(Barrier::OwnerRelease, two_on_four)]
+#[case::owner_acquire(Barrier::OwnerAcquire, two_on_four)]
 #[case::observe(Barrier::Observe, two_on_four)]
 #[case::observe_msi(Barrier::ObserveMsi, two_by_msi)]
-#[case::space_release(Barrier::SpaceRelease, two_on_two)]
-#[case::space_acquire(Barrier::SpaceAcquire, two_on_two)]
-#[case::room_release(Barrier::RoomRelease, two_on_two_by_fetch_add)]
-#[case::room_acquire(Barrier::RoomAcquire, two_on_two_by_fetch_add)]
-#[case::place(Barrier::Place, push_and_prove::<FetchAdd>)]
-#[case::record_release(Barrier::RecordRelease, refused_and_late::<CompareExchange>)]
-#[case::record_acquire(Barrier::RecordAcquire, refused_and_late::<CompareExchange>)]
-#[case::forget_release(Barrier::ForgetRelease, forgotten::<CompareExchange>)]
-#[case::forget_acquire(Barrier::ForgetAcquire, forgotten::<CompareExchange>)]
-#[case::service_release(Barrier::ServiceRelease, || aborts::<CompareExchange>(2))]
-#[case::service_acquire(Barrier::ServiceAcquire, || aborts::<CompareExchange>(2))]
-#[case::halt_release(Barrier::HaltRelease, || aborts::<CompareExchange>(3))]
-#[case::halt_acquire(Barrier::HaltAcquire, || aborts::<CompareExchange>(3))]
-#[case::publish_mended(Barrier::PublishMended, || {
-    refused_command::<CompareExchange>(Errors::InGerror);
+#[case::consumer_release(Barrier::ConsumerRelease, two_on_two)]
+#[case::consumer_acquire(Barrier::ConsumerAcquire, two_on_two)]
+#[case::free_release(Barrier::FreeRelease, two_on_two_by_fetch_add)]
+#[case::free_acquire(Barrier::FreeAcquire, two_on_two_by_fetch_add)]
+#[case::next_acq_rel(Barrier::NextAcqRel, push_and_prove::<FetchAdd<4>>)]
+#[case::record_release(Barrier::RecordRelease, refused_and_late::<CompareExchange<4>>)]
+#[case::record_acquire(Barrier::RecordAcquire, refused_and_late::<CompareExchange<4>>)]
+#[case::evict_release(Barrier::EvictRelease, evicted::<CompareExchange<4>>)]
+#[case::evict_acquire(Barrier::EvictAcquire, evicted::<CompareExchange<4>>)]
+#[case::gerror_release(Barrier::GerrorRelease, || aborts::<CompareExchange<4>>(2))]
+#[case::gerror_acquire(Barrier::GerrorAcquire, || aborts::<CompareExchange<4>>(2))]
+#[case::halt_release(Barrier::HaltRelease, || aborts::<CompareExchange<4>>(3))]
+#[case::halt_acquire(Barrier::HaltAcquire, || aborts::<CompareExchange<4>>(3))]
+#[case::publish_replaced(Barrier::PublishReplaced, || {
+    refused_command::<CompareExchange<4>>(ErrorReport::InGerror);
 })]
 fn without_a_barrier_the_checker_finds_a_failure(#[case] barrier: Barrier, #[case] model: fn()) {
-    caught(barrier, model);
+    must_fail(barrier, model);
 }

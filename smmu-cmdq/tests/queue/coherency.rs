@@ -1,26 +1,25 @@
-//! An SMMU that does not snoop caches (`IDR0.COHACC` = 0) sees what was published, and nothing else.
+//! An SMMU that does not snoop caches (`IDR0.COHACC` = 0) sees only published words.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use crate::common::{Machine, atc, illegal, nth, refused};
+use crate::common::{QueueFixture, atc, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
 use smmu_cmdq::{CommandQueue, CompareExchange, FetchAdd, QueueConfig, Reserve, SyncBy};
 use smmu_types::fake::{HeapWindow, PoolBlock};
-use smmu_types::queue::QueueSize;
 use smmu_types::seam::{CountingWait, DmaBlock};
-use smmu_types::{Command, CommandErrorCode, PhysAddr, SmmuId};
+use smmu_types::{Command, CommandErrorCode, PhysAddr};
 
-/// What the CPUs have in their caches, and what is in memory.
-struct Cached {
+/// A block with a CPU cache in front of it. `publish` writes words back.
+struct CachedBlock {
     cache: Vec<AtomicU64>,
     memory: PoolBlock<HeapWindow>,
 }
 
-#[expect(unsafe_code, reason = "a cache in the way")]
-// SAFETY: the device finds what was published at the address of the block behind.
-unsafe impl DmaBlock for Cached {
+#[expect(unsafe_code, reason = "a block with a cache in front")]
+// SAFETY: the device reads published words at the address of the block behind the cache.
+unsafe impl DmaBlock for CachedBlock {
     fn words(&self) -> &[AtomicU64] {
         &self.cache
     }
@@ -40,15 +39,12 @@ unsafe impl DmaBlock for Cached {
 }
 
 fn sees_every_command<S: Reserve>(log2: u8, pace: Pace) {
-    let machine = Machine::new(pace);
-    let size = QueueSize::from_log2(log2).unwrap();
-    let memory = machine.block(log2, SyncBy::Polling);
+    let fixture = QueueFixture::new(pace);
+    let memory = fixture.block(log2, SyncBy::Polling);
     let cache = memory.words().iter().map(|_| AtomicU64::new(0)).collect();
-    let block = Cached { cache, memory };
-    let (device, wait, config) = (&machine.device, CountingWait::new(), QueueConfig::default());
-    let queue: CommandQueue<_, _, _, S, 256> =
-        CommandQueue::reserving(SmmuId(0), device, block, size, wait, config).unwrap();
-    device.enable(queue.base(), size);
+    let block = CachedBlock { cache, memory };
+    let (device, wait, config) = (&fixture.device, CountingWait::new(), QueueConfig::default());
+    let queue: CommandQueue<_, _, _, S> = fixture.queue_in(block, device, wait, log2, config);
     let mut want = Vec::new();
     for lap in 0..40 {
         for length in [1, 2, 3, 7, 1 << log2, 3 << log2] {
@@ -59,7 +55,7 @@ fn sees_every_command<S: Reserve>(log2: u8, pace: Pace) {
             want.extend(commands);
             want.extend([nth(lap), Command::SYNC]);
         }
-        // What is put in place of others' commands is seen as well.
+        // The SMMU also sees each CMD_SYNC that replaces a command.
         let error = refused(illegal(lap), CommandErrorCode::ILL);
         assert_eq!(queue.run(&[illegal(lap)]), Err(error));
         let _refused = queue.push(None, &[atc(), nth(lap)]).unwrap_err();
@@ -71,10 +67,10 @@ fn sees_every_command<S: Reserve>(log2: u8, pace: Pace) {
 }
 
 #[rstest]
-fn every_word_is_published_before_the_smmu_is_told_of_it(
+fn every_word_is_published_before_cmdq_prod_covers_it(
     #[values(2, 3, 5)] log2: u8,
     #[values(Pace::OnWrite, Pace::PerRead(1), Pace::PerRead(3))] pace: Pace,
 ) {
-    sees_every_command::<CompareExchange>(log2, pace);
-    sees_every_command::<FetchAdd>(log2, pace);
+    sees_every_command::<CompareExchange<256>>(log2, pace);
+    sees_every_command::<FetchAdd<256>>(log2, pace);
 }

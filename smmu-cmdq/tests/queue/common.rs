@@ -1,68 +1,113 @@
-//! A queue on the heap with a device behind it.
+//! The fixture of these tests: a queue on the heap, with a device behind it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use smmu_cmdq::fake::{Consumer, Pace};
-use smmu_cmdq::{CommandQueue, CompareExchange, QueueConfig, Reserve, SyncBy};
+use smmu_cmdq::{CommandQueue, CompareExchange, Opcodes, Port, QueueConfig, Reserve, SyncBy};
 use smmu_types::fake::{HeapWindow, Pool, PoolBlock, heap_pool};
 use smmu_types::pool::Window;
 use smmu_types::queue::QueueSize;
-use smmu_types::seam::{CountingWait, DmaMemory, Registers, SinkError, Wait};
+use smmu_types::seam::{CountingWait, DmaBlock, DmaMemory, Registers, SinkError, Wait};
 use smmu_types::{
     Asid, AtcScope, AtcSpan, Command, CommandErrorCode, PhysAddr, RawCommand, SmmuId, StreamId,
     Vmid,
 };
 
-pub(crate) type Queue<'a, S = CompareExchange, const CELLS: usize = 256> =
-    CommandQueue<&'a Consumer, PoolBlock<HeapWindow>, CountingWait, S, CELLS>;
+/// The SMMU of every fixture.
+pub(crate) const SMMU: SmmuId = SmmuId(0);
 
-pub(crate) struct Machine {
+/// Waits count looks, and this one never ends: a thread that is not scheduled is no time-out.
+pub(crate) const PATIENT: QueueConfig = QueueConfig {
+    takes: Opcodes::ALL,
+    timeout: Duration::from_secs(u64::MAX),
+    sync_by: SyncBy::Polling,
+    port: Port::MAIN,
+    sync_every: None,
+};
+
+/// A queue with the fixture's memory, and with any registers and clock.
+pub(crate) type QueueOn<R, W = CountingWait, S = CompareExchange<256>> =
+    CommandQueue<R, PoolBlock<HeapWindow>, W, S>;
+
+/// A queue directly on the fixture's device.
+pub(crate) type FixtureQueue<'f, S = CompareExchange<256>> = QueueOn<&'f Consumer, CountingWait, S>;
+
+/// A device, and memory that it reads.
+pub(crate) struct QueueFixture {
     pool: Pool<HeapWindow>,
     pub(crate) device: Consumer,
 }
 
-impl Machine {
+impl QueueFixture {
     pub(crate) fn new(pace: Pace) -> Self {
         let pool = heap_pool(0x1_0000);
         let device = Consumer::new(pool.window(), pace);
-        Machine { pool, device }
+        QueueFixture { pool, device }
     }
 
-    pub(crate) fn queue(&self, log2: u8) -> Queue<'_> {
+    /// The default queue.
+    pub(crate) fn queue(&self, log2: u8) -> FixtureQueue<'_> {
         self.queue_with(log2, QueueConfig::default())
     }
 
-    pub(crate) fn queue_with<S: Reserve, const CELLS: usize>(
+    /// A queue with another configuration.
+    pub(crate) fn queue_with(&self, log2: u8, config: QueueConfig) -> FixtureQueue<'_> {
+        self.queue_reserving(log2, config)
+    }
+
+    /// A queue with any way to reserve slots.
+    pub(crate) fn queue_reserving<S: Reserve>(
         &self,
         log2: u8,
         config: QueueConfig,
-    ) -> Queue<'_, S, CELLS> {
-        self.queue_through(&self.device, CountingWait::new(), log2, config)
+    ) -> FixtureQueue<'_, S> {
+        self.queue_on_reserving(&self.device, CountingWait::new(), log2, config)
     }
 
-    /// A queue whose way to the device leads through something else.
-    pub(crate) fn queue_through<R: Registers, W: Wait, S: Reserve, const CELLS: usize>(
+    /// A queue whose registers or clock stand between it and the device.
+    pub(crate) fn queue_on<R: Registers, W: Wait>(
         &self,
         registers: R,
         wait: W,
         log2: u8,
         config: QueueConfig,
-    ) -> CommandQueue<R, PoolBlock<HeapWindow>, W, S, CELLS> {
-        let size = QueueSize::from_log2(log2).unwrap();
-        let block = self.block(log2, config.sync_by);
-        let queue =
-            CommandQueue::reserving(SmmuId(0), registers, block, size, wait, config).unwrap();
+    ) -> QueueOn<R, W> {
+        self.queue_on_reserving(registers, wait, log2, config)
+    }
+
+    /// As `queue_on`, with any way to reserve slots.
+    pub(crate) fn queue_on_reserving<R: Registers, W: Wait, S: Reserve>(
+        &self,
+        registers: R,
+        wait: W,
+        log2: u8,
+        config: QueueConfig,
+    ) -> QueueOn<R, W, S> {
+        self.queue_in(self.block(log2, config.sync_by), registers, wait, log2, config)
+    }
+
+    /// A queue in memory of the caller's, at an address that the device reads.
+    pub(crate) fn queue_in<R: Registers, B: DmaBlock, W: Wait, S: Reserve>(
+        &self,
+        block: B,
+        registers: R,
+        wait: W,
+        log2: u8,
+        config: QueueConfig,
+    ) -> CommandQueue<R, B, W, S> {
+        let size = size(log2);
+        let queue = CommandQueue::reserving(SMMU, registers, block, size, wait, config).unwrap();
         self.device.enable(queue.base(), size);
         queue
     }
 
     /// Memory for a queue.
     pub(crate) fn block(&self, log2: u8, sync_by: SyncBy) -> PoolBlock<HeapWindow> {
-        let size = QueueSize::from_log2(log2).unwrap();
-        self.pool.allocate(smmu_cmdq::layout(size, sync_by)).unwrap()
+        self.pool.allocate(smmu_cmdq::layout(size(log2), sync_by)).unwrap()
     }
 
-    /// Write as the device does.
+    /// Store 32 bits as the device does.
     pub(crate) fn store32(&self, address: PhysAddr, value: u32) {
         let at = (address.0 - self.pool.window().base().0) as usize;
         let shift = at % 8 * 8;
@@ -70,6 +115,10 @@ impl Machine {
         word.fetch_and(!(0xffff_ffff << shift), Ordering::Relaxed);
         word.fetch_or(u64::from(value) << shift, Ordering::Relaxed);
     }
+}
+
+pub(crate) fn size(log2: u8) -> QueueSize {
+    QueueSize::from_log2(log2).unwrap()
 }
 
 /// The `n`th of many different commands.
@@ -88,6 +137,7 @@ pub(crate) fn atc() -> Command {
     Command::AtcInv { stream: StreamId(8), substream: None, scope, span }
 }
 
+/// The error for a waiter whose command the SMMU refused.
 pub(crate) fn refused(command: Command, code: CommandErrorCode) -> SinkError {
-    SinkError::Command { smmu: SmmuId(0), command: command.encode(), code }
+    SinkError::Command { smmu: SMMU, command: command.encode(), code }
 }

@@ -1,16 +1,14 @@
-//! Enhanced command queues: errors are reported in `ECMDQ_CONS`, and acknowledged in `ECMDQ_PROD`.
+//! Enhanced command queues: `ECMDQ_CONS` reports errors, `ECMDQ_PROD` acknowledges them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-use crate::common::{Machine, atc, illegal, nth, refused};
+use crate::common::{QueueFixture, QueueOn, SMMU, atc, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, Reserve};
-use smmu_types::fake::HeapWindow;
-use smmu_types::pool::PoolBlock;
+use smmu_cmdq::{CompareExchange, FetchAdd, Port, QueueConfig, Reserve};
+use smmu_types::CommandErrorCode;
 use smmu_types::regs::{self, ecmdq};
 use smmu_types::seam::{CountingWait, Registers, SinkError, Stall, StdWait, Wait};
-use smmu_types::{CommandErrorCode, SmmuId};
 
 const PROD: u32 = 0x18_0608;
 const CONS: u32 = 0x18_060c;
@@ -19,36 +17,36 @@ const ON: u32 = 1 << 31;
 const ERR: u32 = 1 << 23;
 const POINTER: u32 = 0xf_ffff;
 
-/// The main queue of a device, as an enhanced one.
-struct Enhanced<'m> {
-    machine: &'m Machine,
+/// The main queue of the fixture's device, with the registers of an enhanced queue.
+struct EcmdqRegisters<'f> {
+    fixture: &'f QueueFixture,
     is_on: AtomicBool,
-    /// `ERR` and `ERRACK` are this where `GERROR` and `GERRORN` are 0.
+    /// `ERR` and `ERRACK` before the first error.
     start: u32,
     writers: AtomicU32,
 }
 
-impl<'m> Enhanced<'m> {
-    fn new(machine: &'m Machine) -> Self {
+impl<'f> EcmdqRegisters<'f> {
+    fn new(fixture: &'f QueueFixture) -> Self {
         let (is_on, writers) = (AtomicBool::new(true), AtomicU32::new(0));
-        Enhanced { machine, is_on, start: 0, writers }
+        EcmdqRegisters { fixture, is_on, start: 0, writers }
     }
 
     fn error_bit(&self, register: u32) -> u32 {
-        (self.machine.device.read32(register) & 1) << 23 ^ self.start
+        (self.fixture.device.read32(register) & 1) << 23 ^ self.start
     }
 }
 
-impl Registers for Enhanced<'_> {
+impl Registers for EcmdqRegisters<'_> {
     fn read32(&self, offset: u32) -> u32 {
-        let device = &self.machine.device;
+        let device = &self.fixture.device;
         match offset {
             PROD => {
                 let error = self.error_bit(regs::GERRORN.offset());
                 device.read32(regs::CMDQ_PROD.offset()) | ON | error
             }
             CONS => {
-                // Whoever sees ERR sees the rest.
+                // A caller that sees ERR must see the rest as well, so ERR is read first.
                 let error = self.error_bit(regs::GERROR.offset());
                 let on = if self.is_on.load(SeqCst) { ON } else { 0 };
                 device.read32(regs::CMDQ_CONS.offset()) | on | error
@@ -61,11 +59,11 @@ impl Registers for Enhanced<'_> {
         assert_eq!(offset, PROD);
         assert_eq!(value & !(POINTER | ERR), ON);
         assert_eq!(self.writers.fetch_add(1, SeqCst), 0, "two write ECMDQ_PROD at once");
-        let device = &self.machine.device;
+        let device = &self.fixture.device;
         if value & ERR != self.error_bit(regs::GERRORN.offset()) {
             device.write32(regs::GERRORN.offset(), (value & ERR ^ self.start) >> 23);
         }
-        // Between the two writes of what is one register.
+        // Let other threads run between the two writes that stand for one register.
         std::thread::yield_now();
         device.write32(regs::CMDQ_PROD.offset(), value & POINTER);
         self.writers.fetch_sub(1, SeqCst);
@@ -80,35 +78,33 @@ impl Registers for Enhanced<'_> {
     }
 }
 
-type Queue<'r, 'm, W, S> = CommandQueue<&'r Enhanced<'m>, PoolBlock<HeapWindow>, W, S, 256>;
+type EcmdqQueue<'r, 'f, W = CountingWait, S = CompareExchange<256>> =
+    QueueOn<&'r EcmdqRegisters<'f>, W, S>;
 
-fn queue<'r, 'm>(
-    registers: &'r Enhanced<'m>,
-    log2: u8,
-) -> Queue<'r, 'm, CountingWait, CompareExchange> {
+fn queue<'r, 'f>(registers: &'r EcmdqRegisters<'f>, log2: u8) -> EcmdqQueue<'r, 'f> {
     queue_waiting(registers, CountingWait::new(), log2)
 }
 
-fn queue_waiting<'r, 'm, W: Wait, S: Reserve>(
-    registers: &'r Enhanced<'m>,
+fn queue_waiting<'r, 'f, W: Wait, S: Reserve>(
+    registers: &'r EcmdqRegisters<'f>,
     wait: W,
     log2: u8,
-) -> Queue<'r, 'm, W, S> {
-    // 128 queues a page, of which this is the fourth.
+) -> EcmdqQueue<'r, 'f, W, S> {
+    // The fourth queue of a page of 128.
     let port = Port::ecmdq(ecmdq::interface(7 << 16, 0x18_0003, 3).unwrap());
     let port = Port { enable: port.enable | registers.start, ..port };
     let config = QueueConfig { port, ..QueueConfig::default() };
-    registers.machine.queue_through(registers, wait, log2, config)
+    registers.fixture.queue_on_reserving(registers, wait, log2, config)
 }
 
 #[rstest]
-fn each_outcome_is_told_to_its_caller(
+fn each_caller_learns_its_own_outcome(
     #[values(1, 2, 5)] log2: u8,
     #[values(Pace::OnWrite, Pace::PerRead(1), Pace::PerRead(7))] pace: Pace,
     #[values(0, ERR)] start: u32,
 ) {
-    let machine = Machine::new(pace);
-    let registers = Enhanced { start, ..Enhanced::new(&machine) };
+    let fixture = QueueFixture::new(pace);
+    let registers = EcmdqRegisters { start, ..EcmdqRegisters::new(&fixture) };
     let queue = queue(&registers, log2);
     for n in 0..50 {
         let _proof = queue.run(&[nth(n), nth(n + 1), nth(n + 2)]).unwrap();
@@ -119,28 +115,29 @@ fn each_outcome_is_told_to_its_caller(
 }
 
 #[test]
-fn an_abort_is_retried_and_an_atc_timeout_told() {
-    let machine = Machine::new(Pace::PerRead(3));
-    let registers = Enhanced::new(&machine);
+fn an_abort_is_retried_and_an_atc_timeout_is_reported() {
+    let fixture = QueueFixture::new(Pace::PerRead(3));
+    let registers = EcmdqRegisters::new(&fixture);
     let queue = queue(&registers, 3);
-    machine.device.fail_at(0, &[CommandErrorCode::ABT, CommandErrorCode::ABT]);
+    fixture.device.fail_at(0, &[CommandErrorCode::ABT, CommandErrorCode::ABT]);
     let _proof = queue.run(&[nth(0)]).unwrap();
-    machine.device.fail_at(3, &[CommandErrorCode::ATC_INV_SYNC]);
+    fixture.device.fail_at(3, &[CommandErrorCode::ATC_INV_SYNC]);
     let error = refused(smmu_types::Command::SYNC, CommandErrorCode::ATC_INV_SYNC);
     assert_eq!(queue.run(&[atc()]), Err(error));
     assert_eq!(queue.failure_counts().retried, 2);
-    machine.device.fail_at(4, &[CommandErrorCode::ABT; 3]);
+    fixture.device.fail_at(4, &[CommandErrorCode::ABT; 3]);
     let stuck = refused(nth(9), CommandErrorCode::ABT);
     assert_eq!(queue.run(&[nth(9)]), Err(stuck));
     assert_eq!(queue.run(&[nth(10)]), Err(stuck));
 }
 
-fn many<S: Reserve>(log2: u8) {
+fn many_callers<S: Reserve>(log2: u8) {
     const THREADS: u64 = 3;
     const CALLS: u64 = 400;
-    let machine = Machine::new(Pace::PerRead(2));
-    let registers = Enhanced::new(&machine);
-    // Threads that wait leave the device, a lock without fairness, to the others.
+    let fixture = QueueFixture::new(Pace::PerRead(2));
+    let registers = EcmdqRegisters::new(&fixture);
+    // The device is behind an unfair mutex: with this clock, waiting threads leave it to the
+    // others.
     let queue = queue_waiting::<_, S>(&registers, StdWait::new(), log2);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -160,8 +157,9 @@ fn many<S: Reserve>(log2: u8) {
     });
     let failed = THREADS * CALLS.div_ceil(5);
     assert_eq!(queue.failure_counts().total, failed);
-    let executed = machine.device.executed();
-    // Each call is two commands, and a failing one three, one of which has become a CMD_SYNC.
+    let executed = fixture.device.executed();
+    // A call is two commands. A failing call is three, of which a CMD_SYNC replaces the illegal
+    // one.
     assert_eq!(executed.len() as u64, THREADS * CALLS * 2 + failed);
     for n in 0..THREADS * CALLS {
         assert_eq!(executed.iter().filter(|command| **command == nth(n)).count(), 1, "{n}");
@@ -169,28 +167,28 @@ fn many<S: Reserve>(log2: u8) {
 }
 
 #[rstest]
-fn errors_are_acknowledged_while_others_go_on(#[values(1, 2, 6)] log2: u8) {
-    many::<CompareExchange>(log2);
-    many::<FetchAdd>(log2);
+fn errors_are_acknowledged_while_other_callers_advance(#[values(1, 2, 6)] log2: u8) {
+    many_callers::<CompareExchange<256>>(log2);
+    many_callers::<FetchAdd<256>>(log2);
 }
 
 #[test]
-fn a_queue_that_is_off_is_lost() {
-    let machine = Machine::new(Pace::PerRead(1));
-    let registers = Enhanced::new(&machine);
+fn a_disabled_queue_is_lost() {
+    let fixture = QueueFixture::new(Pace::PerRead(1));
+    let registers = EcmdqRegisters::new(&fixture);
     let queue = queue(&registers, 3);
     let _proof = queue.run(&[nth(0)]).unwrap();
     registers.is_on.store(false, SeqCst);
     let lost = queue.run(&[nth(1)]).unwrap_err();
-    assert!(matches!(lost, SinkError::Lost { smmu: SmmuId(0), cons } if cons & ON == 0), "{lost}");
+    assert!(matches!(lost, SinkError::Lost { smmu: SMMU, cons } if cons & ON == 0), "{lost}");
 }
 
 #[test]
-fn a_stall_tells_pointers_and_nothing_beside_them() {
-    let machine = Machine::new(Pace::Dead);
-    let registers = Enhanced { start: ERR, ..Enhanced::new(&machine) };
+fn a_stall_holds_pointers_without_flags() {
+    let fixture = QueueFixture::new(Pace::Dead);
+    let registers = EcmdqRegisters { start: ERR, ..EcmdqRegisters::new(&fixture) };
     let queue = queue(&registers, 3);
     let stall = Stall { producer: 2, consumer: 0, command: Some(nth(1).encode()) };
-    let error = SinkError::Timeout { smmu: SmmuId(0), stall: Some(stall) };
+    let error = SinkError::Timeout { smmu: SMMU, stall: Some(stall) };
     assert_eq!(queue.run(&[nth(1)]), Err(error));
 }

@@ -1,30 +1,22 @@
-//! Nobody is kept waiting for long by others who are quicker.
+//! Fairness: faster callers do not keep a caller waiting for long.
 //!
-//! Counted is not in seconds but in looks and batches, so that a machine on which a thread is left out for a while
-//! fails nothing.
+//! The tests count looks and batches instead of seconds. So a machine that does not schedule a
+//! thread for a while fails no test.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::Machine;
+use crate::common::{PATIENT, QueueFixture};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CompareExchange, FetchAdd, Port, QueueConfig, Reserve, SyncBy};
+use smmu_cmdq::{CompareExchange, FetchAdd, Reserve};
 use smmu_types::seam::{CountingWait, Wait};
 use smmu_types::{Asid, Command, Vmid};
 
-const CONFIG: QueueConfig = QueueConfig {
-    takes: smmu_cmdq::Opcodes::ALL,
-    timeout: Duration::from_secs(u64::MAX),
-    sync_by: SyncBy::Polling,
-    port: Port::MAIN,
-    sync_every: None,
-};
-
-/// Looks at a full ring after which it is kept for the one who looks.
-const PATIENCE: u64 = 32;
+/// Looks at a full ring before a caller takes an exclusive reservation.
+const LOOKS_BEFORE_EXCLUSIVE: u64 = 32;
 
 fn command(caller: u16, n: u64) -> Command {
     Command::TlbiNhAsid { vmid: Vmid(caller), asid: Asid(n as u16) }
@@ -34,14 +26,14 @@ thread_local! {
     static IS_COUNTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Counts the looks of one thread among several.
+/// A clock that counts the looks of one thread among several.
 #[derive(Default)]
-struct Looks {
+struct OneThreadLookCounter {
     clock: CountingWait,
     counted: AtomicU64,
 }
 
-impl Wait for Looks {
+impl Wait for OneThreadLookCounter {
     fn now(&self) -> Duration {
         self.clock.now()
     }
@@ -53,21 +45,22 @@ impl Wait for Looks {
     }
 }
 
-/// How many batches of another caller, who fills the ring after every look, are queued before one large batch is.
-fn batches_before_a_large_one<S: Reserve>(log2: u8, length: u64, small: u64) -> u64 {
-    let machine = Machine::new(Pace::Dead);
-    let looks = Looks::default();
-    let queue = machine.queue_through::<_, _, S, 256>(&machine.device, &looks, log2, CONFIG);
+/// The number of batches that go before one large batch. Another caller refills the ring after
+/// every look.
+fn batches_before_a_large_batch<S: Reserve>(log2: u8, length: u64, small: u64) -> u64 {
+    let fixture = QueueFixture::new(Pace::Dead);
+    let looks = OneThreadLookCounter::default();
+    let queue = fixture.queue_on_reserving::<_, _, S>(&fixture.device, &looks, log2, PATIENT);
     for n in 0..1 << log2 {
         let _pushed = queue.push(None, &[command(0, n)]).unwrap();
     }
-    machine.device.set_pace(Pace::PerRead(1));
+    fixture.device.set_pace(Pace::PerRead(1));
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
         let hammer = scope.spawn(|| {
             let (mut batches, mut seen) = (0, 0);
-            while !is_done.load(SeqCst) && batches < 100 * PATIENCE {
-                // One batch for each look of the other: it is the quicker one every time.
+            while !is_done.load(SeqCst) && batches < 100 * LOOKS_BEFORE_EXCLUSIVE {
+                // One batch for each look of the other caller, so this one is faster every time.
                 let now = looks.counted.load(SeqCst);
                 if now > seen {
                     let batch: Vec<_> = (0..small).map(|n| command(1, n)).collect();
@@ -88,36 +81,39 @@ fn batches_before_a_large_one<S: Reserve>(log2: u8, length: u64, small: u64) -> 
 }
 
 #[rstest]
-fn a_batch_as_long_as_the_ring_waits_for_few_others(
+fn a_batch_as_long_as_the_ring_waits_for_few_other_batches(
     #[values(1, 2, 4, 6)] log2: u8,
     #[values(1, 2)] small: u64,
 ) {
-    // As long as may be put in at once, with a CMD_SYNC: one less than the ring.
+    // The longest batch in one piece: one less than the ring, for the CMD_SYNC.
     let length = (1 << log2) - 1;
     let batches = [
-        batches_before_a_large_one::<CompareExchange>(log2, length, small),
-        batches_before_a_large_one::<FetchAdd>(log2, length, small),
+        batches_before_a_large_batch::<CompareExchange<256>>(log2, length, small),
+        batches_before_a_large_batch::<FetchAdd<256>>(log2, length, small),
     ];
-    // One may be on its way when the ring is kept.
-    assert!(batches.iter().all(|batches| *batches <= PATIENCE + 2), "{batches:?}");
+    // One batch may be on its way when the exclusive reservation begins.
+    assert!(batches.iter().all(|batches| *batches <= LOOKS_BEFORE_EXCLUSIVE + 2), "{batches:?}");
 }
 
 #[rstest]
-fn a_batch_longer_than_the_ring_waits_for_next_to_none(
+fn a_batch_longer_than_the_ring_waits_for_two_other_batches_at_most(
     #[values(1, 2, 4, 6)] log2: u8,
     #[values(1, 2)] small: u64,
     #[values(1, 4)] rings: u64,
 ) {
     let length = rings << log2;
     let batches = [
-        batches_before_a_large_one::<CompareExchange>(log2, length, small),
-        batches_before_a_large_one::<FetchAdd>(log2, length, small),
+        batches_before_a_large_batch::<CompareExchange<256>>(log2, length, small),
+        batches_before_a_large_batch::<FetchAdd<256>>(log2, length, small),
     ];
     assert!(batches.iter().all(|batches| *batches <= 2), "{batches:?}");
 }
 
-/// One thread runs at a time; at each look, and between calls, another is drawn by lot. So it is the queue alone that favours anybody.
-struct Lots {
+/// A clock that runs one thread at a time. At each look, and between calls, it draws the next
+/// thread by lot.
+///
+/// So only the queue can favour a caller.
+struct LotteryScheduler {
     clock: CountingWait,
     drawn: AtomicUsize,
     lot: AtomicU64,
@@ -128,7 +124,7 @@ thread_local! {
     static NUMBER: Cell<usize> = const { Cell::new(0) };
 }
 
-impl Lots {
+impl LotteryScheduler {
     const THREADS: u64 = 3;
 
     fn draw(&self) {
@@ -149,7 +145,7 @@ impl Lots {
     }
 }
 
-impl Wait for Lots {
+impl Wait for LotteryScheduler {
     fn now(&self) -> Duration {
         self.clock.now()
     }
@@ -160,17 +156,18 @@ impl Wait for Lots {
     }
 }
 
-/// How many batches of each are carried out, where each has its own length.
+/// The number of batches of each caller that are carried out. Each caller has its own length of
+/// batch.
 fn shares<S: Reserve>(log2: u8, lengths: [u64; 3], seed: u64) -> [usize; 3] {
     const BATCHES: usize = 1_500;
-    let machine = Machine::new(Pace::PerRead(1));
-    let lots = Lots {
+    let fixture = QueueFixture::new(Pace::PerRead(1));
+    let lots = LotteryScheduler {
         clock: CountingWait::new(),
         drawn: AtomicUsize::new(0),
         lot: AtomicU64::new(seed),
         is_over: AtomicBool::new(false),
     };
-    let queue = machine.queue_through::<_, _, S, 256>(&machine.device, &lots, log2, CONFIG);
+    let queue = fixture.queue_on_reserving::<_, _, S>(&fixture.device, &lots, log2, PATIENT);
     let shares = [0, 1, 2].map(|_| AtomicUsize::new(0));
     thread::scope(|scope| {
         for (number, length) in lengths.into_iter().enumerate() {
@@ -196,7 +193,8 @@ fn shares<S: Reserve>(log2: u8, lengths: [u64; 3], seed: u64) -> [usize; 3] {
     shares.map(AtomicUsize::into_inner)
 }
 
-/// Three want two places, or four: each has at least half as many batches carried out as the luckiest.
+/// Three callers share a ring of 2 or 4. The slowest completes at least half as many batches as the
+/// fastest.
 #[rstest]
 #[case::alike([1, 1, 1])]
 #[case::alike_and_longer_than_a_ring([5, 5, 5])]
@@ -208,8 +206,8 @@ fn none_of_three_callers_starves_on_a_small_ring(
     #[values(1, 2, 3)] seed: u64,
 ) {
     for shares in [
-        shares::<CompareExchange>(log2, lengths, seed << 32 | 1),
-        shares::<FetchAdd>(log2, lengths, seed << 32 | 1),
+        shares::<CompareExchange<256>>(log2, lengths, seed << 32 | 1),
+        shares::<FetchAdd<256>>(log2, lengths, seed << 32 | 1),
     ] {
         let (least, most) = (shares.iter().min(), shares.iter().max());
         assert!(least.zip(most).is_some_and(|(least, most)| least * 2 >= *most), "{shares:?}");

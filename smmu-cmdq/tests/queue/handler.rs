@@ -1,4 +1,4 @@
-//! Whoever handles errors, and others beside it.
+//! The error handler, and other callers while it is active.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -6,67 +6,55 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Machine, illegal, nth, refused};
+use crate::common::{PATIENT, QueueFixture, SMMU, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CompareExchange, QueueConfig};
 use smmu_types::seam::{CountingWait, Registers, RegistersExt, SinkError, Wait};
-use smmu_types::{CommandErrorCode, SmmuId, regs};
+use smmu_types::{CommandErrorCode, regs};
 
-const SMMU: SmmuId = SmmuId(0);
-
-/// Time by count, of which there is no end: a thread that is not scheduled is no time-out.
-const PATIENT: QueueConfig = QueueConfig {
-    takes: smmu_cmdq::Opcodes::ALL,
-    timeout: Duration::from_secs(u64::MAX),
-    sync_by: smmu_cmdq::SyncBy::Polling,
-    port: smmu_cmdq::Port::MAIN,
-    sync_every: None,
-};
-
-/// Holds up each write of `GERRORN`, and says so.
-struct HeldUp<'m> {
-    machine: &'m Machine,
-    inside: SyncSender<()>,
+/// Stops at each write of `GERRORN` until the test lets it go on.
+struct BlockingGerrorn<'f> {
+    fixture: &'f QueueFixture,
+    active: SyncSender<()>,
     go_on: Mutex<Receiver<()>>,
 }
 
-impl Registers for HeldUp<'_> {
+impl Registers for BlockingGerrorn<'_> {
     fn read32(&self, offset: u32) -> u32 {
-        self.machine.device.read32(offset)
+        self.fixture.device.read32(offset)
     }
 
     fn write32(&self, offset: u32, value: u32) {
         if offset == regs::GERRORN.offset() {
-            self.inside.send(()).unwrap();
+            self.active.send(()).unwrap();
             self.go_on.lock().unwrap().recv().unwrap();
         }
-        self.machine.device.write32(offset, value);
+        self.fixture.device.write32(offset, value);
     }
 
     fn read64(&self, offset: u32) -> u64 {
-        self.machine.device.read64(offset)
+        self.fixture.device.read64(offset)
     }
 
     fn write64(&self, offset: u32, value: u64) {
-        self.machine.device.write64(offset, value);
+        self.fixture.device.write64(offset, value);
     }
 }
 
 #[test]
-fn nobody_is_let_to_the_registers_while_the_handler_is_inside() {
-    let machine = Machine::new(Pace::OnWrite);
-    let ((inside, is_inside), (go_on, may_go_on)) = (mpsc::sync_channel(0), mpsc::channel());
-    let registers = HeldUp { machine: &machine, inside, go_on: Mutex::new(may_go_on) };
+fn the_registers_are_locked_while_the_handler_is_active() {
+    let fixture = QueueFixture::new(Pace::OnWrite);
+    let ((active, is_active), (go_on, may_go_on)) = (mpsc::sync_channel(0), mpsc::channel());
+    let registers = BlockingGerrorn { fixture: &fixture, active, go_on: Mutex::new(may_go_on) };
     let wait = CountingWait::new();
-    let queue = machine.queue_through::<_, _, CompareExchange, 256>(&registers, wait, 3, PATIENT);
+    let queue = fixture.queue_on(&registers, wait, 3, PATIENT);
     let ticket = queue.issue(&[illegal(0)]).unwrap();
     thread::scope(|scope| {
-        let handler = scope.spawn(|| queue.service());
-        is_inside.recv().unwrap();
+        let handler = scope.spawn(|| queue.handle_gerror());
+        is_active.recv().unwrap();
         assert_eq!(queue.with_registers(|_| ()), None);
-        // Nor is there anything to do for another handler, or an error to be seen twice.
-        assert_eq!(queue.service(), None);
+        // A second handler returns, and does not see the error twice.
+        assert_eq!(queue.handle_gerror(), None);
         go_on.send(()).unwrap();
         assert!(handler.join().unwrap().is_some());
     });
@@ -75,11 +63,11 @@ fn nobody_is_let_to_the_registers_while_the_handler_is_inside() {
     assert_eq!(queue.failure_counts().total, 1);
 }
 
-/// Counts looks of whoever waits.
+/// A clock that counts the looks of all waiters.
 #[derive(Default)]
-struct Looks(CountingWait, AtomicU32);
+struct LookCounter(CountingWait, AtomicU32);
 
-impl Wait for Looks {
+impl Wait for LookCounter {
     fn now(&self) -> Duration {
         self.0.now()
     }
@@ -92,11 +80,10 @@ impl Wait for Looks {
 }
 
 #[test]
-fn the_handler_leaves_gerrorn_alone_while_somebody_else_has_the_registers() {
-    let machine = Machine::new(Pace::OnWrite);
-    let looks = Looks::default();
-    let queue =
-        machine.queue_through::<_, _, CompareExchange, 256>(&machine.device, &looks, 3, PATIENT);
+fn the_handler_does_not_write_gerrorn_inside_with_registers() {
+    let fixture = QueueFixture::new(Pace::OnWrite);
+    let looks = LookCounter::default();
+    let queue = fixture.queue_on(&fixture.device, &looks, 3, PATIENT);
     thread::scope(|scope| {
         let waiter = queue.with_registers(|registers| {
             let waiter = scope.spawn(|| queue.run(&[illegal(0)]));
@@ -110,18 +97,17 @@ fn the_handler_leaves_gerrorn_alone_while_somebody_else_has_the_registers() {
         let error = refused(illegal(0), CommandErrorCode::ILL);
         assert_eq!(waiter.unwrap().join().unwrap(), Err(error));
     });
-    assert_eq!(machine.device.read(regs::GERRORN), 0x101);
+    assert_eq!(fixture.device.read(regs::GERRORN), 0x101);
 }
 
-/// Tickets of as many threads, all of which wait before the SMMU does anything.
-fn all_wait(
-    machine: &Machine,
-    looks: &Looks,
+/// Results of four threads. All of them wait before `meanwhile` lets the SMMU do anything.
+fn wait_in_four_threads(
+    fixture: &QueueFixture,
+    looks: &LookCounter,
     commands: [&[smmu_types::Command]; 4],
     meanwhile: impl FnOnce(),
 ) -> [Result<(), SinkError>; 4] {
-    let queue =
-        machine.queue_through::<_, _, CompareExchange, 256>(&machine.device, looks, 5, PATIENT);
+    let queue = fixture.queue_on(&fixture.device, looks, 5, PATIENT);
     let tickets = commands.map(|commands| queue.issue(commands).unwrap());
     let all = Barrier::new(tickets.len() + 1);
     thread::scope(|scope| {
@@ -144,61 +130,60 @@ fn all_wait(
 #[rstest]
 #[case::all_ones(u32::MAX)]
 #[case::ahead_of_the_producer(9)]
-fn a_loss_is_told_to_everybody_alike(#[case] cons: u32) {
-    let machine = Machine::new(Pace::Dead);
-    let looks = Looks::default();
+fn every_waiter_learns_of_a_loss(#[case] cons: u32) {
+    let fixture = QueueFixture::new(Pace::Dead);
+    let looks = LookCounter::default();
     let commands = [0, 1, 2, 3].map(|n| [nth(n)]);
-    let told = all_wait(&machine, &looks, commands.each_ref().map(|c| &c[..]), || {
-        machine.device.lie(Some(cons));
+    let told = wait_in_four_threads(&fixture, &looks, commands.each_ref().map(|c| &c[..]), || {
+        fixture.device.lie(Some(cons));
     });
     assert_eq!(told, [Err(SinkError::Lost { smmu: SMMU, cons }); 4]);
 }
 
 #[rstest]
-fn an_error_that_stays_is_told_to_all_behind_it_and_to_nobody_before(
+fn a_persistent_error_fails_all_tickets_behind_it_and_none_before(
     #[values(CommandErrorCode::ABT, CommandErrorCode(9))] code: CommandErrorCode,
     #[values(Pace::PerRead(1), Pace::PerRead(5))] pace: Pace,
 ) {
-    let machine = Machine::new(Pace::Dead);
-    machine.device.fail_at(3, &[code; 3]);
-    let looks = Looks::default();
+    let fixture = QueueFixture::new(Pace::Dead);
+    fixture.device.fail_at(3, &[code; 3]);
+    let looks = LookCounter::default();
     let commands = [0, 1, 2, 3].map(|n| [nth(n), nth(n + 4)]);
-    let told = all_wait(&machine, &looks, commands.each_ref().map(|c| &c[..]), || {
-        machine.device.set_pace(pace);
+    let told = wait_in_four_threads(&fixture, &looks, commands.each_ref().map(|c| &c[..]), || {
+        fixture.device.set_pace(pace);
     });
     let stuck = Err(refused(nth(1), code));
     assert_eq!(told, [Ok(()), stuck, stuck, stuck]);
-    assert_eq!(machine.device.executed().len(), 3);
+    assert_eq!(fixture.device.executed().len(), 3);
 }
 
-/// Sixteen failures are told apart, and of more the oldest are not.
+/// The queue has 16 records. A further failure evicts the oldest.
 #[rstest]
-fn of_more_failures_than_there_is_room_for_the_oldest_lose_their_names(
-    #[values(1, 15, 16, 17, 18, 31)] failures: u64,
-) {
-    let machine = Machine::new(Pace::OnWrite);
-    let queue = machine.queue(6);
+fn the_oldest_of_too_many_failures_are_evicted(#[values(1, 15, 16, 17, 18, 31)] failures: u64) {
+    let fixture = QueueFixture::new(Pace::OnWrite);
+    let queue = fixture.queue(6);
     let before = queue.issue(&[nth(0)]).unwrap();
     let _proof = queue.wait(before).unwrap();
     let mut tickets = Vec::new();
     for n in 0..failures {
         tickets.push((None, queue.issue(&[nth(n)]).unwrap()));
         tickets.push((Some(n), queue.issue(&[illegal(n)]).unwrap()));
-        assert!(queue.service().is_some());
+        assert!(queue.handle_gerror().is_some());
     }
-    let nameless = failures.saturating_sub(16);
-    // The youngest first, so that nothing makes room for those that are forgotten already.
+    let evicted = failures.saturating_sub(16);
+    // The youngest first, so that no claim makes room before the evicted ones are asked for.
     for (n, ticket) in tickets.into_iter().rev() {
         let start = ticket.positions().start;
         let want = match n {
-            Some(n) if n >= nameless => Err(refused(illegal(n), CommandErrorCode::ILL)),
+            Some(n) if n >= evicted => Err(refused(illegal(n), CommandErrorCode::ILL)),
             Some(_) => Err(SinkError::TooManyFailures { smmu: SMMU }),
-            // From before a failure that was forgotten: it might be theirs, as far as the queue knows.
-            None if start.0 < 2 + nameless * 4 => Err(SinkError::TooManyFailures { smmu: SMMU }),
+            // A ticket from before an evicted failure: the queue cannot rule out that it was
+            // theirs.
+            None if start.0 < 2 + evicted * 4 => Err(SinkError::TooManyFailures { smmu: SMMU }),
             None => Ok(()),
         };
         assert_eq!(queue.wait(ticket).map(|_proof| ()), want, "{start:?}");
     }
-    assert_eq!(queue.failure_counts().evicted, nameless);
+    assert_eq!(queue.failure_counts().evicted, evicted);
     let _proof = queue.run(&[nth(1)]).unwrap();
 }

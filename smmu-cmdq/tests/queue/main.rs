@@ -1,4 +1,4 @@
-//! What a command queue promises, against a device that misbehaves on request.
+//! The promises of a command queue, tested against a device that misbehaves on request.
 #![cfg(feature = "fake")]
 
 #[cfg(test)]

@@ -1,21 +1,21 @@
-//! A queue whose registers lie elsewhere.
+//! Queues with registers at other offsets.
 
-use crate::common::{Machine, illegal, nth, refused};
+use crate::common::{QueueFixture, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CompareExchange, Port, QueueConfig};
+use smmu_cmdq::{Port, QueueConfig};
 use smmu_types::seam::{CountingWait, Registers};
 use smmu_types::{CommandErrorCode, regs};
 
-/// The main queue of a device, where somebody else expects it. Nothing else is there.
-struct Moved<'m> {
-    machine: &'m Machine,
-    // Consumer, producer, error, acknowledgement.
+/// The main queue of the fixture's device at other offsets. Any other access fails the test.
+struct MovedRegisters<'f> {
+    fixture: &'f QueueFixture,
+    // Of the consumer, the producer, the error and the acknowledgement.
     offsets: [u32; 4],
     shift: u32,
 }
 
-impl Moved<'_> {
+impl MovedRegisters<'_> {
     fn main(&self, offset: u32) -> u32 {
         let there = [
             regs::CMDQ_CONS.offset(),
@@ -32,13 +32,13 @@ impl Moved<'_> {
     }
 }
 
-impl Registers for Moved<'_> {
+impl Registers for MovedRegisters<'_> {
     fn read32(&self, offset: u32) -> u32 {
-        self.machine.device.read32(self.main(offset)) << self.shift(offset)
+        self.fixture.device.read32(self.main(offset)) << self.shift(offset)
     }
 
     fn write32(&self, offset: u32, value: u32) {
-        self.machine.device.write32(self.main(offset), value >> self.shift(offset));
+        self.fixture.device.write32(self.main(offset), value >> self.shift(offset));
     }
 
     fn read64(&self, offset: u32) -> u64 {
@@ -50,7 +50,7 @@ impl Registers for Moved<'_> {
     }
 }
 
-// The offsets of a virtual queue's first page in Linux's driver of Tegra241's CMDQV.
+// The offsets in the first page of a virtual queue of Tegra241's CMDQV, as in Linux's driver.
 const VCMDQ: [u32; 4] = [0x0, 0x4, 0x10, 0x14];
 const CUSTOM: Port = Port {
     producer: 0x98,
@@ -66,17 +66,17 @@ const CUSTOM: Port = Port {
 #[case::behind_others(Port::vcmdq(0x5_0080), VCMDQ.map(|offset| 0x5_0080 + offset), 0)]
 #[case::main(Port::MAIN, [0x9c, 0x98, 0x60, 0x64], 0)]
 #[case::another_bit(CUSTOM, [0x9c, 0x98, 0x60, 0x64], 5)]
-fn nothing_is_touched_but_its_own(
+fn a_queue_accesses_only_its_own_registers(
     #[case] port: Port,
     #[case] offsets: [u32; 4],
     #[case] shift: u32,
     #[values(Pace::OnWrite, Pace::PerRead(1))] pace: Pace,
 ) {
-    let machine = Machine::new(pace);
-    let registers = Moved { machine: &machine, offsets, shift };
+    let fixture = QueueFixture::new(pace);
+    let registers = MovedRegisters { fixture: &fixture, offsets, shift };
     let config = QueueConfig { port, ..QueueConfig::default() };
     let wait = CountingWait::new();
-    let queue = machine.queue_through::<_, _, CompareExchange, 256>(&registers, wait, 3, config);
+    let queue = fixture.queue_on(&registers, wait, 3, config);
     for n in 0..20 {
         let commands: Vec<_> = (0..n).map(nth).collect();
         let _proof = queue.run(&commands).unwrap();
@@ -86,14 +86,14 @@ fn nothing_is_touched_but_its_own(
     assert_eq!(queue.failure_counts().total, 20);
 }
 
-/// Whoever comes to share an acknowledgement with others leaves theirs alone.
+/// The acknowledgement register may have bits of others, which the queue must not change.
 #[test]
-fn of_the_acknowledgement_one_bit_is_its_own() {
-    let machine = Machine::new(Pace::OnWrite);
-    let registers = Moved { machine: &machine, offsets: VCMDQ, shift: 0 };
+fn a_queue_changes_one_bit_of_the_acknowledgement() {
+    let fixture = QueueFixture::new(Pace::OnWrite);
+    let registers = MovedRegisters { fixture: &fixture, offsets: VCMDQ, shift: 0 };
     let config = QueueConfig { port: Port::vcmdq(0), ..QueueConfig::default() };
     let wait = CountingWait::new();
-    let queue = machine.queue_through::<_, _, CompareExchange, 256>(&registers, wait, 3, config);
+    let queue = fixture.queue_on(&registers, wait, 3, config);
     registers.write32(0x14, 0xfffe);
     assert!(queue.run(&[illegal(0)]).is_err());
     assert_eq!(registers.read32(0x14), 0xffff);

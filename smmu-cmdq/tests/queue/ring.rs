@@ -1,26 +1,24 @@
-//! Order, laps, space and time.
+//! The ring: order, laps, room, time-outs, and impossible values of `CMDQ_CONS`.
 
 use core::time::Duration;
 
-use crate::common::{Machine, Queue, nth};
+use crate::common::{FixtureQueue, QueueFixture, SMMU, nth, size};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{QueueConfig, QueueError, QueueSet, SyncBy};
+use smmu_cmdq::{CompareExchange, QueueConfig, QueueError, QueueSet, SyncBy};
 use smmu_types::fake::heap_pool;
-use smmu_types::queue::{Position, QueueSize};
-use smmu_types::seam::{CommandSink, CountingWait, DmaLayout, DmaMemory, SinkError, Stall};
+use smmu_types::queue::Position;
+use smmu_types::seam::{CommandSink, CountingWait, DmaLayout, DmaMemory, SinkError, Stall, Wait};
 use smmu_types::{Command, SmmuId};
 
-const SMMU: SmmuId = SmmuId(0);
-
 #[rstest]
-fn many_laps_lose_and_double_nothing(
+fn no_command_is_lost_or_doubled_over_many_laps(
     #[values(1, 2, 3, 4, 6)] log2: u8,
     #[values(Pace::OnWrite, Pace::PerRead(1), Pace::PerRead(3), Pace::PerRead(100))] pace: Pace,
     #[values(0, 1, 2, 3, 7, 64)] batch: u64,
 ) {
-    let machine = Machine::new(pace);
-    let queue = machine.queue(log2);
+    let fixture = QueueFixture::new(pace);
+    let queue = fixture.queue(log2);
     let mut want = Vec::new();
     let mut n = 0;
     while want.len() < 700 {
@@ -31,42 +29,42 @@ fn many_laps_lose_and_double_nothing(
         want.extend(commands);
         want.push(Command::SYNC);
         // Proven means carried out.
-        assert_eq!(machine.device.executed().len(), want.len());
+        assert_eq!(fixture.device.executed().len(), want.len());
     }
-    assert_eq!(machine.device.executed(), want);
+    assert_eq!(fixture.device.executed(), want);
     assert_eq!(queue.failure_counts().total, 0);
 }
 
 #[test]
 fn several_tickets_in_flight_are_proven_in_any_order() {
-    let machine = Machine::new(Pace::PerRead(1));
-    let queue = machine.queue(6);
+    let fixture = QueueFixture::new(Pace::PerRead(1));
+    let queue = fixture.queue(6);
     for lap in 0..40 {
         let [a, b, c] = [0, 1, 2].map(|n| queue.issue(&[nth(lap * 3 + n)]).unwrap());
         assert_eq!(a.positions(), Position(lap * 6)..Position(lap * 6 + 2));
         for ticket in [c, a, b] {
             let end = ticket.positions().end;
             let _proof = queue.wait(ticket).unwrap();
-            assert!(machine.device.executed().len() as u64 >= end.0);
+            assert!(fixture.device.executed().len() as u64 >= end.0);
         }
     }
 }
 
 #[test]
-fn a_full_ring_waits_for_space() {
-    let machine = Machine::new(Pace::PerRead(1));
-    let queue = machine.queue(2);
+fn a_caller_waits_for_room_in_a_full_ring() {
+    let fixture = QueueFixture::new(Pace::PerRead(1));
+    let queue = fixture.queue(2);
     let tickets: Vec<_> = (0..50).map(|n| queue.issue(&[nth(n)]).unwrap()).collect();
     for ticket in tickets {
         let _proof = queue.wait(ticket).unwrap();
     }
-    assert_eq!(machine.device.executed().len(), 100);
+    assert_eq!(fixture.device.executed().len(), 100);
 }
 
 #[test]
-fn pushes_go_before_the_sync_that_follows() {
-    let machine = Machine::new(Pace::PerRead(2));
-    let queue = machine.queue(3);
+fn pushed_commands_precede_the_sync_that_proves_them() {
+    let fixture = QueueFixture::new(Pace::PerRead(2));
+    let queue = fixture.queue(3);
     let pushed = queue.push(None, &[]).unwrap();
     let pushed = queue.push(Some(pushed), &[nth(0), nth(1)]).unwrap();
     let more = (2..30).map(nth).collect::<Vec<_>>();
@@ -75,14 +73,14 @@ fn pushes_go_before_the_sync_that_follows() {
     let _proof = queue.wait(ticket).unwrap();
     let mut want: Vec<_> = (0..31).map(nth).collect();
     want.push(Command::SYNC);
-    assert_eq!(machine.device.executed(), want);
+    assert_eq!(fixture.device.executed(), want);
 }
 
 #[test]
-fn a_dead_device_costs_a_bounded_time() {
-    let machine = Machine::new(Pace::Dead);
-    let queue = machine.queue(2);
-    // What the queue was doing is in the error.
+fn waits_for_a_dead_device_are_bounded() {
+    let fixture = QueueFixture::new(Pace::Dead);
+    let queue = fixture.queue(2);
+    // The error says where the queue stood.
     let timeout = |producer| SinkError::Timeout {
         smmu: SMMU,
         stall: Some(Stall { producer, consumer: 0, command: Some(nth(0).encode()) }),
@@ -95,89 +93,83 @@ fn a_dead_device_costs_a_bounded_time() {
         "smmu0: no CMD_SYNC completion in time; nothing queued before it counts as done: CMDQ_PROD = 0x2, \
          CMDQ_CONS = 0x0, the SMMU stands at TLBI_NH_ASID vmid=0 asid=0"
     );
-    // Two of four places are left: a batch that would fit into the ring is queued whole or not at all.
+    // Two of four slots are free. A batch no longer than the ring is queued whole or not at all.
     assert_eq!(queue.push(None, &[nth(7), nth(8), nth(9)]).unwrap_err(), timeout(2));
     let _pushed = queue.push(None, &[nth(1), nth(2)]).unwrap();
     assert_eq!(queue.push(None, &[nth(3)]).unwrap_err(), timeout(4));
     assert_eq!(queue.run(&[nth(3)]), Err(timeout(4)));
     assert_eq!(queue.run(&(0..100).map(nth).collect::<Vec<_>>()), Err(timeout(4)));
-    // What was queued is carried out when the device wakes up, and the queue goes on.
-    machine.device.set_pace(Pace::PerRead(1));
+    // The device carries out what is queued once it runs again, and the queue still works.
+    fixture.device.set_pace(Pace::PerRead(1));
     let _proof = queue.run(&[nth(4)]).unwrap();
     let want = [nth(0), Command::SYNC, nth(1), nth(2), nth(4), Command::SYNC];
-    assert_eq!(machine.device.executed(), want);
+    assert_eq!(fixture.device.executed(), want);
 }
 
 #[test]
 fn the_timeout_is_the_configured_one() {
-    use smmu_types::seam::Wait;
-
-    let machine = Machine::new(Pace::Dead);
-    let pool = heap_pool(0x1000);
-    let size = QueueSize::from_log2(3).unwrap();
-    let block = pool.allocate(smmu_cmdq::layout(size, SyncBy::Polling)).unwrap();
+    let fixture = QueueFixture::new(Pace::Dead);
     let wait = CountingWait::new();
     let config = QueueConfig { timeout: Duration::from_micros(70), ..QueueConfig::default() };
-    let queue =
-        smmu_cmdq::CommandQueue::new(SMMU, &machine.device, block, size, &wait, config).unwrap();
+    let queue = fixture.queue_on(&fixture.device, &wait, 3, config);
     assert!(matches!(queue.run(&[]), Err(SinkError::Timeout { .. })));
     assert!((Duration::from_micros(69)..=Duration::from_micros(72)).contains(&wait.now()));
 }
 
 #[rstest]
-// The reset value of a device that was never there, or is gone.
+// The value of a bus without a device.
 #[case::all_ones(u32::MAX)]
-// Pointer 9 of a ring of 8, with three commands in flight: ahead of the producer.
+// Pointer 9 of a ring of 8, with five commands in flight: ahead of the producer.
 #[case::ahead(9)]
 #[case::reserved_bit(1 << 23)]
 #[case::bit_above_the_wrap(1 << 5)]
-fn a_consumer_that_cannot_be_is_the_end(#[case] cons: u32) {
-    let machine = Machine::new(Pace::Dead);
-    let queue = machine.queue(3);
+fn an_impossible_consumer_halts_the_queue(#[case] cons: u32) {
+    let fixture = QueueFixture::new(Pace::Dead);
+    let queue = fixture.queue(3);
     let ticket = queue.issue(&[nth(0), nth(1)]).unwrap();
     let other = queue.issue(&[nth(2)]).unwrap();
-    machine.device.lie(Some(cons));
+    fixture.device.lie(Some(cons));
     let lost = SinkError::Lost { smmu: SMMU, cons };
     assert_eq!(queue.wait(ticket), Err(lost));
-    // A plausible value that follows proves nothing any more.
-    machine.device.lie(None);
-    machine.device.set_pace(Pace::OnWrite);
+    // A plausible value afterwards proves nothing.
+    fixture.device.lie(None);
+    fixture.device.set_pace(Pace::OnWrite);
     assert_eq!(queue.wait(other), Err(lost));
     assert_eq!(queue.push(None, &[nth(3)]).unwrap_err(), lost);
-    assert_eq!(queue.service(), None);
+    assert_eq!(queue.handle_gerror(), None);
 }
 
 #[test]
-fn all_ones_is_no_completion_even_where_its_pointer_would_be_one() {
-    let machine = Machine::new(Pace::OnWrite);
-    let queue = machine.queue(3);
+fn all_ones_completes_nothing_even_with_a_plausible_pointer() {
+    let fixture = QueueFixture::new(Pace::OnWrite);
+    let queue = fixture.queue(3);
     for n in 0..6 {
         let _proof = queue.run(&[nth(n)]).unwrap();
     }
     let _pushed = queue.push(None, &[nth(6)]).unwrap();
-    machine.device.set_pace(Pace::Dead);
+    fixture.device.set_pace(Pace::Dead);
     // Position 15: index and wrap bit are all ones.
     let ticket = queue.issue(&[nth(7)]).unwrap();
     assert_eq!(ticket.positions().end, Position(15));
-    machine.device.lie(Some(u32::MAX));
+    fixture.device.lie(Some(u32::MAX));
     assert_eq!(queue.wait(ticket), Err(SinkError::Lost { smmu: SMMU, cons: u32::MAX }));
 }
 
 #[test]
-fn a_consumer_that_goes_back_is_the_end() {
-    let machine = Machine::new(Pace::OnWrite);
-    let queue = machine.queue(3);
+fn a_consumer_that_moves_back_halts_the_queue() {
+    let fixture = QueueFixture::new(Pace::OnWrite);
+    let queue = fixture.queue(3);
     let _proof = queue.run(&[nth(0), nth(1), nth(2)]).unwrap();
-    machine.device.set_pace(Pace::Dead);
+    fixture.device.set_pace(Pace::Dead);
     let ticket = queue.issue(&[nth(3)]).unwrap();
-    machine.device.lie(Some(1));
+    fixture.device.lie(Some(1));
     assert_eq!(queue.wait(ticket), Err(SinkError::Lost { smmu: SMMU, cons: 1 }));
 }
 
 #[test]
 fn other_smmus_and_other_queues_are_unknown() {
-    let machines = [Machine::new(Pace::OnWrite), Machine::new(Pace::OnWrite)];
-    let [queue, twin] = [&machines[0], &machines[1]].map(|machine| machine.queue(3));
+    let fixtures = [QueueFixture::new(Pace::OnWrite), QueueFixture::new(Pace::OnWrite)];
+    let [queue, twin] = [&fixtures[0], &fixtures[1]].map(|fixture| fixture.queue(3));
     let stranger = SmmuId(7);
     let unknown = SinkError::UnknownSmmu { smmu: stranger };
     assert_eq!(CommandSink::push(&queue, stranger, None, &[]).unwrap_err(), unknown);
@@ -192,16 +184,15 @@ fn other_smmus_and_other_queues_are_unknown() {
 
 #[test]
 fn a_set_sends_each_batch_to_its_own_queue() {
-    let machines = [Machine::new(Pace::PerRead(1)), Machine::new(Pace::PerRead(1))];
-    let size = QueueSize::from_log2(3).unwrap();
-    let pool = heap_pool(0x1000);
-    let make = |id: u16, machine| {
-        let block = pool.allocate(smmu_cmdq::layout(size, SyncBy::Polling)).unwrap();
-        Queue::new(SmmuId(id), machine, block, size, CountingWait::new(), QueueConfig::default())
-            .unwrap()
+    let fixtures = [QueueFixture::new(Pace::PerRead(1)), QueueFixture::new(Pace::PerRead(1))];
+    let make = |id: u16, fixture: usize| {
+        let fixture = &fixtures[fixture];
+        let (device, block) = (&fixture.device, fixture.block(3, SyncBy::Polling));
+        let (wait, config) = (CountingWait::new(), QueueConfig::default());
+        FixtureQueue::reserving(SmmuId(id), device, block, size(3), wait, config).unwrap()
     };
-    // The device reads its own window, so only the producer side is looked at here.
-    let set = QueueSet::new([make(0, &machines[0].device), make(5, &machines[1].device)]).unwrap();
+    // The devices are not enabled: this test looks at the producer's side alone.
+    let set = QueueSet::new([make(0, 0), make(5, 1)]).unwrap();
     let _pushed = set.push(SmmuId(5), None, &[nth(1)]).unwrap();
     assert_eq!(set.issue(SmmuId(5), &[]).unwrap().positions(), Position(1)..Position(2));
     assert_eq!(set.issue(SmmuId(0), &[]).unwrap().smmu(), SmmuId(0));
@@ -210,19 +201,26 @@ fn a_set_sends_each_batch_to_its_own_queue() {
     assert!(set.get(SmmuId(1)).is_none());
     let pushed = set.push(SmmuId(5), None, &[nth(1)]).unwrap();
     assert_eq!(set.prove(pushed, &[]).unwrap().smmu(), SmmuId(5));
-    let twins = [make(3, &machines[0].device), make(3, &machines[1].device)];
+    let twins: [FixtureQueue<'_>; 2] = [make(3, 0), make(3, 1)];
     assert_eq!(QueueSet::new(twins).map(|_| ()), Err(QueueError::Duplicate { smmu: SmmuId(3) }));
 }
 
 #[test]
-fn blocks_that_do_not_fit_are_refused() {
-    let machine = Machine::new(Pace::Dead);
+fn unsuitable_blocks_are_refused() {
+    let fixture = QueueFixture::new(Pace::Dead);
     let pool = heap_pool(0x1_0000);
     let make = |layout: DmaLayout, log2| {
-        let size = QueueSize::from_log2(log2).unwrap();
         let block = pool.allocate(layout).unwrap();
-        Queue::new(SMMU, &machine.device, block, size, CountingWait::new(), QueueConfig::default())
-            .map(|_| ())
+        let (wait, config) = (CountingWait::new(), QueueConfig::default());
+        FixtureQueue::<CompareExchange>::reserving(
+            SMMU,
+            &fixture.device,
+            block,
+            size(log2),
+            wait,
+            config,
+        )
+        .map(|_| ())
     };
     let _off = pool.allocate(DmaLayout::new(64, 64).unwrap()).unwrap();
     assert_eq!(
@@ -231,8 +229,7 @@ fn blocks_that_do_not_fit_are_refused() {
     );
     assert_eq!(make(DmaLayout::new(64, 64).unwrap(), 0), Err(QueueError::TooSmall { entries: 1 }));
     assert!(matches!(make(DmaLayout::new(128, 64).unwrap(), 3), Err(QueueError::Base(_))));
-    let sizes = (1..=19)
-        .map(|log2| smmu_cmdq::layout(QueueSize::from_log2(log2).unwrap(), SyncBy::Polling));
+    let sizes = (1..=19).map(|log2| smmu_cmdq::layout(size(log2), SyncBy::Polling));
     for (log2, layout) in (1..).zip(sizes) {
         assert_eq!(layout.bytes(), 16 << log2);
         assert!(layout.align() >= layout.bytes());

@@ -1,21 +1,21 @@
-//! The smallest ring, and a ring of which less is used than there is.
+//! The smallest ring, and rings with fewer cells than slots.
 
 use std::num::NonZeroU32;
 
-use crate::common::{Machine, atc, illegal, nth, refused};
+use crate::common::{QueueFixture, atc, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
 use smmu_cmdq::{CompareExchange, FetchAdd, QueueConfig, Reserve, SyncBy};
 use smmu_types::seam::SinkError;
 use smmu_types::{Command, CommandErrorCode, MsiAttributes, SmmuId};
 
-/// Everything that a queue can be asked for.
-fn everything<S: Reserve, const CELLS: usize>(log2: u8, pace: Pace, config: QueueConfig) {
-    let machine = Machine::new(pace);
-    let queue = machine.queue_with::<S, CELLS>(log2, config);
+/// Every kind of call, on one queue.
+fn every_call<S: Reserve>(log2: u8, pace: Pace, config: QueueConfig) {
+    let fixture = QueueFixture::new(pace);
+    let queue = fixture.queue_reserving::<S>(log2, config);
     let mut want = Vec::new();
     for lap in 0..12 {
-        // A pushed and an issued batch, each empty, of one command, as long as the ring, and longer.
+        // A pushed and an issued batch: empty, of a few commands, as long as the ring, and longer.
         for length in [0, 1, 2, 3, 1 << log2, (2 << log2) + 1] {
             let commands: Vec<_> = (lap..lap + length).map(nth).collect();
             let pushed = queue.push(None, &commands).unwrap();
@@ -24,7 +24,7 @@ fn everything<S: Reserve, const CELLS: usize>(log2: u8, pace: Pace, config: Queu
             let _proof = queue.wait(ticket).unwrap();
             want.extend(commands.repeat(2));
         }
-        // A refused command, alone, pushed, and in the midst of a long batch.
+        // A refused command: alone, pushed, and inside a long batch.
         let (bad, ill) = (illegal(lap), CommandErrorCode::ILL);
         assert_eq!(queue.run(&[bad]), Err(refused(bad, ill)));
         let pushed = queue.push(None, &[bad]).unwrap();
@@ -38,7 +38,7 @@ fn everything<S: Reserve, const CELLS: usize>(log2: u8, pace: Pace, config: Queu
         let _proof = queue.run(&[atc()]).unwrap();
         want.push(atc());
     }
-    let carried_out = machine.device.executed();
+    let carried_out = fixture.device.executed();
     let is_sync = |command: &Command| matches!(command, Command::Sync { .. });
     let others: Vec<_> = carried_out.into_iter().filter(|command| !is_sync(command)).collect();
     assert_eq!(others, want);
@@ -46,7 +46,7 @@ fn everything<S: Reserve, const CELLS: usize>(log2: u8, pace: Pace, config: Queu
 }
 
 #[rstest]
-fn a_ring_of_two_does_everything_that_a_ring_does(
+fn every_call_works_on_a_ring_of_two(
     #[values(1, 2)] log2: u8,
     #[values(Pace::OnWrite, Pace::PerRead(1), Pace::PerRead(7))] pace: Pace,
     #[values(SyncBy::Polling, SyncBy::Event, SyncBy::Msi(MsiAttributes::WRITE_BACK))]
@@ -54,23 +54,23 @@ fn a_ring_of_two_does_everything_that_a_ring_does(
     #[values(None, NonZeroU32::new(1), NonZeroU32::new(63))] sync_every: Option<NonZeroU32>,
 ) {
     let config = QueueConfig { sync_by, sync_every, ..QueueConfig::default() };
-    everything::<CompareExchange, 256>(log2, pace, config);
-    everything::<FetchAdd, 256>(log2, pace, config);
-    everything::<FetchAdd, 2>(log2, pace, config);
+    every_call::<CompareExchange<256>>(log2, pace, config);
+    every_call::<FetchAdd<256>>(log2, pace, config);
+    every_call::<FetchAdd<2>>(log2, pace, config);
 }
 
 #[rstest]
-fn a_ring_with_few_cells_does_so_too(#[values(3, 6)] log2: u8) {
+fn every_call_works_with_fewer_cells_than_slots(#[values(3, 6)] log2: u8) {
     let (pace, config) = (Pace::PerRead(1), QueueConfig::default());
-    everything::<CompareExchange, 2>(log2, pace, config);
-    everything::<CompareExchange, 4>(log2, pace, config);
-    everything::<FetchAdd, 4>(log2, pace, config);
-    everything::<FetchAdd, 16>(log2, pace, config);
+    every_call::<CompareExchange<2>>(log2, pace, config);
+    every_call::<CompareExchange<4>>(log2, pace, config);
+    every_call::<FetchAdd<4>>(log2, pace, config);
+    every_call::<FetchAdd<16>>(log2, pace, config);
 }
 
-fn never_more_than<S: Reserve, const CELLS: usize>(log2: u8, most: u32) {
-    let machine = Machine::new(Pace::Dead);
-    let queue = machine.queue_with::<S, CELLS>(log2, QueueConfig::default());
+fn in_flight_never_exceeds<S: Reserve>(log2: u8, most: u32) {
+    let fixture = QueueFixture::new(Pace::Dead);
+    let queue = fixture.queue_reserving::<S>(log2, QueueConfig::default());
     let full = |error| {
         let Err(SinkError::Timeout { smmu: SmmuId(0), stall: Some(stall) }) = error else {
             panic!("{error:?}")
@@ -82,21 +82,21 @@ fn never_more_than<S: Reserve, const CELLS: usize>(log2: u8, most: u32) {
     }
     assert_eq!(full(queue.push(None, &[nth(0)]).map(|_| ())), (most, 0));
     assert_eq!(full(queue.issue(&[]).map(|_| ())), (most, 0));
-    // Long batches come no further either, and what was told stays.
+    // A long batch gets no further either, and CMDQ_PROD stays.
     let long: Vec<_> = (0..3 << log2).map(nth).collect();
     assert_eq!(full(queue.issue(&long).map(|_| ())), (most, 0));
-    machine.device.set_pace(Pace::PerRead(1));
+    fixture.device.set_pace(Pace::PerRead(1));
     let _proof = queue.run(&[nth(9)]).unwrap();
-    assert_eq!(machine.device.executed().len() as u32, most + 2);
+    assert_eq!(fixture.device.executed().len() as u32, most + 2);
 }
 
 #[test]
-fn there_are_never_more_commands_in_the_ring_than_cells_or_slots() {
-    never_more_than::<CompareExchange, 2>(6, 2);
-    never_more_than::<FetchAdd, 2>(6, 2);
-    never_more_than::<CompareExchange, 16>(6, 16);
-    never_more_than::<FetchAdd, 16>(6, 16);
-    never_more_than::<CompareExchange, 64>(6, 64);
-    never_more_than::<FetchAdd, 256>(6, 64);
-    never_more_than::<CompareExchange, 256>(1, 2);
+fn commands_in_flight_never_exceed_cells_or_slots() {
+    in_flight_never_exceeds::<CompareExchange<2>>(6, 2);
+    in_flight_never_exceeds::<FetchAdd<2>>(6, 2);
+    in_flight_never_exceeds::<CompareExchange<16>>(6, 16);
+    in_flight_never_exceeds::<FetchAdd<16>>(6, 16);
+    in_flight_never_exceeds::<CompareExchange<64>>(6, 64);
+    in_flight_never_exceeds::<FetchAdd<256>>(6, 64);
+    in_flight_never_exceeds::<CompareExchange<256>>(1, 2);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{Machine, illegal};
+use crate::common::{QueueFixture, illegal};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
 use smmu_types::seam::SinkError;
@@ -20,14 +20,14 @@ fn every_ticket_is_proven_and_batches_stay_whole(
     #[values(2, 4, 6)] log2: u8,
     #[values(Pace::OnWrite, Pace::PerRead(1), Pace::PerRead(5))] pace: Pace,
 ) {
-    let machine = Machine::new(pace);
-    let queue = machine.queue(log2);
+    let fixture = QueueFixture::new(pace);
+    let queue = fixture.queue(log2);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let queue = &queue;
             scope.spawn(move || {
                 for batch in 0..BATCHES {
-                    // Some batches are longer than a small ring.
+                    // Some batches are longer than the smallest ring.
                     let length = batch % 6;
                     let commands: Vec<_> =
                         (0..length).map(|n| command(thread, batch * 8 + n)).collect();
@@ -38,7 +38,7 @@ fn every_ticket_is_proven_and_batches_stay_whole(
     });
     let mut next: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
     let mut open: Option<u16> = None;
-    for executed in machine.device.executed() {
+    for executed in fixture.device.executed() {
         match executed {
             Command::Sync { .. } => open = None,
             Command::TlbiNhAsid { vmid, asid } => {
@@ -56,9 +56,9 @@ fn every_ticket_is_proven_and_batches_stay_whole(
 }
 
 #[rstest]
-fn failures_find_their_own_thread(#[values(2, 4, 6)] log2: u8) {
-    let machine = Machine::new(Pace::PerRead(2));
-    let queue = machine.queue(log2);
+fn each_thread_learns_of_its_own_failures(#[values(2, 4, 6)] log2: u8) {
+    let fixture = QueueFixture::new(Pace::PerRead(2));
+    let queue = fixture.queue(log2);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let queue = &queue;
@@ -79,15 +79,15 @@ fn failures_find_their_own_thread(#[values(2, 4, 6)] log2: u8) {
                 }
             });
         }
-        let service = &queue;
+        let queue = &queue;
         scope.spawn(move || {
             for _ in 0..1000 {
-                service.service();
+                queue.handle_gerror();
                 std::thread::yield_now();
             }
         });
     });
     let good =
-        machine.device.executed().into_iter().filter(|c| matches!(c, Command::TlbiNhAsid { .. }));
+        fixture.device.executed().into_iter().filter(|c| matches!(c, Command::TlbiNhAsid { .. }));
     assert_eq!(good.count(), usize::from(THREADS * BATCHES * 2));
 }

@@ -1,4 +1,4 @@
-//! What a caller does, and what it was told.
+//! A caller: what it queues, and what each wait returns.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,21 +8,21 @@ use smmu_cmdq::{CommandQueue, Pushed, Reserve, SyncTicket};
 use smmu_types::Command;
 use smmu_types::seam::{SinkError, StdWait, Wait};
 
-use crate::commands::{Marked, What};
-use crate::device::{Device, Registry};
-use crate::memory::{PAGES, Ring};
-use crate::random::Random;
+use crate::commands::{CommandKind, MarkedCommand};
+use crate::device::{StressRegisters, StressSmmu};
+use crate::memory::{PAGES, StressRing};
+use crate::random::XorShift;
 
-pub(crate) type Queue<'d, S, const CELLS: usize> =
-    CommandQueue<&'d Registry, Ring<'d>, Clock<'d>, S, CELLS>;
+pub(crate) type StressQueue<'d, S> =
+    CommandQueue<&'d StressRegisters, StressRing<'d>, EventCountingClock<'d>, S>;
 
-/// The clock of the standard library, and how often an event was waited for.
-pub(crate) struct Clock<'d> {
+/// The clock of the standard library, with a count of the waits for an event.
+pub(crate) struct EventCountingClock<'d> {
     pub(crate) std: StdWait,
     pub(crate) events: &'d AtomicU64,
 }
 
-impl Wait for Clock<'_> {
+impl Wait for EventCountingClock<'_> {
     fn now(&self) -> Duration {
         self.std.now()
     }
@@ -39,75 +39,75 @@ impl Wait for Clock<'_> {
 
 /// One call that queued commands.
 #[derive(Debug)]
-pub(crate) struct Call {
-    /// The numbers of its commands.
+pub(crate) struct QueuedCall {
+    /// The numbers of its commands, as the caller counts them.
     pub(crate) numbers: Range<u64>,
-    /// Where they lie, with their `CMD_SYNC`, if they have one.
+    /// Their positions with the `CMD_SYNC`, if the call has a ticket.
     pub(crate) positions: Option<Range<u64>>,
 }
 
-/// What the waiter of one `CMD_SYNC` was told.
+/// The result of one wait.
 #[derive(Debug)]
-pub(crate) struct Told {
-    /// The calls that it stands for, as numbers; the last has the `CMD_SYNC`.
+pub(crate) struct TicketResult {
+    /// The numbers of the calls that the ticket stands for. The last has the `CMD_SYNC`.
     pub(crate) calls: Range<u64>,
-    pub(crate) result: Result<(), SinkError>,
-    /// How often the SMMU touched its page.
+    pub(crate) returned: Result<(), SinkError>,
+    /// The number of times that the SMMU touched the ticket's page.
     pub(crate) touched: u64,
-    /// How many commands had failed until then, whosever.
+    /// The number of commands of all callers that had failed until then.
     pub(crate) failed: usize,
 }
 
-impl Told {
+impl TicketResult {
     pub(crate) fn is_crowded(&self) -> bool {
-        matches!(self.result, Err(SinkError::TooManyFailures { .. }))
+        matches!(self.returned, Err(SinkError::TooManyFailures { .. }))
     }
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) calls: Vec<Call>,
-    pub(crate) told: Vec<Told>,
+pub(crate) struct CallerReport {
+    pub(crate) calls: Vec<QueuedCall>,
+    pub(crate) results: Vec<TicketResult>,
 }
 
-/// What callers do.
+/// How a caller works.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Habits {
-    /// How many commands each queues.
+pub(crate) struct CallerHabits {
+    /// The number of commands that the caller queues.
     pub(crate) commands: u64,
     /// The longest batch.
     pub(crate) longest: u64,
-    /// One in so many commands is illegal, and one in so many an `ATC_INV` that comes to nothing.
+    /// One in so many commands is illegal, and one in so many is an `ATC_INV` that times out.
     pub(crate) failures: u64,
 }
 
-struct Held {
+struct HeldTicket {
     ticket: SyncTicket,
     calls: Range<u64>,
     page: usize,
 }
 
-pub(crate) struct Caller<'c, 'd, S: Reserve, const CELLS: usize> {
-    queue: &'c Queue<'d, S, CELLS>,
-    device: &'d Device<'d>,
+pub(crate) struct Caller<'c, 'd, S: Reserve> {
+    queue: &'c StressQueue<'d, S>,
+    device: &'d StressSmmu<'d>,
     caller: usize,
-    habits: Habits,
-    random: Random,
-    report: Report,
+    habits: CallerHabits,
+    random: XorShift,
+    report: CallerReport,
     number: u64,
-    held: Vec<Held>,
+    held: Vec<HeldTicket>,
     pushed: Option<(Pushed, u64, usize)>,
     pages: Vec<usize>,
     forgotten: usize,
 }
 
-impl<'c, 'd, S: Reserve, const CELLS: usize> Caller<'c, 'd, S, CELLS> {
+impl<'c, 'd, S: Reserve> Caller<'c, 'd, S> {
     pub(crate) fn new(
-        queue: &'c Queue<'d, S, CELLS>,
-        device: &'d Device<'d>,
+        queue: &'c StressQueue<'d, S>,
+        device: &'d StressSmmu<'d>,
         caller: usize,
-        habits: Habits,
-        random: Random,
+        habits: CallerHabits,
+        random: XorShift,
     ) -> Self {
         Caller {
             queue,
@@ -115,7 +115,7 @@ impl<'c, 'd, S: Reserve, const CELLS: usize> Caller<'c, 'd, S, CELLS> {
             caller,
             habits,
             random,
-            report: Report::default(),
+            report: CallerReport::default(),
             number: 0,
             held: Vec::new(),
             pushed: None,
@@ -124,7 +124,7 @@ impl<'c, 'd, S: Reserve, const CELLS: usize> Caller<'c, 'd, S, CELLS> {
         }
     }
 
-    pub(crate) fn work(mut self) -> Report {
+    pub(crate) fn work(mut self) -> CallerReport {
         while self.number < self.habits.commands {
             match self.random.below(16) {
                 0..3 => self.push(),
@@ -146,8 +146,8 @@ impl<'c, 'd, S: Reserve, const CELLS: usize> Caller<'c, 'd, S, CELLS> {
         self.report
     }
 
-    /// When all others have gone, there is room for as many commands as ever, at once.
-    pub(crate) fn fill_the_ring(mut self, length: u64) -> Report {
+    /// Queue `length` commands in one piece. After all other callers, no room may be lost.
+    pub(crate) fn fill_the_ring(mut self, length: u64) -> CallerReport {
         let page = self.page();
         let commands = self.commands(page, MayBeAtc::No, length);
         let issued = self.queue.issue(&commands);
@@ -172,26 +172,28 @@ impl<'c, 'd, S: Reserve, const CELLS: usize> Caller<'c, 'd, S, CELLS> {
         (first..self.number)
             .map(|number| {
                 let what = match may_be_atc {
-                    _ if self.random.once_in(self.habits.failures) => What::Illegal,
-                    MayBeAtc::Yes if self.random.once_in(self.habits.failures) => What::AtcLate,
-                    MayBeAtc::Yes if self.random.once_in(4) => What::Atc,
-                    _ => What::Good,
+                    _ if self.random.once_in(self.habits.failures) => CommandKind::Illegal,
+                    MayBeAtc::Yes if self.random.once_in(self.habits.failures) => {
+                        CommandKind::AtcLate
+                    }
+                    MayBeAtc::Yes if self.random.once_in(4) => CommandKind::Atc,
+                    _ => CommandKind::Good,
                 };
-                Marked { what, caller: self.caller, page, number, call }.command()
+                MarkedCommand { what, caller: self.caller, page, number, call }.command()
             })
             .collect()
     }
 
     fn called(&mut self, commands: &[Command], positions: Option<Range<u64>>) {
         let numbers = self.number - commands.len() as u64..self.number;
-        self.report.calls.push(Call { numbers, positions });
+        self.report.calls.push(QueuedCall { numbers, positions });
     }
 
     fn hold(&mut self, ticket: SyncTicket, first: u64, page: usize, commands: &[Command]) {
         let positions = ticket.positions();
         self.called(commands, Some(positions.start.0..positions.end.0));
         let calls = first..self.report.calls.len() as u64;
-        self.held.push(Held { ticket, calls, page });
+        self.held.push(HeldTicket { ticket, calls, page });
     }
 
     fn page(&mut self) -> usize {
@@ -222,7 +224,7 @@ impl<'c, 'd, S: Reserve, const CELLS: usize> Caller<'c, 'd, S, CELLS> {
     }
 
     fn issue(&mut self) {
-        // Commands that are pushed stand for themselves until they are proven.
+        // A ticket of its own for the pushed commands.
         self.prove();
         let (first, page) = (self.report.calls.len() as u64, self.page());
         let commands = self.batch(page, MayBeAtc::Yes);
@@ -238,19 +240,20 @@ impl<'c, 'd, S: Reserve, const CELLS: usize> Caller<'c, 'd, S, CELLS> {
         }
     }
 
-    fn wait(&mut self, Held { ticket, calls, page }: Held) {
-        let result = self.queue.wait(ticket).map(|_proof| ());
-        if let Err(error @ (SinkError::Timeout { .. } | SinkError::Lost { .. })) = result {
+    fn wait(&mut self, HeldTicket { ticket, calls, page }: HeldTicket) {
+        let returned = self.queue.wait(ticket).map(|_proof| ());
+        if let Err(error @ (SinkError::Timeout { .. } | SinkError::Lost { .. })) = returned {
             panic!("{error}");
         }
-        // SAFETY: the CMD_SYNC behind all of the ticket's commands is complete, whatever became of them.
+        // SAFETY: the CMD_SYNC behind all of the ticket's commands is complete, so the SMMU is done
+        // with the page.
         let touched = unsafe { self.device.memory.take(self.caller, page) };
         self.pages.push(page);
-        let failed = self.device.registry.failed.load(Relaxed) as usize;
-        self.report.told.push(Told { calls, result, touched, failed });
+        let failed = self.device.registers.failed.load(Relaxed) as usize;
+        self.report.results.push(TicketResult { calls, returned, touched, failed });
     }
 
-    /// Let a ticket go, and its page with it, which the SMMU may yet touch.
+    /// Drop a ticket. Its page is not used again, since the SMMU may still touch it.
     fn forget(&mut self) {
         if self.forgotten < PAGES / 2 && self.held.pop().is_some() {
             self.forgotten += 1;

@@ -1,4 +1,4 @@
-//! Commands that say whose they are.
+//! Commands that name their caller, their page and their number.
 //!
 //! | Bits | Meaning |
 //! |---|---|
@@ -17,7 +17,7 @@ const ATC_INV: u8 = 0x40;
 const ILLEGAL: u8 = 0xff;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum CommandKind {
     Good,
     Illegal,
     Atc,
@@ -25,21 +25,21 @@ pub(crate) enum What {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Marked {
-    pub(crate) what: What,
+pub(crate) struct MarkedCommand {
+    pub(crate) what: CommandKind,
     pub(crate) caller: usize,
     pub(crate) page: usize,
     pub(crate) number: u64,
     pub(crate) call: u64,
 }
 
-impl Marked {
+impl MarkedCommand {
     pub(crate) fn raw(self) -> RawCommand {
         let (opcode, late) = match self.what {
-            What::Good => (TLBI, 0),
-            What::Illegal => (ILLEGAL, 0),
-            What::Atc => (ATC_INV, 0),
-            What::AtcLate => (ATC_INV, 1),
+            CommandKind::Good => (TLBI, 0),
+            CommandKind::Illegal => (ILLEGAL, 0),
+            CommandKind::Atc => (ATC_INV, 0),
+            CommandKind::AtcLate => (ATC_INV, 1),
         };
         let low = u64::from(opcode) | (self.caller as u64) << 8 | late << 12;
         RawCommand([low | (self.page as u64) << 16 | self.number << 32, self.call])
@@ -49,18 +49,18 @@ impl Marked {
         Command::Unknown(self.raw())
     }
 
-    /// `None` for what is none of ours, such as a `CMD_SYNC`.
+    /// `None` for a command that no caller queued, such as a `CMD_SYNC`.
     pub(crate) fn of(raw: RawCommand) -> Option<Self> {
         let [low, call] = raw.0;
         let late = low >> 12 & 1 != 0;
         let what = match low as u8 {
-            TLBI => What::Good,
-            ILLEGAL => What::Illegal,
-            ATC_INV if late => What::AtcLate,
-            ATC_INV => What::Atc,
+            TLBI => CommandKind::Good,
+            ILLEGAL => CommandKind::Illegal,
+            ATC_INV if late => CommandKind::AtcLate,
+            ATC_INV => CommandKind::Atc,
             _ => return None,
         };
         let (caller, page) = ((low >> 8 & 0xf) as usize, (low >> 16 & 0xffff) as usize);
-        Some(Marked { what, caller, page, number: low >> 32, call })
+        Some(MarkedCommand { what, caller, page, number: low >> 32, call })
     }
 }

@@ -1,19 +1,20 @@
-//! Threads against threads: callers on a queue, and an SMMU that is slow, refuses, and fails now and then.
+//! Stress test: callers on a queue, and an SMMU thread that is slow, refuses and fails at random.
 //!
 //!     SMMU_STRESS_SECONDS=60 cargo test --release -p smmu-cmdq --test stress
 //!
-//! Each round makes a queue of another kind and lets callers loose on it; then what the SMMU has carried out, and what each
-//! waiter was told, is held against what was queued ([`verify`]). The numbers of a round alone decide what callers and SMMU
-//! do; the scheduler decides when.
+//! Each round makes a queue of another kind and runs callers on it. Then it compares what the SMMU
+//! carried out and what each wait returned with what was queued ([`verify`]). The round's seed
+//! alone decides what callers and SMMU do; the scheduler decides when.
 //!
 //! Under ThreadSanitizer (on a nightly compiler, or with `RUSTC_BOOTSTRAP=1`):
 //!
 //!     RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
 //!         cargo test -p smmu-cmdq --test stress --target x86_64-unknown-linux-gnu -- --test-threads=1
 //!
-//! The standard library is not instrumented there; a report of `test::event` is of the harness that runs this.
+//! The standard library is not instrumented there. A report about `test::event` concerns the test
+//! runner.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-#![expect(unsafe_code, reason = "memory of the SMMU, and pages that only an order keeps apart")]
+#![expect(unsafe_code, reason = "memory of the SMMU, and pages that only memory order protects")]
 
 mod caller;
 mod commands;
@@ -25,15 +26,15 @@ mod verify;
 
 use std::time::{Duration, Instant};
 
-use rounds::{Kind, Tally, round};
+use rounds::{RoundPlan, RoundTally, round};
 use rstest::rstest;
-use smmu_cmdq::{CompareExchange, FetchAdd, Reserve};
+use smmu_cmdq::{CompareExchange, FetchAdd};
 
-/// How long each test goes on, if that is longer than every size of ring takes once.
+/// The duration of each test. Every size of ring gets a round even if that takes longer.
 const DEFAULT: Duration = Duration::from_secs(2);
 const VARIABLE: &str = "SMMU_STRESS_SECONDS";
 
-/// What the variable says.
+/// The duration for a value of the variable.
 fn duration(value: Option<&str>) -> Result<Duration, String> {
     let Some(value) = value else { return Ok(DEFAULT) };
     match value.parse() {
@@ -42,19 +43,23 @@ fn duration(value: Option<&str>) -> Result<Duration, String> {
     }
 }
 
-fn rounds_of<S: Reserve>(strategy: &str) {
+/// One strategy with each number of cells of [`RoundPlan`].
+type RoundOf = fn(&RoundPlan, &str) -> RoundTally;
+
+fn rounds_of(strategy: &str, [of_2, of_4, of_16, of_1024]: [RoundOf; 4]) {
     let value = std::env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned());
     let duration = duration(value.as_deref()).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let (start, mut tally) = (Instant::now(), Tally::default());
+    let (start, mut tally) = (Instant::now(), RoundTally::default());
     let mut seed = 0;
-    while seed < Kind::SIZES || start.elapsed() < duration {
-        let kind = Kind::of(seed);
-        tally += match kind.cells {
-            2 => round::<S, 2>(&kind, strategy),
-            4 => round::<S, 4>(&kind, strategy),
-            16 => round::<S, 16>(&kind, strategy),
-            _ => round::<S, 1024>(&kind, strategy),
+    while seed < RoundPlan::SIZES || start.elapsed() < duration {
+        let plan = RoundPlan::of(seed);
+        let round = match plan.cells {
+            2 => of_2,
+            4 => of_4,
+            16 => of_16,
+            _ => of_1024,
         };
+        tally += round(&plan, strategy);
         seed += 1;
     }
     println!("{strategy}: {seed} rounds in {:.1?}: {tally}", start.elapsed());
@@ -62,13 +67,29 @@ fn rounds_of<S: Reserve>(strategy: &str) {
 }
 
 #[test]
-fn every_command_is_carried_out_once_and_its_failure_told_to_its_caller_with_compare_exchange() {
-    rounds_of::<CompareExchange>("CompareExchange");
+fn commands_run_once_and_failures_reach_their_caller_with_compare_exchange() {
+    rounds_of(
+        "CompareExchange",
+        [
+            round::<CompareExchange<2>>,
+            round::<CompareExchange<4>>,
+            round::<CompareExchange<16>>,
+            round::<CompareExchange<1024>>,
+        ],
+    );
 }
 
 #[test]
-fn every_command_is_carried_out_once_and_its_failure_told_to_its_caller_with_fetch_add() {
-    rounds_of::<FetchAdd>("FetchAdd");
+fn commands_run_once_and_failures_reach_their_caller_with_fetch_add() {
+    rounds_of(
+        "FetchAdd",
+        [
+            round::<FetchAdd<2>>,
+            round::<FetchAdd<4>>,
+            round::<FetchAdd<16>>,
+            round::<FetchAdd<1024>>,
+        ],
+    );
 }
 
 #[rstest]

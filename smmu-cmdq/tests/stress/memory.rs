@@ -1,4 +1,4 @@
-//! What callers and SMMU share: a ring, and pages.
+//! The memory that callers and SMMU share: a ring, and pages.
 
 use std::cell::UnsafeCell;
 use std::ops::Range;
@@ -8,39 +8,39 @@ use smmu_types::PhysAddr;
 use smmu_types::seam::DmaBlock;
 
 pub(crate) const BASE: u64 = 0x8000_0000;
-/// Pages of one caller, and so tickets that it holds at once.
+/// The pages of one caller, and so the most tickets that it holds at once.
 pub(crate) const PAGES: usize = 12;
 
-/// Memory, and the one order that there is between it and registers.
+/// The memory, with the only operations that order it against registers: `release` and `acquire`.
 ///
-/// Registers are relaxed atomics, so that nothing but these two orders anything. A fence would do on hardware, but
-/// ThreadSanitizer does not know what a fence orders; it knows what a read-modify-write with a release and one with an
-/// acquire order.
-pub(crate) struct Memory {
-    /// With a cache line for MSIs behind it.
+/// Registers are relaxed atomics, so they order nothing. On hardware a fence would do.
+/// ThreadSanitizer does not model fences, but it models a read-modify-write with a release and one
+/// with an acquire.
+pub(crate) struct StressMemory {
+    /// A cache line for MSIs is behind it.
     ring: Vec<AtomicU64>,
     order: AtomicU64,
     pages: Vec<UnsafeCell<u64>>,
 }
 
-// SAFETY: whoever touches a page says why nobody else does.
-unsafe impl Sync for Memory {}
+// SAFETY: each access to a page has an argument why no other thread accesses it.
+unsafe impl Sync for StressMemory {}
 
-impl Memory {
+impl StressMemory {
     pub(crate) fn new(slots: usize, callers: usize) -> Self {
-        Memory {
+        StressMemory {
             ring: (0..slots.max(4) * 2 + 8).map(|_| AtomicU64::new(0)).collect(),
             order: AtomicU64::new(0),
             pages: (0..callers * PAGES).map(|_| UnsafeCell::new(0)).collect(),
         }
     }
 
-    /// Where MSIs are written.
+    /// The word for MSIs.
     pub(crate) fn msi(&self) -> &AtomicU64 {
         &self.ring[self.ring.len() - 8]
     }
 
-    /// Everything before, before everything that follows.
+    /// Orders every access before it before every access after it.
     pub(crate) fn release(&self) {
         self.order.fetch_add(1, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -51,32 +51,33 @@ impl Memory {
         self.order.fetch_add(0, Ordering::Acquire);
     }
 
-    /// Count one up on a page, as plain memory.
+    /// Increment the counter of a page, by plain accesses.
     ///
     /// # Safety
     ///
-    /// Only the SMMU calls it, when it carries a command out that names the page.
+    /// Only the SMMU may call this, while it carries out a command that names the page.
     pub(crate) unsafe fn touch(&self, caller: usize, page: usize) {
-        // SAFETY: the caller of the command leaves the page alone until it is told.
+        // SAFETY: the caller of the command does not touch the page before its wait returns.
         unsafe { *self.pages[caller * PAGES + page].get() += 1 };
     }
 
-    /// How often a page was touched; and from now on, never.
+    /// Take the counter of a page.
     ///
     /// # Safety
     ///
-    /// All commands that name the page have been proven.
+    /// The SMMU is done with every command that names the page.
     pub(crate) unsafe fn take(&self, caller: usize, page: usize) -> u64 {
-        // SAFETY: nobody but their caller has the page.
+        // SAFETY: only the caller of those commands uses the page now.
         unsafe { std::mem::take(&mut *self.pages[caller * PAGES + page].get()) }
     }
 }
 
-/// The ring of a [`Memory`].
-pub(crate) struct Ring<'m>(pub(crate) &'m Memory);
+/// The ring of a [`StressMemory`].
+pub(crate) struct StressRing<'m>(pub(crate) &'m StressMemory);
 
-// SAFETY: the words are the same for as long as they are borrowed, and only the model's SMMU knows the address.
-unsafe impl DmaBlock for Ring<'_> {
+// SAFETY: the words stay in place while they are borrowed, and only the test's SMMU uses the
+// address.
+unsafe impl DmaBlock for StressRing<'_> {
     fn words(&self) -> &[AtomicU64] {
         &self.0.ring
     }

@@ -1,12 +1,12 @@
-//! Numbers that only look like chance.
+//! Pseudo-random numbers from a seed.
 
 /// A xorshift generator of 64 bits.
-pub(crate) struct Random(u64);
+pub(crate) struct XorShift(u64);
 
-impl Random {
+impl XorShift {
     pub(crate) fn new(seed: u64) -> Self {
-        // Neighbouring seeds are spread, and none is 0.
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        // Spreads neighbouring seeds. The state must not be 0.
+        let mut random = XorShift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         for _ in 0..4 {
             random.next();
         }

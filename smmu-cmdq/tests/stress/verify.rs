@@ -1,45 +1,46 @@
-//! What was carried out and told, held against what was queued.
+//! Compares what was carried out and what each wait returned with what was queued.
 
 use std::ops::Range;
 
 use smmu_types::seam::SinkError;
 use smmu_types::{CommandErrorCode, RawCommand};
 
-use crate::caller::{Report, Told};
-use crate::commands::{Marked, SYNC, What};
-use crate::device::{Entry, Outcome};
+use crate::caller::{CallerReport, TicketResult};
+use crate::commands::{CommandKind, MarkedCommand, SYNC};
+use crate::device::{CommandOutcome, LogEntry};
 
-/// Failures that a queue tells apart.
+/// The failures that a queue can record.
 const RECORDS: usize = 16;
 
 /// A round that is over.
-pub(crate) struct Round<'r> {
-    pub(crate) log: &'r [Entry],
-    /// Where commands failed, in order.
+pub(crate) struct FinishedRound<'r> {
+    pub(crate) log: &'r [LogEntry],
+    /// The positions of failed commands, in order.
     pub(crate) failed: &'r [u64],
-    pub(crate) reports: &'r [Report],
+    pub(crate) reports: &'r [CallerReport],
     pub(crate) sync_every: Option<u32>,
 }
 
-impl Round<'_> {
+impl FinishedRound<'_> {
     pub(crate) fn verify(&self) {
         let places = self.places();
-        self.all_syncs_are_somebodys();
+        self.every_sync_has_a_ticket();
         for (report, places) in self.reports.iter().zip(&places) {
-            for told in &report.told {
-                self.what_was_told_is_right(told, report, places);
+            for result in &report.results {
+                self.result_is_right(result, report, places);
             }
         }
     }
 
-    /// Where each call's commands lie, all of which were carried out, once, in order and with nothing between.
+    /// The positions of each call's commands. All were carried out once, in order, with no other
+    /// command between.
     fn places(&self) -> Vec<Vec<Vec<u64>>> {
         let mut places: Vec<Vec<Vec<u64>>> = (self.reports.iter())
             .map(|report| report.calls.iter().map(|_| Vec::new()).collect())
             .collect();
         let mut next = vec![0; self.reports.len()];
         for (position, &(raw, _)) in (0..).zip(self.log) {
-            let Some(command) = Marked::of(raw) else {
+            let Some(command) = MarkedCommand::of(raw) else {
                 assert_eq!(raw.opcode(), SYNC, "{raw:x?} was never queued");
                 continue;
             };
@@ -53,7 +54,8 @@ impl Round<'_> {
             assert_eq!(next, queued, "commands are missing");
             for (call, places) in report.calls.iter().zip(places) {
                 self.call_is_whole(call.positions.as_ref(), places);
-                let numbers = places.iter().map(|&at| Marked::of(self.log[at as usize].0).unwrap());
+                let numbers =
+                    places.iter().map(|&at| MarkedCommand::of(self.log[at as usize].0).unwrap());
                 assert!(numbers.map(|command| command.number).eq(call.numbers.clone()));
             }
         }
@@ -61,7 +63,7 @@ impl Round<'_> {
     }
 
     fn call_is_whole(&self, positions: Option<&Range<u64>>, places: &[u64]) {
-        // Nothing lies between but what the queue itself puts there.
+        // Only a CMD_SYNC of the queue may lie between.
         for pair in places.windows(2) {
             let between = &self.log[pair[0] as usize + 1..pair[1] as usize];
             let limit = usize::from(self.sync_every.is_some());
@@ -74,7 +76,7 @@ impl Round<'_> {
         assert!(is_sync(&self.log[last as usize]), "the CMD_SYNC of {positions:?}");
     }
 
-    fn all_syncs_are_somebodys(&self) {
+    fn every_sync_has_a_ticket(&self) {
         let syncs = self.log.iter().filter(|entry| is_sync(entry)).count();
         let calls = || self.reports.iter().flat_map(|report| &report.calls);
         let tickets = calls().filter(|call| call.positions.is_some()).count();
@@ -84,48 +86,48 @@ impl Round<'_> {
         };
         let runs = self.log.split(is_sync);
         assert!(
-            runs.map(<[Entry]>::len).max() <= Some(every as usize),
+            runs.map(<[LogEntry]>::len).max() <= Some(every as usize),
             "too many without a CMD_SYNC"
         );
         let last = self.log.last();
         assert!(last.is_none_or(is_sync), "no batch ends without a CMD_SYNC");
     }
 
-    fn what_was_told_is_right(&self, told: &Told, report: &Report, places: &[Vec<u64>]) {
-        let (from, to) = (told.calls.start as usize, told.calls.end as usize);
+    fn result_is_right(&self, result: &TicketResult, report: &CallerReport, places: &[Vec<u64>]) {
+        let (from, to) = (result.calls.start as usize, result.calls.end as usize);
         let own = report.calls[to - 1].positions.clone().unwrap();
         let first = match places[from].first() {
             Some(&first) => first,
             None if from == to - 1 => own.start,
-            // Where nothing was pushed, nobody knows but that it is behind what came before.
+            // An empty push has no position, but it is behind the call before.
             None => places[..from].iter().flatten().next_back().map_or(0, |before| before + 1),
         };
         let mine = || places[from..to].iter().flatten().copied();
-        let is_done = |at: &u64| self.log[*at as usize].1 == Outcome::Done;
+        let is_done = |at: &u64| self.log[*at as usize].1 == CommandOutcome::Done;
         let done = mine().filter(is_done).count() as u64;
-        assert_eq!(told.touched, done, "told before it was done: {told:?}");
+        assert_eq!(result.touched, done, "returned before it was done: {result:?}");
 
-        // What the ticket has to tell: the first failure of what was pushed for it, or of its own call.
+        // The ticket has to return the first failure of its pushed commands or of its own call.
         let pushed = mine().filter(|at| *at < own.start);
         let failed = pushed.chain(own.clone()).find(|at| !is_done(at));
-        // As many failures behind one may have taken the place of its record.
-        let since = self.failed[..told.failed].iter().filter(|at| **at >= first).count();
+        // This many failures behind it may have evicted its record.
+        let since = self.failed[..result.failed].iter().filter(|at| **at >= first).count();
         let is_crowded = since > RECORDS;
-        match (told.result, failed) {
+        match (result.returned, failed) {
             (Ok(()), None) => {}
-            (Ok(()), Some(at)) => panic!("the failure at {at} was not told: {told:?}"),
+            (Ok(()), Some(at)) => panic!("the failure at {at} was not returned: {result:?}"),
             (Err(SinkError::TooManyFailures { .. }), _) => {
-                assert!(is_crowded, "only {since} have failed from {first} on: {told:?}");
+                assert!(is_crowded, "only {since} have failed from {first} on: {result:?}");
             }
             (Err(error), failed) => {
-                // It may be another's, between what was pushed and the ticket's own.
+                // It may be another caller's, between the pushed commands and the ticket's own.
                 let end = match failed {
                     Some(failed) if !is_crowded => failed + 1,
                     Some(_) => own.end,
                     None => own.start,
                 };
                 let is_there = (first..end).any(|at| self.error(at) == Some(error));
-                assert!(is_there, "{error} is nothing of {first}..{end}: {told:?}");
+                assert!(is_there, "{error} is no failure of {first}..{end}: {result:?}");
             }
         }
     }
@@ -133,34 +135,35 @@ impl Round<'_> {
     fn error(&self, at: u64) -> Option<SinkError> {
         let (command, outcome) = self.log[at as usize];
         match outcome {
-            Outcome::Done => None,
-            Outcome::Failed(code) => {
+            CommandOutcome::Done => None,
+            CommandOutcome::Failed(code) => {
                 Some(SinkError::Command { smmu: smmu_types::SmmuId(0), command, code })
             }
         }
     }
 
-    /// What has to have failed, did: every illegal command, and the first `CMD_SYNC` behind an unanswered `ATC_INV`.
-    pub(crate) fn failures(&self) -> Failures {
-        let mut failures = Failures::default();
+    /// Counts failures. Every illegal command must have failed.
+    pub(crate) fn failures(&self) -> FailureTally {
+        let mut failures = FailureTally::default();
         for &(raw, outcome) in self.log {
-            let what = Marked::of(raw).map(|command| command.what);
-            let refused = outcome == Outcome::Failed(CommandErrorCode::ILL);
-            assert!(refused || what != Some(What::Illegal));
+            let what = MarkedCommand::of(raw).map(|command| command.what);
+            let refused = outcome == CommandOutcome::Failed(CommandErrorCode::ILL);
+            assert!(refused || what != Some(CommandKind::Illegal));
             failures.refused += u64::from(refused);
-            failures.late += u64::from(outcome == Outcome::Failed(CommandErrorCode::ATC_INV_SYNC));
+            failures.late +=
+                u64::from(outcome == CommandOutcome::Failed(CommandErrorCode::ATC_INV_SYNC));
         }
         failures
     }
 }
 
 #[derive(Default)]
-pub(crate) struct Failures {
+pub(crate) struct FailureTally {
     pub(crate) refused: u64,
     pub(crate) late: u64,
 }
 
-fn is_sync(entry: &Entry) -> bool {
+fn is_sync(entry: &LogEntry) -> bool {
     let (RawCommand([low, _]), _) = *entry;
     low as u8 == SYNC
 }

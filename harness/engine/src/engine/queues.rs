@@ -12,7 +12,7 @@ use crate::machine::{QueueName, SecondQueueKind};
 pub(crate) type Queue = CommandQueue<Tap, PoolBlock<Ram>, Clock>;
 
 /// The queues of one SMMU, the main queue first.
-pub(crate) type Group = QueueGroup<Vec<Queue>, fn(&[Command]) -> usize, Tap, PoolBlock<Ram>, Clock>;
+pub(crate) type Group = QueueGroup<Vec<Queue>, fn(&[Command]) -> usize, Queue>;
 
 /// Those of all, in the order of the SMMUs.
 pub(crate) type Queues = QueueSet<Vec<Group>, Group>;

@@ -1,9 +1,10 @@
-//! Waiting for the SMMU.
+//! The consumer's side: wait for a `CMD_SYNC`, read `CMDQ_CONS`, know which slots are free.
 //!
-//! `CMDQ_CONS` has an index and a wrap bit, which tell a position only beside another that is at most a ring away. The
-//! position known before the read is such a one, as long as it is still the known one after the read: nothing can be
-//! queued that is more than a ring ahead of it. So a compare-exchange from the one to the other is right whenever it
-//! succeeds, and when it fails somebody else has learned more.
+//! `CMDQ_CONS` holds an index and a wrap bit. They give a position only relative to a known one
+//! that lies at most one ring behind. A caller loads the known position, reads `CMDQ_CONS`, and
+//! moves the position by a compare-exchange. If it succeeds, the position did not move in between,
+//! so the SMMU was at most one ring ahead of it and the result is right. If it fails, another
+//! caller has moved the position further.
 
 use smmu_types::queue::Position;
 use smmu_types::regs::queue_pointer;
@@ -11,17 +12,17 @@ use smmu_types::seam::{Registers, SinkError, Stall, TimedOut, Wait, poll, poll_e
 use smmu_types::{SyncProof, regs};
 
 use crate::reserve::Reserve;
-use crate::slots::{self, Slots};
+use crate::ring::{self, Slots};
 use crate::sync::{Barrier, Ordering, is_kept, order};
 use crate::{CommandQueue, SyncBy, SyncTicket};
 
-/// Of a waiter for an MSI, how many of its looks are for one at the registers.
+/// A waiter for an MSI reads the registers at one look of so many.
 #[cfg(not(loom))]
-const LOOKS_FOR_MSI: u32 = 64;
+const LOOKS_PER_REGISTER_READ: u32 = 64;
 #[cfg(loom)]
-const LOOKS_FOR_MSI: u32 = 2;
+const LOOKS_PER_REGISTER_READ: u32 = 2;
 
-impl<R, B, W, S, const CELLS: usize> CommandQueue<R, B, W, S, CELLS>
+impl<R, B, W, S> CommandQueue<R, B, W, S>
 where
     R: Registers,
     B: Slots,
@@ -32,15 +33,15 @@ where
     ///
     /// # Errors
     ///
-    /// [`SinkError::Command`] comes after the `CMD_SYNC` as well, or after the time for it: the SMMU
-    /// steps over a refused command and carries out the rest of the batch.
-    ///
-    /// After [`SinkError::Timeout`] the caller knows nothing of the ticket's commands: they stay
-    /// queued, and the SMMU may carry out any of them at any later time. The ticket is gone; a later
-    /// `CMD_SYNC` that completes without error does not prove them, but a repetition of them does. The error says
-    /// where the queue stood.
-    ///
-    /// [`SinkError::Lost`], and [`SinkError::Command`] of somebody else's command, when the queue has given up.
+    /// - [`SinkError::Command`]: the SMMU refused a command that the ticket stands for. The error
+    ///   is returned once the `CMD_SYNC` is complete or the time is up. The SMMU skips the refused
+    ///   command and carries out the rest of the batch.
+    /// - [`SinkError::Timeout`]: the `CMD_SYNC` did not complete in time. The commands stay queued,
+    ///   and the SMMU may carry out any of them at any later time. A later `CMD_SYNC` that
+    ///   completes does not prove them; repeat the commands. The error says where the queue stood.
+    /// - [`SinkError::Lost`], or [`SinkError::Command`] with another caller's command: the queue
+    ///   has halted; see [`CommandQueue`].
+    /// - [`SinkError::UnknownSmmu`]: the ticket belongs to another queue.
     pub fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
         if ticket.queue != self.identity {
             return Err(SinkError::UnknownSmmu { smmu: ticket.smmu() });
@@ -68,79 +69,85 @@ where
         }
     }
 
-    /// One look of a waiter.
+    /// One look of a waiter. `None`: look again.
     fn look(&self, ticket: &SyncTicket, looks: u32) -> Option<Result<(), SinkError>> {
         if self.is_done(ticket) {
             return Some(Ok(()));
         }
-        if matches!(self.config.sync_by, SyncBy::Msi(_)) && !looks.is_multiple_of(LOOKS_FOR_MSI) {
+        if matches!(self.config.sync_by, SyncBy::Msi(_))
+            && !looks.is_multiple_of(LOOKS_PER_REGISTER_READ)
+        {
             return None;
         }
-        // Who gave the queue up may have learned more before.
-        let gave_up = |error| if self.is_done(ticket) { Ok(()) } else { Err(error) };
+        // The caller that halted the queue may have moved the consumer past this ticket before.
+        let halted = |error| if self.is_done(ticket) { Ok(()) } else { Err(error) };
         match self.refresh() {
-            Err(error) => return Some(gave_up(error)),
+            Err(error) => return Some(halted(error)),
             Ok(consumer) if consumer >= ticket.end => return Some(Ok(())),
             Ok(_) => {}
         }
-        self.handle_error();
-        self.service.check(self.smmu).err().map(gave_up)
+        self.handle_gerror();
+        self.gerror.check(self.smmu).err().map(halted)
     }
 
     fn is_done(&self, ticket: &SyncTicket) -> bool {
-        let consumer = self.consumer.load(order(Barrier::SpaceAcquire, Ordering::Acquire));
+        let consumer = self.consumer.load(order(Barrier::ConsumerAcquire, Ordering::Acquire));
         if consumer >= ticket.end {
             return true;
         }
         let SyncBy::Msi(_) = self.config.sync_by else { return false };
-        // The ticket's end is at most a ring beyond the consumer, and so is whatever an MSI tells that came since.
+        // The ticket's end is at most a ring ahead of the consumer, and so is the position of a
+        // newer MSI.
         let ahead = u64::from(self.msi().wrapping_sub(consumer as u32));
-        let told = ahead <= self.depth && consumer + ahead >= ticket.end;
-        let done = told && !self.msi_is_stale.load(Ordering::Relaxed);
+        let complete = ahead <= self.depth && consumer + ahead >= ticket.end;
+        let done = complete && !self.msi_is_stale.load(Ordering::Relaxed);
         if done && is_kept(Barrier::ObserveMsi) {
-            let slot = slots::msi(self.size);
+            let slot = ring::msi(self.size);
             self.block.observe(slot..slot + 1);
         }
         done
     }
 
-    /// The position, or the end of it, that the last MSI told.
+    /// The low 32 bits of the position up to which the last MSI says that the SMMU has consumed.
     fn msi(&self) -> u32 {
-        self.block.msi(slots::msi(self.size))
+        self.block.msi(ring::msi(self.size))
     }
 
-    /// Read `CMDQ_CONS`, and move the consumer. Returns where it is.
+    /// Read `CMDQ_CONS`, and move the consumer's position. Returns the position.
     pub(crate) fn refresh(&self) -> Result<u64, SinkError> {
-        self.service.check(self.smmu)?;
+        self.gerror.check(self.smmu)?;
         let before = self.consumer.load(Ordering::Relaxed);
         let cons = self.config.port.read_consumer(&self.registers);
         self.move_consumer(before, self.consumed_since(before, cons)?)
     }
 
-    /// The position for a value of `CMDQ_CONS` that was read just now, where it was at `before` or later.
+    /// The position that `cons` stands for. `before`: a position loaded before `cons` was read.
     pub(crate) fn consumed_since(&self, before: u64, cons: u32) -> Result<u64, SinkError> {
-        // Only the order counts: the SMMU stores nothing into its command queue but MSIs.
+        // No words: the SMMU stores nothing into the ring. The order alone matters.
         if is_kept(Barrier::Observe) {
             self.block.observe(0..0);
         }
         let mask = self.size.pointer_mask();
-        // All ones, from a bus without a device, could pass for a pointer; the reserved bits tell.
+        // A bus without a device reads as all ones, which may hold a valid pointer. Reserved bits
+        // reveal it.
         let port = self.config.port;
-        let reserved = !(regs::cmdq_cons::ERR | port.beside() | queue_pointer::POINTER & mask);
+        let reserved =
+            !(regs::cmdq_cons::ERR | port.consumer_flags() | queue_pointer::POINTER & mask);
         let consumer = before + u64::from(cons.wrapping_sub(before as u32) & mask);
-        let works = cons & (reserved | port.working()) == port.working();
+        let works = cons & (reserved | port.enabled_flags()) == port.enabled_flags();
         if !works || consumer > self.reserve.next() {
-            return Err(self.service.lose(self.smmu, cons));
+            return Err(self.gerror.lose(self.smmu, cons));
         }
         Ok(consumer)
     }
 
+    /// Move the consumer's position, unless another caller has. Returns the position.
     pub(crate) fn move_consumer(&self, before: u64, consumer: u64) -> Result<u64, SinkError> {
         if consumer == before {
             return Ok(consumer);
         }
-        let release = order(Barrier::SpaceRelease, Ordering::Release);
-        let acquire = order(Barrier::SpaceAcquire, Ordering::Acquire);
+        let release = order(Barrier::ConsumerRelease, Ordering::Release);
+        let acquire = order(Barrier::ConsumerAcquire, Ordering::Acquire);
         match self.consumer.compare_exchange(before, consumer, release, acquire) {
             Ok(_) => {
                 self.reserve.freed(consumer - before);
@@ -151,8 +158,11 @@ where
         }
     }
 
-    /// 32 bits come round. The consumer moves by a ring at most, so that nobody steps over this part of them: an MSI from so
-    /// long ago means that none comes any more.
+    /// Stop trusting MSIs once the last one is 2^31 positions old, before its 32 bits can match a
+    /// new position.
+    ///
+    /// The consumer moves by at most a ring at a time. So it cannot skip the ages from 2^31 to 3 *
+    /// 2^30, for which this is true.
     fn watch_msi(&self, consumer: u64) {
         if let SyncBy::Msi(_) = self.config.sync_by
             && (consumer as u32).wrapping_sub(self.msi()) as i32 <= i32::MIN / 2
@@ -161,7 +171,7 @@ where
         }
     }
 
-    /// What the queue was doing when somebody gave up.
+    /// The error of a caller whose time is up, with the state of the queue.
     #[cold]
     pub(crate) fn timed_out(&self) -> SinkError {
         let port = self.config.port;
@@ -170,7 +180,7 @@ where
         let mask = self.size.pointer_mask();
         let command = (cons & mask != producer & mask)
             .then(|| self.block.load(Position(cons.into()).index(self.size)));
-        let consumer = cons & !port.beside();
+        let consumer = cons & !port.consumer_flags();
         let stall = Stall { producer: producer & mask, consumer, command };
         SinkError::Timeout { smmu: self.smmu, stall: Some(stall) }
     }
@@ -187,9 +197,9 @@ mod tests {
     use smmu_types::seam::{CountingWait, DmaMemory};
     use smmu_types::{MsiAttributes, SmmuId};
 
-    /// The last MSI was that of position 2; then none came any more, and the positions came round.
+    /// The last MSI is that of position 2. Positions then go on until their low 32 bits repeat.
     #[test]
-    fn an_msi_from_before_32_bits_of_positions_proves_nothing() {
+    fn an_msi_proves_nothing_once_positions_exceed_32_bits() {
         let pool = heap_pool(0x1000);
         let device = Consumer::new(pool.window(), Pace::Dead);
         let size = QueueSize::from_log2(4).unwrap();

@@ -1,4 +1,4 @@
-//! The ring as slots of one command each.
+//! The ring in the queue's block: slots of one command each, and behind them the word for MSIs.
 
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -12,46 +12,47 @@ use crate::SyncBy;
 pub(crate) const BYTES: u64 = RawCommand::BYTES as u64;
 pub(crate) const ATC_INV: u8 = 0x40;
 pub(crate) const WORDS: usize = RawCommand::BYTES / 8;
-/// Slots of 64 bytes.
-const LINE: usize = 64 / RawCommand::BYTES;
+/// Slots in a cache line of 64 bytes.
+const SLOTS_PER_LINE: usize = 64 / RawCommand::BYTES;
 
-/// Where MSIs are written: a cache line behind the ring, counted in slots.
+/// The slot at which MSIs are written: the first of a cache line behind the ring.
 pub(crate) const fn msi(size: QueueSize) -> usize {
     let entries = size.entries() as usize;
-    if entries < LINE { LINE } else { entries }
+    if entries < SLOTS_PER_LINE { SLOTS_PER_LINE } else { entries }
 }
 
-/// The slots of a block.
+/// The slots that the block must have.
 pub(crate) const fn needed(size: QueueSize, sync_by: SyncBy) -> u64 {
     match sync_by {
-        SyncBy::Msi(_) => (msi(size) + LINE) as u64,
+        SyncBy::Msi(_) => (msi(size) + SLOTS_PER_LINE) as u64,
         SyncBy::Polling | SyncBy::Event => size.entries() as u64,
     }
 }
 
-/// What a queue needs of its memory: every [`DmaBlock`] has it, and the model checker's memory.
+/// What a queue needs of its memory. Every [`DmaBlock`] provides it, and so does the model
+/// checker's memory.
 #[doc(hidden)]
 pub trait Slots {
-    /// Store commands into slots that follow each other. Returns whether `ATC_INV` is among them.
+    /// Store commands into consecutive slots. Returns whether `ATC_INV` is among them.
     fn fill(&self, first: usize, commands: &[Command]) -> bool;
-    /// Store one.
+    /// Store one command.
     fn store(&self, slot: usize, command: RawCommand);
-    /// What lies in a slot.
+    /// Load one command.
     fn load(&self, slot: usize) -> RawCommand;
-    /// What an MSI has written to the beginning of a slot.
+    /// Load the data of the last MSI, which the SMMU stores at the start of this slot.
     fn msi(&self, slot: usize) -> u32;
-    /// See [`DmaBlock::publish`].
+    /// As [`DmaBlock::publish`], in slots.
     fn publish(&self, slots: Range<usize>);
-    /// See [`DmaBlock::observe`].
+    /// As [`DmaBlock::observe`], in slots.
     fn observe(&self, slots: Range<usize>);
-    /// See [`DmaBlock::address`].
+    /// As [`DmaBlock::address`].
     fn address(&self) -> PhysAddr;
-    /// How many slots there are.
+    /// The number of slots.
     fn slots(&self) -> u64;
 }
 
 impl<B: DmaBlock> Slots for B {
-    // A call for all commands costs less than one for each, which is what comes of it in line.
+    // Out of line: the compiler would otherwise make a call of its own for each command.
     #[inline(never)]
     fn fill(&self, first: usize, commands: &[Command]) -> bool {
         let words = self.words().get(words(first..first + commands.len())).unwrap_or_default();
@@ -85,6 +86,7 @@ impl<B: DmaBlock> Slots for B {
     #[inline]
     fn msi(&self, slot: usize) -> u32 {
         let word = self.words().get(slot * WORDS).map_or(0, |word| word.load(Ordering::Relaxed));
+        // The SMMU stores the data little-endian, whatever the CPU's byte order.
         u64::from_le(word) as u32
     }
 

@@ -1,0 +1,261 @@
+//! The producer's side: reserve slots, fill them, commit them.
+//!
+//! The ordering argument, in steps. Names in italics are those of
+//! [`Barrier`](crate::sync::Barrier).
+//!
+//! 1. A caller reserves only slots whose commands the SMMU has consumed. A caller read `CMDQ_CONS`;
+//!    the seam's `observe` keeps everything that follows behind that read (*Observe*). That caller
+//!    stored the consumer's position with a release (*ConsumerRelease*), and this one loads it with
+//!    an acquire (*ConsumerAcquire*). So no store into a slot overtakes the SMMU's last read of it.
+//!    [`FetchAdd`](crate::FetchAdd) counts free slots instead: the count has the release and the
+//!    acquire (*FreeRelease*, *FreeAcquire*). So has `next` (*NextAcqRel*), because two callers may
+//!    take room in one order and positions in the other.
+//! 2. The caller stores the words of its commands into the reserved slots.
+//! 3. The caller calls the seam's `publish` for those slots (*Publish*). The SMMU sees them, and
+//!    every earlier store of the caller (tables, STEs), before anything that follows, such as
+//! 4. the swap of the batch's cell, which commits the batch, or the write of `CMDQ_PROD`.
+//! 5. The owner of `CMDQ_PROD` loads that cell with an acquire (*CommitAcquire*). The seam's
+//!    `publish` (*PublishCommitted*) keeps the stores of other callers before
+//! 6. the write of `CMDQ_PROD`, which is the first thing that lets the SMMU fetch the slots.
+//! 7. An owner leaves ownership with a release (*OwnerRelease*), and the next takes it with an
+//!    acquire (*OwnerAcquire*). So the writes of `CMDQ_PROD` are in order.
+
+use core::ops::Range;
+
+use smmu_types::Command;
+use smmu_types::queue::Position;
+use smmu_types::seam::{Registers, SinkError, TimedOut, Wait, poll};
+
+use crate::CommandQueue;
+use crate::prod_owner::Take;
+use crate::reserve::Reserve;
+use crate::ring::{self, Slots};
+use crate::sync::{Barrier, Ordering, is_kept, order};
+
+/// Looks at a full ring before a caller takes an exclusive reservation.
+#[cfg(not(loom))]
+const LOOKS_BEFORE_EXCLUSIVE: u32 = 32;
+#[cfg(loom)]
+const LOOKS_BEFORE_EXCLUSIVE: u32 = 2;
+
+/// The caller's exclusive reservation, which ends when this is dropped.
+struct ExclusiveReservation<'q, S: Reserve> {
+    reserve: &'q S,
+    next: u64,
+}
+
+impl<S: Reserve> Drop for ExclusiveReservation<'_, S> {
+    fn drop(&mut self) {
+        self.reserve.end_exclusive(self.next);
+    }
+}
+
+impl<R, B, W, S> CommandQueue<R, B, W, S>
+where
+    R: Registers,
+    B: Slots,
+    W: Wait,
+    S: Reserve,
+{
+    /// Queue `commands`, and with `SYNC` a `CMD_SYNC` behind them. Returns their positions.
+    #[inline]
+    pub(crate) fn produce<const SYNC: bool>(
+        &self,
+        commands: &[Command],
+    ) -> Result<Range<u64>, SinkError> {
+        self.gerror.check(self.smmu)?;
+        // One comparison for both rare cases: nothing to queue (the subtraction wraps), and a long
+        // batch.
+        if (commands.len() as u64).wrapping_sub(u64::from(!SYNC)) > self.longest - u64::from(!SYNC)
+        {
+            return self.produce_in_pieces(commands, SYNC);
+        }
+        let count = commands.len() as u64 + u64::from(SYNC);
+        let start = match self.reserve.reserve(count, &self.consumer) {
+            Ok(start) => start,
+            Err(_) => self.reserve_slowly(count)?,
+        };
+        self.fill::<SYNC, SYNC>(start, commands)?;
+        Ok(start..start + count)
+    }
+
+    /// Fill reserved slots, and commit them.
+    ///
+    /// `PROVEN`: a `CMD_SYNC` of the same call follows, here or in a later piece.
+    #[inline]
+    fn fill<const SYNC: bool, const PROVEN: bool>(
+        &self,
+        start: u64,
+        commands: &[Command],
+    ) -> Result<(), SinkError> {
+        let (first, entries) = (self.index(start), self.size.entries() as usize);
+        let behind = first + commands.len();
+        let end = start + (commands.len() + usize::from(SYNC)) as u64;
+        let atc = if behind + usize::from(SYNC) <= entries {
+            let atc = self.block.fill(first, commands);
+            if SYNC {
+                self.block.store(behind, self.sync_at(end - 1));
+            }
+            self.publish(first..behind + usize::from(SYNC));
+            atc
+        } else {
+            self.fill_around::<SYNC>(start, commands)
+        };
+        let refused = if atc && !PROVEN { self.replace_atc(start..end) } else { Ok(()) };
+        let take = match self.config.port.acknowledges_by_producer() {
+            true => Take::BySwap,
+            false => Take::ByLoad,
+        };
+        self.prod_owner.commit(start, end, take, |end, others_committed| {
+            self.write_prod(end, others_committed);
+        });
+        refused
+    }
+
+    /// As `fill`, for slots that wrap around the end of the ring. Returns whether `ATC_INV` is
+    /// among them.
+    #[cold]
+    fn fill_around<const SYNC: bool>(&self, start: u64, commands: &[Command]) -> bool {
+        let (first, entries) = (self.index(start), self.size.entries() as usize);
+        let (upper, lower) = commands.split_at(commands.len().min(entries - first));
+        let atc = self.block.fill(first, upper) | self.block.fill(0, lower);
+        let mut end = start + commands.len() as u64;
+        if SYNC {
+            self.block.store(self.index(end), self.sync_at(end));
+            end += 1;
+        }
+        self.publish(first..entries);
+        self.publish(0..self.index(end));
+        atc
+    }
+
+    /// Replace each `ATC_INV` by a `CMD_SYNC`, since no `CMD_SYNC` of this call would learn of its
+    /// time-out.
+    #[cold]
+    fn replace_atc(&self, slots: Range<u64>) -> Result<(), SinkError> {
+        for position in slots {
+            let slot = self.index(position);
+            if self.block.load(slot).opcode() == ring::ATC_INV {
+                self.block.store(slot, const { Command::SYNC.encode() });
+                self.publish(slot..slot + 1);
+            }
+        }
+        Err(SinkError::AtcInvPushed { smmu: self.smmu })
+    }
+
+    #[inline]
+    fn publish(&self, slots: Range<usize>) {
+        if is_kept(Barrier::Publish) {
+            self.block.publish(slots);
+        }
+    }
+
+    #[inline]
+    fn index(&self, position: u64) -> usize {
+        Position(position).index(self.size)
+    }
+
+    /// Write `CMDQ_PROD`: the SMMU may fetch everything up to `end`. Only the `CMDQ_PROD` owner may
+    /// call this.
+    #[inline]
+    pub(crate) fn write_prod(&self, end: u64, others_committed: bool) {
+        let port = self.config.port;
+        let (flags, publish) = match port.acknowledges_by_producer() {
+            // The write carries an acknowledgement, perhaps for a slot that another caller has
+            // replaced.
+            true => {
+                let acquire = order(Barrier::AckAcquire, Ordering::Acquire);
+                (self.producer_flags.load(acquire), true)
+            }
+            false => (port.enable, others_committed),
+        };
+        if publish && is_kept(Barrier::PublishCommitted) {
+            self.block.publish(0..0);
+        }
+        port.write_producer(&self.registers, Position(end).pointer(self.size) | flags);
+    }
+
+    /// Wait for room, first beside other callers and then with an exclusive reservation.
+    #[cold]
+    fn reserve_slowly(&self, count: u64) -> Result<u64, SinkError> {
+        let mut exclusive: Option<ExclusiveReservation<'_, S>> = None;
+        let mut looks = 0;
+        let reserved = self.poll_for_room(|| {
+            let start = match &mut exclusive {
+                None => self.reserve.reserve(count, &self.consumer).ok(),
+                Some(exclusive) => {
+                    let start = exclusive.next;
+                    self.reserve.reserve_exclusive(start, count, &self.consumer).then(|| {
+                        exclusive.next = start + count;
+                        start
+                    })
+                }
+            };
+            looks += 1;
+            if start.is_none() && exclusive.is_none() && looks >= LOOKS_BEFORE_EXCLUSIVE {
+                exclusive = self.begin_exclusive();
+            }
+            start
+        });
+        drop(exclusive);
+        reserved
+    }
+
+    fn begin_exclusive(&self) -> Option<ExclusiveReservation<'_, S>> {
+        let reserve = &self.reserve.0;
+        reserve.begin_exclusive().map(|next| ExclusiveReservation { reserve, next })
+    }
+
+    /// Queue a batch longer than the ring, or longer than may go without a `CMD_SYNC`.
+    ///
+    /// The exclusive reservation keeps other callers' commands from between the pieces.
+    #[cold]
+    fn produce_in_pieces(&self, commands: &[Command], sync: bool) -> Result<Range<u64>, SinkError> {
+        if commands.is_empty() && !sync {
+            let next = self.reserve.next();
+            return Ok(next..next);
+        }
+        let mut exclusive = self.poll_for_room(|| self.begin_exclusive())?;
+        let start = exclusive.next;
+        let every = self.config.sync_every.map_or(u64::MAX, |every| every.get().into());
+        let forced = self.config.sync_every.is_some();
+        // Half a ring at a time: the SMMU consumes one half while the caller fills the other.
+        let most = self.depth.div_ceil(2).min(every);
+        let mut rest = commands;
+        loop {
+            let piece = (rest.len() as u64).min(most - u64::from(forced && most > 1));
+            let (now, later) = rest.split_at(piece as usize);
+            let ends = forced || sync && later.is_empty();
+            let count = piece + u64::from(ends);
+            let at = exclusive.next;
+            self.poll_for_room(|| {
+                self.reserve.reserve_exclusive(at, count, &self.consumer).then_some(())
+            })?;
+            exclusive.next = at + count;
+            match (ends, sync) {
+                (true, _) => self.fill::<true, true>(at, now),
+                (false, true) => self.fill::<false, true>(at, now),
+                (false, false) => self.fill::<false, false>(at, now),
+            }?;
+            rest = later;
+            if rest.is_empty() {
+                return Ok(start..exclusive.next);
+            }
+        }
+    }
+
+    /// Poll `attempt`. Each look first reads `CMDQ_CONS`, to free what the SMMU has consumed.
+    fn poll_for_room<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Result<T, SinkError> {
+        let polled = poll(&self.wait, self.config.timeout, || {
+            if let Err(error) = self.refresh() {
+                return Some(Err(error));
+            }
+            if let Some(done) = attempt() {
+                return Some(Ok(done));
+            }
+            self.handle_gerror();
+            self.gerror.check(self.smmu).err().map(Err)
+        });
+        polled.unwrap_or_else(|TimedOut { .. }| Err(self.timed_out()))
+    }
+}
