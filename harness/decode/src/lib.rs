@@ -1,15 +1,40 @@
-//! From the words that an SMMU left somewhere to what they mean.
+//! From the words that an SMMU left in a log or a dump to what they mean.
 //!
-//! [`Scanner`](formats::Scanner) finds structures in logs, dumps and plain words; [`reports`](report::reports) splits each into
-//! its fields, with what it means and what to check next. The tables of fields are those of
-//! [`smmu_types::fields`]; nothing here knows a bit of its own. [`explain()`](explain::explain) says why an SMMU would refuse a configuration.
+//! A log line takes this road:
+//!
+//! 1. [`Scanner::line`] asks the log formats in turn, and hands out each [`ScanItem`] when it is complete.
+//! 2. [`ScanItem::Found`] holds [`FoundWords`]: the kind of a structure, its words, and its lines.
+//! 3. [`reports`] splits the words into fields, by the tables of [`smmu_types::fields`].
+//! 4. A [`StructureReport`] holds the fields, and the [`Advice`]: what it means and what to check next.
+//!
+//! [`DecodeContext`] holds what else is known: the ID registers, and the latest STE and CD.
+//! [`explain()`](explain::explain) says why an SMMU would refuse a configuration.
 #![forbid(unsafe_code)]
 
-pub mod advice;
+mod advice;
+mod block;
+mod context;
 pub mod explain;
-pub mod formats;
+mod formats;
 pub mod ids;
-pub mod kind;
-mod pointers;
-pub mod report;
+mod interpret;
+mod item;
+mod kind;
+mod line;
+mod queue_pointers;
+mod report;
+mod scanner;
+pub mod structures;
+mod text;
 pub mod words;
+
+pub use advice::Advice;
+pub use context::DecodeContext;
+pub use interpret::reports;
+pub use item::{FoundWords, ScanError, ScanItem};
+pub use kind::{KindError, StructureKind};
+pub use line::LogLine;
+pub use report::{FieldRow, StructureReport};
+pub use scanner::Scanner;
+pub use smmu_types;
+pub use words::{InputPlace, Word, WordError, WordWidth};

@@ -3,18 +3,16 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-use smmu_types::layout::{FieldValue, Layout, Residue};
-use smmu_types::{Cd, Command, EventKind, EventRecord, PriRecord, RawCommand, Ste, fields};
+use smmu_types::layout::{FieldValue, Residue};
 
-use super::advice::{self, Advice, Context};
-use super::kind::Kind;
-use super::pointers;
+use crate::advice::Advice;
+use crate::kind::StructureKind;
 
 /// One decoded structure.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct StructureReport {
     /// What it is.
-    pub kind: Kind,
+    pub kind: StructureKind,
     /// Its name in the architecture's words: `F_TRANSLATION`, `TLBI_NH_VA`, `STE`, `CR0`.
     pub name: String,
     /// It in one line; empty where the fields say it better.
@@ -24,7 +22,7 @@ pub struct Report {
     /// Bits of the whole.
     pub bits: u16,
     /// Its fields.
-    pub rows: Vec<Row>,
+    pub rows: Vec<FieldRow>,
     /// Set bits that belong to no field.
     pub residue: Vec<Residue>,
     /// What it means, and what to check next.
@@ -35,7 +33,7 @@ pub struct Report {
 
 /// One field of a report.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct FieldRow {
     /// Its name.
     pub name: &'static str,
     /// The highest bit.
@@ -52,15 +50,15 @@ pub struct Row {
     pub reserved: bool,
 }
 
-impl Row {
-    fn new(part: FieldValue, name: &str) -> Self {
+impl FieldRow {
+    pub(crate) fn new(part: FieldValue, name: &str) -> Self {
         let meaning = part.meaning().map(|meaning| meaning.to_string());
         let meaning = match part.field.name() {
             "EventNumber" | "Opcode" => Some(name.to_owned()),
             _ => meaning,
         };
         let text = || part.field.text().trim_end_matches('.').replace('`', "");
-        Row {
+        FieldRow {
             name: part.field.name(),
             hi: part.field.hi(),
             lo: part.field.lo(),
@@ -72,110 +70,13 @@ impl Row {
     }
 }
 
-/// Decode words of a kind, of which the first `known` are known. The ID registers give several reports, everything
-/// else one.
-#[must_use]
-pub fn reports(kind: Kind, words: &[u64], known: usize, context: &Context) -> Vec<Report> {
-    if known < words.len() {
-        return vec![in_part(report(kind, words, &Context::default()), known)];
-    }
-    match kind {
-        Kind::IdRegisters => words
-            .iter()
-            .enumerate()
-            .filter_map(|(n, word)| {
-                let (_, layout) = fields::register_by_name(&format!("IDR{n}"))?;
-                Some(report(Kind::Register(layout), &[*word], context))
-            })
-            .collect(),
-        Kind::Queue => vec![pointers::report(words)],
-        _ => vec![report(kind, words, context)],
-    }
-}
-
-fn report(kind: Kind, words: &[u64], context: &Context) -> Report {
-    let layout = layout(kind, words);
-    let (name, summary) = title(kind, words, layout);
-    Report {
-        kind,
-        rows: layout.split(words).map(|part| Row::new(part, &name)).collect(),
-        name,
-        summary,
-        words: words.to_vec(),
-        bits: layout.bits(),
-        residue: layout.residue(words).collect(),
-        advice: advice::advise(kind, words, context),
-        findings: context.findings(kind, words),
-    }
-}
-
-/// A report on a structure of which only the first words are known.
-fn in_part(mut report: Report, known: usize) -> Report {
-    report.rows.retain(|row| usize::from(row.lo / 64) < known);
-    report.words.truncate(known);
-    if report.kind != Kind::Event {
-        let whole = report.kind.words().unwrap_or(known);
-        report.advice =
-            Advice { means: format!("only {known} of {whole} words are known"), next: Vec::new() };
-    }
-    report
-}
-
-/// The table of fields that fits.
-fn layout(kind: Kind, words: &[u64]) -> &'static Layout {
-    let low = words.first().copied().unwrap_or(0) as u8;
-    match kind {
-        Kind::Command => fields::command(low).unwrap_or(&fields::any_command::LAYOUT),
-        Kind::Event => fields::event(EventKind(low)),
-        Kind::Pri => &fields::page_request::LAYOUT,
-        Kind::Ste => &fields::ste::LAYOUT,
-        Kind::Cd => &fields::cd::LAYOUT,
-        Kind::StreamDescriptor => &fields::l1std::LAYOUT,
-        Kind::ContextDescriptor => &fields::l1cd::LAYOUT,
-        Kind::Register(layout) => layout,
-        Kind::IdRegisters | Kind::Queue => &fields::cmdq_prod::LAYOUT,
-    }
-}
-
-/// The name, and the rest of the type's own text behind it.
-fn title(kind: Kind, words: &[u64], layout: &Layout) -> (String, String) {
-    let word = |n: usize| words.get(n).copied().unwrap_or(0);
-    let text = match kind {
-        Kind::Command => {
-            let raw = RawCommand([word(0), word(1)]);
-            match (Command::interpret(raw), fields::opcode_name(raw.opcode())) {
-                (Command::Unknown(_), Some(name)) => match fields::command(raw.opcode()) {
-                    Some(_) => format!("{name} (not as a driver sends it)"),
-                    None => format!("{name} (fields not decoded)"),
-                },
-                (command, _) => command.to_string(),
-            }
-        }
-        Kind::Event => EventRecord(std::array::from_fn(word)).to_string(),
-        Kind::Pri => {
-            let text = PriRecord([word(0), word(1)]).to_string();
-            format!("PRI {}", text.trim_start_matches("PRI ").trim_start_matches("page request "))
-        }
-        Kind::Ste => format!("STE {}", Ste(std::array::from_fn(word))),
-        Kind::Cd => format!("CD {}", Cd(std::array::from_fn(word))),
-        _ => layout.name().to_owned(),
-    };
-    match text.split_once(" sid=").map(|(name, _)| name.len()).or_else(|| text.find(' ')) {
-        Some(at) => {
-            let (name, rest) = text.split_at(at);
-            (name.to_owned(), rest.trim_start().to_owned())
-        }
-        None => (text, String::new()),
-    }
-}
-
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-impl Report {
+impl StructureReport {
     /// For people. `origin` says where it was found.
     ///
     /// # Errors
@@ -189,14 +90,14 @@ impl Report {
                 line.iter().map(|word| format!("0x{word:0digits$x}")).collect();
             writeln!(out, "  {DIM}{}{PLAIN}", words.join(" "))?;
         }
-        let widest = |of: fn(&Row) -> usize| self.rows.iter().map(of).max().unwrap_or(0);
+        let widest = |of: fn(&FieldRow) -> usize| self.rows.iter().map(of).max().unwrap_or(0);
         let names = widest(|row| row.name.len());
         let values = widest(|row| row.shown.len());
         let bits = self.rows.iter().map(|row| bits(row.hi, row.lo).len()).max().unwrap_or(0);
         for row in &self.rows {
             let colour = match row {
-                Row { reserved: true, .. } => RED,
-                Row { value: 0, .. } => DIM,
+                FieldRow { reserved: true, .. } => RED,
+                FieldRow { value: 0, .. } => DIM,
                 _ => "",
             };
             writeln!(
@@ -241,7 +142,10 @@ impl Report {
 
     fn headline(&self, out: &mut dyn Write, origin: &str) -> io::Result<()> {
         let kind = match self.kind {
-            Kind::Command | Kind::Event | Kind::Register(_) | Kind::Queue => self.kind.name(),
+            StructureKind::Command
+            | StructureKind::Event
+            | StructureKind::Register(_)
+            | StructureKind::Queue => self.kind.name(),
             _ => "",
         };
         let name = self.name.trim_start_matches("event ");

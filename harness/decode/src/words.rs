@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Where something stands in the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum InputPlace {
     /// The n-th argument, from 1, and the character in it, from 1.
     Argument {
         /// Which argument.
@@ -21,22 +21,26 @@ pub enum Place {
     },
 }
 
-impl Place {
+impl InputPlace {
     /// The same place some characters on.
     #[must_use]
-    pub const fn shifted(self, by: usize) -> Place {
+    pub const fn shifted(self, by: usize) -> InputPlace {
         match self {
-            Place::Argument { number, column } => Place::Argument { number, column: column + by },
-            Place::Line { number, column } => Place::Line { number, column: column + by },
+            InputPlace::Argument { number, column } => {
+                InputPlace::Argument { number, column: column + by }
+            }
+            InputPlace::Line { number, column } => InputPlace::Line { number, column: column + by },
         }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for InputPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Argument { number, column } => write!(f, "argument {number}, column {column}"),
-            Place::Line { number, column } => write!(f, "line {number}, column {column}"),
+            InputPlace::Argument { number, column } => {
+                write!(f, "argument {number}, column {column}")
+            }
+            InputPlace::Line { number, column } => write!(f, "line {number}, column {column}"),
         }
     }
 }
@@ -49,7 +53,7 @@ pub enum WordError {
     #[error("{place}: \"{text}\" is not a hexadecimal word: '{found}' is not a digit")]
     NotHex {
         /// Where the character is.
-        place: Place,
+        place: InputPlace,
         /// The whole text.
         text: String,
         /// The character.
@@ -59,7 +63,7 @@ pub enum WordError {
     #[error("{place}: \"{text}\" is not a hexadecimal word: it has no digits")]
     Empty {
         /// Where it is.
-        place: Place,
+        place: InputPlace,
         /// The whole text.
         text: String,
     },
@@ -67,7 +71,7 @@ pub enum WordError {
     #[error("{place}: \"{text}\" has {digits} digits; a word has at most 16 (64 bits)")]
     TooLong {
         /// Where it is.
-        place: Place,
+        place: InputPlace,
         /// The whole text.
         text: String,
         /// How many digits it has.
@@ -85,7 +89,7 @@ pub struct Word {
     /// Whether `0x` stood before them.
     pub prefixed: bool,
     /// Where it stands.
-    pub place: Place,
+    pub place: InputPlace,
 }
 
 impl Word {
@@ -95,7 +99,7 @@ impl Word {
     /// # Errors
     ///
     /// It is not a number, or has more than 64 bits.
-    pub fn parse(token: &str, place: Place) -> Result<Word, WordError> {
+    pub fn parse(token: &str, place: InputPlace) -> Result<Word, WordError> {
         let text = || token.chars().take(40).collect::<String>();
         let bare = token.trim_start_matches(is_bracket);
         let before = token.chars().count() - bare.chars().count();
@@ -132,7 +136,7 @@ fn is_bracket(c: char) -> bool {
 
 /// What stands before a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Before {
+pub(crate) enum Before {
     /// Nothing that it could go on with.
     Nothing,
     /// Words.
@@ -143,7 +147,7 @@ pub(super) enum Before {
 
 /// What a line of an input is, as far as words go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Plain {
+pub(crate) enum PlainLine {
     /// Nothing, or a comment.
     Blank,
     /// `*`: repetitions that a dump left out.
@@ -160,21 +164,21 @@ pub(super) enum Plain {
     Prose,
 }
 
-impl Plain {
-    pub(super) fn of(line: &str, number: usize, before: Before) -> Plain {
+impl PlainLine {
+    pub(crate) fn of(line: &str, number: usize, before: Before) -> PlainLine {
         // What stands behind a `#` is a comment.
         let line = line.split('#').next().unwrap_or_default();
         let tokens: Vec<(usize, &str)> = tokens(line).collect();
         match tokens.as_slice() {
-            [] => return Plain::Blank,
-            [(_, "*")] => return Plain::Star,
+            [] => return PlainLine::Blank,
+            [(_, "*")] => return PlainLine::Star,
             [(_, token)] if is_hexdump_of_bytes(token, before) => {
-                return Plain::Bytes(bytes(token));
+                return PlainLine::Bytes(bytes(token));
             }
             _ => {}
         }
         let word = |(column, token): &(usize, &str)| {
-            Word::parse(token, Place::Line { number, column: column + 1 })
+            Word::parse(token, InputPlace::Line { number, column: column + 1 })
         };
         let parsed: Vec<Result<Word, WordError>> = tokens.iter().map(word).collect();
         let words: Vec<Word> = parsed.iter().filter_map(|word| word.clone().ok()).collect();
@@ -188,7 +192,7 @@ impl Plain {
             (None, _) => {
                 let enough = before == Before::Bytes || words.len() >= 8;
                 if enough && words.iter().all(|word| word.prefixed && word.digits == 2) {
-                    return Plain::Bytes(words.iter().map(|word| word.value as u8).collect());
+                    return PlainLine::Bytes(words.iter().map(|word| word.value as u8).collect());
                 }
                 let numbers =
                     tokens.iter().filter(|(_, token)| token.contains(|c: char| c.is_ascii_digit()));
@@ -196,18 +200,18 @@ impl Plain {
                     before != Before::Nothing || words.iter().any(sure),
                     2 * numbers.count() >= tokens.len(),
                 ) {
-                    (true, _) => Plain::Words(words),
-                    (_, true) => Plain::Perhaps(words),
-                    _ => Plain::Prose,
+                    (true, _) => PlainLine::Words(words),
+                    (_, true) => PlainLine::Perhaps(words),
+                    _ => PlainLine::Prose,
                 }
             }
             // One bad token among words that are clearly meant is a mistake; anything else is not about words.
             (Some((token, error)), None)
                 if several && words.iter().all(sure) && is_nearly(token) =>
             {
-                Plain::Broken(error.clone())
+                PlainLine::Broken(error.clone())
             }
-            _ => Plain::Prose,
+            _ => PlainLine::Prose,
         }
     }
 }
@@ -249,35 +253,35 @@ pub fn tokens(line: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Width of the words that were written.
+/// WordWidth of the words that were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Width {
+pub enum WordWidth {
     /// 32 bits; the low half of a 64-bit word comes first.
     Bits32,
     /// 64 bits.
     Bits64,
 }
 
-impl Width {
+impl WordWidth {
     /// The widths that words can have, the likelier one first.
-    pub(super) fn possible(words: &[Word]) -> &'static [Width] {
+    pub(crate) fn possible(words: &[Word]) -> &'static [WordWidth] {
         if words.iter().any(|word| word.digits > 8) {
-            &[Width::Bits64]
+            &[WordWidth::Bits64]
         } else if words.iter().all(|word| word.digits == 8) {
-            &[Width::Bits32, Width::Bits64]
+            &[WordWidth::Bits32, WordWidth::Bits64]
         } else {
-            &[Width::Bits64, Width::Bits32]
+            &[WordWidth::Bits64, WordWidth::Bits32]
         }
     }
 
     /// The words as 64-bit words, or `None` when their number is odd, or one is too wide.
-    pub(super) fn join(self, words: &[Word]) -> Option<Vec<u64>> {
-        if self == Width::Bits32 && words.iter().any(|word| word.value > u64::from(u32::MAX)) {
+    pub(crate) fn join(self, words: &[Word]) -> Option<Vec<u64>> {
+        if self == WordWidth::Bits32 && words.iter().any(|word| word.value > u64::from(u32::MAX)) {
             return None;
         }
         match self {
-            Width::Bits64 => Some(words.iter().map(|word| word.value).collect()),
-            Width::Bits32 => {
+            WordWidth::Bits64 => Some(words.iter().map(|word| word.value).collect()),
+            WordWidth::Bits32 => {
                 let (pairs, rest) = words.as_chunks::<2>();
                 let joined = pairs.iter().map(|[low, high]| low.value | high.value << 32).collect();
                 rest.is_empty().then_some(joined)
@@ -286,10 +290,10 @@ impl Width {
     }
 
     /// How many of these words make one of 64 bits.
-    pub(super) const fn tokens(self) -> usize {
+    pub(crate) const fn tokens(self) -> usize {
         match self {
-            Width::Bits32 => 2,
-            Width::Bits64 => 1,
+            WordWidth::Bits32 => 2,
+            WordWidth::Bits64 => 1,
         }
     }
 
@@ -297,8 +301,8 @@ impl Width {
     #[must_use]
     pub const fn bits(self) -> u32 {
         match self {
-            Width::Bits32 => 32,
-            Width::Bits64 => 64,
+            WordWidth::Bits32 => 32,
+            WordWidth::Bits64 => 64,
         }
     }
 }
@@ -308,7 +312,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    const HERE: Place = Place::Argument { number: 1, column: 1 };
+    const HERE: InputPlace = InputPlace::Argument { number: 1, column: 1 };
 
     #[rstest]
     #[case("0x10", 0x10, 2, true)]
@@ -351,14 +355,14 @@ mod tests {
     }
 
     fn kind_of(line: &str) -> &'static str {
-        match Plain::of(line, 7, Before::Nothing) {
-            Plain::Blank => "blank",
-            Plain::Star => "star",
-            Plain::Words(_) => "words",
-            Plain::Bytes(_) => "bytes",
-            Plain::Perhaps(_) => "perhaps",
-            Plain::Broken(_) => "broken",
-            Plain::Prose => "prose",
+        match PlainLine::of(line, 7, Before::Nothing) {
+            PlainLine::Blank => "blank",
+            PlainLine::Star => "star",
+            PlainLine::Words(_) => "words",
+            PlainLine::Bytes(_) => "bytes",
+            PlainLine::Perhaps(_) => "perhaps",
+            PlainLine::Broken(_) => "broken",
+            PlainLine::Prose => "prose",
         }
     }
 
@@ -387,8 +391,8 @@ mod tests {
     #[test]
     fn a_broken_word_among_words_is_told_with_its_place() {
         let line = "0x0000000800000010 0x000002000000000x 0x10";
-        let Plain::Broken(error) = Plain::of(line, 7, Before::Nothing) else {
-            panic!("{:?}", Plain::of(line, 7, Before::Nothing))
+        let PlainLine::Broken(error) = PlainLine::of(line, 7, Before::Nothing) else {
+            panic!("{:?}", PlainLine::of(line, 7, Before::Nothing))
         };
         assert_eq!(
             error.to_string(),

@@ -1,8 +1,6 @@
 //! From the bytes of a fuzzer to what must hold for any input: one function for each fuzz target.
 
-use smmu_decode::formats::{Item, Scanner};
-use smmu_decode::kind::Kind;
-use smmu_decode::words::Width;
+use smmu_decode::{ScanItem, Scanner, StructureKind, WordWidth};
 
 const KINDS: &[&str] =
     &["", "command", "event", "ste", "cd", "pri", "l1std", "l1cd", "idr", "queue"];
@@ -13,32 +11,32 @@ const KINDS: &[&str] =
 /// Every line is in exactly one item, and comes back as it was; all that is found has words.
 pub fn scanner(data: &[u8]) {
     let (&choices, data) = data.split_last().unwrap_or((&0, &[]));
-    let kind = KINDS.get(usize::from(choices & 0x1f)).and_then(|name| Kind::from_name(name));
+    let kind = KINDS.get(usize::from(choices & 0x1f)).and_then(|name| StructureKind::from_name(name));
     let width = match choices >> 6 {
         0 | 1 => None,
-        2 => Some(Width::Bits32),
-        _ => Some(Width::Bits64),
+        2 => Some(WordWidth::Bits32),
+        _ => Some(WordWidth::Bits64),
     };
     let mut scanner = Scanner::new(kind, width);
     let lines: Vec<&[u8]> = data.split_inclusive(|byte| *byte == b'\n').collect();
     let mut seen = vec![0; lines.len() + 1];
-    let mut check = |items: Vec<Item>| {
+    let mut check = |items: Vec<ScanItem>| {
         for item in items {
             match item {
-                Item::Found(found) => {
+                ScanItem::Found(found) => {
                     assert!(!found.words.is_empty() && found.line < seen.len(), "{found:?}");
                     found.lines.iter().for_each(|line| seen[*line] += 1);
                 }
-                Item::Other(line) => {
+                ScanItem::Other(line) => {
                     seen[line.number] += 1;
                     assert_eq!(line.raw, lines[line.number - 1]);
                 }
-                Item::Note { line, text, .. } => {
+                ScanItem::Note { line, text, .. } => {
                     seen[line] += 1;
                     assert!(!text.is_empty());
                 }
-                Item::Again { line } => seen[line] += 1,
-                Item::Broken(error) => assert!(!error.to_string().is_empty()),
+                ScanItem::Again { line } => seen[line] += 1,
+                ScanItem::Broken(error) => assert!(!error.to_string().is_empty()),
             }
         }
     };

@@ -3,15 +3,14 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;
 
 use serde_json::json;
-use smmu_types::{Cd, Ste};
 
 use super::{Exit, Format};
-use smmu_decode::advice::Context;
-use smmu_decode::formats::{Found, Item, Line, ScanError, Scanner, decode, segments};
-use smmu_decode::ids;
-use smmu_decode::kind::Kind;
-use smmu_decode::report::reports;
-use smmu_decode::words::{Place, Width, tokens};
+use smmu_decode::structures::{decode, segments};
+use smmu_decode::words::tokens;
+use smmu_decode::{
+    DecodeContext, FoundWords, InputPlace, LogLine, ScanError, ScanItem, Scanner, StructureKind,
+    WordWidth, ids, reports,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -61,11 +60,11 @@ enum WordSize {
     Bits64,
 }
 
-impl From<WordSize> for Width {
+impl From<WordSize> for WordWidth {
     fn from(size: WordSize) -> Self {
         match size {
-            WordSize::Bits32 => Width::Bits32,
-            WordSize::Bits64 => Width::Bits64,
+            WordSize::Bits32 => WordWidth::Bits32,
+            WordSize::Bits64 => WordWidth::Bits64,
         }
     }
 }
@@ -81,7 +80,7 @@ impl Decode {
         let mut printer = Printer {
             out: io::stdout().lock(),
             colour,
-            context: Context { ids, ..Context::default() },
+            context: DecodeContext { ids, ..DecodeContext::default() },
             format: self.format,
             brief: self.brief,
             pass: self.pass,
@@ -89,11 +88,11 @@ impl Decode {
             broken: 0,
             open_line: None,
         };
-        let width = self.word_size.map(Width::from);
+        let width = self.word_size.map(WordWidth::from);
         // A kind alone says what is on standard input.
         let alone = match self.words.as_slice() {
             [] => Some(None),
-            [name] => Kind::from_name(name).map(Some),
+            [name] => StructureKind::from_name(name).map(Some),
             _ => None,
         };
         match (alone, &self.input) {
@@ -121,13 +120,13 @@ impl Decode {
         printer.end()
     }
 
-    fn arguments(&self, printer: &mut Printer, width: Option<Width>) -> Result<(), Exit> {
+    fn arguments(&self, printer: &mut Printer, width: Option<WordWidth>) -> Result<(), Exit> {
         let mut items = Vec::new();
         let mut scanner = Scanner::new(None, width);
-        let mut words: Vec<(Place, &str)> = Vec::new();
+        let mut words: Vec<(InputPlace, &str)> = Vec::new();
         for (n, argument) in self.words.iter().enumerate() {
-            let place = |column| Place::Argument { number: n + 1, column: column + 1 };
-            let more: Vec<(Place, &str)> =
+            let place = |column| InputPlace::Argument { number: n + 1, column: column + 1 };
+            let more: Vec<(InputPlace, &str)> =
                 tokens(argument).map(|(column, token)| (place(column), token)).collect();
             match segments(&more) {
                 Ok(_) => words.extend(more),
@@ -142,13 +141,13 @@ impl Decode {
         }
         items.extend(decoded(&words, width)?);
         items.extend(scanner.finish());
-        if items.iter().all(|item| matches!(item, Item::Other(_))) {
+        if items.iter().all(|item| matches!(item, ScanItem::Other(_))) {
             return Err(Exit::Usage("nothing of an SMMU in the arguments".into()));
         }
         // An event may be explained by an STE behind it.
         for item in &items {
-            if let Item::Found(found) = item {
-                printer.remember(found);
+            if let ScanItem::Found(found) = item {
+                printer.context.remember(found);
             }
         }
         items.into_iter().try_for_each(|item| printer.item(item))
@@ -156,14 +155,14 @@ impl Decode {
 }
 
 /// What words among the arguments are.
-fn decoded(tokens: &[(Place, &str)], width: Option<Width>) -> Result<Vec<Item>, Exit> {
+fn decoded(tokens: &[(InputPlace, &str)], width: Option<WordWidth>) -> Result<Vec<ScanItem>, Exit> {
     let mut items = Vec::new();
     for (kind, words) in segments(tokens).map_err(ScanError::from)? {
         if let (Some(kind), true) = (kind, words.is_empty()) {
             return Err(Exit::Usage(format!("{kind} is announced, but no words follow")));
         }
         let found = decode(kind, width, &words).map_err(ScanError::from)?;
-        items.extend(found.into_iter().map(Item::Found));
+        items.extend(found.into_iter().map(ScanItem::Found));
     }
     Ok(items)
 }
@@ -177,7 +176,7 @@ impl From<ScanError> for Exit {
 struct Printer {
     out: io::StdoutLock<'static>,
     colour: bool,
-    context: Context,
+    context: DecodeContext,
     format: Format,
     brief: bool,
     pass: bool,
@@ -191,8 +190,8 @@ impl Printer {
     fn stream(
         &mut self,
         mut input: impl BufRead,
-        kind: Option<Kind>,
-        width: Option<Width>,
+        kind: Option<StructureKind>,
+        width: Option<WordWidth>,
     ) -> Result<(), Exit> {
         let mut scanner = Scanner::new(kind, width);
         let mut bytes = Vec::new();
@@ -209,7 +208,7 @@ impl Printer {
             // Not of a log: it goes through in pieces.
             if too_long || !ended && bytes.len() as u64 == LONGEST_LINE {
                 too_long = !ended;
-                self.item(Item::Other(Line { number, raw: bytes.clone() }))?;
+                self.item(ScanItem::Other(LogLine { number, raw: bytes.clone() }))?;
                 continue;
             }
             for item in scanner.line(number, &bytes) {
@@ -226,30 +225,20 @@ impl Printer {
         Ok(())
     }
 
-    /// Keep an STE or a CD that events of the same call may be about.
-    fn remember(&mut self, found: &Found) {
-        let words = || std::array::from_fn(|n| found.words.get(n).copied().unwrap_or(0));
-        match found.kind {
-            Kind::Ste => self.context.ste = Some(Ste(words())),
-            Kind::Cd => self.context.cd = Some(Cd(words())),
-            _ => {}
-        }
-    }
-
-    fn item(&mut self, item: Item) -> Result<(), Exit> {
+    fn item(&mut self, item: ScanItem) -> Result<(), Exit> {
         match (item, self.format) {
-            (Item::Found(found), _) => self.found(&found)?,
-            (Item::Note { line, source, text }, Format::Human) => {
+            (ScanItem::Found(found), _) => self.found(&found)?,
+            (ScanItem::Note { line, source, text }, Format::Human) => {
                 self.found += 1;
                 let note = format!("note {text}  \x1b[2m({})\x1b[0m\n", origin(line, source, ""));
                 self.write(note.as_bytes())?;
             }
-            (Item::Note { line, source, text }, Format::Json) => {
+            (ScanItem::Note { line, source, text }, Format::Json) => {
                 self.found += 1;
                 let note = json!({ "kind": "note", "line": line, "source": source, "note": text });
                 self.write(format!("{note}\n").as_bytes())?;
             }
-            (Item::Other(line), Format::Human) if self.pass => {
+            (ScanItem::Other(line), Format::Human) if self.pass => {
                 // A line of more than one piece goes on.
                 if self.open_line != Some(line.number) {
                     self.end_line()?;
@@ -257,12 +246,12 @@ impl Printer {
                 self.out.write_all(&line.raw)?;
                 self.open_line = (line.raw.last() != Some(&b'\n')).then_some(line.number);
             }
-            (Item::Other(line), Format::Json) if self.pass => {
+            (ScanItem::Other(line), Format::Json) if self.pass => {
                 let other = json!({ "kind": "other", "line": line.number, "text": line.text() });
                 self.write(format!("{other}\n").as_bytes())?;
             }
-            (Item::Other(_) | Item::Again { .. }, _) => {}
-            (Item::Broken(error), _) => {
+            (ScanItem::Other(_) | ScanItem::Again { .. }, _) => {}
+            (ScanItem::Broken(error), _) => {
                 self.broken += 1;
                 self.out.flush()?;
                 let _ = writeln!(io::stderr(), "error: {error}");
@@ -271,10 +260,10 @@ impl Printer {
         Ok(())
     }
 
-    fn found(&mut self, found: &Found) -> Result<(), Exit> {
+    fn found(&mut self, found: &FoundWords) -> Result<(), Exit> {
         self.found += 1;
         let origin = origin(found.line, found.source, &found.about);
-        for report in reports(found.kind, &found.words, found.known, &self.context) {
+        for report in reports(found, &self.context) {
             let mut text = Vec::new();
             match self.format {
                 Format::Human if self.brief => report.brief(&mut text, &origin)?,

@@ -8,11 +8,10 @@ use smmu_types::{
 
 use super::{BackendArgs, BackendName, Exit, Format, one_of};
 use smmu_decode::explain::build::{self, BaseConfig, Setting};
-use smmu_decode::explain::{Part, Question, explain};
-use smmu_decode::formats::{Found, ScanError, decode, segments};
-use smmu_decode::ids;
-use smmu_decode::kind::{Kind, guess};
-use smmu_decode::words::{Place, Word, tokens};
+use smmu_decode::explain::{Question, StructureFindings, explain};
+use smmu_decode::structures::{decode, guess, segments};
+use smmu_decode::words::tokens;
+use smmu_decode::{FoundWords, InputPlace, ScanError, StructureKind, Word, ids};
 use smmu_engine::engine::{self, RigError};
 
 #[derive(Debug, clap::Args)]
@@ -100,7 +99,7 @@ impl Explain {
             writeln!(out, "note: the CD was not looked at: the STE does not translate at stage 1")?;
         }
         out.flush()?;
-        match parts.iter().find_map(Part::refused) {
+        match parts.iter().find_map(StructureFindings::refused) {
             Some(_) => Err(Exit::Failed),
             None => Ok(()),
         }
@@ -132,8 +131,8 @@ impl Explain {
         for found in self.given()? {
             let words = std::array::from_fn(|n| found.words.get(n).copied().unwrap_or(0));
             let twice = match found.kind {
-                Kind::Ste => ste.replace(Ste(words)).is_some(),
-                Kind::Cd => cd.replace(Cd(words)).is_some(),
+                StructureKind::Ste => ste.replace(Ste(words)).is_some(),
+                StructureKind::Cd => cd.replace(Cd(words)).is_some(),
                 kind => return Err(not_explained(kind)),
             };
             if twice {
@@ -192,18 +191,22 @@ impl Explain {
     }
 
     /// The structures among the arguments.
-    fn given(&self) -> Result<Vec<Found>, Exit> {
+    fn given(&self) -> Result<Vec<FoundWords>, Exit> {
         let places = self.words.iter().enumerate().flat_map(|(n, argument)| {
-            let place = move |column| Place::Argument { number: n + 1, column: column + 1 };
+            let place = move |column| InputPlace::Argument { number: n + 1, column: column + 1 };
             tokens(argument).map(move |(column, token)| (place(column), token))
         });
-        let tokens: Vec<(Place, &str)> = places.collect();
+        let tokens: Vec<(InputPlace, &str)> = places.collect();
         let mut found = Vec::new();
         for (kind, words) in segments(&tokens).map_err(ScanError::from)? {
             let kind = match kind {
-                Some(kind @ (Kind::Ste | Kind::Cd)) => kind,
+                Some(kind @ (StructureKind::Ste | StructureKind::Cd)) => kind,
                 Some(kind) => return Err(not_explained(kind)),
-                None => guess(&words, None, &[Kind::Ste, Kind::Cd]).map_err(ScanError::from)?.0,
+                None => {
+                    guess(&words, None, &[StructureKind::Ste, StructureKind::Cd])
+                        .map_err(ScanError::from)?
+                        .0
+                }
             };
             if words.is_empty() {
                 return Err(Exit::Usage(format!("{kind} is announced, but no words follow")));
@@ -214,7 +217,7 @@ impl Explain {
     }
 }
 
-fn not_explained(kind: Kind) -> Exit {
+fn not_explained(kind: StructureKind) -> Exit {
     Exit::Usage(format!("{kind} cannot be explained; give an STE or a CD"))
 }
 
@@ -223,7 +226,7 @@ fn usage(error: build::BuildError) -> Exit {
 }
 
 fn option(text: &str, name: &str) -> Result<u64, Exit> {
-    let place = Place::Argument { number: 1, column: 1 };
+    let place = InputPlace::Argument { number: 1, column: 1 };
     let word = Word::parse(text, place);
     word.map(|word| word.value).map_err(|_| {
         Exit::Usage(format!("{name}: \"{text}\" is not a hexadecimal word of 64 bits"))
@@ -236,7 +239,7 @@ const YELLOW: &str = "\x1b[33m";
 const GREEN: &str = "\x1b[32m";
 const PLAIN: &str = "\x1b[0m";
 
-fn human(out: &mut impl Write, part: &Part) -> std::io::Result<()> {
+fn human(out: &mut impl Write, part: &StructureFindings) -> std::io::Result<()> {
     match part.refused() {
         Some(event) => writeln!(out, "{BOLD}{}{PLAIN}  {RED}refused{PLAIN}: {event}", part.name)?,
         None if part.findings.is_empty() => {
@@ -257,7 +260,7 @@ fn human(out: &mut impl Write, part: &Part) -> std::io::Result<()> {
     Ok(())
 }
 
-fn json_part(part: &Part) -> Value {
+fn json_part(part: &StructureFindings) -> Value {
     let one = |finding: &Finding| {
         json!({
             "field": finding.field().name(),

@@ -5,7 +5,7 @@ use smmu_types::{Command, RawCommand, fields};
 use super::Advice;
 
 /// What a command means, and what must stand around it.
-pub(super) fn advise(raw: RawCommand) -> Advice {
+pub(crate) fn advise(raw: RawCommand) -> Advice {
     const SYNC: &str = "takes effect for certain only when a later SYNC is complete";
     let advice = match raw.opcode() {
         0x01 => Advice::new("a hint: fetch the configuration of this stream early"),

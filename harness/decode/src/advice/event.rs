@@ -2,10 +2,11 @@
 
 use smmu_types::{EventClass, EventKind, EventRecord};
 
-use super::{Advice, Context};
+use super::Advice;
+use crate::context::DecodeContext;
 
 /// What an event means, and what to look at next.
-pub(super) fn advise(record: &EventRecord, context: &Context) -> Advice {
+pub(crate) fn advise(record: &EventRecord, context: &DecodeContext) -> Advice {
     let sid = record.stream();
     let fetch = fetch_address(record);
     let kind = record.kind();
@@ -168,7 +169,7 @@ fn owner(record: &EventRecord) -> String {
     }
 }
 
-fn translation(record: &EventRecord, context: &Context) -> Advice {
+fn translation(record: &EventRecord, context: &DecodeContext) -> Advice {
     let advice = Advice::new(format!(
         "{} found no translation at stage {} for {}",
         access(record),
@@ -194,7 +195,7 @@ fn translation(record: &EventRecord, context: &Context) -> Advice {
     advice.then(walk(record, context))
 }
 
-fn permission(record: &EventRecord, context: &Context) -> Advice {
+fn permission(record: &EventRecord, context: &DecodeContext) -> Advice {
     let advice = Advice::new(format!(
         "{} of {} is not permitted at stage {}",
         access(record),
@@ -214,7 +215,7 @@ fn permission(record: &EventRecord, context: &Context) -> Advice {
 }
 
 /// The indices with which the table is walked. The record does not say at which level the walk ended.
-fn walk(record: &EventRecord, context: &Context) -> String {
+fn walk(record: &EventRecord, context: &DecodeContext) -> String {
     let stage2 = record.is_stage2();
     let address = if stage2 { record.ipa().0 } else { record.address().0 };
     let known = context.walk(stage2, address);
@@ -282,7 +283,7 @@ fn bad_stream_id(record: &EventRecord) -> Advice {
         .then("after a level-1 descriptor was written, CFGI_STE with Leaf = 0 and a SYNC must follow")
 }
 
-fn bad_ste(record: &EventRecord, context: &Context) -> Advice {
+fn bad_ste(record: &EventRecord, context: &DecodeContext) -> Advice {
     let sid = record.stream();
     let advice = Advice::new(format!(
         "the stream table entry of stream {sid} is invalid, or illegal for this SMMU"
@@ -304,7 +305,7 @@ fn bad_ste(record: &EventRecord, context: &Context) -> Advice {
         .then("after the entry was written, CFGI_STE and a SYNC must follow; the word with V goes last")
 }
 
-fn bad_cd(record: &EventRecord, context: &Context) -> Advice {
+fn bad_cd(record: &EventRecord, context: &DecodeContext) -> Advice {
     let place = match record.substream() {
         Some(ssid) => format!("stream {}, substream {ssid}", record.stream()),
         None => format!("stream {}", record.stream()),

@@ -1,108 +1,8 @@
 //! What decoded words mean, and what to check next.
 
-mod command;
-mod event;
-mod table;
-
-use smmu_types::fields::{cd, ste};
-use smmu_types::{Cd, EventRecord, IdRegisters, RawCommand, Ste, legal};
-
-pub(super) use event::in_short;
-
-use super::kind::Kind;
-
-/// What is known besides the words.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Context {
-    /// The ID registers.
-    pub ids: Option<IdRegisters>,
-    /// The latest STE of the same input.
-    pub ste: Option<Ste>,
-    /// The latest CD of the same input.
-    pub cd: Option<Cd>,
-}
-
-impl Context {
-    /// What the rules say about the STE of the same input, where that and the ID registers are known: what is illegal.
-    fn illegal_ste(&self) -> Option<Vec<String>> {
-        let (ste, ids) = (self.ste?, self.ids?);
-        Some(illegal(|report| legal::ste(&ste, &legal::Smmu::new(ids), report)))
-    }
-
-    /// The same for the CD.
-    fn illegal_cd(&self) -> Option<Vec<String>> {
-        let (cd, ids) = (self.cd?, self.ids?);
-        let ste = self.ste.unwrap_or(STAGE1);
-        Some(illegal(|report| legal::cd(&cd, &ste, &legal::Smmu::new(ids), report)))
-    }
-
-    /// Everything that the rules say about a structure, where the ID registers are known.
-    pub(super) fn findings(&self, kind: Kind, words: &[u64]) -> Vec<String> {
-        let Some(ids) = self.ids else { return Vec::new() };
-        let smmu = legal::Smmu::new(ids);
-        let words = std::array::from_fn(|n| words.get(n).copied().unwrap_or(0));
-        let mut found = Vec::new();
-        let mut report = |finding: legal::Finding| {
-            found.push(format!("{finding} ({}; {})", finding.effect(), finding.rule().remedy()));
-        };
-        match kind {
-            Kind::Ste => legal::ste(&Ste(words), &smmu, &mut report),
-            Kind::Cd => legal::cd(&Cd(words), &self.ste.unwrap_or(STAGE1), &smmu, &mut report),
-            _ => {}
-        }
-        found
-    }
-
-    /// log2 of the page size, and the bits of input, of a stage, where a descriptor says them.
-    fn walk(&self, stage2: bool, address: u64) -> Option<(u32, u32)> {
-        let (granule, size) = match stage2 {
-            true => (self.ste?.get(ste::S2TG), self.ste?.get(ste::S2T0SZ)),
-            // The upper half of the addresses has a table of its own.
-            false if address >> 55 & 1 != 0 && self.cd?.get(cd::EPD1) == 0 => {
-                let granule = match self.cd?.get(cd::TG1) {
-                    1 => 2,
-                    2 => 0,
-                    3 => 1,
-                    _ => return None,
-                };
-                (granule, self.cd?.get(cd::T1SZ))
-            }
-            false => (self.cd?.get(cd::TG0), self.cd?.get(cd::T0SZ)),
-        };
-        let shift = match granule {
-            0 => 12,
-            1 => 16,
-            2 => 14,
-            _ => return None,
-        };
-        let input = 64 - size.min(39) as u32;
-        Some((shift, input.min(52)))
-    }
-
-    /// The level at which stage 2 starts, where the STE says it.
-    fn start_level(&self, stage2: bool) -> Option<i8> {
-        let ste = self.ste.filter(|_| stage2)?;
-        let level = ste.get(ste::S2SL0) as i8;
-        match ste.get(ste::S2TG) {
-            0 if level < 3 => Some(2 - level),
-            1 | 2 if level < 3 => Some(3 - level),
-            _ => None,
-        }
-    }
-}
-
-/// What a CD is judged by when no STE is known.
-const STAGE1: Ste = Ste([0xb, 0, 0, 0, 0, 0, 0, 0]);
-
-fn illegal(judge: impl FnOnce(&mut dyn FnMut(legal::Finding))) -> Vec<String> {
-    let mut found = Vec::new();
-    judge(&mut |finding| {
-        if matches!(finding.effect(), legal::Effect::Illegal(_)) {
-            found.push(finding.to_string());
-        }
-    });
-    found
-}
+pub(crate) mod command;
+pub(crate) mod event;
+pub(crate) mod table;
 
 /// A sentence on what something means, and what to do about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,29 +14,12 @@ pub struct Advice {
 }
 
 impl Advice {
-    fn new(means: impl Into<String>) -> Self {
+    pub(crate) fn new(means: impl Into<String>) -> Self {
         Advice { means: means.into(), next: Vec::new() }
     }
 
-    fn then(mut self, next: impl Into<String>) -> Self {
+    pub(crate) fn then(mut self, next: impl Into<String>) -> Self {
         self.next.push(next.into());
         self
-    }
-}
-
-/// What words of a kind mean.
-pub(super) fn advise(kind: Kind, words: &[u64], context: &Context) -> Advice {
-    let word = |n: usize| words.get(n).copied().unwrap_or(0);
-    let eight = || std::array::from_fn(word);
-    match kind {
-        Kind::Event => event::advise(&EventRecord(std::array::from_fn(word)), context),
-        Kind::Command => command::advise(RawCommand([word(0), word(1)])),
-        Kind::Ste => table::ste(&Ste(eight())),
-        Kind::Cd => table::cd(&Cd(eight())),
-        Kind::Pri => table::pri([word(0), word(1)]),
-        Kind::StreamDescriptor => table::stream_descriptor(word(0)),
-        Kind::ContextDescriptor => table::context_descriptor(word(0)),
-        Kind::Register(layout) => table::register(layout, word(0)),
-        Kind::IdRegisters | Kind::Queue => Advice::default(),
     }
 }

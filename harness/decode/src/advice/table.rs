@@ -11,7 +11,7 @@ const EXPLAIN: &str =
 const OTHER_TABLES: &str = "VMSAv8-32 LPAE tables, or VMSAv9-128 ones where IDR5.D128 is set";
 
 /// What an STE says.
-pub(super) fn ste(ste: &Ste) -> Advice {
+pub(crate) fn ste(ste: &Ste) -> Advice {
     let contexts = |max: u8| match max {
         0 => "one CD (no substreams)".into(),
         max => format!("2^{max} CDs"),
@@ -58,7 +58,7 @@ pub(super) fn ste(ste: &Ste) -> Advice {
 }
 
 /// What a CD says.
-pub(super) fn cd(cd: &Cd) -> Advice {
+pub(crate) fn cd(cd: &Cd) -> Advice {
     if !cd.is_valid() {
         return Advice::new("invalid: transactions end in C_BAD_CD");
     }
@@ -79,7 +79,7 @@ pub(super) fn cd(cd: &Cd) -> Advice {
 }
 
 /// What a page request asks for.
-pub(super) fn pri(words: [u64; 2]) -> Advice {
+pub(crate) fn pri(words: [u64; 2]) -> Advice {
     let bit = |n: u32| words[0] >> n & 1 != 0;
     let wants: Vec<&str> = [(60, "read"), (61, "write"), (59, "execute")]
         .into_iter()
@@ -104,7 +104,7 @@ pub(super) fn pri(words: [u64; 2]) -> Advice {
 }
 
 /// What a level-1 stream table descriptor says.
-pub(super) fn stream_descriptor(word: u64) -> Advice {
+pub(crate) fn stream_descriptor(word: u64) -> Advice {
     let table = word & 0x00ff_ffff_ffff_ffc0;
     match word & 31 {
         0 => Advice::new("invalid: every StreamID of this descriptor ends in C_BAD_STREAMID"),
@@ -116,7 +116,7 @@ pub(super) fn stream_descriptor(word: u64) -> Advice {
 }
 
 /// What a level-1 CD table descriptor says.
-pub(super) fn context_descriptor(word: u64) -> Advice {
+pub(crate) fn context_descriptor(word: u64) -> Advice {
     match word & 1 {
         0 => Advice::new("invalid: every SubstreamID of this descriptor ends in C_BAD_SUBSTREAMID"),
         _ => Advice::new(format!("a table of CDs at {:#x}", word & 0x00ff_ffff_ffff_f000)),
@@ -124,7 +124,7 @@ pub(super) fn context_descriptor(word: u64) -> Advice {
 }
 
 /// Which flags of a register are set.
-pub(super) fn register(layout: &Layout, word: u64) -> Advice {
+pub(crate) fn register(layout: &Layout, word: u64) -> Advice {
     let words = [word];
     let is_flag = |field: &Field| field.hi() == field.lo();
     let set: Vec<&str> = layout

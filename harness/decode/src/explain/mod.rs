@@ -22,18 +22,18 @@ pub struct Question {
 
 /// What was found about one structure.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct StructureFindings {
     /// The structure: "StreamID", "STE", "SubstreamID" or "CD".
     pub name: &'static str,
     /// What was found, in the order of the structure's fields.
     pub findings: Vec<Finding>,
 }
 
-impl Part {
+impl StructureFindings {
     fn new(name: &'static str, judge: impl FnOnce(&mut dyn FnMut(Finding))) -> Self {
         let mut findings = Vec::new();
         judge(&mut |finding| findings.push(finding));
-        Part { name, findings }
+        StructureFindings { name, findings }
     }
 
     /// The event that a transaction ends in here, if it does.
@@ -48,15 +48,17 @@ impl Part {
 
 /// Ask the rules, in the order in which a transaction meets them.
 #[must_use]
-pub fn explain(question: &Question, smmu: &Smmu) -> Vec<Part> {
+pub fn explain(question: &Question, smmu: &Smmu) -> Vec<StructureFindings> {
     let mut parts = Vec::new();
     if let Some((stream, table)) = question.stream {
-        parts.push(Part::new("StreamID", |report| legal::stream_id(stream, table, smmu, report)));
+        parts.push(StructureFindings::new("StreamID", |report| {
+            legal::stream_id(stream, table, smmu, report);
+        }));
     }
     if let Some(ste) = &question.ste {
-        parts.push(Part::new("STE", |report| legal::ste(ste, smmu, report)));
+        parts.push(StructureFindings::new("STE", |report| legal::ste(ste, smmu, report)));
         if let Some(substream) = question.substream {
-            parts.push(Part::new("SubstreamID", |report| {
+            parts.push(StructureFindings::new("SubstreamID", |report| {
                 legal::substream_id(substream, ste, smmu, report);
             }));
         }
@@ -66,7 +68,7 @@ pub fn explain(question: &Question, smmu: &Smmu) -> Vec<Part> {
     if let Some(cd) = question.cd.as_ref().filter(|_| reached) {
         // A CD alone is judged as one of a stage-1 stream of EL1.
         let ste = question.ste.unwrap_or(Ste([0xb, 0, 0, 0, 0, 0, 0, 0]));
-        parts.push(Part::new("CD", |report| legal::cd(cd, &ste, smmu, report)));
+        parts.push(StructureFindings::new("CD", |report| legal::cd(cd, &ste, smmu, report)));
     }
     parts
 }

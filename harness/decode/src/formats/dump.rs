@@ -3,9 +3,10 @@
 //! `xxd`, `hexdump -C`, `od`, GDB's `x`, U-Boot's `md`, QEMU's `xp`, the kernel's `print_hex_dump`, `crash rd`. Groups of
 //! one and two bytes are bytes in the order of memory, larger ones are values, or bytes where only that makes sense.
 
-use super::super::words::{Place, Word};
-use super::line::{Block, Line};
-use super::pattern;
+use crate::block::WordBlock;
+use crate::line::LogLine;
+use crate::text::pattern;
+use crate::words::{InputPlace, Word};
 
 pattern!(
     LINE,
@@ -14,10 +15,10 @@ pattern!(
 
 /// A dump that is being collected.
 #[derive(Debug, Default)]
-pub(super) struct Dump {
-    block: Block,
+pub(crate) struct Dump {
+    block: WordBlock,
     /// The last line, for what follows it and for `*`.
-    last: Option<Row>,
+    last: Option<DumpRow>,
     repeats: bool,
     /// In what the addresses may be counted, as far as the rows show.
     radixes: Vec<u32>,
@@ -25,11 +26,11 @@ pub(super) struct Dump {
 
 /// A line of a dump.
 #[derive(Clone, Debug)]
-struct Row {
+struct DumpRow {
     /// The digits of the address. `od` counts in octal or decimal unless told otherwise.
     at: String,
-    units: Vec<Unit>,
-    place: Place,
+    units: Vec<DigitGroup>,
+    place: InputPlace,
     colon: bool,
     /// Something stands before the address.
     prefixed: bool,
@@ -38,7 +39,7 @@ struct Row {
 
 /// One group of digits.
 #[derive(Clone, Copy, Debug)]
-struct Unit {
+struct DigitGroup {
     value: u64,
     bytes: usize,
     /// The digits are bytes in the order of memory.
@@ -46,18 +47,18 @@ struct Unit {
 }
 
 /// What became of a line.
-pub(super) enum Taken {
+pub(crate) enum DumpStep {
     /// It goes on with the dump.
     More,
     /// It begins a dump; this is the one before.
-    New(Block),
+    New(WordBlock),
     /// It ended a dump.
-    Ended(Block),
+    Ended(WordBlock),
     /// It is no dump; this is the one before.
-    No(Block),
+    No(WordBlock),
 }
 
-impl Row {
+impl DumpRow {
     fn length(&self) -> u64 {
         self.units.iter().map(|unit| unit.bytes as u64).sum()
     }
@@ -82,17 +83,17 @@ impl Row {
 }
 
 impl Dump {
-    pub(super) fn take(&mut self, line: &Line, text: &str) -> Taken {
+    pub(crate) fn take(&mut self, line: &LogLine, text: &str) -> DumpStep {
         if text.trim() == "*" && self.last.is_some() {
             self.repeats = true;
             self.block.lines.push(line.clone());
-            return Taken::More;
+            return DumpStep::More;
         }
         if self.is_end(text) {
             self.block.lines.push(line.clone());
-            return Taken::Ended(self.end());
+            return DumpStep::Ended(self.end());
         }
-        let Some(row) = parse(text, line.number) else { return Taken::No(self.end()) };
+        let Some(row) = parse(text, line.number) else { return DumpStep::No(self.end()) };
         let follows = self.follows(&row.at) && !self.block.is_full();
         let before = if follows { None } else { Some(self.end()) };
         self.repeats = false;
@@ -102,7 +103,7 @@ impl Dump {
         self.push(&row);
         self.block.lines.push(line.clone());
         self.last = Some(row);
-        before.map_or(Taken::More, Taken::New)
+        before.map_or(DumpStep::More, DumpStep::New)
     }
 
     /// Whether an address goes on where the last row ended, or where the repetitions of it do.
@@ -144,7 +145,7 @@ impl Dump {
         self.follows(token) || same && !self.repeats
     }
 
-    fn push(&mut self, row: &Row) {
+    fn push(&mut self, row: &DumpRow) {
         self.block.of_a_log |= row.prefixed;
         self.block.either_order |= row.either_order;
         let place = row.place;
@@ -165,7 +166,7 @@ impl Dump {
     }
 
     /// What there is so far; the next line begins anew.
-    pub(super) fn end(&mut self) -> Block {
+    pub(crate) fn end(&mut self) -> WordBlock {
         let mut block = std::mem::take(self).block;
         block.close();
         block
@@ -173,7 +174,7 @@ impl Dump {
 }
 
 /// The address and the groups of a line of a dump.
-fn parse(text: &str, number: usize) -> Option<Row> {
+fn parse(text: &str, number: usize) -> Option<DumpRow> {
     let captures = LINE.captures(text)?;
     let at = captures.name("at")?;
     let colon = captures.name("colon").is_some_and(|colon| !colon.as_str().is_empty());
@@ -184,7 +185,7 @@ fn parse(text: &str, number: usize) -> Option<Row> {
         (None, Some((rest, column))) => (rest, !column.trim().is_empty()),
         (None, None) => (rest, false),
     };
-    let mut units: Vec<Unit> = Vec::new();
+    let mut units: Vec<DigitGroup> = Vec::new();
     let mut width = None;
     for token in rest.split_whitespace() {
         let digits = token.strip_prefix("0x").unwrap_or(token);
@@ -193,15 +194,15 @@ fn parse(text: &str, number: usize) -> Option<Row> {
         let (true, Ok(value)) = (fits, u64::from_str_radix(digits, 16)) else { break };
         let bytes = digits.len() / 2;
         width = Some(digits.len());
-        units.push(Unit { value, bytes, memory_order: bytes == 1 || colon });
+        units.push(DigitGroup { value, bytes, memory_order: bytes == 1 || colon });
     }
     let total: usize = units.iter().map(|unit| unit.bytes).sum();
     // Without a colon only `hexdump` and `od` are meant: words in a row look the same otherwise.
     let short = width.is_some_and(|width| width < 8) && total >= 8 && at.len() <= 8;
     let row = if colon { total >= 4 } else { short || matches!(at.len(), 6 | 7) && total >= 8 };
-    let place = Place::Line { number, column: 1 };
+    let place = InputPlace::Line { number, column: 1 };
     let wide = width.is_some_and(|width| width >= 8);
-    row.then(|| Row {
+    row.then(|| DumpRow {
         at: at.as_str().to_owned(),
         units,
         place,

@@ -2,10 +2,12 @@
 
 use smmu_types::{EventKind, EventRecord, fields};
 
-use super::super::advice;
-use super::super::kind::Kind;
-use super::pending::Pending;
-use super::{Found, Item, hex, partial_event, pattern};
+use crate::advice::event::in_short;
+use crate::formats::pending::{PendingRecord, PendingRecords};
+use crate::item::{FoundWords, ScanItem};
+use crate::kind::StructureKind;
+use crate::line::LogLine;
+use crate::text::{hex, part, partial_event, pattern};
 
 /// Who prints like this: Xen's driver is Linux's of old.
 fn source(text: &str) -> &'static str {
@@ -13,21 +15,21 @@ fn source(text: &str) -> &'static str {
 }
 
 /// What became of a line.
-pub(super) enum Line {
+enum LinuxLine {
     /// It is not one of these.
     No,
     /// It is dealt with.
     Done,
     /// Words will follow.
-    Begins(Pending),
+    Begins(PendingRecord),
 }
 
 /// What later lines refer to, for each sender.
 #[derive(Debug, Default)]
-pub(super) struct State(Vec<Sender>);
+pub(crate) struct LinuxSenders(Vec<LinuxSender>);
 
 #[derive(Debug, Default)]
-struct Sender {
+struct LinuxSender {
     name: String,
     /// The event that was dumped last. New kernels say it again in words.
     dumped: Option<EventRecord>,
@@ -48,11 +50,11 @@ struct Described {
 
 impl Described {
     /// What the first line alone says.
-    fn note(self, out: &mut Vec<Item>) {
-        let (kind, text) = (self.record.kind(), advice::in_short(self.record.kind()));
+    fn note(self, out: &mut Vec<ScanItem>) {
+        let (kind, text) = (self.record.kind(), in_short(self.record.kind()));
         let (sid, iova) = (self.record.stream(), self.record.address());
         let text = format!("event {kind} sid={sid} iova={iova}: {text}; the rest of it is missing");
-        out.push(Item::Note { line: self.line, source: "Linux", text });
+        out.push(ScanItem::Note { line: self.line, source: "Linux", text });
     }
 }
 
@@ -61,12 +63,12 @@ const SENDERS: usize = 64;
 /// After how many lines the second line of a description will not come any more.
 const PATIENCE: usize = 200;
 
-impl State {
-    fn of(&mut self, name: &str, out: &mut Vec<Item>) -> &mut Sender {
+impl LinuxSenders {
+    fn of(&mut self, name: &str, out: &mut Vec<ScanItem>) -> &mut LinuxSender {
         let found = self.0.iter().position(|sender| sender.name == name);
         let sender = match found {
             Some(at) => self.0.remove(at),
-            None => Sender { name: name.to_owned(), ..Sender::default() },
+            None => LinuxSender { name: name.to_owned(), ..LinuxSender::default() },
         };
         if self.0.len() >= SENDERS {
             self.0.remove(0).described.into_iter().for_each(|described| described.note(out));
@@ -77,15 +79,19 @@ impl State {
     }
 
     /// The record of a sender may just have been found.
-    pub(super) fn dumped(&mut self, sender: &str, out: &mut Vec<Item>) {
-        let Some(Item::Found(Found { kind: Kind::Event, words, .. })) = out.last() else { return };
+    fn dumped(&mut self, sender: &str, out: &mut Vec<ScanItem>) {
+        let Some(ScanItem::Found(FoundWords { kind: StructureKind::Event, words, .. })) =
+            out.last()
+        else {
+            return;
+        };
         let record = EventRecord(std::array::from_fn(|n| words.get(n).copied().unwrap_or(0)));
         let mut notes = Vec::new();
         self.of(sender, &mut notes).dumped = Some(record);
         out.append(&mut notes);
     }
 
-    pub(super) fn give_up(&mut self, number: usize, out: &mut Vec<Item>) {
+    pub(crate) fn give_up(&mut self, number: usize, out: &mut Vec<ScanItem>) {
         for sender in &mut self.0 {
             let old = |described: &mut Described| number > described.line + PATIENCE;
             if let Some(described) = sender.described.take_if(old) {
@@ -95,19 +101,19 @@ impl State {
     }
 
     /// The input has ended.
-    pub(super) fn finish(&mut self, out: &mut Vec<Item>) {
+    pub(crate) fn finish(&mut self, out: &mut Vec<ScanItem>) {
         for sender in &mut self.0 {
             sender.described.take().into_iter().for_each(|described| described.note(out));
         }
     }
 }
 
-fn found(kind: Kind, words: Vec<u64>, line: usize, text: &str, about: &str) -> Item {
-    Item::Found(Found::new(kind, words, line, source(text), about))
+fn found(kind: StructureKind, words: Vec<u64>, line: usize, text: &str, about: &str) -> ScanItem {
+    ScanItem::Found(FoundWords::new(kind, words, line, source(text), about))
 }
 
 /// Whether a sender is an SMMU's driver.
-pub(super) fn is_smmu(sender: &str) -> bool {
+fn is_smmu(sender: &str) -> bool {
     sender.starts_with("arm-smmu-v3 ") || sender.starts_with("SMMUv3: ")
 }
 
@@ -125,7 +131,7 @@ fn sender(before: &str) -> String {
 }
 
 /// The sender and the value of a line that ends in one word and has nothing else.
-pub(super) fn word_of(text: &str) -> Option<(String, u64)> {
+fn word_of(text: &str) -> Option<(String, u64)> {
     let captures = WORD.captures(text)?;
     let before = captures.name("before")?.as_str();
     let bare = sender(before).is_empty() || before.trim_end().ends_with(':');
@@ -217,10 +223,64 @@ const PLAIN: &[(&str, &str)] = &[
     ("CMD_SYNC timeout", "a CMD_SYNC did not complete in time; look at GERROR and CMDQ_CONS"),
 ];
 
-/// Look at one line.
-pub(super) fn line(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) -> Line {
+/// Takes one line; says whether it is one of these.
+pub(crate) fn line(
+    state: &mut LinuxSenders,
+    waiting: &mut PendingRecords,
+    line: &LogLine,
+    text: &str,
+    out: &mut Vec<ScanItem>,
+) -> bool {
+    if word(state, waiting, line, text, out) {
+        return true;
+    }
+    match headline(state, line.number, text, out) {
+        LinuxLine::No => false,
+        LinuxLine::Done => true,
+        LinuxLine::Begins(pending) => {
+            waiting.announce(pending, line, out);
+            true
+        }
+    }
+}
+
+/// A line that is one word of a record.
+fn word(
+    state: &mut LinuxSenders,
+    waiting: &mut PendingRecords,
+    line: &LogLine,
+    text: &str,
+    out: &mut Vec<ScanItem>,
+) -> bool {
+    let Some((sender, value)) = word_of(text) else { return false };
+    if waiting.take(&sender, value, line, out) {
+        state.dumped(&sender, out);
+        return true;
+    }
+    if is_smmu(&sender) {
+        waiting.begin(headless(&sender, line.number), out);
+        return waiting.take(&sender, value, line, out);
+    }
+    false
+}
+
+/// Words of an SMMU whose headline is not there.
+fn headless(sender: &str, line: usize) -> PendingRecord {
+    let mut pending = PendingRecord::event("Linux", sender.to_owned(), line);
+    pending.about = format!("{}, no headline", device(sender));
+    pending.what = "a record without a headline";
+    pending.headless = true;
+    pending
+}
+
+fn headline(
+    state: &mut LinuxSenders,
+    number: usize,
+    text: &str,
+    out: &mut Vec<ScanItem>,
+) -> LinuxLine {
     if text.to_ascii_lowercase().contains("ummu ") {
-        return Line::No;
+        return LinuxLine::No;
     }
     if let Some(captures) = ACCESS.captures(text) {
         return second_line(state, number, text, &captures, out);
@@ -235,24 +295,24 @@ pub(super) fn line(state: &mut State, number: usize, text: &str, out: &mut Vec<I
 }
 
 fn before(captures: &regex::Captures<'_>) -> String {
-    sender(captures.name("before").map_or("", |before| before.as_str()))
+    sender(part(captures, "before"))
 }
 
 /// The device in a sender.
-pub(super) fn device(sender: &str) -> &str {
+fn device(sender: &str) -> &str {
     sender.rsplit(' ').next().unwrap_or(sender).trim_end_matches(':')
 }
 
 fn event(
-    state: &mut State,
+    state: &mut LinuxSenders,
     number: usize,
     text: &str,
     captures: &regex::Captures<'_>,
-    out: &mut Vec<Item>,
-) -> Line {
+    out: &mut Vec<ScanItem>,
+) -> LinuxLine {
     let sender = before(captures);
     // Some print everything on one line.
-    let rest = captures.name("rest").map_or("", |rest| rest.as_str());
+    let rest = part(captures, "rest");
     let words: Vec<u64> = MARK
         .replace_all(rest, " ")
         .split(|c: char| c.is_whitespace() || c == ',')
@@ -260,30 +320,30 @@ fn event(
         .filter_map(|digits| u64::from_str_radix(digits, 16).ok())
         .collect();
     if let [a, b, c, d] = words[..] {
-        out.push(found(Kind::Event, vec![a, b, c, d], number, text, device(&sender)));
+        out.push(found(StructureKind::Event, vec![a, b, c, d], number, text, device(&sender)));
         state.dumped(&sender, out);
-        return Line::Done;
+        return LinuxLine::Done;
     }
     if captures.name("received").is_none() {
-        return Line::No;
+        return LinuxLine::No;
     }
-    let mut pending = Pending::event(source(text), sender, number);
+    let mut pending = PendingRecord::event(source(text), sender, number);
     // Other drivers have events as well.
     pending.quiet = !text.to_ascii_lowercase().contains("smmu");
     pending.said = hex(captures, "id").map(|id| id as u8);
     let stream = rest.trim().trim_matches(['[', ']', '(', ')']);
     pending.about = format!("{} {stream}", device(&pending.sender)).trim_end().to_owned();
-    Line::Begins(pending)
+    LinuxLine::Begins(pending)
 }
 
 fn named(
-    state: &mut State,
+    state: &mut LinuxSenders,
     number: usize,
     text: &str,
     captures: &regex::Captures<'_>,
-    out: &mut Vec<Item>,
-) -> Line {
-    let part = |name: &str| captures.name(name).map_or("", |found| found.as_str());
+    out: &mut Vec<ScanItem>,
+) -> LinuxLine {
+    let part = |name| part(captures, name);
     let (name, client) = (part("name"), part("client"));
     let name_of_sender = before(captures);
     let sid = hex(captures, "sid").unwrap_or(0);
@@ -306,8 +366,8 @@ fn named(
     sender.half_said = again.is_some() && faults;
     let record = if again.is_none() { partial_event(name, sid, iova) } else { None };
     let Some(mut record) = record else {
-        out.push(Item::Note { line: number, source: source(text), text: whose });
-        return Line::Done;
+        out.push(ScanItem::Note { line: number, source: source(text), text: whose });
+        return LinuxLine::Done;
     };
     if let Some(ssid @ 1..) = hex(captures, "ssid") {
         record.0[0] |= 1 << 11 | (ssid & 0xf_ffff) << 12;
@@ -319,41 +379,46 @@ fn named(
     if faults {
         sender.described = Some(Described { record, line: number, about });
     } else {
-        out.push(found(Kind::Event, record.0.to_vec(), number, text, &about));
+        out.push(found(StructureKind::Event, record.0.to_vec(), number, text, &about));
     }
-    Line::Done
+    LinuxLine::Done
 }
 
 /// The second line of a description.
 fn second_line(
-    state: &mut State,
+    state: &mut LinuxSenders,
     number: usize,
     text: &str,
     captures: &regex::Captures<'_>,
-    out: &mut Vec<Item>,
-) -> Line {
+    out: &mut Vec<ScanItem>,
+) -> LinuxLine {
     let mut notes = Vec::new();
     let sender = state.of(&before(captures), &mut notes);
     out.append(&mut notes);
     if let Some(described) = sender.described.take() {
         let words = access(described.record, captures).0.to_vec();
-        let mut found =
-            Found::new(Kind::Event, words, described.line, source(text), &described.about);
+        let mut found = FoundWords::new(
+            StructureKind::Event,
+            words,
+            described.line,
+            source(text),
+            &described.about,
+        );
         found.lines.push(number);
-        out.push(Item::Found(found));
-        return Line::Done;
+        out.push(ScanItem::Found(found));
+        return LinuxLine::Done;
     }
     if std::mem::take(&mut sender.half_said) {
-        out.push(Item::Again { line: number });
-        return Line::Done;
+        out.push(ScanItem::Again { line: number });
+        return LinuxLine::Done;
     }
-    Line::No
+    LinuxLine::No
 }
 
 /// The record with what the second line of a description says.
 fn access(mut record: EventRecord, captures: &regex::Captures<'_>) -> EventRecord {
     let is = |name: &str, text: &str| captures.name(name).is_some_and(|m| m.as_str() == text);
-    let class = captures.name("class").map_or("", |class| class.as_str());
+    let class = part(captures, "class");
     let class = match class {
         "CD fetch" => 0,
         "Stage 1 translation table fetch" => 1,
@@ -375,10 +440,15 @@ fn access(mut record: EventRecord, captures: &regex::Captures<'_>) -> EventRecor
     record
 }
 
-fn registers(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) -> Option<Line> {
+fn registers(
+    state: &mut LinuxSenders,
+    number: usize,
+    text: &str,
+    out: &mut Vec<ScanItem>,
+) -> Option<LinuxLine> {
     let mut register = |name: &str, value: u64, about: &str| {
         if let Some((_, layout)) = fields::register_by_name(name) {
-            out.push(found(Kind::Register(layout), vec![value], number, text, about));
+            out.push(found(StructureKind::Register(layout), vec![value], number, text, about));
         }
     };
     if let Some(captures) = CONS.captures(text) {
@@ -399,14 +469,14 @@ fn registers(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) 
         out.append(&mut notes);
         let waited = hex(&captures, "prod")?;
         let about = format!("{}, CMD_SYNC timeout at {waited:#x}", device(&sender));
-        out.push(found(Kind::Queue, words, number, text, &about));
+        out.push(found(StructureKind::Queue, words, number, text, &about));
     } else if let Some(captures) = ALLOCATED.captures(text) {
         let entries: u64 = captures.name("entries")?.as_str().parse().ok()?;
         let log2 = entries.is_power_of_two().then(|| u64::from(entries.ilog2()));
         let mut notes = Vec::new();
         state.of(&before(&captures), &mut notes).queue = log2;
         out.append(&mut notes);
-        return Some(Line::No);
+        return Some(LinuxLine::No);
     } else if let Some(captures) = PRI.captures(text) {
         let is = |name: &str, letter: char| {
             u64::from(captures.name(name).is_some_and(|m| m.as_str().contains(letter)))
@@ -422,27 +492,31 @@ fn registers(state: &mut State, number: usize, text: &str, out: &mut Vec<Item>) 
             | u64::from(ssid != 0) << 63;
         let group: u64 = captures.name("group")?.as_str().parse().ok()?;
         let words = vec![first, hex(&captures, "iova")? & !0xfff | group & 0x1ff];
-        out.push(found(Kind::Pri, words, number, text, device(&before(&captures))));
+        out.push(found(StructureKind::Pri, words, number, text, device(&before(&captures))));
     } else if let Some(captures) = SKIPPING.captures(text) {
-        let mut pending = Pending::event(source(text), before(&captures), number);
+        let mut pending = PendingRecord::event(source(text), before(&captures), number);
         pending.about = format!("{}, the illegal command", device(&pending.sender));
-        (pending.what, pending.kind, pending.want) = ("a command", Kind::Command, 2);
-        return Some(Line::Begins(pending));
+        (pending.what, pending.kind, pending.want) = ("a command", StructureKind::Command, 2);
+        return Some(LinuxLine::Begins(pending));
     } else {
         return None;
     }
-    Some(Line::Done)
+    Some(LinuxLine::Done)
 }
 
-fn plain(number: usize, text: &str, out: &mut Vec<Item>) -> Line {
+fn plain(number: usize, text: &str, out: &mut Vec<ScanItem>) -> LinuxLine {
     if !text.to_ascii_lowercase().contains("smmu") {
-        return Line::No;
+        return LinuxLine::No;
     }
     match PLAIN.iter().find(|(pattern, _)| text.contains(pattern)) {
         Some((_, says)) => {
-            out.push(Item::Note { line: number, source: source(text), text: (*says).to_owned() });
-            Line::Done
+            out.push(ScanItem::Note {
+                line: number,
+                source: source(text),
+                text: (*says).to_owned(),
+            });
+            LinuxLine::Done
         }
-        None => Line::No,
+        None => LinuxLine::No,
     }
 }

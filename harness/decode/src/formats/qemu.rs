@@ -2,9 +2,10 @@
 
 use smmu_types::{RawCommand, fields};
 
-use super::super::advice;
-use super::super::kind::Kind;
-use super::{Found, Item, hex, partial_event, pattern};
+use crate::advice::{command, event};
+use crate::item::{FoundWords, ScanItem};
+use crate::kind::StructureKind;
+use crate::text::{hex, part, partial_event, pattern};
 
 const SOURCE: &str = "QEMU";
 
@@ -68,15 +69,15 @@ const LOGGED: &[(&str, &str)] = &[
     ("SMMUv3 Stall not implemented", "S2S = 1: QEMU has no stalls, and answers C_BAD_STE"),
 ];
 
-fn found(kind: Kind, words: Vec<u64>, line: usize, about: impl Into<String>) -> Item {
-    Item::Found(Found::new(kind, words, line, SOURCE, &about.into()))
+fn found(kind: StructureKind, words: Vec<u64>, line: usize, about: impl Into<String>) -> ScanItem {
+    ScanItem::Found(FoundWords::new(kind, words, line, SOURCE, &about.into()))
 }
 
 /// Look at one line; says whether it is one of QEMU's.
-pub(super) fn line(number: usize, text: &str, out: &mut Vec<Item>) -> bool {
-    let note = |text: String| Item::Note { line: number, source: SOURCE, text };
+pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
+    let note = |text: String| ScanItem::Note { line: number, source: SOURCE, text };
     if let Some(captures) = TRACE.captures(text) {
-        let part = |name: &str| captures.name(name).map_or("", |found| found.as_str());
+        let part = |name| part(&captures, name);
         let found = trace(number, part("name"), part("text"));
         let known = !found.is_empty();
         out.extend(found);
@@ -85,7 +86,7 @@ pub(super) fn line(number: usize, text: &str, out: &mut Vec<Item>) -> bool {
     if let Some(captures) = REFUSED.captures(text) {
         let name = captures.name("name").map_or("", |name| name.as_str());
         let Some(record) = partial_event(name, 0, hex(&captures, "iova")) else { return false };
-        let short = advice::in_short(record.kind());
+        let short = event::in_short(record.kind());
         out.push(note(format!("{} at iova {}: {short}", record.kind(), record.address())));
         return true;
     }
@@ -111,11 +112,11 @@ pub(super) fn line(number: usize, text: &str, out: &mut Vec<Item>) -> bool {
     }
 }
 
-fn trace(number: usize, name: &str, text: &str) -> Vec<Item> {
-    let note = |text: String| vec![Item::Note { line: number, source: SOURCE, text }];
+fn trace(number: usize, name: &str, text: &str) -> Vec<ScanItem> {
+    let note = |text: String| vec![ScanItem::Note { line: number, source: SOURCE, text }];
     let register = |name: &str, value: u64, about: String| {
         let layout = fields::register_by_name(name).map(|(_, layout)| layout);
-        layout.map(|layout| found(Kind::Register(layout), vec![value], number, about))
+        layout.map(|layout| found(StructureKind::Register(layout), vec![value], number, about))
     };
     match name {
         "smmuv3_read_mmio" | "smmuv3_write_mmio" => {
@@ -132,12 +133,14 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<Item> {
             match (layout(at), lower()) {
                 (Some(layout), _) if layout.bits() == 64 && half => {
                     let how = format!("{how} of the lower half");
-                    vec![found(Kind::Register(layout), vec![value], number, how)]
+                    vec![found(StructureKind::Register(layout), vec![value], number, how)]
                 }
-                (Some(layout), _) => vec![found(Kind::Register(layout), vec![value], number, how)],
+                (Some(layout), _) => {
+                    vec![found(StructureKind::Register(layout), vec![value], number, how)]
+                }
                 (None, Some(layout)) => {
                     let how = format!("{how} of the upper half");
-                    vec![found(Kind::Register(layout), vec![value << 32], number, how)]
+                    vec![found(StructureKind::Register(layout), vec![value << 32], number, how)]
                 }
                 (None, None) => note(format!(
                     "{how} of {value:#x} at {at:#x}, which is no register that is known"
@@ -152,8 +155,8 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<Item> {
             });
             match opcode {
                 Some(code) => {
-                    let raw = [u64::from(RawCommand([code.into(), 0]).opcode()), 0];
-                    let means = advice::advise(Kind::Command, &raw, &advice::Context::default());
+                    let raw = RawCommand([code.into(), 0]);
+                    let means = command::advise(raw);
                     note(format!("command {name}: {}", means.means))
                 }
                 None => note(format!("command {name}")),
@@ -173,14 +176,14 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<Item> {
                     "event {} sid={}: {}; the record itself is in the event queue",
                     record.kind(),
                     record.stream(),
-                    advice::in_short(record.kind())
+                    event::in_short(record.kind())
                 )),
                 None => note(format!("event {text}")),
             }
         }
         "smmuv3_write_gerror" | "smmuv3_write_gerrorn" => {
             let Some(captures) = GERROR.captures(text) else { return Vec::new() };
-            let part = |name: &str| captures.name(name).map_or("", |found| found.as_str());
+            let part = |name| part(&captures, name);
             let about = format!("{} {}", part("what"), part("bits"));
             hex(&captures, "value")
                 .and_then(|value| register(part("name"), value, about))
@@ -189,7 +192,7 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<Item> {
         }
         "smmuv3_cmdq_consume" => {
             let Some(captures) = CONSUME.captures(text) else { return Vec::new() };
-            let part = |name: &str| captures.name(name).map_or("", |found| found.as_str());
+            let part = |name| part(&captures, name);
             let empty = part("prod") == part("cons") && part("pw") == part("cw");
             let full = part("prod") == part("cons") && part("pw") != part("cw");
             let state = match (empty, full) {
@@ -205,7 +208,7 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<Item> {
         }
         "smmuv3_cmdq_consume_error" => {
             let Some(captures) = FAILED.captures(text) else { return Vec::new() };
-            let part = |name: &str| captures.name(name).map_or("", |found| found.as_str());
+            let part = |name| part(&captures, name);
             let code = part("code").parse().map_or(u8::MAX, |code: u8| code);
             let code = smmu_types::CommandErrorCode(code);
             note(format!("the command queue stops at {} with {code}", part("name")))
@@ -217,9 +220,9 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<Item> {
             words[1] = hex(&captures, "w1").unwrap_or(0);
             let sid = hex(&captures, "sid").unwrap_or(0);
             let about = format!("stream {sid:#x}, the first two words");
-            let mut found = Found::new(Kind::Ste, words, number, SOURCE, &about);
+            let mut found = FoundWords::new(StructureKind::Ste, words, number, SOURCE, &about);
             found.known = 2;
-            vec![Item::Found(found)]
+            vec![ScanItem::Found(found)]
         }
         "smmuv3_get_ste" | "smmuv3_get_cd" => {
             let what = if name == "smmuv3_get_ste" { "STE" } else { "CD" };
@@ -230,7 +233,7 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<Item> {
         }
         "smmu_ptw_invalid_pte" => {
             let Some(captures) = LEVEL.captures(text) else { return Vec::new() };
-            let part = |name: &str| captures.name(name).map_or("", |found| found.as_str());
+            let part = |name| part(&captures, name);
             note(format!(
                 "F_TRANSLATION follows: the walk of stage {} ends at level {}, where the descriptor at {} is {}, which is invalid",
                 part("stage"),

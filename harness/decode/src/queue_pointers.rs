@@ -4,18 +4,18 @@ use smmu_types::queue::QueueSize;
 use smmu_types::regs::cmdq_cons;
 use smmu_types::{CommandErrorCode, fields};
 
-use super::advice::Advice;
-use super::kind::Kind;
-use super::report::{Report, Row};
+use crate::advice::Advice;
+use crate::kind::StructureKind;
+use crate::report::{FieldRow, StructureReport};
 
 const OVERFLOW: u32 = 1 << 31;
 
 /// Words: `PROD`, `CONS` and, where it is known, log2 of the number of entries.
-pub(super) fn report(words: &[u64]) -> Report {
+pub(crate) fn report(words: &[u64]) -> StructureReport {
     let word = |n: usize| words.get(n).copied().unwrap_or(0) as u32;
     let (producer, consumer) = (word(0), word(1));
     let size = words.get(2).map(|log2| u8::try_from(*log2).ok().and_then(QueueSize::from_log2));
-    let row = |name, hi, lo, value: u32, meaning: String| Row {
+    let row = |name, hi, lo, value: u32, meaning: String| FieldRow {
         name,
         hi,
         lo,
@@ -89,8 +89,8 @@ pub(super) fn report(words: &[u64]) -> Report {
             "command queue: stopped with {error} at the command at CONS.RD, if GERROR.CMDQ_ERR is active"
         ));
     }
-    Report {
-        kind: Kind::Queue,
+    StructureReport {
+        kind: StructureKind::Queue,
         name: "PROD, CONS".into(),
         summary: String::new(),
         words: words.to_vec(),

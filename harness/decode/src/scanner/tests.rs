@@ -1,10 +1,12 @@
+//! Inputs line by line: what comes out, and when.
+
 use proptest::prelude::*;
 
 use super::*;
 
-fn scan(kind: Option<Kind>, text: &str) -> Vec<Item> {
+fn scan(kind: Option<StructureKind>, text: &str) -> Vec<ScanItem> {
     let mut scanner = Scanner::new(kind, None);
-    let mut items: Vec<Item> = text
+    let mut items: Vec<ScanItem> = text
         .lines()
         .enumerate()
         .flat_map(|(n, line)| scanner.line(n + 1, line.as_bytes()))
@@ -13,11 +15,11 @@ fn scan(kind: Option<Kind>, text: &str) -> Vec<Item> {
     items
 }
 
-fn found(items: &[Item]) -> Vec<&Found> {
+fn found(items: &[ScanItem]) -> Vec<&FoundWords> {
     items
         .iter()
         .filter_map(|item| match item {
-            Item::Found(found) => Some(found),
+            ScanItem::Found(found) => Some(found),
             _ => None,
         })
         .collect()
@@ -39,7 +41,7 @@ fn what_is_complete_comes_at_once() {
     assert_eq!(found(&items)[0].words, [0x8_0000_0010, 0x200_0000_0000, 0x1_0000, 0]);
     assert_eq!(found(&items)[0].line, 1);
 
-    let mut scanner = Scanner::new(Some(Kind::Command), None);
+    let mut scanner = Scanner::new(Some(StructureKind::Command), None);
     assert_eq!(scanner.line(1, b"0x0000000000000030 0x0000000000000000").len(), 1);
 }
 
@@ -48,8 +50,8 @@ fn too_many_senders_are_complained_about_and_forgotten() {
     let text: String =
         (0..100).map(|n| format!("arm-smmu-v3 smmu{n}: event 0x10 received:\n")).collect();
     let items = scan(None, &text);
-    let broken = items.iter().filter(|item| matches!(item, Item::Broken(_))).count();
-    let others = items.iter().filter(|item| matches!(item, Item::Other(_))).count();
+    let broken = items.iter().filter(|item| matches!(item, ScanItem::Broken(_))).count();
+    let others = items.iter().filter(|item| matches!(item, ScanItem::Other(_))).count();
     assert_eq!((broken, others), (100, 100));
 }
 
@@ -59,11 +61,11 @@ fn a_star_stands_for_lines_that_are_alike() {
                 00000010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n\
                 *\n\
                 00000040\n";
-    let items = scan(Some(Kind::Ste), text);
+    let items = scan(Some(StructureKind::Ste), text);
     assert_eq!(found(&items)[0].words, [1, 0, 0, 0, 0, 0, 0, 0]);
     // A star over the whole address space is cut off.
     let text = "00000000: 00000001 00000000 00000000 00000000\n*\nffffffffffffffe0: 0 0\n";
-    assert!(scan(Some(Kind::Ste), text).len() < 100);
+    assert!(scan(Some(StructureKind::Ste), text).len() < 100);
 }
 
 #[rstest::rstest]
@@ -84,7 +86,7 @@ fn a_star_stands_for_lines_that_are_alike() {
 #[case("intel: microcode invalid STEPPING 5")]
 fn what_is_of_something_else_is_left_alone(#[case] line: &str) {
     let items = scan(None, &format!("boot\n{line}\nboot\n"));
-    assert!(items.iter().all(|item| matches!(item, Item::Other(_))), "{items:?}");
+    assert!(items.iter().all(|item| matches!(item, ScanItem::Other(_))), "{items:?}");
     assert_eq!(items.len(), 3);
 }
 
@@ -124,7 +126,7 @@ proptest! {
     fn any_text_is_taken(
         lines in prop::collection::vec(prop::collection::vec(piece(), 0..4), 0..40),
         kind in prop_oneof![
-            Just(None), Just(Some(Kind::Event)), Just(Some(Kind::Ste)), Just(Some(Kind::Queue)),
+            Just(None), Just(Some(StructureKind::Event)), Just(Some(StructureKind::Ste)), Just(Some(StructureKind::Queue)),
         ],
     ) {
         let lines: Vec<String> = lines.into_iter().map(|line| line.join(" ")).collect();
@@ -138,17 +140,17 @@ proptest! {
         let mut seen = vec![0; lines.len() + 1];
         for item in items {
             match item {
-                Item::Other(line) => {
+                ScanItem::Other(line) => {
                     seen[line.number] += 1;
                     prop_assert_eq!(&line.raw, lines[line.number - 1].as_bytes());
                 }
-                Item::Found(found) => {
+                ScanItem::Found(found) => {
                     found.lines.iter().for_each(|line| seen[*line] += 1);
                     let want = found.kind.words();
                     prop_assert!(want.is_none_or(|want| want == found.words.len()));
                 }
-                Item::Note { line, .. } | Item::Again { line } => seen[line] += 1,
-                Item::Broken(_) => {}
+                ScanItem::Note { line, .. } | ScanItem::Again { line } => seen[line] += 1,
+                ScanItem::Broken(_) => {}
             }
         }
         prop_assert!(seen[1..].iter().all(|times| *times == 1), "{seen:?}");

@@ -1,0 +1,263 @@
+//! The scanner: takes an input line by line, and hands out what is complete.
+
+use crate::block::WordBlock;
+use crate::formats::dump::{self, Dump};
+use crate::formats::pending::PendingRecords;
+use crate::formats::{bao, freebsd, linux, qemu, smmudxe, tf_rmm};
+use crate::item::{FoundWords, ScanError, ScanItem, others};
+use crate::kind::{KindError, StructureKind};
+use crate::line::LogLine;
+use crate::structures::{decode, doubts, segments};
+use crate::words::{InputPlace, PlainLine, WordWidth, tokens};
+
+/// Takes an input line by line.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    kind: Option<StructureKind>,
+    width: Option<WordWidth>,
+    waiting: PendingRecords,
+    dump: Dump,
+    /// PlainLine words of the lines before this one.
+    plain: WordBlock,
+    linux: linux::LinuxSenders,
+    /// Lines that are not words have been seen.
+    prose: bool,
+}
+
+impl Scanner {
+    /// A scanner. `kind` says what plain words and dumps are; logs say that of themselves.
+    #[must_use]
+    pub fn new(kind: Option<StructureKind>, width: Option<WordWidth>) -> Self {
+        Scanner { kind, width, ..Scanner::default() }
+    }
+
+    /// Take a line, with or without its end. What is complete with it comes back.
+    pub fn line(&mut self, number: usize, raw: &[u8]) -> Vec<ScanItem> {
+        let line = LogLine { number, raw: raw.to_vec() };
+        let text = line.text();
+        let mut out = Vec::new();
+        self.waiting.give_up(number, &mut out);
+        self.linux.give_up(number, &mut out);
+        if self.of_a_log(&line, &text, &mut out) {
+            once(number, &mut out);
+            self.end_of_words(&mut out);
+            self.prose = true;
+            return out;
+        }
+        match self.dump.take(&line, &text) {
+            dump::DumpStep::More => return out,
+            dump::DumpStep::New(before) | dump::DumpStep::Ended(before) => {
+                self.end_of_plain(&mut out);
+                self.decode(before, &mut out);
+                return out;
+            }
+            dump::DumpStep::No(before) => self.decode(before, &mut out),
+        }
+        if self.named(&line, &text, &mut out) {
+            return out;
+        }
+        let place = InputPlace::Line { number, column: 1 };
+        match PlainLine::of(&text, number, self.plain.before()) {
+            PlainLine::Words(words) => {
+                self.plain.perhaps = false;
+                self.plain.words.extend(words);
+                self.plain.lines.push(line);
+                self.complete_plain(&mut out);
+            }
+            PlainLine::Bytes(bytes) => {
+                self.plain.perhaps = false;
+                self.plain.push_bytes(bytes, place);
+                self.plain.lines.push(line);
+                self.complete_plain(&mut out);
+            }
+            PlainLine::Perhaps(words) => {
+                self.plain.perhaps = self.kind.is_none();
+                self.plain.words.extend(words);
+                self.plain.lines.push(line);
+                self.complete_plain(&mut out);
+            }
+            PlainLine::Blank => {
+                // A structure may be spread over paragraphs.
+                if self.decodes(&self.plain) {
+                    self.end_of_plain(&mut out);
+                }
+                out.push(ScanItem::Other(line));
+            }
+            PlainLine::Star if !self.plain.is_empty() => {
+                out.push(ScanItem::Broken(ScanError::Repeated { line: number }));
+                self.plain.lines.push(line);
+                others(std::mem::take(&mut self.plain).lines, &mut out);
+            }
+            PlainLine::Broken(error) => {
+                // The words before it are cut off, and would be taken for something else.
+                out.push(ScanItem::Broken(error.into()));
+                self.plain.lines.push(line);
+                others(std::mem::take(&mut self.plain).lines, &mut out);
+            }
+            PlainLine::Star | PlainLine::Prose => {
+                self.prose = true;
+                self.end_of_plain(&mut out);
+                out.push(ScanItem::Other(line));
+            }
+        }
+        out
+    }
+
+    /// The input has ended: what is left.
+    pub fn finish(&mut self) -> Vec<ScanItem> {
+        let mut out = Vec::new();
+        self.linux.finish(&mut out);
+        let block = self.dump.end();
+        self.decode(block, &mut out);
+        // An input that is nothing but numbers is meant to be words.
+        self.plain.perhaps &= self.prose;
+        self.end_of_plain(&mut out);
+        self.waiting.finish(&mut out);
+        out
+    }
+
+    /// The formats of logs are asked in turn; the first that knows the line has it.
+    fn of_a_log(&mut self, line: &LogLine, text: &str, out: &mut Vec<ScanItem>) -> bool {
+        linux::line(&mut self.linux, &mut self.waiting, line, text, out)
+            || qemu::line(line.number, text, out)
+            || freebsd::line(&mut self.waiting, line, text, out)
+            || smmudxe::line(&mut self.waiting, line, text, out)
+            || bao::line(line.number, text, out)
+            || tf_rmm::line(line.number, text, out)
+    }
+
+    /// Lines that say themselves what they are: `ste 0x... 0x...`, `GERROR=0x1`.
+    fn named(&mut self, line: &LogLine, text: &str, out: &mut Vec<ScanItem>) -> bool {
+        let text = text.split('#').next().unwrap_or_default();
+        let place = |column| InputPlace::Line { number: line.number, column: column + 1 };
+        let tokens: Vec<(InputPlace, &str)> =
+            tokens(text).map(|(column, token)| (place(column), token)).collect();
+        let Ok(segments) = segments(&tokens) else { return false };
+        if segments.iter().all(|(kind, _)| kind.is_none())
+            || segments.iter().any(|(_, words)| words.is_empty())
+        {
+            return false;
+        }
+        self.end_of_plain(out);
+        let mut found = Vec::new();
+        for (kind, words) in segments {
+            match decode(kind, self.width, &words) {
+                Ok(more) => found.extend(more),
+                Err(error) => {
+                    out.push(ScanItem::Broken(error.into()));
+                    out.push(ScanItem::Other(line.clone()));
+                    return true;
+                }
+            }
+        }
+        give_lines(&mut found, vec![line.number]);
+        out.extend(found.into_iter().map(ScanItem::Found));
+        true
+    }
+
+    /// PlainLine words that are a whole record already are not kept back.
+    fn complete_plain(&mut self, out: &mut Vec<ScanItem>) {
+        let each = match self.kind {
+            // A pair of pointers, or the ID registers, is a line.
+            Some(StructureKind::Queue | StructureKind::IdRegisters) => 1,
+            Some(kind) => {
+                // Whether words without leading zeros have 32 or 64 bits shows only at the end.
+                let wide = self.plain.words.iter().any(|word| word.digits > 8);
+                match (self.width, wide) {
+                    (Some(WordWidth::Bits32), _) => 2 * kind.words().unwrap_or(1),
+                    (Some(WordWidth::Bits64), _) | (None, true) => kind.words().unwrap_or(1),
+                    (None, false) => usize::MAX,
+                }
+            }
+            None => usize::MAX,
+        };
+        if self.plain.words.len().is_multiple_of(each) || self.plain.is_full() {
+            self.end_of_plain(out);
+        }
+    }
+
+    fn end_of_words(&mut self, out: &mut Vec<ScanItem>) {
+        let block = self.dump.end();
+        self.decode(block, out);
+        self.end_of_plain(out);
+    }
+
+    fn end_of_plain(&mut self, out: &mut Vec<ScanItem>) {
+        let mut block = std::mem::take(&mut self.plain);
+        block.close();
+        self.decode(block, out);
+    }
+
+    fn decodes(&self, block: &WordBlock) -> bool {
+        !block.words.is_empty() && decode(self.kind, self.width, &block.words).is_ok()
+    }
+
+    fn decode(&self, block: WordBlock, out: &mut Vec<ScanItem>) {
+        if block.is_empty() {
+            return;
+        }
+        let numbers = block.lines.iter().map(|line| line.number).collect();
+        match self.best(&block) {
+            Ok(mut found) => {
+                give_lines(&mut found, numbers);
+                out.extend(found.into_iter().map(ScanItem::Found));
+            }
+            // Logs have dumps of other things, and texts have numbers.
+            Err(_) if self.kind.is_none() && (block.of_a_log || block.perhaps) => {
+                others(block.lines, out);
+            }
+            Err(error) => {
+                out.push(ScanItem::Broken(error.into()));
+                others(block.lines, out);
+            }
+        }
+    }
+
+    /// The words of a block in the order that makes more sense.
+    fn best(&self, block: &WordBlock) -> Result<Vec<FoundWords>, KindError> {
+        let native = decode(self.kind, self.width, &block.words);
+        let doubts = |found: &Result<Vec<FoundWords>, KindError>| match found {
+            Ok(found) => found.iter().map(|f| doubts(f.kind, &f.words)).sum(),
+            Err(_) => u32::MAX,
+        };
+        let found = match block.either_order && doubts(&native) > 0 {
+            true => {
+                let swapped = decode(self.kind, self.width, &block.swapped());
+                if doubts(&swapped) < doubts(&native) { swapped } else { native }
+            }
+            false => native,
+        };
+        // In a log, and among other numbers, only what fits without a doubt is one of ours.
+        if self.kind.is_none() && (block.of_a_log || block.perhaps) && doubts(&found) > 0 {
+            let place =
+                block.words.first().map_or(InputPlace::Line { number: 0, column: 1 }, |w| w.place);
+            let (candidates, found) = (Vec::new(), block.words.len());
+            return Err(KindError::Unclear { candidates, found, place });
+        }
+        found
+    }
+}
+
+/// The first of several structures gets the lines that they were made of.
+fn give_lines(found: &mut [FoundWords], lines: Vec<usize>) {
+    found.iter_mut().for_each(|found| found.lines.clear());
+    if let Some(first) = found.first_mut() {
+        first.lines = lines;
+    }
+}
+
+/// Of several structures on one line the first has it.
+fn once(line: usize, out: &mut [ScanItem]) {
+    let mut taken = false;
+    for item in out {
+        if let ScanItem::Found(found) = item
+            && found.lines.contains(&line)
+            && std::mem::replace(&mut taken, true)
+        {
+            found.lines.retain(|other| *other != line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

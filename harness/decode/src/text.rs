@@ -1,0 +1,40 @@
+//! What the log formats share: patterns, numbers in text, and events that a line names.
+
+use smmu_types::{EventKind, EventRecord, Iova, StreamId};
+
+/// A constant pattern.
+macro_rules! pattern {
+    ($name:ident, $pattern:literal) => {
+        static $name: std::sync::LazyLock<regex::Regex> = std::sync::LazyLock::new(|| {
+            regex::Regex::new($pattern).expect("a pattern that compiles")
+        });
+    };
+}
+pub(crate) use pattern;
+
+/// A number of a match, hexadecimal with or without `0x`.
+pub(crate) fn hex(captures: &regex::Captures<'_>, name: &str) -> Option<u64> {
+    let text = captures.name(name)?.as_str();
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// A record of which a log line says only a part.
+pub(crate) fn partial_event(name: &str, stream: u64, address: Option<u64>) -> Option<EventRecord> {
+    let kind = EventKind::from_name(name)?;
+    let record = EventRecord::new(kind, StreamId(u32::try_from(stream).ok()?));
+    Some(match address {
+        Some(address) => EventRecord([record.0[0], record.0[1], Iova(address).0, record.0[3]]),
+        None => record,
+    })
+}
+
+/// A part of a match; empty where the match has none.
+pub(crate) fn part<'t>(captures: &regex::Captures<'t>, name: &str) -> &'t str {
+    captures.name(name).map_or("", |found| found.as_str())
+}
+
+/// The number of an event by its name, as headlines have it.
+pub(crate) fn number_of(name: &str) -> Option<u8> {
+    EventKind::from_name(name).map(|kind| kind.0)
+}
