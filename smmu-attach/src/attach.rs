@@ -21,25 +21,14 @@ use smmu_types::seam::{CommandSink, Notice, Observer, SinkError, TableEntry};
 use smmu_types::{CacheTag, Cd, Command, Leaf, Ste, StreamId, SubstreamId};
 
 use crate::device::{Attachment, Confirmation, ContextDescriptors, Device};
-use crate::domain::{Domain, DomainState, Guard, Owned};
-use crate::entry::{self, Slot};
+use crate::domain::{Domain, DomainGuard, DomainState, Owned};
+use crate::entry::{self, EntrySlot};
 use crate::platform::Block;
 use crate::release::{Released, release};
 use crate::stream_table::allocate;
-use crate::table::Stage;
-use crate::target::{DomainTag, Fresh, entries, find_or_allocate, incoming_shareability};
+use crate::table::TranslationStage;
+use crate::target::{DomainTag, Fresh, Target, entries, find_or_allocate, incoming_shareability};
 use crate::{AttachError, Env, Platform};
-
-/// Where a device is to go.
-#[derive(Debug)]
-pub enum Target<'a, P: Platform> {
-    /// Into a domain.
-    Domain(&'a Arc<Domain<P>>),
-    /// Its transactions pass unchanged.
-    Bypass,
-    /// Its transactions are aborted.
-    Blocked,
-}
 
 /// What every step needs.
 struct Transaction<'a, P: Platform> {
@@ -55,8 +44,8 @@ struct Transaction<'a, P: Platform> {
 
 /// The locks of the old and the new domain; one lock where they are the same.
 struct Locks<P: Platform> {
-    new: Option<Guard<P>>,
-    old: Option<Guard<P>>,
+    new: Option<DomainGuard<P>>,
+    old: Option<DomainGuard<P>>,
 }
 
 impl<P: Platform> Locks<P> {
@@ -111,7 +100,7 @@ impl<P: Platform> Room<P> {
 }
 
 /// What `publish` makes visible for the new domain.
-struct Pending<'a, P: Platform> {
+struct PendingPublish<'a, P: Platform> {
     domain: Arc<Domain<P>>,
     // `None` when the domain had a tag on this SMMU, which its array keeps alive under its lock.
     fresh: Option<(Fresh<'a, P>, Room<P>)>,
@@ -123,7 +112,7 @@ struct Pending<'a, P: Platform> {
 #[must_use = "dropping it undoes the preparation"]
 pub struct Prepared<'a, P: Platform> {
     tx: Transaction<'a, P>,
-    pending: Option<Pending<'a, P>>,
+    pending: Option<PendingPublish<'a, P>>,
 }
 
 /// An attach whose new domain invalidates for the device.
@@ -158,8 +147,28 @@ pub struct Committed {
     pub config: Result<(), SinkError>,
 }
 
+impl<P: Platform> Device<P> {
+    /// Prepare to attach the device. Nothing is visible to hardware or to invalidations until the
+    /// result is [published](Prepared::publish); dropping it leaves everything as it was.
+    ///
+    /// Takes the locks of the old and the new domain and keeps them to the end of the transaction. A thread that holds
+    /// a prepared attach must not prepare another one of the same domains: it would wait for itself.
+    /// [`Target::Blocked`] and [`Target::Bypass`] need no memory and no tag.
+    ///
+    /// # Errors
+    ///
+    /// Whatever can fail in an attach fails here.
+    pub fn prepare<'a>(
+        &'a mut self,
+        target: Target<'a, P>,
+        env: &Env<'a, P>,
+    ) -> Result<Prepared<'a, P>, AttachError> {
+        Prepared::new(self, target, *env)
+    }
+}
+
 impl<'a, P: Platform> Prepared<'a, P> {
-    pub(crate) fn new(
+    fn new(
         device: &'a mut Device<P>,
         target: Target<'a, P>,
         env: Env<'a, P>,
@@ -217,7 +226,7 @@ impl<'a, P: Platform> Prepared<'a, P> {
                 let node =
                     P::Cell::node(merged).map_err(|_| AttachError::OutOfMemory { smmu: id })?;
                 let cds = match (domain.table().stage, &device.cds) {
-                    (Stage::Stage1 { .. }, None) => {
+                    (TranslationStage::Stage1 { .. }, None) => {
                         let bytes = ContextDescriptors::<Block<P>>::BYTES;
                         Some(ContextDescriptors::new(allocate(env.dma, bytes)?))
                     }
@@ -225,7 +234,7 @@ impl<'a, P: Platform> Prepared<'a, P> {
                 };
                 let place = cds.as_ref().or(device.cds.as_ref());
                 let (ste, cd) = entries(&smmu, domain, tag, place, device.confirmation)?;
-                let pending = Pending { domain: Arc::clone(domain), fresh, node, cds };
+                let pending = PendingPublish { domain: Arc::clone(domain), fresh, node, cds };
                 (ste, cd, Some(pending), Attachment::Domain(Arc::clone(domain)))
             }
         };
@@ -237,7 +246,7 @@ impl<'a, P: Platform> Prepared<'a, P> {
     pub fn publish(self) -> Published<'a, P> {
         let Prepared { mut tx, pending } = self;
         let mut new = None;
-        if let Some(Pending { domain, fresh, node, cds }) = pending {
+        if let Some(PendingPublish { domain, fresh, node, cds }) = pending {
             if let Some((mut fresh, room)) = fresh
                 && let (Some(tag), Some(state)) = (fresh.tag.take(), tx.locks.new.as_mut())
             {
@@ -359,7 +368,7 @@ impl<P: Platform> Transaction<'_, P> {
 
     fn write_cd(&self) -> Result<(), SinkError> {
         let (Some((place, cd)), Some(cds)) = (self.cd, &self.device.cds) else { return Ok(()) };
-        let Some(slot) = Slot::new(&cds.block, place) else { return Ok(()) };
+        let Some(slot) = EntrySlot::new(&cds.block, place) else { return Ok(()) };
         if self.device.confirmation == Confirmation::Confirmed {
             // No entry leads here, so there is nothing to forget.
             return entry::write(&slot, &cd, || Ok(())).map(|_| ());

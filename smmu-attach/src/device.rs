@@ -3,14 +3,13 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use smmu_invs::RequestBuffer;
-use smmu_types::seam::DmaBlock;
-use smmu_types::{Cd, PhysAddr, Ste, SteConfig, StreamId};
+use smmu_types::seam::{CommandSink, DmaBlock};
+use smmu_types::{Cd, Command, Leaf, PhysAddr, Ste, SteConfig, StreamId};
 
-use crate::attach::{Prepared, Target};
-use crate::entry::Slot;
+use crate::entry::EntrySlot;
 use crate::platform::Block;
-use crate::smmu::{DeviceKey, Smmu};
-use crate::stream_table::StreamEntry;
+use crate::smmu::{Claim, DeviceKey, Smmu};
+use crate::stream_table::{StreamEntry, normalise};
 use crate::{AttachError, Domain, Env, Platform};
 
 /// What a device is attached to.
@@ -63,7 +62,7 @@ impl<B: DmaBlock> ContextDescriptors<B> {
     }
 
     pub(crate) fn read(&self, place: usize) -> Option<Cd> {
-        Some(Slot::new(&self.block, place)?.read())
+        Some(EntrySlot::new(&self.block, place)?.read())
     }
 }
 
@@ -89,7 +88,7 @@ pub struct Device<P: Platform> {
 }
 
 impl<P: Platform> Device<P> {
-    pub(crate) fn new(
+    fn new(
         smmu: Arc<Smmu<P>>,
         key: DeviceKey,
         streams: Vec<StreamId>,
@@ -162,23 +161,34 @@ impl<P: Platform> Device<P> {
         let cds = self.cds.as_ref()?;
         cds.read(cds.current)
     }
+}
 
-    /// Prepare to attach the device. Nothing is visible to hardware or to invalidations until the
-    /// result is [published](Prepared::publish); dropping it leaves everything as it was.
+impl<P: Platform> Smmu<P> {
+    /// Add a device that masters with these StreamIDs. It is blocked until an attach.
     ///
-    /// Takes the locks of the old and the new domain and keeps them to the end of the transaction. A thread that holds
-    /// a prepared attach must not prepare another one of the same domains: it would wait for itself.
-    /// [`Target::Blocked`] and [`Target::Bypass`] need no memory and no tag.
+    /// The first device of a second-level stream table needs the command queue.
     ///
     /// # Errors
     ///
-    /// Whatever can fail in an attach fails here.
-    pub fn prepare<'a>(
-        &'a mut self,
-        target: Target<'a, P>,
-        env: &Env<'a, P>,
-    ) -> Result<Prepared<'a, P>, AttachError> {
-        Prepared::new(self, target, *env)
+    /// A StreamID is outside the table or belongs to another device, memory is short, or the SMMU does
+    /// not answer. After an error the StreamIDs are free again. A second-level table that this call made
+    /// stays, with all its streams aborted.
+    pub fn add_device(
+        smmu: &Arc<Self>,
+        streams: &[StreamId],
+        env: &Env<'_, P>,
+    ) -> Result<Device<P>, AttachError> {
+        let id = smmu.id();
+        let streams = normalise(id, streams)?;
+        let Claim { key, entries, unannounced } = smmu.claim(&streams, env.dma)?;
+        let device = Device::new(Arc::clone(smmu), key, streams, entries)?;
+        for stream in unannounced {
+            // The SMMU may have cached that the level-1 descriptor was invalid (5.1.1).
+            let forget = Command::CfgiSte { stream, leaf: Leaf::All };
+            let _proof = env.sink.run(id, &[forget])?;
+            smmu.announced(stream);
+        }
+        Ok(device)
     }
 }
 

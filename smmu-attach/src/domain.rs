@@ -12,7 +12,7 @@ use smmu_types::range::Extent;
 use smmu_types::seam::{Notice, Observer, SinkError};
 use smmu_types::{CacheTag, DomainId, FlushProof, SmmuId};
 
-use crate::table::{Stage, TableDescription, TranslationTable};
+use crate::table::{TableDescription, TranslationStage, TranslationTable};
 use crate::{AttachError, Env, Platform, Smmu};
 
 /// One address space, which devices behind one or several SMMUs share.
@@ -40,7 +40,7 @@ pub(crate) struct Owned<P: Platform> {
 }
 
 /// The domain's lock, held.
-pub(crate) type Guard<P> = ArcMutexGuard<<P as Platform>::DomainLock, DomainState<P>>;
+pub(crate) type DomainGuard<P> = ArcMutexGuard<<P as Platform>::DomainLock, DomainState<P>>;
 
 /// A domain's invalidation array, to look at. It is that of the moment at which it was taken.
 pub struct ArrayView<G>(G);
@@ -166,8 +166,8 @@ impl<P: Platform> Domain<P> {
 
     pub(crate) fn kind(&self) -> InvKind {
         match self.table.stage {
-            Stage::Stage1 { .. } => InvKind::S1Asid,
-            Stage::Stage2 { .. } => InvKind::S2Vmid,
+            TranslationStage::Stage1 { .. } => InvKind::S1Asid,
+            TranslationStage::Stage2 { .. } => InvKind::S2Vmid,
         }
     }
 
@@ -175,7 +175,7 @@ impl<P: Platform> Domain<P> {
         &self.cell
     }
 
-    pub(crate) fn lock(&self) -> Guard<P> {
+    pub(crate) fn lock(&self) -> DomainGuard<P> {
         self.state.lock_arc()
     }
 }

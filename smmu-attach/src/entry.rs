@@ -21,7 +21,7 @@ use smmu_types::{Cd, Ste};
 const WORDS: usize = 8;
 
 /// An entry of eight words whose word 0 has the valid bit.
-pub trait Entry: Copy {
+pub trait EntryFormat: Copy {
     /// The words.
     fn words(&self) -> [u64; WORDS];
     /// From words.
@@ -32,7 +32,7 @@ pub trait Entry: Copy {
     fn safe(&self, to: &Self) -> [u64; WORDS];
 }
 
-impl Entry for Ste {
+impl EntryFormat for Ste {
     fn words(&self) -> [u64; WORDS] {
         self.0
     }
@@ -47,7 +47,7 @@ impl Entry for Ste {
     }
 }
 
-impl Entry for Cd {
+impl EntryFormat for Cd {
     fn words(&self) -> [u64; WORDS] {
         self.0
     }
@@ -64,22 +64,22 @@ impl Entry for Cd {
 
 /// Where an entry lies: eight words of a block.
 #[derive(Debug)]
-pub struct Slot<'b, B> {
+pub struct EntrySlot<'b, B> {
     block: &'b B,
     first: usize,
 }
 
-impl<'b, B: DmaBlock> Slot<'b, B> {
-    /// Entry number `index` of a table, or `None` when the block ends before it.
+impl<'b, B: DmaBlock> EntrySlot<'b, B> {
+    /// EntryFormat number `index` of a table, or `None` when the block ends before it.
     #[must_use]
     pub fn new(block: &'b B, index: usize) -> Option<Self> {
         let first = index.checked_mul(WORDS)?;
-        (first.checked_add(WORDS)? <= block.words().len()).then_some(Slot { block, first })
+        (first.checked_add(WORDS)? <= block.words().len()).then_some(EntrySlot { block, first })
     }
 
     /// The entry as it is now.
     #[must_use]
-    pub fn read<E: Entry>(&self) -> E {
+    pub fn read<E: EntryFormat>(&self) -> E {
         let mut words = [0; WORDS];
         for (word, cell) in words.iter_mut().zip(&self.block.words()[self.range()]) {
             *word = cell.load(Ordering::Relaxed);
@@ -127,8 +127,8 @@ impl<'b, B: DmaBlock> Slot<'b, B> {
 /// `sync` makes hardware forget what it has cached of the entry, and returns when that is done. The
 /// number of syncs is returned. All stores that the entry leads to (a table, a descriptor) must have
 /// been made before; they are published here, before the first store.
-pub fn write<B: DmaBlock, E: Entry, X>(
-    slot: &Slot<'_, B>,
+pub fn write<B: DmaBlock, E: EntryFormat, X>(
+    slot: &EntrySlot<'_, B>,
     target: &E,
     mut sync: impl FnMut() -> Result<(), X>,
 ) -> Result<u32, X> {
@@ -143,8 +143,8 @@ pub fn write<B: DmaBlock, E: Entry, X>(
     done.map(|()| syncs)
 }
 
-fn steps<B: DmaBlock, E: Entry, X>(
-    slot: &Slot<'_, B>,
+fn steps<B: DmaBlock, E: EntryFormat, X>(
+    slot: &EntrySlot<'_, B>,
     target: &E,
     syncs: &mut u32,
     sync: &mut impl FnMut() -> Result<(), X>,
@@ -268,16 +268,16 @@ mod tests {
         .unwrap()
     }
 
-    fn masked<E: Entry>(entry: &E, pattern: &E, safe: [u64; WORDS]) -> [u64; WORDS] {
+    fn masked<E: EntryFormat>(entry: &E, pattern: &E, safe: [u64; WORDS]) -> [u64; WORDS] {
         let (words, used) = (entry.words(), pattern.used());
         std::array::from_fn(|n| words[n] & used[n] & !safe[n])
     }
 
     /// Write `new` over `old`; returns the number of syncs and whether some sync saw no valid entry.
-    fn transition<E: Entry + PartialEq + std::fmt::Debug>(old: E, new: E) -> (u32, bool) {
+    fn transition<E: EntryFormat + PartialEq + std::fmt::Debug>(old: E, new: E) -> (u32, bool) {
         let pool = heap_pool(1 << 16);
         let block = pool.allocate(DmaLayout::new(128, 64).unwrap()).unwrap();
-        let slot = Slot::new(&block, 1).unwrap();
+        let slot = EntrySlot::new(&block, 1).unwrap();
         for (cell, word) in block.words()[8..].iter().zip(old.words()) {
             cell.store(word, Ordering::Relaxed);
         }
@@ -379,7 +379,7 @@ mod tests {
     fn inv_4_a_failed_sync_leaves_nothing_valid(#[values(1, 2, 3)] failing: u32) {
         let pool = heap_pool(1 << 16);
         let block = pool.allocate(DmaLayout::new(64, 64).unwrap()).unwrap();
-        let slot = Slot::new(&block, 0).unwrap();
+        let slot = EntrySlot::new(&block, 0).unwrap();
         for (cell, word) in block.words().iter().zip(ssid0().words()) {
             cell.store(word, Ordering::Relaxed);
         }
@@ -397,8 +397,8 @@ mod tests {
     fn a_slot_ends_with_its_block() {
         let pool = heap_pool(1 << 16);
         let block = pool.allocate(DmaLayout::new(128, 64).unwrap()).unwrap();
-        assert!(Slot::new(&block, 1).is_some());
-        assert!(Slot::new(&block, 2).is_none());
-        assert!(Slot::new(&block, usize::MAX).is_none());
+        assert!(EntrySlot::new(&block, 1).is_some());
+        assert!(EntrySlot::new(&block, 2).is_none());
+        assert!(EntrySlot::new(&block, usize::MAX).is_none());
     }
 }

@@ -9,9 +9,9 @@ use smmu_types::{CacheTag, DomainId, FieldError, SmmuId, StreamId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Requirement {
-    /// Stage-1 translation.
+    /// TranslationStage-1 translation.
     Stage1,
-    /// Stage-2 translation.
+    /// TranslationStage-2 translation.
     Stage2,
     /// The granule of its tables.
     Granule,

@@ -45,7 +45,7 @@
 //! # impl TranslationTable for Tables {
 //! #     fn describe(&self) -> TableDescription {
 //! #         TableDescription {
-//! #             stage: Stage::Stage1 { mair: 0xff }, root: PhysAddr(0x8000_0000), t0sz: 25,
+//! #             stage: TranslationStage::Stage1 { mair: 0xff }, root: PhysAddr(0x8000_0000), t0sz: 25,
 //! #             granule: Granule::K4, output_size: OutputSize::Bits40,
 //! #             walk: WalkAttributes::COHERENT, forced_write_back: ForcedWriteBack::Off,
 //! #         }
@@ -111,13 +111,14 @@ mod stream_table;
 mod table;
 mod target;
 
-pub use attach::{Committed, Installed, Prepared, Published, Target};
+pub use attach::{Committed, Installed, Prepared, Published};
 pub use device::{Attachment, Device};
 pub use domain::{ArrayView, Domain};
 pub use error::{AttachError, Requirement};
 pub use platform::{Env, Platform};
 pub use smmu::{DeviceKey, Smmu, SmmuConfig};
 pub use table::{
-    ForcedWriteBack, Stage, TableDescription, TranslationTable, WalkAttributes, WalkCoherency,
-    single_context,
+    ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
+    WalkCoherency, single_context,
 };
+pub use target::Target;

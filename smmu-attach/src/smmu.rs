@@ -1,4 +1,3 @@
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -7,13 +6,11 @@ use lock_api::Mutex;
 use slab::Slab;
 use smmu_tags::{AsidSpace, SpaceConfig, VmidSpace};
 use smmu_types::regs::strtab::{self, SPLIT};
-use smmu_types::seam::CommandSink;
-use smmu_types::{Capabilities, Command, Leaf, PhysAddr, SmmuId, StreamId, Vmid};
+use smmu_types::{Capabilities, PhysAddr, SmmuId, StreamId, Vmid};
 
-use crate::device::Device;
 use crate::platform::Block;
-use crate::stream_table::{Linked, StreamTable, normalise};
-use crate::{AttachError, Env, Platform};
+use crate::stream_table::{Linked, StreamEntry, StreamTable};
+use crate::{AttachError, Platform};
 
 /// A device's handle within its SMMU, for what an event is about.
 ///
@@ -49,6 +46,13 @@ struct Streams<B> {
     table: StreamTable<B>,
     devices: Slab<StreamId>,
     owners: HashMap<StreamId, DeviceKey>,
+}
+
+/// StreamIDs that belong to one device.
+pub(crate) struct Claim<B> {
+    pub(crate) key: DeviceKey,
+    pub(crate) entries: Vec<StreamEntry<B>>,
+    pub(crate) unannounced: Vec<StreamId>,
 }
 
 impl<P: Platform> Smmu<P> {
@@ -111,21 +115,16 @@ impl<P: Platform> Smmu<P> {
         &self.vmids
     }
 
-    /// Add a device that masters with these StreamIDs. It is blocked until it is attached.
+    /// Reserve StreamIDs for one device, and find or make their entries.
     ///
-    /// The first device of a second-level stream table needs the SMMU's command queue.
-    ///
-    /// # Errors
-    ///
-    /// A StreamID that is beyond the table or another device's, no memory, or an SMMU that does not answer.
-    pub fn add_device(
-        smmu: &Arc<Self>,
+    /// Returns the entries, and one stream of each level-1 descriptor that the SMMU must still learn of.
+    pub(crate) fn claim(
+        &self,
         streams: &[StreamId],
-        env: &Env<'_, P>,
-    ) -> Result<Device<P>, AttachError> {
-        let id = smmu.id;
-        let streams = normalise(id, streams)?;
-        let mut state = smmu.streams.lock();
+        dma: &P::Dma,
+    ) -> Result<Claim<Block<P>>, AttachError> {
+        let id = self.id;
+        let mut state = self.streams.lock();
         if let Some(&stream) = streams.iter().find(|s| state.owners.contains_key(*s)) {
             return Err(AttachError::StreamInUse { smmu: id, stream });
         }
@@ -136,10 +135,10 @@ impl<P: Platform> Smmu<P> {
         let mut unannounced = Vec::new();
         let room = unannounced.try_reserve_exact(streams.len());
         room.map_err(|_| AttachError::OutOfMemory { smmu: id })?;
-        for &stream in &streams {
-            let (entry, link) = state.table.entry(id, stream, env.dma)?;
-            // Streams ascend, so those of one level-1 descriptor are neighbours; each has its own STE
-            // invalidated when it is attached.
+        for &stream in streams {
+            let (entry, link) = state.table.entry(id, stream, dma)?;
+            // Streams ascend, so those of one level-1 descriptor are neighbours. One CFGI_STE for the
+            // descriptor suffices: an attach invalidates each STE itself.
             let first_of = unannounced
                 .last()
                 .is_none_or(|last: &StreamId| last.0 >> SPLIT != stream.0 >> SPLIT);
@@ -153,18 +152,15 @@ impl<P: Platform> Smmu<P> {
             .try_reserve(streams.len())
             .map_err(|_| AttachError::OutOfMemory { smmu: id })?;
         let key = DeviceKey(state.devices.insert(streams[0]));
-        for &stream in &streams {
+        for &stream in streams {
             state.owners.insert(stream, key);
         }
-        drop(state);
-        let device = Device::new(Arc::clone(smmu), key, streams, entries)?;
-        for stream in unannounced {
-            // The SMMU may have cached that there was no second level (5.1.1).
-            let forget = Command::CfgiSte { stream, leaf: Leaf::All };
-            let _proof = env.sink.run(id, &[forget])?;
-            smmu.streams.lock().table.announced(stream);
-        }
-        Ok(device)
+        Ok(Claim { key, entries, unannounced })
+    }
+
+    /// Note that the SMMU has forgotten the old level-1 descriptor of `stream`.
+    pub(crate) fn announced(&self, stream: StreamId) {
+        self.streams.lock().table.announced(stream);
     }
 
     /// The device that an event's StreamID belongs to.

@@ -10,17 +10,17 @@ use smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory};
 use smmu_types::{PhysAddr, SmmuId, Ste, StreamId};
 
 use crate::AttachError;
-use crate::entry::Slot;
+use crate::entry::EntrySlot;
 
 const L2_ENTRIES: usize = 1 << strtab::SPLIT;
 
 pub(crate) struct StreamTable<B> {
     root: Arc<B>,
     format: strtab::Format,
-    second: HashMap<u32, Second<B>>,
+    second: HashMap<u32, SecondLevel<B>>,
 }
 
-struct Second<B> {
+struct SecondLevel<B> {
     table: Arc<B>,
     link: Linked,
 }
@@ -41,8 +41,8 @@ pub(crate) enum Linked {
 
 impl<B: DmaBlock> StreamEntry<B> {
     /// The STE. `None` only if the table were shorter than its own format says.
-    pub(crate) fn slot(&self) -> Option<Slot<'_, B>> {
-        Slot::new(&*self.table, self.index)
+    pub(crate) fn slot(&self) -> Option<EntrySlot<'_, B>> {
+        EntrySlot::new(&*self.table, self.index)
     }
 }
 
@@ -109,7 +109,7 @@ impl<B: DmaBlock> StreamTable<B> {
         self.root.words()[at].store(descriptor, Ordering::Relaxed);
         self.root.publish(at..at + 1);
         let link = Linked::Unannounced;
-        self.second.insert(first, Second { table: Arc::clone(&table), link });
+        self.second.insert(first, SecondLevel { table: Arc::clone(&table), link });
         Ok((StreamEntry { stream, table, index }, link))
     }
 

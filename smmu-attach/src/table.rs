@@ -9,15 +9,15 @@ use crate::Requirement;
 
 /// The stage that a table translates, and what only that stage has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Stage 1: device addresses to physical ones, tagged by ASID.
+pub enum TranslationStage {
+    /// TranslationStage 1: device addresses to physical ones, tagged by ASID.
     ///
     /// Leaves are not global (`nG` = 1): the flush of an ASID leaves global ones behind, and they match every ASID.
     Stage1 {
         /// Memory attributes by index (`CD.MAIR`).
         mair: u64,
     },
-    /// Stage 2: intermediate addresses to physical ones, tagged by VMID.
+    /// TranslationStage 2: intermediate addresses to physical ones, tagged by VMID.
     Stage2 {
         /// `STE.S2SL0`: with 4 KiB granules 0 starts at level 2, 1 at level 1, 2 at level 0.
         start_level: u8,
@@ -77,7 +77,7 @@ pub enum ForcedWriteBack {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableDescription {
     /// Which stage, and what only that stage has.
-    pub stage: Stage,
+    pub stage: TranslationStage,
     /// The root table.
     pub root: PhysAddr,
     /// 64 minus the number of input address bits.
@@ -114,9 +114,11 @@ impl TableDescription {
         let most = if self.granule == Granule::K64 { 52 } else { 48 };
         let output = caps.output_size.unwrap_or(OutputSize::Bits48).bits().min(most);
         let (stage, requirement, input_limit) = match self.stage {
-            Stage::Stage1 { .. } => (caps.stage1, Requirement::Stage1, caps.input_bits().min(most)),
-            // Stage 2 takes what stage 1 puts out.
-            Stage::Stage2 { .. } => (caps.stage2, Requirement::Stage2, output),
+            TranslationStage::Stage1 { .. } => {
+                (caps.stage1, Requirement::Stage1, caps.input_bits().min(most))
+            }
+            // TranslationStage 2 takes what stage 1 puts out.
+            TranslationStage::Stage2 { .. } => (caps.stage2, Requirement::Stage2, output),
         };
         let checks = [
             (stage, requirement),
@@ -205,7 +207,7 @@ mod tests {
         Capabilities::decode(ID_REGISTERS)
     }
 
-    fn table(stage: Stage) -> TableDescription {
+    fn table(stage: TranslationStage) -> TableDescription {
         TableDescription {
             stage,
             root: PhysAddr(0x4000_0000),
@@ -217,8 +219,8 @@ mod tests {
         }
     }
 
-    const S1: Stage = Stage::Stage1 { mair: 0xff };
-    const S2: Stage = Stage::Stage2 { start_level: 2 };
+    const S1: TranslationStage = TranslationStage::Stage1 { mair: 0xff };
+    const S2: TranslationStage = TranslationStage::Stage2 { start_level: 2 };
 
     #[rstest]
     #[case(table(S1), None)]

@@ -1,5 +1,7 @@
 //! What leads a device into a domain: the domain's tag, and the entries that name it.
 
+use alloc::sync::Arc;
+
 use smmu_invs::Publication;
 use smmu_tags::{FreshTag, SharedTag};
 use smmu_types::seam::{Notice, Observer};
@@ -8,8 +10,19 @@ use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste};
 use crate::device::{Confirmation, ContextDescriptors};
 use crate::domain::{Domain, Owned};
 use crate::platform::Block;
-use crate::table::{Stage, single_context};
+use crate::table::{TranslationStage, single_context};
 use crate::{AttachError, Env, Platform};
+
+/// Where a device is to go.
+#[derive(Debug)]
+pub enum Target<'a, P: Platform> {
+    /// Into a domain.
+    Domain(&'a Arc<Domain<P>>),
+    /// Its transactions pass unchanged.
+    Bypass,
+    /// Its transactions are aborted.
+    Blocked,
+}
 
 /// A tag that no hardware has seen; dropping it gives it back and says so.
 pub(crate) struct Fresh<'a, P: Platform> {
@@ -55,10 +68,10 @@ pub(crate) fn find_or_allocate<'lock, 'a, P: Platform>(
         return Ok(DomainTag::Found(owner.tag.share()));
     }
     let fresh = match domain.table().stage {
-        Stage::Stage1 { .. } => {
+        TranslationStage::Stage1 { .. } => {
             smmu.asids().allocate(id, Regime::El1, smmu.capabilities().asid_bits)?
         }
-        Stage::Stage2 { .. } => smmu.vmids().allocate()?,
+        TranslationStage::Stage2 { .. } => smmu.vmids().allocate()?,
     };
     let tag = fresh.tag();
     env.observer.notice(Notice::TagAllocated { domain: domain.id(), smmu: id, tag });
@@ -84,7 +97,7 @@ pub(crate) fn entries<P: Platform>(
 ) -> Result<(Ste, Option<(usize, Cd)>), AttachError> {
     let table = domain.table();
     match (table.stage, tag, cds) {
-        (Stage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
+        (TranslationStage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
             let cd = Cd::stage1(table.stage1(mair, asid))?;
             let there =
                 confirmation == Confirmation::Confirmed && cds.read(cds.current) == Some(cd);
@@ -96,7 +109,7 @@ pub(crate) fn entries<P: Platform>(
             )?;
             Ok((ste, Some((place, cd))))
         }
-        (Stage::Stage2 { start_level }, CacheTag::Vmid(vmid), _) => {
+        (TranslationStage::Stage2 { start_level }, CacheTag::Vmid(vmid), _) => {
             let stage2 = table.stage2(start_level, vmid);
             let ste = Ste::stage2(stage2, AtsMode::Off, incoming_shareability(smmu))?;
             Ok((ste, None))

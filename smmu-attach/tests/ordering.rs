@@ -134,7 +134,7 @@ impl Platform for Ordered {
     type Observer = ();
 }
 
-struct Tables(Stage, u64);
+struct Tables(TranslationStage, u64);
 
 impl TranslationTable for Tables {
     fn describe(&self) -> TableDescription {
@@ -163,8 +163,11 @@ fn nothing_is_linked_or_announced_before_it_is_published() {
         let tables = Tables(stage, 0x8000_0000 + u64::from(id) * 0x1000);
         Arc::new(Domain::<Ordered>::new(DomainId(id), &tables).unwrap())
     };
-    let s1 = [domain(1, Stage::Stage1 { mair: 0xff }), domain(2, Stage::Stage1 { mair: 0xff })];
-    let s2 = domain(3, Stage::Stage2 { start_level: 1 });
+    let s1 = [
+        domain(1, TranslationStage::Stage1 { mair: 0xff }),
+        domain(2, TranslationStage::Stage1 { mair: 0xff }),
+    ];
+    let s2 = domain(3, TranslationStage::Stage2 { start_level: 1 });
     // Streams of two second-level tables, and every change from one kind of entry to another.
     for stream in [0x08, 0x108] {
         let mut device = Smmu::add_device(&smmu, &[StreamId(stream)], &env).unwrap();

@@ -30,7 +30,7 @@ impl TranslationTable for Tables {
     }
 }
 
-fn tables(stage: Stage, root: u64) -> Tables {
+fn tables(stage: TranslationStage, root: u64) -> Tables {
     Tables(TableDescription {
         stage,
         root: PhysAddr(root),
@@ -42,10 +42,10 @@ fn tables(stage: Stage, root: u64) -> Tables {
     })
 }
 
-const S1: Stage = Stage::Stage1 { mair: 0xff };
-const S2: Stage = Stage::Stage2 { start_level: 1 };
+const S1: TranslationStage = TranslationStage::Stage1 { mair: 0xff };
+const S2: TranslationStage = TranslationStage::Stage2 { start_level: 1 };
 
-fn domain(id: u32, stage: Stage) -> Arc<Domain<Test>> {
+fn domain(id: u32, stage: TranslationStage) -> Arc<Domain<Test>> {
     Arc::new(
         Domain::new(DomainId(id), &tables(stage, 0x8000_0000 + u64::from(id) * 0x1000)).unwrap(),
     )
