@@ -1,3 +1,5 @@
+//! One SMMU as an attach sees it: stream table, tag spaces, and the owners of StreamIDs.
+
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -12,28 +14,28 @@ use crate::platform::Block;
 use crate::stream_table::{Linked, StreamEntry, StreamTable};
 use crate::{AttachError, Platform};
 
-/// A device's handle within its SMMU, for what an event is about.
+/// Handle of a device within its SMMU, for event handlers.
 ///
-/// A key can come back for another device once its own is dropped.
+/// After a device is dropped, another device may get the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceKey(usize);
 
-/// How an [`Smmu`] is set up.
+/// Parameters of an [`Smmu`].
 #[derive(Clone, Debug, Default)]
 pub struct SmmuConfig {
-    /// Cover only this many bits of StreamID, where fewer than `IDR1.SIDSIZE` are in use. A linear
-    /// table of 16 bits is 4 MiB.
+    /// Number of StreamID bits that the table covers, if fewer than `IDR1.SIDSIZE` are in use. A
+    /// linear table of 16 bits takes 4 MiB.
     pub stream_bits: Option<u8>,
-    /// An ASID space that is shared with other SMMUs; a space of its own when `None`.
+    /// An ASID space shared with other SMMUs; `None` for an own space.
     pub asids: Option<AsidSpace>,
-    /// Reserved VMIDs and the like; the lowest free one and nothing reserved by default.
+    /// Configuration of the VMID space, such as reserved VMIDs. The default reserves none.
     pub vmids: SpaceConfig<'static, Vmid>,
 }
 
-/// One SMMU, as far as attaching goes: its stream table and its tags.
+/// One SMMU as an attach sees it: its stream table and its tags.
 ///
-/// Turn the SMMU off (`CR0.SMMUEN` = 0) before this is dropped: the stream table's memory goes with it. Devices and
-/// domains that are attached keep it alive.
+/// Turn the SMMU off (`CR0.SMMUEN` = 0) before you drop this: dropping frees the stream table.
+/// Devices, and domains with a tag in use on this SMMU, keep it alive.
 pub struct Smmu<P: Platform> {
     id: SmmuId,
     caps: Capabilities,
@@ -56,14 +58,15 @@ pub(crate) struct Claim<B> {
 }
 
 impl<P: Platform> Smmu<P> {
-    /// An SMMU whose streams are all aborted: those of a stream table entry that exists silently, those without a
-    /// second-level table with `C_BAD_STREAMID` where that is recorded.
+    /// An SMMU that aborts all streams.
     ///
-    /// `id` differs from that of every other SMMU.
+    /// Streams with an STE abort silently. Streams without a second-level table abort with
+    /// `C_BAD_STREAMID`, if `CR2.RECINVSID` records it. The caller gives every SMMU an `id` of its
+    /// own.
     ///
     /// # Errors
     ///
-    /// No memory for the stream table or the tag spaces.
+    /// No memory for the stream table or the tag spaces, or an impossible StreamID size.
     pub fn new(
         id: SmmuId,
         caps: Capabilities,
@@ -85,31 +88,31 @@ impl<P: Platform> Smmu<P> {
         })
     }
 
-    /// The SMMU's number.
+    /// Number of the SMMU.
     #[must_use]
     pub fn id(&self) -> SmmuId {
         self.id
     }
 
-    /// What it can do.
+    /// Capabilities of the SMMU.
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
         &self.caps
     }
 
-    /// Where the stream table is, for `STRTAB_BASE` and `STRTAB_BASE_CFG`.
+    /// Address and format of the stream table, for `STRTAB_BASE` and `STRTAB_BASE_CFG`.
     #[must_use]
     pub fn stream_table(&self) -> (PhysAddr, strtab::Format) {
         self.streams.lock().table.base()
     }
 
-    /// The ASIDs of this SMMU.
+    /// ASID space of this SMMU.
     #[must_use]
     pub fn asids(&self) -> &AsidSpace {
         &self.asids
     }
 
-    /// The VMIDs of this SMMU.
+    /// VMID space of this SMMU.
     #[must_use]
     pub fn vmids(&self) -> &VmidSpace {
         &self.vmids
@@ -117,7 +120,8 @@ impl<P: Platform> Smmu<P> {
 
     /// Reserve StreamIDs for one device, and find or make their entries.
     ///
-    /// Returns the entries, and one stream of each level-1 descriptor that the SMMU must still learn of.
+    /// Returns the entries, and one stream of each level-1 descriptor that the SMMU must still
+    /// learn of.
     pub(crate) fn claim(
         &self,
         streams: &[StreamId],
@@ -137,8 +141,8 @@ impl<P: Platform> Smmu<P> {
         room.map_err(|_| AttachError::OutOfMemory { smmu: id })?;
         for &stream in streams {
             let (entry, link) = state.table.entry(id, stream, dma)?;
-            // Streams ascend, so those of one level-1 descriptor are neighbours. One CFGI_STE for the
-            // descriptor suffices: an attach invalidates each STE itself.
+            // Streams ascend, so those of one level-1 descriptor are neighbours. One CFGI_STE for
+            // the descriptor suffices: an attach invalidates each STE itself.
             let first_of = unannounced
                 .last()
                 .is_none_or(|last: &StreamId| last.0 >> SPLIT != stream.0 >> SPLIT);
@@ -163,9 +167,9 @@ impl<P: Platform> Smmu<P> {
         self.streams.lock().table.announced(stream);
     }
 
-    /// The device that an event's StreamID belongs to.
+    /// The device that owns the StreamID of an event.
     ///
-    /// Takes the lock of the stream table, as adding and removing a device do.
+    /// Takes [`Platform::Lock`], which [`add_device`](Self::add_device) may hold for long.
     #[must_use]
     pub fn device_of(&self, stream: StreamId) -> Option<DeviceKey> {
         self.streams.lock().owners.get(&stream).copied()

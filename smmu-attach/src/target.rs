@@ -1,4 +1,4 @@
-//! What leads a device into a domain: the domain's tag, and the entries that name it.
+//! The target of an attach, its tag, and the entries that name the tag.
 
 use alloc::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::platform::Block;
 use crate::table::{TranslationStage, single_context};
 use crate::{AttachError, Env, Platform};
 
-/// Where a device is to go.
+/// What an attach makes of a device's transactions.
 #[derive(Debug)]
 pub enum Target<'a, P: Platform> {
-    /// Into a domain.
+    /// The domain translates them.
     Domain(&'a Arc<Domain<P>>),
-    /// Its transactions pass unchanged.
+    /// The SMMU passes them unchanged.
     Bypass,
-    /// Its transactions are aborted.
+    /// The SMMU aborts them.
     Blocked,
 }
 
-/// A tag that no hardware has seen; dropping it gives it back and says so.
+/// A tag that no SMMU has seen. Dropping it returns it to its space and notifies the observer.
 pub(crate) struct Fresh<'a, P: Platform> {
     pub(crate) tag: Option<FreshTag>,
     env: Env<'a, P>,
@@ -40,7 +40,7 @@ impl<P: Platform> Drop for Fresh<'_, P> {
     }
 }
 
-/// The tag of a domain on an SMMU: the one that its array has, for as long as the domain's lock is held, or a new one.
+/// The tag of a domain on an SMMU: found in the array (while the domain's lock is held) or new.
 pub(crate) enum DomainTag<'lock, 'a, P: Platform> {
     Found(SharedTag<'lock>),
     New(CacheTag, Fresh<'a, P>),
@@ -79,7 +79,7 @@ pub(crate) fn find_or_allocate<'lock, 'a, P: Platform>(
 }
 
 pub(crate) fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> ShareabilityOverride {
-    // Without ATTR_TYPES_OVR the field is reserved, and the incoming attribute is used anyway.
+    // Without ATTR_TYPES_OVR the field is reserved, and the SMMU uses the incoming attribute.
     if smmu.capabilities().attribute_override {
         ShareabilityOverride::Incoming
     } else {
@@ -87,7 +87,7 @@ pub(crate) fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> Share
     }
 }
 
-/// The entries that lead a device into a domain, and where the context descriptor goes.
+/// The STE and CD that lead a device into a domain, and the index of the CD.
 pub(crate) fn entries<P: Platform>(
     smmu: &crate::Smmu<P>,
     domain: &Domain<P>,
