@@ -16,7 +16,7 @@ use instant::{ENTRIES, Instant, Memory, Queue, Ring, SIZE, queue};
 use smmu_cmdq::{
     CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, QueueError, Reserve, SyncBy,
 };
-use smmu_measure::{Table, nanoseconds, nanoseconds_threads};
+use smmu_measure::{BenchTable as Table, nanoseconds, nanoseconds_threads};
 use smmu_types::queue::Position;
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::seam::{DmaBlock, Registers, StdWait};
