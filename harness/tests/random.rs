@@ -7,13 +7,13 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use common::random::Random;
 use common::trial;
 use libtest_mimic::Arguments;
+use smmu_engine::engine::{self, Options, Outcome, Sabotage};
+use smmu_engine::machine::Backend;
+use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{Mock, Qemu};
-use smmu_harness::engine::{self, Options, Outcome, Sabotage};
-use smmu_harness::machine::Backend;
-use smmu_harness::random::Random;
-use smmu_harness::scenario::Scenario;
 
 const HEAD: &str = r#"
 title = "generated"

@@ -7,10 +7,11 @@ mod common;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use smmu_engine::engine::{self, Options, Outcome, Report, Sabotage};
+use smmu_engine::machine::Backend;
+use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{Mock, Qemu};
-use smmu_harness::engine::{self, Options, Outcome, Report, Sabotage};
-use smmu_harness::machine::Backend;
-use smmu_harness::scenario::{Scenario, builtin};
+use smmu_harness::scenario_files::builtin;
 
 /// Scenarios that must fail when the driver is broken in some way: on the model, and on QEMU.
 ///

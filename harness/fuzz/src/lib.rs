@@ -1,8 +1,8 @@
 //! From the bytes of a fuzzer to what must hold for any input: one function for each fuzz target.
 
-use smmu_harness::decode::formats::{Item, Scanner};
-use smmu_harness::decode::kind::Kind;
-use smmu_harness::decode::words::Width;
+use smmu_decode::formats::{Item, Scanner};
+use smmu_decode::kind::Kind;
+use smmu_decode::words::Width;
 
 const KINDS: &[&str] =
     &["", "command", "event", "ste", "cd", "pri", "l1std", "l1cd", "idr", "queue"];

@@ -3,14 +3,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use smmu_types::seam::{Registers, StdWait, Wait};
-use smmu_types::{CacheTag, RawCommand};
+use smmu_types::{CacheTag, Irq, RawCommand};
 
-use crate::machine::{
-    Backend, BackendError, Clock, DMA_PATTERN, DmaOutcome, HazardReport, Insight, Irq, Machine,
+use smmu_engine::machine::{
+    Backend, BackendError, Clock, DMA_PATTERN, DmaOutcome, HazardReport, Insight, Machine,
     MachineDevice, MachineSmmu, MachineSpec, QueueFault, Ram, Time,
 };
-use crate::model::{Fault, Hazard, Model, Profile, SecondQueue};
-use crate::scenario::{Need, QueueName, SecondQueueKind};
+use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
+use smmu_model::{DmaRefused, Fault, Hazard, Model, Profile, SecondQueue};
 
 const RAM_BYTES: usize = 8 << 20;
 
@@ -115,7 +115,10 @@ impl Machine for MockMachine {
             .devices
             .get(device)
             .ok_or_else(|| BackendError::Impossible(format!("there is no device {device}")))?;
-        Ok(self.model.dma_write32(smmu, stream, iova, DMA_PATTERN))
+        Ok(match self.model.dma_write32(smmu, stream, iova, DMA_PATTERN) {
+            Ok(()) => DmaOutcome::Written,
+            Err(DmaRefused) => DmaOutcome::Refused,
+        })
     }
 
     fn take_interrupts(&self) -> Vec<(usize, Irq)> {

@@ -2,16 +2,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use smmu_types::PhysAddr;
 use smmu_types::pool::Window;
 use smmu_types::regs::{CR0, cr0};
 use smmu_types::seam::Registers;
+use smmu_types::{Irq, PhysAddr};
 
-use crate::machine::{
-    Backend, BackendError, DMA_PATTERN, DmaOutcome, Irq, Machine, MachineSpec, QueueFault, Ram,
+use smmu_engine::machine::{
+    Backend, BackendError, DMA_PATTERN, DmaOutcome, Machine, MachineSpec, QueueFault, Ram,
 };
-use crate::qemu;
-use crate::scenario::{Need, QueueName};
+use smmu_engine::machine::{Need, QueueName};
+use smmu_qemu as qemu;
 
 /// QEMU's SMMUv3, driven from outside without any guest code.
 #[derive(Debug)]

@@ -6,12 +6,12 @@ use serde_json::json;
 use smmu_types::{Cd, Ste};
 
 use super::{Exit, Format};
-use crate::decode::advice::Context;
-use crate::decode::formats::{Found, Item, Line, ScanError, Scanner, decode, segments};
-use crate::decode::ids;
-use crate::decode::kind::Kind;
-use crate::decode::report::reports;
-use crate::decode::words::{Place, Width, tokens};
+use smmu_decode::advice::Context;
+use smmu_decode::formats::{Found, Item, Line, ScanError, Scanner, decode, segments};
+use smmu_decode::ids;
+use smmu_decode::kind::Kind;
+use smmu_decode::report::reports;
+use smmu_decode::words::{Place, Width, tokens};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -6,14 +6,14 @@ use smmu_types::{
     Capabilities, Cd, IdRegisters, Ste, StreamId, StreamTableDescriptor, SubstreamId,
 };
 
-use super::{BackendArgs, BackendName, Exit, Format};
-use crate::decode::formats::{Found, ScanError, decode, segments};
-use crate::decode::ids;
-use crate::decode::kind::{Kind, guess};
-use crate::decode::words::{Place, Word, tokens};
-use crate::engine::{self, RigError};
-use crate::explain::build::{self, Base, Setting};
-use crate::explain::{Part, Question, explain};
+use super::{BackendArgs, BackendName, Exit, Format, one_of};
+use smmu_decode::explain::build::{self, BaseConfig, Setting};
+use smmu_decode::explain::{Part, Question, explain};
+use smmu_decode::formats::{Found, ScanError, decode, segments};
+use smmu_decode::ids;
+use smmu_decode::kind::{Kind, guess};
+use smmu_decode::words::{Place, Word, tokens};
+use smmu_engine::engine::{self, RigError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -22,8 +22,8 @@ pub(super) struct Explain {
     #[arg(value_name = "KIND | WORD")]
     words: Vec<String>,
     /// Begin with a legal configuration of this kind.
-    #[arg(long, value_enum)]
-    base: Option<Base>,
+    #[arg(long, value_parser = one_of(&BaseConfig::ALL, BaseConfig::name, BaseConfig::text))]
+    base: Option<BaseConfig>,
     /// Change a field: S1CDMax=4, CD.T0SZ=0x10. May be given again.
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,

@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::{Exit, Format};
 use crate::backend::Qemu;
-use crate::scenario::{Scenario, builtin};
+use smmu_engine::scenario::Scenario;
+
+use crate::scenario_files::builtin;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct List {

@@ -14,11 +14,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::backend::{Mock, Qemu};
-use crate::machine::{Backend, BackendError};
-use crate::scenario::{Scenario, ScenarioError, builtin};
+use smmu_engine::machine::{Backend, BackendError};
+use smmu_engine::scenario::{Scenario, ScenarioError};
+
+use crate::scenario_files::{self, LoadError, builtin};
 
 /// Runs SMMUv3 driver scenarios on a software model and on real SMMUs.
 #[derive(Debug, Parser)]
@@ -88,6 +91,19 @@ impl BackendArgs {
     }
 }
 
+/// A parser of one of `all`, by the name that each has on the command line.
+fn one_of<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+    text: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let values = all.iter().map(|&one| PossibleValue::new(name(one)).help(text(one)));
+    let parser = PossibleValuesParser::new(values.collect::<Vec<_>>());
+    parser.try_map(move |chosen| {
+        all.iter().copied().find(|&one| name(one) == chosen).ok_or("it is not one of the names")
+    })
+}
+
 /// Why the program ends with something other than success.
 #[derive(Debug)]
 enum Exit {
@@ -102,6 +118,12 @@ enum Exit {
 
 impl From<ScenarioError> for Exit {
     fn from(error: ScenarioError) -> Self {
+        Exit::Usage(error.to_string())
+    }
+}
+
+impl From<LoadError> for Exit {
+    fn from(error: LoadError) -> Self {
         Exit::Usage(error.to_string())
     }
 }
@@ -166,7 +188,7 @@ fn scenarios(names: &[String]) -> Result<Vec<Scenario>, Exit> {
     let names_known: Vec<String> = known.iter().map(|scenario| scenario.name.clone()).collect();
     for name in names {
         if Path::new(name).extension().is_some_and(|ending| ending == "toml") {
-            chosen.push(Scenario::load(Path::new(name))?);
+            chosen.push(scenario_files::load(Path::new(name))?);
         } else if let Some(at) = known.iter().position(|scenario| scenario.name == *name) {
             chosen.push(known.swap_remove(at));
         } else if !names_known.contains(name) {

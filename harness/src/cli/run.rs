@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{BackendArgs, Exit, Format, scenarios};
-use crate::engine::{self, Options, Outcome, Report, Sabotage};
+use super::{BackendArgs, Exit, Format, one_of, scenarios};
+use smmu_engine::engine::{self, Options, Outcome, Report, Sabotage};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Run {
@@ -20,7 +20,7 @@ pub(super) struct Run {
     #[arg(long)]
     transcript: bool,
     /// Break the driver in this way, to see which scenarios notice.
-    #[arg(long, value_enum, value_name = "HOW")]
+    #[arg(long, value_name = "HOW", value_parser = one_of(&Sabotage::ALL, Sabotage::name, Sabotage::text))]
     sabotage: Option<Sabotage>,
 }
 

@@ -1,6 +1,8 @@
 //! What the tests that decide at run time have in common.
 #![allow(dead_code, reason = "each of them uses a part")]
 
+pub(crate) mod random;
+
 use libtest_mimic::Trial;
 
 /// A test that fails by panicking.

@@ -9,6 +9,7 @@ mod descriptor;
 mod event;
 mod field_error;
 pub mod fields;
+mod irq;
 pub mod layout;
 pub mod legal;
 mod num;
@@ -30,6 +31,7 @@ pub use command::{
 pub use descriptor::{ContextTableDescriptor, StreamTableDescriptor, Vms};
 pub use event::{AtsRequest, EventClass, EventKind, EventRecord, PageHint, RequestedAccess};
 pub use field_error::FieldError;
+pub use irq::Irq;
 pub use num::{
     Asid, DomainId, Granule, Iova, Ipa, OutputSize, PhysAddr, SmmuId, StreamId, SubstreamId, Vmid,
 };

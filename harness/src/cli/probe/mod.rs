@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use super::{BackendArgs, Exit, Format};
-use crate::engine::{self, RigError};
+use smmu_engine::engine::{self, RigError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Probe {

@@ -21,6 +21,7 @@ pub mod queue_base;
 pub mod strtab;
 #[cfg(test)]
 mod tests;
+pub mod vcmdq;
 
 pub use masks::{
     cmdq_cons, cr0, cr1, cr2, dpt_cfg_far, gatos_ctrl, gbpa, gbpmpam, gerror, gmpam, irq_cfg2,

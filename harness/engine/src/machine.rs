@@ -1,0 +1,354 @@
+//! What a backend's machine is to the engine: RAM, registers, devices, interrupts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use smmu_driver::smmu_types::pool::Window;
+use smmu_driver::smmu_types::seam::{Registers, StdWait, Wait};
+use smmu_driver::smmu_types::{CacheTag, Irq, PhysAddr, RawCommand, StreamId};
+
+/// Something that a scenario needs and a backend may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// `"stage1"`: stage-1 translation.
+    Stage1,
+    /// `"stage2"`: stage-2 translation.
+    Stage2,
+    /// `"several-smmus"`: more than one SMMU.
+    SeveralSmmus,
+    /// `"asid8"`: an SMMU with 8-bit ASIDs.
+    Asid8,
+    /// `"ats"`: an SMMU with ATS.
+    Ats,
+    /// `"msi"`: an SMMU with MSIs.
+    Msi,
+    /// `"sev"`: an SMMU whose `CMD_SYNC` can send an event.
+    Sev,
+    /// `"queue-stop"`: command queues that stop when they are told to, and go on.
+    QueueStop,
+    /// `"queue-faults"`: command queues that misbehave in other ways when they are told to.
+    QueueFaults,
+    /// `"second-queue"`: an SMMU with a second command queue.
+    SecondQueue,
+}
+
+impl Need {
+    /// As it is written in a file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Need::Stage1 => "stage1",
+            Need::Stage2 => "stage2",
+            Need::SeveralSmmus => "several-smmus",
+            Need::Asid8 => "asid8",
+            Need::Ats => "ats",
+            Need::Msi => "msi",
+            Need::Sev => "sev",
+            Need::QueueStop => "queue-stop",
+            Need::QueueFaults => "queue-faults",
+            Need::SecondQueue => "second-queue",
+        }
+    }
+}
+
+/// What a second command queue takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecondQueueKind {
+    /// `"full"`: every command.
+    Full,
+    /// `"restricted"`: `TLBI_NH_ASID`, `TLBI_NH_VA`, `ATC_INV` and `CMD_SYNC`.
+    Restricted,
+}
+
+/// One of the command queues of an SMMU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueName {
+    /// `"main"`: the one that every SMMU has.
+    #[default]
+    Main,
+    /// `"second"`: the one of `second_queue`.
+    Second,
+}
+
+/// What became of one DMA write, as far as the device can tell.
+///
+/// Where the data went is for whoever looks at memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DmaOutcome {
+    /// The write was carried out somewhere.
+    Written,
+    /// The SMMU refused it.
+    Refused,
+}
+
+/// The 4 bytes that every device writes.
+pub const DMA_PATTERN: u32 = 0x1234_5678;
+
+/// The machine that a scenario asks for.
+#[derive(Clone, Debug, Default)]
+pub struct MachineSpec {
+    /// The SMMUs.
+    pub smmus: Vec<MachineSmmu>,
+    /// The devices that do DMA.
+    pub devices: Vec<MachineDevice>,
+    /// Which time the waits of the driver go by.
+    pub time: Time,
+}
+
+/// Which time the waits of a driver go by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Time {
+    /// That of the clock on the wall.
+    #[default]
+    Real,
+    /// Time that passes while the driver waits and at no other moment, so that each run is like the last and a
+    /// time-out is no long wait. For one thread; a backend whose SMMU runs by itself has real time only.
+    Virtual,
+}
+
+/// One SMMU of a [`MachineSpec`].
+#[derive(Clone, Copy, Debug)]
+pub struct MachineSmmu {
+    /// Bits of an ASID: 8 or 16.
+    pub asid_bits: u8,
+    /// Whether it has ATS.
+    pub ats: bool,
+    /// Whether it has MSIs.
+    pub msi: bool,
+    /// Whether its `CMD_SYNC` can send an event.
+    pub sev: bool,
+    /// Its second command queue.
+    pub second_queue: Option<SecondQueueKind>,
+}
+
+impl Default for MachineSmmu {
+    fn default() -> Self {
+        MachineSmmu { asid_bits: 16, ats: false, msi: false, sev: false, second_queue: None }
+    }
+}
+
+/// How a command queue misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueFault {
+    /// It carries out nothing.
+    Stopped,
+    /// It carries out so many commands at each look at its consumer.
+    Slow(u32),
+    /// So many fetches abort.
+    Aborts(u32),
+    /// ATC invalidations of a stream are not answered.
+    AtcTimeout(StreamId),
+    /// MSIs of `CMD_SYNC` are lost.
+    MsiLost,
+}
+
+/// The time of a machine, for the waits of a driver. Clones are the same clock.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Wait + Send + Sync>);
+
+impl Clock {
+    /// The time that `wait` tells.
+    pub fn new(wait: impl Wait + Send + Sync + 'static) -> Self {
+        Clock(Arc::new(wait))
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock::new(StdWait::new())
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({:?})", self.0.now())
+    }
+}
+
+impl Wait for Clock {
+    fn now(&self) -> std::time::Duration {
+        self.0.now()
+    }
+    fn relax(&self, round: u32) {
+        self.0.relax(round);
+    }
+}
+
+/// One device of a [`MachineSpec`].
+#[derive(Clone, Copy, Debug)]
+pub struct MachineDevice {
+    /// Index of the SMMU that it is behind.
+    pub smmu: usize,
+    /// Its StreamID.
+    pub stream: StreamId,
+}
+
+/// A backend cannot do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The backend is not there, or not fit.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The machine that the scenario asks for cannot be built.
+    #[error("this backend cannot build the machine: {0}")]
+    Impossible(String),
+    /// It broke while it ran.
+    #[error("the backend broke: {0}")]
+    Broken(String),
+}
+
+/// Somewhere that scenarios can run.
+pub trait Backend: Send + Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What it is, in one line.
+    fn describe(&self) -> String;
+
+    /// Whether it can do something that a scenario may need.
+    fn offers(&self, need: Need) -> bool;
+
+    /// A machine, as at power-on.
+    ///
+    /// # Errors
+    ///
+    /// The backend is not there, or cannot build this machine.
+    fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError>;
+}
+
+/// One machine.
+pub trait Machine: Send + Sync {
+    /// Its RAM, as memory of this process.
+    fn ram(&self) -> Ram;
+
+    /// The registers of an SMMU.
+    ///
+    /// # Errors
+    ///
+    /// There is none of this index.
+    fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError>;
+
+    /// A device writes [`DMA_PATTERN`].
+    ///
+    /// # Errors
+    ///
+    /// The machine is gone.
+    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, BackendError>;
+
+    /// Interrupts since the last call, each with the index of its SMMU.
+    fn take_interrupts(&self) -> Vec<(usize, Irq)>;
+
+    /// Whether it still works.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    fn check(&self) -> Result<(), BackendError>;
+
+    /// The registers of the second command queue of an SMMU; [`second`](smmu_driver::smmu_types::regs::vcmdq) has the offsets.
+    ///
+    /// # Errors
+    ///
+    /// It has none.
+    fn second_queue(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
+        Err(BackendError::Impossible(format!("SMMU {smmu} has no second command queue")))
+    }
+
+    /// The time that the driver waits by. All calls give the same clock, or clocks that agree.
+    fn clock(&self) -> Clock {
+        Clock::default()
+    }
+
+    /// Let a command queue misbehave from now on.
+    ///
+    /// # Errors
+    ///
+    /// The machine cannot.
+    fn inject(&self, smmu: usize, queue: QueueName, fault: QueueFault) -> Result<(), BackendError> {
+        let _ = (smmu, queue, fault);
+        Err(BackendError::Impossible("its command queues cannot be made to misbehave".into()))
+    }
+
+    /// Take back every fault of an SMMU. A machine without faults has nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// There is no such SMMU.
+    fn mend(&self, smmu: usize) -> Result<(), BackendError> {
+        let _ = smmu;
+        Ok(())
+    }
+
+    /// Sees into the caches, where the machine allows that.
+    fn insight(&self) -> Option<&dyn Insight> {
+        None
+    }
+}
+
+/// A look into the caches of a machine's SMMUs.
+pub trait Insight {
+    /// What went wrong since the last call, in plain sentences that begin with the SMMU's name, each with the
+    /// command that was missing, if that is what it was.
+    fn take_hazards(&self) -> Vec<HazardReport>;
+
+    /// What could be reached right now through something cached that should be gone.
+    fn audit(&self) -> Vec<HazardReport>;
+
+    /// How many cached lines carry a tag.
+    fn lines_with_tag(&self, smmu: usize, tag: CacheTag) -> usize;
+
+    /// Keep from now on what the queues of an SMMU carry out.
+    fn listen(&self, smmu: usize);
+
+    /// The commands that an SMMU's main queue and its second queue have carried out since the last call, in order
+    /// and as they lay in the queue; none unless somebody listens.
+    fn take_carried_out(&self, smmu: usize) -> [Vec<RawCommand>; 2];
+}
+
+/// One hazard, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HazardReport {
+    /// A plain sentence.
+    pub text: String,
+    /// The command that was missing, if any.
+    pub missing: Option<String>,
+}
+
+/// RAM of a machine. Clones are the same memory.
+#[derive(Clone)]
+pub struct Ram(Arc<dyn Window>);
+
+impl Ram {
+    /// RAM of a backend.
+    pub fn new(window: impl Window + 'static) -> Self {
+        Ram(Arc::new(window))
+    }
+
+    /// The 64-bit word at a physical address; `None` outside of RAM.
+    #[must_use]
+    pub fn word(&self, address: PhysAddr) -> Option<&std::sync::atomic::AtomicU64> {
+        let offset = address.0.checked_sub(self.0.base().0)?;
+        self.0.words().get(usize::try_from(offset / 8).ok()?)
+    }
+}
+
+impl fmt::Debug for Ram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ram({} bytes at {})", self.0.words().len() * 8, self.0.base())
+    }
+}
+
+// SAFETY: the window behind is the one that its implementor vouched for; this adds nothing to it.
+unsafe impl Window for Ram {
+    fn words(&self) -> &[std::sync::atomic::AtomicU64] {
+        self.0.words()
+    }
+    fn base(&self) -> PhysAddr {
+        self.0.base()
+    }
+}

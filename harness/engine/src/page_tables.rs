@@ -1,0 +1,341 @@
+//! Page tables for scenarios: VMSAv8-64, 4 KiB granule, stage 1 or stage 2, 39-bit input.
+//!
+//! The well-kept `aarch64-paging` crate is the reference that the tests compare every descriptor with. It
+//! cannot serve here itself: its hook for a new table cannot fail, and it writes through exclusive references to
+//! memory that the SMMU reads at the same time.
+//!
+//! Only the last level changes after a table is linked, so an invalidation with `Leaf` = 1 is enough.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use smmu_driver::smmu_attach::{
+    ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
+};
+use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
+use smmu_driver::smmu_types::{Granule, OutputSize, PhysAddr};
+
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+
+/// Bits of an input address.
+pub const INPUT_BITS: u32 = 39;
+const START_LEVEL: u32 = 1;
+const LAST_LEVEL: u32 = 3;
+const ENTRIES: u64 = 512;
+
+const VALID_TABLE: u64 = 3;
+const VALID_PAGE: u64 = 3;
+const ACCESS_FLAG: u64 = 1 << 10;
+const INNER_SHAREABLE: u64 = 3 << 8;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// The stage that a table translates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+pub enum TableStage {
+    /// `"s1"`: stage 1.
+    #[serde(rename = "s1")]
+    Stage1,
+    /// `"s2"`: stage 2.
+    #[serde(rename = "s2")]
+    Stage2,
+}
+
+/// What a mapping permits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+pub enum Access {
+    /// `"rw"`: reads and writes.
+    #[default]
+    #[serde(rename = "rw")]
+    ReadWrite,
+    /// `"ro"`: reads.
+    #[serde(rename = "ro")]
+    ReadOnly,
+}
+
+/// Why a table could not be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// An input address that the table cannot translate.
+    #[error("address {0:#x} is beyond the {INPUT_BITS} bits of the table")]
+    Range(u64),
+    /// An address that is not that of a page.
+    #[error("address {0:#x} is not aligned to 4096 bytes")]
+    Misaligned(u64),
+    /// Something is mapped there already.
+    #[error("{0:#x} is mapped already; unmap it first")]
+    Mapped(u64),
+    /// Nothing is mapped there.
+    #[error("{0:#x} is not mapped")]
+    NotMapped(u64),
+    /// No memory for a table.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
+}
+
+/// A tree of tables in DMA memory.
+#[derive(Debug)]
+pub struct PageTables<D: DmaMemory> {
+    stage: TableStage,
+    dma: D,
+    root: D::Block,
+    // Tables below the root, by their physical address.
+    tables: BTreeMap<u64, D::Block>,
+}
+
+impl<D: DmaMemory> PageTables<D> {
+    /// An empty tree.
+    ///
+    /// # Errors
+    ///
+    /// No memory for the root.
+    pub fn new(stage: TableStage, dma: D) -> Result<Self, TableError> {
+        let root = dma.allocate(layout())?;
+        Ok(PageTables { stage, dma, root, tables: BTreeMap::new() })
+    }
+
+    /// Map a page. A translation that was not there needs no invalidation.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be mapped, is mapped already, or there is no memory for a table.
+    pub fn map(&mut self, input: u64, output: PhysAddr, access: Access) -> Result<(), TableError> {
+        let leaf = leaf(self.stage, output, access)?;
+        let (block, index) = self.walk_or_grow(input)?;
+        if block.words()[index].load(Ordering::Relaxed) != 0 {
+            return Err(TableError::Mapped(input));
+        }
+        store(block, index, leaf);
+        Ok(())
+    }
+
+    /// Take a mapping away. What was cached of it stays until it is invalidated.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is mapped there.
+    pub fn unmap(&mut self, input: u64) -> Result<(), TableError> {
+        let (block, index) = self.walk(input)?;
+        if block.words()[index].load(Ordering::Relaxed) == 0 {
+            return Err(TableError::NotMapped(input));
+        }
+        store(block, index, 0);
+        Ok(())
+    }
+
+    /// Overwrite the mapping of a page in place, with no break before the make: what a driver must not
+    /// do, for scenarios that show why.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be mapped, or there is no memory for a table.
+    pub fn overwrite(
+        &mut self,
+        input: u64,
+        output: PhysAddr,
+        access: Access,
+    ) -> Result<(), TableError> {
+        let leaf = leaf(self.stage, output, access)?;
+        let (block, index) = self.walk_or_grow(input)?;
+        store(block, index, leaf);
+        Ok(())
+    }
+
+    /// The leaf descriptor of a page, 0 where there is none.
+    #[must_use]
+    pub fn descriptor(&self, input: u64) -> u64 {
+        self.walk(input).map_or(0, |(block, index)| block.words()[index].load(Ordering::Relaxed))
+    }
+
+    fn walk(&self, input: u64) -> Result<(&D::Block, usize), TableError> {
+        check(input)?;
+        let mut table = &self.root;
+        for level in START_LEVEL..LAST_LEVEL {
+            let entry = table.words()[index(input, level)].load(Ordering::Relaxed);
+            table = self.tables.get(&(entry & ADDRESS)).ok_or(TableError::NotMapped(input))?;
+        }
+        Ok((table, index(input, LAST_LEVEL)))
+    }
+
+    fn walk_or_grow(&mut self, input: u64) -> Result<(&D::Block, usize), TableError> {
+        check(input)?;
+        let mut at = self.root.address().0;
+        for level in START_LEVEL..LAST_LEVEL {
+            let table = self.tables.get(&at).unwrap_or(&self.root);
+            let n = index(input, level);
+            let entry = table.words()[n].load(Ordering::Relaxed);
+            at = if entry == 0 {
+                let next = self.dma.allocate(layout())?;
+                let address = next.address().0;
+                // The empty table was published when it was allocated, before this link to it.
+                store(table, n, address | VALID_TABLE);
+                self.tables.insert(address, next);
+                address
+            } else {
+                entry & ADDRESS
+            };
+        }
+        Ok((self.tables.get(&at).unwrap_or(&self.root), index(input, LAST_LEVEL)))
+    }
+}
+
+impl<D: DmaMemory> TranslationTable for PageTables<D> {
+    fn describe(&self) -> TableDescription {
+        TableDescription {
+            stage: match self.stage {
+                // Attribute 0 is Normal Write-Back.
+                TableStage::Stage1 => TranslationStage::Stage1 { mair: 0xff },
+                TableStage::Stage2 => TranslationStage::Stage2 { start_level: 1 },
+            },
+            root: self.root.address(),
+            t0sz: (64 - INPUT_BITS) as u8,
+            granule: Granule::K4,
+            output_size: OutputSize::Bits40,
+            walk: WalkAttributes::COHERENT,
+            forced_write_back: ForcedWriteBack::Off,
+        }
+    }
+}
+
+fn layout() -> DmaLayout {
+    const LAYOUT: DmaLayout = match DmaLayout::new(ENTRIES * 8, PAGE) {
+        Some(layout) => layout,
+        None => unreachable!(),
+    };
+    LAYOUT
+}
+
+fn check(input: u64) -> Result<(), TableError> {
+    if input >> INPUT_BITS != 0 {
+        return Err(TableError::Range(input));
+    }
+    if !input.is_multiple_of(PAGE) {
+        return Err(TableError::Misaligned(input));
+    }
+    Ok(())
+}
+
+fn index(input: u64, level: u32) -> usize {
+    (input >> (12 + 9 * (LAST_LEVEL - level)) & (ENTRIES - 1)) as usize
+}
+
+fn leaf(stage: TableStage, output: PhysAddr, access: Access) -> Result<u64, TableError> {
+    if output.0 & !ADDRESS != 0 {
+        return Err(TableError::Misaligned(output.0));
+    }
+    let common = output.0 | VALID_PAGE | ACCESS_FLAG | INNER_SHAREABLE;
+    Ok(match stage {
+        // Unprivileged access; not global, so that it is tagged by the ASID.
+        TableStage::Stage1 => {
+            const NOT_GLOBAL: u64 = 1 << 11;
+            let ap = match access {
+                Access::ReadWrite => 1,
+                Access::ReadOnly => 3,
+            };
+            common | NOT_GLOBAL | ap << 6
+        }
+        TableStage::Stage2 => {
+            const NORMAL_WRITE_BACK: u64 = 0xf << 2;
+            let s2ap = match access {
+                Access::ReadWrite => 3,
+                Access::ReadOnly => 1,
+            };
+            common | NORMAL_WRITE_BACK | s2ap << 6
+        }
+    })
+}
+
+fn store<B: DmaBlock>(block: &B, index: usize, descriptor: u64) {
+    block.words()[index].store(descriptor, Ordering::Relaxed);
+    block.publish(index..index + 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aarch64_paging::descriptor::{El1Attributes, Stage2Attributes};
+    use rstest::rstest;
+    use smmu_driver::smmu_types::fake::{HeapWindow, Pool, heap_pool};
+
+    fn tables(stage: TableStage, bytes: usize) -> PageTables<Pool<HeapWindow>> {
+        PageTables::new(stage, heap_pool(bytes)).unwrap()
+    }
+
+    const PAGE_A: PhysAddr = PhysAddr(0x4003_4000);
+
+    // Attribute bits from outside: those of the aarch64-paging crate.
+    #[rstest]
+    #[case(Access::ReadWrite, El1Attributes::empty())]
+    #[case(Access::ReadOnly, El1Attributes::READ_ONLY)]
+    fn stage1_leaf(#[case] access: Access, #[case] extra: El1Attributes) {
+        let mut tables = tables(TableStage::Stage1, 1 << 20);
+        tables.map(0x10000, PAGE_A, access).unwrap();
+        let attributes = El1Attributes::VALID
+            | El1Attributes::TABLE_OR_PAGE
+            | El1Attributes::ATTRIBUTE_INDEX_0
+            | El1Attributes::INNER_SHAREABLE
+            | El1Attributes::ACCESSED
+            | El1Attributes::NON_GLOBAL
+            | El1Attributes::USER
+            | extra;
+        assert_eq!(tables.descriptor(0x10000), PAGE_A.0 | attributes.bits() as u64);
+    }
+
+    #[rstest]
+    #[case(Access::ReadWrite, Stage2Attributes::S2AP_ACCESS_RW)]
+    #[case(Access::ReadOnly, Stage2Attributes::S2AP_ACCESS_RO)]
+    fn stage2_leaf(#[case] access: Access, #[case] permission: Stage2Attributes) {
+        let mut tables = tables(TableStage::Stage2, 1 << 20);
+        tables.map(0x10000, PAGE_A, access).unwrap();
+        let attributes = Stage2Attributes::VALID
+            | Stage2Attributes::TABLE_OR_PAGE
+            | Stage2Attributes::MEMATTR_NORMAL_INNER_WB
+            | Stage2Attributes::MEMATTR_NORMAL_OUTER_WB
+            | Stage2Attributes::SH_INNER
+            | Stage2Attributes::ACCESS_FLAG
+            | permission;
+        assert_eq!(tables.descriptor(0x10000), PAGE_A.0 | attributes.bits() as u64);
+    }
+
+    #[test]
+    fn pages_far_apart_get_tables_of_their_own() {
+        let mut tables = tables(TableStage::Stage1, 1 << 20);
+        let inputs = [0, 0x1000, 0x20_0000, 0x4000_0000, 0x7f_ffff_f000];
+        for (n, &input) in inputs.iter().enumerate() {
+            tables.map(input, PhysAddr(0x4000_0000 + n as u64 * PAGE), Access::ReadWrite).unwrap();
+        }
+        for (n, &input) in inputs.iter().enumerate() {
+            assert_eq!(tables.descriptor(input) & ADDRESS, 0x4000_0000 + n as u64 * PAGE);
+        }
+        tables.unmap(0x1000).unwrap();
+        assert_eq!(tables.descriptor(0x1000), 0);
+        assert_ne!(tables.descriptor(0), 0);
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        let mut tables = tables(TableStage::Stage1, 1 << 20);
+        let rw = Access::ReadWrite;
+        assert_eq!(tables.unmap(0x1000), Err(TableError::NotMapped(0x1000)));
+        assert_eq!(tables.map(1 << 39, PAGE_A, rw), Err(TableError::Range(1 << 39)));
+        assert_eq!(tables.map(0x1004, PAGE_A, rw), Err(TableError::Misaligned(0x1004)));
+        assert_eq!(tables.map(0x1000, PhysAddr(0x234), rw), Err(TableError::Misaligned(0x234)));
+        tables.map(0x1000, PAGE_A, rw).unwrap();
+        assert_eq!(tables.map(0x1000, PAGE_A, rw), Err(TableError::Mapped(0x1000)));
+        tables.unmap(0x1000).unwrap();
+        assert_eq!(tables.unmap(0x1000), Err(TableError::NotMapped(0x1000)));
+    }
+
+    #[test]
+    fn memory_runs_out_as_an_error_and_can_be_tried_again() {
+        let pool = heap_pool(3 * PAGE as usize);
+        let mut tables = PageTables::new(TableStage::Stage1, pool.clone()).unwrap();
+        tables.map(0, PAGE_A, Access::ReadWrite).unwrap();
+        let refused = tables.map(0x20_0000, PAGE_A, Access::ReadWrite);
+        assert!(matches!(refused, Err(TableError::Dma(_))));
+        assert_eq!(tables.descriptor(0x20_0000), 0);
+        drop(tables);
+        assert_eq!(pool.free_bytes(), 3 * PAGE);
+    }
+}

@@ -1,0 +1,50 @@
+//! From the text of a scenario to a checked one, with errors that say where.
+
+use std::ops::Range;
+
+use super::{File, Scenario, check};
+
+/// A scenario's text that is wrong at a place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct ScenarioError {
+    /// What the caller calls the text: a file's path, as a rule.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1, in characters.
+    pub column: usize,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl ScenarioError {
+    fn at(file: &str, text: &str, span: Range<usize>, message: impl Into<String>) -> Self {
+        let before = &text.as_bytes()[..span.start.min(text.len())];
+        let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
+        let start = before.iter().rposition(|&b| b == b'\n').map_or(0, |n| n + 1);
+        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+        ScenarioError { file: file.to_owned(), line, column, message: message.into() }
+    }
+}
+
+impl Scenario {
+    /// Parse the text of a scenario. `file` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// The text is not TOML, has a key that is not known, or a name that stands for nothing.
+    pub fn parse(name: &str, file: &str, text: &str) -> Result<Self, ScenarioError> {
+        let parsed: File = toml::from_str(text).map_err(|error| {
+            let mut message = error.message().trim().replace('\n', "; ");
+            if message.starts_with("wanted exactly 1 element") {
+                message =
+                    format!("{message}; a step and a command are one key each, such as `attach`");
+            }
+            ScenarioError::at(file, text, error.span().unwrap_or(0..0), message)
+        })?;
+        check::check(&parsed)
+            .map_err(|(span, message)| ScenarioError::at(file, text, span, message))?;
+        Ok(Scenario { name: name.to_owned(), file: parsed })
+    }
+}

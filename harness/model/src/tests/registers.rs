@@ -1,0 +1,200 @@
+use rstest::rstest;
+use smmu_types::seam::{Registers, RegistersExt};
+use smmu_types::{Capabilities, IdRegisters, StreamId, regs};
+
+use super::rig::{A, Rig, STRTAB};
+use crate::{Hazard, Profile, Violation};
+
+fn violations(rig: &Rig) -> Vec<Violation> {
+    let hazards = rig.model.take_hazards();
+    hazards
+        .iter()
+        .map(|hazard| match hazard {
+            Hazard::Protocol { violation, .. } => *violation,
+            other => panic!("{other}"),
+        })
+        .collect()
+}
+
+#[test]
+fn the_id_registers_are_the_profile() {
+    let rig = Rig::off(Profile { asid_bits: 8, stage2: false, ..Profile::default() });
+    let r = &rig.regs;
+    let caps = Capabilities::decode(IdRegisters {
+        idr0: r.read(regs::IDR0),
+        idr1: r.read(regs::IDR1),
+        idr3: r.read(regs::IDR3),
+        idr5: r.read(regs::IDR5),
+        iidr: r.read(regs::IIDR),
+        aidr: r.read(regs::AIDR),
+        ..IdRegisters::default()
+    });
+    assert!(caps.stage1 && !caps.stage2);
+    assert_eq!((caps.asid_bits, caps.minor_version), (8, 1));
+    assert_eq!(r.read(regs::IDR2) | r.read(regs::IDR4), 0);
+    assert_eq!(violations(&rig), []);
+}
+
+#[test]
+fn while_translation_is_off_gbpa_decides() {
+    let rig = Rig::off(Profile::default());
+    assert_eq!(rig.dma(StreamId(99), A), Some(A));
+    rig.regs.write(regs::GBPA, regs::gbpa::UPDATE | regs::gbpa::ABORT);
+    assert_eq!(rig.dma(StreamId(99), A), Some(A), "nobody has looked yet");
+    assert_eq!(rig.regs.read(regs::GBPA), regs::gbpa::UPDATE);
+    assert_eq!(rig.regs.read(regs::GBPA), regs::gbpa::ABORT);
+    assert_eq!(rig.dma(StreamId(99), A), None);
+    assert_eq!(rig.read(StreamId(99), A), None);
+    assert_eq!(violations(&rig), []);
+}
+
+#[test]
+fn gbpa_wants_update_and_patience() {
+    let rig = Rig::off(Profile::default());
+    rig.regs.write(regs::GBPA, regs::gbpa::ABORT);
+    assert_eq!(violations(&rig), [Violation::Update]);
+    rig.regs.write(regs::GBPA, regs::gbpa::UPDATE | regs::gbpa::ABORT);
+    rig.regs.write(regs::GBPA, regs::gbpa::UPDATE);
+    assert_eq!(violations(&rig), [Violation::Update]);
+}
+
+#[test]
+fn wide_registers_may_be_written_in_halves() {
+    let rig = Rig::off(Profile::default());
+    let offset = regs::STRTAB_BASE.offset();
+    rig.regs.write32(offset, STRTAB as u32);
+    rig.regs.write32(offset + 4, 1 << 30);
+    assert_eq!(rig.regs.read(regs::STRTAB_BASE), 1 << 62 | STRTAB);
+    assert_eq!(rig.regs.read32(offset), STRTAB as u32);
+    assert_eq!(rig.regs.read32(offset + 4), 1 << 30);
+    assert_eq!(violations(&rig), []);
+}
+
+#[rstest]
+#[case::undefined(0x1000, 4, Violation::Undefined { offset: 0x1000 })]
+#[case::beyond(0x4_0000, 4, Violation::Undefined { offset: 0x4_0000 })]
+#[case::misaligned(0x22, 4, Violation::Width { offset: 0x22, bytes: 4 })]
+#[case::misaligned_wide(0x84, 8, Violation::Width { offset: 0x84, bytes: 8 })]
+#[case::two_registers(0x20, 8, Violation::Width { offset: 0x20, bytes: 8 })]
+fn accesses_that_mean_nothing(
+    #[case] offset: u32,
+    #[case] bytes: u32,
+    #[case] violation: Violation,
+) {
+    let rig = Rig::off(Profile::default());
+    let read = match bytes {
+        4 => rig.regs.read32(offset).into(),
+        _ => rig.regs.read64(offset),
+    };
+    assert_eq!(read, 0);
+    assert_eq!(violations(&rig), [violation]);
+    match bytes {
+        4 => rig.regs.write32(offset, u32::MAX),
+        _ => rig.write64(offset, u64::MAX),
+    }
+    assert_eq!(violations(&rig), [violation]);
+}
+
+#[rstest]
+#[case(regs::CR1.offset(), "CR1", "an enable bit of CR0")]
+#[case(regs::CR2.offset(), "CR2", "CR0.SMMUEN")]
+#[case(regs::STRTAB_BASE_CFG.offset(), "STRTAB_BASE_CFG", "CR0.SMMUEN")]
+#[case(regs::CMDQ_CONS.offset(), "CMDQ_CONS", "CR0.CMDQEN")]
+#[case(regs::EVENTQ_PROD.offset(), "EVENTQ_PROD", "CR0.EVENTQEN")]
+#[case(regs::STRTAB_BASE.offset(), "STRTAB_BASE", "CR0.SMMUEN")]
+#[case(regs::CMDQ_BASE.offset(), "CMDQ_BASE", "CR0.CMDQEN")]
+#[case(regs::EVENTQ_BASE.offset(), "EVENTQ_BASE", "CR0.EVENTQEN")]
+fn closed_while_enabled(#[case] offset: u32, #[case] register: &str, #[case] by: &str) {
+    let rig = Rig::new();
+    let before = rig.regs.read32(offset);
+    rig.regs.write32(offset, !before & 0x40);
+    assert_eq!(rig.regs.read32(offset), before);
+    let found = violations(&rig);
+    assert!(
+        matches!(found[..], [Violation::Enabled { register: r, by: b }] if r == register && b == by),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn read_only_and_reserved() {
+    let rig = Rig::off(Profile::default());
+    rig.regs.write32(regs::IDR0.offset(), 7);
+    rig.regs.write32(regs::CR0ACK.offset(), 7);
+    rig.regs.write32(regs::GERROR.offset(), 7);
+    let names = ["IDR0", "CR0ACK", "GERROR"];
+    assert_eq!(violations(&rig), names.map(|register| Violation::ReadOnly { register }));
+    rig.regs.write(regs::CR0, u32::MAX);
+    assert_eq!(rig.regs.read(regs::CR0ACK), 0xd, "neither PRI nor ATS");
+    assert_eq!(violations(&rig)[0], Violation::ReservedBits { register: "CR0", bits: 0xffff_fff2 });
+    rig.regs.write(regs::GERROR_IRQ_CFG0, 0);
+    rig.regs.write(regs::PRIQ_BASE, 0);
+    assert_eq!(violations(&rig), []);
+    rig.regs.write(regs::GERROR_IRQ_CFG0, 0x1000);
+    assert_eq!(
+        violations(&rig),
+        [Violation::ReservedBits { register: "GERROR_IRQ_CFG0", bits: 0x1000 }]
+    );
+    assert_eq!(rig.regs.read(regs::GERROR_IRQ_CFG0), 0);
+}
+
+#[test]
+fn gerrorn_follows_gerror() {
+    let rig = Rig::new();
+    rig.regs.write(regs::GERRORN, regs::gerror::CMDQ);
+    assert_eq!(violations(&rig), [Violation::NotActive { bits: regs::gerror::CMDQ }]);
+    assert_eq!(rig.regs.read(regs::GERRORN), 0);
+}
+
+#[test]
+fn bases_and_sizes_are_checked_when_they_are_enabled() {
+    let rig = Rig::off(Profile::default());
+    let r = &rig.regs;
+    r.write(regs::STRTAB_BASE, STRTAB + 0x40);
+    r.write(regs::STRTAB_BASE_CFG, 17 | 2 << 16);
+    r.write(regs::CMDQ_BASE, 0x4000_1020 | 9);
+    r.write(regs::EVENTQ_BASE, 0x4000_2020 | 3);
+    assert_eq!(violations(&rig), []);
+    r.write(regs::CR0, 0xd);
+    assert_eq!(
+        violations(&rig),
+        [
+            Violation::Unsupported { register: "CMDQ_BASE", field: "LOG2SIZE", value: 9 },
+            Violation::Alignment { register: "CMDQ_BASE", address: 0x4000_1020, align: 0x1000 },
+            Violation::Alignment { register: "EVENTQ_BASE", address: 0x4000_2020, align: 0x100 },
+            Violation::Unsupported { register: "STRTAB_BASE_CFG", field: "LOG2SIZE", value: 17 },
+            Violation::Unsupported { register: "STRTAB_BASE_CFG", field: "FMT", value: 2 },
+            Violation::Alignment {
+                register: "STRTAB_BASE",
+                address: STRTAB + 0x40,
+                align: 1 << 22
+            },
+        ]
+    );
+}
+
+#[test]
+fn queue_pointers_stay_in_the_queue() {
+    let rig = Rig::new();
+    let prod = rig.regs.read(regs::CMDQ_PROD);
+    rig.regs.write(regs::CMDQ_PROD, (prod + 17) & 0x1f);
+    rig.regs.write(regs::EVENTQ_CONS, 3);
+    assert_eq!(
+        violations(&rig),
+        [
+            Violation::Pointer { register: "CMDQ_PROD", value: (prod + 17) & 0x1f },
+            Violation::Pointer { register: "EVENTQ_CONS", value: 3 },
+        ]
+    );
+    rig.regs.read(regs::CMDQ_CONS);
+    assert_eq!(rig.regs.read(regs::CMDQ_CONS), prod, "nothing is consumed");
+}
+
+#[test]
+fn sentences() {
+    let violation = Violation::Enabled { register: "CMDQ_BASE", by: "CR0.CMDQEN" };
+    assert_eq!(
+        Hazard::Protocol { smmu: 1, violation }.to_string(),
+        "smmu1: CMDQ_BASE was written while CR0.CMDQEN is set; the write is ignored"
+    );
+}

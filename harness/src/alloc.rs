@@ -1,0 +1,63 @@
+//! The program's allocator, which fails where a scenario asks for it.
+//!
+//! Without it a failure that the code does not expect would abort the process in the field only.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+
+use smmu_engine::alloc_fault::fails;
+
+/// The system's allocator, with a fuse.
+#[derive(Debug)]
+struct FaultAllocator;
+
+#[global_allocator]
+static ALLOCATOR: FaultAllocator = FaultAllocator;
+
+// SAFETY: every call is passed on to the system's allocator unchanged, or answered with null, which the
+// trait allows at any time. `fails` does not allocate.
+unsafe impl GlobalAlloc for FaultAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if fails() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if fails() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if fails() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: `pointer` came from the same system allocator; the caller's promises are passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from the same system allocator; the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smmu_engine::alloc_fault::Armed;
+
+    #[test]
+    fn the_nth_allocation_fails_and_only_that_one() {
+        let armed = Armed::nth(2);
+        let mut vectors = [const { Vec::<u64>::new() }; 3];
+        let results = vectors.each_mut().map(|v| v.try_reserve_exact(4).is_ok());
+        let fired = armed.fired();
+        drop(armed);
+        assert_eq!(results, [true, false, true]);
+        assert!(fired);
+    }
+}

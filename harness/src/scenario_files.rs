@@ -1,0 +1,85 @@
+//! Scenarios from files, and those built into the program.
+
+use std::path::{Path, PathBuf};
+
+use smmu_engine::scenario::{Scenario, ScenarioError};
+
+/// A scenario cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("{path}: {error}", path = .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// Its text is wrong.
+    #[error(transparent)]
+    Text(#[from] ScenarioError),
+}
+
+macro_rules! builtins {
+    ($($name:literal),* $(,)?) => {
+        const BUILTINS: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../scenarios/", $name, ".toml")))),*];
+    };
+}
+
+builtins! {
+    "first-light",
+    "remap",
+    "tag-reuse",
+    "tag-per-smmu",
+    "wrong-tag-is-stale",
+    "tag-reuse-before-flush",
+    "stage2-vmid",
+    "replace-domain",
+    "blocked-and-bypass",
+    "prepare-fails-clean",
+    "tags-exhausted",
+    "bad-command",
+    "queue-full",
+    "queue-slow",
+    "sync-timeout",
+    "atc-timeout",
+    "msi-sync",
+    "two-queues",
+    "fetch-abort",
+}
+
+/// The scenarios built into the program, in their order.
+///
+/// # Errors
+///
+/// One of them is wrong, which the tests rule out.
+pub fn builtin() -> Result<Vec<Scenario>, ScenarioError> {
+    BUILTINS
+        .iter()
+        .map(|(name, text)| Scenario::parse(name, &format!("{name}.toml"), text))
+        .collect()
+}
+
+/// Reads a scenario file. The scenario's name is that of the file.
+///
+/// # Errors
+///
+/// The file cannot be read, or its text is wrong.
+pub fn load(path: &Path) -> Result<Scenario, LoadError> {
+    const LIMIT: u64 = 1 << 20;
+    let failed = |error: String| LoadError::Read { path: path.to_owned(), error };
+    let metadata = std::fs::metadata(path).map_err(|e| failed(e.to_string()))?;
+    if !metadata.is_file() {
+        // Reading a pipe would wait for its writer, for ever if it has none.
+        return Err(failed("not a regular file".to_owned()));
+    }
+    let size = metadata.len();
+    if size > LIMIT {
+        return Err(failed(format!("{size} bytes are too many for a scenario; {LIMIT} at most")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+    let name = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    Ok(Scenario::parse(&name, &path.display().to_string(), &text)?)
+}
