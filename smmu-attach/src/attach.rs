@@ -1,14 +1,16 @@
-//! The attach transaction.
+//! The attach transaction, from `prepare` to `commit`.
 //!
 //! Invariants:
 //!
-//! 1. Before `publish` nothing is visible, and dropping a [`Prepared`] leaves no trace.
+//! 1. Before `publish` no reader and no SMMU sees a change, and dropping a [`Prepared`] leaves no
+//!    trace.
 //! 2. From `publish` to the end of `commit` both domains invalidate for the device.
-//! 3. Hardware sees the old entry, the new one or none.
-//! 4. The old domain's reference is dropped only after the new entry is in force, and its tag is freed
-//!    only after its flush is proven; until then its array entry stays visible to readers.
-//! 5. When hardware does not confirm that it has forgotten the old entry, the old domain keeps the device's
-//!    reference for ever: its tag is not freed, whoever else uses it.
+//! 3. While every earlier change of the device is confirmed, the SMMU sees the old entry, the new
+//!    entry or an invalid one.
+//! 4. `commit` drops the old domain's reference only after the SMMU has confirmed the new entry. It
+//!    frees the tag only after the flush is proven; until then readers see the array entry.
+//! 5. If the SMMU does not confirm the new entry, the device stays a user in the old domain's
+//!    array, and that domain does not free the tag. Nothing here keeps the domain itself alive.
 
 use alloc::collections::TryReserveError;
 use alloc::sync::Arc;
@@ -21,27 +23,16 @@ use smmu_types::seam::{CommandSink, Notice, Observer, SinkError, TableEntry};
 use smmu_types::{CacheTag, Cd, Command, Leaf, Ste, StreamId, SubstreamId};
 
 use crate::device::{Attachment, Confirmation, ContextDescriptors, Device};
-use crate::domain::{Domain, DomainState, Guard, Owned};
-use crate::entry::{self, Slot};
+use crate::domain::{Domain, DomainGuard, DomainState, Owned};
+use crate::entry::{self, EntrySlot};
 use crate::platform::Block;
 use crate::release::{Released, release};
 use crate::stream_table::allocate;
-use crate::table::Stage;
-use crate::target::{DomainTag, Fresh, entries, find_or_allocate, incoming_shareability};
+use crate::table::TranslationStage;
+use crate::target::{DomainTag, Fresh, Target, entries, find_or_allocate, incoming_shareability};
 use crate::{AttachError, Env, Platform};
 
-/// Where a device is to go.
-#[derive(Debug)]
-pub enum Target<'a, P: Platform> {
-    /// Into a domain.
-    Domain(&'a Arc<Domain<P>>),
-    /// Its transactions pass unchanged.
-    Bypass,
-    /// Its transactions are aborted.
-    Blocked,
-}
-
-/// What every step needs.
+/// State that every step of one transaction carries.
 struct Transaction<'a, P: Platform> {
     device: &'a mut Device<P>,
     env: Env<'a, P>,
@@ -49,14 +40,14 @@ struct Transaction<'a, P: Platform> {
     locks: Locks<P>,
     becomes: Attachment<P>,
     ste: Ste,
-    // The context descriptor and the place where it goes, or is already.
+    // The context descriptor and its index in `ContextDescriptors`.
     cd: Option<(usize, Cd)>,
 }
 
-/// The locks of the old and the new domain; one lock where they are the same.
+/// The held locks of the old and the new domain; one lock if both are the same domain.
 struct Locks<P: Platform> {
-    new: Option<Guard<P>>,
-    old: Option<Guard<P>>,
+    new: Option<DomainGuard<P>>,
+    old: Option<DomainGuard<P>>,
 }
 
 impl<P: Platform> Locks<P> {
@@ -79,14 +70,15 @@ impl<P: Platform> Locks<P> {
         })
     }
 
-    /// The state of the old domain, where there is one.
+    /// State of the old domain, if the device was attached to one.
     fn of_old(&mut self) -> Option<&mut DomainState<P>> {
         self.old.as_mut().or(self.new.as_mut()).map(|guard| &mut **guard)
     }
 }
 
-/// Empty lists with room for all tags of a domain and one more. They are new rather than grown, so that a
-/// preparation that is dropped leaves the domain as it was.
+/// Empty lists with room for all tags of a domain and one more.
+///
+/// They are new instead of grown, so that dropping a preparation leaves the domain as it was.
 struct Room<P: Platform> {
     tags: Vec<Owned<P>>,
     retiring: Vec<RetiringTag>,
@@ -101,7 +93,7 @@ impl<P: Platform> Room<P> {
         Ok(room)
     }
 
-    /// Move in, with one more tag.
+    /// Move the domain's tags and one more into these lists.
     fn take_over(mut self, state: &mut DomainState<P>, new: Owned<P>) {
         self.tags.append(&mut state.tags);
         self.tags.push(new);
@@ -111,55 +103,87 @@ impl<P: Platform> Room<P> {
 }
 
 /// What `publish` makes visible for the new domain.
-struct Pending<'a, P: Platform> {
+struct PendingPublish<'a, P: Platform> {
     domain: Arc<Domain<P>>,
-    // `None` when the domain had a tag on this SMMU, which its array keeps alive under its lock.
+    // `None` if the domain already has a tag on this SMMU. The held lock keeps that tag in the
+    // array.
     fresh: Option<(Fresh<'a, P>, Room<P>)>,
     node: <P::Cell as Publication<InvArray>>::Node,
     cds: Option<ContextDescriptors<Block<P>>>,
 }
 
-/// An attach that can no longer fail, and that nobody has seen.
+/// An attach that can no longer fail and is not yet visible.
 #[must_use = "dropping it undoes the preparation"]
 pub struct Prepared<'a, P: Platform> {
     tx: Transaction<'a, P>,
-    pending: Option<Pending<'a, P>>,
+    pending: Option<PendingPublish<'a, P>>,
 }
 
 /// An attach whose new domain invalidates for the device.
 ///
-/// Dropping it takes the device out of the new domain's array again.
-#[must_use = "dropping it takes the device out of the domain again"]
+/// Dropping it removes the device from the new domain's array.
+#[must_use = "dropping it removes the device from the domain"]
 pub struct Published<'a, P: Platform> {
     tx: Option<Transaction<'a, P>>,
     new: Option<Arc<Domain<P>>>,
 }
 
-/// An attach that hardware has seen. Dropping it commits it.
-#[must_use = "call commit to learn what became of the old tag"]
+/// An attach whose entries are written. Dropping it commits it.
+#[must_use = "call commit for the outcome of the old tag"]
 pub struct Installed<'a, P: Platform> {
     tx: Option<Transaction<'a, P>>,
     config: Result<(), SinkError>,
 }
 
-/// How an attach ended.
+/// Outcome of an attach.
+///
+/// No field alone says that the old domain's tables may be freed; see
+/// [`TranslationTable`](crate::TranslationTable).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Committed {
-    /// The old domain's tag, when this was its last user on the SMMU and its flush is proven.
+    /// The old domain's tag, if this device was its last user on the SMMU and the flush is proven.
     pub freed: Option<CacheTag>,
-    /// The old domain's tag, when it may still be in use by hardware though the device is gone. Its number is not given
-    /// out again and its entry stays in the old domain's array: until
-    /// [`Domain::retry_flushes`] proves the flush, or for ever when `config` is `Err`.
+    /// The old domain's tag, if the SMMU may still use it after the device left.
+    ///
+    /// The space does not give the number out, and the entry stays in the old domain's array. If
+    /// `config` is `Ok`, [`Domain::retry_flushes`] can prove the flush later. If `config` is `Err`,
+    /// no call frees the tag. Dropping the domain drops the array and loses the number.
     pub quarantined: Option<CacheTag>,
-    /// `Err` when hardware did not confirm that the new entry is in force. The device's entry is then
-    /// invalid in memory, and what the SMMU still holds of the old one is not known: do not reuse what
-    /// the old domain led to before the SMMU is reset.
+    /// `Err` if the SMMU did not confirm the new entry. The entry is then invalid in memory, and
+    /// the SMMU may still use the old one. Keep the old domain, its tables and all memory that they
+    /// map until the SMMU is reset.
+    ///
+    /// `Ok` says that the SMMU has forgotten the old entry. It does not say that the old tag is
+    /// flushed.
     pub config: Result<(), SinkError>,
 }
 
+impl<P: Platform> Device<P> {
+    /// Prepare to attach the device. Neither the SMMU nor an invalidation sees a change before
+    /// [`publish`](Prepared::publish). Dropping the result leaves everything as it was.
+    ///
+    /// Takes the locks of the old and the new domain and keeps them to the end of the transaction.
+    /// A thread that holds a prepared attach must not prepare another one: for the same domains it
+    /// waits for itself, and for others two threads can wait for each other. A result that is
+    /// leaked ([`core::mem::forget`]) keeps the locks for ever.
+    ///
+    /// [`Target::Blocked`] and [`Target::Bypass`] need no memory and no tag.
+    ///
+    /// # Errors
+    ///
+    /// All errors of an attach, except an SMMU that does not confirm: [`Committed`] reports that.
+    pub fn prepare<'a>(
+        &'a mut self,
+        target: Target<'a, P>,
+        env: &Env<'a, P>,
+    ) -> Result<Prepared<'a, P>, AttachError> {
+        Prepared::new(self, target, *env)
+    }
+}
+
 impl<'a, P: Platform> Prepared<'a, P> {
-    pub(crate) fn new(
+    fn new(
         device: &'a mut Device<P>,
         target: Target<'a, P>,
         env: Env<'a, P>,
@@ -185,7 +209,7 @@ impl<'a, P: Platform> Prepared<'a, P> {
         if let Some(old) = &old {
             match old.cell().read().find(id, old.kind()) {
                 Some(found) => device.unref.push(found.spec)?,
-                // Blocking a device never fails. Its tag is then not released, which is safe.
+                // Blocking needs no tag to release. The tag stays in use, which is safe.
                 None if new.is_none() => {}
                 None => return Err(AttachError::TagLost { domain: old.id(), smmu: id }),
             }
@@ -217,7 +241,7 @@ impl<'a, P: Platform> Prepared<'a, P> {
                 let node =
                     P::Cell::node(merged).map_err(|_| AttachError::OutOfMemory { smmu: id })?;
                 let cds = match (domain.table().stage, &device.cds) {
-                    (Stage::Stage1 { .. }, None) => {
+                    (TranslationStage::Stage1 { .. }, None) => {
                         let bytes = ContextDescriptors::<Block<P>>::BYTES;
                         Some(ContextDescriptors::new(allocate(env.dma, bytes)?))
                     }
@@ -225,7 +249,7 @@ impl<'a, P: Platform> Prepared<'a, P> {
                 };
                 let place = cds.as_ref().or(device.cds.as_ref());
                 let (ste, cd) = entries(&smmu, domain, tag, place, device.confirmation)?;
-                let pending = Pending { domain: Arc::clone(domain), fresh, node, cds };
+                let pending = PendingPublish { domain: Arc::clone(domain), fresh, node, cds };
                 (ste, cd, Some(pending), Attachment::Domain(Arc::clone(domain)))
             }
         };
@@ -233,11 +257,11 @@ impl<'a, P: Platform> Prepared<'a, P> {
         Ok(Prepared { tx, pending })
     }
 
-    /// Make the new domain's array visible: it invalidates for the device from now on.
+    /// Make the new domain's array visible: from now on it invalidates for the device.
     pub fn publish(self) -> Published<'a, P> {
         let Prepared { mut tx, pending } = self;
         let mut new = None;
-        if let Some(Pending { domain, fresh, node, cds }) = pending {
+        if let Some(PendingPublish { domain, fresh, node, cds }) = pending {
             if let Some((mut fresh, room)) = fresh
                 && let (Some(tag), Some(state)) = (fresh.tag.take(), tx.locks.new.as_mut())
             {
@@ -255,9 +279,9 @@ impl<'a, P: Platform> Prepared<'a, P> {
 }
 
 impl<'a, P: Platform> Published<'a, P> {
-    /// Write the entries, and make hardware forget what it has cached of the old ones.
+    /// Write the entries, and invalidate the SMMU's configuration cache.
     ///
-    /// A failure to confirm does not stop the attach; [`Installed::commit`] reports it.
+    /// An SMMU that does not confirm does not stop the attach; [`Installed::commit`] reports it.
     pub fn install(mut self) -> Installed<'a, P> {
         let mut config = Ok(());
         let mut tx = self.tx.take();
@@ -271,7 +295,7 @@ impl<'a, P: Platform> Published<'a, P> {
 impl<P: Platform> Drop for Published<'_, P> {
     fn drop(&mut self) {
         let (Some(mut tx), Some(domain)) = (self.tx.take(), self.new.take()) else { return };
-        // No entry ever named the tag for this device, so the flush proves what already holds.
+        // No entry ever named the tag for this device, so `Ok` without a CFGI is right.
         if let Some(state) = tx.locks.new.as_mut() {
             let request = tx.device.merge.as_slice();
             let _ = release(&domain, state, request, &tx.env, Ok(()));
@@ -280,8 +304,8 @@ impl<P: Platform> Drop for Published<'_, P> {
 }
 
 impl<P: Platform> Installed<'_, P> {
-    /// Drop the old domain's reference. If this was its last user on the SMMU, flush its tag and, once
-    /// the flush is proven, free it.
+    /// Drop the old domain's reference. If the device was the last user of the tag on the SMMU,
+    /// flush the tag, and free it once the flush is proven.
     pub fn commit(mut self) -> Committed {
         self.finish()
     }
@@ -324,11 +348,11 @@ impl<P: Platform> Transaction<'_, P> {
         written
     }
 
-    /// Neither the old nor the new entry is known to be in force: leave nothing to fetch, and ask the SMMU once more to
-    /// forget what it has.
+    /// Make the entries invalid and send `CFGI_STE` once more, because the SMMU may use the old or
+    /// the new entry.
     fn give_up(&self, error: SinkError) {
         for slot in self.device.entries.iter().filter_map(|entry| entry.slot()) {
-            // The other words stay, so that a fetch that is under way does not see half of them gone.
+            // The other words stay, so that a fetch under way does not see a mix.
             slot.invalidate();
         }
         for entry in &self.device.entries {
@@ -346,10 +370,10 @@ impl<P: Platform> Transaction<'_, P> {
     fn write_stes(&self) -> Result<(), SinkError> {
         for entry in &self.device.entries {
             let stream = entry.stream;
-            // A table always covers the streams that it was asked for; were it not so, nothing is in force.
+            // The table covers its streams. If it did not, no entry would be written.
             let smmu = self.device.smmu.id();
             let slot = entry.slot().ok_or(SinkError::UnknownSmmu { smmu })?;
-            // Drops the context descriptors of the stream as well (4.3.1).
+            // CFGI_STE also invalidates the cached CDs of the stream (4.3.1).
             let forget = |stream| Command::CfgiSte { stream, leaf: Leaf::Last };
             let syncs = entry::write(&slot, &self.ste, || self.sync(&[stream], forget))?;
             self.written(stream, TableEntry::Ste, syncs);
@@ -359,9 +383,9 @@ impl<P: Platform> Transaction<'_, P> {
 
     fn write_cd(&self) -> Result<(), SinkError> {
         let (Some((place, cd)), Some(cds)) = (self.cd, &self.device.cds) else { return Ok(()) };
-        let Some(slot) = Slot::new(&cds.block, place) else { return Ok(()) };
+        let Some(slot) = EntrySlot::new(&cds.block, place) else { return Ok(()) };
         if self.device.confirmation == Confirmation::Confirmed {
-            // No entry leads here, so there is nothing to forget.
+            // No STE leads to this CD, so the SMMU cannot have cached it.
             return entry::write(&slot, &cd, || Ok(())).map(|_| ());
         }
         let substream = SubstreamId::default();
@@ -374,7 +398,7 @@ impl<P: Platform> Transaction<'_, P> {
         Ok(())
     }
 
-    /// One command for each stream, and one `CMD_SYNC` behind them all.
+    /// Send one command per stream and one `CMD_SYNC` after them, and wait.
     fn sync(
         &self,
         streams: &[StreamId],

@@ -1,23 +1,24 @@
+//! One device behind one SMMU: its streams, its entries and what it is attached to.
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use smmu_invs::RequestBuffer;
-use smmu_types::seam::DmaBlock;
-use smmu_types::{Cd, PhysAddr, Ste, SteConfig, StreamId};
+use smmu_types::seam::{CommandSink, DmaBlock};
+use smmu_types::{Cd, Command, Leaf, PhysAddr, Ste, SteConfig, StreamId};
 
-use crate::attach::{Prepared, Target};
-use crate::entry::Slot;
+use crate::entry::EntrySlot;
 use crate::platform::Block;
-use crate::smmu::{DeviceKey, Smmu};
-use crate::stream_table::StreamEntry;
+use crate::smmu::{Claim, DeviceKey, Smmu};
+use crate::stream_table::{StreamEntry, normalise};
 use crate::{AttachError, Domain, Env, Platform};
 
 /// What a device is attached to.
 pub enum Attachment<P: Platform> {
-    /// Nothing: its transactions are aborted.
+    /// Nothing: the SMMU aborts its transactions.
     Blocked,
-    /// No translation: its transactions pass unchanged.
+    /// Nothing: the SMMU passes its transactions unchanged.
     Bypass,
     /// A domain.
     Domain(Arc<Domain<P>>),
@@ -33,20 +34,22 @@ impl<P: Platform> fmt::Debug for Attachment<P> {
     }
 }
 
-/// Two context descriptors, of which the stream table entry leads to one at most. A new one is written into the
-/// other place, where hardware cannot see it, and a single store of the entry then changes from the old one to it.
+/// Two context descriptors; the STE leads to at most one.
+///
+/// A new CD goes into the other slot, where no STE leads. One store to the STE then replaces old by
+/// new.
 pub(crate) struct ContextDescriptors<B> {
     pub(crate) block: B,
-    /// The place that the entry leads to, or led to last.
+    /// Index of the CD that the STE leads to, or led to last.
     pub(crate) current: usize,
 }
 
-/// Whether hardware is known to have forgotten what was before the last change of the device's entry.
+/// Whether the SMMU confirmed the last change of the device's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Confirmation {
-    /// It is: only the current context descriptor can be read.
+    /// Confirmed: the SMMU can read the current CD only.
     Confirmed,
-    /// It did not answer: either may be, and the tables behind both.
+    /// Not confirmed: the SMMU may read either CD, and the tables behind both.
     Unconfirmed,
 }
 
@@ -57,23 +60,29 @@ impl<B: DmaBlock> ContextDescriptors<B> {
         ContextDescriptors { block, current: 0 }
     }
 
-    /// Where a descriptor lies.
+    /// Physical address of a CD.
     pub(crate) fn address(&self, place: usize) -> PhysAddr {
         PhysAddr(self.block.address().0 + (place * Cd::BYTES) as u64)
     }
 
     pub(crate) fn read(&self, place: usize) -> Option<Cd> {
-        Some(Slot::new(&self.block, place)?.read())
+        Some(EntrySlot::new(&self.block, place)?.read())
     }
 }
 
 /// One device behind one SMMU.
 ///
-/// An attach borrows it mutably from beginning to end, so two attaches of one device cannot race.
+/// An attach borrows the device mutably to its end, so two attaches of one device cannot race.
 ///
-/// Block it before it is dropped. A device that is dropped while it is attached, or while hardware has not
-/// [confirmed](Self::is_confirmed) that it is blocked, keeps its StreamIDs, its SMMU, its domain and its tag for ever,
-/// because the SMMU may still be led there.
+/// Block a device before you drop it. Otherwise the drop leaks what the SMMU may still use:
+///
+/// - dropped while attached: StreamIDs, context descriptors, the [`Smmu`] and the [`Domain`] stay
+///   for ever;
+/// - dropped while blocked and not [confirmed](Self::is_confirmed): StreamIDs, context descriptors
+///   and the [`Smmu`] stay for ever. The old domain and its page tables do *not*: the caller keeps
+///   them.
+///
+/// Page tables are never kept; see [`TranslationTable`](crate::TranslationTable).
 pub struct Device<P: Platform> {
     pub(crate) smmu: Arc<Smmu<P>>,
     pub(crate) streams: Vec<StreamId>,
@@ -81,21 +90,20 @@ pub struct Device<P: Platform> {
     pub(crate) current: Attachment<P>,
     pub(crate) confirmation: Confirmation,
     pub(crate) cds: Option<ContextDescriptors<Block<P>>>,
-    // Scratch memory for the requests to the new and the old domain, so that blocking the device
-    // never needs memory.
+    // Scratch memory for the requests to new and old domain, so that blocking needs no memory.
     pub(crate) merge: RequestBuffer,
     pub(crate) unref: RequestBuffer,
     key: DeviceKey,
 }
 
 impl<P: Platform> Device<P> {
-    pub(crate) fn new(
+    fn new(
         smmu: Arc<Smmu<P>>,
         key: DeviceKey,
         streams: Vec<StreamId>,
         entries: Vec<StreamEntry<Block<P>>>,
     ) -> Result<Self, AttachError> {
-        // One tag and, one day, the flush of nested stage 1 and an ATS entry for each stream.
+        // Room for one tag, a nested flush, and an ATS entry per stream.
         let capacity = 2 + streams.len();
         let scratch = || RequestBuffer::with_capacity(capacity);
         let (merge, unref) = match (scratch(), scratch()) {
@@ -118,67 +126,81 @@ impl<P: Platform> Device<P> {
         })
     }
 
-    /// The SMMU that it is behind.
+    /// The SMMU in front of the device.
     #[must_use]
     pub fn smmu(&self) -> &Arc<Smmu<P>> {
         &self.smmu
     }
 
-    /// Its StreamIDs, ascending.
+    /// StreamIDs of the device, ascending.
     #[must_use]
     pub fn streams(&self) -> &[StreamId] {
         &self.streams
     }
 
-    /// Its handle within the SMMU.
+    /// Handle of the device within its SMMU.
     #[must_use]
     pub fn key(&self) -> DeviceKey {
         self.key
     }
 
-    /// What it is attached to.
+    /// What the device is attached to.
     #[must_use]
     pub fn attachment(&self) -> &Attachment<P> {
         &self.current
     }
 
-    /// Whether hardware has confirmed the last change of its entry. While it has not, the entry is invalid in memory and
-    /// the SMMU may still use the old one; the next attach tries again.
+    /// Whether the SMMU confirmed the last change of the device's entries.
+    ///
+    /// If it did not, the entries are invalid in memory, and the SMMU may still use the old ones. A
+    /// later confirmed attach sets this to `true`. The domain that the device failed to leave keeps
+    /// it as a user.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.confirmation == Confirmation::Confirmed
     }
 
-    /// Its stream table entry as it is in memory now; the same for each of its StreamIDs.
+    /// The STE in memory now, read from the first of the StreamIDs.
     #[must_use]
     pub fn read_ste(&self) -> Option<Ste> {
         Some(self.entries.first()?.slot()?.read())
     }
 
-    /// The context descriptor that its stream table entry leads to; `None` where that is not of stage 1.
+    /// The CD that the STE leads to; `None` if the STE has no stage 1.
     #[must_use]
     pub fn read_cd(&self) -> Option<Cd> {
         let SteConfig::Stage1(_) = self.read_ste()?.decode() else { return None };
         let cds = self.cds.as_ref()?;
         cds.read(cds.current)
     }
+}
 
-    /// Prepare to attach the device. Nothing is visible to hardware or to invalidations until the
-    /// result is [published](Prepared::publish); dropping it leaves everything as it was.
+impl<P: Platform> Smmu<P> {
+    /// Add a device that masters with these StreamIDs. It is blocked until an attach.
     ///
-    /// Takes the locks of the old and the new domain and keeps them to the end of the transaction. A thread that holds
-    /// a prepared attach must not prepare another one of the same domains: it would wait for itself.
-    /// [`Target::Blocked`] and [`Target::Bypass`] need no memory and no tag.
+    /// The first device of a second-level stream table needs the command queue.
     ///
     /// # Errors
     ///
-    /// Whatever can fail in an attach fails here.
-    pub fn prepare<'a>(
-        &'a mut self,
-        target: Target<'a, P>,
-        env: &Env<'a, P>,
-    ) -> Result<Prepared<'a, P>, AttachError> {
-        Prepared::new(self, target, *env)
+    /// A StreamID is outside the table or belongs to another device, memory is short, or the SMMU
+    /// does not answer. After an error the StreamIDs are free again. A second-level table that this
+    /// call made stays, with all its streams aborted.
+    pub fn add_device(
+        smmu: &Arc<Self>,
+        streams: &[StreamId],
+        env: &Env<'_, P>,
+    ) -> Result<Device<P>, AttachError> {
+        let id = smmu.id();
+        let streams = normalise(id, streams)?;
+        let Claim { key, entries, unannounced } = smmu.claim(&streams, env.dma)?;
+        let device = Device::new(Arc::clone(smmu), key, streams, entries)?;
+        for stream in unannounced {
+            // The SMMU may have cached that the level-1 descriptor was invalid (5.1.1).
+            let forget = Command::CfgiSte { stream, leaf: Leaf::All };
+            let _proof = env.sink.run(id, &[forget])?;
+            smmu.announced(stream);
+        }
+        Ok(device)
     }
 }
 
@@ -189,7 +211,9 @@ impl<P: Platform> Drop for Device<P> {
                 self.smmu.forget(self.key, &self.streams);
             }
             attached => {
-                // The SMMU may still be led to the tables, so neither they nor the StreamIDs may go.
+                // The SMMU may still read the CDs and the entries, so they and the StreamIDs are
+                // leaked. After an unconfirmed block `attached` names no domain, so none is kept
+                // here.
                 core::mem::forget((attached, self.cds.take(), Arc::clone(&self.smmu)));
             }
         }

@@ -1,3 +1,5 @@
+//! One address space: its tags, its invalidation array and its lock.
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -12,13 +14,18 @@ use smmu_types::range::Extent;
 use smmu_types::seam::{Notice, Observer, SinkError};
 use smmu_types::{CacheTag, DomainId, FlushProof, SmmuId};
 
-use crate::table::{Stage, TableDescription, TranslationTable};
+use crate::table::{TableDescription, TranslationStage, TranslationTable};
 use crate::{AttachError, Env, Platform, Smmu};
 
-/// One address space, which devices behind one or several SMMUs share.
+/// One address space, shared by devices behind one or several SMMUs.
 ///
-/// It has one tag on each SMMU that a device of it is behind, from the first attach to the last detach.
-/// A device that is attached keeps the domain alive.
+/// The domain has one tag on each SMMU with an attached device, from the first attach to the last
+/// detach.
+///
+/// An attached device keeps the domain alive. After a detach that the SMMU did not confirm, only
+/// the caller keeps it alive, although the SMMU may still use its tag and tables. Drop a domain
+/// only when [`array`](Self::array) is [empty](ArrayView::is_empty). Otherwise its tags are lost,
+/// and no later invalidation reaches those SMMUs.
 pub struct Domain<P: Platform> {
     id: DomainId,
     table: TableDescription,
@@ -26,27 +33,27 @@ pub struct Domain<P: Platform> {
     state: Arc<Mutex<P::DomainLock, DomainState<P>>>,
 }
 
-/// What the domain's lock protects: its tags, and every change of its array.
+/// What the domain's lock protects: the tags, and each change of the array.
 pub(crate) struct DomainState<P: Platform> {
     pub(crate) tags: Vec<Owned<P>>,
-    // Tags whose flush is not proven. There is always room for all of `tags`.
+    // Tags without a proven flush. The list always has room for all of `tags`.
     pub(crate) retiring: Vec<RetiringTag>,
 }
 
-/// A tag of the domain, and the SMMU that it is a tag of.
+/// A tag of the domain, and the SMMU of the tag.
 pub(crate) struct Owned<P: Platform> {
     pub(crate) tag: InUseTag,
     pub(crate) smmu: Arc<Smmu<P>>,
 }
 
 /// The domain's lock, held.
-pub(crate) type Guard<P> = ArcMutexGuard<<P as Platform>::DomainLock, DomainState<P>>;
+pub(crate) type DomainGuard<P> = ArcMutexGuard<<P as Platform>::DomainLock, DomainState<P>>;
 
-/// A domain's invalidation array, to look at. It is that of the moment at which it was taken.
+/// A snapshot of a domain's invalidation array.
 pub struct ArrayView<G>(G);
 
 impl<G: Deref<Target = InvArray>> ArrayView<G> {
-    /// Every entry, in the order in which commands are sent.
+    /// All entries, in the order of their commands.
     pub fn iter(&self) -> impl Iterator<Item = InvView> {
         self.0.iter()
     }
@@ -57,7 +64,7 @@ impl<G: Deref<Target = InvArray>> ArrayView<G> {
         self.0.find(smmu, kind)
     }
 
-    /// Whether an invalidation would send nothing.
+    /// Whether an invalidation sends no command: every user has left, and every flush is proven.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -77,11 +84,11 @@ impl<G> fmt::Debug for ArrayView<G> {
 }
 
 impl<P: Platform> Domain<P> {
-    /// A domain that no device is attached to. `id` differs from that of every other domain.
+    /// A domain without devices. The caller gives every domain an `id` of its own.
     ///
     /// # Errors
     ///
-    /// [`AttachError::InputSize`], or no memory.
+    /// [`AttachError::InputSize`], or no memory for the array.
     pub fn new(id: DomainId, table: &impl TranslationTable) -> Result<Self, AttachError> {
         let table = table.describe();
         if !(12..=39).contains(&table.t0sz) {
@@ -97,58 +104,61 @@ impl<P: Platform> Domain<P> {
         })
     }
 
-    /// The domain's number.
+    /// Number of the domain.
     #[must_use]
     pub fn id(&self) -> DomainId {
         self.id
     }
 
-    /// Its page tables.
+    /// Description of the page tables.
     #[must_use]
     pub fn table(&self) -> &TableDescription {
         &self.table
     }
 
-    /// Its invalidation array, as readers see it now.
+    /// The invalidation array, as readers see it now.
     #[must_use]
     pub fn array(&self) -> ArrayView<<P::Cell as Publication<InvArray>>::Guard<'_>> {
         ArrayView(self.cell.read())
     }
 
-    /// Its tag on an SMMU, if a device of it is attached there.
+    /// The tag of the domain on an SMMU, if a device of the domain is attached there.
     #[must_use]
     pub fn tag_on(&self, smmu: SmmuId) -> Option<CacheTag> {
         self.cell.read().find(smmu, self.kind()).and_then(|found| found.spec.tag())
     }
 
-    /// Make every SMMU forget what it has cached of the extent, and wait until they have.
+    /// Invalidate the extent on every SMMU of the array, and wait until each has confirmed.
     ///
-    /// Call it after the tables have changed and before what they led to is reused. The stores to
-    /// the tables must have been published to the SMMUs. When it returns `Ok`, no device reaches
-    /// memory through a translation of the extent that the tables no longer have, also when a device
-    /// is being attached or detached at the same time.
+    /// Call it after you change the tables and publish the stores, and before you reuse the memory.
+    /// After `Ok`, no device whose user is in the array reaches memory through an old translation
+    /// of the extent. That holds also if another thread attaches or detaches a device at the same
+    /// time.
     ///
-    /// Takes no lock and allocates nothing, but for what [`Platform::Cell`] needs for a read; any context will do
-    /// in which that may be read and that may spin for a `CMD_SYNC`. The granule is the domain's own: in an extent
-    /// of another one the size of the leaves is taken as unknown.
+    /// The call takes no lock and allocates nothing, beyond what [`Platform::Cell`] needs for a
+    /// read. It runs in any context that may read the cell and spin for a `CMD_SYNC`. The domain's
+    /// own granule counts: an extent of another granule is invalidated with leaves of unknown size.
     ///
     /// # Errors
     ///
-    /// An SMMU could not confirm. The others were still invalidated, but the memory must not be reused.
+    /// An SMMU did not confirm. The call still invalidated the others, but the memory must not be
+    /// reused. An SMMU that is gone makes every call fail while the array has an entry of it.
     pub fn invalidate(&self, extent: Extent, sink: &P::Sink) -> Result<(), InvalidateError> {
         let granule = self.table.granule;
         let block_shift = extent.block_shift.filter(|_| extent.granule == granule);
         invalidate_published(&self.cell, Extent { granule, block_shift, ..extent }, sink)
     }
 
-    /// Try again to flush the tags of the domain on an SMMU whose flush could not be proven when their last user
-    /// went, and free those that are proven now.
+    /// Flush again the tags of this domain on an SMMU whose last user left without a proven flush,
+    /// and free those that are proven now.
     ///
-    /// Says how many are left, on all SMMUs. Takes the domain's lock.
+    /// Returns how many such tags remain, on all SMMUs. A tag that a device failed to leave (see
+    /// [`Committed::config`](crate::Committed::config)) still counts a user: it is neither flushed
+    /// nor counted. Takes the domain's lock.
     ///
     /// # Errors
     ///
-    /// The SMMU still does not confirm. Tags before the one that failed are free.
+    /// The SMMU still does not confirm. Tags flushed before the failing one are free.
     pub fn retry_flushes(&self, smmu: SmmuId, env: &Env<'_, P>) -> Result<usize, SinkError> {
         let mut state = self.lock();
         while let Some(at) = state.retiring.iter().position(|tag| tag.smmu() == smmu) {
@@ -157,7 +167,8 @@ impl<P: Platform> Domain<P> {
             self.cell.read().settle(&proof);
             match state.retiring.swap_remove(at).free(proof) {
                 Ok(tag) => env.observer.notice(Notice::TagFreed { smmu, tag }),
-                // The proof is of this very tag; were it not, dropping the error quarantines the number.
+                // Not reached: the proof names this tag. Dropping the error would quarantine the
+                // number.
                 Err(_wrong_proof) => {}
             }
         }
@@ -166,8 +177,8 @@ impl<P: Platform> Domain<P> {
 
     pub(crate) fn kind(&self) -> InvKind {
         match self.table.stage {
-            Stage::Stage1 { .. } => InvKind::S1Asid,
-            Stage::Stage2 { .. } => InvKind::S2Vmid,
+            TranslationStage::Stage1 { .. } => InvKind::S1Asid,
+            TranslationStage::Stage2 { .. } => InvKind::S2Vmid,
         }
     }
 
@@ -175,7 +186,7 @@ impl<P: Platform> Domain<P> {
         &self.cell
     }
 
-    pub(crate) fn lock(&self) -> Guard<P> {
+    pub(crate) fn lock(&self) -> DomainGuard<P> {
         self.state.lock_arc()
     }
 }

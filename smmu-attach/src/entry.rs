@@ -1,16 +1,19 @@
-//! Writing a table entry that hardware may be reading (IHI 0070, 3.21.3).
+//! Writes an STE or CD that the SMMU may read at the same time (IHI 0070, 3.21.3).
 //!
-//! Hardware reads an entry in 64-bit words, each atomically and in no order. A change is *hitless*
-//! when at most one word of those that hardware looks at has to differ between the steps: then every
-//! view of the entry is the old one or the new one. Where two or more have to differ the entry is made
-//! invalid first.
+//! The SMMU reads an entry in 64-bit words, each atomically, in any order. A change is *hitless* if
+//! each step changes at most one word that the SMMU uses: then it sees the old entry or the new
+//! one. If two or more such words must change together, the writer first makes the entry invalid.
 //!
 //! Invariants of [`write()`]:
 //!
-//! 1. At every sync the entry, as far as its used bits go, is the old entry, the new one, or invalid.
-//! 2. It is invalid at some sync only when no hitless way exists.
-//! 3. A sync is made after every group of stores that changed something, and after no other.
-//! 4. When a sync fails, the entry is left invalid.
+//! 1. At every sync, the used bits are those of the old entry, of the new entry, or of an invalid
+//!    one.
+//! 2. The entry is invalid at a sync only if no hitless order exists.
+//! 3. A sync follows every group of stores that changed a word, and no other.
+//! 4. After a failed sync the entry is invalid.
+//!
+//! The invariants hold if the SMMU has confirmed every earlier change of the entry. A fetch that
+//! began before an earlier failed sync may mix old and new words.
 
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -20,19 +23,19 @@ use smmu_types::{Cd, Ste};
 
 const WORDS: usize = 8;
 
-/// An entry of eight words whose word 0 has the valid bit.
-pub trait Entry: Copy {
-    /// The words.
+/// A table entry of eight words with its valid bit in word 0.
+pub trait EntryFormat: Copy {
+    /// The eight words.
     fn words(&self) -> [u64; WORDS];
-    /// From words.
+    /// An entry of these words.
     fn from_words(words: [u64; WORDS]) -> Self;
-    /// The bits that hardware looks at.
+    /// Bits that the SMMU uses.
     fn used(&self) -> [u64; WORDS];
-    /// Used bits that may change at any moment in the step from `self` to `to`.
+    /// Used bits that may change at any time on the way from `self` to `to`.
     fn safe(&self, to: &Self) -> [u64; WORDS];
 }
 
-impl Entry for Ste {
+impl EntryFormat for Ste {
     fn words(&self) -> [u64; WORDS] {
         self.0
     }
@@ -47,7 +50,7 @@ impl Entry for Ste {
     }
 }
 
-impl Entry for Cd {
+impl EntryFormat for Cd {
     fn words(&self) -> [u64; WORDS] {
         self.0
     }
@@ -62,24 +65,24 @@ impl Entry for Cd {
     }
 }
 
-/// Where an entry lies: eight words of a block.
+/// Eight words of a DMA block that hold one entry.
 #[derive(Debug)]
-pub struct Slot<'b, B> {
+pub struct EntrySlot<'b, B> {
     block: &'b B,
     first: usize,
 }
 
-impl<'b, B: DmaBlock> Slot<'b, B> {
-    /// Entry number `index` of a table, or `None` when the block ends before it.
+impl<'b, B: DmaBlock> EntrySlot<'b, B> {
+    /// Slot `index` of a table, or `None` if the block ends before it.
     #[must_use]
     pub fn new(block: &'b B, index: usize) -> Option<Self> {
         let first = index.checked_mul(WORDS)?;
-        (first.checked_add(WORDS)? <= block.words().len()).then_some(Slot { block, first })
+        (first.checked_add(WORDS)? <= block.words().len()).then_some(EntrySlot { block, first })
     }
 
-    /// The entry as it is now.
+    /// The entry in memory now.
     #[must_use]
-    pub fn read<E: Entry>(&self) -> E {
+    pub fn read<E: EntryFormat>(&self) -> E {
         let mut words = [0; WORDS];
         for (word, cell) in words.iter_mut().zip(&self.block.words()[self.range()]) {
             *word = cell.load(Ordering::Relaxed);
@@ -87,7 +90,7 @@ impl<'b, B: DmaBlock> Slot<'b, B> {
         E::from_words(words)
     }
 
-    /// Make the entry invalid, and leave its other words as they are.
+    /// Clear word 0 and publish it. The other words stay.
     pub fn invalidate(&self) {
         self.block.words()[self.first].store(0, Ordering::Relaxed);
         self.block.publish(self.range());
@@ -97,7 +100,7 @@ impl<'b, B: DmaBlock> Slot<'b, B> {
         self.first..self.first + WORDS
     }
 
-    /// Store the words of `group` that differ, make them visible, and sync if there were any.
+    /// Store the words of `group` that differ, publish them, and sync if any differed.
     fn store<F: FnMut() -> Result<(), X>, X>(
         &self,
         words: &[u64; WORDS],
@@ -122,29 +125,35 @@ impl<'b, B: DmaBlock> Slot<'b, B> {
     }
 }
 
-/// Bring the entry in `slot` to `target`.
+/// Change the entry in `slot` to `target`, and return the number of syncs.
 ///
-/// `sync` makes hardware forget what it has cached of the entry, and returns when that is done. The
-/// number of syncs is returned. All stores that the entry leads to (a table, a descriptor) must have
-/// been made before; they are published here, before the first store.
-pub fn write<B: DmaBlock, E: Entry, X>(
-    slot: &Slot<'_, B>,
+/// `sync` invalidates the SMMU's cached copy of the entry and returns once the SMMU has confirmed.
+///
+/// The caller has published all that the new entry leads to, such as a table or a CD. This function
+/// publishes the slot once before its first store, as a barrier between those stores and its own.
+///
+/// # Errors
+///
+/// The error of `sync`. The entry is then invalid in memory, and the SMMU may still use a cached
+/// copy.
+pub fn write<B: DmaBlock, E: EntryFormat, X>(
+    slot: &EntrySlot<'_, B>,
     target: &E,
     mut sync: impl FnMut() -> Result<(), X>,
 ) -> Result<u32, X> {
-    // Whoever sees the new entry must also see the new array and the tables behind it.
+    // Barrier: an SMMU that sees the new entry also sees the tables behind it.
     slot.block.publish(slot.range());
     let mut syncs = 0;
     let done = steps(slot, target, &mut syncs, &mut sync);
     if done.is_err() {
-        // What hardware holds is not known, so there must be nothing valid to fetch.
+        // The SMMU may hold any step, so it must not fetch a valid entry from memory.
         slot.invalidate();
     }
     done.map(|()| syncs)
 }
 
-fn steps<B: DmaBlock, E: Entry, X>(
-    slot: &Slot<'_, B>,
+fn steps<B: DmaBlock, E: EntryFormat, X>(
+    slot: &EntrySlot<'_, B>,
     target: &E,
     syncs: &mut u32,
     sync: &mut impl FnMut() -> Result<(), X>,
@@ -153,7 +162,7 @@ fn steps<B: DmaBlock, E: Entry, X>(
     let (old, new) = (live.words(), target.words());
     let (used_old, used_new, safe) = (live.used(), target.used(), live.safe(target));
 
-    // Bits that hardware does not look at in the old entry can have their new value at once.
+    // Bits that the old entry does not use can take their new value at once.
     let mut unused_set = [0; WORDS];
     let mut critical = None;
     let mut differing = 0;
@@ -192,7 +201,7 @@ mod tests {
     use smmu_types::*;
     use std::vec::Vec;
 
-    // The fixture of the transitions that Linux's driver tests.
+    // The entries of the transitions that Linux's driver tests.
     fn cd_table(default: SubstreamDefault, ats: AtsMode, context: u64) -> Ste {
         let table = TableConfig {
             format: 2,
@@ -268,16 +277,16 @@ mod tests {
         .unwrap()
     }
 
-    fn masked<E: Entry>(entry: &E, pattern: &E, safe: [u64; WORDS]) -> [u64; WORDS] {
+    fn masked<E: EntryFormat>(entry: &E, pattern: &E, safe: [u64; WORDS]) -> [u64; WORDS] {
         let (words, used) = (entry.words(), pattern.used());
         std::array::from_fn(|n| words[n] & used[n] & !safe[n])
     }
 
-    /// Write `new` over `old`; returns the number of syncs and whether some sync saw no valid entry.
-    fn transition<E: Entry + PartialEq + std::fmt::Debug>(old: E, new: E) -> (u32, bool) {
+    /// Write `new` over `old`; return the number of syncs, and whether one saw an invalid entry.
+    fn transition<E: EntryFormat + PartialEq + std::fmt::Debug>(old: E, new: E) -> (u32, bool) {
         let pool = heap_pool(1 << 16);
         let block = pool.allocate(DmaLayout::new(128, 64).unwrap()).unwrap();
-        let slot = Slot::new(&block, 1).unwrap();
+        let slot = EntrySlot::new(&block, 1).unwrap();
         for (cell, word) in block.words()[8..].iter().zip(old.words()) {
             cell.store(word, Ordering::Relaxed);
         }
@@ -287,7 +296,8 @@ mod tests {
             let now: E = slot.read();
             // inv_1: the used bits are those of the old entry or of the new one.
             let invalid = now.words()[0] & 1 == 0 && now.words()[0] == 0;
-            // A safe bit may decide whether another one is used, which is zero on both sides then: S2S beside EATS.
+            // A safe bit may decide whether another is used (S2S beside EATS). That other is then
+            // zero.
             let (was, is) = (old.used(), now.used());
             let zero = (0..WORDS).all(|n| now.words()[n] & (is[n] ^ was[n]) == 0);
             let is_old = masked(&now, &old, safe) == masked(&old, &old, safe) && zero;
@@ -312,7 +322,7 @@ mod tests {
         (syncs, seen.iter().any(|words| words[0] == 0))
     }
 
-    // Syncs and hitlessness from outside: what Linux's driver expects of its own writer.
+    // Expected syncs and hitlessness come from the tests of Linux's driver.
     #[rstest]
     #[case::bypass_to_abort(bypass(), Ste::ABORT, 2)]
     #[case::abort_to_bypass(Ste::ABORT, bypass(), 2)]
@@ -342,7 +352,7 @@ mod tests {
         assert_eq!(transition(ssid0(), new), (3, true));
     }
 
-    // From invalid to a CD every sync but the last still sees an entry that is not valid.
+    // From invalid to a CD, every sync except the last sees an invalid entry.
     #[rstest]
     #[case::set(Cd::INVALID, cd(1997), 2, true)]
     #[case::clear(cd(1997), Cd::INVALID, 2, true)]
@@ -353,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_of_entries_is_old_new_or_nothing() {
+    fn every_pair_of_entries_is_old_new_or_invalid() {
         let entries = [
             Ste::INVALID,
             Ste::ABORT,
@@ -376,10 +386,10 @@ mod tests {
     }
 
     #[rstest]
-    fn inv_4_a_failed_sync_leaves_nothing_valid(#[values(1, 2, 3)] failing: u32) {
+    fn inv_4_a_failed_sync_leaves_an_invalid_entry(#[values(1, 2, 3)] failing: u32) {
         let pool = heap_pool(1 << 16);
         let block = pool.allocate(DmaLayout::new(64, 64).unwrap()).unwrap();
-        let slot = Slot::new(&block, 0).unwrap();
+        let slot = EntrySlot::new(&block, 0).unwrap();
         for (cell, word) in block.words().iter().zip(ssid0().words()) {
             cell.store(word, Ordering::Relaxed);
         }
@@ -397,8 +407,8 @@ mod tests {
     fn a_slot_ends_with_its_block() {
         let pool = heap_pool(1 << 16);
         let block = pool.allocate(DmaLayout::new(128, 64).unwrap()).unwrap();
-        assert!(Slot::new(&block, 1).is_some());
-        assert!(Slot::new(&block, 2).is_none());
-        assert!(Slot::new(&block, usize::MAX).is_none());
+        assert!(EntrySlot::new(&block, 1).is_some());
+        assert!(EntrySlot::new(&block, 2).is_none());
+        assert!(EntrySlot::new(&block, usize::MAX).is_none());
     }
 }

@@ -1,3 +1,5 @@
+//! Errors of an attach, and what a domain requires of an SMMU.
+
 use core::fmt;
 
 use smmu_invs::InvError;
@@ -5,25 +7,25 @@ use smmu_tags::TagError;
 use smmu_types::seam::{DmaError, SinkError};
 use smmu_types::{CacheTag, DomainId, FieldError, SmmuId, StreamId};
 
-/// What a domain needs of an SMMU.
+/// A property of an SMMU that a domain requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Requirement {
-    /// Stage-1 translation.
+    /// TranslationStage-1 translation.
     Stage1,
-    /// Stage-2 translation.
+    /// TranslationStage-2 translation.
     Stage2,
-    /// The granule of its tables.
+    /// The granule of the domain's tables.
     Granule,
-    /// Input addresses as large as its own.
+    /// Input addresses of the domain's size.
     InputSize,
-    /// Output addresses as large as its own.
+    /// Output addresses of the domain's size.
     OutputSize,
-    /// Walks that snoop the caches.
+    /// Table walks that snoop caches.
     CoherentWalk,
     /// Forced write-back at stage 2.
     ForcedWriteBack,
-    /// Faults that terminate; an SMMU that always stalls needs a driver that resumes.
+    /// Faults that terminate. An SMMU that always stalls needs a driver that resumes.
     Termination,
 }
 
@@ -42,45 +44,47 @@ impl fmt::Display for Requirement {
     }
 }
 
-/// Why an attach could not be prepared, or an SMMU, device or domain not be made.
+/// Why `prepare` failed, or the construction of an SMMU, device or domain.
 ///
-/// Whatever the error, no stream leads anywhere else than before.
+/// After any of these errors, no stream reaches memory that it did not reach before. A failed
+/// [`Smmu::add_device`](crate::Smmu::add_device) may leave a second-level table whose streams all
+/// abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
     /// The SMMU cannot walk the domain's tables.
     #[error(
-        "{smmu} cannot walk the tables of {domain}: it lacks {lacks}; build them to what every SMMU of the domain can do"
+        "{smmu} cannot walk the tables of {domain}: it lacks {lacks}; build tables that every SMMU of the domain supports"
     )]
     CannotShare {
         /// The domain.
         domain: DomainId,
         /// The SMMU.
         smmu: SmmuId,
-        /// What it lacks.
+        /// The missing property.
         lacks: Requirement,
     },
-    /// The table description contradicts itself.
-    #[error("{domain}: T0SZ {t0sz} is outside 12 to 39")]
+    /// `T0SZ` of the table description is out of range.
+    #[error("{domain}: T0SZ = {t0sz} is outside 12 to 39")]
     InputSize {
         /// The domain.
         domain: DomainId,
         /// `T0SZ` of the description.
         t0sz: u8,
     },
-    /// No tag could be had.
+    /// The tag space gave no tag.
     #[error(transparent)]
     Tag(#[from] TagError),
-    /// The invalidation array could not be built.
+    /// The new invalidation array was not built.
     #[error(transparent)]
     Inv(#[from] InvError),
-    /// No memory for a table.
+    /// No DMA memory for a table.
     #[error(transparent)]
     Dma(#[from] DmaError),
-    /// A table address does not fit its field.
+    /// A value does not fit its field of an STE, CD or level-1 descriptor.
     #[error(transparent)]
     Layout(#[from] FieldError),
-    /// The SMMU did not take a command.
+    /// The SMMU did not confirm a command.
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// No memory for bookkeeping.
@@ -89,33 +93,33 @@ pub enum AttachError {
         /// The SMMU.
         smmu: SmmuId,
     },
-    /// The device's StreamID is beyond what the SMMU's stream table covers.
-    #[error("StreamID {stream} is beyond {smmu}'s stream table of {bits} bits")]
+    /// A StreamID is outside the stream table.
+    #[error("StreamID {stream} is outside the {bits}-bit stream table of {smmu}")]
     StreamRange {
         /// The SMMU.
         smmu: SmmuId,
         /// The StreamID.
         stream: StreamId,
-        /// log2 of the size of the table.
+        /// log2 of the number of entries.
         bits: u8,
     },
-    /// Another device has this StreamID.
-    #[error("StreamID {stream} of {smmu} belongs to another device; remove that one first")]
+    /// Another device owns this StreamID.
+    #[error("StreamID {stream} of {smmu} belongs to another device; drop that device first")]
     StreamInUse {
         /// The SMMU.
         smmu: SmmuId,
         /// The StreamID.
         stream: StreamId,
     },
-    /// A device without StreamIDs.
-    #[error("a device behind {smmu} has no StreamID; it needs one at least")]
+    /// The device has no StreamID.
+    #[error("a device behind {smmu} has no StreamID; it needs at least one")]
     NoStream {
         /// The SMMU.
         smmu: SmmuId,
     },
-    /// The domain's array does not hold the tag that the device uses: its state is corrupt.
+    /// The domain's array has no tag for an attached device: the domain is corrupt.
     #[error(
-        "{domain} has no live tag on {smmu}, though a device is attached there; its state is corrupt"
+        "{domain} has no live tag on {smmu} although a device is attached there; the domain is corrupt"
     )]
     TagLost {
         /// The domain.
@@ -123,8 +127,8 @@ pub enum AttachError {
         /// The SMMU.
         smmu: SmmuId,
     },
-    /// The domain's array holds a tag that the domain does not own: its state is corrupt.
-    #[error("{domain} lists {tag} on {smmu} but does not own it; its state is corrupt")]
+    /// The domain's array has a tag that the domain does not own: the domain is corrupt.
+    #[error("{domain} lists {tag} on {smmu} but does not own it; the domain is corrupt")]
     TagNotOwned {
         /// The domain.
         domain: DomainId,
@@ -133,20 +137,22 @@ pub enum AttachError {
         /// The tag.
         tag: CacheTag,
     },
-    /// Two different SMMUs bear one [`SmmuId`], which invalidation arrays go by.
-    #[error("two SMMUs bear the number of {smmu}; numbers must differ, invalidations go by them")]
+    /// Two SMMUs have the same [`SmmuId`]. Invalidation arrays name an SMMU by it.
+    #[error("two SMMUs have the number {smmu}; give each its own, because invalidations go by it")]
     SameSmmuId {
         /// The number.
         smmu: SmmuId,
     },
-    /// Two different domains bear one [`DomainId`], which orders their locks.
-    #[error("two domains bear the number of {domain}; numbers must differ, they order the locks")]
+    /// Two domains have the same [`DomainId`], which orders their locks.
+    #[error(
+        "two domains have the number {domain}; give each its own, because it orders their locks"
+    )]
     SameDomainId {
         /// The number.
         domain: DomainId,
     },
-    /// What the SMMU can do is not enough for any driver.
-    #[error("{smmu} has a StreamID size of {bits} bits, the architecture has 32 at most")]
+    /// The SMMU reports an impossible StreamID size.
+    #[error("{smmu} reports StreamIDs of {bits} bits; the architecture allows at most 32")]
     StreamIdSize {
         /// The SMMU.
         smmu: SmmuId,

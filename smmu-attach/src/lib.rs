@@ -1,33 +1,34 @@
-//! Attaching devices to domains behind Arm SMMUv3s, as a transaction.
+//! Attaches devices to domains behind Arm SMMUv3s, as a transaction.
 //!
-//! An attach gives the domain a tag on the device's SMMU, puts the tag into the domain's invalidation
-//! array, and writes the stream table entry (and the context descriptor) so that hardware sees
-//! the old translation, the new one or nothing, never a mix. All that can fail happens in
-//! [`prepare`](Device::prepare); each further step is a value that the next one consumes:
+//! An attach gives the domain a tag on the device's SMMU and adds the tag to the domain's
+//! invalidation array. Then it writes the stream table entry (STE), and for stage 1 the context
+//! descriptor (CD). All that can fail happens in [`prepare`](Device::prepare). Each further step is
+//! a value that the next step consumes:
 //!
 //! ```text
 //! prepare    find or allocate the tag, build the new array, allocate tables    may fail; drop = undo
-//! publish    the new domain's array becomes visible: it invalidates for this device from here on
-//! install    write CD and STE, invalidate the configuration cache, sync; from one stage-1 domain to
-//!            another in a single store, so that the device's DMA goes on
-//! commit     drop the old domain's reference; flush and free its tag if this was the last user
+//! publish    readers see the new domain's array: it now invalidates for this device
+//! install    write CD and STE, invalidate the configuration cache, sync; between two stage-1 domains
+//!            one store changes the STE, so DMA continues
+//! commit     drop the old domain's reference; if that was the last, flush the tag and free it
 //! ```
 //!
-//! So there is no moment at which a device can use a domain that does not invalidate for it.
+//! So a device never uses a domain that does not invalidate for it.
 //!
-//! What is here: [`Smmu`] (stream table and tag spaces of one instance), [`Device`], [`Domain`], the
-//! transaction, and [`entry`], the writer of STEs and CDs, usable alone. What is not: page tables (say what
-//! yours are through [`TranslationTable`]), the command queue (a
-//! [`CommandSink`](smmu_types::seam::CommandSink) of your choice), and registers. ATS, substreams, nested
-//! translation and stalls are not supported yet.
+//! This crate has [`Smmu`] (stream table and tag spaces of one SMMU), [`Device`], [`Domain`], the
+//! transaction, and [`entry`], a writer of STEs and CDs that also works alone.
+//!
+//! It has no page tables (describe yours through [`TranslationTable`]), no command queue (bring a
+//! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support ATS,
+//! substreams, nested translation or stalls.
 //!
 //! # Example
 //!
-//! A [`Platform`] names the implementations of the seams; then:
+//! A [`Platform`] names the implementations of the seams.
 //!
 //! ```
+//! # use smmu_attach::smmu_types::{fake::*, seam::*, *};
 //! # use smmu_attach::*;
-//! # use smmu_types::{fake::*, seam::*, *};
 //! # use std::sync::Arc;
 //! struct Example;
 //! impl Platform for Example {
@@ -45,7 +46,7 @@
 //! # impl TranslationTable for Tables {
 //! #     fn describe(&self) -> TableDescription {
 //! #         TableDescription {
-//! #             stage: Stage::Stage1 { mair: 0xff }, root: PhysAddr(0x8000_0000), t0sz: 25,
+//! #             stage: TranslationStage::Stage1 { mair: 0xff }, root: PhysAddr(0x8000_0000), t0sz: 25,
 //! #             granule: Granule::K4, output_size: OutputSize::Bits40,
 //! #             walk: WalkAttributes::COHERENT, forced_write_back: ForcedWriteBack::Off,
 //! #         }
@@ -66,34 +67,73 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A step cannot be left out:
+//! A transaction that leaves out a step does not compile:
 //!
 //! ```compile_fail
 //! # use smmu_attach::*;
 //! fn wrong<P: Platform>(prepared: Prepared<'_, P>) {
-//!     prepared.commit(); // not published, not installed: does not compile
+//!     prepared.commit(); // neither published nor installed
 //! }
 //! ```
 //!
 //! # Hazard
 //!
-//! After a change of its tables the owner of a domain calls [`Domain::invalidate`] *before* memory is
-//! reused. The stores to the tables must be visible to the SMMU by then
-//! ([`DmaBlock::publish`](smmu_types::seam::DmaBlock::publish)).
+//! - The owner of a domain calls [`Domain::invalidate`] after it changes the tables, and *before*
+//!   it reuses the memory. It first makes its stores visible to the SMMU
+//!   ([`DmaBlock::publish`](smmu_types::seam::DmaBlock::publish)).
+//! - The owner keeps the domain and its page tables as the next section says. No type does it.
+//!
+//! # Limits
+//!
+//! A caller must know what this version does not do:
+//!
+//! - **Lifetime.** The page tables are the caller's. While a device is attached it keeps its
+//!   [`Domain`] alive, but never the tables. After a detach that the SMMU did not confirm, nothing
+//!   keeps the domain alive either. Keep the domain and its tables until [`Domain::array`] is
+//!   [empty](ArrayView::is_empty) and no attach to the domain is in progress. [`Committed::config`]
+//!   = `Ok` alone is too early: the flush of the tag may have failed.
+//! - **Unconfirmed attach.** If the SMMU does not confirm a `CFGI` command, the entry is invalid in
+//!   memory and the SMMU may still use the old one. The next attach of the device stores new words
+//!   before it sends a `CFGI`. A fetch that the SMMU began earlier can then mix the words of old
+//!   and new entry.
+//! - **Unconfirmed detach.** The device stays a user in the old domain's array, also after a later
+//!   attach succeeds. [`Domain::retry_flushes`] does not count or mend it. Only a reset of the SMMU
+//!   ends the hardware's use; the array does not learn of it.
+//! - **Dropped domain.** A domain that is dropped with a tag in its array loses the tag's number
+//!   for good.
+//! - **Absent SMMU.** While the array has an entry of an SMMU that no longer answers, every
+//!   [`Domain::invalidate`] fails, for the other SMMUs too. No call removes such an entry.
+//! - **Validation.** [`prepare`](Device::prepare) checks sizes, granule, stage and coherency
+//!   ([`TableDescription::lacks`]). It accepts descriptions that an SMMU refuses or rounds, such as
+//!   a root that is not aligned to its level. Check the entries with `smmu_types::legal`.
+//! - **Memory.** [`Smmu::new`], [`Smmu::add_device`] and [`Domain::new`] make some small
+//!   allocations that abort when memory is short, instead of returning an error.
+//!   [`Smmu::add_device`] allocates and fills DMA memory while it holds [`Platform::Lock`].
+//! - **Locks.** A thread that holds a [`Prepared`], [`Published`] or [`Installed`] must not prepare
+//!   another attach, also of other domains: two such threads can wait for each other. Leaking one
+//!   ([`core::mem::forget`]) keeps the domain's lock for ever.
+//! - **Short blocks.** If [`Platform::Dma`] returns a block too short for a CD, the CD is not
+//!   written and no error reports it.
 //!
 //! # Locks
 //!
-//! One lock for each domain, held from `prepare` to the end of the transaction, old and new domain in
-//! the order of their [`DomainId`](smmu_types::DomainId)s; and one for each SMMU's stream table, held while a device is added
-//! or removed. Devices of different domains attach in parallel. [`Domain::invalidate`] takes no lock of its own;
-//! how a reader gets at the array is for [`Platform::Cell`] to say.
+//! One lock per domain, held from `prepare` to the end of the transaction. An attach takes the
+//! locks of old and new domain in the order of their [`DomainId`](smmu_types::DomainId)s. One lock
+//! per stream table, held while a device is added or removed. Devices of different domains attach
+//! in parallel.
 //!
-//! # When hardware does not answer
+//! [`Domain::invalidate`] takes no lock of its own; [`Platform::Cell`] says how a reader gets the
+//! array.
 //!
-//! An attach that hardware does not confirm leaves the entry invalid and the old tag in use: the old domain goes on
-//! invalidating, its tables must stay, and the device is not [confirmed](Device::is_confirmed) until a later attach
-//! succeeds. A tag whose own flush is not proven stays out of use until
-//! [`Domain::retry_flushes`] proves it.
+//! # Cost
+//!
+//! Without an error, an attach sends one `CFGI_STE` and one `CMD_SYNC` for each store step of each
+//! stream: a device with 64 streams waits for 128 `CMD_SYNC`s from blocked to stage 1. The last
+//! detach adds one flush and one `CMD_SYNC`. [`Target::Blocked`] and [`Target::Bypass`] allocate
+//! nothing.
+//!
+//! This crate re-exports [`smmu_types`], [`smmu_tags`] and [`smmu_invs`], whose types are part of
+//! its API.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -111,13 +151,21 @@ mod stream_table;
 mod table;
 mod target;
 
-pub use attach::{Committed, Installed, Prepared, Published, Target};
+pub use attach::{Committed, Installed, Prepared, Published};
 pub use device::{Attachment, Device};
 pub use domain::{ArrayView, Domain};
 pub use error::{AttachError, Requirement};
 pub use platform::{Env, Platform};
 pub use smmu::{DeviceKey, Smmu, SmmuConfig};
+pub use smmu_invs;
+pub use smmu_tags;
+pub use smmu_types;
 pub use table::{
-    ForcedWriteBack, Stage, TableDescription, TranslationTable, WalkAttributes, WalkCoherency,
-    single_context,
+    ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
+    WalkCoherency, single_context,
 };
+pub use target::Target;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

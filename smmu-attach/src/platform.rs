@@ -1,26 +1,34 @@
+//! The types and instances that an integrator brings.
+
 use lock_api::RawMutex;
 use smmu_invs::{InvArray, Publication};
 use smmu_types::seam::{CommandSink, DmaMemory, Observer};
 
-/// The implementations of the seams that one integrator uses.
+/// The implementations of the seams that an integrator chooses.
 pub trait Platform {
-    /// The mutex of stream tables. It is held for a short time only, and may be taken where events
-    /// are handled: a lock that spins, and masks what it must.
+    /// The mutex of stream tables.
+    ///
+    /// [`Smmu::add_device`](crate::Smmu::add_device) holds it while it allocates and fills
+    /// second-level tables from [`Dma`](Self::Dma), up to 16 KiB per table. Dropping a device and
+    /// [`Smmu::device_of`](crate::Smmu::device_of) hold it for a look-up. If an event handler calls
+    /// `device_of`, the lock must suit that context.
     type Lock: RawMutex;
-    /// The mutex of domains. It is held from `prepare` to the end of an attach, across allocations and the waits
-    /// for `CMD_SYNC`: where attaches may sleep, one that sleeps.
+    /// The mutex of domains. An attach holds it from `prepare` to its end, across allocations and
+    /// waits for `CMD_SYNC`. Choose a sleeping lock where an attach may sleep.
     type DomainLock: RawMutex;
     /// DMA memory for stream tables and context descriptors.
     type Dma: DmaMemory;
-    /// Where commands go.
+    /// Sink of commands.
     type Sink: CommandSink;
-    /// How a domain's invalidation array reaches its readers.
+    /// Publication of a domain's invalidation array to its readers.
     type Cell: Publication<InvArray>;
-    /// Who listens.
+    /// Receiver of notices.
     type Observer: Observer;
 }
 
-/// The platform's instances, borrowed for one operation.
+/// The integrator's instances, borrowed for one operation.
+///
+/// Pass the same instances every time: no check tells the sink or memory of another SMMU.
 #[derive(Debug)]
 pub struct Env<'e, P: Platform> {
     /// DMA memory.

@@ -1,4 +1,4 @@
-//! Dropping a device's reference to a domain's tag.
+//! Drops a device's reference to a domain's tag, and frees the tag after the last one.
 
 use smmu_invs::{InvSpec, Publication, UnrefOutcome};
 use smmu_types::seam::{Notice, Observer, SinkError};
@@ -7,15 +7,17 @@ use smmu_types::{CacheTag, FlushProof};
 use crate::domain::{Domain, DomainState, Owned};
 use crate::{Env, Platform};
 
-/// What became of a reference to a tag.
+/// Outcome of a dropped reference.
 pub(crate) enum Released {
     StillUsed,
     Freed(CacheTag),
     Quarantined(CacheTag),
 }
 
-/// Take one device out of a domain's array. `config` says whether hardware has confirmed that the device
-/// no longer uses the domain.
+/// Remove one device from a domain's array, if `config` says that the SMMU has confirmed the new
+/// entry.
+///
+/// After an `Err` the device stays a user in the array, and no later call removes it.
 pub(crate) fn release<P: Platform>(
     domain: &Domain<P>,
     state: &mut DomainState<P>,
@@ -28,18 +30,18 @@ pub(crate) fn release<P: Platform>(
     };
     let smmu = spec.key.smmu;
     if let Err(error) = config {
-        // The SMMU may still use the tag for this device, so the device counts on.
+        // The SMMU may still use the tag for this device, so the device stays a user.
         env.observer.notice(Notice::TagQuarantined { smmu, tag, error });
         return Released::Quarantined(tag);
     }
-    // The domain's lock serialises changes of the array, so each read finds the same one; and no reader's section
-    // lasts over a wait.
+    // The domain's lock serialises changes, so each read below finds the same array. No guard is
+    // held across a wait.
     let mut gone = UnrefOutcome::NotPresent;
     domain.cell().read().unref(request, |_, outcome| gone = outcome);
     match gone {
         UnrefOutcome::StillUsed { .. } => return Released::StillUsed,
         UnrefOutcome::LastUserGone => {}
-        // It was there when the attach was prepared. What became of it is not known, so nothing is freed.
+        // The entry was present at `prepare`. Its fate is unknown, so the tag is not freed.
         UnrefOutcome::NotPresent => return Released::Quarantined(tag),
     }
     let owned = state.tags.iter().position(|o| o.tag.smmu() == smmu && o.tag.tag() == tag);
@@ -51,24 +53,23 @@ pub(crate) fn release<P: Platform>(
     let proof = match FlushProof::obtain(env.sink, smmu, tag) {
         Ok(proof) => proof,
         Err(error) => {
-            // There is room: it was made when the tag was allocated.
+            // The attach that allocated the tag reserved this room.
             state.retiring.push(retiring);
             env.observer.notice(Notice::TagQuarantined { smmu, tag, error });
             return Released::Quarantined(tag);
         }
     };
-    // Readers stop sending the flush before the number can mean something else.
+    // Before the number is free: no reader may flush a tag that has a new owner.
     domain.cell().read().settle(&proof);
     let released = match retiring.free(proof) {
         Ok(_) => {
             env.observer.notice(Notice::TagFreed { smmu, tag });
             Released::Freed(tag)
         }
-        // The proof is of this very tag, so this arm is not reached; if it were, dropping the
-        // error would quarantine the number.
+        // Not reached: the proof names this tag. Dropping the error would quarantine the number.
         Err(_wrong_proof) => Released::Quarantined(tag),
     };
-    // Compaction is a courtesy: without memory the array stays as it is.
+    // Compaction is optional: without memory the array stays as it is.
     let purged = domain.cell().read().purge();
     if let Ok(Some(purged)) = purged
         && let Ok(node) = P::Cell::node(purged)

@@ -1,4 +1,5 @@
-use alloc::sync::Arc;
+//! One SMMU as an attach sees it: stream table, tag spaces, and the owners of StreamIDs.
+
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -7,36 +8,34 @@ use lock_api::Mutex;
 use slab::Slab;
 use smmu_tags::{AsidSpace, SpaceConfig, VmidSpace};
 use smmu_types::regs::strtab::{self, SPLIT};
-use smmu_types::seam::CommandSink;
-use smmu_types::{Capabilities, Command, Leaf, PhysAddr, SmmuId, StreamId, Vmid};
+use smmu_types::{Capabilities, PhysAddr, SmmuId, StreamId, Vmid};
 
-use crate::device::Device;
 use crate::platform::Block;
-use crate::stream_table::{Linked, StreamTable, normalise};
-use crate::{AttachError, Env, Platform};
+use crate::stream_table::{Linked, StreamEntry, StreamTable};
+use crate::{AttachError, Platform};
 
-/// A device's handle within its SMMU, for what an event is about.
+/// Handle of a device within its SMMU, for event handlers.
 ///
-/// A key can come back for another device once its own is dropped.
+/// After a device is dropped, another device may get the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceKey(usize);
 
-/// How an [`Smmu`] is set up.
+/// Parameters of an [`Smmu`].
 #[derive(Clone, Debug, Default)]
 pub struct SmmuConfig {
-    /// Cover only this many bits of StreamID, where fewer than `IDR1.SIDSIZE` are in use. A linear
-    /// table of 16 bits is 4 MiB.
+    /// Number of StreamID bits that the table covers, if fewer than `IDR1.SIDSIZE` are in use. A
+    /// linear table of 16 bits takes 4 MiB.
     pub stream_bits: Option<u8>,
-    /// An ASID space that is shared with other SMMUs; a space of its own when `None`.
+    /// An ASID space shared with other SMMUs; `None` for an own space.
     pub asids: Option<AsidSpace>,
-    /// Reserved VMIDs and the like; the lowest free one and nothing reserved by default.
+    /// Configuration of the VMID space, such as reserved VMIDs. The default reserves none.
     pub vmids: SpaceConfig<'static, Vmid>,
 }
 
-/// One SMMU, as far as attaching goes: its stream table and its tags.
+/// One SMMU as an attach sees it: its stream table and its tags.
 ///
-/// Turn the SMMU off (`CR0.SMMUEN` = 0) before this is dropped: the stream table's memory goes with it. Devices and
-/// domains that are attached keep it alive.
+/// Turn the SMMU off (`CR0.SMMUEN` = 0) before you drop this: dropping frees the stream table.
+/// Devices, and domains with a tag in use on this SMMU, keep it alive.
 pub struct Smmu<P: Platform> {
     id: SmmuId,
     caps: Capabilities,
@@ -51,15 +50,23 @@ struct Streams<B> {
     owners: HashMap<StreamId, DeviceKey>,
 }
 
+/// StreamIDs that belong to one device.
+pub(crate) struct Claim<B> {
+    pub(crate) key: DeviceKey,
+    pub(crate) entries: Vec<StreamEntry<B>>,
+    pub(crate) unannounced: Vec<StreamId>,
+}
+
 impl<P: Platform> Smmu<P> {
-    /// An SMMU whose streams are all aborted: those of a stream table entry that exists silently, those without a
-    /// second-level table with `C_BAD_STREAMID` where that is recorded.
+    /// An SMMU that aborts all streams.
     ///
-    /// `id` differs from that of every other SMMU.
+    /// Streams with an STE abort silently. Streams without a second-level table abort with
+    /// `C_BAD_STREAMID`, if `CR2.RECINVSID` records it. The caller gives every SMMU an `id` of its
+    /// own.
     ///
     /// # Errors
     ///
-    /// No memory for the stream table or the tag spaces.
+    /// No memory for the stream table or the tag spaces, or an impossible StreamID size.
     pub fn new(
         id: SmmuId,
         caps: Capabilities,
@@ -81,51 +88,47 @@ impl<P: Platform> Smmu<P> {
         })
     }
 
-    /// The SMMU's number.
+    /// Number of the SMMU.
     #[must_use]
     pub fn id(&self) -> SmmuId {
         self.id
     }
 
-    /// What it can do.
+    /// Capabilities of the SMMU.
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
         &self.caps
     }
 
-    /// Where the stream table is, for `STRTAB_BASE` and `STRTAB_BASE_CFG`.
+    /// Address and format of the stream table, for `STRTAB_BASE` and `STRTAB_BASE_CFG`.
     #[must_use]
     pub fn stream_table(&self) -> (PhysAddr, strtab::Format) {
         self.streams.lock().table.base()
     }
 
-    /// The ASIDs of this SMMU.
+    /// ASID space of this SMMU.
     #[must_use]
     pub fn asids(&self) -> &AsidSpace {
         &self.asids
     }
 
-    /// The VMIDs of this SMMU.
+    /// VMID space of this SMMU.
     #[must_use]
     pub fn vmids(&self) -> &VmidSpace {
         &self.vmids
     }
 
-    /// Add a device that masters with these StreamIDs. It is blocked until it is attached.
+    /// Reserve StreamIDs for one device, and find or make their entries.
     ///
-    /// The first device of a second-level stream table needs the SMMU's command queue.
-    ///
-    /// # Errors
-    ///
-    /// A StreamID that is beyond the table or another device's, no memory, or an SMMU that does not answer.
-    pub fn add_device(
-        smmu: &Arc<Self>,
+    /// Returns the entries, and one stream of each level-1 descriptor that the SMMU must still
+    /// learn of.
+    pub(crate) fn claim(
+        &self,
         streams: &[StreamId],
-        env: &Env<'_, P>,
-    ) -> Result<Device<P>, AttachError> {
-        let id = smmu.id;
-        let streams = normalise(id, streams)?;
-        let mut state = smmu.streams.lock();
+        dma: &P::Dma,
+    ) -> Result<Claim<Block<P>>, AttachError> {
+        let id = self.id;
+        let mut state = self.streams.lock();
         if let Some(&stream) = streams.iter().find(|s| state.owners.contains_key(*s)) {
             return Err(AttachError::StreamInUse { smmu: id, stream });
         }
@@ -136,10 +139,10 @@ impl<P: Platform> Smmu<P> {
         let mut unannounced = Vec::new();
         let room = unannounced.try_reserve_exact(streams.len());
         room.map_err(|_| AttachError::OutOfMemory { smmu: id })?;
-        for &stream in &streams {
-            let (entry, link) = state.table.entry(id, stream, env.dma)?;
-            // Streams ascend, so those of one level-1 descriptor are neighbours; each has its own STE
-            // invalidated when it is attached.
+        for &stream in streams {
+            let (entry, link) = state.table.entry(id, stream, dma)?;
+            // Streams ascend, so those of one level-1 descriptor are neighbours. One CFGI_STE for
+            // the descriptor suffices: an attach invalidates each STE itself.
             let first_of = unannounced
                 .last()
                 .is_none_or(|last: &StreamId| last.0 >> SPLIT != stream.0 >> SPLIT);
@@ -153,23 +156,20 @@ impl<P: Platform> Smmu<P> {
             .try_reserve(streams.len())
             .map_err(|_| AttachError::OutOfMemory { smmu: id })?;
         let key = DeviceKey(state.devices.insert(streams[0]));
-        for &stream in &streams {
+        for &stream in streams {
             state.owners.insert(stream, key);
         }
-        drop(state);
-        let device = Device::new(Arc::clone(smmu), key, streams, entries)?;
-        for stream in unannounced {
-            // The SMMU may have cached that there was no second level (5.1.1).
-            let forget = Command::CfgiSte { stream, leaf: Leaf::All };
-            let _proof = env.sink.run(id, &[forget])?;
-            smmu.streams.lock().table.announced(stream);
-        }
-        Ok(device)
+        Ok(Claim { key, entries, unannounced })
     }
 
-    /// The device that an event's StreamID belongs to.
+    /// Note that the SMMU has forgotten the old level-1 descriptor of `stream`.
+    pub(crate) fn announced(&self, stream: StreamId) {
+        self.streams.lock().table.announced(stream);
+    }
+
+    /// The device that owns the StreamID of an event.
     ///
-    /// Takes the lock of the stream table, as adding and removing a device do.
+    /// Takes [`Platform::Lock`], which [`add_device`](Self::add_device) may hold for long.
     #[must_use]
     pub fn device_of(&self, stream: StreamId) -> Option<DeviceKey> {
         self.streams.lock().owners.get(&stream).copied()

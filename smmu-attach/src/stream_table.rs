@@ -1,4 +1,4 @@
-//! The stream table of one SMMU (IHI 0070, 5.2 and 5.3): linear, or two levels with lazy second ones.
+//! The stream table of one SMMU (IHI 0070, 5.2 and 5.3): linear, or two levels with lazy level 2.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,29 +10,30 @@ use smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory};
 use smmu_types::{PhysAddr, SmmuId, Ste, StreamId};
 
 use crate::AttachError;
-use crate::entry::Slot;
+use crate::entry::EntrySlot;
 
 const L2_ENTRIES: usize = 1 << strtab::SPLIT;
 
+/// Root table, and the second-level tables by the index of their level-1 descriptor.
 pub(crate) struct StreamTable<B> {
     root: Arc<B>,
     format: strtab::Format,
-    second: HashMap<u32, Second<B>>,
+    second: HashMap<u32, SecondLevel<B>>,
 }
 
-struct Second<B> {
+struct SecondLevel<B> {
     table: Arc<B>,
     link: Linked,
 }
 
-/// A stream of a device and the entry that is its own; it stays where it is while the value lives.
+/// A stream and its STE. The value keeps the table alive.
 pub(crate) struct StreamEntry<B> {
     pub(crate) stream: StreamId,
     table: Arc<B>,
     index: usize,
 }
 
-/// Whether the SMMU is known to have forgotten that there was no second-level table.
+/// Whether the SMMU may still cache the invalid level-1 descriptor of a second-level table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Linked {
     Known,
@@ -40,9 +41,9 @@ pub(crate) enum Linked {
 }
 
 impl<B: DmaBlock> StreamEntry<B> {
-    /// The STE. `None` only if the table were shorter than its own format says.
-    pub(crate) fn slot(&self) -> Option<Slot<'_, B>> {
-        Slot::new(&*self.table, self.index)
+    /// Slot of the STE. `None` only if the table is shorter than its format.
+    pub(crate) fn slot(&self) -> Option<EntrySlot<'_, B>> {
+        EntrySlot::new(&*self.table, self.index)
     }
 }
 
@@ -57,7 +58,7 @@ impl<B: DmaBlock> StreamTable<B> {
             return Err(AttachError::StreamIdSize { smmu, bits: log2 });
         }
         let format = if two_level && u32::from(log2) > strtab::SPLIT {
-            // Level 1 is at most 2^17 descriptors, 1 MiB, whatever SIDSIZE promises.
+            // Level 1 has at most 2^17 descriptors (1 MiB), even if SIDSIZE allows more.
             strtab::Format::TwoLevel { log2: log2.min(17 + strtab::SPLIT as u8) }
         } else {
             strtab::Format::Linear { log2 }
@@ -75,10 +76,10 @@ impl<B: DmaBlock> StreamTable<B> {
         (self.root.address(), self.format)
     }
 
-    /// The entry of `stream`, whose second-level table is made when it is the first of its kind.
+    /// The entry of `stream`. The first stream of a second-level table allocates that table.
     ///
-    /// [`Linked::Unannounced`] says that a level-1 descriptor has changed and that the SMMU may hold the old
-    /// one, until [`announced`](Self::announced) is called.
+    /// [`Linked::Unannounced`]: the SMMU may cache the old level-1 descriptor, until a call of
+    /// [`announced`](Self::announced).
     pub(crate) fn entry<D: DmaMemory<Block = B>>(
         &mut self,
         smmu: SmmuId,
@@ -103,17 +104,17 @@ impl<B: DmaBlock> StreamTable<B> {
         self.second.try_reserve(1).map_err(|_| AttachError::OutOfMemory { smmu })?;
         let table = Arc::new(allocate(dma, (L2_ENTRIES * Ste::BYTES) as u64)?);
         let descriptor = strtab::l1_descriptor(table.address())?;
-        // Whoever finds the table must find its entries: they are published before the descriptor.
+        // The entries are published before the descriptor that leads to them.
         fill_with_abort(&*table);
         let at = first as usize;
         self.root.words()[at].store(descriptor, Ordering::Relaxed);
         self.root.publish(at..at + 1);
         let link = Linked::Unannounced;
-        self.second.insert(first, Second { table: Arc::clone(&table), link });
+        self.second.insert(first, SecondLevel { table: Arc::clone(&table), link });
         Ok((StreamEntry { stream, table, index }, link))
     }
 
-    /// The SMMU has forgotten what it knew of the level-1 descriptor of `stream`.
+    /// Note that the SMMU has forgotten the old level-1 descriptor of `stream`.
     pub(crate) fn announced(&mut self, stream: StreamId) {
         if let Some(second) = self.second.get_mut(&(stream.0 >> strtab::SPLIT)) {
             second.link = Linked::Known;
@@ -134,7 +135,7 @@ fn fill_with_abort<B: DmaBlock>(block: &B) {
     block.publish(0..block.words().len());
 }
 
-/// StreamIDs of a device: sorted, without duplicates, at least one.
+/// Sort the StreamIDs of a device, remove duplicates, and require at least one.
 pub(crate) fn normalise(smmu: SmmuId, streams: &[StreamId]) -> Result<Vec<StreamId>, AttachError> {
     let mut sorted = Vec::new();
     sorted.try_reserve_exact(streams.len()).map_err(|_| AttachError::OutOfMemory { smmu })?;

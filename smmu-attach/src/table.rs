@@ -1,4 +1,4 @@
-//! What attach must know of a domain's page tables.
+//! Description of a domain's page tables, and what an SMMU lacks to walk them.
 
 use smmu_types::{
     Asid, Cacheability, Capabilities, Granule, OutputSize, PhysAddr, Shareability, Stage1Config,
@@ -7,19 +7,20 @@ use smmu_types::{
 
 use crate::Requirement;
 
-/// The stage that a table translates, and what only that stage has.
+/// The translation stage of a table, with the fields of that stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum TranslationStage {
     /// Stage 1: device addresses to physical ones, tagged by ASID.
     ///
-    /// Leaves are not global (`nG` = 1): the flush of an ASID leaves global ones behind, and they match every ASID.
+    /// Leaves must be non-global (`nG` = 1). Global leaves match every ASID and survive an ASID
+    /// flush.
     Stage1 {
         /// Memory attributes by index (`CD.MAIR`).
         mair: u64,
     },
     /// Stage 2: intermediate addresses to physical ones, tagged by VMID.
     Stage2 {
-        /// `STE.S2SL0`: with 4 KiB granules 0 starts at level 2, 1 at level 1, 2 at level 0.
+        /// `STE.S2SL0`. With 4 KiB granules, 0 starts at level 2, 1 at level 1, and 2 at level 0.
         start_level: u8,
     },
 }
@@ -27,9 +28,9 @@ pub enum Stage {
 /// Whether the SMMU must snoop caches when it walks the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WalkCoherency {
-    /// Yes: nobody cleans the cache after a change of the tables.
+    /// Required: the owner does not clean the cache after a change.
     Required,
-    /// No: every change is cleaned to memory.
+    /// Not required: the owner cleans every change to memory.
     NotRequired,
 }
 
@@ -42,7 +43,7 @@ pub struct WalkAttributes {
     pub outer: Cacheability,
     /// Shareability.
     pub shareability: Shareability,
-    /// What the owner of the tables relies on.
+    /// Whether the owner relies on snooping.
     pub coherency: WalkCoherency,
 }
 
@@ -55,7 +56,7 @@ impl WalkAttributes {
         coherency: WalkCoherency::Required,
     };
 
-    /// Outer Shareable, Non-cacheable; the owner cleans what it changes.
+    /// Outer Shareable, Non-cacheable; the owner cleans its changes.
     pub const NON_COHERENT: Self = WalkAttributes {
         inner: Cacheability::NonCacheable,
         outer: Cacheability::NonCacheable,
@@ -67,28 +68,28 @@ impl WalkAttributes {
 /// Whether a stage-2 table relies on forced write-back (`S2FWB`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForcedWriteBack {
-    /// No.
+    /// It does not.
     Off,
-    /// Yes: its memory attributes are encoded that way.
+    /// It does: memory attributes use the `S2FWB` encoding.
     On,
 }
 
 /// Root, format and sizes of a domain's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableDescription {
-    /// Which stage, and what only that stage has.
-    pub stage: Stage,
-    /// The root table.
+    /// The stage, with the fields of that stage.
+    pub stage: TranslationStage,
+    /// Physical address of the root table, aligned as its level requires.
     pub root: PhysAddr,
     /// 64 minus the number of input address bits.
     pub t0sz: u8,
     /// The granule.
     pub granule: Granule,
-    /// Size of the addresses that the tables hold.
+    /// Size of output addresses.
     pub output_size: OutputSize,
-    /// How the SMMU walks them.
+    /// Memory attributes of table walks.
     pub walk: WalkAttributes,
-    /// Whether they rely on forced write-back.
+    /// Whether the tables rely on forced write-back.
     pub forced_write_back: ForcedWriteBack,
 }
 
@@ -96,27 +97,39 @@ pub struct TableDescription {
 ///
 /// # What an implementor owes
 ///
-/// The answer never changes, and the tables stay where they are until the last device of the
-/// domain is detached and that detach is committed with [`config`](crate::Committed::config) `Ok`. After an
-/// `Err`, and after a device was dropped while it was attached, they stay until the SMMU is reset. Descriptors
-/// are written as single 64-bit stores and published to the SMMU.
+/// - [`describe`](Self::describe) always returns the same description.
+/// - The owner writes each descriptor as one 64-bit store and publishes it to the SMMU.
+/// - The owner keeps the tables, at the same address, until [`Domain::array`](crate::Domain::array)
+///   is [empty](crate::ArrayView::is_empty) and no attach to the domain is in progress. The array
+///   is empty only after every device has left, the SMMUs have confirmed it, and every flush is
+///   proven.
+///
+/// [`Committed::config`](crate::Committed::config) = `Ok` is not that moment: the flush of the tag
+/// may still have failed, and the SMMU may still walk the tables for a cached translation. After a
+/// `config` of `Err`, or if a device was dropped while attached, the array never becomes empty. The
+/// tables then stay until the SMMU is reset. No type of this crate keeps them alive.
 pub trait TranslationTable {
-    /// Root, format and sizes.
+    /// Root, format and sizes of the tables.
     fn describe(&self) -> TableDescription;
 }
 
 impl TableDescription {
-    /// The first thing that an SMMU lacks to walk these tables, if any.
+    /// The first property that the SMMU lacks to walk these tables, if any.
+    ///
+    /// This checks each property alone. It does not check combinations, such as the alignment of
+    /// the root or the start level for `T0SZ`; `smmu_types::legal` does.
     #[must_use]
     pub fn lacks(&self, caps: &Capabilities) -> Option<Requirement> {
         let input_bits = 64u32.saturating_sub(self.t0sz.into());
-        // Addresses of more than 48 bits come with granules of 64 KiB only.
+        // Addresses above 48 bits need the 64 KiB granule.
         let most = if self.granule == Granule::K64 { 52 } else { 48 };
         let output = caps.output_size.unwrap_or(OutputSize::Bits48).bits().min(most);
         let (stage, requirement, input_limit) = match self.stage {
-            Stage::Stage1 { .. } => (caps.stage1, Requirement::Stage1, caps.input_bits().min(most)),
-            // Stage 2 takes what stage 1 puts out.
-            Stage::Stage2 { .. } => (caps.stage2, Requirement::Stage2, output),
+            TranslationStage::Stage1 { .. } => {
+                (caps.stage1, Requirement::Stage1, caps.input_bits().min(most))
+            }
+            // Stage-2 input is at most the output size.
+            TranslationStage::Stage2 { .. } => (caps.stage2, Requirement::Stage2, output),
         };
         let checks = [
             (stage, requirement),
@@ -136,7 +149,7 @@ impl TableDescription {
         checks.into_iter().find(|(holds, _)| !holds).map(|(_, lacks)| lacks)
     }
 
-    /// The content of a context descriptor that leads to these tables.
+    /// Fields of a CD that leads to these tables.
     #[must_use]
     pub fn stage1(&self, mair: u64, asid: Asid) -> Stage1Config {
         Stage1Config {
@@ -153,7 +166,7 @@ impl TableDescription {
         }
     }
 
-    /// The content of a stream table entry that leads to these tables.
+    /// Fields of an STE that leads to these tables.
     #[must_use]
     pub fn stage2(&self, start_level: u8, vmid: Vmid) -> Stage2Config {
         Stage2Config {
@@ -174,7 +187,7 @@ impl TableDescription {
     }
 }
 
-/// The content of a stream table entry that leads to one context descriptor, aligned to 64 bytes.
+/// Fields of an STE that leads to one CD. `context` is aligned to 64 bytes.
 #[must_use]
 pub fn single_context(caps: &Capabilities, context: PhysAddr) -> TableConfig {
     let (cache, shareability) = if caps.coherent {
@@ -205,7 +218,7 @@ mod tests {
         Capabilities::decode(ID_REGISTERS)
     }
 
-    fn table(stage: Stage) -> TableDescription {
+    fn table(stage: TranslationStage) -> TableDescription {
         TableDescription {
             stage,
             root: PhysAddr(0x4000_0000),
@@ -217,8 +230,8 @@ mod tests {
         }
     }
 
-    const S1: Stage = Stage::Stage1 { mair: 0xff };
-    const S2: Stage = Stage::Stage2 { start_level: 2 };
+    const S1: TranslationStage = TranslationStage::Stage1 { mair: 0xff };
+    const S2: TranslationStage = TranslationStage::Stage2 { start_level: 2 };
 
     #[rstest]
     #[case(table(S1), None)]

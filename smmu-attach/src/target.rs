@@ -1,4 +1,6 @@
-//! What leads a device into a domain: the domain's tag, and the entries that name it.
+//! The target of an attach, its tag, and the entries that name the tag.
+
+use alloc::sync::Arc;
 
 use smmu_invs::Publication;
 use smmu_tags::{FreshTag, SharedTag};
@@ -8,10 +10,21 @@ use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste};
 use crate::device::{Confirmation, ContextDescriptors};
 use crate::domain::{Domain, Owned};
 use crate::platform::Block;
-use crate::table::{Stage, single_context};
+use crate::table::{TranslationStage, single_context};
 use crate::{AttachError, Env, Platform};
 
-/// A tag that no hardware has seen; dropping it gives it back and says so.
+/// What an attach makes of a device's transactions.
+#[derive(Debug)]
+pub enum Target<'a, P: Platform> {
+    /// The domain translates them.
+    Domain(&'a Arc<Domain<P>>),
+    /// The SMMU passes them unchanged.
+    Bypass,
+    /// The SMMU aborts them.
+    Blocked,
+}
+
+/// A tag that no SMMU has seen. Dropping it returns it to its space and notifies the observer.
 pub(crate) struct Fresh<'a, P: Platform> {
     pub(crate) tag: Option<FreshTag>,
     env: Env<'a, P>,
@@ -27,7 +40,7 @@ impl<P: Platform> Drop for Fresh<'_, P> {
     }
 }
 
-/// The tag of a domain on an SMMU: the one that its array has, for as long as the domain's lock is held, or a new one.
+/// The tag of a domain on an SMMU: found in the array (while the domain's lock is held) or new.
 pub(crate) enum DomainTag<'lock, 'a, P: Platform> {
     Found(SharedTag<'lock>),
     New(CacheTag, Fresh<'a, P>),
@@ -55,10 +68,10 @@ pub(crate) fn find_or_allocate<'lock, 'a, P: Platform>(
         return Ok(DomainTag::Found(owner.tag.share()));
     }
     let fresh = match domain.table().stage {
-        Stage::Stage1 { .. } => {
+        TranslationStage::Stage1 { .. } => {
             smmu.asids().allocate(id, Regime::El1, smmu.capabilities().asid_bits)?
         }
-        Stage::Stage2 { .. } => smmu.vmids().allocate()?,
+        TranslationStage::Stage2 { .. } => smmu.vmids().allocate()?,
     };
     let tag = fresh.tag();
     env.observer.notice(Notice::TagAllocated { domain: domain.id(), smmu: id, tag });
@@ -66,7 +79,7 @@ pub(crate) fn find_or_allocate<'lock, 'a, P: Platform>(
 }
 
 pub(crate) fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> ShareabilityOverride {
-    // Without ATTR_TYPES_OVR the field is reserved, and the incoming attribute is used anyway.
+    // Without ATTR_TYPES_OVR the field is reserved, and the SMMU uses the incoming attribute.
     if smmu.capabilities().attribute_override {
         ShareabilityOverride::Incoming
     } else {
@@ -74,7 +87,7 @@ pub(crate) fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> Share
     }
 }
 
-/// The entries that lead a device into a domain, and where the context descriptor goes.
+/// The STE and CD that lead a device into a domain, and the index of the CD.
 pub(crate) fn entries<P: Platform>(
     smmu: &crate::Smmu<P>,
     domain: &Domain<P>,
@@ -84,7 +97,7 @@ pub(crate) fn entries<P: Platform>(
 ) -> Result<(Ste, Option<(usize, Cd)>), AttachError> {
     let table = domain.table();
     match (table.stage, tag, cds) {
-        (Stage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
+        (TranslationStage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
             let cd = Cd::stage1(table.stage1(mair, asid))?;
             let there =
                 confirmation == Confirmation::Confirmed && cds.read(cds.current) == Some(cd);
@@ -96,7 +109,7 @@ pub(crate) fn entries<P: Platform>(
             )?;
             Ok((ste, Some((place, cd))))
         }
-        (Stage::Stage2 { start_level }, CacheTag::Vmid(vmid), _) => {
+        (TranslationStage::Stage2 { start_level }, CacheTag::Vmid(vmid), _) => {
             let stage2 = table.stage2(start_level, vmid);
             let ste = Ste::stage2(stage2, AtsMode::Off, incoming_shareability(smmu))?;
             Ok((ste, None))

@@ -17,7 +17,7 @@ use instant::{BenchMemory, BenchQueue, BenchRing, ENTRIES, InstantSmmu, SIZE, qu
 use smmu_cmdq::{
     CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, QueueError, Reserve, SyncBy,
 };
-use smmu_measure::{Table, nanoseconds, nanoseconds_threads};
+use smmu_measure::{BenchTable as Table, nanoseconds, nanoseconds_threads};
 use smmu_types::queue::Position;
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::seam::{DmaBlock, Registers, StdWait};

@@ -1,10 +1,10 @@
-//! From whatever state firmware left the SMMU in to translation, in the one order that is safe.
+//! Brings an SMMU from any state to translation, in the one safe order.
 //!
-//! Each state is a type, each step consumes one and returns the next:
+//! Each state is a type. A step consumes one state and returns the next:
 //!
 //! | state | step | registers written |
 //! |---|---|---|
-//! | | [`Bringup::begin`] | `GBPA` (only if translation is on), `CR0` = 0, `GERRORN` (only if an old error is active), `CR1`, `CR2` |
+//! | | [`Bringup::begin`] | `GBPA` (if translation is on), `CR0` = 0, `GERRORN` (if an error is active), `CR1`, `CR2` |
 //! | [`Disabled`] | [`set_tables`](Disabled::set_tables) | `STRTAB_BASE`, `STRTAB_BASE_CFG` |
 //! | [`TablesSet`] | [`enable_commands`](TablesSet::enable_commands) | `CMDQ_BASE`, `CMDQ_PROD`, `CMDQ_CONS`, `CR0` |
 //! | [`CommandsEnabled`] | [`invalidate_all`](CommandsEnabled::invalidate_all) | commands, through a sink |
@@ -13,8 +13,14 @@
 //! | [`InterruptsSet`] | [`enable_translation`](InterruptsSet::enable_translation) | `CR0` |
 //! | [`Running`] | [`disable`](Running::disable) | `GBPA`, `CR0` = 0 |
 //!
-//! A step that fails returns only the error: begin again. What was written before the failure stays, so after a missing
-//! acknowledgement of `enable_translation`, `disable` or `begin` translation may be on. Nothing here waits longer than [`BringupConfig::timeout`] for one register.
+//! A step that fails returns only the error: begin again. The registers keep what was written
+//! before the failure. So translation may be on after `enable_translation`, `disable` or `begin`
+//! got no acknowledgement.
+//!
+//! No step waits longer than [`BringupConfig::timeout`] for one register.
+//!
+//! **Limit.** `begin` and `disable` wait for `GBPA.Update` = 0 and do not read `GBPA.ABORT` back.
+//! An SMMU that drops the write lets transactions bypass once translation is off.
 
 use core::time::Duration;
 
@@ -26,52 +32,52 @@ use smmu_types::{
     Capabilities, Command, EventRecord, FieldError, PhysAddr, RawCommand, SmmuId, SyncProof,
 };
 
-/// Whether the SMMU snoops the caches when it reads tables and queues.
+/// Whether the SMMU snoops caches when it reads tables and queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coherency {
-    /// It does: Inner Shareable, Write-Back.
+    /// Snoops: accesses are Inner Shareable, Write-Back.
     Coherent,
-    /// It does not: Outer Shareable, Non-cacheable. The DMA memory cleans caches.
+    /// Does not snoop: accesses are Outer Shareable, Non-cacheable. The DMA memory cleans caches.
     NonCoherent,
 }
 
-/// What of EL2 there is.
+/// The EL2 translation regime of the SMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum El2 {
     /// No EL2 regime (`IDR0.HYP` = 0).
     Absent,
-    /// It is there and must be flushed, and streams may use it without ASIDs.
+    /// Implemented, so the bring-up flushes it. EL2 streams have no ASIDs.
     Present,
-    /// As above, and streams of EL2 have ASIDs (`CR2.E2H`).
+    /// Implemented, and EL2 streams have ASIDs (`CR2.E2H`).
     PresentWithAsids,
 }
 
-/// What a bring-up needs to know.
+/// Parameters of a bring-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BringupConfig {
-    /// How long to wait for one register to acknowledge. 1 s by default.
+    /// Longest wait for one register to acknowledge. 1 s by default.
     pub timeout: Duration,
-    /// Coherency of tables and queues.
+    /// Whether the SMMU snoops tables and queues.
     pub coherency: Coherency,
     /// The EL2 regime.
     pub el2: El2,
-    /// Address translation services.
+    /// Address Translation Services (ATS).
     pub ats: Ats,
 }
 
-/// Whether the SMMU has address translation services.
+/// Whether the SMMU implements Address Translation Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ats {
-    /// It has none (`IDR0.ATS` = 0).
+    /// Not implemented (`IDR0.ATS` = 0).
     Absent,
-    /// It has. `CR0.ATSCHK` is set before translation is on, so that transactions which a device marks as translated
-    /// are checked against their stream table entry and do not pass by it.
+    /// Implemented. The bring-up sets `CR0.ATSCHK` before translation is on. The SMMU then checks a
+    /// translated transaction against its STE, instead of letting it pass.
     Checked,
 }
 
 impl BringupConfig {
-    /// What the ID registers say: coherency as `IDR0.COHACC`, EL2 as `IDR0.HYP` and without ASIDs, ATS as `IDR0.ATS`,
-    /// 1 s.
+    /// Follows the ID registers: coherency from `IDR0.COHACC`, ATS from `IDR0.ATS`, and EL2 without
+    /// ASIDs from `IDR0.HYP`. The timeout is 1 s.
     #[must_use]
     pub const fn new(caps: &Capabilities) -> Self {
         BringupConfig {
@@ -83,12 +89,12 @@ impl BringupConfig {
     }
 }
 
-/// Where the stream table is.
+/// Address and format of the stream table, for `STRTAB_BASE` and `STRTAB_BASE_CFG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamTable {
-    /// Where the SMMU finds it, aligned to its size.
+pub struct StreamTableBase {
+    /// Physical address, aligned to the size of the table.
     pub address: PhysAddr,
-    /// Its format and size.
+    /// Format and size.
     pub format: Format,
 }
 
@@ -96,63 +102,64 @@ pub struct StreamTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Interrupts {
-    /// Wires, for global errors and for events. MSIs are off.
+    /// Wired interrupts for global errors and for events. MSIs are off.
     Wired,
-    /// None: the driver looks at the registers.
+    /// No interrupts: the driver polls the registers.
     Polled,
 }
 
-/// Why an SMMU was not brought up.
+/// Why a bring-up failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BringupError {
-    /// A register did not take the value that the step waits for.
+    /// A register did not reach the value that the step waits for.
     #[error(
-        "{register} = {got:#x} after {timeout:?}, wanted {wanted:#x} in the bits {mask:#x}; the SMMU hangs or is gone"
+        "{register} = {got:#x} after {timeout:?}, wanted {wanted:#x} in bits {mask:#x}; the SMMU hangs or is gone"
     )]
     NoAck {
-        /// The architecture's name of the register.
+        /// The register, by the architecture's name.
         register: &'static str,
-        /// Which bits are waited for.
+        /// Bits that the step compares.
         mask: u32,
-        /// What they were to be.
+        /// Wanted value of these bits.
         wanted: u32,
-        /// What the register was when the time was up.
+        /// Value of the register when the time ran out.
         got: u32,
-        /// The time that was allowed.
+        /// The configured limit.
         timeout: Duration,
     },
-    /// The stream table has a size that its format cannot have.
+    /// The format does not allow a stream table of this size.
     #[error(
-        "a {format:?} stream table does not exist; linear tables have up to 2^32 STEs, two-level ones 2^8 to 2^32"
+        "no stream table can be {format:?}; a linear table has up to 2^32 STEs, a two-level table 2^8 to 2^32"
     )]
     StreamTableSize {
-        /// The format asked for.
+        /// The requested format.
         format: Format,
     },
-    /// An address cannot be a base.
+    /// A base register cannot hold this address.
     #[error("{register}: {error}")]
     Base {
-        /// The register that was to hold it.
+        /// The register.
         register: &'static str,
-        /// What is wrong with it.
+        /// Why it does not fit.
         error: FieldError,
     },
-    /// What the SMMU had cached could not be invalidated.
-    #[error("the caches could not be invalidated: {0}")]
+    /// The SMMU did not confirm that its caches are invalidated.
+    #[error("the SMMU did not confirm that its caches are invalidated: {0}")]
     Invalidate(#[from] SinkError),
 }
 
+/// What every state of a bring-up carries.
 #[derive(Debug)]
-struct Smmu<R, W> {
+struct BringupState<R, W> {
     registers: R,
     wait: W,
     config: BringupConfig,
-    // What CR0 holds.
+    // Value last written to CR0.
     cr0: u32,
 }
 
-impl<R: Registers, W: Wait> Smmu<R, W> {
+impl<R: Registers, W: Wait> BringupState<R, W> {
     fn wait_for(&self, register: Reg<u32, Ro>, wanted: u32) -> Result<(), BringupError> {
         self.wait_for_bits(register.name(), || self.registers.read(register), u32::MAX, wanted)
     }
@@ -184,16 +191,17 @@ impl<R: Registers, W: Wait> Smmu<R, W> {
         self.wait_for(regs::IRQ_CTRLACK, value)
     }
 
-    /// Abort what arrives while translation is off.
+    /// Make the SMMU abort transactions while translation is off.
     fn abort_untranslated(&self) -> Result<(), BringupError> {
         const GBPA: Reg<u32, Rw> = regs::GBPA;
         let read = || self.registers.read(GBPA);
+        // Software may write GBPA only while no earlier update is under way.
         self.wait_for_bits(GBPA.name(), read, gbpa::UPDATE, 0)?;
         self.registers.write(GBPA, read() | gbpa::ABORT | gbpa::UPDATE);
         self.wait_for_bits(GBPA.name(), read, gbpa::UPDATE, 0)
     }
 
-    /// An old error would stop the command queue before its first command.
+    /// Acknowledge errors of the previous owner: one would stop the command queue at once.
     fn acknowledge_old_errors(&self) {
         let error = self.registers.read(regs::GERROR);
         if error != self.registers.read(regs::GERRORN) {
@@ -212,23 +220,25 @@ fn queue(
         .map_err(|error| BringupError::Base { register: register.name(), error })
 }
 
-/// The way in.
+/// Entry point of the bring-up; see [`begin`](Self::begin).
 #[derive(Debug)]
 pub struct Bringup;
 
 impl Bringup {
-    /// Turn the SMMU off, whatever it was doing, and set the attributes of its own accesses.
+    /// Turn the SMMU off from any state, and set the attributes of its own accesses.
     ///
-    /// If translation is on, all traffic is set to abort first, so that devices that firmware left running
-    /// never reach memory untranslated. If it is off already, `GBPA` stays as it is.
+    /// If translation is on, `begin` first sets `GBPA.ABORT`, so that a device which firmware left
+    /// running does not reach memory untranslated. If translation is off already, `GBPA` stays as
+    /// it is.
     ///
-    /// `registers` and `wait` are kept until [`Running`]; references will do.
+    /// The states keep `registers` and `wait`; references suffice.
     pub fn begin<R: Registers, W: Wait>(
         registers: R,
         wait: W,
         config: BringupConfig,
     ) -> Result<Disabled<R, W>, BringupError> {
-        let mut smmu = Smmu { registers, wait, config, cr0: 0 };
+        let mut smmu = BringupState { registers, wait, config, cr0: 0 };
+        // CR0ACK lags CR0, so either may show that translation is on.
         let enabled = smmu.registers.read(regs::CR0) | smmu.registers.read(regs::CR0ACK);
         if enabled & cr0::SMMUEN != 0 {
             smmu.abort_untranslated()?;
@@ -251,15 +261,15 @@ impl Bringup {
 /// Translation and all queues are off.
 #[derive(Debug)]
 #[must_use = "the SMMU is not translating yet"]
-pub struct Disabled<R, W>(Smmu<R, W>);
+pub struct Disabled<R, W>(BringupState<R, W>);
 
 impl<R: Registers, W: Wait> Disabled<R, W> {
     /// Tell the SMMU where its stream table is.
     ///
-    /// The table is complete: every STE in it translates, bypasses or aborts as the integrator wants
-    /// it from the moment when translation begins, and is published to the SMMU.
-    pub fn set_tables(self, table: StreamTable) -> Result<TablesSet<R, W>, BringupError> {
-        let StreamTable { address, format } = table;
+    /// The caller has filled the table and published it to the SMMU: every STE already translates,
+    /// bypasses or aborts as it shall when translation begins.
+    pub fn set_tables(self, table: StreamTableBase) -> Result<TablesSet<R, W>, BringupError> {
+        let StreamTableBase { address, format } = table;
         let size = format.config().map_err(|_| BringupError::StreamTableSize { format })?;
         let base = strtab::base(address, format)
             .map_err(|error| BringupError::Base { register: regs::STRTAB_BASE.name(), error })?;
@@ -269,15 +279,15 @@ impl<R: Registers, W: Wait> Disabled<R, W> {
     }
 }
 
-/// The stream table is known.
+/// The SMMU knows its stream table.
 #[derive(Debug)]
 #[must_use = "the SMMU is not translating yet"]
-pub struct TablesSet<R, W>(Smmu<R, W>);
+pub struct TablesSet<R, W>(BringupState<R, W>);
 
 impl<R: Registers, W: Wait> TablesSet<R, W> {
-    /// Turn an empty command queue on.
+    /// Turn on an empty command queue.
     ///
-    /// Whoever fills it counts from 0.
+    /// `CMDQ_PROD` and `CMDQ_CONS` start at 0, and so must the owner of the queue.
     pub fn enable_commands(
         mut self,
         base: PhysAddr,
@@ -292,13 +302,15 @@ impl<R: Registers, W: Wait> TablesSet<R, W> {
     }
 }
 
-/// Commands are carried out.
+/// The command queue is on.
 #[derive(Debug)]
 #[must_use = "the SMMU is not translating yet"]
-pub struct CommandsEnabled<R, W>(Smmu<R, W>);
+pub struct CommandsEnabled<R, W>(BringupState<R, W>);
 
 impl<R: Registers, W: Wait> CommandsEnabled<R, W> {
-    /// Invalidate everything that the SMMU may have cached before: configuration, then translations.
+    /// Invalidate all that the SMMU may have cached: configuration first, then translations.
+    ///
+    /// A configuration that is still cached could fetch old translations again.
     pub fn invalidate_all<S: CommandSink + ?Sized>(
         self,
         sink: &S,
@@ -322,15 +334,15 @@ impl<R: Registers, W: Wait> CommandsEnabled<R, W> {
     }
 }
 
-/// Nothing is cached.
+/// The caches are invalidated.
 #[derive(Debug)]
 #[must_use = "the SMMU is not translating yet"]
-pub struct Invalidated<R, W>(Smmu<R, W>);
+pub struct Invalidated<R, W>(BringupState<R, W>);
 
 impl<R: Registers, W: Wait> Invalidated<R, W> {
-    /// Turn an empty event queue on.
+    /// Turn on an empty event queue.
     ///
-    /// Whoever drains it counts from 0.
+    /// `EVENTQ_PROD` and `EVENTQ_CONS` start at 0, as [`EventQueue`](crate::EventQueue) does.
     pub fn enable_events(
         mut self,
         base: PhysAddr,
@@ -345,17 +357,18 @@ impl<R: Registers, W: Wait> Invalidated<R, W> {
     }
 }
 
-/// Events are recorded.
+/// The event queue is on.
 #[derive(Debug)]
 #[must_use = "the SMMU is not translating yet"]
-pub struct EventsEnabled<R, W>(Smmu<R, W>);
+pub struct EventsEnabled<R, W>(BringupState<R, W>);
 
 impl<R: Registers, W: Wait> EventsEnabled<R, W> {
-    /// Choose how the driver learns of errors and events.
+    /// Choose how the driver learns of errors and events, and clear the MSI addresses.
     pub fn enable_interrupts(
         self,
         interrupts: Interrupts,
     ) -> Result<InterruptsSet<R, W>, BringupError> {
+        // MSI configuration may be written only while the interrupt is off.
         self.0.write_irq_ctrl(0)?;
         for address in [regs::GERROR_IRQ_CFG0, regs::EVENTQ_IRQ_CFG0, regs::PRIQ_IRQ_CFG0] {
             self.0.registers.write(address, 0);
@@ -368,13 +381,13 @@ impl<R: Registers, W: Wait> EventsEnabled<R, W> {
     }
 }
 
-/// Everything but translation is on.
+/// All is on, except translation.
 #[derive(Debug)]
 #[must_use = "the SMMU is not translating yet"]
-pub struct InterruptsSet<R, W>(Smmu<R, W>);
+pub struct InterruptsSet<R, W>(BringupState<R, W>);
 
 impl<R: Registers, W: Wait> InterruptsSet<R, W> {
-    /// Begin to translate. `GBPA` stays as it is.
+    /// Turn translation on. `GBPA` stays as it is.
     pub fn enable_translation(mut self) -> Result<Running<R, W>, BringupError> {
         if self.0.config.ats == Ats::Checked {
             self.0.write_cr0(self.0.cr0 | cr0::ATSCHK)?;
@@ -386,18 +399,17 @@ impl<R: Registers, W: Wait> InterruptsSet<R, W> {
 
 /// The SMMU translates.
 ///
-/// Dropping this leaves it running.
+/// Dropping this value leaves the SMMU running.
 #[derive(Debug)]
-pub struct Running<R, W>(Smmu<R, W>);
+pub struct Running<R, W>(BringupState<R, W>);
 
 impl<R: Registers, W: Wait> Running<R, W> {
-    /// The registers.
+    /// The registers of the SMMU.
     pub const fn registers(&self) -> &R {
         &self.0.registers
     }
 
-    /// Turn the SMMU off, with all traffic set to abort first: no device reaches memory that translation
-    /// had kept from it.
+    /// Turn the SMMU off. `GBPA.ABORT` is set first, so that no device bypasses translation.
     pub fn disable(mut self) -> Result<Disabled<R, W>, BringupError> {
         self.0.abort_untranslated()?;
         self.0.write_cr0(0)?;

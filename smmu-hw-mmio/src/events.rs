@@ -1,9 +1,10 @@
-//! The event queue.
+//! The event queue: a bounded drain of event records.
 //!
-//! 1. `EVENTQ_PROD` is read, then each record is [observed](DmaBlock::observe): it is complete.
-//! 2. Records are copied out one by one.
-//! 3. [`DmaBlock::observe`] again, then `EVENTQ_CONS` is written: no copy is made after the SMMU may have
-//!    written a newer record into the slot.
+//! 1. The driver reads `EVENTQ_PROD`, then [observes](DmaBlock::observe) each record: it is
+//!    complete.
+//! 2. The driver copies the records, one by one.
+//! 3. The driver calls [`DmaBlock::observe`] again and writes `EVENTQ_CONS`. So every copy is done
+//!    before the SMMU may write a newer record into the slot.
 
 use core::sync::atomic::Ordering;
 
@@ -17,23 +18,23 @@ use smmu_types::{EventRecord, FieldError, PhysAddr};
 const ENTRY_BYTES: u64 = EventRecord::BYTES as u64;
 const ENTRY_WORDS: usize = EventRecord::BYTES / 8;
 
-/// The block that an event queue of `size` needs: its bytes, aligned to their number.
+/// The DMA block that an event queue of `size` needs, aligned to its size.
 #[must_use]
 pub const fn event_layout(size: QueueSize) -> DmaLayout {
     match DmaLayout::naturally_aligned(size.entries() as u64 * ENTRY_BYTES) {
         Some(layout) => layout,
-        // 32 bytes to 16 MiB: never 0, never near the end of the number space.
+        // A queue has 32 bytes to 16 MiB, so the layout always exists.
         None => unreachable!(),
     }
 }
 
-/// Why the event queue cannot be read.
+/// Why a driver cannot use the event queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventQueueError {
     /// The block is too small.
     #[error(
-        "the block has {bytes} bytes and the queue needs {need}; allocate it with event_layout"
+        "the block has {bytes} bytes, the queue needs {need}; allocate the block with event_layout"
     )]
     BlockTooSmall {
         /// Bytes of the block.
@@ -41,31 +42,33 @@ pub enum EventQueueError {
         /// Bytes that the queue needs.
         need: u64,
     },
-    /// The block's address cannot be a queue's base.
-    #[error("the block cannot hold the queue: {0}; allocate it with event_layout")]
+    /// `EVENTQ_BASE` cannot hold the block's address.
+    #[error(
+        "EVENTQ_BASE cannot hold the block's address: {0}; allocate the block with event_layout"
+    )]
     Base(#[from] FieldError),
-    /// `EVENTQ_PROD` cannot be.
+    /// `EVENTQ_PROD` has an impossible value.
     #[error(
         "EVENTQ_PROD = {producer:#x} is not within one queue of EVENTQ_CONS = {consumer:#x}; the SMMU was reset or is gone"
     )]
     Lost {
-        /// The register's value.
+        /// Value of `EVENTQ_PROD`.
         producer: u32,
-        /// What the driver wrote last.
+        /// Value that the driver last wrote to `EVENTQ_CONS`.
         consumer: u32,
     },
 }
 
-/// What one [`EventQueue::drain`] found.
+/// Result of one [`EventQueue::drain`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drained {
-    /// Records that were handed over. A whole queue of them means that there may be more.
+pub struct DrainedEvents {
+    /// Number of records handed over. If it equals the size of the queue, more records may wait.
     pub records: u32,
-    /// The SMMU had to drop events since the last call, because the queue was full.
+    /// Whether the SMMU dropped events since the last call because the queue was full.
     pub overflowed: bool,
 }
 
-/// The event queue of one SMMU. It has one reader.
+/// The event queue of one SMMU, with one reader.
 #[derive(Debug)]
 pub struct EventQueue<R, B> {
     registers: R,
@@ -74,14 +77,14 @@ pub struct EventQueue<R, B> {
 }
 
 impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
-    /// The block that a queue of `size` needs; [`event_layout`] without the types.
+    /// The same as [`event_layout`].
     #[must_use]
     pub const fn layout(size: QueueSize) -> DmaLayout {
         event_layout(size)
     }
 
-    /// An empty queue in `block`. It counts from 0, as
-    /// [`enable_events`](crate::Invalidated::enable_events) leaves the registers.
+    /// An empty queue in `block`. It starts at 0, as
+    /// [`enable_events`](crate::Invalidated::enable_events) sets the registers.
     pub fn new(registers: R, block: B, size: QueueSize) -> Result<Self, EventQueueError> {
         let need = u64::from(size.entries()) * ENTRY_BYTES;
         let bytes = block.words().len() as u64 * 8;
@@ -92,29 +95,32 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
         Ok(EventQueue { registers, block, consumer: ConsumerRegister::at(size, Position(0)) })
     }
 
-    /// Where the SMMU finds the queue.
+    /// Physical address of the queue, for `EVENTQ_BASE`.
     #[must_use]
     pub fn base(&self) -> PhysAddr {
         self.block.address()
     }
 
-    /// Its size.
+    /// Size of the queue.
     #[must_use]
     pub const fn size(&self) -> QueueSize {
         self.consumer.pointer().size()
     }
 
-    /// Hand over the records that are there, at most one whole queue of them, and free their places.
+    /// Hand all waiting records to `take`, at most one queue of them, and free their slots.
     ///
-    /// The bound keeps a device that faults without end from keeping the caller. Call again while
-    /// [`Drained::records`] is the size of the queue, or from a context that may stay.
+    /// The bound protects the caller from a device that faults without end. Call again while
+    /// [`DrainedEvents::records`] equals the size of the queue.
     ///
-    /// Should `take` panic, the record that it was given comes again.
-    pub fn drain(&mut self, mut take: impl FnMut(EventRecord)) -> Result<Drained, EventQueueError> {
-        let mut drained = Drained::default();
+    /// If `take` panics, the next call hands over the same record again.
+    pub fn drain(
+        &mut self,
+        mut take: impl FnMut(EventRecord),
+    ) -> Result<DrainedEvents, EventQueueError> {
+        let mut drained = DrainedEvents::default();
         let most = self.size().entries();
         while drained.records < most {
-            let state = self.look()?;
+            let state = self.read_state()?;
             if state.overflowed() {
                 self.consumer = state.acknowledge().consumer();
                 drained.overflowed = true;
@@ -130,18 +136,18 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
             self.block.observe(0..0);
             self.registers.write(regs::EVENTQ_CONS, self.consumer.encode());
             if count == 0 {
-                // An overflow flag that changes at every look must not keep us.
+                // A flag that toggles at every read must not keep the caller here.
                 break;
             }
         }
         Ok(drained)
     }
 
-    fn look(&self) -> Result<QueueState<Events>, EventQueueError> {
+    fn read_state(&self) -> Result<QueueState<Events>, EventQueueError> {
         let producer = self.registers.read(regs::EVENTQ_PROD);
         let register = ProducerRegister::decode(self.size(), producer);
         match QueueState::new(register, self.consumer) {
-            // All ones, from a bus without a device, could pass for a pointer; the reserved bits tell.
+            // A bus without a device reads as ones, which the reserved bits tell from a pointer.
             Ok(state) if register.encode() == producer => Ok(state),
             _ => Err(EventQueueError::Lost { producer, consumer: self.consumer.encode() }),
         }

@@ -1,5 +1,4 @@
-//! The device's side of a bring-up and of an event queue, for tests of this crate and of what is built
-//! on it.
+//! Fake registers of an SMMU, and a writer of events, for tests and examples.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -13,40 +12,44 @@ use smmu_types::{EventRecord, PhysAddr};
 
 pub use smmu_types::fake::ID_REGISTERS as ID;
 
-/// A register write that the device never acknowledges.
+/// The register write that the fake SMMU never acknowledges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Deaf {
-    /// To none.
-    No,
-    /// `CR0ACK` does not follow these bits of `CR0`; what it had of them it keeps.
+pub enum Unacknowledged {
+    /// None: the SMMU acknowledges every write.
+    None,
+    /// `CR0ACK` does not follow these bits of `CR0`; it keeps their old value.
     Cr0(u32),
-    /// `IRQ_CTRLACK` stays as it is.
+    /// `IRQ_CTRLACK` does not follow `IRQ_CTRL`.
     IrqCtrl,
     /// `GBPA.UPDATE` stays set.
     Gbpa,
 }
 
-/// The registers of an idle SMMU with the ID registers [`ID`] that acknowledges everything.
+/// Registers of an idle SMMU with the ID registers [`ID`]. It acknowledges every write.
 #[must_use]
 pub fn smmu() -> FakeRegisters {
-    smmu_deaf_to(Deaf::No)
+    smmu_without_ack(Unacknowledged::None)
 }
 
-/// As [`smmu`], but one kind of write is never acknowledged.
+/// As [`smmu`], but the SMMU never acknowledges one kind of write.
 #[must_use]
-pub fn smmu_deaf_to(deaf: Deaf) -> FakeRegisters {
+pub fn smmu_without_ack(unacknowledged: Unacknowledged) -> FakeRegisters {
     let registers = FakeRegisters::with_hook(move |registers, offset, value| {
         let (cr0ack, irq_ctrlack) = (regs::CR0ACK.offset(), regs::IRQ_CTRLACK.offset());
         match offset {
             o if o == regs::CR0.offset() => {
-                let kept = if let Deaf::Cr0(bits) = deaf { u64::from(bits) } else { 0 };
+                let kept = if let Unacknowledged::Cr0(bits) = unacknowledged {
+                    u64::from(bits)
+                } else {
+                    0
+                };
                 registers.set(cr0ack, registers.get(cr0ack) & kept | value & !kept);
             }
-            o if o == regs::IRQ_CTRL.offset() && deaf != Deaf::IrqCtrl => {
+            o if o == regs::IRQ_CTRL.offset() && unacknowledged != Unacknowledged::IrqCtrl => {
                 registers.set(irq_ctrlack, value);
             }
-            o if o == regs::GBPA.offset() && deaf != Deaf::Gbpa => {
+            o if o == regs::GBPA.offset() && unacknowledged != Unacknowledged::Gbpa => {
                 registers.set(offset, value & !u64::from(gbpa::UPDATE));
             }
             _ => {}
@@ -66,7 +69,7 @@ pub fn smmu_deaf_to(deaf: Deaf) -> FakeRegisters {
     registers
 }
 
-/// What writes events: the SMMU's side of an event queue.
+/// The SMMU's side of an event queue: it writes records.
 #[derive(Debug)]
 pub struct EventWriter {
     memory: Arc<[AtomicU64]>,
@@ -77,17 +80,17 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// A writer to the queue of `size` at `base`, which lies in `window`.
+    /// A writer to the queue of `size` at `base`, inside `window`.
     #[must_use]
     pub fn new(window: &HeapWindow, base: PhysAddr, size: QueueSize) -> Self {
         let first_word = (base.0.saturating_sub(window.base().0) / 8) as usize;
         EventWriter { memory: window.share(), first_word, size, producer: Position(0), overflow: 0 }
     }
 
-    /// Write a record, and `EVENTQ_PROD` as the device would.
+    /// Write a record and update `EVENTQ_PROD`, as an SMMU does.
     ///
-    /// In a full queue the record is dropped, `OVFLG` is toggled if the last overflow was acknowledged,
-    /// and the answer is `false`.
+    /// If the queue is full, the record is dropped and the call returns `false`. `OVFLG` toggles if
+    /// the driver has acknowledged the last overflow.
     pub fn write(&mut self, registers: &FakeRegisters, record: EventRecord) -> bool {
         let consumer = registers.read(regs::EVENTQ_CONS);
         let used = self.size.used(self.producer.pointer(self.size), consumer);
@@ -97,6 +100,7 @@ impl EventWriter {
             for (word, value) in self.memory[first..first + 4].iter().zip(record.0) {
                 word.store(value, Ordering::Relaxed);
             }
+            // The record is visible before EVENTQ_PROD covers it.
             fence(Ordering::SeqCst);
             self.producer = self.producer.advanced(1);
         } else if (self.overflow ^ consumer) >> 31 == 0 {
@@ -108,11 +112,11 @@ impl EventWriter {
     }
 }
 
-/// All registers read as ones and ignore writes, as on a bus where nothing answers.
+/// Registers on a bus without a device: reads return ones, writes have no effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Nothing;
+pub struct AbsentDevice;
 
-impl Registers for Nothing {
+impl Registers for AbsentDevice {
     fn read32(&self, _offset: u32) -> u32 {
         u32::MAX
     }

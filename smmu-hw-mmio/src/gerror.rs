@@ -1,9 +1,11 @@
+//! Global errors: `GERROR` and `GERRORN`, by name.
+
 use core::fmt;
 
 use smmu_types::regs::{self, gerror};
 use smmu_types::seam::{Registers, RegistersExt};
 
-/// The global errors that are active: the bits in which `GERROR` differs from `GERRORN`.
+/// The active global errors: the bits in which `GERROR` differs from `GERRORN`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gerror {
     error: u32,
@@ -24,25 +26,25 @@ const NAMES: [(u32, &str); 10] = [
 ];
 
 impl Gerror {
-    /// Read both registers.
+    /// Read `GERROR` and `GERRORN`.
     #[must_use]
     pub fn read<R: Registers + ?Sized>(registers: &R) -> Self {
         Self::decode(registers.read(regs::GERROR), registers.read(regs::GERRORN))
     }
 
-    /// From the values of `GERROR` and `GERRORN`.
+    /// Decode the values of `GERROR` and `GERRORN`.
     #[must_use]
     pub const fn decode(gerror: u32, gerrorn: u32) -> Self {
         Gerror { error: gerror, active: gerror ^ gerrorn }
     }
 
-    /// All active bits; those without a name are kept.
+    /// All active bits, with or without a name.
     #[must_use]
     pub const fn active(self) -> u32 {
         self.active
     }
 
-    /// Whether there is no error.
+    /// Whether no error is active.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.active == 0
@@ -54,17 +56,20 @@ impl Gerror {
         self.active & bits != 0
     }
 
-    /// The architecture's names of the active bits that have one.
+    /// Names of the active bits; a bit without a name is left out.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         NAMES.into_iter().filter(move |(bit, _)| self.contains(*bit)).map(|(_, name)| name)
     }
 
-    /// Acknowledge the active bits of [`gerror::ALL`], except `CMDQ`, which is for the command queue to
-    /// acknowledge after it has dealt with the command. Doing it twice does no harm. Enhanced command queues and the
-    /// device permission table have acknowledgements of their own, and nothing here turns them on.
+    /// Acknowledge the active bits of [`gerror::ALL`], except `CMDQ`. No effect the second time.
     ///
-    /// `GERRORN` is read and written back, so it has one writer at a time: call this where the command
-    /// queue cannot be acknowledging (`CommandQueue::with_registers` of `smmu-cmdq` is such a place).
+    /// The command queue acknowledges `CMDQ`, after it has handled the refused command. Enhanced
+    /// command queues and the device permission table have their own acknowledgements; this crate
+    /// enables neither.
+    ///
+    /// Only one thread at a time may write `GERRORN`, because this call reads it and writes it
+    /// back. Call it where the command queue cannot acknowledge, such as in
+    /// `CommandQueue::with_registers` of `smmu-cmdq`.
     pub fn acknowledge<R: Registers + ?Sized>(self, registers: &R) {
         let bits = self.active & gerror::ALL & !gerror::CMDQ;
         if bits != 0 {
@@ -74,7 +79,7 @@ impl Gerror {
     }
 }
 
-/// The names, or `none`; bits without a name as a number.
+/// Prints the names, or `none`; prints bits without a name as a number.
 impl fmt::Display for Gerror {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
@@ -115,11 +120,7 @@ mod tests {
         0x0,
         "PRIQ_ABT_ERR, MSI_CMDQ_ABT_ERR, MSI_EVENTQ_ABT_ERR, MSI_PRIQ_ABT_ERR, MSI_GERROR_ABT_ERR"
     )]
-    fn is_active_where_the_registers_differ(
-        #[case] gerror: u32,
-        #[case] gerrorn: u32,
-        #[case] text: &str,
-    ) {
+    fn a_bit_that_differs_is_active(#[case] gerror: u32, #[case] gerrorn: u32, #[case] text: &str) {
         assert_eq!(Gerror::decode(gerror, gerrorn).to_string(), text);
     }
 
@@ -129,7 +130,7 @@ mod tests {
     #[case::only_cmdq(0x001, 0x000, None)]
     #[case::of_enhanced_queues(0x200, 0x000, None)]
     #[case::nothing(0x1fd, 0x1fd, None)]
-    fn acknowledges_all_but_the_command_queue(
+    fn acknowledges_all_except_the_command_queue(
         #[case] error: u32,
         #[case] acknowledged: u32,
         #[case] write: Option<u64>,

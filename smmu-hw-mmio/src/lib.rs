@@ -1,29 +1,30 @@
 //! Arm SMMUv3 registers over real or modelled MMIO: probe, bring-up, event queue, global errors.
 //!
-//! - [`VolatileRegisters`]: registers at an address of this program; everything else here also works over
-//!   any other [`Registers`];
-//! - [`probe`](fn@probe): can this driver work with what is there, and which errata does it have;
+//! - [`VolatileRegisters`]: registers at an address of this program. All else in this crate works
+//!   over any implementation of [`Registers`];
+//! - [`probe`](fn@probe): whether this driver supports the SMMU, and which errata the SMMU has;
 //! - [`bringup`]: from any state to translation, in the one safe order, each step a type;
-//! - [`EventQueue`]: bounded draining of event records;
+//! - [`EventQueue`]: a bounded drain of event records;
 //! - [`Gerror`]: the global errors, by name.
 //!
-//! It is not a driver: stream tables come from elsewhere, and commands go through any [`CommandSink`]
-//! (`smmu-cmdq` has one). There is no PRI queue, no ATS, no MSI, no secure side, and no support of tables
-//! or queues at preset places.
+//! This crate is not a driver. Stream tables come from elsewhere, and commands go through any
+//! [`CommandSink`] (`smmu-cmdq` has one). It supports no PRI queue, no ATS, no MSI, no Secure
+//! state, and no tables or queues at preset addresses.
 //!
 //! ```
 //! # #[cfg(feature = "fake")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use smmu_hw_mmio::{Bringup, BringupConfig, EventQueue, Interrupts, StreamTable, event_layout, probe};
-//! use smmu_types::fake::{RecordingSink, heap_pool};
-//! use smmu_types::regs::strtab::Format;
-//! use smmu_types::seam::{CountingWait, DmaBlock, DmaLayout, DmaMemory};
-//! use smmu_types::{SmmuId, queue::QueueSize};
+//! use smmu_hw_mmio::{Bringup, BringupConfig, EventQueue, Interrupts};
+//! use smmu_hw_mmio::{StreamTableBase, event_layout, probe};
+//! use smmu_hw_mmio::smmu_types::fake::{RecordingSink, heap_pool};
+//! use smmu_hw_mmio::smmu_types::regs::strtab::Format;
+//! use smmu_hw_mmio::smmu_types::seam::{CountingWait, DmaBlock, DmaLayout, DmaMemory};
+//! use smmu_hw_mmio::smmu_types::{SmmuId, queue::QueueSize};
 //!
-//! // On a board: `unsafe { VolatileRegisters::new(base) }`, a timer, and memory that the SMMU sees.
+//! // On a board: `unsafe { VolatileRegisters::new(base) }`, a timer, memory that the SMMU reads.
 //! let registers = smmu_hw_mmio::fake::smmu();
 //! let (wait, memory) = (CountingWait::new(), heap_pool(0x1_0000));
-//! // On a board: a command queue in this block.
+//! // On a board: a command queue in the block `commands`.
 //! let sink = RecordingSink::new();
 //! let commands = memory.allocate(DmaLayout::naturally_aligned(16 << 6).ok_or("layout")?)?;
 //! let table = memory.allocate(DmaLayout::naturally_aligned(64 << 4).ok_or("layout")?)?;
@@ -33,7 +34,7 @@
 //! let mut events = EventQueue::new(&registers, memory.allocate(event_layout(size))?, size)?;
 //!
 //! let running = Bringup::begin(&registers, &wait, BringupConfig::new(&probe.caps))?
-//!     .set_tables(StreamTable { address: table.address(), format: Format::Linear { log2: 4 } })?
+//!     .set_tables(StreamTableBase { address: table.address(), format: Format::Linear { log2: 4 } })?
 //!     .enable_commands(commands.address(), size)?
 //!     .invalidate_all(&sink, SmmuId(0))?
 //!     .enable_events(events.base(), size)?
@@ -49,39 +50,44 @@
 //! # fn main() {}
 //! ```
 //!
-//! A wrong order does not compile; here translation would begin with whatever an earlier owner left
-//! in the caches:
+//! A wrong order does not compile. Here translation would begin with the caches of an earlier
+//! owner:
 //!
 //! ```compile_fail,E0599
 //! use smmu_hw_mmio::{Bringup, BringupConfig, BringupError, StreamTable};
-//! use smmu_types::{PhysAddr, queue::QueueSize, seam::{Registers, Wait}};
+//! use smmu_hw_mmio::smmu_types::{PhysAddr, queue::QueueSize, seam::{Registers, Wait}};
 //!
 //! fn hasty<R: Registers, W: Wait>(
-//!     registers: R, wait: W, config: BringupConfig, table: StreamTable, size: QueueSize,
+//!     registers: R, wait: W, config: BringupConfig, table: StreamTableBaseBase, size: QueueSize,
 //! ) -> Result<(), BringupError> {
 //!     Bringup::begin(registers, wait, config)?
 //!         .set_tables(table)?
 //!         .enable_commands(PhysAddr(0x8000_0000), size)?
-//!         .enable_translation()?; // no such method before everything is invalidated
+//!         .enable_translation()?; // no such method before `invalidate_all`
 //!     Ok(())
 //! }
 //! ```
 //!
 //! # Hazard
 //!
-//! - [`VolatileRegisters::new`] believes its caller: a wrong address writes over whatever is there.
-//! - From [`enable_translation`](InterruptsSet::enable_translation) on, devices reach memory as the stream
-//!   table says; until then as `GBPA` says, which the bring-up changes only where translation was on.
-//! - `GERRORN` has one writer at a time; see [`Gerror::acknowledge`].
+//! - [`VolatileRegisters::new`] trusts its caller: a wrong address overwrites whatever is mapped
+//!   there.
+//! - From [`enable_translation`](InterruptsSet::enable_translation) on, devices reach memory as the
+//!   stream table says. Until then they follow `GBPA`. The bring-up changes `GBPA` only if
+//!   translation was on, and does not read it back: see [`bringup`].
+//! - Only one thread at a time may write `GERRORN`; see [`Gerror::acknowledge`].
 //!
 //! # Cost
 //!
-//! Nothing allocates. A bring-up is about twenty register accesses and two `CMD_SYNC`s; a drain reads
-//! `EVENTQ_PROD` once more than it writes `EVENTQ_CONS`.
+//! Nothing allocates. A bring-up takes about twenty register accesses and two `CMD_SYNC`s. A drain
+//! reads `EVENTQ_PROD` once more than it writes `EVENTQ_CONS`.
 //!
 //! # Features
 //!
-//! - `fake` (needs `std`): the `fake` module with the device's side of a bring-up and of an event queue.
+//! - `fake` (needs `std`): the module `fake`, with fake registers of an SMMU and a writer of
+//!   events.
+//!
+//! This crate re-exports [`smmu_types`], whose types are part of its API.
 //!
 //! [`CommandSink`]: smmu_types::seam::CommandSink
 //! [`Registers`]: smmu_types::seam::Registers
@@ -101,10 +107,15 @@ mod volatile;
 
 pub use bringup::{
     Ats, Bringup, BringupConfig, BringupError, Coherency, CommandsEnabled, Disabled, El2,
-    EventsEnabled, Interrupts, InterruptsSet, Invalidated, Running, StreamTable, TablesSet,
+    EventsEnabled, Interrupts, InterruptsSet, Invalidated, Running, StreamTableBase, TablesSet,
 };
-pub use events::{Drained, EventQueue, EventQueueError, event_layout};
+pub use events::{DrainedEvents, EventQueue, EventQueueError, event_layout};
 pub use gerror::Gerror;
 pub use probe::{Probe, ProbeError, judge, probe};
+pub use smmu_types;
 pub use smmu_types::{Quirk, Quirks};
 pub use volatile::VolatileRegisters;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -1,52 +1,53 @@
-//! What is there, and whether this driver can work with it.
+//! Reads the ID registers and judges whether this driver supports the SMMU.
 
 use smmu_types::fields::idr1::{self, Idr1};
 use smmu_types::regs;
 use smmu_types::seam::{Registers, RegistersExt};
 use smmu_types::{Capabilities, Endianness, IdRegisters, OutputSize, Quirk, Quirks, TableFormats};
 
-/// log2 of the smallest command queue that is of use: a command and the `CMD_SYNC` behind it.
+/// log2 of the smallest useful command queue: one command and its `CMD_SYNC`.
 const MIN_CMDQ_LOG2: u8 = 1;
-/// StreamIDs have at most 32 bits.
+/// A StreamID has at most 32 bits.
 const MAX_SID_BITS: u8 = 32;
 
-/// An SMMU that this driver can work with.
+/// An SMMU that this driver supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Probe {
-    /// The ID registers, as they were read.
+    /// The ID registers as read.
     pub id: IdRegisters,
-    /// What they mean, less what the quirks take away. A reserved output size has become 48 bits.
+    /// The decoded capabilities, without those that a quirk removes. A reserved output size becomes
+    /// 48 bits.
     pub caps: Capabilities,
-    /// What is known of the implementation beyond its ID registers.
+    /// Errata and assumptions that the ID registers do not tell.
     pub quirks: Quirks,
 }
 
 impl Probe {
-    /// Whether stage 1 may be used over stage 2.
+    /// Whether the SMMU may nest stage 1 over stage 2.
     #[must_use]
     pub const fn nesting(&self) -> bool {
         self.caps.stage1 && self.caps.stage2 && !self.quirks.contains(Quirk::NoNesting)
     }
 }
 
-/// Why an SMMU cannot be used.
+/// Why this driver refuses an SMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
     /// The ID registers read as all ones.
     #[error(
-        "IDR0 and IDR1 read as {0:#x}: no device here; check the base address and its power",
+        "IDR0 and IDR1 read as {0:#x}: no device answers; check the base address and the power",
         u32::MAX
     )]
     NoDevice,
-    /// Neither stage is there.
+    /// The SMMU implements neither stage.
     #[error("IDR0 = {idr0:#x} has neither stage 1 nor stage 2; check the base address")]
     NoTranslation {
         /// `IDR0`.
         idr0: u32,
     },
-    /// Only 32-bit descriptors.
+    /// The SMMU walks no AArch64 tables.
     #[error("IDR0 = {idr0:#x}: table format {got:?}; this driver needs AArch64 tables")]
     TableFormat {
         /// `IDR0`.
@@ -54,7 +55,7 @@ pub enum ProbeError {
         /// `IDR0.TTF`.
         got: TableFormats,
     },
-    /// Tables would have the wrong byte order.
+    /// The SMMU reads no little-endian tables.
     #[error("IDR0 = {idr0:#x}: {got:?}-endian tables; this driver writes little-endian ones")]
     Endianness {
         /// `IDR0`.
@@ -62,14 +63,14 @@ pub enum ProbeError {
         /// `IDR0.TTENDIAN`.
         got: Endianness,
     },
-    /// Bases are fixed by the implementation.
+    /// The implementation fixes the addresses of tables or queues.
     #[error(
-        "IDR1 = {idr1:#x}: {field} is set; tables and queues at preset places are not supported"
+        "IDR1 = {idr1:#x}: {field} is set; tables and queues at preset addresses are not supported"
     )]
     Preset {
         /// `IDR1`.
         idr1: u32,
-        /// Which of the fields, of the architecture's names.
+        /// The field, by the architecture's name.
         field: &'static str,
     },
     /// The command queue cannot hold a command and a `CMD_SYNC`.
@@ -77,27 +78,27 @@ pub enum ProbeError {
     CommandQueueTooSmall {
         /// log2 of the largest queue.
         log2: u8,
-        /// log2 of the smallest that will do.
+        /// log2 of the smallest supported queue.
         min: u8,
     },
-    /// More bits than a StreamID can have.
-    #[error("IDR1.SIDSIZE = {bits} is reserved; the architecture ends at 32 bits")]
+    /// `IDR1.SIDSIZE` is above 32.
+    #[error("IDR1.SIDSIZE = {bits} is reserved; a StreamID has at most 32 bits")]
     StreamIdBits {
         /// `IDR1.SIDSIZE`.
         bits: u8,
     },
-    /// No granule.
-    #[error("IDR5 = {idr5:#x} has none of the 4K, 16K and 64K granules")]
+    /// The SMMU supports no translation granule.
+    #[error("IDR5 = {idr5:#x}: no translation granule of 4K, 16K or 64K; check the base address")]
     NoGranule {
         /// `IDR5`.
         idr5: u32,
     },
 }
 
-/// Read the ID registers and judge them.
+/// Read the ID registers and judge them. Writes no register.
 ///
-/// Nothing is written. Firmware tables may know better whether the SMMU is coherent; their word
-/// goes before `caps.coherent`.
+/// If a firmware table (IORT, device tree) says whether the SMMU is coherent, it overrides
+/// `caps.coherent`.
 pub fn probe<R: Registers + ?Sized>(registers: &R) -> Result<Probe, ProbeError> {
     let idr1 = registers.read(regs::IDR1);
     judge(IdRegisters {
@@ -107,7 +108,7 @@ pub fn probe<R: Registers + ?Sized>(registers: &R) -> Result<Probe, ProbeError> 
         idr3: registers.read(regs::IDR3),
         idr4: registers.read(regs::IDR4),
         idr5: registers.read(regs::IDR5),
-        // The register is there only with enhanced command queues.
+        // IDR6 exists only with enhanced command queues.
         idr6: if Idr1::from_bits(idr1).get(idr1::ECMDQ) != 0 {
             registers.read(regs::IDR6)
         } else {
@@ -118,7 +119,7 @@ pub fn probe<R: Registers + ?Sized>(registers: &R) -> Result<Probe, ProbeError> 
     })
 }
 
-/// Judge ID registers that were read elsewhere.
+/// Judge ID registers that the caller has read.
 pub fn judge(id: IdRegisters) -> Result<Probe, ProbeError> {
     let IdRegisters { idr0, idr1, idr5, .. } = id;
     if idr0 == u32::MAX && idr1 == u32::MAX {
@@ -157,8 +158,8 @@ pub fn judge(id: IdRegisters) -> Result<Probe, ProbeError> {
         caps.sev = false;
     }
     if caps.output_size.is_none() {
-        // 56 bits come with 128-bit descriptors only; should a later architecture give the value without them a
-        // meaning, 48 is within any of more than 52 bits, and what other drivers assume.
+        // 56 bits need 128-bit descriptors, which this driver does not write. Should a later
+        // architecture define the value otherwise, 48 bits still fit.
         caps.output_size = Some(OutputSize::Bits48);
         quirks = quirks.with(Quirk::AssumedOutputSize);
     }
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn assumes_48_bits_for_a_reserved_output_size_and_says_so() {
+    fn a_reserved_output_size_becomes_48_bits_with_a_quirk() {
         let probe = judge(IdRegisters { idr5: 0x77, ..GOOD }).unwrap();
         assert_eq!(probe.caps.output_size, Some(OutputSize::Bits48));
         assert!(probe.quirks.contains(Quirk::AssumedOutputSize));

@@ -1,3 +1,5 @@
+//! Registers at an address of this program, by volatile accesses.
+
 use core::ptr::NonNull;
 
 use smmu_types::regs::WINDOW;
@@ -5,16 +7,18 @@ use smmu_types::seam::Registers;
 
 /// The registers of one SMMU at an address of this program.
 ///
-/// A 64-bit access is one access on a 64-bit target and two 32-bit ones, low half first, on others.
-/// An access that is not aligned, or lies outside the window, does not reach the device: it reads as
-/// all ones and writes nothing.
+/// A 64-bit access is one access on a 64-bit target. On other targets it is two 32-bit accesses,
+/// low half first.
+///
+/// A misaligned access, or one outside the window, does not reach the device: a read returns all
+/// ones, a write has no effect.
 #[derive(Debug)]
 pub struct VolatileRegisters {
     base: NonNull<u8>,
 }
 
-// SAFETY: the window stays valid and device memory may be accessed from every thread; the architecture
-// makes each access single-copy atomic, and nothing here is cached between calls.
+// SAFETY: the window stays valid, and any thread may access device memory. The architecture makes
+// each access single-copy atomic, and this type caches nothing between calls.
 #[expect(unsafe_code, reason = "a pointer is not Send by itself")]
 unsafe impl Send for VolatileRegisters {}
 // SAFETY: as for Send; every method is one volatile access and keeps no state.
@@ -22,26 +26,26 @@ unsafe impl Send for VolatileRegisters {}
 unsafe impl Sync for VolatileRegisters {}
 
 impl VolatileRegisters {
-    /// Bytes that must be mapped: page 0 and page 1, 64 KiB each.
+    /// Bytes to map: page 0 and page 1, 64 KiB each.
     pub const BYTES: usize = WINDOW as usize;
 
     /// The registers at `base`.
     ///
     /// # Safety
     ///
-    /// For as long as the value lives,
+    /// As long as the value lives:
     ///
-    /// - *lifetime*: [`BYTES`](Self::BYTES) from `base` on are mapped, readable and writable;
-    /// - *alignment*: `base` is a multiple of 8, as every register's offset is of its width;
-    /// - *aliasing*: they are the two register pages of one SMMU (or memory that plays one), and no Rust
-    ///   reference to any part of them exists;
-    /// - *order*: they are mapped so that accesses are neither merged, split, repeated nor reordered among
-    ///   each other: Device-nGnRE or stricter.
+    /// - *lifetime*: [`BYTES`](Self::BYTES) bytes from `base` are mapped, readable and writable;
+    /// - *alignment*: `base` is a multiple of 8;
+    /// - *aliasing*: the bytes are the two register pages of one SMMU, or memory that acts as one,
+    ///   and no Rust reference to any of them exists;
+    /// - *order*: the mapping does not merge, split, repeat or reorder accesses: Device-nGnRE or
+    ///   stricter.
     ///
-    /// What the SMMU does to *memory* when its registers are written is the caller's business, as
-    /// with every [`Registers`].
+    /// The caller answers for what the SMMU does to *memory* after a register write, as with every
+    /// [`Registers`].
     #[must_use]
-    #[expect(unsafe_code, reason = "turns a number of the caller into accesses of hardware")]
+    #[expect(unsafe_code, reason = "the caller's address becomes hardware accesses")]
     pub const unsafe fn new(base: NonNull<u8>) -> Self {
         VolatileRegisters { base }
     }
@@ -56,12 +60,12 @@ impl VolatileRegisters {
     }
 }
 
-#[expect(unsafe_code, reason = "volatile access is what this type is for")]
+#[expect(unsafe_code, reason = "this type exists for volatile accesses")]
 impl Registers for VolatileRegisters {
     fn read32(&self, offset: u32) -> u32 {
         match self.at::<u32>(offset) {
-            // SAFETY: `at` keeps the access aligned and inside the window, which the constructor's caller
-            // promised is mapped and not aliased; volatile makes it one access.
+            // SAFETY: `at` keeps the access aligned and inside the window. The caller of `new`
+            // promised that the window is mapped and not aliased. Volatile makes it one access.
             Some(register) => u32::from_le(unsafe { register.read_volatile() }),
             None => u32::MAX,
         }
@@ -116,23 +120,23 @@ mod tests {
     use super::*;
     use std::alloc::{Layout, alloc_zeroed, dealloc};
 
-    struct Memory(NonNull<u8>);
+    struct WindowMemory(NonNull<u8>);
 
     const LAYOUT: Layout = match Layout::from_size_align(VolatileRegisters::BYTES, 0x1_0000) {
         Ok(layout) => layout,
         Err(_) => unreachable!(),
     };
 
-    impl Memory {
+    impl WindowMemory {
         #[expect(unsafe_code, reason = "a page-aligned block for the test")]
         fn new() -> Self {
             // SAFETY: the layout is not empty.
-            Memory(NonNull::new(unsafe { alloc_zeroed(LAYOUT) }).unwrap())
+            WindowMemory(NonNull::new(unsafe { alloc_zeroed(LAYOUT) }).unwrap())
         }
     }
 
-    impl Drop for Memory {
-        #[expect(unsafe_code, reason = "gives the test's block back")]
+    impl Drop for WindowMemory {
+        #[expect(unsafe_code, reason = "frees the test's block")]
         fn drop(&mut self) {
             // SAFETY: allocated in `new` with the same layout, and freed once.
             unsafe { dealloc(self.0.as_ptr(), LAYOUT) };
@@ -140,11 +144,11 @@ mod tests {
     }
 
     #[test]
-    #[expect(unsafe_code, reason = "plays the device with memory")]
-    fn accesses_reach_their_offset_and_nothing_else() {
-        let memory = Memory::new();
-        // SAFETY: the block is as large and as aligned as the window, outlives the registers, and is only
-        // reached through them.
+    #[expect(unsafe_code, reason = "memory acts as the device")]
+    fn accesses_reach_only_their_offset() {
+        let memory = WindowMemory::new();
+        // SAFETY: the block has the size and alignment of the window, outlives the registers, and
+        // only they access it.
         let registers = unsafe { VolatileRegisters::new(memory.0) };
         registers.write64(0x80, 0x4000_0000_1234_5678);
         assert_eq!(registers.read32(0x80), 0x1234_5678);
@@ -156,9 +160,9 @@ mod tests {
     }
 
     #[test]
-    #[expect(unsafe_code, reason = "plays the device with memory")]
+    #[expect(unsafe_code, reason = "memory acts as the device")]
     fn wrong_offsets_do_not_reach_the_device() {
-        let memory = Memory::new();
+        let memory = WindowMemory::new();
         // SAFETY: as above.
         let registers = unsafe { VolatileRegisters::new(memory.0) };
         for offset in [2, WINDOW, u32::MAX - 3, u32::MAX] {

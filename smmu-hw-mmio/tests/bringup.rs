@@ -1,13 +1,13 @@
-//! The exact sequence of a bring-up, and what happens when the device does not play along.
+//! The exact register writes of a bring-up, and its errors when the SMMU does not acknowledge.
 #![cfg(feature = "fake")]
 
 use core::time::Duration;
 
 use rstest::rstest;
-use smmu_hw_mmio::fake::{Deaf, ID, Nothing, smmu, smmu_deaf_to};
+use smmu_hw_mmio::fake::{AbsentDevice, ID, Unacknowledged, smmu, smmu_without_ack};
 use smmu_hw_mmio::{
     Bringup, BringupConfig, BringupError, Coherency, El2, Interrupts, ProbeError, Running,
-    StreamTable, probe,
+    StreamTableBase, probe,
 };
 use smmu_types::fake::{FakeRegisters, RecordingSink, SinkCall};
 use smmu_types::queue::QueueSize;
@@ -16,8 +16,8 @@ use smmu_types::seam::{CommandSink, CountingWait, SinkError, Wait};
 use smmu_types::{Capabilities, Command, FieldError, IdRegisters, PhysAddr, SmmuId};
 
 const SMMU: SmmuId = SmmuId(3);
-const TABLE: StreamTable =
-    StreamTable { address: PhysAddr(0x4000_0000), format: Format::Linear { log2: 8 } };
+const TABLE: StreamTableBase =
+    StreamTableBase { address: PhysAddr(0x4000_0000), format: Format::Linear { log2: 8 } };
 const CMDQ: PhysAddr = PhysAddr(0x4001_0000);
 const EVENTQ: PhysAddr = PhysAddr(0x4002_0000);
 
@@ -48,7 +48,7 @@ fn bring_up<'a>(
         .enable_translation()
 }
 
-// The values that QEMU's SMMUv3 accepted, in the order in which Linux's driver writes them.
+// Values that QEMU's SMMUv3 accepted, in the order in which Linux's driver writes them.
 const OFF: &[(u32, u64)] = &[(0x20, 0)];
 const ATTRIBUTES: &[(u32, u64)] = &[(0x28, 0xd75), (0x2c, 6)];
 const TABLES: &[(u32, u64)] = &[(0x80, 1 << 62 | 0x4000_0000), (0x88, 8)];
@@ -76,14 +76,14 @@ fn the_write_sequence(#[case] interrupts: Interrupts, #[case] enable: &[(u32, u6
             SinkCall::Wait(SMMU),
         ]
     );
-    // Off again: traffic aborts before translation ends.
+    // Transactions abort before translation is off.
     let _disabled = running.disable().unwrap();
     assert_eq!(registers.take_writes(), [(0x44, 1 << 31 | 1 << 20), (0x20, 0)]);
     assert_eq!(wait.now(), Duration::ZERO);
 }
 
 #[test]
-fn translated_traffic_is_checked_before_translation_is_on() {
+fn ats_check_is_on_before_translation() {
     let (registers, wait, sink) = (smmu(), CountingWait::new(), RecordingSink::new());
     let with_ats = IdRegisters { idr0: ID.idr0 | 1 << 10, ..ID };
     let config = BringupConfig::new(&Capabilities::decode(with_ats));
@@ -135,18 +135,19 @@ fn attributes_follow_the_configuration(
 }
 
 #[rstest]
-#[case::command_queue(Deaf::Cr0(cr0::CMDQEN), "CR0ACK", u32::MAX, 0x8, 0)]
-#[case::event_queue(Deaf::Cr0(cr0::EVENTQEN), "CR0ACK", u32::MAX, 0xc, 0x8)]
-#[case::translation(Deaf::Cr0(cr0::SMMUEN), "CR0ACK", u32::MAX, 0xd, 0xc)]
-#[case::interrupts(Deaf::IrqCtrl, "IRQ_CTRLACK", u32::MAX, 5, 0)]
+#[case::command_queue(Unacknowledged::Cr0(cr0::CMDQEN), "CR0ACK", u32::MAX, 0x8, 0)]
+#[case::event_queue(Unacknowledged::Cr0(cr0::EVENTQEN), "CR0ACK", u32::MAX, 0xc, 0x8)]
+#[case::translation(Unacknowledged::Cr0(cr0::SMMUEN), "CR0ACK", u32::MAX, 0xd, 0xc)]
+#[case::interrupts(Unacknowledged::IrqCtrl, "IRQ_CTRLACK", u32::MAX, 5, 0)]
 fn a_missing_acknowledgement_is_a_bounded_error(
-    #[case] deaf: Deaf,
+    #[case] unacknowledged: Unacknowledged,
     #[case] register: &'static str,
     #[case] mask: u32,
     #[case] wanted: u32,
     #[case] got: u32,
 ) {
-    let (registers, wait, sink) = (smmu_deaf_to(deaf), CountingWait::new(), RecordingSink::new());
+    let (registers, wait, sink) =
+        (smmu_without_ack(unacknowledged), CountingWait::new(), RecordingSink::new());
     let config = BringupConfig { timeout: Duration::from_micros(300), ..config() };
     let error = bring_up(&registers, &wait, config, &sink, Interrupts::Wired).unwrap_err();
     let timeout = config.timeout;
@@ -156,16 +157,16 @@ fn a_missing_acknowledgement_is_a_bounded_error(
 
 #[rstest]
 // The write never takes effect.
-#[case::after(Deaf::Gbpa, 0, 1 << 31 | 1 << 20, 1)]
-// An earlier write of somebody else never took effect: ours must not be made.
-#[case::before(Deaf::No, 1 << 31, 1 << 31, 0)]
+#[case::after(Unacknowledged::Gbpa, 0, 1 << 31 | 1 << 20, 1)]
+// An earlier write has not taken effect: the bring-up must not write.
+#[case::before(Unacknowledged::None, 1 << 31, 1 << 31, 0)]
 fn gbpa_is_polled_before_and_after(
-    #[case] deaf: Deaf,
+    #[case] unacknowledged: Unacknowledged,
     #[case] old: u64,
     #[case] got: u32,
     #[case] writes: usize,
 ) {
-    let (registers, wait) = (smmu_deaf_to(deaf), CountingWait::new());
+    let (registers, wait) = (smmu_without_ack(unacknowledged), CountingWait::new());
     registers.set(0x20, 1);
     registers.set(0x44, old);
     let error = Bringup::begin(&registers, &wait, config()).map(|_| ()).unwrap_err();
@@ -175,27 +176,29 @@ fn gbpa_is_polled_before_and_after(
         error,
         BringupError::NoAck { register: "GBPA", mask: update, wanted: 0, got, timeout }
     );
-    // Translation was not turned off: nothing is let through.
+    // Translation stays on, so nothing bypasses.
     assert_eq!(registers.take_writes().len(), writes);
     assert_eq!(registers.get(0x20), 1);
 }
 
 #[test]
 fn a_device_that_does_not_turn_off_is_an_error() {
-    let (registers, wait) = (smmu_deaf_to(Deaf::Cr0(cr0::SMMUEN)), CountingWait::new());
+    let (registers, wait) =
+        (smmu_without_ack(Unacknowledged::Cr0(cr0::SMMUEN)), CountingWait::new());
     registers.set(0x20, 1);
     registers.set(0x24, 1);
     let error = Bringup::begin(&registers, &wait, config()).map(|_| ()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "CR0ACK = 0x1 after 1s, wanted 0x0 in the bits 0xffffffff; the SMMU hangs or is gone"
+        "CR0ACK = 0x1 after 1s, wanted 0x0 in bits 0xffffffff; the SMMU hangs or is gone"
     );
 }
 
 #[test]
-fn where_nothing_answers_both_say_so() {
-    assert_eq!(probe(&Nothing), Err(ProbeError::NoDevice));
-    let error = Bringup::begin(Nothing, CountingWait::new(), config()).map(|_| ()).unwrap_err();
+fn probe_and_bring_up_report_an_absent_device() {
+    assert_eq!(probe(&AbsentDevice), Err(ProbeError::NoDevice));
+    let error =
+        Bringup::begin(AbsentDevice, CountingWait::new(), config()).map(|_| ()).unwrap_err();
     assert!(matches!(error, BringupError::NoAck { register: "GBPA", got: u32::MAX, .. }));
 }
 
@@ -205,24 +208,24 @@ fn where_nothing_answers_both_say_so() {
 #[case::two_level_small(Format::TwoLevel { log2: 7 })]
 #[case::two_level_zero(Format::TwoLevel { log2: 0 })]
 #[case::two_level_large(Format::TwoLevel { log2: 33 })]
-fn stream_tables_that_do_not_exist_are_refused(#[case] format: Format) {
+fn impossible_stream_table_sizes_are_refused(#[case] format: Format) {
     let (registers, wait) = (smmu(), CountingWait::new());
     let disabled = Bringup::begin(&registers, &wait, config()).unwrap();
     registers.take_writes();
-    let error = disabled.set_tables(StreamTable { format, ..TABLE }).map(|_| ()).unwrap_err();
+    let error = disabled.set_tables(StreamTableBase { format, ..TABLE }).map(|_| ()).unwrap_err();
     assert_eq!(error, BringupError::StreamTableSize { format });
     assert!(registers.take_writes().is_empty());
 }
 
 #[test]
-fn misaligned_bases_are_refused_before_anything_is_written() {
+fn misaligned_bases_are_refused_before_any_write() {
     let (registers, wait) = (smmu(), CountingWait::new());
     let begin = || {
         let disabled = Bringup::begin(&registers, &wait, config()).unwrap();
         registers.take_writes();
         disabled
     };
-    let table = StreamTable { address: PhysAddr(0x4000_0040), ..TABLE };
+    let table = StreamTableBase { address: PhysAddr(0x4000_0040), ..TABLE };
     let error = begin().set_tables(table).map(|_| ()).unwrap_err();
     assert!(matches!(error, BringupError::Base { register: "STRTAB_BASE", .. }));
     assert!(registers.take_writes().is_empty());
@@ -252,8 +255,8 @@ fn a_failed_invalidation_stops_the_bring_up() {
 
 #[test]
 fn the_proof_of_another_smmu_is_no_proof() {
-    struct Confused;
-    impl CommandSink for Confused {
+    struct ForeignProofSink;
+    impl CommandSink for ForeignProofSink {
         type Ticket = ();
         type Pushed = ();
         fn issue(&self, _: SmmuId, _: &[Command]) -> Result<(), SinkError> {
@@ -274,7 +277,7 @@ fn the_proof_of_another_smmu_is_no_proof() {
         .and_then(|disabled| disabled.set_tables(TABLE))
         .and_then(|set| set.enable_commands(CMDQ, size(6)))
         .unwrap();
-    let error = ready.invalidate_all(&Confused, SMMU).map(|_| ()).unwrap_err();
+    let error = ready.invalidate_all(&ForeignProofSink, SMMU).map(|_| ()).unwrap_err();
     let foreign = SinkError::ForeignProof { want: SMMU, got: SmmuId(9) };
     assert_eq!(error, BringupError::Invalidate(foreign));
 }

@@ -1,16 +1,16 @@
-//! The event queue over many laps, overflowing, and on a device that lies.
+//! The event queue over many laps, on overflow, and with impossible register values.
 #![cfg(feature = "fake")]
 
 use rstest::rstest;
 use smmu_hw_mmio::fake::{EventWriter, smmu};
-use smmu_hw_mmio::{Drained, EventQueue, EventQueueError};
+use smmu_hw_mmio::{DrainedEvents, EventQueue, EventQueueError};
 use smmu_types::fake::{FakeRegisters, HeapWindow, PoolBlock, heap_pool};
 use smmu_types::queue::QueueSize;
 use smmu_types::regs;
 use smmu_types::seam::{DmaLayout, DmaMemory};
 use smmu_types::{EventKind, EventRecord, StreamId};
 
-type Queue<'a> = EventQueue<&'a FakeRegisters, PoolBlock<HeapWindow>>;
+type TestEventQueue<'a> = EventQueue<&'a FakeRegisters, PoolBlock<HeapWindow>>;
 
 fn record(n: u32) -> EventRecord {
     let mut record = EventRecord::new(EventKind::F_TRANSLATION, StreamId(n));
@@ -18,25 +18,30 @@ fn record(n: u32) -> EventRecord {
     record
 }
 
-fn setup(registers: &FakeRegisters, log2: u8) -> Result<(Queue<'_>, EventWriter), EventQueueError> {
+fn setup(
+    registers: &FakeRegisters,
+    log2: u8,
+) -> Result<(TestEventQueue<'_>, EventWriter), EventQueueError> {
     let size =
         QueueSize::from_log2(log2).ok_or(EventQueueError::Lost { producer: 0, consumer: 0 })?;
     let pool = heap_pool(0x1_0000);
     let block = pool
-        .allocate(Queue::layout(size))
+        .allocate(TestEventQueue::layout(size))
         .map_err(|_| EventQueueError::BlockTooSmall { bytes: 0, need: 0 })?;
     let queue = EventQueue::new(registers, block, size)?;
     let writer = EventWriter::new(pool.window(), queue.base(), size);
     Ok((queue, writer))
 }
 
-fn drain(queue: &mut Queue<'_>) -> (Result<Drained, EventQueueError>, Vec<EventRecord>) {
+fn drain(
+    queue: &mut TestEventQueue<'_>,
+) -> (Result<DrainedEvents, EventQueueError>, Vec<EventRecord>) {
     let mut records = Vec::new();
     (queue.drain(|record| records.push(record)), records)
 }
 
 #[rstest]
-fn many_laps_lose_and_double_nothing(
+fn many_laps_lose_and_repeat_no_record(
     #[values(0, 1, 2, 3, 5)] log2: u8,
     #[values(1, 2, 3, 7, 32)] burst: u32,
 ) {
@@ -49,12 +54,12 @@ fn many_laps_lose_and_double_nothing(
             assert!(writer.write(&registers, record(n + i)));
         }
         let (drained, records) = drain(&mut queue);
-        assert_eq!(drained, Ok(Drained { records: burst, overflowed: false }));
+        assert_eq!(drained, Ok(DrainedEvents { records: burst, overflowed: false }));
         assert_eq!(records, (n..n + burst).map(record).collect::<Vec<_>>());
         n += burst;
     }
     registers.take_writes();
-    assert_eq!(drain(&mut queue).0, Ok(Drained::default()));
+    assert_eq!(drain(&mut queue).0, Ok(DrainedEvents::default()));
     assert!(registers.take_writes().is_empty());
 }
 
@@ -62,7 +67,7 @@ fn many_laps_lose_and_double_nothing(
 fn overflow_is_reported_once_and_acknowledged() {
     let registers = smmu();
     let (mut queue, mut writer) = setup(&registers, 2).unwrap();
-    // An even and an odd number of times: the flag goes both ways.
+    // The flag toggles in both directions.
     for round in 0..5 {
         for n in 0..4 {
             assert!(writer.write(&registers, record(round * 8 + n)));
@@ -70,11 +75,11 @@ fn overflow_is_reported_once_and_acknowledged() {
         assert!(!writer.write(&registers, record(99)));
         assert!(!writer.write(&registers, record(98)));
         let (drained, records) = drain(&mut queue);
-        assert_eq!(drained, Ok(Drained { records: 4, overflowed: true }));
+        assert_eq!(drained, Ok(DrainedEvents { records: 4, overflowed: true }));
         assert_eq!(records, (0..4).map(|n| record(round * 8 + n)).collect::<Vec<_>>());
         let flags = [regs::EVENTQ_PROD, regs::EVENTQ_CONS].map(|r| registers.get(r.offset()) >> 31);
         assert_eq!(flags[0], flags[1]);
-        assert_eq!(drain(&mut queue).0, Ok(Drained::default()));
+        assert_eq!(drain(&mut queue).0, Ok(DrainedEvents::default()));
     }
 }
 
@@ -83,12 +88,12 @@ fn an_overflow_of_an_empty_queue_is_acknowledged_too() {
     let registers = smmu();
     let (mut queue, _writer) = setup(&registers, 2).unwrap();
     registers.set(regs::EVENTQ_PROD.offset(), 1 << 31);
-    assert_eq!(drain(&mut queue).0, Ok(Drained { records: 0, overflowed: true }));
+    assert_eq!(drain(&mut queue).0, Ok(DrainedEvents { records: 0, overflowed: true }));
     assert_eq!(registers.get(regs::EVENTQ_CONS.offset()), 1 << 31);
 }
 
 #[test]
-fn places_are_freed_after_the_records_are_taken() {
+fn slots_are_freed_after_the_records_are_taken() {
     let registers = smmu();
     let (mut queue, mut writer) = setup(&registers, 3).unwrap();
     for n in 0..5 {
@@ -101,11 +106,11 @@ fn places_are_freed_after_the_records_are_taken() {
 }
 
 #[test]
-fn a_storm_keeps_nobody_longer_than_one_queue() {
+fn a_storm_ends_after_one_queue() {
     use smmu_types::seam::Registers;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// As full as can be, and in overflow, at every look.
+    /// Full and in overflow at every read.
     struct Storm(AtomicU32);
     impl Registers for Storm {
         fn read32(&self, _: u32) -> u32 {
@@ -123,7 +128,7 @@ fn a_storm_keeps_nobody_longer_than_one_queue() {
     }
 
     let size = QueueSize::from_log2(3).unwrap();
-    let block = heap_pool(0x1000).allocate(Queue::layout(size)).unwrap();
+    let block = heap_pool(0x1000).allocate(TestEventQueue::layout(size)).unwrap();
     let storm = Storm(AtomicU32::new(8));
     let mut queue = EventQueue::new(&storm, block, size).unwrap();
     for _ in 0..20 {
@@ -138,17 +143,17 @@ fn records_that_keep_coming_end_at_one_queue() {
     for n in 0..3 {
         assert!(writer.write(&registers, record(n)));
     }
-    // Looks of three each, the last one cut short.
+    // Each read finds three records; the last one is cut short.
     let drained = queue.drain(|taken| {
         assert!(writer.write(&registers, record(taken.stream().0 + 3)));
     });
-    assert_eq!(drained, Ok(Drained { records: 8, overflowed: false }));
+    assert_eq!(drained, Ok(DrainedEvents { records: 8, overflowed: false }));
     let (_, rest) = drain(&mut queue);
     assert_eq!(rest, [8, 9, 10].map(record));
 }
 
 #[test]
-fn an_overflow_flag_that_never_rests_keeps_nobody() {
+fn a_flag_that_always_toggles_ends_the_drain() {
     use smmu_types::seam::Registers;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -165,10 +170,10 @@ fn an_overflow_flag_that_never_rests_keeps_nobody() {
     }
 
     let size = QueueSize::from_log2(3).unwrap();
-    let block = heap_pool(0x1000).allocate(Queue::layout(size)).unwrap();
+    let block = heap_pool(0x1000).allocate(TestEventQueue::layout(size)).unwrap();
     let mut queue = EventQueue::new(Flicker(AtomicU32::new(1 << 31)), block, size).unwrap();
     for _ in 0..5 {
-        assert_eq!(queue.drain(|_| {}), Ok(Drained { records: 0, overflowed: true }));
+        assert_eq!(queue.drain(|_| {}), Ok(DrainedEvents { records: 0, overflowed: true }));
     }
 }
 
@@ -177,7 +182,7 @@ fn an_overflow_flag_that_never_rests_keeps_nobody() {
 #[case::more_than_a_queue(0x5 + 0x8 + 1)]
 #[case::before_the_consumer(0x4)]
 #[case::reserved_bit(0x0010_0005)]
-fn a_producer_that_cannot_be_is_an_error(#[case] producer: u32) {
+fn an_impossible_producer_is_an_error(#[case] producer: u32) {
     let registers = smmu();
     let (mut queue, mut writer) = setup(&registers, 3).unwrap();
     for n in 0..5 {

@@ -13,7 +13,7 @@ use parking_lot::RawMutex;
 use smmu_invs::{
     ArcSwapCell, AtsGate, GatedCell, InvArray, InvSpec, LockCell, Publication, invalidate_published,
 };
-use smmu_measure::{Table, nanoseconds, nanoseconds_threads, nanoseconds_with};
+use smmu_measure::{BenchTable as Table, nanoseconds, nanoseconds_threads, nanoseconds_with};
 use smmu_types::range::{Extent, RangeSupport};
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{

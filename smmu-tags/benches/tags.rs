@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use smmu_measure::{Table, nanoseconds, nanoseconds_with};
+use smmu_measure::{BenchTable as Table, nanoseconds, nanoseconds_with};
 use smmu_tags::{AsidSpace, Choice, FreshTag, InUseTag, Keep, SpaceConfig};
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, FlushProof, Regime, SmmuId, SyncProof};

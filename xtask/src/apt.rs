@@ -19,7 +19,7 @@ const CODENAMES: [&str; 11] = [
 ];
 const VARIANTS: [&str; 4] = ["updates", "backports", "backports-sloppy", "proposed-updates"];
 
-/// A Debian archive, with the `Signed-By` value it was configured with.
+/// A Debian archive and its configured `Signed-By` value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mirror {
     pub(crate) uri: String,
@@ -27,7 +27,7 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    /// A deb822 source for these suites, verified as on the machine itself.
+    /// A deb822 source for these suites, with the machine's own verification.
     pub(crate) fn source(&self, suites: &[&str], architecture: &str) -> String {
         let mut source = format!(
             "Types: deb\nURIs: {}\nSuites: {}\nComponents: main\nArchitectures: {architecture}\n\
@@ -44,10 +44,10 @@ impl Mirror {
     }
 }
 
-/// The Debian mirrors that apt is set up with, the likeliest first.
+/// The Debian mirrors in apt's configuration, the likeliest first.
 pub(crate) fn configured_mirrors() -> Vec<Mirror> {
     let folder = Path::new(APT_FOLDER);
-    let mut entries = read(&folder.join("sources.list"));
+    let mut sources = read(&folder.join("sources.list"));
     let mut files: Vec<PathBuf> = fs::read_dir(folder.join("sources.list.d"))
         .into_iter()
         .flatten()
@@ -55,12 +55,12 @@ pub(crate) fn configured_mirrors() -> Vec<Mirror> {
         .map(|file| file.path())
         .collect();
     files.sort();
-    entries.extend(files.iter().flat_map(|file| read(file)));
-    mirrors(&entries)
+    sources.extend(files.iter().flat_map(|file| read(file)));
+    mirrors(&sources)
 }
 
-fn read(file: &Path) -> Vec<Entry> {
-    // An unreadable file holds nothing that we could use.
+fn read(file: &Path) -> Vec<AptSource> {
+    // An unreadable file counts as empty.
     let text = fs::read_to_string(file).unwrap_or_default();
     match file.extension().and_then(|extension| extension.to_str()) {
         Some("list") => parse_list(&text),
@@ -71,7 +71,7 @@ fn read(file: &Path) -> Vec<Entry> {
 
 /// One source of binary packages.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Entry {
+struct AptSource {
     uris: Vec<String>,
     suites: Vec<String>,
     components: Vec<String>,
@@ -79,11 +79,11 @@ struct Entry {
 }
 
 /// The one-line format: `deb [option=value ...] URI SUITE COMPONENT...`.
-fn parse_list(text: &str) -> Vec<Entry> {
+fn parse_list(text: &str) -> Vec<AptSource> {
     text.lines().filter_map(parse_list_line).collect()
 }
 
-fn parse_list_line(line: &str) -> Option<Entry> {
+fn parse_list_line(line: &str) -> Option<AptSource> {
     let line = line.split('#').next()?.trim();
     let mut rest = line.strip_prefix("deb")?;
     if !rest.starts_with([' ', '\t', '[']) {
@@ -99,7 +99,7 @@ fn parse_list_line(line: &str) -> Option<Entry> {
         rest = behind;
     }
     let mut words = rest.split_whitespace().map(str::to_owned);
-    Some(Entry {
+    Some(AptSource {
         uris: vec![words.next()?],
         suites: vec![words.next()?],
         components: words.collect(),
@@ -108,15 +108,15 @@ fn parse_list_line(line: &str) -> Option<Entry> {
 }
 
 /// The deb822 format: paragraphs of `Field: value`, continued on indented lines.
-fn parse_deb822(text: &str) -> Vec<Entry> {
-    let mut entries = Vec::new();
+fn parse_deb822(text: &str) -> Vec<AptSource> {
+    let mut sources = Vec::new();
     let mut fields: Vec<(String, String)> = Vec::new();
     for line in text.lines().chain([""]) {
         if line.starts_with('#') {
             continue;
         }
         if line.trim().is_empty() {
-            entries.extend(entry_of(&fields));
+            sources.extend(source_of(&fields));
             fields.clear();
         } else if line.starts_with([' ', '\t']) {
             if let Some((_, value)) = fields.last_mut() {
@@ -127,10 +127,10 @@ fn parse_deb822(text: &str) -> Vec<Entry> {
             fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
         }
     }
-    entries
+    sources
 }
 
-fn entry_of(fields: &[(String, String)]) -> Option<Entry> {
+fn source_of(fields: &[(String, String)]) -> Option<AptSource> {
     let field = |wanted: &str| {
         fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
     };
@@ -145,7 +145,7 @@ fn entry_of(fields: &[(String, String)]) -> Option<Entry> {
     if !words("types").iter().any(|kind| kind == "deb") {
         return None;
     }
-    Some(Entry {
+    Some(AptSource {
         uris: words("uris"),
         suites: words("suites"),
         components: words("components"),
@@ -153,22 +153,22 @@ fn entry_of(fields: &[(String, String)]) -> Option<Entry> {
     })
 }
 
-fn mirrors(entries: &[Entry]) -> Vec<Mirror> {
+fn mirrors(sources: &[AptSource]) -> Vec<Mirror> {
     let mut mirrors: Vec<Mirror> = Vec::new();
-    for entry in entries {
-        let serves_debian = entry.suites.iter().any(|suite| is_debian_suite(suite))
-            && entry.components.iter().any(|component| component == "main");
+    for source in sources {
+        let serves_debian = source.suites.iter().any(|suite| is_debian_suite(suite))
+            && source.components.iter().any(|component| component == "main");
         if !serves_debian {
             continue;
         }
-        for uri in &entry.uris {
-            let mirror = Mirror { uri: uri.clone(), signed_by: entry.signed_by.clone() };
+        for uri in &source.uris {
+            let mirror = Mirror { uri: uri.clone(), signed_by: source.signed_by.clone() };
             if can_serve(uri) && !mirrors.contains(&mirror) {
                 mirrors.push(mirror);
             }
         }
     }
-    // Others name their suites like Debian's too; what says it is Debian goes first.
+    // Other archives also use Debian's suite names, so mirrors that say Debian go first.
     mirrors.sort_by_key(|mirror| !says_debian(mirror));
     mirrors
 }
@@ -233,34 +233,34 @@ Suites: bookworm
 Components: main
 ";
 
-    fn uris(entries: &[Entry]) -> Vec<String> {
-        mirrors(entries).into_iter().map(|mirror| mirror.uri).collect()
+    fn uris(sources: &[AptSource]) -> Vec<String> {
+        mirrors(sources).into_iter().map(|mirror| mirror.uri).collect()
     }
 
     #[test]
     fn one_line_sources() {
-        let entries = parse_list(ONE_LINE);
+        let sources = parse_list(ONE_LINE);
         assert_eq!(
-            entries[0],
-            Entry {
+            sources[0],
+            AptSource {
                 uris: vec!["https://vendor.example/apt".into()],
                 suites: vec!["trixie".into()],
                 components: vec!["main".into()],
                 signed_by: Some("/keys/vendor.gpg".into()),
             }
         );
-        assert_eq!(entries[1].components, ["main", "contrib"]);
-        assert_eq!(entries[2].suites, ["trixie-security"]);
-        assert_eq!(uris(&entries), ["http://mirror.example/debian", "https://vendor.example/apt"]);
+        assert_eq!(sources[1].components, ["main", "contrib"]);
+        assert_eq!(sources[2].suites, ["trixie-security"]);
+        assert_eq!(uris(&sources), ["http://mirror.example/debian", "https://vendor.example/apt"]);
     }
 
     #[test]
     fn deb822_sources() {
-        let entries = parse_deb822(DEB822);
-        assert_eq!(entries.len(), 2);
-        assert_eq!(entries[0].suites, ["bookworm", "bookworm-updates"]);
+        let sources = parse_deb822(DEB822);
+        assert_eq!(sources.len(), 2);
+        assert_eq!(sources[0].suites, ["bookworm", "bookworm-updates"]);
         assert_eq!(
-            mirrors(&entries),
+            mirrors(&sources),
             [Mirror {
                 uri: "http://mirror.example/debian".into(),
                 signed_by: Some("/usr/share/keyrings/debian-archive-keyring.gpg".into()),
@@ -269,7 +269,7 @@ Components: main
     }
 
     #[test]
-    fn an_embedded_key_is_handed_on_whole() {
+    fn an_embedded_key_stays_whole() {
         let key = "\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBF\n -----END PGP PUBLIC KEY BLOCK-----";
         let text = format!(
             "Types: deb\nURIs: https://m.example/debian\nSuites: sid\nComponents: main\nSigned-By:{key}\n"
@@ -294,8 +294,8 @@ Components: main
 
     #[test]
     fn a_mirror_list_is_a_mirror() {
-        let entries = parse_list("deb mirror+file:/etc/apt/mirrors/debian.list sid main\n");
-        assert_eq!(uris(&entries), ["mirror+file:/etc/apt/mirrors/debian.list"]);
+        let sources = parse_list("deb mirror+file:/etc/apt/mirrors/debian.list sid main\n");
+        assert_eq!(uris(&sources), ["mirror+file:/etc/apt/mirrors/debian.list"]);
     }
 
     #[test]

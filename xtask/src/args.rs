@@ -1,50 +1,50 @@
-//! The command line.
+//! The command line of `cargo xtask`, its help and its errors.
 
 use std::ffi::OsString;
 
-use crate::bench::Kept;
+use crate::bench::KeptCounts;
 
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask <COMMAND>
 
 Commands:
   test [--no-qemu] [-- NEXTEST ARGS]
-          Provide cargo-nextest, cargo-deny and QEMU, then run the tests, doc
-          tests, clippy, rustfmt, rustdoc and cargo-deny, and sum up. A failing
-          step does not stop the later ones.
-            --no-qemu   leave QEMU out; the summary names what was not run
-            -- ARGS     handed to `cargo nextest run`, e.g. a test filter
+          Provide cargo-nextest, cargo-deny and QEMU. Run the tests, doc tests,
+          loom tests, clippy, rustfmt, rustdoc, packaging and cargo-deny, then
+          print a summary. A failing step does not stop the later ones.
+            --no-qemu   skip the QEMU scenarios; the summary says so
+            -- ARGS     arguments for `cargo nextest run`, such as a test filter
   fuzz [--seconds N] [TARGET...]
-          Provide cargo-fuzz, and run every fuzz target, or the ones named, for
-          N seconds each (60). Needs the nightly toolchain.
+          Provide cargo-fuzz, and run each named fuzz target (default: all) for
+          N seconds (default: 60). Needs the nightly toolchain.
   bench [--keep]
-          Provide gungraun-runner, and count the instructions of encoders and
-          decoders beside those of words packed by hand, and those of queueing
-          beside the ones that are kept in the repository. Needs valgrind.
-            --keep   keep what was counted
+          Provide gungraun-runner, and count instructions under valgrind. The
+          encoders and decoders are compared with words packed by hand, the
+          queue with the counts in the repository. Needs valgrind.
+            --keep   write the new counts to the repository
   qemu [--print-path]
-          Find a QEMU that the scenarios can use, or unpack one below the target
-          folder (Debian and its derivatives; root is not needed).
-            --print-path   print nothing but the path
+          Find a QEMU that the scenarios support, or unpack one into the target
+          folder (on Debian and its derivatives, without root).
+            --print-path   print only the path
   help    Print this text
 
 Environment:
-  SMMU_QEMU   the qemu-system-aarch64 to use instead of searching for one
-  CI          if set and not \"false\", nextest runs with its `ci` profile
+  SMMU_QEMU   path of the qemu-system-aarch64 to use; no search
+  CI          if set and not \"false\", nextest uses its `ci` profile
 
-Exit status: 0 all passed, 1 something failed, 2 wrong usage.";
+Exit status: 0 all steps that ran passed, 1 a step failed, 2 wrong usage.";
 
-/// What to do.
+/// The task that a command line names.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Command {
+pub(crate) enum Task {
     Help,
     Qemu(QemuOutput),
     Test(TestOptions),
     Fuzz(FuzzOptions),
-    Bench(Kept),
+    Bench(KeptCounts),
 }
 
-/// How `cargo xtask qemu` answers.
+/// Output of `cargo xtask qemu`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum QemuOutput {
     Human,
@@ -60,11 +60,11 @@ pub(crate) struct TestOptions {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FuzzOptions {
     pub(crate) seconds: u32,
-    /// All, if empty.
+    /// Names of targets; empty for all.
     pub(crate) targets: Vec<String>,
 }
 
-/// Whether the scenarios run on QEMU too.
+/// Whether the scenarios also run on QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QemuUse {
     Required,
@@ -75,21 +75,21 @@ pub(crate) enum QemuUse {
 pub(crate) enum UsageError {
     #[error("no command given")]
     NoCommand,
-    #[error("there is no command `{0}`")]
+    #[error("unknown command `{0}`")]
     UnknownCommand(String),
-    #[error("`{command}` does not know `{argument}`{hint}")]
+    #[error("`{command}` has no argument `{argument}`{hint}")]
     UnknownArgument { command: &'static str, argument: String, hint: &'static str },
-    #[error("`--seconds` needs a number above 0, but has `{0}`")]
+    #[error("`--seconds` needs a number above 0, not `{0}`")]
     Seconds(String),
 }
 
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task, UsageError> {
     let mut args = args.into_iter();
     let Some(command) = args.next() else {
         return Err(UsageError::NoCommand);
     };
     match command.to_str() {
-        Some("help" | "--help" | "-h") => Ok(Command::Help),
+        Some("help" | "--help" | "-h") => Ok(Task::Help),
         Some("test") => parse_test(args),
         Some("fuzz") => parse_fuzz(args),
         Some("bench") => parse_bench(args),
@@ -98,33 +98,33 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     }
 }
 
-fn parse_test(mut args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+fn parse_test(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
     let mut qemu = QemuUse::Required;
     while let Some(arg) = args.next() {
         match arg.to_str() {
             Some("--no-qemu") => qemu = QemuUse::LeftOut,
-            Some("--help" | "-h") => return Ok(Command::Help),
+            Some("--help" | "-h") => return Ok(Task::Help),
             Some("--") => {
-                return Ok(Command::Test(TestOptions { qemu, nextest_args: args.collect() }));
+                return Ok(Task::Test(TestOptions { qemu, nextest_args: args.collect() }));
             }
             _ => {
                 return Err(UsageError::UnknownArgument {
                     command: "test",
                     argument: lossy(&arg),
-                    hint: "; arguments for nextest go behind `--`",
+                    hint: "; put arguments for nextest after `--`",
                 });
             }
         }
     }
-    Ok(Command::Test(TestOptions { qemu, nextest_args: Vec::new() }))
+    Ok(Task::Test(TestOptions { qemu, nextest_args: Vec::new() }))
 }
 
-fn parse_qemu(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+fn parse_qemu(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
     let mut output = QemuOutput::Human;
     for arg in args {
         match arg.to_str() {
             Some("--print-path") => output = QemuOutput::PathOnly,
-            Some("--help" | "-h") => return Ok(Command::Help),
+            Some("--help" | "-h") => return Ok(Task::Help),
             _ => {
                 return Err(UsageError::UnknownArgument {
                     command: "qemu",
@@ -134,10 +134,10 @@ fn parse_qemu(args: impl Iterator<Item = OsString>) -> Result<Command, UsageErro
             }
         }
     }
-    Ok(Command::Qemu(output))
+    Ok(Task::Qemu(output))
 }
 
-fn parse_fuzz(mut args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+fn parse_fuzz(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
     let mut options = FuzzOptions { seconds: 60, targets: Vec::new() };
     while let Some(arg) = args.next() {
         match arg.to_str() {
@@ -147,7 +147,7 @@ fn parse_fuzz(mut args: impl Iterator<Item = OsString>) -> Result<Command, Usage
                 let wrong = || UsageError::Seconds(lossy(&value));
                 options.seconds = seconds.filter(|&seconds| seconds > 0).ok_or_else(wrong)?;
             }
-            Some("--help" | "-h") => return Ok(Command::Help),
+            Some("--help" | "-h") => return Ok(Task::Help),
             Some(target) if !target.starts_with('-') => options.targets.push(target.to_owned()),
             _ => {
                 return Err(UsageError::UnknownArgument {
@@ -158,15 +158,15 @@ fn parse_fuzz(mut args: impl Iterator<Item = OsString>) -> Result<Command, Usage
             }
         }
     }
-    Ok(Command::Fuzz(options))
+    Ok(Task::Fuzz(options))
 }
 
-fn parse_bench(args: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
-    let mut kept = Kept::Compare;
+fn parse_bench(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+    let mut kept = KeptCounts::Compare;
     for arg in args {
         match arg.to_str() {
-            Some("--keep") => kept = Kept::Replace,
-            Some("--help" | "-h") => return Ok(Command::Help),
+            Some("--keep") => kept = KeptCounts::Replace,
+            Some("--help" | "-h") => return Ok(Task::Help),
             _ => {
                 return Err(UsageError::UnknownArgument {
                     command: "bench",
@@ -176,7 +176,7 @@ fn parse_bench(args: impl Iterator<Item = OsString>) -> Result<Command, UsageErr
             }
         }
     }
-    Ok(Command::Bench(kept))
+    Ok(Task::Bench(kept))
 }
 
 fn lossy(arg: &OsString) -> String {
@@ -187,12 +187,12 @@ fn lossy(arg: &OsString) -> String {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Command, UsageError> {
+    fn parsed(line: &str) -> Result<Task, UsageError> {
         parse(line.split_whitespace().map(OsString::from))
     }
 
-    fn test(qemu: QemuUse, nextest_args: &[&str]) -> Result<Command, UsageError> {
-        Ok(Command::Test(TestOptions {
+    fn test(qemu: QemuUse, nextest_args: &[&str]) -> Result<Task, UsageError> {
+        Ok(Task::Test(TestOptions {
             qemu,
             nextest_args: nextest_args.iter().map(OsString::from).collect(),
         }))
@@ -200,16 +200,16 @@ mod tests {
 
     #[test]
     fn commands_and_their_options() {
-        assert_eq!(parsed("help"), Ok(Command::Help));
-        assert_eq!(parsed("test --help"), Ok(Command::Help));
-        assert_eq!(parsed("qemu"), Ok(Command::Qemu(QemuOutput::Human)));
-        assert_eq!(parsed("qemu --print-path"), Ok(Command::Qemu(QemuOutput::PathOnly)));
+        assert_eq!(parsed("help"), Ok(Task::Help));
+        assert_eq!(parsed("test --help"), Ok(Task::Help));
+        assert_eq!(parsed("qemu"), Ok(Task::Qemu(QemuOutput::Human)));
+        assert_eq!(parsed("qemu --print-path"), Ok(Task::Qemu(QemuOutput::PathOnly)));
         assert_eq!(parsed("test"), test(QemuUse::Required, &[]));
         assert_eq!(parsed("test --no-qemu"), test(QemuUse::LeftOut, &[]));
     }
 
     #[test]
-    fn all_behind_the_dashes_belongs_to_nextest() {
+    fn arguments_after_the_dashes_go_to_nextest() {
         assert_eq!(
             parsed("test -- --no-qemu -- --exact"),
             test(QemuUse::Required, &["--no-qemu", "--", "--exact"])
@@ -220,28 +220,28 @@ mod tests {
     fn fuzz_takes_a_time_and_targets() {
         let fuzz = |seconds, targets: &[&str]| {
             let targets = targets.iter().map(|&target| target.to_owned()).collect();
-            Ok(Command::Fuzz(FuzzOptions { seconds, targets }))
+            Ok(Task::Fuzz(FuzzOptions { seconds, targets }))
         };
         assert_eq!(parsed("fuzz"), fuzz(60, &[]));
         assert_eq!(parsed("fuzz ste --seconds 5 cd"), fuzz(5, &["ste", "cd"]));
         assert_eq!(parsed("fuzz --seconds 0"), Err(UsageError::Seconds("0".into())));
         assert_eq!(parsed("fuzz --seconds"), Err(UsageError::Seconds(String::new())));
         assert!(parsed("fuzz --second 5").is_err());
-        assert_eq!(parsed("bench"), Ok(Command::Bench(Kept::Compare)));
-        assert_eq!(parsed("bench --keep"), Ok(Command::Bench(Kept::Replace)));
+        assert_eq!(parsed("bench"), Ok(Task::Bench(KeptCounts::Compare)));
+        assert_eq!(parsed("bench --keep"), Ok(Task::Bench(KeptCounts::Replace)));
         assert!(parsed("bench commands").is_err());
     }
 
     #[test]
-    fn wrong_usage_says_what_is_wrong() {
+    fn usage_errors_name_the_mistake() {
         assert_eq!(parsed(""), Err(UsageError::NoCommand));
         assert_eq!(
             parsed("tset").map_err(|error| error.to_string()),
-            Err("there is no command `tset`".to_owned())
+            Err("unknown command `tset`".to_owned())
         );
         assert_eq!(
             parsed("test my_filter").map_err(|error| error.to_string()),
-            Err("`test` does not know `my_filter`; arguments for nextest go behind `--`".into())
+            Err("`test` has no argument `my_filter`; put arguments for nextest after `--`".into())
         );
         assert!(parsed("qemu --path").is_err());
     }

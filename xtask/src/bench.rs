@@ -1,8 +1,7 @@
-//! `cargo xtask bench`: instructions of typed code beside those of words packed by hand, and of queueing beside those of
-//! before.
+//! `cargo xtask bench`: counts instructions and compares them with their bars.
 //!
-//! Some benchmarks are pairs of functions, `<case>_typed` and `<case>_packed`; the second is the bar of the first. Of others,
-//! `<case>_kept`, the bar is in a file beside them.
+//! A pair of benchmarks `<case>_typed` and `<case>_packed` compares typed code with words packed by
+//! hand: the second is the bar. The bar of a benchmark `<case>_kept` is a count in the repository.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,17 +10,17 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::process::{capture, capture_success, last_lines, on_path, say};
-use crate::tools::{self, Version};
+use crate::tools::{self, ToolVersion};
 use crate::workspace::Workspace;
 
 const LIBRARY: &str = "gungraun";
 const RUNNER: &str = "gungraun-runner";
 const REFERENCE: &str = "smmu-cmdq/benches/instructions.json";
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
-/// With the build of the benchmarks.
+/// Includes the build of the benchmarks.
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// The instructions of each pair, and of what is kept.
+/// Instruction counts of all benchmarks, and their bars.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct BenchReport {
     pairs: BTreeMap<String, Pair>,
@@ -30,19 +29,19 @@ pub(crate) struct BenchReport {
     compiler: String,
 }
 
-/// What the file of kept counts says.
+/// The kept counts in the repository, and the compiler that made the code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Reference {
     compiler: String,
     counts: BTreeMap<String, u64>,
 }
 
-/// What becomes of the kept counts.
+/// What a run does with the kept counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
-    /// They are the bar.
+pub(crate) enum KeptCounts {
+    /// Use them as the bar.
     Compare,
-    /// They are written anew.
+    /// Overwrite them.
     Replace,
 }
 
@@ -52,13 +51,13 @@ struct Pair {
     packed: Option<u64>,
 }
 
-pub(crate) fn run(workspace: &Workspace, kept: Kept) -> Result<BenchReport, Error> {
+pub(crate) fn run(workspace: &Workspace, kept: KeptCounts) -> Result<BenchReport, Error> {
     if on_path("valgrind").is_empty() {
         return Err(Error::NoValgrind);
     }
-    // Library and runner talk in a form that changes with each version.
+    // Library and runner must have the same version: their protocol changes with each.
     let version = locked_version(workspace)?;
-    let runner = tools::provide(workspace, RUNNER, Version::Exactly(&version))?;
+    let runner = tools::provide(workspace, RUNNER, ToolVersion::Exactly(&version))?;
     say(format_args!("{RUNNER} {version}: {runner}; building and running the benchmarks"));
     let mut report = BenchReport { compiler: compiler()?, ..BenchReport::default() };
     for package in ["smmu-types", "smmu-cmdq"] {
@@ -79,18 +78,18 @@ pub(crate) fn run(workspace: &Workspace, kept: Kept) -> Result<BenchReport, Erro
     }
     let path = workspace.root.join(REFERENCE);
     match kept {
-        Kept::Replace => {
+        KeptCounts::Replace => {
             report.reference =
                 Reference { compiler: report.compiler.clone(), counts: report.kept.clone() };
             let text = report.reference.text();
             std::fs::write(&path, text).map_err(Error::io("write", &path))?;
         }
-        Kept::Compare => report.reference = Reference::read(&path)?,
+        KeptCounts::Compare => report.reference = Reference::read(&path)?,
     }
     Ok(report)
 }
 
-/// Other compilers make other code.
+/// Name of the compiler; counts of different compilers are not comparable.
 fn compiler() -> Result<String, Error> {
     let mut command = std::process::Command::new("rustc");
     command.arg("--version");
@@ -119,7 +118,7 @@ impl Reference {
     }
 }
 
-/// The version of the library that the workspace is locked to.
+/// The locked version of the library.
 fn locked_version(workspace: &Workspace) -> Result<String, Error> {
     let mut command = workspace.cargo();
     command.args(["metadata", "--format-version", "1"]);
@@ -134,7 +133,7 @@ fn locked_version(workspace: &Workspace) -> Result<String, Error> {
 }
 
 impl BenchReport {
-    /// The runner's summaries of one file of benchmarks, one JSON object a line.
+    /// Reads the runner's summaries of one benchmark file: one JSON object per line.
     fn read(&mut self, output: &str) -> Result<(), Error> {
         let unknown = |what: &str| Error::Counts { what: what.to_owned() };
         let before = self.pairs.len() + self.kept.len();
@@ -161,7 +160,7 @@ impl BenchReport {
         Ok(())
     }
 
-    /// Whether the kept counts are those of this compiler, and can be held against what was counted.
+    /// Whether this compiler also made the kept counts.
     fn is_comparable(&self) -> bool {
         self.reference.compiler == self.compiler
     }
@@ -170,7 +169,7 @@ impl BenchReport {
         self.reference.counts.get(case).copied()
     }
 
-    /// Not one instruction more than before.
+    /// Whether the case takes no instruction more than the kept count.
     fn keeps(&self, case: &str, count: u64) -> bool {
         !self.is_comparable() || self.reference_of(case).is_some_and(|before| count <= before)
     }
@@ -182,7 +181,7 @@ impl BenchReport {
 }
 
 impl Pair {
-    /// Not one instruction more.
+    /// Whether the typed form takes no instruction more.
     fn holds(self) -> bool {
         matches!((self.typed, self.packed), (Some(typed), Some(packed)) if typed <= packed)
     }
@@ -218,16 +217,13 @@ impl fmt::Display for BenchReport {
         }
         if !self.is_comparable() {
             let (kept, here) = (&self.reference.compiler, &self.compiler);
-            writeln!(
-                f,
-                "\nNot compared: the kept counts are those of {kept}, and this is {here}."
-            )?;
+            writeln!(f, "\nNot compared: {kept} made the kept counts, this is {here}.")?;
         }
         f.write_str(if self.failed() {
-            "\nFAILED: a typed form may cost no more than words packed by hand, and nothing more than is kept.\n\
-             If more is right, `cargo xtask bench --keep` writes the new counts."
+            "\nFAILED: a typed form may cost no more than words packed by hand, and no case more than its kept count.\n\
+             To accept higher counts, run `cargo xtask bench --keep`."
         } else {
-            "\nNo typed form costs an instruction more than words packed by hand, and nothing more than is kept."
+            "\nPassed: no typed form costs more than words packed by hand, and no case more than its kept count."
         })
     }
 }
@@ -264,9 +260,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_the_bar_of_the_same_compiler() {
+    fn kept_counts_are_the_bar_for_the_same_compiler() {
         let mut told = report(&line("push_kept", 100)).unwrap();
-        // Nothing is kept of it.
+        // It has no kept count.
         assert!(told.failed());
         let kept = |count| Reference {
             compiler: "rustc 1".into(),
@@ -276,12 +272,7 @@ mod tests {
             (100, "rustc 1", false, "100    100\n"),
             (101, "rustc 1", false, "fewer: --keep"),
             (99, "rustc 1", true, "TOO MANY"),
-            (
-                99,
-                "rustc 2",
-                false,
-                "Not compared: the kept counts are those of rustc 1, and this is rustc 2.",
-            ),
+            (99, "rustc 2", false, "Not compared: rustc 1 made the kept counts, this is rustc 2."),
         ] {
             (told.reference, told.compiler) = (kept(count), compiler.into());
             assert_eq!(told.failed(), failed);
@@ -313,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_partner_or_no_count_is_no_success() {
+    fn a_missing_partner_or_count_is_a_failure() {
         assert!(report(&line("sync_typed", 4)).unwrap().failed());
         assert!(report("").is_err());
         assert!(report(&line("sync", 4)).is_err());

@@ -1,4 +1,4 @@
-//! What can go wrong, and what to do then.
+//! Errors of all tasks, each with its remedy.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ pub(crate) enum Error {
     #[error("cannot start `{program}`: {source}")]
     Start { program: String, source: io::Error },
 
-    #[error("`{program}` did not end within {seconds} s and was stopped")]
+    #[error("`{program}` ran longer than {seconds} s and was stopped")]
     TimedOut { program: String, seconds: u64 },
 
     #[error("`{program}` failed ({status}){output}")]
@@ -18,58 +18,59 @@ pub(crate) enum Error {
     Io { action: &'static str, path: PathBuf, source: io::Error },
 
     #[error(
-        "fuzzing needs the nightly toolchain, for its sanitizers, and it is not here ({why}); \
-         `rustup toolchain install nightly` brings it"
+        "fuzzing needs the nightly toolchain, which is missing ({why}); \
+         run `rustup toolchain install nightly`"
     )]
     NoNightly { why: String },
 
     #[error(
-        "instructions are counted by valgrind, and it is not on PATH; on Debian: apt install valgrind"
+        "counting instructions needs valgrind, which is not on PATH; on Debian: apt install valgrind"
     )]
     NoValgrind,
 
-    #[error("`cargo metadata` names no package `{name}`; is it a dependency still?")]
+    #[error("`cargo metadata` lists no package `{name}`; check that it is still a dependency")]
     NoPackage { name: &'static str },
 
-    #[error("the benchmarks came in an unknown form: {what}")]
+    #[error("cannot read the results of the benchmarks: {what}")]
     Counts { what: String },
 
-    #[error("there is no fuzz target `{name}`; there are: {known}")]
+    #[error("unknown fuzz target `{name}`; the targets are: {known}")]
     NoSuchTarget { name: String, known: String },
 
-    #[error("`cargo metadata` names no {field}; run `cargo metadata --no-deps` to see its answer")]
+    #[error(
+        "`cargo metadata` has no field {field}; run `cargo metadata --no-deps` to see its output"
+    )]
     Metadata { field: &'static str },
 
     #[error(
-        "SMMU_QEMU names {}, which cannot be used: {why}; unset it, or name a \
+        "SMMU_QEMU is {}, which is not suitable: {why}; unset it, or set it to a \
          qemu-system-aarch64 of version {} or later with the qtest accelerator",
         path.display(),
         crate::qemu::OLDEST_MAJOR
     )]
     NamedQemu { path: PathBuf, why: String },
 
-    #[error("QEMU cannot be unpacked on this system ({why}); {}", crate::qemu::INSTALL_HINT)]
+    #[error("cannot unpack QEMU on this system ({why}); {}", crate::qemu::INSTALL_HINT)]
     NotDebian { why: String },
 
     #[error(
-        "apt is not set up with a Debian mirror (component main over http or https), so \
-         there is nowhere to fetch QEMU from; {}",
+        "apt has no Debian mirror (component main over http or https) to fetch QEMU from; {}",
         crate::qemu::INSTALL_HINT
     )]
     NoMirror,
 
     #[error(
-        "no suitable QEMU could be fetched:\n{tried}Check the network, or {}",
+        "found no suitable QEMU to fetch:\n{tried}Check the network, or {}",
         crate::qemu::INSTALL_HINT
     )]
     NothingFetched { tried: String },
 
-    #[error("the packages of {package_version} were unpacked, but QEMU cannot be used: {why}")]
+    #[error("unpacked {package_version}, but this QEMU is not suitable: {why}")]
     Unpacked { package_version: String, why: String },
 }
 
 impl Error {
-    /// Names the action and the path of an I/O error.
+    /// Adds the action and the path to an I/O error.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }

@@ -1,7 +1,7 @@
-//! Fetching QEMU's packages with the machine's own apt.
+//! Fetches QEMU's packages with the machine's own apt.
 //!
-//! apt gets folders of its own, so it needs no rights and leaves the machine's package
-//! state alone; the mirror, its keys, a proxy and the like are the machine's.
+//! apt gets its own folders, so it needs no privileges and does not change the machine's package
+//! state. It uses the machine's mirror, keys and proxy.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use crate::apt::Mirror;
 use crate::error::Error;
 use crate::process::{capture_success, say};
-use crate::qemu::Version;
+use crate::qemu::QemuVersion;
 
 pub(crate) const PACKAGE: &str = "qemu-system-arm";
 
 const LISTS_LIMIT: Duration = Duration::from_secs(120);
 const LOCAL_LIMIT: Duration = Duration::from_secs(60);
 
-/// apt's hooks tidy up or report the machine's package state, which is not ours.
+/// Clears apt's hooks: they work on the machine's package state.
 const APT_CONF: &str = "\
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -30,7 +30,7 @@ const APT_CONF: &str = "\
 #clear DPkg::Post-Invoke;
 ";
 
-/// apt with all its folders below one of ours.
+/// apt with all its folders in one of ours.
 pub(crate) struct Apt {
     folder: PathBuf,
     architecture: &'static str,
@@ -39,7 +39,7 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// Begins in an empty `folder`; what an earlier attempt left there is removed.
+    /// Empties `folder` and starts there.
     pub(crate) fn new(
         folder: PathBuf,
         architecture: &'static str,
@@ -77,7 +77,7 @@ impl Apt {
             "Dir::Etc::sourceparts=-",
             "Dir::Etc::preferences=-",
             "Dir::Etc::preferencesparts=-",
-            // The target folder need not be open to apt's own user.
+            // apt's own user may lack access to the target folder.
             "APT::Sandbox::User=root",
             "APT::Update::Error-Mode=any",
             "APT::Install-Recommends=false",
@@ -106,7 +106,7 @@ impl Apt {
         let policy =
             capture_success(self.command("apt-cache").args(["policy", PACKAGE]), LOCAL_LIMIT)?;
         let candidate = candidate(&policy).ok_or(FetchError::NoPackage)?;
-        if !upstream(candidate).is_some_and(Version::is_new_enough) {
+        if !upstream(candidate).is_some_and(QemuVersion::is_new_enough) {
             return Err(FetchError::TooOld(candidate.to_owned()));
         }
         say(format_args!("downloading {PACKAGE} {candidate}"));
@@ -117,7 +117,7 @@ impl Apt {
         Ok(candidate.to_owned())
     }
 
-    /// The packages that were downloaded.
+    /// The downloaded packages.
     pub(crate) fn packages(&self) -> Result<Vec<PathBuf>, Error> {
         let archives = self.folder.join("cache/archives");
         let files = fs::read_dir(&archives)
@@ -129,7 +129,7 @@ impl Apt {
             .collect())
     }
 
-    /// Removes all that was downloaded.
+    /// Removes all downloads.
     pub(crate) fn remove(self) -> Result<(), Error> {
         fs::remove_dir_all(&self.folder).map_err(Error::io("remove", &self.folder))
     }
@@ -139,10 +139,10 @@ impl Apt {
     }
 }
 
-/// Why one mirror and suite gave no QEMU; the next may.
+/// Why one mirror and suite has no QEMU; the next may have it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("there is no package {PACKAGE}")]
+    #[error("no package {PACKAGE}")]
     NoPackage,
     #[error("{PACKAGE} {0} is too old")]
     TooOld(String),
@@ -150,7 +150,7 @@ pub(crate) enum FetchError {
     Other(#[from] Error),
 }
 
-/// The version that `apt-cache policy` says would be installed.
+/// The candidate version in the output of `apt-cache policy`.
 fn candidate(policy: &str) -> Option<&str> {
     policy
         .lines()
@@ -159,9 +159,9 @@ fn candidate(policy: &str) -> Option<&str> {
 }
 
 /// QEMU's own version in a package version such as `1:11.1.3+ds-1`.
-fn upstream(package_version: &str) -> Option<Version> {
+fn upstream(package_version: &str) -> Option<QemuVersion> {
     let behind_epoch = package_version.split_once(':').map(|(_, rest)| rest);
-    Version::parse(behind_epoch.unwrap_or(package_version))
+    QemuVersion::parse(behind_epoch.unwrap_or(package_version))
 }
 
 /// Writes a small file.
@@ -177,7 +177,7 @@ mod tests {
 qemu-system-arm:
   Installed: (none)
   Candidate: 1:11.1.3+ds-1~bpo13+1
-  Version table:
+  QemuVersion table:
      1:11.1.3+ds-1~bpo13+1 990
 ";
 
@@ -190,7 +190,7 @@ qemu-system-arm:
 
     #[test]
     fn the_upstream_part_of_a_package_version() {
-        let new_enough = |version| upstream(version).is_some_and(Version::is_new_enough);
+        let new_enough = |version| upstream(version).is_some_and(QemuVersion::is_new_enough);
         assert!(new_enough("1:11.1.3+ds-1~bpo13+1"));
         assert!(new_enough("12.0.0-1"));
         assert!(!new_enough("1:10.0.13+ds-0+deb13u1"));

@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: every fuzz target for a while.
+//! `cargo xtask fuzz`: runs each fuzz target for a given time.
 //!
-//! The fuzz crates lie in folders `fuzz` of the crates that they test, each a workspace of its own, as cargo-fuzz
-//! wants them.
+//! A fuzz crate is in the folder `fuzz` of the crate that it tests. It is a workspace of its own,
+//! as cargo-fuzz requires.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use std::time::Duration;
 use crate::args::FuzzOptions;
 use crate::error::Error;
 use crate::process::{Captured, capture, capture_success, last_lines, on_path, say, watch};
-use crate::report::Outcome;
-use crate::tools::{self, Tool, Version};
+use crate::report::StepOutcome;
+use crate::tools::{self, Tool, ToolVersion};
 use crate::workspace::Workspace;
 
 const TOOLCHAIN: &str = "nightly";
 const QUESTION_LIMIT: Duration = Duration::from_secs(60);
-/// What starting, and shrinking a failure, may take beyond the time asked for.
+/// Extra time for the start, and for shrinking a failing input.
 const SLACK: Duration = Duration::from_secs(120);
-/// How much of a failing target's output is shown.
+/// Lines of output shown for a failing target.
 const SHOWN: usize = 40;
 
 /// A package of fuzz targets.
@@ -31,27 +31,27 @@ pub(crate) struct FuzzCrate {
 }
 
 #[derive(Debug)]
-struct Row {
+struct FuzzRow {
     tests: String,
     target: String,
     statistics: Statistics,
-    outcome: Outcome,
+    outcome: StepOutcome,
 }
 
-/// What came of each target.
+/// Result of each target.
 #[derive(Debug, Default)]
 pub(crate) struct FuzzReport {
-    rows: Vec<Row>,
+    rows: Vec<FuzzRow>,
 }
 
-/// What libFuzzer counted.
+/// Counts that libFuzzer prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Statistics {
     runs: Option<u64>,
     runs_per_second: Option<u64>,
 }
 
-/// The fuzz crates, by where they are.
+/// All fuzz crates, sorted by folder.
 pub(crate) fn crates(workspace: &Workspace) -> Vec<FuzzCrate> {
     let Ok(entries) = std::fs::read_dir(&workspace.root) else { return Vec::new() };
     let mut crates: Vec<FuzzCrate> = entries
@@ -83,7 +83,7 @@ pub(crate) fn run(workspace: &Workspace, options: &FuzzOptions) -> Result<FuzzRe
     }
     wanted.retain(|(_, target)| options.targets.is_empty() || options.targets.contains(target));
 
-    let tool = tools::provide(workspace, "cargo-fuzz", Version::Any)?;
+    let tool = tools::provide(workspace, "cargo-fuzz", ToolVersion::Any)?;
     let mut report = FuzzReport::default();
     for fuzz_crate in &crates {
         let mine: Vec<&String> = wanted
@@ -104,10 +104,10 @@ pub(crate) fn run(workspace: &Workspace, options: &FuzzOptions) -> Result<FuzzRe
             let (statistics, outcome) = if status.success() {
                 run_target(workspace, &tool, fuzz_crate, target, options.seconds)?
             } else {
-                (Statistics::default(), Outcome::Failed("does not build".to_owned()))
+                (Statistics::default(), StepOutcome::Failed("does not build".to_owned()))
             };
             let (tests, target) = (fuzz_crate.tests.clone(), target.clone());
-            report.rows.push(Row { tests, target, statistics, outcome });
+            report.rows.push(FuzzRow { tests, target, statistics, outcome });
         }
     }
     Ok(report)
@@ -119,10 +119,10 @@ fn run_target(
     fuzz_crate: &FuzzCrate,
     target: &str,
     seconds: u32,
-) -> Result<(Statistics, Outcome), Error> {
+) -> Result<(Statistics, StepOutcome), Error> {
     say(format_args!("{} {target}: {seconds} s", fuzz_crate.tests));
     let mut command = cargo_fuzz(workspace, tool, "run", &fuzz_crate.folder);
-    // What was found before, and what is there to begin with.
+    // Inputs of earlier runs, then the seeds.
     let corpus = fuzz_crate.folder.join("corpus").join(target);
     std::fs::create_dir_all(&corpus).map_err(Error::io("create", &corpus))?;
     let seeds = fuzz_crate.folder.join("seeds").join(target);
@@ -135,10 +135,10 @@ fn run_target(
     let limit = Duration::from_secs(seconds.into()) + SLACK;
     let Captured { status, stderr, .. } = capture(&mut command, "", limit)?;
     let outcome = if status.success() {
-        Outcome::Passed(String::new())
+        StepOutcome::Passed(String::new())
     } else {
         say(last_lines(&stderr, SHOWN));
-        Outcome::Failed(format!(
+        StepOutcome::Failed(format!(
             "see above; inputs: {}/artifacts/{target}",
             fuzz_crate.tests_fuzz()
         ))
@@ -161,7 +161,7 @@ fn targets(workspace: &Workspace, fuzz_crate: &FuzzCrate) -> Result<Vec<String>,
     Ok(list.iter().filter_map(program).collect())
 }
 
-/// cargo-fuzz calls `cargo` itself: rustup's, so that it can be told which toolchain.
+/// cargo-fuzz calls rustup's `cargo`, so that `RUSTUP_TOOLCHAIN` chooses the toolchain.
 fn cargo_fuzz(workspace: &Workspace, tool: &Tool, subcommand: &str, folder: &Path) -> Command {
     let mut command = Command::new(&tool.path);
     command
@@ -176,12 +176,12 @@ fn cargo_fuzz(workspace: &Workspace, tool: &Tool, subcommand: &str, folder: &Pat
     command
 }
 
-/// Where the fuzz crates are built, apart from the workspace: their flags are others.
+/// Target folder of the fuzz crates: they use other flags than the workspace.
 pub(crate) fn target_dir(workspace: &Workspace) -> PathBuf {
     workspace.target.join("fuzz")
 }
 
-/// The sanitizers that libFuzzer is built upon are in the nightly toolchain only.
+/// Only the nightly toolchain has the sanitizers that libFuzzer needs.
 fn require_nightly() -> Result<(), Error> {
     let Some(rustup) = on_path("rustup").into_iter().next() else {
         return Err(Error::NoNightly { why: "rustup is not on PATH".to_owned() });
@@ -200,7 +200,7 @@ impl FuzzCrate {
 }
 
 impl Statistics {
-    /// From what libFuzzer prints at its end; nothing, when it did not come to that.
+    /// Reads libFuzzer's final statistics; empty if it ended early.
     fn read(output: &str) -> Self {
         let number = |name: &str| {
             let line = output.lines().find_map(|line| line.strip_prefix(name))?;
@@ -215,7 +215,7 @@ impl Statistics {
 
 impl FuzzReport {
     pub(crate) fn failed(&self) -> bool {
-        self.rows.iter().any(|row| !matches!(row.outcome, Outcome::Passed(_)))
+        self.rows.iter().any(|row| !matches!(row.outcome, StepOutcome::Passed(_)))
     }
 }
 
@@ -225,18 +225,18 @@ impl fmt::Display for FuzzReport {
         writeln!(f, "\n  {:<14} {:<14} {:>12} {:>9}   result", head.0, head.1, head.2, head.3)?;
         let shown =
             |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
-        for Row { tests, target, statistics, outcome } in &self.rows {
+        for FuzzRow { tests, target, statistics, outcome } in &self.rows {
             let runs = shown(statistics.runs);
             let speed = shown(statistics.runs_per_second);
             let result = match outcome {
-                Outcome::Passed(_) => "passed".to_owned(),
-                Outcome::Failed(why) => format!("FAILED   {why}"),
-                Outcome::NotRun(why) => format!("not run   {why}"),
+                StepOutcome::Passed(_) => "passed".to_owned(),
+                StepOutcome::Failed(why) => format!("FAILED   {why}"),
+                StepOutcome::NotRun(why) => format!("not run   {why}"),
             };
             writeln!(f, "  {tests:<14} {target:<14} {runs:>12} {speed:>9}   {result}")?;
         }
         f.write_str(if self.failed() {
-            "\nFAILED: see above for each target marked so."
+            "\nFAILED: see the output above of each target marked FAILED."
         } else {
             "\nNo target failed."
         })
@@ -258,16 +258,16 @@ mod tests {
 
     #[test]
     fn each_target_has_a_line() {
-        let row = |target: &str, runs, outcome| Row {
+        let row = |target: &str, runs, outcome| FuzzRow {
             tests: "smmu-types".into(),
             target: target.into(),
             statistics: Statistics { runs, runs_per_second: runs },
             outcome,
         };
         let mut report = FuzzReport::default();
-        report.rows.push(row("command", Some(120), Outcome::Passed(String::new())));
+        report.rows.push(row("command", Some(120), StepOutcome::Passed(String::new())));
         assert!(!report.failed());
-        report.rows.push(row("event", None, Outcome::Failed("does not build".into())));
+        report.rows.push(row("event", None, StepOutcome::Failed("does not build".into())));
         assert!(report.failed());
         let text = report.to_string();
         let lines: Vec<&str> = text.lines().collect();

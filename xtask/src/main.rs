@@ -1,9 +1,8 @@
 //! Development tasks of the workspace, run as `cargo xtask`.
 //!
-//! `cargo xtask test` fetches what the suite needs into the target folder and runs the
-//! whole suite; `cargo xtask qemu` does only the part that provides QEMU. `cargo xtask fuzz`
-//! and `cargo xtask bench` are apart, as they need more than a stable toolchain.
-//! `cargo xtask help` says the rest.
+//! `cargo xtask test` fetches what the suite needs into the target folder and runs the whole suite.
+//! `cargo xtask qemu` only provides QEMU. `cargo xtask fuzz` and `cargo xtask bench` are separate,
+//! because they need more than a stable toolchain. `cargo xtask help` lists all options.
 
 mod apt;
 mod args;
@@ -21,7 +20,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-use args::{Command, QemuOutput};
+use args::{QemuOutput, Task};
 use error::Error;
 use process::{print, say};
 use workspace::Workspace;
@@ -46,31 +45,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<ExitCode, Error> {
+fn run(command: Task) -> Result<ExitCode, Error> {
     match command {
-        Command::Help => print(args::USAGE),
-        Command::Qemu(output) => {
+        Task::Help => print(args::USAGE),
+        Task::Qemu(output) => {
             let found = qemu::provide(&Workspace::find()?)?;
             match output {
                 QemuOutput::PathOnly => print(found.path.display()),
                 QemuOutput::Human => print(&found),
             }
         }
-        Command::Fuzz(options) => {
+        Task::Fuzz(options) => {
             let report = fuzz::run(&Workspace::find()?, &options)?;
             print(&report);
             if report.failed() {
                 return Ok(ExitCode::from(FAILED));
             }
         }
-        Command::Bench(kept) => {
+        Task::Bench(kept) => {
             let report = bench::run(&Workspace::find()?, kept)?;
             print(&report);
             if report.failed() {
                 return Ok(ExitCode::from(FAILED));
             }
         }
-        Command::Test(options) => {
+        Task::Test(options) => {
             let report = steps::run(&Workspace::find()?, &options);
             print(&report);
             if report.failed() {

@@ -1,4 +1,4 @@
-//! Running other programs, with a bound on their time where nobody watches them.
+//! Runs other programs; a program whose output is captured has a time limit.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// How often a running program is looked at.
+/// Interval between two checks of a running program.
 const POLL: Duration = Duration::from_millis(5);
-/// A grandchild may hold the pipe open after its parent's end: do not wait for it.
+/// Longest wait for a pipe after the program's end: a grandchild may keep it open.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// What a program printed, and how it ended.
+/// Output and exit status of a program.
 #[derive(Debug)]
 pub(crate) struct Captured {
     pub(crate) status: ExitStatus,
@@ -24,24 +24,24 @@ pub(crate) struct Captured {
     pub(crate) stderr: String,
 }
 
-/// Tells the user what happens; results go through [`print()`].
+/// Prints progress to stderr; results go through [`print()`].
 pub(crate) fn say(text: impl Display) {
     // A closed stderr is no reason to stop.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Writes a result to stdout.
+/// Prints a result to stdout.
 pub(crate) fn print(text: impl Display) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Runs a program whose output the user sees as it comes.
+/// Runs a program whose output goes straight to the user.
 pub(crate) fn watch(command: &mut Command) -> Result<ExitStatus, Error> {
     command.stdin(Stdio::null()).status().map_err(|source| start_error(command, source))
 }
 
-/// Runs a program, feeds it `input` and returns its output; kills it after `limit`.
+/// Runs a program with `input`, and returns its output. Kills it after `limit`.
 pub(crate) fn capture(
     command: &mut Command,
     input: &str,
@@ -56,7 +56,7 @@ pub(crate) fn capture(
     let stdout = child.stdout.take().map(read_aside);
     let stderr = child.stderr.take().map(read_aside);
     if let Some(mut stdin) = child.stdin.take() {
-        // The program may end without reading; its status tells.
+        // The program may end without reading; its status decides.
         let _ = stdin.write_all(input.as_bytes());
     }
     let start = Instant::now();
@@ -78,7 +78,7 @@ pub(crate) fn capture(
     Ok(Captured { status, stdout: collect(stdout), stderr: collect(stderr) })
 }
 
-/// As [`capture`], but an unsuccessful end is an error that shows the last lines printed.
+/// As [`capture`], but failure is an error that shows the last lines of stderr.
 pub(crate) fn capture_success(command: &mut Command, limit: Duration) -> Result<String, Error> {
     let captured = capture(command, "", limit)?;
     if captured.status.success() {
@@ -118,7 +118,7 @@ fn read_aside(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What was read before an error is still worth showing.
+        // Output read before an error is still shown.
         let _ = pipe.read_to_end(&mut bytes);
         let _ = sender.send(bytes);
     });
@@ -130,7 +130,7 @@ fn collect(receiver: Option<Receiver<Vec<u8>>>) -> String {
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
-/// The last lines that are not empty, each indented on a line of its own.
+/// The last lines that are not empty, each indented.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
     let mut shown = String::new();

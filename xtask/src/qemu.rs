@@ -1,7 +1,7 @@
-//! Finding a QEMU that the scenarios can use.
+//! Finds a QEMU that the scenarios support.
 //!
-//! The first that is suitable is taken: the one that `SMMU_QEMU` names, the one that
-//! was unpacked earlier, those on `PATH`. If there is none, one is unpacked.
+//! Takes the first suitable one: from `SMMU_QEMU`, unpacked earlier, or on `PATH`. If none is
+//! suitable, it unpacks one.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 pub(crate) const OLDEST_MAJOR: u32 = 11;
 pub(crate) const PROGRAM: &str = "qemu-system-aarch64";
 pub(crate) const VARIABLE: &str = "SMMU_QEMU";
-/// Tells the tests that the scenarios on QEMU are not to run.
+/// Tells the tests to skip the scenarios on QEMU.
 pub(crate) const LEFT_OUT_VARIABLE: &str = "SMMU_NO_QEMU";
 pub(crate) const INSTALL_HINT: &str = "\
 install QEMU 11 or later yourself and set SMMU_QEMU to its path if it is not on PATH
@@ -28,20 +28,20 @@ install QEMU 11 or later yourself and set SMMU_QEMU to its path if it is not on 
     Alpine           apk add qemu-system-aarch64
     macOS            brew install qemu";
 
-/// The folder below the target folder, and the program in it, where the harness looks.
+/// Folder in the target folder where the harness looks for QEMU.
 pub(crate) const FOLDER: &str = "qemu";
 
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
-/// A QEMU that was probed and found suitable.
+/// A QEMU that passed the probe.
 #[derive(Debug)]
-pub(crate) struct Qemu {
+pub(crate) struct UsableQemu {
     pub(crate) path: PathBuf,
-    pub(crate) version: Version,
+    pub(crate) version: QemuVersion,
     pub(crate) origin: &'static str,
 }
 
-impl fmt::Display for Qemu {
+impl fmt::Display for UsableQemu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         write!(f, "QEMU {} ({}): {path}", self.version, self.origin)
@@ -49,9 +49,9 @@ impl fmt::Display for Qemu {
 }
 
 /// Finds a suitable QEMU, or unpacks one.
-pub(crate) fn provide(workspace: &Workspace) -> Result<Qemu, Error> {
+pub(crate) fn provide(workspace: &Workspace) -> Result<UsableQemu, Error> {
     if let Some(named) = variable(VARIABLE) {
-        // Tests run in other folders, so a relative path would lead elsewhere.
+        // Tests run in other folders, so the path must be absolute.
         let path = std::path::absolute(&named).unwrap_or_else(|_| named.into());
         return probe(&path, "from SMMU_QEMU").map_err(|why| Error::NamedQemu { path, why });
     }
@@ -75,29 +75,29 @@ fn report_unsuitable(path: &Path, why: &str) {
     say(format_args!("not suitable: {}: {why}", path.display()));
 }
 
-/// Starts QEMU to see whether it is suitable; otherwise says what it lacks.
-pub(crate) fn probe(path: &Path, origin: &'static str) -> Result<Qemu, String> {
+/// Starts QEMU to check that it is suitable; the error lists what it lacks.
+pub(crate) fn probe(path: &Path, origin: &'static str) -> Result<UsableQemu, String> {
     let run = |args: &[&str], input: &str| {
         capture(Command::new(path).args(args), input, PROBE_LIMIT)
             .map_err(|error| error.to_string())
     };
     let version = run(&["--version"], "")?;
     let device = run(&["-device", "iommu-testdev,help"], "")?;
-    // `-accel help` does not list qtest even where it works: only a start shows it.
+    // `-accel help` does not list qtest, so only a start shows whether it works.
     let start = "-accel qtest -machine none -nodefaults -display none -monitor stdio";
     let start: Vec<&str> = start.split(' ').collect();
     let accel = run(&start, "quit\n")?;
     let accel = if accel.status.success() { Ok(()) } else { Err(accel.stderr.as_str()) };
     let version = judge(&version.stdout, accel, &device.stdout)?;
-    Ok(Qemu { path: path.to_owned(), version, origin })
+    Ok(UsableQemu { path: path.to_owned(), version, origin })
 }
 
 /// The numbers of a QEMU release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Version([u32; 3]);
+pub(crate) struct QemuVersion([u32; 3]);
 
-impl Version {
-    /// Reads `11.1.3`, also where something else follows.
+impl QemuVersion {
+    /// Parses `11.1.3` at the start of `text`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let end = text.find(|c: char| c != '.' && !c.is_ascii_digit());
         let mut parts = text[..end.unwrap_or(text.len())].split('.');
@@ -111,19 +111,19 @@ impl Version {
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for QemuVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [major, minor, micro] = self.0;
         write!(f, "{major}.{minor}.{micro}")
     }
 }
 
-/// Judges the outputs of a QEMU: its version, or all that it lacks.
-fn judge(version: &str, accel: Result<(), &str>, device: &str) -> Result<Version, String> {
+/// Judges QEMU's outputs: returns its version, or all that it lacks.
+fn judge(version: &str, accel: Result<(), &str>, device: &str) -> Result<QemuVersion, String> {
     let Some(version) =
-        version.split_once("QEMU emulator version ").and_then(|(_, rest)| Version::parse(rest))
+        version.split_once("QEMU emulator version ").and_then(|(_, rest)| QemuVersion::parse(rest))
     else {
-        return Err("it does not answer `--version` as QEMU does".to_owned());
+        return Err("its answer to `--version` is not QEMU's".to_owned());
     };
     let mut lacks = Vec::new();
     if !version.is_new_enough() {
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_suitable_one() {
-        assert_eq!(judge(NEW, Ok(()), TESTDEV), Ok(Version([11, 1, 3])));
+        assert_eq!(judge(NEW, Ok(()), TESTDEV), Ok(QemuVersion([11, 1, 3])));
     }
 
     #[test]
@@ -179,12 +179,12 @@ mod tests {
 
     #[test]
     fn versions() {
-        assert_eq!(Version::parse("11.0.50-rc1"), Some(Version([11, 0, 50])));
-        assert_eq!(Version::parse("11.2 (x)"), Some(Version([11, 2, 0])));
-        assert_eq!(Version::parse("11"), None);
-        assert_eq!(Version::parse(""), None);
-        assert_eq!(Version::parse("99999999999.1.1"), None);
-        assert!(!Version([10, 9, 9]).is_new_enough());
+        assert_eq!(QemuVersion::parse("11.0.50-rc1"), Some(QemuVersion([11, 0, 50])));
+        assert_eq!(QemuVersion::parse("11.2 (x)"), Some(QemuVersion([11, 2, 0])));
+        assert_eq!(QemuVersion::parse("11"), None);
+        assert_eq!(QemuVersion::parse(""), None);
+        assert_eq!(QemuVersion::parse("99999999999.1.1"), None);
+        assert!(!QemuVersion([10, 9, 9]).is_new_enough());
     }
 
     #[test]

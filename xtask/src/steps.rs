@@ -7,18 +7,21 @@ use std::time::{Duration, Instant};
 use crate::args::{QemuUse, TestOptions};
 use crate::error::Error;
 use crate::fuzz;
-use crate::process::{capture, say, variable, watch};
-use crate::qemu::{self, Qemu};
-use crate::report::{Outcome, Report};
-use crate::tools::{self, Tool, Version};
+use crate::process::{capture, capture_success, say, variable, watch};
+use crate::qemu::{self, UsableQemu};
+use crate::report::{StepOutcome, SuiteReport};
+use crate::tools::{self, Tool, ToolVersion};
 use crate::workspace::Workspace;
 
-/// How long the advisory database may take to be reached.
+/// Time limit to reach the advisory database.
 const ADVISORIES_LIMIT: Duration = Duration::from_secs(20);
+/// Time limit to reach the package registry.
+const REGISTRY_LIMIT: Duration = Duration::from_secs(60);
+const PACKAGE_LIMIT: Duration = Duration::from_secs(300);
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
 
-pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
-    let mut suite = Suite { workspace, report: Report::default() };
+pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
+    let mut suite = Suite { workspace, report: SuiteReport::default() };
     let nextest = suite.tool("cargo-nextest");
     let qemu = suite.qemu(options.qemu);
     suite.tests(nextest, qemu.as_ref(), options);
@@ -34,6 +37,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
         &["doc", "--workspace", "--no-deps", "--all-features"],
         Some(("RUSTDOCFLAGS", "-D warnings")),
     );
+    suite.package();
     let deny = suite.tool("cargo-deny");
     suite.dependencies(deny.as_ref());
     suite.advisories(deny.as_ref());
@@ -42,15 +46,15 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Report {
 
 struct Suite<'a> {
     workspace: &'a Workspace,
-    report: Report,
+    report: SuiteReport,
 }
 
 impl Suite<'_> {
-    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Outcome) {
+    fn step(&mut self, name: &'static str, work: impl FnOnce() -> StepOutcome) {
         say(format_args!("\n==> {name}"));
         let start = Instant::now();
         let outcome = work();
-        if let Outcome::Failed(why) | Outcome::NotRun(why) = &outcome {
+        if let StepOutcome::Failed(why) | StepOutcome::NotRun(why) = &outcome {
             say(format_args!("{name}: {why}"));
         }
         self.report.add(name, outcome, start.elapsed());
@@ -59,39 +63,41 @@ impl Suite<'_> {
     fn tool(&mut self, name: &'static str) -> Option<Tool> {
         let workspace = self.workspace;
         let mut found = None;
-        self.step(name, || match tools::provide(workspace, name, Version::Any) {
+        self.step(name, || match tools::provide(workspace, name, ToolVersion::Any) {
             Ok(tool) => {
                 let note = tool.to_string();
                 found = Some(tool);
-                Outcome::Passed(note)
+                StepOutcome::Passed(note)
             }
-            Err(error) => Outcome::Failed(error.to_string()),
+            Err(error) => StepOutcome::Failed(error.to_string()),
         });
         found
     }
 
-    fn qemu(&mut self, wanted: QemuUse) -> Option<Qemu> {
+    fn qemu(&mut self, wanted: QemuUse) -> Option<UsableQemu> {
         let workspace = self.workspace;
         let mut found = None;
         self.step("QEMU", || match wanted {
-            QemuUse::LeftOut => Outcome::NotRun("QEMU scenarios: not run (--no-qemu)".to_owned()),
+            QemuUse::LeftOut => {
+                StepOutcome::NotRun("QEMU scenarios: not run (--no-qemu)".to_owned())
+            }
             QemuUse::Required => match qemu::provide(workspace) {
                 Ok(qemu) => {
                     let note = qemu.to_string();
                     found = Some(qemu);
-                    Outcome::Passed(note)
+                    StepOutcome::Passed(note)
                 }
-                Err(error) => Outcome::Failed(format!("QEMU scenarios: not run: {error}")),
+                Err(error) => StepOutcome::Failed(format!("QEMU scenarios: not run: {error}")),
             },
         });
         found
     }
 
-    fn tests(&mut self, nextest: Option<Tool>, qemu: Option<&Qemu>, options: &TestOptions) {
+    fn tests(&mut self, nextest: Option<Tool>, qemu: Option<&UsableQemu>, options: &TestOptions) {
         let workspace = self.workspace;
         self.step("tests", || {
             let Some(nextest) = nextest else {
-                return Outcome::NotRun("cargo-nextest is missing".to_owned());
+                return StepOutcome::NotRun("cargo-nextest is missing".to_owned());
             };
             let mut command = subcommand(workspace, &nextest.path);
             command.args(["nextest", "run", "--workspace", "--all-features"]);
@@ -117,7 +123,7 @@ impl Suite<'_> {
         self.step(name, || watched(&mut command));
     }
 
-    /// What must hold under every interleaving, on atomics of a model checker; they are another build of the crates.
+    /// Loom tests. They need a build of their own, with the atomics of the model checker.
     fn interleavings(&mut self) {
         let mut command = self.workspace.cargo();
         command
@@ -145,8 +151,10 @@ impl Suite<'_> {
         });
     }
 
-    /// Each library by itself, without features and with each of them. In a build of the whole workspace
-    /// one crate's features are on for all, which hides what a crate forgot to ask for.
+    /// Each library alone, without features and with each single feature.
+    ///
+    /// A build of the whole workspace unifies features, which hides a feature that a crate forgot
+    /// to request.
     fn each_alone(&mut self) {
         let workspace = self.workspace;
         self.step("crates alone", || {
@@ -172,17 +180,20 @@ impl Suite<'_> {
                         "-D",
                         "warnings",
                     ]));
-                    if !matches!(outcome, Outcome::Passed(_)) {
-                        return Outcome::Failed(format!("{} with features [{with}]", library.name));
+                    if !matches!(outcome, StepOutcome::Passed(_)) {
+                        return StepOutcome::Failed(format!(
+                            "{} with features [{with}]",
+                            library.name
+                        ));
                     }
                     count += 1;
                 }
             }
-            Outcome::Passed(format!("{count} builds"))
+            StepOutcome::Passed(format!("{count} builds"))
         });
     }
 
-    /// The libraries without features, for a target that has no standard library, where it is installed.
+    /// The `no_std` libraries without features, for a bare-metal target if it is installed.
     fn bare_metal(&mut self) {
         const TARGET: &str = "aarch64-unknown-none";
         let workspace = self.workspace;
@@ -192,35 +203,37 @@ impl Suite<'_> {
             let folder = capture(&mut rustc, "", VERSION_LIMIT);
             let installed = folder.is_ok_and(|answer| Path::new(answer.stdout.trim()).is_dir());
             if !installed {
-                let remedy = format!("no {TARGET} here; `rustup target add {TARGET}` brings it");
-                return Outcome::NotRun(remedy);
+                let remedy =
+                    format!("target {TARGET} is not installed; run `rustup target add {TARGET}`");
+                return StepOutcome::NotRun(remedy);
             }
-            // One at a time: together they would share features, and with them the standard library.
+            // One at a time: together they would share features, and so the standard library.
             for library in workspace.crates.iter().filter(|library| library.no_std) {
                 let package = library.name.as_str();
                 let arguments = ["check", "--quiet", "--lib", "--package", package];
                 let mut check = workspace.cargo();
                 check.args(arguments).args(["--no-default-features", "--target", TARGET]);
                 let outcome = watched(&mut check);
-                if !matches!(outcome, Outcome::Passed(_)) {
+                if !matches!(outcome, StepOutcome::Passed(_)) {
                     return outcome;
                 }
             }
-            Outcome::Passed(TARGET.to_owned())
+            StepOutcome::Passed(TARGET.to_owned())
         });
     }
 
-    /// That the fuzz targets compile. Running them is for `cargo xtask fuzz`.
+    /// Compiles the fuzz targets; `cargo xtask fuzz` runs them.
     fn fuzz_targets(&mut self) {
         let workspace = self.workspace;
         self.step("fuzz targets", || {
             let target = fuzz::target_dir(workspace);
-            // Nothing is linked, so an empty file does for libFuzzer, and no C++ compiler is needed.
+            // A check links nothing, so an empty file stands for libFuzzer and saves a C++
+            // compiler.
             let library = target.join("libFuzzer.a");
             let empty =
                 std::fs::create_dir_all(&target).and_then(|()| std::fs::write(&library, ""));
             if let Err(error) = empty {
-                return Outcome::Failed(Error::io("write", &library)(error).to_string());
+                return StepOutcome::Failed(Error::io("write", &library)(error).to_string());
             }
             for fuzz_crate in fuzz::crates(workspace) {
                 let mut check = workspace.cargo();
@@ -228,11 +241,11 @@ impl Suite<'_> {
                 check.arg(fuzz_crate.folder.join("Cargo.toml"));
                 check.env("CUSTOM_LIBFUZZER_PATH", &library).env("CARGO_TARGET_DIR", &target);
                 let outcome = watched(&mut check);
-                if !matches!(outcome, Outcome::Passed(_)) {
+                if !matches!(outcome, StepOutcome::Passed(_)) {
                     return outcome;
                 }
             }
-            Outcome::Passed("compiled; `cargo xtask fuzz` runs them".to_owned())
+            StepOutcome::Passed("compiled; `cargo xtask fuzz` runs them".to_owned())
         });
     }
 
@@ -247,7 +260,7 @@ impl Suite<'_> {
                 let mut check = workspace.cargo();
                 check.args(["fmt", "--check", "--manifest-path"]);
                 check.arg(fuzz_crate.folder.join("Cargo.toml"));
-                if matches!(outcome, Outcome::Passed(_)) {
+                if matches!(outcome, StepOutcome::Passed(_)) {
                     outcome = watched(&mut check);
                 }
             }
@@ -255,10 +268,49 @@ impl Suite<'_> {
         });
     }
 
+    /// Packs every crate that is published, as a dry run, and checks for its licences and README.
+    ///
+    /// Nothing is built from the packages: the steps before have built the same files.
+    fn package(&mut self) {
+        const FILES: [&str; 3] = ["LICENSE-APACHE", "LICENSE-MIT", "README.md"];
+        let workspace = self.workspace;
+        self.step("package", || {
+            // The dry run resolves dependencies from the registry; so does this probe.
+            let mut reach = workspace.cargo();
+            reach.args(["update", "--dry-run", "--quiet"]);
+            if !capture(&mut reach, "", REGISTRY_LIMIT)
+                .is_ok_and(|reached| reached.status.success())
+            {
+                return StepOutcome::NotRun("the package registry does not answer".to_owned());
+            }
+            let published = workspace.crates.iter().filter(|library| library.published);
+            let mut count = 0;
+            for library in published {
+                let mut list = workspace.cargo();
+                list.args(["package", "--list", "--allow-dirty", "--quiet", "--package"]);
+                let listed = match capture_success(list.arg(&library.name), PACKAGE_LIMIT) {
+                    Ok(listed) => listed,
+                    Err(error) => return StepOutcome::Failed(error.to_string()),
+                };
+                let lacks = |file: &&str| !listed.lines().any(|line| line == *file);
+                if let Some(file) = FILES.into_iter().find(|file| lacks(file)) {
+                    return StepOutcome::Failed(format!("{} packs no {file}", library.name));
+                }
+                count += 1;
+            }
+            let mut publish = workspace.cargo();
+            publish.args(["publish", "--workspace", "--dry-run", "--no-verify", "--allow-dirty"]);
+            match capture_success(&mut publish, PACKAGE_LIMIT) {
+                Ok(_) => StepOutcome::Passed(format!("{count} crates")),
+                Err(error) => StepOutcome::Failed(error.to_string()),
+            }
+        });
+    }
+
     fn dependencies(&mut self, deny: Option<&Tool>) {
         let workspace = self.workspace;
         self.step("dependencies", || match deny {
-            None => Outcome::NotRun("cargo-deny is missing".to_owned()),
+            None => StepOutcome::NotRun("cargo-deny is missing".to_owned()),
             Some(deny) => watched(
                 subcommand(workspace, &deny.path)
                     .args(["deny", "check", "bans", "licenses", "sources"]),
@@ -270,13 +322,13 @@ impl Suite<'_> {
         let workspace = self.workspace;
         self.step("advisories", || {
             let Some(deny) = deny else {
-                return Outcome::NotRun("cargo-deny is missing".to_owned());
+                return StepOutcome::NotRun("cargo-deny is missing".to_owned());
             };
             let mut fetch = subcommand(workspace, &deny.path);
             fetch.args(["deny", "fetch", "db"]);
             let fetched = capture(&mut fetch, "", ADVISORIES_LIMIT);
             if !fetched.is_ok_and(|fetched| fetched.status.success()) {
-                return Outcome::NotRun("database not reachable".to_owned());
+                return StepOutcome::NotRun("the advisory database does not answer".to_owned());
             }
             watched(subcommand(workspace, &deny.path).args([
                 "deny",
@@ -288,30 +340,32 @@ impl Suite<'_> {
     }
 }
 
-/// A cargo subcommand by its path, as it may lie outside of `PATH`.
+/// A cargo subcommand by its path, because it may be outside `PATH`.
 fn subcommand(workspace: &Workspace, path: &Path) -> Command {
     let mut command = Command::new(path);
     command.current_dir(&workspace.root);
     command
 }
 
-fn watched(command: &mut Command) -> Outcome {
+fn watched(command: &mut Command) -> StepOutcome {
     match watch(command) {
-        Ok(status) if status.success() => Outcome::Passed(String::new()),
-        Ok(status) => Outcome::Failed(status.to_string()),
-        Err(error) => Outcome::Failed(error.to_string()),
+        Ok(status) if status.success() => StepOutcome::Passed(String::new()),
+        Ok(status) => StepOutcome::Failed(status.to_string()),
+        Err(error) => StepOutcome::Failed(error.to_string()),
     }
 }
 
-/// A failure with the remedy, if a component of the toolchain is missing.
-fn component(workspace: &Workspace, subcommand: &str, component: &str) -> Option<Outcome> {
+/// A failure with its remedy, if a component of the toolchain is missing.
+fn component(workspace: &Workspace, subcommand: &str, component: &str) -> Option<StepOutcome> {
     let mut command = workspace.cargo();
     command.args([subcommand, "--version"]);
     let answer = capture(&mut command, "", VERSION_LIMIT);
     if answer.is_ok_and(|answer| answer.status.success()) {
         return None;
     }
-    Some(Outcome::Failed(format!("{component} is missing; run `rustup component add {component}`")))
+    Some(StepOutcome::Failed(format!(
+        "{component} is missing; run `rustup component add {component}`"
+    )))
 }
 
 fn in_ci() -> bool {

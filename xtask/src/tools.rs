@@ -1,4 +1,4 @@
-//! Cargo tools that the suite needs: found on `PATH`, or installed below the target folder.
+//! Cargo tools of the suite: found on `PATH`, or installed into the target folder.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,11 @@ impl fmt::Display for Tool {
     }
 }
 
-/// Which version of a tool will do.
+/// The accepted version of a tool.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Version<'a> {
+pub(crate) enum ToolVersion<'a> {
     Any,
-    /// This one and no other, as `--version` prints it.
+    /// Only this version, as `--version` prints it.
     Exactly(&'a str),
 }
 
@@ -33,20 +33,20 @@ pub(crate) enum Version<'a> {
 pub(crate) fn provide(
     workspace: &Workspace,
     name: &str,
-    version: Version<'_>,
+    version: ToolVersion<'_>,
 ) -> Result<Tool, Error> {
-    if let Some(path) = on_path(name).into_iter().find(|path| version.is_that_of(path)) {
+    if let Some(path) = on_path(name).into_iter().find(|path| version.matches(path)) {
         return Ok(Tool { path, origin: "found on PATH" });
     }
     let root = workspace.target.join("tools");
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     let path = root.join("bin").join(file);
-    if path.is_file() && version.is_that_of(&path) {
+    if path.is_file() && version.matches(&path) {
         return Ok(Tool { path, origin: "installed earlier" });
     }
     let build = root.join("build");
     let mut command = workspace.cargo();
-    if let Version::Exactly(version) = version {
+    if let ToolVersion::Exactly(version) = version {
         command.args(["install", "--force", "--version", &format!("={version}")]);
     } else {
         command.arg("install");
@@ -54,7 +54,7 @@ pub(crate) fn provide(
     command
         .args(["--locked", name, "--root"])
         .arg(&root)
-        // The tools run for seconds: building them quickly matters more than their speed.
+        // The tools run for seconds, so a quick build matters more than fast tools.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
@@ -68,17 +68,17 @@ pub(crate) fn provide(
             output: String::new(),
         });
     }
-    // Kept after a failure, so that the next try goes on from there.
+    // A failure returns above and keeps the folder, so the next try continues.
     let _ = std::fs::remove_dir_all(&build);
     Ok(Tool { path, origin: "installed now" })
 }
 
-impl Version<'_> {
-    fn is_that_of(self, path: &Path) -> bool {
+impl ToolVersion<'_> {
+    fn matches(self, path: &Path) -> bool {
         const LIMIT: Duration = Duration::from_secs(60);
         match self {
-            Version::Any => true,
-            Version::Exactly(version) => {
+            ToolVersion::Any => true,
+            ToolVersion::Exactly(version) => {
                 capture_success(Command::new(path).arg("--version"), LIMIT)
                     .is_ok_and(|answer| answer.split_whitespace().any(|word| word == version))
             }

@@ -1,8 +1,8 @@
-//! Unpacking QEMU from Debian's packages, without root and without installing anything.
+//! Unpacks QEMU from Debian's packages, without root and without an installation.
 //!
-//! All libraries come along, so the result runs on any Linux of the same architecture.
-//! All is prepared in a folder aside that takes its final name at the end: an interrupted
-//! run leaves nothing half done, and two runs do not disturb each other.
+//! The packages include all libraries, so the result runs on any Linux of the same architecture. A
+//! run prepares a temporary folder and renames it at the end. So an interrupted run leaves nothing
+//! half done, and two runs do not disturb each other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,21 +13,21 @@ use crate::apt::{Mirror, configured_mirrors};
 use crate::error::Error;
 use crate::fetch::{Apt, PACKAGE, write};
 use crate::process::{capture_success, on_path, say};
-use crate::qemu::{FOLDER, PROGRAM, Qemu, probe};
+use crate::qemu::{FOLDER, PROGRAM, UsableQemu, probe};
 
-/// Where to look, in this order.
+/// Suites to search, in this order.
 const SUITES: [&[&str]; 2] = [&["trixie", "trixie-backports"], &["sid"]];
 
-/// For all attempts together.
+/// Time limit of all attempts together.
 const TOTAL_LIMIT: Duration = Duration::from_secs(600);
 const LOCAL_LIMIT: Duration = Duration::from_secs(60);
-/// What the names of folders aside begin with.
+/// Prefix of temporary folders.
 const ASIDE: &str = "qemu.new-";
-/// A folder aside that is older than this was left by an interrupted run.
+/// An interrupted run left a temporary folder that is older than this.
 const STALE: Duration = Duration::from_secs(3600);
 
 /// Unpacks QEMU to `<target>/qemu` and returns it.
-pub(crate) fn unpack(target: &Path) -> Result<Qemu, Error> {
+pub(crate) fn unpack(target: &Path) -> Result<UsableQemu, Error> {
     for tool in ["apt-get", "apt-cache", "dpkg", "dpkg-deb"] {
         if on_path(tool).is_empty() {
             return Err(Error::NotDebian { why: format!("it has no `{tool}`") });
@@ -47,7 +47,7 @@ pub(crate) fn unpack(target: &Path) -> Result<Qemu, Error> {
     put_in_place(&aside.0, &target.join(FOLDER))
 }
 
-/// A folder that is removed again unless it was given its final name.
+/// A temporary folder. Dropping removes it, unless it has its final name.
 struct Aside(PathBuf);
 
 impl Drop for Aside {
@@ -78,7 +78,7 @@ impl Architecture {
         })
     }
 
-    /// Starts QEMU with the libraries beside it, wherever the folder is moved to.
+    /// A script that starts QEMU with its own libraries, from any location of the folder.
     fn wrapper(self) -> String {
         let Self { triplet, loader, .. } = self;
         format!(
@@ -92,7 +92,7 @@ impl Architecture {
     }
 }
 
-/// Fetches and unpacks from the first mirror and suite that have a new enough QEMU.
+/// Fetches and unpacks from the first mirror and suite with a new enough QEMU.
 fn fill(folder: &Path, mirrors: &[Mirror], architecture: Architecture) -> Result<String, Error> {
     let deadline = Instant::now() + TOTAL_LIMIT;
     let mut tried = String::new();
@@ -138,11 +138,11 @@ fn unpack_packages(
     make_executable(&wrapper)
 }
 
-/// Gives the prepared folder its final name, unless another run was first.
-fn put_in_place(aside: &Path, place: &Path) -> Result<Qemu, Error> {
+/// Gives the prepared folder its final name, unless another run was faster.
+fn put_in_place(aside: &Path, place: &Path) -> Result<UsableQemu, Error> {
     let program = place.join(PROGRAM);
     for _ in 0..3 {
-        // Succeeds only if nothing, or an empty folder, is in the way.
+        // Succeeds only if the final name is free or an empty folder.
         if fs::rename(aside, place).is_ok() {
             break;
         }
@@ -174,7 +174,7 @@ fn remove_stale(target: &Path) {
     }
 }
 
-/// Tells runs apart whose process numbers are the same, as in two containers.
+/// Distinguishes runs with the same process number, as in two containers.
 fn nanoseconds() -> u32 {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since_epoch.unwrap_or_default().subsec_nanos()

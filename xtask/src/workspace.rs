@@ -1,4 +1,4 @@
-//! Where the workspace and its target folder are.
+//! The workspace: its folders and its libraries, as cargo reports them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,14 +21,16 @@ pub(crate) struct Workspace {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Crate {
     pub(crate) name: String,
-    /// Its features, but for `default`.
+    /// Its features, without `default`.
     pub(crate) features: Vec<String>,
-    /// Whether it is in the category `no-std`.
+    /// Whether it has the category `no-std`.
     pub(crate) no_std: bool,
+    /// Whether its manifest allows to publish it.
+    pub(crate) published: bool,
 }
 
 impl Workspace {
-    /// Asks cargo, so that a target folder set elsewhere is respected.
+    /// Asks cargo, so that a target folder configured elsewhere counts.
     pub(crate) fn find() -> Result<Self, Error> {
         let json = capture_success(
             Command::new(cargo()).args(["metadata", "--no-deps", "--format-version", "1"]),
@@ -68,7 +70,9 @@ fn crates(metadata: &serde_json::Value) -> Vec<Crate> {
                 features.keys().filter(|key| *key != "default").cloned().collect()
             });
             let no_std = list(&package["categories"]).contains(&"no-std".into());
-            Some(Crate { name, features, no_std })
+            // An empty list stands for `publish = false`, null for any registry.
+            let published = package["publish"].as_array().is_none_or(|list| !list.is_empty());
+            Some(Crate { name, features, no_std, published })
         })
         .collect()
 }
@@ -93,7 +97,8 @@ mod tests {
             },
             {"name": "b", "targets": [{"kind": ["bin"]}], "features": {}},
         ]});
-        let want = Crate { name: "a".into(), features: vec!["std".into()], no_std: true };
+        let want =
+            Crate { name: "a".into(), features: vec!["std".into()], no_std: true, published: true };
         assert_eq!(crates(&metadata), [want]);
         assert_eq!(crates(&serde_json::Value::Null), []);
     }

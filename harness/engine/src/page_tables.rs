@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use smmu_driver::smmu_attach::{
-    ForcedWriteBack, Stage, TableDescription, TranslationTable, WalkAttributes,
+    ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
 };
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 use smmu_driver::smmu_types::{Granule, OutputSize, PhysAddr};
@@ -185,8 +185,8 @@ impl<D: DmaMemory> TranslationTable for PageTables<D> {
         TableDescription {
             stage: match self.stage {
                 // Attribute 0 is Normal Write-Back.
-                TableStage::Stage1 => Stage::Stage1 { mair: 0xff },
-                TableStage::Stage2 => Stage::Stage2 { start_level: 1 },
+                TableStage::Stage1 => TranslationStage::Stage1 { mair: 0xff },
+                TableStage::Stage2 => TranslationStage::Stage2 { start_level: 1 },
             },
             root: self.root.address(),
             t0sz: (64 - INPUT_BITS) as u8,

@@ -1,12 +1,12 @@
-//! Times operations and prints them as a table, each against a baseline that was timed in the same run.
+//! Times operations and prints them as a table, each against a baseline of the same run.
 //!
-//! On a machine that others use as well, the fastest of many rounds says most about the code and least about the
-//! others. Ratios of two such times from one run are what may be compared between machines.
+//! On a shared machine the fastest of many rounds depends least on other programs. Compare machines
+//! by the ratio of two times from one run, not by times.
 //!
 //! ```
-//! use smmu_measure::{Table, nanoseconds};
+//! use smmu_measure::{BenchTable, nanoseconds};
 //!
-//! let mut table = Table::new("adding");
+//! let mut table = BenchTable::new("adding");
 //! let adding = nanoseconds(1000, || (0..1000u64).for_each(|n| { std::hint::black_box(n + 1); }));
 //! table.row("one addition", adding).bar(1000.0);
 //! assert!(table.to_string().contains("one addition"));
@@ -16,11 +16,11 @@ use std::fmt;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// How long one measurement goes on, and how many rounds it has at least.
+/// Shortest duration of one measurement, and its least number of rounds.
 const TIME: Duration = Duration::from_millis(300);
 const ROUNDS: u32 = 15;
 
-/// Nanoseconds for one of the `operations` that a call of `round` carries out: the fastest round counts.
+/// Nanoseconds for one of the `operations` in a call of `round`. The fastest round counts.
 pub fn nanoseconds(operations: u64, mut round: impl FnMut()) -> f64 {
     round();
     let (begin, mut rounds, mut best) = (Instant::now(), 0, Duration::MAX);
@@ -33,7 +33,7 @@ pub fn nanoseconds(operations: u64, mut round: impl FnMut()) -> f64 {
     per(best, operations)
 }
 
-/// The same with a fresh state for each round, which is made and dropped outside of the measured time.
+/// The same, with a new state per round. Making and dropping the state is not timed.
 pub fn nanoseconds_with<S>(
     operations: u64,
     mut make: impl FnMut() -> S,
@@ -50,11 +50,11 @@ pub fn nanoseconds_with<S>(
     per(best, operations)
 }
 
-/// Nanoseconds for one operation while `threads` threads carry out `operations` each, all at once: time divided by the
-/// sum of their operations. `round` is given the number of its thread.
+/// Nanoseconds for one operation while `threads` threads do `operations` each at the same time:
+/// time divided by the sum of all operations. `round` gets the number of its thread.
 ///
-/// Each thread has a processor of its own, as long as there are enough. The median of the rounds counts, not the fastest,
-/// which would be one in which the threads happened to run one after the other.
+/// Each thread has its own CPU, if the machine has enough. The median round counts: in the fastest
+/// one the threads may have run one after the other.
 pub fn nanoseconds_threads(threads: usize, operations: u64, round: impl Fn(usize) + Sync) -> f64 {
     let mut times = Vec::new();
     let begin = Instant::now();
@@ -91,7 +91,8 @@ pub fn nanoseconds_threads(threads: usize, operations: u64, round: impl Fn(usize
     per(times[times.len() / 2], operations * threads as u64)
 }
 
-/// Keep the calling thread on one processor, chosen by its number. Where that is not allowed it goes where it likes.
+/// Pin the calling thread to one CPU, chosen by the thread's number. If that fails, it is not
+/// pinned.
 fn pin(thread: usize) {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -108,16 +109,16 @@ fn per(time: Duration, operations: u64) -> f64 {
     time.as_secs_f64() * 1e9 / operations.max(1) as f64
 }
 
-/// Rows of times.
+/// A table of times and other figures.
 #[derive(Debug)]
-pub struct Table {
+pub struct BenchTable {
     title: String,
-    rows: Vec<Row>,
+    rows: Vec<BenchRow>,
 }
 
-/// One row.
+/// One row of a table.
 #[derive(Debug)]
-pub struct Row {
+pub struct BenchRow {
     what: String,
     value: f64,
     unit: &'static str,
@@ -125,47 +126,47 @@ pub struct Row {
     baseline: Option<(String, f64, Option<f64>)>,
 }
 
-impl Table {
+impl BenchTable {
     /// An empty table.
     #[must_use]
     pub fn new(title: &str) -> Self {
-        Table { title: title.to_owned(), rows: Vec::new() }
+        BenchTable { title: title.to_owned(), rows: Vec::new() }
     }
 
     /// Add a time in nanoseconds.
-    pub fn row(&mut self, what: &str, nanoseconds: f64) -> &mut Row {
+    pub fn row(&mut self, what: &str, nanoseconds: f64) -> &mut BenchRow {
         self.value(what, nanoseconds, "ns")
     }
 
     /// Add another figure, such as bytes.
-    pub fn value(&mut self, what: &str, value: f64, unit: &'static str) -> &mut Row {
+    pub fn value(&mut self, what: &str, value: f64, unit: &'static str) -> &mut BenchRow {
         let at = self.rows.len();
-        self.rows.push(Row { what: what.to_owned(), value, unit, bar: None, baseline: None });
+        self.rows.push(BenchRow { what: what.to_owned(), value, unit, bar: None, baseline: None });
         &mut self.rows[at]
     }
 }
 
-impl Row {
-    /// The value that it should not exceed.
+impl BenchRow {
+    /// Set the highest value that passes.
     pub fn bar(&mut self, most: f64) -> &mut Self {
         self.bar = Some(most);
         self
     }
 
-    /// What the same costs in another way, in the same unit.
+    /// Set the baseline: the cost of the same operation done another way, in the same unit.
     pub fn against(&mut self, what: &str, value: f64) -> &mut Self {
         self.baseline = Some((what.to_owned(), value, None));
         self
     }
 
-    /// The same, and how many times faster than that it should be.
+    /// The same, with the least factor by which this row must be faster.
     pub fn against_at_least(&mut self, what: &str, value: f64, times: f64) -> &mut Self {
         self.baseline = Some((what.to_owned(), value, Some(times)));
         self
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for BenchTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.title)?;
         let width = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or(0);
@@ -195,8 +196,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     #[test]
-    fn says_whether_a_bar_is_met() {
-        let mut table = Table::new("title");
+    fn the_table_says_whether_a_bar_is_met() {
+        let mut table = BenchTable::new("title");
         table.row("fast", 2.0).bar(3.0).against_at_least("slow", 10.0, 4.0);
         table.row("slow", 10.0).bar(3.0).against_at_least("slow", 10.0, 4.0);
         let text = table.to_string();

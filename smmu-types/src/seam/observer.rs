@@ -58,7 +58,8 @@ pub enum Notice {
         /// The tag.
         tag: CacheTag,
     },
-    /// A flush could not be proven: the number is never given out again.
+    /// A flush is not proven, or a device's new entry is not confirmed. The number is not free. A later
+    /// retry can free it only in the first case.
     TagQuarantined {
         /// The SMMU.
         smmu: SmmuId,
@@ -74,8 +75,8 @@ pub enum Notice {
         /// The tag.
         tag: CacheTag,
     },
-    /// Hardware did not confirm that a device's new entry is in force. The entry is invalid in memory, and the old
-    /// domain's tag stays with it.
+    /// The SMMU did not confirm a device's new entry. The entry is invalid in memory, and the device stays
+    /// a user of the old domain's tag.
     ConfigUnconfirmed {
         /// The SMMU.
         smmu: SmmuId,

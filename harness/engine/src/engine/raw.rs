@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use smmu_driver::smmu_attach::{Smmu, Stage, single_context};
+use smmu_driver::smmu_attach::{Smmu, TranslationStage, single_context};
 use smmu_driver::smmu_types::regs::strtab;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 use smmu_driver::smmu_types::{
@@ -25,7 +25,7 @@ impl Rig {
         asid: Asid,
     ) -> Result<(), Stop> {
         let table = *self.domain(domain)?.table();
-        let Stage::Stage1 { mair } = table.stage else {
+        let TranslationStage::Stage1 { mair } = table.stage else {
             return Err(Stop::Failed(format!("{domain} has no stage 1")));
         };
         if !self.raw_cds.contains_key(device) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smmu_driver::smmu_attach::Smmu;
 use smmu_driver::smmu_cmdq::{CommandQueue, Port, QueueConfig, QueueGroup, SyncBy};
 use smmu_driver::smmu_hw_mmio::{
-    Bringup, BringupConfig, BringupError, EventQueue, Interrupts, Probe, StreamTable,
+    Bringup, BringupConfig, BringupError, EventQueue, Interrupts, Probe, StreamTableBase,
 };
 use smmu_driver::smmu_types::queue::QueueSize;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaMemory, Registers, SinkError, TimedOut, poll};
@@ -109,7 +109,7 @@ pub(super) fn bring_up(part: &Part, sink: &Sink, dma: &Dma) -> Result<Events, Ri
     let base = block.address();
     let config = BringupConfig::new(&part.caps);
     Bringup::begin(&part.tap, &part.clock, config)
-        .and_then(|smmu| smmu.set_tables(StreamTable { address, format }))
+        .and_then(|smmu| smmu.set_tables(StreamTableBase { address, format }))
         .and_then(|smmu| smmu.enable_commands(queue.base(), queue.size()))
         .and_then(|smmu| smmu.invalidate_all(sink, id))
         .and_then(|smmu| smmu.enable_events(base, size))

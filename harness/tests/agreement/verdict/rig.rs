@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use smmu_cmdq::{CommandQueue, QueueConfig, QueueError, SyncBy};
 use smmu_hw_mmio::{
     Bringup, BringupConfig, BringupError, EventQueue, EventQueueError, Interrupts, ProbeError,
-    StreamTable,
+    StreamTableBase,
 };
 use smmu_types::pool::{Pool, PoolBlock};
 use smmu_types::queue::QueueSize;
@@ -191,7 +191,7 @@ impl Up {
         // The steps of the bring-up refuse tables that cannot be, so it is given one that can, and the registers
         // are written again before translation begins.
         let table =
-            StreamTable { address: STREAM_TABLE, format: strtab::Format::Linear { log2: 8 } };
+            StreamTableBase { address: STREAM_TABLE, format: strtab::Format::Linear { log2: 8 } };
         let wait = StdWait::new();
         let config = BringupConfig::new(&caps);
         let tables = Bringup::begin(&registers, &wait, config)?.set_tables(table)?;

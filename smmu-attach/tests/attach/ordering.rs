@@ -1,0 +1,139 @@
+//! The driver publishes every store to a table before it links the table or sends a command.
+//!
+//! A fake of DMA memory remembers the published words and compares.
+#![expect(unsafe_code, reason = "implements the promise of DMA memory")]
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use smmu_attach::*;
+use smmu_types::fake::*;
+use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
+use smmu_types::*;
+
+use crate::common::*;
+
+/// One block and its published words.
+struct TrackedWords {
+    block: PoolBlock<HeapWindow>,
+    published: Mutex<Vec<u64>>,
+}
+
+impl TrackedWords {
+    /// Addresses of stored and unpublished words outside of `but`.
+    fn pending(&self, but: Range<usize>) -> Vec<u64> {
+        let published = self.published.lock().unwrap();
+        let words = self.block.words().iter().zip(&*published).enumerate();
+        words
+            .filter(|(n, (now, then))| !but.contains(n) && now.load(Ordering::Relaxed) != **then)
+            .map(|(n, _)| self.block.address().0 + n as u64 * 8)
+            .collect()
+    }
+}
+
+#[derive(Default)]
+struct PublishLedger {
+    blocks: Mutex<Vec<Weak<TrackedWords>>>,
+    violations: Mutex<Vec<String>>,
+}
+
+impl PublishLedger {
+    /// Record a violation for every pending word, except in a range of one block.
+    fn check(&self, what: &str, but: Option<(&TrackedWords, &Range<usize>)>) {
+        for tracked in self.blocks.lock().unwrap().iter().filter_map(Weak::upgrade) {
+            let range = match but {
+                Some((block, range)) if std::ptr::eq(block, &*tracked) => range.clone(),
+                _ => 0..0,
+            };
+            let pending = tracked.pending(range);
+            if !pending.is_empty() {
+                let said = format!("{what} while stores to {pending:x?} are not published");
+                self.violations.lock().unwrap().push(said);
+            }
+        }
+    }
+}
+
+struct LedgerMemory {
+    pool: Pool<HeapWindow>,
+    ledger: Arc<PublishLedger>,
+}
+
+struct LedgerBlock {
+    tracked: Arc<TrackedWords>,
+    ledger: Arc<PublishLedger>,
+}
+
+// SAFETY: blocks are the pool's.
+unsafe impl DmaMemory for LedgerMemory {
+    type Block = LedgerBlock;
+
+    fn allocate(&self, layout: DmaLayout) -> Result<LedgerBlock, DmaError> {
+        let block = self.pool.allocate(layout)?;
+        let published = Mutex::new(vec![0; block.words().len()]);
+        let tracked = Arc::new(TrackedWords { block, published });
+        self.ledger.blocks.lock().unwrap().push(Arc::downgrade(&tracked));
+        Ok(LedgerBlock { tracked, ledger: Arc::clone(&self.ledger) })
+    }
+}
+
+// SAFETY: as the pool's block.
+unsafe impl DmaBlock for LedgerBlock {
+    fn words(&self) -> &[AtomicU64] {
+        self.tracked.block.words()
+    }
+    fn address(&self) -> PhysAddr {
+        self.tracked.block.address()
+    }
+    fn publish(&self, words: Range<usize>) {
+        // A published word may link to any other word, so no other store may be pending.
+        let at = self.address().0 + words.start as u64 * 8;
+        self.ledger.check(&format!("{at:#x} is published"), Some((&self.tracked, &words)));
+        let mut published = self.tracked.published.lock().unwrap();
+        for n in words {
+            published[n] = self.tracked.block.words()[n].load(Ordering::Relaxed);
+        }
+    }
+    fn observe(&self, _words: Range<usize>) {}
+}
+
+type LedgerPlatform = FakePlatform<LedgerMemory, ()>;
+
+#[test]
+fn nothing_is_linked_or_announced_before_it_is_published() {
+    let ledger = Arc::new(PublishLedger::default());
+    let dma = LedgerMemory { pool: heap_pool(4 << 20), ledger: Arc::clone(&ledger) };
+    let watched = Arc::clone(&ledger);
+    let sink = RecordingSink::failing(move |call| {
+        if let SinkCall::Issue(_, commands) | SinkCall::Push(_, commands) = call {
+            watched.check(&format!("{} is sent", commands[0]), None);
+        }
+        None
+    });
+    let env = Env::<LedgerPlatform> { dma: &dma, sink: &sink, observer: &() };
+    let smmu = Smmu::<LedgerPlatform>::new(SmmuId(0), caps(), SmmuConfig::default(), &dma).unwrap();
+    let smmu = Arc::new(smmu);
+    let s1 = [domain(1, S1), domain(2, S1)];
+    let s2 = domain(3, S2);
+    // Streams of two second-level tables, and each change from one kind of entry to another.
+    for stream in [0x08, 0x108] {
+        let mut device = Smmu::add_device(&smmu, &[StreamId(stream)], &env).unwrap();
+        let targets = || {
+            let domains = [&s1[0], &s1[1], &s2].map(Target::Domain);
+            domains.into_iter().chain([Target::Bypass, Target::Blocked])
+        };
+        for from in 0..5 {
+            for to in 0..5 {
+                for n in [from, to] {
+                    let target = targets().nth(n).unwrap();
+                    let prepared = device.prepare(target, &env).unwrap();
+                    assert_eq!(prepared.publish().install().commit().config, Ok(()));
+                }
+            }
+        }
+        let _ = device.prepare(Target::Blocked, &env).unwrap().publish().install().commit();
+    }
+    assert!(sink.take().len() > 100, "too few commands to prove anything");
+    assert_eq!(*ledger.violations.lock().unwrap(), Vec::<String>::new());
+}
