@@ -1,5 +1,54 @@
-//! The six crates of an Arm SMMUv3 driver under one name, for a program that takes all of them.
+//! An Arm SMMUv3 driver, composed: from registers, DMA memory and a clock to running SMMUs.
+//!
+//! The crates of this workspace each do one thing and meet through traits. This one puts them together in the order
+//! that is safe, so that an integrator names its types once and calls five functions.
+//!
+//! | step | call |
+//! |---|---|
+//! | 1. describe the SMMUs | [`Setup::new`], [`Setup::smmu`] for each, [`Setup::virtual_queue`] where there are any |
+//! | 2. start them | [`Setup::start`]: queues, bring-up, event queues; every stream is blocked |
+//! | 3. attach | [`Driver::add_device`], [`Driver::domain`], [`Driver::attach`] |
+//! | 4. unmap | change the tables, then [`Driver::invalidate`] before the memory is reused |
+//! | 5. handle interrupts | [`Driver::drain_events`], [`Driver::handle_gerror`] |
+//! | 6. stop | [`Driver::block`] each device, then [`Driver::shutdown`] |
+//!
+//! `examples/hypervisor.rs` does all of it in 60 lines, on the SMMU model. What a step needs from whom is in the docs of
+//! [`Platform`].
+//!
+//! It is not: page tables (they are the integrator's, through [`TranslationTable`](smmu_attach::TranslationTable)), a
+//! parser of firmware tables, or a scheduler of interrupts. It has no global state: two drivers can run side by side.
+//!
+//! # Hazard
+//!
+//! - [`Driver`] owns memory that SMMUs read and write. Dropping it without [`shutdown`](Driver::shutdown) keeps that memory
+//!   allocated for ever, because the SMMUs go on using it.
+//! - [`Driver::invalidate`] is the only point from which on memory may be reused; see there.
+//! - An attach whose outcome says that the SMMU did not confirm leaves the old tables in use: see
+//!   [`Committed`](smmu_attach::Committed).
+//!
+//! # Cost
+//!
+//! Setting up allocates; [`Driver::invalidate`] neither locks nor allocates, but for what [`Platform::Cell`] does.
+//!
+//! # Features
+//!
+//! - `std`: a publication of invalidation arrays that readers read without a lock (`smmu_invs::ArcSwapCell`), and the pool
+//!   and clocks of `smmu-types` that need `std`.
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+mod driver;
+mod error;
+mod platform;
+mod queues;
+mod setup;
+
 pub use {smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types};
+
+pub use driver::{DrivenSmmu, Driver, GerrorReport};
+pub use error::DriverError;
+pub use platform::{Attach, Block, Device, Domain, Parts, Platform, QueueSink, Target};
+pub use queues::{Group, PickQueue, Queue, Queues};
+pub use setup::{Setup, SmmuOptions};

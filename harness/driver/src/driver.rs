@@ -1,0 +1,299 @@
+//! Running SMMUs: devices, domains, unmaps, interrupts, shutdown.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+
+use lock_api::Mutex;
+use smmu_attach::{AttachError, Committed, DeviceKey, Env, Smmu, TranslationTable};
+use smmu_cmdq::CommandFailure;
+use smmu_hw_mmio::{DrainedEvents, EventQueue, Gerror, Probe, Running};
+use smmu_invs::InvalidateError;
+use smmu_types::range::Extent;
+use smmu_types::seam::SinkError;
+use smmu_types::{DomainId, EventRecord, SmmuId, StreamId};
+
+use crate::error::DriverError;
+use crate::platform::{Attach, Block, Device, Domain, Platform, QueueSink, Target};
+use crate::setup::{VirtualQueue, stop_virtual_queue};
+
+type Events<P> = EventQueue<<P as Platform>::Registers, Block<P>>;
+
+/// One SMMU of a [`Driver`], while it runs.
+pub struct DrivenSmmu<P: Platform> {
+    pub(crate) smmu: Arc<Smmu<Attach<P>>>,
+    pub(crate) probe: Probe,
+    pub(crate) registers: P::Registers,
+    pub(crate) timeout: Duration,
+    pub(crate) virtual_queues: Vec<VirtualQueue<P::Registers>>,
+    // `None` only while `shutdown` runs.
+    pub(crate) running: Option<Running<P::Registers, P::Wait>>,
+    pub(crate) events: Mutex<P::Lock, Events<P>>,
+}
+
+impl<P: Platform> DrivenSmmu<P> {
+    /// What its ID registers say.
+    #[must_use]
+    pub const fn probe(&self) -> &Probe {
+        &self.probe
+    }
+
+    /// Its stream table and tag spaces.
+    #[must_use]
+    pub const fn attach(&self) -> &Arc<Smmu<Attach<P>>> {
+        &self.smmu
+    }
+
+    /// Its registers. The caller writes none that the driver uses.
+    #[must_use]
+    pub const fn registers(&self) -> &P::Registers {
+        &self.registers
+    }
+
+    /// Turns the SMMU and its virtual queues off. Both are told, also if one does not answer.
+    fn stop(&mut self, wait: &P::Wait) -> Result<(), DriverError> {
+        let smmu = self.smmu.id();
+        let disabled = match self.running.take() {
+            Some(running) => running.disable().map(drop),
+            None => Ok(()),
+        };
+        let mut stopped = Ok(());
+        for queue in &self.virtual_queues {
+            stopped = stopped.and(stop_virtual_queue(&queue.registers, wait, self.timeout));
+        }
+        disabled.map_err(|error| DriverError::Bringup { smmu, error })?;
+        stopped.map_err(|error| DriverError::VirtualQueueRuns { smmu, error })
+    }
+}
+
+/// What the handler of a `GERROR` interrupt found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GerrorReport {
+    /// The command that stopped the main command queue, if one did. The queue goes on.
+    pub command: Option<CommandFailure>,
+    /// The other active errors, which the driver has acknowledged. `None` while another CPU handles the command
+    /// queue's error; call again.
+    pub others: Option<Gerror>,
+}
+
+/// What the SMMUs use: it goes back only after they have confirmed that they are off.
+struct InUse<P: Platform> {
+    sink: P::Sink,
+    smmus: Vec<DrivenSmmu<P>>,
+}
+
+/// Running SMMUs.
+///
+/// Every call takes `&self`, so CPUs share a driver by reference. Dropping it leaves the SMMUs running and keeps their
+/// memory for ever; [`shutdown`](Self::shutdown) ends them.
+pub struct Driver<P: Platform> {
+    dma: P::Dma,
+    wait: P::Wait,
+    observer: P::Observer,
+    domains: AtomicU32,
+    used: ManuallyDrop<InUse<P>>,
+}
+
+impl<P: Platform> Driver<P> {
+    pub(crate) fn new(
+        dma: P::Dma,
+        wait: P::Wait,
+        observer: P::Observer,
+        sink: P::Sink,
+        smmus: Vec<DrivenSmmu<P>>,
+    ) -> Self {
+        let used = ManuallyDrop::new(InUse { sink, smmus });
+        Driver { dma, wait, observer, domains: AtomicU32::new(0), used }
+    }
+
+    /// Its SMMUs, in the order of their numbers.
+    #[must_use]
+    pub fn smmus(&self) -> &[DrivenSmmu<P>] {
+        &self.used.smmus
+    }
+
+    /// One of its SMMUs.
+    ///
+    /// # Errors
+    ///
+    /// There is no such SMMU.
+    pub fn smmu(&self, smmu: SmmuId) -> Result<&DrivenSmmu<P>, DriverError> {
+        let unknown = DriverError::UnknownSmmu { smmu, count: self.used.smmus.len() };
+        self.used.smmus.get(usize::from(smmu.0)).ok_or(unknown)
+    }
+
+    /// The command sink over all queues.
+    #[must_use]
+    pub fn sink(&self) -> &P::Sink {
+        &self.used.sink
+    }
+
+    /// The DMA memory.
+    #[must_use]
+    pub const fn dma(&self) -> &P::Dma {
+        &self.dma
+    }
+
+    /// The observer.
+    #[must_use]
+    pub const fn observer(&self) -> &P::Observer {
+        &self.observer
+    }
+
+    /// The seams as `smmu-attach` wants them, for calls of it that the driver has no short form of.
+    #[must_use]
+    pub fn env(&self) -> Env<'_, Attach<P>> {
+        Env { dma: &self.dma, sink: self.sink(), observer: &self.observer }
+    }
+
+    /// Adds a device that masters with these StreamIDs. It is blocked until it is attached.
+    ///
+    /// # Errors
+    ///
+    /// There is no such SMMU, it has no room for a StreamID, another device has one, memory ran out, or the SMMU does not
+    /// answer.
+    pub fn add_device(&self, smmu: SmmuId, streams: &[StreamId]) -> Result<Device<P>, DriverError> {
+        let smmu = &self.smmu(smmu)?.smmu;
+        Ok(Smmu::add_device(smmu, streams, &self.env())?)
+    }
+
+    /// A domain over `tables`, with a number of its own. No device is attached to it.
+    ///
+    /// # Errors
+    ///
+    /// The tables' description contradicts itself, memory ran out, or all domain numbers are given.
+    pub fn domain(&self, tables: &impl TranslationTable) -> Result<Arc<Domain<P>>, DriverError> {
+        let next = |id: u32| id.checked_add(1);
+        let id = self.domains.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let id = id.map_err(|_| DriverError::TooManyDomains)?;
+        Ok(Arc::new(Domain::<P>::new(DomainId(id), tables)?))
+    }
+
+    /// Attaches a device: all of the transaction.
+    ///
+    /// Takes the locks of the old and the new domain. The outcome says what became of the old domain's tag, and whether the
+    /// SMMU confirmed the change: read it before any table is freed.
+    ///
+    /// # Errors
+    ///
+    /// The attach was refused, or memory or tags ran out. The device stays where it was.
+    pub fn attach<'a>(
+        &'a self,
+        device: &'a mut Device<P>,
+        target: Target<'a, P>,
+    ) -> Result<Committed, AttachError> {
+        Ok(device.prepare(target, &self.env())?.publish().install().commit())
+    }
+
+    /// Takes a device out of its domain: its transactions are aborted. Needs no memory.
+    ///
+    /// # Errors
+    ///
+    /// As of [`attach`](Self::attach).
+    pub fn block(&self, device: &mut Device<P>) -> Result<Committed, AttachError> {
+        let target = Target::<P>::Blocked;
+        Ok(device.prepare(target, &self.env())?.publish().install().commit())
+    }
+
+    /// Makes every SMMU forget what it has cached of the extent, and waits for them.
+    ///
+    /// The caller has changed the tables and published the stores. After `Ok` no device reaches memory through what the
+    /// tables no longer hold, and the memory may be reused. Takes no lock and allocates nothing, but for what
+    /// [`Platform::Cell`] does.
+    ///
+    /// # Errors
+    ///
+    /// An SMMU did not confirm. The memory must not be reused.
+    pub fn invalidate(&self, domain: &Domain<P>, extent: Extent) -> Result<(), InvalidateError> {
+        domain.invalidate(extent, self.sink())
+    }
+
+    /// Tries again to flush the tags of a domain on an SMMU that did not confirm before. Returns how many are left.
+    ///
+    /// # Errors
+    ///
+    /// The SMMU still does not confirm.
+    pub fn retry_flushes(&self, domain: &Domain<P>, smmu: SmmuId) -> Result<usize, SinkError> {
+        domain.retry_flushes(smmu, &self.env())
+    }
+
+    /// Hands every new event record of an SMMU to `take`.
+    ///
+    /// Holds the SMMU's event lock meanwhile; `take` must not call this for the same SMMU.
+    ///
+    /// # Errors
+    ///
+    /// There is no such SMMU, another CPU drains this queue, or `EVENTQ_PROD` cannot be right.
+    pub fn drain_events(
+        &self,
+        smmu: SmmuId,
+        take: impl FnMut(EventRecord),
+    ) -> Result<DrainedEvents, DriverError> {
+        let mut events = self.smmu(smmu)?.events.try_lock().ok_or(DriverError::Busy { smmu })?;
+        events.drain(take).map_err(|error| DriverError::EventQueue { smmu, error })
+    }
+
+    /// The device that a StreamID of an event belongs to.
+    ///
+    /// # Errors
+    ///
+    /// There is no such SMMU.
+    pub fn device_of(
+        &self,
+        smmu: SmmuId,
+        stream: StreamId,
+    ) -> Result<Option<DeviceKey>, DriverError> {
+        Ok(self.smmu(smmu)?.smmu.device_of(stream))
+    }
+
+    /// Handles a `GERROR` interrupt: mends the main command queue if a command stopped it, and acknowledges all other errors.
+    ///
+    /// Waits never depend on this interrupt: each looks for the error itself.
+    ///
+    /// # Errors
+    ///
+    /// There is no such SMMU.
+    pub fn handle_gerror(&self, smmu: SmmuId) -> Result<GerrorReport, DriverError> {
+        let unknown = DriverError::UnknownSmmu { smmu, count: self.used.smmus.len() };
+        let group = self.sink().queues().get(smmu).ok_or(unknown)?;
+        let main = group.queues().first().ok_or(unknown)?;
+        let command = main.handle_gerror();
+        let others = main.with_registers(|registers| {
+            let gerror = Gerror::read(registers);
+            gerror.acknowledge(registers);
+            gerror
+        });
+        Ok(GerrorReport { command, others })
+    }
+
+    /// Turns every SMMU off, with all traffic set to abort, and gives back the queues.
+    ///
+    /// The caller has blocked and dropped its devices: a device keeps the stream table of its SMMU.
+    ///
+    /// # Errors
+    ///
+    /// An SMMU did not confirm that it is off; the first such is named. The driver has tried all of them, and keeps all
+    /// their memory for ever.
+    pub fn shutdown(self) -> Result<(), DriverError> {
+        let Driver { used, wait, .. } = self;
+        let mut used = ManuallyDrop::into_inner(used);
+        let mut outcome = Ok(());
+        for smmu in &mut used.smmus {
+            // Every SMMU is told, also after one that does not answer.
+            outcome = outcome.and(smmu.stop(&wait));
+        }
+        if outcome.is_err() {
+            core::mem::forget(used);
+        }
+        outcome
+    }
+}
+
+impl<P: Platform> fmt::Debug for Driver<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("smmus", &self.used.smmus.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,98 @@
+//! Why an SMMU does not run, or a call of the driver failed.
+
+use smmu_attach::AttachError;
+use smmu_cmdq::QueueError;
+use smmu_hw_mmio::{BringupError, EventQueueError, ProbeError};
+use smmu_types::SmmuId;
+use smmu_types::seam::{DmaError, TimedOut};
+
+/// Why an SMMU does not run, or a call of the driver failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// The driver cannot use the SMMU.
+    #[error("{smmu}: {error}")]
+    Probe {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// Why.
+        error: ProbeError,
+    },
+    /// The SMMU did not come up.
+    #[error("{smmu}: {error}")]
+    Bringup {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The step that failed.
+        error: BringupError,
+    },
+    /// A command queue cannot be made.
+    #[error("{smmu}: {error}")]
+    CommandQueue {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// Why.
+        error: QueueError,
+    },
+    /// The event queue cannot be made or read.
+    #[error("{smmu}: {error}")]
+    EventQueue {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// Why.
+        error: EventQueueError,
+    },
+    /// A virtual command queue was enabled, and its status does not say so.
+    #[error("{smmu}: a virtual command queue is enabled and does not run: {error}")]
+    VirtualQueue {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// How long the driver waited.
+        error: TimedOut,
+    },
+    /// A virtual command queue was disabled, and its status does not say so.
+    #[error("{smmu}: a virtual command queue is disabled and still runs: {error}")]
+    VirtualQueueRuns {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// How long the driver waited.
+        error: TimedOut,
+    },
+    /// DMA memory ran out.
+    #[error("{smmu}: {error}")]
+    Dma {
+        /// The SMMU the memory was for.
+        smmu: SmmuId,
+        /// What could not be had.
+        error: DmaError,
+    },
+    /// The heap ran out.
+    #[error("{smmu}: no memory for the driver's own lists")]
+    OutOfMemory {
+        /// The SMMU the memory was for.
+        smmu: SmmuId,
+    },
+    /// A stream table, a device, a domain or an attach failed.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The driver has no such SMMU.
+    #[error("there is no {smmu}; the driver has {count}, numbered from 0")]
+    UnknownSmmu {
+        /// The number asked for.
+        smmu: SmmuId,
+        /// SMMUs the driver has.
+        count: usize,
+    },
+    /// An `SmmuId` is 16 bits wide.
+    #[error("one driver has 65536 SMMUs at most")]
+    TooManySmmus,
+    /// A `DomainId` is 32 bits wide, and none is given twice.
+    #[error("the driver has given out all of its 2^32 domain numbers")]
+    TooManyDomains,
+    /// A handler of this SMMU runs on another CPU.
+    #[error("{smmu}: another CPU drains this event queue; its caller gets the records")]
+    Busy {
+        /// The SMMU.
+        smmu: SmmuId,
+    },
+}

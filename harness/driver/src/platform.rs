@@ -1,0 +1,117 @@
+//! What an integrator brings: the types of the seams, named once.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use lock_api::RawMutex;
+use smmu_invs::{InvArray, LockCell, Publication};
+use smmu_types::seam::{CommandSink, DmaMemory, Observer, Registers, Wait};
+
+use crate::queues::Queues;
+
+/// The implementations of the seams that one integrator uses.
+///
+/// [`Parts`] is one for integrators who change nothing but the types.
+pub trait Platform: Sized {
+    /// Registers of an SMMU. Clones reach the same SMMU; a `&'static` reference will do.
+    type Registers: Registers + Clone;
+    /// DMA memory for queues, stream tables and context descriptors.
+    type Dma: DmaMemory;
+    /// The clock that every wait goes by. Clones tell the same time.
+    type Wait: Wait + Clone;
+    /// The mutex of stream tables and event queues. The driver holds it for a short time only, also while it handles
+    /// an interrupt: use a lock that spins, and that masks the interrupts whose handlers call the driver.
+    type Lock: RawMutex;
+    /// The mutex of domains. An attach holds it across allocations and waits for `CMD_SYNC`: use a lock that sleeps
+    /// where attaches may sleep.
+    type DomainLock: RawMutex;
+    /// How a domain's invalidation array reaches its readers.
+    type Cell: Publication<InvArray>;
+    /// The command sink: [`Queues`], or a wrapper around it.
+    type Sink: QueueSink<Self>;
+    /// What hears of tags, entries and errors. `()` hears nothing.
+    type Observer: Observer;
+}
+
+/// A command sink made from the command queues of all SMMUs.
+///
+/// [`Queues`] is one by itself. A wrapper can count, trace or delay commands; the harness breaks drivers with one.
+pub trait QueueSink<P: Platform>: CommandSink {
+    /// The sink over these queues.
+    fn over(queues: Queues<P>) -> Self;
+
+    /// The queues under it.
+    fn queues(&self) -> &Queues<P>;
+}
+
+impl<P: Platform> QueueSink<P> for Queues<P> {
+    fn over(queues: Queues<P>) -> Self {
+        queues
+    }
+
+    fn queues(&self) -> &Queues<P> {
+        self
+    }
+}
+
+/// A [`Platform`] of registers `R`, memory `D`, clock `W`, one kind of lock `L` and observer `O`.
+///
+/// Invalidation arrays are published behind `L` ([`LockCell`]). If a handler of interrupts invalidates, `L` must mask
+/// that interrupt.
+pub struct Parts<R, D, W, L, O = ()>(PhantomData<Types<R, D, W, L, O>>);
+
+type Types<R, D, W, L, O> = fn() -> (R, D, W, L, O);
+
+impl<R, D, W, L, O> fmt::Debug for Parts<R, D, W, L, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+impl<R, D, W, L, O> Platform for Parts<R, D, W, L, O>
+where
+    R: Registers + Clone,
+    D: DmaMemory,
+    W: Wait + Clone,
+    L: RawMutex,
+    O: Observer,
+{
+    type Registers = R;
+    type Dma = D;
+    type Wait = W;
+    type Lock = L;
+    type DomainLock = L;
+    type Cell = LockCell<L, InvArray>;
+    type Sink = Queues<Self>;
+    type Observer = O;
+}
+
+/// The face of a [`Platform`] that `smmu-attach` sees.
+pub struct Attach<P>(PhantomData<fn() -> P>);
+
+impl<P> fmt::Debug for Attach<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Attach")
+    }
+}
+
+impl<P: Platform> smmu_attach::Platform for Attach<P> {
+    type Lock = P::Lock;
+    type DomainLock = P::DomainLock;
+    type Dma = P::Dma;
+    type Sink = P::Sink;
+    type Cell = P::Cell;
+    type Observer = P::Observer;
+}
+
+/// A block of the platform's DMA memory.
+pub type Block<P> = <<P as Platform>::Dma as DmaMemory>::Block;
+
+/// A device behind an SMMU of this driver.
+pub type Device<P> = smmu_attach::Device<Attach<P>>;
+
+/// A domain of this driver.
+pub type Domain<P> = smmu_attach::Domain<Attach<P>>;
+
+/// Where an attach leads a device of this driver.
+pub type Target<'a, P> = smmu_attach::Target<'a, Attach<P>>;

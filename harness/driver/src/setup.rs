@@ -1,0 +1,370 @@
+//! From registers to running SMMUs.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+use core::time::Duration;
+
+use lock_api::Mutex;
+use smmu_attach::{Smmu, SmmuConfig};
+use smmu_cmdq::{CommandQueue, Opcodes, Port, QueueConfig, QueueGroup, QueueSet, SyncBy, layout};
+use smmu_hw_mmio::{
+    Bringup, BringupConfig, BringupError, Coherency, EventQueue, Interrupts, Probe, Running,
+    StreamTableBase, event_layout, probe,
+};
+use smmu_types::queue::QueueSize;
+use smmu_types::regs::vcmdq;
+use smmu_types::seam::{DmaError, DmaLayout, DmaMemory, Registers, TimedOut, Wait, poll};
+use smmu_types::{PhysAddr, SmmuId};
+
+use crate::driver::{DrivenSmmu, Driver};
+use crate::error::DriverError;
+use crate::platform::{Attach, Block, Platform, QueueSink};
+use crate::queues::{Group, PickQueue, Queue};
+
+/// What an integrator may choose of one SMMU. The defaults suit every SMMU.
+#[derive(Clone, Debug)]
+pub struct SmmuOptions {
+    /// How long one wait may last: for a register to acknowledge, for room in a queue, for a `CMD_SYNC`. 1 s by default.
+    pub timeout: Duration,
+    /// log2 of the entries of the command queues; 8 by default. The driver takes less where the SMMU has less.
+    pub command_queue_log2: u8,
+    /// log2 of the entries of the event queue; 8 by default. The driver takes less where the SMMU has less.
+    pub event_queue_log2: u8,
+    /// How a `CMD_SYNC` completes; by default the cheapest way the SMMU has ([`QueueConfig::suited_to`]).
+    pub sync_by: Option<SyncBy>,
+    /// Whether the SMMU snoops the caches, where firmware tables know it better than `IDR0.COHACC`.
+    pub coherency: Option<Coherency>,
+    /// Which interrupts the SMMU raises; [`Interrupts::Polled`] by default.
+    pub interrupts: Interrupts,
+    /// The stream table and the tag spaces.
+    pub attach: SmmuConfig,
+    /// Chooses between virtual queues; the first by default. No effect without virtual queues.
+    pub pick: PickQueue,
+}
+
+impl Default for SmmuOptions {
+    fn default() -> Self {
+        SmmuOptions {
+            timeout: Duration::from_secs(1),
+            command_queue_log2: 8,
+            event_queue_log2: 8,
+            sync_by: None,
+            coherency: None,
+            interrupts: Interrupts::Polled,
+            attach: SmmuConfig::default(),
+            pick: |_| 0,
+        }
+    }
+}
+
+/// A virtual command queue (VCMDQ).
+pub(crate) struct VirtualQueue<R> {
+    pub(crate) registers: R,
+    takes: Opcodes,
+}
+
+/// One SMMU that is to be started.
+struct Part<P: Platform> {
+    registers: P::Registers,
+    probe: Probe,
+    smmu: Arc<Smmu<Attach<P>>>,
+    options: SmmuOptions,
+    virtual_queues: Vec<VirtualQueue<P::Registers>>,
+}
+
+/// The SMMUs of a driver before they run.
+///
+/// Nothing is written to an SMMU before [`start`](Self::start).
+pub struct Setup<P: Platform> {
+    dma: P::Dma,
+    wait: P::Wait,
+    observer: P::Observer,
+    parts: Vec<Part<P>>,
+}
+
+impl<P: Platform> Setup<P> {
+    /// A driver without SMMUs yet.
+    pub const fn new(dma: P::Dma, wait: P::Wait, observer: P::Observer) -> Self {
+        Setup { dma, wait, observer, parts: Vec::new() }
+    }
+
+    /// Adds the SMMU behind `registers`. SMMUs are numbered from 0 in the order of these calls.
+    ///
+    /// Reads the ID registers and allocates the stream table; writes no register.
+    ///
+    /// # Errors
+    ///
+    /// The driver cannot use this SMMU, or memory ran out. The setup stays as it was.
+    pub fn smmu(
+        &mut self,
+        registers: P::Registers,
+        options: SmmuOptions,
+    ) -> Result<SmmuId, DriverError> {
+        let id = SmmuId(u16::try_from(self.parts.len()).map_err(|_| DriverError::TooManySmmus)?);
+        self.parts.try_reserve(1).map_err(|_| DriverError::OutOfMemory { smmu: id })?;
+        let mut probe =
+            probe(&registers).map_err(|error| DriverError::Probe { smmu: id, error })?;
+        if let Some(coherency) = options.coherency {
+            probe.caps.coherent = coherency == Coherency::Coherent;
+        }
+        let smmu = Smmu::new(id, probe.caps, options.attach.clone(), &self.dma)?;
+        let (smmu, virtual_queues) = (Arc::new(smmu), Vec::new());
+        self.parts.push(Part { registers, probe, smmu, options, virtual_queues });
+        Ok(id)
+    }
+
+    /// What the ID registers of an SMMU say.
+    ///
+    /// # Errors
+    ///
+    /// There is no such SMMU.
+    pub fn probed(&self, smmu: SmmuId) -> Result<&Probe, DriverError> {
+        let unknown = DriverError::UnknownSmmu { smmu, count: self.parts.len() };
+        self.parts.get(usize::from(smmu.0)).map(|part| &part.probe).ok_or(unknown)
+    }
+
+    /// Adds a virtual command queue (VCMDQ of Tegra241's CMDQV) to an SMMU.
+    ///
+    /// `registers` are those of the queue: offsets are of [`regs::vcmdq`](smmu_types::regs::vcmdq). `takes` are the opcodes
+    /// it accepts; the driver sends all others to the main queue. Such a queue has neither MSIs nor events, so the driver polls.
+    ///
+    /// # Errors
+    ///
+    /// There is no such SMMU, or memory ran out.
+    pub fn virtual_queue(
+        &mut self,
+        smmu: SmmuId,
+        registers: P::Registers,
+        takes: Opcodes,
+    ) -> Result<(), DriverError> {
+        let unknown = DriverError::UnknownSmmu { smmu, count: self.parts.len() };
+        let part = self.parts.get_mut(usize::from(smmu.0)).ok_or(unknown)?;
+        let room = part.virtual_queues.try_reserve(1);
+        room.map_err(|_| DriverError::OutOfMemory { smmu })?;
+        part.virtual_queues.push(VirtualQueue { registers, takes });
+        Ok(())
+    }
+
+    /// Starts every SMMU: command queues, bring-up, event queue. Afterwards each translates, and every stream is blocked.
+    ///
+    /// # Errors
+    ///
+    /// An SMMU did not start. The driver has then turned every SMMU off again and given its memory back. The memory of an
+    /// SMMU that does not confirm that it is off stays allocated for ever, because the SMMU may still use it.
+    pub fn start(self) -> Result<Driver<P>, DriverError> {
+        let Setup { dma, wait, observer, parts } = self;
+        let last = SmmuId(u16::try_from(parts.len()).unwrap_or(u16::MAX));
+        let (mut groups, mut running) = (Vec::new(), Vec::new());
+        let room =
+            groups.try_reserve_exact(parts.len()).and(running.try_reserve_exact(parts.len()));
+        room.map_err(|_| DriverError::OutOfMemory { smmu: last })?;
+
+        let mut failed = None;
+        for part in &parts {
+            match part.queues(&dma, &wait) {
+                Ok(group) => groups.push(group),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(error) = failed {
+            give_up(parts, groups, &wait);
+            return Err(error);
+        }
+        let queues = match QueueSet::new(groups) {
+            Ok(queues) => queues,
+            // Cannot be: each group has the number of its place. The groups are gone, and no SMMU was turned on.
+            Err(error) => return Err(DriverError::CommandQueue { smmu: last, error }),
+        };
+        let sink = P::Sink::over(queues);
+        for part in &parts {
+            match part.bring_up(&sink, &dma, &wait) {
+                Ok(one) => running.push(one),
+                Err(error) => {
+                    give_up(parts, (sink, running), &wait);
+                    return Err(error);
+                }
+            }
+        }
+        for (part, (running, events)) in parts.into_iter().zip(running) {
+            smmus.push(DrivenSmmu {
+                smmu: part.smmu,
+                probe: part.probe,
+                registers: part.registers,
+                timeout: part.options.timeout,
+                virtual_queues: part.virtual_queues,
+                running: Some(running),
+                events: Mutex::new(events),
+            });
+        }
+        Ok(Driver::new(dma, wait, observer, sink, smmus))
+    }
+}
+
+/// Turns every SMMU off, and drops what they used only if all confirm it.
+fn give_up<P: Platform, U>(parts: Vec<Part<P>>, used: U, wait: &P::Wait) {
+    let stop = |part: &Part<P>| {
+        let stopped = part.stop_virtual_queues(wait);
+        Bringup::begin(&part.registers, wait, part.config()).is_ok() && stopped
+    };
+    // Every SMMU is told, also after one that does not answer.
+    let off = parts.iter().map(stop).fold(true, |all, one| all && one);
+    if !off {
+        mem::forget((parts, used));
+    }
+}
+
+/// Disables a virtual queue, and waits until its status says so.
+pub(crate) fn stop_virtual_queue<R: Registers, W: Wait>(
+    registers: &R,
+    wait: &W,
+    timeout: Duration,
+) -> Result<(), TimedOut> {
+    registers.write32(vcmdq::CONFIG, 0);
+    poll(wait, timeout, || (registers.read32(vcmdq::STATUS) & vcmdq::ENABLE == 0).then_some(()))
+}
+
+/// An SMMU that translates, and its event queue.
+type Started<P> = (
+    Running<<P as Platform>::Registers, <P as Platform>::Wait>,
+    EventQueue<<P as Platform>::Registers, Block<P>>,
+);
+
+impl<P: Platform> Part<P> {
+    fn id(&self) -> SmmuId {
+        self.smmu.id()
+    }
+
+    fn config(&self) -> BringupConfig {
+        BringupConfig { timeout: self.options.timeout, ..BringupConfig::new(&self.probe.caps) }
+    }
+
+    fn queue_config(&self) -> QueueConfig {
+        let suited = QueueConfig::suited_to(&self.probe.caps, self.probe.quirks);
+        let sync_by = self.options.sync_by.unwrap_or(suited.sync_by);
+        QueueConfig { timeout: self.options.timeout, sync_by, ..suited }
+    }
+
+    fn allocate(&self, dma: &P::Dma, layout: DmaLayout) -> Result<Block<P>, DriverError> {
+        let smmu = self.id();
+        dma.allocate(layout).map_err(|error: DmaError| DriverError::Dma { smmu, error })
+    }
+
+    /// The queues of this SMMU; its virtual ones are enabled.
+    fn queues(&self, dma: &P::Dma, wait: &P::Wait) -> Result<Group<P>, DriverError> {
+        let smmu = self.id();
+        let config = self.queue_config();
+        let mut queues = Vec::new();
+        queues
+            .try_reserve_exact(1 + self.virtual_queues.len())
+            .map_err(|_| DriverError::OutOfMemory { smmu })?;
+        queues.push(self.queue(self.registers.clone(), config, dma, wait)?);
+        for VirtualQueue { registers, takes } in &self.virtual_queues {
+            let (sync_by, port, takes) = (SyncBy::Polling, Port::vcmdq(0), *takes);
+            let config = QueueConfig { sync_by, port, takes, ..config };
+            queues.push(self.queue(registers.clone(), config, dma, wait)?);
+        }
+        let group = QueueGroup::new(queues, self.options.pick)
+            .map_err(|error| DriverError::CommandQueue { smmu, error })?;
+        let enabled =
+            group.queues().iter().skip(1).zip(&self.virtual_queues).try_for_each(|(queue, of)| {
+                self.enable(queue.base(), queue.size(), &of.registers, wait)
+            });
+        match enabled {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                if !self.stop_virtual_queues(wait) {
+                    mem::forget(group);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn queue(
+        &self,
+        registers: P::Registers,
+        config: QueueConfig,
+        dma: &P::Dma,
+        wait: &P::Wait,
+    ) -> Result<Queue<P>, DriverError> {
+        let smmu = self.id();
+        let size = size(self.options.command_queue_log2, self.probe.caps.cmdq_log2);
+        let block = self.allocate(dma, layout(size, config.sync_by))?;
+        CommandQueue::new(smmu, registers, block, size, wait.clone(), config)
+            .map_err(|error| DriverError::CommandQueue { smmu, error })
+    }
+
+    /// Enables a virtual queue, which counts from 0.
+    fn enable(
+        &self,
+        base: PhysAddr,
+        size: QueueSize,
+        registers: &P::Registers,
+        wait: &P::Wait,
+    ) -> Result<(), DriverError> {
+        registers.write64(vcmdq::BASE, base.0 | u64::from(size.log2()));
+        registers.write32(vcmdq::CONS, 0);
+        registers.write32(vcmdq::PROD, 0);
+        registers.write32(vcmdq::CONFIG, vcmdq::ENABLE);
+        let enabled = || (registers.read32(vcmdq::STATUS) & vcmdq::ENABLE != 0).then_some(());
+        poll(wait, self.options.timeout, enabled)
+            .map_err(|error| DriverError::VirtualQueue { smmu: self.id(), error })
+    }
+
+    /// Disables the virtual queues. Says whether all confirm it.
+    fn stop_virtual_queues(&self, wait: &P::Wait) -> bool {
+        let stop = |of: &VirtualQueue<P::Registers>| {
+            stop_virtual_queue(&of.registers, wait, self.options.timeout).is_ok()
+        };
+        // Every queue is told, also after one that does not answer.
+        self.virtual_queues.iter().map(stop).fold(true, |all, one| all && one)
+    }
+
+    fn bring_up(
+        &self,
+        sink: &P::Sink,
+        dma: &P::Dma,
+        wait: &P::Wait,
+    ) -> Result<Started<P>, DriverError> {
+        let smmu = self.id();
+        let failed = |error: BringupError| DriverError::Bringup { smmu, error };
+        let unknown = DriverError::UnknownSmmu { smmu, count: sink.queues().queues().len() };
+        let main = sink.queues().get(smmu).and_then(|group| group.queues().first());
+        let commands = main.ok_or(unknown)?;
+        let (address, format) = self.smmu.stream_table();
+        let size = size(self.options.event_queue_log2, self.probe.caps.eventq_log2);
+        let block = self.allocate(dma, event_layout(size))?;
+        let events = EventQueue::new(self.registers.clone(), block, size)
+            .map_err(|error| DriverError::EventQueue { smmu, error })?;
+        let started = Bringup::begin(self.registers.clone(), wait.clone(), self.config())
+            .and_then(|smmu| smmu.set_tables(StreamTableBase { address, format }))
+            .and_then(|smmu| smmu.enable_commands(commands.base(), commands.size()))
+            .and_then(|off| off.invalidate_all(sink, smmu))
+            .and_then(|smmu| smmu.enable_events(events.base(), size))
+            .and_then(|smmu| smmu.enable_interrupts(self.options.interrupts))
+            .and_then(|smmu| smmu.enable_translation());
+        match started {
+            Ok(running) => Ok((running, events)),
+            Err(error) => {
+                // The SMMU may know the event queue already.
+                if Bringup::begin(&self.registers, wait, self.config()).is_err() {
+                    mem::forget(events);
+                }
+                Err(failed(error))
+            }
+        }
+    }
+}
+
+fn size(wanted: u8, largest: u8) -> QueueSize {
+    QueueSize::from_log2(wanted.min(largest)).unwrap_or(SMALLEST)
+}
+
+const SMALLEST: QueueSize = match QueueSize::from_log2(0) {
+    Some(size) => size,
+    None => unreachable!(),
+};
