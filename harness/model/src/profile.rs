@@ -1,41 +1,8 @@
-//! What a modelled SMMU can do, and how it misbehaves.
+//! What a modelled SMMU can do.
 
-use smmu_types::{IdRegisters, OutputSize, StreamId};
+use smmu_types::{IdRegisters, OutputSize};
 
-/// Something that goes wrong, by name, until it is taken back.
-///
-/// Where two faults of one kind are injected, the first counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Fault {
-    /// Commands are accepted and never consumed.
-    CommandQueueStuck,
-    /// Each look at the consumer carries out so many commands, instead of [`Profile::consume_per_poll`].
-    CommandQueueSlow {
-        /// Commands; 0 means none.
-        per_look: u32,
-    },
-    /// The command after the next `after` ones is refused with `CERROR_ILL`, once.
-    RefuseCommand {
-        /// Commands that are still carried out.
-        after: u32,
-    },
-    /// The next `times` fetches of a command abort, with `CERROR_ABT` each.
-    FetchAbort {
-        /// How often.
-        times: u32,
-    },
-    /// The device does not answer ATC invalidations of this stream. The `CMD_SYNC` behind one stops the queue with
-    /// `CERROR_ATC_INV_SYNC`, and is carried out when that is acknowledged.
-    AtcTimeout {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// The MSI of a `CMD_SYNC` never arrives. Nothing else is amiss, and no error is reported.
-    MsiLost,
-    /// Writes of event records abort.
-    EventQueueAbort,
-}
+use crate::injected_fault::InjectedFault;
 
 /// A second command queue: a virtual queue of Tegra241's CMDQV, with registers of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,7 +55,7 @@ pub struct Profile {
     /// Whether what an invalidation dropped is fetched again at once, as a prefetcher may.
     pub prefetch: bool,
     /// What goes wrong from power-on.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<InjectedFault>,
 }
 
 impl Default for Profile {
@@ -118,7 +85,7 @@ impl Default for Profile {
 
 impl Profile {
     /// The profile that is really modelled: sizes are cut to what the architecture, or the model, has.
-    pub(super) fn bounded(&self) -> Self {
+    pub(crate) fn bounded(&self) -> Self {
         let wide = |bits: u8| if bits >= 16 { 16 } else { 8 };
         Profile {
             asid_bits: wide(self.asid_bits),
@@ -163,7 +130,7 @@ impl Profile {
     }
 
     /// Bits of a physical address. Tables of 4 KiB granule have no more than 48.
-    pub(super) fn output_bits(&self) -> u32 {
+    pub(crate) fn output_bits(&self) -> u32 {
         self.output_size.bits().min(48)
     }
 }

@@ -36,7 +36,7 @@ pub(super) const GLOBAL: u64 = S1_RW & !(1 << 11);
 const CMDQ_LOG2: u32 = 4;
 pub(super) const EVENTQ_LOG2: u32 = 3;
 
-pub(super) struct Rig {
+pub(super) struct ModelRig {
     pub(super) model: Model,
     pub(super) regs: ModelRegisters,
     pub(super) smmu: usize,
@@ -45,7 +45,7 @@ pub(super) struct Rig {
     value: Cell<u32>,
 }
 
-impl Rig {
+impl ModelRig {
     pub(super) fn new() -> Self {
         Self::with(Profile::default())
     }
@@ -62,7 +62,7 @@ impl Rig {
     }
 
     pub(super) fn of(model: Model, smmu: usize) -> Self {
-        Rig {
+        ModelRig {
             regs: model.registers(smmu).unwrap(),
             window: model.window(),
             model,
@@ -269,13 +269,7 @@ impl Rig {
 }
 
 fn missing_of(hazard: &Hazard) -> String {
-    match hazard {
-        Hazard::StaleTranslation { missing, .. }
-        | Hazard::StaleTable { missing, .. }
-        | Hazard::TagClash { missing, .. }
-        | Hazard::StaleConfiguration { missing, .. } => missing.to_string(),
-        other => other.to_string(),
-    }
+    hazard.missing().map_or_else(|| hazard.to_string(), ToString::to_string)
 }
 
 /// T0SZ 25, IPS 44 bits.

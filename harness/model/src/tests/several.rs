@@ -1,13 +1,13 @@
 use smmu_types::StreamId;
 
-use super::rig::{A, B, BYTES, IOVA, Rig, S1_RW, SID, nh_asid};
+use super::rig::{A, B, BYTES, IOVA, ModelRig, S1_RW, SID, nh_asid};
 use crate::{DmaRefused, Model, Profile};
 use smmu_types::Irq;
 
 #[test]
 fn smmus_share_memory_and_nothing_else() {
     let model = Model::new(BYTES, &[Profile::default(), Profile::default()]);
-    let rigs = [Rig::of(model.clone(), 0), Rig::of(model.clone(), 1)];
+    let rigs = [ModelRig::of(model.clone(), 0), ModelRig::of(model.clone(), 1)];
     for rig in &rigs {
         rig.bring_up();
     }

@@ -6,14 +6,14 @@ use smmu_types::{
 };
 
 use super::rig::{
-    A, B, C, GLOBAL, IOVA, OTHER, RAM, Rig, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, nh_vaa,
-    page, ranged,
+    A, B, C, GLOBAL, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va,
+    nh_vaa, page, ranged,
 };
 use crate::{Hazard, Now, Permissions, Profile};
 
 /// A stage-1 stream of ASID 5 with one page, which it has used.
-fn warm() -> (Rig, u64) {
-    let rig = Rig::new();
+fn warm() -> (ModelRig, u64) {
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
@@ -85,7 +85,7 @@ fn a_stale_line_is_described() {
 
 #[test]
 fn faults_are_not_cached_and_unmapping_needs_a_flush() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     assert_eq!(rig.dma(SID, IOVA), None);
     rig.map(root, IOVA, A, S1_RW);
@@ -107,7 +107,7 @@ fn an_invalidation_before_the_change_does_not_help() {
     rig.run(&[nh_va(0, 5, IOVA, Leaf::All)]);
     rig.map(root, IOVA, B, S1_RW);
     assert_eq!(rig.dma(SID, IOVA), Some(A), "the prefetcher was quicker");
-    let rig = Rig::with(Profile { prefetch: false, ..Profile::default() });
+    let rig = ModelRig::with(Profile { prefetch: false, ..Profile::default() });
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
     rig.dma(SID, IOVA);
@@ -164,7 +164,7 @@ fn reuse_of_an_asid_without_flush_keeps_the_old_table() {
 #[case::vaa(nh_vaa(0, IOVA, Leaf::Last), B)]
 #[case::all(Command::TlbiNhAll { vmid: Vmid(0) }, B)]
 fn global_entries(#[case] command: Command, #[case] reached: u64) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, GLOBAL);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
@@ -177,7 +177,7 @@ fn global_entries(#[case] command: Command, #[case] reached: u64) {
 
 #[test]
 fn a_global_entry_serves_every_asid() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let (one, two) = (rig.stage1(SID, 5), rig.stage1(OTHER, 6));
     rig.map(one, IOVA, A, GLOBAL);
     rig.map(two, IOVA, B, S1_RW);
@@ -255,7 +255,7 @@ fn a_smaller_input_size_does_not_drop_lines() {
 
 #[test]
 fn blocks() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map_block(root, IOVA, 2, 0x4000_0000, S1_RW);
     assert_eq!(rig.dma(SID, IOVA + 0x10_0000), Some(A));
@@ -271,7 +271,7 @@ fn blocks() {
 
 #[test]
 fn the_audit_looks_at_every_page_of_a_block() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map_block(root, IOVA, 2, 0x4000_0000, S1_RW);
     rig.dma(SID, IOVA + 0x10_0000);
@@ -304,7 +304,7 @@ fn the_audit_looks_at_every_page_of_a_block() {
     0..0
 )]
 fn ranges_are_exact(#[case] command: Command, #[case] renewed: std::ops::Range<u64>) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     let pages = 0..64u64;
     for i in pages.clone() {
@@ -326,7 +326,7 @@ fn ranges_are_exact(#[case] command: Command, #[case] renewed: std::ops::Range<u
 #[case::page_level(3, IOVA, A)]
 #[case::misaligned_for_its_level(2, IOVA + 0x1000, A)]
 fn level_hints_of_a_block(#[case] ttl: u8, #[case] address: u64, #[case] reached: u64) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map_block(root, IOVA, 2, 0x4000_0000, S1_RW);
     assert_eq!(rig.dma(SID, IOVA + 0x10_0000), Some(A));
@@ -338,7 +338,7 @@ fn level_hints_of_a_block(#[case] ttl: u8, #[case] address: u64, #[case] reached
 
 #[test]
 fn denying_leaves_are_cached() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW | 1 << 7);
     assert_eq!(rig.dma(SID, IOVA), None);
@@ -372,7 +372,7 @@ fn tags_are_counted() {
 #[case::eight_bits(Profile { asid_bits: 8, ..Profile::default() }, 0xff, Some(A))]
 #[case::too_wide(Profile { asid_bits: 8, ..Profile::default() }, 0x105, None)]
 fn asid_sizes(#[case] profile: Profile, #[case] asid: u16, #[case] reached: Option<u64>) {
-    let rig = Rig::with(profile);
+    let rig = ModelRig::with(profile);
     let root = rig.stage1(SID, asid);
     rig.map(root, IOVA, A, S1_RW);
     assert_eq!(rig.dma(SID, IOVA), reached);
@@ -388,7 +388,7 @@ fn asid_sizes(#[case] profile: Profile, #[case] asid: u16, #[case] reached: Opti
 #[case::two_levels(34, 2)]
 #[case::two_levels_short(39, 2)]
 fn start_levels(#[case] t0sz: u64, #[case] start: u32) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let last = (1u64 << (64 - t0sz)) - 0x1000;
     let top = rig.table();
     let mut slot = 0;
@@ -412,7 +412,7 @@ fn start_levels(#[case] t0sz: u64, #[case] start: u32) {
 
 #[test]
 fn el2_entries_have_tags_of_their_own() {
-    let rig = Rig::with(Profile { hyp: true, ..Profile::default() });
+    let rig = ModelRig::with(Profile { hyp: true, ..Profile::default() });
     rig.regs.write(regs::CR0, 0xc);
     rig.regs.write(regs::CR2, regs::cr2::E2H | regs::cr2::RECINVSID);
     rig.regs.write(regs::CR0, 0xd);
