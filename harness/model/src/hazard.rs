@@ -7,12 +7,12 @@ use smmu_types::{CacheTag, Command, EventKind, Iova, PhysAddr, StreamId};
 
 use crate::violation::Violation;
 
-/// What a translation lets a device do.
+/// The accesses that a translation allows to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions {
-    /// Reads are allowed.
+    /// The device may read.
     pub read: bool,
-    /// Writes are allowed.
+    /// The device may write.
     pub write: bool,
 }
 
@@ -27,17 +27,17 @@ impl fmt::Display for Permissions {
     }
 }
 
-/// What the tables in memory say about an address.
+/// What the tables in memory say now about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Now {
     /// A translation.
     Page {
-        /// Where the address leads.
+        /// The output address.
         address: PhysAddr,
-        /// What is allowed.
+        /// The allowed accesses.
         permissions: Permissions,
     },
-    /// A fault.
+    /// A walk ends in this fault.
     Fault(EventKind),
 }
 
@@ -50,94 +50,97 @@ impl fmt::Display for Now {
     }
 }
 
-/// Something that a driver must not let happen, or that the model cannot judge.
+/// A mistake of the driver, or a feature that the model lacks and cannot judge.
+///
+/// `Display` gives one sentence, with the missing command at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hazard {
     /// A stream reaches memory through a cached translation that the tables no longer hold.
     StaleTranslation {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// Who.
+        /// The stream concerned.
         stream: StreamId,
-        /// Through which address.
+        /// Input address of the access.
         iova: Iova,
-        /// The tag of the line; `None` for a global one.
+        /// Tag of the line; `None` for a global one.
         tag: Option<CacheTag>,
-        /// Where the line leads.
+        /// Address that the line leads to.
         reached: PhysAddr,
-        /// What the tables say.
+        /// What the tables in memory say now.
         now: Now,
-        /// The command that would have removed the line.
+        /// The command that would have dropped the line.
         missing: Command,
     },
     /// A stream's walk starts from a cached table descriptor that the tables no longer hold.
     StaleTable {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// Who.
+        /// The stream concerned.
         stream: StreamId,
-        /// Through which address.
+        /// Input address of the access.
         iova: Iova,
-        /// The tag of the cached descriptor.
+        /// Tag of the cached descriptor.
         tag: Option<CacheTag>,
-        /// The table that it leads to.
+        /// The next-level table that the descriptor points to.
         table: PhysAddr,
-        /// What the tables say.
+        /// What the tables in memory say now.
         now: Now,
-        /// The command that would have removed the descriptor.
+        /// The command that would have dropped the descriptor.
         missing: Command,
     },
-    /// A stream reaches what another table left behind under the same tag.
+    /// A stream hits an entry that was cached from another root table under the same tag.
     TagClash {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// Who.
+        /// The stream concerned.
         stream: StreamId,
-        /// Through which address.
+        /// Input address of the access.
         iova: Iova,
-        /// The tag that both tables use.
+        /// Tag that both root tables use.
         tag: Option<CacheTag>,
-        /// Where the line leads.
+        /// Address that the line leads to.
         reached: PhysAddr,
-        /// The table that the line came from.
+        /// Root table that the entry was cached from.
         origin: PhysAddr,
-        /// The table that the stream uses.
+        /// Root table of the stream.
         table: PhysAddr,
-        /// The command that would have removed the line.
+        /// The command that would have dropped the line.
         missing: Command,
     },
-    /// A stream runs on a cached entry that differs from the one in memory.
+    /// A stream uses a cached STE or CD that differs from memory.
     StaleConfiguration {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// Who.
+        /// The stream concerned.
         stream: StreamId,
-        /// Which entry.
+        /// STE or CD.
         entry: TableEntry,
-        /// The command that would have removed it.
+        /// The command that would have dropped the entry.
         missing: Command,
     },
-    /// The programming rules of the registers were broken.
+    /// The driver broke a programming rule of a register.
     Protocol {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// How.
+        /// The broken rule.
         violation: Violation,
     },
-    /// The driver used something that the model does not have; what follows is not its fault.
+    /// An entry asks for a feature that the model lacks. Events that follow from it are not the
+    /// driver's fault.
     Unsupported {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// Whose entry asks for it.
+        /// The stream of the entry.
         stream: StreamId,
-        /// What.
+        /// The feature.
         feature: &'static str,
     },
 }
 
 impl Hazard {
-    /// The command that would have prevented it, where a missing command is the cause.
+    /// The command that the driver left out; `None` for a hazard that no command prevents.
     #[must_use]
     pub fn missing(&self) -> Option<&Command> {
         match self {

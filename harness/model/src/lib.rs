@@ -1,12 +1,12 @@
-//! A software SMMUv3: the "mock" backend.
+//! A software SMMUv3 that tests a driver: it keeps stale state as long as the architecture allows.
 //!
-//! [`Model`] is one RAM with any number of SMMUs over it. A driver programs them through
-//! [`ModelRegisters`] and the memory of [`Model::window`]; devices access memory with
+//! [`Model`] is one RAM with any number of SMMUs over it. A driver programs an SMMU through
+//! [`ModelRegisters`] and the memory of [`Model::window`]. Devices access memory with
 //! [`Model::dma_write32`] and [`Model::dma_read32`].
 //!
 //! ```
-//! //! use smmu_model::{Model, Profile};
-//! use smmu_types::StreamId;
+//! use smmu_model::smmu_types::StreamId;
+//! use smmu_model::{Model, Profile};
 //!
 //! let model = Model::new(0x10000, &[Profile::default()]);
 //! // Translation is off, so the device's address is the address of memory.
@@ -15,48 +15,61 @@
 //! assert_eq!(model.dma_read32(0, StreamId(8), 0x4000_1000), Ok(7));
 //! ```
 //!
-//! # Adversarial
+//! # What it caches
 //!
-//! Whatever the architecture allows to be cached is cached, and stays until a command takes it away:
+//! The SMMU caches all that the architecture allows, and keeps it until a command drops it:
 //!
-//! - *Configuration*: STEs, CDs and level-1 stream table descriptors as they were fetched, **also
-//!   invalid and illegal ones** (IHI 0070, 3.21.3: "whether marked as valid or not"); so a change from
-//!   `V` = 0 to 1 needs `CFGI_STE`, and from `Span` = 0 to an L2 table `CFGI_STE` with `Leaf` = 0
-//!   (5.1.1). Only an aborted fetch leaves nothing. `CFGI_STE` drops the stream's CDs as well (4.3.1).
-//! - *Translations*: leaf and table descriptors, without limit. Leaves that deny an access are
-//!   kept; faults, and leaves with a clear access flag, never. A `Leaf` = 1 command leaves table
-//!   descriptors; a level hint drops leaves of that level and tables above it only; a range of
-//!   another granule, or one not aligned to its level hint, drops nothing. Where several lines
-//!   match, the oldest serves, even beyond a `T0SZ` that has become smaller. Turning `SMMUEN` off
-//!   and on drops nothing.
-//! - *Prefetch*: what a command drops is fetched again at once, while [`Profile::prefetch`] is set,
-//!   from the tables and with the configuration of that moment. So an invalidation that is sent
-//!   *before* the change of what it is for does not help. A fault of a prefetch leaves no event.
+//! - *Configuration*: STEs, CDs and level-1 stream table descriptors as it fetched them, **also
+//!   invalid and illegal ones** (IHI 0070, 3.21.3: "whether marked as valid or not"). So a change
+//!   of `V` from 0 to 1 needs `CFGI_STE`, and a change of `Span` from 0 to an L2 table needs
+//!   `CFGI_STE` with `Leaf` = 0 (5.1.1). Only an aborted fetch leaves nothing. `CFGI_STE` drops
+//!   the stream's CDs as well (4.3.1).
+//! - *Translations*: leaf and table descriptors, without limit. The SMMU caches leaves that deny an
+//!   access. It never caches faults, nor leaves with a clear access flag.
+//! - *Prefetch*: while [`Profile::prefetch`] is set, the SMMU fetches at once again what a command
+//!   drops, with the tables and the configuration of that moment. So an invalidation *before* the
+//!   change that it is for has no effect. The fault of a prefetch records no event.
 //!
-//! It is lazy: commands are consumed a few at a time, by reads of `CMDQ_CONS`, and a change of
-//! `GBPA` takes effect when the driver looks for it. A driver that waits in memory, for the MSI of a
-//! `CMD_SYNC`, looks at no register: for it the SMMU acts when time passes ([`Model::tick`]).
+//! # What a command drops
 //!
-//! # Queues that misbehave
+//! - A command with `Leaf` = 1 keeps table descriptors.
+//! - A level hint drops only leaves of that level, and table descriptors above it.
+//! - A range of another granule drops nothing. Nor does a range that is not aligned to its level
+//!   hint.
+//! - Where several lines match, the oldest serves, even beyond a `T0SZ` that has become smaller.
+//! - Clearing and setting `SMMUEN` drops nothing.
 //!
-//! A [`Fault`] stops a command queue or makes it slow, lets fetches abort, devices leave ATC invalidations
-//! unanswered, MSIs get lost; [`Model::mend`] takes all of them back. [`Model::listen`] says afterwards what was
-//! carried out, which need not be what a driver believes to have sent.
+//! # When it acts
 //!
-//! With [`Profile::second_queue`] an SMMU has a second command queue with registers of its own
-//! ([`Model::second_queue`]), whose commands act on the same caches.
+//! The SMMU consumes a few commands at each read of `CMDQ_CONS`. A change of `GBPA` takes effect
+//! when the driver reads `GBPA`. A driver that waits in memory for the MSI of a `CMD_SYNC` reads no
+//! register: it calls [`Model::tick`], and the SMMU acts then.
+//!
+//! The SMMU acts only at a register access, a DMA or a call of [`Model`]. So it sees a half-written
+//! entry only if such a call comes in between.
+//!
+//! # Faults on request
+//!
+//! An [`InjectedFault`] stops a command queue or makes it slow, aborts fetches, leaves ATC
+//! invalidations unanswered, or loses MSIs. [`Model::mend`] removes all of them.
+//! [`Model::listen`] records the commands that the SMMU carried out, which may differ from those that
+//! the driver believes it sent.
+//!
+//! With [`Profile::second_queue`] an SMMU has a second command queue with its own registers
+//! ([`Model::second_queue`]). Its commands act on the same caches.
 //!
 //! # Hazards
 //!
-//! Each DMA compares what it used with memory, and [`Model::audit`] compares everything that some
-//! stream could reach. Each difference is a [`Hazard`] that names the missing command.
+//! Each DMA compares the entries that it used with memory. [`Model::audit`] compares every entry
+//! that a stream can reach. Each difference is a [`Hazard`]; [`Hazard::missing`] is the command that
+//! the driver left out.
 //!
 //! # Not modelled
 //!
-//! Nested translation ([`Hazard::Unsupported`] and `C_BAD_STE`), `TTB1` (likewise, `C_BAD_CD`),
-//! substreams, the ATCs of devices, PRI, stalls, hardware table updates, granules of 16 and 64 KiB, the
-//! contiguous hint (each page is its own line). A read of `CMDQ_CONS` or a DMA is the only moment at
-//! which the SMMU acts, so it cannot see a half-written entry unless a DMA comes in between.
+//! - Nested translation ([`Hazard::Unsupported`] and `C_BAD_STE`) and `TTB1` (likewise, with
+//!   `C_BAD_CD`).
+//! - Substreams, the ATCs of devices, PRI, stalls, hardware table updates.
+//! - Granules of 16 and 64 KiB, and the contiguous hint: each page is its own line.
 
 mod cache;
 mod command;
@@ -79,6 +92,7 @@ mod violation;
 mod walk;
 mod word;
 
+// A driver's tests need no dependency line of their own for the types in this crate's API.
 pub use smmu_types;
 
 pub use hazard::{Hazard, Now, Permissions};
@@ -87,3 +101,8 @@ pub use model::{DmaRefused, Model};
 pub use model_registers::ModelRegisters;
 pub use profile::{Profile, SecondQueue};
 pub use violation::Violation;
+
+/// The examples of the README compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -1,6 +1,7 @@
 //! The state that clones of a [`Model`](crate::Model) and its registers share.
 
-use parking_lot::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use smmu_types::Irq;
 
 use crate::hazard::Hazard;
@@ -17,17 +18,28 @@ pub(crate) struct ModelState {
 #[derive(Debug)]
 pub(crate) struct SharedModel {
     pub(crate) ram: ModelRam,
-    pub(crate) state: Mutex<ModelState>,
+    state: Mutex<ModelState>,
 }
 
 impl SharedModel {
-    /// Let one SMMU act, and collect what it has to say.
+    pub(crate) fn new(ram: ModelRam, smmus: Vec<ModelSmmu>) -> Self {
+        let state = ModelState { smmus, interrupts: Vec::new(), hazards: Vec::new() };
+        SharedModel { ram, state: Mutex::new(state) }
+    }
+
+    /// The state. A panic of another thread under the lock does not spread to this one.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ModelState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Let one SMMU act under the lock, and collect its interrupts and hazards. `None` if `index` is
+    /// out of range.
     pub(crate) fn act<T>(
         &self,
         index: usize,
         act: impl FnOnce(&mut ModelSmmu, &ModelRam) -> T,
     ) -> Option<T> {
-        let state = &mut *self.state.lock();
+        let state = &mut *self.lock();
         let smmu = state.smmus.get_mut(index)?;
         let result = act(smmu, &self.ram);
         state.interrupts.extend(smmu.interrupts.drain(..).map(|irq| (index, irq)));

@@ -9,7 +9,7 @@ use smmu_types::pool::HeapWindow;
 /// Where RAM begins.
 pub(crate) const BASE: u64 = 0x4000_0000;
 
-/// RAM as the bus sees it: addresses outside of it abort.
+/// RAM on the bus. An access outside of it aborts: the methods return `None`.
 #[derive(Debug)]
 pub(crate) struct ModelRam {
     window: HeapWindow,
@@ -33,9 +33,9 @@ impl ModelRam {
         self.words.get(usize::try_from(offset / 8).ok()?)
     }
 
-    /// A descriptor; its address is taken down to a multiple of 8.
+    /// The 64-bit word that holds `address`: bits 2:0 are ignored.
     pub(crate) fn read64(&self, address: PhysAddr) -> Option<u64> {
-        // Acquire pairs with whatever the driver published its stores with.
+        // Acquire pairs with the barrier after which the driver published its stores.
         Some(self.word(address.0)?.load(Ordering::Acquire))
     }
 
@@ -47,7 +47,7 @@ impl ModelRam {
         Some(words)
     }
 
-    /// Write all words, or none when one of them is outside.
+    /// Write all words, or none if one of them is outside.
     pub(crate) fn write_words(&self, address: PhysAddr, words: &[u64]) -> Option<()> {
         let last = address.0.checked_add(words.len() as u64 * 8)?.checked_sub(8)?;
         self.word(last)?;
@@ -68,7 +68,7 @@ impl ModelRam {
         Some((low | high) as u32)
     }
 
-    /// Four bytes at any alignment; nothing is written when part of them is outside.
+    /// Write four bytes at any alignment, or none if part of them is outside.
     pub(crate) fn write32(&self, address: PhysAddr, value: u32) -> Option<()> {
         let shift = address.0 % 8 * 8;
         let low = self.word(address.0)?;
@@ -84,7 +84,7 @@ impl ModelRam {
 
 fn merge(word: &AtomicU64, mask: u64, bits: u64) {
     let mut old = word.load(Ordering::Relaxed);
-    // Neighbouring bytes may be written by the driver at the same time.
+    // The driver may write the neighbouring bytes at the same time: a plain store would lose them.
     while let Err(now) =
         word.compare_exchange_weak(old, old & !mask | bits, Ordering::AcqRel, Ordering::Relaxed)
     {

@@ -13,6 +13,7 @@ use crate::regs::register_file::RegisterFile;
 use crate::regs::vcmdq_file::SecondRegisters;
 use crate::violation::Violation;
 
+/// State of one SMMU. Each room adds the methods that act on its part.
 #[derive(Debug)]
 pub(crate) struct ModelSmmu {
     pub(crate) index: usize,
@@ -44,7 +45,7 @@ impl ModelSmmu {
         }
     }
 
-    /// Registers and caches as at power-on. Injected faults are part of the machine and stay.
+    /// Reset registers and caches as at power-on. Injected faults stay: they belong to the machine.
     pub(crate) fn reset(&mut self) {
         self.regs = RegisterFile::default();
         self.second_regs = SecondRegisters::default();
@@ -62,8 +63,8 @@ impl ModelSmmu {
         self.regs.cr2 & cr2::E2H != 0
     }
 
-    /// The stream table as the SMMU understands the registers: sizes that are too large are cut,
-    /// and a base loses the bits below its alignment.
+    /// The stream table that the registers describe. The SMMU cuts sizes that it does not support,
+    /// and clears the bits of the base below its alignment.
     pub(crate) fn stream_table(&self) -> StreamTableLayout {
         let config = self.regs.strtab_base_cfg;
         let log2 = (config & 0x3f).min(u32::from(self.profile.sid_bits));
@@ -81,7 +82,7 @@ impl ModelSmmu {
         self.interrupts.push(irq);
     }
 
-    /// Note a hazard; a driver that polls through one gets it once.
+    /// Record a hazard. A repeat of the last one is dropped, so a polling driver gets it once.
     pub(crate) fn hazard(&mut self, hazard: Hazard) {
         if self.hazards.last() != Some(&hazard) {
             self.hazards.push(hazard);

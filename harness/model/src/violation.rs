@@ -6,31 +6,31 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
-    /// No register is there.
+    /// No register lies at the offset.
     Undefined {
         /// Bytes from the base of page 0.
         offset: u32,
     },
-    /// The access is not naturally aligned or not of the register's width.
+    /// The access is misaligned, or wider than the register.
     Width {
         /// Bytes from the base of page 0.
         offset: u32,
         /// Bytes of the access.
         bytes: u32,
     },
-    /// A register that cannot be written was written.
+    /// The driver wrote a read-only register.
     ReadOnly {
         /// The register.
         register: &'static str,
     },
-    /// A register was written while an enable bit forbids it.
+    /// The driver wrote a register while an enable bit forbids it. The SMMU ignored the write.
     Enabled {
         /// The register.
         register: &'static str,
         /// The enable bit.
         by: &'static str,
     },
-    /// Reserved bits were set.
+    /// The driver set reserved bits.
     ReservedBits {
         /// The register.
         register: &'static str,
@@ -46,27 +46,27 @@ pub enum Violation {
         /// Its value.
         value: u64,
     },
-    /// A base is not aligned to the size of what lies there.
+    /// A base address is not aligned to the size of its table or queue.
     Alignment {
         /// The register.
         register: &'static str,
         /// The address.
         address: u64,
-        /// The alignment that is needed.
+        /// The required alignment, in bytes.
         align: u64,
     },
-    /// `GBPA` was written without `UPDATE`, or while an update was pending.
+    /// The driver wrote `GBPA` without `UPDATE`, or while an update was pending.
     Update,
-    /// `GERRORN` toggled bits whose error is not active.
+    /// The driver toggled bits of `GERRORN` whose error is not active.
     NotActive {
         /// The bits.
         bits: u32,
     },
-    /// A queue pointer was set to a place that it cannot be at.
+    /// The driver set a queue pointer to an impossible value.
     Pointer {
         /// The register.
         register: &'static str,
-        /// What it was set to.
+        /// The value that the driver wrote.
         value: u32,
     },
 }

@@ -7,8 +7,8 @@ use smmu_types::{Cd, PhysAddr, Ste, StreamId};
 use crate::config::stream_table::{Absent, StreamTableLayout};
 use crate::model_ram::ModelRam;
 
-/// Structures as they were fetched. Invalid and illegal ones are kept like any other: only an
-/// aborted fetch leaves nothing behind (IHI 0070, 3.21.3).
+/// Structures as the SMMU fetched them. It keeps invalid and illegal ones like any other; only an
+/// aborted fetch leaves nothing (IHI 0070, 3.21.3).
 #[derive(Debug, Default)]
 pub(crate) struct ConfigCache {
     /// Level-1 descriptors, by index.
@@ -17,7 +17,7 @@ pub(crate) struct ConfigCache {
     pub(crate) cds: BTreeMap<u32, Cd>,
 }
 
-/// Which level-1 descriptors go with the entries.
+/// The level-1 descriptors that a command drops, by index.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct L1Range {
     pub(crate) first: u32,
@@ -25,7 +25,8 @@ pub(crate) struct L1Range {
 }
 
 impl ConfigCache {
-    /// Drop the STEs and CDs of a range of streams; returns the streams that had an STE here.
+    /// Drop the STEs and CDs of the streams `first` to `last`, and a range of level-1 descriptors.
+    /// Returns the streams whose STE was cached.
     pub(crate) fn drop_streams(&mut self, first: u32, last: u32, l1: Option<L1Range>) -> Vec<u32> {
         let inside = |stream: &u32| (first..=last).contains(stream);
         let gone = self.stes.keys().copied().filter(inside).collect();
@@ -37,7 +38,7 @@ impl ConfigCache {
         gone
     }
 
-    /// Fetch through the cache.
+    /// A stream's STE: the cached one, or else a fetch that the cache keeps.
     pub(crate) fn ste(
         &mut self,
         ram: &ModelRam,
@@ -61,7 +62,7 @@ impl ConfigCache {
         Ok(ste)
     }
 
-    /// Fetch through the cache.
+    /// A stream's CD: the cached one, or else a fetch from `at` that the cache keeps.
     pub(crate) fn cd(
         &mut self,
         ram: &ModelRam,

@@ -8,7 +8,7 @@ use crate::hazard::Permissions;
 use crate::walk::space::Space;
 use crate::walk::translation::{CachedTable, LeafMapping, WalkStep, level_shift};
 
-/// Where in a space an entry is.
+/// The place of a cached descriptor: space, level and input address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TlbKey {
     pub(crate) space: Space,
@@ -42,24 +42,24 @@ fn size(level: u8) -> u64 {
 pub(crate) struct TlbLine {
     pub(crate) output: u64,
     pub(crate) permissions: Permissions,
-    /// The table that it was found in.
+    /// Root of the tables that the walk started from.
     pub(crate) root: PhysAddr,
-    /// Whose transaction made it.
+    /// The stream whose walk filled the line.
     pub(crate) stream: StreamId,
-    /// Older lines win where two match.
+    /// Serial number: where several lines match, the smallest age serves.
     age: u64,
 }
 
-/// Input addresses that a command covers.
+/// The input addresses that an invalidation covers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TlbExtent {
     /// First address.
     pub(crate) first: u64,
     /// Last address.
     pub(crate) last: u64,
-    /// Table descriptors go as well.
+    /// Drop table descriptors as well as leaves (`Leaf` = 0).
     pub(crate) tables: bool,
-    /// Only leaves of this level are meant.
+    /// Drop only leaves of this level, and table descriptors above it (`TTL`).
     pub(crate) level: Option<u8>,
 }
 
@@ -77,7 +77,8 @@ pub(crate) struct Tlb {
 }
 
 impl Tlb {
-    /// The line that translates `input`: the oldest one, where the tables changed their shape.
+    /// The line that translates `input`. Several match if a table became a block or the reverse;
+    /// the oldest one serves.
     pub(crate) fn find(&self, space: Space, input: u64) -> Option<(TlbKey, TlbLine)> {
         let mut found: Option<(TlbKey, TlbLine)> = None;
         for space in [space, space.global()] {
@@ -93,7 +94,7 @@ impl Tlb {
         found
     }
 
-    /// The cached table descriptor that gets closest to `input`.
+    /// The cached table descriptor of the deepest level on the way to `input`.
     pub(crate) fn find_table(&self, space: Space, input: u64) -> Option<(TlbKey, CachedTable)> {
         (0..3).rev().find_map(|level| {
             let key = TlbKey::of(space, level, input);
@@ -101,7 +102,7 @@ impl Tlb {
         })
     }
 
-    /// Keep what a walk found. A line that is there already stays as it is.
+    /// Keep a leaf. A line that exists under its key stays unchanged.
     pub(crate) fn insert(
         &mut self,
         space: Space,
@@ -133,7 +134,7 @@ impl Tlb {
         self.tables.entry(TlbKey::of(space, step.level, input)).or_insert(table);
     }
 
-    /// Drop what `spaces` accepts, within `extent` if there is one; returns the lines that went.
+    /// Drop the entries of all accepted spaces, within `extent` if given. Returns the dropped lines.
     pub(crate) fn invalidate(
         &mut self,
         spaces: impl Fn(Space) -> bool,

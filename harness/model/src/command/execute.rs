@@ -1,4 +1,4 @@
-//! What commands do to the caches.
+//! Carries out commands: invalidations, prefetch hints, `CMD_SYNC`.
 
 use smmu_types::range::{LevelHint, RangeGranule, Span, SpanAddress};
 use smmu_types::regs::gerror;
@@ -14,17 +14,17 @@ use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::walk::space::Space;
 
-/// Which addresses a command is about.
+/// The addresses that a TLBI covers.
 #[derive(Clone, Copy, Debug)]
 enum FlushScope {
     Everything,
     Within(TlbExtent),
-    /// It has an effect on some hardware; nothing may be relied on.
+    /// The effect is not defined for this form or granule, so the model drops nothing.
     Nothing,
 }
 
 impl ModelSmmu {
-    /// Carry out a command.
+    /// Carry out a command, or refuse it with `CERROR_ILL`.
     pub(crate) fn execute(
         &mut self,
         ram: &ModelRam,
@@ -34,7 +34,7 @@ impl ModelSmmu {
         let only_if = |there: bool| if there { Ok(()) } else { Err(CommandErrorCode::ILL) };
         let (s1, s2, hyp) = (self.profile.stage1, self.profile.stage2, self.profile.hyp);
         match command {
-            // Hints (4.2) that this SMMU does not take.
+            // Prefetch commands are hints (4.2); this SMMU ignores them.
             Command::PrefetchConfig { .. } | Command::PrefetchAddr { .. } => {}
             Command::CfgiSte { stream, leaf } => {
                 self.forget_streams(ram, stream.0, stream.0, leaf);
@@ -46,7 +46,7 @@ impl ModelSmmu {
             Command::CfgiAll => self.forget_streams(ram, 0, u32::MAX, Leaf::All),
             Command::CfgiCd { stream, substream, .. } => {
                 only_if(s1)?;
-                // Without substreams there is only the CD of index 0.
+                // Without substreams only the CD of index 0 exists.
                 if substream.get() == 0 {
                     self.forget_cd(ram, stream);
                 }
@@ -111,23 +111,23 @@ impl ModelSmmu {
             Command::TlbiNsnhAll => self.flush(ram, FlushScope::Everything, |space| {
                 !matches!(space, Space::Stage1 { regime: Regime::El2, .. })
             }),
-            // No device has anything cached; whether it answers is for the queue to know.
+            // No device has an ATC to invalidate. The queue handles a missing answer.
             Command::AtcInv { .. } => only_if(self.profile.ats)?,
             Command::Sync { completion: Completion::Msi(msi), .. } if self.profile.msi => {
                 self.send_sync_msi(ram, msi);
             }
             Command::Sync { completion: Completion::Interrupt | Completion::Msi(_), .. } => {
-                // Without MSIs the address is reserved, and the wire signals.
+                // Without MSIs the address is reserved; the SMMU signals the wired interrupt.
                 self.interrupt(Irq::CmdSync);
             }
             Command::Sync { .. } => {}
-            // Nothing that is not decoded.
+            // Every unknown command is illegal.
             _ => return Err(CommandErrorCode::ILL),
         }
         Ok(())
     }
 
-    /// The sync is complete whatever becomes of its MSI (4.7.3).
+    /// Send the MSI of a `CMD_SYNC`, which completes even if the MSI aborts (4.7.3).
     fn send_sync_msi(&mut self, ram: &ModelRam, msi: SyncMsi) {
         if self.main.faults.contains(&InjectedFault::MsiLost) {
             return;
@@ -137,7 +137,7 @@ impl ModelSmmu {
         }
     }
 
-    /// The addresses that a span covers, or `CERROR_ILL` where this SMMU does not take its form.
+    /// The addresses that a span covers, or `CERROR_ILL` if this SMMU does not support its form.
     fn scope<A: SpanAddress>(
         &self,
         span: Span<A>,
@@ -154,10 +154,10 @@ impl ModelSmmu {
         let level = match span.hint() {
             LevelHint::Unknown => None,
             LevelHint::Bits64(level) => Some(level as u8),
-            // There are no tables of 128-bit descriptors.
+            // The model has no tables of 128-bit descriptors.
             LevelHint::Bits128(_) => return Err(CommandErrorCode::ILL),
         };
-        // Entries of another granule need not go, and there are none of any other here.
+        // A TLBI need not drop entries of other granules, and the model has only 4 KiB entries.
         if span.tg() != RangeGranule::K4 || form == CommandForm::UnpredictableRange {
             return Ok(FlushScope::Nothing);
         }
@@ -201,7 +201,7 @@ impl ModelSmmu {
             (Leaf::All, Some(split)) => {
                 Some(L1Range { first: first >> split, last: last >> split })
             }
-            // A table that is linear now may have had two levels before.
+            // The table may have had two levels before: drop every level-1 descriptor.
             (Leaf::All, None) => Some(L1Range { first: 0, last: u32::MAX }),
             (Leaf::Last, _) => None,
         };

@@ -1,17 +1,17 @@
-//! What 16 bytes ask for, and how far the architecture defines it.
+//! Decodes a command, and says whether the architecture defines its effect.
 
 use smmu_types::{Command, RawCommand};
 
-/// How far the architecture says what a command does.
+/// Whether the architecture defines the effect of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommandForm {
     Defined,
-    /// A ranged invalidation whose address is not aligned to what its level maps. Some hardware may drop something;
-    /// nothing may be relied on.
+    /// A ranged invalidation whose address is not aligned to what its level maps. A driver must not
+    /// rely on any effect; the model drops nothing.
     UnpredictableRange,
 }
 
-/// What 16 bytes ask for.
+/// Decode the 16 bytes of a command as the SMMU does, and judge their form.
 pub(crate) fn meaning(raw: RawCommand) -> (Command, CommandForm) {
     let command = Command::interpret(raw);
     let by_address = matches!(
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    // What is carried out at all is tested where `Command::interpret` is.
+    // The tests of `Command::interpret` cover which commands the SMMU carries out.
     #[rstest]
     #[case::sync_with_data([0x5_0000_0046, 0], CommandForm::Defined)]
     #[case::aligned([0x0005_0000_0090_0012, 0x20_0601], CommandForm::Defined)]

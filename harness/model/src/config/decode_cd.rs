@@ -1,4 +1,4 @@
-//! What a CD means to this SMMU.
+//! Decodes a CD as this SMMU does, and says which CDs it refuses.
 
 use smmu_types::{Asid, Cd, OutputSize, PhysAddr, Regime, Vmid};
 
@@ -8,12 +8,16 @@ use crate::walk::space::Space;
 use crate::walk::translation::{Translation, WalkStage};
 use crate::word::{bit, field};
 
-/// The meaning of a CD.
+/// Decode a CD.
 ///
-/// Illegal, and so `C_BAD_CD`: `V` = 0; AArch32 or big-endian tables; an ASID wider than
-/// supported; hardware updates (`HA`, `HD`); `S`, as there are no stalls; `A` = 0, as faults always
-/// abort here; and while `EPD0` = 0, `T0SZ` outside 16 to 39, a granule other than 4 KiB, `TTB0` beyond
-/// `IPS`. Reserved bits are not looked at.
+/// The SMMU refuses an illegal CD with `C_BAD_CD`. Illegal are:
+///
+/// - `V` = 0; AArch32 or big-endian tables; an ASID wider than supported;
+/// - hardware updates (`HA`, `HD`);
+/// - `S`, because the model has no stalls; `A` = 0, because faults always abort here;
+/// - while `EPD0` = 0: `T0SZ` outside 16 to 39, a granule other than 4 KiB, `TTB0` beyond `IPS`.
+///
+/// The model ignores reserved bits.
 pub(crate) fn decode_cd(
     cd: &Cd,
     profile: &Profile,

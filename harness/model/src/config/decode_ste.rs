@@ -1,4 +1,4 @@
-//! What an STE means to this SMMU.
+//! Decodes an STE as this SMMU does, and says which STEs it refuses.
 
 use smmu_types::{Granule, PhysAddr, Regime, Stage2Config, Ste, SteConfig, StreamWorld, Vmid};
 
@@ -7,7 +7,7 @@ use crate::walk::space::Space;
 use crate::walk::translation::{Translation, WalkStage, level_shift};
 use crate::word::{bit, field};
 
-/// What an STE asks for.
+/// The configuration that an STE selects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stream {
     Abort,
@@ -16,29 +16,32 @@ pub(crate) enum Stream {
     Stage2(Translation),
 }
 
-/// Whether stage-1 entries carry an ASID. The EL2 regime without E2H has none.
+/// Whether stage-1 entries carry an ASID. They carry none in the EL2 regime without `E2H`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tagged {
     Asid,
     No,
 }
 
-/// Why an entry cannot be used.
+/// Why the SMMU refuses an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bad {
     /// The architecture calls it illegal.
     Illegal,
-    /// It is legal, but the model does not have this.
+    /// The entry is legal, but the model lacks this feature.
     Unsupported(&'static str),
 }
 
-/// The meaning of an STE.
+/// Decode an STE.
 ///
-/// Illegal, and so `C_BAD_STE`: `V` = 0; a stage that is not there; `S1ContextPtr` beyond OAS; `S1STALLD`, as
-/// there are no stalls; a reserved `STRW` where EL2 exists; a VMID wider than
-/// supported; and for stage 2 AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`),
-/// stalls (`S2S`), a granule other than 4 KiB, `S2T0SZ` outside 64 - OAS to 39, `S2SL0` that does
-/// not fit to it, `S2TTB` beyond `S2PS`.
+/// The SMMU refuses an illegal STE with `C_BAD_STE`. Illegal are:
+///
+/// - `V` = 0; a stage that the profile lacks; `S1ContextPtr` beyond OAS;
+/// - `S1STALLD`, because the model has no stalls;
+/// - a reserved `STRW` if EL2 exists; a VMID wider than supported;
+/// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), stalls (`S2S`), a
+///   granule other than 4 KiB, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not match
+///   `S2T0SZ`, `S2TTB` beyond `S2PS`.
 pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stream, Bad> {
     let [w0, w1, w2, w3, ..] = ste.0;
     let config = field(w0, 3, 1);
@@ -82,7 +85,7 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
         }
         return Ok(Stream::Stage1 { cd, vmid, regime, tagged });
     }
-    // Endianness, HD, HA, S.
+    // S2ENDI, S2HD, S2HA, S2S.
     let illegal = bit(w2, 52) || bit(w2, 55) || bit(w2, 56) || bit(w2, 57);
     let SteConfig::Stage2(config) = with_known_size(ste, 2, 50, 48).decode() else {
         return Err(Bad::Illegal);
@@ -93,7 +96,7 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
     decode_stage2(&config, profile, !bit(w2, 53), w3).ok_or(Bad::Illegal).map(Stream::Stage2)
 }
 
-/// A reserved output size counts as the largest.
+/// Replace a reserved output size (7) by the largest, as the SMMU treats it.
 fn with_known_size(ste: &Ste, word: usize, hi: u32, lo: u32) -> Ste {
     let mut ste = *ste;
     if field(ste.0[word], hi, lo) == 7 {
@@ -115,7 +118,7 @@ fn decode_stage2(
         2 => 0,
         _ => return None,
     };
-    // Sixteen tables side by side are the most that a walk may start from.
+    // A walk starts from at most 16 concatenated tables: 9 + 4 bits of index.
     let index_bits = input_bits.checked_sub(level_shift(start_level))?;
     if config.t0sz > 39 || input_bits > profile.output_bits() || !(1..=13).contains(&index_bits) {
         return None;

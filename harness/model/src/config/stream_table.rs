@@ -2,7 +2,7 @@
 
 use smmu_types::{PhysAddr, Ste, StreamId};
 
-/// Where the stream table is, as the registers say.
+/// Address and shape of the stream table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamTableLayout {
     pub(crate) base: u64,
@@ -12,10 +12,10 @@ pub(crate) struct StreamTableLayout {
     pub(crate) split: Option<u32>,
 }
 
-/// Why there is no entry to look at.
+/// Why the SMMU found no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Absent {
-    /// `C_BAD_STREAMID`.
+    /// The stream table does not cover the StreamID (`C_BAD_STREAMID`).
     BadStream,
     /// The fetch from this address aborted.
     Abort(PhysAddr),
@@ -61,7 +61,7 @@ impl StreamTableLayout {
         let descriptor = l1(index, address).ok_or(Absent::Abort(address))?;
         let within = u64::from(stream.0) & ((1 << split) - 1);
         match descriptor & 0x1f {
-            // Zero, reserved, or more than the split leaves room for.
+            // `Span` is zero, reserved, or larger than `STRTAB_BASE_CFG.SPLIT` allows.
             span if span == 0 || span > 11 || span > u64::from(split) + 1 => Err(Absent::BadStream),
             span if within >> (span - 1) != 0 => Err(Absent::BadStream),
             span => {

@@ -8,7 +8,7 @@ use crate::config::stream_table::Absent;
 use crate::profile::Profile;
 use crate::walk::translation::Translation;
 
-/// What becomes of a stream's transactions.
+/// How the SMMU treats a stream's transactions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Treatment {
     Abort,
@@ -16,7 +16,7 @@ pub(crate) enum Treatment {
     Translate(Translation),
 }
 
-/// Why there is no configuration.
+/// Why a stream has no configuration: the event to record, and what the model lacks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal {
     pub(crate) kind: EventKind,
@@ -42,6 +42,7 @@ impl Refusal {
     }
 }
 
+/// Decode an STE and the CD that it points to; `cd` fetches the CD.
 pub(crate) fn resolve(
     ste: &Ste,
     profile: &Profile,
@@ -63,7 +64,7 @@ pub(crate) fn resolve(
     }
 }
 
-/// The event that tells of an entry that cannot be found.
+/// The event of a missing entry: `C_BAD_STREAMID`, or `abort` after an aborted fetch.
 fn absent_kind(absent: Absent, abort: EventKind) -> EventKind {
     match absent {
         Absent::BadStream => EventKind::C_BAD_STREAMID,

@@ -11,7 +11,7 @@ use crate::walk::table_walk::{WalkFault, walk};
 use crate::walk::translation::Translation;
 
 impl ModelSmmu {
-    /// A stream's configuration through the cache, which keeps whatever is fetched.
+    /// A stream's configuration. The cache keeps every structure that this fetches.
     pub(crate) fn configuration(
         &mut self,
         ram: &ModelRam,
@@ -27,7 +27,7 @@ impl ModelSmmu {
         resolve(&ste, profile, e2h, |at| config.cd(ram, stream, at))
     }
 
-    /// A stream's configuration as it is in memory now.
+    /// A stream's configuration in memory now. The cache stays unchanged.
     pub(crate) fn current_configuration(
         &self,
         ram: &ModelRam,
@@ -39,7 +39,7 @@ impl ModelSmmu {
         resolve(&ste, &self.profile, self.e2h(), cd).ok()
     }
 
-    /// A stream's configuration as far as it is cached; what is missing comes from memory.
+    /// A stream's cached STE with its cached CD, or with the CD in memory if none is cached.
     pub(crate) fn cached_configuration(
         &self,
         ram: &ModelRam,
@@ -54,7 +54,7 @@ impl ModelSmmu {
         resolve(ste, &self.profile, self.e2h(), cd).ok()
     }
 
-    /// Walk, and cache what was found; a fault caches nothing but the way there.
+    /// Walk, and cache the table descriptors and the leaf. A fault caches the table descriptors only.
     pub(crate) fn walk_and_keep(
         &mut self,
         ram: &ModelRam,
@@ -64,7 +64,7 @@ impl ModelSmmu {
     ) -> Result<(), WalkFault> {
         let from = self.tlb.find_table(t.space, iova).map(|(key, table)| (key.level, table));
         let found = walk(ram, t, iova, from);
-        // What was reached through a cached descriptor belongs to the table that it came from.
+        // An entry reached through a cached descriptor belongs to that descriptor's root table.
         let root = from.map_or(t.root, |(_, table)| table.root);
         for step in &found.steps {
             self.tlb.insert_table(t.space, iova, step, root);

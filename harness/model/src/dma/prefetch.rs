@@ -7,7 +7,7 @@ use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 
 impl ModelSmmu {
-    /// Fetch a translation as a prefetcher does: without a transaction, so without an event.
+    /// Fetch a translation. A prefetch belongs to no transaction, so it records no event.
     pub(crate) fn prefetch(&mut self, ram: &ModelRam, stream: StreamId, iova: u64) {
         if !self.translates() {
             return;
@@ -16,18 +16,19 @@ impl ModelSmmu {
             && t.takes(iova)
             && self.tlb.find(t.space, iova).is_none()
         {
-            // A prefetch that faults leaves no trace.
+            // The SMMU ignores the fault of a prefetch.
             let _ = self.walk_and_keep(ram, stream, &t, iova);
         }
     }
 
-    /// Fetch an STE again, and the CD that it leads to.
+    /// Fetch a stream's STE, and the CD that it points to.
     pub(crate) fn prefetch_ste(&mut self, ram: &ModelRam, stream: StreamId) {
         if self.translates() {
             let _ = self.configuration(ram, stream);
         }
     }
 
+    /// Fetch a stream's CD, if its STE is cached.
     pub(crate) fn prefetch_cd(&mut self, ram: &ModelRam, stream: StreamId) {
         if self.config.stes.contains_key(&stream.0) {
             self.prefetch_ste(ram, stream);

@@ -1,4 +1,4 @@
-//! A transaction's way through the SMMU.
+//! A transaction of a device: configuration, lookup, output address or event.
 
 use smmu_types::regs::cr2;
 use smmu_types::{EventClass, EventKind, EventRecord, Iova, Ipa, PhysAddr, StreamId};
@@ -10,7 +10,7 @@ use crate::model_smmu::ModelSmmu;
 use crate::walk::table_walk::WalkFault;
 use crate::walk::translation::{Translation, WalkStage};
 
-/// What a device does.
+/// Direction of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DmaAccess {
     Read,
@@ -27,7 +27,7 @@ impl DmaAccess {
 }
 
 impl ModelSmmu {
-    /// Where an access goes, or `None` when it is refused.
+    /// The output address of an access, or `None` if the SMMU refuses it.
     pub(crate) fn translate(
         &mut self,
         ram: &ModelRam,
@@ -65,7 +65,7 @@ impl ModelSmmu {
         if let Some(feature) = refusal.unsupported {
             self.unsupported(stream, feature);
         }
-        // Streams that the table does not have are only recorded on request.
+        // The SMMU records `C_BAD_STREAMID` only with `CR2.RECINVSID`.
         let silent = self.regs.cr2 & cr2::RECINVSID == 0;
         if refusal.kind == EventKind::C_BAD_STREAMID && silent {
             return;
@@ -86,7 +86,7 @@ impl ModelSmmu {
         access: DmaAccess,
     ) -> Option<PhysAddr> {
         let fault = |kind| WalkFault { kind, level: t.start_level, fetch: None };
-        // The input size is checked by the walk: a line that is there serves what it covers.
+        // Only a walk checks the input size: a cached line serves all that it covers.
         let mut way = None;
         if self.tlb.find(t.space, iova).is_none() {
             way = self.stale_way(ram, stream, t, iova);

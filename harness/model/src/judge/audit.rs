@@ -1,4 +1,4 @@
-//! Compares everything that a stream can reach through the caches with memory.
+//! The audit: compares every cached entry that a stream can reach with memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::walk::table_walk::walk;
 use crate::walk::translation::Translation;
 
 impl ModelSmmu {
-    /// Everything that is cached, that a stream can reach, and that memory no longer says.
+    /// A hazard for each cached entry that a stream can reach and that differs from memory.
     pub(crate) fn audit(&self, ram: &ModelRam) -> Vec<Hazard> {
         let mut found = Vec::new();
         if !self.translates() {
@@ -23,7 +23,7 @@ impl ModelSmmu {
         let mut l1 = BTreeSet::new();
         let mut spaces: BTreeMap<Space, Vec<(StreamId, Translation)>> = BTreeMap::new();
         for stream in self.streams(ram) {
-            // One descriptor stands for many streams.
+            // One level-1 descriptor serves many streams: report it once.
             if let Some(index) = self.stream_table().l1_index(stream)
                 && l1.insert(index)
             {
@@ -73,7 +73,7 @@ impl ModelSmmu {
         found
     }
 
-    /// The first address of a line at which it is stale.
+    /// The hazard at the first address at which a line is stale.
     fn audit_line(
         &self,
         ram: &ModelRam,
@@ -88,13 +88,13 @@ impl ModelSmmu {
             if let Some(hazard) = self.judge(stream, t, key, line, at, &fresh) {
                 return Some(hazard);
             }
-            // A block may have become pages: look at each of them.
+            // A block may have become pages: compare with each of them.
             at = (at | ((1 << fresh.shift()) - 1)) + 1;
         }
         None
     }
 
-    /// Streams that are cached, or that the stream table has a valid entry of.
+    /// The streams with a cached STE or a valid STE in memory.
     fn streams(&self, ram: &ModelRam) -> BTreeSet<StreamId> {
         let mut streams: BTreeSet<_> = self.config.stes.keys().map(|s| StreamId(*s)).collect();
         let table = self.stream_table();

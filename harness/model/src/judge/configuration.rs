@@ -9,7 +9,7 @@ use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 
 impl ModelSmmu {
-    /// Whether a cached entry of the stream differs from memory in bits that matter.
+    /// The hazard of a cached level-1 descriptor, STE or CD that differs from memory in used bits.
     pub(crate) fn stale_configuration(&self, ram: &ModelRam, stream: StreamId) -> Option<Hazard> {
         self.stale_l1(ram, stream).or_else(|| self.stale_entry(ram, stream))
     }
@@ -18,7 +18,7 @@ impl ModelSmmu {
         Some(Hazard::StaleConfiguration { smmu: self.index, stream, entry, missing })
     }
 
-    /// The same for the level-1 descriptor alone.
+    /// The hazard of the stream's cached level-1 descriptor.
     pub(crate) fn stale_l1(&self, ram: &ModelRam, stream: StreamId) -> Option<Hazard> {
         let table = self.stream_table();
         let index = table.l1_index(stream)?;
@@ -30,7 +30,7 @@ impl ModelSmmu {
         self.stale(stream, TableEntry::Ste, missing)
     }
 
-    /// The same for the STE and the CD.
+    /// The hazard of the stream's cached STE or CD.
     pub(crate) fn stale_entry(&self, ram: &ModelRam, stream: StreamId) -> Option<Hazard> {
         let table = self.stream_table();
         let ste = self.config.stes.get(&stream.0)?;
@@ -54,6 +54,7 @@ impl ModelSmmu {
     }
 }
 
+/// Whether two entries differ in a bit that one of them uses.
 fn differ(a: &[u64; 8], used_a: &[u64; 8], b: &[u64; 8], used_b: &[u64; 8]) -> bool {
     let words = a.iter().zip(b).zip(used_a.iter().zip(used_b));
     words.into_iter().any(|((a, b), (ua, ub))| (a ^ b) & (ua | ub) != 0)

@@ -5,8 +5,9 @@ use smmu_types::{Command, Iova, Ipa, Leaf, Regime};
 
 use crate::walk::space::Space;
 
-/// The command that drops what a space has cached of one address; everything of its tag for an address that no
-/// command can name.
+/// The command that drops an entry of `space` for one address.
+///
+/// `of` is the space of the stream: it supplies the ASID for a global EL2 entry. If no command can name the address, this is the command that drops the whole tag.
 pub(crate) fn tlbi_address(space: Space, of: Space, address: u64, leaf: Leaf) -> Command {
     let address = address & !0xfff;
     let command = match space {
@@ -30,7 +31,7 @@ pub(crate) fn tlbi_address(space: Space, of: Space, address: u64, leaf: Leaf) ->
     command.unwrap_or_else(|_no_such_address| tlbi_tag(space))
 }
 
-/// The command that drops everything that a tag has cached.
+/// The command that drops every entry of a tag.
 pub(crate) fn tlbi_tag(space: Space) -> Command {
     match space {
         Space::Stage2 { vmid } => Command::TlbiS12Vmall { vmid },

@@ -12,7 +12,7 @@ use crate::walk::table_walk::{TableWalk, walk};
 use crate::walk::translation::{CachedTable, Translation, WalkStep};
 
 impl ModelSmmu {
-    /// Whether a line of a stream's space differs, at one address, from what the tables say.
+    /// The hazard of a line that differs from the tables at address `at`.
     pub(crate) fn stale_line(
         &self,
         ram: &ModelRam,
@@ -25,6 +25,7 @@ impl ModelSmmu {
         self.judge(stream, t, key, line, at, &walk(ram, t, at, None))
     }
 
+    /// [`stale_line`](Self::stale_line) against a walk that the caller has done.
     pub(crate) fn judge(
         &self,
         stream: StreamId,
@@ -62,7 +63,7 @@ impl ModelSmmu {
         Some(Hazard::StaleTranslation { smmu, stream, iova, tag, reached, now, missing })
     }
 
-    /// Whether a walk for an address would start from a descriptor that memory no longer holds.
+    /// The hazard of a walk that starts from a cached table descriptor which memory no longer holds.
     pub(crate) fn stale_way(
         &self,
         ram: &ModelRam,
@@ -106,13 +107,14 @@ impl ModelSmmu {
     }
 }
 
-/// Whether a fresh walk passes the very descriptor that is cached.
+/// Whether a fresh walk passes the cached table descriptor.
 fn is_current(t: &Translation, key: &TlbKey, table: &CachedTable, fresh: &TableWalk) -> bool {
     let cached = WalkStep { level: key.level, table: table.table, limits: table.limits };
     table.root == t.root && fresh.steps.contains(&cached)
 }
 
-/// Lines of a tag belong to one table; global ones may come from any.
+/// Whether entries of a space carry a tag, and so belong to one root table. Global entries may
+/// come from any.
 fn is_tagged(space: Space) -> bool {
     !matches!(space, Space::Stage1 { asid: None, .. })
 }

@@ -35,7 +35,7 @@ impl ModelSmmu {
         QueueRing::new(base, self.profile.cmdq_log2, RawCommand::BYTES as u64)
     }
 
-    /// How many commands a look at the consumer carries out.
+    /// Commands that the SMMU carries out at each read of `CONS`.
     pub(crate) fn pace(&self, which: QueueId) -> u32 {
         let slow = self.feed(which).faults.iter().find_map(|fault| match fault {
             InjectedFault::CommandQueueSlow { per_look } => Some(*per_look),
@@ -67,7 +67,7 @@ impl ModelSmmu {
                 QueueId::Second => (self.second_regs.prod, self.second_regs.cons),
             };
             let (at, upper) = (cons & mask, cons & !mask);
-            // A producer that is nowhere in the queue was reported when it was written.
+            // The write of an impossible `PROD` was reported as a violation already.
             if matches!(ring.size.used(prod & mask, at), None | Some(0)) {
                 return;
             }
@@ -131,7 +131,7 @@ impl ModelSmmu {
         Ok(raw)
     }
 
-    /// Whether the second queue takes a command; it has neither MSIs nor events for its `CMD_SYNC`.
+    /// Whether the second queue accepts a command. Its `CMD_SYNC` completes without MSI and event.
     fn second_takes(&self, command: Command) -> bool {
         match command {
             Command::Sync { completion, .. } => completion == Completion::None,
@@ -140,21 +140,22 @@ impl ModelSmmu {
         }
     }
 
-    /// What a device has not answered is not forgotten when the second queue is turned off: the main queue's next
-    /// `CMD_SYNC` tells.
+    /// Move a pending ATC timeout to the main queue when the second one is disabled: the main
+    /// queue's next `CMD_SYNC` fails.
     pub(crate) fn inherit_timeout(&mut self) {
         self.main.atc_timed_out |= std::mem::take(&mut self.second.atc_timed_out);
     }
 
-    /// Consume until the queues are empty or stop.
+    /// Carry out commands until both queues are empty or stop.
     pub(crate) fn drain(&mut self, ram: &ModelRam) {
-        // Twice the largest queue: commands cannot appear while this runs.
+        // Twice the largest queue is enough: no command appears under the lock.
         let all = 2 << QueueSize::MAX_LOG2;
         self.consume(ram, QueueId::Main, all);
         self.consume(ram, QueueId::Second, all);
     }
 
-    /// Time passes. It tells only a driver that waits for an MSI, and so looks at no register, anything new.
+    /// Let time pass. Only a driver that waits for an MSI reads no register meanwhile, so an SMMU
+    /// without MSIs does nothing.
     pub(crate) fn tick(&mut self, ram: &ModelRam) {
         if self.profile.msi {
             self.consume(ram, QueueId::Main, self.pace(QueueId::Main));

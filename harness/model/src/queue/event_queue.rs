@@ -16,7 +16,7 @@ impl ModelSmmu {
         QueueRing::new(self.regs.eventq_base, limit, EventRecord::BYTES as u64)
     }
 
-    /// Write a record, or lose it as the architecture has it.
+    /// Write a record. The SMMU loses it if the queue is off, is full or aborts.
     pub(crate) fn record(&mut self, ram: &ModelRam, event: EventRecord) {
         if self.regs.cr0 & cr0::EVENTQEN == 0 {
             return;
@@ -24,7 +24,7 @@ impl ModelSmmu {
         let ring = self.event_ring();
         let mask = ring.size.pointer_mask();
         let (prod, cons) = (self.regs.eventq_prod & mask, self.regs.eventq_cons & mask);
-        // A consumer that is nowhere in the queue leaves its contents unknown: nothing is written.
+        // An impossible `CONS` says nothing about free slots: treat the queue as full.
         if ring.size.used(prod, cons).is_none_or(|used| used == ring.size.entries()) {
             if (self.regs.eventq_prod ^ self.regs.eventq_cons) & OVERFLOW == 0 {
                 self.regs.eventq_prod ^= OVERFLOW;

@@ -11,12 +11,13 @@ pub(crate) enum QueueId {
     Second,
 }
 
-/// What a command queue has besides its registers.
+/// State of a command queue beside its registers.
 #[derive(Debug, Default)]
 pub(crate) struct CommandFeed {
     pub(crate) faults: Vec<InjectedFault>,
-    /// A device has not answered; the next `CMD_SYNC` tells.
+    /// A device has not answered `ATC_INV`; the next `CMD_SYNC` fails.
     pub(crate) atc_timed_out: bool,
+    /// The commands carried out since the last take; `None` without a listener.
     pub(crate) heard: Option<Vec<RawCommand>>,
 }
 
@@ -25,7 +26,7 @@ impl CommandFeed {
         CommandFeed { faults, ..CommandFeed::default() }
     }
 
-    /// Faults are part of the machine and stay.
+    /// Reset as at power-on. Injected faults stay: they belong to the machine.
     pub(crate) fn reset(&mut self) {
         self.atc_timed_out = false;
     }

@@ -3,7 +3,7 @@
 use smmu_types::PhysAddr;
 use smmu_types::queue::QueueSize;
 
-/// One circular queue, as its base register describes it.
+/// Address and size of one circular queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QueueRing {
     pub(crate) base: u64,
@@ -12,10 +12,10 @@ pub(crate) struct QueueRing {
 }
 
 impl QueueRing {
-    /// `limit` is log2 of the largest queue of this SMMU; a larger one counts as that.
+    /// Decode a base register. `limit` is log2 of the SMMU's largest queue, and cuts the size.
     pub(crate) fn new(register: u64, limit: u8, entry: u64) -> Self {
         let log2 = (register & 0x1f).min(u64::from(limit)) as u8;
-        // `Profile::bounded` keeps the limit within the architecture's.
+        // `Profile::bounded` keeps `limit` valid, so the fallback is never used.
         let size = QueueSize::from_log2(log2).unwrap_or(SMALLEST);
         QueueRing { base: register & 0x000f_ffff_ffff_ffe0, size, entry }
     }
@@ -24,7 +24,7 @@ impl QueueRing {
         (u64::from(self.size.entries()) * self.entry).max(32)
     }
 
-    /// The same ring at the address that the SMMU uses: it takes the bits below the alignment as zero.
+    /// The ring with the bits of `base` below its alignment cleared, as the SMMU does.
     pub(crate) fn rounded_down(self) -> Self {
         QueueRing { base: self.base & !(self.align() - 1), ..self }
     }

@@ -12,7 +12,7 @@ macro_rules! offsets {
     ($($name:ident)*) => {
         $(const $name: u32 = regs::$name.offset();)*
 
-        /// The registers that the model has; the others are those of features that it does not say it has.
+        /// The registers that the model has. The others belong to features that its ID registers deny.
         const REGISTERS: &[u32] = &[$($name),*];
     };
 }
@@ -30,12 +30,13 @@ const OVERFLOW: u32 = 1 << 31;
 
 const MSI_ADDRESS: u64 = 0x00ff_ffff_ffff_fffc;
 
-/// The register that an access means, and where in it.
+/// The register of an access, and the part of it.
 struct RegisterAccess {
     register: u32,
     name: &'static str,
-    /// The access is to this half of a 64-bit register, or to all of the register.
+    /// The access is to the upper half of a 64-bit register.
     high: bool,
+    /// The access is to the whole register.
     whole: bool,
 }
 
@@ -56,7 +57,7 @@ fn place(offset: u32, bytes: u32) -> Result<RegisterAccess, Violation> {
         let whole = wide == (bytes == 8);
         return Ok(RegisterAccess { register: offset, name, high: false, whole });
     }
-    // Two 32-bit accesses may stand for a 64-bit one.
+    // A driver may replace a 64-bit access by two 32-bit ones.
     let base = offset.checked_sub(4).filter(|base| is_wide(*base) && bytes == 4);
     match base.and_then(|base| regs::name_of(base).map(|name| (base, name))) {
         Some((register, name)) => Ok(RegisterAccess { register, name, high: true, whole: false }),
@@ -112,7 +113,7 @@ impl ModelSmmu {
             CR2 => r.cr2,
             GBPA => {
                 let value = r.gbpa;
-                // The update is seen to be pending once, and is done then.
+                // The first read still shows `UPDATE`; the change takes effect with it.
                 match r.gbpa_update.take() {
                     Some(new) => {
                         r.gbpa = new;
@@ -141,7 +142,7 @@ impl ModelSmmu {
             EVENTQ_BASE => return r.eventq_base,
             EVENTQ_PROD => r.eventq_prod,
             EVENTQ_CONS => r.eventq_cons,
-            // The registers of PRI, which is not there.
+            // The model has no PRI: its registers read as zero.
             _ => 0,
         };
         narrow.into()
@@ -238,7 +239,7 @@ impl ModelSmmu {
             GERROR_IRQ_CFG0 | GERROR_IRQ_CFG1 | GERROR_IRQ_CFG2 | EVENTQ_IRQ_CFG0
             | EVENTQ_IRQ_CFG1 | EVENTQ_IRQ_CFG2 => self.write_msi(register, name, value),
             PRIQ_BASE | PRIQ_IRQ_CFG0 | PRIQ_IRQ_CFG1 | PRIQ_IRQ_CFG2 | PRIQ_PROD | PRIQ_CONS => {
-                // No PRI: reserved, so 0 may be written.
+                // The model has no PRI: the registers are reserved, and a driver may write 0.
                 self.defined(name, value, 0);
             }
             _ => self.violation(Violation::ReadOnly { register: name }),
@@ -255,7 +256,7 @@ impl ModelSmmu {
             return self.violation(Violation::Enabled { register: name, by });
         }
         let bits = match register {
-            // Without MSIs they are reserved, so 0 may be written.
+            // Without MSIs the registers are reserved, and a driver may write 0.
             _ if !self.profile.msi => 0,
             GERROR_IRQ_CFG0 | EVENTQ_IRQ_CFG0 => MSI_ADDRESS,
             GERROR_IRQ_CFG1 | EVENTQ_IRQ_CFG1 => u64::from(u32::MAX),
@@ -270,6 +271,7 @@ impl ModelSmmu {
         }
     }
 
+    /// Whether an enable bit forbids the write of a register, which is a violation.
     fn closed(&mut self, register: &'static str, bits: u32, by: &'static str) -> bool {
         let closed = self.regs.cr0 & bits != 0;
         if closed {
@@ -278,7 +280,7 @@ impl ModelSmmu {
         closed
     }
 
-    /// The defined bits of a value; the others are reported.
+    /// The defined bits of a value. Any other set bit is a violation.
     pub(crate) fn defined(&mut self, register: &'static str, value: u64, bits: u64) -> u64 {
         if value & !bits != 0 {
             self.violation(Violation::ReservedBits { register, bits: value & !bits });

@@ -78,7 +78,8 @@ impl ModelSmmu {
         let mask = ring.size.pointer_mask();
         let enabled = self.regs.cr0 & cr0::CMDQEN != 0;
         let steps = |to| ring.size.used(to, self.regs.cmdq_cons);
-        // The producer only moves on, and never beyond a full queue.
+        // The producer only moves forward, at most to a full queue. After an error the driver may
+        // move it back.
         let back =
             steps(value) < steps(self.regs.cmdq_prod) && self.active_errors() & gerror::CMDQ == 0;
         if enabled && (steps(value).is_none() || back || value & !mask != 0) {

@@ -8,7 +8,7 @@ use crate::model_smmu::ModelSmmu;
 use crate::regs::register_file::MsiTarget;
 
 impl ModelSmmu {
-    /// Make errors active; those that are active already stay as they are.
+    /// Make errors active. An active error stays active: a second toggle would clear it.
     pub(crate) fn raise_error(&mut self, ram: &ModelRam, bits: u32) {
         let fresh = bits & !self.active_errors();
         if fresh == 0 {
@@ -20,7 +20,7 @@ impl ModelSmmu {
         }
     }
 
-    /// Interrupt by the MSI that is set up, or by the wire where none is (3.18).
+    /// Send the configured MSI, or signal the wired interrupt if none is configured (3.18).
     pub(crate) fn signal(&mut self, ram: &ModelRam, msi: MsiTarget, wire: Irq, abort: u32) {
         if !self.profile.msi || msi.address == 0 {
             self.interrupt(wire);

@@ -5,7 +5,8 @@ use smmu_types::regs::gbpa;
 /// The address bits of a base register.
 pub(crate) const BASE_ADDRESS: u64 = 0x000f_ffff_ffff_ffe0;
 
-/// What is stored. Everything is 0 at power-on, so transactions bypass until `GBPA.ABORT` is set.
+/// The stored values. All are 0 at power-on, so transactions bypass until the driver sets
+/// `GBPA.ABORT`.
 #[derive(Debug, Default)]
 pub(crate) struct RegisterFile {
     pub(crate) cr0: u32,
@@ -34,7 +35,7 @@ impl RegisterFile {
     }
 }
 
-/// Where an interrupt is written to, as its three registers say. An address of 0 means nowhere.
+/// Target of an MSI: the values of `*_IRQ_CFG0` to `*_IRQ_CFG2`. Address 0 means no MSI.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MsiTarget {
     pub(crate) address: u64,

@@ -15,7 +15,7 @@ fn is_wide(register: u32) -> bool {
     [BASE, CONS_INDX_BASE].contains(&register)
 }
 
-/// The register of an access, and whether it is to the upper half of it.
+/// The register of an access, and whether the access is to its upper half.
 fn place(offset: u32, bytes: u32) -> Result<(u32, bool), Violation> {
     let register = offset & !(if offset >= BASE { 7 } else { 3 });
     if ![CONS, PROD, CONFIG, STATUS, GERROR, GERRORN, BASE, CONS_INDX_BASE].contains(&register) {

@@ -2,7 +2,7 @@
 
 use smmu_types::regs::vcmdq::{ENABLE, ERROR};
 
-/// What is stored.
+/// The stored values. All are 0 at power-on.
 #[derive(Debug, Default)]
 pub(crate) struct SecondRegisters {
     pub(crate) base: u64,
@@ -26,7 +26,7 @@ impl SecondRegisters {
         self.enabled() && self.active() == 0
     }
 
-    /// The queue stops; it did not stand still before.
+    /// Stop the queue. Call it only while no error is active: the bit toggles.
     pub(crate) fn raise_error(&mut self) {
         self.gerror ^= ERROR;
     }

@@ -1,11 +1,13 @@
+//! STEs, CDs and stream tables, and the commands that drop them.
+
 use rstest::rstest;
 use smmu_types::seam::RegistersExt;
 use smmu_types::{Command, Leaf, SteRange, StreamId, SubstreamId, regs};
 
-use super::rig::{A, B, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste};
+use super::model_rig::{A, B, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste};
 use crate::{Hazard, Profile};
 
-/// Two tables that map the same address to A and to B; the stream has used the first.
+/// Two tables that map one address to A and to B. The stream has used the first.
 fn warm() -> (ModelRig, u64) {
     let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
@@ -20,7 +22,7 @@ fn range(stream: u32, range: u8) -> Command {
     Command::CfgiSteRange { stream: StreamId(stream), range: SteRange::new(range).unwrap() }
 }
 
-// A CD is replaced by one with another ASID and table.
+// The driver replaces the CD by one with another ASID and table.
 #[rstest]
 #[case::none(None, A)]
 #[case::cd(Some(cfgi_cd(SID)), B)]
@@ -48,7 +50,7 @@ fn a_changed_cd_is_seen_after(#[case] command: Option<Command>, #[case] reached:
     assert_eq!(rig.missing(), expected);
 }
 
-// The STE is replaced by an abort.
+// The driver replaces the STE by one that aborts.
 #[rstest]
 #[case::none(None, Some(A))]
 #[case::ste(Some(cfgi_ste(SID)), None)]
@@ -67,7 +69,7 @@ fn a_changed_ste_is_seen_after(#[case] command: Option<Command>, #[case] reached
 }
 
 #[test]
-fn an_invalid_ste_works_on_until_it_is_told_and_so_does_a_valid_one() {
+fn valid_and_invalid_stes_stay_cached_until_cfgi_ste() {
     let (rig, _) = warm();
     let ste = rig.get(rig.ste(SID));
     rig.put(rig.ste(SID), 0);
@@ -75,7 +77,7 @@ fn an_invalid_ste_works_on_until_it_is_told_and_so_does_a_valid_one() {
     rig.run(&[cfgi_ste(SID)]);
     assert_eq!(rig.dma(SID, IOVA), None);
     rig.missing();
-    // The invalid one is cached just the same.
+    // The SMMU caches the invalid STE as well.
     rig.put(rig.ste(SID), ste);
     assert_eq!(rig.dma(SID, IOVA), None);
     assert_eq!(rig.missing(), ["CFGI_STE sid=0x8 leaf=1"]);
@@ -171,7 +173,7 @@ fn ste_checks(#[case] w0: u64, #[case] w1: u64, #[case] reached: Option<u64>) {
 }
 
 #[test]
-fn the_upper_table_is_refused_loudly() {
+fn the_upper_table_is_unsupported() {
     let (rig, _) = warm();
     rig.put(rig.cd(SID), rig.get(rig.cd(SID)) & !(1 << 30));
     rig.run(&[cfgi_cd(SID)]);
@@ -244,7 +246,7 @@ fn a_level_1_descriptor_is_cached_even_when_inactive() {
     rig.run(&[Command::CfgiSte { stream: DEEP, leaf: Leaf::All }]);
     assert_eq!(rig.dma(DEEP, IOVA), Some(A));
     assert_eq!(rig.missing(), Vec::<String>::new());
-    // And the other way: one that is taken away serves on.
+    // The reverse: a descriptor that the driver removed stays in use.
     rig.put(L1 + 8, 0);
     rig.run(&[cfgi_ste(DEEP)]);
     assert_eq!(rig.dma(DEEP, IOVA), Some(A));

@@ -1,14 +1,16 @@
+//! Faults of transactions, and the event queue.
+
 use rstest::rstest;
 use smmu_types::regs;
 use smmu_types::seam::RegistersExt;
 
-use super::rig::{A, EVENTQ_LOG2, IOVA, ModelRig, RAM, S1_RW, S2_RW, SID, cfgi_cd, cfgi_ste};
+use super::model_rig::{A, EVENTQ_LOG2, IOVA, ModelRig, RAM, S1_RW, S2_RW, SID, cfgi_cd, cfgi_ste};
 use crate::InjectedFault;
 use smmu_types::Irq;
 
 const AF: u64 = 1 << 10;
 
-// What a page descriptor of stage 1 gives a write.
+// The event of a write through each stage-1 page descriptor.
 #[rstest]
 #[case::invalid(0, "F_TRANSLATION sid=0x8 write iova=0x50000120 class=IN stage=1")]
 #[case::block_at_level_3(A | 1 | S1_RW, "F_TRANSLATION sid=0x8 write iova=0x50000120 class=IN stage=1")]
@@ -32,7 +34,7 @@ fn stage1_faults(#[case] descriptor: u64, #[case] event: &str) {
 fn stage2_faults(#[case] descriptor: u64, #[case] event: &str) {
     let rig = ModelRig::new();
     let root = rig.stage2(SID, 3);
-    // Access flag faults are on.
+    // S2AFFD = 0: access flag faults are on.
     rig.put(rig.ste(SID) + 16, rig.get(rig.ste(SID) + 16) & !(1 << 53));
     rig.run(&[cfgi_ste(SID)]);
     rig.put(rig.slot(root, IOVA, 3), descriptor);
@@ -105,7 +107,7 @@ fn walks_and_fetches_outside_of_memory() {
 }
 
 #[test]
-fn an_output_that_nothing_answers_at_is_a_bus_abort() {
+fn an_output_outside_of_ram_is_a_bus_abort() {
     let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, 0x8000_0000, S1_RW);
@@ -130,7 +132,7 @@ fn faults_of_a_stream_may_go_unrecorded() {
 }
 
 #[test]
-fn the_interrupt_tells_of_the_first_record_only() {
+fn only_the_first_record_interrupts() {
     let rig = ModelRig::new();
     rig.stage1(SID, 5);
     rig.model.take_interrupts();

@@ -7,8 +7,8 @@ use smmu_types::{
     regs,
 };
 
+use super::model_rig::{A, CMDQ, IOVA, ModelRig, OTHER, RAM, SID, nh_asid, nh_va};
 use super::queue::{acknowledge, error};
-use super::rig::{A, CMDQ, IOVA, ModelRig, OTHER, RAM, SID, nh_asid, nh_va};
 use crate::{Hazard, InjectedFault, Profile, Violation};
 use smmu_types::Irq;
 
@@ -47,7 +47,7 @@ fn an_msi_writes_its_32_bits_and_no_more(#[case] address: u64) {
     assert_eq!(rig.regs.read(regs::GERROR), 0);
 }
 
-/// Where Linux has it: in the place of the command that is complete.
+/// As Linux places it: over the completed command.
 #[test]
 fn an_msi_may_lie_in_the_queue_itself() {
     let rig = with_msi();
@@ -80,7 +80,7 @@ fn without_an_address_the_wire_signals() {
 }
 
 #[test]
-fn time_is_nothing_to_an_smmu_without_msis() {
+fn time_does_not_move_an_smmu_without_msis() {
     let rig = ModelRig::new();
     rig.send(Command::SYNC);
     rig.model.listen(0);
@@ -190,7 +190,7 @@ fn fetches_that_abort() {
 }
 
 #[test]
-fn an_atc_that_does_not_answer_stops_the_next_sync() {
+fn an_unanswered_atc_inv_stops_the_next_sync() {
     let rig = with_ats();
     rig.run(&[atc_inv(SID), atc_inv(OTHER)]);
     rig.model.inject(0, InjectedFault::AtcTimeout { stream: SID });

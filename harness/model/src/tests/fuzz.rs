@@ -1,9 +1,9 @@
-//! Nothing that a driver, memory or a device can do makes the model panic or hang.
+//! No register access, memory content, command or DMA makes the model panic or hang.
 
 use smmu_types::StreamId;
 use smmu_types::seam::Registers;
 
-use super::rig::{BYTES, CMDQ, ModelRig, RAM};
+use super::model_rig::{BYTES, CMDQ, ModelRig, RAM};
 use crate::{InjectedFault, Model, Profile, SecondQueue};
 
 /// Marsaglia's xorshift: the same numbers on every run.
@@ -21,7 +21,7 @@ impl RandomWords {
         self.next() % limit
     }
 
-    /// Mostly something near to making sense.
+    /// Mostly a word that is almost valid: an address, a descriptor or one bit.
     fn word(&mut self) -> u64 {
         let word = self.next();
         match self.below(6) {
@@ -106,7 +106,7 @@ fn random_registers_memory_commands_and_accesses() {
                 }
                 3 => rig.put(RAM + (numbers.below(BYTES as u64) & !7), numbers.word()),
                 4 => {
-                    // A command with a random body where the queue usually is.
+                    // A command with a random body, in the usual place of the queue.
                     let opcode = numbers.below(0x50);
                     let slot = CMDQ + numbers.below(16) * 16;
                     rig.put_all(slot, &[numbers.word() & !0xff | opcode, numbers.word()]);

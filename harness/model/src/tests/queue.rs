@@ -1,10 +1,12 @@
+//! The main command queue: pace, errors, forms of commands.
+
 use rstest::rstest;
 use smmu_types::seam::RegistersExt;
 use smmu_types::{
     Command, CommandErrorCode, Completion, Leaf, PhysAddr, RawCommand, SyncMsi, Vmid, regs,
 };
 
-use super::rig::{
+use super::model_rig::{
     A, B, CMDQ, IOVA, ModelRig, RAM, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, s2_ipa,
 };
 use crate::{InjectedFault, Profile};
@@ -21,7 +23,7 @@ pub(super) fn acknowledge(rig: &ModelRig) {
 }
 
 #[test]
-fn nothing_happens_until_somebody_looks() {
+fn commands_wait_for_a_read_of_cmdq_cons() {
     let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
@@ -85,7 +87,7 @@ fn an_illegal_command_stops_the_queue(#[case] words: [u64; 2]) {
     assert_eq!(rig.regs.read(regs::CMDQ_CONS) & 0x1f, at, "it stays at the command");
     assert_eq!(rig.model.take_interrupts(), [(0, Irq::Gerror)]);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
-    // Replace the command, acknowledge, and it goes on from there.
+    // The driver replaces the command and acknowledges the error; the SMMU continues there.
     rig.put_all(CMDQ + u64::from(at & 0xf) * 16, &Command::SYNC.encode().0);
     acknowledge(&rig);
     assert!(rig.wait());
@@ -93,7 +95,7 @@ fn an_illegal_command_stops_the_queue(#[case] words: [u64; 2]) {
     assert_eq!(rig.dma(SID, IOVA), Some(B));
 }
 
-/// A `TLBI_NH_VA` of ASID 5 and address 0 in any form, as a broken driver may send it.
+/// A `TLBI_NH_VA` of ASID 5 and address 0 in any form, also in illegal ones.
 fn va(num: u64, tg: u64, ttl: u64) -> Command {
     Command::decode(RawCommand([0x12 | num << 12 | 5 << 48, 1 | ttl << 8 | tg << 10]))
 }
@@ -160,7 +162,7 @@ fn syncs_signal() {
     rig.model.take_interrupts();
     rig.run(&[Command::sync(Completion::Interrupt)]);
     assert_eq!(rig.model.take_interrupts(), [(0, Irq::CmdSync)]);
-    // There are no MSIs: nothing is written.
+    // Without MSIs the SMMU writes nothing.
     let msi = Completion::Msi(SyncMsi::new(PhysAddr(A), 7).unwrap());
     rig.run(&[Command::sync(msi), Command::sync(Completion::Event)]);
     assert_eq!(rig.model.take_interrupts(), [(0, Irq::CmdSync)]);
@@ -188,12 +190,12 @@ fn a_queue_that_is_stuck() {
 }
 
 #[test]
-fn a_command_that_is_refused_by_order() {
+fn an_injected_refusal() {
     let rig = ModelRig::with(Profile {
         faults: vec![InjectedFault::RefuseCommand { after: 5 }],
         ..Profile::default()
     });
-    // Bring-up took three.
+    // Bring-up sent three commands.
     rig.run(&[nh_asid(0, 5)]);
     rig.send(Command::SYNC);
     assert!(!rig.wait());

@@ -1,8 +1,10 @@
+//! Register accesses, and the rules for them.
+
 use rstest::rstest;
 use smmu_types::seam::{Registers, RegistersExt};
 use smmu_types::{Capabilities, IdRegisters, StreamId, regs};
 
-use super::rig::{A, ModelRig, STRTAB};
+use super::model_rig::{A, ModelRig, STRTAB};
 use crate::{Hazard, Profile, Violation};
 
 fn violations(rig: &ModelRig) -> Vec<Violation> {
@@ -40,7 +42,7 @@ fn while_translation_is_off_gbpa_decides() {
     let rig = ModelRig::off(Profile::default());
     assert_eq!(rig.dma(StreamId(99), A), Some(A));
     rig.regs.write(regs::GBPA, regs::gbpa::UPDATE | regs::gbpa::ABORT);
-    assert_eq!(rig.dma(StreamId(99), A), Some(A), "nobody has looked yet");
+    assert_eq!(rig.dma(StreamId(99), A), Some(A), "GBPA was not read yet");
     assert_eq!(rig.regs.read(regs::GBPA), regs::gbpa::UPDATE);
     assert_eq!(rig.regs.read(regs::GBPA), regs::gbpa::ABORT);
     assert_eq!(rig.dma(StreamId(99), A), None);
@@ -49,7 +51,7 @@ fn while_translation_is_off_gbpa_decides() {
 }
 
 #[test]
-fn gbpa_wants_update_and_patience() {
+fn gbpa_needs_update_set_and_no_update_pending() {
     let rig = ModelRig::off(Profile::default());
     rig.regs.write(regs::GBPA, regs::gbpa::ABORT);
     assert_eq!(violations(&rig), [Violation::Update]);
@@ -76,11 +78,7 @@ fn wide_registers_may_be_written_in_halves() {
 #[case::misaligned(0x22, 4, Violation::Width { offset: 0x22, bytes: 4 })]
 #[case::misaligned_wide(0x84, 8, Violation::Width { offset: 0x84, bytes: 8 })]
 #[case::two_registers(0x20, 8, Violation::Width { offset: 0x20, bytes: 8 })]
-fn accesses_that_mean_nothing(
-    #[case] offset: u32,
-    #[case] bytes: u32,
-    #[case] violation: Violation,
-) {
+fn illegal_accesses(#[case] offset: u32, #[case] bytes: u32, #[case] violation: Violation) {
     let rig = ModelRig::off(Profile::default());
     let read = match bytes {
         4 => rig.regs.read32(offset).into(),
@@ -191,7 +189,7 @@ fn queue_pointers_stay_in_the_queue() {
 }
 
 #[test]
-fn sentences() {
+fn violations_display_as_sentences() {
     let violation = Violation::Enabled { register: "CMDQ_BASE", by: "CR0.CMDQEN" };
     assert_eq!(
         Hazard::Protocol { smmu: 1, violation }.to_string(),

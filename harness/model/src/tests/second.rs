@@ -5,7 +5,7 @@ use smmu_types::seam::Registers;
 use smmu_types::{Command, CommandErrorCode, Completion, Leaf, regs};
 
 use super::faults::{atc_inv, sync_with_msi};
-use super::rig::{
+use super::model_rig::{
     A, B, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, s2_ipa,
 };
 use crate::{Hazard, InjectedFault, Model, ModelRegisters, Profile, SecondQueue, Violation};
@@ -51,7 +51,7 @@ impl<'a> SecondQueueRig<'a> {
         (0..100).any(|_| self.regs.read32(CONS) & POINTER == self.regs.read32(PROD))
     }
 
-    /// Send a command and a sync; what it stops with.
+    /// Send a command and a `CMD_SYNC`. The error is the code that the queue stops with.
     fn run(&self, command: Command) -> Result<(), CommandErrorCode> {
         self.send(command);
         self.send(Command::SYNC);
@@ -99,7 +99,7 @@ fn both_queues_act_on_one_tlb() {
 }
 
 #[test]
-fn a_full_queue_takes_what_the_main_queue_takes() {
+fn a_full_queue_accepts_what_the_main_queue_accepts() {
     let rig = rig(SecondQueue::Full);
     let second = SecondQueueRig::of(&rig);
     for command in [cfgi_ste(SID), cfgi_cd(SID), s2_ipa(3, 0, Leaf::Last), atc_inv(SID)] {
@@ -118,7 +118,7 @@ fn a_full_queue_takes_what_the_main_queue_takes() {
 #[case::irq(Command::sync(Completion::Interrupt), false)]
 #[case::event(Command::sync(Completion::Event), false)]
 #[case::msi(sync_with_msi(A, 7), false)]
-fn a_restricted_queue_takes_few(#[case] command: Command, #[case] taken: bool) {
+fn a_restricted_queue_accepts_few_commands(#[case] command: Command, #[case] taken: bool) {
     let rig = rig(SecondQueue::Restricted);
     let second = SecondQueueRig::of(&rig);
     let want = if taken { Ok(()) } else { Err(CommandErrorCode::ILL) };
@@ -135,7 +135,7 @@ fn a_restricted_queue_takes_few(#[case] command: Command, #[case] taken: bool) {
 }
 
 #[test]
-fn each_queue_has_faults_of_its_own() {
+fn each_queue_has_its_own_faults() {
     let rig = rig(SecondQueue::Full);
     let second = SecondQueueRig::of(&rig);
     rig.model.inject_second(0, InjectedFault::CommandQueueStuck);
@@ -151,7 +151,7 @@ fn each_queue_has_faults_of_its_own() {
 }
 
 #[test]
-fn a_timeout_is_told_by_its_own_queue() {
+fn a_timeout_is_reported_by_its_own_queue() {
     let rig = rig(SecondQueue::Restricted);
     let second = SecondQueueRig::of(&rig);
     rig.model.inject_second(0, InjectedFault::AtcTimeout { stream: SID });
@@ -176,7 +176,7 @@ fn a_timeout_outlives_its_queue() {
 }
 
 #[test]
-fn what_was_carried_out_is_told_apart() {
+fn carried_out_commands_are_reported_per_queue() {
     let rig = rig(SecondQueue::Full);
     let second = SecondQueueRig::of(&rig);
     rig.model.listen(0);
@@ -202,7 +202,7 @@ fn registers_are_closed_while_the_queue_is_enabled() {
 }
 
 #[test]
-fn registers_in_halves_and_accesses_that_mean_nothing() {
+fn accesses_in_halves_and_illegal_accesses() {
     let rig = rig(SecondQueue::Full);
     let second = SecondQueueRig::of(&rig);
     let r = &second.regs;

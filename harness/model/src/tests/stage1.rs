@@ -1,3 +1,5 @@
+//! Stage-1 translations, and the commands that drop them.
+
 use rstest::rstest;
 use smmu_types::range::{LevelHint, Span};
 use smmu_types::seam::RegistersExt;
@@ -5,13 +7,13 @@ use smmu_types::{
     Asid, CacheTag, Command, EventKind, Granule, Iova, Leaf, PhysAddr, Regime, Vmid, regs,
 };
 
-use super::rig::{
+use super::model_rig::{
     A, B, C, GLOBAL, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va,
     nh_vaa, page, ranged,
 };
 use crate::{Hazard, Now, Permissions, Profile};
 
-/// A stage-1 stream of ASID 5 with one page, which it has used.
+/// A stage-1 stream of ASID 5 with one page, after one DMA to it.
 fn warm() -> (ModelRig, u64) {
     let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
@@ -146,7 +148,7 @@ fn reuse_of_an_asid_without_flush_keeps_the_old_table() {
     rig.write_cd(SID, 5, new);
     rig.run(&[cfgi_cd(SID)]);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
-    // Even a page that was never touched is looked for in the old table.
+    // The SMMU looks up even an untouched page in the old table.
     assert_eq!(rig.dma(SID, IOVA + 0x1000), None);
     assert_eq!(rig.dma(SID, IOVA + 0x2000), Some(C));
     assert_eq!(rig.missing(), ["TLBI_NH_ASID vmid=0 asid=5"; 3]);
@@ -189,7 +191,7 @@ fn a_global_entry_serves_every_asid() {
 #[test]
 fn leaf_invalidation_keeps_cached_tables() {
     let (rig, root) = warm();
-    // The last-level table is replaced and the old one is reused for something else.
+    // The driver replaces the last-level table and reuses the old one.
     let upper = rig.slot(root, IOVA, 2);
     let old = rig.get(upper) & !0xfff;
     let new = rig.table();
@@ -275,7 +277,7 @@ fn the_audit_looks_at_every_page_of_a_block() {
     let root = rig.stage1(SID, 5);
     rig.map_block(root, IOVA, 2, 0x4000_0000, S1_RW);
     rig.dma(SID, IOVA + 0x10_0000);
-    // Pages that say the same as the block did are no hazard, until one of them differs.
+    // Pages that map as the block did are no hazard, until one of them differs.
     rig.put(rig.slot(root, IOVA, 2), 0);
     for i in 0..512 {
         rig.map(root, IOVA + i * 0x1000, 0x4000_0000 + i * 0x1000, S1_RW);
@@ -287,7 +289,7 @@ fn the_audit_looks_at_every_page_of_a_block() {
     assert_eq!(iova, Iova(IOVA + 0x5000));
 }
 
-// A change of 64 pages from A to B; which of them a command renews.
+// 64 pages change from A to B: the pages that a command renews.
 #[rstest]
 #[case::eight(ranged(IOVA, 7, 0, 3, Leaf::Last), 0..8)]
 #[case::five_from_three(ranged(IOVA + 0x3000, 4, 0, 3, Leaf::Last), 3..8)]
@@ -358,7 +360,7 @@ fn tags_are_counted() {
     assert_eq!(rig.model.lines_with_tag(0, tag), 3);
     assert_eq!(rig.model.lines_with_tag(0, CacheTag::Asid(Regime::El1, Asid(6))), 0);
     assert_eq!(rig.model.lines_with_tag(1, tag), 0);
-    // While a stream uses the tag, a flush does not keep it clean.
+    // While a stream uses the tag, the prefetcher fills it again after a flush.
     rig.run(&[nh_asid(0, 5)]);
     assert_eq!(rig.model.lines_with_tag(0, tag), 3);
     rig.put(rig.ste(SID), 0);
@@ -380,7 +382,7 @@ fn asid_sizes(#[case] profile: Profile, #[case] asid: u16, #[case] reached: Opti
     assert_eq!(rig.event_lines(), refused);
 }
 
-// Input sizes: the number of levels follows from T0SZ.
+// T0SZ decides the number of levels.
 #[rstest]
 #[case::four_levels(16, 0)]
 #[case::three_levels(25, 1)]

@@ -1,7 +1,11 @@
+//! Stage-2 translations, and the commands that drop them.
+
 use rstest::rstest;
 use smmu_types::{CacheTag, Command, Leaf, Vmid};
 
-use super::rig::{A, B, IOVA, ModelRig, S2_RW, SID, cfgi_ste, nh_asid, nh_va, s2_ipa, stage2_ste};
+use super::model_rig::{
+    A, B, IOVA, ModelRig, S2_RW, SID, cfgi_ste, nh_asid, nh_va, s2_ipa, stage2_ste,
+};
 use crate::{Hazard, Profile};
 
 fn warm() -> (ModelRig, u64) {
@@ -121,7 +125,7 @@ fn vmid_sizes() {
 }
 
 #[test]
-fn stages_that_are_not_there_are_refused() {
+fn absent_stages_are_refused() {
     let rig = ModelRig::with(Profile { stage2: false, ..Profile::default() });
     rig.stage2(SID, 3);
     assert_eq!(rig.dma(SID, IOVA), None);
@@ -135,7 +139,7 @@ fn stages_that_are_not_there_are_refused() {
 }
 
 #[test]
-fn nested_translation_is_refused_loudly() {
+fn nested_translation_is_unsupported() {
     let rig = ModelRig::new();
     let mut ste = stage2_ste(3, rig.table());
     ste[0] |= 1 << 1 | rig.cd(SID);
@@ -152,9 +156,9 @@ fn stage1_lines_carry_the_vmid_where_there_is_a_stage_2() {
     let root = rig.stage1(SID, 5);
     rig.put(rig.ste(SID) + 16, 9);
     rig.run(&[cfgi_ste(SID)]);
-    rig.map(root, IOVA, A, super::rig::S1_RW);
+    rig.map(root, IOVA, A, super::model_rig::S1_RW);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
-    rig.map(root, IOVA, B, super::rig::S1_RW);
+    rig.map(root, IOVA, B, super::model_rig::S1_RW);
     rig.run(&[nh_asid(0, 5)]);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
     assert_eq!(rig.missing(), [format!("TLBI_NH_VA vmid=9 asid=5 va={IOVA:#x} leaf=1")]);

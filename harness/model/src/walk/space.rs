@@ -2,13 +2,13 @@
 
 use smmu_types::{Asid, CacheTag, Regime, Vmid};
 
-/// What a cached translation belongs to.
+/// The regime, VMID and ASID that a cached translation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Space {
     Stage1 {
         regime: Regime,
         vmid: Vmid,
-        /// `None` for entries that every ASID matches.
+        /// `None` for global entries, which match every ASID, and for a regime without ASIDs.
         asid: Option<Asid>,
     },
     Stage2 {
@@ -17,7 +17,7 @@ pub(crate) enum Space {
 }
 
 impl Space {
-    /// The space of entries that belong to every ASID.
+    /// The space of the global entries that a lookup in this space also matches.
     pub(crate) fn global(self) -> Self {
         match self {
             Space::Stage1 { regime, vmid, .. } => Space::Stage1 { regime, vmid, asid: None },
@@ -35,7 +35,7 @@ impl Space {
     pub(crate) fn has(self, tag: CacheTag) -> bool {
         match (self, tag) {
             (Space::Stage1 { vmid, .. } | Space::Stage2 { vmid }, CacheTag::Vmid(of)) => vmid == of,
-            // ASIDs under another VMID are a guest's own numbers.
+            // A guest assigns the ASIDs under any other VMID itself.
             (space @ Space::Stage1 { vmid: Vmid(0), .. }, tag) => space.tag() == Some(tag),
             _ => false,
         }

@@ -14,7 +14,7 @@ pub(crate) struct WalkFault {
     pub(crate) kind: EventKind,
     /// Level of the descriptor that faulted.
     pub(crate) level: u8,
-    /// Where the descriptor was fetched from, for `F_WALK_EABT`.
+    /// Address of the descriptor whose fetch aborted, for `F_WALK_EABT`.
     pub(crate) fetch: Option<PhysAddr>,
 }
 
@@ -34,7 +34,7 @@ impl TableWalk {
         }
     }
 
-    /// log2 of the bytes around the input for which the walk ends at the same descriptor.
+    /// log2 of the bytes that the last descriptor of the walk covers.
     pub(crate) fn shift(&self) -> u32 {
         level_shift(match &self.result {
             Ok(mapping) => mapping.level,
@@ -45,7 +45,7 @@ impl TableWalk {
 
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
-/// Walk for `input`, from the root or from a table descriptor that was cached earlier.
+/// Walk for `input`, from the root or from a cached table descriptor and its level.
 pub(crate) fn walk(
     ram: &ModelRam,
     t: &Translation,
@@ -109,7 +109,7 @@ fn descend(
     }
 }
 
-/// Devices access as unprivileged data accesses.
+/// The model treats every DMA as an unprivileged data access.
 fn permissions(stage: WalkStage, descriptor: u64, limits: Limits) -> Permissions {
     match stage {
         WalkStage::One => {

@@ -11,12 +11,12 @@ pub(crate) enum WalkStage {
     Two,
 }
 
-/// One stage of translation, as the configuration describes it.
+/// One stage of translation, as an STE or CD configures it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Translation {
     pub(crate) space: Space,
     pub(crate) stage: WalkStage,
-    /// The table, or the first of several side by side.
+    /// The root table, or the first of several concatenated ones.
     pub(crate) root: PhysAddr,
     pub(crate) input_bits: u32,
     pub(crate) start_level: u8,
@@ -35,7 +35,8 @@ impl Translation {
         self.input_bits.saturating_sub(level_shift(self.start_level)) + 3
     }
 
-    /// The low bits of `root` that its size implies are taken as zero; `None` beyond the output size.
+    /// Clear the bits of `root` below its alignment, as the SMMU does. `None` if `root` exceeds the
+    /// output size.
     pub(crate) fn with_root_rounded_down(mut self) -> Option<Self> {
         if self.root.0 >> self.output_bits != 0 {
             return None;
@@ -49,19 +50,19 @@ impl Translation {
     }
 }
 
-/// What the table descriptors on the way take from the leaf.
+/// Permissions that the table descriptors of a walk remove from the leaf (`APTable`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) no_write: bool,
     pub(crate) no_unprivileged: bool,
 }
 
-/// A table descriptor that a walk passed.
+/// A table descriptor on the path of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WalkStep {
     /// Level of the descriptor.
     pub(crate) level: u8,
-    /// The table of the next level.
+    /// The next-level table.
     pub(crate) table: PhysAddr,
     pub(crate) limits: Limits,
 }
@@ -70,7 +71,7 @@ pub(crate) struct WalkStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LeafMapping {
     pub(crate) level: u8,
-    /// Where the block or page begins.
+    /// First address of the block or page.
     pub(crate) output: u64,
     pub(crate) permissions: Permissions,
     pub(crate) global: bool,
@@ -82,7 +83,7 @@ impl LeafMapping {
     }
 }
 
-/// A cached table descriptor.
+/// A cached table descriptor: a later walk may start from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CachedTable {
     pub(crate) table: PhysAddr,
