@@ -5,12 +5,14 @@ use std::fmt;
 use smmu_types::seam::TableEntry;
 use smmu_types::{CacheTag, Command, EventKind, Iova, PhysAddr, StreamId};
 
-/// What a translation lets a device do.
+use crate::violation::Violation;
+
+/// The accesses that a translation allows to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions {
-    /// Reads are allowed.
+    /// The device may read.
     pub read: bool,
-    /// Writes are allowed.
+    /// The device may write.
     pub write: bool,
 }
 
@@ -25,17 +27,17 @@ impl fmt::Display for Permissions {
     }
 }
 
-/// What the tables in memory say about an address.
+/// What the tables in memory say now about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Now {
     /// A translation.
     Page {
-        /// Where the address leads.
+        /// The output address.
         address: PhysAddr,
-        /// What is allowed.
+        /// The allowed accesses.
         permissions: Permissions,
     },
-    /// A fault.
+    /// A walk ends in this fault.
     Fault(EventKind),
 }
 
@@ -48,194 +50,107 @@ impl fmt::Display for Now {
     }
 }
 
-/// How a driver broke the programming rules of a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Violation {
-    /// No register is there.
-    Undefined {
-        /// Bytes from the base of page 0.
-        offset: u32,
-    },
-    /// The access is not naturally aligned or not of the register's width.
-    Width {
-        /// Bytes from the base of page 0.
-        offset: u32,
-        /// Bytes of the access.
-        bytes: u32,
-    },
-    /// A register that cannot be written was written.
-    ReadOnly {
-        /// The register.
-        register: &'static str,
-    },
-    /// A register was written while an enable bit forbids it.
-    Enabled {
-        /// The register.
-        register: &'static str,
-        /// The enable bit.
-        by: &'static str,
-    },
-    /// Reserved bits were set.
-    ReservedBits {
-        /// The register.
-        register: &'static str,
-        /// The bits.
-        bits: u64,
-    },
-    /// A field has a value that this SMMU does not support.
-    Unsupported {
-        /// The register.
-        register: &'static str,
-        /// The field.
-        field: &'static str,
-        /// Its value.
-        value: u64,
-    },
-    /// A base is not aligned to the size of what lies there.
-    Alignment {
-        /// The register.
-        register: &'static str,
-        /// The address.
-        address: u64,
-        /// The alignment that is needed.
-        align: u64,
-    },
-    /// `GBPA` was written without `UPDATE`, or while an update was pending.
-    Update,
-    /// `GERRORN` toggled bits whose error is not active.
-    NotActive {
-        /// The bits.
-        bits: u32,
-    },
-    /// A queue pointer was set to a place that it cannot be at.
-    Pointer {
-        /// The register.
-        register: &'static str,
-        /// What it was set to.
-        value: u32,
-    },
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Violation::Undefined { offset } => write!(f, "no register is at {offset:#x}"),
-            Violation::Width { offset, bytes } => {
-                write!(f, "an access of {bytes} bytes at {offset:#x} is misaligned or too wide")
-            }
-            Violation::ReadOnly { register } => {
-                write!(f, "{register} was written; it is read-only")
-            }
-            Violation::Enabled { register, by } => {
-                write!(f, "{register} was written while {by} is set; the write is ignored")
-            }
-            Violation::ReservedBits { register, bits } => {
-                write!(f, "reserved bits {bits:#x} of {register} were set")
-            }
-            Violation::Unsupported { register, field, value } => {
-                write!(f, "{register}.{field} = {value} is not supported here")
-            }
-            Violation::Alignment { register, address, align } => {
-                write!(f, "{register} holds {address:#x}, which is not aligned to {align:#x} bytes")
-            }
-            Violation::Update => {
-                f.write_str("GBPA was written without UPDATE, or before the last update was done")
-            }
-            Violation::NotActive { bits } => {
-                write!(f, "GERRORN toggled bits {bits:#x}, whose errors are not active")
-            }
-            Violation::Pointer { register, value } => {
-                write!(f, "{register} = {value:#x} is not a place that this pointer can be at")
-            }
-        }
-    }
-}
-
-/// Something that a driver must not let happen, or that the model cannot judge.
+/// A mistake of the driver, or a feature that the model lacks and cannot judge.
+///
+/// `Display` gives one sentence, with the missing command at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hazard {
     /// A stream reaches memory through a cached translation that the tables no longer hold.
     StaleTranslation {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// Who.
+        /// The stream concerned.
         stream: StreamId,
-        /// Through which address.
+        /// Input address of the access.
         iova: Iova,
-        /// The tag of the line; `None` for a global one.
+        /// Tag of the line; `None` for a global one.
         tag: Option<CacheTag>,
-        /// Where the line leads.
+        /// Address that the line leads to.
         reached: PhysAddr,
-        /// What the tables say.
+        /// What the tables in memory say now.
         now: Now,
-        /// The command that would have removed the line.
+        /// The command that would have dropped the line.
         missing: Command,
     },
     /// A stream's walk starts from a cached table descriptor that the tables no longer hold.
     StaleTable {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// Who.
+        /// The stream concerned.
         stream: StreamId,
-        /// Through which address.
+        /// Input address of the access.
         iova: Iova,
-        /// The tag of the cached descriptor.
+        /// Tag of the cached descriptor.
         tag: Option<CacheTag>,
-        /// The table that it leads to.
+        /// The next-level table that the descriptor points to.
         table: PhysAddr,
-        /// What the tables say.
+        /// What the tables in memory say now.
         now: Now,
-        /// The command that would have removed the descriptor.
+        /// The command that would have dropped the descriptor.
         missing: Command,
     },
-    /// A stream reaches what another table left behind under the same tag.
+    /// A stream hits an entry that was cached from another root table under the same tag.
     TagClash {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// Who.
+        /// The stream concerned.
         stream: StreamId,
-        /// Through which address.
+        /// Input address of the access.
         iova: Iova,
-        /// The tag that both tables use.
+        /// Tag that both root tables use.
         tag: Option<CacheTag>,
-        /// Where the line leads.
+        /// Address that the line leads to.
         reached: PhysAddr,
-        /// The table that the line came from.
+        /// Root table that the entry was cached from.
         origin: PhysAddr,
-        /// The table that the stream uses.
+        /// Root table of the stream.
         table: PhysAddr,
-        /// The command that would have removed the line.
+        /// The command that would have dropped the line.
         missing: Command,
     },
-    /// A stream runs on a cached entry that differs from the one in memory.
+    /// A stream uses a cached STE or CD that differs from memory.
     StaleConfiguration {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// Who.
+        /// The stream concerned.
         stream: StreamId,
-        /// Which entry.
+        /// STE or CD.
         entry: TableEntry,
-        /// The command that would have removed it.
+        /// The command that would have dropped the entry.
         missing: Command,
     },
-    /// The programming rules of the registers were broken.
+    /// The driver broke a programming rule of a register.
     Protocol {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// How.
+        /// The broken rule.
         violation: Violation,
     },
-    /// The driver used something that the model does not have; what follows is not its fault.
+    /// An entry asks for a feature that the model lacks. Events that follow from it are not the
+    /// driver's fault.
     Unsupported {
-        /// Which SMMU.
+        /// Index of the SMMU.
         smmu: usize,
-        /// Whose entry asks for it.
+        /// The stream of the entry.
         stream: StreamId,
-        /// What.
+        /// The feature.
         feature: &'static str,
     },
+}
+
+impl Hazard {
+    /// The command that the driver left out; `None` for a hazard that no command prevents.
+    #[must_use]
+    pub fn missing(&self) -> Option<&Command> {
+        match self {
+            Hazard::StaleTranslation { missing, .. }
+            | Hazard::StaleTable { missing, .. }
+            | Hazard::TagClash { missing, .. }
+            | Hazard::StaleConfiguration { missing, .. } => Some(missing),
+            Hazard::Protocol { .. } | Hazard::Unsupported { .. } => None,
+        }
+    }
 }
 
 struct Tag(Option<CacheTag>);

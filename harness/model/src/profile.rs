@@ -1,56 +1,24 @@
-//! What a modelled SMMU can do, and how it misbehaves.
+//! What a modelled SMMU can do.
 
-use smmu_types::{IdRegisters, OutputSize, StreamId};
+use smmu_types::{IdRegisters, OutputSize};
 
-/// Something that goes wrong, by name, until it is taken back.
-///
-/// Where two faults of one kind are injected, the first counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Fault {
-    /// Commands are accepted and never consumed.
-    CommandQueueStuck,
-    /// Each look at the consumer carries out so many commands, instead of [`Profile::consume_per_poll`].
-    CommandQueueSlow {
-        /// Commands; 0 means none.
-        per_look: u32,
-    },
-    /// The command after the next `after` ones is refused with `CERROR_ILL`, once.
-    RefuseCommand {
-        /// Commands that are still carried out.
-        after: u32,
-    },
-    /// The next `times` fetches of a command abort, with `CERROR_ABT` each.
-    FetchAbort {
-        /// How often.
-        times: u32,
-    },
-    /// The device does not answer ATC invalidations of this stream. The `CMD_SYNC` behind one stops the queue with
-    /// `CERROR_ATC_INV_SYNC`, and is carried out when that is acknowledged.
-    AtcTimeout {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// The MSI of a `CMD_SYNC` never arrives. Nothing else is amiss, and no error is reported.
-    MsiLost,
-    /// Writes of event records abort.
-    EventQueueAbort,
-}
+use crate::injected_fault::InjectedFault;
 
-/// A second command queue: a virtual queue of Tegra241's CMDQV, with registers of its own.
+/// A second command queue: a VCMDQ of Tegra241's CMDQV, with its own registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SecondQueue {
-    /// It takes every command that the main queue takes.
+    /// The queue accepts every command that the main queue accepts.
     Full,
-    /// As it is given to a guest: `TLBI_NH_ASID`, `TLBI_NH_VA`, `ATC_INV` and `CMD_SYNC` only. Their VMIDs and
-    /// StreamIDs are taken as they are; a CMDQV would replace them.
+    /// The queue as a guest gets it: it accepts `TLBI_NH_ASID`, `TLBI_NH_VA`, `ATC_INV` and
+    /// `CMD_SYNC` only. The model uses their VMIDs and StreamIDs unchanged; a CMDQV replaces them.
     Restricted,
 }
 
-/// One modelled SMMU.
+/// The features and sizes of one modelled SMMU, and how eagerly it acts.
 ///
-/// The ID registers follow from it. Whatever is not named here is absent: PRI, substreams,
-/// stalls, hardware update of tables, AArch32 and big-endian tables, granules other than 4 KiB.
+/// The model computes the ID registers from it. Every feature without a field is absent: PRI,
+/// substreams, stalls, hardware update of tables, AArch32 and big-endian tables, granules other
+/// than 4 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Stage 1 (`IDR0.S1P`).
@@ -59,9 +27,9 @@ pub struct Profile {
     pub stage2: bool,
     /// EL2 regime (`IDR0.HYP`).
     pub hyp: bool,
-    /// Bits of an ASID: 16, or 8 for anything less.
+    /// Bits of an ASID: 16, or 8 for any smaller value.
     pub asid_bits: u8,
-    /// Bits of a VMID: 16, or 8 for anything less.
+    /// Bits of a VMID: 16, or 8 for any smaller value.
     pub vmid_bits: u8,
     /// Bits of a StreamID; at most 16.
     pub sid_bits: u8,
@@ -71,24 +39,25 @@ pub struct Profile {
     pub output_size: OutputSize,
     /// Two-level stream tables (`IDR0.ST_LEVEL`).
     pub two_level: bool,
-    /// ATS, as far as commands show it (`IDR0.ATS`): `ATC_INV` is legal. No device caches translations itself.
+    /// ATS (`IDR0.ATS`): the SMMU accepts `ATC_INV`. No modelled device has an ATC.
     pub ats: bool,
-    /// MSIs: of `CMD_SYNC`, global errors and the event queue (`IDR0.MSI`).
+    /// MSIs of `CMD_SYNC`, global errors and the event queue (`IDR0.MSI`).
     pub msi: bool,
-    /// An event (`SEV`) for `CMD_SYNC` (`IDR0.SEV`). Nobody here sleeps who would be woken by it.
+    /// A `CMD_SYNC` may complete with an event (`IDR0.SEV`). The model sends none: no CPU waits
+    /// in `WFE` here.
     pub sev: bool,
-    /// A second command queue; its size is limited as that of the main queue is.
+    /// A second command queue. [`cmdq_log2`](Self::cmdq_log2) limits its size as well.
     pub second_queue: Option<SecondQueue>,
     /// log2 of the largest command queue; at most 19.
     pub cmdq_log2: u8,
     /// log2 of the largest event queue; at most 19.
     pub eventq_log2: u8,
-    /// How many commands each read of a queue's consumer carries out; 0 means never any.
+    /// Commands that the SMMU carries out at each read of a queue's `CONS`; 0 stops the queue.
     pub consume_per_poll: u32,
-    /// Whether what an invalidation dropped is fetched again at once, as a prefetcher may.
+    /// The SMMU fetches again at once what an invalidation drops, as a prefetcher may.
     pub prefetch: bool,
-    /// What goes wrong from power-on.
-    pub faults: Vec<Fault>,
+    /// Faults of the main queue and outside of the queues, active from power-on.
+    pub faults: Vec<InjectedFault>,
 }
 
 impl Default for Profile {
@@ -117,8 +86,8 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// The profile that is really modelled: sizes are cut to what the architecture, or the model, has.
-    pub(super) fn bounded(&self) -> Self {
+    /// The profile with its sizes cut to the limits of the architecture and of the model.
+    pub(crate) fn bounded(&self) -> Self {
         let wide = |bits: u8| if bits >= 16 { 16 } else { 8 };
         Profile {
             asid_bits: wide(self.asid_bits),
@@ -130,7 +99,7 @@ impl Profile {
         }
     }
 
-    /// What the ID registers read as.
+    /// The values of the ID registers.
     #[must_use]
     pub fn id_registers(&self) -> IdRegisters {
         let this = self.bounded();
@@ -162,8 +131,8 @@ impl Profile {
         }
     }
 
-    /// Bits of a physical address. Tables of 4 KiB granule have no more than 48.
-    pub(super) fn output_bits(&self) -> u32 {
+    /// Bits of a physical address; at most 48, the limit of the 4 KiB granule.
+    pub(crate) fn output_bits(&self) -> u32 {
         self.output_size.bits().min(48)
     }
 }

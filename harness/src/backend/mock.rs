@@ -10,7 +10,7 @@ use smmu_engine::machine::{
     MachineDevice, MachineSmmu, MachineSpec, QueueFault, Ram, Time,
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
-use smmu_model::{DmaRefused, Fault, Hazard, Model, Profile, SecondQueue};
+use smmu_model::{DmaRefused, Hazard, InjectedFault, Model, Profile, SecondQueue};
 
 const RAM_BYTES: usize = 8 << 20;
 
@@ -144,11 +144,11 @@ impl Machine for MockMachine {
 
     fn inject(&self, smmu: usize, queue: QueueName, fault: QueueFault) -> Result<(), BackendError> {
         let fault = match fault {
-            QueueFault::Stopped => Fault::CommandQueueStuck,
-            QueueFault::Slow(per_look) => Fault::CommandQueueSlow { per_look },
-            QueueFault::Aborts(times) => Fault::FetchAbort { times },
-            QueueFault::AtcTimeout(stream) => Fault::AtcTimeout { stream },
-            QueueFault::MsiLost => Fault::MsiLost,
+            QueueFault::Stopped => InjectedFault::CommandQueueStuck,
+            QueueFault::Slow(per_look) => InjectedFault::CommandQueueSlow { per_look },
+            QueueFault::Aborts(times) => InjectedFault::FetchAbort { times },
+            QueueFault::AtcTimeout(stream) => InjectedFault::AtcTimeout { stream },
+            QueueFault::MsiLost => InjectedFault::MsiLost,
         };
         match queue {
             QueueName::Main => self.model.inject(smmu, fault),
@@ -190,12 +190,6 @@ impl Insight for MockMachine {
 }
 
 fn report(hazard: &Hazard) -> HazardReport {
-    let missing = match hazard {
-        Hazard::StaleTranslation { missing, .. }
-        | Hazard::StaleTable { missing, .. }
-        | Hazard::TagClash { missing, .. }
-        | Hazard::StaleConfiguration { missing, .. } => Some(missing.to_string()),
-        _ => None,
-    };
+    let missing = hazard.missing().map(ToString::to_string);
     HazardReport { text: hazard.to_string(), missing }
 }

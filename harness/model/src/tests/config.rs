@@ -1,13 +1,15 @@
+//! STEs, CDs and stream tables, and the commands that drop them.
+
 use rstest::rstest;
 use smmu_types::seam::RegistersExt;
 use smmu_types::{Command, Leaf, SteRange, StreamId, SubstreamId, regs};
 
-use super::rig::{A, B, IOVA, OTHER, RAM, Rig, S1_RW, SID, cfgi_cd, cfgi_ste};
+use super::model_rig::{A, B, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste};
 use crate::{Hazard, Profile};
 
-/// Two tables that map the same address to A and to B; the stream has used the first.
-fn warm() -> (Rig, u64) {
-    let rig = Rig::new();
+/// Two tables that map one address to A and to B. The stream has used the first.
+fn warm() -> (ModelRig, u64) {
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
     let second = rig.table();
@@ -20,7 +22,7 @@ fn range(stream: u32, range: u8) -> Command {
     Command::CfgiSteRange { stream: StreamId(stream), range: SteRange::new(range).unwrap() }
 }
 
-// A CD is replaced by one with another ASID and table.
+// The driver replaces the CD by one with another ASID and table.
 #[rstest]
 #[case::none(None, A)]
 #[case::cd(Some(cfgi_cd(SID)), B)]
@@ -48,7 +50,7 @@ fn a_changed_cd_is_seen_after(#[case] command: Option<Command>, #[case] reached:
     assert_eq!(rig.missing(), expected);
 }
 
-// The STE is replaced by an abort.
+// The driver replaces the STE by one that aborts.
 #[rstest]
 #[case::none(None, Some(A))]
 #[case::ste(Some(cfgi_ste(SID)), None)]
@@ -67,7 +69,7 @@ fn a_changed_ste_is_seen_after(#[case] command: Option<Command>, #[case] reached
 }
 
 #[test]
-fn an_invalid_ste_works_on_until_it_is_told_and_so_does_a_valid_one() {
+fn valid_and_invalid_stes_stay_cached_until_cfgi_ste() {
     let (rig, _) = warm();
     let ste = rig.get(rig.ste(SID));
     rig.put(rig.ste(SID), 0);
@@ -75,7 +77,7 @@ fn an_invalid_ste_works_on_until_it_is_told_and_so_does_a_valid_one() {
     rig.run(&[cfgi_ste(SID)]);
     assert_eq!(rig.dma(SID, IOVA), None);
     rig.missing();
-    // The invalid one is cached just the same.
+    // The SMMU caches the invalid STE as well.
     rig.put(rig.ste(SID), ste);
     assert_eq!(rig.dma(SID, IOVA), None);
     assert_eq!(rig.missing(), ["CFGI_STE sid=0x8 leaf=1"]);
@@ -103,7 +105,7 @@ fn an_invalidation_before_the_change_does_not_help() {
 
 #[test]
 fn bypass_and_abort() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.put(rig.ste(SID), 1 | 4 << 1);
     rig.put(rig.ste(OTHER), 1);
     rig.run(&[cfgi_ste(SID), cfgi_ste(OTHER)]);
@@ -133,7 +135,7 @@ fn bypass_and_abort() {
 #[case::ips_above_oas(7 << 32, 6 << 32, Some(A))]
 #[case::reserved_ips(7 << 32, 7 << 32, Some(A))]
 fn cd_checks(#[case] clear: u64, #[case] set: u64, #[case] reached: Option<u64>) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
     let cd = rig.cd(SID);
@@ -146,7 +148,7 @@ fn cd_checks(#[case] clear: u64, #[case] set: u64, #[case] reached: Option<u64>)
 
 #[test]
 fn a_table_beyond_the_output_size_is_illegal() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.write_stage1(SID, 5, 1 << 45);
     rig.run(&[cfgi_ste(SID)]);
     assert_eq!(rig.dma(SID, IOVA), None);
@@ -159,7 +161,7 @@ fn a_table_beyond_the_output_size_is_illegal() {
 #[case::stall_disable(0, 1 << 27, None)]
 #[case::stream_world_without_el2(0, 2 << 30, Some(A))]
 fn ste_checks(#[case] w0: u64, #[case] w1: u64, #[case] reached: Option<u64>) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
     rig.put(rig.ste(SID), rig.get(rig.ste(SID)) | w0);
@@ -171,7 +173,7 @@ fn ste_checks(#[case] w0: u64, #[case] w1: u64, #[case] reached: Option<u64>) {
 }
 
 #[test]
-fn the_upper_table_is_refused_loudly() {
+fn the_upper_table_is_unsupported() {
     let (rig, _) = warm();
     rig.put(rig.cd(SID), rig.get(rig.cd(SID)) & !(1 << 30));
     rig.run(&[cfgi_cd(SID)]);
@@ -197,8 +199,8 @@ const L1: u64 = RAM + 0x3_0000;
 const L2: u64 = RAM + 0x18_0000;
 
 /// A two-level table, in which stream 0x108 has an entry below `descriptor`.
-fn two_level(profile: Profile, descriptor: u64) -> Rig {
-    let rig = Rig::off(profile);
+fn two_level(profile: Profile, descriptor: u64) -> ModelRig {
+    let rig = ModelRig::off(profile);
     rig.bring_up();
     let r = &rig.regs;
     r.write(regs::CR0, regs::cr0::CMDQEN | regs::cr0::EVENTQEN);
@@ -244,7 +246,7 @@ fn a_level_1_descriptor_is_cached_even_when_inactive() {
     rig.run(&[Command::CfgiSte { stream: DEEP, leaf: Leaf::All }]);
     assert_eq!(rig.dma(DEEP, IOVA), Some(A));
     assert_eq!(rig.missing(), Vec::<String>::new());
-    // And the other way: one that is taken away serves on.
+    // The reverse: a descriptor that the driver removed stays in use.
     rig.put(L1 + 8, 0);
     rig.run(&[cfgi_ste(DEEP)]);
     assert_eq!(rig.dma(DEEP, IOVA), Some(A));
@@ -255,7 +257,7 @@ fn a_level_1_descriptor_is_cached_even_when_inactive() {
 
 #[test]
 fn a_stream_beyond_the_table_is_recorded_on_request_only() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     assert_eq!(rig.dma(StreamId(0x100), IOVA), None);
     assert_eq!(rig.event_lines(), ["C_BAD_STREAMID sid=0x100"]);
     rig.regs.write(regs::CR0, 0xc);

@@ -1,14 +1,16 @@
+//! Faults of transactions, and the event queue.
+
 use rstest::rstest;
 use smmu_types::regs;
 use smmu_types::seam::RegistersExt;
 
-use super::rig::{A, EVENTQ_LOG2, IOVA, RAM, Rig, S1_RW, S2_RW, SID, cfgi_cd, cfgi_ste};
-use crate::Fault;
+use super::model_rig::{A, EVENTQ_LOG2, IOVA, ModelRig, RAM, S1_RW, S2_RW, SID, cfgi_cd, cfgi_ste};
+use crate::InjectedFault;
 use smmu_types::Irq;
 
 const AF: u64 = 1 << 10;
 
-// What a page descriptor of stage 1 gives a write.
+// The event of a write through each stage-1 page descriptor.
 #[rstest]
 #[case::invalid(0, "F_TRANSLATION sid=0x8 write iova=0x50000120 class=IN stage=1")]
 #[case::block_at_level_3(A | 1 | S1_RW, "F_TRANSLATION sid=0x8 write iova=0x50000120 class=IN stage=1")]
@@ -17,7 +19,7 @@ const AF: u64 = 1 << 10;
 #[case::access_flag(A | 3 | S1_RW & !AF, "F_ACCESS sid=0x8 write iova=0x50000120 class=IN stage=1")]
 #[case::too_far(1 << 45 | 3 | S1_RW, "F_ADDR_SIZE sid=0x8 write iova=0x50000120 class=IN stage=1")]
 fn stage1_faults(#[case] descriptor: u64, #[case] event: &str) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.put(rig.slot(root, IOVA, 3), descriptor);
     assert_eq!(rig.dma(SID, IOVA + 0x120), None);
@@ -30,9 +32,9 @@ fn stage1_faults(#[case] descriptor: u64, #[case] event: &str) {
 #[case::access_flag(A | 3 | S2_RW & !AF, "F_ACCESS")]
 #[case::too_far(1 << 45 | 3 | S2_RW, "F_ADDR_SIZE")]
 fn stage2_faults(#[case] descriptor: u64, #[case] event: &str) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage2(SID, 3);
-    // Access flag faults are on.
+    // S2AFFD = 0: access flag faults are on.
     rig.put(rig.ste(SID) + 16, rig.get(rig.ste(SID) + 16) & !(1 << 53));
     rig.run(&[cfgi_ste(SID)]);
     rig.put(rig.slot(root, IOVA, 3), descriptor);
@@ -45,7 +47,7 @@ fn stage2_faults(#[case] descriptor: u64, #[case] event: &str) {
 
 #[test]
 fn the_words_of_a_record() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.stage2(SID, 3);
     assert_eq!(rig.read(SID, IOVA + 0x120), None);
     let events = rig.events();
@@ -57,7 +59,7 @@ fn the_words_of_a_record() {
 
 #[test]
 fn clear_access_flags_may_be_allowed() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW & !AF);
     assert_eq!(rig.dma(SID, IOVA), None);
@@ -68,7 +70,7 @@ fn clear_access_flags_may_be_allowed() {
 
 #[test]
 fn table_descriptors_take_permissions_away() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
     let upper = rig.slot(root, IOVA, 1);
@@ -82,7 +84,7 @@ fn table_descriptors_take_permissions_away() {
 
 #[test]
 fn walks_and_fetches_outside_of_memory() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.put(rig.slot(root, IOVA, 2), 0x8000_0000 | 3);
     assert_eq!(rig.dma(SID, IOVA), None);
@@ -105,8 +107,8 @@ fn walks_and_fetches_outside_of_memory() {
 }
 
 #[test]
-fn an_output_that_nothing_answers_at_is_a_bus_abort() {
-    let rig = Rig::new();
+fn an_output_outside_of_ram_is_a_bus_abort() {
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, 0x8000_0000, S1_RW);
     assert_eq!(rig.dma(SID, IOVA), None);
@@ -116,7 +118,7 @@ fn an_output_that_nothing_answers_at_is_a_bus_abort() {
 
 #[test]
 fn faults_of_a_stream_may_go_unrecorded() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.stage1(SID, 5);
     rig.put(rig.cd(SID), rig.get(rig.cd(SID)) & !(1 << 45));
     rig.run(&[cfgi_cd(SID)]);
@@ -130,8 +132,8 @@ fn faults_of_a_stream_may_go_unrecorded() {
 }
 
 #[test]
-fn the_interrupt_tells_of_the_first_record_only() {
-    let rig = Rig::new();
+fn only_the_first_record_interrupts() {
+    let rig = ModelRig::new();
     rig.stage1(SID, 5);
     rig.model.take_interrupts();
     rig.dma(SID, IOVA);
@@ -148,10 +150,10 @@ fn the_interrupt_tells_of_the_first_record_only() {
 
 #[test]
 fn a_full_queue_overflows_and_recovers() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.stage1(SID, 5);
     let entries = 1u64 << EVENTQ_LOG2;
-    let overflow = |rig: &Rig| {
+    let overflow = |rig: &ModelRig| {
         (rig.regs.read(regs::EVENTQ_PROD) ^ rig.regs.read(regs::EVENTQ_CONS)) >> 31 != 0
     };
     for lap in 0..5 {
@@ -172,10 +174,10 @@ fn a_full_queue_overflows_and_recovers() {
 
 #[test]
 fn records_that_cannot_be_written() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.stage1(SID, 5);
     rig.model.take_interrupts();
-    rig.model.inject(0, Fault::EventQueueAbort);
+    rig.model.inject(0, InjectedFault::EventQueueAbort);
     rig.dma(SID, IOVA);
     rig.dma(SID, IOVA);
     let active = rig.regs.read(regs::GERROR) ^ rig.regs.read(regs::GERRORN);
@@ -190,7 +192,7 @@ fn records_that_cannot_be_written() {
 
 #[test]
 fn no_records_while_the_queue_is_off() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.stage1(SID, 5);
     rig.regs.write(regs::CR0, regs::cr0::SMMUEN | regs::cr0::CMDQEN);
     rig.dma(SID, IOVA);

@@ -7,17 +7,17 @@ use smmu_types::{
     regs,
 };
 
+use super::model_rig::{A, CMDQ, IOVA, ModelRig, OTHER, RAM, SID, nh_asid, nh_va};
 use super::queue::{acknowledge, error};
-use super::rig::{A, CMDQ, IOVA, OTHER, RAM, Rig, SID, nh_asid, nh_va};
-use crate::{Fault, Hazard, Profile, Violation};
+use crate::{Hazard, InjectedFault, Profile, Violation};
 use smmu_types::Irq;
 
-fn with_ats() -> Rig {
-    Rig::with(Profile { ats: true, ..Profile::default() })
+fn with_ats() -> ModelRig {
+    ModelRig::with(Profile { ats: true, ..Profile::default() })
 }
 
-fn with_msi() -> Rig {
-    let rig = Rig::with(Profile { msi: true, ..Profile::default() });
+fn with_msi() -> ModelRig {
+    let rig = ModelRig::with(Profile { msi: true, ..Profile::default() });
     rig.model.take_interrupts();
     rig
 }
@@ -47,7 +47,7 @@ fn an_msi_writes_its_32_bits_and_no_more(#[case] address: u64) {
     assert_eq!(rig.regs.read(regs::GERROR), 0);
 }
 
-/// Where Linux has it: in the place of the command that is complete.
+/// As Linux places it: over the completed command.
 #[test]
 fn an_msi_may_lie_in_the_queue_itself() {
     let rig = with_msi();
@@ -80,8 +80,8 @@ fn without_an_address_the_wire_signals() {
 }
 
 #[test]
-fn time_is_nothing_to_an_smmu_without_msis() {
-    let rig = Rig::new();
+fn time_does_not_move_an_smmu_without_msis() {
+    let rig = ModelRig::new();
     rig.send(Command::SYNC);
     rig.model.listen(0);
     rig.model.tick();
@@ -105,7 +105,7 @@ fn an_msi_to_nowhere_is_a_global_error_and_the_sync_is_complete(#[case] address:
 #[test]
 fn an_msi_that_is_lost() {
     let rig = with_msi();
-    rig.model.inject(0, Fault::MsiLost);
+    rig.model.inject(0, InjectedFault::MsiLost);
     rig.run(&[sync_with_msi(A, 7)]);
     assert_eq!((rig.get(A), rig.regs.read(regs::GERROR)), (0, 0));
     rig.model.mend(0);
@@ -149,9 +149,9 @@ fn an_msi_of_a_global_error_to_nowhere_ends() {
 
 #[test]
 fn a_slow_queue() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.model.listen(0);
-    rig.model.inject(0, Fault::CommandQueueSlow { per_look: 1 });
+    rig.model.inject(0, InjectedFault::CommandQueueSlow { per_look: 1 });
     let commands = [nh_asid(0, 5), nh_va(0, 5, IOVA, Leaf::Last), Command::SYNC];
     for command in commands {
         rig.send(command);
@@ -170,8 +170,8 @@ fn a_slow_queue() {
 
 #[test]
 fn fetches_that_abort() {
-    let rig = Rig::new();
-    rig.model.inject(0, Fault::FetchAbort { times: 2 });
+    let rig = ModelRig::new();
+    rig.model.inject(0, InjectedFault::FetchAbort { times: 2 });
     rig.send(nh_asid(0, 5));
     rig.send(Command::SYNC);
     for _ in 0..2 {
@@ -180,7 +180,7 @@ fn fetches_that_abort() {
         acknowledge(&rig);
     }
     assert!(rig.wait());
-    rig.model.inject(0, Fault::FetchAbort { times: u32::MAX });
+    rig.model.inject(0, InjectedFault::FetchAbort { times: u32::MAX });
     rig.send(Command::SYNC);
     assert!(!rig.wait());
     rig.model.mend(0);
@@ -190,10 +190,10 @@ fn fetches_that_abort() {
 }
 
 #[test]
-fn an_atc_that_does_not_answer_stops_the_next_sync() {
+fn an_unanswered_atc_inv_stops_the_next_sync() {
     let rig = with_ats();
     rig.run(&[atc_inv(SID), atc_inv(OTHER)]);
-    rig.model.inject(0, Fault::AtcTimeout { stream: SID });
+    rig.model.inject(0, InjectedFault::AtcTimeout { stream: SID });
     rig.run(&[atc_inv(OTHER)]);
     rig.model.listen(0);
     let at = rig.regs.read(regs::CMDQ_PROD);
@@ -222,7 +222,7 @@ fn ats_lets_the_driver_set_atschk() {
 #[test]
 fn power_on_forgets_the_timeout_and_keeps_the_fault() {
     let rig = with_ats();
-    rig.model.inject(0, Fault::AtcTimeout { stream: SID });
+    rig.model.inject(0, InjectedFault::AtcTimeout { stream: SID });
     rig.send(atc_inv(SID));
     rig.regs.read(regs::CMDQ_CONS);
     rig.model.reset();

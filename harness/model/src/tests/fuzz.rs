@@ -1,15 +1,15 @@
-//! Nothing that a driver, memory or a device can do makes the model panic or hang.
+//! No register access, memory content, command or DMA makes the model panic or hang.
 
 use smmu_types::StreamId;
 use smmu_types::seam::Registers;
 
-use super::rig::{BYTES, CMDQ, RAM, Rig};
-use crate::{Fault, Model, Profile, SecondQueue};
+use super::model_rig::{BYTES, CMDQ, ModelRig, RAM};
+use crate::{InjectedFault, Model, Profile, SecondQueue};
 
 /// Marsaglia's xorshift: the same numbers on every run.
-struct Numbers(u64);
+struct RandomWords(u64);
 
-impl Numbers {
+impl RandomWords {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -21,7 +21,7 @@ impl Numbers {
         self.next() % limit
     }
 
-    /// Mostly something near to making sense.
+    /// Mostly a word that is almost valid: an address, a descriptor or one bit.
     fn word(&mut self) -> u64 {
         let word = self.next();
         match self.below(6) {
@@ -35,7 +35,7 @@ impl Numbers {
     }
 }
 
-fn profile(numbers: &mut Numbers) -> Profile {
+fn profile(numbers: &mut RandomWords) -> Profile {
     let mut bit = || numbers.next() & 16 != 0;
     Profile {
         stage1: bit(),
@@ -53,24 +53,24 @@ fn profile(numbers: &mut Numbers) -> Profile {
     }
 }
 
-fn fault(numbers: &mut Numbers) -> Fault {
+fn fault(numbers: &mut RandomWords) -> InjectedFault {
     let n = numbers.below(3) as u32;
     match numbers.below(7) {
-        0 => Fault::CommandQueueStuck,
-        1 => Fault::CommandQueueSlow { per_look: n },
-        2 => Fault::RefuseCommand { after: n },
-        3 => Fault::FetchAbort { times: n },
-        4 => Fault::AtcTimeout { stream: StreamId(n) },
-        5 => Fault::MsiLost,
-        _ => Fault::EventQueueAbort,
+        0 => InjectedFault::CommandQueueStuck,
+        1 => InjectedFault::CommandQueueSlow { per_look: n },
+        2 => InjectedFault::RefuseCommand { after: n },
+        3 => InjectedFault::FetchAbort { times: n },
+        4 => InjectedFault::AtcTimeout { stream: StreamId(n) },
+        5 => InjectedFault::MsiLost,
+        _ => InjectedFault::EventQueueAbort,
     }
 }
 
 #[test]
 fn random_registers_memory_commands_and_accesses() {
     for seed in 1..=24u64 {
-        let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let rig = Rig::of(Model::new(BYTES, &[profile(&mut numbers)]), 0);
+        let mut numbers = RandomWords(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let rig = ModelRig::of(Model::new(BYTES, &[profile(&mut numbers)]), 0);
         if seed % 3 != 0 {
             rig.bring_up();
         }
@@ -106,7 +106,7 @@ fn random_registers_memory_commands_and_accesses() {
                 }
                 3 => rig.put(RAM + (numbers.below(BYTES as u64) & !7), numbers.word()),
                 4 => {
-                    // A command with a random body where the queue usually is.
+                    // A command with a random body, in the usual place of the queue.
                     let opcode = numbers.below(0x50);
                     let slot = CMDQ + numbers.below(16) * 16;
                     rig.put_all(slot, &[numbers.word() & !0xff | opcode, numbers.word()]);
@@ -129,8 +129,8 @@ fn random_registers_memory_commands_and_accesses() {
 #[test]
 fn random_streams_over_random_tables() {
     for seed in 1..=16u64 {
-        let mut numbers = Numbers(seed.wrapping_mul(0xd134_2543_de82_ef95));
-        let rig = Rig::new();
+        let mut numbers = RandomWords(seed.wrapping_mul(0xd134_2543_de82_ef95));
+        let rig = ModelRig::new();
         for sid in 0..256u32 {
             let config = numbers.below(8);
             let valid = u64::from(numbers.below(16) != 0);

@@ -1,12 +1,12 @@
-//! Tests of the model, by what they are about.
+//! Tests of the model, one file per subject.
 
 mod config;
 mod events;
 mod faults;
 mod fuzz;
+mod model_rig;
 mod queue;
 mod registers;
-mod rig;
 mod second;
 mod several;
 mod stage1;

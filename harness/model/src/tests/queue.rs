@@ -1,28 +1,30 @@
+//! The main command queue: pace, errors, forms of commands.
+
 use rstest::rstest;
 use smmu_types::seam::RegistersExt;
 use smmu_types::{
     Command, CommandErrorCode, Completion, Leaf, PhysAddr, RawCommand, SyncMsi, Vmid, regs,
 };
 
-use super::rig::{
-    A, B, CMDQ, IOVA, RAM, Rig, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, s2_ipa,
+use super::model_rig::{
+    A, B, CMDQ, IOVA, ModelRig, RAM, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, s2_ipa,
 };
-use crate::{Fault, Profile};
+use crate::{InjectedFault, Profile};
 use smmu_types::Irq;
 
-pub(super) fn error(rig: &Rig) -> Option<CommandErrorCode> {
+pub(super) fn error(rig: &ModelRig) -> Option<CommandErrorCode> {
     let active = rig.regs.read(regs::GERROR) ^ rig.regs.read(regs::GERRORN);
     let cons = rig.regs.read(regs::CMDQ_CONS);
     (active & regs::gerror::CMDQ != 0).then(|| regs::cmdq_cons::error(cons))
 }
 
-pub(super) fn acknowledge(rig: &Rig) {
+pub(super) fn acknowledge(rig: &ModelRig) {
     rig.regs.write(regs::GERRORN, rig.regs.read(regs::GERROR));
 }
 
 #[test]
-fn nothing_happens_until_somebody_looks() {
-    let rig = Rig::new();
+fn commands_wait_for_a_read_of_cmdq_cons() {
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
     rig.dma(SID, IOVA);
@@ -41,7 +43,7 @@ fn nothing_happens_until_somebody_looks() {
 
 #[test]
 fn many_laps() {
-    let rig = Rig::with(Profile { consume_per_poll: 3, ..Profile::default() });
+    let rig = ModelRig::with(Profile { consume_per_poll: 3, ..Profile::default() });
     let root = rig.stage1(SID, 5);
     for lap in 0..200 {
         let page = if lap % 2 == 0 { A } else { B };
@@ -54,7 +56,7 @@ fn many_laps() {
 
 #[test]
 fn a_full_ring_is_consumed() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     for _ in 0..16 {
         rig.send(nh_asid(0, 5));
     }
@@ -70,7 +72,7 @@ fn a_full_ring_is_consumed() {
 #[case::atc_inv([0x0000_0008_0000_0040, 0x1000])]
 #[case::el2([0x20, 0])]
 fn an_illegal_command_stops_the_queue(#[case] words: [u64; 2]) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.model.take_interrupts();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
@@ -85,7 +87,7 @@ fn an_illegal_command_stops_the_queue(#[case] words: [u64; 2]) {
     assert_eq!(rig.regs.read(regs::CMDQ_CONS) & 0x1f, at, "it stays at the command");
     assert_eq!(rig.model.take_interrupts(), [(0, Irq::Gerror)]);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
-    // Replace the command, acknowledge, and it goes on from there.
+    // The driver replaces the command and acknowledges the error; the SMMU continues there.
     rig.put_all(CMDQ + u64::from(at & 0xf) * 16, &Command::SYNC.encode().0);
     acknowledge(&rig);
     assert!(rig.wait());
@@ -93,7 +95,7 @@ fn an_illegal_command_stops_the_queue(#[case] words: [u64; 2]) {
     assert_eq!(rig.dma(SID, IOVA), Some(B));
 }
 
-/// A `TLBI_NH_VA` of ASID 5 and address 0 in any form, as a broken driver may send it.
+/// A `TLBI_NH_VA` of ASID 5 and address 0 in any form, also in illegal ones.
 fn va(num: u64, tg: u64, ttl: u64) -> Command {
     Command::decode(RawCommand([0x12 | num << 12 | 5 << 48, 1 | ttl << 8 | tg << 10]))
 }
@@ -105,10 +107,10 @@ fn va(num: u64, tg: u64, ttl: u64) -> Command {
 #[case::num_without_granule(va(1, 0, 0), false)]
 #[case::ttl_without_granule(va(0, 0, 3), false)]
 fn forms_of_a_range(#[case] command: Command, #[case] legal: bool) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.send(command);
     assert_eq!(rig.wait(), legal);
-    let old = Rig::with(Profile { range_invalidation: false, ..Profile::default() });
+    let old = ModelRig::with(Profile { range_invalidation: false, ..Profile::default() });
     old.send(command);
     assert!(!old.wait(), "no form of a range is legal without RIL");
     assert_eq!(error(&old), Some(CommandErrorCode::ILL));
@@ -134,10 +136,10 @@ fn commands_need_their_stage(
     #[case] with_stage1: bool,
     #[case] with_stage2: bool,
 ) {
-    let only1 = Rig::with(Profile { stage2: false, ..Profile::default() });
+    let only1 = ModelRig::with(Profile { stage2: false, ..Profile::default() });
     only1.send(command);
     assert_eq!(only1.wait(), with_stage1);
-    let only2 = Rig::with(Profile { stage1: false, ..Profile::default() });
+    let only2 = ModelRig::with(Profile { stage1: false, ..Profile::default() });
     only2.send(command);
     assert_eq!(only2.wait(), with_stage2);
 }
@@ -146,7 +148,7 @@ fn commands_need_their_stage(
 #[case::nowhere(0x8000_0000)]
 #[case::misaligned(RAM + 0x1020)]
 fn a_base_that_cannot_be_fetched_from(#[case] base: u64) {
-    let rig = Rig::off(Profile::default());
+    let rig = ModelRig::off(Profile::default());
     rig.regs.write(regs::CMDQ_BASE, base | 4);
     rig.regs.write(regs::CR0, regs::cr0::CMDQEN);
     rig.regs.write(regs::CMDQ_PROD, 1);
@@ -156,11 +158,11 @@ fn a_base_that_cannot_be_fetched_from(#[case] base: u64) {
 
 #[test]
 fn syncs_signal() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.model.take_interrupts();
     rig.run(&[Command::sync(Completion::Interrupt)]);
     assert_eq!(rig.model.take_interrupts(), [(0, Irq::CmdSync)]);
-    // There are no MSIs: nothing is written.
+    // Without MSIs the SMMU writes nothing.
     let msi = Completion::Msi(SyncMsi::new(PhysAddr(A), 7).unwrap());
     rig.run(&[Command::sync(msi), Command::sync(Completion::Event)]);
     assert_eq!(rig.model.take_interrupts(), [(0, Irq::CmdSync)]);
@@ -169,7 +171,7 @@ fn syncs_signal() {
 
 #[test]
 fn a_driver_that_waits_for_an_interrupt_gets_it() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.model.take_interrupts();
     rig.send(Command::sync(Completion::Interrupt));
     assert_eq!(rig.model.take_interrupts(), []);
@@ -179,8 +181,8 @@ fn a_driver_that_waits_for_an_interrupt_gets_it() {
 
 #[test]
 fn a_queue_that_is_stuck() {
-    let rig = Rig::new();
-    rig.model.inject(0, Fault::CommandQueueStuck);
+    let rig = ModelRig::new();
+    rig.model.inject(0, InjectedFault::CommandQueueStuck);
     rig.send(Command::SYNC);
     assert!(!rig.wait());
     rig.model.mend(0);
@@ -188,12 +190,12 @@ fn a_queue_that_is_stuck() {
 }
 
 #[test]
-fn a_command_that_is_refused_by_order() {
-    let rig = Rig::with(Profile {
-        faults: vec![Fault::RefuseCommand { after: 5 }],
+fn an_injected_refusal() {
+    let rig = ModelRig::with(Profile {
+        faults: vec![InjectedFault::RefuseCommand { after: 5 }],
         ..Profile::default()
     });
-    // Bring-up took three.
+    // Bring-up sent three commands.
     rig.run(&[nh_asid(0, 5)]);
     rig.send(Command::SYNC);
     assert!(!rig.wait());
@@ -204,7 +206,7 @@ fn a_command_that_is_refused_by_order() {
 
 #[test]
 fn a_disabled_queue_consumes_nothing() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.regs.write(regs::CR0, regs::cr0::SMMUEN);
     rig.send(Command::SYNC);
     assert!(!rig.wait());

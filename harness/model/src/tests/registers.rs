@@ -1,11 +1,13 @@
+//! Register accesses, and the rules for them.
+
 use rstest::rstest;
 use smmu_types::seam::{Registers, RegistersExt};
 use smmu_types::{Capabilities, IdRegisters, StreamId, regs};
 
-use super::rig::{A, Rig, STRTAB};
+use super::model_rig::{A, ModelRig, STRTAB};
 use crate::{Hazard, Profile, Violation};
 
-fn violations(rig: &Rig) -> Vec<Violation> {
+fn violations(rig: &ModelRig) -> Vec<Violation> {
     let hazards = rig.model.take_hazards();
     hazards
         .iter()
@@ -18,7 +20,7 @@ fn violations(rig: &Rig) -> Vec<Violation> {
 
 #[test]
 fn the_id_registers_are_the_profile() {
-    let rig = Rig::off(Profile { asid_bits: 8, stage2: false, ..Profile::default() });
+    let rig = ModelRig::off(Profile { asid_bits: 8, stage2: false, ..Profile::default() });
     let r = &rig.regs;
     let caps = Capabilities::decode(IdRegisters {
         idr0: r.read(regs::IDR0),
@@ -37,10 +39,10 @@ fn the_id_registers_are_the_profile() {
 
 #[test]
 fn while_translation_is_off_gbpa_decides() {
-    let rig = Rig::off(Profile::default());
+    let rig = ModelRig::off(Profile::default());
     assert_eq!(rig.dma(StreamId(99), A), Some(A));
     rig.regs.write(regs::GBPA, regs::gbpa::UPDATE | regs::gbpa::ABORT);
-    assert_eq!(rig.dma(StreamId(99), A), Some(A), "nobody has looked yet");
+    assert_eq!(rig.dma(StreamId(99), A), Some(A), "GBPA was not read yet");
     assert_eq!(rig.regs.read(regs::GBPA), regs::gbpa::UPDATE);
     assert_eq!(rig.regs.read(regs::GBPA), regs::gbpa::ABORT);
     assert_eq!(rig.dma(StreamId(99), A), None);
@@ -49,8 +51,8 @@ fn while_translation_is_off_gbpa_decides() {
 }
 
 #[test]
-fn gbpa_wants_update_and_patience() {
-    let rig = Rig::off(Profile::default());
+fn gbpa_needs_update_set_and_no_update_pending() {
+    let rig = ModelRig::off(Profile::default());
     rig.regs.write(regs::GBPA, regs::gbpa::ABORT);
     assert_eq!(violations(&rig), [Violation::Update]);
     rig.regs.write(regs::GBPA, regs::gbpa::UPDATE | regs::gbpa::ABORT);
@@ -60,7 +62,7 @@ fn gbpa_wants_update_and_patience() {
 
 #[test]
 fn wide_registers_may_be_written_in_halves() {
-    let rig = Rig::off(Profile::default());
+    let rig = ModelRig::off(Profile::default());
     let offset = regs::STRTAB_BASE.offset();
     rig.regs.write32(offset, STRTAB as u32);
     rig.regs.write32(offset + 4, 1 << 30);
@@ -76,12 +78,8 @@ fn wide_registers_may_be_written_in_halves() {
 #[case::misaligned(0x22, 4, Violation::Width { offset: 0x22, bytes: 4 })]
 #[case::misaligned_wide(0x84, 8, Violation::Width { offset: 0x84, bytes: 8 })]
 #[case::two_registers(0x20, 8, Violation::Width { offset: 0x20, bytes: 8 })]
-fn accesses_that_mean_nothing(
-    #[case] offset: u32,
-    #[case] bytes: u32,
-    #[case] violation: Violation,
-) {
-    let rig = Rig::off(Profile::default());
+fn illegal_accesses(#[case] offset: u32, #[case] bytes: u32, #[case] violation: Violation) {
+    let rig = ModelRig::off(Profile::default());
     let read = match bytes {
         4 => rig.regs.read32(offset).into(),
         _ => rig.regs.read64(offset),
@@ -105,7 +103,7 @@ fn accesses_that_mean_nothing(
 #[case(regs::CMDQ_BASE.offset(), "CMDQ_BASE", "CR0.CMDQEN")]
 #[case(regs::EVENTQ_BASE.offset(), "EVENTQ_BASE", "CR0.EVENTQEN")]
 fn closed_while_enabled(#[case] offset: u32, #[case] register: &str, #[case] by: &str) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let before = rig.regs.read32(offset);
     rig.regs.write32(offset, !before & 0x40);
     assert_eq!(rig.regs.read32(offset), before);
@@ -118,7 +116,7 @@ fn closed_while_enabled(#[case] offset: u32, #[case] register: &str, #[case] by:
 
 #[test]
 fn read_only_and_reserved() {
-    let rig = Rig::off(Profile::default());
+    let rig = ModelRig::off(Profile::default());
     rig.regs.write32(regs::IDR0.offset(), 7);
     rig.regs.write32(regs::CR0ACK.offset(), 7);
     rig.regs.write32(regs::GERROR.offset(), 7);
@@ -140,7 +138,7 @@ fn read_only_and_reserved() {
 
 #[test]
 fn gerrorn_follows_gerror() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     rig.regs.write(regs::GERRORN, regs::gerror::CMDQ);
     assert_eq!(violations(&rig), [Violation::NotActive { bits: regs::gerror::CMDQ }]);
     assert_eq!(rig.regs.read(regs::GERRORN), 0);
@@ -148,7 +146,7 @@ fn gerrorn_follows_gerror() {
 
 #[test]
 fn bases_and_sizes_are_checked_when_they_are_enabled() {
-    let rig = Rig::off(Profile::default());
+    let rig = ModelRig::off(Profile::default());
     let r = &rig.regs;
     r.write(regs::STRTAB_BASE, STRTAB + 0x40);
     r.write(regs::STRTAB_BASE_CFG, 17 | 2 << 16);
@@ -175,7 +173,7 @@ fn bases_and_sizes_are_checked_when_they_are_enabled() {
 
 #[test]
 fn queue_pointers_stay_in_the_queue() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let prod = rig.regs.read(regs::CMDQ_PROD);
     rig.regs.write(regs::CMDQ_PROD, (prod + 17) & 0x1f);
     rig.regs.write(regs::EVENTQ_CONS, 3);
@@ -191,7 +189,7 @@ fn queue_pointers_stay_in_the_queue() {
 }
 
 #[test]
-fn sentences() {
+fn violations_display_as_sentences() {
     let violation = Violation::Enabled { register: "CMDQ_BASE", by: "CR0.CMDQEN" };
     assert_eq!(
         Hazard::Protocol { smmu: 1, violation }.to_string(),

@@ -5,10 +5,10 @@ use smmu_types::seam::Registers;
 use smmu_types::{Command, CommandErrorCode, Completion, Leaf, regs};
 
 use super::faults::{atc_inv, sync_with_msi};
-use super::rig::{
-    A, B, IOVA, OTHER, RAM, Rig, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, s2_ipa,
+use super::model_rig::{
+    A, B, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, s2_ipa,
 };
-use crate::{Fault, Hazard, Model, Profile, SecondQueue, SecondQueueRegisters, Violation};
+use crate::{Hazard, InjectedFault, Model, ModelRegisters, Profile, SecondQueue, Violation};
 use smmu_types::Irq;
 use smmu_types::regs::vcmdq::{
     BASE, CONFIG, CONS, CONS_INDX_BASE, ENABLE, ERROR, GERROR, GERRORN, PROD, STATUS,
@@ -18,18 +18,18 @@ const QUEUE: u64 = RAM + 0x3000;
 const LOG2: u32 = 3;
 const POINTER: u32 = (2 << LOG2) - 1;
 
-struct Second<'a> {
-    rig: &'a Rig,
-    regs: SecondQueueRegisters,
+struct SecondQueueRig<'a> {
+    rig: &'a ModelRig,
+    regs: ModelRegisters,
 }
 
-fn rig(kind: SecondQueue) -> Rig {
-    Rig::with(Profile { second_queue: Some(kind), ats: true, msi: true, ..Profile::default() })
+fn rig(kind: SecondQueue) -> ModelRig {
+    ModelRig::with(Profile { second_queue: Some(kind), ats: true, msi: true, ..Profile::default() })
 }
 
-impl<'a> Second<'a> {
-    fn of(rig: &'a Rig) -> Self {
-        let second = Second { rig, regs: rig.model.second_queue(0).unwrap() };
+impl<'a> SecondQueueRig<'a> {
+    fn of(rig: &'a ModelRig) -> Self {
+        let second = SecondQueueRig { rig, regs: rig.model.second_queue(0).unwrap() };
         second.regs.write64(BASE, QUEUE | u64::from(LOG2));
         second.regs.write32(PROD, 0);
         second.regs.write32(CONS, 0);
@@ -51,7 +51,7 @@ impl<'a> Second<'a> {
         (0..100).any(|_| self.regs.read32(CONS) & POINTER == self.regs.read32(PROD))
     }
 
-    /// Send a command and a sync; what it stops with.
+    /// Send a command and a `CMD_SYNC`. The error is the code that the queue stops with.
     fn run(&self, command: Command) -> Result<(), CommandErrorCode> {
         self.send(command);
         self.send(Command::SYNC);
@@ -85,7 +85,7 @@ fn only_where_the_profile_has_one() {
 #[test]
 fn both_queues_act_on_one_tlb() {
     let rig = rig(SecondQueue::Restricted);
-    let second = Second::of(&rig);
+    let second = SecondQueueRig::of(&rig);
     let root = rig.stage1(SID, 5);
     for (n, page) in [A, B, A, B].into_iter().enumerate() {
         rig.map(root, IOVA, page, S1_RW);
@@ -99,9 +99,9 @@ fn both_queues_act_on_one_tlb() {
 }
 
 #[test]
-fn a_full_queue_takes_what_the_main_queue_takes() {
+fn a_full_queue_accepts_what_the_main_queue_accepts() {
     let rig = rig(SecondQueue::Full);
-    let second = Second::of(&rig);
+    let second = SecondQueueRig::of(&rig);
     for command in [cfgi_ste(SID), cfgi_cd(SID), s2_ipa(3, 0, Leaf::Last), atc_inv(SID)] {
         assert_eq!(second.run(command), Ok(()), "{command}");
     }
@@ -118,9 +118,9 @@ fn a_full_queue_takes_what_the_main_queue_takes() {
 #[case::irq(Command::sync(Completion::Interrupt), false)]
 #[case::event(Command::sync(Completion::Event), false)]
 #[case::msi(sync_with_msi(A, 7), false)]
-fn a_restricted_queue_takes_few(#[case] command: Command, #[case] taken: bool) {
+fn a_restricted_queue_accepts_few_commands(#[case] command: Command, #[case] taken: bool) {
     let rig = rig(SecondQueue::Restricted);
-    let second = Second::of(&rig);
+    let second = SecondQueueRig::of(&rig);
     let want = if taken { Ok(()) } else { Err(CommandErrorCode::ILL) };
     assert_eq!(second.run(command), want);
     if !taken {
@@ -135,26 +135,26 @@ fn a_restricted_queue_takes_few(#[case] command: Command, #[case] taken: bool) {
 }
 
 #[test]
-fn each_queue_has_faults_of_its_own() {
+fn each_queue_has_its_own_faults() {
     let rig = rig(SecondQueue::Full);
-    let second = Second::of(&rig);
-    rig.model.inject_second(0, Fault::CommandQueueStuck);
+    let second = SecondQueueRig::of(&rig);
+    rig.model.inject_second(0, InjectedFault::CommandQueueStuck);
     second.send(Command::SYNC);
     assert!(!second.wait());
     rig.run(&[nh_asid(0, 5)]);
     rig.model.mend(0);
     assert!(second.wait());
-    rig.model.inject(0, Fault::CommandQueueStuck);
+    rig.model.inject(0, InjectedFault::CommandQueueStuck);
     assert_eq!(second.run(nh_asid(0, 5)), Ok(()));
     rig.send(Command::SYNC);
     assert!(!rig.wait());
 }
 
 #[test]
-fn a_timeout_is_told_by_its_own_queue() {
+fn a_timeout_is_reported_by_its_own_queue() {
     let rig = rig(SecondQueue::Restricted);
-    let second = Second::of(&rig);
-    rig.model.inject_second(0, Fault::AtcTimeout { stream: SID });
+    let second = SecondQueueRig::of(&rig);
+    rig.model.inject_second(0, InjectedFault::AtcTimeout { stream: SID });
     assert_eq!(second.run(atc_inv(OTHER)), Ok(()));
     assert_eq!(second.run(atc_inv(SID)), Err(CommandErrorCode::ATC_INV_SYNC));
     rig.run(&[]);
@@ -165,8 +165,8 @@ fn a_timeout_is_told_by_its_own_queue() {
 #[test]
 fn a_timeout_outlives_its_queue() {
     let rig = rig(SecondQueue::Restricted);
-    let second = Second::of(&rig);
-    rig.model.inject_second(0, Fault::AtcTimeout { stream: SID });
+    let second = SecondQueueRig::of(&rig);
+    rig.model.inject_second(0, InjectedFault::AtcTimeout { stream: SID });
     second.send(atc_inv(SID));
     assert!(second.wait());
     second.regs.write32(CONFIG, 0);
@@ -176,9 +176,9 @@ fn a_timeout_outlives_its_queue() {
 }
 
 #[test]
-fn what_was_carried_out_is_told_apart() {
+fn carried_out_commands_are_reported_per_queue() {
     let rig = rig(SecondQueue::Full);
-    let second = Second::of(&rig);
+    let second = SecondQueueRig::of(&rig);
     rig.model.listen(0);
     rig.run(&[nh_asid(0, 1)]);
     second.run(nh_asid(0, 2)).unwrap();
@@ -190,7 +190,7 @@ fn what_was_carried_out_is_told_apart() {
 #[test]
 fn registers_are_closed_while_the_queue_is_enabled() {
     let rig = rig(SecondQueue::Full);
-    let second = Second::of(&rig);
+    let second = SecondQueueRig::of(&rig);
     let r = &second.regs;
     r.write64(BASE, 0);
     r.write32(CONS, 1);
@@ -202,9 +202,9 @@ fn registers_are_closed_while_the_queue_is_enabled() {
 }
 
 #[test]
-fn registers_in_halves_and_accesses_that_mean_nothing() {
+fn accesses_in_halves_and_illegal_accesses() {
     let rig = rig(SecondQueue::Full);
-    let second = Second::of(&rig);
+    let second = SecondQueueRig::of(&rig);
     let r = &second.regs;
     r.write32(CONFIG, 0);
     r.write32(BASE, 0x8000_0004);
@@ -235,7 +235,7 @@ fn registers_in_halves_and_accesses_that_mean_nothing() {
 #[test]
 fn base_size_and_pointers_are_checked() {
     let rig = rig(SecondQueue::Full);
-    let second = Second::of(&rig);
+    let second = SecondQueueRig::of(&rig);
     let r = &second.regs;
     r.write32(PROD, POINTER);
     r.write32(CONFIG, 0);
@@ -258,5 +258,5 @@ fn base_size_and_pointers_are_checked() {
 #[test]
 fn the_registers_can_be_used_from_many_threads() {
     fn check<T: Send + Sync + Clone>(_: &T) {}
-    check(&Second::of(&rig(SecondQueue::Full)).regs);
+    check(&SecondQueueRig::of(&rig(SecondQueue::Full)).regs);
 }

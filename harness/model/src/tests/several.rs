@@ -1,20 +1,22 @@
+//! Several SMMUs over one RAM, and an absent one.
+
 use smmu_types::StreamId;
 
-use super::rig::{A, B, BYTES, IOVA, Rig, S1_RW, SID, nh_asid};
+use super::model_rig::{A, B, BYTES, IOVA, ModelRig, S1_RW, SID, nh_asid};
 use crate::{DmaRefused, Model, Profile};
 use smmu_types::Irq;
 
 #[test]
 fn smmus_share_memory_and_nothing_else() {
     let model = Model::new(BYTES, &[Profile::default(), Profile::default()]);
-    let rigs = [Rig::of(model.clone(), 0), Rig::of(model.clone(), 1)];
+    let rigs = [ModelRig::of(model.clone(), 0), ModelRig::of(model.clone(), 1)];
     for rig in &rigs {
         rig.bring_up();
     }
     // One table under ASID 5 on the first and ASID 9 on the second.
     let root = rigs[0].stage1(SID, 5);
     rigs[1].write_stage1(SID, 9, root);
-    rigs[1].run(&[super::rig::cfgi_ste(SID)]);
+    rigs[1].run(&[super::model_rig::cfgi_ste(SID)]);
     rigs[0].map(root, IOVA, A, S1_RW);
     let reached = || rigs.each_ref().map(|rig| rig.dma(SID, IOVA));
     assert_eq!(reached(), [Some(A), Some(A)]);
@@ -34,7 +36,7 @@ fn smmus_share_memory_and_nothing_else() {
 }
 
 #[test]
-fn an_smmu_that_is_not_there() {
+fn an_index_without_an_smmu() {
     let model = Model::new(BYTES, &[]);
     assert!(model.registers(0).is_none());
     assert_eq!(model.dma_write32(0, StreamId(0), A, 1), Err(DmaRefused));

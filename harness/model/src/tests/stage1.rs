@@ -1,3 +1,5 @@
+//! Stage-1 translations, and the commands that drop them.
+
 use rstest::rstest;
 use smmu_types::range::{LevelHint, Span};
 use smmu_types::seam::RegistersExt;
@@ -5,15 +7,15 @@ use smmu_types::{
     Asid, CacheTag, Command, EventKind, Granule, Iova, Leaf, PhysAddr, Regime, Vmid, regs,
 };
 
-use super::rig::{
-    A, B, C, GLOBAL, IOVA, OTHER, RAM, Rig, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, nh_vaa,
-    page, ranged,
+use super::model_rig::{
+    A, B, C, GLOBAL, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va,
+    nh_vaa, page, ranged,
 };
 use crate::{Hazard, Now, Permissions, Profile};
 
-/// A stage-1 stream of ASID 5 with one page, which it has used.
-fn warm() -> (Rig, u64) {
-    let rig = Rig::new();
+/// A stage-1 stream of ASID 5 with one page, after one DMA to it.
+fn warm() -> (ModelRig, u64) {
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
@@ -85,7 +87,7 @@ fn a_stale_line_is_described() {
 
 #[test]
 fn faults_are_not_cached_and_unmapping_needs_a_flush() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     assert_eq!(rig.dma(SID, IOVA), None);
     rig.map(root, IOVA, A, S1_RW);
@@ -107,7 +109,7 @@ fn an_invalidation_before_the_change_does_not_help() {
     rig.run(&[nh_va(0, 5, IOVA, Leaf::All)]);
     rig.map(root, IOVA, B, S1_RW);
     assert_eq!(rig.dma(SID, IOVA), Some(A), "the prefetcher was quicker");
-    let rig = Rig::with(Profile { prefetch: false, ..Profile::default() });
+    let rig = ModelRig::with(Profile { prefetch: false, ..Profile::default() });
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW);
     rig.dma(SID, IOVA);
@@ -146,7 +148,7 @@ fn reuse_of_an_asid_without_flush_keeps_the_old_table() {
     rig.write_cd(SID, 5, new);
     rig.run(&[cfgi_cd(SID)]);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
-    // Even a page that was never touched is looked for in the old table.
+    // The SMMU looks up even an untouched page in the old table.
     assert_eq!(rig.dma(SID, IOVA + 0x1000), None);
     assert_eq!(rig.dma(SID, IOVA + 0x2000), Some(C));
     assert_eq!(rig.missing(), ["TLBI_NH_ASID vmid=0 asid=5"; 3]);
@@ -164,7 +166,7 @@ fn reuse_of_an_asid_without_flush_keeps_the_old_table() {
 #[case::vaa(nh_vaa(0, IOVA, Leaf::Last), B)]
 #[case::all(Command::TlbiNhAll { vmid: Vmid(0) }, B)]
 fn global_entries(#[case] command: Command, #[case] reached: u64) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, GLOBAL);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
@@ -177,7 +179,7 @@ fn global_entries(#[case] command: Command, #[case] reached: u64) {
 
 #[test]
 fn a_global_entry_serves_every_asid() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let (one, two) = (rig.stage1(SID, 5), rig.stage1(OTHER, 6));
     rig.map(one, IOVA, A, GLOBAL);
     rig.map(two, IOVA, B, S1_RW);
@@ -189,7 +191,7 @@ fn a_global_entry_serves_every_asid() {
 #[test]
 fn leaf_invalidation_keeps_cached_tables() {
     let (rig, root) = warm();
-    // The last-level table is replaced and the old one is reused for something else.
+    // The driver replaces the last-level table and reuses the old one.
     let upper = rig.slot(root, IOVA, 2);
     let old = rig.get(upper) & !0xfff;
     let new = rig.table();
@@ -255,7 +257,7 @@ fn a_smaller_input_size_does_not_drop_lines() {
 
 #[test]
 fn blocks() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map_block(root, IOVA, 2, 0x4000_0000, S1_RW);
     assert_eq!(rig.dma(SID, IOVA + 0x10_0000), Some(A));
@@ -271,11 +273,11 @@ fn blocks() {
 
 #[test]
 fn the_audit_looks_at_every_page_of_a_block() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map_block(root, IOVA, 2, 0x4000_0000, S1_RW);
     rig.dma(SID, IOVA + 0x10_0000);
-    // Pages that say the same as the block did are no hazard, until one of them differs.
+    // Pages that map as the block did are no hazard, until one of them differs.
     rig.put(rig.slot(root, IOVA, 2), 0);
     for i in 0..512 {
         rig.map(root, IOVA + i * 0x1000, 0x4000_0000 + i * 0x1000, S1_RW);
@@ -287,7 +289,7 @@ fn the_audit_looks_at_every_page_of_a_block() {
     assert_eq!(iova, Iova(IOVA + 0x5000));
 }
 
-// A change of 64 pages from A to B; which of them a command renews.
+// 64 pages change from A to B: the pages that a command renews.
 #[rstest]
 #[case::eight(ranged(IOVA, 7, 0, 3, Leaf::Last), 0..8)]
 #[case::five_from_three(ranged(IOVA + 0x3000, 4, 0, 3, Leaf::Last), 3..8)]
@@ -304,7 +306,7 @@ fn the_audit_looks_at_every_page_of_a_block() {
     0..0
 )]
 fn ranges_are_exact(#[case] command: Command, #[case] renewed: std::ops::Range<u64>) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     let pages = 0..64u64;
     for i in pages.clone() {
@@ -326,7 +328,7 @@ fn ranges_are_exact(#[case] command: Command, #[case] renewed: std::ops::Range<u
 #[case::page_level(3, IOVA, A)]
 #[case::misaligned_for_its_level(2, IOVA + 0x1000, A)]
 fn level_hints_of_a_block(#[case] ttl: u8, #[case] address: u64, #[case] reached: u64) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map_block(root, IOVA, 2, 0x4000_0000, S1_RW);
     assert_eq!(rig.dma(SID, IOVA + 0x10_0000), Some(A));
@@ -338,7 +340,7 @@ fn level_hints_of_a_block(#[case] ttl: u8, #[case] address: u64, #[case] reached
 
 #[test]
 fn denying_leaves_are_cached() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.map(root, IOVA, A, S1_RW | 1 << 7);
     assert_eq!(rig.dma(SID, IOVA), None);
@@ -358,7 +360,7 @@ fn tags_are_counted() {
     assert_eq!(rig.model.lines_with_tag(0, tag), 3);
     assert_eq!(rig.model.lines_with_tag(0, CacheTag::Asid(Regime::El1, Asid(6))), 0);
     assert_eq!(rig.model.lines_with_tag(1, tag), 0);
-    // While a stream uses the tag, a flush does not keep it clean.
+    // While a stream uses the tag, the prefetcher fills it again after a flush.
     rig.run(&[nh_asid(0, 5)]);
     assert_eq!(rig.model.lines_with_tag(0, tag), 3);
     rig.put(rig.ste(SID), 0);
@@ -372,7 +374,7 @@ fn tags_are_counted() {
 #[case::eight_bits(Profile { asid_bits: 8, ..Profile::default() }, 0xff, Some(A))]
 #[case::too_wide(Profile { asid_bits: 8, ..Profile::default() }, 0x105, None)]
 fn asid_sizes(#[case] profile: Profile, #[case] asid: u16, #[case] reached: Option<u64>) {
-    let rig = Rig::with(profile);
+    let rig = ModelRig::with(profile);
     let root = rig.stage1(SID, asid);
     rig.map(root, IOVA, A, S1_RW);
     assert_eq!(rig.dma(SID, IOVA), reached);
@@ -380,7 +382,7 @@ fn asid_sizes(#[case] profile: Profile, #[case] asid: u16, #[case] reached: Opti
     assert_eq!(rig.event_lines(), refused);
 }
 
-// Input sizes: the number of levels follows from T0SZ.
+// T0SZ decides the number of levels.
 #[rstest]
 #[case::four_levels(16, 0)]
 #[case::three_levels(25, 1)]
@@ -388,7 +390,7 @@ fn asid_sizes(#[case] profile: Profile, #[case] asid: u16, #[case] reached: Opti
 #[case::two_levels(34, 2)]
 #[case::two_levels_short(39, 2)]
 fn start_levels(#[case] t0sz: u64, #[case] start: u32) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let last = (1u64 << (64 - t0sz)) - 0x1000;
     let top = rig.table();
     let mut slot = 0;
@@ -412,7 +414,7 @@ fn start_levels(#[case] t0sz: u64, #[case] start: u32) {
 
 #[test]
 fn el2_entries_have_tags_of_their_own() {
-    let rig = Rig::with(Profile { hyp: true, ..Profile::default() });
+    let rig = ModelRig::with(Profile { hyp: true, ..Profile::default() });
     rig.regs.write(regs::CR0, 0xc);
     rig.regs.write(regs::CR2, regs::cr2::E2H | regs::cr2::RECINVSID);
     rig.regs.write(regs::CR0, 0xd);

@@ -1,11 +1,15 @@
+//! Stage-2 translations, and the commands that drop them.
+
 use rstest::rstest;
 use smmu_types::{CacheTag, Command, Leaf, Vmid};
 
-use super::rig::{A, B, IOVA, Rig, S2_RW, SID, cfgi_ste, nh_asid, nh_va, s2_ipa, stage2_ste};
+use super::model_rig::{
+    A, B, IOVA, ModelRig, S2_RW, SID, cfgi_ste, nh_asid, nh_va, s2_ipa, stage2_ste,
+};
 use crate::{Hazard, Profile};
 
-fn warm() -> (Rig, u64) {
-    let rig = Rig::new();
+fn warm() -> (ModelRig, u64) {
+    let rig = ModelRig::new();
     let root = rig.stage2(SID, 3);
     rig.map(root, IOVA, A, S2_RW);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
@@ -67,7 +71,7 @@ fn reuse_of_a_vmid_without_flush() {
 
 #[test]
 fn tables_side_by_side() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     // 34 bits from level 2: sixteen tables.
     let tables = 0x4018_0000;
     let last = (1u64 << 34) - 0x1000;
@@ -99,7 +103,7 @@ fn tables_side_by_side() {
 #[case::stall(0, 1 << 57, None)]
 #[case::reserved_size_is_the_largest(0, 7 << 48, Some(A))]
 fn ste_checks(#[case] clear: u64, #[case] set: u64, #[case] reached: Option<u64>) {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.table();
     rig.map(root, IOVA, A, S2_RW);
     let mut ste = stage2_ste(3, root);
@@ -113,7 +117,7 @@ fn ste_checks(#[case] clear: u64, #[case] set: u64, #[case] reached: Option<u64>
 
 #[test]
 fn vmid_sizes() {
-    let rig = Rig::with(Profile { vmid_bits: 8, ..Profile::default() });
+    let rig = ModelRig::with(Profile { vmid_bits: 8, ..Profile::default() });
     let root = rig.stage2(SID, 0x103);
     rig.map(root, IOVA, A, S2_RW);
     assert_eq!(rig.dma(SID, IOVA), None);
@@ -121,11 +125,11 @@ fn vmid_sizes() {
 }
 
 #[test]
-fn stages_that_are_not_there_are_refused() {
-    let rig = Rig::with(Profile { stage2: false, ..Profile::default() });
+fn absent_stages_are_refused() {
+    let rig = ModelRig::with(Profile { stage2: false, ..Profile::default() });
     rig.stage2(SID, 3);
     assert_eq!(rig.dma(SID, IOVA), None);
-    let rig1 = Rig::with(Profile { stage1: false, ..Profile::default() });
+    let rig1 = ModelRig::with(Profile { stage1: false, ..Profile::default() });
     rig1.stage1(SID, 5);
     assert_eq!(rig1.dma(SID, IOVA), None);
     for rig in [rig, rig1] {
@@ -135,8 +139,8 @@ fn stages_that_are_not_there_are_refused() {
 }
 
 #[test]
-fn nested_translation_is_refused_loudly() {
-    let rig = Rig::new();
+fn nested_translation_is_unsupported() {
+    let rig = ModelRig::new();
     let mut ste = stage2_ste(3, rig.table());
     ste[0] |= 1 << 1 | rig.cd(SID);
     rig.put_all(rig.ste(SID), &ste);
@@ -148,13 +152,13 @@ fn nested_translation_is_refused_loudly() {
 
 #[test]
 fn stage1_lines_carry_the_vmid_where_there_is_a_stage_2() {
-    let rig = Rig::new();
+    let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);
     rig.put(rig.ste(SID) + 16, 9);
     rig.run(&[cfgi_ste(SID)]);
-    rig.map(root, IOVA, A, super::rig::S1_RW);
+    rig.map(root, IOVA, A, super::model_rig::S1_RW);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
-    rig.map(root, IOVA, B, super::rig::S1_RW);
+    rig.map(root, IOVA, B, super::model_rig::S1_RW);
     rig.run(&[nh_asid(0, 5)]);
     assert_eq!(rig.dma(SID, IOVA), Some(A));
     assert_eq!(rig.missing(), [format!("TLBI_NH_VA vmid=9 asid=5 va={IOVA:#x} leaf=1")]);

@@ -1,4 +1,4 @@
-//! A machine that is programmed by hand, without any of the driver's crates.
+//! A model with one SMMU that the tests program by hand, without any driver crate.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -29,14 +29,14 @@ pub(super) const SID: StreamId = StreamId(8);
 pub(super) const OTHER: StreamId = StreamId(0x10);
 pub(super) const IOVA: u64 = 0x5000_0000;
 
-/// The attributes of a page that everything may do anything with.
+/// Attributes of a page that devices may read and write.
 pub(super) const S1_RW: u64 = 1 << 6 | 3 << 8 | 1 << 10 | 1 << 11;
 pub(super) const S2_RW: u64 = 0xf << 2 | 3 << 6 | 3 << 8 | 1 << 10;
 pub(super) const GLOBAL: u64 = S1_RW & !(1 << 11);
 const CMDQ_LOG2: u32 = 4;
 pub(super) const EVENTQ_LOG2: u32 = 3;
 
-pub(super) struct Rig {
+pub(super) struct ModelRig {
     pub(super) model: Model,
     pub(super) regs: ModelRegisters,
     pub(super) smmu: usize,
@@ -45,7 +45,7 @@ pub(super) struct Rig {
     value: Cell<u32>,
 }
 
-impl Rig {
+impl ModelRig {
     pub(super) fn new() -> Self {
         Self::with(Profile::default())
     }
@@ -56,13 +56,13 @@ impl Rig {
         rig
     }
 
-    /// Everything is as at power-on.
+    /// The SMMU in its power-on state.
     pub(super) fn off(profile: Profile) -> Self {
         Self::of(Model::new(BYTES, &[profile]), 0)
     }
 
     pub(super) fn of(model: Model, smmu: usize) -> Self {
-        Rig {
+        ModelRig {
             regs: model.registers(smmu).unwrap(),
             window: model.window(),
             model,
@@ -72,7 +72,7 @@ impl Rig {
         }
     }
 
-    /// A register sequence that QEMU's SMMUv3 takes, with a linear stream table of 256 entries.
+    /// A register sequence that QEMU's SMMUv3 accepts, with a linear stream table of 256 entries.
     pub(super) fn bring_up(&self) {
         let r = &self.regs;
         r.write(regs::CR1, regs::cr1::COHERENT);
@@ -93,7 +93,7 @@ impl Rig {
         assert_eq!(self.model.take_hazards(), []);
     }
 
-    /// Each SMMU has queues and a stream table of its own.
+    /// Each SMMU has its own queues and stream table, at its own offset.
     pub(super) fn own(&self, address: u64) -> u64 {
         address + self.smmu as u64 * 0x8_0000
     }
@@ -120,8 +120,8 @@ impl Rig {
         table
     }
 
-    /// The address of the descriptor of `iova` at `level`, walking tables from `root` at level 1;
-    /// missing tables are made.
+    /// The address of the descriptor of `iova` at `level`, below the level-1 table `root`. Creates
+    /// missing tables.
     pub(super) fn slot(&self, root: u64, iova: u64, level: u32) -> u64 {
         let mut table = root;
         let mut at = 1;
@@ -163,7 +163,7 @@ impl Rig {
         self.put_all(self.cd(sid), &cd(asid, root));
     }
 
-    /// A stage-1 stream, without telling the SMMU.
+    /// Write a stage-1 stream, without `CFGI_STE`.
     pub(super) fn write_stage1(&self, sid: StreamId, asid: u16, root: u64) {
         self.write_cd(sid, asid, root);
         self.put_all(self.ste(sid), &[1 | 5 << 1 | self.cd(sid), 0, 0, 0]);
@@ -185,7 +185,7 @@ impl Rig {
         root
     }
 
-    /// Queue a command and leave it at that.
+    /// Queue a command, without `CMD_SYNC` and wait.
     pub(super) fn send(&self, command: Command) {
         self.send_raw(command.encode().0);
     }
@@ -206,7 +206,7 @@ impl Rig {
         assert!(self.wait(), "the queue stopped");
     }
 
-    /// Poll until the queue is empty; false when it does not get there.
+    /// Poll until the queue is empty; false if it stops before.
     pub(super) fn wait(&self) -> bool {
         (0..100).any(|_| self.idle())
     }
@@ -216,10 +216,10 @@ impl Rig {
         self.regs.read(regs::CMDQ_CONS) & pointers == self.regs.read(regs::CMDQ_PROD)
     }
 
-    /// Write something, and find the page that it landed in.
+    /// Write a new value by DMA, and return the page that it landed in.
     pub(super) fn dma(&self, sid: StreamId, iova: u64) -> Option<u64> {
         self.value.set(self.value.get() + 1);
-        // Distinct from every descriptor.
+        // Differs from every descriptor, so the search below is unambiguous.
         let value = 0xfeed_0000 | self.value.get();
         if self.model.dma_write32(self.smmu, sid, iova, value) == Err(DmaRefused) {
             return None;
@@ -269,13 +269,7 @@ impl Rig {
 }
 
 fn missing_of(hazard: &Hazard) -> String {
-    match hazard {
-        Hazard::StaleTranslation { missing, .. }
-        | Hazard::StaleTable { missing, .. }
-        | Hazard::TagClash { missing, .. }
-        | Hazard::StaleConfiguration { missing, .. } => missing.to_string(),
-        other => other.to_string(),
-    }
+    hazard.missing().map_or_else(|| hazard.to_string(), ToString::to_string)
 }
 
 /// T0SZ 25, IPS 44 bits.
@@ -315,7 +309,7 @@ pub(super) fn s2_ipa(vmid: u16, ipa: u64, leaf: Leaf) -> Command {
     Command::TlbiS2Ipa { vmid: Vmid(vmid), span: Span::single(Ipa(ipa), leaf).unwrap() }
 }
 
-/// A ranged `TLBI_NH_VA` of ASID 5 and 4 KiB granules, which may be one that a driver must not send.
+/// A ranged `TLBI_NH_VA` of ASID 5 and 4 KiB granules, also in forms that a driver must not send.
 pub(super) fn ranged(va: u64, num: u8, scale: u8, ttl: u8, leaf: Leaf) -> Command {
     let w0 = 0x12 | u64::from(num) << 12 | u64::from(scale) << 20 | 5 << 48;
     let w1 = u64::from(leaf == Leaf::Last) | u64::from(ttl) << 8 | 1 << 10 | va;

@@ -1,66 +1,40 @@
-//! What commands do.
+//! Carries out commands: invalidations, prefetch hints, `CMD_SYNC`.
 
 use smmu_types::range::{LevelHint, RangeGranule, Span, SpanAddress};
 use smmu_types::regs::gerror;
 use smmu_types::{
-    Asid, Command, CommandErrorCode, Completion, Iova, Ipa, Leaf, RawCommand, Regime, StreamId,
-    SyncMsi, Vmid,
+    Asid, Command, CommandErrorCode, Completion, Irq, Leaf, Regime, StreamId, SyncMsi, Vmid,
 };
 
-use super::device::Smmu;
-use super::memory::Ram;
-use super::profile::Fault;
-use super::stream::L1Range;
-use super::tlb::{Extent, Space};
-use smmu_types::Irq;
+use crate::cache::config_cache::L1Range;
+use crate::cache::tlb::TlbExtent;
+use crate::command::form::CommandForm;
+use crate::injected_fault::InjectedFault;
+use crate::model_ram::ModelRam;
+use crate::model_smmu::ModelSmmu;
+use crate::walk::space::Space;
 
-/// Which addresses a command is about.
+/// The addresses that a TLBI covers.
 #[derive(Clone, Copy, Debug)]
-enum Scope {
+enum FlushScope {
     Everything,
-    Within(Extent),
-    /// It has an effect on some hardware; nothing may be relied on.
+    Within(TlbExtent),
+    /// The effect is not defined for this form or granule, so the model drops nothing.
     Nothing,
 }
 
-/// How far the architecture says what a command does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Defined,
-    /// A ranged invalidation whose address is not aligned to what its level maps. Some hardware may drop something;
-    /// nothing may be relied on.
-    UnpredictableRange,
-}
-
-/// What 16 bytes ask for.
-pub(super) fn meaning(raw: RawCommand) -> (Command, Form) {
-    let command = Command::interpret(raw);
-    let by_address = matches!(
-        command,
-        Command::TlbiNhVa { .. }
-            | Command::TlbiNhVaa { .. }
-            | Command::TlbiEl2Va { .. }
-            | Command::TlbiEl2Vaa { .. }
-            | Command::TlbiS2Ipa { .. }
-    );
-    match Command::decode(raw) {
-        Command::Unknown(_) if by_address => (command, Form::UnpredictableRange),
-        _ => (command, Form::Defined),
-    }
-}
-
-impl Smmu {
-    /// Carry out a command.
-    pub(super) fn execute(
+impl ModelSmmu {
+    /// Carry out a command, or refuse it with `CERROR_ILL`.
+    pub(crate) fn execute(
         &mut self,
-        ram: &Ram,
+        ram: &ModelRam,
         command: Command,
-        form: Form,
+        form: CommandForm,
     ) -> Result<(), CommandErrorCode> {
         let only_if = |there: bool| if there { Ok(()) } else { Err(CommandErrorCode::ILL) };
         let (s1, s2, hyp) = (self.profile.stage1, self.profile.stage2, self.profile.hyp);
         match command {
-            // Hints (4.2) that this SMMU does not take.
+            // Prefetch commands are hints (4.2); this SMMU ignores them.
             Command::PrefetchConfig { .. } | Command::PrefetchAddr { .. } => {}
             Command::CfgiSte { stream, leaf } => {
                 self.forget_streams(ram, stream.0, stream.0, leaf);
@@ -72,7 +46,7 @@ impl Smmu {
             Command::CfgiAll => self.forget_streams(ram, 0, u32::MAX, Leaf::All),
             Command::CfgiCd { stream, substream, .. } => {
                 only_if(s1)?;
-                // Without substreams there is only the CD of index 0.
+                // Without substreams only the CD of index 0 exists.
                 if substream.get() == 0 {
                     self.forget_cd(ram, stream);
                 }
@@ -83,11 +57,11 @@ impl Smmu {
             }
             Command::TlbiNhAll { vmid } => {
                 only_if(s1)?;
-                self.flush_stage1(ram, Regime::El1, vmid, None, Scope::Everything);
+                self.flush_stage1(ram, Regime::El1, vmid, None, FlushScope::Everything);
             }
             Command::TlbiNhAsid { vmid, asid } => {
                 only_if(s1)?;
-                self.flush(ram, Scope::Everything, |space| {
+                self.flush(ram, FlushScope::Everything, |space| {
                     space == Space::Stage1 { regime: Regime::El1, vmid, asid: Some(asid) }
                 });
             }
@@ -103,11 +77,11 @@ impl Smmu {
             }
             Command::TlbiEl2All => {
                 only_if(s1 && hyp)?;
-                self.flush_stage1(ram, Regime::El2, Vmid(0), None, Scope::Everything);
+                self.flush_stage1(ram, Regime::El2, Vmid(0), None, FlushScope::Everything);
             }
             Command::TlbiEl2Asid { asid } => {
                 only_if(s1 && hyp)?;
-                self.flush(ram, Scope::Everything, |space| {
+                self.flush(ram, FlushScope::Everything, |space| {
                     let vmid = Vmid(0);
                     space == Space::Stage1 { regime: Regime::El2, vmid, asid: Some(asid) }
                 });
@@ -124,7 +98,7 @@ impl Smmu {
             }
             Command::TlbiS12Vmall { vmid } => {
                 only_if(s2)?;
-                self.flush(ram, Scope::Everything, |space| match space {
+                self.flush(ram, FlushScope::Everything, |space| match space {
                     Space::Stage1 { regime, vmid: of, .. } => regime == Regime::El1 && of == vmid,
                     Space::Stage2 { vmid: of } => of == vmid,
                 });
@@ -134,28 +108,28 @@ impl Smmu {
                 let scope = self.scope(span, form)?;
                 self.flush(ram, scope, |space| space == Space::Stage2 { vmid });
             }
-            Command::TlbiNsnhAll => self.flush(ram, Scope::Everything, |space| {
+            Command::TlbiNsnhAll => self.flush(ram, FlushScope::Everything, |space| {
                 !matches!(space, Space::Stage1 { regime: Regime::El2, .. })
             }),
-            // No device has anything cached; whether it answers is for the queue to know.
+            // No device has an ATC to invalidate. The queue handles a missing answer.
             Command::AtcInv { .. } => only_if(self.profile.ats)?,
             Command::Sync { completion: Completion::Msi(msi), .. } if self.profile.msi => {
                 self.send_sync_msi(ram, msi);
             }
             Command::Sync { completion: Completion::Interrupt | Completion::Msi(_), .. } => {
-                // Without MSIs the address is reserved, and the wire signals.
+                // Without MSIs the address is reserved; the SMMU signals the wired interrupt.
                 self.interrupt(Irq::CmdSync);
             }
             Command::Sync { .. } => {}
-            // Nothing that is not decoded.
+            // Every unknown command is illegal.
             _ => return Err(CommandErrorCode::ILL),
         }
         Ok(())
     }
 
-    /// The sync is complete whatever becomes of its MSI (4.7.3).
-    fn send_sync_msi(&mut self, ram: &Ram, msi: SyncMsi) {
-        if self.main.faults.contains(&Fault::MsiLost) {
+    /// Send the MSI of a `CMD_SYNC`, which completes even if the MSI aborts (4.7.3).
+    fn send_sync_msi(&mut self, ram: &ModelRam, msi: SyncMsi) {
+        if self.main.faults.contains(&InjectedFault::MsiLost) {
             return;
         }
         if ram.write32(msi.address(), msi.data()).is_none() {
@@ -163,12 +137,16 @@ impl Smmu {
         }
     }
 
-    /// The addresses that a span covers, or `CERROR_ILL` where this SMMU does not take its form.
-    fn scope<A: SpanAddress>(&self, span: Span<A>, form: Form) -> Result<Scope, CommandErrorCode> {
+    /// The addresses that a span covers, or `CERROR_ILL` if this SMMU does not support its form.
+    fn scope<A: SpanAddress>(
+        &self,
+        span: Span<A>,
+        form: CommandForm,
+    ) -> Result<FlushScope, CommandErrorCode> {
         let tables = span.leaf() == Leaf::All;
         let first = span.start();
         let Some(bytes) = span.bytes() else {
-            return Ok(Scope::Within(Extent { first, last: first, tables, level: None }));
+            return Ok(FlushScope::Within(TlbExtent { first, last: first, tables, level: None }));
         };
         if !self.profile.range_invalidation || span.scale() > 31 {
             return Err(CommandErrorCode::ILL);
@@ -176,24 +154,24 @@ impl Smmu {
         let level = match span.hint() {
             LevelHint::Unknown => None,
             LevelHint::Bits64(level) => Some(level as u8),
-            // There are no tables of 128-bit descriptors.
+            // The model has no tables of 128-bit descriptors.
             LevelHint::Bits128(_) => return Err(CommandErrorCode::ILL),
         };
-        // Entries of another granule need not go, and there are none of any other here.
-        if span.tg() != RangeGranule::K4 || form == Form::UnpredictableRange {
-            return Ok(Scope::Nothing);
+        // A TLBI need not drop entries of other granules, and the model has only 4 KiB entries.
+        if span.tg() != RangeGranule::K4 || form == CommandForm::UnpredictableRange {
+            return Ok(FlushScope::Nothing);
         }
         let last = first.saturating_add(bytes - 1);
-        Ok(Scope::Within(Extent { first, last, tables, level }))
+        Ok(FlushScope::Within(TlbExtent { first, last, tables, level }))
     }
 
     fn flush_stage1(
         &mut self,
-        ram: &Ram,
+        ram: &ModelRam,
         regime: Regime,
         vmid: Vmid,
         asid: Option<Asid>,
-        scope: Scope,
+        scope: FlushScope,
     ) {
         self.flush(ram, scope, |space| match space {
             Space::Stage1 { regime: r, vmid: v, asid: a } => {
@@ -204,11 +182,11 @@ impl Smmu {
         });
     }
 
-    fn flush(&mut self, ram: &Ram, scope: Scope, spaces: impl Fn(Space) -> bool) {
+    fn flush(&mut self, ram: &ModelRam, scope: FlushScope, spaces: impl Fn(Space) -> bool) {
         let gone = match scope {
-            Scope::Everything => self.tlb.invalidate(spaces, None),
-            Scope::Within(extent) => self.tlb.invalidate(spaces, Some(extent)),
-            Scope::Nothing => return,
+            FlushScope::Everything => self.tlb.invalidate(spaces, None),
+            FlushScope::Within(extent) => self.tlb.invalidate(spaces, Some(extent)),
+            FlushScope::Nothing => return,
         };
         if self.profile.prefetch {
             for (key, line) in gone {
@@ -217,13 +195,13 @@ impl Smmu {
         }
     }
 
-    fn forget_streams(&mut self, ram: &Ram, first: u32, last: u32, leaf: Leaf) {
+    fn forget_streams(&mut self, ram: &ModelRam, first: u32, last: u32, leaf: Leaf) {
         let table = self.stream_table();
         let l1 = match (leaf, table.split) {
             (Leaf::All, Some(split)) => {
                 Some(L1Range { first: first >> split, last: last >> split })
             }
-            // A table that is linear now may have had two levels before.
+            // The table may have had two levels before: drop every level-1 descriptor.
             (Leaf::All, None) => Some(L1Range { first: 0, last: u32::MAX }),
             (Leaf::Last, _) => None,
         };
@@ -235,65 +213,9 @@ impl Smmu {
         }
     }
 
-    fn forget_cd(&mut self, ram: &Ram, stream: StreamId) {
+    fn forget_cd(&mut self, ram: &ModelRam, stream: StreamId) {
         if self.config.cds.remove(&stream.0).is_some() && self.profile.prefetch {
             self.prefetch_cd(ram, stream);
         }
-    }
-}
-
-/// The command that drops what a space has cached of one address; everything of its tag for an address that no
-/// command can name.
-pub(super) fn tlbi_address(space: Space, of: Space, address: u64, leaf: Leaf) -> Command {
-    let address = address & !0xfff;
-    let command = match space {
-        Space::Stage2 { vmid } => {
-            Span::single(Ipa(address), leaf).map(|span| Command::TlbiS2Ipa { vmid, span })
-        }
-        Space::Stage1 { regime, vmid, asid } => Span::single(Iova(address), leaf).map(|span| {
-            let own = match of {
-                Space::Stage1 { asid, .. } => asid,
-                Space::Stage2 { .. } => None,
-            };
-            match (regime, asid) {
-                (Regime::El1, Some(asid)) => Command::TlbiNhVa { vmid, asid, span },
-                (Regime::El1, None) => Command::TlbiNhVaa { vmid, span },
-                (Regime::El2, asid) => {
-                    Command::TlbiEl2Va { asid: asid.or(own).unwrap_or_default(), span }
-                }
-            }
-        }),
-    };
-    command.unwrap_or_else(|_no_such_address| tlbi_tag(space))
-}
-
-/// The command that drops everything that a tag has cached.
-pub(super) fn tlbi_tag(space: Space) -> Command {
-    match space {
-        Space::Stage2 { vmid } => Command::TlbiS12Vmall { vmid },
-        Space::Stage1 { regime: Regime::El1, vmid, asid: Some(asid) } => {
-            Command::TlbiNhAsid { vmid, asid }
-        }
-        Space::Stage1 { regime: Regime::El1, vmid, asid: None } => Command::TlbiNhAll { vmid },
-        Space::Stage1 { regime: Regime::El2, asid: Some(asid), .. } => {
-            Command::TlbiEl2Asid { asid }
-        }
-        Space::Stage1 { regime: Regime::El2, asid: None, .. } => Command::TlbiEl2All,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    // What is carried out at all is tested where `Command::interpret` is.
-    #[rstest]
-    #[case::sync_with_data([0x5_0000_0046, 0], Form::Defined)]
-    #[case::aligned([0x0005_0000_0090_0012, 0x20_0601], Form::Defined)]
-    #[case::unaligned([0x0005_0000_0090_0012, 0x20_1601], Form::UnpredictableRange)]
-    #[case::secure([0x404, 31], Form::Defined)]
-    fn only_ranges_are_unpredictable(#[case] raw: [u64; 2], #[case] want: Form) {
-        assert_eq!(meaning(RawCommand(raw)).1, want);
     }
 }

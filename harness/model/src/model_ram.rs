@@ -7,23 +7,23 @@ use smmu_types::PhysAddr;
 use smmu_types::pool::HeapWindow;
 
 /// Where RAM begins.
-pub(super) const BASE: u64 = 0x4000_0000;
+pub(crate) const BASE: u64 = 0x4000_0000;
 
-/// RAM as the bus sees it: addresses outside of it abort.
+/// RAM on the bus. An access outside of it aborts: the methods return `None`.
 #[derive(Debug)]
-pub(super) struct Ram {
+pub(crate) struct ModelRam {
     window: HeapWindow,
     words: Arc<[AtomicU64]>,
 }
 
-impl Ram {
-    pub(super) fn new(bytes: usize) -> Self {
+impl ModelRam {
+    pub(crate) fn new(bytes: usize) -> Self {
         let window = HeapWindow::new(PhysAddr(BASE), bytes);
         let words = window.share();
-        Ram { window, words }
+        ModelRam { window, words }
     }
 
-    pub(super) fn window(&self) -> HeapWindow {
+    pub(crate) fn window(&self) -> HeapWindow {
         self.window.clone()
     }
 
@@ -33,13 +33,13 @@ impl Ram {
         self.words.get(usize::try_from(offset / 8).ok()?)
     }
 
-    /// A descriptor; its address is taken down to a multiple of 8.
-    pub(super) fn read64(&self, address: PhysAddr) -> Option<u64> {
-        // Acquire pairs with whatever the driver published its stores with.
+    /// The 64-bit word that holds `address`: bits 2:0 are ignored.
+    pub(crate) fn read64(&self, address: PhysAddr) -> Option<u64> {
+        // Acquire pairs with the barrier after which the driver published its stores.
         Some(self.word(address.0)?.load(Ordering::Acquire))
     }
 
-    pub(super) fn read_words<const N: usize>(&self, address: PhysAddr) -> Option<[u64; N]> {
+    pub(crate) fn read_words<const N: usize>(&self, address: PhysAddr) -> Option<[u64; N]> {
         let mut words = [0; N];
         for (i, word) in (0u64..).zip(&mut words) {
             *word = self.read64(PhysAddr(address.0.checked_add(i * 8)?))?;
@@ -47,8 +47,8 @@ impl Ram {
         Some(words)
     }
 
-    /// Write all words, or none when one of them is outside.
-    pub(super) fn write_words(&self, address: PhysAddr, words: &[u64]) -> Option<()> {
+    /// Write all words, or none if one of them is outside.
+    pub(crate) fn write_words(&self, address: PhysAddr, words: &[u64]) -> Option<()> {
         let last = address.0.checked_add(words.len() as u64 * 8)?.checked_sub(8)?;
         self.word(last)?;
         for (i, word) in (0u64..).zip(words) {
@@ -58,7 +58,7 @@ impl Ram {
     }
 
     /// Four bytes at any alignment.
-    pub(super) fn read32(&self, address: PhysAddr) -> Option<u32> {
+    pub(crate) fn read32(&self, address: PhysAddr) -> Option<u32> {
         let shift = address.0 % 8 * 8;
         let low = self.read64(address)? >> shift;
         let high = match shift {
@@ -68,8 +68,8 @@ impl Ram {
         Some((low | high) as u32)
     }
 
-    /// Four bytes at any alignment; nothing is written when part of them is outside.
-    pub(super) fn write32(&self, address: PhysAddr, value: u32) -> Option<()> {
+    /// Write four bytes at any alignment, or none if part of them is outside.
+    pub(crate) fn write32(&self, address: PhysAddr, value: u32) -> Option<()> {
         let shift = address.0 % 8 * 8;
         let low = self.word(address.0)?;
         if shift > 32 {
@@ -84,7 +84,7 @@ impl Ram {
 
 fn merge(word: &AtomicU64, mask: u64, bits: u64) {
     let mut old = word.load(Ordering::Relaxed);
-    // Neighbouring bytes may be written by the driver at the same time.
+    // The driver may write the neighbouring bytes at the same time: a plain store would lose them.
     while let Err(now) =
         word.compare_exchange_weak(old, old & !mask | bits, Ordering::AcqRel, Ordering::Relaxed)
     {
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn reads_back_at_any_alignment_and_keeps_the_neighbours() {
         for offset in 0..12u64 {
-            let ram = Ram::new(24);
+            let ram = ModelRam::new(24);
             ram.write_words(PhysAddr(BASE), &[u64::MAX; 3]).unwrap();
             let address = PhysAddr(BASE + offset);
             ram.write32(address, 0x1234_5678).unwrap();
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn outside_is_refused_whole() {
-        let ram = Ram::new(16);
+        let ram = ModelRam::new(16);
         assert_eq!(ram.read64(PhysAddr(BASE - 8)), None);
         assert_eq!(ram.write32(PhysAddr(BASE + 14), 7), None);
         assert_eq!(ram.write_words(PhysAddr(BASE + 8), &[1, 2]), None);

@@ -1,100 +1,21 @@
-//! The second command queue: one virtual queue (VCMDQ) of Tegra241's CMDQV, whose registers are those of
-//! [`regs::vcmdq`](smmu_types::regs::vcmdq).
-
-use std::fmt;
-use std::sync::Arc;
+//! Reads and writes of the second command queue's registers: a VCMDQ of Tegra241's CMDQV.
 
 use smmu_types::regs::vcmdq::{
     BASE, CONFIG, CONS, CONS_INDX_BASE, ENABLE, ERROR, GERROR, GERRORN, PROD, STATUS,
 };
-use smmu_types::seam::Registers;
 
-use super::Shared;
-use super::device::Smmu;
-use super::hazard::Violation;
-use super::memory::Ram;
-use super::queues::Which;
+use crate::model_ram::ModelRam;
+use crate::model_smmu::ModelSmmu;
+use crate::queue::feed::QueueId;
+use crate::violation::Violation;
 
 const BASE_BITS: u64 = 0x0000_ffff_ffff_ffff;
-
-/// What is stored.
-#[derive(Debug, Default)]
-pub(super) struct SecondRegisters {
-    pub(super) base: u64,
-    pub(super) prod: u32,
-    pub(super) cons: u32,
-    config: u32,
-    gerror: u32,
-    gerrorn: u32,
-}
-
-impl SecondRegisters {
-    fn enabled(&self) -> bool {
-        self.config & ENABLE != 0
-    }
-
-    fn active(&self) -> u32 {
-        self.gerror ^ self.gerrorn
-    }
-
-    pub(super) fn runs(&self) -> bool {
-        self.enabled() && self.active() == 0
-    }
-
-    /// The queue stops; it did not stand still before.
-    pub(super) fn raise_error(&mut self) {
-        self.gerror ^= ERROR;
-    }
-}
-
-/// The registers of the second command queue of one modelled SMMU.
-#[derive(Clone)]
-pub struct SecondQueueRegisters {
-    shared: Arc<Shared>,
-    index: usize,
-}
-
-impl fmt::Debug for SecondQueueRegisters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecondQueueRegisters").field("index", &self.index).finish_non_exhaustive()
-    }
-}
-
-impl SecondQueueRegisters {
-    pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
-        SecondQueueRegisters { shared, index }
-    }
-
-    fn load(&self, offset: u32, bytes: u32) -> u64 {
-        let read = self.shared.act(self.index, |smmu, ram| smmu.read_second(ram, offset, bytes));
-        read.unwrap_or(0)
-    }
-
-    fn store(&self, offset: u32, bytes: u32, value: u64) {
-        self.shared.act(self.index, |smmu, _| smmu.write_second(offset, bytes, value));
-    }
-}
-
-impl Registers for SecondQueueRegisters {
-    fn read32(&self, offset: u32) -> u32 {
-        self.load(offset, 4) as u32
-    }
-    fn write32(&self, offset: u32, value: u32) {
-        self.store(offset, 4, value.into());
-    }
-    fn read64(&self, offset: u32) -> u64 {
-        self.load(offset, 8)
-    }
-    fn write64(&self, offset: u32, value: u64) {
-        self.store(offset, 8, value);
-    }
-}
 
 fn is_wide(register: u32) -> bool {
     [BASE, CONS_INDX_BASE].contains(&register)
 }
 
-/// The register of an access, and whether it is to the upper half of it.
+/// The register of an access, and whether the access is to its upper half.
 fn place(offset: u32, bytes: u32) -> Result<(u32, bool), Violation> {
     let register = offset & !(if offset >= BASE { 7 } else { 3 });
     if ![CONS, PROD, CONFIG, STATUS, GERROR, GERRORN, BASE, CONS_INDX_BASE].contains(&register) {
@@ -106,12 +27,8 @@ fn place(offset: u32, bytes: u32) -> Result<(u32, bool), Violation> {
     Ok((register, offset != register))
 }
 
-impl Smmu {
-    pub(super) fn has_second_queue(&self) -> bool {
-        self.profile.second_queue.is_some()
-    }
-
-    fn read_second(&mut self, ram: &Ram, offset: u32, bytes: u32) -> u64 {
+impl ModelSmmu {
+    pub(crate) fn read_second(&mut self, ram: &ModelRam, offset: u32, bytes: u32) -> u64 {
         let (register, high) = match place(offset, bytes) {
             Ok(place) => place,
             Err(violation) => {
@@ -120,7 +37,7 @@ impl Smmu {
             }
         };
         if register == CONS {
-            self.consume(ram, Which::Second, self.pace(Which::Second));
+            self.consume(ram, QueueId::Second, self.pace(QueueId::Second));
         }
         let r = &self.second_regs;
         let value = match register {
@@ -135,7 +52,7 @@ impl Smmu {
         if high { value >> 32 } else { value }
     }
 
-    fn write_second(&mut self, offset: u32, bytes: u32, value: u64) {
+    pub(crate) fn write_second(&mut self, offset: u32, bytes: u32, value: u64) {
         let (register, high) = match place(offset, bytes) {
             Ok(place) => place,
             Err(violation) => return self.violation(violation),
@@ -193,7 +110,7 @@ impl Smmu {
         self.second_regs.config = value;
         match (was, self.second_regs.enabled()) {
             (false, true) => {
-                let ring = self.command_ring(Which::Second);
+                let ring = self.command_ring(QueueId::Second);
                 let (base, limit) = (self.second_regs.base, self.profile.cmdq_log2);
                 self.check_ring("VCMDQ_BASE", base, &ring, limit);
                 let (prod, cons) = (self.second_regs.prod, self.second_regs.cons);
@@ -210,7 +127,7 @@ impl Smmu {
     fn write_second_prod(&mut self, value: u32) {
         let register = "VCMDQ_PROD_INDX";
         let value = self.defined(register, value.into(), 0x000f_ffff) as u32;
-        let size = self.command_ring(Which::Second).size;
+        let size = self.command_ring(QueueId::Second).size;
         let steps = |to| size.used(to, self.second_regs.cons);
         let back = steps(value) < steps(self.second_regs.prod) && self.second_regs.active() == 0;
         let beyond = value & !size.pointer_mask() != 0;

@@ -1,50 +1,22 @@
-//! The registers, and the rules that a driver keeps when it writes them.
+//! Reads and writes of an SMMU's registers, and the rules that a driver keeps when it writes them.
 
 use smmu_types::regs::{self, cr0, cr2, gbpa, gerror, irq_cfg2, irq_ctrl};
 
-use super::device::Smmu;
-use super::events::{Msi, Ring};
-use super::hazard::Violation;
-use super::memory::Ram;
-use super::queues::Which;
-
-/// What is stored. Everything is 0 at power-on, so transactions bypass until `GBPA.ABORT` is set.
-#[derive(Debug, Default)]
-pub(super) struct RegisterFile {
-    pub(super) cr0: u32,
-    cr1: u32,
-    pub(super) cr2: u32,
-    gbpa: u32,
-    gbpa_update: Option<u32>,
-    pub(super) irq_ctrl: u32,
-    pub(super) gerror: u32,
-    pub(super) gerrorn: u32,
-    pub(super) gerror_msi: Msi,
-    pub(super) eventq_msi: Msi,
-    pub(super) strtab_base: u64,
-    pub(super) strtab_base_cfg: u32,
-    pub(super) cmdq_base: u64,
-    pub(super) cmdq_prod: u32,
-    pub(super) cmdq_cons: u32,
-    pub(super) eventq_base: u64,
-    pub(super) eventq_prod: u32,
-    pub(super) eventq_cons: u32,
-}
-
-impl RegisterFile {
-    pub(super) fn aborts_all(&self) -> bool {
-        self.gbpa & gbpa::ABORT != 0
-    }
-}
+use crate::model_ram::ModelRam;
+use crate::model_smmu::ModelSmmu;
+use crate::queue::feed::QueueId;
+use crate::regs::register_file::BASE_ADDRESS;
+use crate::violation::Violation;
 
 macro_rules! offsets {
     ($($name:ident)*) => {
         $(const $name: u32 = regs::$name.offset();)*
 
-        /// The registers that the model has; the others are those of features that it does not say it has.
+        /// The registers that the model has. The others belong to features that its ID registers deny.
         const REGISTERS: &[u32] = &[$($name),*];
     };
 }
+
 offsets! {
     IDR0 IDR1 IDR2 IDR3 IDR4 IDR5 IIDR AIDR CR0 CR0ACK CR1 CR2 GBPA IRQ_CTRL IRQ_CTRLACK GERROR GERRORN
     GERROR_IRQ_CFG0 GERROR_IRQ_CFG1 GERROR_IRQ_CFG2 STRTAB_BASE STRTAB_BASE_CFG CMDQ_BASE
@@ -52,17 +24,19 @@ offsets! {
     PRIQ_IRQ_CFG0 PRIQ_IRQ_CFG1 PRIQ_IRQ_CFG2 EVENTQ_PROD EVENTQ_CONS PRIQ_PROD PRIQ_CONS
 }
 
-const ADDRESS: u64 = 0x000f_ffff_ffff_ffe0;
 const ALLOCATE: u64 = 1 << 62;
+
 const OVERFLOW: u32 = 1 << 31;
+
 const MSI_ADDRESS: u64 = 0x00ff_ffff_ffff_fffc;
 
-/// The register that an access means, and where in it.
-struct Place {
+/// The register of an access, and the part of it.
+struct RegisterAccess {
     register: u32,
     name: &'static str,
-    /// The access is to this half of a 64-bit register, or to all of the register.
+    /// The access is to the upper half of a 64-bit register.
     high: bool,
+    /// The access is to the whole register.
     whole: bool,
 }
 
@@ -71,7 +45,7 @@ fn is_wide(register: u32) -> bool {
     [STRTAB_BASE, CMDQ_BASE, EVENTQ_BASE, PRIQ_BASE].contains(&register) || msi.contains(&register)
 }
 
-fn place(offset: u32, bytes: u32) -> Result<Place, Violation> {
+fn place(offset: u32, bytes: u32) -> Result<RegisterAccess, Violation> {
     if !offset.is_multiple_of(bytes) {
         return Err(Violation::Width { offset, bytes });
     }
@@ -81,18 +55,18 @@ fn place(offset: u32, bytes: u32) -> Result<Place, Violation> {
             return Err(Violation::Width { offset, bytes });
         }
         let whole = wide == (bytes == 8);
-        return Ok(Place { register: offset, name, high: false, whole });
+        return Ok(RegisterAccess { register: offset, name, high: false, whole });
     }
-    // Two 32-bit accesses may stand for a 64-bit one.
+    // A driver may replace a 64-bit access by two 32-bit ones.
     let base = offset.checked_sub(4).filter(|base| is_wide(*base) && bytes == 4);
     match base.and_then(|base| regs::name_of(base).map(|name| (base, name))) {
-        Some((register, name)) => Ok(Place { register, name, high: true, whole: false }),
+        Some((register, name)) => Ok(RegisterAccess { register, name, high: true, whole: false }),
         None => Err(Violation::Undefined { offset }),
     }
 }
 
-impl Smmu {
-    pub(super) fn read(&mut self, ram: &Ram, offset: u32, bytes: u32) -> u64 {
+impl ModelSmmu {
+    pub(crate) fn read(&mut self, ram: &ModelRam, offset: u32, bytes: u32) -> u64 {
         match place(offset, bytes) {
             Ok(place) => {
                 let value = self.load(ram, place.register);
@@ -105,7 +79,7 @@ impl Smmu {
         }
     }
 
-    pub(super) fn write(&mut self, ram: &Ram, offset: u32, bytes: u32, value: u64) {
+    pub(crate) fn write(&mut self, ram: &ModelRam, offset: u32, bytes: u32, value: u64) {
         let place = match place(offset, bytes) {
             Ok(place) => place,
             Err(violation) => return self.violation(violation),
@@ -122,7 +96,7 @@ impl Smmu {
         self.store(place.register, place.name, value);
     }
 
-    fn load(&mut self, ram: &Ram, register: u32) -> u64 {
+    fn load(&mut self, ram: &ModelRam, register: u32) -> u64 {
         let id = self.profile.id_registers();
         let r = &mut self.regs;
         let narrow = match register {
@@ -139,7 +113,7 @@ impl Smmu {
             CR2 => r.cr2,
             GBPA => {
                 let value = r.gbpa;
-                // The update is seen to be pending once, and is done then.
+                // The first read still shows `UPDATE`; the change takes effect with it.
                 match r.gbpa_update.take() {
                     Some(new) => {
                         r.gbpa = new;
@@ -156,7 +130,7 @@ impl Smmu {
             CMDQ_BASE => return r.cmdq_base,
             CMDQ_PROD => r.cmdq_prod,
             CMDQ_CONS => {
-                self.consume(ram, Which::Main, self.pace(Which::Main));
+                self.consume(ram, QueueId::Main, self.pace(QueueId::Main));
                 self.regs.cmdq_cons
             }
             GERROR_IRQ_CFG0 => return r.gerror_msi.address,
@@ -168,7 +142,7 @@ impl Smmu {
             EVENTQ_BASE => return r.eventq_base,
             EVENTQ_PROD => r.eventq_prod,
             EVENTQ_CONS => r.eventq_cons,
-            // The registers of PRI, which is not there.
+            // The model has no PRI: its registers read as zero.
             _ => 0,
         };
         narrow.into()
@@ -219,7 +193,7 @@ impl Smmu {
                 if self.closed(name, cr0::SMMUEN, "CR0.SMMUEN") {
                     return;
                 }
-                self.regs.strtab_base = self.defined(name, value, ALLOCATE | ADDRESS & !0x3f);
+                self.regs.strtab_base = self.defined(name, value, ALLOCATE | BASE_ADDRESS & !0x3f);
             }
             STRTAB_BASE_CFG => {
                 if self.closed(name, cr0::SMMUEN, "CR0.SMMUEN") {
@@ -231,7 +205,7 @@ impl Smmu {
                 if self.closed(name, cr0::CMDQEN, "CR0.CMDQEN") {
                     return;
                 }
-                self.regs.cmdq_base = self.defined(name, value, ALLOCATE | ADDRESS | 0x1f);
+                self.regs.cmdq_base = self.defined(name, value, ALLOCATE | BASE_ADDRESS | 0x1f);
             }
             CMDQ_PROD => self.write_cmdq_prod(narrow),
             CMDQ_CONS => {
@@ -244,7 +218,7 @@ impl Smmu {
                 if self.closed(name, cr0::EVENTQEN, "CR0.EVENTQEN") {
                     return;
                 }
-                self.regs.eventq_base = self.defined(name, value, ALLOCATE | ADDRESS | 0x1f);
+                self.regs.eventq_base = self.defined(name, value, ALLOCATE | BASE_ADDRESS | 0x1f);
             }
             EVENTQ_PROD => {
                 if self.closed(name, cr0::EVENTQEN, "CR0.EVENTQEN") {
@@ -265,7 +239,7 @@ impl Smmu {
             GERROR_IRQ_CFG0 | GERROR_IRQ_CFG1 | GERROR_IRQ_CFG2 | EVENTQ_IRQ_CFG0
             | EVENTQ_IRQ_CFG1 | EVENTQ_IRQ_CFG2 => self.write_msi(register, name, value),
             PRIQ_BASE | PRIQ_IRQ_CFG0 | PRIQ_IRQ_CFG1 | PRIQ_IRQ_CFG2 | PRIQ_PROD | PRIQ_CONS => {
-                // No PRI: reserved, so 0 may be written.
+                // The model has no PRI: the registers are reserved, and a driver may write 0.
                 self.defined(name, value, 0);
             }
             _ => self.violation(Violation::ReadOnly { register: name }),
@@ -282,7 +256,7 @@ impl Smmu {
             return self.violation(Violation::Enabled { register: name, by });
         }
         let bits = match register {
-            // Without MSIs they are reserved, so 0 may be written.
+            // Without MSIs the registers are reserved, and a driver may write 0.
             _ if !self.profile.msi => 0,
             GERROR_IRQ_CFG0 | EVENTQ_IRQ_CFG0 => MSI_ADDRESS,
             GERROR_IRQ_CFG1 | EVENTQ_IRQ_CFG1 => u64::from(u32::MAX),
@@ -297,6 +271,7 @@ impl Smmu {
         }
     }
 
+    /// Whether an enable bit forbids the write of a register, which is a violation.
     fn closed(&mut self, register: &'static str, bits: u32, by: &'static str) -> bool {
         let closed = self.regs.cr0 & bits != 0;
         if closed {
@@ -305,83 +280,11 @@ impl Smmu {
         closed
     }
 
-    /// The defined bits of a value; the others are reported.
-    pub(super) fn defined(&mut self, register: &'static str, value: u64, bits: u64) -> u64 {
+    /// The defined bits of a value. Any other set bit is a violation.
+    pub(crate) fn defined(&mut self, register: &'static str, value: u64, bits: u64) -> u64 {
         if value & !bits != 0 {
             self.violation(Violation::ReservedBits { register, bits: value & !bits });
         }
         value & bits
-    }
-
-    fn write_cr0(&mut self, value: u32) {
-        let atschk = if self.profile.ats { cr0::ATSCHK } else { 0 };
-        let bits = cr0::SMMUEN | cr0::EVENTQEN | cr0::CMDQEN | atschk;
-        let value = self.defined("CR0", value.into(), bits.into()) as u32;
-        let rising = value & !self.regs.cr0;
-        if rising & cr0::CMDQEN != 0 {
-            let ring = self.command_ring(Which::Main);
-            let (base, limit) = (self.regs.cmdq_base, self.profile.cmdq_log2);
-            self.check_ring("CMDQ_BASE", base, &ring, limit);
-            if ring.size.used(self.regs.cmdq_prod, self.regs.cmdq_cons).is_none() {
-                let value = self.regs.cmdq_prod;
-                self.violation(Violation::Pointer { register: "CMDQ_PROD", value });
-            }
-        }
-        if rising & cr0::EVENTQEN != 0 {
-            let ring = self.event_ring();
-            let (base, limit) = (self.regs.eventq_base, self.profile.eventq_log2);
-            self.check_ring("EVENTQ_BASE", base, &ring, limit);
-        }
-        if rising & cr0::SMMUEN != 0 {
-            self.check_stream_table();
-        }
-        self.regs.cr0 = value;
-    }
-
-    pub(super) fn check_ring(&mut self, register: &'static str, base: u64, ring: &Ring, limit: u8) {
-        let log2 = base & 0x1f;
-        if log2 > limit.into() {
-            self.violation(Violation::Unsupported { register, field: "LOG2SIZE", value: log2 });
-        }
-        let align = ring.align();
-        if ring.base & (align - 1) != 0 {
-            self.violation(Violation::Alignment { register, address: ring.base, align });
-        }
-    }
-
-    fn check_stream_table(&mut self) {
-        let config = self.regs.strtab_base_cfg;
-        let (log2, split, format) = (config & 0x3f, config >> 6 & 0x1f, config >> 16 & 3);
-        let checks = [
-            ("LOG2SIZE", log2, log2 <= self.profile.sid_bits.into()),
-            ("FMT", format, format <= self.profile.two_level.into()),
-            ("SPLIT", split, format != 1 || [6, 8, 10].contains(&split)),
-        ];
-        for (field, value, supported) in checks {
-            if !supported {
-                let (register, value) = ("STRTAB_BASE_CFG", value.into());
-                self.violation(Violation::Unsupported { register, field, value });
-            }
-        }
-        let align = self.stream_table().bytes();
-        let address = self.regs.strtab_base & ADDRESS;
-        if address & (align - 1) != 0 {
-            self.violation(Violation::Alignment { register: "STRTAB_BASE", address, align });
-        }
-    }
-
-    fn write_cmdq_prod(&mut self, value: u32) {
-        let value = self.defined("CMDQ_PROD", value.into(), 0x000f_ffff) as u32;
-        let ring = self.command_ring(Which::Main);
-        let mask = ring.size.pointer_mask();
-        let enabled = self.regs.cr0 & cr0::CMDQEN != 0;
-        let steps = |to| ring.size.used(to, self.regs.cmdq_cons);
-        // The producer only moves on, and never beyond a full queue.
-        let back =
-            steps(value) < steps(self.regs.cmdq_prod) && self.active_errors() & gerror::CMDQ == 0;
-        if enabled && (steps(value).is_none() || back || value & !mask != 0) {
-            self.violation(Violation::Pointer { register: "CMDQ_PROD", value });
-        }
-        self.regs.cmdq_prod = value;
     }
 }

@@ -1,0 +1,176 @@
+//! The IOTLB and the walk cache: an entry stays until a command drops it.
+
+use std::collections::BTreeMap;
+
+use smmu_types::{CacheTag, PhysAddr, StreamId};
+
+use crate::hazard::Permissions;
+use crate::walk::space::Space;
+use crate::walk::translation::{CachedTable, LeafMapping, WalkStep, level_shift};
+
+/// The place of a cached descriptor: space, level and input address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TlbKey {
+    pub(crate) space: Space,
+    /// Level of the descriptor.
+    pub(crate) level: u8,
+    /// First input address.
+    pub(crate) base: u64,
+}
+
+impl TlbKey {
+    fn of(space: Space, level: u8, input: u64) -> Self {
+        TlbKey { space, level, base: input & !(self::size(level) - 1) }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        size(self.level)
+    }
+
+    /// The last input address.
+    fn last(&self) -> u64 {
+        self.base + (self.size() - 1)
+    }
+}
+
+fn size(level: u8) -> u64 {
+    1 << level_shift(level)
+}
+
+/// A cached leaf descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TlbLine {
+    pub(crate) output: u64,
+    pub(crate) permissions: Permissions,
+    /// Root of the tables that the walk started from.
+    pub(crate) root: PhysAddr,
+    /// The stream whose walk filled the line.
+    pub(crate) stream: StreamId,
+    /// Serial number: where several lines match, the smallest age serves.
+    age: u64,
+}
+
+/// The input addresses that an invalidation covers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TlbExtent {
+    /// First address.
+    pub(crate) first: u64,
+    /// Last address.
+    pub(crate) last: u64,
+    /// Drop table descriptors as well as leaves (`Leaf` = 0).
+    pub(crate) tables: bool,
+    /// Drop only leaves of this level, and table descriptors above it (`TTL`).
+    pub(crate) level: Option<u8>,
+}
+
+impl TlbExtent {
+    fn overlaps(&self, key: &TlbKey) -> bool {
+        key.base <= self.last && self.first <= key.last()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Tlb {
+    lines: BTreeMap<TlbKey, TlbLine>,
+    tables: BTreeMap<TlbKey, CachedTable>,
+    age: u64,
+}
+
+impl Tlb {
+    /// The line that translates `input`. Several match if a table became a block or the reverse;
+    /// the oldest one serves.
+    pub(crate) fn find(&self, space: Space, input: u64) -> Option<(TlbKey, TlbLine)> {
+        let mut found: Option<(TlbKey, TlbLine)> = None;
+        for space in [space, space.global()] {
+            for level in 1..=3 {
+                let key = TlbKey::of(space, level, input);
+                if let Some(line) = self.lines.get(&key)
+                    && found.is_none_or(|(_, best)| line.age < best.age)
+                {
+                    found = Some((key, *line));
+                }
+            }
+        }
+        found
+    }
+
+    /// The cached table descriptor of the deepest level on the way to `input`.
+    pub(crate) fn find_table(&self, space: Space, input: u64) -> Option<(TlbKey, CachedTable)> {
+        (0..3).rev().find_map(|level| {
+            let key = TlbKey::of(space, level, input);
+            self.tables.get(&key).map(|table| (key, *table))
+        })
+    }
+
+    /// Keep a leaf. A line that exists under its key stays unchanged.
+    pub(crate) fn insert(
+        &mut self,
+        space: Space,
+        input: u64,
+        mapping: &LeafMapping,
+        root: PhysAddr,
+        stream: StreamId,
+    ) {
+        let space = if mapping.global { space.global() } else { space };
+        self.age += 1;
+        let line = TlbLine {
+            output: mapping.output,
+            permissions: mapping.permissions,
+            root,
+            stream,
+            age: self.age,
+        };
+        self.lines.entry(TlbKey::of(space, mapping.level, input)).or_insert(line);
+    }
+
+    pub(crate) fn insert_table(
+        &mut self,
+        space: Space,
+        input: u64,
+        step: &WalkStep,
+        root: PhysAddr,
+    ) {
+        let table = CachedTable { table: step.table, limits: step.limits, root };
+        self.tables.entry(TlbKey::of(space, step.level, input)).or_insert(table);
+    }
+
+    /// Drop the entries of all accepted spaces, within `extent` if given. Returns the dropped lines.
+    pub(crate) fn invalidate(
+        &mut self,
+        spaces: impl Fn(Space) -> bool,
+        extent: Option<TlbExtent>,
+    ) -> Vec<(TlbKey, TlbLine)> {
+        let mut gone = Vec::new();
+        self.lines.retain(|key, line| {
+            let hit = spaces(key.space)
+                && extent.is_none_or(|e| {
+                    e.overlaps(key) && e.level.is_none_or(|level| level == key.level)
+                });
+            if hit {
+                gone.push((*key, *line));
+            }
+            !hit
+        });
+        self.tables.retain(|key, _| {
+            let hit = spaces(key.space)
+                && extent.is_none_or(|e| {
+                    e.tables && e.overlaps(key) && e.level.is_none_or(|level| key.level < level)
+                });
+            !hit
+        });
+        gone
+    }
+
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&TlbKey, &TlbLine)> {
+        self.lines.iter()
+    }
+
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&TlbKey, &CachedTable)> {
+        self.tables.iter()
+    }
+
+    /// How many lines and table descriptors carry `tag`.
+    pub(crate) fn count(&self, tag: CacheTag) -> usize {
+        self.lines.keys().chain(self.tables.keys()).filter(|key| key.space.has(tag)).count()
+    }
+}

@@ -1,0 +1,142 @@
+//! Decodes an STE as this SMMU does, and says which STEs it refuses.
+
+use smmu_types::{Granule, PhysAddr, Regime, Stage2Config, Ste, SteConfig, StreamWorld, Vmid};
+
+use crate::profile::Profile;
+use crate::walk::space::Space;
+use crate::walk::translation::{Translation, WalkStage, level_shift};
+use crate::word::{bit, field};
+
+/// The configuration that an STE selects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stream {
+    Abort,
+    Bypass,
+    Stage1 { cd: PhysAddr, vmid: Vmid, regime: Regime, tagged: Tagged },
+    Stage2(Translation),
+}
+
+/// Whether stage-1 entries carry an ASID. They carry none in the EL2 regime without `E2H`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tagged {
+    Asid,
+    No,
+}
+
+/// Why the SMMU refuses an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bad {
+    /// The architecture calls it illegal.
+    Illegal,
+    /// The entry is legal, but the model lacks this feature.
+    Unsupported(&'static str),
+}
+
+/// Decode an STE.
+///
+/// The SMMU refuses an illegal STE with `C_BAD_STE`. Illegal are:
+///
+/// - `V` = 0; a stage that the profile lacks; `S1ContextPtr` beyond OAS;
+/// - `S1STALLD`, because the model has no stalls;
+/// - a reserved `STRW` if EL2 exists; a VMID wider than supported;
+/// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), stalls (`S2S`), a
+///   granule other than 4 KiB, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not match
+///   `S2T0SZ`, `S2TTB` beyond `S2PS`.
+pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stream, Bad> {
+    let [w0, w1, w2, w3, ..] = ste.0;
+    let config = field(w0, 3, 1);
+    if !bit(w0, 0) {
+        return Err(Bad::Illegal);
+    }
+    if config & 4 == 0 {
+        return Ok(Stream::Abort);
+    }
+    if config == 4 {
+        return Ok(Stream::Bypass);
+    }
+    let (s1, s2) = (config & 1 != 0, config & 2 != 0);
+    if s1 && !profile.stage1 || s2 && !profile.stage2 {
+        return Err(Bad::Illegal);
+    }
+    let (regime, tagged) = match field(w1, 31, 30) {
+        _ if s2 || !profile.hyp => (Regime::El1, Tagged::Asid),
+        w if w == StreamWorld::El1 as u64 => (Regime::El1, Tagged::Asid),
+        w if w == StreamWorld::El2 as u64 && e2h => (Regime::El2, Tagged::Asid),
+        w if w == StreamWorld::El2 as u64 => (Regime::El2, Tagged::No),
+        _ => return Err(Bad::Illegal),
+    };
+    let vmid = match regime {
+        Regime::El1 if profile.stage2 => Vmid(field(w2, 15, 0) as u16),
+        _ => Vmid(0),
+    };
+    if profile.vmid_bits == 8 && vmid.0 > 0xff {
+        return Err(Bad::Illegal);
+    }
+    if s1 && bit(w1, 27) {
+        return Err(Bad::Illegal);
+    }
+    if s1 && s2 {
+        return Err(Bad::Unsupported("nested translation (STE.Config = 7)"));
+    }
+    if s1 {
+        let cd = PhysAddr(w0 & 0x00ff_ffff_ffff_ffc0);
+        if cd.0 >> profile.output_bits() != 0 {
+            return Err(Bad::Illegal);
+        }
+        return Ok(Stream::Stage1 { cd, vmid, regime, tagged });
+    }
+    // S2ENDI, S2HD, S2HA, S2S.
+    let illegal = bit(w2, 52) || bit(w2, 55) || bit(w2, 56) || bit(w2, 57);
+    let SteConfig::Stage2(config) = with_known_size(ste, 2, 50, 48).decode() else {
+        return Err(Bad::Illegal);
+    };
+    if illegal || config.granule != Granule::K4 {
+        return Err(Bad::Illegal);
+    }
+    decode_stage2(&config, profile, !bit(w2, 53), w3).ok_or(Bad::Illegal).map(Stream::Stage2)
+}
+
+/// Replace a reserved output size (7) by the largest, as the SMMU treats it.
+fn with_known_size(ste: &Ste, word: usize, hi: u32, lo: u32) -> Ste {
+    let mut ste = *ste;
+    if field(ste.0[word], hi, lo) == 7 {
+        ste.0[word] &= !(1 << lo);
+    }
+    ste
+}
+
+fn decode_stage2(
+    config: &Stage2Config,
+    profile: &Profile,
+    access_flag: bool,
+    w3: u64,
+) -> Option<Translation> {
+    let input_bits = 64 - u32::from(config.t0sz);
+    let start_level = match config.start_level {
+        0 => 2,
+        1 => 1,
+        2 => 0,
+        _ => return None,
+    };
+    // A walk starts from at most 16 concatenated tables: 9 + 4 bits of index.
+    let index_bits = input_bits.checked_sub(level_shift(start_level))?;
+    if config.t0sz > 39 || input_bits > profile.output_bits() || !(1..=13).contains(&index_bits) {
+        return None;
+    }
+    if start_level == 0 && profile.output_bits() < 44 {
+        return None;
+    }
+    let output_bits = config.output_size.bits().min(profile.output_bits());
+    let t = Translation {
+        space: Space::Stage2 { vmid: config.vmid },
+        stage: WalkStage::Two,
+        root: PhysAddr(w3 & 0x000f_ffff_ffff_fff0),
+        input_bits,
+        start_level,
+        output_bits,
+        access_flag,
+        walks: true,
+        records: config.record,
+    };
+    t.with_root_rounded_down()
+}

@@ -1,0 +1,113 @@
+//! The audit: compares every cached entry that a stream can reach with memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smmu_types::StreamId;
+
+use crate::cache::tlb::{TlbKey, TlbLine};
+use crate::config::treatment::Treatment;
+use crate::hazard::Hazard;
+use crate::model_ram::ModelRam;
+use crate::model_smmu::ModelSmmu;
+use crate::walk::space::Space;
+use crate::walk::table_walk::walk;
+use crate::walk::translation::Translation;
+
+impl ModelSmmu {
+    /// A hazard for each cached entry that a stream can reach and that differs from memory.
+    pub(crate) fn audit(&self, ram: &ModelRam) -> Vec<Hazard> {
+        let mut found = Vec::new();
+        if !self.translates() {
+            return found;
+        }
+        let mut l1 = BTreeSet::new();
+        let mut spaces: BTreeMap<Space, Vec<(StreamId, Translation)>> = BTreeMap::new();
+        for stream in self.streams(ram) {
+            // One level-1 descriptor serves many streams: report it once.
+            if let Some(index) = self.stream_table().l1_index(stream)
+                && l1.insert(index)
+            {
+                found.extend(self.stale_l1(ram, stream));
+            }
+            found.extend(self.stale_entry(ram, stream));
+            let cached = self.cached_configuration(ram, stream);
+            let current = self.current_configuration(ram, stream);
+            for config in [cached, current].into_iter().flatten() {
+                if let Treatment::Translate(t) = config {
+                    let users = spaces.entry(t.space).or_default();
+                    if !users.iter().any(|(_, other)| *other == t) {
+                        users.push((stream, t));
+                    }
+                }
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for (space, users) in &spaces {
+            for (stream, t) in users {
+                for (key, line) in self.tlb.lines() {
+                    let theirs = key.space == *space || key.space == space.global();
+                    if theirs
+                        && !seen.contains(key)
+                        && let Some(hazard) = self.audit_line(ram, *stream, t, key, line)
+                    {
+                        seen.insert(*key);
+                        found.push(hazard);
+                    }
+                }
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for (space, users) in &spaces {
+            for (stream, t) in users {
+                for (key, table) in self.tlb.tables().filter(|(key, _)| key.space == *space) {
+                    if !seen.contains(key)
+                        && let Some(hazard) =
+                            self.judge_table(ram, *stream, t, key, table, key.base)
+                    {
+                        seen.insert(*key);
+                        found.push(hazard);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// The hazard at the first address at which a line is stale.
+    fn audit_line(
+        &self,
+        ram: &ModelRam,
+        stream: StreamId,
+        t: &Translation,
+        key: &TlbKey,
+        line: &TlbLine,
+    ) -> Option<Hazard> {
+        let mut at = key.base;
+        while at - key.base < key.size() {
+            let fresh = walk(ram, t, at, None);
+            if let Some(hazard) = self.judge(stream, t, key, line, at, &fresh) {
+                return Some(hazard);
+            }
+            // A block may have become pages: compare with each of them.
+            at = (at | ((1 << fresh.shift()) - 1)) + 1;
+        }
+        None
+    }
+
+    /// The streams with a cached STE or a valid STE in memory.
+    fn streams(&self, ram: &ModelRam) -> BTreeSet<StreamId> {
+        let mut streams: BTreeSet<_> = self.config.stes.keys().map(|s| StreamId(*s)).collect();
+        let table = self.stream_table();
+        let mut stream = 0u32;
+        while u64::from(stream) >> table.log2 == 0 {
+            let at = table.locate(StreamId(stream), |_, address| ram.read64(address));
+            if let Ok(at) = at
+                && ram.read64(at).is_some_and(|word| word & 1 != 0)
+            {
+                streams.insert(StreamId(stream));
+            }
+            stream += 1;
+        }
+        streams
+    }
+}

@@ -1,0 +1,6 @@
+//! The judge: what is cached against what memory says.
+
+pub(crate) mod audit;
+pub(crate) mod configuration;
+pub(crate) mod missing_command;
+pub(crate) mod translation;

@@ -1,0 +1,183 @@
+//! Several SMMUs over one RAM.
+
+use std::sync::Arc;
+
+use smmu_types::pool::HeapWindow;
+use smmu_types::{CacheTag, Irq, PhysAddr, RawCommand, StreamId};
+
+use crate::dma::transaction::DmaAccess;
+use crate::hazard::Hazard;
+use crate::injected_fault::InjectedFault;
+use crate::machine::SharedModel;
+use crate::model_ram::ModelRam;
+use crate::model_registers::ModelRegisters;
+use crate::model_smmu::ModelSmmu;
+use crate::profile::Profile;
+
+/// The SMMU refused an access, or no RAM lies at its output address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the access was refused; the event queue says why, if the stream's faults are recorded")]
+pub struct DmaRefused;
+
+/// One RAM with any number of SMMUs over it. Clones share the machine.
+#[derive(Clone, Debug)]
+pub struct Model {
+    shared: Arc<SharedModel>,
+}
+
+impl Model {
+    /// `ram_bytes` of zeroes at 0x4000_0000, and one SMMU per profile in its power-on state.
+    #[must_use]
+    pub fn new(ram_bytes: usize, profiles: &[Profile]) -> Self {
+        let smmus =
+            profiles.iter().enumerate().map(|(i, profile)| ModelSmmu::new(i, profile)).collect();
+        Model { shared: Arc::new(SharedModel::new(ModelRam::new(ram_bytes), smmus)) }
+    }
+
+    /// The RAM, as the driver sees it. All calls return the same memory: put one pool over it.
+    #[must_use]
+    pub fn window(&self) -> HeapWindow {
+        self.shared.ram.window()
+    }
+
+    /// The registers of an SMMU, or `None` if the index is out of range.
+    #[must_use]
+    pub fn registers(&self, index: usize) -> Option<ModelRegisters> {
+        let count = self.shared.lock().smmus.len();
+        (index < count).then(|| ModelRegisters::of_smmu(Arc::clone(&self.shared), index))
+    }
+
+    /// A device behind an SMMU writes 4 bytes. The model ignores bits 1:0 of `iova`.
+    ///
+    /// # Errors
+    ///
+    /// The SMMU refused the access, no RAM lies at its output address, or the index is out of range.
+    pub fn dma_write32(
+        &self,
+        smmu: usize,
+        stream: StreamId,
+        iova: u64,
+        value: u32,
+    ) -> Result<(), DmaRefused> {
+        let written = self.shared.act(smmu, |smmu, ram| {
+            let address = smmu.translate(ram, stream, iova & !3, DmaAccess::Write)?;
+            ram.write32(address, value)
+        });
+        written.flatten().ok_or(DmaRefused)
+    }
+
+    /// A device behind an SMMU reads 4 bytes. The model ignores bits 1:0 of `iova`.
+    ///
+    /// # Errors
+    ///
+    /// The SMMU refused the access, no RAM lies at its output address, or the index is out of range.
+    pub fn dma_read32(&self, smmu: usize, stream: StreamId, iova: u64) -> Result<u32, DmaRefused> {
+        let read = self.shared.act(smmu, |smmu, ram| {
+            let address = smmu.translate(ram, stream, iova & !3, DmaAccess::Read)?;
+            ram.read32(address)
+        });
+        read.flatten().ok_or(DmaRefused)
+    }
+
+    /// The interrupts since the last call, in order, each with the index of its SMMU.
+    pub fn take_interrupts(&self) -> Vec<(usize, Irq)> {
+        std::mem::take(&mut self.shared.lock().interrupts)
+    }
+
+    /// The hazards that DMA and register accesses revealed since the last call, in order.
+    pub fn take_hazards(&self) -> Vec<Hazard> {
+        std::mem::take(&mut self.shared.lock().hazards)
+    }
+
+    /// Every stale line and entry that a stream can reach now. The audit changes no state.
+    #[must_use]
+    pub fn audit(&self) -> Vec<Hazard> {
+        let state = self.shared.lock();
+        state.smmus.iter().flat_map(|smmu| smmu.audit(&self.shared.ram)).collect()
+    }
+
+    /// Number of cached leaf and table descriptors of an SMMU that carry `tag`. A free tag
+    /// has none.
+    #[must_use]
+    pub fn lines_with_tag(&self, smmu: usize, tag: CacheTag) -> usize {
+        let state = self.shared.lock();
+        state.smmus.get(smmu).map_or(0, |smmu| smmu.lines_with_tag(tag))
+    }
+
+    /// Reset the registers and caches of all SMMUs. RAM, injected faults, and the interrupts and
+    /// hazards that the caller has not taken yet stay.
+    pub fn reset(&self) {
+        for smmu in &mut self.shared.lock().smmus {
+            smmu.reset();
+        }
+    }
+
+    /// The registers of an SMMU's second command queue, or `None` if the SMMU has none.
+    #[must_use]
+    pub fn second_queue(&self, index: usize) -> Option<ModelRegisters> {
+        let there = self.shared.lock().smmus.get(index).is_some_and(ModelSmmu::has_second_queue);
+        there.then(|| ModelRegisters::of_second_queue(Arc::clone(&self.shared), index))
+    }
+
+    /// Let time pass: an SMMU with MSIs carries out as many commands as at a read of `CMDQ_CONS`.
+    ///
+    /// Call it from the wait loop of a driver that waits for the MSI of a `CMD_SYNC`.
+    pub fn tick(&self) {
+        let smmus = self.shared.lock().smmus.len();
+        for smmu in 0..smmus {
+            self.shared.act(smmu, ModelSmmu::tick);
+        }
+    }
+
+    /// From now on record the commands that an SMMU carries out, for
+    /// [`take_carried_out`](Self::take_carried_out).
+    pub fn listen(&self, smmu: usize) {
+        self.shared.act(smmu, |smmu, _| {
+            smmu.main.listen();
+            smmu.second.listen();
+        });
+    }
+
+    /// The raw commands that an SMMU carried out since the last call: of its main queue, then of its
+    /// second queue, each in order. Empty without an earlier [`listen`](Self::listen).
+    pub fn take_carried_out(&self, smmu: usize) -> [Vec<RawCommand>; 2] {
+        let taken = self.shared.act(smmu, |smmu, _| [smmu.main.heard(), smmu.second.heard()]);
+        taken.unwrap_or_default()
+    }
+
+    /// Let an SMMU consume its command queues until they are empty or stop, for a driver that waits
+    /// for an interrupt.
+    pub fn settle(&self, smmu: usize) {
+        self.shared.act(smmu, ModelSmmu::drain);
+    }
+
+    /// Inject a fault into the main command queue, the event queue or the MSIs of an SMMU.
+    pub fn inject(&self, smmu: usize, fault: InjectedFault) {
+        self.shared.act(smmu, |smmu, _| smmu.main.faults.push(fault));
+    }
+
+    /// Inject a fault into the second command queue of an SMMU. A fault that is not about a command
+    /// queue has no effect here.
+    pub fn inject_second(&self, smmu: usize, fault: InjectedFault) {
+        self.shared.act(smmu, |smmu, _| smmu.second.faults.push(fault));
+    }
+
+    /// Remove every injected fault of an SMMU.
+    pub fn mend(&self, smmu: usize) {
+        self.shared.act(smmu, |smmu, _| {
+            smmu.main.faults.clear();
+            smmu.second.faults.clear();
+        });
+    }
+
+    /// Read four bytes of RAM, past the SMMUs; `None` if part of them is outside.
+    #[must_use]
+    pub fn memory_read32(&self, address: PhysAddr) -> Option<u32> {
+        self.shared.ram.read32(address)
+    }
+
+    /// Write four bytes of RAM, past the SMMUs; `None` if part of them is outside.
+    pub fn memory_write32(&self, address: PhysAddr, value: u32) -> Option<()> {
+        self.shared.ram.write32(address, value)
+    }
+}

@@ -1,0 +1,109 @@
+//! One modelled SMMU: its registers, its caches, and what it reports.
+
+use smmu_types::regs::{cr0, cr2};
+use smmu_types::{CacheTag, Irq, StreamId};
+
+use crate::cache::config_cache::ConfigCache;
+use crate::cache::tlb::Tlb;
+use crate::config::stream_table::StreamTableLayout;
+use crate::hazard::Hazard;
+use crate::profile::Profile;
+use crate::queue::feed::CommandFeed;
+use crate::regs::register_file::RegisterFile;
+use crate::regs::vcmdq_file::SecondRegisters;
+use crate::violation::Violation;
+
+/// State of one SMMU. Each room adds the methods that act on its part.
+#[derive(Debug)]
+pub(crate) struct ModelSmmu {
+    pub(crate) index: usize,
+    pub(crate) profile: Profile,
+    pub(crate) regs: RegisterFile,
+    pub(crate) second_regs: SecondRegisters,
+    pub(crate) main: CommandFeed,
+    pub(crate) second: CommandFeed,
+    pub(crate) config: ConfigCache,
+    pub(crate) tlb: Tlb,
+    pub(crate) interrupts: Vec<Irq>,
+    pub(crate) hazards: Vec<Hazard>,
+}
+
+impl ModelSmmu {
+    pub(crate) fn new(index: usize, profile: &Profile) -> Self {
+        let profile = profile.bounded();
+        ModelSmmu {
+            index,
+            regs: RegisterFile::default(),
+            second_regs: SecondRegisters::default(),
+            main: CommandFeed::with(profile.faults.clone()),
+            second: CommandFeed::default(),
+            config: ConfigCache::default(),
+            tlb: Tlb::default(),
+            interrupts: Vec::new(),
+            hazards: Vec::new(),
+            profile,
+        }
+    }
+
+    /// Reset registers and caches as at power-on. Injected faults stay: they belong to the machine.
+    pub(crate) fn reset(&mut self) {
+        self.regs = RegisterFile::default();
+        self.second_regs = SecondRegisters::default();
+        self.main.reset();
+        self.second.reset();
+        self.config = ConfigCache::default();
+        self.tlb = Tlb::default();
+    }
+
+    pub(crate) fn translates(&self) -> bool {
+        self.regs.cr0 & cr0::SMMUEN != 0
+    }
+
+    pub(crate) fn e2h(&self) -> bool {
+        self.regs.cr2 & cr2::E2H != 0
+    }
+
+    /// The stream table that the registers describe. The SMMU cuts sizes that it does not support,
+    /// and clears the bits of the base below its alignment.
+    pub(crate) fn stream_table(&self) -> StreamTableLayout {
+        let config = self.regs.strtab_base_cfg;
+        let log2 = (config & 0x3f).min(u32::from(self.profile.sid_bits));
+        let split = match config >> 6 & 0x1f {
+            split @ (8 | 10) => split,
+            _ => 6,
+        };
+        let split = (self.profile.two_level && config >> 16 & 3 == 1).then_some(split);
+        let mut table = StreamTableLayout { base: 0, log2, split };
+        table.base = self.regs.strtab_base & 0x000f_ffff_ffff_ffc0 & !(table.bytes() - 1);
+        table
+    }
+
+    pub(crate) fn interrupt(&mut self, irq: Irq) {
+        self.interrupts.push(irq);
+    }
+
+    /// Record a hazard. A repeat of the last one is dropped, so a polling driver gets it once.
+    pub(crate) fn hazard(&mut self, hazard: Hazard) {
+        if self.hazards.last() != Some(&hazard) {
+            self.hazards.push(hazard);
+        }
+    }
+
+    pub(crate) fn violation(&mut self, violation: Violation) {
+        let smmu = self.index;
+        self.hazard(Hazard::Protocol { smmu, violation });
+    }
+
+    pub(crate) fn unsupported(&mut self, stream: StreamId, feature: &'static str) {
+        let smmu = self.index;
+        self.hazard(Hazard::Unsupported { smmu, stream, feature });
+    }
+
+    pub(crate) fn lines_with_tag(&self, tag: CacheTag) -> usize {
+        self.tlb.count(tag)
+    }
+
+    pub(crate) fn has_second_queue(&self) -> bool {
+        self.profile.second_queue.is_some()
+    }
+}

@@ -1,0 +1,164 @@
+//! The command queues: the SMMU carries out commands when a driver reads `CONS`, never before.
+
+use smmu_types::queue::QueueSize;
+use smmu_types::regs::{cr0, gerror};
+use smmu_types::{Command, CommandErrorCode, Completion, Irq, RawCommand};
+
+use crate::command::form::meaning;
+use crate::injected_fault::InjectedFault;
+use crate::model_ram::ModelRam;
+use crate::model_smmu::ModelSmmu;
+use crate::profile::SecondQueue;
+use crate::queue::feed::{CommandFeed, QueueId};
+use crate::queue::ring::QueueRing;
+
+impl ModelSmmu {
+    fn feed(&self, which: QueueId) -> &CommandFeed {
+        match which {
+            QueueId::Main => &self.main,
+            QueueId::Second => &self.second,
+        }
+    }
+
+    fn feed_mut(&mut self, which: QueueId) -> &mut CommandFeed {
+        match which {
+            QueueId::Main => &mut self.main,
+            QueueId::Second => &mut self.second,
+        }
+    }
+
+    pub(crate) fn command_ring(&self, which: QueueId) -> QueueRing {
+        let base = match which {
+            QueueId::Main => self.regs.cmdq_base,
+            QueueId::Second => self.second_regs.base,
+        };
+        QueueRing::new(base, self.profile.cmdq_log2, RawCommand::BYTES as u64)
+    }
+
+    /// Commands that the SMMU carries out at each read of `CONS`.
+    pub(crate) fn pace(&self, which: QueueId) -> u32 {
+        let slow = self.feed(which).faults.iter().find_map(|fault| match fault {
+            InjectedFault::CommandQueueSlow { per_look } => Some(*per_look),
+            _ => None,
+        });
+        slow.unwrap_or(self.profile.consume_per_poll)
+    }
+
+    fn runs(&self, which: QueueId) -> bool {
+        let enabled = match which {
+            QueueId::Main => {
+                self.regs.cr0 & cr0::CMDQEN != 0 && self.active_errors() & gerror::CMDQ == 0
+            }
+            QueueId::Second => self.second_regs.runs(),
+        };
+        enabled && !self.feed(which).faults.contains(&InjectedFault::CommandQueueStuck)
+    }
+
+    /// Carry out up to `limit` commands.
+    pub(crate) fn consume(&mut self, ram: &ModelRam, which: QueueId, limit: u32) {
+        for _ in 0..limit {
+            if !self.runs(which) {
+                return;
+            }
+            let ring = self.command_ring(which);
+            let mask = ring.size.pointer_mask();
+            let (prod, cons) = match which {
+                QueueId::Main => (self.regs.cmdq_prod, self.regs.cmdq_cons),
+                QueueId::Second => (self.second_regs.prod, self.second_regs.cons),
+            };
+            let (at, upper) = (cons & mask, cons & !mask);
+            // The write of an impossible `PROD` was reported as a violation already.
+            if matches!(ring.size.used(prod & mask, at), None | Some(0)) {
+                return;
+            }
+            match self.step(ram, which, &ring, at) {
+                Ok(raw) => {
+                    *self.consumer(which) = upper | ring.after(at);
+                    if let Some(heard) = &mut self.feed_mut(which).heard {
+                        heard.push(raw);
+                    }
+                }
+                Err(code) => {
+                    *self.consumer(which) = u32::from(code.0) << 24 | at;
+                    match which {
+                        QueueId::Main => self.raise_error(ram, gerror::CMDQ),
+                        QueueId::Second => {
+                            self.second_regs.raise_error();
+                            self.interrupt(Irq::SecondQueue);
+                        }
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn consumer(&mut self, which: QueueId) -> &mut u32 {
+        match which {
+            QueueId::Main => &mut self.regs.cmdq_cons,
+            QueueId::Second => &mut self.second_regs.cons,
+        }
+    }
+
+    fn step(
+        &mut self,
+        ram: &ModelRam,
+        which: QueueId,
+        ring: &QueueRing,
+        at: u32,
+    ) -> Result<RawCommand, CommandErrorCode> {
+        if !ring.is_aligned() || self.feed_mut(which).take_abort() {
+            return Err(CommandErrorCode::ABT);
+        }
+        let raw = RawCommand(ram.read_words(ring.slot(at)).ok_or(CommandErrorCode::ABT)?);
+        if self.feed_mut(which).take_refusal() {
+            return Err(CommandErrorCode::ILL);
+        }
+        let (command, form) = meaning(raw);
+        if which == QueueId::Second && !self.second_takes(command) {
+            return Err(CommandErrorCode::ILL);
+        }
+        if let Command::Sync { .. } = command
+            && std::mem::take(&mut self.feed_mut(which).atc_timed_out)
+        {
+            return Err(CommandErrorCode::ATC_INV_SYNC);
+        }
+        self.execute(ram, command, form)?;
+        if let Command::AtcInv { stream, .. } = command {
+            let feed = self.feed_mut(which);
+            feed.atc_timed_out |= feed.faults.contains(&InjectedFault::AtcTimeout { stream });
+        }
+        Ok(raw)
+    }
+
+    /// Whether the second queue accepts a command. Its `CMD_SYNC` completes without MSI and event.
+    fn second_takes(&self, command: Command) -> bool {
+        match command {
+            Command::Sync { completion, .. } => completion == Completion::None,
+            Command::TlbiNhAsid { .. } | Command::TlbiNhVa { .. } | Command::AtcInv { .. } => true,
+            _ => self.profile.second_queue == Some(SecondQueue::Full),
+        }
+    }
+
+    /// Move a pending ATC timeout to the main queue when the second one is disabled: the main
+    /// queue's next `CMD_SYNC` fails.
+    pub(crate) fn inherit_timeout(&mut self) {
+        self.main.atc_timed_out |= std::mem::take(&mut self.second.atc_timed_out);
+    }
+
+    /// Carry out commands until both queues are empty or stop.
+    pub(crate) fn drain(&mut self, ram: &ModelRam) {
+        // Twice the largest queue is enough: no command appears under the lock.
+        let all = 2 << QueueSize::MAX_LOG2;
+        self.consume(ram, QueueId::Main, all);
+        self.consume(ram, QueueId::Second, all);
+    }
+
+    /// Let time pass. Only a driver that waits for an MSI reads no register meanwhile, so an SMMU
+    /// without MSIs does nothing.
+    pub(crate) fn tick(&mut self, ram: &ModelRam) {
+        if self.profile.msi {
+            self.consume(ram, QueueId::Main, self.pace(QueueId::Main));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The event queue: the SMMU writes a record, or loses it.
+
+use smmu_types::regs::{cr0, gerror, irq_ctrl};
+use smmu_types::{EventRecord, Irq};
+
+use crate::injected_fault::InjectedFault;
+use crate::model_ram::ModelRam;
+use crate::model_smmu::ModelSmmu;
+use crate::queue::ring::QueueRing;
+
+const OVERFLOW: u32 = 1 << 31;
+
+impl ModelSmmu {
+    pub(crate) fn event_ring(&self) -> QueueRing {
+        let limit = self.profile.eventq_log2;
+        QueueRing::new(self.regs.eventq_base, limit, EventRecord::BYTES as u64)
+    }
+
+    /// Write a record. The SMMU loses it if the queue is off, is full or aborts.
+    pub(crate) fn record(&mut self, ram: &ModelRam, event: EventRecord) {
+        if self.regs.cr0 & cr0::EVENTQEN == 0 {
+            return;
+        }
+        let ring = self.event_ring();
+        let mask = ring.size.pointer_mask();
+        let (prod, cons) = (self.regs.eventq_prod & mask, self.regs.eventq_cons & mask);
+        // An impossible `CONS` says nothing about free slots: treat the queue as full.
+        if ring.size.used(prod, cons).is_none_or(|used| used == ring.size.entries()) {
+            if (self.regs.eventq_prod ^ self.regs.eventq_cons) & OVERFLOW == 0 {
+                self.regs.eventq_prod ^= OVERFLOW;
+            }
+            return;
+        }
+        let aborts = self.main.faults.contains(&InjectedFault::EventQueueAbort);
+        let slot = ring.rounded_down().slot(prod);
+        if aborts || ram.write_words(slot, &event.0).is_none() {
+            self.raise_error(ram, gerror::EVENTQ_ABT);
+            return;
+        }
+        self.regs.eventq_prod = self.regs.eventq_prod & OVERFLOW | ring.after(prod);
+        if prod == cons && self.regs.irq_ctrl & irq_ctrl::EVENTQ != 0 {
+            self.signal(ram, self.regs.eventq_msi, Irq::EventQueue, gerror::MSI_EVENTQ_ABT);
+        }
+    }
+}
