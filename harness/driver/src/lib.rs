@@ -52,3 +52,8 @@ pub use error::DriverError;
 pub use platform::{Attach, Block, Device, Domain, Parts, Platform, QueueSink, Target};
 pub use queues::{Group, PickQueue, Queue, Queues};
 pub use setup::{Setup, SmmuOptions};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -155,9 +155,12 @@ impl<P: Platform> Setup<P> {
     pub fn start(self) -> Result<Driver<P>, DriverError> {
         let Setup { dma, wait, observer, parts } = self;
         let last = SmmuId(u16::try_from(parts.len()).unwrap_or(u16::MAX));
-        let (mut groups, mut running) = (Vec::new(), Vec::new());
-        let room =
-            groups.try_reserve_exact(parts.len()).and(running.try_reserve_exact(parts.len()));
+        let (mut groups, mut running, mut smmus) = (Vec::new(), Vec::new(), Vec::new());
+        // All lists have their room before the first SMMU is touched.
+        let room = groups
+            .try_reserve_exact(parts.len())
+            .and(running.try_reserve_exact(parts.len()))
+            .and(smmus.try_reserve_exact(parts.len()));
         room.map_err(|_| DriverError::OutOfMemory { smmu: last })?;
 
         let mut failed = None;
@@ -206,12 +209,12 @@ impl<P: Platform> Setup<P> {
 
 /// Turns every SMMU off, and drops what they used only if all confirm it.
 fn give_up<P: Platform, U>(parts: Vec<Part<P>>, used: U, wait: &P::Wait) {
-    let stop = |part: &Part<P>| {
-        let stopped = part.stop_virtual_queues(wait);
-        Bringup::begin(&part.registers, wait, part.config()).is_ok() && stopped
-    };
     // Every SMMU is told, also after one that does not answer.
-    let off = parts.iter().map(stop).fold(true, |all, one| all && one);
+    let mut off = true;
+    for part in &parts {
+        off &= part.stop_virtual_queues(wait);
+        off &= Bringup::begin(&part.registers, wait, part.config()).is_ok();
+    }
     if !off {
         mem::forget((parts, used));
     }
@@ -317,11 +320,12 @@ impl<P: Platform> Part<P> {
 
     /// Disables the virtual queues. Says whether all confirm it.
     fn stop_virtual_queues(&self, wait: &P::Wait) -> bool {
-        let stop = |of: &VirtualQueue<P::Registers>| {
-            stop_virtual_queue(&of.registers, wait, self.options.timeout).is_ok()
-        };
-        // Every queue is told, also after one that does not answer.
-        self.virtual_queues.iter().map(stop).fold(true, |all, one| all && one)
+        let mut off = true;
+        for of in &self.virtual_queues {
+            // Every queue is told, also after one that does not answer.
+            off &= stop_virtual_queue(&of.registers, wait, self.options.timeout).is_ok();
+        }
+        off
     }
 
     fn bring_up(

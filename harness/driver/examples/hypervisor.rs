@@ -1,0 +1,88 @@
+//! A small hypervisor on the SMMU model: bring up, bind a VM's stage-2 root to a stream, unmap, unbind, print a fault.
+//!
+//!     cargo run -p smmu-driver --example hypervisor
+//!
+//! On a board `Model` goes: registers are `VolatileRegisters`, memory is a pool over a reserved window, and the clock is
+//! a timer.
+
+use std::error::Error;
+use std::sync::atomic::Ordering;
+
+use smmu_driver::smmu_attach::{
+    ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
+};
+use smmu_driver::smmu_types::pool::{HeapWindow, Pool, PoolBlock};
+use smmu_driver::smmu_types::range::Extent;
+use smmu_driver::smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory, StdWait};
+use smmu_driver::smmu_types::{Granule, Leaf, OutputSize, PhysAddr, StreamId};
+use smmu_driver::{Parts, Setup, SmmuOptions, Target};
+use smmu_model::{Model, ModelRegisters, Profile};
+
+type Clock = &'static StdWait;
+type Vmm = Parts<ModelRegisters, Pool<HeapWindow>, Clock, parking_lot::RawMutex>;
+
+/// A VM's stage-2 tables: a level-1 root of 512 entries, a level-2 and a level-3 table for the first 2 MiB.
+struct VmTables(PoolBlock<HeapWindow>);
+
+impl VmTables {
+    fn new(memory: &Pool<HeapWindow>) -> Result<Self, Box<dyn Error>> {
+        let layout = DmaLayout::new(3 * 4096, 4096).ok_or("no such layout")?;
+        let tables = VmTables(memory.allocate(layout)?);
+        let next = |table: u64| (tables.0.address().0 + table * 4096) | 3;
+        tables.set(0, next(1));
+        tables.set(512, next(2));
+        Ok(tables)
+    }
+
+    fn set(&self, word: usize, descriptor: u64) {
+        self.0.words()[word].store(descriptor, Ordering::Relaxed);
+        self.0.publish(word..word + 1);
+    }
+
+    /// Maps a guest page below 2 MiB: read and write, Normal memory, Inner Shareable; or takes it away.
+    fn map(&self, page: usize, to: Option<PhysAddr>) {
+        self.set(1024 + page, to.map_or(0, |to| to.0 | 0x7ff));
+    }
+}
+
+impl TranslationTable for VmTables {
+    fn describe(&self) -> TableDescription {
+        TableDescription {
+            stage: TranslationStage::Stage2 { start_level: 1 },
+            root: self.0.address(),
+            t0sz: 25,
+            granule: Granule::K4,
+            output_size: OutputSize::Bits40,
+            walk: WalkAttributes::COHERENT,
+            forced_write_back: ForcedWriteBack::Off,
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let model = Model::new(8 << 20, &[Profile::default()]);
+    let memory = Pool::new(model.window());
+    let clock: Clock = Box::leak(Box::new(StdWait::new()));
+    let page = memory.allocate(DmaLayout::new(4096, 4096).ok_or("no such layout")?)?;
+
+    let mut setup = Setup::<Vmm>::new(memory.clone(), clock, ());
+    let smmu = setup.smmu(model.registers(0).ok_or("no SMMU")?, SmmuOptions::default())?;
+    let driver = setup.start()?;
+
+    let tables = VmTables::new(&memory)?;
+    tables.map(5, Some(page.address()));
+    let mut device = driver.add_device(smmu, &[StreamId(8)])?;
+    let vm = driver.domain(&tables)?;
+    println!("bind:   {:?}", driver.attach(&mut device, Target::<Vmm>::Domain(&vm))?);
+    println!("write:  {:?}", model.dma_write32(0, StreamId(8), 0x5000, 1));
+
+    tables.map(5, None);
+    driver.invalidate(&vm, Extent::range(0x5000, 4096, Granule::K4, Leaf::Last))?;
+    println!("write:  {:?}", model.dma_write32(0, StreamId(8), 0x5000, 2));
+    driver.drain_events(smmu, |event| println!("fault:  {event}"))?;
+
+    println!("unbind: {:?}", driver.block(&mut device)?);
+    drop(device);
+    driver.shutdown()?;
+    Ok(())
+}
