@@ -2,7 +2,8 @@
 
 use smmu_types::StreamId;
 
-/// A fault that stays active until [`Model::mend`](crate::Model::mend) removes it or its count ends.
+/// A fault that stays active until [`Model::mend`](crate::Model::mend) removes it or its count
+/// ends.
 ///
 /// Of two faults of one kind the first one injected counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,13 +27,15 @@ pub enum InjectedFault {
         /// Number of aborts.
         times: u32,
     },
-    /// The device does not answer `ATC_INV` of this stream. The next `CMD_SYNC` stops the queue with
-    /// `CERROR_ATC_INV_SYNC`. The SMMU carries it out after the driver acknowledges the error.
+    /// The device does not answer `ATC_INV` of this stream. The next `CMD_SYNC` stops the queue
+    /// with `CERROR_ATC_INV_SYNC`. The SMMU carries it out after the driver acknowledges the
+    /// error.
     AtcTimeout {
         /// The stream.
         stream: StreamId,
     },
-    /// The MSI of a `CMD_SYNC` never arrives. The `CMD_SYNC` completes, and `GERROR` shows no error.
+    /// The MSI of a `CMD_SYNC` never arrives. The `CMD_SYNC` completes, and `GERROR` shows no
+    /// error.
     MsiLost,
     /// Writes of event records abort.
     EventQueueAbort,

@@ -51,9 +51,9 @@
 //! # Faults on request
 //!
 //! An [`InjectedFault`] stops a command queue or makes it slow, aborts fetches, leaves ATC
-//! invalidations unanswered, or loses MSIs. [`Model::mend`] removes all of them.
-//! [`Model::listen`] records the commands that the SMMU carried out, which may differ from those that
-//! the driver believes it sent.
+//! invalidations unanswered, or loses MSIs. [`Model::mend`] removes all of them. [`Model::listen`]
+//! records the commands that the SMMU carried out, which may differ from those that the driver
+//! believes it sent.
 //!
 //! With [`Profile::second_queue`] an SMMU has a second command queue with its own registers
 //! ([`Model::second_queue`]). Its commands act on the same caches.
@@ -61,8 +61,8 @@
 //! # Hazards
 //!
 //! Each DMA compares the entries that it used with memory. [`Model::audit`] compares every entry
-//! that a stream can reach. Each difference is a [`Hazard`]; [`Hazard::missing`] is the command that
-//! the driver left out.
+//! that a stream can reach. Each difference is a [`Hazard`]; [`Hazard::missing`] is the command
+//! that the driver left out.
 //!
 //! # Not modelled
 //!

@@ -32,8 +32,8 @@ impl SharedModel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Let one SMMU act under the lock, and collect its interrupts and hazards. `None` if `index` is
-    /// out of range.
+    /// Let one SMMU act under the lock, and collect its interrupts and hazards. `None` if `index`
+    /// is out of range.
     pub(crate) fn act<T>(
         &self,
         index: usize,

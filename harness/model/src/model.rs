@@ -51,7 +51,8 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// The SMMU refused the access, no RAM lies at its output address, or the index is out of range.
+    /// The SMMU refused the access, no RAM lies at its output address, or the index is out of
+    /// range.
     pub fn dma_write32(
         &self,
         smmu: usize,
@@ -70,7 +71,8 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// The SMMU refused the access, no RAM lies at its output address, or the index is out of range.
+    /// The SMMU refused the access, no RAM lies at its output address, or the index is out of
+    /// range.
     pub fn dma_read32(&self, smmu: usize, stream: StreamId, iova: u64) -> Result<u32, DmaRefused> {
         let read = self.shared.act(smmu, |smmu, ram| {
             let address = smmu.translate(ram, stream, iova & !3, DmaAccess::Read)?;
@@ -138,8 +140,8 @@ impl Model {
         });
     }
 
-    /// The raw commands that an SMMU carried out since the last call: of its main queue, then of its
-    /// second queue, each in order. Empty without an earlier [`listen`](Self::listen).
+    /// The raw commands that an SMMU carried out since the last call: of its main queue, then of
+    /// its second queue, each in order. Empty without an earlier [`listen`](Self::listen).
     pub fn take_carried_out(&self, smmu: usize) -> [Vec<RawCommand>; 2] {
         let taken = self.shared.act(smmu, |smmu, _| [smmu.main.heard(), smmu.second.heard()]);
         taken.unwrap_or_default()

@@ -94,6 +94,14 @@ impl ModelSmmu {
         self.hazard(Hazard::Protocol { smmu, violation });
     }
 
+    /// The defined bits of a value. Any other set bit is a violation.
+    pub(crate) fn defined(&mut self, register: &'static str, value: u64, bits: u64) -> u64 {
+        if value & !bits != 0 {
+            self.violation(Violation::ReservedBits { register, bits: value & !bits });
+        }
+        value & bits
+    }
+
     pub(crate) fn unsupported(&mut self, stream: StreamId, feature: &'static str) {
         let smmu = self.index;
         self.hazard(Hazard::Unsupported { smmu, stream, feature });

@@ -134,7 +134,8 @@ impl Tlb {
         self.tables.entry(TlbKey::of(space, step.level, input)).or_insert(table);
     }
 
-    /// Drop the entries of all accepted spaces, within `extent` if given. Returns the dropped lines.
+    /// Drop the entries of all accepted spaces, within `extent` if given. Returns the dropped
+    /// lines.
     pub(crate) fn invalidate(
         &mut self,
         spaces: impl Fn(Space) -> bool,

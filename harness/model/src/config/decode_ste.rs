@@ -39,8 +39,8 @@ pub(crate) enum Bad {
 /// - `V` = 0; a stage that the profile lacks; `S1ContextPtr` beyond OAS;
 /// - `S1STALLD`, because the model has no stalls;
 /// - a reserved `STRW` if EL2 exists; a VMID wider than supported;
-/// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), stalls (`S2S`), a
-///   granule other than 4 KiB, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not match
+/// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), stalls (`S2S`),
+///   a granule other than 4 KiB, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not match
 ///   `S2T0SZ`, `S2TTB` beyond `S2PS`.
 pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stream, Bad> {
     let [w0, w1, w2, w3, ..] = ste.0;

@@ -54,7 +54,8 @@ impl ModelSmmu {
         resolve(ste, &self.profile, self.e2h(), cd).ok()
     }
 
-    /// Walk, and cache the table descriptors and the leaf. A fault caches the table descriptors only.
+    /// Walk, and cache the table descriptors and the leaf. A fault caches the table descriptors
+    /// only.
     pub(crate) fn walk_and_keep(
         &mut self,
         ram: &ModelRam,

@@ -7,7 +7,8 @@ use crate::walk::space::Space;
 
 /// The command that drops an entry of `space` for one address.
 ///
-/// `of` is the space of the stream: it supplies the ASID for a global EL2 entry. If no command can name the address, this is the command that drops the whole tag.
+/// `of` is the space of the stream: it supplies the ASID for a global EL2 entry. If no
+/// command can name the address, the result is the command that drops the whole tag.
 pub(crate) fn tlbi_address(space: Space, of: Space, address: u64, leaf: Leaf) -> Command {
     let address = address & !0xfff;
     let command = match space {

@@ -63,7 +63,8 @@ impl ModelSmmu {
         Some(Hazard::StaleTranslation { smmu, stream, iova, tag, reached, now, missing })
     }
 
-    /// The hazard of a walk that starts from a cached table descriptor which memory no longer holds.
+    /// The hazard of a walk that starts from a cached table descriptor which memory no longer
+    /// holds.
     pub(crate) fn stale_way(
         &self,
         ram: &ModelRam,

@@ -12,7 +12,8 @@ macro_rules! offsets {
     ($($name:ident)*) => {
         $(const $name: u32 = regs::$name.offset();)*
 
-        /// The registers that the model has. The others belong to features that its ID registers deny.
+        /// The registers that the model has. The others belong to features that its ID registers
+        /// deny.
         const REGISTERS: &[u32] = &[$($name),*];
     };
 }
@@ -278,13 +279,5 @@ impl ModelSmmu {
             self.violation(Violation::Enabled { register, by });
         }
         closed
-    }
-
-    /// The defined bits of a value. Any other set bit is a violation.
-    pub(crate) fn defined(&mut self, register: &'static str, value: u64, bits: u64) -> u64 {
-        if value & !bits != 0 {
-            self.violation(Violation::ReservedBits { register, bits: value & !bits });
-        }
-        value & bits
     }
 }

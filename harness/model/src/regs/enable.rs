@@ -1,4 +1,4 @@
-//! Writes of `CR0` and `CMDQ_PROD`: the model checks bases, sizes and pointers when a driver enables them.
+//! Writes of `CR0` and `CMDQ_PROD`, and the checks of bases, sizes and pointers.
 
 use smmu_types::regs::{cr0, gerror};
 
