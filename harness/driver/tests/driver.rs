@@ -1,5 +1,5 @@
 //! The composed driver on the model: what starts, what a failed start leaves, what an unmap promises, what stays.
-#![expect(clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
