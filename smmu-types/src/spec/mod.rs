@@ -1,7 +1,6 @@
 //! What the architecture defines: numbers, structures, registers, and the rules an SMMU judges them by.
 
 mod attributes;
-pub(crate) mod bits;
 mod caps;
 mod cd;
 mod command;
@@ -10,6 +9,7 @@ mod event;
 mod field_error;
 pub mod fields;
 pub mod layout;
+#[cfg(feature = "legal")]
 pub mod legal;
 mod num;
 mod pri;
