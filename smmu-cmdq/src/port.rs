@@ -67,8 +67,8 @@ impl Port {
             consumer,
             error: consumer,
             acknowledge: producer,
-            error_bit: ecmdq_cons::ERR.field().mask() as u32,
-            enable: ecmdq_prod::EN.field().mask() as u32,
+            error_bit: ecmdq_cons::ERR.mask() as u32,
+            enable: ecmdq_prod::EN.mask() as u32,
         }
     }
 

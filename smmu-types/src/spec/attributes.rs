@@ -53,11 +53,11 @@ impl Shareability {
         }
     }
 
-    /// The value, unless it is the reserved one.
-    pub(crate) const fn place(self, field: &'static str, lo: u32) -> Result<u64, FieldError> {
+    /// The encoding of a value that is not the reserved one.
+    pub(crate) const fn checked(self, field: &'static str) -> Result<u64, FieldError> {
         match self {
             Shareability::Reserved => Err(FieldError::Reserved { field, value: self as u64 }),
-            _ => Ok((self as u64) << lo),
+            _ => Ok(self as u64),
         }
     }
 }

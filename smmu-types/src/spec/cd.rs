@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use crate::spec::attributes::{Cacheability, Shareability};
-use crate::spec::bits::{address, attempt, bit, fit, get, mask, put};
-use crate::{Asid, FieldError, Granule, OutputSize, PhysAddr};
+use crate::fields::cd as field;
+use crate::layout::{Key, attempt, encoded, keyed};
+use crate::{Asid, Cacheability, FieldError, Granule, OutputSize, PhysAddr, Shareability};
 
 /// Stage-1 translation through `TTB0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,15 +35,11 @@ pub struct Stage1Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cd(pub [u64; 8]);
 
-crate::layout::keyed!(Cd);
+keyed!(Cd);
+encoded!(Cd: put, fit);
 
-const EPD0: u64 = 1 << 14;
-const EPD1: u64 = 1 << 30;
-const V: u64 = 1 << 31;
-const AA64: u64 = 1 << 41;
-const R: u64 = 1 << 45;
-const A: u64 = 1 << 46;
-const ASET: u64 = 1 << 47;
+/// `TTB0` of VMSAv8-64, whose addresses have 52 bits at most.
+const TTB0: Key<Cd> = field::TTB0.up_to(64 + 51);
 
 impl Cd {
     /// Bytes of a CD.
@@ -59,87 +55,96 @@ impl Cd {
     /// A value does not fit or is reserved, or the table is not aligned to 16 bytes.
     #[inline]
     pub const fn stage1(config: Stage1Config) -> Result<Cd, FieldError> {
-        let w0 = attempt!(fit("T0SZ", config.t0sz as u64, 5, 0))
-            | put(config.granule.tg0(), 7, 6)
-            | put(config.inner as u64, 9, 8)
-            | put(config.outer as u64, 11, 10)
-            | attempt!(config.shareability.place("SH0", 12))
-            | EPD1
-            | V
-            | put(config.output_size as u64, 34, 32)
-            | AA64
-            | (config.stall as u64) << 44
-            | R
-            | A
-            | ASET
-            | put(config.asid.0 as u64, 63, 48);
-        let w1 = attempt!(address("TTB0", config.table.0, 51, 4));
-        Ok(Cd([w0, w1, 0, config.mair, 0, 0, 0, 0]))
+        let cd = Cd::INVALID
+            .put(field::V, 1)
+            .put(field::AA64, 1)
+            .put(field::EPD1, 1)
+            .put(field::R, 1)
+            .put(field::A, 1)
+            .put(field::ASET, 1)
+            .put(field::TG0, config.granule.tg0())
+            .put(field::IR0, config.inner as u64)
+            .put(field::OR0, config.outer as u64)
+            .put(field::IPS, config.output_size as u64)
+            .put(field::S, config.stall as u64)
+            .put(field::ASID, config.asid.0 as u64)
+            .put(field::MAIR0, config.mair)
+            .put(field::MAIR1, config.mair >> 32);
+        let cd = attempt!(cd.fit(field::T0SZ, config.t0sz as u64));
+        let shareability = attempt!(config.shareability.checked(field::SH0.name()));
+        cd.put(field::SH0, shareability).fit(TTB0, config.table.0)
     }
 
     /// `V`.
     #[must_use]
     pub const fn is_valid(&self) -> bool {
-        self.0[0] & V != 0
+        self.is_set(field::V)
     }
 
     /// `ASID`.
     #[must_use]
     pub const fn asid(&self) -> Asid {
-        Asid(get(self.0[0], 63, 48) as u16)
+        Asid(self.get(field::ASID) as u16)
     }
 
     /// The translation that a valid CD describes, or `None` when it is invalid or uses what
     /// [`Stage1Config`] cannot say: AArch32 tables, big-endian tables, `TTB1`, no `TTB0`, a reserved value.
     #[must_use]
     pub const fn decode(&self) -> Option<Stage1Config> {
-        let [w0, w1, _, mair, ..] = self.0;
-        let (Some(granule), Some(output_size)) =
-            (Granule::from_tg0(get(w0, 7, 6)), OutputSize::from_encoding(get(w0, 34, 32) as u8))
-        else {
+        let (Some(granule), Some(output_size)) = (
+            Granule::from_tg0(self.get(field::TG0)),
+            OutputSize::from_encoding(self.get(field::IPS) as u8),
+        ) else {
             return None;
         };
-        if w0 & V == 0 || w0 & AA64 == 0 || w0 & EPD0 != 0 || w0 & EPD1 == 0 || bit(w0, 15) {
+        let usable = self.is_set(field::V)
+            && self.is_set(field::AA64)
+            && self.is_set(field::EPD1)
+            && !self.is_set(field::EPD0)
+            && !self.is_set(field::ENDI);
+        if !usable {
             return None;
         }
         Some(Stage1Config {
             asid: self.asid(),
-            t0sz: get(w0, 5, 0) as u8,
+            t0sz: self.get(field::T0SZ) as u8,
             granule,
-            inner: Cacheability::from_encoding(get(w0, 9, 8)),
-            outer: Cacheability::from_encoding(get(w0, 11, 10)),
-            shareability: Shareability::from_encoding(get(w0, 13, 12)),
+            inner: Cacheability::from_encoding(self.get(field::IR0)),
+            outer: Cacheability::from_encoding(self.get(field::OR0)),
+            shareability: Shareability::from_encoding(self.get(field::SH0)),
             output_size,
-            table: PhysAddr(w1 & mask(51, 4)),
-            mair,
-            stall: bit(w0, 44),
+            table: PhysAddr(self.get(TTB0)),
+            mair: self.get(field::MAIR1) << 32 | self.get(field::MAIR0),
+            stall: self.is_set(field::S),
         })
     }
 
     /// `R`: faults are recorded as events.
     #[must_use]
     pub const fn records(&self) -> bool {
-        self.0[0] & R != 0
+        self.is_set(field::R)
     }
 
     /// `A`: a fault aborts the transaction, instead of reading as zero and ignoring writes.
     #[must_use]
     pub const fn aborts(&self) -> bool {
-        self.0[0] & A != 0
+        self.is_set(field::A)
     }
 
     /// The bits that hardware looks at in a descriptor with this content.
     #[must_use]
     pub const fn used(&self) -> [u64; 8] {
-        let w0 = self.0[0];
-        let mut used = [V, 0, 0, 0, 0, 0, 0, 0];
-        if w0 & V == 0 {
-            return used;
+        if !self.is_valid() {
+            return [field::V.mask(), 0, 0, 0, 0, 0, 0, 0];
         }
-        used = [u64::MAX; 8];
-        if w0 & EPD0 != 0 {
-            used[0] &= !mask(13, 0);
-            used[1] &= !mask(51, 4);
+        let mut used = [u64::MAX; 8];
+        if self.is_set(field::EPD0) {
+            used[0] &= !(field::T0SZ.mask()
+                | field::TG0.mask()
+                | field::IR0.mask()
+                | field::OR0.mask()
+                | field::SH0.mask());
+            used[1] &= !TTB0.mask();
         }
         used
     }
@@ -182,7 +187,7 @@ mod tests {
     #[test]
     fn refuses_to_decode_what_it_cannot_say() {
         assert_eq!(Cd::INVALID.decode(), None);
-        assert_eq!(Cd([V | AA64, 0, 0, 0, 0, 0, 0, 0]).decode(), None, "TTB1 in use");
-        assert_eq!(Cd([V | EPD1, 0, 0, 0, 0, 0, 0, 0]).decode(), None, "AArch32");
+        assert_eq!(Cd([1 << 31 | 1 << 41, 0, 0, 0, 0, 0, 0, 0]).decode(), None, "TTB1 in use");
+        assert_eq!(Cd([1 << 31 | 1 << 30, 0, 0, 0, 0, 0, 0, 0]).decode(), None, "AArch32");
     }
 }

@@ -3,13 +3,15 @@
 use core::fmt;
 
 use crate::fields::{l1cd, l1std};
+use crate::layout::{encoded, keyed};
 use crate::{FieldError, PhysAddr};
 
 /// A level-1 stream table descriptor: 8 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StreamTableDescriptor(pub [u64; 1]);
 
-crate::layout::keyed!(StreamTableDescriptor);
+keyed!(StreamTableDescriptor);
+encoded!(StreamTableDescriptor: put, fit);
 
 impl StreamTableDescriptor {
     /// Bytes of a descriptor.
@@ -29,16 +31,14 @@ impl StreamTableDescriptor {
     pub const fn new(l2: PhysAddr, log2: u8) -> Result<Self, FieldError> {
         if log2 > Self::MAX_LOG2 {
             let (value, max) = (log2 as u64 + 1, Self::MAX_LOG2 as u64 + 1);
-            return Err(FieldError::TooLarge { field: "Span", value, max });
+            let field = l1std::SPAN.name();
+            return Err(FieldError::TooLarge { field, value, max });
         }
         let align = 64 << log2;
         if l2.0 & (align - 1) != 0 {
-            return Err(FieldError::Misaligned { field: "L2Ptr", value: l2.0, align });
+            return Err(FieldError::Misaligned { field: l1std::L2PTR.name(), value: l2.0, align });
         }
-        match l1std::L2PTR.field().place(l2.0) {
-            Ok(address) => Ok(Self([address | (log2 as u64 + 1)])),
-            Err(error) => Err(error),
-        }
+        Self::INVALID.put(l1std::SPAN, log2 as u64 + 1).fit(l1std::L2PTR, l2.0)
     }
 
     /// Where the array is and log2 of the number of its STEs; `None` without one, which is what a reserved `Span`
@@ -68,7 +68,8 @@ impl fmt::Display for StreamTableDescriptor {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ContextTableDescriptor(pub [u64; 1]);
 
-crate::layout::keyed!(ContextTableDescriptor);
+keyed!(ContextTableDescriptor);
+encoded!(ContextTableDescriptor: put, fit);
 
 impl ContextTableDescriptor {
     /// Bytes of a descriptor.
@@ -84,10 +85,7 @@ impl ContextTableDescriptor {
     ///
     /// The address is not aligned to 4 KiB, or too large.
     pub const fn new(l2: PhysAddr) -> Result<Self, FieldError> {
-        match l1cd::L2PTR.field().place(l2.0) {
-            Ok(address) => Ok(Self([address | 1])),
-            Err(error) => Err(error),
-        }
+        Self::INVALID.put(l1cd::V, 1).fit(l1cd::L2PTR, l2.0)
     }
 
     /// Where the table is; `None` without one.
@@ -111,7 +109,7 @@ impl fmt::Display for ContextTableDescriptor {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Vms(pub [u64; 8]);
 
-crate::layout::keyed!(Vms);
+keyed!(Vms);
 
 impl Vms {
     /// Bytes of the whole structure, to which it is aligned.

@@ -1,7 +1,6 @@
 //! What the architecture defines: numbers, structures, registers, and the rules an SMMU judges them by.
 
 mod attributes;
-pub(crate) mod bits;
 mod caps;
 mod cd;
 mod command;
@@ -11,6 +10,7 @@ mod field_error;
 pub mod fields;
 mod irq;
 pub mod layout;
+#[cfg(feature = "legal")]
 pub mod legal;
 mod num;
 mod pri;

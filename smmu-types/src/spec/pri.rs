@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::layout::keyed;
-use crate::spec::bits::{bit, get, mask, put};
+use crate::fields::page_request as field;
+use crate::layout::{attempt, encoded, keyed};
 use crate::{FieldError, Iova, RequestedAccess, StreamId, SubstreamId};
 
 /// The number of a page request group: 9 bits.
@@ -49,12 +49,7 @@ impl fmt::Display for PrgIndex {
 pub struct PriRecord(pub [u64; 2]);
 keyed!(PriRecord);
 
-const PRIV: u64 = 1 << 58;
-const EXECUTE: u64 = 1 << 59;
-const READ: u64 = 1 << 60;
-const WRITE: u64 = 1 << 61;
-const LAST: u64 = 1 << 62;
-const SSV: u64 = 1 << 63;
+encoded!(PriRecord: put, fit);
 
 impl PriRecord {
     /// Bytes of an entry.
@@ -74,98 +69,100 @@ impl PriRecord {
         page: Iova,
         access: RequestedAccess,
     ) -> Result<Self, FieldError> {
-        let Iova(value) = page;
-        if value & 0xfff != 0 {
-            let field = "PageAddress";
-            return Err(FieldError::Misaligned { field, value, align: 0x1000 });
-        }
-        let read = if access.read { READ } else { 0 };
-        let write = if access.write { WRITE } else { 0 };
-        let execute = if access.execute { EXECUTE } else { 0 };
-        Ok(PriRecord([stream.0 as u64 | read | write | execute, value | group.get() as u64]))
+        let record = attempt!(PriRecord([0; 2]).fit(field::PAGEADDRESS, page.0));
+        Ok(record
+            .put(field::STREAMID, stream.0 as u64)
+            .put(field::R, access.read as u64)
+            .put(field::W, access.write as u64)
+            .put(field::X, access.execute as u64)
+            .put(field::PRGINDEX, group.get() as u64))
     }
 
     /// The marker that a device has stopped using a PASID, for models.
     #[must_use]
     pub const fn stop(stream: StreamId, substream: SubstreamId) -> Self {
-        PriRecord([stream.0 as u64 | LAST, 0]).with_substream(substream)
+        PriRecord([0; 2])
+            .put(field::STREAMID, stream.0 as u64)
+            .put(field::LAST, 1)
+            .with_substream(substream)
     }
 
     /// The same entry with a PASID.
     #[must_use]
     pub const fn with_substream(mut self, substream: SubstreamId) -> Self {
-        self.0[0] = self.0[0] & !mask(51, 32) | SSV | put(substream.get() as u64, 51, 32);
-        self
+        self.0[field::SUBSTREAMID.word()] &= !field::SUBSTREAMID.mask();
+        self.put(field::SUBSTREAMID, substream.get() as u64).put(field::SSV, 1)
     }
 
     /// The same request as the last of its group.
     #[must_use]
-    pub const fn with_last(mut self) -> Self {
-        self.0[0] |= LAST;
-        self
+    pub const fn with_last(self) -> Self {
+        self.put(field::LAST, 1)
     }
 
     /// The same request for privileged access.
     #[must_use]
-    pub const fn with_privilege(mut self) -> Self {
-        self.0[0] |= PRIV;
-        self
+    pub const fn with_privilege(self) -> Self {
+        self.put(field::PRIV, 1)
     }
 
     /// The StreamID.
     #[must_use]
     pub const fn stream(&self) -> StreamId {
-        StreamId(get(self.0[0], 31, 0) as u32)
+        StreamId(self.get(field::STREAMID) as u32)
     }
 
     /// The SubstreamID (the PASID), where the entry has one (`SSV`).
     #[must_use]
     pub const fn substream(&self) -> Option<SubstreamId> {
-        match self.0[0] & SSV {
-            0 => None,
-            _ => SubstreamId::new(get(self.0[0], 51, 32) as u32),
+        match self.is_set(field::SSV) {
+            true => SubstreamId::new(self.get(field::SUBSTREAMID) as u32),
+            false => None,
         }
     }
 
     /// The page.
     #[must_use]
     pub const fn address(&self) -> Iova {
-        Iova(self.0[1] & mask(63, 12))
+        Iova(self.get(field::PAGEADDRESS))
     }
 
     /// The group that an answer is about.
     #[must_use]
     pub const fn group(&self) -> PrgIndex {
-        PrgIndex(get(self.0[1], 8, 0) as u16)
+        PrgIndex(self.get(field::PRGINDEX) as u16)
     }
 
     /// What access is asked for.
     #[must_use]
     pub const fn access(&self) -> RequestedAccess {
         RequestedAccess {
-            read: bit(self.0[0], 60),
-            write: bit(self.0[0], 61),
-            execute: bit(self.0[0], 59),
+            read: self.is_set(field::R),
+            write: self.is_set(field::W),
+            execute: self.is_set(field::X),
         }
     }
 
     /// Whether privileged access is asked for.
     #[must_use]
     pub const fn is_privileged(&self) -> bool {
-        self.0[0] & PRIV != 0
+        self.is_set(field::PRIV)
     }
 
     /// Whether the request is the last of its group, and an answer is due.
     #[must_use]
     pub const fn is_last(&self) -> bool {
-        self.0[0] & LAST != 0
+        self.is_set(field::LAST)
     }
 
     /// Whether this is no request, but the marker that the device has stopped using the PASID: last, neither
     /// read nor write, and with a PASID.
     #[must_use]
     pub const fn is_stop(&self) -> bool {
-        self.0[0] & (LAST | WRITE | READ | SSV) == LAST | SSV
+        self.is_set(field::LAST)
+            && self.is_set(field::SSV)
+            && !self.is_set(field::R)
+            && !self.is_set(field::W)
     }
 }
 

@@ -278,7 +278,7 @@ impl ConsumerRegister<Commands> {
     ///
     /// The code has more than 7 bits.
     pub const fn with_error(self, error: CommandErrorCode) -> Result<Self, FieldError> {
-        match crate::spec::bits::fit("ERR", error.0 as u64, 30, 24) {
+        match crate::fields::cmdq_cons::ERR.place(error.0 as u64) {
             Ok(flags) => Ok(Self::new(self.pointer, flags as u32)),
             Err(error) => Err(error),
         }

@@ -4,8 +4,9 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use super::RangeGranule;
-use crate::spec::bits::{bit, get, mask};
-use crate::{FieldError, Granule, Iova, Ipa, Leaf};
+use crate::fields::commands::tlbi_nh_va::{self, LEAF, NUM, SCALE, TG, TTL, TTL128};
+use crate::fields::commands::tlbi_s2_ipa;
+use crate::{FieldError, Granule, Iova, Ipa, Leaf, RawCommand};
 
 mod sealed {
     pub trait Sealed {}
@@ -25,7 +26,7 @@ pub trait SpanAddress: Copy + sealed::Sealed {
 }
 
 impl SpanAddress for Iova {
-    const MAX: u64 = mask(63, 12);
+    const MAX: u64 = tlbi_nh_va::ADDRESS.max();
 
     fn from_bits(bits: u64) -> Self {
         Iova(bits)
@@ -36,7 +37,7 @@ impl SpanAddress for Iova {
 }
 
 impl SpanAddress for Ipa {
-    const MAX: u64 = mask(55, 12);
+    const MAX: u64 = tlbi_s2_ipa::ADDRESS.max();
 
     fn from_bits(bits: u64) -> Self {
         Ipa(bits)
@@ -215,15 +216,18 @@ impl<A> Span<A> {
         }
     }
 
-    // For the same reason as `Command::encode`.
+    // Inlined for the same reason as `Command::encode`. All commands by address have these fields in the same place.
     #[inline(always)]
-    pub(crate) const fn encode(&self, w0: u64) -> [u64; 2] {
-        // Every part fits, since a span was built of it.
-        let w1 = matches!(self.leaf, Leaf::Last) as u64
-            | (self.hint.ttl128() as u64) << 7
-            | (self.hint.ttl() as u64) << 8
-            | self.tg.encoding() << 10;
-        [w0 | (self.num as u64) << 12 | (self.scale as u64) << 20, w1 | self.address]
+    pub(crate) const fn encode(&self, command: RawCommand) -> RawCommand {
+        // Every part fits, because a constructor has checked it.
+        command
+            .put(NUM, self.num as u64)
+            .put(SCALE, self.scale as u64)
+            .put(LEAF, matches!(self.leaf, Leaf::Last) as u64)
+            .put(TTL128, self.hint.ttl128() as u64)
+            .put(TTL, self.hint.ttl() as u64)
+            .put(TG, self.tg.encoding())
+            .put(tlbi_nh_va::ADDRESS, self.address)
     }
 }
 
@@ -278,15 +282,16 @@ impl<A: SpanAddress> Span<A> {
         A::from_bits(self.address)
     }
 
-    /// What the two words of a command say, or `None` for what cannot be built.
-    pub(crate) fn decode(w0: u64, w1: u64) -> Option<Self> {
-        let address = A::from_bits(w1 & mask(63, 12));
-        let leaf = if bit(w1, 0) { Leaf::Last } else { Leaf::All };
-        let hint = hint(w1)?;
-        match RangeGranule::from_encoding(get(w1, 11, 10)).granule() {
+    /// What a command by address says, or `None` for what no constructor builds.
+    pub(crate) fn decode(command: RawCommand) -> Option<Self> {
+        // The field that is one nibble wider; `single` and `ranged` check the address of an IPA.
+        let address = A::from_bits(command.get(tlbi_nh_va::ADDRESS));
+        let leaf = if command.is_set(LEAF) { Leaf::Last } else { Leaf::All };
+        let hint = hint(command)?;
+        match RangeGranule::from_encoding(command.get(TG)).granule() {
             None => Self::single(address, leaf).ok(),
             Some(granule) => {
-                let (num, scale) = (get(w0, 16, 12) as u8, get(w0, 25, 20) as u8);
+                let (num, scale) = (command.get(NUM) as u8, command.get(SCALE) as u8);
                 Self::ranged(address, leaf, granule, num, scale, hint).ok()
             }
         }
@@ -295,39 +300,36 @@ impl<A: SpanAddress> Span<A> {
 
 /// The operands that an SMMU uses: a scale that the architecture cuts, and an address that is not aligned to its level,
 /// for which it says nothing but that the range is unpredictable. Reserved fields stay as they are.
-pub(crate) fn effective(w0: u64, w1: u64) -> [u64; 2] {
-    const SCALE: u64 = mask(25, 20);
-    const NUM: u64 = mask(16, 12);
-    const LEVEL: u64 = mask(9, 7);
-
-    let Some(granule) = RangeGranule::from_encoding(get(w1, 11, 10)).granule() else {
-        return [w0, w1];
+pub(crate) fn effective(command: RawCommand) -> RawCommand {
+    let Some(granule) = RangeGranule::from_encoding(command.get(TG)).granule() else {
+        return command;
     };
-    let (mut w0, mut w1) = (w0, w1);
-    if get(w0, 25, 20) > Span::<Iova>::MAX_SCALE as u64 {
-        w0 = w0 & !SCALE | (Span::<Iova>::MAX_SCALE as u64) << 20;
+    let mut used = command;
+    if command.get(SCALE) > Span::<Iova>::MAX_SCALE as u64 {
+        used = used.without(SCALE).put(SCALE, Span::<Iova>::MAX_SCALE as u64);
     }
-    let Some(hint) = hint(w1) else {
-        return [w0, w1];
+    let Some(hint) = hint(command) else {
+        return used;
     };
-    let unaligned = w1 & mask(63, 12) & ((1 << hint.leaf_shift(granule)) - 1) != 0;
-    if unaligned {
-        w1 &= !mask(granule.shift() - 1, 0) | mask(11, 0);
+    let address = command.get(tlbi_nh_va::ADDRESS);
+    if address & ((1 << hint.leaf_shift(granule)) - 1) != 0 {
+        let aligned = address & !(granule.bytes() - 1);
+        used = used.without(tlbi_nh_va::ADDRESS).put(tlbi_nh_va::ADDRESS, aligned);
         // TTL128 without TTL is reserved and stays.
         if hint != LevelHint::Unknown {
-            w1 &= !LEVEL;
-            if w0 & (NUM | SCALE) == 0 {
+            used = used.without(TTL).without(TTL128);
+            if !used.is_set(NUM) && !used.is_set(SCALE) {
                 // Without a level the range of one page is reserved; two pages drop more.
-                w0 |= 1 << 12;
+                used = used.put(NUM, 1);
             }
         }
     }
-    [w0, w1]
+    used
 }
 
 /// `TTL` and `TTL128`.
-fn hint(w1: u64) -> Option<LevelHint> {
-    Some(match (LevelHint::from_ttl(get(w1, 9, 8) as u8)?, bit(w1, 7)) {
+fn hint(command: RawCommand) -> Option<LevelHint> {
+    Some(match (LevelHint::from_ttl(command.get(TTL) as u8)?, command.is_set(TTL128)) {
         (LevelHint::Bits64(level), true) => LevelHint::Bits128(level),
         (hint, _) => hint,
     })

@@ -314,8 +314,10 @@ pub struct Capabilities {
 
 /// `IDR5.OAS`; `None` for a value that this version, or an SMMU without 128-bit descriptors, reserves (6.3.6).
 pub(crate) const fn output_size(id: &IdRegisters) -> Option<OutputSize> {
-    let (minor, d128) = (id.aidr & 0xf, id.idr5 >> 8 & 1);
-    match OutputSize::from_encoding((id.idr5 & 7) as u8) {
+    let minor = Aidr::from_bits(id.aidr).get(aidr::ARCHMINORREV);
+    let idr5 = Idr5::from_bits(id.idr5);
+    let d128 = idr5.get(idr5::D128);
+    match OutputSize::from_encoding(idr5.get(idr5::OAS) as u8) {
         Some(OutputSize::Bits52) if minor < 1 => None,
         Some(OutputSize::Bits56) if minor < 4 || d128 == 0 => None,
         size => size,

@@ -4,64 +4,40 @@ use super::{
     AtcScope, AtcSpan, Command, Completion, Leaf, MsiAttributes, PrefetchSpan, PriResponse,
     RawCommand, ResumeAction, SteRange,
 };
+use crate::fields::commands::opcode::*;
+use crate::fields::commands::*;
+use crate::layout::Key;
 use crate::range::Span;
-use crate::spec::bits::{bit, get, mask, put};
 use crate::{Asid, Iova, PrgIndex, StreamId, SubstreamId, Vmid};
 
-pub(super) const PREFETCH_CONFIG: u64 = 0x01;
-pub(super) const PREFETCH_ADDR: u64 = 0x02;
-const CFGI_STE: u64 = 0x03;
-pub(super) const CFGI_STE_RANGE: u64 = 0x04;
-const CFGI_CD: u64 = 0x05;
-const CFGI_CD_ALL: u64 = 0x06;
-const CFGI_VMS_PIDM: u64 = 0x07;
-const TLBI_NH_ALL: u64 = 0x10;
-const TLBI_NH_ASID: u64 = 0x11;
-const TLBI_NH_VA: u64 = 0x12;
-const TLBI_NH_VAA: u64 = 0x13;
-const TLBI_EL2_ALL: u64 = 0x20;
-const TLBI_EL2_ASID: u64 = 0x21;
-const TLBI_EL2_VA: u64 = 0x22;
-const TLBI_EL2_VAA: u64 = 0x23;
-const TLBI_S12_VMALL: u64 = 0x28;
-const TLBI_S2_IPA: u64 = 0x2a;
-const TLBI_NSNH_ALL: u64 = 0x30;
-pub(super) const ATC_INV: u64 = 0x40;
-pub(super) const PRI_RESP: u64 = 0x41;
-pub(super) const RESUME: u64 = 0x44;
-const STALL_TERM: u64 = 0x45;
-pub(super) const SYNC: u64 = 0x46;
-const DPTI_ALL: u64 = 0x70;
-
-const GLOBAL: u64 = 1 << 9;
-pub(super) const SSV: u64 = 1 << 11;
+/// `Range` of a `CMD_CFGI_STE_RANGE` that is a `CMD_CFGI_ALL`.
 pub(super) const RANGE_ALL: u64 = 31;
 
-const fn sid(stream: StreamId) -> u64 {
-    put(stream.0 as u64, 63, 32)
-}
-
-const fn ssid(substream: SubstreamId) -> u64 {
-    put(substream.get() as u64, 31, 12)
-}
-
-const fn optional_ssid(substream: Option<SubstreamId>) -> u64 {
-    match substream {
-        Some(substream) => SSV | ssid(substream),
-        None => 0,
-    }
-}
-
-const fn vm(vmid: Vmid) -> u64 {
-    put(vmid.0 as u64, 47, 32)
-}
-
-const fn asp(asid: Asid) -> u64 {
-    put(asid.0 as u64, 63, 48)
+const fn start(opcode: u64) -> RawCommand {
+    RawCommand([0; 2]).put(any_command::OPCODE, opcode)
 }
 
 const fn leaf_bit(leaf: Leaf) -> u64 {
     matches!(leaf, Leaf::Last) as u64
+}
+
+impl RawCommand {
+    /// A SubstreamID that the command need not have. `SSV` says whether it has one.
+    #[inline(always)]
+    const fn put_substream(self, substream: Option<SubstreamId>) -> Self {
+        match substream {
+            Some(substream) => {
+                self.put(atc_inv::SSV, 1).put(atc_inv::SUBSTREAMID, substream.get() as u64)
+            }
+            None => self,
+        }
+    }
+
+    /// The same command with zero in a field.
+    pub(crate) const fn without(mut self, key: Key<Self>) -> Self {
+        self.0[key.word()] &= !key.mask();
+        self
+    }
 }
 
 /// Whether a command invalidates translations of addresses.
@@ -85,61 +61,82 @@ impl Command {
     #[must_use]
     #[inline(always)]
     pub const fn encode(self) -> RawCommand {
-        RawCommand(match self {
-            Command::PrefetchConfig { stream, substream } => {
-                [PREFETCH_CONFIG | sid(stream) | optional_ssid(substream), 0]
-            }
+        match self {
+            Command::PrefetchConfig { stream, substream } => start(PREFETCH_CONFIG)
+                .put(prefetch_config::STREAMID, stream.0 as u64)
+                .put_substream(substream),
             Command::PrefetchAddr { stream, substream, span } => {
-                [PREFETCH_ADDR | sid(stream) | optional_ssid(substream), span.encode()]
+                let command = start(PREFETCH_ADDR).put(prefetch_addr::STREAMID, stream.0 as u64);
+                span.encode(command.put_substream(substream))
             }
-            Command::CfgiSte { stream, leaf } => [CFGI_STE | sid(stream), leaf_bit(leaf)],
-            Command::CfgiSteRange { stream, range } => {
-                [CFGI_STE_RANGE | sid(stream), range.get() as u64]
+            Command::CfgiSte { stream, leaf } => start(CFGI_STE)
+                .put(cfgi_ste::STREAMID, stream.0 as u64)
+                .put(cfgi_ste::LEAF, leaf_bit(leaf)),
+            Command::CfgiSteRange { stream, range } => start(CFGI_STE_RANGE)
+                .put(cfgi_ste_range::STREAMID, stream.0 as u64)
+                .put(cfgi_ste_range::RANGE, range.get() as u64),
+            Command::CfgiAll => start(CFGI_STE_RANGE).put(cfgi_ste_range::RANGE, RANGE_ALL),
+            Command::CfgiCd { stream, substream, leaf } => start(CFGI_CD)
+                .put(cfgi_cd::STREAMID, stream.0 as u64)
+                .put(cfgi_cd::SUBSTREAMID, substream.get() as u64)
+                .put(cfgi_cd::LEAF, leaf_bit(leaf)),
+            Command::CfgiCdAll { stream } => {
+                start(CFGI_CD_ALL).put(cfgi_cd_all::STREAMID, stream.0 as u64)
             }
-            Command::CfgiAll => [CFGI_STE_RANGE, RANGE_ALL],
-            Command::CfgiCd { stream, substream, leaf } => {
-                [CFGI_CD | sid(stream) | ssid(substream), leaf_bit(leaf)]
+            Command::CfgiVmsPidm { vmid } => {
+                start(CFGI_VMS_PIDM).put(cfgi_vms_pidm::VMID, vmid.0 as u64)
             }
-            Command::CfgiCdAll { stream } => [CFGI_CD_ALL | sid(stream), 0],
-            Command::CfgiVmsPidm { vmid } => [CFGI_VMS_PIDM | vm(vmid), 0],
-            Command::TlbiNhAll { vmid } => [TLBI_NH_ALL | vm(vmid), 0],
-            Command::TlbiNhAsid { vmid, asid } => [TLBI_NH_ASID | vm(vmid) | asp(asid), 0],
+            Command::TlbiNhAll { vmid } => start(TLBI_NH_ALL).put(tlbi_nh_all::VMID, vmid.0 as u64),
+            Command::TlbiNhAsid { vmid, asid } => start(TLBI_NH_ASID)
+                .put(tlbi_nh_asid::VMID, vmid.0 as u64)
+                .put(tlbi_nh_asid::ASID, asid.0 as u64),
             Command::TlbiNhVa { vmid, asid, span } => {
-                span.encode(TLBI_NH_VA | vm(vmid) | asp(asid))
+                let command = start(TLBI_NH_VA).put(tlbi_nh_va::VMID, vmid.0 as u64);
+                span.encode(command.put(tlbi_nh_va::ASID, asid.0 as u64))
             }
-            Command::TlbiNhVaa { vmid, span } => span.encode(TLBI_NH_VAA | vm(vmid)),
-            Command::TlbiEl2All => [TLBI_EL2_ALL, 0],
-            Command::TlbiEl2Asid { asid } => [TLBI_EL2_ASID | asp(asid), 0],
-            Command::TlbiEl2Va { asid, span } => span.encode(TLBI_EL2_VA | asp(asid)),
-            Command::TlbiEl2Vaa { span } => span.encode(TLBI_EL2_VAA),
-            Command::TlbiS12Vmall { vmid } => [TLBI_S12_VMALL | vm(vmid), 0],
-            Command::TlbiS2Ipa { vmid, span } => span.encode(TLBI_S2_IPA | vm(vmid)),
-            Command::TlbiNsnhAll => [TLBI_NSNH_ALL, 0],
-            Command::AtcInv { stream, substream, scope, span } => {
-                let global = match scope {
-                    AtcScope::Substream => 0,
-                    AtcScope::Global => GLOBAL,
-                };
-                [
-                    ATC_INV | sid(stream) | optional_ssid(substream) | global,
-                    span.size() as u64 | span.address().0,
-                ]
+            Command::TlbiNhVaa { vmid, span } => {
+                span.encode(start(TLBI_NH_VAA).put(tlbi_nh_vaa::VMID, vmid.0 as u64))
             }
-            Command::PriResp { stream, substream, group, response } => [
-                PRI_RESP | sid(stream) | optional_ssid(substream),
-                group.get() as u64 | put(response as u64, 13, 12),
-            ],
-            Command::DptiAll => [DPTI_ALL, 0],
-            Command::Resume { stream, tag, action } => {
-                [RESUME | sid(stream) | put(action as u64, 13, 12), tag as u64]
+            Command::TlbiEl2All => start(TLBI_EL2_ALL),
+            Command::TlbiEl2Asid { asid } => {
+                start(TLBI_EL2_ASID).put(tlbi_el2_asid::ASID, asid.0 as u64)
             }
-            Command::StallTerm { stream } => [STALL_TERM | sid(stream), 0],
+            Command::TlbiEl2Va { asid, span } => {
+                span.encode(start(TLBI_EL2_VA).put(tlbi_el2_va::ASID, asid.0 as u64))
+            }
+            Command::TlbiEl2Vaa { span } => span.encode(start(TLBI_EL2_VAA)),
+            Command::TlbiS12Vmall { vmid } => {
+                start(TLBI_S12_VMALL).put(tlbi_s12_vmall::VMID, vmid.0 as u64)
+            }
+            Command::TlbiS2Ipa { vmid, span } => {
+                span.encode(start(TLBI_S2_IPA).put(tlbi_s2_ipa::VMID, vmid.0 as u64))
+            }
+            Command::TlbiNsnhAll => start(TLBI_NSNH_ALL),
+            Command::AtcInv { stream, substream, scope, span } => start(ATC_INV)
+                .put(atc_inv::STREAMID, stream.0 as u64)
+                .put_substream(substream)
+                .put(atc_inv::GLOBAL, matches!(scope, AtcScope::Global) as u64)
+                .put(atc_inv::SIZE, span.size() as u64)
+                .put(atc_inv::ADDRESS, span.address().0),
+            Command::PriResp { stream, substream, group, response } => start(PRI_RESP)
+                .put(pri_resp::STREAMID, stream.0 as u64)
+                .put_substream(substream)
+                .put(pri_resp::PRGINDEX, group.get() as u64)
+                .put(pri_resp::RESP, response as u64),
+            Command::DptiAll => start(DPTI_ALL),
+            Command::Resume { stream, tag, action } => start(RESUME)
+                .put(resume::STREAMID, stream.0 as u64)
+                .put(resume::STAG, tag as u64)
+                .put(resume::AC, matches!(action, ResumeAction::Retry) as u64)
+                .put(resume::AB, matches!(action, ResumeAction::Abort) as u64),
+            Command::StallTerm { stream } => {
+                start(STALL_TERM).put(stall_term::STREAMID, stream.0 as u64)
+            }
             Command::Sync { completion, attributes } => {
-                let [w0, w1] = completion.encode();
-                [SYNC | w0 | attributes.encode(), w1]
+                attributes.encode(completion.encode(start(SYNC)))
             }
-            Command::Unknown(raw) => raw.0,
-        })
+            Command::Unknown(raw) => raw,
+        }
     }
 
     /// The command that 16 bytes mean.
@@ -157,54 +154,60 @@ impl Command {
     }
 
     fn decode_fields(raw: RawCommand) -> Option<Command> {
-        let [w0, w1] = raw.0;
-        let stream = StreamId(get(w0, 63, 32) as u32);
-        let vmid = Vmid(get(w0, 47, 32) as u16);
-        let asid = Asid(get(w0, 63, 48) as u16);
-        let leaf = if bit(w1, 0) { Leaf::Last } else { Leaf::All };
-        let substream = match w0 & SSV {
-            0 => None,
-            _ => Some(SubstreamId::new(get(w0, 31, 12) as u32)?),
+        // Commands have these fields in the same place, where they have them at all.
+        let stream = StreamId(raw.get(cfgi_ste::STREAMID) as u32);
+        let vmid = Vmid(raw.get(tlbi_nh_va::VMID) as u16);
+        let asid = Asid(raw.get(tlbi_nh_va::ASID) as u16);
+        let leaf = if raw.is_set(cfgi_ste::LEAF) { Leaf::Last } else { Leaf::All };
+        let substream = match raw.is_set(atc_inv::SSV) {
+            true => Some(SubstreamId::new(raw.get(atc_inv::SUBSTREAMID) as u32)?),
+            false => None,
         };
-        Some(match get(w0, 7, 0) {
+        Some(match raw.get(any_command::OPCODE) {
             PREFETCH_CONFIG => Command::PrefetchConfig { stream, substream },
             PREFETCH_ADDR => {
-                Command::PrefetchAddr { stream, substream, span: PrefetchSpan::decode(w1)? }
+                Command::PrefetchAddr { stream, substream, span: PrefetchSpan::decode(raw)? }
             }
             CFGI_STE => Command::CfgiSte { stream, leaf },
-            CFGI_STE_RANGE if get(w1, 4, 0) == RANGE_ALL => Command::CfgiAll,
-            CFGI_STE_RANGE => {
-                let range = SteRange::new(get(w1, 4, 0) as u8).ok()?;
-                Command::CfgiSteRange { stream, range }
-            }
+            CFGI_STE_RANGE => match raw.get(cfgi_ste_range::RANGE) {
+                RANGE_ALL => Command::CfgiAll,
+                range => {
+                    let range = SteRange::new(range as u8).ok()?;
+                    Command::CfgiSteRange { stream, range }
+                }
+            },
             CFGI_CD => {
-                let substream = SubstreamId::new(get(w0, 31, 12) as u32)?;
+                let substream = SubstreamId::new(raw.get(cfgi_cd::SUBSTREAMID) as u32)?;
                 Command::CfgiCd { stream, substream, leaf }
             }
             CFGI_CD_ALL => Command::CfgiCdAll { stream },
             CFGI_VMS_PIDM => Command::CfgiVmsPidm { vmid },
             TLBI_NH_ALL => Command::TlbiNhAll { vmid },
             TLBI_NH_ASID => Command::TlbiNhAsid { vmid, asid },
-            TLBI_NH_VA => Command::TlbiNhVa { vmid, asid, span: Span::decode(w0, w1)? },
-            TLBI_NH_VAA => Command::TlbiNhVaa { vmid, span: Span::decode(w0, w1)? },
+            TLBI_NH_VA => Command::TlbiNhVa { vmid, asid, span: Span::decode(raw)? },
+            TLBI_NH_VAA => Command::TlbiNhVaa { vmid, span: Span::decode(raw)? },
             TLBI_EL2_ALL => Command::TlbiEl2All,
             TLBI_EL2_ASID => Command::TlbiEl2Asid { asid },
-            TLBI_EL2_VA => Command::TlbiEl2Va { asid, span: Span::decode(w0, w1)? },
-            TLBI_EL2_VAA => Command::TlbiEl2Vaa { span: Span::decode(w0, w1)? },
+            TLBI_EL2_VA => Command::TlbiEl2Va { asid, span: Span::decode(raw)? },
+            TLBI_EL2_VAA => Command::TlbiEl2Vaa { span: Span::decode(raw)? },
             TLBI_S12_VMALL => Command::TlbiS12Vmall { vmid },
-            TLBI_S2_IPA => Command::TlbiS2Ipa { vmid, span: Span::decode(w0, w1)? },
+            TLBI_S2_IPA => Command::TlbiS2Ipa { vmid, span: Span::decode(raw)? },
             TLBI_NSNH_ALL => Command::TlbiNsnhAll,
             ATC_INV => Command::AtcInv {
                 stream,
                 substream,
-                scope: if w0 & GLOBAL == 0 { AtcScope::Substream } else { AtcScope::Global },
-                span: AtcSpan::new(Iova(w1 & mask(63, 12)), get(w1, 5, 0) as u8).ok()?,
+                scope: match raw.is_set(atc_inv::GLOBAL) {
+                    true => AtcScope::Global,
+                    false => AtcScope::Substream,
+                },
+                span: AtcSpan::new(Iova(raw.get(atc_inv::ADDRESS)), raw.get(atc_inv::SIZE) as u8)
+                    .ok()?,
             },
             PRI_RESP => Command::PriResp {
                 stream,
                 substream,
-                group: PrgIndex::new(get(w1, 8, 0) as u16)?,
-                response: match get(w1, 13, 12) {
+                group: PrgIndex::new(raw.get(pri_resp::PRGINDEX) as u16)?,
+                response: match raw.get(pri_resp::RESP) {
                     0 => PriResponse::Failure,
                     1 => PriResponse::Invalid,
                     2 => PriResponse::Success,
@@ -214,18 +217,18 @@ impl Command {
             DPTI_ALL => Command::DptiAll,
             RESUME => Command::Resume {
                 stream,
-                tag: get(w1, 15, 0) as u16,
-                action: match get(w0, 13, 12) {
-                    0 => ResumeAction::Terminate,
-                    1 => ResumeAction::Retry,
-                    2 => ResumeAction::Abort,
-                    _ => return None,
+                tag: raw.get(resume::STAG) as u16,
+                action: match (raw.is_set(resume::AC), raw.is_set(resume::AB)) {
+                    (false, false) => ResumeAction::Terminate,
+                    (true, false) => ResumeAction::Retry,
+                    (false, true) => ResumeAction::Abort,
+                    (true, true) => return None,
                 },
             },
             STALL_TERM => Command::StallTerm { stream },
             SYNC => Command::Sync {
-                completion: Completion::decode(w0, w1)?,
-                attributes: MsiAttributes::decode(w0)?,
+                completion: Completion::decode(raw)?,
+                attributes: MsiAttributes::decode(raw)?,
             },
             _ => return None,
         })

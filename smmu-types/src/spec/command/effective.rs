@@ -1,10 +1,13 @@
 //! What an SMMU makes of a command: fields without an effect, and operands that it aligns.
 
-use super::codec::{ATC_INV, CFGI_STE_RANGE, PREFETCH_ADDR, PREFETCH_CONFIG, PRI_RESP, RESUME};
-use super::codec::{RANGE_ALL, SSV, SYNC, is_tlbi_by_address};
-use super::{AtcSpan, Command, RawCommand};
+use super::codec::{RANGE_ALL, is_tlbi_by_address};
+use super::{AtcSpan, Command, Completion, RawCommand};
+use crate::Shareability;
+use crate::fields::commands::opcode::{
+    ATC_INV, CFGI_STE_RANGE, PREFETCH_ADDR, PREFETCH_CONFIG, PRI_RESP, RESUME, SYNC,
+};
+use crate::fields::commands::{any_command, atc_inv, cfgi_ste_range, resume, sync};
 use crate::range;
-use crate::spec::bits::{get, mask};
 
 impl Command {
     /// The command that an SMMU carries out for 16 bytes, where [`decode`](Self::decode) says what they are bit by bit.
@@ -49,34 +52,44 @@ impl Command {
 
 /// The same command without the bits that have no effect, and with its operands as the SMMU uses them.
 fn effective(raw: RawCommand) -> RawCommand {
-    const SSID: u64 = mask(31, 12);
-    const HIGH: u64 = mask(63, 32);
-    const AB: u64 = 1 << 13;
-    const MSI_ADDRESS: u64 = mask(55, 2);
-
-    let [mut w0, mut w1] = raw.0;
-    let opcode = get(w0, 7, 0);
-    if matches!(opcode, PREFETCH_CONFIG | PREFETCH_ADDR | ATC_INV | PRI_RESP) && w0 & SSV == 0 {
-        w0 &= !SSID;
-    }
+    let opcode = raw.get(any_command::OPCODE);
     match opcode {
-        CFGI_STE_RANGE if get(w1, 4, 0) == RANGE_ALL => w0 &= !HIGH,
-        ATC_INV if get(w1, 5, 0) <= AtcSpan::MAX_SIZE as u64 => {
-            w1 &= !mask(11 + get(w1, 5, 0) as u32, 0) | mask(11, 0);
+        PREFETCH_CONFIG | PREFETCH_ADDR | PRI_RESP => without_invalid_substream(raw),
+        ATC_INV => aligned(without_invalid_substream(raw)),
+        CFGI_STE_RANGE if raw.get(cfgi_ste_range::RANGE) == RANGE_ALL => {
+            raw.without(cfgi_ste_range::STREAMID)
         }
-        RESUME if get(w0, 12, 12) == 1 => w0 &= !AB,
-        SYNC => {
-            if get(w0, 23, 22) == 1 {
-                w0 &= !mask(23, 22);
-            }
-            match get(w0, 13, 12) {
-                1 if w1 & MSI_ADDRESS != 0 => {}
-                0..=2 => (w0, w1) = (w0 & !HIGH, w1 & !MSI_ADDRESS),
-                _ => {}
-            }
-        }
-        opcode if is_tlbi_by_address(opcode) => [w0, w1] = range::effective(w0, w1),
-        _ => {}
+        RESUME if raw.is_set(resume::AC) => raw.without(resume::AB),
+        SYNC => effective_sync(raw),
+        opcode if is_tlbi_by_address(opcode) => range::effective(raw),
+        _ => raw,
     }
-    RawCommand([w0, w1])
+}
+
+fn without_invalid_substream(raw: RawCommand) -> RawCommand {
+    // All commands with SSV have both fields in the same place.
+    if raw.is_set(atc_inv::SSV) { raw } else { raw.without(atc_inv::SUBSTREAMID) }
+}
+
+fn aligned(raw: RawCommand) -> RawCommand {
+    let size = raw.get(atc_inv::SIZE);
+    let aligned = match AtcSpan::MAX_SIZE as u64 {
+        max if size > max => return raw,
+        max if size == max => 0,
+        _ => raw.get(atc_inv::ADDRESS) >> (12 + size) << (12 + size),
+    };
+    raw.without(atc_inv::ADDRESS).put(atc_inv::ADDRESS, aligned)
+}
+
+fn effective_sync(mut raw: RawCommand) -> RawCommand {
+    if raw.get(sync::MSH) == Shareability::Reserved as u64 {
+        raw = raw.without(sync::MSH);
+    }
+    match raw.get(sync::CS) {
+        Completion::SIG_IRQ if raw.is_set(sync::MSIADDRESS) => raw,
+        Completion::SIG_NONE | Completion::SIG_IRQ | Completion::SIG_SEV => {
+            raw.without(sync::MSIDATA).without(sync::MSIADDRESS)
+        }
+        _ => raw,
+    }
 }

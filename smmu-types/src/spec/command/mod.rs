@@ -16,7 +16,8 @@ pub use operands::{
     SteRange, SyncMsi,
 };
 
-use crate::layout::keyed;
+use crate::fields::commands::any_command;
+use crate::layout::{encoded, keyed};
 use crate::range::Span;
 use crate::{Asid, Iova, Ipa, PrgIndex, StreamId, SubstreamId, Vmid};
 
@@ -24,6 +25,7 @@ use crate::{Asid, Iova, Ipa, PrgIndex, StreamId, SubstreamId, Vmid};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RawCommand(pub [u64; 2]);
 keyed!(RawCommand);
+encoded!(RawCommand: put);
 
 impl RawCommand {
     /// Size of a command in bytes.
@@ -32,7 +34,7 @@ impl RawCommand {
     /// The opcode, bits 7:0 of the first word.
     #[must_use]
     pub const fn opcode(self) -> u8 {
-        self.0[0] as u8
+        self.get(any_command::OPCODE) as u8
     }
 }
 

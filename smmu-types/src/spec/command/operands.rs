@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::spec::bits::{get, mask, put};
+use super::RawCommand;
+use crate::fields::commands::{atc_inv, cfgi_ste_range, prefetch_addr, sync};
+use crate::layout::attempt;
 use crate::{FieldError, Iova, PhysAddr, Shareability};
 
 /// Whether an invalidation may keep what was cached of the levels above the last one.
@@ -39,7 +41,7 @@ impl SteRange {
     pub const fn new(range: u8) -> Result<Self, FieldError> {
         if range > Self::MAX {
             let (value, max) = (range as u64, Self::MAX as u64);
-            return Err(FieldError::TooLarge { field: "Range", value, max });
+            return Err(FieldError::TooLarge { field: cfgi_ste_range::RANGE.name(), value, max });
         }
         Ok(SteRange(range))
     }
@@ -85,14 +87,14 @@ impl AtcSpan {
         let value = address.0;
         if size > Self::MAX_SIZE {
             let (value, max) = (size as u64, Self::MAX_SIZE as u64);
-            return Err(FieldError::TooLarge { field: "Size", value, max });
+            return Err(FieldError::TooLarge { field: atc_inv::SIZE.name(), value, max });
         }
         if size == Self::MAX_SIZE && value != 0 {
-            return Err(FieldError::TooLarge { field: "Address", value, max: 0 });
+            return Err(FieldError::TooLarge { field: atc_inv::ADDRESS.name(), value, max: 0 });
         }
         if size < Self::MAX_SIZE && value & ((1 << (size + 12)) - 1) != 0 {
             let align = 1 << (size + 12);
-            return Err(FieldError::Misaligned { field: "Address", value, align });
+            return Err(FieldError::Misaligned { field: atc_inv::ADDRESS.name(), value, align });
         }
         Ok(AtcSpan { address: value, size })
     }
@@ -151,20 +153,10 @@ impl PrefetchSpan {
     ///
     /// The address is not aligned to 4 KiB, or a number is above 31.
     pub const fn new(address: Iova, stride: u8, size: u8) -> Result<Self, FieldError> {
-        let Iova(value) = address;
-        if value & 0xfff != 0 {
-            return Err(FieldError::Misaligned { field: "Address", value, align: 0x1000 });
-        }
-        let max = 31;
-        if stride > max {
-            let (value, max) = (stride as u64, max as u64);
-            return Err(FieldError::TooLarge { field: "Stride", value, max });
-        }
-        if size > max {
-            let (value, max) = (size as u64, max as u64);
-            return Err(FieldError::TooLarge { field: "Size", value, max });
-        }
-        Ok(PrefetchSpan { address: value, stride, size })
+        attempt!(prefetch_addr::ADDRESS.place(address.0));
+        attempt!(prefetch_addr::STRIDE.place(stride as u64));
+        attempt!(prefetch_addr::SIZE.place(size as u64));
+        Ok(PrefetchSpan { address: address.0, stride, size })
     }
 
     /// The first address.
@@ -185,13 +177,17 @@ impl PrefetchSpan {
         self.size
     }
 
-    pub(super) const fn encode(self) -> u64 {
-        self.address | put(self.stride as u64, 9, 5) | put(self.size as u64, 4, 0)
+    pub(super) const fn encode(self, command: RawCommand) -> RawCommand {
+        command
+            .put(prefetch_addr::SIZE, self.size as u64)
+            .put(prefetch_addr::STRIDE, self.stride as u64)
+            .put(prefetch_addr::ADDRESS, self.address)
     }
 
-    pub(super) fn decode(w1: u64) -> Option<Self> {
-        let address = Iova(w1 & mask(63, 12));
-        Self::new(address, get(w1, 9, 5) as u8, get(w1, 4, 0) as u8).ok()
+    pub(super) fn decode(raw: RawCommand) -> Option<Self> {
+        let address = Iova(raw.get(prefetch_addr::ADDRESS));
+        let (stride, size) = (raw.get(prefetch_addr::STRIDE), raw.get(prefetch_addr::SIZE));
+        Self::new(address, stride as u8, size as u8).ok()
     }
 }
 
@@ -266,14 +262,9 @@ impl MsiAttributes {
     ///
     /// The shareability is the reserved one, or the memory type does not fit into 4 bits.
     pub const fn new(shareability: Shareability, memory: u8) -> Result<Self, FieldError> {
-        if memory > 0xf {
-            let value = memory as u64;
-            return Err(FieldError::TooLarge { field: "MSIAttr", value, max: 0xf });
-        }
-        match shareability {
-            Shareability::Reserved => Err(FieldError::Reserved { field: "MSH", value: 1 }),
-            _ => Ok(MsiAttributes { shareability, memory }),
-        }
+        attempt!(sync::MSIATTR.place(memory as u64));
+        attempt!(shareability.checked(sync::MSH.name()));
+        Ok(MsiAttributes { shareability, memory })
     }
 
     /// `MSH`.
@@ -288,12 +279,13 @@ impl MsiAttributes {
         self.memory
     }
 
-    pub(super) const fn encode(self) -> u64 {
-        put(self.shareability as u64, 23, 22) | put(self.memory as u64, 27, 24)
+    pub(super) const fn encode(self, command: RawCommand) -> RawCommand {
+        command.put(sync::MSH, self.shareability as u64).put(sync::MSIATTR, self.memory as u64)
     }
 
-    pub(super) fn decode(w0: u64) -> Option<Self> {
-        Self::new(Shareability::from_encoding(get(w0, 23, 22)), get(w0, 27, 24) as u8).ok()
+    pub(super) fn decode(raw: RawCommand) -> Option<Self> {
+        let shareability = Shareability::from_encoding(raw.get(sync::MSH));
+        Self::new(shareability, raw.get(sync::MSIATTR) as u8).ok()
     }
 }
 
@@ -311,14 +303,10 @@ impl SyncMsi {
     ///
     /// The address is not aligned to 4 bytes, has more than 56 bits, or is 0, which sends none.
     pub const fn new(address: PhysAddr, data: u32) -> Result<Self, FieldError> {
-        let (PhysAddr(value), field) = (address, "MSIAddress");
-        if value == 0 {
-            return Err(FieldError::Reserved { field, value });
+        if address.0 == 0 {
+            return Err(FieldError::Reserved { field: sync::MSIADDRESS.name(), value: 0 });
         }
-        match crate::spec::bits::address(field, value, 55, 2) {
-            Ok(address) => Ok(SyncMsi { address, data }),
-            Err(error) => Err(error),
-        }
+        Ok(SyncMsi { address: attempt!(sync::MSIADDRESS.place(address.0)), data })
     }
 
     /// Where the data goes.
@@ -349,21 +337,34 @@ pub enum Completion {
 }
 
 impl Completion {
-    pub(super) const fn encode(self) -> [u64; 2] {
+    /// `CS`.
+    pub(super) const SIG_NONE: u64 = 0;
+    pub(super) const SIG_IRQ: u64 = 1;
+    pub(super) const SIG_SEV: u64 = 2;
+
+    pub(super) const fn encode(self, command: RawCommand) -> RawCommand {
         match self {
-            Completion::None => [0, 0],
-            Completion::Interrupt => [put(1, 13, 12), 0],
-            Completion::Event => [put(2, 13, 12), 0],
-            Completion::Msi(msi) => [put(1, 13, 12) | put(msi.data as u64, 63, 32), msi.address],
+            Completion::None => command.put(sync::CS, Self::SIG_NONE),
+            Completion::Interrupt => command.put(sync::CS, Self::SIG_IRQ),
+            Completion::Event => command.put(sync::CS, Self::SIG_SEV),
+            Completion::Msi(msi) => command
+                .put(sync::CS, Self::SIG_IRQ)
+                .put(sync::MSIDATA, msi.data as u64)
+                .put(sync::MSIADDRESS, msi.address),
         }
     }
 
-    pub(super) fn decode(w0: u64, w1: u64) -> Option<Self> {
-        Some(match get(w0, 13, 12) {
-            0 => Completion::None,
-            1 if w1 == 0 => Completion::Interrupt,
-            1 => Completion::Msi(SyncMsi::new(PhysAddr(w1), get(w0, 63, 32) as u32).ok()?),
-            2 => Completion::Event,
+    pub(super) fn decode(raw: RawCommand) -> Option<Self> {
+        let [_, w1] = raw.0;
+        Some(match raw.get(sync::CS) {
+            Self::SIG_NONE => Completion::None,
+            Self::SIG_IRQ if w1 == 0 => Completion::Interrupt,
+            Self::SIG_IRQ => {
+                let data = raw.get(sync::MSIDATA) as u32;
+                // The whole word: reserved bits beside the address are an error.
+                Completion::Msi(SyncMsi::new(PhysAddr(w1), data).ok()?)
+            }
+            Self::SIG_SEV => Completion::Event,
             _ => return None,
         })
     }

@@ -9,8 +9,10 @@ mod tests;
 pub use kind::EventKind;
 pub use request::{AtsRequest, PageHint, RequestedAccess};
 
-use crate::layout::keyed;
-use crate::spec::bits::{bit, get, mask, put};
+use crate::fields::events::{
+    any, c_bad_substreamid, f_cfg_conflict, f_permission, f_translation, f_walk_eabt,
+};
+use crate::layout::{Key, encoded, keyed};
 use crate::{FieldError, Iova, Ipa, PhysAddr, StreamId, SubstreamId};
 
 /// `CLASS`: what was being accessed when the fault happened.
@@ -44,6 +46,7 @@ pub enum EventClass {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EventRecord(pub [u64; 4]);
 keyed!(EventRecord);
+encoded!(EventRecord: put);
 
 impl EventRecord {
     /// Bytes of a record.
@@ -54,55 +57,50 @@ impl EventRecord {
     /// The `with` functions set fields, whatever was in them; [`with`](Self::with) sets any field by its key.
     #[must_use]
     pub const fn new(kind: EventKind, stream: StreamId) -> Self {
-        EventRecord([kind.0 as u64 | put(stream.0 as u64, 63, 32), 0, 0, 0])
+        EventRecord([0; 4]).put(any::EVENTNUMBER, kind.0 as u64).put(any::STREAMID, stream.0 as u64)
     }
 
     /// The same record with the SubstreamID of the transaction, and `SSV` where the kind has it.
     #[must_use]
-    pub const fn with_substream(mut self, substream: SubstreamId) -> Self {
-        self.0[0] = self.0[0] & !mask(31, 11)
-            | put(substream.get() as u64, 31, 12)
-            | put(self.kind().has_ssv() as u64, 11, 11);
-        self
+    pub const fn with_substream(self, substream: SubstreamId) -> Self {
+        self.replace(any::SUBSTREAMID, substream.get() as u64)
+            .replace(any::SSV, self.kind().has_ssv() as u64)
     }
 
     /// The same record with the input address of a transaction.
     #[must_use]
-    pub const fn with_access(mut self, address: Iova, access_is_read: bool) -> Self {
-        self.0[1] = self.0[1] & !(1 << 35) | (access_is_read as u64) << 35;
-        self.0[2] = address.0;
-        self
+    pub const fn with_access(self, address: Iova, access_is_read: bool) -> Self {
+        self.replace(f_translation::RNW, access_is_read as u64)
+            .replace(f_translation::INPUTADDR, address.0)
     }
 
     /// The same record with what was being accessed.
     #[must_use]
-    pub const fn with_class(mut self, class: EventClass) -> Self {
+    pub const fn with_class(self, class: EventClass) -> Self {
         let value = match class {
             EventClass::Cd => 0,
             EventClass::Tt => 1,
             EventClass::In => 2,
             EventClass::Reserved => 3,
         };
-        self.0[1] = self.0[1] & !mask(41, 40) | put(value, 41, 40);
-        self
+        self.replace(f_translation::CLASS, value)
     }
 
     /// The same record as a fault of stage 2. Bits 11:0 of the address, and 63:56, are not in the record.
     #[must_use]
     pub const fn with_stage2(mut self, ipa: Ipa) -> Self {
-        self.0[1] |= 1 << 39;
-        self.0[3] = ipa.0 & mask(55, 12);
-        self
+        self.0[f_translation::IPA.word()] = 0;
+        self.replace(f_translation::S2, 1).put(f_translation::IPA, ipa.0)
     }
 
     /// The same record of a transaction that waits for a `CMD_RESUME` with this tag. A record of a kind that has no
     /// `Stall` (all but [translation faults](EventKind::is_translation_fault)) stays as it is.
     #[must_use]
-    pub const fn with_stall(mut self, tag: u16) -> Self {
-        if self.kind().is_translation_fault() {
-            self.0[1] = self.0[1] & !mask(15, 0) | 1 << 31 | tag as u64;
+    pub const fn with_stall(self, tag: u16) -> Self {
+        if !self.kind().is_translation_fault() {
+            return self;
         }
-        self
+        self.replace(f_translation::STALL, 1).replace(f_translation::STAG, tag as u64)
     }
 
     /// The same record with the address of a fetch.
@@ -110,26 +108,27 @@ impl EventRecord {
     /// # Errors
     ///
     /// The address is not aligned to 8 bytes or has more than 56 bits.
-    pub const fn with_fetch(mut self, address: PhysAddr) -> Result<Self, FieldError> {
-        match crate::spec::bits::address("FetchAddr", address.0, 55, 3) {
-            Ok(address) => {
-                self.0[3] = self.0[3] & !mask(55, 3) | address;
-                Ok(self)
-            }
-            Err(error) => Err(error),
-        }
+    pub const fn with_fetch(self, address: PhysAddr) -> Result<Self, FieldError> {
+        self.with(f_walk_eabt::FETCHADDR, address.0)
+    }
+
+    /// The same record with another value in a field, which has room for it.
+    #[inline]
+    const fn replace(mut self, key: Key<Self>, value: u64) -> Self {
+        self.0[key.word()] &= !key.mask();
+        self.put(key, value)
     }
 
     /// The event number.
     #[must_use]
     pub const fn kind(&self) -> EventKind {
-        EventKind(get(self.0[0], 7, 0) as u8)
+        EventKind(self.get(any::EVENTNUMBER) as u8)
     }
 
     /// The StreamID.
     #[must_use]
     pub const fn stream(&self) -> StreamId {
-        StreamId(get(self.0[0], 63, 32) as u32)
+        StreamId(self.get(any::STREAMID) as u32)
     }
 
     /// The SubstreamID, where the record has one (`SSV`); always for `C_BAD_SUBSTREAMID`.
@@ -137,57 +136,57 @@ impl EventRecord {
     pub const fn substream(&self) -> Option<SubstreamId> {
         let valid = match self.kind() {
             EventKind::C_BAD_SUBSTREAMID => true,
-            kind => kind.has_ssv() && bit(self.0[0], 11),
+            kind => kind.has_ssv() && self.is_set(any::SSV),
         };
-        if valid { SubstreamId::new(get(self.0[0], 31, 12) as u32) } else { None }
+        if valid { SubstreamId::new(self.get(c_bad_substreamid::SUBSTREAMID) as u32) } else { None }
     }
 
     /// `RnW`: the access was a read.
     #[must_use]
     pub const fn is_read(&self) -> bool {
-        bit(self.0[1], 35)
+        self.is_set(f_translation::RNW)
     }
 
     /// `InD`: the access was an instruction fetch.
     #[must_use]
     pub const fn is_instruction(&self) -> bool {
-        bit(self.0[1], 34)
+        self.is_set(f_translation::IND)
     }
 
     /// `PnU`: the access was privileged.
     #[must_use]
     pub const fn is_privileged(&self) -> bool {
-        bit(self.0[1], 33)
+        self.is_set(f_translation::PNU)
     }
 
     /// `Stall`: the transaction waits for a `CMD_RESUME` with [`stall_tag`](Self::stall_tag).
     #[must_use]
     pub const fn is_stalled(&self) -> bool {
-        self.kind().is_translation_fault() && bit(self.0[1], 31)
+        self.kind().is_translation_fault() && self.is_set(f_translation::STALL)
     }
 
     /// `STAG`.
     #[must_use]
     pub const fn stall_tag(&self) -> u16 {
-        get(self.0[1], 15, 0) as u16
+        self.get(f_translation::STAG) as u16
     }
 
     /// `S2`: the fault is of stage 2.
     #[must_use]
     pub const fn is_stage2(&self) -> bool {
-        bit(self.0[1], 39)
+        self.is_set(f_translation::S2)
     }
 
     /// `NSIPA`: the intermediate address is a Non-secure one of a Secure stream.
     #[must_use]
     pub const fn is_non_secure_ipa(&self) -> bool {
-        self.kind().has_stage() && bit(self.0[1], 38)
+        self.kind().has_stage() && self.is_set(f_translation::NSIPA)
     }
 
     /// `CLASS`.
     #[must_use]
     pub const fn class(&self) -> EventClass {
-        match get(self.0[1], 41, 40) {
+        match self.get(f_translation::CLASS) {
             0 => EventClass::Cd,
             1 => EventClass::Tt,
             2 => EventClass::In,
@@ -199,7 +198,7 @@ impl EventRecord {
     #[must_use]
     pub const fn is_table_read(&self) -> Option<bool> {
         match (self.kind(), self.class()) {
-            (EventKind::F_PERMISSION, EventClass::Tt) => Some(bit(self.0[1], 44)),
+            (EventKind::F_PERMISSION, EventClass::Tt) => Some(self.is_set(f_permission::TTRNW)),
             _ => None,
         }
     }
@@ -207,20 +206,20 @@ impl EventRecord {
     /// The input address.
     #[must_use]
     pub const fn address(&self) -> Iova {
-        Iova(self.0[2])
+        Iova(self.get(f_translation::INPUTADDR))
     }
 
     /// The intermediate address, of a stage-2 fault.
     #[must_use]
     pub const fn ipa(&self) -> Ipa {
-        Ipa(self.0[3] & mask(55, 12))
+        Ipa(self.get(f_translation::IPA))
     }
 
     /// `FetchAddr`: where a fetch failed.
     #[must_use]
     pub const fn fetch_address(&self) -> Option<PhysAddr> {
         match self.kind().has_fetch() {
-            true => Some(PhysAddr(self.0[3] & mask(55, 3))),
+            true => Some(PhysAddr(self.get(f_walk_eabt::FETCHADDR))),
             false => None,
         }
     }
@@ -228,15 +227,15 @@ impl EventRecord {
     /// `GPCF`: whether a fetch failed because of a granule protection check.
     #[must_use]
     pub const fn is_granule_protection_fault(&self) -> bool {
-        self.kind().has_fetch() && bit(self.0[1], 16)
+        self.kind().has_fetch() && self.is_set(f_walk_eabt::GPCF)
     }
 
     /// `Reason`: the cause, as the implementation numbers it.
     #[must_use]
     pub const fn reason(&self) -> Option<u32> {
         match self.kind().reason_bits() {
-            32 => Some(get(self.0[1], 31, 0) as u32),
-            16 => Some(get(self.0[1], 15, 0) as u32),
+            32 => Some(self.get(f_cfg_conflict::REASON) as u32),
+            16 => Some(self.get(f_walk_eabt::REASON) as u32),
             _ => None,
         }
     }
@@ -245,7 +244,7 @@ impl EventRecord {
     #[must_use]
     pub const fn implementation_defined(&self) -> Option<u16> {
         match self.kind().is_translation_fault() {
-            true => Some(get(self.0[1], 63, 48) as u16),
+            true => Some(self.get(f_translation::IMPDEF) as u16),
             false => None,
         }
     }
@@ -254,7 +253,7 @@ impl EventRecord {
     #[must_use]
     pub const fn ats_request(&self) -> Option<AtsRequest> {
         match self.kind() {
-            EventKind::F_BAD_ATS_TREQ => Some(AtsRequest::decode(self.0[1], self.0[2])),
+            EventKind::F_BAD_ATS_TREQ => Some(AtsRequest::decode(self)),
             _ => None,
         }
     }
@@ -263,7 +262,7 @@ impl EventRecord {
     #[must_use]
     pub const fn page_hint(&self) -> Option<PageHint> {
         match self.kind() {
-            EventKind::E_PAGE_REQUEST => Some(PageHint::decode(self.0[1], self.0[2])),
+            EventKind::E_PAGE_REQUEST => Some(PageHint::decode(self)),
             _ => None,
         }
     }

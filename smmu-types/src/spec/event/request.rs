@@ -2,8 +2,9 @@
 
 use core::fmt;
 
+use super::EventRecord;
 use crate::Iova;
-use crate::spec::bits::{bit, get, mask};
+use crate::fields::events::{e_page_request, f_bad_ats_treq};
 
 /// Kinds of access that a request is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,12 +40,17 @@ pub struct AtsRequest {
 }
 
 impl AtsRequest {
-    pub(super) const fn decode(w1: u64, w2: u64) -> Self {
+    pub(super) const fn decode(record: &EventRecord) -> Self {
+        use f_bad_ats_treq::{INPUTADDR, PRIV, R, SPAN, W, X};
         AtsRequest {
-            address: Iova(w2 & mask(63, 12)),
-            span: get(w1, 3, 0) as u8,
-            access: RequestedAccess { read: bit(w1, 31), write: bit(w1, 30), execute: bit(w1, 29) },
-            privileged: bit(w1, 28),
+            address: Iova(record.get(INPUTADDR)),
+            span: record.get(SPAN) as u8,
+            access: RequestedAccess {
+                read: record.is_set(R),
+                write: record.is_set(W),
+                execute: record.is_set(X),
+            },
+            privileged: record.is_set(PRIV),
         }
     }
 }
@@ -63,19 +69,20 @@ pub struct PageHint {
 }
 
 impl PageHint {
-    pub(super) const fn decode(w1: u64, w2: u64) -> Self {
+    pub(super) const fn decode(record: &EventRecord) -> Self {
+        use e_page_request::{INPUTADDR, PR, PW, PX, SPAN, UR, UW, UX};
         PageHint {
-            address: Iova(w2 & mask(63, 12)),
-            span: get(w1, 51, 44) as u8,
+            address: Iova(record.get(INPUTADDR)),
+            span: record.get(SPAN) as u8,
             unprivileged: RequestedAccess {
-                read: bit(w1, 35),
-                write: bit(w1, 34),
-                execute: bit(w1, 33),
+                read: record.is_set(UR),
+                write: record.is_set(UW),
+                execute: record.is_set(UX),
             },
             privileged: RequestedAccess {
-                read: bit(w1, 39),
-                write: bit(w1, 38),
-                execute: bit(w1, 37),
+                read: record.is_set(PR),
+                write: record.is_set(PW),
+                execute: record.is_set(PX),
             },
         }
     }

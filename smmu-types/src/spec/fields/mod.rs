@@ -7,21 +7,26 @@ mod pri;
 mod registers;
 mod tables;
 
-pub use commands::{any_command, command, opcode_name};
+#[cfg(feature = "fields")]
+pub use commands::command;
+pub use commands::{any_command, opcode_name};
+#[cfg(feature = "fields")]
 pub use events::event;
 pub use pri::*;
 pub use registers::*;
 pub use tables::*;
 
+#[cfg(feature = "fields")]
 use crate::layout::Layout;
 
-/// Every table that there is.
+/// Every table. Feature `fields`.
+#[cfg(feature = "fields")]
 pub fn all() -> impl Iterator<Item = &'static Layout> {
     let in_memory = [tables::ALL, commands::ALL, events::ALL, pri::ALL];
     in_memory.into_iter().flatten().copied().chain(registers::layouts())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "fields"))]
 mod tests {
     extern crate std;
 

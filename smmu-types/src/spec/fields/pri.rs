@@ -1,7 +1,9 @@
 //! Entries of the PRI queue (IHI 0070, chapter 8).
 
+#[cfg(feature = "fields")]
 use crate::layout::Layout;
 
+#[cfg(feature = "fields")]
 pub(super) const ALL: &[&Layout] = &[&page_request::LAYOUT];
 
 /// Fields of [`PriRecord`](crate::PriRecord).

@@ -283,7 +283,7 @@ fn attributes(context: Context<'_>, case: &mut Case<'_, Cd>) {
         for key in bits.into_iter().take(if renamed { 2 } else { 4 }) {
             if smmu.minor() == 0 {
                 case.res0(key, "in SMMUv3.0");
-            } else if format == Format::Wide && matches!(key.field().lo(), 124 | 125) {
+            } else if format == Format::Wide && matches!(key.lo(), 124 | 125) {
                 // 5.4 says so of TTB0's bits, and nothing of TTB1's.
                 case.res0(key, "with VMSAv9-128 tables");
             } else if smmu.pbha() == 0 {

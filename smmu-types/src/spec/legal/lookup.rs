@@ -1,28 +1,9 @@
 //! The way to a structure: from a StreamID to its STE, from a SubstreamID to its CD.
 
 use super::{Case, Rule, Smmu, StreamTable};
+use crate::fields::strtab_base_cfg::{self, FMT, LOG2SIZE, SPLIT, StrtabBaseCfg};
 use crate::fields::{l1cd, l1std, ste};
 use crate::{ContextTableDescriptor, Ste, StreamId, StreamTableDescriptor, SubstreamId};
-
-/// `STRTAB_BASE_CFG`, as far as the rules name its fields.
-#[expect(unreachable_pub, reason = "the macro makes public things")]
-pub(super) mod strtab_base_cfg {
-    /// The register.
-    #[derive(Debug)]
-    pub struct StrtabBaseCfg;
-
-    crate::layout::fields! {
-        StrtabBaseCfg, "STRTAB_BASE_CFG", "6.3.25", 32;
-        /// log2 of the number of StreamIDs that the table covers.
-        LOG2SIZE "LOG2SIZE" 5:0 log2;
-        /// How many bits of a StreamID index the second level.
-        SPLIT "SPLIT" 10:6 choice(6 => "4 KiB", 8 => "16 KiB", 10 => "64 KiB");
-        /// How the stream table is built.
-        FMT "FMT" 17:16 choice(0 => "linear", 1 => "two levels");
-    }
-}
-
-use strtab_base_cfg::{FMT, LOG2SIZE, SPLIT, StrtabBaseCfg};
 
 /// The number of bits that index the second level, or `None` for a linear table.
 pub(super) fn table(

@@ -159,7 +159,7 @@ impl<'a, S> Case<'a, S> {
     }
 
     fn get(&self, key: Key<S>) -> u64 {
-        key.field().get(self.words)
+        key.get(self.words)
     }
 
     fn is_set(&self, key: Key<S>) -> bool {

@@ -3,12 +3,13 @@
 
 /// The page of virtual ATOS (6.2.3), which is there when `IDR0.VATOS` is set.
 pub mod vatos {
+    use crate::fields::idr2::{BA_VATOS, Idr2};
     use crate::regs::{Reg, Ro, Rw};
 
     /// Bytes from the base of page 0 to this page, from the value of `IDR2`.
     #[must_use]
     pub const fn page(idr2: u32) -> u32 {
-        0x2_0000 + 0x1_0000 * (idr2 & 0x3ff)
+        0x2_0000 + 0x1_0000 * Idr2::from_bits(idr2).get(BA_VATOS) as u32
     }
 
     /// `VATOS_CTRL`: start.

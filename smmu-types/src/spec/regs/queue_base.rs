@@ -1,10 +1,12 @@
 //! Fields of the queue base registers, `CMDQ_BASE`, `EVENTQ_BASE` and `PRIQ_BASE`.
 
+use crate::fields::cmdq_base::{ADDR, LOG2SIZE, RA};
+use crate::layout::attempt;
 use crate::queue::QueueSize;
-use crate::{FieldError, PhysAddr, bits};
+use crate::{FieldError, PhysAddr};
 
 /// Read-allocate (command queue) or write-allocate (event and PRI queue) hint.
-pub const ALLOCATE: u64 = 1 << 62;
+pub const ALLOCATE: u64 = RA.mask();
 
 /// The register's value. The base is aligned to the size of the queue, and to at least 32 bytes.
 pub const fn encode(base: PhysAddr, size: QueueSize, entry_bytes: u64) -> Result<u64, FieldError> {
@@ -36,8 +38,8 @@ impl QueueBase {
     #[must_use]
     pub const fn decode(value: u64) -> Self {
         QueueBase {
-            address: PhysAddr(value & bits::mask(55, 5)),
-            log2: bits::get(value, 4, 0) as u8,
+            address: PhysAddr(ADDR.get(&[value])),
+            log2: LOG2SIZE.get(&[value]) as u8,
             allocate: value & ALLOCATE != 0,
         }
     }
@@ -51,18 +53,23 @@ impl QueueBase {
     pub const fn encode(self, entry_bytes: u64) -> Result<u64, FieldError> {
         let Some(size) = QueueSize::from_log2(self.log2) else {
             let max = QueueSize::MAX_LOG2 as u64;
-            return Err(FieldError::TooLarge { field: "LOG2SIZE", value: self.log2 as u64, max });
+            return Err(FieldError::TooLarge {
+                field: LOG2SIZE.name(),
+                value: self.log2 as u64,
+                max,
+            });
         };
         let align = alignment(size, entry_bytes);
         if !self.address.0.is_multiple_of(align) {
-            return Err(FieldError::Misaligned { field: "ADDR", value: self.address.0, align });
+            return Err(FieldError::Misaligned {
+                field: ADDR.name(),
+                value: self.address.0,
+                align,
+            });
         }
-        match bits::address("ADDR", self.address.0, 55, 5) {
-            Ok(address) => {
-                Ok(if self.allocate { ALLOCATE } else { 0 } | address | self.log2 as u64)
-            }
-            Err(error) => Err(error),
-        }
+        let address = attempt!(ADDR.place(self.address.0));
+        let hint = if self.allocate { ALLOCATE } else { 0 };
+        Ok(hint | address | LOG2SIZE.cut(self.log2 as u64))
     }
 
     /// The size that the SMMU uses: no more than `max`, which `IDR1` tells for each queue.

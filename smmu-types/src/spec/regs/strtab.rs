@@ -2,11 +2,12 @@
 //!
 //! [`Format`] is what this workspace's drivers write; [`Config`] and [`Base`] read whatever is there.
 
-use crate::spec::bits::{self, attempt};
+use crate::fields::{strtab_base, strtab_base_cfg};
+use crate::layout::attempt;
 use crate::{FieldError, PhysAddr, StreamTableDescriptor};
 
 /// Read-allocate hint of `STRTAB_BASE`.
-pub const READ_ALLOCATE: u64 = 1 << 62;
+pub const READ_ALLOCATE: u64 = strtab_base::RA.mask();
 
 /// Two-level tables split the StreamID so that one L2 table has 2^8 STEs.
 pub const SPLIT: u32 = 8;
@@ -36,7 +37,11 @@ impl Format {
         attempt!(self.bytes());
         Ok(match self {
             Format::Linear { log2 } => log2 as u32,
-            Format::TwoLevel { log2 } => 1 << 16 | SPLIT << 6 | log2 as u32,
+            Format::TwoLevel { log2 } => {
+                let fmt = strtab_base_cfg::FMT.cut(Levels::TWO);
+                let split = strtab_base_cfg::SPLIT.cut(SPLIT as u64);
+                (fmt | split | strtab_base_cfg::LOG2SIZE.cut(log2 as u64)) as u32
+            }
         })
     }
 
@@ -55,7 +60,7 @@ impl Format {
     /// The format cannot have this size: more than 32 bits, or a two-level table of fewer bits than its second level
     /// covers.
     pub const fn bytes(self) -> Result<u64, FieldError> {
-        const FIELD: &str = "LOG2SIZE";
+        const FIELD: &str = strtab_base_cfg::LOG2SIZE.name();
         let value = self.log2() as u64;
         match self {
             _ if value > 32 => Err(FieldError::TooLarge { field: FIELD, value, max: 32 }),
@@ -77,12 +82,13 @@ impl Format {
 pub const fn base(address: PhysAddr, format: Format) -> Result<u64, FieldError> {
     let bytes = attempt!(format.bytes());
     let align = if bytes < 64 { 64 } else { bytes.next_power_of_two() };
-    if address.0 & (align - 1) != 0 {
-        return Err(FieldError::Misaligned { field: "STRTAB_BASE.ADDR", value: address.0, align });
+    let (field, value, max) = ("STRTAB_BASE.ADDR", address.0, strtab_base::ADDR.max());
+    if value & (align - 1) != 0 {
+        return Err(FieldError::Misaligned { field, value, align });
     }
-    match bits::address("STRTAB_BASE.ADDR", address.0, 55, 6) {
+    match strtab_base::ADDR.place(value) {
         Ok(address) => Ok(READ_ALLOCATE | address),
-        Err(error) => Err(error),
+        Err(_) => Err(FieldError::TooLarge { field, value, max }),
     }
 }
 
@@ -103,6 +109,11 @@ pub enum Levels {
     Two,
     /// A reserved value, 2 or 3; it behaves as linear.
     Reserved(u8),
+}
+
+impl Levels {
+    const LINEAR: u64 = 0;
+    const TWO: u64 = 1;
 }
 
 /// `STRTAB_BASE_CFG.SPLIT`: how many low bits of a StreamID index the second level.
@@ -145,19 +156,20 @@ impl Config {
     /// What the register's value says. Reserved bits are dropped.
     #[must_use]
     pub const fn decode(value: u32) -> Self {
+        let register = strtab_base_cfg::StrtabBaseCfg::from_bits(value);
         Config {
-            levels: match value >> 16 & 3 {
-                0 => Levels::Linear,
-                1 => Levels::Two,
+            levels: match register.get(strtab_base_cfg::FMT) {
+                Levels::LINEAR => Levels::Linear,
+                Levels::TWO => Levels::Two,
                 other => Levels::Reserved(other as u8),
             },
-            split: match value >> 6 & 0x1f {
+            split: match register.get(strtab_base_cfg::SPLIT) {
                 6 => Split::Six,
                 8 => Split::Eight,
                 10 => Split::Ten,
                 other => Split::Reserved(other as u8),
             },
-            log2: (value & 0x3f) as u8,
+            log2: register.get(strtab_base_cfg::LOG2SIZE) as u8,
         }
     }
 
@@ -168,9 +180,9 @@ impl Config {
     /// A value does not fit into its field.
     pub const fn encode(self) -> Result<u32, FieldError> {
         let fmt = match self.levels {
-            Levels::Linear => 0,
-            Levels::Two => 1,
-            Levels::Reserved(value) => value,
+            Levels::Linear => Levels::LINEAR,
+            Levels::Two => Levels::TWO,
+            Levels::Reserved(value) => value as u64,
         };
         let split = match self.split {
             Split::Six => 6,
@@ -179,9 +191,9 @@ impl Config {
             Split::Reserved(value) => value,
         };
         match (
-            bits::fit("FMT", fmt as u64, 17, 16),
-            bits::fit("SPLIT", split as u64, 10, 6),
-            bits::fit("LOG2SIZE", self.log2 as u64, 5, 0),
+            strtab_base_cfg::FMT.place(fmt),
+            strtab_base_cfg::SPLIT.place(split as u64),
+            strtab_base_cfg::LOG2SIZE.place(self.log2 as u64),
         ) {
             (Ok(fmt), Ok(split), Ok(log2)) => Ok((fmt | split | log2) as u32),
             (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => Err(error),
@@ -244,7 +256,7 @@ impl Base {
     #[must_use]
     pub const fn decode(value: u64) -> Self {
         Base {
-            address: PhysAddr(value & bits::mask(55, 6)),
+            address: PhysAddr(value & strtab_base::ADDR.mask()),
             read_allocate: value & READ_ALLOCATE != 0,
         }
     }

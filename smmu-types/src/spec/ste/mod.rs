@@ -2,10 +2,12 @@
 
 #[cfg(test)]
 mod tests;
+mod used;
 
 use core::fmt;
 
-use crate::spec::bits::{address, attempt, bit, fit, get, mask, put};
+use crate::fields::ste as field;
+use crate::layout::{Key, attempt, encoded, keyed};
 use crate::{Cacheability, FieldError, Granule, OutputSize, PhysAddr, Shareability, Vmid};
 
 /// `S1DSS`: what a transaction without a SubstreamID does when the stream has substreams.
@@ -163,10 +165,21 @@ pub enum SteConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ste(pub [u64; 8]);
 
-crate::layout::keyed!(Ste);
+keyed!(Ste);
+encoded!(Ste: put, fit);
 
-const V: u64 = 1;
-const MEV: u64 = 1 << 19;
+/// `S2TTB` of VMSAv8-64, whose addresses have 52 bits at most.
+const S2TTB: Key<Ste> = field::S2TTB.up_to(3 * 64 + 51);
+
+/// Values of `Config`. Its bits say: not abort, stage 2, stage 1.
+const BYPASS: u64 = 4;
+const STAGE1: u64 = 5;
+const STAGE2: u64 = 6;
+
+/// A valid entry with this `Config`.
+const fn valid(config: u64) -> Ste {
+    Ste::INVALID.put(field::V, 1).put(field::CONFIG, config)
+}
 
 impl Ste {
     /// Bytes of an STE.
@@ -176,12 +189,12 @@ impl Ste {
     pub const INVALID: Ste = Ste([0; 8]);
 
     /// Transactions are aborted, without an event.
-    pub const ABORT: Ste = Ste([V, 0, 0, 0, 0, 0, 0, 0]);
+    pub const ABORT: Ste = valid(0);
 
     /// No translation.
     #[must_use]
     pub const fn bypass(shareability: ShareabilityOverride) -> Ste {
-        Ste([V | 4 << 1, put(shareability as u64, 45, 44), 0, 0, 0, 0, 0, 0])
+        valid(BYPASS).put(field::SHCFG, shareability as u64)
     }
 
     /// Stage 1 only.
@@ -195,9 +208,9 @@ impl Ste {
         ats: AtsMode,
         shareability: ShareabilityOverride,
     ) -> Result<Ste, FieldError> {
-        let (w0, w1) = attempt!(encode_table(table));
-        let w1 = w1 | put(ats as u64, 29, 28) | put(shareability as u64, 45, 44);
-        Ok(Ste([V | 5 << 1 | w0, w1, 0, 0, 0, 0, 0, 0]))
+        let entry =
+            valid(STAGE1).put(field::EATS, ats as u64).put(field::SHCFG, shareability as u64);
+        entry.with_table(table)
     }
 
     /// Stage 2 only.
@@ -211,17 +224,62 @@ impl Ste {
         ats: AtsMode,
         shareability: ShareabilityOverride,
     ) -> Result<Ste, FieldError> {
-        let (w2, w3) = attempt!(encode_stage2(stage2));
-        let w1 = (stage2.forced_write_back as u64) << 25
-            | put(ats as u64, 29, 28)
-            | put(shareability as u64, 45, 44);
-        Ok(Ste([V | 6 << 1, w1, w2, w3, 0, 0, 0, 0]))
+        let entry =
+            valid(STAGE2).put(field::EATS, ats as u64).put(field::SHCFG, shareability as u64);
+        entry.with_stage2(stage2)
+    }
+
+    #[inline]
+    const fn with_table(self, table: TableConfig) -> Result<Ste, FieldError> {
+        const fn reserved(key: Key<Ste>, value: u64) -> Result<Ste, FieldError> {
+            Err(FieldError::Reserved { field: key.name(), value })
+        }
+        if let SubstreamDefault::Reserved = table.substream_default {
+            return reserved(field::S1DSS, table.substream_default as u64);
+        }
+        if let StreamWorld::Reserved1 | StreamWorld::Reserved3 = table.world {
+            return reserved(field::STRW, table.world as u64);
+        }
+        if table.format == 3 {
+            return reserved(field::S1FMT, 3);
+        }
+        let entry = attempt!(self.fit(field::S1FMT, table.format as u64));
+        let entry = attempt!(entry.fit(field::S1CONTEXTPTR, table.context.0));
+        let entry = attempt!(entry.fit(field::S1CDMAX, table.cd_max as u64));
+        let shareability = attempt!(table.shareability.checked(field::S1CSH.name()));
+        Ok(entry
+            .put(field::S1DSS, table.substream_default as u64)
+            .put(field::S1CIR, table.inner as u64)
+            .put(field::S1COR, table.outer as u64)
+            .put(field::S1CSH, shareability)
+            .put(field::S1STALLD, table.stall_disable as u64)
+            .put(field::STRW, table.world as u64))
+    }
+
+    #[inline]
+    const fn with_stage2(self, s2: Stage2Config) -> Result<Ste, FieldError> {
+        let entry = attempt!(self.fit(field::S2T0SZ, s2.t0sz as u64));
+        let entry = attempt!(entry.fit(field::S2SL0, s2.start_level as u64));
+        let shareability = attempt!(s2.shareability.checked(field::S2SH0.name()));
+        entry
+            .put(field::S2FWB, s2.forced_write_back as u64)
+            .put(field::S2VMID, s2.vmid.0 as u64)
+            .put(field::S2IR0, s2.inner as u64)
+            .put(field::S2OR0, s2.outer as u64)
+            .put(field::S2SH0, shareability)
+            .put(field::S2TG, s2.granule.tg0())
+            .put(field::S2PS, s2.output_size as u64)
+            .put(field::S2AA64, 1)
+            .put(field::S2PTW, s2.protected_walk as u64)
+            .put(field::S2S, s2.stall as u64)
+            .put(field::S2R, s2.record as u64)
+            .fit(S2TTB, s2.table.0)
     }
 
     /// `EATS`.
     #[must_use]
     pub const fn ats(&self) -> AtsMode {
-        match get(self.0[1], 29, 28) {
+        match self.get(field::EATS) {
             0 => AtsMode::Off,
             1 => AtsMode::Full,
             2 => AtsMode::Split,
@@ -232,161 +290,73 @@ impl Ste {
     /// What the entry says.
     #[must_use]
     pub const fn decode(&self) -> SteConfig {
-        let w0 = self.0[0];
-        if w0 & V == 0 {
+        if !self.is_set(field::V) {
             return SteConfig::Invalid;
         }
-        let (config, vmid) = (get(w0, 3, 1) as u8, Vmid(get(self.0[2], 15, 0) as u16));
-        match (config, decode_stage2(&self.0)) {
-            (0..=3, _) => SteConfig::Abort,
-            (4, _) => SteConfig::Bypass,
-            (5, _) => SteConfig::Stage1(decode_table(&self.0)),
-            (6, Stage2::Long(stage2)) => SteConfig::Stage2(stage2),
-            (6, Stage2::Other) => SteConfig::Stage2Other { vmid },
-            (_, Stage2::Long(stage2)) => SteConfig::Nested(decode_table(&self.0), stage2),
-            (_, Stage2::Other) => SteConfig::NestedOther { table: decode_table(&self.0), vmid },
-            (_, Stage2::Reserved) => SteConfig::Reserved { config },
+        let config = self.get(field::CONFIG);
+        let vmid = Vmid(self.get(field::S2VMID) as u16);
+        match (config, self.decode_stage2()) {
+            (0..BYPASS, _) => SteConfig::Abort,
+            (BYPASS, _) => SteConfig::Bypass,
+            (STAGE1, _) => SteConfig::Stage1(self.decode_table()),
+            (STAGE2, Stage2::Long(stage2)) => SteConfig::Stage2(stage2),
+            (STAGE2, Stage2::Other) => SteConfig::Stage2Other { vmid },
+            (_, Stage2::Long(stage2)) => SteConfig::Nested(self.decode_table(), stage2),
+            (_, Stage2::Other) => SteConfig::NestedOther { table: self.decode_table(), vmid },
+            (_, Stage2::Reserved) => SteConfig::Reserved { config: config as u8 },
         }
     }
 
-    /// The bits that hardware looks at in an entry with this content.
-    ///
-    /// An update that leaves every used bit either old or new is one that hardware cannot see half of.
-    #[must_use]
-    pub const fn used(&self) -> [u64; 8] {
-        let [w0, w1, ..] = self.0;
-        let mut used = [V, 0, 0, 0, 0, 0, 0, 0];
-        if w0 & V == 0 {
-            return used;
+    const fn decode_table(&self) -> TableConfig {
+        TableConfig {
+            format: self.get(field::S1FMT) as u8,
+            context: PhysAddr(self.get(field::S1CONTEXTPTR)),
+            cd_max: self.get(field::S1CDMAX) as u8,
+            substream_default: match self.get(field::S1DSS) {
+                0 => SubstreamDefault::Terminate,
+                1 => SubstreamDefault::Bypass,
+                2 => SubstreamDefault::Substream0,
+                _ => SubstreamDefault::Reserved,
+            },
+            inner: Cacheability::from_encoding(self.get(field::S1CIR)),
+            outer: Cacheability::from_encoding(self.get(field::S1COR)),
+            shareability: Shareability::from_encoding(self.get(field::S1CSH)),
+            stall_disable: self.is_set(field::S1STALLD),
+            world: match self.get(field::STRW) {
+                0 => StreamWorld::El1,
+                1 => StreamWorld::Reserved1,
+                2 => StreamWorld::El2,
+                _ => StreamWorld::Reserved3,
+            },
         }
-        used[0] |= mask(3, 1);
-        let config = get(w0, 3, 1);
-        if config & 4 == 0 {
-            return used;
-        }
-        // DRE to PPAR, MemAttr to ALLOCCFG, PRIVCFG, INSTCFG; MPAM; what is implementation defined.
-        used[1] |= mask(18, 12) | mask(40, 32) | mask(51, 48) | mask(63, 52);
-        used[2] |= mask(31, 16);
-        used[4] |= mask(31, 0);
-        used[5] |= mask(7, 0);
-        if config == 4 {
-            used[1] |= mask(45, 44);
-        }
-        if config & 1 != 0 {
-            used[0] |= mask(5, 4) | mask(55, 6) | mask(63, 59);
-            used[1] |= mask(7, 0) | MEV | 1 << 24 | mask(31, 26);
-            used[2] |= mask(15, 0);
-            if get(w1, 1, 0) == SubstreamDefault::Bypass as u64 {
-                used[1] |= mask(45, 44);
-            }
-            // Without stage 2 as well: SMMUv3.0 may refuse S2S with full ATS, and DPT_VMATCH is of the DPT alone.
-            match get(w1, 29, 28) {
-                1 => used[2] |= 1 << 57,
-                3 => used[2] |= mask(63, 62),
-                _ => {}
-            }
-        }
-        if config & 2 != 0 {
-            used[1] |= mask(11, 8) | 1 << 25 | MEV | mask(29, 28) | mask(45, 44);
-            used[2] |= mask(15, 0) | mask(63, 32);
-            used[3] |= mask(3, 2) | mask(55, 4) | mask(62, 61);
-            used[5] |= mask(11, 9);
-            used[7] = u64::MAX;
-        }
-        if config & 3 == 3 {
-            used[5] |= mask(55, 12);
-        }
-        used
     }
 
-    /// The used bits that may change at any moment in the step from `self` to `to`.
-    ///
-    /// The low bit of `EATS` may while neither side uses split ATS, ATS with DPT checks or stage-2 stalls, because ATS
-    /// is turned off at the device first. With the high bit set on a side, changing the low one alone could make split
-    /// ATS of something else. `MEV` only decides how events are merged. Where `EATS` may change, `S2S`, which counts
-    /// beside it, is 0 on both sides.
-    #[must_use]
-    pub const fn safe(&self, to: &Ste) -> [u64; 8] {
-        const fn pinned(ste: &Ste) -> bool {
-            bit(ste.0[1], 29) || bit(ste.0[2], 57)
+    const fn decode_stage2(&self) -> Stage2 {
+        if !self.is_set(field::S2AA64) {
+            return Stage2::Other;
         }
-        let mut safe = [0; 8];
-        safe[1] = MEV;
-        if !pinned(self) && !pinned(to) {
-            safe[1] |= 1 << 28;
-        }
-        safe
+        let (Some(granule), Some(output_size)) = (
+            Granule::from_tg0(self.get(field::S2TG)),
+            OutputSize::from_encoding(self.get(field::S2PS) as u8),
+        ) else {
+            return Stage2::Reserved;
+        };
+        Stage2::Long(Stage2Config {
+            vmid: Vmid(self.get(field::S2VMID) as u16),
+            t0sz: self.get(field::S2T0SZ) as u8,
+            start_level: self.get(field::S2SL0) as u8,
+            inner: Cacheability::from_encoding(self.get(field::S2IR0)),
+            outer: Cacheability::from_encoding(self.get(field::S2OR0)),
+            shareability: Shareability::from_encoding(self.get(field::S2SH0)),
+            granule,
+            output_size,
+            table: PhysAddr(self.get(S2TTB)),
+            forced_write_back: self.is_set(field::S2FWB),
+            protected_walk: self.is_set(field::S2PTW),
+            stall: self.is_set(field::S2S),
+            record: self.is_set(field::S2R),
+        })
     }
-}
-
-#[inline]
-const fn encode_table(table: TableConfig) -> Result<(u64, u64), FieldError> {
-    const fn reserved(field: &'static str, value: u64) -> Result<(u64, u64), FieldError> {
-        Err(FieldError::Reserved { field, value })
-    }
-    if let SubstreamDefault::Reserved = table.substream_default {
-        return reserved("S1DSS", table.substream_default as u64);
-    }
-    if let StreamWorld::Reserved1 | StreamWorld::Reserved3 = table.world {
-        return reserved("STRW", table.world as u64);
-    }
-    if table.format == 3 {
-        return reserved("S1Fmt", 3);
-    }
-    let w0 = attempt!(fit("S1Fmt", table.format as u64, 5, 4))
-        | attempt!(address("S1ContextPtr", table.context.0, 55, 6))
-        | attempt!(fit("S1CDMax", table.cd_max as u64, 63, 59));
-    let w1 = put(table.substream_default as u64, 1, 0)
-        | put(table.inner as u64, 3, 2)
-        | put(table.outer as u64, 5, 4)
-        | attempt!(table.shareability.place("S1CSH", 6))
-        | (table.stall_disable as u64) << 27
-        | put(table.world as u64, 31, 30);
-    Ok((w0, w1))
-}
-
-const fn decode_table(words: &[u64; 8]) -> TableConfig {
-    let [w0, w1, ..] = *words;
-    TableConfig {
-        format: get(w0, 5, 4) as u8,
-        context: PhysAddr(w0 & mask(55, 6)),
-        cd_max: get(w0, 63, 59) as u8,
-        substream_default: match get(w1, 1, 0) {
-            0 => SubstreamDefault::Terminate,
-            1 => SubstreamDefault::Bypass,
-            2 => SubstreamDefault::Substream0,
-            _ => SubstreamDefault::Reserved,
-        },
-        inner: Cacheability::from_encoding(get(w1, 3, 2)),
-        outer: Cacheability::from_encoding(get(w1, 5, 4)),
-        shareability: Shareability::from_encoding(get(w1, 7, 6)),
-        stall_disable: bit(w1, 27),
-        world: match get(w1, 31, 30) {
-            0 => StreamWorld::El1,
-            1 => StreamWorld::Reserved1,
-            2 => StreamWorld::El2,
-            _ => StreamWorld::Reserved3,
-        },
-    }
-}
-
-const S2AA64: u64 = 1 << 51;
-
-#[inline]
-const fn encode_stage2(s2: Stage2Config) -> Result<(u64, u64), FieldError> {
-    let w2 = s2.vmid.0 as u64
-        | attempt!(fit("S2T0SZ", s2.t0sz as u64, 37, 32))
-        | attempt!(fit("S2SL0", s2.start_level as u64, 39, 38))
-        | put(s2.inner as u64, 41, 40)
-        | put(s2.outer as u64, 43, 42)
-        | attempt!(s2.shareability.place("S2SH0", 44))
-        | put(s2.granule.tg0(), 47, 46)
-        | put(s2.output_size as u64, 50, 48)
-        | S2AA64
-        | (s2.protected_walk as u64) << 54
-        | (s2.stall as u64) << 57
-        | (s2.record as u64) << 58;
-    Ok((w2, attempt!(address("S2TTB", s2.table.0, 51, 4))))
 }
 
 /// What the fields of stage 2 say.
@@ -397,33 +367,6 @@ enum Stage2 {
     Other,
     /// A value is reserved.
     Reserved,
-}
-
-const fn decode_stage2(words: &[u64; 8]) -> Stage2 {
-    let [_, w1, w2, w3, ..] = *words;
-    if w2 & S2AA64 == 0 {
-        return Stage2::Other;
-    }
-    let (Some(granule), Some(output_size)) =
-        (Granule::from_tg0(get(w2, 47, 46)), OutputSize::from_encoding(get(w2, 50, 48) as u8))
-    else {
-        return Stage2::Reserved;
-    };
-    Stage2::Long(Stage2Config {
-        vmid: Vmid(get(w2, 15, 0) as u16),
-        t0sz: get(w2, 37, 32) as u8,
-        start_level: get(w2, 39, 38) as u8,
-        inner: Cacheability::from_encoding(get(w2, 41, 40)),
-        outer: Cacheability::from_encoding(get(w2, 43, 42)),
-        shareability: Shareability::from_encoding(get(w2, 45, 44)),
-        granule,
-        output_size,
-        table: PhysAddr(w3 & mask(51, 4)),
-        forced_write_back: bit(w1, 25),
-        protected_walk: bit(w2, 54),
-        stall: bit(w2, 57),
-        record: bit(w2, 58),
-    })
 }
 
 /// What stands behind an entry with `S2AA64` = 0.

@@ -6,15 +6,18 @@ mod translation;
 pub use configuration::*;
 pub use translation::*;
 
+#[cfg(feature = "fields")]
 use crate::EventKind;
+#[cfg(feature = "fields")]
 use crate::layout::Layout;
 
+#[cfg(feature = "fields")]
 macro_rules! events {
     ($($kind:ident $module:ident;)*) => {
         pub(super) const ALL: &[&Layout] = &[$(&$module::LAYOUT,)* &any::LAYOUT];
 
         /// The table of the records with this number: [`any`] for numbers that an implementation defines and for
-        /// those that are reserved.
+        /// those that are reserved. Feature `fields`.
         #[must_use]
         pub fn event(kind: EventKind) -> &'static Layout {
             match kind {
@@ -25,6 +28,7 @@ macro_rules! events {
     };
 }
 
+#[cfg(feature = "fields")]
 events! {
     F_UUT f_uut;
     C_BAD_STREAMID c_bad_streamid;

@@ -5,6 +5,7 @@ mod control;
 mod id;
 mod interrupts;
 mod memory;
+#[cfg(feature = "fields")]
 mod table;
 
 pub use atos::*;
@@ -12,6 +13,7 @@ pub use control::*;
 pub use id::*;
 pub use interrupts::*;
 pub use memory::*;
+#[cfg(feature = "fields")]
 pub use table::*;
 
 /// A module for one register: a newtype over its bits, a [`Key`](crate::layout::Key) for each field, and the table.

@@ -9,7 +9,9 @@ pub mod ste;
 
 pub use descriptors::{l1cd, l1std, vms};
 
+#[cfg(feature = "fields")]
 use crate::layout::Layout;
 
+#[cfg(feature = "fields")]
 pub(super) const ALL: &[&Layout] =
     &[&l1std::LAYOUT, &ste::LAYOUT, &l1cd::LAYOUT, &cd::LAYOUT, &vms::LAYOUT];
