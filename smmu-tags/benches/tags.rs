@@ -1,4 +1,5 @@
-//! Allocating and freeing a tag, at several fills, against a mutex around a set of free numbers.
+//! Times to allocate and free a tag at several fills, compared with a mutex around a set of free
+//! numbers.
 //!
 //!     cargo bench -p smmu-tags
 
@@ -16,20 +17,20 @@ use smmu_types::{Command, FlushProof, Regime, SmmuId, SyncProof};
 
 const SMMU: SmmuId = SmmuId(0);
 const NUMBERS: u16 = u16::MAX;
-/// How many numbers are taken. In the last case the lowest free number is the only one of its word, so taking it and giving
-/// it back changes the mark above.
+/// How many numbers are taken. In the last case the lowest free number is the only one of its word,
+/// so taking it and giving it back changes the mark above.
 const FILLS: [(&str, u16); 4] = [
     ("0 % full", 0),
     ("50 % full", NUMBERS / 2),
     ("99.9 % full", 65_469),
     ("99.9 %, the only one in its word", 65_470),
 ];
-/// Operations of one round.
+/// Operations in one round.
 const OPERATIONS: u64 = 10_000;
-/// A queue that confirms everything at once.
-struct Discard;
+/// A queue that confirms everything at once. `RecordingSink` would time its own memory.
+struct InstantQueue;
 
-impl CommandSink for Discard {
+impl CommandSink for InstantQueue {
     type Ticket = SmmuId;
     type Pushed = SmmuId;
     fn issue(&self, smmu: SmmuId, _: &[Command]) -> Result<SmmuId, SinkError> {
@@ -50,7 +51,7 @@ fn allocate(space: &AsidSpace) -> Option<FreshTag> {
     space.allocate(SMMU, Regime::El1, 16).ok()
 }
 
-/// Allocate, and give back unseen by hardware.
+/// Allocate a number and give it back before the hardware sees it.
 fn pair(space: &AsidSpace) {
     black_box(allocate(space));
 }
@@ -59,13 +60,13 @@ fn pair(space: &AsidSpace) {
 fn life(space: &AsidSpace) {
     if let Some(fresh) = allocate(space) {
         let retiring = fresh.install().retire();
-        if let Ok(proof) = FlushProof::obtain(&Discard, SMMU, retiring.tag()) {
+        if let Ok(proof) = FlushProof::obtain(&InstantQueue, SMMU, retiring.tag()) {
             black_box(retiring.free(proof).is_ok());
         }
     }
 }
 
-/// A space of which so many numbers are taken, the lowest.
+/// A space whose lowest `taken` numbers are taken.
 fn filled(taken: u16, choice: Choice, keep: Keep) -> Option<(AsidSpace, Vec<InUseTag>)> {
     let config = SpaceConfig { choice, keep, ..SpaceConfig::default() };
     let space = AsidSpace::with_config(16, config).ok()?;
@@ -74,7 +75,7 @@ fn filled(taken: u16, choice: Choice, keep: Keep) -> Option<(AsidSpace, Vec<InUs
     Some((space, held))
 }
 
-/// Numbers in no order, the same in each run.
+/// Shuffles; the same order in each run.
 fn shuffle<T>(all: &mut [T]) {
     let mut state = 1u64;
     for left in (2..=all.len()).rev() {
@@ -83,9 +84,9 @@ fn shuffle<T>(all: &mut [T]) {
     }
 }
 
-/// A space of which so many numbers are taken, with the free ones strewn all over.
-#[expect(clippy::unwrap_used, reason = "a benchmark has nobody to tell")]
-fn strewn(taken: u16, keep: Keep) -> (AsidSpace, Vec<FreshTag>) {
+/// A space with `taken` numbers taken, whose free numbers are spread over all words.
+#[expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+fn spread(taken: u16, keep: Keep) -> (AsidSpace, Vec<FreshTag>) {
     let space = AsidSpace::with_config(16, SpaceConfig { keep, ..SpaceConfig::default() }).unwrap();
     let mut all: Vec<_> = (0..NUMBERS).map(|_| allocate(&space).unwrap()).collect();
     shuffle(&mut all);
@@ -93,7 +94,7 @@ fn strewn(taken: u16, keep: Keep) -> (AsidSpace, Vec<FreshTag>) {
     (space, all)
 }
 
-/// Allocate, and free a number that was taken before, in no order: the free numbers stay strewn.
+/// Allocate, and free a number taken before, in random order: the free numbers stay spread out.
 fn churn<S, T>(
     make: impl FnMut() -> (S, Vec<T>),
     allocate: impl Fn(&S) -> Option<T>,
@@ -122,7 +123,7 @@ fn churn_set<M>(
     churn(make, take, give)
 }
 
-/// Free numbers in a set, as many as a space half full has.
+/// A set of free numbers, as many as a half-full space has.
 fn half() -> BTreeSet<u16> {
     (NUMBERS / 2..=NUMBERS).collect()
 }
@@ -201,7 +202,7 @@ fn alone(table: &mut Table) {
                 table.row(&format!("  the same, next-fit, {fill}{name}"), took).bar(25.0);
             }
         }
-        let took = churn(|| strewn(NUMBERS / 2, keep), allocate, |_, fresh| drop(fresh));
+        let took = churn(|| spread(NUMBERS / 2, keep), allocate, |_, fresh| drop(fresh));
         let what = format!("  the same, others freed, 50 % full{name}");
         let row = table.row(&what, took).bar(25.0);
         row.against_at_least("std Mutex<BTreeSet>", churn_std, 4.0);
@@ -245,15 +246,17 @@ fn others(table: &mut Table) {
     two_threads(table, "parking_lot Mutex<BTreeSet>", || with_parking(&parking_set));
 }
 
-/// Rounds of several threads, and operations of each thread in one: shorter than a scheduler's slice.
+/// Rounds of several threads.
 const ROUNDS: usize = 3000;
+/// Operations of each thread in one round: shorter than a time slice of the scheduler.
 const SHORT: u64 = 2000;
 
-/// Time of `threads` threads, divided by the operations of all: what a tenth of the rounds in which all began at once undercuts.
+/// The time of `threads` threads, divided by the operations of all. The tenth percentile of the
+/// rounds in which all threads began at once.
 ///
-/// The threads wait for each other by spinning, so all have a CPU when a round begins, and a round in which one loses it
-/// is a long one. If they were woken, the fastest round on a busy machine would be one in which they took turns, and
-/// look as if they did not get into each other's way.
+/// The threads wait for each other by spinning, so all have a CPU when a round begins. A round in
+/// which one loses its CPU is a long round. Woken threads would mislead: on a busy machine the
+/// fastest round would be one in which they ran one after the other.
 fn together(threads: usize, operation: &(impl Fn() + Sync)) -> Option<f64> {
     let arrived = AtomicUsize::new(0);
     let one = &|thread| {
@@ -295,7 +298,7 @@ fn together(threads: usize, operation: &(impl Fn() + Sync)) -> Option<f64> {
     spans.get(spans.len() / 10).map(|span| span / (SHORT * threads as u64) as f64)
 }
 
-/// Time divided by the operations of both threads: at most 1 / 0.8 of what one thread takes.
+/// Time per operation of two threads: at most 1 / 0.8 of the time of one thread.
 fn two_threads(table: &mut Table, what: &str, operation: impl Fn() + Sync) {
     match (together(1, &operation), together(2, &operation)) {
         (Some(one), Some(both)) => {

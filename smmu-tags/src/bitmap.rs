@@ -1,79 +1,94 @@
-//! A bitmap that threads claim and give back bits of, with atomics alone.
+//! A bitmap whose bits threads claim and give back with atomics alone.
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::marker::PhantomData;
 
-use crate::steps::{Sound, Steps, Taken};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Barrier, Ordering, acq_rel, is_kept, order};
 
-/// Levels at most: 16 bits of number need three of 64-bit words, and tests use narrower words.
+/// The most levels: 16 bits of number need three of 64-bit words, and tests use narrower words.
 const LEVELS: usize = 6;
 
-/// Ways down through the marks before every word is looked at instead.
+/// How often a search follows the marks before it looks at every word instead.
 const DESCENTS: usize = 64;
 
-/// Bits that are free (set) or claimed (clear), in words of 2^`SHIFT` bits, with *marks* above them: bit *i* of a level
-/// stands for word *i* of the level below, up to one word that stands for all.
+/// Bits that are free (set) or claimed (clear), in words of 2^`SHIFT` bits, with *marks* above
+/// them.
+///
+/// Bit *i* of a level is the mark of word *i* of the level below. The top level is one word.
 ///
 /// Invariants:
 ///
-/// 1. A bit is claimed by one compare-exchange or `fetch_and` that saw it set, and nobody else gets it before it is
-///    given back: no bit has two owners.
-/// 2. While nobody is in the middle of a call, a word that has a set bit is marked. A mark may stand above an empty
-///    word: marks are hints on where to look, never a reason to hand a bit out.
-/// 3. A bit that is set is found: when the marks lead nowhere, every word is looked at.
-/// 4. Work is bounded by the number of words, but for one thing: a compare-exchange is tried again when another thread has
-///    changed the word meanwhile, so some thread always gets on.
+/// 1. A thread claims a bit by one compare-exchange or `fetch_and` that saw it set. No other thread
+///    gets the bit before its owner gives it back: no bit has two owners.
+/// 2. While no call is under way, a word that has a set bit is marked. A mark may stand above an
+///    empty word: marks are hints on where to look, never a reason to hand a bit out.
+/// 3. A bit that is set is found: when the marks lead nowhere, the search looks at every word.
+/// 4. Work is bounded by the number of words, with one exception: a compare-exchange is tried again
+///    when another thread has changed the word meanwhile. So some thread always makes progress.
 ///
-/// Why 2 holds, with the steps at which [`Steps`] names what is needed:
+/// Why 2 holds, in steps. [`Barrier`] names the ordering of each:
 ///
-/// 1. *Give*: set the bit in the word. A release: all that the owner did with the number comes before.
-/// 2. *Claim*: clear the bit. An acquire: who gets the number comes after all that its last owner did. (Other claims in
-///    between do not break the chain: they are read-modify-writes of the same word.)
-/// 3. *Mark*: whoever made a word non-empty then sets the mark above it, and, if that made *its* word non-empty, the one
-///    above that. A release.
-/// 4. *Unmark*: whoever made a word empty, or found it empty below a mark, clears the mark. An acquire.
-/// 5. *Recheck*: who has cleared a mark looks at the word again, and marks it anew (3) if it is not empty.
-/// 6. Take the last time that a word became non-empty, and the last time that its mark was cleared. Either the mark of 3 comes
-///    after that clearing, and stays; or it comes before, and then by the release of 3 and the acquire of 4 the recheck
-///    of 5 sees the word non-empty, and marks it. All changes of a word of marks are read-modify-writes, so no release is
-///    lost on the way.
-pub struct Bitmap<const SHIFT: u32, S = Sound> {
+/// 1. *Give*: the owner sets the bit in the word. A release: it follows all that the owner did with
+///    the number.
+/// 2. *Claim*: a thread clears the bit. An acquire: the new owner sees all that the last owner did.
+///    Claims in between do not break the chain, because they are read-modify-writes of the same
+///    word.
+/// 3. *Mark*: the thread that made a word non-empty then sets the mark above it. If that made the
+///    upper word non-empty, it sets the mark above that one too. A release.
+/// 4. *Unmark*: the thread that made a word empty, or found an empty word below a mark, clears the
+///    mark. An acquire.
+/// 5. *Recheck*: the thread that cleared a mark looks at the word again, and marks it anew (3) if
+///    it is not empty.
+/// 6. Take the last time that a word became non-empty, and the last time that its mark was cleared.
+///    Either the mark of 3 comes after that clearing, and stays. Or it comes before; then by the
+///    release of 3 and the acquire of 4 the recheck of 5 sees the word non-empty, and marks it. All
+///    changes of a word of marks are read-modify-writes, so no release is lost on the way.
+pub struct Bitmap<const SHIFT: u32> {
     // Level 0 first.
     words: Vec<AtomicU64>,
-    // Where each level begins, and behind the last one where it ends.
+    // Where each level begins, and after the last one where it ends.
     starts: [usize; LEVELS + 1],
     depth: usize,
-    steps: PhantomData<fn() -> S>,
 }
 
-/// The bytes that could not be had.
+/// The allocation that failed, in bytes.
 #[derive(Debug)]
 pub struct NoMemory(pub usize);
 
-/// A bit that is the caller's.
+/// A bit that the caller owns now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimed {
-    /// Which.
+    /// The bit.
     pub bit: usize,
     /// Whether another thread changed the word at the same time.
     pub disputed: bool,
 }
 
 enum Seek {
-    /// A word of level 0 that had a free bit, and what it held.
+    /// A word of level 0 that had a free bit, and its value then.
     Word(usize, u64),
-    /// A mark stood above an empty word, and is gone.
+    /// A mark stood above an empty word; it is cleared now.
     Stale,
     /// No mark leads to a bit below the limit.
     Nothing,
 }
 
-impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
+/// The success ordering of a claim.
+#[inline]
+fn claim_order() -> Ordering {
+    acq_rel(Barrier::ClaimAcquire, Barrier::ClaimRelease)
+}
+
+/// The ordering with which a scan reads a word.
+#[inline]
+fn scan_order() -> Ordering {
+    order(Barrier::ScanAcquire, Ordering::Acquire)
+}
+
+impl<const SHIFT: u32> Bitmap<SHIFT> {
     const MASK: usize = (1 << SHIFT) - 1;
 
-    /// `bits` free bits: at least one word, and no more than there are levels for.
+    /// A bitmap of `bits` free bits: at least one word, and no more than [`LEVELS`] levels hold.
     pub fn new(bits: usize) -> Result<Self, NoMemory> {
         let mut starts = [0; LEVELS + 1];
         let (mut depth, mut total, mut below) = (0, 0, bits);
@@ -94,10 +109,10 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
             }
             left = here;
         }
-        Ok(Bitmap { words, starts, depth, steps: PhantomData })
+        Ok(Bitmap { words, starts, depth })
     }
 
-    /// Bytes of all words.
+    /// The size of all words in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.words.len() * size_of::<u64>()
@@ -109,21 +124,21 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
         if at < self.starts[level + 1] { self.words.get(at) } else { None }
     }
 
-    /// Claim the first free bit from `from` on and below `limit`, or else the first below `from`.
+    /// Claims the first free bit from `from` on and below `limit`, or else the first below `from`.
     ///
-    /// It is that while no other thread claims or gives back; otherwise it is one that was free.
+    /// Exact while no other thread claims or gives back; otherwise some bit that was free.
     pub fn claim(&self, from: usize, limit: usize) -> Option<Claimed> {
         let from = if from < limit { from } else { 0 };
-        let by_marks = match S::BY_MARKS {
-            Taken::Yes => self.claim_by_marks(from, limit),
-            Taken::No => None,
+        let by_marks = match is_kept(Barrier::ByMarks) {
+            true => self.claim_by_marks(from, limit),
+            false => None,
         };
         by_marks
             .or_else(|| self.claim_by_words(from, limit))
             .or_else(|| self.claim_by_words(0, from))
     }
 
-    /// The same, if the marks lead there.
+    /// Like [`claim`](Self::claim), but finds only what the marks lead to.
     #[inline]
     pub fn claim_by_marks(&self, from: usize, limit: usize) -> Option<Claimed> {
         let from = if from < limit { from } else { 0 };
@@ -148,42 +163,45 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
         None
     }
 
-    /// Look at every word (invariant 3).
+    /// Looks at every word (invariant 3).
     fn claim_by_words(&self, from: usize, limit: usize) -> Option<Claimed> {
         (from >> SHIFT..limit.div_ceil(1 << SHIFT))
             .find_map(|index| self.claim_in(index, None, from, limit))
     }
 
-    /// Claim this very bit; whether it was free.
+    /// Claims this bit. Returns whether it was free.
     pub fn claim_this(&self, bit: usize) -> bool {
         let Some(word) = self.word(0, bit >> SHIFT) else { return false };
         let mask = 1 << (bit & Self::MASK);
-        let old = word.fetch_and(!mask, S::CLAIM);
+        let old = word.fetch_and(!mask, claim_order());
         if old == mask {
             self.emptied(0, bit >> SHIFT);
         }
         old & mask != 0
     }
 
-    /// Give back a bit that the caller has claimed.
+    /// Gives back a bit that the caller owns.
     #[inline]
     pub fn give(&self, bit: usize) {
         let Some(word) = self.word(0, bit >> SHIFT) else { return };
-        // The bit is clear and the caller's, so adding sets it; and unlike `or`, adding is one instruction where the old
-        // value is wanted.
-        let old = word.fetch_add(1 << (bit & Self::MASK), S::GIVE);
+        // The bit is clear and the caller owns it, so adding sets it. Unlike `or`, an addition that
+        // returns the old value is one instruction.
+        let release = order(Barrier::GiveRelease, Ordering::Release);
+        let old = word.fetch_add(1 << (bit & Self::MASK), release);
         if old == 0 {
             self.filled(0, bit >> SHIFT);
         }
     }
 
-    /// How many bits are free, each word at a moment of its own.
+    /// How many bits are free. Reads the words one after the other, so the sum may fit no single
+    /// moment.
     pub fn free(&self) -> u32 {
         let leaves = self.words.get(..self.starts[1]).unwrap_or_default();
         leaves.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
     }
 
-    /// Whether every word that has a set bit is marked (invariant 2). For tests, while nobody changes anything.
+    /// Whether every word that has a set bit is marked (invariant 2). For tests, while no call is
+    /// under way.
     #[cfg(any(test, loom))]
     pub fn is_marked(&self) -> bool {
         let set = |level: usize, bit: usize| {
@@ -199,7 +217,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
         })
     }
 
-    /// Steps 4 and 5, upwards.
+    /// Steps 4 and 5, from a word that is empty to the top.
     #[cold]
     fn emptied(&self, mut level: usize, mut index: usize) {
         while level + 1 < self.depth {
@@ -209,8 +227,8 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
                 return;
             };
             let mark = 1 << (index & Self::MASK);
-            let old = above.fetch_and(!mark, S::UNMARK);
-            if S::RECHECK == Taken::Yes && word.load(Ordering::Relaxed) != 0 {
+            let old = above.fetch_and(!mark, order(Barrier::UnmarkAcquire, Ordering::Acquire));
+            if is_kept(Barrier::Recheck) && word.load(Ordering::Relaxed) != 0 {
                 self.filled(level, index);
                 return;
             }
@@ -222,12 +240,13 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
         }
     }
 
-    /// Step 3, upwards.
+    /// Step 3, from a word that was empty to the top.
     #[cold]
     fn filled(&self, mut level: usize, mut index: usize) {
-        while level + 1 < self.depth && S::MARKS == Taken::Yes {
+        let release = order(Barrier::MarkRelease, Ordering::Release);
+        while level + 1 < self.depth && is_kept(Barrier::Mark) {
             let Some(above) = self.word(level + 1, index >> SHIFT) else { return };
-            if above.fetch_or(1 << (index & Self::MASK), S::MARK) != 0 {
+            if above.fetch_or(1 << (index & Self::MASK), release) != 0 {
                 return;
             }
             level += 1;
@@ -235,12 +254,13 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
         }
     }
 
-    /// A word with a free bit, by the marks.
+    /// Follows the marks to a word with a free bit.
     #[inline]
     fn seek(&self, from: usize, limit: usize) -> Seek {
         let (mut level, mut at) = if from == 0 { (self.depth - 1, 0) } else { (0, from) };
         let mut seen;
-        // Up to the first word that has something at or behind `from`; `at` counts the bits of the level.
+        // Up to the first word that has a bit at or behind `from`; `at` counts the bits of the
+        // level.
         loop {
             let index = at >> SHIFT;
             let Some(word) = self.word(level, index) else { return Seek::Nothing };
@@ -256,7 +276,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
                 return Seek::Nothing;
             }
         }
-        // And down again, to the first bit.
+        // Down again, to the first bit.
         while level > 0 {
             level -= 1;
             let Some(word) = self.word(level, at) else { return Seek::Nothing };
@@ -270,7 +290,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
         if at < limit { Seek::Word(at >> SHIFT, seen) } else { Seek::Nothing }
     }
 
-    /// Claim the first free bit of a word.
+    /// Claims the first free bit of a word.
     #[inline]
     fn claim_in(
         &self,
@@ -284,7 +304,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
         let behind = u64::MAX << from.saturating_sub(base).min(Self::MASK);
         let room = limit.saturating_sub(base).min(1 << SHIFT) as u32;
         let window = behind & u64::MAX.checked_shr(64 - room).unwrap_or(0);
-        let mut now = seen.unwrap_or_else(|| word.load(S::SCAN));
+        let mut now = seen.unwrap_or_else(|| word.load(scan_order()));
         let mut disputed = false;
         loop {
             let free = now & window;
@@ -292,7 +312,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
                 return None;
             }
             let bit = free & free.wrapping_neg();
-            match word.compare_exchange_weak(now, now & !bit, S::CLAIM, S::SCAN) {
+            match word.compare_exchange_weak(now, now & !bit, claim_order(), scan_order()) {
                 Ok(_) => {
                     if now == bit {
                         self.emptied(0, index);
@@ -305,7 +325,7 @@ impl<const SHIFT: u32, S: Steps> Bitmap<SHIFT, S> {
     }
 }
 
-impl<const SHIFT: u32, S> fmt::Debug for Bitmap<SHIFT, S> {
+impl<const SHIFT: u32> fmt::Debug for Bitmap<SHIFT> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Bitmap({} words)", self.words.len())
     }
@@ -344,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_hides_what_lies_above_it() {
+    fn bits_above_the_limit_are_not_claimed() {
         let map = Bitmap::<6>::new(65536).unwrap();
         (0..256).for_each(|bit| assert!(map.claim_this(bit)));
         assert_eq!(claim(&map, 0, 256), None);
@@ -353,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_2_a_mark_above_an_empty_word_is_repaired_on_the_way() {
+    fn inv_2_a_search_clears_a_mark_above_an_empty_word() {
         let map = Bitmap::<1>::new(16).unwrap();
         (0..14).for_each(|bit| assert!(map.claim_this(bit)));
         (0..6).for_each(|index| map.filled(0, index));
@@ -362,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_3_what_no_mark_leads_to_is_found_all_the_same() {
+    fn inv_3_a_bit_without_a_mark_is_found() {
         let map = Bitmap::<1>::new(16).unwrap();
         (0..16).for_each(|bit| assert!(map.claim_this(bit)));
         map.word(0, 5).unwrap().store(0b10, Ordering::Relaxed);

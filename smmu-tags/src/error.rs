@@ -1,15 +1,17 @@
+//! What a space refuses, and why.
+
 use core::fmt;
 
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
 use crate::RetiringTag;
 
-/// What a space gives out.
+/// The kind of tag that a space gives out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TagKind {
-    /// Tags of stage-1 translations.
+    /// The tag of stage-1 translations.
     Asid,
-    /// Tags of stage-2 translations.
+    /// The tag of stage-2 translations.
     Vmid,
 }
 
@@ -22,13 +24,13 @@ impl fmt::Display for TagKind {
     }
 }
 
-/// What is wrong with a request about tags.
+/// Why a space refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TagError {
     /// A width that the architecture does not have.
     #[error(
-        "{bits} bits is not a width of {kind}s; use 8, or 16 where IDR0 says that the SMMU has it"
+        "{bits} bits is not a width of {kind}s; use 8, or 16 if SMMU_IDR0 says that the SMMU has it"
     )]
     BadWidth {
         /// ASID or VMID.
@@ -36,17 +38,17 @@ pub enum TagError {
         /// The width asked for.
         bits: u8,
     },
-    /// No memory for the bitmaps of a space.
+    /// The allocation of a space's bitmap failed.
     #[error("no memory for a space of {numbers} {kind}s ({bytes} bytes); free some and try again")]
     OutOfMemory {
         /// ASID or VMID.
         kind: TagKind,
         /// Numbers in the space, 0 included.
         numbers: u32,
-        /// Bytes that were asked for.
+        /// The size of the allocation that failed.
         bytes: usize,
     },
-    /// Every number that the SMMU could use is taken.
+    /// Every number that the SMMU can use is taken.
     #[error(
         "{smmu}: all {limit} {kind}s that it can use are taken, {reserved} of the space by \
          firmware and {quarantined} quarantined for good; detach a domain from {smmu}"
@@ -58,12 +60,12 @@ pub enum TagError {
         smmu: SmmuId,
         /// How many numbers this SMMU can use: 255 or 65,535.
         limit: u32,
-        /// Numbers of the space that firmware uses.
+        /// Numbers of the space that are reserved for firmware.
         reserved: u32,
         /// Numbers of the space that are lost because a flush was never proven.
         quarantined: u32,
     },
-    /// A number to reserve that the space does not have.
+    /// The number to reserve is beyond the end of the space.
     #[error("{kind} {number} cannot be reserved: the space ends at {last}")]
     OutOfRange {
         /// ASID or VMID.
@@ -73,9 +75,9 @@ pub enum TagError {
         /// The last number of the space.
         last: u32,
     },
-    /// A number to reserve that is given out, or was reserved before.
+    /// The number to reserve is given out or reserved already.
     #[error(
-        "{kind} {number} cannot be reserved: it is given out, or reserved already; reserve once, \
+        "{kind} {number} cannot be reserved: it is given out or reserved already; reserve once, \
          before the first attach"
     )]
     AlreadyTaken {
@@ -84,29 +86,29 @@ pub enum TagError {
         /// The number asked for.
         number: u16,
     },
-    /// The proof is of another SMMU.
+    /// The proof is for another SMMU.
     #[error("{tag} of {want} cannot be freed: the flush was proven on {got}; flush it on {want}")]
     ProofOfOtherSmmu {
         /// The tag to free.
         tag: CacheTag,
         /// The SMMU that the tag belongs to.
         want: SmmuId,
-        /// The SMMU that the proof is of.
+        /// The SMMU that proved the flush.
         got: SmmuId,
     },
-    /// The proof is of another tag.
-    #[error("{want} of {smmu} cannot be freed: the proven flush was of {got}; flush {want}")]
+    /// The proof is for another tag.
+    #[error("{want} of {smmu} cannot be freed: the proof is for {got}; flush {want}")]
     ProofOfOtherTag {
         /// The SMMU.
         smmu: SmmuId,
         /// The tag to free.
         want: CacheTag,
-        /// The tag that the proof is of.
+        /// The tag whose flush is proven.
         got: CacheTag,
     },
 }
 
-/// A tag that was not freed, the proof that was not its own, and what was wrong.
+/// A tag that was not freed, the proof that did not fit, and the reason.
 ///
 /// Dropping it quarantines the tag, as dropping the [`RetiringTag`] does.
 #[must_use = "dropping it quarantines the tag"]
@@ -117,18 +119,18 @@ pub struct FreeError {
 }
 
 impl FreeError {
-    /// Which part of the proof was wrong.
+    /// Which part of the proof did not fit.
     #[must_use]
     pub fn error(&self) -> TagError {
         self.error
     }
 
-    /// The tag, to try again with the right proof.
+    /// The tag, to free it with the right proof.
     pub fn into_tag(self) -> RetiringTag {
         self.tag
     }
 
-    /// The tag, and the proof, which may be the right one for another tag.
+    /// The tag and the proof. The proof may be the right one for another tag.
     pub fn into_parts(self) -> (RetiringTag, FlushProof) {
         (self.tag, self.proof)
     }

@@ -1,120 +1,136 @@
-//! The numbers of one space: which are free, how many are in which state, and when there are none.
+//! The numbers of one space: which are free, how many are in which state, and when the space is
+//! exhausted.
 
 use core::fmt;
 
 use crate::bitmap::{Bitmap, Claimed, NoMemory};
-use crate::steps::{Sound, Steps, Taken};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Barrier, Ordering, is_kept, order};
 
-/// Which of the free numbers is given out.
+/// Which free number a space gives out next.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Choice {
-    /// The lowest: the same calls give the same numbers, and a number comes back at once, so that a flush which was forgotten
-    /// shows in the first test. Threads that allocate at once get into each other's way, as all want the same number.
+    /// The lowest. The same calls give the same numbers. A freed number comes back at once, so a
+    /// forgotten flush shows in the first test. Threads that allocate at the same time contend,
+    /// because all want the same number.
     #[default]
     Lowest,
-    /// The first behind the one that was given out last, round and round: a number comes back as late as it can, so that a
-    /// flush which was forgotten does as little harm as it can. SMMUs of 8 and of 16 bits have a round each.
+    /// The first number after the last one given out, round and round. A freed number comes back as
+    /// late as possible, so a forgotten flush does the least harm. SMMUs of 8 bits and of 16 bits
+    /// have a round each.
     NextFit,
-    /// Next-fit with rounds of their own for the CPUs, which begin in different quarters of the space and avoid each other: for
-    /// CPUs that attach and detach all at once. The function says on which CPU it is called; any number will do, four
-    /// in a row have each a round of their own.
+    /// Next-fit with one round for each of four groups of CPUs. The rounds begin in different
+    /// quarters of the space and avoid each other. Meant for CPUs that attach and detach at the
+    /// same time.
+    ///
+    /// The function returns the number of the CPU that calls it. Any number will do; the group is
+    /// that number modulo 4.
     NextFitByCpu(fn() -> usize),
 }
 
 /// How many numbers of a space are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TagStats {
-    /// Numbers that the space can give out: all but 0 and the reserved ones. The sum of the others.
+    /// Numbers that the space can give out: all but 0 and the reserved ones. The sum of the other
+    /// fields.
     pub capacity: u32,
     /// Not given out.
     pub free: u32,
-    /// Given out, not yet seen by hardware.
+    /// Given out; the hardware has not seen them.
     pub fresh: u32,
     /// Named by an STE or CD.
     pub in_use: u32,
-    /// No longer named; the flush is not proven yet.
+    /// No STE or CD names them; their flush is not proven.
     pub retiring: u32,
-    /// Lost: the flush was never proven.
+    /// Lost for good: their flush was never proven.
     pub quarantined: u32,
 }
 
 /// The state of a number that is given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// Not yet seen by hardware.
+pub enum TagState {
+    /// The hardware has not seen it.
     Fresh,
-    /// Named by an STE or CD.
+    /// An STE or CD names it.
     InUse,
-    /// No longer named.
+    /// No STE or CD names it any more.
     Retiring,
-    /// Lost.
+    /// Lost for good.
     Quarantined,
 }
 
-impl Life {
-    /// One number of this state, in the lanes of [`Part::states`]. The others are counted elsewhere.
+impl TagState {
+    /// One number of this state, in the lanes of [`PartCounts::states`]. Zero for states that are
+    /// not counted there.
     const fn one(self) -> u64 {
         match self {
-            Life::Fresh | Life::Quarantined => 0,
-            Life::InUse => 1,
-            Life::Retiring => 1 << LANE,
+            TagState::Fresh | TagState::Quarantined => 0,
+            TagState::InUse => 1,
+            TagState::Retiring => 1 << LANE,
         }
     }
 }
 
-/// Bits of a lane: a number that one thread frees while another takes it may be in two.
+/// Bits of a lane: one more than a number has, because a number that one thread frees while another
+/// takes it may count twice.
 const LANE: u32 = 17;
 const LANE_MASK: u64 = (1 << LANE) - 1;
-/// The bits above the lanes count frees, modulo 2^30.
+/// The first bit of the count of frees, which wraps at 2^30.
 const FREES: u32 = 2 * LANE;
 
-/// Looks at all words before a space in which others free all the time is called exhausted.
+/// How often a search looks at all words before it calls the space exhausted while other threads
+/// keep freeing.
 const PASSES: usize = 16;
 
-/// Parts into which counts are split, so that threads seldom write the same cache line.
+/// The parts into which the counts are split, so that threads seldom write the same cache line.
 pub const PARTS: usize = 4;
 
-/// What is counted of a part of the numbers, and where the round of a CPU goes on; on a cache line of its own.
+/// The counts of one part of the numbers, and the position of a CPU's round; on a cache line of its
+/// own.
 #[repr(align(64))]
-struct Part {
+struct PartCounts {
     // Numbers in use, numbers retiring, frees.
     states: AtomicU64,
     // Where the next search begins: for narrow SMMUs of a wide space, and for the others.
     cursors: [AtomicU32; 2],
 }
 
-/// Numbers from 0 on, 0 reserved.
+/// The numbers of one space, from 0 on; 0 is reserved.
 ///
-/// A number that leaves one state for the next does so in one addition. What is given out and in no other state is fresh, and
-/// is not counted: allocating writes nothing but the bitmap.
+/// A number changes its state by one addition. A number that is given out and in no other state is
+/// fresh. Fresh numbers are not counted, so allocating writes nothing but the bitmap.
 ///
 /// Why *exhausted* is true, in continuation of the steps at [`Bitmap`]:
 ///
-/// 7. *Count*: who has given back a bit (1) then counts a free. A release. Only now the free has taken effect.
-/// 8. *Scan*: who finds nothing by the marks reads the counts of frees, then looks for a bit, in the end in every word.
-/// 9. *Recount*: having found none, it reads the counts again. If they are still the same, no free took effect in between. So
-///    what it saw claimed, word by word, is claimed still, or its free has not taken effect yet: there was a moment at
-///    which no number was free, the one before the recount. If a count is another one, it looks again, 16 times at most. Two
-///    orderings are needed: by the release of 7 and the acquire of the first reading, a free that was counted before the
-///    scan is seen by it. And a claim is a release too (2), and the scan an acquire, so that who sees the claim of a
-///    thread also sees in the recount what that thread freed before.
-pub struct Numbers<const SHIFT: u32, S = Sound> {
-    map: Bitmap<SHIFT, S>,
-    parts: [Part; PARTS],
+/// 7. *Count*: the thread that gave back a bit (1) then counts a free. A release. The free takes
+///    effect only now.
+/// 8. *Scan*: a thread that finds nothing by the marks reads the counts of frees, then looks at
+///    every word.
+/// 9. *Recount*: if it found no bit, it reads the counts again. If they are unchanged, no free took
+///    effect in between. So each bit that it saw claimed is claimed still, or its free has not
+///    taken effect yet: at the moment before the recount no number was free. If a count has
+///    changed, it looks again, 16 times at most.
+///
+/// Step 9 needs two orderings. By the release of 7 and the acquire of the first reading, the scan
+/// sees every free that was counted before it. And a claim is a release too (2) and the scan an
+/// acquire, so a thread that sees the claim of another thread also sees in the recount what that
+/// thread freed before.
+pub struct Numbers<const SHIFT: u32> {
+    map: Bitmap<SHIFT>,
+    parts: [PartCounts; PARTS],
     quarantined: AtomicU32,
     reserved: AtomicU32,
     high_water: AtomicU32,
     choice: Choice,
     numbers: u32,
-    // From a number to its part: the quarter where each CPU has one, else its low bits, as threads have neighbours.
+    // The part of a number is its quarter where CPUs have rounds of their own. Otherwise it is the
+    // number's low bits, because threads that run side by side have neighbouring numbers.
     shift: u32,
 }
 
-impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
-    /// `numbers` numbers, a power of two, of which 0 is reserved.
+impl<const SHIFT: u32> Numbers<SHIFT> {
+    /// A space of `numbers` numbers, a power of two. Reserves 0.
     pub fn new(numbers: u32, choice: Choice) -> Result<Self, NoMemory> {
-        let part = |at: usize| Part {
+        let part = |at: usize| PartCounts {
             states: AtomicU64::new(0),
             // A narrow SMMU of a wide space has 256 numbers.
             cursors: [256, numbers].map(|limit| AtomicU32::new(limit / PARTS as u32 * at as u32)),
@@ -136,12 +152,12 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         Ok(this)
     }
 
-    /// How many numbers there are, 0 included.
+    /// The size of the space, 0 included.
     pub fn numbers(&self) -> u32 {
         self.numbers
     }
 
-    /// Take a number below `limit`, now fresh.
+    /// Takes a free number below `limit`, which is fresh now.
     #[inline]
     pub fn take(&self, limit: u32) -> Option<u16> {
         let limit = limit.min(self.numbers);
@@ -154,7 +170,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         let claimed = self.search(cursor.load(Ordering::Relaxed), limit)?;
         let mut next = claimed.bit as u32 + 1;
         if claimed.disputed && matches!(self.choice, Choice::NextFitByCpu(_)) {
-            // Another CPU's round is here.
+            // Another CPU's round is here; move on by a quarter.
             next += limit / PARTS as u32;
         }
         cursor.store(if next < limit { next } else { next - limit }, Ordering::Relaxed);
@@ -164,7 +180,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
     #[inline]
     fn search(&self, from: u32, limit: u32) -> Option<Claimed> {
         let (from, limit) = (from as usize, limit as usize);
-        if S::BY_MARKS == Taken::Yes
+        if is_kept(Barrier::ByMarks)
             && let Some(claimed) = self.map.claim_by_marks(from, limit)
         {
             return Some(claimed);
@@ -179,7 +195,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
             if let Some(claimed) = self.map.claim(from, limit) {
                 return Some(claimed);
             }
-            if S::RECOUNT == Taken::No || self.frees() == before {
+            if !is_kept(Barrier::Recount) || self.frees() == before {
                 return None;
             }
         }
@@ -190,26 +206,26 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         self.parts.each_ref().map(|part| part.states.load(Ordering::Acquire) >> FREES)
     }
 
-    /// The part that a number belongs to.
+    /// The part that counts a number.
     #[inline]
     pub fn part_of(&self, number: u16) -> usize {
         usize::from(number) >> self.shift & (PARTS - 1)
     }
 
     #[inline]
-    fn part(&self, number: u16) -> &Part {
+    fn part(&self, number: u16) -> &PartCounts {
         &self.parts[self.part_of(number)]
     }
 
-    /// A number that the caller took enters the next state.
+    /// Moves a number that the caller took to its next state.
     #[inline]
-    pub fn change(&self, number: u16, from: Life, to: Life) {
-        if to == Life::Quarantined {
+    pub fn change(&self, number: u16, from: TagState, to: TagState) {
+        if to == TagState::Quarantined {
             self.quarantined.fetch_add(1, Ordering::Relaxed);
         }
         let step = to.one().wrapping_sub(from.one());
         self.part(number).states.fetch_add(step, Ordering::Release);
-        if from == Life::Fresh {
+        if from == TagState::Fresh {
             let now: u32 = self.known().iter().sum();
             if now > self.high_water.load(Ordering::Relaxed) {
                 self.high_water.fetch_max(now, Ordering::Relaxed);
@@ -217,18 +233,19 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         }
     }
 
-    /// A number that the caller took is free again.
+    /// Frees a number that the caller took.
     #[inline]
-    pub fn put_back(&self, number: u16, from: Life) {
-        // Out of its state first: the next owner must not be counted beside this one.
+    pub fn put_back(&self, number: u16, from: TagState) {
+        // The state is left first: the next owner of the number must not count beside this one.
         if from.one() != 0 {
             self.part(number).states.fetch_sub(from.one(), Ordering::Relaxed);
         }
         self.map.give(number.into());
-        self.part(number).states.fetch_add(1 << FREES, S::COUNT);
+        let release = order(Barrier::CountRelease, Ordering::Release);
+        self.part(number).states.fetch_add(1 << FREES, release);
     }
 
-    /// Take a number for good; whether it was free. 0 always was.
+    /// Takes a number for good. Returns whether it was free; `true` for 0.
     pub fn reserve(&self, number: u16) -> bool {
         if number == 0 {
             return true;
@@ -240,31 +257,32 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
         free
     }
 
-    /// Reserved numbers, without 0.
+    /// How many numbers are reserved, without 0.
     pub fn reserved(&self) -> u32 {
         self.reserved.load(Ordering::Relaxed)
     }
 
-    /// Lost numbers.
+    /// How many numbers are lost.
     pub fn quarantined(&self) -> u32 {
         self.quarantined.load(Ordering::Relaxed)
     }
 
-    /// The most numbers that hardware knew at once.
+    /// The most numbers that the hardware knew at once.
     pub fn high_water(&self) -> u32 {
         self.high_water.load(Ordering::Relaxed).min(self.numbers - 1 - self.reserved())
     }
 
-    /// Bytes of the bitmap.
+    /// The size of the bitmap in bytes.
     pub fn bytes(&self) -> usize {
         self.map.bytes()
     }
 
-    /// In use, retiring, quarantined.
+    /// The counts of numbers in use, retiring and quarantined.
     fn known(&self) -> [u32; 3] {
         let mut known = [0, 0, 0];
         for part in &self.parts {
-            // Acquire, and the quarantined ones last: a number that leaves a state for them is not missed by both.
+            // Acquire, and the quarantined numbers last: a number that becomes quarantined
+            // meanwhile counts somewhere.
             let states = part.states.load(Ordering::Acquire);
             known[0] += (states & LANE_MASK) as u32;
             known[1] += (states >> LANE & LANE_MASK) as u32;
@@ -289,7 +307,7 @@ impl<const SHIFT: u32, S: Steps> Numbers<SHIFT, S> {
     }
 }
 
-impl<const SHIFT: u32, S: Steps> fmt::Debug for Numbers<SHIFT, S> {
+impl<const SHIFT: u32> fmt::Debug for Numbers<SHIFT> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Numbers").field("stats", &self.stats()).finish_non_exhaustive()
     }

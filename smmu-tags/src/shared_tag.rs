@@ -1,14 +1,16 @@
+//! A tag that a further user of a domain borrows.
+
 use core::fmt;
 
 use smmu_types::{CacheTag, SmmuId};
 
 use crate::InUseTag;
 
-/// A tag that a further user was given: borrowed, so that it cannot outlive what it was found under.
+/// A tag that a further user borrows from its [`InUseTag`].
 ///
-/// The [`InUseTag`]s of a domain lie behind the domain's lock. What is found there is alive for as long as the lock is held,
-/// and no longer: once it is let go, the last user may leave, and the number may become another domain's. So what is found
-/// is a borrow:
+/// The domain's lock protects its [`InUseTag`]s. A tag found there is valid only while the lock is
+/// held: after that the last user may leave, and the number may go to another domain. So a found
+/// tag is a borrow:
 ///
 /// ```
 /// use smmu_tags::{AsidSpace, InUseTag, SharedTag};
@@ -24,12 +26,12 @@ use crate::InUseTag;
 /// let domain = Mutex::new(vec![space.allocate(SmmuId(0), Regime::El1, 16)?.install()]);
 /// let guard = domain.lock().unwrap();
 /// let found = find(&guard, SmmuId(0)).unwrap();
-/// // Build the CD with `found.tag()`, count the user in the array, and let the lock go.
+/// // Build the CD with `found.tag()`, count the user in the array, and release the lock.
 /// # let _ = found.tag();
 /// # Ok::<(), smmu_tags::TagError>(())
 /// ```
 ///
-/// It does not outlive the lock:
+/// It cannot outlive the lock:
 ///
 /// ```compile_fail,E0597
 /// use smmu_tags::{InUseTag, SharedTag};
@@ -40,12 +42,12 @@ use crate::InUseTag;
 ///     {
 ///         let guard = domain.lock().unwrap();
 ///         found = guard.share();
-///     } // the lock is let go here
+///     } // the lock is released here
 ///     println!("{}", found.tag());
 /// }
 /// ```
 ///
-/// Nor the tag's own end: while somebody holds what he found, the tag cannot retire.
+/// The tag cannot retire while a user borrows it:
 ///
 /// ```compile_fail,E0505
 /// use smmu_tags::InUseTag;
@@ -57,7 +59,7 @@ use crate::InUseTag;
 /// }
 /// ```
 ///
-/// And it is no tag to retire or free: that is its owner's to do.
+/// Only the owner of the tag can retire and free it:
 ///
 /// ```compile_fail,E0599
 /// use smmu_tags::SharedTag;
@@ -80,7 +82,7 @@ impl<'lock> SharedTag<'lock> {
         self.0.tag()
     }
 
-    /// The SMMU that it was given out for.
+    /// The SMMU that the tag was given out for.
     #[must_use]
     pub fn smmu(&self) -> SmmuId {
         self.0.smmu()

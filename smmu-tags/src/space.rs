@@ -1,3 +1,5 @@
+//! The public spaces: handles that share the numbers, and how a space is set up.
+
 use alloc::boxed::Box;
 use core::fmt;
 use core::ops::Deref;
@@ -10,27 +12,28 @@ use crate::sync::Arc;
 use crate::vsmmu::VsmmuVmid;
 use crate::{FreshTag, TagError, TagKind};
 
-/// Hears of numbers that are lost because their tag was dropped.
+/// Is told of each number that is lost because its tag was dropped.
 pub type Listener = Arc<dyn Observer + Send + Sync>;
 
-/// How long the memory of a space is kept.
+/// How long a space keeps its memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Keep {
-    /// Until the last handle and the last tag are gone. Each tag counts, which are two more atomic steps in its life, on
-    /// one cache line for all.
+    /// Until the last handle and the last tag are dropped. Each tag counts as a user: two more
+    /// atomic steps in its life, on a cache line that all tags share.
     #[default]
     WhileUsed,
-    /// For ever: for an SMMU that is there for as long as the system is.
+    /// For ever. Meant for an SMMU that lasts as long as the system.
     Forever,
 }
 
-/// How a space is set up; `N` is [`Asid`] or [`Vmid`].
+/// The set-up of a space; `N` is [`Asid`] or [`Vmid`].
 ///
 /// ```
 /// use smmu_tags::{AsidSpace, Choice, SpaceConfig};
 /// use smmu_types::{Asid, CacheTag, Regime, SmmuId};
 ///
-/// let config = SpaceConfig { reserved: &[Asid(1)], choice: Choice::NextFit, ..Default::default() };
+/// let reserved = &[Asid(1)];
+/// let config = SpaceConfig { reserved, choice: Choice::NextFit, ..Default::default() };
 /// let space = AsidSpace::with_config(8, config)?;
 /// let next = || space.allocate(SmmuId(0), Regime::El1, 8).map(|fresh| fresh.tag());
 /// assert_eq!(next()?, CacheTag::Asid(Regime::El1, Asid(2)));
@@ -39,15 +42,16 @@ pub enum Keep {
 /// ```
 #[derive(Clone)]
 pub struct SpaceConfig<'a, N> {
-    /// Never given out: firmware uses them. 0 is reserved anyway, and naming a number twice is no error.
+    /// Numbers that firmware uses; the space never gives them out. 0 is always reserved. A number
+    /// may appear twice.
     pub reserved: &'a [N],
-    /// Which number is given out.
+    /// Which number the space gives out next.
     pub choice: Choice,
-    /// How long the memory is kept.
+    /// How long the space keeps its memory.
     pub keep: Keep,
-    /// Hears [`Notice::TagDropped`] when a tag that hardware may know is dropped.
+    /// Receives [`Notice::TagDropped`] when a tag that the hardware may know is dropped.
     ///
-    /// It is called from wherever the tag is dropped; the call itself takes no lock and allocates nothing.
+    /// The thread that drops the tag calls it, without a lock and without allocating.
     pub listener: Option<Listener>,
 }
 
@@ -72,47 +76,48 @@ impl<N: fmt::Debug> fmt::Debug for SpaceConfig<'_, N> {
     }
 }
 
-/// Words of 64 bits.
+/// The bitmap has words of 2^6 = 64 bits.
 const SHIFT: u32 = 6;
 
-/// The numbers of a space, shared by its handles and by every tag that it gave out.
-pub(crate) struct Shared {
+/// The numbers of a space. Its handles and all tags that it gave out share them.
+pub(crate) struct SpaceInner {
     pub(crate) numbers: Numbers<SHIFT>,
     kind: TagKind,
     listener: Option<Listener>,
 }
 
-/// What the tags of one part of the numbers count on, so that CPUs with a round each do not write one count. The counts lie
-/// before the pointer, and the block is so long that those of two blocks are never on one cache line.
+/// The reference count for the tags of one part of the numbers, so that CPUs with rounds of their
+/// own do not write one count. The count lies before the pointer. The block is so long that the
+/// counts of two blocks never share a cache line.
 pub(crate) struct Anchor {
-    shared: Arc<Shared>,
+    shared: Arc<SpaceInner>,
     _apart: [u64; 9],
 }
 
-/// A tag's way to its space.
+/// A tag's reference to its space.
 #[derive(Clone)]
 pub(crate) enum Home {
-    Counted(Arc<Shared>),
+    Counted(Arc<SpaceInner>),
     CountedApart(Arc<Anchor>),
-    Forever(&'static Shared),
+    Forever(&'static SpaceInner),
 }
 
-/// A handle's way: that of the tags of each part.
+/// A handle's references, one for the tags of each part.
 #[derive(Clone)]
 struct Homes([Home; PARTS]);
 
 impl Deref for Homes {
-    type Target = Shared;
+    type Target = SpaceInner;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &SpaceInner {
         &self.0[0]
     }
 }
 
 impl Deref for Home {
-    type Target = Shared;
+    type Target = SpaceInner;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &SpaceInner {
         match self {
             Home::Counted(shared) => shared,
             Home::CountedApart(anchor) => &anchor.shared,
@@ -123,9 +128,9 @@ impl Deref for Home {
 
 impl Homes {
     fn bytes(&self) -> usize {
-        // Two counts precede what an `Arc` holds.
+        // An `Arc` has two counts before its value.
         const COUNTS: usize = 2 * size_of::<usize>();
-        let shared = size_of::<Shared>() + self.numbers.bytes();
+        let shared = size_of::<SpaceInner>() + self.numbers.bytes();
         match self.0[0] {
             Home::Counted(_) => COUNTS + shared,
             Home::CountedApart(_) => COUNTS + shared + PARTS * (COUNTS + size_of::<Anchor>()),
@@ -146,17 +151,17 @@ impl Homes {
             numbers: size,
             bytes: short.0,
         })?;
-        let shared = Shared { numbers, kind, listener };
+        let shared = SpaceInner { numbers, kind, listener };
         for &named in reserved {
             match shared.reserve(number(named)) {
-                // Nothing is given out yet, so it was named before.
+                // No number is given out yet, so the list names this one twice.
                 Ok(()) | Err(TagError::AlreadyTaken { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(Homes(match (keep, choice) {
             (Keep::Forever, _) => {
-                let shared: &'static Shared = Box::leak(Box::new(shared));
+                let shared: &'static SpaceInner = Box::leak(Box::new(shared));
                 core::array::from_fn(|_| Home::Forever(shared))
             }
             (Keep::WhileUsed, Choice::NextFitByCpu(_)) => {
@@ -190,7 +195,7 @@ impl Homes {
     }
 }
 
-/// A width that exists, as the number of values it has.
+/// The number of values of a width, if the architecture has that width.
 fn width(kind: TagKind, bits: u8) -> Result<u32, TagError> {
     match bits {
         8 | 16 => Ok(1 << bits),
@@ -198,7 +203,7 @@ fn width(kind: TagKind, bits: u8) -> Result<u32, TagError> {
     }
 }
 
-impl Shared {
+impl SpaceInner {
     fn reserve(&self, number: u16) -> Result<(), TagError> {
         let kind = self.kind;
         if u32::from(number) >= self.numbers.numbers() {
@@ -221,7 +226,7 @@ impl Shared {
         }
     }
 
-    /// A tag that hardware may know was dropped.
+    /// Reports a dropped tag that the hardware may know.
     pub(crate) fn lost(&self, smmu: SmmuId, tag: CacheTag) {
         if let Some(listener) = &self.listener {
             listener.notice(Notice::TagDropped { smmu, tag });
@@ -232,39 +237,44 @@ impl Shared {
 macro_rules! common {
     ($space:ident, $number:ident) => {
         impl $space {
-            /// Never give out this number: firmware uses it. 0 never is.
+            /// Reserves a number that firmware uses: the space never gives it out. 0 is always
+            /// reserved.
             ///
-            /// Numbers that are known beforehand belong into [`SpaceConfig::reserved`]. This one may race with
-            /// allocations; it takes the number if nobody has it, in one atomic step, or says that somebody does.
+            /// Put numbers that are known beforehand into [`SpaceConfig::reserved`]. This call may
+            /// race with allocations: in one atomic step it takes the number, or finds that it is
+            /// taken.
             ///
             /// # Errors
             ///
-            /// [`TagError::OutOfRange`]; or [`TagError::AlreadyTaken`], also if it was reserved before.
+            /// [`TagError::OutOfRange`]; [`TagError::AlreadyTaken`], also if the number was
+            /// reserved before.
             pub fn reserve(&self, number: $number) -> Result<(), TagError> {
                 self.shared.reserve(number.0)
             }
 
-            /// How many numbers are in which state.
+            /// How many numbers are in which state. Reads every word of the bitmap.
             ///
-            /// Exact while no other thread changes anything. Otherwise each count is that of a moment of its own during the
-            /// call, where a number on its way from one state to another counts in either, or in both. Where that
-            /// makes no difference they add up to the capacity. Reads every word of the bitmap.
+            /// Exact while no other thread uses the space. Otherwise each count is true of some
+            /// moment during the call, but not all of the same moment: a number that changes its
+            /// state meanwhile may count in either state or in both. If none does, the counts add
+            /// up to the capacity.
             #[must_use]
             pub fn stats(&self) -> TagStats {
                 self.shared.numbers.stats()
             }
 
-            /// The most numbers that hardware ever knew at once: in use, retiring or quarantined.
+            /// The most numbers that the hardware ever knew at once: in use, retiring or
+            /// quarantined.
             ///
-            /// Counted whenever a tag is installed. If other threads install or free at that very moment, theirs may be
-            /// counted or not.
+            /// Updated whenever a tag is installed. A tag that another thread installs or frees at
+            /// the same time may count or not.
             #[must_use]
             pub fn high_water(&self) -> u32 {
                 self.shared.numbers.high_water()
             }
 
-            /// The bytes of memory that the space has, all told: 8,792 at 16 bits, of which 8,328 are
-            /// the bitmap, and 504 at 8 bits, on a 64-bit machine; 384 more with [`Choice::NextFitByCpu`].
+            /// The size of the space in bytes: 8,792 at 16 bits, of which 8,328 are the bitmap, and
+            /// 504 at 8 bits, on a 64-bit machine; 384 more with [`Choice::NextFitByCpu`].
             #[must_use]
             pub fn bytes(&self) -> usize {
                 self.shared.bytes()
@@ -275,9 +285,9 @@ macro_rules! common {
 
 /// A space of ASIDs, for one SMMU or several.
 ///
-/// A handle: clones share the numbers. A space that serves several SMMUs gives no number to two of
-/// them at once. If they differ in width, the narrow ones compete with the wide ones for the
-/// lowest 255 numbers; a space of its own for each SMMU avoids that.
+/// A handle: clones share the numbers. A space that serves several SMMUs never gives one number to
+/// two of them at once. If they differ in width, the narrow SMMUs compete with the wide ones for
+/// the lowest 255 numbers. A space for each SMMU avoids that.
 #[derive(Clone)]
 pub struct AsidSpace {
     shared: Homes,
@@ -286,7 +296,7 @@ pub struct AsidSpace {
 common!(AsidSpace, Asid);
 
 impl AsidSpace {
-    /// A space of 2^`bits` numbers, of which 0 is never given out. `bits` is 8 or 16.
+    /// A space of 2^`bits` numbers, which never gives out 0. `bits` is 8 or 16.
     ///
     /// # Errors
     ///
@@ -295,7 +305,7 @@ impl AsidSpace {
         Self::with_config(bits, SpaceConfig::default())
     }
 
-    /// The same, with reserved numbers and other choices.
+    /// Like [`new`](Self::new), with reserved numbers and other choices.
     ///
     /// # Errors
     ///
@@ -305,8 +315,8 @@ impl AsidSpace {
         Ok(AsidSpace { shared })
     }
 
-    /// A free ASID that `smmu`, whose ASIDs are `bits` wide, can use: the one that [`Choice`] says. Does not allocate
-    /// memory.
+    /// Gives out a free ASID for `smmu`, whose ASIDs are `bits` wide. [`Choice`] says which. Does
+    /// not allocate memory.
     ///
     /// # Errors
     ///
@@ -336,7 +346,7 @@ pub struct VmidSpace {
 common!(VmidSpace, Vmid);
 
 impl VmidSpace {
-    /// The 2^`bits` VMIDs of `smmu`, of which 0 is never given out. `bits` is 8 or 16.
+    /// The 2^`bits` VMIDs of `smmu`. The space never gives out 0. `bits` is 8 or 16.
     ///
     /// # Errors
     ///
@@ -345,7 +355,7 @@ impl VmidSpace {
         Self::with_config(smmu, bits, SpaceConfig::default())
     }
 
-    /// The same, with reserved numbers and other choices.
+    /// Like [`new`](Self::new), with reserved numbers and other choices.
     ///
     /// # Errors
     ///
@@ -359,7 +369,7 @@ impl VmidSpace {
         Ok(VmidSpace { shared, smmu })
     }
 
-    /// A free VMID: the one that [`Choice`] says. Does not allocate memory.
+    /// Gives out a free VMID. [`Choice`] says which. Does not allocate memory.
     ///
     /// # Errors
     ///
@@ -370,7 +380,7 @@ impl VmidSpace {
         self.shared.take(self.smmu, self.shared.numbers.numbers(), tag)
     }
 
-    /// A free VMID that a virtual SMMU has from now to its end.
+    /// Gives out a free VMID for a virtual SMMU, which owns it from now to its end.
     ///
     /// # Errors
     ///

@@ -1,27 +1,27 @@
 //! The states of a tag, each a type.
 //!
-//! 1. One live value stands for one number: the types are not `Clone`, and every step takes the
+//! 1. One live value stands for one number: the types are not `Clone`, and each step consumes the
 //!    value that it replaces.
-//! 2. A number goes back to its space only from [`FreshTag`], which no hardware saw, or with a
-//!    [`FlushProof`] of this tag on this SMMU.
-//! 3. A value that is dropped in any other state quarantines its number.
+//! 2. A number returns to its space only from [`FreshTag`], which the hardware has not seen, or
+//!    with a [`FlushProof`] of this tag on this SMMU.
+//! 3. Dropping a value in any other state quarantines its number.
 
 use core::fmt;
 
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
-use crate::numbers::Life;
+use crate::numbers::TagState;
 use crate::space::Home;
 use crate::{FreeError, SharedTag, TagError};
 
-/// A number that is given out. `space` is `None` once another value stands for it.
-struct Held {
+/// A number that is given out. `space` is `None` once another value stands for the number.
+struct HeldTag {
     space: Option<Home>,
     smmu: SmmuId,
     tag: CacheTag,
 }
 
-impl Held {
+impl HeldTag {
     fn number(&self) -> u16 {
         match self.tag {
             CacheTag::Asid(_, asid) => asid.0,
@@ -29,24 +29,24 @@ impl Held {
         }
     }
 
-    /// The next value that stands for the number.
-    fn step(&mut self, from: Life, to: Life) -> Held {
+    /// Makes the next value that stands for the number.
+    fn step(&mut self, from: TagState, to: TagState) -> HeldTag {
         let space = self.space.take();
         if let Some(space) = &space {
             space.numbers.change(self.number(), from, to);
         }
-        Held { space, smmu: self.smmu, tag: self.tag }
+        HeldTag { space, smmu: self.smmu, tag: self.tag }
     }
 
-    fn put_back(&mut self, from: Life) {
+    fn put_back(&mut self, from: TagState) {
         if let Some(space) = self.space.take() {
             space.numbers.put_back(self.number(), from);
         }
     }
 
-    /// The number is lost, and whoever listens hears of it.
-    fn lose(&mut self, from: Life) {
-        if let Some(space) = self.step(from, Life::Quarantined).space.take() {
+    /// Quarantines the number and tells the listener.
+    fn lose(&mut self, from: TagState) {
+        if let Some(space) = self.step(from, TagState::Quarantined).space.take() {
             space.lost(self.smmu, self.tag);
         }
     }
@@ -61,7 +61,7 @@ macro_rules! state {
                 self.0.tag
             }
 
-            /// The SMMU that it was given out for.
+            /// The SMMU that the tag was given out for.
             #[must_use]
             pub fn smmu(&self) -> SmmuId {
                 self.0.smmu
@@ -76,11 +76,11 @@ macro_rules! state {
     };
 }
 
-/// A tag that no hardware has seen yet.
+/// A tag that the hardware has not seen yet.
 ///
 /// Dropping it gives the number back, so a preparation that fails half-way leaves no trace.
 ///
-/// It has nothing to be flushed, and cannot be freed with a proof:
+/// No cache holds a fresh tag, so there is no `free` with a proof:
 ///
 /// ```compile_fail,E0599
 /// use smmu_tags::FreshTag;
@@ -91,22 +91,22 @@ macro_rules! state {
 /// }
 /// ```
 #[must_use = "dropping it gives the number back"]
-pub struct FreshTag(Held);
+pub struct FreshTag(HeldTag);
 
 state!(FreshTag);
 
 impl FreshTag {
     pub(crate) fn new(space: Home, smmu: SmmuId, tag: CacheTag) -> Self {
-        FreshTag(Held { space: Some(space), smmu, tag })
+        FreshTag(HeldTag { space: Some(space), smmu, tag })
     }
 
-    /// The tag is about to be written where hardware sees it. Call this before that store: from
+    /// Marks the tag as in use. Call this before the store that shows the tag to the hardware. From
     /// then on the number is lost unless a flush is proven.
     pub fn install(mut self) -> InUseTag {
-        InUseTag(self.0.step(Life::Fresh, Life::InUse))
+        InUseTag(self.0.step(TagState::Fresh, TagState::InUse))
     }
 
-    /// Give the number back, as dropping does, in plain sight.
+    /// Gives the number back, as dropping does; it only makes that visible in the code.
     pub fn abort(self) {
         drop(self);
     }
@@ -114,13 +114,13 @@ impl FreshTag {
 
 impl Drop for FreshTag {
     fn drop(&mut self) {
-        self.0.put_back(Life::Fresh);
+        self.0.put_back(TagState::Fresh);
     }
 }
 
 /// A tag that an STE or CD names.
 ///
-/// Dropping it quarantines the number: hardware may still use it. After `retire` it is gone:
+/// Dropping it quarantines the number, because the hardware may still use it. `retire` consumes it:
 ///
 /// ```compile_fail,E0382
 /// use smmu_tags::InUseTag;
@@ -131,30 +131,31 @@ impl Drop for FreshTag {
 /// }
 /// ```
 #[must_use = "dropping it quarantines the number"]
-pub struct InUseTag(Held);
+pub struct InUseTag(HeldTag);
 
 state!(InUseTag);
 
 impl InUseTag {
-    /// The same tag for a further user, for as long as this one is borrowed.
+    /// The same tag for a further user, while this one is borrowed.
     #[must_use]
     pub fn share(&self) -> SharedTag<'_> {
         SharedTag::new(self)
     }
 
-    /// The last user is gone: no STE or CD that the SMMU can see names the tag any more.
+    /// Marks the tag as retiring. Call this when the last user is gone and no STE or CD that the
+    /// SMMU can see names the tag.
     pub fn retire(mut self) -> RetiringTag {
-        RetiringTag(self.0.step(Life::InUse, Life::Retiring))
+        RetiringTag(self.0.step(TagState::InUse, TagState::Retiring))
     }
 }
 
 impl Drop for InUseTag {
     fn drop(&mut self) {
-        self.0.lose(Life::InUse);
+        self.0.lose(TagState::InUse);
     }
 }
 
-/// A tag that nothing names any more, and that caches may still hold.
+/// A tag that no STE or CD names any more, but that caches may still hold.
 ///
 /// Dropping it quarantines the number. Only a proof frees it:
 ///
@@ -166,7 +167,7 @@ impl Drop for InUseTag {
 /// }
 /// ```
 ///
-/// and a proof is not to be made up, only to be had of a command sink:
+/// Only a command sink gives proofs:
 ///
 /// ```compile_fail,E0451
 /// use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId};
@@ -175,7 +176,7 @@ impl Drop for InUseTag {
 /// let proof = FlushProof { smmu: SmmuId(0), tag };
 /// ```
 ///
-/// It is freed once:
+/// A tag is freed once:
 ///
 /// ```compile_fail,E0382
 /// use smmu_tags::RetiringTag;
@@ -187,7 +188,7 @@ impl Drop for InUseTag {
 /// }
 /// ```
 ///
-/// with a proof that is used once:
+/// A proof is used once:
 ///
 /// ```compile_fail,E0382
 /// use smmu_tags::RetiringTag;
@@ -199,18 +200,19 @@ impl Drop for InUseTag {
 /// }
 /// ```
 #[must_use = "dropping it quarantines the number"]
-pub struct RetiringTag(Held);
+pub struct RetiringTag(HeldTag);
 
 state!(RetiringTag);
 
 impl RetiringTag {
-    /// Give the number back, because its flush is proven.
+    /// Gives the number back, because its flush is proven.
     ///
-    /// The proof must have been asked for after the tag retired; the types cannot see that.
+    /// Obtain the proof after the tag has retired. The types cannot check that.
     ///
     /// # Errors
     ///
-    /// A proof of another SMMU or another tag gives the tag back, still retiring.
+    /// [`FreeError`] for a proof of another SMMU or another tag. It returns the tag, still
+    /// retiring.
     pub fn free(mut self, proof: FlushProof) -> Result<CacheTag, FreeError> {
         let (smmu, tag) = (self.smmu(), self.tag());
         let error = if proof.smmu() != smmu {
@@ -218,13 +220,14 @@ impl RetiringTag {
         } else if proof.tag() != tag {
             TagError::ProofOfOtherTag { smmu, want: tag, got: proof.tag() }
         } else {
-            self.0.put_back(Life::Retiring);
+            self.0.put_back(TagState::Retiring);
             return Ok(tag);
         };
         Err(FreeError { tag: self, proof, error })
     }
 
-    /// Give the number up for good, as dropping does, in plain sight: the flush failed.
+    /// Gives the number up for good, because the flush failed. Dropping does the same; this makes
+    /// it visible in the code.
     pub fn quarantine(self) {
         drop(self);
     }
@@ -232,6 +235,6 @@ impl RetiringTag {
 
 impl Drop for RetiringTag {
     fn drop(&mut self) {
-        self.0.lose(Life::Retiring);
+        self.0.lose(TagState::Retiring);
     }
 }

@@ -1,13 +1,13 @@
+//! The life of a tag and the promises of a space, case by case.
+
 extern crate std;
 
 use crate::sync::Arc;
 use crate::*;
-use crate::{AsidSpace, Choice, Listener, SpaceConfig, TagKind, TagStats, VmidSpace};
 use rstest::rstest;
 use smmu_types::fake::RecordingSink;
 use smmu_types::seam::{Notice, Observer};
-use smmu_types::{Asid, Regime, Vmid};
-use smmu_types::{CacheTag, FlushProof, SmmuId};
+use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId, Vmid};
 use std::string::ToString;
 
 const SMMU: SmmuId = SmmuId(3);
@@ -77,7 +77,7 @@ fn inv_2_a_foreign_proof_frees_nothing() {
 }
 
 #[test]
-fn inv_3_what_is_dropped_late_is_never_given_out_again() {
+fn inv_3_a_number_dropped_in_use_is_never_given_out_again() {
     let space = AsidSpace::new(8).unwrap();
     drop(fresh(&space).install());
     drop(fresh(&space).install().retire());
@@ -87,7 +87,7 @@ fn inv_3_what_is_dropped_late_is_never_given_out_again() {
 }
 
 #[test]
-fn a_full_space_says_what_to_do() {
+fn an_exhausted_space_says_what_to_do() {
     let space = VmidSpace::new(SMMU, 8).unwrap();
     space.reserve(Vmid(9)).unwrap();
     drop(space.allocate().unwrap().install());
@@ -120,7 +120,7 @@ fn widths_share_one_space() {
 #[case(7)]
 #[case(17)]
 #[case(255)]
-fn odd_widths_are_refused(#[case] bits: u8) {
+fn widths_other_than_8_and_16_are_refused(#[case] bits: u8) {
     let kind = TagKind::Asid;
     assert_eq!(AsidSpace::new(bits).unwrap_err(), TagError::BadWidth { kind, bits });
     assert!(VmidSpace::new(SMMU, bits).is_err());
@@ -173,7 +173,7 @@ fn next_fit_delays_reuse_for_each_width() {
     for want in (1..=65535).chain(1..=3) {
         assert_eq!(space.allocate(SMMU, Regime::El1, 16).unwrap().tag(), asid(want));
     }
-    assert_eq!(fresh(&space).tag(), asid(4), "the narrow ones go on where they were");
+    assert_eq!(fresh(&space).tag(), asid(4), "the narrow round goes on where it was");
 }
 
 #[test]
@@ -224,7 +224,7 @@ impl Observer for Heard {
 }
 
 #[test]
-fn inv_3_a_tag_that_is_dropped_late_is_reported() {
+fn inv_3_the_listener_hears_of_each_lost_number() {
     let heard = Arc::new(Heard::default());
     let listener: Listener = heard.clone();
     let config = SpaceConfig { listener: Some(listener), ..SpaceConfig::default() };
@@ -266,7 +266,7 @@ fn a_virtual_smmu_owns_its_vmid_and_users_only_flush_it() {
     assert_eq!(space.stats().free, 255);
 
     drop(space.allocate_for_vsmmu().unwrap());
-    assert_eq!(space.stats().quarantined, 1, "without a proof it is lost");
+    assert_eq!(space.stats().quarantined, 1, "without a proof the number is lost");
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn memory_is_as_stated() {
 }
 
 #[test]
-fn a_found_tag_is_the_one_that_was_installed() {
+fn a_shared_tag_is_the_installed_one() {
     let space = AsidSpace::new(8).unwrap();
     let in_use = fresh(&space).install();
     let found = in_use.share();

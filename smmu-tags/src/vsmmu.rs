@@ -1,3 +1,5 @@
+//! The VMID of a virtual SMMU.
+
 use core::fmt;
 
 use smmu_types::seam::{CommandSink, SinkError};
@@ -7,9 +9,10 @@ use crate::{FreshTag, InUseTag, RetiringTag};
 
 /// The VMID of a virtual SMMU, from its creation to its end.
 ///
-/// A guest's stage-1 tables are under the guest's control, so everything that is cached under the VMID belongs to the virtual
-/// SMMU: domains that are attached through it use its VMID, may ask it to be flushed, and neither allocate nor free it. It is
-/// never searched for in an array, only asked of its owner. Share it as `&VsmmuVmid` or in an `Arc`:
+/// The guest controls its stage-1 tables, so all that is cached under the VMID belongs to the
+/// virtual SMMU. Domains that are attached through it use its VMID and may flush it; they neither
+/// allocate nor free it. A user asks the virtual SMMU for the VMID and never searches an array for
+/// it. Share it as `&VsmmuVmid` or in an `Arc`:
 ///
 /// ```
 /// use smmu_tags::VmidSpace;
@@ -38,7 +41,7 @@ use crate::{FreshTag, InUseTag, RetiringTag};
 /// }
 /// ```
 ///
-/// Nor does a user's flush free it; there is no proof to be had from one:
+/// A user's flush does not free it, because it returns no proof:
 ///
 /// ```compile_fail,E0308
 /// use smmu_tags::{RetiringTag, VsmmuVmid};
@@ -50,7 +53,7 @@ use crate::{FreshTag, InUseTag, RetiringTag};
 /// }
 /// ```
 ///
-/// Dropping it quarantines the number, as it does with an [`InUseTag`].
+/// Dropping it quarantines the number, as dropping an [`InUseTag`] does.
 #[must_use = "dropping it quarantines the number"]
 pub struct VsmmuVmid(InUseTag);
 
@@ -64,7 +67,7 @@ impl VsmmuVmid {
     pub fn vmid(&self) -> Vmid {
         match self.0.tag() {
             CacheTag::Vmid(vmid) => vmid,
-            // A space of VMIDs gives out nothing else.
+            // Cannot happen: a space of VMIDs gives out VMIDs.
             CacheTag::Asid(_, asid) => Vmid(asid.0),
         }
     }
@@ -75,34 +78,35 @@ impl VsmmuVmid {
         self.0.tag()
     }
 
-    /// The SMMU whose VMID it is.
+    /// The SMMU that the VMID belongs to.
     #[must_use]
     pub fn smmu(&self) -> SmmuId {
         self.0.smmu()
     }
 
-    /// Flush everything that is cached under the VMID, of both stages, and wait for it. For any user, at any time.
+    /// Flushes all that is cached under the VMID, both stages, and waits for it. Any user may call
+    /// it at any time.
     ///
     /// # Errors
     ///
-    /// The SMMU did not confirm it.
+    /// [`SinkError`] if the SMMU did not confirm the flush.
     pub fn flush<S: CommandSink + ?Sized>(&self, sink: &S) -> Result<(), SinkError> {
         FlushProof::obtain(sink, self.smmu(), self.tag()).map(|_not_after_its_end| ())
     }
 
-    /// Flush what the guest's stage 1 has cached under the VMID (`CMD_TLBI_NH_ALL`), and wait for it. For any user, at any
-    /// time.
+    /// Flushes what the guest's stage 1 has cached under the VMID (`CMD_TLBI_NH_ALL`), and waits
+    /// for it. Any user may call it at any time.
     ///
     /// # Errors
     ///
-    /// The SMMU did not confirm it.
+    /// [`SinkError`] if the SMMU did not confirm the flush.
     pub fn flush_stage1<S: CommandSink + ?Sized>(&self, sink: &S) -> Result<(), SinkError> {
         let (want, vmid) = (self.smmu(), self.vmid());
         let got = sink.run(want, &[Command::TlbiNhAll { vmid }])?.smmu();
         if got == want { Ok(()) } else { Err(SinkError::ForeignProof { want, got }) }
     }
 
-    /// The virtual SMMU is gone: no STE that the SMMU can see names the VMID any more.
+    /// Ends the VMID. Call this when no STE that the SMMU can see names it any more.
     pub fn end(self) -> RetiringTag {
         self.0.retire()
     }

@@ -1,16 +1,16 @@
-//! The argument at `Bitmap` and `Numbers`, checked by a model checker: every interleaving of two or three threads, on
+//! Loom checks the steps at `Bitmap` and `Numbers`: every interleaving of two or three threads, on
 //! words of two bits.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p smmu-tags --test loom
 //!
-//! The steps are those of the argument. Each has a variant without it, which the checker must catch.
+//! For each barrier one test leaves it out, and loom must find the failure.
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use smmu_tags::model::{Bitmap, Life, Numbers, Sound, Steps, Taken};
+use smmu_tags::model::{Barrier, Bitmap, Numbers, TagState, without};
 use smmu_tags::{AsidSpace, Choice, SpaceConfig};
 use smmu_types::fake::RecordingSink;
 use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId};
@@ -22,73 +22,18 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 fn check_up_to(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
-    // A space of 8 bits takes a few for each number that it reserves.
+    // A space of 8 bits takes a few branches for each number that it reserves.
     builder.max_branches = 10_000;
     builder.check(model);
 }
 
-/// Step 8 by words alone: what the marks say is not needed for the truth.
-struct ByWords;
-impl Steps for ByWords {
-    const BY_MARKS: Taken = Taken::No;
+/// Runs a model without the marks too, which are a hint: the truth of step 8 must not need them.
+fn by_words(barrier: Barrier, model: impl FnOnce()) {
+    without(Barrier::ByMarks, || without(barrier, model));
 }
 
-struct GiveWithoutRelease;
-impl Steps for GiveWithoutRelease {
-    const GIVE: Ordering = Ordering::Relaxed;
-}
-
-struct ClaimWithoutAcquire;
-impl Steps for ClaimWithoutAcquire {
-    const CLAIM: Ordering = Ordering::Release;
-}
-
-struct WithoutMark;
-impl Steps for WithoutMark {
-    const MARKS: Taken = Taken::No;
-}
-
-struct MarkWithoutRelease;
-impl Steps for MarkWithoutRelease {
-    const MARK: Ordering = Ordering::Relaxed;
-}
-
-struct UnmarkWithoutAcquire;
-impl Steps for UnmarkWithoutAcquire {
-    const UNMARK: Ordering = Ordering::Relaxed;
-}
-
-struct WithoutRecheck;
-impl Steps for WithoutRecheck {
-    const RECHECK: Taken = Taken::No;
-}
-
-struct CountWithoutRelease;
-impl Steps for CountWithoutRelease {
-    const BY_MARKS: Taken = Taken::No;
-    const COUNT: Ordering = Ordering::Relaxed;
-}
-
-struct WithoutRecount;
-impl Steps for WithoutRecount {
-    const BY_MARKS: Taken = Taken::No;
-    const RECOUNT: Taken = Taken::No;
-}
-
-struct ScanWithoutAcquire;
-impl Steps for ScanWithoutAcquire {
-    const BY_MARKS: Taken = Taken::No;
-    const SCAN: Ordering = Ordering::Relaxed;
-}
-
-struct ClaimWithoutRelease;
-impl Steps for ClaimWithoutRelease {
-    const BY_MARKS: Taken = Taken::No;
-    const CLAIM: Ordering = Ordering::Acquire;
-}
-
-/// A bitmap of `bits` bits of which only `free` are.
-fn bitmap<S: Steps>(bits: usize, free: &[usize]) -> Arc<Bitmap<1, S>> {
+/// A bitmap of `bits` bits, all claimed but `free`.
+fn bitmap(bits: usize, free: &[usize]) -> Arc<Bitmap<1>> {
     let map = Bitmap::new(bits).unwrap();
     for bit in (0..bits).filter(|bit| !free.contains(bit)) {
         assert!(map.claim_this(bit));
@@ -97,11 +42,11 @@ fn bitmap<S: Steps>(bits: usize, free: &[usize]) -> Arc<Bitmap<1, S>> {
 }
 
 /// Numbers below `numbers`, all taken but `free`.
-fn numbers<S: Steps>(numbers: u32, choice: Choice, free: &[u16]) -> Arc<Numbers<1, S>> {
+fn numbers(numbers: u32, choice: Choice, free: &[u16]) -> Arc<Numbers<1>> {
     let all = Numbers::new(numbers, choice).unwrap();
     let taken: Vec<_> = (1..numbers).map(|_| all.take(numbers).unwrap()).collect();
     for number in taken.into_iter().filter(|number| free.contains(number)) {
-        all.put_back(number, Life::Fresh);
+        all.put_back(number, TagState::Fresh);
     }
     Arc::new(all)
 }
@@ -112,7 +57,7 @@ fn numbers<S: Steps>(numbers: u32, choice: Choice, free: &[u16]) -> Arc<Numbers<
 fn inv_1_no_number_is_allocated_twice() {
     for free in [&[2, 3][..], &[1, 2], &[0, 1, 2, 3]] {
         check(move || {
-            let map = bitmap::<Sound>(4, free);
+            let map = bitmap(4, free);
             let other = thread::spawn({
                 let map = Arc::clone(&map);
                 move || map.claim(0, 4).map(|claimed| claimed.bit)
@@ -124,20 +69,21 @@ fn inv_1_no_number_is_allocated_twice() {
     }
 }
 
-/// An owner leaves something behind and gives its number back; whoever gets the number sees it.
-fn handover<S: Steps + 'static>(claim: fn(&Bitmap<1, S>) -> bool) {
+/// An owner writes a value and gives its number back; a thread that gets the number must see the
+/// value.
+fn handover(claim: fn(&Bitmap<1>) -> bool) {
     check(move || {
-        let map = bitmap::<S>(2, &[]);
-        let left_behind = Arc::new(AtomicUsize::new(0));
+        let map = bitmap(2, &[]);
+        let value = Arc::new(AtomicUsize::new(0));
         let owner = thread::spawn({
-            let (map, left_behind) = (Arc::clone(&map), Arc::clone(&left_behind));
+            let (map, value) = (Arc::clone(&map), Arc::clone(&value));
             move || {
-                left_behind.store(1, Ordering::Relaxed);
+                value.store(1, Ordering::Relaxed);
                 map.give(1);
             }
         });
         if claim(&map) {
-            let seen = left_behind.load(Ordering::Relaxed);
+            let seen = value.load(Ordering::Relaxed);
             assert_eq!(seen, 1, "the number came before what its last owner did");
         }
         owner.join().unwrap();
@@ -146,28 +92,28 @@ fn handover<S: Steps + 'static>(claim: fn(&Bitmap<1, S>) -> bool) {
 
 #[test]
 fn steps_1_and_2_what_the_last_owner_did_comes_first() {
-    handover::<Sound>(|map| map.claim(0, 2).is_some());
-    handover::<Sound>(|map| map.claim_this(1));
+    handover(|map| map.claim(0, 2).is_some());
+    handover(|map| map.claim_this(1));
 }
 
 #[test]
 #[should_panic(expected = "the number came before what its last owner did")]
-fn step_1_without_the_release_the_last_owner_may_be_late() {
-    handover::<GiveWithoutRelease>(|map| map.claim(0, 2).is_some());
+fn step_1_without_the_release_the_new_owner_may_be_early() {
+    without(Barrier::GiveRelease, || handover(|map| map.claim(0, 2).is_some()));
 }
 
 #[test]
 #[should_panic(expected = "the number came before what its last owner did")]
-fn step_2_without_the_acquire_the_last_owner_may_be_late() {
-    handover::<ClaimWithoutAcquire>(|map| map.claim_this(1));
+fn step_2_without_the_acquire_the_new_owner_may_be_early() {
+    without(Barrier::ClaimAcquire, || handover(|map| map.claim_this(1)));
 }
 
 // Steps 3 to 6.
 
 /// One thread takes the last bit of a word, another gives one back to it.
-fn last_and_first<S: Steps + 'static>(bits: usize) {
+fn last_and_first(bits: usize) {
     check(move || {
-        let map = bitmap::<S>(bits, &[1]);
+        let map = bitmap(bits, &[1]);
         let giver = thread::spawn({
             let map = Arc::clone(&map);
             move || map.give(0)
@@ -181,45 +127,45 @@ fn last_and_first<S: Steps + 'static>(bits: usize) {
 
 #[test]
 fn inv_2_a_word_with_a_free_bit_stays_marked() {
-    last_and_first::<Sound>(4);
-    last_and_first::<Sound>(8);
-    last_and_first::<ByWords>(4);
+    last_and_first(4);
+    last_and_first(8);
+    without(Barrier::ByMarks, || last_and_first(4));
 }
 
 #[test]
 #[should_panic(expected = "a free number lies in a word that is not marked")]
-fn step_3_without_the_mark_it_is_not() {
-    last_and_first::<WithoutMark>(4);
+fn step_3_without_the_mark_a_free_bit_is_unmarked() {
+    without(Barrier::Mark, || last_and_first(4));
 }
 
 #[test]
 #[should_panic(expected = "a free number lies in a word that is not marked")]
-fn step_3_without_the_release_it_is_not() {
-    last_and_first::<MarkWithoutRelease>(4);
+fn step_3_without_the_release_a_free_bit_is_unmarked() {
+    without(Barrier::MarkRelease, || last_and_first(4));
 }
 
 #[test]
 #[should_panic(expected = "a free number lies in a word that is not marked")]
-fn step_4_without_the_acquire_it_is_not() {
-    last_and_first::<UnmarkWithoutAcquire>(4);
+fn step_4_without_the_acquire_a_free_bit_is_unmarked() {
+    without(Barrier::UnmarkAcquire, || last_and_first(4));
 }
 
 #[test]
 #[should_panic(expected = "a free number lies in a word that is not marked")]
-fn step_5_without_the_recheck_it_is_not() {
-    last_and_first::<WithoutRecheck>(4);
+fn step_5_without_the_recheck_a_free_bit_is_unmarked() {
+    without(Barrier::Recheck, || last_and_first(4));
 }
 
 #[test]
 #[should_panic(expected = "a free number lies in a word that is not marked")]
-fn step_5_without_the_recheck_it_is_not_two_levels_up() {
-    last_and_first::<WithoutRecheck>(8);
+fn step_5_without_the_recheck_a_free_bit_is_unmarked_two_levels_up() {
+    without(Barrier::Recheck, || last_and_first(8));
 }
 
 #[test]
 fn inv_2_three_threads_across_the_summary() {
     check(|| {
-        let map = bitmap::<Sound>(8, &[1]);
+        let map = bitmap(8, &[1]);
         let givers = [0, 2].map(|bit| {
             let map = Arc::clone(&map);
             thread::spawn(move || map.give(bit))
@@ -239,7 +185,7 @@ fn inv_2_three_threads_across_the_summary() {
 fn inv_2_two_frees_in_one_word_and_in_two() {
     for bits in [[0, 1], [1, 2], [3, 4]] {
         check(move || {
-            let map = bitmap::<Sound>(8, &[]);
+            let map = bitmap(8, &[]);
             let giver = thread::spawn({
                 let map = Arc::clone(&map);
                 move || map.give(bits[0])
@@ -253,10 +199,10 @@ fn inv_2_two_frees_in_one_word_and_in_two() {
 }
 
 #[test]
-fn inv_3_what_a_thread_gave_back_it_finds() {
+fn inv_3_a_thread_finds_what_it_gave_back() {
     // The other thread may have filled the word, and not marked it yet.
     check(|| {
-        let map = bitmap::<Sound>(4, &[]);
+        let map = bitmap(4, &[]);
         let giver = thread::spawn({
             let map = Arc::clone(&map);
             move || map.give(0)
@@ -270,14 +216,14 @@ fn inv_3_what_a_thread_gave_back_it_finds() {
 
 // Steps 7 to 9.
 
-/// A number is free at every moment, though not always the same one.
-fn moving_hole<S: Steps + 'static>() {
+/// Some number is free at every moment, but not always the same one.
+fn moving_hole() {
     check(|| {
-        let all = numbers::<S>(4, Choice::Lowest, &[3]);
+        let all = numbers(4, Choice::Lowest, &[3]);
         let mover = thread::spawn({
             let all = Arc::clone(&all);
             move || {
-                all.put_back(1, Life::Fresh);
+                all.put_back(1, TagState::Fresh);
                 all.reserve(3);
             }
         });
@@ -288,39 +234,39 @@ fn moving_hole<S: Steps + 'static>() {
 
 #[test]
 fn step_9_exhausted_is_true_of_one_moment() {
-    moving_hole::<Sound>();
-    moving_hole::<ByWords>();
+    moving_hole();
+    without(Barrier::ByMarks, moving_hole);
 }
 
 #[test]
 #[should_panic(expected = "exhausted, though a number was free at every moment")]
-fn step_9_without_the_recount_it_is_not() {
-    moving_hole::<WithoutRecount>();
+fn step_9_without_the_recount_exhausted_is_false() {
+    by_words(Barrier::Recount, moving_hole);
 }
 
 #[test]
 #[should_panic(expected = "exhausted, though a number was free at every moment")]
-fn step_8_without_the_acquire_it_is_not() {
-    moving_hole::<ScanWithoutAcquire>();
+fn step_8_without_the_acquire_exhausted_is_false() {
+    by_words(Barrier::ScanAcquire, moving_hole);
 }
 
 #[test]
 #[should_panic(expected = "exhausted, though a number was free at every moment")]
-fn step_2_without_the_release_it_is_not() {
-    moving_hole::<ClaimWithoutRelease>();
+fn step_2_without_the_release_exhausted_is_false() {
+    by_words(Barrier::ClaimRelease, moving_hole);
 }
 
 #[test]
 #[should_panic(expected = "exhausted, though a number was free at every moment")]
-fn step_7_without_the_release_it_is_not() {
-    moving_hole::<CountWithoutRelease>();
+fn step_7_without_the_release_exhausted_is_false() {
+    by_words(Barrier::CountRelease, moving_hole);
 }
 
 #[test]
 fn the_last_number_goes_to_one_of_two() {
     for choice in [Choice::Lowest, Choice::NextFit] {
         check(move || {
-            let all = numbers::<Sound>(4, choice, &[2]);
+            let all = numbers(4, choice, &[2]);
             let other = thread::spawn({
                 let all = Arc::clone(&all);
                 move || all.take(4)
@@ -329,7 +275,7 @@ fn the_last_number_goes_to_one_of_two() {
             let both = [mine, other.join().unwrap()];
             assert!(both.contains(&Some(2)) && both.contains(&None));
             assert_eq!((all.stats().free, all.stats().fresh), (0, 3));
-            all.put_back(2, Life::Fresh);
+            all.put_back(2, TagState::Fresh);
             assert_eq!(all.take(4), Some(2));
         });
     }
@@ -337,14 +283,14 @@ fn the_last_number_goes_to_one_of_two() {
 
 #[test]
 fn next_fit_gives_two_threads_two_numbers() {
-    // Without a bound this one takes minutes.
+    // Without the bound this test takes minutes.
     check_up_to(Some(3), || {
-        let all = Arc::new(Numbers::<1, Sound>::new(8, Choice::NextFit).unwrap());
+        let all = Arc::new(Numbers::<1>::new(8, Choice::NextFit).unwrap());
         let other = thread::spawn({
             let all = Arc::clone(&all);
             move || {
                 let number = all.take(8).unwrap();
-                all.put_back(number, Life::Fresh);
+                all.put_back(number, TagState::Fresh);
                 all.take(8).unwrap()
             }
         });
@@ -356,10 +302,10 @@ fn next_fit_gives_two_threads_two_numbers() {
     });
 }
 
-// The states, through the API that others see.
+// The states, through the public API.
 
 #[test]
-fn lives_of_tags_beside_each_other() {
+fn two_tags_live_and_end_side_by_side() {
     check(|| {
         let reserved: Vec<_> = (1..254).map(Asid).collect();
         let config = SpaceConfig { reserved: &reserved, ..SpaceConfig::default() };

@@ -1,4 +1,4 @@
-//! The spaces against a model that keeps a set.
+//! Random steps on a space, compared with a model that keeps a set of numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use smmu_types::fake::RecordingSink;
 use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId};
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum TagStep {
     Allocate { wide: bool, el2: bool, smmu: u16 },
     Reserve(u16),
     Abort(usize),
@@ -21,33 +21,33 @@ enum Step {
     Quarantine(usize),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<TagStep>> {
     let pick = || 0..1000usize;
     let step = prop_oneof![
         8 => (any::<bool>(), any::<bool>(), 0..3u16)
-            .prop_map(|(wide, el2, smmu)| Step::Allocate { wide, el2, smmu }),
-        1 => (0..300u16).prop_map(Step::Reserve),
-        1 => pick().prop_map(Step::Abort),
-        4 => pick().prop_map(Step::Install),
-        3 => pick().prop_map(Step::Retire),
-        2 => pick().prop_map(Step::Free),
-        1 => pick().prop_map(Step::DropInUse),
-        1 => pick().prop_map(Step::Quarantine),
+            .prop_map(|(wide, el2, smmu)| TagStep::Allocate { wide, el2, smmu }),
+        1 => (0..300u16).prop_map(TagStep::Reserve),
+        1 => pick().prop_map(TagStep::Abort),
+        4 => pick().prop_map(TagStep::Install),
+        3 => pick().prop_map(TagStep::Retire),
+        2 => pick().prop_map(TagStep::Free),
+        1 => pick().prop_map(TagStep::DropInUse),
+        1 => pick().prop_map(TagStep::Quarantine),
     ];
     prop::collection::vec(step, 0..300)
 }
 
 #[derive(Default)]
-struct Model {
+struct SpaceModel {
     taken: BTreeSet<u16>,
     reserved: BTreeSet<u16>,
     quarantined: u32,
     high_water: u32,
-    // Where the next search begins, for each limit.
+    // Where the next search begins, by limit.
     rounds: BTreeMap<u32, u32>,
 }
 
-impl Model {
+impl SpaceModel {
     fn choose(&mut self, choice: Choice, limit: u32) -> Option<u16> {
         let free = |n: &u32| *n != 0 && !self.taken.contains(&(*n as u16));
         let Choice::NextFit = choice else {
@@ -77,7 +77,7 @@ proptest! {
     fn no_number_is_live_twice_and_the_counts_add_up(
         bits in prop_oneof![Just(8u8), Just(16)],
         choice in prop_oneof![Just(Choice::Lowest), Just(Choice::NextFit)],
-        // Most of the narrow numbers, so that they run out.
+        // Most of the numbers below 256, so that they run out.
         reserved in prop::collection::btree_set(0..256u16, 0..250),
         steps in steps(),
     ) {
@@ -85,7 +85,7 @@ proptest! {
         let config = SpaceConfig { reserved: &list, choice, ..SpaceConfig::default() };
         let space = AsidSpace::with_config(bits, config).unwrap();
         let sink = RecordingSink::new();
-        let mut model = Model::default();
+        let mut model = SpaceModel::default();
         model.reserved.extend(reserved.iter().filter(|n| **n != 0));
         model.taken.clone_from(&model.reserved);
         let mut fresh: Vec<FreshTag> = Vec::new();
@@ -94,7 +94,7 @@ proptest! {
 
         for step in steps {
             match step {
-                Step::Allocate { wide, el2, smmu } => {
+                TagStep::Allocate { wide, el2, smmu } => {
                     let width = if wide { 16 } else { 8 };
                     let regime = if el2 { Regime::El2 } else { Regime::El1 };
                     let smmu = SmmuId(smmu);
@@ -107,10 +107,10 @@ proptest! {
                             fresh.push(tag);
                         }
                         (Err(TagError::Exhausted { .. }), None) => {}
-                        (got, want) => prop_assert!(false, "{:?}, model {:?}", got, want),
+                        (got, want) => prop_assert!(false, "{:?}, the model says {:?}", got, want),
                     }
                 }
-                Step::Reserve(n) => {
+                TagStep::Reserve(n) => {
                     let possible = u32::from(n) < 1 << bits
                         && (n == 0 || !model.taken.contains(&n));
                     prop_assert_eq!(space.reserve(Asid(n)).is_ok(), possible);
@@ -119,25 +119,25 @@ proptest! {
                         model.reserved.insert(n);
                     }
                 }
-                Step::Abort(i) => {
+                TagStep::Abort(i) => {
                     if let Some(tag) = take(&mut fresh, i) {
                         model.taken.remove(&number(tag.tag()));
                         tag.abort();
                     }
                 }
-                Step::Install(i) => in_use.extend(take(&mut fresh, i).map(FreshTag::install)),
-                Step::Retire(i) => retiring.extend(take(&mut in_use, i).map(InUseTag::retire)),
-                Step::Free(i) => {
+                TagStep::Install(i) => in_use.extend(take(&mut fresh, i).map(FreshTag::install)),
+                TagStep::Retire(i) => retiring.extend(take(&mut in_use, i).map(InUseTag::retire)),
+                TagStep::Free(i) => {
                     if let Some(tag) = take(&mut retiring, i) {
                         let proof = FlushProof::obtain(&sink, tag.smmu(), tag.tag()).unwrap();
                         model.taken.remove(&number(tag.tag()));
                         tag.free(proof).unwrap();
                     }
                 }
-                Step::DropInUse(i) => {
+                TagStep::DropInUse(i) => {
                     model.quarantined += u32::from(take(&mut in_use, i).is_some());
                 }
-                Step::Quarantine(i) => {
+                TagStep::Quarantine(i) => {
                     if let Some(tag) = take(&mut retiring, i) {
                         tag.quarantine();
                         model.quarantined += 1;

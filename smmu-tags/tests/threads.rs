@@ -22,14 +22,14 @@ fn number(tag: CacheTag) -> usize {
     }
 }
 
-/// Numbers in no order, the same in each run.
+/// A pseudo-random number; the same sequence in each run.
 fn random(state: &mut u64) -> usize {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
     (*state >> 33) as usize
 }
 
-/// Each thread holds some tags, and looks that nobody else does. A few numbers only are not reserved, so that spaces
-/// run out and words run empty all the time.
+/// Each thread holds some tags and checks that no other thread holds them. Only a few numbers are
+/// not reserved, so the space is exhausted often and words run empty all the time.
 #[rstest]
 #[case(Choice::Lowest, 8, 40)]
 #[case(Choice::Lowest, 16, 300)]
@@ -96,9 +96,9 @@ fn inv_1_no_number_is_held_twice(#[case] choice: Choice, #[case] bits: u8, #[cas
     assert_eq!(rest.len() as u32, capacity - quarantined, "a number is lost");
 }
 
-/// Each thread keeps fewer numbers than there are for it, so nobody is ever refused.
+/// Three threads hold at most two of seven numbers each, so no allocation may fail.
 #[test]
-fn exhausted_is_not_said_while_a_number_is_free() {
+fn no_allocation_fails_while_a_number_is_free() {
     let reserved: Vec<_> = (1..=255).filter(|n| n % 32 != 0).map(Asid).collect();
     let config = SpaceConfig { reserved: &reserved, ..SpaceConfig::default() };
     let space = AsidSpace::with_config(8, config).unwrap();
