@@ -13,7 +13,7 @@ use smmu_decode::formats::{Found, ScanError, decode, segments};
 use smmu_decode::ids;
 use smmu_decode::kind::{Kind, guess};
 use smmu_decode::words::{Place, Word, tokens};
-use smmu_engine::engine::{self, RigError};
+use smmu_engine::run::{self, RigError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -114,7 +114,7 @@ impl Explain {
             (None, Some(backend)) => {
                 let arguments = BackendArgs { backend, qemu: self.qemu.clone() };
                 let backend = arguments.open()?;
-                let probed = engine::probe(&*backend).map_err(|error| match error {
+                let probed = run::probe(&*backend).map_err(|error| match error {
                     RigError::Backend(error) => error.into(),
                     other => Exit::Unavailable(other.to_string()),
                 })?;
