@@ -43,7 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// What a crate's tests may use beside that: the model plays the SMMU.
 const TESTED_WITH: &[(&str, &str)] =
-    &[("smmu-driver", "smmu-model"), ("smmu-engine", "smmu-model")];
+    &[("smmu-engine", "smmu-model"), ("smmu-engine", "smmu-types")];
 
 /// What only benchmarks use. It knows nothing of the others, so it ties nothing together.
 const MEASURE: &str = "smmu-measure";

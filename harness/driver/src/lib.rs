@@ -1,4 +1,4 @@
-//! A driver of Arm SMMUv3s, composed from the crates of this workspace.
+//! The six crates of an Arm SMMUv3 driver under one name, for a program that takes all of them.
 #![no_std]
 #![forbid(unsafe_code)]
 

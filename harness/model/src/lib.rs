@@ -5,7 +5,7 @@
 //! [`Model::dma_write32`] and [`Model::dma_read32`].
 //!
 //! ```
-//! //! use smmu_model::{Model, Profile};
+//! use smmu_model::{Model, Profile};
 //! use smmu_types::StreamId;
 //!
 //! let model = Model::new(0x10000, &[Profile::default()]);

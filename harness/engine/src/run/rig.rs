@@ -447,3 +447,6 @@ pub fn probe(backend: &dyn Backend) -> Result<Probe, RigError> {
     machine.check()?;
     probed.map_err(|error| RigError::Probe("the SMMU".into(), error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,9 @@ use smmu_driver::smmu_types::seam::{CommandSink, Registers};
 use smmu_driver::smmu_types::{Asid, Command, Granule, Leaf, StreamId, Vmid};
 
 use super::*;
-use crate::backend::Mock;
-use crate::page_tables::{Access, PAGE};
+use crate::mock::Mock;
+use crate::page_tables::{PAGE, Permission};
+use crate::run::RunOptions;
 
 const SCENARIO: &str = r#"
 title = "threads"
@@ -34,7 +35,7 @@ fn rig() -> Rig {
         .map(|(smmu, stream)| crate::machine::MachineDevice { smmu, stream: StreamId(stream) });
     let spec = MachineSpec { smmus, devices: devices.to_vec(), ..MachineSpec::default() };
     let machine = Mock.start(&spec).unwrap();
-    Rig::new(&scenario, machine.into(), Recorder::default(), Options::default()).unwrap()
+    Rig::new(&scenario, machine.into(), Recorder::default(), RunOptions::default()).unwrap()
 }
 
 /// One thread maps a page, unmaps it and invalidates, for ever; one thread for each device attaches it to the domain
@@ -70,7 +71,7 @@ fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
         let _end = Defer(|| done.store(true, Ordering::Relaxed));
         let table = tables.get_mut("D").unwrap();
         for round in 0..ROUNDS {
-            table.map(IOVA, page, Access::ReadWrite).unwrap();
+            table.map(IOVA, page, Permission::ReadWrite).unwrap();
             for device in 0..3 {
                 pages.restore();
                 machine.dma_write(device, IOVA).unwrap();
@@ -154,8 +155,8 @@ impl Backend for Stuck {
 #[test]
 fn an_smmu_that_does_not_answer_is_a_timeout() {
     let scenario = Scenario::parse("threads", "threads", SCENARIO).unwrap();
-    let report = crate::engine::run(&scenario, &Stuck, Options::default());
-    let crate::engine::Outcome::TimedOut(why) = report.outcome else {
+    let report = crate::run::run(&scenario, &Stuck, RunOptions::default());
+    let crate::run::RunOutcome::TimedOut(why) = report.outcome else {
         panic!("{:?}", report.outcome)
     };
     assert!(why.message.contains("no CMD_SYNC completion in time"), "{}", why.message);
@@ -174,11 +175,11 @@ fn commands_that_are_proven_together_keep_their_order_over_two_queues() {
     let text = "title = \"t\"\nneeds = [\"second-queue\"]\n[[smmu]]\nname = \"s\"\n\
         second_queue = \"restricted\"\n[[step]]\nmend = { smmu = \"s\" }\n";
     let scenario = Scenario::parse("two", "two", text).unwrap();
-    let second_queue = Some(crate::scenario::SecondQueueKind::Restricted);
+    let second_queue = Some(crate::machine::SecondQueueKind::Restricted);
     let smmus = vec![MachineSmmu { second_queue, ..MachineSmmu::default() }];
     let machine = Mock.start(&MachineSpec { smmus, ..MachineSpec::default() }).unwrap();
     let recorder = Recorder::default();
-    let rig = Rig::new(&scenario, machine.into(), recorder.clone(), Options::default()).unwrap();
+    let rig = Rig::new(&scenario, machine.into(), recorder.clone(), RunOptions::default()).unwrap();
     let (sink, id, from) = (&rig.sink, SmmuId(0), recorder.len());
     let flush = |asid| Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(asid) };
     let pushed = sink.push(id, None, &[flush(1)]).unwrap();
