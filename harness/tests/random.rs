@@ -10,8 +10,8 @@ use std::fmt::Write;
 use common::random::Random;
 use common::trial;
 use libtest_mimic::Arguments;
-use smmu_engine::engine::{self, Options, Outcome, Sabotage};
 use smmu_engine::machine::Backend;
+use smmu_engine::run::{self, RunOptions, RunOutcome, Sabotage};
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{Mock, Qemu};
 
@@ -147,16 +147,16 @@ fn dma(random: &mut Random, promise: &Promise) -> String {
 }
 
 /// How many of these seeds do not pass.
-fn failures(backend: &dyn Backend, seeds: std::ops::Range<u64>, options: Options) -> usize {
+fn failures(backend: &dyn Backend, seeds: std::ops::Range<u64>, options: RunOptions) -> usize {
     let mut failures = 0;
     for seed in seeds {
         let text = generate(seed, 60);
         let name = format!("seed-{seed}");
         let scenario = Scenario::parse(&name, &name, &text).unwrap();
-        let report = engine::run(&scenario, backend, options);
+        let report = run::run(&scenario, backend, options);
         match report.outcome {
-            Outcome::Passed => {}
-            Outcome::Failed(_) if options.sabotage.is_some() => failures += 1,
+            RunOutcome::Passed => {}
+            RunOutcome::Failed(_) if options.sabotage.is_some() => failures += 1,
             other => panic!("seed {seed} on {}: {other:?}\n{text}", backend.name()),
         }
     }
@@ -164,12 +164,12 @@ fn failures(backend: &dyn Backend, seeds: std::ops::Range<u64>, options: Options
 }
 
 fn the_model_keeps_the_promise() {
-    assert_eq!(failures(&Mock, 0..150, Options::default()), 0);
+    assert_eq!(failures(&Mock, 0..150, RunOptions::default()), 0);
 }
 
 fn qemu_keeps_the_promise() {
     let qemu = Qemu::find(None).unwrap();
-    assert_eq!(failures(&qemu, 0..15, Options::default()), 0);
+    assert_eq!(failures(&qemu, 0..15, RunOptions::default()), 0);
 }
 
 fn a_broken_driver_does_not() {
@@ -178,7 +178,7 @@ fn a_broken_driver_does_not() {
         if sabotage == Sabotage::TimeoutCountsAsDone {
             continue;
         }
-        let options = Options { sabotage: Some(sabotage) };
+        let options = RunOptions { sabotage: Some(sabotage) };
         let failed = failures(&Mock, 0..10, options);
         assert!(failed >= 5, "{sabotage:?} was noticed by {failed} of 10");
     }

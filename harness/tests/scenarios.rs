@@ -7,8 +7,8 @@ mod common;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use smmu_engine::engine::{self, Options, Outcome, Report, Sabotage};
 use smmu_engine::machine::Backend;
+use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Sabotage};
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{Mock, Qemu};
 use smmu_harness::scenario_files::builtin;
@@ -187,7 +187,7 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn transcript(report: &Report) -> String {
+fn transcript(report: &RunReport) -> String {
     let lines: Vec<String> = report.transcript.iter().map(ToString::to_string).collect();
     lines.join("\n")
 }
@@ -202,8 +202,8 @@ fn snapshots() -> insta::Settings {
 
 fn passes(scenario: &Scenario, backend: &Opened) -> Result<(), Failed> {
     let backend = backend.as_ref().map_err(String::clone)?;
-    let report = engine::run(scenario, &**backend, Options::default());
-    if report.outcome != Outcome::Passed {
+    let report = run::run(scenario, &**backend, RunOptions::default());
+    if report.outcome != RunOutcome::Passed {
         return Err(format!("{:?}\n{}", report.outcome, transcript(&report)).into());
     }
     let mut settings = snapshots();
@@ -219,13 +219,13 @@ fn passes(scenario: &Scenario, backend: &Opened) -> Result<(), Failed> {
 
 fn noticed(sabotage: Sabotage, expected: &[&str], backend: &Opened) -> Result<(), Failed> {
     let backend = backend.as_ref().map_err(String::clone)?;
-    let options = Options { sabotage: Some(sabotage) };
+    let options = RunOptions { sabotage: Some(sabotage) };
     let mut failing = Vec::new();
     for scenario in builtin().unwrap() {
-        let report = engine::run(&scenario, &**backend, options);
+        let report = run::run(&scenario, &**backend, options);
         match report.outcome {
-            Outcome::Passed | Outcome::Skipped { .. } => {}
-            Outcome::Failed(why) => {
+            RunOutcome::Passed | RunOutcome::Skipped { .. } => {}
+            RunOutcome::Failed(why) => {
                 println!("{}: step {}: {}", scenario.name, why.step, why.message);
                 failing.push(scenario.name);
             }

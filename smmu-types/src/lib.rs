@@ -5,7 +5,7 @@
 //! - newtypes for each number that the hardware knows ([`StreamId`], [`Asid`], [`Iova`], ...);
 //! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from the ID registers;
 //! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and [`PriRecord`]s;
-//! - every structure and register as a table of [`fields`], by name and meaning, and the rules ([`legal`]) by which
+//! - every structure and register as a table of [`fields`], by name and meaning, and the rules (`legal`) by which
 //!   an SMMU refuses a configuration;
 //! - the plan of a ranged TLB invalidation ([`range`]), and queue pointers that cannot forget their wrap flag
 //!   ([`queue`]);
@@ -16,7 +16,8 @@
 //!
 //! Encode a TLB invalidation, and decode the event that tells of a fault:
 //!
-//! ```
+#![cfg_attr(feature = "fields", doc = "```")]
+#![cfg_attr(not(feature = "fields"), doc = "```ignore")]
 //! use smmu_types::range::Span;
 //! use smmu_types::{Asid, Command, EventKind, EventRecord, Iova, Leaf, Vmid, fields};
 //!
@@ -50,6 +51,9 @@
 //!
 //! # Features
 //!
+//! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself. Encoding needs only the keys
+//!   of the fields, which are always there.
+//! - `legal` (implies `fields`): the rules by which an SMMU refuses a configuration.
 //! - `std`: [`seam::StdWait`] and [`pool`], an allocator of DMA blocks over one window of memory.
 //! - `fake` (implies `std`): the [`fake`] module with doubles for every seam.
 //!

@@ -4,7 +4,7 @@
 //! asks [`fails`] before each allocation; a program whose allocator does not ask sees only the failures that the engine
 //! counts itself: a new `Arc`, which cannot return an error on stable Rust, and a block of DMA memory.
 
-use std::cell::Cell;
+use core::cell::Cell;
 
 thread_local! {
     // 0: not armed. n: the n-th allocation from now on fails.

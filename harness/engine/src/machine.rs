@@ -1,7 +1,9 @@
 //! What a backend's machine is to the engine: RAM, registers, devices, interrupts.
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::AtomicU64;
+use core::time::Duration;
 
 use serde::Deserialize;
 use smmu_driver::smmu_types::pool::Window;
@@ -78,7 +80,7 @@ pub enum QueueName {
 ///
 /// Where the data went is for whoever looks at memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DmaOutcome {
+pub enum DmaWriteOutcome {
     /// The write was carried out somewhere.
     Written,
     /// The SMMU refused it.
@@ -170,7 +172,7 @@ impl fmt::Debug for Clock {
 }
 
 impl Wait for Clock {
-    fn now(&self) -> std::time::Duration {
+    fn now(&self) -> Duration {
         self.0.now()
     }
     fn relax(&self, round: u32) {
@@ -238,7 +240,7 @@ pub trait Machine: Send + Sync {
     /// # Errors
     ///
     /// The machine is gone.
-    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, BackendError>;
+    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError>;
 
     /// Interrupts since the last call, each with the index of its SMMU.
     fn take_interrupts(&self) -> Vec<(usize, Irq)>;
@@ -331,7 +333,7 @@ impl Ram {
 
     /// The 64-bit word at a physical address; `None` outside of RAM.
     #[must_use]
-    pub fn word(&self, address: PhysAddr) -> Option<&std::sync::atomic::AtomicU64> {
+    pub fn word(&self, address: PhysAddr) -> Option<&AtomicU64> {
         let offset = address.0.checked_sub(self.0.base().0)?;
         self.0.words().get(usize::try_from(offset / 8).ok()?)
     }
@@ -345,7 +347,7 @@ impl fmt::Debug for Ram {
 
 // SAFETY: the window behind is the one that its implementor vouched for; this adds nothing to it.
 unsafe impl Window for Ram {
-    fn words(&self) -> &[std::sync::atomic::AtomicU64] {
+    fn words(&self) -> &[AtomicU64] {
         self.0.words()
     }
     fn base(&self) -> PhysAddr {

@@ -6,8 +6,8 @@
 //!
 //! Only the last level changes after a table is linked, so an invalidation with `Leaf` = 1 is enough.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use alloc::collections::BTreeMap;
+use core::sync::atomic::Ordering;
 
 use smmu_driver::smmu_attach::{
     ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
@@ -43,7 +43,7 @@ pub enum TableStage {
 
 /// What a mapping permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-pub enum Access {
+pub enum Permission {
     /// `"rw"`: reads and writes.
     #[default]
     #[serde(rename = "rw")]
@@ -100,8 +100,13 @@ impl<D: DmaMemory> PageTables<D> {
     /// # Errors
     ///
     /// The address cannot be mapped, is mapped already, or there is no memory for a table.
-    pub fn map(&mut self, input: u64, output: PhysAddr, access: Access) -> Result<(), TableError> {
-        let leaf = leaf(self.stage, output, access)?;
+    pub fn map(
+        &mut self,
+        input: u64,
+        output: PhysAddr,
+        permission: Permission,
+    ) -> Result<(), TableError> {
+        let leaf = leaf(self.stage, output, permission)?;
         let (block, index) = self.walk_or_grow(input)?;
         if block.words()[index].load(Ordering::Relaxed) != 0 {
             return Err(TableError::Mapped(input));
@@ -134,9 +139,9 @@ impl<D: DmaMemory> PageTables<D> {
         &mut self,
         input: u64,
         output: PhysAddr,
-        access: Access,
+        permission: Permission,
     ) -> Result<(), TableError> {
-        let leaf = leaf(self.stage, output, access)?;
+        let leaf = leaf(self.stage, output, permission)?;
         let (block, index) = self.walk_or_grow(input)?;
         store(block, index, leaf);
         Ok(())
@@ -220,7 +225,7 @@ fn index(input: u64, level: u32) -> usize {
     (input >> (12 + 9 * (LAST_LEVEL - level)) & (ENTRIES - 1)) as usize
 }
 
-fn leaf(stage: TableStage, output: PhysAddr, access: Access) -> Result<u64, TableError> {
+fn leaf(stage: TableStage, output: PhysAddr, permission: Permission) -> Result<u64, TableError> {
     if output.0 & !ADDRESS != 0 {
         return Err(TableError::Misaligned(output.0));
     }
@@ -229,17 +234,17 @@ fn leaf(stage: TableStage, output: PhysAddr, access: Access) -> Result<u64, Tabl
         // Unprivileged access; not global, so that it is tagged by the ASID.
         TableStage::Stage1 => {
             const NOT_GLOBAL: u64 = 1 << 11;
-            let ap = match access {
-                Access::ReadWrite => 1,
-                Access::ReadOnly => 3,
+            let ap = match permission {
+                Permission::ReadWrite => 1,
+                Permission::ReadOnly => 3,
             };
             common | NOT_GLOBAL | ap << 6
         }
         TableStage::Stage2 => {
             const NORMAL_WRITE_BACK: u64 = 0xf << 2;
-            let s2ap = match access {
-                Access::ReadWrite => 3,
-                Access::ReadOnly => 1,
+            let s2ap = match permission {
+                Permission::ReadWrite => 3,
+                Permission::ReadOnly => 1,
             };
             common | NORMAL_WRITE_BACK | s2ap << 6
         }
@@ -256,9 +261,16 @@ mod tests {
     use super::*;
     use aarch64_paging::descriptor::{El1Attributes, Stage2Attributes};
     use rstest::rstest;
-    use smmu_driver::smmu_types::fake::{HeapWindow, Pool, heap_pool};
+    use smmu_driver::smmu_types::pool::Pool;
+    use smmu_model::{Model, Profile};
 
-    fn tables(stage: TableStage, bytes: usize) -> PageTables<Pool<HeapWindow>> {
+    use crate::machine::Ram;
+
+    fn heap_pool(bytes: usize) -> Pool<Ram> {
+        Pool::new(Ram::new(Model::new(bytes, &[Profile::default()]).window()))
+    }
+
+    fn tables(stage: TableStage, bytes: usize) -> PageTables<Pool<Ram>> {
         PageTables::new(stage, heap_pool(bytes)).unwrap()
     }
 
@@ -266,11 +278,11 @@ mod tests {
 
     // Attribute bits from outside: those of the aarch64-paging crate.
     #[rstest]
-    #[case(Access::ReadWrite, El1Attributes::empty())]
-    #[case(Access::ReadOnly, El1Attributes::READ_ONLY)]
-    fn stage1_leaf(#[case] access: Access, #[case] extra: El1Attributes) {
+    #[case(Permission::ReadWrite, El1Attributes::empty())]
+    #[case(Permission::ReadOnly, El1Attributes::READ_ONLY)]
+    fn stage1_leaf(#[case] permission: Permission, #[case] extra: El1Attributes) {
         let mut tables = tables(TableStage::Stage1, 1 << 20);
-        tables.map(0x10000, PAGE_A, access).unwrap();
+        tables.map(0x10000, PAGE_A, permission).unwrap();
         let attributes = El1Attributes::VALID
             | El1Attributes::TABLE_OR_PAGE
             | El1Attributes::ATTRIBUTE_INDEX_0
@@ -283,18 +295,18 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Access::ReadWrite, Stage2Attributes::S2AP_ACCESS_RW)]
-    #[case(Access::ReadOnly, Stage2Attributes::S2AP_ACCESS_RO)]
-    fn stage2_leaf(#[case] access: Access, #[case] permission: Stage2Attributes) {
+    #[case(Permission::ReadWrite, Stage2Attributes::S2AP_ACCESS_RW)]
+    #[case(Permission::ReadOnly, Stage2Attributes::S2AP_ACCESS_RO)]
+    fn stage2_leaf(#[case] permission: Permission, #[case] s2ap: Stage2Attributes) {
         let mut tables = tables(TableStage::Stage2, 1 << 20);
-        tables.map(0x10000, PAGE_A, access).unwrap();
+        tables.map(0x10000, PAGE_A, permission).unwrap();
         let attributes = Stage2Attributes::VALID
             | Stage2Attributes::TABLE_OR_PAGE
             | Stage2Attributes::MEMATTR_NORMAL_INNER_WB
             | Stage2Attributes::MEMATTR_NORMAL_OUTER_WB
             | Stage2Attributes::SH_INNER
             | Stage2Attributes::ACCESS_FLAG
-            | permission;
+            | s2ap;
         assert_eq!(tables.descriptor(0x10000), PAGE_A.0 | attributes.bits() as u64);
     }
 
@@ -303,7 +315,9 @@ mod tests {
         let mut tables = tables(TableStage::Stage1, 1 << 20);
         let inputs = [0, 0x1000, 0x20_0000, 0x4000_0000, 0x7f_ffff_f000];
         for (n, &input) in inputs.iter().enumerate() {
-            tables.map(input, PhysAddr(0x4000_0000 + n as u64 * PAGE), Access::ReadWrite).unwrap();
+            tables
+                .map(input, PhysAddr(0x4000_0000 + n as u64 * PAGE), Permission::ReadWrite)
+                .unwrap();
         }
         for (n, &input) in inputs.iter().enumerate() {
             assert_eq!(tables.descriptor(input) & ADDRESS, 0x4000_0000 + n as u64 * PAGE);
@@ -316,7 +330,7 @@ mod tests {
     #[test]
     fn refusals_say_why() {
         let mut tables = tables(TableStage::Stage1, 1 << 20);
-        let rw = Access::ReadWrite;
+        let rw = Permission::ReadWrite;
         assert_eq!(tables.unmap(0x1000), Err(TableError::NotMapped(0x1000)));
         assert_eq!(tables.map(1 << 39, PAGE_A, rw), Err(TableError::Range(1 << 39)));
         assert_eq!(tables.map(0x1004, PAGE_A, rw), Err(TableError::Misaligned(0x1004)));
@@ -331,8 +345,8 @@ mod tests {
     fn memory_runs_out_as_an_error_and_can_be_tried_again() {
         let pool = heap_pool(3 * PAGE as usize);
         let mut tables = PageTables::new(TableStage::Stage1, pool.clone()).unwrap();
-        tables.map(0, PAGE_A, Access::ReadWrite).unwrap();
-        let refused = tables.map(0x20_0000, PAGE_A, Access::ReadWrite);
+        tables.map(0, PAGE_A, Permission::ReadWrite).unwrap();
+        let refused = tables.map(0x20_0000, PAGE_A, Permission::ReadWrite);
         assert!(matches!(refused, Err(TableError::Dma(_))));
         assert_eq!(tables.descriptor(0x20_0000), 0);
         drop(tables);

@@ -6,7 +6,7 @@ use smmu_types::seam::{Registers, StdWait, Wait};
 use smmu_types::{CacheTag, Irq, RawCommand};
 
 use smmu_engine::machine::{
-    Backend, BackendError, Clock, DMA_PATTERN, DmaOutcome, HazardReport, Insight, Machine,
+    Backend, BackendError, Clock, DMA_PATTERN, DmaWriteOutcome, HazardReport, Insight, Machine,
     MachineDevice, MachineSmmu, MachineSpec, QueueFault, Ram, Time,
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
@@ -110,14 +110,14 @@ impl Machine for MockMachine {
         }
     }
 
-    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, BackendError> {
+    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError> {
         let &MachineDevice { smmu, stream } = self
             .devices
             .get(device)
             .ok_or_else(|| BackendError::Impossible(format!("there is no device {device}")))?;
         Ok(match self.model.dma_write32(smmu, stream, iova, DMA_PATTERN) {
-            Ok(()) => DmaOutcome::Written,
-            Err(DmaRefused) => DmaOutcome::Refused,
+            Ok(()) => DmaWriteOutcome::Written,
+            Err(DmaRefused) => DmaWriteOutcome::Refused,
         })
     }
 

@@ -8,7 +8,7 @@ use smmu_types::seam::Registers;
 use smmu_types::{Irq, PhysAddr};
 
 use smmu_engine::machine::{
-    Backend, BackendError, DMA_PATTERN, DmaOutcome, Machine, MachineSpec, QueueFault, Ram,
+    Backend, BackendError, DMA_PATTERN, DmaWriteOutcome, Machine, MachineSpec, QueueFault, Ram,
 };
 use smmu_engine::machine::{Need, QueueName};
 use smmu_qemu as qemu;
@@ -101,10 +101,10 @@ impl Machine for QemuMachine {
         Ok(Arc::new(QemuRegisters { machine: Arc::clone(&self.machine), base }))
     }
 
-    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, BackendError> {
+    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError> {
         match self.machine.dma_write(device, iova).map_err(broken)? {
-            qemu::DmaOutcome::Written => Ok(DmaOutcome::Written),
-            qemu::DmaOutcome::Refused => Ok(DmaOutcome::Refused),
+            qemu::DmaOutcome::Written => Ok(DmaWriteOutcome::Written),
+            qemu::DmaOutcome::Refused => Ok(DmaWriteOutcome::Refused),
             other => Err(BackendError::Broken(format!("the test device said {other:?}"))),
         }
     }

@@ -12,7 +12,7 @@ use smmu_decode::explain::{Question, StructureFindings, explain};
 use smmu_decode::structures::{decode, guess, segments};
 use smmu_decode::words::tokens;
 use smmu_decode::{FoundWords, InputPlace, ScanError, StructureKind, Word, ids};
-use smmu_engine::engine::{self, RigError};
+use smmu_engine::run::{self, RigError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -113,7 +113,7 @@ impl Explain {
             (None, Some(backend)) => {
                 let arguments = BackendArgs { backend, qemu: self.qemu.clone() };
                 let backend = arguments.open()?;
-                let probed = engine::probe(&*backend).map_err(|error| match error {
+                let probed = run::probe(&*backend).map_err(|error| match error {
                     RigError::Backend(error) => error.into(),
                     other => Exit::Unavailable(other.to_string()),
                 })?;

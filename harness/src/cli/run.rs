@@ -1,3 +1,5 @@
+//! `run`: run scenarios, and print what each has shown.
+
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -5,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{BackendArgs, Exit, Format, one_of, scenarios};
-use smmu_engine::engine::{self, Options, Outcome, Report, Sabotage};
+use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Sabotage};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Run {
@@ -33,7 +35,7 @@ impl Run {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let scenarios = scenarios(&self.names)?;
         let backend = self.backend.open()?;
-        let options = Options { sabotage: self.sabotage };
+        let options = RunOptions { sabotage: self.sabotage };
         let start = Instant::now();
         let bar = progress(scenarios.len());
         let mut out = anstream::stdout().lock();
@@ -41,10 +43,12 @@ impl Run {
         let mut read = true;
         for scenario in &scenarios {
             bar.set_message(scenario.name.clone());
-            let report = engine::run(scenario, &*backend, options);
+            let begun = Instant::now();
+            let report = run::run(scenario, &*backend, options);
+            let took = begun.elapsed();
             let printed = bar.suspend(|| match self.format {
                 _ if !read => Ok(()),
-                Format::Json => json_line(&report).and_then(|line| writeln!(out, "{line}")),
+                Format::Json => json_line(&report, took).and_then(|line| writeln!(out, "{line}")),
                 Format::Human => self.human(&mut out, &report, &scenario.file.title),
             });
             read &= still_read(printed)?;
@@ -73,15 +77,15 @@ impl Run {
         tally.exit(&reports)
     }
 
-    fn human(&self, out: &mut impl Write, report: &Report, title: &str) -> std::io::Result<()> {
+    fn human(&self, out: &mut impl Write, report: &RunReport, title: &str) -> std::io::Result<()> {
         let (colour, word) = match &report.outcome {
-            Outcome::Passed => (GREEN, "passed"),
-            Outcome::Failed(_) => (RED, "FAILED"),
-            Outcome::TimedOut(_) => (RED, "TIMED OUT"),
-            Outcome::Broken(_) => (RED, "BROKEN"),
-            Outcome::Skipped { .. } => (YELLOW, "skipped"),
+            RunOutcome::Passed => (GREEN, "passed"),
+            RunOutcome::Failed(_) => (RED, "FAILED"),
+            RunOutcome::TimedOut(_) => (RED, "TIMED OUT"),
+            RunOutcome::Broken(_) => (RED, "BROKEN"),
+            RunOutcome::Skipped { .. } => (YELLOW, "skipped"),
         };
-        let failed = !matches!(report.outcome, Outcome::Passed | Outcome::Skipped { .. });
+        let failed = !matches!(report.outcome, RunOutcome::Passed | RunOutcome::Skipped { .. });
         if (self.transcript || !self.names.is_empty() || failed) && !report.transcript.is_empty() {
             writeln!(out, "--- {}: {title}", report.scenario)?;
             for line in &report.transcript {
@@ -93,11 +97,11 @@ impl Run {
         }
         writeln!(out, "{colour}{word:9}{PLAIN} {}", report.scenario)?;
         match &report.outcome {
-            Outcome::Failed(why) | Outcome::TimedOut(why) | Outcome::Broken(why) => {
+            RunOutcome::Failed(why) | RunOutcome::TimedOut(why) | RunOutcome::Broken(why) => {
                 writeln!(out, "          step {}: {}", why.step, why.message)?;
             }
-            Outcome::Skipped { reason } => writeln!(out, "          {reason}")?,
-            Outcome::Passed => {}
+            RunOutcome::Skipped { reason } => writeln!(out, "          {reason}")?,
+            RunOutcome::Passed => {}
         }
         for check in &report.unchecked {
             writeln!(out, "          not checked on {}: {check}", report.backend)?;
@@ -106,8 +110,8 @@ impl Run {
     }
 }
 
-/// Whether somebody still reads the output. When nobody does, the scenarios run all the same: the exit status speaks
-/// for all of them.
+/// Whether the reader of the output is still there. Without a reader the scenarios run all the same, because the exit
+/// status speaks for all of them.
 fn still_read(written: std::io::Result<()>) -> std::io::Result<bool> {
     match written {
         Ok(()) => Ok(true),
@@ -116,8 +120,16 @@ fn still_read(written: std::io::Result<()>) -> std::io::Result<bool> {
     }
 }
 
-fn json_line(report: &Report) -> std::io::Result<String> {
-    Ok(serde_json::to_string(report)?)
+/// A report, and how long its run took.
+#[derive(serde::Serialize)]
+struct JsonLine<'a> {
+    #[serde(flatten)]
+    report: &'a RunReport,
+    seconds: f64,
+}
+
+fn json_line(report: &RunReport, took: Duration) -> std::io::Result<String> {
+    Ok(serde_json::to_string(&JsonLine { report, seconds: took.as_secs_f64() })?)
 }
 
 fn progress(count: usize) -> ProgressBar {
@@ -140,16 +152,16 @@ struct Tally {
 }
 
 impl Tally {
-    fn of(reports: &[Report]) -> Self {
+    fn of(reports: &[RunReport]) -> Self {
         let mut tally = Tally::default();
         for report in reports {
             tally.unchecked += report.unchecked.len();
             match report.outcome {
-                Outcome::Passed => tally.passed += 1,
-                Outcome::Failed(_) => tally.failed += 1,
-                Outcome::TimedOut(_) => tally.timed_out += 1,
-                Outcome::Broken(_) => tally.broken += 1,
-                Outcome::Skipped { .. } => tally.skipped += 1,
+                RunOutcome::Passed => tally.passed += 1,
+                RunOutcome::Failed(_) => tally.failed += 1,
+                RunOutcome::TimedOut(_) => tally.timed_out += 1,
+                RunOutcome::Broken(_) => tally.broken += 1,
+                RunOutcome::Skipped { .. } => tally.skipped += 1,
             }
         }
         tally
@@ -169,7 +181,7 @@ impl Tally {
         writeln!(out, " in {:.2} s", took.as_secs_f64())
     }
 
-    fn exit(&self, reports: &[Report]) -> Result<(), Exit> {
+    fn exit(&self, reports: &[RunReport]) -> Result<(), Exit> {
         if self.failed > 0 {
             return Err(Exit::Failed);
         }
@@ -177,7 +189,7 @@ impl Tally {
             return Err(Exit::TimedOut);
         }
         let broken = reports.iter().find_map(|report| match &report.outcome {
-            Outcome::Broken(why) => Some(why.message.clone()),
+            RunOutcome::Broken(why) => Some(why.message.clone()),
             _ => None,
         });
         broken.map_or(Ok(()), |message| Err(Exit::Unavailable(message)))

@@ -1,8 +1,21 @@
 //! From the text of a scenario to a checked one, with errors that say where.
 
-use std::ops::Range;
+use core::ops::Range;
 
-use super::{File, Scenario, check};
+use toml::Spanned;
+
+use super::check;
+use super::file::ScenarioFile;
+use super::steps::{Expect, Step};
+
+/// A scenario, checked: every name in it stands for something.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The name of the file, without its ending.
+    pub name: String,
+    /// What the file says.
+    pub file: ScenarioFile,
+}
 
 /// A scenario's text that is wrong at a place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,13 +42,13 @@ impl ScenarioError {
 }
 
 impl Scenario {
-    /// Parse the text of a scenario. `file` is what errors call it.
+    /// Parse the text of a scenario. Errors call it `file`.
     ///
     /// # Errors
     ///
-    /// The text is not TOML, has a key that is not known, or a name that stands for nothing.
+    /// The text is not TOML, has an unknown key, or a name that stands for nothing.
     pub fn parse(name: &str, file: &str, text: &str) -> Result<Self, ScenarioError> {
-        let parsed: File = toml::from_str(text).map_err(|error| {
+        let parsed: ScenarioFile = toml::from_str(text).map_err(|error| {
             let mut message = error.message().trim().replace('\n', "; ");
             if message.starts_with("wanted exactly 1 element") {
                 message =
@@ -46,5 +59,14 @@ impl Scenario {
         check::check(&parsed)
             .map_err(|(span, message)| ScenarioError::at(file, text, span, message))?;
         Ok(Scenario { name: name.to_owned(), file: parsed })
+    }
+
+    /// Whether a step checks what became of all commands, so that the run must keep them from the beginning.
+    #[must_use]
+    pub fn checks_commands(&self) -> bool {
+        let asks = |step: &Spanned<Step>| {
+            matches!(step.get_ref(), Step::Expect(Expect { commands: Some(_), .. }))
+        };
+        self.file.steps.iter().any(asks)
     }
 }

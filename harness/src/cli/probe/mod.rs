@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use super::{BackendArgs, Exit, Format};
-use smmu_engine::engine::{self, RigError};
+use smmu_engine::run::{self, RigError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Probe {
@@ -19,7 +19,7 @@ pub(super) struct Probe {
 impl Probe {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let backend = self.backend.open()?;
-        let probed = engine::probe(&*backend).map_err(|error| match error {
+        let probed = run::probe(&*backend).map_err(|error| match error {
             RigError::Backend(error) => error.into(),
             other => Exit::Unavailable(other.to_string()),
         })?;

@@ -18,7 +18,7 @@ use smmu_types::{Command, IdRegisters, Leaf, PhysAddr, SmmuId, StreamId, Substre
 
 use super::{Configuration, STREAM_TABLE, TARGET, Verdict, place};
 use smmu_engine::machine::{
-    Backend, BackendError, DMA_PATTERN, DmaOutcome, Machine, MachineDevice, MachineSmmu,
+    Backend, BackendError, DMA_PATTERN, DmaWriteOutcome, Machine, MachineDevice, MachineSmmu,
     MachineSpec, Ram,
 };
 
@@ -223,8 +223,8 @@ impl Up {
             insight.take_hazards();
         }
         match (seen.as_slice(), outcome) {
-            ([], DmaOutcome::Written) => self.landed(),
-            ([], DmaOutcome::Refused) => Ok(Verdict::Aborted),
+            ([], DmaWriteOutcome::Written) => self.landed(),
+            ([], DmaWriteOutcome::Refused) => Ok(Verdict::Aborted),
             ([event], _) => Ok(Verdict::of(*event)),
             (events, _) => Err(AskError::SeveralEvents { events: events.len() }),
         }

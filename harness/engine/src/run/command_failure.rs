@@ -1,0 +1,52 @@
+//! Whether commands failed as a step says.
+
+use core::time::Duration;
+
+use smmu_driver::smmu_types::seam::SinkError;
+use smmu_driver::smmu_types::{Command, CommandErrorCode};
+
+use super::rig::Rig;
+use super::stop::Stop;
+use crate::scenario::WantedFailure;
+use crate::transcript::LineKind;
+
+/// Checks that commands ended as the scenario says. Records an expected failure in the transcript.
+pub(super) fn check_failure(
+    rig: &Rig,
+    smmu: &str,
+    outcome: Result<(), SinkError>,
+    wanted: Option<WantedFailure>,
+    waited: Duration,
+) -> Result<(), Stop> {
+    let code = match wanted {
+        None | Some(WantedFailure::Timeout) => None,
+        Some(WantedFailure::Ill) => Some(CommandErrorCode::ILL),
+        Some(WantedFailure::Abt) => Some(CommandErrorCode::ABT),
+        Some(WantedFailure::AtcInvSync) => Some(CommandErrorCode::ATC_INV_SYNC),
+    };
+    match (outcome, wanted) {
+        (Ok(()), None) => Ok(()),
+        (Err(SinkError::Command { command, code: got, .. }), Some(_)) if Some(got) == code => {
+            rig.recorder
+                .about(LineKind::Error, smmu, || format!("{got} on {}", Command::decode(command)));
+            Ok(())
+        }
+        (Err(SinkError::Timeout { stall, .. }), Some(WantedFailure::Timeout)) => {
+            let timeout = rig.timeout(smmu)?;
+            if waited < timeout {
+                return Err(format!("it gave up after {waited:?}, before {timeout:?}").into());
+            }
+            let Some(stall) = stall else {
+                return Err("the time-out does not say where the queue stands".to_owned().into());
+            };
+            rig.recorder
+                .about(LineKind::Error, smmu, || format!("no answer in {timeout:?}: {stall}"));
+            Ok(())
+        }
+        (Ok(()), Some(_)) => {
+            let want = code.map_or("a time-out".into(), |code| code.to_string());
+            Err(format!("{want} was to be reported, but all went well").into())
+        }
+        (Err(error), _) => Err(error.into()),
+    }
+}

@@ -1,0 +1,136 @@
+//! Carries out one scenario on one machine, over the seams.
+//!
+//! From the bottom up: [`Tap`] listens at the registers, `platform` and `setup` make a driver, `rig` joins it to the
+//! machine and to the scenario's names, `settle` checks what must hold after each step, `steps` holds the steps, and
+//! [`run`] goes through a scenario.
+
+mod command_failure;
+mod committed;
+mod destination;
+mod invalidation;
+mod options;
+mod pages;
+mod platform;
+mod queues;
+mod report;
+mod rig;
+mod sabotage;
+mod settle;
+mod setup;
+mod step_action;
+mod steps;
+mod stop;
+mod tap;
+
+use alloc::sync::Arc;
+
+use smmu_driver::smmu_hw_mmio::BringupError;
+
+use crate::machine::{Backend, Machine, MachineDevice, MachineSmmu, MachineSpec, Time};
+use crate::scenario::{Scenario, SyncMethod};
+use crate::transcript::{LineKind, Recorder};
+use rig::Rig;
+use stop::Stop;
+
+pub use options::RunOptions;
+pub use platform::{Cell, Dma, Harness, Names, Sink};
+pub use report::{RunFailure, RunOutcome, RunReport};
+pub use rig::{RigError, probe};
+pub use sabotage::Sabotage;
+pub use tap::Tap;
+
+impl From<RigError> for Stop {
+    fn from(error: RigError) -> Self {
+        match error {
+            RigError::Backend(error) => error.into(),
+            RigError::Sink(error) => error.into(),
+            RigError::Bringup(_, BringupError::NoAck { .. }) | RigError::SecondQueue(..) => {
+                Stop::TimedOut(error.to_string())
+            }
+            RigError::Attach(error) => error.into(),
+            _ => Stop::Failed(error.to_string()),
+        }
+    }
+}
+
+/// The machine that a scenario asks for.
+fn machine_spec(scenario: &Scenario) -> MachineSpec {
+    let smmus = &scenario.file.smmus;
+    let index = |name: &str| smmus.iter().position(|smmu| smmu.name.get_ref() == name);
+    let devices = scenario.file.devices.iter().flat_map(|device| {
+        // `Scenario::parse` has checked that the SMMU exists.
+        let smmu = index(device.smmu.get_ref()).unwrap_or(0);
+        device.each().map(move |(_, stream)| MachineDevice { smmu, stream })
+    });
+    MachineSpec {
+        smmus: smmus
+            .iter()
+            .map(|smmu| MachineSmmu {
+                asid_bits: smmu.asid_bits.as_ref().map_or(16, |bits| *bits.get_ref()),
+                ats: smmu.has_ats(),
+                msi: smmu.completion() == SyncMethod::Msi,
+                sev: smmu.completion() == SyncMethod::Event,
+                second_queue: smmu.second_queue.as_ref().map(|kind| *kind.get_ref()),
+            })
+            .collect(),
+        devices: devices.collect(),
+        time: Time::Virtual,
+    }
+}
+
+/// Run a scenario on a backend.
+#[must_use]
+pub fn run(scenario: &Scenario, backend: &dyn Backend, options: RunOptions) -> RunReport {
+    let mut report = RunReport {
+        scenario: scenario.name.clone(),
+        backend: backend.name(),
+        outcome: RunOutcome::Passed,
+        transcript: Vec::new(),
+        notes: Vec::new(),
+        unchecked: Vec::new(),
+    };
+    let lacks: Vec<&str> =
+        scenario.file.needs.iter().filter(|n| !backend.offers(**n)).map(|n| n.name()).collect();
+    if !lacks.is_empty() {
+        let reason = format!("{} has no {}", backend.name(), lacks.join(", "));
+        report.outcome = RunOutcome::Skipped { reason };
+        return report;
+    }
+    let recorder = Recorder::default();
+    let mut step = 0;
+    let stopped = run_steps(scenario, backend, options, &recorder, &mut report, &mut step);
+    if let Err(stop) = stopped {
+        let failure = |message| RunFailure { step, message };
+        report.outcome = match stop {
+            Stop::Failed(message) => RunOutcome::Failed(failure(message)),
+            Stop::TimedOut(message) => RunOutcome::TimedOut(failure(message)),
+            Stop::Broken(message) => RunOutcome::Broken(failure(message)),
+            Stop::Skipped(reason) => RunOutcome::Skipped { reason },
+        };
+    }
+    report.transcript = recorder.transcript();
+    report
+}
+
+fn run_steps(
+    scenario: &Scenario,
+    backend: &dyn Backend,
+    options: RunOptions,
+    recorder: &Recorder,
+    report: &mut RunReport,
+    step: &mut usize,
+) -> Result<(), Stop> {
+    let machine: Arc<dyn Machine> = backend.start(&machine_spec(scenario))?.into();
+    recorder.note(LineKind::Step, || "0 set up".into());
+    let rig = Rig::new(scenario, Arc::clone(&machine), recorder.clone(), options);
+    // A machine that is gone explains whatever the driver ran into.
+    machine.check()?;
+    let mut rig = rig?;
+    for (n, spec) in scenario.file.steps.iter().enumerate() {
+        *step = n + 1;
+        let done = steps::run(&mut rig, *step, spec.get_ref(), report);
+        machine.check()?;
+        done?;
+    }
+    settle::finish(&rig)
+}

@@ -1,0 +1,232 @@
+//! The harness's implementations of the seams, around the real ones.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use smmu_driver::smmu_attach::Platform;
+use smmu_driver::smmu_invs::{ArcSwapCell, InvArray, OutOfMemory, Publication};
+use smmu_driver::smmu_types::pool::{Pool, PoolBlock};
+use smmu_driver::smmu_types::seam::{
+    CommandSink, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError,
+};
+use smmu_driver::smmu_types::{Command, SmmuId, SyncProof};
+
+use super::queues::{self, Queue, Queues};
+use super::sabotage::Sabotage;
+use crate::alloc_fault;
+use crate::machine::QueueName;
+use crate::machine::Ram;
+use crate::transcript::{LineKind as Kind, Recorder};
+
+/// The platform of the harness.
+#[derive(Debug)]
+pub struct Harness;
+
+impl Platform for Harness {
+    type Lock = parking_lot::RawMutex;
+    type DomainLock = parking_lot::RawMutex;
+    type Dma = Dma;
+    type Sink = Sink;
+    type Cell = Cell;
+    type Observer = Names;
+}
+
+/// DMA memory from the machine's RAM, whose allocations can be made to fail.
+#[derive(Clone, Debug)]
+pub struct Dma(pub(crate) Pool<Ram>);
+
+// SAFETY: every block is one of the pool's, whose promises are passed on unchanged.
+unsafe impl DmaMemory for Dma {
+    type Block = PoolBlock<Ram>;
+
+    fn allocate(&self, layout: DmaLayout) -> Result<Self::Block, DmaError> {
+        let refused = DmaError { bytes: layout.bytes(), align: layout.align() };
+        alloc_fault::checkpoint().map_err(|_| refused)?;
+        alloc_fault::suspended(|| self.0.allocate(layout))
+    }
+}
+
+/// The publication of arrays, whose nodes can be made to fail.
+#[derive(Debug)]
+pub struct Cell(ArcSwapCell<InvArray>);
+
+impl Publication<InvArray> for Cell {
+    type Node = <ArcSwapCell<InvArray> as Publication<InvArray>>::Node;
+    type Guard<'a> = <ArcSwapCell<InvArray> as Publication<InvArray>>::Guard<'a>;
+
+    fn node(value: InvArray) -> Result<Self::Node, OutOfMemory> {
+        alloc_fault::checkpoint().map_err(|_| OutOfMemory { bytes: size_of::<InvArray>() })?;
+        alloc_fault::suspended(|| ArcSwapCell::node(value))
+    }
+
+    fn new(node: Self::Node) -> Self {
+        Cell(ArcSwapCell::new(node))
+    }
+
+    fn read(&self) -> Self::Guard<'_> {
+        // The first read of a thread makes room for its epoch, which is not the driver's doing.
+        alloc_fault::suspended(|| self.0.read())
+    }
+
+    fn publish(&self, node: Self::Node) {
+        self.0.publish(node);
+    }
+}
+
+/// Called after each completed sync.
+pub(crate) type Watch = dyn Fn() + Send + Sync;
+
+/// The queues of all SMMUs, with a way to break them and a way to look in between.
+pub struct Sink {
+    queues: Queues,
+    sabotage: Option<Sabotage>,
+    watch: Mutex<Option<Arc<Watch>>>,
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sink").field("sabotage", &self.sabotage).finish_non_exhaustive()
+    }
+}
+
+impl Sink {
+    pub(crate) fn new(queues: Queues, sabotage: Option<Sabotage>) -> Self {
+        Sink { queues, sabotage, watch: Mutex::new(None) }
+    }
+
+    /// The main queue of an SMMU.
+    pub(crate) fn queue(&self, smmu: SmmuId) -> Option<&Queue> {
+        self.queue_named(smmu, QueueName::Main)
+    }
+
+    /// One of the queues of an SMMU.
+    pub(crate) fn queue_named(&self, smmu: SmmuId, queue: QueueName) -> Option<&Queue> {
+        queues::named(&self.queues, smmu, queue)
+    }
+
+    /// Call `watch` after each completed sync, until it is replaced.
+    pub(crate) fn set_watch(&self, watch: Option<Arc<Watch>>) {
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
+    fn tampered(&self, smmu: SmmuId, commands: &[Command]) -> Vec<Command> {
+        let apply = |&command| match self.sabotage {
+            Some(sabotage) => sabotage.apply(smmu, command),
+            None => Some(command),
+        };
+        commands.iter().filter_map(apply).collect()
+    }
+}
+
+impl CommandSink for Sink {
+    type Ticket = (SmmuId, <Queues as CommandSink>::Ticket);
+    type Pushed = (SmmuId, <Queues as CommandSink>::Pushed);
+
+    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
+        Ok((smmu, self.queues.issue(smmu, &self.tampered(smmu, commands))?))
+    }
+
+    fn push(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Self::Pushed>,
+        commands: &[Command],
+    ) -> Result<Self::Pushed, SinkError> {
+        let (pushed, commands) = (pushed.map(|(_, pushed)| pushed), self.tampered(smmu, commands));
+        Ok((smmu, self.queues.push(smmu, pushed, &commands)?))
+    }
+
+    fn prove(
+        &self,
+        (smmu, pushed): Self::Pushed,
+        commands: &[Command],
+    ) -> Result<Self::Ticket, SinkError> {
+        Ok((smmu, self.queues.prove(pushed, &self.tampered(smmu, commands))?))
+    }
+
+    fn wait(&self, (smmu, ticket): Self::Ticket) -> Result<SyncProof, SinkError> {
+        let proof = match self.sabotage {
+            Some(Sabotage::SyncWithoutWait) => SyncProof::vouch(smmu),
+            Some(Sabotage::TimeoutCountsAsDone) => match self.queues.wait(ticket) {
+                Err(SinkError::Timeout { .. }) => SyncProof::vouch(smmu),
+                outcome => outcome?,
+            },
+            _ => self.queues.wait(ticket)?,
+        };
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(watch) = watch {
+            watch();
+        }
+        Ok(proof)
+    }
+}
+
+/// An observer that puts what it hears into the transcript, under the scenario's names.
+#[derive(Debug)]
+pub struct Names {
+    pub(crate) recorder: Recorder,
+    pub(crate) smmus: Vec<String>,
+    pub(crate) domains: Vec<String>,
+    pub(crate) freed: Mutex<Vec<(SmmuId, smmu_driver::smmu_types::CacheTag)>>,
+}
+
+impl Names {
+    fn smmu(&self, smmu: SmmuId) -> &str {
+        self.smmus.get(usize::from(smmu.0)).map_or("?", String::as_str)
+    }
+
+    fn domain(&self, domain: smmu_driver::smmu_types::DomainId) -> &str {
+        self.domains.get(domain.0 as usize).map_or("?", String::as_str)
+    }
+
+    /// Tags that were freed since the last call.
+    pub(crate) fn take_freed(&self) -> Vec<(SmmuId, smmu_driver::smmu_types::CacheTag)> {
+        std::mem::take(&mut *self.freed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Observer for Names {
+    fn notice(&self, notice: Notice) {
+        let tag = |smmu: SmmuId, text: &dyn Fn() -> String| {
+            self.recorder.about(Kind::Tag, self.smmu(smmu), text);
+        };
+        match notice {
+            Notice::TagAllocated { domain, smmu, tag: t } => {
+                tag(smmu, &|| format!("{t} allocated for {}", self.domain(domain)));
+            }
+            Notice::TagFound { domain, smmu, tag: t, users } => tag(smmu, &|| {
+                format!("{t} found in the array of {}, users {users}", self.domain(domain))
+            }),
+            Notice::TagAborted { smmu, tag: t } => tag(smmu, &|| format!("{t} given back unused")),
+            Notice::TagRetired { domain, smmu, tag: t } => {
+                tag(smmu, &|| format!("{t} has lost its last user in {}", self.domain(domain)));
+            }
+            Notice::TagFreed { smmu, tag: t } => {
+                alloc_fault::suspended(|| {
+                    let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+                    freed.push((smmu, t));
+                });
+                tag(smmu, &|| format!("{t} is flushed and free"));
+            }
+            Notice::TagQuarantined { smmu, tag: t, error } => {
+                tag(smmu, &|| format!("{t} is quarantined: {error}"));
+            }
+            Notice::EntryWritten { smmu, stream, entry, syncs } => {
+                let entry = match entry {
+                    smmu_driver::smmu_types::seam::TableEntry::Ste => "STE",
+                    smmu_driver::smmu_types::seam::TableEntry::Cd => "CD",
+                    _ => "entry",
+                };
+                self.recorder.about(Kind::Entry, self.smmu(smmu), || {
+                    let plural = if syncs == 1 { "" } else { "s" };
+                    format!("{entry} of sid={stream} changed in {syncs} sync{plural}")
+                });
+            }
+            Notice::ConfigUnconfirmed { smmu, stream, error } => {
+                self.recorder.about(Kind::Error, self.smmu(smmu), || {
+                    format!("the entry of sid={stream} is not confirmed: {error}")
+                });
+            }
+            other => self.recorder.note(Kind::Tag, || format!("{other:?}")),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The driver under several threads at once, on the model.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use smmu_driver::smmu_attach::Target;
+use smmu_driver::smmu_types::range::Extent;
+use smmu_driver::smmu_types::seam::{CommandSink, Registers};
+use smmu_driver::smmu_types::{Asid, Command, Granule, Leaf, StreamId, Vmid};
+
+use super::*;
+use crate::mock::Mock;
+use crate::page_tables::{PAGE, Permission};
+use crate::run::RunOptions;
+
+const SCENARIO: &str = r#"
+title = "threads"
+needs = ["stage1", "several-smmus"]
+pages = ["A"]
+smmu = [{ name = "smmu0" }, { name = "smmu1" }]
+device = [
+    { name = "d0", smmu = "smmu0", stream = 0x08 },
+    { name = "d1", smmu = "smmu0", stream = 0x10 },
+    { name = "d2", smmu = "smmu1", stream = 0x900 },
+]
+domain = [{ name = "D", stage = "s1" }, { name = "E", stage = "s1" }]
+step = [{ expect = { smmu = "smmu0", asids_in_use = 0 } }]
+"#;
+
+const IOVA: u64 = 0x10000;
+
+fn rig() -> Rig {
+    let scenario = Scenario::parse("threads", "threads", SCENARIO).unwrap();
+    let smmus = vec![MachineSmmu::default(); 2];
+    let devices = [(0, 0x08), (0, 0x10), (1, 0x900)]
+        .map(|(smmu, stream)| crate::machine::MachineDevice { smmu, stream: StreamId(stream) });
+    let spec = MachineSpec { smmus, devices: devices.to_vec(), ..MachineSpec::default() };
+    let machine = Mock.start(&spec).unwrap();
+    Rig::new(&scenario, machine.into(), Recorder::default(), RunOptions::default()).unwrap()
+}
+
+/// One thread maps a page, unmaps it and invalidates, for ever; one thread for each device attaches it to the domain
+/// and takes it away, for ever. When an invalidation has returned, no device reaches the page.
+#[test]
+fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
+    const ROUNDS: u32 = 4000;
+    // By reference: what is not named here, such as the event queues, must live on.
+    let mut rig = rig();
+    let Rig { devices, domains, tables, sink, dma, observer, machine, pages, .. } = &mut rig;
+    let (sink, dma, observer): (&Sink, &Dma, &Names) = (sink, dma, observer);
+    let (d, e) = (&domains["D"], &domains["E"]);
+    let page = pages.address("A").unwrap();
+    let (done, reached) = (AtomicBool::new(false), AtomicU32::new(0));
+    let env = Env { dma, sink, observer };
+    let extent = Extent::range(IOVA, PAGE, Granule::K4, Leaf::Last).with_page_hint();
+    std::thread::scope(|scope| {
+        for (_, device) in devices.values_mut() {
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    for target in
+                        [Target::Domain(d), Target::Domain(e), Target::Domain(d), Target::Blocked]
+                    {
+                        let prepared = device.prepare(target, &env).unwrap();
+                        let done = prepared.publish().install().commit();
+                        assert_eq!((done.config, done.quarantined), (Ok(()), None));
+                    }
+                }
+            });
+        }
+        // Ends the other threads also when an assertion fails.
+        let _end = Defer(|| done.store(true, Ordering::Relaxed));
+        let table = tables.get_mut("D").unwrap();
+        for round in 0..ROUNDS {
+            table.map(IOVA, page, Permission::ReadWrite).unwrap();
+            for device in 0..3 {
+                pages.restore();
+                machine.dma_write(device, IOVA).unwrap();
+                if pages.reached(0) != Reached::Nothing {
+                    reached.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            table.unmap(IOVA).unwrap();
+            d.invalidate(extent, sink).unwrap();
+            for device in 0..3 {
+                pages.restore();
+                machine.dma_write(device, IOVA).unwrap();
+                assert_eq!(pages.reached(0), Reached::Nothing, "round {round}, device {device}");
+            }
+        }
+    });
+    // Without a DMA that lands now and then the test would prove nothing.
+    assert!(reached.load(Ordering::Relaxed) > ROUNDS / 20, "{reached:?} of {}", ROUNDS * 3);
+    assert!(d.array().is_empty() && e.array().is_empty());
+}
+
+/// The model, with an SMMU whose `CMDQ_CONS` never moves.
+struct Stuck;
+
+struct StuckMachine(Box<dyn Machine>);
+
+struct StuckRegisters(Arc<dyn Registers + Send + Sync>);
+
+impl Registers for StuckRegisters {
+    fn read32(&self, offset: u32) -> u32 {
+        if offset == smmu_driver::smmu_types::regs::CMDQ_CONS.offset() {
+            0
+        } else {
+            self.0.read32(offset)
+        }
+    }
+    fn write32(&self, offset: u32, value: u32) {
+        self.0.write32(offset, value);
+    }
+    fn read64(&self, offset: u32) -> u64 {
+        self.0.read64(offset)
+    }
+    fn write64(&self, offset: u32, value: u64) {
+        self.0.write64(offset, value);
+    }
+}
+
+impl Machine for StuckMachine {
+    fn ram(&self) -> Ram {
+        self.0.ram()
+    }
+    fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
+        Ok(Arc::new(StuckRegisters(self.0.registers(smmu)?)))
+    }
+    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, BackendError> {
+        self.0.dma_write(device, iova)
+    }
+    fn take_interrupts(&self) -> Vec<(usize, Irq)> {
+        self.0.take_interrupts()
+    }
+    fn check(&self) -> Result<(), BackendError> {
+        self.0.check()
+    }
+}
+
+impl Backend for Stuck {
+    fn name(&self) -> &'static str {
+        "stuck"
+    }
+    fn describe(&self) -> String {
+        "an SMMU that does not answer".into()
+    }
+    fn offers(&self, _need: crate::machine::Need) -> bool {
+        true
+    }
+    fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
+        Ok(Box::new(StuckMachine(Mock.start(spec)?)))
+    }
+}
+
+#[test]
+fn an_smmu_that_does_not_answer_is_a_timeout() {
+    let scenario = Scenario::parse("threads", "threads", SCENARIO).unwrap();
+    let report = crate::run::run(&scenario, &Stuck, RunOptions::default());
+    let crate::run::RunOutcome::TimedOut(why) = report.outcome else {
+        panic!("{:?}", report.outcome)
+    };
+    assert!(why.message.contains("no CMD_SYNC completion in time"), "{}", why.message);
+}
+
+struct Defer<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn commands_that_are_proven_together_keep_their_order_over_two_queues() {
+    let text = "title = \"t\"\nneeds = [\"second-queue\"]\n[[smmu]]\nname = \"s\"\n\
+        second_queue = \"restricted\"\n[[step]]\nmend = { smmu = \"s\" }\n";
+    let scenario = Scenario::parse("two", "two", text).unwrap();
+    let second_queue = Some(crate::machine::SecondQueueKind::Restricted);
+    let smmus = vec![MachineSmmu { second_queue, ..MachineSmmu::default() }];
+    let machine = Mock.start(&MachineSpec { smmus, ..MachineSpec::default() }).unwrap();
+    let recorder = Recorder::default();
+    let rig = Rig::new(&scenario, machine.into(), recorder.clone(), RunOptions::default()).unwrap();
+    let (sink, id, from) = (&rig.sink, SmmuId(0), recorder.len());
+    let flush = |asid| Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(asid) };
+    let pushed = sink.push(id, None, &[flush(1)]).unwrap();
+    let pushed = sink.push(id, Some(pushed), &[flush(2)]).unwrap();
+    // Not for the second queue, so what went there is waited for; from here on all is for the main one.
+    let pushed = sink.push(id, Some(pushed), &[Command::CfgiAll]).unwrap();
+    let pushed = sink.push(id, Some(pushed), &[flush(3)]).unwrap();
+    let ticket = sink.prove(pushed, &[flush(4)]).unwrap();
+    assert_eq!(sink.wait(ticket).unwrap().smmu(), id);
+    let pushed = sink.push(id, None, &[flush(5)]).unwrap();
+    let ticket = sink.prove(pushed, &[Command::CfgiAll]).unwrap();
+    assert_eq!(sink.wait(ticket).unwrap().smmu(), id);
+    let lines: Vec<String> =
+        recorder.drop_from(from).iter().map(|line| line.to_string().split_off(14)).collect();
+    let want = [
+        "s/second TLBI_NH_ASID vmid=0 asid=1",
+        "s/second TLBI_NH_ASID vmid=0 asid=2",
+        "s/second SYNC",
+        "s CFGI_ALL",
+        "s TLBI_NH_ASID vmid=0 asid=3",
+        "s TLBI_NH_ASID vmid=0 asid=4",
+        "s SYNC",
+        "s/second TLBI_NH_ASID vmid=0 asid=5",
+        "s/second SYNC",
+        "s CFGI_ALL",
+        "s SYNC",
+    ];
+    assert_eq!(lines, want);
+}

@@ -1,0 +1,119 @@
+//! Attaches a device, and checks how that ends and what the device reaches meanwhile.
+
+use smmu_driver::smmu_attach::{AttachError, Committed};
+use smmu_driver::smmu_invs::InvError;
+use smmu_driver::smmu_tags::TagError;
+use smmu_driver::smmu_types::seam::SinkError;
+
+use crate::run::committed::committed;
+use crate::run::pages::Reached;
+use crate::run::report::RunReport;
+use crate::run::rig::Rig;
+use crate::run::settle::{settled, unconfirmed};
+use crate::run::step_action::StepAction;
+use crate::run::stop::Stop;
+use crate::scenario::{Attach, AttachFailure, AttachWatch};
+use crate::transcript::LineKind;
+
+impl StepAction for Attach {
+    fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
+        match attach(rig, self)? {
+            Confirmed::Yes => settled(rig),
+            Confirmed::No => unconfirmed(rig),
+        }
+    }
+}
+
+/// Whether the SMMU has confirmed the attach. An attach that changed nothing counts as confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Confirmed {
+    Yes,
+    No,
+}
+
+fn attach(rig: &mut Rig, spec: &Attach) -> Result<Confirmed, Stop> {
+    let device = spec.device.get_ref();
+    let result = match &spec.watch {
+        None => rig.attach(device, spec.to.get_ref())?,
+        Some(watch) => {
+            let (result, steps) =
+                rig.watched(device, watch.iova, |rig| rig.attach(device, spec.to.get_ref()))?;
+            check_watch(rig, watch, &steps)?;
+            result
+        }
+    };
+    match (result, &spec.fails) {
+        (Ok(done), None) => {
+            committed(rig, done)?;
+            rig.record_arrays();
+            Ok(Confirmed::Yes)
+        }
+        (
+            Ok(Committed { config: Err(SinkError::Timeout { .. }), freed: None, .. }),
+            Some(AttachFailure::Timeout),
+        ) => {
+            // The observer has put the error into the transcript.
+            rig.record_arrays();
+            Ok(Confirmed::No)
+        }
+        (Err(error), Some(want)) if kind(&error) == Some(*want) => {
+            rig.recorder.note(LineKind::Error, || error.to_string());
+            match want {
+                AttachFailure::Timeout => Ok(Confirmed::No),
+                _ => Ok(Confirmed::Yes),
+            }
+        }
+        (Err(error), Some(want)) => {
+            Err(format!("the attach was to fail with {want:?}, but: {error}").into())
+        }
+        (Err(error), None) => Err(error.into()),
+        (Ok(_), Some(want)) => {
+            Err(format!("the attach was to fail with {want:?}, but it did not").into())
+        }
+    }
+}
+
+/// The kind of an error, if a scenario can expect it.
+fn kind(error: &AttachError) -> Option<AttachFailure> {
+    match error {
+        AttachError::Tag(TagError::Exhausted { .. }) => Some(AttachFailure::TagsExhausted),
+        AttachError::CannotShare { .. } => Some(AttachFailure::CannotShare),
+        AttachError::Dma(_)
+        | AttachError::Inv(InvError::OutOfMemory { .. })
+        | AttachError::OutOfMemory { .. } => Some(AttachFailure::NoMemory),
+        AttachError::Sink(SinkError::Timeout { .. }) => Some(AttachFailure::Timeout),
+        _ => None,
+    }
+}
+
+/// Every write on the way went to the old page, then perhaps nowhere, then to the new page; never back.
+fn check_watch(rig: &Rig, watch: &AttachWatch, steps: &[Reached]) -> Result<(), Stop> {
+    let (old, new) = (watch.old.get_ref(), watch.new.get_ref());
+    let names: Vec<&str> = steps
+        .iter()
+        .map(|reached| match reached {
+            Reached::Page(name) => name.as_str(),
+            Reached::Nothing => "nothing",
+            Reached::Damage(what) => what.as_str(),
+        })
+        .collect();
+    let seen = names.join(", ");
+    let mut phase = 0;
+    for reached in steps {
+        let now = match reached {
+            Reached::Page(name) if name == old => 0,
+            Reached::Nothing => 1,
+            Reached::Page(name) if name == new => 2,
+            _ => return Err(format!("the device saw a mix: {seen}").into()),
+        };
+        if now < phase {
+            return Err(format!("the device went back to something older: {seen}").into());
+        }
+        phase = now;
+    }
+    if phase != 2 {
+        return Err(format!("the device never reached page {new}: {seen}").into());
+    }
+    rig.recorder.note(LineKind::Check, || format!("after each sync the device reached: {seen}"));
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Puts commands into a queue, past the driver.
+
+use smmu_driver::smmu_types::range::{Span, SpanAddress};
+use smmu_driver::smmu_types::seam::Wait;
+use smmu_driver::smmu_types::{
+    Asid, AtcScope, AtcSpan, Command, FieldError, Iova, Ipa, Leaf, RawCommand, SmmuId, SubstreamId,
+    Vmid,
+};
+
+use crate::run::command_failure::check_failure;
+use crate::run::report::RunReport;
+use crate::run::rig::Rig;
+use crate::run::step_action::StepAction;
+use crate::run::stop::Stop;
+use crate::scenario::{CommandSpec, CommandStep};
+use crate::transcript::LineKind;
+
+impl StepAction for CommandStep {
+    fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
+        let smmu = rig.smmu_index(self.smmu.get_ref())?;
+        let all = |specs: &[CommandSpec]| -> Result<Vec<Command>, Stop> {
+            specs.iter().map(|spec| typed(rig, spec)).collect()
+        };
+        let (commands, beside) = (all(&self.send)?, all(&self.beside)?);
+        // Straight to the queue: sabotage changes only what the driver sends.
+        let id = SmmuId(smmu as u16);
+        let queue = rig
+            .sink
+            .queue_named(id, self.queue())
+            .ok_or_else(|| format!("{id} has no such queue"))?;
+        let clock = rig.machine.clock();
+        let start = clock.now();
+        let outcome = match beside.as_slice() {
+            [] => queue.run(&commands),
+            beside => {
+                let (ticket, other) = (queue.issue(&commands)?, queue.issue(beside)?);
+                // The first waiter sees the errors of all callers, and must not take them for its own.
+                let _proof = queue.wait(other)?;
+                rig.recorder.about(LineKind::Check, self.smmu.get_ref(), || {
+                    "the other caller's commands are complete".into()
+                });
+                queue.wait(ticket)
+            }
+        };
+        let outcome = outcome.map(|_proof| ());
+        let waited = clock.now() - start;
+        check_failure(rig, self.smmu.get_ref(), outcome, self.fails, waited)?;
+        rig.interrupts();
+        Ok(())
+    }
+}
+
+fn typed(rig: &Rig, spec: &CommandSpec) -> Result<Command, Stop> {
+    let stream = |device: &str| -> Result<_, Stop> {
+        Ok(rig.device(device)?.streams().first().copied().unwrap_or_default())
+    };
+    Ok(match spec {
+        CommandSpec::CfgiSte(of) => {
+            Command::CfgiSte { stream: stream(of.device.get_ref())?, leaf: Leaf::Last }
+        }
+        CommandSpec::CfgiCd(of) => Command::CfgiCd {
+            stream: stream(of.device.get_ref())?,
+            substream: SubstreamId::default(),
+            leaf: Leaf::Last,
+        },
+        CommandSpec::CfgiAll(_) => Command::CfgiAll,
+        CommandSpec::TlbiNhAsid(of) => {
+            Command::TlbiNhAsid { vmid: Vmid(of.vmid), asid: Asid(of.asid) }
+        }
+        CommandSpec::TlbiNhVa(of) => Command::TlbiNhVa {
+            vmid: Vmid(of.vmid),
+            asid: Asid(of.asid),
+            span: single(Iova(of.va))?,
+        },
+        CommandSpec::TlbiNhAll(of) => Command::TlbiNhAll { vmid: Vmid(of.vmid) },
+        CommandSpec::TlbiS12Vmall(of) => Command::TlbiS12Vmall { vmid: Vmid(of.vmid) },
+        CommandSpec::TlbiS2Ipa(of) => {
+            Command::TlbiS2Ipa { vmid: Vmid(of.vmid), span: single(Ipa(of.ipa))? }
+        }
+        CommandSpec::TlbiNsnhAll(_) => Command::TlbiNsnhAll,
+        CommandSpec::AtcInv(of) => {
+            let span = match &of.iova {
+                None => AtcSpan::EVERYTHING,
+                Some(iova) => AtcSpan::new(Iova(*iova.get_ref()), 0)
+                    .map_err(|error: FieldError| error.to_string())?,
+            };
+            let (stream, scope) = (stream(of.device.get_ref())?, AtcScope::Substream);
+            Command::AtcInv { stream, substream: None, scope, span }
+        }
+        CommandSpec::Raw(words) => Command::decode(RawCommand(*words)),
+    })
+}
+
+fn single<A: SpanAddress>(address: A) -> Result<Span<A>, Stop> {
+    Ok(Span::single(address, Leaf::Last).map_err(|error| error.to_string())?)
+}

@@ -1,0 +1,125 @@
+//! Checks what the driver says of a domain, of a tag space or of a command queue.
+
+use smmu_driver::smmu_types::{Command, RawCommand, SmmuId};
+
+use crate::run::report::RunReport;
+use crate::run::rig::Rig;
+use crate::run::step_action::StepAction;
+use crate::run::stop::Stop;
+use crate::scenario::{CommandsExpected, Expect, ReadsExpected};
+use crate::transcript::LineKind;
+
+impl StepAction for Expect {
+    fn run(&self, rig: &mut Rig, n: usize, report: &mut RunReport) -> Result<(), Stop> {
+        let smmu_name = self.smmu.get_ref();
+        let index = rig.smmu_index(smmu_name)?;
+        let id = SmmuId(index as u16);
+        let mut checks: Vec<(String, String, String)> = Vec::new();
+        if let Some(domain) = &self.domain {
+            let name = domain.get_ref();
+            let domain = rig.domain(name)?;
+            if let Some(want) = &self.tag {
+                let tag = domain.tag_on(id).map_or("none".to_owned(), |tag| tag.to_string());
+                checks.push((format!("the tag of {name}"), want.clone(), tag));
+            }
+            if let Some(want) = self.users {
+                let users = rig.users(domain, id);
+                checks.push((
+                    format!("users of the tag of {name}"),
+                    want.to_string(),
+                    users.to_string(),
+                ));
+            }
+        }
+        let smmu = rig.smmu(index)?;
+        let stats = [
+            ("ASIDs in use", self.asids_in_use, smmu.asids().stats()),
+            ("VMIDs in use", self.vmids_in_use, smmu.vmids().stats()),
+        ];
+        for (what, want, stats) in stats {
+            if let Some(want) = want {
+                checks.push((what.to_owned(), want.to_string(), stats.in_use.to_string()));
+                let lost = stats.quarantined + stats.fresh + stats.retiring;
+                if lost > 0 {
+                    return Err(format!(
+                        "{lost} tags of {smmu_name} are neither free nor in use: {stats:?}"
+                    )
+                    .into());
+                }
+            }
+        }
+        for (what, want, got) in checks {
+            if want != got {
+                return Err(
+                    format!("{what} on {smmu_name} was to be {want}, but it is {got}").into()
+                );
+            }
+            rig.recorder.about(LineKind::Check, smmu_name, || format!("{what}: {got}"));
+        }
+        if let Some(want) = self.consumer_reads {
+            consumer_reads(rig, smmu_name, want)?;
+        }
+        match self.commands {
+            Some(CommandsExpected::InOrder) => in_order(rig, n, smmu_name, report),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether each command that the SMMU was shown was carried out once, as it was shown and in that order.
+fn in_order(rig: &Rig, n: usize, name: &str, report: &mut RunReport) -> Result<(), Stop> {
+    let Some(insight) = rig.machine.insight() else {
+        report
+            .unchecked
+            .push(format!("step {n}: whether {name} carried out all commands in order"));
+        return Ok(());
+    };
+    let smmu = rig.smmu_index(name)?;
+    let ((main, second), [main_done, second_done]) =
+        (rig.take_shown(smmu), insight.take_carried_out(smmu));
+    compare(n, name, &main, &main_done, report)?;
+    match second {
+        None => Ok(()),
+        Some(second) => compare(n, &format!("{name}/second"), &second, &second_done, report),
+    }
+}
+
+fn compare(
+    n: usize,
+    queue: &str,
+    shown: &[RawCommand],
+    carried_out: &[RawCommand],
+    report: &mut RunReport,
+) -> Result<(), Stop> {
+    if shown == carried_out {
+        let count = shown.len();
+        report.notes.push(format!("step {n}: {queue} carried out {count} commands in order"));
+        return Ok(());
+    }
+    let at = shown.iter().zip(carried_out).take_while(|(shown, done)| shown == done).count();
+    let command = |commands: &[RawCommand]| {
+        let command = commands.get(at).map(|raw| Command::decode(*raw).to_string());
+        command.unwrap_or_else(|| "nothing".into())
+    };
+    let (shown, carried_out) = (command(shown), command(carried_out));
+    Err(format!("command {at} was {shown}, but {queue} carried out {carried_out}").into())
+}
+
+/// How often the driver has looked at the registers to learn what its queue has left.
+fn consumer_reads(rig: &Rig, name: &str, want: ReadsExpected) -> Result<(), Stop> {
+    let reads = rig.take_consumer_reads(rig.smmu_index(name)?);
+    let text = match (want, reads) {
+        (ReadsExpected::None, 0) => "CMDQ_CONS was not read",
+        (ReadsExpected::Some, 1..) => "CMDQ_CONS was read",
+        (ReadsExpected::None, _) => {
+            return Err(
+                format!("CMDQ_CONS of {name} was read {reads} times, and needed not").into()
+            );
+        }
+        (ReadsExpected::Some, _) => {
+            return Err(format!("CMDQ_CONS of {name} was to be read, but was not").into());
+        }
+    };
+    rig.recorder.about(LineKind::Check, name, || text.into());
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Writes a context descriptor and an STE past the driver.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use smmu_driver::smmu_attach::{Smmu, TranslationStage, single_context};
+use smmu_driver::smmu_types::regs::strtab;
+use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
+use smmu_driver::smmu_types::{
+    Asid, AtsMode, Cd, Command, FieldError, Leaf, PhysAddr, ShareabilityOverride, Ste, StreamId,
+    SubstreamId,
+};
+
+use crate::machine::Ram;
+use crate::run::platform::Harness;
+use crate::run::report::RunReport;
+use crate::run::rig::Rig;
+use crate::run::step_action::StepAction;
+use crate::run::stop::Stop;
+use crate::scenario::Install;
+
+impl StepAction for Install {
+    /// Leads the device into the tables of a stage-1 domain under an ASID of the scenario's choice. The driver allocates
+    /// no tag, changes no array and flushes nothing.
+    fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
+        let (device, domain, asid) =
+            (self.device.get_ref(), self.domain.get_ref(), Asid(self.asid));
+        let table = *rig.domain(domain)?.table();
+        let TranslationStage::Stage1 { mair } = table.stage else {
+            return Err(Stop::Failed(format!("{domain} has no stage 1")));
+        };
+        if !rig.raw_cds.contains_key(device) {
+            let layout = DmaLayout::new(Cd::BYTES as u64, 64)
+                .ok_or(DmaError { bytes: Cd::BYTES as u64, align: 64 })?;
+            rig.raw_cds.insert(device.to_owned(), rig.dma.allocate(layout)?);
+        }
+        let smmu = Arc::clone(rig.device(device)?.smmu());
+        let stream = rig.device(device)?.streams().first().copied().unwrap_or_default();
+        let layout = |error: FieldError| Stop::Failed(error.to_string());
+        let cd = Cd::stage1(table.stage1(mair, asid)).map_err(layout)?;
+        let Some(block) = rig.raw_cds.get(device) else { return Ok(()) };
+        let config = single_context(smmu.capabilities(), block.address());
+        let ste = Ste::stage1(config, AtsMode::Off, ShareabilityOverride::NonShareable)
+            .map_err(layout)?;
+
+        let queue = rig
+            .sink
+            .queue(smmu.id())
+            .ok_or_else(|| Stop::Failed(format!("{} has no queue", smmu.id())))?;
+        let forget_ste = Command::CfgiSte { stream, leaf: Leaf::Last };
+        let substream = SubstreamId::default();
+        let forget_cd = Command::CfgiCd { stream, substream, leaf: Leaf::Last };
+        let at = ste_address(&rig.ram, &smmu, stream)?;
+        let store = |at: PhysAddr, words: &[u64]| -> Result<(), Stop> {
+            for (n, &value) in words.iter().enumerate().rev() {
+                let word = rig.ram.word(PhysAddr(at.0 + n as u64 * 8));
+                let word = word.ok_or_else(|| Stop::Failed(format!("{at} is not in RAM")))?;
+                word.store(value, Ordering::SeqCst);
+            }
+            Ok(())
+        };
+        store(at, &[0])?;
+        let _proof = queue.run(&[forget_ste, forget_cd])?;
+        store(block.address(), &cd.0)?;
+        store(at, &ste.0)?;
+        let _proof = queue.run(&[forget_ste, forget_cd])?;
+        Ok(())
+    }
+}
+
+/// Where the STE of a stream lies.
+fn ste_address(ram: &Ram, smmu: &Smmu<Harness>, stream: StreamId) -> Result<PhysAddr, Stop> {
+    let (base, format) = smmu.stream_table();
+    match format {
+        strtab::Format::Linear { .. } => Ok(PhysAddr(base.0 + u64::from(stream.0) * 64)),
+        strtab::Format::TwoLevel { .. } => {
+            let l1 = PhysAddr(base.0 + u64::from(stream.0 >> strtab::SPLIT) * 8);
+            let descriptor = ram.word(l1).map_or(0, |word| word.load(Ordering::SeqCst));
+            if descriptor & 0x1f == 0 {
+                return Err(Stop::Failed(format!("stream {stream} has no second-level table")));
+            }
+            let l2 = descriptor & 0x000f_ffff_ffff_ffc0;
+            Ok(PhysAddr(l2 + u64::from(stream.0 & 0xff) * 64))
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What each step does, one file for each kind.
+
+mod attach;
+mod attach_each;
+mod command;
+mod dma;
+mod expect;
+mod fail_every_allocation;
+mod fault;
+mod hazard;
+mod install;
+mod invalidate;
+mod map;
+mod mend;
+mod poke;
+mod remap;
+mod unmap;
+
+use super::report::RunReport;
+use super::rig::Rig;
+use super::step_action::StepAction;
+use super::stop::Stop;
+use crate::scenario::Step;
+use crate::transcript::LineKind;
+
+fn action(step: &Step) -> &dyn StepAction {
+    match step {
+        Step::Attach(step) => step,
+        Step::AttachEach(step) => step,
+        Step::FailEveryAllocation(step) => step,
+        Step::Map(step) => step,
+        Step::Unmap(step) => step,
+        Step::Invalidate(step) => step,
+        Step::Remap(step) => step,
+        Step::Poke(step) => step,
+        Step::Dma(step) => step,
+        Step::Command(step) => step,
+        Step::Fault(step) => step,
+        Step::Mend(step) => step,
+        Step::Install(step) => step,
+        Step::Expect(step) => step,
+        Step::Hazard(step) => step,
+    }
+}
+
+/// Carry out step number `n`.
+pub(super) fn run(
+    rig: &mut Rig,
+    n: usize,
+    step: &Step,
+    report: &mut RunReport,
+) -> Result<(), Stop> {
+    rig.recorder.note(LineKind::Step, || format!("{n} {}", step.text()));
+    action(step).run(rig, n, report)
+}

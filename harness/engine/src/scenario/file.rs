@@ -1,0 +1,142 @@
+//! A scenario file as TOML: SMMUs, devices, domains, pages and steps.
+
+use core::time::Duration;
+
+use serde::Deserialize;
+use smmu_driver::smmu_types::StreamId;
+use toml::Spanned;
+
+use super::names::SpannedName;
+use super::steps::Step;
+use crate::machine::{Need, SecondQueueKind};
+use crate::page_tables::TableStage;
+
+/// A scenario file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScenarioFile {
+    /// What it shows, in one line.
+    pub title: String,
+    /// What the backend must be able to do.
+    #[serde(default)]
+    pub needs: Vec<Need>,
+    /// Names of pages, each a page of memory with content of its own.
+    #[serde(default)]
+    pub pages: Vec<SpannedName>,
+    /// The SMMUs.
+    #[serde(rename = "smmu")]
+    pub smmus: Vec<SmmuSpec>,
+    /// The devices.
+    #[serde(rename = "device", default)]
+    pub devices: Vec<DeviceSpec>,
+    /// The domains.
+    #[serde(rename = "domain", default)]
+    pub domains: Vec<DomainSpec>,
+    /// What to do.
+    #[serde(rename = "step")]
+    pub steps: Vec<Spanned<Step>>,
+}
+
+/// One SMMU.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmmuSpec {
+    /// Its name.
+    pub name: SpannedName,
+    /// Bits of its ASIDs, where the scenario needs few: 8.
+    pub asid_bits: Option<Spanned<u8>>,
+    /// Whether it has ATS, which makes `ATC_INV` legal.
+    pub ats: Option<Spanned<bool>>,
+    /// Entries of its command queue, where the scenario needs few: a power of two from 2 to 256.
+    pub queue_entries: Option<Spanned<u32>>,
+    /// How the driver learns that a `CMD_SYNC` is complete; `"polling"` by default.
+    pub sync: Option<Spanned<SyncMethod>>,
+    /// How long the driver waits for the command queue, from 1 to 10,000 ms; 1,000 by default.
+    pub timeout_ms: Option<Spanned<u64>>,
+    /// The commands that its second command queue accepts; no second queue by default.
+    pub second_queue: Option<Spanned<SecondQueueKind>>,
+}
+
+/// How the driver learns that a `CMD_SYNC` is complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SyncMethod {
+    /// `"polling"`: it reads `CMDQ_CONS`.
+    #[default]
+    Polling,
+    /// `"event"`: the SMMU sends an event, and the driver then reads `CMDQ_CONS`.
+    Event,
+    /// `"msi"`: the SMMU writes to memory, and the driver reads that memory.
+    Msi,
+}
+
+impl SmmuSpec {
+    /// Whether it has ATS.
+    #[must_use]
+    pub fn has_ats(&self) -> bool {
+        self.ats.as_ref().is_some_and(|ats| *ats.get_ref())
+    }
+
+    /// How the driver learns that a `CMD_SYNC` is complete.
+    #[must_use]
+    pub fn completion(&self) -> SyncMethod {
+        self.sync.as_ref().map_or(SyncMethod::Polling, |sync| *sync.get_ref())
+    }
+
+    /// How long the driver waits for the command queue.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms.as_ref().map_or(1000, |ms| *ms.get_ref()))
+    }
+}
+
+/// A device that can do DMA; or several, named `name0`, `name1` and so on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceSpec {
+    /// Its name.
+    pub name: SpannedName,
+    /// The SMMU that it is behind.
+    pub smmu: SpannedName,
+    /// Its StreamID. Several devices take this one and those after it.
+    pub stream: Spanned<u32>,
+    /// How many devices.
+    pub count: Option<Spanned<u32>>,
+}
+
+/// A domain; or several, named `name0`, `name1` and so on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainSpec {
+    /// Its name.
+    pub name: SpannedName,
+    /// The stage of its tables.
+    pub stage: TableStage,
+    /// How many domains.
+    pub count: Option<Spanned<u32>>,
+}
+
+/// The names that one entry stands for.
+fn expand(name: &SpannedName, count: &Option<Spanned<u32>>) -> Vec<String> {
+    let name = name.get_ref();
+    match count {
+        None => vec![name.clone()],
+        Some(count) => (0..*count.get_ref()).map(|n| format!("{name}{n}")).collect(),
+    }
+}
+
+impl DeviceSpec {
+    /// The devices that it stands for: their names and their StreamIDs.
+    pub fn each(&self) -> impl Iterator<Item = (String, StreamId)> {
+        let streams = (*self.stream.get_ref()..).map(StreamId);
+        expand(&self.name, &self.count).into_iter().zip(streams)
+    }
+}
+
+impl DomainSpec {
+    /// The names of the domains that it stands for.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        expand(&self.name, &self.count)
+    }
+}

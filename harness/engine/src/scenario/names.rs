@@ -1,0 +1,127 @@
+//! The names that a file declares, and the checks of names that steps share.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::ops::Range;
+
+use toml::Spanned;
+
+use crate::machine::{Need, QueueName};
+use crate::page_tables::{INPUT_BITS, PAGE, TableStage};
+
+/// A name, and where in the file it stands.
+pub type SpannedName = Spanned<String>;
+
+/// What is wrong with a file: the bytes it is about, and a sentence.
+pub(crate) type Wrong = (Range<usize>, String);
+
+/// More devices or domains than this are a mistake, and would not fit into the memory of a backend.
+const MOST: u32 = 1024;
+
+/// What an SMMU of the file has besides a name.
+pub(super) struct SmmuFacts {
+    pub(super) ats: bool,
+    pub(super) msi: bool,
+    pub(super) second_queue: bool,
+}
+
+/// Everything that the head of a file declares. Steps may name this and nothing else.
+pub(crate) struct Declared {
+    pub(super) needs: Vec<Need>,
+    pub(super) smmus: BTreeMap<String, SmmuFacts>,
+    /// The devices, each with the name of its SMMU.
+    pub(super) devices: BTreeMap<String, String>,
+    pub(super) domains: BTreeMap<String, TableStage>,
+    pub(super) pages: BTreeSet<String>,
+}
+
+impl Declared {
+    pub(super) fn smmu(&self, name: &SpannedName) -> Result<(), Wrong> {
+        known("smmu", name, self.smmus.contains_key(name.get_ref()), self.smmus.keys())
+    }
+
+    /// The queue exists on the SMMU; every SMMU has a main queue.
+    pub(super) fn queue(
+        &self,
+        smmu: &str,
+        queue: &Option<Spanned<QueueName>>,
+    ) -> Result<(), Wrong> {
+        match queue {
+            Some(queue)
+                if *queue.get_ref() == QueueName::Second
+                    && !self.smmus.get(smmu).is_some_and(|facts| facts.second_queue) =>
+            {
+                Err((queue.span(), format!("{smmu} has no `second_queue`")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn device(&self, name: &SpannedName) -> Result<(), Wrong> {
+        known("device", name, self.devices.contains_key(name.get_ref()), self.devices.keys())
+    }
+
+    pub(super) fn domain(&self, name: &SpannedName) -> Result<(), Wrong> {
+        known("domain", name, self.domains.contains_key(name.get_ref()), self.domains.keys())
+    }
+
+    /// A device can be attached to this: a domain, `bypass` or `blocked`.
+    pub(super) fn target(&self, name: &SpannedName) -> Result<(), Wrong> {
+        match name.get_ref().as_str() {
+            "bypass" | "blocked" => Ok(()),
+            _ => self.domain(name),
+        }
+    }
+
+    pub(super) fn page(&self, name: &SpannedName) -> Result<(), Wrong> {
+        known("page", name, self.pages.contains(name.get_ref()), &self.pages)
+    }
+}
+
+fn known<'a>(
+    kind: &str,
+    name: &SpannedName,
+    found: bool,
+    names: impl IntoIterator<Item = &'a String>,
+) -> Result<(), Wrong> {
+    if found {
+        return Ok(());
+    }
+    let mut all: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    let more = all.len().saturating_sub(8);
+    all.truncate(8);
+    let mut message =
+        format!("no {kind} is named \"{}\"; there are: {}", name.get_ref(), all.join(", "));
+    if all.is_empty() {
+        message = format!("no {kind} is named \"{}\"; there are none", name.get_ref());
+    } else if more > 0 {
+        message = format!("{message} and {more} more");
+    }
+    Err((name.span(), message))
+}
+
+/// A number of devices or domains that a file may ask for.
+pub(super) fn counted(count: &Spanned<u32>) -> Result<u32, Wrong> {
+    match *count.get_ref() {
+        count @ 1..=MOST => Ok(count),
+        _ => Err((count.span(), format!("count must be 1 to {MOST}"))),
+    }
+}
+
+/// An input address is that of a page.
+pub(super) fn aligned(span: &Range<usize>, iova: u64) -> Result<(), Wrong> {
+    match iova % PAGE {
+        0 => Ok(()),
+        _ => Err((span.clone(), format!("iova {iova:#x} is not aligned to {PAGE} bytes"))),
+    }
+}
+
+/// A table can map a page at an input address.
+pub(super) fn mappable(span: &Range<usize>, iova: u64) -> Result<(), Wrong> {
+    match iova >> INPUT_BITS {
+        0 => aligned(span, iova),
+        _ => {
+            let message = format!("iova {iova:#x} is beyond the {INPUT_BITS} bits of the tables");
+            Err((span.clone(), message))
+        }
+    }
+}

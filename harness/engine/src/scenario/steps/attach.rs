@@ -1,0 +1,68 @@
+//! `attach`: a device to a domain, to `bypass` or to `blocked`.
+
+use core::ops::Range;
+
+use serde::Deserialize;
+
+use crate::scenario::names::{Declared, SpannedName, Wrong, aligned};
+use crate::scenario::step_spec::StepSpec;
+
+/// See [`Step::Attach`](crate::scenario::Step::Attach).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// The device.
+    pub device: SpannedName,
+    /// A domain, `bypass` or `blocked`.
+    pub to: SpannedName,
+    /// The kind of error that the attach must end with.
+    pub fails: Option<AttachFailure>,
+    /// Let the device write after each sync on the way, and check what it reaches.
+    pub watch: Option<AttachWatch>,
+}
+
+/// Why an attach may be expected to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachFailure {
+    /// `"tags-exhausted"`: every tag of the SMMU is taken.
+    TagsExhausted,
+    /// `"cannot-share"`: the SMMU cannot walk the domain's tables.
+    CannotShare,
+    /// `"no-memory"`: an allocation failed.
+    NoMemory,
+    /// `"timeout"`: the SMMU does not confirm the attach, so the driver frees nothing that the device used before.
+    Timeout,
+}
+
+/// What a device may reach during its attach.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "struct Watch")]
+pub struct AttachWatch {
+    /// The address that the device writes to.
+    pub iova: u64,
+    /// The page that it reaches before.
+    pub old: SpannedName,
+    /// The page that it reaches afterwards. In between it may reach nothing, and never another page.
+    pub new: SpannedName,
+}
+
+impl StepSpec for Attach {
+    fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
+        names.device(&self.device)?;
+        if let Some(watch) = &self.watch {
+            names.page(&watch.old)?;
+            names.page(&watch.new)?;
+            aligned(&span, watch.iova)?;
+            if self.to.get_ref() == "blocked" {
+                let message = "a blocked device reaches no page, so there is nothing to watch";
+                return Err((self.to.span(), message.into()));
+            }
+        }
+        names.target(&self.to)
+    }
+
+    fn text(&self) -> String {
+        format!("attach {} to {}", self.device.get_ref(), self.to.get_ref())
+    }
+}

@@ -1,0 +1,175 @@
+//! `command`: put commands into a queue, past the driver.
+
+use core::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::machine::QueueName;
+use crate::page_tables::PAGE;
+use crate::scenario::names::{Declared, SpannedName, Wrong};
+use crate::scenario::step_spec::StepSpec;
+
+/// See [`Step::Command`](crate::scenario::Step::Command).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandStep {
+    /// The SMMU.
+    pub smmu: SpannedName,
+    /// Which of its queues; `"main"` by default.
+    pub queue: Option<Spanned<QueueName>>,
+    /// The commands.
+    pub send: Vec<CommandSpec>,
+    /// How they must fail.
+    pub fails: Option<WantedFailure>,
+    /// The commands of another caller. The step queues them behind `send` at once, and waits for them first. They must
+    /// not fail.
+    #[serde(default)]
+    pub beside: Vec<CommandSpec>,
+}
+
+/// How the commands of a step may be expected to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum WantedFailure {
+    /// `"CERROR_ILL"`: the SMMU does not know the command.
+    #[serde(rename = "CERROR_ILL")]
+    Ill,
+    /// `"CERROR_ABT"`: the SMMU could not fetch the command.
+    #[serde(rename = "CERROR_ABT")]
+    Abt,
+    /// `"CERROR_ATC_INV_SYNC"`: an ATC invalidation before it timed out.
+    #[serde(rename = "CERROR_ATC_INV_SYNC")]
+    AtcInvSync,
+    /// `"timeout"`: the SMMU does not get to the `CMD_SYNC`. It may have carried out any of the commands.
+    #[serde(rename = "timeout")]
+    Timeout,
+}
+
+/// One command of a [`CommandStep`].
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CommandSpec {
+    /// `CFGI_STE`.
+    CfgiSte(StreamArgument),
+    /// `CFGI_CD`.
+    CfgiCd(StreamArgument),
+    /// `CFGI_ALL`.
+    CfgiAll(NoArguments),
+    /// `TLBI_NH_ASID`.
+    TlbiNhAsid(AsidArgument),
+    /// `TLBI_NH_VA`.
+    TlbiNhVa(VaArguments),
+    /// `TLBI_NH_ALL`.
+    TlbiNhAll(VmidArgument),
+    /// `TLBI_S12_VMALL`.
+    TlbiS12Vmall(VmidArgument),
+    /// `TLBI_S2_IPA`.
+    TlbiS2Ipa(IpaArguments),
+    /// `TLBI_NSNH_ALL`.
+    TlbiNsnhAll(NoArguments),
+    /// `ATC_INV` of a device's first stream: of the 4 KiB at `iova`, or of everything.
+    AtcInv(AtcArguments),
+    /// Any 16 bytes, as two 64-bit words.
+    Raw([u64; 2]),
+}
+
+/// No arguments: `{}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoArguments {}
+
+/// A device's first StreamID.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamArgument {
+    /// The device.
+    pub device: SpannedName,
+}
+
+/// An ASID.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AsidArgument {
+    /// The ASID.
+    pub asid: u16,
+    /// The VMID.
+    #[serde(default)]
+    pub vmid: u16,
+}
+
+/// An ASID and an address.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaArguments {
+    /// The ASID.
+    pub asid: u16,
+    /// The VMID.
+    #[serde(default)]
+    pub vmid: u16,
+    /// The address.
+    pub va: u64,
+}
+
+/// A VMID.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmidArgument {
+    /// The VMID.
+    pub vmid: u16,
+}
+
+/// A VMID and an address.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IpaArguments {
+    /// The VMID.
+    pub vmid: u16,
+    /// The address.
+    pub ipa: u64,
+}
+
+/// A device's first StreamID, and an address.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AtcArguments {
+    /// The device.
+    pub device: SpannedName,
+    /// The address.
+    pub iova: Option<Spanned<u64>>,
+}
+
+impl StepSpec for CommandStep {
+    fn check(&self, _: Range<usize>, names: &Declared) -> Result<(), Wrong> {
+        names.smmu(&self.smmu)?;
+        names.queue(self.smmu.get_ref(), &self.queue)?;
+        self.send.iter().chain(&self.beside).try_for_each(|spec| match spec {
+            CommandSpec::CfgiSte(of) | CommandSpec::CfgiCd(of) => names.device(&of.device),
+            CommandSpec::AtcInv(of) => {
+                names.device(&of.device)?;
+                of.iova.as_ref().map_or(Ok(()), |iova| match iova.get_ref() % PAGE {
+                    0 => Ok(()),
+                    _ => Err((iova.span(), format!("the iova is not aligned to {PAGE} bytes"))),
+                })
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn text(&self) -> String {
+        let name = self.smmu.get_ref();
+        match self.queue() {
+            QueueName::Main => format!("past the driver: commands for {name}"),
+            QueueName::Second => {
+                format!("past the driver: commands for the second queue of {name}")
+            }
+        }
+    }
+}
+
+impl CommandStep {
+    /// The queue.
+    #[must_use]
+    pub fn queue(&self) -> QueueName {
+        self.queue.as_ref().map_or(QueueName::Main, |queue| *queue.get_ref())
+    }
+}

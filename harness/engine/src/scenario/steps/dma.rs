@@ -1,0 +1,70 @@
+//! `dma`: let a device write 4 bytes.
+
+use core::ops::Range;
+
+use serde::Deserialize;
+use smmu_driver::smmu_types::EventKind;
+use toml::Spanned;
+
+use crate::scenario::names::{Declared, SpannedName, Wrong};
+use crate::scenario::step_spec::StepSpec;
+
+/// See [`Step::Dma`](crate::scenario::Step::Dma).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "struct Dma")]
+pub struct DmaStep {
+    /// The device.
+    pub device: SpannedName,
+    /// The address that the device writes to.
+    pub iova: Option<Spanned<u64>>,
+    /// Instead of `iova`: the physical address of this page.
+    pub at: Option<SpannedName>,
+    /// The page that the write must reach.
+    pub reaches: Option<SpannedName>,
+    /// The event that the write must end with.
+    pub faults: Option<SpannedName>,
+    /// The SMMU must refuse the write without an event.
+    #[serde(default)]
+    pub refused: bool,
+}
+
+impl StepSpec for DmaStep {
+    fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
+        names.device(&self.device)?;
+        for page in self.at.iter().chain(&self.reaches) {
+            names.page(page)?;
+        }
+        if self.iova.is_some() == self.at.is_some() {
+            return Err((span, "a dma needs either `iova` or `at`".into()));
+        }
+        if let Some(iova) = &self.iova
+            && iova.get_ref() % 4 != 0
+        {
+            return Err((iova.span(), "a dma is 4 bytes, aligned to 4 bytes".into()));
+        }
+        if let Some(kind) = &self.faults
+            && EventKind::from_name(kind.get_ref()).is_none()
+        {
+            let message = format!(
+                "no event is named \"{}\"; one is F_TRANSLATION, another C_BAD_STE",
+                kind.get_ref()
+            );
+            return Err((kind.span(), message));
+        }
+        let ends = [self.reaches.is_some(), self.faults.is_some(), self.refused];
+        if ends.into_iter().filter(|&end| end).count() != 1 {
+            let message = "a dma needs one of `reaches`, `faults` and `refused = true`";
+            return Err((span, message.into()));
+        }
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        let address = match (&self.iova, &self.at) {
+            (Some(iova), _) => format!("{:#x}", iova.get_ref()),
+            (None, Some(page)) => format!("the physical address of page {}", page.get_ref()),
+            (None, None) => String::new(),
+        };
+        format!("{} writes to {address}", self.device.get_ref())
+    }
+}

@@ -1,0 +1,24 @@
+//! `invalidate`: invalidate again, as a driver does after an invalidation that no SMMU confirmed.
+
+use core::ops::Range;
+
+use serde::Deserialize;
+
+use super::unmap::Unmap;
+use crate::scenario::names::{Declared, Wrong};
+use crate::scenario::step_spec::StepSpec;
+
+/// See [`Step::Invalidate`](crate::scenario::Step::Invalidate): what an `unmap` before took away.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Invalidate(pub Unmap);
+
+impl StepSpec for Invalidate {
+    fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
+        self.0.check(span, names)
+    }
+
+    fn text(&self) -> String {
+        format!("invalidate {:#x} of {} again", self.0.iova, self.0.domain.get_ref())
+    }
+}

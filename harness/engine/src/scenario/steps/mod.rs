@@ -1,0 +1,112 @@
+//! The steps of a scenario, one file for each kind: its keys, its check and its text.
+
+mod attach;
+mod attach_each;
+mod command;
+mod dma;
+mod expect;
+mod fail_every_allocation;
+mod fault;
+mod hazard;
+mod install;
+mod invalidate;
+mod map;
+mod mend;
+mod poke;
+mod remap;
+mod unmap;
+
+use core::ops::Range;
+
+use serde::Deserialize;
+
+use super::names::{Declared, Wrong};
+use super::step_spec::StepSpec;
+
+pub use attach::{Attach, AttachFailure, AttachWatch};
+pub use attach_each::AttachEach;
+pub use command::{
+    AsidArgument, AtcArguments, CommandSpec, CommandStep, IpaArguments, NoArguments,
+    StreamArgument, VaArguments, VmidArgument, WantedFailure,
+};
+pub use dma::DmaStep;
+pub use expect::{CommandsExpected, Expect, ReadsExpected};
+pub use fail_every_allocation::FailEveryAllocation;
+pub use fault::{FaultStep, MsiFault, QueueBehaviour, WantedFault};
+pub use hazard::HazardStep;
+pub use install::Install;
+pub use invalidate::Invalidate;
+pub use map::Map;
+pub use mend::MendStep;
+pub use poke::Poke;
+pub use remap::Remap;
+pub use unmap::Unmap;
+
+/// One step.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// `attach`: a device to a domain, to `bypass` or to `blocked`.
+    Attach(Attach),
+    /// `attach_each`: `name0` to `domain0`, `name1` to `domain1` and so on.
+    AttachEach(AttachEach),
+    /// `fail_every_allocation`: fail the first, the second, ... allocation of a preparation, until one needs no more;
+    /// then drop it.
+    FailEveryAllocation(FailEveryAllocation),
+    /// `map`: map a page.
+    Map(Map),
+    /// `unmap`: take a mapping away and invalidate, as a driver does.
+    Unmap(Unmap),
+    /// `invalidate`: invalidate again, as a driver does after an invalidation that no SMMU confirmed.
+    Invalidate(Invalidate),
+    /// `remap`: move a mapping to another page as a driver does: break, invalidate, make.
+    Remap(Remap),
+    /// `poke`: change a descriptor without any invalidation.
+    Poke(Poke),
+    /// `dma`: let a device write 4 bytes.
+    Dma(DmaStep),
+    /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
+    Command(CommandStep),
+    /// `fault`: let a command queue misbehave from now on.
+    Fault(FaultStep),
+    /// `mend`: take back every fault of an SMMU.
+    Mend(MendStep),
+    /// `install`: write a context descriptor and an STE past the driver, with an ASID of the scenario's choice.
+    Install(Install),
+    /// `expect`: check what the driver says of a domain or of a tag space.
+    Expect(Expect),
+    /// `hazard`: check that the model noticed a cached translation that should not be there.
+    Hazard(HazardStep),
+}
+
+impl Step {
+    fn spec(&self) -> &dyn StepSpec {
+        match self {
+            Step::Attach(step) => step,
+            Step::AttachEach(step) => step,
+            Step::FailEveryAllocation(step) => step,
+            Step::Map(step) => step,
+            Step::Unmap(step) => step,
+            Step::Invalidate(step) => step,
+            Step::Remap(step) => step,
+            Step::Poke(step) => step,
+            Step::Dma(step) => step,
+            Step::Command(step) => step,
+            Step::Fault(step) => step,
+            Step::Mend(step) => step,
+            Step::Install(step) => step,
+            Step::Expect(step) => step,
+            Step::Hazard(step) => step,
+        }
+    }
+
+    /// Checks the step against the head of the file. `span` is the whole step.
+    pub(super) fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
+        self.spec().check(span, names)
+    }
+
+    /// The step's line of the transcript, without its number.
+    pub(crate) fn text(&self) -> String {
+        self.spec().text()
+    }
+}

@@ -1,0 +1,24 @@
+//! `remap`: move a mapping to another page as a driver does: break, invalidate, make.
+
+use core::ops::Range;
+
+use serde::Deserialize;
+
+use super::map::Map;
+use crate::scenario::names::{Declared, Wrong};
+use crate::scenario::step_spec::StepSpec;
+
+/// See [`Step::Remap`](crate::scenario::Step::Remap): the new mapping.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Remap(pub Map);
+
+impl StepSpec for Remap {
+    fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
+        self.0.check(span, names)
+    }
+
+    fn text(&self) -> String {
+        format!("move {}", self.0.mapping())
+    }
+}
