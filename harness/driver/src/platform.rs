@@ -33,22 +33,16 @@ pub trait Platform: Sized {
     type Observer: Observer;
 }
 
-/// A command sink made from the command queues of all SMMUs.
+/// A command sink over the command queues of all SMMUs.
 ///
-/// [`Queues`] is one by itself. A wrapper can count, trace or delay commands; the harness breaks drivers with one.
+/// [`Queues`] is one by itself. A wrapper can count, trace or delay commands, and is made by
+/// [`Setup::start_through`](crate::Setup::start_through); the harness breaks drivers with one.
 pub trait QueueSink<P: Platform>: CommandSink {
-    /// The sink over these queues.
-    fn over(queues: Queues<P>) -> Self;
-
     /// The queues under it.
     fn queues(&self) -> &Queues<P>;
 }
 
 impl<P: Platform> QueueSink<P> for Queues<P> {
-    fn over(queues: Queues<P>) -> Self {
-        queues
-    }
-
     fn queues(&self) -> &Queues<P> {
         self
     }

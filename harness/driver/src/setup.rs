@@ -20,7 +20,7 @@ use smmu_types::{PhysAddr, SmmuId};
 use crate::driver::{DrivenSmmu, Driver};
 use crate::error::DriverError;
 use crate::platform::{Attach, Block, Platform, QueueSink};
-use crate::queues::{Group, PickQueue, Queue};
+use crate::queues::{Group, PickQueue, Queue, Queues};
 
 /// What an integrator may choose of one SMMU. The defaults suit every SMMU.
 #[derive(Clone, Debug)]
@@ -148,11 +148,16 @@ impl<P: Platform> Setup<P> {
 
     /// Starts every SMMU: command queues, bring-up, event queue. Afterwards each translates, and every stream is blocked.
     ///
+    /// `over` makes the command sink from the queues. The bring-up already sends its commands through this sink.
+    ///
     /// # Errors
     ///
     /// An SMMU did not start. The driver has then turned every SMMU off again and given its memory back. The memory of an
     /// SMMU that does not confirm that it is off stays allocated for ever, because the SMMU may still use it.
-    pub fn start(self) -> Result<Driver<P>, DriverError> {
+    pub fn start_through(
+        self,
+        over: impl FnOnce(Queues<P>) -> P::Sink,
+    ) -> Result<Driver<P>, DriverError> {
         let Setup { dma, wait, observer, parts } = self;
         let last = SmmuId(u16::try_from(parts.len()).unwrap_or(u16::MAX));
         let (mut groups, mut running, mut smmus) = (Vec::new(), Vec::new(), Vec::new());
@@ -182,7 +187,7 @@ impl<P: Platform> Setup<P> {
             // Cannot be: each group has the number of its place. The groups are gone, and no SMMU was turned on.
             Err(error) => return Err(DriverError::CommandQueue { smmu: last, error }),
         };
-        let sink = P::Sink::over(queues);
+        let sink = over(queues);
         for part in &parts {
             match part.bring_up(&sink, &dma, &wait) {
                 Ok(one) => running.push(one),
@@ -204,6 +209,17 @@ impl<P: Platform> Setup<P> {
             });
         }
         Ok(Driver::new(dma, wait, observer, sink, smmus))
+    }
+}
+
+impl<P: Platform<Sink = Queues<P>>> Setup<P> {
+    /// Starts every SMMU, with the command queues themselves as the sink.
+    ///
+    /// # Errors
+    ///
+    /// As of [`start_through`](Self::start_through).
+    pub fn start(self) -> Result<Driver<P>, DriverError> {
+        self.start_through(|queues| queues)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use smmu_driver::smmu_attach::{Domain, Target};
+use smmu_driver::{Domain, Target};
 
 use super::platform::Harness;
 

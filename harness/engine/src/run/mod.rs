@@ -11,9 +11,10 @@ mod invalidation;
 mod options;
 mod pages;
 mod platform;
-mod queues;
+mod probe;
 mod report;
 mod rig;
+mod rig_error;
 mod sabotage;
 mod settle;
 mod setup;
@@ -24,6 +25,7 @@ mod tap;
 
 use alloc::sync::Arc;
 
+use smmu_driver::DriverError;
 use smmu_driver::smmu_hw_mmio::BringupError;
 
 use crate::machine::{Backend, Machine, MachineDevice, MachineSmmu, MachineSpec, Time};
@@ -34,8 +36,9 @@ use stop::Stop;
 
 pub use options::RunOptions;
 pub use platform::{Cell, Dma, Harness, Names, Sink};
+pub use probe::probe;
 pub use report::{RunFailure, RunOutcome, RunReport};
-pub use rig::{RigError, probe};
+pub use rig_error::RigError;
 pub use sabotage::Sabotage;
 pub use tap::Tap;
 
@@ -43,11 +46,20 @@ impl From<RigError> for Stop {
     fn from(error: RigError) -> Self {
         match error {
             RigError::Backend(error) => error.into(),
-            RigError::Sink(error) => error.into(),
-            RigError::Bringup(_, BringupError::NoAck { .. }) | RigError::SecondQueue(..) => {
-                Stop::TimedOut(error.to_string())
-            }
-            RigError::Attach(error) => error.into(),
+            RigError::Driver(error) => error.into(),
+            _ => Stop::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<DriverError> for Stop {
+    fn from(error: DriverError) -> Self {
+        match error {
+            DriverError::Bringup { error: BringupError::Invalidate(error), .. } => error.into(),
+            DriverError::Bringup { error: BringupError::NoAck { .. }, .. }
+            | DriverError::VirtualQueue { .. }
+            | DriverError::VirtualQueueRuns { .. } => Stop::TimedOut(error.to_string()),
+            DriverError::Attach(error) => error.into(),
             _ => Stop::Failed(error.to_string()),
         }
     }
@@ -122,15 +134,20 @@ fn run_steps(
 ) -> Result<(), Stop> {
     let machine: Arc<dyn Machine> = backend.start(&machine_spec(scenario))?.into();
     recorder.note(LineKind::Step, || "0 set up".into());
-    let rig = Rig::new(scenario, Arc::clone(&machine), recorder.clone(), options);
-    // A machine that is gone explains whatever the driver ran into.
+    let started = setup::start(scenario, &*machine, recorder, options);
+    // A machine that is gone explains all errors of the driver.
     machine.check()?;
-    let mut rig = rig?;
-    for (n, spec) in scenario.file.steps.iter().enumerate() {
-        *step = n + 1;
-        let done = steps::run(&mut rig, *step, spec.get_ref(), report);
-        machine.check()?;
-        done?;
-    }
-    settle::finish(&rig)
+    let (driver, taps) = started?;
+    let rig = Rig::new(scenario, Arc::clone(&machine), recorder.clone(), &driver, taps);
+    let done = rig.and_then(|mut rig| {
+        for (n, spec) in scenario.file.steps.iter().enumerate() {
+            *step = n + 1;
+            let done = steps::run(&mut rig, *step, spec.get_ref(), report);
+            machine.check()?;
+            done?;
+        }
+        settle::finish(&rig)
+    });
+    // The first error is the one to tell.
+    done.and(driver.shutdown().map_err(Stop::from))
 }

@@ -2,19 +2,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use smmu_driver::smmu_attach::Platform;
 use smmu_driver::smmu_invs::{ArcSwapCell, InvArray, OutOfMemory, Publication};
 use smmu_driver::smmu_types::pool::{Pool, PoolBlock};
 use smmu_driver::smmu_types::seam::{
     CommandSink, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError,
 };
 use smmu_driver::smmu_types::{Command, SmmuId, SyncProof};
+use smmu_driver::{Platform, Queue, QueueSink, Queues};
 
-use super::queues::{self, Queue, Queues};
 use super::sabotage::Sabotage;
+use super::tap::Tap;
 use crate::alloc_fault;
-use crate::machine::QueueName;
-use crate::machine::Ram;
+use crate::machine::{Clock, QueueName, Ram};
 use crate::transcript::{LineKind as Kind, Recorder};
 
 /// The platform of the harness.
@@ -22,6 +21,8 @@ use crate::transcript::{LineKind as Kind, Recorder};
 pub struct Harness;
 
 impl Platform for Harness {
+    type Registers = Tap;
+    type Wait = Clock;
     type Lock = parking_lot::RawMutex;
     type DomainLock = parking_lot::RawMutex;
     type Dma = Dma;
@@ -77,7 +78,7 @@ pub(crate) type Watch = dyn Fn() + Send + Sync;
 
 /// The queues of all SMMUs, with a way to break them and a way to look in between.
 pub struct Sink {
-    queues: Queues,
+    queues: Queues<Harness>,
     sabotage: Option<Sabotage>,
     watch: Mutex<Option<Arc<Watch>>>,
 }
@@ -88,19 +89,29 @@ impl std::fmt::Debug for Sink {
     }
 }
 
+impl QueueSink<Harness> for Sink {
+    fn queues(&self) -> &Queues<Harness> {
+        &self.queues
+    }
+}
+
 impl Sink {
-    pub(crate) fn new(queues: Queues, sabotage: Option<Sabotage>) -> Self {
+    pub(crate) fn new(queues: Queues<Harness>, sabotage: Option<Sabotage>) -> Self {
         Sink { queues, sabotage, watch: Mutex::new(None) }
     }
 
     /// The main queue of an SMMU.
-    pub(crate) fn queue(&self, smmu: SmmuId) -> Option<&Queue> {
+    pub(crate) fn queue(&self, smmu: SmmuId) -> Option<&Queue<Harness>> {
         self.queue_named(smmu, QueueName::Main)
     }
 
-    /// One of the queues of an SMMU.
-    pub(crate) fn queue_named(&self, smmu: SmmuId, queue: QueueName) -> Option<&Queue> {
-        queues::named(&self.queues, smmu, queue)
+    /// A queue of an SMMU, if it has that one.
+    pub(crate) fn queue_named(&self, smmu: SmmuId, name: QueueName) -> Option<&Queue<Harness>> {
+        let at = match name {
+            QueueName::Main => 0,
+            QueueName::Second => 1,
+        };
+        self.queues.get(smmu)?.queues().get(at)
     }
 
     /// Call `watch` after each completed sync, until it is replaced.
@@ -118,8 +129,8 @@ impl Sink {
 }
 
 impl CommandSink for Sink {
-    type Ticket = (SmmuId, <Queues as CommandSink>::Ticket);
-    type Pushed = (SmmuId, <Queues as CommandSink>::Pushed);
+    type Ticket = (SmmuId, <Queues<Harness> as CommandSink>::Ticket);
+    type Pushed = (SmmuId, <Queues<Harness> as CommandSink>::Pushed);
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
         Ok((smmu, self.queues.issue(smmu, &self.tampered(smmu, commands))?))

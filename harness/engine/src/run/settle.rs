@@ -21,7 +21,7 @@ fn no_event(rig: &mut Rig) -> Result<(), Stop> {
 /// After a step of the driver: no event came, and devices reach nothing through something cached that should be gone.
 pub(super) fn settled(rig: &mut Rig) -> Result<(), Stop> {
     no_event(rig)?;
-    let freed = rig.observer.take_freed();
+    let freed = rig.observer().take_freed();
     let Some(insight) = rig.machine.insight() else { return Ok(()) };
     let mut hazards = insight.take_hazards();
     hazards.extend(insight.audit());
@@ -46,7 +46,7 @@ pub(super) fn settled(rig: &mut Rig) -> Result<(), Stop> {
 /// the driver must have freed none of it.
 pub(super) fn unconfirmed(rig: &mut Rig) -> Result<(), Stop> {
     no_event(rig)?;
-    if let Some((smmu, tag)) = rig.observer.take_freed().first() {
+    if let Some((smmu, tag)) = rig.observer().take_freed().first() {
         let name = rig.smmu_name(usize::from(smmu.0));
         return Err(format!("{tag} of {name} was freed, but nothing was confirmed").into());
     }

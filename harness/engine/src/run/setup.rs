@@ -1,120 +1,91 @@
-//! From registers to a running SMMU.
+//! From what a scenario says of its SMMUs to a driver that runs them.
 
-use std::sync::Arc;
+use std::sync::Mutex;
 
-use smmu_driver::smmu_attach::Smmu;
-use smmu_driver::smmu_cmdq::{CommandQueue, Port, QueueConfig, QueueGroup, SyncBy};
-use smmu_driver::smmu_hw_mmio::{
-    Bringup, BringupConfig, BringupError, EventQueue, Interrupts, Probe, StreamTableBase,
-};
-use smmu_driver::smmu_types::queue::QueueSize;
-use smmu_driver::smmu_types::seam::{DmaBlock, DmaMemory, Registers, SinkError, TimedOut, poll};
-use smmu_driver::smmu_types::{Capabilities, Command, MsiAttributes};
+use smmu_driver::smmu_cmdq::{Opcodes, SyncBy};
+use smmu_driver::smmu_hw_mmio::Interrupts;
+use smmu_driver::smmu_types::MsiAttributes;
+use smmu_driver::smmu_types::pool::Pool;
+use smmu_driver::{Driver, Setup, SmmuOptions};
 
-use super::platform::{Dma, Harness, Sink};
-use super::queues::{Group, Queue, takes, the_second};
-use super::rig::{Events, RigError};
+use super::options::RunOptions;
+use super::platform::{Dma, Harness, Names, Sink};
+use super::rig_error::RigError;
 use super::tap::Tap;
-use crate::machine::Clock;
-use crate::machine::SecondQueueKind;
-use crate::scenario::{SmmuSpec, SyncMethod as Completion};
-use smmu_driver::smmu_types::regs::vcmdq;
+use crate::machine::{Machine, SecondQueueKind};
+use crate::scenario::{Scenario, SmmuSpec, SyncMethod};
+use crate::transcript::Recorder;
 
-const QUEUE_LOG2: u8 = 8;
-
-/// Registers, capabilities and name of one SMMU while it is set up.
-pub(super) struct Part {
-    pub(super) name: String,
-    pub(super) tap: Tap,
-    pub(super) caps: Capabilities,
-    pub(super) smmu: Arc<Smmu<Harness>>,
-    pub(super) clock: Clock,
-    /// log2 of the entries of its command queue, where the scenario has a wish.
-    pub(super) queue_log2: Option<u8>,
-    pub(super) config: QueueConfig,
-    pub(super) second: Option<(Tap, SecondQueueKind)>,
+/// The taps of one SMMU: on its main queue, and on its second one if it has one.
+#[derive(Clone)]
+pub(super) struct SmmuTaps {
+    pub(super) main: Tap,
+    pub(super) second: Option<Tap>,
 }
 
-/// What a scenario says of the driver's command queue, and what the SMMU needs.
-pub(super) fn queue_config(spec: &SmmuSpec, probed: &Probe) -> QueueConfig {
-    let sync_by = match spec.completion() {
-        Completion::Polling => SyncBy::Polling,
-        Completion::Event => SyncBy::Event,
-        Completion::Msi => SyncBy::Msi(MsiAttributes::WRITE_BACK),
+/// Starts the SMMUs of a scenario, with a tap on each command queue.
+pub(super) fn start(
+    scenario: &Scenario,
+    machine: &dyn Machine,
+    recorder: &Recorder,
+    options: RunOptions,
+) -> Result<(Driver<Harness>, Vec<SmmuTaps>), RigError> {
+    let file = &scenario.file;
+    let ram = machine.ram();
+    let observer = Names {
+        recorder: recorder.clone(),
+        smmus: file.smmus.iter().map(|spec| spec.name.get_ref().clone()).collect(),
+        domains: file.domains.iter().flat_map(|spec| spec.names()).collect(),
+        freed: Mutex::default(),
     };
-    let suited = QueueConfig::suited_to(&probed.caps, probed.quirks);
-    QueueConfig { timeout: spec.timeout(), sync_by, ..suited }
-}
-
-fn queue_size(wanted: u8, largest: u8) -> QueueSize {
-    QueueSize::from_log2(wanted.min(largest)).unwrap_or(SMALLEST)
-}
-
-const SMALLEST: QueueSize = match QueueSize::from_log2(0) {
-    Some(size) => size,
-    None => unreachable!(),
-};
-
-/// The queues of an SMMU: the main one, and the second where the scenario has it.
-pub(super) fn make_queues(part: &Part, dma: &Dma) -> Result<Group, RigError> {
-    let mut queues = vec![queue_on(part, part.tap.clone(), part.config, dma)?];
-    if let Some((tap, kind)) = &part.second {
-        queues.push(make_second(part, tap, *kind, dma)?);
+    let dma = Dma(Pool::new(ram.clone()));
+    let mut setup = Setup::new(dma, machine.clock(), observer);
+    let mut taps = Vec::new();
+    for (n, spec) in file.smmus.iter().enumerate() {
+        let name = spec.name.get_ref();
+        let main = Tap::new(machine.registers(n)?, ram.clone(), recorder.clone(), name);
+        let smmu = setup.smmu(main.clone(), smmu_options(spec))?;
+        let mut second = None;
+        if let Some(kind) = &spec.second_queue {
+            let (registers, name) = (machine.second_queue(n)?, format!("{name}/second"));
+            let tap = Tap::on_second(registers, ram.clone(), recorder.clone(), &name);
+            setup.virtual_queue(smmu, tap.clone(), opcodes(*kind.get_ref()))?;
+            second = Some(tap);
+        }
+        taps.push(SmmuTaps { main, second });
     }
-    QueueGroup::new(queues, the_second as fn(&[Command]) -> usize)
-        .map_err(|error| RigError::Queue(part.name.clone(), error))
+    if scenario.checks_commands()
+        && let Some(insight) = machine.insight()
+    {
+        for (n, SmmuTaps { main, second }) in taps.iter().enumerate() {
+            main.keep();
+            second.iter().for_each(Tap::keep);
+            insight.listen(n);
+        }
+    }
+    let driver = setup.start_through(|queues| Sink::new(queues, options.sabotage))?;
+    Ok((driver, taps))
 }
 
-/// The second queue of an SMMU, enabled.
-///
-/// It is a virtual queue of Tegra241's CMDQV, as the model has it: neither MSIs nor events, so that its `CMD_SYNC` is
-/// polled for.
-fn make_second(
-    part: &Part,
-    tap: &Tap,
-    kind: SecondQueueKind,
-    dma: &Dma,
-) -> Result<Queue, RigError> {
-    let (sync_by, port, takes) = (SyncBy::Polling, Port::vcmdq(0), takes(kind));
-    let config = QueueConfig { sync_by, port, takes, ..part.config };
-    let queue = queue_on(part, tap.clone(), config, dma)?;
-    tap.write64(vcmdq::BASE, queue.base().0 | u64::from(queue.size().log2()));
-    tap.write32(vcmdq::CONS, 0);
-    tap.write32(vcmdq::PROD, 0);
-    tap.write32(vcmdq::CONFIG, vcmdq::ENABLE);
-    let enabled = || (tap.read32(vcmdq::STATUS) & vcmdq::ENABLE != 0).then_some(());
-    let never = |error: TimedOut| RigError::SecondQueue(part.name.clone(), error);
-    poll(&part.clock, part.config.timeout, enabled).map_err(never)?;
-    Ok(queue)
-}
-
-fn queue_on(part: &Part, tap: Tap, config: QueueConfig, dma: &Dma) -> Result<Queue, RigError> {
-    let size = queue_size(part.queue_log2.unwrap_or(QUEUE_LOG2), part.caps.cmdq_log2);
-    let block = dma.allocate(Queue::layout(size, config.sync_by))?;
-    CommandQueue::new(part.smmu.id(), tap, block, size, part.clock.clone(), config)
-        .map_err(|error| RigError::Queue(part.name.clone(), error))
-}
-
-pub(super) fn bring_up(part: &Part, sink: &Sink, dma: &Dma) -> Result<Events, RigError> {
-    let failed = |error: BringupError| match error {
-        BringupError::Invalidate(error) => RigError::Sink(error),
-        error => RigError::Bringup(part.name.clone(), error),
+/// What a scenario chooses of an SMMU.
+fn smmu_options(spec: &SmmuSpec) -> SmmuOptions {
+    let sync_by = match spec.completion() {
+        SyncMethod::Polling => SyncBy::Polling,
+        SyncMethod::Event => SyncBy::Event,
+        SyncMethod::Msi => SyncBy::Msi(MsiAttributes::WRITE_BACK),
     };
-    let events = |error| RigError::Events(part.name.clone(), error);
-    let id = part.smmu.id();
-    let queue = sink.queue(id).ok_or(SinkError::UnknownSmmu { smmu: id })?;
-    let (address, format) = part.smmu.stream_table();
-    let size = queue_size(QUEUE_LOG2, part.caps.eventq_log2);
-    let block = dma.allocate(Events::layout(size))?;
-    let base = block.address();
-    let config = BringupConfig::new(&part.caps);
-    Bringup::begin(&part.tap, &part.clock, config)
-        .and_then(|smmu| smmu.set_tables(StreamTableBase { address, format }))
-        .and_then(|smmu| smmu.enable_commands(queue.base(), queue.size()))
-        .and_then(|smmu| smmu.invalidate_all(sink, id))
-        .and_then(|smmu| smmu.enable_events(base, size))
-        .and_then(|smmu| smmu.enable_interrupts(Interrupts::Wired))
-        .and_then(|smmu| smmu.enable_translation())
-        .map_err(failed)?;
-    EventQueue::new(part.tap.clone(), block, size).map_err(events)
+    let defaults = SmmuOptions { interrupts: Interrupts::Wired, ..SmmuOptions::default() };
+    let command_queue_log2 = match &spec.queue_entries {
+        Some(entries) => entries.get_ref().max(&1).ilog2() as u8,
+        None => defaults.command_queue_log2,
+    };
+    SmmuOptions { timeout: spec.timeout(), sync_by: Some(sync_by), command_queue_log2, ..defaults }
+}
+
+/// The opcodes that a second queue accepts.
+const fn opcodes(kind: SecondQueueKind) -> Opcodes {
+    match kind {
+        SecondQueueKind::Full => Opcodes::ALL,
+        SecondQueueKind::Restricted => Opcodes::VCMDQ_GUEST,
+    }
 }

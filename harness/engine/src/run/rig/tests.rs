@@ -8,9 +8,10 @@ use smmu_driver::smmu_types::seam::{CommandSink, Registers};
 use smmu_driver::smmu_types::{Asid, Command, Granule, Leaf, StreamId, Vmid};
 
 use super::*;
+use crate::machine::{Backend, MachineDevice, MachineSmmu, MachineSpec, SecondQueueKind};
 use crate::mock::Mock;
-use crate::page_tables::{PAGE, Permission};
-use crate::run::RunOptions;
+use crate::page_tables::Permission;
+use crate::run::{RunOptions, setup};
 
 const SCENARIO: &str = r#"
 title = "threads"
@@ -28,14 +29,15 @@ step = [{ expect = { smmu = "smmu0", asids_in_use = 0 } }]
 
 const IOVA: u64 = 0x10000;
 
-fn rig() -> Rig {
-    let scenario = Scenario::parse("threads", "threads", SCENARIO).unwrap();
-    let smmus = vec![MachineSmmu::default(); 2];
-    let devices = [(0, 0x08), (0, 0x10), (1, 0x900)]
-        .map(|(smmu, stream)| crate::machine::MachineDevice { smmu, stream: StreamId(stream) });
-    let spec = MachineSpec { smmus, devices: devices.to_vec(), ..MachineSpec::default() };
-    let machine = Mock.start(&spec).unwrap();
-    Rig::new(&scenario, machine.into(), Recorder::default(), RunOptions::default()).unwrap()
+/// Runs `test` on the SMMUs, devices and domains of a scenario, on a machine of this description.
+fn with_rig(text: &str, spec: &MachineSpec, test: impl FnOnce(&mut Rig<'_>)) {
+    let scenario = Scenario::parse("threads", "threads", text).unwrap();
+    let machine: Arc<dyn Machine> = Mock.start(spec).unwrap().into();
+    let recorder = Recorder::default();
+    let (driver, taps) =
+        setup::start(&scenario, &*machine, &recorder, RunOptions::default()).unwrap();
+    let mut rig = Rig::new(&scenario, machine, recorder, &driver, taps).unwrap();
+    test(&mut rig);
 }
 
 /// One thread maps a page, unmaps it and invalidates, for ever; one thread for each device attaches it to the domain
@@ -43,14 +45,19 @@ fn rig() -> Rig {
 #[test]
 fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
     const ROUNDS: u32 = 4000;
-    // By reference: what is not named here, such as the event queues, must live on.
-    let mut rig = rig();
-    let Rig { devices, domains, tables, sink, dma, observer, machine, pages, .. } = &mut rig;
-    let (sink, dma, observer): (&Sink, &Dma, &Names) = (sink, dma, observer);
+    let smmus = vec![MachineSmmu::default(); 2];
+    let devices = [(0, 0x08), (0, 0x10), (1, 0x900)]
+        .map(|(smmu, stream)| MachineDevice { smmu, stream: StreamId(stream) });
+    let spec = MachineSpec { smmus, devices: devices.to_vec(), ..MachineSpec::default() };
+    with_rig(SCENARIO, &spec, |rig| race(rig, ROUNDS));
+}
+
+fn race(rig: &mut Rig<'_>, rounds: u32) {
+    let Rig { devices, domains, tables, driver, machine, pages, .. } = rig;
+    let driver: &Driver<Harness> = driver;
     let (d, e) = (&domains["D"], &domains["E"]);
     let page = pages.address("A").unwrap();
     let (done, reached) = (AtomicBool::new(false), AtomicU32::new(0));
-    let env = Env { dma, sink, observer };
     let extent = Extent::range(IOVA, PAGE, Granule::K4, Leaf::Last).with_page_hint();
     std::thread::scope(|scope| {
         for (_, device) in devices.values_mut() {
@@ -60,8 +67,7 @@ fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
                     for target in
                         [Target::Domain(d), Target::Domain(e), Target::Domain(d), Target::Blocked]
                     {
-                        let prepared = device.prepare(target, &env).unwrap();
-                        let done = prepared.publish().install().commit();
+                        let done = driver.attach(device, target).unwrap();
                         assert_eq!((done.config, done.quarantined), (Ok(()), None));
                     }
                 }
@@ -70,7 +76,7 @@ fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
         // Ends the other threads also when an assertion fails.
         let _end = Defer(|| done.store(true, Ordering::Relaxed));
         let table = tables.get_mut("D").unwrap();
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             table.map(IOVA, page, Permission::ReadWrite).unwrap();
             for device in 0..3 {
                 pages.restore();
@@ -80,7 +86,7 @@ fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
                 }
             }
             table.unmap(IOVA).unwrap();
-            d.invalidate(extent, sink).unwrap();
+            driver.invalidate(d, extent).unwrap();
             for device in 0..3 {
                 pages.restore();
                 machine.dma_write(device, IOVA).unwrap();
@@ -89,7 +95,7 @@ fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
         }
     });
     // Without a DMA that lands now and then the test would prove nothing.
-    assert!(reached.load(Ordering::Relaxed) > ROUNDS / 20, "{reached:?} of {}", ROUNDS * 3);
+    assert!(reached.load(Ordering::Relaxed) > rounds / 20, "{reached:?} of {}", rounds * 3);
     assert!(d.array().is_empty() && e.array().is_empty());
 }
 
@@ -126,7 +132,7 @@ impl Machine for StuckMachine {
     fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
         Ok(Arc::new(StuckRegisters(self.0.registers(smmu)?)))
     }
-    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, BackendError> {
+    fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError> {
         self.0.dma_write(device, iova)
     }
     fn take_interrupts(&self) -> Vec<(usize, Irq)> {
@@ -174,13 +180,15 @@ impl<F: Fn()> Drop for Defer<F> {
 fn commands_that_are_proven_together_keep_their_order_over_two_queues() {
     let text = "title = \"t\"\nneeds = [\"second-queue\"]\n[[smmu]]\nname = \"s\"\n\
         second_queue = \"restricted\"\n[[step]]\nmend = { smmu = \"s\" }\n";
-    let scenario = Scenario::parse("two", "two", text).unwrap();
-    let second_queue = Some(crate::machine::SecondQueueKind::Restricted);
+    let second_queue = Some(SecondQueueKind::Restricted);
     let smmus = vec![MachineSmmu { second_queue, ..MachineSmmu::default() }];
-    let machine = Mock.start(&MachineSpec { smmus, ..MachineSpec::default() }).unwrap();
-    let recorder = Recorder::default();
-    let rig = Rig::new(&scenario, machine.into(), recorder.clone(), RunOptions::default()).unwrap();
-    let (sink, id, from) = (&rig.sink, SmmuId(0), recorder.len());
+    let spec = MachineSpec { smmus, ..MachineSpec::default() };
+    with_rig(text, &spec, |rig| prove_together(rig));
+}
+
+fn prove_together(rig: &Rig<'_>) {
+    let (recorder, sink, id) = (&rig.recorder, rig.sink(), SmmuId(0));
+    let from = recorder.len();
     let flush = |asid| Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(asid) };
     let pushed = sink.push(id, None, &[flush(1)]).unwrap();
     let pushed = sink.push(id, Some(pushed), &[flush(2)]).unwrap();

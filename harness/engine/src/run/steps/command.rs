@@ -25,7 +25,7 @@ impl StepAction for CommandStep {
         // Straight to the queue: sabotage changes only what the driver sends.
         let id = SmmuId(smmu as u16);
         let queue = rig
-            .sink
+            .sink()
             .queue_named(id, self.queue())
             .ok_or_else(|| format!("{id} has no such queue"))?;
         let clock = rig.machine.clock();

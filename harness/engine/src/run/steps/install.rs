@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
+use smmu_driver::Attach;
 use smmu_driver::smmu_attach::{Smmu, TranslationStage, single_context};
 use smmu_driver::smmu_types::regs::strtab;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
@@ -32,7 +33,7 @@ impl StepAction for Install {
         if !rig.raw_cds.contains_key(device) {
             let layout = DmaLayout::new(Cd::BYTES as u64, 64)
                 .ok_or(DmaError { bytes: Cd::BYTES as u64, align: 64 })?;
-            rig.raw_cds.insert(device.to_owned(), rig.dma.allocate(layout)?);
+            rig.raw_cds.insert(device.to_owned(), rig.driver.dma().allocate(layout)?);
         }
         let smmu = Arc::clone(rig.device(device)?.smmu());
         let stream = rig.device(device)?.streams().first().copied().unwrap_or_default();
@@ -44,7 +45,7 @@ impl StepAction for Install {
             .map_err(layout)?;
 
         let queue = rig
-            .sink
+            .sink()
             .queue(smmu.id())
             .ok_or_else(|| Stop::Failed(format!("{} has no queue", smmu.id())))?;
         let forget_ste = Command::CfgiSte { stream, leaf: Leaf::Last };
@@ -69,7 +70,11 @@ impl StepAction for Install {
 }
 
 /// Where the STE of a stream lies.
-fn ste_address(ram: &Ram, smmu: &Smmu<Harness>, stream: StreamId) -> Result<PhysAddr, Stop> {
+fn ste_address(
+    ram: &Ram,
+    smmu: &Smmu<Attach<Harness>>,
+    stream: StreamId,
+) -> Result<PhysAddr, Stop> {
     let (base, format) = smmu.stream_table();
     match format {
         strtab::Format::Linear { .. } => Ok(PhysAddr(base.0 + u64::from(stream.0) * 64)),

@@ -1,0 +1,29 @@
+//! Why a driver could not be set up on a machine.
+
+use smmu_driver::DriverError;
+use smmu_driver::smmu_hw_mmio::ProbeError;
+use smmu_driver::smmu_types::seam::DmaError;
+
+use crate::machine::BackendError;
+use crate::page_tables::TableError;
+
+/// A driver could not be set up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RigError {
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The driver cannot use the SMMU.
+    #[error("{0}: {1}")]
+    Probe(String, ProbeError),
+    /// The driver did not start, or a call of it failed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// No memory.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
+    /// No memory for page tables.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
