@@ -1,45 +1,24 @@
 //! The crates depend on each other only along the arrows of the design.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// What each crate may depend on inside the workspace.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("smmu-types", &[]),
-    ("smmu-tags", &["smmu-types"]),
-    ("smmu-invs", &["smmu-types"]),
-    ("smmu-cmdq", &["smmu-types"]),
-    ("smmu-hw-mmio", &["smmu-types"]),
-    ("smmu-attach", &["smmu-types", "smmu-tags", "smmu-invs"]),
-    (
-        "smmu-driver",
-        &["smmu-types", "smmu-tags", "smmu-invs", "smmu-cmdq", "smmu-hw-mmio", "smmu-attach"],
-    ),
-    ("smmu-engine", &["smmu-driver"]),
-    ("smmu-model", &["smmu-types"]),
-    ("smmu-decode", &["smmu-types"]),
-    ("smmu-qemu", &[]),
-    (
-        "smmu-harness",
-        &[
-            "smmu-types",
-            "smmu-tags",
-            "smmu-invs",
-            "smmu-cmdq",
-            "smmu-hw-mmio",
-            "smmu-attach",
-            "smmu-driver",
-            "smmu-engine",
-            "smmu-model",
-            "smmu-decode",
-            "smmu-qemu",
-        ],
-    ),
-    ("smmu-measure", &[]),
-    ("xtask", &[]),
-];
+/// The map of `CONTRIBUTING.md`: each package, its folder, and what it depends on inside the workspace.
+fn map() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../CONTRIBUTING.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().skip_while(|line| !line.starts_with("| package |")).skip(2);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let [package, folder, arrows] = cells[..] else { panic!("three cells: {row}") };
+            let arrows = arrows.split(", ").filter(|arrow| !arrow.is_empty());
+            (package.to_owned(), (folder.to_owned(), arrows.map(str::to_owned).collect()))
+        })
+        .collect()
+}
 
 /// What a crate's tests may use beside that: the model plays the SMMU.
 const TESTED_WITH: &[(&str, &str)] =
@@ -57,26 +36,43 @@ fn metadata() -> cargo_metadata::Metadata {
 }
 
 #[test]
-fn dependencies_follow_the_arrows() {
-    let allowed: BTreeMap<&str, BTreeSet<&str>> =
-        ARROWS.iter().map(|(name, to)| (*name, to.iter().copied().collect())).collect();
-    let metadata = metadata();
+fn dependencies_are_those_of_the_map() {
+    let (map, metadata) = (map(), metadata());
+    let root = metadata.workspace_root.as_std_path();
     for package in metadata.workspace_packages() {
         let name = package.name.as_str();
-        let arrows = allowed.get(name).unwrap_or_else(|| panic!("{name} has no arrows yet"));
+        let (folder, arrows) = map.get(name).unwrap_or_else(|| panic!("the map lacks {name}"));
+        let at = package.manifest_path.parent().unwrap().as_std_path();
+        assert_eq!(at, root.join(folder), "{name}");
+        let mut found = BTreeSet::new();
         // Of every kind: a test that reaches across would tie the crates together as well. A crate's tests
         // may turn on its own features.
         for dependency in &package.dependencies {
             let to = dependency.name.as_str();
-            let inside = allowed.contains_key(to) && to != name;
-            let measures = to == MEASURE && dependency.kind == DependencyKind::Development;
-            let tested =
-                TESTED_WITH.contains(&(name, to)) && dependency.kind == DependencyKind::Development;
-            let fine = !inside || measures || tested || arrows.contains(to);
-            assert!(fine, "{name} may not depend on {to}");
+            let inside = map.contains_key(to) && to != name;
+            let tests = dependency.kind == DependencyKind::Development;
+            let tested = tests && (to == MEASURE || TESTED_WITH.contains(&(name, to)));
+            if inside && !(tested || tests && arrows.contains(to)) {
+                found.insert(to.to_owned());
+            }
         }
+        assert_eq!(&found, arrows, "left: what {name} depends on; right: the map");
     }
-    assert_eq!(metadata.workspace_packages().len(), ARROWS.len());
+    assert_eq!(metadata.workspace_packages().len(), map.len());
+}
+
+#[test]
+fn no_arrow_of_the_map_runs_back() {
+    let map = map();
+    let mut below: BTreeSet<&str> = BTreeSet::new();
+    while below.len() < map.len() {
+        let known = below.len();
+        let ready = |arrows: &BTreeSet<String>| arrows.iter().all(|to| below.contains(to.as_str()));
+        let next: Vec<&str> =
+            map.iter().filter(|(_, (_, to))| ready(to)).map(|(name, _)| name.as_str()).collect();
+        below.extend(next);
+        assert!(below.len() > known, "a ring among all but {below:?}");
+    }
 }
 
 #[test]

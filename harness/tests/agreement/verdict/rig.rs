@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use smmu_cmdq::{CommandQueue, QueueConfig, QueueError, SyncBy};
-use smmu_hw_mmio::{
+use smmu_driver::smmu_cmdq::{CommandQueue, QueueConfig, QueueError, SyncBy};
+use smmu_driver::smmu_hw_mmio::{
     Bringup, BringupConfig, BringupError, EventQueue, EventQueueError, Interrupts, ProbeError,
     StreamTableBase,
 };
@@ -111,7 +111,7 @@ impl<'a> Rig<'a> {
     pub(crate) fn id_registers(&mut self) -> Result<IdRegisters, AskError> {
         let spec = MachineSpec { smmus: vec![MachineSmmu::default()], ..MachineSpec::default() };
         let machine = self.backend.start(&spec)?;
-        let probed = smmu_hw_mmio::probe(&machine.registers(0)?)?;
+        let probed = smmu_driver::smmu_hw_mmio::probe(&machine.registers(0)?)?;
         machine.check()?;
         Ok(probed.id)
     }
@@ -163,7 +163,7 @@ impl Up {
         };
         let machine = backend.start(&spec)?;
         let registers: Regs = machine.registers(0)?;
-        let caps = smmu_hw_mmio::probe(&registers)?.caps;
+        let caps = smmu_driver::smmu_hw_mmio::probe(&registers)?.caps;
 
         let pool = Pool::new(machine.ram());
         let refused = DmaError { bytes: place::BYTES, align: 64 };
