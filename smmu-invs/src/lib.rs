@@ -98,12 +98,12 @@ mod cells;
 mod entry;
 mod error;
 mod gate;
+mod invalidate;
 mod key;
 mod publish;
 mod request;
 mod shared;
 mod sync;
-mod walk;
 
 pub use array::{Found, InvArray, InvView, UnrefOutcome};
 #[cfg(feature = "std")]

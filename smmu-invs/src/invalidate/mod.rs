@@ -15,10 +15,10 @@ use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Asid, CacheTag, Command, Ipa, Regime, StreamId, SubstreamId, Vmid};
 
 mod batch;
-mod plans;
+mod commands;
 
 use batch::{Batch, Walk};
-use plans::{ATC_ALL, CLEAR, Plans};
+use commands::{ATC_ALL, CLEAR, Plans};
 
 use crate::entry::{Contents, Entry};
 use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};

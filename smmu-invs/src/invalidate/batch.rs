@@ -5,7 +5,7 @@ use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId};
 
 use super::Phase;
-use super::plans::{Name, Planned};
+use super::commands::{Name, Planned};
 use crate::entry::{Entry, Head};
 use crate::{InvalidateError, SmmuFailure};
 
