@@ -54,8 +54,8 @@
 //! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself. Encoding needs only the keys
 //!   of the fields, which are always there.
 //! - `legal` (implies `fields`): the rules by which an SMMU refuses a configuration.
-//! - `std`: [`seam::StdWait`] and [`pool`], an allocator of DMA blocks over one window of memory.
-//! - `fake` (implies `std`): the [`fake`] module with doubles for every seam.
+//! - `std`: `seam::StdWait` and `pool`, an allocator of DMA blocks over one window of memory.
+//! - `fake` (implies `std`): the `fake` module with doubles for every seam.
 //!
 //! Layouts follow the Arm System Memory Management Unit Architecture Specification, SMMU
 //! architecture version 3 (Arm IHI 0070); section numbers in these docs are its.

@@ -4,8 +4,8 @@
 //! [`fields`](crate::fields). A key belongs to one structure: `ste.get(fields::ste::S2VMID)` compiles, and
 //! `ste.get(fields::cd::ASID)` does not.
 //!
-//! Feature `fields` adds a [`Layout`] per structure: a command, an event record, an STE, a register. A layout is
-//! total: every bit pattern splits into [`FieldValue`]s and [`Residue`] (set bits outside all fields), and
+//! Feature `fields` adds a `Layout` per structure: a command, an event record, an STE, a register. A layout is
+//! total: every bit pattern splits into `FieldValue`s and `Residue` (set bits outside all fields), and
 //! the two together are the pattern again. No bit is lost, and no pattern is refused.
 //!
 #![cfg_attr(feature = "fields", doc = "```")]
