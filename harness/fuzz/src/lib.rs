@@ -11,7 +11,8 @@ const KINDS: &[&str] =
 /// Every line is in exactly one item, and comes back as it was; all that is found has words.
 pub fn scanner(data: &[u8]) {
     let (&choices, data) = data.split_last().unwrap_or((&0, &[]));
-    let kind = KINDS.get(usize::from(choices & 0x1f)).and_then(|name| StructureKind::from_name(name));
+    let kind =
+        KINDS.get(usize::from(choices & 0x1f)).and_then(|name| StructureKind::from_name(name));
     let width = match choices >> 6 {
         0 | 1 => None,
         2 => Some(WordWidth::Bits32),
