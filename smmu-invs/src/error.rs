@@ -1,3 +1,5 @@
+//! Why an array was not built, or an SMMU did not invalidate.
+
 use smmu_types::seam::SinkError;
 
 use crate::InvKey;

@@ -1,3 +1,5 @@
+//! What an entry of the array stands for, and the order of entries.
+
 use core::fmt;
 
 use smmu_types::range::RangeSupport;

@@ -1,3 +1,5 @@
+//! Requests of a device to an array, in memory that is allocated with the device.
+
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 

@@ -1,3 +1,5 @@
+//! The mock backend: scenarios on the software model.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! The QEMU backend: scenarios on QEMU's SMMUv3.
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

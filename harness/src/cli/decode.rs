@@ -1,3 +1,5 @@
+//! `decode`: words, dumps and logs, decoded.
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+//! `explain`: why an SMMU would refuse a configuration.
+
 use std::io::Write;
 
 use serde_json::{Value, json};

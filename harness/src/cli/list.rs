@@ -1,3 +1,5 @@
+//! `list`: the scenarios, what they need and where they can run.
+
 use std::io::Write;
 
 use serde_json::json;

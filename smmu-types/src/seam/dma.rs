@@ -1,3 +1,5 @@
+//! The seam to memory that the SMMU reads and writes.
+
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 

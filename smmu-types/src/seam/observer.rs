@@ -1,3 +1,5 @@
+//! The seam to what hears of tags, entries and errors.
+
 use super::SinkError;
 use crate::{CacheTag, DomainId, SmmuId, StreamId};
 

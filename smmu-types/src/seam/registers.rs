@@ -1,3 +1,5 @@
+//! The seam to the registers of one SMMU.
+
 use crate::regs::{Readable, Reg, Width, Writable};
 
 /// The registers of one SMMU: two pages of 64 KiB.

@@ -1,3 +1,5 @@
+//! The seam to command queues.
+
 use core::fmt;
 
 use crate::{Command, CommandErrorCode, RawCommand, SmmuId, SyncProof};

@@ -1,3 +1,5 @@
+//! The seam to a clock, and bounded waits on it.
+
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 

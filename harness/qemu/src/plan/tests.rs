@@ -1,3 +1,5 @@
+//! Tests of the plan of a QEMU machine.
+
 use super::*;
 
 fn config(smmus: usize, devices: &[(usize, u32)]) -> MachineConfig {

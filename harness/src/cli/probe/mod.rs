@@ -1,3 +1,5 @@
+//! `probe`: what a backend's SMMU can do.
+
 mod json;
 
 use std::io::Write;

@@ -1,3 +1,5 @@
+//! Capabilities in words.
+
 use core::fmt;
 
 use super::{Capabilities, Endianness, StallModel, TableFormats, TableUpdate};

@@ -1,3 +1,5 @@
+//! Tests of capabilities against ID registers from outside.
+
 use super::*;
 
 #[test]

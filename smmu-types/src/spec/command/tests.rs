@@ -1,3 +1,5 @@
+//! Tests of commands and their operands.
+
 use super::*;
 use crate::range::{Level, LevelHint, SpanAddress};
 use crate::{FieldError, Granule, PhysAddr, Shareability};

@@ -1,3 +1,5 @@
+//! Tests of event records.
+
 extern crate std;
 
 use super::*;

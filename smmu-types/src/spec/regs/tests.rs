@@ -1,3 +1,5 @@
+//! Tests of the register map.
+
 extern crate std;
 
 use super::*;
