@@ -5,24 +5,27 @@
 //! 1. Before `publish` no reader and no SMMU sees a change, and dropping a [`Prepared`] leaves no
 //!    trace.
 //! 2. From `publish` to the end of `commit` both domains invalidate for the device.
-//! 3. While every earlier change of the device is confirmed, the SMMU sees the old entry, the new
-//!    entry or an invalid one.
+//! 3. The SMMU sees the old entry, the new entry or an invalid one, in the entries of each stream.
+//!    After a change that it did not confirm, no word is stored before it has forgotten the old
+//!    entries.
 //! 4. `commit` drops the old domain's reference only after the SMMU has confirmed the new entry. It
 //!    frees the tag only after the flush is proven; until then readers see the array entry.
 //! 5. If the SMMU does not confirm the new entry, the device stays a user in the old domain's
-//!    array, and that domain does not free the tag. Nothing here keeps the domain itself alive.
+//!    array, that domain does not free the tag, and the device keeps the domain alive. All of this
+//!    ends when the SMMU confirms that it has forgotten the device's entries.
 
 use alloc::collections::TryReserveError;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
-use smmu_invs::{InvArray, InvSpec, Publication};
+use smmu_invs::{InvArray, InvSpec, Publication, RequestBuffer};
 use smmu_tags::RetiringTag;
-use smmu_types::seam::{CommandSink, Notice, Observer, SinkError, TableEntry};
-use smmu_types::{CacheTag, Cd, Command, Leaf, Ste, StreamId, SubstreamId};
+use smmu_types::seam::{Notice, Observer, SinkError, TableEntry};
+use smmu_types::{CacheTag, Cd, Command, Leaf, Ste, StreamId};
 
-use crate::device::{Attachment, Confirmation, ContextDescriptors, Device};
+use crate::batch::Batch;
+use crate::device::{Confirmation, ContextDescriptors, Device, Member, State};
 use crate::domain::{Domain, DomainGuard, DomainState, Owned};
 use crate::entry::{self, EntrySlot};
 use crate::platform::Block;
@@ -36,9 +39,10 @@ use crate::{AttachError, Env, Platform};
 struct Transaction<'a, P: Platform> {
     device: &'a mut Device<P>,
     env: Env<'a, P>,
-    old: Option<Arc<Domain<P>>>,
     locks: Locks<P>,
-    becomes: Attachment<P>,
+    // `Err` if the SMMU still does not confirm an earlier change. Then the entries stay invalid.
+    ready: Result<(), SinkError>,
+    becomes: State<P>,
     ste: Ste,
     // The context descriptor and its index in `ContextDescriptors`.
     cd: Option<(usize, Cd)>,
@@ -104,7 +108,6 @@ impl<P: Platform> Room<P> {
 
 /// What `publish` makes visible for the new domain.
 struct PendingPublish<'a, P: Platform> {
-    domain: Arc<Domain<P>>,
     // `None` if the domain already has a tag on this SMMU. The held lock keeps that tag in the
     // array.
     fresh: Option<(Fresh<'a, P>, Room<P>)>,
@@ -125,7 +128,6 @@ pub struct Prepared<'a, P: Platform> {
 #[must_use = "dropping it removes the device from the domain"]
 pub struct Published<'a, P: Platform> {
     tx: Option<Transaction<'a, P>>,
-    new: Option<Arc<Domain<P>>>,
 }
 
 /// An attach whose entries are written. Dropping it commits it.
@@ -148,11 +150,11 @@ pub struct Committed {
     ///
     /// The space does not give the number out, and the entry stays in the old domain's array. If
     /// `config` is `Ok`, [`Domain::retry_flushes`] can prove the flush later. If `config` is `Err`,
-    /// no call frees the tag. Dropping the domain drops the array and loses the number.
+    /// the device leaves the domain at [`Device::settle`], or at its next attach.
     pub quarantined: Option<CacheTag>,
     /// `Err` if the SMMU did not confirm the new entry. The entry is then invalid in memory, and
-    /// the SMMU may still use the old one. Keep the old domain, its tables and all memory that they
-    /// map until the SMMU is reset.
+    /// the SMMU may still use the old one. Keep the old domain's tables and all memory that they map
+    /// until [`Device::settle`], or a later attach of the device, is `Ok`.
     ///
     /// `Ok` says that the SMMU has forgotten the old entry. It does not say that the old tag is
     /// flushed.
@@ -190,39 +192,38 @@ impl<'a, P: Platform> Prepared<'a, P> {
     ) -> Result<Self, AttachError> {
         let smmu = Arc::clone(&device.smmu);
         let (id, caps) = (smmu.id(), smmu.capabilities());
+        let out_of_memory = AttachError::OutOfMemory { smmu: id };
         let new = match target {
             Target::Domain(domain) => Some(domain),
             Target::Bypass | Target::Blocked => None,
-        };
-        let old = match &device.current {
-            Attachment::Domain(domain) => Some(Arc::clone(domain)),
-            Attachment::Bypass | Attachment::Blocked => None,
         };
         if let Some(domain) = new
             && let Some(lacks) = domain.table().lacks(caps)
         {
             return Err(AttachError::CannotShare { domain: domain.id(), smmu: id, lacks });
         }
-        let locks = Locks::take(new, old.as_ref())?;
-
-        device.unref.clear();
-        if let Some(old) = &old {
-            match old.cell().read().find(id, old.kind()) {
-                Some(found) => device.unref.push(found.spec)?,
-                // Blocking needs no tag to release. The tag stays in use, which is safe.
-                None if new.is_none() => {}
-                None => return Err(AttachError::TagLost { domain: old.id(), smmu: id }),
-            }
+        // A fetch of the SMMU may still be under way since a change that it did not confirm. No word
+        // is stored under it. Blocking goes on without: the entries are invalid already.
+        let ready = device.settle(&env);
+        match target {
+            Target::Blocked => {}
+            Target::Domain(_) | Target::Bypass => ready?,
         }
 
-        device.merge.clear();
+        let old = match &device.state {
+            State::Member(member) => Some(Arc::clone(&member.domain)),
+            State::Blocked | State::Bypass => None,
+        };
+        let locks = Locks::take(new, old.as_ref())?;
         let (ste, cd, pending, becomes) = match target {
-            Target::Blocked => (Ste::ABORT, None, None, Attachment::Blocked),
+            Target::Blocked => (Ste::ABORT, None, None, State::Blocked),
             Target::Bypass => {
                 let ste = Ste::bypass(incoming_shareability(&smmu));
-                (ste, None, None, Attachment::Bypass)
+                (ste, None, None, State::Bypass)
             }
             Target::Domain(domain) => {
+                // Room for the old use and for this one, if the SMMU never confirms their ends.
+                device.unsettled.try_reserve(2).map_err(|_| out_of_memory)?;
                 let owned = locks.new.as_ref().map_or(&[][..], |state| &state.tags);
                 let (tag, fresh) = match find_or_allocate(&smmu, domain, owned, env)? {
                     DomainTag::Found(shared) => (shared.tag(), None),
@@ -230,51 +231,50 @@ impl<'a, P: Platform> Prepared<'a, P> {
                 };
                 let fresh = match (fresh, &locks.new) {
                     (Some(fresh), Some(state)) => {
-                        let room = Room::beside(state);
-                        let room = room.map_err(|_| AttachError::OutOfMemory { smmu: id })?;
-                        Some((fresh, room))
+                        Some((fresh, Room::beside(state).map_err(|_| out_of_memory)?))
                     }
                     _ => None,
                 };
-                device.merge.push(InvSpec::tagged(id, tag, caps.range_support()))?;
-                let merged = domain.cell().read().merge(device.merge.as_slice())?;
-                let node =
-                    P::Cell::node(merged).map_err(|_| AttachError::OutOfMemory { smmu: id })?;
+                let mut request = RequestBuffer::with_capacity(1)?;
+                request.push(InvSpec::tagged(id, tag, caps.range_support()))?;
+                let merged = domain.cell().read().merge(request.as_slice())?;
+                let node = P::Cell::node(merged).map_err(|_| out_of_memory)?;
                 let cds = match (domain.table().stage, &device.cds) {
                     (TranslationStage::Stage1 { .. }, None) => {
                         let bytes = ContextDescriptors::<Block<P>>::BYTES;
-                        Some(ContextDescriptors::new(allocate(env.dma, bytes)?))
+                        Some(ContextDescriptors::new(allocate(id, env.dma, bytes)?))
                     }
                     _ => None,
                 };
                 let place = cds.as_ref().or(device.cds.as_ref());
-                let (ste, cd) = entries(&smmu, domain, tag, place, device.confirmation)?;
-                let pending = PendingPublish { domain: Arc::clone(domain), fresh, node, cds };
-                (ste, cd, Some(pending), Attachment::Domain(Arc::clone(domain)))
+                let (ste, cd) = entries(&smmu, domain, tag, place)?;
+                let member = Member { domain: Arc::clone(domain), request };
+                let pending = PendingPublish { fresh, node, cds };
+                (ste, cd, Some(pending), State::Member(member))
             }
         };
-        let tx = Transaction { device, env, old, locks, becomes, ste, cd };
+        let tx = Transaction { device, env, locks, ready, becomes, ste, cd };
         Ok(Prepared { tx, pending })
     }
 
     /// Make the new domain's array visible: from now on it invalidates for the device.
     pub fn publish(self) -> Published<'a, P> {
         let Prepared { mut tx, pending } = self;
-        let mut new = None;
-        if let Some(PendingPublish { domain, fresh, node, cds }) = pending {
+        if let (Some(PendingPublish { fresh, node, cds }), State::Member(member)) =
+            (pending, &tx.becomes)
+        {
             if let Some((mut fresh, room)) = fresh
                 && let (Some(tag), Some(state)) = (fresh.tag.take(), tx.locks.new.as_mut())
             {
                 let smmu = Arc::clone(&tx.device.smmu);
                 room.take_over(state, Owned { tag: tag.install(), smmu });
             }
-            domain.cell().publish(node);
+            member.domain.cell().publish(node);
             if cds.is_some() {
                 tx.device.cds = cds;
             }
-            new = Some(domain);
         }
-        Published { tx: Some(tx), new }
+        Published { tx: Some(tx) }
     }
 }
 
@@ -294,11 +294,10 @@ impl<'a, P: Platform> Published<'a, P> {
 
 impl<P: Platform> Drop for Published<'_, P> {
     fn drop(&mut self) {
-        let (Some(mut tx), Some(domain)) = (self.tx.take(), self.new.take()) else { return };
-        // No entry ever named the tag for this device, so `Ok` without a CFGI is right.
-        if let Some(state) = tx.locks.new.as_mut() {
-            let request = tx.device.merge.as_slice();
-            let _ = release(&domain, state, request, &tx.env, Ok(()));
+        let Some(mut tx) = self.tx.take() else { return };
+        // No entry ever named the tag for this device, so the device can leave without a CFGI.
+        if let (State::Member(member), Some(state)) = (&tx.becomes, tx.locks.new.as_mut()) {
+            let _outcome = release(member, state, &tx.env);
         }
     }
 }
@@ -313,15 +312,27 @@ impl<P: Platform> Installed<'_, P> {
     fn finish(&mut self) -> Committed {
         let mut done = Committed { freed: None, quarantined: None, config: self.config };
         let Some(mut tx) = self.tx.take() else { return done };
-        if let (Some(old), Some(state)) = (&tx.old, tx.locks.of_old()) {
-            let request = tx.device.unref.as_slice();
-            match release(old, state, request, &tx.env, self.config) {
+        let becomes = mem::replace(&mut tx.becomes, State::Blocked);
+        let State::Member(old) = mem::replace(&mut tx.device.state, becomes) else { return done };
+        if let Err(error) = self.config {
+            // The SMMU may still use the tag for this device, so the device stays a user, and keeps
+            // the domain alive.
+            done.quarantined = old.request.as_slice().iter().find_map(|spec| spec.tag());
+            if let Some(tag) = done.quarantined {
+                let smmu = tx.device.smmu.id();
+                tx.env.observer.notice(Notice::TagQuarantined { smmu, tag, error });
+            }
+            // The attach that made this use reserved the room.
+            tx.device.unsettled.push(old);
+        } else if let Some(state) = tx.locks.of_old() {
+            match release(&old, state, &tx.env) {
                 Released::StillUsed => {}
                 Released::Freed(tag) => done.freed = Some(tag),
-                Released::Quarantined(tag) => done.quarantined = Some(tag),
+                Released::Unflushed(tag) | Released::NotPresent(tag) => {
+                    done.quarantined = Some(tag);
+                }
             }
         }
-        tx.device.current = mem::replace(&mut tx.becomes, Attachment::Blocked);
         done
     }
 }
@@ -334,7 +345,7 @@ impl<P: Platform> Drop for Installed<'_, P> {
 
 impl<P: Platform> Transaction<'_, P> {
     fn install(&mut self) -> Result<(), SinkError> {
-        let written = self.write_cd().and_then(|()| self.write_stes());
+        let written = self.ready.and_then(|()| self.write_cd()).and_then(|()| self.write_stes());
         if let Err(error) = written {
             self.give_up(error);
         }
@@ -348,88 +359,73 @@ impl<P: Platform> Transaction<'_, P> {
         written
     }
 
+    /// The STE of each stream. The table holds all of them: `add_device` has looked.
+    fn slots(&self) -> impl Iterator<Item = (StreamId, EntrySlot<'_, Block<P>>)> {
+        self.device.entries.iter().filter_map(|entry| Some((entry.stream, entry.slot()?)))
+    }
+
     /// Make the entries invalid and send `CFGI_STE` once more, because the SMMU may use the old or
     /// the new entry.
     fn give_up(&self, error: SinkError) {
-        for slot in self.device.entries.iter().filter_map(|entry| entry.slot()) {
+        let smmu = self.device.smmu.id();
+        let mut batch = Batch::new(self.env.sink, smmu);
+        let mut added = Ok(());
+        for (stream, slot) in self.slots() {
             // The other words stay, so that a fetch under way does not see a mix.
             slot.invalidate();
+            added = added.and_then(|()| batch.add(forget_ste(stream)));
         }
-        for entry in &self.device.entries {
-            let forget = |stream| Command::CfgiSte { stream, leaf: Leaf::Last };
-            if self.sync(&[entry.stream], forget).is_err() {
-                break;
-            }
-        }
+        // A confirmation here would come too late: the change has failed already.
+        let _unproven = added.and_then(|()| batch.sync());
         if let Some(&stream) = self.device.streams.first() {
-            let smmu = self.device.smmu.id();
             self.env.observer.notice(Notice::ConfigUnconfirmed { smmu, stream, error });
         }
     }
 
+    /// Write the STEs of all streams together: one `CMD_SYNC` confirms one step of each.
     fn write_stes(&self) -> Result<(), SinkError> {
-        for entry in &self.device.entries {
-            let stream = entry.stream;
-            // The table covers its streams. If it did not, no entry would be written.
-            let smmu = self.device.smmu.id();
-            let slot = entry.slot().ok_or(SinkError::UnknownSmmu { smmu })?;
-            // CFGI_STE also invalidates the cached CDs of the stream (4.3.1).
-            let forget = |stream| Command::CfgiSte { stream, leaf: Leaf::Last };
-            let syncs = entry::write(&slot, &self.ste, || self.sync(&[stream], forget))?;
-            self.written(stream, TableEntry::Ste, syncs);
+        let smmu = self.device.smmu.id();
+        for (_, slot) in self.slots() {
+            // Barrier: an SMMU that sees a new entry also sees the CD and the tables behind it.
+            slot.publish();
+        }
+        let mut syncs = 0;
+        loop {
+            let mut batch = Batch::new(self.env.sink, smmu);
+            let mut stored = false;
+            for (stream, slot) in self.slots() {
+                if entry::advance(&slot, &self.ste) {
+                    stored = true;
+                    batch.add(forget_ste(stream))?;
+                }
+            }
+            if !stored {
+                break;
+            }
+            batch.sync()?;
+            syncs += 1;
+        }
+        if syncs > 0 {
+            for &stream in &self.device.streams {
+                let entry = TableEntry::Ste;
+                self.env.observer.notice(Notice::EntryWritten { smmu, stream, entry, syncs });
+            }
         }
         Ok(())
     }
 
+    /// Write the CD to a place where no STE leads, so that the SMMU cannot have cached it.
     fn write_cd(&self) -> Result<(), SinkError> {
         let (Some((place, cd)), Some(cds)) = (self.cd, &self.device.cds) else { return Ok(()) };
-        let Some(slot) = EntrySlot::new(&cds.block, place) else { return Ok(()) };
-        if self.device.confirmation == Confirmation::Confirmed {
-            // No STE leads to this CD, so the SMMU cannot have cached it.
-            return entry::write(&slot, &cd, || Ok(())).map(|_| ());
+        match EntrySlot::new(&cds.block, place) {
+            Some(slot) => entry::write(&slot, &cd, || Ok(())).map(|_| ()),
+            // Not reached: `prepare` refuses a block that is too short.
+            None => Err(SinkError::UnknownSmmu { smmu: self.device.smmu.id() }),
         }
-        let substream = SubstreamId::default();
-        let forget = |stream| Command::CfgiCd { stream, substream, leaf: Leaf::Last };
-        let streams = &self.device.streams;
-        let syncs = entry::write(&slot, &cd, || self.sync(streams, forget))?;
-        if let Some(&stream) = streams.first() {
-            self.written(stream, TableEntry::Cd, syncs);
-        }
-        Ok(())
     }
+}
 
-    /// Send one command per stream and one `CMD_SYNC` after them, and wait.
-    fn sync(
-        &self,
-        streams: &[StreamId],
-        command: impl Fn(StreamId) -> Command,
-    ) -> Result<(), SinkError> {
-        const BATCH: usize = 16;
-        let smmu = self.device.smmu.id();
-        let (mut rest, mut pushed) = (streams, None);
-        loop {
-            let (now, later) = rest.split_at(rest.len().min(BATCH));
-            let mut batch = [Command::CfgiAll; BATCH];
-            for (slot, &stream) in batch.iter_mut().zip(now) {
-                *slot = command(stream);
-            }
-            let batch = &batch[..now.len()];
-            if later.is_empty() {
-                let ticket = match pushed {
-                    None => self.env.sink.issue(smmu, batch),
-                    Some(pushed) => self.env.sink.prove(pushed, batch),
-                }?;
-                return self.env.sink.wait(ticket).map(|_proof| ());
-            }
-            pushed = Some(self.env.sink.push(smmu, pushed, batch)?);
-            rest = later;
-        }
-    }
-
-    fn written(&self, stream: StreamId, entry: TableEntry, syncs: u32) {
-        if syncs > 0 {
-            let smmu = self.device.smmu.id();
-            self.env.observer.notice(Notice::EntryWritten { smmu, stream, entry, syncs });
-        }
-    }
+const fn forget_ste(stream: StreamId) -> Command {
+    // CFGI_STE also invalidates the cached CDs of the stream (4.3.1).
+    Command::CfgiSte { stream, leaf: Leaf::Last }
 }

@@ -5,26 +5,28 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use smmu_invs::RequestBuffer;
-use smmu_types::seam::{CommandSink, DmaBlock};
+use smmu_types::seam::{CommandSink, DmaBlock, SinkError};
 use smmu_types::{Cd, Command, Leaf, PhysAddr, Ste, SteConfig, StreamId};
 
+use crate::batch::Batch;
 use crate::entry::EntrySlot;
 use crate::platform::Block;
+use crate::release::release;
 use crate::smmu::{Claim, DeviceKey, Smmu};
 use crate::stream_table::{StreamEntry, normalise};
 use crate::{AttachError, Domain, Env, Platform};
 
 /// What a device is attached to.
-pub enum Attachment<P: Platform> {
+pub enum Attachment<'d, P: Platform> {
     /// Nothing: the SMMU aborts its transactions.
     Blocked,
     /// Nothing: the SMMU passes its transactions unchanged.
     Bypass,
     /// A domain.
-    Domain(Arc<Domain<P>>),
+    Domain(&'d Arc<Domain<P>>),
 }
 
-impl<P: Platform> fmt::Debug for Attachment<P> {
+impl<P: Platform> fmt::Debug for Attachment<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Attachment::Blocked => f.write_str("Blocked"),
@@ -53,10 +55,24 @@ pub(crate) enum Confirmation {
     Unconfirmed,
 }
 
+/// A device's use of a domain on one SMMU.
+pub(crate) struct Member<P: Platform> {
+    pub(crate) domain: Arc<Domain<P>>,
+    /// The request that was merged into the domain's array. `unref` takes this one back.
+    pub(crate) request: RequestBuffer,
+}
+
+/// What the device's entries say.
+pub(crate) enum State<P: Platform> {
+    Blocked,
+    Bypass,
+    Member(Member<P>),
+}
+
 impl<B: DmaBlock> ContextDescriptors<B> {
     pub(crate) const BYTES: u64 = 2 * Cd::BYTES as u64;
 
-    pub(crate) fn new(block: B) -> Self {
+    pub(crate) const fn new(block: B) -> Self {
         ContextDescriptors { block, current: 0 }
     }
 
@@ -78,21 +94,19 @@ impl<B: DmaBlock> ContextDescriptors<B> {
 ///
 /// - dropped while attached: StreamIDs, context descriptors, the [`Smmu`] and the [`Domain`] stay
 ///   for ever;
-/// - dropped while blocked and not [confirmed](Self::is_confirmed): StreamIDs, context descriptors
-///   and the [`Smmu`] stay for ever. The old domain and its page tables do *not*: the caller keeps
-///   them.
+/// - dropped while not [confirmed](Self::is_confirmed): the same, with each domain that the device
+///   failed to leave.
 ///
 /// Page tables are never kept; see [`TranslationTable`](crate::TranslationTable).
 pub struct Device<P: Platform> {
     pub(crate) smmu: Arc<Smmu<P>>,
     pub(crate) streams: Vec<StreamId>,
     pub(crate) entries: Vec<StreamEntry<Block<P>>>,
-    pub(crate) current: Attachment<P>,
+    pub(crate) state: State<P>,
     pub(crate) confirmation: Confirmation,
+    /// Uses that the SMMU has not confirmed the end of. Has room for the use in `state` as well.
+    pub(crate) unsettled: Vec<Member<P>>,
     pub(crate) cds: Option<ContextDescriptors<Block<P>>>,
-    // Scratch memory for the requests to new and old domain, so that blocking needs no memory.
-    pub(crate) merge: RequestBuffer,
-    pub(crate) unref: RequestBuffer,
     key: DeviceKey,
 }
 
@@ -102,28 +116,17 @@ impl<P: Platform> Device<P> {
         key: DeviceKey,
         streams: Vec<StreamId>,
         entries: Vec<StreamEntry<Block<P>>>,
-    ) -> Result<Self, AttachError> {
-        // Room for one tag, a nested flush, and an ATS entry per stream.
-        let capacity = 2 + streams.len();
-        let scratch = || RequestBuffer::with_capacity(capacity);
-        let (merge, unref) = match (scratch(), scratch()) {
-            (Ok(merge), Ok(unref)) => (merge, unref),
-            (Err(error), _) | (_, Err(error)) => {
-                smmu.forget(key, &streams);
-                return Err(error.into());
-            }
-        };
-        Ok(Device {
+    ) -> Self {
+        Device {
             smmu,
             streams,
             entries,
-            current: Attachment::Blocked,
+            state: State::Blocked,
             confirmation: Confirmation::Confirmed,
+            unsettled: Vec::new(),
             cds: None,
-            merge,
-            unref,
             key,
-        })
+        }
     }
 
     /// The SMMU in front of the device.
@@ -146,18 +149,53 @@ impl<P: Platform> Device<P> {
 
     /// What the device is attached to.
     #[must_use]
-    pub fn attachment(&self) -> &Attachment<P> {
-        &self.current
+    pub fn attachment(&self) -> Attachment<'_, P> {
+        match &self.state {
+            State::Blocked => Attachment::Blocked,
+            State::Bypass => Attachment::Bypass,
+            State::Member(member) => Attachment::Domain(&member.domain),
+        }
     }
 
     /// Whether the SMMU confirmed the last change of the device's entries.
     ///
-    /// If it did not, the entries are invalid in memory, and the SMMU may still use the old ones. A
-    /// later confirmed attach sets this to `true`. The domain that the device failed to leave keeps
-    /// it as a user.
+    /// If it did not, the entries are invalid in memory, and the SMMU may still use the old ones. The
+    /// domain that the device failed to leave keeps it as a user, and the device keeps that domain
+    /// alive. [`settle`](Self::settle) and the next [`prepare`](Self::prepare) ask the SMMU again.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.confirmation == Confirmation::Confirmed
+    }
+
+    /// Ask the SMMU to forget all it may still use of the device's earlier entries, and wait.
+    ///
+    /// Then take the device out of the domains that it failed to leave, and flush and free their
+    /// tags where it was the last user. Sends nothing if every change is
+    /// [confirmed](Self::is_confirmed). After `Ok` an unconfirmed device is confirmed; its entries
+    /// stay invalid until the next attach.
+    ///
+    /// Takes the locks of those domains. Needs no memory.
+    ///
+    /// # Errors
+    ///
+    /// The SMMU still does not confirm; nothing has changed.
+    pub fn settle(&mut self, env: &Env<'_, P>) -> Result<(), SinkError> {
+        if self.confirmation == Confirmation::Confirmed {
+            return Ok(());
+        }
+        // The entries in memory are invalid since the failed change.
+        let mut batch = Batch::new(env.sink, self.smmu.id());
+        for &stream in &self.streams {
+            // CFGI_STE also invalidates the cached CDs of the stream (4.3.1).
+            batch.add(Command::CfgiSte { stream, leaf: Leaf::Last })?;
+        }
+        batch.sync()?;
+        self.confirmation = Confirmation::Confirmed;
+        while let Some(member) = self.unsettled.pop() {
+            let mut state = member.domain.lock();
+            let _outcome = release(&member, &mut state, env);
+        }
+        Ok(())
     }
 
     /// The STE in memory now, read from the first of the StreamIDs.
@@ -193,7 +231,7 @@ impl<P: Platform> Smmu<P> {
         let id = smmu.id();
         let streams = normalise(id, streams)?;
         let Claim { key, entries, unannounced } = smmu.claim(&streams, env.dma)?;
-        let device = Device::new(Arc::clone(smmu), key, streams, entries)?;
+        let device = Device::new(Arc::clone(smmu), key, streams, entries);
         for stream in unannounced {
             // The SMMU may have cached that the level-1 descriptor was invalid (5.1.1).
             let forget = Command::CfgiSte { stream, leaf: Leaf::All };
@@ -206,15 +244,12 @@ impl<P: Platform> Smmu<P> {
 
 impl<P: Platform> Drop for Device<P> {
     fn drop(&mut self) {
-        match core::mem::replace(&mut self.current, Attachment::Blocked) {
-            Attachment::Blocked if self.is_confirmed() => {
-                self.smmu.forget(self.key, &self.streams);
-            }
-            attached => {
-                // The SMMU may still read the CDs and the entries, so they and the StreamIDs are
-                // leaked. After an unconfirmed block `attached` names no domain, so none is kept
-                // here.
-                core::mem::forget((attached, self.cds.take(), Arc::clone(&self.smmu)));
+        match core::mem::replace(&mut self.state, State::Blocked) {
+            State::Blocked if self.is_confirmed() => self.smmu.forget(self.key, &self.streams),
+            state => {
+                // The SMMU may still use all of these, so they are leaked.
+                let unsettled = core::mem::take(&mut self.unsettled);
+                core::mem::forget((state, unsettled, self.cds.take(), Arc::clone(&self.smmu)));
             }
         }
     }
@@ -225,7 +260,7 @@ impl<P: Platform> fmt::Debug for Device<P> {
         f.debug_struct("Device")
             .field("smmu", &self.smmu.id())
             .field("streams", &self.streams)
-            .field("current", &self.current)
+            .field("attachment", &self.attachment())
             .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,8 @@ use core::ops::Deref;
 
 use lock_api::{ArcMutexGuard, Mutex};
 use smmu_invs::{
-    Found, InvArray, InvKind, InvView, InvalidateError, Publication, invalidate_published,
+    EntryState, Found, InvArray, InvKind, InvView, InvalidateError, Publication,
+    invalidate_published,
 };
 use smmu_tags::{InUseTag, RetiringTag};
 use smmu_types::range::Extent;
@@ -22,8 +23,8 @@ use crate::{AttachError, Env, Platform, Smmu};
 /// The domain has one tag on each SMMU with an attached device, from the first attach to the last
 /// detach.
 ///
-/// An attached device keeps the domain alive. After a detach that the SMMU did not confirm, only
-/// the caller keeps it alive, although the SMMU may still use its tag and tables. Drop a domain
+/// An attached device keeps the domain alive, and so does a device whose detach the SMMU did not
+/// confirm. After a flush that the SMMU did not confirm, only the caller keeps it alive. Drop a domain
 /// only when [`array`](Self::array) is [empty](ArrayView::is_empty). Otherwise its tags are lost,
 /// and no later invalidation reaches those SMMUs.
 pub struct Domain<P: Platform> {
@@ -53,9 +54,9 @@ pub(crate) type DomainGuard<P> = ArcMutexGuard<<P as Platform>::DomainLock, Doma
 pub struct ArrayView<G>(G);
 
 impl<G: Deref<Target = InvArray>> ArrayView<G> {
-    /// All entries, in the order of their commands.
+    /// All entries that an invalidation sends commands for, in the order of these commands.
     pub fn iter(&self) -> impl Iterator<Item = InvView> {
-        self.0.iter()
+        self.0.iter().filter(|view| view.state != EntryState::Trash)
     }
 
     /// The live entry of a kind on an SMMU.
@@ -152,9 +153,8 @@ impl<P: Platform> Domain<P> {
     /// Flush again the tags of this domain on an SMMU whose last user left without a proven flush,
     /// and free those that are proven now.
     ///
-    /// Returns how many such tags remain, on all SMMUs. A tag that a device failed to leave (see
-    /// [`Committed::config`](crate::Committed::config)) still counts a user: it is neither flushed
-    /// nor counted. Takes the domain's lock.
+    /// Returns how many such tags remain, on all SMMUs. A tag that a device failed to leave still
+    /// counts a user: [`Device::settle`](crate::Device::settle) ends that. Takes the domain's lock.
     ///
     /// # Errors
     ///

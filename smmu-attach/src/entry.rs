@@ -4,16 +4,27 @@
 //! each step changes at most one word that the SMMU uses: then it sees the old entry or the new
 //! one. If two or more such words must change together, the writer first makes the entry invalid.
 //!
-//! Invariants of [`write()`]:
+//! [`advance`] stores one step. The next step follows from the entry in memory and from the target
+//! alone, so a caller can change any number of entries with one sync for each round of steps:
 //!
-//! 1. At every sync, the used bits are those of the old entry, of the new entry, or of an invalid
-//!    one.
-//! 2. The entry is invalid at a sync only if no hitless order exists.
-//! 3. A sync follows every group of stores that changed a word, and no other.
+//! 1. [`publish`](EntrySlot::publish) each slot: an SMMU that sees a new entry also sees what it
+//!    leads to.
+//! 2. [`advance`] each entry. If none changed, the entries are written.
+//! 3. Send a `CFGI` command for each entry that changed, and one `CMD_SYNC`. Wait, and go to 2.
+//!
+//! [`write()`] does this for one entry.
+//!
+//! Invariants:
+//!
+//! 1. At every sync, the used bits of an entry are those of the old entry, of the new entry, or of
+//!    an invalid one.
+//! 2. An entry is invalid at a sync only if no hitless order exists.
+//! 3. A sync follows every step, and each step changes a word.
 //! 4. After a failed sync the entry is invalid.
 //!
 //! The invariants hold if the SMMU has confirmed every earlier change of the entry. A fetch that
-//! began before an earlier failed sync may mix old and new words.
+//! began before an earlier failed sync may mix old and new words. Before such an entry is written
+//! again, send its `CFGI` command and a `CMD_SYNC`.
 
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -100,28 +111,37 @@ impl<'b, B: DmaBlock> EntrySlot<'b, B> {
         self.first..self.first + WORDS
     }
 
-    /// Store the words of `group` that differ, publish them, and sync if any differed.
-    fn store<F: FnMut() -> Result<(), X>, X>(
-        &self,
-        words: &[u64; WORDS],
-        group: Range<usize>,
-        syncs: &mut u32,
-        sync: &mut F,
-    ) -> Result<(), X> {
-        let mut changed = false;
-        for n in group {
-            let cell = &self.block.words()[self.first + n];
-            if cell.load(Ordering::Relaxed) != words[n] {
-                cell.store(words[n], Ordering::Relaxed);
-                changed = true;
+    /// Publish the entry: the SMMU sees every earlier store of this thread before a later one.
+    pub fn publish(&self) {
+        self.block.publish(self.range());
+    }
+
+    /// Store the words that differ from `live`, and publish them.
+    fn store(&self, live: &[u64; WORDS], words: &[u64; WORDS]) {
+        for (n, (was, is)) in live.iter().zip(words).enumerate() {
+            if was != is {
+                self.block.words()[self.first + n].store(*is, Ordering::Relaxed);
             }
         }
-        if changed {
-            self.block.publish(self.range());
-            *syncs += 1;
-            sync()?;
+        self.publish();
+    }
+}
+
+/// Store and publish the next step of the way from the entry in `slot` to `target`.
+///
+/// Returns whether a step was left. After `true` the caller invalidates the SMMU's cached copy of
+/// the entry, and waits for its `CMD_SYNC`, before it calls this again for the entry.
+///
+/// Only the caller writes the slot meanwhile.
+#[must_use = "after `true` the SMMU must confirm the step"]
+pub fn advance<B: DmaBlock, E: EntryFormat>(slot: &EntrySlot<'_, B>, target: &E) -> bool {
+    let live: E = slot.read();
+    match next_step(&live, target) {
+        Some(words) => {
+            slot.store(&live.words(), &words);
+            true
         }
-        Ok(())
+        None => false,
     }
 }
 
@@ -129,7 +149,7 @@ impl<'b, B: DmaBlock> EntrySlot<'b, B> {
 ///
 /// `sync` invalidates the SMMU's cached copy of the entry and returns once the SMMU has confirmed.
 ///
-/// The caller has published all that the new entry leads to, such as a table or a CD. This function
+/// The caller has stored all that the new entry leads to, such as a table or a CD. This function
 /// publishes the slot once before its first store, as a barrier between those stores and its own.
 ///
 /// # Errors
@@ -142,24 +162,29 @@ pub fn write<B: DmaBlock, E: EntryFormat, X>(
     mut sync: impl FnMut() -> Result<(), X>,
 ) -> Result<u32, X> {
     // Barrier: an SMMU that sees the new entry also sees the tables behind it.
-    slot.block.publish(slot.range());
+    slot.publish();
     let mut syncs = 0;
-    let done = steps(slot, target, &mut syncs, &mut sync);
-    if done.is_err() {
-        // The SMMU may hold any step, so it must not fetch a valid entry from memory.
-        slot.invalidate();
+    while advance(slot, target) {
+        syncs += 1;
+        if let Err(error) = sync() {
+            // The SMMU may hold any step, so it must not fetch a valid entry from memory.
+            slot.invalidate();
+            return Err(error);
+        }
     }
-    done.map(|()| syncs)
+    Ok(syncs)
 }
 
-fn steps<B: DmaBlock, E: EntryFormat, X>(
-    slot: &EntrySlot<'_, B>,
-    target: &E,
-    syncs: &mut u32,
-    sync: &mut impl FnMut() -> Result<(), X>,
-) -> Result<(), X> {
-    let live: E = slot.read();
+/// The words after the next step, or `None` if the entry is `target`.
+///
+/// The way is at most three steps long. Hitless: the bits that the SMMU does not use, then the one
+/// word that it does, then what the old entry used alone. Else: no valid bit, all other words, the
+/// first word; the last two are the hitless way from an invalid entry.
+fn next_step<E: EntryFormat>(live: &E, target: &E) -> Option<[u64; WORDS]> {
     let (old, new) = (live.words(), target.words());
+    if old == new {
+        return None;
+    }
     let (used_old, used_new, safe) = (live.used(), target.used(), live.safe(target));
 
     // Bits that the old entry does not use can take their new value at once.
@@ -174,20 +199,21 @@ fn steps<B: DmaBlock, E: EntryFormat, X>(
             critical = Some(n);
         }
     }
-    match (differing, critical) {
-        (0, _) | (_, None) => slot.store(&new, 0..WORDS, syncs, sync),
+    Some(match (differing, critical) {
+        (0, _) | (_, None) => new,
         (1, Some(k)) => {
             unused_set[k] = old[k];
-            slot.store(&unused_set, 0..WORDS, syncs, sync)?;
-            slot.store(&new, k..k + 1, syncs, sync)?;
-            slot.store(&new, 0..WORDS, syncs, sync)
+            if unused_set == old {
+                unused_set[k] = new[k];
+            }
+            unused_set
         }
         _ => {
-            slot.store(&[0; WORDS], 0..1, syncs, sync)?;
-            slot.store(&new, 1..WORDS, syncs, sync)?;
-            slot.store(&new, 0..1, syncs, sync)
+            let mut invalid = old;
+            invalid[0] = 0;
+            invalid
         }
-    }
+    })
 }
 
 #[cfg(test)]

@@ -117,15 +117,17 @@ pub enum AttachError {
         /// The SMMU.
         smmu: SmmuId,
     },
-    /// The domain's array has no tag for an attached device: the domain is corrupt.
+    /// The DMA memory gave a block that is too short.
     #[error(
-        "{domain} has no live tag on {smmu} although a device is attached there; the domain is corrupt"
+        "{smmu}: the DMA memory gave a block of {got:#x} bytes where {wanted:#x} were asked for; mend its `allocate`"
     )]
-    TagLost {
-        /// The domain.
-        domain: DomainId,
-        /// The SMMU.
+    ShortBlock {
+        /// The SMMU that the block was for.
         smmu: SmmuId,
+        /// Bytes asked for.
+        wanted: u64,
+        /// Bytes of the block.
+        got: u64,
     },
     /// The domain's array has a tag that the domain does not own: the domain is corrupt.
     #[error("{domain} lists {tag} on {smmu} but does not own it; the domain is corrupt")]

@@ -88,17 +88,14 @@
 //! A caller must know what this version does not do:
 //!
 //! - **Lifetime.** The page tables are the caller's. While a device is attached it keeps its
-//!   [`Domain`] alive, but never the tables. After a detach that the SMMU did not confirm, nothing
-//!   keeps the domain alive either. Keep the domain and its tables until [`Domain::array`] is
-//!   [empty](ArrayView::is_empty) and no attach to the domain is in progress. [`Committed::config`]
+//!   [`Domain`] alive, but never the tables. Keep the domain and its tables until
+//!   [`Domain::array`] is [empty](ArrayView::is_empty) and no attach to the domain is in progress. [`Committed::config`]
 //!   = `Ok` alone is too early: the flush of the tag may have failed.
-//! - **Unconfirmed attach.** If the SMMU does not confirm a `CFGI` command, the entry is invalid in
-//!   memory and the SMMU may still use the old one. The next attach of the device stores new words
-//!   before it sends a `CFGI`. A fetch that the SMMU began earlier can then mix the words of old
-//!   and new entry.
-//! - **Unconfirmed detach.** The device stays a user in the old domain's array, also after a later
-//!   attach succeeds. [`Domain::retry_flushes`] does not count or mend it. Only a reset of the SMMU
-//!   ends the hardware's use; the array does not learn of it.
+//! - **Unconfirmed change.** If the SMMU does not confirm a `CFGI` command, the entry is invalid in
+//!   memory and the SMMU may still use the old one. The device stays a user of the old domain and
+//!   keeps it alive. The next attach, or [`Device::settle`], first makes the SMMU forget the old
+//!   entries; then the device leaves the old domain. While the SMMU does not confirm that, an attach
+//!   is refused, and a block leaves the entries invalid.
 //! - **Dropped domain.** A domain that is dropped with a tag in its array loses the tag's number
 //!   for good.
 //! - **Absent SMMU.** While the array has an entry of an SMMU that no longer answers, every
@@ -112,8 +109,6 @@
 //! - **Locks.** A thread that holds a [`Prepared`], [`Published`] or [`Installed`] must not prepare
 //!   another attach, also of other domains: two such threads can wait for each other. Leaking one
 //!   ([`core::mem::forget`]) keeps the domain's lock for ever.
-//! - **Short blocks.** If [`Platform::Dma`] returns a block too short for a CD, the CD is not
-//!   written and no error reports it.
 //!
 //! # Locks
 //!
@@ -127,10 +122,9 @@
 //!
 //! # Cost
 //!
-//! Without an error, an attach sends one `CFGI_STE` and one `CMD_SYNC` for each store step of each
-//! stream: a device with 64 streams waits for 128 `CMD_SYNC`s from blocked to stage 1. The last
-//! detach adds one flush and one `CMD_SYNC`. [`Target::Blocked`] and [`Target::Bypass`] allocate
-//! nothing.
+//! An attach waits for one `CMD_SYNC` for each step of an entry, whatever the number of streams: two
+//! from blocked to stage 1, one from one stage-1 domain to another. The last detach adds one flush
+//! and one `CMD_SYNC`. [`Target::Blocked`] and [`Target::Bypass`] allocate nothing.
 //!
 //! This crate re-exports [`smmu_types`], [`smmu_tags`] and [`smmu_invs`], whose types are part of
 //! its API.
@@ -140,6 +134,7 @@
 extern crate alloc;
 
 mod attach;
+mod batch;
 mod device;
 mod domain;
 pub mod entry;

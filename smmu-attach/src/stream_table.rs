@@ -64,7 +64,7 @@ impl<B: DmaBlock> StreamTable<B> {
             strtab::Format::Linear { log2 }
         };
         let bytes = format.bytes()?;
-        let root = allocate(dma, bytes)?;
+        let root = allocate(smmu, dma, bytes)?;
         strtab::base(root.address(), format)?;
         if let strtab::Format::Linear { .. } = format {
             fill_with_abort(&root);
@@ -102,7 +102,7 @@ impl<B: DmaBlock> StreamTable<B> {
             return Ok((entry, second.link));
         }
         self.second.try_reserve(1).map_err(|_| AttachError::OutOfMemory { smmu })?;
-        let table = Arc::new(allocate(dma, (L2_ENTRIES * Ste::BYTES) as u64)?);
+        let table = Arc::new(allocate(smmu, dma, (L2_ENTRIES * Ste::BYTES) as u64)?);
         let descriptor = strtab::l1_descriptor(table.address())?;
         // The entries are published before the descriptor that leads to them.
         fill_with_abort(&*table);
@@ -122,10 +122,20 @@ impl<B: DmaBlock> StreamTable<B> {
     }
 }
 
-pub(crate) fn allocate<D: DmaMemory>(dma: &D, bytes: u64) -> Result<D::Block, AttachError> {
+/// A zeroed block for a table or a pair of CDs, of at least these bytes.
+pub(crate) fn allocate<D: DmaMemory>(
+    smmu: SmmuId,
+    dma: &D,
+    bytes: u64,
+) -> Result<D::Block, AttachError> {
     let layout = DmaLayout::naturally_aligned(bytes)
         .ok_or(smmu_types::seam::DmaError { bytes, align: bytes })?;
-    Ok(dma.allocate(layout)?)
+    let block = dma.allocate(layout)?;
+    if block.words().len() < layout.words() {
+        let got = block.words().len() as u64 * 8;
+        return Err(AttachError::ShortBlock { smmu, wanted: layout.bytes(), got });
+    }
+    Ok(block)
 }
 
 fn fill_with_abort<B: DmaBlock>(block: &B) {

@@ -106,8 +106,9 @@ pub struct TableDescription {
 ///
 /// [`Committed::config`](crate::Committed::config) = `Ok` is not that moment: the flush of the tag
 /// may still have failed, and the SMMU may still walk the tables for a cached translation. After a
-/// `config` of `Err`, or if a device was dropped while attached, the array never becomes empty. The
-/// tables then stay until the SMMU is reset. No type of this crate keeps them alive.
+/// `config` of `Err`, the array stays until [`Device::settle`](crate::Device::settle) is `Ok`. If a
+/// device was dropped while attached, the array never becomes empty. No type of this crate keeps the
+/// tables alive.
 pub trait TranslationTable {
     /// Root, format and sizes of the tables.
     fn describe(&self) -> TableDescription;

@@ -7,7 +7,7 @@ use smmu_tags::{FreshTag, SharedTag};
 use smmu_types::seam::{Notice, Observer};
 use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste};
 
-use crate::device::{Confirmation, ContextDescriptors};
+use crate::device::ContextDescriptors;
 use crate::domain::{Domain, Owned};
 use crate::platform::Block;
 use crate::table::{TranslationStage, single_context};
@@ -88,20 +88,20 @@ pub(crate) fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> Share
 }
 
 /// The STE and CD that lead a device into a domain, and the index of the CD.
+///
+/// The SMMU has confirmed all earlier changes of the device.
 pub(crate) fn entries<P: Platform>(
     smmu: &crate::Smmu<P>,
     domain: &Domain<P>,
     tag: CacheTag,
     cds: Option<&ContextDescriptors<Block<P>>>,
-    confirmation: Confirmation,
 ) -> Result<(Ste, Option<(usize, Cd)>), AttachError> {
     let table = domain.table();
     match (table.stage, tag, cds) {
         (TranslationStage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
             let cd = Cd::stage1(table.stage1(mair, asid))?;
-            let there =
-                confirmation == Confirmation::Confirmed && cds.read(cds.current) == Some(cd);
-            let place = if there { cds.current } else { 1 - cds.current };
+            let unchanged = cds.read(cds.current) == Some(cd);
+            let place = if unchanged { cds.current } else { 1 - cds.current };
             let ste = Ste::stage1(
                 single_context(smmu.capabilities(), cds.address(place)),
                 AtsMode::Off,

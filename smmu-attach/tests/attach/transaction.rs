@@ -300,8 +300,12 @@ fn every_stream_of_a_device_gets_its_entry() {
     let _ = fixture.attach(&mut device, Target::Domain(&d));
     let commands = fixture.commands();
     let count = |what: &str| commands.iter().filter(|c| c.contains(what)).count();
-    // Each STE is written in two steps, with a SYNC of its own for each.
-    assert_eq!((count("CFGI_CD"), count("CFGI_STE"), count("SYNC")), (0, 80, 80));
+    // Each STE is written in two steps, and one SYNC confirms a step of all.
+    assert_eq!((count("CFGI_CD"), count("CFGI_STE"), count("SYNC")), (0, 80, 2));
+    for stream in streams {
+        let text = format!("CFGI_STE sid={:#x} leaf=1", stream.0);
+        assert_eq!(count(&text), 2, "{text}");
+    }
     assert_eq!(smmu.device_of(StreamId(39)), Some(device.key()));
 }
 

@@ -1,34 +1,152 @@
 //! What stays behind when hardware does not confirm a `CFGI` or a flush.
 
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
 use smmu_attach::*;
 use smmu_invs::EntryState;
-use smmu_types::fake::RecordingSink;
+use smmu_types::fake::{RecordingSink, SinkCall};
 use smmu_types::range::Extent;
 use smmu_types::seam::{Notice, SinkError};
 use smmu_types::*;
 
 use crate::common::*;
 
+/// r1: a fetch that began before a `CMD_SYNC` timed out never sees words of two attaches.
 #[test]
-fn a_descriptor_that_may_still_be_read_is_replaced_with_syncs() {
+fn r1_no_word_is_stored_under_a_fetch_that_nothing_has_ended() {
     let fixture = Fixture::new(RecordingSink::new());
     let smmu = fixture.smmu(0);
+    let words = fixture.dma.window().share();
+    let word = move |pa: u64| words[((pa - 0x4000_0000) / 8) as usize].load(Ordering::SeqCst);
     let mut device = fixture.device(&smmu, 8);
+    // Where the STE lies, as the SMMU finds it.
+    let (root, _) = smmu.stream_table();
+    let ste_at = (word(root.0) & 0x000f_ffff_ffff_ffc0) + 8 * 64;
+    let (g, h) = (domain(1, S2), domain(2, S2));
+    let _ = fixture.attach(&mut device, Target::Domain(&g));
+    let old = device.read_ste().unwrap();
+    // The SMMU begins a fetch: it has words 0, 1 and 3, and no order among the words is promised.
+    let fetched = [0, 1, 3].map(|n| (n, word(ste_at + n * 8)));
+    let dead = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
+    assert!(dead.attach(&mut device, Target::Blocked).config.is_err());
+
+    // The fetch ends no earlier than the first `CMD_SYNC` of the next attach.
+    let views = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&views);
+    let back = RecordingSink::failing(move |call| {
+        if matches!(call, SinkCall::Issue(..)) && seen.lock().unwrap().is_empty() {
+            let mut ste: [u64; 8] = std::array::from_fn(|n| word(ste_at + n as u64 * 8));
+            for (n, value) in fetched {
+                ste[n as usize] = value;
+            }
+            seen.lock().unwrap().push(Ste(ste));
+        }
+        None
+    });
+    let back = Fixture { dma: fixture.dma.clone(), ..Fixture::new(back) };
+    let _ = back.attach(&mut device, Target::Domain(&h));
+    let (new, views) = (device.read_ste().unwrap(), views.lock().unwrap());
+    assert_eq!(views.len(), 1);
+    for view in &*views {
+        assert!(*view == old || *view == new || view.0[0] & 1 == 0, "a mix: {:?}", view.decode());
+    }
+}
+
+#[test]
+fn r1_every_stream_is_forgotten_before_the_first_store() {
+    let fixture = Fixture::new(RecordingSink::new());
+    let smmu = fixture.smmu(0);
+    let streams: Vec<StreamId> = (0..20).map(|n| StreamId(n * 0x50)).collect();
+    let mut device = Smmu::add_device(&smmu, &streams, &fixture.env()).unwrap();
     let (d, e, f) = (domain(1, S1), domain(2, S1), domain(3, S1));
     let _ = fixture.attach(&mut device, Target::Domain(&d));
     let broken = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
     assert!(broken.attach(&mut device, Target::Domain(&e)).config.is_err());
     assert_eq!(device.read_cd(), None);
+    // While the SMMU does not answer, an attach is refused before it stores or takes anything.
+    let (ste, tags) = (device.read_ste(), smmu.asids().stats());
+    let refused = device.prepare(Target::Domain(&f), &broken.env()).map(|_| ()).unwrap_err();
+    assert_eq!(refused, AttachError::Sink(SinkError::timeout(SmmuId(0))));
+    assert_eq!((device.read_ste(), smmu.asids().stats()), (ste, tags));
+
     fixture.sink.take();
-    // The SMMU may hold the entry that leads to the old place, so that is not simply overwritten.
     assert_eq!(fixture.attach(&mut device, Target::Domain(&f)).config, Ok(()));
     let commands = fixture.commands();
-    assert!(commands[0].contains("CFGI_CD"), "{commands:?}");
+    let first: Vec<_> = commands.iter().take_while(|c| !c.contains("SYNC")).cloned().collect();
+    let all: Vec<_> =
+        streams.iter().map(|s| format!("smmu0 CFGI_STE sid={:#x} leaf=1", s.0)).collect();
+    assert_eq!(first, all);
     assert!(device.read_cd().is_some());
-    // From then on all is known again.
-    fixture.sink.take();
-    let _ = fixture.attach(&mut device, Target::Domain(&e));
-    assert!(fixture.commands().iter().all(|command| !command.contains("CFGI_CD")));
+    // Both domains that the device failed to leave, or to enter, are left now.
+    assert!(d.array().is_empty() && e.array().is_empty());
+    assert_eq!(smmu.asids().stats().in_use, 1);
+}
+
+/// r5: a confirmed block settles each domain that the device once failed to leave.
+#[test]
+fn r5_a_confirmed_device_leaves_nothing_behind() {
+    let fixture = Fixture::new(RecordingSink::new());
+    let smmu = fixture.smmu(0);
+    let mut device = fixture.device(&smmu, 8);
+    let d = domain(1, S1);
+    let slow = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
+    for _ in 0..3 {
+        let _ = fixture.attach(&mut device, Target::Domain(&d));
+        // Blocking again and again changes nothing, and the device stays one user.
+        for _ in 0..3 {
+            assert!(slow.attach(&mut device, Target::Blocked).config.is_err());
+            assert_eq!(states(&d).len(), 1);
+            assert_eq!(states(&d)[0].2, 1);
+        }
+        assert_eq!(fixture.attach(&mut device, Target::Blocked).config, Ok(()));
+        assert!(device.is_confirmed() && d.array().is_empty());
+    }
+    drop(device);
+    assert!(states(&d).is_empty());
+    drop(d);
+    let stats = smmu.asids().stats();
+    assert_eq!((stats.in_use, stats.retiring, stats.quarantined), (0, 0, 0));
+    assert_eq!(stats.free, stats.capacity);
+}
+
+/// r8: a domain that the SMMU may still use stays alive, until the SMMU has confirmed that it does not.
+#[test]
+fn r8_a_domain_that_the_smmu_may_use_stays_alive() {
+    let fixture = Fixture::new(RecordingSink::new());
+    let smmu = fixture.smmu(0);
+    let mut device = fixture.device(&smmu, 8);
+    let d = domain(1, S1);
+    let _ = fixture.attach(&mut device, Target::Domain(&d));
+    let slow = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
+    let _ = slow.attach(&mut device, Target::Blocked);
+    let weak = Arc::downgrade(&d);
+    drop(d);
+    assert!(weak.upgrade().is_some(), "freed while the SMMU may be led to its tables");
+    assert_eq!(device.settle(&fixture.env()), Ok(()));
+    assert!(weak.upgrade().is_none());
+    assert_eq!(smmu.asids().stats().in_use, 0);
+}
+
+/// r9: the number of `CMD_SYNC`s does not grow with the number of streams.
+#[test]
+fn r9_a_device_with_many_streams_waits_as_often_as_one_with_one() {
+    let syncs = |count: u32| {
+        let fixture = Fixture::new(RecordingSink::new());
+        let smmu = fixture.smmu(0);
+        let streams: Vec<_> = (0..count).map(StreamId).collect();
+        let mut device = Smmu::add_device(&smmu, &streams, &fixture.env()).unwrap();
+        fixture.sink.take();
+        let (d, e) = (domain(1, S1), domain(2, S1));
+        [Target::Domain(&d), Target::Domain(&e), Target::Bypass, Target::Blocked].map(|target| {
+            let _ = fixture.attach(&mut device, target);
+            fixture.sink.take().iter().filter(|call| matches!(call, SinkCall::Wait(_))).count()
+        })
+    };
+    // Into a stage-1 domain; to another, which is one store and the flush of the old tag; to bypass,
+    // with a flush; to blocked.
+    assert_eq!(syncs(1), [2, 2, 3, 1]);
+    assert_eq!(syncs(64), syncs(1));
 }
 
 #[test]

@@ -1,0 +1,48 @@
+//! Commands of one SMMU on their way to one `CMD_SYNC`.
+
+use smmu_types::seam::{CommandSink, SinkError};
+use smmu_types::{Command, SmmuId};
+
+const ROOM: usize = 16;
+
+/// Commands that one `CMD_SYNC` will confirm together.
+///
+/// Needs no heap: 16 commands wait here, and the sink gets them when the 17th comes.
+pub(crate) struct Batch<'s, S: CommandSink> {
+    sink: &'s S,
+    smmu: SmmuId,
+    commands: [Command; ROOM],
+    len: usize,
+    pushed: Option<S::Pushed>,
+}
+
+impl<'s, S: CommandSink> Batch<'s, S> {
+    pub(crate) fn new(sink: &'s S, smmu: SmmuId) -> Self {
+        Batch { sink, smmu, commands: [Command::CfgiAll; ROOM], len: 0, pushed: None }
+    }
+
+    /// Add a command. The SMMU may carry it out at once.
+    pub(crate) fn add(&mut self, command: Command) -> Result<(), SinkError> {
+        if self.len == ROOM {
+            self.pushed = Some(self.sink.push(self.smmu, self.pushed.take(), &self.commands)?);
+            self.len = 0;
+        }
+        self.commands[self.len] = command;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Send what is left and a `CMD_SYNC`, and wait.
+    pub(crate) fn sync(self) -> Result<(), SinkError> {
+        let rest = &self.commands[..self.len];
+        let ticket = match self.pushed {
+            None => self.sink.issue(self.smmu, rest),
+            Some(pushed) => self.sink.prove(pushed, rest),
+        }?;
+        let proof = self.sink.wait(ticket)?;
+        if proof.smmu() != self.smmu {
+            return Err(SinkError::ForeignProof { want: self.smmu, got: proof.smmu() });
+        }
+        Ok(())
+    }
+}
