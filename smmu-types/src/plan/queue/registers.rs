@@ -41,6 +41,10 @@ pub struct Eventq;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Priq;
 
+impl Sealed for Cmdq {}
+impl Sealed for Eventq {}
+impl Sealed for Priq {}
+
 impl QueueKind for Cmdq {
     const NAME: &'static str = "CMDQ";
     const PRODUCER_FLAGS: u32 = 0;

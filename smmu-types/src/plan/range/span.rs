@@ -20,6 +20,9 @@ pub trait SpanAddress: Copy + Sealed {
     fn bits(self) -> u64;
 }
 
+impl Sealed for Iova {}
+impl Sealed for Ipa {}
+
 impl SpanAddress for Iova {
     const MAX: u64 = tlbi_nh_va::ADDRESS.max();
 

@@ -82,6 +82,11 @@ pub trait Width: Copy + Sealed {
     fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self);
 }
 
+impl Sealed for u32 {}
+impl Sealed for u64 {}
+impl Sealed for Ro {}
+impl Sealed for Rw {}
+
 impl Width for u32 {
     const BITS: u16 = 32;
     fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self {
