@@ -102,7 +102,7 @@ impl<P: Platform> Smmu<P> {
 
     /// Address and format of the stream table, for `STRTAB_BASE` and `STRTAB_BASE_CFG`.
     #[must_use]
-    pub fn stream_table(&self) -> (PhysAddr, strtab::Format) {
+    pub fn stream_table(&self) -> (PhysAddr, strtab::StreamTableFormat) {
         self.streams.lock().table.base()
     }
 

@@ -17,7 +17,7 @@ const L2_ENTRIES: usize = 1 << strtab::SPLIT;
 /// Root table, and the second-level tables by the index of their level-1 descriptor.
 pub(crate) struct StreamTable<B> {
     root: Arc<B>,
-    format: strtab::Format,
+    format: strtab::StreamTableFormat,
     second: HashMap<u32, SecondLevel<B>>,
 }
 
@@ -59,20 +59,20 @@ impl<B: DmaBlock> StreamTable<B> {
         }
         let format = if two_level && u32::from(log2) > strtab::SPLIT {
             // Level 1 has at most 2^17 descriptors (1 MiB), even if SIDSIZE allows more.
-            strtab::Format::TwoLevel { log2: log2.min(17 + strtab::SPLIT as u8) }
+            strtab::StreamTableFormat::TwoLevel { log2: log2.min(17 + strtab::SPLIT as u8) }
         } else {
-            strtab::Format::Linear { log2 }
+            strtab::StreamTableFormat::Linear { log2 }
         };
         let bytes = format.bytes()?;
         let root = allocate(smmu, dma, bytes)?;
         strtab::base(root.address(), format)?;
-        if let strtab::Format::Linear { .. } = format {
+        if let strtab::StreamTableFormat::Linear { .. } = format {
             fill_with_abort(&root);
         }
         Ok(StreamTable { root: Arc::new(root), format, second: HashMap::new() })
     }
 
-    pub(crate) fn base(&self) -> (PhysAddr, strtab::Format) {
+    pub(crate) fn base(&self) -> (PhysAddr, strtab::StreamTableFormat) {
         (self.root.address(), self.format)
     }
 
@@ -90,7 +90,7 @@ impl<B: DmaBlock> StreamTable<B> {
         if u64::from(stream.0) >> bits != 0 {
             return Err(AttachError::StreamRange { smmu, stream, bits });
         }
-        if let strtab::Format::Linear { .. } = self.format {
+        if let strtab::StreamTableFormat::Linear { .. } = self.format {
             let entry =
                 StreamEntry { stream, table: Arc::clone(&self.root), index: stream.0 as usize };
             return Ok((entry, Linked::Known));

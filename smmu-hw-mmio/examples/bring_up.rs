@@ -4,7 +4,7 @@
 use smmu_hw_mmio::fake::{EventWriter, smmu};
 use smmu_hw_mmio::smmu_types::fake::{FakeRegisters, RecordingSink, SinkCall, heap_pool};
 use smmu_hw_mmio::smmu_types::queue::QueueSize;
-use smmu_hw_mmio::smmu_types::regs::{self, strtab::Format};
+use smmu_hw_mmio::smmu_types::regs::{self, strtab::StreamTableFormat};
 use smmu_hw_mmio::smmu_types::seam::{CountingWait, DmaBlock, DmaLayout, DmaMemory};
 use smmu_hw_mmio::smmu_types::{EventKind, EventRecord, SmmuId, StreamId};
 use smmu_hw_mmio::{
@@ -28,7 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let off = Bringup::begin(&registers, &clock, BringupConfig::new(&probe.caps))?;
     show("begin", &registers);
-    let base = StreamTableBase { address: table.address(), format: Format::Linear { log2: 4 } };
+    let base =
+        StreamTableBase { address: table.address(), format: StreamTableFormat::Linear { log2: 4 } };
     let tables_set = off.set_tables(base)?;
     show("set_tables", &registers);
     let commands_on = tables_set.enable_commands(commands.address(), size)?;

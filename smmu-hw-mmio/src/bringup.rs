@@ -25,7 +25,7 @@
 use core::time::Duration;
 
 use smmu_types::queue::QueueSize;
-use smmu_types::regs::strtab::Format;
+use smmu_types::regs::strtab::StreamTableFormat;
 use smmu_types::regs::{self, Reg, Ro, Rw, cr0, cr1, cr2, gbpa, irq_ctrl, queue_base, strtab};
 use smmu_types::seam::{CommandSink, Registers, RegistersExt, SinkError, Wait, poll};
 use smmu_types::{
@@ -95,7 +95,7 @@ pub struct StreamTableBase {
     /// Physical address, aligned to the size of the table.
     pub address: PhysAddr,
     /// Format and size.
-    pub format: Format,
+    pub format: StreamTableFormat,
 }
 
 /// Which interrupts the SMMU raises.
@@ -134,7 +134,7 @@ pub enum BringupError {
     )]
     StreamTableSize {
         /// The requested format.
-        format: Format,
+        format: StreamTableFormat,
     },
     /// A base register cannot hold this address.
     #[error("{register}: {error}")]

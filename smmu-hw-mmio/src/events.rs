@@ -9,7 +9,7 @@
 use core::sync::atomic::Ordering;
 
 use smmu_types::queue::{
-    ConsumerRegister, Events, Position, ProducerRegister, QueueSize, QueueState,
+    ConsumerRegister, Eventq, Position, ProducerRegister, QueueSize, QueueState,
 };
 use smmu_types::regs::{self, queue_base};
 use smmu_types::seam::{DmaBlock, DmaLayout, Registers, RegistersExt};
@@ -73,7 +73,7 @@ pub struct DrainedEvents {
 pub struct EventQueue<R, B> {
     registers: R,
     block: B,
-    consumer: ConsumerRegister<Events>,
+    consumer: ConsumerRegister<Eventq>,
 }
 
 impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
@@ -143,7 +143,7 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
         Ok(drained)
     }
 
-    fn read_state(&self) -> Result<QueueState<Events>, EventQueueError> {
+    fn read_state(&self) -> Result<QueueState<Eventq>, EventQueueError> {
         let producer = self.registers.read(regs::EVENTQ_PROD);
         let register = ProducerRegister::decode(self.size(), producer);
         match QueueState::new(register, self.consumer) {

@@ -17,7 +17,7 @@
 //! use smmu_hw_mmio::{Bringup, BringupConfig, EventQueue, Interrupts};
 //! use smmu_hw_mmio::{StreamTableBase, event_layout, probe};
 //! use smmu_hw_mmio::smmu_types::fake::{RecordingSink, heap_pool};
-//! use smmu_hw_mmio::smmu_types::regs::strtab::Format;
+//! use smmu_hw_mmio::smmu_types::regs::strtab::StreamTableFormat;
 //! use smmu_hw_mmio::smmu_types::seam::{CountingWait, DmaBlock, DmaLayout, DmaMemory};
 //! use smmu_hw_mmio::smmu_types::{SmmuId, queue::QueueSize};
 //!
@@ -34,7 +34,7 @@
 //! let mut events = EventQueue::new(&registers, memory.allocate(event_layout(size))?, size)?;
 //!
 //! let running = Bringup::begin(&registers, &wait, BringupConfig::new(&probe.caps))?
-//!     .set_tables(StreamTableBase { address: table.address(), format: Format::Linear { log2: 4 } })?
+//!     .set_tables(StreamTableBase { address: table.address(), format: StreamTableFormat::Linear { log2: 4 } })?
 //!     .enable_commands(commands.address(), size)?
 //!     .invalidate_all(&sink, SmmuId(0))?
 //!     .enable_events(events.base(), size)?

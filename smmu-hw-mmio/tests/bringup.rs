@@ -11,13 +11,15 @@ use smmu_hw_mmio::{
 };
 use smmu_types::fake::{FakeRegisters, RecordingSink, SinkCall};
 use smmu_types::queue::QueueSize;
-use smmu_types::regs::{cr0, strtab::Format};
+use smmu_types::regs::{cr0, strtab::StreamTableFormat};
 use smmu_types::seam::{CommandSink, CountingWait, SinkError, Wait};
 use smmu_types::{Capabilities, Command, FieldError, IdRegisters, PhysAddr, SmmuId};
 
 const SMMU: SmmuId = SmmuId(3);
-const TABLE: StreamTableBase =
-    StreamTableBase { address: PhysAddr(0x4000_0000), format: Format::Linear { log2: 8 } };
+const TABLE: StreamTableBase = StreamTableBase {
+    address: PhysAddr(0x4000_0000),
+    format: StreamTableFormat::Linear { log2: 8 },
+};
 const CMDQ: PhysAddr = PhysAddr(0x4001_0000);
 const EVENTQ: PhysAddr = PhysAddr(0x4002_0000);
 
@@ -203,12 +205,12 @@ fn probe_and_bring_up_report_an_absent_device() {
 }
 
 #[rstest]
-#[case::linear(Format::Linear { log2: 33 })]
-#[case::linear_absurd(Format::Linear { log2: 255 })]
-#[case::two_level_small(Format::TwoLevel { log2: 7 })]
-#[case::two_level_zero(Format::TwoLevel { log2: 0 })]
-#[case::two_level_large(Format::TwoLevel { log2: 33 })]
-fn impossible_stream_table_sizes_are_refused(#[case] format: Format) {
+#[case::linear(StreamTableFormat::Linear { log2: 33 })]
+#[case::linear_absurd(StreamTableFormat::Linear { log2: 255 })]
+#[case::two_level_small(StreamTableFormat::TwoLevel { log2: 7 })]
+#[case::two_level_zero(StreamTableFormat::TwoLevel { log2: 0 })]
+#[case::two_level_large(StreamTableFormat::TwoLevel { log2: 33 })]
+fn impossible_stream_table_sizes_are_refused(#[case] format: StreamTableFormat) {
     let (registers, wait) = (smmu(), CountingWait::new());
     let disabled = Bringup::begin(&registers, &wait, config()).unwrap();
     registers.take_writes();

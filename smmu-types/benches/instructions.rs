@@ -98,12 +98,12 @@ fn sync_packed() -> [u64; 2] {
 }
 
 /// An entry of a table that hardware reads: each word is a store of 64 bits.
-type Entry = [AtomicU64; 8];
+type SteMemory = [AtomicU64; 8];
 
-static ENTRY: Entry = [const { AtomicU64::new(0) }; 8];
+static ENTRY: SteMemory = [const { AtomicU64::new(0) }; 8];
 
 #[inline]
-fn store(entry: &Entry, words: [u64; 8]) -> bool {
+fn store(entry: &SteMemory, words: [u64; 8]) -> bool {
     for (place, word) in entry.iter().zip(words) {
         place.store(word, Ordering::Relaxed);
     }
@@ -112,7 +112,7 @@ fn store(entry: &Entry, words: [u64; 8]) -> bool {
 
 #[library_benchmark]
 #[bench::one(&ENTRY, PhysAddr(0x4000_0040), 4)]
-fn ste_stage1_typed(entry: &Entry, context: PhysAddr, cd_max: u8) -> bool {
+fn ste_stage1_typed(entry: &SteMemory, context: PhysAddr, cd_max: u8) -> bool {
     let table = TableConfig {
         format: 0,
         context,
@@ -132,7 +132,7 @@ fn ste_stage1_typed(entry: &Entry, context: PhysAddr, cd_max: u8) -> bool {
 
 #[library_benchmark]
 #[bench::one(&ENTRY, PhysAddr(0x4000_0040), 4)]
-fn ste_stage1_packed(entry: &Entry, context: PhysAddr, cd_max: u8) -> bool {
+fn ste_stage1_packed(entry: &SteMemory, context: PhysAddr, cd_max: u8) -> bool {
     if context.0 & !0x000f_ffff_ffff_ffc0 != 0 || cd_max > 31 {
         return false;
     }
@@ -144,7 +144,7 @@ fn ste_stage1_packed(entry: &Entry, context: PhysAddr, cd_max: u8) -> bool {
 #[library_benchmark]
 #[bench::one(&ENTRY, Vmid(3), 24, PhysAddr(0x4000_1000), OutputSize::Bits44)]
 fn ste_stage2_typed(
-    entry: &Entry,
+    entry: &SteMemory,
     vmid: Vmid,
     t0sz: u8,
     table: PhysAddr,
@@ -174,7 +174,7 @@ fn ste_stage2_typed(
 #[library_benchmark]
 #[bench::one(&ENTRY, Vmid(3), 24, PhysAddr(0x4000_1000), OutputSize::Bits44)]
 fn ste_stage2_packed(
-    entry: &Entry,
+    entry: &SteMemory,
     vmid: Vmid,
     t0sz: u8,
     table: PhysAddr,
@@ -199,7 +199,7 @@ fn ste_stage2_packed(
 #[library_benchmark]
 #[bench::one(&ENTRY, Asid(0x7cd), 16, PhysAddr(0x4000_1000), OutputSize::Bits44, 0x0000_00ff_4404_0000)]
 fn cd_typed(
-    entry: &Entry,
+    entry: &SteMemory,
     asid: Asid,
     t0sz: u8,
     table: PhysAddr,
@@ -227,7 +227,7 @@ fn cd_typed(
 #[library_benchmark]
 #[bench::one(&ENTRY, Asid(0x7cd), 16, PhysAddr(0x4000_1000), OutputSize::Bits44, 0x0000_00ff_4404_0000)]
 fn cd_packed(
-    entry: &Entry,
+    entry: &SteMemory,
     asid: Asid,
     t0sz: u8,
     table: PhysAddr,

@@ -66,6 +66,7 @@
 extern crate std;
 
 mod plan;
+mod sealed;
 pub mod seam;
 mod spec;
 

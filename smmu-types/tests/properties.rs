@@ -3,7 +3,7 @@
 
 mod checks;
 
-use checks::{Judgement, Range, Stage};
+use checks::{AddressKind, Judgement, Range};
 use proptest::prelude::*;
 use smmu_types::fields;
 use smmu_types::layout::{Field, Layout, Meaning};
@@ -40,10 +40,10 @@ fn range() -> impl Strategy<Value = Range> {
     let support = prop_oneof![Just(RangeSupport::Ril), Just(RangeSupport::Single)];
     let leaf = prop_oneof![Just(Leaf::Last), Just(Leaf::All)];
     let block_shift = proptest::option::of(0..64u32);
-    let stage = prop_oneof![Just(Stage::One), Just(Stage::Two)];
-    (stage, support, number(), number(), granule(), block_shift, leaf).prop_map(
-        |(stage, support, address, size, granule, block_shift, leaf)| Range {
-            stage,
+    let kind = prop_oneof![Just(AddressKind::Iova), Just(AddressKind::Ipa)];
+    (kind, support, number(), number(), granule(), block_shift, leaf).prop_map(
+        |(kind, support, address, size, granule, block_shift, leaf)| Range {
+            kind,
             support,
             address,
             size,

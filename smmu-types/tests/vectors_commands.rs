@@ -10,6 +10,13 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "common/outside.rs"]
+mod outside;
+#[path = "common/random.rs"]
+mod random;
+
+use outside::Positions;
+use random::Random;
 use rstest::rstest;
 use smmu_types::fields::{command, opcode_name};
 use smmu_types::range::{Level, LevelHint, Span, SpanAddress};
@@ -18,8 +25,6 @@ use smmu_types::{
     MsiAttributes, PhysAddr, PrefetchSpan, PrgIndex, PriResponse, RawCommand, ResumeAction,
     Shareability, SteRange, StreamId, SubstreamId, SyncMsi, Vmid, regs,
 };
-
-type Positions = &'static [(&'static str, u16, u16)];
 
 const SID: (&str, u16, u16) = ("StreamID", 63, 32);
 const SSID: (&str, u16, u16) = ("SubstreamID", 31, 12);
@@ -426,17 +431,6 @@ fn fields_are_what_was_put_in(put_in: Command) {
         assert!(!field.is_reserved(), "{put_in}: {name}");
     }
     assert_eq!(layout.residue(&raw.0).next(), None, "{put_in}");
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
 }
 
 /// Whatever lies in a queue, it is decoded, and encodes as it lay; what is typed agrees with its table.

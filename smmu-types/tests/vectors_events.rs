@@ -10,14 +10,19 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "common/outside.rs"]
+mod outside;
+#[path = "common/random.rs"]
+mod random;
+
+use outside::Positions;
+use random::Random;
 use rstest::rstest;
 use smmu_types::fields::{events, page_request};
 use smmu_types::{
     EventClass, EventKind, EventRecord, Iova, Ipa, PhysAddr, PrgIndex, PriRecord, RequestedAccess,
     StreamId, SubstreamId, fields,
 };
-
-type Positions = &'static [(&'static str, u16, u16)];
 
 const HEAD: Positions =
     &[("EventNumber", 7, 0), ("SSV", 11, 11), ("SubstreamID", 31, 12), ("StreamID", 63, 32)];
@@ -260,17 +265,6 @@ fn getters_agree_with_the_table(record: EventRecord) {
     }
     if ats.is_none() && hint.is_none() {
         assert!(field("InputAddr").is_none_or(|v| v == record.address().0), "{name}");
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! Numbers are literal: `(name, lowest bit, width)`.
 
+#[path = "common/outside.rs"]
+mod outside;
+
+use outside::Positions;
 use rstest::rstest;
 use smmu_types::fields::{cd, l1cd, l1std, ste, vms};
 use smmu_types::layout::Layout;
@@ -10,8 +14,6 @@ use smmu_types::{
     Shareability, ShareabilityOverride, Stage1Config, Ste, StreamTableDescriptor, StreamWorld,
     SubstreamDefault, TableConfig,
 };
-
-type Positions = &'static [(&'static str, u16, u16)];
 
 /// Renode's SMMUv3 model (MIT).
 #[rustfmt::skip]

@@ -31,20 +31,20 @@ impl DecodeContext {
     /// What the rules say about the STE of the same input, where that and the ID registers are known: what is illegal.
     pub(crate) fn illegal_ste(&self) -> Option<Vec<String>> {
         let (ste, ids) = (self.ste?, self.ids?);
-        Some(illegal(|report| legal::ste(&ste, &legal::Smmu::new(ids), report)))
+        Some(illegal(|report| legal::ste(&ste, &legal::SmmuView::new(ids), report)))
     }
 
     /// The same for the CD.
     pub(crate) fn illegal_cd(&self) -> Option<Vec<String>> {
         let (cd, ids) = (self.cd?, self.ids?);
         let ste = self.ste.unwrap_or(STAGE1);
-        Some(illegal(|report| legal::cd(&cd, &ste, &legal::Smmu::new(ids), report)))
+        Some(illegal(|report| legal::cd(&cd, &ste, &legal::SmmuView::new(ids), report)))
     }
 
     /// Everything that the rules say about a structure, where the ID registers are known.
     pub(crate) fn findings(&self, kind: StructureKind, words: &[u64]) -> Vec<String> {
         let Some(ids) = self.ids else { return Vec::new() };
-        let smmu = legal::Smmu::new(ids);
+        let smmu = legal::SmmuView::new(ids);
         let words = std::array::from_fn(|n| words.get(n).copied().unwrap_or(0));
         let mut found = Vec::new();
         let mut report = |finding: legal::Finding| {

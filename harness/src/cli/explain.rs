@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
-use smmu_types::legal::{Effect, El2Regime, Finding, Smmu, StreamTable, TranslatedTraffic};
+use smmu_types::legal::{Effect, El2Regime, Finding, SmmuView, StreamLookup, TranslatedTraffic};
 use smmu_types::{
     Capabilities, Cd, IdRegisters, Ste, StreamId, StreamTableDescriptor, SubstreamId,
 };
@@ -71,7 +71,7 @@ Exit status: 0 legal, 1 refused, 2 wrong usage, 3 backend not available.";
 impl Explain {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let ids = self.ids()?;
-        let mut smmu = Smmu::new(ids);
+        let mut smmu = SmmuView::new(ids);
         if self.e2h {
             smmu.el2 = El2Regime::El2E2h;
         }
@@ -177,7 +177,7 @@ impl Explain {
         Ok(Question { stream: self.stream()?, ste, substream, cd })
     }
 
-    fn stream(&self) -> Result<Option<(StreamId, StreamTable)>, Exit> {
+    fn stream(&self) -> Result<Option<(StreamId, StreamLookup)>, Exit> {
         let (Some(sid), Some(config)) = (&self.sid, &self.strtab_cfg) else { return Ok(None) };
         let narrow = |text: &str, name: &str| {
             let value = option(text, name)?;
@@ -185,7 +185,7 @@ impl Explain {
                 .map_err(|_| Exit::Usage(format!("{name}: {value:#x} has more than 32 bits")))
         };
         let descriptor = self.l1std.as_deref().map(|text| option(text, "--l1std")).transpose()?;
-        let table = StreamTable {
+        let table = StreamLookup {
             config: narrow(config, "--strtab-cfg")?,
             descriptor: descriptor.map(|word| StreamTableDescriptor([word])),
         };

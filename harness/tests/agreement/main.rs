@@ -16,7 +16,7 @@ use smmu_decode::explain::{Question, explain};
 use smmu_engine::machine::Backend;
 use smmu_harness::backend::{Mock, Qemu};
 use smmu_types::layout::Key;
-use smmu_types::legal::{Effect, Finding, Smmu, StreamTable};
+use smmu_types::legal::{Effect, Finding, SmmuView, StreamLookup};
 use smmu_types::regs::cr2;
 use smmu_types::{Capabilities, EventKind, IdRegisters, Ste, StreamTableDescriptor, fields};
 use verdict::{Configuration, Rig, Verdict, fields as field_list, generate, tests};
@@ -50,9 +50,9 @@ impl std::fmt::Display for Expected {
 
 /// The rules, asked as a transaction meets them, and what they found illegal.
 fn expected(configuration: &Configuration, id: &IdRegisters) -> (Expected, Vec<Finding>) {
-    let smmu = Smmu::new(*id);
+    let smmu = SmmuView::new(*id);
     let descriptor = configuration.l1.map(|word| StreamTableDescriptor([word]));
-    let table = StreamTable { config: configuration.strtab, descriptor };
+    let table = StreamLookup { config: configuration.strtab, descriptor };
     let translates1 = configuration.ste.0[0] >> 1 & 5 == 5;
     let question = Question {
         stream: Some((configuration.stream, table)),

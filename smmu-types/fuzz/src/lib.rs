@@ -3,7 +3,7 @@
 #[path = "../../tests/checks/mod.rs"]
 mod checks;
 
-use checks::{Judgement, Range, Stage};
+use checks::{AddressKind, Judgement, Range};
 use smmu_types::fields;
 use smmu_types::range::RangeSupport;
 use smmu_types::{Granule, Leaf};
@@ -92,7 +92,7 @@ pub fn range(data: &[u8]) {
     let (address, data) = number::<8>(data);
     let (size, _) = number::<8>(data);
     checks::range(Range {
-        stage: if form & 0x20 == 0 { Stage::One } else { Stage::Two },
+        kind: if form & 0x20 == 0 { AddressKind::Iova } else { AddressKind::Ipa },
         support: if form & 1 == 0 { RangeSupport::Ril } else { RangeSupport::Single },
         leaf: if form & 2 == 0 { Leaf::Last } else { Leaf::All },
         block_shift: if form & 4 == 0 { None } else { Some(shift as u32) },

@@ -30,7 +30,7 @@ const UNIT_WORDS: usize = 8;
 const UNIT_BYTES: u64 = 64;
 
 #[derive(Debug)]
-struct Shared<W> {
+struct PoolState<W> {
     window: W,
     // Sorted, disjoint, never empty and never adjacent ranges of units.
     free: Mutex<Vec<Range<usize>>>,
@@ -39,7 +39,7 @@ struct Shared<W> {
 /// Blocks cut from a [`Window`]. Clones share the window.
 #[derive(Debug)]
 pub struct Pool<W> {
-    shared: Arc<Shared<W>>,
+    shared: Arc<PoolState<W>>,
 }
 
 impl<W> Clone for Pool<W> {
@@ -56,7 +56,7 @@ impl<W: Window> Pool<W> {
         if units > 0 {
             free.push(0..units);
         }
-        Pool { shared: Arc::new(Shared { window, free: Mutex::new(free) }) }
+        Pool { shared: Arc::new(PoolState { window, free: Mutex::new(free) }) }
     }
 
     /// The window.
@@ -72,7 +72,7 @@ impl<W: Window> Pool<W> {
     }
 }
 
-impl<W> Shared<W> {
+impl<W> PoolState<W> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Range<usize>>> {
         // The list is never left half changed, so a panic elsewhere does not spoil it.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
@@ -130,7 +130,7 @@ unsafe impl<W: Window> DmaMemory for Pool<W> {
 /// A block of a [`Pool`].
 #[derive(Debug)]
 pub struct PoolBlock<W> {
-    shared: Arc<Shared<W>>,
+    shared: Arc<PoolState<W>>,
     words: Range<usize>,
 }
 

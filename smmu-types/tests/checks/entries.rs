@@ -1,7 +1,7 @@
 //! Stream table entries and context descriptors.
 
 use smmu_types::legal::{
-    self, El2Regime, Finding, Partitions, Smmu, StreamTable, TranslatedTraffic,
+    self, El2Regime, Finding, Partitions, SmmuView, StreamLookup, TranslatedTraffic,
 };
 use smmu_types::{Cd, ContextTableDescriptor, FieldError, ShareabilityOverride, Ste, SteConfig};
 use smmu_types::{StreamId, StreamTableDescriptor, SubstreamId, fields};
@@ -96,7 +96,7 @@ pub(crate) struct Judgement {
 /// The rules judge anything, and say so in words: which field, which value, which rule, what to do.
 pub(crate) fn legal(case: Judgement) {
     let chosen = |bit: u8| case.choices >> bit & 1 != 0;
-    let smmu = Smmu::new(id_registers(case.id))
+    let smmu = SmmuView::new(id_registers(case.id))
         .with_el2(if chosen(0) { El2Regime::El2E2h } else { El2Regime::El2 })
         .with_translated(if chosen(1) {
             TranslatedTraffic::Checked
@@ -110,7 +110,7 @@ pub(crate) fn legal(case: Judgement) {
     let (ste, cd) = (Ste(case.ste), Cd(case.cd));
     let descriptor = [case.descriptor];
     let substream = if chosen(2) { SubstreamId::new(case.substream) } else { None };
-    let table = StreamTable {
+    let table = StreamLookup {
         config: case.strtab_base_cfg,
         descriptor: chosen(3).then_some(StreamTableDescriptor(descriptor)),
     };

@@ -12,7 +12,7 @@ pub(crate) use entries::{Judgement, cd, descriptors, legal, ste};
 pub(crate) use layouts::{keep_width, layout};
 pub(crate) use records::{command, event, pri};
 pub(crate) use registers::registers;
-pub(crate) use sizes::{Range, Stage, capabilities, queue, queue_registers, range};
+pub(crate) use sizes::{AddressKind, Range, capabilities, queue, queue_registers, range};
 
 /// What a value prints. Printing must not panic, and must say something.
 fn text_of(value: &dyn std::fmt::Display) -> String {

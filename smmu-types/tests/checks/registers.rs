@@ -21,10 +21,10 @@ pub(crate) fn registers(offset: u32, value: u64) {
         }
     }
 
-    let config = strtab::Config::decode(value as u32);
+    let config = strtab::DecodedConfig::decode(value as u32);
     let known = (value as u32) & 0x0003_07ff;
     assert_eq!(config.encode(), Ok(known));
-    let base = strtab::Base::decode(value);
+    let base = strtab::DecodedBase::decode(value);
     assert!(base.effective_address(config).0 <= base.address.0);
     assert!(config.covered_bits(32) <= 32);
 

@@ -1,8 +1,7 @@
 //! What is counted and measured: capabilities, queue pointers, ranges of addresses.
 
 use smmu_types::queue::{
-    ConsumerRegister, Events, PageRequests, Pointer, Position, ProducerRegister, QueueSize,
-    QueueState,
+    ConsumerRegister, Eventq, Position, Priq, ProducerRegister, QueuePointer, QueueSize, QueueState,
 };
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::{Asid, Capabilities, Command, Granule, IdRegisters, Iova, Ipa, Leaf, Vmid};
@@ -33,7 +32,7 @@ pub(crate) fn capabilities(registers: [u32; 9]) {
     assert!(implementation.variant < 16 && implementation.revision < 16);
 }
 
-/// Pointer arithmetic: no count is larger than the queue, and every consumer in flight is found again.
+/// QueuePointer arithmetic: no count is larger than the queue, and every consumer in flight is found again.
 pub(crate) fn queue(log2: u8, produced: u64, behind: u32, register: u32) {
     let Some(size) = QueueSize::from_log2(log2) else {
         assert!(log2 > QueueSize::MAX_LOG2);
@@ -68,14 +67,14 @@ pub(crate) fn queue(log2: u8, produced: u64, behind: u32, register: u32) {
 /// The registers of a queue that the SMMU fills: any pair is a state or is refused, and no step leaves the ring.
 pub(crate) fn queue_registers(log2: u8, producer: u32, consumer: u32, count: u32) {
     let Some(size) = QueueSize::from_log2(log2) else { return };
-    let pointer = Pointer::decode(size, producer);
+    let pointer = QueuePointer::decode(size, producer);
     assert!(pointer.index() < size.entries());
     assert_eq!(pointer.bits() & (size.entries() - 1), pointer.index());
     assert_eq!(pointer.advanced(2 * size.entries()), pointer);
     assert_ne!(pointer.advanced(size.entries()).wrap(), pointer.wrap());
 
-    let produced = ProducerRegister::<Events>::decode(size, producer);
-    let consumed = ConsumerRegister::<Events>::decode(size, consumer);
+    let produced = ProducerRegister::<Eventq>::decode(size, producer);
+    let consumed = ConsumerRegister::<Eventq>::decode(size, consumer);
     let implemented = size.pointer_mask() | 1 << 31;
     assert_eq!(produced.encode(), producer & implemented);
     assert_eq!(consumed.encode(), consumer & implemented);
@@ -109,10 +108,7 @@ pub(crate) fn queue_registers(log2: u8, producer: u32, consumer: u32, count: u32
 }
 
 /// The same of page requests, which an overflow keeps out.
-fn page_requests(
-    producer: ProducerRegister<PageRequests>,
-    consumer: ConsumerRegister<PageRequests>,
-) {
+fn page_requests(producer: ProducerRegister<Priq>, consumer: ConsumerRegister<Priq>) {
     let Ok(state) = QueueState::new(producer, consumer) else { return };
     assert_eq!(state.lose().is_ok(), state.is_full() || state.overflowed());
     assert_eq!(state.produce(1).is_ok(), !state.is_full() && !state.overflowed());
@@ -121,16 +117,16 @@ fn page_requests(
 
 /// Which addresses are invalidated: of 64 bits, or of 56.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Stage {
-    One,
-    Two,
+pub(crate) enum AddressKind {
+    Iova,
+    Ipa,
 }
 
 /// An invalidation to be planned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
     /// What the addresses are.
-    pub(crate) stage: Stage,
+    pub(crate) kind: AddressKind,
     /// Whether ranged commands are taken.
     pub(crate) support: RangeSupport,
     /// First address.
@@ -148,7 +144,7 @@ pub(crate) struct Range {
 /// The spans cover the range without a gap or an overlap, and no more around it than a leaf on each side; what counts
 /// as everything is empty, large, or at the end of the address space.
 pub(crate) fn range(range: Range) {
-    let Range { stage, support, address, size, granule, block_shift, leaf } = range;
+    let Range { kind, support, address, size, granule, block_shift, leaf } = range;
     let extent = Extent { address, size, granule, block_shift, leaf };
     // No other leaves than those of the last three levels.
     let bits = granule.shift() - 3;
@@ -159,7 +155,7 @@ pub(crate) fn range(range: Range) {
     let page = 1u128 << granule.shift();
     let (first, end) = (u128::from(address), u128::from(address) + u128::from(size));
 
-    let Some(commands) = commands(stage, support, extent) else {
+    let Some(commands) = commands(kind, support, extent) else {
         let steps = match support {
             RangeSupport::Ril => page,
             RangeSupport::Single => widening,
@@ -169,9 +165,9 @@ pub(crate) fn range(range: Range) {
             RangeSupport::Ril => 1 << 32,
             RangeSupport::Single => 1 << (granule.shift() - 3),
         };
-        let bits = match stage {
-            Stage::One => 64,
-            Stage::Two => 56,
+        let bits = match kind {
+            AddressKind::Iova => 64,
+            AddressKind::Ipa => 56,
         };
         let last = (1u128 << bits) - 1 - widening.min(1 << (bits - 1));
         assert!(size == 0 || pages >= many || end > last, "{range:x?} is not everything");
@@ -207,19 +203,19 @@ pub(crate) fn range(range: Range) {
 }
 
 /// The words of each command of a plan; `None` for everything.
-fn commands(stage: Stage, support: RangeSupport, extent: Extent) -> Option<Vec<[u64; 2]>> {
+fn commands(kind: AddressKind, support: RangeSupport, extent: Extent) -> Option<Vec<[u64; 2]>> {
     let encoded = |command: Command| {
         let raw = command.encode();
         assert_eq!(Command::decode(raw), command, "a span does not survive its encoding");
         raw.0
     };
     let (vmid, asid) = (Vmid(2), Asid(1));
-    Some(match stage {
-        Stage::One => {
+    Some(match kind {
+        AddressKind::Iova => {
             let Plan::Spans(spans) = plan::<Iova>(support, extent) else { return None };
             spans.map(|span| encoded(Command::TlbiNhVa { vmid, asid, span })).collect()
         }
-        Stage::Two => {
+        AddressKind::Ipa => {
             let Plan::Spans(spans) = plan::<Ipa>(support, extent) else { return None };
             spans.map(|span| encoded(Command::TlbiS2Ipa { vmid, span })).collect()
         }

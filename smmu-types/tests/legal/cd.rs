@@ -40,7 +40,7 @@ fn indirect() -> Ste {
     with(field::S1PIE, STAGE1)
 }
 
-fn check(changes: &[(Key<Cd>, u64)], entry: Ste, smmu: Smmu, want: &[(&str, Rule)]) {
+fn check(changes: &[(Key<Cd>, u64)], entry: Ste, smmu: SmmuView, want: &[(&str, Rule)]) {
     let changed = |base: Cd| {
         changes.iter().fold(base, |context, &(key, value)| context.with(key, value).unwrap())
     };
@@ -85,7 +85,7 @@ fn check(changes: &[(Key<Cd>, u64)], entry: Ste, smmu: Smmu, want: &[(&str, Rule
 fn validity(
     #[case] changes: &[(Key<Cd>, u64)],
     #[case] entry: Ste,
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     check(changes, entry, smmu, want);
@@ -154,7 +154,7 @@ fn validity(
 fn tables(
     #[case] changes: &[(Key<Cd>, u64)],
     #[case] entry: Ste,
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     check(changes, entry, smmu, want);
@@ -248,7 +248,7 @@ const WIDE_BITS: &str = "while hierarchical attributes count (HAD0, HAD1)";
 fn regimes_and_attributes(
     #[case] changes: &[(Key<Cd>, u64)],
     #[case] entry: Ste,
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     check(changes, entry, smmu, want);

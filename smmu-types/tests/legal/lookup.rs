@@ -2,7 +2,7 @@
 
 use super::*;
 use smmu_types::layout::Key;
-use smmu_types::legal::StreamTable;
+use smmu_types::legal::StreamLookup;
 use smmu_types::{ContextTableDescriptor, StreamId, StreamTableDescriptor, SubstreamId};
 
 const LINEAR8: u32 = 8;
@@ -37,11 +37,11 @@ fn stream_ids(
     #[case] stream: u32,
     #[case] config: u32,
     #[case] descriptor: Option<u64>,
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     let descriptor = descriptor.map(|word| StreamTableDescriptor([word]));
-    let table = StreamTable { config, descriptor };
+    let table = StreamLookup { config, descriptor };
     let found = collect(|report| legal::stream_id(StreamId(stream), table, &smmu, report));
     assert_eq!(found, want);
 }
@@ -70,7 +70,7 @@ fn substream_ids(
     #[case] base: Ste,
     #[case] changes: &[(Key<Ste>, u64)],
     #[case] substream: Option<u32>,
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     let entry = changes.iter().fold(base, |entry, &(key, value)| entry.with(key, value).unwrap());
@@ -90,7 +90,7 @@ fn substream_ids(
 fn context_tables(
     #[case] word: u64,
     #[case] entry: Ste,
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     let descriptor = ContextTableDescriptor([word]);

@@ -9,21 +9,21 @@ mod ste;
 use rstest::rstest;
 use smmu_types::fields::ste as field;
 use smmu_types::legal::{self, Effect, El2Regime, Finding, Partitions, Rule};
-use smmu_types::legal::{Smmu, Stage, TranslatedTraffic};
+use smmu_types::legal::{RuleStage, SmmuView, TranslatedTraffic};
 use smmu_types::{Cd, EventKind, IdRegisters, Ste};
 
-const ONE: Stage = Stage::One;
-const TWO: Stage = Stage::Two;
+const ONE: RuleStage = RuleStage::One;
+const TWO: RuleStage = RuleStage::Two;
 
 /// What was found: field and rule.
-type Found = Vec<(&'static str, Rule)>;
+type Findings = Vec<(&'static str, Rule)>;
 
 /// SMMUv3.2 with both stages and formats, EL2, ATS, PRI, substreams, stalls, 48 bits and every granule.
-fn rich() -> Smmu {
+fn rich() -> SmmuView {
     ids(|_| {})
 }
 
-fn ids(change: impl FnOnce(&mut IdRegisters)) -> Smmu {
+fn ids(change: impl FnOnce(&mut IdRegisters)) -> SmmuView {
     let mut id = IdRegisters {
         idr0: 0x080d_168f,
         idr1: 0x0c00_0520,
@@ -33,40 +33,40 @@ fn ids(change: impl FnOnce(&mut IdRegisters)) -> Smmu {
         ..IdRegisters::default()
     };
     change(&mut id);
-    Smmu::new(id)
+    SmmuView::new(id)
 }
 
-fn idr0(clear: u32, set: u32) -> Smmu {
+fn idr0(clear: u32, set: u32) -> SmmuView {
     ids(|id| id.idr0 = id.idr0 & !clear | set)
 }
 
-fn idr1(clear: u32) -> Smmu {
+fn idr1(clear: u32) -> SmmuView {
     ids(|id| id.idr1 &= !clear)
 }
 
-fn idr3(clear: u32, set: u32) -> Smmu {
+fn idr3(clear: u32, set: u32) -> SmmuView {
     ids(|id| id.idr3 = id.idr3 & !clear | set)
 }
 
-fn idr5(clear: u32, set: u32) -> Smmu {
+fn idr5(clear: u32, set: u32) -> SmmuView {
     ids(|id| id.idr5 = id.idr5 & !clear | set)
 }
 
-fn version(minor: u32) -> Smmu {
+fn version(minor: u32) -> SmmuView {
     ids(|id| id.aidr = minor)
 }
 
-fn checked() -> Smmu {
+fn checked() -> SmmuView {
     rich().with_translated(TranslatedTraffic::Checked)
 }
 
 /// With 52-bit addresses for small pages.
-fn lpa2() -> Smmu {
+fn lpa2() -> SmmuView {
     idr5(7, 0x486)
 }
 
 /// SMMUv3.4 with 128-bit descriptors, 56 bits, small tables and indirect permissions.
-fn wide() -> Smmu {
+fn wide() -> SmmuView {
     ids(|id| {
         id.idr0 &= !4;
         id.idr3 |= 0x9c_0200;
@@ -76,20 +76,20 @@ fn wide() -> Smmu {
 }
 
 /// The same with hardening of translation.
-fn hardened() -> Smmu {
+fn hardened() -> SmmuView {
     let mut smmu = wide();
     smmu.id.idr3 |= 1 << 21;
     smmu
 }
 
 /// With MPAM, 64 partitions and 4 groups.
-fn mpam() -> Smmu {
+fn mpam() -> SmmuView {
     idr3(0, 0x80).with_partitions(Partitions { partid: 63, pmg: 3 })
 }
 
 /// Read from QEMU 11.1.3.
-fn qemu() -> Smmu {
-    Smmu::new(IdRegisters {
+fn qemu() -> SmmuView {
+    SmmuView::new(IdRegisters {
         idr0: 0x0d44_101b,
         idr1: 0x0273_0010,
         idr3: 0x1414,
@@ -112,7 +112,7 @@ fn el2() -> Ste {
     STAGE1.with(field::STRW, 2).unwrap()
 }
 
-fn collect(judge: impl FnOnce(&mut dyn FnMut(Finding))) -> Found {
+fn collect(judge: impl FnOnce(&mut dyn FnMut(Finding))) -> Findings {
     let mut found = Vec::new();
     judge(&mut |finding| {
         let (name, text) = (finding.field().name(), finding.to_string());
@@ -124,11 +124,11 @@ fn collect(judge: impl FnOnce(&mut dyn FnMut(Finding))) -> Found {
     found
 }
 
-fn of_ste(entry: Ste, smmu: &Smmu) -> Found {
+fn of_ste(entry: Ste, smmu: &SmmuView) -> Findings {
     collect(|report| legal::ste(&entry, smmu, report))
 }
 
-fn of_cd(context: Cd, entry: Ste, smmu: &Smmu) -> Found {
+fn of_cd(context: Cd, entry: Ste, smmu: &SmmuView) -> Findings {
     collect(|report| legal::cd(&context, &entry, smmu, report))
 }
 
@@ -136,7 +136,7 @@ fn of_cd(context: Cd, entry: Ste, smmu: &Smmu) -> Found {
 #[case::rich(rich())]
 #[case::newest(version(7))]
 #[case::oldest(version(0))]
-fn good_bases_break_nothing(#[case] smmu: Smmu) {
+fn good_bases_break_nothing(#[case] smmu: SmmuView) {
     for entry in [Ste::ABORT, BYPASS, STAGE1, STAGE2, NESTED, el2()] {
         assert_eq!(of_ste(entry, &smmu), [], "{entry}");
     }
@@ -221,7 +221,7 @@ fn findings_say_field_value_and_rule() {
 
 #[test]
 fn no_pattern_makes_a_judge_panic() {
-    let smmus = [rich(), qemu(), wide(), lpa2(), version(0), Smmu::new(IdRegisters::default())];
+    let smmus = [rich(), qemu(), wide(), lpa2(), version(0), SmmuView::new(IdRegisters::default())];
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = || {
         state ^= state << 13;

@@ -28,7 +28,7 @@ const fn level(min: u8, max: u8, bits: u8) -> Rule {
 }
 
 /// VMSAv8-32 ignores the output size.
-fn base(changes: &[(Key<Ste>, u64)], smmu: Smmu) -> Ste {
+fn base(changes: &[(Key<Ste>, u64)], smmu: SmmuView) -> Ste {
     let short = changes.iter().any(|(key, _)| key.field().name() == "S2AA64");
     match short && smmu.id.idr5 & 1 << 8 == 0 {
         true => STAGE2.with(S2PS, 0).unwrap(),
@@ -145,7 +145,11 @@ fn base(changes: &[(Key<Ste>, u64)], smmu: Smmu) -> Ste {
 #[case::skl(&[(S2SKL, 1)], rich(), &[("S2SKL", res0("without VMSAv9-128 tables"))])]
 #[case::wide(&[LPAE, (S2SL0, 0)], wide(), &[])]
 #[case::wide_skip(&[LPAE, (S2SL0, 0), (S2T0SZ, 32), (S2SKL, 3)], wide(), &[("S2SKL", Rule::SkipLevel { stage: TWO })])]
-fn tables(#[case] changes: &[(Key<Ste>, u64)], #[case] smmu: Smmu, #[case] want: &[(&str, Rule)]) {
+fn tables(
+    #[case] changes: &[(Key<Ste>, u64)],
+    #[case] smmu: SmmuView,
+    #[case] want: &[(&str, Rule)],
+) {
     check(base(changes, smmu), changes, smmu, want);
 }
 
@@ -188,7 +192,7 @@ fn tables(#[case] changes: &[(Key<Ste>, u64)], #[case] smmu: Smmu, #[case] want:
 )]
 fn updates_and_permissions(
     #[case] changes: &[(Key<Ste>, u64)],
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     check(base(changes, smmu), changes, smmu, want);

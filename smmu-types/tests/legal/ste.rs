@@ -30,13 +30,13 @@ const fn reserved(behaves: &'static str) -> Rule {
 fn validity(
     #[case] base: Ste,
     #[case] changes: &[(Key<Ste>, u64)],
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     check(base, changes, smmu, want);
 }
 
-pub(super) fn check(base: Ste, changes: &[(Key<Ste>, u64)], smmu: Smmu, want: &[(&str, Rule)]) {
+pub(super) fn check(base: Ste, changes: &[(Key<Ste>, u64)], smmu: SmmuView, want: &[(&str, Rule)]) {
     let entry = changes.iter().fold(base, |entry, &(key, value)| entry.with(key, value).unwrap());
     assert_eq!(of_ste(entry, &smmu), want);
 }
@@ -71,7 +71,7 @@ const DPT: u32 = 1 << 15;
 fn ats(
     #[case] base: Ste,
     #[case] changes: &[(Key<Ste>, u64)],
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     check(base, changes, smmu, want);
@@ -155,7 +155,7 @@ const NO_SUBSTREAMS: &str = "without SubstreamIDs (IDR1.SSIDSIZE = 0): there is 
 fn stage1(
     #[case] base: Ste,
     #[case] changes: &[(Key<Ste>, u64)],
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     check(base, changes, smmu, want);
@@ -207,7 +207,7 @@ const NO_PRI: &str = "without page requests or SubstreamIDs (IDR0.PRI, IDR1.SSID
 fn tags_and_attributes(
     #[case] base: Ste,
     #[case] changes: &[(Key<Ste>, u64)],
-    #[case] smmu: Smmu,
+    #[case] smmu: SmmuView,
     #[case] want: &[(&str, Rule)],
 ) {
     check(base, changes, smmu, want);

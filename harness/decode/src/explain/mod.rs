@@ -4,14 +4,14 @@
 
 pub mod build;
 
-use smmu_types::legal::{self, Effect, Finding, Smmu, StreamTable};
+use smmu_types::legal::{self, Effect, Finding, SmmuView, StreamLookup};
 use smmu_types::{Cd, EventKind, Ste, StreamId, SubstreamId, fields};
 
 /// A configuration to be explained.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
     /// The StreamID, and the table that it is looked up in.
-    pub stream: Option<(StreamId, StreamTable)>,
+    pub stream: Option<(StreamId, StreamLookup)>,
     /// The STE.
     pub ste: Option<Ste>,
     /// The SubstreamID of a transaction, or that it has none; `None` to leave that open.
@@ -48,7 +48,7 @@ impl StructureFindings {
 
 /// Ask the rules, in the order in which a transaction meets them.
 #[must_use]
-pub fn explain(question: &Question, smmu: &Smmu) -> Vec<StructureFindings> {
+pub fn explain(question: &Question, smmu: &SmmuView) -> Vec<StructureFindings> {
     let mut parts = Vec::new();
     if let Some((stream, table)) = question.stream {
         parts.push(StructureFindings::new("StreamID", |report| {

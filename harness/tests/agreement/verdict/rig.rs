@@ -190,8 +190,10 @@ impl Up {
 
         // The steps of the bring-up refuse tables that cannot be, so it is given one that can, and the registers
         // are written again before translation begins.
-        let table =
-            StreamTableBase { address: STREAM_TABLE, format: strtab::Format::Linear { log2: 8 } };
+        let table = StreamTableBase {
+            address: STREAM_TABLE,
+            format: strtab::StreamTableFormat::Linear { log2: 8 },
+        };
         let wait = StdWait::new();
         let config = BringupConfig::new(&caps);
         let tables = Bringup::begin(&registers, &wait, config)?.set_tables(table)?;

@@ -12,8 +12,8 @@ mod registers;
 mod state_tests;
 
 pub use registers::{
-    Commands, ConsumerRegister, Events, Overflows, PageRequests, Pointer, ProducerRegister, Queue,
-    QueueError, QueueState, WhileOverflowed,
+    Cmdq, ConsumerRegister, Eventq, Overflows, Priq, ProducerRegister, QueueKind, QueuePointer,
+    QueueState, QueueStateError, WhileOverflowed,
 };
 
 /// log2 of the number of entries of a queue: 0 to 19 (20 is not encodable in `IDR1`).

@@ -4,14 +4,11 @@ use core::marker::PhantomData;
 
 use super::{Position, QueueSize};
 use crate::regs::{cmdq_cons, queue_pointer};
+use crate::sealed::Sealed;
 use crate::{CommandErrorCode, FieldError};
 
-mod sealed {
-    pub trait Sealed {}
-}
-
-/// A kind of queue: [`Commands`], [`Events`] or [`PageRequests`].
-pub trait Queue: sealed::Sealed {
+/// A kind of queue: [`Cmdq`], [`Eventq`] or [`Priq`].
+pub trait QueueKind: Sealed {
     /// What the architecture's registers of it begin with.
     const NAME: &'static str;
     /// Bits of its producer register beside the pointer.
@@ -32,56 +29,56 @@ pub enum WhileOverflowed {
 }
 
 /// A queue that the SMMU fills: it tells by a flag that it lost records because the queue was full (7.4 and 8.1).
-pub trait Overflows: Queue {}
+pub trait Overflows: QueueKind {}
 
 /// The command queue: software produces, and the SMMU consumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Commands;
+pub struct Cmdq;
 /// The event queue: the SMMU produces, and software consumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Events;
+pub struct Eventq;
 /// The PRI queue: the SMMU produces, and software consumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PageRequests;
+pub struct Priq;
 
-impl sealed::Sealed for Commands {}
-impl sealed::Sealed for Events {}
-impl sealed::Sealed for PageRequests {}
+impl Sealed for Cmdq {}
+impl Sealed for Eventq {}
+impl Sealed for Priq {}
 
-impl Queue for Commands {
+impl QueueKind for Cmdq {
     const NAME: &'static str = "CMDQ";
     const PRODUCER_FLAGS: u32 = 0;
     const CONSUMER_FLAGS: u32 = cmdq_cons::ERR;
     // It has no overflow at all.
     const WHILE_OVERFLOWED: WhileOverflowed = WhileOverflowed::Takes;
 }
-impl Queue for Events {
+impl QueueKind for Eventq {
     const NAME: &'static str = "EVENTQ";
     const PRODUCER_FLAGS: u32 = queue_pointer::OVERFLOW;
     const CONSUMER_FLAGS: u32 = queue_pointer::OVERFLOW;
     const WHILE_OVERFLOWED: WhileOverflowed = WhileOverflowed::Takes;
 }
-impl Queue for PageRequests {
+impl QueueKind for Priq {
     const NAME: &'static str = "PRIQ";
     const PRODUCER_FLAGS: u32 = queue_pointer::OVERFLOW;
     const CONSUMER_FLAGS: u32 = queue_pointer::OVERFLOW;
     const WHILE_OVERFLOWED: WhileOverflowed = WhileOverflowed::Discards;
 }
-impl Overflows for Events {}
-impl Overflows for PageRequests {}
+impl Overflows for Eventq {}
+impl Overflows for Priq {}
 
 /// Index and wrap flag in a queue of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Pointer {
+pub struct QueuePointer {
     size: QueueSize,
     bits: u32,
 }
 
-impl Pointer {
+impl QueuePointer {
     /// The pointer in a register's value. Bits above the wrap flag are left out.
     #[must_use]
     pub const fn decode(size: QueueSize, register: u32) -> Self {
-        Pointer { size, bits: register & size.pointer_mask() }
+        QueuePointer { size, bits: register & size.pointer_mask() }
     }
 
     /// The size of the queue.
@@ -111,14 +108,14 @@ impl Pointer {
     /// `count` entries further on; the wrap flag toggles each time the index passes the end.
     #[must_use]
     pub const fn advanced(self, count: u32) -> Self {
-        Pointer::decode(self.size, self.bits.wrapping_add(count))
+        QueuePointer::decode(self.size, self.bits.wrapping_add(count))
     }
 }
 
 /// A pair of registers that cannot be, or a step that cannot be taken from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum QueueError {
+pub enum QueueStateError {
     /// The registers were read as those of queues of different sizes.
     #[error("{queue}: a producer of 2^{producer} entries and a consumer of 2^{consumer}")]
     DifferentSizes {
@@ -182,7 +179,7 @@ macro_rules! register {
         $(#[$doc])*
         #[derive(Debug, PartialEq, Eq, Hash)]
         pub struct $name<K> {
-            pointer: Pointer,
+            pointer: QueuePointer,
             flags: u32,
             kind: PhantomData<fn() -> K>,
         }
@@ -194,22 +191,22 @@ macro_rules! register {
         }
         impl<K> Copy for $name<K> {}
 
-        impl<K: Queue> $name<K> {
+        impl<K: QueueKind> $name<K> {
             /// What the register's value says, in a queue of `size`. Reserved bits, and those between the wrap flag
             /// and the flags, are left out: [`encode`](Self::encode) gives the same value again only when there
             /// are none.
             #[must_use]
             pub const fn decode(size: QueueSize, register: u32) -> Self {
-                Self::new(Pointer::decode(size, register), register & K::$flags)
+                Self::new(QueuePointer::decode(size, register), register & K::$flags)
             }
 
             /// The register at a place that a driver counts, with its flags clear.
             #[must_use]
             pub const fn at(size: QueueSize, position: Position) -> Self {
-                Self::new(Pointer::decode(size, position.pointer(size)), 0)
+                Self::new(QueuePointer::decode(size, position.pointer(size)), 0)
             }
 
-            const fn new(pointer: Pointer, flags: u32) -> Self {
+            const fn new(pointer: QueuePointer, flags: u32) -> Self {
                 $name { pointer, flags, kind: PhantomData }
             }
 
@@ -221,7 +218,7 @@ macro_rules! register {
 
             /// Index and wrap flag.
             #[must_use]
-            pub const fn pointer(self) -> Pointer {
+            pub const fn pointer(self) -> QueuePointer {
                 self.pointer
             }
 
@@ -265,7 +262,7 @@ impl<K: Overflows> ConsumerRegister<K> {
     }
 }
 
-impl ConsumerRegister<Commands> {
+impl ConsumerRegister<Cmdq> {
     /// `ERR`: why the SMMU stopped. Only meaningful while `GERROR.CMDQ_ERR` is active.
     #[must_use]
     pub const fn error(self) -> CommandErrorCode {
@@ -288,17 +285,17 @@ impl ConsumerRegister<Commands> {
 /// A producer and a consumer of one queue that can be: the consumer is within one queue behind the producer.
 ///
 /// ```
-/// use smmu_types::queue::{ConsumerRegister, Events, ProducerRegister, QueueSize, QueueState};
+/// use smmu_types::queue::{ConsumerRegister, Eventq, ProducerRegister, QueueSize, QueueState};
 ///
 /// let size = QueueSize::from_log2(2).unwrap();
-/// let producer = ProducerRegister::<Events>::decode(size, 0x8000_0005);
-/// let consumer = ConsumerRegister::<Events>::decode(size, 0x0000_0001);
+/// let producer = ProducerRegister::<Eventq>::decode(size, 0x8000_0005);
+/// let consumer = ConsumerRegister::<Eventq>::decode(size, 0x0000_0001);
 /// let state = QueueState::new(producer, consumer)?;
 /// assert!(state.is_full() && state.overflowed());
 /// let read = state.consume(4)?.acknowledge();
 /// assert_eq!(read.consumer().encode(), 0x8000_0005);
 /// assert!(read.is_empty() && !read.overflowed());
-/// # Ok::<(), smmu_types::queue::QueueError>(())
+/// # Ok::<(), smmu_types::queue::QueueStateError>(())
 /// ```
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct QueueState<K> {
@@ -314,7 +311,7 @@ impl<K> Clone for QueueState<K> {
 }
 impl<K> Copy for QueueState<K> {}
 
-impl<K: Queue> QueueState<K> {
+impl<K: QueueKind> QueueState<K> {
     /// The state that two registers describe.
     ///
     /// # Errors
@@ -323,10 +320,10 @@ impl<K: Queue> QueueState<K> {
     pub const fn new(
         producer: ProducerRegister<K>,
         consumer: ConsumerRegister<K>,
-    ) -> Result<Self, QueueError> {
+    ) -> Result<Self, QueueStateError> {
         let size = producer.pointer.size;
         if size.log2() != consumer.pointer.size.log2() {
-            return Err(QueueError::DifferentSizes {
+            return Err(QueueStateError::DifferentSizes {
                 queue: K::NAME,
                 producer: size.log2(),
                 consumer: consumer.pointer.size.log2(),
@@ -334,7 +331,7 @@ impl<K: Queue> QueueState<K> {
         }
         match size.used(producer.pointer.bits, consumer.pointer.bits) {
             Some(used) => Ok(QueueState { producer, consumer, used }),
-            None => Err(QueueError::Inconsistent {
+            None => Err(QueueStateError::Inconsistent {
                 queue: K::NAME,
                 producer: producer.encode(),
                 consumer: consumer.encode(),
@@ -406,12 +403,12 @@ impl<K: Queue> QueueState<K> {
     ///
     /// There is no room for them, or it is a PRI queue with an active overflow, which takes none until software
     /// acknowledges that (8.1). An event queue goes on as soon as there is room (7.4).
-    pub const fn produce(self, count: u32) -> Result<Self, QueueError> {
+    pub const fn produce(self, count: u32) -> Result<Self, QueueStateError> {
         if count > 0 && self.discards() {
-            return Err(QueueError::Overflowed { queue: K::NAME });
+            return Err(QueueStateError::Overflowed { queue: K::NAME });
         }
         if count > self.free() {
-            return Err(QueueError::Full { queue: K::NAME, count, free: self.free() });
+            return Err(QueueStateError::Full { queue: K::NAME, count, free: self.free() });
         }
         Ok(QueueState { producer: self.producer.advanced(count), used: self.used + count, ..self })
     }
@@ -421,9 +418,9 @@ impl<K: Queue> QueueState<K> {
     /// # Errors
     ///
     /// There are not as many.
-    pub const fn consume(self, count: u32) -> Result<Self, QueueError> {
+    pub const fn consume(self, count: u32) -> Result<Self, QueueStateError> {
         if count > self.used {
-            return Err(QueueError::Empty { queue: K::NAME, count, used: self.used });
+            return Err(QueueStateError::Empty { queue: K::NAME, count, used: self.used });
         }
         Ok(QueueState { consumer: self.consumer.advanced(count), used: self.used - count, ..self })
     }
@@ -441,9 +438,9 @@ impl<K: Overflows> QueueState<K> {
     /// # Errors
     ///
     /// No record is lost while there is room, but for a PRI queue with an active overflow.
-    pub const fn lose(self) -> Result<Self, QueueError> {
+    pub const fn lose(self) -> Result<Self, QueueStateError> {
         if !self.is_full() && !self.discards() {
-            return Err(QueueError::NotFull { queue: K::NAME, free: self.free() });
+            return Err(QueueStateError::NotFull { queue: K::NAME, free: self.free() });
         }
         let flags = self.consumer.flags ^ queue_pointer::OVERFLOW;
         Ok(QueueState { producer: ProducerRegister::new(self.producer.pointer, flags), ..self })

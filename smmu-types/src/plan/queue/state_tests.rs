@@ -12,12 +12,16 @@ fn size(log2: u8) -> QueueSize {
 }
 
 /// What section 3.5.1 says of two indices and two wrap flags.
-fn is_consistent(producer: Pointer, consumer: Pointer) -> bool {
+fn is_consistent(producer: QueuePointer, consumer: QueuePointer) -> bool {
     let (write, read) = (producer.index(), consumer.index());
     write == read || (write > read) == (producer.wrap() == consumer.wrap())
 }
 
-fn state<K: Queue>(size: QueueSize, prod: u32, cons: u32) -> Result<QueueState<K>, QueueError> {
+fn state<K: QueueKind>(
+    size: QueueSize,
+    prod: u32,
+    cons: u32,
+) -> Result<QueueState<K>, QueueStateError> {
     QueueState::new(ProducerRegister::decode(size, prod), ConsumerRegister::decode(size, cons))
 }
 
@@ -36,11 +40,13 @@ fn every_pair_of_small_queues_is_as_two_counters_have_it() {
         }
         for producer in 0..2 * size.entries() {
             for consumer in 0..2 * size.entries() {
-                let found = state::<Events>(size, producer, consumer);
+                let found = state::<Eventq>(size, producer, consumer);
                 let expected = reached.get(&(producer, consumer)).map(|used| *used as u32);
                 assert_eq!(found.ok().map(QueueState::used), expected, "{producer} {consumer}");
-                let consistent =
-                    is_consistent(Pointer::decode(size, producer), Pointer::decode(size, consumer));
+                let consistent = is_consistent(
+                    QueuePointer::decode(size, producer),
+                    QueuePointer::decode(size, consumer),
+                );
                 assert_eq!(found.is_ok(), consistent);
                 let Ok(found) = found else { continue };
                 assert_eq!(found.used() + found.free(), size.entries());
@@ -61,7 +67,7 @@ struct Counters {
 
 /// All sequences of seven steps.
 fn every_sequence<K: Overflows + Copy + core::fmt::Debug + PartialEq>() {
-    let discards = K::NAME == PageRequests::NAME;
+    let discards = K::NAME == Priq::NAME;
     for log2 in 0..=2 {
         let size = size(log2);
         for sequence in 0..4u32.pow(7) {
@@ -74,7 +80,7 @@ fn every_sequence<K: Overflows + Copy + core::fmt::Debug + PartialEq>() {
                         Ok(next) => {
                             assert!(!(model.overflow && discards), "8.1");
                             let free = state.free();
-                            let kept = QueueError::NotFull { queue: K::NAME, free };
+                            let kept = QueueStateError::NotFull { queue: K::NAME, free };
                             assert_eq!(state.lose(), Err(kept));
                             state = next;
                             model.produced += 1;
@@ -82,8 +88,8 @@ fn every_sequence<K: Overflows + Copy + core::fmt::Debug + PartialEq>() {
                         Err(error) => {
                             let (queue, free) = (K::NAME, 0);
                             let expected = match model.overflow && discards {
-                                true => QueueError::Overflowed { queue },
-                                false => QueueError::Full { queue, count: 1, free },
+                                true => QueueStateError::Overflowed { queue },
+                                false => QueueStateError::Full { queue, count: 1, free },
                             };
                             assert_eq!(error, expected);
                             state = state.lose().unwrap();
@@ -97,7 +103,10 @@ fn every_sequence<K: Overflows + Copy + core::fmt::Debug + PartialEq>() {
                         }
                         Err(error) => {
                             assert!(used < 2);
-                            assert_eq!(error, QueueError::Empty { queue: K::NAME, count: 2, used });
+                            assert_eq!(
+                                error,
+                                QueueStateError::Empty { queue: K::NAME, count: 2, used }
+                            );
                         }
                     },
                     2 => {
@@ -127,13 +136,13 @@ fn every_sequence<K: Overflows + Copy + core::fmt::Debug + PartialEq>() {
 
 #[test]
 fn events_and_page_requests_are_counted_and_lost() {
-    every_sequence::<Events>();
-    every_sequence::<PageRequests>();
+    every_sequence::<Eventq>();
+    every_sequence::<Priq>();
 }
 
 #[test]
 fn an_overflow_is_told_once_until_it_is_acknowledged() {
-    let full = QueueState::<Events>::empty(size(0)).produce(1).unwrap();
+    let full = QueueState::<Eventq>::empty(size(0)).produce(1).unwrap();
     let once = full.lose().unwrap();
     assert_eq!((once.producer().encode(), once.lose()), (0x8000_0001, Ok(once)));
     let seen = once.acknowledge();
@@ -145,16 +154,16 @@ fn an_overflow_is_told_once_until_it_is_acknowledged() {
 
 #[test]
 fn an_overflow_stops_page_requests_but_not_events() {
-    let events = QueueState::<Events>::empty(size(1)).produce(2).unwrap().lose().unwrap();
+    let events = QueueState::<Eventq>::empty(size(1)).produce(2).unwrap().lose().unwrap();
     let events = events.consume(1).unwrap();
     assert!(events.overflowed());
     assert_eq!(events.produce(1).map(QueueState::used), Ok(2));
-    assert_eq!(events.lose(), Err(QueueError::NotFull { queue: "EVENTQ", free: 1 }));
+    assert_eq!(events.lose(), Err(QueueStateError::NotFull { queue: "EVENTQ", free: 1 }));
 
-    let requests = QueueState::<PageRequests>::empty(size(1));
-    assert_eq!(requests.lose(), Err(QueueError::NotFull { queue: "PRIQ", free: 2 }));
+    let requests = QueueState::<Priq>::empty(size(1));
+    assert_eq!(requests.lose(), Err(QueueStateError::NotFull { queue: "PRIQ", free: 2 }));
     let requests = requests.produce(2).unwrap().lose().unwrap().consume(1).unwrap();
-    assert_eq!(requests.produce(1), Err(QueueError::Overflowed { queue: "PRIQ" }));
+    assert_eq!(requests.produce(1), Err(QueueStateError::Overflowed { queue: "PRIQ" }));
     assert_eq!((requests.produce(0), requests.lose()), (Ok(requests), Ok(requests)));
     assert_eq!(requests.acknowledge().produce(1).map(QueueState::used), Ok(2));
 }
@@ -164,7 +173,7 @@ fn an_overflow_stops_page_requests_but_not_events() {
 #[case::the_largest(19, 0xf_ffff, 0x7_ffff, true)]
 #[case::bits_above_are_left_out(4, 0xf_fff3, 3, true)]
 fn pointers(#[case] log2: u8, #[case] register: u32, #[case] index: u32, #[case] wrap: bool) {
-    let pointer = Pointer::decode(size(log2), register);
+    let pointer = QueuePointer::decode(size(log2), register);
     assert_eq!((pointer.index(), pointer.wrap()), (index, wrap));
     assert_eq!(pointer.advanced(1).advanced(2 * pointer.size().entries() - 1), pointer);
     assert_ne!(pointer.advanced(pointer.size().entries()).wrap(), wrap);
@@ -174,11 +183,11 @@ fn pointers(#[case] log2: u8, #[case] register: u32, #[case] index: u32, #[case]
 fn flags_are_those_of_their_queue() {
     let size = size(3);
     let all = u32::MAX;
-    assert_eq!(ProducerRegister::<Commands>::decode(size, all).encode(), 0xf);
-    assert_eq!(ConsumerRegister::<Commands>::decode(size, all).encode(), 0x7f00_000f);
-    assert_eq!(ProducerRegister::<Events>::decode(size, all).encode(), 0x8000_000f);
-    assert_eq!(ConsumerRegister::<PageRequests>::decode(size, all).encode(), 0x8000_000f);
-    let consumer = ConsumerRegister::<Commands>::decode(size, 0x0200_0005);
+    assert_eq!(ProducerRegister::<Cmdq>::decode(size, all).encode(), 0xf);
+    assert_eq!(ConsumerRegister::<Cmdq>::decode(size, all).encode(), 0x7f00_000f);
+    assert_eq!(ProducerRegister::<Eventq>::decode(size, all).encode(), 0x8000_000f);
+    assert_eq!(ConsumerRegister::<Priq>::decode(size, all).encode(), 0x8000_000f);
+    let consumer = ConsumerRegister::<Cmdq>::decode(size, 0x0200_0005);
     assert_eq!(consumer.error(), CommandErrorCode::ABT);
     assert_eq!(consumer.advanced(1).error(), CommandErrorCode::ABT);
     assert_eq!(consumer.with_error(CommandErrorCode::ILL).unwrap().encode(), 0x0100_0005);
@@ -190,15 +199,15 @@ fn flags_are_those_of_their_queue() {
 
 #[test]
 fn what_cannot_be_is_said() {
-    let error = state::<Events>(size(3), 0x8000_0002, 3).unwrap_err();
+    let error = state::<Eventq>(size(3), 0x8000_0002, 3).unwrap_err();
     assert_eq!(
         error.to_string(),
         "EVENTQ_PROD = 0x80000002 is not within one queue of EVENTQ_CONS = 0x3; the SMMU was reset or is gone"
     );
-    let producer = ProducerRegister::<PageRequests>::at(size(3), Position(9));
+    let producer = ProducerRegister::<Priq>::at(size(3), Position(9));
     let consumer = ConsumerRegister::at(size(4), Position(9));
     assert_eq!(
         QueueState::new(producer, consumer),
-        Err(QueueError::DifferentSizes { queue: "PRIQ", producer: 3, consumer: 4 })
+        Err(QueueStateError::DifferentSizes { queue: "PRIQ", producer: 3, consumer: 4 })
     );
 }

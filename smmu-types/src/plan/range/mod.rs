@@ -268,9 +268,9 @@ mod tests {
     const M: u64 = 1 << 20;
     const G: u64 = 1 << 30;
 
-    type Row = (u64, u8, u8, u64, u8);
+    type SpanRow = (u64, u8, u8, u64, u8);
 
-    fn rows(support: RangeSupport, extent: Extent) -> Option<Vec<Row>> {
+    fn rows(support: RangeSupport, extent: Extent) -> Option<Vec<SpanRow>> {
         let row = |s: Span<Iova>| {
             // What the planner builds unchecked is what the checked constructors build.
             let checked = match s.tg().granule() {
@@ -299,7 +299,7 @@ mod tests {
     #[case(extent(0, 513 * 4 * K, 12, Leaf::Last), &[(0, 0, 0, 1, 3), (0x1000, 0, 9, 1, 3)])]
     #[case(extent(0, 31 * 4 * K, 12, Leaf::Last), &[(0, 30, 0, 1, 3)])]
     #[case(extent(0, 32 * 4 * K, 12, Leaf::Last), &[(0, 0, 5, 1, 3)])]
-    fn ril_matches_vectors(#[case] extent: Extent, #[case] want: &[Row]) {
+    fn ril_matches_vectors(#[case] extent: Extent, #[case] want: &[SpanRow]) {
         assert_eq!(rows(RangeSupport::Ril, extent).unwrap(), want);
     }
 
@@ -394,7 +394,7 @@ mod tests {
     fn ranges_with_a_hint_are_whole_leaves(
         #[case] address: u64,
         #[case] size: u64,
-        #[case] want: &[Row],
+        #[case] want: &[SpanRow],
     ) {
         assert_eq!(rows(RangeSupport::Ril, extent(address, size, 21, Leaf::Last)).unwrap(), want);
     }

@@ -6,16 +6,11 @@ use core::marker::PhantomData;
 use super::RangeGranule;
 use crate::fields::commands::tlbi_nh_va::{self, LEAF, NUM, SCALE, TG, TTL, TTL128};
 use crate::fields::commands::tlbi_s2_ipa;
+use crate::sealed::Sealed;
 use crate::{FieldError, Granule, Iova, Ipa, Leaf, RawCommand};
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for crate::Iova {}
-    impl Sealed for crate::Ipa {}
-}
-
 /// What an invalidation is of: [`Iova`] or [`Ipa`].
-pub trait SpanAddress: Copy + sealed::Sealed {
+pub trait SpanAddress: Copy + Sealed {
     /// The largest address that the `Address` field holds.
     const MAX: u64;
 
@@ -24,6 +19,9 @@ pub trait SpanAddress: Copy + sealed::Sealed {
     #[doc(hidden)]
     fn bits(self) -> u64;
 }
+
+impl Sealed for Iova {}
+impl Sealed for Ipa {}
 
 impl SpanAddress for Iova {
     const MAX: u64 = tlbi_nh_va::ADDRESS.max();

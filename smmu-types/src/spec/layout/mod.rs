@@ -26,7 +26,7 @@ mod tests;
 use core::marker::PhantomData;
 
 #[cfg(feature = "fields")]
-pub use table::{Choice, Field, FieldValue, Layout, Meaning, Residue, Residues, ValueText};
+pub use table::{Field, FieldValue, Layout, Meaning, NamedValue, Residue, Residues, ValueText};
 
 use crate::FieldError;
 
@@ -353,7 +353,7 @@ macro_rules! meaning {
     };
     (choice($($value:literal => $text:literal),* $(,)?)) => {
         $crate::layout::Meaning::Choice(&[
-            $($crate::layout::Choice { value: $value, text: $text }),*
+            $($crate::layout::NamedValue { value: $value, text: $text }),*
         ])
     };
 }

@@ -42,7 +42,7 @@ pub enum Meaning {
         set: &'static str,
     },
     /// One of a list; values that are not in it are reserved.
-    Choice(&'static [Choice]),
+    Choice(&'static [NamedValue]),
     /// Implementation defined.
     ImplementationDefined,
     /// Free for software; hardware does not look.
@@ -51,7 +51,7 @@ pub enum Meaning {
 
 /// One value of a field and what it means.
 #[derive(Clone, Copy, Debug)]
-pub struct Choice {
+pub struct NamedValue {
     /// The value.
     pub value: u64,
     /// What it means, in words.

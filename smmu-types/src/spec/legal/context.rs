@@ -1,20 +1,20 @@
 //! A CD, reached through an STE.
 
-use super::smmu::{Format, World};
-use super::{Case, Rule, Smmu, Stage, stage2, walk};
+use super::smmu::{TableFormat, World};
+use super::{Check, Rule, RuleStage, SmmuView, stage2, walk};
 use crate::fields::{cd::*, ste};
 use crate::layout::Key;
 use crate::{Cd, Ste};
 
-const STAGE: Stage = Stage::One;
+const STAGE: RuleStage = RuleStage::One;
 
 /// What a CD depends on besides itself.
 #[derive(Clone, Copy)]
 struct Context<'a> {
     ste: &'a Ste,
-    smmu: &'a Smmu,
+    smmu: &'a SmmuView,
     world: World,
-    format: Format,
+    format: TableFormat,
 }
 
 /// The fields of one of the two tables.
@@ -48,134 +48,134 @@ const UPPER: Side = Side {
     skip: [HWU161, HWU162],
 };
 
-pub(super) fn judge(ste: &Ste, smmu: &Smmu, case: &mut Case<'_, Cd>) {
+pub(super) fn judge(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Cd>) {
     if ste.get(ste::V) == 0 || ste.get(ste::CONFIG) & 5 != 5 {
         return;
     }
-    if !case.is_set(V) {
-        return case.find(V, Rule::Invalid { stage: STAGE });
+    if !check.is_set(V) {
+        return check.find(V, Rule::Invalid { stage: STAGE });
     }
-    let (world, format) = (smmu.world(ste), smmu.format(case.get(AA64)));
+    let (world, format) = (smmu.world(ste), smmu.format(check.get(AA64)));
     let context = Context { ste, smmu, world, format };
-    faults(context, case);
-    formats(context, case);
-    updates(context, case);
+    faults(context, check);
+    formats(context, check);
+    updates(context, check);
 
-    let lower = world == World::El2 || !case.is_set(EPD0);
-    let upper = world != World::El2 && !case.is_set(EPD1);
+    let lower = world == World::El2 || !check.is_set(EPD0);
+    let upper = world != World::El2 && !check.is_set(EPD1);
     if lower || upper {
-        match (smmu.ttendian(), case.get(ENDI)) {
-            (2, 1) | (3, 0) => case.find(ENDI, Rule::EndiannessAbsent { stage: STAGE }),
+        match (smmu.ttendian(), check.get(ENDI)) {
+            (2, 1) | (3, 0) => check.find(ENDI, Rule::EndiannessAbsent { stage: STAGE }),
             _ => {}
         }
     } else {
-        case.find(EPD0, Rule::WalksOff);
+        check.find(EPD0, Rule::WalksOff);
     }
-    if format == Format::Short {
-        case.ignored(IPS, "with VMSAv8-32 LPAE tables: the output has 40 bits");
-    } else if case.get(IPS) as u8 > smmu.oas_encoding() {
-        case.find(IPS, Rule::OutputSizeCapped { bits: output_bits(context, case) });
+    if format == TableFormat::Short {
+        check.ignored(IPS, "with VMSAv8-32 LPAE tables: the output has 40 bits");
+    } else if check.get(IPS) as u8 > smmu.oas_encoding() {
+        check.find(IPS, Rule::OutputSizeCapped { bits: output_bits(context, check) });
     }
     if lower {
-        side(&LOWER, context, case);
+        side(&LOWER, context, check);
     }
     if upper {
-        side(&UPPER, context, case);
+        side(&UPPER, context, check);
     }
     if world == World::El2 {
-        case.ignored(EPD0, "in EL2: TTB0 is always walked");
-        case.ignored(EPD1, "in EL2: there is no TTB1");
-        case.ignored(ASID, "in EL2: translations have no ASID");
+        check.ignored(EPD0, "in EL2: TTB0 is always walked");
+        check.ignored(EPD1, "in EL2: there is no TTB1");
+        check.ignored(ASID, "in EL2: translations have no ASID");
         for key in [T1SZ, TG1, IR1, OR1, SH1, TBI1, TTB1] {
-            case.res0(key, "in EL2: there is no TTB1");
+            check.res0(key, "in EL2: there is no TTB1");
         }
-    } else if smmu.asid16() == 0 && case.get(ASID) > 0xff {
-        case.find(ASID, Rule::AsidTooLarge);
+    } else if smmu.asid16() == 0 && check.get(ASID) > 0xff {
+        check.find(ASID, Rule::AsidTooLarge);
     }
-    attributes(context, case);
-    permissions(context, case);
-    partitions(context, case);
+    attributes(context, check);
+    permissions(context, check);
+    partitions(context, check);
 }
 
-fn faults(context: Context<'_>, case: &mut Case<'_, Cd>) {
-    match (context.smmu.stall_model(), case.get(S)) {
-        (1, 1) => case.find(S, Rule::StallAbsent { stage: STAGE }),
-        (2, 0) => case.find(S, Rule::StallForced { stage: STAGE }),
+fn faults(context: Context<'_>, check: &mut Check<'_, Cd>) {
+    match (context.smmu.stall_model(), check.get(S)) {
+        (1, 1) => check.find(S, Rule::StallAbsent { stage: STAGE }),
+        (2, 0) => check.find(S, Rule::StallForced { stage: STAGE }),
         _ => {}
     }
-    if case.is_set(S) && context.ste.get(ste::S1STALLD) != 0 {
-        case.find(S, Rule::StallDisabled);
+    if check.is_set(S) && context.ste.get(ste::S1STALLD) != 0 {
+        check.find(S, Rule::StallDisabled);
     }
-    if !case.is_set(A) && context.smmu.term_model() != 0 {
-        case.find(A, Rule::AbortForced);
+    if !check.is_set(A) && context.smmu.term_model() != 0 {
+        check.find(A, Rule::AbortForced);
     }
 }
 
-fn formats(context: Context<'_>, case: &mut Case<'_, Cd>) {
+fn formats(context: Context<'_>, check: &mut Check<'_, Cd>) {
     let Context { ste, smmu, world, format } = context;
     match format {
-        Format::Short => {
+        TableFormat::Short => {
             if smmu.ttf() & 1 == 0 {
-                case.find(AA64, Rule::FormatAbsent { stage: STAGE, format: "VMSAv8-32 LPAE" });
+                check.find(AA64, Rule::FormatAbsent { stage: STAGE, format: "VMSAv8-32 LPAE" });
             }
             if world == World::El2E2h {
-                case.find(AA64, Rule::ShortFormatInE2h);
+                check.find(AA64, Rule::ShortFormatInE2h);
             }
         }
-        Format::Long => {
+        TableFormat::Long => {
             if smmu.ttf() & 2 == 0 {
-                case.find(AA64, Rule::FormatAbsent { stage: STAGE, format: "VMSAv8-64" });
+                check.find(AA64, Rule::FormatAbsent { stage: STAGE, format: "VMSAv8-64" });
             }
             let nested = ste.get(ste::CONFIG) == 7;
-            if nested && smmu.format(ste.get(ste::S2AA64)) == Format::Short {
-                case.find(AA64, Rule::LongOverShort);
+            if nested && smmu.format(ste.get(ste::S2AA64)) == TableFormat::Short {
+                check.find(AA64, Rule::LongOverShort);
             }
         }
-        Format::Wide => {
+        TableFormat::Wide => {
             if ste.get(ste::S1PIE) == 0 {
-                case.find(AA64, Rule::WideFormatDirect);
+                check.find(AA64, Rule::WideFormatDirect);
             }
             if world == World::El2 {
-                case.find(AA64, Rule::WideFormatInEl2);
+                check.find(AA64, Rule::WideFormatInEl2);
             }
         }
     }
 }
 
-fn updates(context: Context<'_>, case: &mut Case<'_, Cd>) {
+fn updates(context: Context<'_>, check: &mut Check<'_, Cd>) {
     let smmu = context.smmu;
-    if context.format == Format::Short {
-        case.ignored(HA, "with VMSAv8-32 LPAE tables");
-        return case.ignored(HD, "with VMSAv8-32 LPAE tables");
+    if context.format == TableFormat::Short {
+        check.ignored(HA, "with VMSAv8-32 LPAE tables");
+        return check.ignored(HD, "with VMSAv8-32 LPAE tables");
     }
     if smmu.httu() != 3 {
-        case.res0(HAFT, "without IDR0.HTTU = 3");
-    } else if case.is_set(HAFT) && !case.is_set(HA) {
-        case.find(HAFT, Rule::TableAccessWithoutAccess { stage: STAGE });
+        check.res0(HAFT, "without IDR0.HTTU = 3");
+    } else if check.is_set(HAFT) && !check.is_set(HA) {
+        check.find(HAFT, Rule::TableAccessWithoutAccess { stage: STAGE });
     }
     for key in [HA, HD] {
-        if case.is_set(key) && smmu.httu() == 0 {
-            case.find(key, Rule::UpdateAbsent { stage: STAGE });
+        if check.is_set(key) && smmu.httu() == 0 {
+            check.find(key, Rule::UpdateAbsent { stage: STAGE });
         }
     }
     if smmu.httu() == 0 {
         return;
     }
-    if case.is_set(HD) && smmu.httu() == 1 {
-        case.find(HD, Rule::DirtyUpdateAbsent { stage: STAGE });
-    } else if case.is_set(HD) && !case.is_set(HA) {
-        case.find(HD, Rule::DirtyWithoutAccess);
+    if check.is_set(HD) && smmu.httu() == 1 {
+        check.find(HD, Rule::DirtyUpdateAbsent { stage: STAGE });
+    } else if check.is_set(HD) && !check.is_set(HA) {
+        check.find(HD, Rule::DirtyWithoutAccess);
     }
-    if case.is_set(HA) {
-        case.ignored(AFFD, "while HA is 1");
+    if check.is_set(HA) {
+        check.ignored(AFFD, "while HA is 1");
     }
 }
 
 /// Bits of an output address of stage 1.
-fn output_bits(context: Context<'_>, case: &Case<'_, Cd>) -> u8 {
+fn output_bits(context: Context<'_>, check: &Check<'_, Cd>) -> u8 {
     match context.format {
-        Format::Short => 40,
-        _ => context.smmu.size_bits(case.get(IPS) as u8).min(context.smmu.output_bits()),
+        TableFormat::Short => 40,
+        _ => context.smmu.size_bits(check.get(IPS) as u8).min(context.smmu.output_bits()),
     }
 }
 
@@ -186,7 +186,7 @@ fn size_range(shift: Option<u8>, ds: bool, context: Context<'_>) -> (u8, u8) {
         (_, Some(12 | 14)) => 48,
         _ => 47,
     };
-    let wide = context.format == Format::Wide;
+    let wide = context.format == TableFormat::Wide;
     let min = match smmu.vax() {
         2 if wide => 9,
         1 | 2 if wide || ds || shift == Some(16) => 12,
@@ -195,81 +195,81 @@ fn size_range(shift: Option<u8>, ds: bool, context: Context<'_>) -> (u8, u8) {
     (min, max)
 }
 
-fn side(side: &Side, context: Context<'_>, case: &mut Case<'_, Cd>) {
+fn side(side: &Side, context: Context<'_>, check: &mut Check<'_, Cd>) {
     let Context { ste, smmu, format, .. } = context;
-    case.shareability(side.shareability);
-    if format != Format::Short && case.is_set(HA) && smmu.httu() != 0 {
-        side.caches.into_iter().for_each(|key| case.write_back(key));
+    check.shareability(side.shareability);
+    if format != TableFormat::Short && check.is_set(HA) && smmu.httu() != 0 {
+        side.caches.into_iter().for_each(|key| check.write_back(key));
     }
-    let output = output_bits(context, case);
-    let encoded = (side.shift)(case.get(side.granule));
+    let output = output_bits(context, check);
+    let encoded = (side.shift)(check.get(side.granule));
     let shift = encoded.filter(|&shift| smmu.has_granule(shift));
-    let ds = smmu.ds() != 0 && case.is_set(DS);
-    if format != Format::Short && shift.is_none() {
-        case.find(side.granule, Rule::GranuleAbsent { stage: STAGE });
+    let ds = smmu.ds() != 0 && check.is_set(DS);
+    if format != TableFormat::Short && shift.is_none() {
+        check.find(side.granule, Rule::GranuleAbsent { stage: STAGE });
     }
     let reach = match (format, encoded) {
-        (Format::Long, Some(12 | 14)) if !ds => output.min(48),
+        (TableFormat::Long, Some(12 | 14)) if !ds => output.min(48),
         _ => output,
     };
-    let table = case.table(side.table, smmu.table_address_bits(format));
+    let table = check.table(side.table, smmu.table_address_bits(format));
     if table >> reach != 0 {
-        case.find(side.table, Rule::TableBeyondOutput { stage: STAGE, bits: reach });
+        check.find(side.table, Rule::TableBeyondOutput { stage: STAGE, bits: reach });
     } else if ste.get(ste::CONFIG) == 7
         && let Some(bits) = stage2::input_bits(ste, smmu)
         && table >> bits != 0
     {
-        case.find(side.table, Rule::BeyondStage2Input { bits });
+        check.find(side.table, Rule::BeyondStage2Input { bits });
     }
-    if format == Format::Short {
-        return case.ignored(side.granule, "with VMSAv8-32 LPAE tables: the granule is 4 KiB");
+    if format == TableFormat::Short {
+        return check.ignored(side.granule, "with VMSAv8-32 LPAE tables: the granule is 4 KiB");
     }
 
-    let size = case.get(side.size) as u8;
+    let size = check.get(side.size) as u8;
     let (min, max) = size_range(encoded, ds, context);
     if size < min || size > max {
         let minor = smmu.minor();
-        return case.find(side.size, Rule::InputSize { stage: STAGE, min, max, minor });
+        return check.find(side.size, Rule::InputSize { stage: STAGE, min, max, minor });
     }
     let (Some(shift), input) = (shift, 64 - size) else {
         return;
     };
-    if format == Format::Wide {
-        let [low, high] = side.skip.map(|key| case.get(key) as i8);
+    if format == TableFormat::Wide {
+        let [low, high] = side.skip.map(|key| check.get(key) as i8);
         if walk::wide_start_level(input, shift) + 2 * high + low > 3 {
-            case.find(side.skip[0], Rule::SkipLevel { stage: STAGE });
+            check.find(side.skip[0], Rule::SkipLevel { stage: STAGE });
         }
         return;
     }
     let least = if output >= 52 { 6 } else { 4 };
     let align = walk::first_table(input, shift, walk::start_level(input, shift)).max(least);
     if table >> reach == 0 && table & ((1 << align) - 1) != 0 {
-        case.find(side.table, Rule::TableRounded { align });
+        check.find(side.table, Rule::TableRounded { align });
     }
 }
 
-fn attributes(context: Context<'_>, case: &mut Case<'_, Cd>) {
+fn attributes(context: Context<'_>, check: &mut Check<'_, Cd>) {
     let Context { smmu, world, format, .. } = context;
-    case.ignored(NSCFG0, "in a Non-secure stream");
+    check.ignored(NSCFG0, "in a Non-secure stream");
     if world == World::El2 {
-        case.res0(NSCFG1, "in EL2: there is no TTB1");
+        check.res0(NSCFG1, "in EL2: there is no TTB1");
     } else {
-        case.ignored(NSCFG1, "in a Non-secure stream");
+        check.ignored(NSCFG1, "in a Non-secure stream");
     }
     if smmu.aie() == 0 {
-        case.res0(AIE, "without IDR3.AIE");
+        check.res0(AIE, "without IDR3.AIE");
     }
     if smmu.ds() == 0 {
-        case.res0(DS, "without IDR5.DS");
-    } else if format != Format::Long {
-        case.res0(DS, "without VMSAv8-64 tables");
-    } else if case.get(TG0) == 1 && (world == World::El2 || case.get(TG1) == 3) {
-        case.res0(DS, "with granules of 64 KiB");
+        check.res0(DS, "without IDR5.DS");
+    } else if format != TableFormat::Long {
+        check.res0(DS, "without VMSAv8-64 tables");
+    } else if check.get(TG0) == 1 && (world == World::El2 || check.get(TG1) == 3) {
+        check.res0(DS, "with granules of 64 KiB");
     }
     for key in [MAIR0, MAIR1] {
-        let attributes = case.get(key) as u32;
+        let attributes = check.get(key) as u32;
         if let Some(behaves) = attributes.to_le_bytes().into_iter().find_map(reserved_attribute) {
-            case.find(key, Rule::ReservedValue { behaves });
+            check.find(key, Rule::ReservedValue { behaves });
         }
     }
     // With VMSAv9-128 tables around, HAD* and half of HWU* are DisCH* and SKL*, which count in these tables only.
@@ -278,23 +278,23 @@ fn attributes(context: Context<'_>, case: &mut Case<'_, Cd>) {
         [(HAD0, [HWU059, HWU060, HWU061, HWU062]), (HAD1, [HWU159, HWU160, HWU161, HWU162])]
     {
         if smmu.had() == 0 && !renamed {
-            case.ignored(had, "without IDR3.HAD");
+            check.ignored(had, "without IDR3.HAD");
         }
         for key in bits.into_iter().take(if renamed { 2 } else { 4 }) {
             if smmu.minor() == 0 {
-                case.res0(key, "in SMMUv3.0");
-            } else if format == Format::Wide && matches!(key.lo(), 124 | 125) {
+                check.res0(key, "in SMMUv3.0");
+            } else if format == TableFormat::Wide && matches!(key.lo(), 124 | 125) {
                 // 5.4 says so of TTB0's bits, and nothing of TTB1's.
-                case.res0(key, "with VMSAv9-128 tables");
+                check.res0(key, "with VMSAv9-128 tables");
             } else if smmu.pbha() == 0 {
-                case.ignored(key, "without IDR3.PBHA");
-            } else if !case.is_set(had) {
-                case.ignored(key, "while hierarchical attributes count (HAD0, HAD1)");
+                check.ignored(key, "without IDR3.PBHA");
+            } else if !check.is_set(had) {
+                check.ignored(key, "while hierarchical attributes count (HAD0, HAD1)");
             }
         }
     }
     if world == World::El2 && (smmu.had() != 0 || renamed) {
-        case.res0(HAD1, "in EL2: there is no TTB1");
+        check.res0(HAD1, "in EL2: there is no TTB1");
     }
 }
 
@@ -307,82 +307,83 @@ const fn reserved_attribute(attribute: u8) -> Option<&'static str> {
     }
 }
 
-fn permissions(context: Context<'_>, case: &mut Case<'_, Cd>) {
+fn permissions(context: Context<'_>, check: &mut Check<'_, Cd>) {
     let Context { ste, smmu, world, format } = context;
     let el2 = world == World::El2;
     match format {
-        Format::Long => case.ignored(UWXN, "with VMSAv8-64 tables"),
-        Format::Wide => case.res0(UWXN, "with VMSAv9-128 tables"),
-        Format::Short if el2 => case.ignored(UWXN, "in EL2: every access is privileged"),
-        Format::Short => {}
+        TableFormat::Long => check.ignored(UWXN, "with VMSAv8-64 tables"),
+        TableFormat::Wide => check.res0(UWXN, "with VMSAv9-128 tables"),
+        TableFormat::Short if el2 => check.ignored(UWXN, "in EL2: every access is privileged"),
+        TableFormat::Short => {}
     }
     if el2 {
-        case.ignored(PAN, "in EL2: every access is privileged");
+        check.ignored(PAN, "in EL2: every access is privileged");
     }
     for key in [E0PD0, E0PD1] {
         if smmu.e0pd() == 0 {
-            case.res0(key, "without IDR3.E0PD");
-        } else if el2 || format == Format::Short {
-            case.res0(key, "in EL2, and with VMSAv8-32 LPAE tables");
+            check.res0(key, "without IDR3.E0PD");
+        } else if el2 || format == TableFormat::Short {
+            check.res0(key, "in EL2, and with VMSAv8-32 LPAE tables");
         }
     }
     if smmu.the() == 0 {
-        case.res0(PNCH, "without IDR3.THE");
-    } else if format != Format::Long {
-        case.res0(PNCH, "without VMSAv8-64 tables");
+        check.res0(PNCH, "without IDR3.THE");
+    } else if format != TableFormat::Long {
+        check.res0(PNCH, "without VMSAv8-64 tables");
     }
     if smmu.s1pi() == 0 || ste.get(ste::S1PIE) == 0 {
-        case.res0(PIE, "without IDR3.S1PI and STE.S1PIE");
-    } else if format != Format::Long {
-        case.res0(PIE, "without VMSAv8-64 tables");
+        check.res0(PIE, "without IDR3.S1PI and STE.S1PIE");
+    } else if format != TableFormat::Long {
+        check.res0(PIE, "without VMSAv8-64 tables");
     }
     let allowed = smmu.s1pi() != 0 && ste.get(ste::S1PIE) != 0;
-    let indirect = format == Format::Wide || format == Format::Long && allowed && case.is_set(PIE);
+    let indirect =
+        format == TableFormat::Wide || format == TableFormat::Long && allowed && check.is_set(PIE);
     if smmu.epan() == 0 {
-        case.res0(EPAN, "without IDR3.EPAN");
-    } else if el2 || format == Format::Short || indirect {
-        case.res0(EPAN, "in EL2, with VMSAv8-32 LPAE tables and with indirect permissions");
+        check.res0(EPAN, "without IDR3.EPAN");
+    } else if el2 || format == TableFormat::Short || indirect {
+        check.res0(EPAN, "in EL2, with VMSAv8-32 LPAE tables and with indirect permissions");
     }
     if !indirect {
-        case.res0(PIIU, "without permission indirection");
-        return case.res0(PIIP, "without permission indirection");
+        check.res0(PIIU, "without permission indirection");
+        return check.res0(PIIP, "without permission indirection");
     }
     if el2 {
-        case.res0(PIIU, "in EL2: every access is privileged");
+        check.res0(PIIU, "in EL2: every access is privileged");
     }
-    let (user, privileged) = (case.get(PIIU), case.get(PIIP));
+    let (user, privileged) = (check.get(PIIU), check.get(PIIP));
     for index in 0..16u8 {
         let of = |set: u64| set >> (3 * index) & 7;
         if matches!(of(privileged), 4 | 6) {
-            case.find(PIIP, Rule::PermissionReserved { index });
+            check.find(PIIP, Rule::PermissionReserved { index });
         }
         if el2 {
             continue;
         }
         if matches!(of(user), 4 | 6) {
-            case.find(PIIU, Rule::PermissionReserved { index });
+            check.find(PIIU, Rule::PermissionReserved { index });
         }
         if of(privileged) & 2 != 0 && of(user) & 4 != 0 {
-            case.find(PIIP, Rule::PermissionConflict { index });
+            check.find(PIIP, Rule::PermissionConflict { index });
         }
     }
 }
 
-fn partitions(context: Context<'_>, case: &mut Case<'_, Cd>) {
+fn partitions(context: Context<'_>, check: &mut Check<'_, Cd>) {
     let Context { ste, smmu, .. } = context;
     if smmu.mpam() == 0 || ste.get(ste::S1MPAM) == 0 {
-        case.res0(PARTID, "without IDR3.MPAM and STE.S1MPAM");
-        return case.res0(PMG, "without IDR3.MPAM and STE.S1MPAM");
+        check.res0(PARTID, "without IDR3.MPAM and STE.S1MPAM");
+        return check.res0(PMG, "without IDR3.MPAM and STE.S1MPAM");
     }
-    let partid = case.get(PARTID);
+    let partid = check.get(PARTID);
     if ste.get(ste::CONFIG) == 7 && partid > 31 {
-        case.res0(PARTID, "above bit 4 while both stages translate");
+        check.res0(PARTID, "above bit 4 while both stages translate");
     }
     let Some(max) = smmu.partitions else { return };
     if ste.get(ste::CONFIG) != 7 && partid > max.partid.into() {
-        case.find(PARTID, Rule::PartitionTooLarge { max: max.partid });
+        check.find(PARTID, Rule::PartitionTooLarge { max: max.partid });
     }
-    if case.get(PMG) > max.pmg.into() {
-        case.find(PMG, Rule::MonitorTooLarge { max: max.pmg });
+    if check.get(PMG) > max.pmg.into() {
+        check.find(PMG, Rule::MonitorTooLarge { max: max.pmg });
     }
 }

@@ -11,7 +11,7 @@
 //!     .with(fields::ste::S1CONTEXTPTR, 1 << 44)?
 //!     .with(fields::ste::EATS, 1)?;
 //! let mut found = Vec::new();
-//! legal::ste(&entry, &legal::Smmu::new(id), &mut |finding| found.push(finding));
+//! legal::ste(&entry, &legal::SmmuView::new(id), &mut |finding| found.push(finding));
 //!
 //! assert_eq!(found[0].to_string(), "EATS = 1: the field is ignored without ATS (IDR0.ATS = 0)");
 //! assert_eq!(
@@ -79,8 +79,8 @@ mod walk;
 
 use core::fmt;
 
-pub use rule::{Effect, Rule, Stage};
-pub use smmu::{El2Regime, Partitions, Smmu, TranslatedTraffic};
+pub use rule::{Effect, Rule, RuleStage};
+pub use smmu::{El2Regime, Partitions, SmmuView, TranslatedTraffic};
 
 use crate::layout::{Field, FieldValue, Key, Layout};
 use crate::{
@@ -138,7 +138,7 @@ impl fmt::Display for Finding {
 
 /// Where a StreamID leads: `STRTAB_BASE_CFG`, and the level-1 descriptor of the StreamID in a two-level table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamTable {
+pub struct StreamLookup {
     /// `STRTAB_BASE_CFG`.
     pub config: u32,
     /// The descriptor; `None` for a linear table, or where it is not known.
@@ -146,16 +146,16 @@ pub struct StreamTable {
 }
 
 /// A structure under judgement.
-struct Case<'a, S> {
+struct Check<'a, S> {
     layout: &'static Layout,
     words: &'a [u64],
     report: &'a mut dyn FnMut(Finding),
     marker: core::marker::PhantomData<S>,
 }
 
-impl<'a, S> Case<'a, S> {
+impl<'a, S> Check<'a, S> {
     fn new(layout: &'static Layout, words: &'a [u64], report: &'a mut dyn FnMut(Finding)) -> Self {
-        Case { layout, words, report, marker: core::marker::PhantomData }
+        Check { layout, words, report, marker: core::marker::PhantomData }
     }
 
     fn get(&self, key: Key<S>) -> u64 {
@@ -210,24 +210,24 @@ impl<'a, S> Case<'a, S> {
 }
 
 /// What is wrong with an STE.
-pub fn ste(ste: &Ste, smmu: &Smmu, report: &mut dyn FnMut(Finding)) {
-    let mut case = Case::new(&fields::ste::LAYOUT, &ste.0, report);
-    entry::judge(ste, smmu, &mut case);
+pub fn ste(ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
+    let mut check = Check::new(&fields::ste::LAYOUT, &ste.0, report);
+    entry::judge(ste, smmu, &mut check);
 }
 
 /// What is wrong with a CD that is reached through this STE. Nothing, when the STE reaches no CD.
 ///
 /// What is wrong with the STE itself is for [`ste`] to say.
-pub fn cd(cd: &Cd, ste: &Ste, smmu: &Smmu, report: &mut dyn FnMut(Finding)) {
-    let mut case = Case::new(&fields::cd::LAYOUT, &cd.0, report);
-    context::judge(ste, smmu, &mut case);
+pub fn cd(cd: &Cd, ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
+    let mut check = Check::new(&fields::cd::LAYOUT, &cd.0, report);
+    context::judge(ste, smmu, &mut check);
 }
 
 /// Why a StreamID does not lead to an STE.
 pub fn stream_id(
     stream: StreamId,
-    table: StreamTable,
-    smmu: &Smmu,
+    table: StreamLookup,
+    smmu: &SmmuView,
     report: &mut dyn FnMut(Finding),
 ) {
     lookup::stream(stream, table, smmu, report);
@@ -239,20 +239,20 @@ pub fn stream_id(
 pub fn substream_id(
     substream: Option<SubstreamId>,
     ste: &Ste,
-    smmu: &Smmu,
+    smmu: &SmmuView,
     report: &mut dyn FnMut(Finding),
 ) {
-    let mut case = Case::new(&fields::ste::LAYOUT, &ste.0, report);
-    lookup::substream(substream, smmu, &mut case);
+    let mut check = Check::new(&fields::ste::LAYOUT, &ste.0, report);
+    lookup::substream(substream, smmu, &mut check);
 }
 
 /// Why a level-1 context descriptor, reached through this STE, does not lead to a CD.
 pub fn context_table(
     descriptor: ContextTableDescriptor,
     ste: &Ste,
-    smmu: &Smmu,
+    smmu: &SmmuView,
     report: &mut dyn FnMut(Finding),
 ) {
-    let mut case = Case::new(&fields::l1cd::LAYOUT, &descriptor.0, report);
-    lookup::context_table(ste, smmu, &mut case);
+    let mut check = Check::new(&fields::l1cd::LAYOUT, &descriptor.0, report);
+    lookup::context_table(ste, smmu, &mut check);
 }

@@ -41,25 +41,25 @@ impl fmt::Display for Effect {
 
 /// The stage that a rule is about, which says whether the CD or the STE is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum RuleStage {
     /// Stage 1: the CD.
     One,
     /// Stage 2: the STE.
     Two,
 }
 
-impl Stage {
+impl RuleStage {
     const fn refused(self) -> Effect {
         Effect::Illegal(match self {
-            Stage::One => EventKind::C_BAD_CD,
-            Stage::Two => EventKind::C_BAD_STE,
+            RuleStage::One => EventKind::C_BAD_CD,
+            RuleStage::Two => EventKind::C_BAD_STE,
         })
     }
 
     const fn section(self) -> &'static str {
         match self {
-            Stage::One => "5.4",
-            Stage::Two => "5.2",
+            RuleStage::One => "5.4",
+            RuleStage::Two => "5.2",
         }
     }
 }
@@ -134,7 +134,7 @@ rules! {
     /// `V` is 0.
     Invalid {
         /// The stage.
-        stage: Stage
+        stage: RuleStage
     }: stage.section(), stage.refused(), "the structure is not valid",
         "set V once all other fields are in memory";
     /// `Config` is 1, 2 or 3.
@@ -236,7 +236,7 @@ rules! {
     /// The format of the tables is not there.
     FormatAbsent {
         /// The stage.
-        stage: Stage,
+        stage: RuleStage,
         /// The format.
         format: &'static str
     }: stage.section(), stage.refused(), "the SMMU has no {format} tables (IDR0.TTF)", "use the other format";
@@ -253,13 +253,13 @@ rules! {
     /// The granule is not there, or the value is reserved.
     GranuleAbsent {
         /// The stage.
-        stage: Stage
+        stage: RuleStage
     }: stage.section(), stage.refused(), "the SMMU has no such granule (IDR5.GRAN*)",
         "use a granule that IDR5 lists";
     /// The size of the input is out of range.
     InputSize {
         /// The stage.
-        stage: Stage,
+        stage: RuleStage,
         /// The smallest value.
         min: u8,
         /// The largest value.
@@ -290,12 +290,12 @@ rules! {
     /// More levels are skipped than there are.
     SkipLevel {
         /// The stage.
-        stage: Stage
+        stage: RuleStage
     }: stage.section(), stage.refused(), "more levels are skipped than there are", "skip fewer levels";
     /// The tables are beyond the output size.
     TableBeyondOutput {
         /// The stage.
-        stage: Stage,
+        stage: RuleStage,
         /// Bits of an address.
         bits: u8
     }: stage.section(), stage.refused(), "the table must lie within {bits} bits",
@@ -316,7 +316,7 @@ rules! {
     /// The endianness is not there.
     EndiannessAbsent {
         /// The stage.
-        stage: Stage
+        stage: RuleStage
     }: stage.section(), stage.refused(), "the SMMU has no tables of this endianness (IDR0.TTENDIAN)",
         "write the tables in the other endianness";
 
@@ -327,12 +327,12 @@ rules! {
     /// No hardware update.
     UpdateAbsent {
         /// The stage.
-        stage: Stage
+        stage: RuleStage
     }: stage.section(), stage.refused(), "the SMMU does not update flags (IDR0.HTTU = 0)", "write 0";
     /// No hardware update of the dirty state.
     DirtyUpdateAbsent {
         /// The stage.
-        stage: Stage
+        stage: RuleStage
     }: stage.section(), stage.refused(), "the SMMU updates the access flag only (IDR0.HTTU = 1)", "write 0";
     /// Dirty state without access flag.
     DirtyWithoutAccess: "5.2, 5.4", Effect::TreatedAs("0: nothing is updated"),
@@ -340,7 +340,7 @@ rules! {
     /// Access flags of tables without access flags of pages.
     TableAccessWithoutAccess {
         /// The stage.
-        stage: Stage
+        stage: RuleStage
     }: stage.section(), stage.refused(), "table descriptors are updated together with pages or not at all",
         "set HA (S2HA) too";
     /// Hardware update with walks that are not Write-Back.
@@ -353,12 +353,12 @@ rules! {
     /// Stalls that the SMMU does not have.
     StallAbsent {
         /// The stage.
-        stage: Stage
+        stage: RuleStage
     }: "5.5", stage.refused(), "the SMMU has no stalls (IDR0.STALL_MODEL = 1)", "write 0";
     /// No stall where the SMMU always stalls.
     StallForced {
         /// The stage.
-        stage: Stage
+        stage: RuleStage
     }: "5.5", stage.refused(), "the SMMU always stalls (IDR0.STALL_MODEL = 2)", "write 1";
     /// The STE disables stalls.
     StallDisabled: "5.5", BAD_CD, "the STE disables stalls (S1STALLD = 1)", "write 0, or clear STE.S1STALLD";

@@ -27,7 +27,7 @@ pub enum TranslatedTraffic {
 /// An SMMU as far as the rules look at it: its ID registers and the settings that change what a structure means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Smmu {
+pub struct SmmuView {
     /// The ID registers.
     pub id: IdRegisters,
     /// `CR2.E2H`.
@@ -57,7 +57,7 @@ pub(super) enum World {
 
 /// The format of translation tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum TableFormat {
     /// VMSAv8-32 LPAE.
     Short,
     /// VMSAv8-64.
@@ -72,7 +72,7 @@ const fn bits(word: u32, hi: u32, lo: u32) -> u8 {
 
 macro_rules! id_fields {
     ($($name:ident: $register:ident $hi:literal : $lo:literal;)*) => {
-        impl Smmu {
+        impl SmmuView {
             $(pub(super) const fn $name(&self) -> u8 {
                 bits(self.id.$register, $hi, $lo)
             })*
@@ -92,13 +92,13 @@ id_fields! {
     minor: aidr 3:0;
 }
 
-impl Smmu {
+impl SmmuView {
     /// An SMMU with these ID registers after reset: no E2H, no check of translated traffic. Its MPAM partitions are not
     /// known.
     #[must_use]
     pub const fn new(id: IdRegisters) -> Self {
         let (el2, translated) = (El2Regime::El2, TranslatedTraffic::Passes);
-        Smmu { id, el2, translated, partitions: None }
+        SmmuView { id, el2, translated, partitions: None }
     }
 
     /// With another `CR2.E2H`.
@@ -163,20 +163,20 @@ impl Smmu {
     }
 
     /// What tables a clear or set `AA64` bit selects.
-    pub(super) const fn format(&self, aa64: u64) -> Format {
+    pub(super) const fn format(&self, aa64: u64) -> TableFormat {
         if aa64 != 0 {
-            Format::Long
+            TableFormat::Long
         } else if self.d128() != 0 {
-            Format::Wide
+            TableFormat::Wide
         } else {
-            Format::Short
+            TableFormat::Short
         }
     }
 
     /// Bits of the address in `TTB0`, `TTB1` and `S2TTB`; the field's bits above them are RES0.
-    pub(super) const fn table_address_bits(&self, format: Format) -> u8 {
+    pub(super) const fn table_address_bits(&self, format: TableFormat) -> u8 {
         match format {
-            Format::Wide => 56,
+            TableFormat::Wide => 56,
             _ if self.minor() == 0 => 48,
             _ => 52,
         }

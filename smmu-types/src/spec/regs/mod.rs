@@ -13,13 +13,14 @@
 
 use core::marker::PhantomData;
 
+use crate::sealed::Sealed;
 use crate::seam::Registers;
 
 mod masks;
 mod pages;
 pub mod queue_base;
 pub mod strtab;
-#[cfg(test)]
+#[cfg(all(test, feature = "fields"))]
 mod tests;
 pub mod vcmdq;
 
@@ -44,7 +45,7 @@ pub struct Rw;
 /// They are those of the register list of 6.2. Many registers that may be written are closed while something is
 /// enabled; that is for the driver to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Access {
+pub enum AccessRights {
     /// Writes are ignored.
     ReadOnly,
     /// Reading and writing are allowed.
@@ -52,15 +53,15 @@ pub enum Access {
 }
 
 /// Access rights as a type: [`Ro`] or [`Rw`].
-pub trait Rights: sealed::Sealed {
+pub trait Rights: Sealed {
     /// The same as a value.
-    const ACCESS: Access;
+    const ACCESS: AccessRights;
 }
 impl Rights for Ro {
-    const ACCESS: Access = Access::ReadOnly;
+    const ACCESS: AccessRights = AccessRights::ReadOnly;
 }
 impl Rights for Rw {
-    const ACCESS: Access = Access::ReadWrite;
+    const ACCESS: AccessRights = AccessRights::ReadWrite;
 }
 
 /// Access rights that include reading.
@@ -72,7 +73,7 @@ impl Readable for Rw {}
 impl Writable for Rw {}
 
 /// Widths of a register: `u32` and `u64`.
-pub trait Width: Copy + sealed::Sealed {
+pub trait Width: Copy + Sealed {
     /// The number of bits.
     const BITS: u16;
     #[doc(hidden)]
@@ -81,13 +82,10 @@ pub trait Width: Copy + sealed::Sealed {
     fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self);
 }
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for u32 {}
-    impl Sealed for u64 {}
-    impl Sealed for super::Ro {}
-    impl Sealed for super::Rw {}
-}
+impl Sealed for u32 {}
+impl Sealed for u64 {}
+impl Sealed for Ro {}
+impl Sealed for Rw {}
 
 impl Width for u32 {
     const BITS: u16 = 32;
@@ -170,8 +168,8 @@ macro_rules! registers {
             }
         }
 
-        #[cfg(test)]
-        const ALL: &[(&str, u32, u16, Access)] = &[
+        #[cfg(all(test, feature = "fields"))]
+        const ALL: &[(&str, u32, u16, AccessRights)] = &[
             $((stringify!($name), $offset, <$width as Width>::BITS, <$access as Rights>::ACCESS),)*
         ];
     };

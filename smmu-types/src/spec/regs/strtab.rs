@@ -1,6 +1,6 @@
 //! Fields of `STRTAB_BASE` and `STRTAB_BASE_CFG`, and the level-1 descriptor.
 //!
-//! [`Format`] is what this workspace's drivers write; [`Config`] and [`Base`] read whatever is there.
+//! [`StreamTableFormat`] is what this workspace's drivers write; [`DecodedConfig`] and [`DecodedBase`] read whatever is there.
 
 use crate::fields::{strtab_base, strtab_base_cfg};
 use crate::layout::attempt;
@@ -12,9 +12,9 @@ pub const READ_ALLOCATE: u64 = strtab_base::RA.mask();
 /// Two-level tables split the StreamID so that one L2 table has 2^8 STEs.
 pub const SPLIT: u32 = 8;
 
-/// Format and size of a stream table.
+/// StreamTableFormat and size of a stream table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum StreamTableFormat {
     /// One array of 2^`log2` STEs.
     Linear {
         /// log2 of the number of STEs, 0 to 32.
@@ -27,7 +27,7 @@ pub enum Format {
     },
 }
 
-impl Format {
+impl StreamTableFormat {
     /// The value of `STRTAB_BASE_CFG`.
     ///
     /// # Errors
@@ -36,8 +36,8 @@ impl Format {
     pub const fn config(self) -> Result<u32, FieldError> {
         attempt!(self.bytes());
         Ok(match self {
-            Format::Linear { log2 } => log2 as u32,
-            Format::TwoLevel { log2 } => {
+            StreamTableFormat::Linear { log2 } => log2 as u32,
+            StreamTableFormat::TwoLevel { log2 } => {
                 let fmt = strtab_base_cfg::FMT.cut(Levels::TWO);
                 let split = strtab_base_cfg::SPLIT.cut(SPLIT as u64);
                 (fmt | split | strtab_base_cfg::LOG2SIZE.cut(log2 as u64)) as u32
@@ -49,7 +49,7 @@ impl Format {
     #[must_use]
     pub const fn log2(self) -> u8 {
         match self {
-            Format::Linear { log2 } | Format::TwoLevel { log2 } => log2,
+            StreamTableFormat::Linear { log2 } | StreamTableFormat::TwoLevel { log2 } => log2,
         }
     }
 
@@ -64,9 +64,11 @@ impl Format {
         let value = self.log2() as u64;
         match self {
             _ if value > 32 => Err(FieldError::TooLarge { field: FIELD, value, max: 32 }),
-            Format::Linear { log2 } => Ok(64 << log2),
-            Format::TwoLevel { log2 } if log2 as u32 >= SPLIT => Ok(8 << (log2 - SPLIT as u8)),
-            Format::TwoLevel { .. } => {
+            StreamTableFormat::Linear { log2 } => Ok(64 << log2),
+            StreamTableFormat::TwoLevel { log2 } if log2 as u32 >= SPLIT => {
+                Ok(8 << (log2 - SPLIT as u8))
+            }
+            StreamTableFormat::TwoLevel { .. } => {
                 Err(FieldError::TooSmall { field: FIELD, value, min: SPLIT as u64 })
             }
         }
@@ -79,7 +81,7 @@ impl Format {
 /// # Errors
 ///
 /// The format cannot have its size, or the base is not aligned or too large.
-pub const fn base(address: PhysAddr, format: Format) -> Result<u64, FieldError> {
+pub const fn base(address: PhysAddr, format: StreamTableFormat) -> Result<u64, FieldError> {
     let bytes = attempt!(format.bytes());
     let align = if bytes < 64 { 64 } else { bytes.next_power_of_two() };
     let (field, value, max) = ("STRTAB_BASE.ADDR", address.0, strtab_base::ADDR.max());
@@ -143,7 +145,7 @@ impl Split {
 
 /// What `STRTAB_BASE_CFG` says: any value can be read, and written back as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Config {
+pub struct DecodedConfig {
     /// `FMT`.
     pub levels: Levels,
     /// `SPLIT`, which a linear table ignores.
@@ -152,12 +154,12 @@ pub struct Config {
     pub log2: u8,
 }
 
-impl Config {
+impl DecodedConfig {
     /// What the register's value says. Reserved bits are dropped.
     #[must_use]
     pub const fn decode(value: u32) -> Self {
         let register = strtab_base_cfg::StrtabBaseCfg::from_bits(value);
-        Config {
+        DecodedConfig {
             levels: match register.get(strtab_base_cfg::FMT) {
                 Levels::LINEAR => Levels::Linear,
                 Levels::TWO => Levels::Two,
@@ -226,13 +228,13 @@ impl Config {
         1u64.checked_shl(if log2 < 6 { 6 } else { log2 })
     }
 
-    /// The same as a [`Format`], when this workspace's drivers could have written it: linear, or with the
+    /// The same as a [`StreamTableFormat`], when this workspace's drivers could have written it: linear, or with the
     /// second level of [`SPLIT`] bits, and of a size that the format can have.
     #[must_use]
-    pub const fn format(self) -> Option<Format> {
+    pub const fn format(self) -> Option<StreamTableFormat> {
         let format = match (self.levels, self.split) {
-            (Levels::Linear, _) => Format::Linear { log2: self.log2 },
-            (Levels::Two, Split::Eight) => Format::TwoLevel { log2: self.log2 },
+            (Levels::Linear, _) => StreamTableFormat::Linear { log2: self.log2 },
+            (Levels::Two, Split::Eight) => StreamTableFormat::TwoLevel { log2: self.log2 },
             _ => return None,
         };
         match format.bytes() {
@@ -244,18 +246,18 @@ impl Config {
 
 /// What `STRTAB_BASE` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Base {
+pub struct DecodedBase {
     /// `ADDR`: where the table begins.
     pub address: PhysAddr,
     /// `RA`: the table's accesses hint to allocate cache lines.
     pub read_allocate: bool,
 }
 
-impl Base {
+impl DecodedBase {
     /// What the register's value says. Reserved bits are dropped.
     #[must_use]
     pub const fn decode(value: u64) -> Self {
-        Base {
+        DecodedBase {
             address: PhysAddr(value & strtab_base::ADDR.mask()),
             read_allocate: value & READ_ALLOCATE != 0,
         }
@@ -263,7 +265,7 @@ impl Base {
 
     /// The address that the SMMU uses: it ignores the low bits, as many as `config` makes it align.
     #[must_use]
-    pub const fn effective_address(self, config: Config) -> PhysAddr {
+    pub const fn effective_address(self, config: DecodedConfig) -> PhysAddr {
         match config.alignment() {
             Some(align) => PhysAddr(self.address.0 & !(align - 1)),
             None => PhysAddr(0),
@@ -279,14 +281,14 @@ mod tests {
     fn every_configuration_is_read_and_written_back() {
         const DEFINED: u32 = 0x3_07ff;
         for value in (0..=DEFINED).filter(|value| value & !DEFINED == 0) {
-            let config = Config::decode(value);
+            let config = DecodedConfig::decode(value);
             assert_eq!(config.encode(), Ok(value));
-            assert_eq!(Config::decode(value | !DEFINED), config);
+            assert_eq!(DecodedConfig::decode(value | !DEFINED), config);
             if let Some(format) = config.format() {
-                assert_eq!(Config::decode(format.config().unwrap()).format(), Some(format));
+                assert_eq!(DecodedConfig::decode(format.config().unwrap()).format(), Some(format));
             }
         }
-        let wrong = Config { levels: Levels::Two, split: Split::Reserved(32), log2: 8 };
+        let wrong = DecodedConfig { levels: Levels::Two, split: Split::Reserved(32), log2: 8 };
         let error = FieldError::TooLarge { field: "SPLIT", value: 32, max: 31 };
         assert_eq!(wrong.encode(), Err(error));
     }
@@ -294,27 +296,28 @@ mod tests {
     #[test]
     fn alignment_is_the_size_of_the_first_level() {
         for log2 in 0..=u8::MAX {
-            for format in [Format::Linear { log2 }, Format::TwoLevel { log2 }] {
+            for format in [StreamTableFormat::Linear { log2 }, StreamTableFormat::TwoLevel { log2 }]
+            {
                 let (bytes, config) = (format.bytes(), format.config());
                 assert_eq!(bytes.map(|_| ()), config.map(|_| ()), "{format:?}");
                 let (Ok(bytes), Ok(config)) = (bytes, config) else { continue };
-                let config = Config::decode(config);
+                let config = DecodedConfig::decode(config);
                 assert_eq!(config.format(), Some(format));
                 assert_eq!(config.alignment(), Some(bytes.max(64)), "{format:?}");
             }
         }
-        assert_eq!(Config::decode(58).alignment(), None);
-        assert_eq!(Config::decode(58).covered_bits(16), 16);
-        assert_eq!(Config::decode(8).covered_bits(16), 8);
+        assert_eq!(DecodedConfig::decode(58).alignment(), None);
+        assert_eq!(DecodedConfig::decode(58).covered_bits(16), 16);
+        assert_eq!(DecodedConfig::decode(8).covered_bits(16), 8);
     }
 
     #[test]
     fn reserved_values_behave_as_the_architecture_says() {
-        assert_eq!(Config::decode(2 << 16 | 8 << 6 | 9).second_level_bits(), None);
-        assert_eq!(Config::decode(1 << 16 | 7 << 6 | 9).second_level_bits(), Some(6));
-        let base = Base::decode(1 << 62 | 0x4000_7fc0);
+        assert_eq!(DecodedConfig::decode(2 << 16 | 8 << 6 | 9).second_level_bits(), None);
+        assert_eq!(DecodedConfig::decode(1 << 16 | 7 << 6 | 9).second_level_bits(), Some(6));
+        let base = DecodedBase::decode(1 << 62 | 0x4000_7fc0);
         assert!(base.read_allocate);
-        assert_eq!(base.effective_address(Config::decode(4)), PhysAddr(0x4000_7c00));
-        assert_eq!(base.effective_address(Config::decode(63)), PhysAddr(0));
+        assert_eq!(base.effective_address(DecodedConfig::decode(4)), PhysAddr(0x4000_7c00));
+        assert_eq!(base.effective_address(DecodedConfig::decode(63)), PhysAddr(0));
     }
 }

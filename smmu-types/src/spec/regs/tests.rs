@@ -39,8 +39,11 @@ fn offsets(#[case] offset: u32, #[case] want: u32) {
 fn values_that_a_real_model_took() {
     // QEMU's SMMUv3 came up with these.
     assert_eq!(cr1::COHERENT, 0xd75);
-    assert_eq!(strtab::Format::Linear { log2: 8 }.config(), Ok(8));
-    assert_eq!(strtab::Format::TwoLevel { log2: 16 }.config(), Ok(16 | 8 << 6 | 1 << 16));
+    assert_eq!(strtab::StreamTableFormat::Linear { log2: 8 }.config(), Ok(8));
+    assert_eq!(
+        strtab::StreamTableFormat::TwoLevel { log2: 16 }.config(),
+        Ok(16 | 8 << 6 | 1 << 16)
+    );
     assert_eq!(strtab::l1_descriptor(PhysAddr(0x4004_0000)), Ok(0x4004_0009));
     let size = QueueSize::from_log2(6).unwrap();
     assert_eq!(queue_base::encode(PhysAddr(0x4001_0000), size, 16), Ok(1 << 62 | 0x4001_0006));
@@ -50,13 +53,15 @@ fn values_that_a_real_model_took() {
 fn a_misaligned_base_is_refused_not_cut() {
     let size = QueueSize::from_log2(8).unwrap();
     assert!(queue_base::encode(PhysAddr(0x4000_0800), size, 16).is_err());
-    assert!(strtab::base(PhysAddr(0x4000_0040), strtab::Format::Linear { log2: 4 }).is_err());
+    assert!(
+        strtab::base(PhysAddr(0x4000_0040), strtab::StreamTableFormat::Linear { log2: 4 }).is_err()
+    );
     assert!(strtab::l1_descriptor(PhysAddr(0x4000_1000)).is_err());
 }
 
 #[test]
 fn a_stream_table_of_an_impossible_size_says_which_way() {
-    use strtab::Format::{Linear, TwoLevel};
+    use strtab::StreamTableFormat::{Linear, TwoLevel};
     let field = "LOG2SIZE";
     for log2 in [33, 64, 255] {
         let error = FieldError::TooLarge { field, value: log2.into(), max: 32 };

@@ -77,8 +77,8 @@ fn ste_address(
 ) -> Result<PhysAddr, Stop> {
     let (base, format) = smmu.stream_table();
     match format {
-        strtab::Format::Linear { .. } => Ok(PhysAddr(base.0 + u64::from(stream.0) * 64)),
-        strtab::Format::TwoLevel { .. } => {
+        strtab::StreamTableFormat::Linear { .. } => Ok(PhysAddr(base.0 + u64::from(stream.0) * 64)),
+        strtab::StreamTableFormat::TwoLevel { .. } => {
             let l1 = PhysAddr(base.0 + u64::from(stream.0 >> strtab::SPLIT) * 8);
             let descriptor = ram.word(l1).map_or(0, |word| word.load(Ordering::SeqCst));
             if descriptor & 0x1f == 0 {

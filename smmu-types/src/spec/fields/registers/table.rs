@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::layout::Layout;
-use crate::regs::{self, Access, Reg, Rights, Rw, Width};
+use crate::regs::{self, AccessRights, Reg, Rights, Rw, Width};
 
 /// What is known of one register.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ pub struct RegisterInfo {
     /// Its size: 32 or 64.
     pub bits: u16,
     /// Access rights.
-    pub access: Access,
+    pub access: AccessRights,
     /// Its fields. [`layout_of`](Self::layout_of) knows better when there is a value.
     pub layout: &'static Layout,
     /// How many there are in a row: 1, but for the registers of command queue control pages and of their queues.
