@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::plan::ConfigError;
+use super::plan::{ConfigError, DeviceKind};
 
 /// Any failure of finding, starting or driving QEMU.
 ///
@@ -168,7 +168,7 @@ pub enum QemuError {
         /// Index of the device.
         device: usize,
         /// Its kind.
-        kind: super::DeviceKind,
+        kind: DeviceKind,
         /// What was asked of it.
         action: &'static str,
     },

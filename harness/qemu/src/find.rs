@@ -41,10 +41,10 @@ impl QemuBinary {
     /// Asks the program for everything that a machine needs of it, and fails with all
     /// that is missing.
     ///
-    /// It costs one more start of the program (some 35 ms). [`Machine::start`] does it by
+    /// It costs one more start of the program (some 35 ms). [`QemuMachine::start`] does it by
     /// itself, but only when QEMU refuses to start.
     ///
-    /// [`Machine::start`]: super::Machine::start
+    /// [`QemuMachine::start`]: super::QemuMachine::start
     pub fn check_features(&self) -> Result<(), QemuError> {
         unfit(&self.path, &self.version, probe::missing(&self.path))
     }

@@ -24,7 +24,7 @@ pub struct MachineConfig {
     /// nothing until it is touched.
     pub ram_size: u64,
     /// The SMMUs. SMMU 0 serves PCI bus 0; each further one a root of its own.
-    pub smmus: Vec<SmmuConfig>,
+    pub smmus: Vec<QemuSmmuConfig>,
     /// The devices that do DMA.
     pub devices: Vec<DeviceConfig>,
     /// How long QEMU may take for any one reply.
@@ -36,7 +36,7 @@ impl Default for MachineConfig {
     fn default() -> Self {
         Self {
             ram_size: 64 * MIB,
-            smmus: vec![SmmuConfig::default()],
+            smmus: vec![QemuSmmuConfig::default()],
             devices: Vec::new(),
             reply_timeout: Duration::from_secs(10),
         }
@@ -45,14 +45,14 @@ impl Default for MachineConfig {
 
 /// One SMMU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SmmuConfig {
+pub struct QemuSmmuConfig {
     /// The stages it implements.
-    pub stage: Stage,
+    pub stage: ImplementedStages,
 }
 
 /// The stages of translation that an SMMU implements, as IDR0 shows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stage {
+pub enum ImplementedStages {
     /// Stage 1 only.
     One,
     /// Stage 2 only.
@@ -62,7 +62,7 @@ pub enum Stage {
     Nested,
 }
 
-impl Stage {
+impl ImplementedStages {
     fn name(self) -> &'static str {
         match self {
             Self::One => "1",
@@ -221,7 +221,7 @@ pub enum ConfigError {
 
 /// A bridge that makes one bus reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Port {
+pub(super) struct RootPort {
     /// Where the bridge itself is.
     pub(super) bus: u32,
     pub(super) slot: u32,
@@ -238,15 +238,15 @@ pub(super) struct Endpoint {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct MachinePlan {
     /// QEMU's arguments for the devices, in order.
     pub(super) arguments: Vec<String>,
-    pub(super) ports: Vec<Port>,
+    pub(super) ports: Vec<RootPort>,
     /// At the indices of the configuration.
     pub(super) endpoints: Vec<Endpoint>,
 }
 
-impl Plan {
+impl MachinePlan {
     pub(super) fn new(config: &MachineConfig) -> Result<Self, ConfigError> {
         let size = config.ram_size;
         if !size.is_multiple_of(MIB) || !(MIB..=2048 * MIB).contains(&size) {
@@ -336,14 +336,14 @@ fn roots(config: &MachineConfig) -> Result<Vec<(u32, u32)>, ConfigError> {
     Ok(roots.into_iter().flatten().collect())
 }
 
-fn layout(config: &MachineConfig, roots: &[(u32, u32)]) -> Result<Plan, ConfigError> {
+fn layout(config: &MachineConfig, roots: &[(u32, u32)]) -> Result<MachinePlan, ConfigError> {
     let mut arguments = Vec::new();
     let mut device = |text: String| arguments.extend(["-device".to_owned(), text]);
     for (smmu, (bus, _)) in roots.iter().enumerate().skip(1) {
         let slot = root_slot(smmu);
         device(format!("pxb-pcie,id=root{smmu},bus=pcie.0,addr={slot:x}.0,bus_nr={bus}"));
     }
-    for (smmu, SmmuConfig { stage }) in config.smmus.iter().enumerate() {
+    for (smmu, QemuSmmuConfig { stage }) in config.smmus.iter().enumerate() {
         let bus = match smmu {
             0 => "pcie.0".to_owned(),
             _ => format!("root{smmu}"),
@@ -378,7 +378,12 @@ fn layout(config: &MachineConfig, roots: &[(u32, u32)]) -> Result<Plan, ConfigEr
         }
         let slot = slots[smmu];
         slots[smmu] += 1;
-        ports.push(Port { bus: roots[smmu].0, slot, secondary: bus, window: (first, next - 1) });
+        ports.push(RootPort {
+            bus: roots[smmu].0,
+            slot,
+            secondary: bus,
+            window: (first, next - 1),
+        });
         device(format!(
             "pcie-root-port,id=port{bus},bus=root{smmu},addr={slot:x}.0,chassis={bus},slot={bus}"
         ));
@@ -401,7 +406,7 @@ fn layout(config: &MachineConfig, roots: &[(u32, u32)]) -> Result<Plan, ConfigEr
         ));
     }
     let endpoints = config.devices.iter().zip(bars);
-    Ok(Plan {
+    Ok(MachinePlan {
         ports,
         endpoints: endpoints.map(|(&config, bar)| Endpoint { config, bar }).collect(),
         arguments,

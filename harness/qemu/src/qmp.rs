@@ -19,10 +19,10 @@ const MOST_EVENTS: usize = 64;
 /// like [`Qtest`](super::Qtest).
 pub struct Qmp {
     process: Arc<Process>,
-    state: Mutex<State>,
+    state: Mutex<QmpState>,
 }
 
-struct State {
+struct QmpState {
     channel: LineChannel,
     next_id: u64,
     events: Vec<String>,
@@ -39,7 +39,7 @@ impl Qmp {
     ) -> Result<Self, QemuError> {
         let bounded = QemuError::system("set the time-out of the QMP channel");
         let channel = LineChannel::new(stream, LONGEST, start).map_err(bounded)?;
-        let mut state = State { channel, next_id: 1, events: Vec::new(), failed: None };
+        let mut state = QmpState { channel, next_id: 1, events: Vec::new(), failed: None };
         state.greeting(&process)?;
         state.execute(&process, "qmp_capabilities", Value::Null)?;
         let bounded = QemuError::system("set the time-out of the QMP channel");
@@ -64,7 +64,7 @@ impl Qmp {
     }
 }
 
-impl State {
+impl QmpState {
     fn greeting(&mut self, process: &Process) -> Result<(), QemuError> {
         let deadline = Instant::now() + self.channel.timeout();
         match self.read(deadline) {

@@ -19,7 +19,7 @@ const MOST_RAISED: usize = 64 * 1024;
 
 /// One command that has a number as its answer, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum QtestCommand {
     /// Reads 32 bits.
     Read32(u64),
     /// Reads 64 bits.
@@ -32,7 +32,7 @@ pub enum Access {
     ClockStep(u64),
 }
 
-impl Access {
+impl QtestCommand {
     fn write(self, out: &mut String) {
         // Writing to a string cannot fail.
         let _ = match self {
@@ -73,10 +73,10 @@ impl Access {
 /// for ever after, at once.
 pub struct Qtest {
     process: Arc<Process>,
-    state: Mutex<State>,
+    state: Mutex<QtestState>,
 }
 
-struct State {
+struct QtestState {
     channel: LineChannel,
     out: String,
     raised: Vec<u32>,
@@ -98,7 +98,7 @@ impl Qtest {
             .map_err(QemuError::system("set the time-out of the qtest channel"))?;
         Ok(Self {
             process,
-            state: Mutex::new(State {
+            state: Mutex::new(QtestState {
                 channel,
                 out: String::new(),
                 raised: Vec::new(),
@@ -116,27 +116,27 @@ impl Qtest {
     /// Reads 32 bits at a physical address.
     pub fn readl(&self, address: u64) -> Result<u32, QemuError> {
         // QEMU gives the value of a narrow read in 64 bits, the upper ones zero.
-        self.one(Access::Read32(address)).map(|value| value as u32)
+        self.one(QtestCommand::Read32(address)).map(|value| value as u32)
     }
 
     /// Reads 64 bits at a physical address.
     pub fn readq(&self, address: u64) -> Result<u64, QemuError> {
-        self.one(Access::Read64(address))
+        self.one(QtestCommand::Read64(address))
     }
 
     /// Writes 32 bits at a physical address.
     pub fn writel(&self, address: u64, value: u32) -> Result<(), QemuError> {
-        self.one(Access::Write32(address, value)).map(drop)
+        self.one(QtestCommand::Write32(address, value)).map(drop)
     }
 
     /// Writes 64 bits at a physical address.
     pub fn writeq(&self, address: u64, value: u64) -> Result<(), QemuError> {
-        self.one(Access::Write64(address, value)).map(drop)
+        self.one(QtestCommand::Write64(address, value)).map(drop)
     }
 
     /// Lets virtual time pass, with all timers that fall due in it.
     pub fn clock_step(&self, nanoseconds: u64) -> Result<(), QemuError> {
-        self.one(Access::ClockStep(nanoseconds)).map(drop)
+        self.one(QtestCommand::ClockStep(nanoseconds)).map(drop)
     }
 
     /// Runs accesses in order, several under way at a time, as one piece between the
@@ -145,7 +145,7 @@ impl Qtest {
     ///
     /// If QEMU refuses one, the others are carried out nevertheless and the first
     /// refusal is returned.
-    pub fn run(&self, accesses: &[Access]) -> Result<Vec<u64>, QemuError> {
+    pub fn run(&self, accesses: &[QtestCommand]) -> Result<Vec<u64>, QemuError> {
         let mut answers = vec![0; accesses.len()];
         self.exchange(accesses, &mut answers)?;
         Ok(answers)
@@ -178,13 +178,13 @@ impl Qtest {
         std::mem::take(&mut lock(&self.state).raised)
     }
 
-    fn one(&self, access: Access) -> Result<u64, QemuError> {
+    fn one(&self, access: QtestCommand) -> Result<u64, QemuError> {
         let mut answer = [0];
         self.exchange(&[access], &mut answer)?;
         Ok(answer[0])
     }
 
-    fn exchange(&self, accesses: &[Access], answers: &mut [u64]) -> Result<(), QemuError> {
+    fn exchange(&self, accesses: &[QtestCommand], answers: &mut [u64]) -> Result<(), QemuError> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         state.usable()?;
@@ -217,7 +217,7 @@ fn refused(command: String, text: String) -> QemuError {
     QemuError::QtestRefused { command, text }
 }
 
-impl State {
+impl QtestState {
     fn usable(&self) -> Result<(), QemuError> {
         self.failed.clone().map_or(Ok(()), Err)
     }
@@ -262,20 +262,20 @@ mod tests {
 
     #[test]
     fn commands_as_the_protocol_spells_them() {
-        assert_eq!(Access::Read32(0xc00_0000).text(), "readl 0xc000000");
-        assert_eq!(Access::Read64(0x20).text(), "readq 0x20");
-        assert_eq!(Access::Write32(4, 6).text(), "writel 0x4 0x6");
-        assert_eq!(Access::Write64(8, 1 << 62).text(), "writeq 0x8 0x4000000000000000");
-        assert_eq!(Access::ClockStep(100).text(), "clock_step 100");
+        assert_eq!(QtestCommand::Read32(0xc00_0000).text(), "readl 0xc000000");
+        assert_eq!(QtestCommand::Read64(0x20).text(), "readq 0x20");
+        assert_eq!(QtestCommand::Write32(4, 6).text(), "writel 0x4 0x6");
+        assert_eq!(QtestCommand::Write64(8, 1 << 62).text(), "writeq 0x8 0x4000000000000000");
+        assert_eq!(QtestCommand::ClockStep(100).text(), "clock_step 100");
     }
 
     #[test]
     fn answers() {
-        let read = Access::Read64(0);
+        let read = QtestCommand::Read64(0);
         assert_eq!(read.answer("0x000000000d44101b"), Some(0xd44_101b));
         assert_eq!(read.answer("12"), None);
         assert_eq!(read.answer(""), None);
-        assert_eq!(Access::Write32(0, 0).answer(""), Some(0));
-        assert_eq!(Access::ClockStep(5).answer("5"), Some(0));
+        assert_eq!(QtestCommand::Write32(0, 0).answer(""), Some(0));
+        assert_eq!(QtestCommand::ClockStep(5).answer("5"), Some(0));
     }
 }

@@ -68,20 +68,21 @@ impl Backend for Qemu {
             kind: qemu::DeviceKind::TestDev,
         });
         let config = qemu::MachineConfig {
-            smmus: spec.smmus.iter().map(|_| qemu::SmmuConfig::default()).collect(),
+            smmus: spec.smmus.iter().map(|_| qemu::QemuSmmuConfig::default()).collect(),
             devices: devices.collect(),
             ..qemu::MachineConfig::default()
         };
-        let machine = qemu::Machine::start(&self.binary, &config).map_err(|error| match error {
-            qemu::QemuError::Config(_) => BackendError::Impossible(error.to_string()),
-            _ => BackendError::Unavailable(error.to_string()),
-        })?;
-        Ok(Box::new(QemuMachine { machine: Arc::new(machine) }))
+        let machine =
+            qemu::QemuMachine::start(&self.binary, &config).map_err(|error| match error {
+                qemu::QemuError::Config(_) => BackendError::Impossible(error.to_string()),
+                _ => BackendError::Unavailable(error.to_string()),
+            })?;
+        Ok(Box::new(StartedQemu { machine: Arc::new(machine) }))
     }
 }
 
-struct QemuMachine {
-    machine: Arc<qemu::Machine>,
+struct StartedQemu {
+    machine: Arc<qemu::QemuMachine>,
 }
 
 fn broken(error: qemu::QemuError) -> BackendError {
@@ -90,7 +91,7 @@ fn broken(error: qemu::QemuError) -> BackendError {
 
 const _: () = assert!(DMA_PATTERN == qemu::TESTDEV_PATTERN);
 
-impl Machine for QemuMachine {
+impl Machine for StartedQemu {
     fn ram(&self) -> Ram {
         Ram::new(QemuRam(self.machine.ram().clone()))
     }
@@ -116,10 +117,10 @@ impl Machine for QemuMachine {
         raised
             .map(|(smmu, irq)| {
                 let irq = match irq {
-                    qemu::Irq::EventQueue => Irq::EventQueue,
-                    qemu::Irq::PriQueue => Irq::PriQueue,
-                    qemu::Irq::CmdSync => Irq::CmdSync,
-                    qemu::Irq::Gerror => Irq::Gerror,
+                    qemu::SmmuIrq::EventQueue => Irq::EventQueue,
+                    qemu::SmmuIrq::PriQueue => Irq::PriQueue,
+                    qemu::SmmuIrq::CmdSync => Irq::CmdSync,
+                    qemu::SmmuIrq::Gerror => Irq::Gerror,
                 };
                 (smmu, irq)
             })
@@ -145,7 +146,7 @@ impl Machine for QemuMachine {
     }
 }
 
-impl QemuMachine {
+impl StartedQemu {
     fn change_cr0(&self, smmu: usize, change: impl FnOnce(u32) -> u32) -> Result<(), BackendError> {
         let registers = self.registers(smmu)?;
         registers.write32(CR0.offset(), change(registers.read32(CR0.offset())));
@@ -168,11 +169,11 @@ unsafe impl Window for QemuRam {
 }
 
 struct QemuRegisters {
-    machine: Arc<qemu::Machine>,
+    machine: Arc<qemu::QemuMachine>,
     base: u64,
 }
 
-// A broken connection stays broken, and `Machine::check` says why; the seam asks for all ones until then.
+// A broken connection stays broken, and `QemuMachine::check` says why; the seam asks for all ones until then.
 impl Registers for QemuRegisters {
     fn read32(&self, offset: u32) -> u32 {
         self.machine.qtest().readl(self.base + u64::from(offset)).unwrap_or(u32::MAX)

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Exit, Format};
+use super::exit::Exit;
+use super::output_format::OutputFormat;
 use smmu_decode::structures::{decode, segments};
 use smmu_decode::words::tokens;
 use smmu_decode::{
@@ -16,7 +17,7 @@ use smmu_decode::{
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Decode {
+pub(super) struct DecodeArgs {
     /// What the words are, and the words: `event 0x0000000800000010 0x...`. Several kinds may follow each other.
     /// `GERROR=0x1` names a register. Without words, standard input is read.
     #[arg(value_name = "KIND | WORD")]
@@ -37,8 +38,8 @@ pub(super) struct Decode {
     #[arg(long, conflicts_with = "format")]
     brief: bool,
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    format: OutputFormat,
 }
 
 const EXAMPLES: &str = "\
@@ -74,7 +75,7 @@ impl From<WordSize> for WordWidth {
 /// A line longer than this is not of a log.
 const LONGEST_LINE: u64 = 1 << 20;
 
-impl Decode {
+impl DecodeArgs {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let ids = self.idr.as_deref().map(ids::parse).transpose();
         let ids = ids.map_err(|error| Exit::Usage(format!("--idr: {error}")))?;
@@ -179,7 +180,7 @@ struct Printer {
     out: io::StdoutLock<'static>,
     colour: bool,
     context: DecodeContext,
-    format: Format,
+    format: OutputFormat,
     brief: bool,
     pass: bool,
     found: usize,
@@ -230,17 +231,17 @@ impl Printer {
     fn item(&mut self, item: ScanItem) -> Result<(), Exit> {
         match (item, self.format) {
             (ScanItem::Found(found), _) => self.found(&found)?,
-            (ScanItem::Note { line, source, text }, Format::Human) => {
+            (ScanItem::Note { line, source, text }, OutputFormat::Human) => {
                 self.found += 1;
                 let note = format!("note {text}  \x1b[2m({})\x1b[0m\n", origin(line, source, ""));
                 self.write(note.as_bytes())?;
             }
-            (ScanItem::Note { line, source, text }, Format::Json) => {
+            (ScanItem::Note { line, source, text }, OutputFormat::Json) => {
                 self.found += 1;
                 let note = json!({ "kind": "note", "line": line, "source": source, "note": text });
                 self.write(format!("{note}\n").as_bytes())?;
             }
-            (ScanItem::Other(line), Format::Human) if self.pass => {
+            (ScanItem::Other(line), OutputFormat::Human) if self.pass => {
                 // A line of more than one piece goes on.
                 if self.open_line != Some(line.number) {
                     self.end_line()?;
@@ -248,7 +249,7 @@ impl Printer {
                 self.out.write_all(&line.raw)?;
                 self.open_line = (line.raw.last() != Some(&b'\n')).then_some(line.number);
             }
-            (ScanItem::Other(line), Format::Json) if self.pass => {
+            (ScanItem::Other(line), OutputFormat::Json) if self.pass => {
                 let other = json!({ "kind": "other", "line": line.number, "text": line.text() });
                 self.write(format!("{other}\n").as_bytes())?;
             }
@@ -268,9 +269,9 @@ impl Printer {
         for report in reports(found, &self.context) {
             let mut text = Vec::new();
             match self.format {
-                Format::Human if self.brief => report.brief(&mut text, &origin)?,
-                Format::Human => report.human(&mut text, &origin)?,
-                Format::Json => {
+                OutputFormat::Human if self.brief => report.brief(&mut text, &origin)?,
+                OutputFormat::Human => report.human(&mut text, &origin)?,
+                OutputFormat::Json => {
                     let mut object = report.json();
                     if let Some(object) = object.as_object_mut() {
                         object.insert("line".into(), json!(found.line));

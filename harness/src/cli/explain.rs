@@ -8,7 +8,10 @@ use smmu_types::{
     Capabilities, Cd, IdRegisters, Ste, StreamId, StreamTableDescriptor, SubstreamId,
 };
 
-use super::{BackendArgs, BackendName, Exit, Format, one_of};
+use super::backend_args::{BackendArgs, BackendName};
+use super::exit::Exit;
+use super::one_of::one_of;
+use super::output_format::OutputFormat;
 use smmu_decode::explain::build::{self, BaseConfig, Setting};
 use smmu_decode::explain::{Question, StructureFindings, explain};
 use smmu_decode::structures::{decode, guess, segments};
@@ -18,7 +21,7 @@ use smmu_engine::run::{self, RigError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Explain {
+pub(super) struct ExplainArgs {
     /// An STE, a CD or both: `ste` and 8 words, `cd` and 8 words.
     #[arg(value_name = "KIND | WORD")]
     words: Vec<String>,
@@ -56,8 +59,8 @@ pub(super) struct Explain {
     #[arg(long, value_name = "WORD")]
     ssid: Option<String>,
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    format: OutputFormat,
 }
 
 const EXAMPLES: &str = "\
@@ -68,7 +71,7 @@ Examples:
 
 Exit status: 0 legal, 1 refused, 2 wrong usage, 3 backend not available.";
 
-impl Explain {
+impl ExplainArgs {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let ids = self.ids()?;
         let mut smmu = SmmuView::new(ids);
@@ -83,11 +86,11 @@ impl Explain {
         let mut out = anstream::stdout().lock();
         for part in &parts {
             match self.format {
-                Format::Human => human(&mut out, part)?,
-                Format::Json => writeln!(out, "{}", json_part(part))?,
+                OutputFormat::Human => human(&mut out, part)?,
+                OutputFormat::Json => writeln!(out, "{}", json_part(part))?,
             }
         }
-        if let (Format::Human, Some(ste), None) = (self.format, question.ste, question.cd)
+        if let (OutputFormat::Human, Some(ste), None) = (self.format, question.ste, question.cd)
             && ste.0[0] >> 1 & 5 == 5
         {
             writeln!(
@@ -95,7 +98,7 @@ impl Explain {
                 "note: stage 1 needs a CD as well; give it as `cd` and 8 words to have it judged"
             )?;
         }
-        if let (Format::Human, Some(_), false) =
+        if let (OutputFormat::Human, Some(_), false) =
             (self.format, question.cd, parts.iter().any(|part| part.name == "CD"))
         {
             writeln!(out, "note: the CD was not looked at: the STE does not translate at stage 1")?;

@@ -1,23 +1,29 @@
 //! `run`: run scenarios, and print what each has shown.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{BackendArgs, Exit, Format, one_of, scenarios};
+use super::backend_args::BackendArgs;
+use super::exit::Exit;
+use super::one_of::one_of;
+use super::output_format::OutputFormat;
+use crate::scenario_files::{self, builtin};
 use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Sabotage};
+use smmu_engine::scenario::Scenario;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Run {
+pub(super) struct RunArgs {
     /// Scenarios by name, or files that end in .toml; all that are built in when left out.
     names: Vec<String>,
     #[command(flatten)]
     backend: BackendArgs,
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    format: OutputFormat,
     /// Print what happened in each scenario; scenarios that are named, or fail, always are.
     #[arg(long)]
     transcript: bool,
@@ -31,7 +37,7 @@ const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-impl Run {
+impl RunArgs {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let scenarios = scenarios(&self.names)?;
         let backend = self.backend.open()?;
@@ -48,8 +54,10 @@ impl Run {
             let took = begun.elapsed();
             let printed = bar.suspend(|| match self.format {
                 _ if !read => Ok(()),
-                Format::Json => json_line(&report, took).and_then(|line| writeln!(out, "{line}")),
-                Format::Human => self.human(&mut out, &report, &scenario.file.title),
+                OutputFormat::Json => {
+                    json_line(&report, took).and_then(|line| writeln!(out, "{line}"))
+                }
+                OutputFormat::Human => self.human(&mut out, &report, &scenario.file.title),
             });
             read &= still_read(printed)?;
             bar.inc(1);
@@ -59,8 +67,8 @@ impl Run {
         let tally = Tally::of(&reports);
         let summed_up = match self.format {
             _ if !read => Ok(()),
-            Format::Human => tally.human(&mut out, backend.name(), start.elapsed()),
-            Format::Json => {
+            OutputFormat::Human => tally.human(&mut out, backend.name(), start.elapsed()),
+            OutputFormat::Json => {
                 let line = json!({
                     "summary": {
                         "backend": backend.name(),
@@ -108,6 +116,30 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// The scenarios of these names: all that are built in where there are none. A name that ends in `.toml` is a file.
+fn scenarios(names: &[String]) -> Result<Vec<Scenario>, Exit> {
+    let mut known = builtin()?;
+    if names.is_empty() {
+        return Ok(known);
+    }
+    let mut chosen: Vec<Scenario> = Vec::new();
+    let names_known: Vec<String> = known.iter().map(|scenario| scenario.name.clone()).collect();
+    for name in names {
+        if Path::new(name).extension().is_some_and(|ending| ending == "toml") {
+            chosen.push(scenario_files::load(Path::new(name))?);
+        } else if let Some(at) = known.iter().position(|scenario| scenario.name == *name) {
+            chosen.push(known.swap_remove(at));
+        } else if !names_known.contains(name) {
+            let message = format!(
+                "no scenario is named \"{name}\"; `smmu-harness list` shows them, and a file's name ends \
+                 in .toml"
+            );
+            return Err(Exit::Usage(message));
+        }
+    }
+    Ok(chosen)
 }
 
 /// Whether the reader of the output is still there. Without a reader the scenarios run all the same, because the exit
