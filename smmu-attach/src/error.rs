@@ -4,6 +4,7 @@ use core::fmt;
 
 use smmu_invs::InvError;
 use smmu_tags::TagError;
+use smmu_types::legal::{Finding, Rule};
 use smmu_types::seam::{DmaError, SinkError};
 use smmu_types::{CacheTag, DomainId, FieldError, SmmuId, StreamId};
 
@@ -44,6 +45,39 @@ impl fmt::Display for Requirement {
     }
 }
 
+/// A field of an STE or CD that the SMMU would not take as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenRule {
+    /// The structure: `STE` or `CD`.
+    pub structure: &'static str,
+    /// The field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// The rule, with its section and its remedy.
+    pub rule: Rule,
+}
+
+impl BrokenRule {
+    pub(crate) fn of(finding: &Finding) -> Self {
+        BrokenRule {
+            structure: finding.layout().name(),
+            field: finding.field().name(),
+            value: finding.value(),
+            rule: finding.rule(),
+        }
+    }
+}
+
+/// `STE.S2TTB = 0x80000040: `, the rule, what the SMMU does and what helps.
+impl fmt::Display for BrokenRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BrokenRule { structure, field, value, rule } = self;
+        let (effect, remedy) = (rule.effect(), rule.remedy());
+        write!(f, "{structure}.{field} = {value:#x}: {rule} ({effect}); {remedy}")
+    }
+}
+
 /// Why `prepare` failed, or the construction of an SMMU, device or domain.
 ///
 /// After any of these errors, no stream reaches memory that it did not reach before. A failed
@@ -63,6 +97,16 @@ pub enum AttachError {
         smmu: SmmuId,
         /// The missing property.
         lacks: Requirement,
+    },
+    /// The SMMU would refuse the entries of the domain, or take a field for another value.
+    #[error("{smmu} does not take the tables of {domain} as described: {broken}")]
+    Illegal {
+        /// The domain.
+        domain: DomainId,
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The field and the rule.
+        broken: BrokenRule,
     },
     /// `T0SZ` of the table description is out of range.
     #[error("{domain}: T0SZ = {t0sz} is outside 12 to 39")]

@@ -55,7 +55,7 @@
 //! let (dma, sink) = (heap_pool(1 << 20), RecordingSink::new());
 //! let env = Env::<Example> { dma: &dma, sink: &sink, observer: &() };
 //!
-//! let smmu = Arc::new(Smmu::<Example>::new(SmmuId(0), caps, SmmuConfig::default(), &dma)?);
+//! let smmu = Arc::new(Smmu::<Example>::new(SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default(), &dma)?);
 //! let mut device = Smmu::add_device(&smmu, &[StreamId(0x08)], &env)?;
 //! let domain = Arc::new(Domain::<Example>::new(DomainId(1), &Tables)?);
 //!
@@ -100,9 +100,6 @@
 //!   for good.
 //! - **Absent SMMU.** While the array has an entry of an SMMU that no longer answers, every
 //!   [`Domain::invalidate`] fails, for the other SMMUs too. No call removes such an entry.
-//! - **Validation.** [`prepare`](Device::prepare) checks sizes, granule, stage and coherency
-//!   ([`TableDescription::lacks`]). It accepts descriptions that an SMMU refuses or rounds, such as
-//!   a root that is not aligned to its level. Check the entries with `smmu_types::legal`.
 //! - **Memory.** [`Smmu::new`], [`Smmu::add_device`] and [`Domain::new`] make some small
 //!   allocations that abort when memory is short, instead of returning an error.
 //!   [`Smmu::add_device`] allocates and fills DMA memory while it holds [`Platform::Lock`].
@@ -149,7 +146,7 @@ mod target;
 pub use attach::{Committed, Installed, Prepared, Published};
 pub use device::{Attachment, Device};
 pub use domain::{ArrayView, Domain};
-pub use error::{AttachError, Requirement};
+pub use error::{AttachError, BrokenRule, Requirement};
 pub use platform::{Env, Platform};
 pub use smmu::{DeviceKey, Smmu, SmmuConfig};
 pub use smmu_invs;

@@ -118,7 +118,8 @@ mod tests {
         let env = Env::<Tests> { dma: &dma, sink: &sink, observer: &() };
         let caps = Capabilities::decode(ID_REGISTERS);
         let config = SmmuConfig::default();
-        let smmu = Arc::new(Smmu::<Tests>::new(SmmuId(0), caps, config, &dma).unwrap());
+        let smmu =
+            Arc::new(Smmu::<Tests>::new(SmmuId(0), ID_REGISTERS, caps, config, &dma).unwrap());
         let mut device = Smmu::add_device(&smmu, &[StreamId(8)], &env).unwrap();
         let domain = Arc::new(Domain::<Tests>::new(DomainId(1), &Tables).unwrap());
         let to = Target::Domain(&domain);

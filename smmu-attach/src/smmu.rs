@@ -7,8 +7,9 @@ use hashbrown::HashMap;
 use lock_api::Mutex;
 use slab::Slab;
 use smmu_tags::{AsidSpace, SpaceConfig, VmidSpace};
+use smmu_types::legal::SmmuView;
 use smmu_types::regs::strtab::{self, SPLIT};
-use smmu_types::{Capabilities, PhysAddr, SmmuId, StreamId, Vmid};
+use smmu_types::{Capabilities, IdRegisters, PhysAddr, SmmuId, StreamId, Vmid};
 
 use crate::platform::Block;
 use crate::stream_table::{Linked, StreamEntry, StreamTable};
@@ -39,6 +40,7 @@ pub struct SmmuConfig {
 pub struct Smmu<P: Platform> {
     id: SmmuId,
     caps: Capabilities,
+    rules: SmmuView,
     asids: AsidSpace,
     vmids: VmidSpace,
     streams: Mutex<P::Lock, Streams<Block<P>>>,
@@ -64,11 +66,16 @@ impl<P: Platform> Smmu<P> {
     /// `C_BAD_STREAMID`, if `CR2.RECINVSID` records it. The caller gives every SMMU an `id` of its
     /// own.
     ///
+    /// `registers` are the ID registers as read. `caps` are what the driver relies on: what they
+    /// decode to, without what an erratum forbids. An attach never asks an SMMU for what its ID
+    /// registers do not have.
+    ///
     /// # Errors
     ///
     /// No memory for the stream table or the tag spaces, or an impossible StreamID size.
     pub fn new(
         id: SmmuId,
+        registers: IdRegisters,
         caps: Capabilities,
         config: SmmuConfig,
         dma: &P::Dma,
@@ -82,6 +89,7 @@ impl<P: Platform> Smmu<P> {
         Ok(Smmu {
             id,
             caps,
+            rules: SmmuView::new(registers),
             asids,
             vmids: VmidSpace::with_config(id, caps.vmid_bits, config.vmids)?,
             streams: Mutex::new(Streams { table, devices: Slab::new(), owners: HashMap::new() }),
@@ -98,6 +106,11 @@ impl<P: Platform> Smmu<P> {
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
         &self.caps
+    }
+
+    /// The SMMU as the rules of [`smmu_types::legal`] look at it.
+    pub(crate) fn rules(&self) -> &SmmuView {
+        &self.rules
     }
 
     /// Address and format of the stream table, for `STRTAB_BASE` and `STRTAB_BASE_CFG`.

@@ -5,13 +5,13 @@ use alloc::sync::Arc;
 use smmu_invs::Publication;
 use smmu_tags::{FreshTag, SharedTag};
 use smmu_types::seam::{Notice, Observer};
-use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste};
+use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste, legal};
 
 use crate::device::ContextDescriptors;
 use crate::domain::{Domain, Owned};
 use crate::platform::Block;
 use crate::table::{TranslationStage, single_context};
-use crate::{AttachError, Env, Platform};
+use crate::{AttachError, BrokenRule, Env, Platform};
 
 /// What an attach makes of a device's transactions.
 #[derive(Debug)]
@@ -107,13 +107,41 @@ pub(crate) fn entries<P: Platform>(
                 AtsMode::Off,
                 ShareabilityOverride::NonShareable,
             )?;
+            judge(smmu, domain, &ste, Some(&cd))?;
             Ok((ste, Some((place, cd))))
         }
         (TranslationStage::Stage2 { start_level }, CacheTag::Vmid(vmid), _) => {
             let stage2 = table.stage2(start_level, vmid);
             let ste = Ste::stage2(stage2, AtsMode::Off, incoming_shareability(smmu))?;
+            judge(smmu, domain, &ste, None)?;
             Ok((ste, None))
         }
         _ => Err(AttachError::TagNotOwned { domain: domain.id(), smmu: smmu.id(), tag }),
+    }
+}
+
+/// Refuse entries that the SMMU would refuse, or take for others.
+///
+/// A field that the SMMU ignores does no harm. Neither does a reserved one: only
+/// [`TableDescription`](crate::TableDescription) chooses fields, and it has no reserved value.
+fn judge<P: Platform>(
+    smmu: &crate::Smmu<P>,
+    domain: &Domain<P>,
+    ste: &Ste,
+    cd: Option<&Cd>,
+) -> Result<(), AttachError> {
+    let mut broken = None;
+    let mut report = |finding: legal::Finding| match finding.effect() {
+        legal::Effect::Ignored | legal::Effect::Reserved => {}
+        _ if broken.is_none() => broken = Some(BrokenRule::of(&finding)),
+        _ => {}
+    };
+    legal::ste(ste, smmu.rules(), &mut report);
+    if let Some(cd) = cd {
+        legal::cd(cd, ste, smmu.rules(), &mut report);
+    }
+    match broken {
+        None => Ok(()),
+        Some(broken) => Err(AttachError::Illegal { domain: domain.id(), smmu: smmu.id(), broken }),
     }
 }

@@ -108,7 +108,7 @@ impl<P: Platform> Setup<P> {
         if let Some(coherency) = options.coherency {
             probe.caps.coherent = coherency == Coherency::Coherent;
         }
-        let smmu = Smmu::new(id, probe.caps, options.attach.clone(), &self.dma)?;
+        let smmu = Smmu::new(id, probe.id, probe.caps, options.attach.clone(), &self.dma)?;
         let (smmu, virtual_queues) = (Arc::new(smmu), Vec::new());
         self.parts.push(Part { registers, probe, smmu, options, virtual_queues });
         Ok(id)

@@ -84,7 +84,9 @@ impl Fixture {
     }
 
     pub(crate) fn smmu(&self, id: u16) -> Arc<Smmu<HeapPlatform>> {
-        Arc::new(Smmu::new(SmmuId(id), caps(), SmmuConfig::default(), &self.dma).unwrap())
+        Arc::new(
+            Smmu::new(SmmuId(id), ID_REGISTERS, caps(), SmmuConfig::default(), &self.dma).unwrap(),
+        )
     }
 
     pub(crate) fn device(

@@ -1,7 +1,8 @@
 //! The promises of an attach, on fakes of every seam.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
+mod legality;
 mod ordering;
 mod transaction;
 mod unconfirmed;

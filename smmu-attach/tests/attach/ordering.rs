@@ -112,7 +112,9 @@ fn nothing_is_linked_or_announced_before_it_is_published() {
         None
     });
     let env = Env::<LedgerPlatform> { dma: &dma, sink: &sink, observer: &() };
-    let smmu = Smmu::<LedgerPlatform>::new(SmmuId(0), caps(), SmmuConfig::default(), &dma).unwrap();
+    let smmu =
+        Smmu::<LedgerPlatform>::new(SmmuId(0), ID_REGISTERS, caps(), SmmuConfig::default(), &dma)
+            .unwrap();
     let smmu = Arc::new(smmu);
     let s1 = [domain(1, S1), domain(2, S1)];
     let s2 = domain(3, S2);

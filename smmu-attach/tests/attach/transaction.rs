@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smmu_attach::*;
 use smmu_invs::EntryState;
 use smmu_tags::SpaceConfig;
-use smmu_types::fake::{RecordingSink, SinkCall};
+use smmu_types::fake::{ID_REGISTERS, RecordingSink, SinkCall};
 use smmu_types::range::Extent;
 use smmu_types::seam::{Notice, SinkError};
 use smmu_types::*;
@@ -188,8 +188,9 @@ fn vmids_are_set_up_as_the_configuration_says() {
     let fixture = Fixture::new(RecordingSink::new());
     let vmids = SpaceConfig { reserved: &[Vmid(1)], ..SpaceConfig::default() };
     let config = SmmuConfig { vmids, ..SmmuConfig::default() };
-    let smmu =
-        Arc::new(Smmu::<HeapPlatform>::new(SmmuId(0), caps(), config, &fixture.dma).unwrap());
+    let smmu = Arc::new(
+        Smmu::<HeapPlatform>::new(SmmuId(0), ID_REGISTERS, caps(), config, &fixture.dma).unwrap(),
+    );
     let mut device = fixture.device(&smmu, 8);
     let g = Arc::new(Domain::<HeapPlatform>::new(DomainId(1), &tables(S2, 0x8000_0000)).unwrap());
     let prepared = device.prepare(Target::Domain(&g), &fixture.env()).unwrap();
@@ -202,8 +203,14 @@ fn a_forced_write_back_domain_says_so_in_the_entry() {
     let fixture = Fixture::new(RecordingSink::new());
     let mut capable = caps();
     capable.forced_write_back = true;
-    let smmu =
-        Smmu::<HeapPlatform>::new(SmmuId(0), capable, SmmuConfig::default(), &fixture.dma).unwrap();
+    let smmu = Smmu::<HeapPlatform>::new(
+        SmmuId(0),
+        ID_REGISTERS,
+        capable,
+        SmmuConfig::default(),
+        &fixture.dma,
+    )
+    .unwrap();
     let mut device = fixture.device(&Arc::new(smmu), 8);
     let mut tables = tables(S2, 0x8000_0000);
     tables.0.forced_write_back = ForcedWriteBack::On;
