@@ -18,13 +18,13 @@ use core::fmt;
 
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
-use crate::entry::{Contents, Entry, EntryState, Rank};
+use crate::inv_entry::{Contents, EntryState, InvEntry, Rank};
 use crate::{InvError, InvKey, InvKind, InvSpec, request};
 
 /// The sorted, counted invalidation array of one domain.
 #[derive(Debug, Default)]
 pub struct InvArray {
-    entries: Vec<Entry>,
+    entries: Vec<InvEntry>,
     // At least what is in `entries`.
     contents: Contents,
 }
@@ -242,7 +242,7 @@ impl InvArray {
         if kind == InvKind::S2VmidVsmmu {
             return None;
         }
-        let of = |e: &Entry| (e.head().smmu(), e.head().kind());
+        let of = |e: &InvEntry| (e.head().smmu(), e.head().kind());
         let from = self.entries.partition_point(|e| of(e) < (smmu, kind));
         self.entries[from..]
             .iter()
@@ -269,7 +269,7 @@ impl InvArray {
     /// Whether no entry is live or retiring: the domain has no user, and no cache holds any of it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.iter().all(Entry::is_trash)
+        self.entries.iter().all(InvEntry::is_trash)
     }
 
     /// Whether an entry may name a device's own cache, so that readers pass the [`AtsGate`](crate::AtsGate). It may stay
@@ -283,11 +283,11 @@ impl InvArray {
         self.contents
     }
 
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[InvEntry] {
         &self.entries
     }
 
-    pub(crate) fn get(&self, key: &InvKey) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: &InvKey) -> Option<&InvEntry> {
         self.seek(0, key).1
     }
 
@@ -300,7 +300,7 @@ impl InvArray {
     /// The entry of a key, and where it is or would be. Looks from `from` on in growing steps, so that keys that
     /// ascend are found in one pass.
     #[inline]
-    fn seek(&self, from: usize, key: &InvKey) -> (usize, Option<&Entry>) {
+    fn seek(&self, from: usize, key: &InvKey) -> (usize, Option<&InvEntry>) {
         let rank = Rank::of(key);
         match self.entries.get(from) {
             Some(entry) if entry.rank() == rank => (from, Some(entry)),
@@ -308,7 +308,7 @@ impl InvArray {
         }
     }
 
-    fn search(&self, from: usize, rank: Rank) -> (usize, Option<&Entry>) {
+    fn search(&self, from: usize, rank: Rank) -> (usize, Option<&InvEntry>) {
         let from = from.min(self.entries.len());
         // Keys that do not ascend are searched for from the beginning.
         let from = match from.checked_sub(1).and_then(|before| self.entries.get(before)) {
@@ -353,12 +353,12 @@ impl Builder {
     }
 
     fn add(&mut self, spec: &InvSpec) {
-        let entry = Entry::new(spec);
+        let entry = InvEntry::new(spec);
         self.0.contents = self.0.contents.and(entry.contents());
         self.push(entry);
     }
 
-    fn push(&mut self, entry: Entry) {
+    fn push(&mut self, entry: InvEntry) {
         // The capacity was counted; nothing grows behind the caller's back.
         let entries = &mut self.0.entries;
         if entries.len() < entries.capacity() {
@@ -367,10 +367,10 @@ impl Builder {
     }
 
     /// Entries as they are, without trash.
-    fn copy(&mut self, entries: &[Entry], trash: Trash) {
+    fn copy(&mut self, entries: &[InvEntry], trash: Trash) {
         match trash {
             Trash::None if entries.len() <= self.0.entries.capacity() - self.0.entries.len() => {
-                self.0.entries.extend(entries.iter().map(Entry::duplicate));
+                self.0.entries.extend(entries.iter().map(InvEntry::duplicate));
             }
             _ => {
                 for entry in entries.iter().filter(|entry| !entry.is_trash()) {

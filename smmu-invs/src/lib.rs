@@ -95,23 +95,23 @@ extern crate alloc;
 
 mod array;
 mod cells;
-mod entry;
+mod counted;
 mod error;
 mod gate;
+mod inv_entry;
 mod invalidate;
 mod key;
 mod publish;
 mod request;
-mod shared;
 mod sync;
 
 pub use array::{Found, InvArray, InvView, UnrefOutcome};
 #[cfg(feature = "std")]
 pub use cells::{ArcSwapCell, ArcSwapGuard};
 pub use cells::{LockCell, LockGuard, Node, Replaced};
-pub use entry::EntryState;
 pub use error::{InvError, InvalidateError, OutOfMemory, SmmuFailure};
 pub use gate::{AtsGate, Drained, GatedCell};
+pub use inv_entry::EntryState;
 pub use key::{InvKey, InvKind, InvSpec};
 pub use publish::{Publication, invalidate_published, invalidate_published_reporting};
 pub use request::RequestBuffer;

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use crate::entry::Rank;
+use crate::inv_entry::Rank;
 use crate::{InvError, InvSpec};
 
 /// Scratch memory for the requests of one device.

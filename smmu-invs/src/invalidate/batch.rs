@@ -6,7 +6,7 @@ use smmu_types::{Command, SmmuId};
 
 use super::Phase;
 use super::commands::{Name, Planned};
-use crate::entry::{Entry, Head};
+use crate::inv_entry::{Head, InvEntry};
 use crate::{InvalidateError, SmmuFailure};
 
 /// `CMD_SYNC`s on their way at once.
@@ -40,7 +40,7 @@ pub(super) enum Added {
 }
 
 pub(super) struct Walk<'s, S: CommandSink + ?Sized> {
-    entries: &'s [Entry],
+    entries: &'s [InvEntry],
     sink: &'s S,
     report: &'s mut dyn FnMut(SmmuFailure),
     commands: &'s mut [Command],
@@ -55,7 +55,7 @@ pub(super) struct Walk<'s, S: CommandSink + ?Sized> {
 impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     #[inline]
     pub(super) fn new(
-        entries: &'s [Entry],
+        entries: &'s [InvEntry],
         sink: &'s S,
         commands: &'s mut [Command],
         report: &'s mut dyn FnMut(SmmuFailure),
@@ -95,7 +95,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     pub(super) fn tags<A: SpanAddress, N: Name>(
         &mut self,
         at: usize,
-        entry: &Entry,
+        entry: &InvEntry,
         plan: &Planned<A>,
         batch: &mut Batch,
         name: impl Fn(Head) -> N,
@@ -103,7 +103,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         match plan {
             Planned::One(command) => {
                 let options = entry.aux();
-                let same = |entry: &Entry| entry.aux() == options;
+                let same = |entry: &InvEntry| entry.aux() == options;
                 self.alike(at, entry.head(), same, command, batch, |head, _| name(head))
             }
             Planned::Many(spans, command) => {
@@ -127,10 +127,10 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         &mut self,
         mut at: usize,
         first: Head,
-        same: impl Fn(&Entry) -> bool,
+        same: impl Fn(&InvEntry) -> bool,
         command: &Command,
         batch: &mut Batch,
-        name: impl Fn(Head, &Entry) -> N,
+        name: impl Fn(Head, &InvEntry) -> N,
     ) -> usize {
         loop {
             let room = self.commands.get_mut(batch.queued..).unwrap_or_default();

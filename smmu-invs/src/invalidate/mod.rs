@@ -20,7 +20,7 @@ mod commands;
 use batch::{Batch, Walk};
 use commands::{ATC_ALL, CLEAR, Plans};
 
-use crate::entry::{Contents, Entry};
+use crate::inv_entry::{Contents, InvEntry};
 use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};
 
 /// Commands that are queued at once, at most.
@@ -150,7 +150,7 @@ impl InvArray {
     fn send<S>(
         &self,
         at: usize,
-        entry: &Entry,
+        entry: &InvEntry,
         plans: &mut Plans<'_>,
         batch: &mut Batch,
         walk: &mut Walk<'_, S>,
@@ -178,13 +178,13 @@ impl InvArray {
                 at + 1
             }
             InvKind::Ats => {
-                let all = |_: &Entry| true;
+                let all = |_: &InvEntry| true;
                 walk.alike(at, head, all, plans.atc(), batch, |head, entry| {
                     (StreamId(head.id()), SubstreamId::new(entry.aux()))
                 })
             }
             InvKind::AtsFull => {
-                let all = |_: &Entry| true;
+                let all = |_: &InvEntry| true;
                 walk.alike(at, head, all, &ATC_ALL, batch, |head, _| (StreamId(head.id()), None))
             }
         }
@@ -204,7 +204,7 @@ impl InvArray {
 
 /// The command of the only entry of an array, if it is one and no more.
 #[inline]
-fn only_command(entry: &Entry, extent: &Extent) -> Option<Command> {
+fn only_command(entry: &InvEntry, extent: &Extent) -> Option<Command> {
     let head = entry.head();
     if head.is_trash() {
         return None;
@@ -243,7 +243,7 @@ fn one_span<A: SpanAddress>(support: RangeSupport, extent: &Extent) -> Option<On
 
 #[inline]
 fn run_one<S>(
-    entry: &Entry,
+    entry: &InvEntry,
     command: Command,
     sink: &S,
     report: &mut dyn FnMut(SmmuFailure),

@@ -100,13 +100,13 @@ impl Rank {
 
 #[derive(Debug)]
 #[repr(C, align(16))]
-pub(crate) struct Entry {
+pub(crate) struct InvEntry {
     head: AtomicU64,
     tail: AtomicU64,
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Entry>() == 16);
+const _: () = assert!(size_of::<InvEntry>() == 16);
 
 /// What kinds of entries there are, for readers that need not look at them all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,9 +146,9 @@ const fn aux(spec: &InvSpec) -> u32 {
     options
 }
 
-impl Entry {
+impl InvEntry {
     fn from_words(head: Head, tail: u64) -> Self {
-        Entry { head: AtomicU64::new(head.0), tail: AtomicU64::new(tail) }
+        InvEntry { head: AtomicU64::new(head.0), tail: AtomicU64::new(tail) }
     }
 
     /// A live entry with one user.
@@ -296,7 +296,7 @@ mod tests {
     #[case(InvSpec::ats_full(SMMU, StreamId(3)))]
     fn inv_1_keeps_every_field(#[case] spec: InvSpec) {
         assert!(spec.key.is_well_formed());
-        let entry = Entry::new(&spec);
+        let entry = InvEntry::new(&spec);
         assert_eq!(entry.spec(), spec);
         assert_eq!((entry.state(), entry.users()), (EntryState::Live, 1));
         assert!(entry.agrees_with(&spec));
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn an_entry_has_16_bytes_and_is_within_a_cache_line() {
-        assert_eq!((size_of::<Entry>(), align_of::<Entry>()), (16, 16));
+        assert_eq!((size_of::<InvEntry>(), align_of::<InvEntry>()), (16, 16));
     }
 
     #[test]
@@ -324,14 +324,14 @@ mod tests {
         ];
         assert!(keys.is_sorted_by(|a, b| a.key < b.key));
         for (a, b) in keys.iter().flat_map(|a| keys.iter().map(move |b| (a, b))) {
-            let (entry, rank) = (Entry::new(a), Rank::of(&b.key));
+            let (entry, rank) = (InvEntry::new(a), Rank::of(&b.key));
             assert_eq!(entry.rank().cmp(&rank), a.key.cmp(&b.key), "{a} {b}");
         }
     }
 
     #[test]
     fn inv_2_a_copy_with_users_is_live() {
-        let entry = Entry::new(&InvSpec::s1_clear(SMMU, Vmid(9)));
+        let entry = InvEntry::new(&InvSpec::s1_clear(SMMU, Vmid(9)));
         entry.set_users(0);
         entry.set_state(EntryState::Retiring);
         assert_eq!(entry.duplicate().state(), EntryState::Retiring);
