@@ -129,6 +129,25 @@ impl Contents {
     }
 }
 
+/// The regime and the range support of an entry with a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryOptions(u32);
+
+impl EntryOptions {
+    /// Those of kinds without options.
+    pub(crate) const NONE: Self = EntryOptions(0);
+
+    #[inline]
+    pub(crate) fn regime(self) -> Regime {
+        if self.0 & EL2 == 0 { Regime::El1 } else { Regime::El2 }
+    }
+
+    #[inline]
+    pub(crate) fn range(self) -> RangeSupport {
+        if self.0 & RIL == 0 { RangeSupport::Single } else { RangeSupport::Ril }
+    }
+}
+
 const EL2: u32 = 1 << 0;
 const RIL: u32 = 1 << 1;
 
@@ -210,24 +229,21 @@ impl InvEntry {
         self.tail() as u32
     }
 
-    /// Of an entry with an ASID.
+    /// The options of an entry of this kind.
     #[inline]
-    pub(crate) fn regime(&self) -> Regime {
-        if self.aux() & EL2 == 0 { Regime::El1 } else { Regime::El2 }
-    }
-
-    /// Of an entry with a tag.
-    #[inline]
-    pub(crate) fn range(&self) -> RangeSupport {
-        if self.aux() & RIL == 0 { RangeSupport::Single } else { RangeSupport::Ril }
+    pub(crate) fn options(&self, kind: InvKind) -> EntryOptions {
+        EntryOptions(if kind.is_ats() { 0 } else { self.aux() })
     }
 
     pub(crate) fn contents(&self) -> Contents {
-        match self.head().kind() {
-            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => match self.range() {
-                RangeSupport::Ril => Contents::TAGS,
-                RangeSupport::Single => Contents::TAGS.and(Contents::SINGLE),
-            },
+        let kind = self.head().kind();
+        match kind {
+            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
+                match self.options(kind).range() {
+                    RangeSupport::Ril => Contents::TAGS,
+                    RangeSupport::Single => Contents::TAGS.and(Contents::SINGLE),
+                }
+            }
             InvKind::S2VmidS1Clear => Contents::NESTED_STAGE_1,
             InvKind::Ats | InvKind::AtsFull => Contents::DEVICE_CACHES,
         }
@@ -240,10 +256,8 @@ impl InvEntry {
     }
 
     pub(crate) fn spec(&self) -> InvSpec {
-        let options = if self.head().kind().is_ats() { 0 } else { self.aux() };
-        let regime = if options & EL2 == 0 { Regime::El1 } else { Regime::El2 };
-        let range = if options & RIL == 0 { RangeSupport::Single } else { RangeSupport::Ril };
-        InvSpec { key: self.key(), regime, range }
+        let options = self.options(self.head().kind());
+        InvSpec { key: self.key(), regime: options.regime(), range: options.range() }
     }
 
     /// Whether the entry already means what `spec`, which has the same key, says.
