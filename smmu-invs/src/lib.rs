@@ -90,6 +90,8 @@
 //! - `std`: `ArcSwapCell`, a publication whose readers take no lock.
 #![no_std]
 #![deny(unsafe_code)]
+// Docs.rs labels what a feature adds.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 extern crate alloc;
 
@@ -104,6 +106,8 @@ mod key;
 mod publish;
 mod request;
 mod sync;
+
+pub use smmu_types;
 
 pub use array::{Found, InvArray, InvView, UnrefOutcome};
 #[cfg(feature = "std")]
