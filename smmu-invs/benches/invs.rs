@@ -21,12 +21,12 @@ use smmu_types::{
 };
 
 /// The system's allocator, which counts bytes.
-struct Counting;
+struct CountingAllocator;
 
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: all requests go to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller's promises are passed on.
@@ -39,7 +39,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Bytes that are asked for meanwhile.
 fn allocated<T>(work: impl FnOnce() -> T) -> f64 {

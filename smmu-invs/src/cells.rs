@@ -9,17 +9,17 @@ use core::ops::Deref;
 
 use lock_api::{Mutex, RawMutex};
 
-use crate::shared::Shared;
+use crate::counted::Counted;
 use crate::{OutOfMemory, Publication};
 
 /// A value with the memory that it needs to be published.
 #[derive(Debug)]
 #[must_use = "nothing is published yet"]
-pub struct Node<T>(Shared<T>);
+pub struct Node<T>(Counted<T>);
 
 /// A value that was replaced, which readers may still have.
 #[derive(Debug)]
-pub struct Replaced<T>(Shared<T>);
+pub struct Replaced<T>(Counted<T>);
 
 impl<T> Replaced<T> {
     /// Whether a reader still has it. Once nobody has, nobody will.
@@ -34,7 +34,7 @@ impl<T> Replaced<T> {
 /// A reader holds the lock for as long as it takes to count a reference, never while it walks or
 /// waits; so does a writer. If arrays are read in interrupt context, the lock must disable
 /// interrupts, and the allocator's `dealloc` be usable there: a reader may drop the last reference to an array.
-pub struct LockCell<R, T>(Mutex<R, Shared<T>>);
+pub struct LockCell<R, T>(Mutex<R, Counted<T>>);
 
 impl<R: RawMutex, T> LockCell<R, T> {
     /// Replace the current value, and say when its last reader is done.
@@ -52,7 +52,7 @@ impl<R: RawMutex, T: fmt::Debug> fmt::Debug for LockCell<R, T> {
 
 /// Keeps a value of a [`LockCell`].
 #[derive(Debug)]
-pub struct LockGuard<T>(Shared<T>);
+pub struct LockGuard<T>(Counted<T>);
 
 impl<T> Deref for LockGuard<T> {
     type Target = T;
@@ -70,7 +70,7 @@ impl<R: RawMutex, T> Publication<T> for LockCell<R, T> {
         Self: 'a;
 
     fn node(value: T) -> Result<Node<T>, OutOfMemory> {
-        Shared::new(value).map(Node)
+        Counted::new(value).map(Node)
     }
 
     fn new(node: Node<T>) -> Self {
@@ -94,7 +94,7 @@ pub use self::swap::{ArcSwapCell, ArcSwapGuard};
 mod swap {
     use arc_swap::ArcSwapAny;
 
-    use super::{Deref, Node, OutOfMemory, Publication, Replaced, Shared, fmt};
+    use super::{Counted, Deref, Node, OutOfMemory, Publication, Replaced, fmt};
 
     /// A publication that readers read without a lock.
     ///
@@ -106,7 +106,7 @@ mod swap {
     /// about twice as fast. But attaches are rare beside invalidations, and what the other takes for it weighs more:
     /// publishing allocates now and then, to queue the old array up, and the array is freed only when some thread
     /// happens to collect, so that nobody knows when its last reader is done.
-    pub struct ArcSwapCell<T>(ArcSwapAny<Shared<T>>);
+    pub struct ArcSwapCell<T>(ArcSwapAny<Counted<T>>);
 
     impl<T> ArcSwapCell<T> {
         /// Replace the current value, and say when its last reader is done.
@@ -123,7 +123,7 @@ mod swap {
 
     /// Keeps a value of an [`ArcSwapCell`].
     #[derive(Debug)]
-    pub struct ArcSwapGuard<T>(arc_swap::Guard<Shared<T>>);
+    pub struct ArcSwapGuard<T>(arc_swap::Guard<Counted<T>>);
 
     impl<T> Deref for ArcSwapGuard<T> {
         type Target = T;
@@ -141,7 +141,7 @@ mod swap {
             Self: 'a;
 
         fn node(value: T) -> Result<Node<T>, OutOfMemory> {
-            Shared::new(value).map(Node)
+            Counted::new(value).map(Node)
         }
 
         fn new(node: Node<T>) -> Self {

@@ -44,7 +44,7 @@ fn ats() -> [InvSpec; 1] {
     [InvSpec::ats(SMMU, StreamId(1), None)]
 }
 
-/// How a [`Pointer`] is published and read.
+/// How a [`PointerCell`] is published and read.
 #[derive(Clone, Copy)]
 struct Orders {
     publish: Ordering,
@@ -54,9 +54,9 @@ struct Orders {
 const ORDERS: Orders = Orders { publish: Ordering::Release, read: Ordering::Acquire };
 
 /// A pointer that is swung, as with RCU; the arrays are never freed.
-struct Pointer(AtomicPtr<InvArray>, Orders);
+struct PointerCell(AtomicPtr<InvArray>, Orders);
 
-impl Publication<InvArray> for Pointer {
+impl Publication<InvArray> for PointerCell {
     type Node = *mut InvArray;
     type Guard<'a> = &'static InvArray;
 
@@ -64,7 +64,7 @@ impl Publication<InvArray> for Pointer {
         Ok(Box::into_raw(Box::new(value)))
     }
     fn new(node: Self::Node) -> Self {
-        Pointer(AtomicPtr::new(node), ORDERS)
+        PointerCell(AtomicPtr::new(node), ORDERS)
     }
     fn read(&self) -> &'static InvArray {
         // SAFETY: the pointer is that of a box that is never freed, and only shared references are made.
@@ -118,7 +118,7 @@ impl Hardware {
     }
 
     /// Step 1 and what follows: take the page away, invalidate, give it to someone else.
-    fn unmap(&self, cell: &impl Publication<InvArray>, sink: &Sink) {
+    fn unmap(&self, cell: &impl Publication<InvArray>, sink: &HardwareSink) {
         self.table.store(0, Ordering::Relaxed);
         invalidate_published(cell, PAGE, sink).unwrap();
         // SAFETY: the checker watches over the access.
@@ -130,9 +130,9 @@ const PAGE: Extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with
 
 /// A queue whose commands are carried out when they are issued: any TLBI or `ATC_INV` drops the line, once no DMA is
 /// under way. A device whose ATS is off does not answer an `ATC_INV`.
-struct Sink(Arc<Hardware>);
+struct HardwareSink(Arc<Hardware>);
 
-impl CommandSink for Sink {
+impl CommandSink for HardwareSink {
     type Ticket = SmmuId;
     type Pushed = SmmuId;
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
@@ -200,18 +200,18 @@ fn caught(model: impl FnOnce()) {
 fn race<P, F>(hardware: Hardware, cell: P, beside: F)
 where
     P: Publication<InvArray> + Send + Sync + 'static,
-    F: FnOnce(&Hardware, &P, &Sink) + Send + 'static,
+    F: FnOnce(&Hardware, &P, &HardwareSink) + Send + 'static,
 {
     let (hardware, cell) = (Arc::new(hardware), Arc::new(cell));
     let other = thread::spawn({
         let (hardware, cell) = (Arc::clone(&hardware), Arc::clone(&cell));
-        move || beside(&hardware, &cell, &Sink(Arc::clone(&hardware)))
+        move || beside(&hardware, &cell, &HardwareSink(Arc::clone(&hardware)))
     });
     let walker = thread::spawn({
         let hardware = Arc::clone(&hardware);
         move || hardware.dma()
     });
-    hardware.unmap(&*cell, &Sink(Arc::clone(&hardware)));
+    hardware.unmap(&*cell, &HardwareSink(Arc::clone(&hardware)));
     other.join().unwrap();
     walker.join().unwrap();
     // Whatever was cached before is used once more.
@@ -226,10 +226,10 @@ enum DmaBarrier {
 
 fn attach_race(dma_barrier: DmaBarrier) {
     check(move || {
-        race(Hardware::new(0), cell::<Pointer>(&[]), move |hardware, cell, _| {
+        race(Hardware::new(0), cell::<PointerCell>(&[]), move |hardware, cell, _| {
             // Step 2.
             let merged = cell.read().merge(&tag()).unwrap();
-            cell.publish(Pointer::node(merged).unwrap());
+            cell.publish(PointerCell::node(merged).unwrap());
             if dma_barrier == DmaBarrier::Full {
                 fence(Ordering::SeqCst);
             }
@@ -274,7 +274,7 @@ enum Purge {
 
 fn detach_race(settle: Settle, purge: Purge, orders: Orders) {
     check(move || {
-        let mut cell = cell::<Pointer>(&tag());
+        let mut cell = cell::<PointerCell>(&tag());
         cell.1 = orders;
         race(Hardware::new(1), cell, move |hardware, cell, sink| {
             // Step 7. The sync of the CFGI keeps new DMA from the old STE; it does not wait for DMA under way.
@@ -283,7 +283,7 @@ fn detach_race(settle: Settle, purge: Purge, orders: Orders) {
             array.unref(&tag(), |_, _| {});
             if settle == Settle::BeforeTheFlush {
                 // A proof of some other flush, as a driver without the proof's promise would have it.
-                let idle = Sink(Arc::new(Hardware::new(0)));
+                let idle = HardwareSink(Arc::new(Hardware::new(0)));
                 array.settle(&FlushProof::obtain(&idle, SMMU, TAG).unwrap());
             }
             let proof = FlushProof::obtain(sink, SMMU, TAG).unwrap();
@@ -291,7 +291,7 @@ fn detach_race(settle: Settle, purge: Purge, orders: Orders) {
                 Purge::No => drop(array.settle(&proof)),
                 Purge::Publish => {
                     // Without `settle`, so that the publication alone tells readers.
-                    cell.publish(Pointer::node(InvArray::empty()).unwrap());
+                    cell.publish(PointerCell::node(InvArray::empty()).unwrap());
                 }
             }
         });
@@ -358,7 +358,7 @@ enum Flush {
 
 fn ats_detach_race(flush: Flush) {
     check(move || {
-        let cell = cell::<Pointer>(&ats());
+        let cell = cell::<PointerCell>(&ats());
         race(Hardware::new(1), cell, move |hardware, cell, sink| {
             // Step 10.
             hardware.ste.store(0, Ordering::SeqCst);
@@ -406,14 +406,14 @@ enum Array {
 fn gate_race(drain: Drain, array: Array) {
     check(move || {
         let hardware = Arc::new(Hardware::new(0));
-        let cell = Arc::new(cell::<GatedCell<Pointer>>(&ats()));
+        let cell = Arc::new(cell::<GatedCell<PointerCell>>(&ats()));
         let mapper = thread::spawn({
             let (hardware, cell) = (Arc::clone(&hardware), Arc::clone(&cell));
-            move || invalidate_published(&*cell, PAGE, &Sink(hardware)).unwrap()
+            move || invalidate_published(&*cell, PAGE, &HardwareSink(hardware)).unwrap()
         });
         if array == Array::Older {
             let merged = cell.read().merge(&tag()).unwrap();
-            cell.publish(Pointer::node(merged).unwrap());
+            cell.publish(PointerCell::node(merged).unwrap());
         }
         cell.read().unref(&ats(), |_, _| {});
         if drain == Drain::Yes {
@@ -440,10 +440,10 @@ fn step_11_no_atc_inv_of_an_older_array_is_late() {
 fn step_11_the_gate_can_be_used_again() {
     check(|| {
         let hardware = Arc::new(Hardware::new(0));
-        let cell = Arc::new(cell::<GatedCell<Pointer>>(&ats()));
+        let cell = Arc::new(cell::<GatedCell<PointerCell>>(&ats()));
         let mapper = thread::spawn({
             let (hardware, cell) = (Arc::clone(&hardware), Arc::clone(&cell));
-            move || invalidate_published(&*cell, PAGE, &Sink(hardware)).unwrap()
+            move || invalidate_published(&*cell, PAGE, &HardwareSink(hardware)).unwrap()
         });
         let _ = cell.ats_gate().drain(&Yield, Duration::MAX).unwrap();
         cell.read().unref(&ats(), |_, _| {});

@@ -21,7 +21,7 @@ thread_local! {
 }
 
 /// The system's allocator, which counts, and fails on demand.
-struct Counting;
+struct FailingAllocator;
 
 fn fails() -> bool {
     let number = ALLOCATIONS.get() + 1;
@@ -30,7 +30,7 @@ fn fails() -> bool {
 }
 
 // SAFETY: all requests go to the system's allocator unchanged, or fail, which `GlobalAlloc` allows.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for FailingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if fails() {
             return std::ptr::null_mut();
@@ -54,7 +54,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: FailingAllocator = FailingAllocator;
 
 /// How many allocations this thread makes meanwhile.
 fn allocations<T>(work: impl FnOnce() -> T) -> (T, u64) {

@@ -16,7 +16,7 @@ use smmu_types::{
 };
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ArrayStep {
     Merge(Vec<InvSpec>),
     Unref(Vec<InvSpec>),
     Settle(u16, CacheTag),
@@ -50,32 +50,32 @@ fn spec() -> impl Strategy<Value = InvSpec> {
     })
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ArrayStep> {
     let request = || prop::collection::vec(spec(), 0..5);
     prop_oneof![
         6 => request().prop_map(|mut request| {
             request.sort_by_key(|spec| spec.key);
             request.dedup();
-            Step::Merge(request)
+            ArrayStep::Merge(request)
         }),
         // As it comes: mostly unsorted, at times with a key twice.
-        1 => request().prop_map(Step::Merge),
-        1 => (0..3u16).prop_map(Step::RemoveSmmu),
-        4 => request().prop_map(Step::Unref),
+        1 => request().prop_map(ArrayStep::Merge),
+        1 => (0..3u16).prop_map(ArrayStep::RemoveSmmu),
+        4 => request().prop_map(ArrayStep::Unref),
         3 => (0..3u16, any::<bool>(), 1..4u16)
-            .prop_map(|(smmu, asid, id)| Step::Settle(smmu, tag(asid, id))),
-        1 => Just(Step::Purge),
+            .prop_map(|(smmu, asid, id)| ArrayStep::Settle(smmu, tag(asid, id))),
+        1 => Just(ArrayStep::Purge),
     ]
 }
 
 #[derive(Default)]
-struct Model {
+struct MapModel {
     users: BTreeMap<InvKey, u32>,
     retiring: BTreeSet<InvKey>,
     trash: BTreeSet<InvKey>,
 }
 
-impl Model {
+impl MapModel {
     fn merge(&mut self, request: &[InvSpec]) -> Result<(), InvError> {
         for index in 1..request.len() {
             match request[index - 1].key.cmp(&request[index].key) {
@@ -187,30 +187,30 @@ proptest! {
     #[test]
     fn inv_1_to_5_the_array_is_the_map(steps in prop::collection::vec(step(), 0..60)) {
         let sink = RecordingSink::new();
-        let mut model = Model::default();
+        let mut model = MapModel::default();
         let mut array = InvArray::empty();
         for step in steps {
             match step {
-                Step::Merge(request) => match (array.merge(&request), model.merge(&request)) {
+                ArrayStep::Merge(request) => match (array.merge(&request), model.merge(&request)) {
                     (Ok(merged), Ok(())) => array = merged,
                     (got, want) => prop_assert_eq!(got.map(|_| ()), want),
                 },
-                Step::Unref(request) => {
+                ArrayStep::Unref(request) => {
                     let mut got = Vec::new();
                     array.unref(&request, |index, outcome| got.push((index, outcome)));
                     let want = request.iter().map(|spec| model.unref(spec.key));
                     prop_assert!(want.enumerate().eq(got));
                 }
-                Step::Settle(smmu, tag) => {
+                ArrayStep::Settle(smmu, tag) => {
                     let proof = FlushProof::obtain(&sink, SmmuId(smmu), tag).unwrap();
                     sink.take();
                     prop_assert_eq!(array.settle(&proof), model.settle(SmmuId(smmu), tag));
                 }
-                Step::RemoveSmmu(smmu) => {
+                ArrayStep::RemoveSmmu(smmu) => {
                     let smmu = SmmuId(smmu);
                     prop_assert_eq!(array.remove_smmu(smmu), model.remove(smmu));
                 }
-                Step::Purge => match array.purge().unwrap() {
+                ArrayStep::Purge => match array.purge().unwrap() {
                     Some(purged) => {
                         prop_assert!(!model.trash.is_empty());
                         model.trash.clear();

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RawMutex;
@@ -12,17 +12,15 @@ use smmu_invs::{
 };
 use smmu_types::fake::{RecordingSink, SinkCall};
 use smmu_types::range::{Extent, RangeSupport};
-use smmu_types::seam::{CommandSink, CountingWait, SinkError, TimedOut, Wait};
-use smmu_types::{
-    Asid, CacheTag, Command, FlushProof, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof,
-};
+use smmu_types::seam::{CountingWait, TimedOut, Wait};
+use smmu_types::{Asid, CacheTag, Command, FlushProof, Granule, Leaf, Regime, SmmuId, StreamId};
 
 /// A value that shows how many of its copies are left.
 #[derive(Default)]
-struct Probe(u64, Option<Arc<()>>);
+struct Tracked(u64, Option<Arc<()>>);
 
-fn conforms<P: Publication<Probe>>() {
-    let node = |number, life: &Arc<()>| P::node(Probe(number, Some(life.clone()))).unwrap();
+fn conforms<P: Publication<Tracked>>() {
+    let node = |number, life: &Arc<()>| P::node(Tracked(number, Some(life.clone()))).unwrap();
     let alive = |life: &Arc<()>| Arc::strong_count(life) - 1;
 
     let lives: Vec<Arc<()>> = (0..40).map(|_| Arc::new(())).collect();
@@ -128,11 +126,11 @@ fn a_lasting_user_is_always_told<P: Publication<InvArray> + Sync>() {
 }
 
 /// Once nobody has what was replaced, nobody will.
-fn last_readers_are_known<C, P>(replace: impl Fn(&C, P) -> Replaced<Probe>)
+fn last_readers_are_known<C, P>(replace: impl Fn(&C, P) -> Replaced<Tracked>)
 where
-    C: Publication<Probe, Node = P>,
+    C: Publication<Tracked, Node = P>,
 {
-    let node = |number| C::node(Probe(number, None)).unwrap();
+    let node = |number| C::node(Tracked(number, None)).unwrap();
     let cell = C::new(node(0));
     assert!(!replace(&cell, node(1)).is_read());
     let (first, second) = (cell.read(), cell.read());
@@ -144,34 +142,42 @@ where
     assert!(!replaced.is_read());
 }
 
-/// A sink whose syncs take until somebody lets them.
-struct Slow {
+/// Holds back the `CMD_SYNC`s of a sink.
+struct Hold {
     held: AtomicBool,
     waiting: AtomicBool,
-    atc: AtomicU32,
 }
 
-impl CommandSink for Slow {
-    type Ticket = SmmuId;
-    type Pushed = SmmuId;
+impl Hold {
+    /// A sink whose `CMD_SYNC`s complete after [`Hold::release`].
+    fn sink() -> (Arc<Hold>, RecordingSink) {
+        let hold = Arc::new(Hold { held: true.into(), waiting: false.into() });
+        let sink = RecordingSink::failing({
+            let hold = Arc::clone(&hold);
+            move |call| {
+                if matches!(call, SinkCall::Wait(_)) {
+                    hold.waiting.store(true, Ordering::SeqCst);
+                    spin_until(|| !hold.held.load(Ordering::SeqCst));
+                }
+                None
+            }
+        });
+        (hold, sink)
+    }
 
-    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
-        let atc = commands.iter().filter(|command| matches!(command, Command::AtcInv { .. }));
-        self.atc.fetch_add(atc.count() as u32, Ordering::SeqCst);
-        Ok(smmu)
+    /// Returns when a reader waits for a `CMD_SYNC`.
+    fn wait_for_reader(&self) {
+        spin_until(|| self.waiting.load(Ordering::SeqCst));
     }
-    fn push(&self, smmu: SmmuId, _: Option<SmmuId>, _: &[Command]) -> Result<SmmuId, SinkError> {
-        Ok(smmu)
+
+    fn release(&self) {
+        self.held.store(false, Ordering::SeqCst);
     }
-    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
-        self.issue(pushed, commands)
-    }
-    fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
-        self.waiting.store(true, Ordering::SeqCst);
-        while self.held.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
-        Ok(SyncProof::vouch(ticket))
+}
+
+fn spin_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::yield_now();
     }
 }
 
@@ -195,18 +201,16 @@ fn a_wait_at_the_gate_is_bounded() {
     type Cell = GatedCell<LockCell<RawMutex, InvArray>>;
     let ats = [InvSpec::ats(SmmuId(0), StreamId(1), None)];
     let cell = Cell::new(Cell::node(InvArray::empty().merge(&ats).unwrap()).unwrap());
-    let slow = Slow { held: true.into(), waiting: false.into(), atc: 0.into() };
+    let (hold, slow) = Hold::sink();
     let timeout = Duration::from_micros(50);
     let drain = || cell.ats_gate().drain(&CountingWait::new(), timeout);
     assert!(drain().is_ok());
     std::thread::scope(|scope| {
         scope.spawn(|| invalidate_published(&cell, PAGE, &slow).unwrap());
-        while !slow.waiting.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
+        hold.wait_for_reader();
         assert_eq!(drain(), Err(TimedOut { timeout }));
         assert_eq!(drain(), Err(TimedOut { timeout }), "nor does a second look forget the reader");
-        slow.held.store(false, Ordering::SeqCst);
+        hold.release();
     });
     assert!(drain().is_ok());
 }
@@ -218,14 +222,12 @@ fn without_ats_entries_nobody_is_waited_for() {
     let tag = CacheTag::Asid(Regime::El1, Asid(1));
     let request = [InvSpec::tagged(SmmuId(0), tag, RangeSupport::Ril)];
     let cell = Cell::new(Cell::node(InvArray::empty().merge(&request).unwrap()).unwrap());
-    let slow = Slow { held: true.into(), waiting: false.into(), atc: 0.into() };
+    let (hold, slow) = Hold::sink();
     std::thread::scope(|scope| {
         scope.spawn(|| invalidate_published(&cell, PAGE, &slow).unwrap());
-        while !slow.waiting.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
+        hold.wait_for_reader();
         assert!(cell.ats_gate().drain(&CountingWait::new(), Duration::ZERO).is_ok());
-        slow.held.store(false, Ordering::SeqCst);
+        hold.release();
     });
 }
 
@@ -234,16 +236,11 @@ fn the_gate_waits_for_the_readers_that_were_there_before_and_for_no_others() {
     type Cell = GatedCell<LockCell<RawMutex, InvArray>>;
     let ats = [InvSpec::ats(SmmuId(0), StreamId(1), None)];
     let cell = Cell::new(Cell::node(InvArray::empty().merge(&ats).unwrap()).unwrap());
-    let sink = || Slow { held: true.into(), waiting: false.into(), atc: 0.into() };
-    let (first, second) = (sink(), sink());
-    let entered = |sink: &Slow| {
-        while !sink.waiting.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
-    };
+    let (first_hold, first) = Hold::sink();
+    let (second_hold, second) = Hold::sink();
     std::thread::scope(|scope| {
         scope.spawn(|| invalidate_published(&cell, PAGE, &first).unwrap());
-        entered(&first);
+        first_hold.wait_for_reader();
 
         // Another array takes its place, and only that is changed; the reader still has the older one.
         let other = [InvSpec::ats(SmmuId(0), StreamId(2), None)];
@@ -253,20 +250,25 @@ fn the_gate_waits_for_the_readers_that_were_there_before_and_for_no_others() {
         let signal = Signal(AtomicBool::new(false));
         std::thread::scope(|scope| {
             let drain = scope.spawn(|| cell.ats_gate().drain(&signal, Duration::MAX));
-            while !signal.0.load(Ordering::SeqCst) {
-                std::thread::yield_now();
-            }
+            spin_until(|| signal.0.load(Ordering::SeqCst));
             // One that comes now goes on beside the writer, and is not waited for.
             let later = scope.spawn(|| invalidate_published(&cell, PAGE, &second).unwrap());
-            entered(&second);
+            second_hold.wait_for_reader();
             assert!(!drain.is_finished());
-            first.held.store(false, Ordering::SeqCst);
+            first_hold.release();
             let _ = drain.join().unwrap().unwrap();
             assert!(!later.is_finished());
-            second.held.store(false, Ordering::SeqCst);
+            second_hold.release();
         });
     });
-    assert_eq!(second.atc.load(Ordering::SeqCst), 1, "not of the stream that has left");
+    let atc_invs = |call| match call {
+        SinkCall::Push(_, commands) | SinkCall::Issue(_, commands) => {
+            commands.iter().filter(|command| matches!(command, Command::AtcInv { .. })).count()
+        }
+        SinkCall::Wait(_) => 0,
+    };
+    let sent: usize = second.take().into_iter().map(atc_invs).sum();
+    assert_eq!(sent, 1, "not of the stream that has left");
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! Batches on their way: what is queued, what is waited for, and who has failed.
 
-use smmu_types::range::SpanAddress;
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId};
 
 use super::Phase;
-use super::commands::{Name, Planned};
-use crate::entry::{Entry, Head};
+use super::commands::{CommandTemplate, UseBuilder};
+use crate::inv_entry::{EntryOptions, Head, InvEntry};
 use crate::{InvalidateError, SmmuFailure};
 
 /// `CMD_SYNC`s on their way at once.
@@ -40,7 +39,7 @@ pub(super) enum Added {
 }
 
 pub(super) struct Walk<'s, S: CommandSink + ?Sized> {
-    entries: &'s [Entry],
+    entries: &'s [InvEntry],
     sink: &'s S,
     report: &'s mut dyn FnMut(SmmuFailure),
     commands: &'s mut [Command],
@@ -55,7 +54,7 @@ pub(super) struct Walk<'s, S: CommandSink + ?Sized> {
 impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     #[inline]
     pub(super) fn new(
-        entries: &'s [Entry],
+        entries: &'s [InvEntry],
         sink: &'s S,
         commands: &'s mut [Command],
         report: &'s mut dyn FnMut(SmmuFailure),
@@ -90,91 +89,31 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         !self.failures.contains(smmu)
     }
 
-    /// Carry out a plan for an entry and those behind it that it is the plan of as well.
-    #[inline]
-    pub(super) fn tags<A: SpanAddress, N: Name>(
+    /// Add the commands of several templates for one entry. Returns the index behind it.
+    pub(super) fn add_all(
         &mut self,
         at: usize,
-        entry: &Entry,
-        plan: &Planned<A>,
+        entry: &InvEntry,
+        templates: impl Iterator<Item = CommandTemplate>,
         batch: &mut Batch,
-        name: impl Fn(Head) -> N,
     ) -> usize {
-        match plan {
-            Planned::One(command) => {
-                let options = entry.aux();
-                let same = |entry: &Entry| entry.aux() == options;
-                self.alike(at, entry.head(), same, command, batch, |head, _| name(head))
-            }
-            Planned::Many(spans, command) => {
-                let head = entry.head();
-                if !head.is_trash() {
-                    for span in spans.clone() {
-                        if self.add(at, &command(span), name(head), batch) == Added::Failed {
-                            break;
-                        }
-                    }
-                }
-                at + 1
-            }
-        }
-    }
-
-    /// Add a command for each entry from `at` on that is of the first one's kind and `same`. Returns where the others
-    /// begin.
-    #[inline]
-    pub(super) fn alike<N: Name>(
-        &mut self,
-        mut at: usize,
-        first: Head,
-        same: impl Fn(&Entry) -> bool,
-        command: &Command,
-        batch: &mut Batch,
-        name: impl Fn(Head, &Entry) -> N,
-    ) -> usize {
-        loop {
-            let room = self.commands.get_mut(batch.queued..).unwrap_or_default();
-            let mut added = 0;
-            let mut full = false;
-            for entry in &self.entries[at..] {
-                let head = entry.head();
-                if !head.is_beside(first) || !same(entry) {
+        let head = entry.head();
+        if !head.is_trash() {
+            for template in templates {
+                if self.add(at, &template.command(head, entry), batch) == Added::Failed {
                     break;
                 }
-                if !head.is_trash() {
-                    let Some(slot) = room.get_mut(added) else {
-                        full = true;
-                        break;
-                    };
-                    *slot = *command;
-                    name(head, entry).put(slot);
-                    if added == 0 && batch.queued == 0 {
-                        batch.first = at;
-                    }
-                    added += 1;
-                }
-                at += 1;
-            }
-            batch.queued += added;
-            if !full || self.make_room(batch) == Added::Failed {
-                return at;
             }
         }
+        at + 1
     }
 
-    pub(super) fn add(
-        &mut self,
-        at: usize,
-        command: &Command,
-        name: impl Name,
-        batch: &mut Batch,
-    ) -> Added {
+    pub(super) fn add(&mut self, at: usize, command: &Command, batch: &mut Batch) -> Added {
         if batch.queued == self.commands.len() && self.make_room(batch) == Added::Failed {
             return Added::Failed;
         }
         let Some(slot) = self.commands.get_mut(batch.queued) else { return Added::Failed };
         *slot = *command;
-        name.put(slot);
         if batch.queued == 0 {
             batch.first = at;
         }
@@ -267,6 +206,53 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         match self.failures.first {
             None => Ok(()),
             Some(first) => Err(InvalidateError { first, failed: self.failures.count }),
+        }
+    }
+}
+
+/// Entries from `at` up to `end`, as far as they are of the kind of `head` and have `options`.
+pub(super) struct Run<'r, 's, S: CommandSink + ?Sized> {
+    pub(super) walk: &'r mut Walk<'s, S>,
+    pub(super) batch: &'r mut Batch,
+    pub(super) at: usize,
+    pub(super) head: Head,
+    pub(super) options: EntryOptions,
+}
+
+impl<S: CommandSink + ?Sized> UseBuilder for Run<'_, '_, S> {
+    /// The index behind the run.
+    type Output = usize;
+
+    /// Adds the command of each entry.
+    #[inline(always)]
+    fn use_builder(self, build: impl Fn(Head, &InvEntry) -> Command) -> usize {
+        let Run { walk, batch, mut at, head: first, options } = self;
+        loop {
+            let room = walk.commands.get_mut(batch.queued..).unwrap_or_default();
+            let mut added = 0;
+            let mut full = false;
+            for entry in &walk.entries[at..] {
+                let head = entry.head();
+                if !head.is_beside(first) || entry.options(first.kind()) != options {
+                    break;
+                }
+                if !head.is_trash() {
+                    let Some(slot) = room.get_mut(added) else {
+                        full = true;
+                        break;
+                    };
+                    *slot = build(head, entry);
+                    if added == 0 && batch.queued == 0 {
+                        batch.first = at;
+                    }
+                    added += 1;
+                }
+                at += 1;
+            }
+            batch.queued += added;
+            if !full || walk.make_room(batch) == Added::Failed {
+                return at;
+            }
         }
     }
 }

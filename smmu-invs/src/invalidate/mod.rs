@@ -10,17 +10,17 @@
 //! 4. An SMMU that fails is left alone for the rest of the walk; the others are walked to the end.
 //! 5. No allocation, no lock, no wait but the sink's.
 
-use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, plan};
+use smmu_types::range::{Extent, Plan, plan};
 use smmu_types::seam::{CommandSink, SinkError};
-use smmu_types::{Asid, CacheTag, Command, Ipa, Regime, StreamId, SubstreamId, Vmid};
+use smmu_types::{Command, Ipa};
 
 mod batch;
 mod commands;
 
-use batch::{Batch, Walk};
-use commands::{ATC_ALL, CLEAR, Plans};
+use batch::{Batch, Run, Walk};
+use commands::{CommandTemplate, EntryPlan, EntryPlans, with_only_command};
 
-use crate::entry::{Contents, Entry};
+use crate::inv_entry::{Contents, Head, InvEntry};
 use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};
 
 /// Commands that are queued at once, at most.
@@ -85,9 +85,15 @@ impl InvArray {
     {
         // Most invalidations are a few commands, for which a large batch would cost more than the commands.
         if let [entry] = self.entries()
-            && let Some(command) = only_command(entry, &extent)
+            && let head = entry.head()
+            && !head.is_trash()
+            && let Some(ran) =
+                with_only_command(entry, head, &extent, |command| run_one(head, command, sink))
         {
-            return run_one(entry, command, sink, report);
+            return ran.map_err(|error| {
+                report(SmmuFailure { from: entry.key(), error });
+                InvalidateError { first: error, failed: 1 }
+            });
         }
         match self.commands(&extent) {
             0..=4 => self.in_batches::<4, S>(&extent, sink, report),
@@ -124,7 +130,7 @@ impl InvArray {
         // Any command would do; this one is cheap to write.
         let mut commands = [Command::CfgiAll; N];
         let mut walk = Walk::new(self.entries(), sink, &mut commands, report);
-        let mut plans = Plans::of(extent);
+        let mut plans = EntryPlans::new(extent);
         for phase in [Phase::Tags, Phase::NestedStage1, Phase::DeviceCaches] {
             if !self.contents().has(phase.contents()) {
                 continue;
@@ -144,14 +150,14 @@ impl InvArray {
         walk.result()
     }
 
-    /// Add the commands of an entry, and of those behind it that differ from it in nothing but their number. Returns
-    /// where the others begin.
+    /// Add the commands of an entry, and of the entries behind it that have the same plan. Returns
+    /// the index of the next entry.
     #[inline]
     fn send<S>(
         &self,
         at: usize,
-        entry: &Entry,
-        plans: &mut Plans<'_>,
+        entry: &InvEntry,
+        plans: &mut EntryPlans<'_>,
         batch: &mut Batch,
         walk: &mut Walk<'_, S>,
     ) -> usize
@@ -159,33 +165,25 @@ impl InvArray {
         S: CommandSink + ?Sized,
     {
         let head = entry.head();
-        match head.kind() {
-            InvKind::S1Asid => {
-                let plan = match entry.regime() {
-                    Regime::El1 => plans.el1(entry.range()),
-                    Regime::El2 => plans.el2(entry.range()),
-                };
-                walk.tags(at, entry, plan, batch, |head| Asid(head.id() as u16))
+        if head.kind() == InvKind::S2VmidS1Clear {
+            if !head.is_trash() && !self.vmid_was_flushed(&entry.key(), plans.extent) {
+                with_only_command(entry, head, plans.extent, |command| {
+                    walk.add(at, command, batch)
+                });
             }
-            InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
-                let plan = plans.stage2(entry.range());
-                walk.tags(at, entry, plan, batch, |head| Vmid(head.id() as u16))
+            return at + 1;
+        }
+        let options = entry.options(head.kind());
+        match plans.of(head.kind(), options) {
+            EntryPlan::One(template) => {
+                template.with_builder(Run { walk, batch, at, head, options })
             }
-            InvKind::S2VmidS1Clear => {
-                if !head.is_trash() && !self.vmid_was_flushed(&entry.key(), plans.extent) {
-                    walk.add(at, &CLEAR, Vmid(head.id() as u16), batch);
-                }
-                at + 1
+            EntryPlan::Stage1(regime, spans) => {
+                let templates = spans.clone().map(|span| CommandTemplate::Stage1(*regime, span));
+                walk.add_all(at, entry, templates, batch)
             }
-            InvKind::Ats => {
-                let all = |_: &Entry| true;
-                walk.alike(at, head, all, plans.atc(), batch, |head, entry| {
-                    (StreamId(head.id()), SubstreamId::new(entry.aux()))
-                })
-            }
-            InvKind::AtsFull => {
-                let all = |_: &Entry| true;
-                walk.alike(at, head, all, &ATC_ALL, batch, |head, _| (StreamId(head.id()), None))
+            EntryPlan::Stage2(spans) => {
+                walk.add_all(at, entry, spans.clone().map(CommandTemplate::Stage2), batch)
             }
         }
     }
@@ -196,67 +194,22 @@ impl InvArray {
     fn vmid_was_flushed(&self, key: &InvKey, extent: &Extent) -> bool {
         [InvKind::S2Vmid, InvKind::S2VmidVsmmu].into_iter().any(|kind| {
             self.get(&InvKey { kind, ..*key }).is_some_and(|entry| {
-                !entry.is_trash() && matches!(plan::<Ipa>(entry.range(), *extent), Plan::Everything)
+                let range = entry.options(kind).range();
+                !entry.is_trash() && matches!(plan::<Ipa>(range, *extent), Plan::Everything)
             })
         })
     }
 }
 
-/// The command of the only entry of an array, if it is one and no more.
 #[inline]
-fn only_command(entry: &Entry, extent: &Extent) -> Option<Command> {
-    let head = entry.head();
-    if head.is_trash() {
-        return None;
-    }
-    match head.kind() {
-        InvKind::S1Asid => {
-            let asid = Asid(head.id() as u16);
-            Some(match (one_span(entry.range(), extent)?, entry.regime()) {
-                (Only::Span(span), Regime::El1) => Command::TlbiNhVa { vmid: Vmid(0), asid, span },
-                (Only::Span(span), Regime::El2) => Command::TlbiEl2Va { asid, span },
-                (Only::Everything, regime) => CacheTag::Asid(regime, asid).flush_command(),
-            })
-        }
-        InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
-            let vmid = Vmid(head.id() as u16);
-            Some(match one_span(entry.range(), extent)? {
-                Only::Span(span) => Command::TlbiS2Ipa { vmid, span },
-                Only::Everything => CacheTag::Vmid(vmid).flush_command(),
-            })
-        }
-        InvKind::S2VmidS1Clear | InvKind::Ats | InvKind::AtsFull => None,
-    }
-}
-
-enum Only<A> {
-    Everything,
-    Span(Span<A>),
-}
-
-#[inline]
-fn one_span<A: SpanAddress>(support: RangeSupport, extent: &Extent) -> Option<Only<A>> {
-    let Plan::Spans(mut spans) = plan(support, *extent) else { return Some(Only::Everything) };
-    let span = spans.next()?;
-    spans.next().is_none().then_some(Only::Span(span))
-}
-
-#[inline]
-fn run_one<S>(
-    entry: &Entry,
-    command: Command,
-    sink: &S,
-    report: &mut dyn FnMut(SmmuFailure),
-) -> Result<(), InvalidateError>
+fn run_one<S>(head: Head, command: &Command, sink: &S) -> Result<(), SinkError>
 where
     S: CommandSink + ?Sized,
 {
-    let want = entry.head().smmu();
-    let error = match sink.issue(want, &[command]).and_then(|ticket| sink.wait(ticket)) {
-        Ok(proof) if proof.smmu() == want => return Ok(()),
-        Ok(proof) => SinkError::ForeignProof { want, got: proof.smmu() },
-        Err(error) => error,
-    };
-    report(SmmuFailure { from: entry.key(), error });
-    Err(InvalidateError { first: error, failed: 1 })
+    let want = head.smmu();
+    let ticket = sink.issue(want, core::slice::from_ref(command))?;
+    match sink.wait(ticket)? {
+        proof if proof.smmu() == want => Ok(()),
+        proof => Err(SinkError::ForeignProof { want, got: proof.smmu() }),
+    }
 }

@@ -1,6 +1,6 @@
 //! A counted reference whose memory is asked for with an error, which `Arc` cannot do.
 //!
-//! 1. A block lives as long as its count is more than 0; each [`Shared`] is one of its count.
+//! 1. A block lives as long as its count is more than 0; each [`Counted`] is one of its count.
 //! 2. The value is only ever borrowed shared, until the last reference drops it.
 
 #![expect(unsafe_code, reason = "memory that is counted and freed by hand")]
@@ -17,38 +17,38 @@ use crate::sync::{AtomicUsize, Barrier, Ordering, order};
 
 // The value comes first, so that its address is the block's.
 #[repr(C)]
-struct Block<T> {
+struct CountedBlock<T> {
     value: T,
     count: AtomicUsize,
 }
 
 /// One reference to a value.
-pub(crate) struct Shared<T> {
-    block: NonNull<Block<T>>,
-    owns: PhantomData<Block<T>>,
+pub(crate) struct Counted<T> {
+    block: NonNull<CountedBlock<T>>,
+    owns: PhantomData<CountedBlock<T>>,
 }
 
 // SAFETY: like `Arc`: any thread may read the value, and any may be the one that drops it.
-unsafe impl<T: Send + Sync> Send for Shared<T> {}
+unsafe impl<T: Send + Sync> Send for Counted<T> {}
 // SAFETY: as above; a shared reference to it can be cloned into another thread.
-unsafe impl<T: Send + Sync> Sync for Shared<T> {}
+unsafe impl<T: Send + Sync> Sync for Counted<T> {}
 
-impl<T> Shared<T> {
-    const LAYOUT: Layout = Layout::new::<Block<T>>();
+impl<T> Counted<T> {
+    const LAYOUT: Layout = Layout::new::<CountedBlock<T>>();
 
     /// Move a value into a block of its own.
     pub(crate) fn new(value: T) -> Result<Self, OutOfMemory> {
         // SAFETY: a block has a count, so its layout is not of size 0.
         let memory = unsafe { alloc(Self::LAYOUT) };
-        let Some(block) = NonNull::new(memory.cast::<Block<T>>()) else {
+        let Some(block) = NonNull::new(memory.cast::<CountedBlock<T>>()) else {
             return Err(OutOfMemory { bytes: Self::LAYOUT.size() });
         };
         // SAFETY: the memory is new, and has the size and alignment of a block.
-        unsafe { block.write(Block { value, count: AtomicUsize::new(1) }) };
-        Ok(Shared { block, owns: PhantomData })
+        unsafe { block.write(CountedBlock { value, count: AtomicUsize::new(1) }) };
+        Ok(Counted { block, owns: PhantomData })
     }
 
-    fn block(&self) -> &Block<T> {
+    fn block(&self) -> &CountedBlock<T> {
         // SAFETY: invariant 1 keeps the block alive, and by 2 nobody has it mutably.
         unsafe { self.block.as_ref() }
     }
@@ -59,7 +59,7 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T> Clone for Shared<T> {
+impl<T> Clone for Counted<T> {
     fn clone(&self) -> Self {
         // One more reference is made from one that exists, so nobody drops the value meanwhile.
         let before = self.block().count.fetch_add(1, Ordering::Relaxed);
@@ -67,7 +67,7 @@ impl<T> Clone for Shared<T> {
             self.block().count.fetch_sub(1, Ordering::Relaxed);
             too_many();
         }
-        Shared { block: self.block, owns: PhantomData }
+        Counted { block: self.block, owns: PhantomData }
     }
 }
 
@@ -80,7 +80,7 @@ fn too_many() -> ! {
     panic!("a published value has too many references")
 }
 
-impl<T> Drop for Shared<T> {
+impl<T> Drop for Counted<T> {
     fn drop(&mut self) {
         // Release: what this reference's holder read, it read before the value is dropped.
         let release = order(Barrier::CountRelease, Ordering::Release);
@@ -96,7 +96,7 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-impl<T> Deref for Shared<T> {
+impl<T> Deref for Counted<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -104,7 +104,7 @@ impl<T> Deref for Shared<T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Shared<T> {
+impl<T: fmt::Debug> fmt::Debug for Counted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
@@ -114,7 +114,7 @@ impl<T: fmt::Debug> fmt::Debug for Shared<T> {
 // SAFETY: a pointer to the value is one to its block, which has its own count. `into_ptr` and `as_ptr` give the same
 // pointer and leave the count alone, and `from_ptr` takes such a pointer back. Nothing here panics but a clone beyond
 // `usize::MAX / 2` references, of which each needs a guard.
-unsafe impl<T> arc_swap::RefCnt for Shared<T> {
+unsafe impl<T> arc_swap::RefCnt for Counted<T> {
     type Base = T;
 
     fn into_ptr(me: Self) -> *mut T {
@@ -130,7 +130,7 @@ unsafe impl<T> arc_swap::RefCnt for Shared<T> {
     unsafe fn from_ptr(pointer: *const T) -> Self {
         // SAFETY: the pointer came from `into_ptr` or `as_ptr`, which give those of blocks.
         let block = unsafe { NonNull::new_unchecked(pointer.cast_mut().cast()) };
-        Shared { block, owns: PhantomData }
+        Counted { block, owns: PhantomData }
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn inv_1_the_last_reference_drops_the_value() {
         let life = Arc::new(());
-        let first = Shared::new(life.clone()).unwrap();
+        let first = Counted::new(life.clone()).unwrap();
         let others: Vec<_> = (0..5).map(|_| first.clone()).collect();
         assert_eq!((first.count(), Arc::strong_count(&life)), (6, 2));
         drop(first);
@@ -156,9 +156,9 @@ mod tests {
     fn values_of_any_alignment_and_size() {
         #[repr(align(64))]
         struct Wide(u8);
-        let wide = Shared::new(Wide(7)).unwrap();
+        let wide = Counted::new(Wide(7)).unwrap();
         assert_eq!((wide.0, core::ptr::from_ref(&*wide).addr() % 64), (7, 0));
-        let (a, b) = (Shared::new(()).unwrap(), Shared::new(()).unwrap());
+        let (a, b) = (Counted::new(()).unwrap(), Counted::new(()).unwrap());
         assert_ne!(a.block, b.block);
     }
 }
