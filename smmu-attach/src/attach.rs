@@ -13,33 +13,38 @@
 //! 5. If the SMMU does not confirm the new entry, the device stays a user in the old domain's
 //!    array, that domain does not free the tag, and the device keeps the domain alive. All of this
 //!    ends when the SMMU confirms that it has forgotten the device's entries.
+//! 6. A transaction takes the device's lock, then those of the old and the new domain in the order of
+//!    their addresses. A call that returns with locks held never waits for one.
 
 use alloc::collections::TryReserveError;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
-use smmu_invs::{InvArray, InvSpec, Publication, RequestBuffer};
+use smmu_invs::{Counted, InvArray, InvSpec, Publication, RequestBuffer};
 use smmu_tags::RetiringTag;
 use smmu_types::seam::{Notice, Observer, SinkError, TableEntry};
-use smmu_types::{CacheTag, Cd, Command, Leaf, Ste, StreamId};
+use smmu_types::{Cd, Ste, StreamId};
 
 use crate::batch::Batch;
-use crate::device::{Confirmation, ContextDescriptors, Device, Member, State};
-use crate::domain::{Domain, DomainGuard, DomainState, Owned};
+use crate::context::ContextDescriptors;
+use crate::device::{Confirmation, Device, DeviceGuard, State, forget_ste};
+use crate::domain::{DomainGuard, DomainState, Owned};
 use crate::entry::{self, EntrySlot};
+use crate::held::Contention;
+use crate::membership::{End, Member, release};
+use crate::outcome::Outcome;
 use crate::platform::Block;
-use crate::release::{Released, release};
-use crate::stream_table::allocate;
+use crate::smmu_core::SmmuParts;
+use crate::stream_entry::allocate;
 use crate::table::TranslationStage;
 use crate::target::{DomainTag, Fresh, Target, entries, find_or_allocate, incoming_shareability};
-use crate::{AttachError, Env, Platform};
+use crate::{AttachError, Domain, Platform};
 
 /// State that every step of one transaction carries.
-struct Transaction<'a, P: Platform> {
-    device: &'a mut Device<P>,
-    env: Env<'a, P>,
+struct Transaction<P: Platform> {
+    // Fields drop in this order: the domains' locks before the device's.
     locks: Locks<P>,
+    device: DeviceGuard<P>,
     // `Err` if the SMMU still does not confirm an earlier change. Then the entries stay invalid.
     ready: Result<(), SinkError>,
     becomes: State<P>,
@@ -56,21 +61,26 @@ struct Locks<P: Platform> {
 
 impl<P: Platform> Locks<P> {
     fn take(
-        new: Option<&Arc<Domain<P>>>,
-        old: Option<&Arc<Domain<P>>>,
+        new: Option<&Domain<P>>,
+        old: Option<&Domain<P>>,
+        contention: Contention,
     ) -> Result<Self, AttachError> {
+        let lock = |domain: &Domain<P>| {
+            let busy = AttachError::DomainBusy { domain: domain.id() };
+            domain.lock_as(contention).ok_or(busy)
+        };
         Ok(match (new, old) {
-            (Some(new), Some(old)) if Arc::ptr_eq(new, old) => {
-                Locks { new: Some(new.lock()), old: None }
+            (Some(new), Some(old)) if new.is_same(old) => {
+                Locks { new: Some(lock(new)?), old: None }
             }
-            (Some(new), Some(old)) if new.id() == old.id() => {
-                return Err(AttachError::SameDomainId { domain: new.id() });
+            (Some(new), Some(old)) if Counted::address(&old.0) < Counted::address(&new.0) => {
+                let old = lock(old)?;
+                Locks { new: Some(lock(new)?), old: Some(old) }
             }
-            (Some(new), Some(old)) if old.id() < new.id() => {
-                let old = Some(old.lock());
-                Locks { new: Some(new.lock()), old }
+            (new, old) => {
+                let new = new.map(lock).transpose()?;
+                Locks { new, old: old.map(lock).transpose()? }
             }
-            (new, old) => Locks { new: new.map(|d| d.lock()), old: old.map(|d| d.lock()) },
         })
     }
 
@@ -107,125 +117,150 @@ impl<P: Platform> Room<P> {
 }
 
 /// What `publish` makes visible for the new domain.
-struct PendingPublish<'a, P: Platform> {
+struct PendingPublish<P: Platform> {
     // `None` if the domain already has a tag on this SMMU. The held lock keeps that tag in the
     // array.
-    fresh: Option<(Fresh<'a, P>, Room<P>)>,
+    fresh: Option<(Fresh<P>, Room<P>)>,
     node: <P::Cell as Publication<InvArray>>::Node,
     cds: Option<ContextDescriptors<Block<P>>>,
 }
 
 /// An attach that can no longer fail and is not yet visible.
 #[must_use = "dropping it undoes the preparation"]
-pub struct Prepared<'a, P: Platform> {
-    tx: Transaction<'a, P>,
-    pending: Option<PendingPublish<'a, P>>,
+pub struct Prepared<P: Platform> {
+    // Declared first: a fresh tag goes back before the locks are released.
+    pending: Option<PendingPublish<P>>,
+    tx: Transaction<P>,
 }
 
 /// An attach whose new domain invalidates for the device.
 ///
 /// Dropping it removes the device from the new domain's array.
 #[must_use = "dropping it removes the device from the domain"]
-pub struct Published<'a, P: Platform> {
-    tx: Option<Transaction<'a, P>>,
+pub struct Published<P: Platform> {
+    tx: Option<Transaction<P>>,
 }
 
 /// An attach whose entries are written. Dropping it commits it.
 #[must_use = "call commit for the outcome of the old tag"]
-pub struct Installed<'a, P: Platform> {
-    tx: Option<Transaction<'a, P>>,
+pub struct Installed<P: Platform> {
+    tx: Option<Transaction<P>>,
     config: Result<(), SinkError>,
 }
 
-/// Outcome of an attach.
-///
-/// No field alone says that the old domain's tables may be freed; see
-/// [`TranslationTable`](crate::TranslationTable).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Committed {
-    /// The old domain's tag, if this device was its last user on the SMMU and the flush is proven.
-    pub freed: Option<CacheTag>,
-    /// The old domain's tag, if the SMMU may still use it after the device left.
-    ///
-    /// The space does not give the number out, and the entry stays in the old domain's array. If
-    /// `config` is `Ok`, [`Domain::retry_flushes`] can prove the flush later. If `config` is `Err`,
-    /// the device leaves the domain at [`Device::settle`], or at its next attach.
-    pub quarantined: Option<CacheTag>,
-    /// `Err` if the SMMU did not confirm the new entry. The entry is then invalid in memory, and
-    /// the SMMU may still use the old one. Keep the old domain's tables and all memory that they map
-    /// until [`Device::settle`], or a later attach of the device, is `Ok`.
-    ///
-    /// `Ok` says that the SMMU has forgotten the old entry. It does not say that the old tag is
-    /// flushed.
-    pub config: Result<(), SinkError>,
-}
-
 impl<P: Platform> Device<P> {
-    /// Prepare to attach the device. Neither the SMMU nor an invalidation sees a change before
-    /// [`publish`](Prepared::publish). Dropping the result leaves everything as it was.
+    /// Attach the device to a domain: all steps of the transaction.
     ///
-    /// Takes the locks of the old and the new domain and keeps them to the end of the transaction.
-    /// A thread that holds a prepared attach must not prepare another one: for the same domains it
-    /// waits for itself, and for others two threads can wait for each other. A result that is
-    /// leaked ([`core::mem::forget`]) keeps the locks for ever.
-    ///
-    /// [`Target::Blocked`] and [`Target::Bypass`] need no memory and no tag.
+    /// Waits for another attach of the device or of the two domains.
     ///
     /// # Errors
     ///
-    /// All errors of an attach, except an SMMU that does not confirm: [`Committed`] reports that.
-    pub fn prepare<'a>(
-        &'a mut self,
-        target: Target<'a, P>,
-        env: &Env<'a, P>,
-    ) -> Result<Prepared<'a, P>, AttachError> {
-        Prepared::new(self, target, *env)
+    /// The attach was refused, or memory or tags ran out. The device stays where it was. An SMMU that
+    /// does not confirm is an [`Outcome`], not an error.
+    pub fn attach(&self, domain: &Domain<P>) -> Result<Outcome, AttachError> {
+        Ok(self.begin(Target::Domain(domain), Contention::Wait)?.publish().install().commit())
+    }
+
+    /// Let the SMMU pass the device's transactions unchanged. Needs no memory and no tag.
+    ///
+    /// # Errors
+    ///
+    /// The SMMU still does not confirm an earlier change, or is gone; or the device was removed.
+    pub fn bypass(&self) -> Result<Outcome, AttachError> {
+        Ok(self.begin(Target::Bypass, Contention::Wait)?.publish().install().commit())
+    }
+
+    /// Let the SMMU abort the device's transactions. Needs no memory and no tag, and cannot fail.
+    ///
+    /// If the SMMU does not confirm ([`Outcome::Unconfirmed`]), the entries in memory are invalid.
+    pub fn block(&self) -> Outcome {
+        match self.begin(Target::Blocked, Contention::Wait) {
+            Ok(prepared) => prepared.publish().install().commit(),
+            // The device was removed or its SMMU is gone: it is blocked.
+            Err(_) => Outcome::Done,
+        }
+    }
+
+    /// Prepare to attach the device. Neither the SMMU nor an invalidation sees a change before
+    /// [`publish`](Prepared::publish). Dropping the result leaves everything as it was.
+    ///
+    /// The result holds the locks of the device and of the old and the new domain to the end of the
+    /// transaction. This call does not wait for them, so a thread may hold several transactions. A
+    /// result that is leaked ([`core::mem::forget`]) keeps the locks for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::DeviceBusy`] or [`AttachError::DomainBusy`] if another transaction has a lock;
+    /// as of [`attach`](Self::attach) else.
+    pub fn prepare(&self, target: Target<'_, P>) -> Result<Prepared<P>, AttachError> {
+        self.begin(target, Contention::Refuse)
+    }
+
+    fn begin(
+        &self,
+        target: Target<'_, P>,
+        contention: Contention,
+    ) -> Result<Prepared<P>, AttachError> {
+        let smmu = &self.0.smmu;
+        let stream = self.streams().next().unwrap_or_default();
+        let busy = AttachError::DeviceBusy { smmu: smmu.id, stream };
+        let device = self.lock_as(contention).ok_or(busy)?;
+        if device.removed {
+            return Err(AttachError::Removed { smmu: smmu.id, stream });
+        }
+        if smmu.is_gone() {
+            return Err(AttachError::Gone { smmu: smmu.id });
+        }
+        Prepared::new(device, smmu, target, contention)
     }
 }
 
-impl<'a, P: Platform> Prepared<'a, P> {
+impl<P: Platform> Prepared<P> {
     fn new(
-        device: &'a mut Device<P>,
-        target: Target<'a, P>,
-        env: Env<'a, P>,
+        mut device: DeviceGuard<P>,
+        smmu: &SmmuParts<P>,
+        target: Target<'_, P>,
+        contention: Contention,
     ) -> Result<Self, AttachError> {
-        let smmu = Arc::clone(&device.smmu);
-        let (id, caps) = (smmu.id(), smmu.capabilities());
+        let (id, caps, env) = (smmu.id, &smmu.caps, &smmu.env);
         let out_of_memory = AttachError::OutOfMemory { smmu: id };
         let new = match target {
             Target::Domain(domain) => Some(domain),
             Target::Bypass | Target::Blocked => None,
         };
-        if let Some(domain) = new
-            && let Some(lacks) = domain.table().lacks(caps)
-        {
-            return Err(AttachError::CannotShare { domain: domain.id(), smmu: id, lacks });
+        if let Some(domain) = new {
+            if !domain.env().is_same(env) {
+                return Err(AttachError::ForeignEnv { domain: domain.id(), smmu: id });
+            }
+            if let Some(lacks) = domain.description().lacks(caps) {
+                return Err(AttachError::CannotShare { domain: domain.id(), smmu: id, lacks });
+            }
         }
         // A fetch of the SMMU may still be under way since a change that it did not confirm. No word
         // is stored under it. Blocking goes on without: the entries are invalid already.
-        let ready = device.settle(&env);
+        let parts = device.object().clone();
+        let ready = device.confirm(&parts, contention);
         match target {
             Target::Blocked => {}
             Target::Domain(_) | Target::Bypass => ready?,
         }
 
         let old = match &device.state {
-            State::Member(member) => Some(Arc::clone(&member.domain)),
+            State::Member(member) => Some(member.domain.clone()),
             State::Blocked | State::Bypass => None,
         };
-        let locks = Locks::take(new, old.as_ref())?;
+        let locks = Locks::take(new, old.as_ref(), contention)?;
         let (ste, cd, pending, becomes) = match target {
             Target::Blocked => (Ste::ABORT, None, None, State::Blocked),
             Target::Bypass => {
-                let ste = Ste::bypass(incoming_shareability(&smmu));
+                let ste = Ste::bypass(incoming_shareability(smmu));
                 (ste, None, None, State::Bypass)
             }
             Target::Domain(domain) => {
                 // Room for the old use and for this one, if the SMMU never confirms their ends.
                 device.unsettled.try_reserve(2).map_err(|_| out_of_memory)?;
                 let owned = locks.new.as_ref().map_or(&[][..], |state| &state.tags);
-                let (tag, fresh) = match find_or_allocate(&smmu, domain, owned, env)? {
+                let (tag, fresh) = match find_or_allocate(&parts.smmu, domain, owned)? {
                     DomainTag::Found(shared) => (shared.tag(), None),
                     DomainTag::New(tag, fresh) => (tag, Some(fresh)),
                 };
@@ -239,34 +274,34 @@ impl<'a, P: Platform> Prepared<'a, P> {
                 request.push(InvSpec::tagged(id, tag, caps.range_support()))?;
                 let merged = domain.cell().read().merge(request.as_slice())?;
                 let node = P::Cell::node(merged).map_err(|_| out_of_memory)?;
-                let cds = match (domain.table().stage, &device.cds) {
+                let cds = match (domain.description().stage, &device.cds) {
                     (TranslationStage::Stage1 { .. }, None) => {
                         let bytes = ContextDescriptors::<Block<P>>::BYTES;
-                        Some(ContextDescriptors::new(allocate(id, env.dma, bytes)?))
+                        Some(ContextDescriptors::new(allocate(id, env.dma(), bytes)?))
                     }
                     _ => None,
                 };
                 let place = cds.as_ref().or(device.cds.as_ref());
-                let (ste, cd) = entries(&smmu, domain, tag, place)?;
-                let member = Member { domain: Arc::clone(domain), request };
+                let (ste, cd) = entries(smmu, domain, tag, place)?;
+                let member = Member { domain: domain.clone(), request, end: End::Open };
                 let pending = PendingPublish { fresh, node, cds };
                 (ste, cd, Some(pending), State::Member(member))
             }
         };
-        let tx = Transaction { device, env, locks, ready, becomes, ste, cd };
-        Ok(Prepared { tx, pending })
+        let tx = Transaction { locks, device, ready, becomes, ste, cd };
+        Ok(Prepared { pending, tx })
     }
 
     /// Make the new domain's array visible: from now on it invalidates for the device.
-    pub fn publish(self) -> Published<'a, P> {
-        let Prepared { mut tx, pending } = self;
+    pub fn publish(self) -> Published<P> {
+        let Prepared { pending, mut tx } = self;
         if let (Some(PendingPublish { fresh, node, cds }), State::Member(member)) =
             (pending, &tx.becomes)
         {
             if let Some((mut fresh, room)) = fresh
                 && let (Some(tag), Some(state)) = (fresh.tag.take(), tx.locks.new.as_mut())
             {
-                let smmu = Arc::clone(&tx.device.smmu);
+                let smmu = tx.device.object().smmu.clone();
                 room.take_over(state, Owned { tag: tag.install(), smmu });
             }
             member.domain.cell().publish(node);
@@ -278,11 +313,11 @@ impl<'a, P: Platform> Prepared<'a, P> {
     }
 }
 
-impl<'a, P: Platform> Published<'a, P> {
+impl<P: Platform> Published<P> {
     /// Write the entries, and invalidate the SMMU's configuration cache.
     ///
     /// An SMMU that does not confirm does not stop the attach; [`Installed::commit`] reports it.
-    pub fn install(mut self) -> Installed<'a, P> {
+    pub fn install(mut self) -> Installed<P> {
         let mut config = Ok(());
         let mut tx = self.tx.take();
         if let Some(tx) = &mut tx {
@@ -292,58 +327,65 @@ impl<'a, P: Platform> Published<'a, P> {
     }
 }
 
-impl<P: Platform> Drop for Published<'_, P> {
+impl<P: Platform> Drop for Published<P> {
     fn drop(&mut self) {
         let Some(mut tx) = self.tx.take() else { return };
         // No entry ever named the tag for this device, so the device can leave without a CFGI.
-        if let (State::Member(member), Some(state)) = (&tx.becomes, tx.locks.new.as_mut()) {
-            let _outcome = release(member, state, &tx.env);
+        let Transaction { locks, device, becomes, .. } = &mut tx;
+        if let (State::Member(member), Some(state)) = (&mut *becomes, locks.new.as_mut())
+            && let Outcome::Unflushed(..) = release(member, state, &device.object().smmu.env)
+            && let State::Member(mut member) = mem::replace(becomes, State::Blocked)
+        {
+            // `prepare` reserved the room.
+            member.end = End::Unflushed;
+            device.unsettled.push(member);
         }
     }
 }
 
-impl<P: Platform> Installed<'_, P> {
+impl<P: Platform> Installed<P> {
     /// Drop the old domain's reference. If the device was the last user of the tag on the SMMU,
     /// flush the tag, and free it once the flush is proven.
-    pub fn commit(mut self) -> Committed {
+    pub fn commit(mut self) -> Outcome {
         self.finish()
     }
 
-    fn finish(&mut self) -> Committed {
-        let mut done = Committed { freed: None, quarantined: None, config: self.config };
-        let Some(mut tx) = self.tx.take() else { return done };
+    fn finish(&mut self) -> Outcome {
+        let outcome = self.config.map_or_else(Outcome::Unconfirmed, |()| Outcome::Done);
+        let Some(mut tx) = self.tx.take() else { return outcome };
         let becomes = mem::replace(&mut tx.becomes, State::Blocked);
-        let State::Member(old) = mem::replace(&mut tx.device.state, becomes) else { return done };
+        let State::Member(mut old) = mem::replace(&mut tx.device.state, becomes) else {
+            return outcome;
+        };
+        let smmu = tx.device.object().clone();
         if let Err(error) = self.config {
             // The SMMU may still use the tag for this device, so the device stays a user, and keeps
             // the domain alive.
-            done.quarantined = old.request.as_slice().iter().find_map(|spec| spec.tag());
-            if let Some(tag) = done.quarantined {
-                let smmu = tx.device.smmu.id();
-                tx.env.observer.notice(Notice::TagQuarantined { smmu, tag, error });
+            if let Some(tag) = old.tag() {
+                let notice = Notice::TagQuarantined { smmu: smmu.smmu.id, tag, error };
+                smmu.smmu.env.observer().notice(notice);
             }
             // The attach that made this use reserved the room.
             tx.device.unsettled.push(old);
-        } else if let Some(state) = tx.locks.of_old() {
-            match release(&old, state, &tx.env) {
-                Released::StillUsed => {}
-                Released::Freed(tag) => done.freed = Some(tag),
-                Released::Unflushed(tag) | Released::NotPresent(tag) => {
-                    done.quarantined = Some(tag);
-                }
-            }
+            return outcome;
         }
-        done
+        let Some(state) = tx.locks.of_old() else { return outcome };
+        let outcome = release(&old, state, &smmu.smmu.env);
+        if let Outcome::Unflushed(..) = outcome {
+            old.end = End::Unflushed;
+            tx.device.unsettled.push(old);
+        }
+        outcome
     }
 }
 
-impl<P: Platform> Drop for Installed<'_, P> {
+impl<P: Platform> Drop for Installed<P> {
     fn drop(&mut self) {
         let _ = self.finish();
     }
 }
 
-impl<P: Platform> Transaction<'_, P> {
+impl<P: Platform> Transaction<P> {
     fn install(&mut self) -> Result<(), SinkError> {
         let written = self.ready.and_then(|()| self.write_cd()).and_then(|()| self.write_stes());
         if let Err(error) = written {
@@ -353,22 +395,28 @@ impl<P: Platform> Transaction<'_, P> {
             Ok(()) => Confirmation::Confirmed,
             Err(_) => Confirmation::Unconfirmed,
         };
-        if let (Some(cds), Some((place, _))) = (&mut self.device.cds, self.cd) {
+        let cd = self.cd;
+        if let (Some(cds), Some((place, _))) = (&mut self.device.cds, cd) {
             cds.current = place;
         }
         written
     }
 
+    fn smmu(&self) -> &SmmuParts<P> {
+        &self.device.object().smmu
+    }
+
     /// The STE of each stream. The table holds all of them: `add_device` has looked.
     fn slots(&self) -> impl Iterator<Item = (StreamId, EntrySlot<'_, Block<P>>)> {
-        self.device.entries.iter().filter_map(|entry| Some((entry.stream, entry.slot()?)))
+        let entries = &self.device.object().entries;
+        entries.iter().filter_map(|entry| Some((entry.stream, entry.slot()?)))
     }
 
     /// Make the entries invalid and send `CFGI_STE` once more, because the SMMU may use the old or
     /// the new entry.
     fn give_up(&self, error: SinkError) {
-        let smmu = self.device.smmu.id();
-        let mut batch = Batch::new(self.env.sink, smmu);
+        let smmu = self.smmu();
+        let mut batch = Batch::new(smmu.env.sink(), smmu.id);
         let mut added = Ok(());
         for (stream, slot) in self.slots() {
             // The other words stay, so that a fetch under way does not see a mix.
@@ -377,21 +425,22 @@ impl<P: Platform> Transaction<'_, P> {
         }
         // A confirmation here would come too late: the change has failed already.
         let _unproven = added.and_then(|()| batch.sync());
-        if let Some(&stream) = self.device.streams.first() {
-            self.env.observer.notice(Notice::ConfigUnconfirmed { smmu, stream, error });
+        if let Some((stream, _)) = self.slots().next() {
+            let notice = Notice::ConfigUnconfirmed { smmu: smmu.id, stream, error };
+            smmu.env.observer().notice(notice);
         }
     }
 
     /// Write the STEs of all streams together: one `CMD_SYNC` confirms one step of each.
     fn write_stes(&self) -> Result<(), SinkError> {
-        let smmu = self.device.smmu.id();
+        let smmu = self.smmu();
         for (_, slot) in self.slots() {
             // Barrier: an SMMU that sees a new entry also sees the CD and the tables behind it.
             slot.publish();
         }
         let mut syncs = 0;
         loop {
-            let mut batch = Batch::new(self.env.sink, smmu);
+            let mut batch = Batch::new(smmu.env.sink(), smmu.id);
             let mut stored = false;
             for (stream, slot) in self.slots() {
                 if entry::advance(&slot, &self.ste) {
@@ -406,9 +455,10 @@ impl<P: Platform> Transaction<'_, P> {
             syncs += 1;
         }
         if syncs > 0 {
-            for &stream in &self.device.streams {
-                let entry = TableEntry::Ste;
-                self.env.observer.notice(Notice::EntryWritten { smmu, stream, entry, syncs });
+            for (stream, _) in self.slots() {
+                let (smmu_id, entry) = (smmu.id, TableEntry::Ste);
+                let notice = Notice::EntryWritten { smmu: smmu_id, stream, entry, syncs };
+                smmu.env.observer().notice(notice);
             }
         }
         Ok(())
@@ -420,12 +470,7 @@ impl<P: Platform> Transaction<'_, P> {
         match EntrySlot::new(&cds.block, place) {
             Some(slot) => entry::write(&slot, &cd, || Ok(())).map(|_| ()),
             // Not reached: `prepare` refuses a block that is too short.
-            None => Err(SinkError::UnknownSmmu { smmu: self.device.smmu.id() }),
+            None => Err(SinkError::UnknownSmmu { smmu: self.smmu().id }),
         }
     }
-}
-
-const fn forget_ste(stream: StreamId) -> Command {
-    // CFGI_STE also invalidates the cached CDs of the stream (4.3.1).
-    Command::CfgiSte { stream, leaf: Leaf::Last }
 }

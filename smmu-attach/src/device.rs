@@ -1,32 +1,37 @@
 //! One device behind one SMMU: its streams, its entries and what it is attached to.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::mem;
+use core::sync::atomic::AtomicUsize;
 
-use smmu_invs::RequestBuffer;
-use smmu_types::seam::{CommandSink, DmaBlock, SinkError};
-use smmu_types::{Cd, Command, Leaf, PhysAddr, Ste, SteConfig, StreamId};
+use lock_api::Mutex;
+use smmu_invs::Counted;
+use smmu_types::seam::SinkError;
+use smmu_types::{Cd, Command, GoneProof, Leaf, SmmuId, Ste, SteConfig, StreamId};
 
 use crate::batch::Batch;
-use crate::entry::EntrySlot;
+use crate::context::ContextDescriptors;
+use crate::held::{Contention, Held, Locked};
+use crate::membership::{End, Member, flush, release};
+use crate::outcome::Outcome;
 use crate::platform::Block;
-use crate::release::release;
-use crate::smmu::{Claim, DeviceKey, Smmu};
-use crate::stream_table::{StreamEntry, normalise};
-use crate::{AttachError, Domain, Env, Platform};
+use crate::smmu_core::SmmuCore;
+use crate::stream_entry::StreamEntry;
+use crate::{AttachError, Domain, Platform};
 
 /// What a device is attached to.
-pub enum Attachment<'d, P: Platform> {
+#[non_exhaustive]
+pub enum Attachment<P: Platform> {
     /// Nothing: the SMMU aborts its transactions.
     Blocked,
     /// Nothing: the SMMU passes its transactions unchanged.
     Bypass,
     /// A domain.
-    Domain(&'d Arc<Domain<P>>),
+    Domain(Domain<P>),
 }
 
-impl<P: Platform> fmt::Debug for Attachment<'_, P> {
+impl<P: Platform> fmt::Debug for Attachment<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Attachment::Blocked => f.write_str("Blocked"),
@@ -34,16 +39,6 @@ impl<P: Platform> fmt::Debug for Attachment<'_, P> {
             Attachment::Domain(domain) => write!(f, "Domain({})", domain.id()),
         }
     }
-}
-
-/// Two context descriptors; the STE leads to at most one.
-///
-/// A new CD goes into the other slot, where no STE leads. One store to the STE then replaces old by
-/// new.
-pub(crate) struct ContextDescriptors<B> {
-    pub(crate) block: B,
-    /// Index of the CD that the STE leads to, or led to last.
-    pub(crate) current: usize,
 }
 
 /// Whether the SMMU confirmed the last change of the device's entries.
@@ -55,13 +50,6 @@ pub(crate) enum Confirmation {
     Unconfirmed,
 }
 
-/// A device's use of a domain on one SMMU.
-pub(crate) struct Member<P: Platform> {
-    pub(crate) domain: Arc<Domain<P>>,
-    /// The request that was merged into the domain's array. `unref` takes this one back.
-    pub(crate) request: RequestBuffer,
-}
-
 /// What the device's entries say.
 pub(crate) enum State<P: Platform> {
     Blocked,
@@ -69,91 +57,133 @@ pub(crate) enum State<P: Platform> {
     Member(Member<P>),
 }
 
-impl<B: DmaBlock> ContextDescriptors<B> {
-    pub(crate) const BYTES: u64 = 2 * Cd::BYTES as u64;
+/// One device behind one SMMU. A clone is another reference to the same device.
+///
+/// The [`Smmu`](crate::Smmu) keeps its devices until [`Smmu::remove_device`](crate::Smmu::remove_device),
+/// so that an event handler finds a device by its StreamID. Calls for one device wait for each other.
+pub struct Device<P: Platform>(pub(crate) Counted<DeviceParts<P>>);
 
-    pub(crate) const fn new(block: B) -> Self {
-        ContextDescriptors { block, current: 0 }
-    }
+pub(crate) struct DeviceParts<P: Platform> {
+    pub(crate) smmu: SmmuCore<P>,
+    pub(crate) entries: Vec<StreamEntry<Block<P>>>,
+    /// Place in the list of the SMMU's devices. Changes under the lock of that list.
+    pub(crate) place: AtomicUsize,
+    state: Mutex<P::SleepLock, DeviceState<P>>,
+}
 
-    /// Physical address of a CD.
-    pub(crate) fn address(&self, place: usize) -> PhysAddr {
-        PhysAddr(self.block.address().0 + (place * Cd::BYTES) as u64)
-    }
+/// What the device's lock protects: its entries in memory, and what they say.
+pub(crate) struct DeviceState<P: Platform> {
+    pub(crate) state: State<P>,
+    pub(crate) confirmation: Confirmation,
+    /// Uses whose end is not confirmed. Has room for the use in `state` as well.
+    pub(crate) unsettled: Vec<Member<P>>,
+    pub(crate) cds: Option<ContextDescriptors<Block<P>>>,
+    pub(crate) removed: bool,
+}
 
-    pub(crate) fn read(&self, place: usize) -> Option<Cd> {
-        Some(EntrySlot::new(&self.block, place)?.read())
+impl<P: Platform> Locked for DeviceParts<P> {
+    type Raw = P::SleepLock;
+    type Data = DeviceState<P>;
+    fn mutex(&self) -> &Mutex<P::SleepLock, DeviceState<P>> {
+        &self.state
     }
 }
 
-/// One device behind one SMMU.
-///
-/// An attach borrows the device mutably to its end, so two attaches of one device cannot race.
-///
-/// Block a device before you drop it. Otherwise the drop leaks what the SMMU may still use:
-///
-/// - dropped while attached: StreamIDs, context descriptors, the [`Smmu`] and the [`Domain`] stay
-///   for ever;
-/// - dropped while not [confirmed](Self::is_confirmed): the same, with each domain that the device
-///   failed to leave.
-///
-/// Page tables are never kept; see [`TranslationTable`](crate::TranslationTable).
-pub struct Device<P: Platform> {
-    pub(crate) smmu: Arc<Smmu<P>>,
-    pub(crate) streams: Vec<StreamId>,
-    pub(crate) entries: Vec<StreamEntry<Block<P>>>,
-    pub(crate) state: State<P>,
-    pub(crate) confirmation: Confirmation,
-    /// Uses that the SMMU has not confirmed the end of. Has room for the use in `state` as well.
-    pub(crate) unsettled: Vec<Member<P>>,
-    pub(crate) cds: Option<ContextDescriptors<Block<P>>>,
-    key: DeviceKey,
+/// The device's lock, held.
+pub(crate) type DeviceGuard<P> = Held<DeviceParts<P>>;
+
+impl<P: Platform> DeviceState<P> {
+    /// Ask the SMMU to forget all entries of the device, if it did not confirm the last change. Then
+    /// take the device out of the domains that it failed to leave.
+    ///
+    /// A domain whose lock another holder has waits for the next call, if `contention` says so.
+    pub(crate) fn confirm(
+        &mut self,
+        parts: &DeviceParts<P>,
+        contention: Contention,
+    ) -> Result<(), SinkError> {
+        if self.confirmation == Confirmation::Unconfirmed {
+            // The entries in memory are invalid since the failed change.
+            let smmu = &parts.smmu;
+            let mut batch = Batch::new(smmu.env.sink(), smmu.id);
+            for entry in &parts.entries {
+                batch.add(forget_ste(entry.stream))?;
+            }
+            batch.sync()?;
+            self.confirmation = Confirmation::Confirmed;
+        }
+        self.unsettled.retain_mut(|member| {
+            if member.end == End::Unflushed {
+                return true;
+            }
+            let Some(mut domain) = member.domain.lock_as(contention) else { return true };
+            match release(member, &mut domain, &parts.smmu.env) {
+                Outcome::Unflushed(..) => {
+                    member.end = End::Unflushed;
+                    true
+                }
+                _ => false,
+            }
+        });
+        Ok(())
+    }
+
+    /// [`confirm`](Self::confirm), and flush each tag whose flush is not proven.
+    fn settle(&mut self, parts: &DeviceParts<P>) -> Result<(), SinkError> {
+        self.confirm(parts, Contention::Wait)?;
+        while let Some(member) = self.unsettled.last() {
+            flush(member)?;
+            self.unsettled.pop();
+        }
+        Ok(())
+    }
+}
+
+/// The command that makes the SMMU forget an STE, with the CDs that it has cached of the stream (4.3.1).
+pub(crate) const fn forget_ste(stream: StreamId) -> Command {
+    Command::CfgiSte { stream, leaf: Leaf::Last }
 }
 
 impl<P: Platform> Device<P> {
-    fn new(
-        smmu: Arc<Smmu<P>>,
-        key: DeviceKey,
-        streams: Vec<StreamId>,
+    pub(crate) fn new(
+        smmu: SmmuCore<P>,
         entries: Vec<StreamEntry<Block<P>>>,
-    ) -> Self {
-        Device {
-            smmu,
-            streams,
-            entries,
+    ) -> Result<Self, AttachError> {
+        let state = DeviceState {
             state: State::Blocked,
             confirmation: Confirmation::Confirmed,
             unsettled: Vec::new(),
             cds: None,
-            key,
-        }
+            removed: false,
+        };
+        let (place, state) = (AtomicUsize::new(0), Mutex::new(state));
+        Ok(Device(Counted::new(DeviceParts { smmu, entries, place, state })?))
     }
 
-    /// The SMMU in front of the device.
+    /// Number of the SMMU in front of the device.
     #[must_use]
-    pub fn smmu(&self) -> &Arc<Smmu<P>> {
-        &self.smmu
+    pub fn smmu(&self) -> SmmuId {
+        self.0.smmu.id
     }
 
     /// StreamIDs of the device, ascending.
-    #[must_use]
-    pub fn streams(&self) -> &[StreamId] {
-        &self.streams
+    pub fn streams(&self) -> impl ExactSizeIterator<Item = StreamId> {
+        self.0.entries.iter().map(|entry| entry.stream)
     }
 
-    /// Handle of the device within its SMMU.
+    /// Whether both are references to the same device.
     #[must_use]
-    pub fn key(&self) -> DeviceKey {
-        self.key
+    pub fn is_same(&self, other: &Self) -> bool {
+        Counted::ptr_eq(&self.0, &other.0)
     }
 
-    /// What the device is attached to.
+    /// What the device is attached to. Waits for an attach of the device in another thread.
     #[must_use]
-    pub fn attachment(&self) -> Attachment<'_, P> {
-        match &self.state {
+    pub fn attachment(&self) -> Attachment<P> {
+        match &self.lock().state {
             State::Blocked => Attachment::Blocked,
             State::Bypass => Attachment::Bypass,
-            State::Member(member) => Attachment::Domain(&member.domain),
+            State::Member(member) => Attachment::Domain(member.domain.clone()),
         }
     }
 
@@ -161,95 +191,97 @@ impl<P: Platform> Device<P> {
     ///
     /// If it did not, the entries are invalid in memory, and the SMMU may still use the old ones. The
     /// domain that the device failed to leave keeps it as a user, and the device keeps that domain
-    /// alive. [`settle`](Self::settle) and the next [`prepare`](Self::prepare) ask the SMMU again.
+    /// alive. [`settle`](Self::settle) and the next attach ask the SMMU again.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
-        self.confirmation == Confirmation::Confirmed
+        self.lock().confirmation == Confirmation::Confirmed
     }
 
-    /// Ask the SMMU to forget all it may still use of the device's earlier entries, and wait.
+    /// Ask the SMMU again for all that it has not confirmed of this device: that it has forgotten
+    /// earlier entries, and flushes of tags.
     ///
-    /// Then take the device out of the domains that it failed to leave, and flush and free their
-    /// tags where it was the last user. Sends nothing if every change is
-    /// [confirmed](Self::is_confirmed). After `Ok` an unconfirmed device is confirmed; its entries
-    /// stay invalid until the next attach.
+    /// Then the device is out of each domain that it failed to leave, and keeps it no longer alive.
+    /// Sends nothing if all is confirmed. After an unconfirmed change the entries stay invalid until
+    /// the next attach.
     ///
     /// Takes the locks of those domains. Needs no memory.
     ///
     /// # Errors
     ///
-    /// The SMMU still does not confirm; nothing has changed.
-    pub fn settle(&mut self, env: &Env<'_, P>) -> Result<(), SinkError> {
-        if self.confirmation == Confirmation::Confirmed {
-            return Ok(());
-        }
-        // The entries in memory are invalid since the failed change.
-        let mut batch = Batch::new(env.sink, self.smmu.id());
-        for &stream in &self.streams {
-            // CFGI_STE also invalidates the cached CDs of the stream (4.3.1).
-            batch.add(Command::CfgiSte { stream, leaf: Leaf::Last })?;
-        }
-        batch.sync()?;
-        self.confirmation = Confirmation::Confirmed;
-        while let Some(member) = self.unsettled.pop() {
-            let mut state = member.domain.lock();
-            let _outcome = release(&member, &mut state, env);
-        }
-        Ok(())
+    /// The SMMU still does not confirm. What it has confirmed before the failing command is settled.
+    pub fn settle(&self) -> Result<(), SinkError> {
+        self.lock().settle(&self.0)
     }
 
     /// The STE in memory now, read from the first of the StreamIDs.
     #[must_use]
     pub fn read_ste(&self) -> Option<Ste> {
-        Some(self.entries.first()?.slot()?.read())
+        Some(self.0.entries.first()?.slot()?.read())
     }
 
     /// The CD that the STE leads to; `None` if the STE has no stage 1.
     #[must_use]
     pub fn read_cd(&self) -> Option<Cd> {
+        let state = self.lock();
         let SteConfig::Stage1(_) = self.read_ste()?.decode() else { return None };
-        let cds = self.cds.as_ref()?;
+        let cds = state.cds.as_ref()?;
         cds.read(cds.current)
     }
-}
 
-impl<P: Platform> Smmu<P> {
-    /// Add a device that masters with these StreamIDs. It is blocked until an attach.
-    ///
-    /// The first device of a second-level stream table needs the command queue.
-    ///
-    /// # Errors
-    ///
-    /// A StreamID is outside the table or belongs to another device, memory is short, or the SMMU
-    /// does not answer. After an error the StreamIDs are free again. A second-level table that this
-    /// call made stays, with all its streams aborted.
-    pub fn add_device(
-        smmu: &Arc<Self>,
-        streams: &[StreamId],
-        env: &Env<'_, P>,
-    ) -> Result<Device<P>, AttachError> {
-        let id = smmu.id();
-        let streams = normalise(id, streams)?;
-        let Claim { key, entries, unannounced } = smmu.claim(&streams, env.dma)?;
-        let device = Device::new(Arc::clone(smmu), key, streams, entries);
-        for stream in unannounced {
-            // The SMMU may have cached that the level-1 descriptor was invalid (5.1.1).
-            let forget = Command::CfgiSte { stream, leaf: Leaf::All };
-            let _proof = env.sink.run(id, &[forget])?;
-            smmu.announced(stream);
+    pub(crate) fn lock(&self) -> DeviceGuard<P> {
+        Held::lock(&self.0)
+    }
+
+    pub(crate) fn lock_as(&self, contention: Contention) -> Option<DeviceGuard<P>> {
+        Held::lock_as(&self.0, contention)
+    }
+
+    /// End all uses of domains, because the SMMU is gone.
+    pub(crate) fn forget_smmu(&self, proof: &GoneProof) {
+        let mut state = self.lock();
+        if let State::Member(member) = mem::replace(&mut state.state, State::Blocked) {
+            member.domain.forget_smmu(proof);
         }
-        Ok(device)
+        for member in state.unsettled.drain(..) {
+            member.domain.forget_smmu(proof);
+        }
+        state.confirmation = Confirmation::Confirmed;
+    }
+
+    /// Mark the device as removed, if nothing of it can be in use.
+    pub(crate) fn retire(&self) -> Result<(), AttachError> {
+        let (smmu, mut state) = (self.smmu(), self.lock());
+        let stream = self.streams().next().unwrap_or_default();
+        match state.state {
+            State::Blocked => {}
+            State::Bypass | State::Member(_) => {
+                return Err(AttachError::StillAttached { smmu, stream });
+            }
+        }
+        if state.confirmation == Confirmation::Unconfirmed || !state.unsettled.is_empty() {
+            return Err(AttachError::Unsettled { smmu, stream });
+        }
+        state.removed = true;
+        Ok(())
     }
 }
 
-impl<P: Platform> Drop for Device<P> {
+impl<P: Platform> Clone for Device<P> {
+    fn clone(&self) -> Self {
+        Device(self.0.clone())
+    }
+}
+
+impl<P: Platform> Drop for DeviceParts<P> {
     fn drop(&mut self) {
-        match core::mem::replace(&mut self.state, State::Blocked) {
-            State::Blocked if self.is_confirmed() => self.smmu.forget(self.key, &self.streams),
-            state => {
-                // The SMMU may still use all of these, so they are leaked.
-                let unsettled = core::mem::take(&mut self.unsettled);
-                core::mem::forget((state, unsettled, self.cds.take(), Arc::clone(&self.smmu)));
+        let state = self.state.get_mut();
+        let settled = state.confirmation == Confirmation::Confirmed && state.unsettled.is_empty();
+        match mem::replace(&mut state.state, State::Blocked) {
+            State::Blocked if settled => {}
+            // The SMMU may still use all of these, so they stay for ever.
+            attached => {
+                let (unsettled, cds) = (mem::take(&mut state.unsettled), state.cds.take());
+                mem::forget((attached, unsettled, cds, mem::take(&mut self.entries)));
             }
         }
     }
@@ -258,9 +290,8 @@ impl<P: Platform> Drop for Device<P> {
 impl<P: Platform> fmt::Debug for Device<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Device")
-            .field("smmu", &self.smmu.id())
-            .field("streams", &self.streams)
-            .field("attachment", &self.attachment())
+            .field("smmu", &self.smmu())
+            .field("first_stream", &self.streams().next())
             .finish_non_exhaustive()
     }
 }

@@ -1,37 +1,49 @@
-//! One address space: its tags, its invalidation array and its lock.
+//! One address space: its page tables, its tags, its invalidation array and its lock.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
-use lock_api::{ArcMutexGuard, Mutex};
+use lock_api::Mutex;
 use smmu_invs::{
-    EntryState, Found, InvArray, InvKind, InvView, InvalidateError, Publication,
+    Counted, EntryState, Found, InvArray, InvKind, InvView, InvalidateError, Publication,
     invalidate_published,
 };
 use smmu_tags::{InUseTag, RetiringTag};
 use smmu_types::range::Extent;
 use smmu_types::seam::{Notice, Observer, SinkError};
-use smmu_types::{CacheTag, DomainId, FlushProof, SmmuId};
+use smmu_types::{CacheTag, DomainId, FlushProof, GoneProof, SmmuId};
 
+use crate::held::{Contention, Held, Locked};
+use crate::smmu_core::SmmuCore;
 use crate::table::{TableDescription, TranslationStage, TranslationTable};
-use crate::{AttachError, Env, Platform, Smmu};
+use crate::{AttachError, Env, Platform};
 
-/// One address space, shared by devices behind one or several SMMUs.
+/// One address space, shared by devices behind one or several SMMUs. A clone is another reference to
+/// the same domain.
 ///
-/// The domain has one tag on each SMMU with an attached device, from the first attach to the last
-/// detach.
+/// The domain owns its page tables. It has one tag on each SMMU with an attached device, from the
+/// first attach to the last detach.
 ///
-/// An attached device keeps the domain alive, and so does a device whose detach the SMMU did not
-/// confirm. After a flush that the SMMU did not confirm, only the caller keeps it alive. Drop a domain
-/// only when [`array`](Self::array) is [empty](ArrayView::is_empty). Otherwise its tags are lost,
-/// and no later invalidation reaches those SMMUs.
-pub struct Domain<P: Platform> {
+/// Each device keeps the domains alive that its SMMU may still use. So the tables live at least that
+/// long, also if the caller drops every reference. [`into_tables`](Self::into_tables) gives them back.
+pub struct Domain<P: Platform>(pub(crate) Counted<DomainParts<P>>);
+
+pub(crate) struct DomainParts<P: Platform> {
     id: DomainId,
-    table: TableDescription,
+    env: Env<P>,
+    tables: P::Tables,
+    description: TableDescription,
     cell: P::Cell,
-    state: Arc<Mutex<P::DomainLock, DomainState<P>>>,
+    state: Mutex<P::SleepLock, DomainState<P>>,
+}
+
+impl<P: Platform> Locked for DomainParts<P> {
+    type Raw = P::SleepLock;
+    type Data = DomainState<P>;
+    fn mutex(&self) -> &Mutex<P::SleepLock, DomainState<P>> {
+        &self.state
+    }
 }
 
 /// What the domain's lock protects: the tags, and each change of the array.
@@ -44,11 +56,11 @@ pub(crate) struct DomainState<P: Platform> {
 /// A tag of the domain, and the SMMU of the tag.
 pub(crate) struct Owned<P: Platform> {
     pub(crate) tag: InUseTag,
-    pub(crate) smmu: Arc<Smmu<P>>,
+    pub(crate) smmu: SmmuCore<P>,
 }
 
 /// The domain's lock, held.
-pub(crate) type DomainGuard<P> = ArcMutexGuard<<P as Platform>::DomainLock, DomainState<P>>;
+pub(crate) type DomainGuard<P> = Held<DomainParts<P>>;
 
 /// A snapshot of a domain's invalidation array.
 pub struct ArrayView<G>(G);
@@ -85,48 +97,81 @@ impl<G> fmt::Debug for ArrayView<G> {
 }
 
 impl<P: Platform> Domain<P> {
-    /// A domain without devices. The caller gives every domain an `id` of its own.
+    /// A domain without devices, which takes over its page tables.
+    ///
+    /// `id` names the domain in notices and errors.
     ///
     /// # Errors
     ///
-    /// [`AttachError::InputSize`], or no memory for the array.
-    pub fn new(id: DomainId, table: &impl TranslationTable) -> Result<Self, AttachError> {
-        let table = table.describe();
-        if !(12..=39).contains(&table.t0sz) {
-            return Err(AttachError::InputSize { domain: id, t0sz: table.t0sz });
+    /// [`AttachError::InputSize`], or no memory. The tables are dropped then: no SMMU has seen them.
+    pub fn new(env: &Env<P>, id: DomainId, tables: P::Tables) -> Result<Self, AttachError> {
+        let description = tables.describe();
+        if !(12..=39).contains(&description.t0sz) {
+            return Err(AttachError::InputSize { domain: id, t0sz: description.t0sz });
         }
-        let node = P::Cell::node(InvArray::empty())
-            .map_err(|_| smmu_invs::InvError::OutOfMemory { entries: 0 })?;
-        Ok(Domain {
+        let node = P::Cell::node(InvArray::empty())?;
+        let domain = Counted::new(DomainParts {
             id,
-            table,
+            env: env.clone(),
+            tables,
+            description,
             cell: P::Cell::new(node),
-            state: Arc::new(Mutex::new(DomainState { tags: Vec::new(), retiring: Vec::new() })),
-        })
+            state: Mutex::new(DomainState { tags: Vec::new(), retiring: Vec::new() }),
+        })?;
+        Ok(Domain(domain))
     }
 
     /// Number of the domain.
     #[must_use]
     pub fn id(&self) -> DomainId {
-        self.id
+        self.0.id
+    }
+
+    /// The page tables. The caller changes descriptors through this, publishes the stores, and calls
+    /// [`invalidate`](Self::invalidate) before it reuses memory.
+    #[must_use]
+    pub fn tables(&self) -> &P::Tables {
+        &self.0.tables
     }
 
     /// Description of the page tables.
     #[must_use]
-    pub fn table(&self) -> &TableDescription {
-        &self.table
+    pub fn description(&self) -> &TableDescription {
+        &self.0.description
+    }
+
+    /// Whether both are references to the same domain.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Counted::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Take the page tables back.
+    ///
+    /// `Ok` means that no SMMU can use them: every device has left, the SMMUs have confirmed it, and
+    /// every flush is proven.
+    ///
+    /// # Errors
+    ///
+    /// The domain itself, if another reference to it exists: the caller's, or that of a device whose
+    /// SMMU may still use the domain. [`Device::settle`](crate::Device::settle) and
+    /// [`Smmu::settle`](crate::Smmu::settle) end the latter.
+    pub fn into_tables(self) -> Result<P::Tables, Self> {
+        // A device that an SMMU may lead to this domain has a reference, so the last reference is
+        // never that of a domain in use.
+        Counted::into_inner(self.0).map(|parts| parts.tables).map_err(Domain)
     }
 
     /// The invalidation array, as readers see it now.
     #[must_use]
     pub fn array(&self) -> ArrayView<<P::Cell as Publication<InvArray>>::Guard<'_>> {
-        ArrayView(self.cell.read())
+        ArrayView(self.0.cell.read())
     }
 
     /// The tag of the domain on an SMMU, if a device of the domain is attached there.
     #[must_use]
     pub fn tag_on(&self, smmu: SmmuId) -> Option<CacheTag> {
-        self.cell.read().find(smmu, self.kind()).and_then(|found| found.spec.tag())
+        self.cell().read().find(smmu, self.kind()).and_then(|found| found.spec.tag())
     }
 
     /// Invalidate the extent on every SMMU of the array, and wait until each has confirmed.
@@ -143,11 +188,26 @@ impl<P: Platform> Domain<P> {
     /// # Errors
     ///
     /// An SMMU did not confirm. The call still invalidated the others, but the memory must not be
-    /// reused. An SMMU that is gone makes every call fail while the array has an entry of it.
-    pub fn invalidate(&self, extent: Extent, sink: &P::Sink) -> Result<(), InvalidateError> {
-        let granule = self.table.granule;
+    /// reused. For an SMMU that is off for good, call [`Smmu::gone`](crate::Smmu::gone): its entries
+    /// leave the array.
+    pub fn invalidate(&self, extent: Extent) -> Result<(), InvalidateError> {
+        self.invalidate_through(extent, self.0.env.sink())
+    }
+
+    /// [`invalidate`](Self::invalidate) with the commands sent to another sink, such as one that
+    /// counts or delays them.
+    ///
+    /// # Errors
+    ///
+    /// As of [`invalidate`](Self::invalidate).
+    pub fn invalidate_through(
+        &self,
+        extent: Extent,
+        sink: &P::Sink,
+    ) -> Result<(), InvalidateError> {
+        let granule = self.0.description.granule;
         let block_shift = extent.block_shift.filter(|_| extent.granule == granule);
-        invalidate_published(&self.cell, Extent { granule, block_shift, ..extent }, sink)
+        invalidate_published(&self.0.cell, Extent { granule, block_shift, ..extent }, sink)
     }
 
     /// Flush again the tags of this domain on an SMMU whose last user left without a proven flush,
@@ -159,43 +219,80 @@ impl<P: Platform> Domain<P> {
     /// # Errors
     ///
     /// The SMMU still does not confirm. Tags flushed before the failing one are free.
-    pub fn retry_flushes(&self, smmu: SmmuId, env: &Env<'_, P>) -> Result<usize, SinkError> {
+    pub fn retry_flushes(&self, smmu: SmmuId) -> Result<usize, SinkError> {
         let mut state = self.lock();
         while let Some(at) = state.retiring.iter().position(|tag| tag.smmu() == smmu) {
-            let tag = state.retiring[at].tag();
-            let proof = FlushProof::obtain(env.sink, smmu, tag)?;
-            self.cell.read().settle(&proof);
-            match state.retiring.swap_remove(at).free(proof) {
-                Ok(tag) => env.observer.notice(Notice::TagFreed { smmu, tag }),
-                // Not reached: the proof names this tag. Dropping the error would quarantine the
-                // number.
-                Err(_wrong_proof) => {}
-            }
+            let proof = FlushProof::obtain(self.0.env.sink(), smmu, state.retiring[at].tag())?;
+            self.free(state.retiring.swap_remove(at), proof);
         }
         Ok(state.retiring.len())
     }
 
+    /// Give a number back whose flush is proven.
+    pub(crate) fn free(&self, tag: RetiringTag, proof: FlushProof) -> Option<CacheTag> {
+        let (smmu, name) = (proof.smmu(), proof.tag());
+        // Before the number is free: no reader may flush a tag that has a new owner. The entry is dead
+        // then. The next merge leaves it out; an array without it would need memory here.
+        self.cell().read().settle(&proof);
+        // `Err` is not reached: the proof names this tag. Dropping the error quarantines the number.
+        tag.free(proof).ok()?;
+        self.0.env.observer().notice(Notice::TagFreed { smmu, tag: name });
+        Some(name)
+    }
+
+    /// Take every entry and tag of an SMMU out of the domain, because the SMMU is gone.
+    pub(crate) fn forget_smmu(&self, proof: &GoneProof) {
+        let smmu = proof.smmu();
+        let mut state = self.lock();
+        // Readers skip the entries from now on; then the numbers may get new owners on other SMMUs.
+        self.cell().read().remove_smmu(smmu);
+        while let Some(at) = state.tags.iter().position(|owned| owned.tag.smmu() == smmu) {
+            let Owned { tag, .. } = state.tags.swap_remove(at);
+            let flushed = proof.flush(tag.tag());
+            self.free(tag.retire(), flushed);
+        }
+        while let Some(at) = state.retiring.iter().position(|tag| tag.smmu() == smmu) {
+            let tag = state.retiring.swap_remove(at);
+            let flushed = proof.flush(tag.tag());
+            self.free(tag, flushed);
+        }
+    }
+
     pub(crate) fn kind(&self) -> InvKind {
-        match self.table.stage {
+        match self.0.description.stage {
             TranslationStage::Stage1 { .. } => InvKind::S1Asid,
             TranslationStage::Stage2 { .. } => InvKind::S2Vmid,
         }
     }
 
+    pub(crate) fn env(&self) -> &Env<P> {
+        &self.0.env
+    }
+
     pub(crate) fn cell(&self) -> &P::Cell {
-        &self.cell
+        &self.0.cell
     }
 
     pub(crate) fn lock(&self) -> DomainGuard<P> {
-        self.state.lock_arc()
+        Held::lock(&self.0)
+    }
+
+    pub(crate) fn lock_as(&self, contention: Contention) -> Option<DomainGuard<P>> {
+        Held::lock_as(&self.0, contention)
+    }
+}
+
+impl<P: Platform> Clone for Domain<P> {
+    fn clone(&self) -> Self {
+        Domain(self.0.clone())
     }
 }
 
 impl<P: Platform> fmt::Debug for Domain<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Domain")
-            .field("id", &self.id)
-            .field("table", &self.table)
+            .field("id", &self.id())
+            .field("description", self.description())
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use smmu_invs::InvError;
+use smmu_invs::{InvError, OutOfMemory};
 use smmu_tags::TagError;
 use smmu_types::legal::{Finding, Rule};
 use smmu_types::seam::{DmaError, SinkError};
@@ -131,6 +131,9 @@ pub enum AttachError {
     /// The SMMU did not confirm a command.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// No memory for a shared object.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// No memory for bookkeeping.
     #[error("no memory to prepare the attach on {smmu}")]
     OutOfMemory {
@@ -189,13 +192,61 @@ pub enum AttachError {
         /// The number.
         smmu: SmmuId,
     },
-    /// Two domains have the same [`DomainId`], which orders their locks.
-    #[error(
-        "two domains have the number {domain}; give each its own, because it orders their locks"
-    )]
-    SameDomainId {
-        /// The number.
+    /// The domain was made with another [`Env`](crate::Env) than the SMMU.
+    #[error("{domain} and {smmu} have different environments; make both from clones of one")]
+    ForeignEnv {
+        /// The domain.
         domain: DomainId,
+        /// The SMMU.
+        smmu: SmmuId,
+    },
+    /// A transaction of the device is in progress.
+    #[error(
+        "a transaction of the device with StreamID {stream} of {smmu} is in progress; finish it first"
+    )]
+    DeviceBusy {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The first StreamID.
+        stream: StreamId,
+    },
+    /// Another transaction has the domain's lock.
+    #[error("a transaction of another device with {domain} is in progress; try again after it")]
+    DomainBusy {
+        /// The domain.
+        domain: DomainId,
+    },
+    /// The device was removed from its SMMU, or belongs to another one.
+    #[error("the device with StreamID {stream} is not a device of {smmu} (any more)")]
+    Removed {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The first StreamID.
+        stream: StreamId,
+    },
+    /// The device is attached, so it cannot be removed.
+    #[error("the device with StreamID {stream} of {smmu} is attached; block it first")]
+    StillAttached {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The first StreamID.
+        stream: StreamId,
+    },
+    /// The SMMU did not confirm a change of the device, so it cannot be removed.
+    #[error(
+        "{smmu} has not confirmed that it forgot the device with StreamID {stream}; settle it first"
+    )]
+    Unsettled {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The first StreamID.
+        stream: StreamId,
+    },
+    /// The owner has said that the SMMU is gone.
+    #[error("{smmu} is gone; its devices stay blocked")]
+    Gone {
+        /// The SMMU.
+        smmu: SmmuId,
     },
     /// The SMMU reports an impossible StreamID size.
     #[error("{smmu} reports StreamIDs of {bits} bits; the architecture allows at most 32")]

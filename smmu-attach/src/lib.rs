@@ -126,29 +126,35 @@
 //! This crate re-exports [`smmu_types`], [`smmu_tags`] and [`smmu_invs`], whose types are part of
 //! its API.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 extern crate alloc;
 
 mod attach;
 mod batch;
+mod context;
 mod device;
 mod domain;
 pub mod entry;
 mod error;
+mod held;
+mod membership;
+mod outcome;
 mod platform;
-mod release;
 mod smmu;
+mod smmu_core;
+mod stream_entry;
 mod stream_table;
 mod table;
 mod target;
 
-pub use attach::{Committed, Installed, Prepared, Published};
+pub use attach::{Installed, Prepared, Published};
 pub use device::{Attachment, Device};
 pub use domain::{ArrayView, Domain};
 pub use error::{AttachError, BrokenRule, Requirement};
+pub use outcome::Outcome;
 pub use platform::{Env, Platform};
-pub use smmu::{DeviceKey, Smmu, SmmuConfig};
+pub use smmu::{Smmu, SmmuConfig};
 pub use smmu_invs;
 pub use smmu_tags;
 pub use smmu_types;

@@ -1,21 +1,24 @@
 //! The types and instances that an integrator brings.
 
+use core::fmt;
+
 use lock_api::RawMutex;
-use smmu_invs::{InvArray, Publication};
+use smmu_invs::{Counted, InvArray, OutOfMemory, Publication};
 use smmu_types::seam::{CommandSink, DmaMemory, Observer};
+
+use crate::table::TranslationTable;
 
 /// The implementations of the seams that an integrator chooses.
 pub trait Platform {
     /// The mutex of stream tables.
     ///
-    /// [`Smmu::add_device`](crate::Smmu::add_device) holds it while it allocates and fills
-    /// second-level tables from [`Dma`](Self::Dma), up to 16 KiB per table. Dropping a device and
-    /// [`Smmu::device_of`](crate::Smmu::device_of) hold it for a look-up. If an event handler calls
-    /// `device_of`, the lock must suit that context.
+    /// The crate holds it for a look-up or a few stores, never across an allocation, a wait or a call
+    /// of the integrator's code. If an event handler calls [`Smmu::device_of`](crate::Smmu::device_of),
+    /// the lock must suit that context.
     type Lock: RawMutex;
-    /// The mutex of domains. An attach holds it from `prepare` to its end, across allocations and
-    /// waits for `CMD_SYNC`. Choose a sleeping lock where an attach may sleep.
-    type DomainLock: RawMutex;
+    /// The mutex of devices and domains. An attach holds it from its first to its last step, across
+    /// allocations and waits for `CMD_SYNC`. Choose a sleeping lock where an attach may sleep.
+    type SleepLock: RawMutex;
     /// DMA memory for stream tables and context descriptors.
     type Dma: DmaMemory;
     /// Sink of commands.
@@ -24,28 +27,66 @@ pub trait Platform {
     type Cell: Publication<InvArray>;
     /// Receiver of notices.
     type Observer: Observer;
+    /// Page tables of the domains. An enum serves several kinds.
+    type Tables: TranslationTable;
 }
 
-/// The integrator's instances, borrowed for one operation.
-///
-/// Pass the same instances every time: no check tells the sink or memory of another SMMU.
-#[derive(Debug)]
-pub struct Env<'e, P: Platform> {
+struct EnvParts<P: Platform> {
+    dma: P::Dma,
+    sink: P::Sink,
+    observer: P::Observer,
+}
+
+/// The integrator's instances. [`Smmu`](crate::Smmu)s and [`Domain`](crate::Domain)s that work together
+/// share one; a clone is another reference to it.
+pub struct Env<P: Platform>(Counted<EnvParts<P>>);
+
+impl<P: Platform> Env<P> {
+    /// Take over the instances.
+    ///
+    /// # Errors
+    ///
+    /// No memory for the shared block.
+    pub fn new(dma: P::Dma, sink: P::Sink, observer: P::Observer) -> Result<Self, OutOfMemory> {
+        Counted::new(EnvParts { dma, sink, observer }).map(Env)
+    }
+
     /// DMA memory.
-    pub dma: &'e P::Dma,
-    /// The command sink.
-    pub sink: &'e P::Sink,
-    /// The observer.
-    pub observer: &'e P::Observer,
-}
+    #[must_use]
+    pub fn dma(&self) -> &P::Dma {
+        &self.0.dma
+    }
 
-impl<P: Platform> Clone for Env<'_, P> {
-    fn clone(&self) -> Self {
-        *self
+    /// The command sink.
+    #[must_use]
+    pub fn sink(&self) -> &P::Sink {
+        &self.0.sink
+    }
+
+    /// The observer.
+    #[must_use]
+    pub fn observer(&self) -> &P::Observer {
+        &self.0.observer
+    }
+
+    /// Whether both are references to the same instances.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Counted::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl<P: Platform> Copy for Env<'_, P> {}
+impl<P: Platform> Clone for Env<P> {
+    fn clone(&self) -> Self {
+        Env(self.0.clone())
+    }
+}
+
+impl<P: Platform> fmt::Debug for Env<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Env")
+    }
+}
 
 /// A block of the platform's DMA memory.
 pub(crate) type Block<P> = <<P as Platform>::Dma as DmaMemory>::Block;

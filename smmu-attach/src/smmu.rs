@@ -1,25 +1,34 @@
 //! One SMMU as an attach sees it: stream table, tag spaces, and the owners of StreamIDs.
+//!
+//! 1. [`Platform::Lock`] is held for look-ups and stores only. Memory is allocated, filled and given
+//!    back outside, and every map and list has its room before the lock is taken.
+//! 2. A StreamID has an owner from the moment at which `add_device` reserves it, until it fails or
+//!    the device is removed.
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::hash::Hash;
+use core::mem;
+use core::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 use lock_api::Mutex;
-use slab::Slab;
+use smmu_invs::Counted;
 use smmu_tags::{AsidSpace, SpaceConfig, VmidSpace};
 use smmu_types::legal::SmmuView;
-use smmu_types::regs::strtab::{self, SPLIT};
-use smmu_types::{Capabilities, IdRegisters, PhysAddr, SmmuId, StreamId, Vmid};
+use smmu_types::regs::strtab::StreamTableFormat;
+use smmu_types::seam::SinkError;
+use smmu_types::{
+    Capabilities, Command, GoneProof, IdRegisters, Leaf, PhysAddr, SmmuId, StreamId, Vmid,
+};
 
+use crate::batch::Batch;
+use crate::device::Device;
 use crate::platform::Block;
-use crate::stream_table::{Linked, StreamEntry, StreamTable};
-use crate::{AttachError, Platform};
-
-/// Handle of a device within its SMMU, for event handlers.
-///
-/// After a device is dropped, another device may get the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DeviceKey(usize);
+use crate::smmu_core::{SmmuCore, SmmuParts};
+use crate::stream_entry::StreamEntry;
+use crate::stream_table::{Linked, SecondLevel, StreamTable, span_of};
+use crate::{AttachError, Env, Platform};
 
 /// Parameters of an [`Smmu`].
 #[derive(Clone, Debug, Default)]
@@ -33,30 +42,23 @@ pub struct SmmuConfig {
     pub vmids: SpaceConfig<'static, Vmid>,
 }
 
-/// One SMMU as an attach sees it: its stream table and its tags.
+/// One SMMU as an attach sees it: its stream table, its devices and its tags. A clone is another
+/// reference to the same SMMU.
 ///
-/// Turn the SMMU off (`CR0.SMMUEN` = 0) before you drop this: dropping frees the stream table.
-/// Devices, and domains with a tag in use on this SMMU, keep it alive.
-pub struct Smmu<P: Platform> {
-    id: SmmuId,
-    caps: Capabilities,
-    rules: SmmuView,
-    asids: AsidSpace,
-    vmids: VmidSpace,
-    streams: Mutex<P::Lock, Streams<Block<P>>>,
+/// Turn the SMMU off (`CR0.SMMUEN` = 0) before you drop the last reference: that frees the stream
+/// table. A device that is attached then stays in memory for ever, with its domain, unless
+/// [`gone`](Self::gone) was called.
+pub struct Smmu<P: Platform>(Counted<SmmuBody<P>>);
+
+struct SmmuBody<P: Platform> {
+    core: SmmuCore<P>,
+    streams: Mutex<P::Lock, StreamOwners<P>>,
 }
 
-struct Streams<B> {
-    table: StreamTable<B>,
-    devices: Slab<StreamId>,
-    owners: HashMap<StreamId, DeviceKey>,
-}
-
-/// StreamIDs that belong to one device.
-pub(crate) struct Claim<B> {
-    pub(crate) key: DeviceKey,
-    pub(crate) entries: Vec<StreamEntry<B>>,
-    pub(crate) unannounced: Vec<StreamId>,
+struct StreamOwners<P: Platform> {
+    table: StreamTable<Block<P>>,
+    owners: HashMap<StreamId, Device<P>>,
+    devices: Vec<Device<P>>,
 }
 
 impl<P: Platform> Smmu<P> {
@@ -74,135 +76,343 @@ impl<P: Platform> Smmu<P> {
     ///
     /// No memory for the stream table or the tag spaces, or an impossible StreamID size.
     pub fn new(
+        env: &Env<P>,
         id: SmmuId,
         registers: IdRegisters,
         caps: Capabilities,
         config: SmmuConfig,
-        dma: &P::Dma,
     ) -> Result<Self, AttachError> {
         let bits = config.stream_bits.map_or(caps.sid_bits, |bits| bits.min(caps.sid_bits));
-        let table = StreamTable::new(id, bits, caps.two_level_stream_table, dma)?;
+        let table = StreamTable::new(id, bits, caps.two_level_stream_table, env.dma())?;
         let asids = match config.asids {
             Some(shared) => shared,
             None => AsidSpace::new(caps.asid_bits)?,
         };
-        Ok(Smmu {
-            id,
-            caps,
-            rules: SmmuView::new(registers),
-            asids,
-            vmids: VmidSpace::with_config(id, caps.vmid_bits, config.vmids)?,
-            streams: Mutex::new(Streams { table, devices: Slab::new(), owners: HashMap::new() }),
-        })
+        let vmids = VmidSpace::with_config(id, caps.vmid_bits, config.vmids)?;
+        let rules = SmmuView::new(registers);
+        let core = Counted::new(SmmuParts::new(id, caps, rules, asids, vmids, env.clone()))?;
+        let streams = StreamOwners { table, owners: HashMap::new(), devices: Vec::new() };
+        Ok(Smmu(Counted::new(SmmuBody { core, streams: Mutex::new(streams) })?))
     }
 
     /// Number of the SMMU.
     #[must_use]
     pub fn id(&self) -> SmmuId {
-        self.id
+        self.0.core.id
     }
 
     /// Capabilities of the SMMU.
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
-        &self.caps
-    }
-
-    /// The SMMU as the rules of [`smmu_types::legal`] look at it.
-    pub(crate) fn rules(&self) -> &SmmuView {
-        &self.rules
+        &self.0.core.caps
     }
 
     /// Address and format of the stream table, for `STRTAB_BASE` and `STRTAB_BASE_CFG`.
     #[must_use]
-    pub fn stream_table(&self) -> (PhysAddr, strtab::StreamTableFormat) {
-        self.streams.lock().table.base()
+    pub fn stream_table(&self) -> (PhysAddr, StreamTableFormat) {
+        self.0.streams.lock().table.base()
     }
 
     /// ASID space of this SMMU.
     #[must_use]
     pub fn asids(&self) -> &AsidSpace {
-        &self.asids
+        &self.0.core.asids
     }
 
     /// VMID space of this SMMU.
     #[must_use]
     pub fn vmids(&self) -> &VmidSpace {
-        &self.vmids
+        &self.0.core.vmids
     }
 
-    /// Reserve StreamIDs for one device, and find or make their entries.
+    /// Add a device that masters with these StreamIDs. It is blocked until an attach.
     ///
-    /// Returns the entries, and one stream of each level-1 descriptor that the SMMU must still
+    /// The first device of a second-level stream table needs the command queue.
+    ///
+    /// # Errors
+    ///
+    /// A StreamID is outside the table or belongs to another device, memory is short, or the SMMU
+    /// does not answer. After an error the StreamIDs are free again. A second-level table that this
+    /// call made stays, with all its streams aborted.
+    pub fn add_device(&self, streams: &[StreamId]) -> Result<Device<P>, AttachError> {
+        let (id, env) = (self.id(), &self.0.core.env);
+        let streams = normalise(id, streams)?;
+        let bits = self.stream_table().1.log2();
+        if let Some(&stream) = streams.iter().find(|s| u64::from(s.0) >> bits != 0) {
+            return Err(AttachError::StreamRange { smmu: id, stream, bits });
+        }
+        self.check_free(&self.0.streams.lock(), &streams)?;
+        for &stream in &streams {
+            if self.0.streams.lock().table.lacks(stream) {
+                self.link(span_of(stream), SecondLevel::new(id, env.dma())?)?;
+            }
+        }
+        let (entries, unannounced) = self.entries(&streams)?;
+        let device = Device::new(self.0.core.clone(), entries)?;
+        self.own(&streams, &device)?;
+        if let Err(error) = self.announce(&unannounced) {
+            self.disown(&device);
+            return Err(error.into());
+        }
+        Ok(device)
+    }
+
+    /// Remove a device, so that its StreamIDs are free.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::StillAttached`], [`AttachError::Unsettled`], or
+    /// [`AttachError::Removed`] if it is not a device of this SMMU.
+    pub fn remove_device(&self, device: &Device<P>) -> Result<(), AttachError> {
+        let stream = device.streams().next().unwrap_or_default();
+        let owner = self.device_of(stream);
+        if !owner.is_some_and(|owner| owner.is_same(device)) {
+            return Err(AttachError::Removed { smmu: self.id(), stream });
+        }
+        device.retire()?;
+        self.disown(device);
+        Ok(())
+    }
+
+    /// The device that owns the StreamID of an event. Takes [`Platform::Lock`] for a look-up.
+    #[must_use]
+    pub fn device_of(&self, stream: StreamId) -> Option<Device<P>> {
+        self.0.streams.lock().owners.get(&stream).cloned()
+    }
+
+    /// [`Device::settle`] for each device. Call it when the SMMU answers again, such as after it was
+    /// reset and brought up.
+    ///
+    /// # Errors
+    ///
+    /// The SMMU does not confirm. The devices before the failing one are settled.
+    pub fn settle(&self) -> Result<(), SinkError> {
+        self.each_device(|device| device.settle())
+    }
+
+    /// Take the SMMU out of every domain, because it translates no more and never will.
+    ///
+    /// Its entries leave the invalidation arrays, so that an unmap no longer waits for it. Its tags
+    /// are free. Its devices count as blocked and confirmed, and each later attach of one is refused.
+    /// Sends no command, needs no memory and cannot fail half way. An unmap that runs beside this
+    /// call may still report the SMMU once.
+    ///
+    /// # Errors
+    ///
+    /// The proof is of another SMMU; nothing has changed.
+    pub fn gone(&self, proof: &GoneProof) -> Result<(), SinkError> {
+        let (want, got) = (self.id(), proof.smmu());
+        if got != want {
+            return Err(SinkError::ForeignProof { want, got });
+        }
+        self.0.core.set_gone();
+        self.each_device(|device| {
+            device.forget_smmu(proof);
+            Ok(())
+        })
+    }
+
+    /// Call `each` with every device, without the lock.
+    fn each_device<E>(&self, mut each: impl FnMut(&Device<P>) -> Result<(), E>) -> Result<(), E> {
+        let mut left = usize::MAX;
+        loop {
+            // From the end: a removal moves the last device to a place that is still to come.
+            let device = {
+                let state = self.0.streams.lock();
+                left = left.min(state.devices.len());
+                let Some(at) = left.checked_sub(1) else { return Ok(()) };
+                left = at;
+                state.devices.get(at).cloned()
+            };
+            if let Some(device) = device {
+                each(&device)?;
+            }
+        }
+    }
+
+    fn check_free(&self, state: &StreamOwners<P>, streams: &[StreamId]) -> Result<(), AttachError> {
+        match streams.iter().find(|stream| state.owners.contains_key(*stream)) {
+            Some(&stream) => Err(AttachError::StreamInUse { smmu: self.id(), stream }),
+            None => Ok(()),
+        }
+    }
+
+    /// Link a second-level table that was missing a moment ago.
+    fn link(&self, span: u32, table: SecondLevel<Block<P>>) -> Result<(), AttachError> {
+        let mut unused = Some(table);
+        while unused.is_some() {
+            self.grow_map(1, |state| &mut state.table.second)?;
+            let mut state = self.0.streams.lock();
+            if has_room(&state.table.second, 1)
+                && let Some(table) = unused.take()
+            {
+                state.table.link(span, table);
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of the streams, and one stream of each level-1 descriptor that the SMMU must still
     /// learn of.
-    pub(crate) fn claim(
+    #[expect(clippy::type_complexity, reason = "two lists of one look-up")]
+    fn entries(
         &self,
         streams: &[StreamId],
-        dma: &P::Dma,
-    ) -> Result<Claim<Block<P>>, AttachError> {
-        let id = self.id;
-        let mut state = self.streams.lock();
-        if let Some(&stream) = streams.iter().find(|s| state.owners.contains_key(*s)) {
-            return Err(AttachError::StreamInUse { smmu: id, stream });
-        }
-        let mut entries = Vec::new();
-        entries
+    ) -> Result<(Vec<StreamEntry<Block<P>>>, Vec<StreamId>), AttachError> {
+        let smmu = self.id();
+        let (mut entries, mut unannounced) = (Vec::new(), Vec::new());
+        let room = entries
             .try_reserve_exact(streams.len())
-            .map_err(|_| AttachError::OutOfMemory { smmu: id })?;
-        let mut unannounced = Vec::new();
-        let room = unannounced.try_reserve_exact(streams.len());
-        room.map_err(|_| AttachError::OutOfMemory { smmu: id })?;
+            .and(unannounced.try_reserve_exact(streams.len()));
+        room.map_err(|_| AttachError::OutOfMemory { smmu })?;
+        let state = self.0.streams.lock();
         for &stream in streams {
-            let (entry, link) = state.table.entry(id, stream, dma)?;
+            let missing =
+                AttachError::StreamRange { smmu, stream, bits: state.table.base().1.log2() };
+            let (entry, link) = state.table.entry(stream).ok_or(missing)?;
             // Streams ascend, so those of one level-1 descriptor are neighbours. One CFGI_STE for
             // the descriptor suffices: an attach invalidates each STE itself.
-            let first_of = unannounced
-                .last()
-                .is_none_or(|last: &StreamId| last.0 >> SPLIT != stream.0 >> SPLIT);
+            let first_of =
+                unannounced.last().is_none_or(|last: &StreamId| span_of(*last) != span_of(stream));
             if link == Linked::Unannounced && first_of {
                 unannounced.push(stream);
             }
             entries.push(entry);
         }
-        state
-            .owners
-            .try_reserve(streams.len())
-            .map_err(|_| AttachError::OutOfMemory { smmu: id })?;
-        let key = DeviceKey(state.devices.insert(streams[0]));
-        for &stream in streams {
-            state.owners.insert(stream, key);
-        }
-        Ok(Claim { key, entries, unannounced })
+        Ok((entries, unannounced))
     }
 
-    /// Note that the SMMU has forgotten the old level-1 descriptor of `stream`.
-    pub(crate) fn announced(&self, stream: StreamId) {
-        self.streams.lock().table.announced(stream);
-    }
-
-    /// The device that owns the StreamID of an event.
-    ///
-    /// Takes [`Platform::Lock`], which [`add_device`](Self::add_device) may hold for long.
-    #[must_use]
-    pub fn device_of(&self, stream: StreamId) -> Option<DeviceKey> {
-        self.streams.lock().owners.get(&stream).copied()
-    }
-
-    pub(crate) fn forget(&self, key: DeviceKey, streams: &[StreamId]) {
-        let mut state = self.streams.lock();
-        if state.devices.try_remove(key.0).is_some() {
-            for stream in streams {
-                state.owners.remove(stream);
+    /// Reserve the streams for a device.
+    fn own(&self, streams: &[StreamId], device: &Device<P>) -> Result<(), AttachError> {
+        loop {
+            self.grow_map(streams.len(), |state| &mut state.owners)?;
+            self.grow_list()?;
+            let mut state = self.0.streams.lock();
+            self.check_free(&state, streams)?;
+            if has_room(&state.owners, streams.len())
+                && state.devices.len() < state.devices.capacity()
+            {
+                for &stream in streams {
+                    state.owners.insert(stream, device.clone());
+                }
+                device.0.place.store(state.devices.len(), Ordering::Relaxed);
+                state.devices.push(device.clone());
+                return Ok(());
             }
         }
+    }
+
+    fn disown(&self, device: &Device<P>) {
+        let mut state = self.0.streams.lock();
+        for stream in device.streams() {
+            state.owners.remove(&stream);
+        }
+        let at = device.0.place.load(Ordering::Relaxed);
+        if at < state.devices.len() {
+            state.devices.swap_remove(at);
+            if let Some(moved) = state.devices.get(at) {
+                moved.0.place.store(at, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Make the SMMU forget the old level-1 descriptors of these streams (5.1.1: it may have cached
+    /// that they were invalid).
+    fn announce(&self, streams: &[StreamId]) -> Result<(), SinkError> {
+        if streams.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new(self.0.core.env.sink(), self.id());
+        for &stream in streams {
+            batch.add(Command::CfgiSte { stream, leaf: Leaf::All })?;
+        }
+        batch.sync()?;
+        for &stream in streams {
+            self.0.streams.lock().table.announced(stream);
+        }
+        Ok(())
+    }
+
+    /// Give a map room for `more` entries. Another thread may take the room; callers look again.
+    fn grow_map<K: Hash + Eq, V>(
+        &self,
+        more: usize,
+        of: impl Fn(&mut StreamOwners<P>) -> &mut HashMap<K, V>,
+    ) -> Result<(), AttachError> {
+        let wanted = {
+            let mut state = self.0.streams.lock();
+            let map = of(&mut state);
+            if has_room(map, more) {
+                return Ok(());
+            }
+            2 * (map.len() + more)
+        };
+        let mut bigger = HashMap::new();
+        bigger.try_reserve(wanted).map_err(|_| AttachError::OutOfMemory { smmu: self.id() })?;
+        let mut state = self.0.streams.lock();
+        let map = of(&mut state);
+        if map.capacity() < bigger.capacity() {
+            bigger.extend(map.drain());
+            mem::swap(map, &mut bigger);
+        }
+        // The lock is released first, then the old map is freed.
+        drop(state);
+        Ok(())
+    }
+
+    /// Give the list of devices room for one more.
+    fn grow_list(&self) -> Result<(), AttachError> {
+        let wanted = {
+            let state = self.0.streams.lock();
+            if state.devices.len() < state.devices.capacity() {
+                return Ok(());
+            }
+            2 * (state.devices.len() + 1)
+        };
+        let mut bigger = Vec::new();
+        bigger
+            .try_reserve_exact(wanted)
+            .map_err(|_| AttachError::OutOfMemory { smmu: self.id() })?;
+        let mut state = self.0.streams.lock();
+        if state.devices.capacity() < bigger.capacity() {
+            bigger.append(&mut state.devices);
+            mem::swap(&mut state.devices, &mut bigger);
+        }
+        drop(state);
+        Ok(())
+    }
+}
+
+/// Whether `more` entries can be added without an allocation. A map that is at most half full makes
+/// room for itself where entries were removed.
+fn has_room<K, V>(map: &HashMap<K, V>, more: usize) -> bool {
+    map.capacity() >= 2 * (map.len() + more)
+}
+
+/// Sort the StreamIDs of a device, remove duplicates, and require at least one.
+pub(crate) fn normalise(smmu: SmmuId, streams: &[StreamId]) -> Result<Vec<StreamId>, AttachError> {
+    let mut sorted = Vec::new();
+    sorted.try_reserve_exact(streams.len()).map_err(|_| AttachError::OutOfMemory { smmu })?;
+    sorted.extend_from_slice(streams);
+    sorted.sort_unstable();
+    sorted.dedup();
+    if sorted.is_empty() {
+        return Err(AttachError::NoStream { smmu });
+    }
+    Ok(sorted)
+}
+
+impl<P: Platform> Clone for Smmu<P> {
+    fn clone(&self) -> Self {
+        Smmu(self.0.clone())
     }
 }
 
 impl<P: Platform> fmt::Debug for Smmu<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Smmu")
-            .field("id", &self.id)
-            .field("caps", &self.caps)
+            .field("id", &self.id())
+            .field("caps", self.capabilities())
             .finish_non_exhaustive()
     }
 }

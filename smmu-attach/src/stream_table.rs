@@ -1,36 +1,34 @@
 //! The stream table of one SMMU (IHI 0070, 5.2 and 5.3): linear, or two levels with lazy level 2.
 
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
-use smmu_types::regs::strtab;
-use smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory};
+use smmu_invs::Counted;
+use smmu_types::regs::strtab::{self, StreamTableFormat};
+use smmu_types::seam::{DmaBlock, DmaMemory};
 use smmu_types::{PhysAddr, SmmuId, Ste, StreamId};
 
 use crate::AttachError;
-use crate::entry::EntrySlot;
+use crate::stream_entry::{StreamEntry, allocate, fill_with_abort};
 
 const L2_ENTRIES: usize = 1 << strtab::SPLIT;
 
+/// Index of the level-1 descriptor of a stream.
+pub(crate) const fn span_of(stream: StreamId) -> u32 {
+    stream.0 >> strtab::SPLIT
+}
+
 /// Root table, and the second-level tables by the index of their level-1 descriptor.
 pub(crate) struct StreamTable<B> {
-    root: Arc<B>,
-    format: strtab::StreamTableFormat,
-    second: HashMap<u32, SecondLevel<B>>,
+    root: Counted<B>,
+    format: StreamTableFormat,
+    pub(crate) second: HashMap<u32, SecondLevel<B>>,
 }
 
-struct SecondLevel<B> {
-    table: Arc<B>,
+pub(crate) struct SecondLevel<B> {
+    table: Counted<B>,
+    descriptor: u64,
     link: Linked,
-}
-
-/// A stream and its STE. The value keeps the table alive.
-pub(crate) struct StreamEntry<B> {
-    pub(crate) stream: StreamId,
-    table: Arc<B>,
-    index: usize,
 }
 
 /// Whether the SMMU may still cache the invalid level-1 descriptor of a second-level table.
@@ -40,10 +38,13 @@ pub(crate) enum Linked {
     Unannounced,
 }
 
-impl<B: DmaBlock> StreamEntry<B> {
-    /// Slot of the STE. `None` only if the table is shorter than its format.
-    pub(crate) fn slot(&self) -> Option<EntrySlot<'_, B>> {
-        EntrySlot::new(&*self.table, self.index)
+impl<B: DmaBlock> SecondLevel<B> {
+    /// A table whose streams all abort. The SMMU sees its entries before a later descriptor.
+    pub(crate) fn new<D: DmaMemory<Block = B>>(smmu: SmmuId, dma: &D) -> Result<Self, AttachError> {
+        let table = allocate(smmu, dma, (L2_ENTRIES * Ste::BYTES) as u64)?;
+        let descriptor = strtab::l1_descriptor(table.address())?;
+        fill_with_abort(&table);
+        Ok(SecondLevel { table: Counted::new(table)?, descriptor, link: Linked::Unannounced })
     }
 }
 
@@ -59,101 +60,65 @@ impl<B: DmaBlock> StreamTable<B> {
         }
         let format = if two_level && u32::from(log2) > strtab::SPLIT {
             // Level 1 has at most 2^17 descriptors (1 MiB), even if SIDSIZE allows more.
-            strtab::StreamTableFormat::TwoLevel { log2: log2.min(17 + strtab::SPLIT as u8) }
+            StreamTableFormat::TwoLevel { log2: log2.min(17 + strtab::SPLIT as u8) }
         } else {
-            strtab::StreamTableFormat::Linear { log2 }
+            StreamTableFormat::Linear { log2 }
         };
         let bytes = format.bytes()?;
         let root = allocate(smmu, dma, bytes)?;
         strtab::base(root.address(), format)?;
-        if let strtab::StreamTableFormat::Linear { .. } = format {
+        if let StreamTableFormat::Linear { .. } = format {
             fill_with_abort(&root);
         }
-        Ok(StreamTable { root: Arc::new(root), format, second: HashMap::new() })
+        Ok(StreamTable { root: Counted::new(root)?, format, second: HashMap::new() })
     }
 
-    pub(crate) fn base(&self) -> (PhysAddr, strtab::StreamTableFormat) {
+    pub(crate) fn base(&self) -> (PhysAddr, StreamTableFormat) {
         (self.root.address(), self.format)
     }
 
-    /// The entry of `stream`. The first stream of a second-level table allocates that table.
+    /// Whether a stream has no STE yet, because its second-level table does not exist.
+    pub(crate) fn lacks(&self, stream: StreamId) -> bool {
+        match self.format {
+            StreamTableFormat::Linear { .. } => false,
+            StreamTableFormat::TwoLevel { .. } => !self.second.contains_key(&span_of(stream)),
+        }
+    }
+
+    /// Link a second-level table, unless another thread has linked one. `second` has room.
+    pub(crate) fn link(&mut self, span: u32, table: SecondLevel<B>) {
+        if self.second.contains_key(&span) {
+            return;
+        }
+        // `SecondLevel::new` has published the entries before this descriptor, which leads to them.
+        let at = span as usize;
+        self.root.words()[at].store(table.descriptor, Ordering::Relaxed);
+        self.root.publish(at..at + 1);
+        self.second.insert(span, table);
+    }
+
+    /// The entry of a stream whose second-level table exists.
     ///
     /// [`Linked::Unannounced`]: the SMMU may cache the old level-1 descriptor, until a call of
     /// [`announced`](Self::announced).
-    pub(crate) fn entry<D: DmaMemory<Block = B>>(
-        &mut self,
-        smmu: SmmuId,
-        stream: StreamId,
-        dma: &D,
-    ) -> Result<(StreamEntry<B>, Linked), AttachError> {
-        let bits = self.format.log2();
-        if u64::from(stream.0) >> bits != 0 {
-            return Err(AttachError::StreamRange { smmu, stream, bits });
-        }
-        if let strtab::StreamTableFormat::Linear { .. } = self.format {
-            let entry =
-                StreamEntry { stream, table: Arc::clone(&self.root), index: stream.0 as usize };
-            return Ok((entry, Linked::Known));
-        }
-        let first = stream.0 >> strtab::SPLIT;
-        let index = stream.0 as usize % L2_ENTRIES;
-        if let Some(second) = self.second.get(&first) {
-            let entry = StreamEntry { stream, table: Arc::clone(&second.table), index };
-            return Ok((entry, second.link));
-        }
-        self.second.try_reserve(1).map_err(|_| AttachError::OutOfMemory { smmu })?;
-        let table = Arc::new(allocate(smmu, dma, (L2_ENTRIES * Ste::BYTES) as u64)?);
-        let descriptor = strtab::l1_descriptor(table.address())?;
-        // The entries are published before the descriptor that leads to them.
-        fill_with_abort(&*table);
-        let at = first as usize;
-        self.root.words()[at].store(descriptor, Ordering::Relaxed);
-        self.root.publish(at..at + 1);
-        let link = Linked::Unannounced;
-        self.second.insert(first, SecondLevel { table: Arc::clone(&table), link });
-        Ok((StreamEntry { stream, table, index }, link))
+    pub(crate) fn entry(&self, stream: StreamId) -> Option<(StreamEntry<B>, Linked)> {
+        Some(match self.format {
+            StreamTableFormat::Linear { .. } => {
+                let (table, index) = (self.root.clone(), stream.0 as usize);
+                (StreamEntry { stream, table, index }, Linked::Known)
+            }
+            StreamTableFormat::TwoLevel { .. } => {
+                let SecondLevel { table, link, .. } = self.second.get(&span_of(stream))?;
+                let (table, index) = (table.clone(), stream.0 as usize % L2_ENTRIES);
+                (StreamEntry { stream, table, index }, *link)
+            }
+        })
     }
 
     /// Note that the SMMU has forgotten the old level-1 descriptor of `stream`.
     pub(crate) fn announced(&mut self, stream: StreamId) {
-        if let Some(second) = self.second.get_mut(&(stream.0 >> strtab::SPLIT)) {
+        if let Some(second) = self.second.get_mut(&span_of(stream)) {
             second.link = Linked::Known;
         }
     }
-}
-
-/// A zeroed block for a table or a pair of CDs, of at least these bytes.
-pub(crate) fn allocate<D: DmaMemory>(
-    smmu: SmmuId,
-    dma: &D,
-    bytes: u64,
-) -> Result<D::Block, AttachError> {
-    let layout = DmaLayout::naturally_aligned(bytes)
-        .ok_or(smmu_types::seam::DmaError { bytes, align: bytes })?;
-    let block = dma.allocate(layout)?;
-    if block.words().len() < layout.words() {
-        let got = block.words().len() as u64 * 8;
-        return Err(AttachError::ShortBlock { smmu, wanted: layout.bytes(), got });
-    }
-    Ok(block)
-}
-
-fn fill_with_abort<B: DmaBlock>(block: &B) {
-    for entry in block.words().chunks_exact(Ste::BYTES / 8) {
-        entry[0].store(Ste::ABORT.0[0], Ordering::Relaxed);
-    }
-    block.publish(0..block.words().len());
-}
-
-/// Sort the StreamIDs of a device, remove duplicates, and require at least one.
-pub(crate) fn normalise(smmu: SmmuId, streams: &[StreamId]) -> Result<Vec<StreamId>, AttachError> {
-    let mut sorted = Vec::new();
-    sorted.try_reserve_exact(streams.len()).map_err(|_| AttachError::OutOfMemory { smmu })?;
-    sorted.extend_from_slice(streams);
-    sorted.sort_unstable();
-    sorted.dedup();
-    if sorted.is_empty() {
-        return Err(AttachError::NoStream { smmu });
-    }
-    Ok(sorted)
 }

@@ -1,23 +1,23 @@
 //! The target of an attach, its tag, and the entries that name the tag.
 
-use alloc::sync::Arc;
-
-use smmu_invs::Publication;
+use smmu_invs::{Counted, Publication};
 use smmu_tags::{FreshTag, SharedTag};
 use smmu_types::seam::{Notice, Observer};
 use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste, legal};
 
-use crate::device::ContextDescriptors;
+use crate::context::ContextDescriptors;
 use crate::domain::{Domain, Owned};
 use crate::platform::Block;
+use crate::smmu_core::{SmmuCore, SmmuParts};
 use crate::table::{TranslationStage, single_context};
 use crate::{AttachError, BrokenRule, Env, Platform};
 
 /// What an attach makes of a device's transactions.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Target<'a, P: Platform> {
     /// The domain translates them.
-    Domain(&'a Arc<Domain<P>>),
+    Domain(&'a Domain<P>),
     /// The SMMU passes them unchanged.
     Bypass,
     /// The SMMU aborts them.
@@ -25,34 +25,33 @@ pub enum Target<'a, P: Platform> {
 }
 
 /// A tag that no SMMU has seen. Dropping it returns it to its space and notifies the observer.
-pub(crate) struct Fresh<'a, P: Platform> {
+pub(crate) struct Fresh<P: Platform> {
     pub(crate) tag: Option<FreshTag>,
-    env: Env<'a, P>,
+    env: Env<P>,
 }
 
-impl<P: Platform> Drop for Fresh<'_, P> {
+impl<P: Platform> Drop for Fresh<P> {
     fn drop(&mut self) {
         if let Some(tag) = self.tag.take() {
             let notice = Notice::TagAborted { smmu: tag.smmu(), tag: tag.tag() };
             tag.abort();
-            self.env.observer.notice(notice);
+            self.env.observer().notice(notice);
         }
     }
 }
 
 /// The tag of a domain on an SMMU: found in the array (while the domain's lock is held) or new.
-pub(crate) enum DomainTag<'lock, 'a, P: Platform> {
+pub(crate) enum DomainTag<'lock, P: Platform> {
     Found(SharedTag<'lock>),
-    New(CacheTag, Fresh<'a, P>),
+    New(CacheTag, Fresh<P>),
 }
 
-pub(crate) fn find_or_allocate<'lock, 'a, P: Platform>(
-    smmu: &crate::Smmu<P>,
+pub(crate) fn find_or_allocate<'lock, P: Platform>(
+    smmu: &SmmuCore<P>,
     domain: &Domain<P>,
     owned: &'lock [Owned<P>],
-    env: Env<'a, P>,
-) -> Result<DomainTag<'lock, 'a, P>, AttachError> {
-    let id = smmu.id();
+) -> Result<DomainTag<'lock, P>, AttachError> {
+    let (id, env) = (smmu.id, &smmu.env);
     if let Some(found) = domain.cell().read().find(id, domain.kind())
         && let Some(tag) = found.spec.tag()
     {
@@ -60,27 +59,27 @@ pub(crate) fn find_or_allocate<'lock, 'a, P: Platform>(
             .iter()
             .find(|owned| owned.tag.smmu() == id && owned.tag.tag() == tag)
             .ok_or(AttachError::TagNotOwned { domain: domain.id(), smmu: id, tag })?;
-        if !core::ptr::eq(&*owner.smmu, smmu) {
+        if !Counted::ptr_eq(&owner.smmu, smmu) {
             return Err(AttachError::SameSmmuId { smmu: id });
         }
         let users = found.users;
-        env.observer.notice(Notice::TagFound { domain: domain.id(), smmu: id, tag, users });
+        env.observer().notice(Notice::TagFound { domain: domain.id(), smmu: id, tag, users });
         return Ok(DomainTag::Found(owner.tag.share()));
     }
-    let fresh = match domain.table().stage {
+    let fresh = match domain.description().stage {
         TranslationStage::Stage1 { .. } => {
-            smmu.asids().allocate(id, Regime::El1, smmu.capabilities().asid_bits)?
+            smmu.asids.allocate(id, Regime::El1, smmu.caps.asid_bits)?
         }
-        TranslationStage::Stage2 { .. } => smmu.vmids().allocate()?,
+        TranslationStage::Stage2 { .. } => smmu.vmids.allocate()?,
     };
     let tag = fresh.tag();
-    env.observer.notice(Notice::TagAllocated { domain: domain.id(), smmu: id, tag });
-    Ok(DomainTag::New(tag, Fresh { tag: Some(fresh), env }))
+    env.observer().notice(Notice::TagAllocated { domain: domain.id(), smmu: id, tag });
+    Ok(DomainTag::New(tag, Fresh { tag: Some(fresh), env: env.clone() }))
 }
 
-pub(crate) fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> ShareabilityOverride {
+pub(crate) fn incoming_shareability<P: Platform>(smmu: &SmmuParts<P>) -> ShareabilityOverride {
     // Without ATTR_TYPES_OVR the field is reserved, and the SMMU uses the incoming attribute.
-    if smmu.capabilities().attribute_override {
+    if smmu.caps.attribute_override {
         ShareabilityOverride::Incoming
     } else {
         ShareabilityOverride::NonShareable
@@ -91,19 +90,19 @@ pub(crate) fn incoming_shareability<P: Platform>(smmu: &crate::Smmu<P>) -> Share
 ///
 /// The SMMU has confirmed all earlier changes of the device.
 pub(crate) fn entries<P: Platform>(
-    smmu: &crate::Smmu<P>,
+    smmu: &SmmuParts<P>,
     domain: &Domain<P>,
     tag: CacheTag,
     cds: Option<&ContextDescriptors<Block<P>>>,
 ) -> Result<(Ste, Option<(usize, Cd)>), AttachError> {
-    let table = domain.table();
+    let table = domain.description();
     match (table.stage, tag, cds) {
         (TranslationStage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
             let cd = Cd::stage1(table.stage1(mair, asid))?;
             let unchanged = cds.read(cds.current) == Some(cd);
             let place = if unchanged { cds.current } else { 1 - cds.current };
             let ste = Ste::stage1(
-                single_context(smmu.capabilities(), cds.address(place)),
+                single_context(&smmu.caps, cds.address(place)),
                 AtsMode::Off,
                 ShareabilityOverride::NonShareable,
             )?;
@@ -116,7 +115,7 @@ pub(crate) fn entries<P: Platform>(
             judge(smmu, domain, &ste, None)?;
             Ok((ste, None))
         }
-        _ => Err(AttachError::TagNotOwned { domain: domain.id(), smmu: smmu.id(), tag }),
+        _ => Err(AttachError::TagNotOwned { domain: domain.id(), smmu: smmu.id, tag }),
     }
 }
 
@@ -125,7 +124,7 @@ pub(crate) fn entries<P: Platform>(
 /// A field that the SMMU ignores does no harm. Neither does a reserved one: only
 /// [`TableDescription`](crate::TableDescription) chooses fields, and it has no reserved value.
 fn judge<P: Platform>(
-    smmu: &crate::Smmu<P>,
+    smmu: &SmmuParts<P>,
     domain: &Domain<P>,
     ste: &Ste,
     cd: Option<&Cd>,
@@ -136,12 +135,12 @@ fn judge<P: Platform>(
         _ if broken.is_none() => broken = Some(BrokenRule::of(&finding)),
         _ => {}
     };
-    legal::ste(ste, smmu.rules(), &mut report);
+    legal::ste(ste, &smmu.rules, &mut report);
     if let Some(cd) = cd {
-        legal::cd(cd, ste, smmu.rules(), &mut report);
+        legal::cd(cd, ste, &smmu.rules, &mut report);
     }
     match broken {
         None => Ok(()),
-        Some(broken) => Err(AttachError::Illegal { domain: domain.id(), smmu: smmu.id(), broken }),
+        Some(broken) => Err(AttachError::Illegal { domain: domain.id(), smmu: smmu.id, broken }),
     }
 }

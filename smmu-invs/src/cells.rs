@@ -25,7 +25,7 @@ impl<T> Replaced<T> {
     /// Whether a reader still has it. Once nobody has, nobody will.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        self.0.count() > 1
+        Counted::count(&self.0) > 1
     }
 }
 

@@ -22,8 +22,11 @@ struct CountedBlock<T> {
     count: AtomicUsize,
 }
 
-/// One reference to a value.
-pub(crate) struct Counted<T> {
+/// One reference to a value, as `Arc` is, in memory whose shortage is an error instead of an abort.
+///
+/// The last reference drops the value. Functions take the reference as an argument, so that they hide
+/// no method of the value.
+pub struct Counted<T> {
     block: NonNull<CountedBlock<T>>,
     owns: PhantomData<CountedBlock<T>>,
 }
@@ -37,7 +40,11 @@ impl<T> Counted<T> {
     const LAYOUT: Layout = Layout::new::<CountedBlock<T>>();
 
     /// Move a value into a block of its own.
-    pub(crate) fn new(value: T) -> Result<Self, OutOfMemory> {
+    ///
+    /// # Errors
+    ///
+    /// No memory for the block.
+    pub fn new(value: T) -> Result<Self, OutOfMemory> {
         // SAFETY: a block has a count, so its layout is not of size 0.
         let memory = unsafe { alloc(Self::LAYOUT) };
         let Some(block) = NonNull::new(memory.cast::<CountedBlock<T>>()) else {
@@ -54,8 +61,40 @@ impl<T> Counted<T> {
     }
 
     /// How many references there are.
-    pub(crate) fn count(&self) -> usize {
-        self.block().count.load(Ordering::Acquire)
+    #[must_use]
+    pub fn count(me: &Self) -> usize {
+        me.block().count.load(Ordering::Acquire)
+    }
+
+    /// Whether both lead to the same value, not to equal ones.
+    #[must_use]
+    pub fn ptr_eq(a: &Self, b: &Self) -> bool {
+        a.block == b.block
+    }
+
+    /// Address of the value: an order among values that live.
+    #[must_use]
+    pub fn address(me: &Self) -> usize {
+        me.block.as_ptr().addr()
+    }
+
+    /// The value, if this is the only reference to it.
+    ///
+    /// # Errors
+    ///
+    /// There is another reference. This one comes back.
+    pub fn into_inner(me: Self) -> Result<T, Self> {
+        // Acquire: what the holders of dropped references read, they read before the value moves.
+        if Self::count(&me) != 1 {
+            return Err(me);
+        }
+        let me = core::mem::ManuallyDrop::new(me);
+        // SAFETY: the value is the first field. The only reference is this one, and nothing reads the
+        // value through it again.
+        let value = unsafe { me.block.cast::<T>().read() };
+        // SAFETY: the count needs no drop; the block was allocated with this layout.
+        unsafe { dealloc(me.block.as_ptr().cast(), Self::LAYOUT) };
+        Ok(value)
     }
 }
 
@@ -145,10 +184,27 @@ mod tests {
         let life = Arc::new(());
         let first = Counted::new(life.clone()).unwrap();
         let others: Vec<_> = (0..5).map(|_| first.clone()).collect();
-        assert_eq!((first.count(), Arc::strong_count(&life)), (6, 2));
+        assert_eq!((Counted::count(&first), Arc::strong_count(&life)), (6, 2));
         drop(first);
-        assert_eq!((others[0].count(), Arc::strong_count(&life)), (5, 2));
+        assert_eq!((Counted::count(&others[0]), Arc::strong_count(&life)), (5, 2));
         drop(others);
+        assert_eq!(Arc::strong_count(&life), 1);
+    }
+
+    #[test]
+    fn inv_2_only_the_last_reference_takes_the_value_out() {
+        let life = Arc::new(());
+        let first = Counted::new(life.clone()).unwrap();
+        let second = first.clone();
+        assert!(
+            Counted::ptr_eq(&first, &second)
+                && Counted::address(&first) == Counted::address(&second)
+        );
+        let first = Counted::into_inner(first).unwrap_err();
+        drop(second);
+        let value = Counted::into_inner(first).unwrap();
+        assert_eq!(Arc::strong_count(&life), 2);
+        drop(value);
         assert_eq!(Arc::strong_count(&life), 1);
     }
 

@@ -121,6 +121,7 @@ pub use array::{Found, InvArray, InvView, UnrefOutcome};
 #[cfg(feature = "std")]
 pub use cells::{ArcSwapCell, ArcSwapGuard};
 pub use cells::{LockCell, LockGuard, Node, Replaced};
+pub use counted::Counted;
 pub use error::{InvError, InvalidateError, OutOfMemory, SmmuFailure};
 pub use gate::{AtsGate, Drained, GatedCell};
 pub use inv_entry::EntryState;

@@ -75,5 +75,5 @@ pub use plan::{queue, range};
 pub use seam::fake;
 #[cfg(feature = "std")]
 pub use seam::pool;
-pub use seam::{CacheTag, FlushProof, PendingFlush, Regime, SyncProof};
+pub use seam::{CacheTag, FlushProof, GoneProof, PendingFlush, Regime, SyncProof};
 pub use spec::*;

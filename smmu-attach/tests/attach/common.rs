@@ -1,7 +1,7 @@
 //! The fixture of all tests: a platform of fakes, SMMUs, devices and domains.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use smmu_attach::*;
 use smmu_invs::{ArcSwapCell, EntryState, InvArray};
@@ -14,18 +14,19 @@ pub(crate) struct FakePlatform<D, O>(PhantomData<(D, O)>);
 
 impl<D: DmaMemory, O: Observer> Platform for FakePlatform<D, O> {
     type Lock = parking_lot::RawMutex;
-    type DomainLock = parking_lot::RawMutex;
+    type SleepLock = parking_lot::RawMutex;
     type Dma = D;
     type Sink = RecordingSink;
     type Cell = ArcSwapCell<InvArray>;
     type Observer = O;
+    type Tables = DescribedTables;
 }
 
 /// The platform of most tests.
 pub(crate) type HeapPlatform = FakePlatform<Pool<HeapWindow>, RecordingObserver>;
 
-/// Page tables that a test describes.
-pub(crate) struct DescribedTables(pub(crate) TableDescription);
+/// Page tables that a test describes, and a count that falls when they are dropped.
+pub(crate) struct DescribedTables(pub(crate) TableDescription, pub(crate) Arc<()>);
 
 impl TranslationTable for DescribedTables {
     fn describe(&self) -> TableDescription {
@@ -34,7 +35,7 @@ impl TranslationTable for DescribedTables {
 }
 
 pub(crate) fn tables(stage: TranslationStage, root: u64) -> DescribedTables {
-    DescribedTables(TableDescription {
+    let description = TableDescription {
         stage,
         root: PhysAddr(root),
         t0sz: 25,
@@ -42,75 +43,98 @@ pub(crate) fn tables(stage: TranslationStage, root: u64) -> DescribedTables {
         output_size: OutputSize::Bits40,
         walk: WalkAttributes::COHERENT,
         forced_write_back: ForcedWriteBack::Off,
-    })
+    };
+    DescribedTables(description, Arc::new(()))
 }
 
 pub(crate) const S1: TranslationStage = TranslationStage::Stage1 { mair: 0xff };
 pub(crate) const S2: TranslationStage = TranslationStage::Stage2 { start_level: 1 };
 
-pub(crate) fn domain<P: Platform>(id: u32, stage: TranslationStage) -> Arc<Domain<P>> {
-    let tables = tables(stage, 0x8000_0000 + u64::from(id) * 0x1000);
-    Arc::new(Domain::new(DomainId(id), &tables).unwrap())
-}
-
 pub(crate) fn caps() -> Capabilities {
     Capabilities::decode(ID_REGISTERS)
 }
 
-/// A sink on which every batch with a command of this name times out.
-pub(crate) fn fails_on(name: &'static str) -> RecordingSink {
-    RecordingSink::failing(move |call| match call {
-        SinkCall::Issue(smmu, commands) if commands.iter().any(|c| c.name() == name) => {
-            Some(SinkError::timeout(*smmu))
-        }
-        _ => None,
-    })
-}
-
 /// The fakes of one test.
 pub(crate) struct Fixture {
-    pub(crate) dma: Pool<HeapWindow>,
-    pub(crate) sink: RecordingSink,
-    pub(crate) observer: RecordingObserver,
+    pub(crate) env: Env<HeapPlatform>,
+    fails: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Fixture {
-    pub(crate) fn new(sink: RecordingSink) -> Self {
-        Fixture { dma: heap_pool(4 << 20), sink, observer: RecordingObserver::new() }
+    pub(crate) fn new() -> Self {
+        Self::watched(|_| {})
     }
 
-    pub(crate) fn env(&self) -> Env<'_, HeapPlatform> {
-        Env { dma: &self.dma, sink: &self.sink, observer: &self.observer }
+    /// A fixture whose sink calls `watch` for each call.
+    pub(crate) fn watched(watch: impl Fn(&SinkCall) + Send + Sync + 'static) -> Self {
+        let fails = Arc::new(Mutex::new(None));
+        let on = Arc::clone(&fails);
+        let sink = RecordingSink::failing(move |call| {
+            watch(call);
+            let name: &str = (*on.lock().unwrap())?;
+            match call {
+                SinkCall::Issue(smmu, commands) | SinkCall::Push(smmu, commands)
+                    if commands.iter().any(|c| c.name() == name) =>
+                {
+                    Some(SinkError::timeout(*smmu))
+                }
+                _ => None,
+            }
+        });
+        let env = Env::new(heap_pool(4 << 20), sink, RecordingObserver::new()).unwrap();
+        Fixture { env, fails }
     }
 
-    pub(crate) fn smmu(&self, id: u16) -> Arc<Smmu<HeapPlatform>> {
-        Arc::new(
-            Smmu::new(SmmuId(id), ID_REGISTERS, caps(), SmmuConfig::default(), &self.dma).unwrap(),
-        )
+    /// From now on, every batch with a command of this name times out.
+    pub(crate) fn fail_on(&self, name: &'static str) {
+        *self.fails.lock().unwrap() = Some(name);
     }
 
-    pub(crate) fn device(
-        &self,
-        smmu: &Arc<Smmu<HeapPlatform>>,
-        stream: u32,
-    ) -> Device<HeapPlatform> {
-        let device = Smmu::add_device(smmu, &[StreamId(stream)], &self.env()).unwrap();
-        self.sink.take();
+    /// From now on, the SMMUs answer.
+    pub(crate) fn mend(&self) {
+        *self.fails.lock().unwrap() = None;
+    }
+
+    pub(crate) fn dma(&self) -> &Pool<HeapWindow> {
+        self.env.dma()
+    }
+
+    pub(crate) fn sink(&self) -> &RecordingSink {
+        self.env.sink()
+    }
+
+    pub(crate) fn observer(&self) -> &RecordingObserver {
+        self.env.observer()
+    }
+
+    pub(crate) fn smmu(&self, id: u16) -> Smmu<HeapPlatform> {
+        Smmu::new(&self.env, SmmuId(id), ID_REGISTERS, caps(), SmmuConfig::default()).unwrap()
+    }
+
+    pub(crate) fn device(&self, smmu: &Smmu<HeapPlatform>, stream: u32) -> Device<HeapPlatform> {
+        let device = smmu.add_device(&[StreamId(stream)]).unwrap();
+        self.sink().take();
         device
     }
 
-    pub(crate) fn attach(
-        &self,
-        device: &mut Device<HeapPlatform>,
-        target: Target<'_, HeapPlatform>,
-    ) -> Committed {
-        device.prepare(target, &self.env()).unwrap().publish().install().commit()
+    pub(crate) fn domain(&self, id: u32, stage: TranslationStage) -> Domain<HeapPlatform> {
+        let tables = tables(stage, 0x8000_0000 + u64::from(id) * 0x1000);
+        Domain::new(&self.env, DomainId(id), tables).unwrap()
+    }
+
+    /// Attach a device, waiting for other attaches.
+    pub(crate) fn attach<P: Platform>(&self, device: &Device<P>, target: Target<'_, P>) -> Outcome {
+        match target {
+            Target::Domain(domain) => device.attach(domain).unwrap(),
+            Target::Bypass => device.bypass().unwrap(),
+            _ => device.block(),
+        }
     }
 
     /// All commands since the last call, with each `CMD_SYNC`.
     pub(crate) fn commands(&self) -> Vec<String> {
         let mut names = Vec::new();
-        for call in self.sink.take() {
+        for call in self.sink().take() {
             match call {
                 SinkCall::Issue(smmu, commands) => {
                     names.extend(commands.iter().map(|c| format!("{smmu} {c}")));
@@ -132,4 +156,3 @@ pub(crate) fn states(domain: &Domain<HeapPlatform>) -> Vec<(u16, u32, u32, Entry
 }
 
 pub(crate) const ASID1: CacheTag = CacheTag::Asid(Regime::El1, Asid(1));
-pub(crate) const DONE: Committed = Committed { freed: None, quarantined: None, config: Ok(()) };

@@ -1,10 +1,9 @@
 //! What an attach accepts, the SMMU takes as it stands.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use smmu_attach::*;
-use smmu_types::fake::{ID_REGISTERS, RecordingSink};
+use smmu_types::fake::ID_REGISTERS;
 use smmu_types::legal::{self, Effect, SmmuView};
 use smmu_types::*;
 
@@ -16,9 +15,9 @@ fn r4_what_is_attached_is_legal() {
     let rules = SmmuView::new(ID_REGISTERS);
     let stages = (0..4).map(|start_level| TranslationStage::Stage2 { start_level }).chain([S1]);
     let stages: Vec<_> = stages.collect();
-    let fixture = Fixture::new(RecordingSink::new());
+    let fixture = Fixture::new();
     let smmu = fixture.smmu(0);
-    let mut device = fixture.device(&smmu, 8);
+    let device = fixture.device(&smmu, 8);
     let (mut accepted, mut refused) = (0u32, BTreeMap::new());
     let mut number = 0;
     for granule in [Granule::K4, Granule::K16, Granule::K64] {
@@ -28,11 +27,11 @@ fn r4_what_is_attached_is_legal() {
                     let mut table = tables(stage, root);
                     (table.0.t0sz, table.0.granule) = (t0sz, granule);
                     number += 1;
-                    let domain = Domain::<HeapPlatform>::new(DomainId(number), &table).unwrap();
-                    let domain = Arc::new(domain);
+                    let description = table.0;
+                    let domain = Domain::new(&fixture.env, DomainId(number), table).unwrap();
                     let before = (smmu.asids().stats(), smmu.vmids().stats(), device.read_ste());
                     let to = Target::Domain(&domain);
-                    let outcome = device.prepare(to, &fixture.env()).map(|prepared| {
+                    let outcome = device.prepare(to).map(|prepared| {
                         let _ = prepared.publish().install().commit();
                     });
                     if let Err(error) = outcome {
@@ -46,13 +45,13 @@ fn r4_what_is_attached_is_legal() {
                     let mut check = |finding: legal::Finding| {
                         let harmless =
                             matches!(finding.effect(), Effect::Ignored | Effect::Reserved);
-                        assert!(harmless, "{:?}: {finding} -> {}", table.0, finding.effect());
+                        assert!(harmless, "{description:?}: {finding} -> {}", finding.effect());
                     };
                     legal::ste(&ste, &rules, &mut check);
                     if let Some(cd) = device.read_cd() {
                         legal::cd(&cd, &ste, &rules, &mut check);
                     }
-                    assert_eq!(fixture.attach(&mut device, Target::Blocked).config, Ok(()));
+                    assert_eq!(fixture.attach(&device, Target::Blocked).confirmed(), Ok(()));
                 }
             }
         }
@@ -72,14 +71,14 @@ fn kind(error: &AttachError) -> &'static str {
 
 #[test]
 fn a_refusal_names_field_rule_and_remedy() {
-    let fixture = Fixture::new(RecordingSink::new());
+    let fixture = Fixture::new();
     let smmu = fixture.smmu(0);
-    let mut device = fixture.device(&smmu, 8);
+    let device = fixture.device(&smmu, 8);
     // A root of 40 address bits at stage 2, start level 1, is two tables of 4 KiB side by side.
     let mut table = tables(S2, 0x8000_1000);
     table.0.t0sz = 24;
-    let domain = Arc::new(Domain::<HeapPlatform>::new(DomainId(1), &table).unwrap());
-    let refused = device.prepare(Target::Domain(&domain), &fixture.env()).map(|_| ()).unwrap_err();
+    let domain = Domain::new(&fixture.env, DomainId(1), table).unwrap();
+    let refused = device.prepare(Target::Domain(&domain)).map(|_| ()).unwrap_err();
     let AttachError::Illegal { broken, .. } = refused else { panic!("{refused}") };
     assert_eq!((broken.structure, broken.field, broken.value), ("STE", "S2TTB", 0x8000_1000));
     let text = refused.to_string();

@@ -3,6 +3,7 @@
 
 mod common;
 mod legality;
+mod locks;
 mod ordering;
 mod transaction;
 mod unconfirmed;

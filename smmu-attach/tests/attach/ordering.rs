@@ -111,16 +111,18 @@ fn nothing_is_linked_or_announced_before_it_is_published() {
         }
         None
     });
-    let env = Env::<LedgerPlatform> { dma: &dma, sink: &sink, observer: &() };
-    let smmu =
-        Smmu::<LedgerPlatform>::new(SmmuId(0), ID_REGISTERS, caps(), SmmuConfig::default(), &dma)
-            .unwrap();
-    let smmu = Arc::new(smmu);
+    let env = Env::<LedgerPlatform>::new(dma, sink, ()).unwrap();
+    let config = SmmuConfig::default();
+    let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps(), config).unwrap();
+    let domain = |id: u32, stage| {
+        let tables = tables(stage, 0x8000_0000 + u64::from(id) * 0x1000);
+        Domain::new(&env, DomainId(id), tables).unwrap()
+    };
     let s1 = [domain(1, S1), domain(2, S1)];
     let s2 = domain(3, S2);
     // Streams of two second-level tables, and each change from one kind of entry to another.
     for stream in [0x08, 0x108] {
-        let mut device = Smmu::add_device(&smmu, &[StreamId(stream)], &env).unwrap();
+        let device = smmu.add_device(&[StreamId(stream)]).unwrap();
         let targets = || {
             let domains = [&s1[0], &s1[1], &s2].map(Target::Domain);
             domains.into_iter().chain([Target::Bypass, Target::Blocked])
@@ -129,13 +131,13 @@ fn nothing_is_linked_or_announced_before_it_is_published() {
             for to in 0..5 {
                 for n in [from, to] {
                     let target = targets().nth(n).unwrap();
-                    let prepared = device.prepare(target, &env).unwrap();
-                    assert_eq!(prepared.publish().install().commit().config, Ok(()));
+                    let prepared = device.prepare(target).unwrap();
+                    assert_eq!(prepared.publish().install().commit().confirmed(), Ok(()));
                 }
             }
         }
-        let _ = device.prepare(Target::Blocked, &env).unwrap().publish().install().commit();
+        let _ = device.prepare(Target::Blocked).unwrap().publish().install().commit();
     }
-    assert!(sink.take().len() > 100, "too few commands to prove anything");
+    assert!(env.sink().take().len() > 100, "too few commands to prove anything");
     assert_eq!(*ledger.violations.lock().unwrap(), Vec::<String>::new());
 }

@@ -1,77 +1,92 @@
-//! What stays behind when hardware does not confirm a `CFGI` or a flush.
+//! What stays behind when an SMMU does not confirm a `CFGI` or a flush, and how it is settled.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use smmu_attach::*;
 use smmu_invs::EntryState;
-use smmu_types::fake::{RecordingSink, SinkCall};
+use smmu_types::fake::SinkCall;
 use smmu_types::range::Extent;
 use smmu_types::seam::{Notice, SinkError};
 use smmu_types::*;
 
 use crate::common::*;
 
+const TIMEOUT: SinkError = SinkError::timeout(SmmuId(0));
+
+fn page() -> Extent {
+    Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last)
+}
+
 /// r1: a fetch that began before a `CMD_SYNC` timed out never sees words of two attaches.
 #[test]
 fn r1_no_word_is_stored_under_a_fetch_that_nothing_has_ended() {
-    let fixture = Fixture::new(RecordingSink::new());
+    type Words = Arc<dyn Fn(u64) -> u64 + Send + Sync>;
+    /// A fetch under way: which words the SMMU has, and what it sees when the fetch ends.
+    #[derive(Default)]
+    struct Fetch {
+        memory: Option<(Words, u64)>,
+        has: Vec<(u64, u64)>,
+        view: Option<Ste>,
+    }
+    let fetch = Arc::new(Mutex::new(Fetch::default()));
+    let under_way = Arc::clone(&fetch);
+    // The fetch ends no earlier than the first `CMD_SYNC` that follows.
+    let fixture = Fixture::watched(move |call| {
+        let mut fetch = under_way.lock().unwrap();
+        let (SinkCall::Issue(..), None, Some((word, at))) =
+            (call, fetch.view, fetch.memory.clone())
+        else {
+            return;
+        };
+        let mut ste: [u64; 8] = std::array::from_fn(|n| word(at + n as u64 * 8));
+        for &(n, value) in &fetch.has {
+            ste[n as usize] = value;
+        }
+        fetch.view = Some(Ste(ste));
+    });
     let smmu = fixture.smmu(0);
-    let words = fixture.dma.window().share();
-    let word = move |pa: u64| words[((pa - 0x4000_0000) / 8) as usize].load(Ordering::SeqCst);
-    let mut device = fixture.device(&smmu, 8);
+    let words = fixture.dma().window().share();
+    let word: Words =
+        Arc::new(move |pa| words[((pa - 0x4000_0000) / 8) as usize].load(Ordering::SeqCst));
+    let device = fixture.device(&smmu, 8);
     // Where the STE lies, as the SMMU finds it.
     let (root, _) = smmu.stream_table();
-    let ste_at = (word(root.0) & 0x000f_ffff_ffff_ffc0) + 8 * 64;
-    let (g, h) = (domain(1, S2), domain(2, S2));
-    let _ = fixture.attach(&mut device, Target::Domain(&g));
+    let at = (word(root.0) & 0x000f_ffff_ffff_ffc0) + 8 * 64;
+    let (g, h) = (fixture.domain(1, S2), fixture.domain(2, S2));
+    let _ = device.attach(&g);
     let old = device.read_ste().unwrap();
-    // The SMMU begins a fetch: it has words 0, 1 and 3, and no order among the words is promised.
-    let fetched = [0, 1, 3].map(|n| (n, word(ste_at + n * 8)));
-    let dead = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
-    assert!(dead.attach(&mut device, Target::Blocked).config.is_err());
-
-    // The fetch ends no earlier than the first `CMD_SYNC` of the next attach.
-    let views = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&views);
-    let back = RecordingSink::failing(move |call| {
-        if matches!(call, SinkCall::Issue(..)) && seen.lock().unwrap().is_empty() {
-            let mut ste: [u64; 8] = std::array::from_fn(|n| word(ste_at + n as u64 * 8));
-            for (n, value) in fetched {
-                ste[n as usize] = value;
-            }
-            seen.lock().unwrap().push(Ste(ste));
-        }
-        None
-    });
-    let back = Fixture { dma: fixture.dma.clone(), ..Fixture::new(back) };
-    let _ = back.attach(&mut device, Target::Domain(&h));
-    let (new, views) = (device.read_ste().unwrap(), views.lock().unwrap());
-    assert_eq!(views.len(), 1);
-    for view in &*views {
-        assert!(*view == old || *view == new || view.0[0] & 1 == 0, "a mix: {:?}", view.decode());
-    }
+    fixture.fail_on("CFGI_STE");
+    // The SMMU has words 0, 1 and 3: no order among the words is promised.
+    let has = [0, 1, 3].map(|n| (n, word(at + n * 8))).to_vec();
+    assert_eq!(device.block(), Outcome::Unconfirmed(TIMEOUT));
+    fixture.mend();
+    *fetch.lock().unwrap() = Fetch { memory: Some((word, at)), has, view: None };
+    assert_eq!(device.attach(&h), Ok(Outcome::Done));
+    let (new, view) = (device.read_ste().unwrap(), fetch.lock().unwrap().view.unwrap());
+    assert!(view == old || view == new || view.0[0] & 1 == 0, "a mix: {:?}", view.decode());
 }
 
 #[test]
 fn r1_every_stream_is_forgotten_before_the_first_store() {
-    let fixture = Fixture::new(RecordingSink::new());
+    let fixture = Fixture::new();
     let smmu = fixture.smmu(0);
     let streams: Vec<StreamId> = (0..20).map(|n| StreamId(n * 0x50)).collect();
-    let mut device = Smmu::add_device(&smmu, &streams, &fixture.env()).unwrap();
-    let (d, e, f) = (domain(1, S1), domain(2, S1), domain(3, S1));
-    let _ = fixture.attach(&mut device, Target::Domain(&d));
-    let broken = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
-    assert!(broken.attach(&mut device, Target::Domain(&e)).config.is_err());
+    let device = smmu.add_device(&streams).unwrap();
+    let [d, e, f] = [1, 2, 3].map(|n| fixture.domain(n, S1));
+    let _ = device.attach(&d);
+    fixture.fail_on("CFGI_STE");
+    assert_eq!(device.attach(&e), Ok(Outcome::Unconfirmed(TIMEOUT)));
     assert_eq!(device.read_cd(), None);
     // While the SMMU does not answer, an attach is refused before it stores or takes anything.
     let (ste, tags) = (device.read_ste(), smmu.asids().stats());
-    let refused = device.prepare(Target::Domain(&f), &broken.env()).map(|_| ()).unwrap_err();
-    assert_eq!(refused, AttachError::Sink(SinkError::timeout(SmmuId(0))));
+    assert_eq!(device.attach(&f), Err(AttachError::Sink(TIMEOUT)));
+    assert_eq!(device.bypass(), Err(AttachError::Sink(TIMEOUT)));
     assert_eq!((device.read_ste(), smmu.asids().stats()), (ste, tags));
 
-    fixture.sink.take();
-    assert_eq!(fixture.attach(&mut device, Target::Domain(&f)).config, Ok(()));
+    fixture.mend();
+    fixture.sink().take();
+    assert_eq!(device.attach(&f).unwrap().confirmed(), Ok(()));
     let commands = fixture.commands();
     let first: Vec<_> = commands.iter().take_while(|c| !c.contains("SYNC")).cloned().collect();
     let all: Vec<_> =
@@ -86,61 +101,137 @@ fn r1_every_stream_is_forgotten_before_the_first_store() {
 /// r5: a confirmed block settles each domain that the device once failed to leave.
 #[test]
 fn r5_a_confirmed_device_leaves_nothing_behind() {
-    let fixture = Fixture::new(RecordingSink::new());
+    let fixture = Fixture::new();
     let smmu = fixture.smmu(0);
-    let mut device = fixture.device(&smmu, 8);
-    let d = domain(1, S1);
-    let slow = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
+    let device = fixture.device(&smmu, 8);
+    let d = fixture.domain(1, S1);
     for _ in 0..3 {
-        let _ = fixture.attach(&mut device, Target::Domain(&d));
+        let _ = device.attach(&d);
+        fixture.fail_on("CFGI_STE");
         // Blocking again and again changes nothing, and the device stays one user.
         for _ in 0..3 {
-            assert!(slow.attach(&mut device, Target::Blocked).config.is_err());
-            assert_eq!(states(&d).len(), 1);
-            assert_eq!(states(&d)[0].2, 1);
+            assert_eq!(device.block(), Outcome::Unconfirmed(TIMEOUT));
+            assert_eq!(states(&d), [(0, 1, 1, EntryState::Live)]);
         }
-        assert_eq!(fixture.attach(&mut device, Target::Blocked).config, Ok(()));
+        fixture.mend();
+        assert_eq!(device.block(), Outcome::Done);
         assert!(device.is_confirmed() && d.array().is_empty());
     }
-    drop(device);
-    assert!(states(&d).is_empty());
-    drop(d);
+    assert_eq!(smmu.remove_device(&device), Ok(()));
+    assert!(d.into_tables().is_ok());
     let stats = smmu.asids().stats();
     assert_eq!((stats.in_use, stats.retiring, stats.quarantined), (0, 0, 0));
     assert_eq!(stats.free, stats.capacity);
 }
 
-/// r8: a domain that the SMMU may still use stays alive, until the SMMU has confirmed that it does not.
+/// r6: an SMMU that is gone does not keep a shared domain from unmapping.
+#[test]
+fn r6_an_smmu_that_is_gone_leaves_every_domain() {
+    let fixture = Fixture::new();
+    let smmus = [0, 1].map(|n| fixture.smmu(n));
+    let devices = [(0, 8), (1, 8), (1, 9), (1, 10)].map(|(n, s)| fixture.device(&smmus[n], s));
+    let [a, b, c, u] = devices;
+    let [d, e] = [1, 2].map(|n| fixture.domain(n, S1));
+    for device in [&a, &b, &u] {
+        let _ = device.attach(&d);
+    }
+    let _ = c.attach(&e);
+    // One device has a flush without proof, another an unconfirmed block.
+    fixture.fail_on("TLBI_NH_ASID");
+    assert!(matches!(c.block(), Outcome::Unflushed(..)));
+    fixture.fail_on("CFGI_STE");
+    assert!(matches!(u.block(), Outcome::Unconfirmed(_)));
+    fixture.mend();
+    assert_eq!(states(&d).len(), 2);
+
+    let other = GoneProof::vouch(SmmuId(0));
+    let (want, got) = (SmmuId(1), SmmuId(0));
+    assert_eq!(smmus[1].gone(&other), Err(SinkError::ForeignProof { want, got }));
+    assert_eq!(states(&d).len(), 2);
+    fixture.sink().take();
+    assert_eq!(smmus[1].gone(&GoneProof::vouch(SmmuId(1))), Ok(()));
+    assert_eq!(fixture.sink().take(), []);
+    assert_eq!(states(&d), [(0, 1, 1, EntryState::Live)]);
+    assert_eq!(d.invalidate(page()), Ok(()));
+    assert!(fixture.commands().iter().all(|c| c.starts_with("smmu0")));
+    // Its tags are free, its devices are blocked and can be removed, and none can be attached.
+    let stats = smmus[1].asids().stats();
+    assert_eq!((stats.in_use, stats.retiring, stats.quarantined), (0, 0, 0));
+    for device in [&b, &c, &u] {
+        assert!(matches!(device.attachment(), Attachment::Blocked) && device.is_confirmed());
+        assert_eq!(device.attach(&d), Err(AttachError::Gone { smmu: SmmuId(1) }));
+        assert_eq!(device.block(), Outcome::Done);
+        assert_eq!(smmus[1].remove_device(device), Ok(()));
+    }
+    assert!(e.into_tables().is_ok());
+    assert_eq!(a.block(), Outcome::Freed(ASID1));
+    assert!(d.into_tables().is_ok());
+}
+
+/// r7: the tables come back only after the flush of their translations is proven.
+#[test]
+fn r7_tables_come_back_only_after_the_flush() {
+    let fixture = Fixture::new();
+    let smmu = fixture.smmu(0);
+    let device = fixture.device(&smmu, 8);
+    let d = fixture.domain(1, S1);
+    let _ = device.attach(&d);
+    let d = d.into_tables().map(|_| ()).unwrap_err();
+    fixture.fail_on("TLBI_NH_ASID");
+    assert_eq!(device.block(), Outcome::Unflushed(ASID1, TIMEOUT));
+    let d = d.into_tables().map(|_| ()).unwrap_err();
+    assert_eq!(device.settle(), Err(TIMEOUT));
+    assert_eq!(
+        smmu.remove_device(&device),
+        Err(AttachError::Unsettled { smmu: SmmuId(0), stream: StreamId(8) })
+    );
+    let d = d.into_tables().map(|_| ()).unwrap_err();
+    fixture.mend();
+    fixture.sink().take();
+    assert_eq!(smmu.settle(), Ok(()));
+    assert_eq!(fixture.commands(), ["smmu0 TLBI_NH_ASID vmid=0 asid=1", "smmu0 SYNC"]);
+    assert!(d.into_tables().is_ok());
+    assert_eq!(smmu.remove_device(&device), Ok(()));
+}
+
+/// r8: a domain that the SMMU may still use stays alive with its tables, until the SMMU has confirmed
+/// that it does not.
 #[test]
 fn r8_a_domain_that_the_smmu_may_use_stays_alive() {
-    let fixture = Fixture::new(RecordingSink::new());
-    let smmu = fixture.smmu(0);
-    let mut device = fixture.device(&smmu, 8);
-    let d = domain(1, S1);
-    let _ = fixture.attach(&mut device, Target::Domain(&d));
-    let slow = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
-    let _ = slow.attach(&mut device, Target::Blocked);
-    let weak = Arc::downgrade(&d);
-    drop(d);
-    assert!(weak.upgrade().is_some(), "freed while the SMMU may be led to its tables");
-    assert_eq!(device.settle(&fixture.env()), Ok(()));
-    assert!(weak.upgrade().is_none());
-    assert_eq!(smmu.asids().stats().in_use, 0);
+    for failing in ["CFGI_STE", "TLBI_NH_ASID"] {
+        let fixture = Fixture::new();
+        let smmu = fixture.smmu(0);
+        let device = fixture.device(&smmu, 8);
+        let tables = tables(S1, 0x8000_0000);
+        let alive = Arc::downgrade(&tables.1);
+        let d = Domain::new(&fixture.env, DomainId(1), tables).unwrap();
+        let _ = device.attach(&d);
+        fixture.fail_on(failing);
+        assert_eq!(device.block().settled(), Err(TIMEOUT));
+        drop((d, device));
+        assert!(alive.upgrade().is_some(), "freed while the SMMU may use the tables");
+        assert_eq!(smmu.settle(), Err(TIMEOUT));
+        assert!(alive.upgrade().is_some());
+        fixture.mend();
+        assert_eq!(smmu.settle(), Ok(()));
+        assert!(alive.upgrade().is_none(), "kept for ever");
+        assert_eq!(smmu.asids().stats().in_use, 0);
+    }
 }
 
 /// r9: the number of `CMD_SYNC`s does not grow with the number of streams.
 #[test]
 fn r9_a_device_with_many_streams_waits_as_often_as_one_with_one() {
     let syncs = |count: u32| {
-        let fixture = Fixture::new(RecordingSink::new());
+        let fixture = Fixture::new();
         let smmu = fixture.smmu(0);
         let streams: Vec<_> = (0..count).map(StreamId).collect();
-        let mut device = Smmu::add_device(&smmu, &streams, &fixture.env()).unwrap();
-        fixture.sink.take();
-        let (d, e) = (domain(1, S1), domain(2, S1));
+        let device = smmu.add_device(&streams).unwrap();
+        fixture.sink().take();
+        let (d, e) = (fixture.domain(1, S1), fixture.domain(2, S1));
         [Target::Domain(&d), Target::Domain(&e), Target::Bypass, Target::Blocked].map(|target| {
-            let _ = fixture.attach(&mut device, target);
-            fixture.sink.take().iter().filter(|call| matches!(call, SinkCall::Wait(_))).count()
+            let _ = fixture.attach(&device, target);
+            fixture.sink().take().iter().filter(|call| matches!(call, SinkCall::Wait(_))).count()
         })
     };
     // Into a stage-1 domain; to another, which is one store and the flush of the old tag; to bypass,
@@ -151,119 +242,141 @@ fn r9_a_device_with_many_streams_waits_as_often_as_one_with_one() {
 
 #[test]
 fn inv_4_an_unproven_flush_quarantines_and_stays_visible() {
-    let fixture = Fixture::new(fails_on("TLBI_NH_ASID"));
+    let fixture = Fixture::new();
     let smmu = fixture.smmu(0);
-    let mut device = fixture.device(&smmu, 8);
-    let d = domain(1, S1);
-    let _ = fixture.attach(&mut device, Target::Domain(&d));
-    let done = fixture.attach(&mut device, Target::Blocked);
-    assert_eq!(done, Committed { freed: None, quarantined: Some(ASID1), config: Ok(()) });
+    let device = fixture.device(&smmu, 8);
+    let d = fixture.domain(1, S1);
+    let _ = device.attach(&d);
+    fixture.fail_on("TLBI_NH_ASID");
+    assert_eq!(device.block(), Outcome::Unflushed(ASID1, TIMEOUT));
     assert_eq!(states(&d), [(0, 1, 0, EntryState::Retiring)]);
     assert_eq!(smmu.asids().stats().retiring, 1);
     // Readers still send the flush of the tag.
-    fixture.sink.take();
-    let page = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
-    d.invalidate(page, &fixture.sink).unwrap();
+    fixture.mend();
+    fixture.sink().take();
+    d.invalidate(page()).unwrap();
     assert!(fixture.commands()[0].contains("asid=1"));
     // The next attach gets another number, and the retiring one is not found.
-    let _ = fixture.attach(&mut device, Target::Domain(&d));
+    let _ = device.attach(&d);
     assert_eq!(d.tag_on(SmmuId(0)), Some(CacheTag::Asid(Regime::El1, Asid(2))));
     // Once the SMMU answers again, the number can be had back.
-    assert!(d.retry_flushes(SmmuId(0), &fixture.env()).is_err());
+    fixture.fail_on("TLBI_NH_ASID");
+    assert!(d.retry_flushes(SmmuId(0)).is_err());
     assert_eq!(smmu.asids().stats().retiring, 1);
-    let mended = Fixture { dma: fixture.dma.clone(), ..Fixture::new(RecordingSink::new()) };
-    assert_eq!(d.retry_flushes(SmmuId(1), &mended.env()), Ok(1));
-    assert_eq!(d.retry_flushes(SmmuId(0), &mended.env()), Ok(0));
-    assert_eq!(mended.commands(), ["smmu0 TLBI_NH_ASID vmid=0 asid=1", "smmu0 SYNC"]);
+    fixture.mend();
+    fixture.sink().take();
+    assert_eq!(d.retry_flushes(SmmuId(1)), Ok(1));
+    assert_eq!(d.retry_flushes(SmmuId(0)), Ok(0));
+    assert_eq!(fixture.commands(), ["smmu0 TLBI_NH_ASID vmid=0 asid=1", "smmu0 SYNC"]);
     assert_eq!(smmu.asids().stats().retiring, 0);
-    mended.sink.take();
-    d.invalidate(page, &mended.sink).unwrap();
-    assert!(mended.commands().iter().all(|c| !c.contains("asid=1")));
+    d.invalidate(page()).unwrap();
+    assert!(fixture.commands().iter().all(|c| !c.contains("asid=1")));
+    // The device finds nothing left to flush.
+    assert_eq!(device.settle(), Ok(()));
+    assert!(fixture.commands().is_empty());
 }
 
 #[test]
 fn inv_5_an_unconfirmed_detach_from_a_shared_tag_keeps_the_tag() {
-    let fixture = Fixture::new(RecordingSink::new());
+    let fixture = Fixture::new();
     let smmu = fixture.smmu(0);
-    let (mut a, mut b) = (fixture.device(&smmu, 8), fixture.device(&smmu, 0x10));
-    let (d, e) = (domain(1, S1), domain(2, S1));
-    let _ = fixture.attach(&mut a, Target::Domain(&d));
-    let _ = fixture.attach(&mut b, Target::Domain(&d));
-    let broken = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
-    let done = broken.attach(&mut a, Target::Blocked);
-    assert_eq!((done.freed, done.quarantined), (None, Some(ASID1)));
+    let (a, b) = (fixture.device(&smmu, 8), fixture.device(&smmu, 0x10));
+    let (d, e) = (fixture.domain(1, S1), fixture.domain(2, S1));
+    let _ = a.attach(&d);
+    let _ = b.attach(&d);
+    fixture.fail_on("CFGI_STE");
+    assert_eq!(a.block(), Outcome::Unconfirmed(TIMEOUT));
     assert!(!a.is_confirmed());
+    fixture.mend();
     // The last device that is known goes; the SMMU may still use the tag for the first one.
-    let done = fixture.attach(&mut b, Target::Blocked);
-    assert_eq!((done.freed, done.quarantined), (None, None));
+    assert_eq!(b.block(), Outcome::Done);
     assert_eq!(states(&d), [(0, 1, 1, EntryState::Live)]);
-    let _ = fixture.attach(&mut b, Target::Domain(&e));
+    let _ = b.attach(&e);
     assert_eq!(e.tag_on(SmmuId(0)), Some(CacheTag::Asid(Regime::El1, Asid(2))));
+    assert_eq!(a.settle(), Ok(()));
+    assert!(d.array().is_empty());
 }
 
 #[test]
 fn a_device_whose_block_is_not_confirmed_keeps_its_memory_and_its_streams() {
-    let fixture = Fixture::new(RecordingSink::new());
+    let fixture = Fixture::new();
     let smmu = fixture.smmu(0);
-    let mut device = fixture.device(&smmu, 8);
-    let _ = fixture.attach(&mut device, Target::Domain(&domain(1, S1)));
-    let broken = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
-    assert!(broken.attach(&mut device, Target::Blocked).config.is_err());
-    let free = fixture.dma.free_bytes();
+    let device = fixture.device(&smmu, 8);
+    let _ = device.attach(&fixture.domain(1, S1));
+    fixture.fail_on("CFGI_STE");
+    assert_eq!(device.block(), Outcome::Unconfirmed(TIMEOUT));
+    let free = fixture.dma().free_bytes();
+    let refused = AttachError::Unsettled { smmu: SmmuId(0), stream: StreamId(8) };
+    assert_eq!(smmu.remove_device(&device), Err(refused));
     drop(device);
-    assert_eq!(fixture.dma.free_bytes(), free);
-    assert!(Smmu::add_device(&smmu, &[StreamId(8)], &fixture.env()).is_err());
+    assert_eq!(fixture.dma().free_bytes(), free);
+    assert!(smmu.add_device(&[StreamId(8)]).is_err());
+    // Even without any reference, what the SMMU may use stays.
     drop(smmu);
-    assert_eq!(fixture.dma.free_bytes(), free, "the stream table went");
+    let kept = fixture.dma().free_bytes() - free;
+    assert!(kept <= 2048, "{kept} bytes went: more than the level-1 table");
 }
 
 #[test]
 fn inv_3_giving_up_takes_the_valid_bit_and_nothing_else() {
-    let fixture = Fixture::new(RecordingSink::new());
+    let fixture = Fixture::new();
     let smmu = fixture.smmu(0);
     let streams = [StreamId(8), StreamId(9)];
-    let mut device = Smmu::add_device(&smmu, &streams, &fixture.env()).unwrap();
-    let _ = fixture.attach(&mut device, Target::Domain(&domain(1, S2)));
+    let device = smmu.add_device(&streams).unwrap();
+    let _ = device.attach(&fixture.domain(1, S2));
     let before = device.read_ste().unwrap();
-    let broken = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
-    assert!(broken.attach(&mut device, Target::Blocked).config.is_err());
+    fixture.fail_on("CFGI_STE");
+    fixture.commands();
+    assert_eq!(device.block(), Outcome::Unconfirmed(TIMEOUT));
     let after = device.read_ste().unwrap();
     assert_eq!(after.0[0], 0);
     assert_eq!(after.0[1..], before.0[1..]);
-    let said = broken.observer.take();
+    let said = fixture.observer().take();
     assert!(said.iter().any(|n| matches!(n, Notice::ConfigUnconfirmed { .. })), "{said:?}");
+    // Both streams are named twice: for the change, and for giving up.
+    let commands = fixture.commands();
+    for stream in ["sid=0x8 ", "sid=0x9 "] {
+        assert_eq!(commands.iter().filter(|c| c.contains(stream)).count(), 2, "{commands:?}");
+    }
 }
 
 #[test]
 fn inv_5_an_unconfirmed_entry_is_left_invalid_and_the_old_tag_quarantined() {
-    let fixture = Fixture::new(RecordingSink::new());
+    let fixture = Fixture::new();
     let smmu = fixture.smmu(0);
-    let mut device = fixture.device(&smmu, 8);
-    let d = domain(1, S1);
-    let _ = fixture.attach(&mut device, Target::Domain(&d));
-    let broken = Fixture { dma: fixture.dma.clone(), ..Fixture::new(fails_on("CFGI_STE")) };
-    let done = broken.attach(&mut device, Target::Blocked);
-    assert_eq!(done.config, Err(SinkError::timeout(SmmuId(0))));
-    assert_eq!((done.freed, done.quarantined), (None, Some(ASID1)));
+    let device = fixture.device(&smmu, 8);
+    let d = fixture.domain(1, S1);
+    let _ = device.attach(&d);
+    fixture.fail_on("CFGI_STE");
+    fixture.observer().take();
+    fixture.commands();
+    assert_eq!(device.block(), Outcome::Unconfirmed(TIMEOUT));
+    let quarantined = Notice::TagQuarantined { smmu: SmmuId(0), tag: ASID1, error: TIMEOUT };
+    assert!(fixture.observer().take().contains(&quarantined));
     assert_eq!(device.read_ste().unwrap().decode(), SteConfig::Invalid);
     // The old domain goes on invalidating for it.
     assert_eq!(states(&d), [(0, 1, 1, EntryState::Live)]);
-    assert!(broken.commands().iter().all(|c| !c.contains("TLBI")));
+    assert!(fixture.commands().iter().all(|c| !c.contains("TLBI")));
     // A later attach works from there.
-    assert_eq!(fixture.attach(&mut device, Target::Bypass), DONE);
+    fixture.mend();
+    assert_eq!(device.bypass(), Ok(Outcome::Done));
     assert_eq!(device.read_ste().unwrap().decode(), SteConfig::Bypass);
     assert!(device.is_confirmed());
 }
 
 #[test]
-fn a_device_that_is_dropped_while_attached_keeps_its_tag_and_its_streams() {
-    let fixture = Fixture::new(RecordingSink::new());
+fn a_device_without_references_stays_attached() {
+    let fixture = Fixture::new();
     let smmu = fixture.smmu(0);
-    let mut device = fixture.device(&smmu, 8);
-    let d = domain(1, S1);
-    let _ = fixture.attach(&mut device, Target::Domain(&d));
+    let device = fixture.device(&smmu, 8);
+    let d = fixture.domain(1, S1);
+    let _ = device.attach(&d);
     drop(device);
     drop(d);
     assert_eq!(smmu.asids().stats().in_use, 1);
-    assert!(Smmu::add_device(&smmu, &[StreamId(8)], &fixture.env()).is_err());
+    assert!(smmu.add_device(&[StreamId(8)]).is_err());
+    // The SMMU still knows it, as an event handler does.
+    let device = smmu.device_of(StreamId(8)).unwrap();
+    assert_eq!(device.block(), Outcome::Freed(ASID1));
+    assert_eq!(smmu.remove_device(&device), Ok(()));
 }

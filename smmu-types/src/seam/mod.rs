@@ -14,7 +14,7 @@ mod wait;
 
 pub use dma::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 pub use observer::{Notice, Observer, TableEntry};
-pub use proof::{CacheTag, FlushProof, PendingFlush, Regime, SyncProof};
+pub use proof::{CacheTag, FlushProof, GoneProof, PendingFlush, Regime, SyncProof};
 pub use registers::{Registers, RegistersExt};
 pub use sink::{CommandSink, SinkError, Stall};
 #[cfg(feature = "std")]

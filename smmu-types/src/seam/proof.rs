@@ -144,3 +144,32 @@ impl FlushProof {
         self.tag
     }
 }
+
+/// The owner's word that an SMMU translates no more, for good or until it is brought up anew: it is
+/// off and aborts, it was reset, or its power is off. So nothing it has cached is of any consequence.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct GoneProof {
+    smmu: SmmuId,
+}
+
+impl GoneProof {
+    /// Vouch that `smmu` translates no more.
+    ///
+    /// Tags are reused on the strength of this. A wrong word lets a device reach memory through a
+    /// translation that was taken away.
+    pub const fn vouch(smmu: SmmuId) -> Self {
+        GoneProof { smmu }
+    }
+
+    /// The SMMU.
+    #[must_use]
+    pub const fn smmu(&self) -> SmmuId {
+        self.smmu
+    }
+
+    /// A tag counts as flushed on an SMMU that caches nothing.
+    pub const fn flush(&self, tag: CacheTag) -> FlushProof {
+        FlushProof { smmu: self.smmu, tag }
+    }
+}
