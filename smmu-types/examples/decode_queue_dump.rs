@@ -7,7 +7,8 @@ use std::fmt;
 use smmu_types::queue::{Cmdq, ConsumerRegister, ProducerRegister, QueueSize, QueueState};
 use smmu_types::{Command, CommandErrorCode, RawCommand, fields};
 
-/// A queue of 2^3 commands in memory, as a debugger prints it: one command of two 64-bit words a line.
+/// A queue of 2^3 commands in memory, as a debugger prints it: one command of two 64-bit words a
+/// line.
 const DUMP: &str = "\
 0000000800000003 0000000000000001
 0000000000000046 0000000000000000

@@ -3,8 +3,10 @@
 //! What is here:
 //!
 //! - newtypes for each number that the hardware knows ([`StreamId`], [`Asid`], [`Iova`], ...);
-//! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from the ID registers;
-//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and [`PriRecord`]s;
+//! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from the
+//!   ID registers;
+//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and
+//!   [`PriRecord`]s;
 //! - every structure and register as a table of [`fields`], with names and meanings;
 //! - the rules (`legal`) by which an SMMU refuses a configuration;
 //! - the plan of a ranged TLB invalidation ([`range`]);
@@ -37,30 +39,31 @@
 //! # Ok::<(), smmu_types::FieldError>(())
 //! ```
 //!
-//! Decoding cannot fail. Every bit pattern decodes to a value that prints; reserved and unknown bits are
-//! kept, and encoding gives the same bits back. A constructor returns [`FieldError`] for a value that does
-//! not fit.
+//! Decoding cannot fail. Every bit pattern decodes to a value that prints; reserved and unknown
+//! bits are kept, and encoding gives the same bits back. A constructor returns [`FieldError`] for a
+//! value that does not fit.
 //!
 //! # Hazard
 //!
-//! [`SyncProof::vouch`] is a promise, not a check. The implementor of [`CommandSink`](seam::CommandSink)
-//! calls it, and a tag is freed because of it. A wrong promise lets a device use a stale translation.
+//! [`SyncProof::vouch`] is a promise, not a check. The implementor of
+//! [`CommandSink`](seam::CommandSink) calls it, and a tag is freed because of it. A wrong promise
+//! lets a device use a stale translation.
 //!
 //! # Cost
 //!
-//! Every encoder and decoder is a few shifts on `Copy` values. No function allocates, except in `pool` and
-//! `fake`.
+//! Every encoder and decoder is a few shifts on `Copy` values. No function allocates, except in
+//! `pool` and `fake`.
 //!
 //! # Features
 //!
-//! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself. The keys of
-//!   the fields, which encoders use, need no feature.
+//! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself. The
+//!   keys of the fields, which encoders use, need no feature.
 //! - `legal` (implies `fields`): the rules by which an SMMU refuses a configuration.
 //! - `std`: `seam::StdWait` and `pool`, an allocator of DMA blocks over one window of memory.
 //! - `fake` (implies `std`): the `fake` module with doubles for every seam.
 //!
-//! Layouts follow the Arm System Memory Management Unit Architecture Specification, SMMU architecture
-//! version 3 (Arm IHI 0070). Section numbers in these docs are sections of it.
+//! Layouts follow the Arm System Memory Management Unit Architecture Specification, SMMU
+//! architecture version 3 (Arm IHI 0070). Section numbers in these docs are sections of it.
 #![no_std]
 #![deny(unsafe_code)]
 

@@ -15,8 +15,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// ID registers of a usual SMMU, the values of QEMU's.
 ///
-/// Both stages, 16-bit ASIDs, VMIDs and StreamIDs, two-level stream tables, all granules, range commands;
-/// coherent, and faults terminate.
+/// Both stages, 16-bit ASIDs, VMIDs and StreamIDs, two-level stream tables, all granules, range
+/// commands; coherent, and faults terminate.
 pub const ID_REGISTERS: IdRegisters = IdRegisters {
     idr0: 0x0d44_101b,
     idr1: 0x0273_0010,

@@ -60,8 +60,8 @@ pub enum Notice {
         /// The tag.
         tag: CacheTag,
     },
-    /// A flush is not proven, or the SMMU did not confirm a device's new entry. The number is not free. A later
-    /// retry can free it only in the first case.
+    /// A flush is not proven, or the SMMU did not confirm a device's new entry. The number is not
+    /// free. A later retry can free it only in the first case.
     TagQuarantined {
         /// The SMMU.
         smmu: SmmuId,
@@ -70,16 +70,16 @@ pub enum Notice {
         /// Why.
         error: SinkError,
     },
-    /// The driver dropped a tag before its flush was proven. Its number is never given out again, because the
-    /// SMMU may still hold translations with it.
+    /// The driver dropped a tag before its flush was proven. Its number is never given out again,
+    /// because the SMMU may still hold translations with it.
     TagDropped {
         /// The SMMU.
         smmu: SmmuId,
         /// The tag.
         tag: CacheTag,
     },
-    /// The SMMU did not confirm a device's new entry. The entry is invalid in memory, and the device stays
-    /// a user of the old domain's tag.
+    /// The SMMU did not confirm a device's new entry. The entry is invalid in memory, and the
+    /// device stays a user of the old domain's tag.
     ConfigUnconfirmed {
         /// The SMMU.
         smmu: SmmuId,
@@ -103,8 +103,8 @@ pub enum Notice {
 
 /// Receives the driver's notices, for logs, traces and transcripts.
 ///
-/// The driver calls it from any context and with its locks held. An implementor returns quickly and does not
-/// call the driver.
+/// The driver calls it from any context and with its locks held. An implementor returns quickly and
+/// does not call the driver.
 pub trait Observer {
     /// Receives one notice.
     fn notice(&self, notice: Notice) {

@@ -1,8 +1,8 @@
 //! An allocator of DMA blocks over one window of memory.
 //!
-//! The window may be the heap (a model), memory shared with an emulator, or memory reserved for
-//! the SMMU on a board. The allocator takes the first fit in units of 64 bytes. It is made for tables and queues: few blocks that
-//! live long.
+//! The window may be the heap (a model), memory shared with an emulator, or memory reserved for the
+//! SMMU on a board. The allocator takes the first fit in units of 64 bytes. It is made for tables
+//! and queues: few blocks that live long.
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
@@ -16,9 +16,9 @@ use crate::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 ///
 /// # Safety
 ///
-/// *Implementation safety.* `words` is the same memory on every call, for the whole life of the value. The SMMU finds
-/// it at `base`, which is aligned to 64 bytes. It is cache-coherent with the SMMU. Only the [`Pool`] allocates
-/// from it.
+/// *Implementation safety.* `words` is the same memory on every call, for the whole life of the
+/// value. The SMMU finds it at `base`, which is aligned to 64 bytes. It is cache-coherent with the
+/// SMMU. Only the [`Pool`] allocates from it.
 #[expect(unsafe_code, reason = "the trait's promise is about what hardware does to memory")]
 pub unsafe trait Window: Send + Sync {
     /// The memory.
@@ -81,8 +81,8 @@ impl<W> PoolState<W> {
 }
 
 #[expect(unsafe_code, reason = "passes the window's promise on")]
-// SAFETY: each unit belongs to one block until the block is dropped, and is zeroed when it is allocated. Addresses
-// follow from the window, whose implementor vouches for its base.
+// SAFETY: each unit belongs to one block until the block is dropped, and is zeroed when it is
+// allocated. Addresses follow from the window, whose implementor vouches for its base.
 unsafe impl<W: Window> DmaMemory for Pool<W> {
     type Block = PoolBlock<W>;
 
@@ -153,9 +153,9 @@ impl<W> Drop for PoolBlock<W> {
 }
 
 #[expect(unsafe_code, reason = "passes the window's promise on")]
-// SAFETY: the range belongs to this block alone until it is dropped, and the window does not move while the block
-// holds it. A window is coherent, so `publish` and `observe` owe only ordering. A `SeqCst` fence orders loads
-// and stores for every observer on the host.
+// SAFETY: the range belongs to this block alone until it is dropped, and the window does not move
+// while the block holds it. A window is coherent, so `publish` and `observe` owe only ordering. A
+// `SeqCst` fence orders loads and stores for every observer on the host.
 unsafe impl<W: Window> DmaBlock for PoolBlock<W> {
     fn words(&self) -> &[AtomicU64] {
         &self.shared.window.words()[self.words.clone()]
@@ -196,8 +196,8 @@ impl HeapWindow {
 }
 
 #[expect(unsafe_code, reason = "implements the promise for the heap")]
-// SAFETY: the slice does not move while the `Arc` lives. The SMMU is software on this host with the same slice;
-// alignment matters only in the address space of that software.
+// SAFETY: the slice does not move while the `Arc` lives. The SMMU is software on this host with the
+// same slice; alignment matters only in the address space of that software.
 unsafe impl Window for HeapWindow {
     fn words(&self) -> &[AtomicU64] {
         &self.words

@@ -26,9 +26,10 @@ pub enum CacheTag {
 impl CacheTag {
     /// The command that flushes the tag.
     ///
-    /// Stage 1: the *non-global* entries only. `CMD_TLBI_NH_ASID` and `CMD_TLBI_EL2_ASID` keep global entries
-    /// (4.4.2.2, 4.4.2.10), which match every ASID. So each leaf entry of the table must have `nG` = 1. A table
-    /// with global entries needs [`Command::TlbiNhAll`] or [`Command::TlbiEl2All`].
+    /// Stage 1: the *non-global* entries only. `CMD_TLBI_NH_ASID` and `CMD_TLBI_EL2_ASID` keep
+    /// global entries (4.4.2.2, 4.4.2.10), which match every ASID. So each leaf entry of the table
+    /// must have `nG` = 1. A table with global entries needs [`Command::TlbiNhAll`] or
+    /// [`Command::TlbiEl2All`].
     ///
     /// Stage 2: all entries of the VMID, with the stage-1 entries under it.
     #[must_use]
@@ -61,8 +62,8 @@ pub struct SyncProof {
 impl SyncProof {
     /// Promises that a `CMD_SYNC` of `smmu` has completed without an error.
     ///
-    /// Only an implementor of [`CommandSink`] calls this. A tag is reused because of it, so a wrong promise lets a
-    /// device reach memory through a removed translation.
+    /// Only an implementor of [`CommandSink`] calls this. A tag is reused because of it, so a wrong
+    /// promise lets a device reach memory through a removed translation.
     pub const fn vouch(smmu: SmmuId) -> Self {
         SyncProof { smmu }
     }
@@ -110,12 +111,12 @@ impl<T> PendingFlush<T> {
 
 /// Proof that one SMMU holds no cached translation with a tag, except global entries of stage 1.
 ///
-/// Only a completed [`PendingFlush`] makes one. It is valid as long as no STE or CD that the SMMU can read has
-/// the tag.
+/// Only a completed [`PendingFlush`] makes one. It is valid as long as no STE or CD that the SMMU
+/// can read has the tag.
 ///
-/// *Global* entries of stage 1 (`nG` = 0) survive the flush of an ASID, and translate for its next owner as
-/// well. Tables whose ASIDs are reused with this proof must have non-global leaf entries only; see
-/// [`CacheTag::flush_command`].
+/// *Global* entries of stage 1 (`nG` = 0) survive the flush of an ASID, and translate for its next
+/// owner as well. Tables whose ASIDs are reused with this proof must have non-global leaf entries
+/// only; see [`CacheTag::flush_command`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct FlushProof {

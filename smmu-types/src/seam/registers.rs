@@ -6,14 +6,16 @@ use crate::regs::{Readable, Reg, Width, Writable};
 ///
 /// # What an implementor owes
 ///
-/// - `offset` counts from the base of page 0; page 1 begins at `0x1_0000`. Accesses of callers are naturally aligned and within [`crate::regs::WINDOW`].
+/// - `offset` counts from the base of page 0; page 1 begins at `0x1_0000`. Accesses of callers are
+///   naturally aligned and within [`crate::regs::WINDOW`].
 /// - Each call makes exactly one access of that width, in program order with the other calls of the
 ///   same thread. A 64-bit access may be two 32-bit accesses, low half first, as the architecture
 ///   allows.
-/// - A call does not order accesses to *memory*. Callers use [`DmaBlock`](super::DmaBlock) for that.
+/// - A call does not order accesses to *memory*. Callers use [`DmaBlock`](super::DmaBlock) for
+///   that.
 /// - Several threads and interrupt handlers may call at once.
-/// - An access cannot fail. A broken transport, such as a closed socket to an emulator, reads as all
-///   ones, ignores writes, and reports the break by its own means. Every wait of the driver is
+/// - An access cannot fail. A broken transport, such as a closed socket to an emulator, reads as
+///   all ones, ignores writes, and reports the break by its own means. Every wait of the driver is
 ///   bounded, so no caller hangs.
 pub trait Registers {
     /// Reads 32 bits.

@@ -40,7 +40,7 @@ impl fmt::Display for Standing {
 #[non_exhaustive]
 pub enum SinkError {
     /// No queue for this SMMU.
-    #[error("{smmu} has no command queue here; register it before it is used")]
+    #[error("{smmu} has no command queue here; register its queue first")]
     UnknownSmmu {
         /// The SMMU that the caller named.
         smmu: SmmuId,
@@ -78,7 +78,7 @@ pub enum SinkError {
     },
     /// More commands failed than the queue can record before their callers wait.
     #[error(
-        "{smmu}: more commands failed than can be told apart; nothing that was queued up to then counts as done"
+        "{smmu}: more commands failed than the queue can record; no command queued up to then counts as done"
     )]
     TooManyFailures {
         /// The SMMU.
@@ -86,7 +86,7 @@ pub enum SinkError {
     },
     /// An `ATC_INV` without a `CMD_SYNC` of its own.
     #[error(
-        "{smmu}: ATC_INV needs a CMD_SYNC in its own batch, which alone learns of its timeout; issue it instead of pushing it"
+        "{smmu}: ATC_INV needs a CMD_SYNC in its own batch, because only that reports its timeout; issue it, do not push it"
     )]
     AtcInvPushed {
         /// The SMMU.
@@ -132,11 +132,12 @@ impl SinkError {
 ///   their order. The commands of one call are never interleaved with those of another call.
 /// - Every store to DMA memory that the caller published before the call is visible to the SMMU
 ///   before the commands are.
-/// - `wait` returns a proof only after the `CMD_SYNC` of that `issue` or `prove` has completed, and no
-///   command that it covers had an error. Later loads see what the SMMU stored before.
-/// - An `Err` from `issue`, `push` or `prove` means that no command, or an unknown part of them, was
-///   queued, never all of them.
-/// - No call waits without a bound, allocates, or takes a lock that an interrupt handler could find held.
+/// - `wait` returns a proof only after the `CMD_SYNC` of that `issue` or `prove` has completed, and
+///   no command that it covers had an error. Later loads see what the SMMU stored before.
+/// - An `Err` from `issue`, `push` or `prove` means that no command, or an unknown part of them,
+///   was queued, never all of them.
+/// - No call waits without a bound, allocates, or takes a lock that an interrupt handler could find
+///   held.
 pub trait CommandSink {
     /// A queued `CMD_SYNC`.
     type Ticket;
@@ -148,11 +149,11 @@ pub trait CommandSink {
 
     /// Queues `commands` without a `CMD_SYNC`, behind the commands of `pushed`.
     ///
-    /// Pass the result to [`prove`](Self::prove). A caller that drops it never learns whether the SMMU carried
-    /// the commands out.
+    /// Pass the result to [`prove`](Self::prove). A caller that drops it never learns whether the
+    /// SMMU carried the commands out.
     ///
-    /// A sink may refuse an `ATC_INV` ([`SinkError::AtcInvPushed`]). The SMMU reports its timeout at the next
-    /// `CMD_SYNC` in the queue, which may be that of another caller.
+    /// A sink may refuse an `ATC_INV` ([`SinkError::AtcInvPushed`]). The SMMU reports its timeout
+    /// at the next `CMD_SYNC` in the queue, which may be that of another caller.
     fn push(
         &self,
         smmu: SmmuId,
@@ -160,8 +161,8 @@ pub trait CommandSink {
         commands: &[Command],
     ) -> Result<Self::Pushed, SinkError>;
 
-    /// Queues `commands`, which may be empty, and a `CMD_SYNC` behind them. It also covers the commands of
-    /// `pushed`.
+    /// Queues `commands`, which may be empty, and a `CMD_SYNC` behind them. It also covers the
+    /// commands of `pushed`.
     fn prove(&self, pushed: Self::Pushed, commands: &[Command]) -> Result<Self::Ticket, SinkError>;
 
     /// Waits until the `CMD_SYNC` is complete.

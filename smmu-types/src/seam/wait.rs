@@ -7,8 +7,8 @@ use core::time::Duration;
 ///
 /// # What an implementor owes
 ///
-/// `now` never goes back, and advances while a caller calls `relax`. It needs no epoch. The driver calls both
-/// from any context in which it runs.
+/// `now` never goes back, and advances while a caller calls `relax`. It needs no epoch. The driver
+/// calls both from any context in which it runs.
 pub trait Wait {
     /// Monotonic time.
     fn now(&self) -> Duration;
@@ -18,10 +18,11 @@ pub trait Wait {
     /// `round` counts the checks of this wait from 0, for an implementation with back-off.
     fn relax(&self, round: u32);
 
-    /// Called instead of `relax` where an event ends the wait, such as that of a `CMD_SYNC` with `CS` = `SIG_SEV`.
+    /// Called instead of `relax` where an event ends the wait, such as that of a `CMD_SYNC` with
+    /// `CS` = `SIG_SEV`.
     ///
-    /// On AArch64 this may be a `WFE`, if the counter's event stream or another source ends it after a while. A
-    /// CPU can miss the event, and every wait of this crate is bounded.
+    /// On AArch64 this may be a `WFE`, if the counter's event stream or another source ends it
+    /// after a while. A CPU can miss the event, and every wait of this crate is bounded.
     fn event(&self, round: u32) {
         self.relax(round);
     }
@@ -49,8 +50,8 @@ pub struct TimedOut {
 
 /// Checks a condition until it holds, at most for `timeout`.
 ///
-/// It checks once more after the timeout: a thread that did not run between two checks may find that the
-/// condition holds now.
+/// It checks once more after the timeout: a thread that did not run between two checks may find
+/// that the condition holds now.
 pub fn poll<W, T>(
     wait: &W,
     timeout: Duration,

@@ -1,11 +1,12 @@
 //! Index and wrap arithmetic of the SMMU's circular queues (IHI 0070, 3.5.1).
 //!
-//! A pointer register holds an index in its low `log2` bits and a wrap bit above them. If the indices are
-//! equal, the queue is empty with equal wrap bits and full with different ones. A driver counts entries as
-//! a [`Position`], which does not wrap, so a completion test always includes the wrap bit.
+//! A pointer register holds an index in its low `log2` bits and a wrap bit above them. If the
+//! indices are equal, the queue is empty with equal wrap bits and full with different ones. A
+//! driver counts entries as a [`Position`], which does not wrap, so a completion test always
+//! includes the wrap bit.
 //!
-//! [`ProducerRegister`] and [`ConsumerRegister`] hold one register of one kind of queue, with its flags. A
-//! [`QueueState`] is made of one of each, and says how full the queue is.
+//! [`ProducerRegister`] and [`ConsumerRegister`] hold one register of one kind of queue, with its
+//! flags. A [`QueueState`] is made of one of each, and says how full the queue is.
 
 mod registers;
 #[cfg(test)]
@@ -48,8 +49,8 @@ impl QueueSize {
         (2 << self.0) - 1
     }
 
-    /// Number of entries between two register values. `None` if `consumer` is not within one queue length
-    /// behind `producer`, which the architecture forbids.
+    /// Number of entries between two register values. `None` if `consumer` is not within one queue
+    /// length behind `producer`, which the architecture forbids.
     #[must_use]
     pub const fn used(self, producer: u32, consumer: u32) -> Option<u32> {
         let used = producer.wrapping_sub(consumer) & self.pointer_mask();
@@ -74,8 +75,8 @@ impl Position {
         (self.0 & (size.entries() as u64 - 1)) as usize
     }
 
-    /// `count` entries further on. After the last number comes 0, which keeps index and wrap bit correct. A
-    /// queue never lives that long, but a guest may give an emulator any number.
+    /// `count` entries further on. After the last number comes 0, which keeps index and wrap bit
+    /// correct. A queue never lives that long, but a guest may give an emulator any number.
     #[must_use]
     pub const fn advanced(self, count: u32) -> Self {
         Position(self.0.wrapping_add(count as u64))

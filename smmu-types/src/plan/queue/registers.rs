@@ -28,8 +28,8 @@ pub enum WhileOverflowed {
     Discards,
 }
 
-/// A queue that the SMMU fills. The SMMU toggles a flag when it loses a record because the queue is full
-/// (7.4 and 8.1).
+/// A queue that the SMMU fills. The SMMU toggles a flag when it loses a record because the queue is
+/// full (7.4 and 8.1).
 pub trait Overflows: QueueKind {}
 
 /// The command queue: software produces, and the SMMU consumes.
@@ -193,8 +193,9 @@ macro_rules! register {
         impl<K> Copy for $name<K> {}
 
         impl<K: QueueKind> $name<K> {
-            /// Decodes the register of a queue of `size`. Reserved bits are dropped, and so are bits between the wrap
-            /// flag and the flags. [`encode`](Self::encode) gives the same value only if all of them are 0.
+            /// Decodes the register of a queue of `size`. Reserved bits are dropped, and so are
+            /// bits between the wrap flag and the flags. [`encode`](Self::encode) gives the same
+            /// value only if all of them are 0.
             #[must_use]
             pub const fn decode(size: QueueSize, register: u32) -> Self {
                 Self::new(QueuePointer::decode(size, register), register & K::$flags)
@@ -222,7 +223,8 @@ macro_rules! register {
                 self.pointer
             }
 
-            /// `count` entries further on, with the same flags. Only [`QueueState`] checks that they fit.
+            /// `count` entries further on, with the same flags. Only [`QueueState`] checks that
+            /// they fit.
             #[must_use]
             pub const fn advanced(self, count: u32) -> Self {
                 Self::new(self.pointer.advanced(count), self.flags)
@@ -282,7 +284,8 @@ impl ConsumerRegister<Cmdq> {
     }
 }
 
-/// A consistent producer and consumer of one queue: the consumer is within one queue behind the producer.
+/// A consistent producer and consumer of one queue: the consumer is within one queue behind the
+/// producer.
 ///
 /// ```
 /// use smmu_types::queue::{ConsumerRegister, Eventq, ProducerRegister, QueueSize, QueueState};
@@ -316,7 +319,8 @@ impl<K: QueueKind> QueueState<K> {
     ///
     /// # Errors
     ///
-    /// The sizes differ, or the indices are in one of the states that the architecture calls inconsistent (3.5.1).
+    /// The sizes differ, or the indices are in one of the states that the architecture calls
+    /// inconsistent (3.5.1).
     pub const fn new(
         producer: ProducerRegister<K>,
         consumer: ConsumerRegister<K>,
@@ -401,8 +405,9 @@ impl<K: QueueKind> QueueState<K> {
     ///
     /// # Errors
     ///
-    /// The queue has no room for them. Or it is a PRI queue with an active overflow, which takes no entries
-    /// until software acknowledges the overflow (8.1). An event queue continues as soon as it has room (7.4).
+    /// The queue has no room for them. Or it is a PRI queue with an active overflow, which takes no
+    /// entries until software acknowledges the overflow (8.1). An event queue continues as soon as
+    /// it has room (7.4).
     pub const fn produce(self, count: u32) -> Result<Self, QueueStateError> {
         if count > 0 && self.discards() {
             return Err(QueueStateError::Overflowed { queue: K::NAME });
@@ -427,13 +432,15 @@ impl<K: QueueKind> QueueState<K> {
 }
 
 impl<K: Overflows> QueueState<K> {
-    /// Whether the SMMU lost records that software has not acknowledged: `OVFLG` differs from `OVACKFLG`.
+    /// Whether the SMMU lost records that software has not acknowledged: `OVFLG` differs from
+    /// `OVACKFLG`.
     #[must_use]
     pub const fn overflowed(self) -> bool {
         self.producer.flags != self.consumer.flags
     }
 
-    /// The state after the SMMU lost a record: `OVFLG` toggles, unless an overflow is active already.
+    /// The state after the SMMU lost a record: `OVFLG` toggles, unless an overflow is active
+    /// already.
     ///
     /// # Errors
     ///
@@ -446,8 +453,8 @@ impl<K: Overflows> QueueState<K> {
         Ok(QueueState { producer: ProducerRegister::new(self.producer.pointer, flags), ..self })
     }
 
-    /// The state after software acknowledged an overflow: `OVACKFLG` equals `OVFLG`. No effect without an
-    /// overflow.
+    /// The state after software acknowledged an overflow: `OVACKFLG` equals `OVFLG`. No effect
+    /// without an overflow.
     #[must_use]
     pub const fn acknowledge(self) -> Self {
         QueueState { consumer: self.consumer.acknowledging(self.producer), ..self }

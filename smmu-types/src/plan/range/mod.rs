@@ -1,6 +1,7 @@
 //! From a range of addresses to TLB invalidation commands (IHI 0070, 4.4.1.1).
 //!
-//! An SMMU with range invalidation (`IDR3.RIL`) takes spans of `(NUM + 1) << SCALE` pages. Without it each command covers one leaf entry. For a large range one flush of the whole tag is then
+//! An SMMU with range invalidation (`IDR3.RIL`) takes spans of `(NUM + 1) << SCALE` pages. Without
+//! it each command covers one leaf entry. For a large range one flush of the whole tag is then
 //! cheaper than the commands.
 //!
 //! ```
@@ -109,11 +110,11 @@ pub struct Extent {
     pub size: u64,
     /// Granule of the table.
     pub granule: Granule,
-    /// log2 of the bytes that each leaf of the range maps. `None` if the leaves differ or their size is
-    /// unknown. A wrong value lets the SMMU keep an entry that it must drop.
+    /// log2 of the bytes that each leaf of the range maps. `None` if the leaves differ or their
+    /// size is unknown. A wrong value lets the SMMU keep an entry that it must drop.
     ///
-    /// A size that no level of the granule's tables maps counts as `None`, for example a contiguous run: the
-    /// SMMU may cache its pages one by one.
+    /// A size that no level of the granule's tables maps counts as `None`, for example a contiguous
+    /// run: the SMMU may cache its pages one by one.
     pub block_shift: Option<u32>,
     /// Whether the tables above the leaves are unchanged.
     pub leaf: Leaf,
@@ -134,9 +135,9 @@ impl Extent {
 
     /// Adds the hint that each leaf of the range maps `1 << shift` bytes.
     ///
-    /// A caller gives it only if every leaf of the range had this size. After a wrong hint the SMMU may keep
-    /// the entry that the command must drop, and a device continues to use it (`TTL`, IHI 0070, 4.4.1). A
-    /// size that no level of the granule's tables maps gives no hint.
+    /// A caller gives it only if every leaf of the range had this size. After a wrong hint the SMMU
+    /// may keep the entry that the command must drop, and a device continues to use it (`TTL`, IHI
+    /// 0070, 4.4.1). A size that no level of the granule's tables maps gives no hint.
     #[must_use]
     pub const fn with_leaf_hint(self, shift: u32) -> Self {
         Extent { block_shift: Some(shift), ..self }
@@ -144,14 +145,15 @@ impl Extent {
 
     /// Adds the hint that pages map the whole range, and no block maps any of it.
     ///
-    /// [`with_leaf_hint`](Self::with_leaf_hint) says what a wrong hint costs. The usual mistake is a 2 MiB
-    /// range that one block maps.
+    /// [`with_leaf_hint`](Self::with_leaf_hint) says what a wrong hint costs. The usual mistake is
+    /// a 2 MiB range that one block maps.
     #[must_use]
     pub const fn with_page_hint(self) -> Self {
         self.with_leaf_hint(self.granule.shift())
     }
 
-    /// The level of the range's leaves, or `None` if no level that `TTL` can name has leaves of that size.
+    /// The level of the range's leaves, or `None` if no level that `TTL` can name has leaves of
+    /// that size.
     const fn level(&self) -> Option<Level> {
         let (Some(shift), granule) = (self.block_shift, self.granule.shift()) else {
             return None;
@@ -176,14 +178,14 @@ const MAX_PAGES: u64 = 1 << 32;
 
 /// Plans the invalidation of an extent.
 ///
-/// The plan covers whole granules, and whole leaves if their level is known. It widens the range by less
-/// than one leaf at each end, which is up to 4 TiB for level 1 of 64 KiB granules. Without a level a span
-/// may reach one granule further, because the encoding of a single granule is reserved. The SMMU then
-/// drops entries beyond the end of the extent as well.
+/// The plan covers whole granules, and whole leaves if their level is known. It widens the range by
+/// less than one leaf at each end, which is up to 4 TiB for level 1 of 64 KiB granules. Without a
+/// level a span may reach one granule further, because the encoding of a single granule is
+/// reserved. The SMMU then drops entries beyond the end of the extent as well.
 ///
-/// The result is [`Plan::Everything`] for a range that reaches the end of the address space or that `A`
-/// cannot hold. Without [`RangeSupport::Ril`] it is also that for a range that needs as many commands as
-/// a table of the granule has entries of 8 bytes.
+/// The result is [`Plan::Everything`] for a range that reaches the end of the address space or that
+/// `A` cannot hold. Without [`RangeSupport::Ril`] it is also that for a range that needs as many
+/// commands as a table of the granule has entries of 8 bytes.
 #[must_use]
 pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
     let Extent { address, size, granule, block_shift: _, leaf } = extent;
@@ -240,7 +242,8 @@ impl<A: SpanAddress> Iterator for Spans<A> {
             return None;
         }
         let address = self.address;
-        // `plan` has checked the address and its alignment; each chunk is a multiple of the alignment.
+        // `plan` has checked the address and its alignment; each chunk is a multiple of the
+        // alignment.
         let (span, steps) = match self.support {
             RangeSupport::Single => (Span::single_unchecked(address, self.leaf), 1),
             RangeSupport::Ril => {

@@ -203,8 +203,8 @@ impl<A> Span<A> {
         self.address
     }
 
-    /// Number of bytes that the command covers. `None` for a single address: the command drops the entry that
-    /// translates it, whatever its size.
+    /// Number of bytes that the command covers. `None` for a single address: the command drops the
+    /// entry that translates it, whatever its size.
     #[must_use]
     pub const fn bytes(&self) -> Option<u64> {
         match self.tg.granule() {
@@ -214,7 +214,8 @@ impl<A> Span<A> {
         }
     }
 
-    // Inlined, as `Command::encode` is. All commands by address have these fields in the same place.
+    // Inlined, as `Command::encode` is. All commands by address have these fields in the same
+    // place.
     #[inline(always)]
     pub(crate) const fn encode(&self, command: RawCommand) -> RawCommand {
         // Every part fits, because a constructor has checked it.
@@ -241,14 +242,14 @@ impl<A: SpanAddress> Span<A> {
         Ok(Self::single_unchecked(address, leaf))
     }
 
-    /// `(num + 1) << scale` granules, beginning at an address. The SMMU must have `IDR3.RIL`. A scale above 31
-    /// and level 1 of 16 KiB granules need `IDR5.DS` as well.
+    /// `(num + 1) << scale` granules, beginning at an address. The SMMU must have `IDR3.RIL`. A
+    /// scale above 31 and level 1 of 16 KiB granules need `IDR5.DS` as well.
     ///
     /// # Errors
     ///
     /// - `num` is above 31 or `scale` above 39.
-    /// - The address is not aligned to the size of a leaf entry of the hinted level or, without a hint, to the
-    ///   granule. The SMMU would invalidate an unpredictable range.
+    /// - The address is not aligned to the size of a leaf entry of the hinted level or, without a
+    ///   hint, to the granule. The SMMU would invalidate an unpredictable range.
     /// - An IPA has more than 56 bits.
     /// - `num` and `scale` are 0 and there is no hint, which is reserved.
     pub fn ranged(
@@ -296,8 +297,9 @@ impl<A: SpanAddress> Span<A> {
     }
 }
 
-/// The operands as an SMMU uses them. It cuts a scale above 39. An address that is not aligned to its level
-/// makes the range unpredictable; here the command loses its level. Reserved fields stay as they are.
+/// The operands as an SMMU uses them. It cuts a scale above 39. An address that is not aligned to
+/// its level makes the range unpredictable; here the command loses its level. Reserved fields stay
+/// as they are.
 pub(crate) fn effective(command: RawCommand) -> RawCommand {
     let Some(granule) = RangeGranule::from_encoding(command.get(TG)).granule() else {
         return command;
