@@ -82,3 +82,7 @@ pub use seam::fake;
 pub use seam::pool;
 pub use seam::{CacheTag, FlushProof, PendingFlush, Regime, SyncProof};
 pub use spec::*;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

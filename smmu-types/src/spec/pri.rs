@@ -44,7 +44,8 @@ impl fmt::Display for PrgIndex {
 ///     .unwrap()
 ///     .with_substream(SubstreamId::new(7).unwrap())
 ///     .with_last();
-/// assert_eq!(record.to_string(), "page request sid=0x8 ssid=0x7 iova=0x8000 access=r-- group=3 last");
+/// let text = "page request sid=0x8 ssid=0x7 iova=0x8000 access=r-- group=3 last";
+/// assert_eq!(record.to_string(), text);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PriRecord(pub [u64; 2]);

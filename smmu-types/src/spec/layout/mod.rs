@@ -16,7 +16,8 @@
 //! let ste = Ste([0x8000_0000_0000_000d, 0, 0x7, 0, 0, 0, 0, 0]);
 //! assert_eq!(ste.get(fields::ste::S2VMID), 7);
 //! let config = fields::ste::LAYOUT.field("Config").unwrap();
-//! assert_eq!(config.of(&ste.0).meaning().unwrap().to_string(), "stage 2 translates, stage 1 is bypassed");
+//! let meaning = config.of(&ste.0).meaning().unwrap();
+//! assert_eq!(meaning.to_string(), "stage 2 translates, stage 1 is bypassed");
 //! ```
 
 #[cfg(feature = "fields")]

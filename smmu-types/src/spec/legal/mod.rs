@@ -5,7 +5,8 @@
 //!
 //! // QEMU's SMMUv3: 44 bits of output, no ATS, little-endian tables.
 //! let id = IdRegisters {
-//!     idr0: 0x0d44_101b, idr1: 0x0273_0010, idr3: 0x1414, idr5: 0x74, aidr: 1, ..IdRegisters::default()
+//!     idr0: 0x0d44_101b, idr1: 0x0273_0010, idr3: 0x1414, idr5: 0x74, aidr: 1,
+//!     ..IdRegisters::default()
 //! };
 //! let entry = Ste([0x8000_000b, 0xd4, 0, 0, 0, 0, 0, 0])
 //!     .with(fields::ste::S1CONTEXTPTR, 1 << 44)?
@@ -39,19 +40,19 @@
 //! | | `EATS`, `DPT_VMATCH` | `C_BAD_STE` with stalls, without both stages, for EL2; ignored without ATS; off without `ATSCHK` |
 //! | | `STRW`, `S1STALLD` | `C_BAD_STE` for reserved values and where stalls are not a choice |
 //! | | `S1Fmt`, `S1CDMax`, `S1DSS`, `S1ContextPtr` | `C_BAD_STE` beyond `SSIDSIZE`, `CD2L`, `OAS`; unpredictable when misaligned |
-//! | | `S2T0SZ`, `S2SL0`, `S2SL0_2`, `S2TG`, `S2DS`, `S2SKL` | `C_BAD_STE` for what is not there or does not fit together; `S2T0SZ` is unpredictable in SMMUv3.0 |
+//! | | `S2T0SZ`, `S2SL0`, `S2SL0_2`, `S2TG`, `S2DS`, `S2SKL` | `C_BAD_STE` for absent features and values that do not fit together; `S2T0SZ` is unpredictable in SMMUv3.0 |
 //! | | `S2TTB`, `S2PS` | `C_BAD_STE` beyond the output size; capped; rounded down |
 //! | | `S2AA64`, `S2ENDI`, `S2S`, `S2HA`, `S2HD`, `S2HAFT`, `S2AFFD` | `C_BAD_STE` without the feature |
-//! | | `S2FWB`, `S2PTW`, `S2PIE`, `S2POE`, `S2POI`, `S2HWU*`, `AssuredOnly` | `C_BAD_STE` in wrong company; reserved without the feature |
+//! | | `S2FWB`, `S2PTW`, `S2PIE`, `S2POE`, `S2POI`, `S2HWU*`, `AssuredOnly` | `C_BAD_STE` with excluded fields; reserved without the feature |
 //! | | `S2VMID`, `PARTID`, `PMG`, `VMSPtr` | `C_BAD_STE` beyond 8 bits and `OAS`; an unknown partition |
 //! | | `SHCFG`, `MTCFG`, `MemAttr`, `ALLOCCFG`, `PRIVCFG`, `INSTCFG`, `NSCFG` | reserved without the override; reserved values |
-//! | [`cd`] | `V`, `AA64`, `ENDI`, `S`, `A` | `C_BAD_CD` without the feature, and in the company of the STE |
+//! | [`cd`] | `V`, `AA64`, `ENDI`, `S`, `A` | `C_BAD_CD` without the feature, or if the STE excludes it |
 //! | | `T0SZ`, `T1SZ`, `TG0`, `TG1`, `DS`, `TTB0`, `TTB1`, `IPS`, `SKL` | as stage 2, with `C_BAD_CD`; `F_TRANSLATION` later beyond the input of stage 2 |
 //! | | `EPD0`, `EPD1` | `F_TRANSLATION` later when both are set; ignored in EL2 |
 //! | | `HA`, `HD`, `HAFT`, `AFFD` | `C_BAD_CD` without the feature |
 //! | | `ASID`, `PARTID`, `PMG` | `C_BAD_CD` beyond 8 bits; ignored in EL2 |
 //! | | `PAN`, `UWXN`, `E0PD*`, `EPAN`, `PnCH`, `HAD*`, `HWU*`, `AIE`, `PIE`, `NSCFG*` | ignored or reserved without the feature |
-//! | | `PIIU`, `PIIP`, `MAIR0`, `MAIR1` | `C_BAD_CD` for reserved permissions; reserved attributes stand for others |
+//! | | `PIIU`, `PIIP`, `MAIR0`, `MAIR1` | `C_BAD_CD` for reserved permissions; reserved attributes behave as others |
 //! | [`stream_id`] | `LOG2SIZE`, `SPLIT`, `FMT`, `Span`, `L2Ptr` | `C_BAD_STREAMID`; capped; reserved values |
 //! | [`substream_id`] | `Config`, `S1CDMax`, `S1DSS` | `C_BAD_SUBSTREAMID`, `F_STREAM_DISABLED` |
 //! | [`context_table`] | `V`, `L2Ptr` | `C_BAD_SUBSTREAMID`; unpredictable in SMMUv3.0 and behind stage 2 |
