@@ -15,17 +15,17 @@
 
 #[path = "common/outside.rs"]
 mod outside;
-#[path = "common/random.rs"]
-mod random;
+#[path = "common/xorshift.rs"]
+mod xorshift;
 
 use outside::Positions;
-use random::Random;
 use rstest::rstest;
 use smmu_types::fields::{events, page_request};
 use smmu_types::{
     EventClass, EventKind, EventRecord, Iova, Ipa, PhysAddr, PrgIndex, PriRecord, RequestedAccess,
     StreamId, SubstreamId, fields,
 };
+use xorshift::Xorshift;
 
 const HEAD: Positions =
     &[("EventNumber", 7, 0), ("SSV", 11, 11), ("SubstreamID", 31, 12), ("StreamID", 63, 32)];
@@ -273,7 +273,7 @@ fn getters_agree_with_the_table(record: EventRecord) {
 
 #[test]
 fn every_pattern_is_read_as_its_table_says() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     for round in 0..50_000u64 {
         let mut words = [(); 4].map(|()| random.next());
         words[0] = words[0] & !0xff | round & 0xff;
