@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use smmu_measure::{BenchTable as Table, nanoseconds, nanoseconds_with};
 use smmu_tags::{AsidSpace, Choice, FreshTag, InUseTag, Keep, SpaceConfig};
-use smmu_types::seam::{CommandSink, SinkError};
-use smmu_types::{Command, FlushProof, Regime, SmmuId, SyncProof};
+use smmu_types::fake::InstantSink;
+use smmu_types::{FlushProof, Regime, SmmuId};
 
 const SMMU: SmmuId = SmmuId(0);
 const NUMBERS: u16 = u16::MAX;
@@ -27,25 +27,6 @@ const FILLS: [(&str, u16); 4] = [
 ];
 /// Operations in one round.
 const OPERATIONS: u64 = 10_000;
-/// A queue that confirms everything at once. `RecordingSink` would time its own memory.
-struct InstantQueue;
-
-impl CommandSink for InstantQueue {
-    type Ticket = SmmuId;
-    type Pushed = SmmuId;
-    fn issue(&self, smmu: SmmuId, _: &[Command]) -> Result<SmmuId, SinkError> {
-        Ok(smmu)
-    }
-    fn push(&self, smmu: SmmuId, _: Option<SmmuId>, _: &[Command]) -> Result<SmmuId, SinkError> {
-        Ok(smmu)
-    }
-    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
-        self.issue(pushed, commands)
-    }
-    fn wait(&self, smmu: SmmuId) -> Result<SyncProof, SinkError> {
-        Ok(SyncProof::vouch(smmu))
-    }
-}
 
 fn allocate(space: &AsidSpace) -> Option<FreshTag> {
     space.allocate(SMMU, Regime::El1, 16).ok()
@@ -60,7 +41,7 @@ fn pair(space: &AsidSpace) {
 fn life(space: &AsidSpace) {
     if let Some(fresh) = allocate(space) {
         let retiring = fresh.install().retire();
-        if let Ok(proof) = FlushProof::obtain(&InstantQueue, SMMU, retiring.tag()) {
+        if let Ok(proof) = FlushProof::obtain(&InstantSink, SMMU, retiring.tag()) {
             black_box(retiring.free(proof).is_ok());
         }
     }

@@ -5,8 +5,8 @@ extern crate std;
 use crate::sync::Arc;
 use crate::*;
 use rstest::rstest;
-use smmu_types::fake::RecordingSink;
-use smmu_types::seam::{Notice, Observer};
+use smmu_types::fake::{RecordingObserver, RecordingSink};
+use smmu_types::seam::Notice;
 use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId, Vmid};
 use std::string::ToString;
 
@@ -211,21 +211,9 @@ fn rounds_by_cpu_begin_in_quarters_and_come_round(
     drop(held);
 }
 
-#[derive(Default)]
-struct Heard(std::sync::Mutex<std::vec::Vec<(SmmuId, CacheTag)>>);
-
-impl Observer for Heard {
-    fn notice(&self, notice: Notice) {
-        match notice {
-            Notice::TagDropped { smmu, tag } => self.0.lock().unwrap().push((smmu, tag)),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
 #[test]
 fn inv_3_the_listener_hears_of_each_lost_number() {
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(RecordingObserver::new());
     let listener: Listener = heard.clone();
     let config = SpaceConfig { listener: Some(listener), ..SpaceConfig::default() };
     let space = AsidSpace::with_config(8, config.clone()).unwrap();
@@ -233,14 +221,14 @@ fn inv_3_the_listener_hears_of_each_lost_number() {
     fresh(&space).install().retire().free(proof).unwrap();
     drop(fresh(&space));
     fresh(&space).abort();
-    assert_eq!(heard.0.lock().unwrap().as_slice(), []);
+    assert_eq!(heard.take(), []);
     drop(fresh(&space).install());
     drop(fresh(&space).install().retire());
     fresh(&space).install().retire().quarantine();
     let foreign = FlushProof::obtain(&RecordingSink::new(), SMMU, asid(1)).unwrap();
     drop(fresh(&space).install().retire().free(foreign));
-    let lost = [1, 2, 3, 4].map(|number| (SMMU, asid(number)));
-    assert_eq!(heard.0.lock().unwrap().as_slice(), lost);
+    let lost = [1, 2, 3, 4].map(|number| Notice::TagDropped { smmu: SMMU, tag: asid(number) });
+    assert_eq!(heard.take(), lost);
     assert_eq!(space.stats().quarantined, 4);
 }
 

@@ -1,10 +1,10 @@
-//! What typed encoders and decoders cost, in instructions, beside the same words packed by hand.
+//! The cost of typed encoders and decoders in instructions, beside the same words packed by hand.
 //!
-//! `cargo xtask bench` runs this under valgrind and compares the two functions of each pair, `<case>_typed` and
-//! `<case>_packed`. Both take the same values, which the compiler does not know, and leave the same words. The packed
-//! one is what a driver without types would write, without a mask where the value has no more bits than the field.
-//! Where the typed encoder refuses values that do not fit, so does the packed one, by the shortest condition that is
-//! right.
+//! `cargo xtask bench` runs this under valgrind and compares the two functions of each pair,
+//! `<case>_typed` and `<case>_packed`. Both take the same values, which the compiler does not know,
+//! and make the same words. The packed function is the code of a driver without types. It has no
+//! mask if the value has no more bits than the field. If the typed encoder refuses values that do
+//! not fit, so does the packed function, by the shortest correct condition.
 #![expect(missing_docs, reason = "the macros make public modules")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -252,7 +252,7 @@ fn cd_packed(
 
 const EVENT: [u64; 4] = [0x8_0000_5810, 0x0000_0208_0000_0000, 0x1234_5678, 0];
 
-/// What a handler of faults asks first.
+/// The first questions of a fault handler.
 type Fault = (u8, u32, Option<u32>, u64, bool);
 
 #[library_benchmark]
@@ -267,7 +267,7 @@ fn event_typed(words: [u64; 4]) -> Fault {
 #[bench::one(EVENT)]
 fn event_packed(words: [u64; 4]) -> Fault {
     let [w0, w1, address, _] = words;
-    // Some kinds have no SubstreamID, and one always has it.
+    // Some kinds have no SubstreamID, and one kind always has it.
     let substream = match w0 as u8 {
         0x06 | 0x07 => None,
         kind if kind == 0x08 || w0 & 1 << 11 != 0 => Some(w0 as u32 >> 12),

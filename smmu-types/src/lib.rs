@@ -1,20 +1,22 @@
-//! Types that every part of an Arm SMMUv3 driver shares, and the seams between the parts.
+//! The types that every part of an Arm SMMUv3 driver shares, and the seams between the parts.
 //!
 //! What is here:
 //!
 //! - newtypes for each number that the hardware knows ([`StreamId`], [`Asid`], [`Iova`], ...);
-//! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from the ID registers;
-//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and [`PriRecord`]s;
-//! - every structure and register as a table of [`fields`], by name and meaning, and the rules (`legal`) by which
-//!   an SMMU refuses a configuration;
-//! - the plan of a ranged TLB invalidation ([`range`]), and queue pointers that cannot forget their wrap flag
-//!   ([`queue`]);
+//! - the register map ([`regs`]) with access rights as types, and [`Capabilities`] decoded from the
+//!   ID registers;
+//! - typed encode *and* decode of [`Command`]s, [`Ste`]s, [`Cd`]s, [`EventRecord`]s and
+//!   [`PriRecord`]s;
+//! - every structure and register as a table of [`fields`], with names and meanings;
+//! - the rules (`legal`) by which an SMMU refuses a configuration;
+//! - the plan of a ranged TLB invalidation ([`range`]);
+//! - queue pointers as types that keep their wrap flag ([`queue`]);
 //! - the [`seam`]s: registers, DMA memory, wait, command sink and observer.
 //!
 //! What is not here: any policy, and any access to hardware. A hypervisor that emulates an SMMU, a
 //! decoder and a driver can all take this crate alone.
 //!
-//! Encode a TLB invalidation, and decode the event that tells of a fault:
+//! Encode a TLB invalidation, and decode the event record of a fault:
 //!
 #![cfg_attr(feature = "fields", doc = "```")]
 #![cfg_attr(not(feature = "fields"), doc = "```ignore")]
@@ -37,28 +39,31 @@
 //! # Ok::<(), smmu_types::FieldError>(())
 //! ```
 //!
-//! Decoding is total: every bit pattern decodes to something that prints, what is reserved or unknown is kept, and
-//! encoding gives the same bits back. A value that does not fit is a [`FieldError`] where it is made.
+//! Decoding cannot fail. Every bit pattern decodes to a value that prints; reserved and unknown
+//! bits are kept, and encoding gives the same bits back. A constructor returns [`FieldError`] for a
+//! value that does not fit.
 //!
 //! # Hazard
 //!
-//! [`SyncProof::vouch`] is a promise, not a check: whoever implements
-//! [`CommandSink`](seam::CommandSink) calls it, and a tag is freed on the strength of it.
+//! [`SyncProof::vouch`] is a promise, not a check. The implementor of
+//! [`CommandSink`](seam::CommandSink) calls it, and a tag is freed because of it. A wrong promise
+//! lets a device use a stale translation.
 //!
 //! # Cost
 //!
-//! Every encoder and decoder is a handful of shifts on `Copy` values; nothing allocates.
+//! Every encoder and decoder is a few shifts on `Copy` values. No function allocates, except in
+//! `pool` and `fake`.
 //!
 //! # Features
 //!
-//! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself. Encoding needs only the keys
-//!   of the fields, which are always there.
+//! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself. The
+//!   keys of the fields, which encoders use, need no feature.
 //! - `legal` (implies `fields`): the rules by which an SMMU refuses a configuration.
 //! - `std`: `seam::StdWait` and `pool`, an allocator of DMA blocks over one window of memory.
 //! - `fake` (implies `std`): the `fake` module with doubles for every seam.
 //!
 //! Layouts follow the Arm System Memory Management Unit Architecture Specification, SMMU
-//! architecture version 3 (Arm IHI 0070); section numbers in these docs are its.
+//! architecture version 3 (Arm IHI 0070). Section numbers in these docs are sections of it.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -77,3 +82,7 @@ pub use seam::fake;
 pub use seam::pool;
 pub use seam::{CacheTag, FlushProof, GoneProof, PendingFlush, Regime, SyncProof};
 pub use spec::*;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

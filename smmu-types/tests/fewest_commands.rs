@@ -1,4 +1,5 @@
-//! No other way takes fewer commands: plans against the best of all, found by trying them on small ranges.
+//! No plan takes more commands than needed: plans against the best of all, by exhaustive search on
+//! small ranges.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests")]
 
@@ -8,14 +9,14 @@ use smmu_types::{AtcSpan, Granule, Iova, Leaf};
 
 const PAGES: usize = 4200;
 
-/// Whether a command of so many pages alone may be sent: without a level it is reserved.
+/// Whether one command may cover so many pages: a single page without a level is reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum One {
     Allowed,
     Reserved,
 }
 
-/// How many commands of `(NUM + 1) << SCALE` pages each number of pages takes at least, exactly covered.
+/// The fewest commands of `(NUM + 1) << SCALE` pages that exactly cover each number of pages.
 fn fewest(one: One) -> Vec<usize> {
     let mut sizes: Vec<usize> =
         (1..=32).flat_map(|chunks| (0..=31).map(move |scale| chunks << scale)).collect();
@@ -31,7 +32,7 @@ fn fewest(one: One) -> Vec<usize> {
     fewest
 }
 
-/// `None` for everything.
+/// `None` for a flush of the whole tag.
 fn commands(extent: Extent) -> Option<usize> {
     match plan::<Iova>(RangeSupport::Ril, extent) {
         Plan::Everything => None,
@@ -49,7 +50,7 @@ fn no_ranged_plan_has_a_command_too_many(
     for (leaves, best) in fewest(One::Allowed).into_iter().enumerate().skip(1) {
         let size = (leaves as u64) << shift;
         if size >> granule.shift() >= 1 << 32 {
-            // Such a range is everything.
+            // The plan flushes the whole tag for such a range.
             break;
         }
         let (address, block_shift, leaf) = (3 << shift, Some(shift), Leaf::Last);
@@ -58,7 +59,8 @@ fn no_ranged_plan_has_a_command_too_many(
     }
 }
 
-/// One page more may be dropped where a single one would be left over, and never takes a command more.
+/// A plan may cover one page more, if a single page would remain. That never takes a further
+/// command.
 #[rstest]
 fn nor_has_one_without_a_level(
     #[values(Granule::K4, Granule::K16, Granule::K64)] granule: Granule,
@@ -76,7 +78,7 @@ fn nor_has_one_without_a_level(
     }
 }
 
-/// Of all aligned powers of two, by trying them from the smallest on.
+/// The smallest aligned power of two that covers both addresses, by search.
 fn smallest_around(one: u64, other: u64) -> AtcSpan {
     let holds = |size: u32| one >> (12 + size) == other >> (12 + size);
     match (0..52).find(|size| holds(*size)) {
@@ -94,7 +96,7 @@ fn smallest_around(one: u64, other: u64) -> AtcSpan {
 fn an_atc_span_is_the_smallest_with_both_ends(#[case] base: u64) {
     for one in 0..80 {
         for other in 0..80 {
-            // Anywhere in their pages.
+            // Any byte of the two pages.
             let (one, other) = (base + (one << 12) + 0xfff, base + (other << 12));
             let span = AtcSpan::covering(Iova(one), Iova(other));
             assert_eq!(span, smallest_around(one, other), "{one:#x} {other:#x}");

@@ -1,5 +1,5 @@
-//! What must hold for every bit pattern: over all opcodes and event numbers, every single field of every table, and
-//! random patterns. The checks are those of the fuzz targets.
+//! What must hold for every bit pattern: over all opcodes and event numbers, every single field of
+//! every table, and random patterns. The checks are those of the fuzz targets.
 
 mod checks;
 
@@ -10,7 +10,8 @@ use smmu_types::layout::{Field, Layout, Meaning};
 use smmu_types::range::RangeSupport;
 use smmu_types::{Granule, Leaf};
 
-/// Words with few bits set, few bits clear, or any: decoders branch on single bits, which uniform words blur.
+/// Words with few bits set, few bits clear, or uniform bits: uniform words rarely reach the
+/// branches on single bits.
 fn word() -> impl Strategy<Value = u64> {
     prop_oneof![
         Just(0),
@@ -85,7 +86,7 @@ proptest! {
     #[test]
     fn every_cd(words in words::<8>()) {
         checks::cd(words);
-        // Valid, AArch64, TTB0 alone: what has a typed form.
+        // Valid, AArch64, TTB0 alone: the CDs with a typed form.
         let typed = (words[0] | 1 << 31 | 1 << 41 | 1 << 30) & !(1 << 14 | 1 << 15);
         checks::cd([typed, words[1], words[2], words[3], words[4], words[5], words[6], words[7]]);
     }
@@ -159,7 +160,7 @@ proptest! {
         checks::range(range);
     }
 
-    /// Sizes and ends near a power of two are where carries and thresholds are.
+    /// Carries and thresholds lie near powers of two.
     #[test]
     fn ranges_around_powers_of_two(
         range in range(),
@@ -174,7 +175,7 @@ proptest! {
     }
 }
 
-/// Words of zeros or of ones, but for one field.
+/// Words of zeros or of ones, except in one field.
 fn deviation(layout: &Layout, field: &Field, rest: u64, value: u64) -> Option<Vec<u64>> {
     let placed = field.place(value).ok()?;
     let mut words = checks::keep_width(layout, &[rest; 8]);
@@ -182,7 +183,8 @@ fn deviation(layout: &Layout, field: &Field, rest: u64, value: u64) -> Option<Ve
     Some(words)
 }
 
-/// All values of a narrow field; of a wide one the ends, each bit alone, and what has a text.
+/// All values of a narrow field. Of a wide field the ends, each bit alone, and each value with a
+/// text.
 fn values(field: &Field) -> Vec<u64> {
     const NARROW: u16 = 12;
     let width = field.hi() - field.lo() + 1;
@@ -198,8 +200,8 @@ fn values(field: &Field) -> Vec<u64> {
     values
 }
 
-/// Every field with every value of interest, by itself and among ones, through the checks of its table and of the
-/// structures of this size.
+/// Every field with every value of interest, by itself and among ones, through the checks of its
+/// table and of the structures of this size.
 #[test]
 fn every_field_of_every_table() {
     for layout in fields::all() {
@@ -234,7 +236,7 @@ fn every_single_bit_of_every_table() {
     }
 }
 
-/// What words of this size may be, beside what their table says.
+/// The structures of this size, beside the table of the words.
 fn structures(words: &[u64]) {
     if let Ok(words) = words.try_into() {
         checks::command(words);

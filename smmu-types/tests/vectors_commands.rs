@@ -1,10 +1,12 @@
-//! Commands against what others write: positions and whole commands, as literal numbers.
+//! Commands against other implementations: positions and whole commands, as literal numbers.
 //!
 //! Sources, each named where it is used:
 //!
 //! - EDK2's `SmmuV3Registers.h` (BSD-2-Clause-Patent), bit fields of most commands;
-//! - Renode's model of the SMMUv3, `ARM_SMMUv3` (MIT), bit fields of prefetches, ranges and `CMD_SYNC`;
-//! - TF-RMM's `smmuv3_priv.h` (BSD-3-Clause) and FreeBSD's `smmu_reg.h` (BSD-2-Clause), opcodes and single fields;
+//! - Renode's model of the SMMUv3, `ARM_SMMUv3` (MIT), bit fields of prefetches, ranges and
+//!   `CMD_SYNC`;
+//! - TF-RMM's `smmuv3_priv.h` (BSD-3-Clause) and FreeBSD's `smmu_reg.h` (BSD-2-Clause), opcodes and
+//!   single fields;
 //! - Linux's `arm-smmu-v3.h`, the numbers of its fields;
 //! - Marvell's register description of Odyssey (BSD-3-Clause), opcodes of Secure state.
 
@@ -12,11 +14,10 @@
 
 #[path = "common/outside.rs"]
 mod outside;
-#[path = "common/random.rs"]
-mod random;
+#[path = "common/xorshift.rs"]
+mod xorshift;
 
 use outside::Positions;
-use random::Random;
 use rstest::rstest;
 use smmu_types::fields::{command, opcode_name};
 use smmu_types::range::{Level, LevelHint, Span, SpanAddress};
@@ -25,6 +26,7 @@ use smmu_types::{
     MsiAttributes, PhysAddr, PrefetchSpan, PrgIndex, PriResponse, RawCommand, ResumeAction,
     Shareability, SteRange, StreamId, SubstreamId, SyncMsi, Vmid, regs,
 };
+use xorshift::Xorshift;
 
 const SID: (&str, u16, u16) = ("StreamID", 63, 32);
 const SSID: (&str, u16, u16) = ("SubstreamID", 31, 12);
@@ -76,7 +78,7 @@ const ASID: (&str, u16, u16) = ("ASID", 63, 48);
 #[case(0x41, &[SSV, SSID, SID, ("PRGIndex", 72, 64), ("Resp", 77, 76)])]
 // EDK2; Linux has both of Ac and Ab as one field 13:12, 1 to retry and 2 to abort.
 #[case(0x44, &[SSEC, ("Ac", 12, 12), ("Ab", 13, 13), SID, ("STAG", 79, 64)])]
-// The parameters of 4.7.2 where all the others have them.
+// The parameters of 4.7.2, in the places of all other commands.
 #[case(0x45, &[SSEC, SID])]
 // EDK2, FreeBSD and Linux; the 56 bits of the address in Renode.
 #[case(0x46, &[("CS", 13, 12), ("MSH", 23, 22), ("MSIAttr", 27, 24), ("MSIData", 63, 32),
@@ -131,7 +133,7 @@ fn opcodes() {
         (0x73, "DPTI_PA"),
     ];
     let all = (0..=255u8).filter_map(|n| opcode_name(n).map(|name| (n, name)));
-    // 4.1.1 alone has the range of the implementation.
+    // Only 4.1.1 has the implementation defined range.
     let (names, rest): (Vec<_>, Vec<_>) = all.partition(|(n, _)| *n < 0x80);
     assert_eq!(names, want);
     assert!(rest.into_iter().eq((0x80..=0x8f).map(|n| (n, "IMPDEF_COMMAND"))));
@@ -154,7 +156,7 @@ fn ranged<A: SpanAddress>(address: A, num: u8, scale: u8, hint: LevelHint) -> Sp
 
 const L3: LevelHint = LevelHint::Bits64(Level::L3);
 
-/// Whole commands. "From" says whose field positions, written out by hand, give the words.
+/// Whole commands. "From" names the source of the field positions, written out by hand.
 #[rstest]
 // From Renode and TF-RMM.
 #[case(
@@ -315,7 +317,7 @@ fn whole_commands(#[case] command: Command, #[case] words: [u64; 2]) {
     fields_are_what_was_put_in(command);
 }
 
-/// What a command says, by the names of the architecture.
+/// The operands of a command, by the architecture's names.
 fn operands(command: Command) -> Vec<(&'static str, u64)> {
     fn optional(substream: Option<SubstreamId>) -> Vec<(&'static str, u64)> {
         match substream {
@@ -414,7 +416,7 @@ fn operands(command: Command) -> Vec<(&'static str, u64)> {
     }
 }
 
-/// The table and the encoder agree: every field is what was put in, and there is nothing else.
+/// The table and the encoder agree: every field has the operand's value, and no other bit is set.
 fn fields_are_what_was_put_in(put_in: Command) {
     let raw = put_in.encode();
     let layout = command(raw.opcode()).unwrap();
@@ -433,10 +435,10 @@ fn fields_are_what_was_put_in(put_in: Command) {
     assert_eq!(layout.residue(&raw.0).next(), None, "{put_in}");
 }
 
-/// Whatever lies in a queue, it is decoded, and encodes as it lay; what is typed agrees with its table.
+/// Any words decode, and encode to the same words. A typed command agrees with its table.
 #[test]
 fn decoding_is_total_and_loses_nothing() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let mut typed = 0;
     for round in 0..400_000u64 {
         // Mostly few bits, so that reserved ones are often clear.

@@ -1,28 +1,31 @@
-//! Event records and page requests against what others read: positions and whole records, as literal numbers.
+//! Event records and page requests against other implementations: positions and whole records, as
+//! literal numbers.
 //!
 //! Sources, each named where it is used:
 //!
 //! - EDK2's `SmmuV3Registers.h` (BSD-2-Clause-Patent), bit fields of every record;
-//! - Linux's `arm-smmu-v3.h`, the numbers of its fields of translation faults, fetches and page requests;
-//! - OpenVMM's SMMU definitions (MIT), FreeBSD's `smmu.c` (BSD-2-Clause) and Marvell's register description of
-//!   Odyssey (BSD-3-Clause), event numbers;
-//! - the tables of IHI 0070 itself, for the bits that are newer than all of them: `GPCF` and addresses of 56 bits.
+//! - Linux's `arm-smmu-v3.h`, the numbers of its fields of translation faults, fetches and page
+//!   requests;
+//! - OpenVMM's SMMU definitions (MIT), FreeBSD's `smmu.c` (BSD-2-Clause) and Marvell's register
+//!   description of Odyssey (BSD-3-Clause), event numbers;
+//! - the tables of IHI 0070 itself, for bits newer than all of these: `GPCF` and addresses of 56
+//!   bits.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 #[path = "common/outside.rs"]
 mod outside;
-#[path = "common/random.rs"]
-mod random;
+#[path = "common/xorshift.rs"]
+mod xorshift;
 
 use outside::Positions;
-use random::Random;
 use rstest::rstest;
 use smmu_types::fields::{events, page_request};
 use smmu_types::{
     EventClass, EventKind, EventRecord, Iova, Ipa, PhysAddr, PrgIndex, PriRecord, RequestedAccess,
     StreamId, SubstreamId, fields,
 };
+use xorshift::Xorshift;
 
 const HEAD: Positions =
     &[("EventNumber", 7, 0), ("SSV", 11, 11), ("SubstreamID", 31, 12), ("StreamID", 63, 32)];
@@ -125,7 +128,7 @@ fn numbers() {
     assert_eq!(defined, (0xe0..=0xef).collect::<Vec<_>>());
 }
 
-/// Whole records: words put together by hand from EDK2's bit fields, and what they say.
+/// Whole records: words made by hand from EDK2's bit fields, and their texts.
 #[rstest]
 #[case(
     [0x0000_0123_0000_7801, 0x0000_000e_0000_0042, 0xffff_0000_0000_1234, 0],
@@ -199,7 +202,7 @@ fn whole_records(#[case] words: [u64; 4], #[case] text: &str) {
     }
 }
 
-/// What the getters say is what the table says, for fields that the kind has; and nothing for the others.
+/// Getters agree with the table for each field of the kind, and return nothing for other fields.
 fn getters_agree_with_the_table(record: EventRecord) {
     let layout = fields::event(record.kind());
     let field = |name: &str| layout.field(name).map(|field| field.get(&record.0));
@@ -270,7 +273,7 @@ fn getters_agree_with_the_table(record: EventRecord) {
 
 #[test]
 fn every_pattern_is_read_as_its_table_says() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     for round in 0..50_000u64 {
         let mut words = [(); 4].map(|()| random.next());
         words[0] = words[0] & !0xff | round & 0xff;
@@ -361,7 +364,7 @@ fn request(group: u16, access: RequestedAccess) -> PriRecord {
     PriRecord::new(StreamId(0x123), group, Iova(0xffff_0000_0000_8000), access).unwrap()
 }
 
-/// Words put together by hand from Linux's positions.
+/// Words made by hand from Linux's positions.
 #[rstest]
 #[case(
     request(0x1ff, READ),
@@ -381,7 +384,7 @@ fn request(group: u16, access: RequestedAccess) -> PriRecord {
     [0xc000_0007_0000_0123, 0],
     "stop marker sid=0x123 ssid=0x7"
 )]
-// The same without a PASID is a request like any other (chapter 8).
+// The same bits without a PASID are a request (chapter 8).
 #[case(
     request(0, NONE).with_last(),
     [0x4000_0000_0000_0123, 0xffff_0000_0000_8000],

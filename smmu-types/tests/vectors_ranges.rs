@@ -1,5 +1,6 @@
-//! What a span refuses, against the alignments that IHI 0070, 4.4.1.1, lists as literal bits: an address with one of
-//! them set makes the range unpredictable (64-bit descriptors) or empty (128-bit descriptors).
+//! Alignments that a span requires, against the literal bits of IHI 0070, 4.4.1.1. An address with
+//! one of them set makes the range unpredictable (64-bit descriptors) or empty (128-bit
+//! descriptors).
 
 use rstest::rstest;
 use smmu_types::range::{Level, LevelHint, Span};
@@ -9,7 +10,7 @@ use Granule::{K4, K16, K64};
 use Level::{L1, L2, L3};
 use LevelHint::{Bits64, Bits128, Unknown};
 
-/// The highest bit that has to be zero; bits 11:0 are not in the command.
+/// The highest bit that must be zero. The command does not hold bits 11:0.
 #[rstest]
 #[case(K4, Unknown, 11)]
 #[case(K4, Bits64(L3), 11)]
@@ -46,7 +47,7 @@ fn addresses_are_aligned(#[case] granule: Granule, #[case] hint: LevelHint, #[ca
             let command = Command::TlbiNhVa { vmid, asid, span };
             assert_eq!(Command::decode(command.encode()), command);
         }
-        // What cannot be built is not decoded either.
+        // Operands that no constructor builds do not decode either.
         let aligned = Span::ranged(Iova(0), Leaf::Last, granule, 1, 0, hint).unwrap();
         let RawCommand([w0, w1]) = Command::TlbiEl2Vaa { span: aligned }.encode();
         let decoded = Command::decode(RawCommand([w0, w1 | address.0 & !0xfff]));

@@ -1,7 +1,7 @@
-//! Registers against what others wrote down of them: where each register is, and where its fields are.
+//! Registers against other definitions: the place of each register, and of its fields.
 //!
-//! The numbers are literal, taken from the sources that each list names. Most are older than addresses of 56
-//! bits and than 128-bit descriptors: an address field may end higher here.
+//! The numbers are literal, taken from the sources that each list names. Most are older than
+//! addresses of 56 bits and than 128-bit descriptors: an address field may end higher here.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -9,8 +9,8 @@ use smmu_types::fields::{self, RegisterInfo};
 use smmu_types::layout::{Field, Layout, Meaning};
 use smmu_types::{Capabilities, IdRegisters, OutputSize, TableFormats, regs};
 
-/// A register's name, and of each field the name, the highest and the lowest bit. A `!` behind the register's name
-/// means the fields of a failed operation.
+/// A register's name; of each field the name, the highest and the lowest bit. A `!` behind the
+/// register's name means the fields of a failed operation.
 type Register = (&'static str, &'static [(&'static str, u16, u16)]);
 
 /// `SmmuV3Registers.h` of EDK2's SMMUv3 driver (BSD-2-Clause-Patent).
@@ -217,7 +217,7 @@ const COMMON_OFFSETS: &[(&str, u32)] = &[
     ("PRIQ_PROD", 0x100c8), ("PRIQ_CONS", 0x100cc),
 ];
 
-/// What Marvell's definitions have beyond those.
+/// Registers that only Marvell's definitions have.
 #[rustfmt::skip]
 const MARVELL_OFFSETS: &[(&str, u32)] = &[
     ("MPAMIDR", 0x130), ("GMPAM", 0x138), ("GBPMPAM", 0x13c), ("IDR6", 0x190), ("PIDR4", 0xfd0),
@@ -296,8 +296,8 @@ fn registers_are_where_others_have_them() {
     }
 }
 
-/// The fields that no source here has: each is newer than all of them, or left out by all. A field that is not in
-/// this list has an outside vector.
+/// The fields that no source here has: each is newer than all sources, or all leave it out. Every
+/// other field has an outside vector.
 const ALONE: &[(&str, &[&str])] = &[
     ("IDR0", &["RME_IMPL"]),
     ("IDR3", &["PASIDTT", "EPAN", "S1PI", "S2PI", "S2PO", "THE", "MTEPERM", "AIE"]),
@@ -308,7 +308,7 @@ const ALONE: &[(&str, &[&str])] = &[
 
 #[test]
 fn what_has_no_outside_vector_is_said() {
-    // Registers that no source spells out, or whose only field is all of them.
+    // Registers that no source describes, or whose only field is the whole register.
     let untold = ["S2PII", "IDR4", "AGBPA", "DPT_BASE", "DPT_BASE_CFG", "DPT_CFG_FAR"];
     for register in fields::REGISTERS.iter().chain(fields::ECMDQ_REGISTERS) {
         if untold.contains(&register.name) {
@@ -333,7 +333,8 @@ fn meaning(register: &str, bits: u64, field: &str) -> String {
 
 #[test]
 fn values_mean_what_others_say() {
-    // FreeBSD's IDR0_TTF_AA64, IDR0_TTENDIAN_LITTLE, IDR0_STALL_MODEL_FORCE, IDR0_HTTU_AD, IDR0_ST_LVL_2.
+    // FreeBSD's IDR0_TTF_AA64, IDR0_TTENDIAN_LITTLE, IDR0_STALL_MODEL_FORCE, IDR0_HTTU_AD,
+    // IDR0_ST_LVL_2.
     assert_eq!(meaning("IDR0", 0x8, "TTF"), "VMSAv8-64 tables");
     assert_eq!(meaning("IDR0", 0x40_0000, "TTENDIAN"), "little-endian tables");
     assert_eq!(meaning("IDR0", 0x200_0000, "STALL_MODEL"), "faults stall");
@@ -358,7 +359,8 @@ fn values_mean_what_others_say() {
     // Marvell's C_BAD_STE (4) and INV_REQ (0xff) in a failed ATOS_PAR.
     assert_eq!(meaning("GATOS_PAR!", 0x041, "FAULTCODE"), "C_BAD_STE");
     assert_eq!(meaning("GATOS_PAR!", 0xff1, "FAULTCODE"), "INV_REQ: malformed request");
-    // The value of CR1 that Linux, FreeBSD and TF-RMM write, and that QEMU took: all inner shareable, write-back.
+    // The value of CR1 that Linux, FreeBSD and TF-RMM write, and that QEMU took: all inner
+    // shareable, write-back.
     assert_eq!(regs::cr1::COHERENT, 0xd75);
     // Linux's mask of global errors, and EDK2's SMMUV3_GERROR_VALID_MASK.
     assert_eq!(regs::gerror::ALL, 0x1fd);

@@ -1,4 +1,4 @@
-//! Positions and values of the structures in memory, compared with what others wrote down.
+//! Structures in memory against other definitions: positions and values.
 //!
 //! Numbers are literal: `(name, lowest bit, width)`.
 
@@ -100,7 +100,7 @@ const GEM5_CD: Positions = &[
     ("HWU060", 125, 1), ("HWU061", 126, 1), ("HWU062", 127, 1), ("NSCFG1", 128, 1), ("HAD1", 129, 1),
     ("HWU159", 188, 1), ("HWU160", 189, 1), ("HWU161", 190, 1), ("HWU162", 191, 1),
 ];
-/// FreeBSD's smmu_reg.h (BSD-2-Clause): what it gives with a mask.
+/// FreeBSD's smmu_reg.h (BSD-2-Clause): its fields with a mask.
 #[rustfmt::skip]
 const FREEBSD_STE: Positions = &[
     ("V", 0, 1), ("Config", 1, 3), ("S1Fmt", 4, 2), ("S1CDMax", 59, 5), ("S1DSS", 64, 2), ("S1CIR", 66, 2),
@@ -125,7 +125,7 @@ const OPENVMM_STE: Positions = &[
 const EDK2_L1STD: Positions = &[("Span", 0, 5), ("L2Ptr", 6, 46)];
 const EDK2_L1CD: Positions = &[("V", 0, 1), ("L2Ptr", 12, 40)];
 
-/// Addresses grew from 52 to 56 bits, and old sources may say the shorter one.
+/// Addresses grew from 52 to 56 bits, and old sources may have the shorter field.
 const GREW: &[&str] = &["S1ContextPtr", "S2TTB", "VMSPtr", "TTB0", "TTB1", "L2Ptr"];
 
 #[rstest]
@@ -149,7 +149,7 @@ fn positions(#[case] outside: Positions, #[case] layout: &Layout) {
 }
 
 #[test]
-fn every_field_is_compared_with_somebody() {
+fn every_field_has_an_outside_position() {
     // Renode joins these pairs, and has no names for what is implementation defined.
     let pairs = ["HWU061", "HWU062", "HWU161", "HWU162"];
     for (layout, sources) in [
@@ -300,7 +300,7 @@ fn what_the_high_level_configurations_cannot_say_is_set_by_key() {
 
 #[test]
 fn level_1_descriptors() {
-    // QEMU's SMMUv3 took the first; Linux writes the second for a table of 1024 CDs.
+    // QEMU's SMMUv3 accepted the first. Linux writes the second for a table of 1024 CDs.
     assert_eq!(
         StreamTableDescriptor::new(PhysAddr(0x4004_0000), 8),
         Ok(StreamTableDescriptor([0x4004_0009]))

@@ -1,4 +1,5 @@
-//! From the bytes of a fuzzer to the checks that the property tests use too: one function for each fuzz target.
+//! From the bytes of a fuzzer to the checks that the property tests use too: one function for each
+//! fuzz target.
 
 #[path = "../../tests/checks/mod.rs"]
 mod checks;
@@ -112,7 +113,7 @@ fn number<const N: usize>(data: &[u8]) -> (u64, &[u8]) {
     (bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)), rest)
 }
 
-/// As many numbers of 32 bits, and the rest.
+/// `N` numbers of 32 bits, and the rest.
 fn numbers<const N: usize>(mut data: &[u8]) -> ([u32; N], &[u8]) {
     let numbers = std::array::from_fn(|_| {
         let (value, rest) = number::<4>(data);

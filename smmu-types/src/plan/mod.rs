@@ -1,4 +1,4 @@
-//! Arithmetic a driver plans with: from an address range to commands, and where a queue stands.
+//! Arithmetic for a driver: an address range to commands, and the state of a queue.
 
 pub mod queue;
 pub mod range;

@@ -13,7 +13,8 @@ pub struct DmaLayout {
 }
 
 impl DmaLayout {
-    /// A block of `bytes`, rounded up to whole 64-bit words, whose address is a multiple of `align`.
+    /// A block of `bytes`, rounded up to whole 64-bit words, whose address is a multiple of
+    /// `align`.
     ///
     /// `None` when `bytes` is 0 or `align` is not a power of two.
     #[must_use]
@@ -25,8 +26,8 @@ impl DmaLayout {
         Some(DmaLayout { bytes: (bytes + 7) & !7, align })
     }
 
-    /// A block that is aligned to its own size, rounded up to a power of two and at least 64
-    /// bytes: what the architecture asks of queues and tables.
+    /// A block aligned to its own size, rounded up to a power of two and at least to 64 bytes. The
+    /// architecture requires this of queues and tables.
     #[must_use]
     pub const fn naturally_aligned(bytes: u64) -> Option<Self> {
         match bytes.checked_next_power_of_two() {
@@ -54,7 +55,7 @@ impl DmaLayout {
     }
 }
 
-/// No block of DMA memory could be had.
+/// The allocator has no such block of DMA memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no DMA memory for {bytes:#x} bytes aligned to {align:#x}")]
 pub struct DmaError {
@@ -68,15 +69,15 @@ pub struct DmaError {
 ///
 /// # Safety
 ///
-/// *Implementation safety.* A block is zeroed, exclusively the caller's until it is dropped, and
-/// its physical address is where the SMMU finds exactly its words: a wrong address makes the
-/// hardware read tables from, and write events to, memory that belongs to someone else.
+/// *Implementation safety.* A block is zeroed, and belongs to the caller alone until the caller
+/// drops it. Its physical address is where the SMMU finds exactly its words. With a wrong address
+/// the SMMU reads tables from, and writes events to, memory of another owner.
 #[expect(unsafe_code, reason = "the trait's promise is about what hardware does to memory")]
 pub unsafe trait DmaMemory {
-    /// A block; dropping it gives the memory back.
+    /// A block. Dropping it returns the memory.
     type Block: DmaBlock;
 
-    /// A zeroed block, whose zeroes the device sees.
+    /// Allocates a zeroed block. The zeroes are visible to the device.
     fn allocate(&self, layout: DmaLayout) -> Result<Self::Block, DmaError>;
 }
 
@@ -84,30 +85,31 @@ pub unsafe trait DmaMemory {
 ///
 /// # Safety
 ///
-/// *Implementation safety.* `words` is the same memory for the whole life of the block, aligned as
-/// was asked, and `address` is its address as the SMMU sees it.
+/// *Implementation safety.* `words` is the same memory for the whole life of the block, with the
+/// alignment of its [`DmaLayout`]. `address` is its address as the SMMU sees it.
 ///
-/// *Ordering.* The SMMU is an observer outside the CPUs' inner shareable domain, so a compiler fence or
-/// a `dmb ish` may not reach it. [`publish`](DmaBlock::publish) and [`observe`](DmaBlock::observe) are
-/// the only places where the driver orders memory against the device; on AArch64 they are at
-/// least `dmb oshst` and `dmb oshld`, and `dsb` where the MMIO that follows is not ordered by `dmb`.
-/// For an SMMU that does not snoop caches (`IDR0.COHACC` = 0) they also clean and invalidate the range.
+/// *Ordering.* The SMMU is an observer outside the CPUs' Inner Shareable domain, so a compiler
+/// fence or a `dmb ish` may not reach it. The driver orders memory against the device only through
+/// [`publish`](DmaBlock::publish) and [`observe`](DmaBlock::observe). On AArch64 they are at least
+/// `dmb oshst` and `dmb oshld`, and `dsb` if a `dmb` does not order the MMIO access that follows.
+/// For an SMMU that does not snoop caches (`IDR0.COHACC` = 0) they also clean and invalidate the
+/// range.
 #[expect(unsafe_code, reason = "the trait's promise is about what hardware does to memory")]
 pub unsafe trait DmaBlock: Send + Sync {
     /// The block, as 64-bit words that the device may change at any time.
     fn words(&self) -> &[AtomicU64];
 
-    /// Where the SMMU finds it.
+    /// The physical address of the block.
     fn address(&self) -> PhysAddr;
 
-    /// Make every earlier store to `words` (indices into [`words`](DmaBlock::words)) visible to the
-    /// device before any later store of this thread, to memory or to a register.
+    /// Makes every earlier store to `words` visible to the device before any later store of this
+    /// thread, to memory or to a register. `words` are indices into [`words`](DmaBlock::words).
     ///
-    /// The barrier orders *all* earlier stores of the thread; the range only says which cache
-    /// lines may need cleaning.
+    /// The barrier orders *all* earlier stores of the thread. The range only says which cache lines
+    /// may need cleaning.
     fn publish(&self, words: Range<usize>);
 
-    /// Make every later load of `words` see at least what the device had stored when the last
-    /// register read of this thread returned, and keep every earlier load before every later store.
+    /// Makes every later load of `words` see at least what the device had stored when this thread's
+    /// last register read returned. It also keeps every earlier load before every later store.
     fn observe(&self, words: Range<usize>);
 }

@@ -13,8 +13,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// ID registers of a usual SMMU, as QEMU's say: both stages, 16-bit ASIDs, VMIDs and StreamIDs, two-level stream
-/// tables, all granules, range commands; coherent, and faults terminate.
+/// ID registers of a usual SMMU, the values of QEMU's.
+///
+/// Both stages, 16-bit ASIDs, VMIDs and StreamIDs, two-level stream tables, all granules, range
+/// commands; coherent, and faults terminate.
 pub const ID_REGISTERS: IdRegisters = IdRegisters {
     idr0: 0x0d44_101b,
     idr1: 0x0273_0010,
@@ -36,7 +38,7 @@ pub fn heap_pool(bytes: usize) -> Pool<HeapWindow> {
 /// What [`FakeRegisters`] calls on each write: the registers, the offset, the value.
 pub type WriteHook = dyn Fn(&FakeRegisters, u32, u64) + Send + Sync;
 
-/// Registers that hold what is written to them, with a hook that plays the device.
+/// Registers that keep every written value, with a hook that plays the device.
 #[derive(Default)]
 pub struct FakeRegisters {
     values: Mutex<BTreeMap<u32, u64>>,
@@ -57,12 +59,12 @@ impl FakeRegisters {
         Self::default()
     }
 
-    /// Registers whose writes are answered by `hook`, after the value is stored.
+    /// Registers that call `hook` on each write, after they have stored the value.
     pub fn with_hook(hook: impl Fn(&FakeRegisters, u32, u64) + Send + Sync + 'static) -> Self {
         FakeRegisters { hook: Some(std::boxed::Box::new(hook)), ..Self::default() }
     }
 
-    /// Set a register as the device would.
+    /// Sets a register, as the device does.
     pub fn set(&self, offset: u32, value: u64) {
         lock(&self.values).insert(offset, value);
     }
@@ -73,7 +75,7 @@ impl FakeRegisters {
         lock(&self.values).get(&offset).copied().unwrap_or(0)
     }
 
-    /// All writes so far, in order, and forget them.
+    /// Takes all writes so far, in order.
     pub fn take_writes(&self) -> Vec<(u32, u64)> {
         std::mem::take(&mut *lock(&self.writes))
     }
@@ -107,16 +109,18 @@ impl Registers for FakeRegisters {
 pub enum SinkCall {
     /// Commands without a `CMD_SYNC`.
     Push(SmmuId, Vec<Command>),
-    /// Commands and a `CMD_SYNC`, which stands for what was pushed since the last one as well.
+    /// Commands and a `CMD_SYNC`. The `CMD_SYNC` also covers what was pushed since the last one.
     Issue(SmmuId, Vec<Command>),
     /// A wait for the `CMD_SYNC` of an SMMU.
     Wait(SmmuId),
 }
 
-/// Decides whether a call fails: it sees the call that is about to be recorded.
+/// Decides whether a call fails. It sees each call before the sink records it.
 pub type FailHook = dyn Fn(&SinkCall) -> Option<SinkError> + Send + Sync;
 
-/// A sink that carries out nothing and remembers everything.
+/// A sink that records every call and carries out no command.
+///
+/// Each wait returns a proof, unless a hook lets it fail.
 #[derive(Default)]
 pub struct RecordingSink {
     calls: Mutex<Vec<SinkCall>>,
@@ -136,12 +140,12 @@ impl RecordingSink {
         Self::default()
     }
 
-    /// A sink that fails when `fail` says so. A failed call is recorded too.
+    /// A sink whose calls fail when `fail` returns an error. It records failed calls too.
     pub fn failing(fail: impl Fn(&SinkCall) -> Option<SinkError> + Send + Sync + 'static) -> Self {
         RecordingSink { fail: Some(std::boxed::Box::new(fail)), ..Self::default() }
     }
 
-    /// All calls so far, in order, and forget them.
+    /// Takes all calls so far, in order.
     pub fn take(&self) -> Vec<SinkCall> {
         std::mem::take(&mut *lock(&self.calls))
     }
@@ -182,20 +186,50 @@ impl CommandSink for RecordingSink {
     }
 }
 
-/// An observer that remembers every notice.
+/// A sink that confirms every command at once and records nothing, so that a test can count
+/// allocations or time. It does not allocate.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InstantSink;
+
+impl CommandSink for InstantSink {
+    type Ticket = SmmuId;
+    type Pushed = SmmuId;
+
+    #[inline]
+    fn issue(&self, smmu: SmmuId, _: &[Command]) -> Result<SmmuId, SinkError> {
+        Ok(smmu)
+    }
+
+    #[inline]
+    fn push(&self, smmu: SmmuId, _: Option<SmmuId>, _: &[Command]) -> Result<SmmuId, SinkError> {
+        Ok(smmu)
+    }
+
+    #[inline]
+    fn prove(&self, pushed: SmmuId, _: &[Command]) -> Result<SmmuId, SinkError> {
+        Ok(pushed)
+    }
+
+    #[inline]
+    fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
+        Ok(SyncProof::vouch(ticket))
+    }
+}
+
+/// An observer that records every notice.
 #[derive(Debug, Default)]
 pub struct RecordingObserver {
     notices: Mutex<Vec<Notice>>,
 }
 
 impl RecordingObserver {
-    /// Nothing seen yet.
+    /// An observer without notices.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// All notices so far, in order, and forget them.
+    /// Takes all notices so far, in order.
     pub fn take(&self) -> Vec<Notice> {
         std::mem::take(&mut *lock(&self.notices))
     }

@@ -1,4 +1,4 @@
-//! The seams between the parts of a driver: small traits with documented duties.
+//! The seams between the parts of a driver: small traits, each with the duties of its implementor.
 
 mod barrier;
 mod dma;

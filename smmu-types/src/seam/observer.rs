@@ -1,4 +1,4 @@
-//! The seam to what hears of tags, entries and errors.
+//! The seam to logs and traces: notices of tags, entries and errors.
 
 use super::SinkError;
 use crate::{CacheTag, DomainId, SmmuId, StreamId};
@@ -13,11 +13,11 @@ pub enum TableEntry {
     Cd,
 }
 
-/// Something that the driver did.
+/// A notice of what the driver did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A tag was taken from its space for a domain that had none on this SMMU.
+    /// The driver allocated a tag for a domain that had none on this SMMU.
     TagAllocated {
         /// The domain.
         domain: DomainId,
@@ -26,7 +26,7 @@ pub enum Notice {
         /// The tag.
         tag: CacheTag,
     },
-    /// The domain's tag on this SMMU was found in its invalidation array.
+    /// The driver found the domain's tag for this SMMU in its invalidation array.
     TagFound {
         /// The domain.
         domain: DomainId,
@@ -34,17 +34,17 @@ pub enum Notice {
         smmu: SmmuId,
         /// The tag.
         tag: CacheTag,
-        /// Users before this one.
+        /// Number of users before this one.
         users: u32,
     },
-    /// A tag that no hardware ever saw went back to its space.
+    /// A tag that no SMMU ever saw is free again.
     TagAborted {
         /// The SMMU.
         smmu: SmmuId,
         /// The tag.
         tag: CacheTag,
     },
-    /// The last user of a tag is gone; its flush comes next.
+    /// The last user of a tag is gone. The flush follows.
     TagRetired {
         /// The domain.
         domain: DomainId,
@@ -53,15 +53,15 @@ pub enum Notice {
         /// The tag.
         tag: CacheTag,
     },
-    /// A flush was proven and the number is free.
+    /// The flush of a tag is proven, and its number is free.
     TagFreed {
         /// The SMMU.
         smmu: SmmuId,
         /// The tag.
         tag: CacheTag,
     },
-    /// A flush is not proven, or a device's new entry is not confirmed. The number is not free. A later
-    /// retry can free it only in the first case.
+    /// A flush is not proven, or the SMMU did not confirm a device's new entry. The number is not
+    /// free. A later retry can free it only in the first case.
     TagQuarantined {
         /// The SMMU.
         smmu: SmmuId,
@@ -70,15 +70,16 @@ pub enum Notice {
         /// Why.
         error: SinkError,
     },
-    /// A tag that hardware may know was dropped before its flush was proven: the number is never given out again.
+    /// The driver dropped a tag before its flush was proven. Its number is never given out again,
+    /// because the SMMU may still hold translations with it.
     TagDropped {
         /// The SMMU.
         smmu: SmmuId,
         /// The tag.
         tag: CacheTag,
     },
-    /// The SMMU did not confirm a device's new entry. The entry is invalid in memory, and the device stays
-    /// a user of the old domain's tag.
+    /// The SMMU did not confirm a device's new entry. The entry is invalid in memory, and the
+    /// device stays a user of the old domain's tag.
     ConfigUnconfirmed {
         /// The SMMU.
         smmu: SmmuId,
@@ -87,7 +88,7 @@ pub enum Notice {
         /// Why.
         error: SinkError,
     },
-    /// A table entry was changed and the configuration cache invalidated.
+    /// The driver changed a table entry, and invalidated the configuration cache.
     EntryWritten {
         /// The SMMU.
         smmu: SmmuId,
@@ -100,18 +101,18 @@ pub enum Notice {
     },
 }
 
-/// Learns what the driver does: for logs, traces and transcripts.
+/// Receives the driver's notices, for logs, traces and transcripts.
 ///
-/// Calls come from wherever the driver runs, with its locks held: an implementor returns quickly and
-/// does not call back into the driver.
+/// The driver calls it from any context and with its locks held. An implementor returns quickly and
+/// does not call the driver.
 pub trait Observer {
-    /// Something happened.
+    /// Receives one notice.
     fn notice(&self, notice: Notice) {
         let _ = notice;
     }
 }
 
-/// Nobody listens.
+/// Ignores every notice.
 impl Observer for () {}
 
 impl<O: Observer + ?Sized> Observer for &O {

@@ -1,7 +1,8 @@
 //! An allocator of DMA blocks over one window of memory.
 //!
-//! The window may be the heap (a model), memory shared with an emulator, or memory reserved for
-//! the SMMU on a board. First fit over 64-byte units; meant for tables and queues, which are few and live long.
+//! The window may be the heap (a model), memory shared with an emulator, or memory reserved for the
+//! SMMU on a board. The allocator takes the first fit in units of 64 bytes. It is made for tables
+//! and queues: few blocks that live long.
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
@@ -15,14 +16,14 @@ use crate::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 ///
 /// # Safety
 ///
-/// *Implementation safety.* `words` is the same memory on every call and for as long as the value
-/// lives, is aligned to 64 bytes at `base`, and is what the SMMU finds at `base`. It is cache-coherent
-/// with the SMMU, and nobody else allocates from the part given to a [`Pool`].
+/// *Implementation safety.* `words` is the same memory on every call, for the whole life of the
+/// value. The SMMU finds it at `base`, which is aligned to 64 bytes. It is cache-coherent with the
+/// SMMU. Only the [`Pool`] allocates from it.
 #[expect(unsafe_code, reason = "the trait's promise is about what hardware does to memory")]
 pub unsafe trait Window: Send + Sync {
     /// The memory.
     fn words(&self) -> &[AtomicU64];
-    /// Where the SMMU finds it.
+    /// The physical address of the memory.
     fn base(&self) -> PhysAddr;
 }
 
@@ -49,7 +50,7 @@ impl<W> Clone for Pool<W> {
 }
 
 impl<W: Window> Pool<W> {
-    /// All of the window is free.
+    /// A pool whose whole window is free.
     pub fn new(window: W) -> Self {
         let units = window.words().len() / UNIT_WORDS;
         let mut free = Vec::with_capacity(64);
@@ -80,8 +81,8 @@ impl<W> PoolState<W> {
 }
 
 #[expect(unsafe_code, reason = "passes the window's promise on")]
-// SAFETY: units are handed out once until they are freed, and are zeroed when they are; addresses
-// follow from the window, whose implementor promised where it lies.
+// SAFETY: each unit belongs to one block until the block is dropped, and is zeroed when it is
+// allocated. Addresses follow from the window, whose implementor vouches for its base.
 unsafe impl<W: Window> DmaMemory for Pool<W> {
     type Block = PoolBlock<W>;
 
@@ -90,7 +91,7 @@ unsafe impl<W: Window> DmaMemory for Pool<W> {
         let base = self.shared.window.base().0;
         let units = layout.bytes().div_ceil(UNIT_BYTES) as usize;
         let mut free = self.shared.lock();
-        // Cutting a range in two must not need memory after the choice is made.
+        // Reserve first: cutting a range in two needs one more place in the list.
         free.try_reserve(1).map_err(|_| refused)?;
         for i in 0..free.len() {
             let range = free[i].clone();
@@ -152,9 +153,9 @@ impl<W> Drop for PoolBlock<W> {
 }
 
 #[expect(unsafe_code, reason = "passes the window's promise on")]
-// SAFETY: the range is this block's alone until it is dropped, and the window stays where it is while
-// the block holds it. A window is coherent, so ordering is all that publish and observe owe; a
-// sequentially consistent fence orders both kinds of access for every observer on the host.
+// SAFETY: the range belongs to this block alone until it is dropped, and the window does not move
+// while the block holds it. A window is coherent, so `publish` and `observe` owe only ordering. A
+// `SeqCst` fence orders loads and stores for every observer on the host.
 unsafe impl<W: Window> DmaBlock for PoolBlock<W> {
     fn words(&self) -> &[AtomicU64] {
         &self.shared.window.words()[self.words.clone()]
@@ -173,7 +174,7 @@ unsafe impl<W: Window> DmaBlock for PoolBlock<W> {
     }
 }
 
-/// A window on the heap, for models and tests. Clones are the same memory.
+/// A window on the heap, for models and tests. Clones share the memory.
 #[derive(Clone, Debug)]
 pub struct HeapWindow {
     words: Arc<[AtomicU64]>,
@@ -181,13 +182,13 @@ pub struct HeapWindow {
 }
 
 impl HeapWindow {
-    /// `bytes` of zeroes that a model finds at `base`.
+    /// `bytes` of zeroes. A model finds them at `base`.
     #[must_use]
     pub fn new(base: PhysAddr, bytes: usize) -> Self {
         HeapWindow { words: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(), base }
     }
 
-    /// The same memory, for the model's side.
+    /// The same memory, for the model.
     #[must_use]
     pub fn share(&self) -> Arc<[AtomicU64]> {
         Arc::clone(&self.words)
@@ -195,8 +196,8 @@ impl HeapWindow {
 }
 
 #[expect(unsafe_code, reason = "implements the promise for the heap")]
-// SAFETY: the slice never moves while the Arc lives. "The SMMU" is software on this host that was handed
-// the same slice; alignment only matters in the address space of that software.
+// SAFETY: the slice does not move while the `Arc` lives. The SMMU is software on this host with the
+// same slice; alignment matters only in the address space of that software.
 unsafe impl Window for HeapWindow {
     fn words(&self) -> &[AtomicU64] {
         &self.words

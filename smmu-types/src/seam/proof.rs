@@ -1,4 +1,4 @@
-//! Tags of cached translations, and the proof that one is flushed.
+//! Tags of cached translations, and the proof that a tag is flushed.
 
 use core::fmt;
 
@@ -14,7 +14,7 @@ pub enum Regime {
     El2,
 }
 
-/// The tag that cached translations carry.
+/// The tag of cached translations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CacheTag {
     /// Stage 1.
@@ -24,13 +24,14 @@ pub enum CacheTag {
 }
 
 impl CacheTag {
-    /// The command that removes what is cached with this tag.
+    /// The command that flushes the tag.
     ///
-    /// Of stage 1 these are the *non-global* entries: `CMD_TLBI_NH_ASID` and `CMD_TLBI_EL2_ASID` keep global ones
-    /// (4.4.2.2, 4.4.2.10), which match every ASID. A stage-1 table whose ASID is flushed this way has `nG` = 1 in
-    /// each of its leaf entries; one that has not needs [`Command::TlbiNhAll`] or [`Command::TlbiEl2All`].
+    /// Stage 1: the *non-global* entries only. `CMD_TLBI_NH_ASID` and `CMD_TLBI_EL2_ASID` keep
+    /// global entries (4.4.2.2, 4.4.2.10), which match every ASID. So each leaf entry of the table
+    /// must have `nG` = 1. A table with global entries needs [`Command::TlbiNhAll`] or
+    /// [`Command::TlbiEl2All`].
     ///
-    /// Of stage 2 it is everything of the VMID, with what stage 1 cached under it.
+    /// Stage 2: all entries of the VMID, with the stage-1 entries under it.
     #[must_use]
     pub const fn flush_command(self) -> Command {
         match self {
@@ -51,7 +52,7 @@ impl fmt::Display for CacheTag {
     }
 }
 
-/// Proof that a `CMD_SYNC` of one SMMU completed, and with it every command queued before it.
+/// Proof that a `CMD_SYNC` of one SMMU completed, and every command queued before it.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct SyncProof {
@@ -59,10 +60,10 @@ pub struct SyncProof {
 }
 
 impl SyncProof {
-    /// Vouch that a `CMD_SYNC` of `smmu` has completed without an error.
+    /// Promises that a `CMD_SYNC` of `smmu` has completed without an error.
     ///
-    /// For implementors of [`CommandSink`] alone. A tag is reused on the strength of this, so a
-    /// wrong word here lets a device reach memory through a translation that was taken away.
+    /// Only an implementor of [`CommandSink`] calls this. A tag is reused because of it, so a wrong
+    /// promise lets a device reach memory through a removed translation.
     pub const fn vouch(smmu: SmmuId) -> Self {
         SyncProof { smmu }
     }
@@ -74,9 +75,9 @@ impl SyncProof {
     }
 }
 
-/// A tag's flush that is queued and not yet known to be complete.
+/// The flush of a tag, queued and not yet confirmed.
 ///
-/// Splitting issue from wait lets a caller flush on many SMMUs at once.
+/// A caller queues flushes on many SMMUs first, and then waits for each.
 #[derive(Debug)]
 #[must_use = "the tag is not flushed until the wait returns"]
 pub struct PendingFlush<T> {
@@ -86,7 +87,7 @@ pub struct PendingFlush<T> {
 }
 
 impl<T> PendingFlush<T> {
-    /// Queue the flush of `tag` on `smmu`, and a `CMD_SYNC`.
+    /// Queues the flush of `tag` on `smmu`, and a `CMD_SYNC`.
     pub fn issue<S>(sink: &S, smmu: SmmuId, tag: CacheTag) -> Result<Self, SinkError>
     where
         S: CommandSink<Ticket = T> + ?Sized,
@@ -95,7 +96,7 @@ impl<T> PendingFlush<T> {
         Ok(PendingFlush { smmu, tag, ticket })
     }
 
-    /// Wait until the hardware has confirmed it.
+    /// Waits until the SMMU has confirmed the flush.
     pub fn wait<S>(self, sink: &S) -> Result<FlushProof, SinkError>
     where
         S: CommandSink<Ticket = T> + ?Sized,
@@ -108,13 +109,13 @@ impl<T> PendingFlush<T> {
     }
 }
 
-/// Proof that no cached translation of one SMMU carries a tag any more, which global entries of stage 1 do not do.
+/// Proof that one SMMU holds no cached translation with a tag, except global entries of stage 1.
 ///
-/// Only a completed [`PendingFlush`] makes one. It holds for as long as no STE or CD that the SMMU
-/// can see names the tag.
+/// Only a completed [`PendingFlush`] makes one. It is valid as long as no STE or CD that the SMMU
+/// can read has the tag.
 ///
-/// A *global* entry of stage 1 (`nG` = 0) survives the flush of an ASID, and translates for the next owner of the ASID
-/// as it did for the last. Tables whose ASIDs are given out on the strength of this proof have non-global leaf entries
+/// *Global* entries of stage 1 (`nG` = 0) survive the flush of an ASID, and translate for its next
+/// owner as well. Tables whose ASIDs are reused with this proof must have non-global leaf entries
 /// only; see [`CacheTag::flush_command`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
@@ -124,7 +125,7 @@ pub struct FlushProof {
 }
 
 impl FlushProof {
-    /// Flush `tag` on `smmu` and wait for it.
+    /// Flushes `tag` on `smmu`, and waits for the flush.
     pub fn obtain<S>(sink: &S, smmu: SmmuId, tag: CacheTag) -> Result<Self, SinkError>
     where
         S: CommandSink + ?Sized,

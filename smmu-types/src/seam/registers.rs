@@ -6,24 +6,25 @@ use crate::regs::{Readable, Reg, Width, Writable};
 ///
 /// # What an implementor owes
 ///
-/// - `offset` counts from the base of page 0; page 1 begins at `0x1_0000`. Callers keep accesses
+/// - `offset` counts from the base of page 0; page 1 begins at `0x1_0000`. Accesses of callers are
 ///   naturally aligned and within [`crate::regs::WINDOW`].
-/// - Each call is one access of that width, made once, in program order with the other calls of
-///   the same thread. A 64-bit access may be made as two 32-bit ones, low half first, as the
-///   architecture allows.
-/// - Ordering against *memory* is not implied; callers use [`DmaBlock`](super::DmaBlock) for that.
-/// - Calls may come from several threads and from interrupt context at once.
-/// - An access cannot fail. A transport that can break (an emulator behind a socket) reads as all
-///   ones and ignores writes from then on, and reports the break by its own means; every wait of the
-///   driver is bounded, so nothing hangs on it.
+/// - Each call makes exactly one access of that width, in program order with the other calls of the
+///   same thread. A 64-bit access may be two 32-bit accesses, low half first, as the architecture
+///   allows.
+/// - A call does not order accesses to *memory*. Callers use [`DmaBlock`](super::DmaBlock) for
+///   that.
+/// - Several threads and interrupt handlers may call at once.
+/// - An access cannot fail. A broken transport, such as a closed socket to an emulator, reads as
+///   all ones, ignores writes, and reports the break by its own means. Every wait of the driver is
+///   bounded, so no caller hangs.
 pub trait Registers {
-    /// Read 32 bits.
+    /// Reads 32 bits.
     fn read32(&self, offset: u32) -> u32;
-    /// Write 32 bits.
+    /// Writes 32 bits.
     fn write32(&self, offset: u32, value: u32);
-    /// Read 64 bits.
+    /// Reads 64 bits.
     fn read64(&self, offset: u32) -> u64;
-    /// Write 64 bits.
+    /// Writes 64 bits.
     fn write64(&self, offset: u32, value: u64);
 }
 
@@ -50,14 +51,14 @@ through_pointer!(&R);
 #[cfg(feature = "std")]
 through_pointer!(std::sync::Arc<R>);
 
-/// Typed access: the register knows its width and whether it may be read or written.
+/// Typed access: each register has its width and its access rights as types.
 pub trait RegistersExt: Registers {
-    /// Read a register that may be read.
+    /// Reads a readable register.
     fn read<W: Width, A: Readable>(&self, register: Reg<W, A>) -> W {
         W::read(self, register.offset())
     }
 
-    /// Write a register that may be written.
+    /// Writes a writable register.
     fn write<W: Width, A: Writable>(&self, register: Reg<W, A>, value: W) {
         W::write(self, register.offset(), value);
     }

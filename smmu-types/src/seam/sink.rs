@@ -4,14 +4,14 @@ use core::fmt;
 
 use crate::{Command, CommandErrorCode, RawCommand, SmmuId, SyncProof};
 
-/// What a command queue was doing when somebody gave up waiting for it.
+/// The state of a command queue when a wait for it timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stall {
     /// `CMDQ_PROD` as last written: index and wrap bit.
     pub producer: u32,
     /// `CMDQ_CONS` as last read, with its error code.
     pub consumer: u32,
-    /// The command at `CMDQ_CONS`, if there is one before `CMDQ_PROD`.
+    /// The command at `CMDQ_CONS`, unless the queue is empty.
     pub command: Option<RawCommand>,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Stall {
     }
 }
 
-/// The end of a message: what the queue was doing, where that is known.
+/// The end of a message: the state of the queue, if it is known.
 struct Standing(Option<Stall>);
 
 impl fmt::Display for Standing {
@@ -35,14 +35,14 @@ impl fmt::Display for Standing {
     }
 }
 
-/// Why commands did not reach an SMMU, or are not known to have been carried out.
+/// Why commands did not reach an SMMU, or why the SMMU may not have carried them out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {
     /// No queue for this SMMU.
-    #[error("{smmu} has no command queue here; register it before it is used")]
+    #[error("{smmu} has no command queue here; register its queue first")]
     UnknownSmmu {
-        /// The SMMU asked for.
+        /// The SMMU that the caller named.
         smmu: SmmuId,
     },
     /// The `CMD_SYNC` did not complete, or the queue did not drain, in time.
@@ -53,7 +53,7 @@ pub enum SinkError {
     Timeout {
         /// The SMMU that does not answer.
         smmu: SmmuId,
-        /// What its queue was doing, as far as the sink knows.
+        /// The state of its queue, if the sink knows it.
         stall: Option<Stall>,
     },
     /// The SMMU refused a command of the batch.
@@ -63,10 +63,10 @@ pub enum SinkError {
         smmu: SmmuId,
         /// The command as it lay in the queue.
         command: RawCommand,
-        /// What the SMMU said.
+        /// The error code of the SMMU.
         code: CommandErrorCode,
     },
-    /// `CMDQ_CONS` held a value that no queue of ours can have.
+    /// `CMDQ_CONS` lies outside the commands in flight.
     #[error(
         "{smmu}: CMDQ_CONS = {cons:#x} lies outside the commands in flight; the SMMU was reset or is gone"
     )]
@@ -76,9 +76,9 @@ pub enum SinkError {
         /// The register's value.
         cons: u32,
     },
-    /// More commands failed than the queue has room for, before anybody asked.
+    /// More commands failed than the queue can record before their callers wait.
     #[error(
-        "{smmu}: more commands failed than can be told apart; nothing that was queued up to then counts as done"
+        "{smmu}: more commands failed than the queue can record; no command queued up to then counts as done"
     )]
     TooManyFailures {
         /// The SMMU.
@@ -86,13 +86,13 @@ pub enum SinkError {
     },
     /// An `ATC_INV` without a `CMD_SYNC` of its own.
     #[error(
-        "{smmu}: ATC_INV needs a CMD_SYNC in its own batch, which alone learns of its timeout; issue it instead of pushing it"
+        "{smmu}: ATC_INV needs a CMD_SYNC in its own batch, because only that reports its timeout; issue it, do not push it"
     )]
     AtcInvPushed {
         /// The SMMU.
         smmu: SmmuId,
     },
-    /// A completion of another SMMU was returned.
+    /// The sink returned a proof of another SMMU.
     #[error("the proof is of {got}, the commands went to {want}")]
     ForeignProof {
         /// The SMMU that the commands went to.
@@ -103,7 +103,7 @@ pub enum SinkError {
 }
 
 impl SinkError {
-    /// A time-out of which no more is known.
+    /// A timeout without the state of the queue.
     #[must_use]
     pub const fn timeout(smmu: SmmuId) -> Self {
         SinkError::Timeout { smmu, stall: None }
@@ -124,33 +124,36 @@ impl SinkError {
     }
 }
 
-/// Where commands go: the queues of one or more SMMUs.
+/// Takes commands: the command queues of one or more SMMUs.
 ///
 /// # What an implementor owes
 ///
-/// - Commands of one SMMU are carried out in the order in which they were queued by one thread, as far as they are
-///   [proven](Self::prove) together; what one call queues is never interleaved with another call's.
-/// - Every store that the caller made to DMA memory and published before a call is visible to the
-///   SMMU before it sees the commands.
-/// - `wait` returns a proof only after the `CMD_SYNC` of that `issue` or `prove` has completed without an
-///   error of any command that it stands for; loads that follow it see what the SMMU stored before.
-/// - Nothing is dropped: an `Err` from `issue`, `push` or `prove` means that none, or an unknown part, was
-///   queued, never that all was.
-/// - No call waits for ever, allocates, or takes a lock that an interrupt handler could find taken.
+/// - The SMMU carries out the commands that one thread queues and [proves](Self::prove) together in
+///   their order. The commands of one call are never interleaved with those of another call.
+/// - Every store to DMA memory that the caller published before the call is visible to the SMMU
+///   before the commands are.
+/// - `wait` returns a proof only after the `CMD_SYNC` of that `issue` or `prove` has completed, and
+///   no command that it covers had an error. Later loads see what the SMMU stored before.
+/// - An `Err` from `issue`, `push` or `prove` means that no command, or an unknown part of them,
+///   was queued, never all of them.
+/// - No call waits without a bound, allocates, or takes a lock that an interrupt handler could find
+///   held.
 pub trait CommandSink {
-    /// Stands for one `CMD_SYNC` on its way.
+    /// A queued `CMD_SYNC`.
     type Ticket;
-    /// Stands for commands that were queued without a `CMD_SYNC`.
+    /// Commands that were queued without a `CMD_SYNC`.
     type Pushed;
 
-    /// Queue `commands` and a `CMD_SYNC` behind them.
+    /// Queues `commands` and a `CMD_SYNC` behind them.
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError>;
 
-    /// Queue `commands` without a `CMD_SYNC`, behind what was `pushed` before, if anything was. They are for
-    /// [`prove`](Self::prove): whoever drops the returned value will never know what became of them.
+    /// Queues `commands` without a `CMD_SYNC`, behind the commands of `pushed`.
     ///
-    /// An `ATC_INV` may be refused ([`SinkError::AtcInvPushed`]): its time-out is told to the next `CMD_SYNC` in the queue,
-    /// whosever that is.
+    /// Pass the result to [`prove`](Self::prove). A caller that drops it never learns whether the
+    /// SMMU carried the commands out.
+    ///
+    /// A sink may refuse an `ATC_INV` ([`SinkError::AtcInvPushed`]). The SMMU reports its timeout
+    /// at the next `CMD_SYNC` in the queue, which may be that of another caller.
     fn push(
         &self,
         smmu: SmmuId,
@@ -158,10 +161,11 @@ pub trait CommandSink {
         commands: &[Command],
     ) -> Result<Self::Pushed, SinkError>;
 
-    /// Queue `commands`, which may be none, and a `CMD_SYNC` behind them, which stands for all that was `pushed` as well.
+    /// Queues `commands`, which may be empty, and a `CMD_SYNC` behind them. It also covers the
+    /// commands of `pushed`.
     fn prove(&self, pushed: Self::Pushed, commands: &[Command]) -> Result<Self::Ticket, SinkError>;
 
-    /// Wait until the `CMD_SYNC` is complete.
+    /// Waits until the `CMD_SYNC` is complete.
     fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError>;
 
     /// [`issue`](Self::issue), then [`wait`](Self::wait).

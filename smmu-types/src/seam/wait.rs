@@ -3,25 +3,26 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-/// Time, as far as a bounded wait needs it.
+/// The clock of a bounded wait.
 ///
 /// # What an implementor owes
 ///
-/// `now` never goes back and advances while somebody calls `relax`; it need not have an epoch.
-/// Both may be called from any context in which the driver is.
+/// `now` never goes back, and advances while a caller calls `relax`. It needs no epoch. The driver
+/// calls both from any context in which it runs.
 pub trait Wait {
     /// Monotonic time.
     fn now(&self) -> Duration;
 
-    /// Called between two looks at a condition: a spin hint at least, a yield where one is possible.
+    /// Called between two checks of a condition: at least a spin hint, a yield where possible.
     ///
-    /// `round` counts the looks of this wait from 0, for implementations that back off.
+    /// `round` counts the checks of this wait from 0, for an implementation with back-off.
     fn relax(&self, round: u32);
 
-    /// Called in its place where an event ends the wait, such as that of a `CMD_SYNC` with `CS` = `SIG_SEV`.
+    /// Called instead of `relax` where an event ends the wait, such as that of a `CMD_SYNC` with
+    /// `CS` = `SIG_SEV`.
     ///
-    /// On AArch64 this may be a `WFE`, where the counter's event stream is on or something else ends it after a
-    /// while: an event can be missed, and no wait of this crate lasts for ever.
+    /// On AArch64 this may be a `WFE`, if the counter's event stream or another source ends it
+    /// after a while. A CPU can miss the event, and every wait of this crate is bounded.
     fn event(&self, round: u32) {
         self.relax(round);
     }
@@ -39,7 +40,7 @@ impl<W: Wait + ?Sized> Wait for &W {
     }
 }
 
-/// A condition did not come true in time.
+/// A condition did not become true in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("timed out after {timeout:?}")]
 pub struct TimedOut {
@@ -47,10 +48,10 @@ pub struct TimedOut {
     pub timeout: Duration,
 }
 
-/// Look at a condition until it holds, at most for `timeout`.
+/// Checks a condition until it holds, at most for `timeout`.
 ///
-/// The condition is looked at once more after the time is up, so a thread that was held up
-/// between two looks does not report a failure that has already mended itself.
+/// It checks once more after the timeout: a thread that did not run between two checks may find
+/// that the condition holds now.
 pub fn poll<W, T>(
     wait: &W,
     timeout: Duration,
@@ -62,7 +63,7 @@ where
     poll_by(wait, timeout, condition, |round| wait.relax(round))
 }
 
-/// The same, where an [event](Wait::event) may end the wait.
+/// As [`poll`], where an [event](Wait::event) may end the wait.
 pub fn poll_event<W, T>(
     wait: &W,
     timeout: Duration,
@@ -101,7 +102,7 @@ where
     }
 }
 
-/// Virtual time: each `relax` is one microsecond. For models, and for firmware without a timer.
+/// Virtual time for models and for firmware without a timer: each `relax` takes one microsecond.
 #[derive(Debug, Default)]
 pub struct CountingWait {
     micros: AtomicU64,
@@ -126,7 +127,7 @@ impl Wait for CountingWait {
     }
 }
 
-/// The clock of the standard library, spinning briefly and then yielding.
+/// The clock of the standard library. It spins briefly, and then yields.
 #[cfg(feature = "std")]
 #[derive(Clone, Copy, Debug)]
 pub struct StdWait {

@@ -45,10 +45,11 @@ impl Cd {
     /// Bytes of a CD.
     pub const BYTES: usize = 64;
 
-    /// `V` = 0: transactions end in `C_BAD_CD`.
+    /// `V` = 0: the SMMU refuses transactions with `C_BAD_CD`.
     pub const INVALID: Cd = Cd([0; 8]);
 
-    /// Translation through `TTB0`; `TTB1` is off, faults abort and are recorded.
+    /// Translation through `TTB0`. `TTB1` is off; the SMMU aborts faulting transactions and records
+    /// the fault.
     ///
     /// # Errors
     ///
@@ -87,8 +88,9 @@ impl Cd {
         Asid(self.get(field::ASID) as u16)
     }
 
-    /// The translation that a valid CD describes, or `None` when it is invalid or uses what
-    /// [`Stage1Config`] cannot say: AArch32 tables, big-endian tables, `TTB1`, no `TTB0`, a reserved value.
+    /// The translation that a CD describes. `None` for an invalid CD, and for one that
+    /// [`Stage1Config`] cannot describe: AArch32 tables, big-endian tables, `TTB1`, no `TTB0`, a
+    /// reserved value.
     #[must_use]
     pub const fn decode(&self) -> Option<Stage1Config> {
         let (Some(granule), Some(output_size)) = (
@@ -119,19 +121,19 @@ impl Cd {
         })
     }
 
-    /// `R`: faults are recorded as events.
+    /// `R`: the SMMU records faults as events.
     #[must_use]
     pub const fn records(&self) -> bool {
         self.is_set(field::R)
     }
 
-    /// `A`: a fault aborts the transaction, instead of reading as zero and ignoring writes.
+    /// `A`: a fault aborts the transaction. Otherwise reads return zero, and writes are ignored.
     #[must_use]
     pub const fn aborts(&self) -> bool {
         self.is_set(field::A)
     }
 
-    /// The bits that hardware looks at in a descriptor with this content.
+    /// The bits that the SMMU uses in a descriptor with this content.
     #[must_use]
     pub const fn used(&self) -> [u64; 8] {
         if !self.is_valid() {

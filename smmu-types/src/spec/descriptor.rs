@@ -1,4 +1,5 @@
-//! Level-1 descriptors of stream tables and CD tables, and the Virtual Machine Structure (IHI 0070, 5.1, 5.3, 5.6).
+//! Level-1 descriptors of stream tables and CD tables, and the Virtual Machine Structure (IHI 0070,
+//! 5.1, 5.3, 5.6).
 
 use core::fmt;
 
@@ -17,7 +18,7 @@ impl StreamTableDescriptor {
     /// Bytes of a descriptor.
     pub const BYTES: usize = 8;
 
-    /// No level-2 array: every StreamID that leads here is refused.
+    /// No level-2 array: the SMMU refuses every StreamID of this descriptor.
     pub const INVALID: Self = Self([0]);
 
     /// The largest `log2` of [`new`](Self::new).
@@ -41,8 +42,8 @@ impl StreamTableDescriptor {
         Self::INVALID.put(l1std::SPAN, log2 as u64 + 1).fit(l1std::L2PTR, l2.0)
     }
 
-    /// Where the array is and log2 of the number of its STEs; `None` without one, which is what a reserved `Span`
-    /// means too. Address bits below the array's size do not count.
+    /// The address of the array and log2 of its number of STEs. `None` without an array; a reserved
+    /// `Span` means the same. Address bits below the array's size do not count.
     #[must_use]
     pub const fn array(&self) -> Option<(PhysAddr, u8)> {
         match self.get(l1std::SPAN) {
@@ -75,11 +76,13 @@ impl ContextTableDescriptor {
     /// Bytes of a descriptor.
     pub const BYTES: usize = 8;
 
-    /// No level-2 table: every SubstreamID that leads here is refused.
+    /// No level-2 table: the SMMU refuses every SubstreamID of this descriptor.
     pub const INVALID: Self = Self([0]);
 
-    /// A descriptor of a table of CDs. `STE.S1Fmt` decides how large the table is; it is aligned to its size of
-    /// 4 KiB or 64 KiB, of which 4 KiB are checked here.
+    /// A descriptor of a table of CDs.
+    ///
+    /// `STE.S1Fmt` selects the size of the table, 4 KiB or 64 KiB. The table must be aligned to its
+    /// size; this function checks only 4 KiB.
     ///
     /// # Errors
     ///
@@ -88,7 +91,7 @@ impl ContextTableDescriptor {
         Self::INVALID.put(l1cd::V, 1).fit(l1cd::L2PTR, l2.0)
     }
 
-    /// Where the table is; `None` without one.
+    /// The address of the table; `None` without one.
     #[must_use]
     pub const fn table(&self) -> Option<PhysAddr> {
         if self.get(l1cd::V) == 0 { None } else { Some(PhysAddr(self.get(l1cd::L2PTR))) }
@@ -104,8 +107,8 @@ impl fmt::Display for ContextTableDescriptor {
     }
 }
 
-/// The part of a Virtual Machine Structure that is defined: its first 64 bytes, the PARTID map. The rest of its
-/// 4 KiB is RES0.
+/// The defined part of a Virtual Machine Structure: its first 64 bytes, the PARTID map. The rest of
+/// its 4 KiB is RES0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Vms(pub [u64; 8]);
 

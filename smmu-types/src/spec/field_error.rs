@@ -1,6 +1,6 @@
-//! The error of a value that its field cannot hold.
+//! The error for a value that its field cannot hold.
 
-/// A field of a descriptor that cannot hold the value it was given.
+/// A field cannot hold the given value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FieldError {
@@ -24,14 +24,14 @@ pub enum FieldError {
         /// The largest value that fits.
         max: u64,
     },
-    /// A value is too small for what else is asked.
+    /// A value is too small for the other values.
     #[error("{field} = {value:#x} is too small here; the smallest value is {min:#x}")]
     TooSmall {
         /// Field name of the architecture.
         field: &'static str,
         /// The value given.
         value: u64,
-        /// The smallest value that is possible.
+        /// The smallest value that fits.
         min: u64,
     },
     /// A value, or a combination of values, is reserved.

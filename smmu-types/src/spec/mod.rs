@@ -1,4 +1,4 @@
-//! What the architecture defines: numbers, structures, registers, and the rules an SMMU judges them by.
+//! What the architecture defines: numbers, structures, registers, and the rules for them.
 
 mod attributes;
 mod caps;

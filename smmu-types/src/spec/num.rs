@@ -1,4 +1,4 @@
-//! Newtypes for the numbers that the hardware knows.
+//! Newtypes for the numbers of the architecture.
 
 use core::fmt;
 
@@ -22,7 +22,7 @@ number! {
     SmmuId(u16), "smmu{}"
 }
 number! {
-    /// One domain, as a number that the integrator chooses. Domains are locked in its order.
+    /// One domain, as a number that the integrator chooses. Callers lock domains in this order.
     DomainId(u32), "domain{}"
 }
 number! {
@@ -183,7 +183,7 @@ impl OutputSize {
         }
     }
 
-    /// From the 3-bit encoding; `None` for a larger value.
+    /// The size with this 3-bit encoding; `None` for a larger value.
     #[must_use]
     pub const fn from_encoding(value: u8) -> Option<Self> {
         Some(match value {

@@ -33,7 +33,8 @@ impl fmt::Display for PrgIndex {
     }
 }
 
-/// An entry of the PRI queue: a page request, or the marker that a device has stopped using a PASID.
+/// An entry of the PRI queue: a page request, or the marker that a device has stopped using a
+/// PASID.
 ///
 /// ```
 /// use smmu_types::{Iova, PrgIndex, PriRecord, RequestedAccess, StreamId, SubstreamId};
@@ -43,7 +44,8 @@ impl fmt::Display for PrgIndex {
 ///     .unwrap()
 ///     .with_substream(SubstreamId::new(7).unwrap())
 ///     .with_last();
-/// assert_eq!(record.to_string(), "page request sid=0x8 ssid=0x7 iova=0x8000 access=r-- group=3 last");
+/// let text = "page request sid=0x8 ssid=0x7 iova=0x8000 access=r-- group=3 last";
+/// assert_eq!(record.to_string(), text);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PriRecord(pub [u64; 2]);
@@ -57,8 +59,9 @@ impl PriRecord {
 
     /// A request without a PASID that is not the last of its group, for models.
     ///
-    /// A request for neither reading nor writing that becomes the last of its group and has a PASID is no request any
-    /// more: its bits are those of the [`stop`](Self::stop) marker, and [`is_stop`](Self::is_stop) says so.
+    /// A request for neither reading nor writing has the bits of the [`stop`](Self::stop) marker
+    /// once it is the last of its group and has a PASID. [`is_stop`](Self::is_stop) then returns
+    /// true.
     ///
     /// # Errors
     ///
@@ -127,13 +130,13 @@ impl PriRecord {
         Iova(self.get(field::PAGEADDRESS))
     }
 
-    /// The group that an answer is about.
+    /// The group, which an answer names.
     #[must_use]
     pub const fn group(&self) -> PrgIndex {
         PrgIndex(self.get(field::PRGINDEX) as u16)
     }
 
-    /// What access is asked for.
+    /// The requested access.
     #[must_use]
     pub const fn access(&self) -> RequestedAccess {
         RequestedAccess {
@@ -143,19 +146,19 @@ impl PriRecord {
         }
     }
 
-    /// Whether privileged access is asked for.
+    /// Whether the device requests privileged access.
     #[must_use]
     pub const fn is_privileged(&self) -> bool {
         self.is_set(field::PRIV)
     }
 
-    /// Whether the request is the last of its group, and an answer is due.
+    /// Whether the request is the last of its group, so that software must answer.
     #[must_use]
     pub const fn is_last(&self) -> bool {
         self.is_set(field::LAST)
     }
 
-    /// Whether this is no request, but the marker that the device has stopped using the PASID: last, neither
+    /// Whether the entry is the marker that the device has stopped using the PASID: last, neither
     /// read nor write, and with a PASID.
     #[must_use]
     pub const fn is_stop(&self) -> bool {

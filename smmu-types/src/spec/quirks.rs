@@ -1,24 +1,25 @@
-//! What implementations do otherwise than their ID registers say.
+//! Where implementations differ from their ID registers.
 
 use core::fmt;
 
 use crate::Implementation;
 
-/// Something that an implementation does not do as its ID registers say, or that had to be assumed.
+/// One difference between an implementation and its ID registers, or one assumption about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Quirk {
-    /// `CMD_SYNC` must not ask for an event (MMU-600 r0p0 to r0p2, erratum 1076982).
+    /// The driver must not send a `CMD_SYNC` with `SIG_SEV` (MMU-600 r0p0 to r0p2, erratum
+    /// 1076982).
     NoSev,
     /// Stage 1 over stage 2 does not work (MMU-600 before r2, erratum 1209401; MMU-700 before r1p1,
     /// erratum 2268618).
     NoNesting,
-    /// Broadcast TLB maintenance does not work (MMU-700, many errata; MMU-L1, erratum 3878312; MMU-S3,
-    /// erratum 3995052).
+    /// Broadcast TLB maintenance does not work (MMU-700, many errata; MMU-L1, erratum 3878312;
+    /// MMU-S3, erratum 3995052).
     NoBroadcast,
     /// A batch must not fill the queue without a `CMD_SYNC` (MMU-700 before r1p1, erratum 2812531).
     ForceSync,
-    /// `IDR5.OAS` is reserved and 48 bits are assumed.
+    /// `IDR5.OAS` is reserved; the crate assumes 48 bits.
     AssumedOutputSize,
 }
 
@@ -53,7 +54,7 @@ impl fmt::Display for Quirk {
 pub struct Quirks(u8);
 
 impl Quirks {
-    /// What is known of an implementation.
+    /// The quirks of an implementation.
     #[must_use]
     pub const fn of(made: Implementation) -> Self {
         const ARM: u16 = 0x43b;
@@ -83,7 +84,7 @@ impl Quirks {
         self.0 & quirk.bit() != 0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -94,7 +95,7 @@ impl Quirks {
         Quirk::ALL.into_iter().filter(move |quirk| self.contains(*quirk))
     }
 
-    /// The set, and one more.
+    /// The set with one more quirk.
     #[must_use]
     pub const fn with(self, quirk: Quirk) -> Self {
         Quirks(self.0 | quirk.bit())

@@ -9,7 +9,7 @@ use smmu_types::{StreamId, StreamTableDescriptor, SubstreamId, fields};
 use super::sizes::id_registers;
 use super::text_of;
 
-/// Any 64 bytes are an STE; what it says depends on the used bits alone.
+/// Any 64 bytes decode as an STE, and only the used bits decide the result.
 pub(crate) fn ste(words: [u64; 8]) {
     let ste = Ste(words);
     let config = ste.decode();
@@ -38,7 +38,7 @@ pub(crate) fn ste(words: [u64; 8]) {
     }
 }
 
-/// Any 64 bytes are a CD; what it says depends on the used bits alone.
+/// Any 64 bytes decode as a CD, and only the used bits decide the result.
 pub(crate) fn cd(words: [u64; 8]) {
     let cd = Cd(words);
     let config = cd.decode();
@@ -63,7 +63,7 @@ pub(crate) fn cd(words: [u64; 8]) {
     }
 }
 
-/// Level-1 descriptors: what they say can be said again.
+/// Level-1 descriptors: a constructor makes each decoded one again.
 pub(crate) fn descriptors(word: u64) {
     let stream = StreamTableDescriptor([word]);
     text_of(&stream);
@@ -79,7 +79,7 @@ pub(crate) fn descriptors(word: u64) {
     }
 }
 
-/// Structures under judgement, on an SMMU that may say anything of itself.
+/// Structures for the rules, and any ID registers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Judgement {
     pub(crate) ste: [u64; 8],
@@ -89,11 +89,11 @@ pub(crate) struct Judgement {
     pub(crate) strtab_base_cfg: u32,
     pub(crate) stream: u32,
     pub(crate) substream: u32,
-    /// Bits that choose among the rest.
+    /// Bits that select the case.
     pub(crate) choices: u8,
 }
 
-/// The rules judge anything, and say so in words: which field, which value, which rule, what to do.
+/// The rules accept any structure. Each finding prints its field, value, rule and remedy.
 pub(crate) fn legal(case: Judgement) {
     let chosen = |bit: u8| case.choices >> bit & 1 != 0;
     let smmu = SmmuView::new(id_registers(case.id))

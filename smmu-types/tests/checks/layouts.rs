@@ -4,7 +4,8 @@ use smmu_types::layout::{Layout, Meaning};
 
 use super::text_of;
 
-/// The words that a structure has, from any number of words; bits beyond a 32-bit register are dropped.
+/// The words of a structure, cut from any number of words. Bits beyond a 32-bit register are
+/// dropped.
 pub(crate) fn keep_width(layout: &Layout, words: &[u64]) -> Vec<u64> {
     let count = usize::from(layout.bits()).div_ceil(64);
     let mut kept: Vec<u64> =
@@ -15,7 +16,7 @@ pub(crate) fn keep_width(layout: &Layout, words: &[u64]) -> Vec<u64> {
     kept
 }
 
-/// Fields and residue are the pattern again; every value has bounds, a text, and a way back into its place.
+/// Fields and residue are the pattern again. Every value is in bounds, prints, and fits its place.
 pub(crate) fn layout(layout: &Layout, words: &[u64]) {
     let name = layout.name();
     let mut again = vec![0; words.len()];

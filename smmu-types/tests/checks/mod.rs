@@ -1,6 +1,7 @@
-//! What must hold for every bit pattern. The property tests and the fuzz targets call the same functions.
+//! What must hold for every bit pattern. The property tests and the fuzz targets call the same
+//! functions.
 //!
-//! Each function panics when something does not hold, and does nothing else.
+//! Each function panics if a property does not hold.
 
 mod entries;
 mod layouts;
@@ -14,7 +15,7 @@ pub(crate) use records::{command, event, pri};
 pub(crate) use registers::registers;
 pub(crate) use sizes::{AddressKind, Range, capabilities, queue, queue_registers, range};
 
-/// What a value prints. Printing must not panic, and must say something.
+/// The text of a value. Printing must not panic, and the text is not empty.
 fn text_of(value: &dyn std::fmt::Display) -> String {
     let text = value.to_string();
     assert!(!text.trim().is_empty(), "prints nothing");

@@ -7,7 +7,7 @@ use smmu_types::{
 
 use super::text_of;
 
-/// 16 bytes mean a command, and the command is these 16 bytes.
+/// 16 bytes decode to a command, which encodes to the same 16 bytes.
 pub(crate) fn command(words: [u64; 2]) {
     let raw = RawCommand(words);
     let command = Command::decode(raw);
@@ -23,12 +23,12 @@ pub(crate) fn command(words: [u64; 2]) {
         assert_eq!(interpreted, command);
     }
     assert_eq!(Command::interpret(interpreted.encode()), interpreted);
-    // The effect is that of another operand at most, never of another command.
+    // `interpret` may change operands, never the opcode.
     assert_eq!(interpreted.encode().opcode(), raw.opcode());
 
     let layout = fields::command(raw.opcode());
     if let (false, Some(layout)) = (matches!(command, Command::Unknown(_)), layout) {
-        // What has a type has no bit that its table does not know, and no reserved value.
+        // A typed command has no bit outside its table and no reserved value.
         assert_eq!(layout.residue(&words).next(), None, "{command:?}");
     }
     let typed = matches!(command, Command::Unknown(_)) || layout.is_some();
@@ -38,7 +38,7 @@ pub(crate) fn command(words: [u64; 2]) {
     }
 }
 
-/// Any 32 bytes are an event record whose getters stay within bounds.
+/// Any 32 bytes decode as an event record, and its getters stay within bounds.
 pub(crate) fn event(words: [u64; 4]) {
     let record = EventRecord(words);
     let kind = record.kind();
@@ -65,7 +65,7 @@ pub(crate) fn event(words: [u64; 4]) {
         assert!(hint.address.0.trailing_zeros() >= 12, "{hint:?}");
         text_of(&hint.privileged);
     }
-    // Whatever they say, they say it.
+    // No getter panics.
     let _ = (record.is_read(), record.is_stalled(), record.stall_tag(), record.is_stage2());
     let _ = (record.is_instruction(), record.is_privileged(), record.is_non_secure_ipa());
     let _ = (record.is_table_read(), record.is_granule_protection_fault());
@@ -84,7 +84,8 @@ pub(crate) fn event(words: [u64; 4]) {
     assert_eq!(made.ipa(), record.ipa());
 }
 
-/// Any 16 bytes are an entry of the PRI queue; a request without reserved bits can be built again.
+/// Any 16 bytes decode as an entry of the PRI queue. A constructor makes a request without reserved
+/// bits again.
 pub(crate) fn pri(words: [u64; 2]) {
     let record = PriRecord(words);
     text_of(&record);

@@ -8,7 +8,7 @@ use smmu_types::regs::strtab;
 
 use super::{keep_width, layout};
 
-/// Any offset is a register or none, and any value of a register splits into its fields.
+/// No offset panics, and any value of a register splits into its fields.
 pub(crate) fn registers(offset: u32, value: u64) {
     if let Some(found) = register(offset) {
         layout(found, &keep_width(found, &[value]));
@@ -38,7 +38,7 @@ pub(crate) fn registers(offset: u32, value: u64) {
             assert_eq!(QueueBase::decode(encoded), queue);
             assert_eq!(encoded & !value, 0, "a bit more than before");
         }
-        // What the SMMU makes of it is aligned, so it can be written.
+        // The SMMU's effective value is aligned, so it can be encoded.
         let effective = QueueBase { address, log2: queue.effective_size(max).log2(), ..queue };
         assert!(effective.encode(entry_bytes).is_ok(), "{effective:?}");
         assert!(PhysAddr(0) <= address);

@@ -1,4 +1,4 @@
-//! What is counted and measured: capabilities, queue pointers, ranges of addresses.
+//! Capabilities, queue pointers and ranges of addresses.
 
 use smmu_types::queue::{
     ConsumerRegister, Eventq, Position, Priq, ProducerRegister, QueuePointer, QueueSize, QueueState,
@@ -14,7 +14,7 @@ pub(crate) fn id_registers(registers: [u32; 9]) -> IdRegisters {
     IdRegisters { idr0, idr1, idr2, idr3, idr4, idr5, idr6, iidr, aidr }
 }
 
-/// Any ID registers are capabilities, and none of these is beyond what the architecture can say.
+/// Any ID registers decode to capabilities within the limits of the architecture.
 pub(crate) fn capabilities(registers: [u32; 9]) {
     let id = id_registers(registers);
     assert!(id.named().into_iter().map(|(_, value)| value).eq(registers));
@@ -32,7 +32,8 @@ pub(crate) fn capabilities(registers: [u32; 9]) {
     assert!(implementation.variant < 16 && implementation.revision < 16);
 }
 
-/// QueuePointer arithmetic: no count is larger than the queue, and every consumer in flight is found again.
+/// Arithmetic of pointers: no count is larger than the queue, and every consumer in flight is
+/// found.
 pub(crate) fn queue(log2: u8, produced: u64, behind: u32, register: u32) {
     let Some(size) = QueueSize::from_log2(log2) else {
         assert!(log2 > QueueSize::MAX_LOG2);
@@ -64,7 +65,8 @@ pub(crate) fn queue(log2: u8, produced: u64, behind: u32, register: u32) {
     }
 }
 
-/// The registers of a queue that the SMMU fills: any pair is a state or is refused, and no step leaves the ring.
+/// Registers of a queue that the SMMU fills: each pair is a state or an error, and no step leaves
+/// the ring.
 pub(crate) fn queue_registers(log2: u8, producer: u32, consumer: u32, count: u32) {
     let Some(size) = QueueSize::from_log2(log2) else { return };
     let pointer = QueuePointer::decode(size, producer);
@@ -107,7 +109,7 @@ pub(crate) fn queue_registers(log2: u8, producer: u32, consumer: u32, count: u32
     }
 }
 
-/// The same of page requests, which an overflow keeps out.
+/// The same for the PRI queue, which takes no entries during an overflow.
 fn page_requests(producer: ProducerRegister<Priq>, consumer: ConsumerRegister<Priq>) {
     let Ok(state) = QueueState::new(producer, consumer) else { return };
     assert_eq!(state.lose().is_ok(), state.is_full() || state.overflowed());
@@ -115,19 +117,19 @@ fn page_requests(producer: ProducerRegister<Priq>, consumer: ConsumerRegister<Pr
     assert_eq!(state.acknowledge().produce(1).is_ok(), !state.is_full());
 }
 
-/// Which addresses are invalidated: of 64 bits, or of 56.
+/// The kind of the addresses: 64 bits, or 56.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AddressKind {
     Iova,
     Ipa,
 }
 
-/// An invalidation to be planned.
+/// The range of an invalidation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
-    /// What the addresses are.
+    /// The kind of the addresses.
     pub(crate) kind: AddressKind,
-    /// Whether ranged commands are taken.
+    /// Whether the SMMU takes ranged commands.
     pub(crate) support: RangeSupport,
     /// First address.
     pub(crate) address: u64,
@@ -135,18 +137,18 @@ pub(crate) struct Range {
     pub(crate) size: u64,
     /// Granule of the table.
     pub(crate) granule: Granule,
-    /// log2 of what each leaf maps.
+    /// log2 of the bytes that each leaf maps.
     pub(crate) block_shift: Option<u32>,
     /// Whether only leaves changed.
     pub(crate) leaf: Leaf,
 }
 
-/// The spans cover the range without a gap or an overlap, and no more around it than a leaf on each side; what counts
-/// as everything is empty, large, or at the end of the address space.
+/// The spans cover the range without a gap or an overlap, and at most one leaf more on each side. A
+/// range that the plan flushes as a whole is empty, large, or at the end of the address space.
 pub(crate) fn range(range: Range) {
     let Range { kind, support, address, size, granule, block_shift, leaf } = range;
     let extent = Extent { address, size, granule, block_shift, leaf };
-    // No other leaves than those of the last three levels.
+    // Only the last three levels have leaves.
     let bits = granule.shift() - 3;
     let known =
         block_shift.filter(|shift| (0..3).any(|level| *shift == granule.shift() + level * bits));
@@ -202,7 +204,7 @@ pub(crate) fn range(range: Range) {
     assert!(next - end < widening + page, "{range:x?} ends too late");
 }
 
-/// The words of each command of a plan; `None` for everything.
+/// The words of each command of a plan; `None` for a flush of the whole tag.
 fn commands(kind: AddressKind, support: RangeSupport, extent: Extent) -> Option<Vec<[u64; 2]>> {
     let encoded = |command: Command| {
         let raw = command.encode();

@@ -15,10 +15,11 @@ use smmu_types::{Cd, EventKind, IdRegisters, Ste};
 const ONE: RuleStage = RuleStage::One;
 const TWO: RuleStage = RuleStage::Two;
 
-/// What was found: field and rule.
+/// Findings: field and rule.
 type Findings = Vec<(&'static str, Rule)>;
 
-/// SMMUv3.2 with both stages and formats, EL2, ATS, PRI, substreams, stalls, 48 bits and every granule.
+/// SMMUv3.2 with both stages and formats, EL2, ATS, PRI, substreams, stalls, 48 bits and every
+/// granule.
 fn rich() -> SmmuView {
     ids(|_| {})
 }
@@ -102,7 +103,8 @@ fn qemu() -> SmmuView {
 const BYPASS: Ste = Ste([0x9, 0, 0, 0, 0, 0, 0, 0]);
 /// One CD at 0x8000_0000, write-back, inner shareable.
 const STAGE1: Ste = Ste([0x8000_000b, 0xd4, 0, 0, 0, 0, 0, 0]);
-/// VMID 7, 40 bits of input from level 1 in 4 KiB pages, 48 bits of output, the table at 0x8010_0000.
+/// VMID 7, 40 bits of input from level 1 in 4 KiB pages, 48 bits of output, the table at
+/// 0x8010_0000.
 const STAGE2: Ste = Ste([0xd, 0, 0x000d_3558_0000_0007, 0x8010_0000, 0, 0, 0, 0]);
 const NESTED: Ste = Ste([0x8000_000f, 0xd4, STAGE2.0[2], STAGE2.0[3], 0, 0, 0, 0]);
 /// ASID 5, 48 bits of input in 4 KiB pages, 48 bits of output, TTB0 only, abort and record.
@@ -151,7 +153,7 @@ fn good_bases_break_nothing(#[case] smmu: SmmuView) {
 
 #[test]
 fn good_bases_on_qemu() {
-    // 48 bits are asked for, and IDR5.OAS says 44.
+    // The structures say 48 bits, and IDR5.OAS is 44.
     let s2ps = [("S2PS", Rule::OutputSizeCapped { bits: 44 })];
     for (entry, want) in
         [(Ste::ABORT, &[][..]), (BYPASS, &[]), (STAGE1, &[]), (STAGE2, &s2ps), (NESTED, &s2ps)]

@@ -1,11 +1,12 @@
 //! Index and wrap arithmetic of the SMMU's circular queues (IHI 0070, 3.5.1).
 //!
-//! A pointer register holds an index in its low `log2` bits and a wrap bit above them. Equal
-//! indices with equal wrap bits mean empty, with different wrap bits full. A driver counts its
-//! entries without wrapping, as a [`Position`], so that a completion test cannot forget the wrap bit.
+//! A pointer register holds an index in its low `log2` bits and a wrap bit above them. If the
+//! indices are equal, the queue is empty with equal wrap bits and full with different ones. A
+//! driver counts entries as a [`Position`], which does not wrap, so a completion test always
+//! includes the wrap bit.
 //!
-//! [`ProducerRegister`] and [`ConsumerRegister`] are the registers themselves, of one kind of queue each, with the
-//! flags that share them. Only a [`QueueState`], made of one of each, says how full a queue is.
+//! [`ProducerRegister`] and [`ConsumerRegister`] hold one register of one kind of queue, with its
+//! flags. A [`QueueState`] is made of one of each, and says how full the queue is.
 
 mod registers;
 #[cfg(test)]
@@ -42,14 +43,14 @@ impl QueueSize {
         1 << self.0
     }
 
-    /// The part of a pointer register that is index and wrap bit.
+    /// Mask of index and wrap bit in a pointer register.
     #[must_use]
     pub const fn pointer_mask(self) -> u32 {
         (2 << self.0) - 1
     }
 
-    /// How many entries lie between two register values, or `None` when `consumer` is not
-    /// within one queue length behind `producer`, which no well-behaved pair is.
+    /// Number of entries between two register values. `None` if `consumer` is not within one queue
+    /// length behind `producer`, which the architecture forbids.
     #[must_use]
     pub const fn used(self, producer: u32, consumer: u32) -> Option<u32> {
         let used = producer.wrapping_sub(consumer) & self.pointer_mask();
@@ -57,7 +58,7 @@ impl QueueSize {
     }
 }
 
-/// A place in a queue, counted from the first entry ever and never wrapped.
+/// A place in a queue, counted from the queue's first entry, without wrapping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
@@ -74,8 +75,8 @@ impl Position {
         (self.0 & (size.entries() as u64 - 1)) as usize
     }
 
-    /// `count` entries further on. Behind the last number comes 0, which keeps index and wrap bit right; no queue
-    /// lives that long, and an emulator may be told any number.
+    /// `count` entries further on. After the last number comes 0, which keeps index and wrap bit
+    /// correct. A queue never lives that long, but a guest may give an emulator any number.
     #[must_use]
     pub const fn advanced(self, count: u32) -> Self {
         Position(self.0.wrapping_add(count as u64))
@@ -83,7 +84,7 @@ impl Position {
 
     /// The consumer's position, given its register and the producer at `self`.
     ///
-    /// `None` when the register lies outside the entries in flight: the device is broken or gone.
+    /// `None` if the register lies outside the entries in flight: the SMMU was reset or is gone.
     #[must_use]
     pub const fn consumer(self, size: QueueSize, register: u32) -> Option<Position> {
         match size.used(self.pointer(size), register) {

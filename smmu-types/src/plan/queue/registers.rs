@@ -9,7 +9,7 @@ use crate::{CommandErrorCode, FieldError};
 
 /// A kind of queue: [`Cmdq`], [`Eventq`] or [`Priq`].
 pub trait QueueKind: Sealed {
-    /// What the architecture's registers of it begin with.
+    /// The prefix of its registers' names.
     const NAME: &'static str;
     /// Bits of its producer register beside the pointer.
     const PRODUCER_FLAGS: u32;
@@ -19,16 +19,17 @@ pub trait QueueKind: Sealed {
     const WHILE_OVERFLOWED: WhileOverflowed;
 }
 
-/// What a queue does with new entries until an overflow is acknowledged.
+/// What a queue does with new entries until software acknowledges an overflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WhileOverflowed {
-    /// It takes them, as far as there is room (7.4).
+    /// It takes entries while there is room (7.4).
     Takes,
-    /// It takes none, even if there is room (8.1).
+    /// It takes no entries, even if there is room (8.1).
     Discards,
 }
 
-/// A queue that the SMMU fills: it tells by a flag that it lost records because the queue was full (7.4 and 8.1).
+/// A queue that the SMMU fills. The SMMU toggles a flag when it loses a record because the queue is
+/// full (7.4 and 8.1).
 pub trait Overflows: QueueKind {}
 
 /// The command queue: software produces, and the SMMU consumes.
@@ -49,7 +50,7 @@ impl QueueKind for Cmdq {
     const NAME: &'static str = "CMDQ";
     const PRODUCER_FLAGS: u32 = 0;
     const CONSUMER_FLAGS: u32 = cmdq_cons::ERR;
-    // It has no overflow at all.
+    // Never used: the command queue has no overflow.
     const WHILE_OVERFLOWED: WhileOverflowed = WhileOverflowed::Takes;
 }
 impl QueueKind for Eventq {
@@ -75,7 +76,7 @@ pub struct QueuePointer {
 }
 
 impl QueuePointer {
-    /// The pointer in a register's value. Bits above the wrap flag are left out.
+    /// The pointer in a register's value. Bits above the wrap flag are dropped.
     #[must_use]
     pub const fn decode(size: QueueSize, register: u32) -> Self {
         QueuePointer { size, bits: register & size.pointer_mask() }
@@ -112,11 +113,11 @@ impl QueuePointer {
     }
 }
 
-/// A pair of registers that cannot be, or a step that cannot be taken from it.
+/// An inconsistent pair of registers, or a step that their state does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueStateError {
-    /// The registers were read as those of queues of different sizes.
+    /// The two registers were decoded with different queue sizes.
     #[error("{queue}: a producer of 2^{producer} entries and a consumer of 2^{consumer}")]
     DifferentSizes {
         /// The queue.
@@ -143,33 +144,33 @@ pub enum QueueStateError {
     Full {
         /// The queue.
         queue: &'static str,
-        /// How many were to be produced.
+        /// Number of entries to produce.
         count: u32,
-        /// How many fit.
+        /// Number of entries that fit.
         free: u32,
     },
-    /// An overflow is active, and this queue takes nothing until it is acknowledged.
+    /// An overflow is active, and this queue takes no entries until software acknowledges it.
     #[error("{queue} takes no entries until its overflow is acknowledged")]
     Overflowed {
         /// The queue.
         queue: &'static str,
     },
-    /// Nothing can be lost: there is room.
+    /// The SMMU loses no record while there is room.
     #[error("{queue} has room for {free} entries, so none is lost")]
     NotFull {
         /// The queue.
         queue: &'static str,
-        /// How many fit.
+        /// Number of entries that fit.
         free: u32,
     },
-    /// There are not as many entries.
+    /// The queue has fewer entries.
     #[error("{queue} has {used} entries, not {count}")]
     Empty {
         /// The queue.
         queue: &'static str,
-        /// How many were to be consumed.
+        /// Number of entries to consume.
         count: u32,
-        /// How many are there.
+        /// Number of entries in the queue.
         used: u32,
     },
 }
@@ -192,15 +193,15 @@ macro_rules! register {
         impl<K> Copy for $name<K> {}
 
         impl<K: QueueKind> $name<K> {
-            /// What the register's value says, in a queue of `size`. Reserved bits, and those between the wrap flag
-            /// and the flags, are left out: [`encode`](Self::encode) gives the same value again only when there
-            /// are none.
+            /// Decodes the register of a queue of `size`. Reserved bits are dropped, and so are
+            /// bits between the wrap flag and the flags. [`encode`](Self::encode) gives the same
+            /// value only if all of them are 0.
             #[must_use]
             pub const fn decode(size: QueueSize, register: u32) -> Self {
                 Self::new(QueuePointer::decode(size, register), register & K::$flags)
             }
 
-            /// The register at a place that a driver counts, with its flags clear.
+            /// The register at a position, with its flags clear.
             #[must_use]
             pub const fn at(size: QueueSize, position: Position) -> Self {
                 Self::new(QueuePointer::decode(size, position.pointer(size)), 0)
@@ -222,7 +223,8 @@ macro_rules! register {
                 self.pointer
             }
 
-            /// `count` entries further on, with the same flags. [`QueueState`] knows whether that may be.
+            /// `count` entries further on, with the same flags. Only [`QueueState`] checks that
+            /// they fit.
             #[must_use]
             pub const fn advanced(self, count: u32) -> Self {
                 Self::new(self.pointer.advanced(count), self.flags)
@@ -241,7 +243,7 @@ register! {
 }
 
 impl<K: Overflows> ProducerRegister<K> {
-    /// `OVFLG`. Alone it says nothing: see [`QueueState::overflowed`].
+    /// `OVFLG`. It has a meaning only beside `OVACKFLG`: see [`QueueState::overflowed`].
     #[must_use]
     pub const fn overflow_flag(self) -> bool {
         self.flags & queue_pointer::OVERFLOW != 0
@@ -249,13 +251,13 @@ impl<K: Overflows> ProducerRegister<K> {
 }
 
 impl<K: Overflows> ConsumerRegister<K> {
-    /// `OVACKFLG`. Alone it says nothing: see [`QueueState::overflowed`].
+    /// `OVACKFLG`. It has a meaning only beside `OVFLG`: see [`QueueState::overflowed`].
     #[must_use]
     pub const fn acknowledge_flag(self) -> bool {
         self.flags & queue_pointer::OVERFLOW != 0
     }
 
-    /// The register that acknowledges an overflow of this producer, at the same place.
+    /// The register at the same place that acknowledges an overflow of this producer.
     #[must_use]
     pub const fn acknowledging(self, producer: ProducerRegister<K>) -> Self {
         Self::new(self.pointer, producer.flags)
@@ -282,7 +284,8 @@ impl ConsumerRegister<Cmdq> {
     }
 }
 
-/// A producer and a consumer of one queue that can be: the consumer is within one queue behind the producer.
+/// A consistent producer and consumer of one queue: the consumer is within one queue behind the
+/// producer.
 ///
 /// ```
 /// use smmu_types::queue::{ConsumerRegister, Eventq, ProducerRegister, QueueSize, QueueState};
@@ -316,7 +319,8 @@ impl<K: QueueKind> QueueState<K> {
     ///
     /// # Errors
     ///
-    /// The sizes differ, or the indices are in one of the states that the architecture calls inconsistent (3.5.1).
+    /// The sizes differ, or the indices are in one of the states that the architecture calls
+    /// inconsistent (3.5.1).
     pub const fn new(
         producer: ProducerRegister<K>,
         consumer: ConsumerRegister<K>,
@@ -367,25 +371,25 @@ impl<K: QueueKind> QueueState<K> {
         self.producer.pointer.size
     }
 
-    /// Entries that wait to be consumed.
+    /// Number of entries in the queue.
     #[must_use]
     pub const fn used(self) -> u32 {
         self.used
     }
 
-    /// Entries that there is room for.
+    /// Number of free entries.
     #[must_use]
     pub const fn free(self) -> u32 {
         self.size().entries() - self.used
     }
 
-    /// Whether nothing waits.
+    /// Whether the queue has no entries.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.used == 0
     }
 
-    /// Whether there is no room.
+    /// Whether the queue has no room.
     #[must_use]
     pub const fn is_full(self) -> bool {
         self.free() == 0
@@ -401,8 +405,9 @@ impl<K: QueueKind> QueueState<K> {
     ///
     /// # Errors
     ///
-    /// There is no room for them, or it is a PRI queue with an active overflow, which takes none until software
-    /// acknowledges that (8.1). An event queue goes on as soon as there is room (7.4).
+    /// The queue has no room for them. Or it is a PRI queue with an active overflow, which takes no
+    /// entries until software acknowledges the overflow (8.1). An event queue continues as soon as
+    /// it has room (7.4).
     pub const fn produce(self, count: u32) -> Result<Self, QueueStateError> {
         if count > 0 && self.discards() {
             return Err(QueueStateError::Overflowed { queue: K::NAME });
@@ -417,7 +422,7 @@ impl<K: QueueKind> QueueState<K> {
     ///
     /// # Errors
     ///
-    /// There are not as many.
+    /// The queue has fewer entries.
     pub const fn consume(self, count: u32) -> Result<Self, QueueStateError> {
         if count > self.used {
             return Err(QueueStateError::Empty { queue: K::NAME, count, used: self.used });
@@ -427,17 +432,19 @@ impl<K: QueueKind> QueueState<K> {
 }
 
 impl<K: Overflows> QueueState<K> {
-    /// Whether records were lost since software last acknowledged that: `OVFLG` differs from `OVACKFLG`.
+    /// Whether the SMMU lost records that software has not acknowledged: `OVFLG` differs from
+    /// `OVACKFLG`.
     #[must_use]
     pub const fn overflowed(self) -> bool {
         self.producer.flags != self.consumer.flags
     }
 
-    /// The state after the SMMU lost a record: `OVFLG` toggles, unless an overflow is active already.
+    /// The state after the SMMU lost a record: `OVFLG` toggles, unless an overflow is active
+    /// already.
     ///
     /// # Errors
     ///
-    /// No record is lost while there is room, but for a PRI queue with an active overflow.
+    /// The queue has room. A PRI queue with an active overflow loses records even then.
     pub const fn lose(self) -> Result<Self, QueueStateError> {
         if !self.is_full() && !self.discards() {
             return Err(QueueStateError::NotFull { queue: K::NAME, free: self.free() });
@@ -446,8 +453,8 @@ impl<K: Overflows> QueueState<K> {
         Ok(QueueState { producer: ProducerRegister::new(self.producer.pointer, flags), ..self })
     }
 
-    /// The state after software acknowledged an overflow: `OVACKFLG` is as `OVFLG`. It does no harm where there is
-    /// none.
+    /// The state after software acknowledged an overflow: `OVACKFLG` equals `OVFLG`. No effect
+    /// without an overflow.
     #[must_use]
     pub const fn acknowledge(self) -> Self {
         QueueState { consumer: self.consumer.acknowledging(self.producer), ..self }

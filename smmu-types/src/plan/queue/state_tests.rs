@@ -30,7 +30,7 @@ fn every_pair_of_small_queues_is_as_two_counters_have_it() {
     for log2 in 0..=5 {
         let size = size(log2);
         let entries = u64::from(size.entries());
-        // Counters of up to three rounds reach every pair of registers that there is.
+        // Counters of up to three rounds reach every pair of registers.
         let mut reached = std::collections::HashMap::new();
         for produced in 0..=3 * entries {
             for consumed in produced.saturating_sub(entries)..=produced {

@@ -1,8 +1,8 @@
 //! From a range of addresses to TLB invalidation commands (IHI 0070, 4.4.1.1).
 //!
 //! An SMMU with range invalidation (`IDR3.RIL`) takes spans of `(NUM + 1) << SCALE` pages. Without
-//! it each command covers one leaf entry, and from a certain number on one flush of the whole tag is
-//! cheaper than a storm of commands.
+//! it each command covers one leaf entry. For a large range one flush of the whole tag is then
+//! cheaper than the commands.
 //!
 //! ```
 //! use smmu_types::range::{Extent, Plan, RangeSupport, plan};
@@ -28,7 +28,7 @@ use crate::{Granule, Leaf};
 /// The `TG` field of a ranged command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RangeGranule {
-    /// 0: no range, and no level hint; one address.
+    /// 0: one address, without a range and without a level hint.
     Single,
     /// 4 KiB pages.
     K4,
@@ -95,7 +95,7 @@ pub enum RangeSupport {
 /// What to send for a range.
 #[derive(Clone, Debug)]
 pub enum Plan<A> {
-    /// The range is so large that one flush of the whole tag is better.
+    /// Flush the whole tag: the range is too large for commands by address.
     Everything,
     /// One command for each span.
     Spans(Spans<A>),
@@ -110,23 +110,24 @@ pub struct Extent {
     pub size: u64,
     /// Granule of the table.
     pub granule: Granule,
-    /// log2 of the bytes that each leaf of the range maps, where all are alike; `None` where they
-    /// differ or nobody knows. A wrong value lets the SMMU keep what it should drop. A size that no level of the
-    /// granule's tables maps, such as that of a contiguous run, counts as `None`: the SMMU may hold its pages one by
-    /// one.
+    /// log2 of the bytes that each leaf of the range maps. `None` if the leaves differ or their
+    /// size is unknown. A wrong value lets the SMMU keep an entry that it must drop.
+    ///
+    /// A size that no level of the granule's tables maps counts as `None`, for example a contiguous
+    /// run: the SMMU may cache its pages one by one.
     pub block_shift: Option<u32>,
-    /// Whether tables above the leaves are untouched.
+    /// Whether the tables above the leaves are unchanged.
     pub leaf: Leaf,
 }
 
 impl Extent {
-    /// Everything that a tag may hold.
+    /// All addresses of a tag.
     #[must_use]
     pub const fn everything(granule: Granule) -> Self {
         Extent { address: 0, size: 0, granule, block_shift: None, leaf: Leaf::All }
     }
 
-    /// A range of addresses, without a level hint: right for every table.
+    /// A range of addresses without a level hint. It is correct for every table.
     #[must_use]
     pub const fn range(address: u64, size: u64, granule: Granule, leaf: Leaf) -> Self {
         Extent { address, size, granule, block_shift: None, leaf }
@@ -134,24 +135,25 @@ impl Extent {
 
     /// Adds the hint that each leaf of the range maps `1 << shift` bytes.
     ///
-    /// A caller gives it only if every leaf of the range was of this size. With a wrong hint the SMMU may keep the
-    /// entry that the command is to drop, and a device goes on using it (`TTL`, IHI 0070, 4.4.1). A size that no level
-    /// of the granule's tables maps gives no hint.
+    /// A caller gives it only if every leaf of the range had this size. After a wrong hint the SMMU
+    /// may keep the entry that the command must drop, and a device continues to use it (`TTL`, IHI
+    /// 0070, 4.4.1). A size that no level of the granule's tables maps gives no hint.
     #[must_use]
     pub const fn with_leaf_hint(self, shift: u32) -> Self {
         Extent { block_shift: Some(shift), ..self }
     }
 
-    /// Adds the hint that pages of the granule's own size map the range, and no block does.
+    /// Adds the hint that pages map the whole range, and no block maps any of it.
     ///
-    /// [`with_leaf_hint`](Self::with_leaf_hint) says what a wrong hint costs: a 2 MiB range that one block maps is
-    /// the usual mistake.
+    /// [`with_leaf_hint`](Self::with_leaf_hint) says what a wrong hint costs. The usual mistake is
+    /// a 2 MiB range that one block maps.
     #[must_use]
     pub const fn with_page_hint(self) -> Self {
         self.with_leaf_hint(self.granule.shift())
     }
 
-    /// The level of the range's leaves; `None` where no level that a command can name has such leaves.
+    /// The level of the range's leaves, or `None` if no level that `TTL` can name has leaves of
+    /// that size.
     const fn level(&self) -> Option<Level> {
         let (Some(shift), granule) = (self.block_shift, self.granule.shift()) else {
             return None;
@@ -171,16 +173,19 @@ impl Extent {
     }
 }
 
-/// From 2^32 pages on a chunk may not fit into `SCALE`; no such range is worth spans.
+/// Ranges of 2^32 pages and more are flushed as a whole: a chunk may not fit into `SCALE`.
 const MAX_PAGES: u64 = 1 << 32;
 
-/// Plan the invalidation of an extent, widened outwards to whole granules, and to whole leaves where their level
-/// is known: by less than one leaf at each end, which is up to 4 TiB for level 1 of 64 KiB granules. Without a level,
-/// a range may reach one granule further, since a command of a single one is reserved; it may pass a bound that the
-/// caller has in mind, and the entries behind it are dropped as well.
+/// Plans the invalidation of an extent.
 ///
-/// A range that reaches the end of the address space, or that `A` cannot hold, counts as everything. So does one that
-/// without [`RangeSupport::Ril`] needs as many commands as a table of the granule has entries of 8 bytes.
+/// The plan covers whole granules, and whole leaves if their level is known. It widens the range by
+/// less than one leaf at each end, which is up to 4 TiB for level 1 of 64 KiB granules. Without a
+/// level a span may reach one granule further, because the encoding of a single granule is
+/// reserved. The SMMU then drops entries beyond the end of the extent as well.
+///
+/// The result is [`Plan::Everything`] for a range that reaches the end of the address space or that
+/// `A` cannot hold. Without [`RangeSupport::Ril`] it is also that for a range that needs as many
+/// commands as a table of the granule has entries of 8 bytes.
 #[must_use]
 pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
     let Extent { address, size, granule, block_shift: _, leaf } = extent;
@@ -189,10 +194,10 @@ pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
         Leaf::Last => leaves,
         Leaf::All => LevelHint::Unknown,
     };
-    // A step of a single command, and what the ends of the range are widened to.
+    // The bytes that one command without a range covers; both ends of the range are widened to it.
     let (step, align) = match support {
         RangeSupport::Ril => (granule.shift(), hint.leaf_shift(granule)),
-        // One command drops the entry that translates its address, however large that is.
+        // One command drops the entry that translates its address, whatever its size.
         RangeSupport::Single => (leaves.leaf_shift(granule), leaves.leaf_shift(granule)),
     };
     let mask = (1u64 << align) - 1;
@@ -201,7 +206,7 @@ pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
     };
     let (address, end) = (address & !mask, end & !mask);
     let mut steps = (end - address) >> step;
-    // One command per entry of a table is where the storm begins, whatever each entry maps.
+    // The limit is one command per entry of a table, whatever each entry maps.
     let too_many = match support {
         RangeSupport::Ril => MAX_PAGES,
         RangeSupport::Single => 1 << (granule.shift() - 3),
@@ -210,7 +215,7 @@ pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
         return Plan::Everything;
     }
     if support == RangeSupport::Ril && hint == LevelHint::Unknown && steps & 31 == 1 {
-        // NUM = SCALE = TTL = 0 with TG set is reserved; one page more is harmless.
+        // NUM = SCALE = TTL = 0 with TG set is reserved, so invalidate one page more.
         steps += 1;
     }
     Plan::Spans(Spans { support, address, steps, step, granule, leaf, hint, of: PhantomData })
@@ -237,7 +242,8 @@ impl<A: SpanAddress> Iterator for Spans<A> {
             return None;
         }
         let address = self.address;
-        // The plan has looked at the address and its alignment; each chunk is a multiple of the alignment.
+        // `plan` has checked the address and its alignment; each chunk is a multiple of the
+        // alignment.
         let (span, steps) = match self.support {
             RangeSupport::Single => (Span::single_unchecked(address, self.leaf), 1),
             RangeSupport::Ril => {
@@ -272,7 +278,7 @@ mod tests {
 
     fn rows(support: RangeSupport, extent: Extent) -> Option<Vec<SpanRow>> {
         let row = |s: Span<Iova>| {
-            // What the planner builds unchecked is what the checked constructors build.
+            // The planner's unchecked spans equal those of the checked constructors.
             let checked = match s.tg().granule() {
                 None => Span::single(s.address(), s.leaf()),
                 Some(tg) => Span::ranged(s.address(), s.leaf(), tg, s.num(), s.scale(), s.hint()),
@@ -311,7 +317,7 @@ mod tests {
     #[case(21, G, None)]
     #[case(30, 511 * G, Some(511))]
     #[case(30, 512 * G, None)]
-    // A contiguous run of 16 pages is no leaf.
+    // A contiguous run of 16 pages is not a leaf.
     #[case(16, 64 * K, Some(16))]
     fn without_ril_storms_become_one_flush(
         #[case] block: u32,

@@ -9,7 +9,7 @@ use crate::fields::commands::tlbi_s2_ipa;
 use crate::sealed::Sealed;
 use crate::{FieldError, Granule, Iova, Ipa, Leaf, RawCommand};
 
-/// What an invalidation is of: [`Iova`] or [`Ipa`].
+/// The kind of address that a command invalidates: [`Iova`] or [`Ipa`].
 pub trait SpanAddress: Copy + Sealed {
     /// The largest address that the `Address` field holds.
     const MAX: u64;
@@ -45,7 +45,7 @@ impl SpanAddress for Ipa {
     }
 }
 
-/// A level of translation tables that has leaf entries which `TTL` can name.
+/// A level of translation tables with leaf entries, as `TTL` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Level {
@@ -59,7 +59,7 @@ pub enum Level {
 
 /// `TTL` and `TTL128`: which level holds the leaf entries of a range.
 ///
-/// A wrong hint lets the SMMU keep what it should drop.
+/// A wrong hint lets the SMMU keep an entry that it must drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LevelHint {
     /// Any level.
@@ -98,7 +98,7 @@ impl LevelHint {
         matches!(self, LevelHint::Bits128(_)) as u8
     }
 
-    /// log2 of what a leaf entry of the level maps; of the granule without a hint.
+    /// log2 of the bytes that a leaf entry of the level maps; without a hint, of the granule.
     #[must_use]
     pub const fn leaf_shift(self, granule: Granule) -> u32 {
         let bits = match self {
@@ -112,7 +112,7 @@ impl LevelHint {
 
 /// The address operands of one invalidation command (4.4.1.1).
 ///
-/// Only what a command can say, and what has a defined effect, can be built:
+/// The constructors accept only operands that a command can hold and that have a defined effect:
 ///
 /// ```
 /// use smmu_types::range::{Level, LevelHint, Span};
@@ -142,7 +142,7 @@ impl<A> Span<A> {
     /// The largest `SCALE`. Values above 31 need `IDR5.DS`.
     pub const MAX_SCALE: u8 = 39;
 
-    /// From parts that are known to be right: a page of its address type.
+    /// One page of `A`, without a check: the caller knows that the parts are valid.
     pub(super) const fn single_unchecked(address: u64, leaf: Leaf) -> Self {
         Span {
             address,
@@ -155,7 +155,7 @@ impl<A> Span<A> {
         }
     }
 
-    /// From parts that are known to be right, as [`ranged`](Self::ranged) checks them.
+    /// As [`ranged`](Self::ranged), without its checks: the caller knows that the parts are valid.
     pub(super) const fn ranged_unchecked(
         address: u64,
         leaf: Leaf,
@@ -167,7 +167,7 @@ impl<A> Span<A> {
         Span { address, leaf, num, scale, tg, hint, of: PhantomData }
     }
 
-    /// Whether only last-level entries need to go.
+    /// Whether the SMMU may drop last-level entries only (`Leaf`).
     #[must_use]
     pub const fn leaf(&self) -> Leaf {
         self.leaf
@@ -203,18 +203,19 @@ impl<A> Span<A> {
         self.address
     }
 
-    /// Number of bytes that the command covers, or `None` for a single address, which covers
-    /// whatever entry translates it.
+    /// Number of bytes that the command covers. `None` for a single address: the command drops the
+    /// entry that translates it, whatever its size.
     #[must_use]
     pub const fn bytes(&self) -> Option<u64> {
         match self.tg.granule() {
-            // At most 32 << (39 + 16).
+            // No overflow: at most 32 << (39 + 16).
             Some(granule) => Some((self.num as u64 + 1) << (self.scale as u32 + granule.shift())),
             None => None,
         }
     }
 
-    // Inlined for the same reason as `Command::encode`. All commands by address have these fields in the same place.
+    // Inlined, as `Command::encode` is. All commands by address have these fields in the same
+    // place.
     #[inline(always)]
     pub(crate) const fn encode(&self, command: RawCommand) -> RawCommand {
         // Every part fits, because a constructor has checked it.
@@ -241,14 +242,14 @@ impl<A: SpanAddress> Span<A> {
         Ok(Self::single_unchecked(address, leaf))
     }
 
-    /// `(num + 1) << scale` granules from an address on. Needs `IDR3.RIL`; a scale above 31, and level 1 of
-    /// 16 KiB granules, need `IDR5.DS` as well.
+    /// `(num + 1) << scale` granules, beginning at an address. The SMMU must have `IDR3.RIL`. A
+    /// scale above 31 and level 1 of 16 KiB granules need `IDR5.DS` as well.
     ///
     /// # Errors
     ///
     /// - `num` is above 31 or `scale` above 39.
-    /// - The address is not aligned to what a leaf entry of the hinted level maps, or, without a hint, to the
-    ///   granule: the range would be unpredictable.
+    /// - The address is not aligned to the size of a leaf entry of the hinted level or, without a
+    ///   hint, to the granule. The SMMU would invalidate an unpredictable range.
     /// - An IPA has more than 56 bits.
     /// - `num` and `scale` are 0 and there is no hint, which is reserved.
     pub fn ranged(
@@ -280,9 +281,9 @@ impl<A: SpanAddress> Span<A> {
         A::from_bits(self.address)
     }
 
-    /// What a command by address says, or `None` for what no constructor builds.
+    /// The operands of a command by address, or `None` if no constructor builds them.
     pub(crate) fn decode(command: RawCommand) -> Option<Self> {
-        // The field that is one nibble wider; `single` and `ranged` check the address of an IPA.
+        // Read with the wider of the two address fields; `single` and `ranged` check an IPA.
         let address = A::from_bits(command.get(tlbi_nh_va::ADDRESS));
         let leaf = if command.is_set(LEAF) { Leaf::Last } else { Leaf::All };
         let hint = hint(command)?;
@@ -296,8 +297,9 @@ impl<A: SpanAddress> Span<A> {
     }
 }
 
-/// The operands that an SMMU uses: a scale that the architecture cuts, and an address that is not aligned to its level,
-/// for which it says nothing but that the range is unpredictable. Reserved fields stay as they are.
+/// The operands as an SMMU uses them. It cuts a scale above 39. An address that is not aligned to
+/// its level makes the range unpredictable; here the command loses its level. Reserved fields stay
+/// as they are.
 pub(crate) fn effective(command: RawCommand) -> RawCommand {
     let Some(granule) = RangeGranule::from_encoding(command.get(TG)).granule() else {
         return command;
@@ -317,7 +319,7 @@ pub(crate) fn effective(command: RawCommand) -> RawCommand {
         if hint != LevelHint::Unknown {
             used = used.without(TTL).without(TTL128);
             if !used.is_set(NUM) && !used.is_set(SCALE) {
-                // Without a level the range of one page is reserved; two pages drop more.
+                // One page without a level is reserved; two pages drop more, which is safe.
                 used = used.put(NUM, 1);
             }
         }

@@ -6,7 +6,7 @@ use super::{Capabilities, Endianness, StallModel, TableFormats, TableUpdate};
 use crate::Granule;
 
 impl Capabilities {
-    /// What has no line of its own, by the architecture's names.
+    /// The features without a line of their own, by the architecture's names.
     const fn more(&self) -> [(bool, &'static str); 26] {
         [
             (self.hyp, "Hyp"),
@@ -39,7 +39,7 @@ impl Capabilities {
     }
 }
 
-/// What a driver wants to know first, in words, a line each.
+/// The capabilities that a driver needs first, in words, a line each.
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stages = match (self.stage1, self.stage2) {

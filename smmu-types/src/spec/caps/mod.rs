@@ -1,4 +1,4 @@
-//! What an SMMU can do, decoded from its ID registers (IHI 0070, 6.3.1 to 6.3.8).
+//! The capabilities of an SMMU, decoded from its ID registers (IHI 0070, 6.3.1 to 6.3.8).
 
 mod display;
 #[cfg(test)]
@@ -15,7 +15,7 @@ use crate::range::RangeSupport;
 use crate::regs::vatos;
 use crate::{Granule, OutputSize};
 
-/// The ID registers as they were read.
+/// The ID registers, as read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdRegisters {
     /// `IDR0`.
@@ -39,7 +39,7 @@ pub struct IdRegisters {
 }
 
 impl IdRegisters {
-    /// Each register that is here: its name and its value.
+    /// Each register with its name and its value.
     #[must_use]
     pub const fn named(&self) -> [(&'static str, u32); 9] {
         [
@@ -104,7 +104,7 @@ pub enum TerminateModel {
     AbortOnly,
 }
 
-/// `IDR0.HTTU`: what of a translation table the hardware updates.
+/// `IDR0.HTTU`: which flags of a translation table the SMMU updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TableUpdate {
     /// Nothing.
@@ -161,8 +161,8 @@ pub struct Implementation {
 
 /// Capabilities of one SMMU.
 ///
-/// Decoding is total: values that are reserved stay visible, and whether a driver can work with
-/// them is for its probe to say.
+/// Decoding cannot fail: reserved values stay visible. The driver decides in its probe whether it
+/// can work with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -177,13 +177,13 @@ pub struct Capabilities {
     pub coherent: bool,
     /// Broadcast TLB maintenance (`BTM`).
     pub broadcast_tlb: bool,
-    /// What hardware updates in tables (`HTTU`).
+    /// Which flags of tables the SMMU updates (`HTTU`).
     pub table_update: TableUpdate,
     /// Hardware update of the access flag (`HTTU` >= 1).
     pub access_flag_update: bool,
     /// Hardware update of the dirty state (`HTTU` >= 2).
     pub dirty_update: bool,
-    /// `STATUSR.DORMANT` tells when nothing is cached (`DORMHINT`).
+    /// `STATUSR.DORMANT` tells when the SMMU caches nothing (`DORMHINT`).
     pub dormant_hint: bool,
     /// EL2 regime (`HYP`).
     pub hyp: bool,
@@ -191,7 +191,7 @@ pub struct Capabilities {
     pub ats: bool,
     /// ATS can answer with stage 1 alone: ATS, both stages, and no `NS1ATS`.
     pub split_stage_ats: bool,
-    /// More events of ATS and PRI can be recorded (`ATSRECERR`).
+    /// The SMMU can record more events of ATS and PRI (`ATSRECERR`).
     pub ats_errors: bool,
     /// Message-signalled interrupts.
     pub msi: bool,
@@ -199,7 +199,7 @@ pub struct Capabilities {
     pub sev: bool,
     /// Address translation operations (`ATOS`).
     pub atos: bool,
-    /// Where the page of virtual ATOS is (`VATOS`), in bytes from the base of page 0.
+    /// The place of the virtual ATOS page (`VATOS`), in bytes from the base of page 0.
     pub vatos_page: Option<u32>,
     /// Page request interface.
     pub pri: bool,
@@ -213,7 +213,7 @@ pub struct Capabilities {
     pub endianness: Endianness,
     /// Stalls.
     pub stall_model: StallModel,
-    /// How transactions are terminated.
+    /// How the SMMU terminates transactions.
     pub terminate_model: TerminateModel,
     /// Granule protection checks (`RME_IMPL`).
     pub granule_protection: bool,
@@ -289,8 +289,8 @@ pub struct Capabilities {
     pub attribute_index: bool,
 
     // IDR5.
-    /// Output address size; `None` for a reserved value: 52 bits begin with SMMUv3.1, and 56 with SMMUv3.4 and
-    /// 128-bit descriptors.
+    /// Output address size; `None` for a reserved value. 52 bits need SMMUv3.1; 56 bits need
+    /// SMMUv3.4 and 128-bit descriptors.
     pub output_size: Option<OutputSize>,
     /// Granules.
     pub granules: Granules,
@@ -300,19 +300,21 @@ pub struct Capabilities {
     pub wide_descriptors: bool,
     /// Input addresses of 52 bits or more (`VAX`).
     pub wide_input: bool,
-    /// Bits of a virtual address (`VAX`): 48, 52 or, with 128-bit descriptors, 56; `None` for the reserved value.
+    /// Bits of a virtual address (`VAX`): 48, 52 or, with 128-bit descriptors, 56. `None` for the
+    /// reserved value.
     pub va_bits: Option<u8>,
     /// Outstanding stalls (`STALL_MAX`).
     pub stall_max: u16,
 
     // IIDR and AIDR.
-    /// Who made it.
+    /// Implementer, product and revision.
     pub implementation: Implementation,
     /// Minor version of the architecture: 2 for SMMUv3.2.
     pub minor_version: u8,
 }
 
-/// `IDR5.OAS`; `None` for a value that this version, or an SMMU without 128-bit descriptors, reserves (6.3.6).
+/// `IDR5.OAS`. `None` for a value that is reserved in this version or without 128-bit descriptors
+/// (6.3.6).
 pub(crate) const fn output_size(id: &IdRegisters) -> Option<OutputSize> {
     let minor = Aidr::from_bits(id.aidr).get(aidr::ARCHMINORREV);
     let idr5 = Idr5::from_bits(id.idr5);
@@ -325,7 +327,7 @@ pub(crate) const fn output_size(id: &IdRegisters) -> Option<OutputSize> {
 }
 
 impl Capabilities {
-    /// What the ID registers say.
+    /// Decodes the ID registers.
     #[must_use]
     pub const fn decode(id: IdRegisters) -> Self {
         let IdRegisters { idr0, idr1, idr2, idr3, idr4: _, idr5, idr6, iidr, aidr } = id;
@@ -451,13 +453,13 @@ impl Capabilities {
         }
     }
 
-    /// Whether TLB invalidations may be ranged.
+    /// Whether TLB invalidations may have a range.
     #[must_use]
     pub const fn range_support(&self) -> RangeSupport {
         if self.range_invalidation { RangeSupport::Ril } else { RangeSupport::Single }
     }
 
-    /// Largest input address of stage 1 through tables of 64-bit descriptors, in bits.
+    /// Bits of the largest stage-1 input address, for tables of 64-bit descriptors.
     #[must_use]
     pub const fn input_bits(&self) -> u32 {
         if self.wide_input { 52 } else { 48 }

@@ -10,7 +10,7 @@ use crate::layout::Key;
 use crate::range::Span;
 use crate::{Asid, Iova, PrgIndex, StreamId, SubstreamId, Vmid};
 
-/// `Range` of a `CMD_CFGI_STE_RANGE` that is a `CMD_CFGI_ALL`.
+/// The `Range` that makes a `CMD_CFGI_STE_RANGE` a `CMD_CFGI_ALL`.
 pub(super) const RANGE_ALL: u64 = 31;
 
 const fn start(opcode: u64) -> RawCommand {
@@ -22,7 +22,7 @@ const fn leaf_bit(leaf: Leaf) -> u64 {
 }
 
 impl RawCommand {
-    /// A SubstreamID that the command need not have. `SSV` says whether it has one.
+    /// Puts an optional SubstreamID; `SSV` is set with it.
     #[inline(always)]
     const fn put_substream(self, substream: Option<SubstreamId>) -> Self {
         match substream {
@@ -46,18 +46,18 @@ pub(super) const fn is_tlbi_by_address(opcode: u64) -> bool {
 }
 
 impl Command {
-    /// A `CMD_SYNC` that is seen to be complete by polling `CMDQ_CONS`.
+    /// A `CMD_SYNC` without a signal: the caller polls `CMDQ_CONS`.
     pub const SYNC: Command = Command::sync(Completion::None);
 
-    /// A `CMD_SYNC` with the attributes of cacheable memory, for an MSI to it: all of a queue look the same.
+    /// A `CMD_SYNC` with the MSI attributes of cacheable memory, with or without an MSI.
     #[must_use]
     pub const fn sync(completion: Completion) -> Command {
         Command::Sync { completion, attributes: MsiAttributes::WRITE_BACK }
     }
 
     /// The 16 bytes of the command.
-    // Where the command is known, as it is at almost every place that makes one, two shifts are left of the
-    // match; a call would build the enum in memory and jump through a table.
+    // Inlined, because almost every caller knows the variant: two shifts remain of the match. A
+    // call would build the enum in memory and jump through a table.
     #[must_use]
     #[inline(always)]
     pub const fn encode(self) -> RawCommand {
@@ -139,11 +139,11 @@ impl Command {
         }
     }
 
-    /// The command that 16 bytes mean.
+    /// Decodes 16 bytes, bit by bit.
     ///
-    /// Total: an opcode that is not known, reserved bits that are set, or operands without a defined effect, give
-    /// [`Command::Unknown`], so `decode(raw).encode() == raw` always holds. Some of these an SMMU carries out all the
-    /// same; what emulates one asks [`interpret`](Self::interpret).
+    /// Decoding cannot fail. An unknown opcode, a set reserved bit and operands without a defined
+    /// effect give [`Command::Unknown`], so `decode(raw).encode() == raw` always holds. An SMMU
+    /// carries out some of these; an emulator calls [`interpret`](Self::interpret).
     #[must_use]
     pub fn decode(raw: RawCommand) -> Command {
         let known = Self::decode_fields(raw);
@@ -154,7 +154,7 @@ impl Command {
     }
 
     fn decode_fields(raw: RawCommand) -> Option<Command> {
-        // Commands have these fields in the same place, where they have them at all.
+        // All commands with one of these fields have it in the same place.
         let stream = StreamId(raw.get(cfgi_ste::STREAMID) as u32);
         let vmid = Vmid(raw.get(tlbi_nh_va::VMID) as u16);
         let asid = Asid(raw.get(tlbi_nh_va::ASID) as u16);

@@ -1,4 +1,4 @@
-//! What an SMMU makes of a command: fields without an effect, and operands that it aligns.
+//! Commands as an SMMU uses them: fields without an effect, and operands that it aligns.
 
 use super::codec::{RANGE_ALL, is_tlbi_by_address};
 use super::{AtcSpan, Command, Completion, RawCommand};
@@ -10,25 +10,28 @@ use crate::fields::commands::{any_command, atc_inv, cfgi_ste_range, resume, sync
 use crate::range;
 
 impl Command {
-    /// The command that an SMMU carries out for 16 bytes, where [`decode`](Self::decode) says what they are bit by bit.
+    /// Decodes 16 bytes as an SMMU does.
     ///
-    /// It differs where a legal command has bits that the architecture ignores or replaces, which no encoder here sets:
+    /// It differs from [`decode`](Self::decode) for legal commands with bits that the architecture
+    /// ignores or replaces. No encoder here sets them:
     ///
-    /// | command | what |
-    /// |---|---|
-    /// | with `SSV` | a SubstreamID with `SSV` = 0 does not count (4.1.6) |
-    /// | `CMD_CFGI_ALL` | the StreamID does not count (4.3.6) |
-    /// | `CMD_TLBI_*` by address | a `SCALE` above 39 is 39; an address that is not aligned to its level (4.4.1.1), see below |
-    /// | `CMD_ATC_INV` | the address is aligned to the size downwards, to 0 for everything (4.5.1) |
-    /// | `CMD_RESUME` | `Ab` does not count for a retry (4.7.1) |
-    /// | `CMD_SYNC` | data and address do not count without `SIG_IRQ`, nor data without an address; `MSH` = 1 is 0 (4.7.3) |
+    /// - Commands with `SSV` = 0: no SubstreamID, whatever its field (4.1.6).
+    /// - `CMD_CFGI_ALL`: no StreamID, whatever its field (4.3.6).
+    /// - `CMD_TLBI_*` by address: a `SCALE` above 39 counts as 39 (4.4.1.1). For an address that is not
+    ///   aligned to its level see below.
+    /// - `CMD_ATC_INV`: the address is aligned down to the size, and is 0 for all addresses (4.5.1).
+    /// - `CMD_RESUME`: a retry has no `Ab` (4.7.1).
+    /// - `CMD_SYNC`: no data and no address without `SIG_IRQ`, no data without an address, and `MSH` = 1
+    ///   counts as 0 (4.7.3).
     ///
-    /// Which addresses a ranged invalidation drops is unpredictable where its address is not aligned to what an entry
-    /// of its level maps. Here it loses the level, which drops more, and is aligned to the granule.
+    /// A ranged invalidation drops unpredictable addresses if its address is not aligned to the
+    /// size of an entry of its level. Here it loses the level, so that it drops more, and its
+    /// address is aligned to the granule.
     ///
-    /// [`Command::Unknown`] is left for what an SMMU may refuse as `CERROR_ILL`: reserved opcodes, reserved values,
-    /// `SSec` = 1, and reserved fields that are not zero, which the architecture allows to refuse and to ignore
-    /// (4.1.5). `CMD_DPTI_PA` and the implementation defined opcodes have no type, and are left as well.
+    /// [`Command::Unknown`] remains for words that an SMMU may refuse with `CERROR_ILL`: reserved
+    /// opcodes, reserved values, `SSec` = 1, and reserved fields that are not zero, which an SMMU
+    /// may refuse or ignore (4.1.5). It remains for `CMD_DPTI_PA` and the implementation defined
+    /// opcodes as well, which have no type.
     ///
     /// ```
     /// use smmu_types::{Command, RawCommand, ResumeAction, StreamId};
@@ -50,7 +53,7 @@ impl Command {
     }
 }
 
-/// The same command without the bits that have no effect, and with its operands as the SMMU uses them.
+/// The same command without bits that have no effect, and with operands as the SMMU uses them.
 fn effective(raw: RawCommand) -> RawCommand {
     let opcode = raw.get(any_command::OPCODE);
     match opcode {

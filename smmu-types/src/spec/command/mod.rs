@@ -44,23 +44,25 @@ impl fmt::Display for RawCommand {
     }
 }
 
-/// A command of a Non-secure queue, typed. Unknown opcodes and reserved encodings are kept as
-/// [`Command::Unknown`], and so are the commands of Secure state and EL3.
+/// A command of a Non-secure queue, typed.
+///
+/// [`Command::Unknown`] keeps unknown opcodes, reserved encodings, and the commands of Secure state
+/// and EL3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Command {
-    /// `CMD_PREFETCH_CONFIG`: read the STE and the CD of a stream ahead. A hint.
+    /// `CMD_PREFETCH_CONFIG`: a hint to read the STE and the CD of a stream ahead.
     PrefetchConfig {
         /// The stream.
         stream: StreamId,
-        /// The substream, where the stream has any.
+        /// The substream, if the stream has substreams.
         substream: Option<SubstreamId>,
     },
-    /// `CMD_PREFETCH_ADDR`: read translations ahead. A hint.
+    /// `CMD_PREFETCH_ADDR`: a hint to read translations ahead.
     PrefetchAddr {
         /// The stream.
         stream: StreamId,
-        /// The substream, where the stream has any.
+        /// The substream, if the stream has substreams.
         substream: Option<SubstreamId>,
         /// The addresses.
         span: PrefetchSpan,
@@ -121,7 +123,7 @@ pub enum Command {
         /// The addresses.
         span: Span<Iova>,
     },
-    /// `CMD_TLBI_NH_VAA`: the same for every ASID.
+    /// `CMD_TLBI_NH_VAA`: stage-1 entries of a span of addresses, for every ASID.
     TlbiNhVaa {
         /// The VMID; 0 where stage 2 is not in use.
         vmid: Vmid,
@@ -142,7 +144,7 @@ pub enum Command {
         /// The addresses.
         span: Span<Iova>,
     },
-    /// `CMD_TLBI_EL2_VAA`: the same for every ASID.
+    /// `CMD_TLBI_EL2_VAA`: EL2 entries of a span of addresses, for every ASID.
     TlbiEl2Vaa {
         /// The addresses.
         span: Span<Iova>,
@@ -161,14 +163,14 @@ pub enum Command {
     },
     /// `CMD_TLBI_NSNH_ALL`: all Non-secure entries outside EL2.
     TlbiNsnhAll,
-    /// `CMD_ATC_INV`: translations that a device has cached itself.
+    /// `CMD_ATC_INV`: translations in a device's own cache.
     AtcInv {
         /// The stream.
         stream: StreamId,
-        /// The substream; `None` for requests without one, which drops the entries of every
-        /// substream as well.
+        /// The substream. `None` for requests without a substream; the device then drops the
+        /// entries of every substream as well.
         substream: Option<SubstreamId>,
-        /// Whether entries of other PASIDs go as well.
+        /// Whether the device drops entries of other PASIDs as well.
         scope: AtcScope,
         /// The addresses.
         span: AtcSpan,
@@ -192,21 +194,22 @@ pub enum Command {
         stream: StreamId,
         /// `STAG` of the event record.
         tag: u16,
-        /// What becomes of the transaction.
+        /// What the SMMU does with the transaction.
         action: ResumeAction,
     },
-    /// `CMD_STALL_TERM`: abort every stalled transaction of a stream whose STE aborts new ones already.
+    /// `CMD_STALL_TERM`: abort every stalled transaction of a stream whose STE aborts new ones
+    /// already.
     StallTerm {
         /// The stream.
         stream: StreamId,
     },
-    /// `CMD_SYNC`: complete once everything before it is.
+    /// `CMD_SYNC`: complete when every command before it is complete.
     Sync {
-        /// How its completion is told.
+        /// How the SMMU signals its completion.
         completion: Completion,
-        /// How an MSI is written; without a meaning for the other completions.
+        /// The attributes of the MSI write; without a meaning for other completions.
         attributes: MsiAttributes,
     },
-    /// An opcode or encoding that is none of the above, kept as it was.
+    /// Any other opcode or encoding, unchanged.
     Unknown(RawCommand),
 }

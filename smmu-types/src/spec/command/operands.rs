@@ -1,4 +1,4 @@
-//! Operands of commands whose values are checked when they are made.
+//! Operands of commands, with checked constructors.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use crate::fields::commands::{atc_inv, cfgi_ste_range, prefetch_addr, sync};
 use crate::layout::attempt;
 use crate::{FieldError, Iova, PhysAddr, Shareability};
 
-/// Whether an invalidation may keep what was cached of the levels above the last one.
+/// Whether the SMMU may keep cached entries of the levels above the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Leaf {
     /// Only the last level changed: `Leaf` = 1.
@@ -46,7 +46,7 @@ impl SteRange {
         Ok(SteRange(range))
     }
 
-    /// The field: log2 of the number of STEs, less one.
+    /// The field: log2 of the number of STEs, minus 1.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
@@ -73,12 +73,12 @@ pub struct AtcSpan {
 }
 
 impl AtcSpan {
-    /// The size that means everything.
+    /// The size that means all addresses.
     pub const MAX_SIZE: u8 = 52;
     /// All addresses.
     pub const EVERYTHING: Self = AtcSpan { address: 0, size: Self::MAX_SIZE };
 
-    /// The span of `1 << size` pages from an address on.
+    /// The span of `1 << size` pages, beginning at an address.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl AtcSpan {
         Ok(AtcSpan { address: value, size })
     }
 
-    /// The smallest span with both addresses in it.
+    /// The smallest span that contains both addresses.
     #[must_use]
     pub const fn covering(one: Iova, other: Iova) -> Self {
         let size = (u64::BITS - ((one.0 ^ other.0) >> 12).leading_zeros()) as u8;
@@ -128,10 +128,10 @@ impl fmt::Display for AtcSpan {
     }
 }
 
-/// Whether a `CMD_ATC_INV` with a SubstreamID takes the entries of every PASID along (`Global`).
+/// Whether a `CMD_ATC_INV` with a SubstreamID drops the entries of every PASID (`Global`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AtcScope {
-    /// `Global` = 0: what the SubstreamID says.
+    /// `Global` = 0: entries of the SubstreamID.
     #[default]
     Substream,
     /// `Global` = 1: global entries, whatever the PASID. Ignored without a SubstreamID.
@@ -147,7 +147,7 @@ pub struct PrefetchSpan {
 }
 
 impl PrefetchSpan {
-    /// The span from an address on. SMMUv3.0 takes a `stride` of 0 only.
+    /// The span that begins at an address. On SMMUv3.0 the `stride` must be 0.
     ///
     /// # Errors
     ///
@@ -201,11 +201,11 @@ impl fmt::Display for PrefetchSpan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum PriResponse {
-    /// `ResponseFailure`: the device must not ask again.
+    /// `ResponseFailure`: the device must not send requests again.
     Failure = 0,
-    /// `InvalidRequest`: a page of the group could not be had.
+    /// `InvalidRequest`: software could not provide a page of the group.
     Invalid = 1,
-    /// `Success`: all pages of the group are there.
+    /// `Success`: software has provided all pages of the group.
     Success = 2,
 }
 
@@ -223,11 +223,12 @@ impl fmt::Display for PriResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ResumeAction {
-    /// It ends well: reads give zero, writes do nothing. With `IDR0.TERM_MODEL` set it is aborted.
+    /// It completes: reads return zero, writes are ignored. With `IDR0.TERM_MODEL` = 1 the SMMU
+    /// aborts it.
     Terminate = 0,
-    /// It is tried again.
+    /// The SMMU retries it.
     Retry = 1,
-    /// It is aborted.
+    /// The SMMU aborts it.
     Abort = 2,
 }
 
@@ -241,8 +242,8 @@ impl fmt::Display for ResumeAction {
     }
 }
 
-/// How the MSI of a `CMD_SYNC` is written: `MSH` and `MSIAttr`. A `CMD_SYNC` without an MSI has them as well, without
-/// a meaning.
+/// The attributes of a `CMD_SYNC`'s MSI write: `MSH` and `MSIAttr`. Without an MSI they have no
+/// meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MsiAttributes {
     shareability: Shareability,
@@ -301,7 +302,7 @@ impl SyncMsi {
     ///
     /// # Errors
     ///
-    /// The address is not aligned to 4 bytes, has more than 56 bits, or is 0, which sends none.
+    /// The address is not aligned to 4 bytes, has more than 56 bits, or is 0, which means no MSI.
     pub const fn new(address: PhysAddr, data: u32) -> Result<Self, FieldError> {
         if address.0 == 0 {
             return Err(FieldError::Reserved { field: sync::MSIADDRESS.name(), value: 0 });
@@ -309,7 +310,7 @@ impl SyncMsi {
         Ok(SyncMsi { address: attempt!(sync::MSIADDRESS.place(address.0)), data })
     }
 
-    /// Where the data goes.
+    /// The address of the MSI.
     #[must_use]
     pub const fn address(self) -> PhysAddr {
         PhysAddr(self.address)
@@ -322,15 +323,15 @@ impl SyncMsi {
     }
 }
 
-/// How a `CMD_SYNC` tells that it is complete (`CS`).
+/// How the SMMU signals that a `CMD_SYNC` is complete (`CS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Completion {
-    /// `SIG_NONE`: only `CMDQ_CONS` passes it.
+    /// `SIG_NONE`: `CMDQ_CONS` moves past it, and there is no signal.
     None,
     /// `SIG_IRQ` without an address: the wired interrupt of `CMD_SYNC`.
     Interrupt,
-    /// `SIG_IRQ` with an address: 32 bits of data are written there.
+    /// `SIG_IRQ` with an address: the SMMU writes 32 bits of data there.
     Msi(SyncMsi),
     /// `SIG_SEV`: an event for `WFE`.
     Event,
@@ -361,7 +362,7 @@ impl Completion {
             Self::SIG_IRQ if w1 == 0 => Completion::Interrupt,
             Self::SIG_IRQ => {
                 let data = raw.get(sync::MSIDATA) as u32;
-                // The whole word: reserved bits beside the address are an error.
+                // Check the whole word: reserved bits beside the address are an error.
                 Completion::Msi(SyncMsi::new(PhysAddr(w1), data).ok()?)
             }
             Self::SIG_SEV => Completion::Event,

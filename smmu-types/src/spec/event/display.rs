@@ -20,7 +20,7 @@ impl EventRecord {
         }
         if kind.has_stage() {
             match self.is_stage2() {
-                // The fetch address of F_WALK_EABT is where the others have the IPA.
+                // F_WALK_EABT has its fetch address where the others have the IPA.
                 true if kind == EventKind::F_WALK_EABT => f.write_str(" stage=2")?,
                 true => write!(f, " stage=2 ipa={}", self.ipa())?,
                 false => f.write_str(" stage=1")?,
@@ -29,7 +29,7 @@ impl EventRecord {
         Ok(())
     }
 
-    /// What most transactions do not have is said only of those that do.
+    /// Prints what few transactions have, only where it is set.
     fn fmt_rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.kind();
         if kind.has_access() && kind != EventKind::F_TRANSL_FORBIDDEN {

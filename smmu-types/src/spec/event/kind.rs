@@ -41,11 +41,11 @@ kinds! {
     F_STE_FETCH = 0x03;
     /// The STE is invalid or illegal.
     C_BAD_STE = 0x04;
-    /// An ATS request that is not allowed.
+    /// The STE does not allow the ATS request.
     F_BAD_ATS_TREQ = 0x05;
-    /// A transaction without a substream, or of substream 0, where the STE does not let it.
+    /// The STE does not allow a transaction without a substream, or with substream 0.
     F_STREAM_DISABLED = 0x06;
-    /// A translated transaction that is not allowed.
+    /// The STE does not allow the translated transaction.
     F_TRANSL_FORBIDDEN = 0x07;
     /// The SubstreamID has no CD.
     C_BAD_SUBSTREAMID = 0x08;
@@ -74,13 +74,14 @@ kinds! {
 }
 
 impl EventKind {
-    /// Whether the record says what was accessed, and how (numbers 0x10 to 0x13).
+    /// Whether the record has the class and the access of a translation fault (numbers 0x10 to
+    /// 0x13).
     #[must_use]
     pub const fn is_translation_fault(self) -> bool {
         matches!(self.0, 0x10..=0x13)
     }
 
-    /// Whether the number is one of `IMPDEF_EVENTn`, which an implementation defines (7.3.21).
+    /// Whether the implementation defines the number, as one of `IMPDEF_EVENTn` (7.3.21).
     #[must_use]
     pub const fn is_implementation_defined(self) -> bool {
         matches!(self.0, 0xe0..=0xef)
@@ -134,7 +135,7 @@ impl EventKind {
         self.is_translation_fault() || matches!(self, EventKind::F_WALK_EABT)
     }
 
-    /// Whether records have `S2` and, but for `F_WALK_EABT`, `IPA`.
+    /// Whether records have `S2` and, except `F_WALK_EABT`, `IPA`.
     pub(super) const fn has_stage(self) -> bool {
         self.has_class() || matches!(self, EventKind::F_TLB_CONFLICT)
     }

@@ -15,7 +15,7 @@ use crate::fields::events::{
 use crate::layout::{Key, encoded, keyed};
 use crate::{FieldError, Iova, Ipa, PhysAddr, StreamId, SubstreamId};
 
-/// `CLASS`: what was being accessed when the fault happened.
+/// `CLASS`: what the SMMU accessed at the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventClass {
     /// A context descriptor.
@@ -30,8 +30,9 @@ pub enum EventClass {
 
 /// An event record.
 ///
-/// The getters that every record has, or that a walk over records of all kinds asks for, give what their bits say,
-/// whatever the kind; the others give `None` for kinds without the field. All fields of a kind are in
+/// A getter that returns an `Option` returns `None` for kinds without its field. `is_stalled`,
+/// `is_non_secure_ipa` and `is_granule_protection_fault` return false for them. The others return
+/// the value of their bits, whatever the kind. All fields of a kind are in
 /// [`fields::events`](crate::fields::events).
 ///
 /// ```
@@ -54,7 +55,7 @@ impl EventRecord {
 
     /// A record with a StreamID and nothing else, for models.
     ///
-    /// The `with` functions set fields, whatever was in them; [`with`](Self::with) sets any field by its key.
+    /// The `with` functions replace fields. [`with`](Self::with) replaces any field by its key.
     #[must_use]
     pub const fn new(kind: EventKind, stream: StreamId) -> Self {
         EventRecord([0; 4]).put(any::EVENTNUMBER, kind.0 as u64).put(any::STREAMID, stream.0 as u64)
@@ -74,7 +75,7 @@ impl EventRecord {
             .replace(f_translation::INPUTADDR, address.0)
     }
 
-    /// The same record with what was being accessed.
+    /// The same record with the class of the access.
     #[must_use]
     pub const fn with_class(self, class: EventClass) -> Self {
         let value = match class {
@@ -86,15 +87,18 @@ impl EventRecord {
         self.replace(f_translation::CLASS, value)
     }
 
-    /// The same record as a fault of stage 2. Bits 11:0 of the address, and 63:56, are not in the record.
+    /// The same record as a fault of stage 2. The record has no room for bits 11:0 and 63:56 of the
+    /// address.
     #[must_use]
     pub const fn with_stage2(mut self, ipa: Ipa) -> Self {
         self.0[f_translation::IPA.word()] = 0;
         self.replace(f_translation::S2, 1).put(f_translation::IPA, ipa.0)
     }
 
-    /// The same record of a transaction that waits for a `CMD_RESUME` with this tag. A record of a kind that has no
-    /// `Stall` (all but [translation faults](EventKind::is_translation_fault)) stays as it is.
+    /// The same record of a stalled transaction, which waits for a `CMD_RESUME` with this tag.
+    ///
+    /// Only [translation faults](EventKind::is_translation_fault) have `Stall`. Records of other
+    /// kinds stay as they are.
     #[must_use]
     pub const fn with_stall(self, tag: u16) -> Self {
         if !self.kind().is_translation_fault() {
@@ -112,7 +116,7 @@ impl EventRecord {
         self.with(f_walk_eabt::FETCHADDR, address.0)
     }
 
-    /// The same record with another value in a field, which has room for it.
+    /// The same record with another value in a field. The value fits.
     #[inline]
     const fn replace(mut self, key: Key<Self>, value: u64) -> Self {
         self.0[key.word()] &= !key.mask();
@@ -131,7 +135,7 @@ impl EventRecord {
         StreamId(self.get(any::STREAMID) as u32)
     }
 
-    /// The SubstreamID, where the record has one (`SSV`); always for `C_BAD_SUBSTREAMID`.
+    /// The SubstreamID, if the record has one (`SSV`); always for `C_BAD_SUBSTREAMID`.
     #[must_use]
     pub const fn substream(&self) -> Option<SubstreamId> {
         let valid = match self.kind() {
@@ -194,7 +198,7 @@ impl EventRecord {
         }
     }
 
-    /// `TTRnW`: whether the table access that was not permitted was a read; `None` where no table access faulted.
+    /// `TTRnW`: whether the faulting table access was a read. `None` if no table access faulted.
     #[must_use]
     pub const fn is_table_read(&self) -> Option<bool> {
         match (self.kind(), self.class()) {
@@ -215,7 +219,7 @@ impl EventRecord {
         Ipa(self.get(f_translation::IPA))
     }
 
-    /// `FetchAddr`: where a fetch failed.
+    /// `FetchAddr`: the address of a failed fetch.
     #[must_use]
     pub const fn fetch_address(&self) -> Option<PhysAddr> {
         match self.kind().has_fetch() {
@@ -230,7 +234,7 @@ impl EventRecord {
         self.kind().has_fetch() && self.is_set(f_walk_eabt::GPCF)
     }
 
-    /// `Reason`: the cause, as the implementation numbers it.
+    /// `Reason`: the cause, as an implementation defined number.
     #[must_use]
     pub const fn reason(&self) -> Option<u32> {
         match self.kind().reason_bits() {
@@ -249,7 +253,7 @@ impl EventRecord {
         }
     }
 
-    /// What an `F_BAD_ATS_TREQ` asked for.
+    /// The refused request of an `F_BAD_ATS_TREQ`.
     #[must_use]
     pub const fn ats_request(&self) -> Option<AtsRequest> {
         match self.kind() {
@@ -258,7 +262,7 @@ impl EventRecord {
         }
     }
 
-    /// What an `E_PAGE_REQUEST` announces.
+    /// The hint of an `E_PAGE_REQUEST`.
     #[must_use]
     pub const fn page_hint(&self) -> Option<PageHint> {
         match self.kind() {

@@ -1,4 +1,4 @@
-//! What records of refused and of announced requests say.
+//! The contents of `F_BAD_ATS_TREQ` and `E_PAGE_REQUEST`.
 
 use core::fmt;
 
@@ -6,7 +6,7 @@ use super::EventRecord;
 use crate::Iova;
 use crate::fields::events::{e_page_request, f_bad_ats_treq};
 
-/// Kinds of access that a request is about.
+/// The kinds of access of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RequestedAccess {
     /// Reading.
@@ -17,7 +17,7 @@ pub struct RequestedAccess {
     pub execute: bool,
 }
 
-/// The letters of what is asked for, `-` for the others.
+/// `rwx`, with `-` for each kind that the request does not have.
 impl fmt::Display for RequestedAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.read { "r" } else { "-" })?;
@@ -31,11 +31,11 @@ impl fmt::Display for RequestedAccess {
 pub struct AtsRequest {
     /// The page.
     pub address: Iova,
-    /// Number of translation units that were asked for, 4 bits.
+    /// Number of requested translation units, 4 bits.
     pub span: u8,
-    /// What access was asked for.
+    /// The requested access.
     pub access: RequestedAccess,
-    /// Whether privileged access was asked for.
+    /// Whether the device requested privileged access.
     pub privileged: bool,
 }
 

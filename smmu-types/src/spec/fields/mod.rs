@@ -1,5 +1,5 @@
-//! The tables of fields, one module for each structure: a [`Key`](crate::layout::Key) for every field, and the
-//! whole as `LAYOUT`.
+//! The fields of every structure, one module each: a [`Key`](crate::layout::Key) for every field,
+//! and the table of them, `LAYOUT`.
 
 pub mod commands;
 pub mod events;

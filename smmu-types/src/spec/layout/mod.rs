@@ -1,12 +1,13 @@
-//! Fields of the architecture's structures: a [`Key`] for each, and tables that list, print and explain them.
+//! Fields of the architecture's structures: a [`Key`] for each, and tables that list, print and
+//! explain them.
 //!
-//! Encoders and decoders go through the keys, so each bit position is written down once, in
-//! [`fields`](crate::fields). A key belongs to one structure: `ste.get(fields::ste::S2VMID)` compiles, and
+//! Encoders and decoders use the keys, so [`fields`](crate::fields) defines each bit position once.
+//! A key belongs to one structure: `ste.get(fields::ste::S2VMID)` compiles, and
 //! `ste.get(fields::cd::ASID)` does not.
 //!
-//! Feature `fields` adds a `Layout` per structure: a command, an event record, an STE, a register. A layout is
-//! total: every bit pattern splits into `FieldValue`s and `Residue` (set bits outside all fields), and
-//! the two together are the pattern again. No bit is lost, and no pattern is refused.
+//! Feature `fields` adds a `Layout` per structure: a command, an event record, an STE, a register.
+//! A layout splits every bit pattern into `FieldValue`s and `Residue` (set bits outside all
+//! fields). The two together are the pattern again: a layout loses no bit, and refuses no pattern.
 //!
 #![cfg_attr(feature = "fields", doc = "```")]
 #![cfg_attr(not(feature = "fields"), doc = "```ignore")]
@@ -15,7 +16,8 @@
 //! let ste = Ste([0x8000_0000_0000_000d, 0, 0x7, 0, 0, 0, 0, 0]);
 //! assert_eq!(ste.get(fields::ste::S2VMID), 7);
 //! let config = fields::ste::LAYOUT.field("Config").unwrap();
-//! assert_eq!(config.of(&ste.0).meaning().unwrap().to_string(), "stage 2 translates, stage 1 is bypassed");
+//! let meaning = config.of(&ste.0).meaning().unwrap();
+//! assert_eq!(meaning.to_string(), "stage 2 translates, stage 1 is bypassed");
 //! ```
 
 #[cfg(feature = "fields")]
@@ -30,13 +32,14 @@ pub use table::{Field, FieldValue, Layout, Meaning, NamedValue, Residue, Residue
 
 use crate::FieldError;
 
-/// Where a field lies, and how its value stands there.
+/// The place of a field, and how it holds its value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bits {
     name: &'static str,
     hi: u16,
     lo: u16,
-    /// The value is an address, which stays in place: its low bits, which the field does not have, are zero.
+    /// The value is an address, which keeps its place. The low bits, which the field does not hold,
+    /// are zero.
     address: bool,
 }
 
@@ -89,7 +92,7 @@ impl Bits {
             }
             return Ok(value << (self.lo % 64));
         }
-        // One test where all is well; which of the two it is matters only otherwise.
+        // One test in the good case; only the bad case needs to know which of the two it is.
         if value & !max == 0 {
             return Ok(value);
         }
@@ -103,8 +106,8 @@ impl Bits {
 
 /// A field of the structure `S`: its name and its bits.
 ///
-/// The type keeps a key of one structure from being used with another. A key is a constant, so that what is computed
-/// from it costs no instruction.
+/// The type prevents the use of a key with another structure. A key is a constant, so masks and
+/// shifts from it cost no instruction.
 #[derive(Debug)]
 pub struct Key<S> {
     bits: Bits,
@@ -174,43 +177,44 @@ impl<S> Key<S> {
         self.bits.max()
     }
 
-    /// The value in `words`: an address whole, every other value moved down to bit 0. Zero where `words` ends before
-    /// the field.
+    /// The value in `words`: an address in place, every other value moved down to bit 0. Zero if
+    /// `words` ends before the field.
     #[must_use]
     #[inline]
     pub const fn get(self, words: &[u64]) -> u64 {
         self.bits.get(words)
     }
 
-    /// The bits of `value` in the field's place; a caller ors them into the word at index [`word`](Self::word).
+    /// The bits of `value` in the field's place; a caller ors them into the word at index
+    /// [`word`](Self::word).
     ///
     /// # Errors
     ///
-    /// The value does not fit, or an address is not aligned. Reserved values pass, because emulators and tests need
-    /// them.
+    /// The value does not fit, or an address is not aligned. Reserved values are allowed, because
+    /// emulators and tests need them.
     #[inline]
     pub const fn place(self, value: u64) -> Result<u64, FieldError> {
         self.bits.place(value)
     }
 
-    /// As [`place`](Self::place), without a check: the bits that the field does not have are lost.
+    /// As [`place`](Self::place), without a check: bits outside the field are lost.
     #[inline]
     pub(crate) const fn cut(self, value: u64) -> u64 {
         self.bits.cut(value)
     }
 
-    /// The same field without its bits above `hi`, which counts from bit 0 of the structure.
+    /// The same field without its bits above bit `hi` of the structure.
     pub(crate) const fn up_to(self, hi: u16) -> Self {
         let Bits { name, lo, address, .. } = self.bits;
         Key { bits: Bits::new(name, hi, lo, address), ..self }
     }
 }
 
-/// Gives a newtype over words `get` and `with`, by key.
+/// Adds `get` and `with`, by key, to a newtype over words.
 macro_rules! keyed {
     ($structure:ident) => {
         impl $structure {
-            /// The value of a field: an address whole, every other value moved down to bit 0.
+            /// The value of a field: an address in place, every other value moved down to bit 0.
             #[must_use]
             #[inline]
             pub const fn get(&self, key: $crate::layout::Key<Self>) -> u64 {
@@ -247,12 +251,13 @@ macro_rules! keyed {
 }
 pub(crate) use keyed;
 
-/// Gives a [`keyed!`] structure what its encoders use, `put` and where needed `fit`: they start from zeros and set
-/// each field once, so nothing is cleared.
+/// Adds `put` and, where needed, `fit` to a [`keyed!`] structure, for its encoders. An encoder
+/// starts from zeros and sets each field once, so neither clears a field first.
 macro_rules! encoded {
     ($structure:ident: put) => {
         impl $structure {
-            /// The same words with a value in a field that is still zero. The value fits, or its upper bits are lost.
+            /// The same words with a value in a field that is still zero. Bits that do not fit are
+            /// lost.
             #[inline(always)]
             pub(crate) const fn put(mut self, key: $crate::layout::Key<Self>, value: u64) -> Self {
                 self.0[key.word()] |= key.cut(value);
@@ -278,7 +283,7 @@ macro_rules! encoded {
 }
 pub(crate) use encoded;
 
-/// The value of a `Result`, or an early return with its error, where `?` cannot be: in a `const fn`.
+/// The value of a `Result`, or an early return with its error. A `const fn` cannot use `?`.
 macro_rules! attempt {
     ($result:expr) => {
         match $result {
@@ -289,8 +294,8 @@ macro_rules! attempt {
 }
 pub(crate) use attempt;
 
-/// A [`Key`] for each field, `IDENT "Name" hi:lo meaning;` with one line of documentation each; with feature `fields`
-/// also the table of them, `LAYOUT`.
+/// Defines a [`Key`] for each field: documentation and `IDENT "Name" hi:lo meaning;`. With feature
+/// `fields` it also defines their table, `LAYOUT`.
 ///
 /// Meanings: `number`, `hex`, `log2`, `address`, `flag("what 0 means", "what 1 means")`,
 /// `choice(0 => "...", 2 => "...")`, `impdef`, `ignored`.

@@ -1,4 +1,4 @@
-//! Tables of fields with texts and meanings: what prints, compares and explains bits.
+//! Tables of fields with texts and meanings, which print, compare and explain bits.
 
 use core::fmt;
 
@@ -22,34 +22,34 @@ pub struct Field {
     meaning: Meaning,
 }
 
-/// What the values of a field mean.
+/// The meaning of a field's values.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Meaning {
-    /// A number; people write it in decimal.
+    /// A number, printed in decimal.
     Number,
-    /// A number; people write it in hexadecimal.
+    /// A number, printed in hexadecimal.
     Hex,
     /// log2 of something.
     Log2,
-    /// An address, in place: its low bits, which the field does not have, are zero.
+    /// An address, in place. The low bits, which the field does not hold, are zero.
     Address,
-    /// One bit that says one of two things.
+    /// One bit with two meanings.
     Flag {
         /// What 0 means.
         clear: &'static str,
         /// What 1 means.
         set: &'static str,
     },
-    /// One of a list; values that are not in it are reserved.
+    /// One of a list of values. Other values are reserved.
     Choice(&'static [NamedValue]),
     /// Implementation defined.
     ImplementationDefined,
-    /// Free for software; hardware does not look.
+    /// Free for software: the SMMU ignores it.
     Ignored,
 }
 
-/// One value of a field and what it means.
+/// One value of a field and its meaning.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedValue {
     /// The value.
@@ -93,13 +93,14 @@ impl Layout {
         self.fields
     }
 
-    /// The field of this name, spelled as the architecture does; capitals do not matter.
+    /// The field with the architecture's name `name`, whatever the case of its letters.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&'static Field> {
         self.fields.iter().find(|field| field.name().eq_ignore_ascii_case(name))
     }
 
-    /// The fields with their values, from bit 0 upwards. Words that `words` does not have read as zero.
+    /// The fields with their values, from bit 0 upwards. Words beyond the end of `words` read as
+    /// zero.
     pub fn split<'w>(&self, words: &'w [u64]) -> impl Iterator<Item = FieldValue> + use<'w> {
         self.fields.iter().map(|field| field.of(words))
     }
@@ -139,7 +140,7 @@ impl Field {
         self.bits.lo
     }
 
-    /// What the field is, in one sentence.
+    /// The description of the field, in one sentence.
     #[must_use]
     pub fn text(&self) -> &'static str {
         self.text.trim_ascii()
@@ -169,19 +170,20 @@ impl Field {
         self.bits.mask()
     }
 
-    /// The value in `words`: an address whole, every other value moved down to bit 0. Zero where `words` ends before
-    /// the field.
+    /// The value in `words`: an address in place, every other value moved down to bit 0. Zero if
+    /// `words` ends before the field.
     #[must_use]
     pub const fn get(&self, words: &[u64]) -> u64 {
         self.bits.get(words)
     }
 
-    /// The bits of `value` in the field's place; a caller ors them into the word at index [`word`](Self::word).
+    /// The bits of `value` in the field's place; a caller ors them into the word at index
+    /// [`word`](Self::word).
     ///
     /// # Errors
     ///
-    /// The value does not fit, or an address is not aligned. Reserved values of a choice pass, because emulators and
-    /// tests need them.
+    /// The value does not fit, or an address is not aligned. Reserved values of a choice are
+    /// allowed, because emulators and tests need them.
     pub const fn place(&self, value: u64) -> Result<u64, FieldError> {
         self.bits.place(value)
     }
@@ -193,7 +195,7 @@ impl Field {
     }
 }
 
-/// A field and the value that it has somewhere.
+/// A field and its value in one bit pattern.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldValue {
     /// The field.
@@ -203,7 +205,7 @@ pub struct FieldValue {
 }
 
 impl FieldValue {
-    /// What the value means in words, where the architecture gives it a meaning of its own.
+    /// The meaning of the value in words, if the architecture gives it one.
     #[must_use]
     pub fn meaning(&self) -> Option<ValueText> {
         Some(match self.field.meaning {
@@ -224,14 +226,14 @@ impl FieldValue {
         })
     }
 
-    /// Whether the value is one that the architecture reserves.
+    /// Whether the architecture reserves the value.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         matches!(self.meaning(), Some(ValueText::Reserved))
     }
 }
 
-/// The number as people write it for this field.
+/// The number, in the base that the field's meaning implies.
 impl fmt::Display for FieldValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.field.meaning {
@@ -243,11 +245,11 @@ impl fmt::Display for FieldValue {
     }
 }
 
-/// What a value means, in words.
+/// The meaning of a value, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ValueText {
-    /// A meaning of the architecture.
+    /// The architecture's meaning.
     Known(&'static str),
     /// A value that the architecture reserves.
     Reserved,

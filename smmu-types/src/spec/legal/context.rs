@@ -8,7 +8,7 @@ use crate::{Cd, Ste};
 
 const STAGE: RuleStage = RuleStage::One;
 
-/// What a CD depends on besides itself.
+/// What the rules for a CD need besides the CD.
 #[derive(Clone, Copy)]
 struct Context<'a> {
     ste: &'a Ste,
@@ -272,7 +272,8 @@ fn attributes(context: Context<'_>, check: &mut Check<'_, Cd>) {
             check.find(key, Rule::ReservedValue { behaves });
         }
     }
-    // With VMSAv9-128 tables around, HAD* and half of HWU* are DisCH* and SKL*, which count in these tables only.
+    // With IDR5.D128, HAD* and half of HWU* are DisCH* and SKL*, which count in VMSAv9-128 tables
+    // only.
     let renamed = smmu.d128() != 0;
     for (had, bits) in
         [(HAD0, [HWU059, HWU060, HWU061, HWU062]), (HAD1, [HWU159, HWU160, HWU161, HWU162])]
@@ -284,7 +285,7 @@ fn attributes(context: Context<'_>, check: &mut Check<'_, Cd>) {
             if smmu.minor() == 0 {
                 check.res0(key, "in SMMUv3.0");
             } else if format == TableFormat::Wide && matches!(key.lo(), 124 | 125) {
-                // 5.4 says so of TTB0's bits, and nothing of TTB1's.
+                // 5.4 says this of TTB0's bits, and says nothing of TTB1's.
                 check.res0(key, "with VMSAv9-128 tables");
             } else if smmu.pbha() == 0 {
                 check.ignored(key, "without IDR3.PBHA");
@@ -298,7 +299,7 @@ fn attributes(context: Context<'_>, check: &mut Check<'_, Cd>) {
     }
 }
 
-/// What a reserved memory attribute stands for.
+/// What a reserved memory attribute behaves as.
 const fn reserved_attribute(attribute: u8) -> Option<&'static str> {
     match (attribute >> 4, attribute & 15) {
         (0, low) if low & 3 != 0 => Some("the Device type whose low two bits are 0"),

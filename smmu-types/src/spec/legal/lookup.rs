@@ -1,4 +1,4 @@
-//! The way to a structure: from a StreamID to its STE, from a SubstreamID to its CD.
+//! The path to a structure: from a StreamID to its STE, from a SubstreamID to its CD.
 
 use super::{Check, Rule, SmmuView, StreamLookup};
 use crate::fields::strtab_base_cfg::{self, FMT, LOG2SIZE, SPLIT, StrtabBaseCfg};
@@ -126,7 +126,7 @@ pub(super) fn context_table(
     }
 }
 
-/// The structures of [`stream_id`](super::stream_id).
+/// Judges the structures of [`stream_id`](super::stream_id).
 pub(super) fn stream(
     stream: StreamId,
     given: StreamLookup,

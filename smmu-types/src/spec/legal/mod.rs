@@ -1,11 +1,12 @@
-//! The rules under which an SMMU refuses a configuration, or takes it for another one.
+//! The rules by which an SMMU refuses a configuration, or treats a value as another one.
 //!
 //! ```
 //! use smmu_types::{IdRegisters, Ste, fields, legal};
 //!
 //! // QEMU's SMMUv3: 44 bits of output, no ATS, little-endian tables.
 //! let id = IdRegisters {
-//!     idr0: 0x0d44_101b, idr1: 0x0273_0010, idr3: 0x1414, idr5: 0x74, aidr: 1, ..IdRegisters::default()
+//!     idr0: 0x0d44_101b, idr1: 0x0273_0010, idr3: 0x1414, idr5: 0x74, aidr: 1,
+//!     ..IdRegisters::default()
 //! };
 //! let entry = Ste([0x8000_000b, 0xd4, 0, 0, 0, 0, 0, 0])
 //!     .with(fields::ste::S1CONTEXTPTR, 1 << 44)?
@@ -23,10 +24,13 @@
 //! # Ok::<(), smmu_types::FieldError>(())
 //! ```
 //!
-//! A finding is not always an error: its [`Effect`] says whether the SMMU refuses the structure, takes a value for
-//! another one, ignores it, or leaves it to the implementation. No finding means that the SMMU does what the fields
-//! say, as far as the table below goes. Fields that a structure does not use (those of a stage that is bypassed, of a
-//! table whose walks are off) and bits that a format leaves out of a field (`T0SZ` of VMSAv8-32 LPAE) are not judged. Nothing allocates; every bit pattern can be judged.
+//! A finding is not always an error. Its [`Effect`] says whether the SMMU refuses the structure,
+//! treats a value as another one, or ignores it, or whether the implementation decides. Without a
+//! finding the SMMU does what the fields say, within the table below.
+//!
+//! The rules ignore fields that a structure does not use: those of a bypassed stage, or of a table
+//! whose walks are off. They also ignore bits that a format leaves out of a field (`T0SZ` of
+//! VMSAv8-32 LPAE). They accept every bit pattern, and do not allocate.
 //!
 //! # What is covered
 //!
@@ -36,19 +40,19 @@
 //! | | `EATS`, `DPT_VMATCH` | `C_BAD_STE` with stalls, without both stages, for EL2; ignored without ATS; off without `ATSCHK` |
 //! | | `STRW`, `S1STALLD` | `C_BAD_STE` for reserved values and where stalls are not a choice |
 //! | | `S1Fmt`, `S1CDMax`, `S1DSS`, `S1ContextPtr` | `C_BAD_STE` beyond `SSIDSIZE`, `CD2L`, `OAS`; unpredictable when misaligned |
-//! | | `S2T0SZ`, `S2SL0`, `S2SL0_2`, `S2TG`, `S2DS`, `S2SKL` | `C_BAD_STE` for what is not there or does not fit together; `S2T0SZ` is unpredictable in SMMUv3.0 |
+//! | | `S2T0SZ`, `S2SL0`, `S2SL0_2`, `S2TG`, `S2DS`, `S2SKL` | `C_BAD_STE` for absent features and values that do not fit together; `S2T0SZ` is unpredictable in SMMUv3.0 |
 //! | | `S2TTB`, `S2PS` | `C_BAD_STE` beyond the output size; capped; rounded down |
 //! | | `S2AA64`, `S2ENDI`, `S2S`, `S2HA`, `S2HD`, `S2HAFT`, `S2AFFD` | `C_BAD_STE` without the feature |
-//! | | `S2FWB`, `S2PTW`, `S2PIE`, `S2POE`, `S2POI`, `S2HWU*`, `AssuredOnly` | `C_BAD_STE` in wrong company; reserved without the feature |
+//! | | `S2FWB`, `S2PTW`, `S2PIE`, `S2POE`, `S2POI`, `S2HWU*`, `AssuredOnly` | `C_BAD_STE` with excluded fields; reserved without the feature |
 //! | | `S2VMID`, `PARTID`, `PMG`, `VMSPtr` | `C_BAD_STE` beyond 8 bits and `OAS`; an unknown partition |
 //! | | `SHCFG`, `MTCFG`, `MemAttr`, `ALLOCCFG`, `PRIVCFG`, `INSTCFG`, `NSCFG` | reserved without the override; reserved values |
-//! | [`cd`] | `V`, `AA64`, `ENDI`, `S`, `A` | `C_BAD_CD` without the feature, and in the company of the STE |
+//! | [`cd`] | `V`, `AA64`, `ENDI`, `S`, `A` | `C_BAD_CD` without the feature, or if the STE excludes it |
 //! | | `T0SZ`, `T1SZ`, `TG0`, `TG1`, `DS`, `TTB0`, `TTB1`, `IPS`, `SKL` | as stage 2, with `C_BAD_CD`; `F_TRANSLATION` later beyond the input of stage 2 |
 //! | | `EPD0`, `EPD1` | `F_TRANSLATION` later when both are set; ignored in EL2 |
 //! | | `HA`, `HD`, `HAFT`, `AFFD` | `C_BAD_CD` without the feature |
 //! | | `ASID`, `PARTID`, `PMG` | `C_BAD_CD` beyond 8 bits; ignored in EL2 |
 //! | | `PAN`, `UWXN`, `E0PD*`, `EPAN`, `PnCH`, `HAD*`, `HWU*`, `AIE`, `PIE`, `NSCFG*` | ignored or reserved without the feature |
-//! | | `PIIU`, `PIIP`, `MAIR0`, `MAIR1` | `C_BAD_CD` for reserved permissions; reserved attributes stand for others |
+//! | | `PIIU`, `PIIP`, `MAIR0`, `MAIR1` | `C_BAD_CD` for reserved permissions; reserved attributes behave as others |
 //! | [`stream_id`] | `LOG2SIZE`, `SPLIT`, `FMT`, `Span`, `L2Ptr` | `C_BAD_STREAMID`; capped; reserved values |
 //! | [`substream_id`] | `Config`, `S1CDMax`, `S1DSS` | `C_BAD_SUBSTREAMID`, `F_STREAM_DISABLED` |
 //! | [`context_table`] | `V`, `L2Ptr` | `C_BAD_SUBSTREAMID`; unpredictable in SMMUv3.0 and behind stage 2 |
@@ -57,17 +61,23 @@
 //!
 //! # What is not
 //!
-//! - Secure and Realm structures, and `S_IDR*`: the SMMU is judged as its Non-secure side sees it.
-//! - Set bits that belong to no field: [`Layout::residue`] finds them. Their effect is [`Effect::Reserved`].
-//! - Rules about more than one structure: `CONT` spans, equal STEs for one VMID, equal CDs for one ASID.
-//! - What depends on memory or on the address of a transaction: failed fetches, table walks, Address Size faults.
-//! - The alignment of VMSAv8-32 LPAE and VMSAv9-128 tables, and the output size of a start level beyond what the
-//!   A-profile architecture demands of `VTCR_EL2`, which chapter 5 refers to.
+//! - Secure and Realm structures, and `S_IDR*`: the rules know only the Non-secure side of an SMMU.
+//! - Set bits that belong to no field: [`Layout::residue`] finds them. Their effect is
+//!   [`Effect::Reserved`].
+//! - Rules about more than one structure: `CONT` spans, equal STEs for one VMID, equal CDs for one
+//!   ASID.
+//! - Faults that depend on memory or on the address of a transaction: failed fetches, table walks,
+//!   Address Size faults.
+//! - The alignment of VMSAv8-32 LPAE and VMSAv9-128 tables. The output size of a start level,
+//!   beyond what the A-profile architecture requires of `VTCR_EL2`, to which chapter 5 refers.
 //! - Embedded implementations, whose structures may not keep every bit.
 //!
-//! Where the sentences of 5.2 and its pseudocode differ, the pseudocode counts: `S1Fmt` = 3 without `CD2L` is a
-//! linear table, `S2PIE` with VMSAv8-32 LPAE is refused, `S2HWU*` forbid overlays with `IDR3.PBHA` only, and without
-//! `IDR3.STT` the largest `T0SZ` and `S2T0SZ` of VMSAv9-128 tables is 39 as well.
+//! Where the text of 5.2 and its pseudocode differ, the rules follow the pseudocode:
+//!
+//! - `S1Fmt` = 3 without `CD2L` is a linear table.
+//! - `S2PIE` with VMSAv8-32 LPAE is refused.
+//! - `S2HWU*` forbid overlays with `IDR3.PBHA` only.
+//! - Without `IDR3.STT` the largest `T0SZ` and `S2T0SZ` of VMSAv9-128 tables is 39 as well.
 
 mod context;
 mod entry;
@@ -136,16 +146,17 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Where a StreamID leads: `STRTAB_BASE_CFG`, and the level-1 descriptor of the StreamID in a two-level table.
+/// The path from a StreamID to its STE: `STRTAB_BASE_CFG`, and the level-1 descriptor of a
+/// two-level table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLookup {
     /// `STRTAB_BASE_CFG`.
     pub config: u32,
-    /// The descriptor; `None` for a linear table, or where it is not known.
+    /// The descriptor of the StreamID; `None` for a linear table, or if the descriptor is unknown.
     pub descriptor: Option<StreamTableDescriptor>,
 }
 
-/// A structure under judgement.
+/// One structure, its words, and where findings go.
 struct Check<'a, S> {
     layout: &'static Layout,
     words: &'a [u64],
@@ -186,7 +197,7 @@ impl<'a, S> Check<'a, S> {
         }
     }
 
-    /// The address of a translation table, of which only `bits` count.
+    /// The address of a translation table, of which only the low `bits` count.
     fn table(&mut self, key: Key<S>, bits: u8) -> u64 {
         let address = self.get(key);
         if address >> bits != 0 {
@@ -201,7 +212,7 @@ impl<'a, S> Check<'a, S> {
         }
     }
 
-    /// Hardware update of flags wants Write-Back walks.
+    /// Hardware update of flags needs Write-Back walks.
     fn write_back(&mut self, key: Key<S>) {
         if self.get(key) & 1 == 0 {
             self.find(key, Rule::UpdateUncached);
@@ -209,21 +220,22 @@ impl<'a, S> Check<'a, S> {
     }
 }
 
-/// What is wrong with an STE.
+/// Reports what is wrong with an STE.
 pub fn ste(ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
     let mut check = Check::new(&fields::ste::LAYOUT, &ste.0, report);
     entry::judge(ste, smmu, &mut check);
 }
 
-/// What is wrong with a CD that is reached through this STE. Nothing, when the STE reaches no CD.
+/// Reports what is wrong with a CD that the SMMU reaches through this STE. No finding if the STE
+/// has no CD.
 ///
-/// What is wrong with the STE itself is for [`ste`] to say.
+/// [`ste`] reports what is wrong with the STE itself.
 pub fn cd(cd: &Cd, ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
     let mut check = Check::new(&fields::cd::LAYOUT, &cd.0, report);
     context::judge(ste, smmu, &mut check);
 }
 
-/// Why a StreamID does not lead to an STE.
+/// Reports why a StreamID does not lead to an STE.
 pub fn stream_id(
     stream: StreamId,
     table: StreamLookup,
@@ -233,9 +245,11 @@ pub fn stream_id(
     lookup::stream(stream, table, smmu, report);
 }
 
-/// Why a transaction with or without a SubstreamID does not lead to a CD, or past stage 1, through this STE.
+/// Reports why a transaction, with or without a SubstreamID, reaches no CD through this STE and
+/// does not bypass stage 1.
 ///
-/// An STE that is invalid or aborts is for [`ste`] to judge, the level-1 descriptor for [`context_table`].
+/// [`ste`] reports an STE that is invalid or aborts; [`context_table`] checks the level-1
+/// descriptor.
 pub fn substream_id(
     substream: Option<SubstreamId>,
     ste: &Ste,
@@ -246,7 +260,7 @@ pub fn substream_id(
     lookup::substream(substream, smmu, &mut check);
 }
 
-/// Why a level-1 context descriptor, reached through this STE, does not lead to a CD.
+/// Reports why a level-1 context descriptor, reached through this STE, does not lead to a CD.
 pub fn context_table(
     descriptor: ContextTableDescriptor,
     ste: &Ste,

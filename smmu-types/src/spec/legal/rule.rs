@@ -1,4 +1,4 @@
-//! The rules as a table: what each says, where it stands, what it does to the structure, and what helps.
+//! The table of the rules: the sentence, section, effect and remedy of each.
 
 use core::fmt;
 
@@ -8,20 +8,22 @@ use crate::EventKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Effect {
-    /// The structure is ILLEGAL, or the transaction is refused: it is terminated, and this event is recorded.
-    /// `C_BAD_STREAMID` is recorded with `CR2.RECINVSID` only.
+    /// The structure is ILLEGAL, or the SMMU refuses the transaction: it terminates it, and records
+    /// this event. It records `C_BAD_STREAMID` with `CR2.RECINVSID` only.
     Illegal(EventKind),
-    /// The value counts as another one.
+    /// The SMMU treats the value as another one.
     TreatedAs(&'static str),
     /// The field is IGNORED.
     Ignored,
-    /// The structure is good, but transactions through it will end in this event.
+    /// The structure is legal, but transactions through it end in this event.
     FaultsLater(EventKind),
-    /// CONSTRAINED UNPREDICTABLE: refused, cut or used as it is, as the implementation likes.
+    /// CONSTRAINED UNPREDICTABLE: the implementation may refuse the value, cut it, or use it as it
+    /// is.
     ConstrainedUnpredictable,
     /// IMPLEMENTATION DEFINED.
     ImplementationDefined,
-    /// A RES0 field is set: an implementation may ignore it or give it a meaning, and software must write 0.
+    /// A RES0 field is set. An implementation may ignore it or give it a meaning; software must
+    /// write 0.
     Reserved,
 }
 
@@ -39,7 +41,7 @@ impl fmt::Display for Effect {
     }
 }
 
-/// The stage that a rule is about, which says whether the CD or the STE is at fault.
+/// The stage of a rule: the CD is at fault for stage 1, the STE for stage 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleStage {
     /// Stage 1: the CD.
@@ -69,7 +71,7 @@ const BAD_CD: Effect = Effect::Illegal(EventKind::C_BAD_CD);
 const BAD_STREAM: Effect = Effect::Illegal(EventKind::C_BAD_STREAMID);
 const BAD_SUBSTREAM: Effect = Effect::Illegal(EventKind::C_BAD_SUBSTREAMID);
 
-/// SMMUv3.0 may do otherwise.
+/// SMMUv3.0 may behave differently.
 const fn since_minor_1(minor: u8, effect: Effect) -> Effect {
     if minor == 0 { Effect::ConstrainedUnpredictable } else { effect }
 }
@@ -92,7 +94,7 @@ macro_rules! rules {
 
         #[expect(unused_variables, reason = "one list of patterns serves four uses")]
         impl Rule {
-            /// The section of IHI 0070 where the rule stands.
+            /// The section of IHI 0070 that defines the rule.
             #[must_use]
             pub const fn section(&self) -> &'static str {
                 match *self {
@@ -108,7 +110,7 @@ macro_rules! rules {
                 }
             }
 
-            /// What would help.
+            /// What the caller can do.
             #[must_use]
             pub const fn remedy(&self) -> &'static str {
                 match *self {
@@ -129,7 +131,7 @@ macro_rules! rules {
 }
 
 rules! {
-    // What there is, and what it is for.
+    // Validity and stages.
 
     /// `V` is 0.
     Invalid {
@@ -140,9 +142,9 @@ rules! {
     /// `Config` is 1, 2 or 3.
     ReservedConfig: "5.2", Effect::TreatedAs("0b000: transactions abort without an event"),
         "the value is reserved and aborts every transaction without an event", "write 0 to abort, or 4 to 7";
-    /// Stage 1 is to translate.
+    /// Stage 1 must translate, and the SMMU has none.
     Stage1Absent: "5.2", BAD_STE, "the SMMU has no stage 1 (IDR0.S1P = 0)", "use stage 2 or bypass";
-    /// Stage 2 is to translate.
+    /// Stage 2 must translate, and the SMMU has none.
     Stage2Absent: "5.2", BAD_STE, "the SMMU has no stage 2 (IDR0.S2P = 0)", "use stage 1 or bypass";
 
     // Families.
@@ -152,14 +154,14 @@ rules! {
         /// What is missing, as in "without IDR3.S1PI".
         why: &'static str
     }: "5.2, 5.4", Effect::Reserved, "the field is RES0 {why}", "write 0";
-    /// A field that says something is not looked at.
+    /// The SMMU ignores a field that is not 0.
     IgnoredField {
         /// Why, as in "while HA is 1".
         why: &'static str
     }: "5.2, 5.4", Effect::Ignored, "the field is ignored {why}", "do not rely on it";
-    /// A reserved value that stands for another one.
+    /// A reserved value that behaves as another one.
     ReservedValue {
-        /// What it stands for.
+        /// The value that it behaves as.
         behaves: &'static str
     }: "5.2, 5.4", Effect::TreatedAs(behaves), "the value is reserved and behaves as {behaves}",
         "write a value that has a meaning of its own";
@@ -186,11 +188,11 @@ rules! {
     DptNotEl1: "5.2", BAD_STE, "checks against the device permission table are for EL1 streams only",
         "write STRW = 0, or use full ATS";
 
-    // Stage 1 as the STE says it.
+    // Stage 1, in the STE.
 
     /// `STRW` is 1 or 3.
     ReservedStreamWorld: "5.2", BAD_STE, "the value is reserved for a Non-secure stream", "write 0 or 2";
-    /// `S1STALLD` where there is no choice.
+    /// `S1STALLD` is set where stalls are not a choice.
     StallDisableAbsent {
         /// `IDR0.STALL_MODEL`.
         model: u8
@@ -233,7 +235,7 @@ rules! {
 
     // Translation tables, either stage.
 
-    /// The format of the tables is not there.
+    /// The SMMU does not have the table format.
     FormatAbsent {
         /// The stage.
         stage: RuleStage,
@@ -250,7 +252,7 @@ rules! {
     /// VMSAv9-128 without `STE.S1PIE`.
     WideFormatDirect: "5.4", BAD_CD, "VMSAv9-128 tables need permission indirection (STE.S1PIE = 0)",
         "set STE.S1PIE";
-    /// The granule is not there, or the value is reserved.
+    /// The SMMU does not have the granule, or the value is reserved.
     GranuleAbsent {
         /// The stage.
         stage: RuleStage
@@ -268,7 +270,7 @@ rules! {
         minor: u8
     }: stage.section(), since_minor_1(minor, stage.refused()), "the value must be from {min} to {max}",
         "choose another size of the input, or another granule";
-    /// The start level is not one.
+    /// No such start level exists.
     StartLevelReserved: "5.2", BAD_STE, "there is no such start level with this granule",
         "choose the start level from the granule and the input size";
     /// The start level needs a larger output size.
@@ -277,7 +279,7 @@ rules! {
         bits: u8
     }: "5.2", BAD_STE, "the start level is for an output size of {bits} bits and more (IDR5.OAS)",
         "start one level lower";
-    /// Start level and input size do not go together.
+    /// Start level and input size do not fit together.
     StartLevel {
         /// The fewest bits.
         min: u8,
@@ -287,7 +289,7 @@ rules! {
         bits: u8
     }: "5.2", BAD_STE, "a walk from this level resolves {min} to {max} bits, and S2T0SZ says {bits}",
         "choose the start level from the granule and the input size";
-    /// More levels are skipped than there are.
+    /// `SKL` skips more levels than the walk has.
     SkipLevel {
         /// The stage.
         stage: RuleStage
@@ -313,7 +315,7 @@ rules! {
         bits: u8
     }: "5.2, 5.4", Effect::TreatedAs("the output size of the SMMU"),
         "the output size is capped to {bits} bits", "write at most IDR5.OAS";
-    /// The endianness is not there.
+    /// The SMMU does not have the endianness.
     EndiannessAbsent {
         /// The stage.
         stage: RuleStage
@@ -385,7 +387,7 @@ rules! {
         /// Which of the sixteen.
         index: u8
     }: "5.4", BAD_CD, "permission {index} has a reserved value", "write another value than 4 and 6";
-    /// Privileged execution of what user software can write.
+    /// Privileged software may execute pages that user software can write.
     PermissionConflict {
         /// Which of the sixteen.
         index: u8
@@ -401,13 +403,13 @@ rules! {
     VmidTooLarge: "5.2", BAD_STE, "the SMMU has 8 bits of VMID (IDR0.VMID16 = 0)", "use a VMID below 256";
     /// An ASID of more than 8 bits.
     AsidTooLarge: "5.4", BAD_CD, "the SMMU has 8 bits of ASID (IDR0.ASID16 = 0)", "use an ASID below 256";
-    /// A partition that is not there.
+    /// The SMMU does not have the partition.
     PartitionTooLarge {
         /// `MPAMIDR.PARTID_MAX`.
         max: u16
     }: "5.2, 5.4", Effect::TreatedAs("an UNKNOWN PARTID"), "the largest PARTID is {max} (MPAMIDR.PARTID_MAX)",
         "use a smaller PARTID";
-    /// A performance monitoring group that is not there.
+    /// The SMMU does not have the performance monitoring group.
     MonitorTooLarge {
         /// `MPAMIDR.PMG_MAX`.
         max: u8

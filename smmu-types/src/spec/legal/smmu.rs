@@ -1,4 +1,4 @@
-//! What the rules are judged against.
+//! The SMMU as the rules see it: ID registers and settings.
 
 use crate::fields::ste;
 use crate::spec::caps::output_size;
@@ -14,7 +14,7 @@ pub enum El2Regime {
     El2E2h,
 }
 
-/// `CR0.ATSCHK`: what happens to traffic that comes translated.
+/// `CR0.ATSCHK`: what the SMMU does with translated traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TranslatedTraffic {
     /// It passes.
@@ -24,7 +24,8 @@ pub enum TranslatedTraffic {
     Checked,
 }
 
-/// An SMMU as far as the rules look at it: its ID registers and the settings that change what a structure means.
+/// The part of an SMMU that the rules need: its ID registers, and the settings that change the
+/// meaning of a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SmmuView {
@@ -34,14 +35,14 @@ pub struct SmmuView {
     pub el2: El2Regime,
     /// `CR0.ATSCHK`.
     pub translated: TranslatedTraffic,
-    /// `MPAMIDR`; `None` where nobody knows, and then partitions are not judged.
+    /// `MPAMIDR`. `None` if it is unknown; the rules then ignore partitions.
     pub partitions: Option<Partitions>,
 }
 
 /// `MPAMIDR`: the largest partition and performance monitoring group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Partitions {
-    /// `PARTID_MAX`. 0 is a value as others: there is one partition.
+    /// `PARTID_MAX`. 0 means one partition.
     pub partid: u16,
     /// `PMG_MAX`.
     pub pmg: u8,
@@ -93,8 +94,8 @@ id_fields! {
 }
 
 impl SmmuView {
-    /// An SMMU with these ID registers after reset: no E2H, no check of translated traffic. Its MPAM partitions are not
-    /// known.
+    /// An SMMU with these ID registers after reset: no E2H, no check of translated traffic. Its
+    /// MPAM partitions are unknown.
     #[must_use]
     pub const fn new(id: IdRegisters) -> Self {
         let (el2, translated) = (El2Regime::El2, TranslatedTraffic::Passes);
@@ -122,7 +123,7 @@ impl SmmuView {
         self
     }
 
-    /// The size of an output address (`OAS`). A reserved value is taken for 48 bits, as the probe does.
+    /// The size of an output address (`OAS`). A reserved value counts as 48 bits, as in the probe.
     const fn output_size(&self) -> OutputSize {
         match output_size(&self.id) {
             Some(size) => size,
@@ -146,8 +147,8 @@ impl SmmuView {
         if self.ttf() & 1 != 0 && long < 40 { 40 } else { long }
     }
 
-    /// Bits of an address size as `IPS` and `S2PS` encode it: what this version reserves stands for
-    /// its largest size.
+    /// Bits of an address size as `IPS` and `S2PS` encode it. A value that this version reserves
+    /// behaves as its largest size.
     pub(super) const fn size_bits(&self, encoding: u8) -> u8 {
         match encoding {
             0 => 32,
@@ -162,7 +163,7 @@ impl SmmuView {
         }
     }
 
-    /// What tables a clear or set `AA64` bit selects.
+    /// The table format that a clear or set `AA64` bit selects.
     pub(super) const fn format(&self, aa64: u64) -> TableFormat {
         if aa64 != 0 {
             TableFormat::Long
@@ -182,7 +183,7 @@ impl SmmuView {
         }
     }
 
-    /// Whether a granule of 2^`shift` bytes is there.
+    /// Whether the SMMU has a granule of 2^`shift` bytes.
     pub(super) const fn has_granule(&self, shift: u8) -> bool {
         match shift {
             12 => self.gran() & 1 != 0,
@@ -192,7 +193,7 @@ impl SmmuView {
         }
     }
 
-    /// Whether `STRW` says anything.
+    /// Whether `STRW` has a meaning.
     pub(super) const fn uses_strw(&self, entry: &Ste) -> bool {
         self.s1p() != 0 && self.hyp() != 0 && entry.get(ste::CONFIG) == 5
     }

@@ -7,7 +7,7 @@ use crate::fields::ste::*;
 
 const STAGE: RuleStage = RuleStage::Two;
 
-/// Bits of an input address of stage 2; `None` where `S2T0SZ` is out of range.
+/// Bits of an input address of stage 2; `None` if `S2T0SZ` is out of range.
 pub(super) fn input_bits(ste: &Ste, smmu: &SmmuView) -> Option<u8> {
     let t0sz = ste.get(S2T0SZ) as u8;
     if smmu.format(ste.get(S2AA64)) == TableFormat::Short {
@@ -116,7 +116,7 @@ fn tables(format: TableFormat, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
         check.find(S2TTB, Rule::TableBeyondOutput { stage: STAGE, bits: reach });
     }
 
-    // The level that the other fields say, unless that is a reserved value.
+    // The start level of the other fields, unless they are reserved.
     let level =
         |shift| walk::start_level2(shift, check.get(S2SL0), check.get(S2SL0_2), smmu.stt(), ds);
     let level = shift.filter(|_| format != TableFormat::Wide).map(level);

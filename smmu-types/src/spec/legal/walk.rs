@@ -20,7 +20,7 @@ pub(super) const fn granule1(encoding: u64) -> Option<u8> {
     }
 }
 
-/// The address bits that a walk from `level` leaves to the levels below it.
+/// The address bits that the levels below `level` resolve.
 const fn below(shift: u8, level: i8) -> u8 {
     shift + (3 - level) as u8 * (shift - 3)
 }
@@ -37,7 +37,7 @@ pub(super) const fn wide_start_level(input_bits: u8, shift: u8) -> i8 {
     3 - (upper / (shift - 4)) as i8
 }
 
-/// The level that `S2SL0` and `S2SL0_2` say, or `None` for a reserved value.
+/// The level that `S2SL0` and `S2SL0_2` encode, or `None` for a reserved value.
 pub(super) const fn start_level2(
     shift: u8,
     sl0: u64,
@@ -56,7 +56,7 @@ pub(super) const fn start_level2(
     }
 }
 
-/// The output size in bits that starting stage 2 at this level needs.
+/// The output size in bits that stage 2 needs to start at this level.
 pub(super) const fn output_needed(shift: u8, level: i8) -> u8 {
     match (shift, level) {
         (12, -1) | (14, 0) => 52,
@@ -66,7 +66,8 @@ pub(super) const fn output_needed(shift: u8, level: i8) -> u8 {
     }
 }
 
-/// The fewest and the most input bits of a walk of stage 2 from this level: up to 16 first tables lie side by side.
+/// The fewest and the most input bits of a walk of stage 2 from this level. Up to 16 first tables
+/// lie side by side.
 pub(super) const fn input_range(shift: u8, level: i8) -> (u8, u8) {
     let min = below(shift, level) + 1;
     (min, min + (shift - 3 - 1) + 4)

@@ -1,4 +1,5 @@
-//! Bits of registers as masks. The tables of [`fields`](crate::fields) have the same, with names and meanings.
+//! Bits of registers as masks. [`fields`](crate::fields) has the same fields with names and
+//! meanings.
 
 /// Fields of `CR0` and `CR0ACK`.
 pub mod cr0 {
@@ -12,11 +13,11 @@ pub mod cr0 {
     pub const EVENTQEN: u32 = field::EVENTQEN.mask() as u32;
     /// The command queue is on.
     pub const CMDQEN: u32 = field::CMDQEN.mask() as u32;
-    /// ATS behaviour is checked.
+    /// The SMMU checks translated ATS traffic.
     pub const ATSCHK: u32 = field::ATSCHK.mask() as u32;
-    /// How many low bits of a VMID an invalidation leaves out.
+    /// The number of low VMID bits that an invalidation ignores.
     pub const VMW: u32 = field::VMW.mask() as u32;
-    /// The device permission table is walked.
+    /// The SMMU walks the device permission table.
     pub const DPT_WALK_EN: u32 = field::DPT_WALK_EN.mask() as u32;
 }
 
@@ -60,11 +61,11 @@ pub mod cr2 {
 
     /// EL2 with E2H.
     pub const E2H: u32 = field::E2H.mask() as u32;
-    /// Invalid StreamIDs are recorded.
+    /// The SMMU records invalid StreamIDs.
     pub const RECINVSID: u32 = field::RECINVSID.mask() as u32;
-    /// Broadcast TLB maintenance is ignored.
+    /// The SMMU ignores broadcast TLB maintenance.
     pub const PTM: u32 = field::PTM.mask() as u32;
-    /// Configuration errors of ATS and PRI requests are recorded.
+    /// The SMMU records configuration errors of ATS and PRI requests.
     pub const REC_CFG_ATS: u32 = field::REC_CFG_ATS.mask() as u32;
 }
 
@@ -72,7 +73,7 @@ pub mod cr2 {
 pub mod statusr {
     use crate::fields::statusr as field;
 
-    /// Nothing is cached.
+    /// The SMMU caches nothing.
     pub const DORMANT: u32 = field::DORMANT.mask() as u32;
 }
 
@@ -92,7 +93,7 @@ pub mod gbpa {
     pub const PRIVCFG: u32 = field::PRIVCFG.mask() as u32;
     /// Instruction or data.
     pub const INSTCFG: u32 = field::INSTCFG.mask() as u32;
-    /// All transactions are aborted.
+    /// The SMMU aborts all transactions.
     pub const ABORT: u32 = field::ABORT.mask() as u32;
     /// A write takes effect when this reads 0 again.
     pub const UPDATE: u32 = field::UPDATE.mask() as u32;
@@ -114,7 +115,7 @@ pub mod irq_ctrl {
 pub mod gerror {
     use crate::fields::gerror as field;
 
-    /// The command queue stopped at a command; see `CMDQ_CONS.ERR`.
+    /// The command queue stopped at a command: see `CMDQ_CONS.ERR`.
     pub const CMDQ: u32 = field::CMDQ_ERR.mask() as u32;
     /// A write to the event queue was aborted.
     pub const EVENTQ_ABT: u32 = field::EVENTQ_ABT_ERR.mask() as u32;
@@ -132,9 +133,10 @@ pub mod gerror {
     pub const SFM: u32 = field::SFM_ERR.mask() as u32;
     /// An enhanced command queue has an error.
     pub const CMDQP: u32 = field::CMDQP_ERR.mask() as u32;
-    /// A lookup in the device permission table failed; see `DPT_CFG_FAR`.
+    /// A lookup in the device permission table failed: see `DPT_CFG_FAR`.
     pub const DPT: u32 = field::DPT_ERR.mask() as u32;
-    /// Every bit of an SMMU whose enhanced command queues and device permission table are not in use.
+    /// Every bit of an SMMU that uses neither enhanced command queues nor a device permission
+    /// table.
     pub const ALL: u32 = CMDQ
         | EVENTQ_ABT
         | PRIQ_ABT
@@ -170,7 +172,7 @@ pub mod cmdq_cons {
     use crate::CommandErrorCode;
     use crate::fields::cmdq_cons as field;
 
-    /// The error code, where it lies.
+    /// The error code, in place.
     pub const ERR: u32 = field::ERR.mask() as u32;
 
     /// The error code, bits 30:24. Only meaningful while `GERROR.CMDQ` is active.
@@ -194,7 +196,7 @@ pub mod queue_pointer {
 pub mod gatos_ctrl {
     use crate::fields::gatos_ctrl as field;
 
-    /// The operation runs; it is done when this reads 0 again.
+    /// The operation runs. It is complete when this reads 0 again.
     pub const RUN: u32 = field::RUN.mask() as u32;
 }
 
@@ -226,10 +228,10 @@ pub mod gbpmpam {
 pub mod dpt_cfg_far {
     use crate::fields::dpt_cfg_far as field;
 
-    /// A lookup failed since this was last cleared; writing 0 clears the register.
+    /// A lookup failed since software last cleared this. A write of 0 clears the register.
     pub const FAULT: u64 = field::FAULT.mask();
-    /// The level at which it failed.
+    /// The level of the failed lookup.
     pub const LEVEL: u64 = field::LEVEL.mask();
-    /// Why it failed.
+    /// The cause.
     pub const DPT_FAULTCODE: u64 = field::DPT_FAULTCODE.mask();
 }

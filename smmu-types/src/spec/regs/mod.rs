@@ -1,8 +1,9 @@
 //! The register map (IHI 0070, chapter 6), with width and access rights as types.
 //!
-//! Every Non-secure register of pages 0 and 1 is a constant here; [`vatos`] and [`ecmdq`] place those of the
-//! optional pages. The fields of each are in [`fields`](crate::fields), by name and with what they mean; the
-//! modules `cr0`, `gbpa`, ... of this one hold the same bits as masks, for a driver's `&` and `|`.
+//! Every Non-secure register of pages 0 and 1 is a constant here. [`vatos`] and [`ecmdq`] give the
+//! places of the registers of optional pages. [`fields`](crate::fields) has the fields of each, by
+//! name and with their meaning. The modules `cr0`, `gbpa`, ... here hold the same bits as masks,
+//! for a driver's `&` and `|`.
 //!
 //! ```compile_fail
 //! use smmu_types::{regs, seam::{Registers, RegistersExt}};
@@ -42,8 +43,8 @@ pub struct Rw;
 
 /// Access rights as a value.
 ///
-/// They are those of the register list of 6.2. Many registers that may be written are closed while something is
-/// enabled; that is for the driver to know.
+/// They are those of the register list of 6.2. Many registers are writable only while a feature is
+/// off; the driver must check that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AccessRights {
     /// Writes are ignored.
@@ -54,7 +55,7 @@ pub enum AccessRights {
 
 /// Access rights as a type: [`Ro`] or [`Rw`].
 pub trait Rights: Sealed {
-    /// The same as a value.
+    /// The rights as a value.
     const ACCESS: AccessRights;
 }
 impl Rights for Ro {
@@ -147,9 +148,10 @@ macro_rules! registers {
             pub const $name: Reg<$width, $access> = Reg::new($offset, stringify!($name));
         )*
 
-        /// The name of the register at `offset`, for traces. The registers of command queue control pages share
-        /// one name for all pages, and the places in page 0 that may be aliases of registers in page 1 (6.2) have the
-        /// names of these.
+        /// The name of the register at `offset`, for traces.
+        ///
+        /// The registers of all command queue control pages share one name. Places in page 0 that
+        /// may be aliases of page 1 registers (6.2) have the names of those registers.
         #[must_use]
         pub const fn name_of(offset: u32) -> Option<&'static str> {
             match offset {
@@ -180,7 +182,7 @@ registers! {
     IDR0: u32, Ro, 0x00;
     /// Features 1: sizes.
     IDR1: u32, Ro, 0x04;
-    /// Features 2: where the page of virtual ATOS is.
+    /// Features 2: the place of the virtual ATOS page.
     IDR2: u32, Ro, 0x08;
     /// Features 3.
     IDR3: u32, Ro, 0x0c;
@@ -194,25 +196,25 @@ registers! {
     AIDR: u32, Ro, 0x1c;
     /// Control 0: enables.
     CR0: u32, Rw, 0x20;
-    /// What of `CR0` has taken effect.
+    /// The part of `CR0` that has taken effect.
     CR0ACK: u32, Ro, 0x24;
     /// Control 1: memory attributes of tables and queues.
     CR1: u32, Rw, 0x28;
     /// Control 2.
     CR2: u32, Rw, 0x2c;
-    /// What the permission indices of stage 2 mean.
+    /// The meaning of the permission indices of stage 2.
     S2PII: u64, Rw, 0x30;
     /// Whether the SMMU is dormant.
     STATUSR: u32, Ro, 0x40;
-    /// What happens to transactions while translation is off.
+    /// The attributes of transactions while translation is off.
     GBPA: u32, Rw, 0x44;
-    /// The same, implementation defined.
+    /// As `GBPA`, implementation defined.
     AGBPA: u32, Rw, 0x48;
     /// Interrupt enables.
     IRQ_CTRL: u32, Rw, 0x50;
-    /// What of `IRQ_CTRL` has taken effect.
+    /// The part of `IRQ_CTRL` that has taken effect.
     IRQ_CTRLACK: u32, Ro, 0x54;
-    /// Global errors; a bit that differs from `GERRORN` is active.
+    /// Global errors. An error is active while its bit differs from `GERRORN`.
     GERROR: u32, Ro, 0x60;
     /// Acknowledged global errors.
     GERRORN: u32, Rw, 0x64;
@@ -262,7 +264,7 @@ registers! {
     GMPAM: u32, Rw, 0x138;
     /// MPAM numbers of transactions while translation is off.
     GBPMPAM: u32, Rw, 0x13c;
-    /// Which VMID may use virtual ATOS.
+    /// The VMID that may use virtual ATOS.
     VATOS_SEL: u32, Rw, 0x180;
     /// Features 6: pages and queues of the enhanced command queue interface.
     IDR6: u32, Ro, 0x190;
@@ -306,37 +308,37 @@ registers! {
     PRIQ_CONS: u32, Rw, 0x1_00cc;
 }
 
-/// Command queue control pages that there can be.
+/// The largest number of command queue control pages.
 pub const CMDQ_CONTROL_PAGES: u16 = 256;
 /// Bytes from the registers of one command queue control page to those of the next.
 pub const CMDQ_CONTROL_PAGE_STRIDE: u32 = 32;
 
-/// Where command queue control page `n` is.
+/// The place of command queue control page `n`.
 #[must_use]
 pub const fn cmdq_control_page_base(n: u8) -> Reg<u64, Ro> {
     Reg::new(0x4000 + CMDQ_CONTROL_PAGE_STRIDE * n as u32, "CMDQ_CONTROL_PAGE_BASE")
 }
 
-/// Whether command queue control page `n` is enabled; it always is.
+/// Whether command queue control page `n` is enabled. It always is.
 #[must_use]
 pub const fn cmdq_control_page_cfg(n: u8) -> Reg<u32, Ro> {
     Reg::new(0x4008 + CMDQ_CONTROL_PAGE_STRIDE * n as u32, "CMDQ_CONTROL_PAGE_CFG")
 }
 
-/// What of `CMDQ_CONTROL_PAGE_CFG` has taken effect.
+/// The part of `CMDQ_CONTROL_PAGE_CFG` that has taken effect.
 #[must_use]
 pub const fn cmdq_control_page_status(n: u8) -> Reg<u32, Ro> {
     Reg::new(0x400c + CMDQ_CONTROL_PAGE_STRIDE * n as u32, "CMDQ_CONTROL_PAGE_STATUS")
 }
 
-/// Whether the architecture leaves what is at `offset` of page 0 to the implementation.
+/// Whether `offset` of page 0 is implementation defined.
 #[must_use]
 pub const fn is_implementation_defined(offset: u32) -> bool {
     matches!(offset, 0xe00..0xf00 | 0x1000..0x4000)
 }
 
-/// Whether `offset` lies in the half of page 0 that belongs to Secure state. To Non-secure accesses it reads as
-/// zero, and there are no constants for it here.
+/// Whether `offset` lies in the half of page 0 that belongs to Secure state. Non-secure accesses
+/// read zero there, and this crate has no constants for it.
 #[must_use]
 pub const fn is_secure(offset: u32) -> bool {
     matches!(offset, 0x8000..0x1_0000)

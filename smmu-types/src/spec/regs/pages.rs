@@ -1,7 +1,7 @@
-//! Where the registers of the optional pages are. They lie above [`WINDOW`](super::WINDOW): whoever maps an SMMU
-//! must map these pages too before it uses them.
+//! The places of the registers of optional pages. They lie above [`WINDOW`](super::WINDOW), so a
+//! driver must map these pages before it uses them.
 
-/// The page of virtual ATOS (6.2.3), which is there when `IDR0.VATOS` is set.
+/// The page of virtual ATOS (6.2.3). It exists if `IDR0.VATOS` is set.
 pub mod vatos {
     use crate::fields::idr2::{BA_VATOS, Idr2};
     use crate::regs::{Reg, Ro, Rw};
@@ -37,7 +37,7 @@ pub mod vatos {
     }
 }
 
-/// Enhanced command queues (6.2.5), which are there when `IDR1.ECMDQ` is set.
+/// Enhanced command queues (6.2.5). They exist if `IDR1.ECMDQ` is set.
 pub mod ecmdq {
     use crate::fields::{cmdq_control_page_base, idr6};
     use crate::regs::{Reg, Rw};
@@ -53,10 +53,10 @@ pub mod ecmdq {
         pub consumer: Reg<u32, Rw>,
     }
 
-    /// The registers of queue `queue` of a control page, from the values of `IDR6` and of the page's
-    /// `CMDQ_CONTROL_PAGE_BASE`.
+    /// The registers of queue `queue` of a control page, from the values of `IDR6` and of the
+    /// page's `CMDQ_CONTROL_PAGE_BASE`.
     ///
-    /// `None` when the page has no such queue, or lies further from page 0 than an offset can say.
+    /// `None` if the page has no such queue, or lies further from page 0 than an offset can reach.
     #[must_use]
     pub const fn interface(idr6: u32, control_page_base: u64, queue: u8) -> Option<Interface> {
         let log2 = idr6::Idr6::from_bits(idr6).get(idr6::CMDQ_CONTROL_PAGE_LOG2NUMQ);

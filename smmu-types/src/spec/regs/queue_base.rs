@@ -13,7 +13,7 @@ pub const fn encode(base: PhysAddr, size: QueueSize, entry_bytes: u64) -> Result
     QueueBase { address: base, log2: size.log2(), allocate: true }.encode(entry_bytes)
 }
 
-/// What a queue base register says.
+/// The decoded value of a queue base register.
 ///
 /// ```
 /// use smmu_types::{PhysAddr, queue::QueueSize, regs::queue_base::QueueBase};
@@ -24,17 +24,18 @@ pub const fn encode(base: PhysAddr, size: QueueSize, entry_bytes: u64) -> Result
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct QueueBase {
-    /// `ADDR`: where the queue begins. What the SMMU makes of it is [`effective_address`](Self::effective_address).
+    /// `ADDR`: the start of the queue. The SMMU uses
+    /// [`effective_address`](Self::effective_address).
     pub address: PhysAddr,
-    /// `LOG2SIZE`: log2 of the number of entries, 0 to 31. What the SMMU makes of it is
+    /// `LOG2SIZE`: log2 of the number of entries, 0 to 31. The SMMU uses
     /// [`effective_size`](Self::effective_size).
     pub log2: u8,
-    /// `RA` or `WA`: the queue's accesses hint to allocate cache lines.
+    /// `RA` or `WA`: accesses to the queue hint to allocate cache lines.
     pub allocate: bool,
 }
 
 impl QueueBase {
-    /// What the register's value says. Reserved bits are dropped.
+    /// Decodes the register. Reserved bits are dropped.
     #[must_use]
     pub const fn decode(value: u64) -> Self {
         QueueBase {
@@ -48,8 +49,8 @@ impl QueueBase {
     ///
     /// # Errors
     ///
-    /// The architecture has no queue of that size, or the address is not aligned to the size of the queue (and to
-    /// 32 bytes): the SMMU would ignore the low bits.
+    /// The architecture has no queue of that size. Or the address is not aligned to the size of the
+    /// queue and to 32 bytes: the SMMU would ignore the low bits.
     pub const fn encode(self, entry_bytes: u64) -> Result<u64, FieldError> {
         let Some(size) = QueueSize::from_log2(self.log2) else {
             let max = QueueSize::MAX_LOG2 as u64;
@@ -72,7 +73,7 @@ impl QueueBase {
         Ok(hint | address | LOG2SIZE.cut(self.log2 as u64))
     }
 
-    /// The size that the SMMU uses: no more than `max`, which `IDR1` tells for each queue.
+    /// The size that the SMMU uses: at most `max`, which `IDR1` gives for each queue.
     #[must_use]
     pub const fn effective_size(self, max: QueueSize) -> QueueSize {
         match QueueSize::from_log2(self.log2) {
@@ -81,7 +82,8 @@ impl QueueBase {
         }
     }
 
-    /// The address that the SMMU uses: it ignores the low bits, down to the size of the queue or to 32 bytes.
+    /// The address that the SMMU uses. It aligns the address down to the size of the queue, at
+    /// least to 32 bytes.
     #[must_use]
     pub const fn effective_address(self, max: QueueSize, entry_bytes: u64) -> PhysAddr {
         let align = alignment(self.effective_size(max), entry_bytes);

@@ -1,6 +1,7 @@
 //! Fields of `STRTAB_BASE` and `STRTAB_BASE_CFG`, and the level-1 descriptor.
 //!
-//! [`StreamTableFormat`] is what this workspace's drivers write; [`DecodedConfig`] and [`DecodedBase`] read whatever is there.
+//! Drivers write a [`StreamTableFormat`]. [`DecodedConfig`] and [`DecodedBase`] decode any value of
+//! the registers.
 
 use crate::fields::{strtab_base, strtab_base_cfg};
 use crate::layout::attempt;
@@ -12,7 +13,7 @@ pub const READ_ALLOCATE: u64 = strtab_base::RA.mask();
 /// Two-level tables split the StreamID so that one L2 table has 2^8 STEs.
 pub const SPLIT: u32 = 8;
 
-/// StreamTableFormat and size of a stream table.
+/// Format and size of a stream table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamTableFormat {
     /// One array of 2^`log2` STEs.
@@ -22,7 +23,7 @@ pub enum StreamTableFormat {
     },
     /// An array of 2^(`log2` - 8) L1 descriptors, each pointing at 2^8 STEs.
     TwoLevel {
-        /// log2 of the number of StreamIDs that it covers, 8 to 32.
+        /// log2 of the number of StreamIDs that the table covers, 8 to 32.
         log2: u8,
     },
 }
@@ -32,7 +33,7 @@ impl StreamTableFormat {
     ///
     /// # Errors
     ///
-    /// The format cannot have this size, as [`bytes`](Self::bytes) says it.
+    /// The format cannot have this size; see [`bytes`](Self::bytes).
     pub const fn config(self) -> Result<u32, FieldError> {
         attempt!(self.bytes());
         Ok(match self {
@@ -57,8 +58,8 @@ impl StreamTableFormat {
     ///
     /// # Errors
     ///
-    /// The format cannot have this size: more than 32 bits, or a two-level table of fewer bits than its second level
-    /// covers.
+    /// The format cannot have this size: more than 32 bits, or for a two-level table fewer bits
+    /// than its second level covers.
     pub const fn bytes(self) -> Result<u64, FieldError> {
         const FIELD: &str = strtab_base_cfg::LOG2SIZE.name();
         let value = self.log2() as u64;
@@ -109,7 +110,7 @@ pub enum Levels {
     Linear,
     /// An array of L1 descriptors.
     Two,
-    /// A reserved value, 2 or 3; it behaves as linear.
+    /// A reserved value, 2 or 3. It behaves as linear.
     Reserved(u8),
 }
 
@@ -127,7 +128,7 @@ pub enum Split {
     Eight,
     /// 10 bits: tables of 64 KiB.
     Ten,
-    /// A reserved value; it behaves as 6.
+    /// A reserved value. It behaves as 6.
     Reserved(u8),
 }
 
@@ -143,7 +144,7 @@ impl Split {
     }
 }
 
-/// What `STRTAB_BASE_CFG` says: any value can be read, and written back as it was.
+/// The decoded value of `STRTAB_BASE_CFG`. Every value decodes, and encodes to the same value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DecodedConfig {
     /// `FMT`.
@@ -155,7 +156,7 @@ pub struct DecodedConfig {
 }
 
 impl DecodedConfig {
-    /// What the register's value says. Reserved bits are dropped.
+    /// Decodes the register. Reserved bits are dropped.
     #[must_use]
     pub const fn decode(value: u32) -> Self {
         let register = strtab_base_cfg::StrtabBaseCfg::from_bits(value);
@@ -211,14 +212,15 @@ impl DecodedConfig {
         }
     }
 
-    /// log2 of the number of StreamIDs that the table covers, on an SMMU with StreamIDs of `sid_bits`.
+    /// log2 of the number of StreamIDs that the table covers, on an SMMU with StreamIDs of
+    /// `sid_bits`.
     #[must_use]
     pub const fn covered_bits(self, sid_bits: u8) -> u8 {
         if self.log2 < sid_bits { self.log2 } else { sid_bits }
     }
 
-    /// To how many bytes the SMMU aligns the base: the size of the first level that `LOG2SIZE` says, at least 64.
-    /// `None` when that is 2^64 or more.
+    /// The bytes to which the SMMU aligns the base: the size of the first level for this
+    /// `LOG2SIZE`, at least 64. `None` for 2^64 and more.
     #[must_use]
     pub const fn alignment(self) -> Option<u64> {
         let log2 = match self.second_level_bits() {
@@ -228,8 +230,8 @@ impl DecodedConfig {
         1u64.checked_shl(if log2 < 6 { 6 } else { log2 })
     }
 
-    /// The same as a [`StreamTableFormat`], when this workspace's drivers could have written it: linear, or with the
-    /// second level of [`SPLIT`] bits, and of a size that the format can have.
+    /// The same as a [`StreamTableFormat`]. `None` unless the table is linear or has a second level
+    /// of [`SPLIT`] bits, and has a size that the format allows.
     #[must_use]
     pub const fn format(self) -> Option<StreamTableFormat> {
         let format = match (self.levels, self.split) {
@@ -244,17 +246,17 @@ impl DecodedConfig {
     }
 }
 
-/// What `STRTAB_BASE` says.
+/// The decoded value of `STRTAB_BASE`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DecodedBase {
-    /// `ADDR`: where the table begins.
+    /// `ADDR`: the start of the table.
     pub address: PhysAddr,
-    /// `RA`: the table's accesses hint to allocate cache lines.
+    /// `RA`: accesses to the table hint to allocate cache lines.
     pub read_allocate: bool,
 }
 
 impl DecodedBase {
-    /// What the register's value says. Reserved bits are dropped.
+    /// Decodes the register. Reserved bits are dropped.
     #[must_use]
     pub const fn decode(value: u64) -> Self {
         DecodedBase {
@@ -263,7 +265,7 @@ impl DecodedBase {
         }
     }
 
-    /// The address that the SMMU uses: it ignores the low bits, as many as `config` makes it align.
+    /// The address that the SMMU uses. It aligns the address down, to the alignment of `config`.
     #[must_use]
     pub const fn effective_address(self, config: DecodedConfig) -> PhysAddr {
         match config.alignment() {

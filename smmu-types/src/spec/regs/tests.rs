@@ -214,7 +214,7 @@ fn masks_cover_the_fields_of_the_tables() {
         layout.fields().iter().fold(0, |bits, field| bits | field.mask())
     };
     assert_eq!(u64::from(gerror::DEFINED), all(&f::gerror::LAYOUT));
-    // One constant stands for the fields of several registers.
+    // One constant serves several registers.
     assert_eq!(u64::from(queue_pointer::POINTER), f::cmdq_prod::WR.mask());
     assert_eq!(u64::from(queue_pointer::POINTER), f::priq_cons::RD.mask());
     assert_eq!(u64::from(queue_pointer::OVERFLOW), f::eventq_prod::OVFLG.mask());

@@ -1,10 +1,11 @@
 //! The registers of one virtual command queue (VCMDQ) of Tegra241's CMDQV.
 //!
-//! They are a region of their own, two pages of 64 KiB; offsets count from the first page. Each register is as wide as
-//! its constant says. The queue works as that of [`CMDQ_BASE`](super::CMDQ_BASE) does. It has its own enable, its own
-//! error bit and no MSIs: a `CMD_SYNC` with a `CS` other than 0 is illegal here.
+//! They lie in a region of their own, two pages of 64 KiB. Offsets count from the first page. The
+//! queue works as the queue of [`CMDQ_BASE`](super::CMDQ_BASE) does, with its own enable and its
+//! own error bit. It has no MSIs: a `CMD_SYNC` with a `CS` other than 0 is illegal.
 
-/// Consumer: index and wrap flag, and `ERR` in bits 30:24. 32 bits; closed while the queue is enabled.
+/// Consumer: index and wrap flag, and `ERR` in bits 30:24. 32 bits; writable only while the queue
+/// is disabled.
 pub const CONS: u32 = 0x0;
 /// Producer: index and wrap flag. 32 bits.
 pub const PROD: u32 = 0x4;
@@ -14,11 +15,12 @@ pub const CONFIG: u32 = 0x8;
 pub const STATUS: u32 = 0xc;
 /// [`ERROR`], toggled when the queue stops. 32 bits, read-only.
 pub const GERROR: u32 = 0x10;
-/// [`ERROR`], made equal to `GERROR` to let the queue go on. 32 bits.
+/// [`ERROR`]. A driver makes it equal to `GERROR` to let the queue continue. 32 bits.
 pub const GERRORN: u32 = 0x14;
-/// Base, bits 47:5, and log2 of the size, bits 4:0. 64 bits; closed while the queue is enabled.
+/// Base, bits 47:5, and log2 of the size, bits 4:0. 64 bits; writable only while the queue is
+/// disabled.
 pub const BASE: u32 = 0x1_0000;
-/// Where the hardware would keep a copy of the consumer. 64 bits; there is no copy here, and only 0 can be written.
+/// The address of a copy of the consumer. 64 bits. The copy is unsupported: a driver writes 0.
 pub const CONS_INDX_BASE: u32 = 0x1_0008;
 
 /// The bit of [`CONFIG`] and [`STATUS`].

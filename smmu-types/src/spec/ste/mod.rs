@@ -14,7 +14,7 @@ use crate::{Cacheability, FieldError, Granule, OutputSize, PhysAddr, Shareabilit
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum SubstreamDefault {
-    /// It is terminated.
+    /// The SMMU terminates it.
     #[default]
     Terminate = 0,
     /// It bypasses stage 1.
@@ -32,12 +32,13 @@ pub enum AtsMode {
     /// Refused.
     #[default]
     Off = 0,
-    /// Answered; translated transactions pass.
+    /// The SMMU answers; translated transactions pass.
     Full = 1,
-    /// Answered with stage 1; translated transactions go through stage 2.
+    /// The SMMU answers with stage 1; translated transactions go through stage 2.
     Split = 2,
-    /// Full ATS with DPT checks: as [`Full`](Self::Full), and the device permission table is asked about each granule
-    /// of a translated transaction. Where `IDR3.DPT` is 0 the value is reserved, and ATS is refused.
+    /// Full ATS with DPT checks: as [`Full`](Self::Full), and the SMMU checks each granule of a
+    /// translated transaction against the device permission table. With `IDR3.DPT` = 0 the value is
+    /// reserved, and the SMMU refuses ATS.
     FullChecked = 3,
 }
 
@@ -71,7 +72,7 @@ pub enum ShareabilityOverride {
     Inner = 3,
 }
 
-/// The stage-1 part of an STE: where the context descriptors are.
+/// The stage-1 part of an STE: the table of context descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TableConfig {
     /// `S1Fmt`: 0 linear, 1 two-level with 4 KiB leaves, 2 two-level with 64 KiB leaves.
@@ -115,7 +116,7 @@ pub struct Stage2Config {
     pub output_size: OutputSize,
     /// `S2TTB`, aligned to 16 bytes at least.
     pub table: PhysAddr,
-    /// `S2FWB`: the attributes of the tables are encoded for forced write-back.
+    /// `S2FWB`: the tables encode attributes for forced write-back.
     pub forced_write_back: bool,
     /// `S2PTW`: stage-1 walks through Device memory fault.
     pub protected_walk: bool,
@@ -125,13 +126,13 @@ pub struct Stage2Config {
     pub record: bool,
 }
 
-/// What an STE says, decoded.
+/// The decoded configuration of an STE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SteConfig {
-    /// `V` = 0: transactions end in `C_BAD_STE`.
+    /// `V` = 0: the SMMU refuses transactions with `C_BAD_STE`.
     Invalid,
-    /// `Config` = 0: transactions are aborted without an event.
+    /// `Config` = 0: the SMMU aborts transactions without an event.
     Abort,
     /// `Config` = 4: no translation.
     Bypass,
@@ -141,8 +142,8 @@ pub enum SteConfig {
     Stage2(Stage2Config),
     /// `Config` = 7: both.
     Nested(TableConfig, Stage2Config),
-    /// `Config` = 6 with other tables than VMSAv8-64 (`S2AA64` = 0): VMSAv9-128 where `IDR5.D128` is set, VMSAv8-32
-    /// LPAE otherwise. The fields say what they say by [key](crate::fields::ste).
+    /// `Config` = 6 with other tables than VMSAv8-64 (`S2AA64` = 0): VMSAv9-128 if `IDR5.D128` is
+    /// set, VMSAv8-32 LPAE otherwise. Read the other fields by [key](crate::fields::ste).
     Stage2Other {
         /// `S2VMID`.
         vmid: Vmid,
@@ -154,7 +155,7 @@ pub enum SteConfig {
         /// `S2VMID`.
         vmid: Vmid,
     },
-    /// A stage 2 whose granule or output size is a reserved value.
+    /// Stage 2 with a reserved granule or output size.
     Reserved {
         /// `Config`.
         config: u8,
@@ -171,7 +172,7 @@ encoded!(Ste: put, fit);
 /// `S2TTB` of VMSAv8-64, whose addresses have 52 bits at most.
 const S2TTB: Key<Ste> = field::S2TTB.up_to(3 * 64 + 51);
 
-/// Values of `Config`. Its bits say: not abort, stage 2, stage 1.
+/// Values of `Config`. Its bits, from the highest: not abort, stage 2, stage 1.
 const BYPASS: u64 = 4;
 const STAGE1: u64 = 5;
 const STAGE2: u64 = 6;
@@ -188,7 +189,7 @@ impl Ste {
     /// `V` = 0.
     pub const INVALID: Ste = Ste([0; 8]);
 
-    /// Transactions are aborted, without an event.
+    /// The SMMU aborts transactions without an event.
     pub const ABORT: Ste = valid(0);
 
     /// No translation.
@@ -287,7 +288,7 @@ impl Ste {
         }
     }
 
-    /// What the entry says.
+    /// Decodes the entry.
     #[must_use]
     pub const fn decode(&self) -> SteConfig {
         if !self.is_set(field::V) {
@@ -359,7 +360,7 @@ impl Ste {
     }
 }
 
-/// What the fields of stage 2 say.
+/// The decoded fields of stage 2.
 enum Stage2 {
     /// Tables of VMSAv8-64.
     Long(Stage2Config),
@@ -369,7 +370,7 @@ enum Stage2 {
     Reserved,
 }
 
-/// What stands behind an entry with `S2AA64` = 0.
+/// How an entry with `S2AA64` = 0 prints its tables.
 const OTHER_TABLES: &str = "tables=VMSAv8-32|VMSAv9-128";
 
 impl fmt::Display for Ste {

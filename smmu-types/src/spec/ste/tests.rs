@@ -1,4 +1,4 @@
-//! Entries against values from outside, and against what they must not be.
+//! Entries against values from outside, and bits that may change.
 
 extern crate std;
 
@@ -88,7 +88,7 @@ fn decode_is_the_inverse() {
 
 #[rstest]
 #[case::other_tables(0xd, 0x5, "stage 2 vmid=5 tables=VMSAv8-32|VMSAv9-128")]
-// VMSAv8-32 does not look at the granule and the output size.
+// VMSAv8-32 ignores the granule and the output size.
 #[case::other_tables_alone(
     0xd,
     0x0007_c000_0000_0005,
@@ -130,13 +130,13 @@ fn ats_never_passes_through_split(#[case] from: u64, #[case] to: u64, #[case] sa
     let ste = |eats: u64| Ste([0xb, eats << 28, 0, 0, 0, 0, 0, 0]);
     let bits = ste(from).safe(&ste(to));
     assert_eq!(bits[1] >> 28 & 3, safe);
-    // Whatever the safe bits are in between, it is one of the ends, or neither of them is split.
+    // Whatever the safe bits are in between, the entry is one of the ends, or neither end is split.
     let mid = ste(from).0[1] & !bits[1] | ste(to).0[1] & bits[1];
     assert!(mid >> 28 & 3 != 2 || from == 2 || to == 2);
 }
 
 #[rstest]
-// 5.2: the check of EATS may look at S2S although stage 2 is bypassed.
+// 5.2: an SMMU may check EATS against S2S even while stage 2 is bypassed.
 #[case::full(1, 1 << 57)]
 #[case::checked(3, 3 << 62)]
 #[case::off(0, 0)]

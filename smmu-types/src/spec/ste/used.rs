@@ -1,4 +1,4 @@
-//! Which bits of an STE hardware looks at, and which of them may change at any moment.
+//! The bits of an STE that the SMMU uses, and the used bits that may change at any moment.
 
 use super::{Ste, SubstreamDefault};
 use crate::fields::ste::*;
@@ -33,7 +33,7 @@ const fn both(mut mask: Mask, other: Mask) -> Mask {
 const VALID: Mask = bits_of(&[V]);
 const ABORT: Mask = bits_of(&[V, CONFIG]);
 
-/// What every stream has that is not aborted.
+/// The bits that the SMMU uses in every STE that does not abort.
 #[rustfmt::skip]
 const PASSES: Mask = or(ABORT, &[
     DRE, CONT, DCP, PPAR, MEMATTR, MTCFG, ALLOCCFG, PRIVCFG, INSTCFG, PARTID, PMG,
@@ -61,9 +61,9 @@ const FULL_ATS: u64 = 1;
 const CHECKED_ATS: u64 = 3;
 
 impl Ste {
-    /// The bits that hardware looks at in an entry with this content.
+    /// The bits that the SMMU uses in an entry with this content.
     ///
-    /// Hardware cannot see half of an update in which every used bit stays either old or new.
+    /// The SMMU cannot see half of an update in which every used bit is either old or new.
     #[must_use]
     pub const fn used(&self) -> [u64; 8] {
         if !self.is_set(V) {
@@ -82,7 +82,8 @@ impl Ste {
             if self.get(S1DSS) == SubstreamDefault::Bypass as u64 {
                 used = both(used, SHAREABILITY);
             }
-            // Without stage 2 as well: SMMUv3.0 may refuse S2S with full ATS, and DPT_VMATCH is of the DPT alone.
+            // Also without stage 2: SMMUv3.0 may refuse S2S with full ATS, and DPT_VMATCH belongs
+            // to the DPT alone.
             match self.get(EATS) {
                 FULL_ATS => used[S2S.word()] |= S2S.mask(),
                 CHECKED_ATS => used[DPT_VMATCH.word()] |= DPT_VMATCH.mask(),
@@ -101,9 +102,10 @@ impl Ste {
     /// The used bits that may change at any moment in the step from `self` to `to`.
     ///
     /// - `MEV`: it only decides how the SMMU merges events.
-    /// - The low bit of `EATS`, because the driver turns ATS off at the device first; not while a side uses split
-    ///   ATS, ATS with DPT checks or stage-2 stalls. With the high bit set on a side, changing the low one alone could
-    ///   make split ATS of another mode. Where `EATS` may change, `S2S`, which counts beside it, is 0 on both sides.
+    /// - The low bit of `EATS`, because the driver turns ATS off at the device first. It may not
+    ///   change if `self` or `to` uses split ATS, ATS with DPT checks or stage-2 stalls. With a set
+    ///   high bit, a change of the low bit alone could turn another mode into split ATS. Where
+    ///   `EATS` may change, `S2S` is 0 on both sides.
     #[must_use]
     pub const fn safe(&self, to: &Ste) -> [u64; 8] {
         const fn pinned(ste: &Ste) -> bool {

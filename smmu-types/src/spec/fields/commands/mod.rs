@@ -1,7 +1,8 @@
-//! Commands of the command queue (IHI 0070, chapter 4), as a Non-secure driver or a virtual SMMU meets them.
+//! Commands of the command queue (IHI 0070, chapter 4), as a Non-secure driver or a virtual SMMU
+//! meets them.
 //!
-//! `SSec` and `NS` are in the tables because a malformed command may carry them; on the Non-secure queue they are
-//! zero. `CMD_SYNC.MSI_NS` belongs to Realm queues, and is not here.
+//! The tables have `SSec` and `NS`, because a malformed command may have them set. On the
+//! Non-secure queue they are zero. `CMD_SYNC.MSI_NS` belongs to Realm queues, and is not here.
 
 mod cfgi;
 mod other;
@@ -27,7 +28,7 @@ macro_rules! opcodes {
         #[cfg(feature = "fields")]
         pub(super) const ALL: &[&Layout] = &[$($(&$module::LAYOUT,)?)* &any_command::LAYOUT];
 
-        /// The table of the command with this opcode, or `None` for opcodes that this crate keeps as they are.
+        /// The table of the command with this opcode, or `None` for an opcode without a table.
         /// Feature `fields`.
         #[cfg(feature = "fields")]
         #[must_use]
@@ -38,8 +39,9 @@ macro_rules! opcodes {
             })
         }
 
-        /// The architecture's name of an opcode, without `CMD_`: also of those that belong to Secure state and EL3.
-        /// `IMPDEF_COMMAND` is any of those that an implementation defines, 0x80 to 0x8f (4.1.1).
+        /// The architecture's name of an opcode, without `CMD_`. Opcodes of Secure state and EL3
+        /// have names as well. `IMPDEF_COMMAND` is any implementation defined opcode, 0x80 to 0x8f
+        /// (4.1.1).
         #[must_use]
         pub const fn opcode_name(opcode: u8) -> Option<&'static str> {
             match opcode {
@@ -88,7 +90,7 @@ opcodes! {
     0x73 DPTI_PA;
 }
 
-/// What every command has, for opcodes without a table of their own.
+/// The field that every command has, for opcodes without a table of their own.
 pub mod any_command {
     use crate::RawCommand;
 

@@ -55,7 +55,7 @@ pub mod dpti_all {
     }
 }
 
-/// `CMD_RESUME`: what becomes of a stalled transaction.
+/// `CMD_RESUME`: retries or ends one stalled transaction.
 pub mod resume {
     use crate::RawCommand;
 
@@ -76,7 +76,7 @@ pub mod resume {
     }
 }
 
-/// `CMD_STALL_TERM`: the end of all stalled transactions of a stream.
+/// `CMD_STALL_TERM`: ends all stalled transactions of a stream.
 pub mod stall_term {
     use crate::RawCommand;
 
@@ -91,7 +91,7 @@ pub mod stall_term {
     }
 }
 
-/// `CMD_SYNC`: complete once everything before it is.
+/// `CMD_SYNC`: complete when every command before it is complete.
 pub mod sync {
     use crate::RawCommand;
 

@@ -38,7 +38,8 @@ pub mod tlbi_nh_vaa {
         OPCODE "Opcode" 7:0 hex;
         /// Chunks of the range, less one.
         NUM "NUM" 16:12 number;
-        /// A chunk is 2 to this many granules; bit 25 needs `IDR5.DS`, and values above 39 count as 39.
+        /// A chunk is 2 to this many granules; bit 25 needs `IDR5.DS`, and values above 39 count as
+        /// 39.
         SCALE "SCALE" 25:20 log2;
         /// The VMID; 0 where stage 2 is not in use.
         VMID "VMID" 47:32 number;
@@ -70,7 +71,8 @@ pub mod tlbi_nh_va {
         OPCODE "Opcode" 7:0 hex;
         /// Chunks of the range, less one.
         NUM "NUM" 16:12 number;
-        /// A chunk is 2 to this many granules; bit 25 needs `IDR5.DS`, and values above 39 count as 39.
+        /// A chunk is 2 to this many granules; bit 25 needs `IDR5.DS`, and values above 39 count as
+        /// 39.
         SCALE "SCALE" 25:20 log2;
         /// The VMID; 0 where stage 2 is not in use.
         VMID "VMID" 47:32 number;
@@ -115,7 +117,8 @@ pub mod tlbi_el2_va {
         OPCODE "Opcode" 7:0 hex;
         /// Chunks of the range, less one.
         NUM "NUM" 16:12 number;
-        /// A chunk is 2 to this many granules; bit 25 needs `IDR5.DS`, and values above 39 count as 39.
+        /// A chunk is 2 to this many granules; bit 25 needs `IDR5.DS`, and values above 39 count as
+        /// 39.
         SCALE "SCALE" 25:20 log2;
         /// The ASID; ignored unless `CR2.E2H` is set.
         ASID "ASID" 63:48 number;
@@ -147,7 +150,8 @@ pub mod tlbi_el2_vaa {
         OPCODE "Opcode" 7:0 hex;
         /// Chunks of the range, less one.
         NUM "NUM" 16:12 number;
-        /// A chunk is 2 to this many granules; bit 25 needs `IDR5.DS`, and values above 39 count as 39.
+        /// A chunk is 2 to this many granules; bit 25 needs `IDR5.DS`, and values above 39 count as
+        /// 39.
         SCALE "SCALE" 25:20 log2;
         /// What may have changed.
         LEAF "Leaf" 64:64 flag("entries of all levels", "entries of the last level only");
@@ -190,7 +194,8 @@ pub mod tlbi_s2_ipa {
         OPCODE "Opcode" 7:0 hex;
         /// Chunks of the range, less one.
         NUM "NUM" 16:12 number;
-        /// A chunk is 2 to this many granules; bit 25 needs `IDR5.DS`, and values above 39 count as 39.
+        /// A chunk is 2 to this many granules; bit 25 needs `IDR5.DS`, and values above 39 count as
+        /// 39.
         SCALE "SCALE" 25:20 log2;
         /// The VMID.
         VMID "VMID" 47:32 number;

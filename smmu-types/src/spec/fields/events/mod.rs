@@ -16,8 +16,8 @@ macro_rules! events {
     ($($kind:ident $module:ident;)*) => {
         pub(super) const ALL: &[&Layout] = &[$(&$module::LAYOUT,)* &any::LAYOUT];
 
-        /// The table of the records with this number: [`any`] for numbers that an implementation defines and for
-        /// those that are reserved. Feature `fields`.
+        /// The table of the records with this number. Implementation defined and reserved numbers
+        /// have [`any`]. Feature `fields`.
         #[must_use]
         pub fn event(kind: EventKind) -> &'static Layout {
             match kind {
@@ -51,7 +51,7 @@ events! {
     F_VMS_FETCH f_vms_fetch;
 }
 
-/// What every record has, for numbers without a table of their own.
+/// The fields that every record has, for numbers without a table of their own.
 pub mod any {
     use crate::EventRecord;
 

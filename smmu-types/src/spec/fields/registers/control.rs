@@ -1,4 +1,4 @@
-//! What is on, and with which attributes.
+//! Registers of control: enables and attributes.
 
 use super::structure;
 

@@ -1,4 +1,4 @@
-//! What an SMMU says about itself.
+//! ID registers.
 
 use super::structure;
 
@@ -32,7 +32,8 @@ structure! {
     HYP "Hyp" 9:9 flag("no EL2 regimes", "EL2 regimes");
     /// Whether PCIe ATS is supported.
     ATS "ATS" 10:10 flag("no ATS", "ATS");
-    /// Whether ATS can be split so that it answers with stage 1 alone; the flag says that it cannot.
+    /// Whether ATS can be split so that it answers with stage 1 alone; the flag says that it
+    /// cannot.
     NS1ATS "NS1ATS" 11:11 flag("split-stage ATS", "no split-stage ATS");
     /// The size of an ASID.
     ASID16 "ASID16" 12:12 flag("ASIDs of 8 bits", "ASIDs of 16 bits");

@@ -56,12 +56,13 @@ macro_rules! global_errors {
 }
 
 global_errors! {
-    /// `GERROR`: global errors. Each bit toggles when its error occurs: it is active while it differs from `GERRORN`,
-    /// so a bit alone says nothing.
+    /// `GERROR`: global errors. Each bit toggles when its error occurs: it is active while it
+    /// differs from `GERRORN`, so a bit alone says nothing.
     gerror Gerror "GERROR" "6.3.19"
 }
 global_errors! {
-    /// `GERRORN`: acknowledged global errors. A bit that is equal to that of `GERROR` is acknowledged.
+    /// `GERRORN`: acknowledged global errors. A bit that is equal to that of `GERROR` is
+    /// acknowledged.
     gerrorn Gerrorn "GERRORN" "6.3.20"
 }
 

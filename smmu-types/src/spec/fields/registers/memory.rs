@@ -1,4 +1,4 @@
-//! Where tables and queues are, and how far the queues have come.
+//! Registers of tables and queues: bases, producers and consumers.
 
 use super::structure;
 
@@ -89,9 +89,11 @@ macro_rules! output_queue {
         structure! {
             /// Where the SMMU writes the next record.
             $producer_module $producer u32 32 $producer_name $producer_section;
-            /// Write index, with the wrap flag in the bit above it; the queue's size says where that is.
+            /// Write index, with the wrap flag in the bit above it; the queue's size says where
+            /// that is.
             WR "WR" 19:0 hex;
-            /// Toggles when records are lost; an overflow is active while it differs from `OVACKFLG`.
+            /// Toggles when records are lost; an overflow is active while it differs from
+            /// `OVACKFLG`.
             OVFLG "OVFLG" 31:31 number;
         }
         structure! {

@@ -16,7 +16,8 @@ pub use memory::*;
 #[cfg(feature = "fields")]
 pub use table::*;
 
-/// A module for one register: a newtype over its bits, a [`Key`](crate::layout::Key) for each field, and the table.
+/// A module for one register: a newtype over its bits, a [`Key`](crate::layout::Key) for each
+/// field, and the table.
 macro_rules! structure {
     (
         $(#[doc = $doc:literal])+

@@ -4,29 +4,30 @@ use super::*;
 use crate::layout::Layout;
 use crate::regs::{self, AccessRights, Reg, Rights, Rw, Width};
 
-/// What is known of one register.
+/// One register: name, place, size, rights and fields.
 #[derive(Clone, Copy, Debug)]
 pub struct RegisterInfo {
-    /// The architecture's name, without the `SMMU_` prefix and, of an array, without the index.
+    /// The architecture's name, without the `SMMU_` prefix and without the index of an array.
     pub name: &'static str,
-    /// Bytes from the base of its page; for pages 0 and 1, from the base of page 0.
+    /// Bytes from the base of its page. For pages 0 and 1, bytes from the base of page 0.
     pub offset: u32,
     /// Its size: 32 or 64.
     pub bits: u16,
     /// Access rights.
     pub access: AccessRights,
-    /// Its fields. [`layout_of`](Self::layout_of) knows better when there is a value.
+    /// Its fields. With a value, use [`layout_of`](Self::layout_of).
     pub layout: &'static Layout,
-    /// How many there are in a row: 1, but for the registers of command queue control pages and of their queues.
+    /// The number of such registers in a row. It is 1, except for registers of command queue
+    /// control pages and their queues.
     pub count: u16,
-    /// Bytes from each to the next; 0 where there is one.
+    /// Bytes from each to the next; 0 for a single register.
     pub stride: u32,
     fault: Option<&'static Layout>,
 }
 
 impl RegisterInfo {
-    /// The fields that the register has when it reads as `value`: the result of a translation operation has others
-    /// when it failed.
+    /// The fields of the register when it reads as `value`. The result of a failed translation
+    /// operation has other fields.
     #[must_use]
     pub const fn layout_of(&self, value: u64) -> &'static Layout {
         match self.fault {
@@ -51,7 +52,7 @@ impl RegisterInfo {
         self
     }
 
-    /// Which of the row is at `offset`.
+    /// The index of the register at `offset`.
     const fn index_at(&self, offset: u32) -> Option<u32> {
         if offset < self.offset {
             return None;
@@ -156,7 +157,8 @@ pub static REGISTERS: &[RegisterInfo] = &[
     info(regs::PRIQ_CONS, &priq_cons::LAYOUT),
 ];
 
-/// The registers of the page of virtual ATOS, with offsets within that page; [`regs::vatos`] knows where it is.
+/// The registers of the virtual ATOS page, with offsets within that page. [`regs::vatos`] gives its
+/// place.
 pub static VATOS_REGISTERS: &[RegisterInfo] = &[
     info(regs::vatos::ctrl(0), &vatos_ctrl::LAYOUT).within(regs::vatos::page(0)),
     info(regs::vatos::sid(0), &vatos_sid::LAYOUT).within(regs::vatos::page(0)),
@@ -166,8 +168,8 @@ pub static VATOS_REGISTERS: &[RegisterInfo] = &[
         .within(regs::vatos::page(0)),
 ];
 
-/// The registers of one enhanced command queue, with offsets from the first of them; [`regs::ecmdq`] knows where
-/// they are.
+/// The registers of one enhanced command queue, with offsets from the first of them.
+/// [`regs::ecmdq`] gives their places.
 pub static ECMDQ_REGISTERS: &[RegisterInfo] = &[
     info(Reg::<u64, Rw>::new(0x0, "ECMDQ_BASE"), &ecmdq_base::LAYOUT),
     info(Reg::<u32, Rw>::new(0x8, "ECMDQ_PROD"), &ecmdq_prod::LAYOUT),
@@ -182,8 +184,8 @@ pub(in crate::spec::fields) fn layouts() -> impl Iterator<Item = &'static Layout
         .flat_map(|info| [Some(info.layout), info.fault].into_iter().flatten())
 }
 
-/// The fields of the register at `offset` from the base of page 0. The halves of a 64-bit register have none of
-/// their own.
+/// The fields of the register at `offset` from the base of page 0. Halves of a 64-bit register have
+/// no fields of their own.
 #[must_use]
 pub fn register(offset: u32) -> Option<&'static Layout> {
     REGISTERS.iter().find(|info| info.index_at(offset).is_some()).map(|info| info.layout)
@@ -191,8 +193,8 @@ pub fn register(offset: u32) -> Option<&'static Layout> {
 
 /// A register of page 0 or 1 by its name: its offset from the base of page 0, and its fields.
 ///
-/// Capitals and underscores do not matter, nor does a prefix `SMMU_` or `ARM_SMMU_`; `EVTQ` stands for `EVENTQ`,
-/// as Linux writes it. A row of registers takes an index: `CMDQ_CONTROL_PAGE_BASE3`.
+/// Case, underscores and a prefix `SMMU_` or `ARM_SMMU_` do not matter. `EVTQ` means `EVENTQ`, as
+/// in Linux. A row of registers takes an index: `CMDQ_CONTROL_PAGE_BASE3`.
 ///
 /// ```
 /// use smmu_types::fields;
@@ -209,7 +211,8 @@ pub fn register_by_name(name: &str) -> Option<(u32, &'static Layout)> {
     Some((info.offset + info.stride * index, info.layout))
 }
 
-/// The same for the registers of every page: the offset is that of [`RegisterInfo::offset`].
+/// As [`register_by_name`], for the registers of every page. The offset is
+/// [`RegisterInfo::offset`].
 #[must_use]
 pub fn register_info(name: &str) -> Option<&'static RegisterInfo> {
     [REGISTERS, VATOS_REGISTERS, ECMDQ_REGISTERS]
@@ -228,12 +231,12 @@ fn search(table: &'static [RegisterInfo], name: &str) -> Option<(&'static Regist
     (index < u32::from(info.count)).then_some((info, index))
 }
 
-/// Whether `given` means the register that the architecture calls `name`.
+/// Whether `given` names the register `name`.
 fn same(name: &str, given: &str) -> bool {
     letters("", name).eq(spelled(given))
 }
 
-/// The letters of a name as the architecture would spell it.
+/// The letters of a name in the architecture's spelling.
 fn spelled(given: &str) -> impl Iterator<Item = u8> {
     let given = without(given, "ARM_").unwrap_or(given);
     let given = without(given, "SMMU_").unwrap_or(given);

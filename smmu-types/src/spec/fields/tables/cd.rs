@@ -1,7 +1,7 @@
 //! Fields of [`Cd`].
 //!
-//! Where the SMMU has VMSAv9-128 tables (`IDR5.D128`), `HAD0` and `HAD1` are called `DisCH0` and `DisCH1`, the
-//! pair `HWU062`:`HWU061` is `SKL0`, and `HWU162`:`HWU161` is `SKL1`.
+//! Where the SMMU has VMSAv9-128 tables (`IDR5.D128`), `HAD0` and `HAD1` are called `DisCH0` and
+//! `DisCH1`, the pair `HWU062`:`HWU061` is `SKL0`, and `HWU162`:`HWU161` is `SKL1`.
 
 use crate::Cd;
 
@@ -68,7 +68,8 @@ crate::layout::fields! {
     AFFD "AFFD" 35:35 flag("a clear access flag faults", "the access flag counts as set");
     /// Whether instructions can be fetched from writable pages.
     WXN "WXN" 36:36 flag("writable pages can be executable", "writable pages are not executable");
-    /// Whether privileged instructions can be fetched from pages that user software can write (AArch32).
+    /// Whether privileged instructions can be fetched from pages that user software can write
+    /// (AArch32).
     UWXN "UWXN" 37:37 flag("user-writable pages can be executable", "user-writable pages are not executable");
     /// Whether the top byte of an address of TTB0 is ignored.
     TBI0 "TBI0" 38:38 flag("the top byte counts", "the top byte is ignored");

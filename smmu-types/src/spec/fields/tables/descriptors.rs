@@ -6,7 +6,8 @@ pub mod l1std {
 
     crate::layout::fields! {
         StreamTableDescriptor, "L1STD", "5.1", 64;
-        /// One more than log2 of the number of STEs in the level-2 array; 0 and 12 to 31 mean that there is none.
+        /// One more than log2 of the number of STEs in the level-2 array; 0 and 12 to 31 mean that
+        /// there is none.
         SPAN "Span" 4:0 number;
         /// Where the level-2 array of STEs is.
         L2PTR "L2Ptr" 55:6 address;

@@ -1,7 +1,8 @@
-//! Structures in memory (IHI 0070, chapter 5), as the Non-secure state knows them.
+//! Structures in memory (IHI 0070, chapter 5), for Non-secure streams.
 //!
-//! Fields that only a Secure or Realm structure has (`S2NSW`, `S_S2TTB`, `MECID`, `MPAM_NS`, ...) are RES0 here,
-//! and therefore residue. Addresses reach to bit 55, as in the newest text; what lies above `IDR5.OAS` is RES0.
+//! Fields of Secure and Realm structures only (`S2NSW`, `S_S2TTB`, `MECID`, `MPAM_NS`, ...) are
+//! RES0 here, and therefore residue. Addresses reach to bit 55, as in the newest text. Address bits
+//! above `IDR5.OAS` are RES0.
 
 pub mod cd;
 mod descriptors;

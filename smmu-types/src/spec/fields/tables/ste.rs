@@ -1,7 +1,7 @@
 //! Fields of [`Ste`].
 //!
-//! The parts that the architecture leaves to the implementation have no name of their own; they are called
-//! `IMPDEF_<hi>_<lo>` here.
+//! The architecture gives implementation defined fields no name. They are called `IMPDEF_<hi>_<lo>`
+//! here.
 
 use crate::Ste;
 
@@ -92,7 +92,8 @@ crate::layout::fields! {
     MEMATTR "MemAttr" 99:96 hex;
     /// Whether the incoming memory type is replaced.
     MTCFG "MTCFG" 100:100 flag("the memory type is the incoming one", "MemAttr replaces the memory type");
-    /// Allocation hints: bit 3 replaces the incoming ones by read, write and transient in bits 2, 1 and 0.
+    /// Allocation hints: bit 3 replaces the incoming ones by read, write and transient in bits 2, 1
+    /// and 0.
     ALLOCCFG "ALLOCCFG" 104:101 hex;
     /// Shareability of the transactions themselves.
     SHCFG "SHCFG" 109:108 choice(

@@ -1,9 +1,9 @@
 //! Repeatable random words.
 
-/// Xorshift: the same numbers on every run.
-pub(crate) struct Random(pub(crate) u64);
+/// A generator with the same numbers on every run.
+pub(crate) struct Xorshift(pub(crate) u64);
 
-impl Random {
+impl Xorshift {
     /// The next number.
     pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
