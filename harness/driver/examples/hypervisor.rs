@@ -15,11 +15,11 @@ use smmu_driver::smmu_types::pool::{HeapWindow, Pool, PoolBlock};
 use smmu_driver::smmu_types::range::Extent;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory, StdWait};
 use smmu_driver::smmu_types::{Granule, Leaf, OutputSize, PhysAddr, StreamId};
-use smmu_driver::{Parts, Setup, SmmuOptions, Target};
+use smmu_driver::{Parts, Setup, SmmuOptions};
 use smmu_model::{Model, ModelRegisters, Profile};
 
 type Clock = &'static StdWait;
-type Vmm = Parts<ModelRegisters, Pool<HeapWindow>, Clock, parking_lot::RawMutex>;
+type Vmm = Parts<ModelRegisters, Pool<HeapWindow>, Clock, parking_lot::RawMutex, VmTables>;
 
 /// A VM's stage-2 tables: a level-1 root of 512 entries, a level-2 and a level-3 table for the first 2 MiB.
 struct VmTables(PoolBlock<HeapWindow>);
@@ -69,20 +69,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let smmu = setup.smmu(model.registers(0).ok_or("no SMMU")?, SmmuOptions::default())?;
     let driver = setup.start()?;
 
-    let tables = VmTables::new(&memory)?;
-    tables.map(5, Some(page.address()));
-    let mut device = driver.add_device(smmu, &[StreamId(8)])?;
-    let vm = driver.domain(&tables)?;
-    println!("bind:   {:?}", driver.attach(&mut device, Target::<Vmm>::Domain(&vm))?);
+    let vm = driver.domain(VmTables::new(&memory)?)?;
+    vm.tables().map(5, Some(page.address()));
+    let device = driver.add_device(smmu, &[StreamId(8)])?;
+    println!("bind:   {:?}", device.attach(&vm)?);
     println!("write:  {:?}", model.dma_write32(0, StreamId(8), 0x5000, 1));
 
-    tables.map(5, None);
-    driver.invalidate(&vm, Extent::range(0x5000, 4096, Granule::K4, Leaf::Last))?;
+    vm.tables().map(5, None);
+    vm.invalidate(Extent::range(0x5000, 4096, Granule::K4, Leaf::Last))?;
     println!("write:  {:?}", model.dma_write32(0, StreamId(8), 0x5000, 2));
     driver.drain_events(smmu, |event| println!("fault:  {event}"))?;
 
-    println!("unbind: {:?}", driver.block(&mut device)?);
-    drop(device);
+    println!("unbind: {:?}", device.block());
+    let _tables = vm.into_tables().map_err(|_| "the SMMU may still use the tables")?;
     driver.shutdown()?;
     Ok(())
 }

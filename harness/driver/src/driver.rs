@@ -1,6 +1,5 @@
 //! Running SMMUs: devices, domains, unmaps, interrupts, shutdown.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -8,23 +7,19 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
 use lock_api::Mutex;
-use smmu_attach::{AttachError, Committed, DeviceKey, Env, Smmu, TranslationTable};
 use smmu_cmdq::CommandFailure;
 use smmu_hw_mmio::{DrainedEvents, EventQueue, Gerror, Probe, Running};
-use smmu_invs::InvalidateError;
-use smmu_types::range::Extent;
-use smmu_types::seam::SinkError;
-use smmu_types::{DomainId, EventRecord, SmmuId, StreamId};
+use smmu_types::{DomainId, EventRecord, GoneProof, SmmuId, StreamId};
 
 use crate::error::DriverError;
-use crate::platform::{Attach, Block, Device, Domain, Platform, QueueSink, Target};
+use crate::platform::{Block, Device, Domain, Env, Platform, QueueSink, Smmu};
 use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
 
 type Events<P> = EventQueue<<P as Platform>::Registers, Block<P>>;
 
 /// One SMMU of a [`Driver`], while it runs.
 pub struct DrivenSmmu<P: Platform> {
-    pub(crate) smmu: Arc<Smmu<Attach<P>>>,
+    pub(crate) smmu: Smmu<P>,
     pub(crate) probe: Probe,
     pub(crate) registers: P::Registers,
     pub(crate) timeout: Duration,
@@ -43,7 +38,7 @@ impl<P: Platform> DrivenSmmu<P> {
 
     /// Its stream table and tag spaces.
     #[must_use]
-    pub const fn attach(&self) -> &Arc<Smmu<Attach<P>>> {
+    pub const fn attach(&self) -> &Smmu<P> {
         &self.smmu
     }
 
@@ -81,7 +76,7 @@ pub struct GerrorReport {
 
 /// What the SMMUs use: it goes back only after they have confirmed that they are off.
 struct InUse<P: Platform> {
-    sink: P::Sink,
+    env: Env<P>,
     smmus: Vec<DrivenSmmu<P>>,
 }
 
@@ -90,23 +85,15 @@ struct InUse<P: Platform> {
 /// Every call takes `&self`, so CPUs share a driver by reference. Dropping it leaves the SMMUs running and keeps their
 /// memory for ever; [`shutdown`](Self::shutdown) ends them.
 pub struct Driver<P: Platform> {
-    dma: P::Dma,
     wait: P::Wait,
-    observer: P::Observer,
     domains: AtomicU32,
     used: ManuallyDrop<InUse<P>>,
 }
 
 impl<P: Platform> Driver<P> {
-    pub(crate) fn new(
-        dma: P::Dma,
-        wait: P::Wait,
-        observer: P::Observer,
-        sink: P::Sink,
-        smmus: Vec<DrivenSmmu<P>>,
-    ) -> Self {
-        let used = ManuallyDrop::new(InUse { sink, smmus });
-        Driver { dma, wait, observer, domains: AtomicU32::new(0), used }
+    pub(crate) const fn new(env: Env<P>, wait: P::Wait, smmus: Vec<DrivenSmmu<P>>) -> Self {
+        let used = ManuallyDrop::new(InUse { env, smmus });
+        Driver { wait, domains: AtomicU32::new(0), used }
     }
 
     /// Its SMMUs, in the order of their numbers.
@@ -128,36 +115,36 @@ impl<P: Platform> Driver<P> {
     /// The command sink over all queues.
     #[must_use]
     pub fn sink(&self) -> &P::Sink {
-        &self.used.sink
+        self.env().sink()
     }
 
     /// The DMA memory.
     #[must_use]
-    pub const fn dma(&self) -> &P::Dma {
-        &self.dma
+    pub fn dma(&self) -> &P::Dma {
+        self.env().dma()
     }
 
     /// The observer.
     #[must_use]
-    pub const fn observer(&self) -> &P::Observer {
-        &self.observer
+    pub fn observer(&self) -> &P::Observer {
+        self.env().observer()
     }
 
-    /// The seams as `smmu-attach` wants them, for calls of it that the driver has no short form of.
+    /// The seams, as devices and domains share them.
     #[must_use]
-    pub fn env(&self) -> Env<'_, Attach<P>> {
-        Env { dma: &self.dma, sink: self.sink(), observer: &self.observer }
+    pub fn env(&self) -> &Env<P> {
+        &self.used.env
     }
 
-    /// Adds a device that masters with these StreamIDs. It is blocked until it is attached.
+    /// Adds a device that masters with these StreamIDs. It is blocked until it is attached
+    /// ([`Device::attach`](smmu_attach::Device::attach)). The driver keeps it until it is removed.
     ///
     /// # Errors
     ///
     /// There is no such SMMU, it has no room for a StreamID, another device has one, memory ran out, or the SMMU does not
     /// answer.
     pub fn add_device(&self, smmu: SmmuId, streams: &[StreamId]) -> Result<Device<P>, DriverError> {
-        let smmu = &self.smmu(smmu)?.smmu;
-        Ok(Smmu::add_device(smmu, streams, &self.env())?)
+        Ok(self.smmu(smmu)?.smmu.add_device(streams)?)
     }
 
     /// A domain over `tables`, with a number of its own. No device is attached to it.
@@ -165,59 +152,11 @@ impl<P: Platform> Driver<P> {
     /// # Errors
     ///
     /// The tables' description contradicts itself, memory ran out, or all domain numbers are given.
-    pub fn domain(&self, tables: &impl TranslationTable) -> Result<Arc<Domain<P>>, DriverError> {
+    pub fn domain(&self, tables: P::Tables) -> Result<Domain<P>, DriverError> {
         let next = |id: u32| id.checked_add(1);
         let id = self.domains.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         let id = id.map_err(|_| DriverError::TooManyDomains)?;
-        Ok(Arc::new(Domain::<P>::new(DomainId(id), tables)?))
-    }
-
-    /// Attaches a device: all of the transaction.
-    ///
-    /// Takes the locks of the old and the new domain. The outcome says what became of the old domain's tag, and whether the
-    /// SMMU confirmed the change: read it before any table is freed.
-    ///
-    /// # Errors
-    ///
-    /// The attach was refused, or memory or tags ran out. The device stays where it was.
-    pub fn attach<'a>(
-        &'a self,
-        device: &'a mut Device<P>,
-        target: Target<'a, P>,
-    ) -> Result<Committed, AttachError> {
-        Ok(device.prepare(target, &self.env())?.publish().install().commit())
-    }
-
-    /// Takes a device out of its domain: its transactions are aborted. Needs no memory.
-    ///
-    /// # Errors
-    ///
-    /// As of [`attach`](Self::attach).
-    pub fn block(&self, device: &mut Device<P>) -> Result<Committed, AttachError> {
-        let target = Target::<P>::Blocked;
-        Ok(device.prepare(target, &self.env())?.publish().install().commit())
-    }
-
-    /// Makes every SMMU forget what it has cached of the extent, and waits for them.
-    ///
-    /// The caller has changed the tables and published the stores. After `Ok` no device reaches memory through what the
-    /// tables no longer hold, and the memory may be reused. Takes no lock and allocates nothing, but for what
-    /// [`Platform::Cell`] does.
-    ///
-    /// # Errors
-    ///
-    /// An SMMU did not confirm. The memory must not be reused.
-    pub fn invalidate(&self, domain: &Domain<P>, extent: Extent) -> Result<(), InvalidateError> {
-        domain.invalidate(extent, self.sink())
-    }
-
-    /// Tries again to flush the tags of a domain on an SMMU that did not confirm before. Returns how many are left.
-    ///
-    /// # Errors
-    ///
-    /// The SMMU still does not confirm.
-    pub fn retry_flushes(&self, domain: &Domain<P>, smmu: SmmuId) -> Result<usize, SinkError> {
-        domain.retry_flushes(smmu, &self.env())
+        Ok(Domain::<P>::new(self.env(), DomainId(id), tables)?)
     }
 
     /// Hands every new event record of an SMMU to `take`.
@@ -245,7 +184,7 @@ impl<P: Platform> Driver<P> {
         &self,
         smmu: SmmuId,
         stream: StreamId,
-    ) -> Result<Option<DeviceKey>, DriverError> {
+    ) -> Result<Option<Device<P>>, DriverError> {
         Ok(self.smmu(smmu)?.smmu.device_of(stream))
     }
 
@@ -271,7 +210,8 @@ impl<P: Platform> Driver<P> {
 
     /// Turns every SMMU off, with all traffic set to abort, and gives back the queues.
     ///
-    /// The caller has blocked and dropped its devices: a device keeps the stream table of its SMMU.
+    /// An SMMU that is off uses no domain: its devices count as blocked, and
+    /// [`Domain::into_tables`](smmu_attach::Domain::into_tables) gives the page tables back.
     ///
     /// # Errors
     ///
@@ -283,7 +223,12 @@ impl<P: Platform> Driver<P> {
         let mut outcome = Ok(());
         for smmu in &mut used.smmus {
             // Every SMMU is told, also after one that does not answer.
-            outcome = outcome.and(smmu.stop(&wait));
+            let stopped = smmu.stop(&wait);
+            if stopped.is_ok() {
+                // The SMMU has confirmed that it is off. The proof has its number, so this is `Ok`.
+                let _ = smmu.smmu.gone(&GoneProof::vouch(smmu.smmu.id()));
+            }
+            outcome = outcome.and(stopped);
         }
         if outcome.is_err() {
             core::mem::forget(used);

@@ -7,10 +7,10 @@
 //! |---|---|
 //! | 1. describe the SMMUs | [`Setup::new`], [`Setup::smmu`] for each, [`Setup::virtual_queue`] where there are any |
 //! | 2. start them | [`Setup::start`]: queues, bring-up, event queues; every stream is blocked |
-//! | 3. attach | [`Driver::add_device`], [`Driver::domain`], [`Driver::attach`] |
-//! | 4. unmap | change the tables, then [`Driver::invalidate`] before the memory is reused |
+//! | 3. attach | [`Driver::add_device`], [`Driver::domain`], [`Device::attach`](smmu_attach::Device::attach) |
+//! | 4. unmap | change the tables, then [`Domain::invalidate`](smmu_attach::Domain::invalidate) before the memory is reused |
 //! | 5. handle interrupts | [`Driver::drain_events`], [`Driver::handle_gerror`] |
-//! | 6. stop | [`Driver::block`] each device, then [`Driver::shutdown`] |
+//! | 6. stop | [`Driver::shutdown`], then [`Domain::into_tables`](smmu_attach::Domain::into_tables) |
 //!
 //! `examples/hypervisor.rs` does all of it in 60 lines, on the SMMU model. What a step needs from whom is in the docs of
 //! [`Platform`].
@@ -22,13 +22,12 @@
 //!
 //! - [`Driver`] owns memory that SMMUs read and write. Dropping it without [`shutdown`](Driver::shutdown) keeps that memory
 //!   allocated for ever, because the SMMUs go on using it.
-//! - [`Driver::invalidate`] is the only point from which on memory may be reused; see there.
-//! - An attach whose outcome says that the SMMU did not confirm leaves the old tables in use: see
-//!   [`Committed`](smmu_attach::Committed).
+//! - Memory that the tables no longer map may be reused only after
+//!   [`Domain::invalidate`](smmu_attach::Domain::invalidate) has returned `Ok`.
 //!
 //! # Cost
 //!
-//! Setting up allocates; [`Driver::invalidate`] neither locks nor allocates, but for what [`Platform::Cell`] does.
+//! Setting up allocates; [`Domain::invalidate`](smmu_attach::Domain::invalidate) neither locks nor allocates, but for what [`Platform::Cell`] does.
 //!
 //! # Features
 //!
@@ -50,8 +49,8 @@ pub use {smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types}
 pub use driver::{DrivenSmmu, Driver, GerrorReport};
 pub use error::DriverError;
 pub use platform::{
-    Attach, Block, Device, Domain, Group, Parts, PickQueue, Platform, Queue, QueueSink, Queues,
-    Target,
+    Attach, Block, Device, Domain, Env, Group, Parts, PickQueue, Platform, Queue, QueueSink,
+    Queues, Smmu,
 };
 pub use setup::{Setup, SmmuOptions};
 

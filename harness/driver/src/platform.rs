@@ -5,6 +5,7 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use lock_api::RawMutex;
+use smmu_attach::TranslationTable;
 use smmu_cmdq::{CommandQueue, QueueGroup, QueueSet};
 use smmu_invs::{InvArray, LockCell, Publication};
 use smmu_types::Command;
@@ -23,15 +24,17 @@ pub trait Platform: Sized {
     /// The mutex of stream tables and event queues. The driver holds it for a short time only, also while it handles
     /// an interrupt: use a lock that spins, and that masks the interrupts whose handlers call the driver.
     type Lock: RawMutex;
-    /// The mutex of domains. An attach holds it across allocations and waits for `CMD_SYNC`: use a lock that sleeps
-    /// where attaches may sleep.
-    type DomainLock: RawMutex;
+    /// The mutex of devices and domains. An attach holds it across allocations and waits for `CMD_SYNC`: use a lock that
+    /// sleeps where attaches may sleep.
+    type SleepLock: RawMutex;
     /// How a domain's invalidation array reaches its readers.
     type Cell: Publication<InvArray>;
     /// The command sink: [`Queues`], or a wrapper around it.
     type Sink: QueueSink<Self>;
     /// What hears of tags, entries and errors. `()` hears nothing.
     type Observer: Observer;
+    /// Page tables of the domains. An enum serves several kinds.
+    type Tables: TranslationTable;
 }
 
 /// A command sink over the command queues of all SMMUs.
@@ -49,36 +52,38 @@ impl<P: Platform> QueueSink<P> for Queues<P> {
     }
 }
 
-/// A [`Platform`] of registers `R`, memory `D`, clock `W`, one kind of lock `L` and observer `O`.
+/// A [`Platform`] of registers `R`, memory `D`, clock `W`, one kind of lock `L`, page tables `T` and observer `O`.
 ///
 /// Invalidation arrays are published behind `L` ([`LockCell`]). If a handler of interrupts invalidates, `L` must mask
 /// that interrupt.
-pub struct Parts<R, D, W, L, O = ()>(PhantomData<Types<R, D, W, L, O>>);
+pub struct Parts<R, D, W, L, T, O = ()>(PhantomData<Types<R, D, W, L, T, O>>);
 
-type Types<R, D, W, L, O> = fn() -> (R, D, W, L, O);
+type Types<R, D, W, L, T, O> = fn() -> (R, D, W, L, T, O);
 
-impl<R, D, W, L, O> fmt::Debug for Parts<R, D, W, L, O> {
+impl<R, D, W, L, T, O> fmt::Debug for Parts<R, D, W, L, T, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Parts")
     }
 }
 
-impl<R, D, W, L, O> Platform for Parts<R, D, W, L, O>
+impl<R, D, W, L, T, O> Platform for Parts<R, D, W, L, T, O>
 where
     R: Registers + Clone,
     D: DmaMemory,
     W: Wait + Clone,
     L: RawMutex,
+    T: TranslationTable,
     O: Observer,
 {
     type Registers = R;
     type Dma = D;
     type Wait = W;
     type Lock = L;
-    type DomainLock = L;
+    type SleepLock = L;
     type Cell = LockCell<L, InvArray>;
     type Sink = Queues<Self>;
     type Observer = O;
+    type Tables = T;
 }
 
 /// The face of a [`Platform`] that `smmu-attach` sees.
@@ -92,11 +97,12 @@ impl<P> fmt::Debug for Attach<P> {
 
 impl<P: Platform> smmu_attach::Platform for Attach<P> {
     type Lock = P::Lock;
-    type DomainLock = P::DomainLock;
+    type SleepLock = P::SleepLock;
     type Dma = P::Dma;
     type Sink = P::Sink;
     type Cell = P::Cell;
     type Observer = P::Observer;
+    type Tables = P::Tables;
 }
 
 /// A block of the platform's DMA memory.
@@ -108,8 +114,11 @@ pub type Device<P> = smmu_attach::Device<Attach<P>>;
 /// A domain of this driver.
 pub type Domain<P> = smmu_attach::Domain<Attach<P>>;
 
-/// Where an attach leads a device of this driver.
-pub type Target<'a, P> = smmu_attach::Target<'a, Attach<P>>;
+/// The seams of this driver, as its devices and domains share them.
+pub type Env<P> = smmu_attach::Env<Attach<P>>;
+
+/// An SMMU of this driver, as its devices and domains see it.
+pub type Smmu<P> = smmu_attach::Smmu<Attach<P>>;
 
 /// One command queue.
 pub type Queue<P> = CommandQueue<<P as Platform>::Registers, Block<P>, <P as Platform>::Wait>;

@@ -1,12 +1,11 @@
 //! From registers to running SMMUs.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 use core::time::Duration;
 
 use lock_api::Mutex;
-use smmu_attach::{Smmu, SmmuConfig};
+use smmu_attach::{AttachError, SmmuConfig};
 use smmu_cmdq::{CommandQueue, Opcodes, Port, QueueConfig, QueueGroup, QueueSet, SyncBy, layout};
 use smmu_hw_mmio::{
     Bringup, BringupConfig, BringupError, Coherency, EventQueue, Interrupts, Probe, Running,
@@ -19,8 +18,7 @@ use smmu_types::{PhysAddr, SmmuId};
 
 use crate::driver::{DrivenSmmu, Driver};
 use crate::error::DriverError;
-use crate::platform::{Attach, Block, Platform, QueueSink};
-use crate::platform::{Group, PickQueue, Queue, Queues};
+use crate::platform::{Block, Env, Group, PickQueue, Platform, Queue, QueueSink, Queues, Smmu};
 use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
 
 /// What an integrator may choose of one SMMU. The defaults suit every SMMU.
@@ -61,9 +59,9 @@ impl Default for SmmuOptions {
 
 /// One SMMU that is to be started.
 struct Part<P: Platform> {
+    id: SmmuId,
     registers: P::Registers,
     probe: Probe,
-    smmu: Arc<Smmu<Attach<P>>>,
     options: SmmuOptions,
     virtual_queues: Vec<VirtualQueue<P::Registers>>,
 }
@@ -86,7 +84,7 @@ impl<P: Platform> Setup<P> {
 
     /// Adds the SMMU behind `registers`. SMMUs are numbered from 0 in the order of these calls.
     ///
-    /// Reads the ID registers and allocates the stream table; writes no register.
+    /// Reads the ID registers; writes no register.
     ///
     /// # Errors
     ///
@@ -103,9 +101,7 @@ impl<P: Platform> Setup<P> {
         if let Some(coherency) = options.coherency {
             probe.caps.coherent = coherency == Coherency::Coherent;
         }
-        let smmu = Smmu::new(id, probe.caps, options.attach.clone(), &self.dma)?;
-        let (smmu, virtual_queues) = (Arc::new(smmu), Vec::new());
-        self.parts.push(Part { registers, probe, smmu, options, virtual_queues });
+        self.parts.push(Part { id, registers, probe, options, virtual_queues: Vec::new() });
         Ok(id)
     }
 
@@ -156,45 +152,38 @@ impl<P: Platform> Setup<P> {
         let Setup { dma, wait, observer, parts } = self;
         let last = SmmuId(u16::try_from(parts.len()).unwrap_or(u16::MAX));
         let (mut groups, mut running, mut smmus) = (Vec::new(), Vec::new(), Vec::new());
-        // All lists have their room before the first SMMU is touched.
+        let mut attach = Vec::new();
+        // All lists and tables have their room before the first SMMU is touched.
         let room = groups
             .try_reserve_exact(parts.len())
             .and(running.try_reserve_exact(parts.len()))
+            .and(attach.try_reserve_exact(parts.len()))
             .and(smmus.try_reserve_exact(parts.len()));
         room.map_err(|_| DriverError::OutOfMemory { smmu: last })?;
+        for part in &parts {
+            groups.push(part.queues(&dma, &wait)?);
+        }
+        // Each group has the number of its place, so this does not fail.
+        let queues = QueueSet::new(groups)
+            .map_err(|error| DriverError::CommandQueue { smmu: last, error })?;
+        let env = Env::<P>::new(dma, over(queues), observer).map_err(AttachError::from)?;
+        for Part { id, probe, options, .. } in &parts {
+            let config = options.attach.clone();
+            attach.push(Smmu::<P>::new(&env, *id, probe.id, probe.caps, config)?);
+        }
 
-        let mut failed = None;
-        for part in &parts {
-            match part.queues(&dma, &wait) {
-                Ok(group) => groups.push(group),
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
-            }
-        }
-        if let Some(error) = failed {
-            give_up(parts, groups, &wait);
-            return Err(error);
-        }
-        let queues = match QueueSet::new(groups) {
-            Ok(queues) => queues,
-            // Cannot be: each group has the number of its place. The groups are gone, and no SMMU was turned on.
-            Err(error) => return Err(DriverError::CommandQueue { smmu: last, error }),
-        };
-        let sink = over(queues);
-        for part in &parts {
-            match part.bring_up(&sink, &dma, &wait) {
+        for (part, smmu) in parts.iter().zip(&attach) {
+            match part.bring_up(&env, smmu, &wait) {
                 Ok(one) => running.push(one),
                 Err(error) => {
-                    give_up(parts, (sink, running), &wait);
+                    give_up(parts, (env, attach, running), &wait);
                     return Err(error);
                 }
             }
         }
-        for (part, (running, events)) in parts.into_iter().zip(running) {
+        for ((part, smmu), (running, events)) in parts.into_iter().zip(attach).zip(running) {
             smmus.push(DrivenSmmu {
-                smmu: part.smmu,
+                smmu,
                 probe: part.probe,
                 registers: part.registers,
                 timeout: part.options.timeout,
@@ -203,7 +192,7 @@ impl<P: Platform> Setup<P> {
                 events: Mutex::new(events),
             });
         }
-        Ok(Driver::new(dma, wait, observer, sink, smmus))
+        Ok(Driver::new(env, wait, smmus))
     }
 }
 
@@ -238,10 +227,6 @@ type Started<P> = (
 );
 
 impl<P: Platform> Part<P> {
-    fn id(&self) -> SmmuId {
-        self.smmu.id()
-    }
-
     fn config(&self) -> BringupConfig {
         BringupConfig { timeout: self.options.timeout, ..BringupConfig::new(&self.probe.caps) }
     }
@@ -253,13 +238,13 @@ impl<P: Platform> Part<P> {
     }
 
     fn allocate(&self, dma: &P::Dma, layout: DmaLayout) -> Result<Block<P>, DriverError> {
-        let smmu = self.id();
+        let smmu = self.id;
         dma.allocate(layout).map_err(|error: DmaError| DriverError::Dma { smmu, error })
     }
 
-    /// The queues of this SMMU; its virtual ones are enabled.
+    /// The queues of this SMMU. None is enabled yet.
     fn queues(&self, dma: &P::Dma, wait: &P::Wait) -> Result<Group<P>, DriverError> {
-        let smmu = self.id();
+        let smmu = self.id;
         let config = self.queue_config();
         let mut queues = Vec::new();
         queues
@@ -271,21 +256,8 @@ impl<P: Platform> Part<P> {
             let config = QueueConfig { sync_by, port, takes, ..config };
             queues.push(self.queue(registers.clone(), config, dma, wait)?);
         }
-        let group = QueueGroup::new(queues, self.options.pick)
-            .map_err(|error| DriverError::CommandQueue { smmu, error })?;
-        let enabled =
-            group.queues().iter().skip(1).zip(&self.virtual_queues).try_for_each(|(queue, of)| {
-                self.enable(queue.base(), queue.size(), &of.registers, wait)
-            });
-        match enabled {
-            Ok(()) => Ok(group),
-            Err(error) => {
-                if !self.stop_virtual_queues(wait) {
-                    mem::forget(group);
-                }
-                Err(error)
-            }
-        }
+        QueueGroup::new(queues, self.options.pick)
+            .map_err(|error| DriverError::CommandQueue { smmu, error })
     }
 
     fn queue(
@@ -295,7 +267,7 @@ impl<P: Platform> Part<P> {
         dma: &P::Dma,
         wait: &P::Wait,
     ) -> Result<Queue<P>, DriverError> {
-        let smmu = self.id();
+        let smmu = self.id;
         let size = size(self.options.command_queue_log2, self.probe.caps.cmdq_log2);
         let block = self.allocate(dma, layout(size, config.sync_by))?;
         CommandQueue::new(smmu, registers, block, size, wait.clone(), config)
@@ -316,7 +288,7 @@ impl<P: Platform> Part<P> {
         registers.write32(vcmdq::CONFIG, vcmdq::ENABLE);
         let enabled = || (registers.read32(vcmdq::STATUS) & vcmdq::ENABLE != 0).then_some(());
         poll(wait, self.options.timeout, enabled)
-            .map_err(|error| DriverError::VirtualQueue { smmu: self.id(), error })
+            .map_err(|error| DriverError::VirtualQueue { smmu: self.id, error })
     }
 
     /// Disables the virtual queues. Says whether all confirm it.
@@ -331,18 +303,21 @@ impl<P: Platform> Part<P> {
 
     fn bring_up(
         &self,
-        sink: &P::Sink,
-        dma: &P::Dma,
+        env: &Env<P>,
+        attach: &Smmu<P>,
         wait: &P::Wait,
     ) -> Result<Started<P>, DriverError> {
-        let smmu = self.id();
+        let (smmu, sink) = (self.id, env.sink());
         let failed = |error: BringupError| DriverError::Bringup { smmu, error };
         let unknown = DriverError::UnknownSmmu { smmu, count: sink.queues().queues().len() };
-        let main = sink.queues().get(smmu).and_then(|group| group.queues().first());
-        let commands = main.ok_or(unknown)?;
-        let (address, format) = self.smmu.stream_table();
+        let group = sink.queues().get(smmu).ok_or(unknown)?;
+        let commands = group.queues().first().ok_or(unknown)?;
+        for (queue, of) in group.queues().iter().skip(1).zip(&self.virtual_queues) {
+            self.enable(queue.base(), queue.size(), &of.registers, wait)?;
+        }
+        let (address, format) = attach.stream_table();
         let size = size(self.options.event_queue_log2, self.probe.caps.eventq_log2);
-        let block = self.allocate(dma, event_layout(size))?;
+        let block = self.allocate(env.dma(), event_layout(size))?;
         let events = EventQueue::new(self.registers.clone(), block, size)
             .map_err(|error| DriverError::EventQueue { smmu, error })?;
         let started = Bringup::begin(self.registers.clone(), wait.clone(), self.config())

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use smmu_driver::smmu_attach::{
-    ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
+    ForcedWriteBack, Outcome, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
 };
 use smmu_driver::smmu_cmdq::Opcodes;
 use smmu_driver::smmu_hw_mmio::BringupError;
@@ -19,7 +19,7 @@ use smmu_driver::smmu_types::seam::{
 use smmu_driver::smmu_types::{
     Command, EventKind, Granule, Leaf, OutputSize, PhysAddr, SmmuId, StreamId,
 };
-use smmu_driver::{Driver, DriverError, Parts, Setup, SmmuOptions, Target};
+use smmu_driver::{Driver, DriverError, Parts, Setup, SmmuOptions};
 use smmu_model::{Model, ModelRegisters, Profile, SecondQueue};
 
 const STREAM: StreamId = StreamId(8);
@@ -88,7 +88,7 @@ impl Wait for TestClock {
     }
 }
 
-type Tested = Parts<TestRegisters, TestMemory, TestClock, parking_lot::RawMutex>;
+type Tested = Parts<TestRegisters, TestMemory, TestClock, parking_lot::RawMutex, VmTables>;
 
 struct Bench {
     model: Model,
@@ -175,37 +175,52 @@ fn a_life_of_two_smmus_leaves_no_memory_behind() {
     {
         let driver = bench.try_start(2, None).unwrap();
         let page = bench.memory.allocate(DmaLayout::new(4096, 4096).unwrap()).unwrap();
-        let tables = VmTables::new(&bench.memory);
-        tables.map(Some(page.address()));
-        let domain = driver.domain(&tables).unwrap();
+        let domain = driver.domain(VmTables::new(&bench.memory)).unwrap();
+        domain.tables().map(Some(page.address()));
         for smmu in [SmmuId(0), SmmuId(1)] {
             let at = usize::from(smmu.0);
             assert!(bench.translates(at));
-            let mut device = driver.add_device(smmu, &[STREAM]).unwrap();
+            let device = driver.add_device(smmu, &[STREAM]).unwrap();
             let write = || bench.model.dma_write32(at, STREAM, GUEST_PAGE, 7);
             assert!(write().is_err(), "a device is blocked until it is attached");
-            let done = driver.attach(&mut device, Target::<Tested>::Domain(&domain)).unwrap();
-            assert_eq!(done.config, Ok(()));
+            assert_eq!(device.attach(&domain), Ok(Outcome::Done));
             assert!(write().is_ok());
-            tables.map(None);
+            domain.tables().map(None);
             let extent = Extent::range(GUEST_PAGE, 4096, Granule::K4, Leaf::Last);
-            driver.invalidate(&domain, extent).unwrap();
+            domain.invalidate(extent).unwrap();
             assert!(write().is_err(), "the unmapped page is out of reach");
             let mut events = Vec::new();
             let drained = driver.drain_events(smmu, |event| events.push(event)).unwrap();
             assert_eq!((drained.records, drained.overflowed), (1, false));
             let event = events[0];
             assert_eq!((event.kind(), event.stream()), (EventKind::F_TRANSLATION, STREAM));
-            assert_eq!(driver.device_of(smmu, STREAM).unwrap(), Some(device.key()));
-            tables.map(Some(page.address()));
-            let done = driver.block(&mut device).unwrap();
-            assert!(done.freed.is_some() && done.config.is_ok());
+            let found = driver.device_of(smmu, STREAM).unwrap();
+            assert!(found.is_some_and(|found| found.is_same(&device)));
+            domain.tables().map(Some(page.address()));
+            assert!(device.block().freed().is_some());
             assert!(write().is_err());
         }
         assert_eq!(bench.model.take_hazards(), []);
-        drop(domain);
+        assert!(domain.into_tables().is_ok());
         driver.shutdown().unwrap();
         assert!(!bench.translates(0) && !bench.translates(1));
+    }
+    assert_eq!(bench.free(), free);
+}
+
+#[test]
+fn a_shutdown_gives_the_tables_of_an_attached_device_back() {
+    let bench = Bench::new(&[Profile::default()]);
+    let free = bench.free();
+    {
+        let driver = bench.try_start(1, None).unwrap();
+        let domain = driver.domain(VmTables::new(&bench.memory)).unwrap();
+        let device = driver.add_device(SmmuId(0), &[STREAM]).unwrap();
+        assert_eq!(device.attach(&domain), Ok(Outcome::Done));
+        let domain = domain.into_tables().map(|_| ()).unwrap_err();
+        driver.shutdown().unwrap();
+        assert!(domain.into_tables().is_ok());
+        assert_eq!(device.block(), Outcome::Done);
     }
     assert_eq!(bench.free(), free);
 }
@@ -292,7 +307,7 @@ fn a_shutdown_without_an_answer_is_an_error_and_keeps_the_memory() {
             self.0.write64(offset, value);
         }
     }
-    type Platform = Parts<Stuck, Pool<HeapWindow>, TestClock, parking_lot::RawMutex>;
+    type Platform = Parts<Stuck, Pool<HeapWindow>, TestClock, parking_lot::RawMutex, VmTables>;
 
     let model = Model::new(8 << 20, &[Profile::default(), Profile::default()]);
     let (pool, stuck) = (Pool::new(model.window()), Arc::<AtomicBool>::default());
