@@ -246,15 +246,18 @@ impl<P: Platform> Domain<P> {
         let mut state = self.lock();
         // Readers skip the entries from now on; then the numbers may get new owners on other SMMUs.
         self.cell().read().remove_smmu(smmu);
+        let forget = |retiring: RetiringTag| {
+            let tag = retiring.tag();
+            // `Err` is not reached: the proof names this tag.
+            if retiring.free(proof.flush(tag)).is_ok() {
+                self.0.env.observer().notice(Notice::TagForgotten { smmu, tag });
+            }
+        };
         while let Some(at) = state.tags.iter().position(|owned| owned.tag.smmu() == smmu) {
-            let Owned { tag, .. } = state.tags.swap_remove(at);
-            let flushed = proof.flush(tag.tag());
-            self.free(tag.retire(), flushed);
+            forget(state.tags.swap_remove(at).tag.retire());
         }
         while let Some(at) = state.retiring.iter().position(|tag| tag.smmu() == smmu) {
-            let tag = state.retiring.swap_remove(at);
-            let flushed = proof.flush(tag.tag());
-            self.free(tag, flushed);
+            forget(state.retiring.swap_remove(at));
         }
     }
 

@@ -60,6 +60,13 @@ pub enum Notice {
         /// The tag.
         tag: CacheTag,
     },
+    /// The owner said that the SMMU is gone, so it caches nothing with the tag, and the number is free.
+    TagForgotten {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The tag.
+        tag: CacheTag,
+    },
     /// A flush is not proven, or the SMMU did not confirm a device's new entry. The number is not
     /// free. A later retry can free it only in the first case.
     TagQuarantined {

@@ -19,7 +19,7 @@ pub(super) fn invalidate(
 ) -> Result<Result<(), SinkError>, Stop> {
     // A table of this crate maps pages only, so the level hint is right.
     let extent = Extent::range(iova, PAGE, Granule::K4, Leaf::Last).with_page_hint();
-    Ok(rig.domain(domain)?.invalidate(extent, rig.sink()).map_err(|error| error.first))
+    Ok(rig.domain(domain)?.invalidate(extent).map_err(|error| error.first))
 }
 
 /// Invalidates a page that is unmapped, and checks that this ends as the step says.

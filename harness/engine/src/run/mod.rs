@@ -148,6 +148,10 @@ fn run_steps(
         }
         settle::finish(&rig)
     });
+    // A transcript ends with the last step.
+    let lines = recorder.len();
+    let down = driver.shutdown().map_err(Stop::from);
+    recorder.drop_from(lines);
     // The first error is the one to tell.
-    done.and(driver.shutdown().map_err(Stop::from))
+    done.and(down)
 }

@@ -1,7 +1,8 @@
 //! The harness's implementations of the seams, around the real ones.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use smmu_driver::smmu_attach::{TableDescription, TranslationTable};
 use smmu_driver::smmu_invs::{ArcSwapCell, InvArray, OutOfMemory, Publication};
 use smmu_driver::smmu_types::pool::{Pool, PoolBlock};
 use smmu_driver::smmu_types::seam::{
@@ -14,6 +15,7 @@ use super::sabotage::Sabotage;
 use super::tap::Tap;
 use crate::alloc_fault;
 use crate::machine::{Clock, QueueName, Ram};
+use crate::page_tables::PageTables;
 use crate::transcript::{LineKind as Kind, Recorder};
 
 /// The platform of the harness.
@@ -24,11 +26,32 @@ impl Platform for Harness {
     type Registers = Tap;
     type Wait = Clock;
     type Lock = parking_lot::RawMutex;
-    type DomainLock = parking_lot::RawMutex;
+    type SleepLock = parking_lot::RawMutex;
     type Dma = Dma;
     type Sink = Sink;
     type Cell = Cell;
     type Observer = Names;
+    type Tables = SharedTables;
+}
+
+/// The page tables of a domain, which the steps of a scenario change.
+#[derive(Debug)]
+pub struct SharedTables(Mutex<PageTables<Dma>>);
+
+impl SharedTables {
+    pub(crate) fn new(tables: PageTables<Dma>) -> Self {
+        SharedTables(Mutex::new(tables))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PageTables<Dma>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TranslationTable for SharedTables {
+    fn describe(&self) -> TableDescription {
+        self.lock().describe()
+    }
 }
 
 /// DMA memory from the machine's RAM, whose allocations can be made to fail.
@@ -210,6 +233,9 @@ impl Observer for Names {
             Notice::TagAborted { smmu, tag: t } => tag(smmu, &|| format!("{t} given back unused")),
             Notice::TagRetired { domain, smmu, tag: t } => {
                 tag(smmu, &|| format!("{t} has lost its last user in {}", self.domain(domain)));
+            }
+            Notice::TagForgotten { smmu, tag: t } => {
+                tag(smmu, &|| format!("{t} is free: the SMMU is gone"));
             }
             Notice::TagFreed { smmu, tag: t } => {
                 alloc_fault::suspended(|| {

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use smmu_driver::smmu_attach::{AttachError, Committed, Smmu};
+use smmu_driver::smmu_attach::{AttachError, Outcome};
 use smmu_driver::smmu_invs::InvKind;
 use smmu_driver::smmu_types::pool::PoolBlock;
 use smmu_driver::smmu_types::{EventRecord, Irq, PhysAddr, RawCommand, SmmuId};
-use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver};
+use smmu_driver::{Device, Domain, DrivenSmmu, Driver, Smmu};
 
 use super::destination::Destination;
 use super::pages::{Pages, Reached};
-use super::platform::{Dma, Harness, Names, Sink};
+use super::platform::{Dma, Harness, Names, SharedTables, Sink};
 use super::setup::SmmuTaps;
 use super::stop::Stop;
 use super::tap::Tap;
@@ -28,8 +28,7 @@ pub(crate) struct Rig<'d> {
     pub(crate) recorder: Recorder,
     pub(crate) driver: &'d Driver<Harness>,
     devices: BTreeMap<String, (usize, Device<Harness>)>,
-    domains: BTreeMap<String, Arc<Domain<Harness>>>,
-    tables: BTreeMap<String, PageTables<Dma>>,
+    domains: BTreeMap<String, Domain<Harness>>,
     pub(super) raw_cds: BTreeMap<String, PoolBlock<Ram>>,
     taps: Vec<SmmuTaps>,
     timeouts: Vec<Duration>,
@@ -48,12 +47,11 @@ impl<'d> Rig<'d> {
         taps: Vec<SmmuTaps>,
     ) -> Result<Self, Stop> {
         let (file, dma) = (&scenario.file, driver.dma());
-        let (mut domains, mut tables) = (BTreeMap::new(), BTreeMap::new());
+        let mut domains = BTreeMap::new();
         for spec in &file.domains {
             for name in spec.names() {
-                let table = PageTables::new(spec.stage, dma.clone())?;
-                domains.insert(name.clone(), driver.domain(&table)?);
-                tables.insert(name, table);
+                let tables = SharedTables::new(PageTables::new(spec.stage, dma.clone())?);
+                domains.insert(name, driver.domain(tables)?);
             }
         }
         let pages = Pages::new(file.pages.iter().map(|name| name.get_ref().as_str()), dma)?;
@@ -62,7 +60,6 @@ impl<'d> Rig<'d> {
             driver,
             devices: BTreeMap::new(),
             domains,
-            tables,
             raw_cds: BTreeMap::new(),
             taps,
             timeouts: file.smmus.iter().map(SmmuSpec::timeout).collect(),
@@ -106,7 +103,7 @@ impl<'d> Rig<'d> {
         self.observer().smmus.get(index).map_or("?", String::as_str)
     }
 
-    pub(crate) fn smmu(&self, index: usize) -> Result<&Arc<Smmu<Attach<Harness>>>, Stop> {
+    pub(crate) fn smmu(&self, index: usize) -> Result<&Smmu<Harness>, Stop> {
         let found = self.driver.smmus().get(index).map(DrivenSmmu::attach);
         found.ok_or_else(|| missing("SMMU", index))
     }
@@ -141,14 +138,13 @@ impl<'d> Rig<'d> {
         found.ok_or_else(|| missing("device", name))
     }
 
-    pub(crate) fn domain(&self, name: &str) -> Result<&Arc<Domain<Harness>>, Stop> {
+    pub(crate) fn domain(&self, name: &str) -> Result<&Domain<Harness>, Stop> {
         let found = self.domains.get(name);
         found.ok_or_else(|| missing("domain", name))
     }
 
-    pub(crate) fn tables(&mut self, name: &str) -> Result<&mut PageTables<Dma>, Stop> {
-        let found = self.tables.get_mut(name);
-        found.ok_or_else(|| missing("domain", name))
+    pub(crate) fn tables(&self, name: &str) -> Result<MutexGuard<'_, PageTables<Dma>>, Stop> {
+        Ok(self.domain(name)?.tables().lock())
     }
 
     pub(crate) fn page(&self, name: &str) -> Result<PhysAddr, Stop> {
@@ -159,7 +155,8 @@ impl<'d> Rig<'d> {
     /// A text in which the addresses of pages and root tables are replaced by their names.
     pub(crate) fn named(&self, text: &str) -> String {
         let pages = self.pages.all().map(|(name, at)| (at, format!("page {name}")));
-        let roots = self.domains.iter().map(|(name, d)| (d.table().root, format!("{name}'s root")));
+        let roots =
+            self.domains.iter().map(|(name, d)| (d.description().root, format!("{name}'s root")));
         pages
             .chain(roots)
             .fold(text.to_owned(), |text, (at, name)| text.replace(&at.to_string(), &name))
@@ -169,7 +166,7 @@ impl<'d> Rig<'d> {
         Ok(match name {
             "bypass" => Destination::Bypass,
             "blocked" => Destination::Blocked,
-            _ => Destination::Domain(Arc::clone(self.domain(name)?)),
+            _ => Destination::Domain(self.domain(name)?.clone()),
         })
     }
 
@@ -178,12 +175,8 @@ impl<'d> Rig<'d> {
         &mut self,
         device: &str,
         to: &str,
-    ) -> Result<Result<Committed, AttachError>, Stop> {
-        let target = self.target(to)?;
-        let env = self.driver.env();
-        let (_, device) = self.devices.get_mut(device).ok_or_else(|| missing("device", device))?;
-        let prepared = device.prepare(target.target(), &env);
-        Ok(prepared.map(|prepared| prepared.publish().install().commit()))
+    ) -> Result<Result<Outcome, AttachError>, Stop> {
+        Ok(self.target(to)?.attach(self.device(device)?))
     }
 
     /// Prepare an attach while the `n`-th allocation fails, and drop it. Says whether the failure
@@ -195,10 +188,9 @@ impl<'d> Rig<'d> {
         n: u64,
     ) -> Result<(bool, Option<AttachError>), Stop> {
         let target = self.target(to)?;
-        let env = self.driver.env();
-        let (_, device) = self.devices.get_mut(device).ok_or_else(|| missing("device", device))?;
+        let device = self.device(device)?;
         let armed = Armed::nth(n);
-        let prepared = device.prepare(target.target(), &env);
+        let prepared = device.prepare(target.target());
         let fired = armed.fired();
         drop(armed);
         Ok((fired, prepared.map(drop).err()))

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use smmu_driver::smmu_attach::Target;
 use smmu_driver::smmu_types::range::Extent;
 use smmu_driver::smmu_types::seam::{CommandSink, Registers};
 use smmu_driver::smmu_types::{Asid, Command, Granule, Leaf, StreamId, Vmid};
@@ -53,31 +52,28 @@ fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
 }
 
 fn race(rig: &mut Rig<'_>, rounds: u32) {
-    let Rig { devices, domains, tables, driver, machine, pages, .. } = rig;
-    let driver: &Driver<Harness> = driver;
+    let Rig { devices, domains, machine, pages, .. } = rig;
     let (d, e) = (&domains["D"], &domains["E"]);
     let page = pages.address("A").unwrap();
     let (done, reached) = (AtomicBool::new(false), AtomicU32::new(0));
     let extent = Extent::range(IOVA, PAGE, Granule::K4, Leaf::Last).with_page_hint();
     std::thread::scope(|scope| {
-        for (_, device) in devices.values_mut() {
+        for (_, device) in devices.values() {
             let done = &done;
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {
-                    for target in
-                        [Target::Domain(d), Target::Domain(e), Target::Domain(d), Target::Blocked]
-                    {
-                        let done = driver.attach(device, target).unwrap();
-                        assert_eq!((done.config, done.quarantined), (Ok(()), None));
+                    for domain in [d, e, d] {
+                        assert_eq!(device.attach(domain).unwrap().settled(), Ok(()));
                     }
+                    assert_eq!(device.block().settled(), Ok(()));
                 }
             });
         }
         // Ends the other threads also when an assertion fails.
         let _end = Defer(|| done.store(true, Ordering::Relaxed));
-        let table = tables.get_mut("D").unwrap();
+        let table = || d.tables().lock();
         for round in 0..rounds {
-            table.map(IOVA, page, Permission::ReadWrite).unwrap();
+            table().map(IOVA, page, Permission::ReadWrite).unwrap();
             for device in 0..3 {
                 pages.restore();
                 machine.dma_write(device, IOVA).unwrap();
@@ -85,8 +81,8 @@ fn race(rig: &mut Rig<'_>, rounds: u32) {
                     reached.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            table.unmap(IOVA).unwrap();
-            driver.invalidate(d, extent).unwrap();
+            table().unmap(IOVA).unwrap();
+            d.invalidate(extent).unwrap();
             for device in 0..3 {
                 pages.restore();
                 machine.dma_write(device, IOVA).unwrap();

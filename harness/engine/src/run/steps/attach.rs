@@ -1,6 +1,6 @@
 //! Attaches a device, and checks how that ends and what the device reaches meanwhile.
 
-use smmu_driver::smmu_attach::{AttachError, Committed};
+use smmu_driver::smmu_attach::{AttachError, Outcome};
 use smmu_driver::smmu_invs::InvError;
 use smmu_driver::smmu_tags::TagError;
 use smmu_driver::smmu_types::seam::SinkError;
@@ -48,10 +48,7 @@ fn attach(rig: &mut Rig, spec: &Attach) -> Result<Confirmed, Stop> {
             rig.record_arrays();
             Ok(Confirmed::Yes)
         }
-        (
-            Ok(Committed { config: Err(SinkError::Timeout { .. }), freed: None, .. }),
-            Some(AttachFailure::Timeout),
-        ) => {
+        (Ok(Outcome::Unconfirmed(SinkError::Timeout { .. })), Some(AttachFailure::Timeout)) => {
             // The observer has put the error into the transcript.
             rig.record_arrays();
             Ok(Confirmed::No)

@@ -18,7 +18,7 @@ impl StepAction for AttachEach {
             let domain = format!("{}{n}", self.domains.get_ref());
             let done = rig.attach(&device, &domain)??;
             committed(rig, done)?;
-            let smmu = rig.device(&device)?.smmu().id();
+            let smmu = rig.device(&device)?.smmu();
             tags.extend(rig.domain(&domain)?.tag_on(smmu));
         }
         // The transcript gets the counts instead of hundreds of lines alike.

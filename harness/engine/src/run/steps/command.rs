@@ -52,7 +52,7 @@ impl StepAction for CommandStep {
 
 fn typed(rig: &Rig, spec: &CommandSpec) -> Result<Command, Stop> {
     let stream = |device: &str| -> Result<_, Stop> {
-        Ok(rig.device(device)?.streams().first().copied().unwrap_or_default())
+        Ok(rig.device(device)?.streams().next().unwrap_or_default())
     };
     Ok(match spec {
         CommandSpec::CfgiSte(of) => {

@@ -28,8 +28,8 @@ impl StepAction for DmaStep {
             (Reached::Nothing, DmaWriteOutcome::Written) => "somewhere unknown".into(),
             (Reached::Damage(what), _) => what.clone(),
         });
-        let smmu = rig.device(device)?.smmu().id();
-        let stream = rig.device(device)?.streams().first().copied().unwrap_or_default();
+        let smmu = rig.device(device)?.smmu();
+        let stream = rig.device(device)?.streams().next().unwrap_or_default();
         let got = || {
             let events: Vec<String> = events.iter().map(|(_, event)| event.to_string()).collect();
             format!("{reached:?}, {outcome:?}, events: [{}]", events.join(", "))

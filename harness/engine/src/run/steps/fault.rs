@@ -21,7 +21,7 @@ impl StepAction for FaultStep {
             }
             Some(WantedFault::AtcTimeout(device)) => {
                 let device = rig.device(device.get_ref())?;
-                QueueFault::AtcTimeout(device.streams().first().copied().unwrap_or_default())
+                QueueFault::AtcTimeout(device.streams().next().unwrap_or_default())
             }
             Some(WantedFault::Msi(MsiFault::Lost)) => QueueFault::MsiLost,
         };

@@ -1,10 +1,9 @@
 //! Writes a context descriptor and an STE past the driver.
 
-use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use smmu_driver::Attach;
-use smmu_driver::smmu_attach::{Smmu, TranslationStage, single_context};
+use smmu_driver::Smmu;
+use smmu_driver::smmu_attach::{TranslationStage, single_context};
 use smmu_driver::smmu_types::regs::strtab;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 use smmu_driver::smmu_types::{
@@ -26,7 +25,7 @@ impl StepAction for Install {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
         let (device, domain, asid) =
             (self.device.get_ref(), self.domain.get_ref(), Asid(self.asid));
-        let table = *rig.domain(domain)?.table();
+        let table = *rig.domain(domain)?.description();
         let TranslationStage::Stage1 { mair } = table.stage else {
             return Err(Stop::Failed(format!("{domain} has no stage 1")));
         };
@@ -35,8 +34,8 @@ impl StepAction for Install {
                 .ok_or(DmaError { bytes: Cd::BYTES as u64, align: 64 })?;
             rig.raw_cds.insert(device.to_owned(), rig.driver.dma().allocate(layout)?);
         }
-        let smmu = Arc::clone(rig.device(device)?.smmu());
-        let stream = rig.device(device)?.streams().first().copied().unwrap_or_default();
+        let smmu = rig.smmu(usize::from(rig.device(device)?.smmu().0))?.clone();
+        let stream = rig.device(device)?.streams().next().unwrap_or_default();
         let layout = |error: FieldError| Stop::Failed(error.to_string());
         let cd = Cd::stage1(table.stage1(mair, asid)).map_err(layout)?;
         let Some(block) = rig.raw_cds.get(device) else { return Ok(()) };
@@ -70,11 +69,7 @@ impl StepAction for Install {
 }
 
 /// Where the STE of a stream lies.
-fn ste_address(
-    ram: &Ram,
-    smmu: &Smmu<Attach<Harness>>,
-    stream: StreamId,
-) -> Result<PhysAddr, Stop> {
+fn ste_address(ram: &Ram, smmu: &Smmu<Harness>, stream: StreamId) -> Result<PhysAddr, Stop> {
     let (base, format) = smmu.stream_table();
     match format {
         strtab::StreamTableFormat::Linear { .. } => Ok(PhysAddr(base.0 + u64::from(stream.0) * 64)),
