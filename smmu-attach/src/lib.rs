@@ -13,10 +13,10 @@
 //! commit     drop the old domain's reference; if that was the last, flush the tag and free it
 //! ```
 //!
-//! So a device never uses a domain that does not invalidate for it.
+//! So a device never uses a domain that does not invalidate for it. [`Device::attach`] does all four.
 //!
-//! This crate has [`Smmu`] (stream table and tag spaces of one SMMU), [`Device`], [`Domain`], the
-//! transaction, and [`entry`], a writer of STEs and CDs that also works alone.
+//! This crate has [`Smmu`] (stream table, devices and tag spaces of one SMMU), [`Device`], [`Domain`],
+//! the transaction, and [`entry`], a writer of STEs and CDs that also works alone.
 //!
 //! It has no page tables (describe yours through [`TranslationTable`]), no command queue (bring a
 //! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support ATS,
@@ -24,46 +24,42 @@
 //!
 //! # Example
 //!
-//! A [`Platform`] names the implementations of the seams.
+//! A [`Platform`] names the implementations of the seams. An attach, an unmap and a detach:
 //!
 //! ```
-//! # use smmu_attach::smmu_types::{fake::*, seam::*, *};
+//! # use smmu_attach::smmu_types::{fake::*, range::Extent, seam::*, *};
 //! # use smmu_attach::*;
-//! # use std::sync::Arc;
 //! struct Example;
 //! impl Platform for Example {
 //!     type Lock = parking_lot::RawMutex;
-//!     type DomainLock = parking_lot::RawMutex;
+//!     type SleepLock = parking_lot::RawMutex;
 //!     type Dma = Pool<HeapWindow>;
 //!     type Sink = RecordingSink;
 //!     type Cell = smmu_invs::LockCell<parking_lot::RawMutex, smmu_invs::InvArray>;
 //!     type Observer = ();
+//!     type Tables = TableDescription;
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let caps = Capabilities::decode(ID_REGISTERS);
-//! # struct Tables;
-//! # impl TranslationTable for Tables {
-//! #     fn describe(&self) -> TableDescription {
-//! #         TableDescription {
-//! #             stage: TranslationStage::Stage1 { mair: 0xff }, root: PhysAddr(0x8000_0000), t0sz: 25,
-//! #             granule: Granule::K4, output_size: OutputSize::Bits40,
-//! #             walk: WalkAttributes::COHERENT, forced_write_back: ForcedWriteBack::Off,
-//! #         }
-//! #     }
-//! # }
-//! let (dma, sink) = (heap_pool(1 << 20), RecordingSink::new());
-//! let env = Env::<Example> { dma: &dma, sink: &sink, observer: &() };
+//! # let tables = TableDescription {
+//! #     stage: TranslationStage::Stage1 { mair: 0xff }, root: PhysAddr(0x8000_0000), t0sz: 25,
+//! #     granule: Granule::K4, output_size: OutputSize::Bits40,
+//! #     walk: WalkAttributes::COHERENT, forced_write_back: ForcedWriteBack::Off,
+//! # };
+//! let env = Env::<Example>::new(heap_pool(1 << 20), RecordingSink::new(), ())?;
+//! let caps = Capabilities::decode(ID_REGISTERS);
+//! let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default())?;
+//! let device = smmu.add_device(&[StreamId(0x08)])?;
+//! let domain = Domain::new(&env, DomainId(1), tables)?;
 //!
-//! let smmu = Arc::new(Smmu::<Example>::new(SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default(), &dma)?);
-//! let mut device = Smmu::add_device(&smmu, &[StreamId(0x08)], &env)?;
-//! let domain = Arc::new(Domain::<Example>::new(DomainId(1), &Tables)?);
-//!
-//! device.prepare(Target::Domain(&domain), &env)?.publish().install().commit();
+//! device.attach(&domain)?.confirmed()?;
 //! assert_eq!(domain.tag_on(SmmuId(0)), Some(CacheTag::Asid(Regime::El1, Asid(1))));
 //!
-//! let done = device.prepare(Target::Blocked, &env)?.publish().install().commit();
-//! assert_eq!(done.freed, Some(CacheTag::Asid(Regime::El1, Asid(1))));
+//! // The owner has cleared a descriptor of `domain.tables()`, and has published the store.
+//! domain.invalidate(Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last))?;
+//!
+//! assert_eq!(device.block(), Outcome::Freed(CacheTag::Asid(Regime::El1, Asid(1))));
+//! let _tables = domain.into_tables().map_err(|_| "an SMMU may still use the tables")?;
 //! # Ok(()) }
 //! ```
 //!
@@ -71,7 +67,7 @@
 //!
 //! ```compile_fail
 //! # use smmu_attach::*;
-//! fn wrong<P: Platform>(prepared: Prepared<'_, P>) {
+//! fn wrong<P: Platform>(prepared: Prepared<P>) {
 //!     prepared.commit(); // neither published nor installed
 //! }
 //! ```
@@ -81,38 +77,38 @@
 //! - The owner of a domain calls [`Domain::invalidate`] after it changes the tables, and *before*
 //!   it reuses the memory. It first makes its stores visible to the SMMU
 //!   ([`DmaBlock::publish`](smmu_types::seam::DmaBlock::publish)).
-//! - The owner keeps the domain and its page tables as the next section says. No type does it.
+//! - [`Smmu::gone`] believes its caller: a wrong word frees tags that an SMMU still caches.
+//!
+//! # An SMMU that does not answer
+//!
+//! - It does not confirm new entries ([`Outcome::Unconfirmed`]): the entries are invalid in memory.
+//!   The device stays a user of the old domain and keeps it alive, with its tables. The next attach,
+//!   or [`Device::settle`], first makes the SMMU forget the old entries; then the device leaves the
+//!   old domain. While the SMMU does not confirm that, an attach is refused, and a block leaves the
+//!   entries invalid.
+//! - It does not confirm a flush ([`Outcome::Unflushed`]): the tag is not given out, readers go on
+//!   flushing it, and the device keeps the domain alive. [`Device::settle`] flushes again.
+//! - It answers again, perhaps after a reset: [`Smmu::settle`] settles all its devices.
+//! - It is off for good: [`Smmu::gone`] takes it out of every domain. Until then, each
+//!   [`Domain::invalidate`] of a domain that it uses fails.
 //!
 //! # Limits
 //!
-//! A caller must know what this version does not do:
-//!
-//! - **Lifetime.** The page tables are the caller's. While a device is attached it keeps its
-//!   [`Domain`] alive, but never the tables. Keep the domain and its tables until
-//!   [`Domain::array`] is [empty](ArrayView::is_empty) and no attach to the domain is in progress. [`Committed::config`]
-//!   = `Ok` alone is too early: the flush of the tag may have failed.
-//! - **Unconfirmed change.** If the SMMU does not confirm a `CFGI` command, the entry is invalid in
-//!   memory and the SMMU may still use the old one. The device stays a user of the old domain and
-//!   keeps it alive. The next attach, or [`Device::settle`], first makes the SMMU forget the old
-//!   entries; then the device leaves the old domain. While the SMMU does not confirm that, an attach
-//!   is refused, and a block leaves the entries invalid.
-//! - **Dropped domain.** A domain that is dropped with a tag in its array loses the tag's number
-//!   for good.
-//! - **Absent SMMU.** While the array has an entry of an SMMU that no longer answers, every
-//!   [`Domain::invalidate`] fails, for the other SMMUs too. No call removes such an entry.
-//! - **Memory.** [`Smmu::new`], [`Smmu::add_device`] and [`Domain::new`] make some small
-//!   allocations that abort when memory is short, instead of returning an error.
-//!   [`Smmu::add_device`] allocates and fills DMA memory while it holds [`Platform::Lock`].
-//! - **Locks.** A thread that holds a [`Prepared`], [`Published`] or [`Installed`] must not prepare
-//!   another attach, also of other domains: two such threads can wait for each other. Leaking one
-//!   ([`core::mem::forget`]) keeps the domain's lock for ever.
+//! - [`Smmu::new`] makes two small allocations, of the tag spaces, that abort when memory is short.
+//!   Every other shortage is an error.
+//! - A [`Prepared`], [`Published`] or [`Installed`] that is leaked ([`core::mem::forget`]) keeps its
+//!   locks for ever. [`Device::prepare`] then says so; [`Device::attach`] waits for ever.
 //!
 //! # Locks
 //!
-//! One lock per domain, held from `prepare` to the end of the transaction. An attach takes the
-//! locks of old and new domain in the order of their [`DomainId`](smmu_types::DomainId)s. One lock
-//! per stream table, held while a device is added or removed. Devices of different domains attach
-//! in parallel.
+//! One lock per device and one per domain, held over a whole transaction: the device's first, then
+//! those of the old and the new domain in the order of their addresses. [`Device::attach`] waits for
+//! them. [`Device::prepare`] does not: it reports that another transaction has one. So two threads
+//! that each hold transactions never wait for each other. Devices of different domains attach in
+//! parallel.
+//!
+//! One lock per stream table ([`Platform::Lock`]), the last in the order, is held for look-ups and
+//! stores, never across an allocation or a wait.
 //!
 //! [`Domain::invalidate`] takes no lock of its own; [`Platform::Cell`] says how a reader gets the
 //! array.
@@ -121,7 +117,8 @@
 //!
 //! An attach waits for one `CMD_SYNC` for each step of an entry, whatever the number of streams: two
 //! from blocked to stage 1, one from one stage-1 domain to another. The last detach adds one flush
-//! and one `CMD_SYNC`. [`Target::Blocked`] and [`Target::Bypass`] allocate nothing.
+//! and one `CMD_SYNC`. [`Device::block`] and [`Device::bypass`] allocate nothing. After `prepare`,
+//! no step allocates.
 //!
 //! This crate re-exports [`smmu_types`], [`smmu_tags`] and [`smmu_invs`], whose types are part of
 //! its API.

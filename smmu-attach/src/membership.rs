@@ -83,3 +83,63 @@ pub(crate) fn flush<P: Platform>(member: &Member<P>) -> Result<(), SinkError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use smmu_invs::{InvArray, InvKey, InvKind, InvSpec, LockCell};
+    use smmu_types::fake::{HeapWindow, ID_REGISTERS, Pool, RecordingSink, heap_pool};
+    use smmu_types::*;
+
+    use super::*;
+    use crate::*;
+
+    struct Tests;
+    impl Platform for Tests {
+        type Lock = parking_lot::RawMutex;
+        type SleepLock = parking_lot::RawMutex;
+        type Dma = Pool<HeapWindow>;
+        type Sink = RecordingSink;
+        type Cell = LockCell<parking_lot::RawMutex, InvArray>;
+        type Observer = ();
+        type Tables = TableDescription;
+    }
+
+    const TABLES: TableDescription = TableDescription {
+        stage: TranslationStage::Stage1 { mair: 0xff },
+        root: PhysAddr(0x8000_0000),
+        t0sz: 25,
+        granule: Granule::K4,
+        output_size: OutputSize::Bits40,
+        walk: WalkAttributes::COHERENT,
+        forced_write_back: ForcedWriteBack::Off,
+    };
+
+    /// The last user of an ATS entry leaves, and the tag beside it has another user.
+    #[test]
+    fn an_ats_entry_says_nothing_about_the_tag() {
+        let env = Env::<Tests>::new(heap_pool(1 << 20), RecordingSink::new(), ()).unwrap();
+        let caps = Capabilities::decode(ID_REGISTERS);
+        let config = SmmuConfig::default();
+        let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps, config).unwrap();
+        let device = smmu.add_device(&[StreamId(8)]).unwrap();
+        let domain = Domain::new(&env, DomainId(1), TABLES).unwrap();
+        assert_eq!(device.attach(&domain), Ok(Outcome::Done));
+        env.sink().take();
+
+        // A second device uses the same tag, and a translation cache of its own.
+        let tag = domain.tag_on(SmmuId(0)).unwrap();
+        let mut request = RequestBuffer::with_capacity(2).unwrap();
+        request.push(InvSpec::tagged(SmmuId(0), tag, caps.range_support())).unwrap();
+        let key = InvKey { smmu: SmmuId(0), kind: InvKind::Ats, id: 0x10, ssid: InvKey::NO_SSID };
+        request.push(InvSpec { key, ..request.as_slice()[0] }).unwrap();
+        let array = domain.cell().read().merge(request.as_slice()).unwrap();
+        domain.cell().publish(LockCell::<parking_lot::RawMutex, InvArray>::node(array).unwrap());
+        let member = Member { domain: domain.clone(), request, end: End::Open };
+        let mut state = domain.lock();
+        assert_eq!(release(&member, &mut state, &env), Outcome::Done);
+        drop(state);
+        assert!(env.sink().take().is_empty(), "the tag was flushed, and an SMMU uses it");
+        assert_eq!((domain.tag_on(SmmuId(0)), smmu.asids().stats().in_use), (Some(tag), 1));
+        assert_eq!(device.block(), Outcome::Freed(tag));
+    }
+}

@@ -99,26 +99,27 @@ pub struct TableDescription {
 ///
 /// - [`describe`](Self::describe) always returns the same description.
 /// - The owner writes each descriptor as one 64-bit store and publishes it to the SMMU.
-/// - The owner keeps the tables, at the same address, until [`Domain::array`](crate::Domain::array)
-///   is [empty](crate::ArrayView::is_empty) and no attach to the domain is in progress. The array
-///   is empty only after every device has left, the SMMUs have confirmed it, and every flush is
-///   proven.
+/// - The tables stay at the same address until the value is dropped. A
+///   [`Domain`](crate::Domain) drops it, or gives it back, only when no SMMU can use it.
 ///
-/// [`Committed::config`](crate::Committed::config) = `Ok` is not that moment: the flush of the tag
-/// may still have failed, and the SMMU may still walk the tables for a cached translation. After a
-/// `config` of `Err`, the array stays until [`Device::settle`](crate::Device::settle) is `Ok`. If a
-/// device was dropped while attached, the array never becomes empty. No type of this crate keeps the
-/// tables alive.
+/// A [`TableDescription`] is a value of this trait, for tables with another owner, such as those
+/// that CPUs use as well. Then that owner keeps them until the domain gives the description back.
 pub trait TranslationTable {
     /// Root, format and sizes of the tables.
     fn describe(&self) -> TableDescription;
 }
 
+impl TranslationTable for TableDescription {
+    fn describe(&self) -> TableDescription {
+        *self
+    }
+}
+
 impl TableDescription {
     /// The first property that the SMMU lacks to walk these tables, if any.
     ///
-    /// This checks each property alone. It does not check combinations, such as the alignment of
-    /// the root or the start level for `T0SZ`; `smmu_types::legal` does.
+    /// This checks each property alone, by the capabilities that the driver relies on. An attach also
+    /// checks the entries by the rules of [`smmu_types::legal`], such as the alignment of the root.
     #[must_use]
     pub fn lacks(&self, caps: &Capabilities) -> Option<Requirement> {
         let input_bits = 64u32.saturating_sub(self.t0sz.into());

@@ -5,5 +5,6 @@ mod common;
 mod legality;
 mod locks;
 mod ordering;
+mod spinning;
 mod transaction;
 mod unconfirmed;

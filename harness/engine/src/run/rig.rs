@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use slab::Slab;
 use smmu_driver::smmu_attach::{AttachError, Outcome};
 use smmu_driver::smmu_invs::InvKind;
 use smmu_driver::smmu_types::pool::PoolBlock;
@@ -27,7 +28,9 @@ use crate::transcript::{LineKind, Recorder};
 pub(crate) struct Rig<'d> {
     pub(crate) recorder: Recorder,
     pub(crate) driver: &'d Driver<Harness>,
-    devices: BTreeMap<String, (usize, Device<Harness>)>,
+    // A device's key is the machine's number of it: both count in the order of the file.
+    devices: Slab<Device<Harness>>,
+    device_keys: BTreeMap<String, usize>,
     domains: BTreeMap<String, Domain<Harness>>,
     pub(super) raw_cds: BTreeMap<String, PoolBlock<Ram>>,
     taps: Vec<SmmuTaps>,
@@ -58,7 +61,8 @@ impl<'d> Rig<'d> {
         let mut rig = Rig {
             recorder,
             driver,
-            devices: BTreeMap::new(),
+            devices: Slab::new(),
+            device_keys: BTreeMap::new(),
             domains,
             raw_cds: BTreeMap::new(),
             taps,
@@ -73,12 +77,11 @@ impl<'d> Rig<'d> {
     }
 
     fn add_devices(&mut self, scenario: &Scenario) -> Result<(), Stop> {
-        // Machines number devices in the order of the file.
         for spec in &scenario.file.devices {
             let smmu = SmmuId(self.smmu_index(spec.smmu.get_ref())? as u16);
             for (name, stream) in spec.each() {
                 let device = self.driver.add_device(smmu, &[stream])?;
-                self.devices.insert(name, (self.devices.len(), device));
+                self.device_keys.insert(name, self.devices.insert(device));
             }
         }
         Ok(())
@@ -129,12 +132,12 @@ impl<'d> Rig<'d> {
     }
 
     pub(crate) fn device(&self, name: &str) -> Result<&Device<Harness>, Stop> {
-        let found = self.devices.get(name).map(|(_, device)| device);
+        let found = self.devices.get(self.device_index(name)?);
         found.ok_or_else(|| missing("device", name))
     }
 
     fn device_index(&self, name: &str) -> Result<usize, Stop> {
-        let found = self.devices.get(name).map(|(index, _)| *index);
+        let found = self.device_keys.get(name).copied();
         found.ok_or_else(|| missing("device", name))
     }
 

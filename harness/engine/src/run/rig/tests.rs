@@ -58,7 +58,7 @@ fn race(rig: &mut Rig<'_>, rounds: u32) {
     let (done, reached) = (AtomicBool::new(false), AtomicU32::new(0));
     let extent = Extent::range(IOVA, PAGE, Granule::K4, Leaf::Last).with_page_hint();
     std::thread::scope(|scope| {
-        for (_, device) in devices.values() {
+        for (_, device) in devices.iter() {
             let done = &done;
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {

@@ -1,0 +1,182 @@
+//! Heap memory: each allocation of each operation fails once, and what must not allocate does not.
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(unsafe_code, reason = "implements an allocator")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell as ThreadCell;
+
+use smmu_attach::*;
+use smmu_invs::{InvArray, LockCell};
+use smmu_types::fake::{HeapWindow, ID_REGISTERS, InstantSink, Pool, heap_pool};
+use smmu_types::*;
+
+thread_local! {
+    /// Allocations of this thread until one fails; 0 counts on below.
+    static LEFT: ThreadCell<i64> = const { ThreadCell::new(i64::MAX) };
+}
+
+struct FailingAllocator;
+
+// SAFETY: all memory is the system's; an allocation may fail.
+unsafe impl GlobalAlloc for FailingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let left = LEFT.get() - 1;
+        LEFT.set(left);
+        if left == 0 {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise; all memory came from `System`.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: FailingAllocator = FailingAllocator;
+
+/// Run `run` while allocation number `n` of it fails. Returns its result and its allocations.
+fn failing<T>(n: i64, run: impl FnOnce() -> T) -> (T, i64) {
+    LEFT.set(n);
+    let result = run();
+    let left = LEFT.replace(i64::MAX);
+    (result, n - left)
+}
+
+struct Heap;
+impl Platform for Heap {
+    type Lock = parking_lot::RawMutex;
+    type SleepLock = parking_lot::RawMutex;
+    type Dma = Pool<HeapWindow>;
+    type Sink = InstantSink;
+    type Cell = LockCell<parking_lot::RawMutex, InvArray>;
+    type Observer = ();
+    type Tables = TableDescription;
+}
+
+const TABLES: TableDescription = TableDescription {
+    stage: TranslationStage::Stage1 { mair: 0xff },
+    root: PhysAddr(0x8000_0000),
+    t0sz: 25,
+    granule: Granule::K4,
+    output_size: OutputSize::Bits40,
+    walk: WalkAttributes::COHERENT,
+    forced_write_back: ForcedWriteBack::Off,
+};
+
+struct Bench {
+    env: Env<Heap>,
+    smmu: Smmu<Heap>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let env = Env::new(heap_pool(4 << 20), InstantSink, ()).unwrap();
+        let caps = Capabilities::decode(ID_REGISTERS);
+        let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default()).unwrap();
+        Bench { env, smmu }
+    }
+    fn device(&self, stream: u32) -> Device<Heap> {
+        self.smmu.add_device(&[StreamId(stream)]).unwrap()
+    }
+    fn domain(&self, id: u32) -> Domain<Heap> {
+        Domain::new(&self.env, DomainId(id), TABLES).unwrap()
+    }
+}
+
+/// Fails each allocation of `run` in turn, each time on what `make` makes. Returns their number.
+fn each<B, T, E>(
+    make: impl Fn() -> B,
+    run: impl Fn(&B) -> Result<T, E>,
+    check: impl Fn(&B),
+) -> i64 {
+    for n in 1.. {
+        let bench = make();
+        let (result, allocations) = failing(n, || run(&bench));
+        if result.is_ok() {
+            assert!(allocations < n, "allocation {n} failed without an error");
+            return allocations;
+        }
+        assert!(allocations >= n, "an error without a failed allocation");
+        drop(result);
+        check(&bench);
+        let (again, _) = failing(i64::MAX, || run(&bench));
+        assert!(again.is_ok(), "after allocation {n} failed, nothing works");
+    }
+    unreachable!()
+}
+
+#[test]
+fn every_shortage_is_an_error_that_leaves_no_trace() {
+    let env = || heap_pool(1 << 16);
+    assert!(each(env, |pool| Env::<Heap>::new(pool.clone(), InstantSink, ()), |_| ()) == 1);
+
+    let domains = each(Bench::new, |b| Domain::new(&b.env, DomainId(1), TABLES), |_| ());
+    assert!(domains >= 2, "{domains}");
+
+    let streams: Vec<_> = (0..4).map(|n| StreamId(n << 8)).collect();
+    let devices = each(
+        Bench::new,
+        |b| b.smmu.add_device(&streams),
+        |b| {
+            assert!(streams.iter().all(|stream| b.smmu.device_of(*stream).is_none()));
+        },
+    );
+    assert!(devices >= 8, "{devices}");
+
+    let attached = || {
+        let bench = Bench::new();
+        let (device, domain) = (bench.device(8), bench.domain(1));
+        (bench, device, domain)
+    };
+    let attach = each(
+        attached,
+        |(_, device, domain)| device.attach(domain),
+        |(bench, device, domain)| {
+            assert!(matches!(device.attachment(), Attachment::Blocked));
+            let stats = bench.smmu.asids().stats();
+            assert_eq!((stats.free, domain.tag_on(SmmuId(0))), (stats.capacity, None));
+        },
+    );
+    assert!(attach >= 5, "{attach}");
+
+    let second = || {
+        let (bench, device, domain) = attached();
+        let other = bench.domain(2);
+        assert_eq!(device.attach(&domain), Ok(Outcome::Done));
+        (bench, device, domain, other)
+    };
+    let moved = each(
+        second,
+        |(.., device, _, other)| device.attach(other),
+        |(.., device, domain, _)| {
+            assert!(matches!(device.attachment(), Attachment::Domain(d) if d.is_same(domain)));
+        },
+    );
+    assert!(moved >= 4, "{moved}");
+}
+
+#[test]
+fn what_must_not_allocate_does_not() {
+    let bench = Bench::new();
+    let streams: Vec<_> = (0..64).map(StreamId).collect();
+    let device = bench.smmu.add_device(&streams).unwrap();
+    let [d, e] = [1, 2].map(|n| bench.domain(n));
+    for domain in [&d, &e] {
+        let prepared = device.prepare(Target::Domain(domain)).unwrap();
+        let (outcome, n) = failing(1, || prepared.publish().install().commit());
+        assert_eq!((outcome.settled(), n), (Ok(()), 0), "after prepare");
+    }
+    assert_eq!(failing(1, || device.bypass().unwrap().settled()), (Ok(()), 0), "bypass");
+    let _ = device.attach(&d).unwrap();
+    let extent = range::Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last);
+    assert_eq!(failing(1, || d.invalidate(extent)), (Ok(()), 0), "invalidate");
+    assert_eq!(failing(1, || device.block().settled()), (Ok(()), 0), "block");
+    assert_eq!(failing(1, || device.settle()), (Ok(()), 0), "settle");
+    let _ = device.attach(&d).unwrap();
+    let proof = GoneProof::vouch(SmmuId(0));
+    assert_eq!(failing(1, || bench.smmu.gone(&proof)), (Ok(()), 0), "gone");
+    assert_eq!(failing(1, || bench.smmu.remove_device(&device)), (Ok(()), 0), "remove");
+}
