@@ -19,13 +19,14 @@
 //!
 //! No step waits longer than [`BringupConfig::timeout`] for one register.
 //!
-//! **Limit.** `begin` and `disable` wait for `GBPA.Update` = 0 and do not read `GBPA.ABORT` back.
-//! An SMMU that drops the write lets transactions bypass once translation is off.
+//! Each write on which isolation rests is read back: `GBPA.ABORT` before translation goes off, and
+//! the address and format of the stream table. An SMMU that drops one of them gets
+//! [`BringupError::NotKept`], and keeps what it had.
 
 use core::time::Duration;
 
 use smmu_types::queue::QueueSize;
-use smmu_types::regs::strtab::StreamTableFormat;
+use smmu_types::regs::strtab::{DecodedBase, StreamTableFormat};
 use smmu_types::regs::{self, Reg, Ro, Rw, cr0, cr1, cr2, gbpa, irq_ctrl, queue_base, strtab};
 use smmu_types::seam::{CommandSink, Registers, RegistersExt, SinkError, Wait, poll};
 use smmu_types::{
@@ -128,6 +129,18 @@ pub enum BringupError {
         /// The configured limit.
         timeout: Duration,
     },
+    /// A register does not hold what was written, although the SMMU acknowledged the write.
+    #[error(
+        "{register} reads {read:#x} after {wrote:#x} was written; the SMMU does not keep it, so it is not driven"
+    )]
+    NotKept {
+        /// The register, by the architecture's name.
+        register: &'static str,
+        /// The bits that were written.
+        wrote: u64,
+        /// The same bits as read back.
+        read: u64,
+    },
     /// The format does not allow a stream table of this size.
     #[error(
         "no stream table can be {format:?}; a linear table has up to 2^32 STEs, a two-level table 2^8 to 2^32"
@@ -198,7 +211,9 @@ impl<R: Registers, W: Wait> BringupState<R, W> {
         // Software may write GBPA only while no earlier update is under way.
         self.wait_for_bits(GBPA.name(), read, gbpa::UPDATE, 0)?;
         self.registers.write(GBPA, read() | gbpa::ABORT | gbpa::UPDATE);
-        self.wait_for_bits(GBPA.name(), read, gbpa::UPDATE, 0)
+        self.wait_for_bits(GBPA.name(), read, gbpa::UPDATE, 0)?;
+        let (abort, got) = (u64::from(gbpa::ABORT), u64::from(read()));
+        kept(GBPA.name(), abort, got & abort)
     }
 
     /// Acknowledge errors of the previous owner: one would stop the command queue at once.
@@ -208,6 +223,11 @@ impl<R: Registers, W: Wait> BringupState<R, W> {
             self.registers.write(regs::GERRORN, error);
         }
     }
+}
+
+/// Whether a register holds what was written.
+const fn kept(register: &'static str, wrote: u64, read: u64) -> Result<(), BringupError> {
+    if wrote == read { Ok(()) } else { Err(BringupError::NotKept { register, wrote, read }) }
 }
 
 fn queue(
@@ -273,8 +293,13 @@ impl<R: Registers, W: Wait> Disabled<R, W> {
         let size = format.config().map_err(|_| BringupError::StreamTableSize { format })?;
         let base = strtab::base(address, format)
             .map_err(|error| BringupError::Base { register: regs::STRTAB_BASE.name(), error })?;
-        self.0.registers.write(regs::STRTAB_BASE, base);
-        self.0.registers.write(regs::STRTAB_BASE_CFG, size);
+        let registers = &self.0.registers;
+        registers.write(regs::STRTAB_BASE, base);
+        registers.write(regs::STRTAB_BASE_CFG, size);
+        let read = DecodedBase::decode(registers.read(regs::STRTAB_BASE));
+        kept(regs::STRTAB_BASE.name(), address.0, read.address.0)?;
+        let read = registers.read(regs::STRTAB_BASE_CFG);
+        kept(regs::STRTAB_BASE_CFG.name(), size.into(), read.into())?;
         Ok(TablesSet(self.0))
     }
 }

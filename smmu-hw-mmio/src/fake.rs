@@ -24,6 +24,12 @@ pub enum Unacknowledged {
     IrqCtrl,
     /// `GBPA.UPDATE` stays set.
     Gbpa,
+    /// `GBPA.UPDATE` clears, and `GBPA.ABORT` is not kept.
+    GbpaAbort,
+    /// `STRTAB_BASE` stays as it was.
+    StrtabBase,
+    /// `STRTAB_BASE_CFG` stays as it was.
+    StrtabBaseCfg,
 }
 
 /// Registers of an idle SMMU with the ID registers [`ID`]. It acknowledges every write.
@@ -50,7 +56,19 @@ pub fn smmu_without_ack(unacknowledged: Unacknowledged) -> FakeRegisters {
                 registers.set(irq_ctrlack, value);
             }
             o if o == regs::GBPA.offset() && unacknowledged != Unacknowledged::Gbpa => {
-                registers.set(offset, value & !u64::from(gbpa::UPDATE));
+                let lost =
+                    if unacknowledged == Unacknowledged::GbpaAbort { gbpa::ABORT } else { 0 };
+                registers.set(offset, value & !u64::from(gbpa::UPDATE | lost));
+            }
+            o if o == regs::STRTAB_BASE.offset()
+                && unacknowledged == Unacknowledged::StrtabBase =>
+            {
+                registers.set(offset, 0);
+            }
+            o if o == regs::STRTAB_BASE_CFG.offset()
+                && unacknowledged == Unacknowledged::StrtabBaseCfg =>
+            {
+                registers.set(offset, 0);
             }
             _ => {}
         }

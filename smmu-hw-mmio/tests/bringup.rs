@@ -183,6 +183,35 @@ fn gbpa_is_polled_before_and_after(
     assert_eq!(registers.get(0x20), 1);
 }
 
+#[rstest]
+#[case::abort(Unacknowledged::GbpaAbort, "GBPA", 1 << 20)]
+#[case::table(Unacknowledged::StrtabBase, "STRTAB_BASE", 0x4000_0000)]
+#[case::size(Unacknowledged::StrtabBaseCfg, "STRTAB_BASE_CFG", 8)]
+fn what_isolation_rests_on_is_read_back(
+    #[case] lost: Unacknowledged,
+    #[case] register: &'static str,
+    #[case] wrote: u64,
+) {
+    let (registers, wait, sink) =
+        (smmu_without_ack(lost), CountingWait::new(), RecordingSink::new());
+    registers.set(0x20, 1);
+    let error = bring_up(&registers, &wait, config(), &sink, Interrupts::Wired).unwrap_err();
+    assert_eq!(error, BringupError::NotKept { register, wrote, read: 0 });
+    // Translation was not turned off where that lets transactions bypass, and is never turned on.
+    assert_eq!(registers.get(0x20), u64::from(register == "GBPA"));
+    assert!(error.to_string().starts_with(register));
+}
+
+#[test]
+fn an_smmu_that_does_not_keep_abort_is_not_turned_off() {
+    let (registers, wait, sink) =
+        (smmu_without_ack(Unacknowledged::GbpaAbort), CountingWait::new(), RecordingSink::new());
+    let running = bring_up(&registers, &wait, config(), &sink, Interrupts::Polled).unwrap();
+    let error = running.disable().map(|_| ()).unwrap_err();
+    assert!(matches!(error, BringupError::NotKept { register: "GBPA", .. }));
+    assert_eq!(registers.get(0x20) & 1, 1, "translation stays on");
+}
+
 #[test]
 fn a_device_that_does_not_turn_off_is_an_error() {
     let (registers, wait) =
