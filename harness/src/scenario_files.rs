@@ -48,6 +48,8 @@ builtins! {
     "msi-sync",
     "two-queues",
     "fetch-abort",
+    "detach-unconfirmed-then-settled",
+    "smmu-goes-away",
 }
 
 /// The scenarios built into the program, in their order.

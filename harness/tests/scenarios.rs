@@ -33,6 +33,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "msi-sync",
             "two-queues",
             "fetch-abort",
+            "smmu-goes-away",
         ],
         &[
             "first-light",
@@ -42,6 +43,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "bad-command",
             "queue-full",
             "sync-timeout",
+            "smmu-goes-away",
         ],
     ),
     (
@@ -59,6 +61,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "msi-sync",
             "two-queues",
             "fetch-abort",
+            "smmu-goes-away",
         ],
         &[
             "first-light",
@@ -68,6 +71,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "bad-command",
             "queue-full",
             "sync-timeout",
+            "smmu-goes-away",
         ],
     ),
     (
@@ -93,6 +97,8 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "msi-sync",
             "two-queues",
             "fetch-abort",
+            "detach-unconfirmed-then-settled",
+            "smmu-goes-away",
         ],
         &["tag-reuse", "stage2-vmid"],
     ),
@@ -114,8 +120,17 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "msi-sync",
             "two-queues",
             "fetch-abort",
+            "detach-unconfirmed-then-settled",
+            "smmu-goes-away",
         ],
-        &["tag-reuse", "stage2-vmid", "replace-domain", "blocked-and-bypass", "sync-timeout"],
+        &[
+            "tag-reuse",
+            "stage2-vmid",
+            "replace-domain",
+            "blocked-and-bypass",
+            "sync-timeout",
+            "detach-unconfirmed-then-settled",
+        ],
     ),
     (
         Sabotage::SyncWithoutWait,
@@ -137,10 +152,16 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "msi-sync",
             "two-queues",
             "fetch-abort",
+            "detach-unconfirmed-then-settled",
+            "smmu-goes-away",
         ],
-        &["sync-timeout"],
+        &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away"],
     ),
-    (Sabotage::TimeoutCountsAsDone, &["sync-timeout", "two-queues"], &["sync-timeout"]),
+    (
+        Sabotage::TimeoutCountsAsDone,
+        &["sync-timeout", "two-queues", "detach-unconfirmed-then-settled", "smmu-goes-away"],
+        &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away"],
+    ),
 ];
 
 type Opened = Result<Arc<dyn Backend>, String>;

@@ -111,6 +111,12 @@ impl<'d> Rig<'d> {
         found.ok_or_else(|| missing("SMMU", index))
     }
 
+    /// The registers of an SMMU, as the driver reaches them.
+    pub(crate) fn registers(&self, index: usize) -> Result<&Tap, Stop> {
+        let found = self.driver.smmus().get(index).map(DrivenSmmu::registers);
+        found.ok_or_else(|| missing("SMMU", index))
+    }
+
     /// How long the driver waits for an SMMU's command queue.
     pub(crate) fn timeout(&self, name: &str) -> Result<Duration, Stop> {
         let index = self.smmu_index(name)?;

@@ -34,8 +34,8 @@ pub use names::SpannedName;
 pub use source::{Scenario, ScenarioError};
 pub use steps::{
     AsidArgument, AtcArguments, Attach, AttachEach, AttachFailure, AttachWatch, CommandSpec,
-    CommandStep, CommandsExpected, DmaStep, Expect, FailEveryAllocation, FaultStep, HazardStep,
-    Install, Invalidate, IpaArguments, Map, MendStep, MsiFault, NoArguments, Poke, QueueBehaviour,
-    ReadsExpected, Remap, Step, StreamArgument, Unmap, VaArguments, VmidArgument, WantedFailure,
-    WantedFault,
+    CommandStep, CommandsExpected, DmaStep, Expect, FailEveryAllocation, FaultStep, GoneStep,
+    HazardStep, Install, Invalidate, IpaArguments, Map, MendStep, MsiFault, NoArguments, Poke,
+    QueueBehaviour, ReadsExpected, Remap, SettleFailure, SettleStep, Step, StreamArgument, Unmap,
+    VaArguments, VmidArgument, WantedFailure, WantedFault,
 };

@@ -7,6 +7,7 @@ mod dma;
 mod expect;
 mod fail_every_allocation;
 mod fault;
+mod gone;
 mod hazard;
 mod install;
 mod invalidate;
@@ -14,6 +15,7 @@ mod map;
 mod mend;
 mod poke;
 mod remap;
+mod settle;
 mod unmap;
 
 use super::report::RunReport;
@@ -37,6 +39,8 @@ fn action(step: &Step) -> &dyn StepAction {
         Step::Command(step) => step,
         Step::Fault(step) => step,
         Step::Mend(step) => step,
+        Step::Settle(step) => step,
+        Step::Gone(step) => step,
         Step::Install(step) => step,
         Step::Expect(step) => step,
         Step::Hazard(step) => step,

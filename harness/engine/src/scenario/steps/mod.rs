@@ -7,6 +7,7 @@ mod dma;
 mod expect;
 mod fail_every_allocation;
 mod fault;
+mod gone;
 mod hazard;
 mod install;
 mod invalidate;
@@ -14,6 +15,7 @@ mod map;
 mod mend;
 mod poke;
 mod remap;
+mod settle;
 mod unmap;
 
 use core::ops::Range;
@@ -33,6 +35,7 @@ pub use dma::DmaStep;
 pub use expect::{CommandsExpected, Expect, ReadsExpected};
 pub use fail_every_allocation::FailEveryAllocation;
 pub use fault::{FaultStep, MsiFault, QueueBehaviour, WantedFault};
+pub use gone::GoneStep;
 pub use hazard::HazardStep;
 pub use install::Install;
 pub use invalidate::Invalidate;
@@ -40,6 +43,7 @@ pub use map::Map;
 pub use mend::MendStep;
 pub use poke::Poke;
 pub use remap::Remap;
+pub use settle::{SettleFailure, SettleStep};
 pub use unmap::Unmap;
 
 /// One step.
@@ -71,6 +75,10 @@ pub enum Step {
     Fault(FaultStep),
     /// `mend`: take back every fault of an SMMU.
     Mend(MendStep),
+    /// `settle`: ask an SMMU again for all that it did not confirm.
+    Settle(SettleStep),
+    /// `gone`: turn an SMMU off past the driver, and tell the driver.
+    Gone(GoneStep),
     /// `install`: write a context descriptor and an STE past the driver, with an ASID of the scenario's choice.
     Install(Install),
     /// `expect`: check what the driver says of a domain or of a tag space.
@@ -94,6 +102,8 @@ impl Step {
             Step::Command(step) => step,
             Step::Fault(step) => step,
             Step::Mend(step) => step,
+            Step::Settle(step) => step,
+            Step::Gone(step) => step,
             Step::Install(step) => step,
             Step::Expect(step) => step,
             Step::Hazard(step) => step,
