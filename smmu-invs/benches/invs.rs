@@ -216,9 +216,10 @@ fn readers<P: Publication<InvArray> + Sync>(name: &str) {
     println!("{table}");
 }
 
-/// While another thread replaces the array all the time: the median of the rounds in which it did. Not the fastest one,
-/// which might be one in which it was held up; and not those with so many publications that this thread was. There may be
-/// none, where the two threads have no two processors to themselves.
+/// While another thread replaces the array all the time: the median of the rounds in which it did.
+/// Not the fastest one, which might be one in which it was held up; and not those with so many
+/// publications that this thread was. There may be none, where the two threads have no two
+/// processors to themselves.
 fn beside_a_writer<P, T>(cell: &P, mut work: impl FnMut() -> T) -> Option<f64>
 where
     P: Publication<InvArray> + Sync,

@@ -1,5 +1,5 @@
-//! Defects and hazards of other drivers' arrays, each as a test that bears its name. Which commands are sent is in
-//! `walk.rs`, which has those of the walk.
+//! Defects and hazards of other drivers' arrays, each as a test that bears its name. Which commands
+//! are sent is in `walk.rs`, which has those of the walk.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use EntryState::{Live, Retiring, Trash};
@@ -97,8 +97,8 @@ fn a_key_that_is_trash_is_new_when_it_comes_again() {
     assert_eq!(states(&all), [Live, Trash, Trash], "the old one is as it was");
 }
 
-/// A builder that fills with zeroes makes "not there" look like "you were the last": the caller would flush and free a
-/// tag that is another's.
+/// A builder that fills with zeroes makes "not there" look like "you were the last": the caller
+/// would flush and free a tag that is another's.
 #[test]
 fn what_is_not_there_is_not_the_last_user() {
     let all = array(&[asid(A, 1)]).merge(&[asid(A, 1)]).unwrap();
@@ -109,7 +109,8 @@ fn what_is_not_there_is_not_the_last_user() {
     assert_eq!(states(&all), [Retiring]);
 }
 
-/// Notifying through the request itself wrote one past its end when only the array had entries left.
+/// Notifying through the request itself wrote one past its end when only the array had entries
+/// left.
 #[test]
 fn there_is_one_outcome_for_each_entry_of_a_request_and_no_more() {
     let all = array(&[asid(A, 1), asid(A, 2), ats(1), ats(2), asid(B, 1)]);
@@ -118,8 +119,8 @@ fn there_is_one_outcome_for_each_entry_of_a_request_and_no_more() {
     assert_eq!(unref(&all, &[asid(A, 2), ats(2)]), [LastUserGone; 2]);
 }
 
-/// Bridges give several functions one StreamID. Two entries with one key would count apart, and the walk would send
-/// twice.
+/// Bridges give several functions one StreamID. Two entries with one key would count apart, and the
+/// walk would send twice.
 #[test]
 fn a_stream_that_is_named_twice_is_refused() {
     let error = InvArray::empty().merge(&[asid(A, 1), ats(3), ats(3)]).unwrap_err();
@@ -175,7 +176,8 @@ fn a_users_count_means_users_and_nothing_else() {
     assert!(all.iter().all(|view| (view.users, view.state) == (0, Retiring)));
 }
 
-/// What was attached and is detached again leaves a domain that sends nothing, so freeing it needs no flush.
+/// What was attached and is detached again leaves a domain that sends nothing, so freeing it needs
+/// no flush.
 #[test]
 fn a_domain_without_devices_sends_nothing() {
     let request = [vmid(1), InvSpec::s1_clear(A, Vmid(1)), ats(1)];

@@ -1,5 +1,5 @@
-//! The array cases of the Linux driver's own test, as data; between its steps stand the flushes that
-//! the state *retiring* asks for.
+//! The array cases of the Linux driver's own test, as data; between its steps stand the flushes
+//! that the state *retiring* asks for.
 
 use EntryState::{Live, Retiring, Trash};
 use smmu_invs::{EntryState, InvArray, InvKey, InvKind, InvSpec, InvView, UnrefOutcome};

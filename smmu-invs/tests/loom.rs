@@ -3,14 +3,15 @@
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p smmu-invs --test loom
 //!
-//! The steps are those of the guarantee. What is modelled beside the real array, walk, gate and cells: a table entry, an
-//! STE, a cached translation, a DMA that is under way, the page that it reaches, and whether a device takes `ATC_INV`s.
-//! The page and the device are plain memory to the checker, so two accesses that nothing orders are a failure even where
-//! the values are right. The DMA barrier before an STE is a full fence here, which is
-//! more than a driver needs where the memory is multi-copy atomic.
+//! The steps are those of the guarantee. What is modelled beside the real array, walk, gate and
+//! cells: a table entry, an STE, a cached translation, a DMA that is under way, the page that it
+//! reaches, and whether a device takes `ATC_INV`s. The page and the device are plain memory to the
+//! checker, so two accesses that nothing orders are a failure even where the values are right. The
+//! DMA barrier before an STE is a full fence here, which is more than a driver needs where the
+//! memory is multi-copy atomic.
 //!
-//! For each barrier there is a test of a build without it, which must fail. Three preemptions find all of them, and are
-//! a matter of seconds; four find no more and take minutes.
+//! For each barrier there is a test of a build without it, which must fail. Three preemptions find
+//! all of them, and are a matter of seconds; four find no more and take minutes.
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![expect(unsafe_code, reason = "a publication by pointer, which nothing frees")]
@@ -67,7 +68,8 @@ impl Publication<InvArray> for PointerCell {
         PointerCell(AtomicPtr::new(node), ORDERS)
     }
     fn read(&self) -> &'static InvArray {
-        // SAFETY: the pointer is that of a box that is never freed, and only shared references are made.
+        // SAFETY: the pointer is that of a box that is never freed, and only shared references are
+        // made.
         unsafe { &*self.0.load(self.1.read) }
     }
     fn publish(&self, node: Self::Node) {
@@ -128,8 +130,8 @@ impl Hardware {
 
 const PAGE: Extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
 
-/// A queue whose commands are carried out when they are issued: any TLBI or `ATC_INV` drops the line, once no DMA is
-/// under way. A device whose ATS is off does not answer an `ATC_INV`.
+/// A queue whose commands are carried out when they are issued: any TLBI or `ATC_INV` drops the
+/// line, once no DMA is under way. A device whose ATS is off does not answer an `ATC_INV`.
 struct HardwareSink(Arc<Hardware>);
 
 impl CommandSink for HardwareSink {
@@ -180,7 +182,8 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// Run a model that must fail, and fail with what the checker says if that is one of the failures that are looked for.
+/// Run a model that must fail, and fail with what the checker says if that is one of the failures
+/// that are looked for.
 fn caught(model: impl FnOnce()) {
     let said = catch_unwind(AssertUnwindSafe(model)).unwrap_err();
     let said = said.downcast_ref::<String>().map_or_else(
@@ -277,12 +280,14 @@ fn detach_race(settle: Settle, purge: Purge, orders: Orders) {
         let mut cell = cell::<PointerCell>(&tag());
         cell.1 = orders;
         race(Hardware::new(1), cell, move |hardware, cell, sink| {
-            // Step 7. The sync of the CFGI keeps new DMA from the old STE; it does not wait for DMA under way.
+            // Step 7. The sync of the CFGI keeps new DMA from the old STE; it does not wait for DMA
+            // under way.
             hardware.ste.store(0, Ordering::SeqCst);
             let array = cell.read();
             array.unref(&tag(), |_, _| {});
             if settle == Settle::BeforeTheFlush {
-                // A proof of some other flush, as a driver without the proof's promise would have it.
+                // A proof of some other flush, as a driver without the proof's promise would have
+                // it.
                 let idle = HardwareSink(Arc::new(Hardware::new(0)));
                 array.settle(&FlushProof::obtain(&idle, SMMU, TAG).unwrap());
             }
@@ -510,7 +515,8 @@ unsafe impl lock_api::RawMutex for Lock {
 
     fn lock(&self) {
         let guard = self.0.get_or_init(|| Mutex::new(())).lock().unwrap();
-        // SAFETY: the guard goes before the lock: `unlock` comes before the end of whatever is locked.
+        // SAFETY: the guard goes before the lock: `unlock` comes before the end of whatever is
+        // locked.
         let guard =
             unsafe { std::mem::transmute::<MutexGuard<'_, ()>, MutexGuard<'static, ()>>(guard) };
         // SAFETY: this thread holds the lock.

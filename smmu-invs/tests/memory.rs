@@ -43,7 +43,8 @@ unsafe impl GlobalAlloc for FailingAllocator {
         if fails() {
             return std::ptr::null_mut();
         }
-        // SAFETY: the block came from `System` with this layout; the caller's promises are passed on.
+        // SAFETY: the block came from `System` with this layout; the caller's promises are passed
+        // on.
         unsafe { System.realloc(block, layout, size) }
     }
 
@@ -138,8 +139,8 @@ fn publish_needs_no_memory_whatever_readers_hold<P: Publication<InvArray>>() {
     assert!(guards.iter().all(|array| array.len() == 2));
 }
 
-/// An attach and a detach, with every allocation failing in its turn: each failure is an error, and the cell is as it
-/// was before.
+/// An attach and a detach, with every allocation failing in its turn: each failure is an error, and
+/// the cell is as it was before.
 fn every_allocation_may_fail<P: Publication<InvArray>>() {
     let attach = |cell: &P| -> Result<(), Box<dyn std::error::Error>> {
         let array = cell.read().merge(&request())?;

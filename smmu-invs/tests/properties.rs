@@ -1,6 +1,7 @@
-//! The array against a model that keeps a map: random sequences over three SMMUs, tags of both stages, virtual SMMUs,
-//! streams with and without substreams and with both kinds of ATS entry. After each step entries, users, states, what is
-//! found and what a walk sends are those of the model.
+//! The array against a model that keeps a map: random sequences over three SMMUs, tags of both
+//! stages, virtual SMMUs, streams with and without substreams and with both kinds of ATS entry.
+//! After each step entries, users, states, what is found and what a walk sends are those of the
+//! model.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::cmp::Ordering;

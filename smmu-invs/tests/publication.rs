@@ -242,7 +242,8 @@ fn the_gate_waits_for_the_readers_that_were_there_before_and_for_no_others() {
         scope.spawn(|| invalidate_published(&cell, PAGE, &first).unwrap());
         first_hold.wait_for_reader();
 
-        // Another array takes its place, and only that is changed; the reader still has the older one.
+        // Another array takes its place, and only that is changed; the reader still has the older
+        // one.
         let other = [InvSpec::ats(SmmuId(0), StreamId(2), None)];
         let merged = cell.read().merge(&other).unwrap();
         cell.publish(Cell::node(merged).unwrap());

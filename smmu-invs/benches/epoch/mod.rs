@@ -44,7 +44,8 @@ impl<T: Send + Sync + 'static> Publication<T> for EpochCell<T> {
     fn publish(&self, node: Owned<T>) {
         let pinned = pin();
         let old = self.0.swap(node, Ordering::AcqRel, &pinned);
-        // SAFETY: it is not the current value any more, so nobody comes to have it who is not pinned now.
+        // SAFETY: it is not the current value any more, so nobody comes to have it who is not
+        // pinned now.
         unsafe { pinned.defer_destroy(old) };
     }
 }

@@ -104,8 +104,8 @@ pub(super) enum EntryPlan {
     Stage2(Spans<Ipa>),
 }
 
-/// Code that uses the commands of a kind. As a trait, so that the compiler knows each template where
-/// it is used.
+/// Code that uses the commands of a kind. As a trait, so that the compiler knows each template
+/// where it is used.
 trait UseCommands {
     type Output;
 
