@@ -211,20 +211,20 @@ fn inv_2_beyond_the_tickets_the_walk_waits_for_the_oldest() {
     let sent = calls(&array(&request), PAGE);
     let mut waited = 0;
     let mut most = 0;
-    let mut flying = 0;
+    let mut in_flight = 0;
     for call in sent {
         match call {
-            Issue(..) => flying += 1,
+            Issue(..) => in_flight += 1,
             Wait(smmu) => {
                 assert_eq!(smmu.0, waited);
                 waited += 1;
-                flying -= 1;
+                in_flight -= 1;
             }
             Push(..) => panic!("no batch is full"),
         }
-        most = most.max(flying);
+        most = most.max(in_flight);
     }
-    assert_eq!((waited, most, flying), (20, 16, 0));
+    assert_eq!((waited, most, in_flight), (20, 16, 0));
 }
 
 #[test]

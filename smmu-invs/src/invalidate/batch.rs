@@ -14,7 +14,7 @@ pub(super) const TICKETS: usize = 16;
 const FAILURES: usize = 16;
 
 /// A `CMD_SYNC` in flight, and the first entry of its batch.
-type Flying<T> = Option<(u32, T)>;
+type InFlight<T> = Option<(u32, T)>;
 
 /// Commands for one SMMU, before their issue.
 pub(super) struct Batch {
@@ -45,9 +45,9 @@ pub(super) struct Walk<'s, S: CommandSink + ?Sized> {
     commands: &'s mut [Command],
     // Commands of the current batch that went out without a `CMD_SYNC`.
     pushed: Option<S::Pushed>,
-    tickets: [Flying<S::Ticket>; TICKETS],
+    tickets: [InFlight<S::Ticket>; TICKETS],
     oldest: usize,
-    flying: usize,
+    in_flight: usize,
     failures: Failures,
 }
 
@@ -67,14 +67,14 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
             pushed: None,
             tickets: [const { None }; TICKETS],
             oldest: 0,
-            flying: 0,
+            in_flight: 0,
             failures: Failures::default(),
         }
     }
 
     #[inline]
     pub(super) fn wait_all(&mut self) {
-        while self.flying > 0 {
+        while self.in_flight > 0 {
             self.wait_oldest();
         }
     }
@@ -152,7 +152,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         if batch.queued == 0 {
             return;
         }
-        if self.flying == TICKETS {
+        if self.in_flight == TICKETS {
             self.wait_oldest();
         }
         let queued = core::mem::take(&mut batch.queued);
@@ -168,9 +168,9 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         };
         match issued {
             Ok(ticket) => {
-                let place = (self.oldest + self.flying) % TICKETS;
+                let place = (self.oldest + self.in_flight) % TICKETS;
                 self.tickets[place] = Some((batch.first as u32, ticket));
-                self.flying += 1;
+                self.in_flight += 1;
             }
             Err(error) => self.fail(batch.smmu, batch.first, error),
         }
@@ -180,7 +180,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     fn wait_oldest(&mut self) {
         let ticket = self.tickets[self.oldest].take();
         self.oldest = (self.oldest + 1) % TICKETS;
-        self.flying -= 1;
+        self.in_flight -= 1;
         let Some((first, ticket)) = ticket else { return };
         let first = first as usize;
         let Some(smmu) = self.entries.get(first).map(|entry| entry.head().smmu()) else { return };
