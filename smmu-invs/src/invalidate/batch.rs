@@ -213,7 +213,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
 
 /// The entries from `at` on that have the SMMU and kind of `head`, and `options`: a run, which gets
 /// the same command for each entry.
-pub(super) struct Run<'r, 's, S: CommandSink + ?Sized> {
+pub(super) struct EntryRun<'r, 's, S: CommandSink + ?Sized> {
     pub(super) walk: &'r mut Walk<'s, S>,
     pub(super) batch: &'r mut Batch,
     pub(super) at: usize,
@@ -221,14 +221,14 @@ pub(super) struct Run<'r, 's, S: CommandSink + ?Sized> {
     pub(super) options: EntryOptions,
 }
 
-impl<S: CommandSink + ?Sized> UseBuilder for Run<'_, '_, S> {
+impl<S: CommandSink + ?Sized> UseBuilder for EntryRun<'_, '_, S> {
     /// The index behind the run.
     type Output = usize;
 
     /// Adds the command of each entry.
     #[inline(always)]
     fn use_builder(self, build: impl Fn(Head, &InvEntry) -> Command) -> usize {
-        let Run { walk, batch, mut at, head: first, options } = self;
+        let EntryRun { walk, batch, mut at, head: first, options } = self;
         loop {
             let room = walk.commands.get_mut(batch.queued..).unwrap_or_default();
             let mut added = 0;

@@ -17,7 +17,7 @@ use smmu_types::{Command, Ipa};
 mod batch;
 mod commands;
 
-use batch::{Batch, Run, Walk};
+use batch::{Batch, EntryRun, Walk};
 use commands::{CommandTemplate, EntryPlan, EntryPlans, with_only_command};
 
 use crate::inv_entry::{Contents, Head, InvEntry};
@@ -181,7 +181,7 @@ impl InvArray {
         let options = entry.options(head.kind());
         match plans.of(head.kind(), options) {
             EntryPlan::One(template) => {
-                template.with_builder(Run { walk, batch, at, head, options })
+                template.with_builder(EntryRun { walk, batch, at, head, options })
             }
             EntryPlan::Stage1(regime, spans) => {
                 let templates = spans.clone().map(|span| CommandTemplate::Stage1(*regime, span));
