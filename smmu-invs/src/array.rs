@@ -279,8 +279,8 @@ impl InvArray {
     /// Whether the array may have ATS entries, so that readers must pass the
     /// [`AtsGate`](crate::AtsGate).
     ///
-    /// It stays `true` after the last ATS entry is trash. The next array, of
-    /// [`merge`](Self::merge) or [`purge`](Self::purge), decides anew.
+    /// It stays `true` after the last ATS entry is trash. [`merge`](Self::merge) and
+    /// [`purge`](Self::purge) compute it anew for the array that they return.
     #[must_use]
     pub fn has_ats(&self) -> bool {
         self.contents.has(Contents::DEVICE_CACHES)

@@ -126,8 +126,8 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         match batch.phase {
             Phase::DeviceCaches => self.issue(batch),
             Phase::Tags | Phase::NestedStage1 => {
-                // Keep one command: the following entries may be trash, and the `CMD_SYNC` needs a
-                // batch.
+                // Keep one command back: the `CMD_SYNC` goes out with it, even if all following
+                // entries are trash.
                 let Some((last, out)) = self.commands[..batch.queued].split_last() else {
                     return Added::Queued;
                 };
