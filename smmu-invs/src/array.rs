@@ -1,49 +1,50 @@
 //! The array of a domain.
 //!
 //! 1. Entries ascend strictly by [`InvKey`], trash included.
-//! 2. [`InvArray::merge`] and [`InvArray::purge`] change nothing in `self`, and what they return has
-//!    no trash.
-//! 3. A retiring entry stays until [`InvArray::settle`] is shown the proof of its flush, through
-//!    every merge and purge.
-//! 4. [`InvArray::unref`] and [`InvArray::settle`] neither fail nor allocate, and report nothing that
-//!    is not so: a key that is not live is [`UnrefOutcome::NotPresent`].
-//! 5. All that can fail is checked before memory is asked for.
+//! 2. [`InvArray::merge`] and [`InvArray::purge`] do not change `self`, and return an array without
+//!    trash.
+//! 3. A retiring entry stays, through every merge and purge, until [`InvArray::settle`] gets the
+//!    proof of its flush.
+//! 4. [`InvArray::unref`] and [`InvArray::settle`] neither fail nor allocate. A key that is not
+//!    live is [`UnrefOutcome::NotPresent`].
+//! 5. `merge` makes all checks before it allocates.
 //!
-//! Readers ([`InvArray::invalidate`], [`InvArray::iter`]) may run at any time. Whatever changes
-//! an array, and whatever builds one from it, is serialised by the domain's lock; what was built is
-//! published, or dropped, before the next change.
+//! Readers ([`InvArray::invalidate`], [`InvArray::iter`]) may run at any time. The domain's lock
+//! serialises callers that change an array, or build one from it. They publish or drop the new
+//! array before the next change.
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
-use crate::entry::{Contents, Entry, EntryState, Rank};
+use crate::inv_entry::{Contents, EntryState, InvEntry, Rank};
 use crate::{InvError, InvKey, InvKind, InvSpec, request};
 
 /// The sorted, counted invalidation array of one domain.
 #[derive(Debug, Default)]
 pub struct InvArray {
-    entries: Vec<Entry>,
-    // At least what is in `entries`.
+    entries: Vec<InvEntry>,
+    // The contents of `entries`, or more: entries become trash in place.
     contents: Contents,
 }
 
-/// What became of one entry of an [`InvArray::unref`].
+/// The result of an [`InvArray::unref`] for one entry of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnrefOutcome {
-    /// Others still use it.
+    /// The entry has other users.
     StillUsed {
-        /// How many.
+        /// The users that are left, more than 0.
         users: u32,
     },
-    /// That was the last user. A tag is retiring now: flush it, then [`InvArray::settle`].
+    /// The entry has lost its last user. A tag is retiring now: flush it, then
+    /// [`InvArray::settle`].
     LastUserGone,
-    /// No live entry with that key: the caller's books are wrong, and nothing has changed.
+    /// No live entry has the key. The caller's state is wrong; the array has not changed.
     NotPresent,
 }
 
-/// A live entry that was found.
+/// A live entry, as [`InvArray::find`] found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The entry.
@@ -52,14 +53,14 @@ pub struct Found {
     pub users: u32,
 }
 
-/// An entry as it looked at one moment.
+/// An entry at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvView {
     /// The entry.
     pub spec: InvSpec,
-    /// Its users; 0 unless it is live.
+    /// Its users. 0 unless the entry is live.
     pub users: u32,
-    /// Whether it counts.
+    /// Its state.
     pub state: EntryState,
 }
 
@@ -75,23 +76,23 @@ impl fmt::Display for InvView {
 }
 
 impl InvArray {
-    /// No entries; no memory.
+    /// An array without entries. It allocates nothing.
     #[must_use]
     pub const fn empty() -> InvArray {
         InvArray { entries: Vec::new(), contents: Contents::NONE }
     }
 
-    /// A new array with one user more for each entry of `request`, which ascends strictly.
+    /// A new array with one more user for each entry of `request`. The request ascends strictly.
     ///
-    /// Retiring entries are carried over as they are. A retiring tag of a virtual SMMU, and the
-    /// flush of what its guests cached, come to life again if the request names them: the number
-    /// was that SMMU's all along, and no invalidation passed it by meanwhile.
+    /// Retiring entries stay retiring. Two kinds become live again if the request names them:
+    /// [`InvKind::S2VmidVsmmu`] and [`InvKind::S2VmidS1Clear`]. Their VMID has belonged to the same
+    /// virtual SMMU all the time, and no invalidation has left them out.
     ///
     /// # Errors
     ///
     /// [`InvError::Unsorted`], [`InvError::Duplicate`] or [`InvError::Malformed`] for the request;
-    /// [`InvError::Retiring`], [`InvError::Conflict`] or [`InvError::TooManyUsers`] where the two
-    /// do not fit; [`InvError::OutOfMemory`].
+    /// [`InvError::Retiring`], [`InvError::Conflict`] or [`InvError::TooManyUsers`] if the request
+    /// does not fit the array; [`InvError::OutOfMemory`].
     pub fn merge(&self, request: &[InvSpec]) -> Result<InvArray, InvError> {
         request::check(request)?;
         let (kept, contents) = self.kept();
@@ -137,11 +138,11 @@ impl InvArray {
         Ok(built.finish())
     }
 
-    /// Take one user from each entry of `request`, and tell `outcome` what became of it, by its
-    /// index in the request.
+    /// Takes one user from each entry of `request`, in place. `outcome` gets the index of each
+    /// entry in the request, and the result.
     ///
-    /// What was a device's last translation cache entry is trash at once. A tag is retiring: it
-    /// stays visible to readers until its flush is proven.
+    /// Without users an ATS entry is trash at once. Any other entry is retiring: readers still
+    /// invalidate it until its flush is proven.
     pub fn unref(&self, request: &[InvSpec], mut outcome: impl FnMut(usize, UnrefOutcome)) {
         let mut from = 0;
         for (index, spec) in request.iter().enumerate() {
@@ -168,11 +169,11 @@ impl InvArray {
         }
     }
 
-    /// The flush of a tag is proven: its retiring entry, and for a VMID that of its nested stage-1
-    /// flush, is trash now. `false` if there was none.
+    /// Turns the retiring entries of a tag into trash, with the proof of its flush. For a VMID
+    /// these include [`InvKind::S2VmidS1Clear`]. `false` if no entry was retiring.
     ///
-    /// The flush must have been asked for after the [`unref`](Self::unref); that is for the caller
-    /// to know. Settle before the number is freed.
+    /// The caller must have issued the flush after the [`unref`](Self::unref); no type checks that.
+    /// Settle before the number is free again.
     pub fn settle(&self, proof: &FlushProof) -> bool {
         let smmu = proof.smmu();
         let kinds: &[InvKind] = match proof.tag() {
@@ -196,11 +197,12 @@ impl InvArray {
         settled
     }
 
-    /// The same array without trash, or `None` if there is none.
+    /// A new array without the trash, or `None` if `self` has no trash.
     ///
     /// # Errors
     ///
-    /// [`InvError::OutOfMemory`]. Keeping the old array is safe: trash costs readers a load each.
+    /// [`InvError::OutOfMemory`]. The caller may keep the old array: each entry of trash costs
+    /// readers one load.
     pub fn purge(&self) -> Result<Option<InvArray>, InvError> {
         let (kept, contents) = self.kept();
         if kept == self.entries.len() {
@@ -211,14 +213,15 @@ impl InvArray {
         Ok(Some(built.finish()))
     }
 
-    /// An SMMU goes away: every entry of it is trash now, whatever its users. Says how many had users or were
-    /// retiring.
+    /// Turns all entries of an SMMU into trash, whatever their users. Returns the number of entries
+    /// that were live or retiring.
     ///
-    /// Call it when the SMMU translates no more: it is disabled and aborts, or was reset, so that no cache of it is of
-    /// any consequence. It cannot fail and needs no memory. An [`unref`](Self::unref) of such an entry says
-    /// [`UnrefOutcome::NotPresent`] from then on. A reader of an older array may still send commands to the SMMU:
-    /// [`purge`](Self::purge), publish, and keep its queue until the replaced array has no
-    /// reader.
+    /// Call it when the SMMU does not translate any more: it is disabled and aborts, or was reset.
+    /// Then its caches have no effect. The call cannot fail and allocates nothing. From then on an
+    /// [`unref`](Self::unref) of such an entry gives [`UnrefOutcome::NotPresent`].
+    ///
+    /// A reader of an older array may still send commands to the SMMU. So [`purge`](Self::purge),
+    /// publish, and keep the SMMU's queue until no reader has the replaced array.
     pub fn remove_smmu(&self, smmu: SmmuId) -> usize {
         let from = self.entries.partition_point(|entry| entry.head().smmu() < smmu);
         let mut removed = 0;
@@ -235,14 +238,14 @@ impl InvArray {
 
     /// The lowest live entry of `kind` on `smmu`.
     ///
-    /// Never finds an [`InvKind::S2VmidVsmmu`]: a domain may serve several virtual SMMUs of one
-    /// SMMU, and each knows its own VMID. Ask it.
+    /// `None` for [`InvKind::S2VmidVsmmu`]: a domain may serve several virtual SMMUs of one SMMU,
+    /// and each knows its own VMID.
     #[must_use]
     pub fn find(&self, smmu: SmmuId, kind: InvKind) -> Option<Found> {
         if kind == InvKind::S2VmidVsmmu {
             return None;
         }
-        let of = |e: &Entry| (e.head().smmu(), e.head().kind());
+        let of = |e: &InvEntry| (e.head().smmu(), e.head().kind());
         let from = self.entries.partition_point(|e| of(e) < (smmu, kind));
         self.entries[from..]
             .iter()
@@ -266,14 +269,18 @@ impl InvArray {
         self.entries.len()
     }
 
-    /// Whether no entry is live or retiring: the domain has no user, and no cache holds any of it.
+    /// Whether no entry is live or retiring. Then the domain has no users, and no cache has any of
+    /// its translations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.iter().all(Entry::is_trash)
+        self.entries.iter().all(InvEntry::is_trash)
     }
 
-    /// Whether an entry may name a device's own cache, so that readers pass the [`AtsGate`](crate::AtsGate). It may stay
-    /// so after the last such entry is trash, until the next array that [`merge`](Self::merge) or [`purge`](Self::purge) makes.
+    /// Whether the array may have ATS entries, so that readers must pass the
+    /// [`AtsGate`](crate::AtsGate).
+    ///
+    /// It stays `true` after the last ATS entry is trash. [`merge`](Self::merge) and
+    /// [`purge`](Self::purge) compute it anew for the array that they return.
     #[must_use]
     pub fn has_ats(&self) -> bool {
         self.contents.has(Contents::DEVICE_CACHES)
@@ -283,24 +290,24 @@ impl InvArray {
         self.contents
     }
 
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[InvEntry] {
         &self.entries
     }
 
-    pub(crate) fn get(&self, key: &InvKey) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: &InvKey) -> Option<&InvEntry> {
         self.seek(0, key).1
     }
 
-    /// How many entries are not trash, and what is in those.
+    /// The number of entries that are not trash, and their contents.
     fn kept(&self) -> (usize, Contents) {
         let kept = self.entries.iter().filter(|entry| !entry.is_trash());
         kept.fold((0, Contents::NONE), |(count, all), entry| (count + 1, all.and(entry.contents())))
     }
 
-    /// The entry of a key, and where it is or would be. Looks from `from` on in growing steps, so that keys that
-    /// ascend are found in one pass.
+    /// The entry of a key, and the index where it is or would be. The search starts at `from` and
+    /// doubles its steps, so ascending keys take one pass.
     #[inline]
-    fn seek(&self, from: usize, key: &InvKey) -> (usize, Option<&Entry>) {
+    fn seek(&self, from: usize, key: &InvKey) -> (usize, Option<&InvEntry>) {
         let rank = Rank::of(key);
         match self.entries.get(from) {
             Some(entry) if entry.rank() == rank => (from, Some(entry)),
@@ -308,9 +315,9 @@ impl InvArray {
         }
     }
 
-    fn search(&self, from: usize, rank: Rank) -> (usize, Option<&Entry>) {
+    fn search(&self, from: usize, rank: Rank) -> (usize, Option<&InvEntry>) {
         let from = from.min(self.entries.len());
-        // Keys that do not ascend are searched for from the beginning.
+        // A key that does not ascend: search from the beginning.
         let from = match from.checked_sub(1).and_then(|before| self.entries.get(before)) {
             Some(before) if before.rank() >= rank => 0,
             _ => from,
@@ -329,7 +336,7 @@ impl InvArray {
     }
 }
 
-/// Whether there is trash in an array, as counted when its successor's size was fixed.
+/// Whether an array had trash when the size of the next one was computed.
 #[derive(Clone, Copy)]
 enum Trash {
     None,
@@ -342,7 +349,7 @@ impl Trash {
     }
 }
 
-/// An array that is being filled, in memory that was asked for before.
+/// A new array, in memory that is already allocated.
 struct Builder(InvArray);
 
 impl Builder {
@@ -353,24 +360,24 @@ impl Builder {
     }
 
     fn add(&mut self, spec: &InvSpec) {
-        let entry = Entry::new(spec);
+        let entry = InvEntry::new(spec);
         self.0.contents = self.0.contents.and(entry.contents());
         self.push(entry);
     }
 
-    fn push(&mut self, entry: Entry) {
-        // The capacity was counted; nothing grows behind the caller's back.
+    fn push(&mut self, entry: InvEntry) {
+        // The capacity is exact. Beyond it `Vec` would allocate, and might abort.
         let entries = &mut self.0.entries;
         if entries.len() < entries.capacity() {
             entries.push(entry);
         }
     }
 
-    /// Entries as they are, without trash.
-    fn copy(&mut self, entries: &[Entry], trash: Trash) {
+    /// Copies entries with their states and users, without trash.
+    fn copy(&mut self, entries: &[InvEntry], trash: Trash) {
         match trash {
             Trash::None if entries.len() <= self.0.entries.capacity() - self.0.entries.len() => {
-                self.0.entries.extend(entries.iter().map(Entry::duplicate));
+                self.0.entries.extend(entries.iter().map(InvEntry::duplicate));
             }
             _ => {
                 for entry in entries.iter().filter(|entry| !entry.is_trash()) {
@@ -417,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_5_a_count_that_is_full_is_an_error() {
+    fn inv_5_a_full_user_count_is_an_error() {
         let array = InvArray::empty().merge(&[vmid(1), vmid(2)]).unwrap();
         array.entries[1].set_users(u32::MAX - 1);
         let full = array.merge(&[vmid(2)]).unwrap();
@@ -433,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_found_from_everywhere() {
+    fn a_search_finds_every_key_from_every_start() {
         let request: Vec<_> = (0..40).map(|n| vmid(2 * n + 1)).collect();
         let array = InvArray::empty().merge(&request).unwrap();
         for from in 0..=array.len() + 1 {
@@ -446,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn contents_are_what_is_there_after_a_purge_or_a_merge() {
+    fn purge_and_merge_compute_the_contents_anew() {
         let ats = InvSpec::ats(SmmuId(0), StreamId(1), None);
         let array = InvArray::empty().merge(&[vmid(1), ats]).unwrap();
         assert!(array.has_ats());

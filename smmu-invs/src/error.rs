@@ -1,40 +1,42 @@
-//! Why an array was not built, or an SMMU did not invalidate.
+//! Errors of building an array, and of an invalidation.
 
 use smmu_types::seam::SinkError;
 
 use crate::InvKey;
 
-/// Why an array or a request could not be built. Nothing has changed then.
+/// Why an array or a request was not built. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvError {
-    /// No memory.
+    /// The allocator has no memory.
     #[error("no memory for {entries} invalidation entries; free some and try again")]
     OutOfMemory {
-        /// Entries that were asked for.
+        /// Entries of the request to the allocator.
         entries: usize,
     },
-    /// A request buffer is full.
-    #[error("the request buffer holds {capacity} entries and no more; allocate a larger one")]
+    /// The request buffer is full.
+    #[error("the request buffer is full with {capacity} entries; allocate a larger one")]
     Full {
-        /// Entries that it holds.
+        /// The entries that fit.
         capacity: usize,
     },
-    /// A request that does not ascend.
-    #[error("entry {index} of the request sorts before the one in front of it; sort by InvKey")]
+    /// The request does not ascend.
+    #[error("entry {index} of the request sorts before the entry in front of it; sort by InvKey")]
     Unsorted {
-        /// The first entry that is out of place.
+        /// The first entry in the wrong place.
         index: usize,
     },
-    /// A request that names a key twice.
-    #[error("entry {index} of the request repeats the key in front of it; name each key once")]
-    Duplicate {
-        /// The second of the two.
-        index: usize,
-    },
-    /// A number that its field cannot hold.
+    /// The request has a key twice.
     #[error(
-        "entry {index} of the request ({key}) is no entry that can exist: a tag has 16 bits and no \
+        "entry {index} of the request has the key of the entry in front of it; name each key once"
+    )]
+    Duplicate {
+        /// The second entry with the key.
+        index: usize,
+    },
+    /// A number is too large for its field.
+    #[error(
+        "entry {index} of the request ({key}) cannot exist: an ASID or VMID has 16 bits and no \
          SSID, an SSID has 20 bits"
     )]
     Malformed {
@@ -43,62 +45,62 @@ pub enum InvError {
         /// Its key.
         key: InvKey,
     },
-    /// One key with two meanings.
+    /// The array has the key with another regime or range support.
     #[error(
-        "{key} is in the array with another regime or range support; an SMMU cannot change them \
-         while it is in use"
+        "{key} is in the array with another regime or range support; neither can change while the \
+         entry has users"
     )]
     Conflict {
         /// The key.
         key: InvKey,
     },
-    /// The user count is at its end.
+    /// The user count is full.
     #[error("{key} has {} users, and cannot count more", u32::MAX)]
     TooManyUsers {
         /// The key.
         key: InvKey,
     },
-    /// The tag lost its last user, and its flush is not proven.
-    #[error("{key} is retiring: its number cannot be in use again before its flush is proven")]
+    /// The entry has lost its last user, and its flush is not proven.
+    #[error("{key} is retiring: flush its tag and settle the proof before a device uses it again")]
     Retiring {
         /// The key.
         key: InvKey,
     },
 }
 
-/// An invalidation that is not known to be complete everywhere.
+/// At least one SMMU did not confirm an invalidation.
 ///
-/// The caller must treat what it unmapped as still reachable by devices.
+/// The caller must assume that devices still reach what it unmapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the invalidation is not complete on {failed} SMMUs, so devices may still reach what was \
      unmapped; the first: {first}"
 )]
 pub struct InvalidateError {
-    /// The error of the SMMU that failed first.
+    /// The first error.
     #[source]
     pub first: SinkError,
-    /// How many SMMUs failed; above 16 one may be counted more than once.
+    /// How many SMMUs failed. Above 16, an SMMU may count more than once.
     pub failed: u32,
 }
 
-/// One SMMU that did not confirm an invalidation.
+/// An SMMU did not confirm an invalidation.
 ///
-/// Where the SMMU refused a command, the error names it.
+/// If the SMMU refused a command, the error names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the batch of commands that begins with {from} is not complete: {error}")]
 pub struct SmmuFailure {
-    /// The first entry of the batch that failed. Its SMMU is the one that did not confirm.
+    /// The first entry of the failed batch. It names the SMMU.
     pub from: InvKey,
-    /// Why.
+    /// The error of the SMMU's queue.
     #[source]
     pub error: SinkError,
 }
 
-/// No memory for a node of a [`Publication`](crate::Publication).
+/// The allocator has no memory for a node of a [`Publication`](crate::Publication).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no memory to publish {bytes} bytes; free some and try again")]
 pub struct OutOfMemory {
-    /// Bytes that were asked for.
+    /// Bytes of the request to the allocator.
     pub bytes: usize,
 }

@@ -1,11 +1,11 @@
-//! What an entry of the array stands for, and the order of entries.
+//! What an entry of the array invalidates, and the order of entries.
 
 use core::fmt;
 
 use smmu_types::range::RangeSupport;
 use smmu_types::{Asid, CacheTag, Regime, SmmuId, StreamId, SubstreamId, Vmid};
 
-/// What an entry invalidates. The numeric order is the order in which commands go out.
+/// What an entry invalidates. Commands go out in the numeric order of their kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -14,18 +14,18 @@ pub enum InvKind {
     S1Asid = 0,
     /// Stage-2 translations of a VMID.
     S2Vmid = 1,
-    /// The same, where the VMID belongs to a virtual SMMU.
+    /// Stage-2 translations of a virtual SMMU's VMID.
     S2VmidVsmmu = 2,
-    /// All stage-1 translations that guests cached under a VMID: their ASIDs are not known.
+    /// All stage-1 translations of a VMID. The guest's ASIDs are not known.
     S2VmidS1Clear = 3,
-    /// Translations that a device has cached itself.
+    /// Translations in a device's own cache.
     Ats = 4,
-    /// Everything that a device has cached itself: the addresses are a guest's, and not known.
+    /// Everything in a device's own cache. Its addresses are a guest's, and not known.
     AtsFull = 5,
 }
 
 impl InvKind {
-    /// Whether the id is a device's stream rather than a tag.
+    /// Whether the id is a StreamID. Otherwise it is an ASID or a VMID.
     #[must_use]
     pub const fn is_ats(self) -> bool {
         matches!(self, InvKind::Ats | InvKind::AtsFull)
@@ -49,7 +49,7 @@ impl fmt::Display for InvKind {
     }
 }
 
-/// What makes an entry the same as another; sorted by its fields in this order.
+/// The identity of an entry. Keys sort by their fields, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InvKey {
     /// The SMMU whose queue gets the command.
@@ -58,12 +58,12 @@ pub struct InvKey {
     pub kind: InvKind,
     /// ASID, VMID or StreamID.
     pub id: u32,
-    /// Substream of ATS kinds, [`InvKey::NO_SSID`] for none; 0 for the others.
+    /// SubstreamID of an ATS kind, or [`InvKey::NO_SSID`]. 0 for other kinds.
     pub ssid: u32,
 }
 
 impl InvKey {
-    /// An ATS entry without a substream.
+    /// The `ssid` of an ATS entry without a substream.
     pub const NO_SSID: u32 = u32::MAX;
 
     pub(crate) fn is_well_formed(&self) -> bool {
@@ -89,7 +89,7 @@ impl fmt::Display for InvKey {
     }
 }
 
-/// One entry of a request: what a device needs to have invalidated.
+/// One entry of a request: what the SMMU must invalidate for a device.
 ///
 /// ```
 /// use smmu_invs::InvSpec;
@@ -104,11 +104,12 @@ impl fmt::Display for InvKey {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InvSpec {
-    /// What it is sorted and found by.
+    /// The identity of the entry.
     pub key: InvKey,
-    /// Regime of [`InvKind::S1Asid`]; [`Regime::El1`] and without meaning elsewhere.
+    /// Regime of [`InvKind::S1Asid`]. Other kinds have [`Regime::El1`], without a meaning.
     pub regime: Regime,
-    /// Whether the SMMU takes ranged commands; for kinds with an ASID or VMID of their own.
+    /// Whether the SMMU takes range commands (`IDR3.RIL`). Only for [`InvKind::S1Asid`],
+    /// [`InvKind::S2Vmid`] and [`InvKind::S2VmidVsmmu`].
     pub range: RangeSupport,
 }
 
@@ -141,13 +142,13 @@ impl InvSpec {
         InvSpec { range, ..Self::new(smmu, InvKind::S2VmidVsmmu, vmid.0 as u32, 0) }
     }
 
-    /// The flush of all that guests cached at stage 1 under a VMID.
+    /// The entry of all stage-1 translations of a VMID.
     #[must_use]
     pub const fn s1_clear(smmu: SmmuId, vmid: Vmid) -> Self {
         Self::new(smmu, InvKind::S2VmidS1Clear, vmid.0 as u32, 0)
     }
 
-    /// What a device has cached of a stream's substream.
+    /// The entry of a substream in a device's own cache.
     #[must_use]
     pub const fn ats(smmu: SmmuId, stream: StreamId, substream: Option<SubstreamId>) -> Self {
         let ssid = match substream {
@@ -157,16 +158,16 @@ impl InvSpec {
         Self::new(smmu, InvKind::Ats, stream.0, ssid)
     }
 
-    /// Everything that a device has cached of a stream.
+    /// The entry of a whole stream in a device's own cache.
     #[must_use]
     pub const fn ats_full(smmu: SmmuId, stream: StreamId) -> Self {
         Self::new(smmu, InvKind::AtsFull, stream.0, InvKey::NO_SSID)
     }
 
-    /// The tag that the entry stands for, and that must be flushed when its last user is gone.
+    /// The tag of the entry. The caller must flush it when the last user is gone.
     ///
-    /// `None` for ATS kinds, and for [`InvKind::S2VmidS1Clear`]: the flush of the VMID beside it
-    /// covers it.
+    /// `None` for ATS kinds. `None` for [`InvKind::S2VmidS1Clear`] as well: the entry of the VMID
+    /// beside it has the tag, and the flush of a VMID includes its stage-1 translations.
     #[must_use]
     pub const fn tag(&self) -> Option<CacheTag> {
         let id = self.key.id as u16;

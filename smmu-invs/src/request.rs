@@ -1,18 +1,18 @@
-//! Requests of a device to an array, in memory that is allocated with the device.
+//! Requests of a device to an array, in memory of their own.
 
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use crate::entry::Rank;
+use crate::inv_entry::Rank;
 use crate::{InvError, InvSpec};
 
-/// Scratch memory for the requests of one device.
+/// Memory for the requests of one device.
 ///
-/// Allocated with the device, so that building a request, and with it blocking the device, never
-/// needs memory.
+/// A driver allocates it with the device. Then a request needs no memory later, and a driver can
+/// always block the device.
 ///
-/// 1. Never longer than its capacity; never reallocated.
-/// 2. Strictly ascending by [`InvKey`](crate::InvKey).
+/// 1. The buffer never grows beyond its capacity, and never reallocates.
+/// 2. Its entries ascend strictly by [`InvKey`](crate::InvKey).
 #[derive(Debug)]
 pub struct RequestBuffer {
     specs: Vec<InvSpec>,
@@ -20,7 +20,7 @@ pub struct RequestBuffer {
 }
 
 impl RequestBuffer {
-    /// Room for `capacity` entries. A device needs two, and one more for each stream with ATS.
+    /// A buffer for `capacity` entries. A device needs two, and one more for each stream with ATS.
     ///
     /// # Errors
     ///
@@ -33,17 +33,17 @@ impl RequestBuffer {
         Ok(RequestBuffer { specs, capacity })
     }
 
-    /// Forget all entries, not the memory.
+    /// Removes all entries, and keeps the memory.
     pub fn clear(&mut self) {
         self.specs.clear();
     }
 
-    /// Add an entry that sorts after all there are.
+    /// Adds an entry that sorts after all others.
     ///
     /// # Errors
     ///
     /// [`InvError::Full`], [`InvError::Unsorted`], [`InvError::Duplicate`] or
-    /// [`InvError::Malformed`]; the request is as it was.
+    /// [`InvError::Malformed`]. The request has not changed.
     pub fn push(&mut self, spec: InvSpec) -> Result<(), InvError> {
         let index = self.specs.len();
         if index >= self.capacity {
@@ -90,7 +90,7 @@ mod tests {
     const SMMU: SmmuId = SmmuId(1);
 
     #[test]
-    fn inv_1_2_a_buffer_holds_what_it_says_in_order() {
+    fn inv_1_2_a_buffer_holds_its_capacity_in_order() {
         let mut buffer = RequestBuffer::with_capacity(2).unwrap();
         let first = InvSpec::s1_clear(SMMU, Vmid(3));
         let second = InvSpec::ats(SMMU, StreamId(1), None);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_exist_is_refused() {
+    fn malformed_entries_are_refused() {
         let mut tag = InvSpec::s1_clear(SMMU, Vmid(3));
         tag.key.id = 0x1_0000;
         let mut stray = InvSpec::s1_clear(SMMU, Vmid(3));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_too_large_for_any_memory_is_an_error() {
+    fn a_buffer_larger_than_memory_is_an_error() {
         let entries = usize::MAX / 2;
         let error = RequestBuffer::with_capacity(entries).unwrap_err();
         assert_eq!(error, InvError::OutOfMemory { entries });

@@ -1,5 +1,5 @@
-//! The array cases of the Linux driver's own test, as data; between its steps stand the flushes that
-//! the state *retiring* asks for.
+//! The array cases of the Linux driver's own test, as data. Flushes between the steps settle the
+//! retiring entries.
 
 use EntryState::{Live, Retiring, Trash};
 use smmu_invs::{EntryState, InvArray, InvKey, InvKind, InvSpec, InvView, UnrefOutcome};
@@ -31,7 +31,7 @@ fn invs3() -> [InvSpec; 3] {
     [vmid(), ats(5), ats(6)]
 }
 
-enum Step {
+enum KunitStep {
     Merge([InvSpec; 3]),
     Unref([InvSpec; 3], [UnrefOutcome; 3]),
     Settle,
@@ -56,42 +56,42 @@ fn rows(array: &InvArray) -> Vec<Row> {
 #[test]
 fn linux_kunit_table() {
     let v = |users| (1, users, Live);
-    let table: [(Step, &[Row]); 9] = [
-        (Step::Merge(invs1()), &[v(1), v(1), (3, 1, Live)]),
-        (Step::Merge(invs2()), &[v(2), v(1), (3, 1, Live), (4, 1, Live), (5, 1, Live)]),
+    let table: [(KunitStep, &[Row]); 9] = [
+        (KunitStep::Merge(invs1()), &[v(1), v(1), (3, 1, Live)]),
+        (KunitStep::Merge(invs2()), &[v(2), v(1), (3, 1, Live), (4, 1, Live), (5, 1, Live)]),
         (
-            Step::Unref(invs2(), [still(1), GONE, GONE]),
+            KunitStep::Unref(invs2(), [still(1), GONE, GONE]),
             &[v(1), v(1), (3, 1, Live), (4, 0, Trash), (5, 0, Trash)],
         ),
-        (Step::Merge(invs3()), &[v(2), v(1), (3, 1, Live), (5, 1, Live), (6, 1, Live)]),
+        (KunitStep::Merge(invs3()), &[v(2), v(1), (3, 1, Live), (5, 1, Live), (6, 1, Live)]),
         (
-            Step::Unref(invs1(), [still(1), GONE, GONE]),
+            KunitStep::Unref(invs1(), [still(1), GONE, GONE]),
             &[v(1), (1, 0, Retiring), (3, 0, Trash), (5, 1, Live), (6, 1, Live)],
         ),
-        (Step::Settle, &[v(1), (1, 0, Trash), (3, 0, Trash), (5, 1, Live), (6, 1, Live)]),
-        (Step::Purge, &[v(1), (5, 1, Live), (6, 1, Live)]),
+        (KunitStep::Settle, &[v(1), (1, 0, Trash), (3, 0, Trash), (5, 1, Live), (6, 1, Live)]),
+        (KunitStep::Purge, &[v(1), (5, 1, Live), (6, 1, Live)]),
         (
-            Step::Unref(invs3(), [GONE, GONE, GONE]),
+            KunitStep::Unref(invs3(), [GONE, GONE, GONE]),
             &[(1, 0, Retiring), (5, 0, Trash), (6, 0, Trash)],
         ),
-        (Step::Settle, &[(1, 0, Trash), (5, 0, Trash), (6, 0, Trash)]),
+        (KunitStep::Settle, &[(1, 0, Trash), (5, 0, Trash), (6, 0, Trash)]),
     ];
     let mut array = InvArray::empty();
     for (number, (step, want)) in table.into_iter().enumerate() {
         match step {
-            Step::Merge(request) => array = array.merge(&request).unwrap(),
-            Step::Unref(request, outcomes) => {
+            KunitStep::Merge(request) => array = array.merge(&request).unwrap(),
+            KunitStep::Unref(request, outcomes) => {
                 let mut got = Vec::new();
                 array.unref(&request, |index, outcome| got.push((index, outcome)));
                 let outcomes: Vec<_> = outcomes.into_iter().enumerate().collect();
                 assert_eq!(got, outcomes, "step {number}");
             }
-            Step::Settle => {
+            KunitStep::Settle => {
                 let proof = FlushProof::obtain(&RecordingSink::new(), SMMU, VMID).unwrap();
                 assert!(array.settle(&proof));
-                assert!(!array.settle(&proof), "step {number}: nothing is settled twice");
+                assert!(!array.settle(&proof), "step {number}: a second settle finds nothing");
             }
-            Step::Purge => array = array.purge().unwrap().unwrap(),
+            KunitStep::Purge => array = array.purge().unwrap().unwrap(),
         }
         assert_eq!(rows(&array), want, "step {number}");
     }

@@ -1,6 +1,6 @@
-//! The array against a model that keeps a map: random sequences over three SMMUs, tags of both stages, virtual SMMUs,
-//! streams with and without substreams and with both kinds of ATS entry. After each step entries, users, states, what is
-//! found and what a walk sends are those of the model.
+//! The array against a model with a map, in random sequences: three SMMUs, tags of both stages,
+//! virtual SMMUs, streams with and without substreams, both kinds of ATS entry. After each step
+//! both have the same entries, users and states, find the same entries, and send the same commands.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::cmp::Ordering;
@@ -16,7 +16,7 @@ use smmu_types::{
 };
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ArrayStep {
     Merge(Vec<InvSpec>),
     Unref(Vec<InvSpec>),
     Settle(u16, CacheTag),
@@ -50,32 +50,32 @@ fn spec() -> impl Strategy<Value = InvSpec> {
     })
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ArrayStep> {
     let request = || prop::collection::vec(spec(), 0..5);
     prop_oneof![
         6 => request().prop_map(|mut request| {
             request.sort_by_key(|spec| spec.key);
             request.dedup();
-            Step::Merge(request)
+            ArrayStep::Merge(request)
         }),
-        // As it comes: mostly unsorted, at times with a key twice.
-        1 => request().prop_map(Step::Merge),
-        1 => (0..3u16).prop_map(Step::RemoveSmmu),
-        4 => request().prop_map(Step::Unref),
+        // Not sorted: mostly refused, sometimes for a repeated key.
+        1 => request().prop_map(ArrayStep::Merge),
+        1 => (0..3u16).prop_map(ArrayStep::RemoveSmmu),
+        4 => request().prop_map(ArrayStep::Unref),
         3 => (0..3u16, any::<bool>(), 1..4u16)
-            .prop_map(|(smmu, asid, id)| Step::Settle(smmu, tag(asid, id))),
-        1 => Just(Step::Purge),
+            .prop_map(|(smmu, asid, id)| ArrayStep::Settle(smmu, tag(asid, id))),
+        1 => Just(ArrayStep::Purge),
     ]
 }
 
 #[derive(Default)]
-struct Model {
+struct MapModel {
     users: BTreeMap<InvKey, u32>,
     retiring: BTreeSet<InvKey>,
     trash: BTreeSet<InvKey>,
 }
 
-impl Model {
+impl MapModel {
     fn merge(&mut self, request: &[InvSpec]) -> Result<(), InvError> {
         for index in 1..request.len() {
             match request[index - 1].key.cmp(&request[index].key) {
@@ -133,7 +133,7 @@ impl Model {
         gone.len()
     }
 
-    /// What a walk for one page sends: all of one phase, then the next.
+    /// The commands of a walk for one page, phase by phase.
     fn commands(&self) -> Vec<(SmmuId, Command)> {
         let keys: BTreeSet<_> = self.users.keys().chain(&self.retiring).copied().collect();
         let phase = |key: &InvKey| match key.kind {
@@ -187,30 +187,30 @@ proptest! {
     #[test]
     fn inv_1_to_5_the_array_is_the_map(steps in prop::collection::vec(step(), 0..60)) {
         let sink = RecordingSink::new();
-        let mut model = Model::default();
+        let mut model = MapModel::default();
         let mut array = InvArray::empty();
         for step in steps {
             match step {
-                Step::Merge(request) => match (array.merge(&request), model.merge(&request)) {
+                ArrayStep::Merge(request) => match (array.merge(&request), model.merge(&request)) {
                     (Ok(merged), Ok(())) => array = merged,
                     (got, want) => prop_assert_eq!(got.map(|_| ()), want),
                 },
-                Step::Unref(request) => {
+                ArrayStep::Unref(request) => {
                     let mut got = Vec::new();
                     array.unref(&request, |index, outcome| got.push((index, outcome)));
                     let want = request.iter().map(|spec| model.unref(spec.key));
                     prop_assert!(want.enumerate().eq(got));
                 }
-                Step::Settle(smmu, tag) => {
+                ArrayStep::Settle(smmu, tag) => {
                     let proof = FlushProof::obtain(&sink, SmmuId(smmu), tag).unwrap();
                     sink.take();
                     prop_assert_eq!(array.settle(&proof), model.settle(SmmuId(smmu), tag));
                 }
-                Step::RemoveSmmu(smmu) => {
+                ArrayStep::RemoveSmmu(smmu) => {
                     let smmu = SmmuId(smmu);
                     prop_assert_eq!(array.remove_smmu(smmu), model.remove(smmu));
                 }
-                Step::Purge => match array.purge().unwrap() {
+                ArrayStep::Purge => match array.purge().unwrap() {
                     Some(purged) => {
                         prop_assert!(!model.trash.is_empty());
                         model.trash.clear();
@@ -234,10 +234,11 @@ proptest! {
             let ats = |key: &InvKey| key.kind.is_ats();
             let any = model.users.keys().chain(&model.retiring).any(ats);
             prop_assert!(array.has_ats() || !any);
-            for (smmu, kind) in [(0, InvKind::S1Asid), (1, InvKind::S2Vmid), (2, InvKind::S2VmidS1Clear)] {
+            let kinds = [InvKind::S1Asid, InvKind::S2Vmid, InvKind::S2VmidS1Clear];
+            for (smmu, kind) in (0..).zip(kinds) {
                 let lowest = model.users.iter().find(|(k, _)| (k.smmu.0, k.kind) == (smmu, kind));
-                let found = array.find(SmmuId(smmu), kind);
-                prop_assert_eq!(found.map(|f| (f.spec.key, f.users)), lowest.map(|(k, u)| (*k, *u)));
+                let found = array.find(SmmuId(smmu), kind).map(|f| (f.spec.key, f.users));
+                prop_assert_eq!(found, lowest.map(|(k, u)| (*k, *u)));
             }
         }
     }

@@ -1,8 +1,8 @@
-//! One suite that every publication passes, and readers beside a writer.
+//! A suite for every publication, and readers beside a writer.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RawMutex;
@@ -12,36 +12,34 @@ use smmu_invs::{
 };
 use smmu_types::fake::{RecordingSink, SinkCall};
 use smmu_types::range::{Extent, RangeSupport};
-use smmu_types::seam::{CommandSink, CountingWait, SinkError, TimedOut, Wait};
-use smmu_types::{
-    Asid, CacheTag, Command, FlushProof, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof,
-};
+use smmu_types::seam::{CountingWait, TimedOut, Wait};
+use smmu_types::{Asid, CacheTag, Command, FlushProof, Granule, Leaf, Regime, SmmuId, StreamId};
 
-/// A value that shows how many of its copies are left.
+/// A value that shows whether it is dropped.
 #[derive(Default)]
-struct Probe(u64, Option<Arc<()>>);
+struct Tracked(u64, Option<Arc<()>>);
 
-fn conforms<P: Publication<Probe>>() {
-    let node = |number, life: &Arc<()>| P::node(Probe(number, Some(life.clone()))).unwrap();
+fn conforms<P: Publication<Tracked>>() {
+    let node = |number, life: &Arc<()>| P::node(Tracked(number, Some(life.clone()))).unwrap();
     let alive = |life: &Arc<()>| Arc::strong_count(life) - 1;
 
     let lives: Vec<Arc<()>> = (0..40).map(|_| Arc::new(())).collect();
     let cell = P::new(node(0, &lives[0]));
     assert_eq!(cell.read().0, 0);
 
-    // A reader keeps what it read; without one, a replaced value is dropped at once.
+    // A reader keeps its value. A replaced value without a reader is dropped at once.
     let first = cell.read();
     cell.publish(node(1, &lives[1]));
     cell.publish(node(2, &lives[2]));
     assert_eq!((first.0, cell.read().0), (0, 2));
     assert_eq!(lives[..3].iter().map(alive).collect::<Vec<_>>(), [1, 0, 1]);
 
-    // After its last reader, it is dropped by the next publication at the latest.
+    // After the last reader, the next publication drops the value at the latest.
     drop(first);
     cell.publish(node(3, &lives[3]));
     assert_eq!(alive(&lives[0]), 0);
 
-    // Any number of values may be read at once, and each stays as it was.
+    // Readers may keep any number of values at once, and no value changes.
     let guards: Vec<_> = (4..20)
         .map(|number| {
             cell.publish(node(number, &lives[number as usize]));
@@ -61,12 +59,12 @@ fn conforms<P: Publication<Probe>>() {
     drop(cell);
     assert_eq!(lives.iter().map(alive).sum::<usize>(), 0);
 
-    // A node that is never published is dropped too.
+    // The drop of an unpublished node drops its value.
     drop(node(0, &lives[0]));
     assert_eq!(alive(&lives[0]), 0);
 }
 
-/// Readers see only whole values, and never an older one after a newer one.
+/// Readers see only whole values, and never an older value after a newer one.
 fn readers_go_forward<P: Publication<(u64, u64)> + Sync>() {
     let cell = P::new(P::node((0, 0)).unwrap());
     let stop = AtomicBool::new(false);
@@ -89,8 +87,8 @@ fn readers_go_forward<P: Publication<(u64, u64)> + Sync>() {
     });
 }
 
-/// A user that stays is never missed while others come and go.
-fn a_lasting_user_is_always_told<P: Publication<InvArray> + Sync>() {
+/// An invalidation never misses a lasting user while others come and go.
+fn a_lasting_user_always_gets_its_command<P: Publication<InvArray> + Sync>() {
     let tag = |asid| CacheTag::Asid(Regime::El1, Asid(asid));
     let spec = |smmu, asid| InvSpec::tagged(SmmuId(smmu), tag(asid), RangeSupport::Ril);
     let lasting = spec(1, 1);
@@ -100,13 +98,16 @@ fn a_lasting_user_is_always_told<P: Publication<InvArray> + Sync>() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
                 let sink = RecordingSink::new();
                 while !stop.load(Ordering::Relaxed) {
-                    invalidate_published(&cell, extent, &sink).unwrap();
-                    let told =
-                        |call: &SinkCall| matches!(call, SinkCall::Issue(SmmuId(1), c) if c.len() == 1);
-                    assert_eq!(sink.take().iter().filter(|call| told(call)).count(), 1);
+                    invalidate_published(&cell, PAGE, &sink).unwrap();
+                    let its = |call: &SinkCall| match call {
+                        SinkCall::Issue(smmu, commands) => {
+                            *smmu == SmmuId(1) && commands.len() == 1
+                        }
+                        SinkCall::Push(..) | SinkCall::Wait(_) => false,
+                    };
+                    assert_eq!(sink.take().iter().filter(|call| its(call)).count(), 1);
                 }
             });
         }
@@ -127,12 +128,12 @@ fn a_lasting_user_is_always_told<P: Publication<InvArray> + Sync>() {
     assert_eq!(cell.read().to_string(), "smmu1 S1_ASID 1 users=1");
 }
 
-/// Once nobody has what was replaced, nobody will.
-fn last_readers_are_known<C, P>(replace: impl Fn(&C, P) -> Replaced<Probe>)
+/// `Replaced` tells when the last reader of a value is done.
+fn last_readers_are_known<C, P>(replace: impl Fn(&C, P) -> Replaced<Tracked>)
 where
-    C: Publication<Probe, Node = P>,
+    C: Publication<Tracked, Node = P>,
 {
-    let node = |number| C::node(Probe(number, None)).unwrap();
+    let node = |number| C::node(Tracked(number, None)).unwrap();
     let cell = C::new(node(0));
     assert!(!replace(&cell, node(1)).is_read());
     let (first, second) = (cell.read(), cell.read());
@@ -144,38 +145,46 @@ where
     assert!(!replaced.is_read());
 }
 
-/// A sink whose syncs take until somebody lets them.
-struct Slow {
+/// Holds back the `CMD_SYNC`s of a sink.
+struct Hold {
     held: AtomicBool,
     waiting: AtomicBool,
-    atc: AtomicU32,
 }
 
-impl CommandSink for Slow {
-    type Ticket = SmmuId;
-    type Pushed = SmmuId;
+impl Hold {
+    /// A sink whose `CMD_SYNC`s complete after [`Hold::release`].
+    fn sink() -> (Arc<Hold>, RecordingSink) {
+        let hold = Arc::new(Hold { held: true.into(), waiting: false.into() });
+        let sink = RecordingSink::failing({
+            let hold = Arc::clone(&hold);
+            move |call| {
+                if matches!(call, SinkCall::Wait(_)) {
+                    hold.waiting.store(true, Ordering::SeqCst);
+                    spin_until(|| !hold.held.load(Ordering::SeqCst));
+                }
+                None
+            }
+        });
+        (hold, sink)
+    }
 
-    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
-        let atc = commands.iter().filter(|command| matches!(command, Command::AtcInv { .. }));
-        self.atc.fetch_add(atc.count() as u32, Ordering::SeqCst);
-        Ok(smmu)
+    /// Returns when a reader waits for a `CMD_SYNC`.
+    fn wait_for_reader(&self) {
+        spin_until(|| self.waiting.load(Ordering::SeqCst));
     }
-    fn push(&self, smmu: SmmuId, _: Option<SmmuId>, _: &[Command]) -> Result<SmmuId, SinkError> {
-        Ok(smmu)
-    }
-    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
-        self.issue(pushed, commands)
-    }
-    fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
-        self.waiting.store(true, Ordering::SeqCst);
-        while self.held.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
-        Ok(SyncProof::vouch(ticket))
+
+    fn release(&self) {
+        self.held.store(false, Ordering::SeqCst);
     }
 }
 
-/// Says that somebody waits.
+fn spin_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::yield_now();
+    }
+}
+
+/// A clock that shows that a thread waits.
 struct Signal(AtomicBool);
 
 impl Wait for Signal {
@@ -195,57 +204,49 @@ fn a_wait_at_the_gate_is_bounded() {
     type Cell = GatedCell<LockCell<RawMutex, InvArray>>;
     let ats = [InvSpec::ats(SmmuId(0), StreamId(1), None)];
     let cell = Cell::new(Cell::node(InvArray::empty().merge(&ats).unwrap()).unwrap());
-    let slow = Slow { held: true.into(), waiting: false.into(), atc: 0.into() };
+    let (hold, slow) = Hold::sink();
     let timeout = Duration::from_micros(50);
     let drain = || cell.ats_gate().drain(&CountingWait::new(), timeout);
     assert!(drain().is_ok());
     std::thread::scope(|scope| {
         scope.spawn(|| invalidate_published(&cell, PAGE, &slow).unwrap());
-        while !slow.waiting.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
+        hold.wait_for_reader();
         assert_eq!(drain(), Err(TimedOut { timeout }));
-        assert_eq!(drain(), Err(TimedOut { timeout }), "nor does a second look forget the reader");
-        slow.held.store(false, Ordering::SeqCst);
+        assert_eq!(drain(), Err(TimedOut { timeout }), "a second call still waits for the reader");
+        hold.release();
     });
     assert!(drain().is_ok());
 }
 
-/// Readers of an array without ATS entries never look at the gate.
+/// Readers of an array without ATS entries do not pass the gate.
 #[test]
-fn without_ats_entries_nobody_is_waited_for() {
+fn the_gate_does_not_wait_for_readers_without_ats_entries() {
     type Cell = GatedCell<LockCell<RawMutex, InvArray>>;
     let tag = CacheTag::Asid(Regime::El1, Asid(1));
     let request = [InvSpec::tagged(SmmuId(0), tag, RangeSupport::Ril)];
     let cell = Cell::new(Cell::node(InvArray::empty().merge(&request).unwrap()).unwrap());
-    let slow = Slow { held: true.into(), waiting: false.into(), atc: 0.into() };
+    let (hold, slow) = Hold::sink();
     std::thread::scope(|scope| {
         scope.spawn(|| invalidate_published(&cell, PAGE, &slow).unwrap());
-        while !slow.waiting.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
+        hold.wait_for_reader();
         assert!(cell.ats_gate().drain(&CountingWait::new(), Duration::ZERO).is_ok());
-        slow.held.store(false, Ordering::SeqCst);
+        hold.release();
     });
 }
 
 #[test]
-fn the_gate_waits_for_the_readers_that_were_there_before_and_for_no_others() {
+fn the_gate_waits_for_earlier_readers_only() {
     type Cell = GatedCell<LockCell<RawMutex, InvArray>>;
     let ats = [InvSpec::ats(SmmuId(0), StreamId(1), None)];
     let cell = Cell::new(Cell::node(InvArray::empty().merge(&ats).unwrap()).unwrap());
-    let sink = || Slow { held: true.into(), waiting: false.into(), atc: 0.into() };
-    let (first, second) = (sink(), sink());
-    let entered = |sink: &Slow| {
-        while !sink.waiting.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
-    };
+    let (first_hold, first) = Hold::sink();
+    let (second_hold, second) = Hold::sink();
     std::thread::scope(|scope| {
         scope.spawn(|| invalidate_published(&cell, PAGE, &first).unwrap());
-        entered(&first);
+        first_hold.wait_for_reader();
 
-        // Another array takes its place, and only that is changed; the reader still has the older one.
+        // A writer publishes another array and changes only that one. The reader still has the
+        // older array.
         let other = [InvSpec::ats(SmmuId(0), StreamId(2), None)];
         let merged = cell.read().merge(&other).unwrap();
         cell.publish(Cell::node(merged).unwrap());
@@ -253,20 +254,25 @@ fn the_gate_waits_for_the_readers_that_were_there_before_and_for_no_others() {
         let signal = Signal(AtomicBool::new(false));
         std::thread::scope(|scope| {
             let drain = scope.spawn(|| cell.ats_gate().drain(&signal, Duration::MAX));
-            while !signal.0.load(Ordering::SeqCst) {
-                std::thread::yield_now();
-            }
-            // One that comes now goes on beside the writer, and is not waited for.
+            spin_until(|| signal.0.load(Ordering::SeqCst));
+            // A later reader runs beside the writer, which does not wait for it.
             let later = scope.spawn(|| invalidate_published(&cell, PAGE, &second).unwrap());
-            entered(&second);
+            second_hold.wait_for_reader();
             assert!(!drain.is_finished());
-            first.held.store(false, Ordering::SeqCst);
+            first_hold.release();
             let _ = drain.join().unwrap().unwrap();
             assert!(!later.is_finished());
-            second.held.store(false, Ordering::SeqCst);
+            second_hold.release();
         });
     });
-    assert_eq!(second.atc.load(Ordering::SeqCst), 1, "not of the stream that has left");
+    let atc_invs = |call| match call {
+        SinkCall::Push(_, commands) | SinkCall::Issue(_, commands) => {
+            commands.iter().filter(|command| matches!(command, Command::AtcInv { .. })).count()
+        }
+        SinkCall::Wait(_) => 0,
+    };
+    let sent: usize = second.take().into_iter().map(atc_invs).sum();
+    assert_eq!(sent, 1, "no command for the detached stream");
 }
 
 #[test]
@@ -274,7 +280,7 @@ fn lock_cell_conforms() {
     conforms::<LockCell<RawMutex, _>>();
     last_readers_are_known::<LockCell<RawMutex, _>, _>(LockCell::replace);
     readers_go_forward::<LockCell<RawMutex, _>>();
-    a_lasting_user_is_always_told::<LockCell<RawMutex, _>>();
+    a_lasting_user_always_gets_its_command::<LockCell<RawMutex, _>>();
 }
 
 #[cfg(feature = "std")]
@@ -284,6 +290,6 @@ fn arc_swap_cell_conforms() {
     conforms::<ArcSwapCell<_>>();
     last_readers_are_known::<ArcSwapCell<_>, _>(ArcSwapCell::replace);
     readers_go_forward::<ArcSwapCell<_>>();
-    a_lasting_user_is_always_told::<ArcSwapCell<_>>();
-    a_lasting_user_is_always_told::<smmu_invs::GatedCell<ArcSwapCell<_>>>();
+    a_lasting_user_always_gets_its_command::<ArcSwapCell<_>>();
+    a_lasting_user_always_gets_its_command::<smmu_invs::GatedCell<ArcSwapCell<_>>>();
 }

@@ -1,27 +1,26 @@
-//! Batches on their way: what is queued, what is waited for, and who has failed.
+//! Batches of a walk: the commands of the next batch, the tickets of issued ones, the failed SMMUs.
 
-use smmu_types::range::SpanAddress;
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId};
 
 use super::Phase;
-use super::commands::{Name, Planned};
-use crate::entry::{Entry, Head};
+use super::commands::{CommandTemplate, UseBuilder};
+use crate::inv_entry::{EntryOptions, Head, InvEntry};
 use crate::{InvalidateError, SmmuFailure};
 
-/// `CMD_SYNC`s on their way at once.
+/// The most `CMD_SYNC`s in flight.
 pub(super) const TICKETS: usize = 16;
-/// Failed SMMUs that are told apart.
+/// The failed SMMUs that a walk tells apart.
 const FAILURES: usize = 16;
 
-/// A `CMD_SYNC` on its way, and the first entry that it is for.
-type Flying<T> = Option<(u32, T)>;
+/// A `CMD_SYNC` in flight, and the first entry of its batch.
+type InFlight<T> = Option<(u32, T)>;
 
-/// Commands for one SMMU that are not queued yet.
+/// Commands for one SMMU, before their issue.
 pub(super) struct Batch {
     smmu: SmmuId,
     phase: Phase,
-    // The first entry that they are for.
+    // The index of the first entry of the batch.
     first: usize,
     queued: usize,
 }
@@ -35,27 +34,27 @@ impl Batch {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Added {
     Queued,
-    /// The SMMU has failed, and there is no point in more.
+    /// The SMMU has failed. It gets no more commands.
     Failed,
 }
 
 pub(super) struct Walk<'s, S: CommandSink + ?Sized> {
-    entries: &'s [Entry],
+    entries: &'s [InvEntry],
     sink: &'s S,
     report: &'s mut dyn FnMut(SmmuFailure),
     commands: &'s mut [Command],
-    // What the batch at hand has pushed.
+    // Commands of the current batch that went out without a `CMD_SYNC`.
     pushed: Option<S::Pushed>,
-    tickets: [Flying<S::Ticket>; TICKETS],
+    tickets: [InFlight<S::Ticket>; TICKETS],
     oldest: usize,
-    flying: usize,
+    in_flight: usize,
     failures: Failures,
 }
 
 impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     #[inline]
     pub(super) fn new(
-        entries: &'s [Entry],
+        entries: &'s [InvEntry],
         sink: &'s S,
         commands: &'s mut [Command],
         report: &'s mut dyn FnMut(SmmuFailure),
@@ -68,19 +67,19 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
             pushed: None,
             tickets: [const { None }; TICKETS],
             oldest: 0,
-            flying: 0,
+            in_flight: 0,
             failures: Failures::default(),
         }
     }
 
     #[inline]
     pub(super) fn wait_all(&mut self) {
-        while self.flying > 0 {
+        while self.in_flight > 0 {
             self.wait_oldest();
         }
     }
 
-    /// The next command is for `smmu`; `false` if that has failed.
+    /// Issues the batch of another SMMU. `false` if `smmu` has failed.
     #[inline]
     pub(super) fn enter(&mut self, batch: &mut Batch, smmu: SmmuId) -> bool {
         if batch.smmu != smmu {
@@ -90,91 +89,31 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         !self.failures.contains(smmu)
     }
 
-    /// Carry out a plan for an entry and those behind it that it is the plan of as well.
-    #[inline]
-    pub(super) fn tags<A: SpanAddress, N: Name>(
+    /// Adds several commands for one entry. Returns the index behind it.
+    pub(super) fn add_all(
         &mut self,
         at: usize,
-        entry: &Entry,
-        plan: &Planned<A>,
+        entry: &InvEntry,
+        templates: impl Iterator<Item = CommandTemplate>,
         batch: &mut Batch,
-        name: impl Fn(Head) -> N,
     ) -> usize {
-        match plan {
-            Planned::One(command) => {
-                let options = entry.aux();
-                let same = |entry: &Entry| entry.aux() == options;
-                self.alike(at, entry.head(), same, command, batch, |head, _| name(head))
-            }
-            Planned::Many(spans, command) => {
-                let head = entry.head();
-                if !head.is_trash() {
-                    for span in spans.clone() {
-                        if self.add(at, &command(span), name(head), batch) == Added::Failed {
-                            break;
-                        }
-                    }
-                }
-                at + 1
-            }
-        }
-    }
-
-    /// Add a command for each entry from `at` on that is of the first one's kind and `same`. Returns where the others
-    /// begin.
-    #[inline]
-    pub(super) fn alike<N: Name>(
-        &mut self,
-        mut at: usize,
-        first: Head,
-        same: impl Fn(&Entry) -> bool,
-        command: &Command,
-        batch: &mut Batch,
-        name: impl Fn(Head, &Entry) -> N,
-    ) -> usize {
-        loop {
-            let room = self.commands.get_mut(batch.queued..).unwrap_or_default();
-            let mut added = 0;
-            let mut full = false;
-            for entry in &self.entries[at..] {
-                let head = entry.head();
-                if !head.is_beside(first) || !same(entry) {
+        let head = entry.head();
+        if !head.is_trash() {
+            for template in templates {
+                if self.add(at, &template.command(head, entry), batch) == Added::Failed {
                     break;
                 }
-                if !head.is_trash() {
-                    let Some(slot) = room.get_mut(added) else {
-                        full = true;
-                        break;
-                    };
-                    *slot = *command;
-                    name(head, entry).put(slot);
-                    if added == 0 && batch.queued == 0 {
-                        batch.first = at;
-                    }
-                    added += 1;
-                }
-                at += 1;
-            }
-            batch.queued += added;
-            if !full || self.make_room(batch) == Added::Failed {
-                return at;
             }
         }
+        at + 1
     }
 
-    pub(super) fn add(
-        &mut self,
-        at: usize,
-        command: &Command,
-        name: impl Name,
-        batch: &mut Batch,
-    ) -> Added {
+    pub(super) fn add(&mut self, at: usize, command: &Command, batch: &mut Batch) -> Added {
         if batch.queued == self.commands.len() && self.make_room(batch) == Added::Failed {
             return Added::Failed;
         }
         let Some(slot) = self.commands.get_mut(batch.queued) else { return Added::Failed };
         *slot = *command;
-        name.put(slot);
         if batch.queued == 0 {
             batch.first = at;
         }
@@ -187,7 +126,8 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         match batch.phase {
             Phase::DeviceCaches => self.issue(batch),
             Phase::Tags | Phase::NestedStage1 => {
-                // One stays here: whatever becomes of the entries that follow, a `CMD_SYNC` will go out with it.
+                // Keep one command back: the `CMD_SYNC` goes out with it, even if all following
+                // entries are trash.
                 let Some((last, out)) = self.commands[..batch.queued].split_last() else {
                     return Added::Queued;
                 };
@@ -206,18 +146,18 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         }
     }
 
-    /// Send what is queued, with a `CMD_SYNC`.
+    /// Issues the batch with a `CMD_SYNC`.
     #[inline]
     pub(super) fn issue(&mut self, batch: &mut Batch) {
         if batch.queued == 0 {
             return;
         }
-        if self.flying == TICKETS {
+        if self.in_flight == TICKETS {
             self.wait_oldest();
         }
         let queued = core::mem::take(&mut batch.queued);
         let pushed = self.pushed.take();
-        // What was waited for may have been of this very SMMU.
+        // The oldest ticket may have been this SMMU's.
         if self.failures.contains(batch.smmu) {
             return;
         }
@@ -228,9 +168,9 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         };
         match issued {
             Ok(ticket) => {
-                let place = (self.oldest + self.flying) % TICKETS;
+                let place = (self.oldest + self.in_flight) % TICKETS;
                 self.tickets[place] = Some((batch.first as u32, ticket));
-                self.flying += 1;
+                self.in_flight += 1;
             }
             Err(error) => self.fail(batch.smmu, batch.first, error),
         }
@@ -240,7 +180,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     fn wait_oldest(&mut self) {
         let ticket = self.tickets[self.oldest].take();
         self.oldest = (self.oldest + 1) % TICKETS;
-        self.flying -= 1;
+        self.in_flight -= 1;
         let Some((first, ticket)) = ticket else { return };
         let first = first as usize;
         let Some(smmu) = self.entries.get(first).map(|entry| entry.head().smmu()) else { return };
@@ -271,6 +211,54 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     }
 }
 
+/// The entries from `at` on that have the SMMU and kind of `head`, and `options`: a run, which gets
+/// the same command for each entry.
+pub(super) struct EntryRun<'r, 's, S: CommandSink + ?Sized> {
+    pub(super) walk: &'r mut Walk<'s, S>,
+    pub(super) batch: &'r mut Batch,
+    pub(super) at: usize,
+    pub(super) head: Head,
+    pub(super) options: EntryOptions,
+}
+
+impl<S: CommandSink + ?Sized> UseBuilder for EntryRun<'_, '_, S> {
+    /// The index behind the run.
+    type Output = usize;
+
+    /// Adds the command of each entry.
+    #[inline(always)]
+    fn use_builder(self, build: impl Fn(Head, &InvEntry) -> Command) -> usize {
+        let EntryRun { walk, batch, mut at, head: first, options } = self;
+        loop {
+            let room = walk.commands.get_mut(batch.queued..).unwrap_or_default();
+            let mut added = 0;
+            let mut full = false;
+            for entry in &walk.entries[at..] {
+                let head = entry.head();
+                if !head.is_beside(first) || entry.options(first.kind()) != options {
+                    break;
+                }
+                if !head.is_trash() {
+                    let Some(slot) = room.get_mut(added) else {
+                        full = true;
+                        break;
+                    };
+                    *slot = build(head, entry);
+                    if added == 0 && batch.queued == 0 {
+                        batch.first = at;
+                    }
+                    added += 1;
+                }
+                at += 1;
+            }
+            batch.queued += added;
+            if !full || walk.make_room(batch) == Added::Failed {
+                return at;
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Failures {
     first: Option<SinkError>,
@@ -284,7 +272,7 @@ impl Failures {
         self.count > 0 && self.smmus.iter().take(self.count as usize).any(|&failed| failed == smmu)
     }
 
-    /// `false` if it is known.
+    /// `false` if the SMMU had failed before.
     pub(super) fn add(&mut self, smmu: SmmuId, error: SinkError) -> bool {
         self.first.get_or_insert(error);
         if self.contains(smmu) {

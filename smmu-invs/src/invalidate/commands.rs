@@ -1,134 +1,227 @@
-//! How an extent is invalidated in each way: commands without their tags.
+//! From the kind of an entry to its commands.
+//!
+//! [`plan_kind`] chooses the commands of each kind, and [`CommandTemplate::with_builder`] puts the
+//! tag or stream of an entry in. No other code of the crate does either.
 
-use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, Spans, plan};
+use smmu_types::range::{Extent, Plan, Span, SpanAddress, Spans, plan};
 use smmu_types::{
     Asid, AtcScope, AtcSpan, CacheTag, Command, Iova, Ipa, Regime, StreamId, SubstreamId, Vmid,
 };
 
-/// Commands are copied from a template and then get their tag or stream: building each anew costs more than all else.
-pub(super) trait Name: Copy {
-    fn put(self, command: &mut Command);
+use crate::InvKind;
+use crate::inv_entry::{EntryOptions, Head, InvEntry};
+
+/// A command without the tag or stream of its entry.
+#[derive(Clone, Copy)]
+pub(super) enum CommandTemplate {
+    /// Some addresses of an ASID.
+    Stage1(Regime, Span<Iova>),
+    /// All non-global entries of an ASID.
+    Stage1All(Regime),
+    /// Some addresses of a VMID.
+    Stage2(Span<Ipa>),
+    /// All entries of a VMID.
+    Stage2All,
+    /// All stage-1 entries of a VMID.
+    NestedStage1,
+    /// Some addresses of a substream, in the device's own cache.
+    Substream(AtcSpan),
+    /// Everything in the device's own cache.
+    DeviceCache,
 }
 
-impl Name for Asid {
-    #[inline]
-    fn put(self, command: &mut Command) {
-        match command {
-            Command::TlbiNhVa { asid, .. }
-            | Command::TlbiEl2Va { asid, .. }
-            | Command::TlbiNhAsid { asid, .. }
-            | Command::TlbiEl2Asid { asid } => *asid = self,
-            _ => {}
+/// Code that builds the same command for one entry or for many.
+pub(super) trait UseBuilder {
+    type Output;
+
+    fn use_builder(self, build: impl Fn(Head, &InvEntry) -> Command) -> Self::Output;
+}
+
+impl CommandTemplate {
+    /// Gives `user` the function that builds the command of an entry.
+    ///
+    /// This function matches the template once for a run of entries. With a match for each entry, a
+    /// walk of 64 entries takes 1.8 times the instructions.
+    #[inline(always)]
+    pub(super) fn with_builder<U: UseBuilder>(self, user: U) -> U::Output {
+        let asid = |head: Head| Asid(head.id() as u16);
+        let vmid = |head: Head| Vmid(head.id() as u16);
+        let stream = |head: Head| StreamId(head.id());
+        let scope = AtcScope::Substream;
+        match self {
+            // Without stage 2 the SMMU tags stage-1 entries with VMID 0.
+            CommandTemplate::Stage1(Regime::El1, span) => user
+                .use_builder(|head, _| Command::TlbiNhVa { vmid: Vmid(0), asid: asid(head), span }),
+            CommandTemplate::Stage1(Regime::El2, span) => {
+                user.use_builder(|head, _| Command::TlbiEl2Va { asid: asid(head), span })
+            }
+            CommandTemplate::Stage1All(regime) => {
+                user.use_builder(|head, _| CacheTag::Asid(regime, asid(head)).flush_command())
+            }
+            CommandTemplate::Stage2(span) => {
+                user.use_builder(|head, _| Command::TlbiS2Ipa { vmid: vmid(head), span })
+            }
+            CommandTemplate::Stage2All => {
+                user.use_builder(|head, _| CacheTag::Vmid(vmid(head)).flush_command())
+            }
+            CommandTemplate::NestedStage1 => {
+                user.use_builder(|head, _| Command::TlbiNhAll { vmid: vmid(head) })
+            }
+            CommandTemplate::Substream(span) => user.use_builder(|head, entry| {
+                // `None` for `InvKey::NO_SSID`, which is above every SubstreamID.
+                let substream = SubstreamId::new(entry.aux());
+                Command::AtcInv { stream: stream(head), substream, scope, span }
+            }),
+            CommandTemplate::DeviceCache => user.use_builder(|head, _| {
+                let span = AtcSpan::EVERYTHING;
+                Command::AtcInv { stream: stream(head), substream: None, scope, span }
+            }),
         }
+    }
+
+    /// The command of one entry, whose kind the template was chosen for.
+    #[inline(always)]
+    pub(super) fn command(self, head: Head, entry: &InvEntry) -> Command {
+        self.with_builder(OneEntry(head, entry))
     }
 }
 
-impl Name for Vmid {
-    #[inline]
-    fn put(self, command: &mut Command) {
-        match command {
-            Command::TlbiS2Ipa { vmid, .. }
-            | Command::TlbiS12Vmall { vmid }
-            | Command::TlbiNhAll { vmid } => *vmid = self,
-            _ => {}
-        }
+struct OneEntry<'a>(Head, &'a InvEntry);
+
+impl UseBuilder for OneEntry<'_> {
+    type Output = Command;
+
+    #[inline(always)]
+    fn use_builder(self, build: impl Fn(Head, &InvEntry) -> Command) -> Command {
+        build(self.0, self.1)
     }
 }
 
-impl Name for (StreamId, Option<SubstreamId>) {
-    #[inline]
-    fn put(self, command: &mut Command) {
-        if let Command::AtcInv { stream, substream, .. } = command {
-            (*stream, *substream) = self;
-        }
+/// The commands of an entry: one, or one for each span.
+pub(super) enum EntryPlan {
+    One(CommandTemplate),
+    Stage1(Regime, Spans<Iova>),
+    Stage2(Spans<Ipa>),
+}
+
+/// Code that uses the commands of a kind. As a trait, so that the compiler knows each template
+/// where it is used.
+trait UseCommands {
+    type Output;
+
+    /// The kind takes a single command.
+    fn one(self, template: CommandTemplate) -> Self::Output;
+    /// The kind takes several commands.
+    fn many(self, plan: EntryPlan) -> Self::Output;
+}
+
+/// Gives `user` the commands for the entries of a kind with these options.
+#[inline(always)]
+fn plan_kind<U: UseCommands>(
+    kind: InvKind,
+    options: EntryOptions,
+    extent: &Extent,
+    user: U,
+) -> U::Output {
+    match kind {
+        InvKind::S1Asid => match plan(options.range(), *extent) {
+            Plan::Everything => user.one(CommandTemplate::Stage1All(options.regime())),
+            Plan::Spans(spans) => match only_span(&spans) {
+                Some(span) => user.one(CommandTemplate::Stage1(options.regime(), span)),
+                None => user.many(EntryPlan::Stage1(options.regime(), spans)),
+            },
+        },
+        InvKind::S2Vmid | InvKind::S2VmidVsmmu => match plan(options.range(), *extent) {
+            Plan::Everything => user.one(CommandTemplate::Stage2All),
+            Plan::Spans(spans) => match only_span(&spans) {
+                Some(span) => user.one(CommandTemplate::Stage2(span)),
+                None => user.many(EntryPlan::Stage2(spans)),
+            },
+        },
+        InvKind::S2VmidS1Clear => user.one(CommandTemplate::NestedStage1),
+        InvKind::Ats => user.one(CommandTemplate::Substream(atc_span(extent))),
+        InvKind::AtsFull => user.one(CommandTemplate::DeviceCache),
     }
 }
 
-pub(super) const CLEAR: Command = Command::TlbiNhAll { vmid: Vmid(0) };
-
-pub(super) const ATC_ALL: Command = atc_inv(AtcSpan::EVERYTHING);
-
-pub(super) const fn atc_inv(span: AtcSpan) -> Command {
-    let (stream, scope) = (StreamId(0), AtcScope::Substream);
-    Command::AtcInv { stream, substream: None, scope, span }
+/// The span of a plan that has one span and no more.
+#[inline(always)]
+fn only_span<A: SpanAddress>(spans: &Spans<A>) -> Option<Span<A>> {
+    let mut spans = spans.clone();
+    let span = spans.next()?;
+    spans.next().is_none().then_some(span)
 }
 
-/// A [`Plan`] that is carried out for many tags.
-pub(super) enum Planned<A> {
-    /// One command, without its tag.
-    One(Command),
-    Many(Spans<A>, fn(Span<A>) -> Command),
+/// Calls `then` with the command of an entry. `None` if the entry needs several commands.
+#[inline(always)]
+pub(super) fn with_only_command<T>(
+    entry: &InvEntry,
+    head: Head,
+    extent: &Extent,
+    then: impl FnOnce(&Command) -> T,
+) -> Option<T> {
+    let kind = head.kind();
+    plan_kind(kind, entry.options(kind), extent, OnlyCommand { entry, head, then })
 }
 
-impl<A: SpanAddress> Planned<A> {
-    pub(super) fn new(
-        support: RangeSupport,
-        extent: &Extent,
-        tag: CacheTag,
-        command: fn(Span<A>) -> Command,
-    ) -> Self {
-        let Plan::Spans(spans) = plan(support, *extent) else {
-            return Planned::One(tag.flush_command());
-        };
-        let mut rest = spans.clone();
-        match (rest.next(), rest.next()) {
-            (Some(span), None) => Planned::One(command(span)),
-            _ => Planned::Many(spans, command),
-        }
+struct OnlyCommand<'a, F> {
+    entry: &'a InvEntry,
+    head: Head,
+    then: F,
+}
+
+impl<T, F: FnOnce(&Command) -> T> UseCommands for OnlyCommand<'_, F> {
+    type Output = Option<T>;
+
+    #[inline(always)]
+    fn one(self, template: CommandTemplate) -> Option<T> {
+        Some((self.then)(&template.command(self.head, self.entry)))
+    }
+
+    #[inline(always)]
+    fn many(self, _: EntryPlan) -> Option<T> {
+        None
     }
 }
 
-/// How an extent is invalidated in each way, once somebody needs to know.
-pub(super) struct Plans<'e> {
+/// The plans of an extent. Only the last one is kept: the entries of a phase mostly share a plan.
+pub(super) struct EntryPlans<'e> {
     pub(super) extent: &'e Extent,
-    el1: [Option<Planned<Iova>>; 2],
-    el2: [Option<Planned<Iova>>; 2],
-    stage2: [Option<Planned<Ipa>>; 2],
-    atc: Option<Command>,
+    // The kind and the options of `last`.
+    of: (InvKind, EntryOptions),
+    last: EntryPlan,
 }
 
-impl<'e> Plans<'e> {
+impl<'e> EntryPlans<'e> {
     #[inline]
-    pub(super) const fn of(extent: &'e Extent) -> Self {
-        Plans { extent, el1: [None, None], el2: [None, None], stage2: [None, None], atc: None }
+    pub(super) const fn new(extent: &'e Extent) -> Self {
+        let last = EntryPlan::One(CommandTemplate::DeviceCache);
+        EntryPlans { extent, of: (InvKind::AtsFull, EntryOptions::NONE), last }
     }
 
     #[inline]
-    pub(super) fn el1(&mut self, support: RangeSupport) -> &Planned<Iova> {
-        self.el1[support as usize].get_or_insert_with(|| {
-            let tag = CacheTag::Asid(Regime::El1, Asid(0));
-            Planned::new(support, self.extent, tag, |span| Command::TlbiNhVa {
-                vmid: Vmid(0),
-                asid: Asid(0),
-                span,
-            })
-        })
+    pub(super) fn of(&mut self, kind: InvKind, options: EntryOptions) -> &EntryPlan {
+        if self.of != (kind, options) {
+            self.last = plan_kind(kind, options, self.extent, KeepPlan);
+            self.of = (kind, options);
+        }
+        &self.last
+    }
+}
+
+struct KeepPlan;
+
+impl UseCommands for KeepPlan {
+    type Output = EntryPlan;
+
+    #[inline(always)]
+    fn one(self, template: CommandTemplate) -> EntryPlan {
+        EntryPlan::One(template)
     }
 
-    #[inline]
-    pub(super) fn el2(&mut self, support: RangeSupport) -> &Planned<Iova> {
-        self.el2[support as usize].get_or_insert_with(|| {
-            let tag = CacheTag::Asid(Regime::El2, Asid(0));
-            Planned::new(support, self.extent, tag, |span| Command::TlbiEl2Va {
-                asid: Asid(0),
-                span,
-            })
-        })
-    }
-
-    #[inline]
-    pub(super) fn stage2(&mut self, support: RangeSupport) -> &Planned<Ipa> {
-        self.stage2[support as usize].get_or_insert_with(|| {
-            Planned::new(support, self.extent, CacheTag::Vmid(Vmid(0)), |span| Command::TlbiS2Ipa {
-                vmid: Vmid(0),
-                span,
-            })
-        })
-    }
-
-    #[inline]
-    pub(super) fn atc(&mut self) -> &Command {
-        self.atc.get_or_insert_with(|| atc_inv(atc_span(self.extent)))
+    #[inline(always)]
+    fn many(self, plan: EntryPlan) -> EntryPlan {
+        plan
     }
 }
 
@@ -146,8 +239,51 @@ pub(super) fn atc_span(extent: &Extent) -> AtcSpan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::InvSpec;
     use rstest::rstest;
-    use smmu_types::{Granule, Leaf};
+    use smmu_types::range::RangeSupport;
+    use smmu_types::{Granule, Leaf, SmmuId};
+
+    const SMMU: SmmuId = SmmuId(3);
+    const EVERYTHING: Extent = Extent::everything(Granule::K4);
+
+    fn only(spec: InvSpec, extent: &Extent) -> Option<Command> {
+        let entry = InvEntry::new(&spec);
+        with_only_command(&entry, entry.head(), extent, |command| *command)
+    }
+
+    #[test]
+    fn the_command_of_every_kind_has_the_tag_of_its_entry() {
+        let ril = RangeSupport::Ril;
+        for regime in [Regime::El1, Regime::El2] {
+            let tag = CacheTag::Asid(regime, Asid(7));
+            let command = only(InvSpec::tagged(SMMU, tag, ril), &EVERYTHING);
+            assert_eq!(command, Some(tag.flush_command()));
+        }
+        let vmid = Vmid(9);
+        let flush = Some(CacheTag::Vmid(vmid).flush_command());
+        assert_eq!(only(InvSpec::tagged(SMMU, CacheTag::Vmid(vmid), ril), &EVERYTHING), flush);
+        assert_eq!(only(InvSpec::vsmmu(SMMU, vmid, ril), &EVERYTHING), flush);
+        let clear = only(InvSpec::s1_clear(SMMU, vmid), &EVERYTHING);
+        assert_eq!(clear, Some(Command::TlbiNhAll { vmid }));
+
+        let (stream, scope, span) = (StreamId(0x1_2345), AtcScope::Substream, AtcSpan::EVERYTHING);
+        for substream in [None, SubstreamId::new(5)] {
+            let command = Some(Command::AtcInv { stream, substream, scope, span });
+            assert_eq!(only(InvSpec::ats(SMMU, stream, substream), &EVERYTHING), command);
+        }
+        let mut full = InvSpec::ats_full(SMMU, stream);
+        full.key.ssid = 5;
+        let command = Some(Command::AtcInv { stream, substream: None, scope, span });
+        assert_eq!(only(full, &EVERYTHING), command, "an SSID has no meaning for ATS_FULL");
+    }
+
+    #[test]
+    fn several_spans_are_several_commands() {
+        let tag = CacheTag::Vmid(Vmid(9));
+        let pages = Extent::range(0x1000, 0x2000, Granule::K4, Leaf::Last).with_page_hint();
+        assert_eq!(only(InvSpec::tagged(SMMU, tag, RangeSupport::Single), &pages), None);
+    }
 
     #[rstest]
     #[case(0x8000, 0x4000, 0x8000, 2)]

@@ -1,30 +1,31 @@
-//! From an extent to commands, in the order that makes them safe.
+//! The walk: from an extent to commands, in a safe order.
 //!
-//! 1. Tags first, then what guests cached at stage 1, then what devices cached: each phase is
-//!    complete on every SMMU before the next begins. Otherwise stage 1 is refilled from stale
-//!    stage-2 translations, and a device from the stale SMMU.
-//! 2. In a phase the last batch of every SMMU ends with a `CMD_SYNC`; all are issued before any is
-//!    waited for, as far as [`batch::TICKETS`] reach.
-//! 3. Every batch of `ATC_INV` has a `CMD_SYNC` of its own: the timeout of one is reported at the
-//!    next `CMD_SYNC`, whoever issued it.
-//! 4. An SMMU that fails is left alone for the rest of the walk; the others are walked to the end.
-//! 5. No allocation, no lock, no wait but the sink's.
+//! 1. Three phases: tags first, then stage-1 translations of guests, then devices' own caches. A
+//!    phase is complete on every SMMU before the next one begins. Otherwise the SMMU refills stage
+//!    1 from stale stage-2 translations, and a device refills its cache from a stale SMMU.
+//! 2. In a phase the last batch of each SMMU ends with a `CMD_SYNC`. The walk issues all batches
+//!    before it waits for one, up to [`batch::TICKETS`].
+//! 3. Each batch of `ATC_INV`s has its own `CMD_SYNC`: the SMMU reports the timeout of an `ATC_INV`
+//!    at the next `CMD_SYNC`, whichever CPU issued it.
+//! 4. After a failure the walk sends no more commands to that SMMU. It completes the other SMMUs.
+//! 5. The walk allocates nothing, takes no lock, and waits only in the sink.
 
-use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, plan};
+use smmu_types::range::{Extent, Plan, plan};
 use smmu_types::seam::{CommandSink, SinkError};
-use smmu_types::{Asid, CacheTag, Command, Ipa, Regime, StreamId, SubstreamId, Vmid};
+use smmu_types::{Command, Ipa};
 
 mod batch;
 mod commands;
 
-use batch::{Batch, Walk};
-use commands::{ATC_ALL, CLEAR, Plans};
+use batch::{Batch, EntryRun, Walk};
+use commands::{CommandTemplate, EntryPlan, EntryPlans, with_only_command};
 
-use crate::entry::{Contents, Entry};
+use crate::inv_entry::{Contents, Head, InvEntry};
 use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};
 
-/// Commands that are queued at once, at most.
+/// The most commands in a batch.
 const BATCH: usize = 64;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Tags,
@@ -51,16 +52,18 @@ impl Phase {
 }
 
 impl InvArray {
-    /// Invalidate `extent` wherever the domain is in use, and wait for it.
+    /// Invalidates `extent` for all devices of the domain, and waits until it is done.
     ///
-    /// Takes no lock and does not allocate; it may run at any time, beside writers, in any context
-    /// in which the sink may. For an array that is published use
-    /// [`invalidate_published`](crate::invalidate_published), which orders the change of the page
-    /// table before the read of the array, and passes the [`AtsGate`](crate::AtsGate) where there are ATS entries.
+    /// It takes no lock and does not allocate. It may run at any time, beside writers, in any
+    /// context that may use the sink.
+    ///
+    /// For a published array use [`invalidate_published`](crate::invalidate_published). It orders
+    /// the change of the page table before the read of the array, and passes the
+    /// [`AtsGate`](crate::AtsGate) if the array has ATS entries.
     ///
     /// # Errors
     ///
-    /// [`InvalidateError`] if any SMMU did not confirm it.
+    /// [`InvalidateError`] if at least one SMMU did not confirm it.
     pub fn invalidate<S>(&self, extent: Extent, sink: &S) -> Result<(), InvalidateError>
     where
         S: CommandSink + ?Sized,
@@ -68,12 +71,14 @@ impl InvArray {
         self.invalidate_reporting(extent, sink, &mut |_| {})
     }
 
-    /// The same, and tell `report` of every SMMU that did not confirm it, what it was asked and why: once for each, but
-    /// for SMMUs beyond the first 16 that fail, which may be reported again.
+    /// Like [`invalidate`](Self::invalidate); `report` gets each SMMU that did not confirm it, with
+    /// the first entry of the failed batch and the error.
+    ///
+    /// `report` gets each SMMU once. Beyond the first 16 failed SMMUs, it may get one again.
     ///
     /// # Errors
     ///
-    /// [`InvalidateError`] if any SMMU did not confirm it.
+    /// [`InvalidateError`] if at least one SMMU did not confirm it.
     pub fn invalidate_reporting<S>(
         &self,
         extent: Extent,
@@ -83,11 +88,17 @@ impl InvArray {
     where
         S: CommandSink + ?Sized,
     {
-        // Most invalidations are a few commands, for which a large batch would cost more than the commands.
+        // Most invalidations are a few commands: a large batch would cost more than the commands.
         if let [entry] = self.entries()
-            && let Some(command) = only_command(entry, &extent)
+            && let head = entry.head()
+            && !head.is_trash()
+            && let Some(ran) =
+                with_only_command(entry, head, &extent, |command| run_one(head, command, sink))
         {
-            return run_one(entry, command, sink, report);
+            return ran.map_err(|error| {
+                report(SmmuFailure { from: entry.key(), error });
+                InvalidateError { first: error, failed: 1 }
+            });
         }
         match self.commands(&extent) {
             0..=4 => self.in_batches::<4, S>(&extent, sink, report),
@@ -96,7 +107,7 @@ impl InvArray {
         }
     }
 
-    /// About how many commands a walk sends.
+    /// An estimate of the commands of a walk.
     fn commands(&self, extent: &Extent) -> usize {
         let entries = self.entries().len();
         if extent.size == 0 {
@@ -105,7 +116,7 @@ impl InvArray {
         let pages = (extent.size >> extent.granule.shift()).saturating_add(1);
         let each = match self.contents().has(Contents::SINGLE) {
             true => pages.min(BATCH as u64) as usize,
-            // A command has five bits for the size of its range.
+            // A range command has five bits for its size.
             false => (u64::BITS - pages.leading_zeros()).div_ceil(5) as usize,
         };
         entries.saturating_mul(each)
@@ -121,10 +132,10 @@ impl InvArray {
     where
         S: CommandSink + ?Sized,
     {
-        // Any command would do; this one is cheap to write.
+        // A placeholder that is cheap to write.
         let mut commands = [Command::CfgiAll; N];
         let mut walk = Walk::new(self.entries(), sink, &mut commands, report);
-        let mut plans = Plans::of(extent);
+        let mut plans = EntryPlans::new(extent);
         for phase in [Phase::Tags, Phase::NestedStage1, Phase::DeviceCaches] {
             if !self.contents().has(phase.contents()) {
                 continue;
@@ -144,14 +155,14 @@ impl InvArray {
         walk.result()
     }
 
-    /// Add the commands of an entry, and of those behind it that differ from it in nothing but their number. Returns
-    /// where the others begin.
+    /// Adds the commands of an entry, and of the entries behind it with the same plan. Returns the
+    /// index of the next entry.
     #[inline]
     fn send<S>(
         &self,
         at: usize,
-        entry: &Entry,
-        plans: &mut Plans<'_>,
+        entry: &InvEntry,
+        plans: &mut EntryPlans<'_>,
         batch: &mut Batch,
         walk: &mut Walk<'_, S>,
     ) -> usize
@@ -159,104 +170,51 @@ impl InvArray {
         S: CommandSink + ?Sized,
     {
         let head = entry.head();
-        match head.kind() {
-            InvKind::S1Asid => {
-                let plan = match entry.regime() {
-                    Regime::El1 => plans.el1(entry.range()),
-                    Regime::El2 => plans.el2(entry.range()),
-                };
-                walk.tags(at, entry, plan, batch, |head| Asid(head.id() as u16))
+        if head.kind() == InvKind::S2VmidS1Clear {
+            if !head.is_trash() && !self.vmid_was_flushed(&entry.key(), plans.extent) {
+                with_only_command(entry, head, plans.extent, |command| {
+                    walk.add(at, command, batch)
+                });
             }
-            InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
-                let plan = plans.stage2(entry.range());
-                walk.tags(at, entry, plan, batch, |head| Vmid(head.id() as u16))
+            return at + 1;
+        }
+        let options = entry.options(head.kind());
+        match plans.of(head.kind(), options) {
+            EntryPlan::One(template) => {
+                template.with_builder(EntryRun { walk, batch, at, head, options })
             }
-            InvKind::S2VmidS1Clear => {
-                if !head.is_trash() && !self.vmid_was_flushed(&entry.key(), plans.extent) {
-                    walk.add(at, &CLEAR, Vmid(head.id() as u16), batch);
-                }
-                at + 1
+            EntryPlan::Stage1(regime, spans) => {
+                let templates = spans.clone().map(|span| CommandTemplate::Stage1(*regime, span));
+                walk.add_all(at, entry, templates, batch)
             }
-            InvKind::Ats => {
-                let all = |_: &Entry| true;
-                walk.alike(at, head, all, plans.atc(), batch, |head, entry| {
-                    (StreamId(head.id()), SubstreamId::new(entry.aux()))
-                })
-            }
-            InvKind::AtsFull => {
-                let all = |_: &Entry| true;
-                walk.alike(at, head, all, &ATC_ALL, batch, |head, _| (StreamId(head.id()), None))
+            EntryPlan::Stage2(spans) => {
+                walk.add_all(at, entry, spans.clone().map(CommandTemplate::Stage2), batch)
             }
         }
     }
 
-    /// Whether this walk has sent `TLBI_S12_VMALL` for the VMID, which takes stage 1 with it.
+    /// Whether this walk has sent `TLBI_S12_VMALL` for the VMID, which includes stage 1.
     ///
-    /// An entry that is not trash now was not trash in the phase before.
+    /// An entry that is not trash now was not trash in the earlier phase.
     fn vmid_was_flushed(&self, key: &InvKey, extent: &Extent) -> bool {
         [InvKind::S2Vmid, InvKind::S2VmidVsmmu].into_iter().any(|kind| {
             self.get(&InvKey { kind, ..*key }).is_some_and(|entry| {
-                !entry.is_trash() && matches!(plan::<Ipa>(entry.range(), *extent), Plan::Everything)
+                let range = entry.options(kind).range();
+                !entry.is_trash() && matches!(plan::<Ipa>(range, *extent), Plan::Everything)
             })
         })
     }
 }
 
-/// The command of the only entry of an array, if it is one and no more.
 #[inline]
-fn only_command(entry: &Entry, extent: &Extent) -> Option<Command> {
-    let head = entry.head();
-    if head.is_trash() {
-        return None;
-    }
-    match head.kind() {
-        InvKind::S1Asid => {
-            let asid = Asid(head.id() as u16);
-            Some(match (one_span(entry.range(), extent)?, entry.regime()) {
-                (Only::Span(span), Regime::El1) => Command::TlbiNhVa { vmid: Vmid(0), asid, span },
-                (Only::Span(span), Regime::El2) => Command::TlbiEl2Va { asid, span },
-                (Only::Everything, regime) => CacheTag::Asid(regime, asid).flush_command(),
-            })
-        }
-        InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
-            let vmid = Vmid(head.id() as u16);
-            Some(match one_span(entry.range(), extent)? {
-                Only::Span(span) => Command::TlbiS2Ipa { vmid, span },
-                Only::Everything => CacheTag::Vmid(vmid).flush_command(),
-            })
-        }
-        InvKind::S2VmidS1Clear | InvKind::Ats | InvKind::AtsFull => None,
-    }
-}
-
-enum Only<A> {
-    Everything,
-    Span(Span<A>),
-}
-
-#[inline]
-fn one_span<A: SpanAddress>(support: RangeSupport, extent: &Extent) -> Option<Only<A>> {
-    let Plan::Spans(mut spans) = plan(support, *extent) else { return Some(Only::Everything) };
-    let span = spans.next()?;
-    spans.next().is_none().then_some(Only::Span(span))
-}
-
-#[inline]
-fn run_one<S>(
-    entry: &Entry,
-    command: Command,
-    sink: &S,
-    report: &mut dyn FnMut(SmmuFailure),
-) -> Result<(), InvalidateError>
+fn run_one<S>(head: Head, command: &Command, sink: &S) -> Result<(), SinkError>
 where
     S: CommandSink + ?Sized,
 {
-    let want = entry.head().smmu();
-    let error = match sink.issue(want, &[command]).and_then(|ticket| sink.wait(ticket)) {
-        Ok(proof) if proof.smmu() == want => return Ok(()),
-        Ok(proof) => SinkError::ForeignProof { want, got: proof.smmu() },
-        Err(error) => error,
-    };
-    report(SmmuFailure { from: entry.key(), error });
-    Err(InvalidateError { first: error, failed: 1 })
+    let want = head.smmu();
+    let ticket = sink.issue(want, core::slice::from_ref(command))?;
+    match sink.wait(ticket)? {
+        proof if proof.smmu() == want => Ok(()),
+        proof => Err(SinkError::ForeignProof { want, got: proof.smmu() }),
+    }
 }

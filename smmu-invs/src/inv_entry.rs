@@ -1,11 +1,12 @@
 //! One entry: 16 bytes, never across a cache line.
 //!
-//! 1. Everything but `state` and `users` is constant while the entry exists.
-//! 2. `users` is more than 0 if and only if the entry is live. Only writers look at it.
+//! 1. All but `state` and `users` is constant while the entry exists.
+//! 2. `users` is more than 0 if and only if the entry is live. Only writers read it.
 //! 3. In place, a state changes only from live to retiring or trash, and from retiring to trash.
 //!
-//! Two words: the first has the SMMU, the kind, the id and, lowest, the state, so that its order is the order of
-//! keys, and one load tells a reader all but the options. The second has SSID or options, and the users.
+//! An entry has two words. The first, the head, has the SMMU, the kind, the id and, in its lowest
+//! byte, the state: so heads sort like keys, and one load gives a reader all but the options. The
+//! second has the SSID or the options, and the users.
 
 use smmu_types::range::RangeSupport;
 use smmu_types::{Regime, SmmuId};
@@ -13,19 +14,19 @@ use smmu_types::{Regime, SmmuId};
 use crate::sync::{AtomicU64, Barrier, Ordering, order};
 use crate::{InvKey, InvKind, InvSpec};
 
-/// Whether an entry counts.
+/// The state of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum EntryState {
-    /// It has users.
+    /// The entry has users.
     Live = 0,
-    /// The last user is gone and the flush of the tag is not proven: invalidations still go there.
+    /// The last user is gone, and the flush of the tag is not proven. Readers still invalidate it.
     Retiring = 1,
-    /// Nothing of it is left in any cache; the next array is built without it.
+    /// No cache has any of it. Readers skip it, and the next array leaves it out.
     Trash = 2,
 }
 
-/// The first word, as it was at one moment.
+/// The first word of an entry, at one moment.
 #[derive(Clone, Copy)]
 pub(crate) struct Head(u64);
 
@@ -83,7 +84,7 @@ impl Head {
     }
 }
 
-/// A key as numbers with the same order.
+/// A key as numbers, with the order of keys.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     high: u64,
@@ -100,15 +101,15 @@ impl Rank {
 
 #[derive(Debug)]
 #[repr(C, align(16))]
-pub(crate) struct Entry {
+pub(crate) struct InvEntry {
     head: AtomicU64,
     tail: AtomicU64,
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Entry>() == 16);
+const _: () = assert!(size_of::<InvEntry>() == 16);
 
-/// What kinds of entries there are, for readers that need not look at them all.
+/// The kinds of entries in an array, so that a reader can skip a phase without entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents(u8);
 
@@ -117,7 +118,7 @@ impl Contents {
     pub(crate) const TAGS: Self = Contents(1 << 0);
     pub(crate) const NESTED_STAGE_1: Self = Contents(1 << 1);
     pub(crate) const DEVICE_CACHES: Self = Contents(1 << 2);
-    /// Tags of an SMMU without ranges.
+    /// Tags of an SMMU without range commands.
     pub(crate) const SINGLE: Self = Contents(1 << 3);
 
     pub(crate) const fn and(self, other: Self) -> Self {
@@ -126,6 +127,25 @@ impl Contents {
 
     pub(crate) const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+}
+
+/// The regime and the range support of an entry with a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryOptions(u32);
+
+impl EntryOptions {
+    /// The options of a kind that has none.
+    pub(crate) const NONE: Self = EntryOptions(0);
+
+    #[inline]
+    pub(crate) fn regime(self) -> Regime {
+        if self.0 & EL2 == 0 { Regime::El1 } else { Regime::El2 }
+    }
+
+    #[inline]
+    pub(crate) fn range(self) -> RangeSupport {
+        if self.0 & RIL == 0 { RangeSupport::Single } else { RangeSupport::Ril }
     }
 }
 
@@ -146,9 +166,9 @@ const fn aux(spec: &InvSpec) -> u32 {
     options
 }
 
-impl Entry {
+impl InvEntry {
     fn from_words(head: Head, tail: u64) -> Self {
-        Entry { head: AtomicU64::new(head.0), tail: AtomicU64::new(tail) }
+        InvEntry { head: AtomicU64::new(head.0), tail: AtomicU64::new(tail) }
     }
 
     /// A live entry with one user.
@@ -158,22 +178,22 @@ impl Entry {
         Self::from_words(head, u64::from(aux(spec)) << 32 | 1)
     }
 
-    /// The same entry for another array, as it is.
+    /// A copy for another array.
     #[inline]
     pub(crate) fn duplicate(&self) -> Self {
         Self::from_words(self.head(), self.tail())
     }
 
-    /// The same entry for another array, live, with `users` users.
+    /// A live copy for another array, with `users` users.
     pub(crate) fn with_users(&self, users: u32) -> Self {
         let tail = u64::from(self.aux()) << 32 | u64::from(users);
         Self::from_words(self.head().with(EntryState::Live), tail)
     }
 
-    /// What it is, and whether it counts.
+    /// The first word: all but the options and the users.
     #[inline]
     pub(crate) fn head(&self) -> Head {
-        // Acquire: who sees trash also sees that the flush was complete before.
+        // Acquire: a reader that sees trash comes after the flush.
         Head(self.head.load(order(Barrier::TrashAcquire, Ordering::Acquire)))
     }
 
@@ -210,24 +230,21 @@ impl Entry {
         self.tail() as u32
     }
 
-    /// Of an entry with an ASID.
+    /// The options of an entry of this kind.
     #[inline]
-    pub(crate) fn regime(&self) -> Regime {
-        if self.aux() & EL2 == 0 { Regime::El1 } else { Regime::El2 }
-    }
-
-    /// Of an entry with a tag.
-    #[inline]
-    pub(crate) fn range(&self) -> RangeSupport {
-        if self.aux() & RIL == 0 { RangeSupport::Single } else { RangeSupport::Ril }
+    pub(crate) fn options(&self, kind: InvKind) -> EntryOptions {
+        EntryOptions(if kind.is_ats() { 0 } else { self.aux() })
     }
 
     pub(crate) fn contents(&self) -> Contents {
-        match self.head().kind() {
-            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => match self.range() {
-                RangeSupport::Ril => Contents::TAGS,
-                RangeSupport::Single => Contents::TAGS.and(Contents::SINGLE),
-            },
+        let kind = self.head().kind();
+        match kind {
+            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
+                match self.options(kind).range() {
+                    RangeSupport::Ril => Contents::TAGS,
+                    RangeSupport::Single => Contents::TAGS.and(Contents::SINGLE),
+                }
+            }
             InvKind::S2VmidS1Clear => Contents::NESTED_STAGE_1,
             InvKind::Ats | InvKind::AtsFull => Contents::DEVICE_CACHES,
         }
@@ -240,18 +257,16 @@ impl Entry {
     }
 
     pub(crate) fn spec(&self) -> InvSpec {
-        let options = if self.head().kind().is_ats() { 0 } else { self.aux() };
-        let regime = if options & EL2 == 0 { Regime::El1 } else { Regime::El2 };
-        let range = if options & RIL == 0 { RangeSupport::Single } else { RangeSupport::Ril };
-        InvSpec { key: self.key(), regime, range }
+        let options = self.options(self.head().kind());
+        InvSpec { key: self.key(), regime: options.regime(), range: options.range() }
     }
 
-    /// Whether the entry already means what `spec`, which has the same key, says.
+    /// Whether the entry has the options of `spec`, which has its key.
     pub(crate) fn agrees_with(&self, spec: &InvSpec) -> bool {
         self.aux() == aux(spec)
     }
 
-    // Writers are serialised, so nobody changes a word between the load and the store.
+    // The domain's lock serialises writers: no word changes between the load and the store.
 
     #[inline]
     pub(crate) fn set_users(&self, users: u32) {
@@ -259,7 +274,7 @@ impl Entry {
         self.tail.store(tail, Ordering::Relaxed);
     }
 
-    /// One user less. How many are left?
+    /// Takes one user away. Returns the users that are left.
     #[inline]
     pub(crate) fn drop_user(&self) -> u32 {
         let tail = self.tail();
@@ -294,17 +309,17 @@ mod tests {
     #[case(InvSpec::ats(SMMU, StreamId(3), SubstreamId::new(0)))]
     #[case(InvSpec::ats(SMMU, StreamId(3), SubstreamId::new(SubstreamId::MAX)))]
     #[case(InvSpec::ats_full(SMMU, StreamId(3)))]
-    fn inv_1_keeps_every_field(#[case] spec: InvSpec) {
+    fn inv_1_an_entry_keeps_every_field(#[case] spec: InvSpec) {
         assert!(spec.key.is_well_formed());
-        let entry = Entry::new(&spec);
+        let entry = InvEntry::new(&spec);
         assert_eq!(entry.spec(), spec);
         assert_eq!((entry.state(), entry.users()), (EntryState::Live, 1));
         assert!(entry.agrees_with(&spec));
     }
 
     #[test]
-    fn an_entry_has_16_bytes_and_is_within_a_cache_line() {
-        assert_eq!((size_of::<Entry>(), align_of::<Entry>()), (16, 16));
+    fn an_entry_has_16_bytes_and_never_crosses_a_cache_line() {
+        assert_eq!((size_of::<InvEntry>(), align_of::<InvEntry>()), (16, 16));
     }
 
     #[test]
@@ -324,14 +339,14 @@ mod tests {
         ];
         assert!(keys.is_sorted_by(|a, b| a.key < b.key));
         for (a, b) in keys.iter().flat_map(|a| keys.iter().map(move |b| (a, b))) {
-            let (entry, rank) = (Entry::new(a), Rank::of(&b.key));
+            let (entry, rank) = (InvEntry::new(a), Rank::of(&b.key));
             assert_eq!(entry.rank().cmp(&rank), a.key.cmp(&b.key), "{a} {b}");
         }
     }
 
     #[test]
     fn inv_2_a_copy_with_users_is_live() {
-        let entry = Entry::new(&InvSpec::s1_clear(SMMU, Vmid(9)));
+        let entry = InvEntry::new(&InvSpec::s1_clear(SMMU, Vmid(9)));
         entry.set_users(0);
         entry.set_state(EntryState::Retiring);
         assert_eq!(entry.duplicate().state(), EntryState::Retiring);

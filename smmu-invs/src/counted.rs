@@ -1,0 +1,165 @@
+//! A counted reference whose allocation can fail, which `Arc` cannot offer.
+//!
+//! 1. A block lives while its count is more than 0. Each [`Counted`] adds one to the count.
+//! 2. All borrows of the value are shared, until the last reference drops it.
+
+#![expect(unsafe_code, reason = "the reference counts and frees its memory")]
+
+use alloc::alloc::{alloc, dealloc};
+use core::alloc::Layout;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use crate::OutOfMemory;
+use crate::sync::{AtomicUsize, Barrier, Ordering, order};
+
+// The value comes first: it has the address of the block.
+#[repr(C)]
+struct CountedBlock<T> {
+    value: T,
+    count: AtomicUsize,
+}
+
+/// One reference to a value.
+pub(crate) struct Counted<T> {
+    block: NonNull<CountedBlock<T>>,
+    owns: PhantomData<CountedBlock<T>>,
+}
+
+// SAFETY: like `Arc`: any thread may read the value or drop it, which `Send + Sync` allows.
+unsafe impl<T: Send + Sync> Send for Counted<T> {}
+// SAFETY: as above; another thread can clone the reference that it borrows.
+unsafe impl<T: Send + Sync> Sync for Counted<T> {}
+
+impl<T> Counted<T> {
+    const LAYOUT: Layout = Layout::new::<CountedBlock<T>>();
+
+    /// Moves a value into a new block.
+    pub(crate) fn new(value: T) -> Result<Self, OutOfMemory> {
+        // SAFETY: a block has a count, so the size of its layout is not 0.
+        let memory = unsafe { alloc(Self::LAYOUT) };
+        let Some(block) = NonNull::new(memory.cast::<CountedBlock<T>>()) else {
+            return Err(OutOfMemory { bytes: Self::LAYOUT.size() });
+        };
+        // SAFETY: the memory is new and has the layout of a block.
+        unsafe { block.write(CountedBlock { value, count: AtomicUsize::new(1) }) };
+        Ok(Counted { block, owns: PhantomData })
+    }
+
+    fn block(&self) -> &CountedBlock<T> {
+        // SAFETY: the block is alive by invariant 1, and by 2 no borrow is mutable.
+        unsafe { self.block.as_ref() }
+    }
+
+    /// The number of references.
+    pub(crate) fn count(&self) -> usize {
+        self.block().count.load(Ordering::Acquire)
+    }
+}
+
+impl<T> Clone for Counted<T> {
+    fn clone(&self) -> Self {
+        // Relaxed: `self` keeps the value alive meanwhile.
+        let before = self.block().count.fetch_add(1, Ordering::Relaxed);
+        if before > usize::MAX / 2 {
+            self.block().count.fetch_sub(1, Ordering::Relaxed);
+            too_many();
+        }
+        Counted { block: self.block, owns: PhantomData }
+    }
+}
+
+#[cold]
+#[expect(
+    clippy::panic,
+    reason = "only after 2^31 forgotten guards; a wrapped count would free under readers"
+)]
+fn too_many() -> ! {
+    panic!("a published value has too many references")
+}
+
+impl<T> Drop for Counted<T> {
+    fn drop(&mut self) {
+        // Release: all reads through this reference come before the drop of the value.
+        let release = order(Barrier::CountRelease, Ordering::Release);
+        if self.block().count.fetch_sub(1, release) != 1 {
+            return;
+        }
+        // Acquire: pairs with the release of all other references. A load, because ThreadSanitizer
+        // does not know fences.
+        let _ = self.block().count.load(order(Barrier::CountAcquire, Ordering::Acquire));
+        // SAFETY: this was the last reference by invariant 1, so no thread can reach the value.
+        unsafe { self.block.drop_in_place() };
+        // SAFETY: `new` allocated the block with this layout, and no reference is left.
+        unsafe { dealloc(self.block.as_ptr().cast(), Self::LAYOUT) };
+    }
+}
+
+impl<T> Deref for Counted<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.block().value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Counted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+#[cfg(feature = "std")]
+// SAFETY: a pointer to the value is a pointer to its block, which has its own count. `into_ptr` and
+// `as_ptr` give the same pointer and do not change the count; `from_ptr` takes such a pointer back.
+// Only a clone panics, beyond `usize::MAX / 2` references, and each of them needs a guard.
+unsafe impl<T> arc_swap::RefCnt for Counted<T> {
+    type Base = T;
+
+    fn into_ptr(me: Self) -> *mut T {
+        let pointer = Self::as_ptr(&me);
+        core::mem::forget(me);
+        pointer
+    }
+
+    fn as_ptr(me: &Self) -> *mut T {
+        me.block.as_ptr().cast()
+    }
+
+    unsafe fn from_ptr(pointer: *const T) -> Self {
+        // SAFETY: the pointer came from `into_ptr` or `as_ptr`, so it points to a block.
+        let block = unsafe { NonNull::new_unchecked(pointer.cast_mut().cast()) };
+        Counted { block, owns: PhantomData }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn inv_1_the_last_reference_drops_the_value() {
+        let life = Arc::new(());
+        let first = Counted::new(life.clone()).unwrap();
+        let others: Vec<_> = (0..5).map(|_| first.clone()).collect();
+        assert_eq!((first.count(), Arc::strong_count(&life)), (6, 2));
+        drop(first);
+        assert_eq!((others[0].count(), Arc::strong_count(&life)), (5, 2));
+        drop(others);
+        assert_eq!(Arc::strong_count(&life), 1);
+    }
+
+    #[test]
+    fn values_of_any_alignment_and_size() {
+        #[repr(align(64))]
+        struct Wide(u8);
+        let wide = Counted::new(Wide(7)).unwrap();
+        assert_eq!((wide.0, core::ptr::from_ref(&*wide).addr() % 64), (7, 0));
+        let (a, b) = (Counted::new(()).unwrap(), Counted::new(()).unwrap());
+        assert_ne!(a.block, b.block);
+    }
+}
