@@ -51,29 +51,6 @@ impl fmt::Display for CacheTag {
     }
 }
 
-/// Proof that a `CMD_SYNC` of one SMMU completed, and with it every command queued before it.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub struct SyncProof {
-    smmu: SmmuId,
-}
-
-impl SyncProof {
-    /// Vouch that a `CMD_SYNC` of `smmu` has completed without an error.
-    ///
-    /// For implementors of [`CommandSink`] alone. A tag is reused on the strength of this, so a
-    /// wrong word here lets a device reach memory through a translation that was taken away.
-    pub const fn vouch(smmu: SmmuId) -> Self {
-        SyncProof { smmu }
-    }
-
-    /// The SMMU whose `CMD_SYNC` completed.
-    #[must_use]
-    pub const fn smmu(&self) -> SmmuId {
-        self.smmu
-    }
-}
-
 /// A tag's flush that is queued and not yet known to be complete.
 ///
 /// Splitting issue from wait lets a caller flush on many SMMUs at once.

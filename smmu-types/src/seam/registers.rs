@@ -50,15 +50,41 @@ through_pointer!(&R);
 #[cfg(feature = "std")]
 through_pointer!(std::sync::Arc<R>);
 
+/// One access of a register's width: what [`RegistersExt`] is made of.
+pub trait Transfer: Width {
+    #[doc(hidden)]
+    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self;
+    #[doc(hidden)]
+    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self);
+}
+
+impl Transfer for u32 {
+    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self {
+        registers.read32(offset)
+    }
+    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self) {
+        registers.write32(offset, value);
+    }
+}
+
+impl Transfer for u64 {
+    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self {
+        registers.read64(offset)
+    }
+    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self) {
+        registers.write64(offset, value);
+    }
+}
+
 /// Typed access: the register knows its width and whether it may be read or written.
 pub trait RegistersExt: Registers {
     /// Read a register that may be read.
-    fn read<W: Width, A: Readable>(&self, register: Reg<W, A>) -> W {
+    fn read<W: Transfer, A: Readable>(&self, register: Reg<W, A>) -> W {
         W::read(self, register.offset())
     }
 
     /// Write a register that may be written.
-    fn write<W: Width, A: Writable>(&self, register: Reg<W, A>, value: W) {
+    fn write<W: Transfer, A: Writable>(&self, register: Reg<W, A>, value: W) {
         W::write(self, register.offset(), value);
     }
 }

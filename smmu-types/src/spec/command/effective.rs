@@ -1,13 +1,12 @@
 //! What an SMMU makes of a command: fields without an effect, and operands that it aligns.
 
 use super::codec::{RANGE_ALL, is_tlbi_by_address};
-use super::{AtcSpan, Command, Completion, RawCommand};
+use super::{AtcSpan, Command, Completion, RawCommand, span};
 use crate::Shareability;
 use crate::fields::commands::opcode::{
     ATC_INV, CFGI_STE_RANGE, PREFETCH_ADDR, PREFETCH_CONFIG, PRI_RESP, RESUME, SYNC,
 };
 use crate::fields::commands::{any_command, atc_inv, cfgi_ste_range, resume, sync};
-use crate::range;
 
 impl Command {
     /// The command that an SMMU carries out for 16 bytes, where [`decode`](Self::decode) says what they are bit by bit.
@@ -61,7 +60,7 @@ fn effective(raw: RawCommand) -> RawCommand {
         }
         RESUME if raw.is_set(resume::AC) => raw.without(resume::AB),
         SYNC => effective_sync(raw),
-        opcode if is_tlbi_by_address(opcode) => range::effective(raw),
+        opcode if is_tlbi_by_address(opcode) => span::effective(raw),
         _ => raw,
     }
 }

@@ -1,9 +1,20 @@
 //! The way to a structure: from a StreamID to its STE, from a SubstreamID to its CD.
 
-use super::{Case, Rule, Smmu, StreamTable};
+use super::case::Case;
+use super::rule::Rule;
+use super::smmu::Smmu;
 use crate::fields::strtab_base_cfg::{self, FMT, LOG2SIZE, SPLIT, StrtabBaseCfg};
 use crate::fields::{l1cd, l1std, ste};
 use crate::{ContextTableDescriptor, Ste, StreamId, StreamTableDescriptor, SubstreamId};
+
+/// Where a StreamID leads: `STRTAB_BASE_CFG`, and the level-1 descriptor of the StreamID in a two-level table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamTable {
+    /// `STRTAB_BASE_CFG`.
+    pub config: u32,
+    /// The descriptor; `None` for a linear table, or where it is not known.
+    pub descriptor: Option<StreamTableDescriptor>,
+}
 
 /// The number of bits that index the second level, or `None` for a linear table.
 pub(super) fn table(

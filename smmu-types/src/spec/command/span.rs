@@ -3,7 +3,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::RangeGranule;
+use super::range_granule::RangeGranule;
 use crate::fields::commands::tlbi_nh_va::{self, LEAF, NUM, SCALE, TG, TTL, TTL128};
 use crate::fields::commands::tlbi_s2_ipa;
 use crate::{FieldError, Granule, Iova, Ipa, Leaf, RawCommand};
@@ -145,7 +145,7 @@ impl<A> Span<A> {
     pub const MAX_SCALE: u8 = 39;
 
     /// From parts that are known to be right: a page of its address type.
-    pub(super) const fn single_unchecked(address: u64, leaf: Leaf) -> Self {
+    pub(crate) const fn single_unchecked(address: u64, leaf: Leaf) -> Self {
         Span {
             address,
             leaf,
@@ -158,7 +158,7 @@ impl<A> Span<A> {
     }
 
     /// From parts that are known to be right, as [`ranged`](Self::ranged) checks them.
-    pub(super) const fn ranged_unchecked(
+    pub(crate) const fn ranged_unchecked(
         address: u64,
         leaf: Leaf,
         tg: RangeGranule,
