@@ -4,8 +4,8 @@ use smmu_types::range::SpanAddress;
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId};
 
-use super::Phase;
 use super::commands::{Name, Planned};
+use super::phase::Phase;
 use crate::entry::{Entry, Head};
 use crate::{InvalidateError, SmmuFailure};
 

@@ -16,39 +16,17 @@ use smmu_types::{Asid, CacheTag, Command, Ipa, Regime, StreamId, SubstreamId, Vm
 
 mod batch;
 mod commands;
+mod phase;
 
 use batch::{Batch, Walk};
 use commands::{ATC_ALL, CLEAR, Plans};
+use phase::Phase;
 
 use crate::entry::{Contents, Entry};
 use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};
 
 /// Commands that are queued at once, at most.
 const BATCH: usize = 64;
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Tags,
-    NestedStage1,
-    DeviceCaches,
-}
-
-impl Phase {
-    const fn of(kind: InvKind) -> Self {
-        match kind {
-            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => Phase::Tags,
-            InvKind::S2VmidS1Clear => Phase::NestedStage1,
-            InvKind::Ats | InvKind::AtsFull => Phase::DeviceCaches,
-        }
-    }
-
-    const fn contents(self) -> Contents {
-        match self {
-            Phase::Tags => Contents::TAGS,
-            Phase::NestedStage1 => Contents::NESTED_STAGE_1,
-            Phase::DeviceCaches => Contents::DEVICE_CACHES,
-        }
-    }
-}
 
 impl InvArray {
     /// Invalidate `extent` wherever the domain is in use, and wait for it.
