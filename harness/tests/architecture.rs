@@ -1,7 +1,11 @@
 //! The crates depend on each other only along the arrows of the design.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "architecture/imports.rs"]
+mod imports;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
@@ -101,4 +105,26 @@ fn only_the_harness_and_the_tasks_use_std() {
         let defaults = package.features.get("default");
         assert!(defaults.is_none_or(Vec::is_empty), "{name} has default features");
     }
+}
+
+#[test]
+fn files_import_each_other_in_no_ring() {
+    let metadata = metadata();
+    let root = metadata.workspace_root.as_std_path();
+    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    let mut found = String::new();
+    for package in metadata.workspace_packages() {
+        for target in package.targets.iter().filter(|t| t.src_path.as_str().contains("/src/")) {
+            let imports = imports::imports(target.src_path.as_std_path(), &read);
+            for ring in imports::rings(&imports) {
+                found += &format!(
+                    "{}: {} files\n{}",
+                    package.name,
+                    ring.len(),
+                    imports::told(&ring, &imports)
+                );
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.replace(root.to_str().unwrap(), ""));
 }
