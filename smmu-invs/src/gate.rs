@@ -14,11 +14,11 @@ use crate::sync::{AtomicU32, Barrier, Ordering, full_fence, order};
 /// 1. The STE says that ATS is off, and a `CMD_SYNC` behind its `CFGI` has completed: the device's cache is not
 ///    refilled.
 /// 2. The device's cache is emptied by an `ATC_INV`, whose `CMD_SYNC` has completed.
-/// 3. [`InvArray::unref`]: the ATS entries are trash, and readers pass them by.
+/// 3. [`InvArray::unref`](crate::InvArray::unref): the ATS entries are trash, and readers pass them by.
 /// 4. [`drain`](Self::drain): readers that had seen the entries before, in this array or in an older one, are done.
 /// 5. ATS is turned off at the device, or it is reset.
 ///
-/// Only readers of an array [with ATS entries](InvArray::has_ats) pass the gate; the others never look at it. It keeps
+/// Only readers of an array [with ATS entries](crate::InvArray::has_ats) pass the gate; the others never look at it. It keeps
 /// nobody out: readers that come after step 3 run on beside the writer, which waits for those before.
 ///
 /// # Why it is enough
@@ -35,8 +35,8 @@ use crate::sync::{AtomicU32, Barrier, Ordering, full_fence, order};
 /// - A reader that has failed has left, but a command of it may be in the queue still: after an
 ///   [`InvalidateError`](crate::InvalidateError) of a time-out, show that the SMMU's queue is empty, or reset it, before
 ///   ATS is turned off.
-/// - Readers that call [`InvArray::invalidate`] on an array they got elsewhere do not pass it. Arrays with ATS entries
-///   are for [`invalidate_published`](crate::invalidate_published) on a [`GatedCell`].
+/// - Readers that call [`InvArray::invalidate`](crate::InvArray::invalidate) on an array they got elsewhere do not pass it. Arrays with ATS entries
+///   are for [`invalidate_published`](crate::invalidate_published) on a [`GatedCell`](crate::GatedCell).
 #[derive(Debug, Default)]
 pub struct AtsGate {
     side: AtomicU32,

@@ -46,7 +46,7 @@ pub struct SpaceConfig<'a, N> {
     pub choice: Choice,
     /// How long the space keeps its memory.
     pub keep: Keep,
-    /// Receives [`Notice::TagDropped`] when a tag that the hardware may know is dropped.
+    /// Receives [`Notice::TagDropped`](smmu_types::seam::Notice::TagDropped) when a tag that the hardware may know is dropped.
     ///
     /// The thread that drops the tag calls it, without a lock and without allocating.
     pub listener: Option<Listener>,

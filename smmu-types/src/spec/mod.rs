@@ -1,7 +1,7 @@
 //! What the architecture defines: numbers, structures, registers, and the rules an SMMU judges them by.
 
 mod attributes;
-mod caps;
+pub(crate) mod caps;
 mod cd;
 pub(crate) mod command;
 mod descriptor;
@@ -14,6 +14,7 @@ pub mod layout;
 pub mod legal;
 mod num;
 mod pri;
+pub(crate) mod queue_size;
 mod quirks;
 pub mod regs;
 mod ste;

@@ -18,18 +18,10 @@
 
 use core::marker::PhantomData;
 
+pub use crate::spec::caps::RangeSupport;
 pub use crate::spec::command::{Level, LevelHint, RangeGranule, Span, SpanAddress};
 
 use crate::{Granule, Leaf};
-
-/// Whether an SMMU takes ranged commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RangeSupport {
-    /// `IDR3.RIL` = 1.
-    Ril,
-    /// `IDR3.RIL` = 0: one command per granule.
-    Single,
-}
 
 /// What to send for a range.
 #[derive(Clone, Debug)]
