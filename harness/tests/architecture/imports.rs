@@ -465,3 +465,101 @@ fn can_hold(meta: &Meta) -> bool {
     // The opposite of what a test build lacks holds; of the rest nothing is known.
     !list.path.is_ident("any") || parts.iter().any(can_hold)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rings of a made crate: its files by name, with their text.
+    fn rings_of(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+        let read = |path: &Path| {
+            let file = files.iter().find(|(name, _)| Path::new(name) == path);
+            file.map(|(_, text)| (*text).to_owned())
+        };
+        let shown = |ring: Vec<PathBuf>| ring.iter().map(|f| f.display().to_string()).collect();
+        rings(&imports(Path::new("lib.rs"), &read)).into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn two_files_that_import_each_other_are_a_ring() {
+        let files = [
+            ("lib.rs", "mod a; mod b;"),
+            ("a.rs", "use crate::b::B; pub struct A(B);"),
+            ("b.rs", "pub enum B { Of(Box<super::a::A>) }"),
+        ];
+        assert_eq!(rings_of(&files), [["a.rs", "b.rs"]]);
+    }
+
+    #[test]
+    fn a_ring_may_lead_over_three_files_and_folders() {
+        let mut files = [
+            ("lib.rs", "mod a; mod b; mod other;"),
+            ("a/mod.rs", "mod inner; pub fn start() { inner::deep() }"),
+            ("a/inner.rs", "pub fn deep() { crate::b::run() }"),
+            ("b.rs", "use crate::a; pub fn run() { a::start() }"),
+            ("other.rs", "use crate::b::run; fn other() { run() }"),
+        ];
+        assert_eq!(rings_of(&files), [["a/inner.rs", "a/mod.rs", "b.rs"]]);
+        // The module alone is no item.
+        files[3].1 = "use crate::a; pub fn run() {}";
+        assert!(rings_of(&files).is_empty());
+    }
+
+    #[test]
+    fn a_re_export_leads_to_the_file_that_defines() {
+        let files = [
+            ("lib.rs", "mod a; mod b; pub use a::*; pub use b::{B as Renamed};"),
+            ("a.rs", "pub struct A(crate::Renamed);"),
+            ("b.rs", "pub struct B;"),
+        ];
+        assert!(rings_of(&files).is_empty());
+        let mut closed = files;
+        closed[2].1 = "use crate::A; pub struct B(Option<Box<A>>);";
+        assert_eq!(rings_of(&closed), [["a.rs", "b.rs"]]);
+    }
+
+    #[test]
+    fn the_root_is_in_a_ring_only_if_it_defines() {
+        let root = "mod a; pub use a::A; pub struct Root(A);";
+        let files = [("lib.rs", root), ("a.rs", "pub struct A(Option<Box<crate::Root>>);")];
+        assert_eq!(rings_of(&files), [["a.rs", "lib.rs"]]);
+    }
+
+    #[test]
+    fn macros_count_and_tests_do_not() {
+        let files = [
+            ("lib.rs", "mod a; mod b;"),
+            ("a.rs", "pub fn a() -> u8 { vec![crate::b::VALUE][0] }"),
+            ("b.rs", "pub const VALUE: u8 = 1; #[cfg(test)] mod tests { use crate::a::a; }"),
+        ];
+        assert!(rings_of(&files).is_empty());
+        let mut closed = files;
+        closed[2].1 = "made! { pub VALUE: u8 = crate::a::a(); }";
+        assert_eq!(rings_of(&closed), [["a.rs", "b.rs"]]);
+    }
+
+    #[test]
+    fn a_glob_counts_by_the_names_that_are_used() {
+        let files = [
+            ("lib.rs", "mod a; mod b;"),
+            ("a.rs", "use crate::b::*; pub struct A;"),
+            ("b.rs", "use crate::a::*; pub struct B(Option<A>);"),
+        ];
+        assert!(rings_of(&files).is_empty());
+        let mut closed = files;
+        closed[1].1 = "use crate::b::*; pub struct A(Option<Box<B>>);";
+        assert_eq!(rings_of(&closed), [["a.rs", "b.rs"]]);
+    }
+
+    #[test]
+    fn a_message_names_the_files_and_the_paths() {
+        let read = |path: &Path| match path.to_str() {
+            Some("lib.rs") => Some("mod a; pub fn root() { a::a() }".to_owned()),
+            Some("a.rs") => Some("pub fn a() { crate::root() }".to_owned()),
+            _ => None,
+        };
+        let imports = imports(Path::new("lib.rs"), &read);
+        let told = told(&rings(&imports)[0], &imports);
+        assert_eq!(told, "  a.rs -> lib.rs (crate::root)\n  lib.rs -> a.rs (a::a)\n");
+    }
+}
