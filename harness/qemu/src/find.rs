@@ -50,11 +50,11 @@ impl QemuBinary {
     }
 }
 
-/// Looks for QEMU: `explicit` (what the user gave with `--qemu`), the environment variable
-/// `SMMU_QEMU`, `qemu/qemu-system-aarch64` in the target folder, `PATH`.
+/// Looks for QEMU, in this order: `explicit` (what the user gave with `--qemu`), the environment
+/// variable `SMMU_QEMU`, `qemu/qemu-system-aarch64` in the target folder, `PATH`.
 ///
-/// The first of these that exists is the one: if it cannot serve, that is an error, and
-/// the next is not tried. What `--qemu` or `SMMU_QEMU` names has to exist.
+/// What `--qemu` or `SMMU_QEMU` names must be suitable; otherwise this fails. An unsuitable QEMU in
+/// the target folder or on `PATH` is an error only if no other is found.
 pub fn find(explicit: Option<&Path>, target_dir: Option<&Path>) -> Result<QemuBinary, QemuError> {
     Search::from_environment(explicit, target_dir).find()
 }

@@ -51,3 +51,8 @@ pub use plan::{
 pub use qmp::Qmp;
 pub use qtest::{Qtest, QtestCommand};
 pub use ram::{RAM_BASE, SharedRam};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct QemuReadme;
