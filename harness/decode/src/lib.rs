@@ -1,8 +1,8 @@
-//! From the words that an SMMU left in a log or a dump to what they mean.
+//! Decodes the words that an SMMU left in a log or a dump, and says what to check next.
 //!
-//! A log line takes this road:
+//! The path of a log line:
 //!
-//! 1. [`Scanner::line`] asks the log formats in turn, and hands out each [`ScanItem`] when it is complete.
+//! 1. [`Scanner::line`] tries the log formats in turn, and returns each [`ScanItem`] when it is complete.
 //! 2. [`ScanItem::Found`] holds [`FoundWords`]: the kind of a structure, its words, and its lines.
 //! 3. [`reports`] splits the words into fields, by the tables of [`smmu_types::fields`].
 //! 4. A [`StructureReport`] holds the fields, and the [`Advice`]: what it means and what to check next.
