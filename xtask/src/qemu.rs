@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::process::{on_path, say, variable};
+use crate::qemu_names::{FOLDER, PROGRAM, VARIABLE};
 use crate::qemu_probe::{UsableQemu, probe};
-use crate::qemu_words::{FOLDER, PROGRAM, VARIABLE};
 use crate::unpack;
 use crate::workspace::Workspace;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::process::capture;
-use crate::qemu_words::OLDEST_MAJOR;
+use crate::qemu_names::OLDEST_MAJOR;
 
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 

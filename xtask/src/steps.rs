@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::fuzz;
 use crate::process::{capture, capture_success, say, variable, watch};
 use crate::qemu;
+use crate::qemu_names;
 use crate::qemu_probe::UsableQemu;
-use crate::qemu_words;
 use crate::report::{StepOutcome, SuiteReport};
 use crate::tools::{self, Tool, ToolVersion};
 use crate::workspace::Workspace;
@@ -111,10 +111,10 @@ impl Suite<'_> {
             }
             match qemu {
                 Some(qemu) => command
-                    .env(qemu_words::VARIABLE, &qemu.path)
-                    .env_remove(qemu_words::LEFT_OUT_VARIABLE),
+                    .env(qemu_names::VARIABLE, &qemu.path)
+                    .env_remove(qemu_names::LEFT_OUT_VARIABLE),
                 None => {
-                    command.env(qemu_words::LEFT_OUT_VARIABLE, "1").env_remove(qemu_words::VARIABLE)
+                    command.env(qemu_names::LEFT_OUT_VARIABLE, "1").env_remove(qemu_names::VARIABLE)
                 }
             };
             watched(command.args(&options.nextest_args))
