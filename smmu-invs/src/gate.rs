@@ -1,13 +1,10 @@
 //! The gate that a writer waits at, so that no `ATC_INV` reaches a device whose ATS is off.
 
-use core::fmt;
-use core::ops::Deref;
 use core::time::Duration;
 
 use smmu_types::seam::{TimedOut, Wait, poll};
 
 use crate::sync::{AtomicU32, Barrier, Ordering, full_fence, order};
-use crate::{InvArray, OutOfMemory, Publication};
 
 /// Lets a writer wait until no reader can send an `ATC_INV` for an entry that is trash.
 ///
@@ -22,8 +19,8 @@ use crate::{InvArray, OutOfMemory, Publication};
 ///    are done.
 /// 5. Turn ATS off at the device, or reset it.
 ///
-/// Only readers of an array [with ATS entries](InvArray::has_ats) pass the gate. The gate stops no
-/// reader: those that come after step 3 run beside the writer, which waits for the earlier ones.
+/// Only readers of an array [with ATS entries][has_ats] pass the gate. The gate stops no reader:
+/// those that come after step 3 run beside the writer, which waits for the earlier ones.
 ///
 /// # Why it is enough
 ///
@@ -46,6 +43,11 @@ use crate::{InvArray, OutOfMemory, Publication};
 /// - A reader that calls [`InvArray::invalidate`] on an array from elsewhere does not pass the
 ///   gate. Use [`invalidate_published`](crate::invalidate_published) on a [`GatedCell`] for arrays
 ///   with ATS entries.
+///
+/// [`InvArray::unref`]: crate::InvArray::unref
+/// [has_ats]: crate::InvArray::has_ats
+/// [`InvArray::invalidate`]: crate::InvArray::invalidate
+/// [`GatedCell`]: crate::GatedCell
 #[derive(Debug, Default)]
 pub struct AtsGate {
     side: AtomicU32,
@@ -114,60 +116,5 @@ pub(crate) struct Passage<'g>(&'g AtomicU32);
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, order(Barrier::GateLeave, Ordering::Release));
-    }
-}
-
-/// A publication of arrays with ATS entries: another publication and an [`AtsGate`].
-pub struct GatedCell<P> {
-    cell: P,
-    gate: AtsGate,
-}
-
-impl<P> GatedCell<P> {
-    /// The publication inside.
-    pub fn cell(&self) -> &P {
-        &self.cell
-    }
-
-    /// The gate, for [`AtsGate::drain`].
-    pub fn ats_gate(&self) -> &AtsGate {
-        &self.gate
-    }
-}
-
-impl<P: fmt::Debug> fmt::Debug for GatedCell<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatedCell").field("cell", &self.cell).field("gate", &self.gate).finish()
-    }
-}
-
-impl<P: Publication<InvArray>> Publication<InvArray> for GatedCell<P>
-where
-    for<'a> P::Guard<'a>: Deref<Target = InvArray>,
-{
-    type Node = P::Node;
-    type Guard<'a>
-        = P::Guard<'a>
-    where
-        Self: 'a;
-
-    fn node(value: InvArray) -> Result<P::Node, OutOfMemory> {
-        P::node(value)
-    }
-
-    fn new(node: P::Node) -> Self {
-        GatedCell { cell: P::new(node), gate: AtsGate::new() }
-    }
-
-    fn read(&self) -> P::Guard<'_> {
-        self.cell.read()
-    }
-
-    fn publish(&self, node: P::Node) {
-        self.cell.publish(node);
-    }
-
-    fn gate(&self) -> Option<&AtsGate> {
-        Some(&self.gate)
     }
 }

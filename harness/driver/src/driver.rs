@@ -18,7 +18,7 @@ use smmu_types::{DomainId, EventRecord, SmmuId, StreamId};
 
 use crate::error::DriverError;
 use crate::platform::{Attach, Block, Device, Domain, Platform, QueueSink, Target};
-use crate::setup::{VirtualQueue, stop_virtual_queue};
+use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
 
 type Events<P> = EventQueue<<P as Platform>::Registers, Block<P>>;
 

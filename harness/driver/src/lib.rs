@@ -42,15 +42,17 @@ extern crate alloc;
 mod driver;
 mod error;
 mod platform;
-mod queues;
 mod setup;
+mod virtual_queue;
 
 pub use {smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types};
 
 pub use driver::{DrivenSmmu, Driver, GerrorReport};
 pub use error::DriverError;
-pub use platform::{Attach, Block, Device, Domain, Parts, Platform, QueueSink, Target};
-pub use queues::{Group, PickQueue, Queue, Queues};
+pub use platform::{
+    Attach, Block, Device, Domain, Group, Parts, PickQueue, Platform, Queue, QueueSink, Queues,
+    Target,
+};
 pub use setup::{Setup, SmmuOptions};
 
 /// The example of the README compiles.

@@ -1,13 +1,14 @@
 //! What an integrator brings: the types of the seams, named once.
 
+use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 
 use lock_api::RawMutex;
+use smmu_cmdq::{CommandQueue, QueueGroup, QueueSet};
 use smmu_invs::{InvArray, LockCell, Publication};
+use smmu_types::Command;
 use smmu_types::seam::{CommandSink, DmaMemory, Observer, Registers, Wait};
-
-use crate::queues::Queues;
 
 /// The implementations of the seams that one integrator uses.
 ///
@@ -109,3 +110,15 @@ pub type Domain<P> = smmu_attach::Domain<Attach<P>>;
 
 /// Where an attach leads a device of this driver.
 pub type Target<'a, P> = smmu_attach::Target<'a, Attach<P>>;
+
+/// One command queue.
+pub type Queue<P> = CommandQueue<<P as Platform>::Registers, Block<P>, <P as Platform>::Wait>;
+
+/// Chooses the virtual queue for a call, by its commands: an index from 0.
+pub type PickQueue = fn(&[Command]) -> usize;
+
+/// The queues of one SMMU, the main queue first.
+pub type Group<P> = QueueGroup<Vec<Queue<P>>, PickQueue, Queue<P>>;
+
+/// The queues of all SMMUs, in the order of their numbers.
+pub type Queues<P> = QueueSet<Vec<Group<P>>, Group<P>>;

@@ -14,13 +14,14 @@ use smmu_hw_mmio::{
 };
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::vcmdq;
-use smmu_types::seam::{DmaError, DmaLayout, DmaMemory, Registers, TimedOut, Wait, poll};
+use smmu_types::seam::{DmaError, DmaLayout, DmaMemory, Registers, poll};
 use smmu_types::{PhysAddr, SmmuId};
 
 use crate::driver::{DrivenSmmu, Driver};
 use crate::error::DriverError;
 use crate::platform::{Attach, Block, Platform, QueueSink};
-use crate::queues::{Group, PickQueue, Queue, Queues};
+use crate::platform::{Group, PickQueue, Queue, Queues};
+use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
 
 /// What an integrator may choose of one SMMU. The defaults suit every SMMU.
 #[derive(Clone, Debug)]
@@ -56,12 +57,6 @@ impl Default for SmmuOptions {
             pick: |_| 0,
         }
     }
-}
-
-/// A virtual command queue (VCMDQ).
-pub(crate) struct VirtualQueue<R> {
-    pub(crate) registers: R,
-    takes: Opcodes,
 }
 
 /// One SMMU that is to be started.
@@ -234,16 +229,6 @@ fn give_up<P: Platform, U>(parts: Vec<Part<P>>, used: U, wait: &P::Wait) {
     if !off {
         mem::forget((parts, used));
     }
-}
-
-/// Disables a virtual queue, and waits until its status says so.
-pub(crate) fn stop_virtual_queue<R: Registers, W: Wait>(
-    registers: &R,
-    wait: &W,
-    timeout: Duration,
-) -> Result<(), TimedOut> {
-    registers.write32(vcmdq::CONFIG, 0);
-    poll(wait, timeout, || (registers.read32(vcmdq::STATUS) & vcmdq::ENABLE == 0).then_some(()))
 }
 
 /// An SMMU that translates, and its event queue.

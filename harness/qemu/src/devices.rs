@@ -1,26 +1,25 @@
-//! DMA, at the word of the caller.
+//! The devices of a machine, which do DMA on request.
 
 use std::sync::Mutex;
 
-use super::Machine;
 use super::error::QemuError;
 use super::plan::{DeviceKind, Endpoint};
 use super::process::lock;
-use super::qtest::Access;
+use super::qtest::{Qtest, QtestCommand};
 use super::ram::RAM_BASE;
 
-/// What an `iommu-testdev` writes.
+/// The word that an `iommu-testdev` writes.
 pub const TESTDEV_PATTERN: u32 = 0x1234_5678;
 
-/// What became of a DMA write, as far as the device knows.
+/// The outcome of a DMA write, as far as the device knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DmaOutcome {
-    /// The bus took it. Where it landed, memory shows.
+    /// The bus took the write. Memory shows where it landed.
     Written,
-    /// The bus refused it.
+    /// The bus refused the write.
     Refused,
-    /// The device gave a code that is not known here.
+    /// The device returned a code that this crate does not know.
     Unknown(u32),
 }
 
@@ -35,7 +34,7 @@ mod testdev {
     pub(super) const ATTRIBUTES: u64 = 0x18;
     pub(super) const CHECK_LOW: u64 = 0x1c;
     pub(super) const CHECK_HIGH: u64 = 0x20;
-    /// Non-secure, and that is said.
+    /// Non-secure, and the bit that makes the security state valid.
     pub(super) const NON_SECURE: u32 = 0x0a;
     pub(super) const DONE: u32 = 0;
     pub(super) const REFUSED: u32 = 0xdead_0002;
@@ -50,46 +49,51 @@ mod edu {
     pub(super) const COMMAND: u64 = 0x98;
     pub(super) const RUN: u64 = 1;
     pub(super) const TO_RAM: u64 = 2;
-    /// Its buffer, at its own address.
+    /// The device's own address of its buffer.
     pub(super) const BUFFER: u64 = 0x4_0000;
     pub(super) const BUFFER_SIZE: u32 = 4096;
     /// A transfer ends this much virtual time after its start.
     pub(super) const DURATION_NS: u64 = 100_000_000;
 }
 
-/// Steps of virtual time that a transfer may take.
+/// The maximum number of steps of virtual time for a transfer.
 const MOST_STEPS: u32 = 10;
 
 #[derive(Clone, Copy)]
-enum Direction {
+pub(super) enum EduCopy {
     In,
     Out,
 }
 
-pub(super) struct Device {
+/// The devices of one machine, at the indices of its configuration.
+pub(super) struct Devices(Vec<DmaDevice>);
+
+struct DmaDevice {
     endpoint: Endpoint,
-    /// Held over the several accesses of one transfer.
+    /// Held during all accesses of one transfer.
     busy: Mutex<()>,
 }
 
-impl Device {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, busy: Mutex::new(()) }
+impl Devices {
+    pub(super) fn new(endpoints: &[Endpoint]) -> Self {
+        let device = |&endpoint| DmaDevice { endpoint, busy: Mutex::new(()) };
+        Self(endpoints.iter().map(device).collect())
     }
-}
 
-impl Machine {
-    /// Has an `iommu-testdev` write [`TESTDEV_PATTERN`], four bytes little-endian, at
-    /// `iova`. It happens before this returns.
-    pub fn dma_write(&self, device: usize, iova: u64) -> Result<DmaOutcome, QemuError> {
+    pub(super) fn dma_write(
+        &self,
+        qtest: &Qtest,
+        device: usize,
+        iova: u64,
+    ) -> Result<DmaOutcome, QemuError> {
         let target = self.device(device, DeviceKind::TestDev, "write a fixed word at once")?;
         let bar = target.endpoint.bar;
-        let set = |offset, value| Access::Write32(bar + offset, value);
+        let set = |offset, value| QtestCommand::Write32(bar + offset, value);
         let _busy = lock(&target.busy);
-        // The device wants to compare what it wrote with what is at a physical address that
-        // its driver expects. We look at memory ourselves, so any readable one will do, and
-        // a difference means nothing. The halves of an address fit their registers.
-        let answers = self.qtest().run(&[
+        // After its write, the device compares the word at a physical address with the pattern.
+        // The caller looks at memory itself, so any readable address serves, and a difference
+        // means nothing. The halves of an address fit their registers.
+        let answers = qtest.run(&[
             set(testdev::IOVA_LOW, iova as u32),
             set(testdev::IOVA_HIGH, (iova >> 32) as u32),
             set(testdev::CHECK_LOW, RAM_BASE as u32),
@@ -97,8 +101,8 @@ impl Machine {
             set(testdev::LENGTH, 4),
             set(testdev::ATTRIBUTES, testdev::NON_SECURE),
             set(testdev::DOORBELL, 1),
-            Access::Read32(bar + testdev::TRIGGER),
-            Access::Read32(bar + testdev::RESULT),
+            QtestCommand::Read32(bar + testdev::TRIGGER),
+            QtestCommand::Read32(bar + testdev::RESULT),
         ])?;
         let result = answers.last().copied().unwrap_or_default();
         Ok(match result as u32 {
@@ -108,48 +112,29 @@ impl Machine {
         })
     }
 
-    /// Has an `edu` read `length` bytes at `iova` into the start of its buffer.
-    ///
-    /// The device does not tell whether the bus refused it: look at the SMMU's events. A
-    /// refused read fills the buffer with zeros. QEMU records one event for every four
-    /// bytes of a refused transfer, so prefer a length of 4. Virtual time passes.
-    pub fn edu_copy_in(&self, device: usize, iova: u64, length: u32) -> Result<(), QemuError> {
-        self.edu_copy(device, iova, length, Direction::In)
-    }
-
-    /// Has an `edu` write the first `length` bytes of its buffer at `iova`. To write a
-    /// chosen value, first bring it into the buffer with [`edu_copy_in`], from an address
-    /// that the device can reach.
-    ///
-    /// What is said there of refusals, events and time holds here too.
-    ///
-    /// [`edu_copy_in`]: Self::edu_copy_in
-    pub fn edu_copy_out(&self, device: usize, iova: u64, length: u32) -> Result<(), QemuError> {
-        self.edu_copy(device, iova, length, Direction::Out)
-    }
-
-    fn edu_copy(
+    pub(super) fn edu_copy(
         &self,
+        qtest: &Qtest,
         device: usize,
         iova: u64,
         length: u32,
-        direction: Direction,
+        copy: EduCopy,
     ) -> Result<(), QemuError> {
         let target = self.device(device, DeviceKind::Edu, "copy to or from a buffer")?;
-        // QEMU aborts when a transfer leaves the buffer.
+        // QEMU aborts if a transfer leaves the buffer.
         if length == 0 || length > edu::BUFFER_SIZE || !length.is_multiple_of(4) {
             return Err(QemuError::BadLength { length });
         }
-        let (source, destination, command) = match direction {
-            Direction::In => (iova, edu::BUFFER, edu::RUN),
-            Direction::Out => (edu::BUFFER, iova, edu::RUN | edu::TO_RAM),
+        let (source, destination, command) = match copy {
+            EduCopy::In => (iova, edu::BUFFER, edu::RUN),
+            EduCopy::Out => (edu::BUFFER, iova, edu::RUN | edu::TO_RAM),
         };
         let bar = target.endpoint.bar;
-        let set = |offset, value| Access::Write64(bar + offset, value);
-        let wait = Access::ClockStep(edu::DURATION_NS);
-        let look = Access::Read64(bar + edu::COMMAND);
+        let set = |offset, value| QtestCommand::Write64(bar + offset, value);
+        let wait = QtestCommand::ClockStep(edu::DURATION_NS);
+        let look = QtestCommand::Read64(bar + edu::COMMAND);
         let _busy = lock(&target.busy);
-        let mut answers = self.qtest().run(&[
+        let mut answers = qtest.run(&[
             set(edu::SOURCE, source),
             set(edu::DESTINATION, destination),
             set(edu::COUNT, length.into()),
@@ -161,7 +146,7 @@ impl Machine {
             if answers.last().is_some_and(|command| command & edu::RUN == 0) {
                 return Ok(());
             }
-            answers = self.qtest().run(&[wait, look])?;
+            answers = qtest.run(&[wait, look])?;
         }
         Err(QemuError::Stuck { device, steps: MOST_STEPS })
     }
@@ -171,9 +156,9 @@ impl Machine {
         device: usize,
         wanted: DeviceKind,
         action: &'static str,
-    ) -> Result<&Device, QemuError> {
-        let count = self.devices.len();
-        let found = self.devices.get(device);
+    ) -> Result<&DmaDevice, QemuError> {
+        let count = self.0.len();
+        let found = self.0.get(device);
         let found = found.ok_or(QemuError::NoSuchDevice { device, count })?;
         let kind = found.endpoint.config.kind;
         if kind != wanted {

@@ -1,10 +1,10 @@
-//! What firmware would do: bridges, base addresses, decoding.
+//! The work of firmware: programs bridges, base addresses and decoding.
 
 use super::error::QemuError;
-use super::plan::Plan;
-use super::qtest::{Access, Qtest};
+use super::plan::MachinePlan;
+use super::qtest::{Qtest, QtestCommand};
 
-/// Configuration space of bus 0; a MiB for each further bus.
+/// The configuration space of bus 0; each further bus has the next MiB.
 const ECAM: u64 = 0x3f00_0000;
 
 const COMMAND: u64 = 0x04;
@@ -18,18 +18,18 @@ fn config_space(bus: u32, slot: u32, function: u32) -> u64 {
     ECAM + (u64::from(bus) << 20) + (u64::from(slot) << 15) + (u64::from(function) << 12)
 }
 
-/// Makes every device of the plan reachable, and checks that each is where it should be.
-pub(super) fn program(qtest: &Qtest, plan: &Plan) -> Result<(), QemuError> {
+/// Makes every device of the plan reachable, and checks that each is at its place.
+pub(super) fn program(qtest: &Qtest, plan: &MachinePlan) -> Result<(), QemuError> {
     let mut writes = Vec::new();
     for port in &plan.ports {
         let at = config_space(port.bus, port.slot, 0);
         let numbers = port.bus | port.secondary << 8 | port.secondary << 16;
         let (first, last) = port.window;
         let window = (last >> 16 & 0xfff0) << 16 | (first >> 16 & 0xfff0);
-        writes.push(Access::Write32(at + BUS_NUMBERS, numbers));
+        writes.push(QtestCommand::Write32(at + BUS_NUMBERS, numbers));
         // Both halves come from addresses below 4 GiB.
-        writes.push(Access::Write32(at + MEMORY_WINDOW, window as u32));
-        writes.push(Access::Write32(at + COMMAND, MEMORY_AND_MASTER));
+        writes.push(QtestCommand::Write32(at + MEMORY_WINDOW, window as u32));
+        writes.push(QtestCommand::Write32(at + COMMAND, MEMORY_AND_MASTER));
     }
     qtest.run(&writes)?;
 
@@ -37,7 +37,7 @@ pub(super) fn program(qtest: &Qtest, plan: &Plan) -> Result<(), QemuError> {
         let sid = endpoint.config.stream_id;
         config_space(sid >> 8, sid >> 3 & 31, sid & 7)
     });
-    let reads: Vec<_> = places.clone().map(Access::Read32).collect();
+    let reads: Vec<_> = places.clone().map(QtestCommand::Read32).collect();
     let identities = qtest.run(&reads)?;
     for (device, (endpoint, found)) in plan.endpoints.iter().zip(identities).enumerate() {
         let expected = endpoint.config.kind.identity();
@@ -54,8 +54,8 @@ pub(super) fn program(qtest: &Qtest, plan: &Plan) -> Result<(), QemuError> {
     writes.clear();
     for (at, endpoint) in places.zip(&plan.endpoints) {
         // The window that the plan allocates from lies below 4 GiB.
-        writes.push(Access::Write32(at + BAR0, endpoint.bar as u32));
-        writes.push(Access::Write32(at + COMMAND, MEMORY_AND_MASTER));
+        writes.push(QtestCommand::Write32(at + BAR0, endpoint.bar as u32));
+        writes.push(QtestCommand::Write32(at + COMMAND, MEMORY_AND_MASTER));
     }
     qtest.run(&writes).map(drop)
 }

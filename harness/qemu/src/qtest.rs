@@ -9,17 +9,17 @@ use super::error::{Channel, QemuError};
 use super::line::{LineChannel, LineError, excerpt};
 use super::process::{Process, lock};
 
-/// Far more than a reply to what we send.
+/// The maximum length of a line: far more than any reply.
 const LONGEST: usize = 64 * 1024;
-/// Accesses under way at a time. Their text and their replies fit a socket's buffer, so
+/// The maximum number of accesses under way. Their text and their replies fit a socket's buffer, so
 /// that neither side waits for the other to read.
 const IN_FLIGHT: usize = 64;
-/// Raised lines kept until someone takes them.
+/// The maximum number of raised lines that are kept.
 const MOST_RAISED: usize = 64 * 1024;
 
-/// One command that has a number as its answer, or none.
+/// One qtest command whose answer is a number, or empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum QtestCommand {
     /// Reads 32 bits.
     Read32(u64),
     /// Reads 64 bits.
@@ -32,7 +32,7 @@ pub enum Access {
     ClockStep(u64),
 }
 
-impl Access {
+impl QtestCommand {
     fn write(self, out: &mut String) {
         // Writing to a string cannot fail.
         let _ = match self {
@@ -61,22 +61,20 @@ impl Access {
     }
 }
 
-/// The client of one machine's qtest channel. All methods take `&self`; commands of
-/// several threads are sent one after the other.
+/// The client of one machine's qtest channel. All methods take `&self`. A lock orders the commands
+/// of several threads.
 ///
-/// QEMU answers `OK` to *any* access, also to one that nothing decodes (it reads zero) or
-/// that the device refuses for its width. So the caller must know that an address is
-/// right; nothing here can tell.
+/// The caller must know that an address is right. QEMU answers `OK` to *any* access: also if no
+/// device decodes it (a read returns 0), and if the device refuses the width.
 ///
-/// After a failure of the channel (QEMU gone, no answer in time, an answer that is not
-/// understood) the meaning of later lines would be a guess, so the same error is returned
-/// for ever after, at once.
+/// After a failure of the channel, every later call returns the same error at once. Failures are
+/// the end of QEMU, a time-out and an unknown answer. The meaning of later lines would be a guess.
 pub struct Qtest {
     process: Arc<Process>,
-    state: Mutex<State>,
+    state: Mutex<QtestState>,
 }
 
-struct State {
+struct QtestState {
     channel: LineChannel,
     out: String,
     raised: Vec<u32>,
@@ -98,7 +96,7 @@ impl Qtest {
             .map_err(QemuError::system("set the time-out of the qtest channel"))?;
         Ok(Self {
             process,
-            state: Mutex::new(State {
+            state: Mutex::new(QtestState {
                 channel,
                 out: String::new(),
                 raised: Vec::new(),
@@ -107,7 +105,7 @@ impl Qtest {
         })
     }
 
-    /// The failure after which the channel is of no use any more, if there was one.
+    /// The failure of the channel, if it has failed.
     #[must_use]
     pub fn failure(&self) -> Option<QemuError> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
@@ -115,44 +113,42 @@ impl Qtest {
 
     /// Reads 32 bits at a physical address.
     pub fn readl(&self, address: u64) -> Result<u32, QemuError> {
-        // QEMU gives the value of a narrow read in 64 bits, the upper ones zero.
-        self.one(Access::Read32(address)).map(|value| value as u32)
+        // QEMU returns the value of a narrow read in 64 bits; the upper ones are zero.
+        self.one(QtestCommand::Read32(address)).map(|value| value as u32)
     }
 
     /// Reads 64 bits at a physical address.
     pub fn readq(&self, address: u64) -> Result<u64, QemuError> {
-        self.one(Access::Read64(address))
+        self.one(QtestCommand::Read64(address))
     }
 
     /// Writes 32 bits at a physical address.
     pub fn writel(&self, address: u64, value: u32) -> Result<(), QemuError> {
-        self.one(Access::Write32(address, value)).map(drop)
+        self.one(QtestCommand::Write32(address, value)).map(drop)
     }
 
     /// Writes 64 bits at a physical address.
     pub fn writeq(&self, address: u64, value: u64) -> Result<(), QemuError> {
-        self.one(Access::Write64(address, value)).map(drop)
+        self.one(QtestCommand::Write64(address, value)).map(drop)
     }
 
-    /// Lets virtual time pass, with all timers that fall due in it.
+    /// Lets virtual time pass. The timers that fall due in it fire.
     pub fn clock_step(&self, nanoseconds: u64) -> Result<(), QemuError> {
-        self.one(Access::ClockStep(nanoseconds)).map(drop)
+        self.one(QtestCommand::ClockStep(nanoseconds)).map(drop)
     }
 
-    /// Runs accesses in order, several under way at a time, as one piece between the
-    /// commands of other threads. The answers stand at the places of their accesses
-    /// (zero for a write).
+    /// Runs accesses in order, several under way at a time. No command of another thread comes
+    /// between them. The answers have the indices of their accesses; a write has 0.
     ///
-    /// If QEMU refuses one, the others are carried out nevertheless and the first
-    /// refusal is returned.
-    pub fn run(&self, accesses: &[Access]) -> Result<Vec<u64>, QemuError> {
+    /// If QEMU refuses an access, it still carries out the others. The error is the first refusal.
+    pub fn run(&self, accesses: &[QtestCommand]) -> Result<Vec<u64>, QemuError> {
         let mut answers = vec![0; accesses.len()];
         self.exchange(accesses, &mut answers)?;
         Ok(answers)
     }
 
-    /// Has QEMU report the input lines of the device at a QOM path instead of acting on
-    /// them. Once per QEMU only.
+    /// Makes QEMU report the input lines of the device at a QOM path, instead of acting on them.
+    /// Call it once per QEMU only.
     pub fn irq_intercept_in(&self, path: &str) -> Result<(), QemuError> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
@@ -170,21 +166,21 @@ impl Qtest {
         }
     }
 
-    /// The intercepted lines raised since the last call, in order. QEMU reports them before
-    /// it answers the command that caused them.
+    /// The intercepted lines that were raised since the last call, in order. QEMU reports a line
+    /// before it answers the command that raised it.
     ///
-    /// At most 65,536 are kept; what comes above is dropped until they are taken.
+    /// The client keeps 65,536 lines at most, and drops further ones until the next call.
     pub fn take_raised(&self) -> Vec<u32> {
         std::mem::take(&mut lock(&self.state).raised)
     }
 
-    fn one(&self, access: Access) -> Result<u64, QemuError> {
+    fn one(&self, access: QtestCommand) -> Result<u64, QemuError> {
         let mut answer = [0];
         self.exchange(&[access], &mut answer)?;
         Ok(answer[0])
     }
 
-    fn exchange(&self, accesses: &[Access], answers: &mut [u64]) -> Result<(), QemuError> {
+    fn exchange(&self, accesses: &[QtestCommand], answers: &mut [u64]) -> Result<(), QemuError> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         state.usable()?;
@@ -217,7 +213,7 @@ fn refused(command: String, text: String) -> QemuError {
     QemuError::QtestRefused { command, text }
 }
 
-impl State {
+impl QtestState {
     fn usable(&self) -> Result<(), QemuError> {
         self.failed.clone().map_or(Ok(()), Err)
     }
@@ -262,20 +258,20 @@ mod tests {
 
     #[test]
     fn commands_as_the_protocol_spells_them() {
-        assert_eq!(Access::Read32(0xc00_0000).text(), "readl 0xc000000");
-        assert_eq!(Access::Read64(0x20).text(), "readq 0x20");
-        assert_eq!(Access::Write32(4, 6).text(), "writel 0x4 0x6");
-        assert_eq!(Access::Write64(8, 1 << 62).text(), "writeq 0x8 0x4000000000000000");
-        assert_eq!(Access::ClockStep(100).text(), "clock_step 100");
+        assert_eq!(QtestCommand::Read32(0xc00_0000).text(), "readl 0xc000000");
+        assert_eq!(QtestCommand::Read64(0x20).text(), "readq 0x20");
+        assert_eq!(QtestCommand::Write32(4, 6).text(), "writel 0x4 0x6");
+        assert_eq!(QtestCommand::Write64(8, 1 << 62).text(), "writeq 0x8 0x4000000000000000");
+        assert_eq!(QtestCommand::ClockStep(100).text(), "clock_step 100");
     }
 
     #[test]
     fn answers() {
-        let read = Access::Read64(0);
+        let read = QtestCommand::Read64(0);
         assert_eq!(read.answer("0x000000000d44101b"), Some(0xd44_101b));
         assert_eq!(read.answer("12"), None);
         assert_eq!(read.answer(""), None);
-        assert_eq!(Access::Write32(0, 0).answer(""), Some(0));
-        assert_eq!(Access::ClockStep(5).answer("5"), Some(0));
+        assert_eq!(QtestCommand::Write32(0, 0).answer(""), Some(0));
+        assert_eq!(QtestCommand::ClockStep(5).answer("5"), Some(0));
     }
 }

@@ -21,9 +21,9 @@ use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use smmu_qemu::{
-    Access, BinaryProblem, ConfigError, DeviceConfig, DeviceKind, DmaOutcome, Irq, Machine,
-    MachineConfig, Missing, Origin, QemuBinary, QemuError, SMMU_SPACING, Search, SmmuConfig, Stage,
-    TESTDEV_PATTERN,
+    BinaryProblem, ConfigError, DeviceConfig, DeviceKind, DmaOutcome, ImplementedStages,
+    MachineConfig, Missing, Origin, QemuBinary, QemuError, QemuMachine, QemuSmmuConfig,
+    QtestCommand, SMMU_SPACING, Search, SmmuIrq, TESTDEV_PATTERN,
 };
 
 const IDR0: u64 = 0x00;
@@ -112,20 +112,24 @@ fn edu(smmu: usize, stream_id: u32) -> DeviceConfig {
     DeviceConfig { smmu, stream_id, kind: DeviceKind::Edu }
 }
 
-fn machine(qemu: &QemuBinary, stages: &[Stage], devices: &[DeviceConfig]) -> Machine {
+fn machine(
+    qemu: &QemuBinary,
+    stages: &[ImplementedStages],
+    devices: &[DeviceConfig],
+) -> QemuMachine {
     let config = MachineConfig {
-        smmus: stages.iter().map(|&stage| SmmuConfig { stage }).collect(),
+        smmus: stages.iter().map(|&stage| QemuSmmuConfig { stage }).collect(),
         devices: devices.to_vec(),
         ..MachineConfig::default()
     };
-    Machine::start(qemu, &config).unwrap()
+    QemuMachine::start(qemu, &config).unwrap()
 }
 
-fn load(machine: &Machine, address: u64) -> u64 {
+fn load(machine: &QemuMachine, address: u64) -> u64 {
     machine.ram().word(address).unwrap().load(Ordering::Acquire)
 }
 
-fn store(machine: &Machine, address: u64, value: u64) {
+fn store(machine: &QemuMachine, address: u64, value: u64) {
     let word = machine.ram().word(address).unwrap();
     word.store(value, Ordering::Release);
 }
@@ -157,7 +161,9 @@ fn signal(pid: u32, signal: Signal) {
 
 fn one_smmu_of_each_stage() {
     let qemu = qemu();
-    for (stage, bits) in [(Stage::One, 2), (Stage::Two, 1), (Stage::Nested, 3)] {
+    for (stage, bits) in
+        [(ImplementedStages::One, 2), (ImplementedStages::Two, 1), (ImplementedStages::Nested, 3)]
+    {
         let machine = machine(&qemu, &[stage], &[testdev(0, 8)]);
         let idr0 = machine.qtest().readl(machine.smmu_base(0) + IDR0).unwrap();
         assert_eq!(idr0 & 3, bits, "{stage:?}");
@@ -170,7 +176,7 @@ fn three_smmus_keep_their_order() {
     let qemu = qemu();
     let machine = machine(
         &qemu,
-        &[Stage::Nested, Stage::One, Stage::Two],
+        &[ImplementedStages::Nested, ImplementedStages::One, ImplementedStages::Two],
         &[testdev(0, 8), testdev(1, 0x900), testdev(2, 0xd00)],
     );
     assert_eq!(machine.smmus(), 3);
@@ -185,7 +191,7 @@ fn three_smmus_keep_their_order() {
 fn eight_smmus_and_two_devices() {
     let qemu = qemu();
     let devices = [testdev(0, 0x08), testdev(7, 0x500)];
-    let machine = machine(&qemu, &[Stage::Nested; 8], &devices);
+    let machine = machine(&qemu, &[ImplementedStages::Nested; 8], &devices);
     let target = machine.ram().base();
     for device in 0..2 {
         store(&machine, target, 0);
@@ -209,7 +215,7 @@ fn stream_ids_at_the_edges() {
         testdev(1, 0x300),
         edu(2, 0xf00),
     ];
-    let machine = machine(&qemu, &[Stage::Nested; 3], &devices);
+    let machine = machine(&qemu, &[ImplementedStages::Nested; 3], &devices);
     // The SMMU passes DMA through while it is off, for every device.
     let target = machine.ram().base() + 0x1000;
     for (index, device) in devices.iter().enumerate() {
@@ -231,7 +237,7 @@ fn stream_ids_at_the_edges() {
 fn devices_are_behind_their_smmu() {
     let qemu = qemu();
     let devices = [testdev(0, 0x10), testdev(1, 0x400), testdev(2, 0x800)];
-    let machine = machine(&qemu, &[Stage::Nested; 3], &devices);
+    let machine = machine(&qemu, &[ImplementedStages::Nested; 3], &devices);
     let target = machine.ram().base() + 0x2000;
     for aborting in 0..3 {
         let gbpa = machine.smmu_base(aborting) + GBPA;
@@ -255,7 +261,7 @@ fn devices_are_behind_their_smmu() {
 
 fn edu_moves_a_whole_buffer() {
     let qemu = qemu();
-    let machine = machine(&qemu, &[Stage::Nested], &[edu(0, 0x18)]);
+    let machine = machine(&qemu, &[ImplementedStages::Nested], &[edu(0, 0x18)]);
     let from = machine.ram().base() + 0x1_0000;
     let to = machine.ram().base() + 0x2_0000;
     for offset in (0..4096).step_by(8) {
@@ -276,7 +282,7 @@ fn edu_moves_a_whole_buffer() {
 fn devices_do_only_what_they_can() {
     let qemu = qemu();
     let devices = [edu(0, 0x08), testdev(0, 0x10)];
-    let machine = machine(&qemu, &[Stage::Nested], &devices);
+    let machine = machine(&qemu, &[ImplementedStages::Nested], &devices);
     let address = machine.ram().base();
     let error = machine.dma_write(0, address).unwrap_err();
     assert!(matches!(error, QemuError::WrongKind { device: 0, .. }), "{error}");
@@ -290,22 +296,22 @@ fn devices_do_only_what_they_can() {
 fn interrupts_have_names() {
     let qemu = qemu();
     let devices = [testdev(0, 8), testdev(1, 0x900)];
-    let machine = machine(&qemu, &[Stage::Nested; 2], &devices);
+    let machine = machine(&qemu, &[ImplementedStages::Nested; 2], &devices);
     for (smmu, device) in [(0, 0), (1, 1)] {
         let base = machine.smmu_base(smmu);
         let commands = machine.ram().base() + 0x10_0000 * (smmu as u64 + 1);
         let (events, table) = (commands + 0x1000, commands + 0x2000);
         let write = |register, value| machine.qtest().writel(base + register, value).unwrap();
         let set_up = [
-            Access::Write64(base + CMDQ_BASE, commands | 6),
-            Access::Write64(base + EVENTQ_BASE, events | 5),
+            QtestCommand::Write64(base + CMDQ_BASE, commands | 6),
+            QtestCommand::Write64(base + EVENTQ_BASE, events | 5),
             // One entry only, so that each device's StreamID is beyond it.
-            Access::Write64(base + STRTAB_BASE, table),
-            Access::Write32(base + STRTAB_BASE_CFG, 0),
+            QtestCommand::Write64(base + STRTAB_BASE, table),
+            QtestCommand::Write32(base + STRTAB_BASE_CFG, 0),
             // Record such events.
-            Access::Write32(base + CR2, 2),
-            Access::Write32(base + IRQ_CTRL, 5),
-            Access::Write32(base + CR0, 0xd),
+            QtestCommand::Write32(base + CR2, 2),
+            QtestCommand::Write32(base + IRQ_CTRL, 5),
+            QtestCommand::Write32(base + CR0, 0xd),
         ];
         machine.qtest().run(&set_up).unwrap();
         let ack = machine.qtest().readl(base + CR0ACK).unwrap();
@@ -315,11 +321,11 @@ fn interrupts_have_names() {
         // CMD_SYNC that asks for an interrupt.
         store(&machine, commands, 0x46 | 1 << 12);
         write(CMDQ_PROD, 1);
-        assert_eq!(machine.take_interrupts(), [(smmu, Irq::CmdSync)]);
+        assert_eq!(machine.take_interrupts(), [(smmu, SmmuIrq::CmdSync)]);
 
         let outcome = machine.dma_write(device, commands).unwrap();
         assert_eq!(outcome, DmaOutcome::Refused);
-        assert_eq!(machine.take_interrupts(), [(smmu, Irq::EventQueue)]);
+        assert_eq!(machine.take_interrupts(), [(smmu, SmmuIrq::EventQueue)]);
         let event = load(&machine, events);
         assert_eq!(event & 0xff, 2, "C_BAD_STREAMID");
         assert_eq!(event >> 32, u64::from(devices[device].stream_id));
@@ -327,14 +333,14 @@ fn interrupts_have_names() {
         // No such command.
         store(&machine, commands + 16, 0xff);
         write(CMDQ_PROD, 2);
-        assert_eq!(machine.take_interrupts(), [(smmu, Irq::Gerror)]);
+        assert_eq!(machine.take_interrupts(), [(smmu, SmmuIrq::Gerror)]);
     }
 }
 
 fn reset_leaves_a_working_machine() {
     let qemu = qemu();
     let devices = [testdev(0, 8), testdev(1, 0x900), edu(1, 0xa00)];
-    let machine = machine(&qemu, &[Stage::Nested; 2], &devices);
+    let machine = machine(&qemu, &[ImplementedStages::Nested; 2], &devices);
     let target = machine.ram().base() + 0x3000;
     let cr0 = machine.smmu_base(1) + CR0;
     let mut total = Duration::ZERO;
@@ -358,7 +364,7 @@ fn reset_leaves_a_working_machine() {
 
 fn the_monitor_answers_and_refuses() {
     let qemu = qemu();
-    let machine = machine(&qemu, &[Stage::Nested], &[]);
+    let machine = machine(&qemu, &[ImplementedStages::Nested], &[]);
     let version = machine.qmp("query-version", Value::Null).unwrap();
     let major = version["qemu"]["major"].as_u64().unwrap();
     assert!(machine.version().starts_with(&format!("{major}.")));
@@ -374,7 +380,7 @@ fn threads_share_a_machine() {
     let qemu = qemu();
     let devices = [testdev(0, 0x08), testdev(0, 0x10), edu(0, 0x18), edu(0, 0x20)];
     // Started in a thread that ends at once: the machine must not end with it.
-    let machine = thread::spawn(move || machine(&qemu, &[Stage::Nested], &devices));
+    let machine = thread::spawn(move || machine(&qemu, &[ImplementedStages::Nested], &devices));
     let machine = Arc::new(machine.join().unwrap());
     thread::sleep(Duration::from_millis(50));
     let worker = |index: usize| {
@@ -404,11 +410,11 @@ fn threads_share_a_machine() {
 
 fn long_batches_keep_their_order() {
     let qemu = qemu();
-    let machine = machine(&qemu, &[Stage::Nested], &[]);
+    let machine = machine(&qemu, &[ImplementedStages::Nested], &[]);
     let base = machine.ram().base();
-    let writes: Vec<_> = (0..5000).map(|i| Access::Write64(base + 8 * i, i)).collect();
+    let writes: Vec<_> = (0..5000).map(|i| QtestCommand::Write64(base + 8 * i, i)).collect();
     machine.qtest().run(&writes).unwrap();
-    let reads: Vec<_> = (0..5000).map(|i| Access::Read64(base + 8 * i)).collect();
+    let reads: Vec<_> = (0..5000).map(|i| QtestCommand::Read64(base + 8 * i)).collect();
     let begin = Instant::now();
     let values = machine.qtest().run(&reads).unwrap();
     println!("5000 reads in batches: {:?}", begin.elapsed());
@@ -423,7 +429,7 @@ fn long_batches_keep_their_order() {
 
 fn ram_is_ours_alone() {
     let qemu = qemu();
-    let machine = machine(&qemu, &[Stage::Nested], &[]);
+    let machine = machine(&qemu, &[ImplementedStages::Nested], &[]);
     let is = |value| {
         let mut words = machine.ram().words().iter();
         words.all(|word| word.load(Ordering::Relaxed) == value)
@@ -438,7 +444,7 @@ fn ram_is_ours_alone() {
 
 fn ram_outlives_the_machine() {
     let qemu = qemu();
-    let machine = machine(&qemu, &[Stage::Nested], &[]);
+    let machine = machine(&qemu, &[ImplementedStages::Nested], &[]);
     let ram = machine.ram().clone();
     drop(machine);
     let last = ram.words().last().unwrap();
@@ -448,7 +454,7 @@ fn ram_outlives_the_machine() {
 
 fn nothing_is_left_after_drop() {
     let qemu = qemu();
-    let machine = machine(&qemu, &[Stage::Nested], &[]);
+    let machine = machine(&qemu, &[ImplementedStages::Nested], &[]);
     let pid = machine.pid();
     assert!(runs(pid));
     drop(machine);
@@ -459,7 +465,7 @@ fn nothing_is_left_after_a_panic() {
     let qemu = qemu();
     let (send, receive) = std::sync::mpsc::channel();
     let thread = thread::spawn(move || {
-        let machine = machine(&qemu, &[Stage::Nested], &[]);
+        let machine = machine(&qemu, &[ImplementedStages::Nested], &[]);
         send.send(machine.pid()).unwrap();
         panic!("on purpose");
     });
@@ -469,7 +475,7 @@ fn nothing_is_left_after_a_panic() {
 
 fn a_dead_qemu_is_an_error_at_once_and_for_ever() {
     let qemu = qemu();
-    let machine = machine(&qemu, &[Stage::Nested], &[testdev(0, 8)]);
+    let machine = machine(&qemu, &[ImplementedStages::Nested], &[testdev(0, 8)]);
     signal(machine.pid(), Signal::KILL);
     let begin = Instant::now();
     let address = machine.smmu_base(0);
@@ -487,7 +493,7 @@ fn a_silent_qemu_is_an_error_in_time() {
     let qemu = qemu();
     let config =
         MachineConfig { reply_timeout: Duration::from_millis(300), ..MachineConfig::default() };
-    let machine = Machine::start(&qemu, &config).unwrap();
+    let machine = QemuMachine::start(&qemu, &config).unwrap();
     let pid = machine.pid();
     signal(pid, Signal::STOP);
     let begin = Instant::now();
@@ -506,7 +512,7 @@ fn a_silent_qemu_is_an_error_in_time() {
 
 /// The parent of a QEMU, for the tests that kill one: a process of its own.
 fn hold_a_machine() {
-    let machine = machine(&qemu(), &[Stage::Nested], &[]);
+    let machine = machine(&qemu(), &[ImplementedStages::Nested], &[]);
     println!("\nqemu pid {}", machine.pid());
     std::io::stdout().flush().unwrap();
     thread::sleep(Duration::from_secs(60));
@@ -731,7 +737,7 @@ fn impostors_end_in_typed_errors() {
         let version = "[ \"$1\" = --version ] && echo QEMU emulator version 11.1.3 && exit";
         let text = format!("#!/bin/sh\n{version}\n{rest}");
         let qemu = explicit(folder.script(name, &text)).find().unwrap();
-        Machine::start(&qemu, &MachineConfig::default()).unwrap_err()
+        QemuMachine::start(&qemu, &MachineConfig::default()).unwrap_err()
     };
     let error = start("ends", "echo some complaint >&2; exit 3");
     let text = error.to_string();
@@ -773,7 +779,7 @@ fn impossible_machines_do_not_start() {
     let script = folder.script("fake", "#!/bin/sh\necho QEMU emulator version 11.1.3");
     let qemu = explicit(script).find().unwrap();
     let config = MachineConfig { devices: vec![testdev(0, 0x100)], ..MachineConfig::default() };
-    let error = Machine::start(&qemu, &config).unwrap_err();
+    let error = QemuMachine::start(&qemu, &config).unwrap_err();
     let text = error.to_string();
     let QemuError::Config(ConfigError::StreamId { stream_id, .. }) = error else {
         panic!("{text}");

@@ -15,14 +15,14 @@ use smmu_engine::machine::{
 use smmu_engine::machine::{Need, QueueName};
 use smmu_qemu as qemu;
 
-/// QEMU's SMMUv3, driven from outside without any guest code.
+/// QEMU's SMMUv3, driven by this process without guest code.
 #[derive(Debug)]
 pub struct Qemu {
     binary: qemu::QemuBinary,
 }
 
 impl Qemu {
-    /// What every QEMU that is fit can do; known without one.
+    /// Whether a suitable QEMU offers this. Needs no QEMU.
     #[must_use]
     pub const fn can(need: Need) -> bool {
         match need {
@@ -36,11 +36,11 @@ impl Qemu {
         }
     }
 
-    /// Find a QEMU: `explicit`, `SMMU_QEMU`, what was unpacked below `target/`, or `PATH`.
+    /// Finds a QEMU: `explicit`, `SMMU_QEMU`, the one unpacked below `target/`, or one on `PATH`.
     ///
     /// # Errors
     ///
-    /// There is none, or it is too old, or lacks something.
+    /// No QEMU is found, or it is too old, or lacks a feature.
     pub fn find(explicit: Option<&Path>) -> Result<Self, BackendError> {
         let binary = qemu::find(explicit, qemu::guess_target_dir().as_deref())
             .map_err(|error| BackendError::Unavailable(error.to_string()))?;
@@ -68,20 +68,21 @@ impl Backend for Qemu {
             kind: qemu::DeviceKind::TestDev,
         });
         let config = qemu::MachineConfig {
-            smmus: spec.smmus.iter().map(|_| qemu::SmmuConfig::default()).collect(),
+            smmus: spec.smmus.iter().map(|_| qemu::QemuSmmuConfig::default()).collect(),
             devices: devices.collect(),
             ..qemu::MachineConfig::default()
         };
-        let machine = qemu::Machine::start(&self.binary, &config).map_err(|error| match error {
-            qemu::QemuError::Config(_) => BackendError::Impossible(error.to_string()),
-            _ => BackendError::Unavailable(error.to_string()),
-        })?;
-        Ok(Box::new(QemuMachine { machine: Arc::new(machine) }))
+        let machine =
+            qemu::QemuMachine::start(&self.binary, &config).map_err(|error| match error {
+                qemu::QemuError::Config(_) => BackendError::Impossible(error.to_string()),
+                _ => BackendError::Unavailable(error.to_string()),
+            })?;
+        Ok(Box::new(StartedQemu { machine: Arc::new(machine) }))
     }
 }
 
-struct QemuMachine {
-    machine: Arc<qemu::Machine>,
+struct StartedQemu {
+    machine: Arc<qemu::QemuMachine>,
 }
 
 fn broken(error: qemu::QemuError) -> BackendError {
@@ -90,7 +91,7 @@ fn broken(error: qemu::QemuError) -> BackendError {
 
 const _: () = assert!(DMA_PATTERN == qemu::TESTDEV_PATTERN);
 
-impl Machine for QemuMachine {
+impl Machine for StartedQemu {
     fn ram(&self) -> Ram {
         Ram::new(QemuRam(self.machine.ram().clone()))
     }
@@ -116,10 +117,10 @@ impl Machine for QemuMachine {
         raised
             .map(|(smmu, irq)| {
                 let irq = match irq {
-                    qemu::Irq::EventQueue => Irq::EventQueue,
-                    qemu::Irq::PriQueue => Irq::PriQueue,
-                    qemu::Irq::CmdSync => Irq::CmdSync,
-                    qemu::Irq::Gerror => Irq::Gerror,
+                    qemu::SmmuIrq::EventQueue => Irq::EventQueue,
+                    qemu::SmmuIrq::PriQueue => Irq::PriQueue,
+                    qemu::SmmuIrq::CmdSync => Irq::CmdSync,
+                    qemu::SmmuIrq::Gerror => Irq::Gerror,
                 };
                 (smmu, irq)
             })
@@ -130,11 +131,11 @@ impl Machine for QemuMachine {
         self.machine.check().map_err(broken)
     }
 
-    /// Behind the driver's back the queue is turned off: it stays as it is, and goes on from there when it is turned
-    /// on again.
+    /// Turns the command queue off without the driver's knowledge. The queue keeps its state, and
+    /// `mend` turns it on again.
     fn inject(&self, smmu: usize, queue: QueueName, fault: QueueFault) -> Result<(), BackendError> {
         if (queue, fault) != (QueueName::Main, QueueFault::Stopped) {
-            let what = "QEMU's command queue can be stopped, and nothing else".into();
+            let what = "QEMU offers one fault: a stopped main command queue".into();
             return Err(BackendError::Impossible(what));
         }
         self.change_cr0(smmu, |value| value & !cr0::CMDQEN)
@@ -145,7 +146,7 @@ impl Machine for QemuMachine {
     }
 }
 
-impl QemuMachine {
+impl StartedQemu {
     fn change_cr0(&self, smmu: usize, change: impl FnOnce(u32) -> u32) -> Result<(), BackendError> {
         let registers = self.registers(smmu)?;
         registers.write32(CR0.offset(), change(registers.read32(CR0.offset())));
@@ -168,11 +169,11 @@ unsafe impl Window for QemuRam {
 }
 
 struct QemuRegisters {
-    machine: Arc<qemu::Machine>,
+    machine: Arc<qemu::QemuMachine>,
     base: u64,
 }
 
-// A broken connection stays broken, and `Machine::check` says why; the seam asks for all ones until then.
+// After a break, reads return all ones, as the seam demands. `QemuMachine::check` returns the cause.
 impl Registers for QemuRegisters {
     fn read32(&self, offset: u32) -> u32 {
         self.machine.qtest().readl(self.base + u64::from(offset)).unwrap_or(u32::MAX)

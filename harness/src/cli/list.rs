@@ -1,23 +1,24 @@
-//! `list`: the scenarios, what they need and where they can run.
+//! `list`: the scenarios, what each needs, and the backends that can run it.
 
 use std::io::Write;
 
 use serde_json::json;
 
-use super::{Exit, Format};
+use super::exit::Exit;
+use super::output_format::OutputFormat;
 use crate::backend::Qemu;
 use smmu_engine::scenario::Scenario;
 
 use crate::scenario_files::builtin;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct List {
+pub(super) struct ListArgs {
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    format: OutputFormat,
 }
 
-/// The backends that can run a scenario, whether or not they are there.
+/// The backends that can run a scenario, whether or not they are installed.
 fn backends(scenario: &Scenario) -> Vec<&'static str> {
     let mut can = vec!["mock"];
     if scenario.file.needs.iter().all(|need| Qemu::can(*need)) {
@@ -26,7 +27,7 @@ fn backends(scenario: &Scenario) -> Vec<&'static str> {
     can
 }
 
-impl List {
+impl ListArgs {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let mut out = std::io::stdout().lock();
         let scenarios = builtin()?;
@@ -36,13 +37,13 @@ impl List {
             let backends = backends(scenario);
             let (name, title) = (&scenario.name, &scenario.file.title);
             match self.format {
-                Format::Json => {
+                OutputFormat::Json => {
                     let line = json!({
                         "name": name, "title": title, "needs": needs, "backends": backends,
                     });
                     writeln!(out, "{line}")?;
                 }
-                Format::Human => {
+                OutputFormat::Human => {
                     writeln!(out, "{name:width$}  {title}")?;
                     writeln!(
                         out,

@@ -1,27 +1,33 @@
-//! `run`: run scenarios, and print what each has shown.
+//! `run`: runs scenarios, and prints the result of each.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{BackendArgs, Exit, Format, one_of, scenarios};
+use super::backend_args::BackendArgs;
+use super::exit::Exit;
+use super::one_of::one_of;
+use super::output_format::OutputFormat;
+use crate::scenario_files::{self, builtin};
 use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Sabotage};
+use smmu_engine::scenario::Scenario;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Run {
-    /// Scenarios by name, or files that end in .toml; all that are built in when left out.
+pub(super) struct RunArgs {
+    /// Names of built-in scenarios, or files that end in .toml. Default: all built-in scenarios.
     names: Vec<String>,
     #[command(flatten)]
     backend: BackendArgs,
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    format: Format,
-    /// Print what happened in each scenario; scenarios that are named, or fail, always are.
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    format: OutputFormat,
+    /// Print the transcript of each scenario. Named and failed scenarios always print theirs.
     #[arg(long)]
     transcript: bool,
-    /// Break the driver in this way, to see which scenarios notice.
+    /// Break the driver in this way, to see which scenarios fail.
     #[arg(long, value_name = "HOW", value_parser = one_of(&Sabotage::ALL, Sabotage::name, Sabotage::text))]
     sabotage: Option<Sabotage>,
 }
@@ -31,7 +37,7 @@ const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-impl Run {
+impl RunArgs {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let scenarios = scenarios(&self.names)?;
         let backend = self.backend.open()?;
@@ -48,8 +54,10 @@ impl Run {
             let took = begun.elapsed();
             let printed = bar.suspend(|| match self.format {
                 _ if !read => Ok(()),
-                Format::Json => json_line(&report, took).and_then(|line| writeln!(out, "{line}")),
-                Format::Human => self.human(&mut out, &report, &scenario.file.title),
+                OutputFormat::Json => {
+                    json_line(&report, took).and_then(|line| writeln!(out, "{line}"))
+                }
+                OutputFormat::Human => self.human(&mut out, &report, &scenario.file.title),
             });
             read &= still_read(printed)?;
             bar.inc(1);
@@ -59,8 +67,8 @@ impl Run {
         let tally = Tally::of(&reports);
         let summed_up = match self.format {
             _ if !read => Ok(()),
-            Format::Human => tally.human(&mut out, backend.name(), start.elapsed()),
-            Format::Json => {
+            OutputFormat::Human => tally.human(&mut out, backend.name(), start.elapsed()),
+            OutputFormat::Json => {
                 let line = json!({
                     "summary": {
                         "backend": backend.name(),
@@ -110,8 +118,33 @@ impl Run {
     }
 }
 
-/// Whether the reader of the output is still there. Without a reader the scenarios run all the same, because the exit
-/// status speaks for all of them.
+/// The scenarios of these names, or all built-in ones without a name. A name that ends in `.toml` is
+/// a file.
+fn scenarios(names: &[String]) -> Result<Vec<Scenario>, Exit> {
+    let mut known = builtin()?;
+    if names.is_empty() {
+        return Ok(known);
+    }
+    let mut chosen: Vec<Scenario> = Vec::new();
+    let names_known: Vec<String> = known.iter().map(|scenario| scenario.name.clone()).collect();
+    for name in names {
+        if Path::new(name).extension().is_some_and(|ending| ending == "toml") {
+            chosen.push(scenario_files::load(Path::new(name))?);
+        } else if let Some(at) = known.iter().position(|scenario| scenario.name == *name) {
+            chosen.push(known.swap_remove(at));
+        } else if !names_known.contains(name) {
+            let message = format!(
+                "no scenario is named \"{name}\"; `smmu-harness list` shows the names, and a file must \
+                 end in .toml"
+            );
+            return Err(Exit::Usage(message));
+        }
+    }
+    Ok(chosen)
+}
+
+/// Whether the output still has a reader. The scenarios run without a reader too, because the exit
+/// status is that of all of them.
 fn still_read(written: std::io::Result<()>) -> std::io::Result<bool> {
     match written {
         Ok(()) => Ok(true),
@@ -133,7 +166,7 @@ fn json_line(report: &RunReport, took: Duration) -> std::io::Result<String> {
 }
 
 fn progress(count: usize) -> ProgressBar {
-    // Draws on standard error, and only when that is a terminal.
+    // The bar draws on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(count as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
         bar.set_style(style);

@@ -3,8 +3,8 @@
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId};
 
-use super::Phase;
 use super::commands::{CommandTemplate, UseBuilder};
+use super::phase::Phase;
 use crate::inv_entry::{EntryOptions, Head, InvEntry};
 use crate::{InvalidateError, SmmuFailure};
 

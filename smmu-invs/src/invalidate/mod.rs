@@ -16,40 +16,17 @@ use smmu_types::{Command, Ipa};
 
 mod batch;
 mod commands;
+mod phase;
 
 use batch::{Batch, EntryRun, Walk};
 use commands::{CommandTemplate, EntryPlan, EntryPlans, with_only_command};
+use phase::Phase;
 
 use crate::inv_entry::{Contents, Head, InvEntry};
 use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};
 
 /// The most commands in a batch.
 const BATCH: usize = 64;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Tags,
-    NestedStage1,
-    DeviceCaches,
-}
-
-impl Phase {
-    const fn of(kind: InvKind) -> Self {
-        match kind {
-            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => Phase::Tags,
-            InvKind::S2VmidS1Clear => Phase::NestedStage1,
-            InvKind::Ats | InvKind::AtsFull => Phase::DeviceCaches,
-        }
-    }
-
-    const fn contents(self) -> Contents {
-        match self {
-            Phase::Tags => Contents::TAGS,
-            Phase::NestedStage1 => Contents::NESTED_STAGE_1,
-            Phase::DeviceCaches => Contents::DEVICE_CACHES,
-        }
-    }
-}
 
 impl InvArray {
     /// Invalidates `extent` for all devices of the domain, and waits until it is done.

@@ -5,21 +5,22 @@ use super::*;
 fn config(smmus: usize, devices: &[(usize, u32)]) -> MachineConfig {
     let device = |&(smmu, stream_id)| DeviceConfig { smmu, stream_id, kind: DeviceKind::Edu };
     MachineConfig {
-        smmus: vec![SmmuConfig::default(); smmus],
+        smmus: vec![QemuSmmuConfig::default(); smmus],
         devices: devices.iter().map(device).collect(),
         ..MachineConfig::default()
     }
 }
 
 fn error(smmus: usize, devices: &[(usize, u32)]) -> ConfigError {
-    Plan::new(&config(smmus, devices)).unwrap_err()
+    MachinePlan::new(&config(smmus, devices)).unwrap_err()
 }
 
 #[test]
 fn buses_windows_and_slots() {
-    let plan = Plan::new(&config(3, &[(0, 8), (1, 0x900), (2, 0xd00), (1, 0x901), (1, 0xa00)]));
+    let plan =
+        MachinePlan::new(&config(3, &[(0, 8), (1, 0x900), (2, 0xd00), (1, 0x901), (1, 0xa00)]));
     let plan = plan.unwrap();
-    let port = |bus, slot, secondary, window| Port { bus, slot, secondary, window };
+    let port = |bus, slot, secondary, window| RootPort { bus, slot, secondary, window };
     assert_eq!(
         plan.ports,
         [
@@ -46,7 +47,7 @@ fn buses_windows_and_slots() {
 
 #[test]
 fn an_smmu_without_devices_gets_a_bus() {
-    let plan = Plan::new(&config(3, &[(2, 0xf00)])).unwrap();
+    let plan = MachinePlan::new(&config(3, &[(2, 0xf00)])).unwrap();
     assert!(plan.arguments.join(" ").contains("id=root1,bus=pcie.0,addr=1f.0,bus_nr=13"));
 }
 
@@ -68,9 +69,9 @@ fn impossible_stream_ids() {
         assert!(error.to_string().contains("possible are 0x"));
     }
     for (smmu, stream_id) in [(0, 8), (0, 0xf7), (1, 0x200), (1, 0xf00)] {
-        assert!(Plan::new(&config(2, &[(smmu, stream_id)])).is_ok(), "{stream_id:#x}");
+        assert!(MachinePlan::new(&config(2, &[(smmu, stream_id)])).is_ok(), "{stream_id:#x}");
     }
-    assert!(Plan::new(&config(1, &[(0, 0xff)])).is_ok());
+    assert!(MachinePlan::new(&config(1, &[(0, 0xff)])).is_ok());
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn conflicts() {
 fn sizes() {
     for size in [0, 4096, (1 << 20) + 1, 4 << 30, u64::MAX] {
         let config = MachineConfig { ram_size: size, ..MachineConfig::default() };
-        assert_eq!(Plan::new(&config).unwrap_err(), ConfigError::RamSize { size });
+        assert_eq!(MachinePlan::new(&config).unwrap_err(), ConfigError::RamSize { size });
     }
     assert!(matches!(error(0, &[]), ConfigError::SmmuCount { count: 0 }));
     assert!(matches!(error(9, &[]), ConfigError::SmmuCount { count: 9 }));

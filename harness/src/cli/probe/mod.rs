@@ -1,4 +1,4 @@
-//! `probe`: what a backend's SMMU can do.
+//! `probe`: shows what a backend's SMMU can do.
 
 mod json;
 
@@ -6,19 +6,21 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::{BackendArgs, Exit, Format};
+use super::backend_args::BackendArgs;
+use super::exit::Exit;
+use super::output_format::OutputFormat;
 use smmu_engine::run::{self, RigError};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Probe {
+pub(super) struct ProbeArgs {
     #[command(flatten)]
     backend: BackendArgs,
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    format: OutputFormat,
 }
 
-impl Probe {
+impl ProbeArgs {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let backend = self.backend.open()?;
         let probed = run::probe(&*backend).map_err(|error| match error {
@@ -29,7 +31,7 @@ impl Probe {
         let quirks: Vec<String> = probed.quirks.iter().map(|quirk| quirk.to_string()).collect();
         let mut out = std::io::stdout().lock();
         match self.format {
-            Format::Human => {
+            OutputFormat::Human => {
                 writeln!(out, "backend          {}", backend.describe())?;
                 writeln!(out, "{caps}")?;
                 let known = if quirks.is_empty() { "none".into() } else { quirks.join(", ") };
@@ -37,7 +39,7 @@ impl Probe {
                 let raw = id.named().map(|(name, value)| format!("{name} {value:#010x}"));
                 writeln!(out, "raw              {}", raw.join("  "))?;
             }
-            Format::Json => {
+            OutputFormat::Json => {
                 let line = json!({
                     "backend": backend.name(),
                     "description": backend.describe(),

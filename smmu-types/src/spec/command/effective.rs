@@ -1,13 +1,12 @@
 //! Commands as an SMMU uses them: fields without an effect, and operands that it aligns.
 
 use super::codec::{RANGE_ALL, is_tlbi_by_address};
-use super::{AtcSpan, Command, Completion, RawCommand};
+use super::{AtcSpan, Command, Completion, RawCommand, span};
 use crate::Shareability;
 use crate::fields::commands::opcode::{
     ATC_INV, CFGI_STE_RANGE, PREFETCH_ADDR, PREFETCH_CONFIG, PRI_RESP, RESUME, SYNC,
 };
 use crate::fields::commands::{any_command, atc_inv, cfgi_ste_range, resume, sync};
-use crate::range;
 
 impl Command {
     /// Decodes 16 bytes as an SMMU does.
@@ -64,7 +63,7 @@ fn effective(raw: RawCommand) -> RawCommand {
         }
         RESUME if raw.is_set(resume::AC) => raw.without(resume::AB),
         SYNC => effective_sync(raw),
-        opcode if is_tlbi_by_address(opcode) => range::effective(raw),
+        opcode if is_tlbi_by_address(opcode) => span::effective(raw),
         _ => raw,
     }
 }
