@@ -1,4 +1,4 @@
-//! The structures that the SMMU reads and writes, as words. Their fields are in `fields`, their encoders in files of their own.
+//! The structures that the SMMU reads and writes, as words; `fields` has their fields.
 
 use crate::layout::{encoded, keyed};
 
