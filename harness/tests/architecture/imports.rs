@@ -4,6 +4,9 @@
 //! path or in the tokens of a macro call. A module is no item: `use super::words` alone imports
 //! nothing. A `pub use` alone is not an import either, because the file only passes the name on.
 //! Test modules are left out.
+//!
+//! The checker does not see a method call, nor a module that a function renames with a `use` of its
+//! own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
