@@ -13,8 +13,8 @@ struct FaultAllocator;
 #[global_allocator]
 static ALLOCATOR: FaultAllocator = FaultAllocator;
 
-// SAFETY: each call goes to the system's allocator unchanged, or returns null, which the trait always
-// allows. `fails` does not allocate.
+// SAFETY: each call goes to the system's allocator unchanged, or returns null, which the trait
+// always allows. `fails` does not allocate.
 unsafe impl GlobalAlloc for FaultAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if fails() {

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 use imports::Imports;
 
-/// The map of `CONTRIBUTING.md`: each package, its folder, and what it depends on inside the workspace.
+/// The map of `CONTRIBUTING.md`: each package, its folder, and what it depends on inside the
+/// workspace.
 fn map() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../CONTRIBUTING.md");
     let text = std::fs::read_to_string(path).unwrap();
@@ -50,8 +51,8 @@ fn dependencies_are_those_of_the_map() {
         let at = package.manifest_path.parent().unwrap().as_std_path();
         assert_eq!(at, root.join(folder), "{name}");
         let mut found = BTreeSet::new();
-        // Of every kind: a test that reaches across would tie the crates together as well. A crate's tests
-        // may turn on its own features.
+        // Of every kind: a test that reaches across would tie the crates together as well. A
+        // crate's tests may turn on its own features.
         for dependency in &package.dependencies {
             let to = dependency.name.as_str();
             let inside = map.contains_key(to) && to != name;

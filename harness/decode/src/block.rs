@@ -54,7 +54,8 @@ impl WordBlock {
         }
     }
 
-    /// Ends the block. A cut-off word keeps its bytes; the count of words then shows that some are missing.
+    /// Ends the block. A cut-off word keeps its bytes; the count of words then shows that some are
+    /// missing.
     pub(crate) fn close(&mut self) {
         if let (false, Some(place)) = (self.bytes.is_empty(), self.bytes_at) {
             let missing = 8 - self.bytes.len() % 8;

@@ -10,8 +10,8 @@ use crate::kind::StructureKind;
 use crate::queue_pointers;
 use crate::report::{FieldRow, StructureReport};
 
-/// Decodes the known words of a structure. The ID registers give a report each; every other kind gives
-/// one report.
+/// Decodes the known words of a structure. The ID registers give a report each; every other kind
+/// gives one report.
 #[must_use]
 pub fn reports(found: &FoundWords, context: &DecodeContext) -> Vec<StructureReport> {
     let (kind, words, known) = (found.kind, found.words.as_slice(), found.known);

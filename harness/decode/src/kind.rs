@@ -29,7 +29,8 @@ pub enum StructureKind {
     Register(&'static Layout),
     /// The ID registers from `IDR0` on, in the order of their numbers: 1 to 7 words.
     IdRegisters,
-    /// The producer and the consumer of a queue, and log2 of its size where it is known: 2 or 3 words.
+    /// The producer and the consumer of a queue, and log2 of its size where it is known: 2 or 3
+    /// words.
     Queue,
 }
 

@@ -2,10 +2,12 @@
 //!
 //! The path of a log line:
 //!
-//! 1. [`Scanner::line`] tries the log formats in turn, and returns each [`ScanItem`] when it is complete.
+//! 1. [`Scanner::line`] tries the log formats in turn, and returns each [`ScanItem`] when it is
+//!    complete.
 //! 2. [`ScanItem::Found`] holds [`FoundWords`]: the kind of a structure, its words, and its lines.
 //! 3. [`reports`] splits the words into fields, by the tables of [`smmu_types::fields`].
-//! 4. A [`StructureReport`] holds the fields, and the [`Advice`]: what it means and what to check next.
+//! 4. A [`StructureReport`] holds the fields, and the [`Advice`]: what it means and what to check
+//!    next.
 //!
 //! ```
 //! use smmu_decode::{DecodeContext, ScanItem, Scanner, reports};

@@ -11,8 +11,8 @@ use crate::words::{InputPlace, Word, WordError, WordWidth};
 /// A kind, and the words that follow it.
 pub type Segment = (Option<StructureKind>, Vec<Word>);
 
-/// Splits tokens at the names of kinds: `ste 0x... cd 0x... GERROR=0x1`. Words before the first name
-/// have no kind; a name at the end has no words.
+/// Splits tokens at the names of kinds: `ste 0x... cd 0x... GERROR=0x1`. Words before the first
+/// name have no kind; a name at the end has no words.
 ///
 /// # Errors
 ///

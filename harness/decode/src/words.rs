@@ -93,8 +93,8 @@ pub struct Word {
 }
 
 impl Word {
-    /// Parses one token: hexadecimal digits with or without `0x`, with `_` or `'` between them, with a
-    /// C suffix (`ull`), in brackets or commas.
+    /// Parses one token: hexadecimal digits with or without `0x`, with `_` or `'` between them,
+    /// with a C suffix (`ull`), in brackets or commas.
     ///
     /// # Errors
     ///
@@ -235,7 +235,7 @@ fn bytes(digits: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()
 }
 
-/// The tokens of a line between blanks and commas, each with the character at which it begins, from 0.
+/// The tokens of a line between blanks and commas, each with the index of its first character.
 pub fn tokens(line: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = line;
     let mut column = 0;

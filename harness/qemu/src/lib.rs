@@ -4,8 +4,8 @@
 //!
 //! * [`QemuMachine::qtest`] reads and writes device registers,
 //! * [`QemuMachine::ram`] is the machine's RAM as memory of this process,
-//! * [`QemuMachine::dma_write`], [`QemuMachine::edu_copy_in`] and [`QemuMachine::edu_copy_out`] make
-//!   devices do DMA through their SMMU,
+//! * [`QemuMachine::dma_write`], [`QemuMachine::edu_copy_in`] and [`QemuMachine::edu_copy_out`]
+//!   make devices do DMA through their SMMU,
 //! * [`QemuMachine::take_interrupts`] returns the interrupts that the SMMUs raised.
 //!
 //! ```no_run

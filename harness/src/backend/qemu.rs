@@ -156,9 +156,9 @@ impl StartedQemu {
 
 struct QemuRam(qemu::SharedRam);
 
-// SAFETY: the mapping is page-aligned and stays where it is while a clone of it lives. QEMU's SMMU finds
-// the same bytes at the base of its RAM, through the caches of this host. QEMU itself writes there only what
-// devices and SMMUs write.
+// SAFETY: the mapping is page-aligned and stays where it is while a clone of it lives. QEMU's SMMU
+// finds the same bytes at the base of its RAM, through the caches of this host. QEMU itself writes
+// there only what devices and SMMUs write.
 unsafe impl Window for QemuRam {
     fn words(&self) -> &[AtomicU64] {
         self.0.words()
@@ -173,7 +173,8 @@ struct QemuRegisters {
     base: u64,
 }
 
-// After a break, reads return all ones, as the seam demands. `QemuMachine::check` returns the cause.
+// After a break, reads return all ones, as the seam demands. `QemuMachine::check` returns the
+// cause.
 impl Registers for QemuRegisters {
     fn read32(&self, offset: u32) -> u32 {
         self.machine.qtest().readl(self.base + u64::from(offset)).unwrap_or(u32::MAX)

@@ -31,7 +31,8 @@ pub(super) struct ExplainArgs {
     /// Change a field: S1CDMax=4, CD.T0SZ=0x10. Repeat the option for more fields.
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
-    /// The ID registers of the SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x... A missing one is 0.
+    /// The ID registers of the SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x... A missing
+    /// one is 0.
     #[arg(long, value_name = "REGISTERS", conflicts_with = "backend")]
     idr: Option<String>,
     /// Take the ID registers from the SMMU of this backend.

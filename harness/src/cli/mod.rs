@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Results go to standard output, progress and errors to standard error. `EXIT_STATUS` lists the exit
-//! status of each outcome.
+//! Results go to standard output, progress and errors to standard error. `EXIT_STATUS` lists the
+//! exit status of each outcome.
 
 mod backend_args;
 mod decode;

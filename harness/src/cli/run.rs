@@ -118,8 +118,8 @@ impl RunArgs {
     }
 }
 
-/// The scenarios of these names, or all built-in ones without a name. A name that ends in `.toml` is
-/// a file.
+/// The scenarios of these names, or all built-in ones without a name. A name that ends in `.toml`
+/// is a file.
 fn scenarios(names: &[String]) -> Result<Vec<Scenario>, Exit> {
     let mut known = builtin()?;
     if names.is_empty() {

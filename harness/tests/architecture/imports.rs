@@ -1,8 +1,12 @@
-//! Which file of a package imports which: read from the source, with `pub use` followed to the definition.
+//! Which file of a package imports which, with `pub use` followed to the definition.
 //!
-//! What counts as an import of file B by file A: A names an item that B defines, in a `use`, in a path or in the
-//! tokens of a macro call. A module is no item: `use super::words` alone imports nothing. A `pub use` alone is not an
-//! import either, because the file only passes the name on. Test modules are left out.
+//! What counts as an import of file B by file A: A names an item that B defines, in a `use`, in a
+//! path or in the tokens of a macro call. A module is no item: `use super::words` alone imports
+//! nothing. A `pub use` alone is not an import either, because the file only passes the name on.
+//! Test modules are left out.
+//!
+//! The checker does not see a method call, nor a module that a function renames with a `use` of its
+//! own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -84,7 +88,7 @@ struct Module {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Found {
+enum Resolved {
     Module(usize),
     /// An item that this module defines.
     ItemOf(usize),
@@ -189,20 +193,21 @@ impl Tree<'_> {
                 None => false,
             });
             for path in named.map(|one| &one.path).chain(&module.paths) {
-                if let Some(Found::ItemOf(to)) = self.resolve(id, path, &mut Seen::new()) {
+                if let Some(Resolved::ItemOf(to)) = self.resolve(id, path, &mut Seen::new()) {
                     add(to, path.join("::"));
                 }
             }
             for one in module.uses.iter().filter(|one| one.name.is_none()) {
                 match self.resolve(id, &one.path, &mut Seen::new()) {
-                    Some(Found::ItemOf(to)) => add(to, one.path.join("::")),
-                    Some(Found::Module(from)) => {
+                    Some(Resolved::ItemOf(to)) => add(to, one.path.join("::")),
+                    Some(Resolved::Module(from)) => {
                         for ident in module.idents.iter().filter(|ident| !module.binds(ident)) {
-                            // A macro call shows many names that it does not define, most of them small.
+                            // A macro call shows many names that it does not define, most of them
+                            // small.
                             let large = ident.starts_with(char::is_uppercase);
                             let find = if large { Self::lookup } else { Self::known };
                             let found = find(self, from, ident, &mut Seen::new());
-                            if let Some(Found::ItemOf(to)) = found {
+                            if let Some(Resolved::ItemOf(to)) = found {
                                 add(to, format!("{}::{ident}", one.path.join("::")));
                             }
                         }
@@ -215,24 +220,24 @@ impl Tree<'_> {
     }
 
     /// What a path names, or None for an item of another crate.
-    fn resolve(&self, from: usize, path: &[String], seen: &mut Seen) -> Option<Found> {
+    fn resolve(&self, from: usize, path: &[String], seen: &mut Seen) -> Option<Resolved> {
         let mut path = path.iter().map(String::as_str);
         let mut at = match path.next()? {
-            "crate" => Found::Module(0),
-            "self" => Found::Module(from),
-            "super" => Found::Module(self.modules[from].parent?),
+            "crate" => Resolved::Module(0),
+            "self" => Resolved::Module(from),
+            "super" => Resolved::Module(self.modules[from].parent?),
             name => self.lookup(from, name, seen)?,
         };
         for name in path {
-            let Found::Module(id) = at else { break };
+            let Resolved::Module(id) = at else { break };
             at = match name {
-                "super" => Found::Module(self.modules[id].parent?),
+                "super" => Resolved::Module(self.modules[id].parent?),
                 "self" => at,
                 // A macro defines it, under a name that no token of its call shows.
                 name => match self.lookup(id, name, seen) {
                     Some(found) => found,
                     None if self.passes_on(id, name) => return None,
-                    None => Found::ItemOf(id),
+                    None => Resolved::ItemOf(id),
                 },
             };
         }
@@ -245,28 +250,28 @@ impl Tree<'_> {
     }
 
     /// What a name means inside a module, from outside or inside it.
-    fn lookup(&self, id: usize, name: &str, seen: &mut Seen) -> Option<Found> {
+    fn lookup(&self, id: usize, name: &str, seen: &mut Seen) -> Option<Resolved> {
         let perhaps = || {
             let mut homes = self.opened(id, &mut BTreeSet::new()).into_iter();
-            homes.find(|&home| self.modules[home].perhaps.contains(name)).map(Found::ItemOf)
+            homes.find(|&home| self.modules[home].perhaps.contains(name)).map(Resolved::ItemOf)
         };
         self.known(id, name, seen).or_else(perhaps)
     }
 
     /// As `lookup`, without what a macro may define.
-    fn known(&self, id: usize, name: &str, seen: &mut Seen) -> Option<Found> {
+    fn known(&self, id: usize, name: &str, seen: &mut Seen) -> Option<Resolved> {
         if !seen.insert((id, name.to_owned())) {
             return None;
         }
         let module = &self.modules[id];
         if let Some(&child) = module.children.get(name) {
-            return Some(Found::Module(child));
+            return Some(Resolved::Module(child));
         }
         if module.items.contains(name) {
-            return Some(Found::ItemOf(id));
+            return Some(Resolved::ItemOf(id));
         }
         if let Some(&home) = self.exported_macros.get(name).filter(|_| id == 0) {
-            return Some(Found::ItemOf(home));
+            return Some(Resolved::ItemOf(home));
         }
         if let Some(one) = module.uses.iter().find(|one| one.name.as_deref() == Some(name)) {
             return self.resolve(id, &one.path, seen);
@@ -274,7 +279,7 @@ impl Tree<'_> {
         let globs = module.uses.iter().filter(|one| one.name.is_none());
         globs
             .filter_map(|one| match self.resolve(id, &one.path, seen) {
-                Some(Found::Module(from)) => self.known(from, name, seen),
+                Some(Resolved::Module(from)) => self.known(from, name, seen),
                 _ => None,
             })
             .next()
@@ -284,7 +289,8 @@ impl Tree<'_> {
     fn opened(&self, id: usize, opened: &mut BTreeSet<usize>) -> BTreeSet<usize> {
         if opened.insert(id) {
             for one in self.modules[id].uses.iter().filter(|one| one.name.is_none()) {
-                if let Some(Found::Module(from)) = self.resolve(id, &one.path, &mut Seen::new()) {
+                if let Some(Resolved::Module(from)) = self.resolve(id, &one.path, &mut Seen::new())
+                {
                     self.opened(from, opened);
                 }
             }

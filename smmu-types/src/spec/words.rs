@@ -1,5 +1,4 @@
-//! The structures that the SMMU reads and writes, as words: [`fields`](crate::fields) has their
-//! fields, the file of each structure its encoder.
+//! The structures that the SMMU reads and writes, as words; `fields` has their fields.
 
 use crate::layout::{encoded, keyed};
 

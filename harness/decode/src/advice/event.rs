@@ -231,7 +231,8 @@ fn walk(record: &EventRecord, context: &DecodeContext) -> String {
     }
     let address = address & (u64::MAX >> (64 - input));
     let bits = shift - 3;
-    // Stage 2 may begin one level lower, with tables side by side, which makes the first index larger.
+    // Stage 2 may begin one level lower, with tables side by side, which makes the first index
+    // larger.
     let levels = (input - shift).div_ceil(bits).max(1);
     let start = context.start_level(stage2).unwrap_or(4 - levels as i8);
     let levels = (4 - start).unsigned_abs() as u32;

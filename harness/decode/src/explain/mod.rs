@@ -14,7 +14,8 @@ pub struct Question {
     pub stream: Option<(StreamId, StreamLookup)>,
     /// The STE.
     pub ste: Option<Ste>,
-    /// The SubstreamID of a transaction, or `Some(None)` for one without. `None` asks nothing of it.
+    /// The SubstreamID of a transaction; `Some(None)` for a transaction without one. `None` skips
+    /// these rules.
     pub substream: Option<Option<SubstreamId>>,
     /// The CD.
     pub cd: Option<Cd>,

@@ -1,7 +1,8 @@
 //! Memory dumps: an address or offset, and the bytes from there on.
 //!
-//! `xxd`, `hexdump -C`, `od`, GDB's `x`, U-Boot's `md`, QEMU's `xp`, the kernel's `print_hex_dump`, `crash rd`. Groups of
-//! one and two bytes are bytes in the order of memory, larger ones are values, or bytes where only that makes sense.
+//! `xxd`, `hexdump -C`, `od`, GDB's `x`, U-Boot's `md`, QEMU's `xp`, the kernel's `print_hex_dump`,
+//! `crash rd`. Groups of one and two bytes are bytes in the order of memory, larger ones are
+//! values, or bytes where only that makes sense.
 
 use crate::block::WordBlock;
 use crate::line::LogLine;
@@ -63,8 +64,8 @@ impl DumpRow {
         self.units.iter().map(|unit| unit.bytes as u64).sum()
     }
 
-    /// The possible radices of the address, the likeliest first. Seven digits without a colon before
-    /// groups other than two bytes come from `od` alone, which counts in octal.
+    /// The possible radices of the address, the likeliest first. Seven digits without a colon
+    /// before groups other than two bytes come from `od` alone, which counts in octal.
     fn radixes(&self) -> Vec<u32> {
         let pairs = self.units.first().is_some_and(|unit| unit.bytes == 2);
         match (self.at.starts_with("0x"), self.at.len()) {
@@ -197,7 +198,8 @@ fn parse(text: &str, number: usize) -> Option<DumpRow> {
         units.push(DigitGroup { value, bytes, memory_order: bytes == 1 || colon });
     }
     let total: usize = units.iter().map(|unit| unit.bytes).sum();
-    // Without a colon, only `hexdump` and `od` count: plain words in a row look like any other dump.
+    // Without a colon, only `hexdump` and `od` count: plain words in a row look like any other
+    // dump.
     let short = width.is_some_and(|width| width < 8) && total >= 8 && at.len() <= 8;
     let row = if colon { total >= 4 } else { short || matches!(at.len(), 6 | 7) && total >= 8 };
     let place = InputPlace::Line { number, column: 1 };

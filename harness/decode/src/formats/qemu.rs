@@ -261,7 +261,8 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<ScanItem> {
     }
 }
 
-/// Whether two names are of one command. QEMU writes some names in its own way: `TLBI_NSNH_ALL`, `CFGI_STE_RANGE`, `SYNC`.
+/// Whether two names are of one command. QEMU writes some names in its own way: `TLBI_NSNH_ALL`,
+/// `CFGI_STE_RANGE`, `SYNC`.
 fn spelled_alike(known: &str, name: &str) -> bool {
     let letters = |text: &str| text.chars().filter(|c| *c != '_').collect::<String>();
     letters(known).eq_ignore_ascii_case(&letters(name))
