@@ -46,9 +46,11 @@ pub struct SpaceConfig<'a, N> {
     pub choice: Choice,
     /// How long the space keeps its memory.
     pub keep: Keep,
-    /// Receives [`Notice::TagDropped`](smmu_types::seam::Notice::TagDropped) when a tag that the hardware may know is dropped.
+    /// Receives a [`Notice::TagDropped`] for each dropped tag that the hardware may know.
     ///
     /// The thread that drops the tag calls it, without a lock and without allocating.
+    ///
+    /// [`Notice::TagDropped`]: smmu_types::seam::Notice::TagDropped
     pub listener: Option<Listener>,
 }
 
