@@ -19,7 +19,7 @@ use smmu_types::layout::Key;
 use smmu_types::legal::{Effect, Finding, SmmuView, StreamLookup};
 use smmu_types::regs::cr2;
 use smmu_types::{Capabilities, EventKind, IdRegisters, Ste, StreamTableDescriptor, fields};
-use verdict::{Configuration, VerdictRig, Verdict, fields as field_list, generate, tests};
+use verdict::{Configuration, Verdict, VerdictRig, fields as field_list, generate, tests};
 
 const SEED: u64 = 0x5eed;
 const CONFIGURATIONS: usize = 2800;
@@ -306,7 +306,8 @@ fn qemu_deviations() -> Vec<(&'static str, Verdict)> {
         ("stage2: STE.S1STALLD=0x1", bad_ste()),
         // S2PS limits the output of stage 2, and not its input.
         ("stage2: STE.S2PS=0x0", bad_ste()),
-        // Accepted wrongly: hardware updates, and a start level whose table has less than two entries.
+        // Accepted wrongly: hardware updates, and a start level whose table has less than two
+        // entries.
         ("stage2: STE.S2HA=0x1", Verdict::Accepted),
         ("stage2: STE.S2HD=0x1", Verdict::Accepted),
         ("stage2: STE.S2SL0=0x2", Verdict::Accepted),

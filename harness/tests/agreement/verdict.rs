@@ -1,8 +1,8 @@
 //! What an SMMU says to a configuration, found out by asking one.
 //!
 //! A [`Configuration`] is all that decides whether the SMMU refuses a transaction before
-//! translation: the end of the stream table, an STE and its CD. A [`VerdictRig`] writes one into the
-//! memory of a machine of any [`Backend`](smmu_engine::machine::Backend), lets one device write
+//! translation: the end of the stream table, an STE and its CD. A [`VerdictRig`] writes one into
+//! the memory of a machine of any [`Backend`](smmu_engine::machine::Backend), lets one device write
 //! 4 bytes, and returns the [`Verdict`]. [`generate`] makes many configurations, each with a name
 //! that says what is odd about it.
 
@@ -27,8 +27,8 @@ pub(crate) use rig::VerdictRig;
 pub(crate) struct Configuration {
     /// The STE. It lies at the place of `stream` in the table, even beyond the end of the table.
     pub(crate) ste: Ste,
-    /// The CD, if `S1ContextPtr` leads into [`CDS`]. `None` leaves zeros there. For any other pointer see
-    /// [`cd_in_memory`](Self::cd_in_memory).
+    /// The CD, if `S1ContextPtr` leads into [`CDS`]. `None` leaves zeros there. For any other
+    /// pointer see [`cd_in_memory`](Self::cd_in_memory).
     pub(crate) cd: Option<Cd>,
     /// Every level-1 descriptor of a two-level stream table. The STE lies in [`L2_TABLE`], at the
     /// place that the descriptor and the StreamID give; a reserved split counts as 6.

@@ -12,8 +12,8 @@ pub struct SyncProof {
 impl SyncProof {
     /// Promises that a `CMD_SYNC` of `smmu` has completed without an error.
     ///
-    /// Only an implementor of [`CommandSink`](super::CommandSink) calls this. A tag is reused because of it, so a wrong
-    /// promise lets a device reach memory through a removed translation.
+    /// Only an implementor of [`CommandSink`](super::CommandSink) calls this. A tag is reused
+    /// because of it, so a wrong promise lets a device reach memory through a removed translation.
     pub const fn vouch(smmu: SmmuId) -> Self {
         SyncProof { smmu }
     }

@@ -160,8 +160,9 @@ fn related(base: &Base, first: &str, second: &str, bits: u32, all: &mut Named) {
         })
     };
     let (Some(first), Some(second)) = (find(first), find(second)) else { return };
-    let values =
-        |(part, field): (FieldHolder, &TriedField)| field.values(&part.words(&base.configuration), bits);
+    let values = |(part, field): (FieldHolder, &TriedField)| {
+        field.values(&part.words(&base.configuration), bits)
+    };
     for a in values(first) {
         for b in values(second) {
             let mut c = base.configuration;

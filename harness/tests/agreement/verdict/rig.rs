@@ -84,8 +84,8 @@ struct FixedSetup {
 
 /// Asks the SMMU of one backend.
 ///
-/// The machine runs on from one question to the next. The rig starts another one if it has ended, or
-/// for another stream table or StreamID.
+/// The machine runs on from one question to the next. The rig starts another one if it has ended,
+/// or for another stream table or StreamID.
 pub(crate) struct VerdictRig<'a> {
     backend: &'a dyn Backend,
     up: Option<Up>,

@@ -16,12 +16,13 @@ impl Command {
     ///
     /// - Commands with `SSV` = 0: no SubstreamID, whatever its field (4.1.6).
     /// - `CMD_CFGI_ALL`: no StreamID, whatever its field (4.3.6).
-    /// - `CMD_TLBI_*` by address: a `SCALE` above 39 counts as 39 (4.4.1.1). For an address that is not
-    ///   aligned to its level see below.
-    /// - `CMD_ATC_INV`: the address is aligned down to the size, and is 0 for all addresses (4.5.1).
+    /// - `CMD_TLBI_*` by address: a `SCALE` above 39 counts as 39 (4.4.1.1). For an address that is
+    ///   not aligned to its level see below.
+    /// - `CMD_ATC_INV`: the address is aligned down to the size, and is 0 for all addresses
+    ///   (4.5.1).
     /// - `CMD_RESUME`: a retry has no `Ab` (4.7.1).
-    /// - `CMD_SYNC`: no data and no address without `SIG_IRQ`, no data without an address, and `MSH` = 1
-    ///   counts as 0 (4.7.3).
+    /// - `CMD_SYNC`: no data and no address without `SIG_IRQ`, no data without an address, and
+    ///   `MSH` = 1 counts as 0 (4.7.3).
     ///
     /// A ranged invalidation drops unpredictable addresses if its address is not aligned to the
     /// size of an entry of its level. Here it loses the level, so that it drops more, and its

@@ -62,8 +62,8 @@
 //! # What is not
 //!
 //! - Secure and Realm structures, and `S_IDR*`: the rules know only the Non-secure side of an SMMU.
-//! - Set bits that belong to no field: [`Layout::residue`](crate::layout::Layout::residue) finds them. Their effect is
-//!   [`Effect::Reserved`].
+//! - Set bits that belong to no field: [`Layout::residue`](crate::layout::Layout::residue) finds
+//!   them. Their effect is [`Effect::Reserved`].
 //! - Rules about more than one structure: `CONT` spans, equal STEs for one VMID, equal CDs for one
 //!   ASID.
 //! - Faults that depend on memory or on the address of a transaction: failed fetches, table walks,
