@@ -1,26 +1,26 @@
-//! The program's allocator, which fails where a scenario asks for it.
+//! The program's allocator: it fails the allocations that a scenario names.
 //!
-//! Without it a failure that the code does not expect would abort the process in the field only.
+//! So a scenario finds an allocation whose failure the driver does not handle.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use smmu_engine::alloc_fault::fails;
 
-/// The system's allocator, with a fuse.
+/// The system's allocator, with failures on request.
 #[derive(Debug)]
 struct FaultAllocator;
 
 #[global_allocator]
 static ALLOCATOR: FaultAllocator = FaultAllocator;
 
-// SAFETY: every call is passed on to the system's allocator unchanged, or answered with null, which the
-// trait allows at any time. `fails` does not allocate.
+// SAFETY: each call goes to the system's allocator unchanged, or returns null, which the trait
+// always allows. `fails` does not allocate.
 unsafe impl GlobalAlloc for FaultAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if fails() {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller guarantees what `System` requires of `layout`.
         unsafe { System.alloc(layout) }
     }
 
@@ -28,7 +28,7 @@ unsafe impl GlobalAlloc for FaultAllocator {
         if fails() {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller guarantees what `System` requires of `layout`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
@@ -36,12 +36,12 @@ unsafe impl GlobalAlloc for FaultAllocator {
         if fails() {
             return std::ptr::null_mut();
         }
-        // SAFETY: `pointer` came from the same system allocator; the caller's promises are passed on.
+        // SAFETY: `pointer` came from `System`; the caller guarantees the rest.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from the same system allocator; the caller's promises are passed on.
+        // SAFETY: `pointer` came from `System`; the caller guarantees the rest.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

@@ -1,10 +1,10 @@
-//! Scenarios from files, and those built into the program.
+//! Scenario files, and the scenarios built into the program.
 
 use std::path::{Path, PathBuf};
 
 use smmu_engine::scenario::{Scenario, ScenarioError};
 
-/// A scenario cannot be had.
+/// Why a scenario cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
@@ -13,10 +13,10 @@ pub enum LoadError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: String,
     },
-    /// Its text is wrong.
+    /// The text of the file is wrong.
     #[error(transparent)]
     Text(#[from] ScenarioError),
 }
@@ -56,7 +56,7 @@ builtins! {
 ///
 /// # Errors
 ///
-/// One of them is wrong, which the tests rule out.
+/// A built-in scenario is wrong; the tests exclude that.
 pub fn builtin() -> Result<Vec<Scenario>, ScenarioError> {
     BUILTINS
         .iter()
@@ -74,12 +74,12 @@ pub fn load(path: &Path) -> Result<Scenario, LoadError> {
     let failed = |error: String| LoadError::Read { path: path.to_owned(), error };
     let metadata = std::fs::metadata(path).map_err(|e| failed(e.to_string()))?;
     if !metadata.is_file() {
-        // Reading a pipe would wait for its writer, for ever if it has none.
+        // A read of a pipe without a writer would never return.
         return Err(failed("not a regular file".to_owned()));
     }
     let size = metadata.len();
     if size > LIMIT {
-        return Err(failed(format!("{size} bytes are too many for a scenario; {LIMIT} at most")));
+        return Err(failed(format!("a scenario has at most {LIMIT} bytes, not {size}")));
     }
     let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     let name = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());

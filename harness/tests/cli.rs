@@ -307,12 +307,12 @@ stream = 8
     "\"second\"",
     "smmu1 has no `second_queue`"
 )]
-#[case::beside_nobody(
+#[case::beside_an_unknown_device(
     "command = { smmu = \"smmu0\", send = [], beside = [{ CFGI_STE = { device = \"dev9\" } }] }",
     "\"dev9\"",
     "no device is named"
 )]
-#[case::invalidates_nobody(
+#[case::invalidates_an_unknown_domain(
     "invalidate = { domain = \"Q\", iova = 0x10000 }",
     "\"Q\"",
     "no domain is named"

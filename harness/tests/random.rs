@@ -1,5 +1,5 @@
-//! Scenarios that a generator writes: attaches, maps, moves and DMA in any order, each DMA with the outcome that a
-//! plain model of the *driver's promise* expects. A failure prints the scenario, which can be run as a file.
+//! Random scenarios: attaches, maps, moves and DMA in any order. A plain model of the *driver's
+//! promise* predicts the outcome of each DMA. A failure prints the scenario, which runs as a file.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;

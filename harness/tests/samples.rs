@@ -1,4 +1,4 @@
-//! One test for each sample in `tests/decode/` and `tests/explain/`: what the command makes of it is a snapshot.
+//! One test and one snapshot for each sample in `tests/decode/` and `tests/explain/`.
 //!
 //! The first line of a sample holds the arguments, behind `#! `; the rest goes to standard input.
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -59,7 +59,7 @@ fn matches_snapshot(command: &str, sample: &Path) -> Result<(), Failed> {
     let input = input.to_owned();
     let fed = thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output()?;
-    // Whoever decodes arguments does not read; then the pipe is closed.
+    // A child that decodes its arguments does not read, and closes the pipe.
     let _ = fed.join();
     let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     let mut whole =

@@ -1,5 +1,5 @@
-//! One test for each scenario and backend, one snapshot for all backends; and one for each way to break the
-//! driver, which must be noticed.
+//! One test for each scenario and backend, with one snapshot for all backends. One test for each
+//! way to break the driver: a scenario must fail.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -15,8 +15,9 @@ use smmu_harness::scenario_files::builtin;
 
 /// Scenarios that must fail when the driver is broken in some way: on the model, and on QEMU.
 ///
-/// QEMU carries out commands at once, so that a driver that does not wait goes unnoticed there unless the queue is
-/// stopped; and it does not cache invalid entries, so that only a change from one valid entry to another shows a missing `CFGI`.
+/// QEMU carries out commands at once: a driver that does not wait fails there only with a stopped
+/// queue. QEMU does not cache invalid entries: only a change from one valid entry to another shows
+/// a missing `CFGI`.
 const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
     (
         Sabotage::UnmapWithoutTlbi,

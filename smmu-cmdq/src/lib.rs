@@ -109,6 +109,7 @@ mod failures;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod gerror;
+mod gerror_handler;
 mod group;
 mod opcodes;
 mod port;
@@ -123,11 +124,12 @@ mod sync;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod sync;
+mod sync_by;
 mod wait;
 
 pub use smmu_types;
 
-pub use config::{QueueConfig, SyncBy, layout};
+pub use config::{QueueConfig, layout};
 pub use error::QueueError;
 pub use failures::{CommandFailure, FailureCounts};
 pub use group::{GroupQueue, InQueue, Pick, QueueGroup};
@@ -138,6 +140,7 @@ pub use reserve::{CompareExchange, FetchAdd, Reserve};
 #[doc(hidden)]
 pub use ring::Slots;
 pub use set::{OfSmmu, QueueSet};
+pub use sync_by::SyncBy;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

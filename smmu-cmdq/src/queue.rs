@@ -10,7 +10,7 @@ use smmu_types::seam::{CommandSink, DmaLayout, Registers, SinkError, Wait};
 use smmu_types::{Command, Completion, PhysAddr, RawCommand, SmmuId, SyncMsi, SyncProof};
 
 use crate::failures::{FailureCounts, FailureRecords};
-use crate::gerror::GerrorHandler;
+use crate::gerror_handler::GerrorHandler;
 use crate::prod_owner::{CellTable, ProdOwner};
 use crate::reserve::{CompareExchange, Reserve};
 use crate::ring::{self, Slots};

@@ -34,7 +34,10 @@
 //! let mut events = EventQueue::new(&registers, memory.allocate(event_layout(size))?, size)?;
 //!
 //! let running = Bringup::begin(&registers, &wait, BringupConfig::new(&probe.caps))?
-//!     .set_tables(StreamTableBase { address: table.address(), format: StreamTableFormat::Linear { log2: 4 } })?
+//!     .set_tables(StreamTableBase {
+//!         address: table.address(),
+//!         format: StreamTableFormat::Linear { log2: 4 },
+//!     })?
 //!     .enable_commands(commands.address(), size)?
 //!     .invalidate_all(&sink, SmmuId(0))?
 //!     .enable_events(events.base(), size)?
@@ -118,4 +121,4 @@ pub use volatile::VolatileRegisters;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct ReadmeExample;
+mod readme {}

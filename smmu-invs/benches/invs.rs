@@ -1,4 +1,4 @@
-//! What arrays, readers and publications cost, each against a baseline of the same run.
+//! The costs of arrays, readers and publications, each beside a baseline of the same run.
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 mod epoch;
@@ -20,7 +20,7 @@ use smmu_types::{
     Asid, CacheTag, Command, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof, Vmid,
 };
 
-/// The system's allocator, which counts bytes.
+/// The system's allocator with a count of bytes.
 struct CountingAllocator;
 
 static BYTES: AtomicU64 = AtomicU64::new(0);
@@ -29,7 +29,7 @@ static BYTES: AtomicU64 = AtomicU64::new(0);
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -41,14 +41,14 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Bytes that are asked for meanwhile.
+/// The bytes that `work` allocates.
 fn allocated<T>(work: impl FnOnce() -> T) -> f64 {
     let before = BYTES.load(Ordering::Relaxed);
     black_box(work());
     (BYTES.load(Ordering::Relaxed) - before) as f64
 }
 
-/// A queue that looks at the commands and forgets them.
+/// A queue that reads the commands and discards them.
 struct Discard;
 
 impl CommandSink for Discard {
@@ -81,19 +81,19 @@ fn asid(smmu: u16, asid: u16) -> InvSpec {
     InvSpec::tagged(SmmuId(smmu), tag, RangeSupport::Ril)
 }
 
-/// One tag of one SMMU, and a device with ATS for each entry more.
+/// One tag of one SMMU; each further entry is a device with ATS.
 fn devices(entries: usize) -> Vec<InvSpec> {
     let ats = (1..entries as u32).map(|n| InvSpec::ats(SmmuId(0), StreamId(n * 8), None));
     [asid(0, 7)].into_iter().chain(ats).collect()
 }
 
-/// As many tags of one SMMU.
+/// `entries` tags of one SMMU.
 fn tags(entries: usize) -> Vec<InvSpec> {
     let tag = |n| CacheTag::Vmid(Vmid(n));
     (1..=entries as u16).map(|n| InvSpec::tagged(SmmuId(0), tag(n), RangeSupport::Ril)).collect()
 }
 
-/// One tag on each of as many SMMUs.
+/// One tag on each of `entries` SMMUs.
 fn smmus(entries: usize) -> Vec<InvSpec> {
     (0..entries as u16).map(|n| asid(n, 7)).collect()
 }
@@ -102,7 +102,7 @@ fn array(request: &[InvSpec]) -> InvArray {
     InvArray::empty().merge(request).unwrap()
 }
 
-/// Two that are there, and two that are not.
+/// Two entries of the array, and two new entries.
 fn four(entries: usize) -> [InvSpec; 4] {
     let ats = |n: usize| InvSpec::ats(SmmuId(0), StreamId(n as u32), None);
     let middle = entries / 2;
@@ -120,8 +120,7 @@ fn drop_users(array: &InvArray, request: &[InvSpec]) {
 }
 
 fn arrays() {
-    let mut table =
-        Table::new("arrays, time per entry that is looked at: the array's and the request's");
+    let mut table = Table::new("arrays, time per entry of the array and of the request");
     for entries in [4, 64, 1024, 16_384] {
         let (request, all) = (four(entries), devices(entries));
         let old = array(&all);
@@ -153,7 +152,7 @@ fn arrays() {
                 black_box(Vec::<[u64; 2]>::with_capacity(black_box(entries + 2)));
             }
         });
-        table.row("  of which its memory, taken and given back", per(memory, entries + 4));
+        table.row("  of which its memory: allocate and free", per(memory, entries + 4));
 
         let counted = || all.iter().map(|spec| (spec.key, 1u32)).collect::<BTreeMap<_, _>>();
         let map = nanoseconds_with(1, counted, |map| {
@@ -216,9 +215,11 @@ fn readers<P: Publication<InvArray> + Sync>(name: &str) {
     println!("{table}");
 }
 
-/// While another thread replaces the array all the time: the median of the rounds in which it did. Not the fastest one,
-/// which might be one in which it was held up; and not those with so many publications that this thread was. There may be
-/// none, where the two threads have no two processors to themselves.
+/// The median time of `work` while another thread replaces the array all the time.
+///
+/// Only rounds with 1 to 500 publications count: with none the other thread did not run, and with
+/// more this thread did not. The fastest round is no measure, because the other thread may have
+/// stopped in it. `None` if the two threads do not have two CPUs.
 fn beside_a_writer<P, T>(cell: &P, mut work: impl FnMut() -> T) -> Option<f64>
 where
     P: Publication<InvArray> + Sync,
@@ -307,9 +308,9 @@ fn memory() {
     let cell = Arc::new(Arc::node(array(&smmus(64))).unwrap());
     let walking =
         allocated(|| (0..100).for_each(|_| invalidate_published(&cell, PAGE, &Discard).unwrap()));
-    table.value("taken by 100 invalidations", walking, "bytes").bar(0.0);
+    table.value("allocated by 100 invalidations", walking, "bytes").bar(0.0);
     let node = Arc::node(array(&smmus(64))).unwrap();
-    table.value("taken by a publication", allocated(|| cell.publish(node)), "bytes").bar(0.0);
+    table.value("allocated by a publication", allocated(|| cell.publish(node)), "bytes").bar(0.0);
     println!("{table}");
 }
 

@@ -47,7 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // cannot fail. First ATS is off in the STE, and the device's own cache is empty.
     println!("\nthe device with ATS leaves:");
     detach(&cell, &with_ats);
-    // Detach the other device. Nobody uses the ASID now, but the SMMU may still have entries of it.
+    // Detach the other device. No device uses the ASID now, but the SMMU may still have cached
+    // translations of it.
     println!("\nthe other device leaves:");
     detach(&cell, &plain);
     println!("\nthe ASID still gets invalidations, and the ATS entry is trash:\n{}", *cell.read());
@@ -58,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     print_calls(&queues);
     cell.read().settle(&proof);
 
-    // Purge: a new array without trash. `None` would say that there is no trash.
+    // Purge: a new array without trash. `None` would mean: no trash.
     let purged = cell.read().purge()?;
     if let Some(purged) = purged {
         cell.publish(Cell::node(purged)?);

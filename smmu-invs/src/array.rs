@@ -3,15 +3,15 @@
 //! 1. Entries ascend strictly by [`InvKey`], trash included.
 //! 2. [`InvArray::merge`] and [`InvArray::purge`] do not change `self`, and return an array without
 //!    trash.
-//! 3. A retiring entry stays, through every merge and purge, until [`InvArray::settle`] gets the proof
-//!    of its flush.
-//! 4. [`InvArray::unref`] and [`InvArray::settle`] neither fail nor allocate. A key that is not live is
-//!    [`UnrefOutcome::NotPresent`].
+//! 3. A retiring entry stays, through every merge and purge, until [`InvArray::settle`] gets the
+//!    proof of its flush.
+//! 4. [`InvArray::unref`] and [`InvArray::settle`] neither fail nor allocate. A key that is not
+//!    live is [`UnrefOutcome::NotPresent`].
 //! 5. `merge` makes all checks before it allocates.
 //!
 //! Readers ([`InvArray::invalidate`], [`InvArray::iter`]) may run at any time. The domain's lock
-//! serialises callers that change an array, or build one from it. They publish or drop the new array
-//! before the next change.
+//! serialises callers that change an array, or build one from it. They publish or drop the new
+//! array before the next change.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -138,8 +138,8 @@ impl InvArray {
         Ok(built.finish())
     }
 
-    /// Takes one user from each entry of `request`, in place. `outcome` gets the index of each entry
-    /// in the request, and the result.
+    /// Takes one user from each entry of `request`, in place. `outcome` gets the index of each
+    /// entry in the request, and the result.
     ///
     /// Without users an ATS entry is trash at once. Any other entry is retiring: readers still
     /// invalidate it until its flush is proven.
@@ -169,8 +169,8 @@ impl InvArray {
         }
     }
 
-    /// Turns the retiring entries of a tag into trash, with the proof of its flush. For a VMID these
-    /// include [`InvKind::S2VmidS1Clear`]. `false` if no entry was retiring.
+    /// Turns the retiring entries of a tag into trash, with the proof of its flush. For a VMID
+    /// these include [`InvKind::S2VmidS1Clear`]. `false` if no entry was retiring.
     ///
     /// The caller must have issued the flush after the [`unref`](Self::unref); no type checks that.
     /// Settle before the number is free again.
@@ -238,8 +238,8 @@ impl InvArray {
 
     /// The lowest live entry of `kind` on `smmu`.
     ///
-    /// `None` for [`InvKind::S2VmidVsmmu`]: a domain may serve several virtual SMMUs of one SMMU, and
-    /// each knows its own VMID.
+    /// `None` for [`InvKind::S2VmidVsmmu`]: a domain may serve several virtual SMMUs of one SMMU,
+    /// and each knows its own VMID.
     #[must_use]
     pub fn find(&self, smmu: SmmuId, kind: InvKind) -> Option<Found> {
         if kind == InvKind::S2VmidVsmmu {
@@ -269,8 +269,8 @@ impl InvArray {
         self.entries.len()
     }
 
-    /// Whether no entry is live or retiring. Then the domain has no users, and no cache has any of its
-    /// translations.
+    /// Whether no entry is live or retiring. Then the domain has no users, and no cache has any of
+    /// its translations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.iter().all(InvEntry::is_trash)
@@ -279,8 +279,8 @@ impl InvArray {
     /// Whether the array may have ATS entries, so that readers must pass the
     /// [`AtsGate`](crate::AtsGate).
     ///
-    /// It stays `true` after the last ATS entry is trash. The next array, of
-    /// [`merge`](Self::merge) or [`purge`](Self::purge), decides anew.
+    /// It stays `true` after the last ATS entry is trash. [`merge`](Self::merge) and
+    /// [`purge`](Self::purge) compute it anew for the array that they return.
     #[must_use]
     pub fn has_ats(&self) -> bool {
         self.contents.has(Contents::DEVICE_CACHES)

@@ -1,7 +1,8 @@
-//! Two publications.
+//! Two publications: [`LockCell`] and `ArcSwapCell`.
 //!
-//! 1. `node` allocates the block of a value and says so when it cannot; nothing else allocates.
-//! 2. A value that was replaced is dropped by whoever gives up its last reference: the writer, or the last reader.
+//! 1. `node` allocates the block of a value, and reports an error if it cannot. Nothing else
+//!    allocates.
+//! 2. The last reference to a replaced value drops it, on the writer's thread or on a reader's.
 
 use core::fmt;
 use core::mem;
@@ -12,32 +13,33 @@ use lock_api::{Mutex, RawMutex};
 use crate::counted::Counted;
 use crate::{OutOfMemory, Publication};
 
-/// A value with the memory that it needs to be published.
+/// A value in the memory that its publication needs.
 #[derive(Debug)]
 #[must_use = "nothing is published yet"]
 pub struct Node<T>(Counted<T>);
 
-/// A value that was replaced, which readers may still have.
+/// A replaced value. Readers may still use it.
 #[derive(Debug)]
 pub struct Replaced<T>(Counted<T>);
 
 impl<T> Replaced<T> {
-    /// Whether a reader still has it. Once nobody has, nobody will.
+    /// Whether a reader still uses the value. Once `false`, it stays `false`.
     #[must_use]
     pub fn is_read(&self) -> bool {
         Counted::count(&self.0) > 1
     }
 }
 
-/// A publication behind the integrator's lock, for where there is no `std`.
+/// A publication behind the integrator's lock, for `no_std`.
 ///
-/// A reader holds the lock for as long as it takes to count a reference, never while it walks or
-/// waits; so does a writer. If arrays are read in interrupt context, the lock must disable
-/// interrupts, and the allocator's `dealloc` be usable there: a reader may drop the last reference to an array.
+/// Readers and writers hold the lock while they count a reference, never while they walk or wait.
+///
+/// If interrupt handlers read arrays, the lock must disable interrupts. The allocator's `dealloc`
+/// must work in an interrupt handler too, because a reader may drop the last reference to an array.
 pub struct LockCell<R, T>(Mutex<R, Counted<T>>);
 
 impl<R: RawMutex, T> LockCell<R, T> {
-    /// Replace the current value, and say when its last reader is done.
+    /// Replaces the current value. The result tells when its last reader is done.
     pub fn replace(&self, node: Node<T>) -> Replaced<T> {
         Replaced(mem::replace(&mut *self.0.lock(), node.0))
     }
@@ -50,7 +52,7 @@ impl<R: RawMutex, T: fmt::Debug> fmt::Debug for LockCell<R, T> {
     }
 }
 
-/// Keeps a value of a [`LockCell`].
+/// Keeps a value of a [`LockCell`] alive.
 #[derive(Debug)]
 pub struct LockGuard<T>(Counted<T>);
 
@@ -82,7 +84,7 @@ impl<R: RawMutex, T> Publication<T> for LockCell<R, T> {
     }
 
     fn publish(&self, node: Node<T>) {
-        // The old value is dropped where no lock is held.
+        // `replace` has released the lock, so the drop of the old value runs without it.
         drop(self.replace(node));
     }
 }
@@ -96,20 +98,20 @@ mod swap {
 
     use super::{Counted, Deref, Node, OutOfMemory, Publication, Replaced, fmt};
 
-    /// A publication that readers read without a lock.
+    /// A publication whose readers take no lock.
     ///
-    /// The first read of each thread, of any cell, registers the thread and may allocate; a thread
-    /// that must not allocate reads once before. `new` does it for its own thread.
+    /// The first read of a thread, of any cell, registers the thread and may allocate. A thread
+    /// that must not allocate reads once in advance. `new` reads once on its own thread.
     ///
-    /// A cell on `crossbeam-epoch` was measured beside it (`cargo bench -p smmu-invs --features std`) and is not offered.
-    /// A read costs about the same (4 ns against 3), and beside a thread that does nothing but publish the other is
-    /// about twice as fast. But attaches are rare beside invalidations, and what the other takes for it weighs more:
-    /// publishing allocates now and then, to queue the old array up, and the array is freed only when some thread
-    /// happens to collect, so that nobody knows when its last reader is done.
+    /// `cargo bench -p smmu-invs --features std` compares it with a cell on `crossbeam-epoch`,
+    /// which this crate does not offer. A read costs about the same (4 ns here, 3 ns there). Beside
+    /// a thread that only publishes, the other cell is about twice as fast, but attaches are rare
+    /// beside invalidations. Its drawbacks weigh more: a publication allocates now and then, to
+    /// queue the old array, and no caller knows when the last reader of an array is done.
     pub struct ArcSwapCell<T>(ArcSwapAny<Counted<T>>);
 
     impl<T> ArcSwapCell<T> {
-        /// Replace the current value, and say when its last reader is done.
+        /// Replaces the current value. The result tells when its last reader is done.
         pub fn replace(&self, node: Node<T>) -> Replaced<T> {
             Replaced(self.0.swap(node.0))
         }
@@ -121,7 +123,7 @@ mod swap {
         }
     }
 
-    /// Keeps a value of an [`ArcSwapCell`].
+    /// Keeps a value of an [`ArcSwapCell`] alive.
     #[derive(Debug)]
     pub struct ArcSwapGuard<T>(arc_swap::Guard<Counted<T>>);
 

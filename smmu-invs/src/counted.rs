@@ -1,9 +1,9 @@
-//! A counted reference whose memory is asked for with an error, which `Arc` cannot do.
+//! A counted reference whose allocation can fail, which `Arc` cannot offer.
 //!
-//! 1. A block lives as long as its count is more than 0; each [`Counted`] is one of its count.
-//! 2. The value is only ever borrowed shared, until the last reference drops it.
+//! 1. A block lives while its count is more than 0. Each [`Counted`] adds one to the count.
+//! 2. All borrows of the value are shared, until the last reference drops it.
 
-#![expect(unsafe_code, reason = "memory that is counted and freed by hand")]
+#![expect(unsafe_code, reason = "the reference counts and frees its memory")]
 
 use alloc::alloc::{alloc, dealloc};
 use core::alloc::Layout;
@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 use crate::OutOfMemory;
 use crate::sync::{AtomicUsize, Barrier, Ordering, order};
 
-// The value comes first, so that its address is the block's.
+// The value comes first: it has the address of the block.
 #[repr(C)]
 struct CountedBlock<T> {
     value: T,
@@ -31,15 +31,15 @@ pub struct Counted<T> {
     owns: PhantomData<CountedBlock<T>>,
 }
 
-// SAFETY: like `Arc`: any thread may read the value, and any may be the one that drops it.
+// SAFETY: like `Arc`: any thread may read the value or drop it, which `Send + Sync` allows.
 unsafe impl<T: Send + Sync> Send for Counted<T> {}
-// SAFETY: as above; a shared reference to it can be cloned into another thread.
+// SAFETY: as above; another thread can clone the reference that it borrows.
 unsafe impl<T: Send + Sync> Sync for Counted<T> {}
 
 impl<T> Counted<T> {
     const LAYOUT: Layout = Layout::new::<CountedBlock<T>>();
 
-    /// Move a value into a block of its own.
+    /// Moves a value into a new block.
     ///
     /// # Errors
     ///
@@ -50,13 +50,13 @@ impl<T> Counted<T> {
         let Some(block) = NonNull::new(memory.cast::<CountedBlock<T>>()) else {
             return Err(OutOfMemory { bytes: Self::LAYOUT.size() });
         };
-        // SAFETY: the memory is new, and has the size and alignment of a block.
+        // SAFETY: the memory is new and has the layout of a block.
         unsafe { block.write(CountedBlock { value, count: AtomicUsize::new(1) }) };
         Ok(Counted { block, owns: PhantomData })
     }
 
     fn block(&self) -> &CountedBlock<T> {
-        // SAFETY: invariant 1 keeps the block alive, and by 2 nobody has it mutably.
+        // SAFETY: the block is alive by invariant 1, and by 2 no borrow is mutable.
         unsafe { self.block.as_ref() }
     }
 
@@ -100,7 +100,7 @@ impl<T> Counted<T> {
 
 impl<T> Clone for Counted<T> {
     fn clone(&self) -> Self {
-        // One more reference is made from one that exists, so nobody drops the value meanwhile.
+        // Relaxed: `self` keeps the value alive meanwhile.
         let before = self.block().count.fetch_add(1, Ordering::Relaxed);
         if before > usize::MAX / 2 {
             self.block().count.fetch_sub(1, Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl<T> Clone for Counted<T> {
 #[cold]
 #[expect(
     clippy::panic,
-    reason = "only after guards were forgotten 2^31 times; going on would free under readers"
+    reason = "only after 2^31 forgotten guards; a wrapped count would free under readers"
 )]
 fn too_many() -> ! {
     panic!("a published value has too many references")
@@ -121,16 +121,17 @@ fn too_many() -> ! {
 
 impl<T> Drop for Counted<T> {
     fn drop(&mut self) {
-        // Release: what this reference's holder read, it read before the value is dropped.
+        // Release: all reads through this reference come before the drop of the value.
         let release = order(Barrier::CountRelease, Ordering::Release);
         if self.block().count.fetch_sub(1, release) != 1 {
             return;
         }
-        // Acquire: see above, for all holders. A load rather than a fence, which ThreadSanitizer does not know.
+        // Acquire: pairs with the release of all other references. A load, because ThreadSanitizer
+        // does not know fences.
         let _ = self.block().count.load(order(Barrier::CountAcquire, Ordering::Acquire));
-        // SAFETY: by invariant 1 this was the last reference, so nobody reads the value, now or later.
+        // SAFETY: this was the last reference by invariant 1, so no thread can reach the value.
         unsafe { self.block.drop_in_place() };
-        // SAFETY: the block was allocated with this layout, and is not used any more.
+        // SAFETY: `new` allocated the block with this layout, and no reference is left.
         unsafe { dealloc(self.block.as_ptr().cast(), Self::LAYOUT) };
     }
 }
@@ -150,9 +151,9 @@ impl<T: fmt::Debug> fmt::Debug for Counted<T> {
 }
 
 #[cfg(feature = "std")]
-// SAFETY: a pointer to the value is one to its block, which has its own count. `into_ptr` and `as_ptr` give the same
-// pointer and leave the count alone, and `from_ptr` takes such a pointer back. Nothing here panics but a clone beyond
-// `usize::MAX / 2` references, of which each needs a guard.
+// SAFETY: a pointer to the value is a pointer to its block, which has its own count. `into_ptr` and
+// `as_ptr` give the same pointer and do not change the count; `from_ptr` takes such a pointer back.
+// Only a clone panics, beyond `usize::MAX / 2` references, and each of them needs a guard.
 unsafe impl<T> arc_swap::RefCnt for Counted<T> {
     type Base = T;
 
@@ -167,7 +168,7 @@ unsafe impl<T> arc_swap::RefCnt for Counted<T> {
     }
 
     unsafe fn from_ptr(pointer: *const T) -> Self {
-        // SAFETY: the pointer came from `into_ptr` or `as_ptr`, which give those of blocks.
+        // SAFETY: the pointer came from `into_ptr` or `as_ptr`, so it points to a block.
         let block = unsafe { NonNull::new_unchecked(pointer.cast_mut().cast()) };
         Counted { block, owns: PhantomData }
     }

@@ -1,66 +1,75 @@
-//! The gate of `ATC_INV` commands.
+//! The gate that a writer waits at, so that no `ATC_INV` reaches a device whose ATS is off.
 
-use core::fmt;
-use core::ops::Deref;
 use core::time::Duration;
 
 use smmu_types::seam::{TimedOut, Wait, poll};
 
 use crate::sync::{AtomicU32, Barrier, Ordering, full_fence, order};
-use crate::{InvArray, OutOfMemory, Publication};
 
-/// Lets a writer wait until no reader can send an `ATC_INV` any more for an entry that is trash.
+/// Lets a writer wait until no reader can send an `ATC_INV` for an entry that is trash.
 ///
-/// A device whose ATS is turned off may leave an `ATC_INV` unanswered, and a command that is not answered stops the
-/// queue until it times out. So there is an order to follow when a device leaves:
+/// A device may leave an `ATC_INV` unanswered when its ATS is off. The SMMU's queue then stops
+/// until the command times out. So a driver follows this order when a device leaves:
 ///
-/// 1. The STE says that ATS is off, and a `CMD_SYNC` behind its `CFGI` has completed: the device's cache is not
-///    refilled.
-/// 2. The device's cache is emptied by an `ATC_INV`, whose `CMD_SYNC` has completed.
-/// 3. [`InvArray::unref`]: the ATS entries are trash, and readers pass them by.
-/// 4. [`drain`](Self::drain): readers that had seen the entries before, in this array or in an older one, are done.
-/// 5. ATS is turned off at the device, or it is reset.
+/// 1. Write an STE that turns ATS off. Wait for the `CMD_SYNC` behind its `CFGI`: now the device's
+///    cache is not refilled.
+/// 2. Empty the device's cache with an `ATC_INV`, and wait for its `CMD_SYNC`.
+/// 3. [`InvArray::unref`]: the ATS entries are trash, and readers skip them.
+/// 4. [`drain`](Self::drain): readers that saw the entries before, in this array or an older one,
+///    are done.
+/// 5. Turn ATS off at the device, or reset it.
 ///
-/// Only readers of an array [with ATS entries](InvArray::has_ats) pass the gate; the others never look at it. It keeps
-/// nobody out: readers that come after step 3 run on beside the writer, which waits for those before.
+/// Only readers of an array [with ATS entries][has_ats] pass the gate. The gate stops no reader:
+/// those that come after step 3 run beside the writer, which waits for the earlier ones.
 ///
 /// # Why it is enough
 ///
-/// A reader counts itself, then comes a full fence, then it reads the array and its entries. A writer marks the
-/// entries, then comes a full fence, then it looks until it has seen each of the two counts at 0. One of the two fences
-/// comes first. If it is the reader's, the writer sees its count, and waits until the reader has left, with its
-/// `CMD_SYNC`s complete: leaving is a release, and the writer's look an acquire. If it is the writer's, the reader
-/// sees the marks, and sends nothing to the device. There are two counts so that the writer can turn new readers to the
-/// other one, and need not wait for those that come later.
+/// A reader counts itself, then executes a full fence, then reads the array and its entries. A
+/// writer turns the entries into trash, then executes a full fence, then waits until it has seen
+/// each of the two counts at 0. One of the two fences comes first:
+///
+/// - The reader's fence: the writer sees the reader's count. It waits until the reader has left,
+///   with its `CMD_SYNC`s complete. Leaving is a release, and the writer's look an acquire.
+/// - The writer's fence: the reader sees trash, and sends nothing to the device.
+///
+/// With two counts, the writer directs new readers to the other count, and does not wait for
+/// readers that come later.
 ///
 /// # What it does not cover
 ///
-/// - A reader that has failed has left, but a command of it may be in the queue still: after an
-///   [`InvalidateError`](crate::InvalidateError) of a time-out, show that the SMMU's queue is empty, or reset it, before
-///   ATS is turned off.
-/// - Readers that call [`InvArray::invalidate`] on an array they got elsewhere do not pass it. Arrays with ATS entries
-///   are for [`invalidate_published`](crate::invalidate_published) on a [`GatedCell`].
+/// - A reader that failed has left the gate, but its command may still be in the queue. After an
+///   [`InvalidateError`](crate::InvalidateError) with a timeout, make sure that the SMMU's queue is
+///   empty, or reset the SMMU, before ATS is turned off.
+/// - A reader that calls [`InvArray::invalidate`] on an array from elsewhere does not pass the
+///   gate. Use [`invalidate_published`](crate::invalidate_published) on a [`GatedCell`] for arrays
+///   with ATS entries.
+///
+/// [`InvArray::unref`]: crate::InvArray::unref
+/// [has_ats]: crate::InvArray::has_ats
+/// [`InvArray::invalidate`]: crate::InvArray::invalidate
+/// [`GatedCell`]: crate::GatedCell
 #[derive(Debug, Default)]
 pub struct AtsGate {
     side: AtomicU32,
     inside: [AtomicU32; 2],
 }
 
-/// Nobody sends an `ATC_INV` any more for entries that were trash when [`AtsGate::drain`] was called.
+/// Proof that no reader sends an `ATC_INV` for entries that were trash at the call of
+/// [`AtsGate::drain`].
 ///
-/// Turn ATS off at the device only with one of these in hand.
+/// Turn ATS off at a device only with this proof.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Drained(());
 
 impl AtsGate {
-    /// A gate that nobody has passed.
+    /// A gate without readers inside.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Pass: from here on the reader may read the array.
+    /// Counts a reader. It may read the array until the result is dropped.
     pub(crate) fn enter(&self) -> Passage<'_> {
         let side = self.side.load(Ordering::Relaxed);
         let count = &self.inside[(side & 1) as usize];
@@ -69,21 +78,23 @@ impl AtsGate {
         Passage(count)
     }
 
-    /// Wait until all readers are done that may have seen the array as it was before the last change.
+    /// Waits until all readers are done that may have seen the array before its last change.
     ///
-    /// Calls are serialised by the domain's lock, as the changes are. Not for a thread that is a reader itself. There are
-    /// two counts to wait for, and `timeout` is for each.
+    /// The domain's lock serialises the calls, like the changes. A thread that is a reader itself
+    /// must not call it. `timeout` applies to each of the two counts.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`]: a reader is still waiting for a `CMD_SYNC`, or was stopped. Do not turn ATS off; call it again.
+    /// [`TimedOut`]: a reader still waits for a `CMD_SYNC`, or does not run. Do not turn ATS off;
+    /// call it again.
     pub fn drain<W>(&self, wait: &W, timeout: Duration) -> Result<Drained, TimedOut>
     where
         W: Wait + ?Sized,
     {
         full_fence(Barrier::GateWriter);
         let side = (self.side.load(Ordering::Relaxed) & 1) as usize;
-        // Whoever chose the other side long ago and was slow to count itself.
+        // A slow reader may have chosen the other side before an earlier call, and counted itself
+        // since.
         self.wait_for(1 - side, wait, timeout)?;
         self.side.store(1 - side as u32, Ordering::Relaxed);
         self.wait_for(side, wait, timeout)?;
@@ -99,66 +110,11 @@ impl AtsGate {
     }
 }
 
-/// A reader on its way through the gate.
+/// A reader in the gate. Its drop is the reader's exit.
 pub(crate) struct Passage<'g>(&'g AtomicU32);
 
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, order(Barrier::GateLeave, Ordering::Release));
-    }
-}
-
-/// A publication of arrays with ATS entries: any other one, with an [`AtsGate`].
-pub struct GatedCell<P> {
-    cell: P,
-    gate: AtsGate,
-}
-
-impl<P> GatedCell<P> {
-    /// The publication itself.
-    pub fn cell(&self) -> &P {
-        &self.cell
-    }
-
-    /// The gate, to wait for readers at.
-    pub fn ats_gate(&self) -> &AtsGate {
-        &self.gate
-    }
-}
-
-impl<P: fmt::Debug> fmt::Debug for GatedCell<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatedCell").field("cell", &self.cell).field("gate", &self.gate).finish()
-    }
-}
-
-impl<P: Publication<InvArray>> Publication<InvArray> for GatedCell<P>
-where
-    for<'a> P::Guard<'a>: Deref<Target = InvArray>,
-{
-    type Node = P::Node;
-    type Guard<'a>
-        = P::Guard<'a>
-    where
-        Self: 'a;
-
-    fn node(value: InvArray) -> Result<P::Node, OutOfMemory> {
-        P::node(value)
-    }
-
-    fn new(node: P::Node) -> Self {
-        GatedCell { cell: P::new(node), gate: AtsGate::new() }
-    }
-
-    fn read(&self) -> P::Guard<'_> {
-        self.cell.read()
-    }
-
-    fn publish(&self, node: P::Node) {
-        self.cell.publish(node);
-    }
-
-    fn gate(&self) -> Option<&AtsGate> {
-        Some(&self.gate)
     }
 }

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_16_bytes_and_is_within_a_cache_line() {
+    fn an_entry_has_16_bytes_and_never_crosses_a_cache_line() {
         assert_eq!((size_of::<InvEntry>(), align_of::<InvEntry>()), (16, 16));
     }
 

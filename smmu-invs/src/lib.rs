@@ -1,8 +1,8 @@
 //! The sorted, counted invalidation array of an Arm SMMUv3 domain, and its lock-free publication.
 //!
-//! When a domain's page table changes, each SMMU that may have cached it needs commands, and so does
-//! each device with a cache of its own. A domain keeps one array of the commands that it needs, in
-//! the order in which they go out. Each entry counts its users:
+//! When a domain's page table changes, each SMMU that may have cached it needs commands, and so
+//! does each device with a cache of its own. A domain keeps one array of the commands that it
+//! needs, in the order in which they go out. Each entry counts its users:
 //!
 //! - An attach [`merge`](InvArray::merge)s the device's request into a new array, and
 //!   [`publish`](Publication::publish)es it.
@@ -10,8 +10,8 @@
 //! - An invalidation walks the current array, without a lock. Any thread may run it at any time,
 //!   beside an attach or a detach.
 //!
-//! The crate allocates no ASIDs or VMIDs (`smmu-tags` does) and has no command queue: commands go to
-//! a [`CommandSink`](smmu_types::seam::CommandSink).
+//! The crate allocates no ASIDs or VMIDs (`smmu-tags` does) and has no command queue: commands go
+//! to a [`CommandSink`](smmu_types::seam::CommandSink).
 //!
 //! ```
 //! use smmu_invs::smmu_types::fake::RecordingSink;
@@ -57,9 +57,9 @@
 //! # Guarantee
 //!
 //! An invalidation that returns success has flushed what was removed for every device, even if an
-//! attach or a detach ran beside it. [`Publication`] lists the steps, the barriers, and the test that
-//! fails without each barrier. ATS needs one thing more: no `ATC_INV` may reach a device whose ATS is
-//! off. [`AtsGate`] sees to that.
+//! attach or a detach ran beside it. [`Publication`] lists the steps, the barriers, and the test
+//! that fails without each barrier. ATS needs one thing more: no `ATC_INV` may reach a device whose
+//! ATS is off. [`AtsGate`] sees to that.
 //!
 //! # Hazard
 //!
@@ -67,31 +67,32 @@
 //!   publish or drop the new array before the next change. No type can check that.
 //! - [`InvArray::settle`] trusts the caller that the flush was issued after the last
 //!   [`unref`](InvArray::unref).
-//! - Global stage-1 entries survive the flush of an ASID: stage-1 tables must set `nG` in every leaf.
-//!   Commands for the addresses of a range drop them, but a large range becomes a flush of the ASID.
+//! - Global stage-1 entries survive the flush of an ASID: stage-1 tables must set `nG` in every
+//!   leaf. Commands for the addresses of a range drop them, but a large range becomes a flush of
+//!   the ASID.
 //! - An entry whose flush is never proven stays retiring for ever. Keep its number out of use.
-//! - Arrays with ATS entries belong into a [`GatedCell`]. A device's own cache must be empty, and stay
-//!   empty, before the device's ATS entries are unreferenced. [`AtsGate`] has the order.
+//! - Arrays with ATS entries belong in a [`GatedCell`]. Before the [`unref`](InvArray::unref) of
+//!   ATS entries, the device's own cache must be empty and stay empty. [`AtsGate`] has the order.
 //! - [`InvArray::remove_smmu`] trusts the caller that the SMMU does not translate any more.
 //!
 //! # Cost
 //!
 //! An entry has 16 bytes and never crosses a cache line; an empty domain has 40 bytes on the heap.
 //! `merge` and `purge` are linear. They allocate once, and report an error if they cannot; so does
-//! [`Publication::node`]. `unref`, `settle`, publishing and walking allocate nothing. A walk looks at
-//! each entry once for each phase that has entries. It needs 1 to 4 KiB of stack, and no lock. It
-//! waits only for `CMD_SYNC`s: those of all SMMUs at once, up to 16.
+//! [`Publication::node`]. `unref`, `settle`, publishing and walking allocate nothing. A walk looks
+//! at each entry once for each phase that has entries. It needs 1 to 4 KiB of stack, and no lock.
+//! It waits only for `CMD_SYNC`s: those of all SMMUs at once, up to 16.
 //!
-//! Measured on one x86-64 machine (`cargo bench -p smmu-invs --features std` prints each figure beside
-//! a baseline):
+//! Measured on one x86-64 machine (`cargo bench -p smmu-invs --features std` prints each figure
+//! beside a baseline):
 //!
 //! - An invalidation without its sink takes 13 ns for one entry. For more entries of one SMMU it
-//!   takes about 40 ns, and 1.3 to 2.5 ns for each entry. Each further SMMU costs 10 ns, for its own
-//!   batch and `CMD_SYNC`.
-//! - A `merge` takes 70 ns and 1 ns for each entry, a `purge` 25 ns and 1.3 ns, an `unref` 3.3 ns for
-//!   each entry of its request.
-//! - Beside a thread that only publishes, an invalidation takes two to seven times as long: each one
-//!   finds a new array, in memory that another CPU has just written.
+//!   takes about 40 ns, and 1.3 to 2.5 ns for each entry. Each further SMMU costs 10 ns, for its
+//!   own batch and `CMD_SYNC`.
+//! - A `merge` takes 70 ns and 1 ns for each entry, a `purge` 25 ns and 1.3 ns, an `unref` 3.3 ns
+//!   for each entry of its request.
+//! - Beside a thread that only publishes, an invalidation takes two to seven times as long: each
+//!   one finds a new array, in memory that another CPU has just written.
 //!
 //! # Features
 //!
@@ -108,6 +109,7 @@ mod cells;
 mod counted;
 mod error;
 mod gate;
+mod gated_cell;
 mod inv_entry;
 mod invalidate;
 mod key;
@@ -123,7 +125,8 @@ pub use cells::{ArcSwapCell, ArcSwapGuard};
 pub use cells::{LockCell, LockGuard, Node, Replaced};
 pub use counted::Counted;
 pub use error::{InvError, InvalidateError, OutOfMemory, SmmuFailure};
-pub use gate::{AtsGate, Drained, GatedCell};
+pub use gate::{AtsGate, Drained};
+pub use gated_cell::GatedCell;
 pub use inv_entry::EntryState;
 pub use key::{InvKey, InvKind, InvSpec};
 pub use publish::{Publication, invalidate_published, invalidate_published_reporting};

@@ -1,4 +1,4 @@
-//! How readers find the current array.
+//! The publication of arrays, and the guarantee that it gives with the walk.
 
 use core::ops::Deref;
 
@@ -8,82 +8,89 @@ use smmu_types::seam::CommandSink;
 use crate::sync::{Barrier, full_fence};
 use crate::{AtsGate, InvArray, InvalidateError, OutOfMemory, SmmuFailure};
 
-/// A cell that readers read without waiting, and one writer replaces.
+/// A cell with a value that many readers read and one writer replaces.
 ///
 /// # What an implementor owes
 ///
-/// - A reader gets the value that was published last, or one that is replaced while it reads; it
-///   never waits for a writer that waits for something else. Nothing is kept per thread: a cache
-///   of the last value seen would break the ordering.
-/// - `publish` is a release and `read` an acquire on the same location: who reads a value sees all
-///   that its writer did before.
-/// - `read` takes part in a single total order with sequentially consistent fences: a read after
-///   such a fence does not return a value that was replaced before the fence took its place in
-///   that order. An atomic load, or a lock taken, after the fence does.
-/// - A replaced value stays as it is until its last reader is done, and is dropped after that: at
-///   the latest by the next `publish` after it, or with the cell.
-/// - What `node` takes is all that `publish` needs: `publish` does not fail and does not allocate.
+/// - `read` returns the last published value, or a value that a writer replaces meanwhile. A reader
+///   never waits for a writer that waits for something else. The cell keeps nothing for each
+///   thread: a cache of the last value would break the ordering.
+/// - `publish` is a release and `read` an acquire on the same location. A reader of a value sees
+///   all that its writer did before.
+/// - `read` takes part in the total order of sequentially consistent fences. A read after such a
+///   fence never returns a value that was replaced before the fence in that order. An atomic load
+///   after the fence satisfies this, and so does a lock.
+/// - A replaced value does not change until its last reader is done. The cell drops it after that:
+///   at the latest at the next `publish`, or with the cell.
+/// - `node` takes all resources that `publish` needs. `publish` neither fails nor allocates.
 ///
-/// Writers are serialised by the caller.
+/// The caller serialises writers.
 ///
 /// # The guarantee
 ///
-/// **An invalidation that returns success has flushed what was removed for every device: whatever a device can still reach
-/// once it has returned, the tables still led to; also if an attach or a detach ran beside it.**
+/// **An invalidation that returns success has flushed what was removed for every device. Once it
+/// has returned, a device reaches only what the tables lead to, even if an attach or a detach ran
+/// beside it.**
 ///
-/// Three parties: a *mapper* that removes translations and invalidates; an *attacher*, the writer
-/// that holds the domain's lock; and the *walker* in the SMMU. W(x) is a store, R(x) a load. Barriers are in bold, each
-/// with the test that fails without it; all are in `tests/loom.rs`, which looks at every interleaving with up to three
-/// preemptions.
+/// Three parties take part: a *mapper* that removes translations and invalidates; an *attacher*,
+/// the writer that holds the domain's lock; and the *walker* in the SMMU. W(x) is a store, R(x) a
+/// load. Barriers are in bold. Beside each stands the test that fails without it. All tests are in
+/// `tests/loom.rs`, and explore every interleaving with up to three preemptions.
 ///
-/// An attach must not be missed:
+/// An unmap does not miss an attach:
 ///
 /// 1. Mapper: W(table), **a full fence**, R(array). The fence is in [`invalidate_published`]
 ///    (`without_the_mappers_fence_an_attach_is_missed`).
-/// 2. Attacher: W(array) in [`Publication::publish`], **the DMA barrier** that stands before every
-///    store to an STE or CD, W(STE) (`without_the_dma_barrier_an_attach_is_missed`).
+/// 2. Attacher: W(array) in [`Publication::publish`], **the DMA barrier** before every store to an
+///    STE or CD, W(STE) (`without_the_dma_barrier_an_attach_is_missed`).
 /// 3. Walker: R(STE), then R(table), whose address depends on it.
 /// 4. Suppose that the mapper reads the *old* array. Then its R(array) comes before W(array).
-/// 5. By 1 its W(table) is visible before that read is done; a weaker fence would let the read
+/// 5. By 1 its W(table) is visible before that read completes. A weaker fence would let the read
 ///    overtake the store. By 2 W(array) comes before W(STE).
-/// 6. So a walker that sees the new STE also sees the changed table, and there is nothing to
-///    invalidate. Otherwise the mapper read the new array, and invalidates there too.
+/// 6. So a walker that sees the new STE also sees the changed table, and needs no invalidation.
+///    Otherwise the mapper read the new array, and invalidates for the new device too.
 ///
-/// A detach must not be overtaken:
+/// An unmap does not overtake a detach:
 ///
-/// 7. Attacher: W(STE) and the sync of its `CFGI`, `unref` (the tag is retiring), the flush of the
-///    tag, its `CMD_SYNC`, `settle` (trash, by **a release store**,
-///    `without_the_release_of_trash_a_detach_is_overtaken`), `purge`, and publish, which is **a release** as well
-///    (`without_the_release_of_publish_a_detach_is_overtaken`). `settle` before the flush is the mistake that *retiring*
-///    is there to prevent (`settled_before_the_flush_a_detach_is_overtaken`).
-/// 8. A mapper that finds the entry live or retiring invalidates there, as if nothing had happened.
-/// 9. A mapper that finds trash, by **an acquire load** (`without_the_acquire_of_trash_a_detach_is_overtaken`), or an array
-///    without the entry, by **the acquire** in [`Publication::read`]
-///    (`without_the_acquire_of_read_a_detach_is_overtaken`), comes after the flush's `CMD_SYNC` by 7. No STE or CD names
-///    the tag, no cache holds it, and DMA that had used it is complete: the mapper may return.
+/// 7. Attacher: W(STE) and the sync of its `CFGI`; `unref` (the tag is retiring); the flush of the
+///    tag and its `CMD_SYNC`; `settle` (trash, by **a release store**,
+///    `without_the_release_of_trash_a_detach_is_overtaken`); `purge`; and publish, which is **a
+///    release** as well (`without_the_release_of_publish_a_detach_is_overtaken`). *Retiring*
+///    prevents the mistake of a `settle` before the flush
+///    (`settled_before_the_flush_a_detach_is_overtaken`).
+/// 8. A mapper that finds the entry live or retiring sends the commands of the entry as usual.
+/// 9. Another mapper finds trash, by **an acquire load**
+///    (`without_the_acquire_of_trash_a_detach_is_overtaken`), or an array without the entry, by
+///    **the acquire** in [`Publication::read`]
+///    (`without_the_acquire_of_read_a_detach_is_overtaken`). By 7 it comes after the flush's
+///    `CMD_SYNC`. No STE or CD names the tag, no cache has it, and DMA that used it is complete:
+///    the mapper may return.
 ///
-/// A device's own cache is left out only when it is empty and stays so:
+/// A mapper leaves a device's own cache out only if the cache is empty and stays empty:
 ///
-/// 10. Attacher: ATS is off in the STE and that is synced, an `ATC_INV` of everything and its `CMD_SYNC`, and only then
-///     `unref`, which makes ATS entries trash, with the release of 7. A mapper that finds trash comes after that, as in 9.
-/// 11. Nor may a late `ATC_INV` reach a device whose ATS is off: see [`AtsGate`], with **a full fence** on either side,
-///     **a release** and **an acquire** (`without_the_..._of_the_gate_...`).
+/// 10. Attacher: the STE turns ATS off, and is synced; an `ATC_INV` of everything and its
+///     `CMD_SYNC`; and only then `unref`, which turns ATS entries into trash, with the release of
+///     7. A mapper that finds trash comes after that, as in 9.
+/// 11. No late `ATC_INV` may reach a device whose ATS is off either. See [`AtsGate`], with **a full
+///     fence** on either side, **a release** and **an acquire**
+///     (`without_the_..._of_the_gate_...`).
 ///
-/// An array must not be freed under a reader: the publication owes that. In this crate's own, giving up a reference is **a
-/// release**, and dropping the array comes behind **an acquire** (`without_the_..._of_the_count_...`).
+/// No array is freed under a reader: the publication owes that. In this crate's publications the
+/// drop of a reference is **a release**, and the drop of the array follows **an acquire**
+/// (`without_the_..._of_the_count_...`).
 pub trait Publication<T>: Sized {
-    /// A value with all that it needs to be published.
+    /// A value with all resources that `publish` needs.
     type Node;
-    /// Keeps the value that was read.
+    /// Keeps a value alive that a reader got.
     type Guard<'a>: Deref<Target = T>
     where
         Self: 'a;
 
-    /// Make a value ready to be published.
+    /// Prepares a value for `publish`.
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`]; the value is dropped.
+    /// [`OutOfMemory`]. The value is dropped.
     fn node(value: T) -> Result<Self::Node, OutOfMemory>;
 
     /// A cell with its first value.
@@ -92,24 +99,24 @@ pub trait Publication<T>: Sized {
     /// The current value.
     fn read(&self) -> Self::Guard<'_>;
 
-    /// Replace the current value.
+    /// Replaces the current value.
     fn publish(&self, node: Self::Node);
 
-    /// The gate of the array's ATS entries. A publication without one must not have such entries: use
-    /// [`GatedCell`](crate::GatedCell).
+    /// The gate for ATS entries. A publication without a gate must not have arrays with ATS
+    /// entries: use [`GatedCell`](crate::GatedCell).
     fn gate(&self) -> Option<&AtsGate> {
         None
     }
 }
 
-/// Invalidate `extent` wherever the domain of `cell` is in use, and wait for it.
+/// Invalidates `extent` for all devices of the domain, and waits until it is done.
 ///
-/// Call it after the stores that removed the translations, from any context in which the cell may
-/// be read and the sink be used. It takes no lock of its own and does not allocate.
+/// Call it after the stores that removed the translations, in any context that may read the cell
+/// and use the sink. It takes no lock of its own and does not allocate.
 ///
 /// # Errors
 ///
-/// [`InvalidateError`] if any SMMU did not confirm it.
+/// [`InvalidateError`] if at least one SMMU did not confirm it.
 pub fn invalidate_published<P, S>(cell: &P, extent: Extent, sink: &S) -> Result<(), InvalidateError>
 where
     P: Publication<InvArray>,
@@ -118,11 +125,12 @@ where
     invalidate_published_reporting(cell, extent, sink, &mut |_| {})
 }
 
-/// The same, and tell `report` of every SMMU that failed, as [`InvArray::invalidate_reporting`] does.
+/// Like [`invalidate_published`]; `report` gets each failure, as in
+/// [`InvArray::invalidate_reporting`].
 ///
 /// # Errors
 ///
-/// [`InvalidateError`] if any SMMU did not confirm it.
+/// [`InvalidateError`] if at least one SMMU did not confirm it.
 pub fn invalidate_published_reporting<P, S>(
     cell: &P,
     extent: Extent,
@@ -140,8 +148,8 @@ where
         return array.invalidate_reporting(extent, sink, report);
     };
     drop(array);
-    // What counts is an array that is read behind the gate: the one from before may be older than a change that the
-    // gate no longer waits for.
+    // Read again inside the gate: the gate may not wait for the change that replaced the first
+    // array.
     let _passage = gate.enter();
     cell.read().invalidate_reporting(extent, sink, report)
 }

@@ -1,5 +1,5 @@
-//! The one door through which atomics and barriers come in, so that a model checker can put its own in their place, and
-//! leave one out to see whether somebody notices.
+//! The crate's only source of atomics and barriers, so that loom can replace them, and tests can
+//! leave a barrier out.
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -14,20 +14,21 @@ use loom::sync::atomic::fence;
 smmu_types::barriers! {
     /// The mapper's full fence between the table and the array.
     Mapper,
-    /// The release of a state that becomes trash.
+    /// The release store that turns an entry into trash.
     TrashRelease,
-    /// The acquire of a state that is read.
+    /// The acquire load of an entry's state.
     TrashAcquire,
-    /// The reader's full fence in the gate, between its count and the array.
+    /// The reader's full fence in the gate, between its count and its read of the array.
     GateReader,
-    /// The writer's full fence in the gate, between the array and the counts.
+    /// The writer's full fence in the gate, between its change of the array and its look at the
+    /// counts.
     GateWriter,
-    /// The release with which a reader leaves the gate.
+    /// The release of a reader that leaves the gate.
     GateLeave,
-    /// The acquire with which the writer sees that a reader has left.
+    /// The acquire of the writer that waits at the gate.
     GateWait,
-    /// The release with which a reference to a published value is given up.
+    /// The release of a reader that drops its reference to a published value.
     CountRelease,
-    /// The acquire before a value that nobody refers to is dropped.
+    /// The acquire before the last reference drops the value.
     CountAcquire,
 }

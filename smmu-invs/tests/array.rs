@@ -1,4 +1,4 @@
-//! What merge, unref, settle, purge and find promise, case by case.
+//! The contracts of merge, unref, settle, purge and find, case by case.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rstest::rstest;
@@ -75,7 +75,7 @@ fn inv_5_wrong_requests_are_refused(#[case] request: &[InvSpec], #[case] want: I
 }
 
 #[test]
-fn one_key_has_one_meaning() {
+fn a_key_with_other_options_is_a_conflict() {
     let tag = CacheTag::Asid(Regime::El2, Asid(1));
     let el2 = InvSpec::tagged(A, tag, RangeSupport::Ril);
     let error = array(&[asid(A, 1)]).merge(&[el2]).unwrap_err();
@@ -102,7 +102,7 @@ fn inv_4_unref_takes_entries_in_any_order_and_number() {
 }
 
 #[test]
-fn inv_3_retiring_outlives_merge_and_purge() {
+fn inv_3_retiring_entries_survive_merge_and_purge() {
     let (tag, other) = (asid(A, 1), asid(B, 1));
     let mut array = array(&[tag, InvSpec::ats(A, StreamId(5), None), other]);
     unref(&array, &[tag, InvSpec::ats(A, StreamId(5), None)]);
@@ -136,7 +136,7 @@ fn a_vmid_settles_its_nested_flush_too() {
 }
 
 #[test]
-fn a_vsmmu_is_never_found_and_comes_back_to_its_own() {
+fn find_skips_a_vsmmu_and_merge_revives_it() {
     let vsmmu = |n| InvSpec::vsmmu(A, Vmid(n), RangeSupport::Ril);
     let request = [vsmmu(3), InvSpec::s1_clear(A, Vmid(3))];
     let array = array(&[vsmmu(3), vsmmu(4), InvSpec::s1_clear(A, Vmid(3))]);
@@ -148,7 +148,7 @@ fn a_vsmmu_is_never_found_and_comes_back_to_its_own() {
 }
 
 #[test]
-fn find_looks_at_one_smmu_and_one_kind() {
+fn find_searches_one_smmu_and_one_kind() {
     let array = array(&[vmid(A, 2), asid(B, 5), vmid(B, 7)]);
     let id = |smmu, kind| array.find(smmu, kind).map(|found| found.spec.key.id);
     assert_eq!(id(A, InvKind::S1Asid), None);
@@ -159,7 +159,7 @@ fn find_looks_at_one_smmu_and_one_kind() {
 }
 
 #[test]
-fn inv_2_inputs_are_left_alone() {
+fn inv_2_merge_does_not_change_its_inputs() {
     let first = array(&[asid(A, 1)]);
     let second = first.merge(&[asid(A, 1), asid(B, 1)]).unwrap();
     assert_eq!(first.to_string(), "smmu0 S1_ASID 1 users=1");

@@ -1,5 +1,5 @@
-//! Defects and hazards of other drivers' arrays, each as a test that bears its name. Which commands are sent is in
-//! `walk.rs`, which has those of the walk.
+//! Known defects and hazards of invalidation arrays, one test for each. `walk.rs` has those of the
+//! walk.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use EntryState::{Live, Retiring, Trash};
@@ -62,7 +62,7 @@ fn commands(array: &InvArray, extent: Extent) -> Vec<Command> {
     sink.take().into_iter().flat_map(sent).collect()
 }
 
-/// `unref` in the first half, `purge` in the second: what is left must be what had other users.
+/// `unref`, then `purge`: the entries with other users are left.
 #[rstest]
 #[case::of_everything(&[1, 2, 3, 4], &[])]
 #[case::of_the_middle_only(&[2, 3], &[1, 4])]
@@ -72,14 +72,14 @@ fn unref_and_purge(#[case] gone: &[u32], #[case] left: &[u32]) {
     let all = array(&[1, 2, 3, 4].map(ats));
     let request: Vec<_> = gone.iter().map(|&stream| ats(stream)).collect();
     assert!(unref(&all, &request).iter().all(|outcome| *outcome == LastUserGone));
-    assert_eq!(all.len(), 4, "readers may look at the array meanwhile");
+    assert_eq!(all.len(), 4, "readers may walk the array meanwhile");
     let purged = all.purge().unwrap().unwrap();
     assert!(purged.iter().map(|view| view.spec).eq(left.iter().map(|&stream| ats(stream))));
     assert!(purged.iter().all(|view| (view.users, view.state) == (1, Live)));
 }
 
 #[test]
-fn trash_at_the_tail_beside_inner_trash_is_gone_after_one_merge() {
+fn one_merge_removes_trash_at_the_tail_and_inside() {
     let all = array(&[1, 2, 3].map(ats));
     unref(&all, &[ats(2)]);
     unref(&all, &[ats(3)]);
@@ -88,19 +88,19 @@ fn trash_at_the_tail_beside_inner_trash_is_gone_after_one_merge() {
 }
 
 #[test]
-fn a_key_that_is_trash_is_new_when_it_comes_again() {
+fn merge_makes_a_new_entry_of_trash() {
     let all = array(&[1, 2, 3].map(ats)).merge(&[ats(2)]).unwrap();
     unref(&all, &[ats(2), ats(2), ats(3)]);
     assert_eq!(states(&all), [Live, Trash, Trash]);
     let again = all.merge(&[ats(2), ats(3)]).unwrap();
     assert!(again.iter().map(|view| (view.spec, view.users)).eq([1, 2, 3].map(|n| (ats(n), 1))));
-    assert_eq!(states(&all), [Live, Trash, Trash], "the old one is as it was");
+    assert_eq!(states(&all), [Live, Trash, Trash], "the old array has not changed");
 }
 
-/// A builder that fills with zeroes makes "not there" look like "you were the last": the caller would flush and free a
-/// tag that is another's.
+/// A builder with zeroed outcomes reports "last user" for an absent entry. The caller would flush
+/// and free another domain's tag.
 #[test]
-fn what_is_not_there_is_not_the_last_user() {
+fn an_absent_entry_is_not_the_last_user() {
     let all = array(&[asid(A, 1)]).merge(&[asid(A, 1)]).unwrap();
     let request = [asid(A, 1), asid(A, 2), asid(B, 1), ats(9)];
     assert_eq!(unref(&all, &request), [StillUsed { users: 1 }, NotPresent, NotPresent, NotPresent]);
@@ -109,30 +109,31 @@ fn what_is_not_there_is_not_the_last_user() {
     assert_eq!(states(&all), [Retiring]);
 }
 
-/// Notifying through the request itself wrote one past its end when only the array had entries left.
+/// A result written into the request itself lands beyond its end if the array is longer.
 #[test]
-fn there_is_one_outcome_for_each_entry_of_a_request_and_no_more() {
+fn each_entry_of_a_request_has_exactly_one_outcome() {
     let all = array(&[asid(A, 1), asid(A, 2), ats(1), ats(2), asid(B, 1)]);
     assert_eq!(unref(&all, &[]), []);
     assert_eq!(unref(&all, &[asid(A, 1)]), [LastUserGone]);
     assert_eq!(unref(&all, &[asid(A, 2), ats(2)]), [LastUserGone; 2]);
 }
 
-/// Bridges give several functions one StreamID. Two entries with one key would count apart, and the walk would send
-/// twice.
+/// Functions behind a bridge share a StreamID. Two entries with one key would have two counts, and
+/// the walk would send each command twice.
 #[test]
-fn a_stream_that_is_named_twice_is_refused() {
+fn a_repeated_stream_is_refused() {
     let error = InvArray::empty().merge(&[asid(A, 1), ats(3), ats(3)]).unwrap_err();
     assert_eq!(error, InvError::Duplicate { index: 2 });
     let mut buffer = RequestBuffer::with_capacity(3).unwrap();
     buffer.push(ats(3)).unwrap();
     assert_eq!(buffer.push(ats(3)), Err(InvError::Duplicate { index: 1 }));
-    // One stream with two substreams is two keys.
+    // Two substreams of one stream are two keys.
     let substream = |n| InvSpec::ats(A, StreamId(3), SubstreamId::new(n));
     assert_eq!(array(&[substream(0), substream(1), ats(3)]).len(), 3);
 }
 
-/// A loop that goes on without advancing never ends: a full flush of a nesting parent did.
+/// A loop that continues without a step never ends, for example at a full flush of a nesting
+/// parent.
 #[rstest]
 #[case::everything(Extent::everything(Granule::K4))]
 #[case::too_large(Extent::range(0, 2 << 20, Granule::K4, Leaf::Last).with_page_hint())]
@@ -147,9 +148,9 @@ fn a_walk_with_a_nested_clear_ends(#[case] extent: Extent) {
     assert!(matches!(sent.last(), Some(Command::AtcInv { .. })));
 }
 
-/// A search by SMMU and kind returned another virtual SMMU's VMID.
+/// A search by SMMU and kind alone returns another virtual SMMU's VMID.
 #[test]
-fn two_virtual_smmus_of_one_domain_are_not_mistaken_for_each_other() {
+fn two_virtual_smmus_of_one_domain_stay_apart() {
     let all = array(&[vsmmu(3), vsmmu(4)]);
     assert_eq!(all.find(A, InvKind::S2VmidVsmmu), None);
     assert_eq!(unref(&all, &[vsmmu(4)]), [LastUserGone]);
@@ -157,38 +158,38 @@ fn two_virtual_smmus_of_one_domain_are_not_mistaken_for_each_other() {
     assert_eq!(states(&all), [Live, Trash]);
 }
 
-/// A device behind the parent domain itself must get a VMID of its own.
+/// A device that uses the parent domain directly needs its own VMID.
 #[test]
-fn a_virtual_smmus_tag_is_not_found_for_a_plain_device() {
+fn find_gives_a_plain_device_no_virtual_smmus_tag() {
     let all = array(&[vsmmu(3)]);
     assert_eq!(all.find(A, InvKind::S2Vmid), None);
     let both = all.merge(&[vmid(5)]).unwrap();
     assert_eq!(both.find(A, InvKind::S2Vmid).map(|found| found.spec), Some(vmid(5)));
 }
 
-/// A count that also means "must be freed" is hard to read: the outcome and the state say it.
+/// A count that also means "must be freed" is hard to read. Outcome and state are separate.
 #[test]
-fn a_users_count_means_users_and_nothing_else() {
+fn a_user_count_counts_only_users() {
     let all = array(&[asid(A, 1)]);
     assert!(all.iter().all(|view| (view.users, view.state) == (1, Live)));
     assert_eq!(unref(&all, &[asid(A, 1)]), [LastUserGone]);
     assert!(all.iter().all(|view| (view.users, view.state) == (0, Retiring)));
 }
 
-/// What was attached and is detached again leaves a domain that sends nothing, so freeing it needs no flush.
+/// After attach and detach a domain sends nothing, so its end needs no flush.
 #[test]
 fn a_domain_without_devices_sends_nothing() {
     let request = [vmid(1), InvSpec::s1_clear(A, Vmid(1)), ats(1)];
     let all = array(&request);
     assert!(!all.is_empty());
     unref(&all, &request);
-    assert!(!all.is_empty(), "not before the flush is proven");
+    assert!(!all.is_empty(), "the flush is not proven");
     settle(&all, CacheTag::Vmid(Vmid(1)));
     assert!(all.is_empty());
     assert_eq!(commands(&all, Extent::everything(Granule::K4)), []);
 }
 
-/// Readers that skip an entry without users returned before its flush was done.
+/// A reader that skips an entry without users returns before its flush is done.
 #[test]
 fn a_reader_that_races_a_detach_still_flushes() {
     let page = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
@@ -201,7 +202,7 @@ fn a_reader_that_races_a_detach_still_flushes() {
 }
 
 #[test]
-fn a_removed_smmu_gets_no_commands_and_its_users_are_not_present() {
+fn a_removed_smmu_gets_no_commands_and_has_no_users() {
     let all = array(&[asid(A, 1), ats(1), asid(B, 1), asid(SmmuId(2), 1)]);
     let all = all.merge(&[asid(B, 1), asid(B, 2)]).unwrap();
     unref(&all, &[asid(B, 2)]);
@@ -211,7 +212,7 @@ fn a_removed_smmu_gets_no_commands_and_its_users_are_not_present() {
     assert_eq!(states(&all), [Live, Live, Trash, Trash, Live]);
     assert_eq!(unref(&all, &[asid(B, 1)]), [NotPresent]);
     assert_eq!(commands(&all, Extent::everything(Granule::K4)).len(), 3);
-    // Another one takes its number.
+    // A new SMMU takes its number.
     let again = all.merge(&[asid(B, 1)]).unwrap();
     assert_eq!(again.find(B, InvKind::S1Asid).map(|found| found.users), Some(1));
     assert_eq!(again.len(), 4);

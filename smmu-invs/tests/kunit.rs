@@ -1,5 +1,5 @@
-//! The array cases of the Linux driver's own test, as data; between its steps stand the flushes that
-//! the state *retiring* asks for.
+//! The array cases of the Linux driver's own test, as data. Flushes between the steps settle the
+//! retiring entries.
 
 use EntryState::{Live, Retiring, Trash};
 use smmu_invs::{EntryState, InvArray, InvKey, InvKind, InvSpec, InvView, UnrefOutcome};
@@ -89,7 +89,7 @@ fn linux_kunit_table() {
             KunitStep::Settle => {
                 let proof = FlushProof::obtain(&RecordingSink::new(), SMMU, VMID).unwrap();
                 assert!(array.settle(&proof));
-                assert!(!array.settle(&proof), "step {number}: nothing is settled twice");
+                assert!(!array.settle(&proof), "step {number}: a second settle finds nothing");
             }
             KunitStep::Purge => array = array.purge().unwrap().unwrap(),
         }

@@ -1,16 +1,16 @@
-//! The guarantee at `Publication`, checked by a model checker: every interleaving of a mapper that
-//! invalidates, an attacher or detacher, and the SMMU's walker, with up to three preemptions.
+//! The guarantee of `Publication` under loom: every interleaving, with up to three preemptions, of
+//! a mapper that invalidates, an attacher or detacher, and the SMMU's walker.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p smmu-invs --test loom
 //!
-//! The steps are those of the guarantee. What is modelled beside the real array, walk, gate and cells: a table entry, an
-//! STE, a cached translation, a DMA that is under way, the page that it reaches, and whether a device takes `ATC_INV`s.
-//! The page and the device are plain memory to the checker, so two accesses that nothing orders are a failure even where
-//! the values are right. The DMA barrier before an STE is a full fence here, which is
-//! more than a driver needs where the memory is multi-copy atomic.
+//! The numbers of steps are those of the guarantee. Array, walk, gate and cells are real. The model
+//! adds a table entry, an STE, a cached translation, a DMA in flight, the page that it reaches, and
+//! whether a device answers `ATC_INV`s. The page and the device are plain memory to loom. So two
+//! unordered accesses fail even if the values are right. The DMA barrier before an STE is a full
+//! fence here; a driver needs less if the memory is multi-copy atomic.
 //!
-//! For each barrier there is a test of a build without it, which must fail. Three preemptions find all of them, and are
-//! a matter of seconds; four find no more and take minutes.
+//! For each barrier a test leaves it out, and must fail. Three preemptions find all of these and
+//! take seconds. Four find no more and take minutes.
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![expect(unsafe_code, reason = "a publication by pointer, which nothing frees")]
@@ -53,7 +53,7 @@ struct Orders {
 
 const ORDERS: Orders = Orders { publish: Ordering::Release, read: Ordering::Acquire };
 
-/// A pointer that is swung, as with RCU; the arrays are never freed.
+/// A pointer swap, as with RCU. It never frees an array.
 struct PointerCell(AtomicPtr<InvArray>, Orders);
 
 impl Publication<InvArray> for PointerCell {
@@ -67,7 +67,7 @@ impl Publication<InvArray> for PointerCell {
         PointerCell(AtomicPtr::new(node), ORDERS)
     }
     fn read(&self) -> &'static InvArray {
-        // SAFETY: the pointer is that of a box that is never freed, and only shared references are made.
+        // SAFETY: the pointer comes from a box that is never freed, and all references are shared.
         unsafe { &*self.0.load(self.1.read) }
     }
     fn publish(&self, node: Self::Node) {
@@ -79,17 +79,17 @@ fn cell<P: Publication<InvArray>>(request: &[InvSpec]) -> P {
     P::new(P::node(InvArray::empty().merge(request).unwrap()).unwrap())
 }
 
-/// The SMMU and a device, as far as one page goes.
+/// The SMMU and a device, for one page.
 struct Hardware {
     /// The table leads to the page.
     table: AtomicUsize,
     /// The STE leads to the table.
     ste: AtomicUsize,
-    /// A cache leads to the page. Held while a DMA is under way, which a flush waits for.
+    /// A cached translation leads to the page. A DMA holds the lock, and a flush waits for it.
     line: Mutex<bool>,
-    /// The page: whether it belongs to someone else.
+    /// The page: whether it has another owner.
     page: UnsafeCell<bool>,
-    /// The device answers `ATC_INV`s.
+    /// Whether the device answers `ATC_INV`s.
     takes_atc_inv: UnsafeCell<bool>,
 }
 
@@ -104,32 +104,33 @@ impl Hardware {
         }
     }
 
-    /// One DMA of the device. The table's address depends on the STE, which orders the two loads.
+    /// One DMA of the device. The address of the table depends on the STE, which orders the two
+    /// loads.
     fn dma(&self) {
         let mut line = self.line.lock().unwrap();
         let ste = self.ste.load(Ordering::Acquire);
         if *line || ste == 1 && self.table.load(Ordering::Relaxed) == 1 {
             *line = true;
             // The DMA lands.
-            // SAFETY: the checker watches over the access.
+            // SAFETY: loom checks the access.
             let taken = self.page.with(|page| unsafe { *page });
             assert!(!taken, "DMA reached a page that was taken away");
         }
     }
 
-    /// Step 1 and what follows: take the page away, invalidate, give it to someone else.
+    /// From step 1 on: remove the page, invalidate, give the page to another owner.
     fn unmap(&self, cell: &impl Publication<InvArray>, sink: &HardwareSink) {
         self.table.store(0, Ordering::Relaxed);
         invalidate_published(cell, PAGE, sink).unwrap();
-        // SAFETY: the checker watches over the access.
+        // SAFETY: loom checks the access.
         self.page.with_mut(|page| unsafe { *page = true });
     }
 }
 
 const PAGE: Extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
 
-/// A queue whose commands are carried out when they are issued: any TLBI or `ATC_INV` drops the line, once no DMA is
-/// under way. A device whose ATS is off does not answer an `ATC_INV`.
+/// A queue that executes commands at once: a TLBI or an `ATC_INV` drops the cached translation when
+/// no DMA is in flight. A device whose ATS is off does not answer an `ATC_INV`.
 struct HardwareSink(Arc<Hardware>);
 
 impl CommandSink for HardwareSink {
@@ -138,7 +139,7 @@ impl CommandSink for HardwareSink {
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
         for command in commands {
             if let Command::AtcInv { .. } = command {
-                // SAFETY: the checker watches over the access.
+                // SAFETY: loom checks the access.
                 let takes = self.0.takes_atc_inv.with(|takes| unsafe { *takes });
                 assert!(takes, "an ATC_INV reached a device whose ATS is off");
             }
@@ -162,7 +163,7 @@ impl CommandSink for HardwareSink {
     }
 }
 
-/// Waits for as long as it takes, which the checker bounds.
+/// A wait without an end. Loom bounds it.
 struct Yield;
 
 impl Wait for Yield {
@@ -180,23 +181,23 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// Run a model that must fail, and fail with what the checker says if that is one of the failures that are looked for.
+/// Runs a model that must fail. Panics with loom's message if it is an expected one.
 fn caught(model: impl FnOnce()) {
     let said = catch_unwind(AssertUnwindSafe(model)).unwrap_err();
     let said = said.downcast_ref::<String>().map_or_else(
         || said.downcast_ref::<&str>().copied().unwrap_or_default(),
         |said| said.as_str(),
     );
-    let looked_for = [
+    let expected = [
         "Causality violation",
         "DMA reached a page that was taken away",
         "an ATC_INV reached a device whose ATS is off",
     ];
-    assert!(looked_for.iter().any(|one| said.contains(one)), "another failure: {said}");
+    assert!(expected.iter().any(|text| said.contains(text)), "another failure: {said}");
     panic!("the checker says: {said}");
 }
 
-/// Run `beside` and a DMA beside an unmap, and one more DMA at the end.
+/// Runs `beside` and a DMA in parallel with an unmap, and one more DMA at the end.
 fn race<P, F>(hardware: Hardware, cell: P, beside: F)
 where
     P: Publication<InvArray> + Send + Sync + 'static,
@@ -214,7 +215,7 @@ where
     hardware.unmap(&*cell, &HardwareSink(Arc::clone(&hardware)));
     other.join().unwrap();
     walker.join().unwrap();
-    // Whatever was cached before is used once more.
+    // The device uses a cached translation once more.
     hardware.dma();
 }
 
@@ -265,7 +266,7 @@ enum Settle {
     BeforeTheFlush,
 }
 
-/// Whether the array that is left is published without the entry. If not, readers see its state.
+/// Whether the detach publishes an array without the entry. Otherwise readers see its state.
 #[derive(Clone, Copy, PartialEq)]
 enum Purge {
     Publish,
@@ -277,12 +278,13 @@ fn detach_race(settle: Settle, purge: Purge, orders: Orders) {
         let mut cell = cell::<PointerCell>(&tag());
         cell.1 = orders;
         race(Hardware::new(1), cell, move |hardware, cell, sink| {
-            // Step 7. The sync of the CFGI keeps new DMA from the old STE; it does not wait for DMA under way.
+            // Step 7. The sync of the CFGI stops new DMA through the old STE. It does not wait for
+            // DMA in flight.
             hardware.ste.store(0, Ordering::SeqCst);
             let array = cell.read();
             array.unref(&tag(), |_, _| {});
             if settle == Settle::BeforeTheFlush {
-                // A proof of some other flush, as a driver without the proof's promise would have it.
+                // A proof of another flush: this driver breaks the contract of `settle`.
                 let idle = HardwareSink(Arc::new(Hardware::new(0)));
                 array.settle(&FlushProof::obtain(&idle, SMMU, TAG).unwrap());
             }
@@ -290,7 +292,7 @@ fn detach_race(settle: Settle, purge: Purge, orders: Orders) {
             match purge {
                 Purge::No => drop(array.settle(&proof)),
                 Purge::Publish => {
-                    // Without `settle`, so that the publication alone tells readers.
+                    // Without `settle`: only the publication tells readers.
                     cell.publish(PointerCell::node(InvArray::empty()).unwrap());
                 }
             }
@@ -394,12 +396,12 @@ enum Drain {
     No,
 }
 
-/// Where the mapper finds the array.
+/// The array that the mapper reads.
 #[derive(Clone, Copy, PartialEq)]
 enum Array {
-    /// The detach changes the only one.
+    /// The only array, which the detach changes.
     Current,
-    /// Another one is published before the detach, which changes only that.
+    /// An older array. The detach changes only its successor.
     Older,
 }
 
@@ -419,7 +421,7 @@ fn gate_race(drain: Drain, array: Array) {
         if drain == Drain::Yes {
             let _ = cell.ats_gate().drain(&Yield, Duration::MAX).unwrap();
         }
-        // SAFETY: the checker watches over the access.
+        // SAFETY: loom checks the access.
         hardware.takes_atc_inv.with_mut(|takes| unsafe { *takes = false });
         mapper.join().unwrap();
     });
@@ -435,7 +437,7 @@ fn step_11_no_atc_inv_of_an_older_array_is_late() {
     gate_race(Drain::Yes, Array::Older);
 }
 
-/// Two detaches one after the other, with two mappers: the sides change under them.
+/// Two calls of `drain` beside one mapper: each call changes the side of the gate.
 #[test]
 fn step_11_the_gate_can_be_used_again() {
     check(|| {
@@ -448,7 +450,7 @@ fn step_11_the_gate_can_be_used_again() {
         let _ = cell.ats_gate().drain(&Yield, Duration::MAX).unwrap();
         cell.read().unref(&ats(), |_, _| {});
         let _ = cell.ats_gate().drain(&Yield, Duration::MAX).unwrap();
-        // SAFETY: the checker watches over the access.
+        // SAFETY: loom checks the access.
         hardware.takes_atc_inv.with_mut(|takes| unsafe { *takes = false });
         mapper.join().unwrap();
     });
@@ -494,15 +496,15 @@ fn without_the_acquire_of_the_gate_an_atc_inv_is_late() {
     });
 }
 
-/// A lock of the checker's, which cannot be made in a constant.
+/// A lock of loom. `OnceLock` makes it later, because no constant can.
 struct Lock(OnceLock<Mutex<()>>, std::cell::UnsafeCell<Option<MutexGuard<'static, ()>>>);
 
-// SAFETY: the guard is only touched by the thread that holds the lock.
+// SAFETY: only the thread that holds the lock uses the guard.
 unsafe impl Sync for Lock {}
-// SAFETY: all threads of a model are one thread of the system.
+// SAFETY: all threads of a model run on one thread of the system.
 unsafe impl Send for Lock {}
 
-// SAFETY: the checker's lock excludes; the guard is kept from `lock` to `unlock`.
+// SAFETY: loom's lock excludes other threads. The guard lives from `lock` to `unlock`.
 unsafe impl lock_api::RawMutex for Lock {
     #[expect(clippy::declare_interior_mutable_const, reason = "the trait asks for it")]
     const INIT: Self = Lock(OnceLock::new(), std::cell::UnsafeCell::new(None));
@@ -510,7 +512,7 @@ unsafe impl lock_api::RawMutex for Lock {
 
     fn lock(&self) {
         let guard = self.0.get_or_init(|| Mutex::new(())).lock().unwrap();
-        // SAFETY: the guard goes before the lock: `unlock` comes before the end of whatever is locked.
+        // SAFETY: `unlock` drops the guard, before the end of the lock.
         let guard =
             unsafe { std::mem::transmute::<MutexGuard<'_, ()>, MutexGuard<'static, ()>>(guard) };
         // SAFETY: this thread holds the lock.
@@ -527,22 +529,22 @@ unsafe impl lock_api::RawMutex for Lock {
     }
 }
 
-/// A value whose end is an access like any other.
+/// A value whose drop is an access for loom.
 struct Mortal(UnsafeCell<u32>);
 
-// SAFETY: the checker watches over all accesses.
+// SAFETY: loom checks all accesses.
 unsafe impl Sync for Mortal {}
 
 impl Mortal {
     fn look(&self) -> u32 {
-        // SAFETY: the checker watches over the access.
+        // SAFETY: loom checks the access.
         self.0.with(|value| unsafe { *value })
     }
 }
 
 impl Drop for Mortal {
     fn drop(&mut self) {
-        // SAFETY: the checker watches over the access.
+        // SAFETY: loom checks the access.
         self.0.with_mut(|value| unsafe { *value = 0 });
     }
 }
@@ -551,7 +553,7 @@ fn publish_race() {
     check(|| {
         let node = |value| LockCell::<Lock, _>::node(Mortal(UnsafeCell::new(value))).unwrap();
         let cell = Arc::new(LockCell::<Lock, _>::new(node(1)));
-        // Makes the lock's flag before there is another thread.
+        // Makes the lock before another thread starts.
         drop(cell.read());
         let reader = thread::spawn({
             let cell = Arc::clone(&cell);
@@ -562,7 +564,7 @@ fn publish_race() {
             }
         });
         let replaced = cell.replace(node(2));
-        // Nobody comes back to what was replaced and is not read.
+        // A replaced value without readers gets no new reader.
         if !replaced.is_read() {
             assert!(!replaced.is_read());
         }

@@ -1,4 +1,4 @@
-//! What needs memory says so when there is none; the rest needs none.
+//! Calls that allocate report a lack of memory; all other calls allocate nothing.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -16,11 +16,11 @@ use smmu_types::{
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    // The number of the allocation that fails, counted from 1; 0 for none.
+    // The number of the allocation that fails, from 1. 0: none fails.
     static FAILS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, which counts, and fails on demand.
+/// The system's allocator, with a count of allocations. It fails on demand.
 struct FailingAllocator;
 
 fn fails() -> bool {
@@ -29,13 +29,13 @@ fn fails() -> bool {
     FAILS.get() == number
 }
 
-// SAFETY: all requests go to the system's allocator unchanged, or fail, which `GlobalAlloc` allows.
+// SAFETY: a request goes to the system's allocator unchanged, or fails, as `GlobalAlloc` allows.
 unsafe impl GlobalAlloc for FailingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if fails() {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
@@ -43,7 +43,8 @@ unsafe impl GlobalAlloc for FailingAllocator {
         if fails() {
             return std::ptr::null_mut();
         }
-        // SAFETY: the block came from `System` with this layout; the caller's promises are passed on.
+        // SAFETY: the block came from `System` with this layout; the caller keeps the rest of the
+        // contract.
         unsafe { System.realloc(block, layout, size) }
     }
 
@@ -56,14 +57,14 @@ unsafe impl GlobalAlloc for FailingAllocator {
 #[global_allocator]
 static ALLOCATOR: FailingAllocator = FailingAllocator;
 
-/// How many allocations this thread makes meanwhile.
+/// The number of allocations that `work` makes on this thread.
 fn allocations<T>(work: impl FnOnce() -> T) -> (T, u64) {
     ALLOCATIONS.set(0);
     let result = work();
     (result, ALLOCATIONS.get())
 }
 
-/// With the `n`-th allocation failing. Says whether it came to that.
+/// Runs `work` with a failing `n`-th allocation. The flag says whether `work` got so far.
 fn failing<T>(n: u64, work: impl FnOnce() -> T) -> (T, bool) {
     ALLOCATIONS.set(0);
     FAILS.set(n);
@@ -107,7 +108,7 @@ fn cell<P: Publication<InvArray>>() -> P {
     P::new(P::node(InvArray::empty()).unwrap())
 }
 
-fn detaching_and_invalidating_need_no_memory<P: Publication<InvArray>>() {
+fn detach_and_invalidation_allocate_nothing<P: Publication<InvArray>>() {
     let (array, cell) = (P::node(array()).unwrap(), cell::<P>());
     let extent = Extent::range(0, 511 << 12, Granule::K4, Leaf::Last).with_page_hint();
     let (purged, number) = allocations(|| {
@@ -123,8 +124,8 @@ fn detaching_and_invalidating_need_no_memory<P: Publication<InvArray>>() {
     assert_eq!((purged.unwrap().len(), number), (0, 0));
 }
 
-/// Readers may keep as many old arrays as they like.
-fn publish_needs_no_memory_whatever_readers_hold<P: Publication<InvArray>>() {
+/// Readers may keep any number of old arrays.
+fn publish_allocates_nothing_beside_readers<P: Publication<InvArray>>() {
     let cell = cell::<P>();
     let nodes: Vec<_> = (0..40).map(|_| P::node(array()).unwrap()).collect();
     let mut guards = Vec::with_capacity(nodes.len());
@@ -138,8 +139,8 @@ fn publish_needs_no_memory_whatever_readers_hold<P: Publication<InvArray>>() {
     assert!(guards.iter().all(|array| array.len() == 2));
 }
 
-/// An attach and a detach, with every allocation failing in its turn: each failure is an error, and the cell is as it
-/// was before.
+/// An attach and a detach, in which each allocation fails once. Each failure is an error, and the
+/// cell does not change.
 fn every_allocation_may_fail<P: Publication<InvArray>>() {
     let attach = |cell: &P| -> Result<(), Box<dyn std::error::Error>> {
         let array = cell.read().merge(&request())?;
@@ -150,7 +151,7 @@ fn every_allocation_may_fail<P: Publication<InvArray>>() {
     assert_eq!(new(1), (false, true));
     assert_eq!(new(2), (true, false));
 
-    // The entries, then the node.
+    // First the entries, then the node.
     for n in 1..=2 {
         let cell = cell::<P>();
         assert_eq!(failing(n, || attach(&cell).is_ok()), (false, true));
@@ -174,10 +175,10 @@ fn every_allocation_may_fail<P: Publication<InvArray>>() {
 }
 
 #[test]
-fn lock_cell_needs_no_memory() {
-    detaching_and_invalidating_need_no_memory::<LockCell<RawMutex, _>>();
-    publish_needs_no_memory_whatever_readers_hold::<LockCell<RawMutex, _>>();
-    detaching_and_invalidating_need_no_memory::<GatedCell<LockCell<RawMutex, _>>>();
+fn lock_cell_allocates_nothing() {
+    detach_and_invalidation_allocate_nothing::<LockCell<RawMutex, _>>();
+    publish_allocates_nothing_beside_readers::<LockCell<RawMutex, _>>();
+    detach_and_invalidation_allocate_nothing::<GatedCell<LockCell<RawMutex, _>>>();
 }
 
 #[test]
@@ -187,21 +188,21 @@ fn lock_cell_survives_every_failed_allocation() {
 
 #[cfg(feature = "std")]
 #[test]
-fn arc_swap_cell_needs_no_memory() {
-    detaching_and_invalidating_need_no_memory::<smmu_invs::ArcSwapCell<_>>();
-    publish_needs_no_memory_whatever_readers_hold::<smmu_invs::ArcSwapCell<_>>();
+fn arc_swap_cell_allocates_nothing() {
+    detach_and_invalidation_allocate_nothing::<smmu_invs::ArcSwapCell<_>>();
+    publish_allocates_nothing_beside_readers::<smmu_invs::ArcSwapCell<_>>();
 }
 
 #[cfg(feature = "std")]
 #[test]
 fn arc_swap_cell_survives_every_failed_allocation() {
-    // The first read of a thread allocates, once and for all.
+    // The first read of a thread allocates, and no later one.
     drop(cell::<smmu_invs::ArcSwapCell<_>>());
     every_allocation_may_fail::<smmu_invs::ArcSwapCell<_>>();
 }
 
 #[test]
-fn merge_and_purge_report_that_there_is_none() {
+fn merge_and_purge_report_a_lack_of_memory() {
     let merge = |n| failing(n, || InvArray::empty().merge(&request()).map(|array| array.len()));
     assert_eq!(merge(1), (Err(InvError::OutOfMemory { entries: 2 }), true));
     assert_eq!(merge(2), (Ok(2), false), "one allocation and no more");
@@ -218,9 +219,9 @@ fn merge_and_purge_report_that_there_is_none() {
     assert_eq!(buffer(2), (Ok(()), false));
 }
 
-/// Requests are built in scratch memory that was allocated with the device.
+/// The memory of requests is allocated with the device.
 #[test]
-fn requests_need_no_memory() {
+fn requests_allocate_nothing() {
     let mut buffer = smmu_invs::RequestBuffer::with_capacity(2).unwrap();
     let ((), number) = allocations(|| {
         for _ in 0..3 {

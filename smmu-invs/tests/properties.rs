@@ -1,6 +1,6 @@
-//! The array against a model that keeps a map: random sequences over three SMMUs, tags of both stages, virtual SMMUs,
-//! streams with and without substreams and with both kinds of ATS entry. After each step entries, users, states, what is
-//! found and what a walk sends are those of the model.
+//! The array against a model with a map, in random sequences: three SMMUs, tags of both stages,
+//! virtual SMMUs, streams with and without substreams, both kinds of ATS entry. After each step
+//! both have the same entries, users and states, find the same entries, and send the same commands.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::cmp::Ordering;
@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = ArrayStep> {
             request.dedup();
             ArrayStep::Merge(request)
         }),
-        // As it comes: mostly unsorted, at times with a key twice.
+        // Not sorted: mostly refused, sometimes for a repeated key.
         1 => request().prop_map(ArrayStep::Merge),
         1 => (0..3u16).prop_map(ArrayStep::RemoveSmmu),
         4 => request().prop_map(ArrayStep::Unref),
@@ -133,7 +133,7 @@ impl MapModel {
         gone.len()
     }
 
-    /// What a walk for one page sends: all of one phase, then the next.
+    /// The commands of a walk for one page, phase by phase.
     fn commands(&self) -> Vec<(SmmuId, Command)> {
         let keys: BTreeSet<_> = self.users.keys().chain(&self.retiring).copied().collect();
         let phase = |key: &InvKey| match key.kind {
@@ -234,10 +234,11 @@ proptest! {
             let ats = |key: &InvKey| key.kind.is_ats();
             let any = model.users.keys().chain(&model.retiring).any(ats);
             prop_assert!(array.has_ats() || !any);
-            for (smmu, kind) in [(0, InvKind::S1Asid), (1, InvKind::S2Vmid), (2, InvKind::S2VmidS1Clear)] {
+            let kinds = [InvKind::S1Asid, InvKind::S2Vmid, InvKind::S2VmidS1Clear];
+            for (smmu, kind) in (0..).zip(kinds) {
                 let lowest = model.users.iter().find(|(k, _)| (k.smmu.0, k.kind) == (smmu, kind));
-                let found = array.find(SmmuId(smmu), kind);
-                prop_assert_eq!(found.map(|f| (f.spec.key, f.users)), lowest.map(|(k, u)| (*k, *u)));
+                let found = array.find(SmmuId(smmu), kind).map(|f| (f.spec.key, f.users));
+                prop_assert_eq!(found, lowest.map(|(k, u)| (*k, *u)));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One suite that every publication passes, and readers beside a writer.
+//! A suite for every publication, and readers beside a writer.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use smmu_types::range::{Extent, RangeSupport};
 use smmu_types::seam::{CountingWait, TimedOut, Wait};
 use smmu_types::{Asid, CacheTag, Command, FlushProof, Granule, Leaf, Regime, SmmuId, StreamId};
 
-/// A value that shows how many of its copies are left.
+/// A value that shows whether it is dropped.
 #[derive(Default)]
 struct Tracked(u64, Option<Arc<()>>);
 
@@ -27,19 +27,19 @@ fn conforms<P: Publication<Tracked>>() {
     let cell = P::new(node(0, &lives[0]));
     assert_eq!(cell.read().0, 0);
 
-    // A reader keeps what it read; without one, a replaced value is dropped at once.
+    // A reader keeps its value. A replaced value without a reader is dropped at once.
     let first = cell.read();
     cell.publish(node(1, &lives[1]));
     cell.publish(node(2, &lives[2]));
     assert_eq!((first.0, cell.read().0), (0, 2));
     assert_eq!(lives[..3].iter().map(alive).collect::<Vec<_>>(), [1, 0, 1]);
 
-    // After its last reader, it is dropped by the next publication at the latest.
+    // After the last reader, the next publication drops the value at the latest.
     drop(first);
     cell.publish(node(3, &lives[3]));
     assert_eq!(alive(&lives[0]), 0);
 
-    // Any number of values may be read at once, and each stays as it was.
+    // Readers may keep any number of values at once, and no value changes.
     let guards: Vec<_> = (4..20)
         .map(|number| {
             cell.publish(node(number, &lives[number as usize]));
@@ -59,12 +59,12 @@ fn conforms<P: Publication<Tracked>>() {
     drop(cell);
     assert_eq!(lives.iter().map(alive).sum::<usize>(), 0);
 
-    // A node that is never published is dropped too.
+    // The drop of an unpublished node drops its value.
     drop(node(0, &lives[0]));
     assert_eq!(alive(&lives[0]), 0);
 }
 
-/// Readers see only whole values, and never an older one after a newer one.
+/// Readers see only whole values, and never an older value after a newer one.
 fn readers_go_forward<P: Publication<(u64, u64)> + Sync>() {
     let cell = P::new(P::node((0, 0)).unwrap());
     let stop = AtomicBool::new(false);
@@ -87,8 +87,8 @@ fn readers_go_forward<P: Publication<(u64, u64)> + Sync>() {
     });
 }
 
-/// A user that stays is never missed while others come and go.
-fn a_lasting_user_is_always_told<P: Publication<InvArray> + Sync>() {
+/// An invalidation never misses a lasting user while others come and go.
+fn a_lasting_user_always_gets_its_command<P: Publication<InvArray> + Sync>() {
     let tag = |asid| CacheTag::Asid(Regime::El1, Asid(asid));
     let spec = |smmu, asid| InvSpec::tagged(SmmuId(smmu), tag(asid), RangeSupport::Ril);
     let lasting = spec(1, 1);
@@ -98,13 +98,16 @@ fn a_lasting_user_is_always_told<P: Publication<InvArray> + Sync>() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
                 let sink = RecordingSink::new();
                 while !stop.load(Ordering::Relaxed) {
-                    invalidate_published(&cell, extent, &sink).unwrap();
-                    let told =
-                        |call: &SinkCall| matches!(call, SinkCall::Issue(SmmuId(1), c) if c.len() == 1);
-                    assert_eq!(sink.take().iter().filter(|call| told(call)).count(), 1);
+                    invalidate_published(&cell, PAGE, &sink).unwrap();
+                    let its = |call: &SinkCall| match call {
+                        SinkCall::Issue(smmu, commands) => {
+                            *smmu == SmmuId(1) && commands.len() == 1
+                        }
+                        SinkCall::Push(..) | SinkCall::Wait(_) => false,
+                    };
+                    assert_eq!(sink.take().iter().filter(|call| its(call)).count(), 1);
                 }
             });
         }
@@ -125,7 +128,7 @@ fn a_lasting_user_is_always_told<P: Publication<InvArray> + Sync>() {
     assert_eq!(cell.read().to_string(), "smmu1 S1_ASID 1 users=1");
 }
 
-/// Once nobody has what was replaced, nobody will.
+/// `Replaced` tells when the last reader of a value is done.
 fn last_readers_are_known<C, P>(replace: impl Fn(&C, P) -> Replaced<Tracked>)
 where
     C: Publication<Tracked, Node = P>,
@@ -181,7 +184,7 @@ fn spin_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Says that somebody waits.
+/// A clock that shows that a thread waits.
 struct Signal(AtomicBool);
 
 impl Wait for Signal {
@@ -209,15 +212,15 @@ fn a_wait_at_the_gate_is_bounded() {
         scope.spawn(|| invalidate_published(&cell, PAGE, &slow).unwrap());
         hold.wait_for_reader();
         assert_eq!(drain(), Err(TimedOut { timeout }));
-        assert_eq!(drain(), Err(TimedOut { timeout }), "nor does a second look forget the reader");
+        assert_eq!(drain(), Err(TimedOut { timeout }), "a second call still waits for the reader");
         hold.release();
     });
     assert!(drain().is_ok());
 }
 
-/// Readers of an array without ATS entries never look at the gate.
+/// Readers of an array without ATS entries do not pass the gate.
 #[test]
-fn without_ats_entries_nobody_is_waited_for() {
+fn the_gate_does_not_wait_for_readers_without_ats_entries() {
     type Cell = GatedCell<LockCell<RawMutex, InvArray>>;
     let tag = CacheTag::Asid(Regime::El1, Asid(1));
     let request = [InvSpec::tagged(SmmuId(0), tag, RangeSupport::Ril)];
@@ -232,7 +235,7 @@ fn without_ats_entries_nobody_is_waited_for() {
 }
 
 #[test]
-fn the_gate_waits_for_the_readers_that_were_there_before_and_for_no_others() {
+fn the_gate_waits_for_earlier_readers_only() {
     type Cell = GatedCell<LockCell<RawMutex, InvArray>>;
     let ats = [InvSpec::ats(SmmuId(0), StreamId(1), None)];
     let cell = Cell::new(Cell::node(InvArray::empty().merge(&ats).unwrap()).unwrap());
@@ -242,7 +245,8 @@ fn the_gate_waits_for_the_readers_that_were_there_before_and_for_no_others() {
         scope.spawn(|| invalidate_published(&cell, PAGE, &first).unwrap());
         first_hold.wait_for_reader();
 
-        // Another array takes its place, and only that is changed; the reader still has the older one.
+        // A writer publishes another array and changes only that one. The reader still has the
+        // older array.
         let other = [InvSpec::ats(SmmuId(0), StreamId(2), None)];
         let merged = cell.read().merge(&other).unwrap();
         cell.publish(Cell::node(merged).unwrap());
@@ -251,7 +255,7 @@ fn the_gate_waits_for_the_readers_that_were_there_before_and_for_no_others() {
         std::thread::scope(|scope| {
             let drain = scope.spawn(|| cell.ats_gate().drain(&signal, Duration::MAX));
             spin_until(|| signal.0.load(Ordering::SeqCst));
-            // One that comes now goes on beside the writer, and is not waited for.
+            // A later reader runs beside the writer, which does not wait for it.
             let later = scope.spawn(|| invalidate_published(&cell, PAGE, &second).unwrap());
             second_hold.wait_for_reader();
             assert!(!drain.is_finished());
@@ -268,7 +272,7 @@ fn the_gate_waits_for_the_readers_that_were_there_before_and_for_no_others() {
         SinkCall::Wait(_) => 0,
     };
     let sent: usize = second.take().into_iter().map(atc_invs).sum();
-    assert_eq!(sent, 1, "not of the stream that has left");
+    assert_eq!(sent, 1, "no command for the detached stream");
 }
 
 #[test]
@@ -276,7 +280,7 @@ fn lock_cell_conforms() {
     conforms::<LockCell<RawMutex, _>>();
     last_readers_are_known::<LockCell<RawMutex, _>, _>(LockCell::replace);
     readers_go_forward::<LockCell<RawMutex, _>>();
-    a_lasting_user_is_always_told::<LockCell<RawMutex, _>>();
+    a_lasting_user_always_gets_its_command::<LockCell<RawMutex, _>>();
 }
 
 #[cfg(feature = "std")]
@@ -286,6 +290,6 @@ fn arc_swap_cell_conforms() {
     conforms::<ArcSwapCell<_>>();
     last_readers_are_known::<ArcSwapCell<_>, _>(ArcSwapCell::replace);
     readers_go_forward::<ArcSwapCell<_>>();
-    a_lasting_user_is_always_told::<ArcSwapCell<_>>();
-    a_lasting_user_is_always_told::<smmu_invs::GatedCell<ArcSwapCell<_>>>();
+    a_lasting_user_always_gets_its_command::<ArcSwapCell<_>>();
+    a_lasting_user_always_gets_its_command::<smmu_invs::GatedCell<ArcSwapCell<_>>>();
 }

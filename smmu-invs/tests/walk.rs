@@ -1,4 +1,4 @@
-//! Which commands an invalidation sends, in which order, and what it waits for.
+//! The commands of an invalidation, their order, and its waits.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -84,15 +84,15 @@ fn stage_1(
 }
 
 #[test]
-fn the_bytes_of_one_page_with_ranges() {
-    // From outside: TLBI_NH_VA of ASID 0x7cd, address 0x1000, leaf, TTL 3, TG 1.
+fn the_bytes_of_a_range_command_for_one_page() {
+    // A literal from outside: TLBI_NH_VA of ASID 0x7cd, address 0x1000, leaf, TTL 3, TG 1.
     let array = array(&[asid(A, Regime::El1, 0x7cd, RangeSupport::Ril)]);
     let [Issue(_, commands), Wait(_)] = &calls(&array, PAGE)[..] else { panic!("one batch") };
     assert_eq!(commands[0].encode().0, [0x07cd_0000_0000_0012, 0x1701]);
 }
 
 #[test]
-fn without_ranges_two_mebibytes_are_everything() {
+fn without_range_commands_two_mebibytes_flush_the_tag() {
     let extent = |bytes| Extent::range(0, bytes, Granule::K4, Leaf::Last).with_page_hint();
     let array = array(&[asid(A, Regime::El1, 7, RangeSupport::Single)]);
     let flush = Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(7) };
@@ -111,7 +111,7 @@ fn without_ranges_two_mebibytes_are_everything() {
     want.extend([(0, 7), (0, 0)]);
     assert_eq!(
         sizes, want,
-        "511 commands, all but the last batch pushed, which begins with one of a full one"
+        "511 commands: all batches but the last are pushed, and each keeps one command back"
     );
 }
 
@@ -124,7 +124,7 @@ fn exactly_one_batch_is_not_pushed() {
 }
 
 #[test]
-fn inv_1_phases_and_inv_2_all_are_issued_before_one_is_waited_for() {
+fn inv_1_phases_and_inv_2_all_batches_go_out_before_the_first_wait() {
     let nested = |smmu: SmmuId| {
         let id = smmu.0 + 1;
         [
@@ -155,15 +155,15 @@ fn inv_1_phases_and_inv_2_all_are_issued_before_one_is_waited_for() {
 }
 
 #[test]
-fn a_full_flush_needs_no_nested_clear_and_ends() {
+fn a_full_flush_needs_no_nested_clear() {
     let array = array(&[vmid(A, 1), InvSpec::s1_clear(A, Vmid(1))]);
     let flush = Command::TlbiS12Vmall { vmid: Vmid(1) };
     assert_eq!(calls(&array, ALL), [Issue(A, vec![flush]), Wait(A)]);
 }
 
 #[test]
-fn a_nested_clear_alone_is_sent_even_for_everything() {
-    // Its VMID is another's: nothing has flushed stage 1 for it.
+fn a_nested_clear_without_its_flush_is_sent() {
+    // The clear has another VMID, whose stage 1 no command has flushed.
     let array = array(&[vmid(A, 2), InvSpec::s1_clear(A, Vmid(1))]);
     let flush = Command::TlbiS12Vmall { vmid: Vmid(2) };
     let clear = Command::TlbiNhAll { vmid: Vmid(1) };
@@ -205,30 +205,30 @@ fn inv_3_every_atc_batch_has_its_own_sync() {
 }
 
 #[test]
-fn inv_2_with_more_smmus_than_tickets_the_oldest_is_waited_for_first() {
+fn inv_2_beyond_the_tickets_the_walk_waits_for_the_oldest() {
     let request: Vec<_> =
         (0..20).map(|n| asid(SmmuId(n), Regime::El1, 7, RangeSupport::Ril)).collect();
     let sent = calls(&array(&request), PAGE);
     let mut waited = 0;
     let mut most = 0;
-    let mut flying = 0;
+    let mut in_flight = 0;
     for call in sent {
         match call {
-            Issue(..) => flying += 1,
+            Issue(..) => in_flight += 1,
             Wait(smmu) => {
                 assert_eq!(smmu.0, waited);
                 waited += 1;
-                flying -= 1;
+                in_flight -= 1;
             }
             Push(..) => panic!("no batch is full"),
         }
-        most = most.max(flying);
+        most = most.max(in_flight);
     }
-    assert_eq!((waited, most, flying), (20, 16, 0));
+    assert_eq!((waited, most, in_flight), (20, 16, 0));
 }
 
 #[test]
-fn retiring_tags_are_invalidated_until_they_are_settled() {
+fn a_retiring_tag_gets_commands_until_it_is_settled() {
     let spec = asid(A, Regime::El1, 7, RangeSupport::Ril);
     let array = array(&[spec, InvSpec::ats(A, StreamId(1), None)]);
     array.unref(&[spec, InvSpec::ats(A, StreamId(1), None)], |_, _| {});
@@ -334,7 +334,7 @@ fn inv_2_a_pushed_batch_is_synced_even_if_the_rest_becomes_trash() {
 }
 
 #[test]
-fn what_an_array_holds_is_looked_at_again_when_it_is_merged() {
+fn merge_computes_has_ats_anew() {
     let ats = [InvSpec::ats(A, StreamId(1), None)];
     let array = array(&[vmid(A, 1), ats[0]]);
     array.unref(&ats, |_, _| {});

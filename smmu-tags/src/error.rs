@@ -2,9 +2,7 @@
 
 use core::fmt;
 
-use smmu_types::{CacheTag, FlushProof, SmmuId};
-
-use crate::RetiringTag;
+use smmu_types::{CacheTag, SmmuId};
 
 /// The kind of tag that a space gives out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,49 +105,3 @@ pub enum TagError {
         got: CacheTag,
     },
 }
-
-/// A tag that was not freed, the proof that did not fit, and the reason.
-///
-/// Dropping it quarantines the tag, as dropping the [`RetiringTag`] does.
-#[must_use = "dropping it quarantines the tag"]
-pub struct FreeError {
-    pub(crate) tag: RetiringTag,
-    pub(crate) proof: FlushProof,
-    pub(crate) error: TagError,
-}
-
-impl FreeError {
-    /// Which part of the proof did not fit.
-    #[must_use]
-    pub fn error(&self) -> TagError {
-        self.error
-    }
-
-    /// The tag, to free it with the right proof.
-    pub fn into_tag(self) -> RetiringTag {
-        self.tag
-    }
-
-    /// The tag and the proof. The proof may be the right one for another tag.
-    pub fn into_parts(self) -> (RetiringTag, FlushProof) {
-        (self.tag, self.proof)
-    }
-}
-
-impl fmt::Debug for FreeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FreeError")
-            .field("tag", &self.tag)
-            .field("proof", &self.proof)
-            .field("error", &self.error)
-            .finish()
-    }
-}
-
-impl fmt::Display for FreeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl core::error::Error for FreeError {}

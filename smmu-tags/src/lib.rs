@@ -92,6 +92,7 @@ extern crate alloc;
 #[cfg_attr(not(loom), expect(unreachable_pub, reason = "public for the loom tests"))]
 mod bitmap;
 mod error;
+mod home;
 #[cfg_attr(not(loom), expect(unreachable_pub, reason = "public for the loom tests"))]
 mod numbers;
 mod shared_tag;
@@ -104,11 +105,12 @@ mod vsmmu;
 
 pub use smmu_types;
 
-pub use error::{FreeError, TagError, TagKind};
+pub use error::{TagError, TagKind};
+pub use home::Listener;
 pub use numbers::{Choice, TagStats};
 pub use shared_tag::SharedTag;
-pub use space::{AsidSpace, Keep, Listener, SpaceConfig, VmidSpace};
-pub use tag::{FreshTag, InUseTag, RetiringTag};
+pub use space::{AsidSpace, Keep, SpaceConfig, VmidSpace};
+pub use tag::{FreeError, FreshTag, InUseTag, RetiringTag};
 pub use vsmmu::VsmmuVmid;
 
 // The code blocks of the README are tested with those of the docs.

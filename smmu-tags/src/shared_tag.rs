@@ -71,11 +71,15 @@ use crate::InUseTag;
 #[derive(Clone, Copy)]
 pub struct SharedTag<'lock>(&'lock InUseTag);
 
-impl<'lock> SharedTag<'lock> {
-    pub(crate) fn new(tag: &'lock InUseTag) -> Self {
-        SharedTag(tag)
+impl InUseTag {
+    /// The same tag for a further user, while this one is borrowed.
+    #[must_use]
+    pub fn share(&self) -> SharedTag<'_> {
+        SharedTag(self)
     }
+}
 
+impl SharedTag<'_> {
     /// The tag.
     #[must_use]
     pub fn tag(&self) -> CacheTag {

@@ -4,16 +4,13 @@ use alloc::boxed::Box;
 use core::fmt;
 use core::ops::Deref;
 
-use smmu_types::seam::{Notice, Observer};
 use smmu_types::{Asid, CacheTag, Regime, SmmuId, Vmid};
 
+use crate::home::{Anchor, Home, Listener, SpaceInner};
 use crate::numbers::{Choice, Numbers, PARTS, TagStats};
 use crate::sync::Arc;
 use crate::vsmmu::VsmmuVmid;
 use crate::{FreshTag, TagError, TagKind};
-
-/// Is told of each number that is lost because its tag was dropped.
-pub type Listener = Arc<dyn Observer + Send + Sync>;
 
 /// How long a space keeps its memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,9 +46,11 @@ pub struct SpaceConfig<'a, N> {
     pub choice: Choice,
     /// How long the space keeps its memory.
     pub keep: Keep,
-    /// Receives [`Notice::TagDropped`] when a tag that the hardware may know is dropped.
+    /// Receives a [`Notice::TagDropped`] for each dropped tag that the hardware may know.
     ///
     /// The thread that drops the tag calls it, without a lock and without allocating.
+    ///
+    /// [`Notice::TagDropped`]: smmu_types::seam::Notice::TagDropped
     pub listener: Option<Listener>,
 }
 
@@ -76,32 +75,6 @@ impl<N: fmt::Debug> fmt::Debug for SpaceConfig<'_, N> {
     }
 }
 
-/// The bitmap has words of 2^6 = 64 bits.
-const SHIFT: u32 = 6;
-
-/// The numbers of a space. Its handles and all tags that it gave out share them.
-pub(crate) struct SpaceInner {
-    pub(crate) numbers: Numbers<SHIFT>,
-    kind: TagKind,
-    listener: Option<Listener>,
-}
-
-/// The reference count for the tags of one part of the numbers, so that CPUs with rounds of their
-/// own do not write one count. The count lies before the pointer. The block is so long that the
-/// counts of two blocks never share a cache line.
-pub(crate) struct Anchor {
-    shared: Arc<SpaceInner>,
-    _apart: [u64; 9],
-}
-
-/// A tag's reference to its space.
-#[derive(Clone)]
-pub(crate) enum Home {
-    Counted(Arc<SpaceInner>),
-    CountedApart(Arc<Anchor>),
-    Forever(&'static SpaceInner),
-}
-
 /// A handle's references, one for the tags of each part.
 #[derive(Clone)]
 struct Homes([Home; PARTS]);
@@ -111,18 +84,6 @@ impl Deref for Homes {
 
     fn deref(&self) -> &SpaceInner {
         &self.0[0]
-    }
-}
-
-impl Deref for Home {
-    type Target = SpaceInner;
-
-    fn deref(&self) -> &SpaceInner {
-        match self {
-            Home::Counted(shared) => shared,
-            Home::CountedApart(anchor) => &anchor.shared,
-            Home::Forever(shared) => shared,
-        }
     }
 }
 
@@ -200,37 +161,6 @@ fn width(kind: TagKind, bits: u8) -> Result<u32, TagError> {
     match bits {
         8 | 16 => Ok(1 << bits),
         _ => Err(TagError::BadWidth { kind, bits }),
-    }
-}
-
-impl SpaceInner {
-    fn reserve(&self, number: u16) -> Result<(), TagError> {
-        let kind = self.kind;
-        if u32::from(number) >= self.numbers.numbers() {
-            return Err(TagError::OutOfRange { kind, number, last: self.numbers.numbers() - 1 });
-        }
-        match self.numbers.reserve(number) {
-            true => Ok(()),
-            false => Err(TagError::AlreadyTaken { kind, number }),
-        }
-    }
-
-    #[cold]
-    fn exhausted(&self, smmu: SmmuId, limit: u32) -> TagError {
-        TagError::Exhausted {
-            kind: self.kind,
-            smmu,
-            limit: limit - 1,
-            reserved: self.numbers.reserved(),
-            quarantined: self.numbers.quarantined(),
-        }
-    }
-
-    /// Reports a dropped tag that the hardware may know.
-    pub(crate) fn lost(&self, smmu: SmmuId, tag: CacheTag) {
-        if let Some(listener) = &self.listener {
-            listener.notice(Notice::TagDropped { smmu, tag });
-        }
     }
 }
 

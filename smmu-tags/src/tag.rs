@@ -10,9 +10,9 @@ use core::fmt;
 
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
+use crate::error::TagError;
+use crate::home::Home;
 use crate::numbers::TagState;
-use crate::space::Home;
-use crate::{FreeError, SharedTag, TagError};
 
 /// A number that is given out. `space` is `None` once another value stands for the number.
 struct HeldTag {
@@ -136,12 +136,6 @@ pub struct InUseTag(HeldTag);
 state!(InUseTag);
 
 impl InUseTag {
-    /// The same tag for a further user, while this one is borrowed.
-    #[must_use]
-    pub fn share(&self) -> SharedTag<'_> {
-        SharedTag::new(self)
-    }
-
     /// Marks the tag as retiring. Call this when the last user is gone and no STE or CD that the
     /// SMMU can see names the tag.
     pub fn retire(mut self) -> RetiringTag {
@@ -238,3 +232,49 @@ impl Drop for RetiringTag {
         self.0.lose(TagState::Retiring);
     }
 }
+
+/// A tag that was not freed, the proof that did not fit, and the reason.
+///
+/// Dropping it quarantines the tag, as dropping the [`RetiringTag`] does.
+#[must_use = "dropping it quarantines the tag"]
+pub struct FreeError {
+    tag: RetiringTag,
+    proof: FlushProof,
+    error: TagError,
+}
+
+impl FreeError {
+    /// Which part of the proof did not fit.
+    #[must_use]
+    pub fn error(&self) -> TagError {
+        self.error
+    }
+
+    /// The tag, to free it with the right proof.
+    pub fn into_tag(self) -> RetiringTag {
+        self.tag
+    }
+
+    /// The tag and the proof. The proof may be the right one for another tag.
+    pub fn into_parts(self) -> (RetiringTag, FlushProof) {
+        (self.tag, self.proof)
+    }
+}
+
+impl fmt::Debug for FreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FreeError")
+            .field("tag", &self.tag)
+            .field("proof", &self.proof)
+            .field("error", &self.error)
+            .finish()
+    }
+}
+
+impl fmt::Display for FreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl core::error::Error for FreeError {}

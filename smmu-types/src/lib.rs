@@ -71,7 +71,6 @@
 extern crate std;
 
 mod plan;
-mod sealed;
 pub mod seam;
 mod spec;
 

@@ -46,22 +46,22 @@ pub(crate) enum Error {
         "SMMU_QEMU is {}, which is not suitable: {why}; unset it, or set it to a \
          qemu-system-aarch64 of version {} or later with the qtest accelerator",
         path.display(),
-        crate::qemu::OLDEST_MAJOR
+        crate::qemu_names::OLDEST_MAJOR
     )]
     NamedQemu { path: PathBuf, why: String },
 
-    #[error("cannot unpack QEMU on this system ({why}); {}", crate::qemu::INSTALL_HINT)]
+    #[error("cannot unpack QEMU on this system ({why}); {}", crate::qemu_names::INSTALL_HINT)]
     NotDebian { why: String },
 
     #[error(
         "apt has no Debian mirror (component main over http or https) to fetch QEMU from; {}",
-        crate::qemu::INSTALL_HINT
+        crate::qemu_names::INSTALL_HINT
     )]
     NoMirror,
 
     #[error(
         "found no suitable QEMU to fetch:\n{tried}Check the network, or {}",
-        crate::qemu::INSTALL_HINT
+        crate::qemu_names::INSTALL_HINT
     )]
     NothingFetched { tried: String },
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::apt::Mirror;
 use crate::error::Error;
 use crate::process::{capture_success, say};
-use crate::qemu::QemuVersion;
+use crate::qemu_probe::QemuVersion;
 
 pub(crate) const PACKAGE: &str = "qemu-system-arm";
 

@@ -12,6 +12,8 @@ mod fetch;
 mod fuzz;
 mod process;
 mod qemu;
+mod qemu_names;
+mod qemu_probe;
 mod report;
 mod steps;
 mod tools;

@@ -8,7 +8,9 @@ use crate::args::{QemuUse, TestOptions};
 use crate::error::Error;
 use crate::fuzz;
 use crate::process::{capture, capture_success, say, variable, watch};
-use crate::qemu::{self, UsableQemu};
+use crate::qemu;
+use crate::qemu_names;
+use crate::qemu_probe::UsableQemu;
 use crate::report::{StepOutcome, SuiteReport};
 use crate::tools::{self, Tool, ToolVersion};
 use crate::workspace::Workspace;
@@ -108,10 +110,12 @@ impl Suite<'_> {
                 command.env_remove("INSTA_FORCE_PASS");
             }
             match qemu {
-                Some(qemu) => {
-                    command.env(qemu::VARIABLE, &qemu.path).env_remove(qemu::LEFT_OUT_VARIABLE)
+                Some(qemu) => command
+                    .env(qemu_names::VARIABLE, &qemu.path)
+                    .env_remove(qemu_names::LEFT_OUT_VARIABLE),
+                None => {
+                    command.env(qemu_names::LEFT_OUT_VARIABLE, "1").env_remove(qemu_names::VARIABLE)
                 }
-                None => command.env(qemu::LEFT_OUT_VARIABLE, "1").env_remove(qemu::VARIABLE),
             };
             watched(command.args(&options.nextest_args))
         });

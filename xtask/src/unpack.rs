@@ -13,7 +13,8 @@ use crate::apt::{Mirror, configured_mirrors};
 use crate::error::Error;
 use crate::fetch::{Apt, PACKAGE, write};
 use crate::process::{capture_success, on_path, say};
-use crate::qemu::{FOLDER, PROGRAM, UsableQemu, probe};
+use crate::qemu_names::{FOLDER, PROGRAM};
+use crate::qemu_probe::{UsableQemu, probe};
 
 /// Suites to search, in this order.
 const SUITES: [&[&str]; 2] = [&["trixie", "trixie-backports"], &["sid"]];

@@ -1,25 +1,25 @@
-//! Words of neighbouring lines, collected until the block ends.
+//! Collects the words of neighbouring lines until the block ends.
 
 use crate::line::LogLine;
 use crate::words::{Before, InputPlace, Word};
 
-/// Words that stand together.
+/// The words of one block of lines.
 #[derive(Debug, Default)]
 pub(crate) struct WordBlock {
     pub(crate) words: Vec<Word>,
     pub(crate) lines: Vec<LogLine>,
-    /// Bytes that do not make a word yet, lowest first, and where they begin.
+    /// Bytes that do not fill a word yet, lowest first, and the place of the first.
     bytes: Vec<u8>,
     bytes_at: Option<InputPlace>,
-    /// There is other text around, so that it may be anything.
+    /// Other text surrounds the block, so its words may be anything.
     pub(crate) of_a_log: bool,
     /// Groups of several bytes could be values, or bytes in the order of memory (`xxd -g4`).
     pub(crate) either_order: bool,
-    /// It may be no words at all.
+    /// The numbers of the block may be no words.
     pub(crate) perhaps: bool,
 }
 
-/// More words than that are no structures, and are not collected.
+/// The block collects no more words: a longer one is no structure.
 pub(crate) const MOST_WORDS: usize = 4096;
 
 impl WordBlock {
@@ -31,7 +31,7 @@ impl WordBlock {
         self.words.len() >= MOST_WORDS || self.lines.len() >= MOST_WORDS
     }
 
-    /// What the next line goes on with.
+    /// What the next line continues.
     pub(crate) fn before(&self) -> Before {
         match (self.bytes.is_empty(), self.words.is_empty()) {
             (false, _) => Before::Bytes,
@@ -40,7 +40,7 @@ impl WordBlock {
         }
     }
 
-    /// Bytes in the order of memory.
+    /// Adds bytes in the order of memory.
     pub(crate) fn push_bytes(&mut self, bytes: impl IntoIterator<Item = u8>, place: InputPlace) {
         self.bytes_at.get_or_insert(place);
         self.bytes.extend(bytes);
@@ -54,7 +54,8 @@ impl WordBlock {
         }
     }
 
-    /// A word that is cut off keeps its bytes; the count of words then says that something is missing.
+    /// Ends the block. A cut-off word keeps its bytes; the count of words then shows that some are
+    /// missing.
     pub(crate) fn close(&mut self) {
         if let (false, Some(place)) = (self.bytes.is_empty(), self.bytes_at) {
             let missing = 8 - self.bytes.len() % 8;

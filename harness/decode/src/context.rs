@@ -28,20 +28,20 @@ impl DecodeContext {
         }
     }
 
-    /// What the rules say about the STE of the same input, where that and the ID registers are known: what is illegal.
+    /// What is illegal in the input's STE; `None` if the STE or the ID registers are unknown.
     pub(crate) fn illegal_ste(&self) -> Option<Vec<String>> {
         let (ste, ids) = (self.ste?, self.ids?);
         Some(illegal(|report| legal::ste(&ste, &legal::SmmuView::new(ids), report)))
     }
 
-    /// The same for the CD.
+    /// What is illegal in the input's CD; `None` if the CD or the ID registers are unknown.
     pub(crate) fn illegal_cd(&self) -> Option<Vec<String>> {
         let (cd, ids) = (self.cd?, self.ids?);
         let ste = self.ste.unwrap_or(STAGE1);
         Some(illegal(|report| legal::cd(&cd, &ste, &legal::SmmuView::new(ids), report)))
     }
 
-    /// Everything that the rules say about a structure, where the ID registers are known.
+    /// All findings of the rules about a structure; none if the ID registers are unknown.
     pub(crate) fn findings(&self, kind: StructureKind, words: &[u64]) -> Vec<String> {
         let Some(ids) = self.ids else { return Vec::new() };
         let smmu = legal::SmmuView::new(ids);
@@ -60,7 +60,7 @@ impl DecodeContext {
         found
     }
 
-    /// log2 of the page size, and the bits of input, of a stage, where a descriptor says them.
+    /// log2 of the page size, and the input bits, of a stage, if a descriptor says them.
     pub(crate) fn walk(&self, stage2: bool, address: u64) -> Option<(u32, u32)> {
         let (granule, size) = match stage2 {
             true => (self.ste?.get(ste::S2TG), self.ste?.get(ste::S2T0SZ)),
@@ -86,7 +86,7 @@ impl DecodeContext {
         Some((shift, input.min(52)))
     }
 
-    /// The level at which stage 2 starts, where the STE says it.
+    /// The level at which stage 2 starts, if the STE says it.
     pub(crate) fn start_level(&self, stage2: bool) -> Option<i8> {
         let ste = self.ste.filter(|_| stage2)?;
         let level = ste.get(ste::S2SL0) as i8;
@@ -98,7 +98,7 @@ impl DecodeContext {
     }
 }
 
-/// What a CD is judged by when no STE is known.
+/// The STE by which a CD is judged when the STE is unknown.
 const STAGE1: Ste = Ste([0xb, 0, 0, 0, 0, 0, 0, 0]);
 
 fn illegal(judge: impl FnOnce(&mut dyn FnMut(legal::Finding))) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! ID registers, as people give them.
+//! Parses ID registers from text.
 
 use smmu_types::IdRegisters;
 
@@ -6,15 +6,15 @@ use smmu_types::IdRegisters;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdsError {
-    /// A name that is no ID register's.
+    /// The name is no ID register.
     #[error(
         "\"{0}\" is no ID register; give names and values, such as IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74"
     )]
     Name(String),
-    /// A name without a value.
+    /// The name has no value.
     #[error("{0} has no value; give it as {0}=0x...")]
     Missing(&'static str),
-    /// A value that is not one.
+    /// The value is no number of 32 bits.
     #[error("{name}: \"{value}\" is not a hexadecimal number of 32 bits")]
     Value {
         /// The register.
@@ -22,7 +22,7 @@ pub enum IdsError {
         /// The text.
         value: String,
     },
-    /// A register given twice.
+    /// The text has the register twice.
     #[error("{0} is given twice")]
     Twice(&'static str),
 }
@@ -47,12 +47,12 @@ fn place<'i>(ids: &'i mut IdRegisters, name: &str) -> Option<(&'static str, &'i 
     Some((known, value))
 }
 
-/// Read names and values: `IDR0=0x...,IDR1=0x...`, or with blanks or colons between, as `probe` prints them.
-/// Registers that are not named are 0.
+/// Parses names and values: `IDR0=0x...,IDR1=0x...`, or with blanks or colons between them, as
+/// `probe` prints them. A register that the text does not name is 0.
 ///
 /// # Errors
 ///
-/// A name or a value is not one.
+/// A name is no ID register, has no value or comes twice, or a value is no number.
 pub fn parse(text: &str) -> Result<IdRegisters, IdsError> {
     let mut ids = IdRegisters::default();
     let mut seen: Vec<&'static str> = Vec::new();

@@ -10,8 +10,8 @@ use crate::kind::StructureKind;
 use crate::queue_pointers;
 use crate::report::{FieldRow, StructureReport};
 
-/// Decode words of a kind, of which the first `known` are known. The ID registers give several reports, everything
-/// else one.
+/// Decodes the known words of a structure. The ID registers give a report each; every other kind
+/// gives one report.
 #[must_use]
 pub fn reports(found: &FoundWords, context: &DecodeContext) -> Vec<StructureReport> {
     let (kind, words, known) = (found.kind, found.words.as_slice(), found.known);
@@ -48,7 +48,7 @@ fn report(kind: StructureKind, words: &[u64], context: &DecodeContext) -> Struct
     }
 }
 
-/// A report on a structure of which only the first words are known.
+/// The report on a structure whose last words are unknown.
 fn in_part(mut report: StructureReport, known: usize) -> StructureReport {
     report.rows.retain(|row| usize::from(row.lo / 64) < known);
     report.words.truncate(known);
@@ -60,7 +60,7 @@ fn in_part(mut report: StructureReport, known: usize) -> StructureReport {
     report
 }
 
-/// The table of fields that fits.
+/// The table of the structure's fields.
 fn layout(kind: StructureKind, words: &[u64]) -> &'static Layout {
     let low = words.first().copied().unwrap_or(0) as u8;
     match kind {
@@ -76,7 +76,7 @@ fn layout(kind: StructureKind, words: &[u64]) -> &'static Layout {
     }
 }
 
-/// The name, and the rest of the type's own text behind it.
+/// Splits the text of a type into its name and the rest.
 fn title(kind: StructureKind, words: &[u64], layout: &Layout) -> (String, String) {
     let word = |n: usize| words.get(n).copied().unwrap_or(0);
     let text = match kind {

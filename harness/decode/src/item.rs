@@ -1,4 +1,4 @@
-//! What a scanner hands out: structures, notes, and the lines that belong to neither.
+//! What a scanner returns: structures, notes, and the lines that belong to neither.
 
 use crate::kind::{KindError, StructureKind};
 use crate::line::LogLine;
@@ -9,7 +9,7 @@ use crate::words::WordError;
 pub enum ScanItem {
     /// A structure.
     Found(FoundWords),
-    /// A line that says something about an SMMU, but has no structure in it.
+    /// A line about an SMMU without a structure in it.
     Note {
         /// Its number, from 1.
         line: usize,
@@ -18,14 +18,14 @@ pub enum ScanItem {
         /// What it says, in the architecture's words.
         text: String,
     },
-    /// A line that only repeats, in words, what a structure before it says.
+    /// A line that repeats in words what an earlier structure says.
     Again {
         /// Its number, from 1.
         line: usize,
     },
     /// A line that is not about an SMMU.
     Other(LogLine),
-    /// Something that is meant to be decoded but cannot be. Its lines follow, as [`ScanItem::Other`].
+    /// A structure that cannot be decoded. Its lines follow, as [`ScanItem::Other`].
     Broken(ScanError),
 }
 
@@ -36,7 +36,7 @@ pub struct FoundWords {
     pub kind: StructureKind,
     /// Its words.
     pub words: Vec<u64>,
-    /// How many of them the input has; the others are not known.
+    /// How many of them the input has; the others are unknown.
     pub known: usize,
     /// The line on which it begins, from 1; 0 for arguments.
     pub line: usize,
@@ -44,7 +44,7 @@ pub struct FoundWords {
     pub source: &'static str,
     /// The sender, such as "arm-smmu-v3.0.auto", or what else is known of it.
     pub about: String,
-    /// The lines that it was made of. Of several structures on one line the first has it.
+    /// The lines of its words. If several structures share a line, the first has it.
     pub lines: Vec<usize>,
 }
 
@@ -62,29 +62,29 @@ impl FoundWords {
     }
 }
 
-/// Why something cannot be decoded.
+/// Why a part of the input cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScanError {
-    /// A word is not one.
+    /// A text is no word.
     #[error(transparent)]
     Word(#[from] WordError),
     /// The words are no structure.
     #[error(transparent)]
     StructureKind(#[from] KindError),
-    /// A record was announced, but not all of it came.
+    /// A headline announces a record, and some of its words are missing.
     #[error("line {line}: {what} is announced here, but only {found} of {want} words follow")]
     Incomplete {
-        /// The line that announces it.
+        /// The line of the headline.
         line: usize,
-        /// What it announces.
+        /// The record.
         what: &'static str,
-        /// How many words came.
+        /// How many words follow.
         found: usize,
-        /// How many there should be.
+        /// How many words the record has.
         want: usize,
     },
-    /// The number in the headline is not the one in the words.
+    /// The headline and the words have different event numbers.
     #[error(
         "line {line}: the headline says event {said:#04x}, the words say {found:#04x}: lines are missing or mixed up"
     )]
@@ -96,7 +96,7 @@ pub enum ScanError {
         /// The number that the words have.
         found: u8,
     },
-    /// Repetitions that a dump without addresses left out.
+    /// `*` for repeated lines, in a dump without addresses.
     #[error(
         "line {line}: `*` stands for an unknown number of lines here; dump with addresses, or with `od -v`"
     )]
@@ -106,7 +106,7 @@ pub enum ScanError {
     },
 }
 
-/// Hands lines out as they came.
+/// Returns lines unchanged.
 pub(crate) fn others(lines: Vec<LogLine>, out: &mut Vec<ScanItem>) {
     out.extend(lines.into_iter().map(ScanItem::Other));
 }

@@ -1,4 +1,4 @@
-//! The kinds of structures, and why words are none of them.
+//! The kinds of structures, and the errors when words are none of them.
 
 use std::fmt;
 
@@ -27,9 +27,10 @@ pub enum StructureKind {
     ContextDescriptor,
     /// A register: 1 word.
     Register(&'static Layout),
-    /// The ID registers in the order of their numbers: as many words as there are.
+    /// The ID registers from `IDR0` on, in the order of their numbers: 1 to 7 words.
     IdRegisters,
-    /// The producer and the consumer of a queue, and log2 of its size where it is known: 2 or 3 words.
+    /// The producer and the consumer of a queue, and log2 of its size where it is known: 2 or 3
+    /// words.
     Queue,
 }
 
@@ -42,12 +43,12 @@ impl PartialEq for StructureKind {
     }
 }
 
-/// The words of the command line for the kinds, for messages.
+/// The names of the kinds on a command line, for messages.
 pub(crate) const NAMES: &str =
     "ste, cd, cmd, event, pri, idr, queue, l1std, l1cd, or a register such as cr0 or gerror";
 
 impl StructureKind {
-    /// The kind that a word of the command line names.
+    /// The kind of this name on a command line.
     #[must_use]
     pub fn from_name(name: &str) -> Option<StructureKind> {
         Some(match name.to_ascii_lowercase().as_str() {
@@ -64,7 +65,7 @@ impl StructureKind {
         })
     }
 
-    /// How many 64-bit words one has; `None` where that varies.
+    /// How many 64-bit words a structure of this kind has; `None` if that varies.
     #[must_use]
     pub const fn words(self) -> Option<usize> {
         match self {
@@ -78,7 +79,7 @@ impl StructureKind {
         }
     }
 
-    /// The word for machines.
+    /// The name in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -114,7 +115,7 @@ impl fmt::Display for StructureKind {
     }
 }
 
-/// Why words cannot be cut into structures.
+/// Why words cannot be split into structures.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KindError {
@@ -130,31 +131,31 @@ pub enum KindError {
         /// The first of them.
         place: InputPlace,
     },
-    /// A queue or the ID registers with another number of words.
+    /// A queue or the ID registers cannot have so many words.
     #[error("{place}: {kind} wants {want}; {}", counted(*found, "begins here"))]
     List {
         /// The kind.
         kind: String,
-        /// What it wants, in words.
+        /// How many it takes, as text.
         want: &'static str,
         /// How many there are.
         found: usize,
         /// The first of them.
         place: InputPlace,
     },
-    /// A 32-bit register or a size with a value that is too large.
+    /// The value does not fit a 32-bit register or a size.
     #[error("{place}: {value:#x} does not fit {kind}: it has {bits} bits")]
     TooLarge {
         /// The kind.
         kind: String,
         /// The value.
         value: u64,
-        /// Bits of it.
+        /// The bits of the kind.
         bits: u16,
         /// Where the value is.
         place: InputPlace,
     },
-    /// A queue has no such size.
+    /// No queue has this size.
     #[error("{place}: a queue has 2^0 to 2^{} entries, not 2^{log2}", QueueSize::MAX_LOG2)]
     QueueSize {
         /// The size that was given.
@@ -162,7 +163,7 @@ pub enum KindError {
         /// Where.
         place: InputPlace,
     },
-    /// A word is wider than the words are said to be.
+    /// The word does not fit the word size that the caller gave.
     #[error("{place}: {value:#x} has more than 32 bits, and --word-size says 32")]
     TooWide {
         /// The word.
@@ -170,7 +171,7 @@ pub enum KindError {
         /// Where it is.
         place: InputPlace,
     },
-    /// The number of words is that of no structure.
+    /// No structure has this number of words.
     #[error(
         "{place}: {} A command has 2 words of 64 bits (4 of 32), an event record 4 (8), an STE and a CD \
          8 (16); for anything else, and for several at once, say what they are: {NAMES}",

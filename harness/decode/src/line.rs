@@ -1,4 +1,4 @@
-//! One line of an input, as it came.
+//! One line of an input, unchanged.
 
 use std::borrow::Cow;
 
@@ -9,14 +9,15 @@ use crate::text::pattern;
 pub struct LogLine {
     /// Its number, from 1; 0 for an argument.
     pub number: usize,
-    /// Its bytes, with the end of the line if it had one.
+    /// Its bytes, with the end of the line if the input has one.
     pub raw: Vec<u8>,
 }
 
 pattern!(COLOUR, r"\x1b\[[0-9;]*m");
 
 impl LogLine {
-    /// What is looked at: text without its end, without colours, and with tabs where `/dev/kmsg` writes `\x09`.
+    /// The text that the formats match: without its end, without colours, and with a tab for each
+    /// `\x09`, as `/dev/kmsg` writes it.
     #[must_use]
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.raw);

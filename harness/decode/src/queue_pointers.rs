@@ -1,4 +1,4 @@
-//! A producer and a consumer of a queue.
+//! Decodes the producer and the consumer of a queue.
 
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::cmdq_cons;
@@ -10,7 +10,7 @@ use crate::report::{FieldRow, StructureReport};
 
 const OVERFLOW: u32 = 1 << 31;
 
-/// Words: `PROD`, `CONS` and, where it is known, log2 of the number of entries.
+/// The words are `PROD`, `CONS` and, if known, log2 of the number of entries.
 pub(crate) fn report(words: &[u64]) -> StructureReport {
     let word = |n: usize| words.get(n).copied().unwrap_or(0) as u32;
     let (producer, consumer) = (word(0), word(1));

@@ -1,4 +1,4 @@
-//! One decoded structure, for people and for machines.
+//! One decoded structure, as text and as JSON.
 
 use std::io::{self, Write};
 
@@ -15,11 +15,11 @@ pub struct StructureReport {
     pub kind: StructureKind,
     /// Its name in the architecture's words: `F_TRANSLATION`, `TLBI_NH_VA`, `STE`, `CR0`.
     pub name: String,
-    /// It in one line; empty where the fields say it better.
+    /// The structure in one line; empty if the fields say it better.
     pub summary: String,
     /// Its words.
     pub words: Vec<u64>,
-    /// Bits of the whole.
+    /// The number of its bits.
     pub bits: u16,
     /// Its fields.
     pub rows: Vec<FieldRow>,
@@ -27,7 +27,7 @@ pub struct StructureReport {
     pub residue: Vec<Residue>,
     /// What it means, and what to check next.
     pub advice: Advice,
-    /// What the SMMU of the given ID registers would say to it.
+    /// What an SMMU with the given ID registers objects to.
     pub findings: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ pub struct FieldRow {
     pub value: u64,
     /// The value as it is printed.
     pub shown: String,
-    /// What the value means; else what the field is.
+    /// What the value means, or else what the field is.
     pub meaning: String,
     /// The architecture reserves this value.
     pub reserved: bool,
@@ -77,7 +77,7 @@ const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
 impl StructureReport {
-    /// For people. `origin` says where it was found.
+    /// Writes the report as text. `origin` says where the structure was found.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl StructureReport {
         Ok(())
     }
 
-    /// For people in a hurry: one line.
+    /// Writes the report as one line of text.
     ///
     /// # Errors
     ///
@@ -159,7 +159,7 @@ impl StructureReport {
         writeln!(out)
     }
 
-    /// For machines. Words and values are strings, since JSON's numbers lose bits.
+    /// The report as JSON. Words and values are strings, because JSON's numbers lose bits.
     #[must_use]
     pub fn json(&self) -> Value {
         let digits = if self.bits <= 32 { 8 } else { 16 };
@@ -190,12 +190,12 @@ impl StructureReport {
     }
 }
 
-/// As the architecture writes it: `7:0`, or `11` for a single bit.
+/// Bits in the architecture's notation: `7:0`, or `11` for a single bit.
 fn bits(hi: u16, lo: u16) -> String {
     if hi == lo { lo.to_string() } else { format!("{hi}:{lo}") }
 }
 
-/// A text on lines of at most 100 characters, all but the first indented.
+/// Wraps a text at 100 characters; all lines but the first are indented.
 fn wrapped(text: &str, indent: &str) -> String {
     let mut lines = String::new();
     let mut room = 100usize.saturating_sub(indent.len());

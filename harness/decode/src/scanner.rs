@@ -1,4 +1,4 @@
-//! The scanner: takes an input line by line, and hands out what is complete.
+//! The scanner: takes an input line by line, and returns what is complete.
 
 use crate::block::WordBlock;
 use crate::formats::dump::{self, Dump};
@@ -10,28 +10,28 @@ use crate::line::LogLine;
 use crate::structures::{decode, doubts, segments};
 use crate::words::{InputPlace, PlainLine, WordWidth, tokens};
 
-/// Takes an input line by line.
+/// Scans an input line by line for structures of an SMMU.
 #[derive(Debug, Default)]
 pub struct Scanner {
     kind: Option<StructureKind>,
     width: Option<WordWidth>,
     waiting: PendingRecords,
     dump: Dump,
-    /// PlainLine words of the lines before this one.
+    /// The plain words of the lines before this one.
     plain: WordBlock,
     linux: linux::LinuxSenders,
-    /// Lines that are not words have been seen.
+    /// The input has lines that are not words.
     prose: bool,
 }
 
 impl Scanner {
-    /// A scanner. `kind` says what plain words and dumps are; logs say that of themselves.
+    /// Makes a scanner. `kind` is the kind of plain words and dumps; a log names its own kinds.
     #[must_use]
     pub fn new(kind: Option<StructureKind>, width: Option<WordWidth>) -> Self {
         Scanner { kind, width, ..Scanner::default() }
     }
 
-    /// Take a line, with or without its end. What is complete with it comes back.
+    /// Takes a line, with or without its end. Returns what this line completes.
     pub fn line(&mut self, number: usize, raw: &[u8]) -> Vec<ScanItem> {
         let line = LogLine { number, raw: raw.to_vec() };
         let text = line.text();
@@ -89,7 +89,7 @@ impl Scanner {
                 others(std::mem::take(&mut self.plain).lines, &mut out);
             }
             PlainLine::Broken(error) => {
-                // The words before it are cut off, and would be taken for something else.
+                // The words before it are cut off, and would decode as something else.
                 out.push(ScanItem::Broken(error.into()));
                 self.plain.lines.push(line);
                 others(std::mem::take(&mut self.plain).lines, &mut out);
@@ -103,20 +103,20 @@ impl Scanner {
         out
     }
 
-    /// The input has ended: what is left.
+    /// Ends the input. Returns what is left.
     pub fn finish(&mut self) -> Vec<ScanItem> {
         let mut out = Vec::new();
         self.linux.finish(&mut out);
         let block = self.dump.end();
         self.decode(block, &mut out);
-        // An input that is nothing but numbers is meant to be words.
+        // The numbers of an input without any other text are words.
         self.plain.perhaps &= self.prose;
         self.end_of_plain(&mut out);
         self.waiting.finish(&mut out);
         out
     }
 
-    /// The formats of logs are asked in turn; the first that knows the line has it.
+    /// Tries the log formats in turn; the first that knows the line takes it.
     fn of_a_log(&mut self, line: &LogLine, text: &str, out: &mut Vec<ScanItem>) -> bool {
         linux::line(&mut self.linux, &mut self.waiting, line, text, out)
             || qemu::line(line.number, text, out)
@@ -213,7 +213,7 @@ impl Scanner {
         }
     }
 
-    /// The words of a block in the order that makes more sense.
+    /// Decodes a block in the byte order that raises fewer doubts.
     fn best(&self, block: &WordBlock) -> Result<Vec<FoundWords>, KindError> {
         let native = decode(self.kind, self.width, &block.words);
         let doubts = |found: &Result<Vec<FoundWords>, KindError>| match found {
@@ -227,7 +227,7 @@ impl Scanner {
             }
             false => native,
         };
-        // In a log, and among other numbers, only what fits without a doubt is one of ours.
+        // In a log, and among other numbers, only words without any doubt are a structure.
         if self.kind.is_none() && (block.of_a_log || block.perhaps) && doubts(&found) > 0 {
             let place =
                 block.words.first().map_or(InputPlace::Line { number: 0, column: 1 }, |w| w.place);
@@ -238,7 +238,7 @@ impl Scanner {
     }
 }
 
-/// The first of several structures gets the lines that they were made of.
+/// Gives the lines of a block to the first of its structures.
 fn give_lines(found: &mut [FoundWords], lines: Vec<usize>) {
     found.iter_mut().for_each(|found| found.lines.clear());
     if let Some(first) = found.first_mut() {
@@ -246,7 +246,7 @@ fn give_lines(found: &mut [FoundWords], lines: Vec<usize>) {
     }
 }
 
-/// Of several structures on one line the first has it.
+/// Leaves a line to the first of several structures on it.
 fn once(line: usize, out: &mut [ScanItem]) {
     let mut taken = false;
     for item in out {

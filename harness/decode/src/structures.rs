@@ -1,4 +1,4 @@
-//! From words to structures: words are cut by their kind, or the kind is found out.
+//! Splits words into structures of a given kind, or guesses the kind.
 
 use smmu_types::layout::Layout;
 use smmu_types::queue::QueueSize;
@@ -8,15 +8,15 @@ use crate::item::FoundWords;
 use crate::kind::{KindError, StructureKind};
 use crate::words::{InputPlace, Word, WordError, WordWidth};
 
-/// A kind, and the words behind it.
+/// A kind, and the words that follow it.
 pub type Segment = (Option<StructureKind>, Vec<Word>);
 
-/// Cut tokens at the kinds among them: `ste 0x... cd 0x... GERROR=0x1`. Words before any kind are of no kind; a kind
-/// at the end has no words.
+/// Splits tokens at the names of kinds: `ste 0x... cd 0x... GERROR=0x1`. Words before the first
+/// name have no kind; a name at the end has no words.
 ///
 /// # Errors
 ///
-/// What is not a kind is not a word either.
+/// A token is neither a kind nor a word.
 pub fn segments(tokens: &[(InputPlace, &str)]) -> Result<Vec<Segment>, WordError> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut open = false;
@@ -44,11 +44,11 @@ pub fn segments(tokens: &[(InputPlace, &str)]) -> Result<Vec<Segment>, WordError
     Ok(segments)
 }
 
-/// Cut plain words into structures.
+/// Splits plain words into structures.
 ///
 /// # Errors
 ///
-/// They are not of the kind, or of no kind that can be found out.
+/// The words do not fit the kind, or without one, no kind or several kinds fit them.
 pub fn decode(
     kind: Option<StructureKind>,
     width: Option<WordWidth>,
@@ -74,10 +74,10 @@ pub fn decode(
     }
 }
 
-/// The words of one structure, and where the first of them stands.
+/// The words of one structure, and the place of the first.
 pub type Piece = (Vec<u64>, InputPlace);
 
-/// Cut words into structures of one kind.
+/// Splits words into structures of one kind.
 ///
 /// # Errors
 ///
@@ -161,18 +161,18 @@ fn not_too_wide(words: &[Word], width: Option<WordWidth>) -> Result<(), KindErro
     }
 }
 
-/// What words can be taken for without being told. Every pattern is a page request, so it is not among them.
+/// The kinds that a guess can find. Page requests are not among them, because every pattern is one.
 pub const GUESSED: [StructureKind; 4] =
     [StructureKind::Command, StructureKind::Event, StructureKind::Ste, StructureKind::Cd];
 
-/// Words that were found to be something, and how much speaks against it: 0 for nothing.
+/// The structures of a guess, and the doubts about it: 0 for none.
 pub type Guess = (StructureKind, Vec<u64>, u32);
 
-/// Find out what words are, among some kinds.
+/// Guesses which of some kinds words are.
 ///
 /// # Errors
 ///
-/// They could be several things, or nothing.
+/// Several kinds fit the words, or none.
 pub fn guess(
     words: &[Word],
     width: Option<WordWidth>,
@@ -216,7 +216,7 @@ fn names(scored: &[(u32, StructureKind, &Vec<u64>)]) -> Vec<&'static str> {
     names
 }
 
-/// How much speaks against words being of a kind: 0 for nothing, 100 for everything.
+/// The doubts whether words are of a kind, from 0 (none) to 100 (they cannot be).
 pub(crate) fn doubts(kind: StructureKind, words: &[u64]) -> u32 {
     match kind.words() {
         Some(1) | None => 0,
@@ -224,7 +224,7 @@ pub(crate) fn doubts(kind: StructureKind, words: &[u64]) -> u32 {
     }
 }
 
-/// How much speaks against words being of a kind; `None` when they cannot be.
+/// The doubts whether words are of a kind; `None` if they cannot be.
 fn implausible(kind: StructureKind, words: &[u64]) -> Option<u32> {
     let first = words.first().copied().unwrap_or(0);
     let bits = |layout: &Layout| {

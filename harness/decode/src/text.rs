@@ -1,4 +1,4 @@
-//! What the log formats share: patterns, numbers in text, and events that a line names.
+//! Helpers of the log formats: patterns, numbers in text, and event names.
 
 use smmu_types::{EventKind, EventRecord, Iova, StreamId};
 
@@ -19,7 +19,7 @@ pub(crate) fn hex(captures: &regex::Captures<'_>, name: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
 
-/// A record of which a log line says only a part.
+/// A record of which the log line has only a part.
 pub(crate) fn partial_event(name: &str, stream: u64, address: Option<u64>) -> Option<EventRecord> {
     let kind = EventKind::from_name(name)?;
     let record = EventRecord::new(kind, StreamId(u32::try_from(stream).ok()?));
@@ -29,12 +29,12 @@ pub(crate) fn partial_event(name: &str, stream: u64, address: Option<u64>) -> Op
     })
 }
 
-/// A part of a match; empty where the match has none.
+/// A part of a match; empty if the match does not have it.
 pub(crate) fn part<'t>(captures: &regex::Captures<'t>, name: &str) -> &'t str {
     captures.name(name).map_or("", |found| found.as_str())
 }
 
-/// The number of an event by its name, as headlines have it.
+/// The number of the event that a headline names.
 pub(crate) fn number_of(name: &str) -> Option<u8> {
     EventKind::from_name(name).map(|kind| kind.0)
 }

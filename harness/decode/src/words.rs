@@ -1,8 +1,8 @@
-//! Hexadecimal words, as people paste them.
+//! Parses hexadecimal words in the notations of logs, dumps and source code.
 
 use std::fmt;
 
-/// Where something stands in the input.
+/// A place in the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputPlace {
     /// The n-th argument, from 1, and the character in it, from 1.
@@ -22,7 +22,7 @@ pub enum InputPlace {
 }
 
 impl InputPlace {
-    /// The same place some characters on.
+    /// The place some characters further.
     #[must_use]
     pub const fn shifted(self, by: usize) -> InputPlace {
         match self {
@@ -59,7 +59,7 @@ pub enum WordError {
         /// The character.
         found: char,
     },
-    /// Nothing behind the prefix.
+    /// No digit follows the prefix.
     #[error("{place}: \"{text}\" is not a hexadecimal word: it has no digits")]
     Empty {
         /// Where it is.
@@ -79,22 +79,22 @@ pub enum WordError {
     },
 }
 
-/// One word as it was written.
+/// One word, and how the input writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
     /// Its value.
     pub value: u64,
-    /// How many digits were written, leading zeros included.
+    /// The number of its digits, leading zeros included.
     pub digits: usize,
-    /// Whether `0x` stood before them.
+    /// Whether `0x` precedes them.
     pub prefixed: bool,
-    /// Where it stands.
+    /// Its place.
     pub place: InputPlace,
 }
 
 impl Word {
-    /// Read one token: hexadecimal digits with or without `0x`, with `_` or `'` between them, a suffix of C's
-    /// (`ull`), and brackets or commas around.
+    /// Parses one token: hexadecimal digits with or without `0x`, with `_` or `'` between them,
+    /// with a C suffix (`ull`), in brackets or commas.
     ///
     /// # Errors
     ///
@@ -134,10 +134,10 @@ fn is_bracket(c: char) -> bool {
     "<>[](){},;|\"`".contains(c)
 }
 
-/// What stands before a line.
+/// What the lines before this one left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Before {
-    /// Nothing that it could go on with.
+    /// Nothing to continue.
     Nothing,
     /// Words.
     Words,
@@ -145,7 +145,7 @@ pub(crate) enum Before {
     Bytes,
 }
 
-/// What a line of an input is, as far as words go.
+/// A line of an input, by the words in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PlainLine {
     /// Nothing, or a comment.
@@ -156,9 +156,9 @@ pub(crate) enum PlainLine {
     Words(Vec<Word>),
     /// Bytes, in the order of memory.
     Bytes(Vec<u8>),
-    /// Words, if what stands around them is words as well: "10 8 0 200" could be anything.
+    /// Words, if the lines around it are words too: "10 8 0 200" could be anything.
     Perhaps(Vec<Word>),
-    /// Words, but for one that is broken.
+    /// Words, of which one is broken.
     Broken(WordError),
     /// Something else.
     Prose,
@@ -166,7 +166,7 @@ pub(crate) enum PlainLine {
 
 impl PlainLine {
     pub(crate) fn of(line: &str, number: usize, before: Before) -> PlainLine {
-        // What stands behind a `#` is a comment.
+        // The text after a `#` is a comment.
         let line = line.split('#').next().unwrap_or_default();
         let tokens: Vec<(usize, &str)> = tokens(line).collect();
         match tokens.as_slice() {
@@ -205,7 +205,7 @@ impl PlainLine {
                     _ => PlainLine::Prose,
                 }
             }
-            // One bad token among words that are clearly meant is a mistake; anything else is not about words.
+            // One bad token among clear words is a mistake. Any other line has no words.
             (Some((token, error)), None)
                 if several && words.iter().all(sure) && is_nearly(token) =>
             {
@@ -216,7 +216,7 @@ impl PlainLine {
     }
 }
 
-/// Whether a token was meant to be a word.
+/// Whether a token looks like a word, perhaps with a mistake.
 fn is_nearly(token: &str) -> bool {
     let prefixed = token.starts_with("0x") || token.starts_with("0X");
     let hex = token.chars().filter(char::is_ascii_hexdigit).count();
@@ -235,7 +235,7 @@ fn bytes(digits: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()
 }
 
-/// The tokens of a line between blanks and commas, each with the character at which it begins, from 0.
+/// The tokens of a line between blanks and commas, each with the index of its first character.
 pub fn tokens(line: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = line;
     let mut column = 0;
@@ -253,7 +253,7 @@ pub fn tokens(line: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// WordWidth of the words that were written.
+/// The width of the words in the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WordWidth {
     /// 32 bits; the low half of a 64-bit word comes first.
@@ -263,7 +263,7 @@ pub enum WordWidth {
 }
 
 impl WordWidth {
-    /// The widths that words can have, the likelier one first.
+    /// The possible widths of words, the likelier first.
     pub(crate) fn possible(words: &[Word]) -> &'static [WordWidth] {
         if words.iter().any(|word| word.digits > 8) {
             &[WordWidth::Bits64]
@@ -274,7 +274,7 @@ impl WordWidth {
         }
     }
 
-    /// The words as 64-bit words, or `None` when their number is odd, or one is too wide.
+    /// Joins the words to words of 64 bits; `None` if their number is odd, or one is too wide.
     pub(crate) fn join(self, words: &[Word]) -> Option<Vec<u64>> {
         if self == WordWidth::Bits32 && words.iter().any(|word| word.value > u64::from(u32::MAX)) {
             return None;

@@ -5,8 +5,8 @@ use smmu_decode::{ScanItem, Scanner, StructureKind, WordWidth};
 const KINDS: &[&str] =
     &["", "command", "event", "ste", "cd", "pri", "l1std", "l1cd", "idr", "queue"];
 
-/// The input of `smmu-harness decode`, line by line. The last byte chooses what is asked for; the end
-/// of a line asks for nothing, so that any log is a seed.
+/// The input of `smmu-harness decode`, line by line. The last byte chooses kind and width. A line
+/// feed chooses neither, so any log is a seed.
 ///
 /// Every line is in exactly one item, and comes back as it was; all that is found has words.
 pub fn scanner(data: &[u8]) {

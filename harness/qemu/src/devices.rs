@@ -1,4 +1,4 @@
-//! The devices of a machine, which do DMA when the caller asks for it.
+//! The devices of a machine, which do DMA on request.
 
 use std::sync::Mutex;
 
@@ -8,18 +8,18 @@ use super::process::lock;
 use super::qtest::{Qtest, QtestCommand};
 use super::ram::RAM_BASE;
 
-/// What an `iommu-testdev` writes.
+/// The word that an `iommu-testdev` writes.
 pub const TESTDEV_PATTERN: u32 = 0x1234_5678;
 
-/// What became of a DMA write, as far as the device knows.
+/// The outcome of a DMA write, as far as the device knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DmaOutcome {
-    /// The bus took it. Where it landed, memory shows.
+    /// The bus took the write. Memory shows where it landed.
     Written,
-    /// The bus refused it.
+    /// The bus refused the write.
     Refused,
-    /// The device gave a code that is not known here.
+    /// The device returned a code that this crate does not know.
     Unknown(u32),
 }
 
@@ -34,7 +34,7 @@ mod testdev {
     pub(super) const ATTRIBUTES: u64 = 0x18;
     pub(super) const CHECK_LOW: u64 = 0x1c;
     pub(super) const CHECK_HIGH: u64 = 0x20;
-    /// Non-secure, and that is said.
+    /// Non-secure, and the bit that makes the security state valid.
     pub(super) const NON_SECURE: u32 = 0x0a;
     pub(super) const DONE: u32 = 0;
     pub(super) const REFUSED: u32 = 0xdead_0002;
@@ -49,14 +49,14 @@ mod edu {
     pub(super) const COMMAND: u64 = 0x98;
     pub(super) const RUN: u64 = 1;
     pub(super) const TO_RAM: u64 = 2;
-    /// Its buffer, at its own address.
+    /// The device's own address of its buffer.
     pub(super) const BUFFER: u64 = 0x4_0000;
     pub(super) const BUFFER_SIZE: u32 = 4096;
     /// A transfer ends this much virtual time after its start.
     pub(super) const DURATION_NS: u64 = 100_000_000;
 }
 
-/// Steps of virtual time that a transfer may take.
+/// The maximum number of steps of virtual time for a transfer.
 const MOST_STEPS: u32 = 10;
 
 #[derive(Clone, Copy)]
@@ -70,7 +70,7 @@ pub(super) struct Devices(Vec<DmaDevice>);
 
 struct DmaDevice {
     endpoint: Endpoint,
-    /// Held over the several accesses of one transfer.
+    /// Held during all accesses of one transfer.
     busy: Mutex<()>,
 }
 
@@ -90,9 +90,9 @@ impl Devices {
         let bar = target.endpoint.bar;
         let set = |offset, value| QtestCommand::Write32(bar + offset, value);
         let _busy = lock(&target.busy);
-        // The device wants to compare what it wrote with what is at a physical address that
-        // its driver expects. We look at memory ourselves, so any readable one will do, and
-        // a difference means nothing. The halves of an address fit their registers.
+        // After its write, the device compares the word at a physical address with the pattern.
+        // The caller looks at memory itself, so any readable address serves, and a difference
+        // means nothing. The halves of an address fit their registers.
         let answers = qtest.run(&[
             set(testdev::IOVA_LOW, iova as u32),
             set(testdev::IOVA_HIGH, (iova >> 32) as u32),
@@ -121,7 +121,7 @@ impl Devices {
         copy: EduCopy,
     ) -> Result<(), QemuError> {
         let target = self.device(device, DeviceKind::Edu, "copy to or from a buffer")?;
-        // QEMU aborts when a transfer leaves the buffer.
+        // QEMU aborts if a transfer leaves the buffer.
         if length == 0 || length > edu::BUFFER_SIZE || !length.is_multiple_of(4) {
             return Err(QemuError::BadLength { length });
         }

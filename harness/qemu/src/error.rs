@@ -1,4 +1,4 @@
-//! What can go wrong between this process and QEMU.
+//! The errors of finding, starting and driving QEMU.
 
 use std::fmt;
 use std::io;
@@ -10,31 +10,30 @@ use super::plan::{ConfigError, DeviceKind};
 
 /// Any failure of finding, starting or driving QEMU.
 ///
-/// Cloneable, because a channel that failed once answers every later call with the
-/// same error.
+/// `Clone`, because a failed channel returns the same error to every later call.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QemuError {
-    /// There is no QEMU anywhere we look.
+    /// No QEMU is found.
     #[error(
-        "no QEMU found (looked at {looked}); run `cargo xtask qemu`, or name one with \
+        "no QEMU found (searched {looked}); run `cargo xtask qemu`, or name one with \
          --qemu or SMMU_QEMU"
     )]
     NotFound {
-        /// The places looked at, in order.
+        /// The places searched, in order.
         looked: String,
     },
-    /// The chosen file cannot serve.
+    /// The chosen file is not suitable.
     #[error("{origin} {} {problem}; run `cargo xtask qemu`, or name another with --qemu or SMMU_QEMU", path.display())]
     BadBinary {
-        /// Who chose this file.
+        /// What chose this file.
         origin: Origin,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: BinaryProblem,
     },
-    /// The chosen QEMU works, but lacks something that is needed.
+    /// The chosen QEMU runs, but lacks a feature.
     #[error(
         "QEMU {version} at {} lacks {}; run `cargo xtask qemu`, or name a fuller build with \
          --qemu or SMMU_QEMU",
@@ -45,48 +44,48 @@ pub enum QemuError {
         path: PathBuf,
         /// Its version.
         version: String,
-        /// All that is missing.
+        /// All missing features.
         missing: Vec<Missing>,
     },
-    /// The machine asked for is impossible.
+    /// The configuration of the machine is impossible.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The operating system refused something this process needs.
+    /// A system call failed.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was tried.
+        /// The action.
         what: &'static str,
-        /// The system's answer.
+        /// The system's error.
         source: Arc<io::Error>,
     },
-    /// The program could not be started.
+    /// The program does not start.
     #[error("cannot start {}: {source}", path.display())]
     Spawn {
         /// The program.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: Arc<io::Error>,
     },
-    /// QEMU ended by itself.
+    /// QEMU ended.
     #[error("QEMU ended ({status}) during `{doing}`; {}", said(stderr))]
     Exited {
-        /// What was being done.
+        /// The command or action under way.
         doing: String,
         /// Its exit status.
         status: String,
-        /// The last it wrote to standard error.
+        /// The end of its standard error.
         stderr: String,
     },
-    /// A channel to a living QEMU broke.
+    /// A channel broke, and QEMU still runs.
     #[error("the {channel} channel to QEMU broke during `{doing}`: {source}; {}", said(stderr))]
     Channel {
         /// Which channel.
         channel: Channel,
-        /// What was being done.
+        /// The command or action under way.
         doing: String,
-        /// The system's answer.
+        /// The system's error.
         source: Arc<io::Error>,
-        /// The last QEMU wrote to standard error.
+        /// The end of QEMU's standard error.
         stderr: String,
     },
     /// QEMU did not answer in time.
@@ -97,23 +96,23 @@ pub enum QemuError {
     Timeout {
         /// Which channel.
         channel: Channel,
-        /// What was being done.
+        /// The command or action under way.
         doing: String,
-        /// The time it had.
+        /// The time limit.
         limit: Duration,
-        /// The last QEMU wrote to standard error.
+        /// The end of QEMU's standard error.
         stderr: String,
     },
-    /// QEMU said something that the protocol does not know.
+    /// QEMU sent a line that the protocol does not have.
     #[error(
-        "QEMU answered `{doing}` on the {channel} channel with {line:?}, which is not understood"
+        "QEMU answered `{doing}` on the {channel} channel with {line:?}, which the protocol does not have"
     )]
     Protocol {
         /// Which channel.
         channel: Channel,
-        /// What was being done.
+        /// The command or action under way.
         doing: String,
-        /// Its words, shortened.
+        /// The line, shortened.
         line: String,
     },
     /// QEMU refused a qtest command; the channel stays usable.
@@ -121,7 +120,7 @@ pub enum QemuError {
     QtestRefused {
         /// The command.
         command: String,
-        /// Its words.
+        /// QEMU's message.
         text: String,
     },
     /// QEMU refused a QMP command; the channel stays usable.
@@ -131,15 +130,15 @@ pub enum QemuError {
         command: String,
         /// QEMU's class of the error.
         class: String,
-        /// Its words.
+        /// QEMU's message.
         text: String,
     },
-    /// The machine has no interrupt controller of the kind asked for.
+    /// The machine does not show its interrupt controller.
     #[error(
         "QEMU's machine shows no arm-gicv3 under /machine/unattached, so interrupts cannot be seen"
     )]
     NoGic,
-    /// A PCI function is not where it was asked to be.
+    /// A PCI function is not at its configured place.
     #[error(
         "DMA device {device} (StreamID {stream_id:#x}) is not at its place: its configuration \
          space reads {found:#010x} instead of {expected:#010x}"
@@ -154,25 +153,25 @@ pub enum QemuError {
         /// Vendor and device id of this kind.
         expected: u32,
     },
-    /// There is no DMA device of this index.
-    #[error("there is no DMA device {device}; this machine has {count}")]
+    /// The machine has no DMA device of this index.
+    #[error("no DMA device {device}; this machine has {count} (from 0)")]
     NoSuchDevice {
         /// The index given.
         device: usize,
         /// How many there are.
         count: usize,
     },
-    /// The device cannot do this.
+    /// A device of this kind cannot do this.
     #[error("DMA device {device} is of kind {kind}, which cannot {action}")]
     WrongKind {
         /// Index of the device.
         device: usize,
         /// Its kind.
         kind: DeviceKind,
-        /// What was asked of it.
+        /// The requested action.
         action: &'static str,
     },
-    /// A DMA length the device cannot do.
+    /// The device cannot do a DMA of this length.
     #[error(
         "a DMA of {length} bytes is impossible; `edu` moves 4 to 4096 bytes, in multiples of 4"
     )]
@@ -180,14 +179,14 @@ pub enum QemuError {
         /// The length given.
         length: u32,
     },
-    /// The device never finished.
+    /// The device did not finish.
     #[error(
         "DMA device {device} still shows its transfer running after {steps} virtual 100 ms steps"
     )]
     Stuck {
         /// Index of the device.
         device: usize,
-        /// How many steps it had.
+        /// The number of steps waited.
         steps: u32,
     },
 }
@@ -198,7 +197,7 @@ impl QemuError {
     }
 }
 
-/// Who chose a QEMU program.
+/// What chose a QEMU program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
@@ -206,9 +205,9 @@ pub enum Origin {
     Explicit,
     /// The environment variable `SMMU_QEMU`.
     Environment,
-    /// It lies where `cargo xtask qemu` unpacks one.
+    /// The target folder, where `cargo xtask qemu` unpacks one.
     TargetDir,
-    /// It is on `PATH`.
+    /// `PATH`.
     SearchPath,
 }
 
@@ -223,40 +222,40 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why a file cannot be used as QEMU.
+/// Why a file is not a suitable QEMU.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BinaryProblem {
-    /// No such file.
+    /// The file does not exist.
     #[error("does not exist")]
     Absent,
-    /// A folder, a device, ...
+    /// The path is a folder, a device, ...
     #[error("is not a file")]
     NotAFile,
-    /// Execution is not permitted.
+    /// This process may not execute the file.
     #[error("is not executable")]
     NotExecutable,
-    /// The system will not run it.
+    /// The system cannot run it.
     #[error("cannot be run: {0}")]
     CannotRun(Arc<io::Error>),
-    /// It ran, and did not say that it is QEMU.
+    /// It runs, and its version is not QEMU's.
     #[error("is not QEMU: `--version` printed {said:?}")]
     NotQemu {
         /// The first line of its output.
         said: String,
     },
-    /// It did not come back.
+    /// It does not answer in time.
     #[error("did not answer `--version` within {0:?}")]
     Silent(Duration),
 }
 
-/// Something a QEMU lacks.
+/// A feature that a QEMU lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missing {
-    /// It is older than the first version that can serve.
+    /// The features of a newer version.
     Version {
-        /// The oldest major version that can.
+        /// The oldest suitable major version.
         needed: u32,
     },
     /// The accelerator of this name.
@@ -268,14 +267,14 @@ pub enum Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version { needed } => write!(f, "what came with version {needed}"),
+            Self::Version { needed } => write!(f, "the features of version {needed}"),
             Self::Accelerator(name) => write!(f, "accelerator `{name}`"),
             Self::Device(name) => write!(f, "device `{name}`"),
         }
     }
 }
 
-/// A way of talking to QEMU.
+/// A channel to QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Channel {

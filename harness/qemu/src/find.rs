@@ -1,4 +1,4 @@
-//! Which QEMU to use, and whether it can serve.
+//! Finds a QEMU, and checks that it is suitable.
 
 use std::env;
 use std::ffi::OsString;
@@ -38,11 +38,11 @@ impl QemuBinary {
         &self.version
     }
 
-    /// Asks the program for everything that a machine needs of it, and fails with all
-    /// that is missing.
+    /// Checks that the program has every feature that a machine needs. The error lists all that it
+    /// lacks.
     ///
-    /// It costs one more start of the program (some 35 ms). [`QemuMachine::start`] does it by
-    /// itself, but only when QEMU refuses to start.
+    /// The check starts the program once more (about 35 ms). [`QemuMachine::start`] makes it if
+    /// QEMU refuses to start.
     ///
     /// [`QemuMachine::start`]: super::QemuMachine::start
     pub fn check_features(&self) -> Result<(), QemuError> {
@@ -50,17 +50,17 @@ impl QemuBinary {
     }
 }
 
-/// Looks for QEMU: `explicit` (what the user gave with `--qemu`), the environment variable
-/// `SMMU_QEMU`, `qemu/qemu-system-aarch64` in the target folder, `PATH`.
+/// Looks for QEMU, in this order: `explicit` (what the user gave with `--qemu`), the environment
+/// variable `SMMU_QEMU`, `qemu/qemu-system-aarch64` in the target folder, `PATH`.
 ///
-/// The first of these that exists is the one: if it cannot serve, that is an error, and
-/// the next is not tried. What `--qemu` or `SMMU_QEMU` names has to exist.
+/// What `--qemu` or `SMMU_QEMU` names must be suitable; otherwise this fails. An unsuitable QEMU in
+/// the target folder or on `PATH` is an error only if no other is found.
 pub fn find(explicit: Option<&Path>, target_dir: Option<&Path>) -> Result<QemuBinary, QemuError> {
     Search::from_environment(explicit, target_dir).find()
 }
 
-/// Where this build puts its output, guessed: `CARGO_TARGET_DIR`, else the folder above the
-/// running program that cargo marked as a cache, else `target` in the current folder.
+/// Guesses the target folder of this build: `CARGO_TARGET_DIR`, else the folder above the running
+/// program that cargo marked as a cache, else `target` in the current folder.
 pub fn guess_target_dir() -> Option<PathBuf> {
     let named = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let above = || {
@@ -72,11 +72,10 @@ pub fn guess_target_dir() -> Option<PathBuf> {
     named.filter(|dir| dir.is_dir()).or_else(above).or_else(here).filter(|dir| dir.is_dir())
 }
 
-/// The places to look at, as values.
+/// The places to search.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// What the user named with `--qemu`. A name without a slash is looked for on the
-    /// search path.
+    /// What the user named with `--qemu`. A name without a slash is searched on the search path.
     pub explicit: Option<PathBuf>,
     /// The value of `SMMU_QEMU`; an empty one counts as none.
     pub environment: Option<PathBuf>,
@@ -87,7 +86,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// With `SMMU_QEMU` and `PATH` of this process.
+    /// Takes `SMMU_QEMU` and `PATH` from this process.
     pub fn from_environment(explicit: Option<&Path>, target_dir: Option<&Path>) -> Self {
         Self {
             explicit: explicit.map(Path::to_owned),
@@ -97,7 +96,7 @@ impl Search {
         }
     }
 
-    /// See [`find`].
+    /// Searches, as [`find`] does.
     pub fn find(&self) -> Result<QemuBinary, QemuError> {
         let named = |path: &Option<PathBuf>| path.clone().filter(|p| !p.as_os_str().is_empty());
         if let Some(path) = named(&self.explicit) {
@@ -107,7 +106,7 @@ impl Search {
             return self.named(path, Origin::Environment);
         }
         let mut looked = Vec::new();
-        // Nobody named these, so one that cannot serve only counts when no other can.
+        // The user named none of these, so an unsuitable one fails the search only without another.
         let mut unfit = None;
         if let Some(dir) = &self.target_dir {
             let path = dir.join("qemu").join(PROGRAM);

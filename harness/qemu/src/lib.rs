@@ -1,15 +1,15 @@
-//! QEMU as a machine with real SMMUv3 models: no guest code, this process is the CPU.
+//! QEMU as a machine with SMMUv3s: no guest code, this process plays the CPU.
 //!
-//! [`find()`] says which QEMU to use, [`QemuMachine::start`] starts one, and then
+//! [`find()`] finds a QEMU, and [`QemuMachine::start`] starts it. Then
 //!
 //! * [`QemuMachine::qtest`] reads and writes device registers,
-//! * [`QemuMachine::ram`] is the machine's RAM as plain memory of this process,
-//! * [`QemuMachine::dma_write`], [`QemuMachine::edu_copy_in`] and [`QemuMachine::edu_copy_out`] make
-//!   devices do DMA through their SMMU,
-//! * [`QemuMachine::take_interrupts`] tells which interrupts the SMMUs raised.
+//! * [`QemuMachine::ram`] is the machine's RAM as memory of this process,
+//! * [`QemuMachine::dma_write`], [`QemuMachine::edu_copy_in`] and [`QemuMachine::edu_copy_out`]
+//!   make devices do DMA through their SMMU,
+//! * [`QemuMachine::take_interrupts`] returns the interrupts that the SMMUs raised.
 //!
 //! ```no_run
-//! use smmu_qemu::{DeviceConfig, DeviceKind, QemuMachine, MachineConfig};
+//! use smmu_qemu::{DeviceConfig, DeviceKind, MachineConfig, QemuMachine};
 //!
 //! let qemu = smmu_qemu::find(None, smmu_qemu::guess_target_dir().as_deref())?;
 //! let machine = QemuMachine::start(&qemu, &MachineConfig {
@@ -21,11 +21,11 @@
 //! # Ok::<(), smmu_qemu::QemuError>(())
 //! ```
 //!
-//! Addresses are plain numbers here; the register and DMA-memory seams are put on top.
-//! A start takes some 50 ms, a register access some 10 us, [`QemuMachine::reset`] some 1 ms.
+//! Addresses are plain numbers; a caller adds its own types. A start takes about 50 ms, a register
+//! access about 10 us, [`QemuMachine::reset`] about 1 ms.
 //!
-//! QEMU's sockets are a pair each, given to the child as its standard input and output,
-//! and RAM is a nameless file: nothing of a machine is on disk.
+//! A machine leaves nothing on disk: QEMU's sockets are its standard input and output, and RAM is a
+//! file without a name.
 
 mod devices;
 mod error;
@@ -51,3 +51,8 @@ pub use plan::{
 pub use qmp::Qmp;
 pub use qtest::{Qtest, QtestCommand};
 pub use ram::{RAM_BASE, SharedRam};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct QemuReadme;

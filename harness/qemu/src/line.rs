@@ -4,27 +4,27 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// Why no line came.
+/// Why no line was read.
 #[derive(Debug)]
 pub(super) enum LineError {
-    /// The other side is gone.
+    /// The peer closed the socket.
     Closed,
-    /// The time is up.
+    /// The deadline has passed.
     Timeout,
-    /// The line is longer than any reply may be, or no text.
+    /// The line is too long for a reply, or is not UTF-8.
     Garbage(String),
-    /// The system's answer.
+    /// The system's error.
     Io(io::Error),
 }
 
 pub(super) struct LineChannel {
     stream: UnixStream,
     buffer: Vec<u8>,
-    /// Everything in `buffer` before this was handed out.
+    /// The bytes of `buffer` before this index are already returned.
     consumed: usize,
     longest: usize,
     timeout: Duration,
-    /// The stream's own time-out was shortened for the rest of a late line.
+    /// Whether the stream's time-out is shortened, for the rest of a late line.
     shortened: bool,
 }
 
@@ -43,7 +43,7 @@ impl LineChannel {
     }
 
     pub(super) fn set_timeout(&mut self, timeout: Duration) -> io::Result<()> {
-        // The system takes zero for "for ever".
+        // Zero would mean no limit to the system.
         let timeout = timeout.max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(timeout))?;
         self.stream.set_write_timeout(Some(timeout))?;
@@ -60,7 +60,7 @@ impl LineChannel {
         self.stream.write_all(bytes).map_err(from_io)
     }
 
-    /// The next line without its end, which must be complete at `deadline`.
+    /// Returns the next line without its end. The line must be complete at `deadline`.
     pub(super) fn line(&mut self, deadline: Instant) -> Result<&str, LineError> {
         let mut searched = self.consumed;
         let mut first = true;
@@ -87,8 +87,8 @@ impl LineChannel {
     }
 
     fn fill(&mut self, deadline: Instant, first: bool) -> Result<(), LineError> {
-        // Nearly every reply comes in one read, which the standing time-out covers;
-        // only what trickles in costs a system call more to hold the deadline.
+        // Nearly every reply comes in one read, which the standing time-out covers. A reply in
+        // pieces costs one more system call a piece, to hold the deadline.
         if !first {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -131,7 +131,7 @@ fn from_io(error: io::Error) -> LineError {
     }
 }
 
-/// Enough of a reply to recognise it in an error.
+/// The start of a reply, for an error.
 pub(super) fn excerpt(bytes: &[u8]) -> String {
     const SHOWN: usize = 200;
     let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned();

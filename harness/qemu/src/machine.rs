@@ -18,7 +18,7 @@ use super::qmp::Qmp;
 use super::qtest::Qtest;
 use super::ram::SharedRam;
 
-/// A start may have to load some 70 MiB from a cold disk.
+/// A start may load about 70 MiB from a cold disk.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first interrupt line of SMMU 0, as the interrupt controller numbers its inputs.
 const FIRST_LINE: u32 = 112;
@@ -37,7 +37,7 @@ pub enum SmmuIrq {
     Gerror,
 }
 
-/// One running QEMU. It may be shared between threads; dropping it ends QEMU.
+/// One running QEMU. Threads may share it. Dropping it ends QEMU.
 pub struct QemuMachine {
     qtest: Qtest,
     qmp: Qmp,
@@ -50,13 +50,13 @@ pub struct QemuMachine {
 }
 
 impl QemuMachine {
-    /// Starts a machine and makes its devices ready: bridges and base addresses are
-    /// programmed, interrupts are observed. The SMMUs are as after reset.
+    /// Starts a machine and makes its devices ready: programs bridges and base addresses, and
+    /// observes interrupts. The SMMUs are as after reset.
     pub fn start(qemu: &QemuBinary, config: &MachineConfig) -> Result<Self, QemuError> {
         let plan = MachinePlan::new(config)?;
         Self::launch(qemu, config, plan).map_err(|error| match error {
-            // It did not like its arguments. Whether it lacks something tells more than
-            // its complaint of the first thing that it missed.
+            // QEMU refused its arguments. All missing features say more than its message about the
+            // first.
             QemuError::Exited { .. } => qemu.check_features().err().unwrap_or(error),
             error => error,
         })
@@ -113,8 +113,8 @@ impl QemuMachine {
         self.smmus
     }
 
-    /// The physical address of the registers of an SMMU (an SMMU that the machine has not
-    /// is at an address that nothing decodes).
+    /// The physical address of the registers of an SMMU. Without such an SMMU, no device decodes
+    /// the address.
     pub fn smmu_base(&self, smmu: usize) -> u64 {
         SMMU_BASE + SMMU_SPACING * smmu as u64
     }
@@ -129,8 +129,8 @@ impl QemuMachine {
         &self.qtest
     }
 
-    /// The interrupts raised since the last call, in order, with the SMMU of each. All are
-    /// pulses. They are complete as soon as the access that caused them has returned.
+    /// The interrupts since the last call, in order, with the SMMU of each. All are pulses. An
+    /// interrupt is here as soon as the access that caused it has returned.
     pub fn take_interrupts(&self) -> Vec<(usize, SmmuIrq)> {
         let raised = self.qtest.take_raised();
         let all = raised.into_iter().filter_map(interrupt);
@@ -165,7 +165,7 @@ impl QemuMachine {
         self.devices.edu_copy(&self.qtest, device, iova, length, EduCopy::Out)
     }
 
-    /// Runs a command of QEMU's monitor; `arguments` is an object, or null for none.
+    /// Runs a command of QEMU's monitor. `arguments` is an object, or null for none.
     ///
     /// For a reset use [`reset`](Self::reset): after a bare `system_reset` no PCI device has an
     /// address.
@@ -173,11 +173,10 @@ impl QemuMachine {
         self.qmp.execute(command, arguments)
     }
 
-    /// Resets the machine as its power button would and makes its devices ready again.
-    /// RAM keeps its contents; so do some registers whose value at reset the
-    /// architecture leaves open.
+    /// Resets the machine as its power button would, and makes its devices ready again. RAM keeps
+    /// its contents. So do some registers whose reset value is UNKNOWN in the architecture.
     ///
-    /// No other thread may use the machine meanwhile, or it sees devices without address.
+    /// No other thread may use the machine during a reset: it would see devices without addresses.
     pub fn reset(&self) -> Result<(), QemuError> {
         self.ram.keep_over(|| self.qmp.execute_until("system_reset", "RESET"))?;
         pci::program(&self.qtest, &self.plan)?;
@@ -185,8 +184,8 @@ impl QemuMachine {
         Ok(())
     }
 
-    /// Fails, with QEMU's last words, if the process has ended, or with the failure of the qtest channel if that is of no
-    /// use any more.
+    /// Fails if QEMU has ended, with the end of its standard error, or if the qtest channel has
+    /// failed, with the channel's error.
     pub fn check(&self) -> Result<(), QemuError> {
         self.process.check("check")?;
         self.qtest.failure().map_or(Ok(()), Err)
@@ -210,7 +209,7 @@ impl std::fmt::Debug for QemuMachine {
     }
 }
 
-/// QEMU's arguments before those of the plan.
+/// QEMU's fixed arguments; those of the plan follow.
 fn arguments(ram_size: u64, ram: i32) -> Vec<String> {
     let kib = ram_size / 1024;
     let fixed = [
@@ -219,7 +218,7 @@ fn arguments(ram_size: u64, ram: i32) -> Vec<String> {
         ["-cpu", "cortex-a57"],
         ["-chardev", "socket,id=qtest,fd=0"],
         ["-qtest", "chardev:qtest"],
-        // Else each command is written to standard error.
+        // By default QEMU writes each command to standard error.
         ["-qtest-log", "none"],
         ["-chardev", "socket,id=monitor,fd=1"],
         ["-qmp", "chardev:monitor"],

@@ -1,10 +1,10 @@
-//! What firmware would do: bridges, base addresses, decoding.
+//! The work of firmware: programs bridges, base addresses and decoding.
 
 use super::error::QemuError;
 use super::plan::MachinePlan;
 use super::qtest::{Qtest, QtestCommand};
 
-/// Configuration space of bus 0; a MiB for each further bus.
+/// The configuration space of bus 0; each further bus has the next MiB.
 const ECAM: u64 = 0x3f00_0000;
 
 const COMMAND: u64 = 0x04;
@@ -18,7 +18,7 @@ fn config_space(bus: u32, slot: u32, function: u32) -> u64 {
     ECAM + (u64::from(bus) << 20) + (u64::from(slot) << 15) + (u64::from(function) << 12)
 }
 
-/// Makes every device of the plan reachable, and checks that each is where it should be.
+/// Makes every device of the plan reachable, and checks that each is at its place.
 pub(super) fn program(qtest: &Qtest, plan: &MachinePlan) -> Result<(), QemuError> {
     let mut writes = Vec::new();
     for port in &plan.ports {

@@ -1,33 +1,33 @@
-//! From what is asked for to what QEMU is told: the layout of a machine.
+//! The layout of a machine: from its configuration to QEMU's arguments.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// Where the registers of SMMU 0 are; those of SMMU `i` are `i * SMMU_SPACING` above.
+/// The address of the registers of SMMU 0; those of SMMU `i` are `i * SMMU_SPACING` above.
 pub const SMMU_BASE: u64 = 0x0c00_0000;
-/// From the registers of one SMMU to the next: two 64 KiB pages.
+/// Bytes from the registers of one SMMU to those of the next: two pages of 64 KiB.
 pub const SMMU_SPACING: u64 = 0x2_0000;
-/// PCI buses that the configuration space of the machine covers.
+/// The number of PCI buses that the configuration space covers.
 const BUSES: u32 = 16;
-/// SMMU 0 has bus 0; each other one takes a bus for its bridge and one for its devices.
+/// SMMU 0 has bus 0. Each other SMMU takes a bus for its bridge and one for its devices.
 const MOST_SMMUS: usize = (BUSES as usize) / 2;
 const MIB: u64 = 1 << 20;
-/// Every device and every bridge gets whole MiB of the 32-bit window, the granule of a
-/// bridge.
+/// Every device and every bridge gets whole MiB of the 32-bit window, because a bridge forwards
+/// whole MiB.
 const WINDOW: std::ops::Range<u64> = 0x1000_0000..0x3ef0_0000;
 
-/// What kind of machine to start.
+/// The configuration of a machine.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
-    /// Bytes of RAM: 1 MiB to 2 GiB, whole MiB. All of it is shared memory, which costs
-    /// nothing until it is touched.
+    /// Bytes of RAM: 1 MiB to 2 GiB, in whole MiB. RAM is shared memory, and costs nothing until
+    /// it is touched.
     pub ram_size: u64,
-    /// The SMMUs. SMMU 0 serves PCI bus 0; each further one a root of its own.
+    /// The SMMUs. SMMU 0 serves PCI bus 0. Each further SMMU serves a PCI root of its own.
     pub smmus: Vec<QemuSmmuConfig>,
     /// The devices that do DMA.
     pub devices: Vec<DeviceConfig>,
-    /// How long QEMU may take for any one reply.
+    /// The time limit of each reply of QEMU.
     pub reply_timeout: Duration,
 }
 
@@ -57,7 +57,7 @@ pub enum ImplementedStages {
     One,
     /// Stage 2 only.
     Two,
-    /// Both, also one over the other.
+    /// Both stages, also nested.
     #[default]
     Nested,
 }
@@ -75,24 +75,24 @@ impl ImplementedStages {
 /// One device that does DMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
-    /// Index of the SMMU it is behind.
+    /// Index of the SMMU that the device is behind.
     pub smmu: usize,
-    /// Its StreamID: PCI bus << 8 | slot << 3 | function. Behind SMMU 0 the bus is 0 and
-    /// the slot free; behind the others the slot is 0, the bus free, and a function above 0
-    /// needs another device as function 0 beside it.
+    /// Its StreamID: PCI bus << 8 | slot << 3 | function.
+    ///
+    /// Behind SMMU 0, the bus is 0 and the caller chooses the slot. Behind the others, the slot is
+    /// 0 and the caller chooses the bus; a function above 0 needs another device as function 0.
     pub stream_id: u32,
-    /// What it is.
+    /// Its kind.
     pub kind: DeviceKind,
 }
 
-/// A model of a device that does DMA when told to.
+/// A device model that does DMA on request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceKind {
-    /// `iommu-testdev`: writes a fixed word, at once, and reports the outcome.
+    /// `iommu-testdev`: writes a fixed word at once, and reports the outcome.
     TestDev,
-    /// `edu`: reads into and writes from its own buffer, in virtual time, and reports
-    /// nothing.
+    /// `edu`: copies to and from its own buffer in virtual time, and reports no outcome.
     Edu,
 }
 
@@ -139,7 +139,7 @@ pub enum ConfigError {
         /// The number asked for.
         count: usize,
     },
-    /// A device behind an SMMU that is not there.
+    /// A device is behind an SMMU that the machine does not have.
     #[error("device {device} is behind SMMU {smmu}, but there are only {count} SMMUs (0 to {})", count - 1)]
     NoSuchSmmu {
         /// Index of the device.
@@ -149,7 +149,7 @@ pub enum ConfigError {
         /// Number of SMMUs.
         count: usize,
     },
-    /// A StreamID that no PCI function behind this SMMU can have.
+    /// No PCI function behind this SMMU can have the StreamID.
     #[error(
         "device {device} cannot have StreamID {stream_id:#x} behind SMMU {smmu}; possible are {possible}"
     )]
@@ -160,10 +160,10 @@ pub enum ConfigError {
         smmu: usize,
         /// The StreamID asked for.
         stream_id: u32,
-        /// Those that can be.
+        /// The possible StreamIDs.
         possible: String,
     },
-    /// A function that QEMU shows only beside function 0.
+    /// A PCI function has no function 0 beside it; QEMU would not show it.
     #[error(
         "device {device} (StreamID {stream_id:#x}) behind SMMU {smmu} is PCI function {}, which \
          exists only beside function 0; add a device with StreamID {:#x}, or take that one",
@@ -177,7 +177,7 @@ pub enum ConfigError {
         /// Its StreamID.
         stream_id: u32,
     },
-    /// Two devices with one StreamID.
+    /// Two devices have the same StreamID.
     #[error("devices {first} and {second} both have StreamID {stream_id:#x}; give each its own")]
     SameStreamId {
         /// Index of one device.
@@ -187,7 +187,7 @@ pub enum ConfigError {
         /// The StreamID.
         stream_id: u32,
     },
-    /// The buses of two SMMUs are not apart.
+    /// The buses of two SMMUs overlap.
     #[error(
         "SMMU {first} needs PCI buses {} to {} (StreamID >> 8, and one below for the bridge) \
          and SMMU {second} buses {} to {}; choose StreamIDs so that these do not overlap",
@@ -211,7 +211,7 @@ pub enum ConfigError {
         /// Index of the SMMU.
         smmu: usize,
     },
-    /// The devices need more address space than there is.
+    /// The devices need more address space than the machine has.
     #[error("{count} devices need more than the 750 MiB of 32-bit PCI address space; take fewer")]
     NoWindow {
         /// Number of devices.
@@ -222,7 +222,7 @@ pub enum ConfigError {
 /// A bridge that makes one bus reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RootPort {
-    /// Where the bridge itself is.
+    /// The place of the bridge itself.
     pub(super) bus: u32,
     pub(super) slot: u32,
     pub(super) secondary: u32,
@@ -230,7 +230,7 @@ pub(super) struct RootPort {
     pub(super) window: (u64, u64),
 }
 
-/// A DMA device in its place.
+/// A DMA device with its base address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
     pub(super) config: DeviceConfig,
@@ -242,7 +242,7 @@ pub(super) struct MachinePlan {
     /// QEMU's arguments for the devices, in order.
     pub(super) arguments: Vec<String>,
     pub(super) ports: Vec<RootPort>,
-    /// At the indices of the configuration.
+    /// The devices, at the indices of the configuration.
     pub(super) endpoints: Vec<Endpoint>,
 }
 
@@ -262,8 +262,8 @@ impl MachinePlan {
     }
 }
 
-/// The slot of bus 0 that holds the root of SMMU `i > 0`: from the top, so that the low
-/// ones stay free for devices.
+/// The slot of bus 0 for the root of an SMMU above 0. The roots take the highest slots, so that the
+/// low ones stay free for devices.
 fn root_slot(smmu: usize) -> u32 {
     32 - smmu as u32
 }
@@ -352,8 +352,7 @@ fn layout(config: &MachineConfig, roots: &[(u32, u32)]) -> Result<MachinePlan, C
         device(format!("arm-smmuv3,id=smmu{smmu},primary-bus={bus},stage={stage}"));
     }
 
-    // The functions of one bus lie side by side, so that one window of its port covers
-    // them.
+    // The functions of one bus are neighbours, so that one window of its port covers them.
     let mut next = WINDOW.start;
     let mut bars = vec![0; config.devices.len()];
     let mut by_bus: BTreeMap<u32, Vec<usize>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Short runs of a program, bounded in time and output, and what they tell of a QEMU.
+//! Short runs of a program, with limits of time and output, to find what a QEMU lacks.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 
 use super::error::Missing;
 
-/// No answer that we ask for is longer.
+/// The maximum length of an output.
 const LONGEST: u64 = 256 * 1024;
 const LIMIT: Duration = Duration::from_secs(10);
 const DEVICES: [&str; 3] = ["arm-smmuv3", "iommu-testdev", "edu"];
 
 pub(super) enum Ran {
-    /// It ended, or closed both outputs.
+    /// The program ended, or closed both outputs.
     Ended { stdout: String, stderr: String },
-    /// It was killed when its time was up.
+    /// The time limit passed, and the program was killed.
     Overran,
 }
 
@@ -35,8 +35,8 @@ pub(super) fn run(mut command: Command, input: &[u8], limit: Duration) -> io::Re
         io::Result::Ok([stdout, stderr])
     })();
     if let Some(mut stdin) = stdin {
-        // Shorter than a pipe's buffer, so it cannot block; a program that does not want
-        // it may close its end.
+        // The input is shorter than a pipe's buffer, so this cannot block. The program may close
+        // its end.
         let _ = stdin.write_all(input);
     }
     let texts = outputs.map(|outputs| {
@@ -45,7 +45,7 @@ pub(super) fn run(mut command: Command, input: &[u8], limit: Duration) -> io::Re
             text.and_then(|text| text.recv_timeout(left).ok())
         })
     });
-    // Whether it ended or not: nothing that it could still say is of use.
+    // The program may still run, but its further output is not needed.
     let _ = child.kill();
     child.wait()?;
     let [stdout, stderr] = texts?;
@@ -65,10 +65,10 @@ fn collect(pipe: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<String
     Ok(text)
 }
 
-/// What a machine needs and this QEMU lacks; nothing, if it cannot even be asked.
+/// The features that a machine needs and this QEMU lacks. Empty if QEMU does not answer.
 pub(super) fn missing(path: &Path) -> Vec<Missing> {
     let mut command = Command::new(path);
-    // The second accelerator lets the answer go on if the first is missing.
+    // With a second accelerator, QEMU answers even if the first is missing.
     command.args(["-accel", "qtest", "-accel", "tcg", "-machine", "none"]);
     command.args(["-display", "none", "-nodefaults", "-qmp", "stdio"]);
     let mut input = vec![json!({"execute": "qmp_capabilities"})];

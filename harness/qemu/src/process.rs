@@ -1,19 +1,18 @@
-//! The QEMU process: its birth, its last words, its end.
+//! The QEMU process: its start, its standard error, its end.
 //!
-//! Nothing may stay behind, however this process ends:
+//! QEMU ends with this process, however this process ends:
 //!
-//! * dropping a [`Process`] kills and reaps the child, by its own id;
-//! * the child asks the kernel to be killed when the thread that started it dies. That
-//!   is why one thread, which lives as long as this process, starts them all: a thread
-//!   of the caller's may end long before the machine does;
-//! * between the start and that request we may already be dead, so the child looks
-//!   whether its parent is still the same, and gives up if not. (QEMU's own
-//!   `exit-with-parent` comes later and does not look, so it alone would leave a QEMU
-//!   behind a parent that died in the first milliseconds. It is passed as well, for a
-//!   wrapper script that starts QEMU as its child.)
+//! * Dropping a [`Process`] kills and reaps the child, by its own id.
+//! * The child asks the kernel for a signal when the thread that started it dies. So one thread,
+//!   which lives as long as this process, starts every child. A thread of the caller may end long
+//!   before the machine does.
+//! * This process may die between the start and that request. So the child then checks that its
+//!   parent is still the same, and exits if not. QEMU's own `exit-with-parent` comes later and does
+//!   not check: alone, it would leave a QEMU behind if the parent dies in the first milliseconds.
+//!   It is passed as well, for a wrapper script that starts QEMU as its child.
 //!
-//! The child has a process group of its own, so that Ctrl-C on the terminal reaches this
-//! process alone and QEMU is still there for the report, if one is written.
+//! The child has its own process group. So Ctrl-C on the terminal reaches this process alone, and
+//! QEMU still runs while this process writes its report.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -31,11 +30,11 @@ use super::error::{Channel, QemuError};
 use super::line::LineError;
 use super::ram::Mapping;
 
-/// How much of its standard error is kept.
+/// The bytes of its standard error that are kept.
 const KEPT: usize = 64 * 1024;
 
-/// A thread that panicked while it held a lock has left nothing half done in any of our
-/// structures: each is a whole value, or poisoned by our own means.
+/// Takes a lock, also after a panic of its holder. A panic leaves no structure here half changed:
+/// each is a whole value, or records its own failure.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -48,7 +47,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `command`, to which `ram`'s file descriptor is passed under its own number.
+    /// Starts `command`. The child inherits the file descriptor of `ram` under the same number.
     pub(super) fn spawn(
         mut command: Command,
         path: &Path,
@@ -61,7 +60,7 @@ impl Process {
             if rustix::process::getppid() != parent {
                 return Err(rustix::io::Errno::SRCH.into());
             }
-            // Only in the child: no other child of this process can inherit it.
+            // Only in this child: no other child of this process inherits the descriptor.
             rustix::io::fcntl_setfd(ram.fd(), rustix::io::FdFlags::empty())?;
             Ok(())
         };
@@ -103,12 +102,11 @@ impl Process {
         self.pid
     }
 
-    /// The exit status in words, if it ended.
+    /// The exit status as text, if the process has ended.
     fn ended(&self) -> Option<String> {
         match lock(&self.child).try_wait() {
             Ok(status) => status.map(|status| status.to_string()),
-            // Where this process ignores the signal of a child's end, the kernel has reaped it
-            // for us and keeps no status.
+            // If this process ignores `SIGCHLD`, the kernel reaps the child and keeps no status.
             Err(error) => Some(format!("its status is lost: {error}")),
         }
     }
@@ -121,7 +119,7 @@ impl Process {
         }
     }
 
-    /// Makes an error of a channel's failure, with all that is known of its cause.
+    /// Turns the failure of a channel into an error with its cause.
     pub(super) fn explain(
         &self,
         channel: Channel,
@@ -132,7 +130,7 @@ impl Process {
         let doing = doing.to_owned();
         let (source, ending) = match error {
             LineError::Timeout => {
-                // A dead child answers nothing either, if another process holds its socket.
+                // A dead child looks silent too, if another process holds its socket.
                 if let Some(status) = self.ended() {
                     return self.obituary(&doing, status);
                 }
@@ -172,14 +170,14 @@ impl Process {
         if self.ended().is_some() {
             return;
         }
-        // The group, because a wrapper script may have QEMU as its child. It was not
-        // reaped above, so the number still belongs to it.
+        // Kill the group, because a wrapper script may have QEMU as its child. The child is not
+        // reaped yet, so the number still belongs to it.
         if let Some(group) = Pid::from_raw(self.pid.cast_signed()) {
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
         }
         let _ = lock(&self.child).kill();
-        // A process that the kernel cannot end (stuck in a device) is left to the kernel:
-        // it is dead to us, and a hang here would help nobody.
+        // The kernel may be unable to end the process, if a device holds it. Then leave it to the
+        // kernel: a wait here would hang.
         self.wait(Duration::from_secs(5));
     }
 }
@@ -190,7 +188,7 @@ impl Drop for Process {
     }
 }
 
-/// The last part of what a process wrote, filled by a thread of its own.
+/// The end of a process's standard error. A thread of its own fills it.
 #[derive(Default)]
 struct Tail {
     state: Mutex<TailState>,
@@ -257,7 +255,7 @@ fn start(command: Command) -> io::Result<io::Result<Child>> {
             thread::Builder::new().name("qemu-starter".to_owned()).spawn(move || {
                 for mut job in inbox {
                     let child = job.command.spawn();
-                    // Closes our copies of the child's ends before anyone reads.
+                    // Closes this process's copies of the child's ends before a read.
                     drop(job.command);
                     let _ = job.done.send(child);
                 }

@@ -1,4 +1,4 @@
-//! The QMP monitor, as far as a machine needs it.
+//! The QMP monitor, in the parts that a machine needs.
 
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
@@ -10,13 +10,13 @@ use super::error::{Channel, QemuError};
 use super::line::{LineChannel, LineError, excerpt};
 use super::process::{Process, lock};
 
-/// A dump of a large machine's memory tree has some hundred KiB.
+/// The memory tree of a large machine takes some hundred KiB.
 const LONGEST: usize = 16 * 1024 * 1024;
-/// Names of events kept while one is waited for.
+/// The maximum number of event names that are kept during a wait.
 const MOST_EVENTS: usize = 64;
 
-/// The client of one machine's monitor. It fails for ever once its channel has failed,
-/// like [`Qtest`](super::Qtest).
+/// The client of one machine's monitor. After a failure of its channel, every call fails, as with
+/// [`Qtest`](super::Qtest).
 pub struct Qmp {
     process: Arc<Process>,
     state: Mutex<QmpState>,
@@ -30,7 +30,7 @@ struct QmpState {
 }
 
 impl Qmp {
-    /// Connects within `start`; later replies must come within `timeout`.
+    /// Connects within `start`. `timeout` is the limit of later replies.
     pub(super) fn connect(
         stream: UnixStream,
         process: Arc<Process>,
@@ -47,15 +47,14 @@ impl Qmp {
         Ok(Self { process, state: Mutex::new(state) })
     }
 
-    /// Runs one command; `arguments` is an object, or null for none.
+    /// Runs one command. `arguments` is an object, or null for none.
     pub fn execute(&self, command: &str, arguments: Value) -> Result<Value, QemuError> {
         let mut state = lock(&self.state);
         state.events.clear();
         state.execute(&self.process, command, arguments)
     }
 
-    /// Runs one command without arguments and waits for the event that tells that its
-    /// effect is there.
+    /// Runs one command without arguments, and waits for the event that reports its effect.
     pub(super) fn execute_until(&self, command: &str, event: &str) -> Result<(), QemuError> {
         let mut state = lock(&self.state);
         state.events.clear();

@@ -9,15 +9,15 @@ use super::error::{Channel, QemuError};
 use super::line::{LineChannel, LineError, excerpt};
 use super::process::{Process, lock};
 
-/// Far more than a reply to what we send.
+/// The maximum length of a line: far more than any reply.
 const LONGEST: usize = 64 * 1024;
-/// Accesses under way at a time. Their text and their replies fit a socket's buffer, so
+/// The maximum number of accesses under way. Their text and their replies fit a socket's buffer, so
 /// that neither side waits for the other to read.
 const IN_FLIGHT: usize = 64;
-/// Raised lines kept until someone takes them.
+/// The maximum number of raised lines that are kept.
 const MOST_RAISED: usize = 64 * 1024;
 
-/// One command that has a number as its answer, or none.
+/// One qtest command whose answer is a number, or empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QtestCommand {
     /// Reads 32 bits.
@@ -61,16 +61,14 @@ impl QtestCommand {
     }
 }
 
-/// The client of one machine's qtest channel. All methods take `&self`; commands of
-/// several threads are sent one after the other.
+/// The client of one machine's qtest channel. All methods take `&self`. A lock orders the commands
+/// of several threads.
 ///
-/// QEMU answers `OK` to *any* access, also to one that nothing decodes (it reads zero) or
-/// that the device refuses for its width. So the caller must know that an address is
-/// right; nothing here can tell.
+/// The caller must know that an address is right. QEMU answers `OK` to *any* access: also if no
+/// device decodes it (a read returns 0), and if the device refuses the width.
 ///
-/// After a failure of the channel (QEMU gone, no answer in time, an answer that is not
-/// understood) the meaning of later lines would be a guess, so the same error is returned
-/// for ever after, at once.
+/// After a failure of the channel, every later call returns the same error at once. Failures are
+/// the end of QEMU, a time-out and an unknown answer. The meaning of later lines would be a guess.
 pub struct Qtest {
     process: Arc<Process>,
     state: Mutex<QtestState>,
@@ -107,7 +105,7 @@ impl Qtest {
         })
     }
 
-    /// The failure after which the channel is of no use any more, if there was one.
+    /// The failure of the channel, if it has failed.
     #[must_use]
     pub fn failure(&self) -> Option<QemuError> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
@@ -115,7 +113,7 @@ impl Qtest {
 
     /// Reads 32 bits at a physical address.
     pub fn readl(&self, address: u64) -> Result<u32, QemuError> {
-        // QEMU gives the value of a narrow read in 64 bits, the upper ones zero.
+        // QEMU returns the value of a narrow read in 64 bits; the upper ones are zero.
         self.one(QtestCommand::Read32(address)).map(|value| value as u32)
     }
 
@@ -134,25 +132,23 @@ impl Qtest {
         self.one(QtestCommand::Write64(address, value)).map(drop)
     }
 
-    /// Lets virtual time pass, with all timers that fall due in it.
+    /// Lets virtual time pass. The timers that fall due in it fire.
     pub fn clock_step(&self, nanoseconds: u64) -> Result<(), QemuError> {
         self.one(QtestCommand::ClockStep(nanoseconds)).map(drop)
     }
 
-    /// Runs accesses in order, several under way at a time, as one piece between the
-    /// commands of other threads. The answers stand at the places of their accesses
-    /// (zero for a write).
+    /// Runs accesses in order, several under way at a time. No command of another thread comes
+    /// between them. The answers have the indices of their accesses; a write has 0.
     ///
-    /// If QEMU refuses one, the others are carried out nevertheless and the first
-    /// refusal is returned.
+    /// If QEMU refuses an access, it still carries out the others. The error is the first refusal.
     pub fn run(&self, accesses: &[QtestCommand]) -> Result<Vec<u64>, QemuError> {
         let mut answers = vec![0; accesses.len()];
         self.exchange(accesses, &mut answers)?;
         Ok(answers)
     }
 
-    /// Has QEMU report the input lines of the device at a QOM path instead of acting on
-    /// them. Once per QEMU only.
+    /// Makes QEMU report the input lines of the device at a QOM path, instead of acting on them.
+    /// Call it once per QEMU only.
     pub fn irq_intercept_in(&self, path: &str) -> Result<(), QemuError> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
@@ -170,10 +166,10 @@ impl Qtest {
         }
     }
 
-    /// The intercepted lines raised since the last call, in order. QEMU reports them before
-    /// it answers the command that caused them.
+    /// The intercepted lines that were raised since the last call, in order. QEMU reports a line
+    /// before it answers the command that raised it.
     ///
-    /// At most 65,536 are kept; what comes above is dropped until they are taken.
+    /// The client keeps 65,536 lines at most, and drops further ones until the next call.
     pub fn take_raised(&self) -> Vec<u32> {
         std::mem::take(&mut lock(&self.state).raised)
     }

@@ -10,22 +10,21 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use super::error::QemuError;
 
-/// Where the machine's RAM begins.
+/// The address of the machine's RAM.
 pub const RAM_BASE: u64 = 0x4000_0000;
-/// Where QEMU puts the machine's device tree at every reset: the first MiB of RAM.
+/// The first MiB of RAM, into which QEMU writes the machine's device tree at every reset.
 const DEVICE_TREE_SIZE: usize = 1 << 20;
 
 /// The whole RAM of a machine, as this process sees it.
 ///
-/// Both sides act on the very same bytes: a store here is what the device model reads,
-/// without a message. The handle is counted; the memory lives as long as any clone of
-/// it, also when the machine is gone.
+/// This process and QEMU share the same bytes: the device model reads what this process stores,
+/// without a message. The handle is counted. The memory lives as long as any clone of it, also
+/// after the machine.
 ///
-/// It is all zero at the start of a machine, and a reset does not touch it.
+/// RAM is zero at the start of a machine, and a reset does not change it.
 ///
-/// The words are in the order of bytes of this host. QEMU reads guest memory as the
-/// architecture says, that is little-endian, so on a big-endian host convert with
-/// [`u64::to_le`].
+/// The words are in this host's byte order. QEMU reads guest memory as little-endian, so on a
+/// big-endian host convert with [`u64::to_le`].
 #[derive(Clone, Debug)]
 pub struct SharedRam(Arc<Mapping>);
 
@@ -37,7 +36,7 @@ impl SharedRam {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = rustix::fs::memfd_create("guest-ram", flags)
             .map_err(|e| QemuError::system("create the machine's RAM")(e.into()))?;
-        // Standard input, output and error of the child are put at 0 to 2.
+        // The child's standard input, output and error are 0 to 2.
         let fd = rustix::io::fcntl_dupfd_cloexec(&fd, 3)
             .map_err(|e| QemuError::system("place the machine's RAM")(e.into()))?;
         rustix::fs::ftruncate(&fd, size)
@@ -81,20 +80,20 @@ impl SharedRam {
         self.words().get(usize::try_from(offset / 8).ok()?)
     }
 
-    /// The part that QEMU fills with a device tree, which nobody here reads.
+    /// The part that QEMU fills with a device tree. This process does not read it.
     fn device_tree(&self) -> &[AtomicU64] {
         let words = self.words();
         &words[..words.len().min(DEVICE_TREE_SIZE / 8)]
     }
 
-    /// Takes back what QEMU wrote when it started.
+    /// Clears the device tree that QEMU wrote at its start.
     pub(super) fn clear_device_tree(&self) {
         for word in self.device_tree() {
             word.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Runs `reset` and takes back what it wrote.
+    /// Runs `reset`, and restores what it overwrote.
     pub(super) fn keep_over<T>(&self, reset: impl FnOnce() -> T) -> T {
         let words = self.device_tree();
         let kept: Vec<u64> = words.iter().map(|w| w.load(Ordering::Relaxed)).collect();
@@ -105,7 +104,7 @@ impl SharedRam {
         result
     }
 
-    /// A handle to the file for the child, which keeps the file open meanwhile.
+    /// A handle to the file, which keeps it open until the child has it.
     pub(super) fn file(&self) -> Arc<Mapping> {
         Arc::clone(&self.0)
     }

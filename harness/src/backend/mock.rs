@@ -60,7 +60,7 @@ fn profile(smmu: &MachineSmmu) -> Profile {
     }
 }
 
-/// The clock of the standard library. Whoever waits lets the model act.
+/// The clock of the standard library. Each round of a wait lets the model act.
 struct RealTime {
     model: Model,
     clock: StdWait,
@@ -76,8 +76,8 @@ impl Wait for RealTime {
     }
 }
 
-/// Time that passes by waiting alone: a microsecond a look, and a hundred after a thousand looks, as for a driver
-/// that backs off. Whoever waits lets the model act.
+/// Time that passes in waits alone: 1 us for each look, and 100 us after 1000 looks, as for
+/// a driver that backs off. Each round of a wait lets the model act.
 struct VirtualTime {
     model: Model,
     micros: AtomicU64,

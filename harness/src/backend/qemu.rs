@@ -15,14 +15,14 @@ use smmu_engine::machine::{
 use smmu_engine::machine::{Need, QueueName};
 use smmu_qemu as qemu;
 
-/// QEMU's SMMUv3, driven from outside without any guest code.
+/// QEMU's SMMUv3, driven by this process without guest code.
 #[derive(Debug)]
 pub struct Qemu {
     binary: qemu::QemuBinary,
 }
 
 impl Qemu {
-    /// What every QEMU that is fit can do; known without one.
+    /// Whether a suitable QEMU offers this. Needs no QEMU.
     #[must_use]
     pub const fn can(need: Need) -> bool {
         match need {
@@ -36,11 +36,11 @@ impl Qemu {
         }
     }
 
-    /// Find a QEMU: `explicit`, `SMMU_QEMU`, what was unpacked below `target/`, or `PATH`.
+    /// Finds a QEMU: `explicit`, `SMMU_QEMU`, the one unpacked below `target/`, or one on `PATH`.
     ///
     /// # Errors
     ///
-    /// There is none, or it is too old, or lacks something.
+    /// No QEMU is found, or it is too old, or lacks a feature.
     pub fn find(explicit: Option<&Path>) -> Result<Self, BackendError> {
         let binary = qemu::find(explicit, qemu::guess_target_dir().as_deref())
             .map_err(|error| BackendError::Unavailable(error.to_string()))?;
@@ -131,11 +131,11 @@ impl Machine for StartedQemu {
         self.machine.check().map_err(broken)
     }
 
-    /// Behind the driver's back the queue is turned off: it stays as it is, and goes on from there when it is turned
-    /// on again.
+    /// Turns the command queue off without the driver's knowledge. The queue keeps its state, and
+    /// `mend` turns it on again.
     fn inject(&self, smmu: usize, queue: QueueName, fault: QueueFault) -> Result<(), BackendError> {
         if (queue, fault) != (QueueName::Main, QueueFault::Stopped) {
-            let what = "QEMU's command queue can be stopped, and nothing else".into();
+            let what = "QEMU offers one fault: a stopped main command queue".into();
             return Err(BackendError::Impossible(what));
         }
         self.change_cr0(smmu, |value| value & !cr0::CMDQEN)
@@ -156,9 +156,9 @@ impl StartedQemu {
 
 struct QemuRam(qemu::SharedRam);
 
-// SAFETY: the mapping is page-aligned and stays where it is while a clone of it lives. QEMU's SMMU finds
-// the same bytes at the base of its RAM, through the caches of this host. QEMU itself writes there only what
-// devices and SMMUs write.
+// SAFETY: the mapping is page-aligned and stays where it is while a clone of it lives. QEMU's SMMU
+// finds the same bytes at the base of its RAM, through the caches of this host. QEMU itself writes
+// there only what devices and SMMUs write.
 unsafe impl Window for QemuRam {
     fn words(&self) -> &[AtomicU64] {
         self.0.words()
@@ -173,7 +173,8 @@ struct QemuRegisters {
     base: u64,
 }
 
-// A broken connection stays broken, and `QemuMachine::check` says why; the seam asks for all ones until then.
+// After a break, reads return all ones, as the seam demands. `QemuMachine::check` returns the
+// cause.
 impl Registers for QemuRegisters {
     fn read32(&self, offset: u32) -> u32 {
         self.machine.qtest().readl(self.base + u64::from(offset)).unwrap_or(u32::MAX)

@@ -11,7 +11,7 @@ use crate::backend::{Mock, Qemu};
 /// Where scenarios run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum BackendName {
-    /// The built-in model; nothing to install.
+    /// The built-in model, which needs no installation.
     Mock,
     /// QEMU's SMMUv3.
     Qemu,
@@ -19,10 +19,10 @@ pub(super) enum BackendName {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BackendArgs {
-    /// Where to run.
+    /// The backend that runs.
     #[arg(long, value_enum, default_value_t = BackendName::Mock)]
     pub(super) backend: BackendName,
-    /// The QEMU to use; else SMMU_QEMU, else what `cargo xtask qemu` unpacked, else PATH.
+    /// The QEMU to use. Default: SMMU_QEMU, then what `cargo xtask qemu` unpacked, then PATH.
     #[arg(long, value_name = "PATH")]
     pub(super) qemu: Option<PathBuf>,
 }
@@ -31,7 +31,7 @@ impl BackendArgs {
     pub(super) fn open(&self) -> Result<Box<dyn Backend>, Exit> {
         match self.backend {
             BackendName::Mock if self.qemu.is_some() => {
-                Err(Exit::Usage("--qemu goes with --backend qemu".into()))
+                Err(Exit::Usage("--qemu needs --backend qemu".into()))
             }
             BackendName::Mock => Ok(Box::new(Mock)),
             BackendName::Qemu => {

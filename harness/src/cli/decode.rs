@@ -1,4 +1,4 @@
-//! `decode`: words, dumps and logs, decoded.
+//! `decode`: decodes words, dumps and logs.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
@@ -18,23 +18,24 @@ use smmu_decode::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DecodeArgs {
-    /// What the words are, and the words: `event 0x0000000800000010 0x...`. Several kinds may follow each other.
-    /// `GERROR=0x1` names a register. Without words, standard input is read.
+    /// A kind and its words, such as `event 0x0000000800000010 0x...`. More kinds may follow.
+    /// `GERROR=0x1` is a register. Without words, the command reads standard input.
     #[arg(value_name = "KIND | WORD")]
     words: Vec<String>,
     /// Read this file instead of standard input: a log, a dump, or words.
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// The ID registers of the SMMU, to check STEs and CDs against: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x...
+    /// Check STEs and CDs against the SMMU with these ID registers:
+    /// IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x...
     #[arg(long, value_name = "REGISTERS")]
     idr: Option<String>,
-    /// How many bits a word has, where that cannot be seen.
+    /// The bits of a word. Default: guessed from the words.
     #[arg(long, value_enum, value_name = "BITS")]
     word_size: Option<WordSize>,
-    /// Print the lines that are not of an SMMU as well, in their place.
+    /// Also print the lines that are not about an SMMU, in their places.
     #[arg(long)]
     pass: bool,
-    /// One line for each structure.
+    /// Print one line for each structure.
     #[arg(long, conflicts_with = "format")]
     brief: bool,
     /// How to print.
@@ -51,9 +52,9 @@ Examples:
   smmu-harness decode gerror 0x1 queue 0x5 0x01000004 8
   smmu-harness decode ste 0x800000000d 0 0 0 0 0 0 0 --idr IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74
 
-A KIND says what plain words and dumps are; logs say that of themselves. `cd` is the kind: the number is 0xcd.
+A KIND is for plain words and dumps; logs name their own kinds. `cd` is the kind; the number is 0xcd.
 
-Exit status: 0 decoded (or passed on, with --pass), 1 nothing to decode was found, 2 something could not be decoded.";
+Exit status: 0 decoded (or passed on, with --pass), 1 nothing to decode, 2 a part cannot be decoded.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum WordSize {
@@ -72,7 +73,7 @@ impl From<WordSize> for WordWidth {
     }
 }
 
-/// A line longer than this is not of a log.
+/// A longer line is not of a log.
 const LONGEST_LINE: u64 = 1 << 20;
 
 impl DecodeArgs {
@@ -92,7 +93,7 @@ impl DecodeArgs {
             open_line: None,
         };
         let width = self.word_size.map(WordWidth::from);
-        // A kind alone says what is on standard input.
+        // A kind without words is the kind of the input.
         let alone = match self.words.as_slice() {
             [] => Some(None),
             [name] => StructureKind::from_name(name).map(Some),
@@ -107,8 +108,7 @@ impl DecodeArgs {
             (Some(kind), None) => {
                 let stdin = io::stdin();
                 if stdin.is_terminal() {
-                    let _ =
-                        writeln!(io::stderr(), "reading standard input, up to its end (Ctrl-D)");
+                    let _ = writeln!(io::stderr(), "reading standard input until its end (Ctrl-D)");
                 }
                 printer.stream(stdin.lock(), kind, width)?;
             }
@@ -116,7 +116,9 @@ impl DecodeArgs {
                 return Err(Exit::Usage("give words or --input, not both".into()));
             }
             (None, None) if self.pass => {
-                return Err(Exit::Usage("--pass goes with standard input or --input".into()));
+                return Err(Exit::Usage(
+                    "--pass needs standard input or --input, not words".into(),
+                ));
             }
             (None, None) => self.arguments(&mut printer, width)?,
         }
@@ -133,7 +135,7 @@ impl DecodeArgs {
                 tokens(argument).map(|(column, token)| (place(column), token)).collect();
             match segments(&more) {
                 Ok(_) => words.extend(more),
-                // A line of a log in quotes.
+                // The argument is a log line in quotes.
                 Err(_) if more.len() > 1 => {
                     items.extend(decoded(&std::mem::take(&mut words), width)?);
                     items
@@ -145,9 +147,9 @@ impl DecodeArgs {
         items.extend(decoded(&words, width)?);
         items.extend(scanner.finish());
         if items.iter().all(|item| matches!(item, ScanItem::Other(_))) {
-            return Err(Exit::Usage("nothing of an SMMU in the arguments".into()));
+            return Err(Exit::Usage("the arguments have nothing of an SMMU to decode".into()));
         }
-        // An event may be explained by an STE behind it.
+        // An STE behind an event may explain it.
         for item in &items {
             if let ScanItem::Found(found) = item {
                 printer.context.remember(found);
@@ -157,12 +159,12 @@ impl DecodeArgs {
     }
 }
 
-/// What words among the arguments are.
+/// Decodes the words among the arguments.
 fn decoded(tokens: &[(InputPlace, &str)], width: Option<WordWidth>) -> Result<Vec<ScanItem>, Exit> {
     let mut items = Vec::new();
     for (kind, words) in segments(tokens).map_err(ScanError::from)? {
         if let (Some(kind), true) = (kind, words.is_empty()) {
-            return Err(Exit::Usage(format!("{kind} is announced, but no words follow")));
+            return Err(Exit::Usage(format!("no words follow {kind}; give them after its name")));
         }
         let found = decode(kind, width, &words).map_err(ScanError::from)?;
         items.extend(found.into_iter().map(ScanItem::Found));
@@ -185,7 +187,7 @@ struct Printer {
     pass: bool,
     found: usize,
     broken: usize,
-    /// The line that was passed through last, if it has no end yet.
+    /// The number of the last passed line, if it has no end yet.
     open_line: Option<usize>,
 }
 
@@ -208,7 +210,7 @@ impl Printer {
             }
             number += usize::from(!too_long);
             let ended = bytes.last() == Some(&b'\n');
-            // Not of a log: it goes through in pieces.
+            // Such a line is not of a log: it passes in pieces.
             if too_long || !ended && bytes.len() as u64 == LONGEST_LINE {
                 too_long = !ended;
                 self.item(ScanItem::Other(LogLine { number, raw: bytes.clone() }))?;
@@ -242,7 +244,7 @@ impl Printer {
                 self.write(format!("{note}\n").as_bytes())?;
             }
             (ScanItem::Other(line), OutputFormat::Human) if self.pass => {
-                // A line of more than one piece goes on.
+                // The next piece continues its line.
                 if self.open_line != Some(line.number) {
                     self.end_line()?;
                 }
@@ -286,7 +288,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Write what is ours, without its colours where they are not wanted.
+    /// Writes decoded text, without its colours if the output takes none.
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
         self.end_line()?;
         match self.colour {
@@ -309,7 +311,7 @@ impl Printer {
     }
 }
 
-/// Where something comes from, in words.
+/// The line, the source and the sender of a structure, as text.
 fn origin(line: usize, source: &str, about: &str) -> String {
     let line = if line == 0 { String::new() } else { format!("line {line}") };
     let parts = [line.as_str(), source, about.trim()];

@@ -11,7 +11,7 @@ use crate::scenario_files::LoadError;
 #[derive(Debug)]
 pub(super) enum Exit {
     Failed,
-    /// Wrong input that was already complained about.
+    /// Wrong input. The error is already printed.
     Complained,
     TimedOut,
     Usage(String),

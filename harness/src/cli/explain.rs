@@ -1,4 +1,4 @@
-//! `explain`: why an SMMU would refuse a configuration.
+//! `explain`: explains why an SMMU would refuse a configuration.
 
 use std::io::Write;
 
@@ -22,19 +22,20 @@ use smmu_engine::run::{self, RigError};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ExplainArgs {
-    /// An STE, a CD or both: `ste` and 8 words, `cd` and 8 words.
+    /// `ste` and 8 words, `cd` and 8 words, or both.
     #[arg(value_name = "KIND | WORD")]
     words: Vec<String>,
-    /// Begin with a legal configuration of this kind.
+    /// Start from a legal configuration of this kind.
     #[arg(long, value_parser = one_of(&BaseConfig::ALL, BaseConfig::name, BaseConfig::text))]
     base: Option<BaseConfig>,
-    /// Change a field: S1CDMax=4, CD.T0SZ=0x10. May be given again.
+    /// Change a field: S1CDMax=4, CD.T0SZ=0x10. Repeat the option for more fields.
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
-    /// The ID registers of the SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x... Those that are left out are 0.
+    /// The ID registers of the SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x... A missing
+    /// one is 0.
     #[arg(long, value_name = "REGISTERS", conflicts_with = "backend")]
     idr: Option<String>,
-    /// Read the ID registers of a backend's SMMU instead.
+    /// Take the ID registers from the SMMU of this backend.
     #[arg(long, value_enum)]
     backend: Option<BackendName>,
     /// The QEMU to use with --backend qemu.
@@ -43,19 +44,19 @@ pub(super) struct ExplainArgs {
     /// The EL2 regime has E2H (CR2.E2H = 1).
     #[arg(long)]
     e2h: bool,
-    /// Translated traffic is checked (CR0.ATSCHK = 1).
+    /// The SMMU checks translated traffic (CR0.ATSCHK = 1).
     #[arg(long)]
     atschk: bool,
-    /// A StreamID, to be looked up with --strtab-cfg and --l1std.
+    /// Look up this StreamID with --strtab-cfg and --l1std.
     #[arg(long, value_name = "WORD", requires = "strtab_cfg")]
     sid: Option<String>,
-    /// STRTAB_BASE_CFG.
+    /// The value of STRTAB_BASE_CFG.
     #[arg(long, value_name = "WORD", requires = "sid")]
     strtab_cfg: Option<String>,
-    /// The level-1 descriptor of the StreamID, in a two-level table.
+    /// The level-1 descriptor of the StreamID, for a two-level stream table.
     #[arg(long, value_name = "WORD", requires = "sid")]
     l1std: Option<String>,
-    /// A SubstreamID of a transaction, or `none` for one without.
+    /// The SubstreamID of a transaction, or `none` for a transaction without one.
     #[arg(long, value_name = "WORD")]
     ssid: Option<String>,
     /// How to print.
@@ -93,15 +94,12 @@ impl ExplainArgs {
         if let (OutputFormat::Human, Some(ste), None) = (self.format, question.ste, question.cd)
             && ste.0[0] >> 1 & 5 == 5
         {
-            writeln!(
-                out,
-                "note: stage 1 needs a CD as well; give it as `cd` and 8 words to have it judged"
-            )?;
+            writeln!(out, "note: stage 1 also needs a CD; give `cd` and 8 words to check it")?;
         }
         if let (OutputFormat::Human, Some(_), false) =
             (self.format, question.cd, parts.iter().any(|part| part.name == "CD"))
         {
-            writeln!(out, "note: the CD was not looked at: the STE does not translate at stage 1")?;
+            writeln!(out, "note: the CD is not checked: the STE does not translate at stage 1")?;
         }
         out.flush()?;
         match parts.iter().find_map(StructureFindings::refused) {
@@ -125,7 +123,7 @@ impl ExplainArgs {
                 Ok(probed.id)
             }
             (None, None) => Err(Exit::Usage(
-                "say for which SMMU: --idr IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x..., or --backend mock|qemu"
+                "name the SMMU: --idr IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x..., or --backend mock|qemu"
                     .into(),
             )),
         }
@@ -214,7 +212,9 @@ impl ExplainArgs {
                 }
             };
             if words.is_empty() {
-                return Err(Exit::Usage(format!("{kind} is announced, but no words follow")));
+                return Err(Exit::Usage(format!(
+                    "no words follow {kind}; give them after its name"
+                )));
             }
             found.extend(decode(Some(kind), None, &words).map_err(ScanError::from)?);
         }
@@ -223,7 +223,7 @@ impl ExplainArgs {
 }
 
 fn not_explained(kind: StructureKind) -> Exit {
-    Exit::Usage(format!("{kind} cannot be explained; give an STE or a CD"))
+    Exit::Usage(format!("cannot explain {kind}; give an STE or a CD"))
 }
 
 fn usage(error: build::BuildError) -> Exit {

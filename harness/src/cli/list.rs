@@ -1,4 +1,4 @@
-//! `list`: the scenarios, what they need and where they can run.
+//! `list`: the scenarios, what each needs, and the backends that can run it.
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ pub(super) struct ListArgs {
     format: OutputFormat,
 }
 
-/// The backends that can run a scenario, whether or not they are there.
+/// The backends that can run a scenario, whether or not they are installed.
 fn backends(scenario: &Scenario) -> Vec<&'static str> {
     let mut can = vec!["mock"];
     if scenario.file.needs.iter().all(|need| Qemu::can(*need)) {

@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Results go to standard output, progress and errors to standard error. Exit status: 0 passed, 1 a scenario
-//! failed, 2 wrong usage or a wrong scenario file, 3 backend not available, 4 timed out.
+//! Results go to standard output, progress and errors to standard error. `EXIT_STATUS` lists the
+//! exit status of each outcome.
 
 mod backend_args;
 mod decode;
@@ -29,28 +29,28 @@ struct Cli {
     command: CliCommand,
 }
 
-const EXIT_STATUS: &str = "Exit status: 0 passed, 1 a scenario failed, nothing was found to decode, or a \
+const EXIT_STATUS: &str = "Exit status: 0 passed, 1 a scenario failed, the input has nothing to decode, or a \
                            configuration is refused, 2 wrong usage or wrong input, 3 backend not available, \
                            4 timed out.";
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
-    /// Say which scenarios there are, what they need and where they can run.
+    /// List the scenarios, what each needs, and the backends that can run it.
     List(list::ListArgs),
-    /// Run scenarios: all of them on the model, unless told otherwise.
+    /// Run scenarios. By default, all of them on the model.
     Run(run::RunArgs),
-    /// Say what a backend's SMMU can do, in words and raw.
+    /// Show what a backend's SMMU can do, decoded and as raw ID registers.
     Probe(probe::ProbeArgs),
-    /// Decode commands, events, STEs, CDs and registers, out of words, dumps and whole logs.
+    /// Decode commands, events, STEs, CDs and registers from words, dumps and logs.
     Decode(decode::DecodeArgs),
-    /// Say why an SMMU would refuse an STE or a CD, or take it for another one.
+    /// Explain why an SMMU would refuse an STE or a CD, or treat it as another one.
     Explain(explain::ExplainArgs),
 }
 
-/// Run the command line of this process.
+/// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Prints help and mistakes, and exits with 0 or 2, by itself.
+    // On `--help` or a mistake, clap prints and exits with 0 or 2.
     let cli = Cli::parse();
     let done = match cli.command {
         CliCommand::List(list) => list.run(),
@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
         CliCommand::Explain(explain) => explain.run(),
     };
     let complain = |error: &dyn Display| {
-        // Where standard error is gone too there is nobody left to tell.
+        // Without standard error, no reader is left.
         let _ = writeln!(io::stderr(), "error: {error}");
     };
     ExitCode::from(match done {
@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
             complain(&message);
             3
         }
-        // Whoever read the output has seen enough.
+        // The reader of the output has closed it, as `head` does.
         Err(Exit::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(Exit::Output(error)) => {
             complain(&format!("cannot write the output: {error}"));

@@ -3,8 +3,8 @@
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum OutputFormat {
-    /// For people.
+    /// Text.
     Human,
-    /// For machines: one JSON object a line.
+    /// One JSON object a line.
     Json,
 }

@@ -1,4 +1,4 @@
-//! `run`: run scenarios, and print what each has shown.
+//! `run`: runs scenarios, and prints the result of each.
 
 use std::io::Write;
 use std::path::Path;
@@ -17,17 +17,17 @@ use smmu_engine::scenario::Scenario;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArgs {
-    /// Scenarios by name, or files that end in .toml; all that are built in when left out.
+    /// Names of built-in scenarios, or files that end in .toml. Default: all built-in scenarios.
     names: Vec<String>,
     #[command(flatten)]
     backend: BackendArgs,
     /// How to print.
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     format: OutputFormat,
-    /// Print what happened in each scenario; scenarios that are named, or fail, always are.
+    /// Print the transcript of each scenario. Named and failed scenarios always print theirs.
     #[arg(long)]
     transcript: bool,
-    /// Break the driver in this way, to see which scenarios notice.
+    /// Break the driver in this way, to see which scenarios fail.
     #[arg(long, value_name = "HOW", value_parser = one_of(&Sabotage::ALL, Sabotage::name, Sabotage::text))]
     sabotage: Option<Sabotage>,
 }
@@ -118,7 +118,8 @@ impl RunArgs {
     }
 }
 
-/// The scenarios of these names: all that are built in where there are none. A name that ends in `.toml` is a file.
+/// The scenarios of these names, or all built-in ones without a name. A name that ends in `.toml`
+/// is a file.
 fn scenarios(names: &[String]) -> Result<Vec<Scenario>, Exit> {
     let mut known = builtin()?;
     if names.is_empty() {
@@ -133,8 +134,8 @@ fn scenarios(names: &[String]) -> Result<Vec<Scenario>, Exit> {
             chosen.push(known.swap_remove(at));
         } else if !names_known.contains(name) {
             let message = format!(
-                "no scenario is named \"{name}\"; `smmu-harness list` shows them, and a file's name ends \
-                 in .toml"
+                "no scenario is named \"{name}\"; `smmu-harness list` shows the names, and a file must \
+                 end in .toml"
             );
             return Err(Exit::Usage(message));
         }
@@ -142,8 +143,8 @@ fn scenarios(names: &[String]) -> Result<Vec<Scenario>, Exit> {
     Ok(chosen)
 }
 
-/// Whether the reader of the output is still there. Without a reader the scenarios run all the same, because the exit
-/// status speaks for all of them.
+/// Whether the output still has a reader. The scenarios run without a reader too, because the exit
+/// status is that of all of them.
 fn still_read(written: std::io::Result<()>) -> std::io::Result<bool> {
     match written {
         Ok(()) => Ok(true),
@@ -165,7 +166,7 @@ fn json_line(report: &RunReport, took: Duration) -> std::io::Result<String> {
 }
 
 fn progress(count: usize) -> ProgressBar {
-    // Draws on standard error, and only when that is a terminal.
+    // The bar draws on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(count as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
         bar.set_style(style);

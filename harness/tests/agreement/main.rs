@@ -19,7 +19,7 @@ use smmu_types::layout::Key;
 use smmu_types::legal::{Effect, Finding, SmmuView, StreamLookup};
 use smmu_types::regs::cr2;
 use smmu_types::{Capabilities, EventKind, IdRegisters, Ste, StreamTableDescriptor, fields};
-use verdict::{Configuration, Rig, Verdict, fields as field_list, generate, tests};
+use verdict::{Configuration, Verdict, VerdictRig, fields as field_list, generate, tests};
 
 const SEED: u64 = 0x5eed;
 const CONFIGURATIONS: usize = 2800;
@@ -74,8 +74,8 @@ fn expected(configuration: &Configuration, id: &IdRegisters) -> (Expected, Vec<F
     (Expected::Refused(event), findings)
 }
 
-/// Whether a backend says what the rules say. What translation does afterwards, and whether there is memory where a
-/// pointer leads, is not theirs.
+/// Whether a backend agrees with the rules. The rules say nothing about the translation afterwards,
+/// and nothing about memory at the end of a pointer.
 fn agree(expected: Expected, verdict: &Verdict) -> bool {
     let configuration_events =
         [EventKind::C_BAD_STREAMID, EventKind::C_BAD_STE, EventKind::C_BAD_CD];
@@ -134,11 +134,11 @@ impl Case<'_> {
     }
 }
 
-/// The verdicts of one backend, held against the rules. A disagreement must be one of the known differences; what
-/// is found of each is a snapshot.
+/// Compares the verdicts of one backend with the rules. Each disagreement must be a known
+/// difference; a snapshot counts them.
 fn ask_all(backend: &dyn Backend, snapshot: Option<&str>, known: &[Difference]) -> Vec<Answer> {
     let begin = Instant::now();
-    let mut rig = Rig::new(backend);
+    let mut rig = VerdictRig::new(backend);
     let id = rig.id_registers().unwrap();
     let (mut answers, mut agreed, mut unknown) = (Vec::new(), 0, Vec::new());
     let mut legal: BTreeMap<String, usize> = BTreeMap::new();
@@ -294,8 +294,8 @@ fn the_plain_truths(answers: &[Answer]) {
 /// The QEMU whose deviations are known; any other is not held to them.
 const KNOWN: &str = "QEMU 11.1.3";
 
-/// Where [`KNOWN`] says something else than the architecture does for its ID registers, one configuration for each
-/// difference.
+/// One configuration for each difference between [`KNOWN`] and the architecture with its ID
+/// registers.
 fn qemu_deviations() -> Vec<(&'static str, Verdict)> {
     let bad_ste = || Verdict::Refused(EventKind::C_BAD_STE);
     let bad_stream = || Verdict::Refused(EventKind::C_BAD_STREAMID);
@@ -306,14 +306,15 @@ fn qemu_deviations() -> Vec<(&'static str, Verdict)> {
         ("stage2: STE.S1STALLD=0x1", bad_ste()),
         // S2PS limits the output of stage 2, and not its input.
         ("stage2: STE.S2PS=0x0", bad_ste()),
-        // Taken, and wrong: no hardware updates; a start level whose table would have less than two entries.
+        // Accepted wrongly: hardware updates, and a start level whose table has less than two
+        // entries.
         ("stage2: STE.S2HA=0x1", Verdict::Accepted),
         ("stage2: STE.S2HD=0x1", Verdict::Accepted),
         ("stage2: STE.S2SL0=0x2", Verdict::Accepted),
-        // A second level is taken to have twice as many STEs, and what is beyond it has another event.
+        // It gives a second level twice as many STEs, and has another event for a StreamID beyond.
         ("bypass: stream 0x8, two levels, SPLIT=8 LOG2SIZE=16 Span=4", Verdict::Accepted),
         ("bypass: stream 0x8, two levels, SPLIT=8 LOG2SIZE=16 Span=3", bad_ste()),
-        // Recorded though nobody asked.
+        // Recorded, although CR2.RECINVSID is 0.
         ("bypass: stream 0x8, FMT=0 LOG2SIZE=3, RECINVSID=0", bad_stream()),
         // Reserved bits above L2Ptr belong to the address.
         (
@@ -325,7 +326,8 @@ fn qemu_deviations() -> Vec<(&'static str, Verdict)> {
     ]
 }
 
-/// What ends [`KNOWN`]: an output size that is only capped, and AArch32 tables that it does not have.
+/// Configurations at which [`KNOWN`] ends: an output size that the architecture caps, and AArch32
+/// tables, which it does not have.
 const QEMU_DIES: [&str; 5] = [
     "stage1: CD.IPS=0x6",
     "stage1: CD.IPS=0x7",

@@ -1,9 +1,10 @@
 //! What an SMMU says to a configuration, found out by asking one.
 //!
-//! A [`Configuration`] is everything that decides whether a transaction is refused before it is translated: where
-//! the stream table ends, an STE, the CD that it leads to. A [`Rig`] writes one into the memory of a machine of any
-//! [`Backend`](smmu_engine::machine::Backend), lets one device write 4 bytes, and tells the [`Verdict`].
-//! [`generate`] makes many of them, each with the name of what is odd about it.
+//! A [`Configuration`] is all that decides whether the SMMU refuses a transaction before
+//! translation: the end of the stream table, an STE and its CD. A [`VerdictRig`] writes one into
+//! the memory of a machine of any [`Backend`](smmu_engine::machine::Backend), lets one device write
+//! 4 bytes, and returns the [`Verdict`]. [`generate`] makes many configurations, each with a name
+//! that says what is odd about it.
 
 mod bases;
 pub(crate) mod fields;
@@ -18,19 +19,19 @@ use smmu_types::{Cd, EventKind, EventRecord, Ste, StreamId};
 
 pub(crate) use generate::generate;
 pub(crate) use place::{CDS, L2_TABLE, S1_ROOT, S2_ROOT, STREAM_TABLE, TARGET};
-pub(crate) use rig::Rig;
+pub(crate) use rig::VerdictRig;
 
-/// Everything that decides whether a transaction without a SubstreamID is refused before it is translated.
+/// All that decides whether the SMMU refuses a transaction without a SubstreamID before
+/// translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Configuration {
-    /// The STE. It is written where the table has the one of `stream`, or would have it if the table were large
-    /// enough.
+    /// The STE. It lies at the place of `stream` in the table, even beyond the end of the table.
     pub(crate) ste: Ste,
-    /// The CD, if `S1ContextPtr` leads into [`CDS`]. `None` leaves zeros there. For any other pointer see
-    /// [`cd_in_memory`](Self::cd_in_memory).
+    /// The CD, if `S1ContextPtr` leads into [`CDS`]. `None` leaves zeros there. For any other
+    /// pointer see [`cd_in_memory`](Self::cd_in_memory).
     pub(crate) cd: Option<Cd>,
-    /// Every level-1 descriptor of a two-level stream table. The STE lies in [`L2_TABLE`], where the descriptor and the
-    /// StreamID have it; a reserved split counts as 6.
+    /// Every level-1 descriptor of a two-level stream table. The STE lies in [`L2_TABLE`], at the
+    /// place that the descriptor and the StreamID give; a reserved split counts as 6.
     pub(crate) l1: Option<u64>,
     /// Who does the DMA.
     pub(crate) stream: StreamId,
@@ -53,8 +54,8 @@ impl Configuration {
         }
     }
 
-    /// The CD that an SMMU finds where `S1ContextPtr` leads, or `None` if the pointer leads out of [`CDS`], where
-    /// nothing is promised.
+    /// The CD at the address of `S1ContextPtr`, or `None` if the address is outside [`CDS`], where
+    /// memory has no defined content.
     pub(crate) fn cd_in_memory(&self) -> Option<Cd> {
         place::cd(&self.ste).map(|_| self.cd.unwrap_or(Cd::INVALID))
     }
@@ -67,8 +68,8 @@ pub(crate) enum Verdict {
     Accepted,
     /// The configuration was refused, with this event: an STE or a CD was not found, or is no good.
     Refused(EventKind),
-    /// It was refused without an event: the STE says so, or it faulted and the configuration says that faults are
-    /// not recorded.
+    /// It was refused without an event: the STE says so, or it faulted and the configuration
+    /// records no faults.
     Aborted,
     /// The configuration was accepted, and translation faulted.
     Faulted(EventRecord),

@@ -1,4 +1,4 @@
-//! A publication on `crossbeam-epoch`, to measure the others against.
+//! A publication on `crossbeam-epoch`, as a baseline for the others.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::{Atomic, Guard, Owned, pin};
 use smmu_invs::{OutOfMemory, Publication};
 
-/// A pointer to the current value; old ones are freed when some thread collects.
+/// A pointer to the current value. Some thread frees old values later.
 pub(crate) struct EpochCell<T>(Atomic<T>);
 
 pub(crate) struct EpochGuard<T> {
@@ -18,7 +18,8 @@ impl<T> Deref for EpochGuard<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the value was current when the thread was pinned, which it still is.
+        // SAFETY: the value was current when this thread pinned itself, and the thread is still
+        // pinned.
         unsafe { &*self.value }
     }
 }
@@ -44,7 +45,8 @@ impl<T: Send + Sync + 'static> Publication<T> for EpochCell<T> {
     fn publish(&self, node: Owned<T>) {
         let pinned = pin();
         let old = self.0.swap(node, Ordering::AcqRel, &pinned);
-        // SAFETY: it is not the current value any more, so nobody comes to have it who is not pinned now.
+        // SAFETY: `old` is not the current value any more. Only threads that are pinned now may
+        // have it.
         unsafe { pinned.defer_destroy(old) };
     }
 }

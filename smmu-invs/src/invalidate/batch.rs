@@ -1,26 +1,26 @@
-//! Batches on their way: what is queued, what is waited for, and who has failed.
+//! Batches of a walk: the commands of the next batch, the tickets of issued ones, the failed SMMUs.
 
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId};
 
-use super::Phase;
 use super::commands::{CommandTemplate, UseBuilder};
+use super::phase::Phase;
 use crate::inv_entry::{EntryOptions, Head, InvEntry};
 use crate::{InvalidateError, SmmuFailure};
 
-/// `CMD_SYNC`s on their way at once.
+/// The most `CMD_SYNC`s in flight.
 pub(super) const TICKETS: usize = 16;
-/// Failed SMMUs that are told apart.
+/// The failed SMMUs that a walk tells apart.
 const FAILURES: usize = 16;
 
-/// A `CMD_SYNC` on its way, and the first entry that it is for.
-type Flying<T> = Option<(u32, T)>;
+/// A `CMD_SYNC` in flight, and the first entry of its batch.
+type InFlight<T> = Option<(u32, T)>;
 
-/// Commands for one SMMU that are not queued yet.
+/// Commands for one SMMU, before their issue.
 pub(super) struct Batch {
     smmu: SmmuId,
     phase: Phase,
-    // The first entry that they are for.
+    // The index of the first entry of the batch.
     first: usize,
     queued: usize,
 }
@@ -34,7 +34,7 @@ impl Batch {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Added {
     Queued,
-    /// The SMMU has failed, and there is no point in more.
+    /// The SMMU has failed. It gets no more commands.
     Failed,
 }
 
@@ -43,11 +43,11 @@ pub(super) struct Walk<'s, S: CommandSink + ?Sized> {
     sink: &'s S,
     report: &'s mut dyn FnMut(SmmuFailure),
     commands: &'s mut [Command],
-    // What the batch at hand has pushed.
+    // Commands of the current batch that went out without a `CMD_SYNC`.
     pushed: Option<S::Pushed>,
-    tickets: [Flying<S::Ticket>; TICKETS],
+    tickets: [InFlight<S::Ticket>; TICKETS],
     oldest: usize,
-    flying: usize,
+    in_flight: usize,
     failures: Failures,
 }
 
@@ -67,19 +67,19 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
             pushed: None,
             tickets: [const { None }; TICKETS],
             oldest: 0,
-            flying: 0,
+            in_flight: 0,
             failures: Failures::default(),
         }
     }
 
     #[inline]
     pub(super) fn wait_all(&mut self) {
-        while self.flying > 0 {
+        while self.in_flight > 0 {
             self.wait_oldest();
         }
     }
 
-    /// The next command is for `smmu`; `false` if that has failed.
+    /// Issues the batch of another SMMU. `false` if `smmu` has failed.
     #[inline]
     pub(super) fn enter(&mut self, batch: &mut Batch, smmu: SmmuId) -> bool {
         if batch.smmu != smmu {
@@ -89,7 +89,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         !self.failures.contains(smmu)
     }
 
-    /// Add the commands of several templates for one entry. Returns the index behind it.
+    /// Adds several commands for one entry. Returns the index behind it.
     pub(super) fn add_all(
         &mut self,
         at: usize,
@@ -126,7 +126,8 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         match batch.phase {
             Phase::DeviceCaches => self.issue(batch),
             Phase::Tags | Phase::NestedStage1 => {
-                // One stays here: whatever becomes of the entries that follow, a `CMD_SYNC` will go out with it.
+                // Keep one command back: the `CMD_SYNC` goes out with it, even if all following
+                // entries are trash.
                 let Some((last, out)) = self.commands[..batch.queued].split_last() else {
                     return Added::Queued;
                 };
@@ -145,18 +146,18 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         }
     }
 
-    /// Send what is queued, with a `CMD_SYNC`.
+    /// Issues the batch with a `CMD_SYNC`.
     #[inline]
     pub(super) fn issue(&mut self, batch: &mut Batch) {
         if batch.queued == 0 {
             return;
         }
-        if self.flying == TICKETS {
+        if self.in_flight == TICKETS {
             self.wait_oldest();
         }
         let queued = core::mem::take(&mut batch.queued);
         let pushed = self.pushed.take();
-        // What was waited for may have been of this very SMMU.
+        // The oldest ticket may have been this SMMU's.
         if self.failures.contains(batch.smmu) {
             return;
         }
@@ -167,9 +168,9 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         };
         match issued {
             Ok(ticket) => {
-                let place = (self.oldest + self.flying) % TICKETS;
+                let place = (self.oldest + self.in_flight) % TICKETS;
                 self.tickets[place] = Some((batch.first as u32, ticket));
-                self.flying += 1;
+                self.in_flight += 1;
             }
             Err(error) => self.fail(batch.smmu, batch.first, error),
         }
@@ -179,7 +180,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     fn wait_oldest(&mut self) {
         let ticket = self.tickets[self.oldest].take();
         self.oldest = (self.oldest + 1) % TICKETS;
-        self.flying -= 1;
+        self.in_flight -= 1;
         let Some((first, ticket)) = ticket else { return };
         let first = first as usize;
         let Some(smmu) = self.entries.get(first).map(|entry| entry.head().smmu()) else { return };
@@ -210,8 +211,9 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     }
 }
 
-/// Entries from `at` up to `end`, as far as they are of the kind of `head` and have `options`.
-pub(super) struct Run<'r, 's, S: CommandSink + ?Sized> {
+/// The entries from `at` on that have the SMMU and kind of `head`, and `options`: a run, which gets
+/// the same command for each entry.
+pub(super) struct EntryRun<'r, 's, S: CommandSink + ?Sized> {
     pub(super) walk: &'r mut Walk<'s, S>,
     pub(super) batch: &'r mut Batch,
     pub(super) at: usize,
@@ -219,14 +221,14 @@ pub(super) struct Run<'r, 's, S: CommandSink + ?Sized> {
     pub(super) options: EntryOptions,
 }
 
-impl<S: CommandSink + ?Sized> UseBuilder for Run<'_, '_, S> {
+impl<S: CommandSink + ?Sized> UseBuilder for EntryRun<'_, '_, S> {
     /// The index behind the run.
     type Output = usize;
 
     /// Adds the command of each entry.
     #[inline(always)]
     fn use_builder(self, build: impl Fn(Head, &InvEntry) -> Command) -> usize {
-        let Run { walk, batch, mut at, head: first, options } = self;
+        let EntryRun { walk, batch, mut at, head: first, options } = self;
         loop {
             let room = walk.commands.get_mut(batch.queued..).unwrap_or_default();
             let mut added = 0;
@@ -270,7 +272,7 @@ impl Failures {
         self.count > 0 && self.smmus.iter().take(self.count as usize).any(|&failed| failed == smmu)
     }
 
-    /// `false` if it is known.
+    /// `false` if the SMMU had failed before.
     pub(super) fn add(&mut self, smmu: SmmuId, error: SinkError) -> bool {
         self.first.get_or_insert(error);
         if self.contains(smmu) {

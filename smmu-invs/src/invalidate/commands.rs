@@ -40,8 +40,8 @@ pub(super) trait UseBuilder {
 impl CommandTemplate {
     /// Gives `user` the function that builds the command of an entry.
     ///
-    /// This function looks at the template once. A look for each entry doubles the instructions of
-    /// a walk.
+    /// This function matches the template once for a run of entries. With a match for each entry, a
+    /// walk of 64 entries takes 1.8 times the instructions.
     #[inline(always)]
     pub(super) fn with_builder<U: UseBuilder>(self, user: U) -> U::Output {
         let asid = |head: Head| Asid(head.id() as u16);
@@ -104,8 +104,8 @@ pub(super) enum EntryPlan {
     Stage2(Spans<Ipa>),
 }
 
-/// Code that uses the commands of a kind. As a trait, so that the compiler knows each template where
-/// it is used.
+/// Code that uses the commands of a kind. As a trait, so that the compiler knows each template
+/// where it is used.
 trait UseCommands {
     type Output;
 

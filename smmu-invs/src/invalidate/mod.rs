@@ -1,14 +1,14 @@
-//! From an extent to commands, in the order that makes them safe.
+//! The walk: from an extent to commands, in a safe order.
 //!
-//! 1. Tags first, then what guests cached at stage 1, then what devices cached: each phase is
-//!    complete on every SMMU before the next begins. Otherwise stage 1 is refilled from stale
-//!    stage-2 translations, and a device from the stale SMMU.
-//! 2. In a phase the last batch of every SMMU ends with a `CMD_SYNC`; all are issued before any is
-//!    waited for, as far as [`batch::TICKETS`] reach.
-//! 3. Every batch of `ATC_INV` has a `CMD_SYNC` of its own: the timeout of one is reported at the
-//!    next `CMD_SYNC`, whoever issued it.
-//! 4. An SMMU that fails is left alone for the rest of the walk; the others are walked to the end.
-//! 5. No allocation, no lock, no wait but the sink's.
+//! 1. Three phases: tags first, then stage-1 translations of guests, then devices' own caches. A
+//!    phase is complete on every SMMU before the next one begins. Otherwise the SMMU refills stage
+//!    1 from stale stage-2 translations, and a device refills its cache from a stale SMMU.
+//! 2. In a phase the last batch of each SMMU ends with a `CMD_SYNC`. The walk issues all batches
+//!    before it waits for one, up to [`batch::TICKETS`].
+//! 3. Each batch of `ATC_INV`s has its own `CMD_SYNC`: the SMMU reports the timeout of an `ATC_INV`
+//!    at the next `CMD_SYNC`, whichever CPU issued it.
+//! 4. After a failure the walk sends no more commands to that SMMU. It completes the other SMMUs.
+//! 5. The walk allocates nothing, takes no lock, and waits only in the sink.
 
 use smmu_types::range::{Extent, Plan, plan};
 use smmu_types::seam::{CommandSink, SinkError};
@@ -16,51 +16,31 @@ use smmu_types::{Command, Ipa};
 
 mod batch;
 mod commands;
+mod phase;
 
-use batch::{Batch, Run, Walk};
+use batch::{Batch, EntryRun, Walk};
 use commands::{CommandTemplate, EntryPlan, EntryPlans, with_only_command};
+use phase::Phase;
 
 use crate::inv_entry::{Contents, Head, InvEntry};
 use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};
 
-/// Commands that are queued at once, at most.
+/// The most commands in a batch.
 const BATCH: usize = 64;
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Tags,
-    NestedStage1,
-    DeviceCaches,
-}
-
-impl Phase {
-    const fn of(kind: InvKind) -> Self {
-        match kind {
-            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => Phase::Tags,
-            InvKind::S2VmidS1Clear => Phase::NestedStage1,
-            InvKind::Ats | InvKind::AtsFull => Phase::DeviceCaches,
-        }
-    }
-
-    const fn contents(self) -> Contents {
-        match self {
-            Phase::Tags => Contents::TAGS,
-            Phase::NestedStage1 => Contents::NESTED_STAGE_1,
-            Phase::DeviceCaches => Contents::DEVICE_CACHES,
-        }
-    }
-}
 
 impl InvArray {
-    /// Invalidate `extent` wherever the domain is in use, and wait for it.
+    /// Invalidates `extent` for all devices of the domain, and waits until it is done.
     ///
-    /// Takes no lock and does not allocate; it may run at any time, beside writers, in any context
-    /// in which the sink may. For an array that is published use
-    /// [`invalidate_published`](crate::invalidate_published), which orders the change of the page
-    /// table before the read of the array, and passes the [`AtsGate`](crate::AtsGate) where there are ATS entries.
+    /// It takes no lock and does not allocate. It may run at any time, beside writers, in any
+    /// context that may use the sink.
+    ///
+    /// For a published array use [`invalidate_published`](crate::invalidate_published). It orders
+    /// the change of the page table before the read of the array, and passes the
+    /// [`AtsGate`](crate::AtsGate) if the array has ATS entries.
     ///
     /// # Errors
     ///
-    /// [`InvalidateError`] if any SMMU did not confirm it.
+    /// [`InvalidateError`] if at least one SMMU did not confirm it.
     pub fn invalidate<S>(&self, extent: Extent, sink: &S) -> Result<(), InvalidateError>
     where
         S: CommandSink + ?Sized,
@@ -68,12 +48,14 @@ impl InvArray {
         self.invalidate_reporting(extent, sink, &mut |_| {})
     }
 
-    /// The same, and tell `report` of every SMMU that did not confirm it, what it was asked and why: once for each, but
-    /// for SMMUs beyond the first 16 that fail, which may be reported again.
+    /// Like [`invalidate`](Self::invalidate); `report` gets each SMMU that did not confirm it, with
+    /// the first entry of the failed batch and the error.
+    ///
+    /// `report` gets each SMMU once. Beyond the first 16 failed SMMUs, it may get one again.
     ///
     /// # Errors
     ///
-    /// [`InvalidateError`] if any SMMU did not confirm it.
+    /// [`InvalidateError`] if at least one SMMU did not confirm it.
     pub fn invalidate_reporting<S>(
         &self,
         extent: Extent,
@@ -83,7 +65,7 @@ impl InvArray {
     where
         S: CommandSink + ?Sized,
     {
-        // Most invalidations are a few commands, for which a large batch would cost more than the commands.
+        // Most invalidations are a few commands: a large batch would cost more than the commands.
         if let [entry] = self.entries()
             && let head = entry.head()
             && !head.is_trash()
@@ -102,7 +84,7 @@ impl InvArray {
         }
     }
 
-    /// About how many commands a walk sends.
+    /// An estimate of the commands of a walk.
     fn commands(&self, extent: &Extent) -> usize {
         let entries = self.entries().len();
         if extent.size == 0 {
@@ -111,7 +93,7 @@ impl InvArray {
         let pages = (extent.size >> extent.granule.shift()).saturating_add(1);
         let each = match self.contents().has(Contents::SINGLE) {
             true => pages.min(BATCH as u64) as usize,
-            // A command has five bits for the size of its range.
+            // A range command has five bits for its size.
             false => (u64::BITS - pages.leading_zeros()).div_ceil(5) as usize,
         };
         entries.saturating_mul(each)
@@ -127,7 +109,7 @@ impl InvArray {
     where
         S: CommandSink + ?Sized,
     {
-        // Any command would do; this one is cheap to write.
+        // A placeholder that is cheap to write.
         let mut commands = [Command::CfgiAll; N];
         let mut walk = Walk::new(self.entries(), sink, &mut commands, report);
         let mut plans = EntryPlans::new(extent);
@@ -150,8 +132,8 @@ impl InvArray {
         walk.result()
     }
 
-    /// Add the commands of an entry, and of the entries behind it that have the same plan. Returns
-    /// the index of the next entry.
+    /// Adds the commands of an entry, and of the entries behind it with the same plan. Returns the
+    /// index of the next entry.
     #[inline]
     fn send<S>(
         &self,
@@ -176,7 +158,7 @@ impl InvArray {
         let options = entry.options(head.kind());
         match plans.of(head.kind(), options) {
             EntryPlan::One(template) => {
-                template.with_builder(Run { walk, batch, at, head, options })
+                template.with_builder(EntryRun { walk, batch, at, head, options })
             }
             EntryPlan::Stage1(regime, spans) => {
                 let templates = spans.clone().map(|span| CommandTemplate::Stage1(*regime, span));
@@ -188,9 +170,9 @@ impl InvArray {
         }
     }
 
-    /// Whether this walk has sent `TLBI_S12_VMALL` for the VMID, which takes stage 1 with it.
+    /// Whether this walk has sent `TLBI_S12_VMALL` for the VMID, which includes stage 1.
     ///
-    /// An entry that is not trash now was not trash in the phase before.
+    /// An entry that is not trash now was not trash in the earlier phase.
     fn vmid_was_flushed(&self, key: &InvKey, extent: &Extent) -> bool {
         [InvKind::S2Vmid, InvKind::S2VmidVsmmu].into_iter().any(|kind| {
             self.get(&InvKey { kind, ..*key }).is_some_and(|entry| {

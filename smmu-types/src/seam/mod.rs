@@ -10,13 +10,15 @@ pub mod pool;
 mod proof;
 mod registers;
 mod sink;
+mod sync_proof;
 mod wait;
 
 pub use dma::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 pub use observer::{Notice, Observer, TableEntry};
-pub use proof::{CacheTag, FlushProof, GoneProof, PendingFlush, Regime, SyncProof};
-pub use registers::{Registers, RegistersExt};
+pub use proof::{CacheTag, FlushProof, GoneProof, PendingFlush, Regime};
+pub use registers::{Registers, RegistersExt, Transfer};
 pub use sink::{CommandSink, SinkError, Stall};
+pub use sync_proof::SyncProof;
 #[cfg(feature = "std")]
 pub use wait::StdWait;
 pub use wait::{CountingWait, TimedOut, Wait, poll, poll_event};

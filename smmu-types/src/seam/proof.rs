@@ -52,29 +52,6 @@ impl fmt::Display for CacheTag {
     }
 }
 
-/// Proof that a `CMD_SYNC` of one SMMU completed, and every command queued before it.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub struct SyncProof {
-    smmu: SmmuId,
-}
-
-impl SyncProof {
-    /// Promises that a `CMD_SYNC` of `smmu` has completed without an error.
-    ///
-    /// Only an implementor of [`CommandSink`] calls this. A tag is reused because of it, so a wrong
-    /// promise lets a device reach memory through a removed translation.
-    pub const fn vouch(smmu: SmmuId) -> Self {
-        SyncProof { smmu }
-    }
-
-    /// The SMMU whose `CMD_SYNC` completed.
-    #[must_use]
-    pub const fn smmu(&self) -> SmmuId {
-        self.smmu
-    }
-}
-
 /// The flush of a tag, queued and not yet confirmed.
 ///
 /// A caller queues flushes on many SMMUs first, and then waits for each.

@@ -51,15 +51,41 @@ through_pointer!(&R);
 #[cfg(feature = "std")]
 through_pointer!(std::sync::Arc<R>);
 
+/// One access of a register's width: [`RegistersExt`] is made of these.
+pub trait Transfer: Width {
+    #[doc(hidden)]
+    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self;
+    #[doc(hidden)]
+    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self);
+}
+
+impl Transfer for u32 {
+    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self {
+        registers.read32(offset)
+    }
+    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self) {
+        registers.write32(offset, value);
+    }
+}
+
+impl Transfer for u64 {
+    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self {
+        registers.read64(offset)
+    }
+    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self) {
+        registers.write64(offset, value);
+    }
+}
+
 /// Typed access: each register has its width and its access rights as types.
 pub trait RegistersExt: Registers {
     /// Reads a readable register.
-    fn read<W: Width, A: Readable>(&self, register: Reg<W, A>) -> W {
+    fn read<W: Transfer, A: Readable>(&self, register: Reg<W, A>) -> W {
         W::read(self, register.offset())
     }
 
     /// Writes a writable register.
-    fn write<W: Width, A: Writable>(&self, register: Reg<W, A>, value: W) {
+    fn write<W: Transfer, A: Writable>(&self, register: Reg<W, A>, value: W) {
         W::write(self, register.offset(), value);
     }
 }

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use crate::fields::cd as field;
-use crate::layout::{Key, attempt, encoded, keyed};
-use crate::{Asid, Cacheability, FieldError, Granule, OutputSize, PhysAddr, Shareability};
+use crate::layout::{Key, attempt};
+use crate::{Asid, Cacheability, Cd, FieldError, Granule, OutputSize, PhysAddr, Shareability};
 
 /// Stage-1 translation through `TTB0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,13 +30,6 @@ pub struct Stage1Config {
     /// `S`: faults stall.
     pub stall: bool,
 }
-
-/// A context descriptor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Cd(pub [u64; 8]);
-
-keyed!(Cd);
-encoded!(Cd: put, fit);
 
 /// `TTB0` of VMSAv8-64, whose addresses have 52 bits at most.
 const TTB0: Key<Cd> = field::TTB0.up_to(64 + 51);

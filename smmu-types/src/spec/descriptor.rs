@@ -4,15 +4,7 @@
 use core::fmt;
 
 use crate::fields::{l1cd, l1std};
-use crate::layout::{encoded, keyed};
-use crate::{FieldError, PhysAddr};
-
-/// A level-1 stream table descriptor: 8 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct StreamTableDescriptor(pub [u64; 1]);
-
-keyed!(StreamTableDescriptor);
-encoded!(StreamTableDescriptor: put, fit);
+use crate::{ContextTableDescriptor, FieldError, PhysAddr, StreamTableDescriptor, Vms};
 
 impl StreamTableDescriptor {
     /// Bytes of a descriptor.
@@ -65,13 +57,6 @@ impl fmt::Display for StreamTableDescriptor {
     }
 }
 
-/// A level-1 context descriptor: 8 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ContextTableDescriptor(pub [u64; 1]);
-
-keyed!(ContextTableDescriptor);
-encoded!(ContextTableDescriptor: put, fit);
-
 impl ContextTableDescriptor {
     /// Bytes of a descriptor.
     pub const BYTES: usize = 8;
@@ -106,13 +91,6 @@ impl fmt::Display for ContextTableDescriptor {
         }
     }
 }
-
-/// The defined part of a Virtual Machine Structure: its first 64 bytes, the PARTID map. The rest of
-/// its 4 KiB is RES0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Vms(pub [u64; 8]);
-
-keyed!(Vms);
 
 impl Vms {
     /// Bytes of the whole structure, to which it is aligned.

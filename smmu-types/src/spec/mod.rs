@@ -1,9 +1,9 @@
 //! What the architecture defines: numbers, structures, registers, and the rules for them.
 
 mod attributes;
-mod caps;
+pub(crate) mod caps;
 mod cd;
-mod command;
+pub(crate) mod command;
 mod descriptor;
 mod event;
 mod field_error;
@@ -14,30 +14,35 @@ pub mod layout;
 pub mod legal;
 mod num;
 mod pri;
+pub(crate) mod queue_size;
 mod quirks;
 pub mod regs;
+pub(crate) mod sealed;
 mod ste;
+mod words;
 
 pub use attributes::{Cacheability, Shareability};
 pub use caps::{
     Capabilities, Endianness, EnhancedQueues, Granules, IdRegisters, Implementation, StallModel,
     TableFormats, TableUpdate, TerminateModel,
 };
-pub use cd::{Cd, Stage1Config};
+pub use cd::Stage1Config;
 pub use command::{
     AtcScope, AtcSpan, Command, CommandErrorCode, Completion, Leaf, MsiAttributes, PrefetchSpan,
-    PriResponse, RawCommand, ResumeAction, SteRange, SyncMsi,
+    PriResponse, ResumeAction, SteRange, SyncMsi,
 };
-pub use descriptor::{ContextTableDescriptor, StreamTableDescriptor, Vms};
-pub use event::{AtsRequest, EventClass, EventKind, EventRecord, PageHint, RequestedAccess};
+pub use event::{AtsRequest, EventClass, EventKind, PageHint, RequestedAccess};
 pub use field_error::FieldError;
 pub use irq::Irq;
 pub use num::{
     Asid, DomainId, Granule, Iova, Ipa, OutputSize, PhysAddr, SmmuId, StreamId, SubstreamId, Vmid,
 };
-pub use pri::{PrgIndex, PriRecord};
+pub use pri::PrgIndex;
 pub use quirks::{Quirk, Quirks};
 pub use ste::{
-    AtsMode, ShareabilityOverride, Stage2Config, Ste, SteConfig, StreamWorld, SubstreamDefault,
+    AtsMode, ShareabilityOverride, Stage2Config, SteConfig, StreamWorld, SubstreamDefault,
     TableConfig,
+};
+pub use words::{
+    Cd, ContextTableDescriptor, EventRecord, PriRecord, RawCommand, Ste, StreamTableDescriptor, Vms,
 };

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use crate::fields::page_request as field;
-use crate::layout::{attempt, encoded, keyed};
-use crate::{FieldError, Iova, RequestedAccess, StreamId, SubstreamId};
+use crate::layout::attempt;
+use crate::{FieldError, Iova, PriRecord, RequestedAccess, StreamId, SubstreamId};
 
 /// The number of a page request group: 9 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,26 +32,6 @@ impl fmt::Display for PrgIndex {
         write!(f, "{}", self.0)
     }
 }
-
-/// An entry of the PRI queue: a page request, or the marker that a device has stopped using a
-/// PASID.
-///
-/// ```
-/// use smmu_types::{Iova, PrgIndex, PriRecord, RequestedAccess, StreamId, SubstreamId};
-///
-/// let access = RequestedAccess { read: true, ..RequestedAccess::default() };
-/// let record = PriRecord::new(StreamId(8), PrgIndex::new(3).unwrap(), Iova(0x8000), access)
-///     .unwrap()
-///     .with_substream(SubstreamId::new(7).unwrap())
-///     .with_last();
-/// let text = "page request sid=0x8 ssid=0x7 iova=0x8000 access=r-- group=3 last";
-/// assert_eq!(record.to_string(), text);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct PriRecord(pub [u64; 2]);
-keyed!(PriRecord);
-
-encoded!(PriRecord: put, fit);
 
 impl PriRecord {
     /// Bytes of an entry.

@@ -1,10 +1,10 @@
-//! Commands: what each asks of the SMMU.
+//! Advice on commands.
 
 use smmu_types::{Command, RawCommand, fields};
 
 use super::Advice;
 
-/// What a command means, and what must stand around it.
+/// What a command means, and which commands must come with it.
 pub(crate) fn advise(raw: RawCommand) -> Advice {
     const SYNC: &str = "takes effect for certain only when a later SYNC is complete";
     let advice = match raw.opcode() {

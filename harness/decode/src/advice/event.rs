@@ -1,11 +1,11 @@
-//! Event records: what happened, and where to look.
+//! Advice on event records.
 
 use smmu_types::{EventClass, EventKind, EventRecord};
 
 use super::Advice;
 use crate::context::DecodeContext;
 
-/// What an event means, and what to look at next.
+/// What an event means, and what to check next.
 pub(crate) fn advise(record: &EventRecord, context: &DecodeContext) -> Advice {
     let sid = record.stream();
     let fetch = fetch_address(record);
@@ -95,7 +95,7 @@ pub(crate) fn advise(record: &EventRecord, context: &DecodeContext) -> Advice {
     advice
 }
 
-/// A kind of event in a few words, for when no more than its number is known.
+/// A kind of event in a few words, if only its number is known.
 pub(crate) fn in_short(kind: EventKind) -> &'static str {
     match kind {
         EventKind::F_UUT => "a kind of transaction that is not supported",
@@ -133,7 +133,7 @@ fn stage(record: &EventRecord) -> u8 {
     if record.is_stage2() { 2 } else { 1 }
 }
 
-/// Such as "a privileged read of instructions".
+/// The access in words, such as "a privileged read of instructions".
 fn access(record: &EventRecord) -> String {
     let privileged = if record.0[1] >> 33 & 1 != 0 { "a privileged" } else { "an unprivileged" };
     let fetch = if record.0[1] >> 34 & 1 != 0 { " of instructions" } else { "" };
@@ -141,7 +141,7 @@ fn access(record: &EventRecord) -> String {
     format!("{privileged} {access}{fetch}")
 }
 
-/// What was to be translated.
+/// What the SMMU was to translate.
 fn target(record: &EventRecord) -> String {
     match (record.is_stage2(), record.class()) {
         (false, _) => format!("input address {}", record.address()),
@@ -160,12 +160,12 @@ fn target(record: &EventRecord) -> String {
     }
 }
 
-/// Who fills the table that the fault is about.
+/// The owner of the table that the fault is about.
 fn owner(record: &EventRecord) -> String {
     if record.is_stage2() {
-        "whoever owns stage 2 (the hypervisor)".into()
+        "the owner of stage 2 (the hypervisor)".into()
     } else {
-        format!("whoever owns the domain of stream {} (its driver)", record.stream())
+        format!("the owner of the domain of stream {} (its driver)", record.stream())
     }
 }
 
@@ -186,7 +186,7 @@ fn translation(record: &EventRecord, context: &DecodeContext) -> Advice {
     ));
     let address = record.address().0;
     let advice = if !record.is_stage2() && address == 0 {
-        advice.then("address 0 is mostly a device that runs with a descriptor or base register that nobody filled")
+        advice.then("address 0 is mostly a device that runs with a descriptor or base register that was never filled")
     } else if !record.is_stage2() && address >> 48 != 0 {
         advice.then("the address has more than 48 bits: it may lie outside of what CD.T0SZ and T1SZ cover, which faults whatever the tables say")
     } else {
@@ -214,7 +214,7 @@ fn permission(record: &EventRecord, context: &DecodeContext) -> Advice {
         .then(walk(record, context))
 }
 
-/// The indices with which the table is walked. The record does not say at which level the walk ended.
+/// The indices of the table walk. The record does not say at which level the walk ended.
 fn walk(record: &EventRecord, context: &DecodeContext) -> String {
     let stage2 = record.is_stage2();
     let address = if stage2 { record.ipa().0 } else { record.address().0 };
@@ -231,7 +231,8 @@ fn walk(record: &EventRecord, context: &DecodeContext) -> String {
     }
     let address = address & (u64::MAX >> (64 - input));
     let bits = shift - 3;
-    // Stage 2 may begin one level lower, with tables side by side, which makes the first index larger.
+    // Stage 2 may begin one level lower, with tables side by side, which makes the first index
+    // larger.
     let levels = (input - shift).div_ceil(bits).max(1);
     let start = context.start_level(stage2).unwrap_or(4 - levels as i8);
     let levels = (4 - start).unsigned_abs() as u32;
@@ -254,7 +255,7 @@ fn walk(record: &EventRecord, context: &DecodeContext) -> String {
     )
 }
 
-/// The SMMU's own access, where that is what faulted.
+/// The SMMU's own access, if that faulted.
 fn own_access(record: &EventRecord) -> Option<&'static str> {
     match (record.is_stage2(), record.class()) {
         (true, EventClass::Tt) => Some(
@@ -275,7 +276,7 @@ fn bad_stream_id(record: &EventRecord) -> Advice {
             "STRTAB_BASE_CFG.LOG2SIZE must be {needed} or more for this StreamID, and IDR1.SIDSIZE too"
         ))
         .then(format!(
-            "two-level table: level-1 descriptor {:#x} (with SPLIT = 8) needs a Span that reaches entry {:#x} of its second level; Span 0 means that there is none",
+            "two-level table: level-1 descriptor {:#x} (with SPLIT = 8) needs a Span that reaches entry {:#x} of its second level; Span 0 means no second level",
             sid >> 8,
             sid & 0xff
         ))
@@ -301,7 +302,7 @@ fn bad_ste(record: &EventRecord, context: &DecodeContext) -> Advice {
         )),
     };
     advice
-        .then("V = 0 is the usual state of a stream that nobody attached: did the device do DMA before its driver was ready?")
+        .then("V = 0 is the usual state of a stream that was never attached: did the device do DMA before its driver was ready?")
         .then("after the entry was written, CFGI_STE and a SYNC must follow; the word with V goes last")
 }
 

@@ -1,10 +1,10 @@
-//! What decoded words mean, and what to check next.
+//! Advice: what decoded words mean, and what to check next.
 
 pub(crate) mod command;
 pub(crate) mod event;
 pub(crate) mod table;
 
-/// A sentence on what something means, and what to do about it.
+/// What a structure means, and what to check next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
     /// What it means.

@@ -1,4 +1,4 @@
-//! Descriptors and registers: what they say as a whole.
+//! Advice on descriptors and registers.
 
 use smmu_types::layout::{Field, Layout};
 use smmu_types::{Cd, Ste, SteConfig};
@@ -10,7 +10,7 @@ const EXPLAIN: &str =
 
 const OTHER_TABLES: &str = "VMSAv8-32 LPAE tables, or VMSAv9-128 ones where IDR5.D128 is set";
 
-/// What an STE says.
+/// What an STE means.
 pub(crate) fn ste(ste: &Ste) -> Advice {
     let contexts = |max: u8| match max {
         0 => "one CD (no substreams)".into(),
@@ -57,7 +57,7 @@ pub(crate) fn ste(ste: &Ste) -> Advice {
     }
 }
 
-/// What a CD says.
+/// What a CD means.
 pub(crate) fn cd(cd: &Cd) -> Advice {
     if !cd.is_valid() {
         return Advice::new("invalid: transactions end in C_BAD_CD");
@@ -103,7 +103,7 @@ pub(crate) fn pri(words: [u64; 2]) -> Advice {
     ))
 }
 
-/// What a level-1 stream table descriptor says.
+/// What a level-1 stream table descriptor means.
 pub(crate) fn stream_descriptor(word: u64) -> Advice {
     let table = word & 0x00ff_ffff_ffff_ffc0;
     match word & 31 {
@@ -115,7 +115,7 @@ pub(crate) fn stream_descriptor(word: u64) -> Advice {
     }
 }
 
-/// What a level-1 CD table descriptor says.
+/// What a level-1 CD table descriptor means.
 pub(crate) fn context_descriptor(word: u64) -> Advice {
     match word & 1 {
         0 => Advice::new("invalid: every SubstreamID of this descriptor ends in C_BAD_SUBSTREAMID"),

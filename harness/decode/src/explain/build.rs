@@ -1,4 +1,4 @@
-//! Configurations built from options: a legal one to begin with, and fields to change in it.
+//! Builds a configuration: a legal one as the base, and fields to change in it.
 
 use smmu_types::layout::{Field, Layout};
 use smmu_types::{
@@ -7,7 +7,7 @@ use smmu_types::{
     SubstreamDefault, TableConfig, Vmid, fields,
 };
 
-/// What a configuration begins as.
+/// The base of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BaseConfig {
     /// Transactions are aborted.
@@ -18,12 +18,12 @@ pub enum BaseConfig {
     Stage1,
     /// Stage 2 translates.
     Stage2,
-    /// Both do.
+    /// Both stages translate.
     Nested,
 }
 
 impl BaseConfig {
-    /// All of them.
+    /// All bases.
     pub const ALL: [BaseConfig; 5] = [
         BaseConfig::Abort,
         BaseConfig::Bypass,
@@ -52,7 +52,7 @@ impl BaseConfig {
             BaseConfig::Bypass => "Transactions pass untranslated",
             BaseConfig::Stage1 => "Stage 1 translates",
             BaseConfig::Stage2 => "Stage 2 translates",
-            BaseConfig::Nested => "Both do",
+            BaseConfig::Nested => "Both stages translate",
         }
     }
 }
@@ -64,15 +64,15 @@ pub enum BuildError {
     /// Not `FIELD=VALUE`.
     #[error("\"{0}\" is not FIELD=VALUE, such as S1CDMax=4 or CD.T0SZ=0x10")]
     Syntax(String),
-    /// There is no such field.
+    /// No structure has this field.
     #[error(
         "neither an STE nor a CD has a field \"{0}\"; names are the architecture's, such as S1CDMax or CD.T0SZ"
     )]
     Unknown(String),
-    /// Both have one of this name.
+    /// An STE and a CD both have a field of this name.
     #[error("an STE and a CD both have a field \"{0}\"; say STE.{0} or CD.{0}")]
     Ambiguous(String),
-    /// Not a number.
+    /// The value is no number.
     #[error("{field}: \"{value}\" is not a number; give it in decimal, or in hexadecimal with 0x")]
     Number {
         /// The field.
@@ -80,10 +80,10 @@ pub enum BuildError {
         /// The text.
         value: String,
     },
-    /// It does not fit.
+    /// The value does not fit the field.
     #[error(transparent)]
     Layout(#[from] FieldError),
-    /// The SMMU has no granule at all, or a size that is not defined.
+    /// The SMMU has no granule, or a reserved output size.
     #[error("these ID registers allow no configuration of stage {stage}: {why}")]
     Impossible {
         /// The stage.
@@ -93,7 +93,7 @@ pub enum BuildError {
     },
 }
 
-/// Where example tables lie: in the lowest 4 GiB, which every output size reaches.
+/// The address of the example tables: in the lowest 4 GiB, which every output size reaches.
 const CONTEXT: PhysAddr = PhysAddr(0x4000_0000);
 const TABLE1: PhysAddr = PhysAddr(0x4010_0000);
 const TABLE2: PhysAddr = PhysAddr(0x4020_0000);
@@ -102,7 +102,7 @@ const TABLE2: PhysAddr = PhysAddr(0x4020_0000);
 ///
 /// # Errors
 ///
-/// It has no granule, or a reserved output size.
+/// The SMMU has no granule, or a reserved output size.
 pub fn base(base: BaseConfig, caps: &Capabilities) -> Result<(Ste, Option<Cd>), BuildError> {
     // The field is there only where attributes can be replaced.
     let shareability = match caps.attribute_override {
@@ -196,11 +196,11 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Read `FIELD=VALUE`, where FIELD may begin with `STE.` or `CD.`.
+    /// Parses `FIELD=VALUE`. FIELD may begin with `STE.` or `CD.`.
     ///
     /// # Errors
     ///
-    /// There is no such field, or the value is not a number.
+    /// No structure has the field, or the value is no number.
     pub fn parse(text: &str) -> Result<Setting, BuildError> {
         let syntax = || BuildError::Syntax(text.chars().take(60).collect());
         let (name, value) = text.split_once('=').ok_or_else(syntax)?;
@@ -230,17 +230,17 @@ impl Setting {
         Ok(Setting { field, of_cd, value })
     }
 
-    /// Whether the field is of the CD.
+    /// Whether the field belongs to the CD.
     #[must_use]
     pub const fn is_of_cd(self) -> bool {
         self.of_cd
     }
 
-    /// Change the field.
+    /// Changes the field.
     ///
     /// # Errors
     ///
-    /// The value does not fit, or there is no CD to change.
+    /// The value does not fit the field.
     pub fn apply(self, ste: &mut Ste, cd: &mut Option<Cd>) -> Result<(), BuildError> {
         let placed = self.field.place(self.value)?;
         let words = if self.of_cd { &mut cd.get_or_insert(Cd::INVALID).0 } else { &mut ste.0 };

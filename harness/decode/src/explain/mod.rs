@@ -1,31 +1,32 @@
 //! Why an SMMU would refuse a configuration, or take it for another one.
 //!
-//! The rules are those of [`smmu_types::legal`]; here they are asked in the order in which a transaction meets them.
+//! The rules are those of [`smmu_types::legal`], in the order in which a transaction meets them.
 
 pub mod build;
 
 use smmu_types::legal::{self, Effect, Finding, SmmuView, StreamLookup};
 use smmu_types::{Cd, EventKind, Ste, StreamId, SubstreamId, fields};
 
-/// A configuration to be explained.
+/// A configuration to explain.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
-    /// The StreamID, and the table that it is looked up in.
+    /// The StreamID, and its stream table.
     pub stream: Option<(StreamId, StreamLookup)>,
     /// The STE.
     pub ste: Option<Ste>,
-    /// The SubstreamID of a transaction, or that it has none; `None` to leave that open.
+    /// The SubstreamID of a transaction; `Some(None)` for a transaction without one. `None` skips
+    /// these rules.
     pub substream: Option<Option<SubstreamId>>,
-    /// The CD that it leads to.
+    /// The CD.
     pub cd: Option<Cd>,
 }
 
-/// What was found about one structure.
+/// The findings about one structure.
 #[derive(Clone, Debug)]
 pub struct StructureFindings {
     /// The structure: "StreamID", "STE", "SubstreamID" or "CD".
     pub name: &'static str,
-    /// What was found, in the order of the structure's fields.
+    /// The findings, in the order of the structure's fields.
     pub findings: Vec<Finding>,
 }
 
@@ -36,7 +37,7 @@ impl StructureFindings {
         StructureFindings { name, findings }
     }
 
-    /// The event that a transaction ends in here, if it does.
+    /// The event in which a transaction ends here, if the structure is refused.
     #[must_use]
     pub fn refused(&self) -> Option<EventKind> {
         self.findings.iter().find_map(|finding| match finding.effect() {
@@ -46,7 +47,7 @@ impl StructureFindings {
     }
 }
 
-/// Ask the rules, in the order in which a transaction meets them.
+/// Applies the rules, in the order in which a transaction meets them.
 #[must_use]
 pub fn explain(question: &Question, smmu: &SmmuView) -> Vec<StructureFindings> {
     let mut parts = Vec::new();
@@ -63,10 +64,10 @@ pub fn explain(question: &Question, smmu: &SmmuView) -> Vec<StructureFindings> {
             }));
         }
     }
-    // An STE that does not translate at stage 1 leads to no CD.
+    // An STE without stage-1 translation leads to no CD.
     let reached = question.ste.is_none_or(|ste| ste.get(fields::ste::CONFIG) & 5 == 5);
     if let Some(cd) = question.cd.as_ref().filter(|_| reached) {
-        // A CD alone is judged as one of a stage-1 stream of EL1.
+        // Without an STE, the CD is judged as that of a stage-1 stream of EL1.
         let ste = question.ste.unwrap_or(Ste([0xb, 0, 0, 0, 0, 0, 0, 0]));
         parts.push(StructureFindings::new("CD", |report| legal::cd(cd, &ste, smmu, report)));
     }

@@ -1,4 +1,4 @@
-//! The Bao hypervisor: faults, and `CMD_SYNC`s that did not complete in time.
+//! The Bao hypervisor: faults, and `CMD_SYNC`s that time out.
 
 use crate::item::{FoundWords, ScanItem};
 use crate::kind::StructureKind;
@@ -15,7 +15,7 @@ pattern!(
 
 const SOURCE: &str = "Bao";
 
-/// Takes one line; says whether it is one of Bao's.
+/// Takes one line; returns whether it is one of Bao's.
 pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
     if let Some(captures) = FAULT.captures(text) {
         let word = |name| hex(&captures, name).unwrap_or(0);

@@ -1,7 +1,8 @@
-//! Dumps of memory: an address or offset, and what is there.
+//! Memory dumps: an address or offset, and the bytes from there on.
 //!
-//! `xxd`, `hexdump -C`, `od`, GDB's `x`, U-Boot's `md`, QEMU's `xp`, the kernel's `print_hex_dump`, `crash rd`. Groups of
-//! one and two bytes are bytes in the order of memory, larger ones are values, or bytes where only that makes sense.
+//! `xxd`, `hexdump -C`, `od`, GDB's `x`, U-Boot's `md`, QEMU's `xp`, the kernel's `print_hex_dump`,
+//! `crash rd`. Groups of one and two bytes are bytes in the order of memory, larger ones are
+//! values, or bytes where only that makes sense.
 
 use crate::block::WordBlock;
 use crate::line::LogLine;
@@ -20,19 +21,19 @@ pub(crate) struct Dump {
     /// The last line, for what follows it and for `*`.
     last: Option<DumpRow>,
     repeats: bool,
-    /// In what the addresses may be counted, as far as the rows show.
+    /// The possible radices of the addresses, as far as the rows show.
     radixes: Vec<u32>,
 }
 
 /// A line of a dump.
 #[derive(Clone, Debug)]
 struct DumpRow {
-    /// The digits of the address. `od` counts in octal or decimal unless told otherwise.
+    /// The digits of the address. They may be octal or decimal: `od -A` chooses.
     at: String,
     units: Vec<DigitGroup>,
     place: InputPlace,
     colon: bool,
-    /// Something stands before the address.
+    /// Text precedes the address.
     prefixed: bool,
     either_order: bool,
 }
@@ -46,15 +47,15 @@ struct DigitGroup {
     memory_order: bool,
 }
 
-/// What became of a line.
+/// What the dump did with a line.
 pub(crate) enum DumpStep {
-    /// It goes on with the dump.
+    /// The line continues the dump.
     More,
-    /// It begins a dump; this is the one before.
+    /// The line begins a dump; this is the dump before it.
     New(WordBlock),
-    /// It ended a dump.
+    /// The line ends this dump.
     Ended(WordBlock),
-    /// It is no dump; this is the one before.
+    /// The line is no dump; this is the dump before it.
     No(WordBlock),
 }
 
@@ -63,8 +64,8 @@ impl DumpRow {
         self.units.iter().map(|unit| unit.bytes as u64).sum()
     }
 
-    /// In what the address may be counted, the likeliest first. `od` counts in octal, and is the only one that has
-    /// seven digits without a colon before anything but groups of two bytes.
+    /// The possible radices of the address, the likeliest first. Seven digits without a colon
+    /// before groups other than two bytes come from `od` alone, which counts in octal.
     fn radixes(&self) -> Vec<u32> {
         let pairs = self.units.first().is_some_and(|unit| unit.bytes == 2);
         match (self.at.starts_with("0x"), self.at.len()) {
@@ -106,7 +107,7 @@ impl Dump {
         before.map_or(DumpStep::More, DumpStep::New)
     }
 
-    /// Whether an address goes on where the last row ended, or where the repetitions of it do.
+    /// Whether an address continues the last row, or the repetitions of it.
     fn follows(&mut self, at: &str) -> bool {
         let Some(last) = self.last.clone() else { return false };
         if self.repeats {
@@ -124,7 +125,7 @@ impl Dump {
         follows
     }
 
-    /// What `*` stands for. At most 4 KiB of it: more is not a structure.
+    /// The rows that `*` stands for, 4 KiB at most: a longer run is no structure.
     fn repeat(&mut self, bytes: u64) {
         let Some(row) = self.last.clone() else { return };
         let length = row.length().max(1);
@@ -165,7 +166,7 @@ impl Dump {
         }
     }
 
-    /// What there is so far; the next line begins anew.
+    /// Returns the dump so far; the next line begins a new one.
     pub(crate) fn end(&mut self) -> WordBlock {
         let mut block = std::mem::take(self).block;
         block.close();
@@ -197,7 +198,8 @@ fn parse(text: &str, number: usize) -> Option<DumpRow> {
         units.push(DigitGroup { value, bytes, memory_order: bytes == 1 || colon });
     }
     let total: usize = units.iter().map(|unit| unit.bytes).sum();
-    // Without a colon only `hexdump` and `od` are meant: words in a row look the same otherwise.
+    // Without a colon, only `hexdump` and `od` count: plain words in a row look like any other
+    // dump.
     let short = width.is_some_and(|width| width < 8) && total >= 8 && at.len() <= 8;
     let row = if colon { total >= 4 } else { short || matches!(at.len(), 6 | 7) && total >= 8 };
     let place = InputPlace::Line { number, column: 1 };

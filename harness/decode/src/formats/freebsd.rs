@@ -18,7 +18,7 @@ pattern!(NOTE, r"^(?P<who>smmu\d+): (?P<what>SMMU Global Error|Failed to sync)\s
 
 const SOURCE: &str = "FreeBSD";
 
-/// Takes one line; says whether it is one of FreeBSD's.
+/// Takes one line; returns whether it is one of FreeBSD's.
 pub(crate) fn line(
     waiting: &mut PendingRecords,
     line: &LogLine,

@@ -1,4 +1,4 @@
-//! Linux's `arm-smmu-v3`, and drivers that print as it does (Xen, small hypervisors).
+//! Linux's `arm-smmu-v3`, and drivers with the same messages (Xen, small hypervisors).
 
 use smmu_types::{EventKind, EventRecord, fields};
 
@@ -9,33 +9,33 @@ use crate::kind::StructureKind;
 use crate::line::LogLine;
 use crate::text::{hex, part, partial_event, pattern};
 
-/// Who prints like this: Xen's driver is Linux's of old.
+/// The source of a record. Xen's driver is an old version of Linux's.
 fn source(text: &str) -> &'static str {
     if text.contains("(XEN)") { "Xen" } else { "Linux" }
 }
 
-/// What became of a line.
+/// What the format did with a line.
 enum LinuxLine {
-    /// It is not one of these.
+    /// The line is of another format.
     No,
-    /// It is dealt with.
+    /// The line is complete.
     Done,
-    /// Words will follow.
+    /// Words follow.
     Begins(PendingRecord),
 }
 
-/// What later lines refer to, for each sender.
+/// What the later lines of a sender refer to.
 #[derive(Debug, Default)]
 pub(crate) struct LinuxSenders(Vec<LinuxSender>);
 
 #[derive(Debug, Default)]
 struct LinuxSender {
     name: String,
-    /// The event that was dumped last. New kernels say it again in words.
+    /// The last dumped event. New kernels describe it in words as well.
     dumped: Option<EventRecord>,
-    /// A description of it is half said.
+    /// The first line of its description was seen.
     half_said: bool,
-    /// An event that is described but was not dumped, of which the second line has not come yet.
+    /// An event that was described without a dump, before the second line of its description.
     described: Option<Described>,
     /// log2 of the size of its command queue.
     queue: Option<u64>,
@@ -49,7 +49,7 @@ struct Described {
 }
 
 impl Described {
-    /// What the first line alone says.
+    /// The note for the first line alone.
     fn note(self, out: &mut Vec<ScanItem>) {
         let (kind, text) = (self.record.kind(), in_short(self.record.kind()));
         let (sid, iova) = (self.record.stream(), self.record.address());
@@ -58,9 +58,9 @@ impl Described {
     }
 }
 
-/// More senders than that are not SMMUs; those that were silent longest are forgotten.
+/// The maximum number of senders. With more, the one that was silent for longest is forgotten.
 const SENDERS: usize = 64;
-/// After how many lines the second line of a description will not come any more.
+/// After this number of lines, the second line of a description counts as missing.
 const PATIENCE: usize = 200;
 
 impl LinuxSenders {
@@ -78,7 +78,7 @@ impl LinuxSenders {
         &mut self.0[last]
     }
 
-    /// The record of a sender may just have been found.
+    /// Keeps an event of a sender that was just found.
     fn dumped(&mut self, sender: &str, out: &mut Vec<ScanItem>) {
         let Some(ScanItem::Found(FoundWords { kind: StructureKind::Event, words, .. })) =
             out.last()
@@ -100,7 +100,7 @@ impl LinuxSenders {
         }
     }
 
-    /// The input has ended.
+    /// Ends the input.
     pub(crate) fn finish(&mut self, out: &mut Vec<ScanItem>) {
         for sender in &mut self.0 {
             sender.described.take().into_iter().for_each(|described| described.note(out));
@@ -112,7 +112,7 @@ fn found(kind: StructureKind, words: Vec<u64>, line: usize, text: &str, about: &
     ScanItem::Found(FoundWords::new(kind, words, line, source(text), about))
 }
 
-/// Whether a sender is an SMMU's driver.
+/// Whether the sender is the driver of an SMMU.
 fn is_smmu(sender: &str) -> bool {
     sender.starts_with("arm-smmu-v3 ") || sender.starts_with("SMMUv3: ")
 }
@@ -120,7 +120,7 @@ fn is_smmu(sender: &str) -> bool {
 pattern!(WORD, r"^(?P<before>.*?)\s*(?P<word>0[xX][0-9a-fA-F]{1,16})\s*$");
 pattern!(BRACKETS, r"^\s*(?:(?:[>\s]+|<\d+>|\[[^\]]*\]|\([^)]*\)))*");
 
-/// Who sent a line: the last two words before the message, without time stamps.
+/// The sender of a line: the last two words before the message, without time stamps.
 fn sender(before: &str) -> String {
     let start = BRACKETS.find(before).map_or(0, |found| found.end());
     let rest = before.get(start..).unwrap_or_default();
@@ -130,7 +130,7 @@ fn sender(before: &str) -> String {
     words.get(words.len().saturating_sub(2)..).unwrap_or_default().join(" ")
 }
 
-/// The sender and the value of a line that ends in one word and has nothing else.
+/// The sender and the value of a line that is one word.
 fn word_of(text: &str) -> Option<(String, u64)> {
     let captures = WORD.captures(text)?;
     let before = captures.name("before")?.as_str();
@@ -171,9 +171,9 @@ pattern!(
     r"^(?P<before>.*?)\bGERRORN=(?P<gerrorn>0x[0-9a-fA-F]+), GERROR=(?P<gerror>0x[0-9a-fA-F]+), CONS=(?P<cons>0x[0-9a-fA-F]+)"
 );
 
-/// Lines without numbers, and what they say in the architecture's words.
+/// Lines without numbers, and their meaning in the architecture's words.
 const PLAIN: &[(&str, &str)] = &[
-    ("unexpected PRI request received:", "a page request that nobody can answer; it follows"),
+    ("unexpected PRI request received:", "a page request that no handler can answer; it follows"),
     (
         "EVTQ overflow detected -- events lost",
         "EVENTQ_PROD.OVFLG differs from EVENTQ_CONS.OVACKFLG: events were lost",
@@ -223,7 +223,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("CMD_SYNC timeout", "a CMD_SYNC did not complete in time; look at GERROR and CMDQ_CONS"),
 ];
 
-/// Takes one line; says whether it is one of these.
+/// Takes one line; returns whether it is one of these.
 pub(crate) fn line(
     state: &mut LinuxSenders,
     waiting: &mut PendingRecords,
@@ -244,7 +244,7 @@ pub(crate) fn line(
     }
 }
 
-/// A line that is one word of a record.
+/// Takes a line that is one word of a record.
 fn word(
     state: &mut LinuxSenders,
     waiting: &mut PendingRecords,
@@ -264,7 +264,7 @@ fn word(
     false
 }
 
-/// Words of an SMMU whose headline is not there.
+/// Words of an SMMU without their headline.
 fn headless(sender: &str, line: usize) -> PendingRecord {
     let mut pending = PendingRecord::event("Linux", sender.to_owned(), line);
     pending.about = format!("{}, no headline", device(sender));
@@ -311,7 +311,7 @@ fn event(
     out: &mut Vec<ScanItem>,
 ) -> LinuxLine {
     let sender = before(captures);
-    // Some print everything on one line.
+    // Some drivers print the whole record on one line.
     let rest = part(captures, "rest");
     let words: Vec<u64> = MARK
         .replace_all(rest, " ")
@@ -328,7 +328,7 @@ fn event(
         return LinuxLine::No;
     }
     let mut pending = PendingRecord::event(source(text), sender, number);
-    // Other drivers have events as well.
+    // Other drivers print events too.
     pending.quiet = !text.to_ascii_lowercase().contains("smmu");
     pending.said = hex(captures, "id").map(|id| id as u8);
     let stream = rest.trim().trim_matches(['[', ']', '(', ')']);

@@ -1,4 +1,4 @@
-//! The formats of logs and dumps, a file each. Every one takes a line and says whether it is its own.
+//! The log and dump formats, a file each: it takes a line, and returns whether the line is its own.
 
 pub(crate) mod bao;
 pub(crate) mod dump;

@@ -1,4 +1,4 @@
-//! Records whose words come line by line.
+//! Records with one word a line.
 
 use std::collections::VecDeque;
 
@@ -8,22 +8,22 @@ use crate::line::LogLine;
 use crate::structures::doubts;
 use crate::words::WordWidth;
 
-/// Words that are being collected.
+/// A record under way.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingRecord {
     pub(crate) what: &'static str,
     pub(crate) kind: StructureKind,
-    /// What must precede a word for it to belong here.
+    /// The sender that must precede a word of this record.
     pub(crate) sender: String,
     pub(crate) line: usize,
     pub(crate) source: &'static str,
     pub(crate) about: String,
-    /// The event number that the headline said.
+    /// The event number of the headline.
     pub(crate) said: Option<u8>,
-    /// How many words there will be, and of which width.
+    /// How many words the record has, and their width.
     pub(crate) want: usize,
     pub(crate) width: WordWidth,
-    /// Nobody says that it is of an SMMU: if it is not complete it is something else.
+    /// No headline says that it is of an SMMU. If it stays incomplete, it is something else.
     pub(crate) quiet: bool,
     pub(crate) headless: bool,
     pub(crate) words: Vec<u64>,
@@ -64,7 +64,7 @@ impl PendingRecord {
         found
     }
 
-    /// All words are there.
+    /// Decodes a complete record.
     fn complete(self, out: &mut Vec<ScanItem>) {
         let found = self.words.first().copied().unwrap_or(0) as u8;
         match self.said {
@@ -100,9 +100,9 @@ impl PendingRecord {
     }
 }
 
-/// How many senders may have a record under way at once. More than that is not a log of SMMUs.
+/// The maximum number of records under way, one for each sender. A log of SMMUs has fewer.
 const SENDERS: usize = 64;
-/// After how many lines a record will not be complete any more.
+/// After this number of lines, a record counts as incomplete.
 const PATIENCE: usize = 200;
 
 /// The records that are under way.
@@ -110,7 +110,7 @@ const PATIENCE: usize = 200;
 pub(crate) struct PendingRecords(VecDeque<PendingRecord>);
 
 impl PendingRecords {
-    /// A headline.
+    /// Takes a headline.
     pub(crate) fn announce(
         &mut self,
         mut pending: PendingRecord,
@@ -121,7 +121,7 @@ impl PendingRecords {
         self.begin(pending, out);
     }
 
-    /// A record without a headline of its own.
+    /// Begins a record that has no headline.
     pub(crate) fn begin(&mut self, pending: PendingRecord, out: &mut Vec<ScanItem>) {
         let same =
             |old: &PendingRecord| old.sender == pending.sender && old.source == pending.source;
@@ -136,7 +136,7 @@ impl PendingRecords {
         self.0.push_back(pending);
     }
 
-    /// A word of a sender; says whether somebody waited for it.
+    /// Takes a word of a sender; returns whether a record waits for it.
     pub(crate) fn take(
         &mut self,
         sender: &str,
@@ -158,7 +158,7 @@ impl PendingRecords {
         true
     }
 
-    /// A line that goes with the record of a sender, without a word.
+    /// Takes a line of a sender's record that has no word.
     pub(crate) fn attach(&mut self, sender: &str, line: &LogLine) -> bool {
         let found = self.0.iter_mut().find(|pending| pending.sender == sender);
         found.is_some_and(|pending| {
@@ -167,13 +167,13 @@ impl PendingRecords {
         })
     }
 
-    /// How many words a sender has sent, if its record is under way.
+    /// The number of words of the sender's record, if one is under way.
     pub(crate) fn words_of(&self, sender: &str) -> Option<usize> {
         let found = self.0.iter().find(|pending| pending.sender == sender);
         found.map(|pending| pending.words.len())
     }
 
-    /// Hand back what will not be complete any more.
+    /// Returns the records that stay incomplete.
     pub(crate) fn give_up(&mut self, number: usize, out: &mut Vec<ScanItem>) {
         while self.0.front().is_some_and(|pending| number > pending.line + PATIENCE) {
             if let Some(old) = self.0.pop_front() {

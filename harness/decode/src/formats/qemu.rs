@@ -1,4 +1,4 @@
-//! QEMU's trace lines (`-trace 'smmu*'`) and what `-d guest_errors,unimp` says.
+//! QEMU's trace lines (`-trace 'smmu*'`) and the messages of `-d guest_errors,unimp`.
 
 use smmu_types::{RawCommand, fields};
 
@@ -37,7 +37,7 @@ pattern!(
     r"(?P<mr>\S+) translation failed for iova=(?P<iova>0x[0-9a-fA-F]+) \(SMMU_EVT_(?P<name>\w+)\)"
 );
 
-/// What `-d` says, and what it means.
+/// The messages of `-d`, and what they mean.
 const LOGGED: &[(&str, &str)] = &[
     ("invalid STE", "C_BAD_STE: the entry has V = 0"),
     ("(L1STD span=0)", "C_BAD_STREAMID: the level-1 descriptor of this StreamID has Span = 0"),
@@ -73,7 +73,7 @@ fn found(kind: StructureKind, words: Vec<u64>, line: usize, about: impl Into<Str
     ScanItem::Found(FoundWords::new(kind, words, line, SOURCE, &about.into()))
 }
 
-/// Look at one line; says whether it is one of QEMU's.
+/// Takes one line; returns whether it is one of QEMU's.
 pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
     let note = |text: String| ScanItem::Note { line: number, source: SOURCE, text };
     if let Some(captures) = TRACE.captures(text) {
@@ -92,7 +92,7 @@ pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
     }
     if let Some(captures) = ILLEGAL.captures(text) {
         let code = captures.name("code").and_then(|code| code.as_str().parse().ok()).unwrap_or(0);
-        let name = fields::opcode_name(code).unwrap_or("a command that there is not");
+        let name = fields::opcode_name(code).unwrap_or("an unknown command");
         out.push(note(format!("CERROR_ILL: opcode {code:#04x}, {name}")));
         return true;
     }
@@ -261,7 +261,8 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<ScanItem> {
     }
 }
 
-/// QEMU writes some names in its own way: `TLBI_NSNH_ALL`, `CFGI_STE_RANGE`, `SYNC`.
+/// Whether two names are of one command. QEMU writes some names in its own way: `TLBI_NSNH_ALL`,
+/// `CFGI_STE_RANGE`, `SYNC`.
 fn spelled_alike(known: &str, name: &str) -> bool {
     let letters = |text: &str| text.chars().filter(|c| *c != '_').collect::<String>();
     letters(known).eq_ignore_ascii_case(&letters(name))

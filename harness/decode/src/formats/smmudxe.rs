@@ -13,7 +13,7 @@ pattern!(GERROR, r"SmmuV3LogErrors: (?P<base>[0-9a-fA-F]+) GError: (?P<value>0x[
 
 const SOURCE: &str = "SmmuDxe";
 
-/// Takes one line; says whether it is one of SmmuDxe's.
+/// Takes one line; returns whether it is one of SmmuDxe's.
 pub(crate) fn line(
     waiting: &mut PendingRecords,
     line: &LogLine,

@@ -5,7 +5,7 @@ use crate::text::{part, pattern};
 
 pattern!(ERROR, r"CMDQ encountered error: (?P<code>CERROR_(?:ILL|ABT|ATC_INV_SYNC))");
 
-/// Takes one line; says whether it is one of TF-RMM's.
+/// Takes one line; returns whether it is one of TF-RMM's.
 pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
     let Some(captures) = ERROR.captures(text) else { return false };
     let text = format!("the command queue stopped with {}", part(&captures, "code"));

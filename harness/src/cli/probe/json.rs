@@ -1,4 +1,4 @@
-//! What a probe found, as JSON.
+//! The result of a probe, as JSON.
 
 use serde_json::{Map, Value, json};
 use smmu_types::fields::{self, RegisterInfo};
@@ -7,8 +7,8 @@ use smmu_types::{
     TerminateModel,
 };
 
-/// Each ID register by name: where it is, its value, and its fields with value and meaning. Set bits that belong to
-/// no field are `reserved_bits`.
+/// Each ID register by name: its offset, its value, and its fields with value and meaning. Set bits
+/// outside all fields are `reserved_bits`.
 pub(super) fn registers(id: &IdRegisters) -> Value {
     id.named()
         .into_iter()
@@ -39,7 +39,7 @@ fn register(info: &RegisterInfo, raw: u32) -> Value {
     register
 }
 
-/// Every capability: numbers as numbers, and `null` for a reserved encoding or for what is not there.
+/// Every capability: numbers as numbers, and `null` for a reserved encoding or a missing feature.
 pub(super) fn capabilities(caps: &Capabilities) -> Value {
     let granules: Vec<_> = [Granule::K4, Granule::K16, Granule::K64]
         .into_iter()
@@ -47,7 +47,7 @@ pub(super) fn capabilities(caps: &Capabilities) -> Value {
         .map(Granule::bytes)
         .collect();
     let made = caps.implementation;
-    // In parts: a literal of all of them would be too deep for the macro.
+    // In parts: one literal of all would be too deep for the macro.
     let parts = [
         json!({
             "architecture_minor": caps.minor_version,

@@ -1,4 +1,4 @@
-//! `probe`: what a backend's SMMU can do.
+//! `probe`: shows what a backend's SMMU can do.
 
 mod json;
 

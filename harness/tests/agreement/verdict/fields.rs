@@ -3,7 +3,7 @@
 //! `STE.CONT` is not among them: what an STE of a span does whose neighbours differ is not defined.
 
 /// One field: its name, and its bits in the 512 of the structure.
-pub(super) struct Field {
+pub(super) struct TriedField {
     pub(super) name: &'static str,
     hi: usize,
     lo: usize,
@@ -23,11 +23,11 @@ enum Values {
 
 use Values::{Address, All, Ends, These};
 
-const fn field(name: &'static str, hi: usize, lo: usize, values: Values) -> Field {
-    Field { name, hi, lo, values }
+const fn field(name: &'static str, hi: usize, lo: usize, values: Values) -> TriedField {
+    TriedField { name, hi, lo, values }
 }
 
-impl Field {
+impl TriedField {
     const fn mask(&self) -> u64 {
         u64::MAX >> (63 - (self.hi - self.lo))
     }
@@ -67,7 +67,7 @@ const SIZES: &[u64] = &[0, 8, 12, 15, 16, 17, 19, 20, 21, 24, 26, 30, 33, 34, 35
 const TAGS: &[u64] = &[0, 1, 0xff, 0x100, 0xffff];
 
 /// Bits that a Non-secure structure of no version that QEMU or the model has are named `reserved`.
-pub(super) const STE: &[Field] = &[
+pub(super) const STE: &[TriedField] = &[
     field("V", 0, 0, All),
     field("Config", 3, 1, All),
     field("S1Fmt", 5, 4, All),
@@ -139,7 +139,7 @@ pub(super) const STE: &[Field] = &[
     field("word7", 511, 448, Ends),
 ];
 
-pub(super) const CD: &[Field] = &[
+pub(super) const CD: &[TriedField] = &[
     field("T0SZ", 5, 0, These(SIZES)),
     field("TG0", 7, 6, All),
     field("IR0", 9, 8, All),

@@ -5,19 +5,22 @@ use smmu_types::regs::cr2;
 use smmu_types::{Capabilities, Cd, IdRegisters, StreamId};
 
 use super::bases::{self, Base};
-use super::fields::{self, Field};
+use super::fields::{self, TriedField};
 
 use super::{Configuration, L2_TABLE};
 
 /// What the generator gives: configurations with their names.
 type Named = Vec<(String, Configuration)>;
 
-/// Configurations for an SMMU with these ID registers: the good ones, those that deviate in one field or in two that
-/// belong together, every geometry of stage 2, stream tables of every kind, and then as many with two or more odd
-/// fields as make `n` together.
+/// Configurations for an SMMU with these ID registers:
 ///
-/// The first ones are the same for every seed and come also where `n` is smaller. Equal arguments give equal
-/// configurations.
+/// - the good ones;
+/// - those that deviate in one field, or in two related fields;
+/// - every geometry of stage 2, and stream tables of every kind;
+/// - random ones with two or more odd fields, up to `n` in total.
+///
+/// The first three kinds are the same for every seed, and complete even if `n` is smaller. Equal
+/// arguments give equal configurations.
 pub(crate) fn generate(seed: u64, n: usize, id: &IdRegisters) -> Vec<(String, Configuration)> {
     let caps = Capabilities::decode(*id);
     let bits = bases::output_bits(&caps);
@@ -62,45 +65,45 @@ fn named<'a>(bases: &'a [Base], name: &str) -> Option<&'a Base> {
 
 /// The two structures that a field can be in.
 #[derive(Clone, Copy)]
-enum Part {
+enum FieldHolder {
     Ste,
     Cd,
 }
 
-impl Part {
+impl FieldHolder {
     const fn name(self) -> &'static str {
         match self {
-            Part::Ste => "STE",
-            Part::Cd => "CD",
+            FieldHolder::Ste => "STE",
+            FieldHolder::Cd => "CD",
         }
     }
 
     fn words(self, c: &Configuration) -> [u64; 8] {
         match self {
-            Part::Ste => c.ste.0,
-            Part::Cd => c.cd.unwrap_or_default().0,
+            FieldHolder::Ste => c.ste.0,
+            FieldHolder::Cd => c.cd.unwrap_or_default().0,
         }
     }
 
-    fn set(self, c: &mut Configuration, field: &Field, value: u64) {
+    fn set(self, c: &mut Configuration, field: &TriedField, value: u64) {
         match self {
-            Part::Ste => field.set(&mut c.ste.0, value),
-            Part::Cd => field.set(&mut c.cd.get_or_insert(Cd::INVALID).0, value),
+            FieldHolder::Ste => field.set(&mut c.ste.0, value),
+            FieldHolder::Cd => field.set(&mut c.cd.get_or_insert(Cd::INVALID).0, value),
         }
     }
 }
 
 /// Every field that a configuration has.
-fn fields_of(c: &Configuration) -> impl Iterator<Item = (Part, &'static Field)> {
+fn fields_of(c: &Configuration) -> impl Iterator<Item = (FieldHolder, &'static TriedField)> {
     let cd = if c.cd.is_some() { fields::CD } else { &[] };
-    let ste = fields::STE.iter().map(|field| (Part::Ste, field));
-    ste.chain(cd.iter().map(|field| (Part::Cd, field)))
+    let ste = fields::STE.iter().map(|field| (FieldHolder::Ste, field));
+    ste.chain(cd.iter().map(|field| (FieldHolder::Cd, field)))
 }
 
 fn single(base: &Base, bits: u32, all: &mut Named) {
     for (part, field) in fields_of(&base.configuration) {
         // These bases are there for one structure only.
-        if base.name == "both-tables" && matches!(part, Part::Ste) {
+        if base.name == "both-tables" && matches!(part, FieldHolder::Ste) {
             continue;
         }
         for value in field.values(&part.words(&base.configuration), bits) {
@@ -114,7 +117,7 @@ fn single(base: &Base, bits: u32, all: &mut Named) {
 fn several(base: &Base, count: usize, bits: u32, random: &mut Random) -> (String, Configuration) {
     let mut c = base.configuration;
     let mut name = format!("{}:", base.name);
-    let fields: Vec<(Part, &Field)> = fields_of(&c).collect();
+    let fields: Vec<(FieldHolder, &TriedField)> = fields_of(&c).collect();
     for _ in 0..count {
         let (part, field) = fields[random.below(fields.len())];
         let values = field.values(&part.words(&c), bits);
@@ -157,8 +160,9 @@ fn related(base: &Base, first: &str, second: &str, bits: u32, all: &mut Named) {
         })
     };
     let (Some(first), Some(second)) = (find(first), find(second)) else { return };
-    let values =
-        |(part, field): (Part, &Field)| field.values(&part.words(&base.configuration), bits);
+    let values = |(part, field): (FieldHolder, &TriedField)| {
+        field.values(&part.words(&base.configuration), bits)
+    };
     for a in values(first) {
         for b in values(second) {
             let mut c = base.configuration;

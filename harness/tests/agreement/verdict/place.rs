@@ -1,4 +1,4 @@
-//! Where everything lies: the same addresses on every machine, so that a configuration is complete without one.
+//! The addresses of tables and memory: the same on every machine.
 
 use std::sync::atomic::Ordering;
 
@@ -7,18 +7,18 @@ use smmu_types::{PhysAddr, Ste};
 
 use super::Configuration;
 
-/// The stream table, or its first level. It is the first thing in RAM, and so aligned to any size that it may have.
+/// The stream table, or its first level. It begins RAM, and so is aligned to each size of it.
 pub(crate) const STREAM_TABLE: PhysAddr = PhysAddr(0x4000_0000);
 /// A second-level stream table, aligned for 2^10 entries.
 pub(crate) const L2_TABLE: PhysAddr = PhysAddr(0x4002_0000);
 /// Where CDs may lie, 64 KiB.
 pub(crate) const CDS: PhysAddr = PhysAddr(0x4003_0000);
-/// The root of stage 1, aligned for tables of 64 KiB. The 1 GiB that RAM begins is mapped to itself, for
+/// The root of stage 1, aligned for tables of 64 KiB. It maps the first 1 GiB of RAM to itself, for
 /// the 4 KiB granule and start levels 0 and 1.
 pub(crate) const S1_ROOT: PhysAddr = PhysAddr(0x4004_0000);
 /// The root of stage 2, the same way.
 pub(crate) const S2_ROOT: PhysAddr = PhysAddr(0x4005_0000);
-/// Where the device writes, and what it writes to when nothing translates or everything is as it was made.
+/// The address of the device's write, before translation and after it by the good tables.
 pub(crate) const TARGET: PhysAddr = PhysAddr(0x4006_0000);
 
 /// Bytes from [`STREAM_TABLE`] that hold all of these.
@@ -54,7 +54,7 @@ fn split(strtab: u32) -> Option<u32> {
     (strtab >> 16 & 3 == 1).then_some(bits)
 }
 
-/// Where the STE lies, as far as it is in one of the two tables. The end of the table does not matter.
+/// The address of the STE, if it is in one of the two tables. The end of the table does not matter.
 fn ste(c: &Configuration) -> Option<PhysAddr> {
     let Some(split) = split(c.strtab) else {
         return room(STREAM_TABLE.0 + u64::from(c.stream.0) * 64, STREAM_TABLE);
@@ -90,7 +90,8 @@ pub(super) fn write(c: &Configuration, arena: &impl DmaBlock) {
         store(at, &cd.0);
     }
     let block = STREAM_TABLE.0 | VALID_BLOCK | ACCESS_FLAG | SHAREABLE;
-    // The first entry leads back to the table itself: a walk that begins one level higher comes to the same block.
+    // The first entry points to the table itself: a walk from one level higher ends at the same
+    // block.
     store(S1_ROOT, &[S1_ROOT.0 | VALID_TABLE, block | S1_READ_WRITE]);
     store(S2_ROOT, &[S2_ROOT.0 | VALID_TABLE, block | S2_READ_WRITE]);
     arena.publish(0..words.len());

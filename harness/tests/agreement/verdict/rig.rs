@@ -74,9 +74,9 @@ type Regs = Arc<dyn Registers + Send + Sync>;
 type Block = PoolBlock<Ram>;
 type Commands = CommandQueue<Regs, Block, StdWait>;
 
-/// What cannot be changed while an SMMU runs.
+/// Settings that must not change while an SMMU runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Setup {
+struct FixedSetup {
     stream: StreamId,
     strtab: u32,
     cr2: u32,
@@ -84,18 +84,18 @@ struct Setup {
 
 /// Asks the SMMU of one backend.
 ///
-/// The machine stays up from one question to the next; it is started anew when it ended, and for another stream
-/// table or another StreamID.
-pub(crate) struct Rig<'a> {
+/// The machine runs on from one question to the next. The rig starts another one if it has ended,
+/// or for another stream table or StreamID.
+pub(crate) struct VerdictRig<'a> {
     backend: &'a dyn Backend,
     up: Option<Up>,
     starts: usize,
 }
 
-impl<'a> Rig<'a> {
+impl<'a> VerdictRig<'a> {
     /// Nothing is started before the first question.
     pub(crate) fn new(backend: &'a dyn Backend) -> Self {
-        Rig { backend, up: None, starts: 0 }
+        VerdictRig { backend, up: None, starts: 0 }
     }
 
     /// How many machines were started so far.
@@ -124,7 +124,7 @@ impl<'a> Rig<'a> {
     ///
     /// The backend failed, or did what no SMMU may do.
     pub(crate) fn ask(&mut self, c: &Configuration) -> Result<Verdict, AskError> {
-        let setup = Setup { stream: c.stream, strtab: c.strtab, cr2: c.cr2 };
+        let setup = FixedSetup { stream: c.stream, strtab: c.strtab, cr2: c.cr2 };
         let mut up = match self.up.take() {
             Some(up) if up.setup == setup => up,
             _ => {
@@ -147,7 +147,7 @@ impl<'a> Rig<'a> {
 
 /// A machine whose SMMU translates.
 struct Up {
-    setup: Setup,
+    setup: FixedSetup,
     machine: Box<dyn Machine>,
     commands: Commands,
     events: EventQueue<Regs, Block>,
@@ -155,7 +155,7 @@ struct Up {
 }
 
 impl Up {
-    fn start(backend: &dyn Backend, setup: Setup) -> Result<Up, AskError> {
+    fn start(backend: &dyn Backend, setup: FixedSetup) -> Result<Up, AskError> {
         let spec = MachineSpec {
             smmus: vec![MachineSmmu::default()],
             devices: vec![MachineDevice { smmu: 0, stream: setup.stream }],
@@ -188,8 +188,8 @@ impl Up {
         let block = pool.allocate(EventQueue::<Regs, Block>::layout(events_size))?;
         let events = EventQueue::new(Arc::clone(&registers), block, events_size)?;
 
-        // The steps of the bring-up refuse tables that cannot be, so it is given one that can, and the registers
-        // are written again before translation begins.
+        // The steps of the bring-up refuse impossible tables. They get a possible one, and the
+        // registers get their values again before translation begins.
         let table = StreamTableBase {
             address: STREAM_TABLE,
             format: strtab::StreamTableFormat::Linear { log2: 8 },

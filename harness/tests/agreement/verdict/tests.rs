@@ -10,12 +10,12 @@ fn verdict(change: impl FnOnce(&mut Configuration)) -> Verdict {
     let all = generate(0, 0, &Profile::default().id_registers());
     let mut c = all[0].1;
     change(&mut c);
-    Rig::new(&Mock).ask(&c).unwrap()
+    VerdictRig::new(&Mock).ask(&c).unwrap()
 }
 
 pub(crate) fn the_good_ones_are_accepted() {
     let all = generate(0, 0, &Profile::default().id_registers());
-    let mut rig = Rig::new(&Mock);
+    let mut rig = VerdictRig::new(&Mock);
     for name in ["stage1", "stage2", "bypass"] {
         let (_, c) = all.iter().find(|(known, _)| known == name).unwrap();
         assert_eq!(rig.ask(c).unwrap(), Verdict::Accepted, "{name}");
@@ -42,9 +42,9 @@ pub(crate) fn each_verdict_comes_from_what_it_stands_for() {
 
 pub(crate) fn a_question_does_not_depend_on_the_one_before() {
     let all = generate(0, 0, &Profile::default().id_registers());
-    let mut rig = Rig::new(&Mock);
+    let mut rig = VerdictRig::new(&Mock);
     for (name, c) in all.iter().step_by(7) {
-        let alone = Rig::new(&Mock).ask(c).unwrap();
+        let alone = VerdictRig::new(&Mock).ask(c).unwrap();
         assert_eq!(rig.ask(c).unwrap(), alone, "{name}");
     }
 }

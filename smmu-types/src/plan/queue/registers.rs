@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use super::{Position, QueueSize};
 use crate::regs::{cmdq_cons, queue_pointer};
-use crate::sealed::Sealed;
+use crate::spec::sealed::Sealed;
 use crate::{CommandErrorCode, FieldError};
 
 /// A kind of queue: [`Cmdq`], [`Eventq`] or [`Priq`].

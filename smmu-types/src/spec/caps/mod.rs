@@ -1,8 +1,11 @@
 //! The capabilities of an SMMU, decoded from its ID registers (IHI 0070, 6.3.1 to 6.3.8).
 
 mod display;
+mod range_support;
 #[cfg(test)]
 mod tests;
+
+pub use range_support::RangeSupport;
 
 use crate::fields::aidr::{self, Aidr};
 use crate::fields::idr0::{self, Idr0};
@@ -11,7 +14,6 @@ use crate::fields::idr3::{self, Idr3};
 use crate::fields::idr5::{self, Idr5};
 use crate::fields::idr6::{self, Idr6};
 use crate::fields::iidr::{self, Iidr};
-use crate::range::RangeSupport;
 use crate::regs::vatos;
 use crate::{Granule, OutputSize};
 

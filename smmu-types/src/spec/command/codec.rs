@@ -1,5 +1,6 @@
 //! Commands from and to their 16 bytes.
 
+use super::Span;
 use super::{
     AtcScope, AtcSpan, Command, Completion, Leaf, MsiAttributes, PrefetchSpan, PriResponse,
     RawCommand, ResumeAction, SteRange,
@@ -7,7 +8,6 @@ use super::{
 use crate::fields::commands::opcode::*;
 use crate::fields::commands::*;
 use crate::layout::Key;
-use crate::range::Span;
 use crate::{Asid, Iova, PrgIndex, StreamId, SubstreamId, Vmid};
 
 /// The `Range` that makes a `CMD_CFGI_STE_RANGE` a `CMD_CFGI_ALL`.

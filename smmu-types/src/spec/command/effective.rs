@@ -1,13 +1,12 @@
 //! Commands as an SMMU uses them: fields without an effect, and operands that it aligns.
 
 use super::codec::{RANGE_ALL, is_tlbi_by_address};
-use super::{AtcSpan, Command, Completion, RawCommand};
+use super::{AtcSpan, Command, Completion, RawCommand, span};
 use crate::Shareability;
 use crate::fields::commands::opcode::{
     ATC_INV, CFGI_STE_RANGE, PREFETCH_ADDR, PREFETCH_CONFIG, PRI_RESP, RESUME, SYNC,
 };
 use crate::fields::commands::{any_command, atc_inv, cfgi_ste_range, resume, sync};
-use crate::range;
 
 impl Command {
     /// Decodes 16 bytes as an SMMU does.
@@ -17,12 +16,13 @@ impl Command {
     ///
     /// - Commands with `SSV` = 0: no SubstreamID, whatever its field (4.1.6).
     /// - `CMD_CFGI_ALL`: no StreamID, whatever its field (4.3.6).
-    /// - `CMD_TLBI_*` by address: a `SCALE` above 39 counts as 39 (4.4.1.1). For an address that is not
-    ///   aligned to its level see below.
-    /// - `CMD_ATC_INV`: the address is aligned down to the size, and is 0 for all addresses (4.5.1).
+    /// - `CMD_TLBI_*` by address: a `SCALE` above 39 counts as 39 (4.4.1.1). For an address that is
+    ///   not aligned to its level see below.
+    /// - `CMD_ATC_INV`: the address is aligned down to the size, and is 0 for all addresses
+    ///   (4.5.1).
     /// - `CMD_RESUME`: a retry has no `Ab` (4.7.1).
-    /// - `CMD_SYNC`: no data and no address without `SIG_IRQ`, no data without an address, and `MSH` = 1
-    ///   counts as 0 (4.7.3).
+    /// - `CMD_SYNC`: no data and no address without `SIG_IRQ`, no data without an address, and
+    ///   `MSH` = 1 counts as 0 (4.7.3).
     ///
     /// A ranged invalidation drops unpredictable addresses if its address is not aligned to the
     /// size of an entry of its level. Here it loses the level, so that it drops more, and its
@@ -64,7 +64,7 @@ fn effective(raw: RawCommand) -> RawCommand {
         }
         RESUME if raw.is_set(resume::AC) => raw.without(resume::AB),
         SYNC => effective_sync(raw),
-        opcode if is_tlbi_by_address(opcode) => range::effective(raw),
+        opcode if is_tlbi_by_address(opcode) => span::effective(raw),
         _ => raw,
     }
 }

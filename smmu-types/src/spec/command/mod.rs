@@ -5,6 +5,8 @@ mod display;
 mod effective;
 mod error;
 mod operands;
+mod range_granule;
+mod span;
 #[cfg(test)]
 mod tests;
 
@@ -15,17 +17,11 @@ pub use operands::{
     AtcScope, AtcSpan, Completion, Leaf, MsiAttributes, PrefetchSpan, PriResponse, ResumeAction,
     SteRange, SyncMsi,
 };
+pub use range_granule::RangeGranule;
+pub use span::{Level, LevelHint, Span, SpanAddress};
 
 use crate::fields::commands::any_command;
-use crate::layout::{encoded, keyed};
-use crate::range::Span;
-use crate::{Asid, Iova, Ipa, PrgIndex, StreamId, SubstreamId, Vmid};
-
-/// A command as it lies in the queue: two little-endian 64-bit words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct RawCommand(pub [u64; 2]);
-keyed!(RawCommand);
-encoded!(RawCommand: put);
+use crate::{Asid, Iova, Ipa, PrgIndex, RawCommand, StreamId, SubstreamId, Vmid};
 
 impl RawCommand {
     /// Size of a command in bytes.

@@ -12,8 +12,8 @@ pub use request::{AtsRequest, PageHint, RequestedAccess};
 use crate::fields::events::{
     any, c_bad_substreamid, f_cfg_conflict, f_permission, f_translation, f_walk_eabt,
 };
-use crate::layout::{Key, encoded, keyed};
-use crate::{FieldError, Iova, Ipa, PhysAddr, StreamId, SubstreamId};
+use crate::layout::Key;
+use crate::{EventRecord, FieldError, Iova, Ipa, PhysAddr, StreamId, SubstreamId};
 
 /// `CLASS`: what the SMMU accessed at the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,27 +27,6 @@ pub enum EventClass {
     /// The reserved value 3.
     Reserved,
 }
-
-/// An event record.
-///
-/// A getter that returns an `Option` returns `None` for kinds without its field. `is_stalled`,
-/// `is_non_secure_ipa` and `is_granule_protection_fault` return false for them. The others return
-/// the value of their bits, whatever the kind. All fields of a kind are in
-/// [`fields::events`](crate::fields::events).
-///
-/// ```
-/// use smmu_types::{EventKind, EventRecord, PhysAddr, StreamId, fields};
-///
-/// let record = EventRecord::new(EventKind::F_CD_FETCH, StreamId(8));
-/// let record = record.with_fetch(PhysAddr(0x4000_0040)).unwrap();
-/// assert_eq!(record.fetch_address(), Some(PhysAddr(0x4000_0040)));
-/// assert_eq!(record.get(fields::events::f_cd_fetch::FETCHADDR), 0x4000_0040);
-/// assert_eq!(record.to_string(), "F_CD_FETCH sid=0x8 fetch=0x40000040");
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct EventRecord(pub [u64; 4]);
-keyed!(EventRecord);
-encoded!(EventRecord: put);
 
 impl EventRecord {
     /// Bytes of a record.

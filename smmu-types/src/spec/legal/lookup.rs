@@ -1,9 +1,21 @@
 //! The path to a structure: from a StreamID to its STE, from a SubstreamID to its CD.
 
-use super::{Check, Rule, SmmuView, StreamLookup};
+use super::check::Check;
+use super::rule::Rule;
+use super::smmu::SmmuView;
 use crate::fields::strtab_base_cfg::{self, FMT, LOG2SIZE, SPLIT, StrtabBaseCfg};
 use crate::fields::{l1cd, l1std, ste};
 use crate::{ContextTableDescriptor, Ste, StreamId, StreamTableDescriptor, SubstreamId};
+
+/// The path from a StreamID to its STE: `STRTAB_BASE_CFG`, and the level-1 descriptor of a
+/// two-level table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLookup {
+    /// `STRTAB_BASE_CFG`.
+    pub config: u32,
+    /// The descriptor of the StreamID; `None` for a linear table, or if the descriptor is unknown.
+    pub descriptor: Option<StreamTableDescriptor>,
+}
 
 /// The number of bits that index the second level, or `None` for a linear table.
 pub(super) fn table(

@@ -62,8 +62,8 @@
 //! # What is not
 //!
 //! - Secure and Realm structures, and `S_IDR*`: the rules know only the Non-secure side of an SMMU.
-//! - Set bits that belong to no field: [`Layout::residue`] finds them. Their effect is
-//!   [`Effect::Reserved`].
+//! - Set bits that belong to no field: [`Layout::residue`](crate::layout::Layout::residue) finds
+//!   them. Their effect is [`Effect::Reserved`].
 //! - Rules about more than one structure: `CONT` spans, equal STEs for one VMID, equal CDs for one
 //!   ASID.
 //! - Faults that depend on memory or on the address of a transaction: failed fetches, table walks,
@@ -79,146 +79,24 @@
 //! - `S2HWU*` forbid overlays with `IDR3.PBHA` only.
 //! - Without `IDR3.STT` the largest `T0SZ` and `S2T0SZ` of VMSAv9-128 tables is 39 as well.
 
+mod check;
 mod context;
 mod entry;
+mod finding;
 mod lookup;
 mod rule;
 mod smmu;
 mod stage2;
 mod walk;
 
-use core::fmt;
-
+pub use finding::Finding;
+pub use lookup::StreamLookup;
 pub use rule::{Effect, Rule, RuleStage};
 pub use smmu::{El2Regime, Partitions, SmmuView, TranslatedTraffic};
 
-use crate::layout::{Field, FieldValue, Key, Layout};
-use crate::{
-    Cd, ContextTableDescriptor, Ste, StreamId, StreamTableDescriptor, SubstreamId, fields,
-};
+use check::Check;
 
-/// A rule that a structure breaks, and the field that breaks it.
-#[derive(Clone, Copy, Debug)]
-pub struct Finding {
-    layout: &'static Layout,
-    field: &'static Field,
-    value: u64,
-    rule: Rule,
-}
-
-impl Finding {
-    /// The structure.
-    #[must_use]
-    pub const fn layout(&self) -> &'static Layout {
-        self.layout
-    }
-
-    /// The field.
-    #[must_use]
-    pub const fn field(&self) -> &'static Field {
-        self.field
-    }
-
-    /// The field's value, as [`Field::get`] gives it.
-    #[must_use]
-    pub const fn value(&self) -> u64 {
-        self.value
-    }
-
-    /// The rule.
-    #[must_use]
-    pub const fn rule(&self) -> Rule {
-        self.rule
-    }
-
-    /// What the SMMU does about it.
-    #[must_use]
-    pub const fn effect(&self) -> Effect {
-        self.rule.effect()
-    }
-}
-
-/// `S1ContextPtr = 0x1000: ` and the rule.
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = FieldValue { field: self.field, value: self.value };
-        write!(f, "{} = {value}: {}", self.field.name(), self.rule)
-    }
-}
-
-/// The path from a StreamID to its STE: `STRTAB_BASE_CFG`, and the level-1 descriptor of a
-/// two-level table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamLookup {
-    /// `STRTAB_BASE_CFG`.
-    pub config: u32,
-    /// The descriptor of the StreamID; `None` for a linear table, or if the descriptor is unknown.
-    pub descriptor: Option<StreamTableDescriptor>,
-}
-
-/// One structure, its words, and where findings go.
-struct Check<'a, S> {
-    layout: &'static Layout,
-    words: &'a [u64],
-    report: &'a mut dyn FnMut(Finding),
-    marker: core::marker::PhantomData<S>,
-}
-
-impl<'a, S> Check<'a, S> {
-    fn new(layout: &'static Layout, words: &'a [u64], report: &'a mut dyn FnMut(Finding)) -> Self {
-        Check { layout, words, report, marker: core::marker::PhantomData }
-    }
-
-    fn get(&self, key: Key<S>) -> u64 {
-        key.get(self.words)
-    }
-
-    fn is_set(&self, key: Key<S>) -> bool {
-        self.get(key) != 0
-    }
-
-    fn find(&mut self, key: Key<S>, rule: Rule) {
-        let field = key.field();
-        let value = field.get(self.words);
-        (self.report)(Finding { layout: self.layout, field, value, rule });
-    }
-
-    /// The field is RES0 here.
-    fn res0(&mut self, key: Key<S>, why: &'static str) {
-        if self.is_set(key) {
-            self.find(key, Rule::Res0 { why });
-        }
-    }
-
-    /// The field is IGNORED here.
-    fn ignored(&mut self, key: Key<S>, why: &'static str) {
-        if self.is_set(key) {
-            self.find(key, Rule::IgnoredField { why });
-        }
-    }
-
-    /// The address of a translation table, of which only the low `bits` count.
-    fn table(&mut self, key: Key<S>, bits: u8) -> u64 {
-        let address = self.get(key);
-        if address >> bits != 0 {
-            self.find(key, Rule::Res0 { why: "above the address that the table format has" });
-        }
-        address & ((1 << bits) - 1)
-    }
-
-    fn shareability(&mut self, key: Key<S>) {
-        if self.get(key) == 1 {
-            self.find(key, Rule::ReservedValue { behaves: "0b00: non-shareable" });
-        }
-    }
-
-    /// Hardware update of flags needs Write-Back walks.
-    fn write_back(&mut self, key: Key<S>) {
-        if self.get(key) & 1 == 0 {
-            self.find(key, Rule::UpdateUncached);
-        }
-    }
-}
+use crate::{Cd, ContextTableDescriptor, Ste, StreamId, SubstreamId, fields};
 
 /// Reports what is wrong with an STE.
 pub fn ste(ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {

@@ -14,8 +14,7 @@
 
 use core::marker::PhantomData;
 
-use crate::sealed::Sealed;
-use crate::seam::Registers;
+use crate::spec::sealed::Sealed;
 
 mod masks;
 mod pages;
@@ -77,10 +76,6 @@ impl Writable for Rw {}
 pub trait Width: Copy + Sealed {
     /// The number of bits.
     const BITS: u16;
-    #[doc(hidden)]
-    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self;
-    #[doc(hidden)]
-    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self);
 }
 
 impl Sealed for u32 {}
@@ -90,22 +85,10 @@ impl Sealed for Rw {}
 
 impl Width for u32 {
     const BITS: u16 = 32;
-    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self {
-        registers.read32(offset)
-    }
-    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self) {
-        registers.write32(offset, value);
-    }
 }
 
 impl Width for u64 {
     const BITS: u16 = 64;
-    fn read<R: Registers + ?Sized>(registers: &R, offset: u32) -> Self {
-        registers.read64(offset)
-    }
-    fn write<R: Registers + ?Sized>(registers: &R, offset: u32, value: Self) {
-        registers.write64(offset, value);
-    }
 }
 
 /// One register: its offset, its width `W` and its access rights `A`.

@@ -2,7 +2,7 @@
 
 use crate::fields::cmdq_base::{ADDR, LOG2SIZE, RA};
 use crate::layout::attempt;
-use crate::queue::QueueSize;
+use crate::spec::queue_size::QueueSize;
 use crate::{FieldError, PhysAddr};
 
 /// Read-allocate (command queue) or write-allocate (event and PRI queue) hint.

@@ -7,8 +7,8 @@ mod used;
 use core::fmt;
 
 use crate::fields::ste as field;
-use crate::layout::{Key, attempt, encoded, keyed};
-use crate::{Cacheability, FieldError, Granule, OutputSize, PhysAddr, Shareability, Vmid};
+use crate::layout::{Key, attempt};
+use crate::{Cacheability, FieldError, Granule, OutputSize, PhysAddr, Shareability, Ste, Vmid};
 
 /// `S1DSS`: what a transaction without a SubstreamID does when the stream has substreams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -161,13 +161,6 @@ pub enum SteConfig {
         config: u8,
     },
 }
-
-/// A stream table entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Ste(pub [u64; 8]);
-
-keyed!(Ste);
-encoded!(Ste: put, fit);
 
 /// `S2TTB` of VMSAv8-64, whose addresses have 52 bits at most.
 const S2TTB: Key<Ste> = field::S2TTB.up_to(3 * 64 + 51);

@@ -3,10 +3,10 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::RangeGranule;
+use super::range_granule::RangeGranule;
 use crate::fields::commands::tlbi_nh_va::{self, LEAF, NUM, SCALE, TG, TTL, TTL128};
 use crate::fields::commands::tlbi_s2_ipa;
-use crate::sealed::Sealed;
+use crate::spec::sealed::Sealed;
 use crate::{FieldError, Granule, Iova, Ipa, Leaf, RawCommand};
 
 /// The kind of address that a command invalidates: [`Iova`] or [`Ipa`].
@@ -143,7 +143,7 @@ impl<A> Span<A> {
     pub const MAX_SCALE: u8 = 39;
 
     /// One page of `A`, without a check: the caller knows that the parts are valid.
-    pub(super) const fn single_unchecked(address: u64, leaf: Leaf) -> Self {
+    pub(crate) const fn single_unchecked(address: u64, leaf: Leaf) -> Self {
         Span {
             address,
             leaf,
@@ -156,7 +156,7 @@ impl<A> Span<A> {
     }
 
     /// As [`ranged`](Self::ranged), without its checks: the caller knows that the parts are valid.
-    pub(super) const fn ranged_unchecked(
+    pub(crate) const fn ranged_unchecked(
         address: u64,
         leaf: Leaf,
         tg: RangeGranule,

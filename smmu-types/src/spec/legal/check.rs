@@ -1,0 +1,73 @@
+//! One structure under the rules.
+
+use super::finding::Finding;
+use super::rule::Rule;
+use crate::layout::{Key, Layout};
+
+/// One structure, its words, and where findings go.
+pub(super) struct Check<'a, S> {
+    layout: &'static Layout,
+    words: &'a [u64],
+    report: &'a mut dyn FnMut(Finding),
+    marker: core::marker::PhantomData<S>,
+}
+
+impl<'a, S> Check<'a, S> {
+    pub(super) fn new(
+        layout: &'static Layout,
+        words: &'a [u64],
+        report: &'a mut dyn FnMut(Finding),
+    ) -> Self {
+        Check { layout, words, report, marker: core::marker::PhantomData }
+    }
+
+    pub(super) fn get(&self, key: Key<S>) -> u64 {
+        key.get(self.words)
+    }
+
+    pub(super) fn is_set(&self, key: Key<S>) -> bool {
+        self.get(key) != 0
+    }
+
+    pub(super) fn find(&mut self, key: Key<S>, rule: Rule) {
+        let field = key.field();
+        let value = field.get(self.words);
+        (self.report)(Finding { layout: self.layout, field, value, rule });
+    }
+
+    /// The field is RES0 here.
+    pub(super) fn res0(&mut self, key: Key<S>, why: &'static str) {
+        if self.is_set(key) {
+            self.find(key, Rule::Res0 { why });
+        }
+    }
+
+    /// The field is IGNORED here.
+    pub(super) fn ignored(&mut self, key: Key<S>, why: &'static str) {
+        if self.is_set(key) {
+            self.find(key, Rule::IgnoredField { why });
+        }
+    }
+
+    /// The address of a translation table, of which only the low `bits` count.
+    pub(super) fn table(&mut self, key: Key<S>, bits: u8) -> u64 {
+        let address = self.get(key);
+        if address >> bits != 0 {
+            self.find(key, Rule::Res0 { why: "above the address that the table format has" });
+        }
+        address & ((1 << bits) - 1)
+    }
+
+    pub(super) fn shareability(&mut self, key: Key<S>) {
+        if self.get(key) == 1 {
+            self.find(key, Rule::ReservedValue { behaves: "0b00: non-shareable" });
+        }
+    }
+
+    /// Hardware update of flags needs Write-Back walks.
+    pub(super) fn write_back(&mut self, key: Key<S>) {
+        if self.get(key) & 1 == 0 {
+            self.find(key, Rule::UpdateUncached);
+        }
+    }
+}
