@@ -13,14 +13,14 @@
 //! 5. If the SMMU does not confirm the new entry, the device stays a user in the old domain's
 //!    array, that domain does not free the tag, and the device keeps the domain alive. All of this
 //!    ends when the SMMU confirms that it has forgotten the device's entries.
-//! 6. A transaction takes the device's lock, then those of the old and the new domain in the order of
-//!    their addresses. A call that returns with locks held never waits for one.
+//! 6. A transaction takes the device's lock, then those of the old and the new domain, the older
+//!    domain's first. A call that returns with locks held never waits for one.
 
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::mem;
 
-use smmu_invs::{Counted, InvArray, InvSpec, Publication, RequestBuffer};
+use smmu_invs::{InvArray, InvSpec, Publication, RequestBuffer};
 use smmu_tags::RetiringTag;
 use smmu_types::seam::{Notice, Observer, SinkError, TableEntry};
 use smmu_types::{Cd, Ste, StreamId};
@@ -73,7 +73,7 @@ impl<P: Platform> Locks<P> {
             (Some(new), Some(old)) if new.is_same(old) => {
                 Locks { new: Some(lock(new)?), old: None }
             }
-            (Some(new), Some(old)) if Counted::address(&old.0) < Counted::address(&new.0) => {
+            (Some(new), Some(old)) if old.lock_order() < new.lock_order() => {
                 let old = lock(old)?;
                 Locks { new: Some(lock(new)?), old: Some(old) }
             }

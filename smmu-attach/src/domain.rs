@@ -31,6 +31,7 @@ pub struct Domain<P: Platform>(pub(crate) Counted<DomainParts<P>>);
 
 pub(crate) struct DomainParts<P: Platform> {
     id: DomainId,
+    order: usize,
     env: Env<P>,
     tables: P::Tables,
     description: TableDescription,
@@ -112,6 +113,7 @@ impl<P: Platform> Domain<P> {
         let node = P::Cell::node(InvArray::empty())?;
         let domain = Counted::new(DomainParts {
             id,
+            order: env.next_domain(),
             env: env.clone(),
             tables,
             description,
@@ -266,6 +268,12 @@ impl<P: Platform> Domain<P> {
             TranslationStage::Stage1 { .. } => InvKind::S1Asid,
             TranslationStage::Stage2 { .. } => InvKind::S2Vmid,
         }
+    }
+
+    /// Domains are locked in ascending order of this. The address decides only after more than
+    /// `usize::MAX` domains.
+    pub(crate) fn lock_order(&self) -> (usize, usize) {
+        (self.0.order, Counted::address(&self.0))
     }
 
     pub(crate) fn env(&self) -> &Env<P> {

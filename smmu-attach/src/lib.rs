@@ -102,7 +102,7 @@
 //! # Locks
 //!
 //! One lock per device and one per domain, held over a whole transaction: the device's first, then
-//! those of the old and the new domain in the order of their addresses. [`Device::attach`] waits for
+//! those of the two domains, in the order in which they were made. [`Device::attach`] waits for
 //! them. [`Device::prepare`] does not: it reports that another transaction has one. So two threads
 //! that each hold transactions never wait for each other. Devices of different domains attach in
 //! parallel.

@@ -1,6 +1,7 @@
 //! The types and instances that an integrator brings.
 
 use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use lock_api::RawMutex;
 use smmu_invs::{Counted, InvArray, OutOfMemory, Publication};
@@ -35,6 +36,8 @@ struct EnvParts<P: Platform> {
     dma: P::Dma,
     sink: P::Sink,
     observer: P::Observer,
+    // Domains made so far.
+    domains: AtomicUsize,
 }
 
 /// The integrator's instances. [`Smmu`](crate::Smmu)s and [`Domain`](crate::Domain)s that work together
@@ -48,7 +51,8 @@ impl<P: Platform> Env<P> {
     ///
     /// No memory for the shared block.
     pub fn new(dma: P::Dma, sink: P::Sink, observer: P::Observer) -> Result<Self, OutOfMemory> {
-        Counted::new(EnvParts { dma, sink, observer }).map(Env)
+        let domains = AtomicUsize::new(0);
+        Counted::new(EnvParts { dma, sink, observer, domains }).map(Env)
     }
 
     /// DMA memory.
@@ -67,6 +71,11 @@ impl<P: Platform> Env<P> {
     #[must_use]
     pub fn observer(&self) -> &P::Observer {
         &self.0.observer
+    }
+
+    /// The place of a new domain in the order in which domains are locked.
+    pub(crate) fn next_domain(&self) -> usize {
+        self.0.domains.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether both are references to the same instances.

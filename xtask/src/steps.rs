@@ -132,7 +132,10 @@ impl Suite<'_> {
         let mut command = self.workspace.cargo();
         command
             .args(["test", "--release", "--test", "loom"])
-            .args(["smmu-tags", "smmu-invs", "smmu-cmdq"].map(|name| format!("--package={name}")))
+            .args(
+                ["smmu-tags", "smmu-invs", "smmu-cmdq", "smmu-attach"]
+                    .map(|name| format!("--package={name}")),
+            )
             .env("RUSTFLAGS", "--cfg loom")
             .env("CARGO_TARGET_DIR", self.workspace.target.join("loom"));
         self.step("interleavings", || watched(&mut command));
