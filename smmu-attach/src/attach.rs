@@ -3,7 +3,7 @@
 //! Invariants:
 //!
 //! 1. Before `publish` no reader and no SMMU sees a change, and dropping a [`Prepared`] leaves no
-//!    trace.
+//!    trace, except that earlier changes of the device may be settled.
 //! 2. From `publish` to the end of `commit` both domains invalidate for the device.
 //! 3. The SMMU sees the old entry, the new entry or an invalid one, in the entries of each stream.
 //!    After a change that it did not confirm, no word is stored before it has forgotten the old
@@ -135,7 +135,8 @@ pub struct Prepared<P: Platform> {
 
 /// An attach whose new domain invalidates for the device.
 ///
-/// Dropping it removes the device from the new domain's array.
+/// Dropping it removes the device from the new domain's array. If the SMMU then does not confirm the
+/// flush of a new tag, the device keeps the domain until [`Device::settle`].
 #[must_use = "dropping it removes the device from the domain"]
 pub struct Published<P: Platform> {
     tx: Option<Transaction<P>>,
@@ -185,8 +186,11 @@ impl<P: Platform> Device<P> {
     /// [`publish`](Prepared::publish). Dropping the result leaves everything as it was.
     ///
     /// The result holds the locks of the device and of the old and the new domain to the end of the
-    /// transaction. This call does not wait for them, so a thread may hold several transactions. A
-    /// result that is leaked ([`core::mem::forget`]) keeps the locks for ever.
+    /// transaction. This call does not wait for them, so a thread may hold several transactions. While
+    /// it holds one, it makes no call that waits: see the crate's section on locks. A result that is
+    /// leaked ([`core::mem::forget`]) keeps the locks for ever.
+    ///
+    /// First settles what the SMMU did not confirm of the device, as far as no domain is busy.
     ///
     /// # Errors
     ///
@@ -318,12 +322,13 @@ impl<P: Platform> Published<P> {
     ///
     /// An SMMU that does not confirm does not stop the attach; [`Installed::commit`] reports it.
     pub fn install(mut self) -> Installed<P> {
-        let mut config = Ok(());
-        let mut tx = self.tx.take();
-        if let Some(tx) = &mut tx {
-            config = tx.install();
+        let mut installed = Installed { tx: self.tx.take(), config: Ok(()) };
+        if let Some(tx) = &mut installed.tx {
+            // A panic of a seam drops `installed`: the change then counts as not confirmed.
+            installed.config = Err(SinkError::timeout(tx.smmu().id));
+            installed.config = tx.install();
         }
-        Installed { tx, config }
+        installed
     }
 }
 
@@ -387,6 +392,7 @@ impl<P: Platform> Drop for Installed<P> {
 
 impl<P: Platform> Transaction<P> {
     fn install(&mut self) -> Result<(), SinkError> {
+        self.device.confirmation = Confirmation::Unconfirmed;
         let written = self.ready.and_then(|()| self.write_cd()).and_then(|()| self.write_stes());
         if let Err(error) = written {
             self.give_up(error);

@@ -81,11 +81,22 @@ pub(crate) struct DeviceState<P: Platform> {
     pub(crate) removed: bool,
 }
 
-impl<P: Platform> Locked for DeviceParts<P> {
+// SAFETY: the lock is a field.
+#[expect(unsafe_code, reason = "the promise of a lock that is held with its object")]
+unsafe impl<P: Platform> Locked for DeviceParts<P> {
     type Raw = P::SleepLock;
     type Data = DeviceState<P>;
     fn mutex(&self) -> &Mutex<P::SleepLock, DeviceState<P>> {
         &self.state
+    }
+}
+
+impl<P: Platform> DeviceParts<P> {
+    /// Clear the valid bit of each entry. The other words stay, so that a fetch under way sees no mix.
+    fn invalidate_entries(&self) {
+        for slot in self.entries.iter().filter_map(StreamEntry::slot) {
+            slot.invalidate();
+        }
     }
 }
 
@@ -103,7 +114,8 @@ impl<P: Platform> DeviceState<P> {
         contention: Contention,
     ) -> Result<(), SinkError> {
         if self.confirmation == Confirmation::Unconfirmed {
-            // The entries in memory are invalid since the failed change.
+            // The failed change has left the entries invalid, unless a panic of a seam cut it short.
+            parts.invalidate_entries();
             let smmu = &parts.smmu;
             let mut batch = Batch::new(smmu.env.sink(), smmu.id);
             for entry in &parts.entries {
@@ -197,6 +209,18 @@ impl<P: Platform> Device<P> {
         self.lock().confirmation == Confirmation::Confirmed
     }
 
+    /// Whether nothing of the device's past is left: its last change is
+    /// [confirmed](Self::is_confirmed), it is out of each domain that it left, and their tags are
+    /// flushed.
+    ///
+    /// An attach can be confirmed and leave this `false`: a domain that was busy, or a flush that the
+    /// SMMU did not confirm, waits for [`settle`](Self::settle).
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let state = self.lock();
+        state.confirmation == Confirmation::Confirmed && state.unsettled.is_empty()
+    }
+
     /// Ask the SMMU again for all that it has not confirmed of this device: that it has forgotten
     /// earlier entries, and flushes of tags.
     ///
@@ -204,7 +228,8 @@ impl<P: Platform> Device<P> {
     /// Sends nothing if all is confirmed. After an unconfirmed change the entries stay invalid until
     /// the next attach.
     ///
-    /// Takes the locks of those domains. Needs no memory.
+    /// Takes the locks of those domains. Needs no memory. The page tables of a domain that only this
+    /// device kept alive are dropped here, with the device's lock held.
     ///
     /// # Errors
     ///
@@ -239,6 +264,8 @@ impl<P: Platform> Device<P> {
     /// End all uses of domains, because the SMMU is gone.
     pub(crate) fn forget_smmu(&self, proof: &GoneProof) {
         let mut state = self.lock();
+        // The SMMU may be brought up again with this stream table.
+        self.0.invalidate_entries();
         if let State::Member(member) = mem::replace(&mut state.state, State::Blocked) {
             member.domain.forget_smmu(proof);
         }
@@ -252,14 +279,20 @@ impl<P: Platform> Device<P> {
     pub(crate) fn retire(&self) -> Result<(), AttachError> {
         let (smmu, mut state) = (self.smmu(), self.lock());
         let stream = self.streams().next().unwrap_or_default();
-        match state.state {
-            State::Blocked => {}
-            State::Bypass | State::Member(_) => {
-                return Err(AttachError::StillAttached { smmu, stream });
-            }
+        if state.removed {
+            return Err(AttachError::Removed { smmu, stream });
+        }
+        if matches!(state.state, State::Bypass | State::Member(_)) {
+            return Err(AttachError::StillAttached { smmu, stream });
         }
         if state.confirmation == Confirmation::Unconfirmed || !state.unsettled.is_empty() {
             return Err(AttachError::Unsettled { smmu, stream });
+        }
+        // The next device of these streams counts on entries that abort silently. A device that was
+        // settled after an unconfirmed change has invalid ones.
+        let mut slots = self.0.entries.iter().filter_map(StreamEntry::slot);
+        if !self.0.smmu.is_gone() && slots.any(|slot| slot.read::<Ste>() != Ste::ABORT) {
+            return Err(AttachError::StillAttached { smmu, stream });
         }
         state.removed = true;
         Ok(())

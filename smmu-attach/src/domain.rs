@@ -39,7 +39,9 @@ pub(crate) struct DomainParts<P: Platform> {
     state: Mutex<P::SleepLock, DomainState<P>>,
 }
 
-impl<P: Platform> Locked for DomainParts<P> {
+// SAFETY: the lock is a field.
+#[expect(unsafe_code, reason = "the promise of a lock that is held with its object")]
+unsafe impl<P: Platform> Locked for DomainParts<P> {
     type Raw = P::SleepLock;
     type Data = DomainState<P>;
     fn mutex(&self) -> &Mutex<P::SleepLock, DomainState<P>> {

@@ -22,7 +22,12 @@ pub(crate) enum Contention {
 }
 
 /// An object with a lock.
-pub(crate) trait Locked {
+///
+/// # Safety
+///
+/// *Implementation safety.* [`mutex`](Self::mutex) returns the same lock each time, a part of the
+/// object.
+pub(crate) unsafe trait Locked {
     /// Kind of the lock.
     type Raw: RawMutex;
     /// What the lock protects.
@@ -34,15 +39,17 @@ pub(crate) trait Locked {
 /// The lock of an object, held.
 pub(crate) struct Held<L: Locked> {
     object: Counted<L>,
-    // A lock that only its own thread may release keeps the value in that thread.
-    marker: PhantomData<<L::Raw as RawMutex>::GuardMarker>,
+    // A lock that only its own thread may release keeps the value in that thread, and a shared borrow of
+    // the value is one of the data.
+    marker: PhantomData<(<L::Raw as RawMutex>::GuardMarker, L::Data)>,
 }
 
 impl<L: Locked> Held<L> {
     /// Wait for the lock.
     pub(crate) fn lock(object: &Counted<L>) -> Self {
+        let object = object.clone();
         core::mem::forget(object.mutex().lock());
-        Held { object: object.clone(), marker: PhantomData }
+        Held { object, marker: PhantomData }
     }
 
     /// Take the lock. `None` if another holder has it and the caller does not wait.
@@ -50,8 +57,9 @@ impl<L: Locked> Held<L> {
         match contention {
             Contention::Wait => Some(Self::lock(object)),
             Contention::Refuse => {
+                let object = object.clone();
                 core::mem::forget(object.mutex().try_lock()?);
-                Some(Held { object: object.clone(), marker: PhantomData })
+                Some(Held { object, marker: PhantomData })
             }
         }
     }

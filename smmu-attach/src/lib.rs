@@ -97,15 +97,21 @@
 //! - [`Smmu::new`] makes two small allocations, of the tag spaces, that abort when memory is short.
 //!   Every other shortage is an error.
 //! - A [`Prepared`], [`Published`] or [`Installed`] that is leaked ([`core::mem::forget`]) keeps its
-//!   locks for ever. [`Device::prepare`] then says so; [`Device::attach`] waits for ever.
+//!   locks for ever. [`Device::prepare`] then says so; every call that waits for the locks, such as
+//!   [`Device::attach`] and [`Smmu::gone`], waits for ever.
 //!
 //! # Locks
 //!
 //! One lock per device and one per domain, held over a whole transaction: the device's first, then
 //! those of the two domains, in the order in which they were made. [`Device::attach`] waits for
-//! them. [`Device::prepare`] does not: it reports that another transaction has one. So two threads
-//! that each hold transactions never wait for each other. Devices of different domains attach in
-//! parallel.
+//! them. [`Device::prepare`] does not: it reports that another transaction has one. So threads that
+//! each hold transactions, and call [`prepare`](Device::prepare) for more, never wait for each other.
+//! Devices of different domains attach in parallel.
+//!
+//! A thread that holds a transaction makes no other call that takes these locks: it may wait for
+//! itself, or for a thread that waits for it. These calls are [`Device::attach`], `bypass`, `block`,
+//! `settle` and each question to a device (`attachment`, `is_confirmed`, `is_settled`, `read_cd`),
+//! [`Domain::retry_flushes`], [`Smmu::settle`], [`Smmu::gone`] and [`Smmu::remove_device`].
 //!
 //! One lock per stream table ([`Platform::Lock`]), the last in the order, is held for look-ups and
 //! stores, never across an allocation or a wait.

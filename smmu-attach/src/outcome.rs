@@ -52,7 +52,9 @@ impl Outcome {
         }
     }
 
-    /// Whether nothing is left to settle: the new entries and the flush are confirmed.
+    /// Whether this attach leaves nothing to settle: the new entries and the flush are confirmed.
+    ///
+    /// [`Device::is_settled`](crate::Device::is_settled) says it of earlier changes too.
     ///
     /// # Errors
     ///

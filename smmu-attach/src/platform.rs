@@ -13,12 +13,13 @@ use crate::table::TranslationTable;
 pub trait Platform {
     /// The mutex of stream tables.
     ///
-    /// The crate holds it for a look-up or a few stores, never across an allocation, a wait or a call
-    /// of the integrator's code. If an event handler calls [`Smmu::device_of`](crate::Smmu::device_of),
+    /// The crate holds it for a look-up or a few stores and [`DmaBlock::publish`](smmu_types::seam::DmaBlock::publish),
+    /// never across an allocation, a wait or a command. If an event handler calls [`Smmu::device_of`](crate::Smmu::device_of),
     /// the lock must suit that context.
     type Lock: RawMutex;
     /// The mutex of devices and domains. An attach holds it from its first to its last step, across
-    /// allocations and waits for `CMD_SYNC`. Choose a sleeping lock where an attach may sleep.
+    /// allocations and waits for `CMD_SYNC`, and while page tables are dropped. Choose a sleeping lock
+    /// where an attach may sleep.
     type SleepLock: RawMutex;
     /// DMA memory for stream tables and context descriptors.
     type Dma: DmaMemory;

@@ -45,6 +45,8 @@ pub struct SmmuConfig {
 /// One SMMU as an attach sees it: its stream table, its devices and its tags. A clone is another
 /// reference to the same SMMU.
 ///
+/// A handler of interrupts that drops the last reference to a device or an SMMU frees memory.
+///
 /// Turn the SMMU off (`CR0.SMMUEN` = 0) before you drop the last reference: that frees the stream
 /// table. A device that is attached then stays in memory for ever, with its domain, unless
 /// [`gone`](Self::gone) was called.
@@ -136,6 +138,9 @@ impl<P: Platform> Smmu<P> {
     /// call made stays, with all its streams aborted.
     pub fn add_device(&self, streams: &[StreamId]) -> Result<Device<P>, AttachError> {
         let (id, env) = (self.id(), &self.0.core.env);
+        if self.0.core.is_gone() {
+            return Err(AttachError::Gone { smmu: id });
+        }
         let streams = normalise(id, streams)?;
         let bits = self.stream_table().1.log2();
         if let Some(&stream) = streams.iter().find(|s| u64::from(s.0) >> bits != 0) {
@@ -149,11 +154,9 @@ impl<P: Platform> Smmu<P> {
         }
         let (entries, unannounced) = self.entries(&streams)?;
         let device = Device::new(self.0.core.clone(), entries)?;
+        // Before any thread can find the device and attach it.
+        self.announce(&unannounced)?;
         self.own(&streams, &device)?;
-        if let Err(error) = self.announce(&unannounced) {
-            self.disown(&device);
-            return Err(error.into());
-        }
         Ok(device)
     }
 
@@ -161,8 +164,9 @@ impl<P: Platform> Smmu<P> {
     ///
     /// # Errors
     ///
-    /// [`AttachError::StillAttached`], [`AttachError::Unsettled`], or
-    /// [`AttachError::Removed`] if it is not a device of this SMMU.
+    /// [`AttachError::Unsettled`]; [`AttachError::StillAttached`], also for a device that was settled
+    /// after an unconfirmed change and not blocked again; [`AttachError::Removed`] if it is not a
+    /// device of this SMMU.
     pub fn remove_device(&self, device: &Device<P>) -> Result<(), AttachError> {
         let stream = device.streams().next().unwrap_or_default();
         let owner = self.device_of(stream);
@@ -246,7 +250,10 @@ impl<P: Platform> Smmu<P> {
             if has_room(&state.table.second, 1)
                 && let Some(table) = unused.take()
             {
-                state.table.link(span, table);
+                let spare = state.table.link(span, table);
+                // The lock is released first, then the memory is given back.
+                drop(state);
+                drop(spare);
             }
         }
         Ok(())
@@ -305,10 +312,13 @@ impl<P: Platform> Smmu<P> {
     fn disown(&self, device: &Device<P>) {
         let mut state = self.0.streams.lock();
         for stream in device.streams() {
-            state.owners.remove(&stream);
+            if state.owners.get(&stream).is_some_and(|owner| owner.is_same(device)) {
+                state.owners.remove(&stream);
+            }
         }
         let at = device.0.place.load(Ordering::Relaxed);
-        if at < state.devices.len() {
+        if state.devices.get(at).is_some_and(|there| there.is_same(device)) {
+            // The caller has a reference, so the device is not dropped under the lock.
             state.devices.swap_remove(at);
             if let Some(moved) = state.devices.get(at) {
                 moved.0.place.store(at, Ordering::Relaxed);
@@ -378,6 +388,7 @@ impl<P: Platform> Smmu<P> {
             bigger.append(&mut state.devices);
             mem::swap(&mut state.devices, &mut bigger);
         }
+        // The lock is released first, then the old list is freed.
         drop(state);
         Ok(())
     }

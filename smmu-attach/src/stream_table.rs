@@ -85,16 +85,17 @@ impl<B: DmaBlock> StreamTable<B> {
         }
     }
 
-    /// Link a second-level table, unless another thread has linked one. `second` has room.
-    pub(crate) fn link(&mut self, span: u32, table: SecondLevel<B>) {
+    /// Link a second-level table, unless another thread has linked one: then this one comes back.
+    /// `second` has room.
+    pub(crate) fn link(&mut self, span: u32, table: SecondLevel<B>) -> Option<SecondLevel<B>> {
         if self.second.contains_key(&span) {
-            return;
+            return Some(table);
         }
         // `SecondLevel::new` has published the entries before this descriptor, which leads to them.
         let at = span as usize;
         self.root.words()[at].store(table.descriptor, Ordering::Relaxed);
         self.root.publish(at..at + 1);
-        self.second.insert(span, table);
+        self.second.insert(span, table)
     }
 
     /// The entry of a stream whose second-level table exists.

@@ -68,6 +68,7 @@ fn a_busy_domain_is_left_later() {
     assert_eq!(a.prepare(Target::Domain(&e)).unwrap().publish().install().commit(), Outcome::Done);
     assert_eq!(states(&d)[0].2, 1, "the domain was busy");
     drop(held);
+    assert!(a.is_confirmed() && !a.is_settled());
     assert_eq!(a.settle(), Ok(()));
     assert!(states(&d).is_empty());
 }

@@ -1,6 +1,7 @@
 //! What stays behind when an SMMU does not confirm a `CFGI` or a flush, and how it is settled.
 
-use std::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use smmu_attach::*;
@@ -157,8 +158,14 @@ fn r6_an_smmu_that_is_gone_leaves_every_domain() {
     // Its tags are free, its devices are blocked and can be removed, and none can be attached.
     let stats = smmus[1].asids().stats();
     assert_eq!((stats.in_use, stats.retiring, stats.quarantined), (0, 0, 0));
+    assert_eq!(
+        smmus[1].add_device(&[StreamId(20)]).map(|_| ()),
+        Err(AttachError::Gone { smmu: SmmuId(1) })
+    );
     for device in [&b, &c, &u] {
-        assert!(matches!(device.attachment(), Attachment::Blocked) && device.is_confirmed());
+        assert!(matches!(device.attachment(), Attachment::Blocked) && device.is_settled());
+        // A stream table that is used again leads nowhere.
+        assert_eq!(device.read_ste().unwrap().decode(), SteConfig::Invalid);
         assert_eq!(device.attach(&d), Err(AttachError::Gone { smmu: SmmuId(1) }));
         assert_eq!(device.block(), Outcome::Done);
         assert_eq!(smmus[1].remove_device(device), Ok(()));
@@ -379,4 +386,49 @@ fn a_device_without_references_stays_attached() {
     let device = smmu.device_of(StreamId(8)).unwrap();
     assert_eq!(device.block(), Outcome::Freed(ASID1));
     assert_eq!(smmu.remove_device(&device), Ok(()));
+}
+
+/// A seam that panics in the middle of an attach leaves a change that counts as not confirmed.
+#[test]
+fn a_panic_of_a_seam_is_an_unconfirmed_change() {
+    for nth in 1..=3 {
+        let countdown = Arc::new(AtomicU32::new(0));
+        let left = Arc::clone(&countdown);
+        let fixture = Fixture::watched(move |call| {
+            let due = matches!(call, SinkCall::Issue(..)) && left.load(Ordering::Relaxed) > 0;
+            assert!(!due || left.fetch_sub(1, Ordering::Relaxed) != 1, "the sink panics");
+        });
+        let smmu = fixture.smmu(0);
+        let device = fixture.device(&smmu, 8);
+        let (d, e) = (fixture.domain(1, S2), fixture.domain(2, S2));
+        let _ = device.attach(&d);
+        countdown.store(nth, Ordering::Relaxed);
+        let panicked = catch_unwind(AssertUnwindSafe(|| device.attach(&e))).is_err();
+        assert!(panicked, "an attach needs {nth} batches");
+        // Neither domain goes, because the SMMU may use either.
+        assert!(!device.is_confirmed() && !d.array().is_empty() && !e.array().is_empty());
+        let d = d.into_tables().map(|_| ()).unwrap_err();
+        assert_eq!(device.block(), Outcome::Freed(CacheTag::Vmid(Vmid(2))));
+        assert!(device.is_settled());
+        assert!(d.into_tables().is_ok() && e.into_tables().is_ok());
+        assert_eq!(smmu.vmids().stats().in_use, 0);
+    }
+}
+
+#[test]
+fn a_settled_device_is_blocked_before_it_is_removed() {
+    let fixture = Fixture::new();
+    let smmu = fixture.smmu(0);
+    let device = fixture.device(&smmu, 8);
+    let _ = device.attach(&fixture.domain(1, S1));
+    fixture.fail_on("CFGI_STE");
+    assert!(device.block().confirmed().is_err());
+    fixture.mend();
+    assert_eq!(device.settle(), Ok(()));
+    let invalid = AttachError::StillAttached { smmu: SmmuId(0), stream: StreamId(8) };
+    assert_eq!(smmu.remove_device(&device), Err(invalid));
+    assert_eq!(device.block(), Outcome::Done);
+    assert_eq!(smmu.remove_device(&device), Ok(()));
+    let next = smmu.add_device(&[StreamId(8)]).unwrap();
+    assert_eq!(next.read_ste().unwrap().decode(), SteConfig::Abort);
 }

@@ -123,8 +123,8 @@ impl FlushProof {
     }
 }
 
-/// The owner's word that an SMMU translates no more, for good or until it is brought up anew: it is
-/// off and aborts, it was reset, or its power is off. So nothing it has cached is of any consequence.
+/// The owner's word that an SMMU translates no more: it is off and aborts, or its power is off. So
+/// nothing that it has cached is of any consequence.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct GoneProof {
