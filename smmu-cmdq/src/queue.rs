@@ -374,7 +374,7 @@ where
             SyncBy::Msi(attributes) => {
                 let behind = ring::msi(self.size) as u64 * ring::BYTES;
                 let address = PhysAddr(self.block.address().0 + behind);
-                // Cannot fail: `reserving` has checked that the base is aligned and in range.
+                // Cannot fail: the constructor has checked that the base is aligned and in range.
                 match SyncMsi::new(address, (position + 1) as u32) {
                     Ok(msi) => Command::Sync { completion: Completion::Msi(msi), attributes },
                     Err(_) => return SYNC,

@@ -3,7 +3,7 @@
 //! Both strategies keep one word: the position of the next free slot, with a bit beside it. The bit
 //! marks an *exclusive reservation*. While it is set, only the caller that set it gets slots. Two
 //! kinds of callers need that: a batch longer than the ring, which must stay in one piece, and a
-//! caller that has found no room for long. Positions have 63 bits and never wrap.
+//! caller that has found no room for long. Positions have 62 bits and never wrap.
 //!
 //! # Which strategy
 //!

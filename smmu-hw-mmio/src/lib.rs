@@ -57,16 +57,32 @@
 //! owner:
 //!
 //! ```compile_fail,E0599
-//! use smmu_hw_mmio::{Bringup, BringupConfig, BringupError, StreamTable};
+//! use smmu_hw_mmio::{Bringup, BringupConfig, BringupError, StreamTableBase};
 //! use smmu_hw_mmio::smmu_types::{PhysAddr, queue::QueueSize, seam::{Registers, Wait}};
 //!
 //! fn hasty<R: Registers, W: Wait>(
-//!     registers: R, wait: W, config: BringupConfig, table: StreamTableBaseBase, size: QueueSize,
+//!     registers: R, wait: W, config: BringupConfig, table: StreamTableBase, size: QueueSize,
 //! ) -> Result<(), BringupError> {
 //!     Bringup::begin(registers, wait, config)?
 //!         .set_tables(table)?
 //!         .enable_commands(PhysAddr(0x8000_0000), size)?
 //!         .enable_translation()?; // no such method before `invalidate_all`
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Up to that call it compiles:
+//!
+//! ```
+//! use smmu_hw_mmio::{Bringup, BringupConfig, BringupError, StreamTableBase};
+//! use smmu_hw_mmio::smmu_types::{PhysAddr, queue::QueueSize, seam::{Registers, Wait}};
+//!
+//! fn begun<R: Registers, W: Wait>(
+//!     registers: R, wait: W, config: BringupConfig, table: StreamTableBase, size: QueueSize,
+//! ) -> Result<(), BringupError> {
+//!     let _ready_for_commands = Bringup::begin(registers, wait, config)?
+//!         .set_tables(table)?
+//!         .enable_commands(PhysAddr(0x8000_0000), size)?;
 //!     Ok(())
 //! }
 //! ```
@@ -77,7 +93,7 @@
 //!   there.
 //! - From [`enable_translation`](InterruptsSet::enable_translation) on, devices reach memory as the
 //!   stream table says. Until then they follow `GBPA`. The bring-up changes `GBPA` only if
-//!   translation was on, and does not read it back: see [`bringup`].
+//!   translation was on: see [`bringup`].
 //! - Only one thread at a time may write `GERRORN`; see [`Gerror::acknowledge`].
 //!
 //! # Cost
