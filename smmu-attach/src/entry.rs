@@ -411,6 +411,119 @@ mod tests {
         }
     }
 
+    /// Many entries, of each kind that an STE can be.
+    fn generated_stes() -> Vec<Ste> {
+        let mut all = std::vec![Ste::INVALID, Ste::ABORT];
+        for shareability in [ShareabilityOverride::Incoming, ShareabilityOverride::NonShareable] {
+            all.push(Ste::bypass(shareability));
+        }
+        let modes = [AtsMode::Off, AtsMode::Full, AtsMode::Split];
+        for ats in modes {
+            for default in [
+                SubstreamDefault::Terminate,
+                SubstreamDefault::Bypass,
+                SubstreamDefault::Substream0,
+            ] {
+                for context in [CONTEXT, 0x4b4b_4b4b_4b40] {
+                    all.push(cd_table(default, ats, context));
+                }
+            }
+            all.push(s2(ats, false));
+        }
+        all.push(s1_stall());
+        all.push(s2(AtsMode::Off, true));
+        // Another VMID and another table: two words.
+        let mut other = s2(AtsMode::Full, false);
+        other.0[2] ^= 0x3;
+        all.push(other);
+        other.0[3] ^= 0x1000;
+        all.push(other);
+        all
+    }
+
+    fn generated_cds() -> Vec<Cd> {
+        let mut all = std::vec![Cd::INVALID, cd(778), cd(1997)];
+        for word in 1..=3 {
+            let mut other = cd(778);
+            other.0[word] ^= 0x1_0000;
+            all.push(other);
+            other.0[0] ^= 0x1;
+            all.push(other);
+        }
+        all
+    }
+
+    /// Every mixture of words that a fetch can see between two syncs is old, new or invalid.
+    fn every_fetch<E: EntryFormat + PartialEq + std::fmt::Debug>(old: E, new: E) -> u32 {
+        let (safe, mut live, mut steps) = (old.safe(&new), old, 0);
+        while let Some(next) = next_step(&live, &new) {
+            steps += 1;
+            assert!(steps <= 3, "{old:?} to {new:?} does not end");
+            let now = live.words();
+            let changed: Vec<usize> = (0..WORDS).filter(|&n| now[n] != next[n]).collect();
+            assert!(!changed.is_empty(), "a step that stores nothing");
+            for mixture in 0..1u32 << changed.len() {
+                let mut words = now;
+                for (bit, &n) in changed.iter().enumerate() {
+                    if mixture >> bit & 1 != 0 {
+                        words[n] = next[n];
+                    }
+                }
+                let view = E::from_words(words);
+                let is =
+                    |pattern: &E| masked(&view, pattern, safe) == masked(pattern, pattern, safe);
+                assert!(
+                    words[0] & 1 == 0 || is(&old) || is(&new),
+                    "a fetch sees {view:?} on the way from {old:?} to {new:?}"
+                );
+            }
+            live = E::from_words(next);
+        }
+        assert_eq!(live, new);
+        steps
+    }
+
+    #[test]
+    fn every_fetch_on_every_way_sees_old_new_or_invalid() {
+        let (stes, cds) = (generated_stes(), generated_cds());
+        let mut ways = [0; 4];
+        for &old in &stes {
+            for &new in &stes {
+                ways[every_fetch(old, new) as usize] += 1;
+            }
+        }
+        for &old in &cds {
+            for &new in &cds {
+                ways[every_fetch(old, new) as usize] += 1;
+            }
+        }
+        assert!(ways[1..].iter().all(|&count| count > 20), "{ways:?}");
+    }
+
+    /// Three entries that become one, in rounds: as many rounds as the longest way has steps.
+    #[test]
+    fn entries_step_together() {
+        let stes = generated_stes();
+        let pool = heap_pool(1 << 16);
+        let block = pool.allocate(DmaLayout::new(3 * 64, 64).unwrap()).unwrap();
+        for (n, &new) in stes.iter().enumerate() {
+            for shift in 1..stes.len() {
+                let olds = [0, 1, 2].map(|k| stes[(n + k * shift + 1) % stes.len()]);
+                for (cell, word) in block.words().iter().zip(olds.iter().flat_map(|old| old.0)) {
+                    cell.store(word, Ordering::Relaxed);
+                }
+                let slots = [0, 1, 2].map(|k| EntrySlot::new(&block, k).unwrap());
+                let mut rounds = 0;
+                while slots.iter().fold(false, |any, slot| advance(slot, &new) | any) {
+                    rounds += 1;
+                }
+                let longest = olds.iter().map(|&old| every_fetch(old, new)).max();
+                assert_eq!(Some(rounds), longest);
+                assert!(slots.iter().all(|slot| slot.read::<Ste>() == new));
+            }
+        }
+    }
+
     #[rstest]
     fn inv_4_a_failed_sync_leaves_an_invalid_entry(#[values(1, 2, 3)] failing: u32) {
         let pool = heap_pool(1 << 16);
