@@ -1,0 +1,91 @@
+//! Times of attaches, each beside the baseline of the same run: the smallest attach there is.
+//!
+//!     cargo bench -p smmu-attach
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use smmu_attach::*;
+use smmu_invs::{ArcSwapCell, InvArray};
+use smmu_measure::{BenchTable, nanoseconds, nanoseconds_threads};
+use smmu_types::fake::{HeapWindow, ID_REGISTERS, InstantSink, Pool, heap_pool};
+use smmu_types::*;
+
+const OPERATIONS: u64 = 2_000;
+
+struct Heap;
+impl Platform for Heap {
+    type Lock = parking_lot::RawMutex;
+    type SleepLock = parking_lot::RawMutex;
+    type Dma = Pool<HeapWindow>;
+    type Sink = InstantSink;
+    type Cell = ArcSwapCell<InvArray>;
+    type Observer = ();
+    type Tables = TableDescription;
+}
+
+const S1: TableDescription = TableDescription {
+    stage: TranslationStage::Stage1 { mair: 0xff },
+    root: PhysAddr(0x8000_0000),
+    t0sz: 25,
+    granule: Granule::K4,
+    output_size: OutputSize::Bits40,
+    walk: WalkAttributes::COHERENT,
+    forced_write_back: ForcedWriteBack::Off,
+};
+
+/// Attach to the domain and block again.
+fn pair(device: &Device<Heap>, domain: &Domain<Heap>) {
+    black_box(device.attach(domain).is_ok());
+    let _ = black_box(device.block());
+}
+
+#[expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+fn main() {
+    let env = Env::<Heap>::new(heap_pool(16 << 20), InstantSink, ()).unwrap();
+    let caps = Capabilities::decode(ID_REGISTERS);
+    let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default()).unwrap();
+    let device = |streams: &[u32]| {
+        let streams: Vec<_> = streams.iter().copied().map(StreamId).collect();
+        smmu.add_device(&streams).unwrap()
+    };
+    let domain = |id: u32| Domain::new(&env, DomainId(id), S1).unwrap();
+    let times = |device: &Device<Heap>, domain: &Domain<Heap>| {
+        nanoseconds(OPERATIONS, || (0..OPERATIONS).for_each(|_| pair(device, domain)))
+    };
+
+    let mut table = BenchTable::new("attach and block, with a sink that confirms at once");
+    let one = device(&[0]);
+    let bypass = nanoseconds(OPERATIONS, || {
+        for _ in 0..OPERATIONS {
+            black_box(one.bypass().is_ok());
+            let _ = black_box(one.block());
+        }
+    });
+    let least = "bypass and block";
+    table.row("bypass and block, which need no tag", bypass);
+
+    let (shared, kept) = (domain(1), device(&[1]));
+    let _ = kept.attach(&shared).unwrap();
+    table.row("stage 1, tag found", times(&one, &shared)).bar(1500.0).against(least, bypass);
+    let fresh = domain(2);
+    table
+        .row("stage 1, tag allocated and flushed", times(&one, &fresh))
+        .bar(2000.0)
+        .against(least, bypass);
+    let many = device(&(1000..1064).collect::<Vec<_>>());
+    table.row("stage 1, 64 streams, tag found", times(&many, &shared)).against(least, bypass);
+    println!("{table}");
+
+    let mut table = BenchTable::new("two threads, each with its device and domain");
+    let mine: Vec<_> = (0..2).map(|n| (device(&[20 + n]), domain(20 + n))).map(Arc::new).collect();
+    let alone = nanoseconds_threads(1, OPERATIONS, |thread| {
+        (0..OPERATIONS).for_each(|_| pair(&mine[thread].0, &mine[thread].1));
+    });
+    table.row("one thread", alone);
+    let both = nanoseconds_threads(2, OPERATIONS, |thread| {
+        (0..OPERATIONS).for_each(|_| pair(&mine[thread].0, &mine[thread].1));
+    });
+    table.row("two threads, each operation", both).against_at_least("one thread", alone, 1.2);
+    println!("{table}");
+}
