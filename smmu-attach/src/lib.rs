@@ -18,7 +18,8 @@
 //! This crate has [`Smmu`] (stream table, devices and tag spaces of one SMMU), [`Device`], [`Domain`],
 //! the transaction, and [`entry`], a writer of STEs and CDs that also works alone.
 //!
-//! It has no page tables (describe yours through [`TranslationTable`]), no command queue (bring a
+//! It has no page tables (describe yours through [`TranslationTable`]; those of a CPU through
+//! [`TableDescription::from_vtcr`] and [`from_tcr`](TableDescription::from_tcr)), no command queue (bring a
 //! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support ATS,
 //! substreams, nested translation or stalls.
 //!
@@ -136,6 +137,7 @@ extern crate alloc;
 mod attach;
 mod batch;
 mod context;
+mod cpu_tables;
 mod device;
 mod domain;
 pub mod entry;
@@ -152,6 +154,7 @@ mod table;
 mod target;
 
 pub use attach::{Installed, Prepared, Published};
+pub use cpu_tables::CpuTableError;
 pub use device::{Attachment, Device};
 pub use domain::{ArrayView, Domain};
 pub use error::{AttachError, BrokenRule, Requirement};
