@@ -13,8 +13,8 @@ use smmu_types::*;
 
 const OPERATIONS: u64 = 2_000;
 
-struct Heap;
-impl Platform for Heap {
+struct BenchPlatform;
+impl Platform for BenchPlatform {
     type Lock = parking_lot::RawMutex;
     type SleepLock = parking_lot::RawMutex;
     type Dma = Pool<HeapWindow>;
@@ -35,14 +35,14 @@ const S1: TableDescription = TableDescription {
 };
 
 /// Attach to the domain and block again.
-fn pair(device: &Device<Heap>, domain: &Domain<Heap>) {
+fn pair(device: &Device<BenchPlatform>, domain: &Domain<BenchPlatform>) {
     black_box(device.attach(domain).is_ok());
     let _ = black_box(device.block());
 }
 
 #[expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 fn main() {
-    let env = Env::<Heap>::new(heap_pool(16 << 20), InstantSink, ()).unwrap();
+    let env = Env::<BenchPlatform>::new(heap_pool(16 << 20), InstantSink, ()).unwrap();
     let caps = Capabilities::decode(ID_REGISTERS);
     let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default()).unwrap();
     let device = |streams: &[u32]| {
@@ -50,7 +50,7 @@ fn main() {
         smmu.add_device(&streams).unwrap()
     };
     let domain = |id: u32| Domain::new(&env, DomainId(id), S1).unwrap();
-    let times = |device: &Device<Heap>, domain: &Domain<Heap>| {
+    let times = |device: &Device<BenchPlatform>, domain: &Domain<BenchPlatform>| {
         nanoseconds(OPERATIONS, || (0..OPERATIONS).for_each(|_| pair(device, domain)))
     };
 

@@ -25,7 +25,7 @@ use smmu_tags::RetiringTag;
 use smmu_types::seam::{Notice, Observer, SinkError, TableEntry};
 use smmu_types::{Cd, Ste, StreamId};
 
-use crate::batch::Batch;
+use crate::batch::SyncBatch;
 use crate::context::ContextDescriptors;
 use crate::device::{Confirmation, Device, DeviceGuard, State, forget_ste};
 use crate::domain::{DomainGuard, DomainState, Owned};
@@ -422,7 +422,7 @@ impl<P: Platform> Transaction<P> {
     /// the new entry.
     fn give_up(&self, error: SinkError) {
         let smmu = self.smmu();
-        let mut batch = Batch::new(smmu.env.sink(), smmu.id);
+        let mut batch = SyncBatch::new(smmu.env.sink(), smmu.id);
         let mut added = Ok(());
         for (stream, slot) in self.slots() {
             // The other words stay, so that a fetch under way does not see a mix.
@@ -446,7 +446,7 @@ impl<P: Platform> Transaction<P> {
         }
         let mut syncs = 0;
         loop {
-            let mut batch = Batch::new(smmu.env.sink(), smmu.id);
+            let mut batch = SyncBatch::new(smmu.env.sink(), smmu.id);
             let mut stored = false;
             for (stream, slot) in self.slots() {
                 if entry::advance(&slot, &self.ste) {

@@ -8,7 +8,7 @@ const ROOM: usize = 16;
 /// Commands that one `CMD_SYNC` will confirm together.
 ///
 /// Needs no heap: 16 commands wait here, and the sink gets them when the 17th comes.
-pub(crate) struct Batch<'s, S: CommandSink> {
+pub(crate) struct SyncBatch<'s, S: CommandSink> {
     sink: &'s S,
     smmu: SmmuId,
     commands: [Command; ROOM],
@@ -16,9 +16,9 @@ pub(crate) struct Batch<'s, S: CommandSink> {
     pushed: Option<S::Pushed>,
 }
 
-impl<'s, S: CommandSink> Batch<'s, S> {
+impl<'s, S: CommandSink> SyncBatch<'s, S> {
     pub(crate) fn new(sink: &'s S, smmu: SmmuId) -> Self {
-        Batch { sink, smmu, commands: [Command::CfgiAll; ROOM], len: 0, pushed: None }
+        SyncBatch { sink, smmu, commands: [Command::CfgiAll; ROOM], len: 0, pushed: None }
     }
 
     /// Add a command. The SMMU may carry it out at once.

@@ -10,7 +10,7 @@ use smmu_invs::Counted;
 use smmu_types::seam::SinkError;
 use smmu_types::{Cd, Command, GoneProof, Leaf, SmmuId, Ste, SteConfig, StreamId};
 
-use crate::batch::Batch;
+use crate::batch::SyncBatch;
 use crate::context::ContextDescriptors;
 use crate::held::{Contention, Held, Locked};
 use crate::membership::{End, Member, flush, release};
@@ -117,7 +117,7 @@ impl<P: Platform> DeviceState<P> {
             // The failed change has left the entries invalid, unless a panic of a seam cut it short.
             parts.invalidate_entries();
             let smmu = &parts.smmu;
-            let mut batch = Batch::new(smmu.env.sink(), smmu.id);
+            let mut batch = SyncBatch::new(smmu.env.sink(), smmu.id);
             for entry in &parts.entries {
                 batch.add(forget_ste(entry.stream))?;
             }

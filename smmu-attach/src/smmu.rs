@@ -22,7 +22,7 @@ use smmu_types::{
     Capabilities, Command, GoneProof, IdRegisters, Leaf, PhysAddr, SmmuId, StreamId, Vmid,
 };
 
-use crate::batch::Batch;
+use crate::batch::SyncBatch;
 use crate::device::Device;
 use crate::platform::Block;
 use crate::smmu_core::{SmmuCore, SmmuParts};
@@ -332,7 +332,7 @@ impl<P: Platform> Smmu<P> {
         if streams.is_empty() {
             return Ok(());
         }
-        let mut batch = Batch::new(self.0.core.env.sink(), self.id());
+        let mut batch = SyncBatch::new(self.0.core.env.sink(), self.id());
         for &stream in streams {
             batch.add(Command::CfgiSte { stream, leaf: Leaf::All })?;
         }

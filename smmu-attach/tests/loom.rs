@@ -43,11 +43,11 @@ enum Without {
 }
 
 /// A pointer swap, as with RCU. It never frees an array.
-struct PointerCell(AtomicPtr<InvArray>);
+struct SwapCell(AtomicPtr<InvArray>);
 
 static RELEASE: AtomicBool = AtomicBool::new(true);
 
-impl Publication<InvArray> for PointerCell {
+impl Publication<InvArray> for SwapCell {
     type Node = *mut InvArray;
     type Guard<'a> = &'static InvArray;
 
@@ -55,7 +55,7 @@ impl Publication<InvArray> for PointerCell {
         Ok(Box::into_raw(Box::new(value)))
     }
     fn new(node: Self::Node) -> Self {
-        PointerCell(AtomicPtr::new(node))
+        SwapCell(AtomicPtr::new(node))
     }
     fn read(&self) -> &'static InvArray {
         // SAFETY: nothing frees an array.
@@ -95,7 +95,7 @@ struct Caches {
     lines: [bool; 2],
 }
 
-struct Hardware {
+struct OneSteSmmu {
     without: Without,
     // Words 0 and 2 of the STE, as the SMMU reads them.
     ste: [AtomicU64; 2],
@@ -107,14 +107,14 @@ struct Hardware {
 }
 
 // SAFETY: loom checks each access to a page.
-unsafe impl Sync for Hardware {}
+unsafe impl Sync for OneSteSmmu {}
 // SAFETY: as above.
-unsafe impl Send for Hardware {}
+unsafe impl Send for OneSteSmmu {}
 
-impl Hardware {
+impl OneSteSmmu {
     fn new(without: Without) -> Arc<Self> {
         RELEASE.store(without != Without::Release, Plain::Relaxed);
-        Arc::new(Hardware {
+        Arc::new(OneSteSmmu {
             without,
             ste: [AtomicU64::new(1), AtomicU64::new(0)],
             tables: [AtomicUsize::new(1), AtomicUsize::new(1)],
@@ -152,7 +152,7 @@ impl Hardware {
 
 struct Block {
     words: Box<[PlainWord]>,
-    hardware: Arc<Hardware>,
+    hardware: Arc<OneSteSmmu>,
 }
 
 // SAFETY: the words live as long as the block.
@@ -178,7 +178,7 @@ unsafe impl DmaBlock for Block {
     fn observe(&self, _: Range<usize>) {}
 }
 
-struct Memory(Arc<Hardware>);
+struct Memory(Arc<OneSteSmmu>);
 
 // SAFETY: each block is new, and zero.
 unsafe impl DmaMemory for Memory {
@@ -189,9 +189,9 @@ unsafe impl DmaMemory for Memory {
     }
 }
 
-struct Sink(Arc<Hardware>);
+struct ModelSink(Arc<OneSteSmmu>);
 
-impl CommandSink for Sink {
+impl CommandSink for ModelSink {
     type Ticket = SmmuId;
     type Pushed = SmmuId;
 
@@ -228,8 +228,8 @@ impl Platform for Modelled {
     type Lock = YieldingLock;
     type SleepLock = YieldingLock;
     type Dma = Memory;
-    type Sink = Sink;
-    type Cell = PointerCell;
+    type Sink = ModelSink;
+    type Cell = SwapCell;
     type Observer = ();
     type Tables = TableDescription;
 }
@@ -244,18 +244,18 @@ const TABLES: TableDescription = TableDescription {
     forced_write_back: ForcedWriteBack::Off,
 };
 
-struct World {
-    hardware: Arc<Hardware>,
+struct OneDevice {
+    hardware: Arc<OneSteSmmu>,
     device: Device<Modelled>,
     domains: [Domain<Modelled>; 2],
     // Keeps the device's place in the stream table.
     _smmu: Smmu<Modelled>,
 }
 
-impl World {
+impl OneDevice {
     fn new(without: Without) -> Self {
-        let hardware = Hardware::new(without);
-        let env = Env::new(Memory(hardware.clone()), Sink(hardware.clone()), ()).unwrap();
+        let hardware = OneSteSmmu::new(without);
+        let env = Env::new(Memory(hardware.clone()), ModelSink(hardware.clone()), ()).unwrap();
         let mut caps = Capabilities::decode(ID_REGISTERS);
         // Small tag spaces keep the model small.
         (caps.asid_bits, caps.vmid_bits) = (8, 8);
@@ -263,7 +263,7 @@ impl World {
         let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps, config).unwrap();
         let device = smmu.add_device(&[StreamId(0)]).unwrap();
         let domains = [1, 2].map(|n| Domain::new(&env, DomainId(n), TABLES).unwrap());
-        World { hardware, device, domains, _smmu: smmu }
+        OneDevice { hardware, device, domains, _smmu: smmu }
     }
 
     /// A DMA of another thread, and one after `change`; with an unmap of domain `number` beside them.
@@ -297,7 +297,7 @@ fn model(preemptions: usize, test: impl Fn() + Copy + Sync + Send + 'static) {
 
 fn attach_beside_unmap(without: Without, preemptions: usize) {
     model(preemptions, move || {
-        let world = World::new(without);
+        let world = OneDevice::new(without);
         world.race(0, |w| {
             let _ = w.device.attach(&w.domains[0]).unwrap();
         });
@@ -306,7 +306,7 @@ fn attach_beside_unmap(without: Without, preemptions: usize) {
 
 fn detach_beside_unmap(without: Without) {
     model(2, move || {
-        let world = World::new(without);
+        let world = OneDevice::new(without);
         let _ = world.device.attach(&world.domains[0]).unwrap();
         world.race(0, |w| {
             let _ = w.device.block();
@@ -316,7 +316,7 @@ fn detach_beside_unmap(without: Without) {
 
 fn replace_beside_unmap(without: Without, unmapped: usize) {
     model(2, move || {
-        let world = World::new(without);
+        let world = OneDevice::new(without);
         let _ = world.device.attach(&world.domains[0]).unwrap();
         world.race(unmapped, |w| {
             let _ = w.device.attach(&w.domains[1]).unwrap();
@@ -327,7 +327,7 @@ fn replace_beside_unmap(without: Without, unmapped: usize) {
 /// The last detach of one device beside the first attach of another to the same domain.
 fn detach_beside_attach() {
     model(2, || {
-        let world = World::new(Without::Nothing);
+        let world = OneDevice::new(Without::Nothing);
         let other = world.device.clone();
         let _ = world.device.attach(&world.domains[0]).unwrap();
         let thread = spawn({
@@ -365,7 +365,7 @@ fn no_interleaving_reaches_a_page_that_was_taken_away() {
     must_fail("no TLBI", || detach_beside_unmap(tlbi));
     must_fail("no CFGI", || {
         model(2, || {
-            let world = World::new(Without::ConfigInvalidation);
+            let world = OneDevice::new(Without::ConfigInvalidation);
             let _ = world.device.attach(&world.domains[0]).unwrap();
             world.hardware.dma();
             let _ = world.device.block();

@@ -1,4 +1,4 @@
-//! Heap memory: each allocation of each operation fails once, and what must not allocate does not.
+//! HeapPlatform memory: each allocation of each operation fails once, and what must not allocate does not.
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(unsafe_code, reason = "implements an allocator")]
 
@@ -15,10 +15,10 @@ thread_local! {
     static LEFT: ThreadCell<i64> = const { ThreadCell::new(i64::MAX) };
 }
 
-struct FailingAllocator;
+struct NthFailingAllocator;
 
 // SAFETY: all memory is the system's; an allocation may fail.
-unsafe impl GlobalAlloc for FailingAllocator {
+unsafe impl GlobalAlloc for NthFailingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let left = LEFT.get() - 1;
         LEFT.set(left);
@@ -35,7 +35,7 @@ unsafe impl GlobalAlloc for FailingAllocator {
 }
 
 #[global_allocator]
-static ALLOCATOR: FailingAllocator = FailingAllocator;
+static ALLOCATOR: NthFailingAllocator = NthFailingAllocator;
 
 /// Run `run` while allocation number `n` of it fails. Returns its result and its allocations.
 fn failing<T>(n: i64, run: impl FnOnce() -> T) -> (T, i64) {
@@ -45,8 +45,8 @@ fn failing<T>(n: i64, run: impl FnOnce() -> T) -> (T, i64) {
     (result, n - left)
 }
 
-struct Heap;
-impl Platform for Heap {
+struct HeapPlatform;
+impl Platform for HeapPlatform {
     type Lock = parking_lot::RawMutex;
     type SleepLock = parking_lot::RawMutex;
     type Dma = Pool<HeapWindow>;
@@ -66,22 +66,22 @@ const TABLES: TableDescription = TableDescription {
     forced_write_back: ForcedWriteBack::Off,
 };
 
-struct Bench {
-    env: Env<Heap>,
-    smmu: Smmu<Heap>,
+struct OneSmmu {
+    env: Env<HeapPlatform>,
+    smmu: Smmu<HeapPlatform>,
 }
 
-impl Bench {
+impl OneSmmu {
     fn new() -> Self {
         let env = Env::new(heap_pool(4 << 20), InstantSink, ()).unwrap();
         let caps = Capabilities::decode(ID_REGISTERS);
         let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default()).unwrap();
-        Bench { env, smmu }
+        OneSmmu { env, smmu }
     }
-    fn device(&self, stream: u32) -> Device<Heap> {
+    fn device(&self, stream: u32) -> Device<HeapPlatform> {
         self.smmu.add_device(&[StreamId(stream)]).unwrap()
     }
-    fn domain(&self, id: u32) -> Domain<Heap> {
+    fn domain(&self, id: u32) -> Domain<HeapPlatform> {
         Domain::new(&self.env, DomainId(id), TABLES).unwrap()
     }
 }
@@ -111,14 +111,14 @@ fn each<B, T, E>(
 #[test]
 fn every_shortage_is_an_error_that_leaves_no_trace() {
     let env = || heap_pool(1 << 16);
-    assert!(each(env, |pool| Env::<Heap>::new(pool.clone(), InstantSink, ()), |_| ()) == 1);
+    assert!(each(env, |pool| Env::<HeapPlatform>::new(pool.clone(), InstantSink, ()), |_| ()) == 1);
 
-    let domains = each(Bench::new, |b| Domain::new(&b.env, DomainId(1), TABLES), |_| ());
+    let domains = each(OneSmmu::new, |b| Domain::new(&b.env, DomainId(1), TABLES), |_| ());
     assert!(domains >= 2, "{domains}");
 
     let streams: Vec<_> = (0..4).map(|n| StreamId(n << 8)).collect();
     let devices = each(
-        Bench::new,
+        OneSmmu::new,
         |b| b.smmu.add_device(&streams),
         |b| {
             assert!(streams.iter().all(|stream| b.smmu.device_of(*stream).is_none()));
@@ -127,7 +127,7 @@ fn every_shortage_is_an_error_that_leaves_no_trace() {
     assert!(devices >= 8, "{devices}");
 
     let attached = || {
-        let bench = Bench::new();
+        let bench = OneSmmu::new();
         let (device, domain) = (bench.device(8), bench.domain(1));
         (bench, device, domain)
     };
@@ -160,7 +160,7 @@ fn every_shortage_is_an_error_that_leaves_no_trace() {
 
 #[test]
 fn what_must_not_allocate_does_not() {
-    let bench = Bench::new();
+    let bench = OneSmmu::new();
     let streams: Vec<_> = (0..64).map(StreamId).collect();
     let device = bench.smmu.add_device(&streams).unwrap();
     let [d, e] = [1, 2].map(|n| bench.domain(n));
