@@ -67,10 +67,22 @@ impl Fixture {
 
     /// A fixture whose sink calls `watch` for each call.
     pub(crate) fn watched(watch: impl Fn(&SinkCall) + Send + Sync + 'static) -> Self {
+        Self::failing(move |call| {
+            watch(call);
+            None
+        })
+    }
+
+    /// A fixture whose sink fails as `fail` says.
+    pub(crate) fn failing(
+        fail: impl Fn(&SinkCall) -> Option<SinkError> + Send + Sync + 'static,
+    ) -> Self {
         let fails = Arc::new(Mutex::new(None));
         let on = Arc::clone(&fails);
         let sink = RecordingSink::failing(move |call| {
-            watch(call);
+            if let Some(error) = fail(call) {
+                return Some(error);
+            }
             let name: &str = (*on.lock().unwrap())?;
             match call {
                 SinkCall::Issue(smmu, commands) | SinkCall::Push(smmu, commands)

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
+mod every_step;
 mod legality;
 mod locks;
 mod ordering;
