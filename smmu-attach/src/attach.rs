@@ -425,7 +425,7 @@ impl<P: Platform> Transaction<P> {
         let mut batch = Batch::new(smmu.env.sink(), smmu.id);
         let mut added = Ok(());
         for (stream, slot) in self.slots() {
-            // The other words stay, so that a fetch under way does not see a mix.
+            // The other words stay, so that a fetch in progress does not see a mix.
             slot.invalidate();
             added = added.and_then(|()| batch.add(forget_ste(stream)));
         }

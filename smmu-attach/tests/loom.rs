@@ -88,7 +88,8 @@ unsafe impl lock_api::RawMutex for YieldingLock {
     }
 }
 
-/// What the SMMU has cached. It is held while a DMA is under way, as a `CMD_SYNC` waits for that.
+/// What the SMMU has cached. Locked while a DMA is in progress, because a `CMD_SYNC` waits for
+/// that.
 #[derive(Default)]
 struct Caches {
     ste: Option<(u64, u64)>,

@@ -25,7 +25,7 @@ use smmu_model::{Model, ModelRegisters, Profile, SecondQueue};
 const STREAM: StreamId = StreamId(8);
 const GUEST_PAGE: u64 = 0x5000;
 
-/// Registers of the model, of which some can be made to answer 0 for ever.
+/// Registers of the model. A test can make some of them answer 0 for ever.
 #[derive(Clone)]
 struct TestRegisters {
     model: ModelRegisters,

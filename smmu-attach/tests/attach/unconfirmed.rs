@@ -23,7 +23,7 @@ fn page() -> Extent {
 #[test]
 fn r1_no_word_is_stored_under_a_fetch_that_nothing_has_ended() {
     type Words = Arc<dyn Fn(u64) -> u64 + Send + Sync>;
-    /// A fetch under way: which words the SMMU has, and what it sees when the fetch ends.
+    /// A fetch in progress: which words the SMMU has, and what it sees when the fetch ends.
     #[derive(Default)]
     struct Fetch {
         memory: Option<(Words, u64)>,
