@@ -135,8 +135,8 @@ pub struct Prepared<P: Platform> {
 
 /// An attach whose new domain invalidates for the device.
 ///
-/// Dropping it removes the device from the new domain's array. If the SMMU then does not confirm the
-/// flush of a new tag, the device keeps the domain until [`Device::settle`].
+/// Dropping it removes the device from the new domain's array. If the SMMU then does not confirm
+/// the flush of a new tag, the device keeps the domain until [`Device::settle`].
 #[must_use = "dropping it removes the device from the domain"]
 pub struct Published<P: Platform> {
     tx: Option<Transaction<P>>,
@@ -156,8 +156,8 @@ impl<P: Platform> Device<P> {
     ///
     /// # Errors
     ///
-    /// The attach was refused, or memory or tags ran out. The device stays where it was. An SMMU that
-    /// does not confirm is an [`Outcome`], not an error.
+    /// The attach was refused, or memory or tags ran out. The device stays where it was. An SMMU
+    /// that does not confirm is an [`Outcome`], not an error.
     pub fn attach(&self, domain: &Domain<P>) -> Result<Outcome, AttachError> {
         Ok(self.begin(Target::Domain(domain), Contention::Wait)?.publish().install().commit())
     }
@@ -186,16 +186,16 @@ impl<P: Platform> Device<P> {
     /// [`publish`](Prepared::publish). Dropping the result leaves everything as it was.
     ///
     /// The result holds the locks of the device and of the old and the new domain to the end of the
-    /// transaction. This call does not wait for them, so a thread may hold several transactions. While
-    /// it holds one, it makes no call that waits: see the crate's section on locks. A result that is
-    /// leaked ([`core::mem::forget`]) keeps the locks for ever.
+    /// transaction. This call does not wait for them, so a thread may hold several transactions.
+    /// While it holds one, it makes no call that waits: see the crate's section on locks. A result
+    /// that is leaked ([`core::mem::forget`]) keeps the locks for ever.
     ///
     /// First settles what the SMMU did not confirm of the device, as far as no domain is busy.
     ///
     /// # Errors
     ///
-    /// [`AttachError::DeviceBusy`] or [`AttachError::DomainBusy`] if another transaction has a lock;
-    /// as of [`attach`](Self::attach) else.
+    /// [`AttachError::DeviceBusy`] or [`AttachError::DomainBusy`] if another transaction has a
+    /// lock. Otherwise the errors of [`attach`](Self::attach).
     pub fn prepare(&self, target: Target<'_, P>) -> Result<Prepared<P>, AttachError> {
         self.begin(target, Contention::Refuse)
     }
@@ -240,8 +240,8 @@ impl<P: Platform> Prepared<P> {
                 return Err(AttachError::CannotShare { domain: domain.id(), smmu: id, lacks });
             }
         }
-        // A fetch of the SMMU may still be under way since a change that it did not confirm. No word
-        // is stored under it. Blocking goes on without: the entries are invalid already.
+        // After a change that the SMMU did not confirm, a fetch may still be in progress. No word
+        // may change under it. Blocking goes on all the same: the entries are invalid already.
         let parts = device.object().clone();
         let ready = device.confirm(&parts, contention);
         match target {
@@ -425,7 +425,7 @@ impl<P: Platform> Transaction<P> {
         let mut batch = SyncBatch::new(smmu.env.sink(), smmu.id);
         let mut added = Ok(());
         for (stream, slot) in self.slots() {
-            // The other words stay, so that a fetch under way does not see a mix.
+            // The other words stay, so that a fetch in progress does not see a mix.
             slot.invalidate();
             added = added.and_then(|()| batch.add(forget_ste(stream)));
         }

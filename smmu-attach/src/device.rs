@@ -59,8 +59,9 @@ pub(crate) enum State<P: Platform> {
 
 /// One device behind one SMMU. A clone is another reference to the same device.
 ///
-/// The [`Smmu`](crate::Smmu) keeps its devices until [`Smmu::remove_device`](crate::Smmu::remove_device),
-/// so that an event handler finds a device by its StreamID. Calls for one device wait for each other.
+/// The [`Smmu`](crate::Smmu) keeps its devices until
+/// [`Smmu::remove_device`](crate::Smmu::remove_device), so that an event handler finds a device by
+/// its StreamID. Calls for one device wait for each other.
 pub struct Device<P: Platform>(pub(crate) Counted<DeviceParts<P>>);
 
 pub(crate) struct DeviceParts<P: Platform> {
@@ -92,7 +93,7 @@ unsafe impl<P: Platform> Locked for DeviceParts<P> {
 }
 
 impl<P: Platform> DeviceParts<P> {
-    /// Clear the valid bit of each entry. The other words stay, so that a fetch under way sees no mix.
+    /// Clear the valid bit of each entry. The other words stay, so a fetch in progress sees no mix.
     fn invalidate_entries(&self) {
         for slot in self.entries.iter().filter_map(StreamEntry::slot) {
             slot.invalidate();
@@ -104,8 +105,8 @@ impl<P: Platform> DeviceParts<P> {
 pub(crate) type DeviceGuard<P> = Held<DeviceParts<P>>;
 
 impl<P: Platform> DeviceState<P> {
-    /// Ask the SMMU to forget all entries of the device, if it did not confirm the last change. Then
-    /// take the device out of the domains that it failed to leave.
+    /// Ask the SMMU to forget all entries of the device, if it did not confirm the last change.
+    /// Then take the device out of the domains that it failed to leave.
     ///
     /// A domain whose lock another holder has waits for the next call, if `contention` says so.
     pub(crate) fn confirm(
@@ -114,7 +115,8 @@ impl<P: Platform> DeviceState<P> {
         contention: Contention,
     ) -> Result<(), SinkError> {
         if self.confirmation == Confirmation::Unconfirmed {
-            // The failed change has left the entries invalid, unless a panic of a seam cut it short.
+            // The failed change has left the entries invalid, unless a panic of a seam cut it
+            // short.
             parts.invalidate_entries();
             let smmu = &parts.smmu;
             let mut batch = SyncBatch::new(smmu.env.sink(), smmu.id);
@@ -151,7 +153,7 @@ impl<P: Platform> DeviceState<P> {
     }
 }
 
-/// The command that makes the SMMU forget an STE, with the CDs that it has cached of the stream (4.3.1).
+/// The command that makes the SMMU forget an STE and the stream's cached CDs (4.3.1).
 pub(crate) const fn forget_ste(stream: StreamId) -> Command {
     Command::CfgiSte { stream, leaf: Leaf::Last }
 }
@@ -201,9 +203,9 @@ impl<P: Platform> Device<P> {
 
     /// Whether the SMMU confirmed the last change of the device's entries.
     ///
-    /// If it did not, the entries are invalid in memory, and the SMMU may still use the old ones. The
-    /// domain that the device failed to leave keeps it as a user, and the device keeps that domain
-    /// alive. [`settle`](Self::settle) and the next attach ask the SMMU again.
+    /// If it did not, the entries are invalid in memory, and the SMMU may still use the old ones.
+    /// The domain that the device failed to leave keeps it as a user, and the device keeps that
+    /// domain alive. [`settle`](Self::settle) and the next attach ask the SMMU again.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.lock().confirmation == Confirmation::Confirmed
@@ -213,8 +215,8 @@ impl<P: Platform> Device<P> {
     /// [confirmed](Self::is_confirmed), it is out of each domain that it left, and their tags are
     /// flushed.
     ///
-    /// An attach can be confirmed and leave this `false`: a domain that was busy, or a flush that the
-    /// SMMU did not confirm, waits for [`settle`](Self::settle).
+    /// An attach can be confirmed and leave this `false`: a domain that was busy, or a flush that
+    /// the SMMU did not confirm, waits for [`settle`](Self::settle).
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let state = self.lock();
@@ -225,15 +227,16 @@ impl<P: Platform> Device<P> {
     /// earlier entries, and flushes of tags.
     ///
     /// Then the device is out of each domain that it failed to leave, and keeps it no longer alive.
-    /// Sends nothing if all is confirmed. After an unconfirmed change the entries stay invalid until
-    /// the next attach.
+    /// Sends nothing if all is confirmed. After an unconfirmed change the entries stay invalid
+    /// until the next attach.
     ///
-    /// Takes the locks of those domains. Needs no memory. The page tables of a domain that only this
-    /// device kept alive are dropped here, with the device's lock held.
+    /// Takes the locks of those domains. Needs no memory. The page tables of a domain that only
+    /// this device kept alive are dropped here, with the device's lock held.
     ///
     /// # Errors
     ///
-    /// The SMMU still does not confirm. What it has confirmed before the failing command is settled.
+    /// The SMMU still does not confirm. What it has confirmed before the failing command is
+    /// settled.
     pub fn settle(&self) -> Result<(), SinkError> {
         self.lock().settle(&self.0)
     }

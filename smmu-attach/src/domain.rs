@@ -19,14 +19,15 @@ use crate::smmu_core::SmmuCore;
 use crate::table::{TableDescription, TranslationStage, TranslationTable};
 use crate::{AttachError, Env, Platform};
 
-/// One address space, shared by devices behind one or several SMMUs. A clone is another reference to
-/// the same domain.
+/// One address space, shared by devices behind one or several SMMUs. A clone is another reference
+/// to the same domain.
 ///
 /// The domain owns its page tables. It has one tag on each SMMU with an attached device, from the
 /// first attach to the last detach.
 ///
-/// Each device keeps the domains alive that its SMMU may still use. So the tables live at least that
-/// long, also if the caller drops every reference. [`into_tables`](Self::into_tables) gives them back.
+/// Each device keeps the domains alive that its SMMU may still use. So the tables live at least
+/// that long, also if the caller drops every reference. [`into_tables`](Self::into_tables) gives
+/// them back.
 pub struct Domain<P: Platform>(pub(crate) Counted<DomainParts<P>>);
 
 pub(crate) struct DomainParts<P: Platform> {
@@ -106,7 +107,8 @@ impl<P: Platform> Domain<P> {
     ///
     /// # Errors
     ///
-    /// [`AttachError::InputSize`], or no memory. The tables are dropped then: no SMMU has seen them.
+    /// [`AttachError::InputSize`], or no memory. Then the call drops the tables: no SMMU has seen
+    /// them.
     pub fn new(env: &Env<P>, id: DomainId, tables: P::Tables) -> Result<Self, AttachError> {
         let description = tables.describe();
         if !(12..=39).contains(&description.t0sz) {
@@ -131,8 +133,8 @@ impl<P: Platform> Domain<P> {
         self.0.id
     }
 
-    /// The page tables. The caller changes descriptors through this, publishes the stores, and calls
-    /// [`invalidate`](Self::invalidate) before it reuses memory.
+    /// The page tables. The caller changes descriptors through this, publishes the stores, and
+    /// calls [`invalidate`](Self::invalidate) before it reuses memory.
     #[must_use]
     pub fn tables(&self) -> &P::Tables {
         &self.0.tables
@@ -152,13 +154,13 @@ impl<P: Platform> Domain<P> {
 
     /// Take the page tables back.
     ///
-    /// `Ok` means that no SMMU can use them: every device has left, the SMMUs have confirmed it, and
-    /// every flush is proven.
+    /// `Ok` means that no SMMU can use them: every device has left, the SMMUs have confirmed it,
+    /// and every flush is proven.
     ///
     /// # Errors
     ///
-    /// The domain itself, if another reference to it exists: the caller's, or that of a device whose
-    /// SMMU may still use the domain. [`Device::settle`](crate::Device::settle) and
+    /// The domain itself, if another reference to it exists: the caller's, or that of a device
+    /// whose SMMU may still use the domain. [`Device::settle`](crate::Device::settle) and
     /// [`Smmu::settle`](crate::Smmu::settle) end the latter.
     pub fn into_tables(self) -> Result<P::Tables, Self> {
         // A device that an SMMU may lead to this domain has a reference, so the last reference is
@@ -192,8 +194,8 @@ impl<P: Platform> Domain<P> {
     /// # Errors
     ///
     /// An SMMU did not confirm. The call still invalidated the others, but the memory must not be
-    /// reused. For an SMMU that is off for good, call [`Smmu::gone`](crate::Smmu::gone): its entries
-    /// leave the array.
+    /// reused. For an SMMU that is off for good, call [`Smmu::gone`](crate::Smmu::gone): its
+    /// entries leave the array.
     pub fn invalidate(&self, extent: Extent) -> Result<(), InvalidateError> {
         self.invalidate_through(extent, self.0.env.sink())
     }
@@ -235,10 +237,10 @@ impl<P: Platform> Domain<P> {
     /// Give a number back whose flush is proven.
     pub(crate) fn free(&self, tag: RetiringTag, proof: FlushProof) -> Option<CacheTag> {
         let (smmu, name) = (proof.smmu(), proof.tag());
-        // Before the number is free: no reader may flush a tag that has a new owner. The entry is dead
-        // then. The next merge leaves it out; an array without it would need memory here.
+        // Before the number is free: no reader may flush a tag that has a new owner. The entry is
+        // dead then. The next merge leaves it out; an array without it would need memory here.
         self.cell().read().settle(&proof);
-        // `Err` is not reached: the proof names this tag. Dropping the error quarantines the number.
+        // No `Err`: the proof names this tag. Dropping the error would quarantine the number.
         tag.free(proof).ok()?;
         self.0.env.observer().notice(Notice::TagFreed { smmu, tag: name });
         Some(name)

@@ -39,8 +39,8 @@ pub(crate) unsafe trait Locked {
 /// The lock of an object, held.
 pub(crate) struct Held<L: Locked> {
     object: Counted<L>,
-    // A lock that only its own thread may release keeps the value in that thread, and a shared borrow of
-    // the value is one of the data.
+    // A lock that only its own thread may release keeps the value in that thread. A shared borrow
+    // of the value is a shared borrow of the data.
     marker: PhantomData<(<L::Raw as RawMutex>::GuardMarker, L::Data)>,
 }
 

@@ -13,10 +13,11 @@
 //! commit     drop the old domain's reference; if that was the last, flush the tag and free it
 //! ```
 //!
-//! So a device never uses a domain that does not invalidate for it. [`Device::attach`] does all four.
+//! So a device never uses a domain that does not invalidate for it. [`Device::attach`] does all
+//! four.
 //!
-//! This crate has [`Smmu`] (stream table, devices and tag spaces of one SMMU), [`Device`], [`Domain`],
-//! the transaction, and [`entry`], a writer of STEs and CDs that also works alone.
+//! This crate has [`Smmu`] (stream table, devices and tag spaces of one SMMU), [`Device`],
+//! [`Domain`], the transaction, and [`entry`], a writer of STEs and CDs that also works alone.
 //!
 //! It has no page tables (describe yours through [`TranslationTable`]; those of a CPU through
 //! [`TableDescription::from_vtcr`] and [`from_tcr`](TableDescription::from_tcr)), no command queue (bring a
@@ -83,10 +84,10 @@
 //! # An SMMU that does not answer
 //!
 //! - It does not confirm new entries ([`Outcome::Unconfirmed`]): the entries are invalid in memory.
-//!   The device stays a user of the old domain and keeps it alive, with its tables. The next attach,
-//!   or [`Device::settle`], first makes the SMMU forget the old entries; then the device leaves the
-//!   old domain. While the SMMU does not confirm that, an attach is refused, and a block leaves the
-//!   entries invalid.
+//!   The device stays a user of the old domain and keeps it alive, with its tables. The next
+//!   attach, or [`Device::settle`], first makes the SMMU forget the old entries; then the device
+//!   leaves the old domain. While the SMMU does not confirm that, an attach is refused, and a block
+//!   leaves the entries invalid.
 //! - It does not confirm a flush ([`Outcome::Unflushed`]): the tag is not given out, readers go on
 //!   flushing it, and the device keeps the domain alive. [`Device::settle`] flushes again.
 //! - It answers again, perhaps after a reset: [`Smmu::settle`] settles all its devices.
@@ -97,22 +98,23 @@
 //!
 //! - [`Smmu::new`] makes two small allocations, of the tag spaces, that abort when memory is short.
 //!   Every other shortage is an error.
-//! - A [`Prepared`], [`Published`] or [`Installed`] that is leaked ([`core::mem::forget`]) keeps its
-//!   locks for ever. [`Device::prepare`] then says so; every call that waits for the locks, such as
-//!   [`Device::attach`] and [`Smmu::gone`], waits for ever.
+//! - A [`Prepared`], [`Published`] or [`Installed`] that is leaked ([`core::mem::forget`]) keeps
+//!   its locks for ever. [`Device::prepare`] then says so; every call that waits for the locks,
+//!   such as [`Device::attach`] and [`Smmu::gone`], waits for ever.
 //!
 //! # Locks
 //!
 //! One lock per device and one per domain, held over a whole transaction: the device's first, then
 //! those of the two domains, in the order in which they were made. [`Device::attach`] waits for
 //! them. [`Device::prepare`] does not: it reports that another transaction has one. So threads that
-//! each hold transactions, and call [`prepare`](Device::prepare) for more, never wait for each other.
-//! Devices of different domains attach in parallel.
+//! each hold transactions, and call [`prepare`](Device::prepare) for more, never wait for each
+//! other. Devices of different domains attach in parallel.
 //!
 //! A thread that holds a transaction makes no other call that takes these locks: it may wait for
-//! itself, or for a thread that waits for it. These calls are [`Device::attach`], `bypass`, `block`,
-//! `settle` and each question to a device (`attachment`, `is_confirmed`, `is_settled`, `read_cd`),
-//! [`Domain::retry_flushes`], [`Smmu::settle`], [`Smmu::gone`] and [`Smmu::remove_device`].
+//! itself, or for a thread that waits for it. These calls are [`Device::attach`], `bypass`,
+//! `block`, `settle` and each question to a device (`attachment`, `is_confirmed`, `is_settled`,
+//! `read_cd`), [`Domain::retry_flushes`], [`Smmu::settle`], [`Smmu::gone`] and
+//! [`Smmu::remove_device`].
 //!
 //! One lock per stream table ([`Platform::Lock`]), the last in the order, is held for look-ups and
 //! stores, never across an allocation or a wait.
@@ -122,10 +124,10 @@
 //!
 //! # Cost
 //!
-//! An attach waits for one `CMD_SYNC` for each step of an entry, whatever the number of streams: two
-//! from blocked to stage 1, one from one stage-1 domain to another. The last detach adds one flush
-//! and one `CMD_SYNC`. [`Device::block`] and [`Device::bypass`] allocate nothing. After `prepare`,
-//! no step allocates.
+//! An attach waits for one `CMD_SYNC` for each step of an entry, whatever the number of streams:
+//! two from blocked to stage 1, one from one stage-1 domain to another. The last detach adds one
+//! flush and one `CMD_SYNC`. [`Device::block`] and [`Device::bypass`] allocate nothing. After
+//! `prepare`, no step allocates.
 //!
 //! This crate re-exports [`smmu_types`], [`smmu_tags`] and [`smmu_invs`], whose types are part of
 //! its API.

@@ -31,8 +31,8 @@ impl<P: Platform> Member<P> {
     }
 }
 
-/// Take one device out of a domain's array. The SMMU has confirmed that it no longer uses the domain
-/// for the device. After the last user, flush the tag and free it.
+/// Take one device out of a domain's array. The SMMU has confirmed that it no longer uses the
+/// domain for the device. After the last user, flush the tag and free it.
 ///
 /// Needs no memory.
 pub(crate) fn release<P: Platform>(

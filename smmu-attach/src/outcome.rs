@@ -11,16 +11,16 @@ use smmu_types::seam::SinkError;
 #[non_exhaustive]
 #[must_use = "an SMMU that did not confirm may still use the old entries"]
 pub enum Outcome {
-    /// The SMMU confirmed the new entries. The device left no domain, or one that other devices still
-    /// use on this SMMU.
+    /// The SMMU confirmed the new entries. The device left no domain, or one that other devices
+    /// still use on this SMMU.
     Done,
-    /// As [`Done`](Self::Done), and the device was the old domain's last one on this SMMU: the tag is
-    /// flushed and free.
+    /// As [`Done`](Self::Done), and the device was the old domain's last one on this SMMU: the tag
+    /// is flushed and free.
     Freed(CacheTag),
     /// The SMMU confirmed the new entries, but not the flush of the old domain's tag.
     ///
-    /// The tag is not given out, and its entry stays in the old domain's array. The device keeps the
-    /// domain alive until [`Device::settle`](crate::Device::settle) proves the flush.
+    /// The tag is not given out, and its entry stays in the old domain's array. The device keeps
+    /// the domain alive until [`Device::settle`](crate::Device::settle) proves the flush.
     Unflushed(CacheTag, SinkError),
     /// The SMMU did not confirm the new entries, and may still use the old ones.
     ///

@@ -13,13 +13,14 @@ use crate::table::TranslationTable;
 pub trait Platform {
     /// The mutex of stream tables.
     ///
-    /// The crate holds it for a look-up or a few stores and [`DmaBlock::publish`](smmu_types::seam::DmaBlock::publish),
-    /// never across an allocation, a wait or a command. If an event handler calls [`Smmu::device_of`](crate::Smmu::device_of),
+    /// The crate holds it for a look-up or a few stores and
+    /// [`DmaBlock::publish`](smmu_types::seam::DmaBlock::publish), never across an allocation, a
+    /// wait or a command. If an event handler calls [`Smmu::device_of`](crate::Smmu::device_of),
     /// the lock must suit that context.
     type Lock: RawMutex;
     /// The mutex of devices and domains. An attach holds it from its first to its last step, across
-    /// allocations and waits for `CMD_SYNC`, and while page tables are dropped. Choose a sleeping lock
-    /// where an attach may sleep.
+    /// allocations and waits for `CMD_SYNC`, and while page tables are dropped. Choose a sleeping
+    /// lock where an attach may sleep.
     type SleepLock: RawMutex;
     /// DMA memory for stream tables and context descriptors.
     type Dma: DmaMemory;
@@ -41,8 +42,8 @@ struct EnvParts<P: Platform> {
     domains: AtomicUsize,
 }
 
-/// The integrator's instances. [`Smmu`](crate::Smmu)s and [`Domain`](crate::Domain)s that work together
-/// share one; a clone is another reference to it.
+/// The integrator's instances. [`Smmu`](crate::Smmu)s and [`Domain`](crate::Domain)s that work
+/// together share one; a clone is another reference to it.
 pub struct Env<P: Platform>(Counted<EnvParts<P>>);
 
 impl<P: Platform> Env<P> {

@@ -1,7 +1,7 @@
 //! One SMMU as an attach sees it: stream table, tag spaces, and the owners of StreamIDs.
 //!
-//! 1. [`Platform::Lock`] is held for look-ups and stores only. Memory is allocated, filled and given
-//!    back outside, and every map and list has its room before the lock is taken.
+//! 1. [`Platform::Lock`] is held for look-ups and stores only. Memory is allocated, filled and
+//!    given back outside, and every map and list has its room before the lock is taken.
 //! 2. A StreamID has an owner from the moment at which `add_device` reserves it, until it fails or
 //!    the device is removed.
 
@@ -164,9 +164,9 @@ impl<P: Platform> Smmu<P> {
     ///
     /// # Errors
     ///
-    /// [`AttachError::Unsettled`]; [`AttachError::StillAttached`], also for a device that was settled
-    /// after an unconfirmed change and not blocked again; [`AttachError::Removed`] if it is not a
-    /// device of this SMMU.
+    /// [`AttachError::Unsettled`]; [`AttachError::StillAttached`], also for a device that was
+    /// settled after an unconfirmed change and not blocked again; [`AttachError::Removed`] if it is
+    /// not a device of this SMMU.
     pub fn remove_device(&self, device: &Device<P>) -> Result<(), AttachError> {
         let stream = device.streams().next().unwrap_or_default();
         let owner = self.device_of(stream);
@@ -184,8 +184,8 @@ impl<P: Platform> Smmu<P> {
         self.0.streams.lock().owners.get(&stream).cloned()
     }
 
-    /// [`Device::settle`] for each device. Call it when the SMMU answers again, such as after it was
-    /// reset and brought up.
+    /// [`Device::settle`] for each device. Call it when the SMMU answers again, such as after it
+    /// was reset and brought up.
     ///
     /// # Errors
     ///
@@ -197,9 +197,9 @@ impl<P: Platform> Smmu<P> {
     /// Take the SMMU out of every domain, because it translates no more and never will.
     ///
     /// Its entries leave the invalidation arrays, so that an unmap no longer waits for it. Its tags
-    /// are free. Its devices count as blocked and confirmed, and each later attach of one is refused.
-    /// Sends no command, needs no memory and cannot fail half way. An unmap that runs beside this
-    /// call may still report the SMMU once.
+    /// are free. Its devices count as blocked and confirmed, and each later attach of one is
+    /// refused. Sends no command, needs no memory and cannot fail half way. An unmap that runs
+    /// beside this call may still report the SMMU once.
     ///
     /// # Errors
     ///
@@ -259,8 +259,8 @@ impl<P: Platform> Smmu<P> {
         Ok(())
     }
 
-    /// The entries of the streams, and one stream of each level-1 descriptor that the SMMU must still
-    /// learn of.
+    /// The entries of the streams, and one stream of each level-1 descriptor that the SMMU must
+    /// still learn of.
     #[expect(clippy::type_complexity, reason = "two lists of one look-up")]
     fn entries(
         &self,

@@ -118,8 +118,9 @@ impl TranslationTable for TableDescription {
 impl TableDescription {
     /// The first property that the SMMU lacks to walk these tables, if any.
     ///
-    /// This checks each property alone, by the capabilities that the driver relies on. An attach also
-    /// checks the entries by the rules of [`smmu_types::legal`], such as the alignment of the root.
+    /// This checks each property alone, by the capabilities that the driver relies on. An attach
+    /// also checks the entries by the rules of [`smmu_types::legal`], such as the alignment of the
+    /// root.
     #[must_use]
     pub fn lacks(&self, caps: &Capabilities) -> Option<Requirement> {
         let input_bits = 64u32.saturating_sub(self.t0sz.into());

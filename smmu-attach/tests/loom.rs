@@ -1,5 +1,5 @@
-//! The real transaction beside an unmap and a walk of the SMMU, under loom: every interleaving with up
-//! to two preemptions, and three for an attach beside an unmap.
+//! The real transaction beside an unmap and a walk of the SMMU, under loom: every interleaving with
+//! up to two preemptions, and three for an attach beside an unmap.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p smmu-attach --test loom
 //!
@@ -7,8 +7,8 @@
 //! entry for each domain, and a page that the mapper takes away after its invalidation. The page is
 //! plain memory to loom, so a DMA that is not ordered before the mapper's reuse fails the test.
 //!
-//! A store of the driver reaches the SMMU some time before the barrier of
-//! [`DmaBlock::publish`] ends. Each barrier and each command that a test leaves out must be noticed.
+//! A store of the driver reaches the SMMU some time before the barrier of [`DmaBlock::publish`]
+//! ends. If a test leaves out a barrier or a command, the checker must notice.
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![expect(unsafe_code, reason = "doubles of hardware memory, and a publication that frees nothing")]
@@ -88,7 +88,8 @@ unsafe impl lock_api::RawMutex for YieldingLock {
     }
 }
 
-/// What the SMMU has cached. It is held while a DMA is under way, as a `CMD_SYNC` waits for that.
+/// What the SMMU has cached. Locked while a DMA is in progress, because a `CMD_SYNC` waits for
+/// that.
 #[derive(Default)]
 struct Caches {
     ste: Option<(u64, u64)>,
@@ -266,7 +267,8 @@ impl OneDevice {
         OneDevice { hardware, device, domains, _smmu: smmu }
     }
 
-    /// A DMA of another thread, and one after `change`; with an unmap of domain `number` beside them.
+    /// A DMA of another thread, and one after `change`. An unmap of domain `number` runs beside
+    /// them.
     fn race(&self, number: usize, change: impl FnOnce(&Self)) {
         let mapper = spawn({
             let (hardware, domain) = (self.hardware.clone(), self.domains[number].clone());
@@ -369,7 +371,8 @@ fn no_interleaving_reaches_a_page_that_was_taken_away() {
             let _ = world.device.attach(&world.domains[0]).unwrap();
             world.hardware.dma();
             let _ = world.device.block();
-            // The STE that it still caches leads it to the domain that no longer invalidates for it.
+            // The SMMU still caches an STE that leads to the domain, which no longer invalidates
+            // for it.
             world.hardware.dma();
             world.hardware.unmap(&world.domains[0], 0);
             world.hardware.dma();

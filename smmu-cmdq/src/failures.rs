@@ -123,6 +123,7 @@ impl FailureRecords {
             return;
         }
         self.total.fetch_add(1, Ordering::Relaxed);
+        // Acquire: the waiter that freed the record has read its words before this stores new ones.
         let free = self.keys.iter().position(|key| key.load(Ordering::Acquire) == 0);
         let at = free.unwrap_or_else(|| self.evict());
         let (Some(slot), Some(record)) = (self.keys.get(at), self.records.get(at)) else { return };
@@ -138,6 +139,7 @@ impl FailureRecords {
     fn evict(&self) -> usize {
         let mut oldest = (0, u64::MAX);
         for (at, key) in self.keys.iter().enumerate() {
+            // Acquire: as in `record`, because a waiter may have freed this record meanwhile.
             let key = key.load(Ordering::Acquire);
             if key < oldest.1 {
                 oldest = (at, key);
@@ -147,6 +149,7 @@ impl FailureRecords {
         let Some(slot) = self.keys.get(at).filter(|_| key > 0) else { return at };
         // Before the record goes: a waiter that does not find it must find `doubt`.
         let before = self.doubt.fetch_max(key, Ordering::Relaxed);
+        // Release: it publishes `doubt`. Acquire: waiters have read the words before they change.
         let release = order(Barrier::EvictRelease, Ordering::AcqRel);
         match slot.compare_exchange(key, 0, release, Ordering::Acquire) {
             Ok(_) => {

@@ -27,6 +27,7 @@ pub(crate) struct GerrorGuard<'s>(&'s AtomicBool);
 
 impl Drop for GerrorGuard<'_> {
     fn drop(&mut self) {
+        // Not a store: under the model checker only read-modify-writes of a word have one order.
         self.0.swap(false, order(Barrier::GerrorRelease, Ordering::Release));
     }
 }

@@ -119,6 +119,7 @@ impl<C: CellTable> ProdOwner<C> {
     /// Leave the batch to the owner. `true`: ownership has arrived in the meantime.
     #[inline]
     fn leave(&self, mine: &AtomicU64, owner: u64, end: u64, take: Take) -> bool {
+        // Relaxed: a hint. Ownership passes through the cell alone.
         if self.wants_relief.load(Ordering::Relaxed) {
             return self.wait_for_ownership(mine, owner, end, take);
         }

@@ -156,6 +156,7 @@ impl<const CELLS: usize> private::Strategy for CompareExchange<CELLS> {
     }
 
     fn end_exclusive(&self, next: u64) {
+        // Not a store: under the model checker only read-modify-writes of a word have one order.
         self.next.swap(next * 2, Ordering::Relaxed);
     }
 

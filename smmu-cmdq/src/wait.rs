@@ -100,6 +100,7 @@ where
         // newer MSI.
         let ahead = u64::from(self.msi().wrapping_sub(consumer as u32));
         let complete = ahead <= self.depth && consumer + ahead >= ticket.end;
+        // Relaxed: `watch_msi` sets it almost 2^31 positions before an old MSI can match.
         let done = complete && !self.msi_is_stale.load(Ordering::Relaxed);
         if done && is_kept(Barrier::ObserveMsi) {
             let slot = ring::msi(self.size);

@@ -230,6 +230,7 @@ impl InvArray {
                 continue;
             }
             removed += 1;
+            // Users first: `set_state` is a release, so a thread that sees trash sees no users.
             entry.set_users(0);
             entry.set_state(EntryState::Trash);
         }

@@ -148,6 +148,7 @@ mod swap {
 
         fn new(node: Node<T>) -> Self {
             let cell = ArcSwapCell(ArcSwapAny::new(node.0));
+            // Registers this thread, so that its later reads do not allocate.
             drop(cell.read());
             cell
         }

@@ -199,6 +199,7 @@ impl InvEntry {
 
     #[inline]
     fn tail(&self) -> u64 {
+        // Relaxed: readers act on the constant half (1), and the domain's lock serialises writers.
         self.tail.load(Ordering::Relaxed)
     }
 

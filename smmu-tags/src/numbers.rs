@@ -166,6 +166,7 @@ impl<const SHIFT: u32> Numbers<SHIFT> {
             Choice::NextFit => 0,
             Choice::NextFitByCpu(cpu) => cpu() % PARTS,
         };
+        // Relaxed: the cursor says where a search begins. A search covers all numbers anyway.
         let cursor = &self.parts[cpu].cursors[usize::from(limit == self.numbers)];
         let claimed = self.search(cursor.load(Ordering::Relaxed), limit)?;
         let mut next = claimed.bit as u32 + 1;
@@ -224,6 +225,7 @@ impl<const SHIFT: u32> Numbers<SHIFT> {
             self.quarantined.fetch_add(1, Ordering::Relaxed);
         }
         let step = to.one().wrapping_sub(from.one());
+        // Release: a thread whose `known` misses the old state finds the number quarantined.
         self.part(number).states.fetch_add(step, Ordering::Release);
         if from == TagState::Fresh {
             let now: u32 = self.known().iter().sum();

@@ -1,9 +1,9 @@
-//! A small hypervisor on the SMMU model: bring up, bind a VM's stage-2 root to a stream, unmap, unbind, print a fault.
+//! A small hypervisor on the SMMU model: bind a VM to a stream, unmap, unbind, print a fault.
 //!
 //!     cargo run -p smmu-driver --example hypervisor
 //!
-//! On a board `Model` goes: registers are `VolatileRegisters`, memory is a pool over a reserved window, and the clock is
-//! a timer.
+//! On a board, replace `Model`: registers are `VolatileRegisters`, memory is a pool over a reserved
+//! window, and the clock is a timer.
 
 use std::error::Error;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,8 @@ use smmu_model::{Model, ModelRegisters, Profile};
 type Clock = &'static StdWait;
 type Vmm = Parts<ModelRegisters, Pool<HeapWindow>, Clock, parking_lot::RawMutex, VmTables>;
 
-/// A VM's stage-2 tables: a level-1 root of 512 entries, a level-2 and a level-3 table for the first 2 MiB.
+/// A VM's stage-2 tables: a level-1 root, and a level-2 and a level-3 table for the first 2 MiB.
+/// Each has 512 entries.
 struct VmTables(PoolBlock<HeapWindow>);
 
 impl VmTables {
@@ -39,7 +40,7 @@ impl VmTables {
         self.0.publish(word..word + 1);
     }
 
-    /// Maps a guest page below 2 MiB: read and write, Normal memory, Inner Shareable; or takes it away.
+    /// Maps or unmaps a guest page below 2 MiB: read and write, Normal memory, Inner Shareable.
     fn map(&self, page: usize, to: Option<PhysAddr>) {
         self.set(1024 + page, to.map_or(0, |to| to.0 | 0x7ff));
     }

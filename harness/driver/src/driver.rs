@@ -69,8 +69,8 @@ impl<P: Platform> DrivenSmmu<P> {
 pub struct GerrorReport {
     /// The command that stopped the main command queue, if one did. The queue goes on.
     pub command: Option<CommandFailure>,
-    /// The other active errors, which the driver has acknowledged. `None` while another CPU handles the command
-    /// queue's error; call again.
+    /// The other active errors, which the driver has acknowledged. `None` while another CPU handles
+    /// the command queue's error; call again.
     pub others: Option<Gerror>,
 }
 
@@ -82,8 +82,8 @@ struct InUse<P: Platform> {
 
 /// Running SMMUs.
 ///
-/// Every call takes `&self`, so CPUs share a driver by reference. Dropping it leaves the SMMUs running and keeps their
-/// memory for ever; [`shutdown`](Self::shutdown) ends them.
+/// Every call takes `&self`, so CPUs share a driver by reference. Dropping it leaves the SMMUs
+/// running and keeps their memory for ever; [`shutdown`](Self::shutdown) ends them.
 pub struct Driver<P: Platform> {
     wait: P::Wait,
     domains: AtomicU32,
@@ -141,8 +141,8 @@ impl<P: Platform> Driver<P> {
     ///
     /// # Errors
     ///
-    /// There is no such SMMU, it has no room for a StreamID, another device has one, memory ran out, or the SMMU does not
-    /// answer.
+    /// There is no such SMMU, the SMMU has no room for a StreamID, another device has that
+    /// StreamID, memory ran out, or the SMMU does not answer.
     pub fn add_device(&self, smmu: SmmuId, streams: &[StreamId]) -> Result<Device<P>, DriverError> {
         Ok(self.smmu(smmu)?.smmu.add_device(streams)?)
     }
@@ -188,7 +188,8 @@ impl<P: Platform> Driver<P> {
         Ok(self.smmu(smmu)?.smmu.device_of(stream))
     }
 
-    /// Handles a `GERROR` interrupt: mends the main command queue if a command stopped it, and acknowledges all other errors.
+    /// Handles a `GERROR` interrupt: mends the main command queue if a command stopped it, and
+    /// acknowledges all other errors.
     ///
     /// Waits never depend on this interrupt: each looks for the error itself.
     ///
@@ -215,8 +216,8 @@ impl<P: Platform> Driver<P> {
     ///
     /// # Errors
     ///
-    /// An SMMU did not confirm that it is off; the first such is named. The driver has tried all of them, and keeps all
-    /// their memory for ever.
+    /// An SMMU did not confirm that it is off. The error names the first such SMMU. The driver has
+    /// tried all of them, and keeps all their memory for ever.
     pub fn shutdown(self) -> Result<(), DriverError> {
         let Driver { used, wait, .. } = self;
         let mut used = ManuallyDrop::into_inner(used);

@@ -1,7 +1,8 @@
 //! An Arm SMMUv3 driver, composed: from registers, DMA memory and a clock to running SMMUs.
 //!
-//! The crates of this workspace each do one thing and meet through traits. This one puts them together in the order
-//! that is safe, so that an integrator names its types once and calls five functions.
+//! The crates of this workspace each do one thing and meet through traits. This one puts them
+//! together in the order that is safe, so that an integrator names its types once and calls five
+//! functions.
 //!
 //! | step | call |
 //! |---|---|
@@ -12,27 +13,30 @@
 //! | 5. handle interrupts | [`Driver::drain_events`], [`Driver::handle_gerror`] |
 //! | 6. stop | [`Driver::shutdown`], then [`Domain::into_tables`](smmu_attach::Domain::into_tables) |
 //!
-//! `examples/hypervisor.rs` does all of it in 60 lines, on the SMMU model. What a step needs from whom is in the docs of
-//! [`Platform`].
+//! `examples/hypervisor.rs` does all of it in 60 lines, on the SMMU model. The docs of
+//! [`Platform`] say what each step needs.
 //!
-//! It is not: page tables (they are the integrator's, through [`TranslationTable`](smmu_attach::TranslationTable)), a
-//! parser of firmware tables, or a scheduler of interrupts. It has no global state: two drivers can run side by side.
+//! It is not: page tables (they are the integrator's, through
+//! [`TranslationTable`](smmu_attach::TranslationTable)), a parser of firmware tables, or a
+//! scheduler of interrupts. It has no global state: two drivers can run side by side.
 //!
 //! # Hazard
 //!
-//! - [`Driver`] owns memory that SMMUs read and write. Dropping it without [`shutdown`](Driver::shutdown) keeps that memory
-//!   allocated for ever, because the SMMUs go on using it.
+//! - [`Driver`] owns memory that SMMUs read and write. Dropping it without
+//!   [`shutdown`](Driver::shutdown) keeps that memory allocated for ever, because the SMMUs go on
+//!   using it.
 //! - Memory that the tables no longer map may be reused only after
 //!   [`Domain::invalidate`](smmu_attach::Domain::invalidate) has returned `Ok`.
 //!
 //! # Cost
 //!
-//! Setting up allocates; [`Domain::invalidate`](smmu_attach::Domain::invalidate) neither locks nor allocates, but for what [`Platform::Cell`] does.
+//! Setting up allocates. [`Domain::invalidate`](smmu_attach::Domain::invalidate) neither locks nor
+//! allocates, unless [`Platform::Cell`] does.
 //!
 //! # Features
 //!
-//! - `std`: a publication of invalidation arrays that readers read without a lock (`smmu_invs::ArcSwapCell`), and the pool
-//!   and clocks of `smmu-types` that need `std`.
+//! - `std`: a publication of invalidation arrays that readers read without a lock
+//!   (`smmu_invs::ArcSwapCell`), and the pool and clocks of `smmu-types` that need `std`.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -21,11 +21,12 @@ pub trait Platform: Sized {
     type Dma: DmaMemory;
     /// The clock that every wait goes by. Clones tell the same time.
     type Wait: Wait + Clone;
-    /// The mutex of stream tables and event queues. The driver holds it for a short time only, also while it handles
-    /// an interrupt: use a lock that spins, and that masks the interrupts whose handlers call the driver.
+    /// The mutex of stream tables and event queues. The driver holds it for a short time only, also
+    /// while it handles an interrupt. Use a lock that spins, and that masks the interrupts whose
+    /// handlers call the driver.
     type Lock: RawMutex;
-    /// The mutex of devices and domains. An attach holds it across allocations and waits for `CMD_SYNC`: use a lock that
-    /// sleeps where attaches may sleep.
+    /// The mutex of devices and domains. An attach holds it across allocations and waits for
+    /// `CMD_SYNC`. Use a lock that sleeps where attaches may sleep.
     type SleepLock: RawMutex;
     /// How a domain's invalidation array reaches its readers.
     type Cell: Publication<InvArray>;
@@ -52,10 +53,11 @@ impl<P: Platform> QueueSink<P> for Queues<P> {
     }
 }
 
-/// A [`Platform`] of registers `R`, memory `D`, clock `W`, one kind of lock `L`, page tables `T` and observer `O`.
+/// A [`Platform`] of registers `R`, memory `D`, clock `W`, one kind of lock `L`, page tables `T`
+/// and observer `O`.
 ///
-/// Invalidation arrays are published behind `L` ([`LockCell`]). If a handler of interrupts invalidates, `L` must mask
-/// that interrupt.
+/// Invalidation arrays are published behind `L` ([`LockCell`]). If an interrupt handler
+/// invalidates, `L` must mask that interrupt.
 pub struct Parts<R, D, W, L, T, O = ()>(PhantomData<Types<R, D, W, L, T, O>>);
 
 type Types<R, D, W, L, T, O> = fn() -> (R, D, W, L, T, O);

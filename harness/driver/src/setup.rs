@@ -24,13 +24,17 @@ use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
 /// What an integrator may choose of one SMMU. The defaults suit every SMMU.
 #[derive(Clone, Debug)]
 pub struct SmmuOptions {
-    /// How long one wait may last: for a register to acknowledge, for room in a queue, for a `CMD_SYNC`. 1 s by default.
+    /// How long one wait may last: for a register to acknowledge, for room in a queue, for a
+    /// `CMD_SYNC`. 1 s by default.
     pub timeout: Duration,
-    /// log2 of the entries of the command queues; 8 by default. The driver takes less where the SMMU has less.
+    /// log2 of the entries of the command queues; 8 by default. The driver takes less where the
+    /// SMMU has less.
     pub command_queue_log2: u8,
-    /// log2 of the entries of the event queue; 8 by default. The driver takes less where the SMMU has less.
+    /// log2 of the entries of the event queue; 8 by default. The driver takes less where the SMMU
+    /// has less.
     pub event_queue_log2: u8,
-    /// How a `CMD_SYNC` completes; by default the cheapest way the SMMU has ([`QueueConfig::suited_to`]).
+    /// How a `CMD_SYNC` completes; by default the cheapest way the SMMU has
+    /// ([`QueueConfig::suited_to`]).
     pub sync_by: Option<SyncBy>,
     /// Whether the SMMU snoops the caches, where firmware tables know it better than `IDR0.COHACC`.
     pub coherency: Option<Coherency>,
@@ -117,8 +121,9 @@ impl<P: Platform> Setup<P> {
 
     /// Adds a virtual command queue (VCMDQ of Tegra241's CMDQV) to an SMMU.
     ///
-    /// `registers` are those of the queue: offsets are of [`regs::vcmdq`](smmu_types::regs::vcmdq). `takes` are the opcodes
-    /// it accepts; the driver sends all others to the main queue. Such a queue has neither MSIs nor events, so the driver polls.
+    /// `registers` are the queue's, at the offsets of [`regs::vcmdq`](smmu_types::regs::vcmdq).
+    /// `takes` are the opcodes it accepts; the driver sends all others to the main queue. Such a
+    /// queue has neither MSIs nor events, so the driver polls.
     ///
     /// # Errors
     ///
@@ -137,14 +142,17 @@ impl<P: Platform> Setup<P> {
         Ok(())
     }
 
-    /// Starts every SMMU: command queues, bring-up, event queue. Afterwards each translates, and every stream is blocked.
+    /// Starts every SMMU: command queues, bring-up, event queue. Afterwards each SMMU
+    /// translates, and every stream is blocked.
     ///
-    /// `over` makes the command sink from the queues. The bring-up already sends its commands through this sink.
+    /// `over` makes the command sink from the queues. The bring-up already sends its commands
+    /// through this sink.
     ///
     /// # Errors
     ///
-    /// An SMMU did not start. The driver has then turned every SMMU off again and given its memory back. The memory of an
-    /// SMMU that does not confirm that it is off stays allocated for ever, because the SMMU may still use it.
+    /// An SMMU did not start. The driver has then turned every SMMU off again and given its memory
+    /// back. The memory of an SMMU that does not confirm that it is off stays allocated for ever,
+    /// because the SMMU may still use it.
     pub fn start_through(
         self,
         over: impl FnOnce(Queues<P>) -> P::Sink,

@@ -1,4 +1,4 @@
-//! The composed driver on the model: what starts, what a failed start leaves, what an unmap promises, what stays.
+//! The composed driver on the model: start, failed start, unmap, and the memory that stays.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use smmu_model::{Model, ModelRegisters, Profile, SecondQueue};
 const STREAM: StreamId = StreamId(8);
 const GUEST_PAGE: u64 = 0x5000;
 
-/// Registers of the model, of which some can be made to answer 0 for ever.
+/// Registers of the model. A test can make some of them answer 0 for ever.
 #[derive(Clone)]
 struct TestRegisters {
     model: ModelRegisters,
@@ -112,7 +112,8 @@ impl Bench {
         Setup::new(self.memory.clone(), TestClock(Arc::default()), ())
     }
 
-    /// As many SMMUs as the model has; `dead` is a register of the last one, which can be made to stop answering.
+    /// As many SMMUs as the model has. `dead` is a register of the last SMMU that a test can make
+    /// stop answering.
     fn try_start(&self, smmus: usize, dead: Option<u32>) -> Result<Driver<Tested>, DriverError> {
         let mut setup = self.setup();
         for n in 0..smmus {
@@ -269,8 +270,8 @@ fn an_smmu_that_consumes_no_command_is_turned_off_again() {
 fn a_dropped_driver_keeps_its_memory_and_a_start_that_fails_at_once_does_not() {
     let bench = Bench::new(&[Profile::default()]);
     let free = bench.free();
-    // CR0ACK reads as 0 from the beginning: the SMMU is off as far as the driver can see, so the start fails at the
-    // first bit that it sets, and the memory comes back.
+    // CR0ACK reads as 0 from the beginning, so the driver sees an SMMU that is off. The start fails
+    // at the first bit that it sets, and the memory comes back.
     bench.dead.store(true, Ordering::Relaxed);
     let error = bench.try_start(1, Some(regs::CR0ACK.offset())).unwrap_err();
     let DriverError::Bringup { error: BringupError::NoAck { register, .. }, .. } = error else {

@@ -1,8 +1,9 @@
 //! Making the n-th allocation of this thread fail.
 //!
-//! A scenario can show that a preparation survives the failure of *every* allocation it makes. The program's allocator
-//! asks [`fails`] before each allocation; a program whose allocator does not ask sees only the failures that the engine
-//! counts itself: a new `Arc`, which cannot return an error on stable Rust, and a block of DMA memory.
+//! A scenario can show that a preparation survives the failure of *every* allocation it makes. The
+//! program's allocator asks [`fails`] before each allocation. If the allocator does not ask, the
+//! program sees only the failures that the engine counts itself: a new `Arc`, which cannot return
+//! an error on stable Rust, and a block of DMA memory.
 
 use core::cell::Cell;
 

@@ -1,16 +1,17 @@
 //! Runs one scenario on one machine, over the seams, and writes down what happened.
 //!
-//! [`scenario`] is the file format, [`machine`] is what a backend provides, and [`run`] carries out the first on the
-//! second. The crate's README has the map, and says how to add a step.
+//! [`scenario`] is the file format, [`machine`] is what a backend provides, and [`run`] carries out
+//! the first on the second. CONTRIBUTING.md has the map, and says how to add a step.
 //!
 //! # What needs `std`
 //!
 //! The crate opens no file, starts no thread and measures no time. These uses of `std` are left:
 //!
 //! - `thread_local!` in [`alloc_fault`]: the countdown belongs to one thread.
-//! - [`StdWait`](smmu_driver::smmu_types::seam::StdWait) in [`machine::Clock::default`]: a backend without a clock of
-//!   its own waits by the standard library's.
-//! - `std::sync::Mutex` in [`transcript`], and in the tap, the sink, the observer and the rig below [`run`].
+//! - [`StdWait`](smmu_driver::smmu_types::seam::StdWait) in [`machine::Clock::default`]: a backend
+//!   without its own clock waits by that of the standard library.
+//! - `std::sync::Mutex` in [`transcript`], and in the tap, the sink, the observer and the rig below
+//!   [`run`].
 //! - `parking_lot::RawMutex`, the lock of the driver that [`run`] composes.
 //! - The features `std` of `toml`, `serde` and `thiserror`.
 

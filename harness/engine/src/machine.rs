@@ -78,7 +78,7 @@ pub enum QueueName {
 
 /// What became of one DMA write, as far as the device can tell.
 ///
-/// Where the data went is for whoever looks at memory.
+/// To learn where the data went, the caller looks at memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DmaWriteOutcome {
     /// The write was carried out somewhere.
@@ -107,8 +107,8 @@ pub enum Time {
     /// That of the clock on the wall.
     #[default]
     Real,
-    /// Time that passes while the driver waits and at no other moment, so that each run is like the last and a
-    /// time-out is no long wait. For one thread; a backend whose SMMU runs by itself has real time only.
+    /// Time that passes only while the driver waits. So each run is like the last, and a time-out
+    /// takes no real time. For one thread. A backend whose SMMU runs by itself has real time only.
     Virtual,
 }
 
@@ -252,7 +252,8 @@ pub trait Machine: Send + Sync {
     /// It does not.
     fn check(&self) -> Result<(), BackendError>;
 
-    /// The registers of the second command queue of an SMMU; [`second`](smmu_driver::smmu_types::regs::vcmdq) has the offsets.
+    /// The registers of the second command queue of an SMMU;
+    /// [`second`](smmu_driver::smmu_types::regs::vcmdq) has the offsets.
     ///
     /// # Errors
     ///
@@ -294,8 +295,8 @@ pub trait Machine: Send + Sync {
 
 /// A look into the caches of a machine's SMMUs.
 pub trait Insight {
-    /// What went wrong since the last call, in plain sentences that begin with the SMMU's name, each with the
-    /// command that was missing, if that is what it was.
+    /// What went wrong since the last call, in plain sentences that begin with the SMMU's name.
+    /// If a command was missing, the sentence names it.
     fn take_hazards(&self) -> Vec<HazardReport>;
 
     /// What could be reached right now through something cached that should be gone.
@@ -307,8 +308,8 @@ pub trait Insight {
     /// Keep from now on what the queues of an SMMU carry out.
     fn listen(&self, smmu: usize);
 
-    /// The commands that an SMMU's main queue and its second queue have carried out since the last call, in order
-    /// and as they lay in the queue; none unless somebody listens.
+    /// The commands that an SMMU's main queue and its second queue have carried out since the last
+    /// call, in order and as they lay in the queue. None unless the caller listens.
     fn take_carried_out(&self, smmu: usize) -> [Vec<RawCommand>; 2];
 }
 

@@ -1,10 +1,11 @@
 //! Page tables for scenarios: VMSAv8-64, 4 KiB granule, stage 1 or stage 2, 39-bit input.
 //!
-//! The well-kept `aarch64-paging` crate is the reference that the tests compare every descriptor with. It
-//! cannot serve here itself: its hook for a new table cannot fail, and it writes through exclusive references to
-//! memory that the SMMU reads at the same time.
+//! The well-kept `aarch64-paging` crate is the reference that the tests compare every descriptor
+//! with. It cannot serve here itself: its hook for a new table cannot fail, and it writes through
+//! exclusive references to memory that the SMMU reads at the same time.
 //!
-//! Only the last level changes after a table is linked, so an invalidation with `Leaf` = 1 is enough.
+//! Only the last level changes after a table is linked, so an invalidation with `Leaf` = 1 is
+//! enough.
 
 use alloc::collections::BTreeMap;
 use core::sync::atomic::Ordering;
@@ -129,8 +130,8 @@ impl<D: DmaMemory> PageTables<D> {
         Ok(())
     }
 
-    /// Overwrite the mapping of a page in place, with no break before the make: what a driver must not
-    /// do, for scenarios that show why.
+    /// Overwrite the mapping of a page in place, without break-before-make. A driver must not do
+    /// this; scenarios show why.
     ///
     /// # Errors
     ///

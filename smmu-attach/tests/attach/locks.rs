@@ -8,7 +8,8 @@ use smmu_types::*;
 
 use crate::common::*;
 
-/// r3: two threads, each with two transactions of different domains at once, never wait for each other.
+/// r3: two threads, each with two transactions of different domains at once, never wait for each
+/// other.
 #[test]
 fn r3_two_transactions_at_once_do_not_deadlock() {
     let (done, finished) = mpsc::channel();

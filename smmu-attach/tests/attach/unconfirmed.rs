@@ -23,7 +23,7 @@ fn page() -> Extent {
 #[test]
 fn r1_no_word_is_stored_under_a_fetch_that_nothing_has_ended() {
     type Words = Arc<dyn Fn(u64) -> u64 + Send + Sync>;
-    /// A fetch under way: which words the SMMU has, and what it sees when the fetch ends.
+    /// A fetch in progress: which words the SMMU has, and what it sees when the fetch ends.
     #[derive(Default)]
     struct Fetch {
         memory: Option<(Words, u64)>,
@@ -201,8 +201,8 @@ fn r7_tables_come_back_only_after_the_flush() {
     assert_eq!(smmu.remove_device(&device), Ok(()));
 }
 
-/// r8: a domain that the SMMU may still use stays alive with its tables, until the SMMU has confirmed
-/// that it does not.
+/// r8: a domain that the SMMU may still use stays alive with its tables, until the SMMU has
+/// confirmed that it does not.
 #[test]
 fn r8_a_domain_that_the_smmu_may_use_stays_alive() {
     for failing in ["CFGI_STE", "TLBI_NH_ASID"] {
@@ -241,8 +241,8 @@ fn r9_a_device_with_many_streams_waits_as_often_as_one_with_one() {
             fixture.sink().take().iter().filter(|call| matches!(call, SinkCall::Wait(_))).count()
         })
     };
-    // Into a stage-1 domain; to another, which is one store and the flush of the old tag; to bypass,
-    // with a flush; to blocked.
+    // Into a stage-1 domain; to another, which is one store and the flush of the old tag; to
+    // bypass, with a flush; to blocked.
     assert_eq!(syncs(1), [2, 2, 3, 1]);
     assert_eq!(syncs(64), syncs(1));
 }

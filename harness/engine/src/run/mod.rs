@@ -1,8 +1,8 @@
 //! Carries out one scenario on one machine, over the seams.
 //!
-//! From the bottom up: [`Tap`] listens at the registers, `platform` and `setup` make a driver, `rig` joins it to the
-//! machine and to the scenario's names, `settle` checks what must hold after each step, `steps` holds the steps, and
-//! [`run`] goes through a scenario.
+//! From the bottom up: [`Tap`] listens at the registers, `platform` and `setup` make a driver,
+//! `rig` joins it to the machine and to the scenario's names, `settle` checks what must hold after
+//! each step, `steps` holds the steps, and [`run`] goes through a scenario.
 
 mod command_failure;
 mod committed;

@@ -50,7 +50,8 @@ impl Pages {
         self.pages.iter().map(|(name, block)| (name.as_str(), block.address()))
     }
 
-    /// The content of word `index` of page number `page`: never zero, never the pattern, never alike.
+    /// The content of word `index` of page number `page`: never zero, never the pattern,
+    /// and different for each word.
     fn filler(page: usize, index: usize) -> u64 {
         0xa5a5_0000_5a5a_0000 | (page as u64) << 32 | index as u64
     }
@@ -65,7 +66,8 @@ impl Pages {
         }
     }
 
-    /// What a write of the pattern at `offset` into a page has done since the last [`restore`](Self::restore).
+    /// What a write of the pattern at `offset` into a page has done since the last
+    /// [`restore`](Self::restore).
     pub(crate) fn reached(&self, offset: u64) -> Reached {
         let mut reached = Reached::Nothing;
         for (page, (name, block)) in self.pages.iter().enumerate() {

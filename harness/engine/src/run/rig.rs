@@ -128,8 +128,8 @@ impl<'d> Rig<'d> {
         self.taps.get(smmu).map_or(0, |taps| taps.main.take_reads())
     }
 
-    /// The commands that an SMMU was shown since the last call in its main queue, and in its second one if it has one;
-    /// where they are kept.
+    /// The commands that an SMMU was shown since the last call in its main queue, and in its second
+    /// queue if it has one. Empty if the run does not keep them.
     pub(crate) fn take_shown(&self, smmu: usize) -> (Vec<RawCommand>, Option<Vec<RawCommand>>) {
         let Some(SmmuTaps { main, second }) = self.taps.get(smmu) else {
             return Default::default();
@@ -251,8 +251,8 @@ impl<'d> Rig<'d> {
         Ok(all)
     }
 
-    /// Record which interrupts came. A backend may raise one for each event or one for all, so each is
-    /// recorded once.
+    /// Record which interrupts came. A backend may raise one for each event or one for all, so each
+    /// is recorded once.
     pub(crate) fn interrupts(&self) {
         let mut irqs: Vec<(usize, Irq)> = self.machine.take_interrupts();
         irqs.sort_unstable();

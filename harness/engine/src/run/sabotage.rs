@@ -1,4 +1,4 @@
-//! Drivers that are broken on purpose, by a command sink that does not do what it is told.
+//! Ways to break the driver; `platform::Sink` applies them.
 
 use smmu_driver::smmu_types::{Asid, Command, SmmuId, Vmid};
 
@@ -11,7 +11,7 @@ pub enum Sabotage {
     UnmapWrongTag,
     /// Unmap flushes the first SMMU only.
     UnmapFirstSmmuOnly,
-    /// A tag is freed though its flush never happens: `TLBI_NH_ASID` and `TLBI_S12_VMALL` are left out.
+    /// The driver frees a tag without its flush: `TLBI_NH_ASID` and `TLBI_S12_VMALL` are left out.
     FreeBeforeFlush,
     /// The configuration cache is not invalidated: `CFGI_STE` and `CFGI_CD` are left out.
     ReplaceWithoutCfgi,

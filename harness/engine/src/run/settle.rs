@@ -18,7 +18,8 @@ fn no_event(rig: &mut Rig) -> Result<(), Stop> {
     Ok(())
 }
 
-/// After a step of the driver: no event came, and devices reach nothing through something cached that should be gone.
+/// After a step of the driver: no event came, and devices reach nothing through stale cached
+/// entries.
 pub(super) fn settled(rig: &mut Rig) -> Result<(), Stop> {
     no_event(rig)?;
     let freed = rig.observer().take_freed();
@@ -42,8 +43,8 @@ pub(super) fn settled(rig: &mut Rig) -> Result<(), Stop> {
     Ok(())
 }
 
-/// After a step of the driver that an SMMU has not confirmed: devices may still reach what the driver took away, so
-/// the driver must have freed none of it.
+/// After a step of the driver that an SMMU has not confirmed: devices may still reach what the
+/// driver took away, so the driver must have freed none of it.
 pub(super) fn unconfirmed(rig: &mut Rig) -> Result<(), Stop> {
     no_event(rig)?;
     if let Some((smmu, tag)) = rig.observer().take_freed().first() {

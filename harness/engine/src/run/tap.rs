@@ -86,7 +86,8 @@ impl Tap {
         Tap { registers, ram, recorder, name: name.into(), layout, seen: Arc::default() }
     }
 
-    /// A tap on the registers of a second command queue, at the offsets of [`vcmdq`]. Its lines bear `name`.
+    /// A tap on the registers of a second command queue, at the offsets of [`vcmdq`]. Its lines
+    /// carry `name`.
     pub fn on_second(
         registers: Arc<dyn Registers + Send + Sync>,
         ram: Ram,

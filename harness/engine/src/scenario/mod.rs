@@ -20,7 +20,8 @@
 //! attach = { device = "dev0", to = "D" }
 //! ```
 //!
-//! The parser refuses unknown keys. An error gives the line and the column. The steps are the variants of [`Step`].
+//! The parser refuses unknown keys. An error gives the line and the column. The steps are the
+//! variants of [`Step`].
 
 mod check;
 mod file;

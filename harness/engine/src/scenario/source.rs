@@ -61,7 +61,8 @@ impl Scenario {
         Ok(Scenario { name: name.to_owned(), file: parsed })
     }
 
-    /// Whether a step checks what became of all commands, so that the run must keep them from the beginning.
+    /// Whether a step checks what became of all commands. Then the run keeps them from the
+    /// beginning.
     #[must_use]
     pub fn checks_commands(&self) -> bool {
         let asks = |step: &Spanned<Step>| {

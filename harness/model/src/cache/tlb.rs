@@ -82,6 +82,7 @@ impl Tlb {
     pub(crate) fn find(&self, space: Space, input: u64) -> Option<(TlbKey, TlbLine)> {
         let mut found: Option<(TlbKey, TlbLine)> = None;
         for space in [space, space.global()] {
+            // With the 4 KiB granule, level 0 has no blocks.
             for level in 1..=3 {
                 let key = TlbKey::of(space, level, input);
                 if let Some(line) = self.lines.get(&key)
@@ -120,6 +121,7 @@ impl Tlb {
             stream,
             age: self.age,
         };
+        // The old line stays: it is the worst case for a driver that forgets an invalidation.
         self.lines.entry(TlbKey::of(space, mapping.level, input)).or_insert(line);
     }
 

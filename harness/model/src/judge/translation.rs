@@ -37,6 +37,7 @@ impl ModelSmmu {
     ) -> Option<Hazard> {
         let (smmu, iova, tag) = (self.index, Iova(at), key.space.tag());
         let reached = PhysAddr(line.output | at & (key.size() - 1));
+        // Before staleness: both tables may map the same page, and a clash needs a tag flush.
         if line.root != t.root && t.walks && is_tagged(key.space) {
             let missing = tlbi_tag(key.space);
             let (origin, table) = (line.root, t.root);

@@ -60,6 +60,7 @@ impl ModelSmmu {
         let narrow = value as u32;
         match register {
             CONS => {
+                // The mask has `ERR` in bits 30:24, and index and wrap flag in bits 19:0.
                 if !self.second_closed("VCMDQ_CONS_INDX") {
                     self.second_regs.cons =
                         self.defined("VCMDQ_CONS_INDX", value, 0x7f0f_ffff) as u32;
@@ -126,9 +127,11 @@ impl ModelSmmu {
 
     fn write_second_prod(&mut self, value: u32) {
         let register = "VCMDQ_PROD_INDX";
+        // Index and wrap flag of the largest queue. `beyond` is judged by this queue's own size.
         let value = self.defined(register, value.into(), 0x000f_ffff) as u32;
         let size = self.command_ring(QueueId::Second).size;
         let steps = |to| size.used(to, self.second_regs.cons);
+        // After an error the driver may move the producer back, as in the main queue.
         let back = steps(value) < steps(self.second_regs.prod) && self.second_regs.active() == 0;
         let beyond = value & !size.pointer_mask() != 0;
         if self.second_regs.enabled() && (steps(value).is_none() || back || beyond) {

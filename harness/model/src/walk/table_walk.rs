@@ -73,6 +73,7 @@ fn descend(
         None => (t.start_level, t.root, Limits::default()),
     };
     loop {
+        // The root may be several concatenated tables, so its index may have more than 9 bits.
         let index_mask = if from.is_none() && level == t.start_level { u64::MAX } else { 0x1ff };
         let index = input >> level_shift(level) & index_mask;
         let fetch = PhysAddr(table.0 + index * 8);

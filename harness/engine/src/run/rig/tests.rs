@@ -39,8 +39,8 @@ fn with_rig(text: &str, spec: &MachineSpec, test: impl FnOnce(&mut Rig<'_>)) {
     test(&mut rig);
 }
 
-/// One thread maps a page, unmaps it and invalidates, for ever; one thread for each device attaches it to the domain
-/// and takes it away, for ever. When an invalidation has returned, no device reaches the page.
+/// One thread maps a page, unmaps it and invalidates, for ever. One thread for each device attaches
+/// and detaches it, for ever. When an invalidation has returned, no device reaches the page.
 #[test]
 fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
     const ROUNDS: u32 = 4000;
@@ -188,7 +188,8 @@ fn prove_together(rig: &Rig<'_>) {
     let flush = |asid| Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(asid) };
     let pushed = sink.push(id, None, &[flush(1)]).unwrap();
     let pushed = sink.push(id, Some(pushed), &[flush(2)]).unwrap();
-    // Not for the second queue, so what went there is waited for; from here on all is for the main one.
+    // Not for the second queue, so what went there is waited for; from here on all is for the main
+    // one.
     let pushed = sink.push(id, Some(pushed), &[Command::CfgiAll]).unwrap();
     let pushed = sink.push(id, Some(pushed), &[flush(3)]).unwrap();
     let ticket = sink.prove(pushed, &[flush(4)]).unwrap();

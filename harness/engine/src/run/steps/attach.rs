@@ -83,7 +83,8 @@ fn kind(error: &AttachError) -> Option<AttachFailure> {
     }
 }
 
-/// Every write on the way went to the old page, then perhaps nowhere, then to the new page; never back.
+/// Every write on the way went to the old page, then perhaps nowhere, then to the new page; never
+/// back.
 fn check_watch(rig: &Rig, watch: &AttachWatch, steps: &[Reached]) -> Result<(), Stop> {
     let (old, new) = (watch.old.get_ref(), watch.new.get_ref());
     let names: Vec<&str> = steps

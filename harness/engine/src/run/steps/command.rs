@@ -34,7 +34,7 @@ impl StepAction for CommandStep {
             [] => queue.run(&commands),
             beside => {
                 let (ticket, other) = (queue.issue(&commands)?, queue.issue(beside)?);
-                // The first waiter sees the errors of all callers, and must not take them for its own.
+                // The first waiter sees all callers' errors, and must not take them for its own.
                 let _proof = queue.wait(other)?;
                 rig.recorder.about(LineKind::Check, self.smmu.get_ref(), || {
                     "the other caller's commands are complete".into()

@@ -66,7 +66,7 @@ impl StepAction for Expect {
     }
 }
 
-/// Whether each command that the SMMU was shown was carried out once, as it was shown and in that order.
+/// Whether the SMMU carried out each command once, as it was shown and in that order.
 fn in_order(rig: &Rig, n: usize, name: &str, report: &mut RunReport) -> Result<(), Stop> {
     let Some(insight) = rig.machine.insight() else {
         report

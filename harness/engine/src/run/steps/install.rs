@@ -20,8 +20,8 @@ use crate::run::stop::Stop;
 use crate::scenario::Install;
 
 impl StepAction for Install {
-    /// Leads the device into the tables of a stage-1 domain under an ASID of the scenario's choice. The driver allocates
-    /// no tag, changes no array and flushes nothing.
+    /// Leads the device into the tables of a stage-1 domain under an ASID of the scenario's choice.
+    /// The driver allocates no tag, changes no array and flushes nothing.
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
         let (device, domain, asid) =
             (self.device.get_ref(), self.domain.get_ref(), Asid(self.asid));

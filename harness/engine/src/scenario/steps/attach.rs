@@ -31,7 +31,8 @@ pub enum AttachFailure {
     CannotShare,
     /// `"no-memory"`: an allocation failed.
     NoMemory,
-    /// `"timeout"`: the SMMU does not confirm the attach, so the driver frees nothing that the device used before.
+    /// `"timeout"`: the SMMU does not confirm the attach, so the driver frees nothing that the
+    /// device used before.
     Timeout,
 }
 
@@ -43,7 +44,8 @@ pub struct AttachWatch {
     pub iova: u64,
     /// The page that it reaches before.
     pub old: SpannedName,
-    /// The page that it reaches afterwards. In between it may reach nothing, and never another page.
+    /// The page that it reaches afterwards. In between it may reach nothing, and never another
+    /// page.
     pub new: SpannedName,
 }
 

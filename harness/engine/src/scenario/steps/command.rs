@@ -22,8 +22,8 @@ pub struct CommandStep {
     pub send: Vec<CommandSpec>,
     /// How they must fail.
     pub fails: Option<WantedFailure>,
-    /// The commands of another caller. The step queues them behind `send` at once, and waits for them first. They must
-    /// not fail.
+    /// The commands of another caller. The step queues them behind `send` at once, and waits for
+    /// them first. They must not fail.
     #[serde(default)]
     pub beside: Vec<CommandSpec>,
 }
@@ -40,7 +40,8 @@ pub enum WantedFailure {
     /// `"CERROR_ATC_INV_SYNC"`: an ATC invalidation before it timed out.
     #[serde(rename = "CERROR_ATC_INV_SYNC")]
     AtcInvSync,
-    /// `"timeout"`: the SMMU does not get to the `CMD_SYNC`. It may have carried out any of the commands.
+    /// `"timeout"`: the SMMU does not get to the `CMD_SYNC`. It may have carried out any of the
+    /// commands.
     #[serde(rename = "timeout")]
     Timeout,
 }

@@ -43,8 +43,8 @@ pub enum ReadsExpected {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CommandsExpected {
-    /// `"in-order"`: the SMMU carried out each command once, as it was shown and in that order, and none is left. A
-    /// queue in which the driver replaced an illegal command fails this check.
+    /// `"in-order"`: the SMMU carried out each command once, as it was shown and in that order, and
+    /// none is left. A queue in which the driver replaced an illegal command fails this check.
     InOrder,
 }
 

@@ -48,7 +48,8 @@ pub struct FaultStep {
     pub queue: Option<Spanned<QueueName>>,
     /// What the queue does with commands.
     pub cmdq: Option<Spanned<QueueBehaviour>>,
-    /// A device that answers no ATC invalidation: the next `CMD_SYNC` stops with `CERROR_ATC_INV_SYNC`.
+    /// A device that answers no ATC invalidation: the next `CMD_SYNC` stops with
+    /// `CERROR_ATC_INV_SYNC`.
     pub atc_timeout: Option<SpannedName>,
     /// What becomes of the MSI of a `CMD_SYNC`.
     pub msi: Option<Spanned<MsiFault>>,

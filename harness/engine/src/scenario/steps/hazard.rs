@@ -27,7 +27,8 @@ const REMEDIES: [&str; 12] = [
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HazardStep {
-    /// The missing command as a transcript prints it: its name, then as many of its operands as the scenario wants.
+    /// The missing command as a transcript prints it: its name, then as many of its operands as the
+    /// scenario wants.
     pub missing: String,
 }
 

@@ -54,14 +54,15 @@ pub enum Step {
     Attach(Attach),
     /// `attach_each`: `name0` to `domain0`, `name1` to `domain1` and so on.
     AttachEach(AttachEach),
-    /// `fail_every_allocation`: fail the first, the second, ... allocation of a preparation, until one needs no more;
-    /// then drop it.
+    /// `fail_every_allocation`: fail the first, the second, ... allocation of a preparation, until
+    /// one needs no more; then drop it.
     FailEveryAllocation(FailEveryAllocation),
     /// `map`: map a page.
     Map(Map),
     /// `unmap`: take a mapping away and invalidate, as a driver does.
     Unmap(Unmap),
-    /// `invalidate`: invalidate again, as a driver does after an invalidation that no SMMU confirmed.
+    /// `invalidate`: invalidate again, as a driver does after an invalidation that no SMMU
+    /// confirmed.
     Invalidate(Invalidate),
     /// `remap`: move a mapping to another page as a driver does: break, invalidate, make.
     Remap(Remap),
@@ -79,7 +80,8 @@ pub enum Step {
     Settle(SettleStep),
     /// `gone`: turn an SMMU off past the driver, and tell the driver.
     Gone(GoneStep),
-    /// `install`: write a context descriptor and an STE past the driver, with an ASID of the scenario's choice.
+    /// `install`: write a context descriptor and an STE past the driver, with an ASID of the
+    /// scenario's choice.
     Install(Install),
     /// `expect`: check what the driver says of a domain or of a tag space.
     Expect(Expect),
