@@ -50,6 +50,7 @@ builtins! {
     "fetch-abort",
     "detach-unconfirmed-then-settled",
     "smmu-goes-away",
+    "multi-stream-device",
 }
 
 /// The scenarios built into the program, in their order.

@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 21);
+    assert_eq!(lines.len(), 22);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -45,7 +45,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 21 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 22 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -150,6 +150,24 @@ attach = { device = \"dev0\", to = \"D\" }
 )]
 #[case::unknown_step("step", "[[step]]\nfly = {}\n", 16, 1)]
 #[case::unknown_device("device", "[[step]]\nattach = { device = \"dev1\", to = \"D\" }\n", 16, 21)]
+#[case::unknown_stream(
+    "stream",
+    "[[step]]\ndma = { device = \"dev0\", stream = 9, iova = 0, reaches = \"A\" }\n",
+    16,
+    35
+)]
+#[case::taken_stream(
+    "taken",
+    "[[device]]\nname = \"d\"\nsmmu = \"smmu0\"\nstream = 16\nmore_streams = [17, 8]\n",
+    19,
+    21
+)]
+#[case::streams_and_count(
+    "count",
+    "[[device]]\nname = \"d\"\nsmmu = \"smmu0\"\nstream = 16\ncount = 2\nmore_streams = [9]\n",
+    19,
+    9
+)]
 #[case::unknown_page(
     "page",
     "[[step]]\nmap = { domain = \"D\", iova = 0, page = \"B\" }\n",

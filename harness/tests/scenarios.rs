@@ -35,6 +35,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "two-queues",
             "fetch-abort",
             "smmu-goes-away",
+            "multi-stream-device",
         ],
         &[
             "first-light",
@@ -45,6 +46,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "queue-full",
             "sync-timeout",
             "smmu-goes-away",
+            "multi-stream-device",
         ],
     ),
     (
@@ -63,6 +65,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "two-queues",
             "fetch-abort",
             "smmu-goes-away",
+            "multi-stream-device",
         ],
         &[
             "first-light",
@@ -73,6 +76,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "queue-full",
             "sync-timeout",
             "smmu-goes-away",
+            "multi-stream-device",
         ],
     ),
     (
@@ -100,6 +104,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "fetch-abort",
             "detach-unconfirmed-then-settled",
             "smmu-goes-away",
+            "multi-stream-device",
         ],
         &["tag-reuse", "stage2-vmid"],
     ),
@@ -123,6 +128,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "fetch-abort",
             "detach-unconfirmed-then-settled",
             "smmu-goes-away",
+            "multi-stream-device",
         ],
         &[
             "tag-reuse",
@@ -131,6 +137,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "blocked-and-bypass",
             "sync-timeout",
             "detach-unconfirmed-then-settled",
+            "multi-stream-device",
         ],
     ),
     (
@@ -155,6 +162,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "fetch-abort",
             "detach-unconfirmed-then-settled",
             "smmu-goes-away",
+            "multi-stream-device",
         ],
         &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away"],
     ),

@@ -74,6 +74,10 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
         let smmu = index(device.smmu.get_ref()).unwrap_or(0);
         device.each().map(move |(_, stream)| MachineDevice { smmu, stream })
     });
+    let further = scenario.file.devices.iter().flat_map(|device| {
+        let smmu = index(device.smmu.get_ref()).unwrap_or(0);
+        device.further().map(move |stream| MachineDevice { smmu, stream })
+    });
     MachineSpec {
         smmus: smmus
             .iter()
@@ -85,7 +89,7 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
                 second_queue: smmu.second_queue.as_ref().map(|kind| *kind.get_ref()),
             })
             .collect(),
-        devices: devices.collect(),
+        devices: devices.chain(further).collect(),
         time: Time::Virtual,
     }
 }

@@ -9,7 +9,7 @@ use slab::Slab;
 use smmu_driver::smmu_attach::{AttachError, Outcome};
 use smmu_driver::smmu_invs::InvKind;
 use smmu_driver::smmu_types::pool::PoolBlock;
-use smmu_driver::smmu_types::{EventRecord, Irq, PhysAddr, RawCommand, SmmuId};
+use smmu_driver::smmu_types::{EventRecord, Irq, PhysAddr, RawCommand, SmmuId, StreamId};
 use smmu_driver::{Device, Domain, DrivenSmmu, Driver, Smmu};
 
 use super::destination::Destination;
@@ -31,6 +31,8 @@ pub(crate) struct Rig<'d> {
     // A device's key is the machine's number of it: both count in the order of the file.
     devices: Slab<Device<Harness>>,
     device_keys: BTreeMap<String, usize>,
+    // The machine's numbers of further streams.
+    further_streams: BTreeMap<(String, StreamId), usize>,
     domains: BTreeMap<String, Domain<Harness>>,
     pub(super) raw_cds: BTreeMap<String, PoolBlock<Ram>>,
     taps: Vec<SmmuTaps>,
@@ -63,6 +65,7 @@ impl<'d> Rig<'d> {
             driver,
             devices: Slab::new(),
             device_keys: BTreeMap::new(),
+            further_streams: BTreeMap::new(),
             domains,
             raw_cds: BTreeMap::new(),
             taps,
@@ -80,8 +83,17 @@ impl<'d> Rig<'d> {
         for spec in &scenario.file.devices {
             let smmu = SmmuId(self.smmu_index(spec.smmu.get_ref())? as u16);
             for (name, stream) in spec.each() {
-                let device = self.driver.add_device(smmu, &[stream])?;
+                let streams: Vec<_> = core::iter::once(stream).chain(spec.further()).collect();
+                let device = self.driver.add_device(smmu, &streams)?;
                 self.device_keys.insert(name, self.devices.insert(device));
+            }
+        }
+        // The machine has a device of its own for each further stream, after all first ones.
+        let mut index = self.devices.len();
+        for spec in &scenario.file.devices {
+            for stream in spec.further() {
+                self.further_streams.insert((spec.name.get_ref().clone(), stream), index);
+                index += 1;
             }
         }
         Ok(())
@@ -230,8 +242,14 @@ impl<'d> Rig<'d> {
     }
 
     /// Let a device write, and say what it reached.
-    pub(crate) fn dma(&self, device: &str, iova: u64) -> Result<(DmaWriteOutcome, Reached), Stop> {
-        let index = self.device_index(device)?;
+    pub(crate) fn dma(
+        &self,
+        device: &str,
+        stream: Option<StreamId>,
+        iova: u64,
+    ) -> Result<(DmaWriteOutcome, Reached), Stop> {
+        let further = stream.and_then(|s| self.further_streams.get(&(device.to_owned(), s)));
+        let index = further.copied().map_or_else(|| self.device_index(device), Ok)?;
         Ok(write_and_look(&*self.machine, &self.pages, index, iova)?)
     }
 

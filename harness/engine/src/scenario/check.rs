@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use smmu_driver::smmu_types::StreamId;
 use toml::Spanned;
 
 use super::file::{DeviceSpec, ScenarioFile, SmmuSpec, SyncMethod};
@@ -24,6 +25,7 @@ pub(super) fn check(file: &ScenarioFile) -> Result<(), Wrong> {
         needs: file.needs.clone(),
         smmus: smmus(file)?,
         devices: devices(file)?,
+        streams: streams(file),
         domains: domains(file)?,
         pages: unique("page", file.pages.iter().map(|n| (n, vec![n.get_ref().clone()])))?,
     };
@@ -127,6 +129,23 @@ fn devices(file: &ScenarioFile) -> Result<BTreeMap<String, String>, Wrong> {
             }
         }
     }
+    for device in &file.devices {
+        if let (Some(count), [_, ..]) = (&device.count, &device.more_streams[..]) {
+            let message = "`more_streams` is for one device; leave `count` out".to_owned();
+            return Err((count.span(), message));
+        }
+        for stream in &device.more_streams {
+            let (value, name) = (*stream.get_ref(), device.name.get_ref().as_str());
+            if value > 0xffff {
+                let message = "StreamIDs go up to 0xffff on every backend".to_owned();
+                return Err((stream.span(), message));
+            }
+            if let Some(other) = taken.insert((device.smmu.get_ref(), value), name) {
+                let message = format!("StreamID {value:#x} belongs to device \"{other}\" already");
+                return Err((stream.span(), message));
+            }
+        }
+    }
     let each = |device: &DeviceSpec| device.each().map(|(name, _)| name).collect::<Vec<_>>();
     unique("device", file.devices.iter().map(|d| (&d.name, each(d))))?;
     let behind = |device: &DeviceSpec| device.smmu.get_ref().clone();
@@ -135,6 +154,20 @@ fn devices(file: &ScenarioFile) -> Result<BTreeMap<String, String>, Wrong> {
         .iter()
         .flat_map(|d| each(d).into_iter().map(move |name| (name, behind(d))))
         .collect())
+}
+
+/// The StreamIDs of each device.
+fn streams(file: &ScenarioFile) -> BTreeMap<String, Vec<StreamId>> {
+    let all = |device: &DeviceSpec| {
+        let further: Vec<_> = device.further().collect();
+        device
+            .each()
+            .map(move |(name, first)| {
+                (name, core::iter::once(first).chain(further.iter().copied()).collect())
+            })
+            .collect::<Vec<_>>()
+    };
+    file.devices.iter().flat_map(all).collect()
 }
 
 fn domains(file: &ScenarioFile) -> Result<BTreeMap<String, TableStage>, Wrong> {

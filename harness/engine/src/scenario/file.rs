@@ -102,6 +102,9 @@ pub struct DeviceSpec {
     pub stream: Spanned<u32>,
     /// How many devices.
     pub count: Option<Spanned<u32>>,
+    /// Further StreamIDs of one device: it masters with all of them.
+    #[serde(default)]
+    pub more_streams: Vec<Spanned<u32>>,
 }
 
 /// A domain; or several, named `name0`, `name1` and so on.
@@ -130,6 +133,13 @@ impl DeviceSpec {
     pub fn each(&self) -> impl Iterator<Item = (String, StreamId)> {
         let streams = (*self.stream.get_ref()..).map(StreamId);
         expand(&self.name, &self.count).into_iter().zip(streams)
+    }
+}
+
+impl DeviceSpec {
+    /// The StreamIDs that one device has beside its first.
+    pub fn further(&self) -> impl Iterator<Item = StreamId> {
+        self.more_streams.iter().map(|stream| StreamId(*stream.get_ref()))
     }
 }
 

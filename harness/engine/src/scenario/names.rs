@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::ops::Range;
 
+use smmu_driver::smmu_types::StreamId;
 use toml::Spanned;
 
 use crate::machine::{Need, QueueName};
@@ -30,6 +31,8 @@ pub(crate) struct Declared {
     pub(super) smmus: BTreeMap<String, SmmuFacts>,
     /// The devices, each with the name of its SMMU.
     pub(super) devices: BTreeMap<String, String>,
+    /// The StreamIDs of each device.
+    pub(super) streams: BTreeMap<String, Vec<StreamId>>,
     pub(super) domains: BTreeMap<String, TableStage>,
     pub(super) pages: BTreeSet<String>,
 }
@@ -58,6 +61,20 @@ impl Declared {
 
     pub(super) fn device(&self, name: &SpannedName) -> Result<(), Wrong> {
         known("device", name, self.devices.contains_key(name.get_ref()), self.devices.keys())
+    }
+
+    /// The device has this StreamID.
+    pub(super) fn stream(&self, device: &SpannedName, stream: &Spanned<u32>) -> Result<(), Wrong> {
+        let (name, value) = (device.get_ref(), StreamId(*stream.get_ref()));
+        match self.streams.get(name) {
+            Some(streams) if !streams.contains(&value) => {
+                let known: Vec<String> = streams.iter().map(|s| format!("{:#x}", s.0)).collect();
+                let message =
+                    format!("device \"{name}\" has no such StreamID; it has {}", known.join(", "));
+                Err((stream.span(), message))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn domain(&self, name: &SpannedName) -> Result<(), Wrong> {

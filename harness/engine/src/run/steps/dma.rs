@@ -1,6 +1,6 @@
 //! Lets a device write 4 bytes, and checks where they went.
 
-use smmu_driver::smmu_types::{EventKind, Iova};
+use smmu_driver::smmu_types::{EventKind, Iova, StreamId};
 
 use crate::machine::DmaWriteOutcome;
 use crate::run::pages::Reached;
@@ -19,7 +19,8 @@ impl StepAction for DmaStep {
             (None, None) => return Err("a dma without an address".to_owned().into()),
         };
         let device = self.device.get_ref();
-        let (outcome, reached) = rig.dma(device, address)?;
+        let chosen = self.stream.as_ref().map(|stream| StreamId(*stream.get_ref()));
+        let (outcome, reached) = rig.dma(device, chosen, address)?;
         let events = rig.drain_events()?;
         rig.interrupts();
         rig.recorder.note(LineKind::Dma, || match (&reached, outcome) {
@@ -29,7 +30,8 @@ impl StepAction for DmaStep {
             (Reached::Damage(what), _) => what.clone(),
         });
         let smmu = rig.device(device)?.smmu();
-        let stream = rig.device(device)?.streams().next().unwrap_or_default();
+        let first = rig.device(device)?.streams().next();
+        let stream = chosen.or(first).unwrap_or_default();
         let got = || {
             let events: Vec<String> = events.iter().map(|(_, event)| event.to_string()).collect();
             format!("{reached:?}, {outcome:?}, events: [{}]", events.join(", "))

@@ -15,6 +15,8 @@ use crate::scenario::step_spec::StepSpec;
 pub struct DmaStep {
     /// The device.
     pub device: SpannedName,
+    /// The StreamID that the device uses; its first one by default.
+    pub stream: Option<Spanned<u32>>,
     /// The address that the device writes to.
     pub iova: Option<Spanned<u64>>,
     /// Instead of `iova`: the physical address of this page.
@@ -31,6 +33,9 @@ pub struct DmaStep {
 impl StepSpec for DmaStep {
     fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
         names.device(&self.device)?;
+        if let Some(stream) = &self.stream {
+            names.stream(&self.device, stream)?;
+        }
         for page in self.at.iter().chain(&self.reaches) {
             names.page(page)?;
         }
@@ -65,6 +70,10 @@ impl StepSpec for DmaStep {
             (None, Some(page)) => format!("the physical address of page {}", page.get_ref()),
             (None, None) => String::new(),
         };
-        format!("{} writes to {address}", self.device.get_ref())
+        let device = self.device.get_ref();
+        match &self.stream {
+            None => format!("{device} writes to {address}"),
+            Some(stream) => format!("{device} as sid={:#x} writes to {address}", stream.get_ref()),
+        }
     }
 }
