@@ -422,15 +422,8 @@ impl<P: Platform> Transaction<P> {
     /// the new entry.
     fn give_up(&self, error: SinkError) {
         let smmu = self.smmu();
-        let mut batch = SyncBatch::new(smmu.env.sink(), smmu.id);
-        let mut added = Ok(());
-        for (stream, slot) in self.slots() {
-            // The other words stay, so that a fetch in progress does not see a mix.
-            slot.invalidate();
-            added = added.and_then(|()| batch.add(forget_ste(stream)));
-        }
         // A confirmation here would come too late: the change has failed already.
-        let _unproven = added.and_then(|()| batch.sync());
+        let _unproven = self.device.object().forget_entries();
         if let Some((stream, _)) = self.slots().next() {
             let notice = Notice::ConfigUnconfirmed { smmu: smmu.id, stream, error };
             smmu.env.observer().notice(notice);

@@ -62,23 +62,13 @@ impl CpuRegister {
 
     /// `IRGN0`, `ORGN0` and `SH0`, alike in both registers.
     const fn walk(self) -> Result<WalkAttributes, CpuTableError> {
-        const fn cacheability(value: u64) -> Cacheability {
-            match value {
-                0 => Cacheability::NonCacheable,
-                1 => Cacheability::WriteBack,
-                2 => Cacheability::WriteThrough,
-                _ => Cacheability::WriteBackNoAllocate,
-            }
-        }
-        let shareability = match self.bits(13, 12) {
-            0 => Shareability::NonShareable,
-            2 => Shareability::Outer,
-            3 => Shareability::Inner,
-            reserved => return Err(self.reserved("SH0", reserved)),
+        let shareability = match Shareability::from_encoding(self.bits(13, 12)) {
+            Shareability::Reserved => return Err(self.reserved("SH0", 1)),
+            shareability => shareability,
         };
         Ok(WalkAttributes {
-            inner: cacheability(self.bits(9, 8)),
-            outer: cacheability(self.bits(11, 10)),
+            inner: Cacheability::from_encoding(self.bits(9, 8)),
+            outer: Cacheability::from_encoding(self.bits(11, 10)),
             shareability,
             coherency: WalkCoherency::Required,
         })
@@ -89,15 +79,30 @@ impl CpuRegister {
         field: &'static str,
         value: u64,
     ) -> Result<OutputSize, CpuTableError> {
-        Ok(match value {
-            0 => OutputSize::Bits32,
-            1 => OutputSize::Bits36,
-            2 => OutputSize::Bits40,
-            3 => OutputSize::Bits42,
-            4 => OutputSize::Bits44,
-            5 => OutputSize::Bits48,
-            6 => OutputSize::Bits52,
-            reserved => return Err(self.reserved(field, reserved)),
+        match OutputSize::from_encoding(value as u8) {
+            // 56 bits belong to a format with 128-bit descriptors.
+            None | Some(OutputSize::Bits56) => Err(self.reserved(field, value)),
+            Some(size) => Ok(size),
+        }
+    }
+
+    /// What both registers say alike. `size` is the field of the output size, and its value.
+    fn table(
+        self,
+        stage: TranslationStage,
+        base: u64,
+        size: (&'static str, u64),
+    ) -> Result<TableDescription, CpuTableError> {
+        let (granule, walk) = (self.granule()?, self.walk()?);
+        let output_size = self.output_size(size.0, size.1)?;
+        Ok(TableDescription {
+            stage,
+            root: table_address(base, output_size),
+            t0sz: self.bits(5, 0) as u8,
+            granule,
+            output_size,
+            walk,
+            forced_write_back: ForcedWriteBack::Off,
         })
     }
 
@@ -139,18 +144,8 @@ impl TableDescription {
         register.without("DS", 32, "a 52-bit format of small granules")?;
         register.without("HA", 21, "hardware update of the access flag")?;
         register.without("HD", 22, "hardware update of the dirty state")?;
-        let granule = register.granule()?;
-        let walk = register.walk()?;
-        let output_size = register.output_size("PS", register.bits(18, 16))?;
-        Ok(TableDescription {
-            stage: TranslationStage::Stage2 { start_level: register.bits(7, 6) as u8 },
-            root: table_address(vttbr_el2, output_size),
-            t0sz: register.bits(5, 0) as u8,
-            granule,
-            output_size,
-            walk,
-            forced_write_back: ForcedWriteBack::Off,
-        })
+        let stage = TranslationStage::Stage2 { start_level: register.bits(7, 6) as u8 };
+        register.table(stage, vttbr_el2, ("PS", register.bits(18, 16)))
     }
 
     /// The stage-1 tables of a CPU, from its `TCR_EL1`, `TTBR0_EL1` and `MAIR_EL1`.
@@ -167,18 +162,8 @@ impl TableDescription {
         register.without("DS", 59, "a 52-bit format of small granules")?;
         register.without("HA", 39, "hardware update of the access flag")?;
         register.without("HD", 40, "hardware update of the dirty state")?;
-        let granule = register.granule()?;
-        let walk = register.walk()?;
-        let output_size = register.output_size("IPS", register.bits(34, 32))?;
-        Ok(TableDescription {
-            stage: TranslationStage::Stage1 { mair: mair_el1 },
-            root: table_address(ttbr0_el1, output_size),
-            t0sz: register.bits(5, 0) as u8,
-            granule,
-            output_size,
-            walk,
-            forced_write_back: ForcedWriteBack::Off,
-        })
+        let stage = TranslationStage::Stage1 { mair: mair_el1 };
+        register.table(stage, ttbr0_el1, ("IPS", register.bits(34, 32)))
     }
 }
 

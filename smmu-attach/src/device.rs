@@ -99,6 +99,16 @@ impl<P: Platform> DeviceParts<P> {
             slot.invalidate();
         }
     }
+
+    /// Make the entries invalid, and the SMMU forget what it has cached of them.
+    pub(crate) fn forget_entries(&self) -> Result<(), SinkError> {
+        self.invalidate_entries();
+        let mut batch = SyncBatch::new(self.smmu.env.sink(), self.smmu.id);
+        for entry in &self.entries {
+            batch.add(forget_ste(entry.stream))?;
+        }
+        batch.sync()
+    }
 }
 
 /// The device's lock, held.
@@ -117,13 +127,7 @@ impl<P: Platform> DeviceState<P> {
         if self.confirmation == Confirmation::Unconfirmed {
             // The failed change has left the entries invalid, unless a panic of a seam cut it
             // short.
-            parts.invalidate_entries();
-            let smmu = &parts.smmu;
-            let mut batch = SyncBatch::new(smmu.env.sink(), smmu.id);
-            for entry in &parts.entries {
-                batch.add(forget_ste(entry.stream))?;
-            }
-            batch.sync()?;
+            parts.forget_entries()?;
             self.confirmation = Confirmation::Confirmed;
         }
         self.unsettled.retain_mut(|member| {

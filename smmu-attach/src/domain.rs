@@ -197,23 +197,10 @@ impl<P: Platform> Domain<P> {
     /// reused. For an SMMU that is off for good, call [`Smmu::gone`](crate::Smmu::gone): its
     /// entries leave the array.
     pub fn invalidate(&self, extent: Extent) -> Result<(), InvalidateError> {
-        self.invalidate_through(extent, self.0.env.sink())
-    }
-
-    /// [`invalidate`](Self::invalidate) with the commands sent to another sink, such as one that
-    /// counts or delays them.
-    ///
-    /// # Errors
-    ///
-    /// As of [`invalidate`](Self::invalidate).
-    pub fn invalidate_through(
-        &self,
-        extent: Extent,
-        sink: &P::Sink,
-    ) -> Result<(), InvalidateError> {
         let granule = self.0.description.granule;
         let block_shift = extent.block_shift.filter(|_| extent.granule == granule);
-        invalidate_published(&self.0.cell, Extent { granule, block_shift, ..extent }, sink)
+        let extent = Extent { granule, block_shift, ..extent };
+        invalidate_published(&self.0.cell, extent, self.0.env.sink())
     }
 
     /// Flush again the tags of this domain on an SMMU whose last user left without a proven flush,

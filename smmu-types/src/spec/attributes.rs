@@ -18,7 +18,9 @@ pub enum Cacheability {
 }
 
 impl Cacheability {
-    pub(crate) const fn from_encoding(value: u64) -> Self {
+    /// The attribute with this 2-bit encoding. Higher bits are ignored.
+    #[must_use]
+    pub const fn from_encoding(value: u64) -> Self {
         match value & 3 {
             0 => Cacheability::NonCacheable,
             1 => Cacheability::WriteBack,
@@ -44,7 +46,9 @@ pub enum Shareability {
 }
 
 impl Shareability {
-    pub(crate) const fn from_encoding(value: u64) -> Self {
+    /// The attribute with this 2-bit encoding. Higher bits are ignored.
+    #[must_use]
+    pub const fn from_encoding(value: u64) -> Self {
         match value & 3 {
             0 => Shareability::NonShareable,
             1 => Shareability::Reserved,
