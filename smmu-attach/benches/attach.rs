@@ -3,7 +3,6 @@
 //!     cargo bench -p smmu-attach
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use smmu_attach::*;
 use smmu_invs::{ArcSwapCell, InvArray};
@@ -45,6 +44,7 @@ fn main() {
     let env = Env::<BenchPlatform>::new(heap_pool(16 << 20), InstantSink, ()).unwrap();
     let caps = Capabilities::decode(ID_REGISTERS);
     let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default()).unwrap();
+    let other = Smmu::new(&env, SmmuId(1), ID_REGISTERS, caps, SmmuConfig::default()).unwrap();
     let device = |streams: &[u32]| {
         let streams: Vec<_> = streams.iter().copied().map(StreamId).collect();
         smmu.add_device(&streams).unwrap()
@@ -78,14 +78,24 @@ fn main() {
     println!("{table}");
 
     let mut table = BenchTable::new("two threads, each with its device and domain");
-    let mine: Vec<_> = (0..2).map(|n| (device(&[20 + n]), domain(20 + n))).map(Arc::new).collect();
-    let alone = nanoseconds_threads(1, OPERATIONS, |thread| {
-        (0..OPERATIONS).for_each(|_| pair(&mine[thread].0, &mine[thread].1));
-    });
+    let two = |smmus: [&Smmu<BenchPlatform>; 2], first: u32| -> Vec<_> {
+        let pair = |n: usize| {
+            let device = smmus[n].add_device(&[StreamId(first + n as u32)]).unwrap();
+            (device, domain(first + n as u32))
+        };
+        (0..2).map(pair).collect()
+    };
+    let threads = |count: usize, mine: &[(Device<BenchPlatform>, Domain<BenchPlatform>)]| {
+        nanoseconds_threads(count, OPERATIONS, |thread| {
+            (0..OPERATIONS).for_each(|_| pair(&mine[thread].0, &mine[thread].1));
+        })
+    };
+    let (shared, apart) = (two([&smmu, &smmu], 20), two([&other, &smmu], 30));
+    let alone = threads(1, &shared);
     table.row("one thread", alone);
-    let both = nanoseconds_threads(2, OPERATIONS, |thread| {
-        (0..OPERATIONS).for_each(|_| pair(&mine[thread].0, &mine[thread].1));
-    });
-    table.row("two threads, each operation", both).against_at_least("one thread", alone, 1.2);
+    // What two threads of this machine reach when they share no SMMU and no tag space.
+    table.row("two threads, an SMMU each", threads(2, &apart)).against("one thread", alone);
+    let both = threads(2, &shared);
+    table.row("two threads, one SMMU", both).against_at_least("one thread", alone, 1.2);
     println!("{table}");
 }

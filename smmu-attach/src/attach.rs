@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use core::mem;
 
 use smmu_invs::{InvArray, InvSpec, Publication, RequestBuffer};
-use smmu_tags::RetiringTag;
+use smmu_tags::{FreshTag, RetiringTag};
 use smmu_types::seam::{Notice, Observer, SinkError, TableEntry};
 use smmu_types::{Cd, Ste, StreamId};
 
@@ -37,7 +37,7 @@ use crate::platform::Block;
 use crate::smmu_core::SmmuParts;
 use crate::stream_entry::allocate;
 use crate::table::TranslationStage;
-use crate::target::{DomainTag, Fresh, Target, entries, find_or_allocate, incoming_shareability};
+use crate::target::{DomainTag, Target, abort, entries, find_or_allocate, incoming_shareability};
 use crate::{AttachError, Domain, Platform};
 
 /// State that every step of one transaction carries.
@@ -85,7 +85,7 @@ impl<P: Platform> Locks<P> {
     }
 
     /// State of the old domain, if the device was attached to one.
-    fn of_old(&mut self) -> Option<&mut DomainState<P>> {
+    fn of_old(&mut self) -> Option<&mut DomainState> {
         self.old.as_mut().or(self.new.as_mut()).map(|guard| &mut **guard)
     }
 }
@@ -93,13 +93,13 @@ impl<P: Platform> Locks<P> {
 /// Empty lists with room for all tags of a domain and one more.
 ///
 /// They are new instead of grown, so that dropping a preparation leaves the domain as it was.
-struct Room<P: Platform> {
-    tags: Vec<Owned<P>>,
+struct Room {
+    tags: Vec<Owned>,
     retiring: Vec<RetiringTag>,
 }
 
-impl<P: Platform> Room<P> {
-    fn beside(state: &DomainState<P>) -> Result<Self, TryReserveError> {
+impl Room {
+    fn beside(state: &DomainState) -> Result<Self, TryReserveError> {
         let mut room = Room { tags: Vec::new(), retiring: Vec::new() };
         let tags = state.tags.len() + 1;
         room.tags.try_reserve_exact(tags)?;
@@ -108,7 +108,7 @@ impl<P: Platform> Room<P> {
     }
 
     /// Move the domain's tags and one more into these lists.
-    fn take_over(mut self, state: &mut DomainState<P>, new: Owned<P>) {
+    fn take_over(mut self, state: &mut DomainState, new: Owned) {
         self.tags.append(&mut state.tags);
         self.tags.push(new);
         self.retiring.append(&mut state.retiring);
@@ -120,7 +120,7 @@ impl<P: Platform> Room<P> {
 struct PendingPublish<P: Platform> {
     // `None` if the domain already has a tag on this SMMU. The held lock keeps that tag in the
     // array.
-    fresh: Option<(Fresh<P>, Room<P>)>,
+    fresh: Option<(FreshTag, Room)>,
     node: <P::Cell as Publication<InvArray>>::Node,
     cds: Option<ContextDescriptors<Block<P>>>,
 }
@@ -128,9 +128,9 @@ struct PendingPublish<P: Platform> {
 /// An attach that can no longer fail and is not yet visible.
 #[must_use = "dropping it undoes the preparation"]
 pub struct Prepared<P: Platform> {
-    // Declared first: a fresh tag goes back before the locks are released.
+    // `None` after `publish`.
     pending: Option<PendingPublish<P>>,
-    tx: Transaction<P>,
+    tx: Option<Transaction<P>>,
 }
 
 /// An attach whose new domain invalidates for the device.
@@ -264,7 +264,7 @@ impl<P: Platform> Prepared<P> {
                 // Room for the old use and for this one, if the SMMU never confirms their ends.
                 device.unsettled.try_reserve(2).map_err(|_| out_of_memory)?;
                 let owned = locks.new.as_ref().map_or(&[][..], |state| &state.tags);
-                let (tag, fresh) = match find_or_allocate(&parts.smmu, domain, owned)? {
+                let (tag, fresh) = match find_or_allocate(smmu, domain, owned)? {
                     DomainTag::Found(shared) => (shared.tag(), None),
                     DomainTag::New(tag, fresh) => (tag, Some(fresh)),
                 };
@@ -288,32 +288,33 @@ impl<P: Platform> Prepared<P> {
                 let place = cds.as_ref().or(device.cds.as_ref());
                 let (ste, cd) = entries(smmu, domain, tag, place)?;
                 let member = Member { domain: domain.clone(), request, end: End::Open };
+                let fresh = fresh.and_then(|(fresh, room)| Some((fresh.keep()?, room)));
                 let pending = PendingPublish { fresh, node, cds };
                 (ste, cd, Some(pending), State::Member(member))
             }
         };
         let tx = Transaction { locks, device, ready, becomes, ste, cd };
-        Ok(Prepared { pending, tx })
+        Ok(Prepared { pending, tx: Some(tx) })
     }
 
     /// Make the new domain's array visible: from now on it invalidates for the device.
-    pub fn publish(self) -> Published<P> {
-        let Prepared { pending, mut tx } = self;
-        if let (Some(PendingPublish { fresh, node, cds }), State::Member(member)) =
-            (pending, &tx.becomes)
-        {
-            if let Some((mut fresh, room)) = fresh
-                && let (Some(tag), Some(state)) = (fresh.tag.take(), tx.locks.new.as_mut())
-            {
-                let smmu = tx.device.object().smmu.clone();
-                room.take_over(state, Owned { tag: tag.install(), smmu });
-            }
-            member.domain.cell().publish(node);
-            if cds.is_some() {
-                tx.device.cds = cds;
-            }
+    pub fn publish(mut self) -> Published<P> {
+        let mut tx = self.tx.take();
+        if let (Some(pending), Some(tx)) = (self.pending.take(), &mut tx) {
+            tx.publish(pending);
         }
-        Published { tx: Some(tx) }
+        Published { tx }
+    }
+}
+
+impl<P: Platform> Drop for Prepared<P> {
+    fn drop(&mut self) {
+        // The tag goes back before the transaction releases the locks.
+        if let (Some(pending), Some(tx)) = (self.pending.take(), &self.tx)
+            && let Some((tag, _)) = pending.fresh
+        {
+            abort(tag, &tx.smmu().env);
+        }
     }
 }
 
@@ -391,6 +392,19 @@ impl<P: Platform> Drop for Installed<P> {
 }
 
 impl<P: Platform> Transaction<P> {
+    fn publish(&mut self, pending: PendingPublish<P>) {
+        let State::Member(member) = &self.becomes else { return };
+        let PendingPublish { fresh, node, cds } = pending;
+        if let (Some((tag, room)), Some(state)) = (fresh, self.locks.new.as_mut()) {
+            let smmu = self.device.object().smmu.instance;
+            room.take_over(state, Owned { tag: tag.install(), smmu });
+        }
+        member.domain.cell().publish(node);
+        if cds.is_some() {
+            self.device.cds = cds;
+        }
+    }
+
     fn install(&mut self) -> Result<(), SinkError> {
         self.device.confirmation = Confirmation::Unconfirmed;
         let written = self.ready.and_then(|()| self.write_cd()).and_then(|()| self.write_stes());

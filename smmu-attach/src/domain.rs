@@ -15,7 +15,7 @@ use smmu_types::seam::{Notice, Observer, SinkError};
 use smmu_types::{CacheTag, DomainId, FlushProof, GoneProof, SmmuId};
 
 use crate::held::{Contention, Held, Locked};
-use crate::smmu_core::SmmuCore;
+use crate::smmu_core::SmmuInstance;
 use crate::table::{TableDescription, TranslationStage, TranslationTable};
 use crate::{AttachError, Env, Platform};
 
@@ -37,30 +37,30 @@ pub(crate) struct DomainParts<P: Platform> {
     tables: P::Tables,
     description: TableDescription,
     cell: P::Cell,
-    state: Mutex<P::SleepLock, DomainState<P>>,
+    state: Mutex<P::SleepLock, DomainState>,
 }
 
 // SAFETY: the lock is a field.
 #[expect(unsafe_code, reason = "the promise of a lock that is held with its object")]
 unsafe impl<P: Platform> Locked for DomainParts<P> {
     type Raw = P::SleepLock;
-    type Data = DomainState<P>;
-    fn mutex(&self) -> &Mutex<P::SleepLock, DomainState<P>> {
+    type Data = DomainState;
+    fn mutex(&self) -> &Mutex<P::SleepLock, DomainState> {
         &self.state
     }
 }
 
 /// What the domain's lock protects: the tags, and each change of the array.
-pub(crate) struct DomainState<P: Platform> {
-    pub(crate) tags: Vec<Owned<P>>,
+pub(crate) struct DomainState {
+    pub(crate) tags: Vec<Owned>,
     // Tags without a proven flush. The list always has room for all of `tags`.
     pub(crate) retiring: Vec<RetiringTag>,
 }
 
 /// A tag of the domain, and the SMMU of the tag.
-pub(crate) struct Owned<P: Platform> {
+pub(crate) struct Owned {
     pub(crate) tag: InUseTag,
-    pub(crate) smmu: SmmuCore<P>,
+    pub(crate) smmu: SmmuInstance,
 }
 
 /// The domain's lock, held.

@@ -37,7 +37,7 @@ impl<P: Platform> Member<P> {
 /// Needs no memory.
 pub(crate) fn release<P: Platform>(
     member: &Member<P>,
-    state: &mut DomainState<P>,
+    state: &mut DomainState,
     env: &Env<P>,
 ) -> Outcome {
     let Member { domain, request, .. } = member;

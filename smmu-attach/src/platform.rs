@@ -7,6 +7,7 @@ use lock_api::RawMutex;
 use smmu_invs::{Counted, InvArray, OutOfMemory, Publication};
 use smmu_types::seam::{CommandSink, DmaMemory, Observer};
 
+use crate::smmu_core::SmmuInstance;
 use crate::table::TranslationTable;
 
 /// The implementations of the seams that an integrator chooses.
@@ -38,8 +39,9 @@ struct EnvParts<P: Platform> {
     dma: P::Dma,
     sink: P::Sink,
     observer: P::Observer,
-    // Domains made so far.
+    // Domains and SMMUs made so far.
     domains: AtomicUsize,
+    smmus: AtomicUsize,
 }
 
 /// The integrator's instances. [`Smmu`](crate::Smmu)s and [`Domain`](crate::Domain)s that work
@@ -53,8 +55,8 @@ impl<P: Platform> Env<P> {
     ///
     /// No memory for the shared block.
     pub fn new(dma: P::Dma, sink: P::Sink, observer: P::Observer) -> Result<Self, OutOfMemory> {
-        let domains = AtomicUsize::new(0);
-        Counted::new(EnvParts { dma, sink, observer, domains }).map(Env)
+        let (domains, smmus) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Counted::new(EnvParts { dma, sink, observer, domains, smmus }).map(Env)
     }
 
     /// DMA memory.
@@ -78,6 +80,11 @@ impl<P: Platform> Env<P> {
     /// The place of a new domain in the order in which domains are locked.
     pub(crate) fn next_domain(&self) -> usize {
         self.0.domains.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What tells a new SMMU from others with its number. Repeats after `usize::MAX` SMMUs.
+    pub(crate) fn next_smmu(&self) -> SmmuInstance {
+        SmmuInstance(self.0.smmus.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Whether both are references to the same instances.

@@ -12,6 +12,7 @@ use crate::{Env, Platform};
 /// The part of an SMMU that its devices share.
 pub(crate) struct SmmuParts<P: Platform> {
     pub(crate) id: SmmuId,
+    pub(crate) instance: SmmuInstance,
     pub(crate) caps: Capabilities,
     pub(crate) rules: SmmuView,
     pub(crate) asids: AsidSpace,
@@ -19,6 +20,13 @@ pub(crate) struct SmmuParts<P: Platform> {
     pub(crate) env: Env<P>,
     gone: AtomicBool,
 }
+
+/// Tells two [`Smmu`](crate::Smmu)s of one environment apart that have the same number.
+///
+/// A copy costs nothing. A counted reference would be one more write to a cache line that all
+/// devices of the SMMU share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SmmuInstance(pub(crate) usize);
 
 /// A reference to the shared part.
 pub(crate) type SmmuCore<P> = Counted<SmmuParts<P>>;
@@ -32,7 +40,8 @@ impl<P: Platform> SmmuParts<P> {
         vmids: VmidSpace,
         env: Env<P>,
     ) -> Self {
-        SmmuParts { id, caps, rules, asids, vmids, env, gone: AtomicBool::new(false) }
+        let instance = env.next_smmu();
+        SmmuParts { id, instance, caps, rules, asids, vmids, env, gone: AtomicBool::new(false) }
     }
 
     /// Whether the owner has said that the SMMU is gone.

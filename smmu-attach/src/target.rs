@@ -1,6 +1,6 @@
 //! The target of an attach, its tag, and the entries that name the tag.
 
-use smmu_invs::{Counted, Publication};
+use smmu_invs::Publication;
 use smmu_tags::{FreshTag, SharedTag};
 use smmu_types::seam::{Notice, Observer};
 use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste, legal};
@@ -8,7 +8,7 @@ use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste, legal
 use crate::context::ContextDescriptors;
 use crate::domain::{Domain, Owned};
 use crate::platform::Block;
-use crate::smmu_core::{SmmuCore, SmmuParts};
+use crate::smmu_core::SmmuParts;
 use crate::table::{TranslationStage, single_context};
 use crate::{AttachError, BrokenRule, Env, Platform};
 
@@ -24,33 +24,45 @@ pub enum Target<'a, P: Platform> {
     Blocked,
 }
 
-/// A tag that no SMMU has seen. Dropping it returns it to its space and notifies the observer.
-pub(crate) struct Fresh<P: Platform> {
-    pub(crate) tag: Option<FreshTag>,
-    env: Env<P>,
+/// Return a tag that no SMMU has seen to its space.
+pub(crate) fn abort<P: Platform>(tag: FreshTag, env: &Env<P>) {
+    let notice = Notice::TagAborted { smmu: tag.smmu(), tag: tag.tag() };
+    tag.abort();
+    env.observer().notice(notice);
 }
 
-impl<P: Platform> Drop for Fresh<P> {
+/// A tag that no SMMU has seen. Dropping it [aborts](abort) it.
+pub(crate) struct Fresh<'e, P: Platform> {
+    tag: Option<FreshTag>,
+    env: &'e Env<P>,
+}
+
+impl<P: Platform> Fresh<'_, P> {
+    /// The tag, which the caller then aborts or installs.
+    pub(crate) fn keep(mut self) -> Option<FreshTag> {
+        self.tag.take()
+    }
+}
+
+impl<P: Platform> Drop for Fresh<'_, P> {
     fn drop(&mut self) {
         if let Some(tag) = self.tag.take() {
-            let notice = Notice::TagAborted { smmu: tag.smmu(), tag: tag.tag() };
-            tag.abort();
-            self.env.observer().notice(notice);
+            abort(tag, self.env);
         }
     }
 }
 
 /// The tag of a domain on an SMMU: found in the array (while the domain's lock is held) or new.
-pub(crate) enum DomainTag<'lock, P: Platform> {
+pub(crate) enum DomainTag<'lock, 'e, P: Platform> {
     Found(SharedTag<'lock>),
-    New(CacheTag, Fresh<P>),
+    New(CacheTag, Fresh<'e, P>),
 }
 
-pub(crate) fn find_or_allocate<'lock, P: Platform>(
-    smmu: &SmmuCore<P>,
+pub(crate) fn find_or_allocate<'lock, 'e, P: Platform>(
+    smmu: &'e SmmuParts<P>,
     domain: &Domain<P>,
-    owned: &'lock [Owned<P>],
-) -> Result<DomainTag<'lock, P>, AttachError> {
+    owned: &'lock [Owned],
+) -> Result<DomainTag<'lock, 'e, P>, AttachError> {
     let (id, env) = (smmu.id, &smmu.env);
     if let Some(found) = domain.cell().read().find(id, domain.kind())
         && let Some(tag) = found.spec.tag()
@@ -59,7 +71,7 @@ pub(crate) fn find_or_allocate<'lock, P: Platform>(
             .iter()
             .find(|owned| owned.tag.smmu() == id && owned.tag.tag() == tag)
             .ok_or(AttachError::TagNotOwned { domain: domain.id(), smmu: id, tag })?;
-        if !Counted::ptr_eq(&owner.smmu, smmu) {
+        if owner.smmu != smmu.instance {
             return Err(AttachError::SameSmmuId { smmu: id });
         }
         let users = found.users;
@@ -74,7 +86,7 @@ pub(crate) fn find_or_allocate<'lock, P: Platform>(
     };
     let tag = fresh.tag();
     env.observer().notice(Notice::TagAllocated { domain: domain.id(), smmu: id, tag });
-    Ok(DomainTag::New(tag, Fresh { tag: Some(fresh), env: env.clone() }))
+    Ok(DomainTag::New(tag, Fresh { tag: Some(fresh), env }))
 }
 
 pub(crate) fn incoming_shareability<P: Platform>(smmu: &SmmuParts<P>) -> ShareabilityOverride {
