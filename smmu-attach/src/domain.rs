@@ -7,11 +7,11 @@ use core::ops::Deref;
 use lock_api::Mutex;
 use smmu_invs::{
     Counted, EntryState, Found, InvArray, InvKind, InvView, InvalidateError, Publication,
-    invalidate_published,
+    invalidate_published_after,
 };
 use smmu_tags::{InUseTag, RetiringTag};
 use smmu_types::range::Extent;
-use smmu_types::seam::{Notice, Observer, SinkError};
+use smmu_types::seam::{DmaMemory, Notice, Observer, SinkError};
 use smmu_types::{CacheTag, DomainId, FlushProof, GoneProof, SmmuId};
 
 use crate::held::{Contention, Held, Locked};
@@ -200,7 +200,10 @@ impl<P: Platform> Domain<P> {
         let granule = self.0.description.granule;
         let block_shift = extent.block_shift.filter(|_| extent.granule == granule);
         let extent = Extent { granule, block_shift, ..extent };
-        invalidate_published(&self.0.cell, extent, self.0.env.sink())
+        let (cell, env) = (&self.0.cell, &self.0.env);
+        // The SMMU, not a CPU, reads the tables: the memory's barrier reaches it.
+        let barrier = || env.dma().full_barrier();
+        invalidate_published_after(cell, extent, env.sink(), barrier, &mut |_| {})
     }
 
     /// Flush again the tags of this domain on an SMMU whose last user left without a proven flush,

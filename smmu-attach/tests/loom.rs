@@ -34,6 +34,8 @@ enum Without {
     Nothing,
     /// The barrier of `publish`.
     Barrier,
+    /// The mapper's full barrier, between its store to the tables and its read of the array.
+    FullBarrier,
     /// What `CFGI_STE` does.
     ConfigInvalidation,
     /// What a TLBI command does.
@@ -187,6 +189,11 @@ unsafe impl DmaMemory for Memory {
     fn allocate(&self, layout: DmaLayout) -> Result<Block, DmaError> {
         let words = (0..layout.words()).map(|_| PlainWord::new(0)).collect();
         Ok(Block { words, hardware: self.0.clone() })
+    }
+    fn full_barrier(&self) {
+        if self.0.without != Without::FullBarrier {
+            fence(Ordering::SeqCst);
+        }
     }
 }
 
@@ -362,6 +369,7 @@ fn no_interleaving_reaches_a_page_that_was_taken_away() {
 
     // What is left out is noticed. One test after the other: the publication's order is global.
     must_fail("no barrier", || attach_beside_unmap(Without::Barrier, 2));
+    must_fail("no full barrier", || attach_beside_unmap(Without::FullBarrier, 2));
     must_fail("no release", || attach_beside_unmap(Without::Release, 2));
     let tlbi = Without::TranslationInvalidation;
     must_fail("no TLBI", || detach_beside_unmap(tlbi));

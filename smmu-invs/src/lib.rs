@@ -129,7 +129,9 @@ pub use gate::{AtsGate, Drained};
 pub use gated_cell::GatedCell;
 pub use inv_entry::EntryState;
 pub use key::{InvKey, InvKind, InvSpec};
-pub use publish::{Publication, invalidate_published, invalidate_published_reporting};
+pub use publish::{
+    Publication, invalidate_published, invalidate_published_after, invalidate_published_reporting,
+};
 pub use request::RequestBuffer;
 #[cfg(loom)]
 #[doc(hidden)]

@@ -39,7 +39,9 @@ use crate::{AtsGate, InvArray, InvalidateError, OutOfMemory, SmmuFailure};
 ///
 /// An unmap does not miss an attach:
 ///
-/// 1. Mapper: W(table), **a full fence**, R(array). The fence is in [`invalidate_published`]
+/// 1. Mapper: W(table), **a full barrier**, R(array). The barrier must order W(table) for the
+///    walker too: [`invalidate_published_after`] takes the one of the DMA memory. In
+///    [`invalidate_published`] it is a `SeqCst` fence
 ///    (`without_the_mappers_fence_an_attach_is_missed`).
 /// 2. Attacher: W(array) in [`Publication::publish`], **the DMA barrier** before every store to an
 ///    STE or CD, W(STE) (`without_the_dma_barrier_an_attach_is_missed`).
@@ -114,6 +116,9 @@ pub trait Publication<T>: Sized {
 /// Call it after the stores that removed the translations, in any context that may read the cell
 /// and use the sink. It takes no lock of its own and does not allocate.
 ///
+/// It orders those stores by a `SeqCst` fence. Where an SMMU is an observer outside the CPUs' Inner
+/// Shareable domain, that does not suffice: use [`invalidate_published_after`].
+///
 /// # Errors
 ///
 /// [`InvalidateError`] if at least one SMMU did not confirm it.
@@ -141,8 +146,33 @@ where
     P: Publication<InvArray>,
     S: CommandSink + ?Sized,
 {
+    invalidate_published_after(cell, extent, sink, || full_fence(Barrier::Mapper), report)
+}
+
+/// Like [`invalidate_published_reporting`], with the barrier between the stores that removed the
+/// translations and the read of the array.
+///
+/// `full_barrier` orders all earlier loads and stores of this thread before all later ones, as CPUs
+/// and SMMUs see them, such as
+/// [`DmaMemory::full_barrier`](smmu_types::seam::DmaMemory::full_barrier). With a weaker one the
+/// call can miss a device that another thread attaches.
+///
+/// # Errors
+///
+/// [`InvalidateError`] if at least one SMMU did not confirm it.
+pub fn invalidate_published_after<P, S>(
+    cell: &P,
+    extent: Extent,
+    sink: &S,
+    full_barrier: impl FnOnce(),
+    report: &mut dyn FnMut(SmmuFailure),
+) -> Result<(), InvalidateError>
+where
+    P: Publication<InvArray>,
+    S: CommandSink + ?Sized,
+{
     // Step 1 of the argument at `Publication`.
-    full_fence(Barrier::Mapper);
+    full_barrier();
     let array = cell.read();
     let Some(gate) = cell.gate().filter(|_| array.has_ats()) else {
         return array.invalidate_reporting(extent, sink, report);

@@ -73,6 +73,10 @@ unsafe impl DmaMemory for TestMemory {
         }
         self.pool.allocate(layout)
     }
+
+    fn full_barrier(&self) {
+        self.pool.full_barrier();
+    }
 }
 
 /// Time passes by waiting alone, so a time-out is no long wait.

@@ -76,6 +76,10 @@ unsafe impl DmaMemory for LedgerMemory {
         self.ledger.blocks.lock().unwrap().push(Arc::downgrade(&tracked));
         Ok(LedgerBlock { tracked, ledger: Arc::clone(&self.ledger) })
     }
+
+    fn full_barrier(&self) {
+        self.pool.full_barrier();
+    }
 }
 
 // SAFETY: as the pool's block.

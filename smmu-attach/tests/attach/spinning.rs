@@ -53,6 +53,10 @@ unsafe impl DmaMemory for WatchedMemory {
         ALLOCATED.fetch_add(1, Ordering::Relaxed);
         self.0.allocate(layout)
     }
+
+    fn full_barrier(&self) {
+        self.0.full_barrier();
+    }
 }
 
 struct Spinning;

@@ -79,6 +79,14 @@ pub unsafe trait DmaMemory {
 
     /// Allocates a zeroed block. The zeroes are visible to the device.
     fn allocate(&self, layout: DmaLayout) -> Result<Self::Block, DmaError>;
+
+    /// A full barrier: every load and store of this thread before the call comes before every later
+    /// one, as the CPUs *and the SMMU* see them.
+    ///
+    /// The SMMU walks a table that a CPU has changed: a Rust fence need not order that store for
+    /// it. [`dma_barrier::full_barrier`](super::dma_barrier::full_barrier) does, on platforms
+    /// whose SMMUs observe the Outer Shareable domain.
+    fn full_barrier(&self);
 }
 
 /// One block of DMA memory.
@@ -90,8 +98,10 @@ pub unsafe trait DmaMemory {
 ///
 /// *Ordering.* The SMMU is an observer outside the CPUs' Inner Shareable domain, so a compiler
 /// fence or a `dmb ish` may not reach it. The driver orders memory against the device only through
-/// [`publish`](DmaBlock::publish) and [`observe`](DmaBlock::observe). On AArch64 they are at least
-/// `dmb oshst` and `dmb oshld`, and `dsb` if a `dmb` does not order the MMIO access that follows.
+/// [`publish`](DmaBlock::publish) and [`observe`](DmaBlock::observe), and with
+/// [`DmaMemory::full_barrier`]. On AArch64 they are at least the barriers of
+/// [`dma_barrier`](super::dma_barrier), and `dsb` if a `dmb` does not order the MMIO access that
+/// follows.
 /// For an SMMU that does not snoop caches (`IDR0.COHACC` = 0) they also clean and invalidate the
 /// range.
 #[expect(unsafe_code, reason = "the trait's promise is about what hardware does to memory")]

@@ -2,6 +2,7 @@
 
 mod barrier;
 mod dma;
+pub mod dma_barrier;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod observer;

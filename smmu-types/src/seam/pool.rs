@@ -5,11 +5,12 @@
 //! and queues: few blocks that live long.
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::vec::Vec;
 
 use crate::PhysAddr;
+use crate::seam::dma_barrier::{full_barrier, load_barrier, store_barrier};
 use crate::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 
 /// A window of memory that the SMMU sees.
@@ -126,6 +127,10 @@ unsafe impl<W: Window> DmaMemory for Pool<W> {
         }
         Err(refused)
     }
+
+    fn full_barrier(&self) {
+        full_barrier();
+    }
 }
 
 /// A block of a [`Pool`].
@@ -154,8 +159,7 @@ impl<W> Drop for PoolBlock<W> {
 
 #[expect(unsafe_code, reason = "passes the window's promise on")]
 // SAFETY: the range belongs to this block alone until it is dropped, and the window does not move
-// while the block holds it. A window is coherent, so `publish` and `observe` owe only ordering. A
-// `SeqCst` fence orders loads and stores for every observer on the host.
+// while the block holds it. A window is coherent, so `publish` and `observe` owe only ordering.
 unsafe impl<W: Window> DmaBlock for PoolBlock<W> {
     fn words(&self) -> &[AtomicU64] {
         &self.shared.window.words()[self.words.clone()]
@@ -166,11 +170,11 @@ unsafe impl<W: Window> DmaBlock for PoolBlock<W> {
     }
 
     fn publish(&self, _words: Range<usize>) {
-        fence(Ordering::SeqCst);
+        store_barrier();
     }
 
     fn observe(&self, _words: Range<usize>) {
-        fence(Ordering::SeqCst);
+        load_barrier();
     }
 }
 

@@ -67,6 +67,10 @@ unsafe impl DmaMemory for Dma {
         alloc_fault::checkpoint().map_err(|_| refused)?;
         alloc_fault::suspended(|| self.0.allocate(layout))
     }
+
+    fn full_barrier(&self) {
+        self.0.full_barrier();
+    }
 }
 
 /// The publication of arrays, whose nodes can be made to fail.

@@ -1,0 +1,53 @@
+//! Barriers that order this CPU's memory accesses for the SMMU as well, for implementors of
+//! [`DmaMemory`](super::DmaMemory).
+//!
+//! The SMMU may observe memory outside the CPUs' Inner Shareable domain. On AArch64 a Rust fence is
+//! `dmb ish`, which orders nothing for such an observer. These barriers are of the Outer Shareable
+//! domain, which contains the Inner Shareable one: they order for CPUs too. On other architectures
+//! they are `SeqCst` fences.
+#![cfg_attr(
+    target_arch = "aarch64",
+    expect(unsafe_code, reason = "barriers for an observer that Rust's fences do not know")
+)]
+
+#[cfg(not(target_arch = "aarch64"))]
+use core::sync::atomic::{Ordering, fence};
+
+#[cfg(target_arch = "aarch64")]
+macro_rules! dmb {
+    ($kind:literal) => {
+        // SAFETY: a barrier changes no memory and no register. Without `nomem` the compiler moves no
+        // access across it.
+        unsafe {
+            core::arch::asm!(concat!("dmb ", $kind), options(nostack, preserves_flags));
+        }
+    };
+}
+
+/// Every earlier store of this thread is visible to CPUs and the SMMU before every later store.
+#[inline]
+pub fn store_barrier() {
+    #[cfg(target_arch = "aarch64")]
+    dmb!("oshst");
+    #[cfg(not(target_arch = "aarch64"))]
+    fence(Ordering::SeqCst);
+}
+
+/// Every earlier load of this thread comes before every later load and store.
+#[inline]
+pub fn load_barrier() {
+    #[cfg(target_arch = "aarch64")]
+    dmb!("oshld");
+    #[cfg(not(target_arch = "aarch64"))]
+    fence(Ordering::SeqCst);
+}
+
+/// Every earlier load and store of this thread comes before every later one, as CPUs and the SMMU
+/// see them.
+#[inline]
+pub fn full_barrier() {
+    #[cfg(target_arch = "aarch64")]
+    dmb!("osh");
+    #[cfg(not(target_arch = "aarch64"))]
+    fence(Ordering::SeqCst);
+}
