@@ -30,7 +30,7 @@ use crate::context::ContextDescriptors;
 use crate::device::{Confirmation, Device, DeviceGuard, State, forget_ste};
 use crate::domain::{DomainGuard, DomainState, Owned};
 use crate::entry::{self, EntrySlot};
-use crate::held::Contention;
+use crate::held::{Contention, Rank};
 use crate::membership::{End, Member, release};
 use crate::outcome::Outcome;
 use crate::platform::Block;
@@ -65,22 +65,23 @@ impl<P: Platform> Locks<P> {
         old: Option<&Domain<P>>,
         contention: Contention,
     ) -> Result<Self, AttachError> {
-        let lock = |domain: &Domain<P>| {
+        let lock = |domain: &Domain<P>, holding: Rank| {
             let busy = AttachError::DomainBusy { domain: domain.id() };
-            domain.lock_as(contention).ok_or(busy)
+            domain.lock_as(contention, holding).ok_or(busy)
         };
         Ok(match (new, old) {
-            (Some(new), Some(old)) if new.is_same(old) => {
-                Locks { new: Some(lock(new)?), old: None }
+            (Some(new), Some(old)) if !new.is_same(old) => {
+                if old.rank() < new.rank() {
+                    let first = lock(old, Rank::Device)?;
+                    Locks { new: Some(lock(new, old.rank())?), old: Some(first) }
+                } else {
+                    let first = lock(new, Rank::Device)?;
+                    Locks { old: Some(lock(old, new.rank())?), new: Some(first) }
+                }
             }
-            (Some(new), Some(old)) if old.lock_order() < new.lock_order() => {
-                let old = lock(old)?;
-                Locks { new: Some(lock(new)?), old: Some(old) }
-            }
-            (new, old) => {
-                let new = new.map(lock).transpose()?;
-                Locks { new, old: old.map(lock).transpose()? }
-            }
+            (Some(only), _) => Locks { new: Some(lock(only, Rank::Device)?), old: None },
+            (None, Some(only)) => Locks { new: None, old: Some(lock(only, Rank::Device)?) },
+            (None, None) => Locks { new: None, old: None },
         })
     }
 

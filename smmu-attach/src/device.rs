@@ -12,7 +12,7 @@ use smmu_types::{Cd, Command, GoneProof, Leaf, SmmuId, Ste, SteConfig, StreamId}
 
 use crate::batch::SyncBatch;
 use crate::context::ContextDescriptors;
-use crate::held::{Contention, Held, Locked};
+use crate::held::{Contention, Held, Locked, Rank};
 use crate::membership::{End, Member, flush, release};
 use crate::outcome::Outcome;
 use crate::platform::Block;
@@ -90,6 +90,9 @@ unsafe impl<P: Platform> Locked for DeviceParts<P> {
     fn mutex(&self) -> &Mutex<P::SleepLock, DeviceState<P>> {
         &self.state
     }
+    fn rank(&self) -> Rank {
+        Rank::Device
+    }
 }
 
 impl<P: Platform> DeviceParts<P> {
@@ -134,7 +137,9 @@ impl<P: Platform> DeviceState<P> {
             if member.end == End::Unflushed {
                 return true;
             }
-            let Some(mut domain) = member.domain.lock_as(contention) else { return true };
+            let Some(mut domain) = member.domain.lock_as(contention, Rank::Device) else {
+                return true;
+            };
             match release(member, &mut domain, &parts.smmu.env) {
                 Outcome::Unflushed(..) => {
                     member.end = End::Unflushed;
@@ -261,11 +266,11 @@ impl<P: Platform> Device<P> {
     }
 
     pub(crate) fn lock(&self) -> DeviceGuard<P> {
-        Held::lock(&self.0)
+        Held::lock(&self.0, Rank::Nothing)
     }
 
     pub(crate) fn lock_as(&self, contention: Contention) -> Option<DeviceGuard<P>> {
-        Held::lock_as(&self.0, contention)
+        Held::lock_as(&self.0, contention, Rank::Nothing)
     }
 
     /// End all uses of domains, because the SMMU is gone.

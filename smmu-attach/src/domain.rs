@@ -14,7 +14,7 @@ use smmu_types::range::Extent;
 use smmu_types::seam::{DmaMemory, Notice, Observer, SinkError};
 use smmu_types::{CacheTag, DomainId, FlushProof, GoneProof, SmmuId};
 
-use crate::held::{Contention, Held, Locked};
+use crate::held::{Contention, Held, Locked, Rank};
 use crate::smmu_core::SmmuInstance;
 use crate::table::{TableDescription, TranslationStage, TranslationTable};
 use crate::{AttachError, Env, Platform};
@@ -32,7 +32,7 @@ pub struct Domain<P: Platform>(pub(crate) Counted<DomainParts<P>>);
 
 pub(crate) struct DomainParts<P: Platform> {
     id: DomainId,
-    order: usize,
+    made: usize,
     env: Env<P>,
     tables: P::Tables,
     description: TableDescription,
@@ -47,6 +47,9 @@ unsafe impl<P: Platform> Locked for DomainParts<P> {
     type Data = DomainState;
     fn mutex(&self) -> &Mutex<P::SleepLock, DomainState> {
         &self.state
+    }
+    fn rank(&self) -> Rank {
+        Rank::Domain { made: self.made, address: core::ptr::from_ref(self).addr() }
     }
 }
 
@@ -117,7 +120,7 @@ impl<P: Platform> Domain<P> {
         let node = P::Cell::node(InvArray::empty())?;
         let domain = Counted::new(DomainParts {
             id,
-            order: env.next_domain(),
+            made: env.next_domain(),
             env: env.clone(),
             tables,
             description,
@@ -216,7 +219,12 @@ impl<P: Platform> Domain<P> {
     ///
     /// The SMMU still does not confirm. Tags flushed before the failing one are free.
     pub fn retry_flushes(&self, smmu: SmmuId) -> Result<usize, SinkError> {
-        let mut state = self.lock();
+        self.flush_retiring(smmu, Rank::Nothing)
+    }
+
+    /// [`retry_flushes`](Self::retry_flushes) for a caller that may hold the lock of a device.
+    pub(crate) fn flush_retiring(&self, smmu: SmmuId, holding: Rank) -> Result<usize, SinkError> {
+        let mut state = self.lock(holding);
         while let Some(at) = state.retiring.iter().position(|tag| tag.smmu() == smmu) {
             let proof = FlushProof::obtain(self.0.env.sink(), smmu, state.retiring[at].tag())?;
             self.free(state.retiring.swap_remove(at), proof);
@@ -236,10 +244,11 @@ impl<P: Platform> Domain<P> {
         Some(name)
     }
 
-    /// Take every entry and tag of an SMMU out of the domain, because the SMMU is gone.
+    /// Take every entry and tag of an SMMU out of the domain, because the SMMU is gone. The caller
+    /// holds the lock of a device.
     pub(crate) fn forget_smmu(&self, proof: &GoneProof) {
         let smmu = proof.smmu();
-        let mut state = self.lock();
+        let mut state = self.lock(Rank::Device);
         // Readers skip the entries from now on; then the numbers may get new owners on other SMMUs.
         self.cell().read().remove_smmu(smmu);
         let forget = |retiring: RetiringTag| {
@@ -264,10 +273,9 @@ impl<P: Platform> Domain<P> {
         }
     }
 
-    /// Domains are locked in ascending order of this. The address decides only after more than
-    /// `usize::MAX` domains.
-    pub(crate) fn lock_order(&self) -> (usize, usize) {
-        (self.0.order, Counted::address(&self.0))
+    /// Place of the domain's lock in the order of locks.
+    pub(crate) fn rank(&self) -> Rank {
+        self.0.rank()
     }
 
     pub(crate) fn env(&self) -> &Env<P> {
@@ -278,12 +286,12 @@ impl<P: Platform> Domain<P> {
         &self.0.cell
     }
 
-    pub(crate) fn lock(&self) -> DomainGuard<P> {
-        Held::lock(&self.0)
+    pub(crate) fn lock(&self, holding: Rank) -> DomainGuard<P> {
+        Held::lock(&self.0, holding)
     }
 
-    pub(crate) fn lock_as(&self, contention: Contention) -> Option<DomainGuard<P>> {
-        Held::lock_as(&self.0, contention)
+    pub(crate) fn lock_as(&self, contention: Contention, holding: Rank) -> Option<DomainGuard<P>> {
+        Held::lock_as(&self.0, contention, holding)
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! 1. The object's lock is taken when a [`Held`] is made, and released when it is dropped, once.
 //! 2. The counted reference keeps the lock and the data alive meanwhile.
+//! 3. Locks are taken in ascending order of their [`Rank`]. The caller names the highest rank that
+//!    it holds, and a debug build panics where a lock does not come after it.
 
 #![expect(
     unsafe_code,
@@ -21,6 +23,21 @@ pub(crate) enum Contention {
     Refuse,
 }
 
+/// The place of a lock in the order in which a thread takes locks.
+///
+/// The lock of a stream table comes last. It is taken for a few stores, and no lock is taken under
+/// it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// The caller holds no lock.
+    Nothing,
+    /// A device. No thread takes the locks of two devices, unless it does not wait for the second.
+    Device,
+    /// A domain, by the order in which domains were made. Two domains share a number only after
+    /// `usize::MAX` domains; then the address decides.
+    Domain { made: usize, address: usize },
+}
+
 /// An object with a lock.
 ///
 /// # Safety
@@ -34,6 +51,8 @@ pub(crate) unsafe trait Locked {
     type Data;
     /// The lock: always the same one.
     fn mutex(&self) -> &Mutex<Self::Raw, Self::Data>;
+    /// Place of the lock in the order: always the same.
+    fn rank(&self) -> Rank;
 }
 
 /// The lock of an object, held.
@@ -45,17 +64,23 @@ pub(crate) struct Held<L: Locked> {
 }
 
 impl<L: Locked> Held<L> {
-    /// Wait for the lock.
-    pub(crate) fn lock(object: &Counted<L>) -> Self {
+    /// Wait for the lock. `holding` is the highest rank that the caller holds.
+    pub(crate) fn lock(object: &Counted<L>, holding: Rank) -> Self {
+        let rank = object.rank();
+        debug_assert!(holding < rank, "a thread that holds {holding:?} waits for {rank:?}");
         let object = object.clone();
         core::mem::forget(object.mutex().lock());
         Held { object, marker: PhantomData }
     }
 
     /// Take the lock. `None` if another holder has it and the caller does not wait.
-    pub(crate) fn lock_as(object: &Counted<L>, contention: Contention) -> Option<Self> {
+    pub(crate) fn lock_as(
+        object: &Counted<L>,
+        contention: Contention,
+        holding: Rank,
+    ) -> Option<Self> {
         match contention {
-            Contention::Wait => Some(Self::lock(object)),
+            Contention::Wait => Some(Self::lock(object, holding)),
             Contention::Refuse => {
                 let object = object.clone();
                 core::mem::forget(object.mutex().try_lock()?);
@@ -91,5 +116,48 @@ impl<L: Locked> Drop for Held<L> {
     fn drop(&mut self) {
         // SAFETY: by invariant 1 this value has the lock, and gives it up here alone.
         unsafe { self.object.mutex().force_unlock() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    struct Ranked(Mutex<parking_lot::RawMutex, ()>, Rank);
+
+    // SAFETY: the lock is a field.
+    unsafe impl Locked for Ranked {
+        type Raw = parking_lot::RawMutex;
+        type Data = ();
+        fn mutex(&self) -> &Mutex<parking_lot::RawMutex, ()> {
+            &self.0
+        }
+        fn rank(&self) -> Rank {
+            self.1
+        }
+    }
+
+    const FIRST: Rank = Rank::Domain { made: 1, address: 64 };
+    const SECOND: Rank = Rank::Domain { made: 2, address: 0 };
+
+    #[rstest]
+    #[case(Rank::Nothing, Rank::Device)]
+    #[case(Rank::Nothing, FIRST)]
+    #[case(Rank::Device, FIRST)]
+    #[case(FIRST, SECOND)]
+    #[should_panic(expected = "waits for")]
+    #[case(SECOND, FIRST)]
+    #[should_panic(expected = "waits for")]
+    #[case(FIRST, FIRST)]
+    #[should_panic(expected = "waits for")]
+    #[case(FIRST, Rank::Device)]
+    #[should_panic(expected = "waits for")]
+    #[case(Rank::Device, Rank::Device)]
+    fn inv_3_a_thread_waits_in_ascending_order_only(#[case] holding: Rank, #[case] rank: Rank) {
+        let lock = Counted::new(Ranked(Mutex::new(()), rank)).unwrap();
+        drop(Held::lock(&lock, holding));
+        assert!(!lock.0.is_locked());
     }
 }

@@ -105,7 +105,8 @@
 //! # Locks
 //!
 //! One lock per device and one per domain, held over a whole transaction: the device's first, then
-//! those of the two domains, in the order in which they were made. [`Device::attach`] waits for
+//! those of the two domains, in the order in which they were made (debug builds check it).
+//! [`Device::attach`] waits for
 //! them. [`Device::prepare`] does not: it reports that another transaction has one. So threads that
 //! each hold transactions, and call [`prepare`](Device::prepare) for more, never wait for each
 //! other. Devices of different domains attach in parallel.

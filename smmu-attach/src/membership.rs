@@ -5,6 +5,7 @@ use smmu_types::seam::{Notice, Observer, SinkError};
 use smmu_types::{CacheTag, FlushProof};
 
 use crate::domain::{Domain, DomainState, Owned};
+use crate::held::Rank;
 use crate::outcome::Outcome;
 use crate::{Env, Platform};
 
@@ -76,10 +77,11 @@ pub(crate) fn release<P: Platform>(
     }
 }
 
-/// Flush the tag of a use whose device has left, unless another call has done so.
+/// Flush the tag of a use whose device has left, unless another call has done so. The caller holds
+/// the device's lock.
 pub(crate) fn flush<P: Platform>(member: &Member<P>) -> Result<(), SinkError> {
     match member.request.as_slice().first() {
-        Some(spec) => member.domain.retry_flushes(spec.key.smmu).map(|_left| ()),
+        Some(spec) => member.domain.flush_retiring(spec.key.smmu, Rank::Device).map(|_left| ()),
         None => Ok(()),
     }
 }
@@ -135,7 +137,7 @@ mod tests {
         let array = domain.cell().read().merge(request.as_slice()).unwrap();
         domain.cell().publish(LockCell::<parking_lot::RawMutex, InvArray>::node(array).unwrap());
         let member = Member { domain: domain.clone(), request, end: End::Open };
-        let mut state = domain.lock();
+        let mut state = domain.lock(Rank::Nothing);
         assert_eq!(release(&member, &mut state, &env), Outcome::Done);
         drop(state);
         assert!(env.sink().take().is_empty(), "the tag was flushed, and an SMMU uses it");
