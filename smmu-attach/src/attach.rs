@@ -22,22 +22,24 @@ use core::mem;
 
 use smmu_invs::{InvArray, InvSpec, Publication, RequestBuffer};
 use smmu_tags::{FreshTag, RetiringTag};
+use smmu_types::Ste;
 use smmu_types::seam::{Notice, Observer, SinkError, TableEntry};
-use smmu_types::{Cd, Ste, StreamId};
 
 use crate::batch::SyncBatch;
-use crate::context::ContextDescriptors;
-use crate::device::{Confirmation, Device, DeviceGuard, State, forget_ste};
+use crate::context::{CdTable, TableKind};
+use crate::device::{
+    AttachKey, Confirmation, Device, DeviceGuard, DeviceParts, DeviceState, State, forget_ste,
+};
 use crate::domain::{DomainGuard, DomainState, Owned};
-use crate::entry::{self, EntrySlot};
+use crate::entry;
 use crate::held::{Contention, Rank};
-use crate::membership::{End, Member, release};
+use crate::image::{Change, Image};
+use crate::membership::{End, Leads, Member, release};
 use crate::outcome::Outcome;
 use crate::platform::Block;
 use crate::smmu_core::SmmuParts;
 use crate::stream_entry::allocate;
-use crate::table::TranslationStage;
-use crate::target::{DomainTag, Target, abort, entries, find_or_allocate, incoming_shareability};
+use crate::target::{DomainTag, Target, abort, entry_of, find_or_allocate, judge};
 use crate::{AttachError, Domain, Platform};
 
 /// State that every step of one transaction carries.
@@ -47,10 +49,9 @@ struct Transaction<P: Platform> {
     device: DeviceGuard<P>,
     // `Err` if the SMMU still does not confirm an earlier change. Then the entries stay invalid.
     ready: Result<(), SinkError>,
+    key: AttachKey,
     becomes: State<P>,
-    ste: Ste,
-    // The context descriptor and its index in `ContextDescriptors`.
-    cd: Option<(usize, Cd)>,
+    image: Image,
 }
 
 /// The held locks of the old and the new domain; one lock if both are the same domain.
@@ -123,7 +124,7 @@ struct PendingPublish<P: Platform> {
     // array.
     fresh: Option<(FreshTag, Room)>,
     node: <P::Cell as Publication<InvArray>>::Node,
-    cds: Option<ContextDescriptors<Block<P>>>,
+    cds: Option<(TableKind, CdTable<Block<P>>)>,
 }
 
 /// An attach that can no longer fail and is not yet visible.
@@ -160,7 +161,8 @@ impl<P: Platform> Device<P> {
     /// The attach was refused, or memory or tags ran out. The device stays where it was. An SMMU
     /// that does not confirm is an [`Outcome`], not an error.
     pub fn attach(&self, domain: &Domain<P>) -> Result<Outcome, AttachError> {
-        Ok(self.begin(Target::Domain(domain), Contention::Wait)?.publish().install().commit())
+        let target = Target::Domain(domain);
+        Ok(self.begin(AttachKey::Stream, target, Contention::Wait)?.publish().install().commit())
     }
 
     /// Let the SMMU pass the device's transactions unchanged. Needs no memory and no tag.
@@ -169,17 +171,58 @@ impl<P: Platform> Device<P> {
     ///
     /// The SMMU still does not confirm an earlier change, or is gone; or the device was removed.
     pub fn bypass(&self) -> Result<Outcome, AttachError> {
-        Ok(self.begin(Target::Bypass, Contention::Wait)?.publish().install().commit())
+        let target = Target::Bypass;
+        Ok(self.begin(AttachKey::Stream, target, Contention::Wait)?.publish().install().commit())
     }
 
     /// Let the SMMU abort the device's transactions. Needs no memory and no tag, and cannot fail.
     ///
     /// If the SMMU does not confirm ([`Outcome::Unconfirmed`]), the entries in memory are invalid.
     pub fn block(&self) -> Outcome {
-        match self.begin(Target::Blocked, Contention::Wait) {
+        self.block_key(AttachKey::Stream)
+    }
+
+    pub(crate) fn block_key(&self, key: AttachKey) -> Outcome {
+        match self.begin(key, Target::Blocked, Contention::Wait) {
             Ok(prepared) => prepared.publish().install().commit(),
             // The device was removed or its SMMU is gone: it is blocked.
             Err(_) => Outcome::Done,
+        }
+    }
+
+    /// Let the SMMU abort all transactions of the device, those of each substream as well. Needs no
+    /// memory and no tag, and cannot fail.
+    ///
+    /// The observer is told of each tag that is free. The outcome is never
+    /// [`Outcome::Freed`]; [`Outcome::Unflushed`] names one of the tags that are not flushed.
+    pub fn block_all(&self) -> Outcome {
+        let mut device = self.lock();
+        let parts = &self.0;
+        if device.removed || parts.smmu.is_gone() {
+            return Outcome::Done;
+        }
+        let written = device.confirm(parts, Contention::Wait);
+        let written = written.and_then(|()| {
+            // A panic of a seam leaves the change unconfirmed.
+            device.confirmation = Confirmation::Unconfirmed;
+            write_stes(parts, &Ste::ABORT).map(|syncs| notice_written(parts, syncs))
+        });
+        match written {
+            Ok(()) => device.confirmation = Confirmation::Confirmed,
+            Err(error) => give_up(parts, error),
+        }
+        let DeviceState { state, substreams, unsettled, .. } = &mut *device;
+        // The attaches that made these uses reserved the room.
+        if let State::Member(stream) = mem::replace(state, State::Blocked) {
+            unsettled.push(stream);
+        }
+        unsettled.extend(substreams.drain(..).map(|(_, member)| member));
+        match written {
+            Err(error) => Outcome::Unconfirmed(error),
+            Ok(()) => match device.leave_domains(parts, Contention::Wait) {
+                Some((tag, error)) => Outcome::Unflushed(tag, error),
+                None => Outcome::Done,
+            },
         }
     }
 
@@ -198,11 +241,12 @@ impl<P: Platform> Device<P> {
     /// [`AttachError::DeviceBusy`] or [`AttachError::DomainBusy`] if another transaction has a
     /// lock. Otherwise the errors of [`attach`](Self::attach).
     pub fn prepare(&self, target: Target<'_, P>) -> Result<Prepared<P>, AttachError> {
-        self.begin(target, Contention::Refuse)
+        self.begin(AttachKey::Stream, target, Contention::Refuse)
     }
 
-    fn begin(
+    pub(crate) fn begin(
         &self,
+        key: AttachKey,
         target: Target<'_, P>,
         contention: Contention,
     ) -> Result<Prepared<P>, AttachError> {
@@ -216,7 +260,7 @@ impl<P: Platform> Device<P> {
         if smmu.is_gone() {
             return Err(AttachError::Gone { smmu: smmu.id });
         }
-        Prepared::new(device, smmu, target, contention)
+        Prepared::new(device, smmu, key, target, contention)
     }
 }
 
@@ -224,6 +268,7 @@ impl<P: Platform> Prepared<P> {
     fn new(
         mut device: DeviceGuard<P>,
         smmu: &SmmuParts<P>,
+        key: AttachKey,
         target: Target<'_, P>,
         contention: Contention,
     ) -> Result<Self, AttachError> {
@@ -250,20 +295,19 @@ impl<P: Platform> Prepared<P> {
             Target::Domain(_) | Target::Bypass => ready?,
         }
 
-        let old = match &device.state {
-            State::Member(member) => Some(member.domain.clone()),
-            State::Blocked | State::Bypass => None,
-        };
+        let old = device.member(key).map(|member| member.domain.clone());
         let locks = Locks::take(new, old.as_ref(), contention)?;
-        let (ste, cd, pending, becomes) = match target {
-            Target::Blocked => (Ste::ABORT, None, None, State::Blocked),
-            Target::Bypass => {
-                let ste = Ste::bypass(incoming_shareability(smmu));
-                (ste, None, None, State::Bypass)
-            }
+        let (pending, becomes) = match target {
+            Target::Blocked => (None, State::Blocked),
+            Target::Bypass => match key {
+                AttachKey::Stream => (None, State::Bypass),
+                AttachKey::Substream(substream) => {
+                    return Err(AttachError::SubstreamBypass { smmu: id, substream });
+                }
+            },
             Target::Domain(domain) => {
-                // Room for the old use and for this one, if the SMMU never confirms their ends.
-                device.unsettled.try_reserve(2).map_err(|_| out_of_memory)?;
+                device.may_use(key, domain, id)?;
+                device.reserve().map_err(|_| out_of_memory)?;
                 let owned = locks.new.as_ref().map_or(&[][..], |state| &state.tags);
                 let (tag, fresh) = match find_or_allocate(smmu, domain, owned)? {
                     DomainTag::Found(shared) => (shared.tag(), None),
@@ -279,22 +323,41 @@ impl<P: Platform> Prepared<P> {
                 request.push(InvSpec::tagged(id, tag, caps.range_support()))?;
                 let merged = domain.cell().read().merge(request.as_slice())?;
                 let node = P::Cell::node(merged).map_err(|_| out_of_memory)?;
-                let cds = match (domain.description().stage, &device.cds) {
-                    (TranslationStage::Stage1 { .. }, None) => {
-                        let bytes = ContextDescriptors::<Block<P>>::BYTES;
-                        Some(ContextDescriptors::new(allocate(id, env.dma(), bytes)?))
+                let leads = entry_of(smmu, domain, tag)?;
+                let (kind, log2) = match key {
+                    AttachKey::Stream => (TableKind::Single, 0),
+                    AttachKey::Substream(_) => (TableKind::All, parts.substream_bits),
+                };
+                let cds = match (leads, device.cds.get(kind)) {
+                    (Leads::Context(_), None) => {
+                        let block = allocate(id, env.dma(), CdTable::<Block<P>>::bytes(log2))?;
+                        Some((kind, CdTable::new(block, log2)))
                     }
                     _ => None,
                 };
-                let place = cds.as_ref().or(device.cds.as_ref());
-                let (ste, cd) = entries(smmu, domain, tag, place)?;
-                let member = Member { domain: domain.clone(), request, end: End::Open };
+                let member = Member { domain: domain.clone(), request, leads, end: End::Open };
+                let becomes = State::Member(member);
+                let change = Change { key, becomes: &becomes };
+                let image = Image::of(smmu, &device, change, cds.as_ref(), parts.ste())?;
+                let cd = match leads {
+                    Leads::Context(cd) => Some(cd),
+                    Leads::Stage2(_) => None,
+                };
+                judge(smmu, domain, &image.last, cd.as_ref())?;
                 let fresh = fresh.and_then(|(fresh, room)| Some((fresh.keep()?, room)));
-                let pending = PendingPublish { fresh, node, cds };
-                (ste, cd, Some(pending), State::Member(member))
+                (Some((PendingPublish { fresh, node, cds }, image)), becomes)
             }
         };
-        let tx = Transaction { locks, device, ready, becomes, ste, cd };
+        let (pending, image) = match pending {
+            Some((pending, image)) => (Some(pending), image),
+            None => {
+                let change = Change { key, becomes: &becomes };
+                // An attach has made the same STE before, so no field is out of range. If one were,
+                // the SMMU would abort more than it was asked to.
+                (None, Image::of(smmu, &device, change, None, parts.ste()).unwrap_or(Image::ABORT))
+            }
+        };
+        let tx = Transaction { locks, device, ready, key, becomes, image };
         Ok(Prepared { pending, tx: Some(tx) })
     }
 
@@ -361,7 +424,7 @@ impl<P: Platform> Installed<P> {
         let outcome = self.config.map_or_else(Outcome::Unconfirmed, |()| Outcome::Done);
         let Some(mut tx) = self.tx.take() else { return outcome };
         let becomes = mem::replace(&mut tx.becomes, State::Blocked);
-        let State::Member(mut old) = mem::replace(&mut tx.device.state, becomes) else {
+        let State::Member(mut old) = tx.device.replace(tx.key, becomes) else {
             return outcome;
         };
         let smmu = tx.device.object().clone();
@@ -401,90 +464,95 @@ impl<P: Platform> Transaction<P> {
             room.take_over(state, Owned { tag: tag.install(), smmu });
         }
         member.domain.cell().publish(node);
-        if cds.is_some() {
-            self.device.cds = cds;
+        if let Some((kind, table)) = cds {
+            *self.device.cds.get_mut(kind) = Some(table);
         }
     }
 
     fn install(&mut self) -> Result<(), SinkError> {
         self.device.confirmation = Confirmation::Unconfirmed;
-        let written = self.ready.and_then(|()| self.write_cd()).and_then(|()| self.write_stes());
-        if let Err(error) = written {
-            self.give_up(error);
-        }
-        self.device.confirmation = match written {
-            Ok(()) => Confirmation::Confirmed,
-            Err(_) => Confirmation::Unconfirmed,
-        };
-        let cd = self.cd;
-        if let (Some(cds), Some((place, _))) = (&mut self.device.cds, cd) {
-            cds.current = place;
+        let written = self.ready.and_then(|()| self.write());
+        match written {
+            Ok(()) => self.device.confirmation = Confirmation::Confirmed,
+            Err(error) => give_up(self.device.object(), error),
         }
         written
+    }
+
+    /// Write the CDs, then the STEs.
+    fn write(&mut self) -> Result<(), SinkError> {
+        let Image { cds, first, last } = self.image;
+        let parts = self.device.object().clone();
+        if let Some((kind, copy)) = cds {
+            let change = Change { key: self.key, becomes: &self.becomes };
+            if let Some(table) = self.device.cds.get(kind)
+                && copy != table.current()
+            {
+                // No STE leads to this copy, so the SMMU cannot have cached its CDs.
+                table.fill(copy, change.cds(&self.device));
+            }
+            if let Some(table) = self.device.cds.get_mut(kind) {
+                table.set_current(copy);
+            }
+        }
+        let mut syncs = write_stes(&parts, &first)?;
+        if last != first {
+            syncs += write_stes(&parts, &last)?;
+        }
+        notice_written(&parts, syncs);
+        Ok(())
     }
 
     fn smmu(&self) -> &SmmuParts<P> {
         &self.device.object().smmu
     }
+}
 
-    /// The STE of each stream. The table holds all of them: `add_device` has looked.
-    fn slots(&self) -> impl Iterator<Item = (StreamId, EntrySlot<'_, Block<P>>)> {
-        let entries = &self.device.object().entries;
-        entries.iter().filter_map(|entry| Some((entry.stream, entry.slot()?)))
+/// Make the entries invalid and send `CFGI_STE` once more, because the SMMU may use the old or the
+/// new entry.
+fn give_up<P: Platform>(device: &DeviceParts<P>, error: SinkError) {
+    let smmu = &device.smmu;
+    // A confirmation here would come too late: the change has failed already.
+    let _unproven = device.forget_entries();
+    if let Some((stream, _)) = device.slots().next() {
+        let notice = Notice::ConfigUnconfirmed { smmu: smmu.id, stream, error };
+        smmu.env.observer().notice(notice);
     }
+}
 
-    /// Make the entries invalid and send `CFGI_STE` once more, because the SMMU may use the old or
-    /// the new entry.
-    fn give_up(&self, error: SinkError) {
-        let smmu = self.smmu();
-        // A confirmation here would come too late: the change has failed already.
-        let _unproven = self.device.object().forget_entries();
-        if let Some((stream, _)) = self.slots().next() {
-            let notice = Notice::ConfigUnconfirmed { smmu: smmu.id, stream, error };
-            smmu.env.observer().notice(notice);
-        }
+/// Write the STEs of all streams together: one `CMD_SYNC` confirms one step of each. Returns the
+/// number of syncs.
+fn write_stes<P: Platform>(device: &DeviceParts<P>, ste: &Ste) -> Result<u32, SinkError> {
+    let smmu = &device.smmu;
+    for (_, slot) in device.slots() {
+        // Barrier: an SMMU that sees a new entry also sees the CDs and the tables behind it.
+        slot.publish();
     }
-
-    /// Write the STEs of all streams together: one `CMD_SYNC` confirms one step of each.
-    fn write_stes(&self) -> Result<(), SinkError> {
-        let smmu = self.smmu();
-        for (_, slot) in self.slots() {
-            // Barrier: an SMMU that sees a new entry also sees the CD and the tables behind it.
-            slot.publish();
-        }
-        let mut syncs = 0;
-        loop {
-            let mut batch = SyncBatch::new(smmu.env.sink(), smmu.id);
-            let mut stored = false;
-            for (stream, slot) in self.slots() {
-                if entry::advance(&slot, &self.ste) {
-                    stored = true;
-                    batch.add(forget_ste(stream))?;
-                }
-            }
-            if !stored {
-                break;
-            }
-            batch.sync()?;
-            syncs += 1;
-        }
-        if syncs > 0 {
-            for (stream, _) in self.slots() {
-                let (smmu_id, entry) = (smmu.id, TableEntry::Ste);
-                let notice = Notice::EntryWritten { smmu: smmu_id, stream, entry, syncs };
-                smmu.env.observer().notice(notice);
+    let mut syncs = 0;
+    loop {
+        let mut batch = SyncBatch::new(smmu.env.sink(), smmu.id);
+        let mut stored = false;
+        for (stream, slot) in device.slots() {
+            if entry::advance(&slot, ste) {
+                stored = true;
+                batch.add(forget_ste(stream))?;
             }
         }
-        Ok(())
-    }
-
-    /// Write the CD to a place where no STE leads, so that the SMMU cannot have cached it.
-    fn write_cd(&self) -> Result<(), SinkError> {
-        let (Some((place, cd)), Some(cds)) = (self.cd, &self.device.cds) else { return Ok(()) };
-        match EntrySlot::new(&cds.block, place) {
-            Some(slot) => entry::write(&slot, &cd, || Ok(())).map(|_| ()),
-            // Not reached: `prepare` refuses a block that is too short.
-            None => Err(SinkError::UnknownSmmu { smmu: self.smmu().id }),
+        if !stored {
+            return Ok(syncs);
         }
+        batch.sync()?;
+        syncs += 1;
+    }
+}
+
+fn notice_written<P: Platform>(device: &DeviceParts<P>, syncs: u32) {
+    if syncs == 0 {
+        return;
+    }
+    let SmmuParts { id, env, .. } = &*device.smmu;
+    for (stream, _) in device.slots() {
+        let notice = Notice::EntryWritten { smmu: *id, stream, entry: TableEntry::Ste, syncs };
+        env.observer().notice(notice);
     }
 }

@@ -1,33 +1,113 @@
-//! The context descriptors of one device.
+//! The context descriptors of one device: linear tables of two copies.
+
+use core::sync::atomic::Ordering;
 
 use smmu_types::seam::DmaBlock;
 use smmu_types::{Cd, PhysAddr};
 
-use crate::entry::EntrySlot;
+use crate::entry::{EntryFormat, EntrySlot};
 
-/// Two context descriptors; the STE leads to at most one.
+/// A linear table of CDs, twice. The STE leads to at most one copy.
 ///
-/// A new CD goes into the other slot, where no STE leads. One store to the STE then replaces old by
-/// new.
-pub(crate) struct ContextDescriptors<B> {
-    pub(crate) block: B,
-    /// Index of the CD that the STE leads to, or led to last.
-    pub(crate) current: usize,
+/// A change goes into the other copy, where no STE leads. One store to the STE then replaces old by
+/// new, for all substreams at once, and the SMMU needs no `CFGI_CD`.
+pub(crate) struct CdTable<B> {
+    block: B,
+    log2: u8,
+    current: usize,
 }
 
-impl<B: DmaBlock> ContextDescriptors<B> {
-    pub(crate) const BYTES: u64 = 2 * Cd::BYTES as u64;
-
-    pub(crate) const fn new(block: B) -> Self {
-        ContextDescriptors { block, current: 0 }
+impl<B: DmaBlock> CdTable<B> {
+    /// Bytes of both copies.
+    pub(crate) const fn bytes(log2: u8) -> u64 {
+        (2 * Cd::BYTES as u64) << log2
     }
 
-    /// Physical address of a CD.
-    pub(crate) fn address(&self, place: usize) -> PhysAddr {
-        PhysAddr(self.block.address().0 + (place * Cd::BYTES) as u64)
+    /// Both copies in a block of [`bytes`](Self::bytes).
+    pub(crate) const fn new(block: B, log2: u8) -> Self {
+        CdTable { block, log2, current: 0 }
     }
 
-    pub(crate) fn read(&self, place: usize) -> Option<Cd> {
-        Some(EntrySlot::new(&self.block, place)?.read())
+    /// log2 of the number of CDs of a copy (`S1CDMax`).
+    pub(crate) const fn log2(&self) -> u8 {
+        self.log2
+    }
+
+    /// The copy that the STE leads to, or led to last.
+    pub(crate) const fn current(&self) -> usize {
+        self.current
+    }
+
+    pub(crate) fn set_current(&mut self, copy: usize) {
+        self.current = copy;
+    }
+
+    /// Physical address of a copy, aligned to its size.
+    pub(crate) fn address(&self, copy: usize) -> PhysAddr {
+        PhysAddr(self.block.address().0 + ((copy * Cd::BYTES) << self.log2) as u64)
+    }
+
+    /// The CD of a substream, if an STE leads to the copy at this address.
+    pub(crate) fn read(&self, address: PhysAddr, substream: usize) -> Option<Cd> {
+        let copy = (0..2).find(|copy| self.address(*copy) == address)?;
+        Some(self.slot(copy, substream)?.read())
+    }
+
+    /// Whether a copy has these CDs. `cds` gives the words of each, in ascending order.
+    pub(crate) fn has(&self, copy: usize, mut cds: impl FnMut(usize) -> Cd) -> bool {
+        (0..1 << self.log2).all(|n| {
+            self.slot(copy, n).is_some_and(|slot| slot.read::<Cd>().words() == cds(n).words())
+        })
+    }
+
+    /// Store these CDs in a copy that no STE leads to, and publish them.
+    pub(crate) fn fill(&self, copy: usize, mut cds: impl FnMut(usize) -> Cd) {
+        const WORDS: usize = Cd::BYTES / 8;
+        let words = (copy * WORDS) << self.log2..((copy + 1) * WORDS) << self.log2;
+        // Not `None`: the attach refused a block that is too short.
+        let Some(cells) = self.block.words().get(words.clone()) else { return };
+        for (n, cells) in cells.chunks_exact(WORDS).enumerate() {
+            for (cell, word) in cells.iter().zip(cds(n).words()) {
+                cell.store(word, Ordering::Relaxed);
+            }
+        }
+        self.block.publish(words);
+    }
+
+    fn slot(&self, copy: usize, substream: usize) -> Option<EntrySlot<'_, B>> {
+        EntrySlot::new(&self.block, (copy << self.log2) + substream)
+    }
+}
+
+/// The tables of a device.
+pub(crate) struct CdTables<B> {
+    /// For a device without attached substreams.
+    pub(crate) single: Option<CdTable<B>>,
+    /// For all substreams; made when the first of them is attached.
+    pub(crate) all: Option<CdTable<B>>,
+}
+
+/// Which of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TableKind {
+    Single,
+    All,
+}
+
+impl<B> CdTables<B> {
+    pub(crate) const NONE: Self = CdTables { single: None, all: None };
+
+    pub(crate) const fn get(&self, kind: TableKind) -> Option<&CdTable<B>> {
+        match kind {
+            TableKind::Single => self.single.as_ref(),
+            TableKind::All => self.all.as_ref(),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, kind: TableKind) -> &mut Option<CdTable<B>> {
+        match kind {
+            TableKind::Single => &mut self.single,
+            TableKind::All => &mut self.all,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One device behind one SMMU: its streams, its entries and what it is attached to.
 
+use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem;
@@ -8,16 +9,21 @@ use core::sync::atomic::AtomicUsize;
 use lock_api::Mutex;
 use smmu_invs::Counted;
 use smmu_types::seam::SinkError;
-use smmu_types::{Cd, Command, GoneProof, Leaf, SmmuId, Ste, SteConfig, StreamId};
+use smmu_types::{
+    CacheTag, Cd, Command, GoneProof, Leaf, SmmuId, Ste, SteConfig, StreamId, SubstreamDefault,
+    SubstreamId,
+};
 
 use crate::batch::SyncBatch;
-use crate::context::ContextDescriptors;
+use crate::context::{CdTable, CdTables};
+use crate::entry::EntrySlot;
 use crate::held::{Contention, Held, Locked, Rank};
-use crate::membership::{End, Member, flush, release};
+use crate::membership::{End, Leads, Member, flush, release};
 use crate::outcome::Outcome;
 use crate::platform::Block;
 use crate::smmu_core::SmmuCore;
 use crate::stream_entry::StreamEntry;
+use crate::table::TranslationStage;
 use crate::{AttachError, Domain, Platform};
 
 /// What a device is attached to.
@@ -50,7 +56,16 @@ pub(crate) enum Confirmation {
     Unconfirmed,
 }
 
-/// What the device's entries say.
+/// Which transactions of a device an attach changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AttachKey {
+    /// Those without a SubstreamID.
+    Stream,
+    /// Those of one substream.
+    Substream(SubstreamId),
+}
+
+/// What becomes of the transactions of one key. A substream has no bypass.
 pub(crate) enum State<P: Platform> {
     Blocked,
     Bypass,
@@ -67,6 +82,8 @@ pub struct Device<P: Platform>(pub(crate) Counted<DeviceParts<P>>);
 pub(crate) struct DeviceParts<P: Platform> {
     pub(crate) smmu: SmmuCore<P>,
     pub(crate) entries: Vec<StreamEntry<Block<P>>>,
+    /// Bits of the SubstreamIDs that device and SMMU can use.
+    pub(crate) substream_bits: u8,
     /// Place in the list of the SMMU's devices. Changes under the lock of that list.
     pub(crate) place: AtomicUsize,
     state: Mutex<P::SleepLock, DeviceState<P>>,
@@ -74,11 +91,14 @@ pub(crate) struct DeviceParts<P: Platform> {
 
 /// What the device's lock protects: its entries in memory, and what they say.
 pub(crate) struct DeviceState<P: Platform> {
+    /// Transactions without a SubstreamID.
     pub(crate) state: State<P>,
+    /// The attached substreams, ascending.
+    pub(crate) substreams: Vec<(SubstreamId, Member<P>)>,
     pub(crate) confirmation: Confirmation,
-    /// Uses whose end is not confirmed. Has room for the use in `state` as well.
+    /// Uses whose end is not confirmed. Has room for those in `state` and `substreams` as well.
     pub(crate) unsettled: Vec<Member<P>>,
-    pub(crate) cds: Option<ContextDescriptors<Block<P>>>,
+    pub(crate) cds: CdTables<Block<P>>,
     pub(crate) removed: bool,
 }
 
@@ -98,9 +118,19 @@ unsafe impl<P: Platform> Locked for DeviceParts<P> {
 impl<P: Platform> DeviceParts<P> {
     /// Clear the valid bit of each entry. The other words stay, so a fetch in progress sees no mix.
     fn invalidate_entries(&self) {
-        for slot in self.entries.iter().filter_map(StreamEntry::slot) {
+        for (_, slot) in self.slots() {
             slot.invalidate();
         }
+    }
+
+    /// The STE of each stream. The table holds all of them: `add_device` has looked.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (StreamId, EntrySlot<'_, Block<P>>)> {
+        self.entries.iter().filter_map(|entry| Some((entry.stream, entry.slot()?)))
+    }
+
+    /// The STE in memory now. All streams have the same.
+    pub(crate) fn ste(&self) -> Ste {
+        self.slots().next().map_or(Ste::INVALID, |(_, slot)| slot.read())
     }
 
     /// Make the entries invalid, and the SMMU forget what it has cached of them.
@@ -118,6 +148,65 @@ impl<P: Platform> DeviceParts<P> {
 pub(crate) type DeviceGuard<P> = Held<DeviceParts<P>>;
 
 impl<P: Platform> DeviceState<P> {
+    /// The use of a domain by the transactions of a key.
+    pub(crate) fn member(&self, key: AttachKey) -> Option<&Member<P>> {
+        match key {
+            AttachKey::Stream => match &self.state {
+                State::Member(member) => Some(member),
+                State::Blocked | State::Bypass => None,
+            },
+            AttachKey::Substream(id) => {
+                let at = self.substreams.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+                Some(&self.substreams[at].1)
+            }
+        }
+    }
+
+    /// Room for one more attached substream, and for all uses whose end may stay unconfirmed.
+    pub(crate) fn reserve(&mut self) -> Result<(), TryReserveError> {
+        self.substreams.try_reserve(1)?;
+        // The stream's use, that of each substream, the old one and the new one.
+        self.unsettled.try_reserve(self.substreams.len() + 3)
+    }
+
+    /// Attach the transactions of a key, and return what they were attached to.
+    pub(crate) fn replace(&mut self, key: AttachKey, becomes: State<P>) -> State<P> {
+        let AttachKey::Substream(id) = key else {
+            return mem::replace(&mut self.state, becomes);
+        };
+        let at = self.substreams.binary_search_by_key(&id, |(id, _)| *id);
+        match (at, becomes) {
+            (Ok(at), State::Member(new)) => {
+                State::Member(mem::replace(&mut self.substreams[at].1, new))
+            }
+            (Ok(at), _) => State::Member(self.substreams.remove(at).1),
+            (Err(at), State::Member(new)) => {
+                // `prepare` reserved the room.
+                self.substreams.insert(at, (id, new));
+                State::Blocked
+            }
+            (Err(_), _) => State::Blocked,
+        }
+    }
+
+    /// Whether no transaction of the device reaches memory.
+    fn is_blocked(&self) -> bool {
+        matches!(self.state, State::Blocked) && self.substreams.is_empty()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.confirmation == Confirmation::Confirmed && self.unsettled.is_empty()
+    }
+
+    /// All uses of domains, at their end.
+    pub(crate) fn take_members(&mut self) -> impl Iterator<Item = Member<P>> {
+        let stream = match mem::replace(&mut self.state, State::Blocked) {
+            State::Member(member) => Some(member),
+            State::Blocked | State::Bypass => None,
+        };
+        stream.into_iter().chain(self.substreams.drain(..).map(|(_, member)| member))
+    }
+
     /// Ask the SMMU to forget all entries of the device, if it did not confirm the last change.
     /// Then take the device out of the domains that it failed to leave.
     ///
@@ -133,6 +222,19 @@ impl<P: Platform> DeviceState<P> {
             parts.forget_entries()?;
             self.confirmation = Confirmation::Confirmed;
         }
+        self.leave_domains(parts, contention);
+        Ok(())
+    }
+
+    /// Take the device out of the domains that it no longer uses. The SMMU has confirmed that.
+    ///
+    /// Returns a tag that is not flushed, if there is one.
+    pub(crate) fn leave_domains(
+        &mut self,
+        parts: &DeviceParts<P>,
+        contention: Contention,
+    ) -> Option<(CacheTag, SinkError)> {
+        let mut unflushed = None;
         self.unsettled.retain_mut(|member| {
             if member.end == End::Unflushed {
                 return true;
@@ -141,14 +243,42 @@ impl<P: Platform> DeviceState<P> {
                 return true;
             };
             match release(member, &mut domain, &parts.smmu.env) {
-                Outcome::Unflushed(..) => {
+                Outcome::Unflushed(tag, error) => {
+                    unflushed.get_or_insert((tag, error));
                     member.end = End::Unflushed;
                     true
                 }
                 _ => false,
             }
         });
-        Ok(())
+        unflushed
+    }
+
+    /// Whether the transactions of a key may be attached to a domain, beside the others.
+    pub(crate) fn may_use(
+        &self,
+        key: AttachKey,
+        domain: &Domain<P>,
+        smmu: SmmuId,
+    ) -> Result<(), AttachError> {
+        let id = domain.id();
+        let stage2 = matches!(domain.description().stage, TranslationStage::Stage2 { .. });
+        match key {
+            AttachKey::Stream => match self.substreams.first() {
+                Some(_) if stage2 => Err(AttachError::SubstreamsAttached { smmu, domain: id }),
+                _ => Ok(()),
+            },
+            AttachKey::Substream(_) if stage2 => {
+                Err(AttachError::SubstreamStage2 { smmu, domain: id })
+            }
+            AttachKey::Substream(substream) => match &self.state {
+                State::Member(Member { leads: Leads::Stage2(_), domain, .. }) => {
+                    let domain = domain.id();
+                    Err(AttachError::StreamStage2 { smmu, substream, domain })
+                }
+                _ => Ok(()),
+            },
+        }
     }
 
     /// [`confirm`](Self::confirm), and flush each tag whose flush is not proven.
@@ -171,16 +301,18 @@ impl<P: Platform> Device<P> {
     pub(crate) fn new(
         smmu: SmmuCore<P>,
         entries: Vec<StreamEntry<Block<P>>>,
+        substream_bits: u8,
     ) -> Result<Self, AttachError> {
         let state = DeviceState {
             state: State::Blocked,
+            substreams: Vec::new(),
             confirmation: Confirmation::Confirmed,
             unsettled: Vec::new(),
-            cds: None,
+            cds: CdTables::NONE,
             removed: false,
         };
         let (place, state) = (AtomicUsize::new(0), Mutex::new(state));
-        Ok(Device(Counted::new(DeviceParts { smmu, entries, place, state })?))
+        Ok(Device(Counted::new(DeviceParts { smmu, entries, substream_bits, place, state })?))
     }
 
     /// Number of the SMMU in front of the device.
@@ -228,8 +360,7 @@ impl<P: Platform> Device<P> {
     /// the SMMU did not confirm, waits for [`settle`](Self::settle).
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let state = self.lock();
-        state.confirmation == Confirmation::Confirmed && state.unsettled.is_empty()
+        self.lock().is_settled()
     }
 
     /// Ask the SMMU again for all that it has not confirmed of this device: that it has forgotten
@@ -256,13 +387,26 @@ impl<P: Platform> Device<P> {
         Some(self.0.entries.first()?.slot()?.read())
     }
 
-    /// The CD that the STE leads to; `None` if the STE has no stage 1.
+    /// The CD of transactions without a SubstreamID; `None` if the STE has no stage 1 for them.
     #[must_use]
     pub fn read_cd(&self) -> Option<Cd> {
+        let SteConfig::Stage1(config) = self.read_ste()?.decode() else { return None };
+        match config.substream_default {
+            SubstreamDefault::Substream0 => self.cd_of(SubstreamId::default()),
+            _ => None,
+        }
+    }
+
+    /// The CD of a substream in memory now.
+    pub(crate) fn cd_of(&self, substream: SubstreamId) -> Option<Cd> {
         let state = self.lock();
-        let SteConfig::Stage1(_) = self.read_ste()?.decode() else { return None };
-        let cds = state.cds.as_ref()?;
-        cds.read(cds.current)
+        let SteConfig::Stage1(config) = self.read_ste()?.decode() else { return None };
+        if u64::from(substream.get()) >> config.cd_max != 0 {
+            return None;
+        }
+        let tables = [state.cds.single.as_ref(), state.cds.all.as_ref()];
+        let read = |table: &CdTable<_>| table.read(config.context, substream.get() as usize);
+        tables.into_iter().flatten().find_map(read)
     }
 
     pub(crate) fn lock(&self) -> DeviceGuard<P> {
@@ -278,7 +422,7 @@ impl<P: Platform> Device<P> {
         let mut state = self.lock();
         // The SMMU may be brought up again with this stream table.
         self.0.invalidate_entries();
-        if let State::Member(member) = mem::replace(&mut state.state, State::Blocked) {
+        for member in state.take_members() {
             member.domain.forget_smmu(proof);
         }
         for member in state.unsettled.drain(..) {
@@ -294,16 +438,16 @@ impl<P: Platform> Device<P> {
         if state.removed {
             return Err(AttachError::Removed { smmu, stream });
         }
-        if matches!(state.state, State::Bypass | State::Member(_)) {
+        if !state.is_blocked() {
             return Err(AttachError::StillAttached { smmu, stream });
         }
-        if state.confirmation == Confirmation::Unconfirmed || !state.unsettled.is_empty() {
+        if !state.is_settled() {
             return Err(AttachError::Unsettled { smmu, stream });
         }
         // The next device of these streams counts on entries that abort silently. A device that was
         // settled after an unconfirmed change has invalid ones.
-        let mut slots = self.0.entries.iter().filter_map(StreamEntry::slot);
-        if !self.0.smmu.is_gone() && slots.any(|slot| slot.read::<Ste>() != Ste::ABORT) {
+        let mut slots = self.0.slots();
+        if !self.0.smmu.is_gone() && slots.any(|(_, slot)| slot.read::<Ste>() != Ste::ABORT) {
             return Err(AttachError::StillAttached { smmu, stream });
         }
         state.removed = true;
@@ -320,15 +464,14 @@ impl<P: Platform> Clone for Device<P> {
 impl<P: Platform> Drop for DeviceParts<P> {
     fn drop(&mut self) {
         let state = self.state.get_mut();
-        let settled = state.confirmation == Confirmation::Confirmed && state.unsettled.is_empty();
-        match mem::replace(&mut state.state, State::Blocked) {
-            State::Blocked if settled => {}
-            // The SMMU may still use all of these, so they stay for ever.
-            attached => {
-                let (unsettled, cds) = (mem::take(&mut state.unsettled), state.cds.take());
-                mem::forget((attached, unsettled, cds, mem::take(&mut self.entries)));
-            }
+        if state.is_blocked() && state.is_settled() {
+            return;
         }
+        // The SMMU may still use all of these, so they stay for ever.
+        let members = (mem::take(&mut state.substreams), mem::take(&mut state.unsettled));
+        let stream = mem::replace(&mut state.state, State::Blocked);
+        let cds = mem::replace(&mut state.cds, CdTables::NONE);
+        mem::forget((stream, members, cds, mem::take(&mut self.entries)));
     }
 }
 

@@ -6,7 +6,7 @@ use smmu_invs::{InvError, OutOfMemory};
 use smmu_tags::TagError;
 use smmu_types::legal::{Finding, Rule};
 use smmu_types::seam::{DmaError, SinkError};
-use smmu_types::{CacheTag, DomainId, FieldError, SmmuId, StreamId};
+use smmu_types::{CacheTag, DomainId, FieldError, SmmuId, StreamId, SubstreamId};
 
 /// A property of an SMMU that a domain requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,58 @@ pub enum AttachError {
         smmu: SmmuId,
         /// The field and the rule.
         broken: BrokenRule,
+    },
+    /// A SubstreamID is not one that device and SMMU can attach.
+    #[error(
+        "SubstreamID {substream} of the device with StreamID {stream} behind {smmu} cannot be attached: the device has {bits} bits of SubstreamIDs, without 0; see DeviceConfig::substream_bits"
+    )]
+    SubstreamRange {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The first StreamID.
+        stream: StreamId,
+        /// The SubstreamID.
+        substream: SubstreamId,
+        /// Bits that device, SMMU and this crate allow.
+        bits: u8,
+    },
+    /// A substream was to bypass translation.
+    #[error("{smmu}: SubstreamID {substream} cannot bypass translation; attach it to a domain")]
+    SubstreamBypass {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The SubstreamID.
+        substream: SubstreamId,
+    },
+    /// A substream was to use a domain of stage 2.
+    #[error("{smmu}: a substream cannot use {domain}, whose tables are stage 2; use stage 1")]
+    SubstreamStage2 {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The domain.
+        domain: DomainId,
+    },
+    /// The device uses a domain of stage 2, beside which no substream can be attached.
+    #[error(
+        "{smmu}: SubstreamID {substream} cannot be attached while the device uses {domain}, whose tables are stage 2; block the device first"
+    )]
+    StreamStage2 {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The SubstreamID.
+        substream: SubstreamId,
+        /// The device's domain.
+        domain: DomainId,
+    },
+    /// The device has attached substreams, beside which it cannot use a domain of stage 2.
+    #[error(
+        "{smmu}: a device with attached substreams cannot use {domain}, whose tables are stage 2; block the substreams first"
+    )]
+    SubstreamsAttached {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The domain.
+        domain: DomainId,
     },
     /// `T0SZ` of the table description is out of range.
     #[error("{domain}: T0SZ = {t0sz} is outside 12 to 39")]

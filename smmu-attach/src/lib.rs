@@ -146,6 +146,7 @@ mod domain;
 pub mod entry;
 mod error;
 mod held;
+mod image;
 mod membership;
 mod outcome;
 mod platform;
@@ -153,6 +154,7 @@ mod smmu;
 mod smmu_core;
 mod stream_entry;
 mod stream_table;
+mod substream;
 mod table;
 mod target;
 
@@ -163,10 +165,11 @@ pub use domain::{ArrayView, Domain};
 pub use error::{AttachError, BrokenRule, Requirement};
 pub use outcome::Outcome;
 pub use platform::{Env, Platform};
-pub use smmu::{Smmu, SmmuConfig};
+pub use smmu::{DeviceConfig, Smmu, SmmuConfig};
 pub use smmu_invs;
 pub use smmu_tags;
 pub use smmu_types;
+pub use substream::Substream;
 pub use table::{
     ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
     WalkCoherency, single_context,

@@ -2,7 +2,7 @@
 
 use smmu_invs::{Publication, RequestBuffer, UnrefOutcome};
 use smmu_types::seam::{Notice, Observer, SinkError};
-use smmu_types::{CacheTag, FlushProof};
+use smmu_types::{CacheTag, Cd, FlushProof, Ste};
 
 use crate::domain::{Domain, DomainState, Owned};
 use crate::held::Rank;
@@ -14,7 +14,17 @@ pub(crate) struct Member<P: Platform> {
     pub(crate) domain: Domain<P>,
     /// The request that was merged into the domain's array. `unref` takes this one back.
     pub(crate) request: RequestBuffer,
+    pub(crate) leads: Leads,
     pub(crate) end: End,
+}
+
+/// The entry that leads to the domain's tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Leads {
+    /// A CD, for stage 1.
+    Context(Cd),
+    /// An STE, for stage 2.
+    Stage2(Ste),
 }
 
 /// How far the end of a use is confirmed.
@@ -29,6 +39,13 @@ pub(crate) enum End {
 impl<P: Platform> Member<P> {
     pub(crate) fn tag(&self) -> Option<CacheTag> {
         self.request.as_slice().iter().find_map(|spec| spec.tag())
+    }
+
+    pub(crate) const fn context(&self) -> Option<Cd> {
+        match self.leads {
+            Leads::Context(cd) => Some(cd),
+            Leads::Stage2(_) => None,
+        }
     }
 }
 
@@ -136,7 +153,8 @@ mod tests {
         request.push(InvSpec { key, ..request.as_slice()[0] }).unwrap();
         let array = domain.cell().read().merge(request.as_slice()).unwrap();
         domain.cell().publish(LockCell::<parking_lot::RawMutex, InvArray>::node(array).unwrap());
-        let member = Member { domain: domain.clone(), request, end: End::Open };
+        let leads = Leads::Stage2(Ste::ABORT);
+        let member = Member { domain: domain.clone(), request, leads, end: End::Open };
         let mut state = domain.lock(Rank::Nothing);
         assert_eq!(release(&member, &mut state, &env), Outcome::Done);
         drop(state);

@@ -24,6 +24,7 @@ use smmu_types::{
 
 use crate::batch::SyncBatch;
 use crate::device::Device;
+use crate::image::MAX_SUBSTREAM_BITS;
 use crate::platform::Block;
 use crate::smmu_core::{SmmuCore, SmmuParts};
 use crate::stream_entry::StreamEntry;
@@ -40,6 +41,26 @@ pub struct SmmuConfig {
     pub asids: Option<AsidSpace>,
     /// Configuration of the VMID space, such as reserved VMIDs. The default reserves none.
     pub vmids: SpaceConfig<'static, Vmid>,
+}
+
+/// Properties of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceConfig {
+    /// Number of SubstreamID bits that the device can send; 0 if it has no substreams. For a PCIe
+    /// function the width of its PASID capability.
+    ///
+    /// At most `IDR1.SSIDSIZE` and 10 bits are used. The first attach of a substream takes two
+    /// tables of 2^n CDs of 64 bytes.
+    pub substream_bits: u8,
+}
+
+impl DeviceConfig {
+    /// A device that sends SubstreamIDs of this many bits.
+    #[must_use]
+    pub const fn with_substream_bits(self, substream_bits: u8) -> Self {
+        DeviceConfig { substream_bits }
+    }
 }
 
 /// One SMMU as an attach sees it: its stream table, its devices and its tags. A clone is another
@@ -137,6 +158,19 @@ impl<P: Platform> Smmu<P> {
     /// does not answer. After an error the StreamIDs are free again. A second-level table that this
     /// call made stays, with all its streams aborted.
     pub fn add_device(&self, streams: &[StreamId]) -> Result<Device<P>, AttachError> {
+        self.add_device_with(streams, DeviceConfig::default())
+    }
+
+    /// [`add_device`](Self::add_device) for a device with substreams.
+    ///
+    /// # Errors
+    ///
+    /// As of [`add_device`](Self::add_device).
+    pub fn add_device_with(
+        &self,
+        streams: &[StreamId],
+        config: DeviceConfig,
+    ) -> Result<Device<P>, AttachError> {
         let (id, env) = (self.id(), &self.0.core.env);
         if self.0.core.is_gone() {
             return Err(AttachError::Gone { smmu: id });
@@ -153,7 +187,9 @@ impl<P: Platform> Smmu<P> {
             }
         }
         let (entries, unannounced) = self.entries(&streams)?;
-        let device = Device::new(self.0.core.clone(), entries)?;
+        let most = self.capabilities().ssid_bits.min(MAX_SUBSTREAM_BITS);
+        let substream_bits = config.substream_bits.min(most);
+        let device = Device::new(self.0.core.clone(), entries, substream_bits)?;
         // Before any thread can find the device and attach it.
         self.announce(&unannounced)?;
         self.own(&streams, &device)?;

@@ -1,15 +1,15 @@
-//! The target of an attach, its tag, and the entries that name the tag.
+//! The target of an attach, its tag, and the entry that names the tag.
 
 use smmu_invs::Publication;
 use smmu_tags::{FreshTag, SharedTag};
 use smmu_types::seam::{Notice, Observer};
-use smmu_types::{AtsMode, CacheTag, Cd, Regime, ShareabilityOverride, Ste, legal};
+use smmu_types::{AtsMode, CacheTag, Cd, Regime, Ste, legal};
 
-use crate::context::ContextDescriptors;
 use crate::domain::{Domain, Owned};
-use crate::platform::Block;
+use crate::image::incoming_shareability;
+use crate::membership::Leads;
 use crate::smmu_core::SmmuParts;
-use crate::table::{TranslationStage, single_context};
+use crate::table::TranslationStage;
 use crate::{AttachError, BrokenRule, Env, Platform};
 
 /// What an attach makes of a device's transactions.
@@ -89,43 +89,20 @@ pub(crate) fn find_or_allocate<'lock, 'e, P: Platform>(
     Ok(DomainTag::New(tag, Fresh { tag: Some(fresh), env }))
 }
 
-pub(crate) fn incoming_shareability<P: Platform>(smmu: &SmmuParts<P>) -> ShareabilityOverride {
-    // Without ATTR_TYPES_OVR the field is reserved, and the SMMU uses the incoming attribute.
-    if smmu.caps.attribute_override {
-        ShareabilityOverride::Incoming
-    } else {
-        ShareabilityOverride::NonShareable
-    }
-}
-
-/// The STE and CD that lead a device into a domain, and the index of the CD.
-///
-/// The SMMU has confirmed all earlier changes of the device.
-pub(crate) fn entries<P: Platform>(
+/// The entry that leads into a domain: a CD, or for stage 2 an STE.
+pub(crate) fn entry_of<P: Platform>(
     smmu: &SmmuParts<P>,
     domain: &Domain<P>,
     tag: CacheTag,
-    cds: Option<&ContextDescriptors<Block<P>>>,
-) -> Result<(Ste, Option<(usize, Cd)>), AttachError> {
+) -> Result<Leads, AttachError> {
     let table = domain.description();
-    match (table.stage, tag, cds) {
-        (TranslationStage::Stage1 { mair }, CacheTag::Asid(_, asid), Some(cds)) => {
-            let cd = Cd::stage1(table.stage1(mair, asid))?;
-            let unchanged = cds.read(cds.current) == Some(cd);
-            let place = if unchanged { cds.current } else { 1 - cds.current };
-            let ste = Ste::stage1(
-                single_context(&smmu.caps, cds.address(place)),
-                AtsMode::Off,
-                ShareabilityOverride::NonShareable,
-            )?;
-            judge(smmu, domain, &ste, Some(&cd))?;
-            Ok((ste, Some((place, cd))))
+    match (table.stage, tag) {
+        (TranslationStage::Stage1 { mair }, CacheTag::Asid(_, asid)) => {
+            Ok(Leads::Context(Cd::stage1(table.stage1(mair, asid))?))
         }
-        (TranslationStage::Stage2 { start_level }, CacheTag::Vmid(vmid), _) => {
+        (TranslationStage::Stage2 { start_level }, CacheTag::Vmid(vmid)) => {
             let stage2 = table.stage2(start_level, vmid);
-            let ste = Ste::stage2(stage2, AtsMode::Off, incoming_shareability(smmu))?;
-            judge(smmu, domain, &ste, None)?;
-            Ok((ste, None))
+            Ok(Leads::Stage2(Ste::stage2(stage2, AtsMode::Off, incoming_shareability(smmu))?))
         }
         _ => Err(AttachError::TagNotOwned { domain: domain.id(), smmu: smmu.id, tag }),
     }
@@ -135,7 +112,7 @@ pub(crate) fn entries<P: Platform>(
 ///
 /// A field that the SMMU ignores does no harm. Neither does a reserved one: only
 /// [`TableDescription`](crate::TableDescription) chooses fields, and it has no reserved value.
-fn judge<P: Platform>(
+pub(crate) fn judge<P: Platform>(
     smmu: &SmmuParts<P>,
     domain: &Domain<P>,
     ste: &Ste,
