@@ -167,6 +167,9 @@ impl<P: Platform> Device<P> {
 
     /// Let the SMMU pass the device's transactions unchanged. Needs no memory and no tag.
     ///
+    /// While no substream is attached, that includes transactions with a SubstreamID: an SMMU without
+    /// stage 1 ignores it. As long as one is attached, the SMMU aborts those of all others.
+    ///
     /// # Errors
     ///
     /// The SMMU still does not confirm an earlier change, or is gone; or the device was removed.

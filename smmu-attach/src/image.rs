@@ -112,7 +112,7 @@ impl<'a, P: Platform> Change<'a, P> {
                 _ if n == 0 => stream,
                 _ => there.and_then(|(_, member)| member.context()),
             };
-            cd.unwrap_or(Cd([0; 8]))
+            cd.unwrap_or(Cd::INVALID)
         }
     }
 }

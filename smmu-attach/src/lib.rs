@@ -17,12 +17,13 @@
 //! four.
 //!
 //! This crate has [`Smmu`] (stream table, devices and tag spaces of one SMMU), [`Device`],
-//! [`Domain`], the transaction, and [`entry`], a writer of STEs and CDs that also works alone.
+//! [`Substream`], [`Domain`], the transaction, and [`entry`], a writer of STEs and CDs that also works
+//! alone.
 //!
 //! It has no page tables (describe yours through [`TranslationTable`]; those of a CPU through
 //! [`TableDescription::from_vtcr`] and [`from_tcr`](TableDescription::from_tcr)), no command queue (bring a
-//! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support ATS,
-//! substreams, nested translation or stalls.
+//! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support ATS, nested
+//! translation, stalls, or substreams of more than 10 bits.
 //!
 //! # Example
 //!
@@ -74,6 +75,16 @@
 //! }
 //! ```
 //!
+//! # Substreams
+//!
+//! [`Device::attach`], [`bypass`](Device::bypass) and [`block`](Device::block) are for transactions
+//! without a SubstreamID. Each [`Device::substream`] has an attachment of its own beside it, to a
+//! domain of stage 1. [`Device::block_all`] blocks everything.
+//!
+//! A device has two copies of its table of context descriptors. A change goes into the copy that the
+//! STE does not lead to, and one store to the STE replaces all CDs at once. So a change interrupts no
+//! other substream, and needs no `CFGI_CD`. The table is in the STE while a substream is attached.
+//!
 //! # Hazard
 //!
 //! - The owner of a domain calls [`Domain::invalidate`] after it changes the tables, and *before*
@@ -105,15 +116,15 @@
 //! # Locks
 //!
 //! One lock per device and one per domain, held over a whole transaction: the device's first, then
-//! those of the two domains, in the order in which they were made (debug builds check it).
-//! [`Device::attach`] waits for
-//! them. [`Device::prepare`] does not: it reports that another transaction has one. So threads that
-//! each hold transactions, and call [`prepare`](Device::prepare) for more, never wait for each
-//! other. Devices of different domains attach in parallel.
+//! those of the two domains, in the order in which they were made. Debug builds check the order.
+//! [`Device::attach`] waits for the locks. [`Device::prepare`] does not: it reports that another
+//! transaction has one. So threads that each hold transactions, and call
+//! [`prepare`](Device::prepare) for more, never wait for each other. Devices of different domains
+//! attach in parallel.
 //!
 //! A thread that holds a transaction makes no other call that takes these locks: it may wait for
 //! itself, or for a thread that waits for it. These calls are [`Device::attach`], `bypass`,
-//! `block`, `settle` and each question to a device (`attachment`, `is_confirmed`, `is_settled`,
+//! `block`, `block_all`, `settle` and each question to a device (`attachment`, `is_confirmed`, `is_settled`,
 //! `read_cd`), [`Domain::retry_flushes`], [`Smmu::settle`], [`Smmu::gone`] and
 //! [`Smmu::remove_device`].
 //!
@@ -129,6 +140,9 @@
 //! two from blocked to stage 1, one from one stage-1 domain to another. The last detach adds one
 //! flush and one `CMD_SYNC`. [`Device::block`] and [`Device::bypass`] allocate nothing. After
 //! `prepare`, no step allocates.
+//!
+//! An attach or block of a substream copies the device's table of CDs, 64 bytes for each SubstreamID
+//! that the device can send, and waits for one `CMD_SYNC`.
 //!
 //! This crate re-exports [`smmu_types`], [`smmu_tags`] and [`smmu_invs`], whose types are part of
 //! its API.

@@ -8,6 +8,7 @@ use std::cell::Cell as ThreadCell;
 use smmu_attach::*;
 use smmu_invs::{InvArray, LockCell};
 use smmu_types::fake::{HeapWindow, ID_REGISTERS, InstantSink, Pool, heap_pool};
+use smmu_types::seam::{CommandSink, SinkError, SyncProof};
 use smmu_types::*;
 
 thread_local! {
@@ -45,12 +46,46 @@ fn failing<T>(n: i64, run: impl FnOnce() -> T) -> (T, i64) {
     (result, n - left)
 }
 
+thread_local! {
+    /// Whether the SMMU confirms nothing.
+    static DEAD: ThreadCell<bool> = const { ThreadCell::new(false) };
+}
+
+/// A sink that confirms at once, or nothing.
+struct SwitchedSink;
+
+impl CommandSink for SwitchedSink {
+    type Ticket = SmmuId;
+    type Pushed = SmmuId;
+
+    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        InstantSink.issue(smmu, commands)
+    }
+    fn push(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<SmmuId>,
+        commands: &[Command],
+    ) -> Result<SmmuId, SinkError> {
+        InstantSink.push(smmu, pushed, commands)
+    }
+    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
+        InstantSink.prove(pushed, commands)
+    }
+    fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
+        match DEAD.get() {
+            true => Err(SinkError::timeout(ticket)),
+            false => InstantSink.wait(ticket),
+        }
+    }
+}
+
 struct HeapPlatform;
 impl Platform for HeapPlatform {
     type Lock = parking_lot::RawMutex;
     type SleepLock = parking_lot::RawMutex;
     type Dma = Pool<HeapWindow>;
-    type Sink = InstantSink;
+    type Sink = SwitchedSink;
     type Cell = LockCell<parking_lot::RawMutex, InvArray>;
     type Observer = ();
     type Tables = TableDescription;
@@ -73,13 +108,15 @@ struct OneSmmu {
 
 impl OneSmmu {
     fn new() -> Self {
-        let env = Env::new(heap_pool(4 << 20), InstantSink, ()).unwrap();
-        let caps = Capabilities::decode(ID_REGISTERS);
-        let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default()).unwrap();
+        let env = Env::new(heap_pool(4 << 20), SwitchedSink, ()).unwrap();
+        let registers = IdRegisters { idr1: ID_REGISTERS.idr1 | 20 << 6, ..ID_REGISTERS };
+        let caps = Capabilities::decode(registers);
+        let smmu = Smmu::new(&env, SmmuId(0), registers, caps, SmmuConfig::default()).unwrap();
         OneSmmu { env, smmu }
     }
     fn device(&self, stream: u32) -> Device<HeapPlatform> {
-        self.smmu.add_device(&[StreamId(stream)]).unwrap()
+        let config = DeviceConfig::default().with_substream_bits(4);
+        self.smmu.add_device_with(&[StreamId(stream)], config).unwrap()
     }
     fn domain(&self, id: u32) -> Domain<HeapPlatform> {
         Domain::new(&self.env, DomainId(id), TABLES).unwrap()
@@ -111,7 +148,9 @@ fn each<B, T, E>(
 #[test]
 fn every_shortage_is_an_error_that_leaves_no_trace() {
     let env = || heap_pool(1 << 16);
-    assert!(each(env, |pool| Env::<HeapPlatform>::new(pool.clone(), InstantSink, ()), |_| ()) == 1);
+    assert!(
+        each(env, |pool| Env::<HeapPlatform>::new(pool.clone(), SwitchedSink, ()), |_| ()) == 1
+    );
 
     let domains = each(OneSmmu::new, |b| Domain::new(&b.env, DomainId(1), TABLES), |_| ());
     assert!(domains >= 2, "{domains}");
@@ -156,6 +195,49 @@ fn every_shortage_is_an_error_that_leaves_no_trace() {
         },
     );
     assert!(moved >= 4, "{moved}");
+
+    let substream = each(
+        second,
+        |(.., device, _, other)| substream(device, 1).attach(other),
+        |(.., device, domain, other)| {
+            assert!(matches!(device.attachment(), Attachment::Domain(d) if d.is_same(domain)));
+            assert!(matches!(substream(device, 1).attachment(), Attachment::Blocked));
+            assert_eq!(other.tag_on(SmmuId(0)), None);
+        },
+    );
+    assert!(substream >= 5, "{substream}");
+}
+
+fn substream(device: &Device<HeapPlatform>, n: u32) -> Substream<HeapPlatform> {
+    device.substream(SubstreamId::new(n).unwrap()).unwrap()
+}
+
+/// Blocking needs no memory, also where the SMMU confirms nothing and every use is remembered.
+#[test]
+fn blocking_on_a_dead_smmu_does_not_allocate() {
+    let blocks: [fn(&Device<HeapPlatform>) -> Outcome; 3] = [
+        |device| device.block(),
+        |device| device.block_all(),
+        |device| (1..16).fold(Outcome::Done, |_, n| substream(device, n).block()),
+    ];
+    for block in blocks {
+        let bench = OneSmmu::new();
+        let device = bench.device(8);
+        let domains: Vec<_> = (0..16).map(|n| bench.domain(n)).collect();
+        let _ = device.attach(&domains[0]).unwrap();
+        for n in 1..16 {
+            let _ = substream(&device, n).attach(&domains[n as usize]).unwrap();
+        }
+        DEAD.set(true);
+        let (outcome, allocations) = failing(1, || block(&device));
+        DEAD.set(false);
+        assert!(matches!(outcome, Outcome::Unconfirmed(_)), "{outcome:?}");
+        assert_eq!(allocations, 0);
+        let settled = failing(1, || (device.settle(), device.block_all().settled()));
+        assert_eq!(settled, ((Ok(()), Ok(())), 0));
+        assert_eq!(bench.smmu.remove_device(&device), Ok(()));
+        assert!(domains.into_iter().all(|domain| domain.into_tables().is_ok()));
+    }
 }
 
 #[test]

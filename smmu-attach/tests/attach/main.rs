@@ -7,5 +7,6 @@ mod legality;
 mod locks;
 mod ordering;
 mod spinning;
+mod substreams;
 mod transaction;
 mod unconfirmed;

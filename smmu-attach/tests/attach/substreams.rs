@@ -1,0 +1,483 @@
+//! Attachments by device and substream: each has its own domain, and a change of one interrupts no
+//! other.
+//!
+//! A fake SMMU looks at the entries after each published store: once straight in memory, and once
+//! through caches that forget nothing before a `CFGI_STE`.
+#![expect(unsafe_code, reason = "implements the promise of DMA memory")]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rstest::rstest;
+use smmu_attach::*;
+use smmu_types::fake::*;
+use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, SinkError};
+use smmu_types::*;
+
+use crate::common::*;
+
+/// `IDR1.SSIDSIZE` = 20.
+const WITH_SUBSTREAMS: IdRegisters =
+    IdRegisters { idr1: ID_REGISTERS.idr1 | 20 << 6, ..ID_REGISTERS };
+
+type Look = Arc<Mutex<Option<Box<dyn Fn() + Send>>>>;
+
+/// A pool that calls `look` after each published store.
+struct WatchedMemory(Pool<HeapWindow>, Look);
+struct WatchedBlock(PoolBlock<HeapWindow>, Look);
+
+// SAFETY: blocks are the pool's.
+unsafe impl DmaMemory for WatchedMemory {
+    type Block = WatchedBlock;
+    fn allocate(&self, layout: DmaLayout) -> Result<WatchedBlock, DmaError> {
+        Ok(WatchedBlock(self.0.allocate(layout)?, Arc::clone(&self.1)))
+    }
+    fn full_barrier(&self) {
+        self.0.full_barrier();
+    }
+}
+
+// SAFETY: as the pool's block.
+unsafe impl DmaBlock for WatchedBlock {
+    fn words(&self) -> &[AtomicU64] {
+        self.0.words()
+    }
+    fn address(&self) -> PhysAddr {
+        self.0.address()
+    }
+    fn publish(&self, words: Range<usize>) {
+        self.0.publish(words);
+        if let Some(look) = &*self.1.lock().unwrap() {
+            look();
+        }
+    }
+    fn observe(&self, words: Range<usize>) {
+        self.0.observe(words);
+    }
+}
+
+type Watched = FakePlatform<WatchedMemory, RecordingObserver>;
+
+/// Where a transaction without a SubstreamID (`None`) or with one ends.
+type Source = Option<u32>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    Nothing,
+    Memory,
+    Stage1(Asid),
+    Stage2(Vmid),
+}
+
+/// What the SMMU makes of a transaction, with a CD from `cd`.
+fn walk(ste: Ste, source: Source, cd: impl FnOnce(PhysAddr, u32) -> Cd) -> Reached {
+    let config = match ste.decode() {
+        SteConfig::Bypass => return Reached::Memory,
+        // Stage 2 without stage 1: a SubstreamID is a fault.
+        SteConfig::Stage2(config) if source.is_none() => return Reached::Stage2(config.vmid),
+        SteConfig::Stage1(config) => config,
+        _ => return Reached::Nothing,
+    };
+    let zero = config.substream_default == SubstreamDefault::Substream0;
+    let index = match (source, config.substream_default) {
+        (None, SubstreamDefault::Substream0) => 0,
+        (None, SubstreamDefault::Bypass) => return Reached::Memory,
+        (Some(n), _) if n >> config.cd_max == 0 && !(zero && n == 0) => n,
+        _ => return Reached::Nothing,
+    };
+    match cd(config.context, index) {
+        cd if cd.is_valid() => Reached::Stage1(cd.asid()),
+        _ => Reached::Nothing,
+    }
+}
+
+#[derive(Default)]
+struct Caches {
+    ste: Option<Ste>,
+    cds: BTreeMap<u32, Cd>,
+}
+
+struct Rig {
+    env: Env<Watched>,
+    smmu: Smmu<Watched>,
+    device: Device<Watched>,
+    /// Three of stage 1 and one of stage 2.
+    domains: Vec<Domain<Watched>>,
+    memory: Arc<[AtomicU64]>,
+    caches: Arc<Mutex<Caches>>,
+    look: Look,
+    fail_at: Arc<AtomicU32>,
+}
+
+const SMMU: SmmuId = SmmuId(0);
+const BITS: u8 = 2;
+
+impl Rig {
+    fn new(streams: &[u32]) -> Self {
+        let look: Look = Arc::default();
+        let window = HeapWindow::new(PhysAddr(0x4000_0000), 4 << 20);
+        let memory = window.share();
+        let caches = Arc::new(Mutex::new(Caches::default()));
+        let fail_at = Arc::new(AtomicU32::new(0));
+        let (flushed, left) = (Arc::clone(&caches), Arc::clone(&fail_at));
+        let first = StreamId(streams[0]);
+        let sink = RecordingSink::failing(move |call| {
+            // From the failing step on the SMMU does nothing, until it is mended.
+            match left.load(Ordering::Relaxed) {
+                0 => {}
+                1 => return Some(SinkError::timeout(SMMU)),
+                n => left.store(n - 1, Ordering::Relaxed),
+            }
+            if let SinkCall::Issue(_, commands) | SinkCall::Push(_, commands) = call
+                && commands
+                    .iter()
+                    .any(|c| matches!(c, Command::CfgiSte { stream, .. } if *stream == first))
+            {
+                *flushed.lock().unwrap() = Caches::default();
+            }
+            None
+        });
+        let dma = WatchedMemory(Pool::new(window), Arc::clone(&look));
+        let env = Env::<Watched>::new(dma, sink, RecordingObserver::new()).unwrap();
+        let caps = Capabilities::decode(WITH_SUBSTREAMS);
+        let smmu = Smmu::new(&env, SMMU, WITH_SUBSTREAMS, caps, SmmuConfig::default()).unwrap();
+        let streams: Vec<_> = streams.iter().copied().map(StreamId).collect();
+        let config = DeviceConfig::default().with_substream_bits(BITS);
+        let device = smmu.add_device_with(&streams, config).unwrap();
+        let domain = |id: u32, stage| {
+            let tables = tables(stage, 0x8000_0000 + u64::from(id) * 0x1000);
+            Domain::new(&env, DomainId(id), tables).unwrap()
+        };
+        let domains = vec![domain(1, S1), domain(2, S1), domain(3, S1), domain(4, S2)];
+        Rig { env, smmu, device, domains, memory, caches, look, fail_at }
+    }
+
+    fn reached(&self, domain: usize) -> Reached {
+        match self.domains[domain].tag_on(SMMU).unwrap() {
+            CacheTag::Asid(_, asid) => Reached::Stage1(asid),
+            CacheTag::Vmid(vmid) => Reached::Stage2(vmid),
+        }
+    }
+
+    /// Look at each source after each store of `run`: it always reaches one of two ends.
+    fn undisturbed<T>(&self, others: &[(Source, [Reached; 2])], run: impl FnOnce() -> T) -> T {
+        let (device, memory) = (self.device.clone(), Arc::clone(&self.memory));
+        let (caches, others) = (Arc::clone(&self.caches), others.to_vec());
+        *self.look.lock().unwrap() = Some(Box::new(move || {
+            let now = device.read_ste().unwrap();
+            let mut caches = caches.lock().unwrap();
+            let cached = *caches.ste.get_or_insert(now);
+            for &(source, reaches) in &others {
+                let fetch = |context: PhysAddr, n: u32| cd_at(&memory, context, n);
+                let check = |end: Reached, what| {
+                    assert!(reaches.contains(&end), "{source:?}, {what}: {end:?}, not {reaches:?}");
+                };
+                check(walk(now, source, fetch), "from memory");
+                check(walk(cached, source, fetch), "STE cached");
+                let keep = |context, n| *caches.cds.entry(n).or_insert_with(|| fetch(context, n));
+                check(walk(cached, source, keep), "all cached");
+            }
+        }));
+        let result = run();
+        *self.look.lock().unwrap() = None;
+        result
+    }
+
+    /// After a confirmed change each source reaches what it should, also through the caches.
+    fn check(&self, expected: &[(Source, Reached)], what: &str) {
+        let now = self.device.read_ste().unwrap();
+        let mut caches = self.caches.lock().unwrap();
+        let cached = *caches.ste.get_or_insert(now);
+        for &(source, reaches) in expected {
+            let fetch = |context: PhysAddr, n: u32| cd_at(&self.memory, context, n);
+            assert_eq!(walk(now, source, fetch), reaches, "{what}: {source:?} from memory");
+            let keep = |context, n| *caches.cds.entry(n).or_insert_with(|| fetch(context, n));
+            assert_eq!(walk(cached, source, keep), reaches, "{what}: {source:?} from the caches");
+        }
+    }
+
+    fn steps(&self) -> u32 {
+        self.env.sink().take().len() as u32
+    }
+
+    fn substream(&self, n: u32) -> Substream<Watched> {
+        self.device.substream(SubstreamId::new(n).unwrap()).unwrap()
+    }
+
+    /// Block all, and see all tags, memory and users come back.
+    fn end(self, what: &str) {
+        let _ = self.device.block_all();
+        assert_eq!(self.smmu.settle(), Ok(()), "{what}");
+        let _ = self.device.block_all();
+        assert!(self.device.is_settled(), "{what}");
+        assert_eq!(self.smmu.remove_device(&self.device), Ok(()), "{what}");
+        for stats in [self.smmu.asids().stats(), self.smmu.vmids().stats()] {
+            assert_eq!((stats.in_use, stats.retiring, stats.quarantined), (0, 0, 0), "{what}");
+        }
+        for domain in self.domains {
+            assert!(domain.array().is_empty(), "{what}");
+            assert!(domain.into_tables().is_ok(), "{what}: tables are kept for ever");
+        }
+    }
+}
+
+fn cd_at(memory: &[AtomicU64], context: PhysAddr, n: u32) -> Cd {
+    let first = (context.0 - 0x4000_0000) as usize / 8 + n as usize * 8;
+    Cd(std::array::from_fn(|word| memory[first + word].load(Ordering::Relaxed)))
+}
+
+/// What a source is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Blocked,
+    Bypass,
+    Domain(usize),
+}
+
+/// The attachments of a device: the stream's own, then those of substreams 1 to 3.
+type Wishes = [Wish; 4];
+
+fn source(key: usize) -> Source {
+    (key > 0).then_some(key as u32)
+}
+
+fn expected(rig: &Rig, wishes: &Wishes) -> Vec<(Source, Reached)> {
+    let reached = |wish| match wish {
+        Wish::Blocked => Reached::Nothing,
+        Wish::Bypass => Reached::Memory,
+        Wish::Domain(n) => rig.reached(n),
+    };
+    let all = wishes.iter().enumerate();
+    // An SMMU without stage 1 ignores a SubstreamID: beside bypass a blocked substream may bypass.
+    let defined =
+        all.filter(|(key, wish)| *key == 0 || wishes[0] != Wish::Bypass || **wish != Wish::Blocked);
+    defined.map(|(key, wish)| (source(key), reached(*wish))).collect()
+}
+
+fn go(rig: &Rig, key: usize, wish: Wish) -> Result<Outcome, AttachError> {
+    match (key, wish) {
+        (0, Wish::Blocked) => Ok(rig.device.block()),
+        (0, Wish::Bypass) => rig.device.bypass(),
+        (0, Wish::Domain(n)) => rig.device.attach(&rig.domains[n]),
+        (n, Wish::Blocked) => Ok(rig.substream(n as u32).block()),
+        (n, Wish::Domain(domain)) => rig.substream(n as u32).attach(&rig.domains[domain]),
+        (_, Wish::Bypass) => unreachable!(),
+    }
+}
+
+/// Whether the attach must be refused: stage 2 has no substreams.
+fn refused(wishes: &Wishes, key: usize, wish: Wish) -> bool {
+    let substreams = wishes[1..].iter().any(|wish| *wish != Wish::Blocked);
+    match (key, wish) {
+        (0, Wish::Domain(3)) => substreams,
+        (0, _) | (_, Wish::Blocked) => false,
+        (_, Wish::Domain(n)) => n == 3 || wishes[0] == Wish::Domain(3),
+        _ => false,
+    }
+}
+
+const WISHES: [Wish; 6] = [
+    Wish::Blocked,
+    Wish::Bypass,
+    Wish::Domain(0),
+    Wish::Domain(1),
+    Wish::Domain(2),
+    Wish::Domain(3),
+];
+
+#[rstest]
+fn a_change_of_one_interrupts_no_other(#[values(&[8], &[8, 0x108, 0x20])] streams: &[u32]) {
+    let rig = Rig::new(streams);
+    let mut wishes = [Wish::Blocked; 4];
+    let (mut random, mut refusals) = (7u64, 0);
+    for step in 0..2_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let key = (random >> 33) as usize % 4;
+        let wish = WISHES[(random >> 40) as usize % 6];
+        if key > 0 && wish == Wish::Bypass {
+            continue;
+        }
+        let what = format!("step {step}: {wishes:?}, {:?} becomes {wish:?}", source(key));
+        let before = expected(&rig, &wishes);
+        let mut always: Vec<_> = before.iter().map(|(from, end)| (*from, [*end, *end])).collect();
+        // Between two domains of substreams, and to and from bypass, the changing source is never
+        // without one of both. A domain without users has no tag yet: then nothing is known of it.
+        let of = |wish| match wish {
+            Wish::Blocked => Some(Reached::Nothing),
+            Wish::Bypass => Some(Reached::Memory),
+            Wish::Domain(n) => rig.domains[n].tag_on(SMMU).map(|_| rig.reached(n)),
+        };
+        let live = wishes[1..].iter().enumerate().any(|(n, w)| n + 1 != key && *w != Wish::Blocked);
+        always.retain_mut(|(from, ends)| {
+            if *from == source(key) {
+                let new = of(wish);
+                *ends = [ends[0], new.unwrap_or(Reached::Nothing)];
+                return live && new.is_some();
+            }
+            (key, wish) != (0, Wish::Bypass) || ends[0] != Reached::Nothing
+        });
+        let result = rig.undisturbed(&always, || go(&rig, key, wish));
+        if refused(&wishes, key, wish) {
+            assert!(result.is_err(), "{what}");
+            refusals += 1;
+        } else {
+            assert_eq!(result.unwrap().settled(), Ok(()), "{what}");
+            wishes[key] = wish;
+        }
+        rig.check(&expected(&rig, &wishes), &what);
+        // A domain has a tag while a source uses it, and no longer.
+        for (n, domain) in rig.domains.iter().enumerate() {
+            let used = wishes.contains(&Wish::Domain(n));
+            assert_eq!(domain.tag_on(SMMU).is_some(), used, "{what}: domain {n}");
+        }
+    }
+    assert!(refusals > 50, "{refusals}");
+    rig.end("random work");
+}
+
+#[test]
+fn each_change_of_a_cd_takes_one_sync() {
+    let rig = Rig::new(&[8]);
+    let _ = go(&rig, 0, Wish::Domain(0)).unwrap();
+    let _ = rig.steps();
+    let syncs = |key, wish| {
+        let outcome = go(&rig, key, wish).unwrap();
+        let calls = rig.env.sink().take();
+        let waits = calls.iter().filter(|call| matches!(call, SinkCall::Wait(_))).count();
+        // The flush of a tag that is free is not part of the change.
+        waits - usize::from(outcome.freed().is_some())
+    };
+    assert_eq!(syncs(1, Wish::Domain(1)), 1, "the first substream, beside stage 1");
+    assert_eq!(syncs(2, Wish::Domain(2)), 1, "another");
+    assert_eq!(syncs(1, Wish::Domain(2)), 1, "a replacement");
+    assert_eq!(syncs(0, Wish::Domain(1)), 1, "a replacement for the stream");
+    assert_eq!(syncs(2, Wish::Blocked), 1, "one leaves");
+    assert_eq!(syncs(1, Wish::Blocked), 1, "the last one leaves");
+    assert_eq!(syncs(1, Wish::Blocked), 0, "nothing changes");
+    let SteConfig::Stage1(config) = rig.device.read_ste().unwrap().decode() else { panic!() };
+    assert_eq!(config.cd_max, 0, "the table is taken out again");
+    rig.end("syncs");
+}
+
+/// Each hardware step of each change fails once, beside each kind of neighbour. Nothing that the
+/// SMMU may use is given back, and after it answers again all is as the state says.
+#[test]
+fn every_hardware_step_fails_once() {
+    let neighbours: [Wishes; 5] = [
+        [Wish::Blocked; 4],
+        [Wish::Blocked, Wish::Blocked, Wish::Domain(0), Wish::Blocked],
+        [Wish::Bypass, Wish::Domain(0), Wish::Domain(1), Wish::Blocked],
+        [Wish::Domain(0), Wish::Domain(1), Wish::Domain(0), Wish::Blocked],
+        [Wish::Domain(2), Wish::Blocked, Wish::Blocked, Wish::Blocked],
+    ];
+    let build = |wishes: &Wishes| {
+        let rig = Rig::new(&[8, 0x108]);
+        for (key, wish) in wishes.iter().enumerate() {
+            if *wish != Wish::Blocked {
+                assert_eq!(go(&rig, key, *wish).unwrap().settled(), Ok(()));
+            }
+        }
+        let _ = rig.steps();
+        rig
+    };
+    let mut failures = 0;
+    for (wishes, key, wish) in neighbours
+        .iter()
+        .flat_map(|wishes| (0..4).map(move |key| (wishes, key)))
+        .flat_map(|(wishes, key)| WISHES.map(|wish| (wishes, key, wish)))
+    {
+        if refused(wishes, key, wish) || key > 0 && wish == Wish::Bypass {
+            continue;
+        }
+        let rehearsal = build(wishes);
+        let _ = go(&rehearsal, key, wish).unwrap();
+        for n in 1..=rehearsal.steps() {
+            let what = format!("{wishes:?}, {:?} becomes {wish:?}, step {n}", source(key));
+            let rig = build(wishes);
+            rig.fail_at.store(n, Ordering::Relaxed);
+            let outcome = go(&rig, key, wish).unwrap();
+            assert!(outcome.settled().is_err(), "{what}");
+            // What any source used before or after is still invalidated for.
+            for used in wishes.iter().chain([&wish]) {
+                if let Wish::Domain(domain) = used {
+                    assert!(!rig.domains[*domain].array().is_empty(), "{what}: {domain}");
+                }
+            }
+            // Blocking a substream on the dead SMMU must not bring its CD back later.
+            let again = rig.substream(2).block();
+            if let Outcome::Unconfirmed(_) = outcome {
+                assert!(matches!(again, Outcome::Unconfirmed(_)), "{what}: {again:?}");
+            }
+            rig.fail_at.store(0, Ordering::Relaxed);
+            assert_eq!(rig.smmu.settle(), Ok(()), "{what}");
+            let mut after = *wishes;
+            after[key] = wish;
+            after[2] = Wish::Blocked;
+            // Any attach writes all entries again.
+            let spare =
+                [Wish::Domain(1), Wish::Domain(2)][usize::from(after[0] == Wish::Domain(1))];
+            if after[0] != Wish::Domain(3) {
+                assert_eq!(go(&rig, 3, spare).unwrap().settled(), Ok(()), "{what}");
+                after[3] = spare;
+                rig.check(&expected(&rig, &after), &what);
+            }
+            rig.end(&what);
+            failures += 1;
+        }
+    }
+    assert!(failures > 150, "{failures}");
+}
+
+#[test]
+fn what_cannot_be_attached_is_refused_by_name() {
+    let rig = Rig::new(&[8]);
+    let number = |n| SubstreamId::new(n).unwrap();
+    for n in [0, 1 << BITS] {
+        let error = rig.device.substream(number(n)).unwrap_err();
+        let (stream, substream) = (StreamId(8), number(n));
+        let range = AttachError::SubstreamRange { smmu: SMMU, stream, substream, bits: BITS };
+        assert_eq!(error, range);
+    }
+    let bypass = rig.substream(1).prepare(Target::Bypass).err().unwrap();
+    assert_eq!(bypass, AttachError::SubstreamBypass { smmu: SMMU, substream: number(1) });
+    let stage2 = go(&rig, 1, Wish::Domain(3)).unwrap_err();
+    assert_eq!(stage2, AttachError::SubstreamStage2 { smmu: SMMU, domain: DomainId(4) });
+    let _ = go(&rig, 1, Wish::Domain(0)).unwrap();
+    let beside = go(&rig, 0, Wish::Domain(3)).unwrap_err();
+    assert_eq!(beside, AttachError::SubstreamsAttached { smmu: SMMU, domain: DomainId(4) });
+    // A device whose substream is attached is attached.
+    let attached = AttachError::StillAttached { smmu: SMMU, stream: StreamId(8) };
+    assert_eq!(rig.smmu.remove_device(&rig.device), Err(attached));
+    let _ = go(&rig, 1, Wish::Blocked).unwrap();
+    let _ = go(&rig, 0, Wish::Domain(3)).unwrap();
+    let beside = go(&rig, 1, Wish::Domain(0)).unwrap_err();
+    let (substream, domain) = (number(1), DomainId(4));
+    assert_eq!(beside, AttachError::StreamStage2 { smmu: SMMU, substream, domain });
+    rig.end("refusals");
+}
+
+#[test]
+fn a_device_or_smmu_without_substreams_has_none() {
+    let fixture = Fixture::new();
+    let smmu = fixture.smmu(0);
+    let config = DeviceConfig::default().with_substream_bits(8);
+    let device = smmu.add_device_with(&[StreamId(8)], config).unwrap();
+    let error = device.substream(SubstreamId::new(1).unwrap()).unwrap_err();
+    assert!(matches!(error, AttachError::SubstreamRange { bits: 0, .. }), "{error}");
+}
+
+#[test]
+fn gone_takes_every_substream_out() {
+    let rig = Rig::new(&[8]);
+    for (key, domain) in [(0, 0), (1, 1), (2, 1), (3, 2)] {
+        let _ = go(&rig, key, Wish::Domain(domain)).unwrap();
+    }
+    assert_eq!(rig.smmu.gone(&GoneProof::vouch(SMMU)), Ok(()));
+    assert!(matches!(rig.substream(1).attachment(), Attachment::Blocked));
+    for domain in rig.domains {
+        assert!(domain.array().is_empty());
+        assert!(domain.into_tables().is_ok());
+    }
+}
