@@ -47,7 +47,8 @@
 //! transcripts repeat. A freed number is the next one given out, so a forgotten flush shows in the
 //! first test rather than after 65,535 attaches. [`Choice::NextFit`] delays reuse instead. A space
 //! never gives out 0: streams without stage 2 use VMID 0. List the numbers that firmware uses in
-//! [`SpaceConfig::reserved`].
+//! [`SpaceConfig::reserved`]. A caller that needs one certain number, such as a hypervisor with one
+//! VMID for CPU and SMMU, [claims](VmidSpace::claim) it.
 //!
 //! # Threads
 //!

@@ -247,6 +247,12 @@ impl<const SHIFT: u32> Numbers<SHIFT> {
         self.part(number).states.fetch_add(1 << FREES, release);
     }
 
+    /// Takes exactly this number, which is fresh now. Returns whether it was free.
+    #[inline]
+    pub fn take_this(&self, number: u16) -> bool {
+        self.map.claim_this(number.into())
+    }
+
     /// Takes a number for good. Returns whether it was free; `true` for 0.
     pub fn reserve(&self, number: u16) -> bool {
         if number == 0 {

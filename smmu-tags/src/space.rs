@@ -154,6 +154,27 @@ impl Homes {
             None => Err(self.exhausted(smmu, limit)),
         }
     }
+
+    fn take_this(
+        &self,
+        smmu: SmmuId,
+        limit: u32,
+        number: u16,
+        tag: CacheTag,
+    ) -> Result<FreshTag, TagError> {
+        let (kind, last) = (self.kind, limit - 1);
+        if number == 0 {
+            return Err(TagError::Zero { kind, last });
+        }
+        if u32::from(number) > last {
+            return Err(TagError::OutOfRange { kind, number, last });
+        }
+        if !self.numbers.take_this(number) {
+            return Err(TagError::NotFree { kind, smmu, number });
+        }
+        let home = self.0[self.numbers.part_of(number)].clone();
+        Ok(FreshTag::new(home, smmu, tag))
+    }
 }
 
 /// The number of values of a width, if the architecture has that width.
@@ -256,6 +277,27 @@ impl AsidSpace {
         let limit = width(TagKind::Asid, bits)?.min(self.shared.numbers.numbers());
         self.shared.take(smmu, limit, |number| CacheTag::Asid(regime, Asid(number)))
     }
+
+    /// Gives out exactly this ASID, for example the one that a CPU uses for the same tables.
+    ///
+    /// One atomic step takes the number, or finds that it is not free. Any thread may call it in
+    /// any context, also while others allocate. Does not allocate memory. `bits` is the width of
+    /// the ASIDs of `smmu`.
+    ///
+    /// # Errors
+    ///
+    /// [`TagError::NotFree`], [`TagError::Zero`], [`TagError::OutOfRange`] or
+    /// [`TagError::BadWidth`].
+    pub fn claim(
+        &self,
+        smmu: SmmuId,
+        regime: Regime,
+        bits: u8,
+        asid: Asid,
+    ) -> Result<FreshTag, TagError> {
+        let limit = width(TagKind::Asid, bits)?.min(self.shared.numbers.numbers());
+        self.shared.take_this(smmu, limit, asid.0, CacheTag::Asid(regime, asid))
+    }
 }
 
 impl fmt::Debug for AsidSpace {
@@ -308,6 +350,38 @@ impl VmidSpace {
     pub fn allocate(&self) -> Result<FreshTag, TagError> {
         let tag = |number| CacheTag::Vmid(Vmid(number));
         self.shared.take(self.smmu, self.shared.numbers.numbers(), tag)
+    }
+
+    /// Gives out exactly this VMID. A hypervisor calls it if a virtual machine has one VMID for
+    /// the CPUs and the SMMU.
+    ///
+    /// One atomic step takes the number, or finds that it is not free. Any thread may call it in
+    /// any context, also while others allocate. Does not allocate memory.
+    ///
+    /// ```
+    /// use smmu_tags::{TagError, VmidSpace};
+    /// use smmu_types::{CacheTag, SmmuId, Vmid};
+    ///
+    /// let space = VmidSpace::new(SmmuId(0), 16)?;
+    /// let of_the_machine = Vmid(7); // VTTBR_EL2.VMID
+    /// let fresh = space.claim(of_the_machine)?;
+    /// assert_eq!(fresh.tag(), CacheTag::Vmid(Vmid(7)));
+    /// assert!(matches!(space.claim(Vmid(7)), Err(TagError::NotFree { number: 7, .. })));
+    /// drop(fresh); // free again
+    /// assert!(space.claim(Vmid(7)).is_ok());
+    /// # Ok::<(), TagError>(())
+    /// ```
+    ///
+    /// [`allocate`](Self::allocate) does not know which numbers a caller will claim, and may give
+    /// them out before. So a hypervisor either claims every VMID, or reserves a range, gives that
+    /// range to guests without devices, and allocates the VMIDs of the others here.
+    ///
+    /// # Errors
+    ///
+    /// [`TagError::NotFree`], [`TagError::Zero`] or [`TagError::OutOfRange`].
+    pub fn claim(&self, vmid: Vmid) -> Result<FreshTag, TagError> {
+        let limit = self.shared.numbers.numbers();
+        self.shared.take_this(self.smmu, limit, vmid.0, CacheTag::Vmid(vmid))
     }
 
     /// Gives out a free VMID for a virtual SMMU, which owns it from now to its end.

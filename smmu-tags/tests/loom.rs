@@ -282,6 +282,42 @@ fn the_last_number_goes_to_one_of_two() {
 }
 
 #[test]
+fn inv_1_a_claim_beside_an_allocation_and_a_claim() {
+    for other_claims in [false, true] {
+        check(move || {
+            let all = numbers(4, Choice::Lowest, &[2]);
+            let other = thread::spawn({
+                let all = Arc::clone(&all);
+                move || if other_claims { all.take_this(2) } else { all.take(4).is_some() }
+            });
+            let mine = all.take_this(2);
+            assert_ne!(other.join().unwrap(), mine, "one of the two gets it");
+            assert!(all.is_marked());
+            assert_eq!((all.stats().free, all.take(4)), (0, None));
+            all.put_back(2, TagState::Fresh);
+            assert!(all.take_this(2));
+        });
+    }
+}
+
+/// A thread claims a number and another allocates; a number that is given back meanwhile is found.
+#[test]
+fn step_9_a_claim_makes_no_exhausted_false() {
+    check(|| {
+        let all = numbers(4, Choice::Lowest, &[3]);
+        let mover = thread::spawn({
+            let all = Arc::clone(&all);
+            move || {
+                all.put_back(1, TagState::Fresh);
+                all.take_this(3);
+            }
+        });
+        assert!(all.take(4).is_some(), "exhausted, though a number was free at every moment");
+        mover.join().unwrap();
+    });
+}
+
+#[test]
 fn next_fit_gives_two_threads_two_numbers() {
     // Without the bound this test takes minutes.
     check_up_to(Some(3), || {
