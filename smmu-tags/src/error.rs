@@ -36,7 +36,7 @@ pub enum TagError {
         /// The width asked for.
         bits: u8,
     },
-    /// The allocation of a space's bitmap failed.
+    /// An allocation for a space failed: of its bitmap, or of what its handles and tags share.
     #[error("no memory for a space of {numbers} {kind}s ({bytes} bytes); free some and try again")]
     OutOfMemory {
         /// ASID or VMID.

@@ -1,14 +1,12 @@
 //! The public spaces: handles that share the numbers, and how a space is set up.
 
-use alloc::boxed::Box;
 use core::fmt;
 use core::ops::Deref;
 
-use smmu_types::{Asid, CacheTag, Regime, SmmuId, Vmid};
+use smmu_types::{Asid, CacheTag, Counted, OutOfMemory, Regime, SmmuId, Vmid};
 
 use crate::home::{Anchor, Home, Listener, SpaceInner};
 use crate::numbers::{Choice, Numbers, PARTS, TagStats};
-use crate::sync::Arc;
 use crate::vsmmu::VsmmuVmid;
 use crate::{FreshTag, TagError, TagKind};
 
@@ -89,13 +87,10 @@ impl Deref for Homes {
 
 impl Homes {
     fn bytes(&self) -> usize {
-        // An `Arc` has two counts before its value.
-        const COUNTS: usize = 2 * size_of::<usize>();
-        let shared = size_of::<SpaceInner>() + self.numbers.bytes();
+        let shared = Counted::<SpaceInner>::BYTES + self.numbers.bytes();
         match self.0[0] {
-            Home::Counted(_) => COUNTS + shared,
-            Home::CountedApart(_) => COUNTS + shared + PARTS * (COUNTS + size_of::<Anchor>()),
-            Home::Forever(_) => shared,
+            Home::Counted(_) | Home::Forever(_) => shared,
+            Home::CountedApart(_) => shared + PARTS * Counted::<Anchor>::BYTES,
         }
     }
 
@@ -107,11 +102,8 @@ impl Homes {
     ) -> Result<Self, TagError> {
         let SpaceConfig { reserved, choice, keep, listener } = config;
         let size = width(kind, bits)?;
-        let numbers = Numbers::new(size, choice).map_err(|short| TagError::OutOfMemory {
-            kind,
-            numbers: size,
-            bytes: short.0,
-        })?;
+        let no_memory = |bytes| TagError::OutOfMemory { kind, numbers: size, bytes };
+        let numbers = Numbers::new(size, choice).map_err(|short| no_memory(short.0))?;
         let shared = SpaceInner { numbers, kind, listener };
         for &named in reserved {
             match shared.reserve(number(named)) {
@@ -120,21 +112,22 @@ impl Homes {
                 Err(error) => return Err(error),
             }
         }
+        let no_memory = |short: OutOfMemory| no_memory(short.bytes);
+        let shared = Counted::new(shared).map_err(no_memory)?;
         Ok(Homes(match (keep, choice) {
             (Keep::Forever, _) => {
-                let shared: &'static SpaceInner = Box::leak(Box::new(shared));
+                let shared = Counted::leak(shared);
                 core::array::from_fn(|_| Home::Forever(shared))
             }
             (Keep::WhileUsed, Choice::NextFitByCpu(_)) => {
-                let shared = Arc::new(shared);
-                core::array::from_fn(|_| {
-                    let shared = Arc::clone(&shared);
-                    Home::CountedApart(Arc::new(Anchor { shared, _apart: [0; 9] }))
-                })
+                let anchor = || {
+                    let anchor = Anchor { _apart: [0; 9], shared: shared.clone() };
+                    Counted::new(anchor).map(Home::CountedApart).map_err(no_memory)
+                };
+                [anchor()?, anchor()?, anchor()?, anchor()?]
             }
             (Keep::WhileUsed, Choice::Lowest | Choice::NextFit) => {
-                let shared = Arc::new(shared);
-                core::array::from_fn(|_| Home::Counted(Arc::clone(&shared)))
+                core::array::from_fn(|_| Home::Counted(shared.clone()))
             }
         }))
     }
@@ -224,8 +217,8 @@ macro_rules! common {
                 self.shared.numbers.high_water()
             }
 
-            /// The size of the space in bytes: 8,792 at 16 bits, of which 8,328 are the bitmap, and
-            /// 504 at 8 bits, on a 64-bit machine; 384 more with [`Choice::NextFitByCpu`].
+            /// The size of the space in bytes: 8,840 at 16 bits, of which 8,328 are the bitmap, and
+            /// 552 at 8 bits, on a 64-bit machine; 352 more with [`Choice::NextFitByCpu`].
             #[must_use]
             pub fn bytes(&self) -> usize {
                 self.shared.bytes()
@@ -251,7 +244,7 @@ impl AsidSpace {
     ///
     /// # Errors
     ///
-    /// [`TagError::BadWidth`], or [`TagError::OutOfMemory`] for the bitmap (8,328 bytes at most).
+    /// [`TagError::BadWidth`] or [`TagError::OutOfMemory`].
     pub fn new(bits: u8) -> Result<Self, TagError> {
         Self::with_config(bits, SpaceConfig::default())
     }
@@ -322,7 +315,7 @@ impl VmidSpace {
     ///
     /// # Errors
     ///
-    /// [`TagError::BadWidth`], or [`TagError::OutOfMemory`] for the bitmap (8,328 bytes at most).
+    /// [`TagError::BadWidth`] or [`TagError::OutOfMemory`].
     pub fn new(smmu: SmmuId, bits: u8) -> Result<Self, TagError> {
         Self::with_config(smmu, bits, SpaceConfig::default())
     }
