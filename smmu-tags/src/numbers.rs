@@ -82,7 +82,7 @@ const FREES: u32 = 2 * LANE;
 const PASSES: usize = 16;
 
 /// The parts into which the counts are split, so that threads seldom write the same cache line.
-pub const PARTS: usize = 4;
+pub(crate) const PARTS: usize = 4;
 
 /// The counts of one part of the numbers, and the position of a CPU's round; on a cache line of its
 /// own.
