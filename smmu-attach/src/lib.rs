@@ -107,8 +107,6 @@
 //!
 //! # Limits
 //!
-//! - [`Smmu::new`] makes two small allocations, of the tag spaces, that abort when memory is short.
-//!   Every other shortage is an error.
 //! - A [`Prepared`], [`Published`] or [`Installed`] that is leaked ([`core::mem::forget`]) keeps
 //!   its locks for ever. [`Device::prepare`] then says so; every call that waits for the locks,
 //!   such as [`Device::attach`] and [`Smmu::gone`], waits for ever.

@@ -152,6 +152,14 @@ fn every_shortage_is_an_error_that_leaves_no_trace() {
         each(env, |pool| Env::<HeapPlatform>::new(pool.clone(), SwitchedSink, ()), |_| ()) == 1
     );
 
+    let caps = Capabilities::decode(ID_REGISTERS);
+    let smmu = |env: &Env<HeapPlatform>| {
+        Smmu::new(env, SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default())
+    };
+    let env = || Env::new(heap_pool(1 << 20), InstantSink, ()).unwrap();
+    let smmus = each(env, smmu, |_| ());
+    assert!(smmus >= 7, "the table, two for each tag space, and two of its own: {smmus}");
+
     let domains = each(OneSmmu::new, |b| Domain::new(&b.env, DomainId(1), TABLES), |_| ());
     assert!(domains >= 2, "{domains}");
 

@@ -10,8 +10,7 @@ use core::ops::Deref;
 
 use lock_api::{Mutex, RawMutex};
 
-use crate::counted::Counted;
-use crate::{OutOfMemory, Publication};
+use crate::{Counted, OutOfMemory, Publication};
 
 /// A value in the memory that its publication needs.
 #[derive(Debug)]
@@ -94,9 +93,41 @@ pub use self::swap::{ArcSwapCell, ArcSwapGuard};
 
 #[cfg(feature = "std")]
 mod swap {
-    use arc_swap::ArcSwapAny;
+    #![expect(unsafe_code, reason = "tells arc-swap how a reference becomes a pointer")]
+
+    use arc_swap::{ArcSwapAny, RefCnt};
 
     use super::{Counted, Deref, Node, OutOfMemory, Publication, Replaced, fmt};
+
+    /// A reference that `arc-swap` may hold: neither its trait nor the reference is of this crate.
+    struct SwapRef<T>(Counted<T>);
+
+    impl<T> Clone for SwapRef<T> {
+        fn clone(&self) -> Self {
+            SwapRef(self.0.clone())
+        }
+    }
+
+    // SAFETY: a pointer to the value is a pointer to its block, which has its own count. `into_ptr`
+    // and `as_ptr` give the same pointer and do not change the count; `from_ptr` takes such a
+    // pointer back. Only a clone panics, beyond `usize::MAX / 2` references, and each of them needs
+    // a guard.
+    unsafe impl<T> RefCnt for SwapRef<T> {
+        type Base = T;
+
+        fn into_ptr(me: Self) -> *mut T {
+            Counted::into_raw(me.0).cast_mut()
+        }
+
+        fn as_ptr(me: &Self) -> *mut T {
+            Counted::as_ptr(&me.0).cast_mut()
+        }
+
+        unsafe fn from_ptr(pointer: *const T) -> Self {
+            // SAFETY: the pointer came from `into_ptr` or `as_ptr`, as the caller vouches.
+            SwapRef(unsafe { Counted::from_raw(pointer) })
+        }
+    }
 
     /// A publication whose readers take no lock.
     ///
@@ -108,30 +139,35 @@ mod swap {
     /// a thread that only publishes, the other cell is about twice as fast, but attaches are rare
     /// beside invalidations. Its drawbacks weigh more: a publication allocates now and then, to
     /// queue the old array, and no caller knows when the last reader of an array is done.
-    pub struct ArcSwapCell<T>(ArcSwapAny<Counted<T>>);
+    pub struct ArcSwapCell<T>(ArcSwapAny<SwapRef<T>>);
 
     impl<T> ArcSwapCell<T> {
         /// Replaces the current value. The result tells when its last reader is done.
         pub fn replace(&self, node: Node<T>) -> Replaced<T> {
-            Replaced(self.0.swap(node.0))
+            Replaced(self.0.swap(SwapRef(node.0)).0)
         }
     }
 
     impl<T: fmt::Debug> fmt::Debug for ArcSwapCell<T> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_tuple("ArcSwapCell").field(&*self.0.load()).finish()
+            f.debug_tuple("ArcSwapCell").field(&*self.0.load().0).finish()
         }
     }
 
     /// Keeps a value of an [`ArcSwapCell`] alive.
-    #[derive(Debug)]
-    pub struct ArcSwapGuard<T>(arc_swap::Guard<Counted<T>>);
+    pub struct ArcSwapGuard<T>(arc_swap::Guard<SwapRef<T>>);
+
+    impl<T: fmt::Debug> fmt::Debug for ArcSwapGuard<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_tuple("ArcSwapGuard").field(&**self).finish()
+        }
+    }
 
     impl<T> Deref for ArcSwapGuard<T> {
         type Target = T;
 
         fn deref(&self) -> &T {
-            &self.0
+            &self.0.0
         }
     }
 
@@ -147,7 +183,7 @@ mod swap {
         }
 
         fn new(node: Node<T>) -> Self {
-            let cell = ArcSwapCell(ArcSwapAny::new(node.0));
+            let cell = ArcSwapCell(ArcSwapAny::new(SwapRef(node.0)));
             // Registers this thread, so that its later reads do not allocate.
             drop(cell.read());
             cell

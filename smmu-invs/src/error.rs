@@ -96,11 +96,3 @@ pub struct SmmuFailure {
     #[source]
     pub error: SinkError,
 }
-
-/// The allocator has no memory for a node of a [`Publication`](crate::Publication).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no memory to publish {bytes} bytes; free some and try again")]
-pub struct OutOfMemory {
-    /// Bytes of the request to the allocator.
-    pub bytes: usize,
-}

@@ -106,7 +106,6 @@ extern crate alloc;
 
 mod array;
 mod cells;
-mod counted;
 mod error;
 mod gate;
 mod gated_cell;
@@ -123,8 +122,7 @@ pub use array::{Found, InvArray, InvView, UnrefOutcome};
 #[cfg(feature = "std")]
 pub use cells::{ArcSwapCell, ArcSwapGuard};
 pub use cells::{LockCell, LockGuard, Node, Replaced};
-pub use counted::Counted;
-pub use error::{InvError, InvalidateError, OutOfMemory, SmmuFailure};
+pub use error::{InvError, InvalidateError, SmmuFailure};
 pub use gate::{AtsGate, Drained};
 pub use gated_cell::GatedCell;
 pub use inv_entry::EntryState;
@@ -133,6 +131,7 @@ pub use publish::{
     Publication, invalidate_published, invalidate_published_after, invalidate_published_reporting,
 };
 pub use request::RequestBuffer;
+pub use smmu_types::{Counted, OutOfMemory};
 #[cfg(loom)]
 #[doc(hidden)]
 pub use sync::{Barrier, without};

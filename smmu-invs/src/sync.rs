@@ -2,9 +2,9 @@
 //! leave a barrier out.
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 #[cfg(not(loom))]
 use core::sync::atomic::fence;
@@ -27,8 +27,4 @@ smmu_types::barriers! {
     GateLeave,
     /// The acquire of the writer that waits at the gate.
     GateWait,
-    /// The release of a reader that drops its reference to a published value.
-    CountRelease,
-    /// The acquire before the last reference drops the value.
-    CountAcquire,
 }

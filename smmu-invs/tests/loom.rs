@@ -27,6 +27,7 @@ use smmu_invs::{
     Barrier, GatedCell, InvArray, InvSpec, LockCell, OutOfMemory, Publication,
     invalidate_published, without,
 };
+use smmu_types::model as count;
 use smmu_types::range::{Extent, RangeSupport};
 use smmu_types::seam::{CommandSink, SinkError, Wait};
 use smmu_types::{
@@ -583,7 +584,7 @@ fn an_array_is_not_freed_under_a_reader() {
 #[should_panic(expected = "the checker says")]
 fn without_the_release_of_the_count_an_array_is_freed_under_a_reader() {
     caught(|| {
-        without(Barrier::CountRelease, publish_race);
+        count::without(count::Barrier::CountRelease, publish_race);
     });
 }
 
@@ -591,6 +592,6 @@ fn without_the_release_of_the_count_an_array_is_freed_under_a_reader() {
 #[should_panic(expected = "the checker says")]
 fn without_the_acquire_of_the_count_an_array_is_freed_under_a_reader() {
     caught(|| {
-        without(Barrier::CountAcquire, publish_race);
+        count::without(count::Barrier::CountAcquire, publish_race);
     });
 }

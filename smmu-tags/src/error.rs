@@ -36,7 +36,7 @@ pub enum TagError {
         /// The width asked for.
         bits: u8,
     },
-    /// The allocation of a space's bitmap failed.
+    /// An allocation for a space failed: of its bitmap, or of what its handles and tags share.
     #[error("no memory for a space of {numbers} {kind}s ({bytes} bytes); free some and try again")]
     OutOfMemory {
         /// ASID or VMID.
@@ -63,15 +63,37 @@ pub enum TagError {
         /// Numbers of the space that are lost because a flush was never proven.
         quarantined: u32,
     },
-    /// The number to reserve is beyond the end of the space.
-    #[error("{kind} {number} cannot be reserved: the space ends at {last}")]
+    /// The number to reserve or to claim is beyond the end of the space, or of what the SMMU can
+    /// use.
+    #[error("{kind} {number} is out of range: the last one that can be used is {last}")]
     OutOfRange {
         /// ASID or VMID.
         kind: TagKind,
         /// The number asked for.
         number: u16,
-        /// The last number of the space.
+        /// The last number of the space, or the last that the SMMU can use.
         last: u32,
+    },
+    /// The number to claim is 0.
+    #[error("{kind} 0 cannot be claimed: a space never gives it out; use 1 to {last}")]
+    Zero {
+        /// ASID or VMID.
+        kind: TagKind,
+        /// The last number that can be claimed.
+        last: u32,
+    },
+    /// The number to claim is given out, reserved or quarantined.
+    #[error(
+        "{smmu}: {kind} {number} cannot be claimed: it is given out, reserved or quarantined; \
+         detach the domain that has it, or use another number"
+    )]
+    NotFree {
+        /// ASID or VMID.
+        kind: TagKind,
+        /// The SMMU that the tag was for.
+        smmu: SmmuId,
+        /// The number asked for.
+        number: u16,
     },
     /// The number to reserve is given out or reserved already.
     #[error(

@@ -1,13 +1,13 @@
 //! What the tags of a space share: its numbers, and a reference that keeps them alive.
 
+use alloc::sync::Arc;
 use core::ops::Deref;
 
 use smmu_types::seam::{Notice, Observer};
-use smmu_types::{CacheTag, SmmuId};
+use smmu_types::{CacheTag, Counted, SmmuId};
 
 use crate::error::{TagError, TagKind};
 use crate::numbers::Numbers;
-use crate::sync::Arc;
 
 /// Is told of each number that is lost because its tag was dropped.
 pub type Listener = Arc<dyn Observer + Send + Sync>;
@@ -23,18 +23,19 @@ pub(crate) struct SpaceInner {
 }
 
 /// The reference count for the tags of one part of the numbers, so that CPUs with rounds of their
-/// own do not write one count. The count lies before the pointer. The block is so long that the
+/// own do not write one count. The count lies behind the pointer. The block is so long that the
 /// counts of two blocks never share a cache line.
+#[repr(C)]
 pub(crate) struct Anchor {
-    pub(crate) shared: Arc<SpaceInner>,
     pub(crate) _apart: [u64; 9],
+    pub(crate) shared: Counted<SpaceInner>,
 }
 
 /// A tag's reference to its space.
 #[derive(Clone)]
 pub(crate) enum Home {
-    Counted(Arc<SpaceInner>),
-    CountedApart(Arc<Anchor>),
+    Counted(Counted<SpaceInner>),
+    CountedApart(Counted<Anchor>),
     Forever(&'static SpaceInner),
 }
 

@@ -47,7 +47,8 @@
 //! transcripts repeat. A freed number is the next one given out, so a forgotten flush shows in the
 //! first test rather than after 65,535 attaches. [`Choice::NextFit`] delays reuse instead. A space
 //! never gives out 0: streams without stage 2 use VMID 0. List the numbers that firmware uses in
-//! [`SpaceConfig::reserved`].
+//! [`SpaceConfig::reserved`]. A caller that needs one certain number, such as a hypervisor with one
+//! VMID for CPU and SMMU, [claims](VmidSpace::claim) it.
 //!
 //! # Threads
 //!
@@ -74,12 +75,12 @@
 //!
 //! # Cost
 //!
-//! A space is one bitmap with two levels of marks above it, and counts: 8,792 bytes for 65,536
-//! numbers and 504 for 256. The constructor allocates it. An allocation reads one word of each
-//! level, however full the space is, and writes one word. A free writes one word and a count. Where
-//! a word becomes empty or non-empty, the levels above are written too. Each tag also counts as a
-//! user of the space's memory, unless that is kept for ever. A tag is 24 bytes on a 64-bit machine.
-//! `cargo bench -p smmu-tags` measures the times.
+//! A space is one bitmap with two levels of marks above it, and counts: 8,840 bytes for 65,536
+//! numbers and 552 for 256. The constructor allocates it, in two pieces, or reports that it cannot.
+//! An allocation of a tag reads one word of each level, however full the space is, and writes one
+//! word. A free writes one word and a count. Where a word becomes empty or non-empty, the levels
+//! above are written too. Each tag also counts as a user of the space's memory, unless that is kept
+//! for ever. A tag is 24 bytes on a 64-bit machine. `cargo bench -p smmu-tags` measures the times.
 //!
 //! If all threads want the lowest number, they write the same words and wait for each other's cache
 //! lines. Two of them together then do less work than one. [`Choice::NextFitByCpu`] keeps CPUs

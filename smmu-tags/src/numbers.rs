@@ -82,7 +82,7 @@ const FREES: u32 = 2 * LANE;
 const PASSES: usize = 16;
 
 /// The parts into which the counts are split, so that threads seldom write the same cache line.
-pub const PARTS: usize = 4;
+pub(crate) const PARTS: usize = 4;
 
 /// The counts of one part of the numbers, and the position of a CPU's round; on a cache line of its
 /// own.
@@ -245,6 +245,12 @@ impl<const SHIFT: u32> Numbers<SHIFT> {
         self.map.give(number.into());
         let release = order(Barrier::CountRelease, Ordering::Release);
         self.part(number).states.fetch_add(1 << FREES, release);
+    }
+
+    /// Takes exactly this number, which is fresh now. Returns whether it was free.
+    #[inline]
+    pub fn take_this(&self, number: u16) -> bool {
+        self.map.claim_this(number.into())
     }
 
     /// Takes a number for good. Returns whether it was free; `true` for 0.

@@ -1,14 +1,12 @@
 //! The public spaces: handles that share the numbers, and how a space is set up.
 
-use alloc::boxed::Box;
 use core::fmt;
 use core::ops::Deref;
 
-use smmu_types::{Asid, CacheTag, Regime, SmmuId, Vmid};
+use smmu_types::{Asid, CacheTag, Counted, OutOfMemory, Regime, SmmuId, Vmid};
 
 use crate::home::{Anchor, Home, Listener, SpaceInner};
 use crate::numbers::{Choice, Numbers, PARTS, TagStats};
-use crate::sync::Arc;
 use crate::vsmmu::VsmmuVmid;
 use crate::{FreshTag, TagError, TagKind};
 
@@ -89,13 +87,10 @@ impl Deref for Homes {
 
 impl Homes {
     fn bytes(&self) -> usize {
-        // An `Arc` has two counts before its value.
-        const COUNTS: usize = 2 * size_of::<usize>();
-        let shared = size_of::<SpaceInner>() + self.numbers.bytes();
+        let shared = Counted::<SpaceInner>::BYTES + self.numbers.bytes();
         match self.0[0] {
-            Home::Counted(_) => COUNTS + shared,
-            Home::CountedApart(_) => COUNTS + shared + PARTS * (COUNTS + size_of::<Anchor>()),
-            Home::Forever(_) => shared,
+            Home::Counted(_) | Home::Forever(_) => shared,
+            Home::CountedApart(_) => shared + PARTS * Counted::<Anchor>::BYTES,
         }
     }
 
@@ -107,11 +102,8 @@ impl Homes {
     ) -> Result<Self, TagError> {
         let SpaceConfig { reserved, choice, keep, listener } = config;
         let size = width(kind, bits)?;
-        let numbers = Numbers::new(size, choice).map_err(|short| TagError::OutOfMemory {
-            kind,
-            numbers: size,
-            bytes: short.0,
-        })?;
+        let no_memory = |bytes| TagError::OutOfMemory { kind, numbers: size, bytes };
+        let numbers = Numbers::new(size, choice).map_err(|short| no_memory(short.0))?;
         let shared = SpaceInner { numbers, kind, listener };
         for &named in reserved {
             match shared.reserve(number(named)) {
@@ -120,21 +112,22 @@ impl Homes {
                 Err(error) => return Err(error),
             }
         }
+        let no_memory = |short: OutOfMemory| no_memory(short.bytes);
+        let shared = Counted::new(shared).map_err(no_memory)?;
         Ok(Homes(match (keep, choice) {
             (Keep::Forever, _) => {
-                let shared: &'static SpaceInner = Box::leak(Box::new(shared));
+                let shared = Counted::leak(shared);
                 core::array::from_fn(|_| Home::Forever(shared))
             }
             (Keep::WhileUsed, Choice::NextFitByCpu(_)) => {
-                let shared = Arc::new(shared);
-                core::array::from_fn(|_| {
-                    let shared = Arc::clone(&shared);
-                    Home::CountedApart(Arc::new(Anchor { shared, _apart: [0; 9] }))
-                })
+                let anchor = || {
+                    let anchor = Anchor { _apart: [0; 9], shared: shared.clone() };
+                    Counted::new(anchor).map(Home::CountedApart).map_err(no_memory)
+                };
+                [anchor()?, anchor()?, anchor()?, anchor()?]
             }
             (Keep::WhileUsed, Choice::Lowest | Choice::NextFit) => {
-                let shared = Arc::new(shared);
-                core::array::from_fn(|_| Home::Counted(Arc::clone(&shared)))
+                core::array::from_fn(|_| Home::Counted(shared.clone()))
             }
         }))
     }
@@ -153,6 +146,27 @@ impl Homes {
             }
             None => Err(self.exhausted(smmu, limit)),
         }
+    }
+
+    fn take_this(
+        &self,
+        smmu: SmmuId,
+        limit: u32,
+        number: u16,
+        tag: CacheTag,
+    ) -> Result<FreshTag, TagError> {
+        let (kind, last) = (self.kind, limit - 1);
+        if number == 0 {
+            return Err(TagError::Zero { kind, last });
+        }
+        if u32::from(number) > last {
+            return Err(TagError::OutOfRange { kind, number, last });
+        }
+        if !self.numbers.take_this(number) {
+            return Err(TagError::NotFree { kind, smmu, number });
+        }
+        let home = self.0[self.numbers.part_of(number)].clone();
+        Ok(FreshTag::new(home, smmu, tag))
     }
 }
 
@@ -203,8 +217,8 @@ macro_rules! common {
                 self.shared.numbers.high_water()
             }
 
-            /// The size of the space in bytes: 8,792 at 16 bits, of which 8,328 are the bitmap, and
-            /// 504 at 8 bits, on a 64-bit machine; 384 more with [`Choice::NextFitByCpu`].
+            /// The size of the space in bytes: 8,840 at 16 bits, of which 8,328 are the bitmap, and
+            /// 552 at 8 bits, on a 64-bit machine; 352 more with [`Choice::NextFitByCpu`].
             #[must_use]
             pub fn bytes(&self) -> usize {
                 self.shared.bytes()
@@ -230,7 +244,7 @@ impl AsidSpace {
     ///
     /// # Errors
     ///
-    /// [`TagError::BadWidth`], or [`TagError::OutOfMemory`] for the bitmap (8,328 bytes at most).
+    /// [`TagError::BadWidth`] or [`TagError::OutOfMemory`].
     pub fn new(bits: u8) -> Result<Self, TagError> {
         Self::with_config(bits, SpaceConfig::default())
     }
@@ -256,6 +270,27 @@ impl AsidSpace {
         let limit = width(TagKind::Asid, bits)?.min(self.shared.numbers.numbers());
         self.shared.take(smmu, limit, |number| CacheTag::Asid(regime, Asid(number)))
     }
+
+    /// Gives out exactly this ASID, for example the one that a CPU uses for the same tables.
+    ///
+    /// One atomic step takes the number, or finds that it is not free. Any thread may call it in
+    /// any context, also while others allocate. Does not allocate memory. `bits` is the width of
+    /// the ASIDs of `smmu`.
+    ///
+    /// # Errors
+    ///
+    /// [`TagError::NotFree`], [`TagError::Zero`], [`TagError::OutOfRange`] or
+    /// [`TagError::BadWidth`].
+    pub fn claim(
+        &self,
+        smmu: SmmuId,
+        regime: Regime,
+        bits: u8,
+        asid: Asid,
+    ) -> Result<FreshTag, TagError> {
+        let limit = width(TagKind::Asid, bits)?.min(self.shared.numbers.numbers());
+        self.shared.take_this(smmu, limit, asid.0, CacheTag::Asid(regime, asid))
+    }
 }
 
 impl fmt::Debug for AsidSpace {
@@ -280,7 +315,7 @@ impl VmidSpace {
     ///
     /// # Errors
     ///
-    /// [`TagError::BadWidth`], or [`TagError::OutOfMemory`] for the bitmap (8,328 bytes at most).
+    /// [`TagError::BadWidth`] or [`TagError::OutOfMemory`].
     pub fn new(smmu: SmmuId, bits: u8) -> Result<Self, TagError> {
         Self::with_config(smmu, bits, SpaceConfig::default())
     }
@@ -308,6 +343,38 @@ impl VmidSpace {
     pub fn allocate(&self) -> Result<FreshTag, TagError> {
         let tag = |number| CacheTag::Vmid(Vmid(number));
         self.shared.take(self.smmu, self.shared.numbers.numbers(), tag)
+    }
+
+    /// Gives out exactly this VMID. A hypervisor calls it if a virtual machine has one VMID for
+    /// the CPUs and the SMMU.
+    ///
+    /// One atomic step takes the number, or finds that it is not free. Any thread may call it in
+    /// any context, also while others allocate. Does not allocate memory.
+    ///
+    /// ```
+    /// use smmu_tags::{TagError, VmidSpace};
+    /// use smmu_types::{CacheTag, SmmuId, Vmid};
+    ///
+    /// let space = VmidSpace::new(SmmuId(0), 16)?;
+    /// let of_the_machine = Vmid(7); // VTTBR_EL2.VMID
+    /// let fresh = space.claim(of_the_machine)?;
+    /// assert_eq!(fresh.tag(), CacheTag::Vmid(Vmid(7)));
+    /// assert!(matches!(space.claim(Vmid(7)), Err(TagError::NotFree { number: 7, .. })));
+    /// drop(fresh); // free again
+    /// assert!(space.claim(Vmid(7)).is_ok());
+    /// # Ok::<(), TagError>(())
+    /// ```
+    ///
+    /// [`allocate`](Self::allocate) does not know which numbers a caller will claim, and may give
+    /// them out before. So a hypervisor either claims every VMID, or reserves a range, gives that
+    /// range to guests without devices, and allocates the VMIDs of the others here.
+    ///
+    /// # Errors
+    ///
+    /// [`TagError::NotFree`], [`TagError::Zero`] or [`TagError::OutOfRange`].
+    pub fn claim(&self, vmid: Vmid) -> Result<FreshTag, TagError> {
+        let limit = self.shared.numbers.numbers();
+        self.shared.take_this(self.smmu, limit, vmid.0, CacheTag::Vmid(vmid))
     }
 
     /// Gives out a free VMID for a virtual SMMU, which owns it from now to its end.

@@ -1,7 +1,6 @@
 //! The atomics of this crate, from `core` or from loom, and the barriers that a loom test can leave
 //! out.
 
-pub(crate) use alloc::sync::Arc;
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(loom)]

@@ -2,8 +2,8 @@
 
 extern crate std;
 
-use crate::sync::Arc;
 use crate::*;
+use alloc::sync::Arc;
 use rstest::rstest;
 use smmu_types::fake::{RecordingObserver, RecordingSink};
 use smmu_types::seam::Notice;
@@ -148,6 +148,71 @@ fn reserved_numbers_are_left_out() {
 }
 
 #[test]
+fn a_claim_gives_out_exactly_this_number() {
+    let space = VmidSpace::new(SMMU, 8).unwrap();
+    let tag = space.claim(Vmid(9)).unwrap();
+    assert_eq!((tag.tag(), tag.smmu()), (CacheTag::Vmid(Vmid(9)), SMMU));
+    assert_eq!(space.stats().fresh, 1);
+    let held: std::vec::Vec<_> = (1..=8).map(|_| space.allocate().unwrap()).collect();
+    assert_eq!(held.last().unwrap().tag(), CacheTag::Vmid(Vmid(8)));
+    assert_eq!(space.allocate().unwrap().tag(), CacheTag::Vmid(Vmid(10)), "9 is claimed");
+
+    let tag = tag.install().retire();
+    assert!(space.claim(Vmid(9)).is_err(), "a retiring number is not free");
+    let proof = FlushProof::obtain(&RecordingSink::new(), SMMU, tag.tag()).unwrap();
+    tag.free(proof).unwrap();
+    drop(space.claim(Vmid(9)).unwrap());
+    assert_eq!(space.claim(Vmid(255)).unwrap().tag(), CacheTag::Vmid(Vmid(255)));
+    drop(held);
+    assert_eq!(space.stats().free, 255);
+}
+
+#[test]
+fn a_claim_of_a_number_that_is_not_free_says_what_to_do() {
+    let space = VmidSpace::new(SMMU, 8).unwrap();
+    space.reserve(Vmid(2)).unwrap();
+    drop(space.claim(Vmid(3)).unwrap().install());
+    let _held = space.allocate().unwrap();
+    for number in [1, 2, 3] {
+        let error = space.claim(Vmid(number)).unwrap_err();
+        assert_eq!(error, TagError::NotFree { kind: TagKind::Vmid, smmu: SMMU, number });
+    }
+    assert_eq!(
+        space.claim(Vmid(2)).unwrap_err().to_string(),
+        "smmu3: VMID 2 cannot be claimed: it is given out, reserved or quarantined; detach the \
+         domain that has it, or use another number"
+    );
+    assert_eq!(
+        space.claim(Vmid(0)).unwrap_err().to_string(),
+        "VMID 0 cannot be claimed: a space never gives it out; use 1 to 255"
+    );
+    assert_eq!(
+        space.claim(Vmid(256)).unwrap_err().to_string(),
+        "VMID 256 is out of range: the last one that can be used is 255"
+    );
+    assert_eq!(
+        space.stats(),
+        TagStats { capacity: 254, free: 252, fresh: 1, quarantined: 1, ..TagStats::default() }
+    );
+}
+
+#[test]
+fn a_claim_of_an_asid_keeps_to_the_width_of_its_smmu() {
+    let space = AsidSpace::new(16).unwrap();
+    let kind = TagKind::Asid;
+    let narrow = space.claim(SMMU, Regime::El1, 8, Asid(256)).unwrap_err();
+    assert_eq!(narrow, TagError::OutOfRange { kind, number: 256, last: 255 });
+    let wide = space.claim(SmmuId(1), Regime::El2, 16, Asid(u16::MAX)).unwrap();
+    assert_eq!(wide.tag(), CacheTag::Asid(Regime::El2, Asid(u16::MAX)));
+    assert_eq!(
+        space.claim(SMMU, Regime::El1, 7, Asid(1)).unwrap_err(),
+        TagError::BadWidth { kind, bits: 7 }
+    );
+    let other_regime = space.claim(SMMU, Regime::El1, 16, Asid(u16::MAX)).unwrap_err();
+    assert_eq!(other_regime, TagError::NotFree { kind, smmu: SMMU, number: u16::MAX });
+}
+
+#[test]
 fn a_list_is_reserved_at_construction() {
     let reserved = &[5, 0, 1, 5, 255].map(Asid);
     let config = SpaceConfig { reserved, ..SpaceConfig::default() };
@@ -262,10 +327,10 @@ fn a_virtual_smmu_owns_its_vmid_and_users_only_flush_it() {
 fn memory_is_as_stated() {
     let wide = AsidSpace::new(16).unwrap();
     let narrow = VmidSpace::new(SMMU, 8).unwrap();
-    assert_eq!([wide.bytes(), narrow.bytes()], [8792, 504]);
+    assert_eq!([wide.bytes(), narrow.bytes()], [8840, 552]);
     let choice = Choice::NextFitByCpu(|| 0);
     let config = SpaceConfig { choice, ..SpaceConfig::default() };
-    assert_eq!(AsidSpace::with_config(16, config).unwrap().bytes(), 8792 + 384);
+    assert_eq!(AsidSpace::with_config(16, config).unwrap().bytes(), 8840 + 352);
 }
 
 #[test]

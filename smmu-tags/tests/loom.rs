@@ -6,13 +6,17 @@
 //! For each barrier one test leaves it out, and loom must find the failure.
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(unsafe_code, reason = "memory whose accesses loom checks")]
 
+use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use smmu_tags::model::{Barrier, Bitmap, Numbers, TagState, without};
-use smmu_tags::{AsidSpace, Choice, SpaceConfig};
+use smmu_tags::{AsidSpace, Choice, Listener, SpaceConfig};
 use smmu_types::fake::RecordingSink;
+use smmu_types::model as count;
+use smmu_types::seam::{Notice, Observer};
 use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId};
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
@@ -282,6 +286,42 @@ fn the_last_number_goes_to_one_of_two() {
 }
 
 #[test]
+fn inv_1_a_claim_beside_an_allocation_and_a_claim() {
+    for other_claims in [false, true] {
+        check(move || {
+            let all = numbers(4, Choice::Lowest, &[2]);
+            let other = thread::spawn({
+                let all = Arc::clone(&all);
+                move || if other_claims { all.take_this(2) } else { all.take(4).is_some() }
+            });
+            let mine = all.take_this(2);
+            assert_ne!(other.join().unwrap(), mine, "one of the two gets it");
+            assert!(all.is_marked());
+            assert_eq!((all.stats().free, all.take(4)), (0, None));
+            all.put_back(2, TagState::Fresh);
+            assert!(all.take_this(2));
+        });
+    }
+}
+
+/// A thread claims a number and another allocates; a number that is given back meanwhile is found.
+#[test]
+fn step_9_a_claim_makes_no_exhausted_false() {
+    check(|| {
+        let all = numbers(4, Choice::Lowest, &[3]);
+        let mover = thread::spawn({
+            let all = Arc::clone(&all);
+            move || {
+                all.put_back(1, TagState::Fresh);
+                all.take_this(3);
+            }
+        });
+        assert!(all.take(4).is_some(), "exhausted, though a number was free at every moment");
+        mover.join().unwrap();
+    });
+}
+
+#[test]
 fn next_fit_gives_two_threads_two_numbers() {
     // Without the bound this test takes minutes.
     check_up_to(Some(3), || {
@@ -329,4 +369,57 @@ fn two_tags_live_and_end_side_by_side() {
         let stats = space.stats();
         assert_eq!((stats.capacity, stats.free, stats.quarantined), (2, 1, 1));
     });
+}
+
+/// A listener whose calls read, and whose drop writes, memory that loom checks.
+struct Mortal(UnsafeCell<u32>);
+
+// SAFETY: loom checks all accesses.
+unsafe impl Sync for Mortal {}
+// SAFETY: as above.
+unsafe impl Send for Mortal {}
+
+impl Observer for Mortal {
+    fn notice(&self, _: Notice) {
+        // SAFETY: loom checks the access.
+        assert_eq!(self.0.with(|value| unsafe { *value }), 7);
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        // SAFETY: loom checks the access.
+        self.0.with_mut(|value| unsafe { *value = 0 });
+    }
+}
+
+/// A tag that its thread drops in use is read by the listener, while another thread drops the last
+/// handle. The later of the two frees the space and the listener.
+fn last_user_race() {
+    check_up_to(Some(2), || {
+        let listener: Listener = std::sync::Arc::new(Mortal(UnsafeCell::new(7)));
+        let config = SpaceConfig { listener: Some(listener), ..SpaceConfig::default() };
+        let space = AsidSpace::with_config(8, config).unwrap();
+        let tag = space.allocate(SmmuId(0), Regime::El1, 8).unwrap().install();
+        let dropper = thread::spawn(move || drop(tag));
+        drop(space);
+        dropper.join().unwrap();
+    });
+}
+
+#[test]
+fn a_space_is_not_freed_under_a_tag() {
+    last_user_race();
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn without_the_release_of_the_count_a_space_is_freed_under_a_tag() {
+    count::without(count::Barrier::CountRelease, last_user_race);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn without_the_acquire_of_the_count_a_space_is_freed_under_a_tag() {
+    count::without(count::Barrier::CountAcquire, last_user_race);
 }

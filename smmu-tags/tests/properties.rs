@@ -12,6 +12,7 @@ use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId};
 #[derive(Clone, Copy, Debug)]
 enum TagStep {
     Allocate { wide: bool, el2: bool, smmu: u16 },
+    Claim { wide: bool, number: u16 },
     Reserve(u16),
     Abort(usize),
     Install(usize),
@@ -26,6 +27,7 @@ fn steps() -> impl Strategy<Value = Vec<TagStep>> {
     let step = prop_oneof![
         8 => (any::<bool>(), any::<bool>(), 0..3u16)
             .prop_map(|(wide, el2, smmu)| TagStep::Allocate { wide, el2, smmu }),
+        3 => (any::<bool>(), 0..300u16).prop_map(|(wide, number)| TagStep::Claim { wide, number }),
         1 => (0..300u16).prop_map(TagStep::Reserve),
         1 => pick().prop_map(TagStep::Abort),
         4 => pick().prop_map(TagStep::Install),
@@ -108,6 +110,23 @@ proptest! {
                         }
                         (Err(TagError::Exhausted { .. }), None) => {}
                         (got, want) => prop_assert!(false, "{:?}, the model says {:?}", got, want),
+                    }
+                }
+                TagStep::Claim { wide, number: n } => {
+                    let width = if wide { 16 } else { 8 };
+                    let in_range = u32::from(n) < 1 << width.min(bits);
+                    let free = !model.taken.contains(&n);
+                    match space.claim(SmmuId(9), Regime::El1, width, Asid(n)) {
+                        Ok(tag) => {
+                            prop_assert!(n != 0 && in_range && free);
+                            prop_assert_eq!(tag.tag(), CacheTag::Asid(Regime::El1, Asid(n)));
+                            model.taken.insert(n);
+                            fresh.push(tag);
+                        }
+                        Err(TagError::Zero { .. }) => prop_assert_eq!(n, 0),
+                        Err(TagError::OutOfRange { .. }) => prop_assert!(!in_range),
+                        Err(TagError::NotFree { .. }) => prop_assert!(in_range && !free),
+                        Err(other) => prop_assert!(false, "{}", other),
                     }
                 }
                 TagStep::Reserve(n) => {

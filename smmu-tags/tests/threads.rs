@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use rstest::rstest;
-use smmu_tags::{AsidSpace, Choice, FreshTag, SpaceConfig, TagError};
+use smmu_tags::{AsidSpace, Choice, FreshTag, SpaceConfig, TagError, VmidSpace};
 use smmu_types::fake::RecordingSink;
-use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId};
+use smmu_types::{Asid, CacheTag, FlushProof, Regime, SmmuId, Vmid};
 
 const THREADS: usize = 4;
 const SMMU: SmmuId = SmmuId(0);
@@ -94,6 +94,55 @@ fn inv_1_no_number_is_held_twice(#[case] choice: Choice, #[case] bits: u8, #[cas
     assert_eq!((stats.fresh, stats.in_use, stats.retiring), (0, 0, 0));
     let rest: Vec<_> = std::iter::from_fn(|| space.allocate(SMMU, Regime::El1, 16).ok()).collect();
     assert_eq!(rest.len() as u32, capacity - quarantined, "a number is lost");
+}
+
+/// Two threads claim the same numbers, two others allocate them: each has one owner, and at the end
+/// all are free.
+#[test]
+fn inv_1_no_claimed_number_is_held_twice() {
+    // Two numbers of each word of 64, so that the last claim of a word clears its mark.
+    let reserved: Vec<_> = (1..=255).filter(|n| n % 64 > 1).map(Vmid).collect();
+    let config = SpaceConfig { reserved: &reserved, ..SpaceConfig::default() };
+    let space = VmidSpace::with_config(SMMU, 8, config).unwrap();
+    let capacity = space.stats().capacity;
+    assert_eq!(capacity, 7);
+    let held: Vec<_> = (0..=255).map(|_| AtomicBool::new(false)).collect();
+    let (claimed, barrier) = (AtomicU32::new(0), Barrier::new(THREADS));
+    thread::scope(|scope| {
+        for cpu in 0..THREADS {
+            let (space, held, claimed, barrier) = (&space, &held, &claimed, &barrier);
+            scope.spawn(move || {
+                let mut state = cpu as u64;
+                barrier.wait();
+                for _ in 0..200_000 {
+                    let tag = if cpu < 2 {
+                        let number = random(&mut state) % 8;
+                        let vmid = Vmid((number / 2 * 64 + number % 2) as u16);
+                        match space.claim(vmid) {
+                            Ok(tag) => {
+                                claimed.fetch_add(1, Ordering::Relaxed);
+                                assert_eq!(tag.tag(), CacheTag::Vmid(vmid));
+                                Some(tag)
+                            }
+                            Err(TagError::NotFree { .. }) => None,
+                            Err(TagError::Zero { .. }) if vmid.0 == 0 => None,
+                            Err(other) => panic!("{other}"),
+                        }
+                    } else {
+                        space.allocate().ok()
+                    };
+                    let Some(tag) = tag else { continue };
+                    let before = held[number(tag.tag())].swap(true, Ordering::Relaxed);
+                    assert!(!before, "{} is held twice", tag.tag());
+                    held[number(tag.tag())].store(false, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert!(claimed.into_inner() > 1000);
+    assert_eq!(space.stats().free, capacity);
+    let rest: Vec<_> = std::iter::from_fn(|| space.allocate().ok()).collect();
+    assert_eq!(rest.len() as u32, capacity, "a number is lost");
 }
 
 /// Three threads hold at most two of seven numbers each, so no allocation may fail.

@@ -11,7 +11,8 @@
 //! - the rules (`legal`) by which an SMMU refuses a configuration;
 //! - the plan of a ranged TLB invalidation ([`range`]);
 //! - queue pointers as types that keep their wrap flag ([`queue`]);
-//! - the [`seam`]s: registers, DMA memory, wait, command sink and observer.
+//! - the [`seam`]s: registers, DMA memory, wait, command sink and observer;
+//! - `Counted`, a counted reference whose allocation can fail.
 //!
 //! What is not here: any policy, and any access to hardware. A hypervisor that emulates an SMMU, a
 //! decoder and a driver can all take this crate alone.
@@ -52,13 +53,14 @@
 //! # Cost
 //!
 //! Every encoder and decoder is a few shifts on `Copy` values. No function allocates, except in
-//! `pool` and `fake`.
+//! `pool` and `fake`, and `Counted::new`.
 //!
 //! # Features
 //!
 //! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself. The
 //!   keys of the fields, which encoders use, need no feature.
 //! - `legal` (implies `fields`): the rules by which an SMMU refuses a configuration.
+//! - `alloc`: `Counted`.
 //! - `std`: `seam::StdWait` and `pool`, an allocator of DMA blocks over one window of memory.
 //! - `fake` (implies `std`): the `fake` module with doubles for every seam.
 //!
@@ -67,13 +69,23 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+#[cfg(feature = "alloc")]
+mod counted;
 mod plan;
 pub mod seam;
 mod spec;
+#[cfg(feature = "alloc")]
+#[expect(dead_code, reason = "the macro offers more than the count needs")]
+#[cfg_attr(loom, expect(unreachable_pub, reason = "the macro offers more than loom tests need"))]
+mod sync;
 
+#[cfg(feature = "alloc")]
+pub use counted::{Counted, OutOfMemory};
 pub use plan::{queue, range};
 #[cfg(feature = "fake")]
 pub use seam::fake;
@@ -81,6 +93,13 @@ pub use seam::fake;
 pub use seam::pool;
 pub use seam::{CacheTag, FlushProof, GoneProof, PendingFlush, Regime, SyncProof};
 pub use spec::*;
+
+/// The barriers of `Counted`, which loom tests of its users leave out.
+#[cfg(all(loom, feature = "alloc"))]
+#[doc(hidden)]
+pub mod model {
+    pub use crate::sync::{Barrier, without};
+}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -12,8 +12,15 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-use crate::OutOfMemory;
 use crate::sync::{AtomicUsize, Barrier, Ordering, order};
+
+/// The allocator has no memory for a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no memory for {bytes} bytes; free some and try again")]
+pub struct OutOfMemory {
+    /// Bytes of the request to the allocator.
+    pub bytes: usize,
+}
 
 // The value comes first: it has the address of the block.
 #[repr(C)]
@@ -24,8 +31,19 @@ struct CountedBlock<T> {
 
 /// One reference to a value, as `Arc` is, in memory whose shortage is an error instead of an abort.
 ///
-/// The last reference drops the value. Functions take the reference as an argument, so that they hide
-/// no method of the value.
+/// The last reference drops the value. Functions take the reference as an argument, so that they
+/// hide no method of the value.
+///
+/// ```
+/// use smmu_types::Counted;
+///
+/// let first = Counted::new([1, 2, 3])?;
+/// let second = first.clone();
+/// assert!(Counted::ptr_eq(&first, &second) && second[2] == 3);
+/// drop(first);
+/// assert_eq!(Counted::into_inner(second).unwrap(), [1, 2, 3]);
+/// # Ok::<(), smmu_types::OutOfMemory>(())
+/// ```
 pub struct Counted<T> {
     block: NonNull<CountedBlock<T>>,
     owns: PhantomData<CountedBlock<T>>,
@@ -39,6 +57,9 @@ unsafe impl<T: Send + Sync> Sync for Counted<T> {}
 impl<T> Counted<T> {
     const LAYOUT: Layout = Layout::new::<CountedBlock<T>>();
 
+    /// Bytes of the one allocation that holds the value and its count.
+    pub const BYTES: usize = Self::LAYOUT.size();
+
     /// Moves a value into a new block.
     ///
     /// # Errors
@@ -48,7 +69,7 @@ impl<T> Counted<T> {
         // SAFETY: a block has a count, so its layout is not of size 0.
         let memory = unsafe { alloc(Self::LAYOUT) };
         let Some(block) = NonNull::new(memory.cast::<CountedBlock<T>>()) else {
-            return Err(OutOfMemory { bytes: Self::LAYOUT.size() });
+            return Err(OutOfMemory { bytes: Self::BYTES });
         };
         // SAFETY: the memory is new and has the layout of a block.
         unsafe { block.write(CountedBlock { value, count: AtomicUsize::new(1) }) };
@@ -89,12 +110,49 @@ impl<T> Counted<T> {
             return Err(me);
         }
         let me = core::mem::ManuallyDrop::new(me);
-        // SAFETY: the value is the first field. The only reference is this one, and nothing reads the
-        // value through it again.
+        // SAFETY: the value is the first field. The only reference is this one, and nothing reads
+        // the value through it again.
         let value = unsafe { me.block.cast::<T>().read() };
         // SAFETY: the count needs no drop; the block was allocated with this layout.
         unsafe { dealloc(me.block.as_ptr().cast(), Self::LAYOUT) };
         Ok(value)
+    }
+
+    /// Gives up the reference without counting it down, so the value lives for ever.
+    #[must_use]
+    pub fn leak(me: Self) -> &'static T
+    where
+        T: 'static,
+    {
+        let value = Self::into_raw(me);
+        // SAFETY: the reference that is given up keeps the block alive, by invariants 1 and 2.
+        unsafe { &*value }
+    }
+
+    /// A pointer to the value. The count does not change.
+    #[must_use]
+    pub fn as_ptr(me: &Self) -> *const T {
+        me.block.as_ptr().cast_const().cast()
+    }
+
+    /// The reference as a pointer to the value. [`from_raw`](Self::from_raw) takes it back; without
+    /// that the value is never dropped.
+    #[must_use]
+    pub fn into_raw(me: Self) -> *const T {
+        Self::as_ptr(&core::mem::ManuallyDrop::new(me))
+    }
+
+    /// Takes a reference back.
+    ///
+    /// # Safety
+    ///
+    /// The pointer came from [`into_raw`](Self::into_raw), or from [`as_ptr`](Self::as_ptr) of a
+    /// reference that was forgotten. Each such reference is taken back once at most.
+    #[must_use]
+    pub unsafe fn from_raw(value: *const T) -> Self {
+        // SAFETY: the pointer came from a block, which a forgotten reference keeps alive.
+        let block = unsafe { NonNull::new_unchecked(value.cast_mut().cast()) };
+        Counted { block, owns: PhantomData }
     }
 }
 
@@ -113,10 +171,10 @@ impl<T> Clone for Counted<T> {
 #[cold]
 #[expect(
     clippy::panic,
-    reason = "only after 2^31 forgotten guards; a wrapped count would free under readers"
+    reason = "only after 2^31 forgotten references; a wrapped count would free under the others"
 )]
 fn too_many() -> ! {
-    panic!("a published value has too many references")
+    panic!("a counted value has too many references")
 }
 
 impl<T> Drop for Counted<T> {
@@ -147,30 +205,6 @@ impl<T> Deref for Counted<T> {
 impl<T: fmt::Debug> fmt::Debug for Counted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
-    }
-}
-
-#[cfg(feature = "std")]
-// SAFETY: a pointer to the value is a pointer to its block, which has its own count. `into_ptr` and
-// `as_ptr` give the same pointer and do not change the count; `from_ptr` takes such a pointer back.
-// Only a clone panics, beyond `usize::MAX / 2` references, and each of them needs a guard.
-unsafe impl<T> arc_swap::RefCnt for Counted<T> {
-    type Base = T;
-
-    fn into_ptr(me: Self) -> *mut T {
-        let pointer = Self::as_ptr(&me);
-        core::mem::forget(me);
-        pointer
-    }
-
-    fn as_ptr(me: &Self) -> *mut T {
-        me.block.as_ptr().cast()
-    }
-
-    unsafe fn from_ptr(pointer: *const T) -> Self {
-        // SAFETY: the pointer came from `into_ptr` or `as_ptr`, so it points to a block.
-        let block = unsafe { NonNull::new_unchecked(pointer.cast_mut().cast()) };
-        Counted { block, owns: PhantomData }
     }
 }
 
@@ -210,11 +244,25 @@ mod tests {
     }
 
     #[test]
+    fn inv_1_a_pointer_stands_for_a_reference() {
+        let life = Arc::new(());
+        let first = Counted::new(life.clone()).unwrap();
+        let raw = Counted::into_raw(first.clone());
+        assert_eq!((raw, Counted::count(&first)), (Counted::as_ptr(&first), 2));
+        drop(first);
+        assert_eq!(Arc::strong_count(&life), 2);
+        // SAFETY: `raw` is taken back once.
+        drop(unsafe { Counted::from_raw(raw) });
+        assert_eq!(Arc::strong_count(&life), 1);
+    }
+
+    #[test]
     fn values_of_any_alignment_and_size() {
         #[repr(align(64))]
         struct Wide(u8);
         let wide = Counted::new(Wide(7)).unwrap();
         assert_eq!((wide.0, core::ptr::from_ref(&*wide).addr() % 64), (7, 0));
+        assert_eq!((Counted::<Wide>::BYTES, Counted::<()>::BYTES), (128, size_of::<usize>()));
         let (a, b) = (Counted::new(()).unwrap(), Counted::new(()).unwrap());
         assert_ne!(a.block, b.block);
     }
