@@ -131,7 +131,8 @@ const fn table_address(base: u64, output: OutputSize) -> PhysAddr {
 impl TableDescription {
     /// The stage-2 tables of a CPU, from its `VTCR_EL2` and `VTTBR_EL2`.
     ///
-    /// The VMID in `VTTBR_EL2` is the CPU's: an attach uses one of the SMMU. Set
+    /// The VMID in `VTTBR_EL2` is the CPU's. An attach uses one of the SMMU, or the CPU's if the
+    /// domain asks for it ([`DomainConfig::with_vmid`](crate::DomainConfig::with_vmid)). Set
     /// [`forced_write_back`](Self::forced_write_back) if `HCR_EL2.FWB` is set, and
     /// [`walk`](Self::walk) if the owner cleans its changes to memory.
     ///

@@ -14,8 +14,10 @@ use smmu_types::range::Extent;
 use smmu_types::seam::{DmaMemory, Notice, Observer, SinkError};
 use smmu_types::{CacheTag, DomainId, FlushProof, GoneProof, SmmuId};
 
+use crate::domain_config::{DomainConfig, TagNumber};
+
 use crate::held::{Contention, Held, Locked, Rank};
-use crate::smmu_core::SmmuInstance;
+use crate::platform::SmmuInstance;
 use crate::table::{TableDescription, TranslationStage, TranslationTable};
 use crate::{AttachError, Env, Platform};
 
@@ -36,6 +38,7 @@ pub(crate) struct DomainParts<P: Platform> {
     env: Env<P>,
     tables: P::Tables,
     description: TableDescription,
+    number: Option<TagNumber>,
     cell: P::Cell,
     state: Mutex<P::SleepLock, DomainState>,
 }
@@ -113,7 +116,28 @@ impl<P: Platform> Domain<P> {
     /// [`AttachError::InputSize`], or no memory. Then the call drops the tables: no SMMU has seen
     /// them.
     pub fn new(env: &Env<P>, id: DomainId, tables: P::Tables) -> Result<Self, AttachError> {
+        Self::with_config(env, id, tables, DomainConfig::default())
+    }
+
+    /// [`new`](Self::new), with a choice of the tag.
+    ///
+    /// # Errors
+    ///
+    /// As of [`new`](Self::new); [`AttachError::WrongTag`] for an ASID with tables of stage 2, or a
+    /// VMID with tables of stage 1.
+    pub fn with_config(
+        env: &Env<P>,
+        id: DomainId,
+        tables: P::Tables,
+        config: DomainConfig,
+    ) -> Result<Self, AttachError> {
         let description = tables.describe();
+        match (description.stage, config.number) {
+            (_, None)
+            | (TranslationStage::Stage1 { .. }, Some(TagNumber::Asid(_)))
+            | (TranslationStage::Stage2 { .. }, Some(TagNumber::Vmid(_))) => {}
+            (_, Some(number)) => return Err(AttachError::WrongTag { domain: id, number }),
+        }
         if !(12..=39).contains(&description.t0sz) {
             return Err(AttachError::InputSize { domain: id, t0sz: description.t0sz });
         }
@@ -124,6 +148,7 @@ impl<P: Platform> Domain<P> {
             env: env.clone(),
             tables,
             description,
+            number: config.number,
             cell: P::Cell::new(node),
             state: Mutex::new(DomainState { tags: Vec::new(), retiring: Vec::new() }),
         })?;
@@ -147,6 +172,12 @@ impl<P: Platform> Domain<P> {
     #[must_use]
     pub fn description(&self) -> &TableDescription {
         &self.0.description
+    }
+
+    /// The number that the caller chose for the domain's tags.
+    #[must_use]
+    pub fn tag_number(&self) -> Option<TagNumber> {
+        self.0.number
     }
 
     /// Whether both are references to the same domain.

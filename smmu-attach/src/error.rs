@@ -8,6 +8,8 @@ use smmu_types::legal::{Finding, Rule};
 use smmu_types::seam::{DmaError, SinkError};
 use smmu_types::{CacheTag, DomainId, FieldError, SmmuId, StreamId, SubstreamId};
 
+use crate::domain_config::TagNumber;
+
 /// A property of an SMMU that a domain requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -159,6 +161,14 @@ pub enum AttachError {
         smmu: SmmuId,
         /// The domain.
         domain: DomainId,
+    },
+    /// The caller chose a tag of the other stage.
+    #[error("{domain}: {number} is not a tag of its stage; stage 1 has ASIDs, stage 2 VMIDs")]
+    WrongTag {
+        /// The domain.
+        domain: DomainId,
+        /// The chosen tag.
+        number: TagNumber,
     },
     /// `T0SZ` of the table description is out of range.
     #[error("{domain}: T0SZ = {t0sz} is outside 12 to 39")]

@@ -7,7 +7,6 @@ use lock_api::RawMutex;
 use smmu_invs::{Counted, InvArray, OutOfMemory, Publication};
 use smmu_types::seam::{CommandSink, DmaMemory, Observer};
 
-use crate::smmu_core::SmmuInstance;
 use crate::table::TranslationTable;
 
 /// The implementations of the seams that an integrator chooses.
@@ -105,6 +104,13 @@ impl<P: Platform> fmt::Debug for Env<P> {
         f.write_str("Env")
     }
 }
+
+/// Tells two [`Smmu`](crate::Smmu)s of one environment apart that have the same number.
+///
+/// A copy costs nothing. A counted reference would be one more write to a cache line that all
+/// devices of the SMMU share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SmmuInstance(usize);
 
 /// A block of the platform's DMA memory.
 pub(crate) type Block<P> = <<P as Platform>::Dma as DmaMemory>::Block;

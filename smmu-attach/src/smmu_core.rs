@@ -7,7 +7,7 @@ use smmu_tags::{AsidSpace, VmidSpace};
 use smmu_types::legal::SmmuView;
 use smmu_types::{Capabilities, SmmuId};
 
-use crate::{Env, Platform};
+use crate::platform::{Env, Platform, SmmuInstance};
 
 /// The part of an SMMU that its devices share.
 pub(crate) struct SmmuParts<P: Platform> {
@@ -20,13 +20,6 @@ pub(crate) struct SmmuParts<P: Platform> {
     pub(crate) env: Env<P>,
     gone: AtomicBool,
 }
-
-/// Tells two [`Smmu`](crate::Smmu)s of one environment apart that have the same number.
-///
-/// A copy costs nothing. A counted reference would be one more write to a cache line that all
-/// devices of the SMMU share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SmmuInstance(pub(crate) usize);
 
 /// A reference to the shared part.
 pub(crate) type SmmuCore<P> = Counted<SmmuParts<P>>;

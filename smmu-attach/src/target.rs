@@ -6,6 +6,7 @@ use smmu_types::seam::{Notice, Observer};
 use smmu_types::{AtsMode, CacheTag, Cd, Regime, Ste, legal};
 
 use crate::domain::{Domain, Owned};
+use crate::domain_config::TagNumber;
 use crate::image::incoming_shareability;
 use crate::membership::Leads;
 use crate::smmu_core::SmmuParts;
@@ -78,12 +79,13 @@ pub(crate) fn find_or_allocate<'lock, 'e, P: Platform>(
         env.observer().notice(Notice::TagFound { domain: domain.id(), smmu: id, tag, users });
         return Ok(DomainTag::Found(owner.tag.share()));
     }
-    let fresh = match domain.description().stage {
-        TranslationStage::Stage1 { .. } => {
-            smmu.asids.allocate(id, Regime::El1, smmu.caps.asid_bits)?
-        }
-        TranslationStage::Stage2 { .. } => smmu.vmids.allocate()?,
-    };
+    let (asids, vmids, bits) = (&smmu.asids, &smmu.vmids, smmu.caps.asid_bits);
+    let fresh = match (domain.tag_number(), domain.description().stage) {
+        (Some(TagNumber::Asid(asid)), _) => asids.claim(id, Regime::El1, bits, asid),
+        (Some(TagNumber::Vmid(vmid)), _) => vmids.claim(vmid),
+        (None, TranslationStage::Stage1 { .. }) => asids.allocate(id, Regime::El1, bits),
+        (None, TranslationStage::Stage2 { .. }) => vmids.allocate(),
+    }?;
     let tag = fresh.tag();
     env.observer().notice(Notice::TagAllocated { domain: domain.id(), smmu: id, tag });
     Ok(DomainTag::New(tag, Fresh { tag: Some(fresh), env }))

@@ -156,7 +156,7 @@ fn every_shortage_is_an_error_that_leaves_no_trace() {
     let smmu = |env: &Env<HeapPlatform>| {
         Smmu::new(env, SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default())
     };
-    let env = || Env::new(heap_pool(1 << 20), InstantSink, ()).unwrap();
+    let env = || Env::new(heap_pool(1 << 20), SwitchedSink, ()).unwrap();
     let smmus = each(env, smmu, |_| ());
     assert!(smmus >= 7, "the table, two for each tag space, and two of its own: {smmus}");
 

@@ -402,3 +402,53 @@ fn devices_cross_between_two_domains_in_parallel() {
     assert!(d.array().is_empty() && e.array().is_empty());
     assert_eq!(smmu.asids().stats().free, smmu.asids().stats().capacity);
 }
+
+/// A hypervisor uses one VMID for a guest, on the CPUs and on each SMMU.
+#[test]
+fn a_chosen_vmid_is_the_tag_on_every_smmu() {
+    let fixture = Fixture::new();
+    let smmus = [fixture.smmu(0), fixture.smmu(1)];
+    let config = DomainConfig::default().with_vmid(Vmid(7));
+    let guest = |id: u32| {
+        let tables = tables(S2, 0x8000_0000 + u64::from(id) * 0x1000);
+        Domain::with_config(&fixture.env, DomainId(id), tables, config).unwrap()
+    };
+    let (first, second) = (guest(1), guest(2));
+    let devices = [fixture.device(&smmus[0], 8), fixture.device(&smmus[1], 8)];
+    for (device, id) in devices.iter().zip([0, 1]) {
+        let _ = device.attach(&first).unwrap();
+        assert_eq!(first.tag_on(SmmuId(id)), Some(CacheTag::Vmid(Vmid(7))));
+        let SteConfig::Stage2(ste) = device.read_ste().unwrap().decode() else { panic!() };
+        assert_eq!(ste.vmid, Vmid(7));
+    }
+    // The number belongs to one domain of an SMMU at a time, until its flush is proven.
+    let other = fixture.device(&smmus[0], 9);
+    let (kind, smmu) = (smmu_tags::TagKind::Vmid, SmmuId(0));
+    let taken = smmu_tags::TagError::NotFree { kind, smmu, number: 7 };
+    assert_eq!(other.attach(&second), Err(AttachError::Tag(taken)));
+    assert_eq!(devices[0].block(), Outcome::Freed(CacheTag::Vmid(Vmid(7))));
+    assert_eq!(other.attach(&second), Ok(Outcome::Done));
+    let _ = other.block();
+    let _ = devices[1].block();
+}
+
+#[test]
+fn a_chosen_tag_is_of_the_right_stage() {
+    let fixture = Fixture::new();
+    let (vmid, asid) = (TagNumber::Vmid(Vmid(7)), TagNumber::Asid(Asid(7)));
+    for (stage, number, right) in
+        [(S1, vmid, false), (S2, asid, false), (S1, asid, true), (S2, vmid, true)]
+    {
+        let mut config = DomainConfig::default();
+        config.number = Some(number);
+        let made =
+            Domain::with_config(&fixture.env, DomainId(1), tables(stage, 0x8000_0000), config);
+        match made {
+            Ok(domain) => assert!(right && domain.tag_number() == Some(number)),
+            Err(error) => {
+                assert!(!right);
+                assert_eq!(error, AttachError::WrongTag { domain: DomainId(1), number });
+            }
+        }
+    }
+}
