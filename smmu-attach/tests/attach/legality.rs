@@ -86,3 +86,67 @@ fn a_refusal_names_field_rule_and_remedy() {
         assert!(text.contains(part), "{text}");
     }
 }
+
+/// `VTCR_EL2` of a CPU becomes an STE, for each granule, start level and size. What the Arm ARM
+/// allows (D8.2: at most 16 tables side by side at the start level, and one bit at least) is
+/// attached, and nothing else.
+#[test]
+fn each_granule_and_start_level_of_a_cpu() {
+    // All granules, 48 bits of output.
+    let registers = IdRegisters { idr5: ID_REGISTERS.idr5 & !7 | 0b111 << 4 | 5, ..ID_REGISTERS };
+    let caps = Capabilities::decode(registers);
+    let fixture = Fixture::new();
+    let config = SmmuConfig::default();
+    let smmu = Smmu::new(&fixture.env, SmmuId(0), registers, caps, config).unwrap();
+    let device = fixture.device(&smmu, 8);
+    let mut accepted = std::collections::BTreeSet::new();
+    // The field's encoding of the granule, and its start levels by SL0. Encoding 3 needs small
+    // tables (4 KiB) or 52-bit descriptors (16 KiB), which this SMMU lacks; 64 KiB reserves it.
+    for (tg0, shift, levels) in [
+        (0, 12, [Some(2), Some(1), Some(0), None]),
+        (2, 14, [Some(3), Some(2), Some(1), None]),
+        (1, 16, [Some(3), Some(2), Some(1), None]),
+    ] {
+        for (sl0, level) in levels.into_iter().enumerate() {
+            for t0sz in 12..=39u64 {
+                let vtcr = 1 << 31
+                    | 5 << 16
+                    | tg0 << 14
+                    | 3 << 12
+                    | 1 << 10
+                    | 1 << 8
+                    | (sl0 as u64) << 6
+                    | t0sz;
+                let table = TableDescription::from_vtcr(vtcr, 7 << 48 | 0x4000_0000).unwrap();
+                let domain = Domain::new(
+                    &fixture.env,
+                    DomainId(accepted.len() as u32),
+                    DescribedTables(table, Default::default()),
+                )
+                .unwrap();
+                let size = 64 - t0sz;
+                let allowed = level.is_some_and(|level| {
+                    let below = shift + (shift - 3) * (3 - level);
+                    (below + 1..=(below + (shift - 3) + 4).min(48)).contains(&size)
+                });
+                let what = format!("granule 2^{shift}, level {level:?}, {size} bits");
+                match device.attach(&domain) {
+                    Ok(outcome) => {
+                        assert_eq!(outcome.settled(), Ok(()));
+                        assert!(allowed, "{what} was accepted");
+                        accepted.insert((shift, level));
+                        let SteConfig::Stage2(ste) = device.read_ste().unwrap().decode() else {
+                            panic!("{what}")
+                        };
+                        assert_eq!((ste.t0sz, ste.start_level), (t0sz as u8, sl0 as u8), "{what}");
+                        assert_eq!(ste.granule.shift(), shift as u32, "{what}");
+                        assert_eq!(ste.table, PhysAddr(0x4000_0000), "{what}");
+                    }
+                    Err(error) => assert!(!allowed, "{what} was refused: {error}"),
+                }
+                let _ = device.block();
+            }
+        }
+    }
+    assert_eq!(accepted.len(), 9, "a start level was never attached: {accepted:?}");
+}
