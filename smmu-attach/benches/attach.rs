@@ -23,15 +23,8 @@ impl Platform for BenchPlatform {
     type Tables = TableDescription;
 }
 
-const S1: TableDescription = TableDescription {
-    stage: TranslationStage::Stage1 { mair: 0xff },
-    root: PhysAddr(0x8000_0000),
-    t0sz: 25,
-    granule: Granule::K4,
-    output_size: OutputSize::Bits40,
-    walk: WalkAttributes::COHERENT,
-    forced_write_back: ForcedWriteBack::Off,
-};
+const S1: TableDescription =
+    TableDescription::new(TranslationStage::Stage1 { mair: 0xff }, PhysAddr(0x8000_0000));
 
 /// Attach to the domain and block again.
 fn pair(device: &Device<BenchPlatform>, domain: &Domain<BenchPlatform>) {

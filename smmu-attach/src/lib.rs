@@ -44,11 +44,8 @@
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let tables = TableDescription {
-//! #     stage: TranslationStage::Stage1 { mair: 0xff }, root: PhysAddr(0x8000_0000), t0sz: 25,
-//! #     granule: Granule::K4, output_size: OutputSize::Bits40,
-//! #     walk: WalkAttributes::COHERENT, forced_write_back: ForcedWriteBack::Off,
-//! # };
+//! # let tables =
+//! #     TableDescription::new(TranslationStage::Stage1 { mair: 0xff }, PhysAddr(0x8000_0000));
 //! let env = Env::<Example>::new(heap_pool(1 << 20), RecordingSink::new(), ())?;
 //! let caps = Capabilities::decode(ID_REGISTERS);
 //! let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps, SmmuConfig::default())?;

@@ -123,15 +123,8 @@ mod tests {
         type Tables = TableDescription;
     }
 
-    const TABLES: TableDescription = TableDescription {
-        stage: TranslationStage::Stage1 { mair: 0xff },
-        root: PhysAddr(0x8000_0000),
-        t0sz: 25,
-        granule: Granule::K4,
-        output_size: OutputSize::Bits40,
-        walk: WalkAttributes::COHERENT,
-        forced_write_back: ForcedWriteBack::Off,
-    };
+    const TABLES: TableDescription =
+        TableDescription::new(TranslationStage::Stage1 { mair: 0xff }, PhysAddr(0x8000_0000));
 
     /// The last user of an ATS entry leaves, and the tag beside it has another user.
     #[test]

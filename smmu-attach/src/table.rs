@@ -116,6 +116,21 @@ impl TranslationTable for TableDescription {
 }
 
 impl TableDescription {
+    /// Tables of 4 KiB granules with 39 bits of input and 40 bits of output addresses, which the
+    /// SMMU walks through the caches. Set the fields in which yours differ.
+    #[must_use]
+    pub const fn new(stage: TranslationStage, root: PhysAddr) -> Self {
+        TableDescription {
+            stage,
+            root,
+            t0sz: 64 - 39,
+            granule: Granule::K4,
+            output_size: OutputSize::Bits40,
+            walk: WalkAttributes::COHERENT,
+            forced_write_back: ForcedWriteBack::Off,
+        }
+    }
+
     /// The first property that the SMMU lacks to walk these tables, if any.
     ///
     /// This checks each property alone, by the capabilities that the driver relies on. An attach
@@ -223,13 +238,9 @@ mod tests {
 
     fn table(stage: TranslationStage) -> TableDescription {
         TableDescription {
-            stage,
-            root: PhysAddr(0x4000_0000),
             t0sz: 20,
-            granule: Granule::K4,
             output_size: OutputSize::Bits44,
-            walk: WalkAttributes::COHERENT,
-            forced_write_back: ForcedWriteBack::Off,
+            ..TableDescription::new(stage, PhysAddr(0x4000_0000))
         }
     }
 

@@ -242,15 +242,8 @@ impl Platform for Modelled {
     type Tables = TableDescription;
 }
 
-const TABLES: TableDescription = TableDescription {
-    stage: TranslationStage::Stage2 { start_level: 1 },
-    root: PhysAddr(0x8000_0000),
-    t0sz: 25,
-    granule: Granule::K4,
-    output_size: OutputSize::Bits40,
-    walk: WalkAttributes::COHERENT,
-    forced_write_back: ForcedWriteBack::Off,
-};
+const TABLES: TableDescription =
+    TableDescription::new(TranslationStage::Stage2 { start_level: 1 }, PhysAddr(0x8000_0000));
 
 struct OneDevice {
     hardware: Arc<OneSteSmmu>,

@@ -91,15 +91,8 @@ impl Platform for HeapPlatform {
     type Tables = TableDescription;
 }
 
-const TABLES: TableDescription = TableDescription {
-    stage: TranslationStage::Stage1 { mair: 0xff },
-    root: PhysAddr(0x8000_0000),
-    t0sz: 25,
-    granule: Granule::K4,
-    output_size: OutputSize::Bits40,
-    walk: WalkAttributes::COHERENT,
-    forced_write_back: ForcedWriteBack::Off,
-};
+const TABLES: TableDescription =
+    TableDescription::new(TranslationStage::Stage1 { mair: 0xff }, PhysAddr(0x8000_0000));
 
 struct OneSmmu {
     env: Env<HeapPlatform>,

@@ -8,13 +8,11 @@
 use std::error::Error;
 use std::sync::atomic::Ordering;
 
-use smmu_driver::smmu_attach::{
-    ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
-};
+use smmu_driver::smmu_attach::{TableDescription, TranslationStage, TranslationTable};
 use smmu_driver::smmu_types::pool::{HeapWindow, Pool, PoolBlock};
 use smmu_driver::smmu_types::range::Extent;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory, StdWait};
-use smmu_driver::smmu_types::{Granule, Leaf, OutputSize, PhysAddr, StreamId};
+use smmu_driver::smmu_types::{Granule, Leaf, PhysAddr, StreamId};
 use smmu_driver::{Parts, Setup, SmmuOptions};
 use smmu_model::{Model, ModelRegisters, Profile};
 
@@ -48,15 +46,8 @@ impl VmTables {
 
 impl TranslationTable for VmTables {
     fn describe(&self) -> TableDescription {
-        TableDescription {
-            stage: TranslationStage::Stage2 { start_level: 1 },
-            root: self.0.address(),
-            t0sz: 25,
-            granule: Granule::K4,
-            output_size: OutputSize::Bits40,
-            walk: WalkAttributes::COHERENT,
-            forced_write_back: ForcedWriteBack::Off,
-        }
+        let stage = TranslationStage::Stage2 { start_level: 1 };
+        TableDescription::new(stage, self.0.address())
     }
 }
 

@@ -35,20 +35,26 @@ impl TranslationTable for DescribedTables {
 }
 
 pub(crate) fn tables(stage: TranslationStage, root: u64) -> DescribedTables {
-    let description = TableDescription {
-        stage,
-        root: PhysAddr(root),
-        t0sz: 25,
-        granule: Granule::K4,
-        output_size: OutputSize::Bits40,
-        walk: WalkAttributes::COHERENT,
-        forced_write_back: ForcedWriteBack::Off,
-    };
+    let description = TableDescription::new(stage, PhysAddr(root));
     DescribedTables(description, Arc::new(()))
 }
 
 pub(crate) const S1: TranslationStage = TranslationStage::Stage1 { mair: 0xff };
 pub(crate) const S2: TranslationStage = TranslationStage::Stage2 { start_level: 1 };
+
+/// An SMMU with ASIDs of 16 bits, range invalidation and substreams.
+pub(crate) const LARGE: IdRegisters = IdRegisters {
+    idr1: ID_REGISTERS.idr1 | 20 << 6,
+    idr3: ID_REGISTERS.idr3 | 1 << 10,
+    ..ID_REGISTERS
+};
+
+/// An SMMU with ASIDs and VMIDs of 8 bits, without range invalidation and substreams.
+pub(crate) const SMALL: IdRegisters = IdRegisters {
+    idr0: ID_REGISTERS.idr0 & !(1 << 12 | 1 << 18),
+    idr3: ID_REGISTERS.idr3 & !(1 << 10),
+    ..ID_REGISTERS
+};
 
 pub(crate) fn caps() -> Capabilities {
     Capabilities::decode(ID_REGISTERS)
@@ -121,6 +127,18 @@ impl Fixture {
 
     pub(crate) fn smmu(&self, id: u16) -> Smmu<HeapPlatform> {
         Smmu::new(&self.env, SmmuId(id), ID_REGISTERS, caps(), SmmuConfig::default()).unwrap()
+    }
+
+    /// An SMMU of these ID registers, with an ASID space that it shares.
+    pub(crate) fn smmu_of_kind(
+        &self,
+        id: u16,
+        registers: IdRegisters,
+        asids: Option<&smmu_tags::AsidSpace>,
+    ) -> Smmu<HeapPlatform> {
+        let caps = Capabilities::decode(registers);
+        let config = SmmuConfig { asids: asids.cloned(), ..SmmuConfig::default() };
+        Smmu::new(&self.env, SmmuId(id), registers, caps, config).unwrap()
     }
 
     pub(crate) fn device(&self, smmu: &Smmu<HeapPlatform>, stream: u32) -> Device<HeapPlatform> {

@@ -142,8 +142,8 @@ fn every_hardware_step_of_every_attach_fails_once() {
     assert!(failures > 150, "{failures} failures");
 }
 
-/// Four devices of two SMMUs attach, replace, unmap and block at random, on SMMUs that fail now and
-/// then.
+/// Four devices with substreams, of two SMMUs of different kinds with one ASID space, attach,
+/// replace, unmap and block at random. The SMMUs fail now and then.
 #[test]
 fn random_work_of_four_threads_can_be_settled() {
     let noise = Arc::new(AtomicU32::new(0));
@@ -154,30 +154,49 @@ fn random_work_of_four_threads_can_be_settled() {
         // Off in the last phase.
         (n < 1 << 30 && n % 23 == 7).then(|| SinkError::timeout(*smmu))
     });
-    let smmus = [fixture.smmu(0), fixture.smmu(1)];
+    let space = smmu_tags::AsidSpace::new(16).unwrap();
+    let smmus = [(0, LARGE), (1, SMALL)]
+        .map(|(id, registers)| fixture.smmu_of_kind(id, registers, Some(&space)));
     let domains = [(1, S1), (2, S1), (3, S2)].map(|(id, stage)| fixture.domain(id, stage));
     // A second-level table is announced without noise.
     noise.store(1 << 30, Ordering::Relaxed);
-    let devices: Vec<_> = (0..4).map(|n| fixture.device(&smmus[n % 2], 8 + n as u32)).collect();
+    let device = |n: usize| {
+        let config = DeviceConfig::default().with_substream_bits(2);
+        smmus[n % 2].add_device_with(&[StreamId(8 + n as u32)], config).unwrap()
+    };
+    let devices: Vec<_> = (0..4).map(device).collect();
     noise.store(0, Ordering::Relaxed);
     std::thread::scope(|scope| {
         for (thread, device) in devices.iter().enumerate() {
             let domains = &domains;
             scope.spawn(move || {
                 let mut state = thread as u64 + 1;
-                for _ in 0..300 {
+                for _ in 0..3_000 {
                     state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    match state >> 60 {
-                        n @ 0..=8 => {
+                    // The small SMMU has no substreams.
+                    let number = SubstreamId::new((state >> 50) as u32 % 3 + 1).unwrap();
+                    let substream = device.substream(number);
+                    assert_eq!(substream.is_ok(), thread % 2 == 0);
+                    match (state >> 60, substream) {
+                        (n @ 0..=3, Ok(substream)) => {
+                            let _ = substream.attach(&domains[n as usize % 3]);
+                        }
+                        (4, Ok(substream)) => {
+                            let _ = substream.block();
+                        }
+                        (5, Ok(_)) => {
+                            let _ = device.block_all();
+                        }
+                        (n @ 0..=8, _) => {
                             let _ = device.attach(&domains[n as usize % 3]);
                         }
-                        9 => {
+                        (9, _) => {
                             let _ = device.bypass();
                         }
-                        10 => {
+                        (10, _) => {
                             let _ = device.settle();
                         }
-                        11 | 12 => {
+                        (11 | 12, _) => {
                             let page = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last);
                             let _ = domains[thread % 3].invalidate(page);
                         }
@@ -194,7 +213,8 @@ fn random_work_of_four_threads_can_be_settled() {
         assert_eq!(smmu.settle(), Ok(()));
     }
     for device in &devices {
-        assert_eq!(device.block().settled(), Ok(()));
+        assert_eq!(device.block_all().settled(), Ok(()));
+        assert!(device.is_settled());
     }
     for smmu in &smmus {
         for stats in [smmu.asids().stats(), smmu.vmids().stats()] {

@@ -3,6 +3,7 @@
 
 mod common;
 mod every_step;
+mod kinds;
 mod legality;
 mod locks;
 mod ordering;

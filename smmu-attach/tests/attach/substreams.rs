@@ -18,10 +18,6 @@ use smmu_types::*;
 
 use crate::common::*;
 
-/// `IDR1.SSIDSIZE` = 20.
-const WITH_SUBSTREAMS: IdRegisters =
-    IdRegisters { idr1: ID_REGISTERS.idr1 | 20 << 6, ..ID_REGISTERS };
-
 type Look = Arc<Mutex<Option<Box<dyn Fn() + Send>>>>;
 
 /// A pool that calls `look` after each published store.
@@ -141,8 +137,8 @@ impl Rig {
         });
         let dma = WatchedMemory(Pool::new(window), Arc::clone(&look));
         let env = Env::<Watched>::new(dma, sink, RecordingObserver::new()).unwrap();
-        let caps = Capabilities::decode(WITH_SUBSTREAMS);
-        let smmu = Smmu::new(&env, SMMU, WITH_SUBSTREAMS, caps, SmmuConfig::default()).unwrap();
+        let caps = Capabilities::decode(LARGE);
+        let smmu = Smmu::new(&env, SMMU, LARGE, caps, SmmuConfig::default()).unwrap();
         let streams: Vec<_> = streams.iter().copied().map(StreamId).collect();
         let config = DeviceConfig::default().with_substream_bits(BITS);
         let device = smmu.add_device_with(&streams, config).unwrap();
