@@ -8,15 +8,16 @@ use lock_api::Mutex;
 use smmu_attach::{AttachError, SmmuConfig};
 use smmu_cmdq::{CommandQueue, Opcodes, Port, QueueConfig, QueueGroup, QueueSet, SyncBy, layout};
 use smmu_hw_mmio::{
-    Bringup, BringupConfig, BringupError, Coherency, EventQueue, Interrupts, Probe, Running,
-    StreamTableBase, event_layout, probe,
+    Bringup, BringupConfig, Coherency, EventQueue, Interrupts, Probe, StreamTableBase,
+    event_layout, probe,
 };
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::vcmdq;
 use smmu_types::seam::{DmaError, DmaLayout, DmaMemory, Registers, poll};
 use smmu_types::{PhysAddr, SmmuId};
 
-use crate::driver::{DrivenSmmu, Driver};
+use crate::driver::{DrivenSmmu, Driver, Events, RunningSmmu};
+use crate::driver_queue::DriverQueue;
 use crate::error::DriverError;
 use crate::platform::{Block, Env, Group, PickQueue, Platform, Queue, QueueSink, Queues, Smmu};
 use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
@@ -61,13 +62,13 @@ impl Default for SmmuOptions {
     }
 }
 
-/// One SMMU that is to be started.
-struct Part<P: Platform> {
-    id: SmmuId,
-    registers: P::Registers,
-    probe: Probe,
-    options: SmmuOptions,
-    virtual_queues: Vec<VirtualQueue<P::Registers>>,
+/// One SMMU that is to be started: what a start and each restart need.
+pub(crate) struct Part<P: Platform> {
+    pub(crate) id: SmmuId,
+    pub(crate) registers: P::Registers,
+    pub(crate) probe: Probe,
+    pub(crate) options: SmmuOptions,
+    pub(crate) virtual_queues: Vec<VirtualQueue<P::Registers>>,
 }
 
 /// The SMMUs of a driver before they run.
@@ -160,16 +161,19 @@ impl<P: Platform> Setup<P> {
         let Setup { dma, wait, observer, parts } = self;
         let last = SmmuId(u16::try_from(parts.len()).unwrap_or(u16::MAX));
         let (mut groups, mut running, mut smmus) = (Vec::new(), Vec::new(), Vec::new());
-        let mut attach = Vec::new();
+        let (mut attach, mut rings) = (Vec::new(), Vec::new());
         // All lists and tables have their room before the first SMMU is touched.
         let room = groups
             .try_reserve_exact(parts.len())
             .and(running.try_reserve_exact(parts.len()))
             .and(attach.try_reserve_exact(parts.len()))
+            .and(rings.try_reserve_exact(parts.len()))
             .and(smmus.try_reserve_exact(parts.len()));
         room.map_err(|_| DriverError::OutOfMemory { smmu: last })?;
         for part in &parts {
-            groups.push(part.queues(&dma, &wait)?);
+            let queues = part.queues(&dma, &wait)?;
+            rings.push(rings_of::<P>(part.id, queues.iter())?);
+            groups.push(part.group(queues)?);
         }
         // Each group has the number of its place, so this does not fail.
         let queues = QueueSet::new(groups)
@@ -180,8 +184,8 @@ impl<P: Platform> Setup<P> {
             attach.push(Smmu::<P>::new(&env, *id, probe.id, probe.caps, config)?);
         }
 
-        for (part, smmu) in parts.iter().zip(&attach) {
-            match part.bring_up(&env, smmu, &wait) {
+        for ((part, smmu), rings) in parts.iter().zip(&attach).zip(&rings) {
+            match part.start(&env, smmu, &wait, rings) {
                 Ok(one) => running.push(one),
                 Err(error) => {
                     give_up(parts, (env, attach, running), &wait);
@@ -190,15 +194,8 @@ impl<P: Platform> Setup<P> {
             }
         }
         for ((part, smmu), (running, events)) in parts.into_iter().zip(attach).zip(running) {
-            smmus.push(DrivenSmmu {
-                smmu,
-                probe: part.probe,
-                registers: part.registers,
-                timeout: part.options.timeout,
-                virtual_queues: part.virtual_queues,
-                running: Some(running),
-                events: Mutex::new(events),
-            });
+            let (running, events) = (Mutex::new(Some(running)), Mutex::new(Some(events)));
+            smmus.push(DrivenSmmu { smmu, part, running, events });
         }
         Ok(Driver::new(env, wait, smmus))
     }
@@ -229,13 +226,25 @@ fn give_up<P: Platform, U>(parts: Vec<Part<P>>, used: U, wait: &P::Wait) {
 }
 
 /// An SMMU that translates, and its event queue.
-type Started<P> = (
-    Running<<P as Platform>::Registers, <P as Platform>::Wait>,
-    EventQueue<<P as Platform>::Registers, Block<P>>,
-);
+type Started<P> = (RunningSmmu<P>, Events<P>);
+
+/// Base and size of a command queue's ring.
+pub(crate) type Ring = (PhysAddr, QueueSize);
+
+/// The rings of the queues of one SMMU, in their order.
+pub(crate) fn rings_of<'q, P: Platform + 'q>(
+    smmu: SmmuId,
+    queues: impl ExactSizeIterator<Item = &'q Queue<P>>,
+) -> Result<Vec<Ring>, DriverError> {
+    let mut rings = Vec::new();
+    let room = rings.try_reserve_exact(queues.len());
+    room.map_err(|_| DriverError::OutOfMemory { smmu })?;
+    rings.extend(queues.map(|queue| (queue.base(), queue.size())));
+    Ok(rings)
+}
 
 impl<P: Platform> Part<P> {
-    fn config(&self) -> BringupConfig {
+    pub(crate) fn config(&self) -> BringupConfig {
         BringupConfig { timeout: self.options.timeout, ..BringupConfig::new(&self.probe.caps) }
     }
 
@@ -250,8 +259,12 @@ impl<P: Platform> Part<P> {
         dma.allocate(layout).map_err(|error: DmaError| DriverError::Dma { smmu, error })
     }
 
-    /// The queues of this SMMU. None is enabled yet.
-    fn queues(&self, dma: &P::Dma, wait: &P::Wait) -> Result<Group<P>, DriverError> {
+    /// New queues for this SMMU, the main queue first. None is enabled yet.
+    pub(crate) fn queues(
+        &self,
+        dma: &P::Dma,
+        wait: &P::Wait,
+    ) -> Result<Vec<Queue<P>>, DriverError> {
         let smmu = self.id;
         let config = self.queue_config();
         let mut queues = Vec::new();
@@ -264,8 +277,27 @@ impl<P: Platform> Part<P> {
             let config = QueueConfig { sync_by, port, takes, ..config };
             queues.push(self.queue(registers.clone(), config, dma, wait)?);
         }
-        QueueGroup::new(queues, self.options.pick)
+        Ok(queues)
+    }
+
+    /// The queues as one sink, in slots that a restart can fill again.
+    fn group(&self, queues: Vec<Queue<P>>) -> Result<Group<P>, DriverError> {
+        let (smmu, mut slots) = (self.id, Vec::new());
+        let no_memory = DriverError::OutOfMemory { smmu };
+        slots.try_reserve_exact(queues.len()).map_err(|_| no_memory)?;
+        for queue in queues {
+            slots.push(DriverQueue::new(queue).map_err(|_| no_memory)?);
+        }
+        QueueGroup::new(slots, self.options.pick)
             .map_err(|error| DriverError::CommandQueue { smmu, error })
+    }
+
+    /// A new event queue, which the SMMU does not know yet.
+    pub(crate) fn events(&self, dma: &P::Dma) -> Result<Events<P>, DriverError> {
+        let size = size(self.options.event_queue_log2, self.probe.caps.eventq_log2);
+        let block = self.allocate(dma, event_layout(size))?;
+        EventQueue::new(self.registers.clone(), block, size)
+            .map_err(|error| DriverError::EventQueue { smmu: self.id, error })
     }
 
     fn queue(
@@ -300,7 +332,7 @@ impl<P: Platform> Part<P> {
     }
 
     /// Disables the virtual queues. Says whether all confirm it.
-    fn stop_virtual_queues(&self, wait: &P::Wait) -> bool {
+    pub(crate) fn stop_virtual_queues(&self, wait: &P::Wait) -> bool {
         let mut off = true;
         for of in &self.virtual_queues {
             // Every queue is told, also after one that does not answer.
@@ -309,42 +341,53 @@ impl<P: Platform> Part<P> {
         off
     }
 
-    fn bring_up(
+    fn start(
         &self,
         env: &Env<P>,
         attach: &Smmu<P>,
         wait: &P::Wait,
+        rings: &[Ring],
     ) -> Result<Started<P>, DriverError> {
-        let (smmu, sink) = (self.id, env.sink());
-        let failed = |error: BringupError| DriverError::Bringup { smmu, error };
-        let unknown = DriverError::UnknownSmmu { smmu, count: sink.queues().queues().len() };
-        let group = sink.queues().get(smmu).ok_or(unknown)?;
-        let commands = group.queues().first().ok_or(unknown)?;
-        for (queue, of) in group.queues().iter().skip(1).zip(&self.virtual_queues) {
-            self.enable(queue.base(), queue.size(), &of.registers, wait)?;
-        }
-        let (address, format) = attach.stream_table();
-        let size = size(self.options.event_queue_log2, self.probe.caps.eventq_log2);
-        let block = self.allocate(env.dma(), event_layout(size))?;
-        let events = EventQueue::new(self.registers.clone(), block, size)
-            .map_err(|error| DriverError::EventQueue { smmu, error })?;
-        let started = Bringup::begin(self.registers.clone(), wait.clone(), self.config())
-            .and_then(|smmu| smmu.set_tables(StreamTableBase { address, format }))
-            .and_then(|smmu| smmu.enable_commands(commands.base(), commands.size()))
-            .and_then(|off| off.invalidate_all(sink, smmu))
-            .and_then(|smmu| smmu.enable_events(events.base(), size))
-            .and_then(|smmu| smmu.enable_interrupts(self.options.interrupts))
-            .and_then(|smmu| smmu.enable_translation());
-        match started {
+        let events = self.events(env.dma())?;
+        match self.bring_up(env, attach, wait, rings, &events, || ()) {
             Ok(running) => Ok((running, events)),
             Err(error) => {
                 // The SMMU may know the event queue already.
                 if Bringup::begin(&self.registers, wait, self.config()).is_err() {
                     mem::forget(events);
                 }
-                Err(failed(error))
+                Err(error)
             }
         }
+    }
+
+    /// From any state to translation, with empty queues in `rings`. Calls `open` as soon as the
+    /// command queues accept commands.
+    pub(crate) fn bring_up(
+        &self,
+        env: &Env<P>,
+        attach: &Smmu<P>,
+        wait: &P::Wait,
+        rings: &[Ring],
+        events: &Events<P>,
+        open: impl FnOnce(),
+    ) -> Result<RunningSmmu<P>, DriverError> {
+        let (smmu, sink) = (self.id, env.sink());
+        let unknown = DriverError::UnknownSmmu { smmu, count: sink.queues().queues().len() };
+        let (&(base, size), others) = rings.split_first().ok_or(unknown)?;
+        for (&(base, size), of) in others.iter().zip(&self.virtual_queues) {
+            self.enable(base, size, &of.registers, wait)?;
+        }
+        let (address, format) = attach.stream_table();
+        Bringup::begin(self.registers.clone(), wait.clone(), self.config())
+            .and_then(|smmu| smmu.set_tables(StreamTableBase { address, format }))
+            .and_then(|smmu| smmu.enable_commands(base, size))
+            .inspect(|_| open())
+            .and_then(|off| off.invalidate_all(sink, smmu))
+            .and_then(|smmu| smmu.enable_events(events.base(), events.size()))
+            .and_then(|smmu| smmu.enable_interrupts(self.options.interrupts))
+            .and_then(|smmu| smmu.enable_translation())
+            .map_err(|error| DriverError::Bringup { smmu, error })
     }
 }
 
