@@ -7,24 +7,28 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use lock_api::Mutex;
 use smmu_cmdq::CommandFailure;
-use smmu_hw_mmio::{DrainedEvents, EventQueue, Gerror, Probe, Running};
+use smmu_hw_mmio::{DrainedEvents, Gerror, Probe};
 use smmu_types::{DomainId, EventRecord, GoneProof, SmmuId, StreamId};
 
 use crate::error::DriverError;
-use crate::platform::{Block, Device, Domain, Env, Platform, QueueSink, Smmu};
-use crate::setup::Part;
+use crate::part::{Events, Part, RunningSmmu};
+use crate::platform::{Device, Domain, Env, Platform, QueueSink, Smmu};
+use crate::queue_slot::ReplacedSlot;
 use crate::virtual_queue::stop_virtual_queue;
 
-pub(crate) type Events<P> = EventQueue<<P as Platform>::Registers, Block<P>>;
-
-pub(crate) type RunningSmmu<P> = Running<<P as Platform>::Registers, <P as Platform>::Wait>;
+/// What a restart and a shutdown change.
+pub(crate) struct Life<P: Platform> {
+    // `None` while `restart` or `shutdown` runs, and after a restart that failed.
+    pub(crate) running: Option<RunningSmmu<P>>,
+    // Old command queues that callers may still use, of this restart and of those that failed.
+    pub(crate) leaving: Vec<ReplacedSlot>,
+}
 
 /// One SMMU of a [`Driver`], while it runs.
 pub struct DrivenSmmu<P: Platform> {
     pub(crate) smmu: Smmu<P>,
     pub(crate) part: Part<P>,
-    // `None` while `restart` or `shutdown` runs, and after a restart that failed.
-    pub(crate) running: Mutex<P::SleepLock, Option<RunningSmmu<P>>>,
+    pub(crate) life: Mutex<P::SleepLock, Life<P>>,
     // `None` while `restart` runs, and after a restart that failed.
     pub(crate) events: Mutex<P::Lock, Option<Events<P>>>,
 }
@@ -51,7 +55,9 @@ impl<P: Platform> DrivenSmmu<P> {
     /// Turns the SMMU and its virtual queues off. Both are told, also if one does not answer.
     fn stop(&mut self, wait: &P::Wait) -> Result<(), DriverError> {
         let (smmu, timeout) = (self.smmu.id(), self.part.options.timeout);
-        let Some(running) = self.running.get_mut().take() else { return self.part.turn_off(wait) };
+        let Some(running) = self.life.get_mut().running.take() else {
+            return self.part.turn_off(wait);
+        };
         let disabled = running.disable().map(drop);
         let mut stopped = Ok(());
         for queue in &self.part.virtual_queues {

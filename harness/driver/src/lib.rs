@@ -44,23 +44,26 @@
 extern crate alloc;
 
 mod driver;
-mod driver_queue;
 mod error;
+mod part;
 mod platform;
+mod queue_slot;
 mod restart;
 mod setup;
+mod smmu_options;
 mod virtual_queue;
 
 pub use {smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types};
 
 pub use driver::{DrivenSmmu, Driver, GerrorReport};
-pub use driver_queue::{DriverQueue, QueueSlot};
 pub use error::DriverError;
 pub use platform::{
-    Attach, Block, Device, Domain, Env, Group, Parts, PickQueue, Platform, Queue, QueueSink,
-    Queues, Smmu,
+    Attach, Block, Device, Domain, DriverQueue, Env, Group, Parts, PickQueue, Platform, Queue,
+    QueueSink, Queues, Slot, Smmu,
 };
-pub use setup::{Setup, SmmuOptions};
+pub use queue_slot::{QueueSlot, ReplaceableQueue};
+pub use setup::Setup;
+pub use smmu_options::SmmuOptions;
 
 /// The example of the README compiles.
 #[cfg(doctest)]

@@ -11,7 +11,7 @@ use smmu_invs::{InvArray, LockCell, Publication};
 use smmu_types::Command;
 use smmu_types::seam::{CommandSink, DmaMemory, Observer, Registers, Wait};
 
-use crate::driver_queue::{DriverQueue, QueueSlot};
+use crate::queue_slot::{QueueSlot, ReplaceableQueue};
 
 /// The implementations of the seams that one integrator uses.
 ///
@@ -35,7 +35,7 @@ pub trait Platform: Sized {
     /// How a command queue reaches its callers, so that a restart can replace it. Each command call
     /// reads it once. As [`Cell`](Self::Cell): [`LockCell`] over [`Lock`](Self::Lock), or
     /// `ArcSwapCell`, whose readers take no lock.
-    type QueueCell: Publication<QueueSlot<Self>>;
+    type QueueCell: Publication<QueueSlot<Self::Registers, Block<Self>, Self::Wait>>;
     /// The command sink: [`Queues`], or a wrapper around it.
     type Sink: QueueSink<Self>;
     /// What hears of tags, entries and errors. `()` hears nothing.
@@ -89,7 +89,7 @@ where
     type Lock = L;
     type SleepLock = L;
     type Cell = LockCell<L, InvArray>;
-    type QueueCell = LockCell<L, QueueSlot<Self>>;
+    type QueueCell = LockCell<L, QueueSlot<R, D::Block, W>>;
     type Sink = Queues<Self>;
     type Observer = O;
     type Tables = T;
@@ -134,6 +134,17 @@ pub type Queue<P> = CommandQueue<<P as Platform>::Registers, Block<P>, <P as Pla
 
 /// Chooses the virtual queue for a call, by its commands: an index from 0.
 pub type PickQueue = fn(&[Command]) -> usize;
+
+/// A slot of this driver for a command queue.
+pub type Slot<P> = QueueSlot<<P as Platform>::Registers, Block<P>, <P as Platform>::Wait>;
+
+/// One command queue as the [`Queues`] hold it: a restart of the SMMU replaces the queue in it.
+pub type DriverQueue<P> = ReplaceableQueue<
+    <P as Platform>::Registers,
+    Block<P>,
+    <P as Platform>::Wait,
+    <P as Platform>::QueueCell,
+>;
 
 /// The queues of one SMMU, the main queue first.
 pub type Group<P> = QueueGroup<Vec<DriverQueue<P>>, PickQueue, DriverQueue<P>>;

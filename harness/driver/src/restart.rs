@@ -2,18 +2,15 @@
 
 use alloc::vec::Vec;
 use core::mem;
-use core::time::Duration;
 
-use smmu_hw_mmio::{Bringup, BringupError};
 use smmu_types::SmmuId;
-use smmu_types::regs::{self, gbpa};
-use smmu_types::seam::{Registers, RegistersExt, TimedOut, Wait, poll};
+use smmu_types::seam::poll;
 
 use crate::driver::Driver;
-use crate::driver_queue::{DriverQueue, ReplacedSlot};
 use crate::error::DriverError;
-use crate::platform::{Platform, QueueSink};
-use crate::setup::{Part, rings_of};
+use crate::part::rings_of;
+use crate::platform::{DriverQueue, Platform, QueueSink};
+use crate::queue_slot::ReplacedSlot;
 
 impl<P: Platform> Driver<P> {
     /// Brings an SMMU up again: it was reset, it lost power, or its command queue has halted
@@ -51,17 +48,17 @@ impl<P: Platform> Driver<P> {
         let unknown = DriverError::UnknownSmmu { smmu, count: self.smmus().len() };
         let queues = self.sink().queues().get(smmu).ok_or(unknown)?.queues();
         let (part, wait) = (&driven.part, self.wait());
-        let mut running = driven.running.try_lock().ok_or(DriverError::Restarting { smmu })?;
+        let mut life = driven.life.try_lock().ok_or(DriverError::Restarting { smmu })?;
 
         // All memory comes before the first write of a register.
         let no_memory = DriverError::OutOfMemory { smmu };
         let fresh = part.queues(self.dma(), wait)?;
         let rings = rings_of::<P>(smmu, fresh.iter())?;
-        let (mut open, mut closed, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut open, mut closed) = (Vec::new(), Vec::new());
         let room = open
             .try_reserve_exact(queues.len())
             .and(closed.try_reserve_exact(queues.len()))
-            .and(replaced.try_reserve_exact(queues.len()));
+            .and(life.leaving.try_reserve_exact(queues.len()));
         room.map_err(|_| no_memory)?;
         for queue in fresh {
             let node = |queue| DriverQueue::<P>::node(queue).map_err(|_| no_memory);
@@ -71,13 +68,16 @@ impl<P: Platform> Driver<P> {
         let events = part.events(self.dma())?;
 
         // The SMMU reads no queue from here on, so the old rings may go.
-        *running = None;
+        life.running = None;
         part.turn_off(wait)?;
-        replaced.extend(queues.iter().zip(closed).map(|(queue, closed)| queue.close(closed)));
+        life.leaving.extend(queues.iter().zip(closed).map(|(queue, closed)| queue.close(closed)));
         let old_events = driven.events.lock().take();
         drop(old_events);
         let patience = 2 * part.options.timeout;
-        let left = || (!replaced.iter().any(ReplacedSlot::is_in_use)).then_some(());
+        let left = || {
+            life.leaving.retain(ReplacedSlot::is_in_use);
+            life.leaving.is_empty().then_some(())
+        };
         poll(wait, patience, left).map_err(|error| DriverError::QueueInUse { smmu, error })?;
 
         let mut open = Some(open);
@@ -88,7 +88,7 @@ impl<P: Platform> Driver<P> {
         });
         match started {
             Ok(started) => {
-                *running = Some(started);
+                life.running = Some(started);
                 *driven.events.lock() = Some(events);
                 Ok(())
             }
@@ -101,48 +101,4 @@ impl<P: Platform> Driver<P> {
             }
         }
     }
-}
-
-impl<P: Platform> Part<P> {
-    /// Turns the SMMU and its virtual queues off, with all traffic set to abort, from any state.
-    pub(crate) fn turn_off(&self, wait: &P::Wait) -> Result<(), DriverError> {
-        let smmu = self.id;
-        let failed = |error| DriverError::Bringup { smmu, error };
-        abort_untranslated(&self.registers, wait, self.options.timeout).map_err(failed)?;
-        let _off = Bringup::begin(&self.registers, wait, self.config()).map_err(failed)?;
-        if self.stop_virtual_queues(wait) {
-            return Ok(());
-        }
-        let error = TimedOut { timeout: self.options.timeout };
-        Err(DriverError::VirtualQueueRuns { smmu, error })
-    }
-}
-
-/// Makes the SMMU abort transactions while translation is off, also if it is off already: a reset
-/// may have chosen bypass.
-fn abort_untranslated<R: Registers, W: Wait>(
-    registers: &R,
-    wait: &W,
-    timeout: Duration,
-) -> Result<(), BringupError> {
-    let update_is = |wanted: u32| {
-        let mut got = 0;
-        let updated = || {
-            got = registers.read(regs::GBPA);
-            (got & (gbpa::UPDATE | wanted) == wanted).then_some(())
-        };
-        let (register, mask) = (regs::GBPA.name(), gbpa::UPDATE | wanted);
-        poll(wait, timeout, updated).map_err(|_| BringupError::NoAck {
-            register,
-            mask,
-            wanted,
-            got,
-            timeout,
-        })
-    };
-    // Software may write GBPA only while no earlier update is under way.
-    update_is(0)?;
-    let value = registers.read(regs::GBPA) | gbpa::ABORT | gbpa::UPDATE;
-    registers.write(regs::GBPA, value);
-    update_is(gbpa::ABORT)
 }

@@ -124,6 +124,12 @@ fn a_restart_waits_for_the_callers_of_the_old_queue_and_can_be_repeated() {
     let main = &guest.driver.sink().get(SMMU).unwrap().queues()[0];
     let refused = main.with(|_| guest.driver.restart(SMMU)).unwrap();
     assert!(matches!(refused, Err(DriverError::QueueInUse { smmu: SMMU, .. })), "{refused:?}");
+    guest.driver.restart(SMMU).unwrap();
+    // A caller that one restart has not outwaited holds up the next one as well.
+    let refused = main.with(|_| [(); 2].map(|()| guest.driver.restart(SMMU))).unwrap();
+    for refused in refused {
+        assert!(matches!(refused, Err(DriverError::QueueInUse { smmu: SMMU, .. })), "{refused:?}");
+    }
     // The SMMU is off, aborts, and has no queue.
     assert!(!bench.translates(0));
     assert!(bench.model.dma_write32(0, STREAM, 0x4000_0000, 1).is_err());

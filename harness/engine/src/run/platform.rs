@@ -9,7 +9,7 @@ use smmu_driver::smmu_types::seam::{
     CommandSink, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError,
 };
 use smmu_driver::smmu_types::{Command, SmmuId, SyncProof};
-use smmu_driver::{DriverQueue, Platform, QueueSink, QueueSlot, Queues};
+use smmu_driver::{DriverQueue, Platform, QueueSink, Queues, Slot};
 
 use super::sabotage::Sabotage;
 use super::tap::Tap;
@@ -30,7 +30,7 @@ impl Platform for Harness {
     type Dma = Dma;
     type Sink = Sink;
     type Cell = Cell;
-    type QueueCell = ArcSwapCell<QueueSlot<Self>>;
+    type QueueCell = ArcSwapCell<Slot<Self>>;
     type Observer = Names;
     type Tables = SharedTables;
 }
