@@ -51,6 +51,9 @@ builtins! {
     "detach-unconfirmed-then-settled",
     "smmu-goes-away",
     "multi-stream-device",
+    "smmu-is-reset",
+    "cannot-share",
+    "smmus-of-different-kinds",
 }
 
 /// The scenarios built into the program, in their order.

@@ -15,11 +15,15 @@ use smmu_engine::run::{self, RunOptions, RunOutcome, Sabotage};
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{Mock, Qemu};
 
+/// SMMUs of one kind, which every backend has.
+const ALIKE: &str = r#"
+needs = ["stage1", "stage2", "several-smmus"]
+smmu = [{ name = "smmu0" }, { name = "smmu1" }, { name = "smmu2" }]
+"#;
+
 const HEAD: &str = r#"
 title = "generated"
-needs = ["stage1", "stage2", "several-smmus"]
 pages = ["A", "B", "C", "D"]
-smmu = [{ name = "smmu0" }, { name = "smmu1" }, { name = "smmu2" }]
 device = [
     { name = "d0", smmu = "smmu0", stream = 0x08 },
     { name = "d1", smmu = "smmu0", stream = 0x10 },
@@ -50,15 +54,80 @@ enum Place {
 struct Promise {
     places: BTreeMap<&'static str, Place>,
     maps: BTreeMap<(&'static str, u64), (&'static str, bool)>,
+    /// Which stages each SMMU has.
+    stages: [[bool; 2]; 3],
 }
 
-fn generate(seed: u64, steps: usize) -> String {
+impl Promise {
+    /// Whether the SMMU of a device can walk the tables of a domain.
+    fn can(&self, device: &str, domain: &str) -> bool {
+        let smmu = [0, 0, 1, 2][DEVICES.iter().position(|name| *name == device).unwrap()];
+        self.stages[smmu][usize::from(domain == "G")]
+    }
+}
+
+/// What the SMMUs of a scenario are.
+#[derive(Clone, Copy, PartialEq)]
+enum Kinds {
+    Alike,
+    /// Each differs at random in range invalidation, tag widths, address size, stages and tables.
+    Mixed,
+}
+
+/// Three SMMUs, each of a kind of its own. `smmu0` has both stages, so that no domain is refused
+/// everywhere. Returns which SMMU has which stage.
+fn mixed_smmus(random: &mut Random) -> (String, [[bool; 2]; 3]) {
+    let mut text = "needs = [\"stage1\", \"stage2\", \"several-smmus\", \"smmu-kinds\", \
+                    \"asid8\"]\nsmmu = [\n"
+        .to_owned();
+    let (mut stages, linear) = ([[true; 2]; 3], random.below(24));
+    for (n, has) in stages.iter_mut().enumerate() {
+        let mut more = String::new();
+        if random.below(2) == 0 {
+            more += ", range = false";
+        }
+        if random.below(2) == 0 {
+            more += ", asid_bits = 8";
+        }
+        if random.below(2) == 0 {
+            more += ", vmid_bits = 8";
+        }
+        // The RAM of the model has room for one linear table of 2^16 STEs, and each look at all of
+        // them takes long.
+        if n == linear {
+            more += ", stream_table = \"linear\"";
+        }
+        let oas = random.pick(&[40, 42, 44, 48]).unwrap();
+        write!(more, ", oas = {oas}").unwrap();
+        match random.below(4) {
+            0 if n > 0 => {
+                *has = [true, false];
+                more += ", stages = [\"s1\"]";
+            }
+            1 if n > 0 => {
+                *has = [false, true];
+                more += ", stages = [\"s2\"]";
+            }
+            _ => {}
+        }
+        writeln!(text, "    {{ name = \"smmu{n}\"{more} }},").unwrap();
+    }
+    text += "]\n";
+    (text, stages)
+}
+
+fn generate(seed: u64, steps: usize, kinds: Kinds) -> String {
     let mut random = Random::new(seed);
+    let (smmus, stages) = match kinds {
+        Kinds::Alike => (ALIKE.to_owned(), [[true; 2]; 3]),
+        Kinds::Mixed => mixed_smmus(&mut random),
+    };
     let mut promise = Promise {
         places: DEVICES.iter().map(|device| (*device, Place::Blocked)).collect(),
         maps: BTreeMap::new(),
+        stages,
     };
-    let mut text = HEAD.to_owned();
+    let mut text = smmus + HEAD;
     for _ in 0..steps {
         let step = match random.below(10) {
             0 | 1 => attach(&mut random, &mut promise),
@@ -84,18 +153,25 @@ fn attach(random: &mut Random, promise: &mut Promise) -> String {
         1 => Place::Bypass,
         _ => Place::Domain(random.pick(&DOMAINS).unwrap()),
     };
-    promise.places.insert(device, place);
+    let refused = matches!(place, Place::Domain(domain) if !promise.can(device, domain));
+    if !refused {
+        promise.places.insert(device, place);
+    }
+    let fails = if refused { ", fails = \"cannot-share\"" } else { "" };
     let to = match place {
         Place::Blocked => "blocked",
         Place::Bypass => "bypass",
         Place::Domain(domain) => domain,
     };
-    format!("attach = {{ device = \"{device}\", to = \"{to}\" }}")
+    format!("attach = {{ device = \"{device}\", to = \"{to}\"{fails} }}")
 }
 
 fn change(random: &mut Random, promise: &mut Promise) -> String {
     let key = (random.pick(&DOMAINS).unwrap(), random.pick(&IOVAS).unwrap());
     let (domain, iova) = key;
+    if random.below(4) == 0 {
+        return change_two(random, promise, key.0);
+    }
     let page = random.pick(&PAGES).unwrap();
     let writable = random.below(4) != 0;
     let access = if writable { "rw" } else { "ro" };
@@ -110,6 +186,34 @@ fn change(random: &mut Random, promise: &mut Promise) -> String {
         (mapped, _) => {
             promise.maps.insert(key, (page, writable));
             format!("{} = {mapping}", if mapped { "remap" } else { "map" })
+        }
+    }
+}
+
+/// Maps or unmaps two pages side by side in one step, if both are unmapped or mapped.
+fn change_two(random: &mut Random, promise: &mut Promise, domain: &'static str) -> String {
+    let keys = [(domain, IOVAS[0]), (domain, IOVAS[1])];
+    let mapped = keys.map(|key| promise.maps.contains_key(&key));
+    match mapped {
+        [true, true] => {
+            promise.maps.retain(|key, _| !keys.contains(key));
+            format!("unmap = {{ domain = \"{domain}\", iova = {}, pages = 2 }}", IOVAS[0])
+        }
+        [false, false] => {
+            let pages = [(); 2].map(|()| random.pick(&PAGES).unwrap());
+            for (key, page) in keys.into_iter().zip(pages) {
+                promise.maps.insert(key, (page, true));
+            }
+            let [first, second] = pages;
+            format!(
+                "map = {{ domain = \"{domain}\", iova = {}, pages = [\"{first}\", \"{second}\"] }}",
+                IOVAS[0]
+            )
+        }
+        [first, _] => {
+            let key = keys[usize::from(!first)];
+            promise.maps.remove(&key);
+            format!("unmap = {{ domain = \"{domain}\", iova = {} }}", key.1)
         }
     }
 }
@@ -147,10 +251,15 @@ fn dma(random: &mut Random, promise: &Promise) -> String {
 }
 
 /// How many of these seeds do not pass.
-fn failures(backend: &dyn Backend, seeds: std::ops::Range<u64>, options: RunOptions) -> usize {
+fn failures(
+    backend: &dyn Backend,
+    seeds: std::ops::Range<u64>,
+    kinds: Kinds,
+    options: RunOptions,
+) -> usize {
     let mut failures = 0;
     for seed in seeds {
-        let text = generate(seed, 60);
+        let text = generate(seed, 60, kinds);
         let name = format!("seed-{seed}");
         let scenario = Scenario::parse(&name, &name, &text).unwrap();
         let report = run::run(&scenario, backend, options);
@@ -164,12 +273,16 @@ fn failures(backend: &dyn Backend, seeds: std::ops::Range<u64>, options: RunOpti
 }
 
 fn the_model_keeps_the_promise() {
-    assert_eq!(failures(&Mock, 0..150, RunOptions::default()), 0);
+    assert_eq!(failures(&Mock, 0..150, Kinds::Alike, RunOptions::default()), 0);
+}
+
+fn the_model_keeps_the_promise_on_smmus_of_different_kinds() {
+    assert_eq!(failures(&Mock, 0..80, Kinds::Mixed, RunOptions::default()), 0);
 }
 
 fn qemu_keeps_the_promise() {
     let qemu = Qemu::find(None).unwrap();
-    assert_eq!(failures(&qemu, 0..15, RunOptions::default()), 0);
+    assert_eq!(failures(&qemu, 0..15, Kinds::Alike, RunOptions::default()), 0);
 }
 
 fn a_broken_driver_does_not() {
@@ -179,8 +292,10 @@ fn a_broken_driver_does_not() {
             continue;
         }
         let options = RunOptions { sabotage: Some(sabotage) };
-        let failed = failures(&Mock, 0..10, options);
-        assert!(failed >= 5, "{sabotage:?} was noticed by {failed} of 10");
+        for (kinds, seeds) in [(Kinds::Alike, 10), (Kinds::Mixed, 20)] {
+            let failed = failures(&Mock, 0..seeds, kinds, options);
+            assert!(failed >= 5, "{sabotage:?} was noticed by {failed} of {seeds}");
+        }
     }
 }
 
@@ -188,6 +303,10 @@ fn main() {
     let no_qemu = common::qemu_is_left_out();
     let trials = vec![
         trial("the_model_keeps_the_promise", the_model_keeps_the_promise),
+        trial(
+            "the_model_keeps_the_promise_on_smmus_of_different_kinds",
+            the_model_keeps_the_promise_on_smmus_of_different_kinds,
+        ),
         trial("qemu_keeps_the_promise", qemu_keeps_the_promise).with_ignored_flag(no_qemu),
         trial("a_broken_driver_does_not", a_broken_driver_does_not),
     ];

@@ -36,6 +36,8 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "fetch-abort",
             "smmu-goes-away",
             "multi-stream-device",
+            "smmu-is-reset",
+            "smmus-of-different-kinds",
         ],
         &[
             "first-light",
@@ -47,6 +49,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "sync-timeout",
             "smmu-goes-away",
             "multi-stream-device",
+            "smmu-is-reset",
         ],
     ),
     (
@@ -66,6 +69,8 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "fetch-abort",
             "smmu-goes-away",
             "multi-stream-device",
+            "smmu-is-reset",
+            "smmus-of-different-kinds",
         ],
         &[
             "first-light",
@@ -77,11 +82,12 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "sync-timeout",
             "smmu-goes-away",
             "multi-stream-device",
+            "smmu-is-reset",
         ],
     ),
     (
         Sabotage::UnmapFirstSmmuOnly,
-        &["tag-per-smmu", "stage2-vmid"],
+        &["tag-per-smmu", "stage2-vmid", "smmus-of-different-kinds"],
         &["tag-per-smmu", "stage2-vmid"],
     ),
     (
@@ -105,6 +111,9 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "detach-unconfirmed-then-settled",
             "smmu-goes-away",
             "multi-stream-device",
+            "smmu-is-reset",
+            "cannot-share",
+            "smmus-of-different-kinds",
         ],
         &["tag-reuse", "stage2-vmid"],
     ),
@@ -129,6 +138,9 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "detach-unconfirmed-then-settled",
             "smmu-goes-away",
             "multi-stream-device",
+            "smmu-is-reset",
+            "cannot-share",
+            "smmus-of-different-kinds",
         ],
         &[
             "tag-reuse",
@@ -138,6 +150,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "sync-timeout",
             "detach-unconfirmed-then-settled",
             "multi-stream-device",
+            "smmu-is-reset",
         ],
     ),
     (
@@ -163,13 +176,22 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "detach-unconfirmed-then-settled",
             "smmu-goes-away",
             "multi-stream-device",
+            "smmu-is-reset",
+            "cannot-share",
+            "smmus-of-different-kinds",
         ],
-        &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away"],
+        &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away", "smmu-is-reset"],
     ),
     (
         Sabotage::TimeoutCountsAsDone,
-        &["sync-timeout", "two-queues", "detach-unconfirmed-then-settled", "smmu-goes-away"],
-        &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away"],
+        &[
+            "sync-timeout",
+            "two-queues",
+            "detach-unconfirmed-then-settled",
+            "smmu-goes-away",
+            "smmu-is-reset",
+        ],
+        &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away", "smmu-is-reset"],
     ),
 ];
 

@@ -22,6 +22,8 @@ Commands:
           encoders and decoders are compared with words packed by hand, the
           queue with the counts in the repository. Needs valgrind.
             --keep   write the new counts to the repository
+  tsan    Run the tests with threads under ThreadSanitizer, with a standard
+          library built for it. Needs the nightly toolchain and its rust-src.
   qemu [--print-path]
           Find a QEMU that the scenarios support, or unpack one into the target
           folder (on Debian and its derivatives, without root).
@@ -42,6 +44,7 @@ pub(crate) enum Task {
     Test(TestOptions),
     Fuzz(FuzzOptions),
     Bench(KeptCounts),
+    Tsan,
 }
 
 /// Output of `cargo xtask qemu`.
@@ -94,6 +97,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task, Us
         Some("fuzz") => parse_fuzz(args),
         Some("bench") => parse_bench(args),
         Some("qemu") => parse_qemu(args),
+        Some("tsan") => parse_tsan(args),
         _ => Err(UsageError::UnknownCommand(lossy(&command))),
     }
 }
@@ -179,6 +183,17 @@ fn parse_bench(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError>
     Ok(Task::Bench(kept))
 }
 
+fn parse_tsan(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+    match args.next() {
+        None => Ok(Task::Tsan),
+        Some(arg) if ["--help", "-h"].iter().any(|help| arg == *help) => Ok(Task::Help),
+        Some(arg) => {
+            let argument = lossy(&arg);
+            Err(UsageError::UnknownArgument { command: "tsan", argument, hint: "" })
+        }
+    }
+}
+
 fn lossy(arg: &OsString) -> String {
     arg.to_string_lossy().into_owned()
 }
@@ -230,6 +245,8 @@ mod tests {
         assert_eq!(parsed("bench"), Ok(Task::Bench(KeptCounts::Compare)));
         assert_eq!(parsed("bench --keep"), Ok(Task::Bench(KeptCounts::Replace)));
         assert!(parsed("bench commands").is_err());
+        assert_eq!(parsed("tsan"), Ok(Task::Tsan));
+        assert!(parsed("tsan smmu-cmdq").is_err());
     }
 
     #[test]

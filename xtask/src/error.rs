@@ -18,10 +18,16 @@ pub(crate) enum Error {
     Io { action: &'static str, path: PathBuf, source: io::Error },
 
     #[error(
-        "fuzzing needs the nightly toolchain, which is missing ({why}); \
+        "{task} needs the nightly toolchain, which is missing ({why}); \
          run `rustup toolchain install nightly`"
     )]
-    NoNightly { why: String },
+    NoNightly { task: &'static str, why: String },
+
+    #[error(
+        "{task} needs the source of the standard library, which the nightly toolchain lacks; \
+         run `rustup component add rust-src --toolchain nightly`"
+    )]
+    NoStdSource { task: &'static str },
 
     #[error(
         "counting instructions needs valgrind, which is not on PATH; on Debian: apt install valgrind"

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use crate::args::FuzzOptions;
 use crate::error::Error;
-use crate::process::{Captured, capture, capture_success, last_lines, on_path, say, watch};
+use crate::nightly;
+use crate::process::{Captured, capture, capture_success, last_lines, say, watch};
 use crate::report::StepOutcome;
 use crate::tools::{self, Tool, ToolVersion};
 use crate::workspace::Workspace;
 
-const TOOLCHAIN: &str = "nightly";
 const QUESTION_LIMIT: Duration = Duration::from_secs(60);
 /// Extra time for the start, and for shrinking a failing input.
 const SLACK: Duration = Duration::from_secs(120);
@@ -67,7 +67,7 @@ pub(crate) fn crates(workspace: &Workspace) -> Vec<FuzzCrate> {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &FuzzOptions) -> Result<FuzzReport, Error> {
-    require_nightly()?;
+    nightly::require("fuzzing")?;
     let crates = crates(workspace);
     let mut wanted = Vec::new();
     for fuzz_crate in &crates {
@@ -170,7 +170,7 @@ fn cargo_fuzz(workspace: &Workspace, tool: &Tool, subcommand: &str, folder: &Pat
         .arg(folder)
         .arg("--target-dir")
         .arg(target_dir(workspace))
-        .env("RUSTUP_TOOLCHAIN", TOOLCHAIN)
+        .env("RUSTUP_TOOLCHAIN", nightly::TOOLCHAIN)
         .env_remove("CARGO")
         .env_remove("RUSTC");
     command
@@ -179,18 +179,6 @@ fn cargo_fuzz(workspace: &Workspace, tool: &Tool, subcommand: &str, folder: &Pat
 /// Target folder of the fuzz crates: they use other flags than the workspace.
 pub(crate) fn target_dir(workspace: &Workspace) -> PathBuf {
     workspace.target.join("fuzz")
-}
-
-/// Only the nightly toolchain has the sanitizers that libFuzzer needs.
-fn require_nightly() -> Result<(), Error> {
-    let Some(rustup) = on_path("rustup").into_iter().next() else {
-        return Err(Error::NoNightly { why: "rustup is not on PATH".to_owned() });
-    };
-    let mut question = Command::new(rustup);
-    question.args(["run", TOOLCHAIN, "rustc", "--version"]);
-    capture_success(&mut question, QUESTION_LIMIT)
-        .map(drop)
-        .map_err(|error| Error::NoNightly { why: error.to_string() })
 }
 
 impl FuzzCrate {

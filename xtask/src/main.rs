@@ -1,8 +1,8 @@
 //! Development tasks of the workspace, run as `cargo xtask`.
 //!
 //! `cargo xtask test` fetches what the suite needs into the target folder and runs the whole suite.
-//! `cargo xtask qemu` only provides QEMU. `cargo xtask fuzz` and `cargo xtask bench` are separate,
-//! because they need more than a stable toolchain. `cargo xtask help` lists all options.
+//! `cargo xtask qemu` only provides QEMU. `cargo xtask fuzz`, `cargo xtask tsan` and `cargo xtask
+//! bench` are separate, because they need more than a stable toolchain. `cargo xtask help` lists all options.
 
 mod apt;
 mod args;
@@ -10,6 +10,7 @@ mod bench;
 mod error;
 mod fetch;
 mod fuzz;
+mod nightly;
 mod process;
 mod qemu;
 mod qemu_names;
@@ -17,6 +18,7 @@ mod qemu_probe;
 mod report;
 mod steps;
 mod tools;
+mod tsan;
 mod unpack;
 mod workspace;
 
@@ -59,6 +61,13 @@ fn run(command: Task) -> Result<ExitCode, Error> {
         }
         Task::Fuzz(options) => {
             let report = fuzz::run(&Workspace::find()?, &options)?;
+            print(&report);
+            if report.failed() {
+                return Ok(ExitCode::from(FAILED));
+            }
+        }
+        Task::Tsan => {
+            let report = tsan::run(&Workspace::find()?)?;
             print(&report);
             if report.failed() {
                 return Ok(ExitCode::from(FAILED));

@@ -4,36 +4,40 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU32, Ordering};
-use core::time::Duration;
 
 use lock_api::Mutex;
 use smmu_cmdq::CommandFailure;
-use smmu_hw_mmio::{DrainedEvents, EventQueue, Gerror, Probe, Running};
+use smmu_hw_mmio::{DrainedEvents, Gerror, Probe};
 use smmu_types::{DomainId, EventRecord, GoneProof, SmmuId, StreamId};
 
 use crate::error::DriverError;
-use crate::platform::{Block, Device, Domain, Env, Platform, QueueSink, Smmu};
-use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
+use crate::part::{Events, Part, RunningSmmu};
+use crate::platform::{Device, Domain, Env, Platform, QueueSink, Smmu};
+use crate::queue_slot::ReplacedSlot;
+use crate::virtual_queue::stop_virtual_queue;
 
-type Events<P> = EventQueue<<P as Platform>::Registers, Block<P>>;
+/// What a restart and a shutdown change.
+pub(crate) struct Life<P: Platform> {
+    // `None` while `restart` or `shutdown` runs, and after a restart that failed.
+    pub(crate) running: Option<RunningSmmu<P>>,
+    // Old command queues that callers may still use, of this restart and of those that failed.
+    pub(crate) leaving: Vec<ReplacedSlot>,
+}
 
 /// One SMMU of a [`Driver`], while it runs.
 pub struct DrivenSmmu<P: Platform> {
     pub(crate) smmu: Smmu<P>,
-    pub(crate) probe: Probe,
-    pub(crate) registers: P::Registers,
-    pub(crate) timeout: Duration,
-    pub(crate) virtual_queues: Vec<VirtualQueue<P::Registers>>,
-    // `None` only while `shutdown` runs.
-    pub(crate) running: Option<Running<P::Registers, P::Wait>>,
-    pub(crate) events: Mutex<P::Lock, Events<P>>,
+    pub(crate) part: Part<P>,
+    pub(crate) life: Mutex<P::SleepLock, Life<P>>,
+    // `None` while `restart` runs, and after a restart that failed.
+    pub(crate) events: Mutex<P::Lock, Option<Events<P>>>,
 }
 
 impl<P: Platform> DrivenSmmu<P> {
     /// What its ID registers say.
     #[must_use]
     pub const fn probe(&self) -> &Probe {
-        &self.probe
+        &self.part.probe
     }
 
     /// Its stream table and tag spaces.
@@ -45,19 +49,19 @@ impl<P: Platform> DrivenSmmu<P> {
     /// Its registers. The caller writes none that the driver uses.
     #[must_use]
     pub const fn registers(&self) -> &P::Registers {
-        &self.registers
+        &self.part.registers
     }
 
     /// Turns the SMMU and its virtual queues off. Both are told, also if one does not answer.
     fn stop(&mut self, wait: &P::Wait) -> Result<(), DriverError> {
-        let smmu = self.smmu.id();
-        let disabled = match self.running.take() {
-            Some(running) => running.disable().map(drop),
-            None => Ok(()),
+        let (smmu, timeout) = (self.smmu.id(), self.part.options.timeout);
+        let Some(running) = self.life.get_mut().running.take() else {
+            return self.part.turn_off(wait);
         };
+        let disabled = running.disable().map(drop);
         let mut stopped = Ok(());
-        for queue in &self.virtual_queues {
-            stopped = stopped.and(stop_virtual_queue(&queue.registers, wait, self.timeout));
+        for queue in &self.part.virtual_queues {
+            stopped = stopped.and(stop_virtual_queue(&queue.registers, wait, timeout));
         }
         disabled.map_err(|error| DriverError::Bringup { smmu, error })?;
         stopped.map_err(|error| DriverError::VirtualQueueRuns { smmu, error })
@@ -70,7 +74,7 @@ pub struct GerrorReport {
     /// The command that stopped the main command queue, if one did. The queue goes on.
     pub command: Option<CommandFailure>,
     /// The other active errors, which the driver has acknowledged. `None` while another CPU handles
-    /// the command queue's error; call again.
+    /// the command queue's error, or the SMMU restarts; call again.
     pub others: Option<Gerror>,
 }
 
@@ -110,6 +114,10 @@ impl<P: Platform> Driver<P> {
     pub fn smmu(&self, smmu: SmmuId) -> Result<&DrivenSmmu<P>, DriverError> {
         let unknown = DriverError::UnknownSmmu { smmu, count: self.used.smmus.len() };
         self.used.smmus.get(usize::from(smmu.0)).ok_or(unknown)
+    }
+
+    pub(crate) const fn wait(&self) -> &P::Wait {
+        &self.wait
     }
 
     /// The command sink over all queues.
@@ -165,13 +173,15 @@ impl<P: Platform> Driver<P> {
     ///
     /// # Errors
     ///
-    /// There is no such SMMU, another CPU drains this queue, or `EVENTQ_PROD` cannot be right.
+    /// There is no such SMMU, another CPU drains this queue, the SMMU restarts, or `EVENTQ_PROD`
+    /// cannot be right.
     pub fn drain_events(
         &self,
         smmu: SmmuId,
         take: impl FnMut(EventRecord),
     ) -> Result<DrainedEvents, DriverError> {
         let mut events = self.smmu(smmu)?.events.try_lock().ok_or(DriverError::Busy { smmu })?;
+        let events = events.as_mut().ok_or(DriverError::Restarting { smmu })?;
         events.drain(take).map_err(|error| DriverError::EventQueue { smmu, error })
     }
 
@@ -200,13 +210,17 @@ impl<P: Platform> Driver<P> {
         let unknown = DriverError::UnknownSmmu { smmu, count: self.used.smmus.len() };
         let group = self.sink().queues().get(smmu).ok_or(unknown)?;
         let main = group.queues().first().ok_or(unknown)?;
-        let command = main.handle_gerror();
-        let others = main.with_registers(|registers| {
-            let gerror = Gerror::read(registers);
-            gerror.acknowledge(registers);
-            gerror
+        let report = main.with(|main| {
+            let command = main.handle_gerror();
+            let others = main.with_registers(|registers| {
+                let gerror = Gerror::read(registers);
+                gerror.acknowledge(registers);
+                gerror
+            });
+            GerrorReport { command, others }
         });
-        Ok(GerrorReport { command, others })
+        // A restart acknowledges the errors of the time before it.
+        Ok(report.unwrap_or(GerrorReport { command: None, others: None }))
     }
 
     /// Turns every SMMU off, with all traffic set to abort, and gives back the queues.

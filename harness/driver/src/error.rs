@@ -89,6 +89,24 @@ pub enum DriverError {
     /// A `DomainId` is 32 bits wide, and none is given twice.
     #[error("the driver has given out all of its 2^32 domain numbers")]
     TooManyDomains,
+    /// A restart of this SMMU is under way, or an earlier one failed.
+    #[error(
+        "{smmu} restarts, or its last restart failed; try again after `Driver::restart` has returned `Ok`"
+    )]
+    Restarting {
+        /// The SMMU.
+        smmu: SmmuId,
+    },
+    /// A caller does not leave the command queue that a restart replaces. The SMMU is off.
+    #[error(
+        "{smmu}: a caller still uses the command queue that the restart replaces: {error}; call `Driver::restart` again"
+    )]
+    QueueInUse {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// How long the driver waited.
+        error: TimedOut,
+    },
     /// A handler of this SMMU runs on another CPU.
     #[error("{smmu}: another CPU drains this event queue; its caller gets the records")]
     Busy {

@@ -11,7 +11,8 @@
 //! | 3. attach | [`Driver::add_device`], [`Driver::domain`], [`Device::attach`](smmu_attach::Device::attach) |
 //! | 4. unmap | change the tables, then [`Domain::invalidate`](smmu_attach::Domain::invalidate) before the memory is reused |
 //! | 5. handle interrupts | [`Driver::drain_events`], [`Driver::handle_gerror`] |
-//! | 6. stop | [`Driver::shutdown`], then [`Domain::into_tables`](smmu_attach::Domain::into_tables) |
+//! | 6. after a reset | [`Driver::restart`], then [`Smmu::settle`](smmu_attach::Smmu::settle) |
+//! | 7. stop | [`Driver::shutdown`], then [`Domain::into_tables`](smmu_attach::Domain::into_tables) |
 //!
 //! `examples/hypervisor.rs` does all of it in 60 lines, on the SMMU model. The docs of
 //! [`Platform`] say what each step needs.
@@ -30,8 +31,8 @@
 //!
 //! # Cost
 //!
-//! Setting up allocates. [`Domain::invalidate`](smmu_attach::Domain::invalidate) neither locks nor
-//! allocates, unless [`Platform::Cell`] does.
+//! Setting up and a restart allocate. [`Domain::invalidate`](smmu_attach::Domain::invalidate)
+//! neither locks nor allocates, unless [`Platform::Cell`] or [`Platform::QueueCell`] does.
 //!
 //! # Features
 //!
@@ -44,8 +45,12 @@ extern crate alloc;
 
 mod driver;
 mod error;
+mod part;
 mod platform;
+mod queue_slot;
+mod restart;
 mod setup;
+mod smmu_options;
 mod virtual_queue;
 
 pub use {smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types};
@@ -53,10 +58,12 @@ pub use {smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types}
 pub use driver::{DrivenSmmu, Driver, GerrorReport};
 pub use error::DriverError;
 pub use platform::{
-    Attach, Block, Device, Domain, Env, Group, Parts, PickQueue, Platform, Queue, QueueSink,
-    Queues, Smmu,
+    Attach, Block, Device, Domain, DriverQueue, Env, Group, Parts, PickQueue, Platform, Queue,
+    QueueSink, Queues, Slot, Smmu,
 };
-pub use setup::{Setup, SmmuOptions};
+pub use queue_slot::{QueueSlot, ReplaceableQueue};
+pub use setup::Setup;
+pub use smmu_options::SmmuOptions;
 
 /// The example of the README compiles.
 #[cfg(doctest)]

@@ -11,6 +11,8 @@ use smmu_invs::{InvArray, LockCell, Publication};
 use smmu_types::Command;
 use smmu_types::seam::{CommandSink, DmaMemory, Observer, Registers, Wait};
 
+use crate::queue_slot::{QueueSlot, ReplaceableQueue};
+
 /// The implementations of the seams that one integrator uses.
 ///
 /// [`Parts`] is one for integrators who change nothing but the types.
@@ -30,6 +32,10 @@ pub trait Platform: Sized {
     type SleepLock: RawMutex;
     /// How a domain's invalidation array reaches its readers.
     type Cell: Publication<InvArray>;
+    /// How a command queue reaches its callers, so that a restart can replace it. Each command call
+    /// reads it once. As [`Cell`](Self::Cell): [`LockCell`] over [`Lock`](Self::Lock), or
+    /// `ArcSwapCell`, whose readers take no lock.
+    type QueueCell: Publication<QueueSlot<Self::Registers, Block<Self>, Self::Wait>>;
     /// The command sink: [`Queues`], or a wrapper around it.
     type Sink: QueueSink<Self>;
     /// What hears of tags, entries and errors. `()` hears nothing.
@@ -56,8 +62,8 @@ impl<P: Platform> QueueSink<P> for Queues<P> {
 /// A [`Platform`] of registers `R`, memory `D`, clock `W`, one kind of lock `L`, page tables `T`
 /// and observer `O`.
 ///
-/// Invalidation arrays are published behind `L` ([`LockCell`]). If an interrupt handler
-/// invalidates, `L` must mask that interrupt.
+/// Invalidation arrays and command queues are published behind `L` ([`LockCell`]). If an interrupt
+/// handler invalidates, `L` must mask that interrupt.
 pub struct Parts<R, D, W, L, T, O = ()>(PhantomData<Types<R, D, W, L, T, O>>);
 
 type Types<R, D, W, L, T, O> = fn() -> (R, D, W, L, T, O);
@@ -83,6 +89,7 @@ where
     type Lock = L;
     type SleepLock = L;
     type Cell = LockCell<L, InvArray>;
+    type QueueCell = LockCell<L, QueueSlot<R, D::Block, W>>;
     type Sink = Queues<Self>;
     type Observer = O;
     type Tables = T;
@@ -128,8 +135,19 @@ pub type Queue<P> = CommandQueue<<P as Platform>::Registers, Block<P>, <P as Pla
 /// Chooses the virtual queue for a call, by its commands: an index from 0.
 pub type PickQueue = fn(&[Command]) -> usize;
 
+/// A slot of this driver for a command queue.
+pub type Slot<P> = QueueSlot<<P as Platform>::Registers, Block<P>, <P as Platform>::Wait>;
+
+/// One command queue as the [`Queues`] hold it: a restart of the SMMU replaces the queue in it.
+pub type DriverQueue<P> = ReplaceableQueue<
+    <P as Platform>::Registers,
+    Block<P>,
+    <P as Platform>::Wait,
+    <P as Platform>::QueueCell,
+>;
+
 /// The queues of one SMMU, the main queue first.
-pub type Group<P> = QueueGroup<Vec<Queue<P>>, PickQueue, Queue<P>>;
+pub type Group<P> = QueueGroup<Vec<DriverQueue<P>>, PickQueue, DriverQueue<P>>;
 
 /// The queues of all SMMUs, in the order of their numbers.
 pub type Queues<P> = QueueSet<Vec<Group<P>>, Group<P>>;

@@ -2,73 +2,19 @@
 
 use alloc::vec::Vec;
 use core::mem;
-use core::time::Duration;
 
 use lock_api::Mutex;
-use smmu_attach::{AttachError, SmmuConfig};
-use smmu_cmdq::{CommandQueue, Opcodes, Port, QueueConfig, QueueGroup, QueueSet, SyncBy, layout};
-use smmu_hw_mmio::{
-    Bringup, BringupConfig, BringupError, Coherency, EventQueue, Interrupts, Probe, Running,
-    StreamTableBase, event_layout, probe,
-};
-use smmu_types::queue::QueueSize;
-use smmu_types::regs::vcmdq;
-use smmu_types::seam::{DmaError, DmaLayout, DmaMemory, Registers, poll};
-use smmu_types::{PhysAddr, SmmuId};
+use smmu_attach::AttachError;
+use smmu_cmdq::{Opcodes, QueueSet};
+use smmu_hw_mmio::{Bringup, Coherency, Probe, probe};
+use smmu_types::SmmuId;
 
-use crate::driver::{DrivenSmmu, Driver};
+use crate::driver::{DrivenSmmu, Driver, Life};
 use crate::error::DriverError;
-use crate::platform::{Block, Env, Group, PickQueue, Platform, Queue, QueueSink, Queues, Smmu};
-use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
-
-/// What an integrator may choose of one SMMU. The defaults suit every SMMU.
-#[derive(Clone, Debug)]
-pub struct SmmuOptions {
-    /// How long one wait may last: for a register to acknowledge, for room in a queue, for a
-    /// `CMD_SYNC`. 1 s by default.
-    pub timeout: Duration,
-    /// log2 of the entries of the command queues; 8 by default. The driver takes less where the
-    /// SMMU has less.
-    pub command_queue_log2: u8,
-    /// log2 of the entries of the event queue; 8 by default. The driver takes less where the SMMU
-    /// has less.
-    pub event_queue_log2: u8,
-    /// How a `CMD_SYNC` completes; by default the cheapest way the SMMU has
-    /// ([`QueueConfig::suited_to`]).
-    pub sync_by: Option<SyncBy>,
-    /// Whether the SMMU snoops the caches, where firmware tables know it better than `IDR0.COHACC`.
-    pub coherency: Option<Coherency>,
-    /// Which interrupts the SMMU raises; [`Interrupts::Polled`] by default.
-    pub interrupts: Interrupts,
-    /// The stream table and the tag spaces.
-    pub attach: SmmuConfig,
-    /// Chooses between virtual queues; the first by default. No effect without virtual queues.
-    pub pick: PickQueue,
-}
-
-impl Default for SmmuOptions {
-    fn default() -> Self {
-        SmmuOptions {
-            timeout: Duration::from_secs(1),
-            command_queue_log2: 8,
-            event_queue_log2: 8,
-            sync_by: None,
-            coherency: None,
-            interrupts: Interrupts::Polled,
-            attach: SmmuConfig::default(),
-            pick: |_| 0,
-        }
-    }
-}
-
-/// One SMMU that is to be started.
-struct Part<P: Platform> {
-    id: SmmuId,
-    registers: P::Registers,
-    probe: Probe,
-    options: SmmuOptions,
-    virtual_queues: Vec<VirtualQueue<P::Registers>>,
-}
+use crate::part::{Part, rings_of};
+use crate::platform::{Env, Platform, Queues, Smmu};
+use crate::smmu_options::SmmuOptions;
+use crate::virtual_queue::VirtualQueue;
 
 /// The SMMUs of a driver before they run.
 ///
@@ -160,16 +106,19 @@ impl<P: Platform> Setup<P> {
         let Setup { dma, wait, observer, parts } = self;
         let last = SmmuId(u16::try_from(parts.len()).unwrap_or(u16::MAX));
         let (mut groups, mut running, mut smmus) = (Vec::new(), Vec::new(), Vec::new());
-        let mut attach = Vec::new();
+        let (mut attach, mut rings) = (Vec::new(), Vec::new());
         // All lists and tables have their room before the first SMMU is touched.
         let room = groups
             .try_reserve_exact(parts.len())
             .and(running.try_reserve_exact(parts.len()))
             .and(attach.try_reserve_exact(parts.len()))
+            .and(rings.try_reserve_exact(parts.len()))
             .and(smmus.try_reserve_exact(parts.len()));
         room.map_err(|_| DriverError::OutOfMemory { smmu: last })?;
         for part in &parts {
-            groups.push(part.queues(&dma, &wait)?);
+            let queues = part.queues(&dma, &wait)?;
+            rings.push(rings_of::<P>(part.id, queues.iter())?);
+            groups.push(part.group(queues)?);
         }
         // Each group has the number of its place, so this does not fail.
         let queues = QueueSet::new(groups)
@@ -180,8 +129,8 @@ impl<P: Platform> Setup<P> {
             attach.push(Smmu::<P>::new(&env, *id, probe.id, probe.caps, config)?);
         }
 
-        for (part, smmu) in parts.iter().zip(&attach) {
-            match part.bring_up(&env, smmu, &wait) {
+        for ((part, smmu), rings) in parts.iter().zip(&attach).zip(&rings) {
+            match part.start(&env, smmu, &wait, rings) {
                 Ok(one) => running.push(one),
                 Err(error) => {
                     give_up(parts, (env, attach, running), &wait);
@@ -190,15 +139,8 @@ impl<P: Platform> Setup<P> {
             }
         }
         for ((part, smmu), (running, events)) in parts.into_iter().zip(attach).zip(running) {
-            smmus.push(DrivenSmmu {
-                smmu,
-                probe: part.probe,
-                registers: part.registers,
-                timeout: part.options.timeout,
-                virtual_queues: part.virtual_queues,
-                running: Some(running),
-                events: Mutex::new(events),
-            });
+            let life = Mutex::new(Life { running: Some(running), leaving: Vec::new() });
+            smmus.push(DrivenSmmu { smmu, part, life, events: Mutex::new(Some(events)) });
         }
         Ok(Driver::new(env, wait, smmus))
     }
@@ -227,132 +169,3 @@ fn give_up<P: Platform, U>(parts: Vec<Part<P>>, used: U, wait: &P::Wait) {
         mem::forget((parts, used));
     }
 }
-
-/// An SMMU that translates, and its event queue.
-type Started<P> = (
-    Running<<P as Platform>::Registers, <P as Platform>::Wait>,
-    EventQueue<<P as Platform>::Registers, Block<P>>,
-);
-
-impl<P: Platform> Part<P> {
-    fn config(&self) -> BringupConfig {
-        BringupConfig { timeout: self.options.timeout, ..BringupConfig::new(&self.probe.caps) }
-    }
-
-    fn queue_config(&self) -> QueueConfig {
-        let suited = QueueConfig::suited_to(&self.probe.caps, self.probe.quirks);
-        let sync_by = self.options.sync_by.unwrap_or(suited.sync_by);
-        QueueConfig { timeout: self.options.timeout, sync_by, ..suited }
-    }
-
-    fn allocate(&self, dma: &P::Dma, layout: DmaLayout) -> Result<Block<P>, DriverError> {
-        let smmu = self.id;
-        dma.allocate(layout).map_err(|error: DmaError| DriverError::Dma { smmu, error })
-    }
-
-    /// The queues of this SMMU. None is enabled yet.
-    fn queues(&self, dma: &P::Dma, wait: &P::Wait) -> Result<Group<P>, DriverError> {
-        let smmu = self.id;
-        let config = self.queue_config();
-        let mut queues = Vec::new();
-        queues
-            .try_reserve_exact(1 + self.virtual_queues.len())
-            .map_err(|_| DriverError::OutOfMemory { smmu })?;
-        queues.push(self.queue(self.registers.clone(), config, dma, wait)?);
-        for VirtualQueue { registers, takes } in &self.virtual_queues {
-            let (sync_by, port, takes) = (SyncBy::Polling, Port::vcmdq(0), *takes);
-            let config = QueueConfig { sync_by, port, takes, ..config };
-            queues.push(self.queue(registers.clone(), config, dma, wait)?);
-        }
-        QueueGroup::new(queues, self.options.pick)
-            .map_err(|error| DriverError::CommandQueue { smmu, error })
-    }
-
-    fn queue(
-        &self,
-        registers: P::Registers,
-        config: QueueConfig,
-        dma: &P::Dma,
-        wait: &P::Wait,
-    ) -> Result<Queue<P>, DriverError> {
-        let smmu = self.id;
-        let size = size(self.options.command_queue_log2, self.probe.caps.cmdq_log2);
-        let block = self.allocate(dma, layout(size, config.sync_by))?;
-        CommandQueue::new(smmu, registers, block, size, wait.clone(), config)
-            .map_err(|error| DriverError::CommandQueue { smmu, error })
-    }
-
-    /// Enables a virtual queue, which counts from 0.
-    fn enable(
-        &self,
-        base: PhysAddr,
-        size: QueueSize,
-        registers: &P::Registers,
-        wait: &P::Wait,
-    ) -> Result<(), DriverError> {
-        registers.write64(vcmdq::BASE, base.0 | u64::from(size.log2()));
-        registers.write32(vcmdq::CONS, 0);
-        registers.write32(vcmdq::PROD, 0);
-        registers.write32(vcmdq::CONFIG, vcmdq::ENABLE);
-        let enabled = || (registers.read32(vcmdq::STATUS) & vcmdq::ENABLE != 0).then_some(());
-        poll(wait, self.options.timeout, enabled)
-            .map_err(|error| DriverError::VirtualQueue { smmu: self.id, error })
-    }
-
-    /// Disables the virtual queues. Says whether all confirm it.
-    fn stop_virtual_queues(&self, wait: &P::Wait) -> bool {
-        let mut off = true;
-        for of in &self.virtual_queues {
-            // Every queue is told, also after one that does not answer.
-            off &= stop_virtual_queue(&of.registers, wait, self.options.timeout).is_ok();
-        }
-        off
-    }
-
-    fn bring_up(
-        &self,
-        env: &Env<P>,
-        attach: &Smmu<P>,
-        wait: &P::Wait,
-    ) -> Result<Started<P>, DriverError> {
-        let (smmu, sink) = (self.id, env.sink());
-        let failed = |error: BringupError| DriverError::Bringup { smmu, error };
-        let unknown = DriverError::UnknownSmmu { smmu, count: sink.queues().queues().len() };
-        let group = sink.queues().get(smmu).ok_or(unknown)?;
-        let commands = group.queues().first().ok_or(unknown)?;
-        for (queue, of) in group.queues().iter().skip(1).zip(&self.virtual_queues) {
-            self.enable(queue.base(), queue.size(), &of.registers, wait)?;
-        }
-        let (address, format) = attach.stream_table();
-        let size = size(self.options.event_queue_log2, self.probe.caps.eventq_log2);
-        let block = self.allocate(env.dma(), event_layout(size))?;
-        let events = EventQueue::new(self.registers.clone(), block, size)
-            .map_err(|error| DriverError::EventQueue { smmu, error })?;
-        let started = Bringup::begin(self.registers.clone(), wait.clone(), self.config())
-            .and_then(|smmu| smmu.set_tables(StreamTableBase { address, format }))
-            .and_then(|smmu| smmu.enable_commands(commands.base(), commands.size()))
-            .and_then(|off| off.invalidate_all(sink, smmu))
-            .and_then(|smmu| smmu.enable_events(events.base(), size))
-            .and_then(|smmu| smmu.enable_interrupts(self.options.interrupts))
-            .and_then(|smmu| smmu.enable_translation());
-        match started {
-            Ok(running) => Ok((running, events)),
-            Err(error) => {
-                // The SMMU may know the event queue already.
-                if Bringup::begin(&self.registers, wait, self.config()).is_err() {
-                    mem::forget(events);
-                }
-                Err(failed(error))
-            }
-        }
-    }
-}
-
-fn size(wanted: u8, largest: u8) -> QueueSize {
-    QueueSize::from_log2(wanted.min(largest)).unwrap_or(SMALLEST)
-}
-
-const SMALLEST: QueueSize = match QueueSize::from_log2(0) {
-    Some(size) => size,
-    None => unreachable!(),
-};

@@ -1,177 +1,24 @@
 //! The composed driver on the model: start, failed start, unmap, and the memory that stays.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+mod bench;
 
-use smmu_driver::smmu_attach::{
-    ForcedWriteBack, Outcome, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bench::{Bench, GUEST_PAGE, STREAM, TestClock, TestRegisters, VmTables};
+use smmu_driver::smmu_attach::Outcome;
 use smmu_driver::smmu_cmdq::Opcodes;
 use smmu_driver::smmu_hw_mmio::BringupError;
-use smmu_driver::smmu_types::pool::{HeapWindow, Pool, PoolBlock};
+use smmu_driver::smmu_types::pool::{HeapWindow, Pool};
 use smmu_driver::smmu_types::range::Extent;
 use smmu_driver::smmu_types::regs;
 use smmu_driver::smmu_types::seam::{
-    CommandSink, DmaBlock, DmaError, DmaLayout, DmaMemory, Registers, SinkError, Wait,
+    CommandSink, DmaBlock, DmaLayout, DmaMemory, Registers, SinkError,
 };
-use smmu_driver::smmu_types::{
-    Command, EventKind, Granule, Leaf, OutputSize, PhysAddr, SmmuId, StreamId,
-};
-use smmu_driver::{Driver, DriverError, Parts, Setup, SmmuOptions};
+use smmu_driver::smmu_types::{Command, EventKind, Granule, Leaf, SmmuId};
+use smmu_driver::{DriverError, Parts, Setup, SmmuOptions};
 use smmu_model::{Model, ModelRegisters, Profile, SecondQueue};
-
-const STREAM: StreamId = StreamId(8);
-const GUEST_PAGE: u64 = 0x5000;
-
-/// Registers of the model. A test can make some of them answer 0 for ever.
-#[derive(Clone)]
-struct TestRegisters {
-    model: ModelRegisters,
-    dead: Option<(u32, Arc<AtomicBool>)>,
-}
-
-impl TestRegisters {
-    fn answers(&self, offset: u32) -> bool {
-        !self.dead.as_ref().is_some_and(|(at, dead)| *at == offset && dead.load(Ordering::Relaxed))
-    }
-}
-
-impl Registers for TestRegisters {
-    fn read32(&self, offset: u32) -> u32 {
-        if self.answers(offset) { self.model.read32(offset) } else { 0 }
-    }
-    fn write32(&self, offset: u32, value: u32) {
-        self.model.write32(offset, value);
-    }
-    fn read64(&self, offset: u32) -> u64 {
-        self.model.read64(offset)
-    }
-    fn write64(&self, offset: u32, value: u64) {
-        self.model.write64(offset, value);
-    }
-}
-
-/// A pool whose n-th allocation fails; 0 means none does.
-#[derive(Clone)]
-struct TestMemory {
-    pool: Pool<HeapWindow>,
-    countdown: Arc<AtomicU64>,
-}
-
-// SAFETY: every block is one of the pool's.
-#[expect(unsafe_code, reason = "the trait's promise is the pool's")]
-unsafe impl DmaMemory for TestMemory {
-    type Block = PoolBlock<HeapWindow>;
-
-    fn allocate(&self, layout: DmaLayout) -> Result<Self::Block, DmaError> {
-        let left = self.countdown.load(Ordering::Relaxed);
-        self.countdown.store(left.saturating_sub(1), Ordering::Relaxed);
-        if left == 1 {
-            return Err(DmaError { bytes: layout.bytes(), align: layout.align() });
-        }
-        self.pool.allocate(layout)
-    }
-
-    fn full_barrier(&self) {
-        self.pool.full_barrier();
-    }
-}
-
-/// Time passes by waiting alone, so a time-out is no long wait.
-#[derive(Clone)]
-struct TestClock(Arc<AtomicU64>);
-
-impl Wait for TestClock {
-    fn now(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::Relaxed))
-    }
-    fn relax(&self, _round: u32) {
-        self.0.fetch_add(100, Ordering::Relaxed);
-    }
-}
-
-type Tested = Parts<TestRegisters, TestMemory, TestClock, parking_lot::RawMutex, VmTables>;
-
-struct Bench {
-    model: Model,
-    memory: TestMemory,
-    dead: Arc<AtomicBool>,
-}
-
-impl Bench {
-    fn new(profiles: &[Profile]) -> Self {
-        let model = Model::new(8 << 20, profiles);
-        let memory = TestMemory { pool: Pool::new(model.window()), countdown: Arc::default() };
-        Bench { model, memory, dead: Arc::default() }
-    }
-
-    fn registers(&self, smmu: usize, dead: Option<u32>) -> TestRegisters {
-        let model = self.model.registers(smmu).unwrap();
-        TestRegisters { model, dead: dead.map(|offset| (offset, Arc::clone(&self.dead))) }
-    }
-
-    fn setup(&self) -> Setup<Tested> {
-        Setup::new(self.memory.clone(), TestClock(Arc::default()), ())
-    }
-
-    /// As many SMMUs as the model has. `dead` is a register of the last SMMU that a test can make
-    /// stop answering.
-    fn try_start(&self, smmus: usize, dead: Option<u32>) -> Result<Driver<Tested>, DriverError> {
-        let mut setup = self.setup();
-        for n in 0..smmus {
-            let dead = dead.filter(|_| n + 1 == smmus);
-            setup.smmu(self.registers(n, dead), SmmuOptions::default())?;
-        }
-        setup.start()
-    }
-
-    fn translates(&self, smmu: usize) -> bool {
-        self.registers(smmu, None).read32(regs::CR0ACK.offset()) & regs::cr0::SMMUEN != 0
-    }
-
-    fn free(&self) -> u64 {
-        self.memory.pool.free_bytes()
-    }
-}
-
-/// Stage-2 tables of the first 2 MiB: levels 1, 2 and 3 in one block.
-struct VmTables(PoolBlock<HeapWindow>);
-
-impl VmTables {
-    fn new(memory: &TestMemory) -> Self {
-        let tables = VmTables(memory.allocate(DmaLayout::new(3 * 4096, 4096).unwrap()).unwrap());
-        let next = |table: u64| (tables.0.address().0 + table * 4096) | 3;
-        tables.set(0, next(1));
-        tables.set(512, next(2));
-        tables
-    }
-
-    fn set(&self, word: usize, descriptor: u64) {
-        self.0.words()[word].store(descriptor, Ordering::Relaxed);
-        self.0.publish(word..word + 1);
-    }
-
-    fn map(&self, to: Option<PhysAddr>) {
-        let page = (GUEST_PAGE / 4096) as usize;
-        self.set(1024 + page, to.map_or(0, |to| to.0 | 0x7ff));
-    }
-}
-
-impl TranslationTable for VmTables {
-    fn describe(&self) -> TableDescription {
-        TableDescription {
-            stage: TranslationStage::Stage2 { start_level: 1 },
-            root: self.0.address(),
-            t0sz: 25,
-            granule: Granule::K4,
-            output_size: OutputSize::Bits40,
-            walk: WalkAttributes::COHERENT,
-            forced_write_back: ForcedWriteBack::Off,
-        }
-    }
-}
 
 #[test]
 fn a_life_of_two_smmus_leaves_no_memory_behind() {
@@ -339,7 +186,7 @@ fn a_virtual_queue_takes_what_it_accepts_and_is_stopped_at_the_end() {
     let free = bench.free();
     let mut setup = bench.setup();
     let smmu = setup.smmu(bench.registers(0, None), SmmuOptions::default()).unwrap();
-    let second = TestRegisters { model: bench.model.second_queue(0).unwrap(), dead: None };
+    let second = TestRegisters::of(bench.model.second_queue(0).unwrap());
     setup.virtual_queue(smmu, second.clone(), Opcodes::VCMDQ_GUEST).unwrap();
     let driver = setup.start().unwrap();
     bench.model.listen(0);

@@ -8,7 +8,7 @@ use core::time::Duration;
 use serde::Deserialize;
 use smmu_driver::smmu_types::pool::Window;
 use smmu_driver::smmu_types::seam::{Registers, StdWait, Wait};
-use smmu_driver::smmu_types::{CacheTag, Irq, PhysAddr, RawCommand, StreamId};
+use smmu_driver::smmu_types::{CacheTag, Irq, OutputSize, PhysAddr, RawCommand, StreamId};
 
 /// Something that a scenario needs and a backend may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -34,6 +34,10 @@ pub enum Need {
     QueueFaults,
     /// `"second-queue"`: an SMMU with a second command queue.
     SecondQueue,
+    /// `"reset"`: an SMMU that can be reset alone, or with all others of the machine.
+    Reset,
+    /// `"smmu-kinds"`: SMMUs that differ from each other in what they can do.
+    SmmuKinds,
 }
 
 impl Need {
@@ -51,6 +55,8 @@ impl Need {
             Need::QueueStop => "queue-stop",
             Need::QueueFaults => "queue-faults",
             Need::SecondQueue => "second-queue",
+            Need::Reset => "reset",
+            Need::SmmuKinds => "smmu-kinds",
         }
     }
 }
@@ -117,6 +123,18 @@ pub enum Time {
 pub struct MachineSmmu {
     /// Bits of an ASID: 8 or 16.
     pub asid_bits: u8,
+    /// Bits of a VMID: 8 or 16.
+    pub vmid_bits: u8,
+    /// Its output address size.
+    pub output_size: OutputSize,
+    /// Whether it has stage 1.
+    pub stage1: bool,
+    /// Whether it has stage 2.
+    pub stage2: bool,
+    /// Whether a TLBI command can name a range of pages.
+    pub range: bool,
+    /// Whether its stream table can have two levels.
+    pub two_level: bool,
     /// Whether it has ATS.
     pub ats: bool,
     /// Whether it has MSIs.
@@ -129,7 +147,19 @@ pub struct MachineSmmu {
 
 impl Default for MachineSmmu {
     fn default() -> Self {
-        MachineSmmu { asid_bits: 16, ats: false, msi: false, sev: false, second_queue: None }
+        MachineSmmu {
+            asid_bits: 16,
+            vmid_bits: 16,
+            output_size: OutputSize::Bits44,
+            stage1: true,
+            stage2: true,
+            range: true,
+            two_level: true,
+            ats: false,
+            msi: false,
+            sev: false,
+            second_queue: None,
+        }
     }
 }
 
@@ -285,6 +315,16 @@ pub trait Machine: Send + Sync {
     fn mend(&self, smmu: usize) -> Result<(), BackendError> {
         let _ = smmu;
         Ok(())
+    }
+
+    /// Reset an SMMU: it loses its registers and its caches, and every fault of it is taken back.
+    /// RAM keeps its content.
+    ///
+    /// # Errors
+    ///
+    /// The machine cannot, or broke.
+    fn reset(&self, smmu: usize) -> Result<(), BackendError> {
+        Err(BackendError::Impossible(format!("SMMU {smmu} cannot be reset")))
     }
 
     /// Sees into the caches, where the machine allows that.

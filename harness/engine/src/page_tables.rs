@@ -79,6 +79,7 @@ pub enum TableError {
 #[derive(Debug)]
 pub struct PageTables<D: DmaMemory> {
     stage: TableStage,
+    start_level: u8,
     dma: D,
     root: D::Block,
     // Tables below the root, by their physical address.
@@ -93,7 +94,13 @@ impl<D: DmaMemory> PageTables<D> {
     /// No memory for the root.
     pub fn new(stage: TableStage, dma: D) -> Result<Self, TableError> {
         let root = dma.allocate(layout())?;
-        Ok(PageTables { stage, dma, root, tables: BTreeMap::new() })
+        Ok(PageTables { stage, start_level: 1, dma, root, tables: BTreeMap::new() })
+    }
+
+    /// Lets the description claim another start level of stage 2 (`STE.S2SL0`) than the tables have.
+    #[must_use]
+    pub fn claiming_start_level(self, start_level: u8) -> Self {
+        PageTables { start_level, ..self }
     }
 
     /// Map a page. A translation that was not there needs no invalidation.
@@ -192,7 +199,7 @@ impl<D: DmaMemory> TranslationTable for PageTables<D> {
             stage: match self.stage {
                 // Attribute 0 is Normal Write-Back.
                 TableStage::Stage1 => TranslationStage::Stage1 { mair: 0xff },
-                TableStage::Stage2 => TranslationStage::Stage2 { start_level: 1 },
+                TableStage::Stage2 => TranslationStage::Stage2 { start_level: self.start_level },
             },
             root: self.root.address(),
             t0sz: (64 - INPUT_BITS) as u8,

@@ -139,6 +139,23 @@ impl Recorder {
         lines.split_off(from)
     }
 
+    /// The commands to an SMMU among the lines from a position on.
+    pub(crate) fn commands_since(&self, from: usize, smmu: &str) -> Vec<String> {
+        let lines = self.lines();
+        let later = lines.iter().skip(from);
+        let of = |line: &&TranscriptLine| {
+            line.kind == LineKind::Command && line.smmu.as_deref() == Some(smmu)
+        };
+        later.filter(of).map(|line| line.text.clone()).collect()
+    }
+
+    /// The first command among the lines from a position on.
+    pub(crate) fn command_since(&self, from: usize) -> Option<String> {
+        let lines = self.lines();
+        let mut later = lines.iter().skip(from);
+        later.find(|line| line.kind == LineKind::Command).map(|line| line.text.clone())
+    }
+
     /// All lines.
     #[must_use]
     pub fn transcript(&self) -> Vec<TranscriptLine> {

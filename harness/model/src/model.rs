@@ -114,6 +114,11 @@ impl Model {
         }
     }
 
+    /// Reset the registers and caches of one SMMU, as [`reset`](Self::reset) does for all.
+    pub fn reset_smmu(&self, smmu: usize) {
+        self.shared.act(smmu, |smmu, _| smmu.reset());
+    }
+
     /// The registers of an SMMU's second command queue, or `None` if the SMMU has none.
     #[must_use]
     pub fn second_queue(&self, index: usize) -> Option<ModelRegisters> {

@@ -49,6 +49,12 @@ impl Backend for Mock {
 fn profile(smmu: &MachineSmmu) -> Profile {
     Profile {
         asid_bits: smmu.asid_bits,
+        vmid_bits: smmu.vmid_bits,
+        output_size: smmu.output_size,
+        stage1: smmu.stage1,
+        stage2: smmu.stage2,
+        range_invalidation: smmu.range,
+        two_level: smmu.two_level,
         ats: smmu.ats,
         msi: smmu.msi,
         sev: smmu.sev,
@@ -161,6 +167,12 @@ impl Machine for MockMachine {
 
     fn mend(&self, smmu: usize) -> Result<(), BackendError> {
         self.model.mend(smmu);
+        Ok(())
+    }
+
+    fn reset(&self, smmu: usize) -> Result<(), BackendError> {
+        self.model.mend(smmu);
+        self.model.reset_smmu(smmu);
         Ok(())
     }
 

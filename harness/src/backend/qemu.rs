@@ -26,13 +26,16 @@ impl Qemu {
     #[must_use]
     pub const fn can(need: Need) -> bool {
         match need {
-            Need::Stage1 | Need::Stage2 | Need::SeveralSmmus | Need::QueueStop => true,
+            Need::Stage1 | Need::Stage2 | Need::SeveralSmmus | Need::QueueStop | Need::Reset => {
+                true
+            }
             Need::Asid8
             | Need::Ats
             | Need::Msi
             | Need::Sev
             | Need::QueueFaults
-            | Need::SecondQueue => false,
+            | Need::SecondQueue
+            | Need::SmmuKinds => false,
         }
     }
 
@@ -143,6 +146,15 @@ impl Machine for StartedQemu {
 
     fn mend(&self, smmu: usize) -> Result<(), BackendError> {
         self.change_cr0(smmu, |value| value | cr0::CMDQEN)
+    }
+
+    /// Resets the whole machine, so it must have one SMMU. Its devices are made ready again.
+    fn reset(&self, _smmu: usize) -> Result<(), BackendError> {
+        if self.machine.smmus() > 1 {
+            let what = "QEMU resets all SMMUs at once; the scenario needs exactly one".into();
+            return Err(BackendError::Impossible(what));
+        }
+        self.machine.reset().map_err(broken)
     }
 }
 

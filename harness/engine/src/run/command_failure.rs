@@ -19,7 +19,7 @@ pub(super) fn check_failure(
     waited: Duration,
 ) -> Result<(), Stop> {
     let code = match wanted {
-        None | Some(WantedFailure::Timeout) => None,
+        None | Some(WantedFailure::Timeout | WantedFailure::Lost) => None,
         Some(WantedFailure::Ill) => Some(CommandErrorCode::ILL),
         Some(WantedFailure::Abt) => Some(CommandErrorCode::ABT),
         Some(WantedFailure::AtcInvSync) => Some(CommandErrorCode::ATC_INV_SYNC),
@@ -43,8 +43,16 @@ pub(super) fn check_failure(
                 .about(LineKind::Error, smmu, || format!("no answer in {timeout:?}: {stall}"));
             Ok(())
         }
-        (Ok(()), Some(_)) => {
-            let want = code.map_or("a time-out".into(), |code| code.to_string());
+        (Err(SinkError::Lost { .. }), Some(WantedFailure::Lost)) => {
+            rig.recorder.about(LineKind::Error, smmu, || {
+                "CMDQ_CONS lies outside the commands in flight: the SMMU was reset or is gone"
+                    .into()
+            });
+            Ok(())
+        }
+        (Ok(()), Some(wanted)) => {
+            let other = if wanted == WantedFailure::Lost { "a reset" } else { "a time-out" };
+            let want = code.map_or(other.into(), |code| code.to_string());
             Err(format!("{want} was to be reported, but all went well").into())
         }
         (Err(error), _) => Err(error.into()),

@@ -1,4 +1,4 @@
-//! The invalidation of one page, as a driver does it after it has changed a descriptor.
+//! The invalidation of pages, as a driver does it after it has changed a descriptor.
 
 use smmu_driver::smmu_types::range::Extent;
 use smmu_driver::smmu_types::seam::{SinkError, Wait};
@@ -11,22 +11,24 @@ use super::stop::Stop;
 use crate::page_tables::PAGE;
 use crate::scenario::Unmap;
 
-/// Invalidates one page of a domain.
+/// Invalidates pages of a domain, from an address on.
 pub(super) fn invalidate(
     rig: &Rig,
     domain: &str,
     iova: u64,
+    pages: u32,
 ) -> Result<Result<(), SinkError>, Stop> {
     // A table of this crate maps pages only, so the level hint is right.
-    let extent = Extent::range(iova, PAGE, Granule::K4, Leaf::Last).with_page_hint();
+    let extent =
+        Extent::range(iova, u64::from(pages) * PAGE, Granule::K4, Leaf::Last).with_page_hint();
     Ok(rig.domain(domain)?.invalidate(extent).map_err(|error| error.first))
 }
 
-/// Invalidates a page that is unmapped, and checks that this ends as the step says.
+/// Invalidates pages that are unmapped, and checks that this ends as the step says.
 pub(super) fn invalidate_or_fail(rig: &mut Rig, spec: &Unmap) -> Result<(), Stop> {
     let clock = rig.machine.clock();
     let start = clock.now();
-    let outcome = invalidate(rig, spec.domain.get_ref(), spec.iova)?;
+    let outcome = invalidate(rig, spec.domain.get_ref(), spec.iova, spec.count())?;
     let waited = clock.now() - start;
     let smmu = outcome.map_or_else(|error| usize::from(error.smmu().0), |()| 0);
     let name = rig.smmu_name(smmu).to_owned();

@@ -12,6 +12,7 @@ mod options;
 mod pages;
 mod platform;
 mod probe;
+mod refusal;
 mod report;
 mod rig;
 mod rig_error;
@@ -27,9 +28,11 @@ use alloc::sync::Arc;
 
 use smmu_driver::DriverError;
 use smmu_driver::smmu_hw_mmio::BringupError;
+use smmu_driver::smmu_types::OutputSize;
 
 use crate::machine::{Backend, Machine, MachineDevice, MachineSmmu, MachineSpec, Time};
-use crate::scenario::{Scenario, SyncMethod};
+use crate::page_tables::TableStage;
+use crate::scenario::{Scenario, StreamTableKind, SyncMethod};
 use crate::transcript::{LineKind, Recorder};
 use rig::Rig;
 use stop::Stop;
@@ -83,6 +86,16 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
             .iter()
             .map(|smmu| MachineSmmu {
                 asid_bits: smmu.asid_bits.as_ref().map_or(16, |bits| *bits.get_ref()),
+                vmid_bits: smmu.vmid_bits.as_ref().map_or(16, |bits| *bits.get_ref()),
+                // `Scenario::parse` has checked that there is such a size.
+                output_size: smmu.output_size().unwrap_or(OutputSize::Bits44),
+                stage1: smmu.has_stage(TableStage::Stage1),
+                stage2: smmu.has_stage(TableStage::Stage2),
+                range: smmu.range.as_ref().is_none_or(|range| *range.get_ref()),
+                two_level: smmu
+                    .stream_table
+                    .as_ref()
+                    .is_none_or(|kind| *kind.get_ref() == StreamTableKind::TwoLevel),
                 ats: smmu.has_ats(),
                 msi: smmu.completion() == SyncMethod::Msi,
                 sev: smmu.completion() == SyncMethod::Event,

@@ -9,7 +9,7 @@ use smmu_driver::smmu_types::seam::{
     CommandSink, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError,
 };
 use smmu_driver::smmu_types::{Command, SmmuId, SyncProof};
-use smmu_driver::{Platform, Queue, QueueSink, Queues};
+use smmu_driver::{DriverQueue, Platform, QueueSink, Queues, Slot};
 
 use super::sabotage::Sabotage;
 use super::tap::Tap;
@@ -30,6 +30,7 @@ impl Platform for Harness {
     type Dma = Dma;
     type Sink = Sink;
     type Cell = Cell;
+    type QueueCell = ArcSwapCell<Slot<Self>>;
     type Observer = Names;
     type Tables = SharedTables;
 }
@@ -128,12 +129,16 @@ impl Sink {
     }
 
     /// The main queue of an SMMU.
-    pub(crate) fn queue(&self, smmu: SmmuId) -> Option<&Queue<Harness>> {
+    pub(crate) fn queue(&self, smmu: SmmuId) -> Option<&DriverQueue<Harness>> {
         self.queue_named(smmu, QueueName::Main)
     }
 
     /// A queue of an SMMU, if it has that one.
-    pub(crate) fn queue_named(&self, smmu: SmmuId, name: QueueName) -> Option<&Queue<Harness>> {
+    pub(crate) fn queue_named(
+        &self,
+        smmu: SmmuId,
+        name: QueueName,
+    ) -> Option<&DriverQueue<Harness>> {
         let at = match name {
             QueueName::Main => 0,
             QueueName::Second => 1,

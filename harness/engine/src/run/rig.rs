@@ -37,6 +37,8 @@ pub(crate) struct Rig<'d> {
     pub(super) raw_cds: BTreeMap<String, PoolBlock<Ram>>,
     taps: Vec<SmmuTaps>,
     timeouts: Vec<Duration>,
+    /// The line at which the last step began that was no `expect`.
+    pub(crate) step_began: usize,
     pages: Arc<Pages>,
     pub(super) ram: Ram,
     pub(crate) machine: Arc<dyn Machine>,
@@ -55,7 +57,9 @@ impl<'d> Rig<'d> {
         let mut domains = BTreeMap::new();
         for spec in &file.domains {
             for name in spec.names() {
-                let tables = SharedTables::new(PageTables::new(spec.stage, dma.clone())?);
+                let start_level = spec.start_level.as_ref().map_or(1, |level| *level.get_ref());
+                let tables = PageTables::new(spec.stage, dma.clone())?;
+                let tables = SharedTables::new(tables.claiming_start_level(start_level));
                 domains.insert(name, driver.domain(tables)?);
             }
         }
@@ -69,6 +73,7 @@ impl<'d> Rig<'d> {
             domains,
             raw_cds: BTreeMap::new(),
             taps,
+            step_began: 0,
             timeouts: file.smmus.iter().map(SmmuSpec::timeout).collect(),
             pages: Arc::new(pages),
             ram: machine.ram(),
@@ -181,6 +186,14 @@ impl<'d> Rig<'d> {
         pages
             .chain(roots)
             .fold(text.to_owned(), |text, (at, name)| text.replace(&at.to_string(), &name))
+    }
+
+    /// A text in which the driver's numbers of domains are replaced by their names.
+    pub(crate) fn named_domains(&self, text: &str) -> String {
+        let named = self.observer().domains.iter().enumerate().rev();
+        named.fold(self.named(text), |text, (number, name)| {
+            text.replace(&format!("domain{number}"), name)
+        })
     }
 
     fn target(&self, name: &str) -> Result<Destination, Stop> {

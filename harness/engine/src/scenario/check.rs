@@ -70,6 +70,7 @@ fn smmus(file: &ScenarioFile) -> Result<BTreeMap<String, SmmuFacts>, Wrong> {
                 return Err((bits.span(), "asid_bits = 8 needs \"asid8\" in `needs`".into()));
             }
         }
+        kind_of(smmu, needs)?;
         queues_of(smmu, needs)?;
     }
     unique("smmu", file.smmus.iter().map(|s| (&s.name, vec![s.name.get_ref().clone()])))?;
@@ -79,6 +80,36 @@ fn smmus(file: &ScenarioFile) -> Result<BTreeMap<String, SmmuFacts>, Wrong> {
         second_queue: smmu.second_queue.is_some(),
     };
     Ok(file.smmus.iter().map(|smmu| (smmu.name.get_ref().clone(), facts(smmu))).collect())
+}
+
+/// What an SMMU says of its kind.
+fn kind_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong> {
+    let given = [
+        smmu.vmid_bits.as_ref().map(|given| (given.span(), "vmid_bits")),
+        smmu.oas.as_ref().map(|given| (given.span(), "oas")),
+        smmu.stages.as_ref().map(|given| (given.span(), "stages")),
+        smmu.range.as_ref().map(|given| (given.span(), "range")),
+        smmu.stream_table.as_ref().map(|given| (given.span(), "stream_table")),
+    ];
+    if let Some((span, key)) = given.into_iter().flatten().next()
+        && !needs(Need::SmmuKinds)
+    {
+        return Err((span, format!("{key} needs \"smmu-kinds\" in `needs`")));
+    }
+    if let Some(bits) = &smmu.vmid_bits
+        && ![8, 16].contains(bits.get_ref())
+    {
+        return Err((bits.span(), "vmid_bits can be 8 or 16".into()));
+    }
+    if let (Some(bits), None) = (&smmu.oas, smmu.output_size()) {
+        return Err((bits.span(), "oas can be 32, 36, 40, 42, 44 or 48".into()));
+    }
+    if let Some(stages) = &smmu.stages
+        && stages.get_ref().is_empty()
+    {
+        return Err((stages.span(), "an SMMU has a stage at least: \"s1\", \"s2\" or both".into()));
+    }
+    Ok(())
 }
 
 /// What an SMMU says of its command queues.
@@ -180,6 +211,14 @@ fn domains(file: &ScenarioFile) -> Result<BTreeMap<String, TableStage>, Wrong> {
         if !file.needs.contains(&need) {
             let message = format!("a domain of this stage needs \"{}\" in `needs`", need.name());
             return Err((domain.name.span(), message));
+        }
+        if let Some(level) = &domain.start_level {
+            if domain.stage != TableStage::Stage2 {
+                return Err((level.span(), "start_level goes with stage = \"s2\"".into()));
+            }
+            if *level.get_ref() > 3 {
+                return Err((level.span(), "start_level can be 0 to 3".into()));
+            }
         }
         if ["bypass", "blocked"].contains(&domain.name.get_ref().as_str()) {
             let message = "\"bypass\" and \"blocked\" are not names for a domain".into();

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use serde::Deserialize;
-use smmu_driver::smmu_types::StreamId;
+use smmu_driver::smmu_types::{OutputSize, StreamId};
 use toml::Spanned;
 
 use super::names::SpannedName;
@@ -45,6 +45,16 @@ pub struct SmmuSpec {
     pub name: SpannedName,
     /// Bits of its ASIDs, where the scenario needs few: 8.
     pub asid_bits: Option<Spanned<u8>>,
+    /// Bits of its VMIDs: 8 or 16; 16 by default.
+    pub vmid_bits: Option<Spanned<u8>>,
+    /// Bits of its output addresses: 32, 36, 40, 42, 44 or 48; 44 by default.
+    pub oas: Option<Spanned<u8>>,
+    /// The stages that it has: both by default.
+    pub stages: Option<Spanned<Vec<TableStage>>>,
+    /// Whether a TLBI command can name a range of pages; `true` by default.
+    pub range: Option<Spanned<bool>>,
+    /// The stream tables that it can have; `"two-level"` by default.
+    pub stream_table: Option<Spanned<StreamTableKind>>,
     /// Whether it has ATS, which makes `ATC_INV` legal.
     pub ats: Option<Spanned<bool>>,
     /// Entries of its command queue, where the scenario needs few: a power of two from 2 to 256.
@@ -55,6 +65,16 @@ pub struct SmmuSpec {
     pub timeout_ms: Option<Spanned<u64>>,
     /// The commands that its second command queue accepts; no second queue by default.
     pub second_queue: Option<Spanned<SecondQueueKind>>,
+}
+
+/// The stream tables that an SMMU can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamTableKind {
+    /// `"linear"`: linear tables only.
+    Linear,
+    /// `"two-level"`: linear and two-level tables.
+    TwoLevel,
 }
 
 /// How the driver learns that a `CMD_SYNC` is complete.
@@ -75,6 +95,27 @@ impl SmmuSpec {
     #[must_use]
     pub fn has_ats(&self) -> bool {
         self.ats.as_ref().is_some_and(|ats| *ats.get_ref())
+    }
+
+    /// Whether it has a stage.
+    #[must_use]
+    pub fn has_stage(&self, stage: TableStage) -> bool {
+        self.stages.as_ref().is_none_or(|stages| stages.get_ref().contains(&stage))
+    }
+
+    /// Its output address size, or `None` if there is no such size.
+    #[must_use]
+    pub fn output_size(&self) -> Option<OutputSize> {
+        let sizes = [
+            OutputSize::Bits32,
+            OutputSize::Bits36,
+            OutputSize::Bits40,
+            OutputSize::Bits42,
+            OutputSize::Bits44,
+            OutputSize::Bits48,
+        ];
+        let bits = self.oas.as_ref().map_or(44, |bits| u32::from(*bits.get_ref()));
+        sizes.into_iter().find(|size| size.bits() == bits)
     }
 
     /// How the driver learns that a `CMD_SYNC` is complete.
@@ -117,6 +158,9 @@ pub struct DomainSpec {
     pub stage: TableStage,
     /// How many domains.
     pub count: Option<Spanned<u32>>,
+    /// The start level that the description of stage-2 tables claims, 0 to 3; 1 by default, which
+    /// is right. Any other value is a mistake that the driver must refuse.
+    pub start_level: Option<Spanned<u8>>,
 }
 
 /// The names that one entry stands for.

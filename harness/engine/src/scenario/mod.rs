@@ -30,13 +30,13 @@ mod source;
 mod step_spec;
 mod steps;
 
-pub use file::{DeviceSpec, DomainSpec, ScenarioFile, SmmuSpec, SyncMethod};
+pub use file::{DeviceSpec, DomainSpec, ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod};
 pub use names::SpannedName;
 pub use source::{Scenario, ScenarioError};
 pub use steps::{
     AsidArgument, AtcArguments, Attach, AttachEach, AttachFailure, AttachWatch, CommandSpec,
     CommandStep, CommandsExpected, DmaStep, Expect, FailEveryAllocation, FaultStep, GoneStep,
     HazardStep, Install, Invalidate, IpaArguments, Map, MendStep, MsiFault, NoArguments, Poke,
-    QueueBehaviour, ReadsExpected, Remap, SettleFailure, SettleStep, Step, StreamArgument, Unmap,
-    VaArguments, VmidArgument, WantedFailure, WantedFault,
+    QueueBehaviour, ReadsExpected, Remap, ResetStep, RestartStep, SettleFailure, SettleStep, Step,
+    StreamArgument, Unmap, VaArguments, VmidArgument, WantedFailure, WantedFault,
 };

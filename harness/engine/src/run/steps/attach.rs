@@ -7,6 +7,7 @@ use smmu_driver::smmu_types::seam::SinkError;
 
 use crate::run::committed::committed;
 use crate::run::pages::Reached;
+use crate::run::refusal::Refusal;
 use crate::run::report::RunReport;
 use crate::run::rig::Rig;
 use crate::run::settle::{settled, unconfirmed};
@@ -33,6 +34,7 @@ enum Confirmed {
 
 fn attach(rig: &mut Rig, spec: &Attach) -> Result<Confirmed, Stop> {
     let device = spec.device.get_ref();
+    let refusal = Refusal::expected(rig, spec)?;
     let result = match &spec.watch {
         None => rig.attach(device, spec.to.get_ref())?,
         Some(watch) => {
@@ -54,7 +56,10 @@ fn attach(rig: &mut Rig, spec: &Attach) -> Result<Confirmed, Stop> {
             Ok(Confirmed::No)
         }
         (Err(error), Some(want)) if kind(&error) == Some(*want) => {
-            rig.recorder.note(LineKind::Error, || error.to_string());
+            rig.recorder.note(LineKind::Error, || rig.named_domains(&error.to_string()));
+            if let Some(refusal) = refusal {
+                refusal.check(rig, spec)?;
+            }
             match want {
                 AttachFailure::Timeout => Ok(Confirmed::No),
                 _ => Ok(Confirmed::Yes),
@@ -75,6 +80,7 @@ fn kind(error: &AttachError) -> Option<AttachFailure> {
     match error {
         AttachError::Tag(TagError::Exhausted { .. }) => Some(AttachFailure::TagsExhausted),
         AttachError::CannotShare { .. } => Some(AttachFailure::CannotShare),
+        AttachError::Illegal { .. } => Some(AttachFailure::Illegal),
         AttachError::Dma(_)
         | AttachError::Inv(InvError::OutOfMemory { .. })
         | AttachError::OutOfMemory { .. } => Some(AttachFailure::NoMemory),

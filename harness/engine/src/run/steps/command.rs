@@ -1,7 +1,7 @@
 //! Puts commands into a queue, past the driver.
 
 use smmu_driver::smmu_types::range::{Span, SpanAddress};
-use smmu_driver::smmu_types::seam::Wait;
+use smmu_driver::smmu_types::seam::{CommandSink, Wait};
 use smmu_driver::smmu_types::{
     Asid, AtcScope, AtcSpan, Command, FieldError, Iova, Ipa, Leaf, RawCommand, SmmuId, SubstreamId,
     Vmid,
@@ -31,9 +31,9 @@ impl StepAction for CommandStep {
         let clock = rig.machine.clock();
         let start = clock.now();
         let outcome = match beside.as_slice() {
-            [] => queue.run(&commands),
+            [] => queue.run(id, &commands),
             beside => {
-                let (ticket, other) = (queue.issue(&commands)?, queue.issue(beside)?);
+                let (ticket, other) = (queue.issue(id, &commands)?, queue.issue(id, beside)?);
                 // The first waiter sees all callers' errors, and must not take them for its own.
                 let _proof = queue.wait(other)?;
                 rig.recorder.about(LineKind::Check, self.smmu.get_ref(), || {

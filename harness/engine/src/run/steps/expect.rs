@@ -56,6 +56,9 @@ impl StepAction for Expect {
             }
             rig.recorder.about(LineKind::Check, smmu_name, || format!("{what}: {got}"));
         }
+        if let Some(want) = &self.sent {
+            sent(rig, smmu_name, want.get_ref())?;
+        }
         if let Some(want) = self.consumer_reads {
             consumer_reads(rig, smmu_name, want)?;
         }
@@ -103,6 +106,27 @@ fn compare(
     };
     let (shown, carried_out) = (command(shown), command(carried_out));
     Err(format!("command {at} was {shown}, but {queue} carried out {carried_out}").into())
+}
+
+/// The last step sent these commands, and no other.
+fn sent(rig: &Rig, name: &str, want: &[String]) -> Result<(), Stop> {
+    let got = rig.recorder.commands_since(rig.step_began, name);
+    // Whole words: `asid=1` is not the beginning of `asid=10`.
+    let is = |got: &String, want: &String| {
+        let rest = got.strip_prefix(want.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    if got.len() == want.len() && got.iter().zip(want).all(|(got, want)| is(got, want)) {
+        let count = got.len();
+        rig.recorder.about(LineKind::Check, name, || format!("commands of the last step: {count}"));
+        return Ok(());
+    }
+    let list = |commands: &[String]| match commands {
+        [] => "nothing".to_owned(),
+        some => some.join("; "),
+    };
+    let (want, got) = (list(want), list(&got));
+    Err(format!("{name} was to get: {want}\n          but it got:  {got}").into())
 }
 
 /// How often the driver has looked at the registers to learn what its queue has left.

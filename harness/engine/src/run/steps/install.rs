@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use smmu_driver::Smmu;
 use smmu_driver::smmu_attach::{TranslationStage, single_context};
 use smmu_driver::smmu_types::regs::strtab;
-use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
+use smmu_driver::smmu_types::seam::{CommandSink, DmaBlock, DmaError, DmaLayout, DmaMemory};
 use smmu_driver::smmu_types::{
     Asid, AtsMode, Cd, Command, FieldError, Leaf, PhysAddr, ShareabilityOverride, Ste, StreamId,
     SubstreamId,
@@ -60,10 +60,10 @@ impl StepAction for Install {
             Ok(())
         };
         store(at, &[0])?;
-        let _proof = queue.run(&[forget_ste, forget_cd])?;
+        let _proof = queue.run(smmu.id(), &[forget_ste, forget_cd])?;
         store(block.address(), &cd.0)?;
         store(at, &ste.0)?;
-        let _proof = queue.run(&[forget_ste, forget_cd])?;
+        let _proof = queue.run(smmu.id(), &[forget_ste, forget_cd])?;
         Ok(())
     }
 }

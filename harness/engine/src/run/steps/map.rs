@@ -9,8 +9,10 @@ use crate::scenario::Map;
 
 impl StepAction for Map {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
-        let address = rig.page(self.page.get_ref())?;
-        rig.tables(self.domain.get_ref())?.map(self.iova, address, self.access)?;
+        for (iova, page) in self.each() {
+            let address = rig.page(page.get_ref())?;
+            rig.tables(self.domain.get_ref())?.map(iova, address, self.access)?;
+        }
         settled(rig)
     }
 }

@@ -15,6 +15,8 @@ mod map;
 mod mend;
 mod poke;
 mod remap;
+mod reset;
+mod restart;
 mod settle;
 mod unmap;
 
@@ -41,6 +43,8 @@ fn action(step: &Step) -> &dyn StepAction {
         Step::Mend(step) => step,
         Step::Settle(step) => step,
         Step::Gone(step) => step,
+        Step::Reset(step) => step,
+        Step::Restart(step) => step,
         Step::Install(step) => step,
         Step::Expect(step) => step,
         Step::Hazard(step) => step,
@@ -54,6 +58,9 @@ pub(super) fn run(
     step: &Step,
     report: &mut RunReport,
 ) -> Result<(), Stop> {
+    if !matches!(step, Step::Expect(_)) {
+        rig.step_began = rig.recorder.len();
+    }
     rig.recorder.note(LineKind::Step, || format!("{n} {}", step.text()));
     action(step).run(rig, n, report)
 }

@@ -6,16 +6,24 @@ use crate::run::rig::Rig;
 use crate::run::settle::settled;
 use crate::run::step_action::StepAction;
 use crate::run::stop::Stop;
-use crate::scenario::{Map, Remap};
+use crate::scenario::Remap;
 
 impl StepAction for Remap {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
-        let Remap(Map { domain, iova, page, access }) = self;
-        let domain = domain.get_ref();
-        let address = rig.page(page.get_ref())?;
-        rig.tables(domain)?.unmap(*iova)?;
-        invalidate(rig, domain, *iova)??;
-        rig.tables(domain)?.map(*iova, address, *access)?;
+        let Remap(map) = self;
+        let domain = map.domain.get_ref();
+        let mut count = 0;
+        for (iova, page) in map.each() {
+            // A page of this name exists before a mapping is broken.
+            rig.page(page.get_ref())?;
+            rig.tables(domain)?.unmap(iova)?;
+            count += 1;
+        }
+        invalidate(rig, domain, map.iova, count)??;
+        for (iova, page) in map.each() {
+            let address = rig.page(page.get_ref())?;
+            rig.tables(domain)?.map(iova, address, map.access)?;
+        }
         settled(rig)
     }
 }

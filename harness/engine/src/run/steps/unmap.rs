@@ -9,7 +9,9 @@ use crate::scenario::Unmap;
 
 impl StepAction for Unmap {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
-        rig.tables(self.domain.get_ref())?.unmap(self.iova)?;
+        for iova in self.each() {
+            rig.tables(self.domain.get_ref())?.unmap(iova)?;
+        }
         invalidate_or_fail(rig, self)
     }
 }

@@ -27,8 +27,11 @@ pub struct Attach {
 pub enum AttachFailure {
     /// `"tags-exhausted"`: every tag of the SMMU is taken.
     TagsExhausted,
-    /// `"cannot-share"`: the SMMU cannot walk the domain's tables.
+    /// `"cannot-share"`: the SMMU lacks what the domain's tables need. Nothing may have changed.
     CannotShare,
+    /// `"illegal"`: the SMMU would refuse the domain's entries, or take a field for another value.
+    /// Nothing may have changed.
+    Illegal,
     /// `"no-memory"`: an allocation failed.
     NoMemory,
     /// `"timeout"`: the SMMU does not confirm the attach, so the driver frees nothing that the

@@ -44,6 +44,9 @@ pub enum WantedFailure {
     /// commands.
     #[serde(rename = "timeout")]
     Timeout,
+    /// `"lost"`: `CMDQ_CONS` cannot be right, so the SMMU was reset. Nothing works before `restart`.
+    #[serde(rename = "lost")]
+    Lost,
 }
 
 /// One command of a [`CommandStep`].

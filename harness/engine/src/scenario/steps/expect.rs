@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use serde::Deserialize;
+use toml::Spanned;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
@@ -25,6 +26,9 @@ pub struct Expect {
     pub vmids_in_use: Option<u32>,
     /// What became of all commands that the SMMU was shown so far.
     pub commands: Option<CommandsExpected>,
+    /// The commands that the last step that was no `expect` sent to the SMMU: each as a transcript
+    /// prints it, or the beginning of that up to a blank.
+    pub sent: Option<Spanned<Vec<String>>>,
     /// How often the driver has read `CMDQ_CONS` since the last step that asked.
     pub consumer_reads: Option<ReadsExpected>,
 }
@@ -59,7 +63,8 @@ impl StepSpec for Expect {
             return Err((span, "`domain` goes with `tag` or `users`".into()));
         }
         let of_smmu = self.asids_in_use.is_some() || self.vmids_in_use.is_some();
-        let of_queue = self.commands.is_some() || self.consumer_reads.is_some();
+        let of_queue =
+            self.commands.is_some() || self.consumer_reads.is_some() || self.sent.is_some();
         if !of_domain && !of_smmu && !of_queue {
             return Err((span, "an expect without an expectation cannot fail".into()));
         }

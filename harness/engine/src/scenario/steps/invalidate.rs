@@ -19,6 +19,10 @@ impl StepSpec for Invalidate {
     }
 
     fn text(&self) -> String {
-        format!("invalidate {:#x} of {} again", self.0.iova, self.0.domain.get_ref())
+        let (iova, domain) = (self.0.iova, self.0.domain.get_ref());
+        match self.0.count() {
+            1 => format!("invalidate {iova:#x} of {domain} again"),
+            pages => format!("invalidate {pages} pages from {iova:#x} of {domain} again"),
+        }
     }
 }

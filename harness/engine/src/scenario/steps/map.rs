@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use serde::Deserialize;
 
-use crate::page_tables::Permission;
+use crate::page_tables::{PAGE, Permission};
 use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
 use crate::scenario::step_spec::StepSpec;
 
@@ -17,7 +17,10 @@ pub struct Map {
     /// The input address.
     pub iova: u64,
     /// The page.
-    pub page: SpannedName,
+    pub page: Option<SpannedName>,
+    /// Instead of `page`: several, one behind the other from `iova` on.
+    #[serde(default)]
+    pub pages: Vec<SpannedName>,
     /// What the mapping permits.
     #[serde(default)]
     pub access: Permission,
@@ -30,16 +33,29 @@ impl Map {
             Permission::ReadWrite => "",
             Permission::ReadOnly => ", read-only",
         };
-        let (domain, page) = (self.domain.get_ref(), self.page.get_ref());
-        format!("{:#x} of {domain} to page {page}{access}", self.iova)
+        let (domain, iova) = (self.domain.get_ref(), self.iova);
+        let pages: Vec<&str> = self.each().map(|(_, page)| page.get_ref().as_str()).collect();
+        let what = if pages.len() == 1 { "page" } else { "pages" };
+        format!("{iova:#x} of {domain} to {what} {}{access}", pages.join(", "))
+    }
+
+    /// The pages in their order, each with its address.
+    pub fn each(&self) -> impl Iterator<Item = (u64, &SpannedName)> {
+        let pages = self.page.iter().chain(&self.pages);
+        pages.enumerate().map(|(n, page)| (self.iova.saturating_add(n as u64 * PAGE), page))
     }
 }
 
 impl StepSpec for Map {
     fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
         names.domain(&self.domain)?;
-        names.page(&self.page)?;
-        mappable(&span, self.iova)
+        if self.page.is_some() != self.pages.is_empty() {
+            return Err((span, "a mapping needs either `page` or `pages`".into()));
+        }
+        self.each().try_for_each(|(iova, page)| {
+            names.page(page)?;
+            mappable(&span, iova)
+        })
     }
 
     fn text(&self) -> String {

@@ -15,6 +15,8 @@ mod map;
 mod mend;
 mod poke;
 mod remap;
+mod reset;
+mod restart;
 mod settle;
 mod unmap;
 
@@ -43,6 +45,8 @@ pub use map::Map;
 pub use mend::MendStep;
 pub use poke::Poke;
 pub use remap::Remap;
+pub use reset::ResetStep;
+pub use restart::RestartStep;
 pub use settle::{SettleFailure, SettleStep};
 pub use unmap::Unmap;
 
@@ -80,6 +84,11 @@ pub enum Step {
     Settle(SettleStep),
     /// `gone`: turn an SMMU off past the driver, and tell the driver.
     Gone(GoneStep),
+    /// `reset`: reset an SMMU past the driver. It loses its registers, its caches and its faults.
+    Reset(ResetStep),
+    /// `restart`: let the driver bring an SMMU up again over the same tables, as an integrator does
+    /// after a reset.
+    Restart(RestartStep),
     /// `install`: write a context descriptor and an STE past the driver, with an ASID of the
     /// scenario's choice.
     Install(Install),
@@ -106,6 +115,8 @@ impl Step {
             Step::Mend(step) => step,
             Step::Settle(step) => step,
             Step::Gone(step) => step,
+            Step::Reset(step) => step,
+            Step::Restart(step) => step,
             Step::Install(step) => step,
             Step::Expect(step) => step,
             Step::Hazard(step) => step,

@@ -1,0 +1,251 @@
+//! One SMMU of a driver: what its start, its restarts and its end need.
+
+use alloc::vec::Vec;
+use core::mem;
+use core::time::Duration;
+
+use smmu_cmdq::{CommandQueue, Port, QueueConfig, QueueGroup, SyncBy, layout};
+use smmu_hw_mmio::{
+    Bringup, BringupConfig, BringupError, EventQueue, Probe, Running, StreamTableBase, event_layout,
+};
+use smmu_types::queue::QueueSize;
+use smmu_types::regs::{self, gbpa, vcmdq};
+use smmu_types::seam::{
+    DmaError, DmaLayout, DmaMemory, Registers, RegistersExt, TimedOut, Wait, poll,
+};
+use smmu_types::{PhysAddr, SmmuId};
+
+use crate::error::DriverError;
+use crate::platform::{Block, DriverQueue, Env, Group, Platform, Queue, QueueSink, Smmu};
+use crate::smmu_options::SmmuOptions;
+use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
+
+pub(crate) type Events<P> = EventQueue<<P as Platform>::Registers, Block<P>>;
+
+pub(crate) type RunningSmmu<P> = Running<<P as Platform>::Registers, <P as Platform>::Wait>;
+
+/// One SMMU that is to be started: what a start and each restart need.
+pub(crate) struct Part<P: Platform> {
+    pub(crate) id: SmmuId,
+    pub(crate) registers: P::Registers,
+    pub(crate) probe: Probe,
+    pub(crate) options: SmmuOptions,
+    pub(crate) virtual_queues: Vec<VirtualQueue<P::Registers>>,
+}
+
+/// An SMMU that translates, and its event queue.
+type Started<P> = (RunningSmmu<P>, Events<P>);
+
+/// Base and size of a command queue's ring.
+pub(crate) type Ring = (PhysAddr, QueueSize);
+
+/// The rings of the queues of one SMMU, in their order.
+pub(crate) fn rings_of<'q, P: Platform + 'q>(
+    smmu: SmmuId,
+    queues: impl ExactSizeIterator<Item = &'q Queue<P>>,
+) -> Result<Vec<Ring>, DriverError> {
+    let mut rings = Vec::new();
+    let room = rings.try_reserve_exact(queues.len());
+    room.map_err(|_| DriverError::OutOfMemory { smmu })?;
+    rings.extend(queues.map(|queue| (queue.base(), queue.size())));
+    Ok(rings)
+}
+
+impl<P: Platform> Part<P> {
+    /// Turns the SMMU and its virtual queues off, with all traffic set to abort, from any state.
+    pub(crate) fn turn_off(&self, wait: &P::Wait) -> Result<(), DriverError> {
+        let smmu = self.id;
+        let failed = |error| DriverError::Bringup { smmu, error };
+        abort_untranslated(&self.registers, wait, self.options.timeout).map_err(failed)?;
+        let _off = Bringup::begin(&self.registers, wait, self.config()).map_err(failed)?;
+        if self.stop_virtual_queues(wait) {
+            return Ok(());
+        }
+        let error = TimedOut { timeout: self.options.timeout };
+        Err(DriverError::VirtualQueueRuns { smmu, error })
+    }
+
+    pub(crate) fn config(&self) -> BringupConfig {
+        BringupConfig { timeout: self.options.timeout, ..BringupConfig::new(&self.probe.caps) }
+    }
+
+    fn queue_config(&self) -> QueueConfig {
+        let suited = QueueConfig::suited_to(&self.probe.caps, self.probe.quirks);
+        let sync_by = self.options.sync_by.unwrap_or(suited.sync_by);
+        QueueConfig { timeout: self.options.timeout, sync_by, ..suited }
+    }
+
+    fn allocate(&self, dma: &P::Dma, layout: DmaLayout) -> Result<Block<P>, DriverError> {
+        let smmu = self.id;
+        dma.allocate(layout).map_err(|error: DmaError| DriverError::Dma { smmu, error })
+    }
+
+    /// New queues for this SMMU, the main queue first. None is enabled yet.
+    pub(crate) fn queues(
+        &self,
+        dma: &P::Dma,
+        wait: &P::Wait,
+    ) -> Result<Vec<Queue<P>>, DriverError> {
+        let smmu = self.id;
+        let config = self.queue_config();
+        let mut queues = Vec::new();
+        queues
+            .try_reserve_exact(1 + self.virtual_queues.len())
+            .map_err(|_| DriverError::OutOfMemory { smmu })?;
+        queues.push(self.queue(self.registers.clone(), config, dma, wait)?);
+        for VirtualQueue { registers, takes } in &self.virtual_queues {
+            let (sync_by, port, takes) = (SyncBy::Polling, Port::vcmdq(0), *takes);
+            let config = QueueConfig { sync_by, port, takes, ..config };
+            queues.push(self.queue(registers.clone(), config, dma, wait)?);
+        }
+        Ok(queues)
+    }
+
+    /// The queues as one sink, in slots that a restart can fill again.
+    pub(crate) fn group(&self, queues: Vec<Queue<P>>) -> Result<Group<P>, DriverError> {
+        let (smmu, mut slots) = (self.id, Vec::new());
+        let no_memory = DriverError::OutOfMemory { smmu };
+        slots.try_reserve_exact(queues.len()).map_err(|_| no_memory)?;
+        for queue in queues {
+            slots.push(DriverQueue::<P>::new(queue).map_err(|_| no_memory)?);
+        }
+        QueueGroup::new(slots, self.options.pick)
+            .map_err(|error| DriverError::CommandQueue { smmu, error })
+    }
+
+    /// A new event queue, which the SMMU does not know yet.
+    pub(crate) fn events(&self, dma: &P::Dma) -> Result<Events<P>, DriverError> {
+        let size = size(self.options.event_queue_log2, self.probe.caps.eventq_log2);
+        let block = self.allocate(dma, event_layout(size))?;
+        EventQueue::new(self.registers.clone(), block, size)
+            .map_err(|error| DriverError::EventQueue { smmu: self.id, error })
+    }
+
+    fn queue(
+        &self,
+        registers: P::Registers,
+        config: QueueConfig,
+        dma: &P::Dma,
+        wait: &P::Wait,
+    ) -> Result<Queue<P>, DriverError> {
+        let smmu = self.id;
+        let size = size(self.options.command_queue_log2, self.probe.caps.cmdq_log2);
+        let block = self.allocate(dma, layout(size, config.sync_by))?;
+        CommandQueue::new(smmu, registers, block, size, wait.clone(), config)
+            .map_err(|error| DriverError::CommandQueue { smmu, error })
+    }
+
+    /// Enables a virtual queue, which counts from 0.
+    fn enable(
+        &self,
+        base: PhysAddr,
+        size: QueueSize,
+        registers: &P::Registers,
+        wait: &P::Wait,
+    ) -> Result<(), DriverError> {
+        registers.write64(vcmdq::BASE, base.0 | u64::from(size.log2()));
+        registers.write32(vcmdq::CONS, 0);
+        registers.write32(vcmdq::PROD, 0);
+        registers.write32(vcmdq::CONFIG, vcmdq::ENABLE);
+        let enabled = || (registers.read32(vcmdq::STATUS) & vcmdq::ENABLE != 0).then_some(());
+        poll(wait, self.options.timeout, enabled)
+            .map_err(|error| DriverError::VirtualQueue { smmu: self.id, error })
+    }
+
+    /// Disables the virtual queues. Says whether all confirm it.
+    pub(crate) fn stop_virtual_queues(&self, wait: &P::Wait) -> bool {
+        let mut off = true;
+        for of in &self.virtual_queues {
+            // Every queue is told, also after one that does not answer.
+            off &= stop_virtual_queue(&of.registers, wait, self.options.timeout).is_ok();
+        }
+        off
+    }
+
+    pub(crate) fn start(
+        &self,
+        env: &Env<P>,
+        attach: &Smmu<P>,
+        wait: &P::Wait,
+        rings: &[Ring],
+    ) -> Result<Started<P>, DriverError> {
+        let events = self.events(env.dma())?;
+        match self.bring_up(env, attach, wait, rings, &events, || ()) {
+            Ok(running) => Ok((running, events)),
+            Err(error) => {
+                // The SMMU may know the event queue already.
+                if Bringup::begin(&self.registers, wait, self.config()).is_err() {
+                    mem::forget(events);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// From any state to translation, with empty queues in `rings`. Calls `open` as soon as the
+    /// command queues accept commands.
+    pub(crate) fn bring_up(
+        &self,
+        env: &Env<P>,
+        attach: &Smmu<P>,
+        wait: &P::Wait,
+        rings: &[Ring],
+        events: &Events<P>,
+        open: impl FnOnce(),
+    ) -> Result<RunningSmmu<P>, DriverError> {
+        let (smmu, sink) = (self.id, env.sink());
+        let unknown = DriverError::UnknownSmmu { smmu, count: sink.queues().queues().len() };
+        let (&(base, size), others) = rings.split_first().ok_or(unknown)?;
+        for (&(base, size), of) in others.iter().zip(&self.virtual_queues) {
+            self.enable(base, size, &of.registers, wait)?;
+        }
+        let (address, format) = attach.stream_table();
+        Bringup::begin(self.registers.clone(), wait.clone(), self.config())
+            .and_then(|smmu| smmu.set_tables(StreamTableBase { address, format }))
+            .and_then(|smmu| smmu.enable_commands(base, size))
+            .inspect(|_| open())
+            .and_then(|off| off.invalidate_all(sink, smmu))
+            .and_then(|smmu| smmu.enable_events(events.base(), events.size()))
+            .and_then(|smmu| smmu.enable_interrupts(self.options.interrupts))
+            .and_then(|smmu| smmu.enable_translation())
+            .map_err(|error| DriverError::Bringup { smmu, error })
+    }
+}
+
+fn size(wanted: u8, largest: u8) -> QueueSize {
+    QueueSize::from_log2(wanted.min(largest)).unwrap_or(SMALLEST)
+}
+
+const SMALLEST: QueueSize = match QueueSize::from_log2(0) {
+    Some(size) => size,
+    None => unreachable!(),
+};
+
+/// Makes the SMMU abort transactions while translation is off, also if it is off already: a reset
+/// may have chosen bypass.
+fn abort_untranslated<R: Registers, W: Wait>(
+    registers: &R,
+    wait: &W,
+    timeout: Duration,
+) -> Result<(), BringupError> {
+    let update_is = |wanted: u32| {
+        let mut got = 0;
+        let updated = || {
+            got = registers.read(regs::GBPA);
+            (got & (gbpa::UPDATE | wanted) == wanted).then_some(())
+        };
+        let (register, mask) = (regs::GBPA.name(), gbpa::UPDATE | wanted);
+        poll(wait, timeout, updated).map_err(|_| BringupError::NoAck {
+            register,
+            mask,
+            wanted,
+            got,
+            timeout,
+        })
+    };
+    // Software may write GBPA only while no earlier update is under way.
+    update_is(0)?;
+    let value = registers.read(regs::GBPA) | gbpa::ABORT | gbpa::UPDATE;
+    registers.write(regs::GBPA, value);
+    update_is(gbpa::ABORT)
+}

@@ -1,0 +1,104 @@
+//! Brings an SMMU up again that has lost its state.
+
+use alloc::vec::Vec;
+use core::mem;
+
+use smmu_types::SmmuId;
+use smmu_types::seam::poll;
+
+use crate::driver::Driver;
+use crate::error::DriverError;
+use crate::part::rings_of;
+use crate::platform::{DriverQueue, Platform, QueueSink};
+use crate::queue_slot::ReplacedSlot;
+
+impl<P: Platform> Driver<P> {
+    /// Brings an SMMU up again: it was reset, it lost power, or its command queue has halted
+    /// ([`SinkError::Lost`](smmu_types::seam::SinkError::Lost)).
+    ///
+    /// The stream table, the devices, the domains and their tags stay. The command queues and the
+    /// event queue are new; the caches are invalidated before translation is on. Then each device
+    /// is attached as before, and an entry that the SMMU had not confirmed is invalid.
+    ///
+    /// After `Ok`, the caller does two things:
+    ///
+    /// 1. [`Smmu::settle`](smmu_attach::Smmu::settle) of
+    ///    [`DrivenSmmu::attach`](crate::DrivenSmmu::attach) settles what the SMMU did not confirm.
+    /// 2. Each [`Domain::invalidate`](smmu_attach::Domain::invalidate) that failed is repeated.
+    ///    Only its `Ok` lets the owner reuse the memory.
+    ///
+    /// Other threads may use the SMMU meanwhile. Their calls return
+    /// [`SinkError::Lost`](smmu_types::seam::SinkError::Lost) or a time-out, and event records that
+    /// no caller had drained are lost. The call waits for the calls that are under way, two times
+    /// [`SmmuOptions::timeout`](crate::SmmuOptions::timeout) at most.
+    ///
+    /// # Hazard
+    ///
+    /// Between a reset and this call, the reset value of `GBPA` decides what a device reaches. If
+    /// that is bypass, stop the devices before you reset the SMMU. The call sets `GBPA.ABORT` before
+    /// anything else.
+    ///
+    /// # Errors
+    ///
+    /// - There is no such SMMU, memory ran out, or another thread restarts it: nothing has changed.
+    /// - A caller does not leave the old queue, or the SMMU does not come up. Then commands fail until
+    ///   a later restart succeeds, and so does each attach that needs one.
+    pub fn restart(&self, smmu: SmmuId) -> Result<(), DriverError> {
+        let driven = self.smmu(smmu)?;
+        let unknown = DriverError::UnknownSmmu { smmu, count: self.smmus().len() };
+        let queues = self.sink().queues().get(smmu).ok_or(unknown)?.queues();
+        let (part, wait) = (&driven.part, self.wait());
+        let mut life = driven.life.try_lock().ok_or(DriverError::Restarting { smmu })?;
+
+        // All memory comes before the first write of a register.
+        let no_memory = DriverError::OutOfMemory { smmu };
+        let fresh = part.queues(self.dma(), wait)?;
+        let rings = rings_of::<P>(smmu, fresh.iter())?;
+        let (mut open, mut closed) = (Vec::new(), Vec::new());
+        let room = open
+            .try_reserve_exact(queues.len())
+            .and(closed.try_reserve_exact(queues.len()))
+            .and(life.leaving.try_reserve_exact(queues.len()));
+        room.map_err(|_| no_memory)?;
+        for queue in fresh {
+            let node = |queue| DriverQueue::<P>::node(queue).map_err(|_| no_memory);
+            closed.push([node(None)?, node(None)?]);
+            open.push(node(Some(queue))?);
+        }
+        let events = part.events(self.dma())?;
+
+        // The SMMU reads no queue from here on, so the old rings may go.
+        life.running = None;
+        part.turn_off(wait)?;
+        life.leaving.extend(queues.iter().zip(closed).map(|(queue, closed)| queue.close(closed)));
+        let old_events = driven.events.lock().take();
+        drop(old_events);
+        let patience = 2 * part.options.timeout;
+        let left = || {
+            life.leaving.retain(ReplacedSlot::is_in_use);
+            life.leaving.is_empty().then_some(())
+        };
+        poll(wait, patience, left).map_err(|error| DriverError::QueueInUse { smmu, error })?;
+
+        let mut open = Some(open);
+        let started = part.bring_up(self.env(), driven.attach(), wait, &rings, &events, || {
+            for (queue, node) in queues.iter().zip(open.take().into_iter().flatten()) {
+                queue.open(node);
+            }
+        });
+        match started {
+            Ok(started) => {
+                life.running = Some(started);
+                *driven.events.lock() = Some(events);
+                Ok(())
+            }
+            Err(error) => {
+                if part.turn_off(wait).is_err() {
+                    // The SMMU may still use its queues.
+                    mem::forget((open, events));
+                }
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What an integrator may choose of one SMMU.
+
+use core::time::Duration;
+
+use smmu_attach::SmmuConfig;
+use smmu_cmdq::SyncBy;
+use smmu_hw_mmio::{Coherency, Interrupts};
+
+use crate::platform::PickQueue;
+
+/// What an integrator may choose of one SMMU. The defaults suit every SMMU.
+#[derive(Clone, Debug)]
+pub struct SmmuOptions {
+    /// How long one wait may last: for a register to acknowledge, for room in a queue, for a
+    /// `CMD_SYNC`. 1 s by default.
+    pub timeout: Duration,
+    /// log2 of the entries of the command queues; 8 by default. The driver takes less where the
+    /// SMMU has less.
+    pub command_queue_log2: u8,
+    /// log2 of the entries of the event queue; 8 by default. The driver takes less where the SMMU
+    /// has less.
+    pub event_queue_log2: u8,
+    /// How a `CMD_SYNC` completes; by default the cheapest way the SMMU has
+    /// ([`QueueConfig::suited_to`]).
+    pub sync_by: Option<SyncBy>,
+    /// Whether the SMMU snoops the caches, where firmware tables know it better than `IDR0.COHACC`.
+    pub coherency: Option<Coherency>,
+    /// Which interrupts the SMMU raises; [`Interrupts::Polled`] by default.
+    pub interrupts: Interrupts,
+    /// The stream table and the tag spaces.
+    pub attach: SmmuConfig,
+    /// Chooses between virtual queues; the first by default. No effect without virtual queues.
+    pub pick: PickQueue,
+}
+
+impl Default for SmmuOptions {
+    fn default() -> Self {
+        SmmuOptions {
+            timeout: Duration::from_secs(1),
+            command_queue_log2: 8,
+            event_queue_log2: 8,
+            sync_by: None,
+            coherency: None,
+            interrupts: Interrupts::Polled,
+            attach: SmmuConfig::default(),
+            pick: |_| 0,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What the tests share: SMMUs of the model, memory that runs out, and stage-2 tables.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use smmu_driver::smmu_attach::{
+    ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
+};
+use smmu_driver::smmu_types::pool::{HeapWindow, Pool, PoolBlock};
+use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, Registers, Wait};
+use smmu_driver::smmu_types::{Granule, OutputSize, PhysAddr, StreamId, regs};
+use smmu_driver::{Driver, DriverError, Parts, Setup, SmmuOptions};
+use smmu_model::{Model, ModelRegisters, Profile};
+
+pub(crate) const STREAM: StreamId = StreamId(8);
+pub(crate) const GUEST_PAGE: u64 = 0x5000;
+
+/// Registers of the model. A test can make some of them answer 0 for ever.
+#[derive(Clone)]
+pub(crate) struct TestRegisters {
+    pub(crate) model: ModelRegisters,
+    pub(crate) dead: Option<(u32, Arc<AtomicBool>)>,
+}
+
+impl TestRegisters {
+    pub(crate) fn of(model: ModelRegisters) -> Self {
+        TestRegisters { model, dead: None }
+    }
+
+    fn answers(&self, offset: u32) -> bool {
+        !self.dead.as_ref().is_some_and(|(at, dead)| *at == offset && dead.load(Ordering::Relaxed))
+    }
+}
+
+impl Registers for TestRegisters {
+    fn read32(&self, offset: u32) -> u32 {
+        if self.answers(offset) { self.model.read32(offset) } else { 0 }
+    }
+    fn write32(&self, offset: u32, value: u32) {
+        self.model.write32(offset, value);
+    }
+    fn read64(&self, offset: u32) -> u64 {
+        self.model.read64(offset)
+    }
+    fn write64(&self, offset: u32, value: u64) {
+        self.model.write64(offset, value);
+    }
+}
+
+/// A pool whose n-th allocation fails; 0 means none does.
+#[derive(Clone)]
+pub(crate) struct TestMemory {
+    pub(crate) pool: Pool<HeapWindow>,
+    pub(crate) countdown: Arc<AtomicU64>,
+}
+
+// SAFETY: every block is one of the pool's.
+#[expect(unsafe_code, reason = "the trait's promise is the pool's")]
+unsafe impl DmaMemory for TestMemory {
+    type Block = PoolBlock<HeapWindow>;
+
+    fn allocate(&self, layout: DmaLayout) -> Result<Self::Block, DmaError> {
+        let left = self.countdown.load(Ordering::Relaxed);
+        self.countdown.store(left.saturating_sub(1), Ordering::Relaxed);
+        if left == 1 {
+            return Err(DmaError { bytes: layout.bytes(), align: layout.align() });
+        }
+        self.pool.allocate(layout)
+    }
+
+    fn full_barrier(&self) {
+        self.pool.full_barrier();
+    }
+}
+
+/// Time passes by waiting alone, so a time-out is no long wait.
+#[derive(Clone)]
+pub(crate) struct TestClock(pub(crate) Arc<AtomicU64>);
+
+impl Wait for TestClock {
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+    fn relax(&self, _round: u32) {
+        self.0.fetch_add(100, Ordering::Relaxed);
+    }
+}
+
+pub(crate) type Tested =
+    Parts<TestRegisters, TestMemory, TestClock, parking_lot::RawMutex, VmTables>;
+
+pub(crate) struct Bench {
+    pub(crate) model: Model,
+    pub(crate) memory: TestMemory,
+    pub(crate) dead: Arc<AtomicBool>,
+}
+
+impl Bench {
+    pub(crate) fn new(profiles: &[Profile]) -> Self {
+        let model = Model::new(8 << 20, profiles);
+        let memory = TestMemory { pool: Pool::new(model.window()), countdown: Arc::default() };
+        Bench { model, memory, dead: Arc::default() }
+    }
+
+    pub(crate) fn registers(&self, smmu: usize, dead: Option<u32>) -> TestRegisters {
+        let model = self.model.registers(smmu).unwrap();
+        TestRegisters { model, dead: dead.map(|offset| (offset, Arc::clone(&self.dead))) }
+    }
+
+    pub(crate) fn setup(&self) -> Setup<Tested> {
+        Setup::new(self.memory.clone(), TestClock(Arc::default()), ())
+    }
+
+    /// As many SMMUs as the model has. `dead` is a register of the last SMMU that a test can make
+    /// stop answering.
+    pub(crate) fn try_start(
+        &self,
+        smmus: usize,
+        dead: Option<u32>,
+    ) -> Result<Driver<Tested>, DriverError> {
+        let mut setup = self.setup();
+        for n in 0..smmus {
+            let dead = dead.filter(|_| n + 1 == smmus);
+            setup.smmu(self.registers(n, dead), SmmuOptions::default())?;
+        }
+        setup.start()
+    }
+
+    pub(crate) fn translates(&self, smmu: usize) -> bool {
+        self.registers(smmu, None).read32(regs::CR0ACK.offset()) & regs::cr0::SMMUEN != 0
+    }
+
+    pub(crate) fn free(&self) -> u64 {
+        self.memory.pool.free_bytes()
+    }
+}
+
+/// Stage-2 tables of the first 2 MiB: levels 1, 2 and 3 in one block.
+pub(crate) struct VmTables(PoolBlock<HeapWindow>);
+
+impl VmTables {
+    pub(crate) fn new(memory: &TestMemory) -> Self {
+        let tables = VmTables(memory.allocate(DmaLayout::new(3 * 4096, 4096).unwrap()).unwrap());
+        let next = |table: u64| (tables.0.address().0 + table * 4096) | 3;
+        tables.set(0, next(1));
+        tables.set(512, next(2));
+        tables
+    }
+
+    fn set(&self, word: usize, descriptor: u64) {
+        self.0.words()[word].store(descriptor, Ordering::Relaxed);
+        self.0.publish(word..word + 1);
+    }
+
+    pub(crate) fn map(&self, to: Option<PhysAddr>) {
+        let page = (GUEST_PAGE / 4096) as usize;
+        self.set(1024 + page, to.map_or(0, |to| to.0 | 0x7ff));
+    }
+}
+
+impl TranslationTable for VmTables {
+    fn describe(&self) -> TableDescription {
+        TableDescription {
+            stage: TranslationStage::Stage2 { start_level: 1 },
+            root: self.0.address(),
+            t0sz: 25,
+            granule: Granule::K4,
+            output_size: OutputSize::Bits40,
+            walk: WalkAttributes::COHERENT,
+            forced_write_back: ForcedWriteBack::Off,
+        }
+    }
+}
