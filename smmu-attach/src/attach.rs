@@ -310,7 +310,7 @@ impl<P: Platform> Prepared<P> {
             },
             Target::Domain(domain) => {
                 device.may_use(key, domain, id)?;
-                device.reserve().map_err(|_| out_of_memory)?;
+                device.reserve(key).map_err(|_| out_of_memory)?;
                 let owned = locks.new.as_ref().map_or(&[][..], |state| &state.tags);
                 let (tag, fresh) = match find_or_allocate(smmu, domain, owned)? {
                     DomainTag::Found(shared) => (shared.tag(), None),

@@ -162,9 +162,11 @@ impl<P: Platform> DeviceState<P> {
         }
     }
 
-    /// Room for one more attached substream, and for all uses whose end may stay unconfirmed.
-    pub(crate) fn reserve(&mut self) -> Result<(), TryReserveError> {
-        self.substreams.try_reserve(1)?;
+    /// Room for one more attachment, and for all uses whose end may stay unconfirmed.
+    pub(crate) fn reserve(&mut self, key: AttachKey) -> Result<(), TryReserveError> {
+        if let AttachKey::Substream(_) = key {
+            self.substreams.try_reserve(1)?;
+        }
         // The stream's use, that of each substream, the old one and the new one.
         self.unsettled.try_reserve(self.substreams.len() + 3)
     }
