@@ -36,6 +36,7 @@ use crate::outcome::Outcome;
 use crate::platform::Block;
 use crate::smmu_core::SmmuParts;
 use crate::stream_entry::allocate;
+use crate::sync::{Barrier, is_kept};
 use crate::table::TranslationStage;
 use crate::target::{DomainTag, Fresh, Target, entries, find_or_allocate, incoming_shareability};
 use crate::{AttachError, Domain, Platform};
@@ -73,7 +74,9 @@ impl<P: Platform> Locks<P> {
             (Some(new), Some(old)) if new.is_same(old) => {
                 Locks { new: Some(lock(new)?), old: None }
             }
-            (Some(new), Some(old)) if old.lock_order() < new.lock_order() => {
+            (Some(new), Some(old))
+                if old.lock_order() < new.lock_order() && is_kept(Barrier::DomainOrder) =>
+            {
                 let old = lock(old)?;
                 Locks { new: Some(lock(new)?), old: Some(old) }
             }
@@ -363,7 +366,9 @@ impl<P: Platform> Installed<P> {
             return outcome;
         };
         let smmu = tx.device.object().clone();
-        if let Err(error) = self.config {
+        if let Err(error) = self.config
+            && is_kept(Barrier::ConfirmBeforeLeave)
+        {
             // The SMMU may still use the tag for this device, so the device stays a user, and keeps
             // the domain alive.
             if let Some(tag) = old.tag() {
@@ -393,7 +398,13 @@ impl<P: Platform> Drop for Installed<P> {
 impl<P: Platform> Transaction<P> {
     fn install(&mut self) -> Result<(), SinkError> {
         self.device.confirmation = Confirmation::Unconfirmed;
-        let written = self.ready.and_then(|()| self.write_cd()).and_then(|()| self.write_stes());
+        let written = self.ready.and_then(|()| {
+            if is_kept(Barrier::CdBeforeSte) {
+                self.write_cd().and_then(|()| self.write_stes())
+            } else {
+                self.write_stes().and_then(|()| self.write_cd())
+            }
+        });
         if let Err(error) = written {
             self.give_up(error);
         }
@@ -435,7 +446,9 @@ impl<P: Platform> Transaction<P> {
         let smmu = self.smmu();
         for (_, slot) in self.slots() {
             // Barrier: an SMMU that sees a new entry also sees the CD and the tables behind it.
-            slot.publish();
+            if is_kept(Barrier::TablesBeforeSte) {
+                slot.publish();
+            }
         }
         let mut syncs = 0;
         loop {

@@ -18,6 +18,7 @@ use crate::outcome::Outcome;
 use crate::platform::Block;
 use crate::smmu_core::SmmuCore;
 use crate::stream_entry::StreamEntry;
+use crate::sync::{Barrier, is_kept};
 use crate::{AttachError, Domain, Platform};
 
 /// What a device is attached to.
@@ -127,7 +128,9 @@ impl<P: Platform> DeviceState<P> {
         if self.confirmation == Confirmation::Unconfirmed {
             // The failed change has left the entries invalid, unless a panic of a seam cut it
             // short.
-            parts.forget_entries()?;
+            if is_kept(Barrier::ForgetBeforeStore) {
+                parts.forget_entries()?;
+            }
             self.confirmation = Confirmation::Confirmed;
         }
         self.unsettled.retain_mut(|member| {

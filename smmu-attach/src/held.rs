@@ -14,6 +14,8 @@ use core::ops::{Deref, DerefMut};
 use lock_api::{Mutex, RawMutex};
 use smmu_invs::Counted;
 
+use crate::sync::{Barrier, is_kept};
+
 /// What a caller does when another holder has a lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contention {
@@ -55,6 +57,7 @@ impl<L: Locked> Held<L> {
     /// Take the lock. `None` if another holder has it and the caller does not wait.
     pub(crate) fn lock_as(object: &Counted<L>, contention: Contention) -> Option<Self> {
         match contention {
+            Contention::Refuse if !is_kept(Barrier::RefuseBeforeHold) => Some(Self::lock(object)),
             Contention::Wait => Some(Self::lock(object)),
             Contention::Refuse => {
                 let object = object.clone();

@@ -152,6 +152,10 @@ mod smmu;
 mod smmu_core;
 mod stream_entry;
 mod stream_table;
+#[cfg(loom)]
+pub mod sync;
+#[cfg(not(loom))]
+mod sync;
 mod table;
 mod target;
 
