@@ -39,6 +39,7 @@ use crate::outcome::Outcome;
 use crate::platform::Block;
 use crate::smmu_core::SmmuParts;
 use crate::stream_entry::allocate;
+use crate::sync::{Barrier, is_kept};
 use crate::target::{DomainTag, Target, abort, entry_of, find_or_allocate, judge};
 use crate::{AttachError, Domain, Platform};
 
@@ -72,7 +73,7 @@ impl<P: Platform> Locks<P> {
         };
         Ok(match (new, old) {
             (Some(new), Some(old)) if !new.is_same(old) => {
-                if old.rank() < new.rank() {
+                if old.rank() < new.rank() && is_kept(Barrier::DomainOrder) {
                     let first = lock(old, Rank::Device)?;
                     Locks { new: Some(lock(new, old.rank())?), old: Some(first) }
                 } else {
@@ -431,7 +432,9 @@ impl<P: Platform> Installed<P> {
             return outcome;
         };
         let smmu = tx.device.object().clone();
-        if let Err(error) = self.config {
+        if let Err(error) = self.config
+            && is_kept(Barrier::ConfirmBeforeLeave)
+        {
             // The SMMU may still use the tag for this device, so the device stays a user, and keeps
             // the domain alive.
             if let Some(tag) = old.tag() {
@@ -484,9 +487,25 @@ impl<P: Platform> Transaction<P> {
 
     /// Write the CDs, then the STEs.
     fn write(&mut self) -> Result<(), SinkError> {
-        let Image { cds, first, last } = self.image;
+        if is_kept(Barrier::CdBeforeSte) {
+            self.write_cds();
+        }
+        let Image { first, last, .. } = self.image;
         let parts = self.device.object().clone();
-        if let Some((kind, copy)) = cds {
+        let mut syncs = write_stes(&parts, &first)?;
+        if last != first {
+            syncs += write_stes(&parts, &last)?;
+        }
+        if !is_kept(Barrier::CdBeforeSte) {
+            self.write_cds();
+        }
+        notice_written(&parts, syncs);
+        Ok(())
+    }
+
+    /// Write the CDs to a copy that no STE leads to.
+    fn write_cds(&mut self) {
+        if let Some((kind, copy)) = self.image.cds {
             let change = Change { key: self.key, becomes: &self.becomes };
             if let Some(table) = self.device.cds.get(kind)
                 && copy != table.current()
@@ -498,12 +517,6 @@ impl<P: Platform> Transaction<P> {
                 table.set_current(copy);
             }
         }
-        let mut syncs = write_stes(&parts, &first)?;
-        if last != first {
-            syncs += write_stes(&parts, &last)?;
-        }
-        notice_written(&parts, syncs);
-        Ok(())
     }
 
     fn smmu(&self) -> &SmmuParts<P> {
@@ -529,7 +542,9 @@ fn write_stes<P: Platform>(device: &DeviceParts<P>, ste: &Ste) -> Result<u32, Si
     let smmu = &device.smmu;
     for (_, slot) in device.slots() {
         // Barrier: an SMMU that sees a new entry also sees the CDs and the tables behind it.
-        slot.publish();
+        if is_kept(Barrier::TablesBeforeSte) {
+            slot.publish();
+        }
     }
     let mut syncs = 0;
     loop {

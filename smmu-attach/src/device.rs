@@ -23,6 +23,7 @@ use crate::outcome::Outcome;
 use crate::platform::Block;
 use crate::smmu_core::SmmuCore;
 use crate::stream_entry::StreamEntry;
+use crate::sync::{Barrier, is_kept};
 use crate::table::TranslationStage;
 use crate::{AttachError, Domain, Platform};
 
@@ -221,7 +222,9 @@ impl<P: Platform> DeviceState<P> {
         if self.confirmation == Confirmation::Unconfirmed {
             // The failed change has left the entries invalid, unless a panic of a seam cut it
             // short.
-            parts.forget_entries()?;
+            if is_kept(Barrier::ForgetBeforeStore) {
+                parts.forget_entries()?;
+            }
             self.confirmation = Confirmation::Confirmed;
         }
         self.leave_domains(parts, contention);

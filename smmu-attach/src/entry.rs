@@ -32,6 +32,8 @@ use core::sync::atomic::Ordering;
 use smmu_types::seam::DmaBlock;
 use smmu_types::{Cd, Ste};
 
+use crate::sync::{Barrier, is_kept};
+
 const WORDS: usize = 8;
 
 /// A table entry of eight words with its valid bit in word 0.
@@ -104,7 +106,9 @@ impl<'b, B: DmaBlock> EntrySlot<'b, B> {
     /// Clear word 0 and publish it. The other words stay.
     pub fn invalidate(&self) {
         self.block.words()[self.first].store(0, Ordering::Relaxed);
-        self.block.publish(self.range());
+        if is_kept(Barrier::InvalidBeforeCommand) {
+            self.publish();
+        }
     }
 
     fn range(&self) -> Range<usize> {
@@ -123,7 +127,9 @@ impl<'b, B: DmaBlock> EntrySlot<'b, B> {
                 self.block.words()[self.first + n].store(*is, Ordering::Relaxed);
             }
         }
-        self.publish();
+        if is_kept(Barrier::StepBeforeCommand) {
+            self.publish();
+        }
     }
 }
 
@@ -162,7 +168,9 @@ pub fn write<B: DmaBlock, E: EntryFormat, X>(
     mut sync: impl FnMut() -> Result<(), X>,
 ) -> Result<u32, X> {
     // Barrier: an SMMU that sees the new entry also sees the tables behind it.
-    slot.publish();
+    if is_kept(Barrier::TablesBeforeWrite) {
+        slot.publish();
+    }
     let mut syncs = 0;
     while advance(slot, target) {
         syncs += 1;

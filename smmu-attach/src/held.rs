@@ -16,6 +16,8 @@ use core::ops::{Deref, DerefMut};
 use lock_api::{Mutex, RawMutex};
 use smmu_invs::Counted;
 
+use crate::sync::{Barrier, is_kept};
+
 /// What a caller does when another holder has a lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contention {
@@ -80,6 +82,9 @@ impl<L: Locked> Held<L> {
         holding: Rank,
     ) -> Option<Self> {
         match contention {
+            Contention::Refuse if !is_kept(Barrier::RefuseBeforeHold) => {
+                Some(Self::lock(object, holding))
+            }
             Contention::Wait => Some(Self::lock(object, holding)),
             Contention::Refuse => {
                 let object = object.clone();

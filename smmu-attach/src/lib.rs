@@ -165,6 +165,10 @@ mod smmu_core;
 mod stream_entry;
 mod stream_table;
 mod substream;
+#[cfg(loom)]
+pub mod sync;
+#[cfg(not(loom))]
+mod sync;
 mod table;
 mod target;
 

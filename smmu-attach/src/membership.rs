@@ -2,11 +2,12 @@
 
 use smmu_invs::{Publication, RequestBuffer, UnrefOutcome};
 use smmu_types::seam::{Notice, Observer, SinkError};
-use smmu_types::{CacheTag, Cd, FlushProof, Ste};
+use smmu_types::{CacheTag, Cd, FlushProof, GoneProof, Ste};
 
 use crate::domain::{Domain, DomainState, Owned};
 use crate::held::Rank;
 use crate::outcome::Outcome;
+use crate::sync::{Barrier, is_kept};
 use crate::{Env, Platform};
 
 /// A device's use of a domain on one SMMU. Keeps the domain and its tables alive.
@@ -83,7 +84,12 @@ pub(crate) fn release<P: Platform>(
     let Owned { tag: in_use, .. } = state.tags.swap_remove(at);
     let retiring = in_use.retire();
     env.observer().notice(Notice::TagRetired { domain: domain.id(), smmu, tag });
-    match FlushProof::obtain(env.sink(), smmu, tag) {
+    let proof = if is_kept(Barrier::FlushBeforeFree) {
+        FlushProof::obtain(env.sink(), smmu, tag)
+    } else {
+        Ok(GoneProof::vouch(smmu).flush(tag))
+    };
+    match proof {
         Ok(proof) => domain.free(retiring, proof).map_or(Outcome::Done, Outcome::Freed),
         Err(error) => {
             // The attach that allocated the tag reserved this room.

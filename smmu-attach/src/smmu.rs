@@ -29,6 +29,7 @@ use crate::platform::Block;
 use crate::smmu_core::{SmmuCore, SmmuParts};
 use crate::stream_entry::StreamEntry;
 use crate::stream_table::{Linked, SecondLevel, StreamTable, span_of};
+use crate::sync::{Barrier, is_kept};
 use crate::{AttachError, Env, Platform};
 
 /// Parameters of an [`Smmu`].
@@ -245,11 +246,17 @@ impl<P: Platform> Smmu<P> {
         if got != want {
             return Err(SinkError::ForeignProof { want, got });
         }
-        self.0.core.set_gone();
-        self.each_device(|device| {
+        if is_kept(Barrier::GoneBeforeSweep) {
+            self.0.core.set_gone();
+        }
+        let swept = self.each_device(|device| {
             device.forget_smmu(proof);
             Ok(())
-        })
+        });
+        if !is_kept(Barrier::GoneBeforeSweep) {
+            self.0.core.set_gone();
+        }
+        swept
     }
 
     /// Call `each` with every device, without the lock.
@@ -372,10 +379,16 @@ impl<P: Platform> Smmu<P> {
         for &stream in streams {
             batch.add(Command::CfgiSte { stream, leaf: Leaf::All })?;
         }
-        batch.sync()?;
-        for &stream in streams {
-            self.0.streams.lock().table.announced(stream);
+        let confirm = || {
+            for &stream in streams {
+                self.0.streams.lock().table.announced(stream);
+            }
+        };
+        if !is_kept(Barrier::AnnounceBeforeKnown) {
+            confirm();
         }
+        batch.sync()?;
+        confirm();
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use smmu_types::{SmmuId, Ste, StreamId};
 
 use crate::AttachError;
 use crate::entry::EntrySlot;
+use crate::sync::{Barrier, is_kept};
 
 /// A stream and its STE. The value keeps the table alive.
 pub(crate) struct StreamEntry<B> {
@@ -44,5 +45,7 @@ pub(crate) fn fill_with_abort<B: DmaBlock>(block: &B) {
     for entry in block.words().chunks_exact(Ste::BYTES / 8) {
         entry[0].store(Ste::ABORT.0[0], Ordering::Relaxed);
     }
-    block.publish(0..block.words().len());
+    if is_kept(Barrier::AbortBeforeLink) {
+        block.publish(0..block.words().len());
+    }
 }

@@ -10,6 +10,7 @@ use smmu_types::{PhysAddr, SmmuId, Ste, StreamId};
 
 use crate::AttachError;
 use crate::stream_entry::{StreamEntry, allocate, fill_with_abort};
+use crate::sync::{Barrier, is_kept};
 
 const L2_ENTRIES: usize = 1 << strtab::SPLIT;
 
@@ -94,7 +95,9 @@ impl<B: DmaBlock> StreamTable<B> {
         // `SecondLevel::new` has published the entries before this descriptor, which leads to them.
         let at = span as usize;
         self.root.words()[at].store(table.descriptor, Ordering::Relaxed);
-        self.root.publish(at..at + 1);
+        if is_kept(Barrier::LinkBeforeCommand) {
+            self.root.publish(at..at + 1);
+        }
         self.second.insert(span, table)
     }
 
