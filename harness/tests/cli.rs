@@ -63,7 +63,25 @@ fn run_prints_which_commands_reached_which_queue() {
     assert!(lines[0]["transcript"].as_array().unwrap().iter().any(|line| {
         line["kind"] == "command" && line["smmu"] == "smmu0" && line["raw"].is_array()
     }));
-    assert_eq!(lines[1]["summary"]["passed"], 1);
+    assert_eq!((&lines[1]["type"], &lines[1]["passed"]), (&"summary".into(), &1.into()));
+    let mut tagged = 0;
+    lines.iter().for_each(|line| every_object_has_a_type(line, &mut tagged));
+    assert!(tagged > 20, "{tagged}");
+    assert!(lines.iter().all(|line| line["schema"] == 1));
+}
+
+fn every_object_has_a_type(value: &serde_json::Value, tagged: &mut usize) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            assert!(fields.get("type").is_some_and(serde_json::Value::is_string), "{value}");
+            *tagged += 1;
+            fields.values().for_each(|value| every_object_has_a_type(value, tagged));
+        }
+        serde_json::Value::Array(values) => {
+            values.iter().for_each(|value| every_object_has_a_type(value, tagged));
+        }
+        _ => {}
+    }
 }
 
 #[test]
@@ -73,6 +91,156 @@ fn a_broken_driver_makes_the_run_fail() {
     let out = text(&run.stdout);
     assert!(out.contains("FAILED    first-light"), "{out}");
     assert!(out.contains("missing: TLBI_NH_VA"), "{out}");
+    // The failed names come once more, at the end.
+    let last: Vec<&str> = out.lines().rev().take(2).collect();
+    assert_eq!(last[1], "failed: first-light", "{out}");
+}
+
+/// Without the driver's invalidation the device still reaches the page: the DMA fails, and the model
+/// knows why.
+const STALE: &str = "\
+title = \"t\"
+needs = [\"stage1\"]
+pages = [\"A\"]
+smmu = [{ name = \"smmu0\" }]
+device = [{ name = \"dev0\", smmu = \"smmu0\", stream = 8 }]
+domain = [{ name = \"D\", stage = \"s1\" }]
+step = [
+    { attach = { device = \"dev0\", to = \"D\" } },
+    { map = { domain = \"D\", iova = 0x10000, page = \"A\" } },
+    { dma = { device = \"dev0\", iova = 0x10000, reaches = \"A\" } },
+    { poke = { domain = \"D\", iova = 0x10000 } },
+    { dma = { device = \"dev0\", iova = 0x10000, faults = \"F_TRANSLATION\" } },
+]
+";
+
+#[test]
+fn a_failure_names_its_line_what_was_expected_what_happened_and_the_missing_command() {
+    let path = write("stale.toml", STALE.as_bytes());
+    let path = path.to_str().unwrap();
+    let out = harness(&["run", path]);
+    assert_eq!(out.status.code(), Some(1));
+    let out = text(&out.stdout);
+    let at = out.find("FAILED    stale").unwrap();
+    let said: Vec<&str> = out[at..].lines().map(str::trim).collect();
+    assert_eq!(said[1], format!("{path}:12: step 5: dev0 writes to 0x10000"));
+    assert_eq!(said[2], "expected  the SMMU refuses the write with one F_TRANSLATION");
+    assert_eq!(said[3], "happened  it reached page A, without an event");
+    assert!(said[4].starts_with("hazard    smmu0: "), "{out}");
+    assert!(said[4].contains("missing: TLBI_NH_VA vmid=0 asid=1 va=0x10000"), "{out}");
+    assert!(!out.contains("Page(") && !out.contains("Written"), "{out}");
+
+    let json = text(&harness(&["run", path, "--format", "json"]).stdout);
+    let line: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    let failure = &line["failure"];
+    assert_eq!((&line["outcome"], &failure["type"]), (&"failed".into(), &"failure".into()));
+    assert_eq!((&failure["file"], &failure["line"]), (&path.into(), &12.into()));
+    let missing = failure["hazards"][0]["missing"].as_str().unwrap();
+    assert!(missing.starts_with("TLBI_NH_VA"), "{missing}");
+}
+
+#[test]
+fn a_strict_run_passes_where_nothing_is_left_out() {
+    assert_eq!(harness(&["run", "two-queues", "--strict"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_blessed_transcript_is_compared_and_the_difference_is_shown() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("blessed");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).unwrap();
+    let (file, snapshot) = (folder.join("my.toml"), folder.join("my.snap"));
+    std::fs::write(&file, GOOD).unwrap();
+    let run = |more: &[&str]| {
+        let mut arguments = vec!["run", file.to_str().unwrap()];
+        arguments.extend(more);
+        harness(&arguments)
+    };
+    // Without a snapshot there is nothing to compare with, and none is written.
+    assert_eq!(run(&[]).status.code(), Some(0));
+    assert!(!snapshot.exists());
+    assert_eq!(run(&["--bless"]).status.code(), Some(0));
+    assert!(std::fs::read_to_string(&snapshot).unwrap().contains("1 attach dev0 to D"));
+    assert_eq!(run(&[]).status.code(), Some(0));
+
+    let more = "[[step]]\nattach = { device = \"dev0\", to = \"blocked\" }\n";
+    std::fs::write(&file, format!("{GOOD}{more}")).unwrap();
+    let differs = run(&[]);
+    assert_eq!(differs.status.code(), Some(1));
+    let out = text(&differs.stdout);
+    assert!(out.contains("+2 attach dev0 to blocked") && out.contains("--bless"), "{out}");
+    assert!(out.contains("failed: my"), "{out}");
+    let json = text(&run(&["--format", "json"]).stdout);
+    let line: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(line["snapshot"]["state"], "differs");
+    assert_eq!(run(&["--bless"]).status.code(), Some(0));
+    assert_eq!(run(&[]).status.code(), Some(0));
+
+    // A run that fails is not blessed.
+    std::fs::write(&file, STALE).unwrap();
+    let kept = std::fs::read(&snapshot).unwrap();
+    assert_eq!(run(&["--bless"]).status.code(), Some(1));
+    assert_eq!(std::fs::read(&snapshot).unwrap(), kept);
+    assert_eq!(harness(&["run", "first-light", "--bless"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_directory_and_standard_input_are_scenarios_too() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("folder");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.to_str().unwrap();
+    let empty = harness(&["run", path]);
+    assert_eq!(empty.status.code(), Some(2));
+    assert!(text(&empty.stderr).contains(&format!("{path}: the directory has no scenario")));
+    for name in ["b.toml", "a.toml", "readme.md"] {
+        std::fs::write(folder.join(name), GOOD).unwrap();
+    }
+    let out = text(&harness(&["run", path, path]).stdout);
+    assert!(out.contains("2 passed") && out.find("passed    a") < out.find("passed    b"), "{out}");
+
+    let run = |text: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
+            .args(["run", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let good = run(GOOD);
+    assert!(good.status.success() && text(&good.stdout).contains("passed    stdin"));
+    let wrong = run("title = 1\n");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).starts_with("error: <stdin>:1:9: "), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn a_watched_file_runs_again_when_it_changes() {
+    use std::io::{BufRead, BufReader};
+    let path = write("watched.toml", GOOD.as_bytes());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
+        .args(["run", "--watch", path.to_str().unwrap()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut until = |want: &str| lines.any(|line| line.unwrap().starts_with(want));
+    assert!(until("mock: 1 passed, 0 failed"));
+    std::fs::write(&path, STALE).unwrap();
+    assert!(until("mock: 0 passed, 1 failed"));
+    // A broken file is reported, and the next change is seen.
+    std::fs::write(&path, "title = 1\n").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    std::fs::write(&path, GOOD).unwrap();
+    assert!(until("mock: 1 passed, 0 failed"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(harness(&["run", "--watch"]).status.code(), Some(2));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::process::Command;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -231,6 +232,10 @@ fn main() {
             );
         }
     }
+    trials.push(
+        Trial::test("qemu::a_strict_run_fails_if_it_skips", strict_run_fails_if_it_skips)
+            .with_ignored_flag(no_qemu),
+    );
     trials.push(Trial::test("snapshots_belong_to_scenarios", snapshots_belong_to_scenarios));
     trials.push(Trial::test("every_sabotage_is_tried", || {
         let tried: Vec<Sabotage> = NOTICED.iter().map(|(sabotage, ..)| *sabotage).collect();
@@ -278,7 +283,7 @@ fn noticed(sabotage: Sabotage, expected: &[&str], backend: &Opened) -> Result<()
         match report.outcome {
             RunOutcome::Passed | RunOutcome::Skipped { .. } => {}
             RunOutcome::Failed(why) => {
-                println!("{}: step {}: {}", scenario.name, why.step, why.message);
+                println!("{}: step {}: {why}", scenario.name, why.step);
                 failing.push(scenario.name);
             }
             other => return Err(format!("{}: {other:?}", scenario.name).into()),
@@ -288,6 +293,25 @@ fn noticed(sabotage: Sabotage, expected: &[&str], backend: &Opened) -> Result<()
         Ok(())
     } else {
         Err(format!("{sabotage:?} made {failing:?} fail, but {expected:?} were to").into())
+    }
+}
+
+/// A scenario that was named and skipped is no success of a strict run. Needs a QEMU to skip on.
+fn strict_run_fails_if_it_skips() -> Result<(), Failed> {
+    let run = |more: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
+            .args(["run", "two-queues", "--backend", "qemu"])
+            .args(more)
+            .output()
+    };
+    let (lenient, strict) = (run(&[])?, run(&["--strict"])?);
+    let said = String::from_utf8_lossy(&lenient.stdout).into_owned();
+    if !said.contains("qemu has no second-queue") {
+        return Err(said.into());
+    }
+    match (lenient.status.code(), strict.status.code()) {
+        (Some(0), Some(1)) => Ok(()),
+        other => Err(format!("{other:?}").into()),
     }
 }
 

@@ -354,7 +354,8 @@ pub trait Insight {
 }
 
 /// One hazard, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "type", rename = "hazard")]
 pub struct HazardReport {
     /// A plain sentence.
     pub text: String,

@@ -54,6 +54,7 @@ impl LineKind {
 
 /// One line of a transcript.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "type", rename = "line")]
 pub struct TranscriptLine {
     /// What it is about.
     pub kind: LineKind,

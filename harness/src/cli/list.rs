@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::output_format::OutputFormat;
+use super::output_format::{JSON_SCHEMA, OutputFormat};
 use crate::backend::Qemu;
 use smmu_engine::scenario::Scenario;
 
@@ -39,7 +39,7 @@ impl ListArgs {
             match self.format {
                 OutputFormat::Json => {
                     let line = json!({
-                        "name": name, "title": title, "needs": needs, "backends": backends,
+                        "schema": JSON_SCHEMA, "type": "built-in scenario", "name": name, "title": title, "needs": needs, "backends": backends,
                     });
                     writeln!(out, "{line}")?;
                 }

@@ -12,6 +12,7 @@ mod one_of;
 mod output_format;
 mod probe;
 mod run;
+mod similar_name;
 
 use std::fmt::Display;
 use std::io::{self, Write};

@@ -34,7 +34,10 @@ pub(super) fn check_failure(
         (Err(SinkError::Timeout { stall, .. }), Some(WantedFailure::Timeout)) => {
             let timeout = rig.timeout(smmu)?;
             if waited < timeout {
-                return Err(format!("it gave up after {waited:?}, before {timeout:?}").into());
+                return Err(Stop::unmet(
+                    format!("the driver waits for {} ms", timeout.as_millis()),
+                    format!("it gave up after {} us", waited.as_micros()),
+                ));
             }
             let Some(stall) = stall else {
                 return Err("the time-out does not say where the queue stands".to_owned().into());
@@ -53,7 +56,7 @@ pub(super) fn check_failure(
         (Ok(()), Some(wanted)) => {
             let other = if wanted == WantedFailure::Lost { "a reset" } else { "a time-out" };
             let want = code.map_or(other.into(), |code| code.to_string());
-            Err(format!("{want} was to be reported, but all went well").into())
+            Err(Stop::unmet(format!("the driver reports {want}"), "all commands were carried out"))
         }
         (Err(error), _) => Err(error.into()),
     }

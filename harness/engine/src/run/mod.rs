@@ -35,7 +35,7 @@ use crate::page_tables::TableStage;
 use crate::scenario::{Scenario, StreamTableKind, SyncMethod};
 use crate::transcript::{LineKind, Recorder};
 use rig::Rig;
-use stop::Stop;
+use stop::{Cause, Stop};
 
 pub use options::RunOptions;
 pub use platform::{Cell, Dma, Harness, Names, Sink};
@@ -50,7 +50,7 @@ impl From<RigError> for Stop {
         match error {
             RigError::Backend(error) => error.into(),
             RigError::Driver(error) => error.into(),
-            _ => Stop::Failed(error.to_string()),
+            _ => Stop::failed(error),
         }
     }
 }
@@ -61,9 +61,9 @@ impl From<DriverError> for Stop {
             DriverError::Bringup { error: BringupError::Invalidate(error), .. } => error.into(),
             DriverError::Bringup { error: BringupError::NoAck { .. }, .. }
             | DriverError::VirtualQueue { .. }
-            | DriverError::VirtualQueueRuns { .. } => Stop::TimedOut(error.to_string()),
+            | DriverError::VirtualQueueRuns { .. } => Stop::timed_out(error),
             DriverError::Attach(error) => error.into(),
-            _ => Stop::Failed(error.to_string()),
+            _ => Stop::failed(error),
         }
     }
 }
@@ -129,11 +129,18 @@ pub fn run(scenario: &Scenario, backend: &dyn Backend, options: RunOptions) -> R
     let mut step = 0;
     let stopped = run_steps(scenario, backend, options, &recorder, &mut report, &mut step);
     if let Err(stop) = stopped {
-        let failure = |message| RunFailure { step, message };
+        let failure = |Cause { expected, happened, hazards }| {
+            let at = step.checked_sub(1);
+            let line = at.and_then(|at| scenario.lines.get(at)).copied().unwrap_or(1);
+            let spec = at.and_then(|at| scenario.file.steps.get(at));
+            let text = spec.map_or_else(|| "set up".to_owned(), |spec| spec.get_ref().text());
+            let file = scenario.path.clone();
+            RunFailure { step, file, line, text, expected, happened, hazards }
+        };
         report.outcome = match stop {
-            Stop::Failed(message) => RunOutcome::Failed(failure(message)),
-            Stop::TimedOut(message) => RunOutcome::TimedOut(failure(message)),
-            Stop::Broken(message) => RunOutcome::Broken(failure(message)),
+            Stop::Failed(cause) => RunOutcome::Failed(failure(cause)),
+            Stop::TimedOut(cause) => RunOutcome::TimedOut(failure(cause)),
+            Stop::Broken(cause) => RunOutcome::Broken(failure(cause)),
             Stop::Skipped(reason) => RunOutcome::Skipped { reason },
         };
     }
@@ -161,7 +168,7 @@ fn run_steps(
             *step = n + 1;
             let done = steps::run(&mut rig, *step, spec.get_ref(), report);
             machine.check()?;
-            done?;
+            done.map_err(|stop| settle::with_hazards(&rig, stop))?;
         }
         settle::finish(&rig)
     });

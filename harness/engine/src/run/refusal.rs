@@ -11,6 +11,8 @@ use super::stop::Stop;
 use crate::scenario::{Attach, AttachFailure};
 use crate::transcript::LineKind;
 
+const UNCHANGED: &str = "a refused attach changes nothing";
+
 /// The state before an attach that the driver must refuse.
 pub(super) struct Refusal {
     before: Fingerprint,
@@ -33,12 +35,10 @@ impl Refusal {
     pub(super) fn check(self, rig: &Rig, spec: &Attach) -> Result<(), Stop> {
         let device = spec.device.get_ref();
         if let Some(command) = rig.recorder.command_since(self.lines) {
-            return Err(format!("the attach was refused, but the driver sent {command}").into());
+            return Err(Stop::unmet(UNCHANGED, format!("the driver sent {command}")));
         }
         if let Some((what, was, is)) = self.before.difference(&rig.fingerprint(device)?) {
-            return Err(
-                format!("the attach was refused, but {what} changed: {was}, now {is}").into()
-            );
+            return Err(Stop::unmet(UNCHANGED, format!("{what} was {was}, and is {is}")));
         }
         // `AttachError::Illegal` says it itself.
         if spec.fails == Some(AttachFailure::CannotShare) {

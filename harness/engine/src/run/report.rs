@@ -1,19 +1,43 @@
 //! What a run has shown.
 
+use core::fmt;
+
+use crate::machine::HazardReport;
 use crate::transcript::TranscriptLine;
 
 /// Why a scenario did not pass.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "type", rename = "failure")]
 pub struct RunFailure {
     /// The number of the step, from 1; 0 for the set-up.
     pub step: usize,
-    /// What was expected, and what happened.
-    pub message: String,
+    /// The file of the scenario.
+    pub file: String,
+    /// The line of the step; 1 for the set-up.
+    pub line: usize,
+    /// What the step was to do, as the transcript says it.
+    pub text: String,
+    /// What was expected, if the step says it.
+    pub expected: Option<String>,
+    /// What happened.
+    pub happened: String,
+    /// What the model found wrong at that moment, each with the missing command if it knows it.
+    pub hazards: Vec<HazardReport>,
+}
+
+/// One sentence, without the place.
+impl fmt::Display for RunFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(expected) = &self.expected {
+            write!(f, "expected: {expected}, but ")?;
+        }
+        f.write_str(&self.happened)?;
+        self.hazards.iter().try_for_each(|hazard| write!(f, "; {}", hazard.text))
+    }
 }
 
 /// How a scenario ended.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunOutcome {
     /// Every step and every expectation held.
     Passed,
@@ -30,8 +54,33 @@ pub enum RunOutcome {
     },
 }
 
+impl RunOutcome {
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            RunOutcome::Passed => "passed",
+            RunOutcome::Failed(_) => "failed",
+            RunOutcome::TimedOut(_) => "timed-out",
+            RunOutcome::Broken(_) => "broken",
+            RunOutcome::Skipped { .. } => "skipped",
+        }
+    }
+
+    /// Why it did not pass, if it ran.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&RunFailure> {
+        match self {
+            RunOutcome::Failed(why) | RunOutcome::TimedOut(why) | RunOutcome::Broken(why) => {
+                Some(why)
+            }
+            RunOutcome::Passed | RunOutcome::Skipped { .. } => None,
+        }
+    }
+}
+
 /// What a run has shown.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct RunReport {
     /// The scenario.
     pub scenario: String,

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use slab::Slab;
-use smmu_driver::smmu_attach::{AttachError, Outcome};
+use smmu_driver::smmu_attach::{AttachError, Attachment, Outcome};
 use smmu_driver::smmu_invs::InvKind;
+use smmu_driver::smmu_tags::TagStats;
 use smmu_driver::smmu_types::pool::PoolBlock;
 use smmu_driver::smmu_types::{EventRecord, Irq, PhysAddr, RawCommand, SmmuId, StreamId};
 use smmu_driver::{Device, Domain, DrivenSmmu, Driver, Smmu};
@@ -276,7 +277,7 @@ impl<'d> Rig<'d> {
                 all.push((n, event));
             })?;
             if drained.overflowed {
-                return Err(Stop::Failed(format!("{name}: the event queue overflowed")));
+                return Err(Stop::failed(format!("{name}: the event queue overflowed")));
             }
         }
         Ok(all)
@@ -324,23 +325,45 @@ impl<'d> Rig<'d> {
         let mut facts = Vec::new();
         for smmu in self.driver.smmus().iter().map(DrivenSmmu::attach) {
             let id = smmu.id();
-            facts.push((format!("the ASIDs of {id}"), format!("{:?}", smmu.asids().stats())));
-            facts.push((format!("the VMIDs of {id}"), format!("{:?}", smmu.vmids().stats())));
+            facts.push((format!("the ASIDs of {id}"), counts(smmu.asids().stats())));
+            facts.push((format!("the VMIDs of {id}"), counts(smmu.vmids().stats())));
         }
         for (name, domain) in &self.domains {
             facts.push((format!("the array of {name}"), domain.array().to_string()));
         }
         let device = self.device(device)?;
-        facts.push(("the device's STE".into(), format!("{:?}", device.read_ste())));
-        facts.push(("the device's CD".into(), format!("{:?}", device.read_cd())));
-        facts.push(("the attachment".into(), format!("{:?}", device.attachment())));
+        let (ste, cd) = (device.read_ste().map(|ste| ste.0), device.read_cd().map(|cd| cd.0));
+        facts.push(("the device's STE".into(), words(ste.as_ref())));
+        facts.push(("the device's CD".into(), words(cd.as_ref())));
+        facts.push(("the attachment".into(), attachment(&device.attachment())));
         facts.push(("free DMA memory".into(), self.driver.dma().0.free_bytes().to_string()));
         Ok(Fingerprint(facts))
     }
 }
 
+/// The counts of a tag space.
+fn counts(stats: TagStats) -> String {
+    let TagStats { in_use, fresh, retiring, quarantined, .. } = stats;
+    format!("{in_use} in use, {fresh} fresh, {retiring} retiring, {quarantined} quarantined")
+}
+
+/// The words of an entry.
+fn words(entry: Option<&[u64; 8]>) -> String {
+    entry
+        .map_or_else(|| "none".to_owned(), |words| words.map(|word| format!("{word:#x}")).join(" "))
+}
+
+fn attachment(attachment: &Attachment<smmu_driver::Attach<Harness>>) -> String {
+    match attachment {
+        Attachment::Blocked => "blocked".into(),
+        Attachment::Bypass => "bypass".into(),
+        Attachment::Domain(domain) => domain.id().to_string(),
+        _ => "another one".into(),
+    }
+}
+
 fn missing(kind: &str, name: impl fmt::Display) -> Stop {
-    Stop::Failed(format!("there is no {kind} {name}"))
+    Stop::failed(format!("there is no {kind} {name}"))
 }
 
 /// Let a device write to pages that have their own content, and say what it reached.

@@ -1,8 +1,42 @@
 //! What must hold after each step of the driver, and at the end.
 
 use super::rig::Rig;
-use super::stop::Stop;
+use super::stop::{Cause, Stop};
 use crate::machine::HazardReport;
+
+/// The model has found something wrong.
+const STALE: &str = "the model reports a hazard";
+
+/// More than this hide the first.
+const MOST_HAZARDS: usize = 4;
+
+/// Hazards in which pages and root tables have their names.
+fn named(rig: &Rig, hazards: Vec<HazardReport>) -> Vec<HazardReport> {
+    let mut named: Vec<HazardReport> = Vec::new();
+    for HazardReport { text, missing } in hazards {
+        let hazard = HazardReport { text: rig.named(&text), missing };
+        if named.len() < MOST_HAZARDS && !named.contains(&hazard) {
+            named.push(hazard);
+        }
+    }
+    named
+}
+
+/// A failure with what the model sees at that moment.
+pub(super) fn with_hazards(rig: &Rig, stop: Stop) -> Stop {
+    let more = || {
+        let insight = rig.machine.insight()?;
+        let mut hazards = insight.take_hazards();
+        hazards.extend(insight.audit());
+        Some(named(rig, hazards))
+    };
+    match stop {
+        Stop::Failed(cause) if cause.hazards.is_empty() => {
+            Stop::Failed(Cause { hazards: more().unwrap_or_default(), ..cause })
+        }
+        other => other,
+    }
+}
 
 /// Only a DMA explains an event, and the DMA step takes its own.
 fn no_event(rig: &mut Rig) -> Result<(), Stop> {
@@ -26,18 +60,17 @@ pub(super) fn settled(rig: &mut Rig) -> Result<(), Stop> {
     let Some(insight) = rig.machine.insight() else { return Ok(()) };
     let mut hazards = insight.take_hazards();
     hazards.extend(insight.audit());
-    if let Some(HazardReport { text, .. }) = hazards.first() {
-        return Err(format!("the model reports a hazard: {}", rig.named(text)).into());
+    if !hazards.is_empty() {
+        return Err(Stop::hazards(STALE, named(rig, hazards)));
     }
     for (smmu, tag) in freed {
         let lines = insight.lines_with_tag(usize::from(smmu.0), tag);
         if lines > 0 {
-            return Err(format!(
-                "{tag} of {} was freed, but {lines} cached lines carry it; missing: {}",
-                rig.smmu_name(usize::from(smmu.0)),
-                tag.flush_command()
-            )
-            .into());
+            let (name, missing) = (rig.smmu_name(usize::from(smmu.0)), tag.flush_command());
+            let text = format!("{name}: {lines} cached lines carry {tag}; missing: {missing}");
+            let missing = Some(missing.to_string());
+            let happened = format!("{tag} of {name} was freed while it is cached");
+            return Err(Stop::hazards(happened, vec![HazardReport { text, missing }]));
         }
     }
     Ok(())
@@ -52,21 +85,20 @@ pub(super) fn unconfirmed(rig: &mut Rig) -> Result<(), Stop> {
         return Err(format!("{tag} of {name} was freed, but nothing was confirmed").into());
     }
     // No DMA came in between, so this is about registers.
-    match rig.machine.insight().map(|insight| insight.take_hazards()).unwrap_or_default().first() {
-        Some(hazard) => {
-            Err(format!("the model reports a hazard: {}", rig.named(&hazard.text)).into())
-        }
-        None => Ok(()),
+    match rig.machine.insight().map(|insight| insight.take_hazards()).unwrap_or_default() {
+        hazards if hazards.is_empty() => Ok(()),
+        hazards => Err(Stop::hazards(STALE, named(rig, hazards))),
     }
 }
 
 /// At the end of a scenario: every hazard was expected by a step.
 pub(super) fn finish(rig: &Rig) -> Result<(), Stop> {
     let Some(insight) = rig.machine.insight() else { return Ok(()) };
-    match insight.take_hazards().first() {
-        Some(hazard) => {
-            Err(format!("a hazard that no step expects: {}", rig.named(&hazard.text)).into())
+    match insight.take_hazards() {
+        hazards if hazards.is_empty() => Ok(()),
+        hazards => {
+            let happened = "the scenario ended with a hazard that no step expects";
+            Err(Stop::hazards(happened, named(rig, hazards)))
         }
-        None => Ok(()),
     }
 }

@@ -2,8 +2,8 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use crate::scenario::spanned::Spanned;
 use smmu_driver::smmu_types::StreamId;
-use toml::Spanned;
 
 use super::file::{DeviceSpec, ScenarioFile, SmmuSpec, SyncMethod};
 use super::names::{Declared, SmmuFacts, SpannedName, Wrong, counted};

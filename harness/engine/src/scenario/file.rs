@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
+use crate::scenario::spanned::Spanned;
 use serde::Deserialize;
 use smmu_driver::smmu_types::{OutputSize, StreamId};
-use toml::Spanned;
 
 use super::names::SpannedName;
 use super::steps::Step;

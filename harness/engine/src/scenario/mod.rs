@@ -26,13 +26,17 @@
 mod check;
 mod file;
 mod names;
+mod nearest;
 mod source;
+mod spanned;
 mod step_spec;
 mod steps;
 
 pub use file::{DeviceSpec, DomainSpec, ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod};
 pub use names::SpannedName;
+pub use nearest::nearest;
 pub use source::{Scenario, ScenarioError};
+pub use spanned::Spanned;
 pub use steps::{
     AsidArgument, AtcArguments, Attach, AttachEach, AttachFailure, AttachWatch, CommandSpec,
     CommandStep, CommandsExpected, DmaStep, Expect, FailEveryAllocation, FaultStep, GoneStep,

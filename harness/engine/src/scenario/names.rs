@@ -3,8 +3,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::ops::Range;
 
+use crate::scenario::spanned::Spanned;
 use smmu_driver::smmu_types::StreamId;
-use toml::Spanned;
 
 use crate::machine::{Need, QueueName};
 use crate::page_tables::{INPUT_BITS, PAGE, TableStage};

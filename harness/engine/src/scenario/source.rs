@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use toml::Spanned;
+use crate::scenario::spanned::Spanned;
 
 use super::check;
 use super::file::ScenarioFile;
@@ -13,6 +13,10 @@ use super::steps::{Expect, Step};
 pub struct Scenario {
     /// The name of the file, without its ending.
     pub name: String,
+    /// What errors call the text: a file's path, as a rule.
+    pub path: String,
+    /// The line of each step, from 1.
+    pub lines: Vec<usize>,
     /// What the file says.
     pub file: ScenarioFile,
 }
@@ -34,11 +38,17 @@ pub struct ScenarioError {
 impl ScenarioError {
     fn at(file: &str, text: &str, span: Range<usize>, message: impl Into<String>) -> Self {
         let before = &text.as_bytes()[..span.start.min(text.len())];
-        let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
+        let line = line_of(text, span.start);
         let start = before.iter().rposition(|&b| b == b'\n').map_or(0, |n| n + 1);
         let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
         ScenarioError { file: file.to_owned(), line, column, message: message.into() }
     }
+}
+
+/// The line of a byte, from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    before.iter().filter(|&&b| b == b'\n').count() + 1
 }
 
 impl Scenario {
@@ -58,7 +68,8 @@ impl Scenario {
         })?;
         check::check(&parsed)
             .map_err(|(span, message)| ScenarioError::at(file, text, span, message))?;
-        Ok(Scenario { name: name.to_owned(), file: parsed })
+        let lines = parsed.steps.iter().map(|step| line_of(text, step.span().start)).collect();
+        Ok(Scenario { name: name.to_owned(), path: file.to_owned(), lines, file: parsed })
     }
 
     /// Whether a step checks what became of all commands. Then the run keeps them from the

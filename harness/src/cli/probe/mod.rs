@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::backend_args::BackendArgs;
 use super::exit::Exit;
-use super::output_format::OutputFormat;
+use super::output_format::{JSON_SCHEMA, OutputFormat};
 use smmu_engine::run::{self, RigError};
 
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,8 @@ impl ProbeArgs {
             }
             OutputFormat::Json => {
                 let line = json!({
+                    "schema": JSON_SCHEMA,
+                    "type": "probe",
                     "backend": backend.name(),
                     "description": backend.describe(),
                     "capabilities": json::capabilities(&caps),

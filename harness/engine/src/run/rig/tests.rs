@@ -161,7 +161,7 @@ fn an_smmu_that_does_not_answer_is_a_timeout() {
     let crate::run::RunOutcome::TimedOut(why) = report.outcome else {
         panic!("{:?}", report.outcome)
     };
-    assert!(why.message.contains("no CMD_SYNC completion in time"), "{}", why.message);
+    assert!(why.to_string().contains("no CMD_SYNC completion in time"), "{why}");
 }
 
 struct Defer<F: Fn()>(F);

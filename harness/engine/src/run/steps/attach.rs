@@ -66,13 +66,16 @@ fn attach(rig: &mut Rig, spec: &Attach) -> Result<Confirmed, Stop> {
             }
         }
         (Err(error), Some(want)) => {
-            Err(format!("the attach was to fail with {want:?}, but: {error}").into())
+            Err(Stop::unmet(failure(*want), format!("it failed otherwise: {error}")))
         }
         (Err(error), None) => Err(error.into()),
-        (Ok(_), Some(want)) => {
-            Err(format!("the attach was to fail with {want:?}, but it did not").into())
-        }
+        (Ok(_), Some(want)) => Err(Stop::unmet(failure(*want), "it did not")),
     }
+}
+
+/// What a step expects, in words.
+fn failure(want: AttachFailure) -> String {
+    format!("the attach fails with \"{}\"", want.name())
 }
 
 /// The kind of an error, if a scenario can expect it.
@@ -102,21 +105,22 @@ fn check_watch(rig: &Rig, watch: &AttachWatch, steps: &[Reached]) -> Result<(), 
         })
         .collect();
     let seen = names.join(", ");
+    let expected = format!("after each sync, the device reaches page {old}, nothing or page {new}");
     let mut phase = 0;
     for reached in steps {
         let now = match reached {
             Reached::Page(name) if name == old => 0,
             Reached::Nothing => 1,
             Reached::Page(name) if name == new => 2,
-            _ => return Err(format!("the device saw a mix: {seen}").into()),
+            _ => return Err(Stop::unmet(expected, format!("it reached: {seen}"))),
         };
         if now < phase {
-            return Err(format!("the device went back to something older: {seen}").into());
+            return Err(Stop::unmet(expected, format!("it went back to something older: {seen}")));
         }
         phase = now;
     }
     if phase != 2 {
-        return Err(format!("the device never reached page {new}: {seen}").into());
+        return Err(Stop::unmet(expected, format!("it never reached page {new}: {seen}")));
     }
     rig.recorder.note(LineKind::Check, || format!("after each sync the device reached: {seen}"));
     Ok(())

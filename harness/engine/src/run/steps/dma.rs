@@ -1,6 +1,6 @@
 //! Lets a device write 4 bytes, and checks where they went.
 
-use smmu_driver::smmu_types::{EventKind, Iova, StreamId};
+use smmu_driver::smmu_types::{EventKind, EventRecord, Iova, StreamId};
 
 use crate::machine::DmaWriteOutcome;
 use crate::run::pages::Reached;
@@ -32,48 +32,61 @@ impl StepAction for DmaStep {
         let smmu = rig.device(device)?.smmu();
         let first = rig.device(device)?.streams().next();
         let stream = chosen.or(first).unwrap_or_default();
-        let got = || {
-            let events: Vec<String> = events.iter().map(|(_, event)| event.to_string()).collect();
-            format!("{reached:?}, {outcome:?}, events: [{}]", events.join(", "))
-        };
+        let got = || happened(&reached, outcome, events.iter().map(|(_, event)| event));
+        let wrong = |expected: String| Err(Stop::unmet(expected, got()));
         if let Some(page) = &self.reaches {
             let page = page.get_ref();
             let right = reached == Reached::Page(page.clone())
                 && outcome == DmaWriteOutcome::Written
                 && events.is_empty();
-            return if right {
+            return if right { Ok(()) } else { wrong(format!("the write reaches page {page}")) };
+        }
+        let refused = reached == Reached::Nothing && outcome == DmaWriteOutcome::Refused;
+        let Some(kind) = &self.faults else {
+            return if refused && events.is_empty() {
                 Ok(())
             } else {
-                Err(format!("the DMA was to reach page {page}, but: {}", got()).into())
+                wrong("the SMMU refuses the write without an event".into())
             };
-        }
-        if reached != Reached::Nothing || outcome != DmaWriteOutcome::Refused {
-            return Err(format!("the DMA was to be refused, but: {}", got()).into());
-        }
-        match &self.faults {
-            None if events.is_empty() => Ok(()),
-            None => {
-                Err(format!("the DMA was to be refused without an event, but: {}", got()).into())
+        };
+        let kind = EventKind::from_name(kind.get_ref());
+        let right = match &events[..] {
+            [(at, event)] => {
+                *at == usize::from(smmu.0)
+                    && Some(event.kind()) == kind
+                    && event.stream() == stream
+                    && (!event.kind().is_translation_fault() || event.address() == Iova(address))
             }
-            Some(kind) => {
-                let kind = EventKind::from_name(kind.get_ref());
-                let right = match &events[..] {
-                    [(at, event)] => {
-                        *at == usize::from(smmu.0)
-                            && Some(event.kind()) == kind
-                            && event.stream() == stream
-                            && (!event.kind().is_translation_fault()
-                                || event.address() == Iova(address))
-                    }
-                    _ => false,
-                };
-                let want = kind.map_or(String::new(), |kind| kind.to_string());
-                if right {
-                    Ok(())
-                } else {
-                    Err(format!("the DMA was to end in one {want}, but: {}", got()).into())
-                }
-            }
+            _ => false,
+        };
+        if refused && right {
+            return Ok(());
         }
+        let want = kind.map_or(String::new(), |kind| kind.to_string());
+        wrong(format!("the SMMU refuses the write with one {want}"))
+    }
+}
+
+/// What became of a DMA, in words.
+fn happened<'e>(
+    reached: &Reached,
+    outcome: DmaWriteOutcome,
+    events: impl Iterator<Item = &'e EventRecord>,
+) -> String {
+    let end = match (reached, outcome) {
+        (Reached::Page(page), DmaWriteOutcome::Written) => format!("it reached page {page}"),
+        (Reached::Page(page), DmaWriteOutcome::Refused) => {
+            format!("it reached page {page}, although the SMMU refused it")
+        }
+        (Reached::Nothing, DmaWriteOutcome::Refused) => "the SMMU refused it".to_owned(),
+        (Reached::Nothing, DmaWriteOutcome::Written) => {
+            "it was carried out, and reached no page".to_owned()
+        }
+        (Reached::Damage(what), _) => format!("it damaged memory: {what}"),
+    };
+    let events: Vec<String> = events.map(ToString::to_string).collect();
+    match events.as_slice() {
+        [] => format!("{end}, without an event"),
+        events => format!("{end}, with {}", events.join(" and ")),
     }
 }

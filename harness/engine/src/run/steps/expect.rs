@@ -1,5 +1,6 @@
 //! Checks what the driver says of a domain, of a tag space or of a command queue.
 
+use smmu_driver::smmu_tags::TagStats;
 use smmu_driver::smmu_types::{Command, RawCommand, SmmuId};
 
 use crate::run::report::RunReport;
@@ -41,18 +42,22 @@ impl StepAction for Expect {
                 checks.push((what.to_owned(), want.to_string(), stats.in_use.to_string()));
                 let lost = stats.quarantined + stats.fresh + stats.retiring;
                 if lost > 0 {
-                    return Err(format!(
-                        "{lost} tags of {smmu_name} are neither free nor in use: {stats:?}"
-                    )
-                    .into());
+                    let TagStats { fresh, retiring, quarantined, .. } = stats;
+                    return Err(Stop::unmet(
+                        format!("each tag of {smmu_name} is free or in use"),
+                        format!(
+                            "{fresh} are fresh, {retiring} retire, {quarantined} are quarantined"
+                        ),
+                    ));
                 }
             }
         }
         for (what, want, got) in checks {
             if want != got {
-                return Err(
-                    format!("{what} on {smmu_name} was to be {want}, but it is {got}").into()
-                );
+                return Err(Stop::unmet(
+                    format!("{what} on {smmu_name} is {want}"),
+                    format!("it is {got}"),
+                ));
             }
             rig.recorder.about(LineKind::Check, smmu_name, || format!("{what}: {got}"));
         }
@@ -105,7 +110,10 @@ fn compare(
         command.unwrap_or_else(|| "nothing".into())
     };
     let (shown, carried_out) = (command(shown), command(carried_out));
-    Err(format!("command {at} was {shown}, but {queue} carried out {carried_out}").into())
+    Err(Stop::unmet(
+        format!("{queue} carries out command {at}, {shown}"),
+        format!("it carried out {carried_out}"),
+    ))
 }
 
 /// The last step sent these commands, and no other.
@@ -126,7 +134,7 @@ fn sent(rig: &Rig, name: &str, want: &[String]) -> Result<(), Stop> {
         some => some.join("; "),
     };
     let (want, got) = (list(want), list(&got));
-    Err(format!("{name} was to get: {want}\n          but it got:  {got}").into())
+    Err(Stop::unmet(format!("{name} gets {want}"), format!("it got {got}")))
 }
 
 /// How often the driver has looked at the registers to learn what its queue has left.
@@ -136,12 +144,13 @@ fn consumer_reads(rig: &Rig, name: &str, want: ReadsExpected) -> Result<(), Stop
         (ReadsExpected::None, 0) => "CMDQ_CONS was not read",
         (ReadsExpected::Some, 1..) => "CMDQ_CONS was read",
         (ReadsExpected::None, _) => {
-            return Err(
-                format!("CMDQ_CONS of {name} was read {reads} times, and needed not").into()
-            );
+            return Err(Stop::unmet(
+                format!("the driver does not read CMDQ_CONS of {name}"),
+                format!("it read it {reads} times"),
+            ));
         }
         (ReadsExpected::Some, _) => {
-            return Err(format!("CMDQ_CONS of {name} was to be read, but was not").into());
+            return Err(Stop::unmet(format!("the driver reads CMDQ_CONS of {name}"), "it did not"));
         }
     };
     rig.recorder.about(LineKind::Check, name, || text.into());

@@ -18,7 +18,7 @@ impl StepAction for GoneStep {
         let smmu = rig.smmu(at)?.clone();
         let registers = rig.registers(at)?;
         let (clock, timeout) = (rig.machine.clock(), rig.timeout(name)?);
-        let refused = |what| move |_| Stop::TimedOut(format!("{name} does not turn off: {what}"));
+        let refused = |what| move |_| Stop::timed_out(format!("{name} does not turn off: {what}"));
         // Abort comes first, so that no device bypasses translation.
         registers.write(regs::GBPA, gbpa::ABORT | gbpa::UPDATE);
         let aborts = || registers.read(regs::GBPA) & (gbpa::ABORT | gbpa::UPDATE) == gbpa::ABORT;

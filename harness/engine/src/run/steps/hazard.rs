@@ -22,9 +22,11 @@ impl StepAction for HazardStep {
         };
         if hazards.is_empty() || !hazards.iter().all(named) {
             let got: Vec<String> = hazards.iter().map(|hazard| rig.named(&hazard.text)).collect();
-            return Err(
-                format!("the model was to name {missing}, but: [{}]", got.join("; ")).into()
-            );
+            let got = match got.as_slice() {
+                [] => "it reported no hazard".to_owned(),
+                some => format!("it reported: {}", some.join("; ")),
+            };
+            return Err(Stop::unmet(format!("the model names the missing {missing}"), got));
         }
         report
             .notes

@@ -27,7 +27,7 @@ impl StepAction for Install {
             (self.device.get_ref(), self.domain.get_ref(), Asid(self.asid));
         let table = *rig.domain(domain)?.description();
         let TranslationStage::Stage1 { mair } = table.stage else {
-            return Err(Stop::Failed(format!("{domain} has no stage 1")));
+            return Err(Stop::failed(format!("{domain} has no stage 1")));
         };
         if !rig.raw_cds.contains_key(device) {
             let layout = DmaLayout::new(Cd::BYTES as u64, 64)
@@ -36,7 +36,7 @@ impl StepAction for Install {
         }
         let smmu = rig.smmu(usize::from(rig.device(device)?.smmu().0))?.clone();
         let stream = rig.device(device)?.streams().next().unwrap_or_default();
-        let layout = |error: FieldError| Stop::Failed(error.to_string());
+        let layout = |error: FieldError| Stop::failed(error);
         let cd = Cd::stage1(table.stage1(mair, asid)).map_err(layout)?;
         let Some(block) = rig.raw_cds.get(device) else { return Ok(()) };
         let config = single_context(smmu.capabilities(), block.address());
@@ -46,7 +46,7 @@ impl StepAction for Install {
         let queue = rig
             .sink()
             .queue(smmu.id())
-            .ok_or_else(|| Stop::Failed(format!("{} has no queue", smmu.id())))?;
+            .ok_or_else(|| Stop::failed(format!("{} has no queue", smmu.id())))?;
         let forget_ste = Command::CfgiSte { stream, leaf: Leaf::Last };
         let substream = SubstreamId::default();
         let forget_cd = Command::CfgiCd { stream, substream, leaf: Leaf::Last };
@@ -54,7 +54,7 @@ impl StepAction for Install {
         let store = |at: PhysAddr, words: &[u64]| -> Result<(), Stop> {
             for (n, &value) in words.iter().enumerate().rev() {
                 let word = rig.ram.word(PhysAddr(at.0 + n as u64 * 8));
-                let word = word.ok_or_else(|| Stop::Failed(format!("{at} is not in RAM")))?;
+                let word = word.ok_or_else(|| Stop::failed(format!("{at} is not in RAM")))?;
                 word.store(value, Ordering::SeqCst);
             }
             Ok(())
@@ -77,7 +77,7 @@ fn ste_address(ram: &Ram, smmu: &Smmu<Harness>, stream: StreamId) -> Result<Phys
             let l1 = PhysAddr(base.0 + u64::from(stream.0 >> strtab::SPLIT) * 8);
             let descriptor = ram.word(l1).map_or(0, |word| word.load(Ordering::SeqCst));
             if descriptor & 0x1f == 0 {
-                return Err(Stop::Failed(format!("stream {stream} has no second-level table")));
+                return Err(Stop::failed(format!("stream {stream} has no second-level table")));
             }
             let l2 = descriptor & 0x000f_ffff_ffff_ffc0;
             Ok(PhysAddr(l2 + u64::from(stream.0 & 0xff) * 64))

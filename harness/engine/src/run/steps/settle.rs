@@ -18,7 +18,9 @@ impl StepAction for SettleStep {
                 settled(rig)
             }
             (Err(SinkError::Timeout { .. }), Some(SettleFailure::Timeout)) => unconfirmed(rig),
-            (Ok(()), Some(_)) => Err(Stop::Failed("the SMMU was to give no answer".into())),
+            (Ok(()), Some(_)) => {
+                Err(Stop::unmet("the SMMU gives no answer", "it confirmed everything"))
+            }
             (Err(error), _) => Err(error.into()),
         }
     }

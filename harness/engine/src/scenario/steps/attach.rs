@@ -39,6 +39,20 @@ pub enum AttachFailure {
     Timeout,
 }
 
+impl AttachFailure {
+    /// As it is written in a file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            AttachFailure::TagsExhausted => "tags-exhausted",
+            AttachFailure::CannotShare => "cannot-share",
+            AttachFailure::Illegal => "illegal",
+            AttachFailure::NoMemory => "no-memory",
+            AttachFailure::Timeout => "timeout",
+        }
+    }
+}
+
 /// What a device may reach during its attach.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "struct Watch")]

@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
+use crate::scenario::spanned::Spanned;
 use serde::Deserialize;
-use toml::Spanned;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong, counted};
 use crate::scenario::step_spec::StepSpec;

@@ -2,9 +2,9 @@
 
 use core::ops::Range;
 
+use crate::scenario::spanned::Spanned;
 use serde::Deserialize;
 use smmu_driver::smmu_types::EventKind;
-use toml::Spanned;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;

@@ -31,8 +31,8 @@
 
 use core::ops::Range;
 
+use crate::scenario::spanned::Spanned;
 use serde::Deserialize;
-use toml::Spanned;
 
 use crate::machine::{Need, QueueName};
 use crate::scenario::names::{Declared, SmmuFacts, SpannedName, Wrong};
