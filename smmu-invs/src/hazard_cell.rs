@@ -114,9 +114,9 @@ type Retired<T> = Option<Counted<Link<T>>>;
 /// No reader ever writes a slot that another reader uses, wherever it was interrupted.
 ///
 /// A reader that finds 8 slots taken locks `R`, as a reader of a [`LockCell`](crate::LockCell)
-/// always does, and counts a reference. Its value is as safe; only this reader is slower. If
-/// interrupt handlers read more than 8 deep, or where more than 8 threads of a CPU read at once, `R`
-/// must disable interrupts, because a handler must not wait for a lock that it interrupted.
+/// always does, and counts a reference. Its value is as safe; only this reader is slower. `R` must
+/// disable interrupts if a handler may find no slot: if handlers read more than 8 deep, or if more
+/// than 8 threads of one CPU read at once. A handler must not wait for a lock that it interrupted.
 ///
 /// # What frees a value
 ///
