@@ -4,14 +4,16 @@
 mod epoch;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use parking_lot::RawMutex;
 use smmu_invs::{
-    ArcSwapCell, AtsGate, GatedCell, InvArray, InvSpec, LockCell, Publication, invalidate_published,
+    ArcSwapCell, AtsGate, CpuSlots, GatedCell, HazardCell, HazardSlots, InvArray, InvSpec,
+    LockCell, Publication, invalidate_published,
 };
 use smmu_measure::{BenchTable as Table, nanoseconds, nanoseconds_threads, nanoseconds_with};
 use smmu_types::range::{Extent, RangeSupport};
@@ -261,9 +263,38 @@ fn times<T>(mut work: impl FnMut() -> T) -> f64 {
     })
 }
 
-fn publication<P: Publication<InvArray> + Sync>(table: &mut Table, name: &str) {
+/// Four CPUs. A thread takes the next number when it first reads; on a board, a CPU has its number
+/// in a register.
+struct Cpus;
+
+impl HazardSlots for Cpus {
+    fn slots() -> &'static [CpuSlots] {
+        static SLOTS: [CpuSlots; 4] = [const { CpuSlots::new() }; 4];
+        &SLOTS
+    }
+    fn cpu() -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local!(static CPU: Cell<usize> = const { Cell::new(usize::MAX) });
+        if CPU.get() == usize::MAX {
+            CPU.set(NEXT.fetch_add(1, Ordering::Relaxed) % 4);
+        }
+        CPU.get()
+    }
+}
+
+type Hazard = HazardCell<Cpus, RawMutex, InvArray>;
+
+/// Returns the time of a read.
+fn publication<P>(table: &mut Table, name: &str, bar: Option<f64>) -> f64
+where
+    P: Publication<InvArray> + Sync,
+{
     let cell = P::new(P::node(array(&smmus(1))).unwrap());
-    table.row(&format!("read of {name}"), times(|| drop(black_box(cell.read()))));
+    let alone = times(|| drop(black_box(cell.read())));
+    let row = table.row(&format!("read of {name}"), alone);
+    if let Some(bar) = bar {
+        row.bar(bar);
+    }
     if let Some(beside) = beside_a_writer(&cell, || drop(black_box(cell.read()))) {
         table.row(&format!("read of {name}, beside a writer"), beside);
     }
@@ -275,14 +306,16 @@ fn publication<P: Publication<InvArray> + Sync>(table: &mut Table, name: &str) {
         }
     });
     table.row(&format!("read of {name} by 2 threads"), threads);
+    alone
 }
 
 fn parts() {
     let mut table = Table::new("parts");
     table.row("a full fence", times(|| fence(Ordering::SeqCst)));
-    publication::<ArcSwapCell<InvArray>>(&mut table, "ArcSwapCell");
-    publication::<epoch::EpochCell<InvArray>>(&mut table, "a cell on crossbeam-epoch");
-    publication::<LockCell<RawMutex, InvArray>>(&mut table, "LockCell");
+    let hosted = publication::<ArcSwapCell<InvArray>>(&mut table, "ArcSwapCell", None);
+    publication::<Hazard>(&mut table, "HazardCell", Some(1.3 * hosted));
+    publication::<epoch::EpochCell<InvArray>>(&mut table, "a cell on crossbeam-epoch", None);
+    publication::<LockCell<RawMutex, InvArray>>(&mut table, "LockCell", None);
     for (shape, make) in SHAPES {
         for entries in [1, 16, 64] {
             let array = array(&make(entries));
@@ -304,6 +337,7 @@ fn memory() {
     table.value("per empty domain, on the heap", heap, "bytes");
     table.value("  and in an ArcSwapCell", size_of::<Arc>() as f64, "bytes");
     table.value("  or in a LockCell of parking_lot", size_of::<Lock>() as f64, "bytes");
+    table.value("  or in a HazardCell of parking_lot", size_of::<Hazard>() as f64, "bytes");
     table.value("  and its AtsGate, in a GatedCell", size_of::<AtsGate>() as f64, "bytes");
     let cell = Arc::new(Arc::node(array(&smmus(64))).unwrap());
     let walking =
@@ -319,6 +353,7 @@ fn main() {
     arrays();
     parts();
     readers::<ArcSwapCell<InvArray>>("ArcSwapCell");
+    readers::<Hazard>("HazardCell");
     readers::<epoch::EpochCell<InvArray>>("a cell on crossbeam-epoch");
     readers::<LockCell<RawMutex, InvArray>>("LockCell");
     readers::<GatedCell<ArcSwapCell<InvArray>>>("ArcSwapCell with a gate");

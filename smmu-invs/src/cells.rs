@@ -31,6 +31,9 @@ impl<T> Replaced<T> {
 
 /// A publication behind the integrator's lock, for `no_std`.
 ///
+/// The simplest one. With several CPUs, take a [`HazardCell`](crate::HazardCell), whose readers
+/// take no lock.
+///
 /// Readers and writers hold the lock while they count a reference, never while they walk or wait.
 ///
 /// If interrupt handlers read arrays, the lock must disable interrupts. The allocator's `dealloc`

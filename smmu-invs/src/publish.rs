@@ -77,9 +77,10 @@ use crate::{AtsGate, InvArray, InvalidateError, OutOfMemory, SmmuFailure};
 ///     fence** on either side, **a release** and **an acquire**
 ///     (`without_the_..._of_the_gate_...`).
 ///
-/// No array is freed under a reader: the publication owes that. In this crate's publications the
-/// drop of a reference is **a release**, and the drop of the array follows **an acquire**
-/// (`without_the_..._of_the_count_...`).
+/// No array is freed under a reader: the publication owes that. Where this crate's publications
+/// count references, the drop of a reference is **a release**, and the drop of the array follows
+/// **an acquire** (`without_the_..._of_the_count_...`). [`HazardCell`](crate::HazardCell) has an
+/// argument of its own for readers with a slot (`hazard_step_..._without_...`).
 pub trait Publication<T>: Sized {
     /// A value with all resources that `publish` needs.
     type Node;

@@ -15,17 +15,19 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![expect(unsafe_code, reason = "a publication by pointer, which nothing frees")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
+use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Mutex, MutexGuard};
 use loom::thread;
 use smmu_invs::{
-    Barrier, GatedCell, InvArray, InvSpec, LockCell, OutOfMemory, Publication,
-    invalidate_published, without,
+    Barrier, CpuSlots, GatedCell, HazardCell, HazardSlots, InvArray, InvSpec, LockCell,
+    OutOfMemory, Publication, invalidate_published, without,
 };
 use smmu_types::model as count;
 use smmu_types::range::{Extent, RangeSupport};
@@ -507,7 +509,6 @@ unsafe impl Send for Lock {}
 
 // SAFETY: loom's lock excludes other threads. The guard lives from `lock` to `unlock`.
 unsafe impl lock_api::RawMutex for Lock {
-    #[expect(clippy::declare_interior_mutable_const, reason = "the trait asks for it")]
     const INIT: Self = Lock(OnceLock::new(), std::cell::UnsafeCell::new(None));
     type GuardMarker = lock_api::GuardSend;
 
@@ -593,5 +594,249 @@ fn without_the_release_of_the_count_an_array_is_freed_under_a_reader() {
 fn without_the_acquire_of_the_count_an_array_is_freed_under_a_reader() {
     caught(|| {
         count::without(count::Barrier::CountAcquire, publish_race);
+    });
+}
+
+/// The system's allocator, which frees nothing while its thread has set `KEEP`: a broken build reads
+/// what it freed, and loom must find that before the memory has another use.
+struct KeepingAllocator;
+
+std::thread_local!(static KEEP: Cell<bool> = const { Cell::new(false) });
+
+// SAFETY: all requests go to the system's allocator unchanged, or memory is not freed.
+unsafe impl GlobalAlloc for KeepingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if !KEEP.get() {
+            // SAFETY: the block came from `System` with this layout.
+            unsafe { System.dealloc(block, layout) }
+        }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: KeepingAllocator = KeepingAllocator;
+
+/// Like [`caught`], for a model that uses what it freed.
+fn caught_in_freed_memory(model: impl FnOnce()) {
+    KEEP.set(true);
+    let said = catch_unwind(AssertUnwindSafe(|| caught(model))).unwrap_err();
+    KEEP.set(false);
+    resume_unwind(said);
+}
+
+fn caught_without(barrier: Barrier, model: impl FnOnce()) {
+    caught_in_freed_memory(|| without(barrier, model));
+}
+
+loom::lazy_static! {
+    /// One slot for each of two CPUs.
+    static ref SLOTS: [CpuSlots; 2] = [CpuSlots::new(), CpuSlots::new()];
+}
+
+loom::thread_local! {
+    static CPU: Cell<usize> = Cell::new(0);
+}
+
+struct TwoCpus;
+
+impl HazardSlots for TwoCpus {
+    fn slots() -> &'static [CpuSlots] {
+        &*SLOTS
+    }
+    fn cpu() -> usize {
+        CPU.with(Cell::get)
+    }
+}
+
+/// A lock that orders its holders and no other thread. Loom's mutex is a full fence, which would
+/// hide a barrier that readers without the lock need.
+struct SpinLock(OnceLock<AtomicBool>);
+
+impl SpinLock {
+    fn taken(&self) -> &AtomicBool {
+        self.0.get_or_init(|| AtomicBool::new(false))
+    }
+}
+
+// SAFETY: one thread at a time turns `false` to `true`.
+unsafe impl lock_api::RawMutex for SpinLock {
+    const INIT: Self = SpinLock(OnceLock::new());
+    type GuardMarker = lock_api::GuardSend;
+
+    fn lock(&self) {
+        while !self.try_lock() {
+            thread::yield_now();
+        }
+    }
+    fn try_lock(&self) -> bool {
+        !self.taken().swap(true, Ordering::Acquire)
+    }
+    unsafe fn unlock(&self) {
+        self.taken().store(false, Ordering::Release);
+    }
+}
+
+type Hazard<R> = HazardCell<TwoCpus, R, Mortal>;
+
+fn mortal(value: u32) -> smmu_invs::HazardNode<Mortal> {
+    let mortal = Mortal(UnsafeCell::new(0));
+    // SAFETY: loom checks the access. A reader must see it.
+    mortal.0.with_mut(|at| unsafe { *at = value });
+    Hazard::<Lock>::node(mortal).unwrap()
+}
+
+/// A cell whose lock is made before another thread starts.
+fn hazard<R: lock_api::RawMutex>() -> Arc<Hazard<R>> {
+    let cell = Arc::new(Hazard::new(mortal(1)));
+    assert_eq!(cell.reclaim(), 0);
+    cell
+}
+
+/// A reader on `cpu`, which reads `times` times.
+fn reader<R>(cell: &Arc<Hazard<R>>, cpu: usize, times: usize) -> thread::JoinHandle<()>
+where
+    R: lock_api::RawMutex + Send + Sync + 'static,
+{
+    let cell = Arc::clone(cell);
+    thread::spawn(move || {
+        CPU.with(|at| at.set(cpu));
+        let mut last = 1;
+        for _ in 0..times {
+            let guard = cell.read();
+            assert!(last <= guard.look(), "an old value after a newer one");
+            last = guard.look();
+        }
+    })
+}
+
+/// A writer beside one reader.
+fn hazard_race(times: usize) {
+    check(move || {
+        let cell = hazard::<SpinLock>();
+        let reader = reader(&cell, 1, times);
+        cell.publish(mortal(2));
+        reader.join().unwrap();
+        assert_eq!((cell.read().look(), cell.reclaim()), (2, 0));
+    });
+}
+
+#[test]
+fn hazard_steps_1_to_6_no_value_is_freed_under_a_reader() {
+    hazard_race(1);
+    hazard_race(2);
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn hazard_step_2_without_the_readers_barrier_a_value_is_freed_under_it() {
+    caught_without(Barrier::HazardReader, || hazard_race(1));
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn hazard_step_3_without_the_release_a_reader_sees_no_whole_value() {
+    caught_without(Barrier::HazardPublish, || hazard_race(1));
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn hazard_step_3_without_the_writers_barrier_a_value_is_freed_under_a_reader() {
+    caught_without(Barrier::HazardWriter, || hazard_race(1));
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn hazard_step_4_without_the_acquire_a_value_is_freed_too_early() {
+    caught_without(Barrier::HazardScan, || hazard_race(1));
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn hazard_step_6_without_the_release_a_value_is_freed_too_early() {
+    caught_without(Barrier::HazardLeave, || hazard_race(1));
+}
+
+/// A writer beside two readers that want the one slot of their CPU. The second takes it over from
+/// the first, or finds it taken and counts a reference, as an interrupt handler would.
+fn one_slot_for_two() {
+    check(|| {
+        let cell = hazard::<Lock>();
+        let readers = [reader(&cell, 1, 1), reader(&cell, 1, 1)];
+        cell.publish(mortal(2));
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        assert_eq!((cell.read().look(), cell.reclaim()), (2, 0));
+    });
+}
+
+#[test]
+fn hazard_steps_6_and_7_two_readers_share_a_slot() {
+    one_slot_for_two();
+}
+
+#[test]
+#[should_panic(expected = "the checker says")]
+fn hazard_step_7_without_the_release_of_the_count_a_value_is_freed_under_a_reader() {
+    caught_in_freed_memory(|| count::without(count::Barrier::CountRelease, one_slot_for_two));
+}
+
+/// A writer beside a reader that already uses the slot of its CPU: an interrupt handler reads while
+/// the interrupted code does. A second writer, which frees only what no reader uses, runs last.
+#[test]
+fn hazard_step_7_a_reader_inside_a_reader() {
+    check(|| {
+        let cell = hazard::<Lock>();
+        let nested = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || {
+                CPU.with(|at| at.set(1));
+                let outer = cell.read();
+                let inner = cell.read();
+                assert!(outer.look() <= inner.look());
+                drop(outer);
+                assert!(inner.look() > 0);
+            }
+        });
+        cell.publish(mortal(2));
+        assert!(cell.reclaim() <= 1);
+        nested.join().unwrap();
+        cell.publish(mortal(3));
+        assert_eq!((cell.read().look(), cell.reclaim()), (3, 0));
+    });
+}
+
+/// Two writers and a reader: each writer frees what it took from the list, once.
+#[test]
+fn hazard_step_4_two_writers_and_a_reader() {
+    check(|| {
+        let cell = hazard::<Lock>();
+        let reader = reader(&cell, 1, 1);
+        let writer = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || cell.publish(mortal(2))
+        });
+        cell.publish(mortal(2));
+        reader.join().unwrap();
+        writer.join().unwrap();
+        assert_eq!((cell.read().look(), cell.reclaim()), (2, 0));
+    });
+}
+
+/// The guarantee of `Publication` holds with this cell, not only with a pointer that nothing frees.
+#[test]
+fn steps_1_to_6_an_attach_is_not_missed_with_hazard_slots() {
+    check(|| {
+        let cell = cell::<HazardCell<TwoCpus, Lock, InvArray>>(&[]);
+        assert_eq!(cell.reclaim(), 0);
+        race(Hardware::new(0), cell, |hardware, cell, _| {
+            CPU.with(|at| at.set(1));
+            let merged = cell.read().merge(&tag()).unwrap();
+            cell.publish(HazardCell::<TwoCpus, Lock, _>::node(merged).unwrap());
+            fence(Ordering::SeqCst);
+            hardware.ste.store(1, Ordering::Release);
+        });
     });
 }

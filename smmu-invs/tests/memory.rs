@@ -6,7 +6,8 @@ use std::cell::Cell;
 
 use parking_lot::RawMutex;
 use smmu_invs::{
-    GatedCell, InvArray, InvError, InvSpec, LockCell, Publication, invalidate_published,
+    CpuSlots, GatedCell, HazardCell, HazardSlots, InvArray, InvError, InvSpec, LockCell,
+    Publication, invalidate_published,
 };
 use smmu_types::range::{Extent, RangeSupport};
 use smmu_types::seam::{CommandSink, SinkError};
@@ -16,6 +17,7 @@ use smmu_types::{
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static FREES: Cell<u64> = const { Cell::new(0) };
     // The number of the allocation that fails, from 1. 0: none fails.
     static FAILS: Cell<u64> = const { Cell::new(0) };
 }
@@ -49,6 +51,7 @@ unsafe impl GlobalAlloc for FailingAllocator {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        FREES.set(FREES.get() + 1);
         // SAFETY: the block came from `System` with this layout.
         unsafe { System.dealloc(block, layout) }
     }
@@ -184,6 +187,49 @@ fn lock_cell_allocates_nothing() {
 #[test]
 fn lock_cell_survives_every_failed_allocation() {
     every_allocation_may_fail::<LockCell<RawMutex, _>>();
+}
+
+/// One CPU.
+struct OneCpu;
+
+impl HazardSlots for OneCpu {
+    fn slots() -> &'static [CpuSlots] {
+        static SLOTS: [CpuSlots; 1] = [const { CpuSlots::new() }; 1];
+        &SLOTS
+    }
+    fn cpu() -> usize {
+        0
+    }
+}
+
+#[test]
+fn hazard_cell_allocates_nothing() {
+    detach_and_invalidation_allocate_nothing::<HazardCell<OneCpu, RawMutex, _>>();
+    publish_allocates_nothing_beside_readers::<HazardCell<OneCpu, RawMutex, _>>();
+    detach_and_invalidation_allocate_nothing::<GatedCell<HazardCell<OneCpu, RawMutex, _>>>();
+}
+
+#[test]
+fn hazard_cell_survives_every_failed_allocation() {
+    every_allocation_may_fail::<HazardCell<OneCpu, RawMutex, _>>();
+}
+
+/// Readers of a [`HazardCell`] free nothing, with a slot or without, even the last of a value.
+#[test]
+fn readers_of_a_hazard_cell_free_nothing() {
+    type Hazard = HazardCell<OneCpu, RawMutex, InvArray>;
+    let cell = cell::<Hazard>();
+    let mut guards: Vec<_> = (0..12).map(|_| cell.read()).collect();
+    cell.publish(Hazard::node(array()).unwrap());
+    FREES.set(0);
+    for guard in guards.drain(..) {
+        assert!(guard.is_empty());
+        drop(guard);
+    }
+    drop(cell.read());
+    assert_eq!(FREES.get(), 0);
+    assert_eq!(cell.reclaim(), 0);
+    assert!(FREES.get() > 0);
 }
 
 #[cfg(feature = "std")]

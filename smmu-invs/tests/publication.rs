@@ -1,5 +1,6 @@
 //! A suite for every publication, and readers beside a writer.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(unsafe_code, reason = "a lock that counts")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use parking_lot::RawMutex;
 use smmu_invs::{
-    GatedCell, InvArray, InvSpec, LockCell, Publication, Replaced, UnrefOutcome,
-    invalidate_published,
+    CpuSlots, GatedCell, HazardCell, HazardSlots, InvArray, InvSpec, LockCell, Publication,
+    Replaced, UnrefOutcome, invalidate_published,
 };
 use smmu_types::fake::{RecordingSink, SinkCall};
 use smmu_types::range::{Extent, RangeSupport};
@@ -292,4 +293,178 @@ fn arc_swap_cell_conforms() {
     readers_go_forward::<ArcSwapCell<_>>();
     a_lasting_user_always_gets_its_command::<ArcSwapCell<_>>();
     a_lasting_user_always_gets_its_command::<smmu_invs::GatedCell<ArcSwapCell<_>>>();
+}
+
+thread_local!(static CPU: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+/// Two CPUs; a test says on which of them its thread runs.
+struct TwoCpus;
+
+impl HazardSlots for TwoCpus {
+    fn slots() -> &'static [CpuSlots] {
+        static SLOTS: [CpuSlots; 2] = [const { CpuSlots::new() }; 2];
+        &SLOTS
+    }
+    fn cpu() -> usize {
+        CPU.get()
+    }
+}
+
+/// A machine whose integrator gave no slots.
+struct NoCpus;
+
+impl HazardSlots for NoCpus {
+    fn slots() -> &'static [CpuSlots] {
+        &[]
+    }
+    fn cpu() -> usize {
+        7
+    }
+}
+
+#[test]
+fn hazard_cell_conforms() {
+    for cpu in [0, 1, 5, usize::MAX] {
+        CPU.set(cpu);
+        conforms::<HazardCell<TwoCpus, RawMutex, _>>();
+    }
+    conforms::<HazardCell<NoCpus, RawMutex, _>>();
+    readers_go_forward::<HazardCell<NoCpus, RawMutex, _>>();
+    a_lasting_user_always_gets_its_command::<HazardCell<NoCpus, RawMutex, _>>();
+}
+
+/// All threads of these share the slots of one CPU, as the threads of a preemptive kernel may.
+#[test]
+fn hazard_cell_conforms_with_all_threads_on_one_cpu() {
+    readers_go_forward::<HazardCell<TwoCpus, RawMutex, _>>();
+    a_lasting_user_always_gets_its_command::<HazardCell<TwoCpus, RawMutex, _>>();
+    a_lasting_user_always_gets_its_command::<GatedCell<HazardCell<TwoCpus, RawMutex, _>>>();
+}
+
+thread_local!(static LOCKED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+
+/// A lock that counts how often its thread locked it.
+struct CountingLock(RawMutex);
+
+// SAFETY: the lock inside excludes other threads.
+unsafe impl lock_api::RawMutex for CountingLock {
+    const INIT: Self = CountingLock(RawMutex::INIT);
+    type GuardMarker = lock_api::GuardNoSend;
+
+    fn lock(&self) {
+        LOCKED.set(LOCKED.get() + 1);
+        self.0.lock();
+    }
+    fn try_lock(&self) -> bool {
+        self.0.try_lock()
+    }
+    unsafe fn unlock(&self) {
+        // SAFETY: the caller holds the lock.
+        unsafe { self.0.unlock() }
+    }
+}
+
+/// Interrupt handlers that interrupt each other read 8 deep without a lock. The ninth takes it.
+/// Each keeps its value.
+#[test]
+fn a_reader_takes_the_lock_only_when_its_cpu_has_no_slot_left() {
+    struct OneCpu;
+    impl HazardSlots for OneCpu {
+        fn slots() -> &'static [CpuSlots] {
+            static SLOTS: [CpuSlots; 1] = [const { CpuSlots::new() }; 1];
+            &SLOTS
+        }
+        fn cpu() -> usize {
+            0
+        }
+    }
+    type Cell = HazardCell<OneCpu, CountingLock, u64>;
+    fn nested(cell: &Cell, depth: u64) {
+        let guard = cell.read();
+        assert_eq!(u64::from(LOCKED.get()), (depth + 1).saturating_sub(8), "depth {depth}");
+        assert_eq!(*guard, 7);
+        if depth < 9 {
+            nested(cell, depth + 1);
+        }
+        assert_eq!(*guard, 7);
+    }
+    let cell = Cell::new(Cell::node(7).unwrap());
+    for _ in 0..3 {
+        LOCKED.set(0);
+        nested(&cell, 0);
+        assert_eq!(LOCKED.get(), 2, "a reader does not lock when it leaves");
+    }
+}
+
+/// The list of replaced values is no longer than the number of readers, and `reclaim` empties it.
+#[test]
+fn replaced_values_that_wait_are_bounded_by_the_readers() {
+    CPU.set(1);
+    type Cell = HazardCell<TwoCpus, RawMutex, Tracked>;
+    let life = Arc::new(());
+    let node = |number| Cell::node(Tracked(number, Some(life.clone()))).unwrap();
+    let cell = Cell::new(node(0));
+    let mut guards = Vec::new();
+    for number in 1..1000 {
+        if number % 100 == 0 {
+            guards.push((number - 1, cell.read()));
+        }
+        cell.publish(node(number));
+        // The current value, and one for each reader.
+        assert_eq!(Arc::strong_count(&life) - 1, 1 + guards.len());
+    }
+    assert_eq!(cell.reclaim(), 9);
+    assert!(guards.iter().all(|(number, guard)| guard.0 == *number));
+    for left in (0..9).rev() {
+        guards.swap_remove(left / 2);
+        assert_eq!(cell.reclaim(), left);
+        assert_eq!(Arc::strong_count(&life) - 1, 1 + left);
+        assert!(guards.iter().all(|(number, guard)| guard.0 == *number));
+    }
+}
+
+/// A leaked guard keeps its value, also beyond the cell, and its slot; other readers go on.
+#[test]
+fn a_leaked_guard_keeps_only_its_own_value() {
+    // Slots of its own: the leaked ones stay taken.
+    struct Leaky;
+    impl HazardSlots for Leaky {
+        fn slots() -> &'static [CpuSlots] {
+            static SLOTS: [CpuSlots; 1] = [const { CpuSlots::new() }; 1];
+            &SLOTS
+        }
+        fn cpu() -> usize {
+            0
+        }
+    }
+    type Cell = HazardCell<Leaky, RawMutex, Tracked>;
+    let life = Arc::new(());
+    let node = |number| Cell::node(Tracked(number, Some(life.clone()))).unwrap();
+    for _ in 0..10 {
+        let cell = Cell::new(node(0));
+        std::mem::forget(cell.read());
+        for number in 1..4 {
+            cell.publish(node(number));
+            assert_eq!(cell.read().0, number);
+        }
+        assert_eq!(cell.reclaim(), 1);
+    }
+    // The last two counted a reference, which nothing gives back.
+    assert_eq!(Arc::strong_count(&life) - 1, 2);
+}
+
+/// Slots are shared by all cells, and an address in them stands for one value only.
+#[test]
+fn cells_of_different_types_share_the_slots() {
+    CPU.set(0);
+    let one = HazardCell::<TwoCpus, RawMutex, u8>::new(
+        HazardCell::<TwoCpus, RawMutex, u8>::node(1).unwrap(),
+    );
+    type Other = HazardCell<TwoCpus, RawMutex, Tracked>;
+    let life = Arc::new(());
+    let other = Other::new(Other::node(Tracked(2, Some(life.clone()))).unwrap());
+    let guard = one.read();
+    other.publish(Other::node(Tracked(3, None)).unwrap());
+    assert_eq!((Arc::strong_count(&life), *guard, other.read().0), (1, 1, 3));
+    assert_eq!(format!("{one:?} {guard:?}"), "HazardCell(1) HazardGuard(1)");
 }
