@@ -467,13 +467,22 @@ fn room_and_phandles_are_checked() {
 }
 
 #[test]
-fn bridges_without_an_iommu_are_found() {
+fn devices_without_an_iommu_are_found() {
     let pci = |name| node(name).strings("device_type", &["pci"]).cells("bus-range", &[0, 255]);
     let behind = pci("pcie@1").cells("iommu-map", &[0, SMMU, 0, 1]);
-    let blob = root(smmu("smmu", SMMU, 0)).child(behind).child(pci("pcie@2")).blob();
+    let bus = node("bus").flag("dma-coherent").flag("ranges");
+    let bus = bus.child(node("disk").flag("dma-noncoherent")).child(node("uart"));
+    let blob = root(smmu("smmu", SMMU, 0).flag("dma-coherent"))
+        .flag("dma-coherent")
+        .child(behind)
+        .child(pci("pcie@2"))
+        .child(bus)
+        .child(node("usb").flag("dma-coherent"))
+        .child(node("net").flag("dma-coherent").cells("iommus", &[SMMU, 1]))
+        .blob();
     let tree = DeviceTree::new(&blob).unwrap();
-    let paths: Vec<_> = tree.bridges_without_iommu().map(|one| one.path().to_string()).collect();
-    assert_eq!(paths, ["/pcie@2"]);
+    let paths: Vec<_> = tree.devices_without_iommu().map(|one| one.path().to_string()).collect();
+    assert_eq!(paths, ["/pcie@2", "/bus/disk", "/usb"]);
 }
 
 fn refused(blob: &[u8]) -> FdtError {

@@ -70,5 +70,5 @@ pub(crate) fn check(bytes: &[u8]) {
             Err(error) => placed(error),
         }
     }
-    assert!(tree.bridges_without_iommu().count() <= bytes.len());
+    assert!(tree.devices_without_iommu().count() <= bytes.len());
 }

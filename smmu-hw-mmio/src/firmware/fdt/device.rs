@@ -33,6 +33,13 @@ impl<'a> FdtDevice<'a> {
         self.node.is_enabled()
     }
 
+    /// Whether the node is a host bridge of PCIe: `device_type = "pci"`, with a `bus-range`.
+    #[must_use]
+    pub fn is_host_bridge(&self) -> bool {
+        let pci = self.node.property("device_type").is_some_and(|kind| kind.value == b"pci\0");
+        pci && self.node.has("bus-range")
+    }
+
     /// Whether the device has an `iommu-map`, so that each input ID may have a StreamID of its own.
     #[must_use]
     pub fn has_map(&self) -> bool {

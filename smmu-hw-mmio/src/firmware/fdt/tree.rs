@@ -68,16 +68,23 @@ impl<'a, const IOMMUS: usize> DeviceTree<'a, IOMMUS> {
         behind.map(|node| FdtDevice { node })
     }
 
-    /// Every host bridge of PCIe (`device_type = "pci"`) without `iommu-map` and `iommus`: the
-    /// functions behind it reach memory untranslated.
-    pub fn bridges_without_iommu(&self) -> impl Iterator<Item = FdtDevice<'a>> + use<'a, IOMMUS> {
-        let pci = self.blob.nodes().filter(|node| {
-            node.property("device_type").is_some_and(|kind| kind.value == b"pci\0")
+    /// Every node that does DMA and names no IOMMU: host bridges of PCIe, and nodes that say
+    /// whether their DMA is coherent. Their DMA reaches memory untranslated.
+    ///
+    /// A device tree does not say of other nodes whether they do DMA.
+    pub fn devices_without_iommu(&self) -> impl Iterator<Item = FdtDevice<'a>> + use<'a, IOMMUS> {
+        let root = self.blob.root().at;
+        let nodes = self.blob.nodes().filter(move |node| {
+            let says = node.has("dma-coherent") || node.has("dma-noncoherent");
+            // A bus says it for what is on it; an IOMMU, for its own tables.
+            let bus = node.at == root || node.has("ranges") || node.has("#iommu-cells");
+            let device = FdtDevice { node: *node }.is_host_bridge() || says && !bus;
+            device
                 && !node.has("iommus")
                 && !node.has("iommu-map")
-                && node.has("bus-range")
+                && !node.is_compatible("arm,smmu-v3")
         });
-        pci.map(|node| FdtDevice { node })
+        nodes.map(|node| FdtDevice { node })
     }
 
     /// The mappings of a device, in the order of its properties.
