@@ -22,7 +22,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Machine, IortError> {
                 let name = format!("SMMUv3 at byte {:#x}", table.at);
                 machine.smmus.push(Smmu { name, table });
             }
-            Err(error) => fail(&mut machine, "SMMUv3", error),
+            Err(error) => {
+                machine.unread_smmus += 1;
+                fail(&mut machine, "SMMUv3", error);
+            }
         }
     }
     for device in iort.devices() {

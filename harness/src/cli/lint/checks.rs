@@ -134,8 +134,8 @@ fn inputs(machine: &mut Machine) {
                     && other.output_of(first) == mapping.output_of(first);
                 let severity = if same { Severity::Warning } else { Severity::Error };
                 let text = format!(
-                    "{} are also in the entry at byte {:#x}{}{}",
-                    ids(device.pci, first, end),
+                    "{} also in the entry at byte {:#x}{}{}",
+                    ids_are(device.pci, first, end),
                     other.at,
                     if same {
                         ", with the same streams"
@@ -165,7 +165,8 @@ fn inputs(machine: &mut Machine) {
                 say(Severity::Warning, mapping.at, text);
             }
             if device.is_behind_any() && !matches!(mapping.target, Target::Smmu(_)) {
-                let text = format!("{} pass by the SMMUs", ids(device.pci, first, last));
+                let text =
+                    format!("{} not translated by an SMMUv3", ids_are(device.pci, first, last));
                 say(Severity::Note, mapping.at, text);
             }
             if first & !device.mask != 0 {
@@ -188,7 +189,7 @@ fn inputs(machine: &mut Machine) {
             for (begin, end) in gaps {
                 let bus = begin.is_multiple_of(0x100) && (end + 1).is_multiple_of(0x100);
                 let severity = if bus { Severity::Note } else { Severity::Warning };
-                say(severity, device.at, format!("{} are in no entry", ids(true, begin, end)));
+                say(severity, device.at, format!("{} in no entry", ids_are(true, begin, end)));
             }
         }
     }
@@ -224,6 +225,11 @@ fn off_by_one(format: Format, one: bool) -> &'static str {
     }
 }
 
+/// The same, as the subject of a sentence.
+fn ids_are(pci: bool, first: u32, last: u32) -> String {
+    format!("{} {}", ids(pci, first, last), if first == last { "is" } else { "are" })
+}
+
 pub(super) fn ids(pci: bool, first: u32, last: u32) -> String {
     let one = |id: u32| match u16::try_from(id) {
         Ok(id) if pci => RequestId(id).to_string(),
@@ -255,16 +261,18 @@ fn streams(machine: &mut Machine) {
         if let Some((_, end, other, entry)) = before.filter(|(_, end, ..)| stream.id.0 <= *end) {
             let first = stream.id.0;
             let shared = match first == end.min(last) {
-                true => format!("stream {first:#x}"),
-                false => format!("streams {first:#x}-{:#x}", end.min(last)),
+                true => format!("stream {first:#x} of {} also belongs", stream.smmu),
+                false => {
+                    let last = end.min(last);
+                    format!("streams {first:#x}-{last:#x} of {} also belong", stream.smmu)
+                }
             };
             let whose = match other.at == device.at {
                 true => format!("the entry at byte {:#x}", entry.at),
                 false => other.name.clone(),
             };
             let text = format!(
-                "{shared} of {} also belong to {whose}; the SMMU cannot tell them apart{}",
-                stream.smmu,
+                "{shared} to {whose}; the SMMU cannot tell them apart{}",
                 off_by_one(
                     machine.format,
                     first == end.min(last) && last > first && end > entry.output

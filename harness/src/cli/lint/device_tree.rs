@@ -28,7 +28,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Machine, FdtError> {
                 }
                 machine.smmus.push(Smmu { name, table });
             }
-            Err(error) => fail(&mut machine, error),
+            Err(error) => {
+                machine.unread_smmus += 1;
+                fail(&mut machine, error);
+            }
         }
     }
     for device in tree.devices().chain(tree.devices_without_iommu()) {

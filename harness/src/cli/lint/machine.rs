@@ -25,6 +25,8 @@ impl Format {
 pub(super) struct Machine {
     pub(super) format: Format,
     pub(super) smmus: Vec<Smmu>,
+    /// SMMUs whose description is broken.
+    pub(super) unread_smmus: usize,
     pub(super) devices: Vec<Device>,
     pub(super) reserved: Vec<Reserved>,
     pub(super) findings: Vec<Finding>,
@@ -125,8 +127,8 @@ impl Finding {
 
 impl Machine {
     pub(super) fn new(format: Format) -> Self {
-        let (smmus, devices, reserved, findings) = Default::default();
-        Self { format, smmus, devices, reserved, findings }
+        let (smmus, unread_smmus, devices, reserved, findings) = Default::default();
+        Self { format, smmus, unread_smmus, devices, reserved, findings }
     }
 
     pub(super) fn find(&mut self, severity: Severity, place: &str, at: u32, text: String) {

@@ -11,14 +11,19 @@ use super::checks::ids;
 use super::machine::{Device, Machine, Memory, Reserved, Severity, Smmu};
 
 pub(super) fn human(out: &mut dyn Write, file: &str, machine: &Machine) -> io::Result<()> {
-    let smmus = count(machine.smmus.len(), "SMMUv3");
+    let unread = match machine.unread_smmus {
+        0 => String::new(),
+        unread => format!(" ({unread} cannot be read)"),
+    };
+    let smmus = count(machine.smmus.len() + machine.unread_smmus, "SMMUv3") + &unread;
     let behind = machine.devices.iter().filter(|device| device.is_behind_any()).count();
     let devices = count(behind, "device");
     writeln!(out, "{file}: {}, {smmus}, {devices} behind an SMMUv3", machine.format.name())?;
     for smmu in &machine.smmus {
         human_smmu(out, machine, smmu)?;
     }
-    let past = machine.devices.iter().filter(|device| !device.is_behind_any());
+    let past = machine.devices.iter();
+    let past = past.filter(|device| !device.is_behind_any() && !device.partly_read);
     let past: Vec<&str> = past.map(|device| device.name.as_str()).collect();
     if !past.is_empty() {
         writeln!(out, "\nbehind no SMMUv3: DMA is untranslated, or another IOMMU translates it")?;
@@ -27,7 +32,7 @@ pub(super) fn human(out: &mut dyn Write, file: &str, machine: &Machine) -> io::R
             match alike {
                 [first, .., last] if alike.len() > 2 => {
                     let (_, last) = last.rsplit_once('@').unwrap_or(("", last));
-                    writeln!(out, "  {first} to {last}: {} devices", alike.len())?;
+                    writeln!(out, "  {first} to @{last}: {} devices", alike.len())?;
                 }
                 names => names.iter().try_for_each(|name| writeln!(out, "  {name}"))?,
             }
@@ -37,14 +42,17 @@ pub(super) fn human(out: &mut dyn Write, file: &str, machine: &Machine) -> io::R
         writeln!(out, "\nreserved memory")?;
         for region in &machine.reserved {
             let Reserved { name, user, first, length, .. } = region;
-            let last = first.saturating_add(length.saturating_sub(1));
+            let range = match length.checked_sub(1) {
+                Some(more) => format!("{first:#x}-{:#x}", first.saturating_add(more)),
+                None => format!("{first:#x}, 0 bytes,"),
+            };
             let behind = match region.memory {
                 Memory::Same => "the same memory".to_owned(),
                 Memory::At(at) => format!("memory at {at:#x}"),
                 Memory::None => "no memory".to_owned(),
             };
             let user = if user.is_empty() { "no stream" } else { user };
-            writeln!(out, "  {first:#x}-{last:#x} of {user}: {behind} ({name})")?;
+            writeln!(out, "  {range} of {user}: {behind} ({name})")?;
         }
     }
     if !machine.findings.is_empty() {
@@ -52,7 +60,10 @@ pub(super) fn human(out: &mut dyn Write, file: &str, machine: &Machine) -> io::R
     }
     for finding in &machine.findings {
         let (severity, place) = (finding.severity.name(), &finding.place);
-        writeln!(out, "{severity}: {place}, byte {:#x}: {}", finding.at, finding.text)?;
+        let at = format!("byte {:#x}", finding.at);
+        // A node of IORT has no better name than its place.
+        let place = if place.ends_with(&at) { place.clone() } else { format!("{place}, {at}") };
+        writeln!(out, "{severity}: {place}: {}", finding.text)?;
     }
     let of = |severity| machine.findings.iter().filter(|one| one.severity == severity).count();
     writeln!(
@@ -216,7 +227,7 @@ pub(super) fn json(out: &mut dyn Write, file: &str, machine: &Machine) -> io::Re
     let of = |severity| machine.findings.iter().filter(|one| one.severity == severity).count();
     let line = json!({
         "kind": "summary", "file": file, "format": machine.format.name(),
-        "smmus": machine.smmus.len(), "devices": machine.devices.len(),
+        "smmus": machine.smmus.len(), "unread_smmus": machine.unread_smmus, "devices": machine.devices.len(),
         "errors": of(Severity::Error), "warnings": of(Severity::Warning),
         "notes": of(Severity::Note),
     });
