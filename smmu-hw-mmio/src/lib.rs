@@ -5,7 +5,9 @@
 //! - [`probe`](fn@probe): whether this driver supports the SMMU, and which errata the SMMU has;
 //! - [`bringup`]: from any state to translation, in the one safe order, each step a type;
 //! - [`EventQueue`]: a bounded drain of event records;
-//! - [`Gerror`]: the global errors, by name.
+//! - [`Gerror`]: the global errors, by name;
+//! - `firmware` (features `fdt` and `iort`): from a device tree or from ACPI's IORT to SMMUs, and
+//!   from a Requester ID to a StreamID.
 //!
 //! This crate is not a driver. Stream tables come from elsewhere, and commands go through any
 //! [`CommandSink`] (`smmu-cmdq` has one). It supports no PRI queue, no ATS, no MSI, no Secure
@@ -105,6 +107,8 @@
 //!
 //! - `fake` (needs `std`): the module `fake`, with fake registers of an SMMU and a writer of
 //!   events.
+//! - `fdt`: the module `firmware::fdt`, a reader of flattened device trees.
+//! - `iort`: the module `firmware::iort`, a reader of the ACPI table IORT.
 //!
 //! This crate re-exports [`smmu_types`], whose types are part of its API.
 //!
@@ -120,6 +124,8 @@ pub mod bringup;
 mod events;
 #[cfg(feature = "fake")]
 pub mod fake;
+#[cfg(any(feature = "fdt", feature = "iort"))]
+pub mod firmware;
 mod gerror;
 mod probe;
 mod volatile;

@@ -1,5 +1,10 @@
 //! From the bytes of a fuzzer to what must hold for any input: one function for each fuzz target.
 
+#[path = "../../../smmu-hw-mmio/tests/firmware/any_fdt.rs"]
+mod any_fdt;
+#[path = "../../../smmu-hw-mmio/tests/firmware/any_iort.rs"]
+mod any_iort;
+
 use smmu_decode::{ScanItem, Scanner, StructureKind, WordWidth};
 
 const KINDS: &[&str] =
@@ -47,4 +52,14 @@ pub fn scanner(data: &[u8]) {
     check(scanner.finish());
     assert!(seen.iter().skip(1).all(|times| *times == 1), "{seen:?}");
     assert!(scanner.finish().is_empty(), "something is left after the end");
+}
+
+/// A flattened device tree: read or refused, every error with a place, every stream named again.
+pub fn device_tree(data: &[u8]) {
+    any_fdt::check(data);
+}
+
+/// An IORT: read or refused, every error with a place, every stream named again.
+pub fn iort(data: &[u8]) {
+    any_iort::check(data);
 }

@@ -7,6 +7,7 @@ mod backend_args;
 mod decode;
 mod exit;
 mod explain;
+mod lint;
 mod list;
 mod one_of;
 mod output_format;
@@ -46,6 +47,8 @@ enum CliCommand {
     Decode(decode::DecodeArgs),
     /// Explain why an SMMU would refuse an STE or a CD, or treat it as another one.
     Explain(explain::ExplainArgs),
+    /// Check firmware tables (device tree, IORT), and show which device is behind which SMMU.
+    Lint(lint::LintArgs),
 }
 
 /// Runs the command line of this process.
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         CliCommand::Probe(probe) => probe.run(),
         CliCommand::Decode(decode) => decode.run(),
         CliCommand::Explain(explain) => explain.run(),
+        CliCommand::Lint(lint) => lint.run(),
     };
     let complain = |error: &dyn Display| {
         // Without standard error, no reader is left.

@@ -1,0 +1,89 @@
+//! From a device tree to a machine.
+
+use smmu_hw_mmio::firmware::fdt::{DeviceTree, FdtDevice, FdtError};
+use smmu_types::PhysAddr;
+
+use super::machine::{Device, Format, Machine, Memory, Reserved, Severity, Smmu};
+
+/// Room for more IOMMUs than any machine has.
+const IOMMUS: usize = 1024;
+
+pub(super) fn read(bytes: &[u8]) -> Result<Machine, FdtError> {
+    let tree = DeviceTree::<IOMMUS>::with_room(bytes)?;
+    let mut machine = Machine::new(Format::DeviceTree);
+    let fail = |machine: &mut Machine, error: FdtError| {
+        let place = tree.path_at(error.at).to_string();
+        machine.find(Severity::Error, &place, error.at, error.problem.to_string());
+    };
+    for smmu in tree.smmus() {
+        match smmu {
+            Ok(table) => {
+                let name = tree.path_at(table.at).to_string();
+                if let Some(cells) = tree.iommu_cells(table.id).filter(|cells| *cells > 1) {
+                    let text = format!(
+                        "`#iommu-cells` is {cells}; the binding of SMMUv3 has 1, and cells after \
+                         the StreamID mean nothing"
+                    );
+                    machine.find(Severity::Warning, &name, table.at, text);
+                }
+                machine.smmus.push(Smmu { name, table });
+            }
+            Err(error) => {
+                machine.unread_smmus += 1;
+                fail(&mut machine, error);
+            }
+        }
+    }
+    for device in tree.devices().chain(tree.devices_without_iommu()) {
+        let mut mappings = Vec::new();
+        let mut partly_read = false;
+        for mapping in tree.mappings(&device) {
+            match mapping {
+                Ok(mapping) => mappings.push(mapping),
+                Err(error) => {
+                    partly_read = true;
+                    fail(&mut machine, error);
+                }
+            }
+        }
+        let pasid_bits = device.pasid_bits().unwrap_or_else(|error| {
+            fail(&mut machine, error);
+            0
+        });
+        machine.devices.push(Device {
+            name: device.path().to_string(),
+            at: device.at(),
+            pci: device.has_map() || device.is_host_bridge(),
+            enabled: device.is_enabled(),
+            coherency: device.coherency(),
+            ats: device.has_ats(),
+            stall: device.can_stall(),
+            pasid_bits,
+            mask: mask(&device),
+            mappings,
+            partly_read,
+        });
+    }
+    for region in tree.reserved_regions() {
+        match region {
+            Ok(region) => machine.reserved.push(Reserved {
+                name: region.region.to_string(),
+                user: region.device.to_string(),
+                first: region.iova.0,
+                length: region.length,
+                memory: match region.memory {
+                    Some(PhysAddr(at)) if at == region.iova.0 => Memory::Same,
+                    Some(PhysAddr(at)) => Memory::At(at),
+                    None => Memory::None,
+                },
+                at: region.at,
+            }),
+            Err(error) => fail(&mut machine, error),
+        }
+    }
+    Ok(machine)
+}
+
+fn mask(device: &FdtDevice<'_>) -> u32 {
+    if device.has_map() { device.map_mask() } else { u32::MAX }
+}
