@@ -35,16 +35,28 @@ pub fn reports(found: &FoundWords, context: &DecodeContext) -> Vec<StructureRepo
 fn report(kind: StructureKind, words: &[u64], context: &DecodeContext) -> StructureReport {
     let layout = layout(kind, words);
     let (name, summary) = title(kind, words, layout);
+    let mut findings = context.findings(kind, words);
+    let mut rows: Vec<FieldRow> =
+        layout.split(words).map(|part| FieldRow::new(part, &name)).collect();
+    if kind == StructureKind::Event {
+        let record = EventRecord(std::array::from_fn(|n| words.get(n).copied().unwrap_or(0)));
+        findings.extend(event::impossible(&record));
+        // 7.3.16: the bit means nothing without a fault of a table walk.
+        let no_walk = record.is_table_read().is_none();
+        for row in rows.iter_mut().filter(|row| row.name == "TTRnW" && no_walk) {
+            row.meaning = "unknown: CLASS is not a table fetch".into();
+        }
+    }
     StructureReport {
         kind,
-        rows: layout.split(words).map(|part| FieldRow::new(part, &name)).collect(),
+        rows,
         name,
         summary,
         words: words.to_vec(),
         bits: layout.bits(),
         residue: layout.residue(words).collect(),
         advice: advise(kind, words, context),
-        findings: context.findings(kind, words),
+        findings,
     }
 }
 

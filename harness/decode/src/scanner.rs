@@ -8,7 +8,7 @@ use crate::item::{FoundWords, ScanError, ScanItem, others};
 use crate::kind::{KindError, StructureKind};
 use crate::line::LogLine;
 use crate::structures::{decode, doubts, segments};
-use crate::words::{InputPlace, PlainLine, WordWidth, tokens};
+use crate::words::{Before, InputPlace, PlainLine, WordWidth, tokens};
 
 /// Scans an input line by line for structures of an SMMU.
 #[derive(Debug, Default)]
@@ -57,7 +57,12 @@ impl Scanner {
             return out;
         }
         let place = InputPlace::Line { number, column: 1 };
-        match PlainLine::of(&text, number, self.plain.before()) {
+        // Numbers that may be no words do not make words of the next line.
+        let before = match self.plain.before() {
+            Before::Words if self.plain.perhaps => Before::Nothing,
+            before => before,
+        };
+        match PlainLine::of(&text, number, before) {
             PlainLine::Words(words) => {
                 self.plain.perhaps = false;
                 self.plain.words.extend(words);
@@ -227,8 +232,13 @@ impl Scanner {
             }
             false => native,
         };
-        // In a log, and among other numbers, only words without any doubt are a structure.
-        if self.kind.is_none() && (block.of_a_log || block.perhaps) && doubts(&found) > 0 {
+        // In a log, and among other numbers, only words without any doubt are a structure. Few or
+        // small numbers are none: "46 0" is a line of a table.
+        let small = block.words.len() < 8 || block.words.iter().all(|word| word.value < 0x1_0000);
+        if self.kind.is_none()
+            && (block.of_a_log && doubts(&found) > 0
+                || block.perhaps && (small || doubts(&found) > 0))
+        {
             let place =
                 block.words.first().map_or(InputPlace::Line { number: 0, column: 1 }, |w| w.place);
             let (candidates, found) = (Vec::new(), block.words.len());
