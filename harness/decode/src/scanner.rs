@@ -8,6 +8,7 @@ use crate::item::{FoundWords, ScanError, ScanItem, others};
 use crate::kind::{KindError, StructureKind};
 use crate::line::LogLine;
 use crate::structures::{decode, doubts, segments};
+use crate::text::time_of;
 use crate::words::{Before, InputPlace, PlainLine, WordWidth, tokens};
 
 /// Scans an input line by line for structures of an SMMU.
@@ -40,6 +41,7 @@ impl Scanner {
         self.linux.give_up(number, &mut out);
         if self.of_a_log(&line, &text, &mut out) {
             once(number, &mut out);
+            timed(&text, &mut out);
             self.end_of_words(&mut out);
             self.prose = true;
             return out;
@@ -253,6 +255,17 @@ fn give_lines(found: &mut [FoundWords], lines: Vec<usize>) {
     found.iter_mut().for_each(|found| found.lines.clear());
     if let Some(first) = found.first_mut() {
         first.lines = lines;
+    }
+}
+
+/// Gives the time of a line to what was found on it.
+fn timed(text: &str, out: &mut [ScanItem]) {
+    for item in out {
+        if let ScanItem::Found(found) = item
+            && found.time.is_empty()
+        {
+            found.time = time_of(text);
+        }
     }
 }
 

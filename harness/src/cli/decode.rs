@@ -11,8 +11,8 @@ use super::output_format::OutputFormat;
 use smmu_decode::structures::{decode, segments};
 use smmu_decode::words::tokens;
 use smmu_decode::{
-    DecodeContext, FoundWords, InputPlace, LogLine, ScanError, ScanItem, Scanner, StructureKind,
-    WordWidth, ids, reports,
+    BitView, DecodeContext, FoundWords, InputPlace, LogLine, RowChoice, ScanError, ScanItem,
+    Scanner, StructureKind, TextView, WordWidth, ids, reports,
 };
 
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,12 @@ pub(super) struct DecodeArgs {
     /// The bits of a word. Default: guessed from the words.
     #[arg(long, value_enum, value_name = "BITS")]
     word_size: Option<WordSize>,
+    /// Print all fields of an STE, a CD or GERROR, not only those that are set or that count.
+    #[arg(long)]
+    all: bool,
+    /// Print each word as bits as well, with runs of zeros folded.
+    #[arg(long)]
+    bits: bool,
     /// Also print the lines that are not about an SMMU, in their places.
     #[arg(long)]
     pass: bool,
@@ -54,7 +60,7 @@ Examples:
 
 A KIND is for plain words and dumps; logs name their own kinds. `cd` is the kind; the number is 0xcd.
 
-Exit status: 0 decoded (or passed on, with --pass), 1 nothing to decode, 2 a part cannot be decoded.";
+Exit status: 0 decoded (or passed on, with --pass), 1 nothing to decode, 2 nothing of it can be decoded.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum WordSize {
@@ -86,6 +92,10 @@ impl DecodeArgs {
             colour,
             context: DecodeContext { ids, ..DecodeContext::default() },
             format: self.format,
+            view: TextView {
+                rows: if self.all { RowChoice::All } else { RowChoice::Counting },
+                bits: if self.bits { BitView::On } else { BitView::Off },
+            },
             brief: self.brief,
             pass: self.pass,
             found: 0,
@@ -181,7 +191,8 @@ impl From<ScanError> for Exit {
 struct Printer {
     out: io::StdoutLock<'static>,
     colour: bool,
-    context: DecodeContext,
+    context: DecodeContext<'static>,
+    view: TextView,
     format: OutputFormat,
     brief: bool,
     pass: bool,
@@ -272,7 +283,7 @@ impl Printer {
             let mut text = Vec::new();
             match self.format {
                 OutputFormat::Human if self.brief => report.brief(&mut text, &origin)?,
-                OutputFormat::Human => report.human(&mut text, &origin)?,
+                OutputFormat::Human => report.human(&mut text, &origin, self.view)?,
                 OutputFormat::Json => {
                     let mut object = report.json();
                     if let Some(object) = object.as_object_mut() {
@@ -304,7 +315,7 @@ impl Printer {
     fn end(mut self) -> Result<(), Exit> {
         self.out.flush()?;
         match (self.broken, self.found) {
-            (1.., _) => Err(Exit::Complained),
+            (1.., 0) => Err(Exit::Complained),
             (0, 0) if !self.pass => Err(Exit::Failed),
             _ => Ok(()),
         }

@@ -13,10 +13,10 @@ use super::exit::Exit;
 use super::one_of::one_of;
 use super::output_format::OutputFormat;
 use smmu_decode::explain::build::{self, BaseConfig, Setting};
-use smmu_decode::explain::{Question, StructureFindings, explain};
+use smmu_decode::explain::{Question, StructureFindings, explain_known};
 use smmu_decode::structures::{decode, guess, segments};
 use smmu_decode::words::tokens;
-use smmu_decode::{FoundWords, InputPlace, ScanError, StructureKind, Word, ids};
+use smmu_decode::{FoundWords, InputPlace, KnownIds, ScanError, StructureKind, Word, ids};
 use smmu_engine::run::{self, RigError};
 
 #[derive(Debug, clap::Args)]
@@ -31,8 +31,8 @@ pub(super) struct ExplainArgs {
     /// Change a field: S1CDMax=4, CD.T0SZ=0x10. Repeat the option for more fields.
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
-    /// The ID registers of the SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x... A missing
-    /// one is 0.
+    /// The ID registers of the SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x... Rules that
+    /// depend on a missing one are not judged.
     #[arg(long, value_name = "REGISTERS", conflicts_with = "backend")]
     idr: Option<String>,
     /// Take the ID registers from the SMMU of this backend.
@@ -75,15 +75,15 @@ Exit status: 0 legal, 1 refused, 2 wrong usage, 3 backend not available.";
 impl ExplainArgs {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let ids = self.ids()?;
-        let mut smmu = SmmuView::new(ids);
+        let mut smmu = SmmuView::new(ids.values);
         if self.e2h {
             smmu.el2 = El2Regime::El2E2h;
         }
         if self.atschk {
             smmu.translated = TranslatedTraffic::Checked;
         }
-        let question = self.question(&ids)?;
-        let parts = explain(&question, &smmu);
+        let question = self.question(&ids.values)?;
+        let parts = explain_known(&question, &smmu, &ids);
         let mut out = anstream::stdout().lock();
         for part in &parts {
             match self.format {
@@ -108,7 +108,7 @@ impl ExplainArgs {
         }
     }
 
-    fn ids(&self) -> Result<IdRegisters, Exit> {
+    fn ids(&self) -> Result<KnownIds, Exit> {
         match (&self.idr, self.backend) {
             (Some(text), _) => {
                 ids::parse(text).map_err(|error| Exit::Usage(format!("--idr: {error}")))
@@ -120,7 +120,7 @@ impl ExplainArgs {
                     RigError::Backend(error) => error.into(),
                     other => Exit::Unavailable(other.to_string()),
                 })?;
-                Ok(probed.id)
+                Ok(KnownIds::all(probed.id))
             }
             (None, None) => Err(Exit::Usage(
                 "name the SMMU: --idr IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x..., or --backend mock|qemu"
@@ -247,6 +247,13 @@ const PLAIN: &str = "\x1b[0m";
 fn human(out: &mut impl Write, part: &StructureFindings) -> std::io::Result<()> {
     match part.refused() {
         Some(event) => writeln!(out, "{BOLD}{}{PLAIN}  {RED}refused{PLAIN}: {event}", part.name)?,
+        None if part.findings.is_empty() && !part.not_judged.is_empty() => {
+            writeln!(
+                out,
+                "{BOLD}{}{PLAIN}  {YELLOW}legal as far as it can be judged{PLAIN}",
+                part.name
+            )?;
+        }
         None if part.findings.is_empty() => {
             writeln!(out, "{BOLD}{}{PLAIN}  {GREEN}legal{PLAIN}", part.name)?;
         }
@@ -261,6 +268,9 @@ fn human(out: &mut impl Write, part: &StructureFindings) -> std::io::Result<()> 
         writeln!(out, "    effect  {}", finding.effect())?;
         writeln!(out, "    remedy  {}", finding.rule().remedy())?;
         writeln!(out, "    source  IHI 0070, {}", finding.rule().section())?;
+    }
+    for missing in &part.not_judged {
+        writeln!(out, "  {YELLOW}not judged: {missing}{PLAIN}")?;
     }
     Ok(())
 }
@@ -282,5 +292,8 @@ fn json_part(part: &StructureFindings) -> Value {
         "structure": part.name,
         "refused": part.refused().map(|event| event.to_string()),
         "findings": part.findings.iter().map(one).collect::<Vec<_>>(),
+        "not_judged": part.not_judged.iter().map(|missing| {
+            json!({ "register": missing.register, "fields": missing.fields })
+        }).collect::<Vec<_>>(),
     })
 }

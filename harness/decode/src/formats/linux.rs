@@ -4,7 +4,7 @@ use smmu_types::{EventKind, EventRecord, fields};
 
 use crate::advice::event::in_short;
 use crate::formats::pending::{PendingRecord, PendingRecords};
-use crate::item::{FoundWords, ScanItem};
+use crate::item::{FoundWords, LogSays, ScanItem};
 use crate::kind::StructureKind;
 use crate::line::LogLine;
 use crate::text::{hex, part, partial_event, pattern};
@@ -108,8 +108,16 @@ impl LinuxSenders {
     }
 }
 
-fn found(kind: StructureKind, words: Vec<u64>, line: usize, text: &str, about: &str) -> ScanItem {
-    ScanItem::Found(FoundWords::new(kind, words, line, source(text), about))
+/// A structure of a sender.
+fn found(
+    kind: StructureKind,
+    words: Vec<u64>,
+    line: usize,
+    text: &str,
+    sender: &str,
+    about: &str,
+) -> ScanItem {
+    ScanItem::Found(FoundWords::new(kind, words, line, source(text), about).of(device(sender)))
 }
 
 /// Whether the sender is the driver of an SMMU.
@@ -268,6 +276,7 @@ fn word(
 fn headless(sender: &str, line: usize) -> PendingRecord {
     let mut pending = PendingRecord::event("Linux", sender.to_owned(), line);
     pending.about = format!("{}, no headline", device(sender));
+    pending.smmu = device(sender).to_owned();
     pending.what = "a record without a headline";
     pending.headless = true;
     pending
@@ -320,7 +329,8 @@ fn event(
         .filter_map(|digits| u64::from_str_radix(digits, 16).ok())
         .collect();
     if let [a, b, c, d] = words[..] {
-        out.push(found(StructureKind::Event, vec![a, b, c, d], number, text, device(&sender)));
+        let words = vec![a, b, c, d];
+        out.push(found(StructureKind::Event, words, number, text, &sender, device(&sender)));
         state.dumped(&sender, out);
         return LinuxLine::Done;
     }
@@ -331,6 +341,7 @@ fn event(
     // Other drivers print events too.
     pending.quiet = !text.to_ascii_lowercase().contains("smmu");
     pending.said = hex(captures, "id").map(|id| id as u8);
+    pending.smmu = device(&pending.sender).to_owned();
     let stream = rest.trim().trim_matches(['[', ']', '(', ')']);
     pending.about = format!("{} {stream}", device(&pending.sender)).trim_end().to_owned();
     LinuxLine::Begins(pending)
@@ -379,7 +390,8 @@ fn named(
     if faults {
         sender.described = Some(Described { record, line: number, about });
     } else {
-        out.push(found(StructureKind::Event, record.0.to_vec(), number, text, &about));
+        let words = record.0.to_vec();
+        out.push(found(StructureKind::Event, words, number, text, &name_of_sender, &about));
     }
     LinuxLine::Done
 }
@@ -403,7 +415,8 @@ fn second_line(
             described.line,
             source(text),
             &described.about,
-        );
+        )
+        .of(device(&before(captures)));
         found.lines.push(number);
         out.push(ScanItem::Found(found));
         return LinuxLine::Done;
@@ -446,21 +459,31 @@ fn registers(
     text: &str,
     out: &mut Vec<ScanItem>,
 ) -> Option<LinuxLine> {
-    let mut register = |name: &str, value: u64, about: &str| {
+    let mut register = |name: &str, value: u64, about: &str, smmu: &str, says: LogSays| {
         if let Some((_, layout)) = fields::register_by_name(name) {
-            out.push(found(StructureKind::Register(layout), vec![value], number, text, about));
+            let kind = StructureKind::Register(layout);
+            let found = FoundWords::new(kind, vec![value], number, source(text), about).of(smmu);
+            out.push(ScanItem::Found(FoundWords { says, ..found }));
         }
     };
     if let Some(captures) = CONS.captures(text) {
-        register("CMDQ_CONS", hex(&captures, "cons")?, device(&before(&captures)));
+        let sender = before(&captures);
+        let smmu = device(&sender);
+        register("CMDQ_CONS", hex(&captures, "cons")?, smmu, smmu, LogSays::ActiveError);
     } else if let Some(captures) = GERROR.captures(text) {
-        let about = format!("{}, the active bits", device(&before(&captures)));
-        register("GERROR", hex(&captures, "active")?, &about);
+        let sender = before(&captures);
+        let smmu = device(&sender);
+        let about = format!("{smmu}, the active bits");
+        register("GERROR", hex(&captures, "active")?, &about, smmu, LogSays::ActiveBits);
     } else if let Some(captures) = TEGRA.captures(text) {
-        let about = device(&before(&captures)).to_owned();
-        register("GERRORN", hex(&captures, "gerrorn")?, &about);
-        register("GERROR", hex(&captures, "gerror")?, &about);
-        register("CMDQ_CONS", hex(&captures, "cons")?, &about);
+        let sender = before(&captures);
+        let smmu = device(&sender);
+        let (gerrorn, gerror) = (hex(&captures, "gerrorn")?, hex(&captures, "gerror")?);
+        register("GERRORN", gerrorn, smmu, smmu, LogSays::Nothing);
+        register("GERROR", gerror, smmu, smmu, LogSays::Nothing);
+        let active = (gerror ^ gerrorn) & 1 != 0;
+        let says = if active { LogSays::ActiveError } else { LogSays::Nothing };
+        register("CMDQ_CONS", hex(&captures, "cons")?, smmu, smmu, says);
     } else if let Some(captures) = TIMEOUT.captures(text) {
         let sender = before(&captures);
         let mut words = vec![hex(&captures, "hwprod")?, hex(&captures, "hwcons")?];
@@ -468,8 +491,11 @@ fn registers(
         words.extend(state.of(&sender, &mut notes).queue);
         out.append(&mut notes);
         let waited = hex(&captures, "prod")?;
-        let about = format!("{}, CMD_SYNC timeout at {waited:#x}", device(&sender));
-        out.push(found(StructureKind::Queue, words, number, text, &about));
+        let smmu = device(&sender);
+        let about = format!("{smmu}, CMD_SYNC timeout at {waited:#x}");
+        let found = FoundWords::new(StructureKind::Queue, words, number, source(text), &about);
+        let says = LogSays::SyncTimeout { at: waited as u32 };
+        out.push(ScanItem::Found(FoundWords { says, ..found.of(smmu) }));
     } else if let Some(captures) = ALLOCATED.captures(text) {
         let entries: u64 = captures.name("entries")?.as_str().parse().ok()?;
         let log2 = entries.is_power_of_two().then(|| u64::from(entries.ilog2()));
@@ -492,10 +518,12 @@ fn registers(
             | u64::from(ssid != 0) << 63;
         let group: u64 = captures.name("group")?.as_str().parse().ok()?;
         let words = vec![first, hex(&captures, "iova")? & !0xfff | group & 0x1ff];
-        out.push(found(StructureKind::Pri, words, number, text, device(&before(&captures))));
+        let sender = before(&captures);
+        out.push(found(StructureKind::Pri, words, number, text, &sender, device(&sender)));
     } else if let Some(captures) = SKIPPING.captures(text) {
         let mut pending = PendingRecord::event(source(text), before(&captures), number);
         pending.about = format!("{}, the illegal command", device(&pending.sender));
+        pending.smmu = device(&pending.sender).to_owned();
         (pending.what, pending.kind, pending.want) = ("a command", StructureKind::Command, 2);
         return Some(LinuxLine::Begins(pending));
     } else {

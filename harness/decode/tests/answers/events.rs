@@ -28,8 +28,10 @@ fn a_fault_of_stage_1_has_class_in(
     #[values(false, true)] stage2: bool,
 ) {
     let word = class << 40 | u64::from(stage2) << 39;
-    let report =
-        only(&linux_event(number, [0x8_0000_0000 | u64::from(number), word, 0x1_0000, 0x8000_0000]));
+    let report = only(&linux_event(
+        number,
+        [0x8_0000_0000 | u64::from(number), word, 0x1_0000, 0x8000_0000],
+    ));
     let flagged = report.findings.iter().any(|finding| finding.contains("cannot be"));
     assert_eq!(flagged, !stage2 && class != 2, "{:?}", report.findings);
 }

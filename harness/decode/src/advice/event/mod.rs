@@ -11,7 +11,9 @@ use smmu_types::{EventKind, EventRecord};
 use super::Advice;
 use crate::context::DecodeContext;
 use faults::{access, permission, stage, target, translation, walk};
-use streams::{bad_cd, bad_ste, bad_stream_id, bad_substream_id, stream_disabled, translated_refused};
+use streams::{
+    bad_cd, bad_ste, bad_stream_id, bad_substream_id, stream_disabled, translated_refused,
+};
 
 /// What an event means, and what to check next.
 pub(crate) fn advise(record: &EventRecord, context: &DecodeContext) -> Advice {
@@ -110,7 +112,9 @@ pub(crate) fn in_short(kind: EventKind) -> &'static str {
         EventKind::F_STE_FETCH => "the STE could not be read",
         EventKind::C_BAD_STE => "the STE is invalid or illegal",
         EventKind::F_BAD_ATS_TREQ => "an ATS request that is not allowed",
-        EventKind::F_STREAM_DISABLED => "transactions without a SubstreamID, or with SubstreamID 0, are off",
+        EventKind::F_STREAM_DISABLED => {
+            "transactions without a SubstreamID, or with SubstreamID 0, are off"
+        }
         EventKind::F_TRANSL_FORBIDDEN => "translated traffic (ATS) that is not allowed",
         EventKind::C_BAD_SUBSTREAMID => "no place in the CD table",
         EventKind::F_CD_FETCH => "the CD could not be read",

@@ -2,9 +2,11 @@
 
 use smmu_types::EventRecord;
 use smmu_types::fields::ste;
+use smmu_types::legal::{Effect, Finding};
 
 use super::Advice;
 use crate::context::DecodeContext;
+use crate::judge::Judgement;
 
 pub(super) fn bad_stream_id(record: &EventRecord) -> Advice {
     let sid = record.stream().0;
@@ -22,18 +24,32 @@ pub(super) fn bad_stream_id(record: &EventRecord) -> Advice {
         .then("after a level-1 descriptor was written, CFGI_STE with Leaf = 0 and a SYNC must follow")
 }
 
+/// What the rules say about the structure that the input has.
+fn judged_advice(judged: &Judgement, mut advice: Advice, what: &str) -> Advice {
+    let illegal = |finding: &&Finding| matches!(finding.effect(), Effect::Illegal(_));
+    let mut found = false;
+    for finding in judged.findings.iter().filter(illegal) {
+        advice = advice.then(format!("illegal: {finding}"));
+        found = true;
+    }
+    for missing in &judged.not_judged {
+        advice = advice.then(format!("not judged: {missing}"));
+    }
+    if found || !judged.not_judged.is_empty() {
+        return advice;
+    }
+    advice.then(format!(
+        "the {what} that was given is legal for these ID registers: the SMMU saw another one, or an older one from its cache"
+    ))
+}
+
 pub(super) fn bad_ste(record: &EventRecord, context: &DecodeContext) -> Advice {
     let sid = record.stream();
     let advice = Advice::new(format!(
         "the stream table entry of stream {sid} is invalid, or illegal for this SMMU"
     ));
-    let advice = match (context.illegal_ste(), context.ste) {
-        (Some(reasons), _) if !reasons.is_empty() => {
-            reasons.into_iter().fold(advice, |advice, reason| advice.then(format!("illegal: {reason}")))
-        }
-        (Some(_), _) => advice.then(
-            "the entry that was given is legal for these ID registers: the SMMU saw another one, or an older one from its cache",
-        ),
+    let advice = match (context.judged_ste(), context.ste) {
+        (Some(judged), _) => judged_advice(&judged, advice, "entry"),
         (None, Some(_)) => advice.then("give the ID registers (--idr) to learn which field of the entry is illegal"),
         (None, None) => advice.then(format!(
             "give the entry and the ID registers to learn which field is illegal: decode event ... ste <8 words of stream {sid}> --idr IDR0=...,IDR1=...,IDR3=...,IDR5=..."
@@ -52,13 +68,8 @@ pub(super) fn bad_cd(record: &EventRecord, context: &DecodeContext) -> Advice {
     let advice = Advice::new(format!(
         "the context descriptor of {place} is invalid, or illegal for this SMMU"
     ));
-    let advice = match (context.illegal_cd(), context.cd) {
-        (Some(reasons), _) if !reasons.is_empty() => {
-            reasons.into_iter().fold(advice, |advice, reason| advice.then(format!("illegal: {reason}")))
-        }
-        (Some(_), _) => advice.then(
-            "the descriptor that was given is legal for these ID registers: the SMMU saw another one, or an older one from its cache",
-        ),
+    let advice = match (context.judged_cd(), context.cd) {
+        (Some(judged), _) => judged_advice(&judged, advice, "descriptor"),
         (None, Some(_)) => advice.then("give the ID registers (--idr) to learn which field of the descriptor is illegal"),
         (None, None) => advice.then(
             "give the descriptor and the ID registers to learn which field is illegal: decode event ... cd <8 words> --idr IDR0=...,IDR1=...,IDR3=...,IDR5=...",
