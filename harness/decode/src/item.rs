@@ -18,7 +18,8 @@ pub enum ScanItem {
         /// What it says, in the architecture's words.
         text: String,
     },
-    /// A line that repeats in words what an earlier structure says.
+    /// A line that belongs to an earlier item: it repeats a structure in words, or is the rest of a
+    /// wrapped line.
     Again {
         /// Its number, from 1.
         line: usize,

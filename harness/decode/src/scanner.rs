@@ -1,5 +1,7 @@
 //! The scanner: takes an input line by line, and returns what is complete.
 
+mod wrapped;
+
 use crate::block::WordBlock;
 use crate::formats::dump::{self, Dump};
 use crate::formats::pending::PendingRecords;
@@ -9,6 +11,8 @@ use crate::kind::{KindError, StructureKind};
 use crate::line::LogLine;
 use crate::structures::{decode, doubts, segments};
 use crate::text::time_of;
+use wrapped::{HeldLine, is_cut, is_of_smmu};
+
 use crate::words::{Before, InputPlace, PlainLine, WordWidth, tokens};
 
 /// Scans an input line by line for structures of an SMMU.
@@ -21,6 +25,8 @@ pub struct Scanner {
     /// The plain words of the lines before this one.
     plain: WordBlock,
     linux: linux::LinuxSenders,
+    /// A line that may go on in the next one.
+    held: Option<HeldLine>,
     /// The input has lines that are not words.
     prose: bool,
 }
@@ -39,24 +45,61 @@ impl Scanner {
         let mut out = Vec::new();
         self.waiting.give_up(number, &mut out);
         self.linux.give_up(number, &mut out);
-        if self.of_a_log(&line, &text, &mut out) {
-            once(number, &mut out);
-            timed(&text, &mut out);
-            self.end_of_words(&mut out);
-            self.prose = true;
-            return out;
-        }
-        match self.dump.take(&line, &text) {
-            dump::DumpStep::More => return out,
-            dump::DumpStep::New(before) | dump::DumpStep::Ended(before) => {
-                self.end_of_plain(&mut out);
-                self.decode(before, &mut out);
+        if let Some(held) = self.held.take() {
+            if let Some(whole) = held.with(&text)
+                && self.of_a_log(&held.line, &whole, &mut out)
+            {
+                self.end_of_log_line(held.line.number, &whole, &mut out);
+                out.push(ScanItem::Again { line: number });
                 return out;
             }
-            dump::DumpStep::No(before) => self.decode(before, &mut out),
+            self.held_alone(held, &mut out);
         }
-        if self.named(&line, &text, &mut out) {
-            return out;
+        let of_smmu = is_of_smmu(&text);
+        if of_smmu && is_cut(&text) {
+            self.held = Some(HeldLine { line, text, unknown: false });
+        } else if self.of_a_log(&line, &text, &mut out) {
+            self.end_of_log_line(number, &text, &mut out);
+        } else if of_smmu {
+            self.held = Some(HeldLine { line, text, unknown: true });
+        } else {
+            self.words(line, &text, &mut out);
+        }
+        out
+    }
+
+    /// Takes a line whose rest did not come.
+    fn held_alone(&mut self, held: HeldLine, out: &mut Vec<ScanItem>) {
+        let HeldLine { line, text, unknown } = held;
+        let text = text.strip_suffix('=').unwrap_or(&text);
+        if !unknown && self.of_a_log(&line, text, out) {
+            self.end_of_log_line(line.number, text, out);
+        } else {
+            self.words(line, text, out);
+        }
+    }
+
+    fn end_of_log_line(&mut self, number: usize, text: &str, out: &mut Vec<ScanItem>) {
+        self.prose = true;
+        once(number, out);
+        timed(text, out);
+        self.end_of_words(out);
+    }
+
+    /// Takes a line that belongs to no log format.
+    fn words(&mut self, line: LogLine, text: &str, out: &mut Vec<ScanItem>) {
+        let number = line.number;
+        match self.dump.take(&line, text) {
+            dump::DumpStep::More => return,
+            dump::DumpStep::New(before) | dump::DumpStep::Ended(before) => {
+                self.end_of_plain(out);
+                self.decode(before, out);
+                return;
+            }
+            dump::DumpStep::No(before) => self.decode(before, out),
+        }
+        if self.named(&line, text, out) {
+            return;
         }
         let place = InputPlace::Line { number, column: 1 };
         // Numbers that may be no words do not make words of the next line.
@@ -64,60 +107,63 @@ impl Scanner {
             Before::Words if self.plain.perhaps => Before::Nothing,
             before => before,
         };
-        match PlainLine::of(&text, number, before) {
+        match PlainLine::of(text, number, before) {
             PlainLine::Words(words) => {
                 self.plain.perhaps = false;
                 self.plain.words.extend(words);
                 self.plain.lines.push(line);
-                self.complete_plain(&mut out);
+                self.complete_plain(out);
             }
             PlainLine::Bytes(bytes) => {
                 self.plain.perhaps = false;
                 self.plain.push_bytes(bytes, place);
                 self.plain.lines.push(line);
-                self.complete_plain(&mut out);
+                self.complete_plain(out);
             }
             PlainLine::Perhaps(words) => {
                 self.plain.perhaps = self.kind.is_none();
                 self.plain.words.extend(words);
                 self.plain.lines.push(line);
-                self.complete_plain(&mut out);
+                self.complete_plain(out);
             }
             PlainLine::Blank => {
                 // A structure may be spread over paragraphs.
                 if self.decodes(&self.plain) {
-                    self.end_of_plain(&mut out);
+                    self.end_of_plain(out);
                 }
                 out.push(ScanItem::Other(line));
             }
             PlainLine::Star if !self.plain.is_empty() => {
                 out.push(ScanItem::Broken(ScanError::Repeated { line: number }));
                 self.plain.lines.push(line);
-                others(std::mem::take(&mut self.plain).lines, &mut out);
+                others(std::mem::take(&mut self.plain).lines, out);
             }
             PlainLine::Broken(error) => {
                 // The words before it are cut off, and would decode as something else.
                 out.push(ScanItem::Broken(error.into()));
                 self.plain.lines.push(line);
-                others(std::mem::take(&mut self.plain).lines, &mut out);
+                others(std::mem::take(&mut self.plain).lines, out);
             }
             PlainLine::Star | PlainLine::Prose => {
                 self.prose = true;
-                self.end_of_plain(&mut out);
+                self.end_of_plain(out);
                 out.push(ScanItem::Other(line));
             }
         }
-        out
     }
 
     /// Ends the input. Returns what is left.
     pub fn finish(&mut self) -> Vec<ScanItem> {
         let mut out = Vec::new();
+        if let Some(held) = self.held.take() {
+            self.held_alone(held, &mut out);
+        }
         self.linux.finish(&mut out);
         let block = self.dump.end();
         self.decode(block, &mut out);
         // The numbers of an input without any other text are words.
-        self.plain.perhaps &= self.prose;
+        // Numbers alone are meant as words, unless they are few or small.
+        self.plain.perhaps &= self.prose || is_small(&self.plain);
         self.end_of_plain(&mut out);
         self.waiting.finish(&mut out);
         out
@@ -234,12 +280,10 @@ impl Scanner {
             }
             false => native,
         };
-        // In a log, and among other numbers, only words without any doubt are a structure. Few or
-        // small numbers are none: "46 0" is a line of a table.
-        let small = block.words.len() < 8 || block.words.iter().all(|word| word.value < 0x1_0000);
+        // In a log, and among other numbers, only words without any doubt are a structure.
         if self.kind.is_none()
             && (block.of_a_log && doubts(&found) > 0
-                || block.perhaps && (small || doubts(&found) > 0))
+                || block.perhaps && (is_small(block) || doubts(&found) > 0))
         {
             let place =
                 block.words.first().map_or(InputPlace::Line { number: 0, column: 1 }, |w| w.place);
@@ -248,6 +292,11 @@ impl Scanner {
         }
         found
     }
+}
+
+/// Whether numbers are too few or too small for words: "46 0" is a line of a table.
+fn is_small(block: &WordBlock) -> bool {
+    block.words.len() < 8 || block.words.iter().all(|word| word.value < 0x1_0000)
 }
 
 /// Gives the lines of a block to the first of its structures.

@@ -138,9 +138,23 @@ fn sender(before: &str) -> String {
     words.get(words.len().saturating_sub(2)..).unwrap_or_default().join(" ")
 }
 
+// A mail program put a blank into the word.
+pattern!(
+    TORN,
+    r"^(?P<before>.*:)\s*0[xX](?P<word>[0-9a-fA-F]{1,15})[ \t]+(?P<rest>[0-9a-fA-F]{1,15})\s*$"
+);
+
 /// The sender and the value of a line that is one word.
 fn word_of(text: &str) -> Option<(String, u64)> {
-    let captures = WORD.captures(text)?;
+    if !text.trim_end().ends_with(|c: char| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let Some(captures) = WORD.captures(text) else {
+        let captures = TORN.captures(text)?;
+        let digits = format!("{}{}", part(&captures, "word"), part(&captures, "rest"));
+        let value = u64::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 16)?;
+        return Some((sender(part(&captures, "before")), value));
+    };
     let before = captures.name("before")?.as_str();
     let bare = sender(before).is_empty() || before.trim_end().ends_with(':');
     bare.then(|| Some((sender(before), hex(&captures, "word")?)))?

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod events;
+mod logs;
 mod structures;
 
 use smmu_decode::{DecodeContext, ScanItem, Scanner, StructureReport, reports};
