@@ -5,7 +5,9 @@ mod wrapped;
 use crate::block::WordBlock;
 use crate::formats::dump::{self, Dump};
 use crate::formats::pending::PendingRecords;
-use crate::formats::{bao, freebsd, linux, qemu, smmudxe, tf_rmm};
+use crate::formats::{
+    bao, braces, freebsd, indexed, linux, qemu, registers, smmudxe, smmuv2, tf_rmm,
+};
 use crate::item::{FoundWords, ScanError, ScanItem, others};
 use crate::kind::{KindError, StructureKind};
 use crate::line::LogLine;
@@ -13,7 +15,7 @@ use crate::structures::{decode, doubts, segments};
 use crate::text::time_of;
 use wrapped::{HeldLine, is_cut, is_of_smmu};
 
-use crate::words::{Before, InputPlace, PlainLine, WordWidth, tokens};
+use crate::words::{Before, InputPlace, PlainLine, Word, WordWidth, tokens};
 
 /// Scans an input line by line for structures of an SMMU.
 #[derive(Debug, Default)]
@@ -101,6 +103,22 @@ impl Scanner {
         if self.named(&line, text, out) {
             return;
         }
+        if text.contains('{')
+            && let Some((kind, words)) = braces::list(text, number)
+            && self.list(&line, kind.or(self.kind), &words, out)
+        {
+            return;
+        }
+        let before = out.len();
+        if registers::line(number, text, out) {
+            let mut found = out.split_off(before);
+            self.end_of_plain(out);
+            out.append(&mut found);
+            self.prose = true;
+            once(number, out);
+            timed(text, out);
+            return;
+        }
         let place = InputPlace::Line { number, column: 1 };
         // Numbers that may be no words do not make words of the next line.
         let before = match self.plain.before() {
@@ -177,6 +195,8 @@ impl Scanner {
             || smmudxe::line(&mut self.waiting, line, text, out)
             || bao::line(line.number, text, out)
             || tf_rmm::line(line.number, text, out)
+            || smmuv2::line(line.number, text, out)
+            || indexed::line(&mut self.waiting, line, text, out)
     }
 
     /// Lines that say themselves what they are: `ste 0x... 0x...`, `GERROR=0x1`.
@@ -203,6 +223,21 @@ impl Scanner {
                 }
             }
         }
+        give_lines(&mut found, vec![line.number]);
+        out.extend(found.into_iter().map(ScanItem::Found));
+        true
+    }
+
+    /// Takes a list of words; returns whether they are structures.
+    fn list(
+        &mut self,
+        line: &LogLine,
+        kind: Option<StructureKind>,
+        words: &[Word],
+        out: &mut Vec<ScanItem>,
+    ) -> bool {
+        let Ok(mut found) = decode(kind, self.width, words) else { return false };
+        self.end_of_plain(out);
         give_lines(&mut found, vec![line.number]);
         out.extend(found.into_iter().map(ScanItem::Found));
         true

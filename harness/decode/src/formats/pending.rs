@@ -194,12 +194,26 @@ impl PendingRecords {
         line: &LogLine,
         out: &mut Vec<ScanItem>,
     ) -> bool {
+        self.take_of(sender, value, line, true, out)
+    }
+
+    /// The same for a word that may share its line with others; the first of them owns the line.
+    pub(crate) fn take_of(
+        &mut self,
+        sender: &str,
+        value: u64,
+        line: &LogLine,
+        owns_line: bool,
+        out: &mut Vec<ScanItem>,
+    ) -> bool {
         let Some(at) = self.0.iter().position(|pending| pending.sender == sender) else {
             return false;
         };
         let Some(pending) = self.0.get_mut(at) else { return false };
         pending.words.push(value);
-        pending.lines.push(line.clone());
+        if owns_line {
+            pending.lines.push(line.clone());
+        }
         if pending.words.len() == pending.want
             && let Some(pending) = self.0.remove(at)
         {

@@ -25,11 +25,7 @@ pub(super) fn is_cut(text: &str) -> bool {
     // Linux prints two more values behind the place of a timeout.
     let place = text.trim_end().rsplit_once("timeout at 0x");
     let place = place.is_some_and(|(_, at)| at.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    text.ends_with('=')
-        || place
-        || open('[', ']')
-        || open('(', ')')
-        || short_word(text).is_some()
+    text.ends_with('=') || place || open('[', ']') || open('(', ')') || short_word(text).is_some()
 }
 
 /// The number of digits of the word at the end, if they are fewer than Linux prints.

@@ -1,5 +1,7 @@
 //! Linux's `arm-smmu-v3`, and drivers with the same messages (Xen, small hypervisors).
 
+mod messages;
+
 use smmu_types::{EventKind, EventRecord, fields};
 
 use crate::advice::event::in_short;
@@ -192,58 +194,6 @@ pattern!(
     TEGRA,
     r"^(?P<before>.*?)\bGERRORN=(?P<gerrorn>0x[0-9a-fA-F]+), GERROR=(?P<gerror>0x[0-9a-fA-F]+), CONS=(?P<cons>0x[0-9a-fA-F]+)"
 );
-
-/// Lines without numbers, and their meaning in the architecture's words.
-const PLAIN: &[(&str, &str)] = &[
-    ("unexpected PRI request received:", "a page request that no handler can answer; it follows"),
-    (
-        "EVTQ overflow detected -- events lost",
-        "EVENTQ_PROD.OVFLG differs from EVENTQ_CONS.OVACKFLG: events were lost",
-    ),
-    (
-        "PRIQ overflow detected -- requests lost",
-        "PRIQ_PROD.OVFLG differs from PRIQ_CONS.OVACKFLG: page requests were lost",
-    ),
-    (
-        "device has entered Service Failure Mode!",
-        "GERROR.SFM_ERR: the SMMU has given up translating, and must be reset",
-    ),
-    (
-        "GERROR MSI write aborted",
-        "GERROR.MSI_GERROR_ABT_ERR: the MSI of a global error was aborted; check GERROR_IRQ_CFG0",
-    ),
-    (
-        "PRIQ MSI write aborted",
-        "GERROR.MSI_PRIQ_ABT_ERR: the MSI of the PRI queue was aborted; check PRIQ_IRQ_CFG0",
-    ),
-    (
-        "EVTQ MSI write aborted",
-        "GERROR.MSI_EVENTQ_ABT_ERR: the MSI of the event queue was aborted; check EVENTQ_IRQ_CFG0",
-    ),
-    (
-        "CMDQ MSI write aborted",
-        "GERROR.MSI_CMDQ_ABT_ERR: the MSI of a CMD_SYNC was aborted; check its MSIAddress",
-    ),
-    (
-        "PRIQ write aborted",
-        "GERROR.PRIQ_ABT_ERR: a page request could not be written; check PRIQ_BASE",
-    ),
-    (
-        "EVTQ write aborted",
-        "GERROR.EVENTQ_ABT_ERR: an event could not be written; check EVENTQ_BASE",
-    ),
-    (
-        "retrying command fetch",
-        "CMDQ_CONS.ERR = CERROR_ABT: the SMMU could not read a command; check CMDQ_BASE",
-    ),
-    (
-        "callbacks suppressed",
-        "events were printed no more, since there were too many: some are lost to this log",
-    ),
-    ("failed to convert to CMD_SYNC", "the illegal command could not be overwritten"),
-    ("CMDQ timeout", "the command queue stayed full; look at GERROR and CMDQ_CONS"),
-    ("CMD_SYNC timeout", "a CMD_SYNC did not complete in time; look at GERROR and CMDQ_CONS"),
-];
 
 /// Takes one line; returns whether it is one of these.
 pub(crate) fn line(
@@ -550,13 +500,10 @@ fn plain(number: usize, text: &str, out: &mut Vec<ScanItem>) -> LinuxLine {
     if !text.to_ascii_lowercase().contains("smmu") {
         return LinuxLine::No;
     }
-    match PLAIN.iter().find(|(pattern, _)| text.contains(pattern)) {
-        Some((_, says)) => {
-            out.push(ScanItem::Note {
-                line: number,
-                source: source(text),
-                text: (*says).to_owned(),
-            });
+    match messages::meaning(text) {
+        Some(meaning) => {
+            let source = source(text);
+            out.push(ScanItem::Note { line: number, source, text: meaning });
             LinuxLine::Done
         }
         None => LinuxLine::No,
