@@ -186,8 +186,8 @@ fn title(kind: StructureKind, words: &[u64], layout: &Layout) -> (String, String
             let text = PriRecord([word(0), word(1)]).to_string();
             format!("PRI {}", text.trim_start_matches("PRI ").trim_start_matches("page request "))
         }
-        StructureKind::Ste => format!("STE {}", Ste(std::array::from_fn(word))),
-        StructureKind::Cd => format!("CD {}", Cd(std::array::from_fn(word))),
+        StructureKind::Ste => ste_title(&Ste(std::array::from_fn(word))),
+        StructureKind::Cd => cd_title(&Cd(std::array::from_fn(word))),
         StructureKind::Register(_) => {
             return (layout.name().to_owned(), register_summary(layout, word(0)));
         }
@@ -200,6 +200,24 @@ fn title(kind: StructureKind, words: &[u64], layout: &Layout) -> (String, String
         }
         None => (text, String::new()),
     }
+}
+
+fn ste_title(ste: &Ste) -> String {
+    let mut title = format!("STE {ste}");
+    let config = ste.get(ste::CONFIG);
+    if ste.is_set(ste::V) && config & 5 == 5 {
+        title.push_str(&format!(" S1ContextPtr={:#x}", ste.get(ste::S1CONTEXTPTR)));
+    }
+    if ste.is_set(ste::V) && config & 6 == 6 {
+        title.push_str(&format!(" S2TTB={:#x}", ste.get(ste::S2TTB)));
+    }
+    title
+}
+
+fn cd_title(cd: &Cd) -> String {
+    let walked = cd.is_valid() && !cd.is_set(cd::EPD0);
+    let table = if walked { format!(" TTB0={:#x}", cd.get(cd::TTB0)) } else { String::new() };
+    format!("CD {cd}{table}")
 }
 
 /// The fields of a register that are set: flags by name, others with their value.

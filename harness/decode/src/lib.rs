@@ -43,6 +43,7 @@ mod queue_pointers;
 mod report;
 mod resolver;
 mod scanner;
+mod storm;
 pub mod structures;
 mod text;
 pub mod words;
@@ -59,6 +60,7 @@ pub use report::{BitView, FieldRow, RowChoice, StructureReport, TextView};
 pub use resolver::{NoResolver, StreamResolver};
 pub use scanner::Scanner;
 pub use smmu_types;
+pub use storm::{Occurrence, StormRow, StormTable};
 pub use words::{InputPlace, Word, WordError, WordWidth};
 
 /// The example of the README compiles and runs.

@@ -4,6 +4,7 @@
 mod events;
 mod formats;
 mod logs;
+mod storms;
 mod structures;
 
 use smmu_decode::{DecodeContext, ScanItem, Scanner, StructureReport, reports};
