@@ -69,6 +69,12 @@ impl FoundWords {
         FoundWords { kind, words, known, line, source, about, smmu, time, says, lines }
     }
 
+    /// Words that are in no log.
+    #[must_use]
+    pub fn plain(kind: StructureKind, words: Vec<u64>) -> Self {
+        FoundWords { lines: Vec::new(), ..FoundWords::new(kind, words, 0, "", "") }
+    }
+
     /// The same words of a known SMMU.
     pub(crate) fn of(mut self, smmu: &str) -> Self {
         self.smmu = smmu.to_owned();

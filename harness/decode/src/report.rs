@@ -278,7 +278,7 @@ fn bits(hi: u16, lo: u16) -> String {
 }
 
 /// Wraps a text at 100 characters; all lines but the first are indented.
-fn wrapped(text: &str, indent: &str) -> String {
+pub(crate) fn wrapped(text: &str, indent: &str) -> String {
     let mut lines = String::new();
     let mut room = 100usize.saturating_sub(indent.len());
     for word in text.split(' ') {

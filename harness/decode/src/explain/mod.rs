@@ -3,6 +3,11 @@
 //! The rules are those of [`smmu_types::legal`], in the order in which a transaction meets them.
 
 pub mod build;
+pub mod common;
+mod events;
+mod topic;
+
+pub use topic::{Topic, names, topic};
 
 use crate::ids::KnownIds;
 use crate::judge::{Judgement, NotJudged, judge};

@@ -4,6 +4,7 @@
 mod events;
 mod formats;
 mod logs;
+mod names;
 mod storms;
 mod structures;
 

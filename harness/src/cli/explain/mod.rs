@@ -1,4 +1,7 @@
-//! `explain`: explains why an SMMU would refuse a configuration.
+//! `explain`: explains why an SMMU would refuse a configuration, or what a name means.
+
+mod common;
+mod topic;
 
 use std::io::Write;
 
@@ -8,10 +11,10 @@ use smmu_types::{
     Capabilities, Cd, IdRegisters, Ste, StreamId, StreamTableDescriptor, SubstreamId,
 };
 
-use super::backend_args::{BackendArgs, BackendName};
-use super::exit::Exit;
-use super::one_of::one_of;
-use super::output_format::OutputFormat;
+use crate::cli::backend_args::{BackendArgs, BackendName};
+use crate::cli::exit::Exit;
+use crate::cli::one_of::one_of;
+use crate::cli::output_format::OutputFormat;
 use smmu_decode::explain::build::{self, BaseConfig, Setting};
 use smmu_decode::explain::{Question, StructureFindings, explain_known};
 use smmu_decode::structures::{decode, guess, segments};
@@ -22,9 +25,14 @@ use smmu_engine::run::{self, RigError};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ExplainArgs {
-    /// `ste` and 8 words, `cd` and 8 words, or both.
-    #[arg(value_name = "KIND | WORD")]
+    /// A name, such as F_TRANSLATION, CERROR_ILL or TLBI_EL2_ALL; or `ste` and 8 words, `cd` and 8
+    /// words, or both.
+    #[arg(value_name = "NAME | KIND | WORD")]
     words: Vec<String>,
+    /// Print the ID registers that a guest may be told that runs on all of these SMMUs. Each argument
+    /// is one SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x...
+    #[arg(long, conflicts_with_all = ["base", "set", "idr", "backend", "sid", "ssid"])]
+    common: bool,
     /// Start from a legal configuration of this kind.
     #[arg(long, value_parser = one_of(&BaseConfig::ALL, BaseConfig::name, BaseConfig::text))]
     base: Option<BaseConfig>,
@@ -66,6 +74,8 @@ pub(super) struct ExplainArgs {
 
 const EXAMPLES: &str = "\
 Examples:
+  smmu-harness explain F_TRANSLATION
+  smmu-harness explain --common IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74 IDR0=0x080fe6bf,...
   smmu-harness explain --backend qemu ste 0xf80000004000000b 0x54 0 0 0 0 0 0
   smmu-harness explain --backend mock --base nested --set S2T0SZ=10 --set CD.AA64=0
   smmu-harness explain --idr IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74 --base stage1 --set STRW=2
@@ -74,6 +84,12 @@ Exit status: 0 legal, 1 refused, 2 wrong usage, 3 backend not available.";
 
 impl ExplainArgs {
     pub(super) fn run(&self) -> Result<(), Exit> {
+        if self.common {
+            return common::print(&self.words, self.format);
+        }
+        if let Some(found) = topic::named(&self.words)? {
+            return topic::print(&found, self.format);
+        }
         let ids = self.ids()?;
         let mut smmu = SmmuView::new(ids.values);
         if self.e2h {
