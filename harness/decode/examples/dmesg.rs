@@ -38,7 +38,7 @@ fn main() -> io::Result<()> {
     print(scanner.finish(), &mut context)
 }
 
-fn print(items: Vec<ScanItem>, context: &mut DecodeContext) -> io::Result<()> {
+fn print(items: Vec<ScanItem>, context: &mut DecodeContext<'_>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for item in items {
         match item {
@@ -48,6 +48,9 @@ fn print(items: Vec<ScanItem>, context: &mut DecodeContext) -> io::Result<()> {
                 for report in reports(&found, context) {
                     let (name, summary) = (&report.name, &report.summary);
                     writeln!(out, "line {}, {}: {name} {summary}", found.line, found.about)?;
+                    if let Some(device) = &report.device {
+                        writeln!(out, "  device: {device}")?;
+                    }
                     writeln!(out, "  means: {}", report.advice.means)?;
                     for next in &report.advice.next {
                         writeln!(out, "  check: {next}")?;

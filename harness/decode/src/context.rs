@@ -1,23 +1,34 @@
 //! What is known besides the words: the ID registers, and the STE and CD of the same input.
 
 use smmu_types::fields::{cd, ste};
-use smmu_types::{Cd, IdRegisters, Ste, legal};
+use smmu_types::{Cd, Ste, legal};
 
+use crate::ids::KnownIds;
 use crate::item::FoundWords;
+use crate::judge::{Judgement, judge};
 use crate::kind::StructureKind;
+use crate::resolver::{NoResolver, StreamResolver};
 
 /// What is known besides the words.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DecodeContext {
+#[derive(Clone, Copy, Debug)]
+pub struct DecodeContext<'r> {
     /// The ID registers.
-    pub ids: Option<IdRegisters>,
+    pub ids: Option<KnownIds>,
     /// The latest STE of the same input.
     pub ste: Option<Ste>,
     /// The latest CD of the same input.
     pub cd: Option<Cd>,
+    /// Names the devices behind StreamIDs.
+    pub resolver: &'r dyn StreamResolver,
 }
 
-impl DecodeContext {
+impl Default for DecodeContext<'_> {
+    fn default() -> Self {
+        DecodeContext { ids: None, ste: None, cd: None, resolver: &NoResolver }
+    }
+}
+
+impl DecodeContext<'_> {
     /// Keeps an STE or a CD of the input, for the events that may be about it.
     pub fn remember(&mut self, found: &FoundWords) {
         let words = || std::array::from_fn(|n| found.words.get(n).copied().unwrap_or(0));
@@ -28,36 +39,32 @@ impl DecodeContext {
         }
     }
 
-    /// What is illegal in the input's STE; `None` if the STE or the ID registers are unknown.
-    pub(crate) fn illegal_ste(&self) -> Option<Vec<String>> {
-        let (ste, ids) = (self.ste?, self.ids?);
-        Some(illegal(|report| legal::ste(&ste, &legal::SmmuView::new(ids), report)))
+    /// The judgement on the input's STE; `None` if the STE or all ID registers are unknown.
+    pub(crate) fn judged_ste(&self) -> Option<Judgement> {
+        self.judged(StructureKind::Ste, &self.ste?.0)
     }
 
-    /// What is illegal in the input's CD; `None` if the CD or the ID registers are unknown.
-    pub(crate) fn illegal_cd(&self) -> Option<Vec<String>> {
-        let (cd, ids) = (self.cd?, self.ids?);
-        let ste = self.ste.unwrap_or(STAGE1);
-        Some(illegal(|report| legal::cd(&cd, &ste, &legal::SmmuView::new(ids), report)))
+    /// The judgement on the input's CD; `None` if the CD or all ID registers are unknown.
+    pub(crate) fn judged_cd(&self) -> Option<Judgement> {
+        self.judged(StructureKind::Cd, &self.cd?.0)
     }
 
-    /// All findings of the rules about a structure; none if the ID registers are unknown.
-    pub(crate) fn findings(&self, kind: StructureKind, words: &[u64]) -> Vec<String> {
-        let Some(ids) = self.ids else { return Vec::new() };
-        let smmu = legal::SmmuView::new(ids);
+    /// The judgement on a structure; `None` if all ID registers are unknown, or no rules are about
+    /// it.
+    pub(crate) fn judged(&self, kind: StructureKind, words: &[u64]) -> Option<Judgement> {
+        let ids = self.ids?;
+        let view = legal::SmmuView::new(ids.values);
         let words = std::array::from_fn(|n| words.get(n).copied().unwrap_or(0));
-        let mut found = Vec::new();
-        let mut report = |finding: legal::Finding| {
-            found.push(format!("{finding} ({}; {})", finding.effect(), finding.rule().remedy()));
-        };
         match kind {
-            StructureKind::Ste => legal::ste(&Ste(words), &smmu, &mut report),
-            StructureKind::Cd => {
-                legal::cd(&Cd(words), &self.ste.unwrap_or(STAGE1), &smmu, &mut report);
+            StructureKind::Ste => {
+                Some(judge(&ids, &view, |smmu, report| legal::ste(&Ste(words), smmu, report)))
             }
-            _ => {}
+            StructureKind::Cd => {
+                let ste = self.ste.unwrap_or(STAGE1);
+                Some(judge(&ids, &view, |smmu, report| legal::cd(&Cd(words), &ste, smmu, report)))
+            }
+            _ => None,
         }
-        found
     }
 
     /// log2 of the page size, and the input bits, of a stage, if a descriptor says them.
@@ -100,13 +107,3 @@ impl DecodeContext {
 
 /// The STE by which a CD is judged when the STE is unknown.
 const STAGE1: Ste = Ste([0xb, 0, 0, 0, 0, 0, 0, 0]);
-
-fn illegal(judge: impl FnOnce(&mut dyn FnMut(legal::Finding))) -> Vec<String> {
-    let mut found = Vec::new();
-    judge(&mut |finding| {
-        if matches!(finding.effect(), legal::Effect::Illegal(_)) {
-            found.push(finding.to_string());
-        }
-    });
-    found
-}

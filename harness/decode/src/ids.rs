@@ -1,6 +1,35 @@
-//! Parses ID registers from text.
+//! ID registers of which some may be unknown, and their text.
 
 use smmu_types::IdRegisters;
+
+/// ID registers of which some may be unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownIds {
+    /// The values; 0 for an unknown register.
+    pub values: IdRegisters,
+    /// One bit for each of [`NAMES`].
+    known: u16,
+}
+
+impl KnownIds {
+    /// Registers that are all known.
+    #[must_use]
+    pub const fn all(values: IdRegisters) -> Self {
+        KnownIds { values, known: u16::MAX }
+    }
+
+    /// Whether the register of this name is known.
+    #[must_use]
+    pub fn is_known(&self, name: &str) -> bool {
+        let at = NAMES.iter().position(|known| *known == name);
+        at.is_some_and(|at| self.known >> at & 1 != 0)
+    }
+
+    /// The unknown registers among those by which a configuration is judged.
+    pub fn missing(&self) -> impl Iterator<Item = &'static str> + use<'_> {
+        ["IDR0", "IDR1", "IDR3", "IDR5", "AIDR"].into_iter().filter(|name| !self.is_known(name))
+    }
+}
 
 /// Why a text does not give ID registers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +58,11 @@ pub enum IdsError {
 
 const NAMES: [&str; 9] = ["IDR0", "IDR1", "IDR2", "IDR3", "IDR4", "IDR5", "IDR6", "IIDR", "AIDR"];
 
-fn place<'i>(ids: &'i mut IdRegisters, name: &str) -> Option<(&'static str, &'i mut u32)> {
+/// The place of a register.
+pub(crate) fn place<'i>(
+    ids: &'i mut IdRegisters,
+    name: &str,
+) -> Option<(&'static str, &'i mut u32)> {
     let name = name.to_ascii_uppercase();
     let name = name.strip_prefix("SMMU_").unwrap_or(&name);
     let known = NAMES.into_iter().find(|known| *known == name)?;
@@ -48,14 +81,14 @@ fn place<'i>(ids: &'i mut IdRegisters, name: &str) -> Option<(&'static str, &'i 
 }
 
 /// Parses names and values: `IDR0=0x...,IDR1=0x...`, or with blanks or colons between them, as
-/// `probe` prints them. A register that the text does not name is 0.
+/// `probe` prints them. A register that the text does not name is unknown.
 ///
 /// # Errors
 ///
 /// A name is no ID register, has no value or comes twice, or a value is no number.
-pub fn parse(text: &str) -> Result<IdRegisters, IdsError> {
+pub fn parse(text: &str) -> Result<KnownIds, IdsError> {
     let mut ids = IdRegisters::default();
-    let mut seen: Vec<&'static str> = Vec::new();
+    let mut known = 0;
     let mut tokens = text
         .split(|c: char| c.is_whitespace() || ",;=:".contains(c))
         .filter(|token| !token.is_empty());
@@ -63,17 +96,18 @@ pub fn parse(text: &str) -> Result<IdRegisters, IdsError> {
         let Some((name, place)) = place(&mut ids, token) else {
             return Err(IdsError::Name(token.chars().take(40).collect()));
         };
-        if seen.contains(&name) {
+        let bit = NAMES.iter().position(|known| *known == name).map_or(0, |at| 1u16 << at);
+        if known & bit != 0 {
             return Err(IdsError::Twice(name));
         }
-        seen.push(name);
+        known |= bit;
         let value = tokens.next().ok_or(IdsError::Missing(name))?;
         let digits = value.strip_prefix("0x").or_else(|| value.strip_prefix("0X"));
         let digits = digits.unwrap_or(value).replace('_', "");
         *place = u32::from_str_radix(&digits, 16)
             .map_err(|_| IdsError::Value { name, value: value.chars().take(40).collect() })?;
     }
-    Ok(ids)
+    Ok(KnownIds { values: ids, known })
 }
 
 #[cfg(test)]
@@ -87,7 +121,9 @@ mod tests {
     #[case("smmu_idr0: 0D44101B; SMMU_IDR1: 0x0273_0010")]
     fn reads(#[case] text: &str) {
         let want = IdRegisters { idr0: 0x0d44_101b, idr1: 0x0273_0010, ..IdRegisters::default() };
-        assert_eq!(parse(text), Ok(want));
+        let parsed = parse(text).unwrap();
+        assert_eq!(parsed.values, want);
+        assert_eq!(parsed.missing().collect::<Vec<_>>(), ["IDR3", "IDR5", "AIDR"]);
     }
 
     #[rstest]

@@ -18,7 +18,8 @@ pub enum ScanItem {
         /// What it says, in the architecture's words.
         text: String,
     },
-    /// A line that repeats in words what an earlier structure says.
+    /// A line that belongs to an earlier item: it repeats a structure in words, or is the rest of a
+    /// wrapped line.
     Again {
         /// Its number, from 1.
         line: usize,
@@ -44,6 +45,12 @@ pub struct FoundWords {
     pub source: &'static str,
     /// The sender, such as "arm-smmu-v3.0.auto", or what else is known of it.
     pub about: String,
+    /// The SMMU as the log names it, such as "arm-smmu-v3.0.auto"; empty if the log does not say.
+    pub smmu: String,
+    /// The time that the log has for its last line; empty without one.
+    pub time: String,
+    /// What the log says about the words besides their values.
+    pub says: LogSays,
     /// The lines of its words. If several structures share a line, the first has it.
     pub lines: Vec<usize>,
 }
@@ -58,8 +65,39 @@ impl FoundWords {
     ) -> Self {
         let known = words.len();
         let (about, lines) = (about.to_owned(), vec![line]);
-        FoundWords { kind, words, known, line, source, about, lines }
+        let (smmu, time, says) = (String::new(), String::new(), LogSays::Nothing);
+        FoundWords { kind, words, known, line, source, about, smmu, time, says, lines }
     }
+
+    /// Words that are in no log.
+    #[must_use]
+    pub fn plain(kind: StructureKind, words: Vec<u64>) -> Self {
+        FoundWords { lines: Vec::new(), ..FoundWords::new(kind, words, 0, "", "") }
+    }
+
+    /// The same words of a known SMMU.
+    pub(crate) fn of(mut self, smmu: &str) -> Self {
+        self.smmu = smmu.to_owned();
+        self
+    }
+}
+
+/// What a log says about words besides their values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogSays {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The bits of `GERROR` are active errors: the driver has compared it with `GERRORN`.
+    ActiveBits,
+    /// `GERROR.CMDQ_ERR` is active, so that `CMDQ_CONS.ERR` is of this moment.
+    ActiveError,
+    /// A `CMD_SYNC` timed out.
+    SyncTimeout {
+        /// Where the `CMD_SYNC` is, in the form of `CMDQ_PROD`.
+        at: u32,
+    },
 }
 
 /// Why a part of the input cannot be decoded.

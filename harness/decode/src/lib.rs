@@ -35,24 +35,32 @@ mod formats;
 pub mod ids;
 mod interpret;
 mod item;
+mod judge;
 mod kind;
 mod line;
+mod partial;
 mod queue_pointers;
 mod report;
+mod resolver;
 mod scanner;
+mod storm;
 pub mod structures;
 mod text;
 pub mod words;
 
 pub use advice::Advice;
 pub use context::DecodeContext;
+pub use ids::KnownIds;
 pub use interpret::reports;
-pub use item::{FoundWords, ScanError, ScanItem};
+pub use item::{FoundWords, LogSays, ScanError, ScanItem};
+pub use judge::NotJudged;
 pub use kind::{KindError, StructureKind};
 pub use line::LogLine;
-pub use report::{FieldRow, StructureReport};
+pub use report::{BitView, FieldRow, RowChoice, StructureReport, TextView};
+pub use resolver::{NoResolver, StreamResolver};
 pub use scanner::Scanner;
 pub use smmu_types;
+pub use storm::{Occurrence, StormRow, StormTable};
 pub use words::{InputPlace, Word, WordError, WordWidth};
 
 /// The example of the README compiles and runs.

@@ -5,13 +5,45 @@ use smmu_types::regs::cmdq_cons;
 use smmu_types::{CommandErrorCode, fields};
 
 use crate::advice::Advice;
+use crate::item::LogSays;
 use crate::kind::StructureKind;
 use crate::report::{FieldRow, StructureReport};
 
 const OVERFLOW: u32 = 1 << 31;
+/// The index and the wrap bit.
+const POINTER: u32 = 0xf_ffff;
+const EMPTY: &str = "empty: everything was consumed";
+
+const fn wait(count: u32) -> &'static str {
+    if count == 1 { "waits" } else { "wait" }
+}
+
+/// What a `CMD_SYNC` that timed out means.
+fn timeout(advice: &mut Advice, at: u32, producer: u32, consumer: u32) {
+    let behind = (producer & POINTER).wrapping_sub(at & POINTER) & POINTER;
+    match behind {
+        _ if producer & POINTER == consumer & POINTER => {
+            advice.means.push_str("; the SYNC is done by now, after the driver gave up");
+        }
+        1 => advice.means.push_str("; the SYNC is the last of them"),
+        _ if behind & (POINTER >> 1) == behind && behind > 0 => {
+            let more = behind - 1;
+            advice
+                .means
+                .push_str(&format!("; the SYNC is at {at:#x}, and {more} were queued behind it"));
+        }
+        _ => {}
+    }
+    if cmdq_cons::error(consumer) == CommandErrorCode::NONE {
+        advice.next.push("CMDQ_CONS.ERR is 0: no command was refused; the SMMU is slow or stuck. Does CMDQ_CONS.RD move when it is read again? An ATC_INV waits for a device, a TLBI for walks in flight".into());
+    }
+    if consumer & POINTER == 0 {
+        advice.next.insert(0, "CMDQ_CONS is 0: nothing was consumed, or the SMMU was reset or lost power since. Check CR0.CMDQEN with CR0ACK, CMDQ_BASE, and with IDR0.COHACC = 0 the cache maintenance of the queue".into());
+    }
+}
 
 /// The words are `PROD`, `CONS` and, if known, log2 of the number of entries.
-pub(crate) fn report(words: &[u64]) -> StructureReport {
+pub(crate) fn report(words: &[u64], says: LogSays) -> StructureReport {
     let word = |n: usize| words.get(n).copied().unwrap_or(0) as u32;
     let (producer, consumer) = (word(0), word(1));
     let size = words.get(2).map(|log2| u8::try_from(*log2).ok().and_then(QueueSize::from_log2));
@@ -23,6 +55,7 @@ pub(crate) fn report(words: &[u64]) -> StructureReport {
         shown: value.to_string(),
         meaning,
         reserved: false,
+        counts: true,
     };
     let error = cmdq_cons::error(consumer);
     let mut rows = Vec::new();
@@ -42,11 +75,11 @@ pub(crate) fn report(words: &[u64]) -> StructureReport {
                 rows.push(row(wrap, log2, log2, value, "which time round".into()));
             }
             advice.means = match size.used(producer, consumer) {
-                Some(0) => "empty: everything was consumed".into(),
+                Some(0) => EMPTY.into(),
                 Some(used) if used == size.entries() => {
-                    format!("full: {used} entries wait; equal indices and different wrap bits")
+                    format!("full: {used} wait; equal indices and different wrap bits")
                 }
-                Some(used) => format!("{used} of {} entries wait", size.entries()),
+                Some(used) => format!("{used} of {} {}", size.entries(), wait(used)),
                 None => {
                     advice.next.push("check that both were read from the same queue, and that the size is that of its base register".into());
                     "impossible: the consumer is not within one queue length behind the producer"
@@ -57,22 +90,28 @@ pub(crate) fn report(words: &[u64]) -> StructureReport {
         unknown => {
             rows.push(row("PROD", 19, 0, producer & 0xf_ffff, "index and wrap bit".into()));
             rows.push(row("CONS", 19, 0, consumer & 0xf_ffff, "index and wrap bit".into()));
-            let same = producer & 0xf_ffff == consumer & 0xf_ffff;
-            advice.means = match (unknown, same) {
-                (_, true) => "empty: everything was consumed".into(),
-                (None, false) => {
+            // The index and the wrap bit count as one number, whatever the size.
+            let waiting = (producer & POINTER).checked_sub(consumer & POINTER);
+            advice.means = match (unknown, waiting) {
+                (_, Some(0)) => EMPTY.into(),
+                (None, Some(waiting)) => format!("{waiting} {}", wait(waiting)),
+                (None, None) => {
+                    advice.next.push(
+                        "give log2 of the number of entries (bits 4:0 of the base register) as a third word"
+                            .into(),
+                    );
                     "not empty; how much waits depends on the size of the queue".into()
                 }
-                (Some(_), false) => format!(
+                (Some(_), _) => format!(
                     "not empty; a queue has 2^0 to 2^{} entries, so the size that was given is not one",
                     QueueSize::MAX_LOG2
                 ),
             };
-            advice.next.push(
-                "give log2 of the number of entries (bits 4:0 of the base register) as a third word"
-                    .into(),
-            );
         }
+    }
+    let summary = advice.means.clone();
+    if let LogSays::SyncTimeout { at } = says {
+        timeout(&mut advice, at, producer, consumer);
     }
     let flags = (producer & OVERFLOW, consumer & OVERFLOW);
     rows.push(row("PROD.OVFLG", 31, 31, producer >> 31, "event and PRI queues".into()));
@@ -85,19 +124,22 @@ pub(crate) fn report(words: &[u64]) -> StructureReport {
         );
     }
     if error != CommandErrorCode::NONE {
-        advice.next.push(format!(
+        advice.next.insert(0, format!(
             "command queue: stopped with {error} at the command at CONS.RD, if GERROR.CMDQ_ERR is active"
         ));
     }
     StructureReport {
         kind: StructureKind::Queue,
         name: "PROD, CONS".into(),
-        summary: String::new(),
+        summary,
         words: words.to_vec(),
         bits: fields::cmdq_prod::LAYOUT.bits(),
         rows,
         residue: Vec::new(),
         advice,
         findings: Vec::new(),
+        not_judged: Vec::new(),
+        device: None,
+        cut_off: None,
     }
 }

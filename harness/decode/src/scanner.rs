@@ -1,14 +1,21 @@
 //! The scanner: takes an input line by line, and returns what is complete.
 
+mod wrapped;
+
 use crate::block::WordBlock;
 use crate::formats::dump::{self, Dump};
 use crate::formats::pending::PendingRecords;
-use crate::formats::{bao, freebsd, linux, qemu, smmudxe, tf_rmm};
+use crate::formats::{
+    bao, braces, freebsd, indexed, linux, qemu, registers, smmudxe, smmuv2, tf_rmm,
+};
 use crate::item::{FoundWords, ScanError, ScanItem, others};
 use crate::kind::{KindError, StructureKind};
 use crate::line::LogLine;
 use crate::structures::{decode, doubts, segments};
-use crate::words::{InputPlace, PlainLine, WordWidth, tokens};
+use crate::text::time_of;
+use wrapped::{HeldLine, is_cut, is_of_smmu};
+
+use crate::words::{Before, InputPlace, PlainLine, Word, WordWidth, tokens};
 
 /// Scans an input line by line for structures of an SMMU.
 #[derive(Debug, Default)]
@@ -20,6 +27,8 @@ pub struct Scanner {
     /// The plain words of the lines before this one.
     plain: WordBlock,
     linux: linux::LinuxSenders,
+    /// A line that may go on in the next one.
+    held: Option<HeldLine>,
     /// The input has lines that are not words.
     prose: bool,
 }
@@ -38,79 +47,141 @@ impl Scanner {
         let mut out = Vec::new();
         self.waiting.give_up(number, &mut out);
         self.linux.give_up(number, &mut out);
-        if self.of_a_log(&line, &text, &mut out) {
-            once(number, &mut out);
-            self.end_of_words(&mut out);
-            self.prose = true;
-            return out;
-        }
-        match self.dump.take(&line, &text) {
-            dump::DumpStep::More => return out,
-            dump::DumpStep::New(before) | dump::DumpStep::Ended(before) => {
-                self.end_of_plain(&mut out);
-                self.decode(before, &mut out);
+        if let Some(held) = self.held.take() {
+            if let Some(whole) = held.with(&text)
+                && self.of_a_log(&held.line, &whole, &mut out)
+            {
+                self.end_of_log_line(held.line.number, &whole, &mut out);
+                out.push(ScanItem::Again { line: number });
                 return out;
             }
-            dump::DumpStep::No(before) => self.decode(before, &mut out),
+            self.held_alone(held, &mut out);
         }
-        if self.named(&line, &text, &mut out) {
-            return out;
+        let of_smmu = is_of_smmu(&text);
+        if of_smmu && is_cut(&text) {
+            self.held = Some(HeldLine { line, text, unknown: false });
+        } else if self.of_a_log(&line, &text, &mut out) {
+            self.end_of_log_line(number, &text, &mut out);
+        } else if of_smmu {
+            self.held = Some(HeldLine { line, text, unknown: true });
+        } else {
+            self.words(line, &text, &mut out);
+        }
+        out
+    }
+
+    /// Takes a line whose rest did not come.
+    fn held_alone(&mut self, held: HeldLine, out: &mut Vec<ScanItem>) {
+        let HeldLine { line, text, unknown } = held;
+        let text = text.strip_suffix('=').unwrap_or(&text);
+        if !unknown && self.of_a_log(&line, text, out) {
+            self.end_of_log_line(line.number, text, out);
+        } else {
+            self.words(line, text, out);
+        }
+    }
+
+    fn end_of_log_line(&mut self, number: usize, text: &str, out: &mut Vec<ScanItem>) {
+        self.prose = true;
+        once(number, out);
+        timed(text, out);
+        self.end_of_words(out);
+    }
+
+    /// Takes a line that belongs to no log format.
+    fn words(&mut self, line: LogLine, text: &str, out: &mut Vec<ScanItem>) {
+        let number = line.number;
+        match self.dump.take(&line, text) {
+            dump::DumpStep::More => return,
+            dump::DumpStep::New(before) | dump::DumpStep::Ended(before) => {
+                self.end_of_plain(out);
+                self.decode(before, out);
+                return;
+            }
+            dump::DumpStep::No(before) => self.decode(before, out),
+        }
+        if self.named(&line, text, out) {
+            return;
+        }
+        if text.contains('{')
+            && let Some((kind, words)) = braces::list(text, number)
+            && self.list(&line, kind.or(self.kind), &words, out)
+        {
+            return;
+        }
+        let before = out.len();
+        if registers::line(number, text, out) {
+            let mut found = out.split_off(before);
+            self.end_of_plain(out);
+            out.append(&mut found);
+            self.prose = true;
+            once(number, out);
+            timed(text, out);
+            return;
         }
         let place = InputPlace::Line { number, column: 1 };
-        match PlainLine::of(&text, number, self.plain.before()) {
+        // Numbers that may be no words do not make words of the next line.
+        let before = match self.plain.before() {
+            Before::Words if self.plain.perhaps => Before::Nothing,
+            before => before,
+        };
+        match PlainLine::of(text, number, before) {
             PlainLine::Words(words) => {
                 self.plain.perhaps = false;
                 self.plain.words.extend(words);
                 self.plain.lines.push(line);
-                self.complete_plain(&mut out);
+                self.complete_plain(out);
             }
             PlainLine::Bytes(bytes) => {
                 self.plain.perhaps = false;
                 self.plain.push_bytes(bytes, place);
                 self.plain.lines.push(line);
-                self.complete_plain(&mut out);
+                self.complete_plain(out);
             }
             PlainLine::Perhaps(words) => {
                 self.plain.perhaps = self.kind.is_none();
                 self.plain.words.extend(words);
                 self.plain.lines.push(line);
-                self.complete_plain(&mut out);
+                self.complete_plain(out);
             }
             PlainLine::Blank => {
                 // A structure may be spread over paragraphs.
                 if self.decodes(&self.plain) {
-                    self.end_of_plain(&mut out);
+                    self.end_of_plain(out);
                 }
                 out.push(ScanItem::Other(line));
             }
             PlainLine::Star if !self.plain.is_empty() => {
                 out.push(ScanItem::Broken(ScanError::Repeated { line: number }));
                 self.plain.lines.push(line);
-                others(std::mem::take(&mut self.plain).lines, &mut out);
+                others(std::mem::take(&mut self.plain).lines, out);
             }
             PlainLine::Broken(error) => {
                 // The words before it are cut off, and would decode as something else.
                 out.push(ScanItem::Broken(error.into()));
                 self.plain.lines.push(line);
-                others(std::mem::take(&mut self.plain).lines, &mut out);
+                others(std::mem::take(&mut self.plain).lines, out);
             }
             PlainLine::Star | PlainLine::Prose => {
                 self.prose = true;
-                self.end_of_plain(&mut out);
+                self.end_of_plain(out);
                 out.push(ScanItem::Other(line));
             }
         }
-        out
     }
 
     /// Ends the input. Returns what is left.
     pub fn finish(&mut self) -> Vec<ScanItem> {
         let mut out = Vec::new();
+        if let Some(held) = self.held.take() {
+            self.held_alone(held, &mut out);
+        }
         self.linux.finish(&mut out);
         let block = self.dump.end();
         self.decode(block, &mut out);
         // The numbers of an input without any other text are words.
-        self.plain.perhaps &= self.prose;
+        // Numbers alone are meant as words, unless they are few or small.
+        self.plain.perhaps &= self.prose || is_small(&self.plain);
         self.end_of_plain(&mut out);
         self.waiting.finish(&mut out);
         out
@@ -124,6 +195,8 @@ impl Scanner {
             || smmudxe::line(&mut self.waiting, line, text, out)
             || bao::line(line.number, text, out)
             || tf_rmm::line(line.number, text, out)
+            || smmuv2::line(line.number, text, out)
+            || indexed::line(&mut self.waiting, line, text, out)
     }
 
     /// Lines that say themselves what they are: `ste 0x... 0x...`, `GERROR=0x1`.
@@ -150,6 +223,21 @@ impl Scanner {
                 }
             }
         }
+        give_lines(&mut found, vec![line.number]);
+        out.extend(found.into_iter().map(ScanItem::Found));
+        true
+    }
+
+    /// Takes a list of words; returns whether they are structures.
+    fn list(
+        &mut self,
+        line: &LogLine,
+        kind: Option<StructureKind>,
+        words: &[Word],
+        out: &mut Vec<ScanItem>,
+    ) -> bool {
+        let Ok(mut found) = decode(kind, self.width, words) else { return false };
+        self.end_of_plain(out);
         give_lines(&mut found, vec![line.number]);
         out.extend(found.into_iter().map(ScanItem::Found));
         true
@@ -228,7 +316,10 @@ impl Scanner {
             false => native,
         };
         // In a log, and among other numbers, only words without any doubt are a structure.
-        if self.kind.is_none() && (block.of_a_log || block.perhaps) && doubts(&found) > 0 {
+        if self.kind.is_none()
+            && (block.of_a_log && doubts(&found) > 0
+                || block.perhaps && (is_small(block) || doubts(&found) > 0))
+        {
             let place =
                 block.words.first().map_or(InputPlace::Line { number: 0, column: 1 }, |w| w.place);
             let (candidates, found) = (Vec::new(), block.words.len());
@@ -238,11 +329,27 @@ impl Scanner {
     }
 }
 
+/// Whether numbers are too few or too small for words: "46 0" is a line of a table.
+fn is_small(block: &WordBlock) -> bool {
+    block.words.len() < 8 || block.words.iter().all(|word| word.value < 0x1_0000)
+}
+
 /// Gives the lines of a block to the first of its structures.
 fn give_lines(found: &mut [FoundWords], lines: Vec<usize>) {
     found.iter_mut().for_each(|found| found.lines.clear());
     if let Some(first) = found.first_mut() {
         first.lines = lines;
+    }
+}
+
+/// Gives the time of a line to what was found on it.
+fn timed(text: &str, out: &mut [ScanItem]) {
+    for item in out {
+        if let ScanItem::Found(found) = item
+            && found.time.is_empty()
+        {
+            found.time = time_of(text);
+        }
     }
 }
 

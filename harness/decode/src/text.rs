@@ -38,3 +38,33 @@ pub(crate) fn part<'t>(captures: &regex::Captures<'t>, name: &str) -> &'t str {
 pub(crate) fn number_of(name: &str) -> Option<u8> {
     EventKind::from_name(name).map(|kind| kind.0)
 }
+
+pattern!(
+    TIME,
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?|(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?: \d{4})?|\[ *\d+\.\d+[\]@]"
+);
+
+/// The time that a log has at the beginning of a line; empty without one.
+pub(crate) fn time_of(text: &str) -> String {
+    let found = TIME.find(text).filter(|found| found.start() < 40);
+    let time = found.map_or("", |found| found.as_str());
+    time.trim_matches(['[', ']', '@', ' ']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("[   55.123456] arm-smmu-v3 a: x", "55.123456")]
+    #[case("<4>[   55.123456] arm-smmu-v3 a: x", "55.123456")]
+    #[case("Nov  2 10:00:01 host kernel: [   55.1] x", "Nov  2 10:00:01")]
+    #[case("[Tue Nov 29 11:12:00 2026] x", "Tue Nov 29 11:12:00 2026")]
+    #[case("2026-11-29T11:12:00.123456+00:00 host kernel: x", "2026-11-29T11:12:00.123456+00:00")]
+    #[case("[    1.0@2] x", "1.0")]
+    #[case("arm-smmu-v3 a: x", "")]
+    fn a_line_has_a_time(#[case] line: &str, #[case] time: &str) {
+        assert_eq!(time_of(line), time);
+    }
+}

@@ -168,7 +168,8 @@ impl PlainLine {
     pub(crate) fn of(line: &str, number: usize, before: Before) -> PlainLine {
         // The text after a `#` is a comment.
         let line = line.split('#').next().unwrap_or_default();
-        let tokens: Vec<(usize, &str)> = tokens(line).collect();
+        let mended = mended(line);
+        let tokens: Vec<(usize, &str)> = tokens(mended.as_deref().unwrap_or(line)).collect();
         match tokens.as_slice() {
             [] => return PlainLine::Blank,
             [(_, "*")] => return PlainLine::Star,
@@ -214,6 +215,24 @@ impl PlainLine {
             _ => PlainLine::Prose,
         }
     }
+}
+
+/// The line without blanks in the middle of its words: `0x00004402 00000010 0x0000020000000000`.
+/// Another word must show that the words have 16 digits.
+fn mended(line: &str) -> Option<String> {
+    let prefixed = |token: &str| token.strip_prefix("0x").map(str::len);
+    let words: Vec<&str> = line.split([' ', '\t']).filter(|token| !token.is_empty()).collect();
+    let whole = words.iter().any(|token| prefixed(token) == Some(16));
+    let mut joined: Vec<String> = Vec::new();
+    for token in &words {
+        let torn = joined.last().and_then(|last| prefixed(last)).filter(|digits| *digits < 16);
+        let hex = token.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match (joined.last_mut(), torn) {
+            (Some(last), Some(digits)) if hex && digits + token.len() == 16 => last.push_str(token),
+            _ => joined.push((*token).to_owned()),
+        }
+    }
+    (whole && joined.len() < words.len()).then(|| joined.join(" "))
 }
 
 /// Whether a token looks like a word, perhaps with a mistake.
@@ -379,6 +398,7 @@ mod tests {
     #[case("20240101", "perhaps")]
     #[case("10 8 0 200 10000 0 0 0", "perhaps")]
     #[case("\t0x0000000800000010", "words")]
+    #[case("0x00004402 00000010 0x0000020000000000 0x00000000fe001000 0x0", "words")]
     #[case("0x10, 0x20,0x30 0", "words")]
     #[case("0x10 0x20 # the event", "words")]
     #[case("00000010 00000008", "words")]

@@ -4,6 +4,7 @@ use smmu_types::layout::{Field, Layout};
 use smmu_types::{Cd, Ste, SteConfig};
 
 use super::Advice;
+use crate::item::LogSays;
 
 const EXPLAIN: &str =
     "`smmu-harness explain --idr ...` says which field an SMMU would refuse, and how to mend it";
@@ -124,7 +125,7 @@ pub(crate) fn context_descriptor(word: u64) -> Advice {
 }
 
 /// Which flags of a register are set.
-pub(crate) fn register(layout: &Layout, word: u64) -> Advice {
+pub(crate) fn register(layout: &Layout, word: u64, says: LogSays) -> Advice {
     let words = [word];
     let is_flag = |field: &Field| field.hi() == field.lo();
     let set: Vec<&str> = layout
@@ -138,9 +139,9 @@ pub(crate) fn register(layout: &Layout, word: u64) -> Advice {
         (true, false) => Advice::new(format!("set: {}", set.join(", "))),
     };
     match layout.name() {
+        "GERROR" if says == LogSays::ActiveBits => active_errors(word),
         "GERROR" | "GERRORN" => advice
-            .then("an error is active where GERROR and GERRORN differ: compare the two, and acknowledge by writing GERROR's value to GERRORN")
-            .then("Linux prints GERROR ^ GERRORN, so that every bit it shows is active"),
+            .then("an error is active where GERROR and GERRORN differ: compare the two, and acknowledge by writing GERROR's value to GERRORN"),
         "CMDQ_CONS" if word >> 24 & 0x7f != 0 => {
             let (what, next) = match word >> 24 & 0x7f {
                 1 => ("CERROR_ILL: the command at RD is illegal, and the queue has stopped there", "read the two words at CMDQ_BASE.ADDR + 16 * RD (RD without its wrap bit) and decode them with `decode cmd`; overwrite the slot with a SYNC, then acknowledge GERROR.CMDQ_ERR"),
@@ -148,8 +149,11 @@ pub(crate) fn register(layout: &Layout, word: u64) -> Advice {
                 3 => ("CERROR_ATC_INV_SYNC: an ATC_INV before the SYNC at RD was not answered in time", "a device with ATS is gone, or off: the caller of that ATC_INV must be told; acknowledging GERROR.CMDQ_ERR makes the queue go on"),
                 _ => ("ERR has a reserved value", "see the manual of this SMMU"),
             };
-            let advice = Advice { means: what.into(), next: advice.next };
-            advice.then("ERR is of this moment only while GERROR.CMDQ_ERR is active").then(next)
+            let advice = Advice { means: what.into(), next: vec![next.into()] };
+            match says {
+                LogSays::ActiveError => advice,
+                _ => advice.then("ERR is of this moment only while GERROR.CMDQ_ERR is active"),
+            }
         }
         "CR0" | "CR0ACK" if word & 1 == 0 => {
             advice.then("SMMUEN = 0: nothing is translated; GBPA says whether transactions pass or are aborted")
@@ -157,4 +161,62 @@ pub(crate) fn register(layout: &Layout, word: u64) -> Advice {
         "GBPA" if word >> 31 & 1 != 0 => advice.then("UPDATE = 1: a write has not taken effect yet, or the value was read from what is to be written"),
         _ => advice,
     }
+}
+
+/// What the active errors of `GERROR` mean, the one that explains others first.
+fn active_errors(word: u64) -> Advice {
+    const ERRORS: [(u32, &str, &str); 10] = [
+        (
+            8,
+            "SFM_ERR: the SMMU is in service failure mode, and may no longer translate",
+            "reset the SMMU; the manual of the implementation says what leads to this mode",
+        ),
+        (
+            0,
+            "CMDQ_ERR: the command queue has stopped",
+            "CMDQ_CONS.ERR says why: see the line `CMDQ error` next to this one, or read CMDQ_CONS",
+        ),
+        (
+            2,
+            "EVENTQ_ABT_ERR: an event could not be written, and is lost",
+            "check EVENTQ_BASE, and that the SMMU can write that memory",
+        ),
+        (
+            3,
+            "PRIQ_ABT_ERR: a page request could not be written, and is lost",
+            "check PRIQ_BASE, and that the SMMU can write that memory",
+        ),
+        (
+            4,
+            "MSI_CMDQ_ABT_ERR: the MSI of a CMD_SYNC was aborted",
+            "check MSIAddress of the CMD_SYNC, and that the SMMU can write there",
+        ),
+        (
+            5,
+            "MSI_EVENTQ_ABT_ERR: the MSI of the event queue was aborted",
+            "check EVENTQ_IRQ_CFG0: is the doorbell a physical address that the SMMU can write?",
+        ),
+        (
+            6,
+            "MSI_PRIQ_ABT_ERR: the MSI of the PRI queue was aborted",
+            "check PRIQ_IRQ_CFG0: is the doorbell a physical address that the SMMU can write?",
+        ),
+        (
+            7,
+            "MSI_GERROR_ABT_ERR: the MSI of global errors was aborted",
+            "check GERROR_IRQ_CFG0: is the doorbell a physical address that the SMMU can write?",
+        ),
+        (
+            9,
+            "CMDQP_ERR: an enhanced command queue has an error",
+            "read the CONS register of each enhanced command queue",
+        ),
+        (10, "DPT_ERR: a lookup in the device permission table failed", "read DPT_CFG_FAR"),
+    ];
+    let active: Vec<_> = ERRORS.into_iter().filter(|(bit, ..)| word >> bit & 1 != 0).collect();
+    if active.is_empty() {
+        return Advice::new("no error is active");
+    }
+    let means: Vec<&str> = active.iter().map(|(_, means, _)| *means).collect();
+    active.iter().fold(Advice::new(means.join("; ")), |advice, (.., next)| advice.then(*next))
 }

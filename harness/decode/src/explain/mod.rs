@@ -3,7 +3,14 @@
 //! The rules are those of [`smmu_types::legal`], in the order in which a transaction meets them.
 
 pub mod build;
+pub mod common;
+mod events;
+mod topic;
 
+pub use topic::{Topic, names, topic};
+
+use crate::ids::KnownIds;
+use crate::judge::{Judgement, NotJudged, judge};
 use smmu_types::legal::{self, Effect, Finding, SmmuView, StreamLookup};
 use smmu_types::{Cd, EventKind, Ste, StreamId, SubstreamId, fields};
 
@@ -28,13 +35,19 @@ pub struct StructureFindings {
     pub name: &'static str,
     /// The findings, in the order of the structure's fields.
     pub findings: Vec<Finding>,
+    /// What cannot be judged, because ID registers are unknown.
+    pub not_judged: Vec<NotJudged>,
 }
 
 impl StructureFindings {
-    fn new(name: &'static str, judge: impl FnOnce(&mut dyn FnMut(Finding))) -> Self {
-        let mut findings = Vec::new();
-        judge(&mut |finding| findings.push(finding));
-        StructureFindings { name, findings }
+    fn new(
+        name: &'static str,
+        ids: &KnownIds,
+        smmu: &SmmuView,
+        rules: impl Fn(&SmmuView, &mut dyn FnMut(Finding)),
+    ) -> Self {
+        let Judgement { findings, not_judged } = judge(ids, smmu, rules);
+        StructureFindings { name, findings, not_judged }
     }
 
     /// The event in which a transaction ends here, if the structure is refused.
@@ -47,19 +60,32 @@ impl StructureFindings {
     }
 }
 
-/// Applies the rules, in the order in which a transaction meets them.
+/// Applies the rules to an SMMU whose ID registers are all known, in the order in which a
+/// transaction meets them.
 #[must_use]
 pub fn explain(question: &Question, smmu: &SmmuView) -> Vec<StructureFindings> {
+    explain_known(question, smmu, &KnownIds::all(smmu.id))
+}
+
+/// The same for an SMMU of which some ID registers are unknown. `smmu` has its settings.
+#[must_use]
+pub fn explain_known(
+    question: &Question,
+    smmu: &SmmuView,
+    ids: &KnownIds,
+) -> Vec<StructureFindings> {
     let mut parts = Vec::new();
     if let Some((stream, table)) = question.stream {
-        parts.push(StructureFindings::new("StreamID", |report| {
+        parts.push(StructureFindings::new("StreamID", ids, smmu, |smmu, report| {
             legal::stream_id(stream, table, smmu, report);
         }));
     }
     if let Some(ste) = &question.ste {
-        parts.push(StructureFindings::new("STE", |report| legal::ste(ste, smmu, report)));
+        parts.push(StructureFindings::new("STE", ids, smmu, |smmu, report| {
+            legal::ste(ste, smmu, report);
+        }));
         if let Some(substream) = question.substream {
-            parts.push(StructureFindings::new("SubstreamID", |report| {
+            parts.push(StructureFindings::new("SubstreamID", ids, smmu, |smmu, report| {
                 legal::substream_id(substream, ste, smmu, report);
             }));
         }
@@ -69,7 +95,9 @@ pub fn explain(question: &Question, smmu: &SmmuView) -> Vec<StructureFindings> {
     if let Some(cd) = question.cd.as_ref().filter(|_| reached) {
         // Without an STE, the CD is judged as that of a stage-1 stream of EL1.
         let ste = question.ste.unwrap_or(Ste([0xb, 0, 0, 0, 0, 0, 0, 0]));
-        parts.push(StructureFindings::new("CD", |report| legal::cd(cd, &ste, smmu, report)));
+        parts.push(StructureFindings::new("CD", ids, smmu, |smmu, report| {
+            legal::cd(cd, &ste, smmu, report);
+        }));
     }
     parts
 }

@@ -1,12 +1,12 @@
 //! Memory dumps: an address or offset, and the bytes from there on.
 //!
 //! `xxd`, `hexdump -C`, `od`, GDB's `x`, U-Boot's `md`, QEMU's `xp`, the kernel's `print_hex_dump`,
-//! `crash rd`. Groups of one and two bytes are bytes in the order of memory, larger ones are
+//! `crash rd`, TRACE32's `Data.dump`. Groups of one and two bytes are bytes in the order of memory, larger ones are
 //! values, or bytes where only that makes sense.
 
 use crate::block::WordBlock;
 use crate::line::LogLine;
-use crate::text::pattern;
+use crate::text::{part, pattern};
 use crate::words::{InputPlace, Word};
 
 pattern!(
@@ -174,8 +174,76 @@ impl Dump {
     }
 }
 
+pattern!(TRACE32, r"^\s*(?:[A-Z]{1,5}:)?(?P<at>[0-9A-Fa-f]{4,16})\|(?P<rest>[> ]?[0-9A-Fa-f].*)$");
+// GDB prints values with their own digits: `0x80001000: 0xd 0x0`.
+pattern!(
+    UNPADDED,
+    r"^\s*(?P<at>0x[0-9a-fA-F]{3,16})(?:\s+<[^>]*>)?:(?P<rest>(?:\s+0x[0-9a-fA-F]{1,16}){1,8})\s*$"
+);
+
+/// A row of TRACE32. Its `>` marks the cursor, and a character column follows two blanks or more
+/// than the groups.
+fn trace32(text: &str, number: usize) -> Option<DumpRow> {
+    let captures = TRACE32.captures(text)?;
+    let at = part(&captures, "at");
+    let mut units = Vec::new();
+    let mut width = None;
+    for token in part(&captures, "rest").split([' ', '>']).filter(|token| !token.is_empty()) {
+        let fits = matches!(token.len(), 2 | 4 | 8 | 16) && width.is_none_or(|w| w == token.len());
+        let (true, Ok(value)) = (fits, u64::from_str_radix(token, 16)) else { break };
+        width = Some(token.len());
+        let bytes = token.len() / 2;
+        units.push(DigitGroup { value, bytes, memory_order: bytes == 1 });
+    }
+    let place = InputPlace::Line { number, column: 1 };
+    let row = DumpRow {
+        at: format!("0x{at}"),
+        units,
+        place,
+        colon: true,
+        prefixed: false,
+        either_order: false,
+    };
+    (!row.units.is_empty()).then_some(row)
+}
+
+/// A row of GDB with values of different lengths. Two values or fewer are of 64 bits, as GDB puts
+/// two of these or four of 32 bits on a line.
+fn unpadded(text: &str, number: usize) -> Option<DumpRow> {
+    let captures = UNPADDED.captures(text)?;
+    let values: Vec<&str> = part(&captures, "rest").split_whitespace().collect();
+    let mut lengths = values.iter().map(|value| value.len());
+    let first = lengths.next()?;
+    if lengths.all(|length| length == first) && matches!(first - 2, 2 | 4 | 8 | 16) {
+        return None;
+    }
+    let wide = values.len() <= 2 || values.iter().any(|value| value.len() > 10);
+    let bytes = if wide { 8 } else { 4 };
+    let value = |text: &&str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+    let units: Option<Vec<DigitGroup>> = values
+        .iter()
+        .map(|text| Some(DigitGroup { value: value(text)?, bytes, memory_order: false }))
+        .collect();
+    Some(DumpRow {
+        at: part(&captures, "at").to_owned(),
+        units: units?,
+        place: InputPlace::Line { number, column: 1 },
+        colon: true,
+        prefixed: false,
+        either_order: false,
+    })
+}
+
 /// The address and the groups of a line of a dump.
 fn parse(text: &str, number: usize) -> Option<DumpRow> {
+    if text.contains('|')
+        && let Some(row) = trace32(text, number)
+    {
+        return Some(row);
+    }
+    if let Some(row) = unpadded(text, number) {
+        return Some(row);
+    }
     let captures = LINE.captures(text)?;
     let at = captures.name("at")?;
     let colon = captures.name("colon").is_some_and(|colon| !colon.as_str().is_empty());

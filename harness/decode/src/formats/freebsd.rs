@@ -44,7 +44,8 @@ pub(crate) fn line(
     if let Some(captures) = L1.captures(text) {
         let words = vec![hex(&captures, "word").unwrap_or(0)];
         let who = part(&captures, "who");
-        let found = FoundWords::new(StructureKind::StreamDescriptor, words, number, SOURCE, who);
+        let found =
+            FoundWords::new(StructureKind::StreamDescriptor, words, number, SOURCE, who).of(who);
         out.push(ScanItem::Found(found));
         return true;
     }
@@ -63,6 +64,7 @@ pub(crate) fn line(
 fn record(who: &str, what: &str, line: usize) -> PendingRecord {
     let mut pending = PendingRecord::event(SOURCE, format!("{who} {what}"), line);
     pending.about = who.to_owned();
+    pending.smmu = who.to_owned();
     pending.want = 8;
     match what {
         "evt" => pending.width = WordWidth::Bits32,

@@ -2,10 +2,14 @@
 
 use std::collections::VecDeque;
 
+use smmu_types::EventKind;
+
+use crate::advice::event::in_short;
 use crate::item::{FoundWords, ScanError, ScanItem, others};
 use crate::kind::StructureKind;
 use crate::line::LogLine;
 use crate::structures::doubts;
+use crate::text::time_of;
 use crate::words::WordWidth;
 
 /// A record under way.
@@ -18,6 +22,8 @@ pub(crate) struct PendingRecord {
     pub(crate) line: usize,
     pub(crate) source: &'static str,
     pub(crate) about: String,
+    /// The SMMU, as the log names it.
+    pub(crate) smmu: String,
     /// The event number of the headline.
     pub(crate) said: Option<u8>,
     /// How many words the record has, and their width.
@@ -40,6 +46,7 @@ impl PendingRecord {
             line,
             source,
             about: String::new(),
+            smmu: String::new(),
             said: None,
             want: 4,
             width: WordWidth::Bits64,
@@ -61,7 +68,8 @@ impl PendingRecord {
         };
         let mut found = FoundWords::new(self.kind, words, self.line, self.source, &self.about);
         found.lines = self.lines.iter().map(|line| line.number).collect();
-        found
+        found.time = self.lines.last().map_or_else(String::new, |line| time_of(&line.text()));
+        found.of(&self.smmu)
     }
 
     /// Decodes a complete record.
@@ -92,11 +100,53 @@ impl PendingRecord {
             out.push(ScanItem::Found(self.found()));
             return;
         }
+        if !self.quiet && !self.headless {
+            self.cut_off(out);
+            return;
+        }
         if !self.quiet {
             let (line, what, found, want) = (self.line, self.what, self.words.len(), self.want);
             out.push(ScanItem::Broken(ScanError::Incomplete { line, what, found, want }));
         }
         others(self.lines, out);
+    }
+}
+
+impl PendingRecord {
+    /// Decodes a record of which words are missing.
+    fn cut_off(self, out: &mut Vec<ScanItem>) {
+        let whole = self.kind.words().unwrap_or(0);
+        // Half a word says nothing for certain.
+        let known = self.words.len() * self.width.bits() as usize / 64;
+        let first = self.words.first().copied().unwrap_or(0) as u8;
+        match self.said {
+            Some(said) if known > 0 && said != first => {
+                let (line, found) = (self.line, first);
+                out.push(ScanItem::Broken(ScanError::Contradiction { line, said, found }));
+                others(self.lines, out);
+            }
+            _ if known > 0 => {
+                let mut found = self.found();
+                found.words.resize(whole, 0);
+                found.known = known;
+                out.push(ScanItem::Found(found));
+            }
+            Some(said) => {
+                let (kind, who) = (EventKind(said), self.about.as_str());
+                let text = format!(
+                    "event {kind} of {who}: {}; its {whole} words are missing, and with them the StreamID",
+                    in_short(kind)
+                );
+                out.push(ScanItem::Note { line: self.line, source: self.source, text });
+                let more = self.lines.iter().filter(|line| line.number != self.line);
+                out.extend(more.map(|line| ScanItem::Again { line: line.number }));
+            }
+            None => {
+                let (line, what, found, want) = (self.line, self.what, self.words.len(), self.want);
+                out.push(ScanItem::Broken(ScanError::Incomplete { line, what, found, want }));
+                others(self.lines, out);
+            }
+        }
     }
 }
 
@@ -144,12 +194,26 @@ impl PendingRecords {
         line: &LogLine,
         out: &mut Vec<ScanItem>,
     ) -> bool {
+        self.take_of(sender, value, line, true, out)
+    }
+
+    /// The same for a word that may share its line with others; the first of them owns the line.
+    pub(crate) fn take_of(
+        &mut self,
+        sender: &str,
+        value: u64,
+        line: &LogLine,
+        owns_line: bool,
+        out: &mut Vec<ScanItem>,
+    ) -> bool {
         let Some(at) = self.0.iter().position(|pending| pending.sender == sender) else {
             return false;
         };
         let Some(pending) = self.0.get_mut(at) else { return false };
         pending.words.push(value);
-        pending.lines.push(line.clone());
+        if owns_line {
+            pending.lines.push(line.clone());
+        }
         if pending.words.len() == pending.want
             && let Some(pending) = self.0.remove(at)
         {

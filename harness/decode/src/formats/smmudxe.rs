@@ -23,6 +23,7 @@ pub(crate) fn line(
     if let Some(captures) = EVENT.captures(text) {
         let mut pending = PendingRecord::event(SOURCE, String::new(), line.number);
         pending.about = format!("SMMU at 0x{}", part(&captures, "base"));
+        pending.smmu.clone_from(&pending.about);
         waiting.announce(pending, line, out);
         return true;
     }
@@ -30,12 +31,7 @@ pub(crate) fn line(
     let Some((_, layout)) = fields::register_by_name("GERROR") else { return false };
     let about = format!("SMMU at 0x{}", part(&captures, "base"));
     let words = vec![hex(&captures, "value").unwrap_or(0)];
-    out.push(ScanItem::Found(FoundWords::new(
-        StructureKind::Register(layout),
-        words,
-        line.number,
-        SOURCE,
-        &about,
-    )));
+    let kind = StructureKind::Register(layout);
+    out.push(ScanItem::Found(FoundWords::new(kind, words, line.number, SOURCE, &about).of(&about)));
     true
 }

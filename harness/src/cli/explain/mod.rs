@@ -1,4 +1,7 @@
-//! `explain`: explains why an SMMU would refuse a configuration.
+//! `explain`: explains why an SMMU would refuse a configuration, or what a name means.
+
+mod common;
+mod topic;
 
 use std::io::Write;
 
@@ -8,31 +11,36 @@ use smmu_types::{
     Capabilities, Cd, IdRegisters, Ste, StreamId, StreamTableDescriptor, SubstreamId,
 };
 
-use super::backend_args::{BackendArgs, BackendName};
-use super::exit::Exit;
-use super::one_of::one_of;
-use super::output_format::OutputFormat;
+use crate::cli::backend_args::{BackendArgs, BackendName};
+use crate::cli::exit::Exit;
+use crate::cli::one_of::one_of;
+use crate::cli::output_format::OutputFormat;
 use smmu_decode::explain::build::{self, BaseConfig, Setting};
-use smmu_decode::explain::{Question, StructureFindings, explain};
+use smmu_decode::explain::{Question, StructureFindings, explain_known};
 use smmu_decode::structures::{decode, guess, segments};
 use smmu_decode::words::tokens;
-use smmu_decode::{FoundWords, InputPlace, ScanError, StructureKind, Word, ids};
+use smmu_decode::{FoundWords, InputPlace, KnownIds, ScanError, StructureKind, Word, ids};
 use smmu_engine::run::{self, RigError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ExplainArgs {
-    /// `ste` and 8 words, `cd` and 8 words, or both.
-    #[arg(value_name = "KIND | WORD")]
+    /// A name, such as F_TRANSLATION, CERROR_ILL or TLBI_EL2_ALL; or `ste` and 8 words, `cd` and 8
+    /// words, or both.
+    #[arg(value_name = "NAME | KIND | WORD")]
     words: Vec<String>,
+    /// Print the ID registers that a guest may be told that runs on all of these SMMUs. Each argument
+    /// is one SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x...
+    #[arg(long, conflicts_with_all = ["base", "set", "idr", "backend", "sid", "ssid"])]
+    common: bool,
     /// Start from a legal configuration of this kind.
     #[arg(long, value_parser = one_of(&BaseConfig::ALL, BaseConfig::name, BaseConfig::text))]
     base: Option<BaseConfig>,
     /// Change a field: S1CDMax=4, CD.T0SZ=0x10. Repeat the option for more fields.
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
-    /// The ID registers of the SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x... A missing
-    /// one is 0.
+    /// The ID registers of the SMMU: IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x... Rules that
+    /// depend on a missing one are not judged.
     #[arg(long, value_name = "REGISTERS", conflicts_with = "backend")]
     idr: Option<String>,
     /// Take the ID registers from the SMMU of this backend.
@@ -66,6 +74,8 @@ pub(super) struct ExplainArgs {
 
 const EXAMPLES: &str = "\
 Examples:
+  smmu-harness explain F_TRANSLATION
+  smmu-harness explain --common IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74 IDR0=0x080fe6bf,...
   smmu-harness explain --backend qemu ste 0xf80000004000000b 0x54 0 0 0 0 0 0
   smmu-harness explain --backend mock --base nested --set S2T0SZ=10 --set CD.AA64=0
   smmu-harness explain --idr IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74 --base stage1 --set STRW=2
@@ -74,16 +84,22 @@ Exit status: 0 legal, 1 refused, 2 wrong usage, 3 backend not available.";
 
 impl ExplainArgs {
     pub(super) fn run(&self) -> Result<(), Exit> {
+        if self.common {
+            return common::print(&self.words, self.format);
+        }
+        if let Some(found) = topic::named(&self.words)? {
+            return topic::print(&found, self.format);
+        }
         let ids = self.ids()?;
-        let mut smmu = SmmuView::new(ids);
+        let mut smmu = SmmuView::new(ids.values);
         if self.e2h {
             smmu.el2 = El2Regime::El2E2h;
         }
         if self.atschk {
             smmu.translated = TranslatedTraffic::Checked;
         }
-        let question = self.question(&ids)?;
-        let parts = explain(&question, &smmu);
+        let question = self.question(&ids.values)?;
+        let parts = explain_known(&question, &smmu, &ids);
         let mut out = anstream::stdout().lock();
         for part in &parts {
             match self.format {
@@ -108,7 +124,7 @@ impl ExplainArgs {
         }
     }
 
-    fn ids(&self) -> Result<IdRegisters, Exit> {
+    fn ids(&self) -> Result<KnownIds, Exit> {
         match (&self.idr, self.backend) {
             (Some(text), _) => {
                 ids::parse(text).map_err(|error| Exit::Usage(format!("--idr: {error}")))
@@ -120,7 +136,7 @@ impl ExplainArgs {
                     RigError::Backend(error) => error.into(),
                     other => Exit::Unavailable(other.to_string()),
                 })?;
-                Ok(probed.id)
+                Ok(KnownIds::all(probed.id))
             }
             (None, None) => Err(Exit::Usage(
                 "name the SMMU: --idr IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x..., or --backend mock|qemu"
@@ -247,6 +263,13 @@ const PLAIN: &str = "\x1b[0m";
 fn human(out: &mut impl Write, part: &StructureFindings) -> std::io::Result<()> {
     match part.refused() {
         Some(event) => writeln!(out, "{BOLD}{}{PLAIN}  {RED}refused{PLAIN}: {event}", part.name)?,
+        None if part.findings.is_empty() && !part.not_judged.is_empty() => {
+            writeln!(
+                out,
+                "{BOLD}{}{PLAIN}  {YELLOW}legal as far as it can be judged{PLAIN}",
+                part.name
+            )?;
+        }
         None if part.findings.is_empty() => {
             writeln!(out, "{BOLD}{}{PLAIN}  {GREEN}legal{PLAIN}", part.name)?;
         }
@@ -261,6 +284,9 @@ fn human(out: &mut impl Write, part: &StructureFindings) -> std::io::Result<()> 
         writeln!(out, "    effect  {}", finding.effect())?;
         writeln!(out, "    remedy  {}", finding.rule().remedy())?;
         writeln!(out, "    source  IHI 0070, {}", finding.rule().section())?;
+    }
+    for missing in &part.not_judged {
+        writeln!(out, "  {YELLOW}not judged: {missing}{PLAIN}")?;
     }
     Ok(())
 }
@@ -282,5 +308,8 @@ fn json_part(part: &StructureFindings) -> Value {
         "structure": part.name,
         "refused": part.refused().map(|event| event.to_string()),
         "findings": part.findings.iter().map(one).collect::<Vec<_>>(),
+        "not_judged": part.not_judged.iter().map(|missing| {
+            json!({ "register": missing.register, "fields": missing.fields })
+        }).collect::<Vec<_>>(),
     })
 }

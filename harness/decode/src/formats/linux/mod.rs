@@ -1,10 +1,12 @@
 //! Linux's `arm-smmu-v3`, and drivers with the same messages (Xen, small hypervisors).
 
+mod messages;
+
 use smmu_types::{EventKind, EventRecord, fields};
 
 use crate::advice::event::in_short;
 use crate::formats::pending::{PendingRecord, PendingRecords};
-use crate::item::{FoundWords, ScanItem};
+use crate::item::{FoundWords, LogSays, ScanItem};
 use crate::kind::StructureKind;
 use crate::line::LogLine;
 use crate::text::{hex, part, partial_event, pattern};
@@ -108,8 +110,16 @@ impl LinuxSenders {
     }
 }
 
-fn found(kind: StructureKind, words: Vec<u64>, line: usize, text: &str, about: &str) -> ScanItem {
-    ScanItem::Found(FoundWords::new(kind, words, line, source(text), about))
+/// A structure of a sender.
+fn found(
+    kind: StructureKind,
+    words: Vec<u64>,
+    line: usize,
+    text: &str,
+    sender: &str,
+    about: &str,
+) -> ScanItem {
+    ScanItem::Found(FoundWords::new(kind, words, line, source(text), about).of(device(sender)))
 }
 
 /// Whether the sender is the driver of an SMMU.
@@ -130,9 +140,23 @@ fn sender(before: &str) -> String {
     words.get(words.len().saturating_sub(2)..).unwrap_or_default().join(" ")
 }
 
+// A mail program put a blank into the word.
+pattern!(
+    TORN,
+    r"^(?P<before>.*:)\s*0[xX](?P<word>[0-9a-fA-F]{1,15})[ \t]+(?P<rest>[0-9a-fA-F]{1,15})\s*$"
+);
+
 /// The sender and the value of a line that is one word.
 fn word_of(text: &str) -> Option<(String, u64)> {
-    let captures = WORD.captures(text)?;
+    if !text.trim_end().ends_with(|c: char| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let Some(captures) = WORD.captures(text) else {
+        let captures = TORN.captures(text)?;
+        let digits = format!("{}{}", part(&captures, "word"), part(&captures, "rest"));
+        let value = u64::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 16)?;
+        return Some((sender(part(&captures, "before")), value));
+    };
     let before = captures.name("before")?.as_str();
     let bare = sender(before).is_empty() || before.trim_end().ends_with(':');
     bare.then(|| Some((sender(before), hex(&captures, "word")?)))?
@@ -170,58 +194,6 @@ pattern!(
     TEGRA,
     r"^(?P<before>.*?)\bGERRORN=(?P<gerrorn>0x[0-9a-fA-F]+), GERROR=(?P<gerror>0x[0-9a-fA-F]+), CONS=(?P<cons>0x[0-9a-fA-F]+)"
 );
-
-/// Lines without numbers, and their meaning in the architecture's words.
-const PLAIN: &[(&str, &str)] = &[
-    ("unexpected PRI request received:", "a page request that no handler can answer; it follows"),
-    (
-        "EVTQ overflow detected -- events lost",
-        "EVENTQ_PROD.OVFLG differs from EVENTQ_CONS.OVACKFLG: events were lost",
-    ),
-    (
-        "PRIQ overflow detected -- requests lost",
-        "PRIQ_PROD.OVFLG differs from PRIQ_CONS.OVACKFLG: page requests were lost",
-    ),
-    (
-        "device has entered Service Failure Mode!",
-        "GERROR.SFM_ERR: the SMMU has given up translating, and must be reset",
-    ),
-    (
-        "GERROR MSI write aborted",
-        "GERROR.MSI_GERROR_ABT_ERR: the MSI of a global error was aborted; check GERROR_IRQ_CFG0",
-    ),
-    (
-        "PRIQ MSI write aborted",
-        "GERROR.MSI_PRIQ_ABT_ERR: the MSI of the PRI queue was aborted; check PRIQ_IRQ_CFG0",
-    ),
-    (
-        "EVTQ MSI write aborted",
-        "GERROR.MSI_EVENTQ_ABT_ERR: the MSI of the event queue was aborted; check EVENTQ_IRQ_CFG0",
-    ),
-    (
-        "CMDQ MSI write aborted",
-        "GERROR.MSI_CMDQ_ABT_ERR: the MSI of a CMD_SYNC was aborted; check its MSIAddress",
-    ),
-    (
-        "PRIQ write aborted",
-        "GERROR.PRIQ_ABT_ERR: a page request could not be written; check PRIQ_BASE",
-    ),
-    (
-        "EVTQ write aborted",
-        "GERROR.EVENTQ_ABT_ERR: an event could not be written; check EVENTQ_BASE",
-    ),
-    (
-        "retrying command fetch",
-        "CMDQ_CONS.ERR = CERROR_ABT: the SMMU could not read a command; check CMDQ_BASE",
-    ),
-    (
-        "callbacks suppressed",
-        "events were printed no more, since there were too many: some are lost to this log",
-    ),
-    ("failed to convert to CMD_SYNC", "the illegal command could not be overwritten"),
-    ("CMDQ timeout", "the command queue stayed full; look at GERROR and CMDQ_CONS"),
-    ("CMD_SYNC timeout", "a CMD_SYNC did not complete in time; look at GERROR and CMDQ_CONS"),
-];
 
 /// Takes one line; returns whether it is one of these.
 pub(crate) fn line(
@@ -268,6 +240,7 @@ fn word(
 fn headless(sender: &str, line: usize) -> PendingRecord {
     let mut pending = PendingRecord::event("Linux", sender.to_owned(), line);
     pending.about = format!("{}, no headline", device(sender));
+    pending.smmu = device(sender).to_owned();
     pending.what = "a record without a headline";
     pending.headless = true;
     pending
@@ -320,7 +293,8 @@ fn event(
         .filter_map(|digits| u64::from_str_radix(digits, 16).ok())
         .collect();
     if let [a, b, c, d] = words[..] {
-        out.push(found(StructureKind::Event, vec![a, b, c, d], number, text, device(&sender)));
+        let words = vec![a, b, c, d];
+        out.push(found(StructureKind::Event, words, number, text, &sender, device(&sender)));
         state.dumped(&sender, out);
         return LinuxLine::Done;
     }
@@ -331,6 +305,7 @@ fn event(
     // Other drivers print events too.
     pending.quiet = !text.to_ascii_lowercase().contains("smmu");
     pending.said = hex(captures, "id").map(|id| id as u8);
+    pending.smmu = device(&pending.sender).to_owned();
     let stream = rest.trim().trim_matches(['[', ']', '(', ')']);
     pending.about = format!("{} {stream}", device(&pending.sender)).trim_end().to_owned();
     LinuxLine::Begins(pending)
@@ -379,7 +354,8 @@ fn named(
     if faults {
         sender.described = Some(Described { record, line: number, about });
     } else {
-        out.push(found(StructureKind::Event, record.0.to_vec(), number, text, &about));
+        let words = record.0.to_vec();
+        out.push(found(StructureKind::Event, words, number, text, &name_of_sender, &about));
     }
     LinuxLine::Done
 }
@@ -403,7 +379,8 @@ fn second_line(
             described.line,
             source(text),
             &described.about,
-        );
+        )
+        .of(device(&before(captures)));
         found.lines.push(number);
         out.push(ScanItem::Found(found));
         return LinuxLine::Done;
@@ -446,21 +423,31 @@ fn registers(
     text: &str,
     out: &mut Vec<ScanItem>,
 ) -> Option<LinuxLine> {
-    let mut register = |name: &str, value: u64, about: &str| {
+    let mut register = |name: &str, value: u64, about: &str, smmu: &str, says: LogSays| {
         if let Some((_, layout)) = fields::register_by_name(name) {
-            out.push(found(StructureKind::Register(layout), vec![value], number, text, about));
+            let kind = StructureKind::Register(layout);
+            let found = FoundWords::new(kind, vec![value], number, source(text), about).of(smmu);
+            out.push(ScanItem::Found(FoundWords { says, ..found }));
         }
     };
     if let Some(captures) = CONS.captures(text) {
-        register("CMDQ_CONS", hex(&captures, "cons")?, device(&before(&captures)));
+        let sender = before(&captures);
+        let smmu = device(&sender);
+        register("CMDQ_CONS", hex(&captures, "cons")?, smmu, smmu, LogSays::ActiveError);
     } else if let Some(captures) = GERROR.captures(text) {
-        let about = format!("{}, the active bits", device(&before(&captures)));
-        register("GERROR", hex(&captures, "active")?, &about);
+        let sender = before(&captures);
+        let smmu = device(&sender);
+        let about = format!("{smmu}, the active bits");
+        register("GERROR", hex(&captures, "active")?, &about, smmu, LogSays::ActiveBits);
     } else if let Some(captures) = TEGRA.captures(text) {
-        let about = device(&before(&captures)).to_owned();
-        register("GERRORN", hex(&captures, "gerrorn")?, &about);
-        register("GERROR", hex(&captures, "gerror")?, &about);
-        register("CMDQ_CONS", hex(&captures, "cons")?, &about);
+        let sender = before(&captures);
+        let smmu = device(&sender);
+        let (gerrorn, gerror) = (hex(&captures, "gerrorn")?, hex(&captures, "gerror")?);
+        register("GERRORN", gerrorn, smmu, smmu, LogSays::Nothing);
+        register("GERROR", gerror, smmu, smmu, LogSays::Nothing);
+        let active = (gerror ^ gerrorn) & 1 != 0;
+        let says = if active { LogSays::ActiveError } else { LogSays::Nothing };
+        register("CMDQ_CONS", hex(&captures, "cons")?, smmu, smmu, says);
     } else if let Some(captures) = TIMEOUT.captures(text) {
         let sender = before(&captures);
         let mut words = vec![hex(&captures, "hwprod")?, hex(&captures, "hwcons")?];
@@ -468,8 +455,11 @@ fn registers(
         words.extend(state.of(&sender, &mut notes).queue);
         out.append(&mut notes);
         let waited = hex(&captures, "prod")?;
-        let about = format!("{}, CMD_SYNC timeout at {waited:#x}", device(&sender));
-        out.push(found(StructureKind::Queue, words, number, text, &about));
+        let smmu = device(&sender);
+        let about = format!("{smmu}, CMD_SYNC timeout at {waited:#x}");
+        let found = FoundWords::new(StructureKind::Queue, words, number, source(text), &about);
+        let says = LogSays::SyncTimeout { at: waited as u32 };
+        out.push(ScanItem::Found(FoundWords { says, ..found.of(smmu) }));
     } else if let Some(captures) = ALLOCATED.captures(text) {
         let entries: u64 = captures.name("entries")?.as_str().parse().ok()?;
         let log2 = entries.is_power_of_two().then(|| u64::from(entries.ilog2()));
@@ -492,10 +482,12 @@ fn registers(
             | u64::from(ssid != 0) << 63;
         let group: u64 = captures.name("group")?.as_str().parse().ok()?;
         let words = vec![first, hex(&captures, "iova")? & !0xfff | group & 0x1ff];
-        out.push(found(StructureKind::Pri, words, number, text, device(&before(&captures))));
+        let sender = before(&captures);
+        out.push(found(StructureKind::Pri, words, number, text, &sender, device(&sender)));
     } else if let Some(captures) = SKIPPING.captures(text) {
         let mut pending = PendingRecord::event(source(text), before(&captures), number);
         pending.about = format!("{}, the illegal command", device(&pending.sender));
+        pending.smmu = device(&pending.sender).to_owned();
         (pending.what, pending.kind, pending.want) = ("a command", StructureKind::Command, 2);
         return Some(LinuxLine::Begins(pending));
     } else {
@@ -508,13 +500,10 @@ fn plain(number: usize, text: &str, out: &mut Vec<ScanItem>) -> LinuxLine {
     if !text.to_ascii_lowercase().contains("smmu") {
         return LinuxLine::No;
     }
-    match PLAIN.iter().find(|(pattern, _)| text.contains(pattern)) {
-        Some((_, says)) => {
-            out.push(ScanItem::Note {
-                line: number,
-                source: source(text),
-                text: (*says).to_owned(),
-            });
+    match messages::meaning(text) {
+        Some(meaning) => {
+            let source = source(text);
+            out.push(ScanItem::Note { line: number, source, text: meaning });
             LinuxLine::Done
         }
         None => LinuxLine::No,

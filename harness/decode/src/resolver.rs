@@ -1,0 +1,37 @@
+//! The seam to firmware tables: from an SMMU and a StreamID to the device.
+
+use std::fmt;
+
+use smmu_types::StreamId;
+
+/// Names the device behind a StreamID, from a device tree or from the IORT.
+pub trait StreamResolver: fmt::Debug {
+    /// The device in a few words, such as "0000:44:00.2 (IORT)".
+    ///
+    /// `smmu` is the SMMU as the log names it, such as "arm-smmu-v3.4.auto", and empty if the log
+    /// does not say. `None` if the tables have no such stream, or do not know the SMMU.
+    fn device(&self, smmu: &str, stream: StreamId) -> Option<String>;
+}
+
+/// Knows no firmware tables.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoResolver;
+
+impl StreamResolver for NoResolver {
+    fn device(&self, _: &str, _: StreamId) -> Option<String> {
+        None
+    }
+}
+
+/// The device of a stream: as the firmware tables name it, or else as a PCI requester ID.
+pub(crate) fn device(resolver: &dyn StreamResolver, smmu: &str, stream: StreamId) -> String {
+    if let Some(device) = resolver.device(smmu, stream) {
+        return device;
+    }
+    let requester = stream.0 & 0xffff;
+    let (bus, slot, function) = (requester >> 8, requester >> 3 & 31, requester & 7);
+    let bits = if stream.0 > 0xffff { "bits 15:0 " } else { "" };
+    format!(
+        "StreamID {stream}: {bits}as a PCI requester ID {bus:02x}:{slot:02x}.{function}, if it is one; IORT or iommu-map may shift or map it"
+    )
+}

@@ -1,0 +1,195 @@
+//! What `decode`, `explain` and `probe` take besides text, and what they print of much of it.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use rstest::rstest;
+
+fn harness(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A file below the folder that cargo gives to integration tests.
+fn write(name: &str, content: &[u8]) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn fault(time: u64, stream: u64, address: u64) -> String {
+    let words = [stream << 32 | 0x10, 0x200_0000_0000, address, 0];
+    let who = format!("[{time}.000000] arm-smmu-v3 arm-smmu-v3.4.auto:");
+    let lines: String = words.iter().map(|word| format!("{who} \t{word:#018x}\n")).collect();
+    format!("{who} event 0x10 received:\n{lines}")
+}
+
+fn packed(log: &str) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(log.as_bytes()).unwrap();
+    packer.finish().unwrap()
+}
+
+#[test]
+fn a_log_may_be_packed_by_gzip() {
+    let log = fault(1, 0x4402, 0xfe00_1000);
+    // Rotated logs are joined by `cat`.
+    let file = write("kern.log.1.gz", &[packed(&log), packed(&fault(2, 0x4403, 0x1000))].concat());
+    let out = harness(&["decode", "--brief", "-i", &file]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let out = text(&out.stdout);
+    assert!(out.contains("sid=0x4402") && out.contains("sid=0x4403"), "{out}");
+}
+
+#[test]
+fn a_damaged_gzip_keeps_what_comes_before() {
+    let log: String = (0..4000).map(|n| fault(n, 0x4402, n << 12)).collect();
+    let whole = packed(&log);
+    let file = write("cut.log.gz", &whole[..whole.len() - 100]);
+    let out = harness(&["decode", "--brief", "-i", &file]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("cannot read the input"), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("sid=0x4402"));
+}
+
+#[rstest]
+#[case(b"\xfd7zXZ\0 and more", "xz")]
+#[case(b"\x28\xb5\x2f\xfd and more", "zstd")]
+#[case(b"BZh91AY", "bzip2")]
+fn other_compression_is_named(#[case] content: &[u8], #[case] name: &str) {
+    let out = harness(&["decode", "-i", &write(&format!("log.{name}"), content)]);
+    assert_eq!(out.status.code(), Some(2));
+    let said = text(&out.stderr);
+    assert!(said.contains(name) && said.contains("-dc"), "{said}");
+}
+
+#[test]
+fn a_directory_is_named() {
+    let out = harness(&["decode", "-i", env!("CARGO_TARGET_TMPDIR")]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("is a directory"), "{}", text(&out.stderr));
+}
+
+/// A ring as it is in memory: little-endian, 16 bytes a command.
+#[test]
+fn a_ring_is_decoded() {
+    let mut ring: Vec<u8> = Vec::new();
+    for word in [0x8_0000_0003u64, 1, 0x46, 0, 0, 0, 0, 0, 0x30, 0] {
+        ring.extend(word.to_le_bytes());
+    }
+    ring.extend(0x46u64.to_le_bytes());
+    ring.extend([0xaa; 3]);
+    let file = write("ring.bin", &ring);
+    let out = harness(&["decode", "cmd", "--brief", "-i", &file]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let out = text(&out.stdout);
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(
+        lines[0].starts_with("command CFGI_STE sid=0x8")
+            && lines[0].contains("slot 0x0, offset 0x0"),
+        "{out}"
+    );
+    assert!(lines[1].starts_with("command SYNC") && lines[1].contains("offset 0x10"), "{out}");
+    assert_eq!(lines[2], "note slots 0x2 to 0x3 are zero");
+    assert!(lines[3].starts_with("command TLBI_NSNH_ALL"), "{out}");
+    assert!(lines[4].contains("SYNC") && lines[4].contains("1 of 2 words"), "{out}");
+
+    let unnamed = harness(&["decode", "-i", &file]);
+    assert_eq!(unnamed.status.code(), Some(2));
+    assert!(text(&unnamed.stderr).contains("decode cmd -i"), "{}", text(&unnamed.stderr));
+}
+
+#[test]
+fn a_ring_of_events_and_a_stream_table_are_decoded() {
+    let mut ring = Vec::new();
+    for word in [0x4402_0000_0010u64, 0x200_0000_0000, 0xfe00_1000, 0] {
+        ring.extend(word.to_le_bytes());
+    }
+    ring.resize(32 * 8, 0);
+    let out = harness(&["decode", "event", "--brief", "-i", &write("events.bin", &ring)]);
+    let out = text(&out.stdout);
+    assert!(
+        out.contains("F_TRANSLATION sid=0x4402") && out.contains("slots 0x1 to 0x7 are zero"),
+        "{out}"
+    );
+    let mut table = vec![0; 64 * 16];
+    table[64 * 2..][..8].copy_from_slice(&0x4000_000bu64.to_le_bytes());
+    let out = text(&harness(&["decode", "ste", "--brief", "-i", &write("ste.bin", &table)]).stdout);
+    assert!(
+        out.contains("slot 0x2, offset 0x80") && out.contains("S1ContextPtr=0x40000000"),
+        "{out}"
+    );
+}
+
+/// 20,000 faults are not 20,000 explanations.
+#[test]
+fn a_storm_is_a_table() {
+    let log: String = (0..20_000).map(|n| fault(n, 0x4402, (n % 300) << 12)).collect();
+    let file = write("storm.log", log.as_bytes());
+    let out = harness(&["decode", "-i", &file]);
+    let out = text(&out.stdout);
+    assert!(out.lines().count() < 200, "{}", out.lines().count());
+    let last = out.lines().last().unwrap();
+    let row: Vec<&str> = last.split_whitespace().collect();
+    assert_eq!(
+        row,
+        [
+            "20000",
+            "arm-smmu-v3.4.auto",
+            "F_TRANSLATION",
+            "0x4402",
+            "0x0",
+            "to",
+            "0x12b000",
+            "0.000000",
+            "19999.000000"
+        ]
+    );
+    let summary = text(&harness(&["decode", "--summary", "-i", &file]).stdout);
+    assert_eq!(summary.lines().count(), 2, "{summary}");
+    assert_eq!(summary.lines().last(), Some(last));
+    // Machines get each.
+    let json = text(&harness(&["decode", "--format", "json", "-i", &file]).stdout);
+    assert_eq!(json.lines().count(), 20_000);
+}
+
+/// 6.3.6 and 6.3.1: what a board's registers say, and what they cannot say.
+#[test]
+fn probe_takes_the_registers_of_a_board() {
+    let all = "IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74,AIDR=0x1,IIDR=0x0000043b";
+    let out = harness(&["probe", "--idr", all]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let out = text(&out.stdout);
+    for line in [
+        "architecture     SMMUv3.1",
+        "output address   44 bits",
+        "StreamID         16 bits",
+        "range commands   yes",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    assert!(!out.contains("unknown"), "{out}");
+    let out = text(&harness(&["probe", "--idr", "IDR0=0x0d44101b"]).stdout);
+    for line in [
+        "output address   unknown: IDR5 is not given",
+        "range commands   unknown: IDR3",
+        "architecture     unknown: AIDR",
+        "translation      stage 1, stage 2",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    let json = harness(&["probe", "--format", "json", "--idr", "IDR0=0x0d44101b"]);
+    let json: serde_json::Value = serde_json::from_str(&text(&json.stdout)).unwrap();
+    assert_eq!(json["not_given"], serde_json::json!(["IDR1", "IDR3", "IDR5", "AIDR", "IIDR"]));
+    assert_eq!(harness(&["probe", "--idr", all, "--backend", "mock"]).status.code(), Some(2));
+    assert_eq!(harness(&["probe", "--idr", "CR0=1"]).status.code(), Some(2));
+}
