@@ -9,3 +9,4 @@ mod ordering;
 mod spinning;
 mod transaction;
 mod unconfirmed;
+mod watched_cell;
