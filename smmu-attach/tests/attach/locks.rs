@@ -1,7 +1,7 @@
 //! Locks of devices and domains.
 
 use std::sync::{Arc, Barrier, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smmu_attach::*;
 use smmu_types::*;
@@ -35,6 +35,38 @@ fn r3_two_transactions_at_once_do_not_deadlock() {
     }
     for _ in 0..2 {
         assert!(finished.recv_timeout(Duration::from_secs(10)).is_ok(), "a thread waits for ever");
+    }
+}
+
+/// A device that moves between two domains takes the lock of the older domain first: it does not
+/// hold the younger one while it waits.
+#[test]
+fn inv_6_the_older_domains_lock_comes_first() {
+    for from_older in [true, false] {
+        let fixture = Fixture::new();
+        let smmu = fixture.smmu(0);
+        let (older, younger) = (fixture.domain(2, S1), fixture.domain(1, S1));
+        let [a, b, c] = [1, 2, 3].map(|n| fixture.device(&smmu, n));
+        let (from, to) = if from_older { (&older, &younger) } else { (&younger, &older) };
+        let _ = b.attach(from);
+        let held = a.prepare(Target::Domain(&older)).unwrap();
+        std::thread::scope(|scope| {
+            let mover = scope.spawn(|| b.attach(to));
+            while !matches!(
+                b.prepare(Target::Blocked).map(drop),
+                Err(AttachError::DeviceBusy { .. })
+            ) {
+                std::hint::spin_loop();
+            }
+            // By now the mover waits, or is about to.
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(50) {
+                let prepared = c.prepare(Target::Domain(&younger)).map(drop);
+                assert_eq!(prepared, Ok(()), "the younger domain is held, from_older={from_older}");
+            }
+            drop(held);
+            assert_eq!(mover.join().unwrap().unwrap().confirmed(), Ok(()));
+        });
     }
 }
 

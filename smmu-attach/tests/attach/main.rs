@@ -11,3 +11,4 @@ mod spinning;
 mod substreams;
 mod transaction;
 mod unconfirmed;
+mod watched_cell;

@@ -1,18 +1,20 @@
-//! The driver publishes every store to a table before it links the table or sends a command.
+//! The driver publishes every store to a table before it links the table or sends a command. A
+//! barrier lies between a new array and the first store of an entry.
 //!
 //! A fake of DMA memory remembers the published words and compares.
 #![expect(unsafe_code, reason = "implements the promise of DMA memory")]
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use smmu_attach::*;
 use smmu_types::fake::*;
-use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
+use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, SinkError};
 use smmu_types::*;
 
 use crate::common::*;
+use crate::watched_cell::{WatchedCell, is_unordered, ordered};
 
 /// One block and its published words.
 struct TrackedWords {
@@ -94,6 +96,11 @@ unsafe impl DmaBlock for LedgerBlock {
         // A published word may link to any other word, so no other store may be pending.
         let at = self.address().0 + words.start as u64 * 8;
         self.ledger.check(&format!("{at:#x} is published"), Some((&self.tracked, &words)));
+        if is_unordered() && !self.tracked.pending(0..0).is_empty() {
+            let said = format!("{at:#x} is stored without a barrier behind the array");
+            self.ledger.violations.lock().unwrap().push(said);
+        }
+        ordered();
         let mut published = self.tracked.published.lock().unwrap();
         for n in words {
             published[n] = self.tracked.block.words()[n].load(Ordering::Relaxed);
@@ -102,16 +109,28 @@ unsafe impl DmaBlock for LedgerBlock {
     fn observe(&self, _words: Range<usize>) {}
 }
 
-type LedgerPlatform = FakePlatform<LedgerMemory, ()>;
+struct LedgerPlatform;
+impl Platform for LedgerPlatform {
+    type Lock = parking_lot::RawMutex;
+    type SleepLock = parking_lot::RawMutex;
+    type Dma = LedgerMemory;
+    type Sink = RecordingSink;
+    type Cell = WatchedCell;
+    type Observer = ();
+    type Tables = DescribedTables;
+}
 
 #[test]
 fn nothing_is_linked_or_announced_before_it_is_published() {
     let ledger = Arc::new(PublishLedger::default());
     let dma = LedgerMemory { pool: heap_pool(4 << 20), ledger: Arc::clone(&ledger) };
     let watched = Arc::clone(&ledger);
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = Arc::clone(&fails);
     let sink = RecordingSink::failing(move |call| {
-        if let SinkCall::Issue(_, commands) | SinkCall::Push(_, commands) = call {
+        if let SinkCall::Issue(smmu, commands) | SinkCall::Push(smmu, commands) = call {
             watched.check(&format!("{} is sent", commands[0]), None);
+            return failing.load(Ordering::Relaxed).then(|| SinkError::timeout(*smmu));
         }
         None
     });
@@ -139,6 +158,14 @@ fn nothing_is_linked_or_announced_before_it_is_published() {
                     assert_eq!(prepared.publish().install().commit().confirmed(), Ok(()));
                 }
             }
+        }
+        // The SMMU does not answer, so the entries become invalid.
+        for target in [Target::Domain(&s1[0]), Target::Domain(&s2), Target::Bypass] {
+            let _ = device.prepare(target).unwrap().publish().install().commit();
+            fails.store(true, Ordering::Relaxed);
+            assert!(device.block().confirmed().is_err());
+            fails.store(false, Ordering::Relaxed);
+            assert_eq!(device.settle(), Ok(()));
         }
         let _ = device.prepare(Target::Blocked).unwrap().publish().install().commit();
     }

@@ -234,6 +234,11 @@ fn an_extent_of_another_granule_is_taken_for_the_domains_own() {
     d.invalidate(Extent::range(0, 0x10000, Granule::K64, Leaf::Last).with_page_hint()).unwrap();
     let commands = fixture.commands();
     assert!(commands[0].contains("pages=16x4K ttl=0"), "{commands:?}");
+    // No leaf of a 64 KiB table maps 2 MiB, so the extent has no hint. A 4 KiB table has such leaves.
+    let extent = Extent::range(0, 0x20_0000, Granule::K64, Leaf::Last).with_leaf_hint(21);
+    d.invalidate(extent).unwrap();
+    let commands = fixture.commands();
+    assert!(commands[0].contains(" ttl=0"), "{commands:?}");
 }
 
 #[test]

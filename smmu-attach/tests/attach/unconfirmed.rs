@@ -338,6 +338,14 @@ fn inv_3_giving_up_takes_the_valid_bit_and_nothing_else() {
     let after = device.read_ste().unwrap();
     assert_eq!(after.0[0], 0);
     assert_eq!(after.0[1..], before.0[1..]);
+    // The other stream's STE lies behind the first, and is invalid too.
+    let (root, _) = smmu.stream_table();
+    let words = fixture.dma().window().share();
+    let word = |pa: u64| words[((pa - 0x4000_0000) / 8) as usize].load(Ordering::Relaxed);
+    let level_2 = word(root.0) & 0x000f_ffff_ffff_ffc0;
+    for stream in streams {
+        assert_eq!(word(level_2 + u64::from(stream.0) * 64), 0, "{stream:?} is left valid");
+    }
     let said = fixture.observer().take();
     assert!(said.iter().any(|n| matches!(n, Notice::ConfigUnconfirmed { .. })), "{said:?}");
     // Both streams are named twice: for the change, and for giving up.
