@@ -18,6 +18,7 @@ mod wrong;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -45,6 +46,7 @@ fn main() {
         common::trial("a_folder_is_searched", a_folder_is_searched),
         common::trial("several_tables_in_a_file", several_tables_in_a_file),
         common::trial("what_is_no_table_is_told", what_is_no_table_is_told),
+        common::trial("hostile_tables_end_in_time", hostile_tables_end_in_time),
         common::trial("snapshots_belong_to_tests", snapshots_belong_to_tests),
     ];
     let left_out = common::qemu_is_left_out();
@@ -202,6 +204,19 @@ fn what_is_no_table_is_told() {
     assert!(err.contains("cut.dtb: byte 0x4 of the device tree: the header says"), "{err}");
     assert_eq!(code, 2);
     assert_eq!(lint(&here, &[]).2, 2);
+}
+
+/// The largest tables that are read, each with as much of one thing as fits.
+fn hostile_tables_end_in_time() {
+    let here = folder("hostile");
+    for (name, table, want) in wrong::hostile() {
+        fs::write(here.join(name), table).unwrap();
+        let begin = Instant::now();
+        let (out, err, code) = lint(&here, &[name]);
+        assert!(begin.elapsed() < Duration::from_secs(20), "{name}: {:?}", begin.elapsed());
+        assert_eq!((err.as_str(), code), ("", 1), "{name}");
+        assert!(out.contains(want), "{name}: {}", &out[out.len().saturating_sub(2000)..]);
+    }
 }
 
 fn snapshots_belong_to_tests() {

@@ -383,6 +383,7 @@ fn ranges_of_reserved_memory_are_checked() {
 #[rstest]
 // Its last byte is the last of the node.
 #[case::without_an_end(b"\\_SB.DEVICE")]
+#[case::empty(b"\0")]
 #[case::strange(b"\\_SB\x07\0")]
 #[case::not_ascii("\\_SB.Ü\0".as_bytes())]
 fn wrong_names_are_told(#[case] bytes: &[u8]) {

@@ -31,9 +31,9 @@ struct Cli {
     command: CliCommand,
 }
 
-const EXIT_STATUS: &str = "Exit status: 0 passed, 1 a scenario failed, the input has nothing to decode, or a \
-                           configuration is refused, 2 wrong usage or wrong input, 3 backend not available, \
-                           4 timed out.";
+const EXIT_STATUS: &str = "Exit status: 0 passed, 1 a scenario failed, the input has nothing to decode, a \
+                           configuration is refused, or a table has errors, 2 wrong usage or wrong input, \
+                           3 backend not available, 4 timed out.";
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {

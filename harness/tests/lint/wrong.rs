@@ -174,3 +174,48 @@ pub(crate) fn iort() -> Vec<u8> {
     table[9] ^= 1;
     table
 }
+
+/// Large tables: a name, the bytes, and a part of what `lint` says of them.
+pub(crate) fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let behind = || root().child(smmu_node("smmu@0", GOOD, [0, 0x2_0000]));
+    // Names that repeat cost 2 KiB each; the blob shares nothing.
+    let deep = (0..50).fold(node("end"), |inner, _| node(&"n".repeat(200)).child(inner));
+    let many = |count: u32, device: &dyn Fn(u32) -> DtNode| {
+        (0..count).fold(behind(), |tree, n| tree.child(device(n)))
+    };
+    let devices = many(30_000, &|n| node("d").cells("iommus", &[GOOD, n / 2]));
+    let entries: Vec<u32> = (0..90_000).flat_map(|n| [n * 2, GOOD, n, 3]).collect();
+    let maps = behind().child(bridge("pcie").cells("iommu-map", &entries));
+    let missing: Vec<u32> = (0..100_000).flat_map(|_| [0, 0x99, 0, 1]).collect();
+    let lost = behind().child(bridge("pcie").cells("iommu-map", &missing));
+    let regions: Vec<DtNode> =
+        (0..20_000).map(|n| node("r").cells("iommu-addresses", &[n % 2, 0, 0, 0, 0])).collect();
+    let smmus =
+        (0..255).fold(root(), |tree, n| tree.child(smmu_node("s", 100 + n, [n << 17, 0x2_0000])));
+    let first = [its(), smmu(4, 0, 1, 0, [64; 4])];
+    let at = offsets(&first)[1];
+    let map = |node: crate::iort_builder::Node, count: u32, map: &dyn Fn(u32) -> [u32; 5]| {
+        (0..count).fold(node, |node, n| node.map(map(n)))
+    };
+    let complex = |n: u32| map(root_complex(n, 0), 3_000, &|n| [n, 1, n * 2, at, 0]);
+    let mut complexes = first.to_vec();
+    complexes.extend((0..4).map(complex));
+    let mut regions_of_streams = first.to_vec();
+    let mut ranges = vec![(0, 0x1000); 1_500];
+    ranges.push((0, 0));
+    regions_of_streams.push(map(rmr(0, &ranges), 1_500, &|n| [0, 0, n, at, SINGLE]));
+    let mut components = first.to_vec();
+    components.extend((0..3_000).map(|_| named(b"A\0", 0).map([0, 0, 5, at, SINGLE])));
+    let mut regions_and_devices = behind().child(node("x").child(deep));
+    regions_and_devices = regions_and_devices.child(reserved(regions));
+    vec![
+        ("devices.dtb", devices.blob(), "more than 4096 devices"),
+        ("maps.dtb", maps.blob(), "not shown"),
+        ("lost.dtb", lost.blob(), "refers to phandle 0x99"),
+        ("regions.dtb", regions_and_devices.blob(), "more than 256 references"),
+        ("smmus.dtb", smmus.child(node("d").cells("iommus", &[0x9999, 1])).blob(), "255 SMMUv3s"),
+        ("complexes.iort", table(&complexes), "not shown"),
+        ("regions.iort", table(&regions_of_streams), "no device has stream"),
+        ("components.iort", table(&components), "not shown"),
+    ]
+}

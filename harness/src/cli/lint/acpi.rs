@@ -5,6 +5,9 @@ use smmu_hw_mmio::firmware::{IdMapping, Target};
 
 use super::machine::{Device, Format, Machine, Memory, Reserved, Severity, Smmu};
 
+/// A line of the report names no more streams.
+const MOST_STREAMS: usize = 8;
+
 pub(super) fn read(bytes: &[u8]) -> Result<Machine, IortError> {
     let iort = Iort::new(bytes)?;
     let mut machine = Machine::new(Format::Iort);
@@ -72,7 +75,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Machine, IortError> {
             let text = "the RMR has no memory or no stream, so it reserves nothing";
             machine.find(Severity::Warning, &name, memory.at(), text.to_owned());
         }
-        let user: Vec<String> = streams.iter().map(user).collect();
+        let mut user: Vec<String> = streams.iter().take(MOST_STREAMS).map(user).collect();
+        if let Some(more) = streams.len().checked_sub(MOST_STREAMS).filter(|more| *more > 0) {
+            user.push(format!("and {more} more entries"));
+        }
         for range in memory.ranges() {
             machine.reserved.push(Reserved {
                 name: name.clone(),

@@ -26,7 +26,7 @@ pub(super) fn check(machine: &mut Machine) {
     streams(machine);
     placement(machine);
     reserved(machine);
-    machine.findings.sort_by_key(|finding| (finding.severity, finding.at));
+    machine.sort_findings();
 }
 
 fn windows(machine: &mut Machine) {
@@ -66,7 +66,7 @@ fn windows(machine: &mut Machine) {
             highest = Some((smmu, last));
         }
     }
-    machine.findings.extend(found);
+    machine.add(found);
 }
 
 fn interrupts(machine: &mut Machine) {
@@ -103,7 +103,7 @@ fn interrupts(machine: &mut Machine) {
             }
         }
     }
-    machine.findings.extend(found);
+    machine.add(found);
 }
 
 fn range_of(mapping: &IdMapping) -> Option<(u32, u32)> {
@@ -193,7 +193,7 @@ fn inputs(machine: &mut Machine) {
             }
         }
     }
-    machine.findings.extend(found);
+    machine.add(found);
 }
 
 /// A range whose end is one more or one less than a reader of the format expects.
@@ -284,7 +284,7 @@ fn streams(machine: &mut Machine) {
             highest = Some((stream, last, device, mapping));
         }
     }
-    machine.findings.extend(found);
+    machine.add(found);
 }
 
 /// SMMUs without a device, and devices that lead elsewhere.
@@ -308,7 +308,7 @@ fn placement(machine: &mut Machine) {
             found.push(Finding::new(Severity::Note, &device.name, device.at, text));
         }
     }
-    machine.findings.extend(found);
+    machine.add(found);
 }
 
 fn reserved(machine: &mut Machine) {
@@ -346,5 +346,5 @@ fn reserved(machine: &mut Machine) {
             highest = Some((region, last));
         }
     }
-    machine.findings.extend(found);
+    machine.add(found);
 }

@@ -3,10 +3,10 @@
 use smmu_hw_mmio::firmware::fdt::{DeviceTree, FdtDevice, FdtError};
 use smmu_types::PhysAddr;
 
-use super::machine::{Device, Format, Machine, Memory, Reserved, Severity, Smmu};
+use super::machine::{Device, Format, MOST_DEVICES, Machine, Memory, Reserved, Severity, Smmu};
 
 /// Room for more IOMMUs than any machine has.
-const IOMMUS: usize = 1024;
+const IOMMUS: usize = 256;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Machine, FdtError> {
     let tree = DeviceTree::<IOMMUS>::with_room(bytes)?;
@@ -35,6 +35,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Machine, FdtError> {
         }
     }
     for device in tree.devices().chain(tree.devices_without_iommu()) {
+        if machine.devices.len() == MOST_DEVICES {
+            let text = format!(
+                "more than {MOST_DEVICES} devices; this one and later ones are not checked"
+            );
+            machine.find(Severity::Error, &device.path().to_string(), device.at(), text);
+            break;
+        }
         let mut mappings = Vec::new();
         let mut partly_read = false;
         for mapping in tree.mappings(&device) {

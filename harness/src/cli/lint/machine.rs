@@ -4,6 +4,11 @@ use smmu_hw_mmio::Coherency;
 use smmu_hw_mmio::firmware::{FirmwareSmmu, IdMapping, Target};
 use smmu_types::SmmuId;
 
+/// More devices of a device tree are not checked: each has a path of up to 16 KiB.
+pub(super) const MOST_DEVICES: usize = 4096;
+/// More findings of one severity are counted, and not shown.
+const MOST_FINDINGS: usize = 1000;
+
 /// Which table it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -29,7 +34,10 @@ pub(super) struct Machine {
     pub(super) unread_smmus: usize,
     pub(super) devices: Vec<Device>,
     pub(super) reserved: Vec<Reserved>,
-    pub(super) findings: Vec<Finding>,
+    /// The first findings of each severity.
+    findings: Vec<Finding>,
+    /// All findings, by severity.
+    counts: [usize; 3],
 }
 
 #[derive(Debug)]
@@ -127,15 +135,44 @@ impl Finding {
 
 impl Machine {
     pub(super) fn new(format: Format) -> Self {
-        let (smmus, unread_smmus, devices, reserved, findings) = Default::default();
-        Self { format, smmus, unread_smmus, devices, reserved, findings }
+        let (smmus, unread_smmus, devices, reserved) = Default::default();
+        Self {
+            format,
+            smmus,
+            unread_smmus,
+            devices,
+            reserved,
+            findings: Vec::new(),
+            counts: [0; 3],
+        }
     }
 
     pub(super) fn find(&mut self, severity: Severity, place: &str, at: u32, text: String) {
-        self.findings.push(Finding::new(severity, place, at, text));
+        self.add([Finding::new(severity, place, at, text)]);
     }
 
-    pub(super) fn has_errors(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    pub(super) fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        for finding in findings {
+            let count = &mut self.counts[finding.severity as usize];
+            *count += 1;
+            if *count <= MOST_FINDINGS {
+                self.findings.push(finding);
+            }
+        }
+    }
+
+    /// Errors first, then by place in the table.
+    pub(super) fn sort_findings(&mut self) {
+        self.findings.sort_by_key(|finding| (finding.severity, finding.at));
+    }
+
+    pub(super) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// The number of findings of this severity, and how many of them are not kept.
+    pub(super) fn count(&self, severity: Severity) -> (usize, usize) {
+        let count = self.counts[severity as usize];
+        (count, count.saturating_sub(MOST_FINDINGS))
     }
 }

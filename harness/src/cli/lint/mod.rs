@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use super::exit::Exit;
 use super::output_format::OutputFormat;
 use files::TableKind;
+use machine::Severity;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -68,7 +69,7 @@ impl LintArgs {
                 }
             };
             checks::check(&mut machine);
-            failed |= machine.has_errors();
+            failed |= machine.count(Severity::Error).0 > 0;
             match self.format {
                 OutputFormat::Human => {
                     if !std::mem::take(&mut first) {

@@ -55,24 +55,22 @@ pub(super) fn human(out: &mut dyn Write, file: &str, machine: &Machine) -> io::R
             writeln!(out, "  {range} of {user}: {behind} ({name})")?;
         }
     }
-    if !machine.findings.is_empty() {
+    if !machine.findings().is_empty() {
         writeln!(out)?;
     }
-    for finding in &machine.findings {
+    for finding in machine.findings() {
         let (severity, place) = (finding.severity.name(), &finding.place);
         let at = format!("byte {:#x}", finding.at);
         // A node of IORT has no better name than its place.
         let place = if place.ends_with(&at) { place.clone() } else { format!("{place}, {at}") };
         writeln!(out, "{severity}: {place}: {}", finding.text)?;
     }
-    let of = |severity| machine.findings.iter().filter(|one| one.severity == severity).count();
-    writeln!(
-        out,
-        "\n{}, {}, {}",
-        count(of(Severity::Error), "error"),
-        count(of(Severity::Warning), "warning"),
-        count(of(Severity::Note), "note")
-    )
+    let counts = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| {
+        let (all, hidden) = machine.count(severity);
+        let hidden = if hidden > 0 { format!(" ({hidden} not shown)") } else { String::new() };
+        count(all, severity.name()) + &hidden
+    });
+    writeln!(out, "\n{}", counts.join(", "))
 }
 
 /// A path without the unit address of its last node.
@@ -217,14 +215,14 @@ pub(super) fn json(out: &mut dyn Write, file: &str, machine: &Machine) -> io::Re
         });
         writeln!(out, "{line}")?;
     }
-    for finding in &machine.findings {
+    for finding in machine.findings() {
         let line = json!({
             "kind": "finding", "file": file, "severity": finding.severity.name(),
             "place": finding.place, "at": finding.at, "text": finding.text,
         });
         writeln!(out, "{line}")?;
     }
-    let of = |severity| machine.findings.iter().filter(|one| one.severity == severity).count();
+    let of = |severity| machine.count(severity).0;
     let line = json!({
         "kind": "summary", "file": file, "format": machine.format.name(),
         "smmus": machine.smmus.len(), "unread_smmus": machine.unread_smmus, "devices": machine.devices.len(),

@@ -230,7 +230,8 @@ impl<'a> Blob<'a> {
 
     /// All nodes: each before its children.
     pub(super) fn nodes(self) -> Nodes<'a> {
-        Nodes { blob: self, next: self.start, depth: 0, only: None }
+        let lineage = Lineage { blob: self, at: [0; MAX_DEPTH], depth: 0 };
+        Nodes { next: self.start, lineage, only: None }
     }
 
     /// The nodes from the root to the one that holds this byte. One pass over the tree.
@@ -242,12 +243,7 @@ impl<'a> Blob<'a> {
                 break;
             }
             match token {
-                Token::Begin(_) => {
-                    if let Some(place) = lineage.at.get_mut(lineage.depth) {
-                        *place = offset(here);
-                        lineage.depth += 1;
-                    }
-                }
+                Token::Begin(_) => lineage.push(offset(here)),
                 Token::End if next <= at as usize => {
                     lineage.depth = lineage.depth.saturating_sub(1);
                 }
@@ -317,18 +313,26 @@ impl<'a> Node<'a> {
     /// Its children.
     pub(super) fn children(self) -> Nodes<'a> {
         let next = self.blob.token(self.at as usize).map_or(usize::MAX, |(_, next)| next);
-        Nodes { blob: self.blob, next, depth: 0, only: Some(1) }
+        let lineage = Lineage { blob: self.blob, at: [0; MAX_DEPTH], depth: 0 };
+        Nodes { next, lineage, only: Some(1) }
     }
 }
 
 /// Nodes in the order of the blob.
 #[derive(Clone)]
 pub(super) struct Nodes<'a> {
-    blob: Blob<'a>,
     next: usize,
-    depth: usize,
+    /// The nodes around the next one, from where the iterator began.
+    lineage: Lineage<'a>,
     /// Nodes of this depth alone, until the node around them ends.
     only: Option<usize>,
+}
+
+impl<'a> Nodes<'a> {
+    /// The same nodes, each with those around it. From the root on alone.
+    pub(super) fn with_lineage(mut self) -> impl Iterator<Item = Lineage<'a>> + use<'a> {
+        core::iter::from_fn(move || self.next().map(|_| self.lineage))
+    }
 }
 
 impl<'a> Iterator for Nodes<'a> {
@@ -336,18 +340,18 @@ impl<'a> Iterator for Nodes<'a> {
 
     fn next(&mut self) -> Option<Node<'a>> {
         loop {
-            let at = self.next;
-            let (token, next) = self.blob.token(at).ok()?;
+            let (at, blob) = (self.next, self.lineage.blob);
+            let (token, next) = blob.token(at).ok()?;
             self.next = next;
             match token {
                 Token::Begin(_) => {
-                    self.depth += 1;
-                    if self.only.is_none_or(|depth| depth == self.depth) {
-                        return Some(Node { blob: self.blob, at: offset(at) });
+                    self.lineage.push(offset(at));
+                    if self.only.is_none_or(|depth| depth == self.lineage.depth) {
+                        return Some(Node { blob, at: offset(at) });
                     }
                 }
-                Token::End => match self.depth.checked_sub(1) {
-                    Some(depth) => self.depth = depth,
+                Token::End => match self.lineage.depth.checked_sub(1) {
+                    Some(depth) => self.lineage.depth = depth,
                     None => {
                         self.next = usize::MAX;
                         return None;
@@ -372,6 +376,19 @@ pub(super) struct Lineage<'a> {
 }
 
 impl<'a> Lineage<'a> {
+    fn push(&mut self, at: u32) {
+        // A tree that is deeper is refused.
+        if let Some(place) = self.at.get_mut(self.depth) {
+            *place = at;
+            self.depth += 1;
+        }
+    }
+
+    /// The node itself.
+    pub(super) fn node(&self) -> Node<'a> {
+        self.up().next().unwrap_or(self.blob.root())
+    }
+
     /// From the root to the node.
     pub(super) fn down(&self) -> impl DoubleEndedIterator<Item = Node<'a>> + '_ {
         let all = self.at.get(..self.depth).unwrap_or_default();
@@ -387,13 +404,12 @@ impl<'a> Lineage<'a> {
 /// The path of a node, for printing.
 #[derive(Clone, Copy)]
 pub struct NodePath<'a> {
-    pub(super) blob: Blob<'a>,
-    pub(super) at: u32,
+    pub(super) lineage: Lineage<'a>,
 }
 
 impl fmt::Display for NodePath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lineage = self.blob.lineage(self.at);
+        let lineage = &self.lineage;
         if lineage.depth <= 1 {
             return f.write_str("/");
         }
@@ -435,7 +451,7 @@ mod tests {
         let mut ours = Vec::new();
         let mut nodes = blob.nodes().peekable();
         while let Some(node) = nodes.next() {
-            ours.push((NodePath { blob, at: node.at }.to_string(), Vec::new()));
+            ours.push((NodePath { lineage: blob.lineage(node.at) }.to_string(), Vec::new()));
             let (_, mut at) = blob.token(node.at as usize).unwrap();
             while let Ok((Token::Property(found), next)) = blob.token(at) {
                 let name = std::str::from_utf8(found.name).unwrap();
@@ -455,5 +471,12 @@ mod tests {
         }
         assert!(ours.len() > 200, "{}", ours.len());
         assert_eq!(ours, theirs);
+        let nodes: Vec<u32> = blob.nodes().map(|node| node.at).collect();
+        let with: Vec<_> = blob.nodes().with_lineage().collect();
+        assert_eq!(nodes, with.iter().map(|one| one.node().at).collect::<Vec<_>>());
+        for one in with {
+            let found = blob.lineage(one.node().at);
+            assert!(one.down().map(|node| node.at).eq(found.down().map(|node| node.at)));
+        }
     }
 }

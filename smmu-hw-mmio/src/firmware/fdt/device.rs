@@ -1,6 +1,6 @@
 //! A device with an IOMMU, in a device tree.
 
-use super::blob::{Node, NodePath};
+use super::blob::{Lineage, Node, NodePath};
 use super::error::{FdtError, FdtProblem};
 use super::smmu::coherency;
 use crate::Coherency;
@@ -12,9 +12,14 @@ const MAX_PASID_BITS: u32 = 20;
 #[derive(Clone, Copy)]
 pub struct FdtDevice<'a> {
     pub(super) node: Node<'a>,
+    pub(super) lineage: Lineage<'a>,
 }
 
 impl<'a> FdtDevice<'a> {
+    pub(super) fn new(lineage: Lineage<'a>) -> Self {
+        Self { node: lineage.node(), lineage }
+    }
+
     /// The byte of the blob at which the node begins.
     #[must_use]
     pub fn at(&self) -> u32 {
@@ -24,7 +29,7 @@ impl<'a> FdtDevice<'a> {
     /// The path of the node.
     #[must_use]
     pub fn path(&self) -> NodePath<'a> {
-        NodePath { blob: self.node.blob, at: self.node.at }
+        NodePath { lineage: self.lineage }
     }
 
     /// Whether `status` lets software use the device.
@@ -55,7 +60,7 @@ impl<'a> FdtDevice<'a> {
     /// Whether the device snoops caches.
     #[must_use]
     pub fn coherency(&self) -> Coherency {
-        coherency(&self.node.blob.lineage(self.node.at))
+        coherency(&self.lineage)
     }
 
     /// `ats-supported`: the host bridge passes ATS requests on.

@@ -1,7 +1,7 @@
 //! How much of a tree is read.
 
-/// A longer blob is refused: work grows with the size, and Linux itself takes 2 MiB only.
-pub const MAX_BYTES: usize = 4 << 20;
+/// A longer blob is refused: work grows with the size. Linux takes no more either.
+pub const MAX_BYTES: usize = 2 << 20;
 /// More levels of nodes are refused.
 pub const MAX_DEPTH: usize = 64;
 /// A longer name is refused.

@@ -85,7 +85,7 @@ impl<'a> ReservedRegions<'a> {
             (Some(reg), Some(bus)) => reg.number(0, BusCells::of(bus)?.address).map(PhysAddr),
             _ => None,
         };
-        let path = |node: Node<'a>| NodePath { blob: self.blob, at: node.at };
+        let path = |node: Node<'a>| NodePath { lineage: self.blob.lineage(node.at) };
         let region = ReservedRegion {
             region: path(region),
             device: path(device),

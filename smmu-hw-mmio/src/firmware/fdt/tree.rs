@@ -40,7 +40,7 @@ impl<'a, const IOMMUS: usize> DeviceTree<'a, IOMMUS> {
     /// The path of the node that holds this byte of the blob.
     #[must_use]
     pub fn path_at(&self, at: u32) -> NodePath<'a> {
-        NodePath { blob: self.blob, at }
+        NodePath { lineage: self.blob.lineage(at) }
     }
 
     /// `#iommu-cells` of an SMMU. The binding of SMMUv3 has 1; of more cells, the first is the
@@ -63,9 +63,8 @@ impl<'a, const IOMMUS: usize> DeviceTree<'a, IOMMUS> {
 
     /// Every node with `iommus` or `iommu-map`.
     pub fn devices(&self) -> impl Iterator<Item = FdtDevice<'a>> + use<'a, IOMMUS> {
-        let nodes = self.blob.nodes();
-        let behind = nodes.filter(|node| node.has("iommus") || node.has("iommu-map"));
-        behind.map(|node| FdtDevice { node })
+        let nodes = self.blob.nodes().with_lineage().map(FdtDevice::new);
+        nodes.filter(|device| device.node.has("iommus") || device.has_map())
     }
 
     /// Every node that does DMA and names no IOMMU: host bridges of PCIe, and nodes that say
@@ -74,17 +73,17 @@ impl<'a, const IOMMUS: usize> DeviceTree<'a, IOMMUS> {
     /// A device tree does not say of other nodes whether they do DMA.
     pub fn devices_without_iommu(&self) -> impl Iterator<Item = FdtDevice<'a>> + use<'a, IOMMUS> {
         let root = self.blob.root().at;
-        let nodes = self.blob.nodes().filter(move |node| {
+        let nodes = self.blob.nodes().with_lineage().map(FdtDevice::new);
+        nodes.filter(move |device| {
+            let node = device.node;
             let says = node.has("dma-coherent") || node.has("dma-noncoherent");
             // A bus says it for what is on it; an IOMMU, for its own tables.
             let bus = node.at == root || node.has("ranges") || node.has("#iommu-cells");
-            let device = FdtDevice { node: *node }.is_host_bridge() || says && !bus;
-            device
+            (device.is_host_bridge() || says && !bus)
                 && !node.has("iommus")
                 && !node.has("iommu-map")
                 && !node.is_compatible("arm,smmu-v3")
-        });
-        nodes.map(|node| FdtDevice { node })
+        })
     }
 
     /// The mappings of a device, in the order of its properties.

@@ -46,7 +46,8 @@ impl<'a> IortDevice<'a> {
         let bytes = self.node.bytes.get(29..).unwrap_or_default();
         let end = bytes.iter().position(|byte| *byte == 0);
         let name = end.and_then(|end| bytes.get(..end));
-        let name = name.filter(|name| name.iter().all(u8::is_ascii_graphic));
+        let printable = |name: &&[u8]| name.iter().all(u8::is_ascii_graphic);
+        let name = name.filter(|name| !name.is_empty()).filter(printable);
         let name = name.and_then(|name| core::str::from_utf8(name).ok());
         name.map(Some).ok_or(IortError { at: self.at() + 29, problem: IortProblem::Name })
     }

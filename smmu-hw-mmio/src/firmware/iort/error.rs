@@ -132,7 +132,9 @@ pub enum IortProblem {
     /// The DeviceID mapping is not a single mapping.
     #[error("the SMMU's own DeviceID mapping lacks the flag for a single mapping; set it")]
     DeviceIdNotSingle,
-    /// A name of a named component is not printable ASCII with an end.
-    #[error("the name of the component does not end in its node, or is not printable ASCII")]
+    /// A name of a named component is empty, or not printable ASCII with an end.
+    #[error(
+        "the name of the component is empty, does not end in its node, or is not printable ASCII"
+    )]
     Name,
 }
