@@ -47,7 +47,7 @@ pub struct FoundWords {
     pub about: String,
     /// The SMMU as the log names it, such as "arm-smmu-v3.0.auto"; empty if the log does not say.
     pub smmu: String,
-    /// The time that the log has for its last line; empty without one.
+    /// The time that the log has for its first line; empty without one.
     pub time: String,
     /// What the log says about the words besides their values.
     pub says: LogSays,

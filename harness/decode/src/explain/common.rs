@@ -12,7 +12,7 @@ use crate::ids::{KnownIds, place};
 pub struct Common {
     /// The ID registers that a guest may be told.
     pub ids: IdRegisters,
-    /// The fields in which the SMMUs differ.
+    /// The fields of a guest in which the SMMUs differ.
     pub limits: Vec<Limit>,
     /// The features that all SMMUs have, and that belong to the host.
     pub of_the_host: Vec<&'static str>,
@@ -99,14 +99,13 @@ pub fn common(smmus: &[KnownIds]) -> Common {
             };
             let values: Vec<Option<u64>> = smmus.iter().map(of).collect();
             let value = joined(register, field, &values, &mut common.conflicts);
-            if values.iter().any(|other| *other != Some(value)) {
-                let values = values.clone();
-                common.limits.push(Limit { register, field, common: value, values });
-            }
             let host =
                 HOST.iter().any(|(of, names)| *of == register && names.contains(&field.name()));
             if host && value != 0 {
                 common.of_the_host.push(field.name());
+            }
+            if !host && values.iter().any(|other| *other != Some(value)) {
+                common.limits.push(Limit { register, field, common: value, values });
             }
             word |= if host { 0 } else { field.place(value).unwrap_or(0) };
         }

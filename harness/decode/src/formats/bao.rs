@@ -17,6 +17,9 @@ const SOURCE: &str = "Bao";
 
 /// Takes one line; returns whether it is one of Bao's.
 pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
+    if !text.contains("smmuv3") {
+        return false;
+    }
     if let Some(captures) = FAULT.captures(text) {
         let word = |name| hex(&captures, name).unwrap_or(0);
         let words = vec![word("w0"), word("w1"), word("addr"), 0];

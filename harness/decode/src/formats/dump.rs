@@ -241,7 +241,9 @@ fn parse(text: &str, number: usize) -> Option<DumpRow> {
     {
         return Some(row);
     }
-    if let Some(row) = unpadded(text, number) {
+    if text.trim_start().starts_with("0x")
+        && let Some(row) = unpadded(text, number)
+    {
         return Some(row);
     }
     let captures = LINE.captures(text)?;

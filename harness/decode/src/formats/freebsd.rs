@@ -26,6 +26,9 @@ pub(crate) fn line(
     out: &mut Vec<ScanItem>,
 ) -> bool {
     let number = line.number;
+    if !["smmu", "evt[", "ste[", "cd["].into_iter().any(|key| text.contains(key)) {
+        return false;
+    }
     if let Some(captures) = WORD.captures(text) {
         return word(waiting, line, &captures, out);
     }

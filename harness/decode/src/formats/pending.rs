@@ -68,7 +68,7 @@ impl PendingRecord {
         };
         let mut found = FoundWords::new(self.kind, words, self.line, self.source, &self.about);
         found.lines = self.lines.iter().map(|line| line.number).collect();
-        found.time = self.lines.last().map_or_else(String::new, |line| time_of(&line.text()));
+        found.time = self.lines.first().map_or_else(String::new, |line| time_of(&line.text()));
         found.of(&self.smmu)
     }
 

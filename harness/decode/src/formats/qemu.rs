@@ -76,21 +76,27 @@ fn found(kind: StructureKind, words: Vec<u64>, line: usize, about: impl Into<Str
 /// Takes one line; returns whether it is one of QEMU's.
 pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
     let note = |text: String| ScanItem::Note { line: number, source: SOURCE, text };
-    if let Some(captures) = TRACE.captures(text) {
+    if text.contains("smmu")
+        && let Some(captures) = TRACE.captures(text)
+    {
         let part = |name| part(&captures, name);
         let found = trace(number, part("name"), part("text"));
         let known = !found.is_empty();
         out.extend(found);
         return known;
     }
-    if let Some(captures) = REFUSED.captures(text) {
+    if text.contains("translation failed")
+        && let Some(captures) = REFUSED.captures(text)
+    {
         let name = captures.name("name").map_or("", |name| name.as_str());
         let Some(record) = partial_event(name, 0, hex(&captures, "iova")) else { return false };
         let short = event::in_short(record.kind());
         out.push(note(format!("{} at iova {}: {short}", record.kind(), record.address())));
         return true;
     }
-    if let Some(captures) = ILLEGAL.captures(text) {
+    if text.starts_with("Illegal")
+        && let Some(captures) = ILLEGAL.captures(text)
+    {
         let code = captures.name("code").and_then(|code| code.as_str().parse().ok()).unwrap_or(0);
         let name = fields::opcode_name(code).unwrap_or("an unknown command");
         out.push(note(format!("CERROR_ILL: opcode {code:#04x}, {name}")));

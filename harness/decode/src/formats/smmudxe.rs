@@ -20,6 +20,9 @@ pub(crate) fn line(
     text: &str,
     out: &mut Vec<ScanItem>,
 ) -> bool {
+    if !text.contains("SmmuV3LogErrors") {
+        return false;
+    }
     if let Some(captures) = EVENT.captures(text) {
         let mut pending = PendingRecord::event(SOURCE, String::new(), line.number);
         pending.about = format!("SMMU at 0x{}", part(&captures, "base"));

@@ -7,6 +7,9 @@ pattern!(ERROR, r"CMDQ encountered error: (?P<code>CERROR_(?:ILL|ABT|ATC_INV_SYN
 
 /// Takes one line; returns whether it is one of TF-RMM's.
 pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
+    if !text.contains("CMDQ encountered error") {
+        return false;
+    }
     let Some(captures) = ERROR.captures(text) else { return false };
     let text = format!("the command queue stopped with {}", part(&captures, "code"));
     out.push(ScanItem::Note { line: number, source: "TF-RMM", text });

@@ -19,13 +19,16 @@ pub(super) fn is_of_smmu(text: &str) -> bool {
 
 /// Whether a line about an SMMU is cut in the middle, though a format may know its first part.
 pub(super) fn is_cut(text: &str) -> bool {
-    let open = |open: char, close: char| {
-        text.chars().filter(|c| *c == open).count() > text.chars().filter(|c| *c == close).count()
-    };
+    let count = |wanted: u8| text.bytes().filter(|byte| *byte == wanted).count();
+    let open = |open: u8, close: u8| count(open) > count(close);
     // Linux prints two more values behind the place of a timeout.
     let place = text.trim_end().rsplit_once("timeout at 0x");
     let place = place.is_some_and(|(_, at)| at.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    text.ends_with('=') || place || open('[', ']') || open('(', ')') || short_word(text).is_some()
+    text.ends_with('=')
+        || place
+        || open(b'[', b']')
+        || open(b'(', b')')
+        || short_word(text).is_some()
 }
 
 /// The number of digits of the word at the end, if they are fewer than Linux prints.

@@ -43,13 +43,13 @@ fn told(common: &Common) -> Vec<(&'static str, u32)> {
 }
 
 fn human(out: &mut impl Write, common: &Common) -> std::io::Result<()> {
+    for conflict in &common.conflicts {
+        writeln!(out, "no guest can run on all of them: {conflict}")?;
+    }
     let raw: Vec<String> =
         told(common).iter().map(|(name, value)| format!("{name}={value:#010x}")).collect();
     writeln!(out, "tell the guest   {}", raw.join(","))?;
     writeln!(out, "{}", Capabilities::decode(common.ids))?;
-    for conflict in &common.conflicts {
-        writeln!(out, "no common guest: {conflict}")?;
-    }
     for (smmu, register) in &common.missing {
         writeln!(out, "not given: {register} of SMMU {}; its features are left out", smmu + 1)?;
     }
@@ -66,15 +66,11 @@ fn human(out: &mut impl Write, common: &Common) -> std::io::Result<()> {
             .iter()
             .map(|value| value.map_or_else(|| "not given".into(), |value| value.to_string()))
             .collect();
-        writeln!(
-            out,
-            "  {}.{} = {} ({}): the SMMUs have {}",
-            limit.register,
-            limit.field.name(),
-            limit.common,
-            limit.text(limit.common),
-            values.join(", ")
-        )?;
+        let (name, value) = (limit.field.name(), limit.common.to_string());
+        let text = Some(limit.text(limit.common)).filter(|text| *text != value);
+        let text = text.map_or_else(String::new, |text| format!(" ({text})"));
+        let values = values.join(", ");
+        writeln!(out, "  {}.{name} = {value}{text}: the SMMUs have {values}", limit.register)?;
     }
     Ok(())
 }

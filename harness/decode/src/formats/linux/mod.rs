@@ -127,13 +127,29 @@ fn is_smmu(sender: &str) -> bool {
     sender.starts_with("arm-smmu-v3 ") || sender.starts_with("SMMUv3: ")
 }
 
-pattern!(WORD, r"^(?P<before>.*?)\s*(?P<word>0[xX][0-9a-fA-F]{1,16})\s*$");
-pattern!(BRACKETS, r"^\s*(?:(?:[>\s]+|<\d+>|\[[^\]]*\]|\([^)]*\)))*");
+/// The text behind time stamps, priorities and quotation marks at the beginning of a line.
+fn behind_marks(text: &str) -> &str {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c == '>' || c.is_whitespace());
+        let close = match rest.chars().next() {
+            Some('<') => '>',
+            Some('[') => ']',
+            Some('(') => ')',
+            _ => return rest,
+        };
+        let Some((mark, behind)) = rest.split_once(close) else { return rest };
+        let number = mark.get(1..).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+        if close == '>' && (!number || mark.len() < 2) {
+            return rest;
+        }
+        rest = behind;
+    }
+}
 
 /// The sender of a line: the last two words before the message, without time stamps.
 fn sender(before: &str) -> String {
-    let start = BRACKETS.find(before).map_or(0, |found| found.end());
-    let rest = before.get(start..).unwrap_or_default();
+    let rest = behind_marks(before);
     // Glued marks, as in `[pid:134,cpu0]arm-smmu-v3 ...`.
     let rest = rest.rsplit(']').next().unwrap_or(rest);
     let words: Vec<&str> = rest.trim().trim_end_matches(':').split_whitespace().collect();
@@ -148,18 +164,22 @@ pattern!(
 
 /// The sender and the value of a line that is one word.
 fn word_of(text: &str) -> Option<(String, u64)> {
-    if !text.trim_end().ends_with(|c: char| c.is_ascii_hexdigit()) {
+    let text = text.trim_end();
+    if !text.ends_with(|c: char| c.is_ascii_hexdigit()) {
         return None;
     }
-    let Some(captures) = WORD.captures(text) else {
-        let captures = TORN.captures(text)?;
-        let digits = format!("{}{}", part(&captures, "word"), part(&captures, "rest"));
-        let value = u64::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 16)?;
-        return Some((sender(part(&captures, "before")), value));
-    };
-    let before = captures.name("before")?.as_str();
-    let bare = sender(before).is_empty() || before.trim_end().ends_with(':');
-    bare.then(|| Some((sender(before), hex(&captures, "word")?)))?
+    let at =
+        text.rfind(['x', 'X']).filter(|at| text.get(..*at).is_some_and(|t| t.ends_with('0')))?;
+    let (before, digits) = (text.get(..at - 1)?, text.get(at + 1..)?);
+    if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) && (1..=16).contains(&digits.len()) {
+        let sender = sender(before);
+        let bare = sender.is_empty() || before.trim_end().ends_with(':');
+        return bare.then(|| Some((sender, u64::from_str_radix(digits, 16).ok()?)))?;
+    }
+    let captures = TORN.captures(text)?;
+    let digits = format!("{}{}", part(&captures, "word"), part(&captures, "rest"));
+    let value = u64::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 16)?;
+    Some((sender(part(&captures, "before")), value))
 }
 
 pattern!(MARK, r"\[[^\]]*\]");
@@ -246,12 +266,30 @@ fn headless(sender: &str, line: usize) -> PendingRecord {
     pending
 }
 
+/// One of these is in every line that a pattern takes.
+const KEYS: &[&str] = &[
+    "event 0",
+    "event: ",
+    " stag: ",
+    "CMDQ error",
+    "skipping command",
+    "global error reported",
+    "SYNC timeout at",
+    "entries for cmdq",
+    "access at iova",
+    "GERRORN=",
+];
+
 fn headline(
     state: &mut LinuxSenders,
     number: usize,
     text: &str,
     out: &mut Vec<ScanItem>,
 ) -> LinuxLine {
+    // A search for a word is much faster than a pattern, and most lines of a log have none.
+    if !KEYS.iter().any(|key| text.contains(key)) {
+        return plain(number, text, out);
+    }
     if text.to_ascii_lowercase().contains("ummu ") {
         return LinuxLine::No;
     }
@@ -497,7 +535,9 @@ fn registers(
 }
 
 fn plain(number: usize, text: &str, out: &mut Vec<ScanItem>) -> LinuxLine {
-    if !text.to_ascii_lowercase().contains("smmu") {
+    let of_smmu = ["smmu", "SMMU"].into_iter().any(|name| text.contains(name))
+        && !text.to_ascii_lowercase().contains("ummu ");
+    if !of_smmu {
         return LinuxLine::No;
     }
     match messages::meaning(text) {
