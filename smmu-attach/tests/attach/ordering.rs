@@ -57,6 +57,26 @@ impl PublishLedger {
     }
 }
 
+impl PublishLedger {
+    /// Record a violation for each STE of a published block that leads to no valid CD.
+    fn check_contexts(&self, published: &[u64]) {
+        let blocks: Vec<_> = self.blocks.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
+        // A stage-1 STE: V = 1, Config = 0b101. Only second-level tables are longer than a CD pair.
+        let stes = published.chunks_exact(8).filter(|_| published.len() > 16);
+        for ste in stes.filter(|ste| ste[0] & 0xf == 0xb) {
+            let context = ste[0] & 0x000f_ffff_ffff_ffc0;
+            let valid = blocks.iter().any(|block| {
+                let at = context.wrapping_sub(block.block.address().0) as usize / 8;
+                block.published.lock().unwrap().get(at).is_some_and(|cd| cd >> 31 & 1 == 1)
+            });
+            if !valid {
+                let said = format!("an STE leads to an invalid CD at {context:#x}");
+                self.violations.lock().unwrap().push(said);
+            }
+        }
+    }
+}
+
 struct LedgerMemory {
     pool: Pool<HeapWindow>,
     ledger: Arc<PublishLedger>,
@@ -105,6 +125,9 @@ unsafe impl DmaBlock for LedgerBlock {
         for n in words {
             published[n] = self.tracked.block.words()[n].load(Ordering::Relaxed);
         }
+        let now = published.clone();
+        drop(published);
+        self.ledger.check_contexts(&now);
     }
     fn observe(&self, _words: Range<usize>) {}
 }
