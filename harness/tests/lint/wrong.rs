@@ -206,6 +206,7 @@ pub(crate) fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     regions_of_streams.push(map(rmr(0, &ranges), 1_500, &|n| [0, 0, n, at, SINGLE]));
     let mut components = first.to_vec();
     components.extend((0..3_000).map(|_| named(b"A\0", 0).map([0, 0, 5, at, SINGLE])));
+    components.push(named(b"B\0", 0).map([0, 0, 5, 4, SINGLE]));
     let mut regions_and_devices = behind().child(node("x").child(deep));
     regions_and_devices = regions_and_devices.child(reserved(regions));
     vec![
