@@ -79,7 +79,7 @@ impl Printer {
         let (mut number, mut too_long) = (0, false);
         loop {
             bytes.clear();
-            // A reader that waits for more input sees what there is.
+            // A slow input: what is decoded so far must be seen.
             if input.fill_buf().map_err(unreadable)?.len() < 4096 {
                 self.out.flush()?;
             }

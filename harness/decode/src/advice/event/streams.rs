@@ -113,7 +113,7 @@ pub(super) fn translated_refused(record: &EventRecord, context: &DecodeContext) 
     advice
         .then("ATS is on at the device and off for its stream: turn ATS off at the device (its ATS capability, as firmware may have left it on), or set STE.EATS = 1 for it")
         .then("the SMMU refuses translated transactions with CR0.ATSCHK = 1 and STE.EATS = 0; with STE.Config = 4, which Linux writes for an identity domain; with CR0.SMMUEN = 0; and with EATS = 3 if the device permission table (DPT) refuses the address")
-        .then("a device that never had ATS on, or who controls it, tries to reach physical memory past the SMMU")
+        .then("a device that never had ATS on tries to reach physical memory past the SMMU: its driver, or the guest that controls it, is wrong")
         .then("this is event 0x07 and not C_BAD_STREAMID (0x02); turning the event queue off hides the record, and the SMMU goes on refusing the transactions")
 }
 

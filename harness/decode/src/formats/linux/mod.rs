@@ -1,15 +1,18 @@
 //! Linux's `arm-smmu-v3`, and drivers with the same messages (Xen, small hypervisors).
 
 mod messages;
+mod senders;
 
 use smmu_types::{EventKind, EventRecord, fields};
 
-use crate::advice::event::in_short;
 use crate::formats::pending::{PendingRecord, PendingRecords};
 use crate::item::{FoundWords, LogSays, ScanItem};
 use crate::kind::StructureKind;
 use crate::line::LogLine;
 use crate::text::{hex, part, partial_event, pattern};
+
+use senders::Described;
+pub(crate) use senders::LinuxSenders;
 
 /// The source of a record. Xen's driver is an old version of Linux's.
 fn source(text: &str) -> &'static str {
@@ -24,90 +27,6 @@ enum LinuxLine {
     Done,
     /// Words follow.
     Begins(PendingRecord),
-}
-
-/// What the later lines of a sender refer to.
-#[derive(Debug, Default)]
-pub(crate) struct LinuxSenders(Vec<LinuxSender>);
-
-#[derive(Debug, Default)]
-struct LinuxSender {
-    name: String,
-    /// The last dumped event. New kernels describe it in words as well.
-    dumped: Option<EventRecord>,
-    /// The first line of its description was seen.
-    half_said: bool,
-    /// An event that was described without a dump, before the second line of its description.
-    described: Option<Described>,
-    /// log2 of the size of its command queue.
-    queue: Option<u64>,
-}
-
-#[derive(Debug)]
-struct Described {
-    record: EventRecord,
-    line: usize,
-    about: String,
-}
-
-impl Described {
-    /// The note for the first line alone.
-    fn note(self, out: &mut Vec<ScanItem>) {
-        let (kind, text) = (self.record.kind(), in_short(self.record.kind()));
-        let (sid, iova) = (self.record.stream(), self.record.address());
-        let text = format!("event {kind} sid={sid} iova={iova}: {text}; the rest of it is missing");
-        out.push(ScanItem::Note { line: self.line, source: "Linux", text });
-    }
-}
-
-/// The maximum number of senders. With more, the one that was silent for longest is forgotten.
-const SENDERS: usize = 64;
-/// After this number of lines, the second line of a description counts as missing.
-const PATIENCE: usize = 200;
-
-impl LinuxSenders {
-    fn of(&mut self, name: &str, out: &mut Vec<ScanItem>) -> &mut LinuxSender {
-        let found = self.0.iter().position(|sender| sender.name == name);
-        let sender = match found {
-            Some(at) => self.0.remove(at),
-            None => LinuxSender { name: name.to_owned(), ..LinuxSender::default() },
-        };
-        if self.0.len() >= SENDERS {
-            self.0.remove(0).described.into_iter().for_each(|described| described.note(out));
-        }
-        self.0.push(sender);
-        let last = self.0.len() - 1;
-        &mut self.0[last]
-    }
-
-    /// Keeps an event of a sender that was just found.
-    fn dumped(&mut self, sender: &str, out: &mut Vec<ScanItem>) {
-        let Some(ScanItem::Found(FoundWords { kind: StructureKind::Event, words, .. })) =
-            out.last()
-        else {
-            return;
-        };
-        let record = EventRecord(std::array::from_fn(|n| words.get(n).copied().unwrap_or(0)));
-        let mut notes = Vec::new();
-        self.of(sender, &mut notes).dumped = Some(record);
-        out.append(&mut notes);
-    }
-
-    pub(crate) fn give_up(&mut self, number: usize, out: &mut Vec<ScanItem>) {
-        for sender in &mut self.0 {
-            let old = |described: &mut Described| number > described.line + PATIENCE;
-            if let Some(described) = sender.described.take_if(old) {
-                described.note(out);
-            }
-        }
-    }
-
-    /// Ends the input.
-    pub(crate) fn finish(&mut self, out: &mut Vec<ScanItem>) {
-        for sender in &mut self.0 {
-            sender.described.take().into_iter().for_each(|described| described.note(out));
-        }
-    }
 }
 
 /// A structure of a sender.
