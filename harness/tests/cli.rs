@@ -40,6 +40,30 @@ fn list_names_every_scenario_and_what_it_needs() {
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
 }
 
+/// The two files are made from the types of the format:
+/// `smmu-harness schema > harness/scenarios/scenario.schema.json`, and the same with
+/// `--form markdown > harness/scenarios/REFERENCE.md`.
+#[test]
+fn schema_and_reference_page_are_up_to_date() {
+    let scenarios = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    for (form, file) in [("json", "scenario.schema.json"), ("markdown", "REFERENCE.md")] {
+        let now = text(&harness(&["schema", "--form", form]).stdout);
+        let kept = std::fs::read_to_string(scenarios.join(file)).unwrap();
+        assert!(now == kept, "{file} differs; write what `schema --form {form}` prints");
+    }
+    let page = text(&harness(&["schema", "--form", "markdown"]).stdout);
+    for said in ["### `restart`", "| `oas` |", "`\"cannot-share\"`", "| `TLBI_NH_VA` |"] {
+        assert!(page.contains(said), "{said}");
+    }
+    for file in scenarios.read_dir().unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            let scenario = std::fs::read_to_string(&path).unwrap();
+            assert!(scenario.starts_with("#:schema ./scenario.schema.json\n"), "{path:?}");
+        }
+    }
+}
+
 #[test]
 fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
@@ -215,6 +239,47 @@ fn a_directory_and_standard_input_are_scenarios_too() {
     let wrong = run("title = 1\n");
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).starts_with("error: <stdin>:1:9: "), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn a_new_scenario_runs_and_is_not_overwritten() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("begun");
+    let file = path.with_extension("toml");
+    let _ = std::fs::remove_file(&file);
+    let new = || harness(&["new", path.to_str().unwrap()]);
+    assert_eq!(new().status.code(), Some(0));
+    let run = harness(&["run", file.to_str().unwrap()]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
+    let again = new();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again.stderr).contains("begun.toml: "), "{}", text(&again.stderr));
+}
+
+#[test]
+fn completions_manual_pages_and_colours() {
+    for shell in ["bash", "zsh", "fish"] {
+        let out = harness(&["completions", shell]);
+        assert_eq!(out.status.code(), Some(0));
+        assert!(
+            text(&out.stdout).contains("smmu-harness") && text(&out.stdout).contains("explain")
+        );
+    }
+    let program = text(&harness(&["man"]).stdout);
+    assert!(program.contains(".TH smmu-harness 1") && program.contains("Exit status"), "{program}");
+    let run = text(&harness(&["man", "run"]).stdout);
+    assert!(run.contains("bless") && run.contains("strict"), "{run}");
+    let wrong = harness(&["man", "rnu"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("did you mean \"run\"?"), "{}", text(&wrong.stderr));
+
+    let coloured = text(&harness(&["run", "first-light", "--color", "always"]).stdout);
+    assert!(coloured.contains("\x1b[32mpassed"), "{coloured}");
+    for never in [&["run", "first-light", "--color", "never"][..], &["run", "first-light"]] {
+        assert!(!text(&harness(never).stdout).contains('\x1b'));
+    }
+    // One name for the program in its help.
+    let help = text(&harness(&["--help"]).stdout);
+    assert!(help.contains("Usage: smmu-harness "), "{help}");
 }
 
 #[test]
@@ -400,6 +465,67 @@ fn a_wrong_file_is_2_and_says_where(
     assert_eq!(out.status.code(), Some(2));
     let want = format!("error: {}:{line}:{column}: ", path.display());
     assert!(text(&out.stderr).starts_with(&want), "{} / {want}", text(&out.stderr));
+}
+
+/// A typo gets the name that was meant, whatever it is the name of.
+#[rstest]
+#[case::device("attach = { device = \"dve0\", to = \"D\" }", "did you mean \"dev0\"?")]
+#[case::none(
+    "attach = { device = \"dev0\", to = \"none\" }",
+    "no domain is named \"none\"; there are: blocked, bypass, D"
+)]
+#[case::blocked("attach = { device = \"dev0\", to = \"blokced\" }", "did you mean \"blocked\"?")]
+#[case::step("atach = { device = \"dev0\", to = \"D\" }", "did you mean `attach`?")]
+#[case::key("attach = { device = \"dev0\", too = \"D\" }", "did you mean `to`?")]
+#[case::value(
+    "attach = { device = \"dev0\", to = \"D\", fails = \"time-out\" }",
+    "did you mean `timeout`?"
+)]
+#[case::event(
+    "dma = { device = \"dev0\", iova = 0, faults = \"F_TRANSLATE\" }",
+    "did you mean \"F_TRANSLATION\"?"
+)]
+#[case::tag(
+    "expect = { smmu = \"smmu0\", domain = \"D\", tag = \"asid 1\" }",
+    "no tag is written \"asid 1\"; write \"ASID 1\""
+)]
+#[case::two_pages(
+    "map = { domain = \"D\", iova = 0, page = \"A\", pages = [\"A\"] }",
+    "either `page` or `pages`"
+)]
+#[case::no_pages("unmap = { domain = \"D\", iova = 0, pages = 0 }", "pages must be 1 to 1024")]
+#[case::reset("reset = { smmu = \"smmu0\" }", "a reset needs \"reset\" in `needs`")]
+fn a_typo_gets_the_name_that_was_meant(#[case] step: &str, #[case] said: &str) {
+    let hash = step.bytes().fold(7u64, |hash, byte| hash.wrapping_mul(31) + u64::from(byte));
+    let file = format!("{GOOD}[[step]]\n{step}\n");
+    let path = write(&format!("typo-{hash:x}.toml"), file.as_bytes());
+    let out = harness(&["run", path.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains(said), "{}", text(&out.stderr));
+}
+
+#[test]
+fn a_mistyped_scenario_gets_the_name_that_was_meant() {
+    let out = harness(&["run", "first-ligth"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("did you mean \"first-light\"?"), "{}", text(&out.stderr));
+}
+
+/// What an SMMU of another kind cannot be.
+#[rstest]
+#[case::no_need("oas = 40", "oas needs \"smmu-kinds\" in `needs`")]
+#[case::no_size("oas = 41", "oas can be 32, 36, 40, 42, 44 or 48")]
+#[case::no_stage("stages = []", "an SMMU has a stage at least")]
+#[case::no_width("vmid_bits = 12", "vmid_bits can be 8 or 16")]
+fn an_smmu_of_no_kind_is_refused(#[case] key: &str, #[case] said: &str) {
+    let needs = if said.contains("needs") { "" } else { ", \"smmu-kinds\"" };
+    let file = GOOD
+        .replace("name = \"smmu0\"\n", &format!("name = \"smmu0\"\n{key}\n"))
+        .replace("[\"stage1\"]", &format!("[\"stage1\"{needs}]"));
+    let path = write(&format!("kind-{}.toml", key.len() * 100 + said.len()), file.as_bytes());
+    let out = harness(&["run", path.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains(said), "{}", text(&out.stderr));
 }
 
 const QUEUES: &str = "\

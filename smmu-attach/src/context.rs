@@ -64,6 +64,8 @@ impl<B: DmaBlock> CdTable<B> {
     pub(crate) fn fill(&self, copy: usize, mut cds: impl FnMut(usize) -> Cd) {
         const WORDS: usize = Cd::BYTES / 8;
         let words = (copy * WORDS) << self.log2..((copy + 1) * WORDS) << self.log2;
+        // Barrier: every store to an entry comes after the published array.
+        self.block.publish(0..0);
         // Not `None`: the attach refused a block that is too short.
         let Some(cells) = self.block.words().get(words.clone()) else { return };
         for (n, cells) in cells.chunks_exact(WORDS).enumerate() {

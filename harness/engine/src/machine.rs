@@ -5,13 +5,14 @@ use core::fmt;
 use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use smmu_driver::smmu_types::pool::Window;
 use smmu_driver::smmu_types::seam::{Registers, StdWait, Wait};
 use smmu_driver::smmu_types::{CacheTag, Irq, OutputSize, PhysAddr, RawCommand, StreamId};
 
 /// Something that a scenario needs and a backend may lack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Need {
     /// `"stage1"`: stage-1 translation.
@@ -62,7 +63,7 @@ impl Need {
 }
 
 /// What a second command queue takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecondQueueKind {
     /// `"full"`: every command.
@@ -72,7 +73,7 @@ pub enum SecondQueueKind {
 }
 
 /// One of the command queues of an SMMU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueName {
     /// `"main"`: the one that every SMMU has.

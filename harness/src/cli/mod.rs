@@ -7,19 +7,23 @@ mod backend_args;
 mod decode;
 mod exit;
 mod explain;
+mod install;
 mod lint;
 mod list;
+mod new;
 mod one_of;
 mod output_format;
 mod probe;
 mod run;
+mod schema;
 mod similar_name;
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anstream::ColorChoice;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use exit::Exit;
 
@@ -27,8 +31,22 @@ use exit::Exit;
 #[derive(Debug, Parser)]
 #[command(name = "smmu-harness", version, after_help = EXIT_STATUS)]
 struct Cli {
+    /// When to print in colour.
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
+    color: Colour,
     #[command(subcommand)]
     command: CliCommand,
+}
+
+/// When to print in colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Colour {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 const EXIT_STATUS: &str = "Exit status: 0 passed, 1 a scenario failed, the input has nothing to decode, a \
@@ -41,6 +59,10 @@ enum CliCommand {
     List(list::ListArgs),
     /// Run scenarios. By default, all of them on the model.
     Run(run::RunArgs),
+    /// Write a scenario file to begin with.
+    New(new::NewArgs),
+    /// Print the scenario format: its JSON Schema for editors, or its reference page.
+    Schema(schema::SchemaArgs),
     /// Show what a backend's SMMU can do, decoded and as raw ID registers.
     Probe(probe::ProbeArgs),
     /// Decode commands, events, STEs, CDs and registers from words, dumps and logs.
@@ -49,6 +71,10 @@ enum CliCommand {
     Explain(explain::ExplainArgs),
     /// Check firmware tables (device tree, IORT), and show which device is behind which SMMU.
     Lint(lint::LintArgs),
+    /// Print the completions for a shell.
+    Completions(install::CompletionsArgs),
+    /// Print a manual page.
+    Man(install::ManArgs),
 }
 
 /// Runs the command line of this process.
@@ -56,9 +82,19 @@ enum CliCommand {
 pub fn main() -> ExitCode {
     // On `--help` or a mistake, clap prints and exits with 0 or 2.
     let cli = Cli::parse();
+    let colour = match cli.color {
+        Colour::Auto => ColorChoice::Auto,
+        Colour::Always => ColorChoice::Always,
+        Colour::Never => ColorChoice::Never,
+    };
+    colour.write_global();
     let done = match cli.command {
         CliCommand::List(list) => list.run(),
         CliCommand::Run(run) => run.run(),
+        CliCommand::New(new) => new.run(),
+        CliCommand::Completions(completions) => completions.run(Cli::command()),
+        CliCommand::Man(man) => man.run(Cli::command()),
+        CliCommand::Schema(schema) => schema.run(),
         CliCommand::Probe(probe) => probe.run(),
         CliCommand::Decode(decode) => decode.run(),
         CliCommand::Explain(explain) => explain.run(),

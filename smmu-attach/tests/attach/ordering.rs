@@ -101,6 +101,7 @@ unsafe impl DmaMemory for LedgerMemory {
 
     fn full_barrier(&self) {
         self.pool.full_barrier();
+        ordered();
     }
 }
 

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::scenario::spanned::Spanned;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use smmu_driver::smmu_types::{OutputSize, StreamId};
 
@@ -12,7 +13,7 @@ use crate::machine::{Need, SecondQueueKind};
 use crate::page_tables::TableStage;
 
 /// A scenario file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScenarioFile {
     /// What it shows, in one line.
@@ -38,7 +39,7 @@ pub struct ScenarioFile {
 }
 
 /// One SMMU.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SmmuSpec {
     /// Its name.
@@ -68,7 +69,7 @@ pub struct SmmuSpec {
 }
 
 /// The stream tables that an SMMU can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StreamTableKind {
     /// `"linear"`: linear tables only.
@@ -78,7 +79,7 @@ pub enum StreamTableKind {
 }
 
 /// How the driver learns that a `CMD_SYNC` is complete.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SyncMethod {
     /// `"polling"`: it reads `CMDQ_CONS`.
@@ -132,7 +133,7 @@ impl SmmuSpec {
 }
 
 /// A device that can do DMA; or several, named `name0`, `name1` and so on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceSpec {
     /// Its name.
@@ -149,7 +150,7 @@ pub struct DeviceSpec {
 }
 
 /// A domain; or several, named `name0`, `name1` and so on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DomainSpec {
     /// Its name.

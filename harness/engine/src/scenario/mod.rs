@@ -27,6 +27,8 @@ mod check;
 mod file;
 mod names;
 mod nearest;
+mod reference;
+mod schema;
 mod source;
 mod spanned;
 mod step_spec;
@@ -35,6 +37,8 @@ mod steps;
 pub use file::{DeviceSpec, DomainSpec, ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod};
 pub use names::SpannedName;
 pub use nearest::nearest;
+pub use reference::reference;
+pub use schema::schema;
 pub use source::{Scenario, ScenarioError};
 pub use spanned::Spanned;
 pub use steps::{

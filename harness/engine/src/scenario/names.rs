@@ -6,6 +6,7 @@ use core::ops::Range;
 use crate::scenario::spanned::Spanned;
 use smmu_driver::smmu_types::StreamId;
 
+use super::nearest::nearest;
 use crate::machine::{Need, QueueName};
 use crate::page_tables::{INPUT_BITS, PAGE, TableStage};
 
@@ -83,10 +84,9 @@ impl Declared {
 
     /// A device can be attached to this: a domain, `bypass` or `blocked`.
     pub(super) fn target(&self, name: &SpannedName) -> Result<(), Wrong> {
-        match name.get_ref().as_str() {
-            "bypass" | "blocked" => Ok(()),
-            _ => self.domain(name),
-        }
+        let others = ["blocked", "bypass"].map(str::to_owned);
+        let found = others.contains(name.get_ref()) || self.domains.contains_key(name.get_ref());
+        known("domain", name, found, others.iter().chain(self.domains.keys()))
     }
 
     pub(super) fn page(&self, name: &SpannedName) -> Result<(), Wrong> {
@@ -104,6 +104,8 @@ fn known<'a>(
         return Ok(());
     }
     let mut all: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    let near = nearest(name.get_ref(), all.iter().copied());
+    let hint = near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
     let more = all.len().saturating_sub(8);
     all.truncate(8);
     let mut message =
@@ -113,7 +115,7 @@ fn known<'a>(
     } else if more > 0 {
         message = format!("{message} and {more} more");
     }
-    Err((name.span(), message))
+    Err((name.span(), message + &hint))
 }
 
 /// A number of devices or domains that a file may ask for.

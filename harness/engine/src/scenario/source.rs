@@ -6,6 +6,7 @@ use crate::scenario::spanned::Spanned;
 
 use super::check;
 use super::file::ScenarioFile;
+use super::nearest::nearest;
 use super::steps::{Expect, Step};
 
 /// A scenario, checked: every name in it stands for something.
@@ -45,6 +46,17 @@ impl ScenarioError {
     }
 }
 
+/// What an unknown key or value was probably meant to be: the parser's message names it, and what
+/// it expected, between backticks.
+fn meant(message: &str) -> String {
+    if !message.starts_with("unknown ") {
+        return String::new();
+    }
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let near = quoted.next().and_then(|wrong| nearest(wrong, quoted));
+    near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}
+
 /// The line of a byte, from 1.
 fn line_of(text: &str, at: usize) -> usize {
     let before = &text.as_bytes()[..at.min(text.len())];
@@ -64,6 +76,7 @@ impl Scenario {
                 message =
                     format!("{message}; a step and a command are one key each, such as `attach`");
             }
+            message += &meant(&message);
             ScenarioError::at(file, text, error.span().unwrap_or(0..0), message)
         })?;
         check::check(&parsed)

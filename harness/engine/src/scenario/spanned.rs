@@ -1,7 +1,9 @@
 //! A value, and where in the file it stands.
 
+use alloc::borrow::Cow;
 use core::ops::Range;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
 /// A value, and the bytes of the file that it stands at.
@@ -23,5 +25,21 @@ impl<T> Spanned<T> {
     /// The bytes of the file.
     pub fn span(&self) -> Range<usize> {
         self.0.span()
+    }
+}
+
+/// In a file it is the value alone.
+impl<T: JsonSchema> JsonSchema for Spanned<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
     }
 }

@@ -21,7 +21,7 @@ impl StepAction for Expect {
             let domain = rig.domain(name)?;
             if let Some(want) = &self.tag {
                 let tag = domain.tag_on(id).map_or("none".to_owned(), |tag| tag.to_string());
-                checks.push((format!("the tag of {name}"), want.clone(), tag));
+                checks.push((format!("the tag of {name}"), want.get_ref().clone(), tag));
             }
             if let Some(want) = self.users {
                 let users = rig.users(domain, id);

@@ -2,13 +2,14 @@
 
 use core::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong, aligned};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Attach`](crate::scenario::Step::Attach).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attach {
     /// The device.
@@ -22,7 +23,7 @@ pub struct Attach {
 }
 
 /// Why an attach may be expected to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttachFailure {
     /// `"tags-exhausted"`: every tag of the SMMU is taken.
@@ -54,7 +55,7 @@ impl AttachFailure {
 }
 
 /// What a device may reach during its attach.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "struct Watch")]
 pub struct AttachWatch {
     /// The address that the device writes to.

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use crate::scenario::spanned::Spanned;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::machine::QueueName;
@@ -11,7 +12,7 @@ use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Command`](crate::scenario::Step::Command).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandStep {
     /// The SMMU.
@@ -29,7 +30,7 @@ pub struct CommandStep {
 }
 
 /// How the commands of a step may be expected to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum WantedFailure {
     /// `"CERROR_ILL"`: the SMMU does not know the command.
     #[serde(rename = "CERROR_ILL")]
@@ -50,7 +51,7 @@ pub enum WantedFailure {
 }
 
 /// One command of a [`CommandStep`].
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CommandSpec {
     /// `CFGI_STE`.
@@ -78,12 +79,12 @@ pub enum CommandSpec {
 }
 
 /// No arguments: `{}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoArguments {}
 
 /// A device's first StreamID.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamArgument {
     /// The device.
@@ -91,7 +92,7 @@ pub struct StreamArgument {
 }
 
 /// An ASID.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AsidArgument {
     /// The ASID.
@@ -102,7 +103,7 @@ pub struct AsidArgument {
 }
 
 /// An ASID and an address.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VaArguments {
     /// The ASID.
@@ -115,7 +116,7 @@ pub struct VaArguments {
 }
 
 /// A VMID.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VmidArgument {
     /// The VMID.
@@ -123,7 +124,7 @@ pub struct VmidArgument {
 }
 
 /// A VMID and an address.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IpaArguments {
     /// The VMID.
@@ -133,7 +134,7 @@ pub struct IpaArguments {
 }
 
 /// A device's first StreamID, and an address.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AtcArguments {
     /// The device.

@@ -3,14 +3,16 @@
 use core::ops::Range;
 
 use crate::scenario::spanned::Spanned;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use smmu_driver::smmu_types::EventKind;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong};
+use crate::scenario::nearest::nearest;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Dma`](crate::scenario::Step::Dma).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "struct Dma")]
 pub struct DmaStep {
     /// The device.
@@ -50,10 +52,14 @@ impl StepSpec for DmaStep {
         if let Some(kind) = &self.faults
             && EventKind::from_name(kind.get_ref()).is_none()
         {
-            let message = format!(
-                "no event is named \"{}\"; one is F_TRANSLATION, another C_BAD_STE",
-                kind.get_ref()
+            let numbers = 0..=u8::MAX;
+            let names: Vec<String> = numbers.map(|n| EventKind(n).to_string()).collect();
+            let near = nearest(kind.get_ref(), names.iter().map(String::as_str));
+            let hint = near.map_or_else(
+                || "one is F_TRANSLATION, another C_BAD_STE".to_owned(),
+                |near| format!("did you mean \"{near}\"?"),
             );
+            let message = format!("no event is named \"{}\"; {hint}", kind.get_ref());
             return Err((kind.span(), message));
         }
         let ends = [self.reaches.is_some(), self.faults.is_some(), self.refused];

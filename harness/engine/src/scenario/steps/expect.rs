@@ -3,13 +3,14 @@
 use core::ops::Range;
 
 use crate::scenario::spanned::Spanned;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Expect`](crate::scenario::Step::Expect).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
     /// The SMMU.
@@ -17,7 +18,7 @@ pub struct Expect {
     /// The domain whose tag the step checks.
     pub domain: Option<SpannedName>,
     /// Its tag there, such as `ASID 1`, or `none`.
-    pub tag: Option<String>,
+    pub tag: Option<Spanned<String>>,
     /// The number of users of the tag.
     pub users: Option<u32>,
     /// How many ASIDs of the SMMU are in use.
@@ -34,7 +35,7 @@ pub struct Expect {
 }
 
 /// How often a driver may be expected to read a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadsExpected {
     /// `"none"`: never.
@@ -44,12 +45,19 @@ pub enum ReadsExpected {
 }
 
 /// What may be expected of all commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CommandsExpected {
     /// `"in-order"`: the SMMU carried out each command once, as it was shown and in that order, and
     /// none is left. A queue in which the driver replaced an illegal command fails this check.
     InOrder,
+}
+
+/// Whether a transcript can print a tag so.
+fn is_tag(text: &str) -> bool {
+    let number = text.strip_prefix("ASID ").or_else(|| text.strip_prefix("VMID "));
+    let is_number = |n: &str| n.parse::<u16>().is_ok_and(|value| value.to_string() == n);
+    text == "none" || number.is_some_and(is_number)
 }
 
 impl StepSpec for Expect {
@@ -61,6 +69,15 @@ impl StepSpec for Expect {
         let of_domain = self.tag.is_some() || self.users.is_some();
         if of_domain != self.domain.is_some() {
             return Err((span, "`domain` goes with `tag` or `users`".into()));
+        }
+        if let Some(tag) = &self.tag
+            && !is_tag(tag.get_ref())
+        {
+            let message = format!(
+                "no tag is written \"{}\"; write \"ASID 1\", \"VMID 1\" or \"none\"",
+                tag.get_ref()
+            );
+            return Err((tag.span(), message));
         }
         let of_smmu = self.asids_in_use.is_some() || self.vmids_in_use.is_some();
         let of_queue =

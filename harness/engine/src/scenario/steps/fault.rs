@@ -32,6 +32,7 @@
 use core::ops::Range;
 
 use crate::scenario::spanned::Spanned;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::machine::{Need, QueueName};
@@ -39,7 +40,7 @@ use crate::scenario::names::{Declared, SmmuFacts, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Fault`](crate::scenario::Step::Fault): one of `cmdq`, `atc_timeout` and `msi`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
     /// The SMMU.
@@ -56,7 +57,7 @@ pub struct FaultStep {
 }
 
 /// What a faulty command queue does with its commands.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueBehaviour {
     /// `"stopped"`: the SMMU fetches none.
@@ -68,7 +69,7 @@ pub enum QueueBehaviour {
 }
 
 /// What becomes of an MSI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MsiFault {
     /// `"lost"`: it never arrives.

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::scenario::names::{Declared, Wrong};
@@ -24,7 +25,7 @@ const REMEDIES: [&str; 12] = [
 ];
 
 /// See [`Step::Hazard`](crate::scenario::Step::Hazard).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HazardStep {
     /// The missing command as a transcript prints it: its name, then as many of its operands as the

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::unmap::Unmap;
@@ -9,7 +10,7 @@ use crate::scenario::names::{Declared, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Invalidate`](crate::scenario::Step::Invalidate): what an `unmap` before took away.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Invalidate(pub Unmap);
 

@@ -2,13 +2,14 @@
 
 use core::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Mend`](crate::scenario::Step::Mend).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MendStep {
     /// The SMMU.

@@ -22,6 +22,7 @@ mod unmap;
 
 use core::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::names::{Declared, Wrong};
@@ -51,7 +52,7 @@ pub use settle::{SettleFailure, SettleStep};
 pub use unmap::Unmap;
 
 /// One step.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// `attach`: a device to a domain, to `bypass` or to `blocked`.

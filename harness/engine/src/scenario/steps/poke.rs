@@ -2,13 +2,14 @@
 
 use core::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Poke`](crate::scenario::Step::Poke).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Poke {
     /// The domain.

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::map::Map;
@@ -9,7 +10,7 @@ use crate::scenario::names::{Declared, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Remap`](crate::scenario::Step::Remap): the new mapping.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Remap(pub Map);
 

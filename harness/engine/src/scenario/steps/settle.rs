@@ -2,13 +2,14 @@
 
 use core::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Settle`](crate::scenario::Step::Settle).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettleStep {
     /// The SMMU.
@@ -18,7 +19,7 @@ pub struct SettleStep {
 }
 
 /// How a settlement fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum SettleFailure {
     /// `"timeout"`: no `CMD_SYNC` completion in time.
     #[serde(rename = "timeout")]

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use crate::scenario::spanned::Spanned;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::command::WantedFailure;
@@ -11,7 +12,7 @@ use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Unmap`](crate::scenario::Step::Unmap).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unmap {
     /// The domain.
