@@ -164,6 +164,17 @@ fn a_failure_names_its_line_what_was_expected_what_happened_and_the_missing_comm
 }
 
 #[test]
+fn a_command_can_name_the_asid_of_a_domain() {
+    let file = format!(
+        "{GOOD}[[step]]\ncommand = {{ smmu = \"smmu0\", send = [{{ TLBI_NH_ASID = {{ domain = \"D\" }} }}] \
+         }}\n[[step]]\nexpect = {{ smmu = \"smmu0\", sent = [\"TLBI_NH_ASID vmid=0 asid=1\", \"SYNC\"] }}\n"
+    );
+    let path = write("own-asid.toml", file.as_bytes());
+    let out = harness(&["run", path.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stdout));
+}
+
+#[test]
 fn a_strict_run_passes_where_nothing_is_left_out() {
     assert_eq!(harness(&["run", "two-queues", "--strict"]).status.code(), Some(0));
 }
@@ -494,6 +505,10 @@ fn a_wrong_file_is_2_and_says_where(
     "either `page` or `pages`"
 )]
 #[case::no_pages("unmap = { domain = \"D\", iova = 0, pages = 0 }", "pages must be 1 to 1024")]
+#[case::no_asid(
+    "command = { smmu = \"smmu0\", send = [{ TLBI_NH_ASID = {} }] }",
+    "TLBI_NH_ASID needs either `asid` or `domain`"
+)]
 #[case::reset("reset = { smmu = \"smmu0\" }", "a reset needs \"reset\" in `needs`")]
 fn a_typo_gets_the_name_that_was_meant(#[case] step: &str, #[case] said: &str) {
     let hash = step.bytes().fold(7u64, |hash, byte| hash.wrapping_mul(31) + u64::from(byte));

@@ -3,8 +3,8 @@
 use smmu_driver::smmu_types::range::{Span, SpanAddress};
 use smmu_driver::smmu_types::seam::{CommandSink, Wait};
 use smmu_driver::smmu_types::{
-    Asid, AtcScope, AtcSpan, Command, FieldError, Iova, Ipa, Leaf, RawCommand, SmmuId, SubstreamId,
-    Vmid,
+    Asid, AtcScope, AtcSpan, CacheTag, Command, FieldError, Iova, Ipa, Leaf, RawCommand, SmmuId,
+    SubstreamId, Vmid,
 };
 
 use crate::run::command_failure::check_failure;
@@ -18,12 +18,12 @@ use crate::transcript::LineKind;
 impl StepAction for CommandStep {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
         let smmu = rig.smmu_index(self.smmu.get_ref())?;
+        let id = SmmuId(smmu as u16);
         let all = |specs: &[CommandSpec]| -> Result<Vec<Command>, Stop> {
-            specs.iter().map(|spec| typed(rig, spec)).collect()
+            specs.iter().map(|spec| typed(rig, id, spec)).collect()
         };
         let (commands, beside) = (all(&self.send)?, all(&self.beside)?);
         // Straight to the queue: sabotage changes only what the driver sends.
-        let id = SmmuId(smmu as u16);
         let queue = rig
             .sink()
             .queue_named(id, self.queue())
@@ -50,7 +50,15 @@ impl StepAction for CommandStep {
     }
 }
 
-fn typed(rig: &Rig, spec: &CommandSpec) -> Result<Command, Stop> {
+/// The ASID that a domain has on an SMMU.
+fn asid_of(rig: &Rig, smmu: SmmuId, domain: &str) -> Result<Asid, Stop> {
+    match rig.domain(domain)?.tag_on(smmu) {
+        Some(CacheTag::Asid(_, asid)) => Ok(asid),
+        _ => Err(Stop::unmet(format!("{domain} has an ASID on {smmu}"), "it has none")),
+    }
+}
+
+fn typed(rig: &Rig, smmu: SmmuId, spec: &CommandSpec) -> Result<Command, Stop> {
     let stream = |device: &str| -> Result<_, Stop> {
         Ok(rig.device(device)?.streams().next().unwrap_or_default())
     };
@@ -65,7 +73,12 @@ fn typed(rig: &Rig, spec: &CommandSpec) -> Result<Command, Stop> {
         },
         CommandSpec::CfgiAll(_) => Command::CfgiAll,
         CommandSpec::TlbiNhAsid(of) => {
-            Command::TlbiNhAsid { vmid: Vmid(of.vmid), asid: Asid(of.asid) }
+            let asid = match (&of.asid, &of.domain) {
+                (Some(asid), _) => Asid(*asid.get_ref()),
+                (None, Some(domain)) => asid_of(rig, smmu, domain.get_ref())?,
+                (None, None) => return Err("a TLBI_NH_ASID without an ASID".to_owned().into()),
+            };
+            Command::TlbiNhAsid { vmid: Vmid(of.vmid), asid }
         }
         CommandSpec::TlbiNhVa(of) => Command::TlbiNhVa {
             vmid: Vmid(of.vmid),

@@ -96,7 +96,9 @@ pub struct StreamArgument {
 #[serde(deny_unknown_fields)]
 pub struct AsidArgument {
     /// The ASID.
-    pub asid: u16,
+    pub asid: Option<Spanned<u16>>,
+    /// Instead of `asid`: the one that this domain has on the SMMU.
+    pub domain: Option<SpannedName>,
     /// The VMID.
     #[serde(default)]
     pub vmid: u16,
@@ -144,7 +146,7 @@ pub struct AtcArguments {
 }
 
 impl StepSpec for CommandStep {
-    fn check(&self, _: Range<usize>, names: &Declared) -> Result<(), Wrong> {
+    fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
         names.smmu(&self.smmu)?;
         names.queue(self.smmu.get_ref(), &self.queue)?;
         self.send.iter().chain(&self.beside).try_for_each(|spec| match spec {
@@ -156,6 +158,11 @@ impl StepSpec for CommandStep {
                     _ => Err((iova.span(), format!("the iova is not aligned to {PAGE} bytes"))),
                 })
             }
+            CommandSpec::TlbiNhAsid(of) => match (&of.asid, &of.domain) {
+                (Some(_), None) => Ok(()),
+                (None, Some(domain)) => names.domain(domain),
+                _ => Err((span.clone(), "TLBI_NH_ASID needs either `asid` or `domain`".into())),
+            },
             _ => Ok(()),
         })
     }
