@@ -153,7 +153,8 @@ pub struct Installed<P: Platform> {
 }
 
 impl<P: Platform> Device<P> {
-    /// Attach the device to a domain: all steps of the transaction.
+    /// Attach the device's transactions without a SubstreamID to a domain: all steps of the
+    /// transaction.
     ///
     /// Waits for another attach of the device or of the two domains.
     ///
@@ -166,7 +167,7 @@ impl<P: Platform> Device<P> {
         Ok(self.begin(AttachKey::Stream, target, Contention::Wait)?.publish().install().commit())
     }
 
-    /// Let the SMMU pass the device's transactions unchanged. Needs no memory and no tag.
+    /// Let the SMMU pass transactions without a SubstreamID unchanged. Needs no memory and no tag.
     ///
     /// While no substream is attached, that includes transactions with a SubstreamID: an SMMU without
     /// stage 1 ignores it. As long as one is attached, the SMMU aborts those of all others.
@@ -180,6 +181,8 @@ impl<P: Platform> Device<P> {
     }
 
     /// Let the SMMU abort the device's transactions. Needs no memory and no tag, and cannot fail.
+    ///
+    /// Attached substreams stay attached: [`block_all`](Self::block_all) blocks them as well.
     ///
     /// If the SMMU does not confirm ([`Outcome::Unconfirmed`]), the entries in memory are invalid.
     pub fn block(&self) -> Outcome {
