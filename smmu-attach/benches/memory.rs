@@ -64,7 +64,7 @@ fn main() {
         smmus.push(Smmu::new(&env, SmmuId(0), registers, caps, config).unwrap());
     });
     measure("SMMU, linear table of 8 StreamID bits", 1, &mut |_| {
-        let config = SmmuConfig { stream_bits: Some(8), ..SmmuConfig::default() };
+        let config = SmmuConfig::default().with_stream_bits(8);
         smmus.push(Smmu::new(&env, SmmuId(1), registers, caps, config).unwrap());
     });
     let smmu = &smmus[0];

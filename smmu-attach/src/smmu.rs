@@ -34,6 +34,7 @@ use crate::{AttachError, Env, Platform};
 
 /// Parameters of an [`Smmu`].
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct SmmuConfig {
     /// Number of StreamID bits that the table covers, if fewer than `IDR1.SIDSIZE` are in use. A
     /// linear table of 16 bits takes 4 MiB.
@@ -42,6 +43,26 @@ pub struct SmmuConfig {
     pub asids: Option<AsidSpace>,
     /// Configuration of the VMID space, such as reserved VMIDs. The default reserves none.
     pub vmids: SpaceConfig<'static, Vmid>,
+}
+
+impl SmmuConfig {
+    /// A stream table of at most this many StreamID bits.
+    #[must_use]
+    pub fn with_stream_bits(self, bits: u8) -> Self {
+        SmmuConfig { stream_bits: Some(bits), ..self }
+    }
+
+    /// ASIDs from a space that other SMMUs use too.
+    #[must_use]
+    pub fn with_asids(self, asids: AsidSpace) -> Self {
+        SmmuConfig { asids: Some(asids), ..self }
+    }
+
+    /// A VMID space of this configuration.
+    #[must_use]
+    pub fn with_vmids(self, vmids: SpaceConfig<'static, Vmid>) -> Self {
+        SmmuConfig { vmids, ..self }
+    }
 }
 
 /// Properties of a device.

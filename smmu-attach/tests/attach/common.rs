@@ -137,7 +137,10 @@ impl Fixture {
         asids: Option<&smmu_tags::AsidSpace>,
     ) -> Smmu<HeapPlatform> {
         let caps = Capabilities::decode(registers);
-        let config = SmmuConfig { asids: asids.cloned(), ..SmmuConfig::default() };
+        let config = match asids {
+            Some(asids) => SmmuConfig::default().with_asids(asids.clone()),
+            None => SmmuConfig::default(),
+        };
         Smmu::new(&self.env, SmmuId(id), registers, caps, config).unwrap()
     }
 

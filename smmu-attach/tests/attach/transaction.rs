@@ -185,7 +185,7 @@ fn inv_3_from_stage_1_to_stage_1_is_hitless() {
 fn vmids_are_set_up_as_the_configuration_says() {
     let fixture = Fixture::new();
     let vmids = SpaceConfig { reserved: &[Vmid(1)], ..SpaceConfig::default() };
-    let config = SmmuConfig { vmids, ..SmmuConfig::default() };
+    let config = SmmuConfig::default().with_vmids(vmids);
     let smmu = Smmu::new(&fixture.env, SmmuId(0), ID_REGISTERS, caps(), config).unwrap();
     let device = fixture.device(&smmu, 8);
     let g = fixture.domain(1, S2);

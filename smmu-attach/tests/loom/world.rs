@@ -37,7 +37,7 @@ pub(crate) fn smmu(
     (caps.asid_bits, caps.vmid_bits) = (8, 8);
     caps.two_level_stream_table = two_level;
     let bits = if two_level { 9 } else { 2 };
-    let config = SmmuConfig { stream_bits: Some(bits), ..SmmuConfig::default() };
+    let config = SmmuConfig::default().with_stream_bits(bits);
     let smmu = Smmu::new(&env, SMMU, ID_REGISTERS, caps, config).unwrap();
     (hardware, env, smmu)
 }
