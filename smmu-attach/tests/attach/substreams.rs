@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use rstest::rstest;
 use smmu_attach::*;
 use smmu_types::fake::*;
-use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, SinkError};
+use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, Notice, SinkError};
 use smmu_types::*;
 
 use crate::common::*;
@@ -476,4 +476,39 @@ fn gone_takes_every_substream_out() {
         assert!(domain.array().is_empty());
         assert!(domain.into_tables().is_ok());
     }
+}
+
+/// A handle of a removed device, or of one whose SMMU is gone, changes no entry.
+#[test]
+fn a_stale_handle_blocks_nothing() {
+    let rig = Rig::new(&[8]);
+    let stale = rig.device.clone();
+    assert_eq!(rig.smmu.remove_device(&stale), Ok(()));
+    let config = DeviceConfig::default().with_substream_bits(BITS);
+    let next = rig.smmu.add_device_with(&[StreamId(8)], config).unwrap();
+    let _ = next.attach(&rig.domains[0]).unwrap();
+    let (before, _) = (next.read_ste(), rig.steps());
+    let substream = stale.substream(SubstreamId::new(1).unwrap()).unwrap();
+    assert_eq!([stale.block(), stale.block_all(), substream.block()], [Outcome::Done; 3]);
+    assert_eq!((next.read_ste(), rig.steps()), (before, 0));
+    assert_eq!(rig.smmu.gone(&GoneProof::vouch(SMMU)), Ok(()));
+    assert_eq!([next.block(), next.block_all()], [Outcome::Done; 2]);
+    assert_eq!(rig.steps(), 0);
+}
+
+/// The observer hears of all syncs of a change in two steps.
+#[test]
+fn a_notice_counts_the_syncs_of_both_steps() {
+    let rig = Rig::new(&[8]);
+    let _ = go(&rig, 1, Wish::Domain(0)).unwrap();
+    let _ = go(&rig, 0, Wish::Domain(1)).unwrap();
+    rig.env.observer().take();
+    let _ = go(&rig, 0, Wish::Bypass).unwrap();
+    let written = |notice| match notice {
+        Notice::EntryWritten { syncs, .. } => Some(syncs),
+        _ => None,
+    };
+    let syncs: Vec<_> = rig.env.observer().take().into_iter().filter_map(written).collect();
+    assert_eq!(syncs, [2]);
+    rig.end("notices");
 }
