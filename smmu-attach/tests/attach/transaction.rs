@@ -457,3 +457,18 @@ fn a_chosen_tag_is_of_the_right_stage() {
         }
     }
 }
+
+/// Each SMMU removes its own devices only.
+#[test]
+fn a_device_of_another_smmu_is_not_removed() {
+    let fixture = Fixture::new();
+    let smmus = [fixture.smmu(0), fixture.smmu(1)];
+    let devices = [fixture.device(&smmus[0], 8), fixture.device(&smmus[1], 8)];
+    assert!(!devices[0].is_same(&devices[1]) && devices[0].is_same(&devices[0].clone()));
+    let foreign = AttachError::Removed { smmu: SmmuId(1), stream: StreamId(8) };
+    assert_eq!(smmus[1].remove_device(&devices[0]), Err(foreign));
+    for (smmu, device) in smmus.iter().zip(&devices) {
+        assert!(smmu.device_of(StreamId(8)).is_some_and(|owner| owner.is_same(device)));
+        assert_eq!(smmu.remove_device(device), Ok(()));
+    }
+}
