@@ -1,5 +1,5 @@
 //! What `decode`, `explain` and `probe` take besides text, and what they print of much of it.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -190,6 +190,32 @@ fn probe_takes_the_registers_of_a_board() {
     let json = harness(&["probe", "--format", "json", "--idr", "IDR0=0x0d44101b"]);
     let json: serde_json::Value = serde_json::from_str(&text(&json.stdout)).unwrap();
     assert_eq!(json["not_given"], serde_json::json!(["IDR1", "IDR3", "IDR5", "AIDR", "IIDR"]));
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["type"], "probe");
     assert_eq!(harness(&["probe", "--idr", all, "--backend", "mock"]).status.code(), Some(2));
     assert_eq!(harness(&["probe", "--idr", "CR0=1"]).status.code(), Some(2));
+}
+
+/// A program that reads the objects one by one knows each by its `type`.
+#[rstest]
+#[case(&["--backend", "mock"])]
+#[case(&["--idr", "IDR0=0x0d44101b"])]
+fn every_object_of_a_probe_has_a_type(#[case] of: &[&str]) {
+    let out = harness(&[&["probe", "--format", "json"], of].concat());
+    let whole: serde_json::Value = serde_json::from_str(&text(&out.stdout)).unwrap();
+    assert_eq!(whole["schema"], 1);
+    let mut left = vec![&whole];
+    let mut types = std::collections::BTreeMap::new();
+    while let Some(value) = left.pop() {
+        if let Some(fields) = value.as_object() {
+            let kind = fields.get("type").and_then(|kind| kind.as_str());
+            *types.entry(kind.unwrap_or_else(|| panic!("{value}"))).or_insert(0) += 1;
+            left.extend(fields.values());
+        }
+        left.extend(value.as_array().into_iter().flatten());
+    }
+    // 6.3.1 to 6.3.9: IDR0 to IDR6, IIDR and AIDR.
+    assert_eq!((types["register"], types["fields"]), (9, 9));
+    assert_eq!((types["probe"], types["capabilities"], types["registers"]), (1, 1, 1));
+    assert!(types["field"] > 50);
 }
