@@ -219,3 +219,34 @@ fn every_object_of_a_probe_has_a_type(#[case] of: &[&str]) {
     assert_eq!((types["probe"], types["capabilities"], types["registers"]), (1, 1, 1));
     assert!(types["field"] > 50);
 }
+
+/// Lines that lack the name of the SMMU: no report has an empty name in its origin.
+#[test]
+fn no_origin_has_an_empty_name() {
+    let lines = [
+        "arm-smmu-v3 : event 0x10 received:",
+        "event 0x10 received:",
+        "arm-smmu-v3 : CMD_SYNC timeout at 0x00012044 [hwprod 0x00012045, hwcons 0x00011e00]",
+        "smmu: CMD_SYNC timeout at 0x00012044 [hwprod 0x00012045, hwcons 0x00011e00]",
+        "CMD_SYNC timeout at 0x00012044 [hwprod 0x00012045, hwcons 0x00011e00]",
+        "arm-smmu-v3 : unexpected global error reported (0x00000001), this could be serious",
+        "unexpected global error reported (0x00000001), this could be serious",
+        "arm-smmu-v3 : skipping command in error state:",
+        "skipping command in error state:",
+        "arm-smmu-v3 : CMDQ error (cons 0x0302bb84): Illegal command",
+    ];
+    let words = "\t0x0000000800000010\n\t0x0000020000000000\n\t0x0000000000010000\n\t0x0\n";
+    let mut decoded = 0;
+    for (n, line) in lines.iter().enumerate() {
+        let file = write(&format!("nameless-{n}.log"), format!("{line}\n{words}").as_bytes());
+        for view in [&["--brief"][..], &[]] {
+            let out = harness(&[&["decode", "-i", &file], view].concat());
+            let out = text(&out.stdout) + &text(&out.stderr);
+            decoded += usize::from(out.contains("(line 1, Linux"));
+            for empty in [", ,", "(,", ", )", " of :"] {
+                assert!(!out.contains(empty), "{line}: {out}");
+            }
+        }
+    }
+    assert!(decoded > 6, "{decoded}");
+}
