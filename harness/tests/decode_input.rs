@@ -220,6 +220,70 @@ fn every_object_of_a_probe_has_a_type(#[case] of: &[&str]) {
     assert!(types["field"] > 50);
 }
 
+/// `0b1000` is 8 for its writer, and 0xb1000 for a reader of hexadecimal.
+#[rstest]
+#[case(&["decode", "ste", "0b1000", "0", "0", "0", "0", "0", "0", "0"], "argument 2, column 1", "give it as 0x8")]
+#[case(&["decode", "gerror", "0b100"], "argument 2, column 1", "give it as 0x4")]
+#[case(&["decode", "GERROR=0b100"], "argument 1, column 8", "give it as 0x4")]
+#[case(&["probe", "--idr", "IDR0=0b11"], "--idr: IDR0", "give it as 0x3")]
+#[case(&["decode", "event", "1", "0", "0", "0", "--idr", "IDR5=0b111"], "--idr: IDR5", "give it as 0x7")]
+#[case(&["explain", "--common", "IDR0=0b11", "IDR0=1"], "SMMU 1: IDR0", "give it as 0x3")]
+#[case(&["explain", "--backend", "mock", "--base", "stage1", "--ssid", "0b101"], "--ssid", "as 0x5")]
+#[case(&["explain", "--backend", "mock", "--sid", "0b101", "--strtab-cfg", "8"], "--sid", "as 0x5")]
+fn binary_is_never_read_as_hexadecimal(
+    #[case] arguments: &[&str],
+    #[case] place: &str,
+    #[case] advice: &str,
+) {
+    let out = harness(arguments);
+    let said = text(&out.stderr);
+    assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(2), ""), "{said}");
+    assert!(said.contains(place) && said.contains(advice), "{said}");
+}
+
+/// `STE.Config` has bits 3:1; a configuration with Config = 0b100 is bypass.
+#[test]
+fn a_field_may_be_set_in_binary() {
+    let set = |value: &str| {
+        let out = harness(&["explain", "--backend", "mock", "--base", "bypass", "--set", value]);
+        (text(&out.stdout), text(&out.stderr), out.status.code())
+    };
+    assert_eq!(set("Config=0b100"), set("Config=4"));
+    assert_eq!(set("S1CDMax=0b1_0"), set("S1CDMax=2"));
+    assert_eq!(set("Config=0b100").2, Some(0));
+    let wide = set("Config=0b1000");
+    assert_eq!((wide.2, wide.0.as_str()), (Some(2), ""));
+    assert_eq!(set("Config=0b2").2, Some(2));
+}
+
+#[rstest]
+#[case(&["decode", "evnt", "0x10", "0", "0", "0"], "\"evnt\"", "did you mean \"event\"?")]
+#[case(&["decode", "GEROR=1"], "\"GEROR\"", "did you mean \"GERROR\"?")]
+#[case(&["decode", "0x10", "cmdq_cosn", "1"], "argument 2, column 1: \"cmdq_cosn\"", "did you mean \"CMDQ_CONS\"?")]
+#[case(&["decode", "event", "1", "--idr", "IDRO=1"], "\"IDRO\"", "did you mean IDR0?")]
+#[case(&["explain", "--backend", "mock", "--set", "STE.Confg=4"], "\"STE.Confg\"", "did you mean Config?")]
+#[case(&["explain", "--backend", "mock", "--set", "CD.T0SX=4"], "\"CD.T0SX\"", "did you mean T0SZ?")]
+fn a_typo_gets_the_name_that_was_meant(
+    #[case] arguments: &[&str],
+    #[case] what: &str,
+    #[case] meant: &str,
+) {
+    let out = harness(arguments);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains(what) && said.contains(meant), "{said}");
+}
+
+/// A word with a wrong digit, or another word, is no typo of a kind.
+#[rstest]
+#[case(&["decode", "ste", "0x12g4"])]
+#[case(&["decode", "hello", "1"])]
+fn what_is_no_typo_gets_no_name(#[case] arguments: &[&str]) {
+    let out = harness(arguments);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(!text(&out.stderr).contains("did you mean"), "{}", text(&out.stderr));
+}
+
 /// Lines that lack the name of the SMMU: no report has an empty name in its origin.
 #[test]
 fn no_origin_has_an_empty_name() {
