@@ -1,5 +1,5 @@
 //! What `decode`, `explain` and `probe` take besides text, and what they print of much of it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::Write;
 use std::path::PathBuf;
