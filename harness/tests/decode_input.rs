@@ -190,6 +190,127 @@ fn probe_takes_the_registers_of_a_board() {
     let json = harness(&["probe", "--format", "json", "--idr", "IDR0=0x0d44101b"]);
     let json: serde_json::Value = serde_json::from_str(&text(&json.stdout)).unwrap();
     assert_eq!(json["not_given"], serde_json::json!(["IDR1", "IDR3", "IDR5", "AIDR", "IIDR"]));
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["type"], "probe");
     assert_eq!(harness(&["probe", "--idr", all, "--backend", "mock"]).status.code(), Some(2));
     assert_eq!(harness(&["probe", "--idr", "CR0=1"]).status.code(), Some(2));
+}
+
+/// A program that reads the objects one by one knows each by its `type`.
+#[rstest]
+#[case(&["--backend", "mock"])]
+#[case(&["--idr", "IDR0=0x0d44101b"])]
+fn every_object_of_a_probe_has_a_type(#[case] of: &[&str]) {
+    let out = harness(&[&["probe", "--format", "json"], of].concat());
+    let whole: serde_json::Value = serde_json::from_str(&text(&out.stdout)).unwrap();
+    assert_eq!(whole["schema"], 1);
+    let mut left = vec![&whole];
+    let mut types = std::collections::BTreeMap::new();
+    while let Some(value) = left.pop() {
+        if let Some(fields) = value.as_object() {
+            let kind = fields.get("type").and_then(|kind| kind.as_str());
+            *types.entry(kind.unwrap_or_else(|| panic!("{value}"))).or_insert(0) += 1;
+            left.extend(fields.values());
+        }
+        left.extend(value.as_array().into_iter().flatten());
+    }
+    // 6.3.1 to 6.3.9: IDR0 to IDR6, IIDR and AIDR.
+    assert_eq!((types["register"], types["fields"]), (9, 9));
+    assert_eq!((types["probe"], types["capabilities"], types["registers"]), (1, 1, 1));
+    assert!(types["field"] > 50);
+}
+
+/// `0b1000` is 8 for its writer, and 0xb1000 for a reader of hexadecimal.
+#[rstest]
+#[case(&["decode", "ste", "0b1000", "0", "0", "0", "0", "0", "0", "0"], "argument 2, column 1", "give it as 0x8")]
+#[case(&["decode", "gerror", "0b100"], "argument 2, column 1", "give it as 0x4")]
+#[case(&["decode", "GERROR=0b100"], "argument 1, column 8", "give it as 0x4")]
+#[case(&["probe", "--idr", "IDR0=0b11"], "--idr: IDR0", "give it as 0x3")]
+#[case(&["decode", "event", "1", "0", "0", "0", "--idr", "IDR5=0b111"], "--idr: IDR5", "give it as 0x7")]
+#[case(&["explain", "--common", "IDR0=0b11", "IDR0=1"], "SMMU 1: IDR0", "give it as 0x3")]
+#[case(&["explain", "--backend", "mock", "--base", "stage1", "--ssid", "0b101"], "--ssid", "as 0x5")]
+#[case(&["explain", "--backend", "mock", "--sid", "0b101", "--strtab-cfg", "8"], "--sid", "as 0x5")]
+fn binary_is_never_read_as_hexadecimal(
+    #[case] arguments: &[&str],
+    #[case] place: &str,
+    #[case] advice: &str,
+) {
+    let out = harness(arguments);
+    let said = text(&out.stderr);
+    assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(2), ""), "{said}");
+    assert!(said.contains(place) && said.contains(advice), "{said}");
+}
+
+/// `STE.Config` has bits 3:1; a configuration with Config = 0b100 is bypass.
+#[test]
+fn a_field_may_be_set_in_binary() {
+    let set = |value: &str| {
+        let out = harness(&["explain", "--backend", "mock", "--base", "bypass", "--set", value]);
+        (text(&out.stdout), text(&out.stderr), out.status.code())
+    };
+    assert_eq!(set("Config=0b100"), set("Config=4"));
+    assert_eq!(set("S1CDMax=0b1_0"), set("S1CDMax=2"));
+    assert_eq!(set("Config=0b100").2, Some(0));
+    let wide = set("Config=0b1000");
+    assert_eq!((wide.2, wide.0.as_str()), (Some(2), ""));
+    assert_eq!(set("Config=0b2").2, Some(2));
+}
+
+#[rstest]
+#[case(&["decode", "evnt", "0x10", "0", "0", "0"], "\"evnt\"", "did you mean \"event\"?")]
+#[case(&["decode", "GEROR=1"], "\"GEROR\"", "did you mean \"GERROR\"?")]
+#[case(&["decode", "0x10", "cmdq_cosn", "1"], "argument 2, column 1: \"cmdq_cosn\"", "did you mean \"CMDQ_CONS\"?")]
+#[case(&["decode", "event", "1", "--idr", "IDRO=1"], "\"IDRO\"", "did you mean IDR0?")]
+#[case(&["explain", "--backend", "mock", "--set", "STE.Confg=4"], "\"STE.Confg\"", "did you mean Config?")]
+#[case(&["explain", "--backend", "mock", "--set", "CD.T0SX=4"], "\"CD.T0SX\"", "did you mean T0SZ?")]
+fn a_typo_gets_the_name_that_was_meant(
+    #[case] arguments: &[&str],
+    #[case] what: &str,
+    #[case] meant: &str,
+) {
+    let out = harness(arguments);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains(what) && said.contains(meant), "{said}");
+}
+
+/// A word with a wrong digit, or another word, is no typo of a kind.
+#[rstest]
+#[case(&["decode", "ste", "0x12g4"])]
+#[case(&["decode", "hello", "1"])]
+fn what_is_no_typo_gets_no_name(#[case] arguments: &[&str]) {
+    let out = harness(arguments);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(!text(&out.stderr).contains("did you mean"), "{}", text(&out.stderr));
+}
+
+/// Lines that lack the name of the SMMU: no report has an empty name in its origin.
+#[test]
+fn no_origin_has_an_empty_name() {
+    let lines = [
+        "arm-smmu-v3 : event 0x10 received:",
+        "event 0x10 received:",
+        "arm-smmu-v3 : CMD_SYNC timeout at 0x00012044 [hwprod 0x00012045, hwcons 0x00011e00]",
+        "smmu: CMD_SYNC timeout at 0x00012044 [hwprod 0x00012045, hwcons 0x00011e00]",
+        "CMD_SYNC timeout at 0x00012044 [hwprod 0x00012045, hwcons 0x00011e00]",
+        "arm-smmu-v3 : unexpected global error reported (0x00000001), this could be serious",
+        "unexpected global error reported (0x00000001), this could be serious",
+        "arm-smmu-v3 : skipping command in error state:",
+        "skipping command in error state:",
+        "arm-smmu-v3 : CMDQ error (cons 0x0302bb84): Illegal command",
+    ];
+    let words = "\t0x0000000800000010\n\t0x0000020000000000\n\t0x0000000000010000\n\t0x0\n";
+    let mut decoded = 0;
+    for (n, line) in lines.iter().enumerate() {
+        let file = write(&format!("nameless-{n}.log"), format!("{line}\n{words}").as_bytes());
+        for view in [&["--brief"][..], &[]] {
+            let out = harness(&[&["decode", "-i", &file], view].concat());
+            let out = text(&out.stdout) + &text(&out.stderr);
+            decoded += usize::from(out.contains("(line 1, Linux"));
+            for empty in [", ,", "(,", ", )", " of :"] {
+                assert!(!out.contains(empty), "{line}: {out}");
+            }
+        }
+    }
+    assert!(decoded > 6, "{decoded}");
 }

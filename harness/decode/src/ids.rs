@@ -1,6 +1,9 @@
 //! ID registers of which some may be unknown, and their text.
 
-use smmu_types::IdRegisters;
+use smmu_types::{IdRegisters, fields};
+
+use crate::nearest::nearest;
+use crate::words::binary;
 
 /// ID registers of which some may be unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,14 @@ pub enum IdsError {
         "\"{0}\" is no ID register; give names and values, such as IDR0=0x0d44101b,IDR1=0x02730010,IDR3=0x1414,IDR5=0x74"
     )]
     Name(String),
+    /// The name is nearly an ID register.
+    #[error("\"{name}\" is no ID register; did you mean {near}?")]
+    Misspelt {
+        /// The name.
+        name: String,
+        /// The ID register nearest to it.
+        near: &'static str,
+    },
     /// The name has no value.
     #[error("{0} has no value; give it as {0}=0x...")]
     Missing(&'static str),
@@ -50,6 +61,18 @@ pub enum IdsError {
         name: &'static str,
         /// The text.
         value: String,
+    },
+    /// The value has the prefix of a binary number.
+    #[error(
+        "{name}: \"{value}\" looks like a binary number; values are hexadecimal: give it as {meant:#x}, or as 0x{value} if these are its digits"
+    )]
+    Binary {
+        /// The register.
+        name: &'static str,
+        /// The text.
+        value: String,
+        /// The value of the binary number.
+        meant: u64,
     },
     /// The text has the register twice.
     #[error("{0} is given twice")]
@@ -80,6 +103,21 @@ pub(crate) fn place<'i>(
     Some((known, value))
 }
 
+/// The error for a name that is no ID register.
+fn unknown(token: &str) -> IdsError {
+    let name: String = token.chars().take(40).collect();
+    let upper = name.to_ascii_uppercase();
+    let bare = upper.strip_prefix("SMMU_").unwrap_or(&upper);
+    // Another register, or an ID register of another number, is no typo.
+    let number = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_digit());
+    let other =
+        fields::register_by_name(bare).is_some() || bare.strip_prefix("IDR").is_some_and(number);
+    match nearest(bare, NAMES.into_iter()).filter(|_| !other) {
+        Some(near) => IdsError::Misspelt { name, near },
+        None => IdsError::Name(name),
+    }
+}
+
 /// Parses names and values: `IDR0=0x...,IDR1=0x...`, or with blanks or colons between them, as
 /// `probe` prints them. A register that the text does not name is unknown.
 ///
@@ -94,7 +132,7 @@ pub fn parse(text: &str) -> Result<KnownIds, IdsError> {
         .filter(|token| !token.is_empty());
     while let Some(token) = tokens.next() {
         let Some((name, place)) = place(&mut ids, token) else {
-            return Err(IdsError::Name(token.chars().take(40).collect()));
+            return Err(unknown(token));
         };
         let bit = NAMES.iter().position(|known| *known == name).map_or(0, |at| 1u16 << at);
         if known & bit != 0 {
@@ -102,6 +140,9 @@ pub fn parse(text: &str) -> Result<KnownIds, IdsError> {
         }
         known |= bit;
         let value = tokens.next().ok_or(IdsError::Missing(name))?;
+        if let Some(meant) = binary(value) {
+            return Err(IdsError::Binary { name, value: value.chars().take(80).collect(), meant });
+        }
         let digits = value.strip_prefix("0x").or_else(|| value.strip_prefix("0X"));
         let digits = digits.unwrap_or(value).replace('_', "");
         *place = u32::from_str_radix(&digits, 16)
@@ -129,6 +170,11 @@ mod tests {
     #[rstest]
     #[case("0x0d44101b", IdsError::Name("0x0d44101b".into()))]
     #[case("CR0=1", IdsError::Name("CR0".into()))]
+    #[case("IDR9=0", IdsError::Name("IDR9".into()))]
+    #[case("IDRO=1", IdsError::Misspelt { name: "IDRO".into(), near: "IDR0" })]
+    #[case("smmu_iddr5=1", IdsError::Misspelt { name: "smmu_iddr5".into(), near: "IDR5" })]
+    #[case("IDR0=0b1000", IdsError::Binary { name: "IDR0", value: "0b1000".into(), meant: 8 })]
+    #[case("IDR0=0b100010", IdsError::Binary { name: "IDR0", value: "0b100010".into(), meant: 0x22 })]
     #[case("IDR0", IdsError::Missing("IDR0"))]
     #[case("IDR0=1,IDR0=2", IdsError::Twice("IDR0"))]
     #[case("IDR5=0x100000000", IdsError::Value { name: "IDR5", value: "0x100000000".into() })]

@@ -6,6 +6,7 @@ use smmu_types::fields;
 use smmu_types::layout::Layout;
 use smmu_types::queue::QueueSize;
 
+use crate::nearest::nearest;
 use crate::words::InputPlace;
 
 /// A structure that can be decoded.
@@ -46,6 +47,12 @@ impl PartialEq for StructureKind {
 /// The names of the kinds on a command line, for messages.
 pub(crate) const NAMES: &str =
     "ste, cd, cmd, event, pri, idr, queue, l1std, l1cd, or a register such as cr0 or gerror";
+
+/// The name of a kind or a register that a mistyped one is nearest to.
+pub(crate) fn near(name: &str) -> Option<&'static str> {
+    let kinds = ["ste", "cd", "cmd", "command", "event", "pri", "idr", "queue", "l1std", "l1cd"];
+    nearest(name, kinds.into_iter().chain(fields::REGISTERS.iter().map(|info| info.layout.name())))
+}
 
 impl StructureKind {
     /// The kind of this name on a command line.

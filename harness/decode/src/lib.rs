@@ -38,6 +38,7 @@ mod item;
 mod judge;
 mod kind;
 mod line;
+mod nearest;
 mod partial;
 mod queue_pointers;
 mod report;

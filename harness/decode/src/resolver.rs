@@ -9,7 +9,8 @@ pub trait StreamResolver: fmt::Debug {
     /// The device in a few words, such as "0000:44:00.2 (IORT)".
     ///
     /// `smmu` is the SMMU as the log names it, such as "arm-smmu-v3.4.auto", and empty if the log
-    /// does not say. `None` if the tables have no such stream, or do not know the SMMU.
+    /// does not say. `None` if the resolver has nothing to say; the report then takes the StreamID
+    /// as a PCI requester ID. A resolver may also say that no device has the stream.
     fn device(&self, smmu: &str, stream: StreamId) -> Option<String>;
 }
 

@@ -5,7 +5,7 @@ use smmu_types::queue::QueueSize;
 use smmu_types::{EventKind, RawCommand, fields};
 
 use crate::item::FoundWords;
-use crate::kind::{KindError, StructureKind};
+use crate::kind::{self, KindError, StructureKind};
 use crate::words::{InputPlace, Word, WordError, WordWidth};
 
 /// A kind, and the words that follow it.
@@ -21,7 +21,8 @@ pub fn segments(tokens: &[(InputPlace, &str)]) -> Result<Vec<Segment>, WordError
     let mut segments: Vec<Segment> = Vec::new();
     let mut open = false;
     for (place, token) in tokens {
-        if let Some((name, value)) = token.split_once('=')
+        let value = token.split_once('=');
+        if let Some((name, value)) = value
             && let Some((_, layout)) = fields::register_by_name(name)
         {
             let word = Word::parse(value, place.shifted(name.len() + 1))?;
@@ -31,7 +32,8 @@ pub fn segments(tokens: &[(InputPlace, &str)]) -> Result<Vec<Segment>, WordError
             segments.push((Some(kind), Vec::new()));
             open = true;
         } else {
-            let word = Word::parse(token, *place)?;
+            let name = value.map_or(*token, |(name, _)| name);
+            let word = Word::parse(token, *place).map_err(|error| misspelt(name, *place, error))?;
             match segments.last_mut() {
                 Some((_, words)) if open => words.push(word),
                 _ => {
@@ -42,6 +44,19 @@ pub fn segments(tokens: &[(InputPlace, &str)]) -> Result<Vec<Segment>, WordError
         }
     }
     Ok(segments)
+}
+
+/// The error of a token that is no word: with the name that its writer may mean.
+fn misspelt(name: &str, place: InputPlace, error: WordError) -> WordError {
+    if !matches!(error, WordError::NotHex { .. }) {
+        return error;
+    }
+    // A number with a wrong digit is no name.
+    let letter = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    match kind::near(name).filter(|_| letter) {
+        Some(near) => WordError::Misspelt { place, text: name.to_owned(), near },
+        None => error,
+    }
 }
 
 /// Splits plain words into structures.

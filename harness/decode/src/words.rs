@@ -67,6 +67,30 @@ pub enum WordError {
         /// The whole text.
         text: String,
     },
+    /// The prefix of a binary number.
+    #[error(
+        "{place}: \"{text}\" looks like a binary number; words are hexadecimal: give it as {value:#x}, or as 0x{text} if these are its digits"
+    )]
+    Binary {
+        /// Where it is.
+        place: InputPlace,
+        /// The text without brackets and suffixes.
+        text: String,
+        /// The value of the binary number.
+        value: u64,
+    },
+    /// A name that is no kind and no register.
+    #[error(
+        "{place}: \"{text}\" is neither a kind, a register nor a word; did you mean \"{near}\"?"
+    )]
+    Misspelt {
+        /// Where it is.
+        place: InputPlace,
+        /// The name.
+        text: String,
+        /// The known name nearest to it.
+        near: &'static str,
+    },
     /// More than 64 bits.
     #[error("{place}: \"{text}\" has {digits} digits; a word has at most 16 (64 bits)")]
     TooLong {
@@ -96,9 +120,12 @@ impl Word {
     /// Parses one token: hexadecimal digits with or without `0x`, with `_` or `'` between them,
     /// with a C suffix (`ull`), in brackets or commas.
     ///
+    /// `0b1000` is refused, because its writer means 8 and not 0xb1000. A line of a dump may have a
+    /// word of 8 or 16 digits that begins with `0b`; that one is hexadecimal.
+    ///
     /// # Errors
     ///
-    /// It is not a number, or has more than 64 bits.
+    /// It is not a number, is binary, or has more than 64 bits.
     pub fn parse(token: &str, place: InputPlace) -> Result<Word, WordError> {
         let text = || token.chars().take(40).collect::<String>();
         let bare = token.trim_start_matches(is_bracket);
@@ -106,6 +133,11 @@ impl Word {
         let bare = bare.trim_end_matches(is_bracket).trim_end_matches(['u', 'U', 'l', 'L']);
         let digits = bare.strip_prefix("0x").or_else(|| bare.strip_prefix("0X"));
         let prefixed = digits.is_some();
+        if let Some(value) = binary(bare)
+            && !(matches!(place, InputPlace::Line { .. }) && matches!(bare.len(), 8 | 16))
+        {
+            return Err(WordError::Binary { place, text: bare.chars().take(80).collect(), value });
+        }
         let before = before + if prefixed { 2 } else { 0 };
         let (mut value, mut count) = (0u64, 0usize);
         for (offset, found) in digits.unwrap_or(bare).chars().enumerate() {
@@ -128,6 +160,15 @@ impl Word {
             digits => Err(WordError::TooLong { place, text: text(), digits }),
         }
     }
+}
+
+/// The value of `0b` and up to 64 binary digits.
+pub(crate) fn binary(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0b").or_else(|| text.strip_prefix("0B"))?;
+    let digits = digits.replace(['_', '\''], "");
+    // The radix alone would also take a sign.
+    let all = digits.bytes().all(|digit| matches!(digit, b'0' | b'1'));
+    all.then(|| u64::from_str_radix(&digits, 2).ok()).flatten()
 }
 
 fn is_bracket(c: char) -> bool {
@@ -239,7 +280,9 @@ fn mended(line: &str) -> Option<String> {
 fn is_nearly(token: &str) -> bool {
     let prefixed = token.starts_with("0x") || token.starts_with("0X");
     let hex = token.chars().filter(char::is_ascii_hexdigit).count();
-    prefixed || token.len() >= 8 && !token.ends_with(':') && 4 * hex >= 3 * token.len()
+    prefixed
+        || binary(token).is_some()
+        || token.len() >= 8 && !token.ends_with(':') && 4 * hex >= 3 * token.len()
 }
 
 /// `xxd -p`: one long run of digits.
@@ -341,6 +384,9 @@ mod tests {
     #[case("<0x40>;", 0x40, 2, true)]
     #[case("0xffULL", 0xff, 2, true)]
     #[case("ffffffffffffffff", u64::MAX, 16, false)]
+    #[case("0x0b1000", 0xb_1000, 6, true)]
+    #[case("0b", 0xb, 2, false)]
+    #[case("0b1200", 0xb_1200, 6, false)]
     fn reads(
         #[case] token: &str,
         #[case] value: u64,
@@ -362,6 +408,18 @@ mod tests {
     #[case(
         "event:",
         "argument 1, column 2: \"event:\" is not a hexadecimal word: 'v' is not a digit"
+    )]
+    #[case(
+        "0b1000",
+        "argument 1, column 1: \"0b1000\" looks like a binary number; words are hexadecimal: give it as 0x8, or as 0x0b1000 if these are its digits"
+    )]
+    #[case(
+        "<0B10_01u>,",
+        "argument 1, column 1: \"0B10_01\" looks like a binary number; words are hexadecimal: give it as 0x9, or as 0x0B10_01 if these are its digits"
+    )]
+    #[case(
+        "0b000010",
+        "argument 1, column 1: \"0b000010\" looks like a binary number; words are hexadecimal: give it as 0x2, or as 0x0b000010 if these are its digits"
     )]
     #[case("0x", "argument 1, column 1: \"0x\" is not a hexadecimal word: it has no digits")]
     #[case(
@@ -402,6 +460,8 @@ mod tests {
     #[case("0x10, 0x20,0x30 0", "words")]
     #[case("0x10 0x20 # the event", "words")]
     #[case("00000010 00000008", "words")]
+    #[case("0b000010 00000008", "words")]
+    #[case("0x10 0b1000 0x30", "broken")]
     #[case("1000000008000000000000000002000000000100000000000000000000000000", "bytes")]
     #[case("  0x10, 0x00, 0x00, 0x00, 0x08, 0x00, 0x00, 0x00, 0x00,", "bytes")]
     fn lines_of_words_are_told_from_prose(#[case] line: &str, #[case] kind: &str) {

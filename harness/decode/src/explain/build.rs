@@ -7,6 +7,9 @@ use smmu_types::{
     SubstreamDefault, TableConfig, Vmid, fields,
 };
 
+use crate::nearest::nearest;
+use crate::words::binary;
+
 /// The base of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BaseConfig {
@@ -69,11 +72,21 @@ pub enum BuildError {
         "neither an STE nor a CD has a field \"{0}\"; names are the architecture's, such as S1CDMax or CD.T0SZ"
     )]
     Unknown(String),
+    /// The name is nearly a field.
+    #[error("neither an STE nor a CD has a field \"{name}\"; did you mean {near}?")]
+    Misspelt {
+        /// The name.
+        name: String,
+        /// The field nearest to it.
+        near: &'static str,
+    },
     /// An STE and a CD both have a field of this name.
     #[error("an STE and a CD both have a field \"{0}\"; say STE.{0} or CD.{0}")]
     Ambiguous(String),
     /// The value is no number.
-    #[error("{field}: \"{value}\" is not a number; give it in decimal, or in hexadecimal with 0x")]
+    #[error(
+        "{field}: \"{value}\" is not a number; give it in decimal, in hexadecimal with 0x, or in binary with 0b"
+    )]
     Number {
         /// The field.
         field: &'static str,
@@ -216,12 +229,21 @@ impl Setting {
             (Some(field), None) => (field, false),
             (None, Some(field)) => (field, true),
             (Some(_), Some(_)) => return Err(BuildError::Ambiguous(field.to_owned())),
-            (None, None) => return Err(BuildError::Unknown(name.chars().take(60).collect())),
+            (None, None) => {
+                let both = [("ste", &fields::ste::LAYOUT), ("cd", &fields::cd::LAYOUT)];
+                let layouts = both.into_iter().filter(|(of, _)| wanted(of));
+                let known = layouts.flat_map(|(_, layout)| layout.fields()).map(Field::name);
+                let name: String = name.chars().take(60).collect();
+                return Err(match nearest(field, known) {
+                    Some(near) => BuildError::Misspelt { name, near },
+                    None => BuildError::Unknown(name),
+                });
+            }
         };
         let digits = value.replace('_', "");
         let number = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
             Some(digits) => u64::from_str_radix(digits, 16),
-            None => digits.parse(),
+            None => binary(&digits).map_or_else(|| digits.parse(), Ok),
         };
         let value = number.map_err(|_| BuildError::Number {
             field: field.name(),

@@ -133,8 +133,9 @@ impl PendingRecord {
             }
             Some(said) => {
                 let (kind, who) = (EventKind(said), self.about.as_str());
+                let of = if who.is_empty() { String::new() } else { format!(" of {who}") };
                 let text = format!(
-                    "event {kind} of {who}: {}; its {whole} words are missing, and with them the StreamID",
+                    "event {kind}{of}: {}; its {whole} words are missing, and with them the StreamID",
                     in_short(kind)
                 );
                 out.push(ScanItem::Note { line: self.line, source: self.source, text });

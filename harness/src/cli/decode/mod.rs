@@ -1,5 +1,6 @@
 //! `decode`: decodes words, dumps and logs.
 
+mod device_names;
 mod input;
 mod printer;
 
@@ -15,6 +16,7 @@ use smmu_decode::{
     TextView, WordWidth, ids,
 };
 
+use device_names::DeviceNames;
 use input::Input;
 use printer::{Detail, Printer};
 
@@ -33,6 +35,15 @@ pub(super) struct DecodeArgs {
     /// IDR0=0x...,IDR1=0x...,IDR3=0x...,IDR5=0x...
     #[arg(long, value_name = "REGISTERS")]
     idr: Option<String>,
+    /// Name the device of each StreamID by this flattened device tree, such as /sys/firmware/fdt.
+    /// The name of the SMMU in the log gives its address (fd800000.iommu, smmuv3@a0000000); without
+    /// one, every SMMU with that stream is named.
+    #[arg(long, value_name = "FILE")]
+    dtb: Option<PathBuf>,
+    /// Name the device of each StreamID by this IORT, or by the one in a folder such as
+    /// /sys/firmware/acpi/tables.
+    #[arg(long, value_name = "FILE")]
+    iort: Option<PathBuf>,
     /// The bits of a word. Default: guessed from the words.
     #[arg(long, value_enum, value_name = "BITS")]
     word_size: Option<WordSize>,
@@ -63,6 +74,7 @@ Kinds: ste, cd, cmd, event, pri, idr, queue (PROD, CONS, log2 of the size), l1st
 Examples:
   dmesg | smmu-harness decode --pass
   smmu-harness decode --summary -i kern.log.1.gz
+  dmesg | smmu-harness decode --iort /sys/firmware/acpi/tables
   smmu-harness decode cmd -i ring.bin
   smmu-harness decode 0x0000000800000010 0x0000020000000000 0x0000000000010000 0
   smmu-harness decode gerror 0x1 queue 0x5 0x01000004 8
@@ -93,7 +105,12 @@ impl DecodeArgs {
     pub(super) fn run(&self) -> Result<(), Exit> {
         let ids = self.idr.as_deref().map(ids::parse).transpose();
         let ids = ids.map_err(|error| Exit::Usage(format!("--idr: {error}")))?;
-        let context = DecodeContext { ids, ..DecodeContext::default() };
+        let tables = device_names::tables(self.dtb.as_deref(), self.iort.as_deref())?;
+        let names = DeviceNames::new(&tables)?;
+        let mut context = DecodeContext { ids, ..DecodeContext::default() };
+        if !tables.is_empty() {
+            context.resolver = &names;
+        }
         let mut printer = Printer::new(context, self.format);
         printer.view = TextView {
             rows: if self.all { RowChoice::All } else { RowChoice::Counting },
@@ -137,7 +154,7 @@ impl DecodeArgs {
         printer.end()
     }
 
-    fn arguments(&self, printer: &mut Printer, width: Option<WordWidth>) -> Result<(), Exit> {
+    fn arguments(&self, printer: &mut Printer<'_>, width: Option<WordWidth>) -> Result<(), Exit> {
         let mut items = Vec::new();
         let mut scanner = Scanner::new(None, width);
         let mut words: Vec<(InputPlace, &str)> = Vec::new();
@@ -173,7 +190,7 @@ impl DecodeArgs {
 
 /// Prints what an input has.
 fn read(
-    printer: &mut Printer,
+    printer: &mut Printer<'_>,
     input: Input<Box<dyn io::BufRead>>,
     kind: Option<StructureKind>,
     width: Option<WordWidth>,

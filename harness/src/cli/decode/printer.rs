@@ -25,10 +25,10 @@ pub(super) enum Detail {
     Summary,
 }
 
-pub(super) struct Printer {
+pub(super) struct Printer<'r> {
     pub(super) out: io::BufWriter<io::StdoutLock<'static>>,
     pub(super) colour: bool,
-    pub(super) context: DecodeContext<'static>,
+    pub(super) context: DecodeContext<'r>,
     pub(super) format: OutputFormat,
     pub(super) view: TextView,
     pub(super) detail: Detail,
@@ -48,8 +48,8 @@ const LONGEST_LINE: u64 = 1 << 20;
 /// How many different notes and registers are remembered.
 const PRINTED: usize = 4096;
 
-impl Printer {
-    pub(super) fn new(context: DecodeContext<'static>, format: OutputFormat) -> Self {
+impl<'r> Printer<'r> {
+    pub(super) fn new(context: DecodeContext<'r>, format: OutputFormat) -> Self {
         let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
         Printer {
             out: io::BufWriter::with_capacity(1 << 16, io::stdout().lock()),

@@ -19,7 +19,9 @@ use smmu_decode::explain::build::{self, BaseConfig, Setting};
 use smmu_decode::explain::{Question, StructureFindings, explain_known};
 use smmu_decode::structures::{decode, guess, segments};
 use smmu_decode::words::tokens;
-use smmu_decode::{FoundWords, InputPlace, KnownIds, ScanError, StructureKind, Word, ids};
+use smmu_decode::{
+    FoundWords, InputPlace, KnownIds, ScanError, StructureKind, Word, WordError, ids,
+};
 use smmu_engine::run::{self, RigError};
 
 #[derive(Debug, clap::Args)]
@@ -249,8 +251,12 @@ fn usage(error: build::BuildError) -> Exit {
 fn option(text: &str, name: &str) -> Result<u64, Exit> {
     let place = InputPlace::Argument { number: 1, column: 1 };
     let word = Word::parse(text, place);
-    word.map(|word| word.value).map_err(|_| {
-        Exit::Usage(format!("{name}: \"{text}\" is not a hexadecimal word of 64 bits"))
+    word.map(|word| word.value).map_err(|error| {
+        let meant = match error {
+            WordError::Binary { value, .. } => format!("; give a binary number as {value:#x}"),
+            _ => String::new(),
+        };
+        Exit::Usage(format!("{name}: \"{text}\" is not a hexadecimal word of 64 bits{meant}"))
     })
 }
 

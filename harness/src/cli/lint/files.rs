@@ -12,29 +12,29 @@ const ACPI_HEADER: usize = 36;
 
 /// The bytes of one table, and where they were.
 #[derive(Debug)]
-pub(super) struct FoundTable {
+pub(in crate::cli) struct FoundTable {
     /// The file, and the byte of it if the table is not at its start.
-    pub(super) name: String,
-    pub(super) bytes: Vec<u8>,
-    pub(super) kind: TableKind,
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) bytes: Vec<u8>,
+    pub(in crate::cli) kind: TableKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TableKind {
+pub(in crate::cli) enum TableKind {
     DeviceTree,
     Iort,
 }
 
 /// What a file or a folder holds.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) tables: Vec<FoundTable>,
+pub(in crate::cli) struct Found {
+    pub(in crate::cli) tables: Vec<FoundTable>,
     /// Why a file was not read, or holds no table.
-    pub(super) unread: Vec<String>,
+    pub(in crate::cli) unread: Vec<String>,
 }
 
 /// The tables of a file, or of the files in a folder.
-pub(super) fn find(path: &Path) -> Found {
+pub(in crate::cli) fn find(path: &Path) -> Found {
     let mut found = Found::default();
     let told = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     let folder = match fs::metadata(path) {

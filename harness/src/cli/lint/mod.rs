@@ -3,7 +3,7 @@
 mod acpi;
 mod checks;
 mod device_tree;
-mod files;
+pub(super) mod files;
 mod machine;
 mod print;
 

@@ -8,14 +8,19 @@ use smmu_types::{
 };
 
 /// Each ID register by name: its offset, its value, and its fields with value and meaning. Set bits
-/// outside all fields are `reserved_bits`.
+/// outside all fields are `reserved_bits`. Beside the names, each object has a `type`.
 pub(super) fn registers(id: &IdRegisters) -> Value {
-    id.named()
+    let registers = id
+        .named()
         .into_iter()
         .filter_map(|(name, value)| Some((name, register(fields::register_info(name)?, value))))
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect::<Map<_, _>>()
-        .into()
+        .map(|(name, value)| (name.to_owned(), value));
+    registers.chain([kind("registers")]).collect::<Map<_, _>>().into()
+}
+
+/// The `type` of an object.
+fn kind(name: &str) -> (String, Value) {
+    ("type".to_owned(), name.into())
 }
 
 fn register(info: &RegisterInfo, raw: u32) -> Value {
@@ -24,15 +29,17 @@ fn register(info: &RegisterInfo, raw: u32) -> Value {
         .layout
         .split(&words)
         .map(|part| {
-            let mut field = json!({ "value": part.value });
+            let mut field = json!({ "type": "field", "value": part.value });
             if let Some(meaning) = part.meaning() {
                 field["meaning"] = meaning.to_string().into();
             }
             (part.field.name().to_owned(), field)
         })
+        .chain([kind("fields")])
         .collect();
     let known = info.layout.fields().iter().fold(0, |bits, field| bits | field.mask());
-    let mut register = json!({ "offset": info.offset, "raw": raw, "fields": fields });
+    let mut register =
+        json!({ "type": "register", "offset": info.offset, "raw": raw, "fields": fields });
     if u64::from(raw) & !known != 0 {
         register["reserved_bits"] = (u64::from(raw) & !known).into();
     }
@@ -50,6 +57,7 @@ pub(super) fn capabilities(caps: &Capabilities) -> Value {
     // In parts: one literal of all would be too deep for the macro.
     let parts = [
         json!({
+            "type": "capabilities",
             "architecture_minor": caps.minor_version,
             "implementer": made.implementer,
             "product": made.product,

@@ -103,6 +103,8 @@ impl ProbeArgs {
             }
             OutputFormat::Json => {
                 let line = json!({
+                    "schema": JSON_SCHEMA,
+                    "type": "probe",
                     "backend": "given",
                     "capabilities": json::capabilities(&caps),
                     "not_given": missing,

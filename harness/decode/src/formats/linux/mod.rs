@@ -178,7 +178,7 @@ fn word(
 /// Words of an SMMU without their headline.
 fn headless(sender: &str, line: usize) -> PendingRecord {
     let mut pending = PendingRecord::event("Linux", sender.to_owned(), line);
-    pending.about = format!("{}, no headline", device(sender));
+    pending.about = about(device(sender), "no headline");
     pending.smmu = device(sender).to_owned();
     pending.what = "a record without a headline";
     pending.headless = true;
@@ -231,6 +231,11 @@ fn before(captures: &regex::Captures<'_>) -> String {
 /// The device in a sender.
 fn device(sender: &str) -> &str {
     sender.rsplit(' ').next().unwrap_or(sender).trim_end_matches(':')
+}
+
+/// A device and what its words are. A line without a device names none.
+fn about(device: &str, what: &str) -> String {
+    if device.is_empty() { what.to_owned() } else { format!("{device}, {what}") }
 }
 
 fn event(
@@ -307,7 +312,8 @@ fn named(
     if let Some(address) = hex(captures, "fetch").or_else(|| hex(captures, "ipa")) {
         record.0[3] = address;
     }
-    let about = format!("{} {client}, as far as the text says", device(&name_of_sender));
+    let who = format!("{} {client}", device(&name_of_sender));
+    let about = about(who.trim(), "as far as the text says");
     if faults {
         sender.described = Some(Described { record, line: number, about });
     } else {
@@ -394,7 +400,7 @@ fn registers(
     } else if let Some(captures) = GERROR.captures(text) {
         let sender = before(&captures);
         let smmu = device(&sender);
-        let about = format!("{smmu}, the active bits");
+        let about = about(smmu, "the active bits");
         register("GERROR", hex(&captures, "active")?, &about, smmu, LogSays::ActiveBits);
     } else if let Some(captures) = TEGRA.captures(text) {
         let sender = before(&captures);
@@ -413,7 +419,7 @@ fn registers(
         out.append(&mut notes);
         let waited = hex(&captures, "prod")?;
         let smmu = device(&sender);
-        let about = format!("{smmu}, CMD_SYNC timeout at {waited:#x}");
+        let about = about(smmu, &format!("CMD_SYNC timeout at {waited:#x}"));
         let found = FoundWords::new(StructureKind::Queue, words, number, source(text), &about);
         let says = LogSays::SyncTimeout { at: waited as u32 };
         out.push(ScanItem::Found(FoundWords { says, ..found.of(smmu) }));
@@ -443,7 +449,7 @@ fn registers(
         out.push(found(StructureKind::Pri, words, number, text, &sender, device(&sender)));
     } else if let Some(captures) = SKIPPING.captures(text) {
         let mut pending = PendingRecord::event(source(text), before(&captures), number);
-        pending.about = format!("{}, the illegal command", device(&pending.sender));
+        pending.about = about(device(&pending.sender), "the illegal command");
         pending.smmu = device(&pending.sender).to_owned();
         (pending.what, pending.kind, pending.want) = ("a command", StructureKind::Command, 2);
         return Some(LinuxLine::Begins(pending));
