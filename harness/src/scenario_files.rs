@@ -31,6 +31,7 @@ macro_rules! builtins {
 builtins! {
     "first-light",
     "remap",
+    "map-refused",
     "tag-reuse",
     "tag-per-smmu",
     "wrong-tag-is-stale",

@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 25);
+    assert_eq!(lines.len(), 26);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -69,7 +69,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 25 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 26 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -646,6 +646,27 @@ stream = 8
 )]
 fn a_wrong_fault_is_2_and_says_where(#[case] step: &str, #[case] at: &str, #[case] why: &str) {
     refuses(&format!("{QUEUES}[[step]]\n{step}\n"), at, why);
+}
+
+/// A mapping that makes no sense.
+#[rstest]
+#[case::no_such_map_failure(
+    "map = { domain = \"D\", iova = 0x10000, page = \"A\", fails = \"late\" }",
+    "\"late\"",
+    "expected one of `mapped`, `misaligned`, `out-of-range`"
+)]
+#[case::several_maps_that_fail(
+    "map = { domain = \"D\", iova = 0, pages = [\"A\", \"A\"], fails = \"mapped\" }",
+    "\"mapped\"",
+    "a map that must fail maps one page"
+)]
+#[case::a_remap_that_fails(
+    "remap = { domain = \"D\", iova = 0x10000, page = \"A\", fails = \"mapped\" }",
+    "\"mapped\"",
+    "goes with `map`"
+)]
+fn a_wrong_mapping_is_2_and_says_where(#[case] step: &str, #[case] at: &str, #[case] why: &str) {
+    refuses(&format!("{GOOD}[[step]]\n{step}\n"), at, why);
 }
 
 /// What an SMMU cannot be.

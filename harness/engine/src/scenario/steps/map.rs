@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::page_tables::{PAGE, Permission};
 use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
+use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Map`](crate::scenario::Step::Map).
@@ -25,6 +26,35 @@ pub struct Map {
     /// What the mapping permits.
     #[serde(default)]
     pub access: Permission,
+    /// Why the tables must refuse the mapping. Then nothing may have changed.
+    pub fails: Option<Spanned<MapFailure>>,
+}
+
+/// Why a mapping may be expected to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MapFailure {
+    /// `"mapped"`: something is mapped there already.
+    Mapped,
+    /// `"misaligned"`: the input address is not that of a page.
+    Misaligned,
+    /// `"out-of-range"`: the input address is beyond the input bits of the tables.
+    OutOfRange,
+    /// `"no-memory"`: the first allocation of the mapping fails, because the step makes it fail.
+    NoMemory,
+}
+
+impl MapFailure {
+    /// As it is written in a file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            MapFailure::Mapped => "mapped",
+            MapFailure::Misaligned => "misaligned",
+            MapFailure::OutOfRange => "out-of-range",
+            MapFailure::NoMemory => "no-memory",
+        }
+    }
 }
 
 impl Map {
@@ -53,9 +83,17 @@ impl StepSpec for Map {
         if self.page.is_some() != self.pages.is_empty() {
             return Err((span, "a mapping needs either `page` or `pages`".into()));
         }
+        if let Some(fails) = &self.fails
+            && self.each().count() != 1
+        {
+            return Err((fails.span(), "a map that must fail maps one page".into()));
+        }
+        let address_is_wrong = self.fails.as_ref().is_some_and(|fails| {
+            matches!(fails.get_ref(), MapFailure::Misaligned | MapFailure::OutOfRange)
+        });
         self.each().try_for_each(|(iova, page)| {
             names.page(page)?;
-            mappable(&span, iova)
+            if address_is_wrong { Ok(()) } else { mappable(&span, iova) }
         })
     }
 

@@ -42,7 +42,7 @@ pub use gone::GoneStep;
 pub use hazard::HazardStep;
 pub use install::Install;
 pub use invalidate::Invalidate;
-pub use map::Map;
+pub use map::{Map, MapFailure};
 pub use mend::MendStep;
 pub use poke::Poke;
 pub use remap::Remap;
