@@ -32,6 +32,7 @@ builtins! {
     "first-light",
     "remap",
     "map-refused",
+    "blocks",
     "tag-reuse",
     "tag-per-smmu",
     "wrong-tag-is-stale",

@@ -25,6 +25,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
         &[
             "first-light",
             "remap",
+            "blocks",
             "tag-per-smmu",
             "stage2-vmid",
             "bad-command",
@@ -43,6 +44,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
         &[
             "first-light",
             "remap",
+            "blocks",
             "tag-per-smmu",
             "stage2-vmid",
             "bad-command",
@@ -58,6 +60,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
         &[
             "first-light",
             "remap",
+            "blocks",
             "tag-per-smmu",
             "stage2-vmid",
             "bad-command",
@@ -76,6 +79,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
         &[
             "first-light",
             "remap",
+            "blocks",
             "tag-per-smmu",
             "stage2-vmid",
             "bad-command",
@@ -159,6 +163,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
         &[
             "first-light",
             "remap",
+            "blocks",
             "tag-reuse",
             "tag-per-smmu",
             "wrong-tag-is-stale",

@@ -21,8 +21,8 @@ use super::stop::Stop;
 use super::tap::Tap;
 use crate::alloc_fault::Armed;
 use crate::machine::{BackendError, DmaWriteOutcome, Machine, Ram};
-use crate::page_tables::{PAGE, PageTables};
-use crate::scenario::{Scenario, SmmuSpec};
+use crate::page_tables::PageTables;
+use crate::scenario::{Scenario, SmmuSpec, SpannedName};
 use crate::transcript::{LineKind, Recorder};
 
 /// A driver and the machine under it.
@@ -64,7 +64,12 @@ impl<'d> Rig<'d> {
                 domains.insert(name, driver.domain(tables)?);
             }
         }
-        let pages = Pages::new(file.pages.iter().map(|name| name.get_ref().as_str()), dma)?;
+        let names = |names: &'_ [SpannedName]| -> Vec<String> {
+            names.iter().map(|name| name.get_ref().clone()).collect()
+        };
+        let (pages, blocks) = (names(&file.pages), names(&file.blocks));
+        let pages =
+            Pages::new(pages.iter().map(String::as_str), blocks.iter().map(String::as_str), dma)?;
         let mut rig = Rig {
             recorder,
             driver,
@@ -179,9 +184,14 @@ impl<'d> Rig<'d> {
         found.ok_or_else(|| missing("page", name))
     }
 
+    /// What the name of a page or block stands for, in words.
+    pub(crate) fn described(&self, name: &str) -> String {
+        self.pages.described(name)
+    }
+
     /// A text in which the addresses of pages and root tables are replaced by their names.
     pub(crate) fn named(&self, text: &str) -> String {
-        let pages = self.pages.all().map(|(name, at)| (at, format!("page {name}")));
+        let pages = self.pages.all().map(|(name, at)| (at, name));
         let roots =
             self.domains.iter().map(|(name, d)| (d.description().root, format!("{name}'s root")));
         pages
@@ -375,7 +385,7 @@ fn write_and_look(
 ) -> Result<(DmaWriteOutcome, Reached), BackendError> {
     pages.restore();
     let outcome = machine.dma_write(device, iova)?;
-    Ok((outcome, pages.reached(iova % PAGE)))
+    Ok((outcome, pages.reached(iova)))
 }
 
 /// Facts that must be the same before and after.

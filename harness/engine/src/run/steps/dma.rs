@@ -24,7 +24,7 @@ impl StepAction for DmaStep {
         let events = rig.drain_events()?;
         rig.interrupts();
         rig.recorder.note(LineKind::Dma, || match (&reached, outcome) {
-            (Reached::Page(page), _) => format!("page {page}"),
+            (Reached::Page(page), _) => rig.described(page),
             (Reached::Nothing, DmaWriteOutcome::Refused) => "refused".into(),
             (Reached::Nothing, DmaWriteOutcome::Written) => "somewhere unknown".into(),
             (Reached::Damage(what), _) => what.clone(),
@@ -32,14 +32,18 @@ impl StepAction for DmaStep {
         let smmu = rig.device(device)?.smmu();
         let first = rig.device(device)?.streams().next();
         let stream = chosen.or(first).unwrap_or_default();
-        let got = || happened(&reached, outcome, events.iter().map(|(_, event)| event));
+        let got = || happened(rig, &reached, outcome, events.iter().map(|(_, event)| event));
         let wrong = |expected: String| Err(Stop::unmet(expected, got()));
         if let Some(page) = &self.reaches {
             let page = page.get_ref();
             let right = reached == Reached::Page(page.clone())
                 && outcome == DmaWriteOutcome::Written
                 && events.is_empty();
-            return if right { Ok(()) } else { wrong(format!("the write reaches page {page}")) };
+            return if right {
+                Ok(())
+            } else {
+                wrong(format!("the write reaches {}", rig.described(page)))
+            };
         }
         let refused = reached == Reached::Nothing && outcome == DmaWriteOutcome::Refused;
         let Some(kind) = &self.faults else {
@@ -69,14 +73,17 @@ impl StepAction for DmaStep {
 
 /// What became of a DMA, in words.
 fn happened<'e>(
+    rig: &Rig,
     reached: &Reached,
     outcome: DmaWriteOutcome,
     events: impl Iterator<Item = &'e EventRecord>,
 ) -> String {
     let end = match (reached, outcome) {
-        (Reached::Page(page), DmaWriteOutcome::Written) => format!("it reached page {page}"),
+        (Reached::Page(page), DmaWriteOutcome::Written) => {
+            format!("it reached {}", rig.described(page))
+        }
         (Reached::Page(page), DmaWriteOutcome::Refused) => {
-            format!("it reached page {page}, although the SMMU refused it")
+            format!("it reached {}, although the SMMU refused it", rig.described(page))
         }
         (Reached::Nothing, DmaWriteOutcome::Refused) => "the SMMU refused it".to_owned(),
         (Reached::Nothing, DmaWriteOutcome::Written) => {

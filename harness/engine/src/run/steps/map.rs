@@ -1,4 +1,4 @@
-//! Maps a page, or checks that the tables refuse it.
+//! Maps pages or a block, or checks that the tables refuse it.
 
 use crate::alloc_fault::Armed;
 use crate::page_tables::TableError;
@@ -18,7 +18,12 @@ impl StepAction for Map {
         }
         for (iova, page) in self.each() {
             let address = rig.page(page.get_ref())?;
-            rig.tables(self.domain.get_ref())?.map(iova, address, self.access)?;
+            rig.tables(self.domain.get_ref())?.map_leaf(
+                self.leaf_size(),
+                iova,
+                address,
+                self.access,
+            )?;
         }
         settled(rig)
     }
@@ -31,7 +36,7 @@ fn refused(rig: &Rig, spec: &Map, want: MapFailure) -> Result<(), Stop> {
         let mut tables = rig.tables(spec.domain.get_ref())?;
         let before = tables.descriptor(iova);
         let armed = (want == MapFailure::NoMemory).then(|| Armed::nth(1));
-        let result = tables.map(iova, address, spec.access);
+        let result = tables.map_leaf(spec.leaf_size(), iova, address, spec.access);
         drop(armed);
         let after = tables.descriptor(iova);
         let expected = || format!("the map fails with \"{}\"", want.name());
@@ -56,8 +61,9 @@ fn refused(rig: &Rig, spec: &Map, want: MapFailure) -> Result<(), Stop> {
 const fn reason(error: &TableError) -> Option<MapFailure> {
     match error {
         TableError::Range(_) => Some(MapFailure::OutOfRange),
-        TableError::Misaligned(_) => Some(MapFailure::Misaligned),
-        TableError::Mapped(_) => Some(MapFailure::Mapped),
+        TableError::Misaligned(_) | TableError::MisalignedBlock(_) => Some(MapFailure::Misaligned),
+        TableError::Mapped(_) | TableError::InBlock(_) => Some(MapFailure::Mapped),
+        TableError::HasTable(_) => Some(MapFailure::HasTable),
         TableError::Dma(_) => Some(MapFailure::NoMemory),
         TableError::NotMapped(_) => None,
     }

@@ -21,9 +21,9 @@ pub struct DmaStep {
     pub stream: Option<Spanned<u32>>,
     /// The address that the device writes to.
     pub iova: Option<Spanned<u64>>,
-    /// Instead of `iova`: the physical address of this page.
+    /// Instead of `iova`: the physical address of this page or block.
     pub at: Option<SpannedName>,
-    /// The page that the write must reach.
+    /// The page or block that the write must reach.
     pub reaches: Option<SpannedName>,
     /// The event that the write must end with.
     pub faults: Option<SpannedName>,
@@ -39,7 +39,7 @@ impl StepSpec for DmaStep {
             names.stream(&self.device, stream)?;
         }
         for page in self.at.iter().chain(&self.reaches) {
-            names.page(page)?;
+            names.memory(page)?;
         }
         if self.iova.is_some() == self.at.is_some() {
             return Err((span, "a dma needs either `iova` or `at`".into()));

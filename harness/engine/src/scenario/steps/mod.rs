@@ -62,7 +62,7 @@ pub enum Step {
     /// `fail_every_allocation`: fail the first, the second, ... allocation of a preparation, until
     /// one needs no more; then drop it.
     FailEveryAllocation(FailEveryAllocation),
-    /// `map`: map a page.
+    /// `map`: map a page, several pages or a block.
     Map(Map),
     /// `unmap`: take a mapping away and invalidate, as a driver does.
     Unmap(Unmap),
