@@ -56,6 +56,7 @@ builtins! {
     "smmu-is-reset",
     "cannot-share",
     "smmus-of-different-kinds",
+    "dma-reads",
 }
 
 /// The scenarios built into the program, in their order.

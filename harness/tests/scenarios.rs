@@ -40,6 +40,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "multi-stream-device",
             "smmu-is-reset",
             "smmus-of-different-kinds",
+            "dma-reads",
         ],
         &[
             "first-light",
@@ -75,6 +76,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "multi-stream-device",
             "smmu-is-reset",
             "smmus-of-different-kinds",
+            "dma-reads",
         ],
         &[
             "first-light",
@@ -119,6 +121,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmu-is-reset",
             "cannot-share",
             "smmus-of-different-kinds",
+            "dma-reads",
         ],
         &["tag-reuse", "stage2-vmid"],
     ),
@@ -146,6 +149,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmu-is-reset",
             "cannot-share",
             "smmus-of-different-kinds",
+            "dma-reads",
         ],
         &[
             "tag-reuse",
@@ -185,6 +189,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmu-is-reset",
             "cannot-share",
             "smmus-of-different-kinds",
+            "dma-reads",
         ],
         &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away", "smmu-is-reset"],
     ),

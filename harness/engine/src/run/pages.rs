@@ -88,6 +88,55 @@ impl Pages {
         }
     }
 
+    /// The 4 bytes that a read of a page gets: different for each, and nowhere else.
+    const fn mark(page: usize) -> u32 {
+        0xd0d0_0000 | page as u32
+    }
+
+    /// Word `index` of page number `page` after [`mark_all`](Self::mark_all).
+    fn marked(page: usize, index: usize, offset: u64) -> u64 {
+        let filler = Self::filler(page, index);
+        if index as u64 != offset / 8 {
+            return filler;
+        }
+        let shift = (offset % 8) * 8;
+        filler & !(u64::from(u32::MAX) << shift) | u64::from(Self::mark(page)) << shift
+    }
+
+    /// Give every page its content, with a mark of its own where a read of `iova` would find it.
+    pub(crate) fn mark_all(&self, iova: u64) {
+        self.restore();
+        for (page, (_, block)) in self.pages.iter().enumerate() {
+            let offset = iova % (block.words().len() as u64 * 8);
+            let index = (offset / 8) as usize;
+            block.words()[index].store(Self::marked(page, index, offset), Ordering::Relaxed);
+            block.publish(index..index + 1);
+        }
+    }
+
+    /// Which page a read got its 4 bytes from, after [`mark_all`](Self::mark_all). A read changes no
+    /// page.
+    pub(crate) fn read(&self, iova: u64, value: Option<u32>) -> Reached {
+        let mut reached = match value {
+            None => Reached::Nothing,
+            Some(value) => Reached::Damage(format!("it read {value:#x}, which no page holds")),
+        };
+        for (page, (name, block)) in self.pages.iter().enumerate() {
+            block.observe(0..block.words().len());
+            let offset = iova % (block.words().len() as u64 * 8);
+            for (index, word) in block.words().iter().enumerate() {
+                if word.load(Ordering::Relaxed) != Self::marked(page, index, offset) {
+                    let what = self.kind(page, name);
+                    return Reached::Damage(format!("{what} changed at {:#x}", index * 8));
+                }
+            }
+            if value == Some(Self::mark(page)) {
+                reached = Reached::Page(name.clone());
+            }
+        }
+        reached
+    }
+
     /// What a write of the pattern to `iova` has done since the last [`restore`](Self::restore).
     pub(crate) fn reached(&self, iova: u64) -> Reached {
         let mut reached = Reached::Nothing;

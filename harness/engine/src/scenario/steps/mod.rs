@@ -34,7 +34,7 @@ pub use command::{
     AsidArgument, AtcArguments, CommandSpec, CommandStep, IpaArguments, NoArguments,
     StreamArgument, VaArguments, VmidArgument, WantedFailure,
 };
-pub use dma::DmaStep;
+pub use dma::{DmaDirection, DmaStep};
 pub use expect::{CommandsExpected, Expect, ReadsExpected};
 pub use fail_every_allocation::FailEveryAllocation;
 pub use fault::{FaultStep, MsiFault, QueueBehaviour, WantedFault};
@@ -73,7 +73,7 @@ pub enum Step {
     Remap(Remap),
     /// `poke`: change a descriptor without any invalidation.
     Poke(Poke),
-    /// `dma`: let a device write 4 bytes.
+    /// `dma`: let a device write or read 4 bytes.
     Dma(DmaStep),
     /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
     Command(CommandStep),
