@@ -31,6 +31,8 @@ macro_rules! builtins {
 builtins! {
     "first-light",
     "remap",
+    "map-refused",
+    "blocks",
     "tag-reuse",
     "tag-per-smmu",
     "wrong-tag-is-stale",
@@ -54,6 +56,7 @@ builtins! {
     "smmu-is-reset",
     "cannot-share",
     "smmus-of-different-kinds",
+    "dma-reads",
 }
 
 /// The scenarios built into the program, in their order.

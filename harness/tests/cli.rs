@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 25);
+    assert_eq!(lines.len(), 28);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -69,7 +69,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 25 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 28 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -646,6 +646,72 @@ stream = 8
 )]
 fn a_wrong_fault_is_2_and_says_where(#[case] step: &str, #[case] at: &str, #[case] why: &str) {
     refuses(&format!("{QUEUES}[[step]]\n{step}\n"), at, why);
+}
+
+/// A mapping that makes no sense.
+#[rstest]
+#[case::no_such_map_failure(
+    "map = { domain = \"D\", iova = 0x10000, page = \"A\", fails = \"late\" }",
+    "\"late\"",
+    "expected one of `mapped`, `has-table`"
+)]
+#[case::several_maps_that_fail(
+    "map = { domain = \"D\", iova = 0, pages = [\"A\", \"A\"], fails = \"mapped\" }",
+    "\"mapped\"",
+    "a map that must fail maps one page"
+)]
+#[case::an_unknown_block(
+    "map = { domain = \"D\", iova = 0x200000, block = \"A\" }",
+    "\"A\"",
+    "no block is named"
+)]
+#[case::a_block_and_a_page(
+    "map = { domain = \"D\", iova = 0x200000, page = \"A\", block = \"X\" }",
+    "[[step]]",
+    "one of `page`, `pages` and `block`"
+)]
+#[case::half_a_block(
+    "unmap = { domain = \"D\", iova = 0x1000, blocks = 1 }",
+    "[[step]]",
+    "is not aligned to 2 MiB"
+)]
+#[case::no_blocks(
+    "unmap = { domain = \"D\", iova = 0, blocks = 0 }",
+    "0 }",
+    "blocks must be 1 to 512"
+)]
+#[case::blocks_and_pages(
+    "unmap = { domain = \"D\", iova = 0, pages = 1, blocks = 2 }",
+    "2 }",
+    "either `pages` or `blocks`"
+)]
+#[case::a_read_without_need(
+    "dma = { device = \"dev0\", access = \"read\", iova = 0, reaches = \"A\" }",
+    "\"read\"",
+    "a read needs"
+)]
+#[case::no_such_access(
+    "dma = { device = \"dev0\", access = \"erase\", iova = 0, reaches = \"A\" }",
+    "\"erase\"",
+    "expected `write` or `read`"
+)]
+#[case::a_remap_that_fails(
+    "remap = { domain = \"D\", iova = 0x10000, page = \"A\", fails = \"mapped\" }",
+    "\"mapped\"",
+    "goes with `map`"
+)]
+fn a_wrong_mapping_is_2_and_says_where(#[case] step: &str, #[case] at: &str, #[case] why: &str) {
+    refuses(&format!("{GOOD}[[step]]\n{step}\n"), at, why);
+}
+
+/// Blocks that a file cannot have.
+#[rstest]
+#[case::too_many("blocks = [\"X\", \"Y\", \"Z\"]", "\"Z\"", "2 blocks at most")]
+#[case::twice("blocks = [\"X\", \"X\"]", "\"X\"]", "two blocks named")]
+#[case::a_page("pages = [\"P\"]\nblocks = [\"P\"]", "\"P\"]", "names a page already")]
+fn wrong_blocks_are_2_and_say_where(#[case] keys: &str, #[case] at: &str, #[case] why: &str) {
+    let rest = GOOD.split_once("[[smmu]]").unwrap().1;
+    refuses(&format!("title = \"t\"\nneeds = [\"stage1\"]\n{keys}\n[[smmu]]{rest}"), at, why);
 }
 
 /// What an SMMU cannot be.

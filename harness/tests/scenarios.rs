@@ -25,6 +25,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
         &[
             "first-light",
             "remap",
+            "blocks",
             "tag-per-smmu",
             "stage2-vmid",
             "bad-command",
@@ -39,10 +40,12 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "multi-stream-device",
             "smmu-is-reset",
             "smmus-of-different-kinds",
+            "dma-reads",
         ],
         &[
             "first-light",
             "remap",
+            "blocks",
             "tag-per-smmu",
             "stage2-vmid",
             "bad-command",
@@ -58,6 +61,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
         &[
             "first-light",
             "remap",
+            "blocks",
             "tag-per-smmu",
             "stage2-vmid",
             "bad-command",
@@ -72,10 +76,12 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "multi-stream-device",
             "smmu-is-reset",
             "smmus-of-different-kinds",
+            "dma-reads",
         ],
         &[
             "first-light",
             "remap",
+            "blocks",
             "tag-per-smmu",
             "stage2-vmid",
             "bad-command",
@@ -115,6 +121,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmu-is-reset",
             "cannot-share",
             "smmus-of-different-kinds",
+            "dma-reads",
         ],
         &["tag-reuse", "stage2-vmid"],
     ),
@@ -142,6 +149,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmu-is-reset",
             "cannot-share",
             "smmus-of-different-kinds",
+            "dma-reads",
         ],
         &[
             "tag-reuse",
@@ -159,6 +167,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
         &[
             "first-light",
             "remap",
+            "blocks",
             "tag-reuse",
             "tag-per-smmu",
             "wrong-tag-is-stale",
@@ -180,6 +189,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmu-is-reset",
             "cannot-share",
             "smmus-of-different-kinds",
+            "dma-reads",
         ],
         &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away", "smmu-is-reset"],
     ),

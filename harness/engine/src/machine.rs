@@ -39,6 +39,8 @@ pub enum Need {
     Reset,
     /// `"smmu-kinds"`: SMMUs that differ from each other in what they can do.
     SmmuKinds,
+    /// `"dma-reads"`: devices that read memory and say what they read.
+    DmaReads,
 }
 
 impl Need {
@@ -58,6 +60,7 @@ impl Need {
             Need::SecondQueue => "second-queue",
             Need::Reset => "reset",
             Need::SmmuKinds => "smmu-kinds",
+            Need::DmaReads => "dma-reads",
         }
     }
 }
@@ -91,6 +94,15 @@ pub enum DmaWriteOutcome {
     /// The write was carried out somewhere.
     Written,
     /// The SMMU refused it.
+    Refused,
+}
+
+/// What became of one DMA read, as the device sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DmaReadOutcome {
+    /// The device got these 4 bytes.
+    Read(u32),
+    /// The SMMU refused the read.
     Refused,
 }
 
@@ -272,6 +284,16 @@ pub trait Machine: Send + Sync {
     ///
     /// The machine is gone.
     fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError>;
+
+    /// A device reads 4 bytes.
+    ///
+    /// # Errors
+    ///
+    /// The machine's devices cannot read, or the machine is gone.
+    fn dma_read(&self, device: usize, iova: u64) -> Result<DmaReadOutcome, BackendError> {
+        let _ = (device, iova);
+        Err(BackendError::Impossible("its devices cannot say what they read".into()))
+    }
 
     /// Interrupts since the last call, each with the index of its SMMU.
     fn take_interrupts(&self) -> Vec<(usize, Irq)>;

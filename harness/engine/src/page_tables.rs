@@ -4,8 +4,8 @@
 //! with. It cannot serve here itself: its hook for a new table cannot fail, and it writes through
 //! exclusive references to memory that the SMMU reads at the same time.
 //!
-//! Only the last level changes after a table is linked, so an invalidation with `Leaf` = 1 is
-//! enough.
+//! A leaf maps a page of 4 KiB or a block of 2 MiB. Only leaves change after a table is linked, and
+//! a linked table stays, so an invalidation with `Leaf` = 1 is enough.
 
 use alloc::collections::BTreeMap;
 use core::sync::atomic::Ordering;
@@ -19,6 +19,9 @@ use smmu_driver::smmu_types::{Granule, OutputSize, PhysAddr};
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
 
+/// Bytes of a block.
+pub const BLOCK: u64 = 2 << 20;
+
 /// Bits of an input address.
 pub const INPUT_BITS: u32 = 39;
 const START_LEVEL: u32 = 1;
@@ -27,6 +30,9 @@ const ENTRIES: u64 = 512;
 
 const VALID_TABLE: u64 = 3;
 const VALID_PAGE: u64 = 3;
+const VALID_BLOCK: u64 = 1;
+/// `Valid`, and the bit that tells a table or page from a block.
+const KIND: u64 = 3;
 const ACCESS_FLAG: u64 = 1 << 10;
 const INNER_SHAREABLE: u64 = 3 << 8;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -40,6 +46,47 @@ pub enum TableStage {
     /// `"s2"`: stage 2.
     #[serde(rename = "s2")]
     Stage2,
+}
+
+/// How much one leaf descriptor maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeafSize {
+    /// A page of 4 KiB, at level 3.
+    Page,
+    /// A block of 2 MiB, at level 2.
+    Block,
+}
+
+impl LeafSize {
+    /// Bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            LeafSize::Page => PAGE,
+            LeafSize::Block => BLOCK,
+        }
+    }
+
+    /// log2 of the bytes.
+    #[must_use]
+    pub const fn shift(self) -> u32 {
+        self.bytes().ilog2()
+    }
+
+    const fn level(self) -> u32 {
+        match self {
+            LeafSize::Page => LAST_LEVEL,
+            LeafSize::Block => LAST_LEVEL - 1,
+        }
+    }
+
+    fn check_aligned(self, address: u64) -> Result<(), TableError> {
+        match self {
+            _ if address.is_multiple_of(self.bytes()) => Ok(()),
+            LeafSize::Page => Err(TableError::Misaligned(address)),
+            LeafSize::Block => Err(TableError::MisalignedBlock(address)),
+        }
+    }
 }
 
 /// What a mapping permits.
@@ -64,6 +111,15 @@ pub enum TableError {
     /// An address that is not that of a page.
     #[error("address {0:#x} is not aligned to 4096 bytes")]
     Misaligned(u64),
+    /// An address that is not that of a block.
+    #[error("address {0:#x} is not aligned to 2 MiB")]
+    MisalignedBlock(u64),
+    /// A block maps the address.
+    #[error("a block maps {0:#x}; unmap the whole block")]
+    InBlock(u64),
+    /// A table of pages is linked where a block would be.
+    #[error("a table of pages is linked at {0:#x}; a block cannot take its place")]
+    HasTable(u64),
     /// Something is mapped there already.
     #[error("{0:#x} is mapped already; unmap it first")]
     Mapped(u64),
@@ -114,10 +170,30 @@ impl<D: DmaMemory> PageTables<D> {
         output: PhysAddr,
         permission: Permission,
     ) -> Result<(), TableError> {
-        let leaf = leaf(self.stage, output, permission)?;
-        let (block, index) = self.walk_or_grow(input)?;
-        if block.words()[index].load(Ordering::Relaxed) != 0 {
-            return Err(TableError::Mapped(input));
+        self.map_leaf(LeafSize::Page, input, output, permission)
+    }
+
+    /// Map a page or a block, as [`map`](Self::map) maps a page.
+    ///
+    /// # Errors
+    ///
+    /// As for a page; and a table of pages is linked where the block would be.
+    pub fn map_leaf(
+        &mut self,
+        size: LeafSize,
+        input: u64,
+        output: PhysAddr,
+        permission: Permission,
+    ) -> Result<(), TableError> {
+        let leaf = leaf(self.stage, size, output, permission)?;
+        let (block, index) = self.walk_or_grow(input, size)?;
+        let old = block.words()[index].load(Ordering::Relaxed);
+        match size {
+            _ if old == 0 => {}
+            LeafSize::Block if old & KIND == VALID_TABLE => {
+                return Err(TableError::HasTable(input));
+            }
+            _ => return Err(TableError::Mapped(input)),
         }
         store(block, index, leaf);
         Ok(())
@@ -129,9 +205,22 @@ impl<D: DmaMemory> PageTables<D> {
     ///
     /// Nothing is mapped there.
     pub fn unmap(&mut self, input: u64) -> Result<(), TableError> {
-        let (block, index) = self.walk(input)?;
-        if block.words()[index].load(Ordering::Relaxed) == 0 {
+        self.unmap_leaf(LeafSize::Page, input)
+    }
+
+    /// Take the mapping of a page or a block away, as [`unmap`](Self::unmap) does for a page.
+    ///
+    /// # Errors
+    ///
+    /// No such leaf is mapped there.
+    pub fn unmap_leaf(&mut self, size: LeafSize, input: u64) -> Result<(), TableError> {
+        let (block, index) = self.walk(input, size)?;
+        let old = block.words()[index].load(Ordering::Relaxed);
+        if old == 0 {
             return Err(TableError::NotMapped(input));
+        }
+        if size == LeafSize::Block && old & KIND == VALID_TABLE {
+            return Err(TableError::HasTable(input));
         }
         store(block, index, 0);
         Ok(())
@@ -149,35 +238,50 @@ impl<D: DmaMemory> PageTables<D> {
         output: PhysAddr,
         permission: Permission,
     ) -> Result<(), TableError> {
-        let leaf = leaf(self.stage, output, permission)?;
-        let (block, index) = self.walk_or_grow(input)?;
+        let leaf = leaf(self.stage, LeafSize::Page, output, permission)?;
+        let (block, index) = self.walk_or_grow(input, LeafSize::Page)?;
         store(block, index, leaf);
         Ok(())
     }
 
-    /// The leaf descriptor of a page, 0 where there is none.
+    /// The leaf descriptor that maps an address, of a page or a block; 0 where there is none.
     #[must_use]
     pub fn descriptor(&self, input: u64) -> u64 {
-        self.walk(input).map_or(0, |(block, index)| block.words()[index].load(Ordering::Relaxed))
+        let size = match self.walk(input, LeafSize::Page) {
+            Err(TableError::InBlock(_)) => LeafSize::Block,
+            _ => LeafSize::Page,
+        };
+        let found = self.walk(input & !(size.bytes() - 1), size);
+        found.map_or(0, |(block, index)| block.words()[index].load(Ordering::Relaxed))
     }
 
-    fn walk(&self, input: u64) -> Result<(&D::Block, usize), TableError> {
-        check(input)?;
+    fn walk(&self, input: u64, size: LeafSize) -> Result<(&D::Block, usize), TableError> {
+        check(input, size)?;
         let mut table = &self.root;
-        for level in START_LEVEL..LAST_LEVEL {
+        for level in START_LEVEL..size.level() {
             let entry = table.words()[index(input, level)].load(Ordering::Relaxed);
+            if entry & KIND == VALID_BLOCK {
+                return Err(TableError::InBlock(input));
+            }
             table = self.tables.get(&(entry & ADDRESS)).ok_or(TableError::NotMapped(input))?;
         }
-        Ok((table, index(input, LAST_LEVEL)))
+        Ok((table, index(input, size.level())))
     }
 
-    fn walk_or_grow(&mut self, input: u64) -> Result<(&D::Block, usize), TableError> {
-        check(input)?;
+    fn walk_or_grow(
+        &mut self,
+        input: u64,
+        size: LeafSize,
+    ) -> Result<(&D::Block, usize), TableError> {
+        check(input, size)?;
         let mut at = self.root.address().0;
-        for level in START_LEVEL..LAST_LEVEL {
+        for level in START_LEVEL..size.level() {
             let table = self.tables.get(&at).unwrap_or(&self.root);
             let n = index(input, level);
             let entry = table.words()[n].load(Ordering::Relaxed);
+            if entry & KIND == VALID_BLOCK {
+                return Err(TableError::InBlock(input));
+            }
             at = if entry == 0 {
                 let next = self.dma.allocate(layout())?;
                 let address = next.address().0;
@@ -189,7 +293,7 @@ impl<D: DmaMemory> PageTables<D> {
                 entry & ADDRESS
             };
         }
-        Ok((self.tables.get(&at).unwrap_or(&self.root), index(input, LAST_LEVEL)))
+        Ok((self.tables.get(&at).unwrap_or(&self.root), index(input, size.level())))
     }
 }
 
@@ -219,25 +323,32 @@ fn layout() -> DmaLayout {
     LAYOUT
 }
 
-fn check(input: u64) -> Result<(), TableError> {
+fn check(input: u64, size: LeafSize) -> Result<(), TableError> {
     if input >> INPUT_BITS != 0 {
         return Err(TableError::Range(input));
     }
-    if !input.is_multiple_of(PAGE) {
-        return Err(TableError::Misaligned(input));
-    }
-    Ok(())
+    size.check_aligned(input)
 }
 
 fn index(input: u64, level: u32) -> usize {
     (input >> (12 + 9 * (LAST_LEVEL - level)) & (ENTRIES - 1)) as usize
 }
 
-fn leaf(stage: TableStage, output: PhysAddr, permission: Permission) -> Result<u64, TableError> {
+fn leaf(
+    stage: TableStage,
+    size: LeafSize,
+    output: PhysAddr,
+    permission: Permission,
+) -> Result<u64, TableError> {
     if output.0 & !ADDRESS != 0 {
         return Err(TableError::Misaligned(output.0));
     }
-    let common = output.0 | VALID_PAGE | ACCESS_FLAG | INNER_SHAREABLE;
+    size.check_aligned(output.0)?;
+    let kind = match size {
+        LeafSize::Page => VALID_PAGE,
+        LeafSize::Block => VALID_BLOCK,
+    };
+    let common = output.0 | kind | ACCESS_FLAG | INNER_SHAREABLE;
     Ok(match stage {
         // Unprivileged access; not global, so that it is tagged by the ASID.
         TableStage::Stage1 => {
@@ -316,6 +427,48 @@ mod tests {
             | Stage2Attributes::ACCESS_FLAG
             | s2ap;
         assert_eq!(tables.descriptor(0x10000), PAGE_A.0 | attributes.bits() as u64);
+    }
+
+    // A block has bit 1 clear where a page has it set; all attributes are the same.
+    #[rstest]
+    #[case(TableStage::Stage1)]
+    #[case(TableStage::Stage2)]
+    fn a_block_is_a_page_without_the_table_bit(#[case] stage: TableStage) {
+        let mut tables = tables(stage, 1 << 20);
+        let (rw, output) = (Permission::ReadWrite, PhysAddr(0x4020_0000));
+        tables.map(0x20_0000, output, rw).unwrap();
+        tables.map_leaf(LeafSize::Block, 0x40_0000, output, rw).unwrap();
+        let bit = El1Attributes::TABLE_OR_PAGE.bits() as u64;
+        let block = tables.descriptor(0x40_0000);
+        assert_eq!(block | bit, tables.descriptor(0x20_0000));
+        assert_eq!(block & bit, 0);
+        assert_eq!(tables.descriptor(0x40_3000), block);
+    }
+
+    #[test]
+    fn blocks_and_pages_do_not_hide_each_other() {
+        let mut tables = tables(TableStage::Stage1, 1 << 20);
+        let (rw, block, output) = (Permission::ReadWrite, LeafSize::Block, PhysAddr(0x4020_0000));
+        let address = 0x20_0000;
+        tables.map_leaf(block, address, output, rw).unwrap();
+        assert_eq!(tables.map_leaf(block, address, output, rw), Err(TableError::Mapped(address)));
+        let page = address + PAGE;
+        assert_eq!(tables.map(page, PAGE_A, rw), Err(TableError::InBlock(page)));
+        assert_eq!(tables.unmap(page), Err(TableError::InBlock(page)));
+        assert_eq!(tables.overwrite(page, PAGE_A, rw), Err(TableError::InBlock(page)));
+        tables.unmap_leaf(block, address).unwrap();
+        assert_eq!(tables.unmap_leaf(block, address), Err(TableError::NotMapped(address)));
+        tables.map(page, PAGE_A, rw).unwrap();
+        let there = Err(TableError::HasTable(address));
+        assert_eq!(tables.map_leaf(block, address, output, rw), there);
+        assert_eq!(tables.unmap_leaf(block, address), there);
+        tables.unmap(page).unwrap();
+        // The table stays linked, because taking it away would need an invalidation of tables.
+        assert_eq!(tables.map_leaf(block, address, output, rw), there);
+        let odd = Err(TableError::MisalignedBlock(PAGE));
+        assert_eq!(tables.map_leaf(block, PAGE, output, rw), odd);
+        let odd = Err(TableError::MisalignedBlock(PAGE_A.0));
+        assert_eq!(tables.map_leaf(block, 0x40_0000, PAGE_A, rw), odd);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use smmu_types::seam::{Registers, StdWait, Wait};
 use smmu_types::{CacheTag, Irq, RawCommand};
 
 use smmu_engine::machine::{
-    Backend, BackendError, Clock, DMA_PATTERN, DmaWriteOutcome, HazardReport, Insight, Machine,
-    MachineDevice, MachineSmmu, MachineSpec, QueueFault, Ram, Time,
+    Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaWriteOutcome, HazardReport,
+    Insight, Machine, MachineDevice, MachineSmmu, MachineSpec, QueueFault, Ram, Time,
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
 use smmu_model::{DmaRefused, Hazard, InjectedFault, Model, Profile, SecondQueue};
@@ -126,6 +126,17 @@ impl Machine for MockMachine {
         Ok(match self.model.dma_write32(smmu, stream, iova, DMA_PATTERN) {
             Ok(()) => DmaWriteOutcome::Written,
             Err(DmaRefused) => DmaWriteOutcome::Refused,
+        })
+    }
+
+    fn dma_read(&self, device: usize, iova: u64) -> Result<DmaReadOutcome, BackendError> {
+        let &MachineDevice { smmu, stream } = self
+            .devices
+            .get(device)
+            .ok_or_else(|| BackendError::Impossible(format!("there is no device {device}")))?;
+        Ok(match self.model.dma_read32(smmu, stream, iova) {
+            Ok(value) => DmaReadOutcome::Read(value),
+            Err(DmaRefused) => DmaReadOutcome::Refused,
         })
     }
 

@@ -35,7 +35,9 @@ impl Qemu {
             | Need::Sev
             | Need::QueueFaults
             | Need::SecondQueue
-            | Need::SmmuKinds => false,
+            | Need::SmmuKinds
+            // `edu` reads into a buffer that only its own DMA can look at.
+            | Need::DmaReads => false,
         }
     }
 

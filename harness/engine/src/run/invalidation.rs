@@ -1,4 +1,4 @@
-//! The invalidation of pages, as a driver does it after it has changed a descriptor.
+//! The invalidation of pages or blocks, as a driver does it after it has changed a descriptor.
 
 use smmu_driver::smmu_types::range::Extent;
 use smmu_driver::smmu_types::seam::{SinkError, Wait};
@@ -8,19 +8,20 @@ use super::command_failure::check_failure;
 use super::rig::Rig;
 use super::settle::{settled, unconfirmed};
 use super::stop::Stop;
-use crate::page_tables::PAGE;
+use crate::page_tables::LeafSize;
 use crate::scenario::Unmap;
 
-/// Invalidates pages of a domain, from an address on.
+/// Invalidates pages or blocks of a domain, from an address on.
 pub(super) fn invalidate(
     rig: &Rig,
     domain: &str,
     iova: u64,
-    pages: u32,
+    count: u32,
+    size: LeafSize,
 ) -> Result<Result<(), SinkError>, Stop> {
-    // A table of this crate maps pages only, so the level hint is right.
-    let extent =
-        Extent::range(iova, u64::from(pages) * PAGE, Granule::K4, Leaf::Last).with_page_hint();
+    // The tables refuse to unmap leaves of another size, so the level hint is right.
+    let bytes = u64::from(count) * size.bytes();
+    let extent = Extent::range(iova, bytes, Granule::K4, Leaf::Last).with_leaf_hint(size.shift());
     Ok(rig.domain(domain)?.invalidate(extent).map_err(|error| error.first))
 }
 
@@ -28,7 +29,8 @@ pub(super) fn invalidate(
 pub(super) fn invalidate_or_fail(rig: &mut Rig, spec: &Unmap) -> Result<(), Stop> {
     let clock = rig.machine.clock();
     let start = clock.now();
-    let outcome = invalidate(rig, spec.domain.get_ref(), spec.iova, spec.count())?;
+    let outcome =
+        invalidate(rig, spec.domain.get_ref(), spec.iova, spec.count(), spec.leaf_size())?;
     let waited = clock.now() - start;
     let smmu = outcome.map_or_else(|error| usize::from(error.smmu().0), |()| 0);
     let name = rig.smmu_name(smmu).to_owned();

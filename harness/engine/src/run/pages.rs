@@ -1,4 +1,4 @@
-//! The named pages of a scenario, and which of them a DMA reached.
+//! The named pages and blocks of a scenario, and which of them a DMA reached.
 
 use core::sync::atomic::Ordering;
 
@@ -8,17 +8,19 @@ use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 
 use super::platform::Dma;
 use crate::machine::{DMA_PATTERN, Ram};
-use crate::page_tables::PAGE;
+use crate::page_tables::LeafSize;
 
-/// Pages of memory, each with content of its own.
+/// Pages and blocks of memory, each with content of its own.
 pub(crate) struct Pages {
     pages: Vec<(String, PoolBlock<Ram>)>,
+    // The first so many are pages; blocks follow.
+    blocks_from: usize,
 }
 
 /// What a DMA did to the pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reached {
-    /// This page, at the expected offset, and nothing else.
+    /// This page or block, at the expected offset, and nothing else.
     Page(String),
     /// No page.
     Nothing,
@@ -28,14 +30,22 @@ pub(crate) enum Reached {
 
 impl Pages {
     pub(crate) fn new<'a>(
-        names: impl Iterator<Item = &'a str>,
+        pages: impl Iterator<Item = &'a str>,
+        blocks: impl Iterator<Item = &'a str>,
         dma: &Dma,
     ) -> Result<Self, DmaError> {
-        let layout = DmaLayout::new(PAGE, PAGE).ok_or(DmaError { bytes: PAGE, align: PAGE })?;
-        let pages = names
-            .map(|name| Ok((name.to_owned(), dma.allocate(layout)?)))
-            .collect::<Result<_, _>>()?;
-        let pages = Pages { pages };
+        let allocate = |name: &str, size: LeafSize| {
+            let bytes = size.bytes();
+            let layout = DmaLayout::new(bytes, bytes).ok_or(DmaError { bytes, align: bytes })?;
+            Ok((name.to_owned(), dma.allocate(layout)?))
+        };
+        let mut all: Vec<_> =
+            pages.map(|name| allocate(name, LeafSize::Page)).collect::<Result<_, DmaError>>()?;
+        let blocks_from = all.len();
+        for name in blocks {
+            all.push(allocate(name, LeafSize::Block)?);
+        }
+        let pages = Pages { pages: all, blocks_from };
         pages.restore();
         Ok(pages)
     }
@@ -45,9 +55,21 @@ impl Pages {
         Some(block.address())
     }
 
-    /// All pages and where they are.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, PhysAddr)> {
-        self.pages.iter().map(|(name, block)| (name.as_str(), block.address()))
+    /// All pages and blocks, in words, and where they are.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (String, PhysAddr)> {
+        let each = self.pages.iter().enumerate();
+        each.map(|(n, (name, block))| (self.kind(n, name), block.address()))
+    }
+
+    fn kind(&self, n: usize, name: &str) -> String {
+        let kind = if n < self.blocks_from { "page" } else { "block" };
+        format!("{kind} {name}")
+    }
+
+    /// What a name stands for, in words.
+    pub(crate) fn described(&self, name: &str) -> String {
+        let found = self.pages.iter().position(|(known, _)| known == name);
+        self.kind(found.unwrap_or_default(), name)
     }
 
     /// The content of word `index` of page number `page`: never zero, never the pattern,
@@ -66,12 +88,61 @@ impl Pages {
         }
     }
 
-    /// What a write of the pattern at `offset` into a page has done since the last
-    /// [`restore`](Self::restore).
-    pub(crate) fn reached(&self, offset: u64) -> Reached {
+    /// The 4 bytes that a read of a page gets: different for each, and nowhere else.
+    const fn mark(page: usize) -> u32 {
+        0xd0d0_0000 | page as u32
+    }
+
+    /// Word `index` of page number `page` after [`mark_all`](Self::mark_all).
+    fn marked(page: usize, index: usize, offset: u64) -> u64 {
+        let filler = Self::filler(page, index);
+        if index as u64 != offset / 8 {
+            return filler;
+        }
+        let shift = (offset % 8) * 8;
+        filler & !(u64::from(u32::MAX) << shift) | u64::from(Self::mark(page)) << shift
+    }
+
+    /// Give every page its content, with a mark of its own where a read of `iova` would find it.
+    pub(crate) fn mark_all(&self, iova: u64) {
+        self.restore();
+        for (page, (_, block)) in self.pages.iter().enumerate() {
+            let offset = iova % (block.words().len() as u64 * 8);
+            let index = (offset / 8) as usize;
+            block.words()[index].store(Self::marked(page, index, offset), Ordering::Relaxed);
+            block.publish(index..index + 1);
+        }
+    }
+
+    /// Which page a read got its 4 bytes from, after [`mark_all`](Self::mark_all). A read changes no
+    /// page.
+    pub(crate) fn read(&self, iova: u64, value: Option<u32>) -> Reached {
+        let mut reached = match value {
+            None => Reached::Nothing,
+            Some(value) => Reached::Damage(format!("it read {value:#x}, which no page holds")),
+        };
+        for (page, (name, block)) in self.pages.iter().enumerate() {
+            block.observe(0..block.words().len());
+            let offset = iova % (block.words().len() as u64 * 8);
+            for (index, word) in block.words().iter().enumerate() {
+                if word.load(Ordering::Relaxed) != Self::marked(page, index, offset) {
+                    let what = self.kind(page, name);
+                    return Reached::Damage(format!("{what} changed at {:#x}", index * 8));
+                }
+            }
+            if value == Some(Self::mark(page)) {
+                reached = Reached::Page(name.clone());
+            }
+        }
+        reached
+    }
+
+    /// What a write of the pattern to `iova` has done since the last [`restore`](Self::restore).
+    pub(crate) fn reached(&self, iova: u64) -> Reached {
         let mut reached = Reached::Nothing;
         for (page, (name, block)) in self.pages.iter().enumerate() {
             block.observe(0..block.words().len());
+            let offset = iova % (block.words().len() as u64 * 8);
             for (index, word) in block.words().iter().enumerate() {
                 let (now, filler) = (word.load(Ordering::Relaxed), Self::filler(page, index));
                 if now == filler {
@@ -83,7 +154,11 @@ impl Pages {
                 let here = index as u64 == offset / 8 && now == want;
                 reached = match reached {
                     Reached::Nothing if here => Reached::Page(name.clone()),
-                    _ => Reached::Damage(format!("page {name} changed at {:#x}", index * 8)),
+                    _ => Reached::Damage(format!(
+                        "{} changed at {:#x}",
+                        self.kind(page, name),
+                        index * 8
+                    )),
                 };
                 if let Reached::Damage(_) = reached {
                     return reached;

@@ -20,9 +20,9 @@ use super::setup::SmmuTaps;
 use super::stop::Stop;
 use super::tap::Tap;
 use crate::alloc_fault::Armed;
-use crate::machine::{BackendError, DmaWriteOutcome, Machine, Ram};
-use crate::page_tables::{PAGE, PageTables};
-use crate::scenario::{Scenario, SmmuSpec};
+use crate::machine::{BackendError, DmaReadOutcome, DmaWriteOutcome, Machine, Ram};
+use crate::page_tables::PageTables;
+use crate::scenario::{DmaDirection, Scenario, SmmuSpec, SpannedName};
 use crate::transcript::{LineKind, Recorder};
 
 /// A driver and the machine under it.
@@ -64,7 +64,12 @@ impl<'d> Rig<'d> {
                 domains.insert(name, driver.domain(tables)?);
             }
         }
-        let pages = Pages::new(file.pages.iter().map(|name| name.get_ref().as_str()), dma)?;
+        let names = |names: &'_ [SpannedName]| -> Vec<String> {
+            names.iter().map(|name| name.get_ref().clone()).collect()
+        };
+        let (pages, blocks) = (names(&file.pages), names(&file.blocks));
+        let pages =
+            Pages::new(pages.iter().map(String::as_str), blocks.iter().map(String::as_str), dma)?;
         let mut rig = Rig {
             recorder,
             driver,
@@ -179,9 +184,14 @@ impl<'d> Rig<'d> {
         found.ok_or_else(|| missing("page", name))
     }
 
+    /// What the name of a page or block stands for, in words.
+    pub(crate) fn described(&self, name: &str) -> String {
+        self.pages.described(name)
+    }
+
     /// A text in which the addresses of pages and root tables are replaced by their names.
     pub(crate) fn named(&self, text: &str) -> String {
-        let pages = self.pages.all().map(|(name, at)| (at, format!("page {name}")));
+        let pages = self.pages.all().map(|(name, at)| (at, name));
         let roots =
             self.domains.iter().map(|(name, d)| (d.description().root, format!("{name}'s root")));
         pages
@@ -255,16 +265,28 @@ impl<'d> Rig<'d> {
         Ok((result, seen))
     }
 
-    /// Let a device write, and say what it reached.
+    /// Let a device write or read, and say what it reached.
     pub(crate) fn dma(
         &self,
         device: &str,
         stream: Option<StreamId>,
         iova: u64,
-    ) -> Result<(DmaWriteOutcome, Reached), Stop> {
+        direction: DmaDirection,
+    ) -> Result<(Ended, Reached), Stop> {
         let further = stream.and_then(|s| self.further_streams.get(&(device.to_owned(), s)));
         let index = further.copied().map_or_else(|| self.device_index(device), Ok)?;
-        Ok(write_and_look(&*self.machine, &self.pages, index, iova)?)
+        match direction {
+            DmaDirection::Write => Ok(write_and_look(&*self.machine, &self.pages, index, iova)?),
+            DmaDirection::Read => {
+                self.pages.mark_all(iova);
+                Ok(match self.machine.dma_read(index, iova)? {
+                    DmaReadOutcome::Read(value) => {
+                        (Ended::CarriedOut, self.pages.read(iova, Some(value)))
+                    }
+                    DmaReadOutcome::Refused => (Ended::Refused, self.pages.read(iova, None)),
+                })
+            }
+        }
     }
 
     /// Take all event records, with the index of their SMMU.
@@ -366,16 +388,28 @@ fn missing(kind: &str, name: impl fmt::Display) -> Stop {
     Stop::failed(format!("there is no {kind} {name}"))
 }
 
+/// How a DMA ended, as far as the device can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was carried out.
+    CarriedOut,
+    /// The SMMU refused it.
+    Refused,
+}
+
 /// Let a device write to pages that have their own content, and say what it reached.
 fn write_and_look(
     machine: &dyn Machine,
     pages: &Pages,
     device: usize,
     iova: u64,
-) -> Result<(DmaWriteOutcome, Reached), BackendError> {
+) -> Result<(Ended, Reached), BackendError> {
     pages.restore();
-    let outcome = machine.dma_write(device, iova)?;
-    Ok((outcome, pages.reached(iova % PAGE)))
+    let ended = match machine.dma_write(device, iova)? {
+        DmaWriteOutcome::Written => Ended::CarriedOut,
+        DmaWriteOutcome::Refused => Ended::Refused,
+    };
+    Ok((ended, pages.reached(iova)))
 }
 
 /// Facts that must be the same before and after.

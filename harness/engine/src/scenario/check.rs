@@ -16,6 +16,9 @@ const MOST_SMMUS: usize = 8;
 /// A scenario that waits for longer is taken for one that hangs.
 const MOST_MILLISECONDS: u64 = 10_000;
 
+/// More would not fit into the memory of every backend.
+const MOST_BLOCKS: usize = 2;
+
 /// As many entries as the driver's command queue has by default.
 const MOST_ENTRIES: u32 = 256;
 
@@ -28,7 +31,15 @@ pub(super) fn check(file: &ScenarioFile) -> Result<(), Wrong> {
         streams: streams(file),
         domains: domains(file)?,
         pages: unique("page", file.pages.iter().map(|n| (n, vec![n.get_ref().clone()])))?,
+        blocks: unique("block", file.blocks.iter().map(|n| (n, vec![n.get_ref().clone()])))?,
     };
+    if let Some(surplus) = file.blocks.get(MOST_BLOCKS) {
+        return Err((surplus.span(), format!("there can be {MOST_BLOCKS} blocks at most")));
+    }
+    if let Some(both) = file.blocks.iter().find(|name| names.pages.contains(name.get_ref())) {
+        let message = format!("\"{}\" names a page already", both.get_ref());
+        return Err((both.span(), message));
+    }
     for device in &file.devices {
         names.smmu(&device.smmu)?;
     }

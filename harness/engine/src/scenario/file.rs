@@ -24,6 +24,9 @@ pub struct ScenarioFile {
     /// Names of pages, each a page of memory with content of its own.
     #[serde(default)]
     pub pages: Vec<SpannedName>,
+    /// Names of blocks, each 2 MiB of memory with content of its own; 2 at most.
+    #[serde(default)]
+    pub blocks: Vec<SpannedName>,
     /// The SMMUs.
     #[serde(rename = "smmu")]
     pub smmus: Vec<SmmuSpec>,

@@ -43,8 +43,8 @@ pub use source::{Scenario, ScenarioError};
 pub use spanned::Spanned;
 pub use steps::{
     AsidArgument, AtcArguments, Attach, AttachEach, AttachFailure, AttachWatch, CommandSpec,
-    CommandStep, CommandsExpected, DmaStep, Expect, FailEveryAllocation, FaultStep, GoneStep,
-    HazardStep, Install, Invalidate, IpaArguments, Map, MendStep, MsiFault, NoArguments, Poke,
-    QueueBehaviour, ReadsExpected, Remap, ResetStep, RestartStep, SettleFailure, SettleStep, Step,
-    StreamArgument, Unmap, VaArguments, VmidArgument, WantedFailure, WantedFault,
+    CommandStep, CommandsExpected, DmaDirection, DmaStep, Expect, FailEveryAllocation, FaultStep,
+    GoneStep, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure, MendStep, MsiFault,
+    NoArguments, Poke, QueueBehaviour, ReadsExpected, Remap, ResetStep, RestartStep, SettleFailure,
+    SettleStep, Step, StreamArgument, Unmap, VaArguments, VmidArgument, WantedFailure, WantedFault,
 };

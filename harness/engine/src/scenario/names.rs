@@ -8,7 +8,7 @@ use smmu_driver::smmu_types::StreamId;
 
 use super::nearest::nearest;
 use crate::machine::{Need, QueueName};
-use crate::page_tables::{INPUT_BITS, PAGE, TableStage};
+use crate::page_tables::{INPUT_BITS, LeafSize, PAGE, TableStage};
 
 /// A name, and where in the file it stands.
 pub type SpannedName = Spanned<String>;
@@ -36,6 +36,7 @@ pub(crate) struct Declared {
     pub(super) streams: BTreeMap<String, Vec<StreamId>>,
     pub(super) domains: BTreeMap<String, TableStage>,
     pub(super) pages: BTreeSet<String>,
+    pub(super) blocks: BTreeSet<String>,
 }
 
 impl Declared {
@@ -92,6 +93,15 @@ impl Declared {
     pub(super) fn page(&self, name: &SpannedName) -> Result<(), Wrong> {
         known("page", name, self.pages.contains(name.get_ref()), &self.pages)
     }
+
+    pub(super) fn block(&self, name: &SpannedName) -> Result<(), Wrong> {
+        known("block", name, self.blocks.contains(name.get_ref()), &self.blocks)
+    }
+
+    /// A page or a block.
+    pub(super) fn memory(&self, name: &SpannedName) -> Result<(), Wrong> {
+        if self.blocks.contains(name.get_ref()) { Ok(()) } else { self.page(name) }
+    }
 }
 
 fn known<'a>(
@@ -134,10 +144,12 @@ pub(super) fn aligned(span: &Range<usize>, iova: u64) -> Result<(), Wrong> {
     }
 }
 
-/// A table can map a page at an input address.
-pub(super) fn mappable(span: &Range<usize>, iova: u64) -> Result<(), Wrong> {
+/// A table can map a page or a block at an input address.
+pub(super) fn mappable(span: &Range<usize>, iova: u64, size: LeafSize) -> Result<(), Wrong> {
     match iova >> INPUT_BITS {
-        0 => aligned(span, iova),
+        0 if size == LeafSize::Page => aligned(span, iova),
+        0 if iova.is_multiple_of(size.bytes()) => Ok(()),
+        0 => Err((span.clone(), format!("iova {iova:#x} is not aligned to 2 MiB"))),
         _ => {
             let message = format!("iova {iova:#x} is beyond the {INPUT_BITS} bits of the tables");
             Err((span.clone(), message))

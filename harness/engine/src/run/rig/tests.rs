@@ -9,6 +9,7 @@ use smmu_driver::smmu_types::{Asid, Command, Granule, Leaf, StreamId, Vmid};
 use super::*;
 use crate::machine::{Backend, MachineDevice, MachineSmmu, MachineSpec, SecondQueueKind};
 use crate::mock::Mock;
+use crate::page_tables::PAGE;
 use crate::page_tables::Permission;
 use crate::run::{RunOptions, setup};
 

@@ -1,14 +1,13 @@
-//! Lets a device write 4 bytes, and checks where they went.
+//! Lets a device write or read 4 bytes, and checks where they went or came from.
 
 use smmu_driver::smmu_types::{EventKind, EventRecord, Iova, StreamId};
 
-use crate::machine::DmaWriteOutcome;
 use crate::run::pages::Reached;
 use crate::run::report::RunReport;
-use crate::run::rig::Rig;
+use crate::run::rig::{Ended, Rig};
 use crate::run::step_action::StepAction;
 use crate::run::stop::Stop;
-use crate::scenario::DmaStep;
+use crate::scenario::{DmaDirection, DmaStep};
 use crate::transcript::LineKind;
 
 impl StepAction for DmaStep {
@@ -20,33 +19,41 @@ impl StepAction for DmaStep {
         };
         let device = self.device.get_ref();
         let chosen = self.stream.as_ref().map(|stream| StreamId(*stream.get_ref()));
-        let (outcome, reached) = rig.dma(device, chosen, address)?;
+        let (outcome, reached) = rig.dma(device, chosen, address, self.direction())?;
         let events = rig.drain_events()?;
         rig.interrupts();
         rig.recorder.note(LineKind::Dma, || match (&reached, outcome) {
-            (Reached::Page(page), _) => format!("page {page}"),
-            (Reached::Nothing, DmaWriteOutcome::Refused) => "refused".into(),
-            (Reached::Nothing, DmaWriteOutcome::Written) => "somewhere unknown".into(),
+            (Reached::Page(page), _) => rig.described(page),
+            (Reached::Nothing, Ended::Refused) => "refused".into(),
+            (Reached::Nothing, Ended::CarriedOut) => "somewhere unknown".into(),
             (Reached::Damage(what), _) => what.clone(),
         });
         let smmu = rig.device(device)?.smmu();
         let first = rig.device(device)?.streams().next();
         let stream = chosen.or(first).unwrap_or_default();
-        let got = || happened(&reached, outcome, events.iter().map(|(_, event)| event));
+        let access = match self.direction() {
+            DmaDirection::Write => "write",
+            DmaDirection::Read => "read",
+        };
+        let got = || happened(rig, &reached, outcome, events.iter().map(|(_, event)| event));
         let wrong = |expected: String| Err(Stop::unmet(expected, got()));
         if let Some(page) = &self.reaches {
             let page = page.get_ref();
             let right = reached == Reached::Page(page.clone())
-                && outcome == DmaWriteOutcome::Written
+                && outcome == Ended::CarriedOut
                 && events.is_empty();
-            return if right { Ok(()) } else { wrong(format!("the write reaches page {page}")) };
+            return if right {
+                Ok(())
+            } else {
+                wrong(format!("the {access} reaches {}", rig.described(page)))
+            };
         }
-        let refused = reached == Reached::Nothing && outcome == DmaWriteOutcome::Refused;
+        let refused = reached == Reached::Nothing && outcome == Ended::Refused;
         let Some(kind) = &self.faults else {
             return if refused && events.is_empty() {
                 Ok(())
             } else {
-                wrong("the SMMU refuses the write without an event".into())
+                wrong(format!("the SMMU refuses the {access} without an event"))
             };
         };
         let kind = EventKind::from_name(kind.get_ref());
@@ -55,6 +62,8 @@ impl StepAction for DmaStep {
                 *at == usize::from(smmu.0)
                     && Some(event.kind()) == kind
                     && event.stream() == stream
+                    && (!event.kind().is_translation_fault()
+                        || event.is_read() == (self.direction() == DmaDirection::Read))
                     && (!event.kind().is_translation_fault() || event.address() == Iova(address))
             }
             _ => false,
@@ -63,26 +72,29 @@ impl StepAction for DmaStep {
             return Ok(());
         }
         let want = kind.map_or(String::new(), |kind| kind.to_string());
-        wrong(format!("the SMMU refuses the write with one {want}"))
+        wrong(format!("the SMMU refuses the {access} with one {want}"))
     }
 }
 
 /// What became of a DMA, in words.
 fn happened<'e>(
+    rig: &Rig,
     reached: &Reached,
-    outcome: DmaWriteOutcome,
+    outcome: Ended,
     events: impl Iterator<Item = &'e EventRecord>,
 ) -> String {
     let end = match (reached, outcome) {
-        (Reached::Page(page), DmaWriteOutcome::Written) => format!("it reached page {page}"),
-        (Reached::Page(page), DmaWriteOutcome::Refused) => {
-            format!("it reached page {page}, although the SMMU refused it")
+        (Reached::Page(page), Ended::CarriedOut) => {
+            format!("it reached {}", rig.described(page))
         }
-        (Reached::Nothing, DmaWriteOutcome::Refused) => "the SMMU refused it".to_owned(),
-        (Reached::Nothing, DmaWriteOutcome::Written) => {
+        (Reached::Page(page), Ended::Refused) => {
+            format!("it reached {}, although the SMMU refused it", rig.described(page))
+        }
+        (Reached::Nothing, Ended::Refused) => "the SMMU refused it".to_owned(),
+        (Reached::Nothing, Ended::CarriedOut) => {
             "it was carried out, and reached no page".to_owned()
         }
-        (Reached::Damage(what), _) => format!("it damaged memory: {what}"),
+        (Reached::Damage(what), _) => format!("it did what no DMA may do: {what}"),
     };
     let events: Vec<String> = events.map(ToString::to_string).collect();
     match events.as_slice() {

@@ -12,17 +12,18 @@ impl StepAction for Remap {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
         let Remap(map) = self;
         let domain = map.domain.get_ref();
+        let size = map.leaf_size();
         let mut count = 0;
         for (iova, page) in map.each() {
             // A page of this name exists before a mapping is broken.
             rig.page(page.get_ref())?;
-            rig.tables(domain)?.unmap(iova)?;
+            rig.tables(domain)?.unmap_leaf(size, iova)?;
             count += 1;
         }
-        invalidate(rig, domain, map.iova, count)??;
+        invalidate(rig, domain, map.iova, count, size)??;
         for (iova, page) in map.each() {
             let address = rig.page(page.get_ref())?;
-            rig.tables(domain)?.map(iova, address, map.access)?;
+            rig.tables(domain)?.map_leaf(size, iova, address, map.access)?;
         }
         settled(rig)
     }

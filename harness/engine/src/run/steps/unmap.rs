@@ -10,7 +10,7 @@ use crate::scenario::Unmap;
 impl StepAction for Unmap {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
         for iova in self.each() {
-            rig.tables(self.domain.get_ref())?.unmap(iova)?;
+            rig.tables(self.domain.get_ref())?.unmap_leaf(self.leaf_size(), iova)?;
         }
         invalidate_or_fail(rig, self)
     }

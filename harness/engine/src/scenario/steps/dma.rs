@@ -1,4 +1,4 @@
-//! `dma`: let a device write 4 bytes.
+//! `dma`: let a device write or read 4 bytes.
 
 use core::ops::Range;
 
@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use smmu_driver::smmu_types::EventKind;
 
+use crate::machine::Need;
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::nearest::nearest;
 use crate::scenario::step_spec::StepSpec;
@@ -19,17 +20,38 @@ pub struct DmaStep {
     pub device: SpannedName,
     /// The StreamID that the device uses; its first one by default.
     pub stream: Option<Spanned<u32>>,
-    /// The address that the device writes to.
+    /// Whether the device writes or reads; `"write"` by default.
+    pub access: Option<Spanned<DmaDirection>>,
+    /// The address that the device accesses.
     pub iova: Option<Spanned<u64>>,
-    /// Instead of `iova`: the physical address of this page.
+    /// Instead of `iova`: the physical address of this page or block.
     pub at: Option<SpannedName>,
-    /// The page that the write must reach.
+    /// The page or block that the access must reach: the data goes there, or comes from there.
     pub reaches: Option<SpannedName>,
-    /// The event that the write must end with.
+    /// The event that the access must end with.
     pub faults: Option<SpannedName>,
-    /// The SMMU must refuse the write without an event.
+    /// The SMMU must refuse the access without an event.
     #[serde(default)]
     pub refused: bool,
+}
+
+/// What a device does with memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DmaDirection {
+    /// `"write"`: it writes.
+    #[default]
+    Write,
+    /// `"read"`: it reads. Needs `"dma-reads"`.
+    Read,
+}
+
+impl DmaStep {
+    /// Whether the device writes or reads.
+    #[must_use]
+    pub fn direction(&self) -> DmaDirection {
+        self.access.as_ref().map_or(DmaDirection::Write, |access| *access.get_ref())
+    }
 }
 
 impl StepSpec for DmaStep {
@@ -39,7 +61,14 @@ impl StepSpec for DmaStep {
             names.stream(&self.device, stream)?;
         }
         for page in self.at.iter().chain(&self.reaches) {
-            names.page(page)?;
+            names.memory(page)?;
+        }
+        if let Some(access) = &self.access
+            && *access.get_ref() == DmaDirection::Read
+            && !names.needs.contains(&Need::DmaReads)
+        {
+            let need = Need::DmaReads.name();
+            return Err((access.span(), format!("a read needs \"{need}\" in `needs`")));
         }
         if self.iova.is_some() == self.at.is_some() {
             return Err((span, "a dma needs either `iova` or `at`".into()));
@@ -77,9 +106,13 @@ impl StepSpec for DmaStep {
             (None, None) => String::new(),
         };
         let device = self.device.get_ref();
+        let does = match self.direction() {
+            DmaDirection::Write => "writes to",
+            DmaDirection::Read => "reads from",
+        };
         match &self.stream {
-            None => format!("{device} writes to {address}"),
-            Some(stream) => format!("{device} as sid={:#x} writes to {address}", stream.get_ref()),
+            None => format!("{device} {does} {address}"),
+            Some(stream) => format!("{device} as sid={:#x} {does} {address}", stream.get_ref()),
         }
     }
 }

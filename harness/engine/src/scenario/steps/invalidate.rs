@@ -20,10 +20,6 @@ impl StepSpec for Invalidate {
     }
 
     fn text(&self) -> String {
-        let (iova, domain) = (self.0.iova, self.0.domain.get_ref());
-        match self.0.count() {
-            1 => format!("invalidate {iova:#x} of {domain} again"),
-            pages => format!("invalidate {pages} pages from {iova:#x} of {domain} again"),
-        }
+        format!("invalidate {} of {} again", self.0.range(), self.0.domain.get_ref())
     }
 }

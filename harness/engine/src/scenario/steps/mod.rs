@@ -34,7 +34,7 @@ pub use command::{
     AsidArgument, AtcArguments, CommandSpec, CommandStep, IpaArguments, NoArguments,
     StreamArgument, VaArguments, VmidArgument, WantedFailure,
 };
-pub use dma::DmaStep;
+pub use dma::{DmaDirection, DmaStep};
 pub use expect::{CommandsExpected, Expect, ReadsExpected};
 pub use fail_every_allocation::FailEveryAllocation;
 pub use fault::{FaultStep, MsiFault, QueueBehaviour, WantedFault};
@@ -42,7 +42,7 @@ pub use gone::GoneStep;
 pub use hazard::HazardStep;
 pub use install::Install;
 pub use invalidate::Invalidate;
-pub use map::Map;
+pub use map::{Map, MapFailure};
 pub use mend::MendStep;
 pub use poke::Poke;
 pub use remap::Remap;
@@ -62,7 +62,7 @@ pub enum Step {
     /// `fail_every_allocation`: fail the first, the second, ... allocation of a preparation, until
     /// one needs no more; then drop it.
     FailEveryAllocation(FailEveryAllocation),
-    /// `map`: map a page.
+    /// `map`: map a page, several pages or a block.
     Map(Map),
     /// `unmap`: take a mapping away and invalidate, as a driver does.
     Unmap(Unmap),
@@ -73,7 +73,7 @@ pub enum Step {
     Remap(Remap),
     /// `poke`: change a descriptor without any invalidation.
     Poke(Poke),
-    /// `dma`: let a device write 4 bytes.
+    /// `dma`: let a device write or read 4 bytes.
     Dma(DmaStep),
     /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
     Command(CommandStep),

@@ -5,6 +5,7 @@ use core::ops::Range;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::page_tables::LeafSize;
 use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
 use crate::scenario::step_spec::StepSpec;
 
@@ -24,7 +25,7 @@ impl StepSpec for Poke {
     fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
         names.domain(&self.domain)?;
         self.page.as_ref().map_or(Ok(()), |page| names.page(page))?;
-        mappable(&span, self.iova)
+        mappable(&span, self.iova, LeafSize::Page)
     }
 
     fn text(&self) -> String {

@@ -16,6 +16,9 @@ pub struct Remap(pub Map);
 
 impl StepSpec for Remap {
     fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
+        if let Some(fails) = &self.0.fails {
+            return Err((fails.span(), "`fails` goes with `map`, not with `remap`".into()));
+        }
         self.0.check(span, names)
     }
 
