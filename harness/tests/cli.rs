@@ -502,7 +502,7 @@ fn a_wrong_file_is_2_and_says_where(
 )]
 #[case::two_pages(
     "map = { domain = \"D\", iova = 0, page = \"A\", pages = [\"A\"] }",
-    "either `page` or `pages`"
+    "one of `page`, `pages` and `block`"
 )]
 #[case::no_pages("unmap = { domain = \"D\", iova = 0, pages = 0 }", "pages must be 1 to 1024")]
 #[case::no_asid(
