@@ -21,7 +21,7 @@ pub struct SmmuOptions {
     /// has less.
     pub event_queue_log2: u8,
     /// How a `CMD_SYNC` completes; by default the cheapest way the SMMU has
-    /// ([`QueueConfig::suited_to`]).
+    /// ([`QueueConfig::suited_to`](smmu_cmdq::QueueConfig::suited_to)).
     pub sync_by: Option<SyncBy>,
     /// Whether the SMMU snoops the caches, where firmware tables know it better than `IDR0.COHACC`.
     pub coherency: Option<Coherency>,
