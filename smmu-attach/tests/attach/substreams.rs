@@ -512,3 +512,28 @@ fn a_notice_counts_the_syncs_of_both_steps() {
     assert_eq!(syncs, [2]);
     rig.end("notices");
 }
+
+/// The last reference to an attached device goes: its domains stay in memory, because the SMMU may
+/// still use them.
+#[rstest]
+#[case::by_the_stream(Some(0), None)]
+#[case::by_a_substream(None, Some(1))]
+#[case::not_at_all(None, None)]
+fn what_an_smmu_may_use_is_never_freed(
+    #[case] stream: Option<usize>,
+    #[case] substream: Option<usize>,
+) {
+    let rig = Rig::new(&[8]);
+    if let Some(domain) = stream {
+        let _ = go(&rig, 0, Wish::Domain(domain)).unwrap();
+    }
+    if let Some(domain) = substream {
+        let _ = go(&rig, 1, Wish::Domain(domain)).unwrap();
+    }
+    let lives: Vec<_> = rig.domains.iter().map(|domain| Arc::clone(&domain.tables().1)).collect();
+    drop(rig);
+    for (n, life) in lives.iter().enumerate() {
+        let used = [stream, substream].contains(&Some(n));
+        assert_eq!(Arc::strong_count(life) > 1, used, "domain {n}");
+    }
+}
