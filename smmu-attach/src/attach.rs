@@ -27,9 +27,7 @@ use smmu_types::seam::{Notice, Observer, SinkError, TableEntry};
 
 use crate::batch::SyncBatch;
 use crate::context::{CdTable, TableKind};
-use crate::device::{
-    AttachKey, Confirmation, Device, DeviceGuard, DeviceParts, DeviceState, State, forget_ste,
-};
+use crate::device::{AttachKey, Confirmation, Device, DeviceGuard, DeviceParts, State, forget_ste};
 use crate::domain::{DomainGuard, DomainState, Owned};
 use crate::entry;
 use crate::held::{Contention, Rank};
@@ -163,8 +161,7 @@ impl<P: Platform> Device<P> {
     /// The attach was refused, or memory or tags ran out. The device stays where it was. An SMMU
     /// that does not confirm is an [`Outcome`], not an error.
     pub fn attach(&self, domain: &Domain<P>) -> Result<Outcome, AttachError> {
-        let target = Target::Domain(domain);
-        Ok(self.begin(AttachKey::Stream, target, Contention::Wait)?.publish().install().commit())
+        self.attach_key(AttachKey::Stream, Target::Domain(domain))
     }
 
     /// Let the SMMU pass transactions without a SubstreamID unchanged. Needs no memory and no tag.
@@ -176,8 +173,7 @@ impl<P: Platform> Device<P> {
     ///
     /// The SMMU still does not confirm an earlier change, or is gone; or the device was removed.
     pub fn bypass(&self) -> Result<Outcome, AttachError> {
-        let target = Target::Bypass;
-        Ok(self.begin(AttachKey::Stream, target, Contention::Wait)?.publish().install().commit())
+        self.attach_key(AttachKey::Stream, Target::Bypass)
     }
 
     /// Let the SMMU abort the device's transactions. Needs no memory and no tag, and cannot fail.
@@ -190,11 +186,17 @@ impl<P: Platform> Device<P> {
     }
 
     pub(crate) fn block_key(&self, key: AttachKey) -> Outcome {
-        match self.begin(key, Target::Blocked, Contention::Wait) {
-            Ok(prepared) => prepared.publish().install().commit(),
-            // The device was removed or its SMMU is gone: it is blocked.
-            Err(_) => Outcome::Done,
-        }
+        // `Err`: the device was removed or its SMMU is gone. It is blocked.
+        self.attach_key(key, Target::Blocked).unwrap_or(Outcome::Done)
+    }
+
+    /// All steps of the transaction, for the transactions of one key.
+    pub(crate) fn attach_key(
+        &self,
+        key: AttachKey,
+        target: Target<'_, P>,
+    ) -> Result<Outcome, AttachError> {
+        Ok(self.begin(key, target, Contention::Wait)?.publish().install().commit())
     }
 
     /// Let the SMMU abort all transactions of the device, those of each substream as well. Needs no
@@ -218,12 +220,7 @@ impl<P: Platform> Device<P> {
             Ok(()) => device.confirmation = Confirmation::Confirmed,
             Err(error) => give_up(parts, error),
         }
-        let DeviceState { state, substreams, unsettled, .. } = &mut *device;
-        // The attaches that made these uses reserved the room.
-        if let State::Member(stream) = mem::replace(state, State::Blocked) {
-            unsettled.push(stream);
-        }
-        unsettled.extend(substreams.drain(..).map(|(_, member)| member));
+        device.unsettle_all();
         match written {
             Err(error) => Outcome::Unconfirmed(error),
             Ok(()) => match device.leave_domains(parts, Contention::Wait) {
@@ -302,6 +299,7 @@ impl<P: Platform> Prepared<P> {
             Target::Domain(_) | Target::Bypass => ready?,
         }
 
+        let live = parts.ste().unwrap_or(Ste::INVALID);
         let old = device.member(key).map(|member| member.domain.clone());
         let locks = Locks::take(new, old.as_ref(), contention)?;
         let (pending, becomes) = match target {
@@ -343,13 +341,10 @@ impl<P: Platform> Prepared<P> {
                     _ => None,
                 };
                 let member = Member { domain: domain.clone(), request, leads, end: End::Open };
+                let cd = member.context();
                 let becomes = State::Member(member);
                 let change = Change { key, becomes: &becomes };
-                let image = Image::of(smmu, &device, change, cds.as_ref(), parts.ste())?;
-                let cd = match leads {
-                    Leads::Context(cd) => Some(cd),
-                    Leads::Stage2(_) => None,
-                };
+                let image = Image::of(smmu, &device, change, cds.as_ref(), live)?;
                 judge(smmu, domain, &image.last, cd.as_ref())?;
                 let fresh = fresh.and_then(|(fresh, room)| Some((fresh.keep()?, room)));
                 (Some((PendingPublish { fresh, node, cds }, image)), becomes)
@@ -361,7 +356,7 @@ impl<P: Platform> Prepared<P> {
                 let change = Change { key, becomes: &becomes };
                 // An attach has made the same STE before, so no field is out of range. If one were,
                 // the SMMU would abort more than it was asked to.
-                (None, Image::of(smmu, &device, change, None, parts.ste()).unwrap_or(Image::ABORT))
+                (None, Image::of(smmu, &device, change, None, live).unwrap_or(Image::ABORT))
             }
         };
         let tx = Transaction { locks, device, ready, key, becomes, image };

@@ -130,8 +130,8 @@ impl<P: Platform> DeviceParts<P> {
     }
 
     /// The STE in memory now. All streams have the same.
-    pub(crate) fn ste(&self) -> Ste {
-        self.slots().next().map_or(Ste::INVALID, |(_, slot)| slot.read())
+    pub(crate) fn ste(&self) -> Option<Ste> {
+        Some(self.slots().next()?.1.read())
     }
 
     /// Make the entries invalid, and the SMMU forget what it has cached of them.
@@ -201,8 +201,16 @@ impl<P: Platform> DeviceState<P> {
         self.confirmation == Confirmation::Confirmed && self.unsettled.is_empty()
     }
 
+    /// End all uses of domains. None of the ends is confirmed. Needs no memory: the attaches that made
+    /// the uses reserved the room.
+    pub(crate) fn unsettle_all(&mut self) {
+        let mut unsettled = mem::take(&mut self.unsettled);
+        unsettled.extend(self.take_members());
+        self.unsettled = unsettled;
+    }
+
     /// All uses of domains, at their end.
-    pub(crate) fn take_members(&mut self) -> impl Iterator<Item = Member<P>> {
+    fn take_members(&mut self) -> impl Iterator<Item = Member<P>> {
         let stream = match mem::replace(&mut self.state, State::Blocked) {
             State::Member(member) => Some(member),
             State::Blocked | State::Bypass => None,
@@ -389,7 +397,7 @@ impl<P: Platform> Device<P> {
     /// The STE in memory now, read from the first of the StreamIDs.
     #[must_use]
     pub fn read_ste(&self) -> Option<Ste> {
-        Some(self.0.entries.first()?.slot()?.read())
+        self.0.ste()
     }
 
     /// The CD of transactions without a SubstreamID; `None` if the STE has no stage 1 for them.
@@ -473,10 +481,9 @@ impl<P: Platform> Drop for DeviceParts<P> {
             return;
         }
         // The SMMU may still use all of these, so they stay for ever.
-        let members = (mem::take(&mut state.substreams), mem::take(&mut state.unsettled));
-        let stream = mem::replace(&mut state.state, State::Blocked);
+        state.unsettle_all();
         let cds = mem::replace(&mut state.cds, CdTables::NONE);
-        mem::forget((stream, members, cds, mem::take(&mut self.entries)));
+        mem::forget((mem::take(&mut state.unsettled), cds, mem::take(&mut self.entries)));
     }
 }
 

@@ -68,9 +68,7 @@ impl<P: Platform> Substream<P> {
     ///
     /// As of [`Device::attach`]. [`AttachError::SubstreamStage2`], [`AttachError::StreamStage2`].
     pub fn attach(&self, domain: &Domain<P>) -> Result<Outcome, AttachError> {
-        let (key, target) = (AttachKey::Substream(self.id), Target::Domain(domain));
-        let prepared = self.device.begin(key, target, Contention::Wait)?;
-        Ok(prepared.publish().install().commit())
+        self.device.attach_key(AttachKey::Substream(self.id), Target::Domain(domain))
     }
 
     /// Let the SMMU abort the substream's transactions, as [`Device::block`] does for those without
