@@ -2,13 +2,13 @@
 //! trees that shift StreamIDs.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod common;
 #[path = "../../smmu-hw-mmio/tests/firmware/dtb_builder.rs"]
 #[expect(dead_code, reason = "the tests of smmu-hw-mmio use all of it")]
 mod dtb_builder;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use dtb_builder::{DtNode, node};
 use rstest::rstest;
@@ -34,15 +34,7 @@ fn write(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
 /// Runs `decode` in the folder of QEMU's tables. The answer: standard output, standard error, exit
 /// status.
 fn decode(arguments: &[&str]) -> (String, String, i32) {
-    let output = Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
-        .current_dir(KEPT)
-        .arg("decode")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (text(output.stdout), text(output.stderr), output.status.code().unwrap_or(-1))
+    common::smmu_harness(Path::new(KEPT), "decode", arguments)
 }
 
 /// The device that a report names for the fault of a log.
@@ -236,12 +228,7 @@ fn a_broken_table_is_told_as_by_lint() {
         ("--iort", write("empty", "")),
     ] {
         let path = table.to_str().unwrap();
-        let lint = Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
-            .args(["lint", path])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let told = String::from_utf8(lint.stderr).unwrap();
+        let (_, told, _) = common::smmu_harness(Path::new(KEPT), "lint", &[path]);
         assert!(told.starts_with(&format!("error: {path}: ")), "{told}");
         let (out, err, code) = decode(&[option, path, "event", "0x800000004", "0", "0", "0"]);
         assert_eq!((out.as_str(), err, code), ("", told, 2));

@@ -17,7 +17,6 @@ mod wrong;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -56,15 +55,7 @@ fn main() {
 
 /// Runs `lint` in this folder. The answer: standard output, standard error, exit status.
 fn lint(folder: &Path, arguments: &[&str]) -> (String, String, i32) {
-    let output = Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
-        .current_dir(folder)
-        .arg("lint")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (text(output.stdout), text(output.stderr), output.status.code().unwrap_or(-1))
+    common::smmu_harness(folder, "lint", arguments)
 }
 
 /// All of it as one text.
