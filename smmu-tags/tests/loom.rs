@@ -222,13 +222,18 @@ fn inv_3_a_thread_finds_what_it_gave_back() {
 
 /// Some number is free at every moment, but not always the same one.
 fn moving_hole() {
-    check(|| {
+    moving_hole_taken_by(|all, number| all.reserve(number));
+}
+
+/// [`moving_hole`], whose second number is taken by `take`.
+fn moving_hole_taken_by(take: fn(&Numbers<1>, u16) -> bool) {
+    check(move || {
         let all = numbers(4, Choice::Lowest, &[3]);
         let mover = thread::spawn({
             let all = Arc::clone(&all);
             move || {
                 all.put_back(1, TagState::Fresh);
-                all.reserve(3);
+                take(&all, 3);
             }
         });
         assert!(all.take(4).is_some(), "exhausted, though a number was free at every moment");
@@ -307,18 +312,7 @@ fn inv_1_a_claim_beside_an_allocation_and_a_claim() {
 /// A thread claims a number and another allocates; a number that is given back meanwhile is found.
 #[test]
 fn step_9_a_claim_makes_no_exhausted_false() {
-    check(|| {
-        let all = numbers(4, Choice::Lowest, &[3]);
-        let mover = thread::spawn({
-            let all = Arc::clone(&all);
-            move || {
-                all.put_back(1, TagState::Fresh);
-                all.take_this(3);
-            }
-        });
-        assert!(all.take(4).is_some(), "exhausted, though a number was free at every moment");
-        mover.join().unwrap();
-    });
+    moving_hole_taken_by(|all, number| all.take_this(number));
 }
 
 #[test]
