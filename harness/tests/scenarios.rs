@@ -8,7 +8,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use smmu_engine::machine::Backend;
+use smmu_engine::machine::{Backend, Need};
+use smmu_engine::offers::offered_by_id_registers;
 use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Sabotage};
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{Mock, Qemu};
@@ -246,6 +247,11 @@ fn main() {
         Trial::test("qemu::a_strict_run_fails_if_it_skips", strict_run_fails_if_it_skips)
             .with_ignored_flag(no_qemu),
     );
+    let id_registers = qemu.clone();
+    trials.push(
+        Trial::test("qemu::id_registers_agree", move || id_registers_agree(&id_registers))
+            .with_ignored_flag(no_qemu),
+    );
     trials.push(Trial::test("snapshots_belong_to_scenarios", snapshots_belong_to_scenarios));
     trials.push(Trial::test("every_sabotage_is_tried", || {
         let tried: Vec<Sabotage> = NOTICED.iter().map(|(sabotage, ..)| *sabotage).collect();
@@ -323,6 +329,28 @@ fn strict_run_fails_if_it_skips() -> Result<(), Failed> {
         (Some(0), Some(1)) => Ok(()),
         other => Err(format!("{other:?}").into()),
     }
+}
+
+/// `Qemu::can` answers without a QEMU what its ID registers say.
+fn id_registers_agree(qemu: &Opened) -> Result<(), Failed> {
+    let caps = run::probe(&**qemu.as_ref().map_err(String::clone)?)?.caps;
+    let answered = [
+        Need::Stage1,
+        Need::Stage2,
+        Need::SeveralSmmus,
+        Need::Asid8,
+        Need::Ats,
+        Need::Msi,
+        Need::Sev,
+    ];
+    for need in answered {
+        // QEMU has as many SMMUs as the machine asks for.
+        let offered = offered_by_id_registers(need, &[caps, caps]);
+        if offered != Some(Qemu::can(need)) {
+            return Err(format!("{}: the ID registers say {offered:?}", need.name()).into());
+        }
+    }
+    Ok(())
 }
 
 fn snapshots_belong_to_scenarios() -> Result<(), Failed> {

@@ -1,38 +1,58 @@
-//! Making the n-th allocation of this thread fail.
+//! Making the n-th allocation fail.
 //!
 //! A scenario can show that a preparation survives the failure of *every* allocation it makes. The
 //! program's allocator asks [`fails`] before each allocation. If the allocator does not ask, the
 //! program sees only the failures that the engine counts itself: a new `Arc`, which cannot return
 //! an error on stable Rust, and a block of DMA memory.
+//!
+//! With `std` each thread has a countdown of its own. Without `std` there is one for the program:
+//! while a countdown runs, no other CPU and no interrupt handler may allocate.
 
-use core::cell::Cell;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-thread_local! {
+/// One countdown. `Relaxed` everywhere: one thread at a time uses it.
+struct Countdown {
     // 0: not armed. n: the n-th allocation from now on fails.
-    static COUNTDOWN: Cell<u64> = const { Cell::new(0) };
-    static SUSPENDED: Cell<u32> = const { Cell::new(0) };
+    left: AtomicU64,
+    suspended: AtomicU32,
 }
 
-/// Whether the allocation that this thread is about to make fails. Counts it. Does not allocate.
+impl Countdown {
+    const fn new() -> Self {
+        Countdown { left: AtomicU64::new(0), suspended: AtomicU32::new(0) }
+    }
+
+    fn fails(&self) -> bool {
+        if self.suspended.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        let counted = |left: u64| left.checked_sub(1);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted) == Ok(1)
+    }
+}
+
+#[cfg(feature = "std")]
+fn with<T>(use_it: impl FnOnce(&Countdown) -> T) -> Option<T> {
+    std::thread_local! {
+        static COUNTDOWN: Countdown = const { Countdown::new() };
+    }
+    // A thread that is being torn down has no countdown any more.
+    COUNTDOWN.try_with(use_it).ok()
+}
+
+#[cfg(not(feature = "std"))]
+fn with<T>(use_it: impl FnOnce(&Countdown) -> T) -> Option<T> {
+    static COUNTDOWN: Countdown = Countdown::new();
+    Some(use_it(&COUNTDOWN))
+}
+
+/// Whether the allocation that the caller is about to make fails. Counts it. Does not allocate.
 #[must_use]
 pub fn fails() -> bool {
-    // A thread that is being torn down has no countdown any more, and never fails.
-    let suspended = SUSPENDED.try_with(Cell::get).unwrap_or(1) > 0;
-    if suspended {
-        return false;
-    }
-    COUNTDOWN
-        .try_with(|countdown| match countdown.get() {
-            0 => false,
-            n => {
-                countdown.set(n - 1);
-                n == 1
-            }
-        })
-        .unwrap_or(false)
+    with(Countdown::fails).unwrap_or(false)
 }
 
-/// While it lives, the `n`-th allocation of this thread fails, counted from 1.
+/// While it lives, the `n`-th allocation fails, counted from 1.
 #[derive(Debug)]
 #[must_use]
 pub struct Armed(());
@@ -40,20 +60,20 @@ pub struct Armed(());
 impl Armed {
     /// Arm.
     pub fn nth(n: u64) -> Self {
-        COUNTDOWN.set(n);
+        with(|countdown| countdown.left.store(n, Ordering::Relaxed));
         Armed(())
     }
 
     /// Whether the failure has happened.
     #[must_use]
     pub fn fired(&self) -> bool {
-        COUNTDOWN.get() == 0
+        with(|countdown| countdown.left.load(Ordering::Relaxed) == 0).unwrap_or(false)
     }
 }
 
 impl Drop for Armed {
     fn drop(&mut self) {
-        COUNTDOWN.set(0);
+        with(|countdown| countdown.left.store(0, Ordering::Relaxed));
     }
 }
 
@@ -71,10 +91,10 @@ pub(crate) fn suspended<T>(run: impl FnOnce() -> T) -> T {
     struct Resume;
     impl Drop for Resume {
         fn drop(&mut self) {
-            SUSPENDED.set(SUSPENDED.get() - 1);
+            with(|countdown| countdown.suspended.fetch_sub(1, Ordering::Relaxed));
         }
     }
-    SUSPENDED.set(SUSPENDED.get() + 1);
+    with(|countdown| countdown.suspended.fetch_add(1, Ordering::Relaxed));
     let _resume = Resume;
     run()
 }

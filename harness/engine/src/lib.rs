@@ -3,23 +3,48 @@
 //! [`scenario`] is the file format, [`machine`] is what a backend provides, and [`run`] carries out
 //! the first on the second. CONTRIBUTING.md has the map, and says how to add a step.
 //!
+//! # On a board
+//!
+//! Without `std` the crate runs on a CPU beside the SMMU. It opens no file, starts no thread and
+//! installs no interrupt handler. A program for a board
+//!
+//! 1. implements [`Backend`](machine::Backend) and [`Machine`](machine::Machine):
+//!    [`clock`](machine::Machine::clock) tells its timer,
+//!    [`pattern`](machine::Machine::pattern) what its devices write,
+//!    [`sees_interrupts`](machine::Machine::sees_interrupts) whether it has handlers, and
+//!    [`offers`](offers) what the ID registers say;
+//! 2. asks [`alloc_fault::fails`] in its global allocator;
+//! 3. parses the text of a scenario, [`run`](run::run)s it, and prints the
+//!    [`RunReport`](run::RunReport) as a line of JSON. A host reads it without loss.
+//!
 //! # What needs `std`
 //!
-//! The crate opens no file, starts no thread and measures no time. These uses of `std` are left:
+//! | | with `std` | without |
+//! |---|---|---|
+//! | locks of the run and of its driver | those of `parking_lot` | those of `spin`: no interrupt handler takes them |
+//! | how arrays and queues reach their readers | `ArcSwapCell` | [`HazardCell`](smmu_driver::smmu_invs::HazardCell), with slots by [`Machine::cpu_number`](machine::Machine::cpu_number) |
+//! | `Clock::default` | `StdWait` | absent |
+//! | the countdown of [`alloc_fault`] | one for each thread | one for the program |
 //!
-//! - `thread_local!` in [`alloc_fault`]: the countdown belongs to one thread.
-//! - [`StdWait`](smmu_driver::smmu_types::seam::StdWait) in [`machine::Clock::default`]: a backend
-//!   without its own clock waits by that of the standard library.
-//! - `std::sync::Mutex` in [`transcript`], and in the tap, the sink, the observer and the rig below
-//!   [`run`].
-//! - `parking_lot::RawMutex`, the lock of the driver that [`run`] composes.
-//! - The features `std` of `toml`, `serde` and `thiserror`.
+//! # Features
+//!
+//! - `std`: the second column of the table above.
+//! - `schema`: `scenario::schema` and `scenario::reference`, the JSON Schema of the format and its
+//!   reference page.
+#![no_std]
+#![deny(unsafe_code)]
 
+#[macro_use]
 extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
 
 pub mod alloc_fault;
+mod lock;
 pub mod machine;
+pub mod offers;
 pub mod page_tables;
+mod prelude;
 pub mod run;
 pub mod scenario;
 pub mod transcript;

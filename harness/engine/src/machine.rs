@@ -1,18 +1,23 @@
 //! What a backend's machine is to the engine: RAM, registers, devices, interrupts.
 
+use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 use smmu_driver::smmu_types::pool::Window;
-use smmu_driver::smmu_types::seam::{Registers, StdWait, Wait};
+#[cfg(feature = "std")]
+use smmu_driver::smmu_types::seam::StdWait;
+use smmu_driver::smmu_types::seam::{Registers, Wait};
 use smmu_driver::smmu_types::{CacheTag, Irq, OutputSize, PhysAddr, RawCommand, StreamId};
 
+use crate::prelude::*;
+
 /// Something that a scenario needs and a backend may lack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Need {
     /// `"stage1"`: stage-1 translation.
@@ -66,7 +71,8 @@ impl Need {
 }
 
 /// What a second command queue takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SecondQueueKind {
     /// `"full"`: every command.
@@ -76,7 +82,8 @@ pub enum SecondQueueKind {
 }
 
 /// One of the command queues of an SMMU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueName {
     /// `"main"`: the one that every SMMU has.
@@ -106,8 +113,10 @@ pub enum DmaReadOutcome {
     Refused,
 }
 
-/// The 4 bytes that every device writes.
+/// What a device writes, unless [`Machine::pattern`] says otherwise: 4 bytes, little-endian.
 pub const DMA_PATTERN: u32 = 0x1234_5678;
+
+const DMA_BYTES: [u8; 4] = DMA_PATTERN.to_le_bytes();
 
 /// The machine that a scenario asks for.
 #[derive(Clone, Debug, Default)]
@@ -202,6 +211,8 @@ impl Clock {
     }
 }
 
+/// The clock of the standard library.
+#[cfg(feature = "std")]
 impl Default for Clock {
     fn default() -> Self {
         Clock::new(StdWait::new())
@@ -278,7 +289,16 @@ pub trait Machine: Send + Sync {
     /// There is none of this index.
     fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError>;
 
-    /// A device writes [`DMA_PATTERN`].
+    /// The bytes that a device writes with each DMA, from the address that it is given.
+    ///
+    /// The engine looks for exactly these. It skips a scenario that lets a device write beyond the
+    /// end of a page.
+    fn pattern(&self, device: usize) -> Cow<'static, [u8]> {
+        let _ = device;
+        Cow::Borrowed(&DMA_BYTES)
+    }
+
+    /// A device writes its [`pattern`](Self::pattern).
     ///
     /// # Errors
     ///
@@ -295,7 +315,16 @@ pub trait Machine: Send + Sync {
         Err(BackendError::Impossible("its devices cannot say what they read".into()))
     }
 
+    /// Whether [`take_interrupts`](Self::take_interrupts) tells of every interrupt. A run on a
+    /// machine that sees none leaves their lines out, and says so in
+    /// [`RunReport::unrecorded`](crate::run::RunReport::unrecorded).
+    fn sees_interrupts(&self) -> bool {
+        true
+    }
+
     /// Interrupts since the last call, each with the index of its SMMU.
+    ///
+    /// A handler of the machine may only count them: it takes none of the engine's locks.
     fn take_interrupts(&self) -> Vec<(usize, Irq)>;
 
     /// Whether it still works.
@@ -316,8 +345,13 @@ pub trait Machine: Send + Sync {
     }
 
     /// The time that the driver waits by. All calls give the same clock, or clocks that agree.
-    fn clock(&self) -> Clock {
-        Clock::default()
+    fn clock(&self) -> Clock;
+
+    /// The function that tells the number of the CPU that calls it, from 0. Without `std` a reader
+    /// of an invalidation array takes a slot of its CPU. Wrong numbers cost time, never safety. The
+    /// first machine of a program tells it for all.
+    fn cpu_number(&self) -> fn() -> usize {
+        || 0
     }
 
     /// Let a command queue misbehave from now on.
@@ -377,7 +411,7 @@ pub trait Insight {
 }
 
 /// One hazard, in words.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(tag = "type", rename = "hazard")]
 pub struct HazardReport {
     /// A plain sentence.
@@ -410,6 +444,7 @@ impl fmt::Debug for Ram {
     }
 }
 
+#[expect(unsafe_code, reason = "passes the window's promise on")]
 // SAFETY: the window behind is the one that its implementor vouched for; this adds nothing to it.
 unsafe impl Window for Ram {
     fn words(&self) -> &[AtomicU64] {

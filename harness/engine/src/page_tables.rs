@@ -38,7 +38,8 @@ const INNER_SHAREABLE: u64 = 3 << 8;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// The stage that a table translates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum TableStage {
     /// `"s1"`: stage 1.
     #[serde(rename = "s1")]
@@ -90,7 +91,8 @@ impl LeafSize {
 }
 
 /// What a mapping permits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Permission {
     /// `"rw"`: reads and writes.
     #[default]

@@ -2,12 +2,13 @@
 
 use alloc::sync::Arc;
 use core::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use crate::alloc_fault;
+use crate::lock::{Mutex, MutexGuard};
+use crate::prelude::*;
 
 /// What a line is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LineKind {
     /// A step of the scenario begins.
@@ -34,6 +35,9 @@ pub enum LineKind {
     Check,
 }
 
+/// Before every line but that of a step.
+const INDENT: &str = "    ";
+
 impl LineKind {
     const fn label(self) -> &'static str {
         match self {
@@ -50,10 +54,22 @@ impl LineKind {
             LineKind::Check => "check    ",
         }
     }
+
+    /// Whether a line, as it is printed, is of this kind.
+    #[must_use]
+    pub fn is_kind_of(self, line: &str) -> bool {
+        match line.strip_prefix(INDENT) {
+            None => self == LineKind::Step,
+            Some(rest) => {
+                let after = rest.strip_prefix(self.label());
+                self != LineKind::Step && after.is_some_and(|after| after.starts_with(' '))
+            }
+        }
+    }
 }
 
 /// One line of a transcript.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(tag = "type", rename = "line")]
 pub struct TranscriptLine {
     /// What it is about.
@@ -73,7 +89,7 @@ impl fmt::Display for TranscriptLine {
         if self.kind == LineKind::Step {
             return f.write_str(&self.text);
         }
-        write!(f, "    {} ", self.kind.label())?;
+        write!(f, "{INDENT}{} ", self.kind.label())?;
         if let Some(smmu) = &self.smmu {
             write!(f, "{smmu} ")?;
         }
@@ -86,8 +102,8 @@ impl fmt::Display for TranscriptLine {
 pub struct Recorder(Arc<Mutex<Vec<TranscriptLine>>>);
 
 impl Recorder {
-    fn lines(&self) -> std::sync::MutexGuard<'_, Vec<TranscriptLine>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lines(&self) -> MutexGuard<'_, Vec<TranscriptLine>> {
+        self.0.lock()
     }
 
     /// A line about no SMMU in particular.

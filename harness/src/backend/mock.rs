@@ -1,8 +1,12 @@
 //! The mock backend: scenarios on the software model.
 
+use std::boxed::Box;
+use std::format;
+use std::string::{String, ToString};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use std::vec::Vec;
 
 use smmu_types::seam::{Registers, StdWait, Wait};
 use smmu_types::{CacheTag, Irq, RawCommand};

@@ -10,7 +10,8 @@ use smmu_types::seam::Registers;
 use smmu_types::{Irq, PhysAddr};
 
 use smmu_engine::machine::{
-    Backend, BackendError, DMA_PATTERN, DmaWriteOutcome, Machine, MachineSpec, QueueFault, Ram,
+    Backend, BackendError, Clock, DMA_PATTERN, DmaWriteOutcome, Machine, MachineSpec, QueueFault,
+    Ram,
 };
 use smmu_engine::machine::{Need, QueueName};
 use smmu_qemu as qemu;
@@ -134,6 +135,10 @@ impl Machine for StartedQemu {
 
     fn check(&self) -> Result<(), BackendError> {
         self.machine.check().map_err(broken)
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::default()
     }
 
     /// Turns the command queue off without the driver's knowledge. The queue keeps its state, and

@@ -7,6 +7,7 @@ use smmu_driver::smmu_types::{Command, CommandErrorCode};
 
 use super::rig::Rig;
 use super::stop::Stop;
+use crate::prelude::*;
 use crate::scenario::WantedFailure;
 use crate::transcript::LineKind;
 

@@ -9,6 +9,7 @@ use super::rig::Rig;
 use super::settle::{settled, unconfirmed};
 use super::stop::Stop;
 use crate::page_tables::LeafSize;
+use crate::prelude::*;
 use crate::scenario::Unmap;
 
 /// Invalidates pages or blocks of a domain, from an address on.

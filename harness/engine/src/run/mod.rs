@@ -32,6 +32,7 @@ use smmu_driver::smmu_types::OutputSize;
 
 use crate::machine::{Backend, Machine, MachineDevice, MachineSmmu, MachineSpec, Time};
 use crate::page_tables::TableStage;
+use crate::prelude::*;
 use crate::scenario::{Scenario, StreamTableKind, SyncMethod};
 use crate::transcript::{LineKind, Recorder};
 use rig::Rig;
@@ -112,11 +113,12 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
 pub fn run(scenario: &Scenario, backend: &dyn Backend, options: RunOptions) -> RunReport {
     let mut report = RunReport {
         scenario: scenario.name.clone(),
-        backend: backend.name(),
+        backend: backend.name().into(),
         outcome: RunOutcome::Passed,
         transcript: Vec::new(),
         notes: Vec::new(),
         unchecked: Vec::new(),
+        unrecorded: Vec::new(),
     };
     let lacks: Vec<&str> =
         scenario.file.needs.iter().filter(|n| !backend.offers(**n)).map(|n| n.name()).collect();
@@ -157,6 +159,11 @@ fn run_steps(
     step: &mut usize,
 ) -> Result<(), Stop> {
     let machine: Arc<dyn Machine> = backend.start(&machine_spec(scenario))?.into();
+    #[cfg(not(feature = "std"))]
+    crate::lock::board::number_cpus(machine.cpu_number());
+    if !machine.sees_interrupts() {
+        report.sees_no_interrupts();
+    }
     recorder.note(LineKind::Step, || "0 set up".into());
     let started = setup::start(scenario, &*machine, recorder, options);
     // A machine that is gone explains all errors of the driver.

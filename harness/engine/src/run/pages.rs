@@ -1,5 +1,6 @@
 //! The named pages and blocks of a scenario, and which of them a DMA reached.
 
+use alloc::borrow::Cow;
 use core::sync::atomic::Ordering;
 
 use smmu_driver::smmu_types::PhysAddr;
@@ -7,14 +8,59 @@ use smmu_driver::smmu_types::pool::PoolBlock;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 
 use super::platform::Dma;
-use crate::machine::{DMA_PATTERN, Ram};
-use crate::page_tables::LeafSize;
+use crate::machine::{BackendError, Machine, Ram};
+use crate::page_tables::{LeafSize, PAGE};
+use crate::prelude::*;
 
 /// Pages and blocks of memory, each with content of its own.
 pub(crate) struct Pages {
     pages: Vec<(String, PoolBlock<Ram>)>,
     // The first so many are pages; blocks follow.
     blocks_from: usize,
+}
+
+/// One write of a device: where to, and the bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct DmaWrite {
+    pub(super) iova: u64,
+    bytes: Cow<'static, [u8]>,
+}
+
+impl DmaWrite {
+    /// What a device of the machine writes to `iova`.
+    ///
+    /// A device that writes nothing, or beyond the end of a page, cannot run the scenario.
+    pub(crate) fn of(
+        machine: &dyn Machine,
+        device: usize,
+        iova: u64,
+    ) -> Result<Self, BackendError> {
+        let bytes = machine.pattern(device);
+        let (length, room) = (bytes.len() as u64, PAGE - iova % PAGE);
+        if length == 0 || length > room {
+            return Err(BackendError::Impossible(format!(
+                "device {device} writes {length} bytes at once, and a DMA to {iova:#x} must be of \
+                 1 to {room}, to end in its page"
+            )));
+        }
+        Ok(DmaWrite { iova, bytes })
+    }
+
+    /// Where the bytes lie in a block of so many words, and which words have some of them.
+    fn place(&self, words: usize) -> (usize, core::ops::RangeInclusive<usize>) {
+        let offset = (self.iova % (words as u64 * 8)) as usize;
+        (offset, offset / 8..=(offset + self.bytes.len() - 1) / 8)
+    }
+
+    /// Word `index`, in which the bytes of this write from `offset` on are as `put` says.
+    fn put(&self, word: u64, index: usize, offset: usize, put: impl Fn(u8) -> u8) -> u64 {
+        let mut content = word.to_le_bytes();
+        for (n, byte) in content.iter_mut().enumerate() {
+            let at = (index * 8 + n).checked_sub(offset).and_then(|at| self.bytes.get(at));
+            *byte = at.map_or(*byte, |&written| put(written));
+        }
+        u64::from_le_bytes(content)
+    }
 }
 
 /// What a DMA did to the pages.
@@ -72,8 +118,7 @@ impl Pages {
         self.kind(found.unwrap_or_default(), name)
     }
 
-    /// The content of word `index` of page number `page`: never zero, never the pattern,
-    /// and different for each word.
+    /// The content of word `index` of page number `page`: never zero, and different for each word.
     fn filler(page: usize, index: usize) -> u64 {
         0xa5a5_0000_5a5a_0000 | (page as u64) << 32 | index as u64
     }
@@ -137,33 +182,52 @@ impl Pages {
         reached
     }
 
-    /// What a write of the pattern to `iova` has done since the last [`restore`](Self::restore).
-    pub(crate) fn reached(&self, iova: u64) -> Reached {
+    /// Gives every page its content. Where the write would go, it is the complement of the bytes, so
+    /// that each of them makes a difference.
+    pub(crate) fn expect(&self, write: &DmaWrite) {
+        self.restore();
+        for (page, (_, block)) in self.pages.iter().enumerate() {
+            let (offset, window) = write.place(block.words().len());
+            for index in window.clone() {
+                let before = write.put(Self::filler(page, index), index, offset, |byte| !byte);
+                block.words()[index].store(before, Ordering::Relaxed);
+            }
+            block.publish(*window.start()..window.end() + 1);
+        }
+    }
+
+    /// What a write has done since [`expect`](Self::expect).
+    pub(crate) fn reached(&self, write: &DmaWrite) -> Reached {
         let mut reached = Reached::Nothing;
         for (page, (name, block)) in self.pages.iter().enumerate() {
             block.observe(0..block.words().len());
-            let offset = iova % (block.words().len() as u64 * 8);
+            let (offset, window) = write.place(block.words().len());
+            let (mut written, first) = (0, *window.start());
+            let damage = |at: usize| {
+                let what = self.kind(page, name);
+                Reached::Damage(format!("{what} changed at {:#x}", at * 8))
+            };
             for (index, word) in block.words().iter().enumerate() {
                 let (now, filler) = (word.load(Ordering::Relaxed), Self::filler(page, index));
-                if now == filler {
-                    continue;
-                }
-                let shift = (offset % 8) * 8;
-                let mask = u64::from(u32::MAX) << shift;
-                let want = filler & !mask | u64::from(DMA_PATTERN) << shift;
-                let here = index as u64 == offset / 8 && now == want;
-                reached = match reached {
-                    Reached::Nothing if here => Reached::Page(name.clone()),
-                    _ => Reached::Damage(format!(
-                        "{} changed at {:#x}",
-                        self.kind(page, name),
-                        index * 8
-                    )),
-                };
-                if let Reached::Damage(_) = reached {
-                    return reached;
+                if !window.contains(&index) {
+                    if now != filler {
+                        return damage(index);
+                    }
+                } else if now == write.put(filler, index, offset, |byte| byte) {
+                    written += 1;
+                } else if now != write.put(filler, index, offset, |byte| !byte) {
+                    return damage(index);
                 }
             }
+            reached = match (written, reached) {
+                (0, before) => before,
+                (all, Reached::Nothing) if all == window.count() => Reached::Page(name.clone()),
+                (_, Reached::Nothing) => {
+                    let what = self.kind(page, name);
+                    return Reached::Damage(format!("{what} got a part of the write only"));
+                }
+                _ => return damage(first),
+            };
         }
         reached
     }

@@ -1,9 +1,9 @@
 //! The harness's implementations of the seams, around the real ones.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use alloc::sync::Arc;
 
 use smmu_driver::smmu_attach::{TableDescription, TranslationTable};
-use smmu_driver::smmu_invs::{ArcSwapCell, InvArray, OutOfMemory, Publication};
+use smmu_driver::smmu_invs::{InvArray, OutOfMemory, Publication};
 use smmu_driver::smmu_types::pool::{Pool, PoolBlock};
 use smmu_driver::smmu_types::seam::{
     CommandSink, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError,
@@ -14,8 +14,10 @@ use smmu_driver::{DriverQueue, Platform, QueueSink, Queues, Slot};
 use super::sabotage::Sabotage;
 use super::tap::Tap;
 use crate::alloc_fault;
+use crate::lock::{Lock, Mutex, MutexGuard, Published};
 use crate::machine::{Clock, QueueName, Ram};
 use crate::page_tables::PageTables;
+use crate::prelude::*;
 use crate::transcript::{LineKind as Kind, Recorder};
 
 /// The platform of the harness.
@@ -25,12 +27,12 @@ pub struct Harness;
 impl Platform for Harness {
     type Registers = Tap;
     type Wait = Clock;
-    type Lock = parking_lot::RawMutex;
-    type SleepLock = parking_lot::RawMutex;
+    type Lock = Lock;
+    type SleepLock = Lock;
     type Dma = Dma;
     type Sink = Sink;
     type Cell = Cell;
-    type QueueCell = ArcSwapCell<Slot<Self>>;
+    type QueueCell = Published<Slot<Self>>;
     type Observer = Names;
     type Tables = SharedTables;
 }
@@ -45,7 +47,7 @@ impl SharedTables {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, PageTables<Dma>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -59,6 +61,7 @@ impl TranslationTable for SharedTables {
 #[derive(Clone, Debug)]
 pub struct Dma(pub(crate) Pool<Ram>);
 
+#[expect(unsafe_code, reason = "passes the pool's promise on")]
 // SAFETY: every block is one of the pool's, whose promises are passed on unchanged.
 unsafe impl DmaMemory for Dma {
     type Block = PoolBlock<Ram>;
@@ -76,19 +79,19 @@ unsafe impl DmaMemory for Dma {
 
 /// The publication of arrays, whose nodes can be made to fail.
 #[derive(Debug)]
-pub struct Cell(ArcSwapCell<InvArray>);
+pub struct Cell(Published<InvArray>);
 
 impl Publication<InvArray> for Cell {
-    type Node = <ArcSwapCell<InvArray> as Publication<InvArray>>::Node;
-    type Guard<'a> = <ArcSwapCell<InvArray> as Publication<InvArray>>::Guard<'a>;
+    type Node = <Published<InvArray> as Publication<InvArray>>::Node;
+    type Guard<'a> = <Published<InvArray> as Publication<InvArray>>::Guard<'a>;
 
     fn node(value: InvArray) -> Result<Self::Node, OutOfMemory> {
         alloc_fault::checkpoint().map_err(|_| OutOfMemory { bytes: size_of::<InvArray>() })?;
-        alloc_fault::suspended(|| ArcSwapCell::node(value))
+        alloc_fault::suspended(|| Published::node(value))
     }
 
     fn new(node: Self::Node) -> Self {
-        Cell(ArcSwapCell::new(node))
+        Cell(Published::new(node))
     }
 
     fn read(&self) -> Self::Guard<'_> {
@@ -111,8 +114,8 @@ pub struct Sink {
     watch: Mutex<Option<Arc<Watch>>>,
 }
 
-impl std::fmt::Debug for Sink {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Sink").field("sabotage", &self.sabotage).finish_non_exhaustive()
     }
 }
@@ -148,7 +151,7 @@ impl Sink {
 
     /// Call `watch` after each completed sync, until it is replaced.
     pub(crate) fn set_watch(&self, watch: Option<Arc<Watch>>) {
-        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+        *self.watch.lock() = watch;
     }
 
     fn tampered(&self, smmu: SmmuId, commands: &[Command]) -> Vec<Command> {
@@ -195,7 +198,7 @@ impl CommandSink for Sink {
             },
             _ => self.queues.wait(ticket)?,
         };
-        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let watch = self.watch.lock().clone();
         if let Some(watch) = watch {
             watch();
         }
@@ -223,7 +226,7 @@ impl Names {
 
     /// Tags that were freed since the last call.
     pub(crate) fn take_freed(&self) -> Vec<(SmmuId, smmu_driver::smmu_types::CacheTag)> {
-        std::mem::take(&mut *self.freed.lock().unwrap_or_else(PoisonError::into_inner))
+        core::mem::take(&mut *self.freed.lock())
     }
 }
 
@@ -248,7 +251,7 @@ impl Observer for Names {
             }
             Notice::TagFreed { smmu, tag: t } => {
                 alloc_fault::suspended(|| {
-                    let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut freed = self.freed.lock();
                     freed.push((smmu, t));
                 });
                 tag(smmu, &|| format!("{t} is flushed and free"));

@@ -8,6 +8,7 @@ use smmu_driver::smmu_types::{
 
 use super::rig::{Fingerprint, Rig};
 use super::stop::Stop;
+use crate::prelude::*;
 use crate::scenario::{Attach, AttachFailure};
 use crate::transcript::LineKind;
 

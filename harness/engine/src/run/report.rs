@@ -1,12 +1,14 @@
 //! What a run has shown.
 
+use alloc::borrow::Cow;
 use core::fmt;
 
 use crate::machine::HazardReport;
-use crate::transcript::TranscriptLine;
+use crate::prelude::*;
+use crate::transcript::{LineKind, TranscriptLine};
 
 /// Why a scenario did not pass.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(tag = "type", rename = "failure")]
 pub struct RunFailure {
     /// The number of the step, from 1; 0 for the set-up.
@@ -37,7 +39,8 @@ impl fmt::Display for RunFailure {
 }
 
 /// How a scenario ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RunOutcome {
     /// Every step and every expectation held.
     Passed,
@@ -80,12 +83,14 @@ impl RunOutcome {
 }
 
 /// What a run has shown.
-#[derive(Clone, Debug)]
+///
+/// It serialises without loss, so a board can print it as a line of JSON, and a host can read it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct RunReport {
     /// The scenario.
     pub scenario: String,
     /// The backend.
-    pub backend: &'static str,
+    pub backend: Cow<'static, str>,
     /// How it ended.
     pub outcome: RunOutcome,
     /// What happened, alike on every backend.
@@ -94,4 +99,46 @@ pub struct RunReport {
     pub notes: Vec<String>,
     /// Checks of the scenario that this backend cannot make.
     pub unchecked: Vec<String>,
+    /// Kinds of lines that this machine cannot record. [`unchecked`](Self::unchecked) names them too.
+    pub unrecorded: Vec<LineKind>,
+}
+
+/// Before a check that was not made, in a snapshot.
+const NOT_CHECKED: &str = "not checked: ";
+const NO_INTERRUPTS: &str = "whether interrupts came: the machine sees none";
+
+impl RunReport {
+    /// The machine sees no interrupts.
+    pub(super) fn sees_no_interrupts(&mut self) {
+        self.unrecorded.push(LineKind::Interrupt);
+        self.unchecked.push(NO_INTERRUPTS.into());
+    }
+
+    /// The transcript, and each check that was not made: what a snapshot keeps.
+    #[must_use]
+    pub fn snapshot(&self) -> String {
+        let mut text = String::new();
+        for line in &self.transcript {
+            text += &format!("{line}\n");
+        }
+        for note in &self.unchecked {
+            text += &format!("{NOT_CHECKED}{note}\n");
+        }
+        text
+    }
+
+    /// A snapshot without the lines that this run could not record. Two snapshots are alike if this
+    /// makes the same of both.
+    #[must_use]
+    pub fn comparable<'s>(&self, snapshot: &'s str) -> Cow<'s, str> {
+        if self.unrecorded.is_empty() {
+            return Cow::Borrowed(snapshot);
+        }
+        let unrecorded = |line: &str| {
+            self.unrecorded.iter().any(|kind| kind.is_kind_of(line))
+                || line.strip_prefix(NOT_CHECKED) == Some(NO_INTERRUPTS)
+        };
+        let lines = snapshot.split_inclusive('\n');
+        lines.filter(|line| !unrecorded(line.trim_end_matches('\n'))).collect::<String>().into()
+    }
 }

@@ -1,9 +1,9 @@
 //! A driver, composed from the crates of the workspace over one machine.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::fmt;
+use core::time::Duration;
 
 use slab::Slab;
 use smmu_driver::smmu_attach::{AttachError, Attachment, Outcome};
@@ -14,14 +14,16 @@ use smmu_driver::smmu_types::{EventRecord, Irq, PhysAddr, RawCommand, SmmuId, St
 use smmu_driver::{Device, Domain, DrivenSmmu, Driver, Smmu};
 
 use super::destination::Destination;
-use super::pages::{Pages, Reached};
+use super::pages::{DmaWrite, Pages, Reached};
 use super::platform::{Dma, Harness, Names, SharedTables, Sink};
 use super::setup::SmmuTaps;
 use super::stop::Stop;
 use super::tap::Tap;
 use crate::alloc_fault::Armed;
+use crate::lock::{Mutex, MutexGuard};
 use crate::machine::{BackendError, DmaReadOutcome, DmaWriteOutcome, Machine, Ram};
 use crate::page_tables::PageTables;
+use crate::prelude::*;
 use crate::scenario::{DmaDirection, Scenario, SmmuSpec, SpannedName};
 use crate::transcript::{LineKind, Recorder};
 
@@ -251,17 +253,18 @@ impl<'d> Rig<'d> {
         let index = self.device_index(device)?;
         let seen: Arc<Mutex<Vec<Reached>>> = Arc::default();
         let (machine, pages) = (Arc::clone(&self.machine), Arc::clone(&self.pages));
+        let write = DmaWrite::of(&*machine, index, iova)?;
         let log = Arc::clone(&seen);
         self.sink().set_watch(Some(Arc::new(move || {
-            let reached = write_and_look(&*machine, &pages, index, iova)
+            let reached = write_and_look(&*machine, &pages, index, &write)
                 .map_or_else(|error| Reached::Damage(error.to_string()), |(_, reached)| reached);
-            log.lock().unwrap_or_else(PoisonError::into_inner).push(reached);
+            log.lock().push(reached);
         })));
         let result = run(self);
         self.sink().set_watch(None);
         let result = result?;
         self.drain_events()?;
-        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = seen.lock().clone();
         Ok((result, seen))
     }
 
@@ -276,7 +279,10 @@ impl<'d> Rig<'d> {
         let further = stream.and_then(|s| self.further_streams.get(&(device.to_owned(), s)));
         let index = further.copied().map_or_else(|| self.device_index(device), Ok)?;
         match direction {
-            DmaDirection::Write => Ok(write_and_look(&*self.machine, &self.pages, index, iova)?),
+            DmaDirection::Write => {
+                let write = DmaWrite::of(&*self.machine, index, iova)?;
+                Ok(write_and_look(&*self.machine, &self.pages, index, &write)?)
+            }
             DmaDirection::Read => {
                 self.pages.mark_all(iova);
                 Ok(match self.machine.dma_read(index, iova)? {
@@ -308,6 +314,9 @@ impl<'d> Rig<'d> {
     /// Record which interrupts came. A backend may raise one for each event or one for all, so each
     /// is recorded once.
     pub(crate) fn interrupts(&self) {
+        if !self.machine.sees_interrupts() {
+            return;
+        }
         let mut irqs: Vec<(usize, Irq)> = self.machine.take_interrupts();
         irqs.sort_unstable();
         irqs.dedup();
@@ -402,14 +411,14 @@ fn write_and_look(
     machine: &dyn Machine,
     pages: &Pages,
     device: usize,
-    iova: u64,
+    write: &DmaWrite,
 ) -> Result<(Ended, Reached), BackendError> {
-    pages.restore();
-    let ended = match machine.dma_write(device, iova)? {
+    pages.expect(write);
+    let ended = match machine.dma_write(device, write.iova)? {
         DmaWriteOutcome::Written => Ended::CarriedOut,
         DmaWriteOutcome::Refused => Ended::Refused,
     };
-    Ok((ended, pages.reached(iova)))
+    Ok((ended, pages.reached(write)))
 }
 
 /// Facts that must be the same before and after.

@@ -6,6 +6,7 @@ use smmu_driver::smmu_types::seam::DmaError;
 
 use crate::machine::BackendError;
 use crate::page_tables::TableError;
+use crate::prelude::*;
 
 /// A driver could not be set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

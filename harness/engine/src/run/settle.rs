@@ -3,6 +3,7 @@
 use super::rig::Rig;
 use super::stop::{Cause, Stop};
 use crate::machine::HazardReport;
+use crate::prelude::*;
 
 /// The model has found something wrong.
 const STALE: &str = "the model reports a hazard";

@@ -1,7 +1,5 @@
 //! From what a scenario says of its SMMUs to a driver that runs them.
 
-use std::sync::Mutex;
-
 use smmu_driver::smmu_cmdq::{Opcodes, SyncBy};
 use smmu_driver::smmu_hw_mmio::Interrupts;
 use smmu_driver::smmu_types::MsiAttributes;
@@ -12,7 +10,9 @@ use super::options::RunOptions;
 use super::platform::{Dma, Harness, Names, Sink};
 use super::rig_error::RigError;
 use super::tap::Tap;
+use crate::lock::Mutex;
 use crate::machine::{Machine, SecondQueueKind};
+use crate::prelude::*;
 use crate::scenario::{Scenario, SmmuSpec, SyncMethod};
 use crate::transcript::Recorder;
 

@@ -5,6 +5,7 @@ use smmu_driver::smmu_types::seam::{DmaError, SinkError};
 
 use crate::machine::{BackendError, HazardReport};
 use crate::page_tables::TableError;
+use crate::prelude::*;
 
 /// What went wrong, in words.
 #[derive(Debug, Default)]

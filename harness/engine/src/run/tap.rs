@@ -5,7 +5,6 @@
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 use smmu_driver::smmu_types::queue::QueueSize;
 use smmu_driver::smmu_types::regs::{self, vcmdq};
@@ -13,7 +12,9 @@ use smmu_driver::smmu_types::seam::Registers;
 use smmu_driver::smmu_types::{Command, Completion, PhysAddr, RawCommand};
 
 use crate::alloc_fault;
+use crate::lock::{Mutex, MutexGuard};
 use crate::machine::Ram;
+use crate::prelude::*;
 use crate::transcript::{LineKind, Recorder};
 
 /// Where a command queue has its registers.
@@ -97,8 +98,8 @@ impl Tap {
         Tap { layout: SECOND, ..Tap::new(registers, ram, recorder, name) }
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock()
     }
 
     /// Keep from now on, for [`take_shown`](Self::take_shown), what the SMMU is shown.

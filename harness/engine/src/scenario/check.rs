@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
 use smmu_driver::smmu_types::StreamId;
 

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
+use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use schemars::JsonSchema;
 use serde::Deserialize;
 use smmu_driver::smmu_types::{OutputSize, StreamId};
 
@@ -13,7 +13,8 @@ use crate::machine::{Need, SecondQueueKind};
 use crate::page_tables::TableStage;
 
 /// A scenario file.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ScenarioFile {
     /// What it shows, in one line.
@@ -42,7 +43,8 @@ pub struct ScenarioFile {
 }
 
 /// One SMMU.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SmmuSpec {
     /// Its name.
@@ -72,7 +74,8 @@ pub struct SmmuSpec {
 }
 
 /// The stream tables that an SMMU can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StreamTableKind {
     /// `"linear"`: linear tables only.
@@ -82,7 +85,8 @@ pub enum StreamTableKind {
 }
 
 /// How the driver learns that a `CMD_SYNC` is complete.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SyncMethod {
     /// `"polling"`: it reads `CMDQ_CONS`.
@@ -136,7 +140,8 @@ impl SmmuSpec {
 }
 
 /// A device that can do DMA; or several, named `name0`, `name1` and so on.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeviceSpec {
     /// Its name.
@@ -153,7 +158,8 @@ pub struct DeviceSpec {
 }
 
 /// A domain; or several, named `name0`, `name1` and so on.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DomainSpec {
     /// Its name.

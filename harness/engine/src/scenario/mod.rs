@@ -27,7 +27,9 @@ mod check;
 mod file;
 mod names;
 mod nearest;
+#[cfg(feature = "schema")]
 mod reference;
+#[cfg(feature = "schema")]
 mod schema;
 mod source;
 mod spanned;
@@ -37,7 +39,9 @@ mod steps;
 pub use file::{DeviceSpec, DomainSpec, ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod};
 pub use names::SpannedName;
 pub use nearest::nearest;
+#[cfg(feature = "schema")]
 pub use reference::reference;
+#[cfg(feature = "schema")]
 pub use schema::schema;
 pub use source::{Scenario, ScenarioError};
 pub use spanned::Spanned;

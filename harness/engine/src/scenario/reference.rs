@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use super::schema::schema;
 
+use crate::prelude::*;
+
 type Definitions = Map<String, Value>;
 
 const HEAD: &str = "\

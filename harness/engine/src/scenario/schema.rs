@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::file::ScenarioFile;
 
+use crate::prelude::*;
+
 /// The JSON Schema of a scenario file.
 #[must_use]
 pub fn schema() -> Value {

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
 
 use super::check;

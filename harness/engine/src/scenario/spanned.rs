@@ -1,9 +1,7 @@
 //! A value, and where in the file it stands.
 
-use alloc::borrow::Cow;
 use core::ops::Range;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
 /// A value, and the bytes of the file that it stands at.
@@ -29,17 +27,18 @@ impl<T> Spanned<T> {
 }
 
 /// In a file it is the value alone.
-impl<T: JsonSchema> JsonSchema for Spanned<T> {
+#[cfg(feature = "schema")]
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Spanned<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
     }
-    fn schema_name() -> Cow<'static, str> {
+    fn schema_name() -> alloc::borrow::Cow<'static, str> {
         T::schema_name()
     }
-    fn schema_id() -> Cow<'static, str> {
+    fn schema_id() -> alloc::borrow::Cow<'static, str> {
         T::schema_id()
     }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         T::json_schema(generator)
     }
 }

@@ -4,6 +4,8 @@ use core::ops::Range;
 
 use super::names::{Declared, Wrong};
 
+use crate::prelude::*;
+
 /// One kind of step, as a file states it.
 pub(crate) trait StepSpec {
     /// Checks the step against the head of the file.

@@ -55,10 +55,7 @@ pub(super) fn compare(report: &RunReport, path: &Path, mode: Snapshots) -> Compa
         // A failed run has its own error. Nothing of it is worth keeping.
         return Compared::None;
     }
-    let mut now: String = report.transcript.iter().map(|line| format!("{line}\n")).collect();
-    for note in &report.unchecked {
-        now = format!("{now}not checked: {note}\n");
-    }
+    let now = report.snapshot();
     if mode == Snapshots::Bless {
         return match std::fs::write(path, now) {
             Ok(()) => Compared::Blessed,
@@ -70,10 +67,11 @@ pub(super) fn compare(report: &RunReport, path: &Path, mode: Snapshots) -> Compa
         Err(error) if error.kind() == ErrorKind::NotFound => return Compared::None,
         Err(error) => return Compared::Unusable(format!("{}: {error}", path.display())),
     };
+    let (kept, now) = (report.comparable(&kept), report.comparable(&now));
     if kept == now {
         return Compared::Same;
     }
-    let diff = TextDiff::from_lines(&kept, &now);
+    let diff = TextDiff::from_lines(&*kept, &*now);
     let shown = diff.unified_diff().context_radius(CONTEXT).to_string();
     Compared::Differs(shown)
 }

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use smmu_driver::smmu_types::range::Extent;
-use smmu_driver::smmu_types::seam::{CommandSink, Registers};
+use smmu_driver::smmu_types::seam::{CommandSink, Registers, StdWait};
 use smmu_driver::smmu_types::{Asid, Command, Granule, Leaf, StreamId, Vmid};
 
 use super::*;
-use crate::machine::{Backend, MachineDevice, MachineSmmu, MachineSpec, SecondQueueKind};
+use crate::machine::{Backend, Clock, MachineDevice, MachineSmmu, MachineSpec, SecondQueueKind};
 use crate::mock::Mock;
 use crate::page_tables::PAGE;
 use crate::page_tables::Permission;
@@ -57,6 +57,7 @@ fn race(rig: &mut Rig<'_>, rounds: u32) {
     let (d, e) = (&domains["D"], &domains["E"]);
     let page = pages.address("A").unwrap();
     let (done, reached) = (AtomicBool::new(false), AtomicU32::new(0));
+    let writes = [0, 1, 2].map(|device| DmaWrite::of(&**machine, device, IOVA).unwrap());
     let extent = Extent::range(IOVA, PAGE, Granule::K4, Leaf::Last).with_page_hint();
     std::thread::scope(|scope| {
         for (_, device) in devices.iter() {
@@ -75,19 +76,23 @@ fn race(rig: &mut Rig<'_>, rounds: u32) {
         let table = || d.tables().lock();
         for round in 0..rounds {
             table().map(IOVA, page, Permission::ReadWrite).unwrap();
-            for device in 0..3 {
-                pages.restore();
+            for (device, write) in writes.iter().enumerate() {
+                pages.expect(write);
                 machine.dma_write(device, IOVA).unwrap();
-                if pages.reached(0) != Reached::Nothing {
+                if pages.reached(write) != Reached::Nothing {
                     reached.fetch_add(1, Ordering::Relaxed);
                 }
             }
             table().unmap(IOVA).unwrap();
             d.invalidate(extent).unwrap();
-            for device in 0..3 {
-                pages.restore();
+            for (device, write) in writes.iter().enumerate() {
+                pages.expect(write);
                 machine.dma_write(device, IOVA).unwrap();
-                assert_eq!(pages.reached(0), Reached::Nothing, "round {round}, device {device}");
+                assert_eq!(
+                    pages.reached(write),
+                    Reached::Nothing,
+                    "round {round}, device {device}"
+                );
             }
         }
     });
@@ -134,6 +139,10 @@ impl Machine for StuckMachine {
     }
     fn take_interrupts(&self) -> Vec<(usize, Irq)> {
         self.0.take_interrupts()
+    }
+    fn clock(&self) -> Clock {
+        // That of the standard library, as of a machine that runs by itself.
+        Clock::new(StdWait::new())
     }
     fn check(&self) -> Result<(), BackendError> {
         self.0.check()

@@ -5,6 +5,7 @@ use smmu_driver::smmu_invs::InvError;
 use smmu_driver::smmu_tags::TagError;
 use smmu_driver::smmu_types::seam::SinkError;
 
+use crate::prelude::*;
 use crate::run::committed::committed;
 use crate::run::pages::Reached;
 use crate::run::refusal::Refusal;

@@ -1,5 +1,6 @@
 //! Attaches many devices, each to the domain of the same number.
 
+use crate::prelude::*;
 use crate::run::committed::committed;
 use crate::run::report::RunReport;
 use crate::run::rig::Rig;

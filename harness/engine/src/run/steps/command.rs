@@ -7,6 +7,7 @@ use smmu_driver::smmu_types::{
     SubstreamId, Vmid,
 };
 
+use crate::prelude::*;
 use crate::run::command_failure::check_failure;
 use crate::run::report::RunReport;
 use crate::run::rig::Rig;

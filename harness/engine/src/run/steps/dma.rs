@@ -2,6 +2,7 @@
 
 use smmu_driver::smmu_types::{EventKind, EventRecord, Iova, StreamId};
 
+use crate::prelude::*;
 use crate::run::pages::Reached;
 use crate::run::report::RunReport;
 use crate::run::rig::{Ended, Rig};

@@ -3,6 +3,7 @@
 use smmu_driver::smmu_tags::TagStats;
 use smmu_driver::smmu_types::{Command, RawCommand, SmmuId};
 
+use crate::prelude::*;
 use crate::run::report::RunReport;
 use crate::run::rig::Rig;
 use crate::run::step_action::StepAction;

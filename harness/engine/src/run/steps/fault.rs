@@ -1,6 +1,7 @@
 //! Lets a command queue misbehave.
 
 use crate::machine::QueueFault;
+use crate::prelude::*;
 use crate::run::report::RunReport;
 use crate::run::rig::Rig;
 use crate::run::step_action::StepAction;

@@ -1,6 +1,7 @@
 //! Checks that the model named the missing command.
 
 use crate::machine::HazardReport;
+use crate::prelude::*;
 use crate::run::report::RunReport;
 use crate::run::rig::Rig;
 use crate::run::step_action::StepAction;

@@ -12,6 +12,7 @@ use smmu_driver::smmu_types::{
 };
 
 use crate::machine::Ram;
+use crate::prelude::*;
 use crate::run::platform::Harness;
 use crate::run::report::RunReport;
 use crate::run::rig::Rig;

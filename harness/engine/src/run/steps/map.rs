@@ -2,6 +2,7 @@
 
 use crate::alloc_fault::Armed;
 use crate::page_tables::TableError;
+use crate::prelude::*;
 use crate::run::report::RunReport;
 use crate::run::rig::Rig;
 use crate::run::settle::settled;

@@ -2,14 +2,15 @@
 
 use core::ops::Range;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::prelude::*;
 use crate::scenario::names::{Declared, SpannedName, Wrong, aligned};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Attach`](crate::scenario::Step::Attach).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Attach {
     /// The device.
@@ -23,7 +24,8 @@ pub struct Attach {
 }
 
 /// Why an attach may be expected to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum AttachFailure {
     /// `"tags-exhausted"`: every tag of the SMMU is taken.
@@ -55,7 +57,8 @@ impl AttachFailure {
 }
 
 /// What a device may reach during its attach.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct Watch")]
 pub struct AttachWatch {
     /// The address that the device writes to.

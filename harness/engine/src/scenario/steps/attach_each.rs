@@ -2,15 +2,16 @@
 
 use core::ops::Range;
 
+use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong, counted};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::AttachEach`](crate::scenario::Step::AttachEach).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AttachEach {
     /// The devices' common name.

@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
+use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::machine::QueueName;
@@ -12,7 +12,8 @@ use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Command`](crate::scenario::Step::Command).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CommandStep {
     /// The SMMU.
@@ -30,7 +31,8 @@ pub struct CommandStep {
 }
 
 /// How the commands of a step may be expected to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum WantedFailure {
     /// `"CERROR_ILL"`: the SMMU does not know the command.
     #[serde(rename = "CERROR_ILL")]
@@ -51,7 +53,8 @@ pub enum WantedFailure {
 }
 
 /// One command of a [`CommandStep`].
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CommandSpec {
     /// `CFGI_STE`.
@@ -79,12 +82,14 @@ pub enum CommandSpec {
 }
 
 /// No arguments: `{}`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NoArguments {}
 
 /// A device's first StreamID.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StreamArgument {
     /// The device.
@@ -92,7 +97,8 @@ pub struct StreamArgument {
 }
 
 /// An ASID.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AsidArgument {
     /// The ASID.
@@ -105,7 +111,8 @@ pub struct AsidArgument {
 }
 
 /// An ASID and an address.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VaArguments {
     /// The ASID.
@@ -118,7 +125,8 @@ pub struct VaArguments {
 }
 
 /// A VMID.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VmidArgument {
     /// The VMID.
@@ -126,7 +134,8 @@ pub struct VmidArgument {
 }
 
 /// A VMID and an address.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct IpaArguments {
     /// The VMID.
@@ -136,7 +145,8 @@ pub struct IpaArguments {
 }
 
 /// A device's first StreamID, and an address.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AtcArguments {
     /// The device.

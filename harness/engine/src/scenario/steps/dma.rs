@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
+use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use schemars::JsonSchema;
 use serde::Deserialize;
 use smmu_driver::smmu_types::EventKind;
 
@@ -13,7 +13,8 @@ use crate::scenario::nearest::nearest;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Dma`](crate::scenario::Step::Dma).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct Dma")]
 pub struct DmaStep {
     /// The device.
@@ -36,7 +37,8 @@ pub struct DmaStep {
 }
 
 /// What a device does with memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DmaDirection {
     /// `"write"`: it writes.

@@ -2,15 +2,16 @@
 
 use core::ops::Range;
 
+use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Expect`](crate::scenario::Step::Expect).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
     /// The SMMU.
@@ -35,7 +36,8 @@ pub struct Expect {
 }
 
 /// How often a driver may be expected to read a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadsExpected {
     /// `"none"`: never.
@@ -45,7 +47,8 @@ pub enum ReadsExpected {
 }
 
 /// What may be expected of all commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CommandsExpected {
     /// `"in-order"`: the SMMU carried out each command once, as it was shown and in that order, and

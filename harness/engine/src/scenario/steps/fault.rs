@@ -31,8 +31,8 @@
 
 use core::ops::Range;
 
+use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::machine::{Need, QueueName};
@@ -40,7 +40,8 @@ use crate::scenario::names::{Declared, SmmuFacts, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Fault`](crate::scenario::Step::Fault): one of `cmdq`, `atc_timeout` and `msi`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
     /// The SMMU.
@@ -57,7 +58,8 @@ pub struct FaultStep {
 }
 
 /// What a faulty command queue does with its commands.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueBehaviour {
     /// `"stopped"`: the SMMU fetches none.
@@ -69,7 +71,8 @@ pub enum QueueBehaviour {
 }
 
 /// What becomes of an MSI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MsiFault {
     /// `"lost"`: it never arrives.

@@ -2,9 +2,9 @@
 
 use core::ops::Range;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::prelude::*;
 use crate::scenario::names::{Declared, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
@@ -25,7 +25,8 @@ const REMEDIES: [&str; 12] = [
 ];
 
 /// See [`Step::Hazard`](crate::scenario::Step::Hazard).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HazardStep {
     /// The missing command as a transcript prints it: its name, then as many of its operands as the

@@ -2,15 +2,16 @@
 
 use core::ops::Range;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::unmap::Unmap;
+use crate::prelude::*;
 use crate::scenario::names::{Declared, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Invalidate`](crate::scenario::Step::Invalidate): what an `unmap` before took away.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Invalidate(pub Unmap);
 

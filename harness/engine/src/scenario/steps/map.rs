@@ -2,16 +2,17 @@
 
 use core::ops::Range;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::page_tables::{LeafSize, PAGE, Permission};
+use crate::prelude::*;
 use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
 use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Map`](crate::scenario::Step::Map).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Map {
     /// The domain.
@@ -33,7 +34,8 @@ pub struct Map {
 }
 
 /// Why a mapping may be expected to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MapFailure {
     /// `"mapped"`: something is mapped there already, perhaps by a block.

@@ -22,7 +22,6 @@ mod unmap;
 
 use core::ops::Range;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::names::{Declared, Wrong};
@@ -51,8 +50,11 @@ pub use restart::RestartStep;
 pub use settle::{SettleFailure, SettleStep};
 pub use unmap::Unmap;
 
+use crate::prelude::*;
+
 /// One step.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// `attach`: a device to a domain, to `bypass` or to `blocked`.

@@ -2,15 +2,16 @@
 
 use core::ops::Range;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::page_tables::LeafSize;
+use crate::prelude::*;
 use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Poke`](crate::scenario::Step::Poke).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Poke {
     /// The domain.

@@ -2,15 +2,16 @@
 
 use core::ops::Range;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::map::Map;
+use crate::prelude::*;
 use crate::scenario::names::{Declared, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Remap`](crate::scenario::Step::Remap): the new mapping.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Remap(pub Map);
 

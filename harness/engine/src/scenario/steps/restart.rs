@@ -2,14 +2,15 @@
 
 use core::ops::Range;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::prelude::*;
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Restart`](crate::scenario::Step::Restart).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RestartStep {
     /// The SMMU.

@@ -2,14 +2,15 @@
 
 use core::ops::Range;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::prelude::*;
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Settle`](crate::scenario::Step::Settle).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SettleStep {
     /// The SMMU.
@@ -19,7 +20,8 @@ pub struct SettleStep {
 }
 
 /// How a settlement fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SettleFailure {
     /// `"timeout"`: no `CMD_SYNC` completion in time.
     #[serde(rename = "timeout")]

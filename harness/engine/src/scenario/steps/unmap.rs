@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
+use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::command::WantedFailure;
@@ -12,7 +12,8 @@ use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Unmap`](crate::scenario::Step::Unmap).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Unmap {
     /// The domain.
