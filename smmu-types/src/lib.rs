@@ -60,8 +60,9 @@
 //! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself. The
 //!   keys of the fields, which encoders use, need no feature.
 //! - `legal` (implies `fields`): the rules by which an SMMU refuses a configuration.
-//! - `alloc`: `Counted`.
-//! - `std`: `seam::StdWait` and `pool`, an allocator of DMA blocks over one window of memory.
+//! - `alloc`: `Counted`; `pool`, an allocator of DMA blocks over one window of memory; `Registers`
+//!   for an `Arc`.
+//! - `std` (implies `alloc`): `seam::StdWait`, and a default lock for `pool`.
 //! - `fake` (implies `std`): the `fake` module with doubles for every seam.
 //!
 //! Layouts follow the Arm System Memory Management Unit Architecture Specification, SMMU
@@ -89,7 +90,7 @@ pub use counted::{Counted, OutOfMemory};
 pub use plan::{queue, range};
 #[cfg(feature = "fake")]
 pub use seam::fake;
-#[cfg(feature = "std")]
+#[cfg(feature = "alloc")]
 pub use seam::pool;
 pub use seam::{CacheTag, FlushProof, GoneProof, PendingFlush, Regime, SyncProof};
 pub use spec::*;

@@ -6,7 +6,7 @@ pub mod dma_barrier;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod observer;
-#[cfg(feature = "std")]
+#[cfg(feature = "alloc")]
 pub mod pool;
 mod proof;
 mod registers;

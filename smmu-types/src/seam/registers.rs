@@ -48,8 +48,8 @@ macro_rules! through_pointer {
 }
 
 through_pointer!(&R);
-#[cfg(feature = "std")]
-through_pointer!(std::sync::Arc<R>);
+#[cfg(feature = "alloc")]
+through_pointer!(alloc::sync::Arc<R>);
 
 /// One access of a register's width: [`RegistersExt`] is made of these.
 pub trait Transfer: Width {
