@@ -120,6 +120,11 @@ where
         let active = self.registers.read(regs::GERROR) ^ acknowledged;
         let bits = active & gerror::ALL & !gerror::CMDQ;
         if bits != 0 {
+            // The write repeats the acknowledgement of a command error, perhaps that of another
+            // CPU. The SMMU must not fetch the refused command because of it.
+            if is_kept(Barrier::PublishRepeated) {
+                self.block.publish(0..0);
+            }
             self.registers.write(regs::GERRORN, acknowledged ^ bits);
         }
         self.gerror.remember(active);

@@ -63,4 +63,6 @@ smmu_types::barriers! {
     /// `DmaBlock::publish` between the `CMD_SYNC` that replaces a refused command and the
     /// acknowledgement.
     PublishReplaced,
+    /// `DmaBlock::publish` before a write of `GERRORN` that repeats that acknowledgement.
+    PublishRepeated,
 }

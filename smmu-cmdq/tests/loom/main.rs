@@ -443,8 +443,7 @@ fn two_interrupts_at_once_are_both_served() {
 }
 
 /// The interrupt comes while a waiter may handle its refused command.
-#[test]
-fn an_interrupt_beside_a_refused_command_is_not_lost() {
+fn interrupted_waiter() {
     check(|| {
         let bad = command(0, 0).encode();
         let refuses = Some((bad.0[0], CommandErrorCode::ILL, 1));
@@ -466,6 +465,11 @@ fn an_interrupt_beside_a_refused_command_is_not_lost() {
         let rest = queue.handle_global_errors().active.unwrap();
         assert_eq!((reported.unwrap_or(0) | rest) & EVENTQ_ABT, EVENTQ_ABT);
     });
+}
+
+#[test]
+fn an_interrupt_beside_a_refused_command_is_not_lost() {
+    interrupted_waiter();
 }
 
 /// Run a model without a barrier. It must fail, and for one of the expected reasons.
@@ -521,6 +525,7 @@ fn two_by_msi() {
 #[case::gerror_request(Barrier::GerrorRequest, interrupted_inside)]
 #[case::gerror_take(Barrier::GerrorTake, interrupted_inside)]
 #[case::gerror_hand_over(Barrier::GerrorHandOver, interrupted_inside)]
+#[case::publish_repeated(Barrier::PublishRepeated, interrupted_waiter)]
 #[case::halt_release(Barrier::HaltRelease, || aborts::<CompareExchange<4>>(3))]
 #[case::halt_acquire(Barrier::HaltAcquire, || aborts::<CompareExchange<4>>(3))]
 #[case::publish_replaced(Barrier::PublishReplaced, || {
