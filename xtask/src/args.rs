@@ -8,11 +8,13 @@ pub(crate) const USAGE: &str = "\
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test [--no-qemu] [-- NEXTEST ARGS]
-          Provide cargo-nextest, cargo-deny and QEMU. Run the tests, doc tests,
-          loom tests, clippy, rustfmt, rustdoc, packaging and cargo-deny, then
+  test [--no-qemu] [--no-board] [-- NEXTEST ARGS]
+          Provide cargo-nextest, cargo-deny, QEMU and a compiler for bare metal.
+          Run the tests, doc tests, loom tests, clippy, rustfmt, rustdoc,
+          packaging and cargo-deny, check the libraries for bare metal, then
           print a summary. A failing step does not stop the later ones.
             --no-qemu   skip the QEMU scenarios; the summary says so
+            --no-board  skip the steps of boards; the summary says so
             -- ARGS     arguments for `cargo nextest run`, such as a test filter
   fuzz [--seconds N] [TARGET...]
           Provide cargo-fuzz, and run each named fuzz target (default: all) for
@@ -24,6 +26,9 @@ Commands:
             --keep   write the new counts to the repository
   tsan    Run the tests with threads under ThreadSanitizer, with a standard
           library built for it. Needs the nightly toolchain and its rust-src.
+  board
+          Find a compiler for aarch64-unknown-none-softfloat, or unpack Debian's
+          into the target folder (on Debian, without root: 147 MB to download).
   qemu [--print-path]
           Find a QEMU that the scenarios support, or unpack one into the target
           folder (on Debian and its derivatives, without root).
@@ -45,6 +50,7 @@ pub(crate) enum Task {
     Fuzz(FuzzOptions),
     Bench(KeptCounts),
     Tsan,
+    Board,
 }
 
 /// Output of `cargo xtask qemu`.
@@ -57,6 +63,7 @@ pub(crate) enum QemuOutput {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TestOptions {
     pub(crate) qemu: QemuUse,
+    pub(crate) board: BoardUse,
     pub(crate) nextest_args: Vec<OsString>,
 }
 
@@ -70,6 +77,13 @@ pub(crate) struct FuzzOptions {
 /// Whether the scenarios also run on QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QemuUse {
+    Required,
+    LeftOut,
+}
+
+/// Whether the steps of boards run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BoardUse {
     Required,
     LeftOut,
 }
@@ -98,18 +112,25 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task, Us
         Some("bench") => parse_bench(args),
         Some("qemu") => parse_qemu(args),
         Some("tsan") => parse_tsan(args),
+        Some("board") => parse_board(args),
         _ => Err(UsageError::UnknownCommand(lossy(&command))),
     }
 }
 
 fn parse_test(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
-    let mut qemu = QemuUse::Required;
+    let mut options = TestOptions {
+        qemu: QemuUse::Required,
+        board: BoardUse::Required,
+        nextest_args: Vec::new(),
+    };
     while let Some(arg) = args.next() {
         match arg.to_str() {
-            Some("--no-qemu") => qemu = QemuUse::LeftOut,
+            Some("--no-qemu") => options.qemu = QemuUse::LeftOut,
+            Some("--no-board") => options.board = BoardUse::LeftOut,
             Some("--help" | "-h") => return Ok(Task::Help),
             Some("--") => {
-                return Ok(Task::Test(TestOptions { qemu, nextest_args: args.collect() }));
+                options.nextest_args = args.collect();
+                break;
             }
             _ => {
                 return Err(UsageError::UnknownArgument {
@@ -120,7 +141,7 @@ fn parse_test(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageErr
             }
         }
     }
-    Ok(Task::Test(TestOptions { qemu, nextest_args: Vec::new() }))
+    Ok(Task::Test(options))
 }
 
 fn parse_qemu(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
@@ -194,6 +215,17 @@ fn parse_tsan(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageErr
     }
 }
 
+fn parse_board(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+    match args.next() {
+        None => Ok(Task::Board),
+        Some(arg) if ["--help", "-h"].iter().any(|help| arg == *help) => Ok(Task::Help),
+        Some(arg) => {
+            let argument = lossy(&arg);
+            Err(UsageError::UnknownArgument { command: "board", argument, hint: "" })
+        }
+    }
+}
+
 fn lossy(arg: &OsString) -> String {
     arg.to_string_lossy().into_owned()
 }
@@ -209,6 +241,7 @@ mod tests {
     fn test(qemu: QemuUse, nextest_args: &[&str]) -> Result<Task, UsageError> {
         Ok(Task::Test(TestOptions {
             qemu,
+            board: BoardUse::Required,
             nextest_args: nextest_args.iter().map(OsString::from).collect(),
         }))
     }
@@ -221,6 +254,15 @@ mod tests {
         assert_eq!(parsed("qemu --print-path"), Ok(Task::Qemu(QemuOutput::PathOnly)));
         assert_eq!(parsed("test"), test(QemuUse::Required, &[]));
         assert_eq!(parsed("test --no-qemu"), test(QemuUse::LeftOut, &[]));
+    }
+
+    #[test]
+    fn what_needs_other_programs_can_be_left_out() {
+        let Ok(Task::Test(options)) = parsed("test --no-board --no-qemu -- name") else {
+            panic!("a test run")
+        };
+        assert_eq!((options.qemu, options.board), (QemuUse::LeftOut, BoardUse::LeftOut));
+        assert_eq!(options.nextest_args, ["name"]);
     }
 
     #[test]

@@ -71,6 +71,16 @@ pub(crate) enum Error {
     )]
     NothingFetched { tried: String },
 
+    #[error(
+        "no compiler for {}: {why}; install one yourself: `rustup target add {}`",
+        crate::compiler::TARGET,
+        crate::compiler::TARGET
+    )]
+    NoBareCompiler { why: String },
+
+    #[error("unpacked {name}, but this compiler is not suitable: {why}")]
+    UnpackedCompiler { name: String, why: String },
+
     #[error("unpacked {package_version}, but this QEMU is not suitable: {why}")]
     Unpacked { package_version: String, why: String },
 }

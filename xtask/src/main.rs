@@ -6,7 +6,11 @@
 
 mod apt;
 mod args;
+mod aside;
 mod bench;
+mod compiler;
+mod debian;
+mod debian_compiler;
 mod error;
 mod fetch;
 mod fuzz;
@@ -80,6 +84,7 @@ fn run(command: Task) -> Result<ExitCode, Error> {
                 return Ok(ExitCode::from(FAILED));
             }
         }
+        Task::Board => print(&compiler::provide(&Workspace::find()?)?),
         Task::Test(options) => {
             let report = steps::run(&Workspace::find()?, &options);
             print(&report);

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::args::{QemuUse, TestOptions};
+use crate::args::{BoardUse, QemuUse, TestOptions};
+use crate::compiler;
 use crate::error::Error;
 use crate::fuzz;
 use crate::process::{capture, capture_success, say, variable, watch};
@@ -31,7 +32,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
     suite.interleavings();
     suite.clippy();
     suite.each_alone();
-    suite.bare_metal();
+    suite.bare_metal(options.board);
     suite.fuzz_targets();
     suite.rustfmt();
     suite.cargo(
@@ -200,32 +201,35 @@ impl Suite<'_> {
         });
     }
 
-    /// The `no_std` libraries without features, for a bare-metal target if it is installed.
-    fn bare_metal(&mut self) {
-        const TARGET: &str = "aarch64-unknown-none";
+    /// Each `no_std` library for bare metal, with every feature that claims to need no `std`.
+    fn bare_metal(&mut self, wanted: BoardUse) {
         let workspace = self.workspace;
         self.step("bare metal", || {
-            let mut rustc = Command::new(variable("RUSTC").unwrap_or_else(|| "rustc".into()));
-            rustc.args(["--print", "target-libdir", "--target", TARGET]);
-            let folder = capture(&mut rustc, "", VERSION_LIMIT);
-            let installed = folder.is_ok_and(|answer| Path::new(answer.stdout.trim()).is_dir());
-            if !installed {
-                let remedy =
-                    format!("target {TARGET} is not installed; run `rustup target add {TARGET}`");
-                return StepOutcome::NotRun(remedy);
+            if wanted == BoardUse::LeftOut {
+                return StepOutcome::NotRun("no library was checked (--no-board)".to_owned());
             }
-            // One at a time: together they would share features, and so the standard library.
+            let compiler = match compiler::provide(workspace) {
+                Ok(compiler) => compiler,
+                Err(error) => return StepOutcome::Failed(error.to_string()),
+            };
+            say(&compiler);
+            let mut count = 0;
             for library in workspace.crates.iter().filter(|library| library.no_std) {
-                let package = library.name.as_str();
-                let arguments = ["check", "--quiet", "--lib", "--package", package];
-                let mut check = workspace.cargo();
-                check.args(arguments).args(["--no-default-features", "--target", TARGET]);
-                let outcome = watched(&mut check);
-                if !matches!(outcome, StepOutcome::Passed(_)) {
-                    return outcome;
+                // One at a time: together they would share features, and so the standard library.
+                for features in library.no_std_feature_sets() {
+                    say(format_args!("{} {features}", library.name));
+                    let mut check = compiler.cargo(workspace);
+                    check.args(["check", "--quiet", "--locked", "--lib", "--package"]);
+                    check.args([library.name.as_str(), "--target", compiler::TARGET]);
+                    check.args(["--no-default-features", "--features", &features]);
+                    if !matches!(watched(&mut check), StepOutcome::Passed(_)) {
+                        let name = &library.name;
+                        return StepOutcome::Failed(format!("{name} with features [{features}]"));
+                    }
+                    count += 1;
                 }
             }
-            StepOutcome::Passed(TARGET.to_owned())
+            StepOutcome::Passed(format!("{count} checks for {}", compiler::TARGET))
         });
     }
 
