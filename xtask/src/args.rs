@@ -1,6 +1,7 @@
 //! The command line of `cargo xtask`, its help and its errors.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use crate::bench::KeptCounts;
 
@@ -26,9 +27,15 @@ Commands:
             --keep   write the new counts to the repository
   tsan    Run the tests with threads under ThreadSanitizer, with a standard
           library built for it. Needs the nightly toolchain and its rust-src.
-  board
+  board [--run] [PART]
           Find a compiler for aarch64-unknown-none-softfloat, or unpack Debian's
-          into the target folder (on Debian, without root: 147 MB to download).
+          into the target folder (on Debian, without root). Build the images of
+          harness/board, check their sizes, and print where they are.
+            --run            also boot the image `tour` in QEMU, or Linux
+            compiler         only provide the compiler
+            libraries        check that the libraries build for bare metal
+            linux [PROGRAM]  fetch Debian's arm64 kernel, and pack an initramfs
+                             that runs PROGRAM (default: the image `linux`)
   qemu [--print-path]
           Find a QEMU that the scenarios support, or unpack one into the target
           folder (on Debian and its derivatives, without root).
@@ -50,7 +57,7 @@ pub(crate) enum Task {
     Fuzz(FuzzOptions),
     Bench(KeptCounts),
     Tsan,
-    Board,
+    Board(BoardOptions),
 }
 
 /// Output of `cargo xtask qemu`.
@@ -81,6 +88,29 @@ pub(crate) enum QemuUse {
     LeftOut,
 }
 
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct BoardOptions {
+    pub(crate) part: BoardPart,
+    pub(crate) boot: Boot,
+}
+
+/// What `cargo xtask board` makes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum BoardPart {
+    Compiler,
+    Libraries,
+    Images,
+    /// A Linux that runs this program; `None` for the image `linux`.
+    Linux(Option<PathBuf>),
+}
+
+/// Whether QEMU boots what was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Boot {
+    Yes,
+    No,
+}
+
 /// Whether the steps of boards run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BoardUse {
@@ -96,6 +126,8 @@ pub(crate) enum UsageError {
     UnknownCommand(String),
     #[error("`{command}` has no argument `{argument}`{hint}")]
     UnknownArgument { command: &'static str, argument: String, hint: &'static str },
+    #[error("`--run` boots the images or `linux`; without them it boots nothing")]
+    NothingToBoot,
     #[error("`--seconds` needs a number above 0, not `{0}`")]
     Seconds(String),
 }
@@ -215,15 +247,28 @@ fn parse_tsan(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageErr
     }
 }
 
-fn parse_board(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
-    match args.next() {
-        None => Ok(Task::Board),
-        Some(arg) if ["--help", "-h"].iter().any(|help| arg == *help) => Ok(Task::Help),
-        Some(arg) => {
-            let argument = lossy(&arg);
-            Err(UsageError::UnknownArgument { command: "board", argument, hint: "" })
+fn parse_board(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+    let mut options = BoardOptions { part: BoardPart::Images, boot: Boot::No };
+    for arg in args {
+        let unknown =
+            |hint| UsageError::UnknownArgument { command: "board", argument: lossy(&arg), hint };
+        match (arg.to_str(), &options.part) {
+            (Some("--help" | "-h"), _) => return Ok(Task::Help),
+            (Some("--run"), _) => options.boot = Boot::Yes,
+            (Some("compiler"), BoardPart::Images) => options.part = BoardPart::Compiler,
+            (Some("libraries"), BoardPart::Images) => options.part = BoardPart::Libraries,
+            (Some("linux"), BoardPart::Images) => options.part = BoardPart::Linux(None),
+            (Some(name), _) if name.starts_with('-') => return Err(unknown("")),
+            (_, BoardPart::Linux(None)) => options.part = BoardPart::Linux(Some(arg.into())),
+            _ => return Err(unknown("; its parts are compiler, libraries, linux [PROGRAM]")),
         }
     }
+    if options.boot == Boot::Yes
+        && matches!(options.part, BoardPart::Compiler | BoardPart::Libraries)
+    {
+        return Err(UsageError::NothingToBoot);
+    }
+    Ok(Task::Board(options))
 }
 
 fn lossy(arg: &OsString) -> String {
@@ -254,6 +299,22 @@ mod tests {
         assert_eq!(parsed("qemu --print-path"), Ok(Task::Qemu(QemuOutput::PathOnly)));
         assert_eq!(parsed("test"), test(QemuUse::Required, &[]));
         assert_eq!(parsed("test --no-qemu"), test(QemuUse::LeftOut, &[]));
+    }
+
+    #[test]
+    fn board_takes_a_part_and_boots_what_can_boot() {
+        let board = |part, boot| Ok(Task::Board(BoardOptions { part, boot }));
+        assert_eq!(parsed("board"), board(BoardPart::Images, Boot::No));
+        assert_eq!(parsed("board --run"), board(BoardPart::Images, Boot::Yes));
+        assert_eq!(parsed("board compiler"), board(BoardPart::Compiler, Boot::No));
+        assert_eq!(parsed("board libraries"), board(BoardPart::Libraries, Boot::No));
+        assert_eq!(parsed("board linux --run"), board(BoardPart::Linux(None), Boot::Yes));
+        let program = || BoardPart::Linux(Some("linux".into()));
+        assert_eq!(parsed("board --run linux linux"), board(program(), Boot::Yes));
+        assert_eq!(parsed("board compiler --run"), Err(UsageError::NothingToBoot));
+        for wrong in ["board tour", "board --rum", "board compiler linux", "board linux a b"] {
+            assert!(matches!(parsed(wrong), Err(UsageError::UnknownArgument { .. })), "{wrong}");
+        }
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl BareCompiler {
         }
         command
     }
+
+    /// Where programs of the profile `release` appear.
+    pub(crate) fn release_folder(&self) -> PathBuf {
+        self.output.join(TARGET).join("release")
+    }
 }
 
 impl fmt::Display for BareCompiler {

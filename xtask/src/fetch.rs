@@ -117,6 +117,13 @@ impl Apt {
         Ok(candidate(&policy).map(str::to_owned))
     }
 
+    /// The names of the packages on which `package` itself depends.
+    pub(crate) fn dependencies(&self, package: &str) -> Result<Vec<String>, Error> {
+        let mut depends = self.command("apt-cache");
+        depends.args(["depends", "--important", package]);
+        Ok(dependencies(&capture_success(&mut depends, LOCAL_LIMIT)?))
+    }
+
     /// A dependency of `package`, direct or not, whose name is `prefix` and a number.
     pub(crate) fn numbered_dependency(
         &self,
@@ -222,6 +229,12 @@ fn numbered(tree: &str, prefix: &str) -> Option<u32> {
     tree.lines().find_map(|line| line.trim().strip_prefix(prefix)?.parse().ok())
 }
 
+/// The names behind `Depends:` in the output of `apt-cache depends`.
+fn dependencies(tree: &str) -> Vec<String> {
+    let name = |line: &str| line.trim().strip_prefix("Depends: ").map(str::to_owned);
+    tree.lines().filter_map(name).collect()
+}
+
 /// The lines `Inst NAME (VERSION ...` of a simulated installation.
 fn planned(simulation: &str) -> Vec<PlannedPackage> {
     let package = |line: &str| {
@@ -299,5 +312,6 @@ libllvm9
 ";
         assert_eq!(numbered(tree, "libllvm"), Some(22));
         assert_eq!(numbered(tree, "libclang"), None);
+        assert_eq!(dependencies(tree), ["libc6", "libstd-rust-web-dev"]);
     }
 }

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::args::{BoardUse, QemuUse, TestOptions};
-use crate::compiler;
+use crate::board;
+use crate::compiler::{self, BareCompiler};
 use crate::error::Error;
 use crate::fuzz;
 use crate::process::{capture, capture_success, say, variable, watch};
@@ -32,7 +33,8 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
     suite.interleavings();
     suite.clippy();
     suite.each_alone();
-    suite.bare_metal(options.board);
+    let compiler = suite.bare_metal(options.board);
+    suite.images(compiler, options);
     suite.fuzz_targets();
     suite.rustfmt();
     suite.cargo(
@@ -202,34 +204,55 @@ impl Suite<'_> {
     }
 
     /// Each `no_std` library for bare metal, with every feature that claims to need no `std`.
-    fn bare_metal(&mut self, wanted: BoardUse) {
+    fn bare_metal(&mut self, wanted: BoardUse) -> Option<BareCompiler> {
         let workspace = self.workspace;
+        let mut found = None;
         self.step("bare metal", || {
             if wanted == BoardUse::LeftOut {
                 return StepOutcome::NotRun("no library was checked (--no-board)".to_owned());
             }
-            let compiler = match compiler::provide(workspace) {
-                Ok(compiler) => compiler,
-                Err(error) => return StepOutcome::Failed(error.to_string()),
-            };
-            say(&compiler);
-            let mut count = 0;
-            for library in workspace.crates.iter().filter(|library| library.no_std) {
-                // One at a time: together they would share features, and so the standard library.
-                for features in library.no_std_feature_sets() {
-                    say(format_args!("{} {features}", library.name));
-                    let mut check = compiler.cargo(workspace);
-                    check.args(["check", "--quiet", "--locked", "--lib", "--package"]);
-                    check.args([library.name.as_str(), "--target", compiler::TARGET]);
-                    check.args(["--no-default-features", "--features", &features]);
-                    if !matches!(watched(&mut check), StepOutcome::Passed(_)) {
-                        let name = &library.name;
-                        return StepOutcome::Failed(format!("{name} with features [{features}]"));
-                    }
-                    count += 1;
+            let checked = compiler::provide(workspace).and_then(|compiler| {
+                say(&compiler);
+                let compiler = found.insert(compiler);
+                board::check_libraries(workspace, compiler)
+            });
+            match checked {
+                Ok(count) => {
+                    StepOutcome::Passed(format!("{count} checks for {}", compiler::TARGET))
                 }
+                Err(error) => StepOutcome::Failed(error.to_string()),
             }
-            StepOutcome::Passed(format!("{count} checks for {}", compiler::TARGET))
+        });
+        found
+    }
+
+    /// The images of boards, their sizes, and the boot of one.
+    fn images(&mut self, compiler: Option<BareCompiler>, options: &TestOptions) {
+        let workspace = self.workspace;
+        self.step("board images", || {
+            if options.board == BoardUse::LeftOut {
+                return StepOutcome::NotRun("no image was built (--no-board)".to_owned());
+            }
+            if let Err(error) = board::require_package(workspace) {
+                return StepOutcome::NotRun(error.to_string());
+            }
+            let Some(compiler) = compiler else {
+                return StepOutcome::Failed("no compiler; see the step `bare metal`".to_owned());
+            };
+            let built = board::build_images(workspace, &compiler).and_then(|images| {
+                let note = format!("{} images", images.len());
+                match options.qemu {
+                    QemuUse::LeftOut => Ok(format!("{note}; none was booted (--no-qemu)")),
+                    QemuUse::Required => {
+                        let report = board::boot_tour(workspace, &images)?;
+                        Ok(format!("{note}; {report}"))
+                    }
+                }
+            });
+            match built {
+                Ok(note) => StepOutcome::Passed(note),
+                Err(error) => StepOutcome::Failed(error.to_string()),
+            }
         });
     }
 
