@@ -46,6 +46,17 @@ impl Mirror {
 
 /// The Debian mirrors in apt's configuration, the likeliest first.
 pub(crate) fn configured_mirrors() -> Vec<Mirror> {
+    mirrors(&configured())
+}
+
+/// deb822 sources of the machine's own Debian release with its updates, for an architecture.
+///
+/// Programs from there run with the machine's own C library. `None` without a Debian source.
+pub(crate) fn own_release(architecture: &str) -> Option<String> {
+    release_source(&configured(), architecture)
+}
+
+fn configured() -> Vec<AptSource> {
     let folder = Path::new(APT_FOLDER);
     let mut sources = read(&folder.join("sources.list"));
     let mut files: Vec<PathBuf> = fs::read_dir(folder.join("sources.list.d"))
@@ -56,7 +67,7 @@ pub(crate) fn configured_mirrors() -> Vec<Mirror> {
         .collect();
     files.sort();
     sources.extend(files.iter().flat_map(|file| read(file)));
-    mirrors(&sources)
+    sources
 }
 
 fn read(file: &Path) -> Vec<AptSource> {
@@ -173,6 +184,38 @@ fn mirrors(sources: &[AptSource]) -> Vec<Mirror> {
     mirrors
 }
 
+fn release_source(sources: &[AptSource], architecture: &str) -> Option<String> {
+    let mut paragraphs = Vec::new();
+    for source in sources {
+        if !source.components.iter().any(|component| component == "main") {
+            continue;
+        }
+        let suites: Vec<&str> = source
+            .suites
+            .iter()
+            .map(String::as_str)
+            .filter(|suite| is_release_suite(suite))
+            .collect();
+        for uri in source.uris.iter().filter(|uri| is_fetched(uri)) {
+            let mirror = Mirror { uri: uri.clone(), signed_by: source.signed_by.clone() };
+            // Other archives also use Debian's suite names. Their packages must not mix in.
+            if !suites.is_empty() && (says_debian(&mirror) || uri.contains("debian-security")) {
+                paragraphs.push(mirror.source(&suites, architecture));
+            }
+        }
+    }
+    (!paragraphs.is_empty()).then(|| paragraphs.join("\n"))
+}
+
+/// A release itself, its updates and its security updates.
+fn is_release_suite(suite: &str) -> bool {
+    let (codename, variant) = match suite.split_once(['-', '/']) {
+        Some((codename, variant)) => (codename, Some(variant)),
+        None => (suite, None),
+    };
+    CODENAMES.contains(&codename) && matches!(variant, None | Some("updates" | "security"))
+}
+
 fn is_debian_suite(suite: &str) -> bool {
     let (codename, variant) = match suite.split_once('-') {
         Some((codename, variant)) => (codename, Some(variant)),
@@ -182,10 +225,13 @@ fn is_debian_suite(suite: &str) -> bool {
 }
 
 fn can_serve(uri: &str) -> bool {
+    is_fetched(uri) && !uri.contains("security")
+}
+
+fn is_fetched(uri: &str) -> bool {
     let scheme = uri.split(':').next().unwrap_or_default();
     // A mirror list (`mirror+file:` and the like) ends in http or https as well.
-    let fetches = matches!(scheme, "http" | "https" | "mirror") || scheme.starts_with("mirror+");
-    fetches && !uri.contains("security")
+    matches!(scheme, "http" | "https" | "mirror") || scheme.starts_with("mirror+")
 }
 
 fn says_debian(mirror: &Mirror) -> bool {
@@ -290,6 +336,30 @@ Components: main
         for suite in ["noble", "trixie-security", "bookworm-pgdg", "trixie/updates", "./"] {
             assert!(!is_debian_suite(suite), "{suite}");
         }
+    }
+
+    #[test]
+    fn the_own_release_has_its_updates_and_security_updates() {
+        let source = release_source(&parse_deb822(DEB822), "amd64").unwrap();
+        let suites: Vec<&str> = source.lines().filter(|line| line.starts_with("Suites")).collect();
+        assert_eq!(suites, ["Suites: bookworm bookworm-updates", "Suites: bookworm-security"]);
+        assert_eq!(parse_deb822(&source).len(), 2, "{source}");
+        // No backports, and no archive that only borrows Debian's suite names.
+        let source = release_source(
+            &parse_list(
+                "deb http://m.example/debian trixie main\n\
+                 deb http://m.example/debian trixie-backports main\n\
+                 deb https://vendor.example/apt trixie main\n",
+            ),
+            "arm64",
+        );
+        let source = source.unwrap();
+        assert!(source.contains("Suites: trixie\n"), "{source}");
+        assert!(!source.contains("backports") && !source.contains("vendor"), "{source}");
+        assert_eq!(
+            release_source(&parse_list("deb http://u.example/ubuntu noble main"), "x"),
+            None
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line of `cargo xtask`, its help and its errors.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use crate::bench::KeptCounts;
 
@@ -8,11 +9,13 @@ pub(crate) const USAGE: &str = "\
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test [--no-qemu] [-- NEXTEST ARGS]
-          Provide cargo-nextest, cargo-deny and QEMU. Run the tests, doc tests,
-          loom tests, clippy, rustfmt, rustdoc, packaging and cargo-deny, then
+  test [--no-qemu] [--no-board] [-- NEXTEST ARGS]
+          Provide cargo-nextest, cargo-deny, QEMU and a compiler for bare metal.
+          Run the tests, doc tests, loom tests, clippy, rustfmt, rustdoc,
+          packaging and cargo-deny, check the libraries for bare metal, then
           print a summary. A failing step does not stop the later ones.
             --no-qemu   skip the QEMU scenarios; the summary says so
+            --no-board  skip the steps of boards; the summary says so
             -- ARGS     arguments for `cargo nextest run`, such as a test filter
   fuzz [--seconds N] [TARGET...]
           Provide cargo-fuzz, and run each named fuzz target (default: all) for
@@ -24,6 +27,15 @@ Commands:
             --keep   write the new counts to the repository
   tsan    Run the tests with threads under ThreadSanitizer, with a standard
           library built for it. Needs the nightly toolchain and its rust-src.
+  board [--run] [PART]
+          Find a compiler for aarch64-unknown-none-softfloat, or unpack Debian's
+          into the target folder (on Debian, without root). Build the images of
+          harness/board, check their sizes, and print where they are.
+            --run            also boot the image `tour` in QEMU, or Linux
+            compiler         only provide the compiler
+            libraries        check that the libraries build for bare metal
+            linux [PROGRAM]  fetch Debian's arm64 kernel, and pack an initramfs
+                             that runs PROGRAM (default: the image `linux`)
   qemu [--print-path]
           Find a QEMU that the scenarios support, or unpack one into the target
           folder (on Debian and its derivatives, without root).
@@ -45,6 +57,7 @@ pub(crate) enum Task {
     Fuzz(FuzzOptions),
     Bench(KeptCounts),
     Tsan,
+    Board(BoardOptions),
 }
 
 /// Output of `cargo xtask qemu`.
@@ -57,6 +70,7 @@ pub(crate) enum QemuOutput {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TestOptions {
     pub(crate) qemu: QemuUse,
+    pub(crate) board: BoardUse,
     pub(crate) nextest_args: Vec<OsString>,
 }
 
@@ -74,6 +88,36 @@ pub(crate) enum QemuUse {
     LeftOut,
 }
 
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct BoardOptions {
+    pub(crate) part: BoardPart,
+    pub(crate) boot: Boot,
+}
+
+/// What `cargo xtask board` makes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum BoardPart {
+    Compiler,
+    Libraries,
+    Images,
+    /// A Linux that runs this program; `None` for the image `linux`.
+    Linux(Option<PathBuf>),
+}
+
+/// Whether QEMU boots what was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Boot {
+    Yes,
+    No,
+}
+
+/// Whether the steps of boards run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BoardUse {
+    Required,
+    LeftOut,
+}
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UsageError {
     #[error("no command given")]
@@ -82,6 +126,8 @@ pub(crate) enum UsageError {
     UnknownCommand(String),
     #[error("`{command}` has no argument `{argument}`{hint}")]
     UnknownArgument { command: &'static str, argument: String, hint: &'static str },
+    #[error("`--run` boots the images or `linux`; without them it boots nothing")]
+    NothingToBoot,
     #[error("`--seconds` needs a number above 0, not `{0}`")]
     Seconds(String),
 }
@@ -98,18 +144,25 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task, Us
         Some("bench") => parse_bench(args),
         Some("qemu") => parse_qemu(args),
         Some("tsan") => parse_tsan(args),
+        Some("board") => parse_board(args),
         _ => Err(UsageError::UnknownCommand(lossy(&command))),
     }
 }
 
 fn parse_test(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
-    let mut qemu = QemuUse::Required;
+    let mut options = TestOptions {
+        qemu: QemuUse::Required,
+        board: BoardUse::Required,
+        nextest_args: Vec::new(),
+    };
     while let Some(arg) = args.next() {
         match arg.to_str() {
-            Some("--no-qemu") => qemu = QemuUse::LeftOut,
+            Some("--no-qemu") => options.qemu = QemuUse::LeftOut,
+            Some("--no-board") => options.board = BoardUse::LeftOut,
             Some("--help" | "-h") => return Ok(Task::Help),
             Some("--") => {
-                return Ok(Task::Test(TestOptions { qemu, nextest_args: args.collect() }));
+                options.nextest_args = args.collect();
+                break;
             }
             _ => {
                 return Err(UsageError::UnknownArgument {
@@ -120,7 +173,7 @@ fn parse_test(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageErr
             }
         }
     }
-    Ok(Task::Test(TestOptions { qemu, nextest_args: Vec::new() }))
+    Ok(Task::Test(options))
 }
 
 fn parse_qemu(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
@@ -194,6 +247,30 @@ fn parse_tsan(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageErr
     }
 }
 
+fn parse_board(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+    let mut options = BoardOptions { part: BoardPart::Images, boot: Boot::No };
+    for arg in args {
+        let unknown =
+            |hint| UsageError::UnknownArgument { command: "board", argument: lossy(&arg), hint };
+        match (arg.to_str(), &options.part) {
+            (Some("--help" | "-h"), _) => return Ok(Task::Help),
+            (Some("--run"), _) => options.boot = Boot::Yes,
+            (Some("compiler"), BoardPart::Images) => options.part = BoardPart::Compiler,
+            (Some("libraries"), BoardPart::Images) => options.part = BoardPart::Libraries,
+            (Some("linux"), BoardPart::Images) => options.part = BoardPart::Linux(None),
+            (Some(name), _) if name.starts_with('-') => return Err(unknown("")),
+            (_, BoardPart::Linux(None)) => options.part = BoardPart::Linux(Some(arg.into())),
+            _ => return Err(unknown("; its parts are compiler, libraries, linux [PROGRAM]")),
+        }
+    }
+    if options.boot == Boot::Yes
+        && matches!(options.part, BoardPart::Compiler | BoardPart::Libraries)
+    {
+        return Err(UsageError::NothingToBoot);
+    }
+    Ok(Task::Board(options))
+}
+
 fn lossy(arg: &OsString) -> String {
     arg.to_string_lossy().into_owned()
 }
@@ -209,6 +286,7 @@ mod tests {
     fn test(qemu: QemuUse, nextest_args: &[&str]) -> Result<Task, UsageError> {
         Ok(Task::Test(TestOptions {
             qemu,
+            board: BoardUse::Required,
             nextest_args: nextest_args.iter().map(OsString::from).collect(),
         }))
     }
@@ -221,6 +299,31 @@ mod tests {
         assert_eq!(parsed("qemu --print-path"), Ok(Task::Qemu(QemuOutput::PathOnly)));
         assert_eq!(parsed("test"), test(QemuUse::Required, &[]));
         assert_eq!(parsed("test --no-qemu"), test(QemuUse::LeftOut, &[]));
+    }
+
+    #[test]
+    fn board_takes_a_part_and_boots_what_can_boot() {
+        let board = |part, boot| Ok(Task::Board(BoardOptions { part, boot }));
+        assert_eq!(parsed("board"), board(BoardPart::Images, Boot::No));
+        assert_eq!(parsed("board --run"), board(BoardPart::Images, Boot::Yes));
+        assert_eq!(parsed("board compiler"), board(BoardPart::Compiler, Boot::No));
+        assert_eq!(parsed("board libraries"), board(BoardPart::Libraries, Boot::No));
+        assert_eq!(parsed("board linux --run"), board(BoardPart::Linux(None), Boot::Yes));
+        let program = || BoardPart::Linux(Some("linux".into()));
+        assert_eq!(parsed("board --run linux linux"), board(program(), Boot::Yes));
+        assert_eq!(parsed("board compiler --run"), Err(UsageError::NothingToBoot));
+        for wrong in ["board tour", "board --rum", "board compiler linux", "board linux a b"] {
+            assert!(matches!(parsed(wrong), Err(UsageError::UnknownArgument { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_needs_other_programs_can_be_left_out() {
+        let Ok(Task::Test(options)) = parsed("test --no-board --no-qemu -- name") else {
+            panic!("a test run")
+        };
+        assert_eq!((options.qemu, options.board), (QemuUse::LeftOut, BoardUse::LeftOut));
+        assert_eq!(options.nextest_args, ["name"]);
     }
 
     #[test]

@@ -71,6 +71,48 @@ pub(crate) enum Error {
     )]
     NothingFetched { tried: String },
 
+    #[error(
+        "no compiler for {}: {why}; install one yourself: `rustup target add {}`",
+        crate::compiler::TARGET,
+        crate::compiler::TARGET
+    )]
+    NoBareCompiler { why: String },
+
+    #[error("unpacked {name}, but this compiler is not suitable: {why}")]
+    UnpackedCompiler { name: String, why: String },
+
+    #[error("{name} with features [{features}] does not build for bare metal ({status})")]
+    Library { name: String, features: String, status: std::process::ExitStatus },
+
+    #[error("no images to build: {} is missing", manifest.display())]
+    NoBoardPackage { manifest: PathBuf },
+
+    #[error(
+        "harness/board has a binary `{name}` whose largest size is unknown; add it to the table in xtask/src/board/images.rs"
+    )]
+    UnknownImage { name: String },
+
+    #[error("harness/board has no binary `{name}`")]
+    NoImage { name: &'static str },
+
+    #[error("cannot use {}: {why}", path.display())]
+    BrokenImage { path: PathBuf, why: String },
+
+    #[error(
+        "`{name}` is too large: {bytes} bytes are loaded, {limit} are allowed ({}); \
+         make it smaller, or raise the limit in xtask/src/board/images.rs",
+        path.display()
+    )]
+    LargeImage { name: &'static str, bytes: u64, limit: u64, path: PathBuf },
+
+    #[error(
+        "no Linux kernel for arm64: {why}; it comes from Debian, by apt and dpkg of a Debian machine"
+    )]
+    NoKernel { why: String },
+
+    #[error("{name} did not pass in QEMU: {why}; its console is above")]
+    Boot { name: &'static str, why: String },
+
     #[error("unpacked {package_version}, but this QEMU is not suitable: {why}")]
     Unpacked { package_version: String, why: String },
 }

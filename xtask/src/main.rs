@@ -1,12 +1,17 @@
 //! Development tasks of the workspace, run as `cargo xtask`.
 //!
 //! `cargo xtask test` fetches what the suite needs into the target folder and runs the whole suite.
-//! `cargo xtask qemu` only provides QEMU. `cargo xtask fuzz`, `cargo xtask tsan` and `cargo xtask
+//! `cargo xtask qemu` only provides QEMU, and `cargo xtask board` what boards need. `cargo xtask fuzz`, `cargo xtask tsan` and `cargo xtask
 //! bench` are separate, because they need more than a stable toolchain. `cargo xtask help` lists all options.
 
 mod apt;
 mod args;
+mod aside;
 mod bench;
+mod board;
+mod compiler;
+mod debian;
+mod debian_compiler;
 mod error;
 mod fetch;
 mod fuzz;
@@ -80,6 +85,7 @@ fn run(command: Task) -> Result<ExitCode, Error> {
                 return Ok(ExitCode::from(FAILED));
             }
         }
+        Task::Board(options) => board::run(&Workspace::find()?, &options)?,
         Task::Test(options) => {
             let report = steps::run(&Workspace::find()?, &options);
             print(&report);

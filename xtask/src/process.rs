@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 
 /// Interval between two checks of a running program.
-const POLL: Duration = Duration::from_millis(5);
+pub(crate) const POLL: Duration = Duration::from_millis(5);
 /// Longest wait for a pipe after the program's end: a grandchild may keep it open.
 const DRAIN: Duration = Duration::from_secs(1);
 

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::args::{QemuUse, TestOptions};
+use crate::args::{BoardUse, QemuUse, TestOptions};
+use crate::board;
+use crate::compiler::{self, BareCompiler};
 use crate::error::Error;
 use crate::fuzz;
 use crate::process::{capture, capture_success, say, variable, watch};
@@ -31,7 +33,8 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
     suite.interleavings();
     suite.clippy();
     suite.each_alone();
-    suite.bare_metal();
+    let compiler = suite.bare_metal(options.board);
+    suite.images(compiler, options);
     suite.fuzz_targets();
     suite.rustfmt();
     suite.cargo(
@@ -200,32 +203,56 @@ impl Suite<'_> {
         });
     }
 
-    /// The `no_std` libraries without features, for a bare-metal target if it is installed.
-    fn bare_metal(&mut self) {
-        const TARGET: &str = "aarch64-unknown-none";
+    /// Each `no_std` library for bare metal, with every feature that claims to need no `std`.
+    fn bare_metal(&mut self, wanted: BoardUse) -> Option<BareCompiler> {
         let workspace = self.workspace;
+        let mut found = None;
         self.step("bare metal", || {
-            let mut rustc = Command::new(variable("RUSTC").unwrap_or_else(|| "rustc".into()));
-            rustc.args(["--print", "target-libdir", "--target", TARGET]);
-            let folder = capture(&mut rustc, "", VERSION_LIMIT);
-            let installed = folder.is_ok_and(|answer| Path::new(answer.stdout.trim()).is_dir());
-            if !installed {
-                let remedy =
-                    format!("target {TARGET} is not installed; run `rustup target add {TARGET}`");
-                return StepOutcome::NotRun(remedy);
+            if wanted == BoardUse::LeftOut {
+                return StepOutcome::NotRun("no library was checked (--no-board)".to_owned());
             }
-            // One at a time: together they would share features, and so the standard library.
-            for library in workspace.crates.iter().filter(|library| library.no_std) {
-                let package = library.name.as_str();
-                let arguments = ["check", "--quiet", "--lib", "--package", package];
-                let mut check = workspace.cargo();
-                check.args(arguments).args(["--no-default-features", "--target", TARGET]);
-                let outcome = watched(&mut check);
-                if !matches!(outcome, StepOutcome::Passed(_)) {
-                    return outcome;
+            let checked = compiler::provide(workspace).and_then(|compiler| {
+                say(&compiler);
+                let compiler = found.insert(compiler);
+                board::check_libraries(workspace, compiler)
+            });
+            match checked {
+                Ok(count) => {
+                    StepOutcome::Passed(format!("{count} checks for {}", compiler::TARGET))
                 }
+                Err(error) => StepOutcome::Failed(error.to_string()),
             }
-            StepOutcome::Passed(TARGET.to_owned())
+        });
+        found
+    }
+
+    /// The images of boards, their sizes, and the boot of one.
+    fn images(&mut self, compiler: Option<BareCompiler>, options: &TestOptions) {
+        let workspace = self.workspace;
+        self.step("board images", || {
+            if options.board == BoardUse::LeftOut {
+                return StepOutcome::NotRun("no image was built (--no-board)".to_owned());
+            }
+            if let Err(error) = board::require_package(workspace) {
+                return StepOutcome::NotRun(error.to_string());
+            }
+            let Some(compiler) = compiler else {
+                return StepOutcome::Failed("no compiler; see the step `bare metal`".to_owned());
+            };
+            let built = board::build_images(workspace, &compiler).and_then(|images| {
+                let note = format!("{} images", images.len());
+                match options.qemu {
+                    QemuUse::LeftOut => Ok(format!("{note}; none was booted (--no-qemu)")),
+                    QemuUse::Required => {
+                        let report = board::boot_tour(workspace, &images)?;
+                        Ok(format!("{note}; {report}"))
+                    }
+                }
+            });
+            match built {
+                Ok(note) => StepOutcome::Passed(note),
+                Err(error) => StepOutcome::Failed(error.to_string()),
+            }
         });
     }
 

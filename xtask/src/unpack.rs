@@ -4,93 +4,59 @@
 //! run prepares a temporary folder and renames it at the end. So an interrupted run leaves nothing
 //! half done, and two runs do not disturb each other.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::apt::{Mirror, configured_mirrors};
+use crate::aside::{Aside, Placed};
+use crate::debian::Architecture;
 use crate::error::Error;
-use crate::fetch::{Apt, PACKAGE, write};
-use crate::process::{capture_success, on_path, say};
+use crate::fetch::{Apt, require_tools, write, write_script};
+use crate::process::say;
 use crate::qemu_names::{FOLDER, PROGRAM};
-use crate::qemu_probe::{UsableQemu, probe};
+use crate::qemu_probe::{QemuVersion, UsableQemu, probe};
+
+const PACKAGE: &str = "qemu-system-arm";
 
 /// Suites to search, in this order.
 const SUITES: [&[&str]; 2] = [&["trixie", "trixie-backports"], &["sid"]];
 
 /// Time limit of all attempts together.
 const TOTAL_LIMIT: Duration = Duration::from_secs(600);
-const LOCAL_LIMIT: Duration = Duration::from_secs(60);
-/// Prefix of temporary folders.
-const ASIDE: &str = "qemu.new-";
-/// An interrupted run left a temporary folder that is older than this.
-const STALE: Duration = Duration::from_secs(3600);
 
 /// Unpacks QEMU to `<target>/qemu` and returns it.
 pub(crate) fn unpack(target: &Path) -> Result<UsableQemu, Error> {
-    for tool in ["apt-get", "apt-cache", "dpkg", "dpkg-deb"] {
-        if on_path(tool).is_empty() {
-            return Err(Error::NotDebian { why: format!("it has no `{tool}`") });
-        }
-    }
+    require_tools().map_err(|why| Error::NotDebian { why })?;
     let architecture = Architecture::detect()?;
     let mirrors = configured_mirrors();
     if mirrors.is_empty() {
         return Err(Error::NoMirror);
     }
-    fs::create_dir_all(target).map_err(Error::io("create", target))?;
-    remove_stale(target);
-    let aside = Aside(target.join(format!("{ASIDE}{}-{}", std::process::id(), nanoseconds())));
-    let package_version = fill(&aside.0, &mirrors, architecture)?;
-    probe(&aside.0.join(PROGRAM), "just unpacked")
-        .map_err(|why| Error::Unpacked { package_version, why })?;
-    put_in_place(&aside.0, &target.join(FOLDER))
+    let place = target.join(FOLDER);
+    let aside = Aside::new(&place)?;
+    let package_version = fill(aside.path(), &mirrors, architecture)?;
+    probe(&aside.path().join(PROGRAM), "just unpacked")
+        .map_err(|why| Error::Unpacked { package_version: package_version.clone(), why })?;
+    let program = place.join(PROGRAM);
+    let usable = |place: &Path| probe(&place.join(PROGRAM), "").is_ok();
+    let origin = match aside.put_in_place(usable) {
+        Placed::Another => "unpacked by another run",
+        Placed::Ours | Placed::Neither => "just unpacked",
+    };
+    probe(&program, origin).map_err(|why| Error::Unpacked { package_version, why })
 }
 
-/// A temporary folder. Dropping removes it, unless it has its final name.
-struct Aside(PathBuf);
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Architecture {
-    debian: &'static str,
-    triplet: &'static str,
-    loader: &'static str,
-}
-
-impl Architecture {
-    const KNOWN: [Self; 2] = [
-        Self { debian: "amd64", triplet: "x86_64-linux-gnu", loader: "ld-linux-x86-64.so.2" },
-        Self { debian: "arm64", triplet: "aarch64-linux-gnu", loader: "ld-linux-aarch64.so.1" },
-    ];
-
-    fn detect() -> Result<Self, Error> {
-        let answer =
-            capture_success(Command::new("dpkg").arg("--print-architecture"), LOCAL_LIMIT)?;
-        let name = answer.trim();
-        Self::KNOWN.into_iter().find(|known| known.debian == name).ok_or_else(|| Error::NotDebian {
-            why: format!("its architecture is {name}; only amd64 and arm64 are known"),
-        })
-    }
-
-    /// A script that starts QEMU with its own libraries, from any location of the folder.
-    fn wrapper(self) -> String {
-        let Self { triplet, loader, .. } = self;
-        format!(
-            "#!/bin/sh\n\
+/// A script that starts QEMU with its own libraries, from any location of the folder.
+fn wrapper(architecture: Architecture) -> String {
+    let Architecture { triplet, loader, .. } = architecture;
+    format!(
+        "#!/bin/sh\n\
              here=$(dirname -- \"$(readlink -f -- \"$0\")\")\n\
              lib=$here/root/usr/lib/{triplet}\n\
              export QEMU_MODULE_DIR=\"$lib/qemu\"\n\
              exec \"$lib/{loader}\" --library-path \"$lib\" \\\n    \
              \"$here/root/usr/bin/{PROGRAM}\" -L \"$here/root/usr/share/qemu\" \"$@\"\n"
-        )
-    }
+    )
 }
 
 /// Fetches and unpacks from the first mirror and suite with a new enough QEMU.
@@ -101,17 +67,16 @@ fn fill(folder: &Path, mirrors: &[Mirror], architecture: Architecture) -> Result
         for suites in SUITES {
             let from = format!("{} ({})", mirror.uri, suites.join(", "));
             say(format_args!("looking for QEMU at {from}"));
-            let apt = Apt::new(folder.join("apt"), architecture.debian, suites, deadline)?;
-            match apt.fetch(mirror) {
+            let sources = mirror.source(suites, architecture.debian);
+            let suite = suites.last().copied();
+            let apt = Apt::new(folder.join("apt"), architecture.debian, &sources, suite, deadline)?;
+            match fetch(&apt) {
                 Ok(version) => {
-                    let packages = apt.packages()?;
-                    unpack_packages(&packages, folder, architecture)?;
+                    let count = apt.unpack(&folder.join("root"))?;
                     apt.remove()?;
-                    let note = format!(
-                        "{PACKAGE} {version}\n{} packages of {}\n",
-                        packages.len(),
-                        suites.join(", ")
-                    );
+                    write_script(&folder.join(PROGRAM), &wrapper(architecture))?;
+                    let suites = suites.join(", ");
+                    let note = format!("{PACKAGE} {version}\n{count} packages of {suites}\n");
                     write(&folder.join("VERSION"), &note)?;
                     return Ok(version);
                 }
@@ -122,122 +87,45 @@ fn fill(folder: &Path, mirrors: &[Mirror], architecture: Architecture) -> Result
     Err(Error::NothingFetched { tried })
 }
 
-fn unpack_packages(
-    packages: &[PathBuf],
-    folder: &Path,
-    architecture: Architecture,
-) -> Result<(), Error> {
-    say(format_args!("unpacking {} packages", packages.len()));
-    let root = folder.join("root");
-    for package in packages {
-        let mut command = Command::new("dpkg-deb");
-        command.arg("-x").arg(package).arg(&root);
-        capture_success(&mut command, LOCAL_LIMIT)?;
+/// Downloads the packages of a new enough QEMU and returns its package version.
+fn fetch(apt: &Apt) -> Result<String, FetchError> {
+    apt.update()?;
+    let candidate = apt.candidate(PACKAGE)?.ok_or(FetchError::NoPackage)?;
+    if !upstream(&candidate).is_some_and(QemuVersion::is_new_enough) {
+        return Err(FetchError::TooOld(candidate));
     }
-    let wrapper = folder.join(PROGRAM);
-    write(&wrapper, &architecture.wrapper())?;
-    make_executable(&wrapper)
+    say(format_args!("downloading {PACKAGE} {candidate}"));
+    apt.download_with_dependencies(&[PACKAGE])?;
+    Ok(candidate)
 }
 
-/// Gives the prepared folder its final name, unless another run was faster.
-fn put_in_place(aside: &Path, place: &Path) -> Result<UsableQemu, Error> {
-    let program = place.join(PROGRAM);
-    for _ in 0..3 {
-        // Succeeds only if the final name is free or an empty folder.
-        if fs::rename(aside, place).is_ok() {
-            break;
-        }
-        if let Ok(qemu) = probe(&program, "unpacked by another run") {
-            return Ok(qemu);
-        }
-        let mut old = aside.as_os_str().to_owned();
-        old.push("-old");
-        let old = Aside(old.into());
-        let _ = fs::rename(place, &old.0);
-    }
-    probe(&program, "just unpacked")
-        .map_err(|why| Error::Unpacked { package_version: place.display().to_string(), why })
+/// Why one mirror and suite has no QEMU; the next may have it.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error("no package {PACKAGE}")]
+    NoPackage,
+    #[error("{PACKAGE} {0} is too old")]
+    TooOld(String),
+    #[error(transparent)]
+    Other(#[from] Error),
 }
 
-fn remove_stale(target: &Path) {
-    let entries = fs::read_dir(target).into_iter().flatten().flatten();
-    for entry in entries {
-        let name = entry.file_name();
-        let is_aside = name.to_string_lossy().starts_with(ASIDE);
-        let age = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .ok()
-            .and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        if is_aside && age.is_some_and(|age| age > STALE) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Distinguishes runs with the same process number, as in two containers.
-fn nanoseconds() -> u32 {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since_epoch.unwrap_or_default().subsec_nanos()
-}
-
-#[cfg(unix)]
-fn make_executable(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-        .map_err(Error::io("make executable", path))
-}
-
-#[cfg(not(unix))]
-fn make_executable(_path: &Path) -> Result<(), Error> {
-    Ok(())
+/// QEMU's own version in a package version such as `1:11.1.3+ds-1`.
+fn upstream(package_version: &str) -> Option<QemuVersion> {
+    let behind_epoch = package_version.split_once(':').map(|(_, rest)| rest);
+    QemuVersion::parse(behind_epoch.unwrap_or(package_version))
 }
 
 #[cfg(test)]
-#[cfg(unix)]
 mod tests {
     use super::*;
 
-    const SUITABLE: &str = "#!/bin/sh
-case \"$1\" in
-    --version) echo 'QEMU emulator version 11.1.3' ;;
-    -device) echo 'iommu-testdev options:' ;;
-esac
-";
-
-    fn folder_with(path: PathBuf, script: &str) -> Aside {
-        fs::create_dir_all(&path).unwrap();
-        write(&path.join(PROGRAM), script).unwrap();
-        make_executable(&path.join(PROGRAM)).unwrap();
-        Aside(path)
-    }
-
-    fn placed_over(earlier: Option<&str>) -> &'static str {
-        let name = format!("place-{}-{}", std::process::id(), nanoseconds());
-        let top = Aside(std::env::temp_dir().join(name));
-        let place = top.0.join(FOLDER);
-        let _earlier = earlier.map(|script| folder_with(place.clone(), script));
-        let aside = folder_with(top.0.join("qemu.new-1"), SUITABLE);
-        let qemu = put_in_place(&aside.0, &place).unwrap();
-        assert_eq!(qemu.path, place.join(PROGRAM));
-        drop(aside);
-        let left = fs::read_dir(&top.0).unwrap().count();
-        assert_eq!(left, 1, "only the final folder remains");
-        qemu.origin
-    }
-
     #[test]
-    fn the_final_name_is_taken_when_free() {
-        assert_eq!(placed_over(None), "just unpacked");
-    }
-
-    #[test]
-    fn another_run_that_was_first_is_respected() {
-        assert_eq!(placed_over(Some(SUITABLE)), "unpacked by another run");
-    }
-
-    #[test]
-    fn a_broken_one_is_replaced() {
-        assert_eq!(placed_over(Some("#!/bin/sh\nexit 1\n")), "just unpacked");
+    fn the_upstream_part_of_a_package_version() {
+        let new_enough = |version| upstream(version).is_some_and(QemuVersion::is_new_enough);
+        assert!(new_enough("1:11.1.3+ds-1~bpo13+1"));
+        assert!(new_enough("12.0.0-1"));
+        assert!(!new_enough("1:10.0.13+ds-0+deb13u1"));
+        assert!(!new_enough("unknown"));
     }
 }

@@ -1,0 +1,196 @@
+//! Boots an image in QEMU, shows what it prints, and tells how it ended.
+
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::images::Image;
+use super::linux::{self, LinuxSystem};
+use crate::error::Error;
+use crate::fetch::write;
+use crate::process::{POLL, say};
+use crate::qemu_probe::UsableQemu;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait for output after the end of QEMU.
+const DRAIN: Duration = Duration::from_secs(1);
+/// An image that prints for ever is cut off here.
+const MOST_LINES: usize = 100_000;
+
+const SECTOR: usize = 512;
+const SECTORS: usize = 2048;
+
+/// One SMMUv3 in front of a PCI bus, a GIC, and the console on standard output.
+const MACHINE: &str = "-M virt,iommu=smmuv3,gic-version=3 -cpu cortex-a72 -nodefaults \
+                       -display none -serial stdio -monitor none -no-reboot";
+
+/// How a boot ended.
+#[derive(Debug)]
+pub(crate) struct BootReport {
+    name: &'static str,
+    time: Duration,
+}
+
+impl fmt::Display for BootReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: passed in {:.1} s", self.name, self.time.as_secs_f64())
+    }
+}
+
+/// Boots `tour`, with a disk and a test device behind the SMMU.
+pub(crate) fn tour(qemu: &UsableQemu, image: &Image, folder: &Path) -> Result<BootReport, Error> {
+    let disk = folder.join(format!("disk-{}.img", std::process::id()));
+    write(&disk, &disk_content())?;
+    let mut command = machine(qemu, "512M");
+    // The image tells QEMU its exit status by semihosting.
+    command.args(["-semihosting-config", "enable=on,target=native"]);
+    command.arg("-drive").arg(drive(&disk));
+    command.args([
+        "-device",
+        "virtio-blk-pci,drive=d,iommu_platform=on,disable-legacy=on,addr=2,romfile=",
+    ]);
+    command.args(["-device", "iommu-testdev,addr=3"]);
+    command.arg("-kernel").arg(&image.path);
+    let ended = run(&mut command, "tour");
+    let _ = fs::remove_file(&disk);
+    let ended = ended?;
+    if ended.status.success() {
+        return Ok(BootReport { name: "tour", time: ended.time });
+    }
+    Err(Error::Boot { name: "tour", why: format!("QEMU ended with {}", ended.status) })
+}
+
+/// Boots Linux with two test devices behind the SMMU, which its driver leaves alone.
+pub(crate) fn linux(qemu: &UsableQemu, system: &LinuxSystem) -> Result<BootReport, Error> {
+    let mut command = machine(qemu, "1G");
+    command.args(["-device", "iommu-testdev,addr=1", "-device", "iommu-testdev,addr=2"]);
+    command.arg("-kernel").arg(&system.kernel).arg("-initrd").arg(&system.initramfs);
+    command.args(["-append", linux::COMMAND_LINE]);
+    let ended = run(&mut command, "Linux")?;
+    // Power-off has no exit status, so the last line of `/init` tells that of the program.
+    let status = ended.lines.iter().find_map(|line| line.trim().strip_prefix(linux::STATUS_LINE));
+    match status.map(str::trim) {
+        Some("0") => Ok(BootReport { name: "Linux", time: ended.time }),
+        Some(status) => {
+            let why = format!("the program ended with status {status}");
+            Err(Error::Boot { name: "Linux", why })
+        }
+        None => Err(Error::Boot { name: "Linux", why: "`/init` did not reach its end".to_owned() }),
+    }
+}
+
+fn machine(qemu: &UsableQemu, memory: &str) -> Command {
+    let mut command = Command::new(&qemu.path);
+    command.args(MACHINE.split_whitespace()).args(["-m", memory]);
+    command
+}
+
+/// A comma in a path would end the option, so it is doubled.
+fn drive(disk: &Path) -> String {
+    let path = disk.to_string_lossy().replace(',', ",,");
+    format!("if=none,id=d,format=raw,file={path}")
+}
+
+/// A disk of 1 MiB. Each sector begins with its number.
+fn disk_content() -> String {
+    (0..SECTORS).map(|sector| format!("{:<SECTOR$}", format!("sector {sector}"))).collect()
+}
+
+struct Ended {
+    status: ExitStatus,
+    lines: Vec<String>,
+    time: Duration,
+}
+
+/// Runs QEMU within the time limit. What it prints goes to stderr at once.
+fn run(command: &mut Command, name: &'static str) -> Result<Ended, Error> {
+    run_within(command, name, LIMIT)
+}
+
+fn run_within(command: &mut Command, name: &'static str, limit: Duration) -> Result<Ended, Error> {
+    say(format_args!("booting {name}"));
+    let start = Instant::now();
+    let program = command.get_program().to_string_lossy().into_owned();
+    let failed = |source| Error::Start { program: program.clone(), source };
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let (sender, receiver) = mpsc::channel();
+    if let Some(pipe) = child.stdout.take() {
+        thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            let mut count = 0;
+            // A serial console may print what is not UTF-8.
+            while count < MOST_LINES && pipe.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                say(format_args!("  {text}"));
+                if sender.send(text).is_err() {
+                    break;
+                }
+                line.clear();
+                count += 1;
+            }
+        });
+    }
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Some(status),
+            Ok(None) if start.elapsed() < limit => thread::sleep(POLL),
+            Ok(None) => break None,
+            Err(source) => return Err(failed(source)),
+        }
+    };
+    let Some(status) = status else {
+        let _ = child.kill();
+        let _ = child.wait();
+        let why = format!("no end within {} s", limit.as_secs());
+        return Err(Error::Boot { name, why });
+    };
+    let time = start.elapsed();
+    let mut lines = Vec::new();
+    while let Ok(line) = receiver.recv_timeout(DRAIN) {
+        lines.push(line);
+    }
+    Ok(Ended { status, lines, time })
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: Duration) -> Result<Ended, Error> {
+        run_within(Command::new("sh").args(["-c", script]), "script", limit)
+    }
+
+    #[test]
+    fn lines_and_status_are_those_of_the_program() {
+        let script = "printf 'one\\r\\n\\377two\\nthree'; exit 3";
+        let ended = shell(script, Duration::from_secs(20)).unwrap();
+        assert_eq!(ended.lines, ["one", "\u{fffd}two", "three"]);
+        assert_eq!(ended.status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_boot_that_hangs_is_stopped() {
+        let ended = shell("exec sleep 60", Duration::from_millis(50));
+        let why = ended.err().map(|error| error.to_string());
+        assert!(why.as_ref().is_some_and(|why| why.contains("no end within")), "{why:?}");
+    }
+
+    #[test]
+    fn each_sector_of_the_disk_has_its_number() {
+        let disk = disk_content();
+        assert_eq!(disk.len(), SECTORS * SECTOR);
+        assert!(disk[7 * SECTOR..].starts_with("sector 7 "));
+    }
+
+    #[test]
+    fn a_comma_in_the_path_of_the_disk_is_kept() {
+        assert!(drive(Path::new("/a,b/disk.img")).ends_with("file=/a,,b/disk.img"));
+    }
+}

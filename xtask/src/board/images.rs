@@ -1,0 +1,200 @@
+//! Builds the images of the package `harness/board`, and checks their sizes.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Kilobytes;
+use super::elf;
+use crate::compiler::{BareCompiler, TARGET};
+use crate::error::Error;
+use crate::process::{capture_success, say, watch};
+use crate::workspace::Workspace;
+
+/// The package, from the workspace's root. It is a workspace of its own.
+const PACKAGE: &str = "harness/board";
+pub(crate) const TOUR: &str = "tour";
+pub(crate) const LINUX: &str = "linux";
+
+const QUESTION_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is known of a binary by its name.
+struct Known {
+    name: &'static str,
+    /// Most bytes that are loaded.
+    limit: u64,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Also as the raw bytes of a Linux `Image`, for boot loaders.
+    BareMetal,
+    /// A static program of Linux.
+    Process,
+}
+
+const KNOWN: [Known; 3] = [
+    Known { name: TOUR, limit: 300_000, form: Form::BareMetal },
+    Known { name: "scenarios", limit: 1_100_000, form: Form::BareMetal },
+    Known { name: LINUX, limit: 1_100_000, form: Form::Process },
+];
+
+/// A program that was built.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) name: String,
+    /// The ELF file.
+    pub(crate) path: PathBuf,
+    raw: Option<PathBuf>,
+    loaded: u64,
+    limit: u64,
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, path, raw, loaded, limit } = self;
+        let (loaded, limit) = (Kilobytes(*loaded), Kilobytes(*limit));
+        write!(f, "{name}: {loaded} loaded (limit {limit})\n  ELF    {}", path.display())?;
+        match raw {
+            Some(raw) => write!(f, "\n  Image  {}", raw.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Fails if the package is missing.
+pub(crate) fn require(workspace: &Workspace) -> Result<(), Error> {
+    let manifest = manifest(workspace);
+    if manifest.is_file() { Ok(()) } else { Err(Error::NoBoardPackage { manifest }) }
+}
+
+/// Builds all binaries, and writes them to the folder of the boards.
+pub(crate) fn build(workspace: &Workspace, compiler: &BareCompiler) -> Result<Vec<Image>, Error> {
+    let mut images = Vec::new();
+    for binary in binaries(workspace, compiler)? {
+        say(format_args!("building {}", binary.name));
+        let known = KNOWN
+            .iter()
+            .find(|known| known.name == binary.name)
+            .ok_or_else(|| Error::UnknownImage { name: binary.name.clone() })?;
+        let mut build = compiler.cargo(workspace);
+        // A configuration of cargo in the package's folder counts only there.
+        build.current_dir(workspace.root.join(PACKAGE));
+        build.args(["build", "--release", "--locked", "--target", TARGET, "--bin", known.name]);
+        if !binary.required_features.is_empty() {
+            build.args(["--no-default-features", "--features"]);
+            build.arg(binary.required_features.join(","));
+        }
+        let status = watch(&mut build)?;
+        if !status.success() {
+            let program = format!("cargo build of {}", known.name);
+            return Err(Error::Failed { program, status, output: String::new() });
+        }
+        let built = compiler.release_folder().join(known.name);
+        images.push(place(&built, known, &workspace.board_folder())?);
+    }
+    Ok(images)
+}
+
+/// The image of this name.
+pub(crate) fn find<'a>(images: &'a [Image], name: &'static str) -> Result<&'a Image, Error> {
+    images.iter().find(|image| image.name == name).ok_or(Error::NoImage { name })
+}
+
+/// Writes what was built under its final names, unless it is too large.
+fn place(built: &Path, known: &Known, folder: &Path) -> Result<Image, Error> {
+    let file = fs::read(built).map_err(Error::io("read", built))?;
+    let broken = |why| Error::BrokenImage { path: built.to_owned(), why };
+    let loaded = elf::read(&file).map_err(broken)?;
+    let write = |extension: &str, bytes: &[u8]| {
+        let path = folder.join(format!("{}.{extension}", known.name));
+        fs::write(&path, bytes).map_err(Error::io("write", &path)).map(|()| path)
+    };
+    let path = write("elf", &file)?;
+    let raw = match known.form {
+        Form::BareMetal => Some(write("Image", &loaded.raw)?),
+        Form::Process => None,
+    };
+    let (name, bytes, limit) = (known.name, loaded.bytes, known.limit);
+    if bytes > limit {
+        return Err(Error::LargeImage { name, bytes, limit, path });
+    }
+    Ok(Image { name: name.to_owned(), path, raw, loaded: bytes, limit })
+}
+
+fn manifest(workspace: &Workspace) -> PathBuf {
+    workspace.root.join(PACKAGE).join("Cargo.toml")
+}
+
+/// A binary of the package.
+#[derive(Debug, PartialEq, Eq)]
+struct Binary {
+    name: String,
+    required_features: Vec<String>,
+}
+
+fn binaries(workspace: &Workspace, compiler: &BareCompiler) -> Result<Vec<Binary>, Error> {
+    let mut question: Command = compiler.cargo(workspace);
+    question.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]);
+    question.arg(manifest(workspace));
+    let json = capture_success(&mut question, QUESTION_LIMIT)?;
+    Ok(binaries_in(&serde_json::from_str(&json).unwrap_or_default()))
+}
+
+fn binaries_in(metadata: &Value) -> Vec<Binary> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let packages = list(&metadata["packages"]);
+    packages
+        .iter()
+        .flat_map(|package| list(&package["targets"]))
+        .filter(|target| list(&target["kind"]).contains(&"bin".into()))
+        .filter_map(|target| {
+            let features = list(&target["required-features"]);
+            let required_features = features.iter().filter_map(text).collect();
+            Some(Binary { name: text(&target["name"])?, required_features })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binaries_are_found_with_the_features_that_they_need() {
+        let metadata = serde_json::json!({"packages": [{"targets": [
+            {"name": "smmu_board", "kind": ["lib"]},
+            {"name": "tour", "kind": ["bin"]},
+            {"name": "linux", "kind": ["bin"], "required-features": ["devmem", "cli"]},
+        ]}]});
+        let binary = |name: &str, features: &[&str]| Binary {
+            name: name.into(),
+            required_features: features.iter().map(|&feature| feature.to_owned()).collect(),
+        };
+        assert_eq!(
+            binaries_in(&metadata),
+            [binary("tour", &[]), binary("linux", &["devmem", "cli"])]
+        );
+        assert_eq!(binaries_in(&Value::Null), []);
+    }
+
+    #[test]
+    fn a_missing_package_and_a_missing_image_are_named() {
+        let workspace = Workspace {
+            root: "/no/such/folder".into(),
+            target: "/no/such/folder/target".into(),
+            rust_version: Default::default(),
+            crates: Vec::new(),
+        };
+        let error = require(&workspace).unwrap_err().to_string();
+        assert!(error.contains("/no/such/folder/harness/board/Cargo.toml"), "{error}");
+        let error = find(&[], TOUR).unwrap_err().to_string();
+        assert!(error.contains("`tour`"), "{error}");
+    }
+}

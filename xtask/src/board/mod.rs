@@ -1,0 +1,107 @@
+//! `cargo xtask board`: a compiler for bare metal, images for boards, and a Linux to test on.
+
+mod boot;
+mod elf;
+mod images;
+mod initramfs;
+mod kernel;
+mod linux;
+
+use std::fmt;
+
+pub(crate) use images::{build as build_images, require as require_package};
+
+use crate::args::{BoardOptions, BoardPart, Boot};
+use crate::compiler::{self, BareCompiler, TARGET};
+use crate::error::Error;
+use crate::process::{print, say, watch};
+use crate::qemu;
+use crate::workspace::Workspace;
+use boot::BootReport;
+use images::Image;
+
+/// Does what the command line asks for, and prints the results.
+pub(crate) fn run(workspace: &Workspace, options: &BoardOptions) -> Result<(), Error> {
+    match &options.part {
+        BoardPart::Compiler => print(compiler::provide(workspace)?),
+        BoardPart::Libraries => {
+            let compiler = provide(workspace)?;
+            let count = check_libraries(workspace, &compiler)?;
+            print(format_args!("{count} checks for {TARGET}"));
+        }
+        BoardPart::Images => {
+            require_package(workspace)?;
+            let images = build_images(workspace, &provide(workspace)?)?;
+            for image in &images {
+                print(image);
+            }
+            if options.boot == Boot::Yes {
+                print(boot_tour(workspace, &images)?);
+            }
+        }
+        BoardPart::Linux(program) => {
+            let program = match program {
+                Some(program) => program.clone(),
+                None => {
+                    require_package(workspace)?;
+                    let images = build_images(workspace, &provide(workspace)?)?;
+                    images::find(&images, images::LINUX)?.path.clone()
+                }
+            };
+            let system = linux::make(workspace, &program)?;
+            print(&system);
+            if options.boot == Boot::Yes {
+                let qemu = qemu::provide(workspace)?;
+                print(boot::linux(&qemu, &system)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Boots the image that shows the driver on a machine with one SMMU.
+pub(crate) fn boot_tour(workspace: &Workspace, images: &[Image]) -> Result<BootReport, Error> {
+    let tour = images::find(images, images::TOUR)?;
+    let qemu = qemu::provide(workspace)?;
+    boot::tour(&qemu, tour, &workspace.board_folder())
+}
+
+fn provide(workspace: &Workspace) -> Result<BareCompiler, Error> {
+    let compiler = compiler::provide(workspace)?;
+    say(&compiler);
+    Ok(compiler)
+}
+
+/// Checks each `no_std` library with every feature that claims to need no `std`, and returns the
+/// number of checks.
+pub(crate) fn check_libraries(
+    workspace: &Workspace,
+    compiler: &BareCompiler,
+) -> Result<usize, Error> {
+    let mut count = 0;
+    for library in workspace.crates.iter().filter(|library| library.no_std) {
+        // One at a time: together they would share features, and so the standard library.
+        for features in library.no_std_feature_sets() {
+            say(format_args!("{} {features}", library.name));
+            let mut check = compiler.cargo(workspace);
+            check.args(["check", "--quiet", "--locked", "--lib", "--target", TARGET]);
+            check.args(["--package", &library.name]);
+            check.args(["--no-default-features", "--features", &features]);
+            let status = watch(&mut check)?;
+            if !status.success() {
+                return Err(Error::Library { name: library.name.clone(), features, status });
+            }
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// A number of bytes in thousands, as the limits have it.
+struct Kilobytes(u64);
+
+impl fmt::Display for Kilobytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} KB", self.0.div_ceil(1000))
+    }
+}
