@@ -57,6 +57,7 @@ builtins! {
     "cannot-share",
     "smmus-of-different-kinds",
     "dma-reads",
+    "event-overflow",
 }
 
 /// The scenarios built into the program, in their order.

@@ -41,6 +41,8 @@ pub enum Need {
     SmmuKinds,
     /// `"dma-reads"`: devices that read memory and say what they read.
     DmaReads,
+    /// `"event-overflow"`: event queues that say when they lost events.
+    EventOverflow,
 }
 
 impl Need {
@@ -61,6 +63,7 @@ impl Need {
             Need::Reset => "reset",
             Need::SmmuKinds => "smmu-kinds",
             Need::DmaReads => "dma-reads",
+            Need::EventOverflow => "event-overflow",
         }
     }
 }

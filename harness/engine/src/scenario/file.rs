@@ -63,6 +63,8 @@ pub struct SmmuSpec {
     pub ats: Option<Spanned<bool>>,
     /// Entries of its command queue, where the scenario needs few: a power of two from 2 to 256.
     pub queue_entries: Option<Spanned<u32>>,
+    /// Entries of its event queue, where the scenario needs few: a power of two from 2 to 128.
+    pub event_entries: Option<Spanned<u32>>,
     /// How the driver learns that a `CMD_SYNC` is complete; `"polling"` by default.
     pub sync: Option<Spanned<SyncMethod>>,
     /// How long the driver waits for the command queue, from 1 to 10,000 ms; 1,000 by default.

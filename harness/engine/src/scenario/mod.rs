@@ -44,7 +44,8 @@ pub use spanned::Spanned;
 pub use steps::{
     AsidArgument, AtcArguments, Attach, AttachEach, AttachFailure, AttachWatch, CommandSpec,
     CommandStep, CommandsExpected, DmaDirection, DmaStep, Expect, FailEveryAllocation, FaultStep,
-    GoneStep, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure, MendStep, MsiFault,
-    NoArguments, Poke, QueueBehaviour, ReadsExpected, Remap, ResetStep, RestartStep, SettleFailure,
-    SettleStep, Step, StreamArgument, Unmap, VaArguments, VmidArgument, WantedFailure, WantedFault,
+    FloodStep, GoneStep, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure, MendStep,
+    MsiFault, NoArguments, Poke, QueueBehaviour, ReadsExpected, Remap, ResetStep, RestartStep,
+    SettleFailure, SettleStep, Step, StreamArgument, Unmap, VaArguments, VmidArgument,
+    WantedFailure, WantedFault,
 };

@@ -7,6 +7,7 @@ mod dma;
 mod expect;
 mod fail_every_allocation;
 mod fault;
+mod flood;
 mod gone;
 mod hazard;
 mod install;
@@ -38,6 +39,7 @@ pub use dma::{DmaDirection, DmaStep};
 pub use expect::{CommandsExpected, Expect, ReadsExpected};
 pub use fail_every_allocation::FailEveryAllocation;
 pub use fault::{FaultStep, MsiFault, QueueBehaviour, WantedFault};
+pub use flood::FloodStep;
 pub use gone::GoneStep;
 pub use hazard::HazardStep;
 pub use install::Install;
@@ -75,6 +77,9 @@ pub enum Step {
     Poke(Poke),
     /// `dma`: let a device write or read 4 bytes.
     Dma(DmaStep),
+    /// `flood`: let a device fault so often, before the driver looks, that the event queue is full
+    /// and the SMMU loses events.
+    Flood(FloodStep),
     /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
     Command(CommandStep),
     /// `fault`: let a command queue misbehave from now on.
@@ -111,6 +116,7 @@ impl Step {
             Step::Remap(step) => step,
             Step::Poke(step) => step,
             Step::Dma(step) => step,
+            Step::Flood(step) => step,
             Step::Command(step) => step,
             Step::Fault(step) => step,
             Step::Mend(step) => step,
