@@ -58,6 +58,7 @@ builtins! {
     "smmus-of-different-kinds",
     "dma-reads",
     "event-overflow",
+    "granules",
 }
 
 /// The scenarios built into the program, in their order.

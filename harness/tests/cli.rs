@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 29);
+    assert_eq!(lines.len(), 30);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -69,7 +69,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 29 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 30 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -531,6 +531,12 @@ fn a_mistyped_scenario_gets_the_name_that_was_meant() {
 #[case::no_need("oas = 40", "oas needs \"smmu-kinds\" in `needs`")]
 #[case::no_size("oas = 41", "oas can be 32, 36, 40, 42, 44 or 48")]
 #[case::no_stage("stages = []", "an SMMU has a stage at least")]
+#[case::granules_need("granules = [\"64k\"]", "granules needs \"smmu-kinds\" in `needs`")]
+#[case::no_granule("granules = []", "an SMMU has one granule at least: \"4k\", \"16k\" or \"64k\"")]
+#[case::mistyped_granule("granules = [\"64K\"]", "did you mean `64k`?")]
+#[case::unknown_granule("granules = [\"2m\"]", "expected one of `4k`, `16k`, `64k`")]
+#[case::mistyped_key("granule = [\"4k\"]", "did you mean `granules`?")]
+#[case::no_list("granules = \"4k\"", "expected a sequence")]
 #[case::no_width("vmid_bits = 12", "vmid_bits can be 8 or 16")]
 fn an_smmu_of_no_kind_is_refused(#[case] key: &str, #[case] said: &str) {
     let needs = if said.contains("needs") { "" } else { ", \"smmu-kinds\"" };

@@ -125,6 +125,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmus-of-different-kinds",
             "dma-reads",
             "event-overflow",
+            "granules",
         ],
         &["tag-reuse", "stage2-vmid"],
     ),
@@ -154,6 +155,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmus-of-different-kinds",
             "dma-reads",
             "event-overflow",
+            "granules",
         ],
         &[
             "tag-reuse",
@@ -195,6 +197,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmus-of-different-kinds",
             "dma-reads",
             "event-overflow",
+            "granules",
         ],
         &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away", "smmu-is-reset"],
     ),

@@ -103,6 +103,7 @@ fn kind_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong> {
         smmu.vmid_bits.as_ref().map(|given| (given.span(), "vmid_bits")),
         smmu.oas.as_ref().map(|given| (given.span(), "oas")),
         smmu.stages.as_ref().map(|given| (given.span(), "stages")),
+        smmu.granules.as_ref().map(|given| (given.span(), "granules")),
         smmu.range.as_ref().map(|given| (given.span(), "range")),
         smmu.stream_table.as_ref().map(|given| (given.span(), "stream_table")),
     ];
@@ -123,6 +124,12 @@ fn kind_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong> {
         && stages.get_ref().is_empty()
     {
         return Err((stages.span(), "an SMMU has a stage at least: \"s1\", \"s2\" or both".into()));
+    }
+    if let Some(granules) = &smmu.granules
+        && granules.get_ref().is_empty()
+    {
+        let message = "an SMMU has one granule at least: \"4k\", \"16k\" or \"64k\"";
+        return Err((granules.span(), message.into()));
     }
     Ok(())
 }

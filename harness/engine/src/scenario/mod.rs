@@ -34,7 +34,9 @@ mod spanned;
 mod step_spec;
 mod steps;
 
-pub use file::{DeviceSpec, DomainSpec, ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod};
+pub use file::{
+    DeviceSpec, DomainSpec, GranuleName, ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod,
+};
 pub use names::SpannedName;
 pub use nearest::nearest;
 pub use reference::reference;

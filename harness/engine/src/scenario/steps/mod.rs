@@ -77,8 +77,8 @@ pub enum Step {
     Poke(Poke),
     /// `dma`: let a device write or read 4 bytes.
     Dma(DmaStep),
-    /// `flood`: let a device fault so often, before the driver looks, that the event queue is full
-    /// and the SMMU loses events.
+    /// `flood`: let a device fault on several pages before the driver looks at the event queue. The
+    /// SMMU loses the events for which the queue has no room.
     Flood(FloodStep),
     /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
     Command(CommandStep),
