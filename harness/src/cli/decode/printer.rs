@@ -105,7 +105,10 @@ impl<'r> Printer<'r> {
         }
         if self.found + self.broken == 0 && !self.pass {
             let lines = if number == 1 { "1 line".into() } else { format!("{number} lines") };
-            let _ = writeln!(io::stderr(), "nothing of an SMMU in {lines}");
+            let _ = writeln!(
+                io::stderr(),
+                "nothing of an SMMU in {lines}; give lines with the words of a record, or name what the words are: `decode event WORD ...`"
+            );
         }
         Ok(())
     }
