@@ -57,6 +57,8 @@ builtins! {
     "cannot-share",
     "smmus-of-different-kinds",
     "dma-reads",
+    "event-overflow",
+    "granules",
 }
 
 /// The scenarios built into the program, in their order.

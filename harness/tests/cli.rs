@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 28);
+    assert_eq!(lines.len(), 30);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -69,7 +69,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 28 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 30 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -531,6 +531,12 @@ fn a_mistyped_scenario_gets_the_name_that_was_meant() {
 #[case::no_need("oas = 40", "oas needs \"smmu-kinds\" in `needs`")]
 #[case::no_size("oas = 41", "oas can be 32, 36, 40, 42, 44 or 48")]
 #[case::no_stage("stages = []", "an SMMU has a stage at least")]
+#[case::granules_need("granules = [\"64k\"]", "granules needs \"smmu-kinds\" in `needs`")]
+#[case::no_granule("granules = []", "an SMMU has one granule at least: \"4k\", \"16k\" or \"64k\"")]
+#[case::mistyped_granule("granules = [\"64K\"]", "did you mean `64k`?")]
+#[case::unknown_granule("granules = [\"2m\"]", "expected one of `4k`, `16k`, `64k`")]
+#[case::mistyped_key("granule = [\"4k\"]", "did you mean `granules`?")]
+#[case::no_list("granules = \"4k\"", "expected a sequence")]
 #[case::no_width("vmid_bits = 12", "vmid_bits can be 8 or 16")]
 fn an_smmu_of_no_kind_is_refused(#[case] key: &str, #[case] said: &str) {
     let needs = if said.contains("needs") { "" } else { ", \"smmu-kinds\"" };
@@ -704,6 +710,70 @@ fn a_wrong_mapping_is_2_and_says_where(#[case] step: &str, #[case] at: &str, #[c
     refuses(&format!("{GOOD}[[step]]\n{step}\n"), at, why);
 }
 
+/// A flood that makes no sense.
+#[rstest]
+#[case::no_device(
+    "device = \"dve0\", iova = 0, writes = 4, events = 4",
+    "\"dve0\"",
+    "did you mean \"dev0\"?"
+)]
+#[case::no_writes(
+    "device = \"dev0\", iova = 0, writes = 0, events = 0",
+    "0, events",
+    "writes must be 1 to 1024"
+)]
+#[case::too_many(
+    "device = \"dev0\", iova = 0, writes = 1025, events = 4",
+    "1025",
+    "writes must be 1 to 1024"
+)]
+#[case::more_than_fit(
+    "device = \"dev0\", iova = 0, writes = 9, events = 5",
+    "5 }",
+    "9 writes leave 4 events in a queue of 4, not 5"
+)]
+#[case::fewer_than_fit(
+    "device = \"dev0\", iova = 0, writes = 3, events = 2",
+    "2 }",
+    "3 writes leave 3 events in a queue of 4, not 2"
+)]
+#[case::without_need(
+    "device = \"dev0\", iova = 0, writes = 5, events = 4",
+    "5, events",
+    "a flood that overflows the queue needs \"event-overflow\" in `needs`"
+)]
+#[case::half_a_page(
+    "device = \"dev0\", iova = 8, writes = 4, events = 4",
+    "8, writes",
+    "not aligned to 4096"
+)]
+#[case::beyond(
+    "device = \"dev0\", iova = 0x7fffffe000, writes = 4, events = 4",
+    "0x7fffffe000",
+    "beyond the 39 bits"
+)]
+#[case::mistyped(
+    "device = \"dev0\", iova = 0, wirtes = 4, events = 4",
+    "wirtes",
+    "did you mean `writes`?"
+)]
+#[case::mistyped_event(
+    "device = \"dev0\", iova = 0, writes = 4, event = 4",
+    "event = ",
+    "did you mean `events`?"
+)]
+fn a_wrong_flood_is_2_and_says_where(#[case] keys: &str, #[case] at: &str, #[case] why: &str) {
+    let good = GOOD.replace("name = \"smmu0\"\n", "name = \"smmu0\"\nevent_entries = 4\n");
+    refuses(&format!("{good}[[step]]\nflood = {{ {keys} }}\n"), at, why);
+}
+
+#[test]
+fn a_flood_needs_a_queue_of_known_size() {
+    let step = "flood = { device = \"dev0\", iova = 0, writes = 4, events = 4 }";
+    let why = "a flood needs `event_entries` of the SMMU of \"dev0\"";
+    refuses(&format!("{GOOD}[[step]]\n{step}\n"), "\"dev0\"", why);
+}
+
 /// Blocks that a file cannot have.
 #[rstest]
 #[case::too_many("blocks = [\"X\", \"Y\", \"Z\"]", "\"Z\"", "2 blocks at most")]
@@ -719,6 +789,10 @@ fn wrong_blocks_are_2_and_say_where(#[case] keys: &str, #[case] at: &str, #[case
 #[case::too_few("queue_entries = 1", "1", "a power of two from 2 to 256")]
 #[case::no_power("queue_entries = 6", "6", "a power of two from 2 to 256")]
 #[case::too_many("queue_entries = 512", "512", "a power of two from 2 to 256")]
+#[case::too_few_events("event_entries = 1", "1", "a power of two from 2 to 128")]
+#[case::no_power_of_events("event_entries = 12", "12", "a power of two from 2 to 128")]
+#[case::too_many_events("event_entries = 256", "256", "a power of two from 2 to 128")]
+#[case::mistyped_events("event_entrys = 4", "event_entrys", "did you mean `event_entries`?")]
 #[case::event("sync = \"event\"", "\"event\"", "needs \"sev\" in `needs`")]
 #[case::msi("sync = \"msi\"", "\"msi\"", "needs \"msi\" in `needs`")]
 #[case::no_such_sync("sync = \"irq\"", "\"irq\"", "`polling`, `event`, `msi`")]

@@ -124,7 +124,7 @@ pub enum ScanError {
     },
     /// The headline and the words have different event numbers.
     #[error(
-        "line {line}: the headline says event {said:#04x}, the words say {found:#04x}: lines are missing or mixed up"
+        "line {line}: the headline says event {said:#04x}, the words say {found:#04x}: lines are missing or mixed up; give the words of one record alone, as `decode event WORD WORD WORD WORD`"
     )]
     Contradiction {
         /// The line of the headline.

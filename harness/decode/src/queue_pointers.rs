@@ -5,6 +5,7 @@ use smmu_types::regs::cmdq_cons;
 use smmu_types::{CommandErrorCode, fields};
 
 use crate::advice::Advice;
+use crate::advice::table::command_error;
 use crate::item::LogSays;
 use crate::kind::StructureKind;
 use crate::report::{FieldRow, StructureReport};
@@ -13,6 +14,7 @@ const OVERFLOW: u32 = 1 << 31;
 /// The index and the wrap bit.
 const POINTER: u32 = 0xf_ffff;
 const EMPTY: &str = "empty: everything was consumed";
+const FULL: &str = "read CONS again: if it does not move, the SMMU takes no command (read GERROR and CMDQ_CONS.ERR), or software does not read the event or PRI queue";
 
 const fn wait(count: u32) -> &'static str {
     if count == 1 { "waits" } else { "wait" }
@@ -77,6 +79,7 @@ pub(crate) fn report(words: &[u64], says: LogSays) -> StructureReport {
             advice.means = match size.used(producer, consumer) {
                 Some(0) => EMPTY.into(),
                 Some(used) if used == size.entries() => {
+                    advice.next.push(FULL.into());
                     format!("full: {used} wait; equal indices and different wrap bits")
                 }
                 Some(used) => format!("{used} of {} {}", size.entries(), wait(used)),
@@ -119,13 +122,14 @@ pub(crate) fn report(words: &[u64], says: LogSays) -> StructureReport {
     rows.push(row("CONS.ERR", 30, 24, error.0.into(), format!("command queue: {error}")));
     if flags.0 != flags.1 {
         advice.next.push(
-            "event or PRI queue: OVFLG and OVACKFLG differ, so records were lost since the last acknowledgement"
+            "event or PRI queue: OVFLG and OVACKFLG differ, so records were lost since the last acknowledgement; the records in the queue are older: begin with the first"
                 .into(),
         );
     }
     if error != CommandErrorCode::NONE {
+        let (_, next) = command_error(error.0.into());
         advice.next.insert(0, format!(
-            "command queue: stopped with {error} at the command at CONS.RD, if GERROR.CMDQ_ERR is active"
+            "command queue: if GERROR.CMDQ_ERR is active, it has stopped with {error} at the command at CONS.RD: {next}"
         ));
     }
     StructureReport {

@@ -229,7 +229,8 @@ impl StructureReport {
         writeln!(out)
     }
 
-    /// The report as JSON. Words and values are strings, because JSON's numbers lose bits.
+    /// The report as JSON; every object has a `type`. Words and values are strings, because JSON's
+    /// numbers lose bits.
     #[must_use]
     pub fn json(&self) -> Value {
         let digits = if self.bits <= 32 { 8 } else { 16 };
@@ -238,15 +239,19 @@ impl StructureReport {
             .iter()
             .map(|row| {
                 json!({
-                    "name": row.name, "hi": row.hi, "lo": row.lo,
+                    "type": "field", "name": row.name, "hi": row.hi, "lo": row.lo,
                     "value": format!("{:#x}", row.value), "text": row.shown,
                     "meaning": row.meaning, "reserved": row.reserved,
                 })
             })
             .collect();
-        let residue: Vec<Value> =
-            self.residue.iter().map(|run| json!({ "hi": run.hi, "lo": run.lo })).collect();
+        let residue: Vec<Value> = self
+            .residue
+            .iter()
+            .map(|run| json!({ "type": "bits", "hi": run.hi, "lo": run.lo }))
+            .collect();
         let mut object = json!({
+            "type": "structure",
             "kind": self.kind.name(),
             "name": self.name,
             "summary": self.summary,

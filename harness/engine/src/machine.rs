@@ -46,6 +46,8 @@ pub enum Need {
     SmmuKinds,
     /// `"dma-reads"`: devices that read memory and say what they read.
     DmaReads,
+    /// `"event-overflow"`: event queues that say when they lost events.
+    EventOverflow,
 }
 
 impl Need {
@@ -66,6 +68,7 @@ impl Need {
             Need::Reset => "reset",
             Need::SmmuKinds => "smmu-kinds",
             Need::DmaReads => "dma-reads",
+            Need::EventOverflow => "event-overflow",
         }
     }
 }
@@ -153,6 +156,8 @@ pub struct MachineSmmu {
     pub stage1: bool,
     /// Whether it has stage 2.
     pub stage2: bool,
+    /// The granules that its ID registers name.
+    pub granules: Granules,
     /// Whether a TLBI command can name a range of pages.
     pub range: bool,
     /// Whether its stream table can have two levels.
@@ -175,6 +180,7 @@ impl Default for MachineSmmu {
             output_size: OutputSize::Bits44,
             stage1: true,
             stage2: true,
+            granules: Granules { k4: true, k16: false, k64: false },
             range: true,
             two_level: true,
             ats: false,
@@ -183,6 +189,17 @@ impl Default for MachineSmmu {
             second_queue: None,
         }
     }
+}
+
+/// Granules that an SMMU can have (`IDR5.GRAN4K`, `GRAN16K`, `GRAN64K`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granules {
+    /// 4 KiB.
+    pub k4: bool,
+    /// 16 KiB.
+    pub k16: bool,
+    /// 64 KiB.
+    pub k64: bool,
 }
 
 /// How a command queue misbehaves.

@@ -17,8 +17,7 @@ pub enum SecondQueue {
 /// The features and sizes of one modelled SMMU, and how eagerly it acts.
 ///
 /// The model computes the ID registers from it. Every feature without a field is absent: PRI,
-/// substreams, stalls, hardware update of tables, AArch32 and big-endian tables, granules other
-/// than 4 KiB.
+/// substreams, stalls, hardware update of tables, AArch32 and big-endian tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Stage 1 (`IDR0.S1P`).
@@ -35,6 +34,13 @@ pub struct Profile {
     pub sid_bits: u8,
     /// Range invalidation and level hints (`IDR3.RIL`).
     pub range_invalidation: bool,
+    /// The granule of 4 KiB (`IDR5.GRAN4K`). Without it the SMMU refuses each CD, and each STE with
+    /// stage 2, that uses this granule.
+    pub granule_4k: bool,
+    /// The granule of 16 KiB (`IDR5.GRAN16K`). The model does not walk its tables.
+    pub granule_16k: bool,
+    /// The granule of 64 KiB (`IDR5.GRAN64K`). The model does not walk its tables.
+    pub granule_64k: bool,
     /// Output address size (`IDR5.OAS`).
     pub output_size: OutputSize,
     /// Two-level stream tables (`IDR0.ST_LEVEL`).
@@ -70,6 +76,9 @@ impl Default for Profile {
             vmid_bits: 16,
             sid_bits: 16,
             range_invalidation: true,
+            granule_4k: true,
+            granule_16k: false,
+            granule_64k: false,
             output_size: OutputSize::Bits44,
             two_level: true,
             ats: false,
@@ -124,7 +133,10 @@ impl Profile {
             idr2: 0,
             idr3: u32::from(this.range_invalidation) << 10,
             idr4: 0,
-            idr5: this.output_size as u32 | 1 << 4,
+            idr5: this.output_size as u32
+                | u32::from(this.granule_4k) << 4
+                | u32::from(this.granule_16k) << 5
+                | u32::from(this.granule_64k) << 6,
             idr6: 0,
             iidr: 0,
             aidr: 1,
@@ -151,6 +163,9 @@ mod tests {
         assert_eq!((caps.asid_bits, caps.vmid_bits, caps.sid_bits), (16, 16, 16));
         assert_eq!((caps.cmdq_log2, caps.eventq_log2, caps.ssid_bits), (8, 7, 0));
         assert!(caps.granules.contains(Granule::K4) && !caps.granules.contains(Granule::K64));
+        let other = Profile { granule_4k: false, granule_64k: true, ..Profile::default() };
+        let caps = Capabilities::decode(other.id_registers());
+        assert!(!caps.granules.contains(Granule::K4) && caps.granules.contains(Granule::K64));
         let more = Profile { ats: true, msi: true, sev: true, ..Profile::default() };
         let caps = Capabilities::decode(more.id_registers());
         assert!(caps.ats && caps.msi && caps.sev && !caps.pri);

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::output_format::{JSON_SCHEMA, OutputFormat};
+use super::output_format::{OutputFormat, json_line};
 use crate::backend::Qemu;
 use smmu_engine::scenario::Scenario;
 
@@ -38,10 +38,10 @@ impl ListArgs {
             let (name, title) = (&scenario.name, &scenario.file.title);
             match self.format {
                 OutputFormat::Json => {
-                    let line = json!({
-                        "schema": JSON_SCHEMA, "type": "built-in scenario", "name": name, "title": title, "needs": needs, "backends": backends,
+                    let fields = json!({
+                        "name": name, "title": title, "needs": needs, "backends": backends,
                     });
-                    writeln!(out, "{line}")?;
+                    writeln!(out, "{}", json_line("built-in scenario", fields))?;
                 }
                 OutputFormat::Human => {
                     writeln!(out, "{name:width$}  {title}")?;

@@ -75,7 +75,7 @@ pub(crate) fn advise(raw: RawCommand) -> Advice {
     let unknown = |command| matches!(command, Command::Unknown(_));
     if known && unknown(Command::interpret(raw)) {
         return advice.then(
-            "some field has a value that no driver should send (reserved bits, Secure state, a reserved choice): see above; the SMMU may refuse it as CERROR_ILL",
+            "some field has a value that no driver should send (reserved bits, Secure state, a reserved choice): see the fields; the SMMU may refuse it as CERROR_ILL",
         );
     }
     if known && unknown(Command::decode(raw)) {

@@ -143,12 +143,7 @@ pub(crate) fn register(layout: &Layout, word: u64, says: LogSays) -> Advice {
         "GERROR" | "GERRORN" => advice
             .then("an error is active where GERROR and GERRORN differ: compare the two, and acknowledge by writing GERROR's value to GERRORN"),
         "CMDQ_CONS" if word >> 24 & 0x7f != 0 => {
-            let (what, next) = match word >> 24 & 0x7f {
-                1 => ("CERROR_ILL: the command at RD is illegal, and the queue has stopped there", "read the two words at CMDQ_BASE.ADDR + 16 * RD (RD without its wrap bit) and decode them with `decode cmd`; overwrite the slot with a SYNC, then acknowledge GERROR.CMDQ_ERR"),
-                2 => ("CERROR_ABT: the SMMU could not read the command at RD", "check CMDQ_BASE and whether the SMMU can reach that memory; acknowledging GERROR.CMDQ_ERR makes it try again"),
-                3 => ("CERROR_ATC_INV_SYNC: an ATC_INV before the SYNC at RD was not answered in time", "a device with ATS is gone, or off: the caller of that ATC_INV must be told; acknowledging GERROR.CMDQ_ERR makes the queue go on"),
-                _ => ("ERR has a reserved value", "see the manual of this SMMU"),
-            };
+            let (what, next) = command_error(word >> 24 & 0x7f);
             let advice = Advice { means: what.into(), next: vec![next.into()] };
             match says {
                 LogSays::ActiveError => advice,
@@ -160,6 +155,25 @@ pub(crate) fn register(layout: &Layout, word: u64, says: LogSays) -> Advice {
         }
         "GBPA" if word >> 31 & 1 != 0 => advice.then("UPDATE = 1: a write has not taken effect yet, or the value was read from what is to be written"),
         _ => advice,
+    }
+}
+
+/// What `CMDQ_CONS.ERR` means, and what to do.
+pub(crate) fn command_error(code: u64) -> (&'static str, &'static str) {
+    match code {
+        1 => (
+            "CERROR_ILL: the command at RD is illegal, and the queue has stopped there",
+            "read the two words at CMDQ_BASE.ADDR + 16 * RD (RD without its wrap bit) and decode them with `decode cmd`; overwrite the slot with a SYNC, then acknowledge GERROR.CMDQ_ERR",
+        ),
+        2 => (
+            "CERROR_ABT: the SMMU could not read the command at RD",
+            "check CMDQ_BASE and whether the SMMU can reach that memory; acknowledging GERROR.CMDQ_ERR makes it try again",
+        ),
+        3 => (
+            "CERROR_ATC_INV_SYNC: an ATC_INV before the SYNC at RD was not answered in time",
+            "a device with ATS is gone, or off: the caller of that ATC_INV must be told; acknowledging GERROR.CMDQ_ERR makes the queue go on",
+        ),
+        _ => ("ERR has a reserved value", "see the manual of this SMMU"),
     }
 }
 

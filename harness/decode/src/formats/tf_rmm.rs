@@ -11,7 +11,10 @@ pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
         return false;
     }
     let Some(captures) = ERROR.captures(text) else { return false };
-    let text = format!("the command queue stopped with {}", part(&captures, "code"));
+    let text = format!(
+        "the command queue stopped with {}; read CMDQ_CONS and decode it with `decode cmdq_cons`",
+        part(&captures, "code")
+    );
     out.push(ScanItem::Note { line: number, source: "TF-RMM", text });
     true
 }

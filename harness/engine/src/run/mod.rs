@@ -92,6 +92,7 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
                 output_size: smmu.output_size().unwrap_or(OutputSize::Bits44),
                 stage1: smmu.has_stage(TableStage::Stage1),
                 stage2: smmu.has_stage(TableStage::Stage2),
+                granules: smmu.granules(),
                 range: smmu.range.as_ref().is_none_or(|range| *range.get_ref()),
                 two_level: smmu
                     .stream_table

@@ -297,7 +297,20 @@ impl<'d> Rig<'d> {
 
     /// Take all event records, with the index of their SMMU.
     pub(crate) fn drain_events(&mut self) -> Result<Vec<(usize, EventRecord)>, Stop> {
-        let mut all = Vec::new();
+        let (all, overflowed) = self.take_events()?;
+        match overflowed.first() {
+            None => Ok(all),
+            Some(&n) => {
+                let name = self.smmu_name(n);
+                Err(Stop::failed(format!("{name}: the event queue overflowed")))
+            }
+        }
+    }
+
+    /// Take all event records as [`drain_events`](Self::drain_events) does, and the indices of the
+    /// SMMUs whose event queue overflowed.
+    pub(crate) fn take_events(&self) -> Result<(Vec<(usize, EventRecord)>, Vec<usize>), Stop> {
+        let (mut all, mut overflowed) = (Vec::new(), Vec::new());
         for n in 0..self.driver.smmus().len() {
             let name = self.smmu_name(n);
             let drained = self.driver.drain_events(SmmuId(n as u16), |event| {
@@ -305,10 +318,10 @@ impl<'d> Rig<'d> {
                 all.push((n, event));
             })?;
             if drained.overflowed {
-                return Err(Stop::failed(format!("{name}: the event queue overflowed")));
+                overflowed.push(n);
             }
         }
-        Ok(all)
+        Ok((all, overflowed))
     }
 
     /// Record which interrupts came. A backend may raise one for each event or one for all, so each

@@ -79,7 +79,17 @@ fn smmu_options(spec: &SmmuSpec) -> SmmuOptions {
         Some(entries) => entries.get_ref().max(&1).ilog2() as u8,
         None => defaults.command_queue_log2,
     };
-    SmmuOptions { timeout: spec.timeout(), sync_by: Some(sync_by), command_queue_log2, ..defaults }
+    let event_queue_log2 = match &spec.event_entries {
+        Some(entries) => entries.get_ref().max(&1).ilog2() as u8,
+        None => defaults.event_queue_log2,
+    };
+    SmmuOptions {
+        timeout: spec.timeout(),
+        sync_by: Some(sync_by),
+        command_queue_log2,
+        event_queue_log2,
+        ..defaults
+    }
 }
 
 /// The opcodes that a second queue accepts.

@@ -20,6 +20,9 @@ const MOST_MILLISECONDS: u64 = 10_000;
 /// More would not fit into the memory of every backend.
 const MOST_BLOCKS: usize = 2;
 
+/// As many entries as the smallest event queue of a backend has.
+const MOST_EVENTS: u32 = 128;
+
 /// As many entries as the driver's command queue has by default.
 const MOST_ENTRIES: u32 = 256;
 
@@ -90,6 +93,7 @@ fn smmus(file: &ScenarioFile) -> Result<BTreeMap<String, SmmuFacts>, Wrong> {
         ats: smmu.has_ats(),
         msi: smmu.completion() == SyncMethod::Msi,
         second_queue: smmu.second_queue.is_some(),
+        event_entries: smmu.event_entries.as_ref().map(|entries| *entries.get_ref()),
     };
     Ok(file.smmus.iter().map(|smmu| (smmu.name.get_ref().clone(), facts(smmu))).collect())
 }
@@ -100,6 +104,7 @@ fn kind_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong> {
         smmu.vmid_bits.as_ref().map(|given| (given.span(), "vmid_bits")),
         smmu.oas.as_ref().map(|given| (given.span(), "oas")),
         smmu.stages.as_ref().map(|given| (given.span(), "stages")),
+        smmu.granules.as_ref().map(|given| (given.span(), "granules")),
         smmu.range.as_ref().map(|given| (given.span(), "range")),
         smmu.stream_table.as_ref().map(|given| (given.span(), "stream_table")),
     ];
@@ -121,6 +126,12 @@ fn kind_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong> {
     {
         return Err((stages.span(), "an SMMU has a stage at least: \"s1\", \"s2\" or both".into()));
     }
+    if let Some(granules) = &smmu.granules
+        && granules.get_ref().is_empty()
+    {
+        let message = "an SMMU has one granule at least: \"4k\", \"16k\" or \"64k\"";
+        return Err((granules.span(), message.into()));
+    }
     Ok(())
 }
 
@@ -130,6 +141,13 @@ fn queues_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong>
         let count = *entries.get_ref();
         if !(2..=MOST_ENTRIES).contains(&count) || !count.is_power_of_two() {
             let message = format!("queue_entries must be a power of two from 2 to {MOST_ENTRIES}");
+            return Err((entries.span(), message));
+        }
+    }
+    if let Some(entries) = &smmu.event_entries {
+        let count = *entries.get_ref();
+        if !(2..=MOST_EVENTS).contains(&count) || !count.is_power_of_two() {
+            let message = format!("event_entries must be a power of two from 2 to {MOST_EVENTS}");
             return Err((entries.span(), message));
         }
     }

@@ -9,7 +9,7 @@ use smmu_driver::smmu_types::{OutputSize, StreamId};
 
 use super::names::SpannedName;
 use super::steps::Step;
-use crate::machine::{Need, SecondQueueKind};
+use crate::machine::{Granules, Need, SecondQueueKind};
 use crate::page_tables::TableStage;
 
 /// A scenario file.
@@ -57,6 +57,9 @@ pub struct SmmuSpec {
     pub oas: Option<Spanned<u8>>,
     /// The stages that it has: both by default.
     pub stages: Option<Spanned<Vec<TableStage>>>,
+    /// The granules that its ID registers name; `["4k"]` by default. The tables of a scenario have
+    /// the granule of 4 KiB, so an SMMU without it refuses every domain.
+    pub granules: Option<Spanned<Vec<GranuleName>>>,
     /// Whether a TLBI command can name a range of pages; `true` by default.
     pub range: Option<Spanned<bool>>,
     /// The stream tables that it can have; `"two-level"` by default.
@@ -65,12 +68,28 @@ pub struct SmmuSpec {
     pub ats: Option<Spanned<bool>>,
     /// Entries of its command queue, where the scenario needs few: a power of two from 2 to 256.
     pub queue_entries: Option<Spanned<u32>>,
+    /// Entries of its event queue, where the scenario needs few: a power of two from 2 to 128.
+    pub event_entries: Option<Spanned<u32>>,
     /// How the driver learns that a `CMD_SYNC` is complete; `"polling"` by default.
     pub sync: Option<Spanned<SyncMethod>>,
     /// How long the driver waits for the command queue, from 1 to 10,000 ms; 1,000 by default.
     pub timeout_ms: Option<Spanned<u64>>,
     /// The commands that its second command queue accepts; no second queue by default.
     pub second_queue: Option<Spanned<SecondQueueKind>>,
+}
+
+/// A granule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum GranuleName {
+    /// `"4k"`: 4 KiB.
+    #[serde(rename = "4k")]
+    K4,
+    /// `"16k"`: 16 KiB.
+    #[serde(rename = "16k")]
+    K16,
+    /// `"64k"`: 64 KiB.
+    #[serde(rename = "64k")]
+    K64,
 }
 
 /// The stream tables that an SMMU can have.
@@ -109,6 +128,17 @@ impl SmmuSpec {
     #[must_use]
     pub fn has_stage(&self, stage: TableStage) -> bool {
         self.stages.as_ref().is_none_or(|stages| stages.get_ref().contains(&stage))
+    }
+
+    /// The granules that its ID registers name.
+    #[must_use]
+    pub fn granules(&self) -> Granules {
+        let has = |granule| match &self.granules {
+            Some(granules) => granules.get_ref().contains(&granule),
+            None => granule == GranuleName::K4,
+        };
+        let (k4, k16, k64) = (has(GranuleName::K4), has(GranuleName::K16), has(GranuleName::K64));
+        Granules { k4, k16, k64 }
     }
 
     /// Its output address size, or `None` if there is no such size.

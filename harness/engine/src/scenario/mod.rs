@@ -36,7 +36,9 @@ mod spanned;
 mod step_spec;
 mod steps;
 
-pub use file::{DeviceSpec, DomainSpec, ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod};
+pub use file::{
+    DeviceSpec, DomainSpec, GranuleName, ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod,
+};
 pub use names::SpannedName;
 pub use nearest::nearest;
 #[cfg(feature = "schema")]
@@ -48,7 +50,8 @@ pub use spanned::Spanned;
 pub use steps::{
     AsidArgument, AtcArguments, Attach, AttachEach, AttachFailure, AttachWatch, CommandSpec,
     CommandStep, CommandsExpected, DmaDirection, DmaStep, Expect, FailEveryAllocation, FaultStep,
-    GoneStep, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure, MendStep, MsiFault,
-    NoArguments, Poke, QueueBehaviour, ReadsExpected, Remap, ResetStep, RestartStep, SettleFailure,
-    SettleStep, Step, StreamArgument, Unmap, VaArguments, VmidArgument, WantedFailure, WantedFault,
+    FloodStep, GoneStep, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure, MendStep,
+    MsiFault, NoArguments, Poke, QueueBehaviour, ReadsExpected, Remap, ResetStep, RestartStep,
+    SettleFailure, SettleStep, Step, StreamArgument, Unmap, VaArguments, VmidArgument,
+    WantedFailure, WantedFault,
 };

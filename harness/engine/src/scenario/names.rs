@@ -25,6 +25,7 @@ pub(super) struct SmmuFacts {
     pub(super) ats: bool,
     pub(super) msi: bool,
     pub(super) second_queue: bool,
+    pub(super) event_entries: Option<u32>,
 }
 
 /// Everything that the head of a file declares. Steps may name this and nothing else.
@@ -64,6 +65,11 @@ impl Declared {
 
     pub(super) fn device(&self, name: &SpannedName) -> Result<(), Wrong> {
         known("device", name, self.devices.contains_key(name.get_ref()), self.devices.keys())
+    }
+
+    /// The entries of the event queue of a device's SMMU, if the file says how many.
+    pub(super) fn event_entries(&self, device: &str) -> Option<u32> {
+        self.smmus.get(self.devices.get(device)?)?.event_entries
     }
 
     /// The device has this StreamID.

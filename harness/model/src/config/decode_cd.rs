@@ -1,8 +1,8 @@
 //! Decodes a CD as this SMMU does, and says which CDs it refuses.
 
-use smmu_types::{Asid, Cd, OutputSize, PhysAddr, Regime, Vmid};
+use smmu_types::{Asid, Cd, Granule, OutputSize, PhysAddr, Regime, Vmid};
 
-use crate::config::decode_ste::{Bad, Tagged};
+use crate::config::decode_ste::{Bad, Tagged, known_granule};
 use crate::profile::Profile;
 use crate::walk::space::Space;
 use crate::walk::translation::{Translation, WalkStage};
@@ -15,9 +15,11 @@ use crate::word::{bit, field};
 /// - `V` = 0; AArch32 or big-endian tables; an ASID wider than supported;
 /// - hardware updates (`HA`, `HD`);
 /// - `S`, because the model has no stalls; `A` = 0, because faults always abort here;
-/// - while `EPD0` = 0: `T0SZ` outside 16 to 39, a granule other than 4 KiB, `TTB0` beyond `IPS`.
+/// - while `EPD0` = 0: `T0SZ` outside 16 to 39, a granule that the profile lacks, `TTB0` beyond
+///   `IPS`.
 ///
-/// The model ignores reserved bits.
+/// A granule that the profile has and the model does not walk is unsupported. The model ignores
+/// reserved bits.
 pub(crate) fn decode_cd(
     cd: &Cd,
     profile: &Profile,
@@ -45,8 +47,16 @@ pub(crate) fn decode_cd(
     };
     let size = OutputSize::from_encoding(field(w0, 34, 32) as u8).unwrap_or(OutputSize::Bits52);
     let t0sz = field(w0, 5, 0) as u32;
-    if walks && (!(16..=39).contains(&t0sz) || field(w0, 7, 6) != 0) {
-        return Err(Bad::Illegal);
+    if walks {
+        if !(16..=39).contains(&t0sz) {
+            return Err(Bad::Illegal);
+        }
+        match field(w0, 7, 6) {
+            0 => known_granule(Granule::K4, profile)?,
+            1 => known_granule(Granule::K64, profile)?,
+            2 => known_granule(Granule::K16, profile)?,
+            _ => return Err(Bad::Illegal),
+        }
     }
     let input_bits = 64 - t0sz.clamp(16, 39);
     let t = Translation {

@@ -40,8 +40,10 @@ pub(crate) enum Bad {
 /// - `S1STALLD`, because the model has no stalls;
 /// - a reserved `STRW` if EL2 exists; a VMID wider than supported;
 /// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), stalls (`S2S`),
-///   a granule other than 4 KiB, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not match
+///   a granule that the profile lacks, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not match
 ///   `S2T0SZ`, `S2TTB` beyond `S2PS`.
+///
+/// A granule that the profile has and the model does not walk is unsupported.
 pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stream, Bad> {
     let [w0, w1, w2, w3, ..] = ste.0;
     let config = field(w0, 3, 1);
@@ -90,10 +92,25 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
     let SteConfig::Stage2(config) = with_known_size(ste, 2, 50, 48).decode() else {
         return Err(Bad::Illegal);
     };
-    if illegal || config.granule != Granule::K4 {
+    if illegal {
         return Err(Bad::Illegal);
     }
+    known_granule(config.granule, profile)?;
     decode_stage2(&config, profile, !bit(w2, 53), w3).ok_or(Bad::Illegal).map(Stream::Stage2)
+}
+
+/// The SMMU has the granule, and the model walks its tables.
+pub(crate) fn known_granule(granule: Granule, profile: &Profile) -> Result<(), Bad> {
+    let (there, walked) = match granule {
+        Granule::K4 => (profile.granule_4k, true),
+        Granule::K16 => (profile.granule_16k, false),
+        Granule::K64 => (profile.granule_64k, false),
+    };
+    match (there, walked) {
+        (false, _) => Err(Bad::Illegal),
+        (true, false) => Err(Bad::Unsupported("tables of a granule other than 4 KiB")),
+        (true, true) => Ok(()),
+    }
 }
 
 /// Replace a reserved output size (7) by the largest, as the SMMU treats it.

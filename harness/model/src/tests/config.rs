@@ -4,8 +4,51 @@ use rstest::rstest;
 use smmu_types::seam::RegistersExt;
 use smmu_types::{Command, Leaf, SteRange, StreamId, SubstreamId, regs};
 
-use super::model_rig::{A, B, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste};
+use super::model_rig::{A, B, IOVA, ModelRig, OTHER, RAM, S1_RW, S2_RW, SID, cfgi_cd, cfgi_ste};
 use crate::{Hazard, Profile};
+
+/// 5.4 and 5.2: a CD whose TG0, and an STE whose S2TG, selects a granule that the SMMU lacks (IDR5)
+/// is illegal.
+#[rstest]
+#[case::all(true, true, true, true)]
+#[case::large(false, true, true, false)]
+#[case::small(true, false, false, true)]
+#[case::largest(false, false, true, false)]
+fn a_granule_that_the_smmu_lacks_is_illegal(
+    #[case] granule_4k: bool,
+    #[case] granule_16k: bool,
+    #[case] granule_64k: bool,
+    #[case] legal: bool,
+) {
+    let profile = Profile { granule_4k, granule_16k, granule_64k, ..Profile::default() };
+    let rig = ModelRig::with(profile);
+    let root = rig.stage1(SID, 5);
+    rig.map(root, IOVA, A, S1_RW);
+    assert_eq!(rig.dma(SID, IOVA), legal.then_some(A));
+    let root = rig.stage2(OTHER, 3);
+    rig.map(root, IOVA, A, S2_RW);
+    assert_eq!(rig.dma(OTHER, IOVA), legal.then_some(A));
+    let refused = [format!("C_BAD_CD sid={SID}"), format!("C_BAD_STE sid={OTHER}")];
+    assert_eq!(rig.event_lines(), if legal { &[][..] } else { &refused });
+    assert_eq!(rig.missing(), Vec::<String>::new());
+}
+
+/// The model does not walk tables of 64 KiB granules: TG0 = 1 (5.4) is illegal without the granule,
+/// and else a gap of the model, not of the driver.
+#[rstest]
+#[case(false, 0)]
+#[case(true, 1)]
+fn a_granule_that_the_model_does_not_walk_is_named(#[case] has: bool, #[case] gaps: usize) {
+    let rig = ModelRig::with(Profile { granule_64k: has, ..Profile::default() });
+    rig.stage1(SID, 5);
+    rig.put(rig.cd(SID), rig.get(rig.cd(SID)) | 1 << 6);
+    rig.run(&[cfgi_cd(SID)]);
+    assert_eq!(rig.dma(SID, IOVA), None);
+    assert_eq!(rig.event_lines(), ["C_BAD_CD sid=0x8"]);
+    let hazards = rig.model.take_hazards();
+    assert_eq!(hazards.len(), gaps, "{hazards:?}");
+    assert!(hazards.iter().all(|hazard| matches!(hazard, Hazard::Unsupported { .. })));
+}
 
 /// Two tables that map one address to A and to B. The stream has used the first.
 fn warm() -> (ModelRig, u64) {

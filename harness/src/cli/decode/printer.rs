@@ -12,7 +12,7 @@ use smmu_types::StreamId;
 
 use super::input::{ring_slots, unreadable};
 use crate::cli::exit::Exit;
-use crate::cli::output_format::OutputFormat;
+use crate::cli::output_format::{OutputFormat, json_line};
 
 /// How much is printed of each structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,10 @@ impl<'r> Printer<'r> {
         }
         if self.found + self.broken == 0 && !self.pass {
             let lines = if number == 1 { "1 line".into() } else { format!("{number} lines") };
-            let _ = writeln!(io::stderr(), "nothing of an SMMU in {lines}");
+            let _ = writeln!(
+                io::stderr(),
+                "nothing of an SMMU in {lines}; give lines with the words of a record, or name what the words are: `decode event WORD ...`"
+            );
         }
         Ok(())
     }
@@ -153,7 +156,7 @@ impl<'r> Printer<'r> {
             OutputFormat::Human => self.write(format!("note {slots}\n").as_bytes())?,
             OutputFormat::Json => {
                 let note = json!({ "kind": "note", "line": 0, "source": "", "note": slots });
-                self.write(format!("{note}\n").as_bytes())?;
+                self.write(format!("{}\n", json_line("note", note)).as_bytes())?;
             }
         }
         Ok(())
@@ -174,7 +177,7 @@ impl<'r> Printer<'r> {
                     OutputFormat::Json => {
                         let note =
                             json!({ "kind": "note", "line": line, "source": source, "note": text });
-                        format!("{note}\n")
+                        format!("{}\n", json_line("note", note))
                     }
                 };
                 self.write(note.as_bytes())?;
@@ -202,7 +205,7 @@ impl<'r> Printer<'r> {
             }
             OutputFormat::Json => {
                 let other = json!({ "kind": "other", "line": line.number, "text": line.text() });
-                self.write(format!("{other}\n").as_bytes())?;
+                self.write(format!("{}\n", json_line("other", other)).as_bytes())?;
             }
         }
         Ok(())
@@ -241,7 +244,7 @@ impl<'r> Printer<'r> {
                             object.insert("sync".into(), json!(format!("{at:#x}")));
                         }
                     }
-                    writeln!(text, "{object}")?;
+                    writeln!(text, "{}", json_line("structure", object))?;
                 }
             }
             self.write(&text)?;
@@ -330,7 +333,7 @@ impl<'r> Printer<'r> {
 fn row(row: &smmu_decode::StormRow) -> serde_json::Value {
     let StreamId(stream) = row.stream;
     let address = |value: Option<u64>| value.map(|value| format!("{value:#x}"));
-    json!({
+    let fields = json!({
         "kind": "events",
         "smmu": row.smmu,
         "event": row.event.to_string(),
@@ -340,7 +343,8 @@ fn row(row: &smmu_decode::StormRow) -> serde_json::Value {
         "highest_address": address(row.addresses.map(|range| range.1)),
         "first": row.first,
         "last": row.last,
-    })
+    });
+    json_line("events", fields)
 }
 
 /// The line, the source and the sender of a structure, as text.

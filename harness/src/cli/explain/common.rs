@@ -8,7 +8,7 @@ use smmu_decode::{KnownIds, ids};
 use smmu_types::Capabilities;
 
 use crate::cli::exit::Exit;
-use crate::cli::output_format::OutputFormat;
+use crate::cli::output_format::{OutputFormat, json_line};
 
 /// Prints the common part of the SMMUs whose ID registers are given, one SMMU for each argument.
 pub(super) fn print(arguments: &[String], format: OutputFormat) -> Result<(), Exit> {
@@ -79,12 +79,14 @@ fn object(common: &Common) -> Value {
     let registers: Map<String, Value> = told(common)
         .into_iter()
         .map(|(name, value)| (name.to_owned(), format!("{value:#010x}").into()))
+        .chain([("type".to_owned(), "registers".into())])
         .collect();
     let limits: Vec<Value> = common
         .limits
         .iter()
         .map(|limit| {
             json!({
+                "type": "limit",
                 "register": limit.register,
                 "field": limit.field.name(),
                 "common": limit.common,
@@ -96,14 +98,17 @@ fn object(common: &Common) -> Value {
     let missing: Vec<Value> = common
         .missing
         .iter()
-        .map(|(smmu, register)| json!({ "smmu": smmu + 1, "register": register }))
+        .map(|(smmu, register)| {
+            json!({ "type": "missing register", "smmu": smmu + 1, "register": register })
+        })
         .collect();
-    json!({
+    let fields = json!({
         "kind": "common",
         "registers": registers,
         "limits": limits,
         "of_the_host": common.of_the_host,
         "missing": missing,
         "conflicts": common.conflicts,
-    })
+    });
+    json_line("common", fields)
 }

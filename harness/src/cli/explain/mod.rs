@@ -14,7 +14,7 @@ use smmu_types::{
 use crate::cli::backend_args::{BackendArgs, BackendName};
 use crate::cli::exit::Exit;
 use crate::cli::one_of::one_of;
-use crate::cli::output_format::OutputFormat;
+use crate::cli::output_format::{OutputFormat, json_line};
 use smmu_decode::explain::build::{self, BaseConfig, Setting};
 use smmu_decode::explain::{Question, StructureFindings, explain_known};
 use smmu_decode::structures::{decode, guess, segments};
@@ -300,6 +300,7 @@ fn human(out: &mut impl Write, part: &StructureFindings) -> std::io::Result<()> 
 fn json_part(part: &StructureFindings) -> Value {
     let one = |finding: &Finding| {
         json!({
+            "type": "finding",
             "field": finding.field().name(),
             "hi": finding.field().hi(), "lo": finding.field().lo(),
             "value": format!("{:#x}", finding.value()),
@@ -310,12 +311,17 @@ fn json_part(part: &StructureFindings) -> Value {
             "section": finding.rule().section(),
         })
     };
-    json!({
+    let fields = json!({
         "structure": part.name,
         "refused": part.refused().map(|event| event.to_string()),
         "findings": part.findings.iter().map(one).collect::<Vec<_>>(),
         "not_judged": part.not_judged.iter().map(|missing| {
-            json!({ "register": missing.register, "fields": missing.fields })
+            json!({
+                "type": "missing register",
+                "register": missing.register,
+                "fields": missing.fields,
+            })
         }).collect::<Vec<_>>(),
-    })
+    });
+    json_line("explanation", fields)
 }

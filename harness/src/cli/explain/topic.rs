@@ -6,7 +6,7 @@ use serde_json::json;
 use smmu_decode::explain::{Topic, names, topic};
 
 use crate::cli::exit::Exit;
-use crate::cli::output_format::OutputFormat;
+use crate::cli::output_format::{OutputFormat, json_line};
 
 /// The topic of a single name; `None` if the text is no name.
 pub(super) fn named(words: &[String]) -> Result<Option<Topic>, Exit> {
@@ -39,7 +39,7 @@ pub(super) fn print(found: &Topic, format: OutputFormat) -> Result<(), Exit> {
     match format {
         OutputFormat::Human => write!(out, "{found}")?,
         OutputFormat::Json => {
-            let object = json!({
+            let fields = json!({
                 "kind": "topic",
                 "name": found.name,
                 "what": found.what,
@@ -49,7 +49,7 @@ pub(super) fn print(found: &Topic, format: OutputFormat) -> Result<(), Exit> {
                 "look": found.look,
                 "section": found.section,
             });
-            writeln!(out, "{object}")?;
+            writeln!(out, "{}", json_line("topic", fields))?;
         }
     }
     out.flush()?;

@@ -9,6 +9,7 @@ use smmu_types::SmmuId;
 
 use super::checks::ids;
 use super::machine::{Device, Machine, Memory, Reserved, Severity, Smmu};
+use crate::cli::output_format::json_line;
 
 pub(super) fn human(out: &mut dyn Write, file: &str, machine: &Machine) -> io::Result<()> {
     let unread = match machine.unread_smmus {
@@ -182,8 +183,9 @@ pub(super) fn json(out: &mut dyn Write, file: &str, machine: &Machine) -> io::Re
             .interrupts
             .iter()
             .map(|(name, one)| (name.to_owned(), json!(one.intid)))
+            .chain([("type".to_owned(), json!("interrupts"))])
             .collect();
-        let line = json!({
+        let fields = json!({
             "kind": "smmu", "file": file, "smmu": table.id.to_string(), "name": smmu.name,
             "base": table.base.0, "size": table.registers_size(),
             "coherent": table.coherency == Coherency::Coherent, "enabled": table.enabled,
@@ -191,17 +193,17 @@ pub(super) fn json(out: &mut dyn Write, file: &str, machine: &Machine) -> io::Re
             "broken_prefetch": table.quirks.broken_prefetch,
             "page0_only": table.quirks.page0_only, "numa_node": table.numa_node, "at": table.at,
         });
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", json_line("smmu", fields))?;
     }
     for device in &machine.devices {
         let mappings: Vec<_> = device.mappings.iter().map(json_mapping).collect();
-        let line = json!({
+        let fields = json!({
             "kind": "device", "file": file, "name": device.name, "pci": device.pci,
             "enabled": device.enabled, "coherent": device.coherency == Coherency::Coherent,
             "ats": device.ats, "stall": device.stall, "pasid_bits": device.pasid_bits,
             "mask": device.mask, "mappings": mappings, "at": device.at,
         });
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", json_line("device", fields))?;
     }
     for region in &machine.reserved {
         let memory = match region.memory {
@@ -209,27 +211,27 @@ pub(super) fn json(out: &mut dyn Write, file: &str, machine: &Machine) -> io::Re
             Memory::At(at) => Some(at),
             Memory::None => None,
         };
-        let line = json!({
+        let fields = json!({
             "kind": "reserved", "file": file, "name": region.name, "user": region.user,
             "iova": region.first, "length": region.length, "memory": memory, "at": region.at,
         });
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", json_line("reserved", fields))?;
     }
     for finding in machine.findings() {
-        let line = json!({
+        let fields = json!({
             "kind": "finding", "file": file, "severity": finding.severity.name(),
             "place": finding.place, "at": finding.at, "text": finding.text,
         });
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", json_line("finding", fields))?;
     }
     let of = |severity| machine.count(severity).0;
-    let line = json!({
+    let fields = json!({
         "kind": "summary", "file": file, "format": machine.format.name(),
         "smmus": machine.smmus.len(), "unread_smmus": machine.unread_smmus, "devices": machine.devices.len(),
         "errors": of(Severity::Error), "warnings": of(Severity::Warning),
         "notes": of(Severity::Note),
     });
-    writeln!(out, "{line}")
+    writeln!(out, "{}", json_line("summary", fields))
 }
 
 fn json_mapping(mapping: &IdMapping) -> serde_json::Value {
@@ -242,7 +244,7 @@ fn json_mapping(mapping: &IdMapping) -> serde_json::Value {
         Inputs::Range { first, last } => Some([first, last]),
     };
     json!({
-        "smmu": smmu, "inputs": inputs, "outputs": [mapping.output, mapping.last_output()],
+        "type": "mapping", "smmu": smmu, "inputs": inputs, "outputs": [mapping.output, mapping.last_output()],
         "at": mapping.at,
     })
 }

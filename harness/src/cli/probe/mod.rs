@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::backend_args::BackendArgs;
 use super::exit::Exit;
-use super::output_format::{JSON_SCHEMA, OutputFormat};
+use super::output_format::{OutputFormat, json_line};
 use smmu_decode::{KnownIds, ids};
 use smmu_engine::run::{self, RigError};
 use smmu_types::{Capabilities, Quirks};
@@ -50,16 +50,14 @@ impl ProbeArgs {
                 writeln!(out, "raw              {}", raw.join("  "))?;
             }
             OutputFormat::Json => {
-                let line = json!({
-                    "schema": JSON_SCHEMA,
-                    "type": "probe",
+                let fields = json!({
                     "backend": backend.name(),
                     "description": backend.describe(),
                     "capabilities": json::capabilities(&caps),
                     "quirks": quirks,
                     "registers": json::registers(&id),
                 });
-                writeln!(out, "{line}")?;
+                writeln!(out, "{}", json_line("probe", fields))?;
             }
         }
         Ok(())
@@ -102,16 +100,14 @@ impl ProbeArgs {
                 writeln!(out, "raw              {}", raw.join("  "))?;
             }
             OutputFormat::Json => {
-                let line = json!({
-                    "schema": JSON_SCHEMA,
-                    "type": "probe",
+                let fields = json!({
                     "backend": "given",
                     "capabilities": json::capabilities(&caps),
                     "not_given": missing,
                     "quirks": quirks,
                     "registers": json::registers(&id),
                 });
-                writeln!(out, "{line}")?;
+                writeln!(out, "{}", json_line("probe", fields))?;
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use smmu_engine::run::{RunFailure, RunOutcome};
 use super::finished::Finished;
 use super::own_snapshot::Compared;
 use super::tally::Tally;
-use crate::cli::output_format::{JSON_SCHEMA, OutputFormat};
+use crate::cli::output_format::{OutputFormat, json_line};
 
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
@@ -164,9 +164,7 @@ fn scenario_json(finished: &Finished<'_>) -> Value {
         Compared::Differs(why) | Compared::Unusable(why) => Some(why),
         _ => None,
     };
-    json!({
-        "schema": JSON_SCHEMA,
-        "type": "scenario",
+    let fields = json!({
         "scenario": report.scenario,
         "title": title,
         "backend": report.backend,
@@ -178,13 +176,12 @@ fn scenario_json(finished: &Finished<'_>) -> Value {
         "notes": report.notes,
         "unchecked": report.unchecked,
         "seconds": took.as_secs_f64(),
-    })
+    });
+    json_line("scenario", fields)
 }
 
 fn summary_json(tally: &Tally, backend: &str, took: Duration) -> Value {
-    json!({
-        "schema": JSON_SCHEMA,
-        "type": "summary",
+    let fields = json!({
         "backend": backend,
         "passed": tally.passed,
         "failed": tally.failed,
@@ -194,5 +191,6 @@ fn summary_json(tally: &Tally, backend: &str, took: Duration) -> Value {
         "unchecked": tally.unchecked,
         "failures": tally.failures,
         "seconds": took.as_secs_f64(),
-    })
+    });
+    json_line("summary", fields)
 }

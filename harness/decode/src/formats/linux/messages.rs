@@ -5,14 +5,17 @@ use crate::text::{hex, part, pattern};
 /// Messages without numbers that count, and their meaning in the architecture's words. The first
 /// that fits counts.
 const MESSAGES: &[(&str, &str)] = &[
-    ("unexpected PRI request received:", "a page request that no handler can answer; it follows"),
+    (
+        "unexpected PRI request received:",
+        "a page request that no handler can answer; it follows. Turn PRI off at the device, or give its domain a handler of page faults",
+    ),
     (
         "EVTQ overflow detected -- events lost",
-        "EVENTQ_PROD.OVFLG differs from EVENTQ_CONS.OVACKFLG: events were lost",
+        "EVENTQ_PROD.OVFLG differs from EVENTQ_CONS.OVACKFLG: the event queue was full, and later events were lost; begin with the first event before this line",
     ),
     (
         "PRIQ overflow detected -- requests lost",
-        "PRIQ_PROD.OVFLG differs from PRIQ_CONS.OVACKFLG: page requests were lost",
+        "PRIQ_PROD.OVFLG differs from PRIQ_CONS.OVACKFLG: the PRI queue was full, and page requests were lost; let each device have fewer requests outstanding (its Outstanding Page Request Allocation)",
     ),
     (
         "device has entered Service Failure Mode!",
@@ -48,9 +51,12 @@ const MESSAGES: &[(&str, &str)] = &[
     ),
     (
         "callbacks suppressed",
-        "events were printed no more, since there were too many: some are lost to this log",
+        "events were printed no more, since there were too many: some are lost to this log; begin with the first of them",
     ),
-    ("failed to convert to CMD_SYNC", "the illegal command could not be overwritten"),
+    (
+        "failed to convert to CMD_SYNC",
+        "the illegal command could not be overwritten; decode its words with `decode cmd`",
+    ),
     // Interrupts.
     (
         "no evtq irq - events will not be reported",
@@ -66,23 +72,23 @@ const MESSAGES: &[(&str, &str)] = &[
     ),
     (
         "failed to enable evtq irq",
-        "the interrupt of the event queue was not granted: events stay unseen",
+        "the interrupt of the event queue was not granted: events stay unseen; check the interrupt in the IORT or the device tree",
     ),
     (
         "failed to enable gerr irq",
-        "the interrupt of GERROR was not granted: global errors stay unseen",
+        "the interrupt of GERROR was not granted: global errors stay unseen; check the interrupt in the IORT or the device tree",
     ),
     (
         "failed to enable gerror irq",
-        "the interrupt of GERROR was not granted: global errors stay unseen",
+        "the interrupt of GERROR was not granted: global errors stay unseen; check the interrupt in the IORT or the device tree",
     ),
     (
         "failed to enable priq irq",
-        "the interrupt of the PRI queue was not granted: page requests stay unanswered",
+        "the interrupt of the PRI queue was not granted: page requests stay unanswered; check the interrupt in the IORT or the device tree",
     ),
     (
         "failed to enable combined irq",
-        "the one interrupt of all queues was not granted: events and errors stay unseen",
+        "the one interrupt of all queues was not granted: events and errors stay unseen; check the interrupt in the IORT or the device tree",
     ),
     (
         "failed to disable irqs",

@@ -7,6 +7,7 @@ mod dma;
 mod expect;
 mod fail_every_allocation;
 mod fault;
+mod flood;
 mod gone;
 mod hazard;
 mod install;
@@ -38,6 +39,7 @@ fn action(step: &Step) -> &dyn StepAction {
         Step::Remap(step) => step,
         Step::Poke(step) => step,
         Step::Dma(step) => step,
+        Step::Flood(step) => step,
         Step::Command(step) => step,
         Step::Fault(step) => step,
         Step::Mend(step) => step,

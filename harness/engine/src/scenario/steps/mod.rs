@@ -7,6 +7,7 @@ mod dma;
 mod expect;
 mod fail_every_allocation;
 mod fault;
+mod flood;
 mod gone;
 mod hazard;
 mod install;
@@ -37,6 +38,7 @@ pub use dma::{DmaDirection, DmaStep};
 pub use expect::{CommandsExpected, Expect, ReadsExpected};
 pub use fail_every_allocation::FailEveryAllocation;
 pub use fault::{FaultStep, MsiFault, QueueBehaviour, WantedFault};
+pub use flood::FloodStep;
 pub use gone::GoneStep;
 pub use hazard::HazardStep;
 pub use install::Install;
@@ -77,6 +79,9 @@ pub enum Step {
     Poke(Poke),
     /// `dma`: let a device write or read 4 bytes.
     Dma(DmaStep),
+    /// `flood`: let a device fault on several pages before the driver looks at the event queue. The
+    /// SMMU loses the events for which the queue has no room.
+    Flood(FloodStep),
     /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
     Command(CommandStep),
     /// `fault`: let a command queue misbehave from now on.
@@ -113,6 +118,7 @@ impl Step {
             Step::Remap(step) => step,
             Step::Poke(step) => step,
             Step::Dma(step) => step,
+            Step::Flood(step) => step,
             Step::Command(step) => step,
             Step::Fault(step) => step,
             Step::Mend(step) => step,
