@@ -68,10 +68,10 @@ fn inv_1_a_dropped_preparation_leaves_no_trace() {
     let free = fixture.dma().free_bytes();
     let ste = device.read_ste();
     let smmu_id = SmmuId(0);
-    let _ = fixture.env.observer().take();
+    let _ = fixture.observer().take();
     drop(device.prepare(Target::Domain(&d)).unwrap());
     assert_eq!(
-        fixture.env.observer().take(),
+        fixture.observer().take(),
         [
             Notice::TagAllocated { domain: DomainId(1), smmu: smmu_id, tag: ASID1 },
             Notice::TagAborted { smmu: smmu_id, tag: ASID1 },
@@ -479,5 +479,21 @@ fn a_device_of_another_smmu_is_not_removed() {
     for (smmu, device) in smmus.iter().zip(&devices) {
         assert!(smmu.device_of(StreamId(8)).is_some_and(|owner| owner.is_same(device)));
         assert_eq!(smmu.remove_device(device), Ok(()));
+    }
+}
+
+#[test]
+fn an_attachment_says_what_it_is() {
+    let fixture = Fixture::new();
+    let smmu = fixture.smmu(0);
+    let device = fixture.device(&smmu, 8);
+    let d = fixture.domain(7, S1);
+    for (target, said) in [
+        (Target::Domain(&d), format!("Domain({})", DomainId(7))),
+        (Target::Bypass, "Bypass".into()),
+        (Target::Blocked, "Blocked".into()),
+    ] {
+        let _ = fixture.attach(&device, target);
+        assert_eq!(format!("{:?}", device.attachment()), said);
     }
 }
