@@ -47,11 +47,19 @@ fn failing<T>(n: i64, run: impl FnOnce() -> T) -> (T, i64) {
 }
 
 thread_local! {
-    /// Whether the SMMU confirms nothing.
-    static DEAD: ThreadCell<bool> = const { ThreadCell::new(false) };
+    /// How many waits the SMMU confirms before it is dead.
+    static CONFIRMS: ThreadCell<u32> = const { ThreadCell::new(u32::MAX) };
 }
 
-/// A sink that confirms at once, or nothing.
+/// Runs `run` while the SMMU confirms only the first `waits` waits.
+fn dead_after<T>(waits: u32, run: impl FnOnce() -> T) -> T {
+    CONFIRMS.set(waits);
+    let result = run();
+    CONFIRMS.set(u32::MAX);
+    result
+}
+
+/// A sink that confirms at once, until the SMMU is dead.
 struct SwitchedSink;
 
 impl CommandSink for SwitchedSink {
@@ -73,9 +81,12 @@ impl CommandSink for SwitchedSink {
         InstantSink.prove(pushed, commands)
     }
     fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
-        match DEAD.get() {
-            true => Err(SinkError::timeout(ticket)),
-            false => InstantSink.wait(ticket),
+        match CONFIRMS.get().checked_sub(1) {
+            None => Err(SinkError::timeout(ticket)),
+            Some(left) => {
+                CONFIRMS.set(left);
+                InstantSink.wait(ticket)
+            }
         }
     }
 }
@@ -229,9 +240,7 @@ fn blocking_on_a_dead_smmu_does_not_allocate() {
         for n in 1..16 {
             let _ = substream(&device, n).attach(&domains[n as usize]).unwrap();
         }
-        DEAD.set(true);
-        let (outcome, allocations) = failing(1, || block(&device));
-        DEAD.set(false);
+        let (outcome, allocations) = dead_after(0, || failing(1, || block(&device)));
         assert!(matches!(outcome, Outcome::Unconfirmed(_)), "{outcome:?}");
         assert_eq!(allocations, 0);
         let settled = failing(1, || (device.settle(), device.block_all().settled()));
@@ -239,6 +248,29 @@ fn blocking_on_a_dead_smmu_does_not_allocate() {
         assert_eq!(bench.smmu.remove_device(&device), Ok(()));
         assert!(domains.into_iter().all(|domain| domain.into_tables().is_ok()));
     }
+}
+
+/// A tag whose flush has no proof is kept in room that the attach reserved.
+#[test]
+fn an_unproven_flush_does_not_allocate() {
+    let mut unproven = 0;
+    for confirmed in 0.. {
+        let bench = OneSmmu::new();
+        let (device, domain) = (bench.device(8), bench.domain(1));
+        let _ = device.attach(&domain).unwrap();
+        let block = || failing(1, || device.block());
+        let (outcome, allocations) = dead_after(confirmed, block);
+        assert_eq!(allocations, 0, "{outcome:?}");
+        match outcome {
+            Outcome::Unconfirmed(_) => {}
+            Outcome::Unflushed(..) => unproven += 1,
+            outcome => {
+                assert!(matches!(outcome, Outcome::Freed(_)), "{outcome:?}");
+                break;
+            }
+        }
+    }
+    assert!(unproven > 0, "no wait was that of the flush");
 }
 
 #[test]

@@ -67,7 +67,16 @@ fn inv_1_a_dropped_preparation_leaves_no_trace() {
     let d = fixture.domain(1, S1);
     let free = fixture.dma().free_bytes();
     let ste = device.read_ste();
+    let smmu_id = SmmuId(0);
+    let _ = fixture.observer().take();
     drop(device.prepare(Target::Domain(&d)).unwrap());
+    assert_eq!(
+        fixture.observer().take(),
+        [
+            Notice::TagAllocated { domain: DomainId(1), smmu: smmu_id, tag: ASID1 },
+            Notice::TagAborted { smmu: smmu_id, tag: ASID1 },
+        ]
+    );
     assert_eq!(fixture.dma().free_bytes(), free);
     assert_eq!((device.read_ste(), device.read_cd()), (ste, None));
     assert!(matches!(device.attachment(), Attachment::Blocked));
@@ -76,7 +85,7 @@ fn inv_1_a_dropped_preparation_leaves_no_trace() {
     assert!(fixture.sink().take().is_empty());
     // The domain's lock is free again, and the number is the next one given out.
     assert_eq!(fixture.attach(&device, Target::Domain(&d)), Outcome::Done);
-    assert_eq!(d.tag_on(SmmuId(0)), Some(ASID1));
+    assert_eq!(d.tag_on(smmu_id), Some(ASID1));
 }
 
 #[test]
@@ -470,5 +479,21 @@ fn a_device_of_another_smmu_is_not_removed() {
     for (smmu, device) in smmus.iter().zip(&devices) {
         assert!(smmu.device_of(StreamId(8)).is_some_and(|owner| owner.is_same(device)));
         assert_eq!(smmu.remove_device(device), Ok(()));
+    }
+}
+
+#[test]
+fn an_attachment_says_what_it_is() {
+    let fixture = Fixture::new();
+    let smmu = fixture.smmu(0);
+    let device = fixture.device(&smmu, 8);
+    let d = fixture.domain(7, S1);
+    for (target, said) in [
+        (Target::Domain(&d), format!("Domain({})", DomainId(7))),
+        (Target::Bypass, "Bypass".into()),
+        (Target::Blocked, "Blocked".into()),
+    ] {
+        let _ = fixture.attach(&device, target);
+        assert_eq!(format!("{:?}", device.attachment()), said);
     }
 }
