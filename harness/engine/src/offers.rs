@@ -38,6 +38,7 @@ pub fn offered_by_id_registers(need: Need, smmus: &[Capabilities]) -> Option<boo
         | Need::SecondQueue
         | Need::Reset
         | Need::SmmuKinds
-        | Need::DmaReads => None,
+        | Need::DmaReads
+        | Need::EventOverflow => None,
     }
 }

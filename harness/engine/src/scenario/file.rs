@@ -79,7 +79,8 @@ pub struct SmmuSpec {
 }
 
 /// A granule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum GranuleName {
     /// `"4k"`: 4 KiB.
     #[serde(rename = "4k")]

@@ -1,5 +1,6 @@
 //! Lets a device fault more often than the event queue has room.
 
+use crate::prelude::*;
 use smmu_driver::smmu_types::{EventKind, EventRecord, Iova};
 
 use crate::run::pages::Reached;

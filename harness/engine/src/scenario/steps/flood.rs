@@ -1,8 +1,8 @@
 //! `flood`: let a device fault more often than the event queue has room.
 
+use crate::prelude::*;
 use core::ops::Range;
 
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::machine::Need;
@@ -15,7 +15,8 @@ use crate::scenario::step_spec::StepSpec;
 const MOST_WRITES: u32 = 1024;
 
 /// See [`Step::Flood`](crate::scenario::Step::Flood).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct Flood")]
 pub struct FloodStep {
     /// The device. Its SMMU has `event_entries`.
