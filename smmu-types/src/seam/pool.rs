@@ -23,9 +23,8 @@ use crate::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, dma_barrier};
 /// A window of memory that the SMMU sees.
 ///
 /// The provided methods suit memory that is coherent with the SMMU, on a platform whose SMMUs
-/// observe the Outer Shareable domain: they are the barriers of
-/// [`dma_barrier`](crate::seam::dma_barrier), `dmb osh` and its kin on AArch64. Replace them where
-/// that does not suffice:
+/// observe the Outer Shareable domain: they are the barriers of [`dma_barrier`], `dmb oshst`,
+/// `dmb oshld` and `dmb osh` on AArch64. Replace them where that does not suffice:
 ///
 /// | memory | `publish` | `observe` |
 /// |---|---|---|
