@@ -107,6 +107,10 @@ pub unsafe trait DmaMemory {
 #[expect(unsafe_code, reason = "the trait's promise is about what hardware does to memory")]
 pub unsafe trait DmaBlock: Send + Sync {
     /// The block, as 64-bit words that the device may change at any time.
+    ///
+    /// The crates of this workspace only load and store these words: no swap, no compare-exchange,
+    /// no `fetch_*`. So the memory may be mapped uncached (Normal Non-cacheable, or Device as
+    /// `/dev/mem` gives it), where the architecture does not guarantee an atomic read-modify-write.
     fn words(&self) -> &[AtomicU64];
 
     /// The physical address of the block.

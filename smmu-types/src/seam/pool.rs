@@ -23,9 +23,8 @@ use crate::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, dma_barrier};
 /// A window of memory that the SMMU sees.
 ///
 /// The provided methods suit memory that is coherent with the SMMU, on a platform whose SMMUs
-/// observe the Outer Shareable domain: they are the barriers of
-/// [`dma_barrier`](crate::seam::dma_barrier), `dmb osh` and its kin on AArch64. Replace them where
-/// that does not suffice:
+/// observe the Outer Shareable domain: they are the barriers of [`dma_barrier`], `dmb oshst`,
+/// `dmb oshld` and `dmb osh` on AArch64. Replace them where that does not suffice:
 ///
 /// | memory | `publish` | `observe` |
 /// |---|---|---|
@@ -103,8 +102,8 @@ macro_rules! pool_types {
         /// Blocks cut from a [`Window`], behind the integrator's lock `L`. Clones share the window.
         ///
         /// The pool holds the lock while it looks through the list of free ranges, and never while
-        /// it allocates, zeroes a block or publishes it. Interrupt handlers of this workspace's
-        /// drivers neither allocate nor free DMA memory.
+        /// it allocates, zeroes a block or publishes it. An interrupt handler takes it if it drops
+        /// the last reference to a device: then `L` masks interrupts.
         pub struct Pool<W, L $($default)*> {
             shared: Arc<PoolState<W, L>>,
         }
