@@ -139,8 +139,8 @@
 //! An attach or block of a substream copies the device's table of CDs, 64 bytes for each SubstreamID
 //! that the device can send, and waits for one `CMD_SYNC`.
 //!
-//! This crate re-exports [`smmu_types`], [`smmu_tags`] and [`smmu_invs`], whose types are part of
-//! its API.
+//! This crate re-exports [`smmu_types`], [`smmu_tags`], [`smmu_invs`] and [`lock_api`], whose types
+//! are part of its API.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -178,6 +178,7 @@ pub use device::{Attachment, Device};
 pub use domain::{ArrayView, Domain};
 pub use domain_config::{DomainConfig, TagNumber};
 pub use error::{AttachError, BrokenRule, Requirement};
+pub use lock_api;
 pub use outcome::Outcome;
 pub use platform::{Env, Platform};
 pub use smmu::{DeviceConfig, Smmu, SmmuConfig};

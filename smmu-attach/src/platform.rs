@@ -15,18 +15,25 @@ pub trait Platform {
     ///
     /// The crate holds it for a look-up or a few stores and
     /// [`DmaBlock::publish`](smmu_types::seam::DmaBlock::publish), never across an allocation, a
-    /// wait or a command. If an event handler calls [`Smmu::device_of`](crate::Smmu::device_of),
-    /// the lock must suit that context.
+    /// wait or a command.
+    ///
+    /// [`Smmu::device_of`](crate::Smmu::device_of) takes it, and waits for it. On a board where an
+    /// event handler calls that, use a spin lock that masks the CPU's interrupts while it is held:
+    /// otherwise the handler can wait for ever for the thread that it has interrupted. The mutexes
+    /// of the crate `spin` do not mask. The other methods that suit a handler,
+    /// [`Domain::invalidate`](crate::Domain::invalidate) and the ones that only read, take no lock of
+    /// this crate.
     type Lock: RawMutex;
     /// The mutex of devices and domains. An attach holds it from its first to its last step, across
     /// allocations and waits for `CMD_SYNC`, and while page tables are dropped. Choose a sleeping
-    /// lock where an attach may sleep.
+    /// lock where an attach may sleep. No interrupt handler takes it.
     type SleepLock: RawMutex;
     /// DMA memory for stream tables and context descriptors.
     type Dma: DmaMemory;
     /// Sink of commands.
     type Sink: CommandSink;
-    /// Publication of a domain's invalidation array to its readers.
+    /// Publication of a domain's invalidation array to its readers. It decides whether an unmap
+    /// takes a lock: `HazardCell` and `ArcSwapCell` do not.
     type Cell: Publication<InvArray>;
     /// Receiver of notices.
     type Observer: Observer;

@@ -117,6 +117,9 @@ impl<P: Platform> Smmu<P> {
     /// decode to, without what an erratum forbids. An attach never asks an SMMU for what its ID
     /// registers do not have.
     ///
+    /// Takes coherency from `caps.coherent`: what firmware says belongs there first
+    /// (`Probe::with_coherency` of `smmu-hw-mmio`).
+    ///
     /// # Errors
     ///
     /// No memory for the stream table or the tag spaces, or an impossible StreamID size.

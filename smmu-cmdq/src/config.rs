@@ -51,6 +51,9 @@ impl QueueConfig {
     ///   a `CMD_SYNC` may ask for them ([`Quirk::NoSev`]). Otherwise polling.
     /// - With [`Quirk::ForceSync`], at most 63 commands in a row without a `CMD_SYNC`.
     ///
+    /// Takes coherency from `caps.coherent`: what firmware says belongs there first
+    /// (`Probe::with_coherency` of `smmu-hw-mmio`).
+    ///
     /// Range commands are no choice of the queue. The caller that makes the commands asks
     /// [`Capabilities::range_support`].
     #[must_use]

@@ -138,6 +138,12 @@ impl Consumer {
         state.gerror ^= gerror::CMDQ;
     }
 
+    /// Report global errors that have nothing to do with the command queue: bits of
+    /// [`regs::gerror`], of which each is toggled.
+    pub fn raise_global_errors(&self, bits: u32) {
+        self.lock().gerror ^= bits & !gerror::CMDQ;
+    }
+
     fn lock(&self) -> MutexGuard<'_, ConsumerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,10 +1,13 @@
-//! Handles command errors that the SMMU reports, and halts the queue when they do not end.
+//! Handles errors that the SMMU reports in `GERROR`, and halts the queue when a command's do not end.
 //!
-//! The handler is guarded by a try-lock. A caller that cannot take it returns; the holder handles
-//! the error. So an interrupt handler never waits for the caller that it has interrupted.
+//! One caller at a time is inside the handler. Another one returns: a waiter looks again later, and
+//! an interrupt handler leaves a request, which the caller inside carries out before it leaves. So
+//! an interrupt handler never waits for the caller that it has interrupted, and no interrupt is
+//! lost, even if the SMMU signals it only once.
 
 use smmu_types::queue::Position;
-use smmu_types::seam::{Registers, Wait};
+use smmu_types::regs::gerror;
+use smmu_types::seam::{Registers, RegistersExt, Wait};
 use smmu_types::{Command, CommandErrorCode, regs};
 
 use crate::CommandQueue;
@@ -19,6 +22,41 @@ const MAX_ERRORS_AT_ONE_POSITION: u32 = 3;
 /// Attempts to become the owner of the producer's register, for one acknowledgement.
 const OWNER_ATTEMPTS: u32 = 16;
 
+/// What the handler of a `GERROR` interrupt found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GlobalErrors {
+    /// The command that stopped the queue, if one did and this call handled it.
+    pub command: Option<CommandFailure>,
+    /// Errors, as bits of [`regs::gerror`], that were active since the last report. `None`: another
+    /// caller was inside the handler. It acknowledges them before it leaves, and a later call
+    /// reports them.
+    pub active: Option<u32>,
+}
+
+/// A caller inside the error handler. It carries out requests before it leaves.
+pub(crate) struct Inside<'q, R, B, W, S>(&'q CommandQueue<R, B, W, S>)
+where
+    R: Registers,
+    B: Slots,
+    W: Wait,
+    S: Reserve;
+
+impl<R, B, W, S> Drop for Inside<'_, R, B, W, S>
+where
+    R: Registers,
+    B: Slots,
+    W: Wait,
+    S: Reserve,
+{
+    fn drop(&mut self) {
+        // Each round serves at least one interrupt, so it ends when interrupts do.
+        while !self.0.gerror.leave() {
+            self.0.handle_command_error();
+            self.0.acknowledge_others();
+        }
+    }
+}
+
 impl<R, B, W, S> CommandQueue<R, B, W, S>
 where
     R: Registers,
@@ -26,11 +64,31 @@ where
     W: Wait,
     S: Reserve,
 {
+    /// Handle a `GERROR` interrupt: a command error, as [`handle_gerror`](Self::handle_gerror) does,
+    /// and acknowledge all other errors of [`gerror::ALL`].
+    ///
+    /// Call this from the handler of the interrupt, edge-triggered or not. It takes no lock and
+    /// never waits: if another caller is inside the error handler, that caller does the work before
+    /// it leaves. The work is not lost even if the interrupt does not come again.
+    ///
+    /// A queue with another [`Port`](crate::Port) than the main one handles its own errors only.
+    pub fn handle_global_errors(&self) -> GlobalErrors {
+        if !self.gerror.enter_or_request() {
+            return GlobalErrors { command: None, active: None };
+        }
+        let inside = Inside(self);
+        let command = self.handle_command_error();
+        self.acknowledge_others();
+        // Leaving may add to the report.
+        drop(inside);
+        GlobalErrors { command, active: Some(self.gerror.take_report()) }
+    }
+
     /// Handle a command error, if the SMMU has reported one. Returns the command that failed.
     ///
-    /// Call this from the `GERROR` interrupt. No caller depends on that: every wait does the same
-    /// at each look. A try-lock guards the handler. A caller that cannot take it returns `None`;
-    /// the holder handles the error.
+    /// Every wait does this at each look, so no caller depends on an interrupt. An interrupt
+    /// handler calls [`handle_global_errors`](Self::handle_global_errors) instead. If another
+    /// caller is inside the handler, this returns `None`, and that caller handles the error.
     ///
     /// - `CERROR_ILL`: a `CMD_SYNC` replaces the command, and the SMMU continues.
     /// - `CERROR_ATC_INV_SYNC`: the failure is recorded for the `CMD_SYNC` that reported it, and
@@ -42,11 +100,41 @@ where
     /// `CMDQ_CONS.ERR` is valid only while `GERROR.CMDQ` is active, so the handler does not read it
     /// otherwise.
     pub fn handle_gerror(&self) -> Option<CommandFailure> {
+        self.gerror.check(self.smmu).ok()?;
+        self.config.port.error(&self.registers)?;
+        let _inside = self.try_enter()?;
+        self.handle_command_error()
+    }
+
+    pub(crate) fn try_enter(&self) -> Option<Inside<'_, R, B, W, S>> {
+        // Not `then_some`: it would make the value in either case, and dropping that would leave.
+        self.gerror.try_enter().then(|| Inside(self))
+    }
+
+    /// Acknowledge all global errors except `CMDQ`, and remember what was active.
+    fn acknowledge_others(&self) {
+        if self.config.port.acknowledge != regs::GERRORN.offset() {
+            return;
+        }
+        let acknowledged = self.registers.read(regs::GERRORN);
+        let active = self.registers.read(regs::GERROR) ^ acknowledged;
+        let bits = active & gerror::ALL & !gerror::CMDQ;
+        if bits != 0 {
+            // The write repeats the acknowledgement of a command error, perhaps that of another
+            // CPU. The SMMU must not fetch the refused command because of it.
+            if is_kept(Barrier::PublishRepeated) {
+                self.block.publish(0..0);
+            }
+            self.registers.write(regs::GERRORN, acknowledged ^ bits);
+        }
+        self.gerror.remember(active);
+    }
+
+    /// Only for the caller inside.
+    fn handle_command_error(&self) -> Option<CommandFailure> {
         let port = self.config.port;
         self.gerror.check(self.smmu).ok()?;
-        port.error(&self.registers)?;
-        let _guard = self.gerror.try_lock()?;
-        // Look again: another caller may have handled the error before this one took the lock.
+        // Another caller may have handled the error before this one came inside.
         let acknowledged = port.error(&self.registers)?;
         if port.acknowledges_by_producer() && self.is_pending(acknowledged) {
             self.write_acknowledgement();
@@ -94,7 +182,7 @@ where
     fn acknowledge(&self, acknowledged: u32) {
         let port = self.config.port;
         if port.acknowledges_by_producer() {
-            // No order needed: only the holder of the lock changes the flags.
+            // No order needed: only the caller inside changes the flags.
             self.producer_flags.fetch_xor(port.error_bit, Ordering::Relaxed);
             self.write_acknowledgement();
         } else {

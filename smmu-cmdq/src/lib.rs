@@ -70,7 +70,9 @@
 //!   queued. In both cases, do not reuse the memory that the commands were to protect.
 //! - Only [`prove`](CommandQueue::prove) proves [`Pushed`] commands. If another caller's command in
 //!   between fails, the ticket of `prove` may fail as well.
-//! - `GERRORN` has one writer at a time; see [`with_registers`](CommandQueue::with_registers).
+//! - `GERRORN` has one writer at a time. An interrupt handler calls
+//!   [`handle_global_errors`](CommandQueue::handle_global_errors); other code writes it inside
+//!   [`with_registers`](CommandQueue::with_registers).
 //! - Reset the SMMU only together with its queue. If `CMDQ_CONS` after the reset happens to lie
 //!   between two positions in flight, the queue cannot detect the reset.
 //!
@@ -132,6 +134,7 @@ pub use smmu_types;
 pub use config::{QueueConfig, layout};
 pub use error::QueueError;
 pub use failures::{CommandFailure, FailureCounts};
+pub use gerror::GlobalErrors;
 pub use group::{GroupQueue, InQueue, Pick, QueueGroup};
 pub use opcodes::Opcodes;
 pub use port::Port;

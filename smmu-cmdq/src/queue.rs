@@ -111,8 +111,10 @@ impl<T> Deref for CacheLine<T> {
 ///
 /// # `GERRORN`
 ///
-/// The queue acknowledges `GERROR.CMDQ`, and only that bit: it reads `GERRORN` and writes it back
-/// with the bit changed, one caller at a time. Code that acknowledges other bits does so inside
+/// `GERRORN` has one writer at a time, because a writer reads it and writes it back. Waiters
+/// acknowledge `GERROR.CMDQ`, and only that bit.
+/// [`handle_global_errors`](Self::handle_global_errors), for the interrupt handler, acknowledges the
+/// other bits too. Code of the caller's that writes `GERRORN` does so inside
 /// [`with_registers`](Self::with_registers), and leaves the `CMDQ` bit as it is.
 ///
 /// # When the queue halts
@@ -358,10 +360,12 @@ where
 
     /// Run `f` on the registers while the queue does not write `GERRORN`.
     ///
-    /// Returns `None` if the error handler is active; try again then. `f` must not call the queue,
-    /// must not write a `CMDQ_*` register, and must not change `GERRORN.CMDQ`.
+    /// Returns `None` if another caller is inside the error handler or this method; try again then.
+    /// An interrupt handler cannot try again, because it may have interrupted that caller: it calls
+    /// [`handle_global_errors`](Self::handle_global_errors). `f` must not call the queue, must not
+    /// write a `CMDQ_*` register, and must not change `GERRORN.CMDQ`.
     pub fn with_registers<T>(&self, f: impl FnOnce(&R) -> T) -> Option<T> {
-        let _guard = self.gerror.try_lock()?;
+        let _inside = self.try_enter()?;
         Some(f(&self.registers))
     }
 

@@ -46,10 +46,16 @@ smmu_types::barriers! {
     EvictRelease,
     /// `Acquire` of a waiter that finds its record evicted.
     EvictAcquire,
-    /// `Release` with which the error handler's try-lock is unlocked.
+    /// `Release` with which a caller leaves the error handler.
     GerrorRelease,
-    /// `Acquire` with which the error handler's try-lock is taken.
+    /// `Acquire` with which a caller enters the error handler.
     GerrorAcquire,
+    /// `Release` with which an interrupt handler leaves a request to the caller inside.
+    GerrorRequest,
+    /// `Acquire` with which the caller inside takes a request.
+    GerrorTake,
+    /// The work for a request, before the caller inside leaves.
+    GerrorHandOver,
     /// `Release` store of the reason for which the queue halts.
     HaltRelease,
     /// `Acquire` load of that reason.
@@ -57,4 +63,6 @@ smmu_types::barriers! {
     /// `DmaBlock::publish` between the `CMD_SYNC` that replaces a refused command and the
     /// acknowledgement.
     PublishReplaced,
+    /// `DmaBlock::publish` before a write of `GERRORN` that repeats that acknowledgement.
+    PublishRepeated,
 }

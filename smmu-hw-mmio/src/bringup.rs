@@ -79,6 +79,9 @@ pub enum Ats {
 impl BringupConfig {
     /// Follows the ID registers: coherency from `IDR0.COHACC`, ATS from `IDR0.ATS`, and EL2 without
     /// ASIDs from `IDR0.HYP`. The timeout is 1 s.
+    ///
+    /// Takes coherency from `caps.coherent`: what firmware says belongs there first
+    /// ([`Probe::with_coherency`](crate::Probe::with_coherency)).
     #[must_use]
     pub const fn new(caps: &Capabilities) -> Self {
         BringupConfig {

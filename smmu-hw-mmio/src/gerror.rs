@@ -68,8 +68,8 @@ impl Gerror {
     /// enables neither.
     ///
     /// Only one thread at a time may write `GERRORN`, because this call reads it and writes it
-    /// back. Call it where the command queue cannot acknowledge, such as in
-    /// `CommandQueue::with_registers` of `smmu-cmdq`.
+    /// back. Call it where no command queue is in use. `CommandQueue::handle_global_errors` of
+    /// `smmu-cmdq` does the same beside a queue, also in an interrupt handler.
     pub fn acknowledge<R: Registers + ?Sized>(self, registers: &R) {
         let bits = self.active & gerror::ALL & !gerror::CMDQ;
         if bits != 0 {

@@ -5,6 +5,8 @@ use smmu_types::regs;
 use smmu_types::seam::{Registers, RegistersExt};
 use smmu_types::{Capabilities, Endianness, IdRegisters, OutputSize, Quirk, Quirks, TableFormats};
 
+use crate::Coherency;
+
 /// log2 of the smallest useful command queue: one command and its `CMD_SYNC`.
 const MIN_CMDQ_LOG2: u8 = 1;
 /// A StreamID has at most 32 bits.
@@ -24,6 +26,19 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// The same SMMU, whose coherency a firmware table (IORT, device tree) tells better than
+    /// `IDR0.COHACC`.
+    ///
+    /// Call it at once after [`probe`]: [`BringupConfig::new`](crate::BringupConfig::new),
+    /// `QueueConfig::suited_to` of `smmu-cmdq` and `Smmu::new` of `smmu-attach` all follow
+    /// `caps.coherent`. They must agree, because the SMMU reads tables, queues and page tables with
+    /// the attributes that they choose.
+    #[must_use]
+    pub const fn with_coherency(mut self, coherency: Coherency) -> Self {
+        self.caps.coherent = matches!(coherency, Coherency::Coherent);
+        self
+    }
+
     /// Whether the SMMU may nest stage 1 over stage 2.
     #[must_use]
     pub const fn nesting(&self) -> bool {
@@ -97,8 +112,8 @@ pub enum ProbeError {
 
 /// Read the ID registers and judge them. Writes no register.
 ///
-/// If a firmware table (IORT, device tree) says whether the SMMU is coherent, it overrides
-/// `caps.coherent`.
+/// If a firmware table (IORT, device tree) says whether the SMMU is coherent, pass its word to
+/// [`Probe::with_coherency`].
 pub fn probe<R: Registers + ?Sized>(registers: &R) -> Result<Probe, ProbeError> {
     let idr1 = registers.read(regs::IDR1);
     judge(IdRegisters {
@@ -257,6 +272,20 @@ mod tests {
         assert!(probe.quirks.iter().eq(want.iter().copied()), "{:?}", probe.quirks);
         assert_eq!(probe.caps.sev, !want.contains(&Quirk::NoSev));
         assert_eq!(probe.nesting(), !want.contains(&Quirk::NoNesting));
+    }
+
+    #[rstest]
+    fn firmware_knows_coherency_better_and_changes_nothing_else(
+        #[values(Coherency::Coherent, Coherency::NonCoherent)] coherency: Coherency,
+        #[values(0, 1 << 4)] cohacc: u32,
+    ) {
+        let found = judge(IdRegisters { idr0: GOOD.idr0 & !(1 << 4) | cohacc, ..GOOD }).unwrap();
+        let told = found.with_coherency(coherency);
+        assert_eq!(told.caps.coherent, coherency == Coherency::Coherent);
+        assert_eq!(crate::BringupConfig::new(&told.caps).coherency, coherency);
+        let mut back = told;
+        back.caps.coherent = found.caps.coherent;
+        assert_eq!(back, found);
     }
 
     #[test]

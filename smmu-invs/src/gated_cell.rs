@@ -55,6 +55,10 @@ where
         self.cell.publish(node);
     }
 
+    fn reclaim_replaced(&self) {
+        self.cell.reclaim_replaced();
+    }
+
     fn gate(&self) -> Option<&AtsGate> {
         Some(&self.gate)
     }

@@ -286,6 +286,10 @@ impl<S: HazardSlots, R: RawMutex, T> Publication<T> for HazardCell<S, R, T> {
         drop(retired);
         self.free_unread(Some(old));
     }
+
+    fn reclaim_replaced(&self) {
+        self.reclaim();
+    }
 }
 
 impl<S, R: RawMutex, T> Drop for HazardCell<S, R, T> {

@@ -131,6 +131,7 @@ mod publish;
 mod request;
 mod sync;
 
+pub use lock_api;
 pub use smmu_types;
 
 pub use array::{Found, InvArray, InvView, UnrefOutcome};

@@ -21,7 +21,7 @@ use crate::{AtsGate, InvArray, InvalidateError, OutOfMemory, SmmuFailure};
 ///   fence never returns a value that was replaced before the fence in that order. An atomic load
 ///   after the fence satisfies this, and so does a lock.
 /// - A replaced value does not change until its last reader is done. The cell drops it after that:
-///   at the latest at the next `publish`, or with the cell.
+///   at the latest at the next `publish` or `reclaim_replaced`, or with the cell.
 /// - `node` takes all resources that `publish` needs. `publish` neither fails nor allocates.
 ///
 /// The caller serialises writers.
@@ -104,6 +104,12 @@ pub trait Publication<T>: Sized {
 
     /// Replaces the current value.
     fn publish(&self, node: Self::Node);
+
+    /// Drops the replaced values that no reader uses any more, if the cell has kept some.
+    ///
+    /// A writer that waits until the last reader of a value is done calls it at each look. It waits
+    /// for no reader. The default does nothing, for a cell whose last reader drops the value.
+    fn reclaim_replaced(&self) {}
 
     /// The gate for ATS entries. A publication without a gate must not have arrays with ATS
     /// entries: use [`GatedCell`](crate::GatedCell).

@@ -57,6 +57,18 @@ fn conforms<P: Publication<Tracked>>() {
     let left: usize = lives.iter().map(alive).sum();
     assert_eq!(left, 1, "only the current value is left");
 
+    // Without a publication, `reclaim_replaced` drops what has no reader, and nothing else.
+    let (early, now) = (Arc::new(()), Arc::new(()));
+    cell.publish(node(40, &early));
+    let guards = [cell.read(), cell.read()];
+    cell.publish(node(41, &now));
+    for guard in guards {
+        cell.reclaim_replaced();
+        assert_eq!((guard.0, alive(&early), alive(&now)), (40, 1, 1));
+    }
+    cell.reclaim_replaced();
+    assert_eq!((alive(&early), alive(&now)), (0, 1));
+
     drop(cell);
     assert_eq!(lives.iter().map(alive).sum::<usize>(), 0);
 

@@ -73,8 +73,9 @@ impl<P: Platform> DrivenSmmu<P> {
 pub struct GerrorReport {
     /// The command that stopped the main command queue, if one did. The queue goes on.
     pub command: Option<CommandFailure>,
-    /// The other active errors, which the driver has acknowledged. `None` while another CPU handles
-    /// the command queue's error, or the SMMU restarts; call again.
+    /// The other errors since the last report, which the driver has acknowledged. `None` if another
+    /// thread or CPU was inside the error handler: it acknowledges them before it leaves, and a
+    /// later call reports them. `None` also while the SMMU restarts.
     pub others: Option<Gerror>,
 }
 
@@ -201,7 +202,9 @@ impl<P: Platform> Driver<P> {
     /// Handles a `GERROR` interrupt: mends the main command queue if a command stopped it, and
     /// acknowledges all other errors.
     ///
-    /// Waits never depend on this interrupt: each looks for the error itself.
+    /// It never waits. No interrupt is lost, also if the SMMU signals it only once (an edge): a
+    /// caller that is inside the error handler does the work before it leaves. Waits never depend
+    /// on this interrupt: each looks for the error itself.
     ///
     /// # Errors
     ///
@@ -211,13 +214,10 @@ impl<P: Platform> Driver<P> {
         let group = self.sink().queues().get(smmu).ok_or(unknown)?;
         let main = group.queues().first().ok_or(unknown)?;
         let report = main.with(|main| {
-            let command = main.handle_gerror();
-            let others = main.with_registers(|registers| {
-                let gerror = Gerror::read(registers);
-                gerror.acknowledge(registers);
-                gerror
-            });
-            GerrorReport { command, others }
+            let found = main.handle_global_errors();
+            // Only the active bits count, so `GERRORN` may be 0 here.
+            let others = found.active.map(|active| Gerror::decode(active, 0));
+            GerrorReport { command: found.command, others }
         });
         // A restart acknowledges the errors of the time before it.
         Ok(report.unwrap_or(GerrorReport { command: None, others: None }))

@@ -17,8 +17,45 @@
 //! `examples/hypervisor.rs` does all of it in 60 lines, on the SMMU model. The docs of
 //! [`Platform`] say what each step needs.
 //!
-//! It is not: page tables (they are the integrator's, through
-//! [`TranslationTable`](smmu_attach::TranslationTable)), a parser of firmware tables, or a
+//! # Interrupt handlers
+//!
+//! An SMMU with [`Interrupts::Wired`](smmu_hw_mmio::Interrupts::Wired) has two. [`Platform`] says
+//! which locks they take, and what an edge-triggered interrupt asks of the integrator.
+//!
+//! ```
+//! use smmu_driver::smmu_types::{EventRecord, SmmuId};
+//! use smmu_driver::{Driver, DriverError, Platform};
+//!
+//! fn on_event_interrupt<P: Platform>(
+//!     driver: &Driver<P>,
+//!     smmu: SmmuId,
+//!     report: impl FnMut(EventRecord),
+//! ) -> Result<bool, DriverError> {
+//!     let drained = driver.drain_events(smmu, report)?;
+//!     Ok(drained.overflowed) // records were lost
+//! }
+//!
+//! fn on_gerror_interrupt<P: Platform>(
+//!     driver: &Driver<P>,
+//!     smmu: SmmuId,
+//!     mut report: impl FnMut(&dyn core::fmt::Display),
+//! ) -> Result<(), DriverError> {
+//!     let found = driver.handle_gerror(smmu)?;
+//!     if let Some(failure) = found.command {
+//!         report(&failure.error()); // its waiter gets the same error
+//!     }
+//!     // `None`: a thread inside the error handler acknowledges them; the next call reports them.
+//!     if let Some(errors) = found.others.filter(|errors| !errors.is_empty()) {
+//!         report(&errors);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What it is not
+//!
+//! It has no page tables (they are the integrator's, through
+//! [`TranslationTable`](smmu_attach::TranslationTable)), no parser of firmware tables and no
 //! scheduler of interrupts. It has no global state: two drivers can run side by side.
 //!
 //! # Hazard
@@ -32,12 +69,13 @@
 //! # Cost
 //!
 //! Setting up and a restart allocate. [`Domain::invalidate`](smmu_attach::Domain::invalidate)
-//! neither locks nor allocates, unless [`Platform::Cell`] or [`Platform::QueueCell`] does.
+//! neither locks nor allocates, unless [`Platform::Cell`] or [`Platform::QueueCell`] does: those of
+//! [`HazardParts`] do not, those of [`Parts`] lock.
 //!
 //! # Features
 //!
 //! - `std`: a publication of invalidation arrays that readers read without a lock
-//!   (`smmu_invs::ArcSwapCell`), and the pool and clocks of `smmu-types` that need `std`.
+//!   (`smmu_invs::ArcSwapCell`); the clock of `std` and a default lock for the pool of `smmu-types`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -53,13 +91,13 @@ mod setup;
 mod smmu_options;
 mod virtual_queue;
 
-pub use {smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types};
+pub use {lock_api, smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types};
 
 pub use driver::{DrivenSmmu, Driver, GerrorReport};
 pub use error::DriverError;
 pub use platform::{
-    Attach, Block, Device, Domain, DriverQueue, Env, Group, Parts, PickQueue, Platform, Queue,
-    QueueSink, Queues, Slot, Smmu,
+    Attach, Block, Device, Domain, DriverQueue, Env, Group, HazardParts, Parts, PickQueue,
+    Platform, Queue, QueueSink, Queues, Slot, Smmu,
 };
 pub use queue_slot::{QueueSlot, ReplaceableQueue};
 pub use setup::Setup;

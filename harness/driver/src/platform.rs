@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 use lock_api::RawMutex;
 use smmu_attach::TranslationTable;
 use smmu_cmdq::{CommandQueue, QueueGroup, QueueSet};
-use smmu_invs::{InvArray, LockCell, Publication};
+use smmu_invs::{HazardCell, HazardSlots, InvArray, LockCell, Publication};
 use smmu_types::Command;
 use smmu_types::seam::{CommandSink, DmaMemory, Observer, Registers, Wait};
 
@@ -15,7 +15,27 @@ use crate::queue_slot::{QueueSlot, ReplaceableQueue};
 
 /// The implementations of the seams that one integrator uses.
 ///
-/// [`Parts`] is one for integrators who change nothing but the types.
+/// [`HazardParts`] and [`Parts`] are two for integrators who change nothing but the types. Take
+/// `HazardParts` where several CPUs unmap, or where an interrupt handler does.
+///
+/// # Interrupt handlers, and which locks they take
+///
+/// | a handler calls | locks that it takes |
+/// |---|---|
+/// | [`Driver::drain_events`](crate::Driver::drain_events) | [`Lock`](Self::Lock) of the event queue, by `try_lock`; held while the closure runs |
+/// | [`Driver::device_of`](crate::Driver::device_of) | [`Lock`](Self::Lock) of the stream table; it waits for it |
+/// | [`Driver::handle_gerror`](crate::Driver::handle_gerror) | none, beside that of [`QueueCell`](Self::QueueCell) |
+/// | [`Domain::invalidate`](smmu_attach::Domain::invalidate) | none, beside those of [`Cell`](Self::Cell) and [`QueueCell`](Self::QueueCell) |
+/// | attach, block, restart, `add_device`, and what drops the last reference to a device | do not call it: these take [`SleepLock`](Self::SleepLock), or allocate |
+///
+/// - A cell takes a lock at each read if it is a [`LockCell`], and only beyond 8 readers of one CPU
+///   if it is a [`HazardCell`].
+/// - On a board, `Lock` and the lock of the cells mask the interrupts of their CPU while they are
+///   held. Otherwise a handler can wait for ever for the thread that it has interrupted. The mutexes
+///   of the crate `spin` do not mask.
+/// - The event queue of an SMMU is drained by its handler alone, or by threads alone. With an
+///   edge-triggered interrupt, a handler that finds another CPU at work
+///   ([`DriverError::Busy`](crate::DriverError::Busy)) is not called again for those events.
 pub trait Platform: Sized {
     /// Registers of an SMMU. Clones reach the same SMMU; a `&'static` reference will do.
     type Registers: Registers + Clone;
@@ -25,7 +45,7 @@ pub trait Platform: Sized {
     type Wait: Wait + Clone;
     /// The mutex of stream tables and event queues. The driver holds it for a short time only, also
     /// while it handles an interrupt. Use a lock that spins, and that masks the interrupts whose
-    /// handlers call the driver.
+    /// handlers call the driver; the table above says which calls take it.
     type Lock: RawMutex;
     /// The mutex of devices and domains. An attach holds it across allocations and waits for
     /// `CMD_SYNC`. Use a lock that sleeps where attaches may sleep.
@@ -33,8 +53,9 @@ pub trait Platform: Sized {
     /// How a domain's invalidation array reaches its readers.
     type Cell: Publication<InvArray>;
     /// How a command queue reaches its callers, so that a restart can replace it. Each command call
-    /// reads it once. As [`Cell`](Self::Cell): [`LockCell`] over [`Lock`](Self::Lock), or
-    /// `ArcSwapCell`, whose readers take no lock.
+    /// reads it once, and holds what it read until it returns. As [`Cell`](Self::Cell):
+    /// [`HazardCell`] or `ArcSwapCell`, whose readers take no lock, or [`LockCell`] over
+    /// [`Lock`](Self::Lock).
     type QueueCell: Publication<QueueSlot<Self::Registers, Block<Self>, Self::Wait>>;
     /// The command sink: [`Queues`], or a wrapper around it.
     type Sink: QueueSink<Self>;
@@ -62,8 +83,9 @@ impl<P: Platform> QueueSink<P> for Queues<P> {
 /// A [`Platform`] of registers `R`, memory `D`, clock `W`, one kind of lock `L`, page tables `T`
 /// and observer `O`.
 ///
-/// Invalidation arrays and command queues are published behind `L` ([`LockCell`]). If an interrupt
-/// handler invalidates, `L` must mask that interrupt.
+/// Invalidation arrays and command queues are published behind `L` ([`LockCell`]): the simplest
+/// composition, for one CPU or few unmaps. Each unmap locks `L` for the array, and for each command
+/// call once more. [`HazardParts`] does not.
 pub struct Parts<R, D, W, L, T, O = ()>(PhantomData<Types<R, D, W, L, T, O>>);
 
 type Types<R, D, W, L, T, O> = fn() -> (R, D, W, L, T, O);
@@ -90,6 +112,68 @@ where
     type SleepLock = L;
     type Cell = LockCell<L, InvArray>;
     type QueueCell = LockCell<L, QueueSlot<R, D::Block, W>>;
+    type Sink = Queues<Self>;
+    type Observer = O;
+    type Tables = T;
+}
+
+/// A [`Platform`] whose unmaps take no lock, also without `std`: [`Parts`], and the CPUs `C`.
+///
+/// Invalidation arrays and command queues are published by [`HazardCell`]s in the slots of `C`. So
+/// everything that [`Domain::invalidate`](smmu_attach::Domain::invalidate) does is without a lock:
+/// the read of the array, the read of the queue, and the queue itself.
+///
+/// An unmap uses two slots of its CPU, one for the array and one for the queue, until it returns. A
+/// CPU has 8: enough for an unmap in a thread, and three more that interrupt each other. A deeper
+/// one locks `L` for a moment, so `L` masks interrupts as [`Platform`] says.
+///
+/// ```
+/// use smmu_driver::HazardParts;
+/// use smmu_driver::lock_api::RawMutex;
+/// use smmu_driver::smmu_invs::{CpuSlots, HazardSlots};
+///
+/// struct Cpus;
+///
+/// impl HazardSlots for Cpus {
+///     fn slots() -> &'static [CpuSlots] {
+///         static SLOTS: [CpuSlots; 4] = [const { CpuSlots::new() }; 4];
+///         &SLOTS
+///     }
+///     fn cpu() -> usize {
+///         // The affinity bits of MPIDR_EL1, or what TPIDR_EL1 leads to.
+///         # 0
+///     }
+/// }
+///
+/// type Board<R, D, W, IrqMutex, T> = HazardParts<R, D, W, IrqMutex, Cpus, T>;
+/// ```
+pub struct HazardParts<R, D, W, L, C, T, O = ()>(PhantomData<HazardTypes<R, D, W, L, C, T, O>>);
+
+type HazardTypes<R, D, W, L, C, T, O> = fn() -> (R, D, W, L, C, T, O);
+
+impl<R, D, W, L, C, T, O> fmt::Debug for HazardParts<R, D, W, L, C, T, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HazardParts")
+    }
+}
+
+impl<R, D, W, L, C, T, O> Platform for HazardParts<R, D, W, L, C, T, O>
+where
+    R: Registers + Clone,
+    D: DmaMemory,
+    W: Wait + Clone,
+    L: RawMutex,
+    C: HazardSlots,
+    T: TranslationTable,
+    O: Observer,
+{
+    type Registers = R;
+    type Dma = D;
+    type Wait = W;
+    type Lock = L;
+    type SleepLock = L;
+    type Cell = HazardCell<C, L, InvArray>;
+    type QueueCell = HazardCell<C, L, QueueSlot<R, D::Block, W>>;
     type Sink = Queues<Self>;
     type Observer = O;
     type Tables = T;

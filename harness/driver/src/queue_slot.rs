@@ -85,6 +85,11 @@ where
         self.slot.publish(queue);
     }
 
+    /// Drops replaced queues that no caller uses any more, if the publication has kept some.
+    pub(crate) fn reclaim(&self) {
+        self.slot.reclaim_replaced();
+    }
+
     /// Calls `f` with the queue. `None` while the SMMU restarts.
     pub fn with<T>(&self, f: impl FnOnce(&CommandQueue<R, B, W>) -> T) -> Option<T> {
         self.slot.read().queue.as_ref().map(f)

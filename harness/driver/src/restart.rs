@@ -75,6 +75,7 @@ impl<P: Platform> Driver<P> {
         drop(old_events);
         let patience = 2 * part.options.timeout;
         let left = || {
+            queues.iter().for_each(DriverQueue::<P>::reclaim);
             life.leaving.retain(ReplacedSlot::is_in_use);
             life.leaving.is_empty().then_some(())
         };

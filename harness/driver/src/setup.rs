@@ -6,7 +6,7 @@ use core::mem;
 use lock_api::Mutex;
 use smmu_attach::AttachError;
 use smmu_cmdq::{Opcodes, QueueSet};
-use smmu_hw_mmio::{Bringup, Coherency, Probe, probe};
+use smmu_hw_mmio::{Bringup, Probe, probe};
 use smmu_types::SmmuId;
 
 use crate::driver::{DrivenSmmu, Driver, Life};
@@ -46,11 +46,8 @@ impl<P: Platform> Setup<P> {
     ) -> Result<SmmuId, DriverError> {
         let id = SmmuId(u16::try_from(self.parts.len()).map_err(|_| DriverError::TooManySmmus)?);
         self.parts.try_reserve(1).map_err(|_| DriverError::OutOfMemory { smmu: id })?;
-        let mut probe =
-            probe(&registers).map_err(|error| DriverError::Probe { smmu: id, error })?;
-        if let Some(coherency) = options.coherency {
-            probe.caps.coherent = coherency == Coherency::Coherent;
-        }
+        let probe = probe(&registers).map_err(|error| DriverError::Probe { smmu: id, error })?;
+        let probe = options.coherency.map_or(probe, |coherency| probe.with_coherency(coherency));
         self.parts.push(Part { id, registers, probe, options, virtual_queues: Vec::new() });
         Ok(id)
     }

@@ -1,6 +1,7 @@
 //! The composed driver on the model: start, failed start, unmap, and the memory that stays.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod bench;
 
 use std::sync::Arc;

@@ -1,11 +1,15 @@
 //! An SMMU that lost its state comes up again over the same tables.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod bench;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use bench::{Bench, GUEST_PAGE, STREAM, TestRegisters, Tested, VmTables};
+use bench::{
+    Bench, Composition, GUEST_PAGE, STREAM, TestRegisters, Tested, TestedHazard, VmTables,
+};
+use rstest::rstest;
 use smmu_driver::smmu_attach::Outcome;
 use smmu_driver::smmu_cmdq::Opcodes;
 use smmu_driver::smmu_hw_mmio::BringupError;
@@ -18,15 +22,21 @@ use smmu_model::{InjectedFault, Profile, SecondQueue};
 const SMMU: SmmuId = SmmuId(0);
 
 /// A driver with one device, whose guest page is mapped.
-struct Guest {
-    driver: Driver<Tested>,
-    device: Device<Tested>,
-    domain: Domain<Tested>,
+struct Guest<P: Composition = Tested> {
+    driver: Driver<P>,
+    device: Device<P>,
+    domain: Domain<P>,
 }
 
 impl Guest {
     fn new(bench: &Bench, dead: Option<u32>) -> Self {
-        let driver = bench.try_start(1, dead).unwrap();
+        Guest::of(bench, dead)
+    }
+}
+
+impl<P: Composition> Guest<P> {
+    fn of(bench: &Bench, dead: Option<u32>) -> Self {
+        let driver = bench.try_start_of(1, dead).unwrap();
         let domain = driver.domain(VmTables::new(&bench.memory)).unwrap();
         let device = driver.add_device(SMMU, &[STREAM]).unwrap();
         assert_eq!(device.attach(&domain), Ok(Outcome::Done));
@@ -60,12 +70,18 @@ impl Guest {
     }
 }
 
-#[test]
-fn a_reset_smmu_translates_again_and_its_unmaps_reach_it() {
+#[rstest]
+#[case::behind_a_lock(resets_and_restarts::<Tested>)]
+#[case::in_hazard_slots(resets_and_restarts::<TestedHazard>)]
+fn a_reset_smmu_translates_again_and_its_unmaps_reach_it(#[case] test: fn()) {
+    test();
+}
+
+fn resets_and_restarts<P: Composition>() {
     let bench = Bench::new(&[Profile::default()]);
     let free = bench.free();
     {
-        let guest = Guest::new(&bench, None);
+        let guest = Guest::<P>::of(&bench, None);
         guest.works(&bench);
         let running = bench.free();
         bench.model.reset();
@@ -117,10 +133,16 @@ fn a_ticket_of_the_old_queue_proves_nothing() {
     guest.end();
 }
 
-#[test]
-fn a_restart_waits_for_the_callers_of_the_old_queue_and_can_be_repeated() {
+#[rstest]
+#[case::behind_a_lock(callers_hold_up_a_restart::<Tested>)]
+#[case::in_hazard_slots(callers_hold_up_a_restart::<TestedHazard>)]
+fn a_restart_waits_for_the_callers_of_the_old_queue_and_can_be_repeated(#[case] test: fn()) {
+    test();
+}
+
+fn callers_hold_up_a_restart<P: Composition>() {
     let bench = Bench::new(&[Profile::default()]);
-    let guest = Guest::new(&bench, None);
+    let guest = Guest::<P>::of(&bench, None);
     let main = &guest.driver.sink().get(SMMU).unwrap().queues()[0];
     let refused = main.with(|_| guest.driver.restart(SMMU)).unwrap();
     assert!(matches!(refused, Err(DriverError::QueueInUse { smmu: SMMU, .. })), "{refused:?}");
@@ -237,12 +259,18 @@ fn a_restart_brings_virtual_queues_up_too() {
 
 /// Threads attach, block and invalidate while the SMMU is reset and restarted again and again. Their
 /// calls may fail, and afterwards all is as it should be.
-#[test]
-fn restarts_beside_attaches_and_unmaps_leave_nothing_behind() {
+#[rstest]
+#[case::behind_a_lock(restarts_beside_others::<Tested>)]
+#[case::in_hazard_slots(restarts_beside_others::<TestedHazard>)]
+fn restarts_beside_attaches_and_unmaps_leave_nothing_behind(#[case] test: fn()) {
+    test();
+}
+
+fn restarts_beside_others<P: Composition>() {
     let bench = Bench::new(&[Profile::default()]);
     let free = bench.free();
     {
-        let guest = Guest::new(&bench, None);
+        let guest = Guest::<P>::of(&bench, None);
         let other = guest.driver.add_device(SMMU, &[StreamId(0x10)]).unwrap();
         let (done, refused) = (AtomicBool::new(false), AtomicU32::new(0));
         let mut wrong = Vec::new();

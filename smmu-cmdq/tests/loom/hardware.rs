@@ -10,13 +10,15 @@ use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use loom::thread;
 use smmu_cmdq::{Port, Slots};
 use smmu_types::seam::{Registers, Wait};
-use smmu_types::{Asid, Command, CommandErrorCode, PhysAddr, RawCommand, SmmuId, Vmid};
+use smmu_types::{Asid, Command, CommandErrorCode, PhysAddr, RawCommand, SmmuId, Vmid, regs};
 
 pub(crate) const SMMU: SmmuId = SmmuId(0);
 pub(crate) const BASE: PhysAddr = PhysAddr(0x1_0000);
 /// The slot for MSIs, behind a ring of up to 4.
 pub(crate) const MSI_SLOT: usize = 4;
 pub(crate) const SYNC: u8 = 0x46;
+pub(crate) const EVENTQ_ABT: u32 = regs::gerror::EVENTQ_ABT;
+pub(crate) const PRIQ_ABT: u32 = regs::gerror::PRIQ_ABT;
 pub(crate) const POINTER: u32 = 0xf_ffff;
 /// After so many waits of all threads, the checker explores no more branches. `SMMU_LOOM_WAITS`
 /// replaces it.
@@ -55,6 +57,8 @@ pub(crate) struct LoomSmmu {
     pub(crate) prod: AtomicU32,
     pub(crate) cons: AtomicU32,
     pub(crate) gerror: AtomicU32,
+    /// A read of `GERROR` may return an older value unless a barrier orders it.
+    pub(crate) gerror_needs_order: bool,
     pub(crate) gerrorn: AtomicU32,
     pub(crate) prod_writes: UnsafeCell<()>,
     pub(crate) pages: [UnsafeCell<()>; 2],
@@ -72,6 +76,7 @@ impl LoomSmmu {
             prod: AtomicU32::new(0),
             cons: AtomicU32::new(0),
             gerror: AtomicU32::new(0),
+            gerror_needs_order: false,
             gerrorn: AtomicU32::new(0),
             prod_writes: UnsafeCell::new(()),
             pages: [UnsafeCell::new(()), UnsafeCell::new(())],
@@ -89,6 +94,11 @@ impl LoomSmmu {
             loom::skip_branch();
         }
         thread::yield_now();
+    }
+
+    /// An error of the event queue, reported as any error in `GERROR`.
+    pub(crate) fn abort_event(&self) {
+        self.gerror.fetch_or(EVENTQ_ABT, Ordering::Relaxed);
     }
 
     pub(crate) fn touch_page(&self, caller: usize) {
@@ -114,6 +124,9 @@ impl Registers for LoomMmio {
         match offset {
             o if [Port::MAIN.producer, ENHANCED.producer].contains(&o) => now(&self.0.prod),
             o if [Port::MAIN.consumer, ENHANCED.consumer].contains(&o) => now(&self.0.cons),
+            o if o == Port::MAIN.error && self.0.gerror_needs_order => {
+                self.0.gerror.load(Ordering::Relaxed)
+            }
             o if o == Port::MAIN.error => now(&self.0.gerror),
             o if o == Port::MAIN.acknowledge => self.0.gerrorn.load(Ordering::Relaxed),
             o => panic!("read of {o:#x}"),
@@ -321,11 +334,11 @@ pub(crate) fn is_acknowledged(
         });
     }
     put(&hardware.cons, cons | code);
-    let gerror = hardware.gerror.load(Ordering::Relaxed) ^ Port::MAIN.error_bit;
     fence(Ordering::Release);
-    put(&hardware.gerror, gerror);
+    let bit = Port::MAIN.error_bit;
+    let gerror = hardware.gerror.fetch_xor(bit, Ordering::Relaxed) ^ bit;
     for _ in 0..20 {
-        if hardware.gerrorn.load(Ordering::Acquire) == gerror {
+        if (hardware.gerrorn.load(Ordering::Acquire) ^ gerror) & bit == 0 {
             return true;
         }
         hardware.wait();

@@ -27,8 +27,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use hardware::{
-    BAD, CommandLog, ENHANCED, ErrorReport, LoomMmio, LoomRing, LoomSmmu, MsiDelivery, SMMU,
-    SmmuScript, all, caller_of, command, is_sync, put, smmu,
+    BAD, CommandLog, ENHANCED, EVENTQ_ABT, ErrorReport, LoomMmio, LoomRing, LoomSmmu, MsiDelivery,
+    PRIQ_ABT, SMMU, SmmuScript, all, caller_of, command, is_sync, put, smmu,
 };
 use loom::sync::Arc;
 use loom::sync::atomic::Ordering;
@@ -380,6 +380,98 @@ fn an_evicted_failure_is_never_a_proof() {
     evicted::<CompareExchange<4>>();
 }
 
+/// An interrupt of an event queue error, while another caller may be inside the error handler. The
+/// SMMU signals it once.
+fn interrupted_inside() {
+    check(|| {
+        let hardware = Arc::new(LoomSmmu { gerror_needs_order: true, ..LoomSmmu::new(4) });
+        let (mmio, ring) = (LoomMmio(hardware.clone()), LoomRing(hardware.clone()));
+        let size = QueueSize::from_log2(2).unwrap();
+        let queue: QueueUnderLoom<CompareExchange<4>> =
+            QueueUnderLoom::reserving(SMMU, mmio.clone(), ring, size, mmio, PATIENT).unwrap();
+        let queue = Arc::new(queue);
+        let other = {
+            let queue = queue.clone();
+            thread::spawn(move || {
+                queue.with_registers(|_| ());
+                queue.with_registers(|_| ());
+            })
+        };
+        hardware.abort_event();
+        let found = queue.handle_global_errors();
+        other.join().unwrap();
+        assert_eq!(hardware.gerrorn.load(Ordering::Relaxed), EVENTQ_ABT, "lost: {found:?}");
+        let reported = found.active.or_else(|| queue.handle_global_errors().active);
+        assert_eq!(reported, Some(EVENTQ_ABT));
+    });
+}
+
+#[test]
+fn an_interrupt_is_not_lost_on_a_caller_inside_the_handler() {
+    interrupted_inside();
+}
+
+/// Two handlers at once, and a caller inside: each error is acknowledged and reported once.
+fn two_interrupts() {
+    check(|| {
+        let hardware = Arc::new(LoomSmmu { gerror_needs_order: true, ..LoomSmmu::new(4) });
+        let (mmio, ring) = (LoomMmio(hardware.clone()), LoomRing(hardware.clone()));
+        let size = QueueSize::from_log2(2).unwrap();
+        let queue: QueueUnderLoom<CompareExchange<4>> =
+            QueueUnderLoom::reserving(SMMU, mmio.clone(), ring, size, mmio, PATIENT).unwrap();
+        let queue = Arc::new(queue);
+        let second = {
+            let (queue, hardware) = (queue.clone(), hardware.clone());
+            thread::spawn(move || {
+                hardware.gerror.fetch_or(PRIQ_ABT, Ordering::Relaxed);
+                queue.handle_global_errors().active.unwrap_or(0)
+            })
+        };
+        hardware.abort_event();
+        let mine = queue.handle_global_errors().active.unwrap_or(0);
+        let theirs = second.join().unwrap();
+        let rest = queue.handle_global_errors().active.unwrap_or(0);
+        assert_eq!(hardware.gerrorn.load(Ordering::Relaxed), EVENTQ_ABT | PRIQ_ABT);
+        assert_eq!(mine | theirs | rest, EVENTQ_ABT | PRIQ_ABT);
+        assert_eq!(mine & theirs | mine & rest | theirs & rest, 0, "reported twice");
+    });
+}
+
+#[test]
+fn two_interrupts_at_once_are_both_served() {
+    two_interrupts();
+}
+
+/// The interrupt comes while a waiter may handle its refused command.
+fn interrupted_waiter() {
+    check(|| {
+        let bad = command(0, 0).encode();
+        let refuses = Some((bad.0[0], CommandErrorCode::ILL, 1));
+        let LoomQueue { queue, hardware, smmu } =
+            loom_queue::<CompareExchange<4>>(2, PATIENT, SmmuScript { refuses, ..all(2) });
+        let handler = {
+            let (queue, hardware) = (queue.clone(), hardware.clone());
+            thread::spawn(move || {
+                hardware.abort_event();
+                queue.handle_global_errors().active
+            })
+        };
+        let error = SinkError::Command { smmu: SMMU, command: bad, code: CommandErrorCode::ILL };
+        assert_eq!(queue.run(&[command(0, 0)]).map(|proof| proof.smmu()), Err(error));
+        let reported = handler.join().unwrap();
+        assert_eq!(smmu.join().unwrap().acknowledged, 1);
+        let now = hardware.gerrorn.load(Ordering::Relaxed);
+        assert_eq!(now & EVENTQ_ABT, EVENTQ_ABT, "lost: {reported:?}");
+        let rest = queue.handle_global_errors().active.unwrap();
+        assert_eq!((reported.unwrap_or(0) | rest) & EVENTQ_ABT, EVENTQ_ABT);
+    });
+}
+
+#[test]
+fn an_interrupt_beside_a_refused_command_is_not_lost() {
+    interrupted_waiter();
+}
+
 /// Run a model without a barrier. It must fail, and for one of the expected reasons.
 fn must_fail(barrier: Barrier, model: fn()) {
     let message = catch_unwind(AssertUnwindSafe(|| without(barrier, model)))
@@ -430,6 +522,10 @@ fn two_by_msi() {
 #[case::evict_acquire(Barrier::EvictAcquire, evicted::<CompareExchange<4>>)]
 #[case::gerror_release(Barrier::GerrorRelease, || aborts::<CompareExchange<4>>(2))]
 #[case::gerror_acquire(Barrier::GerrorAcquire, || aborts::<CompareExchange<4>>(2))]
+#[case::gerror_request(Barrier::GerrorRequest, interrupted_inside)]
+#[case::gerror_take(Barrier::GerrorTake, interrupted_inside)]
+#[case::gerror_hand_over(Barrier::GerrorHandOver, interrupted_inside)]
+#[case::publish_repeated(Barrier::PublishRepeated, interrupted_waiter)]
 #[case::halt_release(Barrier::HaltRelease, || aborts::<CompareExchange<4>>(3))]
 #[case::halt_acquire(Barrier::HaltAcquire, || aborts::<CompareExchange<4>>(3))]
 #[case::publish_replaced(Barrier::PublishReplaced, || {

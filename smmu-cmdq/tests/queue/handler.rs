@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::common::{PATIENT, QueueFixture, SMMU, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
+use smmu_cmdq::{GlobalErrors, Port, QueueConfig};
+use smmu_types::regs::gerror;
 use smmu_types::seam::{CountingWait, Registers, RegistersExt, SinkError, Wait};
 use smmu_types::{CommandErrorCode, regs};
 
@@ -61,6 +63,84 @@ fn the_registers_are_locked_while_the_handler_is_active() {
     assert_eq!(queue.with_registers(|_| ()), Some(()));
     assert_eq!(queue.wait(ticket), Err(refused(illegal(0), CommandErrorCode::ILL)));
     assert_eq!(queue.failure_counts().total, 1);
+}
+
+/// The interrupt is an edge: it does not come again. Its handler returns at once.
+#[rstest]
+#[case::a_waiter_handles_a_refused_command(&[illegal(0)])]
+#[case::a_caller_uses_the_registers(&[])]
+fn a_caller_inside_does_the_work_of_an_interrupt(#[case] commands: &[smmu_types::Command]) {
+    let fixture = QueueFixture::new(Pace::OnWrite);
+    let ((active, is_active), (go_on, may_go_on)) = (mpsc::sync_channel(0), mpsc::channel());
+    let registers = BlockingGerrorn { fixture: &fixture, active, go_on: Mutex::new(may_go_on) };
+    let queue = fixture.queue_on(&registers, CountingWait::new(), 3, PATIENT);
+    let ticket = queue.issue(commands).unwrap();
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            if commands.is_empty() {
+                queue.with_registers(|registers| registers.write(regs::GERRORN, 0));
+            } else {
+                queue.handle_gerror();
+            }
+        });
+        is_active.recv().unwrap();
+        for error in [gerror::EVENTQ_ABT, gerror::MSI_GERROR_ABT] {
+            fixture.device.raise_global_errors(error);
+            assert_eq!(queue.handle_global_errors(), GlobalErrors { command: None, active: None });
+        }
+        // The second write is the acknowledgement on behalf of both handlers.
+        go_on.send(()).unwrap();
+        is_active.recv().unwrap();
+        go_on.send(()).unwrap();
+        inside.join().unwrap();
+    });
+    let errors = gerror::EVENTQ_ABT | gerror::MSI_GERROR_ABT;
+    assert_eq!(fixture.device.read(regs::GERRORN) & !gerror::CMDQ, errors);
+    let report = |active| GlobalErrors { command: None, active: Some(active) };
+    assert_eq!(queue.handle_global_errors(), report(errors));
+    assert_eq!(queue.handle_global_errors(), report(0));
+    let failed = queue.wait(ticket).map(|_proof| ()).err();
+    let refused = commands.first().map(|command| refused(*command, CommandErrorCode::ILL));
+    assert_eq!(failed, refused);
+}
+
+#[test]
+fn one_call_handles_a_command_error_and_all_other_errors() {
+    let fixture = QueueFixture::new(Pace::OnWrite);
+    let queue = fixture.queue(3);
+    let ticket = queue.issue(&[illegal(0)]).unwrap();
+    // CMDQP and DPT have acknowledgements of their own.
+    let unacknowledged = gerror::CMDQP | gerror::DPT;
+    fixture.device.raise_global_errors(gerror::SFM | unacknowledged);
+    let found = queue.handle_global_errors();
+    assert_eq!(found.command.unwrap().command, illegal(0).encode());
+    assert_eq!(found.active, Some(gerror::SFM | unacknowledged));
+    assert_eq!(fixture.device.read(regs::GERRORN), gerror::SFM | gerror::CMDQ);
+    let again = GlobalErrors { command: None, active: Some(unacknowledged) };
+    assert_eq!(queue.handle_global_errors(), again);
+    assert!(queue.wait(ticket).is_err());
+}
+
+#[test]
+fn a_queue_with_other_registers_leaves_global_errors_alone() {
+    let fixture = QueueFixture::new(Pace::OnWrite);
+    let config = QueueConfig { port: Port::vcmdq(0x4_0000), ..PATIENT };
+    let queue = fixture.queue_with(3, config);
+    fixture.device.raise_global_errors(gerror::SFM);
+    assert_eq!(queue.handle_global_errors(), GlobalErrors { command: None, active: Some(0) });
+    assert_eq!(fixture.device.read(regs::GERRORN), 0);
+}
+
+#[test]
+fn a_halted_queue_still_acknowledges_global_errors() {
+    let fixture = QueueFixture::new(Pace::Dead);
+    let queue = fixture.queue(3);
+    let ticket = queue.issue(&[nth(0)]).unwrap();
+    fixture.device.lie(Some(u32::MAX));
+    assert!(queue.wait(ticket).is_err());
+    fixture.device.raise_global_errors(gerror::PRIQ_ABT);
+    assert_eq!(queue.handle_global_errors().active, Some(gerror::PRIQ_ABT));
+    assert_eq!(fixture.device.read(regs::GERRORN), gerror::PRIQ_ABT);
 }
 
 /// A clock that counts the looks of all waiters.

@@ -198,6 +198,7 @@ fn play<'d, S: Reserve>(
             scope.spawn(|| {
                 while !callers_are_done.load(Relaxed) {
                     queue.handle_gerror();
+                    queue.handle_global_errors();
                     queue.with_registers(|registers| registers.acknowledge_foreign());
                     thread::yield_now();
                 }

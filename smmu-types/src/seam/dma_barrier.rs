@@ -3,8 +3,12 @@
 //!
 //! The SMMU may observe memory outside the CPUs' Inner Shareable domain. On AArch64 a Rust fence is
 //! `dmb ish`, which orders nothing for such an observer. These barriers are of the Outer Shareable
-//! domain, which contains the Inner Shareable one: they order for CPUs too. On other architectures
-//! they are `SeqCst` fences.
+//! domain, which contains the Inner Shareable one: they order for CPUs too. Every AArch64 target has
+//! them, bare metal included: `dmb oshst`, `dmb oshld`, `dmb osh`, chosen by the architecture alone.
+//!
+//! On other architectures they are `SeqCst` fences, which suffice for models and for coherent DMA of
+//! an x86. A platform that needs more overrides them in its [`DmaBlock`](super::DmaBlock) or its
+//! window (`pool::Window`).
 #![cfg_attr(
     target_arch = "aarch64",
     expect(unsafe_code, reason = "barriers for an observer that Rust's fences do not know")

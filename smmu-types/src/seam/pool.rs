@@ -103,8 +103,8 @@ macro_rules! pool_types {
         /// Blocks cut from a [`Window`], behind the integrator's lock `L`. Clones share the window.
         ///
         /// The pool holds the lock while it looks through the list of free ranges, and never while
-        /// it allocates, zeroes a block or publishes it. Interrupt handlers of this workspace's
-        /// drivers neither allocate nor free DMA memory.
+        /// it allocates, zeroes a block or publishes it. An interrupt handler takes it if it drops
+        /// the last reference to a device: then `L` masks interrupts.
         pub struct Pool<W, L $($default)*> {
             shared: Arc<PoolState<W, L>>,
         }

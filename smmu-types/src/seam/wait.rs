@@ -3,15 +3,51 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+const NANOSECONDS: u32 = 1_000_000_000;
+
 /// The clock of a bounded wait.
 ///
 /// # What an implementor owes
 ///
-/// `now` never goes back, and advances while a caller calls `relax`. It needs no epoch. The driver
-/// calls both from any context in which it runs.
+/// `now` and `ticks` never go back, and advance while a caller calls `relax`. They need no epoch.
+/// The driver calls all methods from any context in which it runs.
+///
+/// A bounded wait calls only `ticks`, once when it begins and once at each look. A clock whose
+/// counter does not count nanoseconds implements `ticks` too: a look is then one read of the counter
+/// and one comparison, without a division. The generic timer of an Arm CPU:
+///
+/// ```
+/// # use core::time::Duration;
+/// # fn cntvct_el0() -> u64 { 1 << 40 }
+/// # fn cntfrq_el0() -> u32 { 62_500_000 }
+/// use smmu_types::seam::{Ticks, Wait};
+///
+/// struct GenericTimer {
+///     hz: u32, // CNTFRQ_EL0
+/// }
+///
+/// impl Wait for GenericTimer {
+///     fn ticks(&self) -> Ticks {
+///         Ticks { count: cntvct_el0(), hz: self.hz }
+///     }
+///     fn now(&self) -> Duration {
+///         self.ticks().time()
+///     }
+///     fn relax(&self, _round: u32) {
+///         core::hint::spin_loop();
+///     }
+/// }
+/// # let timer = GenericTimer { hz: cntfrq_el0() };
+/// # assert_eq!(timer.now(), Duration::from_nanos((1 << 40) * 16));
+/// ```
 pub trait Wait {
     /// Monotonic time.
     fn now(&self) -> Duration;
+
+    /// The clock's counter. By default [`now`](Self::now) in nanoseconds.
+    fn ticks(&self) -> Ticks {
+        Ticks::from_time(self.now())
+    }
 
     /// Called between two checks of a condition: at least a spin hint, a yield where possible.
     ///
@@ -32,11 +68,73 @@ impl<W: Wait + ?Sized> Wait for &W {
     fn now(&self) -> Duration {
         (**self).now()
     }
+    fn ticks(&self) -> Ticks {
+        (**self).ticks()
+    }
     fn relax(&self, round: u32) {
         (**self).relax(round);
     }
     fn event(&self, round: u32) {
         (**self).event(round);
+    }
+}
+
+/// A reading of a clock's counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticks {
+    /// The counter. It does not wrap while the driver runs.
+    pub count: u64,
+    /// Its frequency, the same at every reading. With 0, firmware has not set it: each wait is over
+    /// at its second look.
+    pub hz: u32,
+}
+
+impl Ticks {
+    /// A time as a counter of nanoseconds, 584 years at most.
+    #[must_use]
+    pub const fn from_time(time: Duration) -> Self {
+        let whole = time.as_secs().saturating_mul(NANOSECONDS as u64);
+        Ticks { count: whole.saturating_add(time.subsec_nanos() as u64), hz: NANOSECONDS }
+    }
+
+    /// The time since the counter was 0, rounded down; 0 if `hz` is 0.
+    #[must_use]
+    pub const fn time(self) -> Duration {
+        let hz = self.hz as u64;
+        let (Some(seconds), Some(rest)) = (self.count.checked_div(hz), self.count.checked_rem(hz))
+        else {
+            return Duration::ZERO;
+        };
+        // Below 2^32 * 10^9, and the quotient is below 10^9.
+        Duration::new(seconds, (rest * NANOSECONDS as u64 / hz) as u32)
+    }
+
+    /// The ticks of a duration at `hz`, rounded up, `u64::MAX` at most.
+    #[inline]
+    const fn of(duration: Duration, hz: u32) -> u64 {
+        let hz = hz as u64;
+        // Below 2^62. The divisor is a constant, so the compiler makes a multiplication of it.
+        let part = (duration.subsec_nanos() as u64 * hz).div_ceil(NANOSECONDS as u64);
+        duration.as_secs().saturating_mul(hz).saturating_add(part)
+    }
+}
+
+/// The end of a bounded wait, in the ticks of its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(u64);
+
+impl Deadline {
+    /// The end of a wait that begins now.
+    #[inline]
+    pub fn after<W: Wait + ?Sized>(wait: &W, timeout: Duration) -> Self {
+        let Ticks { count, hz } = wait.ticks();
+        Deadline(count.saturating_add(Ticks::of(timeout, hz)))
+    }
+
+    /// Whether the clock has reached it.
+    #[inline]
+    pub fn has_passed<W: Wait + ?Sized>(self, wait: &W) -> bool {
+        wait.ticks().count >= self.0
     }
 }
 
@@ -87,10 +185,10 @@ where
     if let Some(value) = condition() {
         return Ok(value);
     }
-    let start = wait.now();
+    let deadline = Deadline::after(wait, timeout);
     let mut round = 0u32;
     loop {
-        let expired = wait.now().saturating_sub(start) >= timeout;
+        let expired = deadline.has_passed(wait);
         if let Some(value) = condition() {
             return Ok(value);
         }
@@ -102,7 +200,12 @@ where
     }
 }
 
-/// Virtual time for models and for firmware without a timer: each `relax` takes one microsecond.
+/// Virtual time for models and tests: each `relax` counts as one microsecond.
+///
+/// It counts looks, not time. A look of a driver takes a few nanoseconds or, with a register read
+/// on a slow bus, a few microseconds; so a timeout of 1 s may end after some milliseconds or some
+/// seconds. All waiters that share the clock advance it together. A board needs a real clock, such
+/// as the generic timer of its CPUs.
 #[derive(Debug, Default)]
 pub struct CountingWait {
     micros: AtomicU64,
@@ -119,6 +222,10 @@ impl CountingWait {
 impl Wait for CountingWait {
     fn now(&self) -> Duration {
         Duration::from_micros(self.micros.load(Ordering::Relaxed))
+    }
+
+    fn ticks(&self) -> Ticks {
+        Ticks { count: self.micros.load(Ordering::Relaxed), hz: 1_000_000 }
     }
 
     fn relax(&self, _round: u32) {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use smmu_driver::smmu_attach::{
     ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
 };
+use smmu_driver::smmu_invs::{CpuSlots, HazardSlots};
 use smmu_driver::smmu_types::pool::{HeapWindow, Pool, PoolBlock};
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, Registers, Wait};
 use smmu_driver::smmu_types::{Granule, OutputSize, PhysAddr, StreamId, regs};
-use smmu_driver::{Driver, DriverError, Parts, Setup, SmmuOptions};
+use smmu_driver::{Driver, DriverError, HazardParts, Parts, Platform, Queues, Setup, SmmuOptions};
 use smmu_model::{Model, ModelRegisters, Profile};
 
 pub(crate) const STREAM: StreamId = StreamId(8);
@@ -90,6 +91,56 @@ impl Wait for TestClock {
 pub(crate) type Tested =
     Parts<TestRegisters, TestMemory, TestClock, parking_lot::RawMutex, VmTables>;
 
+/// A composition whose unmaps take no lock. All threads are on one CPU, so that they meet in its
+/// slots.
+pub(crate) type TestedHazard<L = parking_lot::RawMutex> =
+    HazardParts<TestRegisters, TestMemory, TestClock, L, OneCpu, VmTables>;
+
+pub(crate) struct OneCpu;
+
+impl HazardSlots for OneCpu {
+    fn slots() -> &'static [CpuSlots] {
+        static SLOTS: [CpuSlots; 1] = [const { CpuSlots::new() }; 1];
+        &SLOTS
+    }
+    fn cpu() -> usize {
+        0
+    }
+}
+
+/// What the compositions under test have in common.
+pub(crate) trait Composition:
+    Platform<
+        Registers = TestRegisters,
+        Dma = TestMemory,
+        Wait = TestClock,
+        Sink = Queues<Self>,
+        Observer = (),
+        Tables = VmTables,
+        Lock: Send + Sync,
+        SleepLock: Send + Sync,
+        Cell: Send + Sync,
+        QueueCell: Send + Sync,
+    >
+{
+}
+
+impl<P> Composition for P where
+    P: Platform<
+            Registers = TestRegisters,
+            Dma = TestMemory,
+            Wait = TestClock,
+            Sink = Queues<P>,
+            Observer = (),
+            Tables = VmTables,
+            Lock: Send + Sync,
+            SleepLock: Send + Sync,
+            Cell: Send + Sync,
+            QueueCell: Send + Sync,
+        >
+{
+}
+
 pub(crate) struct Bench {
     pub(crate) model: Model,
     pub(crate) memory: TestMemory,
@@ -109,6 +160,10 @@ impl Bench {
     }
 
     pub(crate) fn setup(&self) -> Setup<Tested> {
+        self.setup_of()
+    }
+
+    pub(crate) fn setup_of<P: Composition>(&self) -> Setup<P> {
         Setup::new(self.memory.clone(), TestClock(Arc::default()), ())
     }
 
@@ -119,7 +174,16 @@ impl Bench {
         smmus: usize,
         dead: Option<u32>,
     ) -> Result<Driver<Tested>, DriverError> {
-        let mut setup = self.setup();
+        self.try_start_of(smmus, dead)
+    }
+
+    /// As `try_start`, for any composition.
+    pub(crate) fn try_start_of<P: Composition>(
+        &self,
+        smmus: usize,
+        dead: Option<u32>,
+    ) -> Result<Driver<P>, DriverError> {
+        let mut setup = self.setup_of::<P>();
         for n in 0..smmus {
             let dead = dead.filter(|_| n + 1 == smmus);
             setup.smmu(self.registers(n, dead), SmmuOptions::default())?;
