@@ -40,8 +40,8 @@ pub(crate) enum Bad {
 /// - `S1STALLD`, because the model has no stalls;
 /// - a reserved `STRW` if EL2 exists; a VMID wider than supported;
 /// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), stalls (`S2S`),
-///   a granule that the profile lacks, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not match
-///   `S2T0SZ`, `S2TTB` beyond `S2PS`.
+///   a granule that the profile lacks, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not
+///   match `S2T0SZ`, `S2TTB` beyond `S2PS`.
 ///
 /// A granule that the profile has and the model does not walk is unsupported.
 pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stream, Bad> {

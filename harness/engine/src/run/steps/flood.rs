@@ -39,7 +39,7 @@ impl StepAction for FloodStep {
                 return Err(Stop::unmet(expected, format!("the driver finds {event}")));
             }
         }
-        // The overflow condition tells of a lost record (7.4), so a queue that is exactly full has none.
+        // The overflow condition tells of a lost record (7.4): an exactly full queue has none.
         let lost = wanted < *self.writes.get_ref() as usize;
         let expected = said(wanted, lost);
         let found = said(events.len(), overflowed == [smmu]);
