@@ -30,6 +30,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
     let qemu = suite.qemu(options.qemu);
     suite.tests(nextest, qemu.as_ref(), options);
     suite.cargo("doc tests", &["test", "--doc", "--workspace", "--all-features"], None);
+    suite.engine_of_a_board();
     suite.interleavings();
     suite.clippy();
     suite.each_alone();
@@ -128,6 +129,15 @@ impl Suite<'_> {
         let mut command = self.workspace.cargo();
         command.args(args).envs(env);
         self.step(name, || watched(&mut command));
+    }
+
+    /// The engine as a board has it: the locks, the publication and the countdown without `std`.
+    ///
+    /// The countdown belongs to the program, hence one thread.
+    fn engine_of_a_board(&mut self) {
+        let build = ["test", "--package", "smmu-engine", "--no-default-features", "--lib"];
+        let run = ["--test", "scenarios", "--", "--test-threads", "1"];
+        self.cargo("engine without std", &[&build[..], &run[..]].concat(), None);
     }
 
     /// Loom tests. They need a build of their own, with the atomics of the model checker.

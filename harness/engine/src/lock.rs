@@ -41,7 +41,7 @@ pub(crate) mod board {
     }
 
     /// The CPUs of the board.
-    pub(crate) struct Cpus;
+    pub struct Cpus;
 
     impl HazardSlots for Cpus {
         fn slots() -> &'static [CpuSlots] {

@@ -3,7 +3,8 @@
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::AtomicU64;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use serde::Deserialize;
@@ -447,11 +448,23 @@ impl Ram {
         Ram(Arc::new(window))
     }
 
+    fn index(&self, address: PhysAddr) -> Option<usize> {
+        usize::try_from(address.0.checked_sub(self.0.base().0)? / 8).ok()
+    }
+
     /// The 64-bit word at a physical address; `None` outside of RAM.
     #[must_use]
     pub fn word(&self, address: PhysAddr) -> Option<&AtomicU64> {
-        let offset = address.0.checked_sub(self.0.base().0)?;
-        self.0.words().get(usize::try_from(offset / 8).ok()?)
+        self.0.words().get(self.index(address)?)
+    }
+
+    /// Stores a 64-bit word at a physical address, and shows it to the SMMUs. `None` outside of RAM.
+    #[must_use]
+    pub(crate) fn store(&self, address: PhysAddr, value: u64) -> Option<()> {
+        let index = self.index(address)?;
+        self.0.words().get(index)?.store(value, Ordering::SeqCst);
+        self.0.publish(index..index + 1);
+        Some(())
     }
 }
 
@@ -469,5 +482,17 @@ unsafe impl Window for Ram {
     }
     fn base(&self) -> PhysAddr {
         self.0.base()
+    }
+    fn line_bytes(&self) -> u64 {
+        self.0.line_bytes()
+    }
+    fn publish(&self, words: Range<usize>) {
+        self.0.publish(words);
+    }
+    fn observe(&self, words: Range<usize>) {
+        self.0.observe(words);
+    }
+    fn full_barrier(&self) {
+        self.0.full_barrier();
     }
 }

@@ -4,17 +4,16 @@ use alloc::borrow::Cow;
 use core::sync::atomic::Ordering;
 
 use smmu_driver::smmu_types::PhysAddr;
-use smmu_driver::smmu_types::pool::PoolBlock;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 
-use super::platform::Dma;
-use crate::machine::{BackendError, Machine, Ram};
+use super::platform::{Block, Dma};
+use crate::machine::{BackendError, Machine};
 use crate::page_tables::{LeafSize, PAGE};
 use crate::prelude::*;
 
 /// Pages and blocks of memory, each with content of its own.
 pub(crate) struct Pages {
-    pages: Vec<(String, PoolBlock<Ram>)>,
+    pages: Vec<(String, Block)>,
     // The first so many are pages; blocks follow.
     blocks_from: usize,
 }

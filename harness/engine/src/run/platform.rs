@@ -59,12 +59,15 @@ impl TranslationTable for SharedTables {
 
 /// DMA memory from the machine's RAM, whose allocations can be made to fail.
 #[derive(Clone, Debug)]
-pub struct Dma(pub(crate) Pool<Ram>);
+pub struct Dma(pub(crate) Pool<Ram, Lock>);
+
+/// A block of [`Dma`].
+pub(crate) type Block = PoolBlock<Ram, Lock>;
 
 #[expect(unsafe_code, reason = "passes the pool's promise on")]
 // SAFETY: every block is one of the pool's, whose promises are passed on unchanged.
 unsafe impl DmaMemory for Dma {
-    type Block = PoolBlock<Ram>;
+    type Block = Block;
 
     fn allocate(&self, layout: DmaLayout) -> Result<Self::Block, DmaError> {
         let refused = DmaError { bytes: layout.bytes(), align: layout.align() };

@@ -9,13 +9,12 @@ use slab::Slab;
 use smmu_driver::smmu_attach::{AttachError, Attachment, Outcome};
 use smmu_driver::smmu_invs::InvKind;
 use smmu_driver::smmu_tags::TagStats;
-use smmu_driver::smmu_types::pool::PoolBlock;
 use smmu_driver::smmu_types::{EventRecord, Irq, PhysAddr, RawCommand, SmmuId, StreamId};
 use smmu_driver::{Device, Domain, DrivenSmmu, Driver, Smmu};
 
 use super::destination::Destination;
 use super::pages::{DmaWrite, Pages, Reached};
-use super::platform::{Dma, Harness, Names, SharedTables, Sink};
+use super::platform::{Block, Dma, Harness, Names, SharedTables, Sink};
 use super::setup::SmmuTaps;
 use super::stop::Stop;
 use super::tap::Tap;
@@ -37,7 +36,7 @@ pub(crate) struct Rig<'d> {
     // The machine's numbers of further streams.
     further_streams: BTreeMap<(String, StreamId), usize>,
     domains: BTreeMap<String, Domain<Harness>>,
-    pub(super) raw_cds: BTreeMap<String, PoolBlock<Ram>>,
+    pub(super) raw_cds: BTreeMap<String, Block>,
     taps: Vec<SmmuTaps>,
     timeouts: Vec<Duration>,
     /// The line at which the last step began that was no `expect`.

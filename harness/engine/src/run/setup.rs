@@ -38,7 +38,7 @@ pub(super) fn start(
         domains: file.domains.iter().flat_map(|spec| spec.names()).collect(),
         freed: Mutex::default(),
     };
-    let dma = Dma(Pool::new(ram.clone()));
+    let dma = Dma(Pool::with_lock(ram.clone()));
     let mut setup = Setup::new(dma, machine.clock(), observer);
     let mut taps = Vec::new();
     for (n, spec) in file.smmus.iter().enumerate() {

@@ -54,9 +54,8 @@ impl StepAction for Install {
         let at = ste_address(&rig.ram, &smmu, stream)?;
         let store = |at: PhysAddr, words: &[u64]| -> Result<(), Stop> {
             for (n, &value) in words.iter().enumerate().rev() {
-                let word = rig.ram.word(PhysAddr(at.0 + n as u64 * 8));
-                let word = word.ok_or_else(|| Stop::failed(format!("{at} is not in RAM")))?;
-                word.store(value, Ordering::SeqCst);
+                let stored = rig.ram.store(PhysAddr(at.0 + n as u64 * 8), value);
+                stored.ok_or_else(|| Stop::failed(format!("{at} is not in RAM")))?;
             }
             Ok(())
         };
