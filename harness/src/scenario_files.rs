@@ -59,6 +59,7 @@ builtins! {
     "dma-reads",
     "event-overflow",
     "granules",
+    "parallel-callers",
 }
 
 /// The scenarios built into the program, in their order.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use smmu_driver::smmu_types::pool::Window;
 #[cfg(feature = "std")]
 use smmu_driver::smmu_types::seam::StdWait;
-use smmu_driver::smmu_types::seam::{Registers, Wait};
+use smmu_driver::smmu_types::seam::{Registers, Ticks, Wait};
 use smmu_driver::smmu_types::{CacheTag, Irq, OutputSize, PhysAddr, RawCommand, StreamId};
 
 use crate::prelude::*;
@@ -49,6 +49,8 @@ pub enum Need {
     DmaReads,
     /// `"event-overflow"`: event queues that say when they lost events.
     EventOverflow,
+    /// `"parallel"`: callers of the driver that run at the same time, each on a CPU of its own.
+    Parallel,
 }
 
 impl Need {
@@ -70,6 +72,7 @@ impl Need {
             Need::SmmuKinds => "smmu-kinds",
             Need::DmaReads => "dma-reads",
             Need::EventOverflow => "event-overflow",
+            Need::Parallel => "parallel",
         }
     }
 }
@@ -250,6 +253,9 @@ impl Wait for Clock {
     fn relax(&self, round: u32) {
         self.0.relax(round);
     }
+    fn ticks(&self) -> Ticks {
+        self.0.ticks()
+    }
 }
 
 /// One device of a [`MachineSpec`].
@@ -370,6 +376,29 @@ pub trait Machine: Send + Sync {
     /// first machine of a program tells it for all.
     fn cpu_number(&self) -> fn() -> usize {
         || 0
+    }
+
+    /// Runs callers of the driver at the same time, each on a CPU of its own as far as there are so
+    /// many, and returns when all have. Without `std` the machine brings its own CPUs.
+    ///
+    /// # Errors
+    ///
+    /// The machine has one CPU.
+    fn together(&self, callers: Vec<Box<dyn FnOnce() + Send + '_>>) -> Result<(), BackendError> {
+        #[cfg(feature = "std")]
+        {
+            std::thread::scope(|scope| {
+                for caller in callers {
+                    scope.spawn(caller);
+                }
+            });
+            Ok(())
+        }
+        #[cfg(not(feature = "std"))]
+        {
+            drop(callers);
+            Err(BackendError::Impossible("it runs callers on one CPU".into()))
+        }
     }
 
     /// Let a command queue misbehave from now on.

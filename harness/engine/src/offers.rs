@@ -39,6 +39,7 @@ pub fn offered_by_id_registers(need: Need, smmus: &[Capabilities]) -> Option<boo
         | Need::Reset
         | Need::SmmuKinds
         | Need::DmaReads
-        | Need::EventOverflow => None,
+        | Need::EventOverflow
+        | Need::Parallel => None,
     }
 }

@@ -27,9 +27,12 @@ impl Qemu {
     #[must_use]
     pub const fn can(need: Need) -> bool {
         match need {
-            Need::Stage1 | Need::Stage2 | Need::SeveralSmmus | Need::QueueStop | Need::Reset => {
-                true
-            }
+            Need::Stage1
+            | Need::Stage2
+            | Need::SeveralSmmus
+            | Need::QueueStop
+            | Need::Reset
+            | Need::Parallel => true,
             Need::Asid8
             | Need::Ats
             | Need::Msi

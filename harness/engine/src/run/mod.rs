@@ -33,7 +33,7 @@ use smmu_driver::smmu_types::OutputSize;
 use crate::machine::{Backend, Machine, MachineDevice, MachineSmmu, MachineSpec, Time};
 use crate::page_tables::TableStage;
 use crate::prelude::*;
-use crate::scenario::{Scenario, StreamTableKind, SyncMethod};
+use crate::scenario::{Scenario, Step, StreamTableKind, SyncMethod};
 use crate::transcript::{LineKind, Recorder};
 use rig::Rig;
 use stop::{Cause, Stop};
@@ -82,6 +82,8 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
         let smmu = index(device.smmu.get_ref()).unwrap_or(0);
         device.further().map(move |stream| MachineDevice { smmu, stream })
     });
+    let several =
+        scenario.file.steps.iter().any(|step| matches!(step.get_ref(), Step::Parallel(_)));
     MachineSpec {
         smmus: smmus
             .iter()
@@ -105,7 +107,7 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
             })
             .collect(),
         devices: devices.chain(further).collect(),
-        time: Time::Virtual,
+        time: if several { Time::Real } else { Time::Virtual },
     }
 }
 

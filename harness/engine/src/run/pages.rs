@@ -45,6 +45,11 @@ impl DmaWrite {
         Ok(DmaWrite { iova, bytes })
     }
 
+    /// The address that the device writes to.
+    pub(crate) const fn iova(&self) -> u64 {
+        self.iova
+    }
+
     /// Where the bytes lie in a block of so many words, and which words have some of them.
     fn place(&self, words: usize) -> (usize, core::ops::RangeInclusive<usize>) {
         let offset = (self.iova % (words as u64 * 8)) as usize;
@@ -185,49 +190,89 @@ impl Pages {
     /// that each of them makes a difference.
     pub(crate) fn expect(&self, write: &DmaWrite) {
         self.restore();
-        for (page, (_, block)) in self.pages.iter().enumerate() {
-            let (offset, window) = write.place(block.words().len());
-            for index in window.clone() {
-                let before = write.put(Self::filler(page, index), index, offset, |byte| !byte);
-                block.words()[index].store(before, Ordering::Relaxed);
-            }
-            block.publish(*window.start()..window.end() + 1);
+        for page in 0..self.pages.len() {
+            self.expect_in(page, write);
         }
+    }
+
+    /// As [`expect`](Self::expect), of one page with its own content. Other callers use the others.
+    pub(crate) fn expect_in(&self, page: usize, write: &DmaWrite) {
+        let block = &self.pages[page].1;
+        let (offset, window) = write.place(block.words().len());
+        for index in window.clone() {
+            let before = write.put(Self::filler(page, index), index, offset, |byte| !byte);
+            block.words()[index].store(before, Ordering::Relaxed);
+        }
+        block.publish(*window.start()..window.end() + 1);
     }
 
     /// What a write has done since [`expect`](Self::expect).
     pub(crate) fn reached(&self, write: &DmaWrite) -> Reached {
         let mut reached = Reached::Nothing;
-        for (page, (name, block)) in self.pages.iter().enumerate() {
-            block.observe(0..block.words().len());
-            let (offset, window) = write.place(block.words().len());
-            let (mut written, first) = (0, *window.start());
-            let damage = |at: usize| {
-                let what = self.kind(page, name);
-                Reached::Damage(format!("{what} changed at {:#x}", at * 8))
-            };
-            for (index, word) in block.words().iter().enumerate() {
-                let (now, filler) = (word.load(Ordering::Relaxed), Self::filler(page, index));
-                if !window.contains(&index) {
-                    if now != filler {
-                        return damage(index);
-                    }
-                } else if now == write.put(filler, index, offset, |byte| byte) {
-                    written += 1;
-                } else if now != write.put(filler, index, offset, |byte| !byte) {
-                    return damage(index);
+        for page in 0..self.pages.len() {
+            reached = match (self.reached_in(page, write), reached) {
+                (Reached::Nothing, before) => before,
+                (now, Reached::Nothing) => now,
+                (damage @ Reached::Damage(_), _) => return damage,
+                (Reached::Page(_), _) => {
+                    let first = *write.place(self.pages[page].1.words().len()).1.start();
+                    return self.damage(page, first);
                 }
+            };
+            if let Reached::Damage(_) = reached {
+                return reached;
             }
-            reached = match (written, reached) {
-                (0, before) => before,
-                (all, Reached::Nothing) if all == window.count() => Reached::Page(name.clone()),
-                (_, Reached::Nothing) => {
-                    let what = self.kind(page, name);
-                    return Reached::Damage(format!("{what} got a part of the write only"));
-                }
-                _ => return damage(first),
-            };
         }
         reached
+    }
+
+    /// As [`reached`](Self::reached), of one page since [`expect_in`](Self::expect_in).
+    pub(crate) fn reached_in(&self, page: usize, write: &DmaWrite) -> Reached {
+        let (name, block) = &self.pages[page];
+        block.observe(0..block.words().len());
+        let (offset, window) = write.place(block.words().len());
+        let mut written = 0;
+        for (index, word) in block.words().iter().enumerate() {
+            let (now, filler) = (word.load(Ordering::Relaxed), Self::filler(page, index));
+            if !window.contains(&index) {
+                if now != filler {
+                    return self.damage(page, index);
+                }
+            } else if now == write.put(filler, index, offset, |byte| byte) {
+                written += 1;
+            } else if now != write.put(filler, index, offset, |byte| !byte) {
+                return self.damage(page, index);
+            }
+        }
+        match written {
+            0 => Reached::Nothing,
+            all if all == window.count() => Reached::Page(name.clone()),
+            _ => Reached::Damage(format!("{} got a part of the write only", self.kind(page, name))),
+        }
+    }
+
+    fn damage(&self, page: usize, index: usize) -> Reached {
+        let what = self.kind(page, &self.pages[page].0);
+        Reached::Damage(format!("{what} changed at {:#x}", index * 8))
+    }
+
+    /// The place of a page, for the calls about one page.
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+        self.pages.iter().position(|(known, _)| known == name)
+    }
+
+    /// The first page beside `used` that has not its own content, in words.
+    pub(crate) fn changed_beside(&self, used: &[usize]) -> Option<String> {
+        let others = self.pages.iter().enumerate().filter(|(page, _)| !used.contains(page));
+        for (page, (name, block)) in others {
+            block.observe(0..block.words().len());
+            let own = |(index, word): (usize, &core::sync::atomic::AtomicU64)| {
+                word.load(Ordering::Relaxed) == Self::filler(page, index)
+            };
+            if !block.words().iter().enumerate().all(own) {
+                return Some(format!("{} changed", self.kind(page, name)));
+            }
+        }
+        None
     }
 }

@@ -9,7 +9,7 @@ use slab::Slab;
 use smmu_driver::smmu_attach::{AttachError, Attachment, Outcome};
 use smmu_driver::smmu_invs::InvKind;
 use smmu_driver::smmu_tags::TagStats;
-use smmu_driver::smmu_types::{EventRecord, Irq, PhysAddr, RawCommand, SmmuId, StreamId};
+use smmu_driver::smmu_types::{CacheTag, EventRecord, Irq, PhysAddr, RawCommand, SmmuId, StreamId};
 use smmu_driver::{Device, Domain, DrivenSmmu, Driver, Smmu};
 
 use super::destination::Destination;
@@ -41,7 +41,7 @@ pub(crate) struct Rig<'d> {
     timeouts: Vec<Duration>,
     /// The line at which the last step began that was no `expect`.
     pub(crate) step_began: usize,
-    pages: Arc<Pages>,
+    pub(super) pages: Arc<Pages>,
     pub(super) ram: Ram,
     pub(crate) machine: Arc<dyn Machine>,
 }
@@ -166,7 +166,7 @@ impl<'d> Rig<'d> {
         found.ok_or_else(|| missing("device", name))
     }
 
-    fn device_index(&self, name: &str) -> Result<usize, Stop> {
+    pub(super) fn device_index(&self, name: &str) -> Result<usize, Stop> {
         let found = self.device_keys.get(name).copied();
         found.ok_or_else(|| missing("device", name))
     }
@@ -208,7 +208,7 @@ impl<'d> Rig<'d> {
         })
     }
 
-    fn target(&self, name: &str) -> Result<Destination, Stop> {
+    pub(super) fn target(&self, name: &str) -> Result<Destination, Stop> {
         Ok(match name {
             "bypass" => Destination::Bypass,
             "blocked" => Destination::Blocked,
@@ -355,6 +355,11 @@ impl<'d> Rig<'d> {
         }
     }
 
+    /// Whether a domain has this tag on an SMMU.
+    pub(super) fn uses_tag(&self, smmu: SmmuId, tag: CacheTag) -> bool {
+        self.domains.values().any(|domain| domain.tag_on(smmu) == Some(tag))
+    }
+
     pub(crate) fn users(&self, domain: &Domain<Harness>, smmu: SmmuId) -> u32 {
         let array = domain.array();
         [InvKind::S1Asid, InvKind::S2Vmid]
@@ -426,11 +431,20 @@ fn write_and_look(
     write: &DmaWrite,
 ) -> Result<(Ended, Reached), BackendError> {
     pages.expect(write);
-    let ended = match machine.dma_write(device, write.iova)? {
+    let ended = carry_out(machine, device, write)?;
+    Ok((ended, pages.reached(write)))
+}
+
+/// Let a device write.
+pub(super) fn carry_out(
+    machine: &dyn Machine,
+    device: usize,
+    write: &DmaWrite,
+) -> Result<Ended, BackendError> {
+    Ok(match machine.dma_write(device, write.iova())? {
         DmaWriteOutcome::Written => Ended::CarriedOut,
         DmaWriteOutcome::Refused => Ended::Refused,
-    };
-    Ok((ended, pages.reached(write)))
+    })
 }
 
 /// Facts that must be the same before and after.

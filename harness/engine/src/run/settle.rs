@@ -1,5 +1,7 @@
 //! What must hold after each step of the driver, and at the end.
 
+use smmu_driver::smmu_types::{CacheTag, SmmuId};
+
 use super::rig::Rig;
 use super::stop::{Cause, Stop};
 use crate::machine::HazardReport;
@@ -58,6 +60,19 @@ fn no_event(rig: &mut Rig) -> Result<(), Stop> {
 pub(super) fn settled(rig: &mut Rig) -> Result<(), Stop> {
     no_event(rig)?;
     let freed = rig.observer().take_freed();
+    nothing_stale(rig, freed)
+}
+
+/// After callers of the driver that ran at the same time: as [`settled`]. A tag that one caller
+/// freed may be another domain's by now.
+pub(super) fn settled_beside(rig: &mut Rig) -> Result<(), Stop> {
+    no_event(rig)?;
+    let mut freed = rig.observer().take_freed();
+    freed.retain(|(smmu, tag)| !rig.uses_tag(*smmu, *tag));
+    nothing_stale(rig, freed)
+}
+
+fn nothing_stale(rig: &Rig, freed: Vec<(SmmuId, CacheTag)>) -> Result<(), Stop> {
     let Some(insight) = rig.machine.insight() else { return Ok(()) };
     let mut hazards = insight.take_hazards();
     hazards.extend(insight.audit());

@@ -14,6 +14,7 @@ mod install;
 mod invalidate;
 mod map;
 mod mend;
+mod parallel;
 mod poke;
 mod remap;
 mod reset;
@@ -37,6 +38,7 @@ fn action(step: &Step) -> &dyn StepAction {
         Step::Unmap(step) => step,
         Step::Invalidate(step) => step,
         Step::Remap(step) => step,
+        Step::Parallel(step) => step,
         Step::Poke(step) => step,
         Step::Dma(step) => step,
         Step::Flood(step) => step,

@@ -14,6 +14,7 @@ mod install;
 mod invalidate;
 mod map;
 mod mend;
+mod parallel;
 mod poke;
 mod remap;
 mod reset;
@@ -45,6 +46,7 @@ pub use install::Install;
 pub use invalidate::Invalidate;
 pub use map::{Map, MapFailure};
 pub use mend::MendStep;
+pub use parallel::{AttachCaller, ParallelStep, UnmapCaller};
 pub use poke::Poke;
 pub use remap::Remap;
 pub use reset::ResetStep;
@@ -82,6 +84,8 @@ pub enum Step {
     /// `flood`: let a device fault on several pages before the driver looks at the event queue. The
     /// SMMU loses the events for which the queue has no room.
     Flood(FloodStep),
+    /// `parallel`: let callers of the driver run at the same time: some map and unmap, some attach.
+    Parallel(ParallelStep),
     /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
     Command(CommandStep),
     /// `fault`: let a command queue misbehave from now on.
@@ -116,6 +120,7 @@ impl Step {
             Step::Unmap(step) => step,
             Step::Invalidate(step) => step,
             Step::Remap(step) => step,
+            Step::Parallel(step) => step,
             Step::Poke(step) => step,
             Step::Dma(step) => step,
             Step::Flood(step) => step,
