@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 30);
+    assert_eq!(lines.len(), 31);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -69,7 +69,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 30 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 31 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -765,6 +765,75 @@ fn a_wrong_mapping_is_2_and_says_where(#[case] step: &str, #[case] at: &str, #[c
 fn a_wrong_flood_is_2_and_says_where(#[case] keys: &str, #[case] at: &str, #[case] why: &str) {
     let good = GOOD.replace("name = \"smmu0\"\n", "name = \"smmu0\"\nevent_entries = 4\n");
     refuses(&format!("{good}[[step]]\nflood = {{ {keys} }}\n"), at, why);
+}
+
+/// Callers in parallel that make no sense.
+#[rstest]
+#[case::no_rounds("rounds = 0, unmaps = [U]", "0, unmaps", "rounds must be 1 to 100000")]
+#[case::too_many_rounds("rounds = 100001, unmaps = [U]", "100001", "rounds must be 1 to 100000")]
+#[case::no_caller("rounds = 1, unmaps = []", "[] }", "without a caller in `unmaps` nothing ends")]
+#[case::no_device(
+    "rounds = 1, unmaps = [{ device = \"dve0\", domain = \"D\", iova = 0, page = \"A\" }]",
+    "\"dve0\"",
+    "did you mean \"dev0\"?"
+)]
+#[case::half_a_page(
+    "rounds = 1, unmaps = [{ device = \"dev0\", domain = \"D\", iova = 8, page = \"A\" }]",
+    "8, page",
+    "not aligned to 4096"
+)]
+#[case::one_device_twice(
+    "rounds = 1, unmaps = [U, { device = \"dev0\", domain = \"D\", iova = 0, page = \"B\" }]",
+    "\"dev0\", domain",
+    "another caller has device \"dev0\"; give each its own"
+)]
+#[case::one_page_twice(
+    "rounds = 1, unmaps = [U, { device = \"dev1\", domain = \"D\", iova = 0, page = \"A\" }]",
+    "\"A\" }]",
+    "another caller has page \"A\"; give each its own"
+)]
+#[case::one_place_twice(
+    "rounds = 1, unmaps = [U, { device = \"dev1\", domain = \"D\", iova = 4096, page = \"B\" }]",
+    "4096, page",
+    "another caller maps 0x1000 of \"D\""
+)]
+#[case::an_attached_device_twice(
+    "rounds = 1, unmaps = [U], attaches = [{ device = \"dev0\", to = [\"D\"] }]",
+    "\"dev0\", to",
+    "another caller has device \"dev0\"; give each its own"
+)]
+#[case::no_target(
+    "rounds = 1, unmaps = [U], attaches = [{ device = \"dev1\", to = [] }]",
+    "[] }]",
+    "name at least one target"
+)]
+#[case::unknown_target(
+    "rounds = 1, unmaps = [U], attaches = [{ device = \"dev1\", to = [\"none\"] }]",
+    "\"none\"",
+    "blocked"
+)]
+#[case::mistyped("rounds = 1, unmap = [U]", "unmap = ", "did you mean `unmaps`?")]
+fn wrong_callers_are_2_and_say_where(#[case] keys: &str, #[case] at: &str, #[case] why: &str) {
+    let first = "{ device = \"dev0\", domain = \"D\", iova = 4096, page = \"A\" }";
+    let keys = keys.replace('U', first);
+    refuses(&format!("{}[[step]]\nparallel = {{ {keys} }}\n", parallel_head()), at, why);
+}
+
+/// [`GOOD`] with two devices, two pages and the need.
+fn parallel_head() -> String {
+    GOOD.replace("[\"stage1\"]", "[\"stage1\", \"parallel\"]")
+        .replace("[\"A\"]", "[\"A\", \"B\"]")
+        .replace(
+            "[[domain]]",
+            "[[device]]\nname = \"dev1\"\nsmmu = \"smmu0\"\nstream = 16\n[[domain]]",
+        )
+}
+
+#[test]
+fn callers_in_parallel_are_a_need() {
+    let step = "parallel = { rounds = 1, unmaps = [] }";
+    let why = "callers in parallel need \"parallel\" in `needs`";
+    refuses(&format!("{GOOD}[[step]]\n{step}\n"), "[[step]]\nparallel", why);
 }
 
 #[test]

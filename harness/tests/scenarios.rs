@@ -43,6 +43,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmus-of-different-kinds",
             "dma-reads",
             "event-overflow",
+            "parallel-callers",
         ],
         &[
             "first-light",
@@ -56,6 +57,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmu-goes-away",
             "multi-stream-device",
             "smmu-is-reset",
+            "parallel-callers",
         ],
     ),
     (
@@ -80,6 +82,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmus-of-different-kinds",
             "dma-reads",
             "event-overflow",
+            "parallel-callers",
         ],
         &[
             "first-light",
@@ -93,6 +96,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "smmu-goes-away",
             "multi-stream-device",
             "smmu-is-reset",
+            "parallel-callers",
         ],
     ),
     (
@@ -127,6 +131,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "dma-reads",
             "event-overflow",
             "granules",
+            "parallel-callers",
         ],
         &["tag-reuse", "stage2-vmid"],
     ),
@@ -157,6 +162,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "dma-reads",
             "event-overflow",
             "granules",
+            "parallel-callers",
         ],
         &[
             "tag-reuse",
@@ -199,8 +205,15 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "dma-reads",
             "event-overflow",
             "granules",
+            "parallel-callers",
         ],
-        &["sync-timeout", "detach-unconfirmed-then-settled", "smmu-goes-away", "smmu-is-reset"],
+        &[
+            "sync-timeout",
+            "detach-unconfirmed-then-settled",
+            "smmu-goes-away",
+            "smmu-is-reset",
+            "parallel-callers",
+        ],
     ),
     (
         Sabotage::TimeoutCountsAsDone,

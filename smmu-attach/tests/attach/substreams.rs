@@ -464,6 +464,25 @@ fn a_device_or_smmu_without_substreams_has_none() {
     assert!(matches!(error, AttachError::SubstreamRange { bits: 0, .. }), "{error}");
 }
 
+/// The CD of each substream is found in memory, with the domain's root and tag.
+#[test]
+fn a_substream_reads_its_own_cd() {
+    let rig = Rig::new(&[8]);
+    let wishes = [(0, 0), (1, 1), (2, 2)];
+    for (key, domain) in wishes {
+        let _ = go(&rig, key, Wish::Domain(domain)).unwrap();
+    }
+    for (key, domain) in wishes {
+        let cd = match key {
+            0 => rig.device.read_cd(),
+            key => rig.substream(key as u32).read_cd(),
+        };
+        let root = cd.and_then(|cd| cd.decode()).map(|cd| cd.table);
+        assert_eq!(root, Some(rig.domains[domain].description().root), "{key}");
+    }
+    assert!(rig.substream(3).read_cd().is_none_or(|cd| !cd.is_valid()));
+}
+
 #[test]
 fn gone_takes_every_substream_out() {
     let rig = Rig::new(&[8]);

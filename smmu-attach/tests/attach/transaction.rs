@@ -230,6 +230,7 @@ fn two_smmus_with_one_number_are_refused() {
         b.prepare(Target::Domain(&d)).map(|_| ()).unwrap_err(),
         AttachError::SameSmmuId { smmu: SmmuId(0) }
     );
+    assert_eq!((a.smmu(), fixture.device(&fixture.smmu(3), 8).smmu()), (SmmuId(0), SmmuId(3)));
 }
 
 #[test]

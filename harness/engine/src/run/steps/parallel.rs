@@ -5,8 +5,10 @@
 
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::time::Duration;
 
 use smmu_driver::smmu_types::range::Extent;
+use smmu_driver::smmu_types::seam::poll;
 use smmu_driver::smmu_types::{EventKind, Granule, Iova, Leaf, PhysAddr, SmmuId, StreamId};
 use smmu_driver::{Device, Domain, DriverError};
 
@@ -72,6 +74,9 @@ impl StepAction for ParallelStep {
         Ok(())
     }
 }
+
+/// An SMMU that has refused a write tells of it within this time.
+const EVENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the callers of one step share.
 #[derive(Default)]
@@ -210,9 +215,31 @@ impl Unmapping<'_> {
                 let expected = at("the SMMU refuses the write after the unmap");
                 return Err(Stop::unmet(expected, said(&unmapped)));
             }
-            together.hear(rig)?;
+            self.hear(rig, machine, together, round)?;
         }
         Ok(())
+    }
+
+    /// Waits for the event of the refused write. So an event queue never has more records than
+    /// there are callers.
+    fn hear(
+        &self,
+        rig: &Rig<'_>,
+        machine: &dyn Machine,
+        together: &Together,
+        round: u32,
+    ) -> Result<(), Stop> {
+        let heard = poll(&machine.clock(), EVENT_LIMIT, || match together.hear(rig) {
+            Ok(()) => (self.events(together) >= round).then_some(Ok(())),
+            Err(stop) => Some(Err(stop)),
+        });
+        heard.unwrap_or_else(|_| self.heard(together, round))
+    }
+
+    /// How many of its refused writes the SMMU has told of.
+    fn events(&self, together: &Together) -> u32 {
+        let key = (self.smmu.0, self.stream, self.write.iova());
+        together.events.lock().0.get(&key).copied().unwrap_or_default()
     }
 
     fn write(
@@ -227,8 +254,7 @@ impl Unmapping<'_> {
 
     /// The SMMU has told of each refused write.
     fn heard(&self, together: &Together, rounds: u32) -> Result<(), Stop> {
-        let key = (self.smmu.0, self.stream, self.write.iova());
-        let heard = together.events.lock().0.get(&key).copied().unwrap_or_default();
+        let heard = self.events(together);
         if heard == rounds {
             return Ok(());
         }
