@@ -30,8 +30,8 @@ fn types(arguments: &[&str], input: &[u8]) -> BTreeMap<String, usize> {
         while let Some(value) = left.pop() {
             if let Some(fields) = value.as_object() {
                 let kind = fields.get("type").and_then(Value::as_str);
-                *types.entry(kind.unwrap_or_else(|| panic!("{value}")).to_owned()).or_default() +=
-                    1;
+                assert!(kind.is_some(), "{value}");
+                *types.entry(kind.unwrap().to_owned()).or_default() += 1;
                 left.extend(fields.values());
             }
             left.extend(value.as_array().into_iter().flatten());

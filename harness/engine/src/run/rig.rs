@@ -46,6 +46,15 @@ pub(crate) struct Rig<'d> {
     pub(crate) machine: Arc<dyn Machine>,
 }
 
+/// What the event queues of all SMMUs held.
+#[derive(Debug, Default)]
+pub(crate) struct TakenEvents {
+    /// The records, each with the index of its SMMU.
+    pub(crate) events: Vec<(usize, EventRecord)>,
+    /// The indices of the SMMUs whose event queue overflowed.
+    pub(crate) overflowed: Vec<usize>,
+}
+
 impl<'d> Rig<'d> {
     /// Makes the scenario's devices, domains and pages, on SMMUs that run.
     pub(crate) fn new(
@@ -296,9 +305,9 @@ impl<'d> Rig<'d> {
 
     /// Take all event records, with the index of their SMMU.
     pub(crate) fn drain_events(&mut self) -> Result<Vec<(usize, EventRecord)>, Stop> {
-        let (all, overflowed) = self.take_events()?;
-        match overflowed.first() {
-            None => Ok(all),
+        let taken = self.take_events()?;
+        match taken.overflowed.first() {
+            None => Ok(taken.events),
             Some(&n) => {
                 let name = self.smmu_name(n);
                 Err(Stop::failed(format!("{name}: the event queue overflowed")))
@@ -306,21 +315,20 @@ impl<'d> Rig<'d> {
         }
     }
 
-    /// Take all event records as [`drain_events`](Self::drain_events) does, and the indices of the
-    /// SMMUs whose event queue overflowed.
-    pub(crate) fn take_events(&self) -> Result<(Vec<(usize, EventRecord)>, Vec<usize>), Stop> {
-        let (mut all, mut overflowed) = (Vec::new(), Vec::new());
+    /// Take all event records, also where a queue overflowed.
+    pub(crate) fn take_events(&self) -> Result<TakenEvents, Stop> {
+        let mut taken = TakenEvents::default();
         for n in 0..self.driver.smmus().len() {
             let name = self.smmu_name(n);
             let drained = self.driver.drain_events(SmmuId(n as u16), |event| {
                 self.recorder.raw(LineKind::Event, name, &event.0, || event.to_string());
-                all.push((n, event));
+                taken.events.push((n, event));
             })?;
             if drained.overflowed {
-                overflowed.push(n);
+                taken.overflowed.push(n);
             }
         }
-        Ok((all, overflowed))
+        Ok(taken)
     }
 
     /// Record which interrupts came. A backend may raise one for each event or one for all, so each
