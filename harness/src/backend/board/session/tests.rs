@@ -1,0 +1,1 @@
+//! The conversation, with a target that a thread plays.
