@@ -117,6 +117,42 @@ fn what_the_board_lacks_is_skipped_and_fails_a_strict_run() {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
 }
 
+/// A serial line of this system, with a target at its other end. The line has echo and line editing
+/// until the harness makes it raw.
+#[test]
+fn a_serial_device_is_made_raw_and_asked() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::fs::File;
+    use std::io::{Read, Write};
+
+    let target = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&target).unwrap();
+    unlockpt(&target).unwrap();
+    let name = ptsname(&target, Vec::new()).unwrap().into_string().unwrap();
+    // Held open, so that the target sees no end before the harness opens it.
+    let held = File::options().read(true).write(true).open(&name).unwrap();
+    let mut target = File::from(target);
+    let played = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        let mut byte = [0];
+        while !heard.ends_with(b"hello\n") {
+            target.read_exact(&mut byte).unwrap();
+            heard.push(byte[0]);
+        }
+        // Carriage returns come through, and the target hears no echo of its own lines.
+        let banner = "smmu-board 1 {\"describe\":\"a line\",\"offers\":[],\"piece\":16,\
+                      \"largest_piece\":16,\"longest\":9,\"notes\":[]}\r\nready\r\n";
+        target.write_all(banner.as_bytes()).unwrap();
+        (heard, target)
+    });
+    let output = run(&["--patience", "5", "--uart", &name]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("board has no stage1"), "{}", said(&output));
+    let (heard, _target) = played.join().unwrap();
+    assert_eq!(heard, b"\nhello\n");
+    drop(held);
+}
+
 /// A file for the number of a process, removed at the end.
 struct PidFile(PathBuf);
 

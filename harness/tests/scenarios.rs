@@ -360,11 +360,7 @@ fn board(image: &Path, machine: BoardInQemu) -> Result<Board, Failed> {
 fn passes_on_board(image: &Path, machine: BoardInQemu) -> Result<(), Failed> {
     let several = machine.smmus > Some(1);
     let board = board(image, machine)?;
-    let can = |need: &Need| match need {
-        Need::Stage1 | Need::Stage2 | Need::QueueStop => true,
-        Need::SeveralSmmus => several,
-        _ => false,
-    };
+    let can = |need: &Need| Board::can(*need) && (several || *need != Need::SeveralSmmus);
     let mut wrong = String::new();
     for scenario in builtin()? {
         let report = board.run(&scenario, RunOptions::default());

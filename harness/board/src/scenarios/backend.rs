@@ -99,10 +99,16 @@ pub struct BoardBackend {
     capabilities: Vec<Capabilities>,
 }
 
+struct SharedDevice {
+    stream: Stream,
+    pattern: Vec<u8>,
+    generator: spin::Mutex<Box<dyn Generator + Send>>,
+}
+
 struct Shared {
     describe: String,
     smmus: Vec<&'static VolatileRegisters>,
-    devices: Vec<(Stream, Vec<u8>, spin::Mutex<Box<dyn Generator + Send>>)>,
+    devices: Vec<SharedDevice>,
     ram: Ram,
     interrupts: Option<&'static InterruptCounts>,
     cpu_number: fn() -> usize,
@@ -121,8 +127,10 @@ impl BoardBackend {
             capabilities.push(probe(*registers).map_err(|error| (n, error))?.caps);
         }
         let devices = parts.devices.into_iter();
-        let devices = devices.map(|BoardDevice { stream, generator }| {
-            (stream, generator.pattern().to_vec(), spin::Mutex::new(generator))
+        let devices = devices.map(|BoardDevice { stream, generator }| SharedDevice {
+            stream,
+            pattern: generator.pattern().to_vec(),
+            generator: spin::Mutex::new(generator),
         });
         let shared = Arc::new(Shared {
             describe: parts.describe,
@@ -161,7 +169,7 @@ impl Backend for BoardBackend {
         let mut devices = Vec::new();
         for MachineDevice { smmu, stream } in &spec.devices {
             let is_it = |found: &Stream| usize::from(found.smmu.0) == *smmu && found.id == *stream;
-            let found = shared.devices.iter().position(|(found, ..)| is_it(found));
+            let found = shared.devices.iter().position(|found| is_it(&found.stream));
             devices.push(found.ok_or_else(|| {
                 let what = format!("no device has StreamID {stream} behind SMMU {smmu}");
                 BackendError::Impossible(what)
@@ -184,10 +192,7 @@ impl BoardMachine {
         found.ok_or_else(|| BackendError::Impossible(format!("there is no SMMU {smmu}")))
     }
 
-    fn device(
-        &self,
-        device: usize,
-    ) -> Option<&(Stream, Vec<u8>, spin::Mutex<Box<dyn Generator + Send>>)> {
+    fn device(&self, device: usize) -> Option<&SharedDevice> {
         self.shared.devices.get(*self.devices.get(device)?)
     }
 
@@ -208,14 +213,14 @@ impl Machine for BoardMachine {
     }
 
     fn pattern(&self, device: usize) -> Cow<'static, [u8]> {
-        Cow::Owned(self.device(device).map_or_else(Vec::new, |(_, pattern, _)| pattern.clone()))
+        Cow::Owned(self.device(device).map_or_else(Vec::new, |found| found.pattern.clone()))
     }
 
     fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError> {
-        let (_, _, generator) = self
+        let found = self
             .device(device)
             .ok_or_else(|| BackendError::Impossible(format!("there is no device {device}")))?;
-        let mut generator = generator.lock();
+        let mut generator = found.generator.lock();
         match generator.write(Iova(iova)) {
             DmaResult::Done => Ok(DmaWriteOutcome::Written),
             DmaResult::Refused(_) => Ok(DmaWriteOutcome::Refused),

@@ -26,6 +26,9 @@ use crate::prelude::*;
 use crate::scenario::{DmaDirection, Scenario, SmmuSpec, SpannedName};
 use crate::transcript::{LineKind, Recorder};
 
+/// Events, each with its SMMU, and the SMMUs that lost some.
+type TakenEvents = (Vec<(usize, EventRecord)>, Vec<usize>);
+
 /// A driver and the machine under it.
 pub(crate) struct Rig<'d> {
     pub(crate) recorder: Recorder,
@@ -308,7 +311,7 @@ impl<'d> Rig<'d> {
 
     /// Take all event records as [`drain_events`](Self::drain_events) does, and the indices of the
     /// SMMUs whose event queue overflowed.
-    pub(crate) fn take_events(&self) -> Result<(Vec<(usize, EventRecord)>, Vec<usize>), Stop> {
+    pub(crate) fn take_events(&self) -> Result<TakenEvents, Stop> {
         let (mut all, mut overflowed) = (Vec::new(), Vec::new());
         for n in 0..self.driver.smmus().len() {
             let name = self.smmu_name(n);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use smmu_engine::machine::BackendError;
+use smmu_engine::machine::{BackendError, Need};
 use smmu_engine::run::{RunFailure, RunOptions, RunOutcome, RunReport, Runner};
 use smmu_engine::scenario::Scenario;
 use smmu_qemu::{
@@ -56,7 +56,14 @@ enum Place {
 pub struct Board {
     place: Place,
     silence: Duration,
-    running: Mutex<Option<Running>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: Option<Running>,
+    /// Why no further scenario runs: a board that does not greet once is not asked again.
+    lost: Option<String>,
 }
 
 /// The longest time without a line, unless the user says otherwise.
@@ -106,7 +113,13 @@ impl Board {
             return Err(BackendError::Unavailable(message));
         }
         let place = Place::Qemu { binary, image, machine };
-        Ok(Board { place, silence, running: Mutex::new(None) })
+        Ok(Board { place, silence, state: Mutex::default() })
+    }
+
+    /// Whether the image in a suitable QEMU offers this. Needs neither.
+    #[must_use]
+    pub const fn can(need: Need) -> bool {
+        matches!(need, Need::Stage1 | Need::Stage2 | Need::SeveralSmmus | Need::QueueStop)
     }
 
     /// The other end of a UART: a serial device, if `uart` is the path of something that is no
@@ -116,11 +129,11 @@ impl Board {
         let path = PathBuf::from(uart);
         let is_device = uart.starts_with("/dev/") && !uart.contains(char::is_whitespace);
         let place = if is_device { Place::Device(path) } else { Place::Command(uart.to_owned()) };
-        Board { place, silence, running: Mutex::new(None) }
+        Board { place, silence, state: Mutex::default() }
     }
 
-    fn running(&self) -> MutexGuard<'_, Option<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the program, with what a scenario has and what was there before.
@@ -228,24 +241,43 @@ enum NoMachine {
     Silent((SessionError, String)),
 }
 
+impl NoMachine {
+    /// Why another try would fail too.
+    fn is_final(&self) -> Option<String> {
+        match self {
+            NoMachine::Impossible(_) => None,
+            NoMachine::Broken(why) => Some(why.clone()),
+            NoMachine::Silent((error, ending)) => Some(format!("{error}{ending}")),
+        }
+    }
+}
+
 impl Runner for Board {
     fn name(&self) -> &'static str {
         "board"
     }
 
     fn describe(&self) -> String {
-        match &*self.running() {
+        match &self.state().running {
             Some(running) => running.session.banner.describe.clone(),
             None => "a program on a CPU beside the SMMU".into(),
         }
     }
 
     fn run(&self, scenario: &Scenario, options: RunOptions) -> RunReport {
-        let mut slot = self.running();
+        let state = &mut *self.state();
+        let (slot, lost) = (&mut state.running, &mut state.lost);
+        if let Some(why) = lost {
+            let why = NoMachine::Broken(format!("not run: {why}"));
+            return Self::without_machine(scenario, why);
+        }
         if slot.is_none() {
             match self.start(scenario, &[]) {
                 Ok(running) => *slot = Some(running),
-                Err(why) => return Self::without_machine(scenario, why),
+                Err(why) => {
+                    *lost = why.is_final();
+                    return Self::without_machine(scenario, why);
+                }
             }
         }
         let lacks = |running: &Running| -> Vec<&str> {
@@ -267,10 +299,13 @@ impl Runner for Board {
             });
             match started {
                 Ok(running) => *slot = Some(running),
-                Err(why) => return Self::without_machine(scenario, why),
+                Err(why) => {
+                    *lost = why.is_final();
+                    return Self::without_machine(scenario, why);
+                }
             }
         }
-        let Some(running) = &mut *slot else {
+        let Some(running) = slot else {
             let why = NoMachine::Broken("the board does not run".into());
             return Self::without_machine(scenario, why);
         };
@@ -302,6 +337,9 @@ impl Runner for Board {
                 let step = running.session.last_step.clone();
                 // What it says from now on belongs to no scenario.
                 *slot = None;
+                if let Place::Device(_) = self.place {
+                    *lost = Some(format!("{error}; reset the board"));
+                }
                 Self::report(scenario, outcome(scenario, step, &error, &ending))
             }
         }
