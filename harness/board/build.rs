@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 /// Offset of an image from the start of RAM: the `text_offset` of its header.
 const IMAGE_OFFSET: u64 = 0x20_0000;
-const BARE_BINARIES: [&str; 1] = ["tour"];
+const BARE_BINARIES: [&str; 2] = ["tour", "scenarios"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-env-changed=SMMU_BOARD_RAM");

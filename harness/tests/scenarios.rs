@@ -4,16 +4,18 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use smmu_engine::machine::{Backend, BackendError, Machine, MachineSpec, Need};
 use smmu_engine::offers::offered_by_id_registers;
-use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Sabotage};
+use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Runner, Sabotage};
 use smmu_engine::scenario::Scenario;
-use smmu_harness::backend::{Mock, Qemu};
+use smmu_harness::backend::{Board, BoardInQemu, Mock, Qemu, SILENCE};
 use smmu_harness::scenario_files::builtin;
+use smmu_qemu::GuestLevel;
 
 /// Scenarios that must fail when the driver is broken in some way: on the model, and on QEMU.
 ///
@@ -280,6 +282,7 @@ fn main() {
         })
         .with_ignored_flag(no_qemu),
     );
+    trials.extend(board_trials());
     trials.push(Trial::test("snapshots_belong_to_scenarios", snapshots_belong_to_scenarios));
     trials.push(Trial::test("every_sabotage_is_tried", || {
         let tried: Vec<Sabotage> = NOTICED.iter().map(|(sabotage, ..)| *sabotage).collect();
@@ -307,9 +310,7 @@ fn passes(scenario: &Scenario, backend: &Opened) -> Result<(), Failed> {
     if report.outcome != RunOutcome::Passed {
         return Err(format!("{:?}\n{}", report.outcome, transcript(&report)).into());
     }
-    let mut settings = snapshots();
-    settings.set_description(&scenario.file.title);
-    settings.bind(|| insta::assert_snapshot!(scenario.name.as_str(), transcript(&report)));
+    same_as_snapshot(scenario, &report);
     if !report.notes.is_empty() {
         // What the model alone can tell.
         let name = format!("{}@{}-notes", scenario.name, backend.name());
@@ -318,12 +319,105 @@ fn passes(scenario: &Scenario, backend: &Opened) -> Result<(), Failed> {
     Ok(())
 }
 
+fn same_as_snapshot(scenario: &Scenario, report: &RunReport) {
+    let mut settings = snapshots();
+    settings.set_description(&scenario.file.title);
+    settings.bind(|| insta::assert_snapshot!(scenario.name.as_str(), transcript(report)));
+}
+
+/// The image of the board, which `cargo xtask test` builds and names.
+const BOARD_IMAGE: &str = "SMMU_BOARD_IMAGE";
+
+/// One boot for each configuration, and one for each way to break the driver.
+///
+/// Without an image the trials are ignored by name. With one that is not there, they fail.
+fn board_trials() -> Vec<Trial> {
+    let image = std::env::var_os(BOARD_IMAGE).map(PathBuf::from);
+    let mut trials = Vec::new();
+    let mut trial = |name: String, work: Box<dyn FnOnce(&Path) -> Result<(), Failed> + Send>| {
+        let ignored = image.is_none();
+        let image = image.clone().unwrap_or_default();
+        trials.push(Trial::test(name, move || work(&image)).with_ignored_flag(ignored));
+    };
+    for (el, level) in [("el1", GuestLevel::El1), ("el2", GuestLevel::El2)] {
+        for cpu in ["cortex-a72", "max"] {
+            for (cpus, smmus) in [(1, 1), (1, 3), (4, 1), (4, 3)] {
+                let name = format!("board::{el}::{cpu}::cpus_{cpus}::smmus_{smmus}");
+                let machine = BoardInQemu { cpus, cpu: cpu.into(), level, smmus: Some(smmus) };
+                trial(name, Box::new(move |image| passes_on_board(image, machine)));
+            }
+        }
+    }
+    for (sabotage, _, on_qemu) in NOTICED {
+        // A board cannot reset an SMMU.
+        let expected: Vec<&str> =
+            on_qemu.iter().copied().filter(|name| *name != "smmu-is-reset").collect();
+        let name = format!("board::sabotage::{sabotage:?}");
+        trial(
+            name,
+            Box::new(move |image| {
+                let machine = BoardInQemu { smmus: Some(3), ..BoardInQemu::default() };
+                fails_as_expected(*sabotage, &expected, &board(image, machine)?)
+            }),
+        );
+    }
+    trials
+}
+
+fn board(image: &Path, machine: BoardInQemu) -> Result<Board, Failed> {
+    let qemu = Qemu::find(None)?.into_binary();
+    Ok(Board::in_qemu(qemu, Some(image.to_owned()), machine, SILENCE)?)
+}
+
+/// Every scenario that the machine can run passes with the shared snapshot. All others are skipped.
+fn passes_on_board(image: &Path, machine: BoardInQemu) -> Result<(), Failed> {
+    let several = machine.smmus > Some(1);
+    let board = board(image, machine)?;
+    let can = |need: &Need| Board::can(*need) && (several || *need != Need::SeveralSmmus);
+    let mut wrong = String::new();
+    for scenario in builtin()? {
+        let report = board.run(&scenario, RunOptions::default());
+        let runs = scenario.file.needs.iter().all(can);
+        match &report.outcome {
+            RunOutcome::Passed if runs => same_as_snapshot(&scenario, &report),
+            RunOutcome::Skipped { .. } if !runs => {}
+            other => {
+                wrong += &format!("{}: {other:?}\n{}\n", scenario.name, transcript(&report));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.into()) }
+}
+
 fn noticed(sabotage: Sabotage, expected: &[&str], backend: &Opened) -> Result<(), Failed> {
     let backend = backend.as_ref().map_err(String::clone)?;
+    fails_as_expected(sabotage, expected, &OfBackend(&**backend))
+}
+
+/// A backend as a runner.
+struct OfBackend<'b>(&'b dyn Backend);
+
+impl Runner for OfBackend<'_> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    fn run(&self, scenario: &Scenario, options: RunOptions) -> RunReport {
+        run::run(scenario, self.0, options)
+    }
+}
+
+fn fails_as_expected(
+    sabotage: Sabotage,
+    expected: &[&str],
+    runner: &dyn Runner,
+) -> Result<(), Failed> {
     let options = RunOptions { sabotage: Some(sabotage) };
     let mut failing = Vec::new();
     for scenario in builtin().unwrap() {
-        let report = run::run(&scenario, &**backend, options);
+        let report = runner.run(&scenario, options);
         match report.outcome {
             RunOutcome::Passed | RunOutcome::Skipped { .. } => {}
             RunOutcome::Failed(why) => {

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the steps of the whole suite.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ use crate::workspace::Workspace;
 const ADVISORIES_LIMIT: Duration = Duration::from_secs(20);
 /// Time limit to reach the package registry.
 const REGISTRY_LIMIT: Duration = Duration::from_secs(60);
+/// Names the image that the tests of the board boot.
+const BOARD_IMAGE_VARIABLE: &str = "SMMU_BOARD_IMAGE";
 const PACKAGE_LIMIT: Duration = Duration::from_secs(300);
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
 
@@ -29,14 +31,16 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
     let mut suite = Suite { workspace, report: SuiteReport::default() };
     let nextest = suite.tool("cargo-nextest");
     let qemu = suite.qemu(options.qemu);
-    suite.tests(nextest, qemu.as_ref(), options);
+    // The tests boot an image.
+    let compiler = suite.bare_metal(options.board);
+    let image = suite.images(compiler, options);
+    suite.tests(nextest, qemu.as_ref(), image.as_deref(), options);
+    suite.board_library();
     suite.cargo("doc tests", &["test", "--doc", "--workspace", "--all-features"], None);
     suite.engine_of_a_board();
     suite.interleavings();
     suite.clippy();
     suite.each_alone();
-    let compiler = suite.bare_metal(options.board);
-    suite.images(compiler, options);
     suite.fuzz_targets();
     suite.rustfmt();
     suite.cargo(
@@ -100,7 +104,13 @@ impl Suite<'_> {
         found
     }
 
-    fn tests(&mut self, nextest: Option<Tool>, qemu: Option<&UsableQemu>, options: &TestOptions) {
+    fn tests(
+        &mut self,
+        nextest: Option<Tool>,
+        qemu: Option<&UsableQemu>,
+        image: Option<&Path>,
+        options: &TestOptions,
+    ) {
         let workspace = self.workspace;
         self.step("tests", || {
             let Some(nextest) = nextest else {
@@ -121,6 +131,11 @@ impl Suite<'_> {
                 None => {
                     command.env(qemu_names::LEFT_OUT_VARIABLE, "1").env_remove(qemu_names::VARIABLE)
                 }
+            };
+            // Without an image, or without QEMU, the tests of the board are ignored by name.
+            match image.filter(|_| qemu.is_some()) {
+                Some(image) => command.env(BOARD_IMAGE_VARIABLE, image),
+                None => command.env_remove(BOARD_IMAGE_VARIABLE),
             };
             watched(command.args(&options.nextest_args))
         });
@@ -235,9 +250,26 @@ impl Suite<'_> {
         found
     }
 
-    /// The images of boards, their sizes, and the boot of one.
-    fn images(&mut self, compiler: Option<BareCompiler>, options: &TestOptions) {
+    /// The tests of the board's library that need no board. Its package is no member of the
+    /// workspace.
+    fn board_library(&mut self) {
         let workspace = self.workspace;
+        self.step("board library", || {
+            if let Err(error) = board::require_package(workspace) {
+                return StepOutcome::NotRun(error.to_string());
+            }
+            let mut test = workspace.cargo();
+            test.args(["test", "--locked", "--lib", "--features", "scenarios", "--manifest-path"]);
+            test.arg(workspace.root.join("harness/board/Cargo.toml"));
+            test.env("CARGO_TARGET_DIR", workspace.board_folder().join("host"));
+            watched(&mut test)
+        });
+    }
+
+    /// The images of boards, their sizes, and the boot of one. Returns the one that runs scenarios.
+    fn images(&mut self, compiler: Option<BareCompiler>, options: &TestOptions) -> Option<PathBuf> {
+        let workspace = self.workspace;
+        let mut scenarios = None;
         self.step("board images", || {
             if options.board == BoardUse::LeftOut {
                 return StepOutcome::NotRun("no image was built (--no-board)".to_owned());
@@ -250,6 +282,7 @@ impl Suite<'_> {
             };
             let built = board::build_images(workspace, &compiler).and_then(|images| {
                 let note = format!("{} images", images.len());
+                scenarios = board::path_of_scenarios(&images);
                 match options.qemu {
                     QemuUse::LeftOut => Ok(format!("{note}; none was booted (--no-qemu)")),
                     QemuUse::Required => {
@@ -263,6 +296,7 @@ impl Suite<'_> {
                 Err(error) => StepOutcome::Failed(error.to_string()),
             }
         });
+        scenarios
     }
 
     /// Compiles the fuzz targets; `cargo xtask fuzz` runs them.

@@ -19,6 +19,7 @@
 //! # Features
 //!
 //! - `bare` (default): [`bare`], on targets without an operating system.
+//! - `scenarios`: `scenarios`, the harness's scenarios on this CPU.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -32,6 +33,8 @@ pub mod machine;
 pub mod page_tables;
 #[cfg(target_arch = "aarch64")]
 pub mod pci;
+#[cfg(feature = "scenarios")]
+pub mod scenarios;
 #[cfg(target_arch = "aarch64")]
 pub mod timer;
 #[cfg(target_arch = "aarch64")]

@@ -358,6 +358,12 @@ pub trait Machine: Send + Sync {
     /// It does not.
     fn check(&self) -> Result<(), BackendError>;
 
+    /// A step of the scenario begins: its number, 0 for the set-up, and its text. A machine without a
+    /// screen prints it, so that the last step is known if the CPU stops.
+    fn step_begins(&self, number: usize, text: &str) {
+        let _ = (number, text);
+    }
+
     /// The registers of the second command queue of an SMMU;
     /// [`second`](smmu_driver::smmu_types::regs::vcmdq) has the offsets.
     ///

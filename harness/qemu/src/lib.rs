@@ -8,6 +8,8 @@
 //!   make devices do DMA through their SMMU,
 //! * [`QemuMachine::take_interrupts`] returns the interrupts that the SMMUs raised.
 //!
+//! A [`Guest`] is the exception: a QEMU whose CPU runs an image, and its UART.
+//!
 //! ```no_run
 //! use smmu_qemu::{DeviceConfig, DeviceKind, MachineConfig, QemuMachine};
 //!
@@ -30,6 +32,7 @@
 mod devices;
 mod error;
 pub mod find;
+mod guest;
 mod line;
 mod machine;
 mod pci;
@@ -43,6 +46,7 @@ mod ram;
 pub use devices::{DmaOutcome, TESTDEV_PATTERN};
 pub use error::{BinaryProblem, Channel, Missing, Origin, QemuError};
 pub use find::{QemuBinary, Search, find, guess_target_dir};
+pub use guest::{Guest, GuestConfig, GuestLevel, open_uart};
 pub use machine::{QemuMachine, SmmuIrq};
 pub use plan::{
     ConfigError, DeviceConfig, DeviceKind, ImplementedStages, MachineConfig, QemuSmmuConfig,

@@ -78,7 +78,7 @@ impl QemuMachine {
             .args(&plan.arguments)
             .stdin(Stdio::from(OwnedFd::from(qtest_theirs)))
             .stdout(Stdio::from(OwnedFd::from(monitor_theirs)));
-        let process = Arc::new(Process::spawn(command, qemu.path(), file)?);
+        let process = Arc::new(Process::spawn(command, qemu.path(), Some(file))?);
         let timeout = config.reply_timeout;
         let qmp = Qmp::connect(monitor, Arc::clone(&process), START_TIMEOUT, timeout)?;
         let qtest = Qtest::new(qtest, Arc::clone(&process), timeout)?;

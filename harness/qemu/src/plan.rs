@@ -244,6 +244,8 @@ pub(super) struct MachinePlan {
     pub(super) ports: Vec<RootPort>,
     /// The devices, at the indices of the configuration.
     pub(super) endpoints: Vec<Endpoint>,
+    /// The first and the last bus behind each SMMU.
+    pub(super) buses: Vec<(u32, u32)>,
 }
 
 impl MachinePlan {
@@ -406,6 +408,7 @@ fn layout(config: &MachineConfig, roots: &[(u32, u32)]) -> Result<MachinePlan, C
     }
     let endpoints = config.devices.iter().zip(bars);
     Ok(MachinePlan {
+        buses: roots.to_vec(),
         ports,
         endpoints: endpoints.map(|(&config, bar)| Endpoint { config, bar }).collect(),
         arguments,

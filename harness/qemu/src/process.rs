@@ -47,11 +47,12 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `command`. The child inherits the file descriptor of `ram` under the same number.
+    /// Starts `command`. The child inherits the file descriptor of `ram`, if there is one, under the
+    /// same number.
     pub(super) fn spawn(
         mut command: Command,
         path: &Path,
-        ram: Arc<Mapping>,
+        ram: Option<Arc<Mapping>>,
     ) -> Result<Self, QemuError> {
         command.stderr(Stdio::piped()).process_group(0);
         let parent = Pid::from_raw(std::process::id().cast_signed());
@@ -61,7 +62,9 @@ impl Process {
                 return Err(rustix::io::Errno::SRCH.into());
             }
             // Only in this child: no other child of this process inherits the descriptor.
-            rustix::io::fcntl_setfd(ram.fd(), rustix::io::FdFlags::empty())?;
+            if let Some(ram) = &ram {
+                rustix::io::fcntl_setfd(ram.fd(), rustix::io::FdFlags::empty())?;
+            }
             Ok(())
         };
         // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure
@@ -151,6 +154,13 @@ impl Process {
     fn obituary(&self, doing: &str, status: String) -> QemuError {
         self.stderr.wait_closed(Duration::from_millis(500));
         QemuError::Exited { doing: doing.to_owned(), status, stderr: self.stderr.text() }
+    }
+
+    /// How the process ended, with its last words, if it ends within `limit`.
+    pub(super) fn ending(&self, limit: Duration) -> Option<(String, String)> {
+        let status = self.wait(limit)?;
+        self.stderr.wait_closed(Duration::from_millis(500));
+        Some((status, self.stderr.text()))
     }
 
     fn wait(&self, limit: Duration) -> Option<String> {

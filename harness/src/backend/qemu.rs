@@ -57,6 +57,12 @@ impl Qemu {
             .map_err(|error| BackendError::Unavailable(error.to_string()))?;
         Ok(Qemu { binary })
     }
+
+    /// The QEMU that was found.
+    #[must_use]
+    pub fn into_binary(self) -> qemu::QemuBinary {
+        self.binary
+    }
 }
 
 impl Backend for Qemu {

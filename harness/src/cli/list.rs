@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::output_format::{OutputFormat, json_line};
-use crate::backend::Qemu;
+use crate::backend::{Board, Qemu};
 use smmu_engine::scenario::Scenario;
 
 use crate::scenario_files::builtin;
@@ -23,6 +23,9 @@ fn backends(scenario: &Scenario) -> Vec<&'static str> {
     let mut can = vec!["mock"];
     if scenario.file.needs.iter().all(|need| Qemu::can(*need)) {
         can.push("qemu");
+    }
+    if scenario.file.needs.iter().all(|need| Board::can(*need)) {
+        can.push("board");
     }
     can
 }

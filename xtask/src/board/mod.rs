@@ -8,6 +8,8 @@ mod kernel;
 mod kilobytes;
 mod linux;
 
+use std::path::PathBuf;
+
 pub(crate) use images::{build as build_images, require as require_package};
 
 use crate::args::{BoardOptions, BoardPart, Boot};
@@ -64,6 +66,11 @@ pub(crate) fn boot_tour(workspace: &Workspace, images: &[Image]) -> Result<BootR
     let tour = images::find(images, images::TOUR)?;
     let qemu = qemu::provide(workspace)?;
     boot::tour(&qemu, tour, &workspace.board_folder())
+}
+
+/// Where the image lies that runs scenarios, if it is among these.
+pub(crate) fn path_of_scenarios(images: &[Image]) -> Option<PathBuf> {
+    images::find(images, images::SCENARIOS).ok().map(|image| image.path.clone())
 }
 
 fn provide(workspace: &Workspace) -> Result<BareCompiler, Error> {

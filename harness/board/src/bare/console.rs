@@ -28,6 +28,23 @@ pub fn is_ready() -> bool {
     CONSOLE.lock().is_some()
 }
 
+/// A byte that has come, if one has.
+///
+/// # Errors
+///
+/// A byte is lost: the FIFO was full, or the line was disturbed.
+pub fn read() -> Result<Option<u8>, LostByte> {
+    match &mut *CONSOLE.lock() {
+        Some(uart) => uart.read_word().map_err(LostByte),
+        None => Ok(None),
+    }
+}
+
+/// A byte on the console's line is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a byte is lost: {0}")]
+pub struct LostByte(arm_pl011_uart::Error);
+
 /// Prints one line. The lines of several CPUs do not mix.
 pub fn print(line: fmt::Arguments<'_>) {
     if let Some(uart) = &mut *CONSOLE.lock() {

@@ -9,6 +9,8 @@ pub mod cpu;
 pub mod cpus;
 mod exceptions;
 pub mod exit;
+#[cfg(feature = "scenarios")]
+mod fault_heap;
 pub mod gic;
 pub mod irq_mutex;
 pub mod memory_map;

@@ -40,6 +40,8 @@ pub struct Machine<'t> {
     pub cpus: Vec<u64>,
     /// The SMMUs that software may use, in the order of the tree.
     pub smmus: Vec<FirmwareSmmu>,
+    /// The command line: `bootargs` of `/chosen`. Empty without one.
+    pub command_line: &'t str,
 }
 
 /// A GICv3.

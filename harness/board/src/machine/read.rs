@@ -39,6 +39,7 @@ pub(super) fn machine<'t>(blob: &'t [u8], at: u64) -> Result<Machine<'t>, Machin
         psci: None,
         cpus: Vec::new(),
         smmus,
+        command_line: text(&fdt, "/chosen", "bootargs").unwrap_or(""),
     };
     machine.reserved.push(Region { base: at, bytes: blob.len() as u64 });
     let reservations = fdt.memory_reservations();
@@ -54,13 +55,14 @@ pub(super) fn machine<'t>(blob: &'t [u8], at: u64) -> Result<Machine<'t>, Machin
     Ok(machine)
 }
 
+fn text<'t>(fdt: &Fdt<'t>, node: &str, property: &str) -> Option<&'t str> {
+    fdt.find_node(node)?.property(property)?.value_as::<&'t str>().ok()
+}
+
 /// The path in `stdout-path`, without its options, and through `/aliases`.
 fn console_path<'t>(fdt: &Fdt<'t>) -> Option<&'t str> {
-    let text = |node: &str, property: &str| {
-        fdt.find_node(node)?.property(property)?.value_as::<&'t str>().ok()
-    };
-    let path = text("/chosen", "stdout-path")?.split(':').next()?;
-    if path.starts_with('/') { Some(path) } else { text("/aliases", path) }
+    let path = text(fdt, "/chosen", "stdout-path")?.split(':').next()?;
+    if path.starts_with('/') { Some(path) } else { text(fdt, "/aliases", path) }
 }
 
 /// Visits `node` and all below it that software may use.

@@ -16,6 +16,7 @@ mod refusal;
 mod report;
 mod rig;
 mod rig_error;
+mod runner;
 mod sabotage;
 mod settle;
 mod setup;
@@ -43,6 +44,7 @@ pub use platform::{Cell, Dma, Harness, Names, Sink};
 pub use probe::probe;
 pub use report::{RunFailure, RunOutcome, RunReport};
 pub use rig_error::RigError;
+pub use runner::Runner;
 pub use sabotage::Sabotage;
 pub use tap::Tap;
 
@@ -168,6 +170,7 @@ fn run_steps(
         report.sees_no_interrupts();
     }
     recorder.note(LineKind::Step, || "0 set up".into());
+    machine.step_begins(0, "set up");
     let started = setup::start(scenario, &*machine, recorder, options);
     // A machine that is gone explains all errors of the driver.
     machine.check()?;
@@ -176,6 +179,7 @@ fn run_steps(
     let done = rig.and_then(|mut rig| {
         for (n, spec) in scenario.file.steps.iter().enumerate() {
             *step = n + 1;
+            machine.step_begins(*step, &spec.get_ref().text());
             let done = steps::run(&mut rig, *step, spec.get_ref(), report);
             machine.check()?;
             done.map_err(|stop| settle::with_hazards(&rig, stop))?;

@@ -47,6 +47,12 @@ impl Sabotage {
         }
     }
 
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|sabotage| sabotage.name() == name)
+    }
+
     /// What is broken, in one line.
     #[must_use]
     pub const fn text(self) -> &'static str {

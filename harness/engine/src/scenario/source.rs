@@ -17,6 +17,8 @@ pub struct Scenario {
     pub name: String,
     /// What errors call the text: a file's path, as a rule.
     pub path: String,
+    /// The text, for a machine that parses it itself.
+    pub text: String,
     /// The line of each step, from 1.
     pub lines: Vec<usize>,
     /// What the file says.
@@ -83,7 +85,13 @@ impl Scenario {
         check::check(&parsed)
             .map_err(|(span, message)| ScenarioError::at(file, text, span, message))?;
         let lines = parsed.steps.iter().map(|step| line_of(text, step.span().start)).collect();
-        Ok(Scenario { name: name.to_owned(), path: file.to_owned(), lines, file: parsed })
+        Ok(Scenario {
+            name: name.to_owned(),
+            path: file.to_owned(),
+            text: text.to_owned(),
+            lines,
+            file: parsed,
+        })
     }
 
     /// Whether a step checks what became of all commands. Then the run keeps them from the

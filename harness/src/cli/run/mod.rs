@@ -4,6 +4,7 @@ mod finished;
 mod inputs;
 mod own_snapshot;
 mod print;
+mod runner_args;
 mod tally;
 mod watch;
 
@@ -12,7 +13,6 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::backend_args::BackendArgs;
 use super::exit::Exit;
 use super::one_of::one_of;
 use super::output_format::OutputFormat;
@@ -20,8 +20,8 @@ use finished::Finished;
 use inputs::{Input, inputs, is_path};
 use own_snapshot::{Compared, Snapshots, compare};
 use print::Printer;
-use smmu_engine::machine::Backend;
-use smmu_engine::run::{self, RunOptions, Sabotage};
+use runner_args::RunnerArgs;
+use smmu_engine::run::{RunOptions, Runner, Sabotage};
 use tally::{Strictness, Tally};
 
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(super) struct RunArgs {
     /// standard input. Default: all built-in scenarios.
     names: Vec<String>,
     #[command(flatten)]
-    backend: BackendArgs,
+    backend: RunnerArgs,
     /// How to print.
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     format: OutputFormat,
@@ -78,7 +78,7 @@ impl RunArgs {
         })
     }
 
-    fn once(&self, backend: &dyn Backend) -> Result<(), Exit> {
+    fn once(&self, backend: &dyn Runner) -> Result<(), Exit> {
         let inputs = inputs(&self.names)?;
         let options = RunOptions { sabotage: self.sabotage };
         let start = Instant::now();
@@ -88,7 +88,7 @@ impl RunArgs {
         for Input { scenario, snapshot, named } in &inputs {
             bar.set_message(scenario.name.clone());
             let begun = Instant::now();
-            let report = run::run(scenario, backend, options);
+            let report = backend.run(scenario, options);
             let took = begun.elapsed();
             let mode = if self.bless { Snapshots::Bless } else { Snapshots::Compare };
             let compared =

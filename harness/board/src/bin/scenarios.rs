@@ -1,0 +1,201 @@
+//! Runs the harness's scenarios on a CPU beside an SMMU, as a host sends them over the UART.
+//!
+//! It needs an `iommu-testdev` for each stream of a scenario. README.md has the protocol.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ptr::NonNull;
+use core::time::Duration;
+
+use smmu_board::bare::gic::Gic;
+use smmu_board::bare::memory_map::{self, Use};
+use smmu_board::bare::report::step;
+use smmu_board::bare::{Board, composition, console, cpu, loaded_bytes};
+use smmu_board::dma::test_device::TestDevice;
+use smmu_board::machine::{Machine, Region};
+use smmu_board::pci::{self, Function};
+use smmu_board::scenarios::backend::{
+    BoardBackend, BoardDevice, InterruptCounts, MOST_SMMUS, Parts,
+};
+use smmu_board::scenarios::further_smmus::{Further, further_smmus};
+use smmu_board::scenarios::serve::{HostLine, Lost, serve};
+use smmu_board::timer::GenericTimer;
+use smmu_board::window::RamWindow;
+use smmu_board::{bare_main, say};
+use smmu_engine::machine::Ram;
+use smmu_hw_mmio::VolatileRegisters;
+use smmu_hw_mmio::firmware::{Interrupt, RequestId, Stream};
+use smmu_types::pool::Window;
+use smmu_types::seam::Wait;
+use smmu_types::{Irq, SmmuId, StreamId};
+
+bare_main!(scenarios);
+
+/// Why the program ends. Errors become text at once.
+struct Failure(String);
+
+impl<E: core::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure(error.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+static INTERRUPTS: InterruptCounts = InterruptCounts::new();
+
+fn scenarios(board: Board) -> Result<(), Failure> {
+    step(&"find the SMMUs");
+    let further = further_smmus(board.machine.command_line)?;
+    let coherency = composition::coherency(&board.machine);
+    let Board { machine, dma_memory } = board;
+    // SAFETY: the start kept this RAM for DMA, mapped it as Normal memory, and gave it to nothing.
+    let window = unsafe { RamWindow::new(dma_memory, coherency) };
+    let first_word = window.base();
+    let mut notes = Vec::new();
+    let smmus = find_smmus(&machine, &further, &mut notes)?;
+    if smmus.is_empty() {
+        return Err(Failure("neither the device tree nor the command line has an SMMU".into()));
+    }
+
+    step(&"enumerate PCI");
+    let mut devices = Vec::new();
+    if let Some(bridge) = machine.host_bridges.first() {
+        // SAFETY: the memory map has the ECAM, and no driver uses a function yet.
+        for function in unsafe { pci::enumerate(&machine, bridge) }? {
+            if (function.vendor, function.device) != TestDevice::ID {
+                continue;
+            }
+            if let Some(stream) = stream_of(&machine, &further, &function) {
+                // SAFETY: the memory map has the BAR, and only this value uses it. A scenario maps
+                // pages of the window only.
+                let generator = Box::new(unsafe { TestDevice::new(&function, first_word) }?);
+                devices.push(BoardDevice { stream, generator });
+            }
+        }
+    }
+    if devices.is_empty() {
+        notes
+            .push("no iommu-testdev is behind an SMMU: scenarios with a device are skipped".into());
+    }
+
+    step(&"connect the interrupts");
+    // SAFETY: the memory map has the GIC's registers, and only this value uses them.
+    let mut gic = unsafe { Gic::new(machine.gic, machine.cpus.len()) }?;
+    let mut sees_all = smmus.len() <= MOST_SMMUS;
+    for (n, smmu) in smmus.iter().enumerate() {
+        for (line, irq) in [(smmu.eventq, Irq::EventQueue), (smmu.gerror, Irq::Gerror)] {
+            match line {
+                Some(line) => gic.connect(line, Arc::new(move || INTERRUPTS.count(n, irq)))?,
+                None => sees_all = false,
+            }
+        }
+    }
+    if !sees_all {
+        notes.push("an SMMU has no interrupt of its own for events or errors".into());
+    }
+
+    let describe = format!(
+        "EL{}, {} CPUs, {} SMMUs, {} test devices, image of {} bytes, {dma_memory} for DMA",
+        cpu::exception_level(),
+        machine.cpus.len(),
+        smmus.len(),
+        devices.len(),
+        loaded_bytes()
+    );
+    let parts = Parts {
+        describe,
+        smmus: smmus.iter().map(|smmu| smmu.registers).collect(),
+        devices,
+        ram: Ram::new(window),
+        interrupts: sees_all.then_some(&INTERRUPTS),
+        cpu_number: cpu::number,
+        step_begins: |number, text| say!("# step {number} {text}"),
+    };
+    let backend = BoardBackend::new(parts)
+        .map_err(|(smmu, error)| Failure(format!("SMMU {smmu}: {error}")))?;
+    step(&"serve a host");
+    serve(&backend, &notes, &mut Console);
+    gic.disconnect_all();
+    Ok(())
+}
+
+/// An SMMU, and its interrupts.
+struct FoundSmmu {
+    registers: &'static VolatileRegisters,
+    eventq: Option<Interrupt>,
+    gerror: Option<Interrupt>,
+}
+
+/// The SMMUs of the device tree, in its order, then those of the command line.
+fn find_smmus(
+    machine: &Machine<'_>,
+    further: &[Further],
+    notes: &mut Vec<String>,
+) -> Result<Vec<FoundSmmu>, Failure> {
+    let of_tree = machine
+        .smmus
+        .iter()
+        .map(|found| (found.base.0, found.interrupts.eventq, found.interrupts.gerror));
+    let of_line = further.iter().map(|found| (found.base, Some(found.eventq), Some(found.gerror)));
+    if !further.is_empty() {
+        notes.push(format!(
+            "{} SMMUs are those of the command line, not of the tree",
+            further.len()
+        ));
+    }
+    let mut smmus: Vec<FoundSmmu> = Vec::new();
+    for (base, eventq, gerror) in of_tree.chain(of_line) {
+        let region = Region { base, bytes: VolatileRegisters::BYTES as u64 };
+        memory_map::map(region, Use::Registers)?;
+        let base = NonNull::new(base as *mut u8).unwrap_or(NonNull::dangling());
+        // SAFETY: the device tree or the command line says that an SMMU is here; the memory map has
+        // its registers as Device-nGnRE memory; only this program's driver uses them.
+        let registers = Box::leak(Box::new(unsafe { VolatileRegisters::new(base) }));
+        smmus.push(FoundSmmu { registers, eventq, gerror });
+    }
+    Ok(smmus)
+}
+
+/// The stream of a function. The command line goes before the device tree, whose `iommu-map` may
+/// give all IDs to the first SMMU.
+fn stream_of(machine: &Machine<'_>, further: &[Further], function: &Function) -> Option<Stream> {
+    let at = function.at;
+    let id = u32::from(RequestId::new(at.bus, at.device, at.function)?);
+    let of_line = further.iter().position(|smmu| smmu.ids.contains(&id));
+    if let Some(n) = of_line {
+        let smmu = u16::try_from(machine.smmus.len() + n).ok()?;
+        return Some(Stream { smmu: SmmuId(smmu), id: StreamId(id) });
+    }
+    let Stream { smmu, id } = function.stream?;
+    Some(Stream { smmu: machine.number_of(smmu)?, id })
+}
+
+/// The UART.
+struct Console;
+
+impl HostLine for Console {
+    fn read(&mut self) -> Result<Option<u8>, Lost> {
+        console::read().map_err(|_| Lost)
+    }
+
+    fn print(&mut self, line: fmt::Arguments<'_>) {
+        console::print(line);
+    }
+
+    fn now(&self) -> Duration {
+        GenericTimer.now()
+    }
+}

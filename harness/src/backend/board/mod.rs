@@ -1,0 +1,413 @@
+//! The board backend: scenarios on a CPU beside the SMMU, by a program that has the engine.
+
+mod link;
+mod session;
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use smmu_engine::machine::{BackendError, Need};
+use smmu_engine::run::{RunFailure, RunOptions, RunOutcome, RunReport, Runner};
+use smmu_engine::scenario::Scenario;
+use smmu_qemu::{
+    DeviceConfig, DeviceKind, Guest, GuestConfig, GuestLevel, MachineConfig, QemuBinary,
+    QemuSmmuConfig, guess_target_dir, open_uart,
+};
+
+use link::Link;
+use session::{Flow, Greeting, LastStep, Session, SessionError};
+
+/// The image, in the target folder.
+const IMAGE: &str = "board/scenarios.elf";
+/// Streams of a machine in QEMU from its start, so that the built-in scenarios share one boot.
+const STREAMS: [(usize, u32); 6] =
+    [(0, 0x8), (0, 0x10), (0, 0x18), (0, 0x28), (1, 0x900), (2, 0xd00)];
+
+/// The machine that QEMU makes for the image.
+#[derive(Clone, Debug)]
+pub struct BoardInQemu {
+    /// The number of CPUs.
+    pub cpus: u8,
+    /// QEMU's name of the CPU.
+    pub cpu: String,
+    /// Where the image starts.
+    pub level: GuestLevel,
+    /// The number of SMMUs. `None`: 1, or 3 as soon as a scenario has more than one.
+    pub smmus: Option<usize>,
+}
+
+impl Default for BoardInQemu {
+    fn default() -> Self {
+        BoardInQemu { cpus: 1, cpu: "cortex-a72".into(), level: GuestLevel::El1, smmus: None }
+    }
+}
+
+/// Where the program runs.
+#[derive(Debug)]
+enum Place {
+    Qemu { binary: QemuBinary, image: PathBuf, machine: BoardInQemu },
+    Command(String),
+    Device(PathBuf),
+}
+
+/// A program on a board that runs scenarios.
+#[derive(Debug)]
+pub struct Board {
+    place: Place,
+    silence: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: Option<Running>,
+    /// Why no further scenario runs: a board that does not greet once is not asked again.
+    lost: Option<String>,
+}
+
+/// The longest time without a line, unless the user says otherwise.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
+struct Running {
+    session: Session,
+    // Dropped after the session, whose end is polite.
+    guest: Option<Guest>,
+    /// What QEMU has. Empty for another machine, which tells itself what it lacks.
+    smmus: usize,
+    streams: Vec<(usize, u32)>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("smmus", &self.smmus).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.guest.is_some() {
+            self.session.quit();
+        }
+    }
+}
+
+impl Board {
+    /// The image in QEMU. Without an `image`, what `cargo xtask board` has built.
+    ///
+    /// # Errors
+    ///
+    /// There is no image.
+    pub fn in_qemu(
+        binary: QemuBinary,
+        image: Option<PathBuf>,
+        machine: BoardInQemu,
+        silence: Duration,
+    ) -> Result<Self, BackendError> {
+        let image = image.unwrap_or_else(|| {
+            guess_target_dir().unwrap_or_else(|| PathBuf::from("target")).join(IMAGE)
+        });
+        if !image.is_file() {
+            let shown = image.display();
+            let message = format!("no image for the board at {shown}; run `cargo xtask board`");
+            return Err(BackendError::Unavailable(message));
+        }
+        let place = Place::Qemu { binary, image, machine };
+        Ok(Board { place, silence, state: Mutex::default() })
+    }
+
+    /// Whether the image in a suitable QEMU offers this. Needs neither.
+    #[must_use]
+    pub const fn can(need: Need) -> bool {
+        matches!(need, Need::Stage1 | Need::Stage2 | Need::SeveralSmmus | Need::QueueStop)
+    }
+
+    /// The other end of a UART: a serial device, if `uart` is the path of something that is no
+    /// directory, otherwise a command whose standard input and output it is.
+    #[must_use]
+    pub fn at_uart(uart: &str, silence: Duration) -> Self {
+        let path = PathBuf::from(uart);
+        let is_device = uart.starts_with("/dev/") && !uart.contains(char::is_whitespace);
+        let place = if is_device { Place::Device(path) } else { Place::Command(uart.to_owned()) };
+        Board { place, silence, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the program, with what a scenario has and what was there before.
+    fn start(&self, scenario: &Scenario, before: &[(usize, u32)]) -> Result<Running, NoMachine> {
+        let unavailable = |error: &dyn std::fmt::Display| NoMachine::Broken(error.to_string());
+        match &self.place {
+            Place::Device(path) => {
+                let opened = open_uart(path).and_then(Link::device);
+                let link =
+                    opened.map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
+                self.greeted(link, None, (Greeting::Ask, Flow::Free))
+            }
+            Place::Command(command) => {
+                let (guest, socket) =
+                    Guest::command(command).map_err(|error| unavailable(&error))?;
+                let link = Link::socket(socket).map_err(|error| unavailable(&error))?;
+                self.greeted(link, Some(guest), (Greeting::Wait, Flow::Free))
+            }
+            Place::Qemu { binary, image, machine } => {
+                let (smmus, streams) = wanted(scenario, before, machine.smmus);
+                let devices = streams.iter().map(|&(smmu, stream_id)| DeviceConfig {
+                    smmu,
+                    stream_id,
+                    kind: DeviceKind::TestDev,
+                });
+                let config = GuestConfig {
+                    image: image.clone(),
+                    machine: MachineConfig {
+                        smmus: vec![QemuSmmuConfig::default(); smmus],
+                        devices: devices.collect(),
+                        ..MachineConfig::default()
+                    },
+                    cpus: machine.cpus,
+                    cpu: machine.cpu.clone(),
+                    level: machine.level,
+                };
+                let (guest, socket) =
+                    Guest::qemu(binary, &config).map_err(|error| match error {
+                        smmu_qemu::QemuError::Config(error) => {
+                            NoMachine::Impossible(error.to_string())
+                        }
+                        error => unavailable(&error),
+                    })?;
+                let link = Link::socket(socket).map_err(|error| unavailable(&error))?;
+                let manners = (Greeting::Wait, Flow::Controlled);
+                let mut running = self.greeted(link, Some(guest), manners)?;
+                (running.smmus, running.streams) = (smmus, streams);
+                Ok(running)
+            }
+        }
+    }
+
+    fn greeted(
+        &self,
+        link: Link,
+        guest: Option<Guest>,
+        manners: (Greeting, Flow),
+    ) -> Result<Running, NoMachine> {
+        match Session::greet(link, manners, self.silence) {
+            Ok(session) => Ok(Running { session, guest, smmus: 0, streams: Vec::new() }),
+            Err(error) => Err(NoMachine::Silent(with_ending(error, guest.as_ref()))),
+        }
+    }
+
+    fn covers(&self, running: &Running, scenario: &Scenario) -> bool {
+        let Place::Qemu { machine, .. } = &self.place else { return true };
+        let (smmus, streams) = wanted(scenario, &[], machine.smmus);
+        smmus <= running.smmus && streams.iter().all(|stream| running.streams.contains(stream))
+    }
+
+    fn report(scenario: &Scenario, outcome: RunOutcome) -> RunReport {
+        RunReport {
+            scenario: scenario.name.clone(),
+            backend: "board".into(),
+            outcome,
+            transcript: Vec::new(),
+            notes: Vec::new(),
+            unchecked: Vec::new(),
+            unrecorded: Vec::new(),
+        }
+    }
+
+    /// The report of a scenario for which there is no machine.
+    fn without_machine(scenario: &Scenario, why: NoMachine) -> RunReport {
+        let outcome = match why {
+            NoMachine::Impossible(why) => {
+                let reason = format!("this backend cannot build the machine: {why}");
+                RunOutcome::Skipped { reason }
+            }
+            NoMachine::Broken(why) => {
+                RunOutcome::Broken(failure(scenario, LastStep::default(), why))
+            }
+            NoMachine::Silent((error, ending)) => {
+                outcome(scenario, LastStep::default(), &error, &ending)
+            }
+        };
+        Self::report(scenario, outcome)
+    }
+}
+
+/// Why there is no machine.
+enum NoMachine {
+    Impossible(String),
+    Broken(String),
+    Silent((SessionError, String)),
+}
+
+impl NoMachine {
+    /// Why another try would fail too.
+    fn is_final(&self) -> Option<String> {
+        match self {
+            NoMachine::Impossible(_) => None,
+            NoMachine::Broken(why) => Some(why.clone()),
+            NoMachine::Silent((error, ending)) => Some(format!("{error}{ending}")),
+        }
+    }
+}
+
+impl Runner for Board {
+    fn name(&self) -> &'static str {
+        "board"
+    }
+
+    fn describe(&self) -> String {
+        match &self.state().running {
+            Some(running) => running.session.banner.describe.clone(),
+            None => "a program on a CPU beside the SMMU".into(),
+        }
+    }
+
+    fn run(&self, scenario: &Scenario, options: RunOptions) -> RunReport {
+        let state = &mut *self.state();
+        let (slot, lost) = (&mut state.running, &mut state.lost);
+        if let Some(why) = lost {
+            let why = NoMachine::Broken(format!("not run: {why}"));
+            return Self::without_machine(scenario, why);
+        }
+        if slot.is_none() {
+            match self.start(scenario, &[]) {
+                Ok(running) => *slot = Some(running),
+                Err(why) => {
+                    *lost = why.is_final();
+                    return Self::without_machine(scenario, why);
+                }
+            }
+        }
+        let lacks = |running: &Running| -> Vec<&str> {
+            let offers = &running.session.banner.offers;
+            let needs = scenario.file.needs.iter().map(|need| need.name());
+            needs.filter(|need| !offers.iter().any(|offer| offer == need)).collect()
+        };
+        let covered = slot.as_ref().is_some_and(|running| {
+            // What no machine of this place offers needs no other machine.
+            let only_smmus = lacks(running).iter().all(|need| *need == "several-smmus");
+            !only_smmus || self.covers(running, scenario)
+        });
+        if !covered {
+            let before = slot.take().map_or_else(Vec::new, |running| running.streams.clone());
+            let started = self.start(scenario, &before).or_else(|why| match why {
+                // Together they do not fit.
+                NoMachine::Impossible(_) if !before.is_empty() => self.start(scenario, &[]),
+                why => Err(why),
+            });
+            match started {
+                Ok(running) => *slot = Some(running),
+                Err(why) => {
+                    *lost = why.is_final();
+                    return Self::without_machine(scenario, why);
+                }
+            }
+        }
+        let Some(running) = slot else {
+            let why = NoMachine::Broken("the board does not run".into());
+            return Self::without_machine(scenario, why);
+        };
+        let lacking = lacks(running);
+        if !lacking.is_empty() {
+            let reason = format!("board has no {}", lacking.join(", "));
+            return Self::report(scenario, RunOutcome::Skipped { reason });
+        }
+        match running.session.run(&scenario.name, &scenario.text, options.sabotage) {
+            Ok(mut report) => {
+                // The target knows neither the file nor what this program calls the scenario.
+                report.scenario.clone_from(&scenario.name);
+                match &mut report.outcome {
+                    RunOutcome::Failed(why)
+                    | RunOutcome::TimedOut(why)
+                    | RunOutcome::Broken(why) => {
+                        why.file.clone_from(&scenario.path);
+                    }
+                    RunOutcome::Passed | RunOutcome::Skipped { .. } => {}
+                }
+                report
+            }
+            Err(error @ SessionError::Refused(_)) => {
+                let why = failure(scenario, LastStep::default(), error.to_string());
+                Self::report(scenario, RunOutcome::Broken(why))
+            }
+            Err(error) => {
+                let (error, ending) = with_ending(error, running.guest.as_ref());
+                let step = running.session.last_step.clone();
+                // What it says from now on belongs to no scenario.
+                *slot = None;
+                if let Place::Device(_) = self.place {
+                    *lost = Some(format!("{error}; reset the board"));
+                }
+                Self::report(scenario, outcome(scenario, step, &error, &ending))
+            }
+        }
+    }
+}
+
+/// The SMMUs and the streams of a machine for a scenario: never fewer than the usual ones.
+fn wanted(
+    scenario: &Scenario,
+    before: &[(usize, u32)],
+    smmus: Option<usize>,
+) -> (usize, Vec<(usize, u32)>) {
+    let file = &scenario.file;
+    let of_streams = before.iter().map(|(smmu, _)| smmu + 1).max().unwrap_or(1);
+    let asked = file.smmus.len().max(of_streams);
+    let smmus = smmus.unwrap_or(if asked > 1 { asked.max(3) } else { 1 });
+    let index = |name: &str| file.smmus.iter().position(|smmu| smmu.name.get_ref() == name);
+    let own = file.devices.iter().flat_map(|device| {
+        let smmu = index(device.smmu.get_ref()).unwrap_or(0);
+        let first = device.each().map(|(_, stream)| stream);
+        first.chain(device.further()).map(move |stream| (smmu, stream.0)).collect::<Vec<_>>()
+    });
+    let mut streams: Vec<_> = STREAMS.into_iter().chain(before.iter().copied()).collect();
+    streams.retain(|(smmu, _)| *smmu < smmus);
+    for stream in own.filter(|(smmu, _)| *smmu < smmus) {
+        if !streams.contains(&stream) {
+            streams.push(stream);
+        }
+    }
+    streams.sort_unstable();
+    streams.dedup();
+    (smmus, streams)
+}
+
+/// What went wrong, and how the program ended if it did.
+fn with_ending(error: SessionError, guest: Option<&Guest>) -> (SessionError, String) {
+    let limit = match error {
+        SessionError::Closed | SessionError::Stopped(_) => Duration::from_secs(2),
+        _ => Duration::ZERO,
+    };
+    let ending = guest.and_then(|guest| guest.ending(limit));
+    let ending = ending.map_or_else(String::new, |(status, said)| match said.trim() {
+        "" => format!("; it ended with {status}"),
+        said => format!("; it ended with {status}, and said: {said}"),
+    });
+    (error, ending)
+}
+
+fn outcome(scenario: &Scenario, step: LastStep, error: &SessionError, ending: &str) -> RunOutcome {
+    let why = failure(scenario, step, format!("{error}{ending}"));
+    match error {
+        SessionError::Silent { .. } => RunOutcome::TimedOut(why),
+        // The driver, or the program around it, is wrong.
+        SessionError::Stopped(_) => RunOutcome::Failed(why),
+        _ => RunOutcome::Broken(why),
+    }
+}
+
+fn failure(scenario: &Scenario, step: LastStep, happened: String) -> RunFailure {
+    let LastStep { number, text } = step;
+    let line = number.checked_sub(1).and_then(|at| scenario.lines.get(at)).copied();
+    RunFailure {
+        step: number,
+        file: scenario.path.clone(),
+        line: line.unwrap_or(1),
+        text: text.unwrap_or_else(|| "set up".into()),
+        expected: None,
+        happened,
+        hazards: Vec::new(),
+    }
+}

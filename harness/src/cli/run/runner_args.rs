@@ -1,0 +1,102 @@
+//! `--backend` of `run`, and what belongs to each: where scenarios run.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use smmu_engine::run::Runner;
+use smmu_qemu::GuestLevel;
+
+use crate::backend::{Board, BoardInQemu, Mock, Qemu, SILENCE};
+use crate::cli::exit::Exit;
+
+/// Where scenarios run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RunnerName {
+    /// The built-in model, which needs no installation.
+    Mock,
+    /// QEMU's SMMUv3.
+    Qemu,
+    /// A program on a CPU beside the SMMU: in QEMU, or at the other end of a UART.
+    Board,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RunnerArgs {
+    /// The backend that runs.
+    #[arg(long, value_enum, default_value_t = RunnerName::Mock)]
+    backend: RunnerName,
+    /// The QEMU to use. Default: SMMU_QEMU, then what `cargo xtask qemu` unpacked, then PATH.
+    #[arg(long, value_name = "PATH")]
+    qemu: Option<PathBuf>,
+    /// Board: the image for QEMU. Default: what `cargo xtask board` has built.
+    #[arg(long, value_name = "PATH", conflicts_with = "uart")]
+    image: Option<PathBuf>,
+    /// Board: a serial device below /dev, opened with 115200 8N1, or a command whose standard input
+    /// and output are the UART.
+    #[arg(long, value_name = "DEVICE|COMMAND")]
+    uart: Option<String>,
+    /// Board in QEMU: the number of CPUs. Default: 1.
+    #[arg(long, value_name = "N", conflicts_with = "uart", value_parser = clap::value_parser!(u8).range(1..=8))]
+    cpus: Option<u8>,
+    /// Board in QEMU: the exception level at which the image starts. Default: 1.
+    #[arg(long, value_name = "1|2", conflicts_with = "uart", value_parser = clap::value_parser!(u8).range(1..=2))]
+    el: Option<u8>,
+    /// Board in QEMU: the CPU. Default: cortex-a72.
+    #[arg(long, value_name = "NAME", conflicts_with = "uart")]
+    cpu: Option<String>,
+    /// Board in QEMU: the number of SMMUs. Default: 1, and 3 if a scenario has several.
+    #[arg(long, value_name = "N", conflicts_with = "uart", value_parser = clap::value_parser!(u8).range(1..=7))]
+    smmus: Option<u8>,
+    /// Board: the longest time without a line, in seconds. Default: 30.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    patience: Option<u16>,
+}
+
+impl RunnerArgs {
+    pub(super) fn open(&self) -> Result<Box<dyn Runner>, Exit> {
+        if self.backend != RunnerName::Board
+            && let Some(argument) = self.of_board()
+        {
+            return Err(Exit::Usage(format!("{argument} needs --backend board")));
+        }
+        if self.qemu.is_some() && (self.backend == RunnerName::Mock || self.uart.is_some()) {
+            return Err(Exit::Usage("--qemu needs --backend qemu, or board without --uart".into()));
+        }
+        Ok(match self.backend {
+            RunnerName::Mock => Box::new(Mock),
+            RunnerName::Qemu => Box::new(Qemu::find(self.qemu.as_deref())?),
+            RunnerName::Board => Box::new(self.board()?),
+        })
+    }
+
+    fn board(&self) -> Result<Board, Exit> {
+        let silence = self.patience.map_or(SILENCE, |s| Duration::from_secs(s.into()));
+        if let Some(uart) = &self.uart {
+            return Ok(Board::at_uart(uart, silence));
+        }
+        let defaults = BoardInQemu::default();
+        let machine = BoardInQemu {
+            cpus: self.cpus.unwrap_or(defaults.cpus),
+            cpu: self.cpu.clone().unwrap_or(defaults.cpu),
+            level: if self.el == Some(2) { GuestLevel::El2 } else { GuestLevel::El1 },
+            smmus: self.smmus.map(usize::from),
+        };
+        let qemu = Qemu::find(self.qemu.as_deref())?.into_binary();
+        Ok(Board::in_qemu(qemu, self.image.clone(), machine, silence)?)
+    }
+
+    /// The first argument that only a board takes.
+    fn of_board(&self) -> Option<&'static str> {
+        let given = [
+            ("--image", self.image.is_some()),
+            ("--uart", self.uart.is_some()),
+            ("--cpus", self.cpus.is_some()),
+            ("--el", self.el.is_some()),
+            ("--cpu", self.cpu.is_some()),
+            ("--smmus", self.smmus.is_some()),
+            ("--patience", self.patience.is_some()),
+        ];
+        given.into_iter().find_map(|(name, is_given)| is_given.then_some(name))
+    }
+}
