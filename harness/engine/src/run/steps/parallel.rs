@@ -86,8 +86,16 @@ struct Together {
     stop: AtomicBool,
     /// The first failure.
     failed: Mutex<Option<Stop>>,
-    /// Events of refused writes, by SMMU, stream and address; and all others, in words.
-    events: Mutex<(BTreeMap<(u16, StreamId, u64), u32>, Vec<String>)>,
+    events: Mutex<Heard>,
+}
+
+/// The events that all callers have taken.
+#[derive(Default)]
+struct Heard {
+    /// How often the SMMU refused a write, by SMMU, stream and address.
+    refused: BTreeMap<(u16, StreamId, u64), u32>,
+    /// The first other event, in words.
+    other: Option<String>,
 }
 
 impl Together {
@@ -115,9 +123,11 @@ impl Together {
                 let mut events = self.events.lock();
                 match event.address() {
                     Iova(iova) if event.kind() == EventKind::F_TRANSLATION && !event.is_read() => {
-                        *events.0.entry((n, event.stream(), iova)).or_default() += 1;
+                        *events.refused.entry((n, event.stream(), iova)).or_default() += 1;
                     }
-                    _ => events.1.push(event.to_string()),
+                    _ => {
+                        events.other.get_or_insert_with(|| event.to_string());
+                    }
                 }
             });
             match drained {
@@ -130,7 +140,7 @@ impl Together {
                 Ok(_) => {}
             }
         }
-        match self.events.lock().1.first() {
+        match &self.events.lock().other {
             None => Ok(()),
             Some(event) => Err(Stop::unmet(
                 "the SMMUs report F_TRANSLATION of the refused writes only",
@@ -239,7 +249,7 @@ impl Unmapping<'_> {
     /// How many of its refused writes the SMMU has told of.
     fn events(&self, together: &Together) -> u32 {
         let key = (self.smmu.0, self.stream, self.write.iova());
-        together.events.lock().0.get(&key).copied().unwrap_or_default()
+        together.events.lock().refused.get(&key).copied().unwrap_or_default()
     }
 
     fn write(
