@@ -26,6 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::copy("head.ld", out.join("head.ld"))?;
     println!("cargo:rustc-link-search={}", out.display());
     for binary in BARE_BINARIES {
+        // Functions that compile to the same code are in the image once.
+        println!("cargo:rustc-link-arg-bin={binary}=--icf=all");
         for script in ["memory.ld", "image.ld", "head.ld"] {
             println!("cargo:rustc-link-arg-bin={binary}=-T{script}");
         }

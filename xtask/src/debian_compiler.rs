@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::apt::own_release;
 use crate::aside::{Aside, Placed};
-use crate::compiler::{TARGET, probe};
+use crate::bare_target::TARGET;
 use crate::debian::Architecture;
 use crate::error::Error;
 use crate::fetch::{Apt, installed, require_tools, write, write_script};
+use crate::link_probe::probe;
 use crate::process::{say, watch};
 use crate::workspace::RustVersion;
 

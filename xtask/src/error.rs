@@ -73,8 +73,8 @@ pub(crate) enum Error {
 
     #[error(
         "no compiler for {}: {why}; install one yourself: `rustup target add {}`",
-        crate::compiler::TARGET,
-        crate::compiler::TARGET
+        crate::bare_target::TARGET,
+        crate::bare_target::TARGET
     )]
     NoBareCompiler { why: String },
 

@@ -7,6 +7,7 @@
 mod apt;
 mod args;
 mod aside;
+mod bare_target;
 mod bench;
 mod board;
 mod compiler;
@@ -15,6 +16,7 @@ mod debian_compiler;
 mod error;
 mod fetch;
 mod fuzz;
+mod link_probe;
 mod nightly;
 mod process;
 mod qemu;

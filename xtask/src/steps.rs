@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::args::{BoardUse, QemuUse, TestOptions};
+use crate::bare_target::TARGET;
 use crate::board;
 use crate::compiler::{self, BareCompiler};
 use crate::error::Error;
@@ -242,9 +243,7 @@ impl Suite<'_> {
                 board::check_libraries(workspace, compiler)
             });
             match checked {
-                Ok(count) => {
-                    StepOutcome::Passed(format!("{count} checks for {}", compiler::TARGET))
-                }
+                Ok(count) => StepOutcome::Passed(format!("{count} checks for {TARGET}")),
                 Err(error) => StepOutcome::Failed(error.to_string()),
             }
         });

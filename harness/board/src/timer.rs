@@ -3,51 +3,42 @@
 use core::arch::asm;
 use core::time::Duration;
 
-use smmu_types::seam::Wait;
-
-const NANOS: u64 = 1_000_000_000;
+use smmu_types::seam::{Ticks, Wait};
 
 /// The virtual counter of the generic timer, which every exception level may read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GenericTimer;
 
 impl GenericTimer {
-    /// `CNTVCT_EL0`. The count never goes back, and all CPUs read the same.
+    /// The time since this reading of [`ticks`](Wait::ticks).
     #[must_use]
-    pub fn ticks() -> u64 {
-        let ticks: u64;
-        // SAFETY: reads a counter. The ISB keeps the read behind earlier instructions; without
-        // `nomem` the compiler keeps it behind earlier accesses.
-        unsafe {
-            asm!("isb", "mrs {}, cntvct_el0", out(reg) ticks, options(nostack, preserves_flags))
-        };
-        ticks
-    }
-
-    /// `CNTFRQ_EL0`: ticks in a second, as firmware has set it. At least 1.
-    #[must_use]
-    pub fn frequency() -> u64 {
-        let hertz: u64;
-        // SAFETY: reads a register that has no effect on memory.
-        unsafe {
-            asm!("mrs {}, cntfrq_el0", out(reg) hertz, options(nomem, nostack, preserves_flags))
-        };
-        hertz.max(1)
-    }
-
-    /// The time that this many ticks take.
-    #[must_use]
-    pub fn duration(ticks: u64) -> Duration {
-        let hertz = Self::frequency();
-        // Whole seconds apart, so that no product passes 64 bits: the rest is less than `hertz`.
-        let nanos = u128::from(ticks % hertz) * u128::from(NANOS) / u128::from(hertz);
-        Duration::new(ticks / hertz, u32::try_from(nanos).unwrap_or(0))
+    pub fn since(begin: Ticks) -> Duration {
+        let Ticks { count, hz } = Self.ticks();
+        Ticks { count: count.saturating_sub(begin.count), hz }.time()
     }
 }
 
 impl Wait for GenericTimer {
     fn now(&self) -> Duration {
-        Self::duration(Self::ticks())
+        self.ticks().time()
+    }
+
+    /// `CNTVCT_EL0`, which all CPUs read the same, and `CNTFRQ_EL0`.
+    fn ticks(&self) -> Ticks {
+        let (count, hz): (u64, u64);
+        // SAFETY: reads two registers. The ISB keeps the read behind earlier instructions; without
+        // `nomem` the compiler keeps it behind earlier accesses.
+        unsafe {
+            asm!(
+                "isb",
+                "mrs {count}, cntvct_el0",
+                "mrs {hz}, cntfrq_el0",
+                count = out(reg) count,
+                hz = out(reg) hz,
+                options(nostack, preserves_flags),
+            );
+        }
+        Ticks { count, hz: hz as u32 }
     }
 
     fn relax(&self, _round: u32) {

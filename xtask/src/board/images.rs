@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Kilobytes;
 use super::elf;
-use crate::compiler::{BareCompiler, TARGET};
+use super::kilobytes::Kilobytes;
+use crate::bare_target::TARGET;
+use crate::compiler::BareCompiler;
 use crate::error::Error;
 use crate::process::{capture_success, say, watch};
 use crate::workspace::Workspace;

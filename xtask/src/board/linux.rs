@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::kernel;
-use super::{Kilobytes, elf, initramfs};
+use super::kilobytes::Kilobytes;
+use super::{elf, initramfs};
 use crate::error::Error;
 use crate::workspace::Workspace;
 

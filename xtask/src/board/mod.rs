@@ -5,15 +5,16 @@ mod elf;
 mod images;
 mod initramfs;
 mod kernel;
+mod kilobytes;
 mod linux;
 
-use std::fmt;
 use std::path::PathBuf;
 
 pub(crate) use images::{build as build_images, require as require_package};
 
 use crate::args::{BoardOptions, BoardPart, Boot};
-use crate::compiler::{self, BareCompiler, TARGET};
+use crate::bare_target::TARGET;
+use crate::compiler::{self, BareCompiler};
 use crate::error::Error;
 use crate::process::{print, say, watch};
 use crate::qemu;
@@ -101,13 +102,4 @@ pub(crate) fn check_libraries(
         }
     }
     Ok(count)
-}
-
-/// A number of bytes in thousands, as the limits have it.
-struct Kilobytes(u64);
-
-impl fmt::Display for Kilobytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} KB", self.0.div_ceil(1000))
-    }
 }

@@ -3,9 +3,10 @@
 use alloc::boxed::Box;
 use core::ptr::NonNull;
 
-use smmu_driver::smmu_invs::{CpuSlots, HazardCell, HazardSlots, InvArray};
-use smmu_driver::{Driver, DriverError, Platform, QueueSlot, Queues, Setup, SmmuOptions};
-use smmu_hw_mmio::{Coherency, Interrupts, VolatileRegisters};
+use smmu_driver::smmu_invs::{CpuSlots, HazardSlots};
+use smmu_driver::{Driver, DriverError, HazardParts, Setup, SmmuOptions};
+use smmu_hw_mmio::firmware::FirmwareSmmu;
+use smmu_hw_mmio::{Coherency, Interrupts, VolatileRegisters, probe};
 use smmu_types::pool::{Pool, PoolBlock};
 
 use super::cpu;
@@ -41,42 +42,37 @@ impl HazardSlots for Cpus {
     }
 }
 
-/// The types of the seams.
-#[derive(Debug)]
-pub struct BoardPlatform;
+/// The types of the seams. An unmap takes no lock.
+pub type BoardPlatform =
+    HazardParts<SmmuRegisters, Memory, GenericTimer, IrqMutex, Cpus, PageTables<MemoryBlock>>;
 
-impl Platform for BoardPlatform {
-    type Registers = SmmuRegisters;
-    type Dma = Memory;
-    type Wait = GenericTimer;
-    type Lock = IrqMutex;
-    type SleepLock = IrqMutex;
-    type Cell = HazardCell<Cpus, IrqMutex, InvArray>;
-    type QueueCell =
-        HazardCell<Cpus, IrqMutex, QueueSlot<SmmuRegisters, MemoryBlock, GenericTimer>>;
-    type Sink = Queues<Self>;
-    type Observer = ();
-    type Tables = PageTables<MemoryBlock>;
-}
-
-/// The coherency of all SMMUs together: they share the window, the page tables and the domains.
+/// The registers of an SMMU of the device tree.
 ///
-/// [`Setup`] reads `IDR0.COHACC` of each SMMU; firmware's word comes before it.
-#[must_use]
-pub fn coherency(machine: &Machine<'_>) -> Coherency {
-    let snoops = machine.smmus.iter().all(|smmu| smmu.coherency == Coherency::Coherent);
-    if snoops { Coherency::Coherent } else { Coherency::NonCoherent }
+/// # Safety
+///
+/// The memory map has them as Device-nGnRE memory, and only the driver uses them.
+unsafe fn registers(found: &FirmwareSmmu) -> VolatileRegisters {
+    let base = NonNull::new(found.base.0 as *mut u8).unwrap_or(NonNull::dangling());
+    // SAFETY: as the caller promises: the device tree says that an SMMU is here.
+    unsafe { VolatileRegisters::new(base) }
 }
 
-/// The DMA memory of a board.
+/// The DMA memory of a board: coherent if firmware *and* `IDR0.COHACC` of every SMMU say so, because
+/// the SMMUs share domains. Memory that is cleaned without need is only slower.
 ///
 /// # Safety
 ///
 /// The program calls it once.
 #[must_use]
 pub unsafe fn memory(board: &Board) -> Memory {
+    let snoops = board.machine.smmus.iter().all(|found| {
+        // SAFETY: the start mapped the registers; a probe only reads ID registers.
+        let probed = probe(&unsafe { registers(found) });
+        found.coherency == Coherency::Coherent && probed.is_ok_and(|smmu| smmu.caps.coherent)
+    });
+    let coherency = if snoops { Coherency::Coherent } else { Coherency::NonCoherent };
     // SAFETY: the start kept this RAM for DMA, mapped it as Normal memory, and gave it to nothing.
-    Pool::with_lock(unsafe { RamWindow::new(board.dma_memory, coherency(&board.machine)) })
+    Pool::with_lock(unsafe { RamWindow::new(board.dma_memory, coherency) })
 }
 
 /// Starts every SMMU of the device tree, in its order. Afterwards each translates, and every stream
@@ -96,10 +92,8 @@ pub unsafe fn start(
     let coherency = memory.window().coherency();
     let mut setup = Setup::<BoardPlatform>::new(memory, GenericTimer, ());
     for found in &machine.smmus {
-        let base = NonNull::new(found.base.0 as *mut u8).unwrap_or(NonNull::dangling());
-        // SAFETY: the device tree says that an SMMU is here; the memory map has its registers as
-        // Device-nGnRE memory; only this driver uses them.
-        let registers = Box::leak(Box::new(unsafe { VolatileRegisters::new(base) }));
+        // SAFETY: the start mapped the registers, and this is called once.
+        let registers = Box::leak(Box::new(unsafe { registers(found) }));
         let mut options = SmmuOptions::default();
         options.coherency = Some(coherency);
         options.interrupts = Interrupts::Wired;

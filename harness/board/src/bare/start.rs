@@ -1,5 +1,7 @@
 //! From the entry to the program's `main`: memory map, device tree, heap, console.
 
+use alloc::ffi::CString;
+use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ptr::NonNull;
@@ -7,6 +9,7 @@ use core::slice;
 
 use arm_pl011_uart::PL011Registers;
 use buddy_system_allocator::LockedHeap;
+use smmu_hw_mmio::firmware::fdt::MAX_BYTES;
 
 use super::memory_map::{self, MapError, Use};
 use super::{console, cpu, exit, report};
@@ -27,8 +30,6 @@ static HEAP: super::fault_heap::FaultHeap<LockedHeap<40>> =
 const ARENA_BYTES: usize = 256 << 10;
 /// RAM that the program keeps for structures of SMMUs and for DMA.
 const DMA_BYTES: u64 = 32 << 20;
-/// The longest device tree that is read: boot loaders leave 2 MiB for it.
-const MAX_TREE_BYTES: u32 = 2 << 20;
 
 /// A machine on which the program runs.
 #[derive(Debug)]
@@ -48,6 +49,14 @@ pub enum StartError {
     NoDeviceTree {
         /// The address in `x0`, or the start of RAM if that was 0.
         at: u64,
+    },
+    /// The device tree is longer than this program reads.
+    #[error("the device tree at {at:#x} has {total:#x} bytes; this program reads {MAX_BYTES:#x}")]
+    LongDeviceTree {
+        /// Its address.
+        at: u64,
+        /// Its length.
+        total: u32,
     },
     /// The device tree does not describe a machine that this program can use.
     #[error("{0}")]
@@ -102,7 +111,8 @@ pub fn run<E: fmt::Display>(device_tree: u64, main: fn(Board) -> Result<(), E>) 
         Ok(Err(error)) => say!("FAIL: {error}; step \"{}\"", report::last_step()),
         Err(error) => {
             if !console::is_ready() {
-                exit::write_by_semihosting(c"FAIL: the device tree cannot be used\n");
+                let line = format!("FAIL: {error}; step \"{}\"\n", report::last_step());
+                exit::write_by_semihosting(&CString::new(line).unwrap_or_default());
             }
             say!("FAIL: {error}; step \"{}\"", report::last_step());
         }
@@ -156,8 +166,11 @@ fn tree(passed: u64) -> Result<(&'static [u8], u64), StartError> {
     // SAFETY: the boot loader promises a device tree in RAM here, which the map has now.
     let word = |offset: u64| unsafe { ((at + offset) as *const u32).read_volatile() };
     let (magic, total) = (u32::from_be(word(0)), u32::from_be(word(4)));
-    if magic != 0xd00d_feed || total > MAX_TREE_BYTES {
+    if magic != 0xd00d_feed {
         return Err(none);
+    }
+    if total as usize > MAX_BYTES {
+        return Err(StartError::LongDeviceTree { at, total });
     }
     let blob = Region::new(at, total.into()).ok_or(none)?;
     map(blob).map_err(|error| StartError::Map { what: "device tree", error })?;

@@ -50,7 +50,7 @@ fn qemu_virt() {
     let gic = machine.gic.unwrap();
     assert_eq!(gic.distributor, region(0x800_0000, 0x1_0000));
     assert_eq!(gic.redistributors.base, 0x80a_0000);
-    // Made without a CPU: its PSCI is 0.1, which has function numbers of its own.
+    // The machine of this file runs no guest, and so has no PSCI.
     assert_eq!(machine.psci, None);
     assert_eq!(machine.cpus, [0]);
     assert_eq!(machine.smmus.first().unwrap().base.0, 0x905_0000);
@@ -85,6 +85,15 @@ fn stdout_path_chooses_the_uart() {
             .child(node("chosen").strings("stdout-path", &[stdout]));
         let blob = tree.blob();
         assert_eq!(Machine::read(&blob, AT).unwrap().uart.unwrap().base, 0x9000, "{stdout}");
+    }
+}
+
+#[test]
+fn psci_tells_its_conduit() {
+    for (method, conduit) in [("hvc", Conduit::Hvc), ("smc", Conduit::Smc)] {
+        let psci = node("psci").strings("compatible", &["arm,psci-1.0", "arm,psci-0.2"]);
+        let blob = root().child(psci.strings("method", &[method])).blob();
+        assert_eq!(Machine::read(&blob, AT).unwrap().psci, Some(conduit));
     }
 }
 
@@ -129,8 +138,8 @@ fn errors_name_the_node_and_the_property() {
 
 #[test]
 fn any_damage_gives_an_error_or_a_machine() {
-    // Every seventh byte of the blob, changed in two ways: all four bytes of a word have a turn.
-    for at in (0..QEMU.len()).step_by(7) {
+    // Every 31st byte of the blob, changed in two ways: all four bytes of a word have a turn.
+    for at in (0..QEMU.len()).step_by(31) {
         for value in [0xff, 0x01] {
             let mut blob = QEMU.to_vec();
             if let Some(byte) = blob.get_mut(at) {
