@@ -3,6 +3,7 @@
 //! The boards are scripts of the shell. The tests of the protocol itself lie beside it, and the real
 //! image runs in `tests/scenarios.rs`.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

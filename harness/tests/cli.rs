@@ -356,7 +356,7 @@ fn probe_says_what_the_model_can_do() {
 #[rstest]
 #[case::no_command(&[])]
 #[case::unknown_command(&["walk"])]
-#[case::unknown_backend(&["run", "--backend", "board"])]
+#[case::unknown_backend(&["run", "--backend", "hardware"])]
 #[case::unknown_format(&["run", "--format", "xml"])]
 #[case::unknown_scenario(&["run", "no-such"])]
 #[case::qemu_for_the_model(&["run", "--qemu", "/bin/true"])]

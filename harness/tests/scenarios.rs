@@ -325,6 +325,9 @@ fn same_as_snapshot(scenario: &Scenario, report: &RunReport) {
     settings.bind(|| insta::assert_snapshot!(scenario.name.as_str(), transcript(report)));
 }
 
+/// What a trial does with the image.
+type BoardTest = Box<dyn FnOnce(&Path) -> Result<(), Failed> + Send>;
+
 /// The image of the board, which `cargo xtask test` builds and names.
 const BOARD_IMAGE: &str = "SMMU_BOARD_IMAGE";
 
@@ -334,7 +337,7 @@ const BOARD_IMAGE: &str = "SMMU_BOARD_IMAGE";
 fn board_trials() -> Vec<Trial> {
     let image = std::env::var_os(BOARD_IMAGE).map(PathBuf::from);
     let mut trials = Vec::new();
-    let mut trial = |name: String, work: Box<dyn FnOnce(&Path) -> Result<(), Failed> + Send>| {
+    let mut trial = |name: String, work: BoardTest| {
         let ignored = image.is_none();
         let image = image.clone().unwrap_or_default();
         trials.push(Trial::test(name, move || work(&image)).with_ignored_flag(ignored));

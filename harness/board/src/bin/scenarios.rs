@@ -18,7 +18,7 @@ use core::time::Duration;
 use smmu_board::bare::gic::Gic;
 use smmu_board::bare::memory_map::{self, Use};
 use smmu_board::bare::report::step;
-use smmu_board::bare::{Board, composition, console, cpu, loaded_bytes};
+use smmu_board::bare::{Board, console, cpu, loaded_bytes};
 use smmu_board::dma::test_device::TestDevice;
 use smmu_board::machine::{Machine, Region};
 use smmu_board::pci::{self, Function};
@@ -31,8 +31,8 @@ use smmu_board::timer::GenericTimer;
 use smmu_board::window::RamWindow;
 use smmu_board::{bare_main, say};
 use smmu_engine::machine::Ram;
-use smmu_hw_mmio::VolatileRegisters;
 use smmu_hw_mmio::firmware::{Interrupt, RequestId, Stream};
+use smmu_hw_mmio::{Coherency, VolatileRegisters, probe};
 use smmu_types::pool::Window;
 use smmu_types::seam::Wait;
 use smmu_types::{Irq, SmmuId, StreamId};
@@ -59,16 +59,19 @@ static INTERRUPTS: InterruptCounts = InterruptCounts::new();
 fn scenarios(board: Board) -> Result<(), Failure> {
     step(&"find the SMMUs");
     let further = further_smmus(board.machine.command_line)?;
-    let coherency = composition::coherency(&board.machine);
     let Board { machine, dma_memory } = board;
-    // SAFETY: the start kept this RAM for DMA, mapped it as Normal memory, and gave it to nothing.
-    let window = unsafe { RamWindow::new(dma_memory, coherency) };
-    let first_word = window.base();
     let mut notes = Vec::new();
     let smmus = find_smmus(&machine, &further, &mut notes)?;
     if smmus.is_empty() {
         return Err(Failure("neither the device tree nor the command line has an SMMU".into()));
     }
+    // Firmware's word counts where there is one; `IDR0.COHACC` counts for all.
+    let snoops = machine.smmus.iter().all(|found| found.coherency == Coherency::Coherent)
+        && smmus.iter().all(|smmu| probe(smmu.registers).is_ok_and(|probed| probed.caps.coherent));
+    let coherency = if snoops { Coherency::Coherent } else { Coherency::NonCoherent };
+    // SAFETY: the start kept this RAM for DMA, mapped it as Normal memory, and gave it to nothing.
+    let window = unsafe { RamWindow::new(dma_memory, coherency) };
+    let first_word = window.base();
 
     step(&"enumerate PCI");
     let mut devices = Vec::new();

@@ -50,7 +50,7 @@ fn qemu_virt() {
     let gic = machine.gic.unwrap();
     assert_eq!(gic.distributor, region(0x800_0000, 0x1_0000));
     assert_eq!(gic.redistributors.base, 0x80a_0000);
-    // Made without a CPU: its PSCI is 0.1, which has function numbers of its own.
+    // The machine of this file runs no guest, and so has no PSCI.
     assert_eq!(machine.psci, None);
     assert_eq!(machine.cpus, [0]);
     assert_eq!(machine.smmus.first().unwrap().base.0, 0x905_0000);

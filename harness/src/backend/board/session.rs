@@ -212,19 +212,17 @@ impl Session {
             return Ok(Err(refused));
         }
         const DOING: &str = "run a scenario";
-        loop {
-            let line = self.next(DOING)?;
-            if let Some(refused) = line.strip_prefix("refused ") {
-                return Ok(Err(refused.to_owned()));
-            }
-            let Some(rest) = line.strip_prefix("report ") else {
-                return Err(wrong(DOING, &line));
-            };
-            let report =
-                parse_report(rest).map_err(|line| SessionError::Wrong { doing: "report", line })?;
-            self.until("ready", "end a report")?;
-            return Ok(Ok(report));
+        let line = self.next(DOING)?;
+        if let Some(refused) = line.strip_prefix("refused ") {
+            return Ok(Err(refused.to_owned()));
         }
+        let Some(rest) = line.strip_prefix("report ") else {
+            return Err(wrong(DOING, &line));
+        };
+        let report =
+            parse_report(rest).map_err(|line| SessionError::Wrong { doing: "report", line })?;
+        self.until("ready", "end a report")?;
+        Ok(Ok(report))
     }
 
     /// Sends a message, no faster than the target takes it. Returns a refusal.
