@@ -36,6 +36,7 @@ use smmu_board::{bare_main, say};
 use smmu_driver::smmu_attach::Outcome;
 use smmu_driver::{Device, Domain, Driver};
 use smmu_hw_mmio::Gerror;
+use smmu_hw_mmio::firmware::Trigger;
 use smmu_types::range::Extent;
 use smmu_types::seam::{CommandSink, DmaBlock, DmaLayout, DmaMemory, SinkError, Ticks, Wait, poll};
 use smmu_types::{
@@ -101,10 +102,10 @@ fn tour(board: Board) -> Result<(), Failure> {
     for smmu in driver.smmus() {
         let caps = &smmu.probe().caps;
         say!(
-            "{}: on, every stream blocked; stage 1 {}, stage 2 {}, {}-bit StreamIDs, {}-bit ASIDs",
+            "{}: on, every stream blocked; stage 1: {}, stage 2: {}, {}-bit StreamIDs, {}-bit ASIDs",
             smmu.attach().id(),
-            caps.stage1,
-            caps.stage2,
+            yes(caps.stage1),
+            yes(caps.stage2),
             caps.sid_bits,
             caps.asid_bits
         );
@@ -200,7 +201,12 @@ fn print_machine(board: &Board) {
     }
     for smmu in &machine.smmus {
         for (name, line) in smmu.interrupts.iter() {
-            say!("{} {name}: INTID {}, {:?}", smmu.id, line.intid, line.trigger);
+            let trigger = match line.trigger {
+                Some(Trigger::Edge) => "by edge",
+                Some(Trigger::Level) => "by level",
+                None => "its trigger is not told",
+            };
+            say!("{} {name}: INTID {}, {trigger}", smmu.id, line.intid);
         }
     }
 }
@@ -274,6 +280,10 @@ fn bad_command(tour: &Tour) -> Result<(), Failure> {
     Ok(())
 }
 
+const fn yes(there: bool) -> &'static str {
+    if there { "yes" } else { "no" }
+}
+
 /// A disk read through the SMMU: each buffer is mapped, read, unmapped, invalidated.
 fn disk(
     tour: &Tour,
@@ -290,7 +300,7 @@ fn disk(
     let sector = disk.read_sector(0)?;
     ensure(sector == *disk.pattern(), "two reads of a sector are the same")?;
     let text = sector.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-    let line = text.lines().next().unwrap_or("").trim_end_matches('\0');
+    let line = text.lines().next().unwrap_or("").trim_end_matches(['\0', ' ']);
     say!("virtio-blk: {} sectors, sector 0 read through the SMMU: {line:?}", disk.sectors());
 
     // QEMU's device says that a refused request is done; another one may stop.
