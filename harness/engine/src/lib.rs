@@ -12,7 +12,8 @@
 //!    [`clock`](machine::Machine::clock) tells its timer,
 //!    [`pattern`](machine::Machine::pattern) what its devices write,
 //!    [`sees_interrupts`](machine::Machine::sees_interrupts) whether it has handlers, and
-//!    [`offers`] what the ID registers say;
+//!    [`step_begins`](machine::Machine::step_begins) prints a step, and [`offers`] says what the ID
+//!    registers do;
 //! 2. asks [`alloc_fault::fails`] in its global allocator;
 //! 3. parses the text of a scenario, [`run`](run::run)s it, and prints the
 //!    [`RunReport`](run::RunReport) as a line of JSON. A host reads it without loss.
