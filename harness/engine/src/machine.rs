@@ -54,6 +54,25 @@ pub enum Need {
 }
 
 impl Need {
+    /// All of them.
+    pub const ALL: [Need; 15] = [
+        Need::Stage1,
+        Need::Stage2,
+        Need::SeveralSmmus,
+        Need::Asid8,
+        Need::Ats,
+        Need::Msi,
+        Need::Sev,
+        Need::QueueStop,
+        Need::QueueFaults,
+        Need::SecondQueue,
+        Need::Reset,
+        Need::SmmuKinds,
+        Need::DmaReads,
+        Need::EventOverflow,
+        Need::Parallel,
+    ];
+
     /// As it is written in a file.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -529,5 +548,18 @@ unsafe impl Window for Ram {
     }
     fn full_barrier(&self) {
         self.0.full_barrier();
+    }
+}
+
+#[cfg(all(test, feature = "schema"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_needs_are_in_the_list() {
+        let schema = serde_json::to_value(schemars::schema_for!(Need)).unwrap();
+        let kinds = schema["oneOf"].as_array().unwrap();
+        let names: Vec<_> = kinds.iter().map(|kind| kind["const"].as_str().unwrap()).collect();
+        assert_eq!(names, Need::ALL.map(Need::name));
     }
 }

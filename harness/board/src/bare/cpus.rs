@@ -1,11 +1,15 @@
 //! Further CPUs, started by PSCI.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::mem;
 
 use aarch64_rt::Stack;
+use lock_api::Mutex;
 use smccc::psci;
 use smccc::{Hvc, Smc};
 
+use super::irq_mutex::IrqMutex;
 use super::{cpu, exit};
 use crate::machine::Conduit;
 
@@ -59,4 +63,93 @@ pub fn start(
         },
     };
     started.map_err(|error| CpuError::Refused { affinity, error })
+}
+
+/// Whether a CPU can be started.
+#[must_use]
+pub fn has_psci() -> bool {
+    exit::conduit().is_some()
+}
+
+type Work<'c> = Box<dyn FnOnce() + Send + 'c>;
+
+/// A CPU that runs one piece of work after the other, and is off in between.
+pub struct OtherCpu {
+    affinity: u64,
+    number: usize,
+    // Allocated once. The CPU that runs has it for itself.
+    stack: *mut Stack<STACK_PAGES>,
+    // What the CPU takes when it starts.
+    work: Arc<Mutex<IrqMutex, Option<Work<'static>>>>,
+}
+
+// SAFETY: the stack belongs to this value and to the CPU that it starts, wherever the value goes.
+unsafe impl Send for OtherCpu {}
+
+impl OtherCpu {
+    /// A CPU that is off. `number` is what [`cpu::number`] returns there.
+    #[must_use]
+    pub fn new(affinity: u64, number: usize) -> Self {
+        let stack = Box::into_raw(Box::<Stack<STACK_PAGES>>::default());
+        OtherCpu { affinity, number, stack, work: Arc::default() }
+    }
+
+    /// Starts the CPU, which runs `work` with interrupts masked and turns itself off. A CPU that
+    /// does not start gives the work back.
+    ///
+    /// # Safety
+    ///
+    /// What `work` borrows lives until [`wait_until_off`](Self::wait_until_off) has returned.
+    pub unsafe fn start<'c>(&mut self, work: Work<'c>) -> Result<(), Work<'c>> {
+        // SAFETY: only the lifetime changes, and the caller promises that nothing ends before.
+        let lasting = unsafe { mem::transmute::<Work<'c>, Work<'static>>(work) };
+        *self.work.lock() = Some(lasting);
+        let (number, work) = (self.number, Arc::clone(&self.work));
+        let run = move || {
+            cpu::prepare_exception_level();
+            cpu::set_number(number);
+            let taken = work.lock().take();
+            drop(work);
+            if let Some(taken) = taken {
+                taken();
+            }
+            let _ = match exit::conduit() {
+                Some(Conduit::Hvc) => psci::cpu_off::<Hvc>(),
+                Some(Conduit::Smc) => psci::cpu_off::<Smc>(),
+                None => Ok(()),
+            };
+            cpu::halt();
+        };
+        let started = match exit::conduit() {
+            // SAFETY: the CPU is off, so the stack, mapped for every CPU, is its own.
+            Some(Conduit::Hvc) => unsafe {
+                aarch64_rt::start_core::<Hvc, _, STACK_PAGES>(self.affinity, self.stack, run)
+            },
+            // SAFETY: as above.
+            Some(Conduit::Smc) => unsafe {
+                aarch64_rt::start_core::<Smc, _, STACK_PAGES>(self.affinity, self.stack, run)
+            },
+            None => Err(psci::Error::NotSupported),
+        };
+        match started {
+            Ok(()) => Ok(()),
+            Err(_) => self.work.lock().take().map_or(Ok(()), Err),
+        }
+    }
+
+    /// Waits until the CPU is off. Its stack and what its work borrowed are then free.
+    pub fn wait_until_off(&self) {
+        let is_off = |state| matches!(state, Ok(psci::AffinityState::Off));
+        while !is_off(match exit::conduit() {
+            Some(Conduit::Hvc) => {
+                psci::affinity_info::<Hvc>(self.affinity, psci::LowestAffinityLevel::All)
+            }
+            Some(Conduit::Smc) => {
+                psci::affinity_info::<Smc>(self.affinity, psci::LowestAffinityLevel::All)
+            }
+            None => return,
+        }) {
+            core::hint::spin_loop();
+        }
+    }
 }

@@ -17,6 +17,8 @@ pub mod memory_map;
 pub mod report;
 pub mod smmu_interrupts;
 mod start;
+#[cfg(feature = "scenarios")]
+pub mod together;
 
 #[doc(hidden)]
 pub use aarch64_rt;

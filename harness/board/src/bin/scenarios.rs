@@ -18,12 +18,13 @@ use core::time::Duration;
 use smmu_board::bare::gic::Gic;
 use smmu_board::bare::memory_map::{self, Use};
 use smmu_board::bare::report::step;
+use smmu_board::bare::together::{OtherCpus, is_possible};
 use smmu_board::bare::{Board, console, cpu, loaded_bytes};
 use smmu_board::dma::test_device::TestDevice;
 use smmu_board::machine::{Machine, Region};
 use smmu_board::pci::{self, Function};
 use smmu_board::scenarios::backend::{
-    BoardBackend, BoardDevice, InterruptCounts, MOST_SMMUS, Parts,
+    BoardBackend, BoardDevice, InterruptCounts, MOST_SMMUS, Parts, Together,
 };
 use smmu_board::scenarios::further_smmus::{Further, further_smmus};
 use smmu_board::scenarios::serve::{HostLine, Lost, serve};
@@ -125,6 +126,8 @@ fn scenarios(board: Board) -> Result<(), Failure> {
         ram: Ram::new(window),
         interrupts: sees_all.then_some(&INTERRUPTS),
         cpu_number: cpu::number,
+        together: is_possible(&machine.cpus)
+            .then(|| Box::new(OtherCpus::new(&machine.cpus)) as Box<dyn Together>),
         step_begins: |number, text| say!("# step {number} {text}"),
     };
     let backend = BoardBackend::new(parts)

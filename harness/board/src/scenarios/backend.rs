@@ -75,6 +75,16 @@ pub struct BoardDevice {
     pub generator: Box<dyn Generator + Send>,
 }
 
+/// Several CPUs for callers that run at the same time.
+pub trait Together: Send + Sync {
+    /// How many CPUs there are.
+    fn cpus(&self) -> usize;
+
+    /// Runs all callers, each on a CPU of its own as far as there are so many. Callers that share
+    /// one run in their order. Returns when all have returned.
+    fn run<'c>(&self, callers: Vec<Box<dyn FnOnce() + Send + 'c>>);
+}
+
 /// What the program has found of its machine.
 pub struct Parts {
     /// What it is, in one line.
@@ -89,6 +99,8 @@ pub struct Parts {
     pub interrupts: Option<&'static InterruptCounts>,
     /// Tells the number of the CPU that calls.
     pub cpu_number: fn() -> usize,
+    /// The CPUs, if the program can start more than its own.
+    pub together: Option<Box<dyn Together>>,
     /// Prints a step that begins.
     pub step_begins: fn(usize, &str),
 }
@@ -112,6 +124,7 @@ struct Shared {
     ram: Ram,
     interrupts: Option<&'static InterruptCounts>,
     cpu_number: fn() -> usize,
+    together: Option<Box<dyn Together>>,
     step_begins: fn(usize, &str),
 }
 
@@ -139,6 +152,7 @@ impl BoardBackend {
             ram: parts.ram,
             interrupts: parts.interrupts,
             cpu_number: parts.cpu_number,
+            together: parts.together.filter(|together| together.cpus() > 1),
             step_begins: parts.step_begins,
         });
         Ok(BoardBackend { shared, capabilities })
@@ -155,8 +169,12 @@ impl Backend for BoardBackend {
     }
 
     fn offers(&self, need: Need) -> bool {
-        // Clearing `CR0.CMDQEN` stops the queue of any SMMU.
-        offered_by_id_registers(need, &self.capabilities).unwrap_or(need == Need::QueueStop)
+        offered_by_id_registers(need, &self.capabilities).unwrap_or(match need {
+            // Clearing `CR0.CMDQEN` stops the queue of any SMMU.
+            Need::QueueStop => true,
+            Need::Parallel => self.shared.together.is_some(),
+            _ => false,
+        })
     }
 
     fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
@@ -253,6 +271,16 @@ impl Machine for BoardMachine {
 
     fn cpu_number(&self) -> fn() -> usize {
         self.shared.cpu_number
+    }
+
+    fn together(&self, callers: Vec<Box<dyn FnOnce() + Send + '_>>) -> Result<(), BackendError> {
+        match &self.shared.together {
+            Some(together) => {
+                together.run(callers);
+                Ok(())
+            }
+            None => Err(BackendError::Impossible("it has one CPU".into())),
+        }
     }
 
     /// Turns the command queue off without the driver's knowledge. The queue keeps its state, and

@@ -53,23 +53,6 @@ struct Banner<'a> {
     notes: &'a [String],
 }
 
-const NEEDS: [Need; 14] = [
-    Need::Stage1,
-    Need::Stage2,
-    Need::SeveralSmmus,
-    Need::Asid8,
-    Need::Ats,
-    Need::Msi,
-    Need::Sev,
-    Need::QueueStop,
-    Need::QueueFaults,
-    Need::SecondQueue,
-    Need::Reset,
-    Need::SmmuKinds,
-    Need::DmaReads,
-    Need::EventOverflow,
-];
-
 /// Serves a host until it says `quit`.
 pub fn serve(backend: &dyn Backend, notes: &[String], line: &mut dyn HostLine) {
     let mut receiver = Receiver::new();
@@ -124,7 +107,7 @@ pub fn serve(backend: &dyn Backend, notes: &[String], line: &mut dyn HostLine) {
 }
 
 fn greet(backend: &dyn Backend, notes: &[String], line: &mut dyn HostLine) {
-    let offers = NEEDS.iter().filter(|need| backend.offers(**need)).map(|need| need.name());
+    let offers = Need::ALL.iter().filter(|need| backend.offers(**need)).map(|need| need.name());
     let banner = Banner {
         describe: backend.describe(),
         offers: offers.collect(),

@@ -119,7 +119,10 @@ impl Board {
     /// Whether the image in a suitable QEMU offers this. Needs neither.
     #[must_use]
     pub const fn can(need: Need) -> bool {
-        matches!(need, Need::Stage1 | Need::Stage2 | Need::SeveralSmmus | Need::QueueStop)
+        matches!(
+            need,
+            Need::Stage1 | Need::Stage2 | Need::SeveralSmmus | Need::QueueStop | Need::Parallel
+        )
     }
 
     /// The other end of a UART: a serial device, if `uart` is the path of something that is no
