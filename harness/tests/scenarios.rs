@@ -380,9 +380,8 @@ fn board(image: &Path, machine: BoardInQemu) -> Result<Board, Failed> {
 
 /// Every scenario that the machine can run passes with the shared snapshot. All others are skipped.
 fn passes_on_board(image: &Path, machine: BoardInQemu) -> Result<(), Failed> {
-    let several = machine.smmus > Some(1);
+    let (several, parallel) = (machine.smmus > Some(1), machine.cpus > 1);
     let board = board(image, machine)?;
-    let parallel = machine.cpus > 1;
     let can = |need: &Need| match need {
         Need::SeveralSmmus => several,
         Need::Parallel => parallel,

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::mem;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use aarch64_rt::Stack;
 use lock_api::Mutex;
@@ -79,8 +80,15 @@ pub struct OtherCpu {
     number: usize,
     // Allocated once. The CPU that runs has it for itself.
     stack: *mut Stack<STACK_PAGES>,
+    shared: Arc<Handover>,
+}
+
+/// What the CPU that starts another one, and that other one, both reach.
+#[derive(Default)]
+struct Handover {
     // What the CPU takes when it starts.
-    work: Arc<Mutex<IrqMutex, Option<Work<'static>>>>,
+    work: Mutex<IrqMutex, Option<Work<'static>>>,
+    done: AtomicBool,
 }
 
 // SAFETY: the stack belongs to this value and to the CPU that it starts, wherever the value goes.
@@ -91,7 +99,7 @@ impl OtherCpu {
     #[must_use]
     pub fn new(affinity: u64, number: usize) -> Self {
         let stack = Box::into_raw(Box::<Stack<STACK_PAGES>>::default());
-        OtherCpu { affinity, number, stack, work: Arc::default() }
+        OtherCpu { affinity, number, stack, shared: Arc::default() }
     }
 
     /// Starts the CPU, which runs `work` with interrupts masked and turns itself off. A CPU that
@@ -103,16 +111,18 @@ impl OtherCpu {
     pub unsafe fn start<'c>(&mut self, work: Work<'c>) -> Result<(), Work<'c>> {
         // SAFETY: only the lifetime changes, and the caller promises that nothing ends before.
         let lasting = unsafe { mem::transmute::<Work<'c>, Work<'static>>(work) };
-        *self.work.lock() = Some(lasting);
-        let (number, work) = (self.number, Arc::clone(&self.work));
+        *self.shared.work.lock() = Some(lasting);
+        self.shared.done.store(false, Ordering::Relaxed);
+        let (number, shared) = (self.number, Arc::clone(&self.shared));
         let run = move || {
             cpu::prepare_exception_level();
             cpu::set_number(number);
-            let taken = work.lock().take();
-            drop(work);
+            let taken = shared.work.lock().take();
             if let Some(taken) = taken {
                 taken();
             }
+            shared.done.store(true, Ordering::Release);
+            drop(shared);
             let _ = match exit::conduit() {
                 Some(Conduit::Hvc) => psci::cpu_off::<Hvc>(),
                 Some(Conduit::Smc) => psci::cpu_off::<Smc>(),
@@ -133,12 +143,17 @@ impl OtherCpu {
         };
         match started {
             Ok(()) => Ok(()),
-            Err(_) => self.work.lock().take().map_or(Ok(()), Err),
+            Err(_) => self.shared.work.lock().take().map_or(Ok(()), Err),
         }
     }
 
     /// Waits until the CPU is off. Its stack and what its work borrowed are then free.
     pub fn wait_until_off(&self) {
+        // PSCI may still call a CPU off that has been told to start, so its state alone says
+        // nothing about the work.
+        while !self.shared.done.load(Ordering::Acquire) {
+            core::hint::spin_loop();
+        }
         let is_off = |state| matches!(state, Ok(psci::AffinityState::Off));
         while !is_off(match exit::conduit() {
             Some(Conduit::Hvc) => {
