@@ -229,6 +229,9 @@ impl Machine for Twisted {
     fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
         self.1.registers(smmu)
     }
+    fn together(&self, callers: Vec<Box<dyn FnOnce() + Send + '_>>) -> Result<(), BackendError> {
+        self.1.together(callers)
+    }
     fn pattern(&self, _device: usize) -> Cow<'static, [u8]> {
         DMA_PATTERN.to_le_bytes().repeat(self.words()).into()
     }

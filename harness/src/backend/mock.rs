@@ -118,6 +118,16 @@ impl Machine for MockMachine {
         Ram::new(self.model.window())
     }
 
+    /// By threads also where the engine is tested without `std`.
+    fn together(&self, callers: Vec<Box<dyn FnOnce() + Send + '_>>) -> Result<(), BackendError> {
+        std::thread::scope(|scope| {
+            for caller in callers {
+                scope.spawn(caller);
+            }
+        });
+        Ok(())
+    }
+
     fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
         match self.model.registers(smmu) {
             Some(registers) => Ok(Arc::new(registers)),
