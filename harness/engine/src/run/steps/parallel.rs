@@ -13,11 +13,11 @@ use smmu_driver::smmu_types::{EventKind, Granule, Iova, Leaf, PhysAddr, SmmuId, 
 use smmu_driver::{Device, Domain, DriverError};
 
 use crate::lock::Mutex;
-use crate::machine::{BackendError, Machine};
+use crate::machine::BackendError;
 use crate::page_tables::{PAGE, Permission};
 use crate::prelude::*;
 use crate::run::destination::Destination;
-use crate::run::pages::{DmaWrite, Pages, Reached};
+use crate::run::pages::{DmaWrite, Reached};
 use crate::run::platform::Harness;
 use crate::run::report::RunReport;
 use crate::run::rig::{Ended, Rig, carry_out};
@@ -34,13 +34,12 @@ impl StepAction for ParallelStep {
         let (unmapping, attaching) = callers(rig, self)?;
         rig.pages.restore();
         together.unmapping.store(unmapping.len(), Ordering::Relaxed);
-        let (machine, pages) = (&*rig.machine, &*rig.pages);
         let mut all: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
         for caller in &unmapping {
             let together = &together;
             let rig = &*rig;
             all.push(Box::new(move || {
-                let done = caller.run(rig, machine, pages, *self.rounds.get_ref(), together);
+                let done = caller.run(rig, *self.rounds.get_ref(), together);
                 together.end(done);
             }));
         }
@@ -52,7 +51,7 @@ impl StepAction for ParallelStep {
                 }
             }));
         }
-        machine.together(all)?;
+        rig.machine.together(all)?;
         if let Some(stop) = together.failed.lock().take() {
             return Err(stop);
         }
@@ -197,14 +196,7 @@ fn callers<'r>(
 }
 
 impl Unmapping<'_> {
-    fn run(
-        &self,
-        rig: &Rig<'_>,
-        machine: &dyn Machine,
-        pages: &Pages,
-        rounds: u32,
-        together: &Together,
-    ) -> Result<(), Stop> {
+    fn run(&self, rig: &Rig<'_>, rounds: u32, together: &Together) -> Result<(), Stop> {
         let (iova, name) = (self.write.iova(), self.name);
         let extent = Extent::range(iova, PAGE, Granule::K4, Leaf::Last).with_page_hint();
         for round in 1..=rounds {
@@ -213,33 +205,27 @@ impl Unmapping<'_> {
             }
             let at = |what: &str| format!("{name}, round {round}: {what}");
             self.domain.tables().lock().map(iova, self.address, Permission::ReadWrite)?;
-            let mapped = self.write(machine, pages)?;
+            let mapped = self.write(rig)?;
             if !matches!(&mapped, (Ended::CarriedOut, Reached::Page(_))) {
                 let expected = at("the write to the mapped page lands there");
                 return Err(Stop::unmet(expected, said(&mapped)));
             }
             self.domain.tables().lock().unmap(iova)?;
             self.domain.invalidate(extent).map_err(|error| error.first)?;
-            let unmapped = self.write(machine, pages)?;
+            let unmapped = self.write(rig)?;
             if unmapped != (Ended::Refused, Reached::Nothing) {
                 let expected = at("the SMMU refuses the write after the unmap");
                 return Err(Stop::unmet(expected, said(&unmapped)));
             }
-            self.hear(rig, machine, together, round)?;
+            self.hear(rig, together, round)?;
         }
         Ok(())
     }
 
     /// Waits for the event of the refused write. So an event queue never has more records than
     /// there are callers.
-    fn hear(
-        &self,
-        rig: &Rig<'_>,
-        machine: &dyn Machine,
-        together: &Together,
-        round: u32,
-    ) -> Result<(), Stop> {
-        let heard = poll(&machine.clock(), EVENT_LIMIT, || match together.hear(rig) {
+    fn hear(&self, rig: &Rig<'_>, together: &Together, round: u32) -> Result<(), Stop> {
+        let heard = poll(&rig.machine.clock(), EVENT_LIMIT, || match together.hear(rig) {
             Ok(()) => (self.events(together) >= round).then_some(Ok(())),
             Err(stop) => Some(Err(stop)),
         });
@@ -252,14 +238,10 @@ impl Unmapping<'_> {
         together.events.lock().refused.get(&key).copied().unwrap_or_default()
     }
 
-    fn write(
-        &self,
-        machine: &dyn Machine,
-        pages: &Pages,
-    ) -> Result<(Ended, Reached), BackendError> {
-        pages.expect_in(self.page, &self.write);
-        let ended = carry_out(machine, self.device, &self.write)?;
-        Ok((ended, pages.reached_in(self.page, &self.write)))
+    fn write(&self, rig: &Rig<'_>) -> Result<(Ended, Reached), BackendError> {
+        rig.pages.expect_in(self.page, &self.write);
+        let ended = carry_out(&*rig.machine, self.device, &self.write)?;
+        Ok((ended, rig.pages.reached_in(self.page, &self.write)))
     }
 
     /// The SMMU has told of each refused write.
