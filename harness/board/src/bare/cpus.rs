@@ -48,17 +48,35 @@ pub fn start(
     let stack = Box::into_raw(Box::<Stack<STACK_PAGES>>::default());
     let work = Box::new(work);
     let run = move || {
-        cpu::prepare_exception_level();
-        cpu::set_number(number);
         work();
         cpu::halt();
     };
+    // SAFETY: the stack is leaked, and used by the new CPU only.
+    unsafe { start_core(affinity, number, stack, run) }
+}
+
+/// Starts a CPU on a stack. `run` does not return.
+///
+/// # Safety
+///
+/// The stack is mapped for every CPU, and nothing else uses it while the CPU is on.
+unsafe fn start_core(
+    affinity: u64,
+    number: usize,
+    stack: *mut Stack<STACK_PAGES>,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<(), CpuError> {
+    let run = move || {
+        cpu::prepare_exception_level();
+        cpu::set_number(number);
+        run();
+    };
     let started = match exit::conduit().ok_or(CpuError::NoPsci)? {
-        // SAFETY: the stack is leaked, mapped for every CPU, and used by the new one only.
+        // SAFETY: the caller's promise.
         Conduit::Hvc => unsafe {
             aarch64_rt::start_core::<Hvc, _, STACK_PAGES>(affinity, stack, run)
         },
-        // SAFETY: as above.
+        // SAFETY: the caller's promise.
         Conduit::Smc => unsafe {
             aarch64_rt::start_core::<Smc, _, STACK_PAGES>(affinity, stack, run)
         },
@@ -113,10 +131,8 @@ impl OtherCpu {
         let lasting = unsafe { mem::transmute::<Work<'c>, Work<'static>>(work) };
         *self.shared.work.lock() = Some(lasting);
         self.shared.done.store(false, Ordering::Relaxed);
-        let (number, shared) = (self.number, Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
         let run = move || {
-            cpu::prepare_exception_level();
-            cpu::set_number(number);
             let taken = shared.work.lock().take();
             if let Some(taken) = taken {
                 taken();
@@ -130,18 +146,8 @@ impl OtherCpu {
             };
             cpu::halt();
         };
-        let started = match exit::conduit() {
-            // SAFETY: the CPU is off, so the stack, mapped for every CPU, is its own.
-            Some(Conduit::Hvc) => unsafe {
-                aarch64_rt::start_core::<Hvc, _, STACK_PAGES>(self.affinity, self.stack, run)
-            },
-            // SAFETY: as above.
-            Some(Conduit::Smc) => unsafe {
-                aarch64_rt::start_core::<Smc, _, STACK_PAGES>(self.affinity, self.stack, run)
-            },
-            None => Err(psci::Error::NotSupported),
-        };
-        match started {
+        // SAFETY: the CPU is off, so the stack is its own.
+        match unsafe { start_core(self.affinity, self.number, self.stack, run) } {
             Ok(()) => Ok(()),
             Err(_) => self.shared.work.lock().take().map_or(Ok(()), Err),
         }

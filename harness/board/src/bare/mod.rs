@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod cpus;
 mod exceptions;
 pub mod exit;
+pub mod failure;
 #[cfg(feature = "scenarios")]
 mod fault_heap;
 pub mod gic;

@@ -8,13 +8,14 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ptr::NonNull;
 use core::time::Duration;
 
+use smmu_board::bare::failure::Failure;
 use smmu_board::bare::gic::Gic;
 use smmu_board::bare::memory_map::{self, Use};
 use smmu_board::bare::report::step;
@@ -39,21 +40,6 @@ use smmu_types::seam::Wait;
 use smmu_types::{Irq, SmmuId, StreamId};
 
 bare_main!(scenarios);
-
-/// Why the program ends. Errors become text at once.
-struct Failure(String);
-
-impl<E: core::error::Error> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Failure(error.to_string())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 static INTERRUPTS: InterruptCounts = InterruptCounts::new();
 

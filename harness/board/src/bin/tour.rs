@@ -9,14 +9,13 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
 use smmu_board::bare::composition::{self, BoardPlatform, Memory, MemoryBlock};
+use smmu_board::bare::failure::Failure;
 use smmu_board::bare::gic::Gic;
 use smmu_board::bare::irq_mutex::IrqMutex;
 use smmu_board::bare::report::step;
@@ -45,22 +44,6 @@ use smmu_types::{
 use virtio_drivers::transport::pci::bus::{MmioCam, PciRoot};
 
 bare_main!(tour);
-
-/// Why the tour ends. Errors become text at once: a trait object would keep their `Debug` code in
-/// the image.
-struct Failure(String);
-
-impl<E: core::error::Error> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Failure(error.to_string())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The value, or a failure that names what is missing.
 fn need<T>(value: Option<T>, what: &'static str) -> Result<T, Failure> {
