@@ -19,7 +19,8 @@ use core::fmt;
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
 use crate::inv_entry::{Contents, EntryState, InvEntry, Rank};
-use crate::{InvError, InvKey, InvKind, InvSpec, request};
+use crate::request::{self, InvUsers, Requested};
+use crate::{InvError, InvKey, InvKind, InvSpec};
 
 /// The sorted, counted invalidation array of one domain.
 #[derive(Debug, Default)]
@@ -94,12 +95,26 @@ impl InvArray {
     /// [`InvError::Retiring`], [`InvError::Conflict`] or [`InvError::TooManyUsers`] if the request
     /// does not fit the array; [`InvError::OutOfMemory`].
     pub fn merge(&self, request: &[InvSpec]) -> Result<InvArray, InvError> {
+        self.merge_each(request)
+    }
+
+    /// [`merge`](Self::merge) for several users at once, such as the devices of a group.
+    ///
+    /// # Errors
+    ///
+    /// As of [`merge`](Self::merge).
+    pub fn merge_users(&self, request: &[InvUsers]) -> Result<InvArray, InvError> {
+        self.merge_each(request)
+    }
+
+    #[inline]
+    fn merge_each<R: Requested>(&self, request: &[R]) -> Result<InvArray, InvError> {
         request::check(request)?;
         let (kept, contents) = self.kept();
         let mut count = kept;
         let mut from = 0;
-        for spec in request {
-            let key = spec.key;
+        for wanted in request {
+            let (spec, key) = (wanted.spec(), wanted.spec().key);
             let (at, entry) = self.seek(from, &key);
             from = at + usize::from(entry.is_some());
             let Some(entry) = entry.filter(|entry| !entry.is_trash()) else {
@@ -112,26 +127,29 @@ impl InvArray {
             if entry.state() == EntryState::Retiring && !may_revive(key.kind) {
                 return Err(InvError::Retiring { key });
             }
-            if entry.users() == u32::MAX {
+            if entry.users().checked_add(wanted.users()).is_none() {
                 return Err(InvError::TooManyUsers { key });
             }
         }
         let mut built = Builder::with_capacity(count, contents)?;
         let trash = Trash::of(kept, self.entries.len());
         let mut done = 0;
-        for spec in request {
-            let (at, entry) = self.seek(done, &spec.key);
+        for wanted in request {
+            let (at, entry) = self.seek(done, &wanted.spec().key);
             built.copy(&self.entries[done..at], trash);
             done = at;
             match entry {
                 Some(entry) => {
                     done += 1;
                     match entry.state() {
-                        EntryState::Trash => built.add(spec),
-                        _ => built.push(entry.with_users(entry.users().saturating_add(1))),
+                        EntryState::Trash => built.add(wanted),
+                        _ => {
+                            let users = entry.users().saturating_add(wanted.users());
+                            built.push(entry.with_users(users));
+                        }
                     }
                 }
-                None => built.add(spec),
+                None => built.add(wanted),
             }
         }
         built.copy(&self.entries[done..], trash);
@@ -360,8 +378,8 @@ impl Builder {
         Ok(Builder(InvArray { entries: built, contents }))
     }
 
-    fn add(&mut self, spec: &InvSpec) {
-        let entry = InvEntry::new(spec);
+    fn add<R: Requested>(&mut self, wanted: &R) {
+        let entry = wanted.entry();
         self.0.contents = self.0.contents.and(entry.contents());
         self.push(entry);
     }

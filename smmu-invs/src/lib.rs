@@ -147,7 +147,7 @@ pub use key::{InvKey, InvKind, InvSpec};
 pub use publish::{
     Publication, invalidate_published, invalidate_published_after, invalidate_published_reporting,
 };
-pub use request::RequestBuffer;
+pub use request::{InvUsers, RequestBuffer};
 pub use smmu_types::{Counted, OutOfMemory};
 #[cfg(loom)]
 #[doc(hidden)]

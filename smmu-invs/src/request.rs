@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 use core::cmp::Ordering;
+use core::num::NonZeroU32;
 
-use crate::inv_entry::Rank;
+use crate::inv_entry::{InvEntry, Rank};
 use crate::{InvError, InvSpec};
 
 /// Memory for the requests of one device.
@@ -61,11 +62,54 @@ impl RequestBuffer {
     }
 }
 
-pub(crate) fn check(request: &[InvSpec]) -> Result<(), InvError> {
+/// An entry of a request, and how many users it gets.
+///
+/// For [`InvArray::merge_users`](crate::InvArray::merge_users): devices that one transaction attaches
+/// share the entries of their SMMU. Each of them still leaves with a request of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvUsers {
+    /// The entry.
+    pub spec: InvSpec,
+    /// Users that the array counts in addition.
+    pub users: NonZeroU32,
+}
+
+/// What a merge adds: an entry and its users.
+pub(crate) trait Requested {
+    fn spec(&self) -> &InvSpec;
+    fn users(&self) -> u32;
+    /// The entry of an array that did not have it.
+    fn entry(&self) -> InvEntry {
+        InvEntry::new(self.spec()).with_users(self.users())
+    }
+}
+
+impl Requested for InvSpec {
+    fn spec(&self) -> &InvSpec {
+        self
+    }
+    fn users(&self) -> u32 {
+        1
+    }
+    fn entry(&self) -> InvEntry {
+        InvEntry::new(self)
+    }
+}
+
+impl Requested for InvUsers {
+    fn spec(&self) -> &InvSpec {
+        &self.spec
+    }
+    fn users(&self) -> u32 {
+        self.users.get()
+    }
+}
+
+pub(crate) fn check<R: Requested>(request: &[R]) -> Result<(), InvError> {
     let mut before = None;
-    for (index, spec) in request.iter().enumerate() {
-        check_next(index, before, spec)?;
-        before = Some(spec);
+    for (index, wanted) in request.iter().enumerate() {
+        check_next(index, before, wanted.spec())?;
+        before = Some(wanted.spec());
     }
     Ok(())
 }

@@ -5,9 +5,10 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use proptest::prelude::*;
-use smmu_invs::{EntryState, InvArray, InvError, InvKey, InvKind, InvSpec, UnrefOutcome};
+use smmu_invs::{EntryState, InvArray, InvError, InvKey, InvKind, InvSpec, InvUsers, UnrefOutcome};
 use smmu_types::fake::{RecordingSink, SinkCall};
 use smmu_types::range::{Extent, Plan, RangeSupport, Span, SpanAddress, plan};
 use smmu_types::{
@@ -17,7 +18,7 @@ use smmu_types::{
 
 #[derive(Clone, Debug)]
 enum ArrayStep {
-    Merge(Vec<InvSpec>),
+    Merge(Vec<InvSpec>, u32),
     Unref(Vec<InvSpec>),
     Settle(u16, CacheTag),
     RemoveSmmu(u16),
@@ -53,13 +54,13 @@ fn spec() -> impl Strategy<Value = InvSpec> {
 fn step() -> impl Strategy<Value = ArrayStep> {
     let request = || prop::collection::vec(spec(), 0..5);
     prop_oneof![
-        6 => request().prop_map(|mut request| {
+        6 => (request(), 1..4u32).prop_map(|(mut request, users)| {
             request.sort_by_key(|spec| spec.key);
             request.dedup();
-            ArrayStep::Merge(request)
+            ArrayStep::Merge(request, users)
         }),
         // Not sorted: mostly refused, sometimes for a repeated key.
-        1 => request().prop_map(ArrayStep::Merge),
+        1 => (request(), 1..3u32).prop_map(|(request, users)| ArrayStep::Merge(request, users)),
         1 => (0..3u16).prop_map(ArrayStep::RemoveSmmu),
         4 => request().prop_map(ArrayStep::Unref),
         3 => (0..3u16, any::<bool>(), 1..4u16)
@@ -76,7 +77,7 @@ struct MapModel {
 }
 
 impl MapModel {
-    fn merge(&mut self, request: &[InvSpec]) -> Result<(), InvError> {
+    fn merge(&mut self, request: &[InvSpec], users: u32) -> Result<(), InvError> {
         for index in 1..request.len() {
             match request[index - 1].key.cmp(&request[index].key) {
                 Ordering::Less => {}
@@ -94,7 +95,7 @@ impl MapModel {
         self.trash.clear();
         for spec in request {
             self.retiring.remove(&spec.key);
-            *self.users.entry(spec.key).or_default() += 1;
+            *self.users.entry(spec.key).or_default() += users;
         }
         Ok(())
     }
@@ -191,10 +192,19 @@ proptest! {
         let mut array = InvArray::empty();
         for step in steps {
             match step {
-                ArrayStep::Merge(request) => match (array.merge(&request), model.merge(&request)) {
-                    (Ok(merged), Ok(())) => array = merged,
-                    (got, want) => prop_assert_eq!(got.map(|_| ()), want),
-                },
+                ArrayStep::Merge(request, users) => {
+                    let merged = match NonZeroU32::new(users) {
+                        Some(users) if users.get() > 1 => {
+                            let each = |spec: &InvSpec| InvUsers { spec: *spec, users };
+                            array.merge_users(&request.iter().map(each).collect::<Vec<_>>())
+                        }
+                        _ => array.merge(&request),
+                    };
+                    match (merged, model.merge(&request, users)) {
+                        (Ok(merged), Ok(())) => array = merged,
+                        (got, want) => prop_assert_eq!(got.map(|_| ()), want),
+                    }
+                }
                 ArrayStep::Unref(request) => {
                     let mut got = Vec::new();
                     array.unref(&request, |index, outcome| got.push((index, outcome)));
