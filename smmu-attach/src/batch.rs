@@ -32,17 +32,32 @@ impl<'s, S: CommandSink> SyncBatch<'s, S> {
         Ok(())
     }
 
-    /// Send what is left and a `CMD_SYNC`, and wait.
-    pub(crate) fn sync(self) -> Result<(), SinkError> {
+    /// Send what is left and a `CMD_SYNC`.
+    pub(crate) fn issue(self) -> Result<S::Ticket, SinkError> {
         let rest = &self.commands[..self.len];
-        let ticket = match self.pushed {
+        match self.pushed {
             None => self.sink.issue(self.smmu, rest),
             Some(pushed) => self.sink.prove(pushed, rest),
-        }?;
-        let proof = self.sink.wait(ticket)?;
-        if proof.smmu() != self.smmu {
-            return Err(SinkError::ForeignProof { want: self.smmu, got: proof.smmu() });
         }
-        Ok(())
     }
+
+    /// [`issue`](Self::issue), then [`wait`].
+    pub(crate) fn sync(self) -> Result<(), SinkError> {
+        let (sink, smmu) = (self.sink, self.smmu);
+        let ticket = self.issue()?;
+        wait(sink, smmu, ticket)
+    }
+}
+
+/// Wait for the `CMD_SYNC` of an SMMU's batch.
+pub(crate) fn wait<S: CommandSink>(
+    sink: &S,
+    smmu: SmmuId,
+    ticket: S::Ticket,
+) -> Result<(), SinkError> {
+    let proof = sink.wait(ticket)?;
+    if proof.smmu() != smmu {
+        return Err(SinkError::ForeignProof { want: smmu, got: proof.smmu() });
+    }
+    Ok(())
 }

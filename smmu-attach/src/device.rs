@@ -112,7 +112,8 @@ unsafe impl<P: Platform> Locked for DeviceParts<P> {
         &self.state
     }
     fn rank(&self) -> Rank {
-        Rank::Device
+        let (smmu, address) = (self.smmu.instance.rank(), core::ptr::from_ref(self).addr());
+        Rank::Device { smmu, address }
     }
 }
 
@@ -252,7 +253,7 @@ impl<P: Platform> DeviceState<P> {
             if member.end == End::Unflushed {
                 return true;
             }
-            let Some(mut domain) = member.domain.lock_as(contention, Rank::Device) else {
+            let Some(mut domain) = member.domain.lock_as(contention, Rank::ANY_DEVICE) else {
                 return true;
             };
             match release(member, &mut domain, &parts.smmu.env) {
@@ -426,8 +427,18 @@ impl<P: Platform> Device<P> {
         Held::lock(&self.0, Rank::Nothing)
     }
 
-    pub(crate) fn lock_as(&self, contention: Contention) -> Option<DeviceGuard<P>> {
-        Held::lock_as(&self.0, contention, Rank::Nothing)
+    pub(crate) fn lock_as(&self, contention: Contention, holding: Rank) -> Option<DeviceGuard<P>> {
+        Held::lock_as(&self.0, contention, holding)
+    }
+
+    /// Place of the device's lock in the order of locks.
+    pub(crate) fn rank(&self) -> Rank {
+        self.0.rank()
+    }
+
+    /// The first StreamID, which names the device in errors.
+    pub(crate) fn first_stream(&self) -> StreamId {
+        self.streams().next().unwrap_or_default()
     }
 
     /// End all uses of domains, because the SMMU is gone.
@@ -447,7 +458,7 @@ impl<P: Platform> Device<P> {
     /// Mark the device as removed, if nothing of it can be in use.
     pub(crate) fn retire(&self) -> Result<(), AttachError> {
         let (smmu, mut state) = (self.smmu(), self.lock());
-        let stream = self.streams().next().unwrap_or_default();
+        let stream = self.first_stream();
         if state.removed {
             return Err(AttachError::Removed { smmu, stream });
         }

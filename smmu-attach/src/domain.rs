@@ -279,7 +279,7 @@ impl<P: Platform> Domain<P> {
     /// holds the lock of a device.
     pub(crate) fn forget_smmu(&self, proof: &GoneProof) {
         let smmu = proof.smmu();
-        let mut state = self.lock(Rank::Device);
+        let mut state = self.lock(Rank::ANY_DEVICE);
         // Readers skip the entries from now on; then the numbers may get new owners on other SMMUs.
         self.cell().read().remove_smmu(smmu);
         let forget = |retiring: RetiringTag| {
@@ -307,6 +307,11 @@ impl<P: Platform> Domain<P> {
     /// Place of the domain's lock in the order of locks.
     pub(crate) fn rank(&self) -> Rank {
         self.0.rank()
+    }
+
+    /// Whether a guard is that of this domain's lock.
+    pub(crate) fn is_guarded_by(&self, guard: &DomainGuard<P>) -> bool {
+        Counted::ptr_eq(&self.0, guard.object())
     }
 
     pub(crate) fn env(&self) -> &Env<P> {

@@ -110,6 +110,9 @@ pub enum AttachError {
         /// The field and the rule.
         broken: BrokenRule,
     },
+    /// A group has no device.
+    #[error("a group without a device cannot be attached; name at least one device")]
+    EmptyGroup,
     /// A SubstreamID is not one that device and SMMU can attach.
     #[error(
         "SubstreamID {substream} of the device with StreamID {stream} behind {smmu} cannot be attached: the device has {bits} bits of SubstreamIDs, without 0; see DeviceConfig::substream_bits"

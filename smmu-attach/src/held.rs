@@ -33,11 +33,16 @@ pub(crate) enum Contention {
 pub(crate) enum Rank {
     /// The caller holds no lock.
     Nothing,
-    /// A device. No thread takes the locks of two devices, unless it does not wait for the second.
-    Device,
+    /// A device, by its SMMU and its place in memory.
+    Device { smmu: usize, address: usize },
     /// A domain, by the order in which domains were made. Two domains share a number only after
     /// `usize::MAX` domains; then the address decides.
     Domain { made: usize, address: usize },
+}
+
+impl Rank {
+    /// For a caller that holds locks of devices, and takes none of another device.
+    pub(crate) const ANY_DEVICE: Self = Rank::Device { smmu: usize::MAX, address: usize::MAX };
 }
 
 /// An object with a lock.
@@ -144,22 +149,27 @@ mod tests {
         }
     }
 
+    const NEAR: Rank = Rank::Device { smmu: 0, address: 64 };
+    const FAR: Rank = Rank::Device { smmu: 1, address: 0 };
     const FIRST: Rank = Rank::Domain { made: 1, address: 64 };
     const SECOND: Rank = Rank::Domain { made: 2, address: 0 };
 
     #[rstest]
-    #[case(Rank::Nothing, Rank::Device)]
+    #[case(Rank::Nothing, Rank::ANY_DEVICE)]
+    #[case(NEAR, FAR)]
     #[case(Rank::Nothing, FIRST)]
-    #[case(Rank::Device, FIRST)]
+    #[case(Rank::ANY_DEVICE, FIRST)]
     #[case(FIRST, SECOND)]
     #[should_panic(expected = "waits for")]
     #[case(SECOND, FIRST)]
     #[should_panic(expected = "waits for")]
     #[case(FIRST, FIRST)]
     #[should_panic(expected = "waits for")]
-    #[case(FIRST, Rank::Device)]
+    #[case(FIRST, Rank::ANY_DEVICE)]
     #[should_panic(expected = "waits for")]
-    #[case(Rank::Device, Rank::Device)]
+    #[case(FAR, NEAR)]
+    #[should_panic(expected = "waits for")]
+    #[case(FAR, FAR)]
     fn inv_3_a_thread_waits_in_ascending_order_only(#[case] holding: Rank, #[case] rank: Rank) {
         let lock = Counted::new(Ranked(Mutex::new(()), rank)).unwrap();
         drop(Held::lock(&lock, holding));

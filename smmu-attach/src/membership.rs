@@ -104,7 +104,7 @@ pub(crate) fn release<P: Platform>(
 /// the device's lock.
 pub(crate) fn flush<P: Platform>(member: &Member<P>) -> Result<(), SinkError> {
     match member.request.as_slice().first() {
-        Some(spec) => member.domain.flush_retiring(spec.key.smmu, Rank::Device).map(|_left| ()),
+        Some(spec) => member.domain.flush_retiring(spec.key.smmu, Rank::ANY_DEVICE).map(|_left| ()),
         None => Ok(()),
     }
 }

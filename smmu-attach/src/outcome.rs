@@ -31,6 +31,20 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome that leaves more to settle, for several devices.
+    pub(crate) const fn or_worse(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
+    }
+
+    const fn weight(&self) -> u8 {
+        match self {
+            Outcome::Done => 0,
+            Outcome::Freed(_) => 1,
+            Outcome::Unflushed(..) => 2,
+            Outcome::Unconfirmed(_) => 3,
+        }
+    }
+
     /// The tag that is free again.
     #[must_use]
     pub const fn freed(&self) -> Option<CacheTag> {

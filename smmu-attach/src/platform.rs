@@ -119,5 +119,12 @@ impl<P: Platform> fmt::Debug for Env<P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SmmuInstance(usize);
 
+impl SmmuInstance {
+    /// Place of the SMMU's devices in the order of locks.
+    pub(crate) const fn rank(self) -> usize {
+        self.0
+    }
+}
+
 /// A block of the platform's DMA memory.
 pub(crate) type Block<P> = <<P as Platform>::Dma as DmaMemory>::Block;

@@ -229,7 +229,7 @@ impl<P: Platform> Smmu<P> {
     /// settled after an unconfirmed change and not blocked again; [`AttachError::Removed`] if it is
     /// not a device of this SMMU.
     pub fn remove_device(&self, device: &Device<P>) -> Result<(), AttachError> {
-        let stream = device.streams().next().unwrap_or_default();
+        let stream = device.first_stream();
         let owner = self.device_of(stream);
         if !owner.is_some_and(|owner| owner.is_same(device)) {
             return Err(AttachError::Removed { smmu: self.id(), stream });

@@ -1,5 +1,7 @@
 //! One substream of a device: transactions with one SubstreamID (a PASID, for PCIe).
 
+use core::slice;
+
 use smmu_types::{Cd, SubstreamId};
 
 use crate::attach::Prepared;
@@ -34,7 +36,7 @@ impl<P: Platform> Device<P> {
         if is_attachable(id, bits) {
             return Ok(Substream { device: self.clone(), id });
         }
-        let stream = self.streams().next().unwrap_or_default();
+        let stream = self.first_stream();
         Err(AttachError::SubstreamRange { smmu: self.smmu(), stream, substream: id, bits })
     }
 }
@@ -83,7 +85,8 @@ impl<P: Platform> Substream<P> {
     ///
     /// As of [`Device::prepare`]. [`AttachError::SubstreamBypass`].
     pub fn prepare(&self, target: Target<'_, P>) -> Result<Prepared<P>, AttachError> {
-        self.device.begin(AttachKey::Substream(self.id), target, Contention::Refuse)
+        let key = AttachKey::Substream(self.id);
+        Prepared::new(slice::from_ref(&self.device), key, target, Contention::Refuse)
     }
 
     /// The CD in memory now; `None` if the STE leads to no table that has one.

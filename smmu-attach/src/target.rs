@@ -60,11 +60,11 @@ pub(crate) enum DomainTag<'lock, 'e, P: Platform> {
 }
 
 pub(crate) fn find_or_allocate<'lock, 'e, P: Platform>(
-    smmu: &'e SmmuParts<P>,
-    domain: &Domain<P>,
+    smmu: &SmmuParts<P>,
+    domain: &'e Domain<P>,
     owned: &'lock [Owned],
 ) -> Result<DomainTag<'lock, 'e, P>, AttachError> {
-    let (id, env) = (smmu.id, &smmu.env);
+    let (id, env) = (smmu.id, domain.env());
     if let Some(found) = domain.cell().read().find(id, domain.kind())
         && let Some(tag) = found.spec.tag()
     {

@@ -1,0 +1,229 @@
+//! The preparation of an attach: all that can fail.
+
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+
+use smallvec::SmallVec;
+use smmu_invs::{InvArray, InvSpec, InvUsers, Publication, RequestBuffer};
+use smmu_types::{CacheTag, Ste};
+
+use crate::attach::Prepared;
+use crate::context::{CdTable, TableKind};
+use crate::device::{AttachKey, Device, State};
+use crate::held::{Contention, Rank};
+use crate::image::{Change, Image};
+use crate::locks::Locks;
+use crate::membership::{End, Leads, Member};
+use crate::platform::{Block, SmmuInstance};
+use crate::stream_entry::allocate;
+use crate::target::{DomainTag, Fresh, Target, entry_of, find_or_allocate, judge};
+use crate::transaction::{FreshTags, Part, PendingPublish, Room, Transaction};
+use crate::write::Writing;
+use crate::{AttachError, Domain, Platform};
+
+type Parts<P> = SmallVec<[Part<P>; 1]>;
+
+impl<P: Platform> Prepared<P> {
+    /// Prepare to attach the transactions of one key of these devices. `devices` ascend by rank.
+    ///
+    /// Without a new domain, this needs no memory for one device, and cannot fail for lack of any.
+    pub(crate) fn new(
+        devices: &[Device<P>],
+        key: AttachKey,
+        target: Target<'_, P>,
+        contention: Contention,
+    ) -> Result<Self, AttachError> {
+        let new = match target {
+            Target::Domain(domain) => Some(domain),
+            Target::Bypass | Target::Blocked => None,
+        };
+        let mut parts = lock(devices, contention)?;
+        let Some(first) = parts.first() else { return Err(AttachError::EmptyGroup) };
+        let out_of_memory = AttachError::OutOfMemory { smmu: first.device().smmu.id };
+        for part in &mut parts {
+            if let Some(domain) = new {
+                suits(part, domain)?;
+            }
+            // After a change that the SMMU did not confirm, a fetch may still be in progress. No
+            // word may change under it. Blocking goes on all the same: the entries are invalid
+            // already.
+            let device = part.device.object().clone();
+            match (part.device.confirm(&device, contention), &target) {
+                (Ok(()), _) => {}
+                (Err(error), Target::Blocked) => part.path.fail(error),
+                (Err(error), _) => return Err(error.into()),
+            }
+        }
+        let olds = parts.iter().filter_map(|part| Some(&part.device.member(key)?.domain));
+        let locks = Locks::take(new, olds, contention, out_of_memory)?;
+        let pending = match target {
+            Target::Domain(domain) => Some(join(&mut parts, key, domain, &locks, out_of_memory)?),
+            Target::Bypass | Target::Blocked => {
+                leave(&mut parts, key, &target)?;
+                None
+            }
+        };
+        let tx = Transaction { locks, parts, key, new: new.cloned() };
+        Ok(Prepared { pending, tx: Some(tx) })
+    }
+}
+
+/// Take the locks of the devices, in their order.
+fn lock<P: Platform>(
+    devices: &[Device<P>],
+    contention: Contention,
+) -> Result<Parts<P>, AttachError> {
+    let mut parts = Parts::new();
+    if let Some(first) = devices.first() {
+        let out_of_memory = AttachError::OutOfMemory { smmu: first.smmu() };
+        parts.try_reserve(devices.len()).map_err(|_| out_of_memory)?;
+    }
+    let mut holding = Rank::Nothing;
+    for device in devices {
+        let (smmu, stream) = (device.smmu(), device.first_stream());
+        let busy = AttachError::DeviceBusy { smmu, stream };
+        let guard = device.lock_as(contention, holding).ok_or(busy)?;
+        if guard.removed {
+            return Err(AttachError::Removed { smmu, stream });
+        }
+        if guard.object().smmu.is_gone() {
+            return Err(AttachError::Gone { smmu });
+        }
+        holding = device.rank();
+        parts.push(Part::new(guard));
+    }
+    Ok(parts)
+}
+
+/// Whether the device's SMMU can walk the domain's tables.
+fn suits<P: Platform>(part: &Part<P>, domain: &Domain<P>) -> Result<(), AttachError> {
+    let smmu = &part.device().smmu;
+    if !domain.env().is_same(&smmu.env) {
+        return Err(AttachError::ForeignEnv { domain: domain.id(), smmu: smmu.id });
+    }
+    match domain.description().lacks(&smmu.caps) {
+        None => Ok(()),
+        Some(lacks) => Err(AttachError::CannotShare { domain: domain.id(), smmu: smmu.id, lacks }),
+    }
+}
+
+/// The entries of devices that go to no domain.
+fn leave<P: Platform>(
+    parts: &mut [Part<P>],
+    key: AttachKey,
+    target: &Target<'_, P>,
+) -> Result<(), AttachError> {
+    for part in parts {
+        let device = part.device.object().clone();
+        part.becomes = match (target, key) {
+            (Target::Bypass, AttachKey::Substream(substream)) => {
+                return Err(AttachError::SubstreamBypass { smmu: device.smmu.id, substream });
+            }
+            (Target::Bypass, AttachKey::Stream) => State::Bypass,
+            _ => State::Blocked,
+        };
+        let live = device.ste().unwrap_or(Ste::INVALID);
+        let change = Change { key, becomes: &part.becomes };
+        // An attach has made the same STE before, so no field is out of range. If one were, the
+        // SMMU would abort more than it was asked to.
+        let image = Image::of(&device.smmu, &part.device, change, None, live);
+        let image = image.unwrap_or(Image::ABORT);
+        part.cds = image.cds;
+        part.path.redirect(image.first, image.last);
+    }
+    Ok(())
+}
+
+/// The tags, entries and the array of devices that go to a domain.
+fn join<P: Platform>(
+    parts: &mut [Part<P>],
+    key: AttachKey,
+    domain: &Domain<P>,
+    locks: &Locks<P>,
+    out_of_memory: AttachError,
+) -> Result<PendingPublish<P>, AttachError> {
+    let state = locks.of(domain);
+    let owned = state.map_or(&[][..], |state| &state.tags);
+    let smmus = parts.chunk_by(|a, b| a.device().smmu.instance == b.device().smmu.instance);
+    let mut fresh: SmallVec<[(Fresh<'_, P>, SmmuInstance); 1]> = SmallVec::new();
+    fresh.try_reserve(smmus.count()).map_err(|_| out_of_memory)?;
+    let mut tag_of: Option<(SmmuInstance, CacheTag)> = None;
+    for part in &mut *parts {
+        let device = part.device.object().clone();
+        let smmu = &*device.smmu;
+        let out_of_memory = AttachError::OutOfMemory { smmu: smmu.id };
+        part.device.may_use(key, domain, smmu.id)?;
+        part.device.reserve(key).map_err(|_| out_of_memory)?;
+        // The devices of one SMMU are neighbours, and share the tag.
+        let tag = match tag_of {
+            Some((instance, tag)) if instance == smmu.instance => tag,
+            _ => match find_or_allocate(smmu, domain, owned)? {
+                DomainTag::Found(shared) => shared.tag(),
+                DomainTag::New(tag, new) => {
+                    fresh.push((new, smmu.instance));
+                    tag
+                }
+            },
+        };
+        tag_of = Some((smmu.instance, tag));
+        let mut request = RequestBuffer::with_capacity(1)?;
+        request.push(InvSpec::tagged(smmu.id, tag, smmu.caps.range_support()))?;
+        let leads = entry_of(smmu, domain, tag)?;
+        let (kind, log2) = match key {
+            AttachKey::Stream => (TableKind::Single, 0),
+            AttachKey::Substream(_) => (TableKind::All, device.substream_bits),
+        };
+        if let (Leads::Context(_), None) = (leads, part.device.cds.get(kind)) {
+            let bytes = CdTable::<Block<P>>::bytes(log2);
+            let block = allocate(smmu.id, smmu.env.dma(), bytes)?;
+            part.table = Some((kind, CdTable::new(block, log2)));
+        }
+        let member = Member { domain: domain.clone(), request, leads, end: End::Open };
+        let cd = member.context();
+        part.becomes = State::Member(member);
+        let live = device.ste().unwrap_or(Ste::INVALID);
+        let change = Change { key, becomes: &part.becomes };
+        let image = Image::of(smmu, &part.device, change, part.table.as_ref(), live)?;
+        judge(smmu, domain, &image.last, cd.as_ref())?;
+        part.cds = image.cds;
+        part.path.redirect(image.first, image.last);
+    }
+    let merged = merge(parts, domain, out_of_memory)?;
+    let node = P::Cell::node(merged).map_err(|_| out_of_memory)?;
+    let room = match state {
+        Some(state) if !fresh.is_empty() => {
+            Some(Room::beside(state, fresh.len()).map_err(|_| out_of_memory)?)
+        }
+        _ => None,
+    };
+    let mut tags = FreshTags::new();
+    tags.try_reserve(fresh.len()).map_err(|_| out_of_memory)?;
+    // From here on nothing fails.
+    tags.extend(fresh.into_iter().filter_map(|(tag, smmu)| Some((tag.keep()?, smmu))));
+    Ok(PendingPublish { fresh: room.map(|room| (tags, room)), node })
+}
+
+/// The domain's array with one user more for each device.
+fn merge<P: Platform>(
+    parts: &[Part<P>],
+    domain: &Domain<P>,
+    out_of_memory: AttachError,
+) -> Result<InvArray, AttachError> {
+    let requests = || parts.iter().filter_map(Part::request);
+    if let ([_], Some(request)) = (parts, requests().next()) {
+        return Ok(domain.cell().read().merge(request)?);
+    }
+    let mut all: Vec<InvUsers> = Vec::new();
+    let most = requests().map(<[InvSpec]>::len).sum();
+    all.try_reserve_exact(most).map_err(|_| out_of_memory)?;
+    all.extend(requests().flatten().map(|&spec| InvUsers { spec, users: NonZeroU32::MIN }));
+    all.sort_unstable_by_key(|wanted| wanted.spec.key);
+    all.dedup_by(|next, first| {
+        let same = next.spec == first.spec;
+        if same {
+            first.users = first.users.saturating_add(next.users.get());
+        }
+        same
+    });
+    Ok(domain.cell().read().merge_users(&all)?)
+}
