@@ -220,6 +220,55 @@ fn every_shortage_is_an_error_that_leaves_no_trace() {
     assert!(substream >= 5, "{substream}");
 }
 
+/// A group is attached as a whole or not at all, and blocked without memory too.
+#[test]
+fn every_shortage_of_a_group_leaves_no_trace() {
+    let make = || {
+        let bench = OneSmmu::new();
+        let devices: Vec<_> = (8..13).map(|n| bench.device(n)).collect();
+        let group = Group::new(&devices).unwrap();
+        let [old, new] = [1, 2].map(|n| bench.domain(n));
+        assert_eq!(devices[0].attach(&old), Ok(Outcome::Done));
+        (bench, devices, group, old, new)
+    };
+    let groups = each(make, |(_, devices, ..)| Group::new(devices), |_| ());
+    assert_eq!(groups, 1);
+    let attaches = each(
+        make,
+        |(_, _, group, _, new)| group.attach(new),
+        |(bench, devices, _, old, new)| {
+            assert!(matches!(devices[0].attachment(), Attachment::Domain(d) if d.is_same(old)));
+            for device in &devices[1..] {
+                assert!(matches!(device.attachment(), Attachment::Blocked));
+            }
+            assert!(new.array().is_empty());
+            assert_eq!(bench.smmu.asids().stats().in_use, 1);
+        },
+    );
+    assert!(attaches >= 15, "{attaches}");
+    for n in 1.. {
+        let (bench, devices, group, old, new) = make();
+        assert_eq!(group.attach(&new), Ok(Outcome::Freed(old_tag())));
+        let (outcome, allocations) = failing(n, || group.block());
+        assert_eq!(outcome.settled(), Ok(()), "allocation {n}");
+        assert!(devices.iter().all(|device| matches!(device.attachment(), Attachment::Blocked)));
+        assert_eq!(bench.smmu.asids().stats().in_use, 0);
+        drop(old);
+        if allocations < n {
+            break;
+        }
+    }
+    // After `prepare`, a group allocates nothing.
+    let (_bench, _devices, group, _old, new) = make();
+    let prepared = group.prepare(Target::Domain(&new)).unwrap();
+    let (outcome, allocations) = failing(1, || prepared.publish().install().commit());
+    assert_eq!((outcome.settled(), allocations), (Ok(()), 0));
+}
+
+fn old_tag() -> CacheTag {
+    CacheTag::Asid(Regime::El1, Asid(1))
+}
+
 fn substream(device: &Device<HeapPlatform>, n: u32) -> Substream<HeapPlatform> {
     device.substream(SubstreamId::new(n).unwrap()).unwrap()
 }

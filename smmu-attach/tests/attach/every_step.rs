@@ -166,9 +166,12 @@ fn random_work_of_four_threads_can_be_settled() {
     };
     let devices: Vec<_> = (0..4).map(device).collect();
     noise.store(0, Ordering::Relaxed);
+    // Groups that overlap: of all devices, and of the neighbours.
+    let groups = [&devices[..], &devices[..2], &devices[1..3], &devices[2..]]
+        .map(|devices| Group::new(devices).unwrap());
     std::thread::scope(|scope| {
         for (thread, device) in devices.iter().enumerate() {
-            let domains = &domains;
+            let (domains, groups) = (&domains, &groups);
             scope.spawn(move || {
                 let mut state = thread as u64 + 1;
                 for _ in 0..3_000 {
@@ -199,6 +202,13 @@ fn random_work_of_four_threads_can_be_settled() {
                         (11 | 12, _) => {
                             let page = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last);
                             let _ = domains[thread % 3].invalidate(page);
+                        }
+                        (13, _) => {
+                            let group = &groups[(state >> 40) as usize % 4];
+                            let _ = match (state >> 30) % 4 {
+                                n @ 0..=2 => group.attach(&domains[n as usize]),
+                                _ => Ok(group.block()),
+                            };
                         }
                         _ => {
                             let _ = device.block();

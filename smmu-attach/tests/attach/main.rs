@@ -3,6 +3,7 @@
 
 mod common;
 mod every_step;
+mod groups;
 mod kinds;
 mod legality;
 mod locks;
