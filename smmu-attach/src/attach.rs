@@ -21,10 +21,12 @@ use core::slice;
 
 use crate::device::{AttachKey, Confirmation, Device, DeviceGuard, DeviceParts};
 use crate::held::Contention;
+use crate::leaf_table::LeafTable;
 use crate::outcome::Outcome;
+use crate::platform::Block;
 use crate::target::{Target, abort};
 use crate::transaction::{PendingPublish, Transaction};
-use crate::write::{StePath, Writing, give_up, write_stes};
+use crate::write::{Path, Writing, give_up, write_entries};
 use crate::{AttachError, Domain, Platform};
 
 /// An attach that can no longer fail and is not yet visible.
@@ -110,7 +112,7 @@ impl<P: Platform> Device<P> {
         if device.removed || parts.smmu.is_gone() {
             return Outcome::Done;
         }
-        let blocking = Blocking { device, path: StePath::abort() };
+        let blocking = Blocking { device, path: Path::abort() };
         let Blocking { mut device, path } = blocking.write();
         let written = path.result(parts.smmu.id);
         match written {
@@ -158,7 +160,7 @@ pub(crate) fn attach_all<P: Platform>(
 /// A device that leaves everything.
 struct Blocking<P: Platform> {
     device: DeviceGuard<P>,
-    path: StePath,
+    path: Path,
 }
 
 impl<P: Platform> Blocking<P> {
@@ -168,7 +170,7 @@ impl<P: Platform> Blocking<P> {
             Ok(()) => {
                 // A panic of a seam leaves the change unconfirmed.
                 self.device.confirmation = Confirmation::Unconfirmed;
-                write_stes(slice::from_ref(&self));
+                write_entries(slice::from_ref(&self));
             }
             Err(error) => self.path.fail(error),
         }
@@ -180,8 +182,11 @@ impl<P: Platform> Writing<P> for Blocking<P> {
     fn device(&self) -> &DeviceParts<P> {
         self.device.object()
     }
-    fn path(&self) -> &StePath {
+    fn path(&self) -> &Path {
         &self.path
+    }
+    fn leaves(&self) -> Option<&LeafTable<Block<P>>> {
+        self.device.cds.leaves()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The context descriptors of one device: linear tables of two copies.
+//! The context descriptors of one device.
 
 use core::sync::atomic::Ordering;
 
@@ -6,18 +6,19 @@ use smmu_types::seam::DmaBlock;
 use smmu_types::{Cd, PhysAddr};
 
 use crate::entry::{EntryFormat, EntrySlot};
+use crate::leaf_table::LeafTable;
 
 /// A linear table of CDs, twice. The STE leads to at most one copy.
 ///
 /// A change goes into the other copy, where no STE leads. One store to the STE then replaces old by
 /// new, for all substreams at once, and the SMMU needs no `CFGI_CD`.
-pub(crate) struct CdTable<B> {
+pub(crate) struct LinearTable<B> {
     block: B,
     log2: u8,
     current: usize,
 }
 
-impl<B: DmaBlock> CdTable<B> {
+impl<B: DmaBlock> LinearTable<B> {
     /// Bytes of both copies.
     pub(crate) const fn bytes(log2: u8) -> u64 {
         (2 * Cd::BYTES as u64) << log2
@@ -25,7 +26,7 @@ impl<B: DmaBlock> CdTable<B> {
 
     /// Both copies in a block of [`bytes`](Self::bytes).
     pub(crate) const fn new(block: B, log2: u8) -> Self {
-        CdTable { block, log2, current: 0 }
+        LinearTable { block, log2, current: 0 }
     }
 
     /// log2 of the number of CDs of a copy (`S1CDMax`).
@@ -81,12 +82,87 @@ impl<B: DmaBlock> CdTable<B> {
     }
 }
 
+/// A table of CDs.
+pub(crate) enum CdTable<B> {
+    Linear(LinearTable<B>),
+    TwoLevel(LeafTable<B>),
+}
+
+impl<B: DmaBlock> CdTable<B> {
+    /// The CD of a substream, if an STE with this `S1ContextPtr` leads to the table.
+    pub(crate) fn read(&self, address: PhysAddr, substream: usize) -> Option<Cd> {
+        match self {
+            CdTable::Linear(table) => table.read(address, substream),
+            CdTable::TwoLevel(table) => (table.address() == address).then(|| table.read(substream)),
+        }
+    }
+}
+
 /// The tables of a device.
 pub(crate) struct CdTables<B> {
     /// For a device without attached substreams.
-    pub(crate) single: Option<CdTable<B>>,
+    pub(crate) single: Option<LinearTable<B>>,
     /// For all substreams; made when the first of them is attached.
     pub(crate) all: Option<CdTable<B>>,
+}
+
+impl<B> CdTables<B> {
+    pub(crate) const NONE: Self = CdTables { single: None, all: None };
+
+    /// The table of all substreams, if it has two levels.
+    pub(crate) const fn leaves(&self) -> Option<&LeafTable<B>> {
+        match &self.all {
+            Some(CdTable::TwoLevel(table)) => Some(table),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn leaves_mut(&mut self) -> Option<&mut LeafTable<B>> {
+        match &mut self.all {
+            Some(CdTable::TwoLevel(table)) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// A linear table.
+    pub(crate) const fn linear(&self, kind: TableKind) -> Option<&LinearTable<B>> {
+        match (kind, &self.all) {
+            (TableKind::Single, _) => self.single.as_ref(),
+            (TableKind::All, Some(CdTable::Linear(table))) => Some(table),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn linear_mut(&mut self, kind: TableKind) -> Option<&mut LinearTable<B>> {
+        match (kind, &mut self.all) {
+            (TableKind::Single, _) => self.single.as_mut(),
+            (TableKind::All, Some(CdTable::Linear(table))) => Some(table),
+            _ => None,
+        }
+    }
+}
+
+/// Memory that an attach brings, until its publication.
+pub(crate) enum NewTable<B> {
+    Single(LinearTable<B>),
+    All(CdTable<B>),
+    /// A leaf of the table of all substreams.
+    Leaf(u32, B),
+}
+
+impl<B: DmaBlock> CdTables<B> {
+    /// Own new memory. For a leaf there is room.
+    pub(crate) fn add(&mut self, new: NewTable<B>) {
+        match new {
+            NewTable::Single(table) => self.single = Some(table),
+            NewTable::All(table) => self.all = Some(table),
+            NewTable::Leaf(at, leaf) => {
+                if let Some(table) = self.leaves_mut() {
+                    table.add_leaf(at, leaf);
+                }
+            }
+        }
+    }
 }
 
 /// Which of the tables.
@@ -94,22 +170,4 @@ pub(crate) struct CdTables<B> {
 pub(crate) enum TableKind {
     Single,
     All,
-}
-
-impl<B> CdTables<B> {
-    pub(crate) const NONE: Self = CdTables { single: None, all: None };
-
-    pub(crate) const fn get(&self, kind: TableKind) -> Option<&CdTable<B>> {
-        match kind {
-            TableKind::Single => self.single.as_ref(),
-            TableKind::All => self.all.as_ref(),
-        }
-    }
-
-    pub(crate) fn get_mut(&mut self, kind: TableKind) -> &mut Option<CdTable<B>> {
-        match kind {
-            TableKind::Single => &mut self.single,
-            TableKind::All => &mut self.all,
-        }
-    }
 }

@@ -15,7 +15,7 @@ use smmu_types::{
 };
 
 use crate::batch::SyncBatch;
-use crate::context::{CdTable, CdTables};
+use crate::context::CdTables;
 use crate::entry::EntrySlot;
 use crate::held::{Contention, Held, Locked, Rank};
 use crate::membership::{End, Leads, Member, flush, release};
@@ -23,6 +23,7 @@ use crate::outcome::Outcome;
 use crate::platform::Block;
 use crate::smmu_core::SmmuCore;
 use crate::stream_entry::StreamEntry;
+use crate::substreams::Substreams;
 use crate::sync::{Barrier, is_kept};
 use crate::table::TranslationStage;
 use crate::{AttachError, Domain, Platform};
@@ -95,7 +96,7 @@ pub(crate) struct DeviceState<P: Platform> {
     /// Transactions without a SubstreamID.
     pub(crate) state: State<P>,
     /// The attached substreams, ascending.
-    pub(crate) substreams: Vec<(SubstreamId, Member<P>)>,
+    pub(crate) substreams: Substreams<P>,
     pub(crate) confirmation: Confirmation,
     /// Uses whose end is not confirmed. Has room for those in `state` and `substreams` as well.
     pub(crate) unsettled: Vec<Member<P>>,
@@ -157,17 +158,14 @@ impl<P: Platform> DeviceState<P> {
                 State::Member(member) => Some(member),
                 State::Blocked | State::Bypass => None,
             },
-            AttachKey::Substream(id) => {
-                let at = self.substreams.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-                Some(&self.substreams[at].1)
-            }
+            AttachKey::Substream(id) => self.substreams.get(id),
         }
     }
 
     /// Room for one more attachment, and for all uses whose end may stay unconfirmed.
     pub(crate) fn reserve(&mut self, key: AttachKey) -> Result<(), TryReserveError> {
         if let AttachKey::Substream(_) = key {
-            self.substreams.try_reserve(1)?;
+            self.substreams.reserve()?;
         }
         // The stream's use, that of each substream, the old one and the new one.
         self.unsettled.try_reserve(self.substreams.len() + 3)
@@ -178,19 +176,12 @@ impl<P: Platform> DeviceState<P> {
         let AttachKey::Substream(id) = key else {
             return mem::replace(&mut self.state, becomes);
         };
-        let at = self.substreams.binary_search_by_key(&id, |(id, _)| *id);
-        match (at, becomes) {
-            (Ok(at), State::Member(new)) => {
-                State::Member(mem::replace(&mut self.substreams[at].1, new))
-            }
-            (Ok(at), _) => State::Member(self.substreams.remove(at).1),
-            (Err(at), State::Member(new)) => {
-                // `prepare` reserved the room.
-                self.substreams.insert(at, (id, new));
-                State::Blocked
-            }
-            (Err(_), _) => State::Blocked,
-        }
+        let old = match becomes {
+            // `prepare` reserved the room.
+            State::Member(new) => self.substreams.insert(id, new),
+            State::Blocked | State::Bypass => self.substreams.remove(id),
+        };
+        old.map_or(State::Blocked, State::Member)
     }
 
     /// Whether no transaction of the device reaches memory.
@@ -216,7 +207,10 @@ impl<P: Platform> DeviceState<P> {
             State::Member(member) => Some(member),
             State::Blocked | State::Bypass => None,
         };
-        stream.into_iter().chain(self.substreams.drain(..).map(|(_, member)| member))
+        if let Some(table) = self.cds.leaves_mut() {
+            table.set_stale();
+        }
+        stream.into_iter().chain(self.substreams.drain())
     }
 
     /// Ask the SMMU to forget all entries of the device, if it did not confirm the last change.
@@ -278,8 +272,8 @@ impl<P: Platform> DeviceState<P> {
         let id = domain.id();
         let stage2 = matches!(domain.description().stage, TranslationStage::Stage2 { .. });
         match key {
-            AttachKey::Stream => match self.substreams.first() {
-                Some(_) if stage2 => Err(AttachError::SubstreamsAttached { smmu, domain: id }),
+            AttachKey::Stream => match self.substreams.is_empty() {
+                false if stage2 => Err(AttachError::SubstreamsAttached { smmu, domain: id }),
                 _ => Ok(()),
             },
             AttachKey::Substream(_) if stage2 => {
@@ -319,7 +313,7 @@ impl<P: Platform> Device<P> {
     ) -> Result<Self, AttachError> {
         let state = DeviceState {
             state: State::Blocked,
-            substreams: Vec::new(),
+            substreams: Substreams::NONE,
             confirmation: Confirmation::Confirmed,
             unsettled: Vec::new(),
             cds: CdTables::NONE,
@@ -418,9 +412,9 @@ impl<P: Platform> Device<P> {
         if u64::from(substream.get()) >> config.cd_max != 0 {
             return None;
         }
-        let tables = [state.cds.single.as_ref(), state.cds.all.as_ref()];
-        let read = |table: &CdTable<_>| table.read(config.context, substream.get() as usize);
-        tables.into_iter().flatten().find_map(read)
+        let n = substream.get() as usize;
+        let single = state.cds.single.as_ref().and_then(|table| table.read(config.context, n));
+        single.or_else(|| state.cds.all.as_ref()?.read(config.context, n))
     }
 
     pub(crate) fn lock(&self) -> DeviceGuard<P> {

@@ -8,6 +8,7 @@ use crate::attach::{Prepared, attach_all};
 use crate::device::{AttachKey, Device};
 use crate::held::Contention;
 use crate::outcome::Outcome;
+use crate::sync::{Barrier, is_kept};
 use crate::target::Target;
 use crate::{AttachError, Domain, Platform};
 
@@ -44,7 +45,9 @@ impl<P: Platform> Group<P> {
         let out_of_memory = AttachError::OutOfMemory { smmu: first.smmu() };
         sorted.try_reserve_exact(devices.len()).map_err(|_| out_of_memory)?;
         sorted.extend_from_slice(devices);
-        sorted.sort_unstable_by_key(Device::rank);
+        if is_kept(Barrier::DeviceOrder) {
+            sorted.sort_unstable_by_key(Device::rank);
+        }
         sorted.dedup_by(|a, b| a.is_same(b));
         Ok(Group { devices: sorted })
     }

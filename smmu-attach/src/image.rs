@@ -1,43 +1,60 @@
 //! What the entries of a device say for its attachments: the STE, and the CDs behind it.
 
 use smmu_types::{
-    AtsMode, Cd, FieldError, ShareabilityOverride, Ste, SubstreamDefault, SubstreamId, TableConfig,
+    AtsMode, Capabilities, Cd, FieldError, PhysAddr, ShareabilityOverride, Ste, SubstreamDefault,
+    SubstreamId, TableConfig,
 };
 
 use crate::Platform;
-use crate::context::{CdTable, TableKind};
+use crate::context::{CdTable, LinearTable, NewTable, TableKind};
 use crate::device::{AttachKey, DeviceState, State};
+use crate::entry::EntryFormat;
+use crate::leaf_table::{LEAF_BITS, LeafTable};
 use crate::membership::{Leads, Member};
 use crate::platform::Block;
 use crate::smmu_core::SmmuParts;
 use crate::table::single_context;
+use crate::write::Step;
 
-/// The entries of a device after one attach.
+/// The entries of a device after one attach, and the way to them.
 #[derive(Clone, Copy)]
 pub(crate) struct Image {
-    /// Where the CDs are written, before the first STE: a table, and the copy that no STE leads to.
-    pub(crate) cds: Option<(TableKind, usize)>,
-    /// The STE, in two steps. An STE of two new words would go through an invalid one, which
+    /// The CDs that are written before the first step, where no entry leads.
+    pub(crate) cds: CdWrite,
+    /// The way, in two steps. One step of two new words would go through an invalid entry, which
     /// interrupts the substreams.
-    pub(crate) first: Ste,
-    pub(crate) last: Ste,
+    pub(crate) first: Step,
+    pub(crate) last: Step,
+    /// The STE at the end.
+    pub(crate) ste: Ste,
+}
+
+/// Where CDs are written before the first step of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CdWrite {
+    Nothing,
+    /// To the copy of a linear table that no STE leads to.
+    Copy(TableKind, usize),
+    /// To a two-level table that no STE leads to.
+    InPlace,
+    /// To a leaf that no descriptor leads to.
+    Leaf,
 }
 
 impl Image {
-    pub(crate) const ABORT: Self = Image { cds: None, first: Ste::ABORT, last: Ste::ABORT };
+    pub(crate) const ABORT: Self = Self::only(Ste::ABORT);
 
     /// The entries once `key` is attached as `becomes` says.
     ///
-    /// `fresh` is a table that the attach brings. `live` is the STE in memory.
+    /// `new` is memory that the attach brings. `live` is the STE in memory.
     pub(crate) fn of<P: Platform>(
         smmu: &SmmuParts<P>,
         device: &DeviceState<P>,
         change: Change<'_, P>,
-        fresh: Option<&(TableKind, CdTable<Block<P>>)>,
+        new: Option<&NewTable<Block<P>>>,
         live: Ste,
     ) -> Result<Self, FieldError> {
         let stream = change.stream(device);
-        let default = default_of(stream);
         let kind = match stream {
             _ if change.leaves_substreams(device) => TableKind::All,
             State::Member(Member { leads: Leads::Context(_), .. }) => TableKind::Single,
@@ -45,29 +62,101 @@ impl Image {
             State::Bypass => return Ok(Self::only(Ste::bypass(incoming_shareability(smmu)))),
             State::Blocked => return Ok(Self::ABORT),
         };
-        let made = fresh.filter(|(made, _)| *made == kind).map(|(_, table)| table);
-        // Not reached: each attach brings the tables that its end needs.
-        let Some(table) = made.or(device.cds.get(kind)) else { return Ok(Self::ABORT) };
+        let (before, default) = (default_of(&device.state), default_of(stream));
+        let defaults = Defaults { before, default };
+        let tables = &device.cds;
+        match (kind, new) {
+            (TableKind::Single, Some(NewTable::Single(table)))
+            | (TableKind::All, Some(NewTable::All(CdTable::Linear(table)))) => {
+                Self::linear(smmu, device, change, (kind, table), defaults, live)
+            }
+            (TableKind::All, Some(NewTable::All(CdTable::TwoLevel(table)))) => {
+                Self::two_level(smmu, change, (table, None), defaults, live)
+            }
+            (kind, new) => match (tables.linear(kind), tables.leaves()) {
+                (Some(table), _) => {
+                    Self::linear(smmu, device, change, (kind, table), defaults, live)
+                }
+                (None, Some(table)) => {
+                    let leaf = match new {
+                        Some(NewTable::Leaf(_, leaf)) => Some(leaf),
+                        _ => None,
+                    };
+                    Self::two_level(smmu, change, (table, leaf), defaults, live)
+                }
+                // Not reached: each attach brings the tables that its end needs.
+                (None, None) => Ok(Self::ABORT),
+            },
+        }
+    }
+
+    fn linear<P: Platform>(
+        smmu: &SmmuParts<P>,
+        device: &DeviceState<P>,
+        change: Change<'_, P>,
+        (kind, table): (TableKind, &LinearTable<Block<P>>),
+        Defaults { before, default }: Defaults,
+        live: Ste,
+    ) -> Result<Self, FieldError> {
+        let leading_to =
+            |copy, default| leading_to(smmu, 0, table.log2(), table.address(copy), default);
         // The same CDs as now need no copy, and an equal STE no command.
         let now = table.current();
         let copy = if table.has(now, change.cds(device)) { now } else { 1 - now };
-        let last = leading_to(smmu, table, copy, default)?;
-        let before = default_of(&device.state);
+        let last = leading_to(copy, default)?;
         let mut first = last;
-        if before != default && live == leading_to(smmu, table, now, before)? {
+        if before != default && live == leading_to(now, before)? {
             first = match default {
                 // The CD of substream 0 comes before the STE that uses it for the stream.
-                SubstreamDefault::Substream0 => leading_to(smmu, table, copy, before)?,
+                SubstreamDefault::Substream0 => leading_to(copy, before)?,
                 // It goes after the STE that does not.
-                _ => leading_to(smmu, table, now, default)?,
+                _ => leading_to(now, default)?,
             };
         }
-        Ok(Image { cds: Some((kind, copy)), first, last })
+        let cds = CdWrite::Copy(kind, copy);
+        Ok(Image { cds, first: Step::Ste(first), last: Step::Ste(last), ste: last })
+    }
+
+    fn two_level<P: Platform>(
+        smmu: &SmmuParts<P>,
+        change: Change<'_, P>,
+        (table, leaf): (&LeafTable<Block<P>>, Option<&Block<P>>),
+        Defaults { before, default }: Defaults,
+        live: Ste,
+    ) -> Result<Self, FieldError> {
+        const FORMAT: u8 = 1;
+        let leading_to = |default| leading_to(smmu, FORMAT, table.log2(), table.address(), default);
+        let ste = leading_to(default)?;
+        let only = Image { cds: CdWrite::InPlace, ..Self::only(ste) };
+        if live != leading_to(before)? || table.is_stale() {
+            return Ok(only);
+        }
+        let (substream, cd) = change.context();
+        let same = table.read(substream).words() == cd.unwrap_or(Cd::INVALID).words();
+        if same {
+            return Ok(Image { cds: CdWrite::Nothing, ..only });
+        }
+        let swap = Step::Leaf(table.swap(substream, leaf)?);
+        let (first, last) = match default {
+            _ if before == default => (swap, swap),
+            // The CD of substream 0 comes before the STE that uses it for the stream.
+            SubstreamDefault::Substream0 => (swap, Step::Ste(ste)),
+            // It goes after the STE that does not.
+            _ => (Step::Ste(ste), swap),
+        };
+        Ok(Image { cds: CdWrite::Leaf, first, last, ste })
     }
 
     const fn only(ste: Ste) -> Self {
-        Image { cds: None, first: ste, last: ste }
+        Image { cds: CdWrite::Nothing, first: Step::Ste(ste), last: Step::Ste(ste), ste }
     }
+}
+
+/// What becomes of transactions without a SubstreamID, before and after a change.
+#[derive(Clone, Copy)]
+struct Defaults {
+    before: SubstreamDefault,
+    default: SubstreamDefault,
 }
 
 /// One attachment that changes.
@@ -95,25 +184,53 @@ impl<'a, P: Platform> Change<'a, P> {
 
     /// Whether a substream is attached afterwards.
     pub(crate) fn leaves_substreams(self, device: &DeviceState<P>) -> bool {
-        let others = device.substreams.iter().any(|(id, _)| AttachKey::Substream(*id) != self.key);
-        let this = matches!((self.key, self.becomes), (AttachKey::Substream(_), State::Member(_)));
-        others || this
+        match (self.key, self.becomes) {
+            (AttachKey::Substream(_), State::Member(_)) => true,
+            (AttachKey::Substream(id), _) => device.substreams.has_other(Some(id)),
+            (AttachKey::Stream, _) => device.substreams.has_other(None),
+        }
+    }
+
+    /// The CD that changes, by SubstreamID.
+    pub(crate) fn context(self) -> (usize, Option<Cd>) {
+        let substream = match self.key {
+            AttachKey::Stream => 0,
+            AttachKey::Substream(id) => id.get() as usize,
+        };
+        (substream, context(self.becomes))
     }
 
     /// The CDs afterwards, by SubstreamID. Ask in ascending order.
     pub(crate) fn cds(self, device: &'a DeviceState<P>) -> impl FnMut(usize) -> Cd {
         let mut others = device.substreams.iter().peekable();
         let stream = context(self.stream(device));
+        let (changed, changes_to) = self.context();
         move |n| {
             while others.next_if(|(id, _)| (id.get() as usize) < n).is_some() {}
             let there = others.peek().filter(|(id, _)| id.get() as usize == n);
-            let cd = match self.key {
-                AttachKey::Substream(id) if id.get() as usize == n => context(self.becomes),
-                _ if n == 0 => stream,
+            let cd = match n {
+                _ if n == changed => changes_to,
+                0 => stream,
                 _ => there.and_then(|(_, member)| member.context()),
             };
             cd.unwrap_or(Cd::INVALID)
         }
+    }
+
+    /// The CDs to write to a two-level table that no STE leads to: all of a stale table, else those
+    /// that may differ.
+    pub(crate) fn missing_cds(
+        self,
+        device: &'a DeviceState<P>,
+        stale: bool,
+    ) -> impl Iterator<Item = (usize, Cd)> {
+        let (changed, changes_to) = self.context();
+        let others = device.substreams.iter().filter(move |_| stale);
+        let others = others.map(|(id, member)| (id.get() as usize, member.context()));
+        let stream = (0, context(self.stream(device)));
+        let all = core::iter::once(stream).chain(others).filter(move |(n, _)| *n != changed);
+        all.chain(core::iter::once((changed, changes_to)))
+            .map(|(n, cd)| (n, cd.unwrap_or(Cd::INVALID)))
     }
 }
 
@@ -135,14 +252,16 @@ fn default_of<P: Platform>(stream: &State<P>) -> SubstreamDefault {
 
 fn leading_to<P: Platform>(
     smmu: &SmmuParts<P>,
-    table: &CdTable<Block<P>>,
-    copy: usize,
+    format: u8,
+    log2: u8,
+    context: PhysAddr,
     default: SubstreamDefault,
 ) -> Result<Ste, FieldError> {
     let config = TableConfig {
-        cd_max: table.log2(),
+        format,
+        cd_max: log2,
         substream_default: default,
-        ..single_context(&smmu.caps, table.address(copy))
+        ..single_context(&smmu.caps, context)
     };
     let shareability = match default {
         SubstreamDefault::Bypass => incoming_shareability(smmu),
@@ -161,10 +280,21 @@ pub(crate) fn incoming_shareability<P: Platform>(smmu: &SmmuParts<P>) -> Shareab
     }
 }
 
-/// The number of bits that a linear table of CDs covers at most.
+/// The number of SubstreamID bits that a linear table of CDs covers at most.
 ///
 /// A change copies the table, so a larger one would make each attach of a substream slower.
-pub(crate) const MAX_SUBSTREAM_BITS: u8 = 10;
+const MAX_LINEAR_BITS: u8 = 10;
+
+/// The number of SubstreamID bits that this crate uses of an SMMU.
+pub(crate) const fn usable_substream_bits(caps: &Capabilities) -> u8 {
+    let most = if caps.two_level_cd { 20 } else { MAX_LINEAR_BITS };
+    if caps.ssid_bits < most { caps.ssid_bits } else { most }
+}
+
+/// Whether a device's table of CDs has two levels: not where one leaf holds all CDs.
+pub(crate) const fn is_two_level(caps: &Capabilities, bits: u8) -> bool {
+    caps.two_level_cd && bits > LEAF_BITS
+}
 
 /// Whether a SubstreamID can be attached. The stream itself may use that of substream 0.
 pub(crate) const fn is_attachable(substream: SubstreamId, bits: u8) -> bool {

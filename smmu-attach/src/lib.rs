@@ -158,6 +158,7 @@ mod error;
 mod group;
 mod held;
 mod image;
+mod leaf_table;
 mod locks;
 mod membership;
 mod outcome;
@@ -168,6 +169,7 @@ mod smmu_core;
 mod stream_entry;
 mod stream_table;
 mod substream;
+mod substreams;
 #[cfg(loom)]
 pub mod sync;
 #[cfg(not(loom))]

@@ -8,10 +8,11 @@ use smmu_invs::{InvArray, InvSpec, InvUsers, Publication, RequestBuffer};
 use smmu_types::{CacheTag, Ste};
 
 use crate::attach::Prepared;
-use crate::context::{CdTable, TableKind};
+use crate::context::{CdTable, LinearTable, NewTable};
 use crate::device::{AttachKey, Device, State};
 use crate::held::{Contention, Rank};
-use crate::image::{Change, Image};
+use crate::image::{Change, Image, is_two_level};
+use crate::leaf_table::{LeafTable, leaf_of, new_leaf};
 use crate::locks::Locks;
 use crate::membership::{End, Leads, Member};
 use crate::platform::{Block, SmmuInstance};
@@ -169,22 +170,16 @@ fn join<P: Platform>(
         let mut request = RequestBuffer::with_capacity(1)?;
         request.push(InvSpec::tagged(smmu.id, tag, smmu.caps.range_support()))?;
         let leads = entry_of(smmu, domain, tag)?;
-        let (kind, log2) = match key {
-            AttachKey::Stream => (TableKind::Single, 0),
-            AttachKey::Substream(_) => (TableKind::All, device.substream_bits),
-        };
-        if let (Leads::Context(_), None) = (leads, part.device.cds.get(kind)) {
-            let bytes = CdTable::<Block<P>>::bytes(log2);
-            let block = allocate(smmu.id, smmu.env.dma(), bytes)?;
-            part.table = Some((kind, CdTable::new(block, log2)));
+        if let Leads::Context(_) = leads {
+            part.new = new_table(part, key)?;
         }
         let member = Member { domain: domain.clone(), request, leads, end: End::Open };
         let cd = member.context();
         part.becomes = State::Member(member);
         let live = device.ste().unwrap_or(Ste::INVALID);
         let change = Change { key, becomes: &part.becomes };
-        let image = Image::of(smmu, &part.device, change, part.table.as_ref(), live)?;
-        judge(smmu, domain, &image.last, cd.as_ref())?;
+        let image = Image::of(smmu, &part.device, change, part.new.as_ref(), live)?;
+        judge(smmu, domain, &image.ste, cd.as_ref())?;
         part.cds = image.cds;
         part.path.redirect(image.first, image.last);
     }
@@ -201,6 +196,43 @@ fn join<P: Platform>(
     // From here on nothing fails.
     tags.extend(fresh.into_iter().filter_map(|(tag, smmu)| Some((tag.keep()?, smmu))));
     Ok(PendingPublish { fresh: room.map(|room| (tags, room)), node })
+}
+
+/// The memory that the CD of a key needs, and that the device does not have.
+fn new_table<P: Platform>(
+    part: &mut Part<P>,
+    key: AttachKey,
+) -> Result<Option<NewTable<Block<P>>>, AttachError> {
+    let device = part.device.object().clone();
+    let (smmu, bits) = (&*device.smmu, device.substream_bits);
+    let linear = |log2| {
+        let block = allocate(smmu.id, smmu.env.dma(), LinearTable::<Block<P>>::bytes(log2))?;
+        Ok::<_, AttachError>(LinearTable::new(block, log2))
+    };
+    let AttachKey::Substream(id) = key else {
+        let missing = part.device.cds.single.is_none();
+        return Ok(if missing { Some(NewTable::Single(linear(0)?)) } else { None });
+    };
+    let out_of_memory = AttachError::OutOfMemory { smmu: smmu.id };
+    let (substream, dma) = (id.get() as usize, smmu.env.dma());
+    if part.device.cds.all.is_none() {
+        if !is_two_level(&smmu.caps, bits) {
+            return Ok(Some(NewTable::All(CdTable::Linear(linear(bits)?))));
+        }
+        let mut table = LeafTable::new(smmu.id, bits, dma)?;
+        if !table.has_leaf(substream) {
+            table.reserve().map_err(|_| out_of_memory)?;
+            table.add_leaf(leaf_of(substream), new_leaf(smmu.id, dma)?);
+        }
+        return Ok(Some(NewTable::All(CdTable::TwoLevel(table))));
+    }
+    match part.device.cds.leaves_mut() {
+        Some(table) if !table.has_leaf(substream) => {
+            table.reserve().map_err(|_| out_of_memory)?;
+            Ok(Some(NewTable::Leaf(leaf_of(substream), new_leaf(smmu.id, dma)?)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The domain's array with one user more for each device.

@@ -24,7 +24,7 @@ use smmu_types::{
 
 use crate::batch::SyncBatch;
 use crate::device::Device;
-use crate::image::MAX_SUBSTREAM_BITS;
+use crate::image::usable_substream_bits;
 use crate::platform::Block;
 use crate::smmu_core::{SmmuCore, SmmuParts};
 use crate::stream_entry::StreamEntry;
@@ -72,8 +72,10 @@ pub struct DeviceConfig {
     /// Number of SubstreamID bits that the device can send; 0 if it has no substreams. For a PCIe
     /// function the width of its PASID capability.
     ///
-    /// At most `IDR1.SSIDSIZE` and 10 bits are used. The first attach of a substream takes two
-    /// tables of 2^n CDs of 64 bytes.
+    /// At most `IDR1.SSIDSIZE` bits are used, and 10 bits of an SMMU without two-level tables
+    /// (`IDR0.CD2L`). The first attach of a substream takes the memory of the table: 8 bytes for each
+    /// 64 SubstreamIDs, and 4 KiB for each 64 of them that have been in use. Up to 6 bits, and
+    /// without two-level tables, it takes two tables of 2^n CDs of 64 bytes.
     pub substream_bits: u8,
 }
 
@@ -212,7 +214,7 @@ impl<P: Platform> Smmu<P> {
             }
         }
         let (entries, unannounced) = self.entries(&streams)?;
-        let most = self.capabilities().ssid_bits.min(MAX_SUBSTREAM_BITS);
+        let most = usable_substream_bits(self.capabilities());
         let substream_bits = config.substream_bits.min(most);
         let device = Device::new(self.0.core.clone(), entries, substream_bits)?;
         // Before any thread can find the device and attach it.

@@ -25,6 +25,8 @@ smmu_types::barriers! {
     ConfirmBeforeLeave,
     /// The proven flush before the tag is free.
     FlushBeforeFree,
+    /// The locks of a group's devices in one order for all threads.
+    DeviceOrder,
     /// The locks of two domains in the order in which the domains were made.
     DomainOrder,
     /// A refusal instead of a wait, in a call that returns with locks held.

@@ -7,18 +7,20 @@ use core::mem;
 use smallvec::SmallVec;
 use smmu_invs::{InvArray, InvSpec, Publication};
 use smmu_tags::{FreshTag, RetiringTag};
+use smmu_types::Cd;
 use smmu_types::seam::{Notice, Observer, SinkError};
 
-use crate::context::{CdTable, TableKind};
+use crate::context::{CdTable, NewTable};
 use crate::device::{AttachKey, Confirmation, DeviceGuard, DeviceParts, State};
 use crate::domain::{DomainState, Owned};
-use crate::image::Change;
+use crate::image::{CdWrite, Change};
+use crate::leaf_table::LeafTable;
 use crate::locks::Locks;
 use crate::membership::{End, release};
 use crate::outcome::Outcome;
 use crate::platform::{Block, SmmuInstance};
 use crate::sync::{Barrier, is_kept};
-use crate::write::{StePath, Writing, give_up, write_stes};
+use crate::write::{Path, Writing, give_up, write_entries};
 use crate::{Domain, Env, Platform};
 
 /// State that every step of one transaction carries.
@@ -36,21 +38,24 @@ pub(crate) struct Transaction<P: Platform> {
 pub(crate) struct Part<P: Platform> {
     pub(crate) device: DeviceGuard<P>,
     pub(crate) becomes: State<P>,
-    /// Where the CDs are written, before the first STE: a table, and the copy that no STE leads to.
-    pub(crate) cds: Option<(TableKind, usize)>,
-    /// The way of the STEs. It has failed if the SMMU still does not confirm an earlier change:
+    /// The CDs that are written before the first step.
+    pub(crate) cds: CdWrite,
+    /// The way of the entries. It has failed if the SMMU still does not confirm an earlier change:
     /// then the entries stay invalid.
-    pub(crate) path: StePath,
-    /// A table that the attach brings.
-    pub(crate) table: Option<(TableKind, CdTable<Block<P>>)>,
+    pub(crate) path: Path,
+    /// Memory for CDs that the attach brings.
+    pub(crate) new: Option<NewTable<Block<P>>>,
 }
 
 impl<P: Platform> Writing<P> for Part<P> {
     fn device(&self) -> &DeviceParts<P> {
         self.device.object()
     }
-    fn path(&self) -> &StePath {
+    fn path(&self) -> &Path {
         &self.path
+    }
+    fn leaves(&self) -> Option<&LeafTable<Block<P>>> {
+        self.device.cds.leaves()
     }
 }
 
@@ -111,8 +116,8 @@ impl<P: Platform> Transaction<P> {
         }
         domain.cell().publish(node);
         for part in &mut self.parts {
-            if let Some((kind, table)) = part.table.take() {
-                *part.device.cds.get_mut(kind) = Some(table);
+            if let Some(new) = part.new.take() {
+                part.device.cds.add(new);
             }
         }
     }
@@ -142,7 +147,7 @@ impl<P: Platform> Transaction<P> {
                 part.write_cds(self.key);
             }
         }
-        write_stes(&self.parts);
+        write_entries(&self.parts);
         for part in &mut self.parts {
             if !is_kept(Barrier::CdBeforeSte) {
                 part.write_cds(self.key);
@@ -151,6 +156,7 @@ impl<P: Platform> Transaction<P> {
                 Ok(()) => part.device.confirmation = Confirmation::Confirmed,
                 Err(error) => give_up(part.device.object(), error),
             }
+            part.tidy_cds(self.key);
         }
     }
 
@@ -168,8 +174,8 @@ impl<P: Platform> Transaction<P> {
 
 impl<P: Platform> Part<P> {
     pub(crate) fn new(device: DeviceGuard<P>) -> Self {
-        let path = StePath::abort();
-        Part { device, becomes: State::Blocked, cds: None, path, table: None }
+        let path = Path::abort();
+        Part { device, becomes: State::Blocked, cds: CdWrite::Nothing, path, new: None }
     }
 
     /// What the device asks of the new domain's array.
@@ -184,18 +190,58 @@ impl<P: Platform> Part<P> {
         self.path.result(self.device().smmu.id)
     }
 
-    /// Write the CDs to a copy that no STE leads to.
+    /// Write the CDs where no entry leads, so that the SMMU cannot have cached them.
     fn write_cds(&mut self, key: AttachKey) {
-        let Some((kind, copy)) = self.cds.filter(|_| !self.path.has_failed()) else { return };
-        let change = Change { key, becomes: &self.becomes };
-        if let Some(table) = self.device.cds.get(kind)
-            && copy != table.current()
-        {
-            // No STE leads to this copy, so the SMMU cannot have cached its CDs.
-            table.fill(copy, change.cds(&self.device));
+        if self.path.has_failed() {
+            return;
         }
-        if let Some(table) = self.device.cds.get_mut(kind) {
-            table.set_current(copy);
+        let Part { device, becomes, .. } = self;
+        let change = Change { key, becomes };
+        match self.cds {
+            CdWrite::Nothing => {}
+            CdWrite::Copy(kind, copy) => {
+                if let Some(table) = device.cds.linear(kind)
+                    && copy != table.current()
+                {
+                    table.fill(copy, change.cds(device));
+                }
+                if let Some(table) = device.cds.linear_mut(kind) {
+                    table.set_current(copy);
+                }
+            }
+            CdWrite::InPlace => {
+                // The list of substreams and the table are parts of one state.
+                if let Some(CdTable::TwoLevel(mut table)) = device.cds.all.take() {
+                    table.fill(change.missing_cds(device, table.is_stale()));
+                    device.cds.all = Some(CdTable::TwoLevel(table));
+                }
+            }
+            CdWrite::Leaf => {
+                let (substream, cd) = change.context();
+                if let Some(table) = device.cds.leaves_mut() {
+                    table.prepare_swap(substream, &cd.unwrap_or(Cd::INVALID));
+                }
+            }
+        }
+    }
+
+    /// After the last step: the table of all substreams has what the device's state says, unless
+    /// the SMMU did not confirm it.
+    fn tidy_cds(&mut self, key: AttachKey) {
+        let (written, change) = (self.result(), Change { key, becomes: &self.becomes });
+        let leads_there = change.leaves_substreams(&self.device);
+        let Some(table) = self.device.cds.leaves_mut() else { return };
+        match written {
+            Err(_) => table.set_stale(),
+            // The last substream has left, so no STE leads to the table.
+            Ok(())
+                if !leads_there
+                    && let AttachKey::Substream(_) = key
+                    && !table.is_stale() =>
+            {
+                table.fill(core::iter::once((change.context().0, Cd::INVALID)));
+            }
+            Ok(()) => {}
         }
     }
 

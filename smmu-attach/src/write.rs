@@ -1,6 +1,6 @@
-//! Writes the STEs of all devices of a transaction, in rounds.
+//! Writes the entries of all devices of a transaction, in rounds.
 //!
-//! 1. A round stores the next step of every entry, and sends the `CFGI_STE`s of each SMMU with one
+//! 1. A round stores the next step of every entry, and sends the `CFGI`s of each SMMU with one
 //!    `CMD_SYNC`. So the longest way of an entry decides the number of syncs, not the number of
 //!    entries.
 //! 2. Every SMMU has its commands before the first wait: they work at the same time.
@@ -11,28 +11,37 @@ use core::cell::Cell;
 
 use smallvec::SmallVec;
 use smmu_types::seam::{CommandSink, Notice, Observer, SinkError, TableEntry};
-use smmu_types::{SmmuId, Ste};
+use smmu_types::{Command, SmmuId, Ste};
 
 use crate::Platform;
 use crate::batch::{SyncBatch, wait};
 use crate::device::{DeviceParts, forget_ste};
 use crate::entry;
+use crate::leaf_table::{LeafSwap, LeafTable};
+use crate::platform::Block;
 use crate::smmu_core::SmmuParts;
 use crate::sync::{Barrier, is_kept};
 
 /// SMMUs that carry out a round at the same time.
 const AT_ONCE: usize = 16;
 
-/// The way of a device's STEs to new ones.
+/// One step of the way of a device's entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The STEs become this one, with as many stores and syncs as the architecture demands.
+    Ste(Ste),
+    /// One store to level 1 of the CD table replaces a leaf.
+    Leaf(LeafSwap),
+}
+
+/// The way of a device's entries to new ones.
 ///
 /// The progress is a cell: while the devices of an SMMU take a step, the command sink is borrowed
 /// from one of them.
 #[derive(Clone)]
-pub(crate) struct StePath {
-    /// The STE, in two steps. An STE of two new words would go through an invalid one, which
-    /// interrupts the substreams.
-    first: Ste,
-    last: Ste,
+pub(crate) struct Path {
+    first: Step,
+    last: Step,
     progress: Cell<Progress>,
     syncs: Cell<u32>,
 }
@@ -42,23 +51,23 @@ pub(crate) struct StePath {
 enum Progress {
     First,
     Last,
-    /// The SMMU has confirmed the last STE.
+    /// The SMMU has confirmed the last step.
     Written,
     /// The SMMU has not confirmed a step.
     Failed(SinkError),
 }
 
-impl StePath {
-    pub(crate) const fn new(first: Ste, last: Ste) -> Self {
-        StePath { first, last, progress: Cell::new(Progress::First), syncs: Cell::new(0) }
+impl Path {
+    pub(crate) const fn new(first: Step, last: Step) -> Self {
+        Path { first, last, progress: Cell::new(Progress::First), syncs: Cell::new(0) }
     }
 
     pub(crate) const fn abort() -> Self {
-        Self::new(Ste::ABORT, Ste::ABORT)
+        Self::new(Step::Ste(Ste::ABORT), Step::Ste(Ste::ABORT))
     }
 
     /// Another way, for a device that has not taken a step. A failure stays.
-    pub(crate) fn redirect(&mut self, first: Ste, last: Ste) {
+    pub(crate) fn redirect(&mut self, first: Step, last: Step) {
         (self.first, self.last) = (first, last);
     }
 
@@ -87,6 +96,7 @@ impl StePath {
     fn step<P: Platform>(
         &self,
         device: &DeviceParts<P>,
+        leaves: Option<&LeafTable<Block<P>>>,
         batch: &mut SyncBatch<'_, P::Sink>,
     ) -> Result<bool, SinkError> {
         loop {
@@ -96,10 +106,22 @@ impl StePath {
                 Progress::Written | Progress::Failed(_) => return Ok(false),
             };
             let mut stored = false;
-            for (stream, slot) in device.slots() {
-                if entry::advance(&slot, target) {
-                    stored = true;
-                    batch.add(forget_ste(stream))?;
+            match target {
+                Step::Ste(ste) => {
+                    for (stream, slot) in device.slots() {
+                        if entry::advance(&slot, ste) {
+                            stored = true;
+                            batch.add(forget_ste(stream))?;
+                        }
+                    }
+                }
+                Step::Leaf(swap) => {
+                    if leaves.is_some_and(|leaves| leaves.store(*swap)) {
+                        stored = true;
+                        for (stream, _) in device.slots() {
+                            batch.add(Command::CfgiCdAll { stream })?;
+                        }
+                    }
                 }
             }
             if stored {
@@ -111,18 +133,20 @@ impl StePath {
     }
 }
 
-/// A device whose STEs a transaction writes.
+/// A device whose entries a transaction writes.
 pub(crate) trait Writing<P: Platform> {
     fn device(&self) -> &DeviceParts<P>;
-    fn path(&self) -> &StePath;
+    fn path(&self) -> &Path;
+    /// The two-level table of CDs, if the device has one.
+    fn leaves(&self) -> Option<&LeafTable<Block<P>>>;
 }
 
 type Ticket<P> = <<P as Platform>::Sink as CommandSink>::Ticket;
 
-/// Write the STEs of all devices. The devices of one SMMU are neighbours.
+/// Write the entries of all devices. The devices of one SMMU are neighbours.
 ///
-/// Each [`StePath::result`] then says whether the SMMU confirmed. Needs no memory.
-pub(crate) fn write_stes<P: Platform, W: Writing<P>>(all: &[W]) {
+/// Each [`Path::result`] then says whether the SMMU confirmed. Needs no memory.
+pub(crate) fn write_entries<P: Platform, W: Writing<P>>(all: &[W]) {
     for one in all {
         // Barrier: an SMMU that sees a new entry also sees the CDs and the tables behind it.
         if is_kept(Barrier::TablesBeforeSte) && !one.path().has_failed() {
@@ -168,7 +192,7 @@ fn send<P: Platform, W: Writing<P>>(run: &[W]) -> Result<Option<Ticket<P>>, Sink
     let mut batch = SyncBatch::new(smmu.env.sink(), smmu.id);
     let mut stored = false;
     for one in run {
-        stored |= one.path().step(one.device(), &mut batch)?;
+        stored |= one.path().step(one.device(), one.leaves(), &mut batch)?;
     }
     if stored { batch.issue().map(Some) } else { Ok(None) }
 }

@@ -68,7 +68,7 @@ enum Reached {
 }
 
 /// What the SMMU makes of a transaction, with a CD from `cd`.
-fn walk(ste: Ste, source: Source, cd: impl FnOnce(PhysAddr, u32) -> Cd) -> Reached {
+fn walk(ste: Ste, source: Source, cd: impl FnOnce(&TableConfig, u32) -> Cd) -> Reached {
     let config = match ste.decode() {
         SteConfig::Bypass => return Reached::Memory,
         // Stage 2 without stage 1: a SubstreamID is a fault.
@@ -83,7 +83,7 @@ fn walk(ste: Ste, source: Source, cd: impl FnOnce(PhysAddr, u32) -> Cd) -> Reach
         (Some(n), _) if n >> config.cd_max == 0 && !(zero && n == 0) => n,
         _ => return Reached::Nothing,
     };
-    match cd(config.context, index) {
+    match cd(&config, index) {
         cd if cd.is_valid() => Reached::Stage1(cd.asid()),
         _ => Reached::Nothing,
     }
@@ -92,6 +92,8 @@ fn walk(ste: Ste, source: Source, cd: impl FnOnce(PhysAddr, u32) -> Cd) -> Reach
 #[derive(Default)]
 struct Caches {
     ste: Option<Ste>,
+    /// By SubstreamID: an SMMU may cache one descriptor for each.
+    level_1: BTreeMap<u32, u64>,
     cds: BTreeMap<u32, Cd>,
 }
 
@@ -105,13 +107,22 @@ struct Rig {
     caches: Arc<Mutex<Caches>>,
     look: Look,
     fail_at: Arc<AtomicU32>,
+    bits: u8,
 }
 
 const SMMU: SmmuId = SmmuId(0);
-const BITS: u8 = 2;
+
+/// SubstreamIDs of a device with a linear table, and of one with a two-level table.
+const LINEAR: u8 = 2;
+const TWO_LEVEL: u8 = 9;
+
+/// The SubstreamID of key 1, 2 or 3. In two levels, the first is in the leaf of SubstreamID 0.
+fn number(bits: u8, key: u32) -> u32 {
+    if bits == LINEAR { key } else { [0, 1, 0x43, 0x7e][key as usize] }
+}
 
 impl Rig {
-    fn new(streams: &[u32]) -> Self {
+    fn new(streams: &[u32], bits: u8) -> Self {
         let look: Look = Arc::default();
         let window = HeapWindow::new(PhysAddr(0x4000_0000), 4 << 20);
         let memory = window.share();
@@ -126,28 +137,37 @@ impl Rig {
                 1 => return Some(SinkError::timeout(SMMU)),
                 n => left.store(n - 1, Ordering::Relaxed),
             }
-            if let SinkCall::Issue(_, commands) | SinkCall::Push(_, commands) = call
-                && commands
-                    .iter()
-                    .any(|c| matches!(c, Command::CfgiSte { stream, .. } if *stream == first))
-            {
-                *flushed.lock().unwrap() = Caches::default();
+            let (SinkCall::Issue(_, commands) | SinkCall::Push(_, commands)) = call else {
+                return None;
+            };
+            for command in commands {
+                let mut caches = flushed.lock().unwrap();
+                match command {
+                    Command::CfgiSte { stream, .. } if *stream == first => {
+                        *caches = Caches::default();
+                    }
+                    Command::CfgiCdAll { stream } if *stream == first => {
+                        *caches = Caches { ste: caches.ste, ..Caches::default() };
+                    }
+                    _ => {}
+                }
             }
             None
         });
         let dma = WatchedMemory(Pool::new(window), Arc::clone(&look));
         let env = Env::<Watched>::new(dma, sink, RecordingObserver::new()).unwrap();
-        let caps = Capabilities::decode(LARGE);
-        let smmu = Smmu::new(&env, SMMU, LARGE, caps, SmmuConfig::default()).unwrap();
+        let registers = IdRegisters { idr0: LARGE.idr0 | 1 << 19, ..LARGE };
+        let caps = Capabilities::decode(registers);
+        let smmu = Smmu::new(&env, SMMU, registers, caps, SmmuConfig::default()).unwrap();
         let streams: Vec<_> = streams.iter().copied().map(StreamId).collect();
-        let config = DeviceConfig::default().with_substream_bits(BITS);
+        let config = DeviceConfig::default().with_substream_bits(bits);
         let device = smmu.add_device_with(&streams, config).unwrap();
         let domain = |id: u32, stage| {
             let tables = tables(stage, 0x8000_0000 + u64::from(id) * 0x1000);
             Domain::new(&env, DomainId(id), tables).unwrap()
         };
         let domains = vec![domain(1, S1), domain(2, S1), domain(3, S1), domain(4, S2)];
-        Rig { env, smmu, device, domains, memory, caches, look, fail_at }
+        Rig { env, smmu, device, domains, memory, caches, look, fail_at, bits }
     }
 
     fn reached(&self, domain: usize) -> Reached {
@@ -166,13 +186,24 @@ impl Rig {
             let mut caches = caches.lock().unwrap();
             let cached = *caches.ste.get_or_insert(now);
             for &(source, reaches) in &others {
-                let fetch = |context: PhysAddr, n: u32| cd_at(&memory, context, n);
+                let fetch = |table: &TableConfig, n: u32| {
+                    let level_1 = level_1(&memory, table, n);
+                    cd_at(&memory, table, level_1, n)
+                };
                 let check = |end: Reached, what| {
                     assert!(reaches.contains(&end), "{source:?}, {what}: {end:?}, not {reaches:?}");
                 };
                 check(walk(now, source, fetch), "from memory");
                 check(walk(cached, source, fetch), "STE cached");
-                let keep = |context, n| *caches.cds.entry(n).or_insert_with(|| fetch(context, n));
+                let Caches { level_1: descriptors, cds, .. } = &mut *caches;
+                let mut through = |table: &TableConfig, n| {
+                    let descriptor =
+                        *descriptors.entry(n).or_insert_with(|| level_1(&memory, table, n));
+                    cd_at(&memory, table, descriptor, n)
+                };
+                check(walk(cached, source, &mut through), "level 1 cached");
+                let keep =
+                    |table: &TableConfig, n| *cds.entry(n).or_insert_with(|| through(table, n));
                 check(walk(cached, source, keep), "all cached");
             }
         }));
@@ -187,9 +218,19 @@ impl Rig {
         let mut caches = self.caches.lock().unwrap();
         let cached = *caches.ste.get_or_insert(now);
         for &(source, reaches) in expected {
-            let fetch = |context: PhysAddr, n: u32| cd_at(&self.memory, context, n);
+            let fetch = |table: &TableConfig, n: u32| {
+                cd_at(&self.memory, table, level_1(&self.memory, table, n), n)
+            };
             assert_eq!(walk(now, source, fetch), reaches, "{what}: {source:?} from memory");
-            let keep = |context, n| *caches.cds.entry(n).or_insert_with(|| fetch(context, n));
+            let Caches { level_1: descriptors, cds, .. } = &mut *caches;
+            let mut through = |table: &TableConfig, n| {
+                let level_1 =
+                    *descriptors.entry(n).or_insert_with(|| level_1(&self.memory, table, n));
+                cd_at(&self.memory, table, level_1, n)
+            };
+            let end = walk(cached, source, &mut through);
+            assert_eq!(end, reaches, "{what}: {source:?} through level 1");
+            let keep = |table: &TableConfig, n| *cds.entry(n).or_insert_with(|| through(table, n));
             assert_eq!(walk(cached, source, keep), reaches, "{what}: {source:?} from the caches");
         }
     }
@@ -198,8 +239,12 @@ impl Rig {
         self.env.sink().take().len() as u32
     }
 
-    fn substream(&self, n: u32) -> Substream<Watched> {
-        self.device.substream(SubstreamId::new(n).unwrap()).unwrap()
+    fn substream(&self, key: u32) -> Substream<Watched> {
+        self.device.substream(SubstreamId::new(number(self.bits, key)).unwrap()).unwrap()
+    }
+
+    fn source(&self, key: usize) -> Source {
+        (key > 0).then(|| number(self.bits, key as u32))
     }
 
     /// Block all, and see all tags, memory and users come back.
@@ -219,9 +264,25 @@ impl Rig {
     }
 }
 
-fn cd_at(memory: &[AtomicU64], context: PhysAddr, n: u32) -> Cd {
-    let first = (context.0 - 0x4000_0000) as usize / 8 + n as usize * 8;
-    Cd(std::array::from_fn(|word| memory[first + word].load(Ordering::Relaxed)))
+fn word(memory: &[AtomicU64], address: u64) -> u64 {
+    memory[(address - 0x4000_0000) as usize / 8].load(Ordering::Relaxed)
+}
+
+/// The descriptor that leads to the CD, in a two-level table.
+fn level_1(memory: &[AtomicU64], table: &TableConfig, n: u32) -> u64 {
+    match table.format {
+        0 => 0,
+        _ => word(memory, table.context.0 + u64::from(n >> 6) * 8),
+    }
+}
+
+fn cd_at(memory: &[AtomicU64], table: &TableConfig, level_1: u64, n: u32) -> Cd {
+    let first = match table.format {
+        0 => table.context.0 + u64::from(n) * 64,
+        _ if level_1 & 1 == 0 => return Cd::INVALID,
+        _ => (level_1 & !0xfff) + u64::from(n % 64) * 64,
+    };
+    Cd(std::array::from_fn(|at| word(memory, first + at as u64 * 8)))
 }
 
 /// What a source is attached to.
@@ -235,10 +296,6 @@ enum Wish {
 /// The attachments of a device: the stream's own, then those of substreams 1 to 3.
 type Wishes = [Wish; 4];
 
-fn source(key: usize) -> Source {
-    (key > 0).then_some(key as u32)
-}
-
 fn expected(rig: &Rig, wishes: &Wishes) -> Vec<(Source, Reached)> {
     let reached = |wish| match wish {
         Wish::Blocked => Reached::Nothing,
@@ -249,7 +306,7 @@ fn expected(rig: &Rig, wishes: &Wishes) -> Vec<(Source, Reached)> {
     // An SMMU without stage 1 ignores a SubstreamID: beside bypass a blocked substream may bypass.
     let defined =
         all.filter(|(key, wish)| *key == 0 || wishes[0] != Wish::Bypass || **wish != Wish::Blocked);
-    defined.map(|(key, wish)| (source(key), reached(*wish))).collect()
+    defined.map(|(key, wish)| (rig.source(key), reached(*wish))).collect()
 }
 
 fn go(rig: &Rig, key: usize, wish: Wish) -> Result<Outcome, AttachError> {
@@ -284,8 +341,11 @@ const WISHES: [Wish; 6] = [
 ];
 
 #[rstest]
-fn a_change_of_one_interrupts_no_other(#[values(&[8], &[8, 0x108, 0x20])] streams: &[u32]) {
-    let rig = Rig::new(streams);
+fn a_change_of_one_interrupts_no_other(
+    #[values(&[8], &[8, 0x108, 0x20])] streams: &[u32],
+    #[values(LINEAR, TWO_LEVEL)] bits: u8,
+) {
+    let rig = Rig::new(streams, bits);
     let mut wishes = [Wish::Blocked; 4];
     let (mut random, mut refusals) = (7u64, 0);
     for step in 0..2_000 {
@@ -295,7 +355,7 @@ fn a_change_of_one_interrupts_no_other(#[values(&[8], &[8, 0x108, 0x20])] stream
         if key > 0 && wish == Wish::Bypass {
             continue;
         }
-        let what = format!("step {step}: {wishes:?}, {:?} becomes {wish:?}", source(key));
+        let what = format!("step {step}: {wishes:?}, {:?} becomes {wish:?}", rig.source(key));
         let before = expected(&rig, &wishes);
         let mut always: Vec<_> = before.iter().map(|(from, end)| (*from, [*end, *end])).collect();
         // Between two domains of substreams, and to and from bypass, the changing source is never
@@ -307,7 +367,7 @@ fn a_change_of_one_interrupts_no_other(#[values(&[8], &[8, 0x108, 0x20])] stream
         };
         let live = wishes[1..].iter().enumerate().any(|(n, w)| n + 1 != key && *w != Wish::Blocked);
         always.retain_mut(|(from, ends)| {
-            if *from == source(key) {
+            if *from == rig.source(key) {
                 let new = of(wish);
                 *ends = [ends[0], new.unwrap_or(Reached::Nothing)];
                 return live && new.is_some();
@@ -333,9 +393,9 @@ fn a_change_of_one_interrupts_no_other(#[values(&[8], &[8, 0x108, 0x20])] stream
     rig.end("random work");
 }
 
-#[test]
-fn each_change_of_a_cd_takes_one_sync() {
-    let rig = Rig::new(&[8]);
+#[rstest]
+fn each_change_of_a_cd_takes_one_sync(#[values(LINEAR, TWO_LEVEL)] bits: u8) {
+    let rig = Rig::new(&[8], bits);
     let _ = go(&rig, 0, Wish::Domain(0)).unwrap();
     let _ = rig.steps();
     let syncs = |key, wish| {
@@ -359,8 +419,8 @@ fn each_change_of_a_cd_takes_one_sync() {
 
 /// Each hardware step of each change fails once, beside each kind of neighbour. Nothing that the
 /// SMMU may use is given back, and after it answers again all is as the state says.
-#[test]
-fn every_hardware_step_fails_once() {
+#[rstest]
+fn every_hardware_step_fails_once(#[values(LINEAR, TWO_LEVEL)] bits: u8) {
     let neighbours: [Wishes; 5] = [
         [Wish::Blocked; 4],
         [Wish::Blocked, Wish::Blocked, Wish::Domain(0), Wish::Blocked],
@@ -369,7 +429,7 @@ fn every_hardware_step_fails_once() {
         [Wish::Domain(2), Wish::Blocked, Wish::Blocked, Wish::Blocked],
     ];
     let build = |wishes: &Wishes| {
-        let rig = Rig::new(&[8, 0x108]);
+        let rig = Rig::new(&[8, 0x108], bits);
         for (key, wish) in wishes.iter().enumerate() {
             if *wish != Wish::Blocked {
                 assert_eq!(go(&rig, key, *wish).unwrap().settled(), Ok(()));
@@ -390,8 +450,9 @@ fn every_hardware_step_fails_once() {
         let rehearsal = build(wishes);
         let _ = go(&rehearsal, key, wish).unwrap();
         for n in 1..=rehearsal.steps() {
-            let what = format!("{wishes:?}, {:?} becomes {wish:?}, step {n}", source(key));
             let rig = build(wishes);
+            let source = rig.source(key);
+            let what = format!("{wishes:?}, {source:?} becomes {wish:?}, step {n}");
             rig.fail_at.store(n, Ordering::Relaxed);
             let outcome = go(&rig, key, wish).unwrap();
             assert!(outcome.settled().is_err(), "{what}");
@@ -426,18 +487,18 @@ fn every_hardware_step_fails_once() {
     assert!(failures > 150, "{failures}");
 }
 
-#[test]
-fn what_cannot_be_attached_is_refused_by_name() {
-    let rig = Rig::new(&[8]);
-    let number = |n| SubstreamId::new(n).unwrap();
-    for n in [0, 1 << BITS] {
-        let error = rig.device.substream(number(n)).unwrap_err();
-        let (stream, substream) = (StreamId(8), number(n));
-        let range = AttachError::SubstreamRange { smmu: SMMU, stream, substream, bits: BITS };
+#[rstest]
+fn what_cannot_be_attached_is_refused_by_name(#[values(LINEAR, TWO_LEVEL)] bits: u8) {
+    let rig = Rig::new(&[8], bits);
+    let id = |n| SubstreamId::new(n).unwrap();
+    for n in [0, 1 << bits] {
+        let error = rig.device.substream(id(n)).unwrap_err();
+        let (stream, substream) = (StreamId(8), id(n));
+        let range = AttachError::SubstreamRange { smmu: SMMU, stream, substream, bits };
         assert_eq!(error, range);
     }
     let bypass = rig.substream(1).prepare(Target::Bypass).err().unwrap();
-    assert_eq!(bypass, AttachError::SubstreamBypass { smmu: SMMU, substream: number(1) });
+    assert_eq!(bypass, AttachError::SubstreamBypass { smmu: SMMU, substream: id(1) });
     let stage2 = go(&rig, 1, Wish::Domain(3)).unwrap_err();
     assert_eq!(stage2, AttachError::SubstreamStage2 { smmu: SMMU, domain: DomainId(4) });
     let _ = go(&rig, 1, Wish::Domain(0)).unwrap();
@@ -449,7 +510,7 @@ fn what_cannot_be_attached_is_refused_by_name() {
     let _ = go(&rig, 1, Wish::Blocked).unwrap();
     let _ = go(&rig, 0, Wish::Domain(3)).unwrap();
     let beside = go(&rig, 1, Wish::Domain(0)).unwrap_err();
-    let (substream, domain) = (number(1), DomainId(4));
+    let (substream, domain) = (id(1), DomainId(4));
     assert_eq!(beside, AttachError::StreamStage2 { smmu: SMMU, substream, domain });
     rig.end("refusals");
 }
@@ -465,9 +526,9 @@ fn a_device_or_smmu_without_substreams_has_none() {
 }
 
 /// The CD of each substream is found in memory, with the domain's root and tag.
-#[test]
-fn a_substream_reads_its_own_cd() {
-    let rig = Rig::new(&[8]);
+#[rstest]
+fn a_substream_reads_its_own_cd(#[values(LINEAR, TWO_LEVEL)] bits: u8) {
+    let rig = Rig::new(&[8], bits);
     let wishes = [(0, 0), (1, 1), (2, 2)];
     for (key, domain) in wishes {
         let _ = go(&rig, key, Wish::Domain(domain)).unwrap();
@@ -483,9 +544,9 @@ fn a_substream_reads_its_own_cd() {
     assert!(rig.substream(3).read_cd().is_none_or(|cd| !cd.is_valid()));
 }
 
-#[test]
-fn gone_takes_every_substream_out() {
-    let rig = Rig::new(&[8]);
+#[rstest]
+fn gone_takes_every_substream_out(#[values(LINEAR, TWO_LEVEL)] bits: u8) {
+    let rig = Rig::new(&[8], bits);
     for (key, domain) in [(0, 0), (1, 1), (2, 1), (3, 2)] {
         let _ = go(&rig, key, Wish::Domain(domain)).unwrap();
     }
@@ -498,12 +559,12 @@ fn gone_takes_every_substream_out() {
 }
 
 /// A handle of a removed device, or of one whose SMMU is gone, changes no entry.
-#[test]
-fn a_stale_handle_blocks_nothing() {
-    let rig = Rig::new(&[8]);
+#[rstest]
+fn a_stale_handle_blocks_nothing(#[values(LINEAR, TWO_LEVEL)] bits: u8) {
+    let rig = Rig::new(&[8], bits);
     let stale = rig.device.clone();
     assert_eq!(rig.smmu.remove_device(&stale), Ok(()));
-    let config = DeviceConfig::default().with_substream_bits(BITS);
+    let config = DeviceConfig::default().with_substream_bits(bits);
     let next = rig.smmu.add_device_with(&[StreamId(8)], config).unwrap();
     let _ = next.attach(&rig.domains[0]).unwrap();
     let (before, _) = (next.read_ste(), rig.steps());
@@ -516,9 +577,9 @@ fn a_stale_handle_blocks_nothing() {
 }
 
 /// The observer hears of all syncs of a change in two steps.
-#[test]
-fn a_notice_counts_the_syncs_of_both_steps() {
-    let rig = Rig::new(&[8]);
+#[rstest]
+fn a_notice_counts_the_syncs_of_both_steps(#[values(LINEAR, TWO_LEVEL)] bits: u8) {
+    let rig = Rig::new(&[8], bits);
     let _ = go(&rig, 1, Wish::Domain(0)).unwrap();
     let _ = go(&rig, 0, Wish::Domain(1)).unwrap();
     rig.env.observer().take();
@@ -541,8 +602,9 @@ fn a_notice_counts_the_syncs_of_both_steps() {
 fn what_an_smmu_may_use_is_never_freed(
     #[case] stream: Option<usize>,
     #[case] substream: Option<usize>,
+    #[values(LINEAR, TWO_LEVEL)] bits: u8,
 ) {
-    let rig = Rig::new(&[8]);
+    let rig = Rig::new(&[8], bits);
     if let Some(domain) = stream {
         let _ = go(&rig, 0, Wish::Domain(domain)).unwrap();
     }

@@ -25,6 +25,7 @@
 //! | `ForgetBeforeStore` | `timeout_then_retry`, by an STE and by a CD |
 //! | `ConfirmBeforeLeave` | `timeout_then_retry` |
 //! | `FlushBeforeFree` | `replace_beside_unmap` |
+//! | `DeviceOrder` | `groups_that_overlap` |
 //! | `DomainOrder` | `cross_replace` |
 //! | `RefuseBeforeHold` | `two_held_transactions` |
 //! | `GoneBeforeSweep` | `gone_beside_attach` |
@@ -123,6 +124,19 @@ fn two_devices_change_places_beside_unmaps_of_both() {
 }
 
 #[rstest]
+fn a_group_is_replaced_beside_an_unmap(
+    #[values(STAGE_1, STAGE_2)] stage: TranslationStage,
+    #[values(D, E)] unmapped: usize,
+) {
+    group_beside_unmap(stage, unmapped, 3);
+}
+
+#[test]
+fn two_groups_of_the_same_devices() {
+    groups_that_overlap(4);
+}
+
+#[rstest]
 fn last_detach_beside_the_next_first_attach(
     #[values(STAGE_1, STAGE_2)] stage: TranslationStage,
     #[values(Fault::None, Fault::Flush)] fault: Fault,
@@ -212,6 +226,7 @@ fn without_a_promise_of_a_seam(#[case] seam: Seam, #[case] why: &str, #[case] mo
 #[case::flush_before_free(Barrier::FlushBeforeFree, WRONG, || {
     replace_beside_unmap(STAGE_2, D, 3);
 })]
+#[case::device_order(Barrier::DeviceOrder, "deadlock", || groups_that_overlap(3))]
 #[case::domain_order(Barrier::DomainOrder, "deadlock", || cross_replace(STAGE_2, false, 3))]
 #[case::refuse_before_hold(Barrier::RefuseBeforeHold, "deadlock", || two_held_transactions(3))]
 #[case::gone_before_sweep(Barrier::GoneBeforeSweep, "a device is attached to an SMMU", || {

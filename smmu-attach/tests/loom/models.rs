@@ -144,6 +144,50 @@ pub(crate) fn cross_replace(stage: TranslationStage, unmaps: bool, preemptions: 
     });
 }
 
+/// A group of two devices from D to E, beside an unmap of one of them.
+pub(crate) fn group_beside_unmap(stage: TranslationStage, unmapped: usize, preemptions: usize) {
+    model(preemptions, move || {
+        let world = World::new(stage, 2);
+        let group = Group::new(&world.devices).unwrap();
+        assert_eq!(group.attach(&world.domains[D]), Ok(Outcome::Done));
+        let (mapper, walker) = (world.mapper(unmapped), world.walker(1));
+        assert!(group.attach(&world.domains[E]).unwrap().freed().is_some());
+        world.hardware.dma(0);
+        mapper.join().unwrap();
+        walker.join().unwrap();
+        world.hardware.dma(1);
+        // F gets the number that D had.
+        assert_eq!(group.attach(&world.domains[F]).unwrap().settled(), Ok(()));
+        world.hardware.dma(0);
+        world.end();
+    });
+}
+
+/// Two groups of the same devices, named in different orders, and a device of both.
+pub(crate) fn groups_that_overlap(preemptions: usize) {
+    model(preemptions, move || {
+        let world = World::new(STAGE_2, 2);
+        let [a, b] = [0, 1].map(|n| world.devices[n].clone());
+        let other = {
+            let (group, domain) = ([b.clone(), a.clone()], world.domains[E].clone());
+            spawn(move || {
+                let group = Group::new(&group).unwrap();
+                assert_eq!(group.attach(&domain).unwrap().settled(), Ok(()));
+            })
+        };
+        let group = Group::new(&[a.clone(), b.clone()]).unwrap();
+        assert_eq!(group.attach(&world.domains[D]).unwrap().settled(), Ok(()));
+        world.hardware.dma(0);
+        other.join().unwrap();
+        let together = match (a.attachment(), b.attachment()) {
+            (Attachment::Domain(a), Attachment::Domain(b)) => a.is_same(&b),
+            _ => false,
+        };
+        assert!(together, "the group was torn apart");
+        world.end();
+    });
+}
+
 /// D to E beside an unmap of D and an unmap of E.
 pub(crate) fn replace_beside_two_unmaps(stage: TranslationStage, preemptions: usize) {
     model(preemptions, move || {
