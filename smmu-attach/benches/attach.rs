@@ -91,4 +91,82 @@ fn main() {
     let both = threads(2, &shared);
     table.row("two threads, one SMMU", both).against_at_least("one thread", alone, 1.2);
     println!("{table}");
+
+    substreams(&env);
+    groups(&env);
+}
+
+/// One substream beside others of the same device.
+#[expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+fn substreams(env: &Env<BenchPlatform>) {
+    let registers = IdRegisters {
+        idr0: ID_REGISTERS.idr0 | 1 << 19,
+        idr1: ID_REGISTERS.idr1 | 20 << 6,
+        ..ID_REGISTERS
+    };
+    let caps = Capabilities::decode(registers);
+    let config = SmmuConfig::default().with_stream_bits(4);
+    let smmu = Smmu::new(env, SmmuId(2), registers, caps, config).unwrap();
+    let domain = Domain::new(env, DomainId(100), S1).unwrap();
+    let mut table =
+        BenchTable::new("attach and block of a substream, tag found, 16 SubstreamID bits");
+    let mut least = 0.0;
+    for (stream, live) in [(0, 1), (1, 64), (2, 1024), (3, 4096)] {
+        let config = DeviceConfig::default().with_substream_bits(16);
+        let device = smmu.add_device_with(&[StreamId(stream)], config).unwrap();
+        let substream = |n: u32| device.substream(SubstreamId::new(n).unwrap()).unwrap();
+        for n in 0..live {
+            let _ = substream(2 * n + 1).attach(&domain).unwrap();
+        }
+        let between = substream(live & !1 | 2);
+        let time = nanoseconds(OPERATIONS, || {
+            for _ in 0..OPERATIONS {
+                black_box(between.attach(&domain).is_ok());
+                let _ = black_box(between.block());
+            }
+        });
+        let row = table.row(&format!("beside {live} live substreams"), time);
+        if live == 1 {
+            least = time;
+        } else {
+            row.against("beside one", least);
+        }
+        let _ = device.block_all();
+    }
+    println!("{table}");
+}
+
+/// Devices behind 16 SMMUs attach to one domain: one after another, and as a group.
+#[expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+fn groups(env: &Env<BenchPlatform>) {
+    const SMMUS: u32 = 16;
+    let caps = Capabilities::decode(ID_REGISTERS);
+    let config = || SmmuConfig::default().with_stream_bits(10);
+    let smmu = |n| Smmu::new(env, SmmuId(n), ID_REGISTERS, caps, config()).unwrap();
+    let smmus: Vec<_> = (16..16 + SMMUS as u16).map(smmu).collect();
+    let device = |n: u32| smmus[(n % SMMUS) as usize].add_device(&[StreamId(n / SMMUS)]).unwrap();
+    let devices: Vec<_> = (0..16_384).map(device).collect();
+    let domain = Domain::new(env, DomainId(200), S1).unwrap();
+    let mut table = BenchTable::new(
+        "attach and block of n devices of one domain behind 16 SMMUs, for each device",
+    );
+    for n in [16, 256, 4096, 16_384] {
+        let members = &devices[..n];
+        let alone = nanoseconds(n as u64, || {
+            for device in members {
+                black_box(device.attach(&domain).is_ok());
+            }
+            for device in members {
+                let _ = black_box(device.block());
+            }
+        });
+        table.row(&format!("{n} devices, one after another"), alone);
+        let group = Group::new(members).unwrap();
+        let together = nanoseconds(n as u64, || {
+            black_box(group.attach(&domain).is_ok());
+            let _ = black_box(group.block());
+        });
+        table.row(&format!("{n} devices as a group"), together).against("alone", alone);
+    }
+    println!("{table}");
 }

@@ -54,7 +54,7 @@ impl<B: DmaBlock> LinearTable<B> {
         Some(self.slot(copy, substream)?.read())
     }
 
-    /// Whether a copy has these CDs. `cds` gives the words of each, in ascending order.
+    /// Whether a copy has these CDs. `cds` gives each of them.
     pub(crate) fn has(&self, copy: usize, mut cds: impl FnMut(usize) -> Cd) -> bool {
         (0..1 << self.log2).all(|n| {
             self.slot(copy, n).is_some_and(|slot| slot.read::<Cd>().words() == cds(n).words())

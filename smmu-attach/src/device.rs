@@ -1,6 +1,5 @@
 //! One device behind one SMMU: its streams, its entries and what it is attached to.
 
-use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem;
@@ -23,7 +22,7 @@ use crate::outcome::Outcome;
 use crate::platform::Block;
 use crate::smmu_core::SmmuCore;
 use crate::stream_entry::StreamEntry;
-use crate::substreams::Substreams;
+use crate::substreams::{NoRoom, Substreams};
 use crate::sync::{Barrier, is_kept};
 use crate::table::TranslationStage;
 use crate::{AttachError, Domain, Platform};
@@ -95,7 +94,7 @@ pub(crate) struct DeviceParts<P: Platform> {
 pub(crate) struct DeviceState<P: Platform> {
     /// Transactions without a SubstreamID.
     pub(crate) state: State<P>,
-    /// The attached substreams, ascending.
+    /// The attached substreams.
     pub(crate) substreams: Substreams<P>,
     pub(crate) confirmation: Confirmation,
     /// Uses whose end is not confirmed. Has room for those in `state` and `substreams` as well.
@@ -163,12 +162,12 @@ impl<P: Platform> DeviceState<P> {
     }
 
     /// Room for one more attachment, and for all uses whose end may stay unconfirmed.
-    pub(crate) fn reserve(&mut self, key: AttachKey) -> Result<(), TryReserveError> {
+    pub(crate) fn reserve(&mut self, key: AttachKey) -> Result<(), NoRoom> {
         if let AttachKey::Substream(_) = key {
             self.substreams.reserve()?;
         }
         // The stream's use, that of each substream, the old one and the new one.
-        self.unsettled.try_reserve(self.substreams.len() + 3)
+        Ok(self.unsettled.try_reserve(self.substreams.len() + 3)?)
     }
 
     /// Attach the transactions of a key, and return what they were attached to.
@@ -313,7 +312,7 @@ impl<P: Platform> Device<P> {
     ) -> Result<Self, AttachError> {
         let state = DeviceState {
             state: State::Blocked,
-            substreams: Substreams::NONE,
+            substreams: Substreams::new(),
             confirmation: Confirmation::Confirmed,
             unsettled: Vec::new(),
             cds: CdTables::NONE,

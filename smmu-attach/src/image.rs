@@ -102,7 +102,7 @@ impl Image {
             |copy, default| leading_to(smmu, 0, table.log2(), table.address(copy), default);
         // The same CDs as now need no copy, and an equal STE no command.
         let now = table.current();
-        let copy = if table.has(now, change.cds(device)) { now } else { 1 - now };
+        let copy = if table.has(now, |n| change.cd(device, n)) { now } else { 1 - now };
         let last = leading_to(copy, default)?;
         let mut first = last;
         if before != default && live == leading_to(now, before)? {
@@ -175,7 +175,10 @@ impl<P: Platform> Copy for Change<'_, P> {}
 
 impl<'a, P: Platform> Change<'a, P> {
     /// The stream's own attachment afterwards.
-    fn stream(self, device: &'a DeviceState<P>) -> &'a State<P> {
+    fn stream<'d>(self, device: &'d DeviceState<P>) -> &'d State<P>
+    where
+        'a: 'd,
+    {
         match self.key {
             AttachKey::Stream => self.becomes,
             AttachKey::Substream(_) => &device.state,
@@ -186,8 +189,8 @@ impl<'a, P: Platform> Change<'a, P> {
     pub(crate) fn leaves_substreams(self, device: &DeviceState<P>) -> bool {
         match (self.key, self.becomes) {
             (AttachKey::Substream(_), State::Member(_)) => true,
-            (AttachKey::Substream(id), _) => device.substreams.has_other(Some(id)),
-            (AttachKey::Stream, _) => device.substreams.has_other(None),
+            (AttachKey::Substream(id), _) => device.substreams.has_other(id),
+            (AttachKey::Stream, _) => !device.substreams.is_empty(),
         }
     }
 
@@ -200,21 +203,18 @@ impl<'a, P: Platform> Change<'a, P> {
         (substream, context(self.becomes))
     }
 
-    /// The CDs afterwards, by SubstreamID. Ask in ascending order.
-    pub(crate) fn cds(self, device: &'a DeviceState<P>) -> impl FnMut(usize) -> Cd {
-        let mut others = device.substreams.iter().peekable();
-        let stream = context(self.stream(device));
+    /// The CD of a SubstreamID afterwards.
+    pub(crate) fn cd(self, device: &DeviceState<P>, n: usize) -> Cd {
         let (changed, changes_to) = self.context();
-        move |n| {
-            while others.next_if(|(id, _)| (id.get() as usize) < n).is_some() {}
-            let there = others.peek().filter(|(id, _)| id.get() as usize == n);
-            let cd = match n {
-                _ if n == changed => changes_to,
-                0 => stream,
-                _ => there.and_then(|(_, member)| member.context()),
-            };
-            cd.unwrap_or(Cd::INVALID)
-        }
+        let cd = match n {
+            _ if n == changed => changes_to,
+            0 => context(self.stream(device)),
+            _ => {
+                let id = u32::try_from(n).ok().and_then(SubstreamId::new);
+                id.and_then(|id| device.substreams.get(id)?.context())
+            }
+        };
+        cd.unwrap_or(Cd::INVALID)
     }
 
     /// The CDs to write to a two-level table that no STE leads to: all of a stale table, else those

@@ -23,7 +23,7 @@
 //! It has no page tables (describe yours through [`TranslationTable`]; those of a CPU through
 //! [`TableDescription::from_vtcr`] and [`from_tcr`](TableDescription::from_tcr)), no command queue (bring a
 //! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support ATS, nested
-//! translation, stalls, or substreams of more than 10 bits.
+//! translation or stalls.
 //!
 //! # Example
 //!
@@ -78,9 +78,24 @@
 //! without a SubstreamID. Each [`Device::substream`] has an attachment of its own beside it, to a
 //! domain of stage 1. [`Device::block_all`] blocks everything.
 //!
-//! A device has two copies of its table of context descriptors. A change goes into the copy that the
-//! STE does not lead to, and one store to the STE replaces all CDs at once. So a change interrupts no
-//! other substream, and needs no `CFGI_CD`. The table is in the STE while a substream is attached.
+//! A change never writes a CD that the SMMU can reach. It goes into a copy, and one store replaces
+//! the old by the new one. So a change interrupts no other substream, whatever fields it changes.
+//!
+//! - A table of up to 6 bits of SubstreamIDs is linear, and there are two of it. So is one of up to
+//!   10 bits behind an SMMU without two-level tables (`IDR0.CD2L`). One store to the STE leads to the
+//!   other copy; no `CFGI_CD` is needed.
+//! - A larger table has two levels, with leaves of 64 CDs. A leaf gets its memory when the first of
+//!   its substreams is attached. A change copies one leaf; one store to level 1 leads to the copy,
+//!   and `CFGI_CD_ALL` follows.
+//!
+//! The table is in the STE while a substream is attached.
+//!
+//! # Groups
+//!
+//! A [`Group`] attaches several devices in one transaction, all or none. They may be behind
+//! different SMMUs. The domain's array is merged once, and one `CMD_SYNC` for each SMMU confirms a
+//! step of all entries. Each device then ends on its own: an SMMU that does not confirm leaves the
+//! devices of other SMMUs attached.
 //!
 //! # Hazard
 //!
@@ -110,8 +125,9 @@
 //!
 //! # Locks
 //!
-//! One lock per device and one per domain, held over a whole transaction: the device's first, then
-//! those of the two domains, in the order in which they were made. Debug builds check the order.
+//! One lock per device and one per domain, held over a whole transaction: those of the devices
+//! first, in one order for all threads, then those of the domains, in the order in which they were
+//! made. Debug builds check the order.
 //! [`Device::attach`] waits for the locks. [`Device::prepare`] does not: it reports that another
 //! transaction has one. So threads that each hold transactions, and call
 //! [`prepare`](Device::prepare) for more, never wait for each other. Devices of different domains
@@ -136,8 +152,9 @@
 //! flush and one `CMD_SYNC`. [`Device::block`] and [`Device::bypass`] allocate nothing. After
 //! `prepare`, no step allocates.
 //!
-//! An attach or block of a substream copies the device's table of CDs, 64 bytes for each SubstreamID
-//! that the device can send, and waits for one `CMD_SYNC`.
+//! An attach or block of a substream waits for one `CMD_SYNC`. It copies a leaf of 4 KiB, or a linear
+//! table with 64 bytes for each SubstreamID of the device. It costs the same beside any number of
+//! other substreams.
 //!
 //! This crate re-exports [`smmu_types`], [`smmu_tags`], [`smmu_invs`] and [`lock_api`], whose types
 //! are part of its API.

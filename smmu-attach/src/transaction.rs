@@ -203,7 +203,7 @@ impl<P: Platform> Part<P> {
                 if let Some(table) = device.cds.linear(kind)
                     && copy != table.current()
                 {
-                    table.fill(copy, change.cds(device));
+                    table.fill(copy, |n| change.cd(device, n));
                 }
                 if let Some(table) = device.cds.linear_mut(kind) {
                     table.set_current(copy);
@@ -231,14 +231,11 @@ impl<P: Platform> Part<P> {
         let (written, change) = (self.result(), Change { key, becomes: &self.becomes });
         let leads_there = change.leaves_substreams(&self.device);
         let Some(table) = self.device.cds.leaves_mut() else { return };
+        let last_left = !leads_there && matches!(key, AttachKey::Substream(_));
         match written {
             Err(_) => table.set_stale(),
-            // The last substream has left, so no STE leads to the table.
-            Ok(())
-                if !leads_there
-                    && let AttachKey::Substream(_) = key
-                    && !table.is_stale() =>
-            {
+            // No STE leads to the table any more.
+            Ok(()) if last_left && !table.is_stale() => {
                 table.fill(core::iter::once((change.context().0, Cd::INVALID)));
             }
             Ok(()) => {}
