@@ -21,6 +21,7 @@ impl Platform for BenchPlatform {
     type Cell = ArcSwapCell<InvArray>;
     type Observer = ();
     type Tables = TableDescription;
+    type Ats = ();
 }
 
 const S1: TableDescription =

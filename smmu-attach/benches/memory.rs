@@ -42,6 +42,7 @@ impl Platform for BenchPlatform {
     type Cell = ArcSwapCell<InvArray>;
     type Observer = ();
     type Tables = TableDescription;
+    type Ats = ();
 }
 
 fn main() {

@@ -19,6 +19,7 @@
 
 use core::slice;
 
+use crate::ats::{AtcPart, AtsState};
 use crate::device::{AttachKey, Confirmation, Device, DeviceGuard, DeviceParts};
 use crate::held::Contention;
 use crate::leaf_table::LeafTable;
@@ -107,10 +108,17 @@ impl<P: Platform> Device<P> {
     /// The observer is told of each tag that is free. The outcome is never
     /// [`Outcome::Freed`]; [`Outcome::Unflushed`] names one of the tags that are not flushed.
     pub fn block_all(&self) -> Outcome {
-        let device = self.lock();
+        self.block_everything(Blocked::Quietly)
+    }
+
+    fn block_everything(&self, how: Blocked) -> Outcome {
+        let mut device = self.lock();
         let parts = &self.0;
         if device.removed || parts.smmu.is_gone() {
             return Outcome::Done;
+        }
+        if how == Blocked::ByForce {
+            parts.disable_ats(&mut device.ats);
         }
         let blocking = Blocking { device, path: Path::abort() };
         let Blocking { mut device, path } = blocking.write();
@@ -119,14 +127,34 @@ impl<P: Platform> Device<P> {
             Ok(()) => device.confirmation = Confirmation::Confirmed,
             Err(error) => give_up(parts, error),
         }
+        if device.ats.entry {
+            // While the entries are invalid or abort, the SMMU refuses what the ATC still has.
+            let clean = how == Blocked::Quietly
+                && written.is_ok()
+                && parts.flush_atc(AtcPart::Everything).is_ok();
+            device.ats = AtsState { entry: false, dirty: !clean, ..device.ats };
+        }
         device.unsettle_all();
         match written {
             Err(error) => Outcome::Unconfirmed(error),
             Ok(()) => match device.leave_domains(parts, Contention::Wait) {
                 Some((tag, error)) => Outcome::Unflushed(tag, error),
-                None => Outcome::Done,
+                None => {
+                    device.switch_ats_off(parts).map_or_else(Outcome::AtsOn, |()| Outcome::Done)
+                }
             },
         }
+    }
+
+    /// [`block_all`](Self::block_all) for a device that does not answer `ATC_INV`. It sends none, and
+    /// turns ATS off at the device first of all.
+    ///
+    /// From then on no unmap waits for the device. The SMMU refuses its requests, translated ones
+    /// included. An attach with ATS first makes its cache empty, so it fails while the device does
+    /// not answer; [`DeviceConfig`](crate::DeviceConfig) without ATS needs a new
+    /// [`add_device`](crate::Smmu::add_device).
+    pub fn quarantine(&self) -> Outcome {
+        self.block_everything(Blocked::ByForce)
     }
 
     /// Prepare to attach the device. Neither the SMMU nor an invalidation sees a change before
@@ -155,6 +183,15 @@ pub(crate) fn attach_all<P: Platform>(
     target: Target<'_, P>,
 ) -> Result<Outcome, AttachError> {
     Ok(Prepared::new(devices, key, target, Contention::Wait)?.publish().install().commit())
+}
+
+/// How a device leaves everything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blocked {
+    /// Its ATC is emptied.
+    Quietly,
+    /// Its ATC is not trusted to answer.
+    ByForce,
 }
 
 /// A device that leaves everything.

@@ -6,13 +6,14 @@ use core::mem;
 use core::sync::atomic::AtomicUsize;
 
 use lock_api::Mutex;
-use smmu_invs::Counted;
+use smmu_invs::{Counted, Publication};
 use smmu_types::seam::SinkError;
 use smmu_types::{
     CacheTag, Cd, Command, GoneProof, Leaf, SmmuId, Ste, SteConfig, StreamId, SubstreamDefault,
     SubstreamId,
 };
 
+use crate::ats::{AtcPart, AtsState, AtsSwitch, AtsUse};
 use crate::batch::SyncBatch;
 use crate::context::CdTables;
 use crate::entry::EntrySlot;
@@ -85,6 +86,7 @@ pub(crate) struct DeviceParts<P: Platform> {
     pub(crate) entries: Vec<StreamEntry<Block<P>>>,
     /// Bits of the SubstreamIDs that device and SMMU can use.
     pub(crate) substream_bits: u8,
+    pub(crate) ats: AtsUse,
     /// Place in the list of the SMMU's devices. Changes under the lock of that list.
     pub(crate) place: AtomicUsize,
     state: Mutex<P::SleepLock, DeviceState<P>>,
@@ -100,6 +102,7 @@ pub(crate) struct DeviceState<P: Platform> {
     /// Uses whose end is not confirmed. Has room for those in `state` and `substreams` as well.
     pub(crate) unsettled: Vec<Member<P>>,
     pub(crate) cds: CdTables<Block<P>>,
+    pub(crate) ats: AtsState,
     pub(crate) removed: bool,
 }
 
@@ -133,6 +136,16 @@ impl<P: Platform> DeviceParts<P> {
     /// The STE in memory now. All streams have the same.
     pub(crate) fn ste(&self) -> Option<Ste> {
         Some(self.slots().next()?.1.read())
+    }
+
+    /// Whether no reader can send `ATC_INV` for a use whose entries are out of the array. Waits for
+    /// the readers.
+    pub(crate) fn is_drained(&self, member: &Member<P>) -> bool {
+        if self.ats != AtsUse::Switched || !member.has_atc() {
+            return true;
+        }
+        let gate = member.domain.cell().gate();
+        gate.is_none_or(|gate| self.smmu.env.ats().drain(gate).is_ok())
     }
 
     /// Make the entries invalid, and the SMMU forget what it has cached of them.
@@ -184,7 +197,7 @@ impl<P: Platform> DeviceState<P> {
     }
 
     /// Whether no transaction of the device reaches memory.
-    fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         matches!(self.state, State::Blocked) && self.substreams.is_empty()
     }
 
@@ -228,6 +241,8 @@ impl<P: Platform> DeviceState<P> {
                 parts.forget_entries()?;
             }
             self.confirmation = Confirmation::Confirmed;
+            // The SMMU refuses translated requests. What the ATC has, it has.
+            self.ats = AtsState { entry: false, dirty: true, ..self.ats };
         }
         self.leave_domains(parts, contention);
         Ok(())
@@ -243,22 +258,40 @@ impl<P: Platform> DeviceState<P> {
     ) -> Option<(CacheTag, SinkError)> {
         let mut unflushed = None;
         self.unsettled.retain_mut(|member| {
-            if member.end == End::Unflushed {
+            if member.end != End::Open {
                 return true;
             }
             let Some(mut domain) = member.domain.lock_as(contention, Rank::ANY_DEVICE) else {
                 return true;
             };
-            match release(member, &mut domain, &parts.smmu.env) {
+            member.end = match release(member, &mut domain, &parts.smmu.env) {
                 Outcome::Unflushed(tag, error) => {
                     unflushed.get_or_insert((tag, error));
-                    member.end = End::Unflushed;
-                    true
+                    End::Unflushed
                 }
-                _ => false,
-            }
+                _ if parts.is_drained(member) => return false,
+                _ => End::Undrained,
+            };
+            true
         });
         unflushed
+    }
+
+    /// Turn ATS off at a device that is blocked, after the last reader that may have sent `ATC_INV`
+    /// to it.
+    ///
+    /// # Errors
+    ///
+    /// Such a reader still waits.
+    pub(crate) fn switch_ats_off(&mut self, parts: &DeviceParts<P>) -> Result<(), SinkError> {
+        self.unsettled.retain(|member| member.end != End::Undrained || !parts.is_drained(member));
+        if self.unsettled.iter().any(|member| member.end == End::Undrained) {
+            return Err(SinkError::timeout(parts.smmu.id));
+        }
+        if self.is_blocked() {
+            parts.disable_ats(&mut self.ats);
+        }
+        Ok(())
     }
 
     /// Whether the transactions of a key may be attached to a domain, beside the others.
@@ -291,11 +324,12 @@ impl<P: Platform> DeviceState<P> {
     /// [`confirm`](Self::confirm), and flush each tag whose flush is not proven.
     fn settle(&mut self, parts: &DeviceParts<P>) -> Result<(), SinkError> {
         self.confirm(parts, Contention::Wait)?;
-        while let Some(member) = self.unsettled.last() {
-            flush(member)?;
-            self.unsettled.pop();
+        let unflushed = |member: &Member<P>| member.end == End::Unflushed;
+        while let Some(at) = self.unsettled.iter().position(unflushed) {
+            flush(&self.unsettled[at])?;
+            self.unsettled[at].end = End::Undrained;
         }
-        Ok(())
+        self.switch_ats_off(parts)
     }
 }
 
@@ -309,6 +343,7 @@ impl<P: Platform> Device<P> {
         smmu: SmmuCore<P>,
         entries: Vec<StreamEntry<Block<P>>>,
         substream_bits: u8,
+        ats: AtsUse,
     ) -> Result<Self, AttachError> {
         let state = DeviceState {
             state: State::Blocked,
@@ -316,10 +351,11 @@ impl<P: Platform> Device<P> {
             confirmation: Confirmation::Confirmed,
             unsettled: Vec::new(),
             cds: CdTables::NONE,
+            ats: AtsState::new(ats),
             removed: false,
         };
         let (place, state) = (AtomicUsize::new(0), Mutex::new(state));
-        Ok(Device(Counted::new(DeviceParts { smmu, entries, substream_bits, place, state })?))
+        Ok(Device(Counted::new(DeviceParts { smmu, entries, substream_bits, ats, place, state })?))
     }
 
     /// Number of the SMMU in front of the device.
@@ -386,6 +422,22 @@ impl<P: Platform> Device<P> {
     /// settled.
     pub fn settle(&self) -> Result<(), SinkError> {
         self.lock().settle(&self.0)
+    }
+
+    /// Ask the device to drop all translations of its own cache, and wait. `Ok` without a command if
+    /// the device does not use ATS now.
+    ///
+    /// # Errors
+    ///
+    /// The device does not answer `ATC_INV`, or the SMMU does not. [`quarantine`](Self::quarantine)
+    /// ends the wait of unmaps for such a device.
+    pub fn check_atc(&self) -> Result<(), SinkError> {
+        let state = self.lock();
+        // The lock keeps the device's switch where it is.
+        match state.ats {
+            AtsState { entry: true, on: true, .. } => self.0.flush_atc(AtcPart::Everything),
+            _ => Ok(()),
+        }
     }
 
     /// The STE in memory now, read from the first of the StreamIDs.

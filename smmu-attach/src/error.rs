@@ -110,6 +110,16 @@ pub enum AttachError {
         /// The field and the rule.
         broken: BrokenRule,
     },
+    /// A device with ATS was to use a domain whose cell has no gate.
+    #[error(
+        "{domain} cannot serve a device with ATS behind {smmu}: its cell has no gate; use smmu_invs::GatedCell as Platform::Cell"
+    )]
+    NoAtsGate {
+        /// The domain.
+        domain: DomainId,
+        /// The SMMU.
+        smmu: SmmuId,
+    },
     /// A group has no device.
     #[error("a group without a device cannot be attached; name at least one device")]
     EmptyGroup,

@@ -6,6 +6,7 @@ use smmu_types::{
 };
 
 use crate::Platform;
+use crate::ats::{AtsState, AtsUse};
 use crate::context::{CdTable, LinearTable, NewTable, TableKind};
 use crate::device::{AttachKey, DeviceState, State};
 use crate::entry::EntryFormat;
@@ -53,6 +54,7 @@ impl Image {
         change: Change<'_, P>,
         new: Option<&NewTable<Block<P>>>,
         live: Ste,
+        ats: AtsUse,
     ) -> Result<Self, FieldError> {
         let stream = change.stream(device);
         let kind = match stream {
@@ -62,27 +64,29 @@ impl Image {
             State::Bypass => return Ok(Self::only(Ste::bypass(incoming_shareability(smmu)))),
             State::Blocked => return Ok(Self::ABORT),
         };
-        let (before, default) = (default_of(&device.state), default_of(stream));
-        let defaults = Defaults { before, default };
+        let (was, is) = (device.ats.entry, change.uses_ats(device, ats));
+        let before = Treatment { default: default_of(&device.state), ats: AtsState::mode(was) };
+        let after = Treatment { default: default_of(stream), ats: AtsState::mode(is) };
+        let treatment = [before, after];
         let tables = &device.cds;
         match (kind, new) {
             (TableKind::Single, Some(NewTable::Single(table)))
             | (TableKind::All, Some(NewTable::All(CdTable::Linear(table)))) => {
-                Self::linear(smmu, device, change, (kind, table), defaults, live)
+                Self::linear(smmu, device, change, (kind, table), treatment, live)
             }
             (TableKind::All, Some(NewTable::All(CdTable::TwoLevel(table)))) => {
-                Self::two_level(smmu, change, (table, None), defaults, live)
+                Self::two_level(smmu, change, (table, None), treatment, live)
             }
             (kind, new) => match (tables.linear(kind), tables.leaves()) {
                 (Some(table), _) => {
-                    Self::linear(smmu, device, change, (kind, table), defaults, live)
+                    Self::linear(smmu, device, change, (kind, table), treatment, live)
                 }
                 (None, Some(table)) => {
                     let leaf = match new {
                         Some(NewTable::Leaf(_, leaf)) => Some(leaf),
                         _ => None,
                     };
-                    Self::two_level(smmu, change, (table, leaf), defaults, live)
+                    Self::two_level(smmu, change, (table, leaf), treatment, live)
                 }
                 // Not reached: each attach brings the tables that its end needs.
                 (None, None) => Ok(Self::ABORT),
@@ -95,22 +99,22 @@ impl Image {
         device: &DeviceState<P>,
         change: Change<'_, P>,
         (kind, table): (TableKind, &LinearTable<Block<P>>),
-        Defaults { before, default }: Defaults,
+        [before, after]: [Treatment; 2],
         live: Ste,
     ) -> Result<Self, FieldError> {
         let leading_to =
-            |copy, default| leading_to(smmu, 0, table.log2(), table.address(copy), default);
+            |copy, treatment| leading_to(smmu, 0, table.log2(), table.address(copy), treatment);
         // The same CDs as now need no copy, and an equal STE no command.
         let now = table.current();
         let copy = if table.has(now, |n| change.cd(device, n)) { now } else { 1 - now };
-        let last = leading_to(copy, default)?;
+        let last = leading_to(copy, after)?;
         let mut first = last;
-        if before != default && live == leading_to(now, before)? {
-            first = match default {
+        if before != after && live == leading_to(now, before)? {
+            first = match after.default {
                 // The CD of substream 0 comes before the STE that uses it for the stream.
                 SubstreamDefault::Substream0 => leading_to(copy, before)?,
                 // It goes after the STE that does not.
-                _ => leading_to(now, default)?,
+                _ => leading_to(now, after)?,
             };
         }
         let cds = CdWrite::Copy(kind, copy);
@@ -121,12 +125,13 @@ impl Image {
         smmu: &SmmuParts<P>,
         change: Change<'_, P>,
         (table, leaf): (&LeafTable<Block<P>>, Option<&Block<P>>),
-        Defaults { before, default }: Defaults,
+        [before, after]: [Treatment; 2],
         live: Ste,
     ) -> Result<Self, FieldError> {
         const FORMAT: u8 = 1;
-        let leading_to = |default| leading_to(smmu, FORMAT, table.log2(), table.address(), default);
-        let ste = leading_to(default)?;
+        let leading_to =
+            |treatment| leading_to(smmu, FORMAT, table.log2(), table.address(), treatment);
+        let ste = leading_to(after)?;
         let only = Image { cds: CdWrite::InPlace, ..Self::only(ste) };
         if live != leading_to(before)? || table.is_stale() {
             return Ok(only);
@@ -137,8 +142,8 @@ impl Image {
             return Ok(Image { cds: CdWrite::Nothing, ..only });
         }
         let swap = Step::Leaf(table.swap(substream, leaf)?);
-        let (first, last) = match default {
-            _ if before == default => (swap, swap),
+        let (first, last) = match after.default {
+            _ if before == after => (swap, swap),
             // The CD of substream 0 comes before the STE that uses it for the stream.
             SubstreamDefault::Substream0 => (swap, Step::Ste(ste)),
             // It goes after the STE that does not.
@@ -152,11 +157,11 @@ impl Image {
     }
 }
 
-/// What becomes of transactions without a SubstreamID, before and after a change.
-#[derive(Clone, Copy)]
-struct Defaults {
-    before: SubstreamDefault,
+/// What an STE says of transactions without a SubstreamID, and of ATS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Treatment {
     default: SubstreamDefault,
+    ats: AtsMode,
 }
 
 /// One attachment that changes.
@@ -175,7 +180,7 @@ impl<P: Platform> Copy for Change<'_, P> {}
 
 impl<'a, P: Platform> Change<'a, P> {
     /// The stream's own attachment afterwards.
-    fn stream<'d>(self, device: &'d DeviceState<P>) -> &'d State<P>
+    pub(crate) fn stream<'d>(self, device: &'d DeviceState<P>) -> &'d State<P>
     where
         'a: 'd,
     {
@@ -192,6 +197,12 @@ impl<'a, P: Platform> Change<'a, P> {
             (AttachKey::Substream(id), _) => device.substreams.has_other(id),
             (AttachKey::Stream, _) => !device.substreams.is_empty(),
         }
+    }
+
+    /// Whether the STE has `EATS` afterwards.
+    pub(crate) fn uses_ats(self, device: &DeviceState<P>, ats: AtsUse) -> bool {
+        let translated = matches!(self.stream(device), State::Member(_));
+        ats != AtsUse::Never && (translated || self.leaves_substreams(device))
     }
 
     /// The CD that changes, by SubstreamID.
@@ -255,7 +266,7 @@ fn leading_to<P: Platform>(
     format: u8,
     log2: u8,
     context: PhysAddr,
-    default: SubstreamDefault,
+    Treatment { default, ats }: Treatment,
 ) -> Result<Ste, FieldError> {
     let config = TableConfig {
         format,
@@ -267,7 +278,7 @@ fn leading_to<P: Platform>(
         SubstreamDefault::Bypass => incoming_shareability(smmu),
         _ => ShareabilityOverride::NonShareable,
     };
-    Ste::stage1(config, AtsMode::Off, shareability)
+    Ste::stage1(config, ats, shareability)
 }
 
 /// The shareability of transactions that no stage 1 changes: as they come.

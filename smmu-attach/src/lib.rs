@@ -22,7 +22,7 @@
 //!
 //! It has no page tables (describe yours through [`TranslationTable`]; those of a CPU through
 //! [`TableDescription::from_vtcr`] and [`from_tcr`](TableDescription::from_tcr)), no command queue (bring a
-//! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support ATS, nested
+//! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support nested
 //! translation or stalls.
 //!
 //! # Example
@@ -41,6 +41,7 @@
 //!     type Cell = smmu_invs::LockCell<parking_lot::RawMutex, smmu_invs::InvArray>;
 //!     type Observer = ();
 //!     type Tables = TableDescription;
+//!     type Ats = ();
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -96,6 +97,21 @@
 //! different SMMUs. The domain's array is merged once, and one `CMD_SYNC` for each SMMU confirms a
 //! step of all entries. Each device then ends on its own: an SMMU that does not confirm leaves the
 //! devices of other SMMUs attached.
+//!
+//! # ATS
+//!
+//! A device with ATS ([`DeviceConfig::with_ats`]) caches translations itself. While it is attached to
+//! a domain, each unmap of that domain also sends `ATC_INV`, and waits for the device's answer. The
+//! crate turns the device's own switch ([`AtsSwitch`]) on last, and off as late or as early as it is
+//! right:
+//!
+//! - A device that is blocked keeps its switch on until no `ATC_INV` to it is outstanding. So it may
+//!   be reset afterwards.
+//! - A device that goes on by bypass is switched off first, so that no request of it is refused. An
+//!   unmap beside that may report a timeout once; its caller calls again.
+//!
+//! A device that does not answer makes each [`Domain::invalidate`] of its domain fail.
+//! [`Smmu::find_unanswering`] names it, and [`Device::quarantine`] blocks it without asking it.
 //!
 //! # Hazard
 //!
@@ -163,6 +179,7 @@
 
 extern crate alloc;
 
+mod ats;
 mod attach;
 mod batch;
 mod context;
@@ -196,6 +213,7 @@ mod target;
 mod transaction;
 mod write;
 
+pub use ats::{AtsRefused, AtsSwitch, AtsUse};
 pub use attach::{Installed, Prepared, Published};
 pub use cpu_tables::CpuTableError;
 pub use device::{Attachment, Device};

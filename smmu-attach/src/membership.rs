@@ -35,11 +35,19 @@ pub(crate) enum End {
     Open,
     /// The device is out of the array. The flush of the tag is not proven.
     Unflushed,
+    /// The device is out of the array, and the tag is flushed. A reader may still have sent
+    /// `ATC_INV` to it.
+    Undrained,
 }
 
 impl<P: Platform> Member<P> {
     pub(crate) fn tag(&self) -> Option<CacheTag> {
         self.request.as_slice().iter().find_map(|spec| spec.tag())
+    }
+
+    /// Whether the domain invalidates the device's own cache.
+    pub(crate) fn has_atc(&self) -> bool {
+        self.request.as_slice().iter().any(|spec| spec.key.kind.is_ats())
     }
 
     pub(crate) const fn context(&self) -> Option<Cd> {
@@ -127,6 +135,7 @@ mod tests {
         type Cell = LockCell<parking_lot::RawMutex, InvArray>;
         type Observer = ();
         type Tables = TableDescription;
+        type Ats = ();
     }
 
     const TABLES: TableDescription =

@@ -17,6 +17,10 @@ pub enum Outcome {
     /// As [`Done`](Self::Done), and the device was the old domain's last one on this SMMU: the tag
     /// is flushed and free.
     Freed(CacheTag),
+    /// As [`Done`](Self::Done), and ATS is still on at the device, which is blocked: an unmap still
+    /// waits for an `ATC_INV` to it. Do not reset the device before
+    /// [`Device::settle`](crate::Device::settle) has turned ATS off. A tag may be free as well.
+    AtsOn(SinkError),
     /// The SMMU confirmed the new entries, but not the flush of the old domain's tag.
     ///
     /// The tag is not given out, and its entry stays in the old domain's array. The device keeps
@@ -40,8 +44,9 @@ impl Outcome {
         match self {
             Outcome::Done => 0,
             Outcome::Freed(_) => 1,
-            Outcome::Unflushed(..) => 2,
-            Outcome::Unconfirmed(_) => 3,
+            Outcome::AtsOn(_) => 2,
+            Outcome::Unflushed(..) => 3,
+            Outcome::Unconfirmed(_) => 4,
         }
     }
 
@@ -75,7 +80,9 @@ impl Outcome {
     /// What the SMMU did not confirm.
     pub const fn settled(&self) -> Result<(), SinkError> {
         match *self {
-            Outcome::Unflushed(_, error) | Outcome::Unconfirmed(error) => Err(error),
+            Outcome::AtsOn(error) | Outcome::Unflushed(_, error) | Outcome::Unconfirmed(error) => {
+                Err(error)
+            }
             _ => Ok(()),
         }
     }

@@ -7,6 +7,7 @@ use lock_api::RawMutex;
 use smmu_invs::{Counted, InvArray, OutOfMemory, Publication};
 use smmu_types::seam::{CommandSink, DmaMemory, Observer};
 
+use crate::ats::AtsSwitch;
 use crate::table::TranslationTable;
 
 /// The implementations of the seams that an integrator chooses.
@@ -39,12 +40,15 @@ pub trait Platform {
     type Observer: Observer;
     /// Page tables of the domains. An enum serves several kinds.
     type Tables: TranslationTable;
+    /// The own ATS switch of devices. `()` for a platform whose devices have no ATS.
+    type Ats: AtsSwitch;
 }
 
 struct EnvParts<P: Platform> {
     dma: P::Dma,
     sink: P::Sink,
     observer: P::Observer,
+    ats: P::Ats,
     // Domains and SMMUs made so far.
     domains: AtomicUsize,
     smmus: AtomicUsize,
@@ -60,9 +64,26 @@ impl<P: Platform> Env<P> {
     /// # Errors
     ///
     /// No memory for the shared block.
-    pub fn new(dma: P::Dma, sink: P::Sink, observer: P::Observer) -> Result<Self, OutOfMemory> {
+    pub fn new(dma: P::Dma, sink: P::Sink, observer: P::Observer) -> Result<Self, OutOfMemory>
+    where
+        P::Ats: Default,
+    {
+        Self::with_ats(dma, sink, observer, P::Ats::default())
+    }
+
+    /// [`new`](Self::new), with the ATS switches of the devices.
+    ///
+    /// # Errors
+    ///
+    /// As of [`new`](Self::new).
+    pub fn with_ats(
+        dma: P::Dma,
+        sink: P::Sink,
+        observer: P::Observer,
+        ats: P::Ats,
+    ) -> Result<Self, OutOfMemory> {
         let (domains, smmus) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Counted::new(EnvParts { dma, sink, observer, domains, smmus }).map(Env)
+        Counted::new(EnvParts { dma, sink, observer, ats, domains, smmus }).map(Env)
     }
 
     /// DMA memory.
@@ -81,6 +102,12 @@ impl<P: Platform> Env<P> {
     #[must_use]
     pub fn observer(&self) -> &P::Observer {
         &self.0.observer
+    }
+
+    /// The ATS switches of the devices.
+    #[must_use]
+    pub fn ats(&self) -> &P::Ats {
+        &self.0.ats
     }
 
     /// The place of a new domain in the order in which domains are locked.

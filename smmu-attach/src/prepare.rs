@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 use smmu_invs::{InvArray, InvSpec, InvUsers, Publication, RequestBuffer};
 use smmu_types::{CacheTag, Ste};
 
+use crate::ats::{AtsState, AtsUse};
 use crate::attach::Prepared;
 use crate::context::{CdTable, LinearTable, NewTable};
-use crate::device::{AttachKey, Device, State};
+use crate::device::{AttachKey, Device, DeviceParts, State};
 use crate::held::{Contention, Rank};
 use crate::image::{Change, Image, is_two_level};
 use crate::leaf_table::{LeafTable, leaf_of, new_leaf};
@@ -127,12 +128,42 @@ fn leave<P: Platform>(
         let change = Change { key, becomes: &part.becomes };
         // An attach has made the same STE before, so no field is out of range. If one were, the
         // SMMU would abort more than it was asked to.
-        let image = Image::of(&device.smmu, &part.device, change, None, live);
+        let image = Image::of(&device.smmu, &part.device, change, None, live, device.ats);
         let image = image.unwrap_or(Image::ABORT);
+        part.ats_after = change.uses_ats(&part.device, device.ats);
         part.cds = image.cds;
         part.path.redirect(image.first, image.last);
     }
     Ok(())
+}
+
+/// What the device asks of the domain's array: the tag, and the entries of its own cache.
+fn request<P: Platform>(
+    device: &DeviceParts<P>,
+    key: AttachKey,
+    domain: &Domain<P>,
+    tag: CacheTag,
+) -> Result<RequestBuffer, AttachError> {
+    let smmu = &device.smmu;
+    let spec = InvSpec::tagged(smmu.id, tag, smmu.caps.range_support());
+    if device.ats == AtsUse::Never {
+        let mut request = RequestBuffer::with_capacity(1)?;
+        request.push(spec)?;
+        return Ok(request);
+    }
+    if domain.cell().gate().is_none() {
+        return Err(AttachError::NoAtsGate { domain: domain.id(), smmu: smmu.id });
+    }
+    let substream = match key {
+        AttachKey::Stream => None,
+        AttachKey::Substream(id) => Some(id),
+    };
+    let mut request = RequestBuffer::with_capacity(1 + device.entries.len())?;
+    request.push(spec)?;
+    for entry in &device.entries {
+        request.push(InvSpec::ats(smmu.id, entry.stream, substream))?;
+    }
+    Ok(request)
 }
 
 /// The tags, entries and the array of devices that go to a domain.
@@ -167,9 +198,8 @@ fn join<P: Platform>(
             },
         };
         tag_of = Some((smmu.instance, tag));
-        let mut request = RequestBuffer::with_capacity(1)?;
-        request.push(InvSpec::tagged(smmu.id, tag, smmu.caps.range_support()))?;
-        let leads = entry_of(smmu, domain, tag)?;
+        let request = request(&device, key, domain, tag)?;
+        let leads = entry_of(smmu, domain, tag, AtsState::mode(device.ats != AtsUse::Never))?;
         if let Leads::Context(_) = leads {
             part.new = new_table(part, key)?;
         }
@@ -178,8 +208,9 @@ fn join<P: Platform>(
         part.becomes = State::Member(member);
         let live = device.ste().unwrap_or(Ste::INVALID);
         let change = Change { key, becomes: &part.becomes };
-        let image = Image::of(smmu, &part.device, change, part.new.as_ref(), live)?;
+        let image = Image::of(smmu, &part.device, change, part.new.as_ref(), live, device.ats)?;
         judge(smmu, domain, &image.ste, cd.as_ref())?;
+        part.ats_after = change.uses_ats(&part.device, device.ats);
         part.cds = image.cds;
         part.path.redirect(image.first, image.last);
     }

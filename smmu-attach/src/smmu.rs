@@ -22,6 +22,7 @@ use smmu_types::{
     Capabilities, Command, GoneProof, IdRegisters, Leaf, PhysAddr, SmmuId, StreamId, Vmid,
 };
 
+use crate::ats::AtsUse;
 use crate::batch::SyncBatch;
 use crate::device::Device;
 use crate::image::usable_substream_bits;
@@ -30,7 +31,7 @@ use crate::smmu_core::{SmmuCore, SmmuParts};
 use crate::stream_entry::StreamEntry;
 use crate::stream_table::{Linked, SecondLevel, StreamTable, span_of};
 use crate::sync::{Barrier, is_kept};
-use crate::{AttachError, Env, Platform};
+use crate::{AttachError, Domain, Env, Platform};
 
 /// Parameters of an [`Smmu`].
 #[derive(Clone, Debug, Default)]
@@ -77,13 +78,25 @@ pub struct DeviceConfig {
     /// 64 SubstreamIDs, and 4 KiB for each 64 of them that have been in use. Up to 6 bits, and
     /// without two-level tables, it takes two tables of 2^n CDs of 64 bytes.
     pub substream_bits: u8,
+    /// Whether the device uses ATS. An SMMU without `IDR0.ATS` makes it [`AtsUse::Never`].
+    ///
+    /// The domains of a device with ATS need a cell with a gate:
+    /// [`GatedCell`](smmu_invs::GatedCell).
+    pub ats: AtsUse,
 }
 
 impl DeviceConfig {
     /// A device that sends SubstreamIDs of this many bits.
     #[must_use]
     pub const fn with_substream_bits(self, substream_bits: u8) -> Self {
-        DeviceConfig { substream_bits }
+        DeviceConfig { substream_bits, ..self }
+    }
+
+    /// A device that uses ATS. The root complex must pass translated requests on, as firmware says
+    /// (`ATS_SUPPORTED`), and the device must be trusted: its translated requests are not checked.
+    #[must_use]
+    pub const fn with_ats(self, ats: AtsUse) -> Self {
+        DeviceConfig { ats, ..self }
     }
 }
 
@@ -216,7 +229,8 @@ impl<P: Platform> Smmu<P> {
         let (entries, unannounced) = self.entries(&streams)?;
         let most = usable_substream_bits(self.capabilities());
         let substream_bits = config.substream_bits.min(most);
-        let device = Device::new(self.0.core.clone(), entries, substream_bits)?;
+        let ats = if self.capabilities().ats { config.ats } else { AtsUse::Never };
+        let device = Device::new(self.0.core.clone(), entries, substream_bits, ats)?;
         // Before any thread can find the device and attach it.
         self.announce(&unannounced)?;
         self.own(&streams, &device)?;
@@ -245,6 +259,37 @@ impl<P: Platform> Smmu<P> {
     #[must_use]
     pub fn device_of(&self, stream: StreamId) -> Option<Device<P>> {
         self.0.streams.lock().owners.get(&stream).cloned()
+    }
+
+    /// Ask each device of a domain behind this SMMU whether it answers `ATC_INV`, after an
+    /// invalidation has timed out, and name those that do not.
+    ///
+    /// The SMMU reports a timeout without the device. So this call asks the devices one by one, and
+    /// waits for the patience of the command queue at each that does not answer.
+    /// [`Device::quarantine`] then takes it out of the domain.
+    pub fn find_unanswering(
+        &self,
+        domain: &Domain<P>,
+        mut each: impl FnMut(&Device<P>, SinkError),
+    ) {
+        let mut last = None;
+        let keys = domain.array();
+        let streams = keys
+            .iter()
+            .map(|view| view.spec.key)
+            .filter(|key| key.smmu == self.id() && key.kind.is_ats())
+            .map(|key| StreamId(key.id));
+        for stream in streams {
+            let Some(device) = self.device_of(stream) else { continue };
+            // The substreams of a device are neighbours.
+            if last.as_ref().is_some_and(|last| device.is_same(last)) {
+                continue;
+            }
+            if let Err(error) = device.check_atc() {
+                each(&device, error);
+            }
+            last = Some(device);
+        }
     }
 
     /// [`Device::settle`] for each device. Call it when the SMMU answers again, such as after it

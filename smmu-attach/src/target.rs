@@ -96,6 +96,7 @@ pub(crate) fn entry_of<P: Platform>(
     smmu: &SmmuParts<P>,
     domain: &Domain<P>,
     tag: CacheTag,
+    ats: AtsMode,
 ) -> Result<Leads, AttachError> {
     let table = domain.description();
     match (table.stage, tag) {
@@ -104,7 +105,7 @@ pub(crate) fn entry_of<P: Platform>(
         }
         (TranslationStage::Stage2 { start_level }, CacheTag::Vmid(vmid)) => {
             let stage2 = table.stage2(start_level, vmid);
-            Ok(Leads::Stage2(Ste::stage2(stage2, AtsMode::Off, incoming_shareability(smmu))?))
+            Ok(Leads::Stage2(Ste::stage2(stage2, ats, incoming_shareability(smmu))?))
         }
         _ => Err(AttachError::TagNotOwned { domain: domain.id(), smmu: smmu.id, tag }),
     }

@@ -10,6 +10,7 @@ use smmu_tags::{FreshTag, RetiringTag};
 use smmu_types::Cd;
 use smmu_types::seam::{Notice, Observer, SinkError};
 
+use crate::ats::{AtcPart, AtsState};
 use crate::context::{CdTable, NewTable};
 use crate::device::{AttachKey, Confirmation, DeviceGuard, DeviceParts, State};
 use crate::domain::{DomainState, Owned};
@@ -43,6 +44,8 @@ pub(crate) struct Part<P: Platform> {
     /// The way of the entries. It has failed if the SMMU still does not confirm an earlier change:
     /// then the entries stay invalid.
     pub(crate) path: Path,
+    /// Whether the STE has `EATS` afterwards.
+    pub(crate) ats_after: bool,
     /// Memory for CDs that the attach brings.
     pub(crate) new: Option<NewTable<Block<P>>>,
 }
@@ -143,6 +146,7 @@ impl<P: Platform> Transaction<P> {
     pub(crate) fn install(&mut self) {
         for part in &mut self.parts {
             part.device.confirmation = Confirmation::Unconfirmed;
+            part.ats_before(self.key);
             if is_kept(Barrier::CdBeforeSte) {
                 part.write_cds(self.key);
             }
@@ -152,6 +156,7 @@ impl<P: Platform> Transaction<P> {
             if !is_kept(Barrier::CdBeforeSte) {
                 part.write_cds(self.key);
             }
+            part.ats_after(self.key);
             match part.result() {
                 Ok(()) => part.device.confirmation = Confirmation::Confirmed,
                 Err(error) => give_up(part.device.object(), error),
@@ -164,7 +169,13 @@ impl<P: Platform> Transaction<P> {
     pub(crate) fn commit(mut self, mut each: impl FnMut(&DeviceGuard<P>, Outcome)) -> Outcome {
         let mut all = Outcome::Done;
         for part in &mut self.parts {
-            let outcome = part.leave_old(self.key, &mut self.locks);
+            let mut outcome = part.leave_old(self.key, &mut self.locks);
+            if !part.ats_after && part.result().is_ok() {
+                let parts = part.device.object().clone();
+                if let Err(error) = part.device.switch_ats_off(&parts) {
+                    outcome = outcome.or_worse(Outcome::AtsOn(error));
+                }
+            }
             each(&part.device, outcome);
             all = all.or_worse(outcome);
         }
@@ -175,7 +186,14 @@ impl<P: Platform> Transaction<P> {
 impl<P: Platform> Part<P> {
     pub(crate) fn new(device: DeviceGuard<P>) -> Self {
         let path = Path::abort();
-        Part { device, becomes: State::Blocked, cds: CdWrite::Nothing, path, new: None }
+        Part {
+            device,
+            becomes: State::Blocked,
+            cds: CdWrite::Nothing,
+            path,
+            ats_after: false,
+            new: None,
+        }
     }
 
     /// What the device asks of the new domain's array.
@@ -263,10 +281,61 @@ impl<P: Platform> Part<P> {
         }
         let Some(state) = locks.of_mut(&old.domain) else { return outcome };
         let outcome = release(&old, state, &parts.smmu.env);
-        if let Outcome::Unflushed(..) = outcome {
-            old.end = End::Unflushed;
-            self.device.unsettled.push(old);
-        }
+        old.end = match outcome {
+            Outcome::Unflushed(..) => End::Unflushed,
+            // The device's switch goes off, after the readers.
+            _ if !self.ats_after && old.has_atc() => End::Undrained,
+            _ => return outcome,
+        };
+        self.device.unsettled.push(old);
         outcome
+    }
+
+    /// Before the entries change: rows 1 and 4 of the table in [`ats`](crate::ats).
+    fn ats_before(&mut self, key: AttachKey) {
+        let parts = self.device.object().clone();
+        let change = Change { key, becomes: &self.becomes };
+        let works_on = !matches!(change.stream(&self.device), State::Blocked);
+        let ats = &mut self.device.ats;
+        match (ats.entry, self.ats_after) {
+            (false, true) if !self.path.has_failed() => {
+                if let Err(error) = parts.clean_atc(ats) {
+                    self.path.fail(error);
+                }
+            }
+            // What the ATC has, it keeps.
+            (true, false) if works_on => {
+                parts.disable_ats(ats);
+                ats.dirty = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// After the entries have changed: the ATC drops what it has no right to, or may fill.
+    fn ats_after(&mut self, key: AttachKey) {
+        let parts = self.device.object().clone();
+        let written = self.result().is_ok();
+        let ats = &mut self.device.ats;
+        match (ats.entry, self.ats_after) {
+            (false, false) => {}
+            // The entries are invalid from now on, and the SMMU refuses translated requests.
+            _ if !written => *ats = AtsState { entry: false, dirty: true, ..*ats },
+            (true, true) => {
+                if let Err(error) = parts.flush_atc(AtcPart::Key(key)) {
+                    self.path.revoke(error);
+                    *ats = AtsState { entry: false, dirty: true, ..*ats };
+                }
+            }
+            (true, false) => {
+                ats.entry = false;
+                // The SMMU refuses what the ATC still has, if the device does not answer.
+                ats.dirty = !ats.on || parts.flush_atc(AtcPart::Everything).is_err();
+            }
+            (false, true) => {
+                ats.entry = true;
+                parts.enable_ats(ats);
+            }
+        }
     }
 }

@@ -78,6 +78,11 @@ impl Path {
         }
     }
 
+    /// The way has ended, and something else that belongs to it has failed.
+    pub(crate) fn revoke(&self, error: SinkError) {
+        self.progress.set(Progress::Failed(error));
+    }
+
     /// Whether the SMMU failed to confirm something.
     pub(crate) fn has_failed(&self) -> bool {
         matches!(self.progress.get(), Progress::Failed(_))

@@ -100,6 +100,7 @@ impl Platform for HeapPlatform {
     type Cell = LockCell<parking_lot::RawMutex, InvArray>;
     type Observer = ();
     type Tables = TableDescription;
+    type Ats = ();
 }
 
 const TABLES: TableDescription =

@@ -196,6 +196,7 @@ impl<P: Platform> smmu_attach::Platform for Attach<P> {
     type Cell = P::Cell;
     type Observer = P::Observer;
     type Tables = P::Tables;
+    type Ats = ();
 }
 
 /// A block of the platform's DMA memory.

@@ -20,6 +20,7 @@ impl<D: DmaMemory, O: Observer> Platform for FakePlatform<D, O> {
     type Cell = ArcSwapCell<InvArray>;
     type Observer = O;
     type Tables = DescribedTables;
+    type Ats = ();
 }
 
 /// The platform of most tests.

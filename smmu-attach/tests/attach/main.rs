@@ -1,6 +1,7 @@
 //! The promises of an attach, on fakes of every seam.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod ats;
 mod common;
 mod every_step;
 mod groups;

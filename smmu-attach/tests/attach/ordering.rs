@@ -142,6 +142,7 @@ impl Platform for LedgerPlatform {
     type Cell = WatchedCell;
     type Observer = ();
     type Tables = DescribedTables;
+    type Ats = ();
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl Platform for Spinning {
     type Cell = ArcSwapCell<InvArray>;
     type Observer = ();
     type Tables = TableDescription;
+    type Ats = ();
 }
 
 /// r2: no DMA memory is asked for, no command is sent, and no other lock is taken, under the

@@ -64,6 +64,7 @@ impl Platform for Watched {
     type Cell = WatchedCell;
     type Observer = ();
     type Tables = DescribedTables;
+    type Ats = ();
 }
 
 /// Each read of the only domain's array finds no entry whose number is free. So no reader flushes a

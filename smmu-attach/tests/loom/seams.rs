@@ -229,4 +229,5 @@ impl Platform for Modelled {
     type Cell = SwapCell;
     type Observer = Owners;
     type Tables = TableDescription;
+    type Ats = ();
 }

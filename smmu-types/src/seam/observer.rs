@@ -95,6 +95,24 @@ pub enum Notice {
         /// Why.
         error: SinkError,
     },
+    /// A device did not confirm that its own cache dropped translations.
+    AtcUnconfirmed {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The first stream of the device.
+        stream: StreamId,
+        /// Why.
+        error: SinkError,
+    },
+    /// The driver turned ATS on or off at a device, or the device refused to turn it on.
+    AtsSwitched {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The stream.
+        stream: StreamId,
+        /// Whether it is on now.
+        on: bool,
+    },
     /// The driver changed a table entry, and invalidated the configuration cache.
     EntryWritten {
         /// The SMMU.
