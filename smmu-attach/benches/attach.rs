@@ -95,6 +95,51 @@ fn main() {
 
     substreams(&env);
     groups(&env);
+    deferred(&env);
+}
+
+/// 256 unmaps of 4 KiB: one by one, as one range, and by one flush. For each unmap.
+#[expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+fn deferred(env: &Env<BenchPlatform>) {
+    const UNMAPS: u64 = 256;
+    let caps = Capabilities::decode(ID_REGISTERS);
+    for (first, smmus) in [(48, 1), (64, 16)] {
+        let domain = Domain::new(env, DomainId(300), S1).unwrap();
+        let config = || SmmuConfig::default().with_stream_bits(4);
+        let smmu = |n| Smmu::new(env, SmmuId(n), ID_REGISTERS, caps, config()).unwrap();
+        let smmus: Vec<_> = (first..first + smmus).map(smmu).collect();
+        let devices: Vec<_> =
+            smmus.iter().map(|smmu| smmu.add_device(&[StreamId(0)]).unwrap()).collect();
+        for device in &devices {
+            let _ = device.attach(&domain).unwrap();
+        }
+        let page = |n: u64| {
+            range::Extent::range(n * 0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint()
+        };
+        let what = format!("256 unmaps of a domain on {} SMMUs, for each unmap", smmus.len());
+        let mut table = BenchTable::new(&what);
+        let strict = nanoseconds(UNMAPS, || {
+            for n in 0..UNMAPS {
+                black_box(domain.invalidate(page(n)).is_ok());
+            }
+        });
+        table.row(&format!("one by one: {} syncs", UNMAPS * smmus.len() as u64), strict);
+        let mut unmaps = DeferredUnmaps::with_capacity(&domain, UNMAPS as usize).unwrap();
+        for (what, step) in [("as one range", 1), ("by one flush of the tag", 7)] {
+            let time = nanoseconds(UNMAPS, || {
+                for n in 0..UNMAPS {
+                    let _ = black_box(unmaps.defer(page(n * step % UNMAPS), n));
+                }
+                black_box(unmaps.flush().unwrap().count());
+            });
+            table.row(&format!("{what}: {} syncs", smmus.len()), time).against("strict", strict);
+        }
+        println!("{table}");
+        drop(unmaps);
+        for device in &devices {
+            let _ = device.block();
+        }
+    }
 }
 
 /// One substream beside others of the same device.

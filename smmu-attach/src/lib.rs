@@ -178,12 +178,15 @@
 #![deny(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod ats;
 mod attach;
 mod batch;
 mod context;
 mod cpu_tables;
+mod deferred;
 mod device;
 mod domain;
 mod domain_config;
@@ -216,6 +219,7 @@ mod write;
 pub use ats::{AtsRefused, AtsSwitch, AtsUse};
 pub use attach::{Installed, Prepared, Published};
 pub use cpu_tables::CpuTableError;
+pub use deferred::DeferredUnmaps;
 pub use device::{Attachment, Device};
 pub use domain::{ArrayView, Domain};
 pub use domain_config::{DomainConfig, TagNumber};

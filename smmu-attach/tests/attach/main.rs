@@ -3,6 +3,7 @@
 
 mod ats;
 mod common;
+mod deferred;
 mod every_step;
 mod groups;
 mod kinds;
