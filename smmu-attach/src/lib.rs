@@ -155,6 +155,7 @@ mod domain;
 mod domain_config;
 pub mod entry;
 mod error;
+pub mod guest;
 mod held;
 mod image;
 mod membership;
