@@ -2,11 +2,14 @@
 
 use core::fmt;
 
-use smmu_types::range::{Level, LevelHint, Span};
+use smmu_types::fields::commands::{
+    atc_inv, cfgi_cd, opcode, tlbi_nh_all, tlbi_nh_asid, tlbi_nh_va,
+};
+use smmu_types::layout::Key;
+use smmu_types::range::Span;
 use smmu_types::{
-    AtcScope, AtcSpan, AtsMode, Command, CommandErrorCode, Completion, Granule, Iova, Leaf,
-    MsiAttributes, PrgIndex, PriResponse, RawCommand, ResumeAction, StallModel, SteRange, StreamId,
-    SubstreamId,
+    AtcSpan, AtsMode, Command, CommandErrorCode, Completion, Iova, MsiAttributes, RawCommand,
+    StallModel, SteRange, StreamId,
 };
 
 use super::smmu::GuestSmmu;
@@ -176,40 +179,11 @@ impl fmt::Display for CommandReason {
 /// What becomes of one command.
 enum Step<'m> {
     Drop,
-    One(Command),
+    One(RawCommand),
     /// The command once for each stream of the host.
-    Each(ForStream, &'m [StreamId]),
+    Each(RawCommand, &'m [StreamId]),
     Stop(Stop),
     Refuse(CommandReason),
-}
-
-/// A command about a stream, without the StreamID.
-#[derive(Clone, Copy)]
-enum ForStream {
-    CfgiCd(SubstreamId, Leaf),
-    CfgiCdAll,
-    AtcInv(Option<SubstreamId>, AtcScope, AtcSpan),
-    Resume(u16, ResumeAction),
-    StallTerm,
-    PriResp(Option<SubstreamId>, PrgIndex, PriResponse),
-}
-
-impl ForStream {
-    #[inline]
-    const fn with(self, stream: StreamId) -> Command {
-        match self {
-            ForStream::CfgiCd(substream, leaf) => Command::CfgiCd { stream, substream, leaf },
-            ForStream::CfgiCdAll => Command::CfgiCdAll { stream },
-            ForStream::AtcInv(substream, scope, span) => {
-                Command::AtcInv { stream, substream, scope, span }
-            }
-            ForStream::Resume(tag, action) => Command::Resume { stream, tag, action },
-            ForStream::StallTerm => Command::StallTerm { stream },
-            ForStream::PriResp(substream, group, response) => {
-                Command::PriResp { stream, substream, group, response }
-            }
-        }
-    }
 }
 
 impl GuestSmmu {
@@ -250,7 +224,7 @@ impl GuestSmmu {
                 Step::Drop => continue,
                 Step::One(command) => match room.first_mut() {
                     Some(place) => {
-                        *place = command.encode();
+                        *place = command;
                         written += 1;
                         continue;
                     }
@@ -259,7 +233,7 @@ impl GuestSmmu {
                 Step::Each(command, streams) => match room.get_mut(..streams.len()) {
                     Some(places) => {
                         for (place, stream) in places.iter_mut().zip(streams) {
-                            *place = command.with(*stream).encode();
+                            *place = for_stream(command, *stream);
                         }
                         written += streams.len();
                         continue;
@@ -303,90 +277,215 @@ impl GuestSmmu {
 
     #[inline]
     fn step<'m, M: StreamMap + ?Sized>(&self, raw: RawCommand, map: &'m M) -> Step<'m> {
-        let (vmid, caps) = (self.vmid, &self.guest_caps);
-        match Command::interpret(raw) {
-            Command::TlbiNhVa { asid, span, .. } => match self.unsupported(&span) {
-                None => Step::One(Command::TlbiNhVa { vmid, asid, span }),
-                Some(absent) => Step::Refuse(CommandReason::Absent(absent)),
+        let caps = &self.guest_caps;
+        let Some(raw) = canonical(raw) else { return Step::Refuse(CommandReason::Reserved) };
+        match u64::from(raw.opcode()) {
+            opcode::TLBI_NH_VA | opcode::TLBI_NH_VAA => match self.unsupported(raw) {
+                None => Step::One(self.tagged(raw)),
+                Some(what) => absent(what),
             },
-            Command::TlbiNhVaa { span, .. } => match self.unsupported(&span) {
-                None => Step::One(Command::TlbiNhVaa { vmid, span }),
-                Some(absent) => Step::Refuse(CommandReason::Absent(absent)),
-            },
-            Command::TlbiNhAsid { asid, .. } => Step::One(Command::TlbiNhAsid { vmid, asid }),
+            opcode::TLBI_NH_ASID | opcode::TLBI_NH_ALL => Step::One(self.tagged(raw)),
             // The guest has no stage 2, so all that it caches is of stage 1.
-            Command::TlbiNhAll { .. } | Command::TlbiNsnhAll => {
-                Step::One(Command::TlbiNhAll { vmid })
-            }
-            Command::CfgiCd { stream, substream, leaf } => {
-                each(ForStream::CfgiCd(substream, leaf), stream, map)
-            }
-            Command::CfgiCdAll { stream } => each(ForStream::CfgiCdAll, stream, map),
-            Command::AtcInv { .. } if !caps.ats => absent("no ATS (IDR0.ATS = 0)"),
-            Command::AtcInv { stream, substream, scope, span } => match map.host(stream) {
+            opcode::TLBI_NSNH_ALL => Step::One(Command::TlbiNhAll { vmid: self.vmid }.encode()),
+            opcode::CFGI_CD | opcode::CFGI_CD_ALL => each(raw, map),
+            opcode::ATC_INV if !caps.ats => absent("no ATS (IDR0.ATS = 0)"),
+            opcode::ATC_INV => match map.host(stream_of(raw)) {
                 // A device whose ATS is off caches nothing, and does not answer: the time-out would
                 // stop the host's queue.
                 Some(device) if device.ats == AtsMode::Off => Step::Drop,
-                Some(device) => {
-                    Step::Each(ForStream::AtcInv(substream, scope, span), device.streams)
-                }
-                None => Step::Refuse(CommandReason::UnknownStream(stream)),
+                Some(device) => Step::Each(raw, device.streams),
+                None => Step::Refuse(CommandReason::UnknownStream(stream_of(raw))),
             },
-            Command::CfgiSte { stream, .. } => reread(StreamSet::One(stream)),
-            Command::CfgiSteRange { stream, range } => reread(StreamSet::Range(stream, range)),
-            Command::CfgiAll => reread(StreamSet::All),
-            Command::Sync { completion, attributes } => {
-                Step::Stop(Stop::Sync { completion, attributes })
-            }
-            Command::PrefetchConfig { .. } | Command::PrefetchAddr { .. } => Step::Drop,
-            Command::Resume { .. } | Command::StallTerm { .. }
+            opcode::PREFETCH_CONFIG | opcode::PREFETCH_ADDR => Step::Drop,
+            opcode::RESUME | opcode::STALL_TERM
                 if caps.stall_model == StallModel::TerminateOnly =>
             {
                 absent("no stalls (IDR0.STALL_MODEL = 1)")
             }
-            Command::PriResp { .. } if !caps.pri => absent("no page requests (IDR0.PRI = 0)"),
-            Command::Resume { stream, tag, action } => {
-                answer(ForStream::Resume(tag, action), stream, map)
-            }
-            Command::StallTerm { stream } => each(ForStream::StallTerm, stream, map),
-            Command::PriResp { stream, substream, group, response } => {
-                answer(ForStream::PriResp(substream, group, response), stream, map)
-            }
-            Command::TlbiS12Vmall { .. } | Command::TlbiS2Ipa { .. } => {
-                absent("no stage 2 (IDR0.S2P = 0)")
-            }
-            Command::TlbiEl2All
-            | Command::TlbiEl2Asid { .. }
-            | Command::TlbiEl2Va { .. }
-            | Command::TlbiEl2Vaa { .. } => absent("no EL2 (IDR0.Hyp = 0)"),
-            Command::CfgiVmsPidm { .. } => absent("no MPAM (IDR3.MPAM = 0)"),
-            Command::DptiAll => absent("no device permission table (IDR3.DPT = 0)"),
-            _ => Step::Refuse(CommandReason::Reserved),
+            opcode::STALL_TERM => each(raw, map),
+            opcode::PRI_RESP if !caps.pri => absent("no page requests (IDR0.PRI = 0)"),
+            opcode::RESUME | opcode::PRI_RESP => answer(raw, map),
+            _ => of_the_host(raw),
         }
     }
 
-    /// What the guest's ID registers lack for these operands.
+    /// The same command with the VMID of the virtual SMMU.
     #[inline]
-    fn unsupported(&self, span: &Span<Iova>) -> Option<&'static str> {
-        let granule = span.tg().granule()?;
+    const fn tagged(&self, raw: RawCommand) -> RawCommand {
+        let [w0, w1] = raw.0;
+        let vmid = (self.vmid.0 as u64) << tlbi_nh_va::VMID.lo();
+        RawCommand([w0 & !tlbi_nh_va::VMID.mask() | vmid, w1])
+    }
+
+    /// What the guest's ID registers lack for the operands of an invalidation by address.
+    #[inline]
+    const fn unsupported(&self, raw: RawCommand) -> Option<&'static str> {
         let caps = &self.guest_caps;
+        if !raw.is_set(tlbi_nh_va::TG) {
+            return None;
+        }
         if !caps.range_invalidation {
             return Some("no range invalidation (IDR3.RIL = 0)");
         }
-        if span.scale() > 31 && !caps.wide_small_granules {
+        if raw.get(tlbi_nh_va::SCALE) > 31 && !caps.wide_small_granules {
             return Some("a SCALE of 31 at most (IDR5.DS = 0)");
         }
-        match span.hint() {
-            LevelHint::Bits128(_) if !caps.wide_descriptors => {
-                Some("no 128-bit descriptors (IDR5.D128 = 0)")
+        if raw.is_set(tlbi_nh_va::TTL128) {
+            if !caps.wide_descriptors {
+                return Some("no 128-bit descriptors (IDR5.D128 = 0)");
             }
-            LevelHint::Bits64(Level::L1)
-                if granule == Granule::K16 && !caps.wide_small_granules =>
-            {
-                Some("no blocks at level 1 of 16 KiB granules (IDR5.DS = 0)")
-            }
-            _ => None,
+        } else if raw.get(tlbi_nh_va::TG) == TG_16K
+            && raw.get(tlbi_nh_va::TTL) == 1
+            && !caps.wide_small_granules
+        {
+            return Some("no blocks at level 1 of 16 KiB granules (IDR5.DS = 0)");
         }
+        None
+    }
+}
+
+/// `TG`: granules of 16 KiB.
+const TG_16K: u64 = 2;
+
+const fn bits_of(keys: &[Key<RawCommand>]) -> [u64; 2] {
+    let mut bits = [0; 2];
+    let mut n = 0;
+    while n < keys.len() {
+        bits[keys[n].word()] |= keys[n].mask();
+        n += 1;
+    }
+    bits
+}
+
+const NH_ALL: [u64; 2] = bits_of(&[tlbi_nh_all::OPCODE, tlbi_nh_all::VMID]);
+const NH_ASID: [u64; 2] = bits_of(&[tlbi_nh_asid::OPCODE, tlbi_nh_asid::VMID, tlbi_nh_asid::ASID]);
+const NH_VA: [u64; 2] = bits_of(&[
+    tlbi_nh_va::OPCODE,
+    tlbi_nh_va::VMID,
+    tlbi_nh_va::ASID,
+    tlbi_nh_va::LEAF,
+    tlbi_nh_va::ADDRESS,
+]);
+const NH_VA_RANGE: [u64; 2] =
+    bits_of(&[tlbi_nh_va::NUM, tlbi_nh_va::SCALE, tlbi_nh_va::TTL, tlbi_nh_va::TG]);
+const CD: [u64; 2] =
+    bits_of(&[cfgi_cd::OPCODE, cfgi_cd::SUBSTREAMID, cfgi_cd::STREAMID, cfgi_cd::LEAF]);
+const ATC: [u64; 2] = bits_of(&[
+    atc_inv::OPCODE,
+    atc_inv::GLOBAL,
+    atc_inv::STREAMID,
+    atc_inv::SIZE,
+    atc_inv::ADDRESS,
+]);
+const ATC_SUBSTREAM: [u64; 2] = bits_of(&[atc_inv::SSV, atc_inv::SUBSTREAMID]);
+
+/// The command without bits that have no effect, or `None` if a reserved bit or value is set.
+///
+/// [`Command::interpret`] decides. A guest's usual commands are seen to be canonical by their bits,
+/// which takes a quarter of the time.
+#[inline]
+fn canonical(raw: RawCommand) -> Option<RawCommand> {
+    if is_plain(raw) {
+        return Some(raw);
+    }
+    match Command::interpret(raw) {
+        Command::Unknown(_) => None,
+        command => Some(command.encode()),
+    }
+}
+
+/// Whether a command has no bits but those that its encoder sets. False for many that have none
+/// either.
+#[inline]
+const fn is_plain(raw: RawCommand) -> bool {
+    match raw.opcode() as u64 {
+        opcode::TLBI_NH_VA if raw.is_set(tlbi_nh_va::TG) => {
+            no_bits_but(raw, [NH_VA[0] | NH_VA_RANGE[0], NH_VA[1] | NH_VA_RANGE[1]])
+                && is_plain_range(raw)
+        }
+        opcode::TLBI_NH_VA => no_bits_but(raw, NH_VA),
+        opcode::TLBI_NH_ASID => no_bits_but(raw, NH_ASID),
+        opcode::TLBI_NH_ALL => no_bits_but(raw, NH_ALL),
+        opcode::CFGI_CD => no_bits_but(raw, CD),
+        opcode::ATC_INV => {
+            let [w0, w1] = if raw.is_set(atc_inv::SSV) { ATC_SUBSTREAM } else { [0; 2] };
+            let size = raw.get(atc_inv::SIZE);
+            no_bits_but(raw, [ATC[0] | w0, ATC[1] | w1])
+                && size < AtcSpan::MAX_SIZE as u64
+                && raw.get(atc_inv::ADDRESS) & ((1 << (size + 12)) - 1) == 0
+        }
+        _ => false,
+    }
+}
+
+#[inline]
+const fn no_bits_but(raw: RawCommand, bits: [u64; 2]) -> bool {
+    raw.0[0] & !bits[0] == 0 && raw.0[1] & !bits[1] == 0
+}
+
+/// Whether a range with a level is aligned to an entry of the level, and is not cut.
+#[inline]
+const fn is_plain_range(raw: RawCommand) -> bool {
+    let granule = 10 + 2 * raw.get(tlbi_nh_va::TG);
+    let ttl = raw.get(tlbi_nh_va::TTL);
+    // From 1 to 3, an entry of the level maps this many bits; 16 + 2 * 13 at most.
+    let entry = granule + (3 - ttl) * (granule - 3);
+    ttl != 0
+        && raw.get(tlbi_nh_va::SCALE) <= Span::<Iova>::MAX_SCALE as u64
+        && raw.get(tlbi_nh_va::ADDRESS) & ((1 << entry) - 1) == 0
+}
+
+/// The StreamID: all commands with one have it in the same place.
+#[inline]
+const fn stream_of(raw: RawCommand) -> StreamId {
+    StreamId(raw.get(cfgi_cd::STREAMID) as u32)
+}
+
+/// The same command for another stream.
+#[inline]
+const fn for_stream(raw: RawCommand, stream: StreamId) -> RawCommand {
+    let [w0, w1] = raw.0;
+    let stream = (stream.0 as u64) << cfgi_cd::STREAMID.lo();
+    RawCommand([w0 & !cfgi_cd::STREAMID.mask() | stream, w1])
+}
+
+#[inline]
+fn each<M: StreamMap + ?Sized>(raw: RawCommand, map: &M) -> Step<'_> {
+    match map.host(stream_of(raw)) {
+        Some(device) => Step::Each(raw, device.streams),
+        None => Step::Refuse(CommandReason::UnknownStream(stream_of(raw))),
+    }
+}
+
+/// An answer to a stall or a page request goes to exactly one stream.
+fn answer<M: StreamMap + ?Sized>(raw: RawCommand, map: &M) -> Step<'_> {
+    match map.host(stream_of(raw)).map(|device| device.streams) {
+        Some(streams @ [_]) => Step::Each(raw, streams),
+        Some(streams) => Step::Refuse(CommandReason::NotOneStream { streams: streams.len() }),
+        None => Step::Refuse(CommandReason::UnknownStream(stream_of(raw))),
+    }
+}
+
+/// Commands that the host acts on, and those that a guest's SMMU has not.
+#[cold]
+fn of_the_host<'m>(raw: RawCommand) -> Step<'m> {
+    match Command::interpret(raw) {
+        Command::CfgiSte { stream, .. } => reread(StreamSet::One(stream)),
+        Command::CfgiSteRange { stream, range } => reread(StreamSet::Range(stream, range)),
+        Command::CfgiAll => reread(StreamSet::All),
+        Command::Sync { completion, attributes } => {
+            Step::Stop(Stop::Sync { completion, attributes })
+        }
+        Command::TlbiS12Vmall { .. } | Command::TlbiS2Ipa { .. } => {
+            absent("no stage 2 (IDR0.S2P = 0)")
+        }
+        Command::TlbiEl2All
+        | Command::TlbiEl2Asid { .. }
+        | Command::TlbiEl2Va { .. }
+        | Command::TlbiEl2Vaa { .. } => absent("no EL2 (IDR0.Hyp = 0)"),
+        Command::CfgiVmsPidm { .. } => absent("no MPAM (IDR3.MPAM = 0)"),
+        Command::DptiAll => absent("no device permission table (IDR3.DPT = 0)"),
+        _ => Step::Refuse(CommandReason::Reserved),
     }
 }
 
@@ -394,25 +493,6 @@ fn reread<'m>(set: StreamSet) -> Step<'m> {
     Step::Stop(Stop::Reread(set))
 }
 
-fn absent<'m>(what: &'static str) -> Step<'m> {
+const fn absent<'m>(what: &'static str) -> Step<'m> {
     Step::Refuse(CommandReason::Absent(what))
-}
-
-#[inline]
-fn each<M: StreamMap + ?Sized>(command: ForStream, stream: StreamId, map: &M) -> Step<'_> {
-    match map.host(stream) {
-        Some(device) => Step::Each(command, device.streams),
-        None => Step::Refuse(CommandReason::UnknownStream(stream)),
-    }
-}
-
-/// An answer to a stall or a page request goes to exactly one stream.
-fn answer<M: StreamMap + ?Sized>(command: ForStream, stream: StreamId, map: &M) -> Step<'_> {
-    let Some(device) = map.host(stream) else {
-        return Step::Refuse(CommandReason::UnknownStream(stream));
-    };
-    match device.streams {
-        [_] => Step::Each(command, device.streams),
-        streams => Step::Refuse(CommandReason::NotOneStream { streams: streams.len() }),
-    }
 }

@@ -4,10 +4,11 @@ use core::fmt;
 
 use smmu_types::fields::ste as field;
 use smmu_types::layout::Key;
-use smmu_types::legal::{self, Effect, Finding, Rule, SmmuView};
+use smmu_types::legal::{Rule, SmmuView};
 use smmu_types::{AtsMode, EventKind, Ste};
 
 use super::fields::{ACCEPTED, COPIED, STE_FIELDS};
+use super::harm::first_harm;
 use super::smmu::GuestSmmu;
 
 /// Whether the host lets a guest use ATS with a device.
@@ -290,19 +291,6 @@ fn not_zero(guest: &Ste, word: usize, excess: u64) -> SteRefusal {
     let bit = word as u16 * 64 + excess.trailing_zeros() as u16;
     let reason = SteReason::MustBeZero("the bit is reserved");
     SteRefusal { field: RESERVED, bits: (bit, bit), value: 1, reason }
-}
-
-/// The first rule by which an SMMU refuses an entry, or may refuse it or misread it.
-pub(super) fn first_harm(entry: &Ste, smmu: &SmmuView) -> Option<Finding> {
-    let mut first = None;
-    legal::ste(entry, smmu, &mut |finding| {
-        let harmless =
-            matches!(finding.effect(), Effect::Ignored | Effect::Reserved | Effect::TreatedAs(_));
-        if !harmless && first.is_none() {
-            first = Some(finding);
-        }
-    });
-    first
 }
 
 fn judge(entry: &Ste, smmu: &SmmuView, reason: fn(Rule) -> SteReason) -> Result<(), SteRefusal> {

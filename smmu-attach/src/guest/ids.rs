@@ -1,10 +1,8 @@
 //! The ID registers that a guest sees.
 
 use smmu_types::common_ids::{IdJoin, JOINED_REGISTERS, is_of_the_host};
-use smmu_types::layout::FieldValue;
+use smmu_types::layout::{Field, FieldValue};
 use smmu_types::{Capabilities, Endianness, IdRegisters, OutputSize, StallModel, fields};
-
-use super::smmu::register;
 
 /// What an emulator does, or passes through, beyond the least.
 ///
@@ -136,6 +134,30 @@ pub(super) fn is_of_the_emulation(register: &str, field: &str) -> bool {
 /// The last minor version of the architecture that is known here: SMMUv3.4.
 const LAST_MINOR: u64 = 4;
 
+/// The value of a register, by its name among [`JOINED_REGISTERS`].
+pub(super) fn register(ids: &IdRegisters, name: &str) -> u64 {
+    let named = ids.named();
+    named.iter().find(|(of, _)| *of == name).map_or(0, |(_, value)| u64::from(*value))
+}
+
+/// What a field of the host's SMMU counts as. `None`, which is no feature, for a level that is not
+/// known here.
+pub(super) fn host_value(host: &IdRegisters, name: &str, field: &'static Field) -> Option<u64> {
+    let value = field.get(&[register(host, name)]);
+    match (name, field.name()) {
+        // The driver uses 48 bits where the value is reserved.
+        ("IDR5", "OAS") => {
+            let size = Capabilities::decode(*host).output_size.unwrap_or(OutputSize::Bits48);
+            Some(size as u64)
+        }
+        // A later version has all that the last known one has. A choice or a set of formats is
+        // judged in common.
+        ("AIDR", _) | ("IDR0", "TTF" | "TTENDIAN" | "STALL_MODEL") => Some(value),
+        _ if (FieldValue { field, value }).is_reserved() => None,
+        _ => Some(value),
+    }
+}
+
 /// The largest value of a field that a guest sees. `None` if there is no bound.
 fn bound(register: &str, field: &str, emulation: &Emulation) -> Option<u64> {
     let if_set = |flag: bool| if flag { None } else { Some(0) };
@@ -197,18 +219,14 @@ pub fn guest_ids(
             if is_of_the_host(name, field.name()) {
                 continue;
             }
-            let values = hosts.iter().map(|host| Some(field.get(&[register(host, name)])));
-            let join = IdJoin::of(name, field.name());
-            let joined = join.join(field.max(), values);
+            let values = hosts.iter().map(|host| host_value(host, name, field));
+            let joined = IdJoin::of(name, field.name()).join(field.max(), values);
             if let Some([one, other]) = joined.conflict {
                 let (register, field) = (name, field.name());
                 return Err(GuestIdsError::Conflict { register, field, one, other });
             }
             let most = bound(name, field.name(), emulation).unwrap_or(u64::MAX);
-            let value = joined.value.min(most);
-            // A level that nobody knows yet: the guest is told of none.
-            let unknown = join == IdJoin::Least && FieldValue { field, value }.is_reserved();
-            word |= field.place(if unknown { 0 } else { value }).unwrap_or(0);
+            word |= field.place(joined.value.min(most)).unwrap_or(0);
         }
         let word = word as u32;
         match name {

@@ -172,6 +172,7 @@ mod commands;
 mod entry;
 mod events;
 mod fields;
+mod harm;
 mod ids;
 mod smmu;
 mod streams;

@@ -5,8 +5,8 @@ use smmu_types::fields::{self, ste as field};
 use smmu_types::legal::{Rule, SmmuView};
 use smmu_types::{Capabilities, IdRegisters, Ste, SteConfig, Vmid};
 
-use super::entry::first_harm;
-use super::ids::is_of_the_emulation;
+use super::harm::first_harm;
+use super::ids::{host_value, is_of_the_emulation, register};
 
 /// One virtual SMMU of a guest, on one SMMU of the host: what every decision follows from.
 ///
@@ -132,26 +132,21 @@ fn without_guest_fields(mut parent: Ste) -> Ste {
     parent
 }
 
-/// The value of a register, by its name among [`JOINED_REGISTERS`].
-pub(super) fn register(ids: &IdRegisters, name: &str) -> u64 {
-    let named = ids.named();
-    named.iter().find(|(of, _)| *of == name).map_or(0, |(_, value)| u64::from(*value))
-}
-
 /// Checks that software for the guest's ID registers also runs on the host's SMMU.
 fn subset(host: &IdRegisters, guest: &IdRegisters) -> Result<(), GuestSmmuError> {
     for name in JOINED_REGISTERS {
         let Some((_, layout)) = fields::register_by_name(name) else { continue };
-        let (has, told) = (register(host, name), register(guest, name));
+        let told = register(guest, name);
         for field in layout.fields() {
             if is_of_the_emulation(name, field.name()) {
                 continue;
             }
-            let (host, guest) = (field.get(&[has]), field.get(&[told]));
-            let joined = IdJoin::of(name, field.name())
-                .join(field.max(), [host, guest].map(Some).into_iter());
+            let guest = field.get(&[told]);
+            let values = [host_value(host, name, field), Some(guest)];
+            let joined = IdJoin::of(name, field.name()).join(field.max(), values.into_iter());
             let own = guest != 0 && is_of_the_host(name, field.name());
             if own || joined.conflict.is_some() || joined.value != guest {
+                let host = field.get(&[register(host, name)]);
                 let (register, field) = (name, field.name());
                 return Err(GuestSmmuError::NotASubset { register, field, guest, host });
             }
