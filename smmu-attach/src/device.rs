@@ -26,6 +26,7 @@ use crate::stream_entry::StreamEntry;
 use crate::substreams::{NoRoom, Substreams};
 use crate::sync::{Barrier, is_kept};
 use crate::table::TranslationStage;
+use crate::virtual_smmu::VirtualSmmu;
 use crate::{AttachError, Domain, Platform};
 
 /// What a device is attached to.
@@ -37,6 +38,8 @@ pub enum Attachment<P: Platform> {
     Bypass,
     /// A domain.
     Domain(Domain<P>),
+    /// A guest's stage 1, over the parent of a virtual SMMU.
+    Nested(VirtualSmmu<P>),
 }
 
 impl<P: Platform> fmt::Debug for Attachment<P> {
@@ -45,6 +48,7 @@ impl<P: Platform> fmt::Debug for Attachment<P> {
             Attachment::Blocked => f.write_str("Blocked"),
             Attachment::Bypass => f.write_str("Bypass"),
             Attachment::Domain(domain) => write!(f, "Domain({})", domain.id()),
+            Attachment::Nested(through) => write!(f, "Nested({through:?})"),
         }
     }
 }
@@ -381,7 +385,10 @@ impl<P: Platform> Device<P> {
         match &self.lock().state {
             State::Blocked => Attachment::Blocked,
             State::Bypass => Attachment::Bypass,
-            State::Member(member) => Attachment::Domain(member.domain.clone()),
+            State::Member(member) => match &member.via {
+                None => Attachment::Domain(member.domain.clone()),
+                Some(through) => Attachment::Nested(through.clone()),
+            },
         }
     }
 

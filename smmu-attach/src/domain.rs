@@ -1,8 +1,10 @@
 //! One address space: its page tables, its tags, its invalidation array and its lock.
 
+use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use lock_api::Mutex;
 use smmu_invs::{
@@ -39,6 +41,8 @@ pub(crate) struct DomainParts<P: Platform> {
     tables: P::Tables,
     description: TableDescription,
     number: Option<TagNumber>,
+    /// Virtual SMMUs over this domain. Grows under the lock.
+    virtual_smmus: AtomicUsize,
     cell: P::Cell,
     state: Mutex<P::SleepLock, DomainState>,
 }
@@ -59,7 +63,8 @@ unsafe impl<P: Platform> Locked for DomainParts<P> {
 /// What the domain's lock protects: the tags, and each change of the array.
 pub(crate) struct DomainState {
     pub(crate) tags: Vec<Owned>,
-    // Tags without a proven flush. The list always has room for all of `tags`.
+    // Tags without a proven flush. The list always has room for all of `tags`, and for the VMIDs of
+    // the virtual SMMUs.
     pub(crate) retiring: Vec<RetiringTag>,
 }
 
@@ -149,6 +154,7 @@ impl<P: Platform> Domain<P> {
             tables,
             description,
             number: config.number,
+            virtual_smmus: AtomicUsize::new(0),
             cell: P::Cell::new(node),
             state: Mutex::new(DomainState { tags: Vec::new(), retiring: Vec::new() }),
         })?;
@@ -295,6 +301,23 @@ impl<P: Platform> Domain<P> {
         while let Some(at) = state.retiring.iter().position(|tag| tag.smmu() == smmu) {
             forget(state.retiring.swap_remove(at));
         }
+    }
+
+    /// Count one virtual SMMU more, with room for its VMID.
+    pub(crate) fn reserve_virtual_smmu(&self) -> Result<(), TryReserveError> {
+        let mut state = self.lock(Rank::Nothing);
+        let most = state.tags.len() + self.virtual_smmus() + 1;
+        state.retiring.try_reserve(most)?;
+        self.0.virtual_smmus.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn release_virtual_smmu(&self) {
+        self.0.virtual_smmus.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn virtual_smmus(&self) -> usize {
+        self.0.virtual_smmus.load(Ordering::Relaxed)
     }
 
     pub(crate) fn kind(&self) -> InvKind {

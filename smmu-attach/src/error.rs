@@ -9,6 +9,7 @@ use smmu_types::seam::{DmaError, SinkError};
 use smmu_types::{CacheTag, DomainId, FieldError, SmmuId, StreamId, SubstreamId};
 
 use crate::domain_config::TagNumber;
+use crate::guest::GuestSmmuError;
 
 /// A property of an SMMU that a domain requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,39 @@ pub enum AttachError {
         domain: DomainId,
         /// The SMMU.
         smmu: SmmuId,
+    },
+    /// The virtual SMMU cannot be as asked.
+    #[error(transparent)]
+    Guest(#[from] GuestSmmuError),
+    /// A virtual SMMU was to lie over a domain of stage 1.
+    #[error(
+        "{smmu}: a virtual SMMU cannot lie over {domain}, whose tables are stage 1; use stage 2"
+    )]
+    ParentStage1 {
+        /// The domain.
+        domain: DomainId,
+        /// The SMMU.
+        smmu: SmmuId,
+    },
+    /// A device was to use a virtual SMMU on another SMMU, or an entry of another virtual SMMU.
+    #[error(
+        "the device with StreamID {stream} of {smmu} cannot use this virtual SMMU with this entry; make a virtual SMMU on {smmu}, and the entry by its policy"
+    )]
+    ForeignVirtualSmmu {
+        /// The SMMU of the device.
+        smmu: SmmuId,
+        /// The first StreamID.
+        stream: StreamId,
+    },
+    /// A guest's entry turns ATS on for a device that uses none.
+    #[error(
+        "the guest's entry has EATS for the device with StreamID {stream} of {smmu}, which uses no ATS; deny it in the policy (AtsPermission::Denied)"
+    )]
+    GuestAts {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The first StreamID.
+        stream: StreamId,
     },
     /// A group has no device.
     #[error("a group without a device cannot be attached; name at least one device")]

@@ -201,8 +201,8 @@ impl<'a, P: Platform> Change<'a, P> {
 
     /// Whether the STE has `EATS` afterwards.
     pub(crate) fn uses_ats(self, device: &DeviceState<P>, ats: AtsUse) -> bool {
-        let translated = matches!(self.stream(device), State::Member(_));
-        ats != AtsUse::Never && (translated || self.leaves_substreams(device))
+        let stream = matches!(self.stream(device), State::Member(member) if member.has_atc());
+        ats != AtsUse::Never && (stream || self.leaves_substreams(device))
     }
 
     /// The CD that changes, by SubstreamID.

@@ -193,6 +193,7 @@ mod domain_config;
 pub mod entry;
 mod error;
 mod group;
+pub mod guest;
 mod held;
 mod image;
 mod leaf_table;
@@ -214,6 +215,7 @@ mod sync;
 mod table;
 mod target;
 mod transaction;
+mod virtual_smmu;
 mod write;
 
 pub use ats::{AtsRefused, AtsSwitch, AtsUse};
@@ -238,6 +240,7 @@ pub use table::{
     WalkCoherency, single_context,
 };
 pub use target::Target;
+pub use virtual_smmu::VirtualSmmu;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

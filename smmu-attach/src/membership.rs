@@ -8,6 +8,7 @@ use crate::domain::{Domain, DomainState, Owned};
 use crate::held::Rank;
 use crate::outcome::Outcome;
 use crate::sync::{Barrier, is_kept};
+use crate::virtual_smmu::VirtualSmmu;
 use crate::{Env, Platform};
 
 /// A device's use of a domain on one SMMU. Keeps the domain and its tables alive.
@@ -16,10 +17,12 @@ pub(crate) struct Member<P: Platform> {
     /// The request that was merged into the domain's array. `unref` takes this one back.
     pub(crate) request: RequestBuffer,
     pub(crate) leads: Leads,
+    /// The virtual SMMU between the device and the domain. Its VMID is not the domain's.
+    pub(crate) via: Option<VirtualSmmu<P>>,
     pub(crate) end: End,
 }
 
-/// The entry that leads to the domain's tables.
+/// The entry that leads to the domain's tables. An STE may have the stage 1 of a guest before them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Leads {
     /// A CD, for stage 1.
@@ -86,6 +89,7 @@ pub(crate) fn release<P: Platform>(
         // `NotPresent`: the owner has said that the SMMU is gone, which took the entry out.
         UnrefOutcome::StillUsed { .. } | UnrefOutcome::NotPresent => return Outcome::Done,
     }
+    // A virtual SMMU keeps its VMID: its entry stays retiring, until a device comes back or it ends.
     let owned = state.tags.iter().position(|o| o.tag.smmu() == smmu && o.tag.tag() == tag);
     let Some(at) = owned else { return Outcome::Done };
 
@@ -162,7 +166,7 @@ mod tests {
         let array = domain.cell().read().merge(request.as_slice()).unwrap();
         domain.cell().publish(LockCell::<parking_lot::RawMutex, InvArray>::node(array).unwrap());
         let leads = Leads::Stage2(Ste::ABORT);
-        let member = Member { domain: domain.clone(), request, leads, end: End::Open };
+        let member = Member { domain: domain.clone(), request, leads, via: None, end: End::Open };
         let mut state = domain.lock(Rank::Nothing);
         assert_eq!(release(&member, &mut state, &env), Outcome::Done);
         drop(state);

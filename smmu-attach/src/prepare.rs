@@ -4,13 +4,14 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use smallvec::SmallVec;
-use smmu_invs::{InvArray, InvSpec, InvUsers, Publication, RequestBuffer};
-use smmu_types::{CacheTag, Ste};
+use smmu_invs::{Counted, InvArray, InvSpec, InvUsers, Publication, RequestBuffer};
+use smmu_types::{AtsMode, CacheTag, Ste, StreamId};
 
 use crate::ats::{AtsState, AtsUse};
 use crate::attach::Prepared;
 use crate::context::{CdTable, LinearTable, NewTable};
 use crate::device::{AttachKey, Device, DeviceParts, State};
+use crate::guest::{GuestConfig, HostEntry};
 use crate::held::{Contention, Rank};
 use crate::image::{Change, Image, is_two_level};
 use crate::leaf_table::{LeafTable, leaf_of, new_leaf};
@@ -20,6 +21,7 @@ use crate::platform::{Block, SmmuInstance};
 use crate::stream_entry::allocate;
 use crate::target::{DomainTag, Fresh, Target, entry_of, find_or_allocate, judge};
 use crate::transaction::{FreshTags, Part, PendingPublish, Room, Transaction};
+use crate::virtual_smmu::VirtualSmmu;
 use crate::write::Writing;
 use crate::{AttachError, Domain, Platform};
 
@@ -35,8 +37,14 @@ impl<P: Platform> Prepared<P> {
         target: Target<'_, P>,
         contention: Contention,
     ) -> Result<Self, AttachError> {
-        let new = match target {
-            Target::Domain(domain) => Some(domain),
+        let target = match target {
+            // The guest's device is blocked as any other.
+            Target::Nested(_, entry) if !translates(&entry) => Target::Blocked,
+            other => other,
+        };
+        let new = match &target {
+            Target::Domain(domain) => Some(*domain),
+            Target::Nested(to, _) => Some(to.parent()),
             Target::Bypass | Target::Blocked => None,
         };
         let mut parts = lock(devices, contention)?;
@@ -58,8 +66,14 @@ impl<P: Platform> Prepared<P> {
         }
         let olds = parts.iter().filter_map(|part| Some(&part.device.member(key)?.domain));
         let locks = Locks::take(new, olds, contention, out_of_memory)?;
-        let pending = match target {
-            Target::Domain(domain) => Some(join(&mut parts, key, domain, &locks, out_of_memory)?),
+        let pending = match &target {
+            Target::Domain(domain) => {
+                Some(join(&mut parts, key, domain, None, &locks, out_of_memory)?)
+            }
+            Target::Nested(to, entry) => {
+                let nested = Some((*to, entry));
+                Some(join(&mut parts, key, to.parent(), nested, &locks, out_of_memory)?)
+            }
             Target::Bypass | Target::Blocked => {
                 leave(&mut parts, key, &target)?;
                 None
@@ -171,6 +185,7 @@ fn join<P: Platform>(
     parts: &mut [Part<P>],
     key: AttachKey,
     domain: &Domain<P>,
+    nested: Option<(&VirtualSmmu<P>, &HostEntry)>,
     locks: &Locks<P>,
     out_of_memory: AttachError,
 ) -> Result<PendingPublish<P>, AttachError> {
@@ -186,9 +201,13 @@ fn join<P: Platform>(
         let out_of_memory = AttachError::OutOfMemory { smmu: smmu.id };
         part.device.may_use(key, domain, smmu.id)?;
         part.device.reserve(key).map_err(|_| out_of_memory)?;
+        if let Some((to, entry)) = nested {
+            may_nest(part, key, to, entry)?;
+        }
         // The devices of one SMMU are neighbours, and share the tag.
-        let tag = match tag_of {
-            Some((instance, tag)) if instance == smmu.instance => tag,
+        let tag = match (tag_of, nested) {
+            (_, Some((to, _))) => to.use_tag(),
+            (Some((instance, tag)), _) if instance == smmu.instance => tag,
             _ => match find_or_allocate(smmu, domain, owned)? {
                 DomainTag::Found(shared) => shared.tag(),
                 DomainTag::New(tag, new) => {
@@ -198,12 +217,20 @@ fn join<P: Platform>(
             },
         };
         tag_of = Some((smmu.instance, tag));
-        let request = request(&device, key, domain, tag)?;
-        let leads = entry_of(smmu, domain, tag, AtsState::mode(device.ats != AtsUse::Never))?;
+        let (request, leads) = match nested {
+            Some((to, entry)) => {
+                (nested_request(&device, to, entry)?, Leads::Stage2(entry.entry()))
+            }
+            None => {
+                let ats = AtsState::mode(device.ats != AtsUse::Never);
+                (request(&device, key, domain, tag)?, entry_of(smmu, domain, tag, ats)?)
+            }
+        };
         if let Leads::Context(_) = leads {
             part.new = new_table(part, key)?;
         }
-        let member = Member { domain: domain.clone(), request, leads, end: End::Open };
+        let via = nested.map(|(to, _)| to.clone());
+        let member = Member { domain: domain.clone(), request, leads, via, end: End::Open };
         let cd = member.context();
         part.becomes = State::Member(member);
         let live = device.ste().unwrap_or(Ste::INVALID);
@@ -218,7 +245,8 @@ fn join<P: Platform>(
     let node = P::Cell::node(merged).map_err(|_| out_of_memory)?;
     let room = match state {
         Some(state) if !fresh.is_empty() => {
-            Some(Room::beside(state, fresh.len()).map_err(|_| out_of_memory)?)
+            let kept = domain.virtual_smmus();
+            Some(Room::beside(state, fresh.len(), kept).map_err(|_| out_of_memory)?)
         }
         _ => None,
     };
@@ -227,6 +255,55 @@ fn join<P: Platform>(
     // From here on nothing fails.
     tags.extend(fresh.into_iter().filter_map(|(tag, smmu)| Some((tag.keep()?, smmu))));
     Ok(PendingPublish { fresh: room.map(|room| (tags, room)), node })
+}
+
+/// Whether an entry of a guest lets transactions in.
+fn translates(entry: &HostEntry) -> bool {
+    matches!(entry.config(), GuestConfig::Bypass | GuestConfig::Stage1)
+}
+
+/// Whether a device may be attached through a virtual SMMU with this entry.
+fn may_nest<P: Platform>(
+    part: &Part<P>,
+    key: AttachKey,
+    to: &VirtualSmmu<P>,
+    entry: &HostEntry,
+) -> Result<(), AttachError> {
+    let (parts, smmu) = (part.device(), part.device().smmu.id);
+    let stream = parts.entries.first().map_or(StreamId::default(), |entry| entry.stream);
+    if let AttachKey::Substream(_) = key {
+        return Err(AttachError::SubstreamStage2 { smmu, domain: to.parent().id() });
+    }
+    let same = Counted::ptr_eq(&to.parts().smmu, &parts.smmu);
+    if !same || !to.owns(&entry.entry()) {
+        return Err(AttachError::ForeignVirtualSmmu { smmu, stream });
+    }
+    if entry.ats() != AtsMode::Off && parts.ats == AtsUse::Never {
+        return Err(AttachError::GuestAts { smmu, stream });
+    }
+    Ok(())
+}
+
+/// What a device behind a virtual SMMU asks of the parent's array: the VMID, what the guest's stage
+/// 1 has cached with it, and the whole cache of the device, because the guest's addresses are
+/// unknown.
+fn nested_request<P: Platform>(
+    device: &DeviceParts<P>,
+    to: &VirtualSmmu<P>,
+    entry: &HostEntry,
+) -> Result<RequestBuffer, AttachError> {
+    let (smmu, vmid) = (&device.smmu, to.vmid());
+    let streams = if entry.ats() == AtsMode::Off { &[][..] } else { &device.entries };
+    if !streams.is_empty() && to.parent().cell().gate().is_none() {
+        return Err(AttachError::NoAtsGate { domain: to.parent().id(), smmu: smmu.id });
+    }
+    let mut request = RequestBuffer::with_capacity(2 + streams.len())?;
+    request.push(InvSpec::vsmmu(smmu.id, vmid, smmu.caps.range_support()))?;
+    request.push(InvSpec::s1_clear(smmu.id, vmid))?;
+    for entry in streams {
+        request.push(InvSpec::ats_full(smmu.id, entry.stream))?;
+    }
+    Ok(request)
 }
 
 /// The memory that the CD of a key needs, and that the device does not have.

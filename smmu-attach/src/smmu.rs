@@ -348,6 +348,10 @@ impl<P: Platform> Smmu<P> {
         }
     }
 
+    pub(crate) fn core(&self) -> &SmmuCore<P> {
+        &self.0.core
+    }
+
     fn check_free(&self, state: &StreamOwners<P>, streams: &[StreamId]) -> Result<(), AttachError> {
         match streams.iter().find(|stream| state.owners.contains_key(*stream)) {
             Some(&stream) => Err(AttachError::StreamInUse { smmu: self.id(), stream }),

@@ -7,10 +7,12 @@ use smmu_types::{AtsMode, CacheTag, Cd, Regime, Ste, legal};
 
 use crate::domain::{Domain, Owned};
 use crate::domain_config::TagNumber;
+use crate::guest::HostEntry;
 use crate::image::incoming_shareability;
 use crate::membership::Leads;
 use crate::smmu_core::SmmuParts;
 use crate::table::TranslationStage;
+use crate::virtual_smmu::VirtualSmmu;
 use crate::{AttachError, BrokenRule, Env, Platform};
 
 /// What an attach makes of a device's transactions.
@@ -19,6 +21,9 @@ use crate::{AttachError, BrokenRule, Env, Platform};
 pub enum Target<'a, P: Platform> {
     /// The domain translates them.
     Domain(&'a Domain<P>),
+    /// A guest's stage 1 translates them, then the parent of the virtual SMMU. The entry is one that
+    /// its policy made.
+    Nested(&'a VirtualSmmu<P>, HostEntry),
     /// The SMMU passes them unchanged.
     Bypass,
     /// The SMMU aborts them.

@@ -74,11 +74,16 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn beside(state: &DomainState, more: usize) -> Result<Self, TryReserveError> {
+    /// `kept` is room that others have reserved in the list of retiring tags.
+    pub(crate) fn beside(
+        state: &DomainState,
+        more: usize,
+        kept: usize,
+    ) -> Result<Self, TryReserveError> {
         let mut room = Room { tags: Vec::new(), retiring: Vec::new() };
         let tags = state.tags.len() + more;
         room.tags.try_reserve_exact(tags)?;
-        room.retiring.try_reserve_exact(state.retiring.len() + tags)?;
+        room.retiring.try_reserve_exact(state.retiring.len() + tags + kept)?;
         Ok(room)
     }
 
@@ -88,7 +93,7 @@ impl Room {
         let owned = |(tag, smmu): (FreshTag, _)| Owned { tag: tag.install(), smmu };
         self.tags.extend(new.into_iter().map(owned));
         self.retiring.append(&mut state.retiring);
-        *state = DomainState { tags: self.tags, retiring: self.retiring };
+        (state.tags, state.retiring) = (self.tags, self.retiring);
     }
 }
 

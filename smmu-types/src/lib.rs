@@ -9,6 +9,7 @@
 //!   [`PriRecord`]s;
 //! - every structure and register as a table of [`fields`], with names and meanings;
 //! - the rules (`legal`) by which an SMMU refuses a configuration;
+//! - how the ID registers of several SMMUs join (`common_ids`);
 //! - the plan of a ranged TLB invalidation ([`range`]);
 //! - queue pointers as types that keep their wrap flag ([`queue`]);
 //! - the [`seam`]s: registers, DMA memory, wait, command sink and observer;
@@ -57,8 +58,8 @@
 //!
 //! # Features
 //!
-//! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself. The
-//!   keys of the fields, which encoders use, need no feature.
+//! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself, and
+//!   `common_ids`. The keys of the fields, which encoders use, need no feature.
 //! - `legal` (implies `fields`): the rules by which an SMMU refuses a configuration.
 //! - `alloc`: `Counted`; `pool`, an allocator of DMA blocks over one window of memory; `Registers`
 //!   for an `Arc`.

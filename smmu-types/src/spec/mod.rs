@@ -4,6 +4,8 @@ mod attributes;
 pub(crate) mod caps;
 mod cd;
 pub(crate) mod command;
+#[cfg(feature = "fields")]
+pub mod common_ids;
 mod descriptor;
 mod event;
 mod field_error;

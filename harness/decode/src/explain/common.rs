@@ -1,6 +1,7 @@
 //! What several SMMUs have in common: the ID registers that a guest may be told that runs on all.
 
 use smmu_types::IdRegisters;
+use smmu_types::common_ids::{IdJoin, JOINED_REGISTERS, is_of_the_host};
 use smmu_types::fields;
 use smmu_types::layout::{Field, FieldValue};
 
@@ -45,43 +46,11 @@ impl Limit {
     }
 }
 
-/// How the values of a field join.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Join {
-    /// The smallest: sizes, levels, and flags that are set for a feature.
-    Least,
-    /// The largest: flags that are set where a feature is missing.
-    Most,
-    /// The bits that all have.
-    Bits,
-    /// 0 stands for any value; other values must be equal.
-    Choice,
-}
-
-fn join(register: &str, field: &str) -> Join {
-    match (register, field) {
-        ("IDR0", "NS1ATS" | "TERM_MODEL") => Join::Most,
-        ("IDR0", "TTF") => Join::Bits,
-        ("IDR0", "TTENDIAN" | "STALL_MODEL") => Join::Choice,
-        _ => Join::Least,
-    }
-}
-
-/// Features of stage 2 and of the whole machine, which a guest with stage 1 of its own does not
-/// have.
-const HOST: &[(&str, &[&str])] = &[
-    ("IDR0", &["S2P", "BTM", "DORMHINT", "Hyp", "VMW", "VMID16", "ATOS", "VATOS", "RME_IMPL"]),
-    ("IDR1", &["REL", "QUEUES_PRESET", "TABLES_PRESET", "ECMDQ"]),
-    ("IDR3", &["XNX", "MPAM", "FWB", "DPT", "S2PI", "S2PO", "MTEPERM", "PTWNNC"]),
-];
-
-const REGISTERS: [&str; 5] = ["IDR0", "IDR1", "IDR3", "IDR5", "AIDR"];
-
 /// Joins the ID registers of several SMMUs.
 #[must_use]
 pub fn common(smmus: &[KnownIds]) -> Common {
     let mut common = Common::default();
-    for register in REGISTERS {
+    for register in JOINED_REGISTERS {
         let Some((_, layout)) = fields::register_by_name(register) else { continue };
         let raw = |smmu: &KnownIds| {
             let mut values = smmu.values;
@@ -98,9 +67,16 @@ pub fn common(smmus: &[KnownIds]) -> Common {
                 raw(smmu).filter(|_| smmu.is_known(register)).map(|word| field.get(&[word]))
             };
             let values: Vec<Option<u64>> = smmus.iter().map(of).collect();
-            let value = joined(register, field, &values, &mut common.conflicts);
-            let host =
-                HOST.iter().any(|(of, names)| *of == register && names.contains(&field.name()));
+            let join = IdJoin::of(register, field.name());
+            let joined = join.join(field.max(), values.iter().copied());
+            if let Some([one, other]) = joined.conflict {
+                common.conflicts.push(format!(
+                    "one SMMU has {register}.{name} = {one}, another {other}",
+                    name = field.name()
+                ));
+            }
+            let value = joined.value;
+            let host = is_of_the_host(register, field.name());
             if host && value != 0 {
                 common.of_the_host.push(field.name());
             }
@@ -121,49 +97,4 @@ pub fn common(smmus: &[KnownIds]) -> Common {
     ];
     common.conflicts.extend(never.into_iter().filter(|(no, _)| *no).map(|(_, why)| why.into()));
     common
-}
-
-fn joined(
-    register: &str,
-    field: &Field,
-    values: &[Option<u64>],
-    conflicts: &mut Vec<String>,
-) -> u64 {
-    let known = values.iter().copied().flatten();
-    let all = values.iter().all(Option::is_some);
-    match join(register, field.name()) {
-        Join::Least => {
-            if all {
-                known.min().unwrap_or(0)
-            } else {
-                0
-            }
-        }
-        Join::Most => {
-            if all {
-                known.max().unwrap_or(0)
-            } else {
-                field.max()
-            }
-        }
-        Join::Bits => {
-            if all {
-                known.fold(field.max(), |bits, value| bits & value)
-            } else {
-                0
-            }
-        }
-        Join::Choice => {
-            let mut chosen: Vec<u64> = known.filter(|value| *value != 0).collect();
-            chosen.sort_unstable();
-            chosen.dedup();
-            if let [one, .., other] = chosen[..] {
-                conflicts.push(format!(
-                    "one SMMU has {register}.{name} = {one}, another {other}",
-                    name = field.name()
-                ));
-            }
-            chosen.first().copied().unwrap_or(0)
-        }
-    }
 }

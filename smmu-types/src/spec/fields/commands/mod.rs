@@ -19,10 +19,12 @@ use crate::layout::Layout;
 
 macro_rules! opcodes {
     ($($opcode:literal $name:ident $($module:ident)?;)*) => {
-        /// The opcodes as numbers, for the encoder.
-        #[expect(dead_code, reason = "the encoder has no types for the commands of Secure state and EL3")]
-        pub(crate) mod opcode {
-            $(pub(crate) const $name: u64 = $opcode;)*
+        /// The opcodes as numbers.
+        pub mod opcode {
+            $(
+                #[doc = concat!("`CMD_", stringify!($name), "`.")]
+                pub const $name: u64 = $opcode;
+            )*
         }
 
         #[cfg(feature = "fields")]
