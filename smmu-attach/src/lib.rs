@@ -22,8 +22,7 @@
 //!
 //! It has no page tables (describe yours through [`TranslationTable`]; those of a CPU through
 //! [`TableDescription::from_vtcr`] and [`from_tcr`](TableDescription::from_tcr)), no command queue (bring a
-//! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support nested
-//! translation or stalls.
+//! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support stalls.
 //!
 //! # Example
 //!
@@ -112,6 +111,14 @@
 //!
 //! A device that does not answer makes each [`Domain::invalidate`] of its domain fail.
 //! [`Smmu::find_unanswering`] names it, and [`Device::quarantine`] blocks it without asking it.
+//!
+//! # Guests
+//!
+//! A [`VirtualSmmu`] nests the stage 1 of a guest over the stage 2 of a parent [`Domain`]. It owns a
+//! VMID from its creation to its end. The guest's entries and commands pass [`guest`], pure functions
+//! that an emulator can also use alone; [`Device::attach_nested`] installs the entry that they made.
+//! An unmap of the parent flushes the VMID of each virtual SMMU on it, clears what their guests'
+//! stage 1 has cached, and empties the ATC of each device.
 //!
 //! # Hazard
 //!

@@ -18,6 +18,7 @@ use crate::membership::Leads;
 use crate::outcome::Outcome;
 use crate::smmu::Smmu;
 use crate::smmu_core::SmmuCore;
+use crate::table::TranslationStage;
 use crate::target::{Target, entry_of};
 use crate::{AttachError, Platform};
 
@@ -69,6 +70,9 @@ impl<P: Platform> Smmu<P> {
         }
         if !parent.env().is_same(&core.env) {
             return Err(AttachError::ForeignEnv { domain: parent.id(), smmu });
+        }
+        if let TranslationStage::Stage1 { .. } = parent.description().stage {
+            return Err(AttachError::ParentStage1 { domain: parent.id(), smmu });
         }
         if let Some(lacks) = parent.description().lacks(&core.caps) {
             return Err(AttachError::CannotShare { domain: parent.id(), smmu, lacks });

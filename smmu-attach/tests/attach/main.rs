@@ -9,6 +9,7 @@ mod groups;
 mod kinds;
 mod legality;
 mod locks;
+mod nested;
 mod ordering;
 mod spinning;
 mod substreams;
