@@ -32,11 +32,27 @@ pub enum GuestLevel {
     El2,
 }
 
+/// What a guest runs.
+#[derive(Clone, Debug)]
+pub enum GuestProgram {
+    /// A program without an operating system: an ELF file.
+    Image(PathBuf),
+    /// Linux. Its device tree tells of all SMMUs.
+    Linux {
+        /// The kernel.
+        kernel: PathBuf,
+        /// The first root file system.
+        initramfs: PathBuf,
+        /// The kernel's command line. What follows `--` are the arguments of `/init`.
+        options: String,
+    },
+}
+
 /// A guest and its machine.
 #[derive(Clone, Debug)]
 pub struct GuestConfig {
-    /// The program: an ELF file.
-    pub image: PathBuf,
+    /// What it runs.
+    pub program: GuestProgram,
     /// SMMUs and devices. A guest has 512 MiB of RAM, whatever this says.
     pub machine: MachineConfig,
     /// The number of CPUs.
@@ -61,7 +77,7 @@ impl std::fmt::Debug for Guest {
 impl Guest {
     /// Starts QEMU with a guest. Returns its UART.
     ///
-    /// QEMU's device tree tells of SMMU 0 only. The guest's command line tells of the others, one
+    /// QEMU's device tree tells of SMMU 0 only. An image's command line tells of the others, one
     /// `smmu=ADDRESS,eventq=INTID,gerror=INTID,ids=FIRST-LAST` each, where the IDs are those of PCI.
     ///
     /// # Errors
@@ -79,10 +95,18 @@ impl Guest {
         command.args(["-semihosting-config", "enable=on,target=native"]);
         command.args(["-run-with", "exit-with-parent=on"]);
         command.args(&plan.arguments);
-        command.arg("-kernel").arg(&config.image);
-        let further = further_smmus(&plan);
-        if !further.is_empty() {
-            command.args(["-append", &further]);
+        match &config.program {
+            GuestProgram::Image(image) => {
+                command.arg("-kernel").arg(image);
+                let further = further_smmus(&plan);
+                if !further.is_empty() {
+                    command.args(["-append", &further]);
+                }
+            }
+            GuestProgram::Linux { kernel, initramfs, options } => {
+                command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+                command.args(["-append", options]);
+            }
         }
         Self::start(command, qemu.path())
     }
