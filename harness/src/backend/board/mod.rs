@@ -179,7 +179,8 @@ impl Board {
         let (kernel, initramfs) = (folder.join("vmlinuz"), folder.join("initramfs.gz"));
         if let Some(missing) = [&kernel, &initramfs].into_iter().find(|path| !path.is_file()) {
             let shown = missing.display();
-            let message = format!("no Linux for the board: no {shown}; run `cargo xtask board linux`");
+            let message =
+                format!("no Linux for the board: no {shown}; run `cargo xtask board linux`");
             return Err(BackendError::Unavailable(message));
         }
         let place = Place::Qemu { binary, program: Program::Linux { kernel, initramfs }, machine };
