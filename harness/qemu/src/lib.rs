@@ -34,6 +34,7 @@ mod error;
 pub mod find;
 mod guest;
 mod line;
+mod linux_tree;
 mod machine;
 mod pci;
 mod plan;

@@ -26,6 +26,7 @@ use smmu_board::devmem::known_smmus::{KnownSmmu, KnownSmmus, kernel_table};
 use smmu_board::devmem::pci_functions::{self, PciFunction};
 use smmu_board::devmem::saved_state::SavedState;
 use smmu_board::devmem::system_files::SystemFiles;
+use smmu_board::dma::Generator;
 use smmu_board::dma::edu::Edu;
 use smmu_board::dma::test_device::TestDevice;
 use smmu_board::fault_heap::FaultHeap;
@@ -34,6 +35,7 @@ use smmu_board::linux::mapping::{HugePage, map};
 use smmu_board::linux::pci_device::PciDevice;
 use smmu_board::linux::process::{self, Ending, Fork, HeldSignals, Pid};
 use smmu_board::linux::restore::{self, Restore, UsedSmmu};
+use smmu_board::linux::silent::ToldByMemory;
 use smmu_board::linux::terminal::RawTerminal;
 use smmu_board::linux::threads::{self, Threads};
 use smmu_board::linux_main;
@@ -269,10 +271,11 @@ fn drive(
         .and_then(|()| process::end_with(supervisor));
     signals.release();
     let served = ready.map_err(Refused::from).and_then(|()| {
-        let backend = backend(&smmus, &devices, page, restore)?;
+        let mut notes = notes(&smmus);
+        let backend = backend(&smmus, &devices, page, restore, &mut notes)?;
         match arguments.rehearsal {
             Some(rehearsal) => rehearse(&backend, rehearsal),
-            None => serve(&backend, &notes(&smmus, &devices), &mut Standard::new()),
+            None => serve(&backend, &notes, &mut Standard::new()),
         }
         Ok(())
     });
@@ -290,6 +293,7 @@ fn backend(
     devices: &[(PciFunction, DmaStream)],
     page: HugePage,
     restore: &'static Restore,
+    notes: &mut Vec<String>,
 ) -> Result<BoardBackend, Refused> {
     // Firmware's word counts where there is one; `IDR0.COHACC` counts for all.
     let snoops = smmus.iter().all(|smmu| smmu.coherency != Some(Coherency::NonCoherent))
@@ -301,17 +305,30 @@ fn backend(
     // SAFETY: the page is RAM of this process, mapped as such until its end, held where it is, and
     // used by this window only.
     let window = unsafe { RamWindow::mapped(page.region, page.at.as_ptr(), coherency) };
-    let readable = window.base();
+    let ram = Ram::new(window);
     let mut generators = Vec::new();
     for ((function, stream), device) in devices.iter().zip(&restore.devices) {
-        if function.vendor_device != TestDevice::ID {
-            continue;
-        }
         device.start()?;
-        // SAFETY: the BAR is mapped until the process ends, and only this value uses it. A scenario
-        // maps pages of the window only.
-        let generator = unsafe { TestDevice::new(&device.function(function), readable) }?;
-        generators.push(BoardDevice { stream: *stream, generator: Box::new(generator) });
+        let of_bar = device.function(function);
+        let generator: Box<dyn Generator + Send> = if function.vendor_device == TestDevice::ID {
+            // SAFETY: the BAR is mapped until the process ends, and only this value uses it. A
+            // scenario maps pages of the window only.
+            Box::new(unsafe { TestDevice::new(&of_bar, ram.base()) }?)
+        } else {
+            // SAFETY: as above.
+            match ToldByMemory::load(unsafe { Edu::new(&of_bar) }?, ram.clone()) {
+                Some(edu) => Box::new(edu),
+                None => {
+                    notes.push(format!(
+                        "{function} does not reach {} without translation (its dma_mask has 28 \
+                         bits, or GBPA aborts): no scenario uses it",
+                        page.region
+                    ));
+                    continue;
+                }
+            }
+        };
+        generators.push(BoardDevice { stream: *stream, generator });
     }
     let cpus = threads::cpus();
     let describe = format!(
@@ -328,7 +345,7 @@ fn backend(
         describe,
         smmus: restore.smmus.iter().map(|smmu| smmu.registers).collect(),
         devices: generators,
-        ram: Ram::new(window),
+        ram,
         interrupts: None,
         cpu_number: threads::number,
         together,
@@ -340,16 +357,12 @@ fn backend(
     })
 }
 
-fn notes(smmus: &[KnownSmmu], devices: &[(PciFunction, DmaStream)]) -> Vec<String> {
+fn notes(smmus: &[KnownSmmu]) -> Vec<String> {
     let mut notes = Vec::new();
     notes.push("a process sees no interrupts: it polls".into());
     for (n, smmu) in smmus.iter().enumerate() {
         notes.push(format!("SMMU {n}: {smmu}"));
     }
-    let silent = devices.iter().filter(|(function, _)| function.vendor_device == Edu::ID);
-    notes.extend(silent.map(|(function, _)| {
-        format!("{function} does not tell a refused access: no scenario uses it")
-    }));
     notes
 }
 
