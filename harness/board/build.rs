@@ -32,5 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("cargo:rustc-link-arg-bin={binary}=-T{script}");
         }
     }
+    // A process of Linux: static, below all addresses at which the kernel maps.
+    for argument in ["-e_start", "--image-base=0x10000000", "--icf=all"] {
+        println!("cargo:rustc-link-arg-bin=linux={argument}");
+    }
     Ok(())
 }

@@ -31,7 +31,8 @@ Commands:
           Find a compiler for aarch64-unknown-none-softfloat, or unpack Debian's
           into the target folder (on Debian, without root). Build the images of
           harness/board, check their sizes, and print where they are.
-            --run            also boot the image `tour` in QEMU, or Linux
+            --run            also boot the image `tour` in QEMU, or Linux and
+                             the tests of the image `linux` there
             compiler         only provide the compiler
             libraries        check that the libraries build for bare metal
             linux [PROGRAM]  fetch Debian's arm64 kernel, and pack an initramfs

@@ -24,6 +24,8 @@ const ADVISORIES_LIMIT: Duration = Duration::from_secs(20);
 const REGISTRY_LIMIT: Duration = Duration::from_secs(60);
 /// Names the image that the tests of the board boot.
 const BOARD_IMAGE_VARIABLE: &str = "SMMU_BOARD_IMAGE";
+/// Names the folder with the Linux that the tests of the board boot.
+const BOARD_LINUX_VARIABLE: &str = "SMMU_BOARD_LINUX";
 const PACKAGE_LIMIT: Duration = Duration::from_secs(300);
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
 
@@ -31,10 +33,10 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
     let mut suite = Suite { workspace, report: SuiteReport::default() };
     let nextest = suite.tool("cargo-nextest");
     let qemu = suite.qemu(options.qemu);
-    // The tests boot an image.
+    // The tests boot an image, and a Linux.
     let compiler = suite.bare_metal(options.board);
-    let image = suite.images(compiler, options);
-    suite.tests(nextest, qemu.as_ref(), image.as_deref(), options);
+    let programs = suite.images(compiler, options);
+    suite.tests(nextest, qemu.as_ref(), &programs, options);
     suite.board_library();
     suite.cargo("doc tests", &["test", "--doc", "--workspace", "--all-features"], None);
     suite.engine_of_a_board();
@@ -53,6 +55,15 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
     suite.dependencies(deny.as_ref());
     suite.advisories(deny.as_ref());
     suite.report
+}
+
+/// What the tests of the board boot.
+#[derive(Debug, Default)]
+struct BoardPrograms {
+    /// The image that runs scenarios.
+    image: Option<PathBuf>,
+    /// The folder with the Linux that runs them.
+    linux: Option<PathBuf>,
 }
 
 struct Suite<'a> {
@@ -108,7 +119,7 @@ impl Suite<'_> {
         &mut self,
         nextest: Option<Tool>,
         qemu: Option<&UsableQemu>,
-        image: Option<&Path>,
+        programs: &BoardPrograms,
         options: &TestOptions,
     ) {
         let workspace = self.workspace;
@@ -132,11 +143,15 @@ impl Suite<'_> {
                     command.env(qemu_names::LEFT_OUT_VARIABLE, "1").env_remove(qemu_names::VARIABLE)
                 }
             };
-            // Without an image, or without QEMU, the tests of the board are ignored by name.
-            match image.filter(|_| qemu.is_some()) {
-                Some(image) => command.env(BOARD_IMAGE_VARIABLE, image),
-                None => command.env_remove(BOARD_IMAGE_VARIABLE),
-            };
+            // Without a program, or without QEMU, the tests of the board are ignored by name.
+            for (variable, path) in
+                [(BOARD_IMAGE_VARIABLE, &programs.image), (BOARD_LINUX_VARIABLE, &programs.linux)]
+            {
+                match path.as_ref().filter(|_| qemu.is_some()) {
+                    Some(path) => command.env(variable, path),
+                    None => command.env_remove(variable),
+                };
+            }
             watched(command.args(&options.nextest_args))
         });
     }
@@ -259,17 +274,19 @@ impl Suite<'_> {
                 return StepOutcome::NotRun(error.to_string());
             }
             let mut test = workspace.cargo();
-            test.args(["test", "--locked", "--lib", "--features", "scenarios", "--manifest-path"]);
+            test.args(["test", "--locked", "--lib", "--features", "devmem", "--manifest-path"]);
             test.arg(workspace.root.join("harness/board/Cargo.toml"));
             test.env("CARGO_TARGET_DIR", workspace.board_folder().join("host"));
             watched(&mut test)
         });
     }
 
-    /// The images of boards, their sizes, and the boot of one. Returns the one that runs scenarios.
-    fn images(&mut self, compiler: Option<BareCompiler>, options: &TestOptions) -> Option<PathBuf> {
+    /// The images of boards, their sizes, and the boot of one. Then a Linux for the one that is a
+    /// process, and its tests there.
+    fn images(&mut self, compiler: Option<BareCompiler>, options: &TestOptions) -> BoardPrograms {
         let workspace = self.workspace;
-        let mut scenarios = None;
+        let mut programs = BoardPrograms::default();
+        let mut images = Vec::new();
         self.step("board images", || {
             if options.board == BoardUse::LeftOut {
                 return StepOutcome::NotRun("no image was built (--no-board)".to_owned());
@@ -280,9 +297,10 @@ impl Suite<'_> {
             let Some(compiler) = compiler else {
                 return StepOutcome::Failed("no compiler; see the step `bare metal`".to_owned());
             };
-            let built = board::build_images(workspace, &compiler).and_then(|images| {
-                let note = format!("{} images", images.len());
-                scenarios = board::path_of_scenarios(&images);
+            let built = board::build_images(workspace, &compiler).and_then(|built| {
+                let note = format!("{} images", built.len());
+                programs.image = board::path_of_scenarios(&built);
+                images = built;
                 match options.qemu {
                     QemuUse::LeftOut => Ok(format!("{note}; none was booted (--no-qemu)")),
                     QemuUse::Required => {
@@ -296,7 +314,26 @@ impl Suite<'_> {
                 Err(error) => StepOutcome::Failed(error.to_string()),
             }
         });
-        scenarios
+        self.step("board Linux", || {
+            if options.board == BoardUse::LeftOut {
+                return StepOutcome::NotRun("no Linux was made (--no-board)".to_owned());
+            }
+            if images.is_empty() {
+                return StepOutcome::NotRun("no image; see the step `board images`".to_owned());
+            }
+            let checked = board::make_linux(workspace, &images).and_then(|system| {
+                programs.linux = Some(system.folder.clone());
+                match options.qemu {
+                    QemuUse::LeftOut => Ok("made; not booted (--no-qemu)".to_owned()),
+                    QemuUse::Required => Ok(board::check_linux(workspace, &system)?.to_string()),
+                }
+            });
+            match checked {
+                Ok(note) => StepOutcome::Passed(note),
+                Err(error) => StepOutcome::Failed(error.to_string()),
+            }
+        });
+        programs
     }
 
     /// Compiles the fuzz targets; `cargo xtask fuzz` runs them.

@@ -20,15 +20,22 @@
 //!
 //! - `bare` (default): [`bare`], on targets without an operating system.
 //! - `scenarios`: `scenarios`, the harness's scenarios on this CPU.
+//! - `devmem`: `devmem` and `linux`, the same in a process of Linux, through `/dev/mem`.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 
 #[cfg(all(feature = "bare", target_os = "none"))]
 pub mod bare;
+#[cfg(feature = "devmem")]
+pub mod devmem;
 #[cfg(target_arch = "aarch64")]
 pub mod dma;
 pub mod exception_words;
+#[cfg(feature = "scenarios")]
+pub mod fault_heap;
+#[cfg(all(feature = "devmem", target_os = "none", target_arch = "aarch64"))]
+pub mod linux;
 pub mod machine;
 pub mod page_tables;
 #[cfg(target_arch = "aarch64")]

@@ -17,11 +17,13 @@ use crate::machine::Region;
 
 const SMALLEST_LINE: u64 = 64;
 
-/// RAM whose addresses are the same for the CPU and the SMMU.
+/// RAM that the CPU and the SMMU share.
 #[derive(Debug)]
 pub struct RamWindow {
     words: NonNull<AtomicU64>,
     count: usize,
+    /// The address that the SMMU uses.
+    base: u64,
     coherency: Coherency,
     /// The unit of allocation, and the step of cache maintenance.
     unit_bytes: u64,
@@ -34,7 +36,7 @@ unsafe impl Send for RamWindow {}
 unsafe impl Sync for RamWindow {}
 
 impl RamWindow {
-    /// The window over `memory`, cut to whole lines of the cache.
+    /// The window over `memory`, which the CPU has at its own address.
     ///
     /// `coherency` is that of all SMMUs which use it: [`Coherency::NonCoherent`] if one of them
     /// does not snoop.
@@ -45,12 +47,26 @@ impl RamWindow {
     /// ever. Only this window uses it.
     #[must_use]
     pub unsafe fn new(memory: Region, coherency: Coherency) -> Self {
+        // SAFETY: as the caller promises.
+        unsafe { Self::mapped(memory, memory.base as *mut u8, coherency) }
+    }
+
+    /// The window over `memory`, cut to whole lines of the cache. The CPU has its first byte at
+    /// `at`, and the SMMU at the address of `memory`.
+    ///
+    /// # Safety
+    ///
+    /// `memory` is RAM, mapped from `at` on as Normal Inner Shareable Write-Back memory for ever.
+    /// Its physical addresses stay the same. Only this window uses it.
+    #[must_use]
+    pub unsafe fn mapped(memory: Region, at: *mut u8, coherency: Coherency) -> Self {
         let (clean_bytes, granule) = lines();
         let unit_bytes = granule.max(SMALLEST_LINE);
         let base = memory.base.next_multiple_of(unit_bytes);
         let bytes = memory.end().saturating_sub(base) / unit_bytes * unit_bytes;
-        let words = NonNull::new(base as *mut AtomicU64).unwrap_or(NonNull::dangling());
-        RamWindow { words, count: (bytes / 8) as usize, coherency, unit_bytes, clean_bytes }
+        let words = at.wrapping_add((base - memory.base) as usize).cast();
+        let words = NonNull::new(words).unwrap_or(NonNull::dangling());
+        RamWindow { words, count: (bytes / 8) as usize, base, coherency, unit_bytes, clean_bytes }
     }
 
     /// Whether the SMMUs of this window snoop.
@@ -94,7 +110,7 @@ fn data_barrier() {
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
-// SAFETY: the words stay where they are for ever, and are RAM at the same physical address, which
+// SAFETY: the words stay where they are for ever, and are RAM at the physical address `base`, which
 // is aligned to the line. With `Coherent` the barriers of `dma_barrier` suffice. Otherwise each
 // range is cleaned to memory before the device reads it, and dropped before the CPU reads it.
 unsafe impl Window for RamWindow {
@@ -104,7 +120,7 @@ unsafe impl Window for RamWindow {
     }
 
     fn base(&self) -> PhysAddr {
-        PhysAddr(self.words.as_ptr().addr() as u64)
+        PhysAddr(self.base)
     }
 
     fn line_bytes(&self) -> u64 {

@@ -13,6 +13,7 @@ use rustix::termios::{ControlModes, OptionalActions, SpecialCodeIndex};
 
 use super::error::QemuError;
 use super::find::QemuBinary;
+use super::linux_tree::TreeFile;
 use super::plan::{MachineConfig, MachinePlan, SMMU_BASE, SMMU_SPACING};
 use super::process::Process;
 
@@ -32,11 +33,27 @@ pub enum GuestLevel {
     El2,
 }
 
+/// What a guest runs.
+#[derive(Clone, Debug)]
+pub enum GuestProgram {
+    /// A program without an operating system: an ELF file.
+    Image(PathBuf),
+    /// Linux. Its device tree tells of all SMMUs.
+    Linux {
+        /// The kernel.
+        kernel: PathBuf,
+        /// The first root file system.
+        initramfs: PathBuf,
+        /// The kernel's command line. What follows `--` are the arguments of `/init`.
+        options: String,
+    },
+}
+
 /// A guest and its machine.
 #[derive(Clone, Debug)]
 pub struct GuestConfig {
-    /// The program: an ELF file.
-    pub image: PathBuf,
+    /// What it runs.
+    pub program: GuestProgram,
     /// SMMUs and devices. A guest has 512 MiB of RAM, whatever this says.
     pub machine: MachineConfig,
     /// The number of CPUs.
@@ -50,6 +67,8 @@ pub struct GuestConfig {
 /// A program that runs, and ends when this is dropped.
 pub struct Guest {
     process: Process,
+    /// Removed after the process has ended.
+    _tree: Option<TreeFile>,
 }
 
 impl std::fmt::Debug for Guest {
@@ -61,7 +80,7 @@ impl std::fmt::Debug for Guest {
 impl Guest {
     /// Starts QEMU with a guest. Returns its UART.
     ///
-    /// QEMU's device tree tells of SMMU 0 only. The guest's command line tells of the others, one
+    /// QEMU's device tree tells of SMMU 0 only. An image's command line tells of the others, one
     /// `smmu=ADDRESS,eventq=INTID,gerror=INTID,ids=FIRST-LAST` each, where the IDs are those of PCI.
     ///
     /// # Errors
@@ -71,20 +90,41 @@ impl Guest {
         let plan = MachinePlan::new(&config.machine)?;
         let mut command = Command::new(qemu.path());
         let level = if config.level == GuestLevel::El2 { ",virtualization=on" } else { "" };
-        command.args(["-nodefaults", "-display", "none", "-no-reboot", "-m", "512M"]);
-        command.args(["-M", &format!("virt,gic-version=3{level}"), "-cpu", &config.cpu]);
-        command.args(["-smp", &config.cpus.to_string()]);
+        let machine = format!("virt,gic-version=3{level}");
+        let hardware = |command: &mut Command| {
+            command.args(["-nodefaults", "-display", "none", "-m", "512M", "-cpu", &config.cpu]);
+            command.args(["-smp", &config.cpus.to_string()]).args(&plan.arguments);
+        };
+        hardware(&mut command);
+        command.args(["-M", &machine, "-no-reboot"]);
         command.args(["-chardev", "socket,id=uart,fd=0", "-serial", "chardev:uart"]);
         // The guest tells its exit status so.
         command.args(["-semihosting-config", "enable=on,target=native"]);
         command.args(["-run-with", "exit-with-parent=on"]);
-        command.args(&plan.arguments);
-        command.arg("-kernel").arg(&config.image);
-        let further = further_smmus(&plan);
-        if !further.is_empty() {
-            command.args(["-append", &further]);
+        let mut tree = None;
+        match &config.program {
+            GuestProgram::Image(image) => {
+                command.arg("-kernel").arg(image);
+                let further = further_smmus(&plan);
+                if !further.is_empty() {
+                    command.args(["-append", &further]);
+                }
+            }
+            GuestProgram::Linux { kernel, initramfs, options } => {
+                command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+                command.args(["-append", options]);
+                if plan.buses.len() > 1 {
+                    let mut ask = Command::new(qemu.path());
+                    hardware(&mut ask);
+                    let file = TreeFile::make(ask, &machine, &plan.buses)?;
+                    command.arg("-dtb").arg(file.path());
+                    tree = Some(file);
+                }
+            }
         }
-        Self::start(command, qemu.path())
+        let (mut guest, uart) = Self::start(command, qemu.path())?;
+        guest._tree = tree;
+        Ok((guest, uart))
     }
 
     /// Starts a command of the shell whose standard input and output are a UART.
@@ -105,7 +145,7 @@ impl Guest {
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         command.stdout(Stdio::from(OwnedFd::from(output)));
         let process = Process::spawn(command, path, None)?;
-        Ok((Guest { process }, ours))
+        Ok((Guest { process, _tree: None }, ours))
     }
 
     /// How the program ended, and the end of its standard error, if it ends within `limit`.

@@ -34,6 +34,7 @@ mod error;
 pub mod find;
 mod guest;
 mod line;
+mod linux_tree;
 mod machine;
 mod pci;
 mod plan;
@@ -46,7 +47,7 @@ mod ram;
 pub use devices::{DmaOutcome, TESTDEV_PATTERN};
 pub use error::{BinaryProblem, Channel, Missing, Origin, QemuError};
 pub use find::{QemuBinary, Search, find, guess_target_dir};
-pub use guest::{Guest, GuestConfig, GuestLevel, open_uart};
+pub use guest::{Guest, GuestConfig, GuestLevel, GuestProgram, open_uart};
 pub use machine::{QemuMachine, SmmuIrq};
 pub use plan::{
     ConfigError, DeviceConfig, DeviceKind, ImplementedStages, MachineConfig, QemuSmmuConfig,

@@ -4,6 +4,6 @@ mod board;
 mod mock;
 mod qemu;
 
-pub use board::{Board, BoardInQemu, SILENCE};
+pub use board::{Board, BoardInQemu, BoardKind, SILENCE};
 pub use mock::Mock;
 pub use qemu::Qemu;

@@ -16,7 +16,7 @@ use crate::fetch::write;
 use crate::process::{POLL, say};
 use crate::qemu_probe::UsableQemu;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Longest wait for output after the end of QEMU.
 const DRAIN: Duration = Duration::from_secs(1);
 /// An image that prints for ever is cut off here.
@@ -65,23 +65,46 @@ pub(crate) fn tour(qemu: &UsableQemu, image: &Image, folder: &Path) -> Result<Bo
     Err(Error::Boot { name: "tour", why: format!("QEMU ended with {}", ended.status) })
 }
 
-/// Boots Linux with two test devices behind the SMMU, which its driver leaves alone.
+/// Boots Linux with its program and two test devices behind the SMMU, which its driver leaves alone.
 pub(crate) fn linux(qemu: &UsableQemu, system: &LinuxSystem) -> Result<BootReport, Error> {
+    booted(qemu, system, "Linux", linux::DRIVER_OFF)
+}
+
+/// Boots Linux twice, and runs the tests of the image `linux` there: with an SMMU that the kernel
+/// leaves alone, and with one that it drives.
+pub(crate) fn check_linux(qemu: &UsableQemu, system: &LinuxSystem) -> Result<BootReport, Error> {
+    let free = format!("{} -- check free", linux::DRIVER_OFF);
+    let free = booted(qemu, system, "Linux, SMMU free", &free)?;
+    let driven = booted(qemu, system, "Linux, SMMU driven", "-- check driven")?;
+    Ok(BootReport { name: "checks under Linux", time: free.time + driven.time })
+}
+
+fn booted(
+    qemu: &UsableQemu,
+    system: &LinuxSystem,
+    name: &'static str,
+    options: &str,
+) -> Result<BootReport, Error> {
     let mut command = machine(qemu, "1G");
+    command.args(["-smp", "2"]);
     command.args(["-device", "iommu-testdev,addr=1", "-device", "iommu-testdev,addr=2"]);
     command.arg("-kernel").arg(&system.kernel).arg("-initrd").arg(&system.initramfs);
-    command.args(["-append", linux::COMMAND_LINE]);
-    let ended = run(&mut command, "Linux")?;
+    command.args(["-append", &format!("{} {options}", linux::COMMAND_LINE)]);
+    let ended = run(&mut command, name)?;
     // Power-off has no exit status, so the last line of `/init` tells that of the program.
     let status = ended.lines.iter().find_map(|line| line.trim().strip_prefix(linux::STATUS_LINE));
-    match status.map(str::trim) {
-        Some("0") => Ok(BootReport { name: "Linux", time: ended.time }),
+    let why = match status.map(str::trim) {
+        Some("0") => return Ok(BootReport { name, time: ended.time }),
         Some(status) => {
-            let why = format!("the program ended with status {status}");
-            Err(Error::Boot { name: "Linux", why })
+            let wrong = ended.lines.iter().find(|line| line.starts_with("not ok"));
+            match wrong {
+                Some(line) => line.clone(),
+                None => format!("the program ended with status {status}"),
+            }
         }
-        None => Err(Error::Boot { name: "Linux", why: "`/init` did not reach its end".to_owned() }),
-    }
+        None => "`/init` did not reach its end".to_owned(),
+    };
+    Err(Error::Boot { name, why })
 }
 
 fn machine(qemu: &UsableQemu, memory: &str) -> Command {

@@ -21,6 +21,7 @@ use crate::qemu;
 use crate::workspace::Workspace;
 use boot::BootReport;
 use images::Image;
+use linux::LinuxSystem;
 
 /// Does what the command line asks for, and prints the results.
 pub(crate) fn run(workspace: &Workspace, options: &BoardOptions) -> Result<(), Error> {
@@ -41,24 +42,37 @@ pub(crate) fn run(workspace: &Workspace, options: &BoardOptions) -> Result<(), E
                 print(boot_tour(workspace, &images)?);
             }
         }
-        BoardPart::Linux(program) => {
-            let program = match program {
-                Some(program) => program.clone(),
-                None => {
-                    require_package(workspace)?;
-                    let images = build_images(workspace, &provide(workspace)?)?;
-                    images::find(&images, images::LINUX)?.path.clone()
-                }
-            };
-            let system = linux::make(workspace, &program)?;
+        BoardPart::Linux(Some(program)) => {
+            let system = linux::make(workspace, program)?;
             print(&system);
             if options.boot == Boot::Yes {
-                let qemu = qemu::provide(workspace)?;
-                print(boot::linux(&qemu, &system)?);
+                print(boot::linux(&qemu::provide(workspace)?, &system)?);
+            }
+        }
+        BoardPart::Linux(None) => {
+            require_package(workspace)?;
+            let images = build_images(workspace, &provide(workspace)?)?;
+            let system = make_linux(workspace, &images)?;
+            print(&system);
+            if options.boot == Boot::Yes {
+                print(check_linux(workspace, &system)?);
             }
         }
     }
     Ok(())
+}
+
+/// Makes the Linux that runs the image `linux`.
+pub(crate) fn make_linux(workspace: &Workspace, images: &[Image]) -> Result<LinuxSystem, Error> {
+    linux::make(workspace, &images::find(images, images::LINUX)?.path)
+}
+
+/// Runs the tests of the image `linux` in its Linux.
+pub(crate) fn check_linux(
+    workspace: &Workspace,
+    system: &LinuxSystem,
+) -> Result<BootReport, Error> {
+    boot::check_linux(&qemu::provide(workspace)?, system)
 }
 
 /// Boots the image that shows the driver on a machine with one SMMU.

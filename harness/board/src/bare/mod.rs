@@ -10,8 +10,6 @@ pub mod cpus;
 mod exceptions;
 pub mod exit;
 pub mod failure;
-#[cfg(feature = "scenarios")]
-mod fault_heap;
 pub mod gic;
 pub mod irq_mutex;
 pub mod memory_map;

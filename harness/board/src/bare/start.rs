@@ -23,8 +23,8 @@ static HEAP: LockedHeap<40> = LockedHeap::empty();
 /// The same, with failures that a scenario asks for.
 #[cfg(feature = "scenarios")]
 #[global_allocator]
-static HEAP: super::fault_heap::FaultHeap<LockedHeap<40>> =
-    super::fault_heap::FaultHeap(LockedHeap::empty());
+static HEAP: crate::fault_heap::FaultHeap<LockedHeap<40>> =
+    crate::fault_heap::FaultHeap(LockedHeap::empty());
 
 /// Memory for the device tree's lists, before the program knows where RAM is free.
 const ARENA_BYTES: usize = 256 << 10;

@@ -28,7 +28,7 @@ use smmu_board::scenarios::backend::{
     BoardBackend, BoardDevice, InterruptCounts, MOST_SMMUS, Parts, Together,
 };
 use smmu_board::scenarios::further_smmus::{Further, further_smmus};
-use smmu_board::scenarios::serve::{HostLine, Lost, serve};
+use smmu_board::scenarios::serve::{HostLine, LineFault, serve};
 use smmu_board::timer::GenericTimer;
 use smmu_board::window::RamWindow;
 use smmu_board::{bare_main, say};
@@ -106,6 +106,7 @@ fn scenarios(board: Board) -> Result<(), Failure> {
         loaded_bytes()
     );
     let parts = Parts {
+        name: "board",
         describe,
         smmus: smmus.iter().map(|smmu| smmu.registers).collect(),
         devices,
@@ -179,8 +180,8 @@ fn stream_of(machine: &Machine<'_>, further: &[Further], function: &Function) ->
 struct Console;
 
 impl HostLine for Console {
-    fn read(&mut self) -> Result<Option<u8>, Lost> {
-        console::read().map_err(|_| Lost)
+    fn read(&mut self) -> Result<Option<u8>, LineFault> {
+        console::read().map_err(|_| LineFault::Lost)
     }
 
     fn print(&mut self, line: fmt::Arguments<'_>) {

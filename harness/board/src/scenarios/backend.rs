@@ -87,6 +87,8 @@ pub trait Together: Send + Sync {
 
 /// What the program has found of its machine.
 pub struct Parts {
+    /// The name of the backend in reports.
+    pub name: &'static str,
     /// What it is, in one line.
     pub describe: String,
     /// The registers of each SMMU.
@@ -118,6 +120,7 @@ struct SharedDevice {
 }
 
 struct Shared {
+    name: &'static str,
     describe: String,
     smmus: Vec<&'static VolatileRegisters>,
     devices: Vec<SharedDevice>,
@@ -146,6 +149,7 @@ impl BoardBackend {
             generator: spin::Mutex::new(generator),
         });
         let shared = Arc::new(Shared {
+            name: parts.name,
             describe: parts.describe,
             smmus: parts.smmus,
             devices: devices.collect(),
@@ -161,7 +165,7 @@ impl BoardBackend {
 
 impl Backend for BoardBackend {
     fn name(&self) -> &'static str {
-        "board"
+        self.shared.name
     }
 
     fn describe(&self) -> String {

@@ -20,18 +20,23 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// After a refusal, the rest of the message has come when the line is silent for so long.
 const REST: Duration = Duration::from_millis(50);
 
-/// A byte of the host is lost, or disturbed.
+/// What is wrong with the line to a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost;
+pub enum LineFault {
+    /// A byte is lost, or disturbed.
+    Lost,
+    /// The host has closed the line.
+    Closed,
+}
 
 /// The line to a host.
 pub trait HostLine {
-    /// A byte that has come, if one has. It does not wait.
+    /// A byte that has come, if one has. It waits for less than 50 ms, or not at all.
     ///
     /// # Errors
     ///
-    /// A byte is lost.
-    fn read(&mut self) -> Result<Option<u8>, Lost>;
+    /// A byte is lost, or the line is closed.
+    fn read(&mut self) -> Result<Option<u8>, LineFault>;
 
     /// Prints one line.
     fn print(&mut self, line: fmt::Arguments<'_>);
@@ -53,7 +58,7 @@ struct Banner<'a> {
     notes: &'a [String],
 }
 
-/// Serves a host until it says `quit`.
+/// Serves a host until it says `quit`, or closes the line.
 pub fn serve(backend: &dyn Backend, notes: &[String], line: &mut dyn HostLine) {
     let mut receiver = Receiver::new();
     greet(backend, notes, line);
@@ -78,7 +83,8 @@ pub fn serve(backend: &dyn Backend, notes: &[String], line: &mut dyn HostLine) {
                 }
                 received
             }
-            Err(Lost) => {
+            Err(LineFault::Closed) => return,
+            Err(LineFault::Lost) => {
                 heard = line.now();
                 receiver.lost()
             }

@@ -11,8 +11,8 @@ use smmu_engine::machine::{BackendError, Need};
 use smmu_engine::run::{RunFailure, RunOptions, RunOutcome, RunReport, Runner};
 use smmu_engine::scenario::Scenario;
 use smmu_qemu::{
-    DeviceConfig, DeviceKind, Guest, GuestConfig, GuestLevel, MachineConfig, QemuBinary,
-    QemuSmmuConfig, guess_target_dir, open_uart,
+    DeviceConfig, DeviceKind, Guest, GuestConfig, GuestLevel, GuestProgram, MachineConfig,
+    QemuBinary, QemuSmmuConfig, SMMU_BASE, SMMU_SPACING, guess_target_dir, open_uart,
 };
 
 use link::Link;
@@ -20,6 +20,12 @@ use session::{Flow, Greeting, LastStep, Session, SessionError};
 
 /// The image, in the target folder.
 const IMAGE: &str = "board/scenarios.elf";
+/// The folder with a kernel and a first root file system, in the target folder.
+const LINUX: &str = "board/linux";
+/// Keeps the kernel's SMMU driver off, and reserves the huge page that the process asks for. No
+/// message of the kernel comes between the lines of the process.
+const LINUX_OPTIONS: &str = "console=ttyAMA0 quiet loglevel=0 panic=-1 \
+                             initcall_blacklist=arm_smmu_driver_init hugepagesz=32M hugepages=1 --";
 /// Streams of a machine in QEMU from its start, so that the built-in scenarios share one boot.
 const STREAMS: [(usize, u32); 6] =
     [(0, 0x8), (0, 0x10), (0, 0x18), (0, 0x28), (1, 0x900), (2, 0xd00)];
@@ -46,14 +52,57 @@ impl Default for BoardInQemu {
 /// Where the program runs.
 #[derive(Debug)]
 enum Place {
-    Qemu { binary: QemuBinary, image: PathBuf, machine: BoardInQemu },
+    Qemu { binary: QemuBinary, program: Program, machine: BoardInQemu },
     Command(String),
     Device(PathBuf),
+}
+
+/// What QEMU starts.
+#[derive(Debug)]
+enum Program {
+    Image(PathBuf),
+    Linux { kernel: PathBuf, initramfs: PathBuf },
+}
+
+impl Program {
+    fn for_smmus(&self, count: usize) -> GuestProgram {
+        match self {
+            Program::Image(image) => GuestProgram::Image(image.clone()),
+            Program::Linux { kernel, initramfs } => {
+                let mut options = LINUX_OPTIONS.to_owned();
+                for smmu in 0..count as u64 {
+                    options += &format!(" --own {:#x}", SMMU_BASE + SMMU_SPACING * smmu);
+                }
+                let (kernel, initramfs) = (kernel.clone(), initramfs.clone());
+                GuestProgram::Linux { kernel, initramfs, options }
+            }
+        }
+    }
+}
+
+/// The program on a board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoardKind {
+    /// One without an operating system.
+    BareMetal,
+    /// A process of Linux.
+    Process,
+}
+
+impl BoardKind {
+    /// The backend's name.
+    const fn name(self) -> &'static str {
+        match self {
+            BoardKind::BareMetal => "board",
+            BoardKind::Process => "devmem",
+        }
+    }
 }
 
 /// A program on a board that runs scenarios.
 #[derive(Debug)]
 pub struct Board {
+    kind: BoardKind,
     place: Place,
     silence: Duration,
     state: Mutex<State>,
@@ -104,16 +153,38 @@ impl Board {
         machine: BoardInQemu,
         silence: Duration,
     ) -> Result<Self, BackendError> {
-        let image = image.unwrap_or_else(|| {
-            guess_target_dir().unwrap_or_else(|| PathBuf::from("target")).join(IMAGE)
-        });
+        let image = image.unwrap_or_else(|| in_target(IMAGE));
         if !image.is_file() {
             let shown = image.display();
             let message = format!("no image for the board at {shown}; run `cargo xtask board`");
             return Err(BackendError::Unavailable(message));
         }
-        let place = Place::Qemu { binary, image, machine };
-        Ok(Board { place, silence, state: Mutex::default() })
+        let place = Place::Qemu { binary, program: Program::Image(image), machine };
+        Ok(Board { kind: BoardKind::BareMetal, place, silence, state: Mutex::default() })
+    }
+
+    /// A process of Linux in QEMU. Without a `folder` for the kernel and the root file system, those
+    /// that `cargo xtask board linux` has made.
+    ///
+    /// # Errors
+    ///
+    /// A file is missing.
+    pub fn linux_in_qemu(
+        binary: QemuBinary,
+        folder: Option<PathBuf>,
+        machine: BoardInQemu,
+        silence: Duration,
+    ) -> Result<Self, BackendError> {
+        let folder = folder.unwrap_or_else(|| in_target(LINUX));
+        let (kernel, initramfs) = (folder.join("vmlinuz"), folder.join("initramfs.gz"));
+        if let Some(missing) = [&kernel, &initramfs].into_iter().find(|path| !path.is_file()) {
+            let shown = missing.display();
+            let message =
+                format!("no Linux for the board: no {shown}; run `cargo xtask board linux`");
+            return Err(BackendError::Unavailable(message));
+        }
+        let place = Place::Qemu { binary, program: Program::Linux { kernel, initramfs }, machine };
+        Ok(Board { kind: BoardKind::Process, place, silence, state: Mutex::default() })
     }
 
     /// Whether the image in a suitable QEMU offers this. Needs neither.
@@ -128,11 +199,11 @@ impl Board {
     /// The other end of a UART: a serial device, if `uart` is the path of something that is no
     /// directory, otherwise a command whose standard input and output it is.
     #[must_use]
-    pub fn at_uart(uart: &str, silence: Duration) -> Self {
+    pub fn at_uart(kind: BoardKind, uart: &str, silence: Duration) -> Self {
         let path = PathBuf::from(uart);
         let is_device = uart.starts_with("/dev/") && !uart.contains(char::is_whitespace);
         let place = if is_device { Place::Device(path) } else { Place::Command(uart.to_owned()) };
-        Board { place, silence, state: Mutex::default() }
+        Board { kind, place, silence, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -155,7 +226,7 @@ impl Board {
                 let link = Link::socket(socket).map_err(|error| unavailable(&error))?;
                 self.greeted(link, Some(guest), (Greeting::Wait, Flow::Free))
             }
-            Place::Qemu { binary, image, machine } => {
+            Place::Qemu { binary, program, machine } => {
                 let (smmus, streams) = wanted(scenario, before, machine.smmus);
                 let devices = streams.iter().map(|&(smmu, stream_id)| DeviceConfig {
                     smmu,
@@ -163,7 +234,7 @@ impl Board {
                     kind: DeviceKind::TestDev,
                 });
                 let config = GuestConfig {
-                    image: image.clone(),
+                    program: program.for_smmus(smmus),
                     machine: MachineConfig {
                         smmus: vec![QemuSmmuConfig::default(); smmus],
                         devices: devices.collect(),
@@ -207,10 +278,10 @@ impl Board {
         smmus <= running.smmus && streams.iter().all(|stream| running.streams.contains(stream))
     }
 
-    fn report(scenario: &Scenario, outcome: RunOutcome) -> RunReport {
+    fn report(&self, scenario: &Scenario, outcome: RunOutcome) -> RunReport {
         RunReport {
             scenario: scenario.name.clone(),
-            backend: "board".into(),
+            backend: self.kind.name().into(),
             outcome,
             transcript: Vec::new(),
             notes: Vec::new(),
@@ -220,7 +291,7 @@ impl Board {
     }
 
     /// The report of a scenario for which there is no machine.
-    fn without_machine(scenario: &Scenario, why: NoMachine) -> RunReport {
+    fn without_machine(&self, scenario: &Scenario, why: NoMachine) -> RunReport {
         let outcome = match why {
             NoMachine::Impossible(why) => {
                 let reason = format!("this backend cannot build the machine: {why}");
@@ -233,7 +304,7 @@ impl Board {
                 outcome(scenario, LastStep::default(), &error, &ending)
             }
         };
-        Self::report(scenario, outcome)
+        self.report(scenario, outcome)
     }
 }
 
@@ -257,7 +328,7 @@ impl NoMachine {
 
 impl Runner for Board {
     fn name(&self) -> &'static str {
-        "board"
+        self.kind.name()
     }
 
     fn describe(&self) -> String {
@@ -272,14 +343,14 @@ impl Runner for Board {
         let (slot, lost) = (&mut state.running, &mut state.lost);
         if let Some(why) = lost {
             let why = NoMachine::Broken(format!("not run: {why}"));
-            return Self::without_machine(scenario, why);
+            return self.without_machine(scenario, why);
         }
         if slot.is_none() {
             match self.start(scenario, &[]) {
                 Ok(running) => *slot = Some(running),
                 Err(why) => {
                     *lost = why.is_final();
-                    return Self::without_machine(scenario, why);
+                    return self.without_machine(scenario, why);
                 }
             }
         }
@@ -304,18 +375,18 @@ impl Runner for Board {
                 Ok(running) => *slot = Some(running),
                 Err(why) => {
                     *lost = why.is_final();
-                    return Self::without_machine(scenario, why);
+                    return self.without_machine(scenario, why);
                 }
             }
         }
         let Some(running) = slot else {
             let why = NoMachine::Broken("the board does not run".into());
-            return Self::without_machine(scenario, why);
+            return self.without_machine(scenario, why);
         };
         let lacking = lacks(running);
         if !lacking.is_empty() {
-            let reason = format!("board has no {}", lacking.join(", "));
-            return Self::report(scenario, RunOutcome::Skipped { reason });
+            let reason = format!("{} has no {}", self.kind.name(), lacking.join(", "));
+            return self.report(scenario, RunOutcome::Skipped { reason });
         }
         match running.session.run(&scenario.name, &scenario.text, options.sabotage) {
             Ok(mut report) => {
@@ -333,7 +404,7 @@ impl Runner for Board {
             }
             Err(error @ SessionError::Refused(_)) => {
                 let why = failure(scenario, LastStep::default(), error.to_string());
-                Self::report(scenario, RunOutcome::Broken(why))
+                self.report(scenario, RunOutcome::Broken(why))
             }
             Err(error) => {
                 let (error, ending) = with_ending(error, running.guest.as_ref());
@@ -343,10 +414,14 @@ impl Runner for Board {
                 if let Place::Device(_) = self.place {
                     *lost = Some(format!("{error}; reset the board"));
                 }
-                Self::report(scenario, outcome(scenario, step, &error, &ending))
+                self.report(scenario, outcome(scenario, step, &error, &ending))
             }
         }
     }
+}
+
+fn in_target(name: &str) -> PathBuf {
+    guess_target_dir().unwrap_or_else(|| PathBuf::from("target")).join(name)
 }
 
 /// The SMMUs and the streams of a machine for a scenario: never fewer than the usual ones.

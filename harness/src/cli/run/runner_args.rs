@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use smmu_engine::run::Runner;
 use smmu_qemu::GuestLevel;
 
-use crate::backend::{Board, BoardInQemu, Mock, Qemu, SILENCE};
+use crate::backend::{Board, BoardInQemu, BoardKind, Mock, Qemu, SILENCE};
 use crate::cli::exit::Exit;
 
 /// Where scenarios run.
@@ -19,6 +19,15 @@ enum RunnerName {
     Qemu,
     /// A program on a CPU beside the SMMU: in QEMU, or at the other end of a UART.
     Board,
+    /// A process of Linux on a CPU beside the SMMU, through /dev/mem: in QEMU, or at the other end of
+    /// a UART.
+    Devmem,
+}
+
+impl RunnerName {
+    const fn is_board(self) -> bool {
+        matches!(self, RunnerName::Board | RunnerName::Devmem)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +38,8 @@ pub(super) struct RunnerArgs {
     /// The QEMU to use. Default: SMMU_QEMU, then what `cargo xtask qemu` unpacked, then PATH.
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
-    /// Board: the image for QEMU. Default: what `cargo xtask board` has built.
+    /// Board: the image for QEMU. Devmem: the folder with `vmlinuz` and `initramfs.gz`. Default: what
+    /// `cargo xtask board` and `cargo xtask board linux` have made.
     #[arg(long, value_name = "PATH", conflicts_with = "uart")]
     image: Option<PathBuf>,
     /// Board: a serial device below /dev, opened with 115200 8N1, or a command whose standard input
@@ -55,25 +65,27 @@ pub(super) struct RunnerArgs {
 
 impl RunnerArgs {
     pub(super) fn open(&self) -> Result<Box<dyn Runner>, Exit> {
-        if self.backend != RunnerName::Board
+        if !self.backend.is_board()
             && let Some(argument) = self.of_board()
         {
-            return Err(Exit::Usage(format!("{argument} needs --backend board")));
+            return Err(Exit::Usage(format!("{argument} needs --backend board or devmem")));
         }
         if self.qemu.is_some() && (self.backend == RunnerName::Mock || self.uart.is_some()) {
-            return Err(Exit::Usage("--qemu needs --backend qemu, or board without --uart".into()));
+            let why = "--qemu needs --backend qemu, or board or devmem without --uart";
+            return Err(Exit::Usage(why.into()));
         }
         Ok(match self.backend {
             RunnerName::Mock => Box::new(Mock),
             RunnerName::Qemu => Box::new(Qemu::find(self.qemu.as_deref())?),
-            RunnerName::Board => Box::new(self.board()?),
+            RunnerName::Board => Box::new(self.board(BoardKind::BareMetal)?),
+            RunnerName::Devmem => Box::new(self.board(BoardKind::Process)?),
         })
     }
 
-    fn board(&self) -> Result<Board, Exit> {
+    fn board(&self, kind: BoardKind) -> Result<Board, Exit> {
         let silence = self.patience.map_or(SILENCE, |s| Duration::from_secs(s.into()));
         if let Some(uart) = &self.uart {
-            return Ok(Board::at_uart(uart, silence));
+            return Ok(Board::at_uart(kind, uart, silence));
         }
         let defaults = BoardInQemu::default();
         let machine = BoardInQemu {
@@ -83,7 +95,11 @@ impl RunnerArgs {
             smmus: self.smmus.map(usize::from),
         };
         let qemu = Qemu::find(self.qemu.as_deref())?.into_binary();
-        Ok(Board::in_qemu(qemu, self.image.clone(), machine, silence)?)
+        let open = match kind {
+            BoardKind::BareMetal => Board::in_qemu,
+            BoardKind::Process => Board::linux_in_qemu,
+        };
+        Ok(open(qemu, self.image.clone(), machine, silence)?)
     }
 
     /// The first argument that only a board takes.

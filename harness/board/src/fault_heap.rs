@@ -7,7 +7,8 @@ use core::ptr;
 use smmu_engine::alloc_fault::fails;
 
 /// The heap behind, with failures on request.
-pub(super) struct FaultHeap<A>(pub(super) A);
+#[derive(Debug)]
+pub struct FaultHeap<A>(pub A);
 
 impl<A> Deref for FaultHeap<A> {
     type Target = A;
