@@ -286,8 +286,9 @@ impl Suite<'_> {
                 match options.qemu {
                     QemuUse::LeftOut => Ok(format!("{note}; none was booted (--no-qemu)")),
                     QemuUse::Required => {
-                        let report = board::boot_tour(workspace, &images)?;
-                        Ok(format!("{note}; {report}"))
+                        let tour = board::boot_tour(workspace, &images)?;
+                        let rates = board::boot_rates(workspace, &images)?;
+                        Ok(format!("{note}; {tour}; {rates}"))
                     }
                 }
             });

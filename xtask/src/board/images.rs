@@ -19,6 +19,7 @@ use crate::workspace::Workspace;
 /// The package, from the workspace's root. It is a workspace of its own.
 const PACKAGE: &str = "harness/board";
 pub(crate) const TOUR: &str = "tour";
+pub(crate) const RATES: &str = "rates";
 pub(crate) const SCENARIOS: &str = "scenarios";
 pub(crate) const LINUX: &str = "linux";
 
@@ -40,8 +41,9 @@ enum Form {
     Process,
 }
 
-const KNOWN: [Known; 3] = [
+const KNOWN: [Known; 4] = [
     Known { name: TOUR, limit: 370_000, form: Form::BareMetal },
+    Known { name: RATES, limit: 300_000, form: Form::BareMetal },
     Known { name: SCENARIOS, limit: 1_100_000, form: Form::BareMetal },
     Known { name: LINUX, limit: 1_100_000, form: Form::Process },
 ];
@@ -77,30 +79,48 @@ pub(crate) fn require(workspace: &Workspace) -> Result<(), Error> {
 
 /// Builds all binaries, and writes them to the folder of the boards.
 pub(crate) fn build(workspace: &Workspace, compiler: &BareCompiler) -> Result<Vec<Image>, Error> {
-    let mut images = Vec::new();
-    for binary in binaries(workspace, compiler)? {
-        say(format_args!("building {}", binary.name));
-        let known = KNOWN
-            .iter()
-            .find(|known| known.name == binary.name)
-            .ok_or_else(|| Error::UnknownImage { name: binary.name.clone() })?;
-        let mut build = compiler.cargo(workspace);
-        // A configuration of cargo in the package's folder counts only there.
-        build.current_dir(workspace.root.join(PACKAGE));
-        build.args(["build", "--release", "--locked", "--target", TARGET, "--bin", known.name]);
-        if !binary.required_features.is_empty() {
-            build.args(["--no-default-features", "--features"]);
-            build.arg(binary.required_features.join(","));
-        }
-        let status = watch(&mut build)?;
-        if !status.success() {
-            let program = format!("cargo build of {}", known.name);
-            return Err(Error::Failed { program, status, output: String::new() });
-        }
-        let built = compiler.release_folder().join(known.name);
-        images.push(place(&built, known, &workspace.board_folder())?);
+    binaries(workspace, compiler)?
+        .iter()
+        .map(|binary| build_binary(workspace, compiler, binary))
+        .collect()
+}
+
+/// Builds one binary.
+pub(crate) fn build_one(
+    workspace: &Workspace,
+    compiler: &BareCompiler,
+    name: &'static str,
+) -> Result<Image, Error> {
+    let binaries = binaries(workspace, compiler)?;
+    let binary = binaries.iter().find(|binary| binary.name == name);
+    build_binary(workspace, compiler, binary.ok_or(Error::NoImage { name })?)
+}
+
+fn build_binary(
+    workspace: &Workspace,
+    compiler: &BareCompiler,
+    binary: &Binary,
+) -> Result<Image, Error> {
+    say(format_args!("building {}", binary.name));
+    let known = KNOWN
+        .iter()
+        .find(|known| known.name == binary.name)
+        .ok_or_else(|| Error::UnknownImage { name: binary.name.clone() })?;
+    let mut build = compiler.cargo(workspace);
+    // A configuration of cargo in the package's folder counts only there.
+    build.current_dir(workspace.root.join(PACKAGE));
+    build.args(["build", "--release", "--locked", "--target", TARGET, "--bin", known.name]);
+    if !binary.required_features.is_empty() {
+        build.args(["--no-default-features", "--features"]);
+        build.arg(binary.required_features.join(","));
     }
-    Ok(images)
+    let status = watch(&mut build)?;
+    if !status.success() {
+        let program = format!("cargo build of {}", known.name);
+        return Err(Error::Failed { program, status, output: String::new() });
+    }
+    let built = compiler.release_folder().join(known.name);
+    place(&built, known, &workspace.board_folder())
 }
 
 /// The image of this name.
