@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 /// Offset of an image from the start of RAM: the `text_offset` of its header.
 const IMAGE_OFFSET: u64 = 0x20_0000;
-const BARE_BINARIES: [&str; 2] = ["tour", "scenarios"];
+const BARE_BINARIES: [&str; 3] = ["tour", "rates", "scenarios"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-env-changed=SMMU_BOARD_RAM");
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for binary in BARE_BINARIES {
         // Functions that compile to the same code are in the image once.
         println!("cargo:rustc-link-arg-bin={binary}=--icf=all");
-        for script in ["memory.ld", "image.ld", "head.ld"] {
+        for script in ["memory.ld", "head.ld", "image.ld"] {
             println!("cargo:rustc-link-arg-bin={binary}=-T{script}");
         }
     }

@@ -64,8 +64,8 @@ pub struct BrokenRule {
 impl BrokenRule {
     pub(crate) fn of(finding: &Finding) -> Self {
         BrokenRule {
-            structure: finding.layout().name(),
-            field: finding.field().name(),
+            structure: finding.structure(),
+            field: finding.name(),
             value: finding.value(),
             rule: finding.rule(),
         }

@@ -60,7 +60,8 @@
 //!
 //! - `fields`: every structure as a table of [`fields`] that lists, prints and explains itself, and
 //!   `common_ids`. The keys of the fields, which encoders use, need no feature.
-//! - `legal` (implies `fields`): the rules by which an SMMU refuses a configuration.
+//! - `legal`: the rules by which an SMMU refuses a configuration. With `fields` a finding also has
+//!   the table of its structure.
 //! - `alloc`: `Counted`; `pool`, an allocator of DMA blocks over one window of memory; `Registers`
 //!   for an `Arc`.
 //! - `std` (implies `alloc`): `seam::StdWait`, and a default lock for `pool`.

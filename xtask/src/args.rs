@@ -35,6 +35,8 @@ Commands:
                              the tests of the image `linux` there
             compiler         only provide the compiler
             libraries        check that the libraries build for bare metal
+            rates [--cpus N] boot the image `rates` in QEMU: commands and unmaps per
+                             second on 1, 2, 4 CPUs and so on up to N (default: 4)
             linux [PROGRAM]  fetch Debian's arm64 kernel, and pack an initramfs
                              that runs PROGRAM (default: the image `linux`)
   qemu [--print-path]
@@ -48,6 +50,10 @@ Environment:
   CI          if set and not \"false\", nextest uses its `ci` profile
 
 Exit status: 0 all steps that ran passed, 1 a step failed, 2 wrong usage.";
+
+/// CPUs of a machine that measures rates, and the most that QEMU's machine has.
+const CPUS: u32 = 4;
+const MOST_CPUS: u32 = 64;
 
 /// The task that a command line names.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,6 +107,8 @@ pub(crate) enum BoardPart {
     Compiler,
     Libraries,
     Images,
+    /// A run of the image `rates` with this number of CPUs.
+    Rates(u32),
     /// A Linux that runs this program; `None` for the image `linux`.
     Linux(Option<PathBuf>),
 }
@@ -129,6 +137,10 @@ pub(crate) enum UsageError {
     UnknownArgument { command: &'static str, argument: String, hint: &'static str },
     #[error("`--run` boots the images or `linux`; without them it boots nothing")]
     NothingToBoot,
+    #[error("`--cpus` needs a number from 1 to {MOST_CPUS}, not `{0}`")]
+    Cpus(String),
+    #[error("`--cpus` is an option of `board rates`")]
+    CpusOfWhat,
     #[error("`--seconds` needs a number above 0, not `{0}`")]
     Seconds(String),
 }
@@ -248,9 +260,9 @@ fn parse_tsan(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageErr
     }
 }
 
-fn parse_board(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+fn parse_board(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
     let mut options = BoardOptions { part: BoardPart::Images, boot: Boot::No };
-    for arg in args {
+    while let Some(arg) = args.next() {
         let unknown =
             |hint| UsageError::UnknownArgument { command: "board", argument: lossy(&arg), hint };
         match (arg.to_str(), &options.part) {
@@ -258,10 +270,21 @@ fn parse_board(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError>
             (Some("--run"), _) => options.boot = Boot::Yes,
             (Some("compiler"), BoardPart::Images) => options.part = BoardPart::Compiler,
             (Some("libraries"), BoardPart::Images) => options.part = BoardPart::Libraries,
+            (Some("rates"), BoardPart::Images) => options.part = BoardPart::Rates(CPUS),
+            (Some("--cpus"), BoardPart::Rates(_)) => {
+                let value = args.next().unwrap_or_default();
+                let cpus = value.to_str().and_then(|value| value.parse().ok());
+                let cpus = cpus.filter(|cpus| (1..=MOST_CPUS).contains(cpus));
+                let cpus = cpus.ok_or_else(|| UsageError::Cpus(lossy(&value)))?;
+                options.part = BoardPart::Rates(cpus);
+            }
+            (Some("--cpus"), _) => return Err(UsageError::CpusOfWhat),
             (Some("linux"), BoardPart::Images) => options.part = BoardPart::Linux(None),
             (Some(name), _) if name.starts_with('-') => return Err(unknown("")),
             (_, BoardPart::Linux(None)) => options.part = BoardPart::Linux(Some(arg.into())),
-            _ => return Err(unknown("; its parts are compiler, libraries, linux [PROGRAM]")),
+            _ => {
+                return Err(unknown("; its parts are compiler, libraries, rates, linux [PROGRAM]"));
+            }
         }
     }
     if options.boot == Boot::Yes
@@ -313,6 +336,13 @@ mod tests {
         let program = || BoardPart::Linux(Some("linux".into()));
         assert_eq!(parsed("board --run linux linux"), board(program(), Boot::Yes));
         assert_eq!(parsed("board compiler --run"), Err(UsageError::NothingToBoot));
+        assert_eq!(parsed("board rates"), board(BoardPart::Rates(4), Boot::No));
+        assert_eq!(parsed("board rates --cpus 2"), board(BoardPart::Rates(2), Boot::No));
+        for (wrong, value) in [("0", "0"), ("65", "65"), ("two", "two"), ("", "")] {
+            let line = format!("board rates --cpus {wrong}");
+            assert_eq!(parsed(&line), Err(UsageError::Cpus(value.into())));
+        }
+        assert_eq!(parsed("board --cpus 2 rates"), Err(UsageError::CpusOfWhat));
         for wrong in ["board tour", "board --rum", "board compiler linux", "board linux a b"] {
             assert!(matches!(parsed(wrong), Err(UsageError::UnknownArgument { .. })), "{wrong}");
         }

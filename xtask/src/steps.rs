@@ -265,7 +265,7 @@ impl Suite<'_> {
         found
     }
 
-    /// The tests of the board's library that need no board. Its package is no member of the
+    /// The tests of the board's library that need no board, and the code of `BRINGUP.md`. Its package is no member of the
     /// workspace.
     fn board_library(&mut self) {
         let workspace = self.workspace;
@@ -273,11 +273,17 @@ impl Suite<'_> {
             if let Err(error) = board::require_package(workspace) {
                 return StepOutcome::NotRun(error.to_string());
             }
-            let mut test = workspace.cargo();
-            test.args(["test", "--locked", "--lib", "--features", "devmem", "--manifest-path"]);
-            test.arg(workspace.root.join("harness/board/Cargo.toml"));
-            test.env("CARGO_TARGET_DIR", workspace.board_folder().join("host"));
-            watched(&mut test)
+            let mut outcome = StepOutcome::Passed(String::new());
+            for part in ["--lib", "--doc"] {
+                let mut test = workspace.cargo();
+                test.args(["test", "--locked", part, "--features", "devmem", "--manifest-path"]);
+                test.arg(workspace.root.join("harness/board/Cargo.toml"));
+                test.env("CARGO_TARGET_DIR", workspace.board_folder().join("host"));
+                if matches!(outcome, StepOutcome::Passed(_)) {
+                    outcome = watched(&mut test);
+                }
+            }
+            outcome
         });
     }
 
@@ -304,8 +310,9 @@ impl Suite<'_> {
                 match options.qemu {
                     QemuUse::LeftOut => Ok(format!("{note}; none was booted (--no-qemu)")),
                     QemuUse::Required => {
-                        let report = board::boot_tour(workspace, &images)?;
-                        Ok(format!("{note}; {report}"))
+                        let tour = board::boot_tour(workspace, &images)?;
+                        let rates = board::boot_rates(workspace, &images)?;
+                        Ok(format!("{note}; {tour}; {rates}"))
                     }
                 }
             });

@@ -46,3 +46,8 @@ pub mod scenarios;
 pub mod timer;
 #[cfg(target_arch = "aarch64")]
 pub mod window;
+
+/// The code of the page for boards compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../BRINGUP.md")]
+struct BringupExamples;

@@ -8,6 +8,7 @@ mod ste;
 
 use rstest::rstest;
 use smmu_types::fields::ste as field;
+use smmu_types::layout::FieldValue;
 use smmu_types::legal::{self, Effect, El2Regime, Finding, Partitions, Rule};
 use smmu_types::legal::{RuleStage, SmmuView, TranslatedTraffic};
 use smmu_types::{Cd, EventKind, IdRegisters, Ste};
@@ -120,6 +121,9 @@ fn collect(judge: impl FnOnce(&mut dyn FnMut(Finding))) -> Findings {
         let (name, text) = (finding.field().name(), finding.to_string());
         assert!(text.starts_with(name) && text.len() > name.len() + 8, "{text}");
         assert!(!finding.rule().section().is_empty() && !finding.rule().remedy().is_empty());
+        assert_eq!((finding.structure(), finding.name()), (finding.layout().name(), name));
+        let value = FieldValue { field: finding.field(), value: finding.value() };
+        assert!(text.starts_with(&format!("{name} = {value}: ")), "{text}");
         assert_eq!(finding.layout().field(name).unwrap().lo(), finding.field().lo());
         found.push((name, finding.rule()));
     });

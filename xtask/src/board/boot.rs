@@ -65,6 +65,51 @@ pub(crate) fn tour(qemu: &UsableQemu, image: &Image, folder: &Path) -> Result<Bo
     Err(Error::Boot { name: "tour", why: format!("QEMU ended with {}", ended.status) })
 }
 
+/// How long `rates` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RatesRun {
+    /// As long as a measurement needs.
+    Whole,
+    /// Only to see that it works.
+    Short,
+}
+
+/// Boots `rates` with this number of CPUs, and checks that its table has a row for each number that
+/// it measures. No figure is judged: those of an emulator depend on what else the host does.
+pub(crate) fn rates(
+    qemu: &UsableQemu,
+    image: &Image,
+    cpus: u32,
+    run_time: RatesRun,
+) -> Result<BootReport, Error> {
+    let name = "rates";
+    let mut command = machine(qemu, "512M");
+    command.args(["-semihosting-config", "enable=on,target=native"]);
+    command.args(["-smp", &cpus.to_string()]);
+    if run_time == RatesRun::Short {
+        command.args(["-append", "milliseconds=5"]);
+    }
+    command.arg("-kernel").arg(&image.path);
+    let ended = run(&mut command, name)?;
+    if !ended.status.success() {
+        return Err(Error::Boot { name, why: format!("QEMU ended with {}", ended.status) });
+    }
+    match missing_row(&ended.lines, cpus) {
+        None => Ok(BootReport { name, time: ended.time }),
+        Some(row) => Err(Error::Boot { name, why: format!("its table has no row for {row} CPUs") }),
+    }
+}
+
+/// The first power of two, up to `cpus`, without a row of three rates.
+fn missing_row(lines: &[String], cpus: u32) -> Option<u32> {
+    let has_row = |count: u32| {
+        let start = format!("| {count} |");
+        let is_row = |line: &&String| line.starts_with(&start) && line.matches(" k (").count() == 3;
+        lines.iter().any(|line| is_row(&line))
+    };
+    (0..=cpus.ilog2()).map(|log2| 1 << log2).find(|&count| !has_row(count))
+}
+
 /// Boots Linux with its program and two test devices behind the SMMU, which its driver leaves alone.
 pub(crate) fn linux(qemu: &UsableQemu, system: &LinuxSystem) -> Result<BootReport, Error> {
     booted(qemu, system, "Linux", linux::DRIVER_OFF)
@@ -203,6 +248,19 @@ mod tests {
         let ended = shell("exec sleep 60", Duration::from_millis(50));
         let why = ended.err().map(|error| error.to_string());
         assert!(why.as_ref().is_some_and(|why| why.contains("no end within")), "{why:?}");
+    }
+
+    #[test]
+    fn a_table_without_a_row_is_noticed() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let whole = lines(
+            "| 1 | 9 k (8 k) | 7 k (6 k) | 5 k (4 k) |\n| 2 | 1 k (1 k) | 2 k (2 k) | 3 k (0 k) |",
+        );
+        assert_eq!(missing_row(&whole, 1), None);
+        assert_eq!(missing_row(&whole, 3), None);
+        assert_eq!(missing_row(&whole, 4), Some(4));
+        assert_eq!(missing_row(&[], 2), Some(1));
+        assert_eq!(missing_row(&lines("| 1 | 9 k (8 k) |"), 1), Some(1));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::process::{print, say, watch};
 use crate::qemu;
 use crate::workspace::Workspace;
-use boot::BootReport;
+use boot::{BootReport, RatesRun};
 use images::Image;
 use linux::LinuxSystem;
 
@@ -41,6 +41,11 @@ pub(crate) fn run(workspace: &Workspace, options: &BoardOptions) -> Result<(), E
             if options.boot == Boot::Yes {
                 print(boot_tour(workspace, &images)?);
             }
+        }
+        BoardPart::Rates(cpus) => {
+            require_package(workspace)?;
+            let rates = images::build_one(workspace, &provide(workspace)?, images::RATES)?;
+            print(boot::rates(&qemu::provide(workspace)?, &rates, *cpus, RatesRun::Whole)?);
         }
         BoardPart::Linux(Some(program)) => {
             let system = linux::make(workspace, program)?;
@@ -80,6 +85,12 @@ pub(crate) fn boot_tour(workspace: &Workspace, images: &[Image]) -> Result<BootR
     let tour = images::find(images, images::TOUR)?;
     let qemu = qemu::provide(workspace)?;
     boot::tour(&qemu, tour, &workspace.board_folder())
+}
+
+/// Boots the image that measures rates, for a moment: it works, and its figures count for nothing.
+pub(crate) fn boot_rates(workspace: &Workspace, images: &[Image]) -> Result<BootReport, Error> {
+    let rates = images::find(images, images::RATES)?;
+    boot::rates(&qemu::provide(workspace)?, rates, 4, RatesRun::Short)
 }
 
 /// Where the image lies that runs scenarios, if it is among these.

@@ -16,7 +16,7 @@ use crate::machine::Machine;
 use crate::timer::GenericTimer;
 
 /// Events and errors that the handlers keep for the program.
-const ROOM: usize = 64;
+const ROOM: usize = 32;
 
 type SharedDriver = Arc<Driver<BoardPlatform>>;
 

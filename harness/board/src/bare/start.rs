@@ -82,9 +82,8 @@ pub enum StartError {
 /// Where the image lies, with its zeroed memory and the stack of the first CPU.
 #[must_use]
 pub fn image() -> Region {
-    let (from, to) = (&raw const text_begin, &raw const dma_region);
-    // The header of 64 bytes comes before the code, in a page of its own.
-    let base = (from.addr() as u64).saturating_sub(0x1000);
+    let (from, to) = (&raw const smmu_board_image, &raw const dma_region);
+    let base = from.addr() as u64;
     Region { base, bytes: (to.addr() as u64).saturating_sub(base) }
 }
 
@@ -95,7 +94,7 @@ pub fn loaded_bytes() -> u64 {
 }
 
 unsafe extern "C" {
-    static text_begin: u8;
+    static smmu_board_image: u8;
     static bin_end: u8;
     static dma_region: u8;
 }
@@ -181,8 +180,8 @@ fn tree(passed: u64) -> Result<(&'static [u8], u64), StartError> {
 /// Gives free RAM to the heap, except for what is kept for DMA.
 fn take_memory(machine: &Machine<'_>) -> Result<Region, StartError> {
     let mut free: Vec<Region> = machine.free_memory(&[image()]);
-    free.sort_unstable_by_key(|region| region.bytes);
-    let largest = free.pop().unwrap_or(Region { base: 0, bytes: 0 });
+    let largest = (0..free.len()).max_by_key(|n| free[*n].bytes);
+    let largest = largest.map_or(Region { base: 0, bytes: 0 }, |n| free.swap_remove(n));
     let need = DMA_BYTES * 2;
     if largest.bytes < need {
         return Err(StartError::LittleMemory { largest: largest.bytes, need });

@@ -47,7 +47,7 @@ bare_main!(tour);
 
 /// The value, or a failure that names what is missing.
 fn need<T>(value: Option<T>, what: &'static str) -> Result<T, Failure> {
-    value.ok_or_else(|| Failure(what.into()))
+    value.ok_or_else(|| Failure::of(what))
 }
 
 /// How long an interrupt may take.
@@ -154,7 +154,7 @@ fn tour(board: Board) -> Result<(), Failure> {
     say!("ASIDs: {} of {} are free", stats.free, stats.capacity);
     if let Some((smmu, event)) = LOG.take_event() {
         say!("  event: {event}, from {}", tour.machine.name_of(smmu, event.stream()));
-        return Err(Failure("expected: every event was looked at".into()));
+        return Err(Failure::expected("every event was looked at"));
     }
     ensure(LOG.lost() == 0, "no event is lost")?;
     gic.disconnect_all();
@@ -251,7 +251,7 @@ fn bad_command(tour: &Tour) -> Result<(), Failure> {
             say!("bad command: {error}");
         }
         Err(error) => return Err(error.into()),
-        Ok(_) => return Err(Failure("expected: the SMMU refuses opcode 0xff".into())),
+        Ok(_) => return Err(Failure::expected("the SMMU refuses opcode 0xff")),
     }
     let _proof = tour.driver.sink().run(smmu, &[Command::CfgiAll])?;
     let (at, _) = poll(&GenericTimer, PATIENCE, || LOG.take_gerror())?;
@@ -484,9 +484,9 @@ fn holds(page: &MemoryBlock, bytes: &[u8]) -> bool {
 }
 
 fn ensure(holds: bool, what: &'static str) -> Result<(), Failure> {
-    if holds { Ok(()) } else { Err(Failure(format!("expected: {what}"))) }
+    if holds { Ok(()) } else { Err(Failure::expected(what)) }
 }
 
-fn micros(since: Ticks) -> u128 {
-    GenericTimer::since(since).as_micros()
+fn micros(since: Ticks) -> u64 {
+    GenericTimer::since(since).as_micros() as u64
 }

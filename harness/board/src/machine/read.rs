@@ -48,7 +48,6 @@ pub(super) fn machine<'t>(blob: &'t [u8], at: u64) -> Result<Machine<'t>, Machin
     let root = fdt.root();
     let mut path = String::from("/");
     walk(root, &mut path, &Bus::ROOT, &mut |place| machine.note(place, console))?;
-    machine.memory.sort_unstable();
     if machine.memory.is_empty() {
         return Err(MachineError::NoMemory);
     }
@@ -102,7 +101,11 @@ impl Machine<'_> {
         let kind_is = |text: &[u8]| is_of("device_type", text);
         if kind_is(b"memory\0") {
             for region in place.regs()? {
-                self.memory.extend(Some(region?).filter(|region| region.bytes > 0));
+                let region = region?;
+                if region.bytes > 0 {
+                    let place = self.memory.partition_point(|other| *other < region);
+                    self.memory.insert(place, region);
+                }
             }
         } else if kind_is(b"cpu\0") {
             // `reg` has an address only; the bus has no `ranges`.

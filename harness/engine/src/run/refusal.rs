@@ -68,7 +68,7 @@ fn broken_rules(
     let mut report = |finding: Finding| match finding.effect() {
         Effect::Ignored | Effect::Reserved => {}
         _ => {
-            let (structure, field) = (finding.layout().name(), finding.field().name());
+            let (structure, field) = (finding.structure(), finding.name());
             let (value, rule) = (finding.value(), finding.rule());
             broken.push(BrokenRule { structure, field, value, rule }.to_string());
         }

@@ -28,7 +28,7 @@ mod tests;
 
 use core::marker::PhantomData;
 
-pub(crate) use bits::Bits;
+pub(crate) use bits::{Bits, Form};
 #[cfg(feature = "fields")]
 pub use table::{Field, FieldValue, Layout, Meaning, NamedValue, Residue, Residues, ValueText};
 
@@ -69,6 +69,11 @@ impl<S> Key<S> {
     #[must_use]
     pub const fn field(self) -> &'static Field {
         self.field
+    }
+
+    #[cfg(feature = "legal")]
+    pub(crate) const fn bits(self) -> Bits {
+        self.bits
     }
 
     /// The architecture's name.
@@ -135,8 +140,8 @@ impl<S> Key<S> {
 
     /// The same field without its bits above bit `hi` of the structure.
     pub(crate) const fn up_to(self, hi: u16) -> Self {
-        let Bits { name, lo, address, .. } = self.bits;
-        Key { bits: Bits::new(name, hi, lo, address), ..self }
+        let Bits { name, lo, form, .. } = self.bits;
+        Key { bits: Bits::new(name, hi, lo, form), ..self }
     }
 }
 
@@ -248,7 +253,7 @@ macro_rules! fields {
             #[doc = concat!("\n\n`", $field, "`, bits ", $hi, ":", $lo, ".")]
             pub const $ident: $crate::layout::Key<$structure> = {
                 const BITS: $crate::layout::Bits = $crate::layout::Bits::new(
-                    $field, $hi, $lo, $crate::layout::is_address!($meaning),
+                    $field, $hi, $lo, $crate::layout::form!($meaning),
                 );
                 #[cfg(feature = "fields")]
                 {
@@ -265,15 +270,24 @@ macro_rules! fields {
 }
 pub(crate) use fields;
 
-macro_rules! is_address {
+macro_rules! form {
     (address) => {
-        true
+        $crate::layout::Form::Address
+    };
+    (hex) => {
+        $crate::layout::Form::Hex
+    };
+    (impdef) => {
+        $crate::layout::Form::Hex
+    };
+    (ignored) => {
+        $crate::layout::Form::Hex
     };
     ($other:ident) => {
-        false
+        $crate::layout::Form::Decimal
     };
 }
-pub(crate) use is_address;
+pub(crate) use form;
 
 #[cfg(feature = "fields")]
 macro_rules! meaning {

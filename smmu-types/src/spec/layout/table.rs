@@ -236,12 +236,7 @@ impl FieldValue {
 /// The number, in the base that the field's meaning implies.
 impl fmt::Display for FieldValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.field.meaning {
-            Meaning::Hex | Meaning::Address | Meaning::ImplementationDefined | Meaning::Ignored => {
-                write!(f, "{:#x}", self.value)
-            }
-            _ => write!(f, "{}", self.value),
-        }
+        self.field.bits.print(self.value, f)
     }
 }
 

@@ -2,23 +2,19 @@
 
 use super::finding::Finding;
 use super::rule::Rule;
-use crate::layout::{Key, Layout};
+use super::structure::Structure;
+use crate::layout::Key;
 
 /// One structure, its words, and where findings go.
 pub(super) struct Check<'a, S> {
-    layout: &'static Layout,
     words: &'a [u64],
     report: &'a mut dyn FnMut(Finding),
     marker: core::marker::PhantomData<S>,
 }
 
-impl<'a, S> Check<'a, S> {
-    pub(super) fn new(
-        layout: &'static Layout,
-        words: &'a [u64],
-        report: &'a mut dyn FnMut(Finding),
-    ) -> Self {
-        Check { layout, words, report, marker: core::marker::PhantomData }
+impl<'a, S: Structure> Check<'a, S> {
+    pub(super) fn new(words: &'a [u64], report: &'a mut dyn FnMut(Finding)) -> Self {
+        Check { words, report, marker: core::marker::PhantomData }
     }
 
     pub(super) fn get(&self, key: Key<S>) -> u64 {
@@ -30,9 +26,17 @@ impl<'a, S> Check<'a, S> {
     }
 
     pub(super) fn find(&mut self, key: Key<S>, rule: Rule) {
-        let field = key.field();
-        let value = field.get(self.words);
-        (self.report)(Finding { layout: self.layout, field, value, rule });
+        let value = self.get(key);
+        (self.report)(Finding {
+            structure: S::NAME,
+            bits: key.bits(),
+            value,
+            rule,
+            #[cfg(feature = "fields")]
+            layout: S::LAYOUT,
+            #[cfg(feature = "fields")]
+            field: key.field(),
+        });
     }
 
     /// The field is RES0 here.

@@ -3,7 +3,7 @@
 use super::check::Check;
 use super::rule::Rule;
 use super::smmu::SmmuView;
-use crate::fields::strtab_base_cfg::{self, FMT, LOG2SIZE, SPLIT, StrtabBaseCfg};
+use crate::fields::strtab_base_cfg::{FMT, LOG2SIZE, SPLIT, StrtabBaseCfg};
 use crate::fields::{l1cd, l1std, ste};
 use crate::{ContextTableDescriptor, Ste, StreamId, StreamTableDescriptor, SubstreamId};
 
@@ -146,10 +146,10 @@ pub(super) fn stream(
     report: &mut dyn FnMut(super::Finding),
 ) {
     let words = [u64::from(given.config)];
-    let mut check = Check::new(&strtab_base_cfg::LAYOUT, &words, report);
+    let mut check = Check::new(&words, report);
     let split = table(stream, smmu, &mut check);
     if let (Ok(Some(split)), Some(found)) = (split, given.descriptor) {
-        let mut check = Check::new(&l1std::LAYOUT, &found.0, report);
+        let mut check = Check::new(&found.0, report);
         descriptor(stream, split, smmu, &mut check);
     }
 }

@@ -87,6 +87,7 @@ mod lookup;
 mod rule;
 mod smmu;
 mod stage2;
+mod structure;
 mod walk;
 
 pub use finding::Finding;
@@ -96,11 +97,11 @@ pub use smmu::{El2Regime, Partitions, SmmuView, TranslatedTraffic};
 
 use check::Check;
 
-use crate::{Cd, ContextTableDescriptor, Ste, StreamId, SubstreamId, fields};
+use crate::{Cd, ContextTableDescriptor, Ste, StreamId, SubstreamId};
 
 /// Reports what is wrong with an STE.
 pub fn ste(ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
-    let mut check = Check::new(&fields::ste::LAYOUT, &ste.0, report);
+    let mut check = Check::new(&ste.0, report);
     entry::judge(ste, smmu, &mut check);
 }
 
@@ -109,7 +110,7 @@ pub fn ste(ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
 ///
 /// [`ste`] reports what is wrong with the STE itself.
 pub fn cd(cd: &Cd, ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
-    let mut check = Check::new(&fields::cd::LAYOUT, &cd.0, report);
+    let mut check = Check::new(&cd.0, report);
     context::judge(ste, smmu, &mut check);
 }
 
@@ -134,7 +135,7 @@ pub fn substream_id(
     smmu: &SmmuView,
     report: &mut dyn FnMut(Finding),
 ) {
-    let mut check = Check::new(&fields::ste::LAYOUT, &ste.0, report);
+    let mut check = Check::new(&ste.0, report);
     lookup::substream(substream, smmu, &mut check);
 }
 
@@ -145,6 +146,6 @@ pub fn context_table(
     smmu: &SmmuView,
     report: &mut dyn FnMut(Finding),
 ) {
-    let mut check = Check::new(&fields::l1cd::LAYOUT, &descriptor.0, report);
+    let mut check = Check::new(&descriptor.0, report);
     lookup::context_table(ste, smmu, &mut check);
 }
