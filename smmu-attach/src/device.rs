@@ -21,6 +21,7 @@ use crate::held::{Contention, Held, Locked, Rank};
 use crate::membership::{End, Leads, Member, flush, release};
 use crate::outcome::Outcome;
 use crate::platform::Block;
+use crate::smmu::FaultModel;
 use crate::smmu_core::SmmuCore;
 use crate::stream_entry::StreamEntry;
 use crate::substreams::{NoRoom, Substreams};
@@ -98,6 +99,8 @@ pub(crate) struct DeviceParts<P: Platform> {
 
 /// What the device's lock protects: its entries in memory, and what they say.
 pub(crate) struct DeviceState<P: Platform> {
+    /// Whether its transactions stall; never changes.
+    pub(crate) faults: FaultModel,
     /// Transactions without a SubstreamID.
     pub(crate) state: State<P>,
     /// The attached substreams.
@@ -348,8 +351,10 @@ impl<P: Platform> Device<P> {
         entries: Vec<StreamEntry<Block<P>>>,
         substream_bits: u8,
         ats: AtsUse,
+        faults: FaultModel,
     ) -> Result<Self, AttachError> {
         let state = DeviceState {
+            faults,
             state: State::Blocked,
             substreams: Substreams::new(),
             confirmation: Confirmation::Confirmed,

@@ -13,6 +13,7 @@ use crate::entry::EntryFormat;
 use crate::leaf_table::{LEAF_BITS, LeafTable};
 use crate::membership::{Leads, Member};
 use crate::platform::Block;
+use crate::smmu::FaultModel;
 use crate::smmu_core::SmmuParts;
 use crate::table::single_context;
 use crate::write::Step;
@@ -65,8 +66,10 @@ impl Image {
             State::Blocked => return Ok(Self::ABORT),
         };
         let (was, is) = (device.ats.entry, change.uses_ats(device, ats));
-        let before = Treatment { default: default_of(&device.state), ats: AtsState::mode(was) };
-        let after = Treatment { default: default_of(stream), ats: AtsState::mode(is) };
+        let faults = device.faults;
+        let before =
+            Treatment { default: default_of(&device.state), ats: AtsState::mode(was), faults };
+        let after = Treatment { default: default_of(stream), ats: AtsState::mode(is), faults };
         let treatment = [before, after];
         let tables = &device.cds;
         match (kind, new) {
@@ -157,11 +160,12 @@ impl Image {
     }
 }
 
-/// What an STE says of transactions without a SubstreamID, and of ATS.
+/// What an STE says of transactions without a SubstreamID, of ATS, and of faults.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Treatment {
     default: SubstreamDefault,
     ats: AtsMode,
+    faults: FaultModel,
 }
 
 /// One attachment that changes.
@@ -266,13 +270,15 @@ fn leading_to<P: Platform>(
     format: u8,
     log2: u8,
     context: PhysAddr,
-    Treatment { default, ats }: Treatment,
+    Treatment { default, ats, faults }: Treatment,
 ) -> Result<Ste, FieldError> {
+    let single = single_context(&smmu.caps, context);
     let config = TableConfig {
         format,
         cd_max: log2,
         substream_default: default,
-        ..single_context(&smmu.caps, context)
+        stall_disable: single.stall_disable && faults == FaultModel::Terminate,
+        ..single
     };
     let shareability = match default {
         SubstreamDefault::Bypass => incoming_shareability(smmu),

@@ -22,7 +22,8 @@
 //!
 //! It has no page tables (describe yours through [`TranslationTable`]; those of a CPU through
 //! [`TableDescription::from_vtcr`] and [`from_tcr`](TableDescription::from_tcr)), no command queue (bring a
-//! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support stalls.
+//! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. A device with stalls or page
+//! requests has faults that wait: [`faults`].
 //!
 //! # Example
 //!
@@ -199,6 +200,7 @@ mod domain;
 mod domain_config;
 pub mod entry;
 mod error;
+pub mod faults;
 mod group;
 pub mod guest;
 mod held;
@@ -237,7 +239,7 @@ pub use group::{Group, GroupSubstream};
 pub use lock_api;
 pub use outcome::Outcome;
 pub use platform::{Env, Platform};
-pub use smmu::{DeviceConfig, Smmu, SmmuConfig};
+pub use smmu::{DeviceConfig, FaultModel, Smmu, SmmuConfig};
 pub use smmu_invs;
 pub use smmu_tags;
 pub use smmu_types;

@@ -117,7 +117,7 @@ fn suits<P: Platform>(part: &Part<P>, domain: &Domain<P>) -> Result<(), AttachEr
     if !domain.env().is_same(&smmu.env) {
         return Err(AttachError::ForeignEnv { domain: domain.id(), smmu: smmu.id });
     }
-    match domain.description().lacks(&smmu.caps) {
+    match domain.description().lacks_with(&smmu.caps, part.device.faults) {
         None => Ok(()),
         Some(lacks) => Err(AttachError::CannotShare { domain: domain.id(), smmu: smmu.id, lacks }),
     }
@@ -223,7 +223,10 @@ fn join<P: Platform>(
             }
             None => {
                 let ats = AtsState::mode(device.ats != AtsUse::Never);
-                (request(&device, key, domain, tag)?, entry_of(smmu, domain, tag, ats)?)
+                (
+                    request(&device, key, domain, tag)?,
+                    entry_of(smmu, domain, tag, ats, part.device.faults)?,
+                )
             }
         };
         if let Leads::Context(_) = leads {

@@ -19,7 +19,8 @@ use smmu_types::legal::SmmuView;
 use smmu_types::regs::strtab::StreamTableFormat;
 use smmu_types::seam::SinkError;
 use smmu_types::{
-    Capabilities, Command, GoneProof, IdRegisters, Leaf, PhysAddr, SmmuId, StreamId, Vmid,
+    Capabilities, Command, GoneProof, IdRegisters, Leaf, PhysAddr, SmmuId, StallModel, StreamId,
+    Vmid,
 };
 
 use crate::ats::AtsUse;
@@ -83,9 +84,28 @@ pub struct DeviceConfig {
     /// The domains of a device with ATS need a cell with a gate:
     /// [`GatedCell`](smmu_invs::GatedCell).
     pub ats: AtsUse,
+    /// What the SMMU does with a transaction that faults. A device of PCIe must not stall (3.12.1).
+    pub faults: FaultModel,
+}
+
+/// What becomes of a transaction whose translation faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FaultModel {
+    /// The SMMU aborts it.
+    #[default]
+    Terminate,
+    /// It stalls until software answers ([`faults`](crate::faults)). An SMMU without stalls aborts it.
+    Stall,
 }
 
 impl DeviceConfig {
+    /// A device whose faulting transactions stall, where the SMMU can do that. Firmware says which
+    /// devices bear it (`dma-can-stall` of a device tree, the stall flag of an IORT node).
+    #[must_use]
+    pub const fn with_stalls(self) -> Self {
+        DeviceConfig { faults: FaultModel::Stall, ..self }
+    }
+
     /// A device that sends SubstreamIDs of this many bits.
     #[must_use]
     pub const fn with_substream_bits(self, substream_bits: u8) -> Self {
@@ -230,7 +250,11 @@ impl<P: Platform> Smmu<P> {
         let most = usable_substream_bits(self.capabilities());
         let substream_bits = config.substream_bits.min(most);
         let ats = if self.capabilities().ats { config.ats } else { AtsUse::Never };
-        let device = Device::new(self.0.core.clone(), entries, substream_bits, ats)?;
+        let faults = match self.capabilities().stall_model {
+            StallModel::Both | StallModel::Forced => config.faults,
+            StallModel::TerminateOnly | StallModel::Reserved => FaultModel::Terminate,
+        };
+        let device = Device::new(self.0.core.clone(), entries, substream_bits, ats, faults)?;
         // Before any thread can find the device and attach it.
         self.announce(&unannounced)?;
         self.own(&streams, &device)?;

@@ -16,7 +16,7 @@ use crate::guest::{GuestSmmu, HostEntry};
 use crate::held::Rank;
 use crate::membership::Leads;
 use crate::outcome::Outcome;
-use crate::smmu::Smmu;
+use crate::smmu::{FaultModel, Smmu};
 use crate::smmu_core::SmmuCore;
 use crate::table::TranslationStage;
 use crate::target::{Target, entry_of};
@@ -80,7 +80,7 @@ impl<P: Platform> Smmu<P> {
         let vmid = core.vmids.allocate_for_vsmmu()?;
         let owned = OwnedVmid { owned: Some(vmid), smmu: core };
         let tag = CacheTag::Vmid(owned.vmid());
-        let entry = match entry_of(core, parent, tag, AtsMode::Off)? {
+        let entry = match entry_of(core, parent, tag, AtsMode::Off, FaultModel::Terminate)? {
             Leads::Stage2(entry) => entry,
             Leads::Context(_) => {
                 return Err(AttachError::ParentStage1 { domain: parent.id(), smmu });

@@ -12,6 +12,8 @@ use crate::queue::feed::CommandFeed;
 use crate::regs::register_file::RegisterFile;
 use crate::regs::vcmdq_file::SecondRegisters;
 use crate::violation::Violation;
+use crate::waiting::pages::Pages;
+use crate::waiting::stalls::Stalls;
 
 /// State of one SMMU. Each room adds the methods that act on its part.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct ModelSmmu {
     pub(crate) second: CommandFeed,
     pub(crate) config: ConfigCache,
     pub(crate) tlb: Tlb,
+    pub(crate) stalls: Stalls,
+    pub(crate) pages: Pages,
     pub(crate) interrupts: Vec<Irq>,
     pub(crate) hazards: Vec<Hazard>,
 }
@@ -39,6 +43,8 @@ impl ModelSmmu {
             second: CommandFeed::default(),
             config: ConfigCache::default(),
             tlb: Tlb::default(),
+            stalls: Stalls::default(),
+            pages: Pages::default(),
             interrupts: Vec::new(),
             hazards: Vec::new(),
             profile,
@@ -46,6 +52,7 @@ impl ModelSmmu {
     }
 
     /// Reset registers and caches as at power-on. Injected faults stay: they belong to the machine.
+    /// So do the page requests of the devices.
     pub(crate) fn reset(&mut self) {
         self.regs = RegisterFile::default();
         self.second_regs = SecondRegisters::default();
@@ -53,6 +60,7 @@ impl ModelSmmu {
         self.second.reset();
         self.config = ConfigCache::default();
         self.tlb = Tlb::default();
+        self.stalls.end_all();
     }
 
     pub(crate) fn translates(&self) -> bool {

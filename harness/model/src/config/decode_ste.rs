@@ -1,6 +1,8 @@
 //! Decodes an STE as this SMMU does, and says which STEs it refuses.
 
-use smmu_types::{Granule, PhysAddr, Regime, Stage2Config, Ste, SteConfig, StreamWorld, Vmid};
+use smmu_types::{
+    Granule, PhysAddr, Regime, Stage2Config, StallModel, Ste, SteConfig, StreamWorld, Vmid,
+};
 
 use crate::profile::Profile;
 use crate::walk::space::Space;
@@ -12,7 +14,7 @@ use crate::word::{bit, field};
 pub(crate) enum Stream {
     Abort,
     Bypass,
-    Stage1 { cd: PhysAddr, vmid: Vmid, regime: Regime, tagged: Tagged },
+    Stage1 { cd: PhysAddr, vmid: Vmid, regime: Regime, tagged: Tagged, may_stall: bool },
     Stage2(Translation),
 }
 
@@ -37,10 +39,10 @@ pub(crate) enum Bad {
 /// The SMMU refuses an illegal STE with `C_BAD_STE`. Illegal are:
 ///
 /// - `V` = 0; a stage that the profile lacks; `S1ContextPtr` beyond OAS;
-/// - `S1STALLD`, because the model has no stalls;
+/// - `S1STALLD`, where stalls are no choice;
 /// - a reserved `STRW` if EL2 exists; a VMID wider than supported;
-/// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), stalls (`S2S`),
-///   a granule that the profile lacks, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not
+/// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), an `S2S`
+///   that the SMMU does not have or does not leave out, a granule that the profile lacks, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not
 ///   match `S2T0SZ`, `S2TTB` beyond `S2PS`.
 ///
 /// A granule that the profile has and the model does not walk is unsupported.
@@ -74,7 +76,7 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
     if profile.vmid_bits == 8 && vmid.0 > 0xff {
         return Err(Bad::Illegal);
     }
-    if s1 && bit(w1, 27) {
+    if s1 && bit(w1, 27) && profile.stall_model != StallModel::Both {
         return Err(Bad::Illegal);
     }
     if s1 && s2 {
@@ -85,10 +87,15 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
         if cd.0 >> profile.output_bits() != 0 {
             return Err(Bad::Illegal);
         }
-        return Ok(Stream::Stage1 { cd, vmid, regime, tagged });
+        return Ok(Stream::Stage1 { cd, vmid, regime, tagged, may_stall: !bit(w1, 27) });
     }
-    // S2ENDI, S2HD, S2HA, S2S.
-    let illegal = bit(w2, 52) || bit(w2, 55) || bit(w2, 56) || bit(w2, 57);
+    let stall_refused = match profile.stall_model {
+        StallModel::Both => false,
+        StallModel::Forced => !bit(w2, 57),
+        StallModel::TerminateOnly | StallModel::Reserved => bit(w2, 57),
+    };
+    // S2ENDI, S2HD, S2HA.
+    let illegal = bit(w2, 52) || bit(w2, 55) || bit(w2, 56) || stall_refused;
     let SteConfig::Stage2(config) = with_known_size(ste, 2, 50, 48).decode() else {
         return Err(Bad::Illegal);
     };
@@ -154,6 +161,7 @@ fn decode_stage2(
         access_flag,
         walks: true,
         records: config.record,
+        stalls: config.stall,
     };
     t.with_root_rounded_down()
 }

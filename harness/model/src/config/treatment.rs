@@ -55,9 +55,9 @@ pub(crate) fn resolve(
         Stream::Abort => Ok(Treatment::Abort),
         Stream::Bypass => Ok(Treatment::Bypass),
         Stream::Stage2(t) => Ok(Treatment::Translate(t)),
-        Stream::Stage1 { cd: at, vmid, regime, tagged } => {
+        Stream::Stage1 { cd: at, vmid, regime, tagged, may_stall } => {
             let cd = cd(at).map_err(|absent| Refusal::absent(absent, EventKind::F_CD_FETCH))?;
-            decode_cd(&cd, profile, vmid, regime, tagged)
+            decode_cd(&cd, profile, vmid, regime, tagged, may_stall)
                 .map(Treatment::Translate)
                 .map_err(|bad| Refusal::bad(bad, EventKind::C_BAD_CD))
         }

@@ -10,6 +10,15 @@ use crate::model_smmu::ModelSmmu;
 use crate::walk::table_walk::WalkFault;
 use crate::walk::translation::{Translation, WalkStage};
 
+/// Why a transaction does not pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NoPassage {
+    /// The SMMU refused it.
+    Refused,
+    /// It stalls. The event has no tag yet, and is not recorded.
+    Stalls(EventRecord),
+}
+
 /// Direction of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DmaAccess {
@@ -27,36 +36,40 @@ impl DmaAccess {
 }
 
 impl ModelSmmu {
-    /// The output address of an access, or `None` if the SMMU refuses it.
+    /// The output address of an access.
     pub(crate) fn translate(
         &mut self,
         ram: &ModelRam,
         stream: StreamId,
         iova: u64,
         access: DmaAccess,
-    ) -> Option<PhysAddr> {
+    ) -> Result<PhysAddr, NoPassage> {
         if !self.translates() {
-            return (!self.regs.aborts_all()).then_some(PhysAddr(iova));
+            return if self.regs.aborts_all() {
+                Err(NoPassage::Refused)
+            } else {
+                Ok(PhysAddr(iova))
+            };
         }
         let configured = self.configuration(ram, stream);
         if let Some(hazard) = self.stale_configuration(ram, stream) {
             self.hazard(hazard);
         }
         match configured {
-            Ok(Treatment::Abort) => None,
+            Ok(Treatment::Abort) => Err(NoPassage::Refused),
             Ok(Treatment::Bypass) if iova >> self.profile.output_bits() != 0 => {
                 let kind = EventKind::F_ADDR_SIZE;
                 let event = EventRecord::new(kind, stream)
                     .with_access(Iova(iova), access == DmaAccess::Read)
                     .with_class(EventClass::In);
                 self.record(ram, event);
-                None
+                Err(NoPassage::Refused)
             }
-            Ok(Treatment::Bypass) => Some(PhysAddr(iova)),
+            Ok(Treatment::Bypass) => Ok(PhysAddr(iova)),
             Ok(Treatment::Translate(t)) => self.look_up(ram, stream, &t, iova, access),
             Err(refusal) => {
                 self.refuse(ram, stream, refusal);
-                None
+                Err(NoPassage::Refused)
             }
         }
     }
@@ -84,7 +97,7 @@ impl ModelSmmu {
         t: &Translation,
         iova: u64,
         access: DmaAccess,
-    ) -> Option<PhysAddr> {
+    ) -> Result<PhysAddr, NoPassage> {
         let fault = |kind| WalkFault { kind, level: t.start_level, fetch: None };
         // Only a walk checks the input size: a cached line serves all that it covers.
         let mut way = None;
@@ -94,21 +107,21 @@ impl ModelSmmu {
                 if let Some(hazard) = way {
                     self.hazard(hazard);
                 }
-                self.fault(ram, stream, t, iova, access, fault);
-                return None;
+                return Err(self.fault(ram, stream, t, iova, access, fault));
             }
         }
-        let (key, line) = self.tlb.find(t.space, iova)?;
+        let (key, line) = self.tlb.find(t.space, iova).ok_or(NoPassage::Refused)?;
         if let Some(hazard) = self.stale_line(ram, stream, t, &key, &line, iova).or(way) {
             self.hazard(hazard);
         }
         if !access.allowed(line.permissions) {
-            self.fault(ram, stream, t, iova, access, fault(EventKind::F_PERMISSION));
-            return None;
+            let fault = fault(EventKind::F_PERMISSION);
+            return Err(self.fault(ram, stream, t, iova, access, fault));
         }
-        Some(PhysAddr(line.output | iova & (key.size() - 1)))
+        Ok(PhysAddr(line.output | iova & (key.size() - 1)))
     }
 
+    /// A fault of a stage: the transaction stalls, or it ends and the event is recorded.
     fn fault(
         &mut self,
         ram: &ModelRam,
@@ -117,9 +130,11 @@ impl ModelSmmu {
         iova: u64,
         access: DmaAccess,
         fault: WalkFault,
-    ) {
-        if fault.kind.is_translation_fault() && !t.records {
-            return;
+    ) -> NoPassage {
+        // The SMMU always records the event of a stall (3.12.2).
+        let stalls = fault.kind.is_translation_fault() && t.stalls;
+        if fault.kind.is_translation_fault() && !t.records && !stalls {
+            return NoPassage::Refused;
         }
         let mut event = EventRecord::new(fault.kind, stream)
             .with_access(Iova(iova), access == DmaAccess::Read)
@@ -130,6 +145,10 @@ impl ModelSmmu {
         if let Some(fetch) = fault.fetch {
             event.0[3] = fetch.0;
         }
+        if stalls {
+            return NoPassage::Stalls(event);
+        }
         self.record(ram, event);
+        NoPassage::Refused
     }
 }

@@ -11,3 +11,4 @@ mod second;
 mod several;
 mod stage1;
 mod stage2;
+mod waiting;
