@@ -40,6 +40,8 @@ const fn parse(text: &str) -> u64 {
 struct Level1([AtomicU64; ENTRIES]);
 
 /// The table of every CPU, from its first instruction with the MMU on.
+// SAFETY: `head.ld` puts the section into the image as it is.
+#[unsafe(link_section = ".data.memory_map")]
 static TABLE: Level1 = {
     let mut table = [const { AtomicU64::new(0) }; ENTRIES];
     let block = IMAGE >> BLOCK_SHIFT;
