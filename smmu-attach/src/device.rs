@@ -27,6 +27,7 @@ use crate::stream_entry::StreamEntry;
 use crate::substreams::{NoRoom, Substreams};
 use crate::sync::{Barrier, is_kept};
 use crate::table::TranslationStage;
+#[cfg(feature = "guest")]
 use crate::virtual_smmu::VirtualSmmu;
 use crate::{AttachError, Domain, Platform};
 
@@ -40,6 +41,7 @@ pub enum Attachment<P: Platform> {
     /// A domain.
     Domain(Domain<P>),
     /// A guest's stage 1, over the parent of a virtual SMMU.
+    #[cfg(feature = "guest")]
     Nested(VirtualSmmu<P>),
 }
 
@@ -49,6 +51,7 @@ impl<P: Platform> fmt::Debug for Attachment<P> {
             Attachment::Blocked => f.write_str("Blocked"),
             Attachment::Bypass => f.write_str("Bypass"),
             Attachment::Domain(domain) => write!(f, "Domain({})", domain.id()),
+            #[cfg(feature = "guest")]
             Attachment::Nested(through) => write!(f, "Nested({through:?})"),
         }
     }
@@ -392,7 +395,10 @@ impl<P: Platform> Device<P> {
             State::Bypass => Attachment::Bypass,
             State::Member(member) => match &member.via {
                 None => Attachment::Domain(member.domain.clone()),
+                #[cfg(feature = "guest")]
                 Some(through) => Attachment::Nested(through.clone()),
+                #[cfg(not(feature = "guest"))]
+                Some(none) => Attachment::Domain(none.never()),
             },
         }
     }

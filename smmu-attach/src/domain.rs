@@ -1,5 +1,6 @@
 //! One address space: its page tables, its tags, its invalidation array and its lock.
 
+#[cfg(feature = "guest")]
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::fmt;
@@ -304,6 +305,7 @@ impl<P: Platform> Domain<P> {
     }
 
     /// Count one virtual SMMU more, with room for its VMID.
+    #[cfg(feature = "guest")]
     pub(crate) fn reserve_virtual_smmu(&self) -> Result<(), TryReserveError> {
         let mut state = self.lock(Rank::Nothing);
         let most = state.tags.len() + self.virtual_smmus() + 1;
@@ -312,6 +314,7 @@ impl<P: Platform> Domain<P> {
         Ok(())
     }
 
+    #[cfg(feature = "guest")]
     pub(crate) fn release_virtual_smmu(&self) {
         self.0.virtual_smmus.fetch_sub(1, Ordering::Relaxed);
     }

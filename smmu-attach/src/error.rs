@@ -9,6 +9,7 @@ use smmu_types::seam::{DmaError, SinkError};
 use smmu_types::{CacheTag, DomainId, FieldError, SmmuId, StreamId, SubstreamId};
 
 use crate::domain_config::TagNumber;
+#[cfg(feature = "guest")]
 use crate::guest::GuestSmmuError;
 
 /// A property of an SMMU that a domain requires.
@@ -121,9 +122,11 @@ pub enum AttachError {
         /// The SMMU.
         smmu: SmmuId,
     },
+    #[cfg(feature = "guest")]
     /// The virtual SMMU cannot be as asked.
     #[error(transparent)]
     Guest(#[from] GuestSmmuError),
+    #[cfg(feature = "guest")]
     /// A virtual SMMU was to lie over a domain of stage 1.
     #[error(
         "{smmu}: a virtual SMMU cannot lie over {domain}, whose tables are stage 1; use stage 2"
@@ -134,6 +137,7 @@ pub enum AttachError {
         /// The SMMU.
         smmu: SmmuId,
     },
+    #[cfg(feature = "guest")]
     /// A device was to use a virtual SMMU on another SMMU, or an entry of another virtual SMMU.
     #[error(
         "the device with StreamID {stream} of {smmu} cannot use this virtual SMMU with this entry; make a virtual SMMU on {smmu}, and the entry by its policy"
@@ -144,6 +148,7 @@ pub enum AttachError {
         /// The first StreamID.
         stream: StreamId,
     },
+    #[cfg(feature = "guest")]
     /// A guest's entry turns ATS on for a device that uses none.
     #[error(
         "the guest's entry has EATS for the device with StreamID {stream} of {smmu}, which uses no ATS; deny it in the policy (AtsPermission::Denied)"

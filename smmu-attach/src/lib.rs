@@ -115,9 +115,10 @@
 //!
 //! # Guests
 //!
-//! A [`VirtualSmmu`] nests the stage 1 of a guest over the stage 2 of a parent [`Domain`]. It owns a
-//! VMID from its creation to its end. The guest's entries and commands pass [`guest`], pure functions
-//! that an emulator can also use alone; [`Device::attach_nested`] installs the entry that they made.
+//! With the feature `guest`, a `VirtualSmmu` nests the stage 1 of a guest over the stage 2 of a parent
+//! [`Domain`]. It owns a VMID from its creation to its end. The guest's entries and commands pass the
+//! module `guest`, pure functions that an emulator can also use alone; `Device::attach_nested`
+//! installs the entry that they made.
 //! An unmap of the parent flushes the VMID of each virtual SMMU on it, clears what their guests'
 //! stage 1 has cached, and empties the ATC of each device.
 //!
@@ -202,12 +203,14 @@ pub mod entry;
 mod error;
 pub mod faults;
 mod group;
+#[cfg(feature = "guest")]
 pub mod guest;
 mod held;
 mod image;
 mod leaf_table;
 mod locks;
 mod membership;
+mod nesting;
 mod outcome;
 mod platform;
 mod prepare;
@@ -224,6 +227,7 @@ mod sync;
 mod table;
 mod target;
 mod transaction;
+#[cfg(feature = "guest")]
 mod virtual_smmu;
 mod write;
 
@@ -249,6 +253,7 @@ pub use table::{
     WalkCoherency, single_context,
 };
 pub use target::Target;
+#[cfg(feature = "guest")]
 pub use virtual_smmu::VirtualSmmu;
 
 #[cfg(doctest)]

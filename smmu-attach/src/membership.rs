@@ -6,9 +6,9 @@ use smmu_types::{CacheTag, Cd, FlushProof, GoneProof, Ste};
 
 use crate::domain::{Domain, DomainState, Owned};
 use crate::held::Rank;
+use crate::nesting::Via;
 use crate::outcome::Outcome;
 use crate::sync::{Barrier, is_kept};
-use crate::virtual_smmu::VirtualSmmu;
 use crate::{Env, Platform};
 
 /// A device's use of a domain on one SMMU. Keeps the domain and its tables alive.
@@ -18,7 +18,7 @@ pub(crate) struct Member<P: Platform> {
     pub(crate) request: RequestBuffer,
     pub(crate) leads: Leads,
     /// The virtual SMMU between the device and the domain. Its VMID is not the domain's.
-    pub(crate) via: Option<VirtualSmmu<P>>,
+    pub(crate) via: Option<Via<P>>,
     pub(crate) end: End,
 }
 

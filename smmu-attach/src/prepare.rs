@@ -4,24 +4,23 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use smallvec::SmallVec;
-use smmu_invs::{Counted, InvArray, InvSpec, InvUsers, Publication, RequestBuffer};
-use smmu_types::{AtsMode, CacheTag, Ste, StreamId};
+use smmu_invs::{InvArray, InvSpec, InvUsers, Publication, RequestBuffer};
+use smmu_types::{CacheTag, Ste};
 
 use crate::ats::{AtsState, AtsUse};
 use crate::attach::Prepared;
 use crate::context::{CdTable, LinearTable, NewTable};
 use crate::device::{AttachKey, Device, DeviceParts, State};
-use crate::guest::{GuestConfig, HostEntry};
 use crate::held::{Contention, Rank};
 use crate::image::{Change, Image, is_two_level};
 use crate::leaf_table::{LeafTable, leaf_of, new_leaf};
 use crate::locks::Locks;
 use crate::membership::{End, Leads, Member};
+use crate::nesting::Nesting;
 use crate::platform::{Block, SmmuInstance};
 use crate::stream_entry::allocate;
 use crate::target::{DomainTag, Fresh, Target, entry_of, find_or_allocate, judge};
 use crate::transaction::{FreshTags, Part, PendingPublish, Room, Transaction};
-use crate::virtual_smmu::VirtualSmmu;
 use crate::write::Writing;
 use crate::{AttachError, Domain, Platform};
 
@@ -37,15 +36,10 @@ impl<P: Platform> Prepared<P> {
         target: Target<'_, P>,
         contention: Contention,
     ) -> Result<Self, AttachError> {
-        let target = match target {
-            // The guest's device is blocked as any other.
-            Target::Nested(_, entry) if !translates(&entry) => Target::Blocked,
-            other => other,
-        };
-        let new = match &target {
-            Target::Domain(domain) => Some(*domain),
-            Target::Nested(to, _) => Some(to.parent()),
-            Target::Bypass | Target::Blocked => None,
+        let wish = Wish::of(target);
+        let new = match &wish {
+            Wish::Domain(domain, _) => Some(*domain),
+            Wish::Bypass | Wish::Blocked => None,
         };
         let mut parts = lock(devices, contention)?;
         let Some(first) = parts.first() else { return Err(AttachError::EmptyGroup) };
@@ -58,29 +52,48 @@ impl<P: Platform> Prepared<P> {
             // word may change under it. Blocking goes on all the same: the entries are invalid
             // already.
             let device = part.device.object().clone();
-            match (part.device.confirm(&device, contention), &target) {
+            match (part.device.confirm(&device, contention), &wish) {
                 (Ok(()), _) => {}
-                (Err(error), Target::Blocked) => part.path.fail(error),
+                (Err(error), Wish::Blocked) => part.path.fail(error),
                 (Err(error), _) => return Err(error.into()),
             }
         }
         let olds = parts.iter().filter_map(|part| Some(&part.device.member(key)?.domain));
         let locks = Locks::take(new, olds, contention, out_of_memory)?;
-        let pending = match &target {
-            Target::Domain(domain) => {
-                Some(join(&mut parts, key, domain, None, &locks, out_of_memory)?)
+        let pending = match &wish {
+            Wish::Domain(domain, nesting) => {
+                Some(join(&mut parts, key, domain, nesting.as_ref(), &locks, out_of_memory)?)
             }
-            Target::Nested(to, entry) => {
-                let nested = Some((*to, entry));
-                Some(join(&mut parts, key, to.parent(), nested, &locks, out_of_memory)?)
-            }
-            Target::Bypass | Target::Blocked => {
-                leave(&mut parts, key, &target)?;
+            Wish::Bypass | Wish::Blocked => {
+                leave(&mut parts, key, &wish)?;
                 None
             }
         };
         let tx = Transaction { locks, parts, key, new: new.cloned() };
         Ok(Prepared { pending, tx: Some(tx) })
+    }
+}
+
+/// What an attach makes of the devices' transactions.
+enum Wish<'a, P: Platform> {
+    Domain(&'a Domain<P>, Option<Nesting<'a, P>>),
+    Bypass,
+    Blocked,
+}
+
+impl<'a, P: Platform> Wish<'a, P> {
+    fn of(target: Target<'a, P>) -> Self {
+        match target {
+            Target::Domain(domain) => Wish::Domain(domain, None),
+            // A guest's entry that lets no transaction in blocks the device as any other.
+            #[cfg(feature = "guest")]
+            Target::Nested(to, entry) => match Nesting::new(to, entry) {
+                Some(nesting) => Wish::Domain(nesting.parent(), Some(nesting)),
+                None => Wish::Blocked,
+            },
+            Target::Bypass => Wish::Bypass,
+            Target::Blocked => Wish::Blocked,
+        }
     }
 }
 
@@ -127,15 +140,15 @@ fn suits<P: Platform>(part: &Part<P>, domain: &Domain<P>) -> Result<(), AttachEr
 fn leave<P: Platform>(
     parts: &mut [Part<P>],
     key: AttachKey,
-    target: &Target<'_, P>,
+    wish: &Wish<'_, P>,
 ) -> Result<(), AttachError> {
     for part in parts {
         let device = part.device.object().clone();
-        part.becomes = match (target, key) {
-            (Target::Bypass, AttachKey::Substream(substream)) => {
+        part.becomes = match (wish, key) {
+            (Wish::Bypass, AttachKey::Substream(substream)) => {
                 return Err(AttachError::SubstreamBypass { smmu: device.smmu.id, substream });
             }
-            (Target::Bypass, AttachKey::Stream) => State::Bypass,
+            (Wish::Bypass, AttachKey::Stream) => State::Bypass,
             _ => State::Blocked,
         };
         let live = device.ste().unwrap_or(Ste::INVALID);
@@ -185,7 +198,7 @@ fn join<P: Platform>(
     parts: &mut [Part<P>],
     key: AttachKey,
     domain: &Domain<P>,
-    nested: Option<(&VirtualSmmu<P>, &HostEntry)>,
+    nesting: Option<&Nesting<'_, P>>,
     locks: &Locks<P>,
     out_of_memory: AttachError,
 ) -> Result<PendingPublish<P>, AttachError> {
@@ -201,12 +214,12 @@ fn join<P: Platform>(
         let out_of_memory = AttachError::OutOfMemory { smmu: smmu.id };
         part.device.may_use(key, domain, smmu.id)?;
         part.device.reserve(key).map_err(|_| out_of_memory)?;
-        if let Some((to, entry)) = nested {
-            may_nest(part, key, to, entry)?;
+        if let Some(nesting) = nesting {
+            nesting.check(&device, key)?;
         }
         // The devices of one SMMU are neighbours, and share the tag.
-        let tag = match (tag_of, nested) {
-            (_, Some((to, _))) => to.use_tag(),
+        let tag = match (tag_of, nesting) {
+            (_, Some(nesting)) => nesting.use_tag(),
             (Some((instance, tag)), _) if instance == smmu.instance => tag,
             _ => match find_or_allocate(smmu, domain, owned)? {
                 DomainTag::Found(shared) => shared.tag(),
@@ -217,10 +230,8 @@ fn join<P: Platform>(
             },
         };
         tag_of = Some((smmu.instance, tag));
-        let (request, leads) = match nested {
-            Some((to, entry)) => {
-                (nested_request(&device, to, entry)?, Leads::Stage2(entry.entry()))
-            }
+        let (request, leads) = match nesting {
+            Some(nesting) => (nesting.request(&device)?, Leads::Stage2(nesting.entry())),
             None => {
                 let ats = AtsState::mode(device.ats != AtsUse::Never);
                 (
@@ -232,7 +243,7 @@ fn join<P: Platform>(
         if let Leads::Context(_) = leads {
             part.new = new_table(part, key)?;
         }
-        let via = nested.map(|(to, _)| to.clone());
+        let via = nesting.map(Nesting::via);
         let member = Member { domain: domain.clone(), request, leads, via, end: End::Open };
         let cd = member.context();
         part.becomes = State::Member(member);
@@ -258,55 +269,6 @@ fn join<P: Platform>(
     // From here on nothing fails.
     tags.extend(fresh.into_iter().filter_map(|(tag, smmu)| Some((tag.keep()?, smmu))));
     Ok(PendingPublish { fresh: room.map(|room| (tags, room)), node })
-}
-
-/// Whether an entry of a guest lets transactions in.
-fn translates(entry: &HostEntry) -> bool {
-    matches!(entry.config(), GuestConfig::Bypass | GuestConfig::Stage1)
-}
-
-/// Whether a device may be attached through a virtual SMMU with this entry.
-fn may_nest<P: Platform>(
-    part: &Part<P>,
-    key: AttachKey,
-    to: &VirtualSmmu<P>,
-    entry: &HostEntry,
-) -> Result<(), AttachError> {
-    let (parts, smmu) = (part.device(), part.device().smmu.id);
-    let stream = parts.entries.first().map_or(StreamId::default(), |entry| entry.stream);
-    if let AttachKey::Substream(_) = key {
-        return Err(AttachError::SubstreamStage2 { smmu, domain: to.parent().id() });
-    }
-    let same = Counted::ptr_eq(&to.parts().smmu, &parts.smmu);
-    if !same || !to.owns(&entry.entry()) {
-        return Err(AttachError::ForeignVirtualSmmu { smmu, stream });
-    }
-    if entry.ats() != AtsMode::Off && parts.ats == AtsUse::Never {
-        return Err(AttachError::GuestAts { smmu, stream });
-    }
-    Ok(())
-}
-
-/// What a device behind a virtual SMMU asks of the parent's array: the VMID, what the guest's stage
-/// 1 has cached with it, and the whole cache of the device, because the guest's addresses are
-/// unknown.
-fn nested_request<P: Platform>(
-    device: &DeviceParts<P>,
-    to: &VirtualSmmu<P>,
-    entry: &HostEntry,
-) -> Result<RequestBuffer, AttachError> {
-    let (smmu, vmid) = (&device.smmu, to.vmid());
-    let streams = if entry.ats() == AtsMode::Off { &[][..] } else { &device.entries };
-    if !streams.is_empty() && to.parent().cell().gate().is_none() {
-        return Err(AttachError::NoAtsGate { domain: to.parent().id(), smmu: smmu.id });
-    }
-    let mut request = RequestBuffer::with_capacity(2 + streams.len())?;
-    request.push(InvSpec::vsmmu(smmu.id, vmid, smmu.caps.range_support()))?;
-    request.push(InvSpec::s1_clear(smmu.id, vmid))?;
-    for entry in streams {
-        request.push(InvSpec::ats_full(smmu.id, entry.stream))?;
-    }
-    Ok(request)
 }
 
 /// The memory that the CD of a key needs, and that the device does not have.

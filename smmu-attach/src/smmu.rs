@@ -372,6 +372,7 @@ impl<P: Platform> Smmu<P> {
         }
     }
 
+    #[cfg(feature = "guest")]
     pub(crate) fn core(&self) -> &SmmuCore<P> {
         &self.0.core
     }

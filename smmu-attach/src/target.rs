@@ -7,12 +7,14 @@ use smmu_types::{AtsMode, CacheTag, Cd, Regime, Stage1Config, Stage2Config, Ste,
 
 use crate::domain::{Domain, Owned};
 use crate::domain_config::TagNumber;
+#[cfg(feature = "guest")]
 use crate::guest::HostEntry;
 use crate::image::incoming_shareability;
 use crate::membership::Leads;
 use crate::smmu::FaultModel;
 use crate::smmu_core::SmmuParts;
 use crate::table::TranslationStage;
+#[cfg(feature = "guest")]
 use crate::virtual_smmu::VirtualSmmu;
 use crate::{AttachError, BrokenRule, Env, Platform};
 
@@ -22,6 +24,7 @@ use crate::{AttachError, BrokenRule, Env, Platform};
 pub enum Target<'a, P: Platform> {
     /// The domain translates them.
     Domain(&'a Domain<P>),
+    #[cfg(feature = "guest")]
     /// A guest's stage 1 translates them, then the parent of the virtual SMMU. The entry is one that
     /// its policy made.
     Nested(&'a VirtualSmmu<P>, HostEntry),

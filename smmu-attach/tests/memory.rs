@@ -266,6 +266,54 @@ fn every_shortage_of_a_group_leaves_no_trace() {
     assert_eq!((outcome.settled(), allocations), (Ok(()), 0));
 }
 
+#[cfg(feature = "guest")]
+#[test]
+fn every_shortage_of_a_virtual_smmu_leaves_no_trace() {
+    use smmu_attach::guest::*;
+    let host = || {
+        let bench = OneSmmu::new();
+        let stage = TranslationStage::Stage2 { start_level: 1 };
+        let tables = TableDescription::new(stage, PhysAddr(0x8000_0000));
+        let parent = Domain::new(&bench.env, DomainId(1), tables).unwrap();
+        let device = bench.device(8);
+        (bench, parent, device)
+    };
+    let ids = IdRegisters { idr1: ID_REGISTERS.idr1 | 20 << 6, ..ID_REGISTERS };
+    let ids = guest_ids(&[ids], &Emulation::new(OutputSize::Bits44)).unwrap();
+    let made = each(
+        host,
+        |(bench, parent, _)| bench.smmu.virtual_smmu(parent, ids),
+        |(bench, ..)| {
+            let stats = bench.smmu.vmids().stats();
+            assert_eq!((stats.in_use, stats.free), (0, stats.capacity));
+        },
+    );
+    assert!(made >= 2, "{made}");
+    let guest = || {
+        let (bench, parent, device) = host();
+        let guest = bench.smmu.virtual_smmu(&parent, ids).unwrap();
+        let ste = Ste([0x8000_000b, 0xd4, 0, 0, 0, 0, 0, 0]);
+        let entry = guest.policy().entry(&ste, AtsPermission::Denied).unwrap();
+        (bench, parent, device, guest, entry)
+    };
+    let attached = each(
+        guest,
+        |(_, _, device, guest, entry)| device.attach_nested(guest, entry),
+        |(_, parent, device, ..)| {
+            assert!(matches!(device.attachment(), Attachment::Blocked));
+            assert!(parent.array().is_empty());
+        },
+    );
+    assert!(attached >= 3, "{attached}");
+    // Leaving and the end need no memory, also without a proof.
+    let (_bench, parent, device, guest, entry) = guest();
+    let _ = device.attach_nested(&guest, &entry).unwrap();
+    assert_eq!(failing(1, || device.block()), (Outcome::Done, 0));
+    let (ended, allocations) = dead_after(0, || failing(1, || guest.end().ok()));
+    assert!(matches!(ended, Some(Outcome::Unflushed(..))), "{ended:?}");
+    assert_eq!((allocations, parent.retry_flushes(SmmuId(0))), (0, Ok(0)));
+}
+
 fn old_tag() -> CacheTag {
     CacheTag::Asid(Regime::El1, Asid(1))
 }

@@ -9,6 +9,7 @@ mod groups;
 mod kinds;
 mod legality;
 mod locks;
+#[cfg(feature = "guest")]
 mod nested;
 mod ordering;
 mod spinning;
