@@ -164,10 +164,10 @@ fn cut_off(base: u64, known: &KnownSmmus<'_>, files: &dyn SystemFiles) -> Result
 
 #[cfg(test)]
 mod tests {
-    use super::super::dtb_builder::node;
     use super::super::known_smmus::TableBytes;
     use super::super::test_system::{IOMEM as UNUSED, TestSystem};
     use super::*;
+    use crate::machine::tests::dtb_builder::node;
 
     const TREE: &[u8] = include_bytes!("../../../../smmu-hw-mmio/tests/firmware/qemu.dtb");
     const SMMU: u64 = 0x905_0000;

@@ -1,5 +1,6 @@
 //! The SMMUs that firmware tables and the kernel's command line name, and the streams behind them.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -52,7 +53,7 @@ pub enum TableBytes<'a> {
 }
 
 enum Table<'a> {
-    Tree(DeviceTree<'a>),
+    Tree(Box<DeviceTree<'a>>),
     Iort(Iort<'a>),
 }
 
@@ -123,7 +124,7 @@ impl<'a> KnownSmmus<'a> {
             TableBytes::Tree(bytes) => {
                 let tree = DeviceTree::new(bytes)?;
                 tree.smmus().try_for_each(|smmu| smmu.map(&mut add))?;
-                Table::Tree(tree)
+                Table::Tree(Box::new(tree))
             }
             TableBytes::Iort(bytes) => {
                 let iort = Iort::new(bytes)?;

@@ -21,8 +21,4 @@ pub mod saved_state;
 pub mod system_files;
 
 #[cfg(test)]
-#[path = "../../../../smmu-hw-mmio/tests/firmware/dtb_builder.rs"]
-#[expect(dead_code, reason = "shared with the tests of smmu-hw-mmio")]
-mod dtb_builder;
-#[cfg(test)]
 mod test_system;

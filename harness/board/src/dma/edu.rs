@@ -32,6 +32,8 @@ pub struct Edu {
     registers: BarRegisters,
     /// What the buffer holds: zeroes, or what the device read last.
     pattern: [u8; PATTERN_BYTES],
+    /// How many of these a transfer has.
+    count: usize,
 }
 
 impl Edu {
@@ -51,7 +53,7 @@ impl Edu {
     pub unsafe fn new(function: &Function) -> Result<Self, NoBar> {
         // SAFETY: as the caller promises.
         let registers = unsafe { BarRegisters::new(function, 0, REGISTERS_BYTES)? };
-        Ok(Edu { registers, pattern: [0; PATTERN_BYTES] })
+        Ok(Edu { registers, pattern: [0; PATTERN_BYTES], count: PATTERN_BYTES })
     }
 
     /// Tells what the memory holds that the next [`read`](Generator::read) reads: the pattern after
@@ -60,10 +62,18 @@ impl Edu {
         self.pattern = bytes;
     }
 
+    /// Transfers 4 bytes from now on. QEMU makes an access of each 4 bytes, so a refused transfer gives
+    /// one event then.
+    #[must_use]
+    pub fn of_one_access(mut self) -> Self {
+        self.count = 4;
+        self
+    }
+
     fn transfer(&self, source: u64, destination: u64, command: u64) -> DmaResult {
         self.registers.write64(SOURCE, source);
         self.registers.write64(DESTINATION, destination);
-        self.registers.write64(COUNT, PATTERN_BYTES as u64);
+        self.registers.write64(COUNT, self.count as u64);
         self.registers.write64(COMMAND, command | RUN);
         let done = || (self.registers.read64(COMMAND) & RUN == 0).then_some(());
         match poll(&GenericTimer, PATIENCE, done) {
@@ -79,7 +89,7 @@ impl Generator for Edu {
     }
 
     fn pattern(&self) -> &[u8] {
-        &self.pattern
+        self.pattern.get(..self.count).unwrap_or(&self.pattern)
     }
 
     fn write(&mut self, iova: Iova) -> DmaResult {

@@ -160,4 +160,4 @@ impl fmt::Display for StreamName<'_, '_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

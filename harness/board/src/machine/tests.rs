@@ -4,7 +4,7 @@ use super::*;
 
 #[path = "../../../../smmu-hw-mmio/tests/firmware/dtb_builder.rs"]
 #[expect(dead_code, reason = "shared with the tests of smmu-hw-mmio")]
-mod dtb_builder;
+pub(crate) mod dtb_builder;
 
 use dtb_builder::{DtNode, node};
 
