@@ -20,10 +20,13 @@
 //! [`Substream`], [`Domain`], the transaction, and [`entry`], a writer of STEs and CDs that also works
 //! alone.
 //!
+//! The module [`guest`] decides what of a guest's nested translation reaches the host's SMMU. It
+//! needs no other part of the crate.
+//!
 //! It has no page tables (describe yours through [`TranslationTable`]; those of a CPU through
 //! [`TableDescription::from_vtcr`] and [`from_tcr`](TableDescription::from_tcr)), no command queue (bring a
 //! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support ATS, nested
-//! translation, stalls, or substreams of more than 10 bits.
+//! translation (beyond the policy in [`guest`]), stalls, or substreams of more than 10 bits.
 //!
 //! # Example
 //!
