@@ -20,6 +20,9 @@
 //! [`Substream`], [`Domain`], the transaction, and [`entry`], a writer of STEs and CDs that also works
 //! alone.
 //!
+//! With the feature `guest`, the module `guest` decides what of a guest's nested translation reaches
+//! the host's SMMU. It needs no other part of the crate.
+//!
 //! It has no page tables (describe yours through [`TranslationTable`]; those of a CPU through
 //! [`TableDescription::from_vtcr`] and [`from_tcr`](TableDescription::from_tcr)), no command queue (bring a
 //! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. A device with stalls or page

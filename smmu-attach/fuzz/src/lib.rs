@@ -2,7 +2,7 @@
 //! target.
 
 #[path = "../../tests/guest/checks/mod.rs"]
-#[expect(dead_code, reason = "the tests use more of the checks than the fuzz targets do")]
+#[expect(unused_imports, reason = "the tests use more of the checks than the fuzz targets do")]
 mod checks;
 
 /// A guest's STE: the host's entry has its stage 2, and no more of the guest's than it may have.

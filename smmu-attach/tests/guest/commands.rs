@@ -59,6 +59,8 @@ fn a_command_becomes(#[case] command: [u64; 2], #[case] host: &[[u64; 2]]) {
 #[case::substream([0x0000_0008_0000_7040, 0x8002], [0x0000_4100_0000_0040, 0x8002])]
 // An address that is not aligned to its size.
 #[case::address([0x0000_0008_0000_0040, 0xb002], [0x0000_4100_0000_0040, 0x8002])]
+// A range with level 2 at 1 MiB, where no entry of level 2 begins: two pages of any level.
+#[case::level([0x07cd_0000_0000_0012, 0x10_0600], [0x07cd_002a_0000_1012, 0x10_0400])]
 // A retry with Ab = 1.
 #[case::resume([0x0000_0008_0000_3044, 0x21], [0x0000_4100_0000_1044, 0x21])]
 fn ignored_bits_are_dropped(#[case] command: [u64; 2], #[case] host: [u64; 2]) {
