@@ -144,7 +144,7 @@ impl Image {
         if same {
             return Ok(Image { cds: CdWrite::Nothing, ..only });
         }
-        let swap = Step::Leaf(table.swap(substream, leaf)?);
+        let swap = Step::Leaf(table.replacement(substream, leaf)?);
         let (first, last) = match after.default {
             _ if before == after => (swap, swap),
             // The CD of substream 0 comes before the STE that uses it for the stream.

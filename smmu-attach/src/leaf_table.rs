@@ -101,7 +101,11 @@ impl<B: DmaBlock> LeafTable<B> {
     /// The store that replaces the leaf of a substream by a changed copy.
     ///
     /// `new` is a leaf that the table is about to own.
-    pub(crate) fn swap(&self, substream: usize, new: Option<&B>) -> Result<LeafSwap, FieldError> {
+    pub(crate) fn replacement(
+        &self,
+        substream: usize,
+        new: Option<&B>,
+    ) -> Result<LeafSwap, FieldError> {
         let at = leaf_of(substream);
         let to = match self.leaves.get(&at) {
             Some(_) if self.is_linked(at) => &self.spare,

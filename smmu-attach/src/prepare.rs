@@ -204,9 +204,11 @@ fn join<P: Platform>(
 ) -> Result<PendingPublish<P>, AttachError> {
     let state = locks.of(domain);
     let owned = state.map_or(&[][..], |state| &state.tags);
-    let smmus = parts.chunk_by(|a, b| a.device().smmu.instance == b.device().smmu.instance);
+    let same_smmu = |a: &Part<P>, b: &Part<P>| a.device().smmu.instance == b.device().smmu.instance;
+    let smmus = parts.chunk_by(same_smmu).count();
+    let mut room = None;
     let mut fresh: SmallVec<[(Fresh<'_, P>, SmmuInstance); 1]> = SmallVec::new();
-    fresh.try_reserve(smmus.count()).map_err(|_| out_of_memory)?;
+    fresh.try_reserve(smmus).map_err(|_| out_of_memory)?;
     let mut tag_of: Option<(SmmuInstance, CacheTag)> = None;
     for part in &mut *parts {
         let device = part.device.object().clone();
@@ -225,6 +227,10 @@ fn join<P: Platform>(
                 DomainTag::Found(shared) => shared.tag(),
                 DomainTag::New(tag, new) => {
                     fresh.push((new, smmu.instance));
+                    if let (None, Some(state)) = (&room, state) {
+                        let made = Room::beside(state, smmus, domain.virtual_smmus());
+                        room = Some(made.map_err(|_| out_of_memory)?);
+                    }
                     tag
                 }
             },
@@ -257,13 +263,6 @@ fn join<P: Platform>(
     }
     let merged = merge(parts, domain, out_of_memory)?;
     let node = P::Cell::node(merged).map_err(|_| out_of_memory)?;
-    let room = match state {
-        Some(state) if !fresh.is_empty() => {
-            let kept = domain.virtual_smmus();
-            Some(Room::beside(state, fresh.len(), kept).map_err(|_| out_of_memory)?)
-        }
-        _ => None,
-    };
     let mut tags = FreshTags::new();
     tags.try_reserve(fresh.len()).map_err(|_| out_of_memory)?;
     // From here on nothing fails.
