@@ -8,6 +8,7 @@ mod legality;
 mod locks;
 mod ordering;
 mod spinning;
+mod stalls;
 mod substreams;
 mod transaction;
 mod unconfirmed;
