@@ -224,6 +224,8 @@ fn a_device_that_leaves_has_all_its_faults_answered() {
         assert_eq!(group.success() == Answered::Withdrawn, of.is_same(&device));
     }
     // The retry of the other device's write found no page, and stalls again.
+    // It is carried out before the STE changes, as the model judges each access by the STE in memory.
+    assert!(matches!(world.progress(theirs), DmaProgress::Stalled(_)));
     assert_eq!(other.block().settled(), Ok(()));
     assert_eq!(world.driver.withdraw_faults(&other, &mut Keeper::default()).unwrap().answered, 1);
     world.end();
