@@ -17,11 +17,11 @@ use smmu_types::{
 use crate::batch::SyncBatch;
 use crate::context::{CdTable, CdTables};
 use crate::entry::EntrySlot;
+use crate::fault_model::FaultModel;
 use crate::held::{Contention, Held, Locked, Rank};
 use crate::membership::{End, Leads, Member, flush, release};
 use crate::outcome::Outcome;
 use crate::platform::Block;
-use crate::smmu::FaultModel;
 use crate::smmu_core::SmmuCore;
 use crate::stream_entry::StreamEntry;
 use crate::sync::{Barrier, is_kept};

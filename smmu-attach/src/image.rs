@@ -7,9 +7,9 @@ use smmu_types::{
 use crate::Platform;
 use crate::context::{CdTable, TableKind};
 use crate::device::{AttachKey, DeviceState, State};
+use crate::fault_model::FaultModel;
 use crate::membership::{Leads, Member};
 use crate::platform::Block;
-use crate::smmu::FaultModel;
 use crate::smmu_core::SmmuParts;
 use crate::table::single_context;
 

@@ -25,6 +25,7 @@ use smmu_types::{
 
 use crate::batch::SyncBatch;
 use crate::device::Device;
+use crate::fault_model::FaultModel;
 use crate::image::MAX_SUBSTREAM_BITS;
 use crate::platform::Block;
 use crate::smmu_core::{SmmuCore, SmmuParts};
@@ -78,16 +79,6 @@ pub struct DeviceConfig {
     pub substream_bits: u8,
     /// What the SMMU does with a transaction that faults. A device of PCIe must not stall (3.12.1).
     pub faults: FaultModel,
-}
-
-/// What becomes of a transaction whose translation faults.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FaultModel {
-    /// The SMMU aborts it.
-    #[default]
-    Terminate,
-    /// It stalls until software answers ([`faults`](crate::faults)). An SMMU without stalls aborts it.
-    Stall,
 }
 
 impl DeviceConfig {

@@ -7,9 +7,9 @@ use smmu_types::{AtsMode, CacheTag, Cd, Regime, Stage1Config, Stage2Config, Ste,
 
 use crate::domain::{Domain, Owned};
 use crate::domain_config::TagNumber;
+use crate::fault_model::FaultModel;
 use crate::image::incoming_shareability;
 use crate::membership::Leads;
-use crate::smmu::FaultModel;
 use crate::smmu_core::SmmuParts;
 use crate::table::TranslationStage;
 use crate::{AttachError, BrokenRule, Env, Platform};
