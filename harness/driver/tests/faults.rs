@@ -1,5 +1,5 @@
 //! Stalled transactions and page requests through the composed driver, on the model.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod bench;
