@@ -58,6 +58,10 @@ builtins! {
     "smmus-of-different-kinds",
     "dma-reads",
     "event-overflow",
+    "event-storm",
+    "stall-and-resume",
+    "page-request",
+    "detach-with-page-requests",
     "granules",
     "parallel-callers",
 }

@@ -26,6 +26,7 @@ use smmu_types::{
 use crate::ats::AtsUse;
 use crate::batch::SyncBatch;
 use crate::device::Device;
+use crate::fault_model::FaultModel;
 use crate::image::usable_substream_bits;
 use crate::platform::Block;
 use crate::smmu_core::{SmmuCore, SmmuParts};
@@ -86,16 +87,6 @@ pub struct DeviceConfig {
     pub ats: AtsUse,
     /// What the SMMU does with a transaction that faults. A device of PCIe must not stall (3.12.1).
     pub faults: FaultModel,
-}
-
-/// What becomes of a transaction whose translation faults.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FaultModel {
-    /// The SMMU aborts it.
-    #[default]
-    Terminate,
-    /// It stalls until software answers ([`faults`](crate::faults)). An SMMU without stalls aborts it.
-    Stall,
 }
 
 impl DeviceConfig {

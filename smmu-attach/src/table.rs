@@ -6,7 +6,7 @@ use smmu_types::{
 };
 
 use crate::Requirement;
-use crate::smmu::FaultModel;
+use crate::fault_model::FaultModel;
 
 /// The translation stage of a table, with the fields of that stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

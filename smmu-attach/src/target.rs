@@ -7,11 +7,11 @@ use smmu_types::{AtsMode, CacheTag, Cd, Regime, Stage1Config, Stage2Config, Ste,
 
 use crate::domain::{Domain, Owned};
 use crate::domain_config::TagNumber;
+use crate::fault_model::FaultModel;
 #[cfg(feature = "guest")]
 use crate::guest::HostEntry;
 use crate::image::incoming_shareability;
 use crate::membership::Leads;
-use crate::smmu::FaultModel;
 use crate::smmu_core::SmmuParts;
 use crate::table::TranslationStage;
 #[cfg(feature = "guest")]

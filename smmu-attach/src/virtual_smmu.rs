@@ -12,11 +12,12 @@ use smmu_types::{
 
 use crate::device::{AttachKey, Device};
 use crate::domain::Domain;
+use crate::fault_model::FaultModel;
 use crate::guest::{GuestSmmu, HostEntry};
 use crate::held::Rank;
 use crate::membership::Leads;
 use crate::outcome::Outcome;
-use crate::smmu::{FaultModel, Smmu};
+use crate::smmu::Smmu;
 use crate::smmu_core::SmmuCore;
 use crate::table::TranslationStage;
 use crate::target::{Target, entry_of};

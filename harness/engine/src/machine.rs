@@ -12,7 +12,9 @@ use smmu_driver::smmu_types::pool::Window;
 #[cfg(feature = "std")]
 use smmu_driver::smmu_types::seam::StdWait;
 use smmu_driver::smmu_types::seam::{Registers, Ticks, Wait};
-use smmu_driver::smmu_types::{CacheTag, Irq, OutputSize, PhysAddr, RawCommand, StreamId};
+use smmu_driver::smmu_types::{
+    CacheTag, Irq, OutputSize, PhysAddr, PrgIndex, PriRecord, PriResponse, RawCommand, StreamId,
+};
 
 use crate::prelude::*;
 
@@ -49,13 +51,17 @@ pub enum Need {
     DmaReads,
     /// `"event-overflow"`: event queues that say when they lost events.
     EventOverflow,
+    /// `"stalls"`: an SMMU whose faults can stall, and devices that wait.
+    Stalls,
+    /// `"page-requests"`: an SMMU with PRI, and devices that send page requests.
+    PageRequests,
     /// `"parallel"`: callers of the driver that run at the same time, each on a CPU of its own.
     Parallel,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 15] = [
+    pub const ALL: [Need; 17] = [
         Need::Stage1,
         Need::Stage2,
         Need::SeveralSmmus,
@@ -70,6 +76,8 @@ impl Need {
         Need::SmmuKinds,
         Need::DmaReads,
         Need::EventOverflow,
+        Need::Stalls,
+        Need::PageRequests,
         Need::Parallel,
     ];
 
@@ -91,6 +99,8 @@ impl Need {
             Need::SmmuKinds => "smmu-kinds",
             Need::DmaReads => "dma-reads",
             Need::EventOverflow => "event-overflow",
+            Need::Stalls => "stalls",
+            Need::PageRequests => "page-requests",
             Need::Parallel => "parallel",
         }
     }
@@ -128,6 +138,8 @@ pub enum DmaWriteOutcome {
     Written,
     /// The SMMU refused it.
     Refused,
+    /// It waits for the driver: [`Machine::ended_write`] says what becomes of it.
+    Stalled,
 }
 
 /// What became of one DMA read, as the device sees it.
@@ -137,6 +149,19 @@ pub enum DmaReadOutcome {
     Read(u32),
     /// The SMMU refused the read.
     Refused,
+}
+
+/// The answer to a group of page requests, as its device gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageAnswer {
+    /// The stream.
+    pub stream: StreamId,
+    /// The group.
+    pub group: PrgIndex,
+    /// The answer.
+    pub response: PriResponse,
+    /// Whether the SMMU answered by itself.
+    pub automatic: bool,
 }
 
 /// What a device writes, unless [`Machine::pattern`] says otherwise: 4 bytes, little-endian.
@@ -191,6 +216,10 @@ pub struct MachineSmmu {
     pub msi: bool,
     /// Whether its `CMD_SYNC` can send an event.
     pub sev: bool,
+    /// Whether its faults can stall (`IDR0.STALL_MODEL` = 0).
+    pub stalls: bool,
+    /// Whether it has page requests (`IDR0.PRI`).
+    pub page_requests: bool,
     /// Its second command queue.
     pub second_queue: Option<SecondQueueKind>,
 }
@@ -209,6 +238,8 @@ impl Default for MachineSmmu {
             ats: false,
             msi: false,
             sev: false,
+            stalls: false,
+            page_requests: false,
             second_queue: None,
         }
     }
@@ -358,6 +389,36 @@ pub trait Machine: Send + Sync {
         Err(BackendError::Impossible("its devices cannot say what they read".into()))
     }
 
+    /// Takes the oldest write of a device that stalled, if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// The machine's devices do not wait, or the machine is gone.
+    fn ended_write(&self, device: usize) -> Result<Option<DmaWriteOutcome>, BackendError> {
+        let _ = device;
+        Err(BackendError::Impossible("its devices do not wait for a stall".into()))
+    }
+
+    /// A device behind an SMMU sends a page request.
+    ///
+    /// # Errors
+    ///
+    /// The machine's devices have no PRI, or the machine is gone.
+    fn page_request(&self, smmu: usize, request: PriRecord) -> Result<(), BackendError> {
+        let _ = (smmu, request);
+        Err(BackendError::Impossible("its devices send no page requests".into()))
+    }
+
+    /// The answers to page requests that devices behind an SMMU got since the last call.
+    ///
+    /// # Errors
+    ///
+    /// The machine is gone.
+    fn take_page_answers(&self, smmu: usize) -> Result<Vec<PageAnswer>, BackendError> {
+        let _ = smmu;
+        Ok(Vec::new())
+    }
+
     /// Whether [`take_interrupts`](Self::take_interrupts) tells of every interrupt. A run on a
     /// machine that sees none leaves their lines out, and says so in
     /// [`RunReport::unrecorded`](crate::run::RunReport::unrecorded).
@@ -470,6 +531,11 @@ pub trait Insight {
 
     /// What could be reached right now through something cached that should be gone.
     fn audit(&self) -> Vec<HazardReport>;
+
+    /// Each fault that waits, that the driver was told of, and that it has not answered.
+    fn unanswered(&self) -> Vec<HazardReport> {
+        Vec::new()
+    }
 
     /// How many cached lines carry a tag.
     fn lines_with_tag(&self, smmu: usize, tag: CacheTag) -> usize;

@@ -40,6 +40,9 @@ pub fn offered_by_id_registers(need: Need, smmus: &[Capabilities]) -> Option<boo
         | Need::SmmuKinds
         | Need::DmaReads
         | Need::EventOverflow
+        // The devices must be able to wait and to ask, too.
+        | Need::Stalls
+        | Need::PageRequests
         | Need::Parallel => None,
     }
 }

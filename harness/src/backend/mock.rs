@@ -3,20 +3,22 @@
 use std::boxed::Box;
 use std::format;
 use std::string::{String, ToString};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::vec::Vec;
 
 use smmu_types::seam::{Registers, StdWait, Wait};
-use smmu_types::{CacheTag, Irq, RawCommand};
+use smmu_types::{CacheTag, Irq, PriRecord, RawCommand, StallModel};
 
 use smmu_engine::machine::{
     Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaWriteOutcome, HazardReport,
-    Insight, Machine, MachineDevice, MachineSmmu, MachineSpec, QueueFault, Ram, Time,
+    Insight, Machine, MachineDevice, MachineSmmu, MachineSpec, PageAnswer, QueueFault, Ram, Time,
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
-use smmu_model::{DmaRefused, Hazard, InjectedFault, Model, Profile, SecondQueue};
+use smmu_model::{
+    DmaProgress, DmaRefused, Hazard, InjectedFault, Model, Profile, SecondQueue, StallId,
+};
 
 const RAM_BYTES: usize = 8 << 20;
 
@@ -46,7 +48,8 @@ impl Backend for Mock {
                 Clock::new(VirtualTime { model: model.clone(), micros: AtomicU64::new(0) })
             }
         };
-        Ok(Box::new(MockMachine { model, devices: spec.devices.clone(), clock }))
+        let devices = spec.devices.clone();
+        Ok(Box::new(MockMachine { model, devices, clock, stalled: Mutex::default() }))
     }
 }
 
@@ -65,6 +68,8 @@ fn profile(smmu: &MachineSmmu) -> Profile {
         ats: smmu.ats,
         msi: smmu.msi,
         sev: smmu.sev,
+        stall_model: if smmu.stalls { StallModel::Both } else { StallModel::TerminateOnly },
+        pri: smmu.page_requests,
         second_queue: smmu.second_queue.map(|kind| match kind {
             SecondQueueKind::Full => SecondQueue::Full,
             SecondQueueKind::Restricted => SecondQueue::Restricted,
@@ -111,6 +116,22 @@ struct MockMachine {
     model: Model,
     devices: Vec<MachineDevice>,
     clock: Clock,
+    // Writes that stalled, oldest first, each with its device.
+    stalled: Mutex<Vec<(usize, StallId)>>,
+}
+
+impl MockMachine {
+    fn stalled(&self) -> MutexGuard<'_, Vec<(usize, StallId)>> {
+        self.stalled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a write ended.
+const fn outcome(progress: DmaProgress) -> DmaWriteOutcome {
+    match progress {
+        DmaProgress::Written => DmaWriteOutcome::Written,
+        _ => DmaWriteOutcome::Refused,
+    }
 }
 
 impl Machine for MockMachine {
@@ -140,10 +161,38 @@ impl Machine for MockMachine {
             .devices
             .get(device)
             .ok_or_else(|| BackendError::Impossible(format!("there is no device {device}")))?;
-        Ok(match self.model.dma_write32(smmu, stream, iova, DMA_PATTERN) {
-            Ok(()) => DmaWriteOutcome::Written,
-            Err(DmaRefused) => DmaWriteOutcome::Refused,
+        Ok(match self.model.start_write32(smmu, stream, iova, DMA_PATTERN) {
+            DmaProgress::Stalled(id) => {
+                self.stalled().push((device, id));
+                DmaWriteOutcome::Stalled
+            }
+            ended => outcome(ended),
         })
+    }
+
+    fn ended_write(&self, device: usize) -> Result<Option<DmaWriteOutcome>, BackendError> {
+        let no_device = || BackendError::Impossible(format!("there is no device {device}"));
+        let smmu = self.devices.get(device).ok_or_else(no_device)?.smmu;
+        let mut stalled = self.stalled();
+        let oldest = stalled.iter().position(|(of, id)| {
+            *of == device && !matches!(self.model.progress(smmu, *id), DmaProgress::Stalled(_))
+        });
+        Ok(oldest.map(|at| outcome(self.model.progress(smmu, stalled.remove(at).1))))
+    }
+
+    fn page_request(&self, smmu: usize, request: PriRecord) -> Result<(), BackendError> {
+        self.model.page_request(smmu, request);
+        Ok(())
+    }
+
+    fn take_page_answers(&self, smmu: usize) -> Result<Vec<PageAnswer>, BackendError> {
+        let answers = self.model.take_page_responses(smmu).into_iter().map(|answer| PageAnswer {
+            stream: answer.stream,
+            group: answer.group,
+            response: answer.response,
+            automatic: answer.automatic,
+        });
+        Ok(answers.collect())
     }
 
     fn dma_read(&self, device: usize, iova: u64) -> Result<DmaReadOutcome, BackendError> {
@@ -216,6 +265,10 @@ impl Insight for MockMachine {
 
     fn audit(&self) -> Vec<HazardReport> {
         self.model.audit().iter().map(report).collect()
+    }
+
+    fn unanswered(&self) -> Vec<HazardReport> {
+        self.model.unanswered().iter().map(report).collect()
     }
 
     fn lines_with_tag(&self, smmu: usize, tag: CacheTag) -> usize {

@@ -43,7 +43,10 @@ impl Qemu {
             // `edu` reads into a buffer that only its own DMA can look at.
             | Need::DmaReads
             // It loses the event and reports `EVENTQ_ABT_ERR`, but toggles no `OVFLG`.
-            | Need::EventOverflow => false,
+            | Need::EventOverflow
+            // It has neither, and no device that would wait or ask.
+            | Need::Stalls
+            | Need::PageRequests => false,
         }
     }
 

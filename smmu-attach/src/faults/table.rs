@@ -3,11 +3,10 @@
 use core::fmt;
 
 use smmu_types::seam::SinkError;
-use smmu_types::{Counted, EventRecord, PriRecord, SmmuId, SubstreamId};
+use smmu_types::{Counted, SmmuId, SubstreamId};
 
 use super::answer::{AnswerSink, Answered, FaultId, FaultTag, Response};
 use super::slots::{Outstanding, Refused, SlotTable, Ticket};
-use super::token::{PageGroup, StalledFault};
 use crate::{AttachError, Device, Platform};
 
 /// What became of a record.
@@ -91,28 +90,8 @@ impl<S: AnswerSink> FaultTable<S> {
         self.0.slots.capacity()
     }
 
-    /// Takes charge of an event record.
-    ///
-    /// # Errors
-    ///
-    /// The table is full, and the command queue does not take its answer. The record is not taken:
-    /// leave it in the event queue, and call again later.
-    pub fn take_event(&self, record: EventRecord) -> Result<Taken<StalledFault<S>>, SinkError> {
-        let taken = self.take_fault(FaultId::of_event(&record))?;
-        Ok(taken.map(|ticket| StalledFault::new(self.clone(), ticket, record)))
-    }
-
-    /// Takes charge of a page request.
-    ///
-    /// # Errors
-    ///
-    /// As of [`take_event`](Self::take_event); leave the request in the PRI queue.
-    pub fn take_request(&self, record: PriRecord) -> Result<Taken<PageGroup<S>>, SinkError> {
-        let taken = self.take_fault(FaultId::of_request(&record))?;
-        Ok(taken.map(|ticket| PageGroup::new(self.clone(), ticket, record)))
-    }
-
-    fn take_fault(&self, id: Option<FaultId>) -> Result<Taken<Ticket>, SinkError> {
+    /// Opens a slot for a fault, or answers it at once.
+    pub(crate) fn take_fault(&self, id: Option<FaultId>) -> Result<Taken<Ticket>, SinkError> {
         let Some(id) = id else { return Ok(Taken::NoAnswer) };
         match self.0.slots.open(&id) {
             Ok(ticket) => Ok(Taken::Fault(ticket)),
@@ -250,7 +229,7 @@ impl Drop for Sending<'_> {
 }
 
 impl<F> Taken<F> {
-    fn map<G>(self, make: impl FnOnce(F) -> G) -> Taken<G> {
+    pub(crate) fn map<G>(self, make: impl FnOnce(F) -> G) -> Taken<G> {
         match self {
             Taken::Fault(fault) => Taken::Fault(make(fault)),
             Taken::NoAnswer => Taken::NoAnswer,

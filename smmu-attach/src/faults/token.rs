@@ -2,11 +2,35 @@
 
 use core::fmt;
 
+use smmu_types::seam::SinkError;
 use smmu_types::{EventRecord, PriRecord, PriResponse, ResumeAction, StreamId, SubstreamId};
 
-use super::answer::{AnswerSink, Answered, FaultId, Response};
+use super::answer::{AnswerSink, Answered, FaultId, FaultTag, Response};
 use super::slots::Ticket;
-use super::table::FaultTable;
+use super::table::{FaultTable, Taken};
+
+impl<S: AnswerSink> FaultTable<S> {
+    /// Takes charge of an event record.
+    ///
+    /// # Errors
+    ///
+    /// The table is full, and the command queue does not take its answer. The record is not taken:
+    /// leave it in the event queue, and call again later.
+    pub fn take_event(&self, record: EventRecord) -> Result<Taken<StalledFault<S>>, SinkError> {
+        let taken = self.take_fault(FaultId::of_event(&record))?;
+        Ok(taken.map(|ticket| StalledFault::new(self.clone(), ticket, record)))
+    }
+
+    /// Takes charge of a page request.
+    ///
+    /// # Errors
+    ///
+    /// As of [`take_event`](Self::take_event); leave the request in the PRI queue.
+    pub fn take_request(&self, record: PriRecord) -> Result<Taken<PageGroup<S>>, SinkError> {
+        let taken = self.take_fault(FaultId::of_request(&record))?;
+        Ok(taken.map(|ticket| PageGroup::new(self.clone(), ticket, record)))
+    }
+}
 
 /// A fault whose answer is still open. Dropping it refuses.
 struct Open<S: AnswerSink> {
@@ -46,7 +70,7 @@ impl<S: AnswerSink> StalledFault<S> {
         let id = FaultId {
             stream: record.stream(),
             substream: record.substream(),
-            tag: super::FaultTag::Stall(record.stall_tag()),
+            tag: FaultTag::Stall(record.stall_tag()),
         };
         StalledFault { open: Open { table, id, ticket: Some(ticket) }, record }
     }
@@ -108,7 +132,7 @@ impl<S: AnswerSink> PageGroup<S> {
         let id = FaultId {
             stream: record.stream(),
             substream: record.substream(),
-            tag: super::FaultTag::Group(record.group()),
+            tag: FaultTag::Group(record.group()),
         };
         PageGroup { open: Open { table, id, ticket: Some(ticket) }, record }
     }

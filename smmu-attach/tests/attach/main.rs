@@ -13,6 +13,7 @@ mod locks;
 mod nested;
 mod ordering;
 mod spinning;
+mod stalls;
 mod substreams;
 mod transaction;
 mod unconfirmed;

@@ -7,6 +7,7 @@
 mod command_failure;
 mod committed;
 mod destination;
+mod held_fault;
 mod invalidation;
 mod options;
 mod pages;
@@ -105,6 +106,8 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
                 ats: smmu.has_ats(),
                 msi: smmu.completion() == SyncMethod::Msi,
                 sev: smmu.completion() == SyncMethod::Event,
+                stalls: smmu.has_stalls(),
+                page_requests: smmu.page_entries.is_some(),
                 second_queue: smmu.second_queue.as_ref().map(|kind| *kind.get_ref()),
             })
             .collect(),

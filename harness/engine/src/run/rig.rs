@@ -6,13 +6,17 @@ use core::fmt;
 use core::time::Duration;
 
 use slab::Slab;
-use smmu_driver::smmu_attach::{AttachError, Attachment, Outcome};
+use smmu_driver::smmu_attach::{AttachError, Attachment, DeviceConfig, Outcome};
 use smmu_driver::smmu_invs::InvKind;
 use smmu_driver::smmu_tags::TagStats;
-use smmu_driver::smmu_types::{CacheTag, EventRecord, Irq, PhysAddr, RawCommand, SmmuId, StreamId};
+use smmu_driver::smmu_types::seam::{RegistersExt, poll};
+use smmu_driver::smmu_types::{
+    CacheTag, EventRecord, Iova, Irq, PhysAddr, PriRecord, RawCommand, SmmuId, StreamId, regs,
+};
 use smmu_driver::{Device, Domain, DrivenSmmu, Driver, Smmu};
 
 use super::destination::Destination;
+use super::held_fault::{HeldFault, Listener};
 use super::pages::{DmaWrite, Pages, Reached};
 use super::platform::{Block, Dma, Harness, Names, SharedTables, Sink};
 use super::setup::SmmuTaps;
@@ -36,6 +40,10 @@ pub(crate) struct Rig<'d> {
     // The machine's numbers of further streams.
     further_streams: BTreeMap<(String, StreamId), usize>,
     domains: BTreeMap<String, Domain<Harness>>,
+    // Faults that wait for a step, oldest first.
+    faults: Vec<(SmmuId, HeldFault)>,
+    // Writes that stall, oldest first, each with the name of its device.
+    stalled: Vec<(String, DmaWrite)>,
     pub(super) raw_cds: BTreeMap<String, Block>,
     taps: Vec<SmmuTaps>,
     timeouts: Vec<Duration>,
@@ -53,6 +61,8 @@ pub(crate) struct TakenEvents {
     pub(crate) events: Vec<(usize, EventRecord)>,
     /// The indices of the SMMUs whose event queue overflowed.
     pub(crate) overflowed: Vec<usize>,
+    /// Events that the driver counted and did not report.
+    pub(crate) left_out: u32,
 }
 
 impl<'d> Rig<'d> {
@@ -87,6 +97,8 @@ impl<'d> Rig<'d> {
             device_keys: BTreeMap::new(),
             further_streams: BTreeMap::new(),
             domains,
+            faults: Vec::new(),
+            stalled: Vec::new(),
             raw_cds: BTreeMap::new(),
             taps,
             step_began: 0,
@@ -105,7 +117,11 @@ impl<'d> Rig<'d> {
             let smmu = SmmuId(self.smmu_index(spec.smmu.get_ref())? as u16);
             for (name, stream) in spec.each() {
                 let streams: Vec<_> = core::iter::once(stream).chain(spec.further()).collect();
-                let device = self.driver.add_device(smmu, &streams)?;
+                let config = match spec.stalls {
+                    true => DeviceConfig::default().with_stalls(),
+                    false => DeviceConfig::default(),
+                };
+                let device = self.driver.add_device_with(smmu, &streams, config)?;
                 self.device_keys.insert(name, self.devices.insert(device));
             }
         }
@@ -278,7 +294,7 @@ impl<'d> Rig<'d> {
 
     /// Let a device write or read, and say what it reached.
     pub(crate) fn dma(
-        &self,
+        &mut self,
         device: &str,
         stream: Option<StreamId>,
         iova: u64,
@@ -289,7 +305,11 @@ impl<'d> Rig<'d> {
         match direction {
             DmaDirection::Write => {
                 let write = DmaWrite::of(&*self.machine, index, iova)?;
-                Ok(write_and_look(&*self.machine, &self.pages, index, &write)?)
+                let looked = write_and_look(&*self.machine, &self.pages, index, &write)?;
+                if looked.0 == Ended::Stalled {
+                    self.stalled.push((device.to_owned(), write));
+                }
+                Ok(looked)
             }
             DmaDirection::Read => {
                 self.pages.mark_all(iova);
@@ -315,20 +335,96 @@ impl<'d> Rig<'d> {
         }
     }
 
-    /// Take all event records, also where a queue overflowed.
-    pub(crate) fn take_events(&self) -> Result<TakenEvents, Stop> {
+    /// Take all event records, also where a queue overflowed. Keeps the faults that wait.
+    pub(crate) fn take_events(&mut self) -> Result<TakenEvents, Stop> {
         let mut taken = TakenEvents::default();
         for n in 0..self.driver.smmus().len() {
-            let name = self.smmu_name(n);
-            let drained = self.driver.drain_events(SmmuId(n as u16), |event| {
-                self.recorder.raw(LineKind::Event, name, &event.0, || event.to_string());
-                taken.events.push((n, event));
-            })?;
-            if drained.overflowed {
+            let smmu = SmmuId(n as u16);
+            let mut listener = Listener::new(&self.recorder, self.smmu_name(n), smmu);
+            let found = self.driver.handle_events(smmu, &mut listener);
+            let Listener { events, held, .. } = listener;
+            taken.events.extend(events.into_iter().map(|event| (n, event)));
+            self.faults.extend(held);
+            let found = found?;
+            taken.left_out += found.left_out;
+            if found.overflowed {
                 taken.overflowed.push(n);
             }
         }
         Ok(taken)
+    }
+
+    /// Take the page requests of an SMMU. Keeps the groups that wait.
+    pub(crate) fn take_requests(&mut self, smmu: usize) -> Result<Vec<PriRecord>, Stop> {
+        let id = SmmuId(smmu as u16);
+        let mut listener = Listener::new(&self.recorder, self.smmu_name(smmu), id);
+        let found = self.driver.handle_page_requests(id, &mut listener);
+        let Listener { requests, held, .. } = listener;
+        self.faults.extend(held);
+        found?;
+        Ok(requests)
+    }
+
+    /// Answer what a blocked device waits for. Says how many faults that were.
+    pub(crate) fn withdraw(&mut self, device: &str) -> Result<u32, Stop> {
+        let device = self.device(device)?.clone();
+        let smmu = device.smmu();
+        let name = self.smmu_name(usize::from(smmu.0));
+        let mut listener = Listener::new(&self.recorder, name, smmu);
+        let withdrawn = self.driver.withdraw_faults(&device, &mut listener);
+        let held = listener.held;
+        self.faults.extend(held);
+        Ok(withdrawn?.answered)
+    }
+
+    /// The oldest fault of a device that waits.
+    pub(crate) fn take_fault(&mut self, device: &str) -> Result<Option<HeldFault>, Stop> {
+        let device = self.device(device)?;
+        let streams: Vec<StreamId> = device.streams().collect();
+        let smmu = device.smmu();
+        let is_its = |(at, fault): &(SmmuId, HeldFault)| {
+            *at == smmu && streams.contains(&fault.smmu_stream())
+        };
+        let at = self.faults.iter().position(is_its);
+        Ok(at.map(|at| self.faults.remove(at).1))
+    }
+
+    /// The stalled write of a device to an address.
+    pub(crate) fn take_stalled_write(
+        &mut self,
+        device: &str,
+        iova: Iova,
+    ) -> Result<Option<DmaWrite>, Stop> {
+        let is_it = |(name, write): &(String, DmaWrite)| name == device && write.iova() == iova.0;
+        let at = self.stalled.iter().position(is_it);
+        Ok(at.map(|at| self.stalled.remove(at).1))
+    }
+
+    /// All stalled writes of a device.
+    pub(crate) fn take_stalled_writes(&mut self, device: &str) -> Vec<DmaWrite> {
+        let all = core::mem::take(&mut self.stalled);
+        let (its, others) = all.into_iter().partition(|(name, _)| name == device);
+        self.stalled = others;
+        let its: Vec<(String, DmaWrite)> = its;
+        its.into_iter().map(|(_, write)| write).collect()
+    }
+
+    /// A write that stalls again.
+    pub(crate) fn hold_stalled_write(&mut self, device: &str, write: DmaWrite) {
+        self.stalled.push((device.to_owned(), write));
+    }
+
+    /// Let an SMMU consume the commands that nobody waits for.
+    pub(crate) fn consume(&self, smmu: usize) -> Result<(), Stop> {
+        let registers = self.registers(smmu)?;
+        let pointer = |value: u32| value & 0x000f_ffff;
+        let consumed = || {
+            let cons = registers.read(regs::CMDQ_CONS);
+            (pointer(cons) == pointer(registers.read(regs::CMDQ_PROD))).then_some(())
+        };
+        let timeout = self.timeouts.get(smmu).copied().unwrap_or_default();
+        poll(&self.machine.clock(), timeout, consumed)
+            .map_err(|error| Stop::timed_out(format!("commands are not consumed: {error}")))
     }
 
     /// Record which interrupts came. A backend may raise one for each event or one for all, so each
@@ -429,6 +525,8 @@ pub(crate) enum Ended {
     CarriedOut,
     /// The SMMU refused it.
     Refused,
+    /// It waits.
+    Stalled,
 }
 
 /// Let a device write to pages that have their own content, and say what it reached.
@@ -452,6 +550,7 @@ pub(super) fn carry_out(
     Ok(match machine.dma_write(device, write.iova())? {
         DmaWriteOutcome::Written => Ended::CarriedOut,
         DmaWriteOutcome::Refused => Ended::Refused,
+        DmaWriteOutcome::Stalled => Ended::Stalled,
     })
 }
 

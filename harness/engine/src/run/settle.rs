@@ -107,10 +107,12 @@ pub(super) fn unconfirmed(rig: &mut Rig) -> Result<(), Stop> {
     }
 }
 
-/// At the end of a scenario: every hazard was expected by a step.
+/// At the end of a scenario: every hazard was expected by a step, and every fault is answered.
 pub(super) fn finish(rig: &Rig) -> Result<(), Stop> {
     let Some(insight) = rig.machine.insight() else { return Ok(()) };
-    match insight.take_hazards() {
+    let mut hazards = insight.take_hazards();
+    hazards.extend(insight.unanswered());
+    match hazards {
         hazards if hazards.is_empty() => Ok(()),
         hazards => {
             let happened = "the scenario ended with a hazard that no step expects";

@@ -1,5 +1,8 @@
 //! From what a scenario says of its SMMUs to a driver that runs them.
 
+use core::time::Duration;
+
+use smmu_driver::smmu_attach::faults::{SieveConfig, StormConfig};
 use smmu_driver::smmu_cmdq::{Opcodes, SyncBy};
 use smmu_driver::smmu_hw_mmio::Interrupts;
 use smmu_driver::smmu_types::MsiAttributes;
@@ -83,11 +86,15 @@ fn smmu_options(spec: &SmmuSpec) -> SmmuOptions {
         Some(entries) => entries.get_ref().max(&1).ilog2() as u8,
         None => defaults.event_queue_log2,
     };
+    let burst = spec.event_burst.as_ref().map_or(u32::MAX, |burst| *burst.get_ref());
+    let storm = StormConfig { window: Duration::from_secs(1), burst };
     SmmuOptions {
         timeout: spec.timeout(),
         sync_by: Some(sync_by),
         command_queue_log2,
         event_queue_log2,
+        pri_queue_log2: spec.page_entries.as_ref().map(|n| n.get_ref().max(&1).ilog2() as u8),
+        sieve: SieveConfig { storm, ..SieveConfig::default() },
         ..defaults
     }
 }

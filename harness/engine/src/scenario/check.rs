@@ -23,6 +23,9 @@ const MOST_BLOCKS: usize = 2;
 /// As many entries as the smallest event queue of a backend has.
 const MOST_EVENTS: u32 = 128;
 
+/// As many entries as the PRI queue of the model has.
+const MOST_PAGES: u32 = 32;
+
 /// As many entries as the driver's command queue has by default.
 const MOST_ENTRIES: u32 = 256;
 
@@ -94,6 +97,8 @@ fn smmus(file: &ScenarioFile) -> Result<BTreeMap<String, SmmuFacts>, Wrong> {
         msi: smmu.completion() == SyncMethod::Msi,
         second_queue: smmu.second_queue.is_some(),
         event_entries: smmu.event_entries.as_ref().map(|entries| *entries.get_ref()),
+        page_entries: smmu.page_entries.as_ref().map(|entries| *entries.get_ref()),
+        event_burst: smmu.event_burst.is_some(),
     };
     Ok(file.smmus.iter().map(|smmu| (smmu.name.get_ref().clone(), facts(smmu))).collect())
 }
@@ -150,6 +155,24 @@ fn queues_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong>
             let message = format!("event_entries must be a power of two from 2 to {MOST_EVENTS}");
             return Err((entries.span(), message));
         }
+    }
+    if let Some(entries) = &smmu.page_entries {
+        let count = *entries.get_ref();
+        if !(2..=MOST_PAGES).contains(&count) || !count.is_power_of_two() {
+            let message = format!("page_entries must be a power of two from 2 to {MOST_PAGES}");
+            return Err((entries.span(), message));
+        }
+        if !needs(Need::PageRequests) {
+            let need = Need::PageRequests.name();
+            return Err((entries.span(), format!("page_entries needs \"{need}\" in `needs`")));
+        }
+    }
+    if let Some(stalls) = &smmu.stalls
+        && *stalls.get_ref()
+        && !needs(Need::Stalls)
+    {
+        let need = Need::Stalls.name();
+        return Err((stalls.span(), format!("stalls = true needs \"{need}\" in `needs`")));
     }
     if let Some(timeout) = &smmu.timeout_ms
         && !(1..=MOST_MILLISECONDS).contains(timeout.get_ref())

@@ -70,6 +70,12 @@ pub struct SmmuSpec {
     pub queue_entries: Option<Spanned<u32>>,
     /// Entries of its event queue, where the scenario needs few: a power of two from 2 to 128.
     pub event_entries: Option<Spanned<u32>>,
+    /// Whether its faults can stall; `false` by default.
+    pub stalls: Option<Spanned<bool>>,
+    /// Entries of its PRI queue: a power of two from 2 to 32. Without it, the SMMU has no PRI.
+    pub page_entries: Option<Spanned<u32>>,
+    /// How many events of a stream and kind the driver reports in a second; all by default.
+    pub event_burst: Option<Spanned<u32>>,
     /// How the driver learns that a `CMD_SYNC` is complete; `"polling"` by default.
     pub sync: Option<Spanned<SyncMethod>>,
     /// How long the driver waits for the command queue, from 1 to 10,000 ms; 1,000 by default.
@@ -123,6 +129,12 @@ impl SmmuSpec {
     #[must_use]
     pub fn has_ats(&self) -> bool {
         self.ats.as_ref().is_some_and(|ats| *ats.get_ref())
+    }
+
+    /// Whether its faults can stall.
+    #[must_use]
+    pub fn has_stalls(&self) -> bool {
+        self.stalls.as_ref().is_some_and(|stalls| *stalls.get_ref())
     }
 
     /// Whether it has a stage.
@@ -186,6 +198,9 @@ pub struct DeviceSpec {
     /// Further StreamIDs of one device: it masters with all of them.
     #[serde(default)]
     pub more_streams: Vec<Spanned<u32>>,
+    /// Its faults stall, if its SMMU has `stalls`.
+    #[serde(default)]
+    pub stalls: bool,
 }
 
 /// A domain; or several, named `name0`, `name1` and so on.

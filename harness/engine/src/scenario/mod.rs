@@ -48,10 +48,11 @@ pub use schema::schema;
 pub use source::{Scenario, ScenarioError};
 pub use spanned::Spanned;
 pub use steps::{
-    AsidArgument, AtcArguments, Attach, AttachCaller, AttachEach, AttachFailure, AttachWatch,
-    CommandSpec, CommandStep, CommandsExpected, DmaDirection, DmaStep, Expect, FailEveryAllocation,
-    FaultStep, FloodStep, GoneStep, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure,
-    MendStep, MsiFault, NoArguments, ParallelStep, Poke, QueueBehaviour, ReadsExpected, Remap,
-    ResetStep, RestartStep, SettleFailure, SettleStep, Step, StreamArgument, Unmap, UnmapCaller,
-    VaArguments, VmidArgument, WantedFailure, WantedFault,
+    AnswerStep, AnswerWith, AsidArgument, AtcArguments, Attach, AttachCaller, AttachEach,
+    AttachFailure, AttachWatch, CommandSpec, CommandStep, CommandsExpected, DetachStep,
+    DmaDirection, DmaStep, Expect, FailEveryAllocation, FaultStep, FloodStep, GoneStep,
+    GroupAnswer, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure, MendStep,
+    MsiFault, NoArguments, PageRequestStep, ParallelStep, Poke, QueueBehaviour, ReadsExpected,
+    Remap, ResetStep, RestartStep, SettleFailure, SettleStep, Step, StormStep, StreamArgument,
+    Unmap, UnmapCaller, VaArguments, VmidArgument, WantedFailure, WantedFault,
 };

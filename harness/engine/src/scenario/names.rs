@@ -26,6 +26,8 @@ pub(super) struct SmmuFacts {
     pub(super) msi: bool,
     pub(super) second_queue: bool,
     pub(super) event_entries: Option<u32>,
+    pub(super) page_entries: Option<u32>,
+    pub(super) event_burst: bool,
 }
 
 /// Everything that the head of a file declares. Steps may name this and nothing else.
@@ -70,6 +72,19 @@ impl Declared {
     /// The entries of the event queue of a device's SMMU, if the file says how many.
     pub(super) fn event_entries(&self, device: &str) -> Option<u32> {
         self.smmus.get(self.devices.get(device)?)?.event_entries
+    }
+
+    /// The entries of the PRI queue of a device's SMMU, if it has one.
+    pub(super) fn page_entries(&self, device: &str) -> Option<u32> {
+        self.smmus.get(self.devices.get(device)?)?.page_entries
+    }
+
+    /// The driver thins out the events of a device's SMMU.
+    pub(super) fn has_event_burst(&self, device: &str) -> bool {
+        self.devices
+            .get(device)
+            .and_then(|smmu| self.smmus.get(smmu))
+            .is_some_and(|s| s.event_burst)
     }
 
     /// The device has this StreamID.

@@ -226,7 +226,7 @@ impl Up {
         }
         match (seen.as_slice(), outcome) {
             ([], DmaWriteOutcome::Written) => self.landed(),
-            ([], DmaWriteOutcome::Refused) => Ok(Verdict::Aborted),
+            ([], DmaWriteOutcome::Refused | DmaWriteOutcome::Stalled) => Ok(Verdict::Aborted),
             ([event], _) => Ok(Verdict::of(*event)),
             (events, _) => Err(AskError::SeveralEvents { events: events.len() }),
         }

@@ -27,6 +27,7 @@ impl StepAction for DmaStep {
             (Reached::Page(page), _) => rig.described(page),
             (Reached::Nothing, Ended::Refused) => "refused".into(),
             (Reached::Nothing, Ended::CarriedOut) => "somewhere unknown".into(),
+            (Reached::Nothing, Ended::Stalled) => "stalled".into(),
             (Reached::Damage(what), _) => what.clone(),
         });
         let smmu = rig.device(device)?.smmu();
@@ -47,6 +48,19 @@ impl StepAction for DmaStep {
                 Ok(())
             } else {
                 wrong(format!("the {access} reaches {}", rig.described(page)))
+            };
+        }
+        if self.stalls {
+            let waits = reached == Reached::Nothing && outcome == Ended::Stalled;
+            let told = matches!(&events[..], [(at, event)]
+                if *at == usize::from(smmu.0)
+                    && event.is_stalled()
+                    && event.stream() == stream
+                    && event.address() == Iova(address));
+            return if waits && told {
+                Ok(())
+            } else {
+                wrong(format!("the {access} stalls, with one event"))
             };
         }
         let refused = reached == Reached::Nothing && outcome == Ended::Refused;
@@ -88,6 +102,10 @@ fn happened<'e>(
         (Reached::Page(page), Ended::CarriedOut) => {
             format!("it reached {}", rig.described(page))
         }
+        (Reached::Page(page), Ended::Stalled) => {
+            format!("it reached {}, although it stalls", rig.described(page))
+        }
+        (Reached::Nothing, Ended::Stalled) => "it stalls".to_owned(),
         (Reached::Page(page), Ended::Refused) => {
             format!("it reached {}, although the SMMU refused it", rig.described(page))
         }

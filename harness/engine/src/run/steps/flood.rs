@@ -23,7 +23,7 @@ impl StepAction for FloodStep {
         }
         let smmu = usize::from(rig.device(device)?.smmu().0);
         let stream = rig.device(device)?.streams().next();
-        let TakenEvents { events, overflowed } = rig.take_events()?;
+        let TakenEvents { events, overflowed, .. } = rig.take_events()?;
         rig.interrupts();
         let wanted = *self.events.get_ref() as usize;
         // A full queue keeps the oldest records (IHI 0070, 7.2), so the first writes explain them.

@@ -1,8 +1,10 @@
 //! What each step does, one file for each kind.
 
+mod answer;
 mod attach;
 mod attach_each;
 mod command;
+mod detach;
 mod dma;
 mod expect;
 mod fail_every_allocation;
@@ -14,12 +16,14 @@ mod install;
 mod invalidate;
 mod map;
 mod mend;
+mod page_request;
 mod parallel;
 mod poke;
 mod remap;
 mod reset;
 mod restart;
 mod settle;
+mod storm;
 mod unmap;
 
 use super::report::RunReport;
@@ -42,6 +46,10 @@ fn action(step: &Step) -> &dyn StepAction {
         Step::Poke(step) => step,
         Step::Dma(step) => step,
         Step::Flood(step) => step,
+        Step::Storm(step) => step,
+        Step::PageRequest(step) => step,
+        Step::Answer(step) => step,
+        Step::Detach(step) => step,
         Step::Command(step) => step,
         Step::Fault(step) => step,
         Step::Mend(step) => step,

@@ -277,5 +277,6 @@ fn said((ended, reached): &(Ended, Reached)) -> String {
         (_, Reached::Damage(what)) => what.clone(),
         (Ended::CarriedOut, Reached::Nothing) => "it reached no page".to_owned(),
         (Ended::Refused, Reached::Nothing) => "the SMMU refused it".to_owned(),
+        (Ended::Stalled, Reached::Nothing) => "it stalls".to_owned(),
     }
 }

@@ -34,6 +34,9 @@ pub struct DmaStep {
     /// The SMMU must refuse the access without an event.
     #[serde(default)]
     pub refused: bool,
+    /// The access must wait for the driver. Needs `access = "write"`, and a device with `stalls`.
+    #[serde(default)]
+    pub stalls: bool,
 }
 
 /// What a device does with memory.
@@ -80,6 +83,13 @@ impl StepSpec for DmaStep {
         {
             return Err((iova.span(), "a dma is 4 bytes, aligned to 4 bytes".into()));
         }
+        if self.stalls && !names.needs.contains(&Need::Stalls) {
+            let need = Need::Stalls.name();
+            return Err((span, format!("a dma that stalls needs \"{need}\" in `needs`")));
+        }
+        if self.stalls && self.direction() == DmaDirection::Read {
+            return Err((span, "only a write can stall here".into()));
+        }
         if let Some(kind) = &self.faults
             && EventKind::from_name(kind.get_ref()).is_none()
         {
@@ -93,9 +103,10 @@ impl StepSpec for DmaStep {
             let message = format!("no event is named \"{}\"; {hint}", kind.get_ref());
             return Err((kind.span(), message));
         }
-        let ends = [self.reaches.is_some(), self.faults.is_some(), self.refused];
+        let ends = [self.reaches.is_some(), self.faults.is_some(), self.refused, self.stalls];
         if ends.into_iter().filter(|&end| end).count() != 1 {
-            let message = "a dma needs one of `reaches`, `faults` and `refused = true`";
+            let message =
+                "a dma needs one of `reaches`, `faults`, `refused = true` and `stalls = true`";
             return Err((span, message.into()));
         }
         Ok(())

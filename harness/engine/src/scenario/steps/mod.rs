@@ -1,8 +1,10 @@
 //! The steps of a scenario, one file for each kind: its keys, its check and its text.
 
+mod answer;
 mod attach;
 mod attach_each;
 mod command;
+mod detach;
 mod dma;
 mod expect;
 mod fail_every_allocation;
@@ -14,12 +16,14 @@ mod install;
 mod invalidate;
 mod map;
 mod mend;
+mod page_request;
 mod parallel;
 mod poke;
 mod remap;
 mod reset;
 mod restart;
 mod settle;
+mod storm;
 mod unmap;
 
 use core::ops::Range;
@@ -29,12 +33,14 @@ use serde::Deserialize;
 use super::names::{Declared, Wrong};
 use super::step_spec::StepSpec;
 
+pub use answer::{AnswerStep, AnswerWith};
 pub use attach::{Attach, AttachFailure, AttachWatch};
 pub use attach_each::AttachEach;
 pub use command::{
     AsidArgument, AtcArguments, CommandSpec, CommandStep, IpaArguments, NoArguments,
     StreamArgument, VaArguments, VmidArgument, WantedFailure,
 };
+pub use detach::DetachStep;
 pub use dma::{DmaDirection, DmaStep};
 pub use expect::{CommandsExpected, Expect, ReadsExpected};
 pub use fail_every_allocation::FailEveryAllocation;
@@ -46,12 +52,14 @@ pub use install::Install;
 pub use invalidate::Invalidate;
 pub use map::{Map, MapFailure};
 pub use mend::MendStep;
+pub use page_request::{GroupAnswer, PageRequestStep};
 pub use parallel::{AttachCaller, ParallelStep, UnmapCaller};
 pub use poke::Poke;
 pub use remap::Remap;
 pub use reset::ResetStep;
 pub use restart::RestartStep;
 pub use settle::{SettleFailure, SettleStep};
+pub use storm::StormStep;
 pub use unmap::Unmap;
 
 use crate::prelude::*;
@@ -84,6 +92,16 @@ pub enum Step {
     /// `flood`: let a device fault on several pages before the driver looks at the event queue. The
     /// SMMU loses the events for which the queue has no room.
     Flood(FloodStep),
+    /// `storm`: let a device fault on one page again and again. The driver looks at each event, and
+    /// reports the first ones only.
+    Storm(StormStep),
+    /// `page_request`: let a device ask for a page.
+    PageRequest(PageRequestStep),
+    /// `answer`: answer the oldest fault of a device that waits: a stalled write, or a group of page
+    /// requests.
+    Answer(AnswerStep),
+    /// `detach`: block a device as `attach` to `blocked` does, and answer its faults that still wait.
+    Detach(DetachStep),
     /// `parallel`: let callers of the driver run at the same time: some map and unmap, some attach.
     Parallel(ParallelStep),
     /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
@@ -124,6 +142,10 @@ impl Step {
             Step::Poke(step) => step,
             Step::Dma(step) => step,
             Step::Flood(step) => step,
+            Step::Storm(step) => step,
+            Step::PageRequest(step) => step,
+            Step::Answer(step) => step,
+            Step::Detach(step) => step,
             Step::Command(step) => step,
             Step::Fault(step) => step,
             Step::Mend(step) => step,

@@ -1,0 +1,45 @@
+//! Blocks a device, and checks that the driver answers what the device waits for.
+
+use crate::machine::DmaWriteOutcome;
+use crate::run::committed::committed;
+use crate::run::report::RunReport;
+use crate::run::rig::Rig;
+use crate::run::settle::settled;
+use crate::run::step_action::StepAction;
+use crate::run::stop::Stop;
+use crate::scenario::DetachStep;
+use crate::transcript::LineKind;
+
+impl StepAction for DetachStep {
+    fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
+        let name = self.device.get_ref();
+        let smmu = usize::from(rig.device(name)?.smmu().0);
+        let outcome = rig.attach(name, "blocked")??;
+        committed(rig, outcome)?;
+        let answered = rig.withdraw(name)?;
+        rig.consume(smmu)?;
+        let wanted = *self.withdrawn.get_ref();
+        if answered != wanted {
+            let expected = format!("{wanted} faults of {name} are withdrawn");
+            return Err(Stop::unmet(expected, format!("{answered} are")));
+        }
+        let index = rig.device_index(name)?;
+        for _ in rig.take_stalled_writes(name) {
+            match rig.machine.ended_write(index)? {
+                Some(DmaWriteOutcome::Refused) => {
+                    rig.recorder.note(LineKind::Dma, || "refused".into());
+                }
+                other => {
+                    let expected = "each stalled write ends and reaches nothing";
+                    return Err(Stop::unmet(expected, format!("one ends so: {other:?}")));
+                }
+            }
+        }
+        for answer in rig.machine.take_page_answers(smmu)? {
+            rig.recorder.note(LineKind::Check, || {
+                format!("{name} gets {} for group {}", answer.response, answer.group)
+            });
+        }
+        settled(rig)
+    }
+}

@@ -1,0 +1,40 @@
+//! `detach`: block a device, and answer its faults that wait.
+
+use crate::prelude::*;
+use core::ops::Range;
+
+use serde::Deserialize;
+
+use crate::machine::Need;
+use crate::scenario::names::{Declared, SpannedName, Wrong};
+use crate::scenario::spanned::Spanned;
+use crate::scenario::step_spec::StepSpec;
+
+/// See [`Step::Detach`](crate::scenario::Step::Detach).
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "struct Detach")]
+pub struct DetachStep {
+    /// The device.
+    pub device: SpannedName,
+    /// How many of its faults wait, and are answered by the driver: those that its handler has not
+    /// answered, and those that are still in the queues.
+    pub withdrawn: Spanned<u32>,
+}
+
+impl StepSpec for DetachStep {
+    fn check(&self, _: Range<usize>, names: &Declared) -> Result<(), Wrong> {
+        names.device(&self.device)?;
+        let needs = [Need::Stalls, Need::PageRequests];
+        if needs.iter().any(|need| names.needs.contains(need)) {
+            return Ok(());
+        }
+        let [stalls, pages] = needs.map(Need::name);
+        let message = format!("a detach needs \"{stalls}\" or \"{pages}\" in `needs`");
+        Err((self.device.span(), message))
+    }
+
+    fn text(&self) -> String {
+        format!("block {}, and answer what it waits for", self.device.get_ref())
+    }
+}
