@@ -80,12 +80,14 @@ mod injected_fault;
 mod judge;
 mod machine;
 mod model;
+mod model_device;
 mod model_ram;
 mod model_registers;
 mod model_smmu;
 mod profile;
 mod queue;
 mod regs;
+mod requester;
 #[cfg(test)]
 mod tests;
 mod violation;
@@ -98,8 +100,9 @@ pub use smmu_types;
 pub use hazard::{Hazard, Now, Permissions};
 pub use injected_fault::InjectedFault;
 pub use model::{DmaRefused, Model};
+pub use model_device::{AtsDmaFailure, AtsRequestFailure, AtsSwitch, AtsTranslation, ModelDevice};
 pub use model_registers::ModelRegisters;
-pub use profile::{Profile, SecondQueue};
+pub use profile::{Profile, SecondQueue, WhileAtsOff};
 pub use violation::Violation;
 
 /// The examples of the README compile and run.

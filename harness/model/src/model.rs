@@ -5,10 +5,10 @@ use std::sync::Arc;
 use smmu_types::pool::HeapWindow;
 use smmu_types::{CacheTag, Irq, PhysAddr, RawCommand, StreamId};
 
-use crate::dma::transaction::DmaAccess;
 use crate::hazard::Hazard;
 use crate::injected_fault::InjectedFault;
 use crate::machine::SharedModel;
+use crate::model_device::ModelDevice;
 use crate::model_ram::ModelRam;
 use crate::model_registers::ModelRegisters;
 use crate::model_smmu::ModelSmmu;
@@ -60,11 +60,7 @@ impl Model {
         iova: u64,
         value: u32,
     ) -> Result<(), DmaRefused> {
-        let written = self.shared.act(smmu, |smmu, ram| {
-            let address = smmu.translate(ram, stream, iova & !3, DmaAccess::Write)?;
-            ram.write32(address, value)
-        });
-        written.flatten().ok_or(DmaRefused)
+        self.shared.write32(smmu, stream.into(), iova, value)
     }
 
     /// A device behind an SMMU reads 4 bytes. The model ignores bits 1:0 of `iova`.
@@ -74,11 +70,13 @@ impl Model {
     /// The SMMU refused the access, no RAM lies at its output address, or the index is out of
     /// range.
     pub fn dma_read32(&self, smmu: usize, stream: StreamId, iova: u64) -> Result<u32, DmaRefused> {
-        let read = self.shared.act(smmu, |smmu, ram| {
-            let address = smmu.translate(ram, stream, iova & !3, DmaAccess::Read)?;
-            ram.read32(address)
-        });
-        read.flatten().ok_or(DmaRefused)
+        self.shared.read32(smmu, stream.into(), iova)
+    }
+
+    /// The device with a StreamID behind an SMMU: for DMA with a SubstreamID, and for ATS.
+    #[must_use]
+    pub fn device(&self, smmu: usize, stream: StreamId) -> ModelDevice {
+        ModelDevice::new(Arc::clone(&self.shared), smmu, stream)
     }
 
     /// The interrupts since the last call, in order, each with the index of its SMMU.
@@ -106,8 +104,8 @@ impl Model {
         state.smmus.get(smmu).map_or(0, |smmu| smmu.lines_with_tag(tag))
     }
 
-    /// Reset the registers and caches of all SMMUs. RAM, injected faults, and the interrupts and
-    /// hazards that the caller has not taken yet stay.
+    /// Reset the registers and caches of all SMMUs. RAM, devices with their ATCs, injected faults,
+    /// and the interrupts and hazards that the caller has not taken yet stay.
     pub fn reset(&self) {
         for smmu in &mut self.shared.lock().smmus {
             smmu.reset();
