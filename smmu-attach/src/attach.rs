@@ -286,7 +286,7 @@ impl<P: Platform> Prepared<P> {
             if !domain.env().is_same(env) {
                 return Err(AttachError::ForeignEnv { domain: domain.id(), smmu: id });
             }
-            if let Some(lacks) = domain.description().lacks(caps) {
+            if let Some(lacks) = domain.description().lacks_with(caps, device.faults) {
                 return Err(AttachError::CannotShare { domain: domain.id(), smmu: id, lacks });
             }
         }
@@ -328,7 +328,7 @@ impl<P: Platform> Prepared<P> {
                 request.push(InvSpec::tagged(id, tag, caps.range_support()))?;
                 let merged = domain.cell().read().merge(request.as_slice())?;
                 let node = P::Cell::node(merged).map_err(|_| out_of_memory)?;
-                let leads = entry_of(smmu, domain, tag)?;
+                let leads = entry_of(smmu, domain, tag, device.faults)?;
                 let (kind, log2) = match key {
                     AttachKey::Stream => (TableKind::Single, 0),
                     AttachKey::Substream(_) => (TableKind::All, parts.substream_bits),

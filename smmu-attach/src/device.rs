@@ -21,6 +21,7 @@ use crate::held::{Contention, Held, Locked, Rank};
 use crate::membership::{End, Leads, Member, flush, release};
 use crate::outcome::Outcome;
 use crate::platform::Block;
+use crate::smmu::FaultModel;
 use crate::smmu_core::SmmuCore;
 use crate::stream_entry::StreamEntry;
 use crate::sync::{Barrier, is_kept};
@@ -92,6 +93,8 @@ pub(crate) struct DeviceParts<P: Platform> {
 
 /// What the device's lock protects: its entries in memory, and what they say.
 pub(crate) struct DeviceState<P: Platform> {
+    /// Whether its transactions stall; never changes.
+    pub(crate) faults: FaultModel,
     /// Transactions without a SubstreamID.
     pub(crate) state: State<P>,
     /// The attached substreams, ascending.
@@ -315,8 +318,10 @@ impl<P: Platform> Device<P> {
         smmu: SmmuCore<P>,
         entries: Vec<StreamEntry<Block<P>>>,
         substream_bits: u8,
+        faults: FaultModel,
     ) -> Result<Self, AttachError> {
         let state = DeviceState {
+            faults,
             state: State::Blocked,
             substreams: Vec::new(),
             confirmation: Confirmation::Confirmed,

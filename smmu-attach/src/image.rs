@@ -9,6 +9,7 @@ use crate::context::{CdTable, TableKind};
 use crate::device::{AttachKey, DeviceState, State};
 use crate::membership::{Leads, Member};
 use crate::platform::Block;
+use crate::smmu::FaultModel;
 use crate::smmu_core::SmmuParts;
 use crate::table::single_context;
 
@@ -51,15 +52,16 @@ impl Image {
         // The same CDs as now need no copy, and an equal STE no command.
         let now = table.current();
         let copy = if table.has(now, change.cds(device)) { now } else { 1 - now };
-        let last = leading_to(smmu, table, copy, default)?;
+        let faults = device.faults;
+        let last = leading_to(smmu, table, copy, default, faults)?;
         let before = default_of(&device.state);
         let mut first = last;
-        if before != default && live == leading_to(smmu, table, now, before)? {
+        if before != default && live == leading_to(smmu, table, now, before, faults)? {
             first = match default {
                 // The CD of substream 0 comes before the STE that uses it for the stream.
-                SubstreamDefault::Substream0 => leading_to(smmu, table, copy, before)?,
+                SubstreamDefault::Substream0 => leading_to(smmu, table, copy, before, faults)?,
                 // It goes after the STE that does not.
-                _ => leading_to(smmu, table, now, default)?,
+                _ => leading_to(smmu, table, now, default, faults)?,
             };
         }
         Ok(Image { cds: Some((kind, copy)), first, last })
@@ -138,11 +140,14 @@ fn leading_to<P: Platform>(
     table: &CdTable<Block<P>>,
     copy: usize,
     default: SubstreamDefault,
+    faults: FaultModel,
 ) -> Result<Ste, FieldError> {
+    let single = single_context(&smmu.caps, table.address(copy));
     let config = TableConfig {
         cd_max: table.log2(),
         substream_default: default,
-        ..single_context(&smmu.caps, table.address(copy))
+        stall_disable: single.stall_disable && faults == FaultModel::Terminate,
+        ..single
     };
     let shareability = match default {
         SubstreamDefault::Bypass => incoming_shareability(smmu),

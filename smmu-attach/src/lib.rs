@@ -23,7 +23,8 @@
 //! It has no page tables (describe yours through [`TranslationTable`]; those of a CPU through
 //! [`TableDescription::from_vtcr`] and [`from_tcr`](TableDescription::from_tcr)), no command queue (bring a
 //! [`CommandSink`](smmu_types::seam::CommandSink)) and no registers. It does not support ATS, nested
-//! translation, stalls, or substreams of more than 10 bits.
+//! translation, or substreams of more than 10 bits. A device with stalls or page requests has faults that
+//! wait: [`faults`].
 //!
 //! # Example
 //!
@@ -155,6 +156,7 @@ mod domain;
 mod domain_config;
 pub mod entry;
 mod error;
+pub mod faults;
 mod held;
 mod image;
 mod membership;
@@ -181,7 +183,7 @@ pub use error::{AttachError, BrokenRule, Requirement};
 pub use lock_api;
 pub use outcome::Outcome;
 pub use platform::{Env, Platform};
-pub use smmu::{DeviceConfig, Smmu, SmmuConfig};
+pub use smmu::{DeviceConfig, FaultModel, Smmu, SmmuConfig};
 pub use smmu_invs;
 pub use smmu_tags;
 pub use smmu_types;

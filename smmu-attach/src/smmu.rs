@@ -19,7 +19,8 @@ use smmu_types::legal::SmmuView;
 use smmu_types::regs::strtab::StreamTableFormat;
 use smmu_types::seam::SinkError;
 use smmu_types::{
-    Capabilities, Command, GoneProof, IdRegisters, Leaf, PhysAddr, SmmuId, StreamId, Vmid,
+    Capabilities, Command, GoneProof, IdRegisters, Leaf, PhysAddr, SmmuId, StallModel, StreamId,
+    Vmid,
 };
 
 use crate::batch::SyncBatch;
@@ -75,13 +76,32 @@ pub struct DeviceConfig {
     /// At most `IDR1.SSIDSIZE` and 10 bits are used. The first attach of a substream takes two
     /// tables of 2^n CDs of 64 bytes.
     pub substream_bits: u8,
+    /// What the SMMU does with a transaction that faults. A device of PCIe must not stall (3.12.1).
+    pub faults: FaultModel,
+}
+
+/// What becomes of a transaction whose translation faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FaultModel {
+    /// The SMMU aborts it.
+    #[default]
+    Terminate,
+    /// It stalls until software answers ([`faults`](crate::faults)). An SMMU without stalls aborts it.
+    Stall,
 }
 
 impl DeviceConfig {
+    /// A device whose faulting transactions stall, where the SMMU can do that. Firmware says which
+    /// devices bear it (`dma-can-stall` of a device tree, the stall flag of an IORT node).
+    #[must_use]
+    pub const fn with_stalls(self) -> Self {
+        DeviceConfig { faults: FaultModel::Stall, ..self }
+    }
+
     /// A device that sends SubstreamIDs of this many bits.
     #[must_use]
     pub const fn with_substream_bits(self, substream_bits: u8) -> Self {
-        DeviceConfig { substream_bits }
+        DeviceConfig { substream_bits, ..self }
     }
 }
 
@@ -214,7 +234,11 @@ impl<P: Platform> Smmu<P> {
         let (entries, unannounced) = self.entries(&streams)?;
         let most = self.capabilities().ssid_bits.min(MAX_SUBSTREAM_BITS);
         let substream_bits = config.substream_bits.min(most);
-        let device = Device::new(self.0.core.clone(), entries, substream_bits)?;
+        let faults = match self.capabilities().stall_model {
+            StallModel::Both | StallModel::Forced => config.faults,
+            StallModel::TerminateOnly | StallModel::Reserved => FaultModel::Terminate,
+        };
+        let device = Device::new(self.0.core.clone(), entries, substream_bits, faults)?;
         // Before any thread can find the device and attach it.
         self.announce(&unannounced)?;
         self.own(&streams, &device)?;

@@ -1,6 +1,12 @@
-//! The barriers and orders of steps that a loom test can leave out.
+//! The atomics of the fault table, from `core` or from loom, and the barriers and orders of steps that
+//! a loom test can leave out.
 
-use core::sync::atomic::{Ordering, fence};
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::AtomicU64;
+pub(crate) use core::sync::atomic::Ordering;
+use core::sync::atomic::fence;
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::AtomicU64;
 
 smmu_types::barriers! {
     /// `publish` of each STE before its first store.
@@ -31,4 +37,12 @@ smmu_types::barriers! {
     RefuseBeforeHold,
     /// The mark of an SMMU that is gone before the sweep over its devices.
     GoneBeforeSweep,
+    /// Step 2 of a fault table, the release of a slot that is filled.
+    FillBeforeWaiting,
+    /// Step 2 of a fault table, the acquire of a thread that looks at a slot.
+    SeeAcquire,
+    /// Step 3 of a fault table, the swap by which one thread takes a slot.
+    TakeBySwap,
+    /// Step 3 of a fault table, the release of a slot whose answer is kept.
+    KeepRelease,
 }

@@ -6,6 +6,7 @@ use smmu_types::{
 };
 
 use crate::Requirement;
+use crate::smmu::FaultModel;
 
 /// The translation stage of a table, with the fields of that stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +139,12 @@ impl TableDescription {
     /// root.
     #[must_use]
     pub fn lacks(&self, caps: &Capabilities) -> Option<Requirement> {
+        self.lacks_with(caps, FaultModel::Terminate)
+    }
+
+    /// [`lacks`](Self::lacks) for a device with this fault model.
+    #[must_use]
+    pub fn lacks_with(&self, caps: &Capabilities, faults: FaultModel) -> Option<Requirement> {
         let input_bits = 64u32.saturating_sub(self.t0sz.into());
         // Addresses above 48 bits need the 64 KiB granule.
         let most = if self.granule == Granule::K64 { 52 } else { 48 };
@@ -154,7 +161,10 @@ impl TableDescription {
             (caps.granules.contains(self.granule), Requirement::Granule),
             (input_bits <= input_limit, Requirement::InputSize),
             (self.output_size.bits() <= output, Requirement::OutputSize),
-            (caps.stall_model != StallModel::Forced, Requirement::Termination),
+            (
+                caps.stall_model != StallModel::Forced || faults == FaultModel::Stall,
+                Requirement::Termination,
+            ),
             (
                 caps.coherent || self.walk.coherency == WalkCoherency::NotRequired,
                 Requirement::CoherentWalk,

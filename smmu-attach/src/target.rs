@@ -3,12 +3,13 @@
 use smmu_invs::Publication;
 use smmu_tags::{FreshTag, SharedTag};
 use smmu_types::seam::{Notice, Observer};
-use smmu_types::{AtsMode, CacheTag, Cd, Regime, Ste, legal};
+use smmu_types::{AtsMode, CacheTag, Cd, Regime, Stage1Config, Stage2Config, Ste, legal};
 
 use crate::domain::{Domain, Owned};
 use crate::domain_config::TagNumber;
 use crate::image::incoming_shareability;
 use crate::membership::Leads;
+use crate::smmu::FaultModel;
 use crate::smmu_core::SmmuParts;
 use crate::table::TranslationStage;
 use crate::{AttachError, BrokenRule, Env, Platform};
@@ -96,14 +97,18 @@ pub(crate) fn entry_of<P: Platform>(
     smmu: &SmmuParts<P>,
     domain: &Domain<P>,
     tag: CacheTag,
+    faults: FaultModel,
 ) -> Result<Leads, AttachError> {
     let table = domain.description();
     match (table.stage, tag) {
         (TranslationStage::Stage1 { mair }, CacheTag::Asid(_, asid)) => {
-            Ok(Leads::Context(Cd::stage1(table.stage1(mair, asid))?))
+            let stall = faults == FaultModel::Stall;
+            let config = Stage1Config { stall, ..table.stage1(mair, asid) };
+            Ok(Leads::Context(Cd::stage1(config)?))
         }
         (TranslationStage::Stage2 { start_level }, CacheTag::Vmid(vmid)) => {
-            let stage2 = table.stage2(start_level, vmid);
+            let stall = faults == FaultModel::Stall;
+            let stage2 = Stage2Config { stall, ..table.stage2(start_level, vmid) };
             Ok(Leads::Stage2(Ste::stage2(stage2, AtsMode::Off, incoming_shareability(smmu))?))
         }
         _ => Err(AttachError::TagNotOwned { domain: domain.id(), smmu: smmu.id, tag }),

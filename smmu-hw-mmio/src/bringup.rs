@@ -9,7 +9,8 @@
 //! | [`TablesSet`] | [`enable_commands`](TablesSet::enable_commands) | `CMDQ_BASE`, `CMDQ_PROD`, `CMDQ_CONS`, `CR0` |
 //! | [`CommandsEnabled`] | [`invalidate_all`](CommandsEnabled::invalidate_all) | commands, through a sink |
 //! | [`Invalidated`] | [`enable_events`](Invalidated::enable_events) | `EVENTQ_BASE`, `EVENTQ_PROD`, `EVENTQ_CONS`, `CR0` |
-//! | [`EventsEnabled`] | [`enable_interrupts`](EventsEnabled::enable_interrupts) | `IRQ_CTRL`, the MSI addresses |
+//! | [`EventsEnabled`] | [`enable_page_requests`](EventsEnabled::enable_page_requests), left out without PRI | `PRIQ_BASE`, `PRIQ_PROD`, `PRIQ_CONS`, `CR0` |
+//! | | [`enable_interrupts`](EventsEnabled::enable_interrupts) | `IRQ_CTRL`, the MSI addresses |
 //! | [`InterruptsSet`] | [`enable_translation`](InterruptsSet::enable_translation) | `CR0` |
 //! | [`Running`] | [`disable`](Running::disable) | `GBPA`, `CR0` = 0 |
 //!
@@ -30,7 +31,8 @@ use smmu_types::regs::strtab::{DecodedBase, StreamTableFormat};
 use smmu_types::regs::{self, Reg, Ro, Rw, cr0, cr1, cr2, gbpa, irq_ctrl, queue_base, strtab};
 use smmu_types::seam::{CommandSink, Registers, RegistersExt, SinkError, Wait, poll};
 use smmu_types::{
-    Capabilities, Command, EventRecord, FieldError, PhysAddr, RawCommand, SmmuId, SyncProof,
+    Capabilities, Command, EventRecord, FieldError, PhysAddr, PriRecord, RawCommand, SmmuId,
+    SyncProof,
 };
 
 /// Whether the SMMU snoops caches when it reads tables and queues.
@@ -64,6 +66,8 @@ pub struct BringupConfig {
     pub el2: El2,
     /// Address Translation Services (ATS).
     pub ats: Ats,
+    /// The Page Request Interface (PRI).
+    pub page_requests: PageRequests,
 }
 
 /// Whether the SMMU implements Address Translation Services.
@@ -76,9 +80,19 @@ pub enum Ats {
     Checked,
 }
 
+/// Whether the SMMU implements the Page Request Interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageRequests {
+    /// Not implemented (`IDR0.PRI` = 0).
+    Absent,
+    /// Implemented. The bring-up turns the PRI queue on if it is given one. Until then the SMMU
+    /// answers each page request with `Response Failure` (8.2), and the device stops asking.
+    Present,
+}
+
 impl BringupConfig {
-    /// Follows the ID registers: coherency from `IDR0.COHACC`, ATS from `IDR0.ATS`, and EL2 without
-    /// ASIDs from `IDR0.HYP`. The timeout is 1 s.
+    /// Follows the ID registers: coherency from `IDR0.COHACC`, ATS from `IDR0.ATS`, PRI from
+    /// `IDR0.PRI`, and EL2 without ASIDs from `IDR0.HYP`. The timeout is 1 s.
     ///
     /// Takes coherency from `caps.coherent`: what firmware says belongs there first
     /// ([`Probe::with_coherency`](crate::Probe::with_coherency)).
@@ -89,6 +103,7 @@ impl BringupConfig {
             coherency: if caps.coherent { Coherency::Coherent } else { Coherency::NonCoherent },
             el2: if caps.hyp { El2::Present } else { El2::Absent },
             ats: if caps.ats { Ats::Checked } else { Ats::Absent },
+            page_requests: if caps.pri { PageRequests::Present } else { PageRequests::Absent },
         }
     }
 }
@@ -106,7 +121,8 @@ pub struct StreamTableBase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Interrupts {
-    /// Wired interrupts for global errors and for events. MSIs are off.
+    /// Wired interrupts for global errors, for events, and for page requests if the PRI queue is
+    /// on. MSIs are off.
     Wired,
     /// No interrupts: the driver polls the registers.
     Polled,
@@ -160,6 +176,9 @@ pub enum BringupError {
         /// Why it does not fit.
         error: FieldError,
     },
+    /// The SMMU has no PRI queue.
+    #[error("the SMMU has no PRI queue (IDR0.PRI = 0); leave enable_page_requests out")]
+    NoPageRequests,
     /// The SMMU did not confirm that its caches are invalidated.
     #[error("the SMMU did not confirm that its caches are invalidated: {0}")]
     Invalidate(#[from] SinkError),
@@ -391,7 +410,28 @@ impl<R: Registers, W: Wait> Invalidated<R, W> {
 pub struct EventsEnabled<R, W>(BringupState<R, W>);
 
 impl<R: Registers, W: Wait> EventsEnabled<R, W> {
-    /// Choose how the driver learns of errors and events, and clear the MSI addresses.
+    /// Turn on an empty PRI queue, where the SMMU has PRI and the integrator answers page requests.
+    ///
+    /// `PRIQ_PROD` and `PRIQ_CONS` start at 0, as [`PriQueue`](crate::PriQueue) does. The queue takes
+    /// page requests from [`enable_translation`](InterruptsSet::enable_translation) on.
+    pub fn enable_page_requests(
+        mut self,
+        base: PhysAddr,
+        size: QueueSize,
+    ) -> Result<Self, BringupError> {
+        if self.0.config.page_requests == PageRequests::Absent {
+            return Err(BringupError::NoPageRequests);
+        }
+        let value = queue(regs::PRIQ_BASE, base, size, PriRecord::BYTES)?;
+        self.0.registers.write(regs::PRIQ_BASE, value);
+        self.0.registers.write(regs::PRIQ_PROD, 0);
+        self.0.registers.write(regs::PRIQ_CONS, 0);
+        self.0.write_cr0(self.0.cr0 | cr0::PRIQEN)?;
+        Ok(self)
+    }
+
+    /// Choose how the driver learns of errors, events and page requests, and clear the MSI
+    /// addresses.
     pub fn enable_interrupts(
         self,
         interrupts: Interrupts,
@@ -402,7 +442,10 @@ impl<R: Registers, W: Wait> EventsEnabled<R, W> {
             self.0.registers.write(address, 0);
         }
         match interrupts {
-            Interrupts::Wired => self.0.write_irq_ctrl(irq_ctrl::GERROR | irq_ctrl::EVENTQ)?,
+            Interrupts::Wired => {
+                let pages = if self.0.cr0 & cr0::PRIQEN != 0 { irq_ctrl::PRIQ } else { 0 };
+                self.0.write_irq_ctrl(irq_ctrl::GERROR | irq_ctrl::EVENTQ | pages)?;
+            }
             Interrupts::Polled => {}
         }
         Ok(InterruptsSet(self.0))

@@ -1,14 +1,14 @@
-//! Fake registers of an SMMU, and a writer of events, for tests and examples.
+//! Fake registers of an SMMU, and writers of events and page requests, for tests and examples.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use smmu_types::fake::{FakeRegisters, HeapWindow};
 use smmu_types::pool::Window;
-use smmu_types::queue::{Position, QueueSize};
-use smmu_types::regs::{self, gbpa};
+use smmu_types::queue::{Eventq, Position, Priq, QueueKind, QueueSize, WhileOverflowed};
+use smmu_types::regs::{self, Reg, Rw, gbpa};
 use smmu_types::seam::{Registers, RegistersExt};
-use smmu_types::{EventRecord, PhysAddr};
+use smmu_types::{EventRecord, PhysAddr, PriRecord};
 
 pub use smmu_types::fake::ID_REGISTERS as ID;
 
@@ -87,9 +87,9 @@ pub fn smmu_without_ack(unacknowledged: Unacknowledged) -> FakeRegisters {
     registers
 }
 
-/// The SMMU's side of an event queue: it writes records.
+/// The SMMU's side of an output queue: a ring that it fills.
 #[derive(Debug)]
-pub struct EventWriter {
+struct Writer {
     memory: Arc<[AtomicU64]>,
     first_word: usize,
     size: QueueSize,
@@ -97,12 +97,51 @@ pub struct EventWriter {
     overflow: u32,
 }
 
+impl Writer {
+    fn new(window: &HeapWindow, base: PhysAddr, size: QueueSize) -> Self {
+        let first_word = (base.0.saturating_sub(window.base().0) / 8) as usize;
+        Writer { memory: window.share(), first_word, size, producer: Position(0), overflow: 0 }
+    }
+
+    fn write(
+        &mut self,
+        registers: &FakeRegisters,
+        [prod, cons]: [Reg<u32, Rw>; 2],
+        record: &[u64],
+        while_overflowed: WhileOverflowed,
+    ) -> bool {
+        let consumer = registers.read(cons);
+        let used = self.size.used(self.producer.pointer(self.size), consumer);
+        let overflowed = (self.overflow ^ consumer) >> 31 != 0;
+        let discards = overflowed && while_overflowed == WhileOverflowed::Discards;
+        let room = !discards && used.is_some_and(|used| used < self.size.entries());
+        if room {
+            let words = record.len();
+            let first = self.first_word + self.producer.index(self.size) * words;
+            for (word, value) in self.memory[first..first + words].iter().zip(record) {
+                word.store(*value, Ordering::Relaxed);
+            }
+            // The record is visible before PROD covers it.
+            fence(Ordering::SeqCst);
+            self.producer = self.producer.advanced(1);
+        } else if !overflowed {
+            self.overflow ^= 1 << 31;
+        }
+        let producer = self.producer.pointer(self.size) | self.overflow;
+        registers.set(prod.offset(), producer.into());
+        room
+    }
+}
+
+/// The SMMU's side of an event queue: it writes records.
+#[derive(Debug)]
+pub struct EventWriter(Writer);
+
 impl EventWriter {
     /// A writer to the queue of `size` at `base`, inside `window`.
     #[must_use]
     pub fn new(window: &HeapWindow, base: PhysAddr, size: QueueSize) -> Self {
-        let first_word = (base.0.saturating_sub(window.base().0) / 8) as usize;
-        EventWriter { memory: window.share(), first_word, size, producer: Position(0), overflow: 0 }
+        EventWriter(Writer::new(window, base, size))
     }
 
     /// Write a record and update `EVENTQ_PROD`, as an SMMU does.
@@ -110,23 +149,29 @@ impl EventWriter {
     /// If the queue is full, the record is dropped and the call returns `false`. `OVFLG` toggles if
     /// the driver has acknowledged the last overflow.
     pub fn write(&mut self, registers: &FakeRegisters, record: EventRecord) -> bool {
-        let consumer = registers.read(regs::EVENTQ_CONS);
-        let used = self.size.used(self.producer.pointer(self.size), consumer);
-        let room = used.is_some_and(|used| used < self.size.entries());
-        if room {
-            let first = self.first_word + self.producer.index(self.size) * 4;
-            for (word, value) in self.memory[first..first + 4].iter().zip(record.0) {
-                word.store(value, Ordering::Relaxed);
-            }
-            // The record is visible before EVENTQ_PROD covers it.
-            fence(Ordering::SeqCst);
-            self.producer = self.producer.advanced(1);
-        } else if (self.overflow ^ consumer) >> 31 == 0 {
-            self.overflow ^= 1 << 31;
-        }
-        let producer = self.producer.pointer(self.size) | self.overflow;
-        registers.set(regs::EVENTQ_PROD.offset(), producer.into());
-        room
+        let pointers = [regs::EVENTQ_PROD, regs::EVENTQ_CONS];
+        self.0.write(registers, pointers, &record.0, Eventq::WHILE_OVERFLOWED)
+    }
+}
+
+/// The SMMU's side of a PRI queue: it writes page requests.
+#[derive(Debug)]
+pub struct PriWriter(Writer);
+
+impl PriWriter {
+    /// A writer to the queue of `size` at `base`, inside `window`.
+    #[must_use]
+    pub fn new(window: &HeapWindow, base: PhysAddr, size: QueueSize) -> Self {
+        PriWriter(Writer::new(window, base, size))
+    }
+
+    /// Write a page request and update `PRIQ_PROD`, as an SMMU does.
+    ///
+    /// If the queue is full, or the driver has not acknowledged the last overflow, the request is
+    /// dropped and the call returns `false`: the device gets the answer of the SMMU.
+    pub fn write(&mut self, registers: &FakeRegisters, record: PriRecord) -> bool {
+        let pointers = [regs::PRIQ_PROD, regs::PRIQ_CONS];
+        self.0.write(registers, pointers, &record.0, Priq::WHILE_OVERFLOWED)
     }
 }
 

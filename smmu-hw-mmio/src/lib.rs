@@ -1,17 +1,18 @@
-//! Arm SMMUv3 registers over real or modelled MMIO: probe, bring-up, event queue, global errors.
+//! Arm SMMUv3 registers over real or modelled MMIO: probe, bring-up, event and PRI queues, global
+//! errors.
 //!
 //! - [`VolatileRegisters`]: registers at an address of this program. All else in this crate works
 //!   over any implementation of [`Registers`];
 //! - [`probe`](fn@probe): whether this driver supports the SMMU, and which errata the SMMU has;
 //! - [`bringup`]: from any state to translation, in the one safe order, each step a type;
-//! - [`EventQueue`]: a bounded drain of event records;
+//! - [`EventQueue`] and [`PriQueue`]: a bounded drain of event records and of page requests;
 //! - [`Gerror`]: the global errors, by name;
 //! - `firmware` (features `fdt` and `iort`): from a device tree or from ACPI's IORT to SMMUs, and
 //!   from a Requester ID to a StreamID.
 //!
 //! This crate is not a driver. Stream tables come from elsewhere, and commands go through any
-//! [`CommandSink`] (`smmu-cmdq` has one). It supports no PRI queue, no ATS, no MSI, no Secure
-//! state, and no tables or queues at preset addresses.
+//! [`CommandSink`] (`smmu-cmdq` has one). It supports no ATS, no MSI, no Secure state, and no tables
+//! or queues at preset addresses.
 //!
 //! ```
 //! # #[cfg(feature = "fake")]
@@ -106,7 +107,7 @@
 //! # Features
 //!
 //! - `fake` (needs `std`): the module `fake`, with fake registers of an SMMU and a writer of
-//!   events.
+//!   events and page requests.
 //! - `fdt`: the module `firmware::fdt`, a reader of flattened device trees.
 //! - `iort`: the module `firmware::iort`, a reader of the ACPI table IORT.
 //!
@@ -127,15 +128,19 @@ pub mod fake;
 #[cfg(any(feature = "fdt", feature = "iort"))]
 pub mod firmware;
 mod gerror;
+mod page_requests;
 mod probe;
+mod ring;
 mod volatile;
 
 pub use bringup::{
     Ats, Bringup, BringupConfig, BringupError, Coherency, CommandsEnabled, Disabled, El2,
-    EventsEnabled, Interrupts, InterruptsSet, Invalidated, Running, StreamTableBase, TablesSet,
+    EventsEnabled, Interrupts, InterruptsSet, Invalidated, PageRequests, Running, StreamTableBase,
+    TablesSet,
 };
 pub use events::{DrainedEvents, EventQueue, EventQueueError, event_layout};
 pub use gerror::Gerror;
+pub use page_requests::{DrainedRequests, PriQueue, PriQueueError, page_request_layout};
 pub use probe::{Probe, ProbeError, judge, probe};
 pub use smmu_types;
 pub use smmu_types::{Quirk, Quirks};

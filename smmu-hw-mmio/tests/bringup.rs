@@ -312,3 +312,75 @@ fn the_proof_of_another_smmu_is_no_proof() {
     let foreign = SinkError::ForeignProof { want: SMMU, got: SmmuId(9) };
     assert_eq!(error, BringupError::Invalidate(foreign));
 }
+
+const PRIQ: PhysAddr = PhysAddr(0x4003_0000);
+
+#[rstest]
+#[case::wired(Interrupts::Wired, &[(0x50, 7)])]
+#[case::polled(Interrupts::Polled, &[])]
+fn the_pri_queue_comes_between_events_and_interrupts(
+    #[case] interrupts: Interrupts,
+    #[case] enable: &[(u32, u64)],
+) {
+    let (registers, wait, sink) = (smmu(), CountingWait::new(), RecordingSink::new());
+    let with_pri = IdRegisters { idr0: ID.idr0 | 1 << 16, ..ID };
+    let config = BringupConfig::new(&Capabilities::decode(with_pri));
+    let _running = Bringup::begin(&registers, &wait, config)
+        .and_then(|off| off.set_tables(TABLE))
+        .and_then(|set| set.enable_commands(CMDQ, size(6)))
+        .and_then(|on| on.invalidate_all(&sink, SMMU))
+        .and_then(|clean| clean.enable_events(EVENTQ, size(5)))
+        .and_then(|on| on.enable_page_requests(PRIQ, size(4)))
+        .and_then(|on| on.enable_interrupts(interrupts))
+        .and_then(|set| set.enable_translation())
+        .unwrap();
+    // The values in the order in which Linux's driver writes them.
+    let pages: &[(u32, u64)] =
+        &[(0xc0, 1 << 62 | 0x4003_0004), (0x1_00c8, 0), (0x1_00cc, 0), (0x20, 0xe)];
+    let want =
+        [OFF, ATTRIBUTES, TABLES, COMMANDS, EVENTS, pages, NO_INTERRUPTS, enable, &[(0x20, 0xf)]]
+            .concat();
+    assert_eq!(registers.take_writes(), want);
+}
+
+#[test]
+fn an_smmu_without_pri_is_not_asked_for_page_requests() {
+    let (registers, wait, sink) = (smmu(), CountingWait::new(), RecordingSink::new());
+    let events = Bringup::begin(&registers, &wait, config())
+        .and_then(|off| off.set_tables(TABLE))
+        .and_then(|set| set.enable_commands(CMDQ, size(6)))
+        .and_then(|on| on.invalidate_all(&sink, SMMU))
+        .and_then(|clean| clean.enable_events(EVENTQ, size(5)))
+        .unwrap();
+    registers.take_writes();
+    let refused = events.enable_page_requests(PRIQ, size(4)).map(|_| ());
+    assert_eq!(refused, Err(BringupError::NoPageRequests));
+    assert!(registers.take_writes().is_empty());
+}
+
+#[rstest]
+#[case::misaligned(PhysAddr(0x4003_0080), Unacknowledged::None)]
+#[case::no_answer(PRIQ, Unacknowledged::Cr0(cr0::PRIQEN))]
+fn a_pri_queue_that_does_not_start_is_an_error(
+    #[case] base: PhysAddr,
+    #[case] unacknowledged: Unacknowledged,
+) {
+    let (registers, wait, sink) =
+        (smmu_without_ack(unacknowledged), CountingWait::new(), RecordingSink::new());
+    let with_pri = IdRegisters { idr0: ID.idr0 | 1 << 16, ..ID };
+    let config = BringupConfig::new(&Capabilities::decode(with_pri));
+    let error = Bringup::begin(&registers, &wait, config)
+        .and_then(|off| off.set_tables(TABLE))
+        .and_then(|set| set.enable_commands(CMDQ, size(6)))
+        .and_then(|on| on.invalidate_all(&sink, SMMU))
+        .and_then(|clean| clean.enable_events(EVENTQ, size(5)))
+        .and_then(|on| on.enable_page_requests(base, size(4)))
+        .map(|_| ())
+        .unwrap_err();
+    match unacknowledged {
+        Unacknowledged::None => {
+            assert!(matches!(error, BringupError::Base { register: "PRIQ_BASE", .. }));
+        }
+        _ => assert!(matches!(error, BringupError::NoAck { register: "CR0ACK", got: 0xc, .. })),
+    }
+}

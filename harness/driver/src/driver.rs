@@ -6,12 +6,14 @@ use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use lock_api::Mutex;
+use smmu_attach::DeviceConfig;
+use smmu_attach::faults::{EventSieve, FaultTable};
 use smmu_cmdq::CommandFailure;
 use smmu_hw_mmio::{DrainedEvents, Gerror, Probe};
 use smmu_types::{DomainId, EventRecord, GoneProof, SmmuId, StreamId};
 
 use crate::error::DriverError;
-use crate::part::{Events, Part, RunningSmmu};
+use crate::part::{Events, Pages, Part, RunningSmmu};
 use crate::platform::{Device, Domain, Env, Platform, QueueSink, Smmu};
 use crate::queue_slot::ReplacedSlot;
 use crate::virtual_queue::stop_virtual_queue;
@@ -31,6 +33,11 @@ pub struct DrivenSmmu<P: Platform> {
     pub(crate) life: Mutex<P::SleepLock, Life<P>>,
     // `None` while `restart` runs, and after a restart that failed.
     pub(crate) events: Mutex<P::Lock, Option<Events<P>>>,
+    // `None` also without a PRI queue.
+    pub(crate) pages: Mutex<P::Lock, Option<Pages<P>>>,
+    pub(crate) faults: FaultTable<Env<P>>,
+    // Taken by the reader of the event queue, under the lock of that queue.
+    pub(crate) sieve: Mutex<P::Lock, EventSieve>,
 }
 
 impl<P: Platform> DrivenSmmu<P> {
@@ -44,6 +51,12 @@ impl<P: Platform> DrivenSmmu<P> {
     #[must_use]
     pub const fn attach(&self) -> &Smmu<P> {
         &self.smmu
+    }
+
+    /// The faults that wait for an answer.
+    #[must_use]
+    pub const fn faults(&self) -> &FaultTable<Env<P>> {
+        &self.faults
     }
 
     /// Its registers. The caller writes none that the driver uses.
@@ -156,6 +169,20 @@ impl<P: Platform> Driver<P> {
         Ok(self.smmu(smmu)?.smmu.add_device(streams)?)
     }
 
+    /// [`add_device`](Self::add_device) for a device with substreams, or whose transactions stall.
+    ///
+    /// # Errors
+    ///
+    /// As of [`add_device`](Self::add_device).
+    pub fn add_device_with(
+        &self,
+        smmu: SmmuId,
+        streams: &[StreamId],
+        config: DeviceConfig,
+    ) -> Result<Device<P>, DriverError> {
+        Ok(self.smmu(smmu)?.smmu.add_device_with(streams, config)?)
+    }
+
     /// A domain over `tables`, with a number of its own. No device is attached to it.
     ///
     /// # Errors
@@ -168,7 +195,9 @@ impl<P: Platform> Driver<P> {
         Ok(Domain::<P>::new(self.env(), DomainId(id), tables)?)
     }
 
-    /// Hands every new event record of an SMMU to `take`.
+    /// Hands every new event record of an SMMU to `take`, storms and all.
+    ///
+    /// It answers nothing: where devices stall, call [`handle_events`](Self::handle_events) instead.
     ///
     /// Holds the SMMU's event lock meanwhile; `take` must not call this for the same SMMU.
     ///
@@ -242,6 +271,8 @@ impl<P: Platform> Driver<P> {
             if stopped.is_ok() {
                 // The SMMU has confirmed that it is off. The proof has its number, so this is `Ok`.
                 let _ = smmu.smmu.gone(&GoneProof::vouch(smmu.smmu.id()));
+                // Tokens that are left answer nothing.
+                smmu.faults.forget_all();
             }
             outcome = outcome.and(stopped);
         }

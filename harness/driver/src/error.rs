@@ -2,9 +2,9 @@
 
 use smmu_attach::AttachError;
 use smmu_cmdq::QueueError;
-use smmu_hw_mmio::{BringupError, EventQueueError, ProbeError};
+use smmu_hw_mmio::{BringupError, EventQueueError, PriQueueError, ProbeError};
 use smmu_types::SmmuId;
-use smmu_types::seam::{DmaError, TimedOut};
+use smmu_types::seam::{DmaError, SinkError, TimedOut};
 
 /// Why an SMMU does not run, or a call of the driver failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,28 @@ pub enum DriverError {
         smmu: SmmuId,
         /// Why.
         error: EventQueueError,
+    },
+    /// The PRI queue cannot be made or read.
+    #[error("{smmu}: {error}")]
+    PriQueue {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// Why.
+        error: PriQueueError,
+    },
+    /// The SMMU has no PRI queue, or the driver was not asked for one.
+    #[error("{smmu} has no PRI queue here; ask for one with `SmmuOptions::pri_queue_log2`")]
+    NoPriQueue {
+        /// The SMMU.
+        smmu: SmmuId,
+    },
+    /// The command queue does not take the answer to a fault. Nothing is lost: it is tried again.
+    #[error("an answer to a fault is not sent, and is tried again: {error}")]
+    Answer {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// Why.
+        error: SinkError,
     },
     /// A virtual command queue was enabled, and its status does not say so.
     #[error("{smmu}: a virtual command queue is enabled and does not run: {error}")]

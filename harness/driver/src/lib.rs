@@ -10,7 +10,8 @@
 //! | 2. start them | [`Setup::start`]: queues, bring-up, event queues; every stream is blocked |
 //! | 3. attach | [`Driver::add_device`], [`Driver::domain`], [`Device::attach`](smmu_attach::Device::attach) |
 //! | 4. unmap | change the tables, then [`Domain::invalidate`](smmu_attach::Domain::invalidate) before the memory is reused |
-//! | 5. handle interrupts | [`Driver::drain_events`], [`Driver::handle_gerror`] |
+//! | 5. handle interrupts | [`Driver::handle_events`] (or [`Driver::drain_events`]), [`Driver::handle_page_requests`], [`Driver::handle_gerror`] |
+//! | | when a device with stalls or page requests leaves its domain: [`Driver::withdraw_faults`] |
 //! | 6. after a reset | [`Driver::restart`], then [`Smmu::settle`](smmu_attach::Smmu::settle) |
 //! | 7. stop | [`Driver::shutdown`], then [`Domain::into_tables`](smmu_attach::Domain::into_tables) |
 //!
@@ -83,6 +84,7 @@ extern crate alloc;
 
 mod driver;
 mod error;
+mod faults;
 mod part;
 mod platform;
 mod queue_slot;
@@ -95,6 +97,7 @@ pub use {lock_api, smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, s
 
 pub use driver::{DrivenSmmu, Driver, GerrorReport};
 pub use error::DriverError;
+pub use faults::{FaultHandler, HandledFaults, PageRequestGroup, Stalled};
 pub use platform::{
     Attach, Block, Device, Domain, DriverQueue, Env, Group, HazardParts, Parts, PickQueue,
     Platform, Queue, QueueSink, Queues, Slot, Smmu,

@@ -6,7 +6,8 @@ use core::time::Duration;
 
 use smmu_cmdq::{CommandQueue, Port, QueueConfig, QueueGroup, SyncBy, layout};
 use smmu_hw_mmio::{
-    Bringup, BringupConfig, BringupError, EventQueue, Probe, Running, StreamTableBase, event_layout,
+    Bringup, BringupConfig, BringupError, EventQueue, PriQueue, Probe, Running, StreamTableBase,
+    event_layout, page_request_layout,
 };
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::{self, gbpa, vcmdq};
@@ -22,6 +23,14 @@ use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
 
 pub(crate) type Events<P> = EventQueue<<P as Platform>::Registers, Block<P>>;
 
+pub(crate) type Pages<P> = PriQueue<<P as Platform>::Registers, Block<P>>;
+
+/// The queues that an SMMU fills.
+pub(crate) struct OutputQueues<P: Platform> {
+    pub(crate) events: Events<P>,
+    pub(crate) pages: Option<Pages<P>>,
+}
+
 pub(crate) type RunningSmmu<P> = Running<<P as Platform>::Registers, <P as Platform>::Wait>;
 
 /// One SMMU that is to be started: what a start and each restart need.
@@ -33,8 +42,8 @@ pub(crate) struct Part<P: Platform> {
     pub(crate) virtual_queues: Vec<VirtualQueue<P::Registers>>,
 }
 
-/// An SMMU that translates, and its event queue.
-type Started<P> = (RunningSmmu<P>, Events<P>);
+/// An SMMU that translates, and the queues that it fills.
+type Started<P> = (RunningSmmu<P>, OutputQueues<P>);
 
 /// Base and size of a command queue's ring.
 pub(crate) type Ring = (PhysAddr, QueueSize);
@@ -113,8 +122,29 @@ impl<P: Platform> Part<P> {
             .map_err(|error| DriverError::CommandQueue { smmu, error })
     }
 
-    /// A new event queue, which the SMMU does not know yet.
-    pub(crate) fn events(&self, dma: &P::Dma) -> Result<Events<P>, DriverError> {
+    /// Whether the SMMU gets a PRI queue.
+    pub(crate) const fn takes_page_requests(&self) -> bool {
+        self.probe.caps.pri && self.options.pri_queue_log2.is_some()
+    }
+
+    /// New event and PRI queues, which the SMMU does not know yet.
+    pub(crate) fn outputs(&self, dma: &P::Dma) -> Result<OutputQueues<P>, DriverError> {
+        let events = self.events(dma)?;
+        let pages = match self.options.pri_queue_log2 {
+            Some(log2) if self.takes_page_requests() => Some(self.pages(dma, log2)?),
+            _ => None,
+        };
+        Ok(OutputQueues { events, pages })
+    }
+
+    fn pages(&self, dma: &P::Dma, log2: u8) -> Result<Pages<P>, DriverError> {
+        let size = size(log2, self.probe.caps.priq_log2);
+        let block = self.allocate(dma, page_request_layout(size))?;
+        PriQueue::new(self.registers.clone(), block, size)
+            .map_err(|error| DriverError::PriQueue { smmu: self.id, error })
+    }
+
+    fn events(&self, dma: &P::Dma) -> Result<Events<P>, DriverError> {
         let size = size(self.options.event_queue_log2, self.probe.caps.eventq_log2);
         let block = self.allocate(dma, event_layout(size))?;
         EventQueue::new(self.registers.clone(), block, size)
@@ -169,13 +199,13 @@ impl<P: Platform> Part<P> {
         wait: &P::Wait,
         rings: &[Ring],
     ) -> Result<Started<P>, DriverError> {
-        let events = self.events(env.dma())?;
-        match self.bring_up(env, attach, wait, rings, &events, || ()) {
-            Ok(running) => Ok((running, events)),
+        let outputs = self.outputs(env.dma())?;
+        match self.bring_up(env, attach, wait, rings, &outputs, || ()) {
+            Ok(running) => Ok((running, outputs)),
             Err(error) => {
-                // The SMMU may know the event queue already.
+                // The SMMU may know these queues already.
                 if Bringup::begin(&self.registers, wait, self.config()).is_err() {
-                    mem::forget(events);
+                    mem::forget(outputs);
                 }
                 Err(error)
             }
@@ -190,9 +220,10 @@ impl<P: Platform> Part<P> {
         attach: &Smmu<P>,
         wait: &P::Wait,
         rings: &[Ring],
-        events: &Events<P>,
+        outputs: &OutputQueues<P>,
         open: impl FnOnce(),
     ) -> Result<RunningSmmu<P>, DriverError> {
+        let OutputQueues { events, pages } = outputs;
         let (smmu, sink) = (self.id, env.sink());
         let unknown = DriverError::UnknownSmmu { smmu, count: sink.queues().queues().len() };
         let (&(base, size), others) = rings.split_first().ok_or(unknown)?;
@@ -206,6 +237,10 @@ impl<P: Platform> Part<P> {
             .inspect(|_| open())
             .and_then(|off| off.invalidate_all(sink, smmu))
             .and_then(|smmu| smmu.enable_events(events.base(), events.size()))
+            .and_then(|smmu| match pages {
+                Some(pages) => smmu.enable_page_requests(pages.base(), pages.size()),
+                None => Ok(smmu),
+            })
             .and_then(|smmu| smmu.enable_interrupts(self.options.interrupts))
             .and_then(|smmu| smmu.enable_translation())
             .map_err(|error| DriverError::Bringup { smmu, error })

@@ -23,10 +23,12 @@ use crate::queue_slot::{QueueSlot, ReplaceableQueue};
 /// | a handler calls | locks that it takes |
 /// |---|---|
 /// | [`Driver::drain_events`](crate::Driver::drain_events) | [`Lock`](Self::Lock) of the event queue, by `try_lock`; held while the closure runs |
+/// | [`Driver::handle_events`](crate::Driver::handle_events), [`handle_page_requests`](crate::Driver::handle_page_requests) | [`Lock`](Self::Lock) of that queue, by `try_lock`; that of the stream table for each fault that waits |
+/// | a token, [`FaultTable`](smmu_attach::faults::FaultTable) | none, beside that of [`QueueCell`](Self::QueueCell) |
 /// | [`Driver::device_of`](crate::Driver::device_of) | [`Lock`](Self::Lock) of the stream table; it waits for it |
 /// | [`Driver::handle_gerror`](crate::Driver::handle_gerror) | none, beside that of [`QueueCell`](Self::QueueCell) |
 /// | [`Domain::invalidate`](smmu_attach::Domain::invalidate) | none, beside those of [`Cell`](Self::Cell) and [`QueueCell`](Self::QueueCell) |
-/// | attach, block, restart, `add_device`, and what drops the last reference to a device | do not call it: these take [`SleepLock`](Self::SleepLock), or allocate |
+/// | attach, block, restart, `add_device`, [`withdraw_faults`](crate::Driver::withdraw_faults), and what drops the last reference to a device | do not call it: these take [`SleepLock`](Self::SleepLock), or allocate |
 ///
 /// - A cell takes a lock at each read if it is a [`LockCell`], and only beyond 8 readers of one CPU
 ///   if it is a [`HazardCell`].

@@ -32,6 +32,10 @@ impl<P: Platform> Driver<P> {
     /// no caller had drained are lost. The call waits for the calls that are under way, two times
     /// [`SmmuOptions::timeout`](crate::SmmuOptions::timeout) at most.
     ///
+    /// Turning translation off ends each stalled transaction: its token answers nothing. Groups of page
+    /// requests wait on. Requests that no caller had drained are lost, and so may be a response that the
+    /// old command queue took: reset the PRI of the devices.
+    ///
     /// # Hazard
     ///
     /// Between a reset and this call, the reset value of `GBPA` decides what a device reaches. If
@@ -65,14 +69,15 @@ impl<P: Platform> Driver<P> {
             closed.push([node(None)?, node(None)?]);
             open.push(node(Some(queue))?);
         }
-        let events = part.events(self.dma())?;
+        let outputs = part.outputs(self.dma())?;
 
         // The SMMU reads no queue from here on, so the old rings may go.
         life.running = None;
         part.turn_off(wait)?;
         life.leaving.extend(queues.iter().zip(closed).map(|(queue, closed)| queue.close(closed)));
         let old_events = driven.events.lock().take();
-        drop(old_events);
+        let old_pages = driven.pages.lock().take();
+        drop((old_events, old_pages));
         let patience = 2 * part.options.timeout;
         let left = || {
             queues.iter().for_each(DriverQueue::<P>::reclaim);
@@ -81,8 +86,13 @@ impl<P: Platform> Driver<P> {
         };
         poll(wait, patience, left).map_err(|error| DriverError::QueueInUse { smmu, error })?;
 
+        // The SMMU has terminated its stalled transactions. No answer to one may reach the new queue.
+        let answered = || (driven.faults.outstanding().sending == 0).then_some(());
+        poll(wait, patience, answered).map_err(|error| DriverError::QueueInUse { smmu, error })?;
+        driven.faults.forget_stalls();
+
         let mut open = Some(open);
-        let started = part.bring_up(self.env(), driven.attach(), wait, &rings, &events, || {
+        let started = part.bring_up(self.env(), driven.attach(), wait, &rings, &outputs, || {
             for (queue, node) in queues.iter().zip(open.take().into_iter().flatten()) {
                 queue.open(node);
             }
@@ -90,13 +100,16 @@ impl<P: Platform> Driver<P> {
         match started {
             Ok(started) => {
                 life.running = Some(started);
-                *driven.events.lock() = Some(events);
+                *driven.events.lock() = Some(outputs.events);
+                *driven.pages.lock() = outputs.pages;
+                // What the new queue does not take stays kept.
+                let _ = driven.faults.send_kept();
                 Ok(())
             }
             Err(error) => {
                 if part.turn_off(wait).is_err() {
                     // The SMMU may still use its queues.
-                    mem::forget((open, events));
+                    mem::forget((open, outputs));
                 }
                 Err(error)
             }

@@ -5,13 +5,14 @@ use core::mem;
 
 use lock_api::Mutex;
 use smmu_attach::AttachError;
+use smmu_attach::faults::{EventSieve, FaultTable};
 use smmu_cmdq::{Opcodes, QueueSet};
 use smmu_hw_mmio::{Bringup, Probe, probe};
 use smmu_types::SmmuId;
 
 use crate::driver::{DrivenSmmu, Driver, Life};
 use crate::error::DriverError;
-use crate::part::{Part, rings_of};
+use crate::part::{OutputQueues, Part, rings_of};
 use crate::platform::{Env, Platform, Queues, Smmu};
 use crate::smmu_options::SmmuOptions;
 use crate::virtual_queue::VirtualQueue;
@@ -103,13 +104,14 @@ impl<P: Platform> Setup<P> {
         let Setup { dma, wait, observer, parts } = self;
         let last = SmmuId(u16::try_from(parts.len()).unwrap_or(u16::MAX));
         let (mut groups, mut running, mut smmus) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut attach, mut rings) = (Vec::new(), Vec::new());
+        let (mut attach, mut rings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
         // All lists and tables have their room before the first SMMU is touched.
         let room = groups
             .try_reserve_exact(parts.len())
             .and(running.try_reserve_exact(parts.len()))
             .and(attach.try_reserve_exact(parts.len()))
             .and(rings.try_reserve_exact(parts.len()))
+            .and(faults.try_reserve_exact(parts.len()))
             .and(smmus.try_reserve_exact(parts.len()));
         room.map_err(|_| DriverError::OutOfMemory { smmu: last })?;
         for part in &parts {
@@ -124,6 +126,7 @@ impl<P: Platform> Setup<P> {
         for Part { id, probe, options, .. } in &parts {
             let config = options.attach.clone();
             attach.push(Smmu::<P>::new(&env, *id, probe.id, probe.caps, config)?);
+            faults.push(FaultTable::new(env.clone(), *id, options.waiting_faults.into())?);
         }
 
         for ((part, smmu), rings) in parts.iter().zip(&attach).zip(&rings) {
@@ -135,9 +138,13 @@ impl<P: Platform> Setup<P> {
                 }
             }
         }
-        for ((part, smmu), (running, events)) in parts.into_iter().zip(attach).zip(running) {
+        let all = parts.into_iter().zip(attach).zip(faults).zip(running);
+        for (((part, smmu), faults), (running, outputs)) in all {
+            let OutputQueues { events, pages } = outputs;
+            let (events, pages) = (Mutex::new(Some(events)), Mutex::new(pages));
+            let sieve = Mutex::new(EventSieve::new(part.options.sieve));
             let life = Mutex::new(Life { running: Some(running), leaving: Vec::new() });
-            smmus.push(DrivenSmmu { smmu, part, life, events: Mutex::new(Some(events)) });
+            smmus.push(DrivenSmmu { smmu, part, life, events, pages, faults, sieve });
         }
         Ok(Driver::new(env, wait, smmus))
     }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use smmu_attach::SmmuConfig;
+use smmu_attach::faults::SieveConfig;
 use smmu_cmdq::SyncBy;
 use smmu_hw_mmio::{Coherency, Interrupts};
 
@@ -20,6 +21,14 @@ pub struct SmmuOptions {
     /// log2 of the entries of the event queue; 8 by default. The driver takes less where the SMMU
     /// has less.
     pub event_queue_log2: u8,
+    /// log2 of the entries of the PRI queue; `None` by default, and the queue stays off. The driver
+    /// takes less where the SMMU has less, and none where the SMMU has no PRI.
+    pub pri_queue_log2: Option<u8>,
+    /// How many faults can wait for an answer at a time; 64 by default. The sum of `IDR5.STALL_MAX` and
+    /// of the requests that the devices have under way is enough.
+    pub waiting_faults: u16,
+    /// Which events are reported: all but storms and known noise.
+    pub sieve: SieveConfig,
     /// How a `CMD_SYNC` completes; by default the cheapest way the SMMU has
     /// ([`QueueConfig::suited_to`](smmu_cmdq::QueueConfig::suited_to)).
     pub sync_by: Option<SyncBy>,
@@ -39,6 +48,9 @@ impl Default for SmmuOptions {
             timeout: Duration::from_secs(1),
             command_queue_log2: 8,
             event_queue_log2: 8,
+            pri_queue_log2: None,
+            waiting_faults: 64,
+            sieve: SieveConfig::default(),
             sync_by: None,
             coherency: None,
             interrupts: Interrupts::Polled,

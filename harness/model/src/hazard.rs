@@ -3,7 +3,7 @@
 use std::fmt;
 
 use smmu_types::seam::TableEntry;
-use smmu_types::{CacheTag, Command, EventKind, Iova, PhysAddr, StreamId, SubstreamId};
+use smmu_types::{CacheTag, Command, EventKind, Iova, PhysAddr, PrgIndex, StreamId, SubstreamId};
 
 use crate::violation::Violation;
 
@@ -51,6 +51,23 @@ impl fmt::Display for Now {
             Now::Abort => f.write_str("end in an abort"),
         }
     }
+}
+
+/// What waits for an answer of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// A stalled transaction.
+    Stall {
+        /// Tag of its event.
+        tag: u16,
+    },
+    /// A group of page requests.
+    Group {
+        /// The substream, if the requests have one.
+        substream: Option<SubstreamId>,
+        /// Number of the group.
+        group: PrgIndex,
+    },
 }
 
 /// A mistake of the driver, or a feature that the model lacks and cannot judge.
@@ -180,6 +197,27 @@ pub enum Hazard {
         /// The broken rule.
         violation: Violation,
     },
+    /// The driver was told of a fault that waits, and did not answer.
+    Unanswered {
+        /// Index of the SMMU.
+        smmu: usize,
+        /// The stream that waits.
+        stream: StreamId,
+        /// What waits.
+        waits: Waits,
+        /// A command that would have answered.
+        missing: Command,
+    },
+    /// The driver answered a fault that does not wait: the tag, the stream or the substream is wrong,
+    /// or it has answered before. A real SMMU may resume another transaction (4.7.1).
+    WrongAnswer {
+        /// Index of the SMMU.
+        smmu: usize,
+        /// The answer.
+        command: Command,
+        /// Whether the same fault was answered before.
+        twice: bool,
+    },
     /// An entry asks for a feature that the model lacks. Events that follow from it are not the
     /// driver's fault.
     Unsupported {
@@ -203,10 +241,12 @@ impl Hazard {
             | Hazard::StaleConfiguration { missing, .. }
             | Hazard::StaleAtc { missing, .. }
             | Hazard::AtcInvOutstanding { missing, .. }
-            | Hazard::MixedUpdate { missing, .. } => Some(missing),
-            Hazard::Protocol { .. } | Hazard::Unsupported { .. } | Hazard::Unpredictable { .. } => {
-                None
-            }
+            | Hazard::MixedUpdate { missing, .. }
+            | Hazard::Unanswered { missing, .. } => Some(missing),
+            Hazard::Protocol { .. }
+            | Hazard::WrongAnswer { .. }
+            | Hazard::Unsupported { .. }
+            | Hazard::Unpredictable { .. } => None,
         }
     }
 }
@@ -297,6 +337,28 @@ impl fmt::Display for Hazard {
                     f,
                     "smmu{smmu}: stream {stream} {rule}; the effect is unpredictable ({section})"
                 )
+            }
+            Hazard::Unanswered { smmu, stream, waits, missing } => {
+                match waits {
+                    Waits::Stall { tag } => {
+                        write!(
+                            f,
+                            "smmu{smmu}: a transaction of stream {stream} stalls with tag {tag:#x}"
+                        )?;
+                    }
+                    Waits::Group { substream, group } => {
+                        write!(f, "smmu{smmu}: stream {stream}")?;
+                        if let Some(substream) = substream {
+                            write!(f, ", substream {substream},")?;
+                        }
+                        write!(f, " waits for the answer to page request group {group}")?;
+                    }
+                }
+                write!(f, "; missing: {missing}")
+            }
+            Hazard::WrongAnswer { smmu, command, twice } => {
+                let why = if twice { "was answered before" } else { "does not wait" };
+                write!(f, "smmu{smmu}: {command} is for a fault that {why}")
             }
             Hazard::Protocol { smmu, violation } => write!(f, "smmu{smmu}: {violation}"),
             Hazard::Unsupported { smmu, stream, feature } => {

@@ -39,4 +39,6 @@ pub enum InjectedFault {
     MsiLost,
     /// Writes of event records abort.
     EventQueueAbort,
+    /// Writes of page requests abort.
+    PriQueueAbort,
 }

@@ -48,6 +48,17 @@
 //! The SMMU acts only at a register access, a DMA or a call of [`Model`]. So it sees a half-written
 //! entry only if such a call comes in between.
 //!
+//! # Faults that wait
+//!
+//! With [`Profile::stall_model`] a fault stalls its transaction, where the CD or the STE says so.
+//! [`Model::start_write32`] then returns [`DmaProgress::Stalled`], and [`Model::progress`] says what
+//! became of it. A stall is not lost in a full event queue: the SMMU retries the transaction when the
+//! queue has room (7.4). With [`Profile::pri`] a device sends [page requests](Model::page_request);
+//! a full PRI queue makes the SMMU answer `Success` by itself (8.1).
+//!
+//! An answer to nothing is a [`Hazard::WrongAnswer`]. [`Model::unanswered`] names what the driver was
+//! told of and did not answer.
+//!
 //! # Faults on request
 //!
 //! An [`InjectedFault`] stops a command queue or makes it slow, aborts fetches, leaves ATC
@@ -68,7 +79,7 @@
 //!
 //! - Nested translation ([`Hazard::Unsupported`] and `C_BAD_STE`) and `TTB1` (likewise, with
 //!   `C_BAD_CD`).
-//! - Substreams, the ATCs of devices, PRI, stalls, hardware table updates.
+//! - Substreams, the ATCs of devices, hardware table updates.
 //! - Granules of 16 and 64 KiB, and the contiguous hint: each page is its own line.
 
 mod cache;
@@ -91,19 +102,22 @@ mod requester;
 #[cfg(test)]
 mod tests;
 mod violation;
+mod waiting;
 mod walk;
 mod word;
 
 // A driver's tests need no dependency line of their own for the types in this crate's API.
 pub use smmu_types;
 
-pub use hazard::{Hazard, Now, Permissions};
+pub use hazard::{Hazard, Now, Permissions, Waits};
 pub use injected_fault::InjectedFault;
 pub use model::{DmaRefused, Model};
 pub use model_device::{AtsDmaFailure, AtsRequestFailure, AtsSwitch, AtsTranslation, ModelDevice};
 pub use model_registers::ModelRegisters;
 pub use profile::{Profile, SecondQueue, WhileAtsOff};
 pub use violation::Violation;
+pub use waiting::pages::PageResponse;
+pub use waiting::stalls::{DmaProgress, StallId};
 
 /// The examples of the README compile and run.
 #[cfg(doctest)]

@@ -4,12 +4,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use smmu_types::Irq;
 
-use crate::dma::transaction::DmaAccess;
 use crate::hazard::Hazard;
-use crate::model::DmaRefused;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
-use crate::requester::Requester;
+use crate::waiting::stalls::{DmaProgress, Transaction};
 
 #[derive(Debug)]
 pub(crate) struct ModelState {
@@ -54,32 +52,9 @@ impl SharedModel {
         Some(result)
     }
 
-    /// A device writes 4 bytes at an untranslated address.
-    pub(crate) fn write32(
-        &self,
-        smmu: usize,
-        source: Requester,
-        iova: u64,
-        value: u32,
-    ) -> Result<(), DmaRefused> {
-        let written = self.act(smmu, |smmu, ram| {
-            let address = smmu.translate(ram, source, iova & !3, DmaAccess::Write)?;
-            ram.write32(address, value)
-        });
-        written.flatten().ok_or(DmaRefused)
-    }
-
-    /// A device reads 4 bytes at an untranslated address.
-    pub(crate) fn read32(
-        &self,
-        smmu: usize,
-        source: Requester,
-        iova: u64,
-    ) -> Result<u32, DmaRefused> {
-        let read = self.act(smmu, |smmu, ram| {
-            let address = smmu.translate(ram, source, iova & !3, DmaAccess::Read)?;
-            ram.read32(address)
-        });
-        read.flatten().ok_or(DmaRefused)
+    /// A device begins an untranslated transaction, which may stall.
+    pub(crate) fn start(&self, smmu: usize, transaction: Transaction) -> DmaProgress {
+        let begun = self.act(smmu, |smmu, ram| smmu.begin(ram, transaction));
+        begun.unwrap_or(DmaProgress::Refused)
     }
 }

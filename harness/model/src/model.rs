@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smmu_types::pool::HeapWindow;
-use smmu_types::{CacheTag, Irq, PhysAddr, RawCommand, StreamId};
+use smmu_types::{CacheTag, Irq, PhysAddr, PriRecord, RawCommand, StreamId};
 
 use crate::hazard::Hazard;
 use crate::injected_fault::InjectedFault;
@@ -13,6 +13,8 @@ use crate::model_ram::ModelRam;
 use crate::model_registers::ModelRegisters;
 use crate::model_smmu::ModelSmmu;
 use crate::profile::Profile;
+use crate::waiting::pages::PageResponse;
+use crate::waiting::stalls::{DmaProgress, StallId, Transaction};
 
 /// The SMMU refused an access, or no RAM lies at its output address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,10 +51,12 @@ impl Model {
 
     /// A device behind an SMMU writes 4 bytes. The model ignores bits 1:0 of `iova`.
     ///
+    /// The device does not wait for a stall: see [`start_write32`](Self::start_write32).
+    ///
     /// # Errors
     ///
-    /// The SMMU refused the access, no RAM lies at its output address, or the index is out of
-    /// range.
+    /// The SMMU refused the access or stalls it, no RAM lies at its output address, or the index is
+    /// out of range.
     pub fn dma_write32(
         &self,
         smmu: usize,
@@ -60,23 +64,75 @@ impl Model {
         iova: u64,
         value: u32,
     ) -> Result<(), DmaRefused> {
-        self.shared.write32(smmu, stream.into(), iova, value)
+        match self.start_write32(smmu, stream, iova, value) {
+            DmaProgress::Written => Ok(()),
+            _ => Err(DmaRefused),
+        }
     }
 
     /// A device behind an SMMU reads 4 bytes. The model ignores bits 1:0 of `iova`.
     ///
+    /// The device does not wait for a stall: see [`start_read32`](Self::start_read32).
+    ///
     /// # Errors
     ///
-    /// The SMMU refused the access, no RAM lies at its output address, or the index is out of
-    /// range.
+    /// The SMMU refused the access or stalls it, no RAM lies at its output address, or the index is
+    /// out of range.
     pub fn dma_read32(&self, smmu: usize, stream: StreamId, iova: u64) -> Result<u32, DmaRefused> {
-        self.shared.read32(smmu, stream.into(), iova)
+        match self.start_read32(smmu, stream, iova) {
+            DmaProgress::Read(value) => Ok(value),
+            _ => Err(DmaRefused),
+        }
+    }
+
+    /// A device behind an SMMU begins to write 4 bytes. The write may stall. The model ignores bits
+    /// 1:0 of `iova`. An index out of range refuses.
+    #[must_use]
+    pub fn start_write32(
+        &self,
+        smmu: usize,
+        stream: StreamId,
+        iova: u64,
+        value: u32,
+    ) -> DmaProgress {
+        self.shared.start(smmu, Transaction::write(stream.into(), iova, value))
+    }
+
+    /// A device behind an SMMU begins to read 4 bytes, as [`start_write32`](Self::start_write32).
+    #[must_use]
+    pub fn start_read32(&self, smmu: usize, stream: StreamId, iova: u64) -> DmaProgress {
+        self.shared.start(smmu, Transaction::read(stream.into(), iova))
     }
 
     /// The device with a StreamID behind an SMMU: for DMA with a SubstreamID, and for ATS.
     #[must_use]
     pub fn device(&self, smmu: usize, stream: StreamId) -> ModelDevice {
         ModelDevice::new(Arc::clone(&self.shared), smmu, stream)
+    }
+
+    /// How far a transaction is that stalled. Once it has ended, each call says how.
+    #[must_use]
+    pub fn progress(&self, smmu: usize, stalled: StallId) -> DmaProgress {
+        let state = self.shared.lock();
+        state.smmus.get(smmu).map_or(DmaProgress::Refused, |smmu| smmu.stalls.progress(stalled))
+    }
+
+    /// A device behind an SMMU sends a page request, or a stop marker.
+    pub fn page_request(&self, smmu: usize, request: PriRecord) {
+        self.shared.act(smmu, |smmu, ram| smmu.page_request(ram, request));
+    }
+
+    /// The responses to page request groups since the last call, in order: those of the driver, and
+    /// those that the SMMU gave by itself.
+    pub fn take_page_responses(&self, smmu: usize) -> Vec<PageResponse> {
+        self.shared.act(smmu, |smmu, _| smmu.pages.take_responses()).unwrap_or_default()
+    }
+
+    /// Each fault that the driver was told of and has not answered.
+    #[must_use]
+    pub fn unanswered(&self) -> Vec<Hazard> {
+        let state = self.shared.lock();
+        state.smmus.iter().flat_map(ModelSmmu::unanswered).collect()
     }
 
     /// The interrupts since the last call, in order, each with the index of its SMMU.
@@ -169,9 +225,11 @@ impl Model {
 
     /// Remove every injected fault of an SMMU.
     pub fn mend(&self, smmu: usize) {
-        self.shared.act(smmu, |smmu, _| {
+        self.shared.act(smmu, |smmu, ram| {
             smmu.main.faults.clear();
             smmu.second.faults.clear();
+            // The event queue may be writable again.
+            smmu.retry_unrecorded(ram);
         });
     }
 

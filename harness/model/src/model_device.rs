@@ -13,6 +13,7 @@ use crate::model::DmaRefused;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::requester::Requester;
+use crate::waiting::stalls::{DmaProgress, Transaction};
 
 /// The ATS switch of a device (`E` of the ATS Control register of PCIe).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,18 +128,39 @@ impl ModelDevice {
     ///
     /// # Errors
     ///
-    /// The SMMU refused the access, no RAM lies at its output address, or there is no such SMMU.
+    /// The SMMU refused the access or stalls it, no RAM lies at its output address, or there is no
+    /// such SMMU.
     pub fn write32(&self, iova: u64, value: u32) -> Result<(), DmaRefused> {
-        self.shared.write32(self.smmu, self.source, iova, value)
+        match self.start_write32(iova, value) {
+            DmaProgress::Written => Ok(()),
+            _ => Err(DmaRefused),
+        }
     }
 
     /// The device reads 4 bytes at an untranslated address. The model ignores bits 1:0 of `iova`.
     ///
     /// # Errors
     ///
-    /// The SMMU refused the access, no RAM lies at its output address, or there is no such SMMU.
+    /// The SMMU refused the access or stalls it, no RAM lies at its output address, or there is no
+    /// such SMMU.
     pub fn read32(&self, iova: u64) -> Result<u32, DmaRefused> {
-        self.shared.read32(self.smmu, self.source, iova)
+        match self.start_read32(iova) {
+            DmaProgress::Read(value) => Ok(value),
+            _ => Err(DmaRefused),
+        }
+    }
+
+    /// The device begins to write 4 bytes at an untranslated address. The write may stall:
+    /// [`Model::progress`](crate::Model::progress) says what becomes of it.
+    #[must_use]
+    pub fn start_write32(&self, iova: u64, value: u32) -> DmaProgress {
+        self.shared.start(self.smmu, Transaction::write(self.source, iova, value))
+    }
+
+    /// The device begins to read 4 bytes, as [`start_write32`](Self::start_write32) writes.
+    #[must_use]
+    pub fn start_read32(&self, iova: u64) -> DmaProgress {
+        self.shared.start(self.smmu, Transaction::read(self.source, iova))
     }
 
     /// Turn the ATS of the device on or off, for all its substreams. The ATC keeps its entries.

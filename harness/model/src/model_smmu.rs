@@ -15,6 +15,8 @@ use crate::queue::feed::CommandFeed;
 use crate::regs::register_file::RegisterFile;
 use crate::regs::vcmdq_file::SecondRegisters;
 use crate::violation::Violation;
+use crate::waiting::pages::Pages;
+use crate::waiting::stalls::Stalls;
 
 /// State of one SMMU. Each room adds the methods that act on its part.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct ModelSmmu {
     pub(crate) unsynced: Vec<(TlbKey, TlbLine)>,
     /// The devices that have an ATC, by StreamID.
     pub(crate) devices: BTreeMap<u32, AtsDevice>,
+    pub(crate) stalls: Stalls,
+    pub(crate) pages: Pages,
     pub(crate) interrupts: Vec<Irq>,
     pub(crate) hazards: Vec<Hazard>,
 }
@@ -48,14 +52,16 @@ impl ModelSmmu {
             tlb: Tlb::default(),
             unsynced: Vec::new(),
             devices: BTreeMap::new(),
+            stalls: Stalls::default(),
+            pages: Pages::default(),
             interrupts: Vec::new(),
             hazards: Vec::new(),
             profile,
         }
     }
 
-    /// Reset registers and caches as at power-on. Injected faults and devices with their ATCs stay:
-    /// they belong to the machine.
+    /// Reset registers and caches as at power-on. Injected faults and devices stay, with their ATCs
+    /// and page requests: they belong to the machine.
     pub(crate) fn reset(&mut self) {
         self.regs = RegisterFile::default();
         self.second_regs = SecondRegisters::default();
@@ -64,6 +70,7 @@ impl ModelSmmu {
         self.config = ConfigCache::of(&self.profile);
         self.tlb = Tlb::default();
         self.unsynced.clear();
+        self.stalls.end_all();
     }
 
     pub(crate) fn translates(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What a modelled SMMU can do.
 
-use smmu_types::{IdRegisters, OutputSize};
+use smmu_types::{IdRegisters, OutputSize, StallModel};
 
 use crate::injected_fault::InjectedFault;
 
@@ -27,8 +27,8 @@ pub enum WhileAtsOff {
 
 /// The features and sizes of one modelled SMMU, and how eagerly it acts.
 ///
-/// The model computes the ID registers from it. Every feature without a field is absent: PRI,
-/// stalls, hardware update of tables, AArch32 and big-endian tables.
+/// The model computes the ID registers from it. Every feature without a field is absent: hardware
+/// update of tables, AArch32 and big-endian tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Stage 1 (`IDR0.S1P`).
@@ -73,12 +73,22 @@ pub struct Profile {
     /// A `CMD_SYNC` may complete with an event (`IDR0.SEV`). The model sends none: no CPU waits
     /// in `WFE` here.
     pub sev: bool,
+    /// Whether faults stall (`IDR0.STALL_MODEL`). A stalled transaction that is terminated is aborted:
+    /// `IDR0.TERM_MODEL` is 1.
+    pub stall_model: StallModel,
+    /// Transactions that are stalled and recorded at a time, at most (`IDR5.STALL_MAX`). Further ones
+    /// wait unrecorded.
+    pub stall_max: u16,
+    /// Page requests (`IDR0.PRI`).
+    pub pri: bool,
     /// A second command queue. [`cmdq_log2`](Self::cmdq_log2) limits its size as well.
     pub second_queue: Option<SecondQueue>,
     /// log2 of the largest command queue; at most 19.
     pub cmdq_log2: u8,
     /// log2 of the largest event queue; at most 19.
     pub eventq_log2: u8,
+    /// log2 of the largest PRI queue; at most 19.
+    pub priq_log2: u8,
     /// Commands that the SMMU carries out at each read of a queue's `CONS`; 0 stops the queue.
     pub consume_per_poll: u32,
     /// The SMMU fetches again at once what an invalidation drops, as a prefetcher may.
@@ -113,9 +123,13 @@ impl Default for Profile {
             two_level_cd: false,
             msi: false,
             sev: false,
+            stall_model: StallModel::TerminateOnly,
+            stall_max: 16,
+            pri: false,
             second_queue: None,
             cmdq_log2: 8,
             eventq_log2: 7,
+            priq_log2: 5,
             consume_per_poll: 4,
             prefetch: true,
             word_by_word: false,
@@ -135,6 +149,7 @@ impl Profile {
             substream_bits: self.substream_bits.min(20),
             cmdq_log2: self.cmdq_log2.min(19),
             eventq_log2: self.eventq_log2.min(19),
+            priq_log2: self.priq_log2.min(19),
             ..self.clone()
         }
     }
@@ -143,6 +158,12 @@ impl Profile {
     #[must_use]
     pub fn id_registers(&self) -> IdRegisters {
         let this = self.bounded();
+        let stalls = match this.stall_model {
+            StallModel::Both => 0,
+            StallModel::TerminateOnly => 1,
+            StallModel::Forced => 2,
+            StallModel::Reserved => 3,
+        };
         IdRegisters {
             idr0: u32::from(this.stage2)
                 | u32::from(this.stage1) << 1
@@ -157,20 +178,24 @@ impl Profile {
                 | u32::from(this.two_level_cd) << 19
                 | 2 << 21 // TTENDIAN: little
                 | u32::from(this.ats_errors) << 23
-                | 1 << 24 // STALL_MODEL: no stalls
+                | stalls << 24
+                | u32::from(this.pri) << 16
                 | 1 << 26 // TERM_MODEL: faults always abort
                 | u32::from(this.two_level) << 27,
             idr1: u32::from(this.sid_bits)
                 | u32::from(this.substream_bits) << 6
+                | if this.pri { u32::from(this.priq_log2) << 11 } else { 0 }
                 | u32::from(this.eventq_log2) << 16
                 | u32::from(this.cmdq_log2) << 21,
             idr2: 0,
-            idr3: u32::from(this.range_invalidation) << 10,
+            // PPS: automatic answers have the PASID.
+            idr3: u32::from(this.range_invalidation) << 10 | u32::from(this.pri) << 5,
             idr4: 0,
             idr5: this.output_size as u32
                 | u32::from(this.granule_4k) << 4
                 | u32::from(this.granule_16k) << 5
-                | u32::from(this.granule_64k) << 6,
+                | u32::from(this.granule_64k) << 6
+                | if stalls == 1 { 0 } else { u32::from(this.stall_max) << 16 },
             idr6: 0,
             iidr: 0,
             aidr: 1,
@@ -203,6 +228,11 @@ mod tests {
         let more = Profile { ats: true, msi: true, sev: true, ..Profile::default() };
         let caps = Capabilities::decode(more.id_registers());
         assert!(caps.ats && caps.msi && caps.sev && !caps.pri);
+        let stalls = Profile { stall_model: StallModel::Both, pri: true, ..Profile::default() };
+        let caps = Capabilities::decode(stalls.id_registers());
+        assert_eq!((caps.stall_model, caps.stall_max), (StallModel::Both, 16));
+        assert!(caps.pri && caps.pri_answers_with_pasid);
+        assert_eq!(caps.priq_log2, 5);
     }
 
     #[test]

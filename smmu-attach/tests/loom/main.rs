@@ -28,6 +28,9 @@
 //! | `DomainOrder` | `cross_replace` |
 //! | `RefuseBeforeHold` | `two_held_transactions` |
 //! | `GoneBeforeSweep` | `gone_beside_attach` |
+//! | `FillBeforeWaiting`, `SeeAcquire` | `fault_beside_withdraw` |
+//! | `TakeBySwap` | `answer_beside_withdraw` |
+//! | `KeepRelease` | `kept_beside_send` |
 //! | `Seam::FullBarrier`, `Seam::Publish`, `Seam::Tlbi` | `attach_beside_unmap` |
 //! | `Seam::ArrayRelease`, `Seam::ArrayBeforeEntries` | `attach_beside_unmap` |
 //! | `Seam::Cfgi` | `block_beside_unmap` |
@@ -41,6 +44,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![expect(unsafe_code, reason = "doubles of hardware memory, of a lock and of a publication")]
 
+mod faults;
 mod hardware;
 mod models;
 mod seams;
@@ -50,6 +54,7 @@ use rstest::rstest;
 use smmu_attach::TranslationStage;
 use smmu_attach::sync::{Barrier, without};
 
+use crate::faults::*;
 use crate::hardware::Fault;
 use crate::models::*;
 use crate::seams::*;
@@ -150,10 +155,31 @@ fn an_entry_is_written_behind_its_context() {
     write_an_entry(5);
 }
 
+#[rstest]
+fn a_fault_is_answered_beside_a_withdrawal(#[values(false, true)] drops: bool) {
+    answer_beside_withdraw(drops, 5);
+}
+
+#[test]
+fn a_fault_comes_beside_a_withdrawal() {
+    fault_beside_withdraw(5);
+}
+
+#[test]
+fn a_kept_answer_is_sent_by_two_threads() {
+    kept_beside_send(5);
+}
+
+#[test]
+fn a_fault_is_answered_beside_a_reset() {
+    answer_beside_reset(5);
+}
+
 const WRONG: &str = "wrong translation";
 /// Loom's words for a DMA that is not ordered before the reuse of the page.
 const RACE: &str = "Causality violation: Concurrent read and write accesses";
 const TAKEN: &str = "DMA reached a page that was taken away";
+const TO_THE_NEW_FAULT: &str = "one answer, to the new fault";
 const NO_LEVEL_2: &str = "the SMMU knows of no second-level table";
 
 #[rstest]
@@ -217,6 +243,12 @@ fn without_a_promise_of_a_seam(#[case] seam: Seam, #[case] why: &str, #[case] mo
 #[case::gone_before_sweep(Barrier::GoneBeforeSweep, "a device is attached to an SMMU", || {
     gone_beside_attach(3);
 })]
+#[case::fill_before_waiting(Barrier::FillBeforeWaiting, TO_THE_NEW_FAULT, || {
+    fault_beside_withdraw(3);
+})]
+#[case::see_acquire(Barrier::SeeAcquire, TO_THE_NEW_FAULT, || fault_beside_withdraw(3))]
+#[case::take_by_swap(Barrier::TakeBySwap, "one answer", || answer_beside_withdraw(false, 3))]
+#[case::keep_release(Barrier::KeepRelease, TO_THE_NEW_FAULT, || kept_beside_send(3))]
 fn without_a_step(#[case] step: Barrier, #[case] why: &str, #[case] model: fn()) {
     must_fail(why, || without(step, model));
 }

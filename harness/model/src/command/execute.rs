@@ -1,4 +1,4 @@
-//! Carries out commands: invalidations, prefetch hints, `CMD_SYNC`.
+//! Carries out commands: invalidations, prefetch hints, answers to faults, `CMD_SYNC`.
 
 use smmu_types::range::{LevelHint, RangeGranule, Span, SpanAddress};
 use smmu_types::regs::gerror;
@@ -113,6 +113,11 @@ impl ModelSmmu {
             }),
             // The queue carries it out: a device may not answer.
             Command::AtcInv { .. } => only_if(self.profile.ats)?,
+            Command::PriResp { stream, substream, group, response } => {
+                self.page_response(stream, substream, group, response)?;
+            }
+            Command::Resume { stream, tag, action } => self.resume(ram, stream, tag, action)?,
+            Command::StallTerm { stream } => self.stall_term(ram, stream)?,
             Command::Sync { completion: Completion::Msi(msi), .. } if self.profile.msi => {
                 self.send_sync_msi(ram, msi);
             }

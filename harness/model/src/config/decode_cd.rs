@@ -1,6 +1,6 @@
 //! Decodes a CD as this SMMU does, and says which CDs it refuses.
 
-use smmu_types::{Asid, Cd, Granule, OutputSize, PhysAddr, Regime, Vmid};
+use smmu_types::{Asid, Cd, Granule, OutputSize, PhysAddr, Regime, StallModel, Vmid};
 
 use crate::config::decode_ste::{Bad, Tagged, known_granule};
 use crate::profile::Profile;
@@ -14,7 +14,8 @@ use crate::word::{bit, field};
 ///
 /// - `V` = 0; AArch32 or big-endian tables; an ASID wider than supported;
 /// - hardware updates (`HA`, `HD`);
-/// - `S`, because the model has no stalls; `A` = 0, because faults always abort here;
+/// - `S`, where the SMMU has no stalls or the STE disables them; `S` = 0, where it always stalls;
+///   `A` = 0, because faults always abort here;
 /// - while `EPD0` = 0: `T0SZ` outside 16 to 39, a granule that the profile lacks, `TTB0` beyond
 ///   `IPS`.
 ///
@@ -26,6 +27,7 @@ pub(crate) fn decode_cd(
     vmid: Vmid,
     regime: Regime,
     tagged: Tagged,
+    may_stall: bool,
 ) -> Result<Translation, Bad> {
     let [w0, w1, ..] = cd.0;
     let el2_without_e2h = tagged == Tagged::No;
@@ -33,8 +35,14 @@ pub(crate) fn decode_cd(
     let upper = !bit(w0, 30) && !el2_without_e2h;
     let wide_asid = profile.asid_bits == 8 && cd.asid().0 > 0xff && !el2_without_e2h;
     let endian = bit(w0, 15) && (walks || upper);
-    // HD, HA, S.
-    let refused = bit(w0, 42) || bit(w0, 43) || bit(w0, 44) || !cd.aborts();
+    let stalls = bit(w0, 44);
+    let stall_refused = match profile.stall_model {
+        StallModel::Both => stalls && !may_stall,
+        StallModel::Forced => !stalls,
+        StallModel::TerminateOnly | StallModel::Reserved => stalls,
+    };
+    // HD, HA.
+    let refused = bit(w0, 42) || bit(w0, 43) || stall_refused || !cd.aborts();
     if !cd.is_valid() || !bit(w0, 41) || wide_asid || endian || refused {
         return Err(Bad::Illegal);
     }
@@ -69,6 +77,7 @@ pub(crate) fn decode_cd(
         access_flag: !bit(w0, 35),
         walks,
         records: cd.records(),
+        stalls,
     };
     if !walks {
         return Ok(Translation { root: PhysAddr(0), ..t });

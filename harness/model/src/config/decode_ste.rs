@@ -2,7 +2,7 @@
 
 use smmu_types::fields::ste as field_of;
 use smmu_types::{
-    AtsMode, Granule, PhysAddr, Regime, Stage2Config, Ste, SteConfig, StreamWorld, Vmid,
+    AtsMode, Granule, PhysAddr, Regime, Stage2Config, StallModel, Ste, SteConfig, StreamWorld, Vmid,
 };
 
 use crate::config::cd_table::CdTable;
@@ -16,7 +16,7 @@ use crate::word::{bit, field};
 pub(crate) enum Stream {
     Abort,
     Bypass,
-    Stage1 { cds: CdTable, vmid: Vmid, regime: Regime, tagged: Tagged },
+    Stage1 { cds: CdTable, vmid: Vmid, regime: Regime, tagged: Tagged, may_stall: bool },
     Stage2(Translation),
 }
 
@@ -42,10 +42,10 @@ pub(crate) enum Bad {
 ///
 /// - `V` = 0; a stage that the profile lacks; a table of CDs that [`CdTable::of`] refuses;
 /// - with ATS: `EATS` = 2 without nesting; `EATS` = 1 with stalls of stage 2;
-/// - `S1STALLD`, because the model has no stalls;
+/// - `S1STALLD`, where stalls are no choice;
 /// - a reserved `STRW` if EL2 exists; a VMID wider than supported;
-/// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), stalls (`S2S`),
-///   a granule that the profile lacks, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not
+/// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), an `S2S`
+///   that the SMMU does not have or does not leave out, a granule that the profile lacks, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not
 ///   match `S2T0SZ`, `S2TTB` beyond `S2PS`.
 ///
 /// A granule that the profile has and the model does not walk is unsupported.
@@ -79,7 +79,7 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
     if profile.vmid_bits == 8 && vmid.0 > 0xff {
         return Err(Bad::Illegal);
     }
-    if s1 && bit(w1, 27) {
+    if s1 && bit(w1, 27) && profile.stall_model != StallModel::Both {
         return Err(Bad::Illegal);
     }
     if profile.ats && has_bad_ats(ste) {
@@ -90,10 +90,15 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
     }
     if s1 {
         let cds = CdTable::of(ste, profile).ok_or(Bad::Illegal)?;
-        return Ok(Stream::Stage1 { cds, vmid, regime, tagged });
+        return Ok(Stream::Stage1 { cds, vmid, regime, tagged, may_stall: !bit(w1, 27) });
     }
-    // S2ENDI, S2HD, S2HA, S2S.
-    let illegal = bit(w2, 52) || bit(w2, 55) || bit(w2, 56) || bit(w2, 57);
+    let stall_refused = match profile.stall_model {
+        StallModel::Both => false,
+        StallModel::Forced => !bit(w2, 57),
+        StallModel::TerminateOnly | StallModel::Reserved => bit(w2, 57),
+    };
+    // S2ENDI, S2HD, S2HA.
+    let illegal = bit(w2, 52) || bit(w2, 55) || bit(w2, 56) || stall_refused;
     let SteConfig::Stage2(config) = with_known_size(ste, 2, 50, 48).decode() else {
         return Err(Bad::Illegal);
     };
@@ -181,6 +186,7 @@ fn decode_stage2(
         access_flag,
         walks: true,
         records: config.record,
+        stalls: config.stall,
     };
     t.with_root_rounded_down()
 }

@@ -69,7 +69,7 @@ pub(crate) fn resolve(
         }
         Stream::Bypass => Ok(Treatment::Bypass),
         Stream::Stage2(t) => Ok(Treatment::Translate(t)),
-        Stream::Stage1 { cds, vmid, regime, tagged } => {
+        Stream::Stage1 { cds, vmid, regime, tagged, may_stall } => {
             let index = match cds.choose(substream).map_err(Refusal::new)? {
                 CdChoice::Bypass => return Ok(Treatment::Bypass),
                 CdChoice::Cd(index) => index,
@@ -77,7 +77,7 @@ pub(crate) fn resolve(
             let cd = cd(&cds, index).map_err(|absent| {
                 Refusal::absent(absent, EventKind::C_BAD_SUBSTREAMID, EventKind::F_CD_FETCH)
             })?;
-            decode_cd(&cd, profile, vmid, regime, tagged)
+            decode_cd(&cd, profile, vmid, regime, tagged, may_stall)
                 .map(Treatment::Translate)
                 .map_err(|bad| Refusal::bad(bad, EventKind::C_BAD_CD))
         }

@@ -3,13 +3,14 @@
 use smmu_types::fields::events::f_bad_ats_treq::{INPUTADDR, R, SPAN, W};
 use smmu_types::regs::{cr0, cr2};
 use smmu_types::{
-    AtcSpan, AtsMode, Command, EventKind, Iova, PhysAddr, RawCommand, StreamId, SubstreamId,
+    AtcSpan, AtsMode, Command, EventKind, Iova, PhysAddr, RawCommand, Ste, StreamId, SubstreamId,
 };
 
 use crate::cache::tlb::TlbKey;
-use crate::config::decode_ste::{Bad, Stream, decode_ste, effective_ats};
+use crate::config::decode_ste::{Stream, decode_ste, effective_ats};
 use crate::config::treatment::{Refusal, Treatment};
 use crate::dma::ats_device::AtcKey;
+use crate::dma::fetch::ste_in_memory;
 use crate::dma::transaction::{DmaAccess, event_of};
 use crate::hazard::{Hazard, Permissions};
 use crate::injected_fault::InjectedFault;
@@ -232,15 +233,12 @@ impl ModelSmmu {
             return self.translates();
         }
         let cached = self.config.stes.get(&stream.0).copied();
-        let ste = cached
-            .or_else(|| crate::dma::fetch::ste_in_memory(ram, &self.stream_table(), stream).ok());
-        self.translates()
-            && ste.is_some_and(|ste| {
-                !matches!(
-                    decode_ste(&ste, &self.profile, self.e2h()),
-                    Err(Bad::Illegal | Bad::Unsupported(_)) | Ok(Stream::Abort)
-                ) && effective_ats(&ste, &self.profile) == AtsMode::Full
-            })
+        let ste = cached.or_else(|| ste_in_memory(ram, &self.stream_table(), stream).ok());
+        let passes = |ste: &Ste| {
+            let legal = decode_ste(ste, &self.profile, self.e2h()).is_ok();
+            legal && effective_ats(ste, &self.profile) == AtsMode::Full
+        };
+        self.translates() && ste.is_some_and(|ste| passes(&ste))
     }
 
     /// Carry out an `ATC_INV`. Returns whether the device answers in time.
@@ -293,7 +291,13 @@ impl ModelSmmu {
         });
         let answer = match old {
             Some(old) if self.lets_translated_pass(ram, stream) => Some(old),
-            _ => self.answer(ram, source, key.base, Cause::Prefetch).ok(),
+            _ => {
+                // The driver may be in the middle of an unmap: what it owes, the audit tells.
+                let known = self.hazards.len();
+                let answer = self.answer(ram, source, key.base, Cause::Prefetch).ok();
+                self.hazards.truncate(known);
+                answer
+            }
         };
         if let Some(answer) = answer {
             self.keep(stream, &answer);

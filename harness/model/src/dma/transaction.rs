@@ -12,6 +12,15 @@ use crate::requester::Requester;
 use crate::walk::table_walk::WalkFault;
 use crate::walk::translation::{Translation, WalkStage};
 
+/// Why a transaction does not pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NoPassage {
+    /// The SMMU refused it.
+    Refused,
+    /// It stalls. The event has no tag yet, and is not recorded.
+    Stalls(EventRecord),
+}
+
 /// Direction of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DmaAccess {
@@ -29,36 +38,40 @@ impl DmaAccess {
 }
 
 impl ModelSmmu {
-    /// The output address of an access, or `None` if the SMMU refuses it.
+    /// The output address of an access.
     pub(crate) fn translate(
         &mut self,
         ram: &ModelRam,
         source: Requester,
         iova: u64,
         access: DmaAccess,
-    ) -> Option<PhysAddr> {
+    ) -> Result<PhysAddr, NoPassage> {
         if !self.translates() {
-            return (!self.regs.aborts_all()).then_some(PhysAddr(iova));
+            return if self.regs.aborts_all() {
+                Err(NoPassage::Refused)
+            } else {
+                Ok(PhysAddr(iova))
+            };
         }
         let configured = self.configuration(ram, source);
         if let Some(hazard) = self.stale_configuration(ram, source) {
             self.hazard(hazard);
         }
         match configured {
-            Ok(Treatment::Abort) => None,
+            Ok(Treatment::Abort) => Err(NoPassage::Refused),
             Ok(Treatment::Bypass) if iova >> self.profile.output_bits() != 0 => {
                 let kind = EventKind::F_ADDR_SIZE;
                 let event = event_of(kind, source)
                     .with_access(Iova(iova), access == DmaAccess::Read)
                     .with_class(EventClass::In);
                 self.record(ram, event);
-                None
+                Err(NoPassage::Refused)
             }
-            Ok(Treatment::Bypass) => Some(PhysAddr(iova)),
+            Ok(Treatment::Bypass) => Ok(PhysAddr(iova)),
             Ok(Treatment::Translate(t)) => self.look_up(ram, source, &t, iova, access),
             Err(refusal) => {
                 self.refuse(ram, source, refusal);
-                None
+                Err(NoPassage::Refused)
             }
         }
     }
@@ -90,14 +103,14 @@ impl ModelSmmu {
         t: &Translation,
         iova: u64,
         access: DmaAccess,
-    ) -> Option<PhysAddr> {
+    ) -> Result<PhysAddr, NoPassage> {
         let found = self.find_or_walk(ram, source, t, iova).and_then(|(key, line)| {
             if access.allowed(line.permissions) {
                 return Ok(PhysAddr(line.output | iova & (key.size() - 1)));
             }
             Err(WalkFault { kind: EventKind::F_PERMISSION, level: t.start_level, fetch: None })
         });
-        found.map_err(|fault| self.fault(ram, source, t, iova, access, fault)).ok()
+        found.map_err(|fault| self.fault(ram, source, t, iova, access, fault))
     }
 
     /// The cached line that translates `iova`, or the one that a walk finds and the cache keeps.
@@ -135,6 +148,7 @@ impl ModelSmmu {
         Ok(found)
     }
 
+    /// A fault of a stage: the transaction stalls, or it ends and the event is recorded.
     fn fault(
         &mut self,
         ram: &ModelRam,
@@ -143,9 +157,11 @@ impl ModelSmmu {
         iova: u64,
         access: DmaAccess,
         fault: WalkFault,
-    ) {
-        if fault.kind.is_translation_fault() && !t.records {
-            return;
+    ) -> NoPassage {
+        // The SMMU always records the event of a stall (3.12.2).
+        let stalls = fault.kind.is_translation_fault() && t.stalls;
+        if fault.kind.is_translation_fault() && !t.records && !stalls {
+            return NoPassage::Refused;
         }
         let mut event = event_of(fault.kind, source)
             .with_access(Iova(iova), access == DmaAccess::Read)
@@ -156,7 +172,11 @@ impl ModelSmmu {
         if let Some(fetch) = fault.fetch {
             event.0[3] = fetch.0;
         }
+        if stalls {
+            return NoPassage::Stalls(event);
+        }
         self.record(ram, event);
+        NoPassage::Refused
     }
 }
 

@@ -18,28 +18,40 @@ impl ModelSmmu {
 
     /// Write a record. The SMMU loses it if the queue is off, is full or aborts.
     pub(crate) fn record(&mut self, ram: &ModelRam, event: EventRecord) {
-        if self.regs.cr0 & cr0::EVENTQEN == 0 {
-            return;
+        let on = self.regs.cr0 & cr0::EVENTQEN != 0;
+        if !self.record_if_room(ram, event) && on && self.is_event_queue_full() {
+            if (self.regs.eventq_prod ^ self.regs.eventq_cons) & OVERFLOW == 0 {
+                self.regs.eventq_prod ^= OVERFLOW;
+            }
         }
+    }
+
+    fn is_event_queue_full(&self) -> bool {
         let ring = self.event_ring();
         let mask = ring.size.pointer_mask();
         let (prod, cons) = (self.regs.eventq_prod & mask, self.regs.eventq_cons & mask);
         // An impossible `CONS` says nothing about free slots: treat the queue as full.
-        if ring.size.used(prod, cons).is_none_or(|used| used == ring.size.entries()) {
-            if (self.regs.eventq_prod ^ self.regs.eventq_cons) & OVERFLOW == 0 {
-                self.regs.eventq_prod ^= OVERFLOW;
-            }
-            return;
+        ring.size.used(prod, cons).is_none_or(|used| used == ring.size.entries())
+    }
+
+    /// Write a record if the queue is writable. Says whether it is in the queue.
+    pub(crate) fn record_if_room(&mut self, ram: &ModelRam, event: EventRecord) -> bool {
+        if self.regs.cr0 & cr0::EVENTQEN == 0 || self.is_event_queue_full() {
+            return false;
         }
+        let ring = self.event_ring();
+        let mask = ring.size.pointer_mask();
+        let (prod, cons) = (self.regs.eventq_prod & mask, self.regs.eventq_cons & mask);
         let aborts = self.main.faults.contains(&InjectedFault::EventQueueAbort);
         let slot = ring.rounded_down().slot(prod);
         if aborts || ram.write_words(slot, &event.0).is_none() {
             self.raise_error(ram, gerror::EVENTQ_ABT);
-            return;
+            return false;
         }
         self.regs.eventq_prod = self.regs.eventq_prod & OVERFLOW | ring.after(prod);
         if prod == cons && self.regs.irq_ctrl & irq_ctrl::EVENTQ != 0 {
             self.signal(ram, self.regs.eventq_msi, Irq::EventQueue, gerror::MSI_EVENTQ_ABT);
         }
+        true
     }
 }

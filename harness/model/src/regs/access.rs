@@ -5,6 +5,7 @@ use smmu_types::regs::{self, cr0, cr2, gbpa, gerror, irq_cfg2, irq_ctrl};
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::queue::feed::QueueId;
+use crate::queue::ring::QueueRing;
 use crate::regs::register_file::BASE_ADDRESS;
 use crate::violation::Violation;
 
@@ -94,7 +95,7 @@ impl ModelSmmu {
                 false => old & !0xffff_ffff | value & 0xffff_ffff,
             }
         };
-        self.store(place.register, place.name, value);
+        self.store(ram, place.register, place.name, value);
     }
 
     fn load(&mut self, ram: &ModelRam, register: u32) -> u64 {
@@ -143,19 +144,24 @@ impl ModelSmmu {
             EVENTQ_BASE => return r.eventq_base,
             EVENTQ_PROD => r.eventq_prod,
             EVENTQ_CONS => r.eventq_cons,
-            // The model has no PRI: its registers read as zero.
+            PRIQ_IRQ_CFG0 => return r.priq_msi.address,
+            PRIQ_IRQ_CFG1 => r.priq_msi.data,
+            PRIQ_IRQ_CFG2 => r.priq_msi.attributes,
+            PRIQ_BASE => return r.priq_base,
+            PRIQ_PROD => r.priq_prod,
+            PRIQ_CONS => r.priq_cons,
             _ => 0,
         };
         narrow.into()
     }
 
-    fn store(&mut self, register: u32, name: &'static str, value: u64) {
+    fn store(&mut self, ram: &ModelRam, register: u32, name: &'static str, value: u64) {
         let narrow = value as u32;
         let enables = self.regs.cr0;
         match register {
-            CR0 => self.write_cr0(narrow),
+            CR0 => self.write_cr0(ram, narrow),
             CR1 => {
-                let any = cr0::SMMUEN | cr0::CMDQEN | cr0::EVENTQEN;
+                let any = cr0::SMMUEN | cr0::CMDQEN | cr0::EVENTQEN | cr0::PRIQEN;
                 if self.closed(name, any, "an enable bit of CR0") {
                     return;
                 }
@@ -179,7 +185,8 @@ impl ModelSmmu {
                 self.regs.gbpa_update = Some(value & !gbpa::UPDATE);
             }
             IRQ_CTRL => {
-                let bits = irq_ctrl::GERROR | irq_ctrl::EVENTQ;
+                let priq = if self.profile.pri { irq_ctrl::PRIQ } else { 0 };
+                let bits = irq_ctrl::GERROR | irq_ctrl::EVENTQ | priq;
                 self.regs.irq_ctrl = self.defined(name, value, bits.into()) as u32;
             }
             GERRORN => {
@@ -230,19 +237,38 @@ impl ModelSmmu {
             }
             EVENTQ_CONS => {
                 let value = self.defined(name, value, 0x800f_ffff) as u32;
-                let ring = self.event_ring();
-                let lost = ring.size.used(self.regs.eventq_prod, value).is_none();
-                let beyond = value & !OVERFLOW & !ring.size.pointer_mask() != 0;
-                if enables & cr0::EVENTQEN != 0 && (lost || beyond) {
-                    self.violation(Violation::Pointer { register: name, value });
-                }
+                let (ring, prod) = (self.event_ring(), self.regs.eventq_prod);
+                self.check_consumer(name, &ring, prod, enables & cr0::EVENTQEN, value);
                 self.regs.eventq_cons = value;
+                // The queue may be writable again.
+                self.retry_unrecorded(ram);
             }
             GERROR_IRQ_CFG0 | GERROR_IRQ_CFG1 | GERROR_IRQ_CFG2 | EVENTQ_IRQ_CFG0
             | EVENTQ_IRQ_CFG1 | EVENTQ_IRQ_CFG2 => self.write_msi(register, name, value),
-            PRIQ_BASE | PRIQ_IRQ_CFG0 | PRIQ_IRQ_CFG1 | PRIQ_IRQ_CFG2 | PRIQ_PROD | PRIQ_CONS => {
-                // The model has no PRI: the registers are reserved, and a driver may write 0.
+            PRIQ_BASE | PRIQ_IRQ_CFG0 | PRIQ_IRQ_CFG1 | PRIQ_IRQ_CFG2 | PRIQ_PROD | PRIQ_CONS
+                if !self.profile.pri =>
+            {
+                // Without PRI the registers are reserved, and a driver may write 0.
                 self.defined(name, value, 0);
+            }
+            PRIQ_IRQ_CFG0 | PRIQ_IRQ_CFG1 | PRIQ_IRQ_CFG2 => self.write_msi(register, name, value),
+            PRIQ_BASE => {
+                if self.closed(name, cr0::PRIQEN, "CR0.PRIQEN") {
+                    return;
+                }
+                self.regs.priq_base = self.defined(name, value, ALLOCATE | BASE_ADDRESS | 0x1f);
+            }
+            PRIQ_PROD => {
+                if self.closed(name, cr0::PRIQEN, "CR0.PRIQEN") {
+                    return;
+                }
+                self.regs.priq_prod = self.defined(name, value, 0x800f_ffff) as u32;
+            }
+            PRIQ_CONS => {
+                let value = self.defined(name, value, 0x800f_ffff) as u32;
+                let (ring, prod) = (self.page_request_ring(), self.regs.priq_prod);
+                self.check_consumer(name, &ring, prod, enables & cr0::PRIQEN, value);
+                self.regs.priq_cons = value;
             }
             _ => self.violation(Violation::ReadOnly { register: name }),
         }
@@ -250,9 +276,11 @@ impl ModelSmmu {
 
     fn write_msi(&mut self, register: u32, name: &'static str, value: u64) {
         let gerror = [GERROR_IRQ_CFG0, GERROR_IRQ_CFG1, GERROR_IRQ_CFG2].contains(&register);
-        let (enable, by) = match gerror {
-            true => (irq_ctrl::GERROR, "IRQ_CTRL.GERROR_IRQEN"),
-            false => (irq_ctrl::EVENTQ, "IRQ_CTRL.EVENTQ_IRQEN"),
+        let priq = [PRIQ_IRQ_CFG0, PRIQ_IRQ_CFG1, PRIQ_IRQ_CFG2].contains(&register);
+        let (enable, by) = match (gerror, priq) {
+            (true, _) => (irq_ctrl::GERROR, "IRQ_CTRL.GERROR_IRQEN"),
+            (_, true) => (irq_ctrl::PRIQ, "IRQ_CTRL.PRIQ_IRQEN"),
+            _ => (irq_ctrl::EVENTQ, "IRQ_CTRL.EVENTQ_IRQEN"),
         };
         if self.profile.msi && self.regs.irq_ctrl & enable != 0 {
             return self.violation(Violation::Enabled { register: name, by });
@@ -260,16 +288,36 @@ impl ModelSmmu {
         let bits = match register {
             // Without MSIs the registers are reserved, and a driver may write 0.
             _ if !self.profile.msi => 0,
-            GERROR_IRQ_CFG0 | EVENTQ_IRQ_CFG0 => MSI_ADDRESS,
-            GERROR_IRQ_CFG1 | EVENTQ_IRQ_CFG1 => u64::from(u32::MAX),
+            GERROR_IRQ_CFG0 | EVENTQ_IRQ_CFG0 | PRIQ_IRQ_CFG0 => MSI_ADDRESS,
+            GERROR_IRQ_CFG1 | EVENTQ_IRQ_CFG1 | PRIQ_IRQ_CFG1 => u64::from(u32::MAX),
             _ => u64::from(irq_cfg2::MEMATTR | irq_cfg2::SH),
         };
         let value = self.defined(name, value, bits);
-        let msi = if gerror { &mut self.regs.gerror_msi } else { &mut self.regs.eventq_msi };
+        let msi = match (gerror, priq) {
+            (true, _) => &mut self.regs.gerror_msi,
+            (_, true) => &mut self.regs.priq_msi,
+            _ => &mut self.regs.eventq_msi,
+        };
         match register {
-            GERROR_IRQ_CFG0 | EVENTQ_IRQ_CFG0 => msi.address = value,
-            GERROR_IRQ_CFG1 | EVENTQ_IRQ_CFG1 => msi.data = value as u32,
+            GERROR_IRQ_CFG0 | EVENTQ_IRQ_CFG0 | PRIQ_IRQ_CFG0 => msi.address = value,
+            GERROR_IRQ_CFG1 | EVENTQ_IRQ_CFG1 | PRIQ_IRQ_CFG1 => msi.data = value as u32,
             _ => msi.attributes = value as u32,
+        }
+    }
+
+    /// An impossible `CONS` of an output queue that is on is a violation.
+    fn check_consumer(
+        &mut self,
+        register: &'static str,
+        ring: &QueueRing,
+        prod: u32,
+        on: u32,
+        value: u32,
+    ) {
+        let lost = ring.size.used(prod, value).is_none();
+        let beyond = value & !OVERFLOW & !ring.size.pointer_mask() != 0;
+        if on != 0 && (lost || beyond) {
+            self.violation(Violation::Pointer { register, value });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use smmu_types::regs::{cr0, gerror};
 
+use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::queue::feed::QueueId;
 use crate::queue::ring::QueueRing;
@@ -9,9 +10,10 @@ use crate::regs::register_file::BASE_ADDRESS;
 use crate::violation::Violation;
 
 impl ModelSmmu {
-    pub(crate) fn write_cr0(&mut self, value: u32) {
+    pub(crate) fn write_cr0(&mut self, ram: &ModelRam, value: u32) {
         let atschk = if self.profile.ats { cr0::ATSCHK } else { 0 };
-        let bits = cr0::SMMUEN | cr0::EVENTQEN | cr0::CMDQEN | atschk;
+        let priqen = if self.profile.pri { cr0::PRIQEN } else { 0 };
+        let bits = cr0::SMMUEN | cr0::EVENTQEN | cr0::CMDQEN | priqen | atschk;
         let value = self.defined("CR0", value.into(), bits.into()) as u32;
         let rising = value & !self.regs.cr0;
         if rising & cr0::CMDQEN != 0 {
@@ -28,10 +30,21 @@ impl ModelSmmu {
             let (base, limit) = (self.regs.eventq_base, self.profile.eventq_log2);
             self.check_ring("EVENTQ_BASE", base, &ring, limit);
         }
+        if rising & cr0::PRIQEN != 0 {
+            let ring = self.page_request_ring();
+            let (base, limit) = (self.regs.priq_base, self.profile.priq_log2);
+            self.check_ring("PRIQ_BASE", base, &ring, limit);
+        }
         if rising & cr0::SMMUEN != 0 {
             self.check_stream_table();
         }
+        if value & cr0::SMMUEN == 0 {
+            self.stalls.end_all();
+        }
         self.regs.cr0 = value;
+        if rising & cr0::EVENTQEN != 0 {
+            self.retry_unrecorded(ram);
+        }
     }
 
     pub(crate) fn check_ring(

@@ -19,6 +19,7 @@ pub(crate) struct RegisterFile {
     pub(crate) gerrorn: u32,
     pub(crate) gerror_msi: MsiTarget,
     pub(crate) eventq_msi: MsiTarget,
+    pub(crate) priq_msi: MsiTarget,
     pub(crate) strtab_base: u64,
     pub(crate) strtab_base_cfg: u32,
     pub(crate) cmdq_base: u64,
@@ -27,6 +28,9 @@ pub(crate) struct RegisterFile {
     pub(crate) eventq_base: u64,
     pub(crate) eventq_prod: u32,
     pub(crate) eventq_cons: u32,
+    pub(crate) priq_base: u64,
+    pub(crate) priq_prod: u32,
+    pub(crate) priq_cons: u32,
 }
 
 impl RegisterFile {

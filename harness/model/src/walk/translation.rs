@@ -27,6 +27,8 @@ pub(crate) struct Translation {
     pub(crate) walks: bool,
     /// Faults are recorded (`CD.R`, `STE.S2R`).
     pub(crate) records: bool,
+    /// Faults stall (`CD.S`, `STE.S2S`).
+    pub(crate) stalls: bool,
 }
 
 impl Translation {

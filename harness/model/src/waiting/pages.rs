@@ -1,0 +1,152 @@
+//! Page requests of devices (IHI 0070, chapter 8): a group waits for one response.
+
+use std::collections::BTreeSet;
+
+use smmu_types::regs::{cr0, gerror, irq_ctrl};
+use smmu_types::{
+    Command, CommandErrorCode, Irq, PrgIndex, PriRecord, PriResponse, StreamId, SubstreamId,
+};
+
+use crate::hazard::{Hazard, Waits};
+use crate::injected_fault::InjectedFault;
+use crate::model_ram::ModelRam;
+use crate::model_smmu::ModelSmmu;
+use crate::queue::ring::QueueRing;
+
+const OVERFLOW: u32 = 1 << 31;
+
+/// A group of page requests, as its device knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    stream: StreamId,
+    substream: Option<SubstreamId>,
+    group: PrgIndex,
+}
+
+impl Group {
+    fn of(request: &PriRecord) -> Self {
+        let (stream, substream) = (request.stream(), request.substream());
+        Group { stream, substream, group: request.group() }
+    }
+}
+
+/// The response to a group of page requests, as its device gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageResponse {
+    /// The stream.
+    pub stream: StreamId,
+    /// The substream, if the request had one.
+    pub substream: Option<SubstreamId>,
+    /// The group.
+    pub group: PrgIndex,
+    /// The response.
+    pub response: PriResponse,
+    /// Whether the SMMU answered by itself: its queue was full or off.
+    pub automatic: bool,
+}
+
+/// What devices wait for. It survives a reset of the SMMU.
+#[derive(Debug, Default)]
+pub(crate) struct Pages {
+    waiting: BTreeSet<Group>,
+    /// Groups that have their response, and that their device has not used again.
+    answered: BTreeSet<Group>,
+    responses: Vec<PageResponse>,
+}
+
+impl Pages {
+    pub(crate) fn take_responses(&mut self) -> Vec<PageResponse> {
+        std::mem::take(&mut self.responses)
+    }
+
+    pub(super) fn unanswered(&self, smmu: usize) -> impl Iterator<Item = Hazard> + '_ {
+        self.waiting.iter().map(move |&Group { stream, substream, group }| {
+            let response = PriResponse::Invalid;
+            let missing = Command::PriResp { stream, substream, group, response };
+            Hazard::Unanswered { smmu, stream, waits: Waits::Group { substream, group }, missing }
+        })
+    }
+
+    /// Hand a response to the device that waits for it.
+    fn answer(&mut self, of: Group, response: PriResponse, automatic: bool) -> bool {
+        let waited = self.waiting.remove(&of);
+        if waited {
+            let Group { stream, substream, group } = of;
+            self.responses.push(PageResponse { stream, substream, group, response, automatic });
+            if !automatic {
+                self.answered.insert(of);
+            }
+        }
+        waited
+    }
+}
+
+impl ModelSmmu {
+    pub(crate) fn page_request_ring(&self) -> QueueRing {
+        let limit = self.profile.priq_log2;
+        QueueRing::new(self.regs.priq_base, limit, PriRecord::BYTES as u64)
+    }
+
+    /// A device sends a page request, or the marker that it has stopped using a PASID.
+    pub(crate) fn page_request(&mut self, ram: &ModelRam, request: PriRecord) {
+        let group = Group::of(&request);
+        let waits = request.is_last() && !request.is_stop();
+        if waits {
+            self.pages.waiting.insert(group);
+            self.pages.answered.remove(&group);
+        }
+        // SMMUEN = 0 implies PRIQEN = 0 (8.2).
+        let on = cr0::PRIQEN | cr0::SMMUEN;
+        if self.regs.cr0 & on != on || self.active_errors() & gerror::PRIQ_ABT != 0 {
+            self.pages.answer(group, PriResponse::Failure, true);
+            return;
+        }
+        let ring = self.page_request_ring();
+        let mask = ring.size.pointer_mask();
+        let (prod, cons) = (self.regs.priq_prod & mask, self.regs.priq_cons & mask);
+        let overflowed = (self.regs.priq_prod ^ self.regs.priq_cons) & OVERFLOW != 0;
+        // An impossible `CONS` says nothing about free slots: treat the queue as full.
+        let full = ring.size.used(prod, cons).is_none_or(|used| used == ring.size.entries());
+        if overflowed || full {
+            if !overflowed {
+                self.regs.priq_prod ^= OVERFLOW;
+            }
+            self.pages.answer(group, PriResponse::Success, true);
+            return;
+        }
+        let aborts = self.main.faults.contains(&InjectedFault::PriQueueAbort);
+        let slot = ring.rounded_down().slot(prod);
+        if aborts || ram.write_words(slot, &request.0).is_none() {
+            self.raise_error(ram, gerror::PRIQ_ABT);
+            self.pages.answer(group, PriResponse::Failure, true);
+            return;
+        }
+        self.regs.priq_prod = self.regs.priq_prod & OVERFLOW | ring.after(prod);
+        if prod == cons && self.regs.irq_ctrl & irq_ctrl::PRIQ != 0 {
+            self.signal(ram, self.regs.priq_msi, Irq::PriQueue, gerror::MSI_PRIQ_ABT);
+        }
+    }
+
+    pub(crate) fn page_response(
+        &mut self,
+        stream: StreamId,
+        substream: Option<SubstreamId>,
+        group: PrgIndex,
+        response: PriResponse,
+    ) -> Result<(), CommandErrorCode> {
+        if !self.profile.pri {
+            return Err(CommandErrorCode::ILL);
+        }
+        // The SMMU ignores the command while translation is off (4.5.2).
+        if !self.translates() {
+            return Ok(());
+        }
+        let of = Group { stream, substream, group };
+        if !self.pages.answer(of, response, false) {
+            let twice = self.pages.answered.contains(&of);
+            let command = Command::PriResp { stream, substream, group, response };
+            self.hazard(Hazard::WrongAnswer { smmu: self.index, command, twice });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! Stalled transactions (IHI 0070, 3.12.2): each has a tag until software resumes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smmu_types::regs::cr0;
+use smmu_types::{Command, CommandErrorCode, EventRecord, ResumeAction, StallModel, StreamId};
+
+use crate::dma::transaction::{DmaAccess, NoPassage};
+use crate::hazard::{Hazard, Waits};
+use crate::model_ram::ModelRam;
+use crate::model_smmu::ModelSmmu;
+use crate::requester::Requester;
+
+/// What a device asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transaction {
+    pub(crate) source: Requester,
+    pub(crate) iova: u64,
+    /// The value to write; `None` for a read.
+    pub(crate) write: Option<u32>,
+}
+
+impl Transaction {
+    /// A write of 4 bytes. Bits 1:0 of `iova` do not count.
+    pub(crate) fn write(source: Requester, iova: u64, value: u32) -> Self {
+        Transaction { source, iova: iova & !3, write: Some(value) }
+    }
+
+    /// A read of 4 bytes. Bits 1:0 of `iova` do not count.
+    pub(crate) fn read(source: Requester, iova: u64) -> Self {
+        Transaction { source, iova: iova & !3, write: None }
+    }
+}
+
+/// A stalled transaction of one SMMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StallId(u64);
+
+/// How far a transaction of a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DmaProgress {
+    /// The write is done.
+    Written,
+    /// The device has read this value.
+    Read(u32),
+    /// The SMMU refused it, or no RAM lies at its output address.
+    Refused,
+    /// It is stalled: [`Model::progress`](crate::Model::progress) says what becomes of it.
+    Stalled(StallId),
+}
+
+#[derive(Debug)]
+struct Stalled {
+    transaction: Transaction,
+    /// Tag of the recorded event; `None` while the SMMU could not record it.
+    tag: Option<u16>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Stalls {
+    // Survives a reset: the device asks for its transaction by it.
+    next: u64,
+    waiting: BTreeMap<u64, Stalled>,
+    ended: BTreeMap<u64, DmaProgress>,
+    /// Tags that software has answered, and that the SMMU has not used again.
+    answered: BTreeSet<(u32, u16)>,
+}
+
+impl Stalls {
+    /// Translation went off: each stalled transaction ends (3.12.2).
+    pub(crate) fn end_all(&mut self) {
+        for (id, _) in std::mem::take(&mut self.waiting) {
+            self.ended.insert(id, DmaProgress::Refused);
+        }
+        self.answered.clear();
+    }
+
+    /// How far a transaction is.
+    pub(crate) fn progress(&self, id: StallId) -> DmaProgress {
+        let ended = self.ended.get(&id.0).copied();
+        // An unknown id is of another SMMU.
+        let known = self.waiting.contains_key(&id.0);
+        ended.unwrap_or(if known { DmaProgress::Stalled(id) } else { DmaProgress::Refused })
+    }
+
+    fn free_tag(&self, most: u16) -> Option<u16> {
+        let used: BTreeSet<u16> = self.waiting.values().filter_map(|stalled| stalled.tag).collect();
+        // The lowest free tag: a driver that answers twice hits the next transaction.
+        (0..most).find(|tag| !used.contains(tag))
+    }
+
+    /// The stalled transactions that the driver has been told of.
+    pub(crate) fn recorded(&self) -> impl Iterator<Item = (StreamId, u16)> + '_ {
+        self.waiting.values().filter_map(|s| Some((s.transaction.source.stream, s.tag?)))
+    }
+}
+
+impl ModelSmmu {
+    /// A transaction arrives.
+    pub(crate) fn begin(&mut self, ram: &ModelRam, transaction: Transaction) -> DmaProgress {
+        let id = self.stalls.next;
+        self.stalls.next += 1;
+        self.arrive(ram, id, transaction)
+    }
+
+    /// A transaction arrives, or is retried as if it had just arrived.
+    fn arrive(&mut self, ram: &ModelRam, id: u64, transaction: Transaction) -> DmaProgress {
+        let Transaction { source, iova, write } = transaction;
+        let access = if write.is_some() { DmaAccess::Write } else { DmaAccess::Read };
+        let end = match self.translate(ram, source, iova, access) {
+            Ok(address) => match write {
+                Some(value) => ram.write32(address, value).map(|()| DmaProgress::Written),
+                None => ram.read32(address).map(DmaProgress::Read),
+            }
+            .unwrap_or(DmaProgress::Refused),
+            Err(NoPassage::Refused) => DmaProgress::Refused,
+            Err(NoPassage::Stalls(event)) => {
+                let tag = self.record_stall(ram, event);
+                self.stalls.waiting.insert(id, Stalled { transaction, tag });
+                return DmaProgress::Stalled(StallId(id));
+            }
+        };
+        if self.stalls.waiting.remove(&id).is_some() {
+            self.stalls.ended.insert(id, end);
+        }
+        end
+    }
+
+    /// Record the event of a stall. `None` if the queue is not writable, or no tag is free: the SMMU
+    /// retries the transaction later, and loses nothing (7.4).
+    fn record_stall(&mut self, ram: &ModelRam, event: EventRecord) -> Option<u16> {
+        let tag = self.stalls.free_tag(self.profile.stall_max)?;
+        let recorded = self.record_if_room(ram, event.with_stall(tag));
+        if recorded {
+            self.stalls.answered.remove(&(event.stream().0, tag));
+        }
+        recorded.then_some(tag)
+    }
+
+    /// Retry the stalled transactions whose event could not be recorded.
+    pub(crate) fn retry_unrecorded(&mut self, ram: &ModelRam) {
+        if self.regs.cr0 & cr0::SMMUEN == 0 {
+            return;
+        }
+        let waiting = self.stalls.waiting.iter();
+        let unrecorded: Vec<(u64, Transaction)> = waiting
+            .filter(|(_, stalled)| stalled.tag.is_none())
+            .map(|(id, stalled)| (*id, stalled.transaction))
+            .collect();
+        for (id, transaction) in unrecorded {
+            self.arrive(ram, id, transaction);
+        }
+    }
+
+    /// Whether this SMMU has the stall model.
+    pub(crate) fn has_stalls(&self) -> bool {
+        matches!(self.profile.stall_model, StallModel::Both | StallModel::Forced)
+    }
+
+    pub(crate) fn resume(
+        &mut self,
+        ram: &ModelRam,
+        stream: StreamId,
+        tag: u16,
+        action: ResumeAction,
+    ) -> Result<(), CommandErrorCode> {
+        if !self.has_stalls() {
+            return Err(CommandErrorCode::ILL);
+        }
+        let mut waiting = self.stalls.waiting.iter();
+        let found =
+            waiting.find(|(_, s)| s.transaction.source.stream == stream && s.tag == Some(tag));
+        let Some((id, transaction)) = found.map(|(id, s)| (*id, s.transaction)) else {
+            let twice = self.stalls.answered.contains(&(stream.0, tag));
+            let command = Command::Resume { stream, tag, action };
+            self.hazard(Hazard::WrongAnswer { smmu: self.index, command, twice });
+            return Ok(());
+        };
+        self.stalls.answered.insert((stream.0, tag));
+        match action {
+            ResumeAction::Retry => {
+                // The tag is free before the retry may need one.
+                if let Some(stalled) = self.stalls.waiting.get_mut(&id) {
+                    stalled.tag = None;
+                }
+                self.arrive(ram, id, transaction);
+            }
+            // `IDR0.TERM_MODEL` = 1: every end is an abort.
+            ResumeAction::Terminate | ResumeAction::Abort => {
+                self.stalls.waiting.remove(&id);
+                self.stalls.ended.insert(id, DmaProgress::Refused);
+            }
+        }
+        self.retry_unrecorded(ram);
+        Ok(())
+    }
+
+    pub(crate) fn stall_term(
+        &mut self,
+        ram: &ModelRam,
+        stream: StreamId,
+    ) -> Result<(), CommandErrorCode> {
+        if !self.has_stalls() {
+            return Err(CommandErrorCode::ILL);
+        }
+        let of_stream = |stalled: &Stalled| stalled.transaction.source.stream == stream;
+        let waiting = self.stalls.waiting.iter();
+        let ids: Vec<(u64, Option<u16>)> =
+            waiting.filter(|(_, s)| of_stream(s)).map(|(id, s)| (*id, s.tag)).collect();
+        for (id, tag) in ids {
+            self.stalls.waiting.remove(&id);
+            self.stalls.ended.insert(id, DmaProgress::Refused);
+            self.stalls.answered.extend(tag.map(|tag| (stream.0, tag)));
+        }
+        self.retry_unrecorded(ram);
+        Ok(())
+    }
+
+    /// What the driver was told of and has not answered.
+    pub(crate) fn unanswered(&self) -> Vec<Hazard> {
+        let smmu = self.index;
+        let stalls = self.stalls.recorded().map(|(stream, tag)| {
+            let missing = Command::Resume { stream, tag, action: ResumeAction::Abort };
+            Hazard::Unanswered { smmu, stream, waits: Waits::Stall { tag }, missing }
+        });
+        stalls.chain(self.pages.unanswered(smmu)).collect()
+    }
+}
