@@ -190,6 +190,16 @@ pub enum Hazard {
         /// The section of IHI 0070.
         section: &'static str,
     },
+    /// An SMMU can read CDs in memory that the driver has freed
+    /// ([`Model::memory_freed`](crate::Model::memory_freed)).
+    FreedMemory {
+        /// Index of the SMMU.
+        smmu: usize,
+        /// The stream of the CDs.
+        stream: StreamId,
+        /// Where the table, its leaf or the CD lies.
+        at: PhysAddr,
+    },
     /// The driver broke a programming rule of a register.
     Protocol {
         /// Index of the SMMU.
@@ -246,6 +256,7 @@ impl Hazard {
             Hazard::Protocol { .. }
             | Hazard::WrongAnswer { .. }
             | Hazard::Unsupported { .. }
+            | Hazard::FreedMemory { .. }
             | Hazard::Unpredictable { .. } => None,
         }
     }
@@ -359,6 +370,9 @@ impl fmt::Display for Hazard {
             Hazard::WrongAnswer { smmu, command, twice } => {
                 let why = if twice { "was answered before" } else { "does not wait" };
                 write!(f, "smmu{smmu}: {command} is for a fault that {why}")
+            }
+            Hazard::FreedMemory { smmu, stream, at } => {
+                write!(f, "smmu{smmu}: the CDs of stream {stream} at {at} lie in freed memory")
             }
             Hazard::Protocol { smmu, violation } => write!(f, "smmu{smmu}: {violation}"),
             Hazard::Unsupported { smmu, stream, feature } => {

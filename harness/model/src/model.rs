@@ -152,6 +152,17 @@ impl Model {
         state.smmus.iter().flat_map(|smmu| smmu.audit(&self.shared.ram)).collect()
     }
 
+    /// The driver has freed memory: from now on [`audit`](Self::audit) reports each stream whose
+    /// table of CDs, or a leaf of it, an SMMU can still read there.
+    pub fn memory_freed(&self, at: PhysAddr, bytes: u64) {
+        self.shared.ram.free(at, bytes);
+    }
+
+    /// The driver uses memory again that it had freed.
+    pub fn memory_reused(&self, at: PhysAddr, bytes: u64) {
+        self.shared.ram.reuse(at, bytes);
+    }
+
     /// Number of cached leaf and table descriptors of an SMMU that carry `tag`. A free tag
     /// has none.
     #[must_use]

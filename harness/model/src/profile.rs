@@ -236,6 +236,20 @@ mod tests {
     }
 
     #[test]
+    fn id_registers_say_what_substreams_and_ats_there_are() {
+        let (ats, ats_errors, two_level_cd) = (true, true, true);
+        let profile =
+            Profile { substream_bits: 10, ats, ats_errors, two_level_cd, ..Profile::default() };
+        let caps = Capabilities::decode(profile.id_registers());
+        assert_eq!((caps.ssid_bits, caps.ats, caps.ats_errors), (10, true, true));
+        assert!(caps.two_level_cd);
+        let wide = Profile { substream_bits: 31, ..Profile::default() };
+        assert_eq!(Capabilities::decode(wide.id_registers()).ssid_bits, 20);
+        // Without the fields, the registers are as they were.
+        assert_eq!(Profile::default().id_registers().idr0 & (1 << 19 | 1 << 23 | 1 << 10), 0);
+    }
+
+    #[test]
     fn sizes_are_cut() {
         let profile = Profile { asid_bits: 12, sid_bits: 40, cmdq_log2: 200, ..Profile::default() };
         let caps = Capabilities::decode(profile.id_registers());

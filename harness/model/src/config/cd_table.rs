@@ -39,6 +39,8 @@ pub(crate) enum CdChoice {
 }
 
 impl CdTable {
+    pub(crate) const CD_BYTES: u64 = Cd::BYTES as u64;
+
     /// The table that a stage-1 STE describes. `None` if the STE is illegal: `S1CDMax` beyond
     /// `IDR1.SSIDSIZE`, two levels without `IDR0.CD2L`, or a table beyond the output size.
     pub(crate) fn of(entry: &Ste, profile: &Profile) -> Option<Self> {
@@ -73,7 +75,7 @@ impl CdTable {
     }
 
     /// Bytes of the first level, a power of two.
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         match self.leaf {
             None => 64 << self.log2,
             Some(leaf) => (8 << self.log2.saturating_sub(leaf)).max(64),
@@ -124,6 +126,11 @@ impl CdTable {
     pub(crate) fn end_of_leaf(&self, cd: u32) -> u32 {
         let log2 = self.leaf.unwrap_or(self.log2);
         cd | ((1 << log2) - 1)
+    }
+
+    /// Bytes of a leaf; 0 for a linear table.
+    pub(crate) fn leaf_bytes(&self) -> u64 {
+        self.leaf.map_or(0, |leaf| Self::CD_BYTES << leaf)
     }
 
     /// Number of level-1 descriptors.

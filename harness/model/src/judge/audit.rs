@@ -37,6 +37,7 @@ impl ModelSmmu {
                 None => found.extend(self.stale_cds(ram, stream)),
             }
             found.extend(self.unpredictable(ram, stream));
+            found.extend(self.freed_cds(ram, stream));
             for source in self.sources(ram, stream) {
                 let cached = self.cached_configuration(ram, source);
                 let current = self.current_configuration(ram, source).ok();

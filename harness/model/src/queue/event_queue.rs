@@ -19,10 +19,12 @@ impl ModelSmmu {
     /// Write a record. The SMMU loses it if the queue is off, is full or aborts.
     pub(crate) fn record(&mut self, ram: &ModelRam, event: EventRecord) {
         let on = self.regs.cr0 & cr0::EVENTQEN != 0;
-        if !self.record_if_room(ram, event) && on && self.is_event_queue_full() {
-            if (self.regs.eventq_prod ^ self.regs.eventq_cons) & OVERFLOW == 0 {
-                self.regs.eventq_prod ^= OVERFLOW;
-            }
+        if !self.record_if_room(ram, event)
+            && on
+            && self.is_event_queue_full()
+            && (self.regs.eventq_prod ^ self.regs.eventq_cons) & OVERFLOW == 0
+        {
+            self.regs.eventq_prod ^= OVERFLOW;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Substreams: which CD a transaction uses, and what the SMMU refuses (IHI 0070, 5.2 and 5.3).
 
 use rstest::rstest;
-use smmu_types::{Command, Leaf};
+use smmu_types::{Command, Leaf, PhysAddr};
 
 use super::model_rig::{A, B, IOVA, ModelRig, OTHER, SID, cd, cfgi_ste, nh_asid, stage2_ste};
 use super::substream_rig::{
@@ -298,6 +298,33 @@ fn a_leaf_that_goes(#[case] command: Command, #[case] expected: &[&str]) {
     rig.put(L1CDS, 0);
     rig.run(&[command]);
     assert_eq!(rig.audit(), expected);
+}
+
+/// A leaf and a table that the driver frees too early: while a descriptor in memory or in the cache
+/// still leads to them.
+#[test]
+fn freed_tables_must_be_out_of_reach() {
+    let rig = ModelRig::with(profile());
+    rig.put_all(LEAF + 64, &cd(10, root_to(&rig, A)));
+    rig.put(L1CDS, LEAF | 1);
+    rig.put_all(rig.ste(SID), &[word0(L1CDS, 1, 8), 0]);
+    rig.run(&[cfgi_ste(SID)]);
+    assert_eq!(device(&rig, SID, Some(1)).read32(IOVA), Ok(0xa));
+    rig.model.memory_freed(PhysAddr(LEAF), 0x1000);
+    let freed = |at| Hazard::FreedMemory { smmu: 0, stream: SID, at: PhysAddr(at) };
+    assert_eq!(rig.model.audit(), [freed(LEAF), freed(LEAF + 64)]);
+    // Out of memory, but still cached.
+    rig.put(L1CDS, 0);
+    assert!(rig.model.audit().contains(&freed(LEAF)));
+    rig.run(&[Command::CfgiCdAll { stream: SID }]);
+    quiet(&rig);
+    rig.model.memory_freed(PhysAddr(L1CDS), 32);
+    assert_eq!(rig.model.audit(), [freed(L1CDS)]);
+    rig.model.memory_reused(PhysAddr(L1CDS), 32);
+    rig.put(L1CDS, LEAF | 1);
+    rig.model.memory_reused(PhysAddr(LEAF), 0x1000);
+    rig.run(&[Command::CfgiCdAll { stream: SID }]);
+    quiet(&rig);
 }
 
 fn mixed(rig: &ModelRig) -> Vec<String> {
