@@ -37,8 +37,10 @@ pub enum Now {
         /// The allowed accesses.
         permissions: Permissions,
     },
-    /// A walk ends in this fault.
+    /// A walk ends in this fault, or the SMMU refuses the stream's configuration.
     Fault(EventKind),
+    /// The STE aborts the access without an event (`Config` = 0).
+    Abort,
 }
 
 impl fmt::Display for Now {
@@ -46,6 +48,7 @@ impl fmt::Display for Now {
         match self {
             Now::Page { address, permissions } => write!(f, "lead to {address} ({permissions})"),
             Now::Fault(kind) => write!(f, "end in {kind}"),
+            Now::Abort => f.write_str("end in an abort"),
         }
     }
 }
@@ -137,6 +140,66 @@ pub enum Hazard {
         /// The command that would have dropped the entry.
         missing: Command,
     },
+    /// A device reaches memory through an entry of its ATC that the tables no longer hold.
+    StaleAtc {
+        /// Index of the SMMU.
+        smmu: usize,
+        /// The stream of the device.
+        stream: StreamId,
+        /// The substream of the entry.
+        substream: Option<SubstreamId>,
+        /// Input address of the access.
+        iova: Iova,
+        /// Address that the entry leads to.
+        reached: PhysAddr,
+        /// What the STE, the CD and the tables in memory say now.
+        now: Now,
+        /// The command that would have dropped the entry.
+        missing: Command,
+    },
+    /// A device's ATS was turned off while an `ATC_INV` to it had no completed `CMD_SYNC` yet
+    /// (3.9.2). The device may never answer.
+    AtcInvOutstanding {
+        /// Index of the SMMU.
+        smmu: usize,
+        /// The stream of the device.
+        stream: StreamId,
+        /// `CMD_SYNC`, whose completion the driver must see first.
+        missing: Command,
+    },
+    /// A driver changed several 64-bit words of an entry between two invalidations. The SMMU may
+    /// use a mix of old and new words (3.21.3).
+    MixedUpdate {
+        /// Index of the SMMU.
+        smmu: usize,
+        /// The stream of the entry.
+        stream: StreamId,
+        /// STE or CD.
+        entry: TableEntry,
+        /// The command that the driver must send, with a `CMD_SYNC`, between the words.
+        missing: Command,
+    },
+    /// An entry leaves to the SMMU what it does (CONSTRAINED UNPREDICTABLE).
+    Unpredictable {
+        /// Index of the SMMU.
+        smmu: usize,
+        /// The stream of the entry.
+        stream: StreamId,
+        /// What the entry does.
+        rule: &'static str,
+        /// The section of IHI 0070.
+        section: &'static str,
+    },
+    /// An SMMU can read CDs in memory that the driver has freed
+    /// ([`Model::memory_freed`](crate::Model::memory_freed)).
+    FreedMemory {
+        /// Index of the SMMU.
+        smmu: usize,
+        /// The stream of the CDs.
+        stream: StreamId,
+        /// Where the table, its leaf or the CD lies.
+        at: PhysAddr,
+    },
     /// The driver broke a programming rule of a register.
     Protocol {
         /// Index of the SMMU.
@@ -186,11 +249,36 @@ impl Hazard {
             | Hazard::StaleTable { missing, .. }
             | Hazard::TagClash { missing, .. }
             | Hazard::StaleConfiguration { missing, .. }
+            | Hazard::StaleAtc { missing, .. }
+            | Hazard::AtcInvOutstanding { missing, .. }
+            | Hazard::MixedUpdate { missing, .. }
             | Hazard::Unanswered { missing, .. } => Some(missing),
-            Hazard::Protocol { .. } | Hazard::WrongAnswer { .. } | Hazard::Unsupported { .. } => {
-                None
-            }
+            Hazard::Protocol { .. }
+            | Hazard::WrongAnswer { .. }
+            | Hazard::Unsupported { .. }
+            | Hazard::FreedMemory { .. }
+            | Hazard::Unpredictable { .. } => None,
         }
+    }
+}
+
+struct Name(TableEntry);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            TableEntry::Ste => "STE",
+            _ => "CD",
+        })
+    }
+}
+
+/// The substream of a transaction, after the name of its stream.
+struct OfSubstream(Option<SubstreamId>);
+
+impl fmt::Display for OfSubstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |substream| write!(f, " substream {substream}"))
     }
 }
 
@@ -230,14 +318,35 @@ impl fmt::Display for Hazard {
                 )
             }
             Hazard::StaleConfiguration { smmu, stream, entry, missing } => {
-                let entry = match entry {
-                    TableEntry::Ste => "STE",
-                    _ => "CD",
-                };
                 write!(
                     f,
-                    "smmu{smmu}: stream {stream} runs on a cached {entry} that differs from \
-                     memory; missing: {missing}"
+                    "smmu{smmu}: stream {stream} runs on a cached {} that differs from memory; \
+                     missing: {missing}",
+                    Name(entry)
+                )
+            }
+            Hazard::StaleAtc { smmu, stream, substream, iova, reached, now, missing } => write!(
+                f,
+                "smmu{smmu}: at iova {iova} stream {stream}{} reaches {reached} through the \
+                 device's ATC, where the tables now {now}; missing: {missing}",
+                OfSubstream(substream)
+            ),
+            Hazard::AtcInvOutstanding { smmu, stream, missing } => write!(
+                f,
+                "smmu{smmu}: ATS of stream {stream} was turned off while an ATC_INV to it is \
+                 outstanding; missing: {missing} and its completion"
+            ),
+            Hazard::MixedUpdate { smmu, stream, entry, missing } => write!(
+                f,
+                "smmu{smmu}: several words of a {} of stream {stream} changed between two \
+                 invalidations, and the SMMU may use a mix of them; missing between the words: \
+                 {missing}",
+                Name(entry)
+            ),
+            Hazard::Unpredictable { smmu, stream, rule, section } => {
+                write!(
+                    f,
+                    "smmu{smmu}: stream {stream} {rule}; the effect is unpredictable ({section})"
                 )
             }
             Hazard::Unanswered { smmu, stream, waits, missing } => {
@@ -261,6 +370,9 @@ impl fmt::Display for Hazard {
             Hazard::WrongAnswer { smmu, command, twice } => {
                 let why = if twice { "was answered before" } else { "does not wait" };
                 write!(f, "smmu{smmu}: {command} is for a fault that {why}")
+            }
+            Hazard::FreedMemory { smmu, stream, at } => {
+                write!(f, "smmu{smmu}: the CDs of stream {stream} at {at} lie in freed memory")
             }
             Hazard::Protocol { smmu, violation } => write!(f, "smmu{smmu}: {violation}"),
             Hazard::Unsupported { smmu, stream, feature } => {

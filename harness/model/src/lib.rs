@@ -24,6 +24,10 @@
 //!   of `V` from 0 to 1 needs `CFGI_STE`, and a change of `Span` from 0 to an L2 table needs
 //!   `CFGI_STE` with `Leaf` = 0 (5.1.1). Only an aborted fetch leaves nothing. `CFGI_STE` drops
 //!   the stream's CDs as well (4.3.1).
+//! - *CDs of substreams*: by StreamID and index, beside the level-1 descriptors of their table. With
+//!   [`Profile::prefetch`] the fetch of a CD also fetches the CDs of its 4 KiB, and the fetch of a
+//!   level-1 descriptor those of its 64 bytes. So a new CD or leaf beside a live one needs its
+//!   `CFGI_CD`, without a DMA.
 //! - *Translations*: leaf and table descriptors, without limit. The SMMU caches leaves that deny an
 //!   access. It never caches faults, nor leaves with a clear access flag.
 //! - *Prefetch*: while [`Profile::prefetch`] is set, the SMMU fetches at once again what a command
@@ -38,6 +42,20 @@
 //!   hint.
 //! - Where several lines match, the oldest serves, even beyond a `T0SZ` that has become smaller.
 //! - Clearing and setting `SMMUEN` drops nothing.
+//! - `CFGI_CD` drops one CD, and with `Leaf` = 0 the level-1 descriptor that leads to it.
+//!   `CFGI_CD_ALL` drops all of one stream (4.3.3, 4.3.4).
+//! - `ATC_INV` without a SubstreamID drops the span of every substream; with one, of that substream
+//!   alone, also with `Global`. No completion has the Global bit (3.9.1).
+//!
+//! # Substreams and ATS
+//!
+//! [`Model::device`] is a device: [`ModelDevice::with_substream`] gives its transactions a
+//! SubstreamID, and [`ModelDevice::switch_ats`] turns on its ATS. `ats_write32` and `ats_read32` go
+//! through its ATC alone; see the example at [`ModelDevice`].
+//!
+//! A device keeps each translation until an `ATC_INV` drops it, also while its ATS is off. With
+//! [`Profile::prefetch`] it asks again at once for what an `ATC_INV` dropped. Until the `CMD_SYNC`
+//! after a TLBI, the answer may come from a line that the TLBI dropped (4.5.1).
 //!
 //! # When it acts
 //!
@@ -46,7 +64,7 @@
 //! register: it calls [`Model::tick`], and the SMMU acts then.
 //!
 //! The SMMU acts only at a register access, a DMA or a call of [`Model`]. So it sees a half-written
-//! entry only if such a call comes in between.
+//! entry only if such a call comes in between, or with [`Profile::word_by_word`].
 //!
 //! # Faults that wait
 //!
@@ -75,11 +93,21 @@
 //! that a stream can reach. Each difference is a [`Hazard`]; [`Hazard::missing`] is the command
 //! that the driver left out.
 //!
+//! The audit covers ATCs as well. An entry counts while its device can use it: the device's ATS is
+//! on, and the SMMU lets translated transactions of the stream pass. With
+//! [`Profile::word_by_word`] each invalidation checks what the driver has changed since the last one:
+//! the SMMU could have read a mix of the words. After [`Model::memory_freed`] the audit reports
+//! tables of CDs that an SMMU can still read there.
+//!
 //! # Not modelled
 //!
 //! - Nested translation ([`Hazard::Unsupported`] and `C_BAD_STE`) and `TTB1` (likewise, with
 //!   `C_BAD_CD`).
-//! - Substreams, the ATCs of devices, hardware table updates.
+//! - Split-stage ATS (`EATS` = 2), which needs nested translation, and ATS with a device permission
+//!   table (`EATS` = 3).
+//! - SubstreamIDs of translated transactions (`IDR3.PASIDTT` = 0); requests of ATS for reading only,
+//!   and privileged or executing accesses.
+//! - Hardware table updates.
 //! - Granules of 16 and 64 KiB, and the contiguous hint: each page is its own line.
 
 mod cache;
@@ -91,12 +119,14 @@ mod injected_fault;
 mod judge;
 mod machine;
 mod model;
+mod model_device;
 mod model_ram;
 mod model_registers;
 mod model_smmu;
 mod profile;
 mod queue;
 mod regs;
+mod requester;
 #[cfg(test)]
 mod tests;
 mod violation;
@@ -110,8 +140,9 @@ pub use smmu_types;
 pub use hazard::{Hazard, Now, Permissions, Waits};
 pub use injected_fault::InjectedFault;
 pub use model::{DmaRefused, Model};
+pub use model_device::{AtsDmaFailure, AtsRequestFailure, AtsSwitch, AtsTranslation, ModelDevice};
 pub use model_registers::ModelRegisters;
-pub use profile::{Profile, SecondQueue};
+pub use profile::{Profile, SecondQueue, WhileAtsOff};
 pub use violation::Violation;
 pub use waiting::pages::PageResponse;
 pub use waiting::stalls::{DmaProgress, StallId};

@@ -7,6 +7,7 @@ use smmu_types::Irq;
 use crate::hazard::Hazard;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
+use crate::waiting::stalls::{DmaProgress, Transaction};
 
 #[derive(Debug)]
 pub(crate) struct ModelState {
@@ -49,5 +50,11 @@ impl SharedModel {
             }
         }
         Some(result)
+    }
+
+    /// A device begins an untranslated transaction, which may stall.
+    pub(crate) fn start(&self, smmu: usize, transaction: Transaction) -> DmaProgress {
+        let begun = self.act(smmu, |smmu, ram| smmu.begin(ram, transaction));
+        begun.unwrap_or(DmaProgress::Refused)
     }
 }

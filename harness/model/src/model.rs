@@ -8,6 +8,7 @@ use smmu_types::{CacheTag, Irq, PhysAddr, PriRecord, RawCommand, StreamId};
 use crate::hazard::Hazard;
 use crate::injected_fault::InjectedFault;
 use crate::machine::SharedModel;
+use crate::model_device::ModelDevice;
 use crate::model_ram::ModelRam;
 use crate::model_registers::ModelRegisters;
 use crate::model_smmu::ModelSmmu;
@@ -94,18 +95,19 @@ impl Model {
         iova: u64,
         value: u32,
     ) -> DmaProgress {
-        self.start(smmu, Transaction { stream, iova: iova & !3, write: Some(value) })
+        self.shared.start(smmu, Transaction::write(stream.into(), iova, value))
     }
 
     /// A device behind an SMMU begins to read 4 bytes, as [`start_write32`](Self::start_write32).
     #[must_use]
     pub fn start_read32(&self, smmu: usize, stream: StreamId, iova: u64) -> DmaProgress {
-        self.start(smmu, Transaction { stream, iova: iova & !3, write: None })
+        self.shared.start(smmu, Transaction::read(stream.into(), iova))
     }
 
-    fn start(&self, smmu: usize, transaction: Transaction) -> DmaProgress {
-        let begun = self.shared.act(smmu, |smmu, ram| smmu.begin(ram, transaction));
-        begun.unwrap_or(DmaProgress::Refused)
+    /// The device with a StreamID behind an SMMU: for DMA with a SubstreamID, and for ATS.
+    #[must_use]
+    pub fn device(&self, smmu: usize, stream: StreamId) -> ModelDevice {
+        ModelDevice::new(Arc::clone(&self.shared), smmu, stream)
     }
 
     /// How far a transaction is that stalled. Once it has ended, each call says how.
@@ -150,6 +152,17 @@ impl Model {
         state.smmus.iter().flat_map(|smmu| smmu.audit(&self.shared.ram)).collect()
     }
 
+    /// The driver has freed memory: from now on [`audit`](Self::audit) reports each stream whose
+    /// table of CDs, or a leaf of it, an SMMU can still read there.
+    pub fn memory_freed(&self, at: PhysAddr, bytes: u64) {
+        self.shared.ram.free(at, bytes);
+    }
+
+    /// The driver uses memory again that it had freed.
+    pub fn memory_reused(&self, at: PhysAddr, bytes: u64) {
+        self.shared.ram.reuse(at, bytes);
+    }
+
     /// Number of cached leaf and table descriptors of an SMMU that carry `tag`. A free tag
     /// has none.
     #[must_use]
@@ -158,8 +171,8 @@ impl Model {
         state.smmus.get(smmu).map_or(0, |smmu| smmu.lines_with_tag(tag))
     }
 
-    /// Reset the registers and caches of all SMMUs. RAM, injected faults, and the interrupts and
-    /// hazards that the caller has not taken yet stay.
+    /// Reset the registers and caches of all SMMUs. RAM, devices with their ATCs, injected faults,
+    /// and the interrupts and hazards that the caller has not taken yet stay.
     pub fn reset(&self) {
         for smmu in &mut self.shared.lock().smmus {
             smmu.reset();

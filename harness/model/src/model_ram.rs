@@ -1,7 +1,7 @@
 //! The RAM that the driver, the SMMUs and the devices share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smmu_types::PhysAddr;
 use smmu_types::pool::HeapWindow;
@@ -14,13 +14,42 @@ pub(crate) const BASE: u64 = 0x4000_0000;
 pub(crate) struct ModelRam {
     window: HeapWindow,
     words: Arc<[AtomicU64]>,
+    /// What the driver has freed: first and last address of each piece.
+    freed: Mutex<Vec<(u64, u64)>>,
 }
 
 impl ModelRam {
     pub(crate) fn new(bytes: usize) -> Self {
         let window = HeapWindow::new(PhysAddr(BASE), bytes);
         let words = window.share();
-        ModelRam { window, words }
+        ModelRam { window, words, freed: Mutex::default() }
+    }
+
+    fn freed(&self) -> MutexGuard<'_, Vec<(u64, u64)>> {
+        self.freed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The driver frees memory.
+    pub(crate) fn free(&self, at: PhysAddr, bytes: u64) {
+        if let Some(size) = bytes.checked_sub(1) {
+            self.freed().push((at.0, at.0.saturating_add(size)));
+        }
+    }
+
+    /// The driver uses memory again: forget each freed piece that overlaps it.
+    pub(crate) fn reuse(&self, at: PhysAddr, bytes: u64) {
+        let last = at.0.saturating_add(bytes.saturating_sub(1));
+        self.freed().retain(|(first, end)| *end < at.0 || last < *first);
+    }
+
+    pub(crate) fn has_freed(&self) -> bool {
+        !self.freed().is_empty()
+    }
+
+    /// Whether a byte of a piece of memory is freed.
+    pub(crate) fn is_freed(&self, at: PhysAddr, bytes: u64) -> bool {
+        let last = at.0.saturating_add(bytes.saturating_sub(1));
+        self.freed().iter().any(|(first, end)| *first <= last && at.0 <= *end)
     }
 
     pub(crate) fn window(&self) -> HeapWindow {

@@ -1,11 +1,14 @@
-//! One modelled SMMU: its registers, its caches, and what it reports.
+//! One modelled SMMU: its registers, its caches, its devices, and what it reports.
+
+use std::collections::BTreeMap;
 
 use smmu_types::regs::{cr0, cr2};
 use smmu_types::{CacheTag, Irq, StreamId};
 
 use crate::cache::config_cache::ConfigCache;
-use crate::cache::tlb::Tlb;
+use crate::cache::tlb::{Tlb, TlbKey, TlbLine};
 use crate::config::stream_table::StreamTableLayout;
+use crate::dma::ats_device::AtsDevice;
 use crate::hazard::Hazard;
 use crate::profile::Profile;
 use crate::queue::feed::CommandFeed;
@@ -26,6 +29,10 @@ pub(crate) struct ModelSmmu {
     pub(crate) second: CommandFeed,
     pub(crate) config: ConfigCache,
     pub(crate) tlb: Tlb,
+    /// Lines that a TLBI dropped since the last `CMD_SYNC`: until then a walk may still use them.
+    pub(crate) unsynced: Vec<(TlbKey, TlbLine)>,
+    /// The devices that have an ATC, by StreamID.
+    pub(crate) devices: BTreeMap<u32, AtsDevice>,
     pub(crate) stalls: Stalls,
     pub(crate) pages: Pages,
     pub(crate) interrupts: Vec<Irq>,
@@ -41,8 +48,10 @@ impl ModelSmmu {
             second_regs: SecondRegisters::default(),
             main: CommandFeed::with(profile.faults.clone()),
             second: CommandFeed::default(),
-            config: ConfigCache::default(),
+            config: ConfigCache::of(&profile),
             tlb: Tlb::default(),
+            unsynced: Vec::new(),
+            devices: BTreeMap::new(),
             stalls: Stalls::default(),
             pages: Pages::default(),
             interrupts: Vec::new(),
@@ -51,15 +60,16 @@ impl ModelSmmu {
         }
     }
 
-    /// Reset registers and caches as at power-on. Injected faults stay: they belong to the machine.
-    /// So do the page requests of the devices.
+    /// Reset registers and caches as at power-on. Injected faults and devices stay, with their ATCs
+    /// and page requests: they belong to the machine.
     pub(crate) fn reset(&mut self) {
         self.regs = RegisterFile::default();
         self.second_regs = SecondRegisters::default();
         self.main.reset();
         self.second.reset();
-        self.config = ConfigCache::default();
+        self.config = ConfigCache::of(&self.profile);
         self.tlb = Tlb::default();
+        self.unsynced.clear();
         self.stalls.end_all();
     }
 

@@ -14,10 +14,21 @@ pub enum SecondQueue {
     Restricted,
 }
 
+/// What a device does with an `ATC_INV` while its ATS is off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WhileAtsOff {
+    /// The device drops the entries and answers.
+    #[default]
+    Answers,
+    /// The device never answers: the next `CMD_SYNC` stops the queue with `CERROR_ATC_INV_SYNC`
+    /// (3.9.1.4).
+    NeverAnswers,
+}
+
 /// The features and sizes of one modelled SMMU, and how eagerly it acts.
 ///
-/// The model computes the ID registers from it. Every feature without a field is absent:
-/// substreams, hardware update of tables, AArch32 and big-endian tables.
+/// The model computes the ID registers from it. Every feature without a field is absent: hardware
+/// update of tables, AArch32 and big-endian tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Stage 1 (`IDR0.S1P`).
@@ -45,8 +56,18 @@ pub struct Profile {
     pub output_size: OutputSize,
     /// Two-level stream tables (`IDR0.ST_LEVEL`).
     pub two_level: bool,
-    /// ATS (`IDR0.ATS`): the SMMU accepts `ATC_INV`. No modelled device has an ATC.
+    /// ATS (`IDR0.ATS`): the SMMU answers translation requests and accepts `ATC_INV`. A device has an
+    /// ATC once [`ModelDevice::switch_ats`](crate::ModelDevice::switch_ats) has turned it on.
     pub ats: bool,
+    /// More events of ATS requests and translated transactions, on request of `CR2.REC_CFG_ATS`
+    /// (`IDR0.ATSRECERR`).
+    pub ats_errors: bool,
+    /// What a device does with an `ATC_INV` while its ATS is off.
+    pub while_ats_off: WhileAtsOff,
+    /// Bits of a SubstreamID (`IDR1.SSIDSIZE`), at most 20; 0 for an SMMU without substreams.
+    pub substream_bits: u8,
+    /// Two-level tables of CDs (`IDR0.CD2L`).
+    pub two_level_cd: bool,
     /// MSIs of `CMD_SYNC`, global errors and the event queue (`IDR0.MSI`).
     pub msi: bool,
     /// A `CMD_SYNC` may complete with an event (`IDR0.SEV`). The model sends none: no CPU waits
@@ -72,6 +93,10 @@ pub struct Profile {
     pub consume_per_poll: u32,
     /// The SMMU fetches again at once what an invalidation drops, as a prefetcher may.
     pub prefetch: bool,
+    /// The SMMU reads the 64-bit words of an STE or CD at any time between two invalidations, in any
+    /// order (3.21.3). A driver that changes more than one used word without an invalidation in
+    /// between gets [`Hazard::MixedUpdate`](crate::Hazard::MixedUpdate).
+    pub word_by_word: bool,
     /// Faults of the main queue and outside of the queues, active from power-on.
     pub faults: Vec<InjectedFault>,
 }
@@ -92,6 +117,10 @@ impl Default for Profile {
             output_size: OutputSize::Bits44,
             two_level: true,
             ats: false,
+            ats_errors: false,
+            while_ats_off: WhileAtsOff::Answers,
+            substream_bits: 0,
+            two_level_cd: false,
             msi: false,
             sev: false,
             stall_model: StallModel::TerminateOnly,
@@ -103,6 +132,7 @@ impl Default for Profile {
             priq_log2: 5,
             consume_per_poll: 4,
             prefetch: true,
+            word_by_word: false,
             faults: Vec::new(),
         }
     }
@@ -116,6 +146,7 @@ impl Profile {
             asid_bits: wide(self.asid_bits),
             vmid_bits: wide(self.vmid_bits),
             sid_bits: self.sid_bits.min(16),
+            substream_bits: self.substream_bits.min(20),
             cmdq_log2: self.cmdq_log2.min(19),
             eventq_log2: self.eventq_log2.min(19),
             priq_log2: self.priq_log2.min(19),
@@ -144,12 +175,15 @@ impl Profile {
                 | u32::from(this.msi) << 13
                 | u32::from(this.sev) << 14
                 | u32::from(this.vmid_bits == 16) << 18
+                | u32::from(this.two_level_cd) << 19
                 | 2 << 21 // TTENDIAN: little
+                | u32::from(this.ats_errors) << 23
                 | stalls << 24
                 | u32::from(this.pri) << 16
                 | 1 << 26 // TERM_MODEL: faults always abort
                 | u32::from(this.two_level) << 27,
             idr1: u32::from(this.sid_bits)
+                | u32::from(this.substream_bits) << 6
                 | if this.pri { u32::from(this.priq_log2) << 11 } else { 0 }
                 | u32::from(this.eventq_log2) << 16
                 | u32::from(this.cmdq_log2) << 21,
@@ -199,6 +233,20 @@ mod tests {
         assert_eq!((caps.stall_model, caps.stall_max), (StallModel::Both, 16));
         assert!(caps.pri && caps.pri_answers_with_pasid);
         assert_eq!(caps.priq_log2, 5);
+    }
+
+    #[test]
+    fn id_registers_say_what_substreams_and_ats_there_are() {
+        let (ats, ats_errors, two_level_cd) = (true, true, true);
+        let profile =
+            Profile { substream_bits: 10, ats, ats_errors, two_level_cd, ..Profile::default() };
+        let caps = Capabilities::decode(profile.id_registers());
+        assert_eq!((caps.ssid_bits, caps.ats, caps.ats_errors), (10, true, true));
+        assert!(caps.two_level_cd);
+        let wide = Profile { substream_bits: 31, ..Profile::default() };
+        assert_eq!(Capabilities::decode(wide.id_registers()).ssid_bits, 20);
+        // Without the fields, the registers are as they were.
+        assert_eq!(Profile::default().id_registers().idr0 & (1 << 19 | 1 << 23 | 1 << 10), 0);
     }
 
     #[test]

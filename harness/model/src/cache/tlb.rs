@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use smmu_types::{CacheTag, PhysAddr, StreamId};
+use smmu_types::{CacheTag, PhysAddr};
 
 use crate::hazard::Permissions;
+use crate::requester::Requester;
 use crate::walk::space::Space;
 use crate::walk::translation::{CachedTable, LeafMapping, WalkStep, level_shift};
 
@@ -44,8 +45,8 @@ pub(crate) struct TlbLine {
     pub(crate) permissions: Permissions,
     /// Root of the tables that the walk started from.
     pub(crate) root: PhysAddr,
-    /// The stream whose walk filled the line.
-    pub(crate) stream: StreamId,
+    /// The source of the transaction whose walk filled the line.
+    pub(crate) source: Requester,
     /// Serial number: where several lines match, the smallest age serves.
     age: u64,
 }
@@ -110,7 +111,7 @@ impl Tlb {
         input: u64,
         mapping: &LeafMapping,
         root: PhysAddr,
-        stream: StreamId,
+        source: Requester,
     ) {
         let space = if mapping.global { space.global() } else { space };
         self.age += 1;
@@ -118,7 +119,7 @@ impl Tlb {
             output: mapping.output,
             permissions: mapping.permissions,
             root,
-            stream,
+            source,
             age: self.age,
         };
         // The old line stays: it is the worst case for a driver that forgets an invalidation.

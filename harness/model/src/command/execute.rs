@@ -6,7 +6,7 @@ use smmu_types::{
     Asid, Command, CommandErrorCode, Completion, Irq, Leaf, Regime, StreamId, SyncMsi, Vmid,
 };
 
-use crate::cache::config_cache::L1Range;
+use crate::cache::config_cache::{Dropped, L1Range};
 use crate::cache::tlb::TlbExtent;
 use crate::command::form::CommandForm;
 use crate::injected_fault::InjectedFault;
@@ -44,16 +44,16 @@ impl ModelSmmu {
                 self.forget_streams(ram, stream.0 & !low, stream.0 | low, Leaf::All);
             }
             Command::CfgiAll => self.forget_streams(ram, 0, u32::MAX, Leaf::All),
-            Command::CfgiCd { stream, substream, .. } => {
+            Command::CfgiCd { stream, substream, leaf } => {
                 only_if(s1)?;
-                // Without substreams only the CD of index 0 exists.
-                if substream.get() == 0 {
-                    self.forget_cd(ram, stream);
-                }
+                // A SubstreamID out of range drops nothing: no CD has its index (4.3.3).
+                self.forget_cd(ram, stream, substream.get(), leaf);
             }
             Command::CfgiCdAll { stream } => {
                 only_if(s1)?;
-                self.forget_cd(ram, stream);
+                let gone = self.config.drop_cds(stream.0, stream.0);
+                self.fetch_again(ram, &gone);
+                self.judge_update(&gone);
             }
             Command::TlbiNhAll { vmid } => {
                 only_if(s1)?;
@@ -111,7 +111,7 @@ impl ModelSmmu {
             Command::TlbiNsnhAll => self.flush(ram, FlushScope::Everything, |space| {
                 !matches!(space, Space::Stage1 { regime: Regime::El2, .. })
             }),
-            // No device has an ATC to invalidate. The queue handles a missing answer.
+            // The queue carries it out: a device may not answer.
             Command::AtcInv { .. } => only_if(self.profile.ats)?,
             Command::PriResp { stream, substream, group, response } => {
                 self.page_response(stream, substream, group, response)?;
@@ -193,9 +193,12 @@ impl ModelSmmu {
             FlushScope::Within(extent) => self.tlb.invalidate(spaces, Some(extent)),
             FlushScope::Nothing => return,
         };
+        if !self.devices.is_empty() {
+            self.unsynced.extend(&gone);
+        }
         if self.profile.prefetch {
             for (key, line) in gone {
-                self.prefetch(ram, line.stream, key.base);
+                self.prefetch(ram, line.source, key.base);
             }
         }
     }
@@ -210,17 +213,38 @@ impl ModelSmmu {
             (Leaf::All, None) => Some(L1Range { first: 0, last: u32::MAX }),
             (Leaf::Last, _) => None,
         };
-        let gone = self.config.drop_streams(first, last, l1);
-        if self.profile.prefetch {
-            for stream in gone {
-                self.prefetch_ste(ram, StreamId(stream));
-            }
+        let mut gone = self.config.drop_streams(first, last, l1);
+        if self.profile.word_by_word && first == last && gone.stes.is_empty() {
+            // Read now what the driver may change until the next invalidation.
+            self.prefetch_ste(ram, StreamId(first));
         }
+        self.fetch_again(ram, &gone);
+        gone.cds.clear();
+        self.judge_update(&gone);
     }
 
-    fn forget_cd(&mut self, ram: &ModelRam, stream: StreamId) {
-        if self.config.cds.remove(&stream.0).is_some() && self.profile.prefetch {
-            self.prefetch_cd(ram, stream);
+    fn forget_cd(&mut self, ram: &ModelRam, stream: StreamId, index: u32, leaf: Leaf) {
+        let table = self.cached_cds(stream);
+        let dropped = self.config.drop_cd(stream, index, table.as_ref(), leaf);
+        let cds: Vec<_> = dropped.map(|cd| ((stream.0, index), cd)).into_iter().collect();
+        if self.profile.word_by_word && cds.is_empty() {
+            self.prefetch_cd(ram, stream, index);
+        }
+        let gone = Dropped { stes: Vec::new(), cds };
+        self.fetch_again(ram, &gone);
+        self.judge_update(&gone);
+    }
+
+    /// Prefetch what a command dropped.
+    fn fetch_again(&mut self, ram: &ModelRam, gone: &Dropped) {
+        if !self.profile.prefetch {
+            return;
+        }
+        for (stream, _) in &gone.stes {
+            self.prefetch_ste(ram, StreamId(*stream));
+        }
+        for ((stream, index), _) in &gone.cds {
+            self.prefetch_cd(ram, StreamId(*stream), *index);
         }
     }
 }

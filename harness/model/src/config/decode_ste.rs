@@ -1,9 +1,11 @@
 //! Decodes an STE as this SMMU does, and says which STEs it refuses.
 
+use smmu_types::fields::ste as field_of;
 use smmu_types::{
-    Granule, PhysAddr, Regime, Stage2Config, StallModel, Ste, SteConfig, StreamWorld, Vmid,
+    AtsMode, Granule, PhysAddr, Regime, Stage2Config, StallModel, Ste, SteConfig, StreamWorld, Vmid,
 };
 
+use crate::config::cd_table::CdTable;
 use crate::profile::Profile;
 use crate::walk::space::Space;
 use crate::walk::translation::{Translation, WalkStage, level_shift};
@@ -14,7 +16,7 @@ use crate::word::{bit, field};
 pub(crate) enum Stream {
     Abort,
     Bypass,
-    Stage1 { cd: PhysAddr, vmid: Vmid, regime: Regime, tagged: Tagged, may_stall: bool },
+    Stage1 { cds: CdTable, vmid: Vmid, regime: Regime, tagged: Tagged, may_stall: bool },
     Stage2(Translation),
 }
 
@@ -38,7 +40,8 @@ pub(crate) enum Bad {
 ///
 /// The SMMU refuses an illegal STE with `C_BAD_STE`. Illegal are:
 ///
-/// - `V` = 0; a stage that the profile lacks; `S1ContextPtr` beyond OAS;
+/// - `V` = 0; a stage that the profile lacks; a table of CDs that [`CdTable::of`] refuses;
+/// - with ATS: `EATS` = 2 without nesting; `EATS` = 1 with stalls of stage 2;
 /// - `S1STALLD`, where stalls are no choice;
 /// - a reserved `STRW` if EL2 exists; a VMID wider than supported;
 /// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), an `S2S`
@@ -79,15 +82,15 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
     if s1 && bit(w1, 27) && profile.stall_model != StallModel::Both {
         return Err(Bad::Illegal);
     }
+    if profile.ats && has_bad_ats(ste) {
+        return Err(Bad::Illegal);
+    }
     if s1 && s2 {
         return Err(Bad::Unsupported("nested translation (STE.Config = 7)"));
     }
     if s1 {
-        let cd = PhysAddr(w0 & 0x00ff_ffff_ffff_ffc0);
-        if cd.0 >> profile.output_bits() != 0 {
-            return Err(Bad::Illegal);
-        }
-        return Ok(Stream::Stage1 { cd, vmid, regime, tagged, may_stall: !bit(w1, 27) });
+        let cds = CdTable::of(ste, profile).ok_or(Bad::Illegal)?;
+        return Ok(Stream::Stage1 { cds, vmid, regime, tagged, may_stall: !bit(w1, 27) });
     }
     let stall_refused = match profile.stall_model {
         StallModel::Both => false,
@@ -104,6 +107,28 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
     }
     known_granule(config.granule, profile)?;
     decode_stage2(&config, profile, !bit(w2, 53), w3).ok_or(Bad::Illegal).map(Stream::Stage2)
+}
+
+/// Whether `EATS` does not go with the rest of an STE that translates (5.2).
+fn has_bad_ats(ste: &Ste) -> bool {
+    let both = ste.get(field_of::CONFIG) & 3 == 3;
+    let stage2_stalls = ste.get(field_of::CONFIG) & 2 != 0 && ste.is_set(field_of::S2S);
+    match ste.ats() {
+        // Without a device permission table, FullChecked is reserved and behaves as Off.
+        AtsMode::Off | AtsMode::FullChecked => false,
+        AtsMode::Full => stage2_stalls,
+        AtsMode::Split => !both || stage2_stalls,
+    }
+}
+
+/// The effective `EATS` of a stream that the SMMU does not refuse (5.2). The model has no device
+/// permission table, so [`AtsMode::FullChecked`] behaves as off.
+pub(crate) fn effective_ats(ste: &Ste, profile: &Profile) -> AtsMode {
+    let translates = ste.get(field_of::CONFIG) > 4;
+    match ste.ats() {
+        AtsMode::Full if profile.ats && translates => AtsMode::Full,
+        _ => AtsMode::Off,
+    }
 }
 
 /// The SMMU has the granule, and the model walks its tables.

@@ -15,8 +15,9 @@ pub(crate) struct StreamTableLayout {
 /// Why the SMMU found no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Absent {
-    /// The stream table does not cover the StreamID (`C_BAD_STREAMID`).
-    BadStream,
+    /// The table does not cover the StreamID (`C_BAD_STREAMID`) or the SubstreamID
+    /// (`C_BAD_SUBSTREAMID`).
+    Missing,
     /// The fetch from this address aborted.
     Abort(PhysAddr),
 }
@@ -51,7 +52,7 @@ impl StreamTableLayout {
         l1: impl FnOnce(u32, PhysAddr) -> Option<u64>,
     ) -> Result<PhysAddr, Absent> {
         if !self.covers(stream) {
-            return Err(Absent::BadStream);
+            return Err(Absent::Missing);
         }
         let Some(split) = self.split else {
             return Ok(PhysAddr(self.base + u64::from(stream.0) * Ste::BYTES as u64));
@@ -62,8 +63,8 @@ impl StreamTableLayout {
         let within = u64::from(stream.0) & ((1 << split) - 1);
         match descriptor & 0x1f {
             // `Span` is zero, reserved, or larger than `STRTAB_BASE_CFG.SPLIT` allows.
-            span if span == 0 || span > 11 || span > u64::from(split) + 1 => Err(Absent::BadStream),
-            span if within >> (span - 1) != 0 => Err(Absent::BadStream),
+            span if span == 0 || span > 11 || span > u64::from(split) + 1 => Err(Absent::Missing),
+            span if within >> (span - 1) != 0 => Err(Absent::Missing),
             span => {
                 let table = descriptor & 0x00ff_ffff_ffff_ffc0 & !((64 << (span - 1)) - 1);
                 Ok(PhysAddr(table + within * Ste::BYTES as u64))

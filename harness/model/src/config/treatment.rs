@@ -1,7 +1,8 @@
 //! What the SMMU does with a stream's transactions, or why it has no configuration for them.
 
-use smmu_types::{Cd, EventKind, PhysAddr, Ste};
+use smmu_types::{Cd, EventKind, PhysAddr, Ste, SubstreamId};
 
+use crate::config::cd_table::{CdChoice, CdTable};
 use crate::config::decode_cd::decode_cd;
 use crate::config::decode_ste::{Bad, Stream, decode_ste};
 use crate::config::stream_table::Absent;
@@ -25,49 +26,60 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn absent(absent: Absent, abort: EventKind) -> Self {
-        let fetch = match absent {
-            Absent::BadStream => None,
-            Absent::Abort(address) => Some(address),
-        };
-        Refusal { kind: absent_kind(absent, abort), fetch, unsupported: None }
+    fn new(kind: EventKind) -> Self {
+        Refusal { kind, fetch: None, unsupported: None }
     }
 
-    fn bad(bad: Bad, kind: EventKind) -> Self {
+    /// There is no STE.
+    pub(crate) fn no_ste(absent: Absent) -> Self {
+        Self::absent(absent, EventKind::C_BAD_STREAMID, EventKind::F_STE_FETCH)
+    }
+
+    fn absent(absent: Absent, missing: EventKind, abort: EventKind) -> Self {
+        match absent {
+            Absent::Missing => Refusal::new(missing),
+            Absent::Abort(address) => Refusal { fetch: Some(address), ..Refusal::new(abort) },
+        }
+    }
+
+    pub(crate) fn bad(bad: Bad, kind: EventKind) -> Self {
         let unsupported = match bad {
             Bad::Illegal => None,
             Bad::Unsupported(feature) => Some(feature),
         };
-        Refusal { kind, fetch: None, unsupported }
+        Refusal { unsupported, ..Refusal::new(kind) }
     }
 }
 
-/// Decode an STE and the CD that it points to; `cd` fetches the CD.
+/// Decode an STE and the CD that it has for a transaction; `cd` fetches the CD of an index.
 pub(crate) fn resolve(
     ste: &Ste,
     profile: &Profile,
     e2h: bool,
-    cd: impl FnOnce(PhysAddr) -> Result<Cd, Absent>,
+    substream: Option<SubstreamId>,
+    cd: impl FnOnce(&CdTable, u32) -> Result<Cd, Absent>,
 ) -> Result<Treatment, Refusal> {
     let stream =
         decode_ste(ste, profile, e2h).map_err(|bad| Refusal::bad(bad, EventKind::C_BAD_STE))?;
     match stream {
         Stream::Abort => Ok(Treatment::Abort),
+        // 5.2, S1Fmt: without stage 1 a transaction must not carry a SubstreamID.
+        Stream::Bypass | Stream::Stage2(_) if substream.is_some() => {
+            Err(Refusal::new(EventKind::C_BAD_SUBSTREAMID))
+        }
         Stream::Bypass => Ok(Treatment::Bypass),
         Stream::Stage2(t) => Ok(Treatment::Translate(t)),
-        Stream::Stage1 { cd: at, vmid, regime, tagged, may_stall } => {
-            let cd = cd(at).map_err(|absent| Refusal::absent(absent, EventKind::F_CD_FETCH))?;
+        Stream::Stage1 { cds, vmid, regime, tagged, may_stall } => {
+            let index = match cds.choose(substream).map_err(Refusal::new)? {
+                CdChoice::Bypass => return Ok(Treatment::Bypass),
+                CdChoice::Cd(index) => index,
+            };
+            let cd = cd(&cds, index).map_err(|absent| {
+                Refusal::absent(absent, EventKind::C_BAD_SUBSTREAMID, EventKind::F_CD_FETCH)
+            })?;
             decode_cd(&cd, profile, vmid, regime, tagged, may_stall)
                 .map(Treatment::Translate)
                 .map_err(|bad| Refusal::bad(bad, EventKind::C_BAD_CD))
         }
-    }
-}
-
-/// The event of a missing entry: `C_BAD_STREAMID`, or `abort` after an aborted fetch.
-fn absent_kind(absent: Absent, abort: EventKind) -> EventKind {
-    match absent {
-        Absent::BadStream => EventKind::C_BAD_STREAMID,
-        Absent::Abort(_) => abort,
     }
 }

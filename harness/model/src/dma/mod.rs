@@ -1,5 +1,7 @@
-//! DMA: a transaction, the fetches that it causes, and the prefetcher.
+//! DMA: a transaction, the fetches that it causes, the prefetcher, and devices with ATS.
 
+pub(crate) mod ats;
+pub(crate) mod ats_device;
 pub(crate) mod fetch;
 pub(crate) mod prefetch;
 pub(crate) mod transaction;

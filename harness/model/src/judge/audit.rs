@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smmu_types::StreamId;
+use smmu_types::{Cd, StreamId, SubstreamId};
 
 use crate::cache::tlb::{TlbKey, TlbLine};
+use crate::config::cd_table::CdTable;
 use crate::config::treatment::Treatment;
+use crate::dma::fetch::ste_in_memory;
 use crate::hazard::Hazard;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
+use crate::requester::Requester;
 use crate::walk::space::Space;
 use crate::walk::table_walk::walk;
 use crate::walk::translation::Translation;
@@ -29,18 +32,26 @@ impl ModelSmmu {
             {
                 found.extend(self.stale_l1(ram, stream));
             }
-            found.extend(self.stale_entry(ram, stream));
-            let cached = self.cached_configuration(ram, stream);
-            let current = self.current_configuration(ram, stream);
-            for config in [cached, current].into_iter().flatten() {
-                if let Treatment::Translate(t) = config {
-                    let users = spaces.entry(t.space).or_default();
-                    if !users.iter().any(|(_, other)| *other == t) {
-                        users.push((stream, t));
+            match self.stale_ste(ram, stream) {
+                Some(hazard) => found.push(hazard),
+                None => found.extend(self.stale_cds(ram, stream)),
+            }
+            found.extend(self.unpredictable(ram, stream));
+            found.extend(self.freed_cds(ram, stream));
+            for source in self.sources(ram, stream) {
+                let cached = self.cached_configuration(ram, source);
+                let current = self.current_configuration(ram, source).ok();
+                for config in [cached, current].into_iter().flatten() {
+                    if let Treatment::Translate(t) = config {
+                        let users = spaces.entry(t.space).or_default();
+                        if !users.iter().any(|(_, other)| *other == t) {
+                            users.push((stream, t));
+                        }
                     }
                 }
             }
         }
+        found.extend(self.stale_atcs(ram));
         let mut seen = BTreeSet::new();
         for (space, users) in &spaces {
             for (stream, t) in users {
@@ -94,6 +105,41 @@ impl ModelSmmu {
         None
     }
 
+    /// The transactions of a stream that reach a CD, in the cache or in memory. Without substreams
+    /// that is the one without a SubstreamID.
+    fn sources(&self, ram: &ModelRam, stream: StreamId) -> BTreeSet<Requester> {
+        let mut sources = BTreeSet::from([Requester::from(stream)]);
+        let memory = ste_in_memory(ram, &self.stream_table(), stream).ok();
+        let tables = [self.cached_cds(stream), memory.and_then(|ste| self.cds_of(&ste))];
+        if !tables.iter().flatten().any(CdTable::has_substreams) {
+            return sources;
+        }
+        let cached = self.config.cds.range((stream.0, 0)..=(stream.0, u32::MAX));
+        let cached =
+            cached.filter(|(_, cached)| cached.cd.is_valid()).map(|((_, index), _)| *index);
+        let mut indices: BTreeSet<u32> = cached.collect();
+        for cds in tables.iter().flatten() {
+            indices.extend(valid_cds(ram, cds));
+        }
+        sources.extend(
+            indices
+                .into_iter()
+                .map(|index| Requester { stream, substream: SubstreamId::new(index) }),
+        );
+        sources
+    }
+
+    /// An entry of the stream whose effect the architecture leaves open.
+    fn unpredictable(&self, ram: &ModelRam, stream: StreamId) -> Option<Hazard> {
+        let memory = ste_in_memory(ram, &self.stream_table(), stream).ok()?;
+        self.cds_of(&memory)?.is_misaligned.then_some(Hazard::Unpredictable {
+            smmu: self.index,
+            stream,
+            rule: "has a table of CDs that is not aligned to its size",
+            section: "5.2",
+        })
+    }
+
     /// The streams with a cached STE or a valid STE in memory.
     fn streams(&self, ram: &ModelRam) -> BTreeSet<StreamId> {
         let mut streams: BTreeSet<_> = self.config.stes.keys().map(|s| StreamId(*s)).collect();
@@ -110,4 +156,22 @@ impl ModelSmmu {
         }
         streams
     }
+}
+
+/// The indices of the valid CDs of a table in memory.
+fn valid_cds(ram: &ModelRam, cds: &CdTable) -> Vec<u32> {
+    let mut valid = Vec::new();
+    let mut index = 0;
+    while index < cds.len() {
+        match cds.locate(index, |_, address| ram.read64(address)) {
+            Ok(at) => match ram.read64(at) {
+                Some(word) if Cd([word, 0, 0, 0, 0, 0, 0, 0]).is_valid() => valid.push(index),
+                Some(_) => {}
+                None => index = cds.end_of_leaf(index),
+            },
+            Err(_) => index = cds.end_of_leaf(index),
+        }
+        index += 1;
+    }
+    valid
 }

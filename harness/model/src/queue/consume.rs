@@ -2,7 +2,7 @@
 
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::{cr0, gerror};
-use smmu_types::{Command, CommandErrorCode, Completion, Irq, RawCommand};
+use smmu_types::{Command, CommandErrorCode, Completion, Irq, PhysAddr, RawCommand};
 
 use crate::command::form::meaning;
 use crate::injected_fault::InjectedFault;
@@ -118,15 +118,17 @@ impl ModelSmmu {
         if which == QueueId::Second && !self.second_takes(command) {
             return Err(CommandErrorCode::ILL);
         }
-        if let Command::Sync { .. } = command
-            && std::mem::take(&mut self.feed_mut(which).atc_timed_out)
-        {
-            return Err(CommandErrorCode::ATC_INV_SYNC);
+        if let Command::Sync { .. } = command {
+            self.synced(which);
+            if std::mem::take(&mut self.feed_mut(which).atc_timed_out) {
+                return Err(CommandErrorCode::ATC_INV_SYNC);
+            }
         }
         self.execute(ram, command, form)?;
-        if let Command::AtcInv { stream, .. } = command {
-            let feed = self.feed_mut(which);
-            feed.atc_timed_out |= feed.faults.contains(&InjectedFault::AtcTimeout { stream });
+        if let Command::AtcInv { stream, substream, span, .. } = command
+            && !self.atc_inv(ram, which, stream, substream, span)
+        {
+            self.time_out(which);
         }
         Ok(raw)
     }
@@ -138,6 +140,27 @@ impl ModelSmmu {
             Command::TlbiNhAsid { .. } | Command::TlbiNhVa { .. } | Command::AtcInv { .. } => true,
             _ => self.profile.second_queue == Some(SecondQueue::Full),
         }
+    }
+
+    /// The next `CMD_SYNC` of this queue fails: a device does not answer an `ATC_INV`.
+    pub(crate) fn time_out(&mut self, which: QueueId) {
+        self.feed_mut(which).atc_timed_out = true;
+    }
+
+    pub(crate) fn faults_of(&self, which: QueueId) -> &[InjectedFault] {
+        &self.feed(which).faults
+    }
+
+    /// The addresses of the commands that a queue holds and the SMMU has not consumed yet.
+    pub(crate) fn queued(&self, which: QueueId) -> impl Iterator<Item = PhysAddr> {
+        let ring = self.command_ring(which);
+        let mask = ring.size.pointer_mask();
+        let (prod, cons) = match which {
+            QueueId::Main => (self.regs.cmdq_prod & mask, self.regs.cmdq_cons & mask),
+            QueueId::Second => (self.second_regs.prod & mask, self.second_regs.cons & mask),
+        };
+        let used = ring.size.used(prod, cons).unwrap_or(0);
+        (0..used).map(move |n| ring.slot(cons.wrapping_add(n)))
     }
 
     /// Move a pending ATC timeout to the main queue when the second one is disabled: the main

@@ -172,7 +172,8 @@ impl ModelSmmu {
                     return;
                 }
                 let e2h = if self.profile.hyp { cr2::E2H } else { 0 };
-                let bits = e2h | cr2::RECINVSID | cr2::PTM;
+                let ats = if self.profile.ats_errors { cr2::REC_CFG_ATS } else { 0 };
+                let bits = e2h | ats | cr2::RECINVSID | cr2::PTM;
                 self.regs.cr2 = self.defined(name, value, bits.into()) as u32;
             }
             GBPA => {

@@ -1,10 +1,10 @@
 //! No register access, memory content, command or DMA makes the model panic or hang.
 
-use smmu_types::StreamId;
 use smmu_types::seam::Registers;
+use smmu_types::{StreamId, SubstreamId};
 
 use super::model_rig::{BYTES, CMDQ, ModelRig, RAM};
-use crate::{InjectedFault, Model, Profile, SecondQueue};
+use crate::{AtsSwitch, InjectedFault, Model, Profile, SecondQueue};
 
 /// Marsaglia's xorshift: the same numbers on every run.
 struct RandomWords(u64);
@@ -46,6 +46,10 @@ fn profile(numbers: &mut RandomWords) -> Profile {
         two_level: bit(),
         prefetch: bit(),
         ats: bit(),
+        ats_errors: bit(),
+        substream_bits: if bit() { 12 } else { 0 },
+        two_level_cd: bit(),
+        word_by_word: bit(),
         msi: bit(),
         second_queue: [None, Some(SecondQueue::Full), Some(SecondQueue::Restricted)]
             [usize::from(bit()) + usize::from(bit())],
@@ -66,6 +70,24 @@ fn fault(numbers: &mut RandomWords) -> InjectedFault {
     }
 }
 
+/// A device with a SubstreamID, or with ATS.
+fn device_acts(rig: &ModelRig, numbers: &mut RandomWords) {
+    let device = rig.model.device(0, StreamId(numbers.below(256) as u32));
+    let device = match SubstreamId::new(numbers.below(32) as u32) {
+        Some(substream) if numbers.below(2) == 0 => device.with_substream(substream),
+        _ => device,
+    };
+    let iova = numbers.word();
+    match numbers.below(6) {
+        0 => device.switch_ats(AtsSwitch::On),
+        1 => device.switch_ats(AtsSwitch::Off),
+        2 => drop(device.ats_request(iova)),
+        3 => drop(device.ats_write32(iova, 1)),
+        4 => drop(device.ats_read32(iova)),
+        _ => drop(device.write32(iova, 1)),
+    }
+}
+
 #[test]
 fn random_registers_memory_commands_and_accesses() {
     for seed in 1..=24u64 {
@@ -78,7 +100,8 @@ fn random_registers_memory_commands_and_accesses() {
             rig.put(RAM + (numbers.below(BYTES as u64) & !7), numbers.word());
         }
         for _ in 0..2000 {
-            match numbers.below(11) {
+            match numbers.below(13) {
+                11 | 12 => device_acts(&rig, &mut numbers),
                 8 => match numbers.below(4) {
                     0 => rig.model.inject(0, fault(&mut numbers)),
                     1 => rig.model.inject_second(0, fault(&mut numbers)),

@@ -1,5 +1,6 @@
 //! Tests of the model, one file per subject.
 
+mod ats;
 mod config;
 mod events;
 mod faults;
@@ -11,4 +12,6 @@ mod second;
 mod several;
 mod stage1;
 mod stage2;
+mod substream_rig;
+mod substreams;
 mod waiting;

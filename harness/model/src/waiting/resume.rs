@@ -19,9 +19,9 @@ impl ModelSmmu {
 
     /// A transaction arrives, or is retried as if it had just arrived.
     fn arrive(&mut self, ram: &ModelRam, id: u64, transaction: Transaction) -> DmaProgress {
-        let Transaction { stream, iova, write } = transaction;
+        let Transaction { source, iova, write } = transaction;
         let access = if write.is_some() { DmaAccess::Write } else { DmaAccess::Read };
-        let end = match self.translate(ram, stream, iova, access) {
+        let end = match self.translate(ram, source, iova, access) {
             Ok(address) => match write {
                 Some(value) => ram.write32(address, value).map(|()| DmaProgress::Written),
                 None => ram.read32(address).map(DmaProgress::Read),
@@ -82,7 +82,8 @@ impl ModelSmmu {
             return Err(CommandErrorCode::ILL);
         }
         let mut waiting = self.stalls.waiting.iter();
-        let found = waiting.find(|(_, s)| s.transaction.stream == stream && s.tag == Some(tag));
+        let found =
+            waiting.find(|(_, s)| s.transaction.source.stream == stream && s.tag == Some(tag));
         let Some((id, transaction)) = found.map(|(id, s)| (*id, s.transaction)) else {
             let twice = self.stalls.answered.contains(&(stream.0, tag));
             let command = Command::Resume { stream, tag, action };
@@ -116,7 +117,7 @@ impl ModelSmmu {
         if !self.has_stalls() {
             return Err(CommandErrorCode::ILL);
         }
-        let of_stream = |stalled: &Stalled| stalled.transaction.stream == stream;
+        let of_stream = |stalled: &Stalled| stalled.transaction.source.stream == stream;
         let waiting = self.stalls.waiting.iter();
         let ids: Vec<(u64, Option<u16>)> =
             waiting.filter(|(_, s)| of_stream(s)).map(|(id, s)| (*id, s.tag)).collect();

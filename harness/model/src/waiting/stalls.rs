@@ -4,13 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smmu_types::StreamId;
 
+use crate::requester::Requester;
+
 /// What a device asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transaction {
-    pub(crate) stream: StreamId,
+    pub(crate) source: Requester,
     pub(crate) iova: u64,
     /// The value to write; `None` for a read.
     pub(crate) write: Option<u32>,
+}
+
+impl Transaction {
+    /// A write of 4 bytes. Bits 1:0 of `iova` do not count.
+    pub(crate) fn write(source: Requester, iova: u64, value: u32) -> Self {
+        Transaction { source, iova: iova & !3, write: Some(value) }
+    }
+
+    /// A read of 4 bytes. Bits 1:0 of `iova` do not count.
+    pub(crate) fn read(source: Requester, iova: u64) -> Self {
+        Transaction { source, iova: iova & !3, write: None }
+    }
 }
 
 /// A stalled transaction of one SMMU.
@@ -72,6 +86,6 @@ impl Stalls {
 
     /// The stalled transactions that the driver has been told of.
     pub(crate) fn recorded(&self) -> impl Iterator<Item = (StreamId, u16)> + '_ {
-        self.waiting.values().filter_map(|s| Some((s.transaction.stream, s.tag?)))
+        self.waiting.values().filter_map(|s| Some((s.transaction.source.stream, s.tag?)))
     }
 }
