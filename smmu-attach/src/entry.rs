@@ -386,6 +386,33 @@ mod tests {
         assert_eq!(transition(ssid0(), new), (3, true));
     }
 
+    /// `EATS` may change at any time, so it does not count as a second word.
+    #[test]
+    fn inv_2_ats_goes_off_beside_another_word() {
+        let old = cd_table(SubstreamDefault::Substream0, AtsMode::Full, CONTEXT);
+        let new = cd_table(SubstreamDefault::Substream0, AtsMode::Off, 0x4b4b_4b4b_4b40);
+        for (from, to) in [(old, new), (new, old)] {
+            let (syncs, invalid) = transition(from, to);
+            assert!(!invalid && syncs <= 3, "{syncs}");
+        }
+        // With `EATS` of split stages it counts.
+        let split = cd_table(SubstreamDefault::Substream0, AtsMode::Split, CONTEXT);
+        assert!(transition(split, new).1);
+    }
+
+    /// No bit of a CD may change at any time.
+    #[test]
+    fn inv_2_two_words_of_a_cd_go_through_invalid() {
+        let old = cd(778);
+        for (word, bit) in [(1, 1 << 12), (3, 1)] {
+            let mut new = old;
+            // `T0SZ`, and one bit of another word.
+            new.0[0] ^= 1;
+            new.0[word] ^= bit;
+            assert!(transition(old, new).1, "word {word}");
+        }
+    }
+
     // From invalid to a CD, every sync except the last sees an invalid entry.
     #[rstest]
     #[case::set(Cd::INVALID, cd(1997), 2, true)]

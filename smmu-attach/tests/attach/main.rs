@@ -18,3 +18,4 @@ mod substreams;
 mod transaction;
 mod unconfirmed;
 mod watched_cell;
+mod words;
