@@ -19,9 +19,10 @@
 
 use core::slice;
 
-use crate::ats::{AtcPart, AtsState};
-use crate::device::{AttachKey, Confirmation, Device, DeviceGuard, DeviceParts};
+use crate::ats_switch::{AtcPart, AtsState};
+use crate::device::{Confirmation, Device, DeviceGuard, DeviceParts};
 use crate::held::Contention;
+use crate::key::AttachKey;
 use crate::leaf_table::LeafTable;
 use crate::outcome::Outcome;
 use crate::platform::Block;

@@ -13,12 +13,13 @@ use smmu_types::{
     SubstreamId,
 };
 
-use crate::ats::{AtcPart, AtsState, AtsSwitch, AtsUse};
+use crate::ats_switch::{AtcPart, AtsState, AtsSwitch, AtsUse};
 use crate::batch::SyncBatch;
 use crate::context::CdTables;
 use crate::entry::EntrySlot;
 use crate::fault_model::FaultModel;
 use crate::held::{Contention, Held, Locked, Rank};
+use crate::key::AttachKey;
 use crate::membership::{End, Leads, Member, flush, release};
 use crate::outcome::Outcome;
 use crate::platform::Block;
@@ -64,15 +65,6 @@ pub(crate) enum Confirmation {
     Confirmed,
     /// Not confirmed: the SMMU may read either CD, and the tables behind both.
     Unconfirmed,
-}
-
-/// Which transactions of a device an attach changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AttachKey {
-    /// Those without a SubstreamID.
-    Stream,
-    /// Those of one substream.
-    Substream(SubstreamId),
 }
 
 /// What becomes of the transactions of one key. A substream has no bypass.

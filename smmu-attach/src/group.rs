@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use smmu_types::SubstreamId;
 
 use crate::attach::{Prepared, attach_all};
-use crate::device::{AttachKey, Device};
+use crate::device::Device;
 use crate::held::Contention;
+use crate::key::AttachKey;
 use crate::outcome::Outcome;
 use crate::sync::{Barrier, is_kept};
 use crate::target::Target;

@@ -6,11 +6,12 @@ use smmu_types::{
 };
 
 use crate::Platform;
-use crate::ats::{AtsState, AtsUse};
+use crate::ats_switch::{AtsState, AtsUse};
 use crate::context::{CdTable, LinearTable, NewTable, TableKind};
-use crate::device::{AttachKey, DeviceState, State};
+use crate::device::{DeviceState, State};
 use crate::entry::EntryFormat;
 use crate::fault_model::FaultModel;
+use crate::key::AttachKey;
 use crate::leaf_table::{LEAF_BITS, LeafTable};
 use crate::membership::{Leads, Member};
 use crate::platform::Block;

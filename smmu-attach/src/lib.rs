@@ -194,6 +194,7 @@ extern crate alloc;
 extern crate std;
 
 mod ats;
+mod ats_switch;
 mod attach;
 mod batch;
 mod context;
@@ -211,9 +212,12 @@ mod group;
 pub mod guest;
 mod held;
 mod image;
+mod key;
 mod leaf_table;
 mod locks;
 mod membership;
+#[cfg(feature = "guest")]
+mod nested_attach;
 mod nesting;
 mod outcome;
 mod platform;
@@ -231,11 +235,12 @@ mod sync;
 mod table;
 mod target;
 mod transaction;
+mod via;
 #[cfg(feature = "guest")]
 mod virtual_smmu;
 mod write;
 
-pub use ats::{AtsRefused, AtsSwitch, AtsUse};
+pub use ats_switch::{AtsRefused, AtsSwitch, AtsUse};
 pub use attach::{Installed, Prepared, Published};
 pub use cpu_tables::CpuTableError;
 pub use deferred::DeferredUnmaps;

@@ -6,9 +6,9 @@ use smmu_types::{CacheTag, Cd, FlushProof, GoneProof, Ste};
 
 use crate::domain::{Domain, DomainState, Owned};
 use crate::held::Rank;
-use crate::nesting::Via;
 use crate::outcome::Outcome;
 use crate::sync::{Barrier, is_kept};
+use crate::via::Via;
 use crate::{Env, Platform};
 
 /// A device's use of a domain on one SMMU. Keeps the domain and its tables alive.

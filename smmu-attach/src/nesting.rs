@@ -5,14 +5,13 @@ mod present {
     use smmu_invs::{Counted, InvSpec, Publication, RequestBuffer};
     use smmu_types::{AtsMode, CacheTag, Ste};
 
-    use crate::ats::AtsUse;
-    use crate::device::{AttachKey, DeviceParts};
+    use crate::ats_switch::AtsUse;
+    use crate::device::DeviceParts;
     use crate::guest::{GuestConfig, HostEntry};
+    use crate::key::AttachKey;
+    use crate::via::Via;
     use crate::virtual_smmu::VirtualSmmu;
     use crate::{AttachError, Domain, Platform};
-
-    /// The virtual SMMU that a device uses, with its domain.
-    pub(crate) type Via<P> = VirtualSmmu<P>;
 
     /// An entry of a guest that lets transactions in.
     pub(crate) struct Nesting<'a, P: Platform> {
@@ -97,10 +96,11 @@ mod absent {
     use smmu_invs::RequestBuffer;
     use smmu_types::{CacheTag, Ste};
 
-    use crate::device::{AttachKey, DeviceParts};
-    use crate::{AttachError, Domain, Platform};
+    use crate::device::DeviceParts;
+    use crate::key::AttachKey;
+    use crate::via::Via;
+    use crate::{AttachError, Platform};
 
-    pub(crate) struct Via<P>(Infallible, PhantomData<fn() -> P>);
     pub(crate) struct Nesting<'a, P>(Infallible, PhantomData<&'a fn() -> P>);
 
     impl<P: Platform> Nesting<'_, P> {
@@ -120,16 +120,9 @@ mod absent {
             match self.0 {}
         }
     }
-
-    impl<P: Platform> Via<P> {
-        /// There is none, so it stands for any domain.
-        pub(crate) fn never(&self) -> Domain<P> {
-            match self.0 {}
-        }
-    }
 }
 
 #[cfg(not(feature = "guest"))]
-pub(crate) use absent::{Nesting, Via};
+pub(crate) use absent::Nesting;
 #[cfg(feature = "guest")]
-pub(crate) use present::{Nesting, Via};
+pub(crate) use present::Nesting;

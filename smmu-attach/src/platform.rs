@@ -7,7 +7,7 @@ use lock_api::RawMutex;
 use smmu_invs::{Counted, InvArray, OutOfMemory, Publication};
 use smmu_types::seam::{CommandSink, DmaMemory, Observer};
 
-use crate::ats::AtsSwitch;
+use crate::ats_switch::AtsSwitch;
 use crate::table::TranslationTable;
 
 /// The implementations of the seams that an integrator chooses.

@@ -7,12 +7,13 @@ use smallvec::SmallVec;
 use smmu_invs::{InvArray, InvSpec, InvUsers, Publication, RequestBuffer};
 use smmu_types::{CacheTag, Ste};
 
-use crate::ats::{AtsState, AtsUse};
+use crate::ats_switch::{AtsState, AtsUse};
 use crate::attach::Prepared;
 use crate::context::{CdTable, LinearTable, NewTable};
-use crate::device::{AttachKey, Device, DeviceParts, State};
+use crate::device::{Device, DeviceParts, State};
 use crate::held::{Contention, Rank};
 use crate::image::{Change, Image, is_two_level};
+use crate::key::AttachKey;
 use crate::leaf_table::{LeafTable, leaf_of, new_leaf};
 use crate::locks::Locks;
 use crate::membership::{End, Leads, Member};

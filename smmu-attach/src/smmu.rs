@@ -23,7 +23,7 @@ use smmu_types::{
     Vmid,
 };
 
-use crate::ats::AtsUse;
+use crate::ats_switch::AtsUse;
 use crate::batch::SyncBatch;
 use crate::device::Device;
 use crate::fault_model::FaultModel;

@@ -5,9 +5,10 @@ use core::slice;
 use smmu_types::{Cd, SubstreamId};
 
 use crate::attach::Prepared;
-use crate::device::{AttachKey, Attachment, Device};
+use crate::device::{Attachment, Device};
 use crate::held::Contention;
 use crate::image::is_attachable;
+use crate::key::AttachKey;
 use crate::outcome::Outcome;
 use crate::target::Target;
 use crate::{AttachError, Domain, Platform};

@@ -10,11 +10,12 @@ use smmu_tags::{FreshTag, RetiringTag};
 use smmu_types::Cd;
 use smmu_types::seam::{Notice, Observer, SinkError};
 
-use crate::ats::{AtcPart, AtsState};
+use crate::ats_switch::{AtcPart, AtsState};
 use crate::context::{CdTable, NewTable};
-use crate::device::{AttachKey, Confirmation, DeviceGuard, DeviceParts, State};
+use crate::device::{Confirmation, DeviceGuard, DeviceParts, State};
 use crate::domain::{DomainState, Owned};
 use crate::image::{CdWrite, Change};
+use crate::key::AttachKey;
 use crate::leaf_table::LeafTable;
 use crate::locks::Locks;
 use crate::membership::{End, release};

@@ -3,25 +3,17 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use smmu_invs::Counted;
+use smmu_invs::{Counted, OutOfMemory};
 use smmu_tags::VsmmuVmid;
 use smmu_types::seam::{CommandSink, Notice, Observer, SinkError};
-use smmu_types::{
-    AtsMode, CacheTag, Command, FlushProof, GoneProof, IdRegisters, RawCommand, SmmuId, Ste, Vmid,
-};
+use smmu_types::{CacheTag, Command, FlushProof, GoneProof, RawCommand, SmmuId, Ste, Vmid};
 
-use crate::device::{AttachKey, Device};
+use crate::Platform;
 use crate::domain::Domain;
-use crate::fault_model::FaultModel;
-use crate::guest::{GuestSmmu, HostEntry};
+use crate::guest::GuestSmmu;
 use crate::held::Rank;
-use crate::membership::Leads;
 use crate::outcome::Outcome;
-use crate::smmu::Smmu;
 use crate::smmu_core::SmmuCore;
-use crate::table::TranslationStage;
-use crate::target::{Target, entry_of};
-use crate::{AttachError, Platform};
 
 /// One guest's SMMU: its devices behind one SMMU of the host, with the guest's stage 1 nested over
 /// the stage 2 of a parent domain. A clone is another reference to the same virtual SMMU.
@@ -32,7 +24,7 @@ use crate::{AttachError, Platform};
 /// their guests' stage 1 has cached.
 ///
 /// [`policy`](Self::policy) decides what of the guest's entries and commands reaches the host.
-/// [`Device::attach_nested`] installs an entry that it made.
+/// [`Device::attach_nested`](crate::Device::attach_nested) installs an entry that it made.
 ///
 /// Dropping the last reference without [`end`](Self::end) puts the VMID out of use for ever, unless
 /// no device has used it.
@@ -50,85 +42,8 @@ pub(crate) struct VirtualSmmuParts<P: Platform> {
     parent_entry: Ste,
 }
 
-impl<P: Platform> Smmu<P> {
-    /// A virtual SMMU on this SMMU, over the stage 2 of `parent`.
-    ///
-    /// `guest` are the ID registers that the guest sees, from [`guest_ids`](crate::guest::guest_ids).
-    ///
-    /// # Errors
-    ///
-    /// [`AttachError::Guest`] if the guest would see what this SMMU does not have, or the parent has
-    /// no stage 2; [`AttachError::CannotShare`]; no VMID is free; no memory.
-    pub fn virtual_smmu(
-        &self,
-        parent: &Domain<P>,
-        guest: IdRegisters,
-    ) -> Result<VirtualSmmu<P>, AttachError> {
-        let core = self.core();
-        let smmu = core.id;
-        if core.is_gone() {
-            return Err(AttachError::Gone { smmu });
-        }
-        if !parent.env().is_same(&core.env) {
-            return Err(AttachError::ForeignEnv { domain: parent.id(), smmu });
-        }
-        if let TranslationStage::Stage1 { .. } = parent.description().stage {
-            return Err(AttachError::ParentStage1 { domain: parent.id(), smmu });
-        }
-        if let Some(lacks) = parent.description().lacks(&core.caps) {
-            return Err(AttachError::CannotShare { domain: parent.id(), smmu, lacks });
-        }
-        let vmid = core.vmids.allocate_for_vsmmu()?;
-        let owned = OwnedVmid { owned: Some(vmid), smmu: core };
-        let tag = CacheTag::Vmid(owned.vmid());
-        let entry = match entry_of(core, parent, tag, AtsMode::Off, FaultModel::Terminate)? {
-            Leads::Stage2(entry) => entry,
-            Leads::Context(_) => {
-                return Err(AttachError::ParentStage1 { domain: parent.id(), smmu });
-            }
-        };
-        let policy = GuestSmmu::new(core.rules, guest, entry)?;
-        // Room for a VMID whose flush stays unproven.
-        parent.reserve_virtual_smmu().map_err(|_| AttachError::OutOfMemory { smmu })?;
-        core.env.observer().notice(Notice::TagAllocated { domain: parent.id(), smmu, tag });
-        Ok(VirtualSmmu(Counted::new(VirtualSmmuParts {
-            smmu: core.clone(),
-            parent: parent.clone(),
-            vmid: owned.vmid(),
-            owned: owned.keep(),
-            used: AtomicBool::new(false),
-            policy,
-            parent_entry: entry,
-        })?))
-    }
-}
-
-/// A VMID with which no SMMU has cached anything. Dropping it frees the number.
-struct OwnedVmid<'s, P: Platform> {
-    owned: Option<VsmmuVmid>,
-    smmu: &'s SmmuCore<P>,
-}
-
-impl<P: Platform> OwnedVmid<'_, P> {
-    fn vmid(&self) -> Vmid {
-        self.owned.as_ref().map_or(Vmid(0), VsmmuVmid::vmid)
-    }
-
-    fn keep(mut self) -> Option<VsmmuVmid> {
-        self.owned.take()
-    }
-}
-
-impl<P: Platform> Drop for OwnedVmid<'_, P> {
-    fn drop(&mut self) {
-        if let Some(vmid) = self.owned.take() {
-            free_unused(vmid, self.smmu);
-        }
-    }
-}
-
 /// Free a VMID that no entry has ever named, so no SMMU has cached anything with it.
-fn free_unused<P: Platform>(vmid: VsmmuVmid, smmu: &SmmuCore<P>) {
+pub(crate) fn free_unused<P: Platform>(vmid: VsmmuVmid, smmu: &SmmuCore<P>) {
     let (id, tag) = (smmu.id, vmid.tag());
     let _ = vmid.end().free(GoneProof::vouch(id).flush(tag));
     smmu.env.observer().notice(Notice::TagAborted { smmu: id, tag });
@@ -150,6 +65,20 @@ impl<P: Platform> Drop for VirtualSmmuParts<P> {
 }
 
 impl<P: Platform> VirtualSmmu<P> {
+    /// `parent_entry` is the STE of stage 2 alone, with the VMID.
+    pub(crate) fn new(
+        smmu: SmmuCore<P>,
+        parent: Domain<P>,
+        owned: Option<VsmmuVmid>,
+        policy: GuestSmmu,
+        parent_entry: Ste,
+    ) -> Result<Self, OutOfMemory> {
+        let vmid = policy.vmid();
+        let used = AtomicBool::new(false);
+        let parts = VirtualSmmuParts { smmu, parent, owned, vmid, used, policy, parent_entry };
+        Counted::new(parts).map(VirtualSmmu)
+    }
+
     /// The SMMU of the host.
     #[must_use]
     pub fn smmu(&self) -> SmmuId {
@@ -247,27 +176,6 @@ impl<P: Platform> VirtualSmmu<P> {
     /// Whether an entry of the policy is one of this virtual SMMU: with its VMID, over its parent.
     pub(crate) fn owns(&self, entry: &Ste) -> bool {
         entry.0[2..4] == self.0.parent_entry.0[2..4]
-    }
-}
-
-impl<P: Platform> Device<P> {
-    /// Attach the device's transactions through a virtual SMMU, with an entry that its
-    /// [`policy`](VirtualSmmu::policy) made of the guest's STE. An entry that lets no transaction in
-    /// blocks the device.
-    ///
-    /// Call it again after each change of the guest's STE. The device then stays attached, and the
-    /// change is hitless where the architecture allows it.
-    ///
-    /// # Errors
-    ///
-    /// As of [`attach`](Self::attach); [`AttachError::ForeignVirtualSmmu`] and
-    /// [`AttachError::GuestAts`].
-    pub fn attach_nested(
-        &self,
-        to: &VirtualSmmu<P>,
-        entry: &HostEntry,
-    ) -> Result<Outcome, AttachError> {
-        self.attach_key(AttachKey::Stream, Target::Nested(to, *entry))
     }
 }
 
