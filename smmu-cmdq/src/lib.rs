@@ -118,6 +118,7 @@ mod port;
 mod prod_owner;
 mod produce;
 mod queue;
+mod repeat;
 mod reserve;
 mod ring;
 mod set;
@@ -139,6 +140,7 @@ pub use group::{GroupQueue, InQueue, Pick, QueueGroup};
 pub use opcodes::Opcodes;
 pub use port::Port;
 pub use queue::{CommandQueue, Pushed, SyncTicket};
+pub use repeat::{Passes, RepeatedPushed, RepeatingSink};
 pub use reserve::{CompareExchange, FetchAdd, Reserve};
 #[doc(hidden)]
 pub use ring::Slots;

@@ -13,6 +13,9 @@
 //! | | [`enable_interrupts`](EventsEnabled::enable_interrupts) | `IRQ_CTRL`, the MSI addresses |
 //! | [`InterruptsSet`] | [`enable_translation`](InterruptsSet::enable_translation) | `CR0` |
 //! | [`Running`] | [`disable`](Running::disable) | `GBPA`, `CR0` = 0 |
+//! | [`Disabled`] | [`leave`](Disabled::leave) | `IRQ_CTRL`, `GBPA` |
+//!
+//! [`suspend`](crate::suspend) has the steps to sleep and to wake.
 //!
 //! A step that fails returns only the error: begin again. The registers keep what was written
 //! before the failure. So translation may be on after `enable_translation`, `disable` or `begin`
@@ -34,6 +37,8 @@ use smmu_types::{
     Capabilities, Command, EventRecord, FieldError, PhysAddr, PriRecord, RawCommand, SmmuId,
     SyncProof,
 };
+
+use crate::suspend::SavedInterrupts;
 
 /// Whether the SMMU snoops caches when it reads tables and queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +131,8 @@ pub enum Interrupts {
     Wired,
     /// No interrupts: the driver polls the registers.
     Polled,
+    /// Those of the SMMU before it was suspended, MSIs included.
+    Saved(SavedInterrupts),
 }
 
 /// Why a bring-up failed.
@@ -176,6 +183,18 @@ pub enum BringupError {
         /// Why it does not fit.
         error: FieldError,
     },
+    /// A command queue that was to go to sleep still has commands.
+    #[error(
+        "CMDQ_PROD = {producer:#x}, CMDQ_CONS = {consumer:#x} after {timeout:?}: the SMMU has commands left; no caller may use the queue of an SMMU that goes to sleep"
+    )]
+    CommandsLeft {
+        /// `CMDQ_PROD`.
+        producer: u32,
+        /// `CMDQ_CONS`.
+        consumer: u32,
+        /// The configured limit.
+        timeout: Duration,
+    },
     /// The SMMU has no PRI queue.
     #[error("the SMMU has no PRI queue (IDR0.PRI = 0); leave enable_page_requests out")]
     NoPageRequests,
@@ -186,12 +205,12 @@ pub enum BringupError {
 
 /// What every state of a bring-up carries.
 #[derive(Debug)]
-struct BringupState<R, W> {
-    registers: R,
-    wait: W,
-    config: BringupConfig,
+pub(crate) struct BringupState<R, W> {
+    pub(crate) registers: R,
+    pub(crate) wait: W,
+    pub(crate) config: BringupConfig,
     // Value last written to CR0.
-    cr0: u32,
+    pub(crate) cr0: u32,
 }
 
 impl<R: Registers, W: Wait> BringupState<R, W> {
@@ -215,27 +234,58 @@ impl<R: Registers, W: Wait> BringupState<R, W> {
         .map_err(|_| BringupError::NoAck { register, mask, wanted, got, timeout })
     }
 
-    fn write_cr0(&mut self, value: u32) -> Result<(), BringupError> {
+    pub(crate) fn write_cr0(&mut self, value: u32) -> Result<(), BringupError> {
         self.cr0 = value;
         self.registers.write(regs::CR0, value);
         self.wait_for(regs::CR0ACK, value)
     }
 
-    fn write_irq_ctrl(&self, value: u32) -> Result<(), BringupError> {
+    pub(crate) fn write_irq_ctrl(&self, value: u32) -> Result<(), BringupError> {
         self.registers.write(regs::IRQ_CTRL, value);
         self.wait_for(regs::IRQ_CTRLACK, value)
     }
 
     /// Make the SMMU abort transactions while translation is off.
-    fn abort_untranslated(&self) -> Result<(), BringupError> {
+    pub(crate) fn abort_untranslated(&self) -> Result<(), BringupError> {
+        self.update_gbpa(|gbpa| gbpa | gbpa::ABORT)
+    }
+
+    /// Change `GBPA`, and read `GBPA.ABORT` back.
+    pub(crate) fn update_gbpa(&self, change: impl FnOnce(u32) -> u32) -> Result<(), BringupError> {
         const GBPA: Reg<u32, Rw> = regs::GBPA;
         let read = || self.registers.read(GBPA);
         // Software may write GBPA only while no earlier update is under way.
         self.wait_for_bits(GBPA.name(), read, gbpa::UPDATE, 0)?;
-        self.registers.write(GBPA, read() | gbpa::ABORT | gbpa::UPDATE);
+        let wanted = change(read()) & !gbpa::UPDATE;
+        self.registers.write(GBPA, wanted | gbpa::UPDATE);
         self.wait_for_bits(GBPA.name(), read, gbpa::UPDATE, 0)?;
-        let (abort, got) = (u64::from(gbpa::ABORT), u64::from(read()));
-        kept(GBPA.name(), abort, got & abort)
+        let abort = |value: u32| u64::from(value & gbpa::ABORT);
+        kept(GBPA.name(), abort(wanted), abort(read()))
+    }
+
+    /// Invalidate all that the SMMU may have cached: configuration first, then translations.
+    ///
+    /// A configuration that is still cached could fetch old translations again.
+    pub(crate) fn invalidate_all<S: CommandSink + ?Sized>(
+        &self,
+        sink: &S,
+        smmu: SmmuId,
+    ) -> Result<(), BringupError> {
+        let run = |commands: &[Command]| -> Result<(), SinkError> {
+            let proof: SyncProof = sink.run(smmu, commands)?;
+            if proof.smmu() != smmu {
+                return Err(SinkError::ForeignProof { want: smmu, got: proof.smmu() });
+            }
+            Ok(())
+        };
+        run(&[Command::CfgiAll])?;
+        match self.config.el2 {
+            El2::Absent => run(&[Command::TlbiNsnhAll])?,
+            El2::Present | El2::PresentWithAsids => {
+                run(&[Command::TlbiEl2All, Command::TlbiNsnhAll])?;
+            }
+        }
+        Ok(())
     }
 
     /// Acknowledge errors of the previous owner: one would stop the command queue at once.
@@ -248,7 +298,11 @@ impl<R: Registers, W: Wait> BringupState<R, W> {
 }
 
 /// Whether a register holds what was written.
-const fn kept(register: &'static str, wrote: u64, read: u64) -> Result<(), BringupError> {
+pub(crate) const fn kept(
+    register: &'static str,
+    wrote: u64,
+    read: u64,
+) -> Result<(), BringupError> {
     if wrote == read { Ok(()) } else { Err(BringupError::NotKept { register, wrote, read }) }
 }
 
@@ -303,7 +357,7 @@ impl Bringup {
 /// Translation and all queues are off.
 #[derive(Debug)]
 #[must_use = "the SMMU is not translating yet"]
-pub struct Disabled<R, W>(BringupState<R, W>);
+pub struct Disabled<R, W>(pub(crate) BringupState<R, W>);
 
 impl<R: Registers, W: Wait> Disabled<R, W> {
     /// Tell the SMMU where its stream table is.
@@ -329,7 +383,7 @@ impl<R: Registers, W: Wait> Disabled<R, W> {
 /// The SMMU knows its stream table.
 #[derive(Debug)]
 #[must_use = "the SMMU is not translating yet"]
-pub struct TablesSet<R, W>(BringupState<R, W>);
+pub struct TablesSet<R, W>(pub(crate) BringupState<R, W>);
 
 impl<R: Registers, W: Wait> TablesSet<R, W> {
     /// Turn on an empty command queue.
@@ -363,20 +417,7 @@ impl<R: Registers, W: Wait> CommandsEnabled<R, W> {
         sink: &S,
         smmu: SmmuId,
     ) -> Result<Invalidated<R, W>, BringupError> {
-        let run = |commands: &[Command]| -> Result<(), SinkError> {
-            let proof: SyncProof = sink.run(smmu, commands)?;
-            if proof.smmu() != smmu {
-                return Err(SinkError::ForeignProof { want: smmu, got: proof.smmu() });
-            }
-            Ok(())
-        };
-        run(&[Command::CfgiAll])?;
-        match self.0.config.el2 {
-            El2::Absent => run(&[Command::TlbiNsnhAll])?,
-            El2::Present | El2::PresentWithAsids => {
-                run(&[Command::TlbiEl2All, Command::TlbiNsnhAll])?;
-            }
-        }
+        self.0.invalidate_all(sink, smmu)?;
         Ok(Invalidated(self.0))
     }
 }
@@ -430,14 +471,19 @@ impl<R: Registers, W: Wait> EventsEnabled<R, W> {
         Ok(self)
     }
 
-    /// Choose how the driver learns of errors, events and page requests, and clear the MSI
-    /// addresses.
+    /// Choose how the driver learns of errors, events and page requests. Clears the MSI addresses,
+    /// except for [`Interrupts::Saved`].
     pub fn enable_interrupts(
         self,
         interrupts: Interrupts,
     ) -> Result<InterruptsSet<R, W>, BringupError> {
         // MSI configuration may be written only while the interrupt is off.
         self.0.write_irq_ctrl(0)?;
+        if let Interrupts::Saved(saved) = interrupts {
+            saved.restore(&self.0.registers);
+            self.0.write_irq_ctrl(saved.enabled())?;
+            return Ok(InterruptsSet(self.0));
+        }
         for address in [regs::GERROR_IRQ_CFG0, regs::EVENTQ_IRQ_CFG0, regs::PRIQ_IRQ_CFG0] {
             self.0.registers.write(address, 0);
         }
@@ -446,7 +492,7 @@ impl<R: Registers, W: Wait> EventsEnabled<R, W> {
                 let pages = if self.0.cr0 & cr0::PRIQEN != 0 { irq_ctrl::PRIQ } else { 0 };
                 self.0.write_irq_ctrl(irq_ctrl::GERROR | irq_ctrl::EVENTQ | pages)?;
             }
-            Interrupts::Polled => {}
+            Interrupts::Polled | Interrupts::Saved(_) => {}
         }
         Ok(InterruptsSet(self.0))
     }
@@ -472,7 +518,7 @@ impl<R: Registers, W: Wait> InterruptsSet<R, W> {
 ///
 /// Dropping this value leaves the SMMU running.
 #[derive(Debug)]
-pub struct Running<R, W>(BringupState<R, W>);
+pub struct Running<R, W>(pub(crate) BringupState<R, W>);
 
 impl<R: Registers, W: Wait> Running<R, W> {
     /// The registers of the SMMU.

@@ -26,6 +26,8 @@ pub enum Unacknowledged {
     Gbpa,
     /// `GBPA.UPDATE` clears, and `GBPA.ABORT` is not kept.
     GbpaAbort,
+    /// `GBPA.UPDATE` clears, and `GBPA.ABORT` stays set.
+    GbpaBypass,
     /// `STRTAB_BASE` stays as it was.
     StrtabBase,
     /// `STRTAB_BASE_CFG` stays as it was.
@@ -58,7 +60,10 @@ pub fn smmu_without_ack(unacknowledged: Unacknowledged) -> FakeRegisters {
             o if o == regs::GBPA.offset() && unacknowledged != Unacknowledged::Gbpa => {
                 let lost =
                     if unacknowledged == Unacknowledged::GbpaAbort { gbpa::ABORT } else { 0 };
-                registers.set(offset, value & !u64::from(gbpa::UPDATE | lost));
+                let stuck =
+                    if unacknowledged == Unacknowledged::GbpaBypass { gbpa::ABORT } else { 0 };
+                let kept = value & !u64::from(gbpa::UPDATE | lost) | u64::from(stuck);
+                registers.set(offset, kept);
             }
             o if o == regs::STRTAB_BASE.offset()
                 && unacknowledged == Unacknowledged::StrtabBase =>

@@ -5,6 +5,8 @@
 //!   over any implementation of [`Registers`];
 //! - [`probe`](fn@probe): whether this driver supports the SMMU, and which errata the SMMU has;
 //! - [`bringup`]: from any state to translation, in the one safe order, each step a type;
+//! - [`suspend`]: from translation to sleep and back, over the same tables;
+//! - [`ExitPolicy`]: the state in which a driver leaves the SMMU;
 //! - [`EventQueue`] and [`PriQueue`]: a bounded drain of event records and of page requests;
 //! - [`Gerror`]: the global errors, by name;
 //! - `firmware` (features `fdt` and `iort`): from a device tree or from ACPI's IORT to SMMUs, and
@@ -123,6 +125,7 @@ extern crate std;
 
 pub mod bringup;
 mod events;
+mod exit;
 #[cfg(feature = "fake")]
 pub mod fake;
 #[cfg(any(feature = "fdt", feature = "iort"))]
@@ -131,6 +134,7 @@ mod gerror;
 mod page_requests;
 mod probe;
 mod ring;
+pub mod suspend;
 mod volatile;
 
 pub use bringup::{
@@ -139,11 +143,13 @@ pub use bringup::{
     TablesSet,
 };
 pub use events::{DrainedEvents, EventQueue, EventQueueError, event_layout};
+pub use exit::ExitPolicy;
 pub use gerror::Gerror;
 pub use page_requests::{DrainedRequests, PriQueue, PriQueueError, page_request_layout};
 pub use probe::{Probe, ProbeError, judge, probe};
 pub use smmu_types;
 pub use smmu_types::{Quirk, Quirks};
+pub use suspend::{Quiescent, SavedInterrupts, SavedRegisters, Suspended};
 pub use volatile::VolatileRegisters;
 
 #[cfg(doctest)]

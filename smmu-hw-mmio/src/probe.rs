@@ -39,6 +39,20 @@ impl Probe {
         self
     }
 
+    /// The same SMMU with quirks that its ID registers do not tell: a firmware table does
+    /// (`FirmwareQuirks::driver_quirks`), or the integrator.
+    ///
+    /// Pass [`quirks`](Self::quirks) on to what sends commands: `QueueConfig::suited_to` and
+    /// `Passes::suited_to` of `smmu-cmdq`.
+    #[must_use]
+    pub const fn with_quirks(mut self, told: Quirks) -> Self {
+        self.quirks = self.quirks.and(told);
+        if self.quirks.contains(Quirk::NoSev) {
+            self.caps.sev = false;
+        }
+        self
+    }
+
     /// Whether the SMMU may nest stage 1 over stage 2.
     #[must_use]
     pub const fn nesting(&self) -> bool {
@@ -286,6 +300,17 @@ mod tests {
         let mut back = told;
         back.caps.coherent = found.caps.coherent;
         assert_eq!(back, found);
+    }
+
+    #[test]
+    fn told_quirks_join_those_of_the_id_registers() {
+        let id = IdRegisters { idr0: GOOD.idr0 | 1 << 14, iidr: iidr(0x487, 1, 1), ..GOOD };
+        let found = judge(id).unwrap();
+        let told = found.with_quirks(Quirks::NONE.with(Quirk::RepeatInvalidations));
+        assert!(told.quirks.iter().eq([Quirk::NoBroadcast, Quirk::RepeatInvalidations]));
+        assert_eq!(told.caps, found.caps);
+        assert!(!found.with_quirks(Quirks::NONE.with(Quirk::NoSev)).caps.sev);
+        assert_eq!(found.with_quirks(Quirks::NONE), found);
     }
 
     #[test]

@@ -106,6 +106,24 @@ fn an_smmu_with_everything() {
 }
 
 #[test]
+fn an_smmu_that_needs_its_invalidations_twice() {
+    let named = |compatible: &[&str]| {
+        let smmu = node("smmu@9000000")
+            .strings("compatible", compatible)
+            .cells("reg", &[0, 0x900_0000, 0, 0x2_0000]);
+        let blob = root(smmu).blob();
+        DeviceTree::new(&blob).unwrap().smmu(SMMU0).unwrap().quirks
+    };
+    let quirks = named(&["nvidia,tegra264-smmu", "arm,smmu-v3"]);
+    assert!(quirks.repeat_invalidations);
+    assert_eq!(quirks.to_string(), "CFGI and TLBI sent twice");
+    let told = quirks.driver_quirks();
+    assert!(told.iter().eq([smmu_hw_mmio::Quirk::RepeatInvalidations]));
+    let plain = named(&["arm,smmu-v3"]);
+    assert!(!plain.repeat_invalidations && plain.driver_quirks().is_empty());
+}
+
+#[test]
 fn coherency_is_that_of_the_nearest_node_that_says_it() {
     let blob = root(smmu("smmu", SMMU, 0).flag("dma-noncoherent")).flag("dma-coherent").blob();
     let found = DeviceTree::new(&blob).unwrap().smmu(SMMU0).unwrap();

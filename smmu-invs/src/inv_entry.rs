@@ -145,12 +145,17 @@ impl EntryOptions {
 
     #[inline]
     pub(crate) fn range(self) -> RangeSupport {
-        if self.0 & RIL == 0 { RangeSupport::Single } else { RangeSupport::Ril }
+        match self.0 & (RIL | DS) {
+            0 => RangeSupport::Single,
+            RIL => RangeSupport::Ril,
+            _ => RangeSupport::RilDs,
+        }
     }
 }
 
 const EL2: u32 = 1 << 0;
 const RIL: u32 = 1 << 1;
+const DS: u32 = 1 << 2;
 
 const fn aux(spec: &InvSpec) -> u32 {
     let mut options = 0;
@@ -160,8 +165,12 @@ const fn aux(spec: &InvSpec) -> u32 {
     if matches!((spec.key.kind, spec.regime), (InvKind::S1Asid, Regime::El2)) {
         options |= EL2;
     }
-    if spec.key.kind.has_range() && matches!(spec.range, RangeSupport::Ril) {
-        options |= RIL;
+    if spec.key.kind.has_range() {
+        options |= match spec.range {
+            RangeSupport::Single => 0,
+            RangeSupport::Ril => RIL,
+            RangeSupport::RilDs => RIL | DS,
+        };
     }
     options
 }
@@ -242,7 +251,7 @@ impl InvEntry {
         match kind {
             InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
                 match self.options(kind).range() {
-                    RangeSupport::Ril => Contents::TAGS,
+                    RangeSupport::Ril | RangeSupport::RilDs => Contents::TAGS,
                     RangeSupport::Single => Contents::TAGS.and(Contents::SINGLE),
                 }
             }
@@ -304,6 +313,7 @@ mod tests {
     #[case(InvSpec::tagged(SMMU, CacheTag::Asid(Regime::El1, Asid(0xffff)), RangeSupport::Single))]
     #[case(InvSpec::tagged(SMMU, CacheTag::Asid(Regime::El2, Asid(1)), RangeSupport::Ril))]
     #[case(InvSpec::tagged(SMMU, CacheTag::Vmid(Vmid(9)), RangeSupport::Ril))]
+    #[case(InvSpec::tagged(SMMU, CacheTag::Vmid(Vmid(9)), RangeSupport::RilDs))]
     #[case(InvSpec::vsmmu(SMMU, Vmid(9), RangeSupport::Single))]
     #[case(InvSpec::s1_clear(SMMU, Vmid(9)))]
     #[case(InvSpec::ats(SMMU, StreamId(u32::MAX), None))]

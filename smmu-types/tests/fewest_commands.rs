@@ -33,8 +33,8 @@ fn fewest(one: One) -> Vec<usize> {
 }
 
 /// `None` for a flush of the whole tag.
-fn commands(extent: Extent) -> Option<usize> {
-    match plan::<Iova>(RangeSupport::Ril, extent) {
+fn commands(support: RangeSupport, extent: Extent) -> Option<usize> {
+    match plan::<Iova>(support, extent) {
         Plan::Everything => None,
         Plan::Spans(spans) => Some(spans.count()),
     }
@@ -45,17 +45,34 @@ fn no_ranged_plan_has_a_command_too_many(
     #[values(Granule::K4, Granule::K16, Granule::K64)] granule: Granule,
     // Leaves of levels 3, 2 and 1.
     #[values(0, 1, 2)] level: u32,
+    #[values((RangeSupport::Ril, 32), (RangeSupport::RilDs, 40))] limits: (RangeSupport, u32),
 ) {
+    let (support, pages_log2) = limits;
     let shift = granule.shift() + level * (granule.shift() - 3);
     for (leaves, best) in fewest(One::Allowed).into_iter().enumerate().skip(1) {
         let size = (leaves as u64) << shift;
-        if size >> granule.shift() >= 1 << 32 {
+        if size >> granule.shift() >= 1 << pages_log2 {
             // The plan flushes the whole tag for such a range.
             break;
         }
         let (address, block_shift, leaf) = (3 << shift, Some(shift), Leaf::Last);
         let extent = Extent { address, size, granule, block_shift, leaf };
-        assert_eq!(commands(extent), Some(best), "{leaves} leaves of 2^{shift}");
+        assert_eq!(commands(support, extent), Some(best), "{leaves} leaves of 2^{shift}");
+    }
+}
+
+/// A number of pages that ends with so many zeros takes as many commands as the number without
+/// them.
+#[rstest]
+fn nor_has_a_plan_of_2_to_the_32_pages_and_more(#[values(28, 30, 32, 35)] zeros: u32) {
+    let granule = Granule::K4;
+    for (chunks, best) in fewest(One::Allowed).into_iter().enumerate().skip(1) {
+        let pages = (chunks as u64) << zeros;
+        if pages >= 1 << 40 {
+            break;
+        }
+        let extent = Extent::range(0, pages << 12, granule, Leaf::Last).with_page_hint();
+        assert_eq!(commands(RangeSupport::RilDs, extent), Some(best), "{chunks} << {zeros} pages");
     }
 }
 
@@ -74,7 +91,8 @@ fn nor_has_one_without_a_level(
             1 => fewest[pages].min(fewest[pages + 1]),
             _ => fewest[pages],
         };
-        assert_eq!(commands(extent), Some(best), "{pages} pages");
+        assert_eq!(commands(RangeSupport::Ril, extent), Some(best), "{pages} pages");
+        assert_eq!(commands(RangeSupport::RilDs, extent), Some(best), "{pages} pages");
     }
 }
 

@@ -38,7 +38,8 @@ fn granule() -> impl Strategy<Value = Granule> {
 
 fn range() -> impl Strategy<Value = Range> {
     let number = || (any::<u64>(), 0..64u32).prop_map(|(value, shift)| value >> shift);
-    let support = prop_oneof![Just(RangeSupport::Ril), Just(RangeSupport::Single)];
+    let support =
+        prop_oneof![Just(RangeSupport::Ril), Just(RangeSupport::RilDs), Just(RangeSupport::Single)];
     let leaf = prop_oneof![Just(Leaf::Last), Just(Leaf::All)];
     let block_shift = proptest::option::of(0..64u32);
     let kind = prop_oneof![Just(AddressKind::Iova), Just(AddressKind::Ipa)];

@@ -17,6 +17,8 @@ mod group;
 mod handler;
 #[cfg(test)]
 mod port;
+#[cfg(test)]
+mod repeat;
 mod ring;
 #[cfg(test)]
 mod small;

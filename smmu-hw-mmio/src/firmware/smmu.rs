@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use smmu_types::{PhysAddr, SmmuId};
+use smmu_types::{PhysAddr, Quirk, Quirks, SmmuId};
 
 use crate::Coherency;
 
@@ -104,13 +104,35 @@ pub struct FirmwareQuirks {
     pub broken_prefetch: bool,
     /// The registers of page 1 lie in page 0, at the same offsets less 64 KiB (Cavium CN99xx).
     pub page0_only: bool,
+    /// The driver must send each `CFGI_*` and `TLBI_*` twice (NVIDIA Tegra264).
+    pub repeat_invalidations: bool,
+}
+
+impl FirmwareQuirks {
+    /// Those of the quirks that the parts of a driver follow, for
+    /// [`Probe::with_quirks`](crate::Probe::with_quirks).
+    ///
+    /// No part of this driver sends `CMD_PREFETCH_CONFIG` by itself, and the place of page 1 is a
+    /// matter of the integrator's [`Registers`](smmu_types::seam::Registers).
+    #[must_use]
+    pub const fn driver_quirks(&self) -> Quirks {
+        let none = Quirks::NONE;
+        if self.repeat_invalidations { none.with(Quirk::RepeatInvalidations) } else { none }
+    }
 }
 
 impl fmt::Display for FirmwareQuirks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (a, b) = (self.broken_prefetch, self.page0_only);
-        f.write_str(if a { "no CMD_PREFETCH_CONFIG" } else { "" })?;
-        f.write_str(if a && b { ", " } else { "" })?;
-        f.write_str(if b { "page 1 in page 0" } else { "" })
+        let all = [
+            (self.broken_prefetch, "no CMD_PREFETCH_CONFIG"),
+            (self.page0_only, "page 1 in page 0"),
+            (self.repeat_invalidations, "CFGI and TLBI sent twice"),
+        ];
+        let mut between = "";
+        for (_, text) in all.into_iter().filter(|(set, _)| *set) {
+            write!(f, "{between}{text}")?;
+            between = ", ";
+        }
+        Ok(())
     }
 }

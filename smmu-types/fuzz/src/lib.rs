@@ -94,7 +94,11 @@ pub fn range(data: &[u8]) {
     let (size, _) = number::<8>(data);
     checks::range(Range {
         kind: if form & 0x20 == 0 { AddressKind::Iova } else { AddressKind::Ipa },
-        support: if form & 1 == 0 { RangeSupport::Ril } else { RangeSupport::Single },
+        support: match form & 0x41 {
+            0 => RangeSupport::Ril,
+            0x40 => RangeSupport::RilDs,
+            _ => RangeSupport::Single,
+        },
         leaf: if form & 2 == 0 { Leaf::Last } else { Leaf::All },
         block_shift: if form & 4 == 0 { None } else { Some(shift as u32) },
         granule: match form >> 3 & 3 {

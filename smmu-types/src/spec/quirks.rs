@@ -21,15 +21,22 @@ pub enum Quirk {
     ForceSync,
     /// `IDR5.OAS` is reserved; the crate assumes 48 bits.
     AssumedOutputSize,
+    /// The driver must send each `CFGI_*` and `TLBI_*` twice, with a `CMD_SYNC` behind each: the
+    /// first may leave an entry in a cache (Tegra264). `ATC_INV` is not repeated.
+    ///
+    /// `IIDR` does not tell it. A device tree does, by the compatible string
+    /// `nvidia,tegra264-smmu`; otherwise the integrator does.
+    RepeatInvalidations,
 }
 
 impl Quirk {
-    const ALL: [Quirk; 5] = [
+    const ALL: [Quirk; 6] = [
         Quirk::NoSev,
         Quirk::NoNesting,
         Quirk::NoBroadcast,
         Quirk::ForceSync,
         Quirk::AssumedOutputSize,
+        Quirk::RepeatInvalidations,
     ];
 
     const fn bit(self) -> u8 {
@@ -45,6 +52,7 @@ impl fmt::Display for Quirk {
             Quirk::NoBroadcast => "no broadcast TLB maintenance",
             Quirk::ForceSync => "CMD_SYNC forced into full batches",
             Quirk::AssumedOutputSize => "output size assumed to be 48 bits",
+            Quirk::RepeatInvalidations => "CFGI and TLBI sent twice",
         })
     }
 }
@@ -54,6 +62,9 @@ impl fmt::Display for Quirk {
 pub struct Quirks(u8);
 
 impl Quirks {
+    /// No quirk.
+    pub const NONE: Quirks = Quirks(0);
+
     /// The quirks of an implementation.
     #[must_use]
     pub const fn of(made: Implementation) -> Self {
@@ -99,5 +110,11 @@ impl Quirks {
     #[must_use]
     pub const fn with(self, quirk: Quirk) -> Self {
         Quirks(self.0 | quirk.bit())
+    }
+
+    /// The quirks of both sets.
+    #[must_use]
+    pub const fn and(self, others: Quirks) -> Self {
+        Quirks(self.0 | others.0)
     }
 }

@@ -25,7 +25,10 @@ pub(crate) fn capabilities(registers: [u32; 9]) {
     assert!(caps.cmdq_log2 < 32 && caps.eventq_log2 < 32 && caps.priq_log2 < 32);
     assert!(caps.bbm_level < 4 && caps.minor_version < 16);
     assert!(!caps.dirty_update || caps.access_flag_update);
-    assert_eq!(caps.range_support() == RangeSupport::Ril, caps.range_invalidation);
+    assert_eq!(caps.range_support() != RangeSupport::Single, caps.range_invalidation);
+    // IDR3.RIL is bit 10, IDR5.DS bit 7.
+    let ds = id.idr3 >> 10 & id.idr5 >> 7 & 1 != 0;
+    assert_eq!(caps.range_support() == RangeSupport::RilDs, ds);
     assert!(matches!(caps.input_bits(), 48 | 52));
     let implementation = caps.implementation;
     assert!(implementation.implementer < 1 << 12 && implementation.product < 1 << 12);
@@ -159,12 +162,13 @@ pub(crate) fn range(range: Range) {
 
     let Some(commands) = commands(kind, support, extent) else {
         let steps = match support {
-            RangeSupport::Ril => page,
+            RangeSupport::Ril | RangeSupport::RilDs => page,
             RangeSupport::Single => widening,
         };
         let pages = (u128::from(size) + 2 * widening) / steps;
         let many = match support {
             RangeSupport::Ril => 1 << 32,
+            RangeSupport::RilDs => 1 << 40,
             RangeSupport::Single => 1 << (granule.shift() - 3),
         };
         let bits = match kind {
@@ -195,6 +199,7 @@ pub(crate) fn range(range: Range) {
     }
     let most = match support {
         RangeSupport::Ril => 7,
+        RangeSupport::RilDs => 8,
         RangeSupport::Single => (1 << (granule.shift() - 3)) - 1,
     };
     assert!(count <= most, "{range:x?} needs {count} commands");
@@ -241,10 +246,11 @@ fn covered(
             assert_eq!((tg, ttl, num, scale), (0, 0, 0, 0), "not a command that every SMMU takes");
             1 << leaf_shift
         }
-        RangeSupport::Ril => {
+        RangeSupport::Ril | RangeSupport::RilDs => {
             assert_eq!(tg, u128::from(granule.shift() / 2 - 5), "TG");
             assert!((num, scale, ttl) != (0, 0, 0), "a reserved encoding");
-            assert!(scale <= 31, "needs IDR5.DS");
+            let largest = if support == RangeSupport::RilDs { 39 } else { 31 };
+            assert!(scale <= largest, "SCALE is too large for this SMMU");
             (num + 1) << (scale + u128::from(granule.shift()))
         }
     };

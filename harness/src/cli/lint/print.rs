@@ -191,7 +191,9 @@ pub(super) fn json(out: &mut dyn Write, file: &str, machine: &Machine) -> io::Re
             "coherent": table.coherency == Coherency::Coherent, "enabled": table.enabled,
             "interrupts": interrupts, "msi_device_id": table.msi_device_id,
             "broken_prefetch": table.quirks.broken_prefetch,
-            "page0_only": table.quirks.page0_only, "numa_node": table.numa_node, "at": table.at,
+            "page0_only": table.quirks.page0_only,
+            "repeat_invalidations": table.quirks.repeat_invalidations,
+            "numa_node": table.numa_node, "at": table.at,
         });
         writeln!(out, "{}", json_line("smmu", fields))?;
     }

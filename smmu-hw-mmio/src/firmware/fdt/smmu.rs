@@ -24,6 +24,7 @@ pub(super) fn smmu(blob: Blob<'_>, node: Node<'_>, id: SmmuId) -> Result<Firmwar
         quirks: FirmwareQuirks {
             broken_prefetch: node.has("hisilicon,broken-prefetch-cmd"),
             page0_only: node.has("cavium,cn9900-broken-page1-regspace"),
+            repeat_invalidations: node.is_compatible("nvidia,tegra264-smmu"),
         },
         numa_node: node.cell("numa-node-id"),
         at: node.at,

@@ -42,7 +42,12 @@ pub(super) fn smmu(node: IortNode<'_>, id: SmmuId) -> Result<FirmwareSmmu, IortE
         enabled: true,
         interrupts,
         msi_device_id: device_id_mapping(node)?.map(|mapping| mapping.output),
-        quirks: FirmwareQuirks { broken_prefetch: model == 1, page0_only: model == 2 },
+        quirks: FirmwareQuirks {
+            broken_prefetch: model == 1,
+            page0_only: model == 2,
+            // No model of the table says so; the integrator does.
+            repeat_invalidations: false,
+        },
         numa_node: (flags & PROXIMITY_VALID != 0 && node.has_field(64)).then(|| word(60)),
         at: node.at,
     })

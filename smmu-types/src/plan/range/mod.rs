@@ -1,7 +1,7 @@
 //! From a range of addresses to TLB invalidation commands (IHI 0070, 4.4.1.1).
 //!
-//! An SMMU with range invalidation (`IDR3.RIL`) takes spans of `(NUM + 1) << SCALE` pages. Without
-//! it each command covers one leaf entry. For a large range one flush of the whole tag is then
+//! An SMMU with range invalidation (`IDR3.RIL`) takes spans of `(NUM + 1) << SCALE` pages. `SCALE` is
+//! at most 31, and with `IDR5.DS` at most 39. Without range invalidation each command covers one leaf entry. For a large range one flush of the whole tag is then
 //! cheaper than the commands.
 //!
 //! ```
@@ -104,8 +104,10 @@ impl Extent {
     }
 }
 
-/// Ranges of 2^32 pages and more are flushed as a whole: a chunk may not fit into `SCALE`.
+/// Ranges of so many pages and more are flushed as a whole: a chunk may not fit into `SCALE`.
 const MAX_PAGES: u64 = 1 << 32;
+/// The same where `SCALE` has 6 bits. Values above 39 count as 39.
+const MAX_PAGES_DS: u64 = 1 << 40;
 
 /// Plans the invalidation of an extent.
 ///
@@ -115,8 +117,11 @@ const MAX_PAGES: u64 = 1 << 32;
 /// reserved. The SMMU then drops entries beyond the end of the extent as well.
 ///
 /// The result is [`Plan::Everything`] for a range that reaches the end of the address space or that
-/// `A` cannot hold. Without [`RangeSupport::Ril`] it is also that for a range that needs as many
-/// commands as a table of the granule has entries of 8 bytes.
+/// `A` cannot hold. It is also that
+///
+/// - for 2^32 pages and more with [`RangeSupport::Ril`], 2^40 with [`RangeSupport::RilDs`];
+/// - with [`RangeSupport::Single`], for a range that needs as many commands as a table of the granule
+///   has entries of 8 bytes.
 #[must_use]
 pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
     let Extent { address, size, granule, block_shift: _, leaf } = extent;
@@ -127,7 +132,7 @@ pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
     };
     // The bytes that one command without a range covers; both ends of the range are widened to it.
     let (step, align) = match support {
-        RangeSupport::Ril => (granule.shift(), hint.leaf_shift(granule)),
+        RangeSupport::Ril | RangeSupport::RilDs => (granule.shift(), hint.leaf_shift(granule)),
         // One command drops the entry that translates its address, whatever its size.
         RangeSupport::Single => (leaves.leaf_shift(granule), leaves.leaf_shift(granule)),
     };
@@ -140,12 +145,13 @@ pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
     // The limit is one command per entry of a table, whatever each entry maps.
     let too_many = match support {
         RangeSupport::Ril => MAX_PAGES,
+        RangeSupport::RilDs => MAX_PAGES_DS,
         RangeSupport::Single => 1 << (granule.shift() - 3),
     };
     if size == 0 || steps >= too_many || end - 1 > A::MAX | 0xfff {
         return Plan::Everything;
     }
-    if support == RangeSupport::Ril && hint == LevelHint::Unknown && steps & 31 == 1 {
+    if support != RangeSupport::Single && hint == LevelHint::Unknown && steps & 31 == 1 {
         // NUM = SCALE = TTL = 0 with TG set is reserved, so invalidate one page more.
         steps += 1;
     }
@@ -177,7 +183,7 @@ impl<A: SpanAddress> Iterator for Spans<A> {
         // alignment.
         let (span, steps) = match self.support {
             RangeSupport::Single => (Span::single_unchecked(address, self.leaf), 1),
-            RangeSupport::Ril => {
+            RangeSupport::Ril | RangeSupport::RilDs => {
                 let scale = self.steps.trailing_zeros();
                 let chunks = self.steps >> scale & 31;
                 let tg = RangeGranule::from_granule(self.granule);
@@ -279,7 +285,7 @@ mod tests {
             for span in spans {
                 assert_eq!(span.start(), next);
                 assert!(span.hint().ttl() != 0 || span.num() != 0 || span.scale() != 0);
-                assert!(span.num() < 32 && span.scale() < 32);
+                assert!(span.num() < 32 && span.scale() <= 31);
                 next += span.bytes().unwrap();
             }
             let end = 0x7000 + (pages << 12);
@@ -291,17 +297,26 @@ mod tests {
     fn every_power_of_two_survives_its_encoding(
         #[values(Granule::K4, Granule::K16, Granule::K64)] granule: Granule,
         #[values(1, 3, 31)] factor: u64,
+        #[values((RangeSupport::Ril, 32, 31), (RangeSupport::RilDs, 40, 39))] limits: (
+            RangeSupport,
+            u32,
+            u8,
+        ),
     ) {
         use crate::{Asid, Command, Vmid};
-        for log2 in 0..40 {
+        let (support, pages_log2, max_scale) = limits;
+        for log2 in 0..44 {
             let size = (factor << log2) << granule.shift();
             let extent = Extent::range(0, size, granule, Leaf::Last).with_page_hint();
-            let Plan::Spans(spans) = plan(RangeSupport::Ril, extent) else {
-                assert!(factor << log2 >= 1 << 32, "{factor} << {log2} pages are not everything");
+            let Plan::Spans(spans) = plan(support, extent) else {
+                let limit = 1 << pages_log2;
+                assert!(factor << log2 >= limit, "{factor} << {log2} pages are not everything");
                 continue;
             };
+            assert!(factor << log2 < 1 << pages_log2, "{factor} << {log2} pages have a plan");
             let covered: u64 = spans
                 .map(|span| {
+                    assert!(span.scale() <= max_scale);
                     let (vmid, asid) = (Vmid(0), Asid(1));
                     let sent = Command::TlbiNhVa { vmid, asid, span };
                     match Command::decode(sent.encode()) {
@@ -311,6 +326,39 @@ mod tests {
                 })
                 .sum();
             assert_eq!(covered, size);
+        }
+    }
+
+    // Values from the architecture: SCALE 32 to 39 need IDR5.DS.
+    #[rstest]
+    #[case::the_first_that_ril_flushes(1 << 32, &[(0, 0, 32, 1, 3)])]
+    #[case::one_page_more((1 << 32) + 1, &[(0, 0, 0, 1, 3), (0x1000, 0, 32, 1, 3)])]
+    #[case::largest_scale(1 << 39, &[(0, 0, 39, 1, 3)])]
+    #[case::two_chunks(3 << 38, &[(0, 2, 38, 1, 3)])]
+    fn ds_has_spans_of_2_to_the_32_pages(#[case] pages: u64, #[case] want: &[SpanRow]) {
+        let extent = extent(0, pages << 12, 12, Leaf::Last);
+        assert_eq!(rows(RangeSupport::RilDs, extent).unwrap(), want);
+        assert_eq!(rows(RangeSupport::Ril, extent), None);
+    }
+
+    #[test]
+    fn ds_flushes_2_to_the_40_pages_as_a_whole() {
+        let largest = rows(RangeSupport::RilDs, extent(0, ((1 << 40) - 1) << 12, 12, Leaf::Last));
+        assert_eq!(largest.unwrap().len(), 8);
+        assert_eq!(rows(RangeSupport::RilDs, extent(0, 1 << 52, 12, Leaf::Last)), None);
+    }
+
+    #[rstest]
+    fn below_2_to_the_32_pages_ds_changes_nothing(
+        #[values(Granule::K4, Granule::K16, Granule::K64)] granule: Granule,
+        #[values(None, Some(0), Some(1))] level: Option<u32>,
+        #[values(Leaf::Last, Leaf::All)] leaf: Leaf,
+    ) {
+        let block_shift = level.map(|level| granule.shift() + level * (granule.shift() - 3));
+        for pages in (1..3000).chain((0..32).map(|log2| (1 << log2) | 0x21)) {
+            let size = pages << granule.shift();
+            let extent = Extent { address: 0x7_0000, size, granule, block_shift, leaf };
+            assert_eq!(rows(RangeSupport::RilDs, extent), rows(RangeSupport::Ril, extent));
         }
     }
 

@@ -455,10 +455,14 @@ impl Capabilities {
         }
     }
 
-    /// Whether TLB invalidations may have a range.
+    /// Whether TLB invalidations may have a range, and how large its `SCALE` may be.
     #[must_use]
     pub const fn range_support(&self) -> RangeSupport {
-        if self.range_invalidation { RangeSupport::Ril } else { RangeSupport::Single }
+        match (self.range_invalidation, self.wide_small_granules) {
+            (false, _) => RangeSupport::Single,
+            (true, false) => RangeSupport::Ril,
+            (true, true) => RangeSupport::RilDs,
+        }
     }
 
     /// Bits of the largest stage-1 input address, for tables of 64-bit descriptors.

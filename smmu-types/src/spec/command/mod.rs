@@ -209,3 +209,41 @@ pub enum Command {
     /// Any other opcode or encoding, unchanged.
     Unknown(RawCommand),
 }
+
+impl Command {
+    /// Whether the command drops what the SMMU itself has cached: `CFGI_*` or `TLBI_*`.
+    ///
+    /// `ATC_INV` drops what a device has cached, so it is none. An unknown command is one if its
+    /// opcode lies among those of `CFGI_*` and Non-secure `TLBI_*` (4.1.2).
+    #[must_use]
+    pub const fn is_invalidation(&self) -> bool {
+        match self {
+            Command::CfgiSte { .. }
+            | Command::CfgiSteRange { .. }
+            | Command::CfgiAll
+            | Command::CfgiCd { .. }
+            | Command::CfgiCdAll { .. }
+            | Command::CfgiVmsPidm { .. }
+            | Command::TlbiNhAll { .. }
+            | Command::TlbiNhAsid { .. }
+            | Command::TlbiNhVa { .. }
+            | Command::TlbiNhVaa { .. }
+            | Command::TlbiEl2All
+            | Command::TlbiEl2Asid { .. }
+            | Command::TlbiEl2Va { .. }
+            | Command::TlbiEl2Vaa { .. }
+            | Command::TlbiS12Vmall { .. }
+            | Command::TlbiS2Ipa { .. }
+            | Command::TlbiNsnhAll => true,
+            Command::PrefetchConfig { .. }
+            | Command::PrefetchAddr { .. }
+            | Command::AtcInv { .. }
+            | Command::PriResp { .. }
+            | Command::DptiAll
+            | Command::Resume { .. }
+            | Command::StallTerm { .. }
+            | Command::Sync { .. } => false,
+            Command::Unknown(raw) => matches!(raw.opcode(), 0x03..=0x07 | 0x10..=0x3f),
+        }
+    }
+}
