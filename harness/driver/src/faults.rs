@@ -103,7 +103,7 @@ impl<P: Platform> DrivenSmmu<P> {
         let take = |record: EventRecord| {
             match self.faults.take_event(record) {
                 Ok(Taken::NoAnswer) => {
-                    self.report(&mut sieve, record, wait.now(), handler, &mut found)
+                    self.report(&mut sieve, record, wait.now(), handler, &mut found);
                 }
                 Ok(taken) => {
                     let device = self.smmu.device_of(record.stream());
