@@ -9,12 +9,13 @@ use lock_api::Mutex;
 use smmu_attach::DeviceConfig;
 use smmu_attach::faults::{EventSieve, FaultTable};
 use smmu_cmdq::CommandFailure;
-use smmu_hw_mmio::{DrainedEvents, Gerror, Probe};
+use smmu_hw_mmio::{Bringup, DrainedEvents, Gerror, Probe, SavedRegisters};
+use smmu_invs::Counted;
 use smmu_types::{DomainId, EventRecord, GoneProof, SmmuId, StreamId};
 
 use crate::error::DriverError;
 use crate::part::{Events, Pages, Part, RunningSmmu};
-use crate::platform::{Device, Domain, Env, Platform, QueueSink, Smmu};
+use crate::platform::{Device, Domain, Env, Platform, Queue, QueueSink, Smmu};
 use crate::queue_slot::ReplacedSlot;
 use crate::virtual_queue::stop_virtual_queue;
 
@@ -22,8 +23,12 @@ use crate::virtual_queue::stop_virtual_queue;
 pub(crate) struct Life<P: Platform> {
     // `None` while `restart` or `shutdown` runs, and after a restart that failed.
     pub(crate) running: Option<RunningSmmu<P>>,
+    // What its registers lost, while the SMMU sleeps.
+    pub(crate) asleep: Option<SavedRegisters>,
     // Old command queues that callers may still use, of this restart and of those that failed.
     pub(crate) leaving: Vec<ReplacedSlot>,
+    // Command queues whose memory the SMMU may still write, although no caller uses them.
+    pub(crate) kept: Vec<Counted<Queue<P>>>,
 }
 
 /// One SMMU of a [`Driver`], while it runs.
@@ -68,10 +73,19 @@ impl<P: Platform> DrivenSmmu<P> {
     /// Turns the SMMU and its virtual queues off. Both are told, also if one does not answer.
     fn stop(&mut self, wait: &P::Wait) -> Result<(), DriverError> {
         let (smmu, timeout) = (self.smmu.id(), self.part.options.timeout);
-        let Some(running) = self.life.get_mut().running.take() else {
-            return self.part.turn_off(wait);
+        let life = self.life.get_mut();
+        if life.asleep.is_some() {
+            // It has confirmed that it is off, and its registers may have no power.
+            return Ok(());
+        }
+        let disabled = match life.running.take() {
+            Some(running) => running.disable(),
+            None => {
+                self.part.turn_off(wait)?;
+                Bringup::begin(self.part.registers.clone(), wait.clone(), self.part.config())
+            }
         };
-        let disabled = running.disable().map(drop);
+        let disabled = disabled.and_then(|smmu| smmu.leave(self.part.options.exit));
         let mut stopped = Ok(());
         for queue in &self.part.virtual_queues {
             stopped = stopped.and(stop_virtual_queue(&queue.registers, wait, timeout));
@@ -241,7 +255,7 @@ impl<P: Platform> Driver<P> {
     pub fn handle_gerror(&self, smmu: SmmuId) -> Result<GerrorReport, DriverError> {
         let unknown = DriverError::UnknownSmmu { smmu, count: self.used.smmus.len() };
         let group = self.sink().queues().get(smmu).ok_or(unknown)?;
-        let main = group.queues().first().ok_or(unknown)?;
+        let main = group.inner().queues().first().ok_or(unknown)?;
         let report = main.with(|main| {
             let found = main.handle_global_errors();
             // Only the active bits count, so `GERRORN` may be 0 here.
@@ -252,7 +266,10 @@ impl<P: Platform> Driver<P> {
         Ok(report.unwrap_or(GerrorReport { command: None, others: None }))
     }
 
-    /// Turns every SMMU off, with all traffic set to abort, and gives back the queues.
+    /// Turns every SMMU off, and gives back the queues. Transactions abort or pass, as
+    /// [`SmmuOptions::exit`](crate::SmmuOptions::exit) says.
+    ///
+    /// An SMMU that [sleeps](Self::suspend) stays as it is: resume it first if the choice matters.
     ///
     /// An SMMU that is off uses no domain: its devices count as blocked, and
     /// [`Domain::into_tables`](smmu_attach::Domain::into_tables) gives the page tables back.

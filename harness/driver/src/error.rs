@@ -119,6 +119,18 @@ pub enum DriverError {
         /// The SMMU.
         smmu: SmmuId,
     },
+    /// The SMMU does not sleep, so it cannot be resumed.
+    #[error("{smmu} does not sleep; `Driver::restart` brings up an SMMU that lost its state")]
+    Awake {
+        /// The SMMU.
+        smmu: SmmuId,
+    },
+    /// The SMMU sleeps already.
+    #[error("{smmu} sleeps; call `Driver::resume` first")]
+    Asleep {
+        /// The SMMU.
+        smmu: SmmuId,
+    },
     /// A caller does not leave the command queue that a restart replaces. The SMMU is off.
     #[error(
         "{smmu}: a caller still uses the command queue that the restart replaces: {error}; call `Driver::restart` again"

@@ -91,6 +91,7 @@ mod queue_slot;
 mod restart;
 mod setup;
 mod smmu_options;
+mod suspend;
 mod virtual_queue;
 
 pub use {lock_api, smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types};
@@ -100,9 +101,9 @@ pub use error::DriverError;
 pub use faults::{FaultHandler, HandledFaults, PageRequestGroup, Stalled};
 pub use platform::{
     Attach, Block, Device, Domain, DriverQueue, Env, Group, HazardParts, Parts, PickQueue,
-    Platform, Queue, QueueSink, Queues, Slot, Smmu,
+    Platform, Queue, QueueSink, Queues, Slot, Smmu, SmmuQueues,
 };
-pub use queue_slot::{QueueSlot, ReplaceableQueue};
+pub use queue_slot::{QueueSlot, ReplaceableQueue, Sent};
 pub use setup::Setup;
 pub use smmu_options::SmmuOptions;
 

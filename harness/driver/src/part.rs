@@ -4,10 +4,12 @@ use alloc::vec::Vec;
 use core::mem;
 use core::time::Duration;
 
-use smmu_cmdq::{CommandQueue, Port, QueueConfig, QueueGroup, SyncBy, layout};
+use smmu_cmdq::{
+    CommandQueue, Passes, Port, QueueConfig, QueueGroup, RepeatingSink, SyncBy, layout,
+};
 use smmu_hw_mmio::{
-    Bringup, BringupConfig, BringupError, EventQueue, PriQueue, Probe, Running, StreamTableBase,
-    event_layout, page_request_layout,
+    Bringup, BringupConfig, BringupError, EventQueue, Interrupts, PriQueue, Probe, Running,
+    SavedRegisters, StreamTableBase, event_layout, page_request_layout,
 };
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::{self, gbpa, vcmdq};
@@ -17,7 +19,7 @@ use smmu_types::seam::{
 use smmu_types::{PhysAddr, SmmuId};
 
 use crate::error::DriverError;
-use crate::platform::{Block, DriverQueue, Env, Group, Platform, Queue, QueueSink, Smmu};
+use crate::platform::{Block, DriverQueue, Env, Platform, Queue, QueueSink, Smmu, SmmuQueues};
 use crate::smmu_options::SmmuOptions;
 use crate::virtual_queue::{VirtualQueue, stop_virtual_queue};
 
@@ -111,15 +113,16 @@ impl<P: Platform> Part<P> {
     }
 
     /// The queues as one sink, in slots that a restart can fill again.
-    pub(crate) fn group(&self, queues: Vec<Queue<P>>) -> Result<Group<P>, DriverError> {
+    pub(crate) fn group(&self, queues: Vec<Queue<P>>) -> Result<SmmuQueues<P>, DriverError> {
         let (smmu, mut slots) = (self.id, Vec::new());
         let no_memory = DriverError::OutOfMemory { smmu };
         slots.try_reserve_exact(queues.len()).map_err(|_| no_memory)?;
         for queue in queues {
             slots.push(DriverQueue::<P>::new(queue).map_err(|_| no_memory)?);
         }
-        QueueGroup::new(slots, self.options.pick)
-            .map_err(|error| DriverError::CommandQueue { smmu, error })
+        let group = QueueGroup::new(slots, self.options.pick)
+            .map_err(|error| DriverError::CommandQueue { smmu, error })?;
+        Ok(RepeatingSink::new(group, Passes::suited_to(self.probe.quirks)))
     }
 
     /// Whether the SMMU gets a PRI queue.
@@ -200,7 +203,7 @@ impl<P: Platform> Part<P> {
         rings: &[Ring],
     ) -> Result<Started<P>, DriverError> {
         let outputs = self.outputs(env.dma())?;
-        match self.bring_up(env, attach, wait, rings, &outputs, || ()) {
+        match self.bring_up(env, attach, wait, None, rings, &outputs, || ()) {
             Ok(running) => Ok((running, outputs)),
             Err(error) => {
                 // The SMMU may know these queues already.
@@ -212,13 +215,16 @@ impl<P: Platform> Part<P> {
         }
     }
 
-    /// From any state to translation, with empty queues in `rings`. Calls `open` as soon as the
+    /// From any state to translation, with empty queues in `rings`, and with the registers from before
+    /// a sleep if there was one. Calls `open` as soon as the
     /// command queues accept commands.
+    #[expect(clippy::too_many_arguments, reason = "one call site of each kind")]
     pub(crate) fn bring_up(
         &self,
         env: &Env<P>,
         attach: &Smmu<P>,
         wait: &P::Wait,
+        saved: Option<SavedRegisters>,
         rings: &[Ring],
         outputs: &OutputQueues<P>,
         open: impl FnOnce(),
@@ -231,8 +237,15 @@ impl<P: Platform> Part<P> {
             self.enable(base, size, &of.registers, wait)?;
         }
         let (address, format) = attach.stream_table();
-        Bringup::begin(self.registers.clone(), wait.clone(), self.config())
-            .and_then(|smmu| smmu.set_tables(StreamTableBase { address, format }))
+        let (registers, wait, config) = (self.registers.clone(), wait.clone(), self.config());
+        let tables = match saved {
+            Some(saved) => Bringup::resume(registers, wait, config, saved),
+            None => Bringup::begin(registers, wait, config)
+                .and_then(|smmu| smmu.set_tables(StreamTableBase { address, format })),
+        };
+        let interrupts =
+            saved.map_or(self.options.interrupts, |saved| Interrupts::Saved(saved.interrupts()));
+        tables
             .and_then(|smmu| smmu.enable_commands(base, size))
             .inspect(|_| open())
             .and_then(|off| off.invalidate_all(sink, smmu))
@@ -241,7 +254,7 @@ impl<P: Platform> Part<P> {
                 Some(pages) => smmu.enable_page_requests(pages.base(), pages.size()),
                 None => Ok(smmu),
             })
-            .and_then(|smmu| smmu.enable_interrupts(self.options.interrupts))
+            .and_then(|smmu| smmu.enable_interrupts(interrupts))
             .and_then(|smmu| smmu.enable_translation())
             .map_err(|error| DriverError::Bringup { smmu, error })
     }

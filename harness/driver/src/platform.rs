@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 
 use lock_api::RawMutex;
 use smmu_attach::TranslationTable;
-use smmu_cmdq::{CommandQueue, QueueGroup, QueueSet};
+use smmu_cmdq::{CommandQueue, QueueGroup, QueueSet, RepeatingSink};
 use smmu_invs::{HazardCell, HazardSlots, InvArray, LockCell, Publication};
 use smmu_types::Command;
 use smmu_types::seam::{CommandSink, DmaMemory, Observer, Registers, Wait};
@@ -236,5 +236,8 @@ pub type DriverQueue<P> = ReplaceableQueue<
 /// The queues of one SMMU, the main queue first.
 pub type Group<P> = QueueGroup<Vec<DriverQueue<P>>, PickQueue, DriverQueue<P>>;
 
+/// The queues of one SMMU, which gets each invalidation twice if a quirk needs it.
+pub type SmmuQueues<P> = RepeatingSink<Group<P>>;
+
 /// The queues of all SMMUs, in the order of their numbers.
-pub type Queues<P> = QueueSet<Vec<Group<P>>, Group<P>>;
+pub type Queues<P> = QueueSet<Vec<SmmuQueues<P>>, SmmuQueues<P>>;

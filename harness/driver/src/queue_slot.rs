@@ -4,20 +4,76 @@
 //!    dropped after its last caller has left it.
 //! 2. The slot is closed, and the old queue has no caller, before the SMMU gets a new queue. So no
 //!    caller of the old queue writes a register of the new one.
+//! 3. A slot is asleep only while the SMMU translates nothing, and from the flush that empties its
+//!    caches to the flush before it translates again. So an invalidation succeeds without a queue;
+//!    [`suspend`](smmu_hw_mmio::suspend) has the argument.
+//! 4. A caller that finds the slot asleep looks again behind a full barrier. So the table entry that
+//!    it has changed is visible to the SMMU before the slot opens, or the caller sees the open slot.
 
 use core::marker::PhantomData;
 
 use smmu_cmdq::{CommandQueue, GroupQueue, OfSmmu, Opcodes, Pushed, SyncTicket};
 use smmu_invs::{Counted, OutOfMemory, Publication};
+use smmu_types::seam::dma_barrier::full_barrier;
 use smmu_types::seam::{CommandSink, DmaBlock, Registers, SinkError, Wait};
 use smmu_types::{Command, SmmuId, SyncProof};
 
 /// What a [`Platform::QueueCell`](crate::Platform::QueueCell) publishes: a command queue, or none
 /// during a restart.
 pub struct QueueSlot<R, B, W> {
-    queue: Option<CommandQueue<R, B, W>>,
+    state: SlotState<R, B, W>,
     // Dropped with this slot, so its count tells whether a caller still has the slot.
     in_use: Counted<()>,
+}
+
+/// What callers find in a slot.
+pub(crate) enum SlotState<R, B, W> {
+    /// A queue.
+    Open(Counted<CommandQueue<R, B, W>>),
+    /// None: the SMMU restarts, or its last restart failed.
+    Closed,
+    /// None, and none is needed: the SMMU sleeps.
+    Asleep,
+}
+
+/// Commands that were sent, or that the wake of a sleeping SMMU pays for.
+#[derive(Debug)]
+#[must_use = "the commands are not known to be carried out until they are waited for"]
+pub struct Sent<T> {
+    smmu: SmmuId,
+    // `None`: the SMMU slept, so no queue has them.
+    queued: Option<T>,
+    payable: Payable,
+}
+
+impl<T> OfSmmu for Sent<T> {
+    fn smmu(&self) -> SmmuId {
+        self.smmu
+    }
+}
+
+/// Whether the flush at a wake stands for commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Payable {
+    Yes,
+    No,
+}
+
+impl Payable {
+    /// Invalidations, and what changes nothing: `CMD_SYNC` and `CMD_PREFETCH_*`.
+    fn of(commands: &[Command]) -> Self {
+        let payable = |command: &Command| match command {
+            Command::Sync { .. }
+            | Command::PrefetchConfig { .. }
+            | Command::PrefetchAddr { .. } => true,
+            other => other.is_invalidation(),
+        };
+        if commands.iter().all(payable) { Payable::Yes } else { Payable::No }
+    }
+
+    fn and(self, other: Payable) -> Self {
+        if self == Payable::Yes { other } else { Payable::No }
+    }
 }
 
 /// The slot is published as a value of the cell; the type makes no queue of its own.
@@ -60,16 +116,22 @@ where
         Ok(ReplaceableQueue {
             smmu,
             takes,
-            slot: C::new(Self::node(Some(queue))?),
+            slot: C::new(Self::node(SlotState::Open(Counted::new(queue)?))?),
             queue: PhantomData,
         })
     }
 
     /// A slot for [`open`](Self::open), or without a queue for [`close`](Self::close).
-    pub(crate) fn node(
-        queue: Option<CommandQueue<R, B, W>>,
-    ) -> Result<SlotNode<R, B, W, C>, OutOfMemory> {
-        C::node(QueueSlot { queue, in_use: Counted::new(())? })
+    pub(crate) fn node(state: SlotState<R, B, W>) -> Result<SlotNode<R, B, W, C>, OutOfMemory> {
+        C::node(QueueSlot { state, in_use: Counted::new(())? })
+    }
+
+    /// Keeps the memory of the queue, also after the slot is closed.
+    pub(crate) fn keep(&self) -> Option<Counted<CommandQueue<R, B, W>>> {
+        match &self.slot.read().state {
+            SlotState::Open(queue) => Some(queue.clone()),
+            SlotState::Closed | SlotState::Asleep => None,
+        }
     }
 
     /// Takes the queue away from new callers.
@@ -90,23 +152,48 @@ where
         self.slot.reclaim_replaced();
     }
 
-    /// Calls `f` with the queue. `None` while the SMMU restarts.
+    /// Calls `f` with the queue. `None` while the SMMU restarts or sleeps.
     pub fn with<T>(&self, f: impl FnOnce(&CommandQueue<R, B, W>) -> T) -> Option<T> {
-        self.slot.read().queue.as_ref().map(f)
+        match &self.slot.read().state {
+            SlotState::Open(queue) => Some(f(queue)),
+            SlotState::Closed | SlotState::Asleep => None,
+        }
     }
 
+    /// Calls `f` with the queue. `None`: the SMMU sleeps, and its wake pays for the commands.
     fn call<T>(
         &self,
+        payable: Payable,
         f: impl FnOnce(&CommandQueue<R, B, W>) -> Result<T, SinkError>,
-    ) -> Result<T, SinkError> {
-        // A new queue starts with `CMDQ_CONS` = 0.
-        let replaced = SinkError::Lost { smmu: self.smmu, cons: 0 };
-        match self.with(f) {
-            // The caller names this SMMU, so the ticket is of a queue that was replaced.
-            Some(Err(SinkError::UnknownSmmu { smmu })) if smmu == self.smmu => Err(replaced),
-            Some(outcome) => outcome,
-            None => Err(replaced),
+    ) -> Result<Option<T>, SinkError> {
+        match &self.slot.read().state {
+            SlotState::Open(queue) => return self.told(f(queue)),
+            SlotState::Closed => return Err(self.replaced()),
+            SlotState::Asleep => {}
         }
+        if payable == Payable::No {
+            return Err(SinkError::Asleep { smmu: self.smmu });
+        }
+        // Invariant 4: the caller's table entry before the second look.
+        full_barrier();
+        match &self.slot.read().state {
+            SlotState::Open(queue) => self.told(f(queue)),
+            SlotState::Closed => Err(self.replaced()),
+            SlotState::Asleep => Ok(None),
+        }
+    }
+
+    fn told<T>(&self, outcome: Result<T, SinkError>) -> Result<Option<T>, SinkError> {
+        match outcome {
+            // The caller names this SMMU, so the ticket is of a queue that was replaced.
+            Err(SinkError::UnknownSmmu { smmu }) if smmu == self.smmu => Err(self.replaced()),
+            outcome => outcome.map(Some),
+        }
+    }
+
+    const fn replaced(&self) -> SinkError {
+        // A new queue starts with `CMDQ_CONS` = 0.
+        SinkError::Lost { smmu: self.smmu, cons: 0 }
     }
 
     fn check(&self, smmu: SmmuId) -> Result<(), SinkError> {
@@ -139,31 +226,47 @@ where
     W: Wait,
     C: Publication<QueueSlot<R, B, W>>,
 {
-    type Ticket = SyncTicket;
-    type Pushed = Pushed;
+    type Ticket = Sent<SyncTicket>;
+    type Pushed = Sent<Pushed>;
 
-    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SyncTicket, SinkError> {
+    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
         self.check(smmu)?;
-        self.call(|queue| queue.issue(commands))
+        let payable = Payable::of(commands);
+        let queued = self.call(payable, |queue| queue.issue(commands))?;
+        Ok(Sent { smmu, queued, payable })
     }
 
     fn push(
         &self,
         smmu: SmmuId,
-        pushed: Option<Pushed>,
+        pushed: Option<Self::Pushed>,
         commands: &[Command],
-    ) -> Result<Pushed, SinkError> {
+    ) -> Result<Self::Pushed, SinkError> {
         self.check(smmu)?;
-        self.call(|queue| queue.push(pushed, commands))
+        let before = pushed.as_ref().map_or(Payable::Yes, |pushed| pushed.payable);
+        let payable = before.and(Payable::of(commands));
+        let pushed = pushed.and_then(|pushed| pushed.queued);
+        let queued = self.call(payable, |queue| queue.push(pushed, commands))?;
+        Ok(Sent { smmu, queued, payable })
     }
 
-    fn prove(&self, pushed: Pushed, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        self.check(pushed.smmu())?;
-        self.call(|queue| queue.prove(pushed, commands))
+    fn prove(&self, pushed: Self::Pushed, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
+        let smmu = pushed.smmu;
+        self.check(smmu)?;
+        let payable = pushed.payable.and(Payable::of(commands));
+        let queued = self.call(payable, |queue| match pushed.queued {
+            Some(pushed) => queue.prove(pushed, commands),
+            None => queue.issue(commands),
+        })?;
+        Ok(Sent { smmu, queued, payable })
     }
 
-    fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
-        self.check(ticket.smmu())?;
-        self.call(|queue| CommandQueue::wait(queue, ticket))
+    fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError> {
+        let Sent { smmu, queued, payable } = ticket;
+        self.check(smmu)?;
+        // Invariant 3: what is not in a queue is done as far as any transaction can tell.
+        let Some(ticket) = queued else { return Ok(SyncProof::vouch(smmu)) };
+        let proof = self.call(payable, |queue| CommandQueue::wait(queue, ticket))?;
+        Ok(proof.unwrap_or_else(|| SyncProof::vouch(smmu)))
     }
 }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::mem;
 
+use smmu_invs::Counted;
 use smmu_types::SmmuId;
 use smmu_types::seam::poll;
 
@@ -10,7 +11,16 @@ use crate::driver::Driver;
 use crate::error::DriverError;
 use crate::part::rings_of;
 use crate::platform::{DriverQueue, Platform, QueueSink};
-use crate::queue_slot::ReplacedSlot;
+use crate::queue_slot::{ReplacedSlot, SlotState};
+
+/// Why an SMMU comes up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It lost its state.
+    Restart,
+    /// It slept. Its queues stay asleep until the new ones are open, so that no unmap fails.
+    Resume,
+}
 
 impl<P: Platform> Driver<P> {
     /// Brings an SMMU up again: it was reset, it lost power, or its command queue has halted
@@ -48,11 +58,21 @@ impl<P: Platform> Driver<P> {
     /// - A caller does not leave the old queue, or the SMMU does not come up. Then commands fail until
     ///   a later restart succeeds, and so does each attach that needs one.
     pub fn restart(&self, smmu: SmmuId) -> Result<(), DriverError> {
+        self.bring_up_again(smmu, How::Restart)
+    }
+
+    /// A restart, or the wake of an SMMU that sleeps.
+    pub(crate) fn bring_up_again(&self, smmu: SmmuId, how: How) -> Result<(), DriverError> {
         let driven = self.smmu(smmu)?;
         let unknown = DriverError::UnknownSmmu { smmu, count: self.smmus().len() };
-        let queues = self.sink().queues().get(smmu).ok_or(unknown)?.queues();
+        let queues = self.sink().queues().get(smmu).ok_or(unknown)?.inner().queues();
         let (part, wait) = (&driven.part, self.wait());
         let mut life = driven.life.try_lock().ok_or(DriverError::Restarting { smmu })?;
+        let asleep = life.asleep;
+        if how == How::Resume && asleep.is_none() {
+            return Err(DriverError::Awake { smmu });
+        }
+        let saved = if how == How::Resume { asleep } else { None };
 
         // All memory comes before the first write of a register.
         let no_memory = DriverError::OutOfMemory { smmu };
@@ -66,15 +86,21 @@ impl<P: Platform> Driver<P> {
         room.map_err(|_| no_memory)?;
         for queue in fresh {
             let node = |queue| DriverQueue::<P>::node(queue).map_err(|_| no_memory);
-            closed.push([node(None)?, node(None)?]);
-            open.push(node(Some(queue))?);
+            closed.push([node(SlotState::Closed)?, node(SlotState::Closed)?]);
+            let queue = Counted::new(queue).map_err(|_| no_memory)?;
+            open.push(node(SlotState::Open(queue))?);
         }
         let outputs = part.outputs(self.dma())?;
 
         // The SMMU reads no queue from here on, so the old rings may go.
         life.running = None;
         part.turn_off(wait)?;
-        life.leaving.extend(queues.iter().zip(closed).map(|(queue, closed)| queue.close(closed)));
+        life.kept.clear();
+        if how == How::Restart {
+            life.asleep = None;
+            let closed = queues.iter().zip(closed).map(|(queue, closed)| queue.close(closed));
+            life.leaving.extend(closed);
+        }
         let old_events = driven.events.lock().take();
         let old_pages = driven.pages.lock().take();
         drop((old_events, old_pages));
@@ -92,7 +118,8 @@ impl<P: Platform> Driver<P> {
         driven.faults.forget_stalls();
 
         let mut open = Some(open);
-        let started = part.bring_up(self.env(), driven.attach(), wait, &rings, &outputs, || {
+        let (env, attach) = (self.env(), driven.attach());
+        let started = part.bring_up(env, attach, wait, saved, &rings, &outputs, || {
             for (queue, node) in queues.iter().zip(open.take().into_iter().flatten()) {
                 queue.open(node);
             }
@@ -100,6 +127,7 @@ impl<P: Platform> Driver<P> {
         match started {
             Ok(started) => {
                 life.running = Some(started);
+                life.asleep = None;
                 *driven.events.lock() = Some(outputs.events);
                 *driven.pages.lock() = outputs.pages;
                 // What the new queue does not take stays kept.
@@ -107,6 +135,10 @@ impl<P: Platform> Driver<P> {
                 Ok(())
             }
             Err(error) => {
+                if open.is_none() {
+                    // Callers have found the new queue, which only a restart takes from them.
+                    life.asleep = None;
+                }
                 if part.turn_off(wait).is_err() {
                     // The SMMU may still use its queues.
                     mem::forget((open, outputs));

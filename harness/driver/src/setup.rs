@@ -49,6 +49,7 @@ impl<P: Platform> Setup<P> {
         self.parts.try_reserve(1).map_err(|_| DriverError::OutOfMemory { smmu: id })?;
         let probe = probe(&registers).map_err(|error| DriverError::Probe { smmu: id, error })?;
         let probe = options.coherency.map_or(probe, |coherency| probe.with_coherency(coherency));
+        let probe = probe.with_quirks(options.quirks);
         self.parts.push(Part { id, registers, probe, options, virtual_queues: Vec::new() });
         Ok(id)
     }
@@ -143,7 +144,9 @@ impl<P: Platform> Setup<P> {
             let OutputQueues { events, pages } = outputs;
             let (events, pages) = (Mutex::new(Some(events)), Mutex::new(pages));
             let sieve = Mutex::new(EventSieve::new(part.options.sieve));
-            let life = Mutex::new(Life { running: Some(running), leaving: Vec::new() });
+            let (leaving, kept) = (Vec::new(), Vec::new());
+            let life = Life { running: Some(running), asleep: None, leaving, kept };
+            let life = Mutex::new(life);
             smmus.push(DrivenSmmu { smmu, part, life, events, pages, faults, sieve });
         }
         Ok(Driver::new(env, wait, smmus))

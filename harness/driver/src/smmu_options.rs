@@ -5,7 +5,7 @@ use core::time::Duration;
 use smmu_attach::SmmuConfig;
 use smmu_attach::faults::SieveConfig;
 use smmu_cmdq::SyncBy;
-use smmu_hw_mmio::{Coherency, Interrupts};
+use smmu_hw_mmio::{Coherency, ExitPolicy, Interrupts, Quirks};
 
 use crate::platform::PickQueue;
 
@@ -34,8 +34,14 @@ pub struct SmmuOptions {
     pub sync_by: Option<SyncBy>,
     /// Whether the SMMU snoops the caches, where firmware tables know it better than `IDR0.COHACC`.
     pub coherency: Option<Coherency>,
+    /// Quirks that the ID registers do not tell; none by default. A firmware table tells them
+    /// (`FirmwareQuirks::driver_quirks` of `smmu-hw-mmio`), or the integrator knows them.
+    pub quirks: Quirks,
     /// Which interrupts the SMMU raises; [`Interrupts::Polled`] by default.
     pub interrupts: Interrupts,
+    /// What transactions meet after [`Driver::shutdown`](crate::Driver::shutdown);
+    /// [`ExitPolicy::Abort`] by default.
+    pub exit: ExitPolicy,
     /// The stream table and the tag spaces.
     pub attach: SmmuConfig,
     /// Chooses between virtual queues; the first by default. No effect without virtual queues.
@@ -53,7 +59,9 @@ impl Default for SmmuOptions {
             sieve: SieveConfig::default(),
             sync_by: None,
             coherency: None,
+            quirks: Quirks::NONE,
             interrupts: Interrupts::Polled,
+            exit: ExitPolicy::Abort,
             attach: SmmuConfig::default(),
             pick: |_| 0,
         }

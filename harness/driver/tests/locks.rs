@@ -111,7 +111,7 @@ fn an_unmap_beyond_the_slots_of_its_cpu_locks_and_is_complete() {
     let domain = driver.domain(VmTables::new(&bench.memory)).unwrap();
     let device = driver.add_device(SMMU, &[STREAM]).unwrap();
     assert_eq!(device.attach(&domain), Ok(Outcome::Done));
-    let main = &driver.sink().queues().first().unwrap().queues()[0];
+    let main = &driver.sink().queues().first().unwrap().inner().queues()[0];
     // Each round runs inside one more reader of the queue.
     fn nested<P: Composition>(
         depth: u32,

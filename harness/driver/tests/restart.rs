@@ -143,7 +143,7 @@ fn a_restart_waits_for_the_callers_of_the_old_queue_and_can_be_repeated(#[case] 
 fn callers_hold_up_a_restart<P: Composition>() {
     let bench = Bench::new(&[Profile::default()]);
     let guest = Guest::<P>::of(&bench, None);
-    let main = &guest.driver.sink().get(SMMU).unwrap().queues()[0];
+    let main = &guest.driver.sink().get(SMMU).unwrap().inner().queues()[0];
     let refused = main.with(|_| guest.driver.restart(SMMU)).unwrap();
     assert!(matches!(refused, Err(DriverError::QueueInUse { smmu: SMMU, .. })), "{refused:?}");
     guest.driver.restart(SMMU).unwrap();

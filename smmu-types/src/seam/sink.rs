@@ -76,6 +76,15 @@ pub enum SinkError {
         /// The register's value.
         cons: u32,
     },
+    /// The SMMU sleeps, and it does not owe these commands: only `CFGI_*` and `TLBI_*` are paid by
+    /// the flush with which it wakes.
+    #[error(
+        "{smmu} sleeps, and no flush at its wake stands for these commands; wake it, then send them"
+    )]
+    Asleep {
+        /// The SMMU.
+        smmu: SmmuId,
+    },
     /// More commands failed than the queue can record before their callers wait.
     #[error(
         "{smmu}: more commands failed than the queue can record; no command queued up to then counts as done"
@@ -117,6 +126,7 @@ impl SinkError {
             | SinkError::Timeout { smmu, .. }
             | SinkError::Command { smmu, .. }
             | SinkError::Lost { smmu, .. }
+            | SinkError::Asleep { smmu }
             | SinkError::TooManyFailures { smmu }
             | SinkError::AtcInvPushed { smmu }
             | SinkError::ForeignProof { want: smmu, .. } => smmu,
