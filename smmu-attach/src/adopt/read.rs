@@ -210,7 +210,7 @@ impl<M: PhysicalMemory + ?Sized> Reader<'_, M> {
         let address = DecodedBase::decode(base).address;
         // `alignment` has a value: the table covers at most 2^32 STEs of 2^6 bytes.
         let align = config.alignment().unwrap_or(u64::MAX);
-        if address.0 % align != 0 {
+        if !address.0.is_multiple_of(align) {
             return Err(Doubt::Misaligned { place, address, align });
         }
         let split = config.second_level_bits();

@@ -12,7 +12,7 @@ use rstest::rstest;
 use smmu_attach::adopt::*;
 use smmu_attach::*;
 use smmu_types::fake::*;
-use smmu_types::legal::{Rule, SmmuView};
+use smmu_types::legal::{El2Regime, Rule, SmmuView};
 use smmu_types::regs::strtab;
 use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, SinkError};
 use smmu_types::*;
@@ -135,6 +135,7 @@ type Adoptive = FakePlatform<AdoptivePool, RecordingObserver>;
 /// What an old owner left behind, and what a new one starts with.
 struct Rig {
     registers: IdRegisters,
+    el2: El2Regime,
     memory: Memory,
     base: u64,
     config: u32,
@@ -228,11 +229,23 @@ impl Rig {
             refuses: Arc::clone(&refuses),
         };
         let env = Env::<Adoptive>::new(dma, sink, RecordingObserver::new()).unwrap();
-        Rig { registers, memory, base, config, env, look, refuses, fail_at, old: smmu }
+        Rig {
+            registers,
+            el2: El2Regime::El2,
+            memory,
+            base,
+            config,
+            env,
+            look,
+            refuses,
+            fail_at,
+            old: smmu,
+        }
     }
 
     fn tables(&self) -> RunningTables {
-        RunningTables::new(self.base, self.config, SmmuView::new(self.registers))
+        let view = SmmuView::new(self.registers).with_el2(self.el2);
+        RunningTables::new(self.base, self.config, view)
     }
 
     fn survey(&self) -> Result<Survey, Doubt> {
@@ -660,6 +673,31 @@ fn a_replacement_that_is_not_confirmed_keeps_the_tag() {
 }
 
 #[test]
+fn an_attach_that_is_not_confirmed_keeps_the_foreign_tag() {
+    for step in 1..=6 {
+        let rig = Rig::new();
+        let smmu = rig.adopt(&[STAGE1]);
+        let device = smmu.add_device(&[StreamId(STAGE1)]).unwrap();
+        let domain = rig.domain(9, S1);
+        rig.fail_at.store(step, Ordering::Relaxed);
+        let outcome = device.attach(&domain).unwrap();
+        rig.fail_at.store(0, Ordering::Relaxed);
+        let is_free = || smmu.asids().claim(SMMU, Regime::El1, 16, Asid(1)).is_ok();
+        if outcome == Outcome::Freed(asid(1)) {
+            assert!(is_free() && device.is_settled(), "step {step}");
+        } else {
+            assert!(!is_free() && !device.is_settled(), "step {step}: {outcome:?}");
+            assert_eq!(device.settle(), Ok(()), "step {step}");
+            assert!(is_free() && device.is_settled(), "step {step}: {outcome:?}");
+        }
+        // A device whose change was not confirmed is attached as asked, and aborts until then.
+        assert!(device.attach(&domain).unwrap().settled().is_ok());
+        assert_eq!(rig.reached(STAGE1), Reached::Stage1(Asid(2)), "step {step}");
+        assert_eq!(device.block(), Outcome::Freed(asid(2)), "step {step}");
+    }
+}
+
+#[test]
 fn inv_4_an_asid_of_two_smmus_is_free_after_both() {
     let (one, two) = (Rig::new(), Rig::new());
     let first = one.adopt(&[STAGE1]);
@@ -723,6 +761,54 @@ fn a_refused_adoption_changes_nothing() {
     assert_eq!(adopt(), Ok(()));
     assert_eq!(rig.stes(), before);
     assert!(rig.commands().is_empty());
+}
+
+#[test]
+fn both_regimes_may_have_one_asid() {
+    for el2 in [El2Regime::El2E2h, El2Regime::El2] {
+        let mut rig = Rig::new();
+        rig.registers.idr0 |= 1 << 9;
+        rig.el2 = el2;
+        let strw = rig.ste(TWINS[0]).0[1] | 2 << 30;
+        rig.memory.set(rig.ste_at(TWINS[0]) + 8, strw);
+        let survey = rig.survey().unwrap();
+        let live = survey.stream(StreamId(TWINS[0])).unwrap();
+        // EL2 without E2H has no ASIDs.
+        let number = if el2 == El2Regime::El2E2h { Asid(1) } else { Asid(0) };
+        let tags: Vec<_> = live.tags().collect();
+        assert_eq!(tags, [CacheTag::Asid(Regime::El2, number)]);
+
+        let smmu = rig.adopt(&[STAGE1, TWINS[0]]);
+        let flushes = rig.commands();
+        assert!(flushes.ends_with(&["TLBI_EL2_ALL".into(), "TLBI_NSNH_ALL".into()]), "{flushes:?}");
+        assert_eq!(smmu.asids().stats().in_use, 1);
+        let device = smmu.add_device(&[StreamId(TWINS[0])]).unwrap();
+        assert_eq!(device.block(), Outcome::Done, "EL1 still has the number, or there is none");
+        let commands = rig.commands();
+        assert!(commands.contains(&"TLBI_EL2_ALL".into()), "{commands:?}");
+        let device = smmu.add_device(&[StreamId(STAGE1)]).unwrap();
+        assert_eq!(device.block(), Outcome::Freed(asid(1)));
+        assert!(smmu.asids().claim(SMMU, Regime::El1, 16, Asid(1)).is_ok());
+    }
+}
+
+#[test]
+fn a_nested_stream_is_kept_without_its_guests_cds() {
+    let rig = Rig::new();
+    // The guest's table is where the host has no memory.
+    let word = 1 | 7 << 1 | 0x7000_0000;
+    rig.memory.set(rig.ste_at(STAGE2), word);
+    let survey = rig.survey().unwrap();
+    let live = survey.stream(StreamId(STAGE2)).unwrap();
+    let context = PhysAddr(0x7000_0000);
+    assert!(
+        matches!(live.kind, StreamKind::Nested { table, vmid: Vmid(1) } if table.context == context)
+    );
+    let smmu = rig.adopt(&[STAGE2]);
+    assert!(smmu.vmids().claim(Vmid(1)).is_err());
+    let device = smmu.add_device(&[StreamId(STAGE2)]).unwrap();
+    assert_eq!(device.bypass(), Ok(Outcome::Freed(VMID1)));
+    assert_eq!(rig.reached(STAGE2), Reached::Memory);
 }
 
 #[test]
