@@ -72,9 +72,10 @@ pub(crate) struct AtsState {
 }
 
 impl AtsState {
-    pub(crate) const fn new(ats: AtsUse) -> Self {
+    /// `foreign`: the STE of another owner has `EATS`.
+    pub(crate) const fn new(ats: AtsUse, foreign: bool) -> Self {
         // Firmware may have used the device.
-        AtsState { entry: false, dirty: true, on: matches!(ats, AtsUse::Always) }
+        AtsState { entry: foreign, dirty: true, on: foreign || matches!(ats, AtsUse::Always) }
     }
 
     pub(crate) const fn mode(entry: bool) -> AtsMode {

@@ -39,6 +39,9 @@ pub enum Attachment<P: Platform> {
     Blocked,
     /// Nothing: the SMMU passes its transactions unchanged.
     Bypass,
+    /// What another owner attached before this crate [took over](crate::Smmu::adopt) the SMMU. Any
+    /// attach, bypass or block ends it, for all streams of the device.
+    Foreign,
     /// A domain.
     Domain(Domain<P>),
     /// A guest's stage 1, over the parent of a virtual SMMU.
@@ -51,6 +54,7 @@ impl<P: Platform> fmt::Debug for Attachment<P> {
         match self {
             Attachment::Blocked => f.write_str("Blocked"),
             Attachment::Bypass => f.write_str("Bypass"),
+            Attachment::Foreign => f.write_str("Foreign"),
             Attachment::Domain(domain) => write!(f, "Domain({})", domain.id()),
             #[cfg(feature = "guest")]
             Attachment::Nested(through) => write!(f, "Nested({through:?})"),
@@ -71,7 +75,17 @@ pub(crate) enum Confirmation {
 pub(crate) enum State<P: Platform> {
     Blocked,
     Bypass,
+    /// What another owner attached. No attach leads here.
+    Foreign,
     Member(Member<P>),
+}
+
+/// The uses of tags that the entries of another owner are.
+pub(crate) struct ForeignUses {
+    /// One for each stream and tag.
+    pub(crate) tags: Vec<CacheTag>,
+    /// An STE has `EATS`.
+    pub(crate) has_ats: bool,
 }
 
 /// One device behind one SMMU. A clone is another reference to the same device.
@@ -103,6 +117,9 @@ pub(crate) struct DeviceState<P: Platform> {
     pub(crate) confirmation: Confirmation,
     /// Uses whose end is not confirmed. Has room for those in `state` and `substreams` as well.
     pub(crate) unsettled: Vec<Member<P>>,
+    /// Uses of another owner's tags, from the first attach of the foreign streams until each is
+    /// flushed. In [`State::Foreign`] they are in use.
+    pub(crate) foreign: Vec<CacheTag>,
     pub(crate) cds: CdTables<Block<P>>,
     pub(crate) ats: AtsState,
     pub(crate) removed: bool,
@@ -150,6 +167,12 @@ impl<P: Platform> DeviceParts<P> {
         gate.is_none_or(|gate| self.smmu.env.ats().drain(gate).is_ok())
     }
 
+    /// Why a substream has to wait.
+    pub(crate) fn foreign_attached(&self) -> AttachError {
+        let stream = self.entries.first().map(|entry| entry.stream).unwrap_or_default();
+        AttachError::ForeignAttached { smmu: self.smmu.id, stream }
+    }
+
     /// Make the entries invalid, and the SMMU forget what it has cached of them.
     pub(crate) fn forget_entries(&self) -> Result<(), SinkError> {
         self.invalidate_entries();
@@ -170,7 +193,7 @@ impl<P: Platform> DeviceState<P> {
         match key {
             AttachKey::Stream => match &self.state {
                 State::Member(member) => Some(member),
-                State::Blocked | State::Bypass => None,
+                State::Blocked | State::Bypass | State::Foreign => None,
             },
             AttachKey::Substream(id) => self.substreams.get(id),
         }
@@ -193,7 +216,7 @@ impl<P: Platform> DeviceState<P> {
         let old = match becomes {
             // `prepare` reserved the room.
             State::Member(new) => self.substreams.insert(id, new),
-            State::Blocked | State::Bypass => self.substreams.remove(id),
+            State::Blocked | State::Bypass | State::Foreign => self.substreams.remove(id),
         };
         old.map_or(State::Blocked, State::Member)
     }
@@ -203,8 +226,28 @@ impl<P: Platform> DeviceState<P> {
         matches!(self.state, State::Blocked) && self.substreams.is_empty()
     }
 
+    /// Whether the entries are those of another owner.
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self.state, State::Foreign)
+    }
+
+    /// Give up the tags of another owner, whose entries the SMMU has forgotten.
+    pub(crate) fn leave_foreign(&mut self, parts: &DeviceParts<P>) -> Outcome {
+        let smmu = &parts.smmu;
+        let mut outcome = Outcome::Done;
+        while let Some(&tag) = self.foreign.last() {
+            match smmu.foreign.release(&smmu.env, smmu.id, tag) {
+                Ok(freed) => outcome = freed.map_or(outcome, Outcome::Freed),
+                Err(error) => return Outcome::Unflushed(tag, error),
+            }
+            self.foreign.pop();
+        }
+        outcome
+    }
+
     fn is_settled(&self) -> bool {
-        self.confirmation == Confirmation::Confirmed && self.unsettled.is_empty()
+        let foreign = self.foreign.is_empty() || self.is_foreign();
+        self.confirmation == Confirmation::Confirmed && self.unsettled.is_empty() && foreign
     }
 
     /// End all uses of domains. None of the ends is confirmed. Needs no memory: the attaches that made
@@ -219,7 +262,7 @@ impl<P: Platform> DeviceState<P> {
     fn take_members(&mut self) -> impl Iterator<Item = Member<P>> {
         let stream = match mem::replace(&mut self.state, State::Blocked) {
             State::Member(member) => Some(member),
-            State::Blocked | State::Bypass => None,
+            State::Blocked | State::Bypass | State::Foreign => None,
         };
         if let Some(table) = self.cds.leaves_mut() {
             table.set_stale();
@@ -276,6 +319,11 @@ impl<P: Platform> DeviceState<P> {
             };
             true
         });
+        if !self.is_foreign()
+            && let Outcome::Unflushed(tag, error) = self.leave_foreign(parts)
+        {
+            unflushed.get_or_insert((tag, error));
+        }
         unflushed
     }
 
@@ -331,6 +379,11 @@ impl<P: Platform> DeviceState<P> {
             flush(&self.unsettled[at])?;
             self.unsettled[at].end = End::Undrained;
         }
+        if !self.is_foreign()
+            && let Outcome::Unflushed(_, error) = self.leave_foreign(parts)
+        {
+            return Err(error);
+        }
         self.switch_ats_off(parts)
     }
 }
@@ -347,15 +400,17 @@ impl<P: Platform> Device<P> {
         substream_bits: u8,
         ats: AtsUse,
         faults: FaultModel,
+        foreign: Option<ForeignUses>,
     ) -> Result<Self, AttachError> {
         let state = DeviceState {
             faults,
-            state: State::Blocked,
+            state: if foreign.is_some() { State::Foreign } else { State::Blocked },
             substreams: Substreams::new(),
             confirmation: Confirmation::Confirmed,
             unsettled: Vec::new(),
             cds: CdTables::NONE,
-            ats: AtsState::new(ats),
+            ats: AtsState::new(ats, foreign.as_ref().is_some_and(|foreign| foreign.has_ats)),
+            foreign: foreign.map_or_else(Vec::new, |foreign| foreign.tags),
             removed: false,
         };
         let (place, state) = (AtomicUsize::new(0), Mutex::new(state));
@@ -385,6 +440,7 @@ impl<P: Platform> Device<P> {
         match &self.lock().state {
             State::Blocked => Attachment::Blocked,
             State::Bypass => Attachment::Bypass,
+            State::Foreign => Attachment::Foreign,
             State::Member(member) => match &member.via {
                 None => Attachment::Domain(member.domain.clone()),
                 #[cfg(feature = "guest")]
@@ -478,6 +534,13 @@ impl<P: Platform> Device<P> {
         single.or_else(|| state.cds.all.as_ref()?.read(config.context, n))
     }
 
+    /// Leave foreign streams as they are, because no one has learnt of the device.
+    pub(crate) fn disclaim_foreign(&self) {
+        let mut state = self.lock();
+        state.foreign.clear();
+        state.state = State::Blocked;
+    }
+
     pub(crate) fn lock(&self) -> DeviceGuard<P> {
         Held::lock(&self.0, Rank::Nothing)
     }
@@ -506,6 +569,10 @@ impl<P: Platform> Device<P> {
         }
         for member in state.unsettled.drain(..) {
             member.domain.forget_smmu(proof);
+        }
+        let smmu = &self.0.smmu;
+        for tag in state.foreign.drain(..) {
+            smmu.foreign.forget(&smmu.env, tag, proof);
         }
         state.confirmation = Confirmation::Confirmed;
     }

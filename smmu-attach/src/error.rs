@@ -162,6 +162,26 @@ pub enum AttachError {
     /// A group has no device.
     #[error("a group without a device cannot be attached; name at least one device")]
     EmptyGroup,
+    /// A stream runs on another owner's entries, which have `EATS`, and its device uses no ATS.
+    #[error(
+        "StreamID {stream} of {smmu} runs with ATS; give its device a DeviceConfig with ATS, so that its cache is emptied"
+    )]
+    ForeignAts {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The device runs on another owner's entries, which may have substreams.
+    #[error(
+        "the device with StreamID {stream} of {smmu} still runs on another owner's tables; attach, bypass or block it before its substreams"
+    )]
+    ForeignAttached {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The first StreamID.
+        stream: StreamId,
+    },
     /// A SubstreamID is not one that device and SMMU can attach.
     #[error(
         "SubstreamID {substream} of the device with StreamID {stream} behind {smmu} cannot be attached: the device has {bits} bits of SubstreamIDs, without 0; see DeviceConfig::substream_bits"

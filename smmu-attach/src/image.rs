@@ -64,6 +64,8 @@ impl Image {
             State::Member(Member { leads: Leads::Context(_), .. }) => TableKind::Single,
             State::Member(Member { leads: Leads::Stage2(ste), .. }) => return Ok(Self::only(*ste)),
             State::Bypass => return Ok(Self::only(Ste::bypass(incoming_shareability(smmu)))),
+            // Not reached: a foreign stream has no substreams of ours.
+            State::Foreign => return Ok(Self::only(live)),
             State::Blocked => return Ok(Self::ABORT),
         };
         let (was, is) = (device.ats.entry, change.uses_ats(device, ats));
@@ -253,7 +255,7 @@ impl<'a, P: Platform> Change<'a, P> {
 fn context<P: Platform>(state: &State<P>) -> Option<Cd> {
     match state {
         State::Member(member) => member.context(),
-        State::Blocked | State::Bypass => None,
+        State::Blocked | State::Bypass | State::Foreign => None,
     }
 }
 
@@ -262,7 +264,7 @@ fn default_of<P: Platform>(stream: &State<P>) -> SubstreamDefault {
     match stream {
         State::Bypass => SubstreamDefault::Bypass,
         State::Member(Member { leads: Leads::Context(_), .. }) => SubstreamDefault::Substream0,
-        State::Member(_) | State::Blocked => SubstreamDefault::Terminate,
+        State::Member(_) | State::Blocked | State::Foreign => SubstreamDefault::Terminate,
     }
 }
 

@@ -125,6 +125,13 @@
 //! An unmap of the parent flushes the VMID of each virtual SMMU on it, clears what their guests'
 //! stage 1 has cached, and empties the ATC of each device.
 //!
+//! # An SMMU that runs already
+//!
+//! [`adopt`] reads the tables of an SMMU that firmware, a crashed kernel or a predecessor left running.
+//! [`Smmu::adopt`] keeps chosen streams on the tables of their old owner ([`Attachment::Foreign`]),
+//! reserves their tags, and aborts all other streams. An attach or block of a device then ends such a
+//! stream.
+//!
 //! # Hazard
 //!
 //! - The owner of a domain calls [`Domain::invalidate`] after it changes the tables, and *before*
@@ -193,6 +200,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod adopt;
 mod ats;
 mod ats_switch;
 mod attach;

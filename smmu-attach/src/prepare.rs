@@ -46,6 +46,9 @@ impl<P: Platform> Prepared<P> {
         let Some(first) = parts.first() else { return Err(AttachError::EmptyGroup) };
         let out_of_memory = AttachError::OutOfMemory { smmu: first.device().smmu.id };
         for part in &mut parts {
+            if matches!(key, AttachKey::Substream(_)) && part.device.is_foreign() {
+                return Err(part.device.object().foreign_attached());
+            }
             if let Some(domain) = new {
                 suits(part, domain)?;
             }

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::hash::Hash;
 use core::mem;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
@@ -19,13 +20,13 @@ use smmu_types::legal::SmmuView;
 use smmu_types::regs::strtab::StreamTableFormat;
 use smmu_types::seam::SinkError;
 use smmu_types::{
-    Capabilities, Command, GoneProof, IdRegisters, Leaf, PhysAddr, SmmuId, StallModel, StreamId,
-    Vmid,
+    CacheTag, Capabilities, Command, GoneProof, IdRegisters, Leaf, OutOfMemory, PhysAddr, SmmuId,
+    StallModel, StreamId, Vmid,
 };
 
 use crate::ats_switch::AtsUse;
 use crate::batch::SyncBatch;
-use crate::device::Device;
+use crate::device::{Device, ForeignUses};
 use crate::fault_model::FaultModel;
 use crate::image::usable_substream_bits;
 use crate::platform::Block;
@@ -130,6 +131,40 @@ struct StreamOwners<P: Platform> {
     table: StreamTable<Block<P>>,
     owners: HashMap<StreamId, Device<P>>,
     devices: Vec<Device<P>>,
+    foreign: ForeignStreams,
+}
+
+/// Streams that ran before the SMMU was taken over, ascending. Never grows.
+#[derive(Default)]
+pub(crate) struct ForeignStreams {
+    pub(crate) streams: Vec<ForeignStream>,
+    pub(crate) tags: Vec<CacheTag>,
+}
+
+/// A stream that another owner attached.
+pub(crate) struct ForeignStream {
+    pub(crate) stream: StreamId,
+    /// Its STE has `EATS`.
+    pub(crate) has_ats: bool,
+    /// Its tags, in the list of all tags.
+    pub(crate) tags: Range<usize>,
+    /// A device has it.
+    pub(crate) taken: bool,
+}
+
+impl ForeignStreams {
+    fn get(&self, stream: StreamId) -> Option<&ForeignStream> {
+        let at = self.streams.binary_search_by_key(&stream, |foreign| foreign.stream).ok()?;
+        self.streams.get(at).filter(|foreign| !foreign.taken)
+    }
+
+    fn take(&mut self, stream: StreamId) {
+        if let Ok(at) = self.streams.binary_search_by_key(&stream, |foreign| foreign.stream)
+            && let Some(foreign) = self.streams.get_mut(at)
+        {
+            foreign.taken = true;
+        }
+    }
 }
 
 impl<P: Platform> Smmu<P> {
@@ -165,8 +200,17 @@ impl<P: Platform> Smmu<P> {
         let vmids = VmidSpace::with_config(id, caps.vmid_bits, config.vmids)?;
         let rules = SmmuView::new(registers);
         let core = Counted::new(SmmuParts::new(id, caps, rules, asids, vmids, env.clone()))?;
-        let streams = StreamOwners { table, owners: HashMap::new(), devices: Vec::new() };
-        Ok(Smmu(Counted::new(SmmuBody { core, streams: Mutex::new(streams) })?))
+        Ok(Self::of_parts(core, table, ForeignStreams::default())?)
+    }
+
+    pub(crate) fn of_parts(
+        core: SmmuCore<P>,
+        table: StreamTable<Block<P>>,
+        foreign: ForeignStreams,
+    ) -> Result<Self, OutOfMemory> {
+        let (owners, devices) = (HashMap::new(), Vec::new());
+        let streams = Mutex::new(StreamOwners { table, owners, devices, foreign });
+        Ok(Smmu(Counted::new(SmmuBody { core, streams })?))
     }
 
     /// Number of the SMMU.
@@ -199,7 +243,8 @@ impl<P: Platform> Smmu<P> {
         &self.0.core.vmids
     }
 
-    /// Add a device that masters with these StreamIDs. It is blocked until an attach.
+    /// Add a device that masters with these StreamIDs. It is blocked until an attach, unless one of them
+    /// is a [foreign stream](Self::next_foreign_stream), which runs on until then.
     ///
     /// The first device of a second-level stream table needs the command queue.
     ///
@@ -245,11 +290,18 @@ impl<P: Platform> Smmu<P> {
             StallModel::Both | StallModel::Forced => config.faults,
             StallModel::TerminateOnly | StallModel::Reserved => FaultModel::Terminate,
         };
-        let device = Device::new(self.0.core.clone(), entries, substream_bits, ats, faults)?;
+        let foreign = self.foreign(&streams, ats)?;
+        let core = self.0.core.clone();
+        let device = Device::new(core, entries, substream_bits, ats, faults, foreign)?;
         // Before any thread can find the device and attach it.
-        self.announce(&unannounced)?;
-        self.own(&streams, &device)?;
-        Ok(device)
+        let known = self.announce(&unannounced).map_err(AttachError::from);
+        match known.and_then(|()| self.own(&streams, &device)) {
+            Ok(()) => Ok(device),
+            Err(error) => {
+                device.disclaim_foreign();
+                Err(error)
+            }
+        }
     }
 
     /// Remove a device, so that its StreamIDs are free.
@@ -363,7 +415,57 @@ impl<P: Platform> Smmu<P> {
         }
     }
 
-    #[cfg(feature = "guest")]
+    /// The next stream after `after` that another owner attached and that no device has. `None` at
+    /// the end, and for an SMMU that was not [adopted](Self::adopt).
+    ///
+    /// [`add_device`](Self::add_device) takes it over: the device starts as
+    /// [`Attachment::Foreign`](crate::Attachment::Foreign), and [`Device::block`] then ends it.
+    #[must_use]
+    pub fn next_foreign_stream(&self, after: Option<StreamId>) -> Option<StreamId> {
+        let state = self.0.streams.lock();
+        let all = &state.foreign.streams;
+        let from = match after {
+            Some(after) => all.partition_point(|foreign| foreign.stream <= after),
+            None => 0,
+        };
+        let mut left = all.get(from..)?.iter();
+        left.find(|foreign| !foreign.taken).map(|foreign| foreign.stream)
+    }
+
+    /// What another owner left running of a device's streams.
+    fn foreign(
+        &self,
+        streams: &[StreamId],
+        ats: AtsUse,
+    ) -> Result<Option<ForeignUses>, AttachError> {
+        let smmu = self.id();
+        let out_of_memory = AttachError::OutOfMemory { smmu };
+        let (mut tags, mut wanted) = (Vec::new(), 0);
+        loop {
+            // The room is made without the lock. The streams do not grow.
+            tags.try_reserve_exact(wanted).map_err(|_| out_of_memory)?;
+            let state = self.0.streams.lock();
+            let mut found = streams.iter().filter_map(|stream| state.foreign.get(*stream));
+            let has_ats = found.clone().any(|foreign| foreign.has_ats);
+            wanted = found.clone().map(|foreign| foreign.tags.len()).sum();
+            if wanted > tags.capacity() {
+                continue;
+            }
+            if let Some(foreign) = found.clone().find(|foreign| foreign.has_ats)
+                && ats == AtsUse::Never
+            {
+                return Err(AttachError::ForeignAts { smmu, stream: foreign.stream });
+            }
+            if found.clone().next().is_none() {
+                return Ok(None);
+            }
+            let lists =
+                found.by_ref().filter_map(|foreign| state.foreign.tags.get(foreign.tags.clone()));
+            tags.extend(lists.flatten());
+            return Ok(Some(ForeignUses { tags, has_ats }));
+        }
+    }
+
     pub(crate) fn core(&self) -> &SmmuCore<P> {
         &self.0.core
     }
@@ -435,6 +537,7 @@ impl<P: Platform> Smmu<P> {
             {
                 for &stream in streams {
                     state.owners.insert(stream, device.clone());
+                    state.foreign.take(stream);
                 }
                 device.0.place.store(state.devices.len(), Ordering::Relaxed);
                 state.devices.push(device.clone());

@@ -1,5 +1,6 @@
 //! What a device needs of its SMMU: number, capabilities, rules and tag spaces.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use smmu_invs::Counted;
@@ -7,6 +8,7 @@ use smmu_tags::{AsidSpace, VmidSpace};
 use smmu_types::legal::SmmuView;
 use smmu_types::{Capabilities, SmmuId};
 
+use crate::adopt::ForeignTags;
 use crate::platform::{Env, Platform, SmmuInstance};
 
 /// The part of an SMMU that its devices share.
@@ -18,7 +20,9 @@ pub(crate) struct SmmuParts<P: Platform> {
     pub(crate) asids: AsidSpace,
     pub(crate) vmids: VmidSpace,
     pub(crate) env: Env<P>,
-    gone: AtomicBool,
+    /// Tags of the streams that another owner attached.
+    pub(crate) foreign: ForeignTags<P>,
+    pub(crate) gone: AtomicBool,
 }
 
 /// A reference to the shared part.
@@ -34,7 +38,8 @@ impl<P: Platform> SmmuParts<P> {
         env: Env<P>,
     ) -> Self {
         let instance = env.next_smmu();
-        SmmuParts { id, instance, caps, rules, asids, vmids, env, gone: AtomicBool::new(false) }
+        let (foreign, gone) = (ForeignTags::new(Vec::new()), AtomicBool::new(false));
+        SmmuParts { id, instance, caps, rules, asids, vmids, env, foreign, gone }
     }
 
     /// Whether the owner has said that the SMMU is gone.

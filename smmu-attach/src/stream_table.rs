@@ -1,6 +1,8 @@
 //! The stream table of one SMMU (IHI 0070, 5.2 and 5.3): linear, or two levels with lazy level 2.
 
-use core::sync::atomic::Ordering;
+use alloc::collections::TryReserveError;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use smmu_invs::Counted;
@@ -12,7 +14,8 @@ use crate::AttachError;
 use crate::stream_entry::{StreamEntry, allocate, fill_with_abort};
 use crate::sync::{Barrier, is_kept};
 
-const L2_ENTRIES: usize = 1 << strtab::SPLIT;
+/// STEs of a second-level table.
+pub(crate) const L2_ENTRIES: usize = 1 << strtab::SPLIT;
 
 /// Index of the level-1 descriptor of a stream.
 pub(crate) const fn span_of(stream: StreamId) -> u32 {
@@ -72,6 +75,48 @@ impl<B: DmaBlock> StreamTable<B> {
             fill_with_abort(&root);
         }
         Ok(StreamTable { root: Counted::new(root)?, format, second: HashMap::new() })
+    }
+
+    /// A table over memory that an SMMU already uses. No word of it is written.
+    pub(crate) fn over(root: B, format: StreamTableFormat) -> Result<Self, AttachError> {
+        Ok(StreamTable { root: Counted::new(root)?, format, second: HashMap::new() })
+    }
+
+    /// Own a second-level table that `descriptor` in memory leads to. `second` has room.
+    pub(crate) fn adopt_second(
+        &mut self,
+        span: u32,
+        table: B,
+        descriptor: u64,
+    ) -> Result<(), AttachError> {
+        let second = SecondLevel { table: Counted::new(table)?, descriptor, link: Linked::Known };
+        self.second.insert(span, second);
+        Ok(())
+    }
+
+    /// A level-1 descriptor in memory.
+    pub(crate) fn root_word(&self, index: u32) -> Option<&AtomicU64> {
+        self.root.words().get(index as usize)
+    }
+
+    /// The memory of all STEs, with the first StreamID of each block.
+    pub(crate) fn arrays(&self) -> Result<Vec<(u32, Counted<B>)>, TryReserveError> {
+        let mut arrays = Vec::new();
+        match self.format {
+            StreamTableFormat::Linear { .. } => {
+                arrays.try_reserve_exact(1)?;
+                arrays.push((0, self.root.clone()));
+            }
+            StreamTableFormat::TwoLevel { .. } => {
+                arrays.try_reserve_exact(self.second.len())?;
+                let seconds = self.second.iter();
+                arrays.extend(
+                    seconds.map(|(at, second)| (at << strtab::SPLIT, second.table.clone())),
+                );
+                arrays.sort_unstable_by_key(|(first, _)| *first);
+            }
+        }
+        Ok(arrays)
     }
 
     pub(crate) fn base(&self) -> (PhysAddr, StreamTableFormat) {

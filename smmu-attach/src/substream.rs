@@ -31,9 +31,14 @@ impl<P: Platform> Device<P> {
     /// # Errors
     ///
     /// [`AttachError::SubstreamRange`], also for SubstreamID 0: transactions without a SubstreamID
-    /// use its CD.
+    /// use its CD. [`AttachError::ForeignAttached`] while the device is
+    /// [foreign](Attachment::Foreign): attach, bypass or block it first.
     pub fn substream(&self, id: SubstreamId) -> Result<Substream<P>, AttachError> {
         let bits = self.0.substream_bits;
+        // A device never becomes foreign again.
+        if self.lock().is_foreign() {
+            return Err(self.0.foreign_attached());
+        }
         if is_attachable(id, bits) {
             return Ok(Substream { device: self.clone(), id });
         }

@@ -206,7 +206,7 @@ impl<P: Platform> Part<P> {
     pub(crate) fn request(&self) -> Option<&[InvSpec]> {
         match &self.becomes {
             State::Member(member) => Some(member.request.as_slice()),
-            State::Blocked | State::Bypass => None,
+            State::Blocked | State::Bypass | State::Foreign => None,
         }
     }
 
@@ -270,8 +270,13 @@ impl<P: Platform> Part<P> {
         let written = self.result();
         let outcome = written.map_or_else(Outcome::Unconfirmed, |()| Outcome::Done);
         let becomes = mem::replace(&mut self.becomes, State::Blocked);
-        let State::Member(mut old) = self.device.replace(key, becomes) else { return outcome };
         let parts = self.device.object().clone();
+        let mut old = match self.device.replace(key, becomes) {
+            State::Member(old) => old,
+            // Without a confirmation the uses stay, until the next one.
+            State::Foreign if written.is_ok() => return self.device.leave_foreign(&parts),
+            State::Blocked | State::Bypass | State::Foreign => return outcome,
+        };
         if let Err(error) = written
             && is_kept(Barrier::ConfirmBeforeLeave)
         {

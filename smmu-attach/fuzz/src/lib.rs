@@ -5,6 +5,14 @@
 #[expect(unused_imports, reason = "the tests use more of the checks than the fuzz targets do")]
 mod checks;
 
+#[path = "../../tests/attach/adopt_bytes.rs"]
+mod adopt_bytes;
+
+/// Registers and memory of a running SMMU: a survey ends, in bounded time, with streams or a doubt.
+pub fn adopt(data: &[u8]) {
+    adopt_bytes::bytes(data);
+}
+
 /// A guest's STE: the host's entry has its stage 2, and no more of the guest's than it may have.
 pub fn entry(data: &[u8]) {
     checks::bytes::entry(data);

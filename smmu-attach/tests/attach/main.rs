@@ -1,6 +1,8 @@
 //! The promises of an attach, on fakes of every seam.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod adopt;
+mod adopt_bytes;
 mod ats;
 mod common;
 mod deferred;

@@ -57,10 +57,10 @@ unsafe impl DmaBlock for WatchedBlock {
 type Watched = FakePlatform<WatchedMemory, RecordingObserver>;
 
 /// Where a transaction without a SubstreamID (`None`) or with one ends.
-type Source = Option<u32>;
+pub(crate) type Source = Option<u32>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reached {
+pub(crate) enum Reached {
     Nothing,
     Memory,
     Stage1(Asid),
@@ -68,7 +68,7 @@ enum Reached {
 }
 
 /// What the SMMU makes of a transaction, with a CD from `cd`.
-fn walk(ste: Ste, source: Source, cd: impl FnOnce(&TableConfig, u32) -> Cd) -> Reached {
+pub(crate) fn walk(ste: Ste, source: Source, cd: impl FnOnce(&TableConfig, u32) -> Cd) -> Reached {
     let config = match ste.decode() {
         SteConfig::Bypass => return Reached::Memory,
         // Stage 2 without stage 1: a SubstreamID is a fault.
