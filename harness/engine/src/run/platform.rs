@@ -149,7 +149,7 @@ impl Sink {
             QueueName::Main => 0,
             QueueName::Second => 1,
         };
-        self.queues.get(smmu)?.queues().get(at)
+        self.queues.get(smmu)?.inner().queues().get(at)
     }
 
     /// Call `watch` after each completed sync, until it is replaced.
