@@ -319,6 +319,9 @@ impl<'d> Rig<'d> {
     pub(crate) fn take_events(&self) -> Result<TakenEvents, Stop> {
         let mut taken = TakenEvents::default();
         for n in 0..self.driver.smmus().len() {
+            if self.driver.smmus().get(n).is_some_and(DrivenSmmu::is_asleep) {
+                continue;
+            }
             let name = self.smmu_name(n);
             let drained = self.driver.drain_events(SmmuId(n as u16), |event| {
                 self.recorder.raw(LineKind::Event, name, &event.0, || event.to_string());

@@ -52,6 +52,6 @@ pub use steps::{
     CommandSpec, CommandStep, CommandsExpected, DmaDirection, DmaStep, Expect, FailEveryAllocation,
     FaultStep, FloodStep, GoneStep, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure,
     MendStep, MsiFault, NoArguments, ParallelStep, Poke, QueueBehaviour, ReadsExpected, Remap,
-    ResetStep, RestartStep, SettleFailure, SettleStep, Step, StreamArgument, Unmap, UnmapCaller,
-    VaArguments, VmidArgument, WantedFailure, WantedFault,
+    ResetStep, RestartStep, ResumeStep, SettleFailure, SettleStep, Step, StreamArgument,
+    SuspendStep, Unmap, UnmapCaller, VaArguments, VmidArgument, WantedFailure, WantedFault,
 };

@@ -19,7 +19,9 @@ mod poke;
 mod remap;
 mod reset;
 mod restart;
+mod resume;
 mod settle;
+mod suspend;
 mod unmap;
 
 use super::report::RunReport;
@@ -49,6 +51,8 @@ fn action(step: &Step) -> &dyn StepAction {
         Step::Gone(step) => step,
         Step::Reset(step) => step,
         Step::Restart(step) => step,
+        Step::Suspend(step) => step,
+        Step::Resume(step) => step,
         Step::Install(step) => step,
         Step::Expect(step) => step,
         Step::Hazard(step) => step,
