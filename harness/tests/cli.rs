@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 31);
+    assert_eq!(lines.len(), 32);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
