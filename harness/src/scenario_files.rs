@@ -54,6 +54,7 @@ builtins! {
     "smmu-goes-away",
     "multi-stream-device",
     "smmu-is-reset",
+    "suspend-resume",
     "cannot-share",
     "smmus-of-different-kinds",
     "dma-reads",

@@ -58,6 +58,12 @@ impl<P: Platform> DrivenSmmu<P> {
         &self.smmu
     }
 
+    /// Whether it sleeps ([`Driver::suspend`]). Its queues can then be neither used nor drained.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.life.try_lock().is_some_and(|life| life.asleep.is_some())
+    }
+
     /// The faults that wait for an answer.
     #[must_use]
     pub const fn faults(&self) -> &FaultTable<Env<P>> {

@@ -339,6 +339,9 @@ impl<'d> Rig<'d> {
     pub(crate) fn take_events(&mut self) -> Result<TakenEvents, Stop> {
         let mut taken = TakenEvents::default();
         for n in 0..self.driver.smmus().len() {
+            if self.driver.smmus().get(n).is_some_and(DrivenSmmu::is_asleep) {
+                continue;
+            }
             let smmu = SmmuId(n as u16);
             let mut listener = Listener::new(&self.recorder, self.smmu_name(n), smmu);
             let found = self.driver.handle_events(smmu, &mut listener);

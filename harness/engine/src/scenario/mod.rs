@@ -53,6 +53,7 @@ pub use steps::{
     DmaDirection, DmaStep, Expect, FailEveryAllocation, FaultStep, FloodStep, GoneStep,
     GroupAnswer, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure, MendStep,
     MsiFault, NoArguments, PageRequestStep, ParallelStep, Poke, QueueBehaviour, ReadsExpected,
-    Remap, ResetStep, RestartStep, SettleFailure, SettleStep, Step, StormStep, StreamArgument,
-    Unmap, UnmapCaller, VaArguments, VmidArgument, WantedFailure, WantedFault,
+    Remap, ResetStep, RestartStep, ResumeStep, SettleFailure, SettleStep, Step, StormStep,
+    StreamArgument, SuspendStep, Unmap, UnmapCaller, VaArguments, VmidArgument, WantedFailure,
+    WantedFault,
 };

@@ -22,8 +22,10 @@ mod poke;
 mod remap;
 mod reset;
 mod restart;
+mod resume;
 mod settle;
 mod storm;
+mod suspend;
 mod unmap;
 
 use super::report::RunReport;
@@ -57,6 +59,8 @@ fn action(step: &Step) -> &dyn StepAction {
         Step::Gone(step) => step,
         Step::Reset(step) => step,
         Step::Restart(step) => step,
+        Step::Suspend(step) => step,
+        Step::Resume(step) => step,
         Step::Install(step) => step,
         Step::Expect(step) => step,
         Step::Hazard(step) => step,

@@ -22,8 +22,10 @@ mod poke;
 mod remap;
 mod reset;
 mod restart;
+mod resume;
 mod settle;
 mod storm;
+mod suspend;
 mod unmap;
 
 use core::ops::Range;
@@ -58,8 +60,10 @@ pub use poke::Poke;
 pub use remap::Remap;
 pub use reset::ResetStep;
 pub use restart::RestartStep;
+pub use resume::ResumeStep;
 pub use settle::{SettleFailure, SettleStep};
 pub use storm::StormStep;
+pub use suspend::SuspendStep;
 pub use unmap::Unmap;
 
 use crate::prelude::*;
@@ -119,6 +123,12 @@ pub enum Step {
     /// `restart`: let the driver bring an SMMU up again over the same tables, as an integrator does
     /// after a reset.
     Restart(RestartStep),
+    /// `suspend`: let the driver put an SMMU to sleep. It translates nothing, and the driver sends it no
+    /// command.
+    Suspend(SuspendStep),
+    /// `resume`: let the driver wake an SMMU over the same tables. A `reset` between is a sleep
+    /// without power.
+    Resume(ResumeStep),
     /// `install`: write a context descriptor and an STE past the driver, with an ASID of the
     /// scenario's choice.
     Install(Install),
@@ -153,6 +163,8 @@ impl Step {
             Step::Gone(step) => step,
             Step::Reset(step) => step,
             Step::Restart(step) => step,
+            Step::Suspend(step) => step,
+            Step::Resume(step) => step,
             Step::Install(step) => step,
             Step::Expect(step) => step,
             Step::Hazard(step) => step,
