@@ -1,5 +1,6 @@
 //! The exact register writes of a sleep, of a wake and of an exit, and their errors.
 #![cfg(feature = "fake")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use core::time::Duration;
 
