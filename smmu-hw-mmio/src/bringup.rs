@@ -38,7 +38,7 @@ use smmu_types::{
     SyncProof,
 };
 
-use crate::suspend::SavedInterrupts;
+use crate::saved_interrupts::SavedInterrupts;
 
 /// Whether the SMMU snoops caches when it reads tables and queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -134,7 +134,8 @@ mod gerror;
 mod page_requests;
 mod probe;
 mod ring;
-pub mod suspend;
+pub mod saved_interrupts;
+mod suspend;
 mod volatile;
 
 pub use bringup::{
@@ -147,9 +148,10 @@ pub use exit::ExitPolicy;
 pub use gerror::Gerror;
 pub use page_requests::{DrainedRequests, PriQueue, PriQueueError, page_request_layout};
 pub use probe::{Probe, ProbeError, judge, probe};
+pub use saved_interrupts::SavedInterrupts;
 pub use smmu_types;
 pub use smmu_types::{Quirk, Quirks};
-pub use suspend::{Quiescent, SavedInterrupts, SavedRegisters, Suspended};
+pub use suspend::{Quiescent, SavedRegisters, Suspended};
 pub use volatile::VolatileRegisters;
 
 #[cfg(doctest)]

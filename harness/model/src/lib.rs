@@ -114,6 +114,7 @@ mod cache;
 mod command;
 mod config;
 mod dma;
+mod dma_refused;
 mod hazard;
 mod injected_fault;
 mod judge;
@@ -137,9 +138,10 @@ mod word;
 // A driver's tests need no dependency line of their own for the types in this crate's API.
 pub use smmu_types;
 
+pub use dma_refused::DmaRefused;
 pub use hazard::{Hazard, Now, Permissions, Waits};
 pub use injected_fault::InjectedFault;
-pub use model::{DmaRefused, Model};
+pub use model::Model;
 pub use model_device::{AtsDmaFailure, AtsRequestFailure, AtsSwitch, AtsTranslation, ModelDevice};
 pub use model_registers::ModelRegisters;
 pub use profile::{Profile, SecondQueue, WhileAtsOff};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smmu_types::pool::HeapWindow;
 use smmu_types::{CacheTag, Irq, PhysAddr, PriRecord, RawCommand, StreamId};
 
+use crate::dma_refused::DmaRefused;
 use crate::hazard::Hazard;
 use crate::injected_fault::InjectedFault;
 use crate::machine::SharedModel;
@@ -15,11 +16,6 @@ use crate::model_smmu::ModelSmmu;
 use crate::profile::Profile;
 use crate::waiting::pages::PageResponse;
 use crate::waiting::stalls::{DmaProgress, StallId, Transaction};
-
-/// The SMMU refused an access, or no RAM lies at its output address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the access was refused; the event queue says why, if the stream's faults are recorded")]
-pub struct DmaRefused;
 
 /// One RAM with any number of SMMUs over it. Clones share the machine.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@ use smmu_types::{Iova, PhysAddr, StreamId, SubstreamId};
 
 use crate::dma::ats::RequestFailure;
 use crate::dma::transaction::DmaAccess;
+use crate::dma_refused::DmaRefused;
 use crate::hazard::Permissions;
 use crate::machine::SharedModel;
-use crate::model::DmaRefused;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::requester::Requester;
