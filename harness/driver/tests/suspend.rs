@@ -1,5 +1,5 @@
 //! An SMMU sleeps, its tables change meanwhile, and it wakes over them; and the state it is left in.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod bench;
