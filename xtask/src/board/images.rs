@@ -45,7 +45,7 @@ const KNOWN: [Known; 4] = [
     Known { name: TOUR, limit: 305_000, form: Form::BareMetal },
     Known { name: RATES, limit: 260_000, form: Form::BareMetal },
     Known { name: SCENARIOS, limit: 900_000, form: Form::BareMetal },
-    Known { name: LINUX, limit: 1_100_000, form: Form::Process },
+    Known { name: LINUX, limit: 1_200_000, form: Form::Process },
 ];
 
 /// A program that was built.
