@@ -134,8 +134,8 @@ mod gerror;
 mod page_requests;
 mod probe;
 mod ring;
-pub mod saved_interrupts;
-mod suspend;
+mod saved_interrupts;
+pub mod suspend;
 mod volatile;
 
 pub use bringup::{

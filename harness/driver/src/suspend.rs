@@ -19,7 +19,7 @@ impl<P: Platform> Driver<P> {
     ///
     /// - unmaps, attaches and detaches return `Ok`: the SMMU translates nothing, and it flushes its
     ///   caches before it translates again. The numbered argument is in
-    ///   [`smmu_hw_mmio::Quiescent`];
+    ///   [`smmu_hw_mmio::suspend`];
     /// - other commands return [`SinkError::Asleep`](smmu_types::seam::SinkError::Asleep): an `ATC_INV`,
     ///   an answer to a page request. A kept answer is sent after the wake;
     /// - interrupts of the SMMU find nothing.
