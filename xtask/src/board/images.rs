@@ -42,9 +42,9 @@ enum Form {
 }
 
 const KNOWN: [Known; 4] = [
-    Known { name: TOUR, limit: 305_000, form: Form::BareMetal },
-    Known { name: RATES, limit: 260_000, form: Form::BareMetal },
-    Known { name: SCENARIOS, limit: 900_000, form: Form::BareMetal },
+    Known { name: TOUR, limit: 380_000, form: Form::BareMetal },
+    Known { name: RATES, limit: 310_000, form: Form::BareMetal },
+    Known { name: SCENARIOS, limit: 1_100_000, form: Form::BareMetal },
     Known { name: LINUX, limit: 1_200_000, form: Form::Process },
 ];
 
