@@ -120,6 +120,8 @@ free() {
     busybox sleep 0.5
     as_before "SIGKILL of the first process"
     start
+    # Stopped first: otherwise the second sees the end of the first, and restores.
+    busybox kill -STOP "$first" "$second"
     busybox kill -KILL "$first" "$second"
     wait "$first"
     busybox sleep 0.5
