@@ -10,7 +10,7 @@ use smmu_tags::{FreshTag, RetiringTag};
 use smmu_types::Cd;
 use smmu_types::seam::{Notice, Observer, SinkError};
 
-use crate::ats_switch::{AtcPart, AtsState};
+use crate::ats_switch::{AtcPart, AtsState, AtsUse};
 use crate::context::{CdTable, NewTable};
 use crate::device::{Confirmation, DeviceGuard, DeviceParts, State};
 use crate::domain::{DomainState, Owned};
@@ -152,7 +152,9 @@ impl<P: Platform> Transaction<P> {
     pub(crate) fn install(&mut self) {
         for part in &mut self.parts {
             part.device.confirmation = Confirmation::Unconfirmed;
-            part.ats_before(self.key);
+            if part.has_ats() {
+                part.ats_before(self.key);
+            }
             if is_kept(Barrier::CdBeforeSte) {
                 part.write_cds(self.key);
             }
@@ -162,7 +164,9 @@ impl<P: Platform> Transaction<P> {
             if !is_kept(Barrier::CdBeforeSte) {
                 part.write_cds(self.key);
             }
-            part.ats_after(self.key);
+            if part.has_ats() {
+                part.ats_after(self.key);
+            }
             match part.result() {
                 Ok(()) => part.device.confirmation = Confirmation::Confirmed,
                 Err(error) => give_up(part.device.object(), error),
@@ -176,7 +180,7 @@ impl<P: Platform> Transaction<P> {
         let mut all = Outcome::Done;
         for part in &mut self.parts {
             let mut outcome = part.leave_old(self.key, &mut self.locks);
-            if !part.ats_after && part.result().is_ok() {
+            if part.has_ats() && !part.ats_after && part.result().is_ok() {
                 let parts = part.device.object().clone();
                 if let Err(error) = part.device.switch_ats_off(&parts) {
                     outcome = outcome.or_worse(Outcome::AtsOn(error));
@@ -300,6 +304,11 @@ impl<P: Platform> Part<P> {
         };
         self.device.unsettled.push(old);
         outcome
+    }
+
+    /// Whether the device may use ATS. The steps of one that does not cost nothing.
+    fn has_ats(&self) -> bool {
+        self.device().ats != AtsUse::Never
     }
 
     /// Before the entries change: rows 1 and 4 of the table in [`ats`](crate::ats).
