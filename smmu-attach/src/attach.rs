@@ -20,15 +20,13 @@
 use core::slice;
 
 use crate::ats_switch::{AtcPart, AtsState};
-use crate::device::{Confirmation, Device, DeviceGuard, DeviceParts};
+use crate::device::{Confirmation, Device, DeviceGuard};
 use crate::held::Contention;
 use crate::key::AttachKey;
-use crate::leaf_table::LeafTable;
 use crate::outcome::Outcome;
-use crate::platform::Block;
 use crate::target::{Target, abort};
-use crate::transaction::{PendingPublish, Transaction};
-use crate::write::{Path, Writing, give_up, write_entries};
+use crate::transaction::{Part, PendingPublish, Transaction};
+use crate::write::{give_up, write_entries};
 use crate::{AttachError, Domain, Platform};
 
 /// An attach that can no longer fail and is not yet visible.
@@ -121,9 +119,17 @@ impl<P: Platform> Device<P> {
         if how == Blocked::ByForce {
             parts.disable_ats(&mut device.ats);
         }
-        let blocking = Blocking { device, path: Path::abort() };
-        let Blocking { mut device, path } = blocking.write();
-        let written = path.result(parts.smmu.id);
+        let mut part = Part::new(device);
+        match part.device.confirm(parts, Contention::Wait) {
+            Ok(()) => {
+                // A panic of a seam leaves the change unconfirmed.
+                part.device.confirmation = Confirmation::Unconfirmed;
+                write_entries(slice::from_ref(&part));
+            }
+            Err(error) => part.path.fail(error),
+        }
+        let written = part.result();
+        let mut device = part.device;
         match written {
             Ok(()) => device.confirmation = Confirmation::Confirmed,
             Err(error) => give_up(parts, error),
@@ -193,39 +199,6 @@ enum Blocked {
     Quietly,
     /// Its ATC is not trusted to answer.
     ByForce,
-}
-
-/// A device that leaves everything.
-struct Blocking<P: Platform> {
-    device: DeviceGuard<P>,
-    path: Path,
-}
-
-impl<P: Platform> Blocking<P> {
-    fn write(mut self) -> Self {
-        let parts = self.device.object().clone();
-        match self.device.confirm(&parts, Contention::Wait) {
-            Ok(()) => {
-                // A panic of a seam leaves the change unconfirmed.
-                self.device.confirmation = Confirmation::Unconfirmed;
-                write_entries(slice::from_ref(&self));
-            }
-            Err(error) => self.path.fail(error),
-        }
-        self
-    }
-}
-
-impl<P: Platform> Writing<P> for Blocking<P> {
-    fn device(&self) -> &DeviceParts<P> {
-        self.device.object()
-    }
-    fn path(&self) -> &Path {
-        &self.path
-    }
-    fn leaves(&self) -> Option<&LeafTable<Block<P>>> {
-        self.device.cds.leaves()
-    }
 }
 
 impl<P: Platform> Prepared<P> {

@@ -207,7 +207,7 @@ impl<'a, P: Platform> Change<'a, P> {
     }
 
     /// Whether the STE has `EATS` afterwards.
-    pub(crate) fn uses_ats(self, device: &DeviceState<P>, ats: AtsUse) -> bool {
+    fn uses_ats(self, device: &DeviceState<P>, ats: AtsUse) -> bool {
         let stream = matches!(self.stream(device), State::Member(member) if member.has_atc());
         ats != AtsUse::Never && (stream || self.leaves_substreams(device))
     }

@@ -73,7 +73,7 @@ impl<P: Platform> Prepared<P> {
                 None
             }
         };
-        let tx = Transaction { locks, parts, key, new: new.cloned() };
+        let tx = Transaction { locks, parts, key };
         Ok(Prepared { pending, tx: Some(tx) })
     }
 }
@@ -160,10 +160,7 @@ fn leave<P: Platform>(
         // An attach has made the same STE before, so no field is out of range. If one were, the
         // SMMU would abort more than it was asked to.
         let image = Image::of(&device.smmu, &part.device, change, None, live, device.ats);
-        let image = image.unwrap_or(Image::ABORT);
-        part.ats_after = change.uses_ats(&part.device, device.ats);
-        part.cds = image.cds;
-        part.path.redirect(image.first, image.last);
+        part.take(image.unwrap_or(Image::ABORT));
     }
     Ok(())
 }
@@ -251,7 +248,7 @@ fn join<P: Platform>(
             }
         };
         if let Leads::Context(_) = leads {
-            part.new = new_table(part, key)?;
+            part.new = new_table(&device, part, key)?;
         }
         let via = nesting.map(Nesting::via);
         let member = Member { domain: domain.clone(), request, leads, via, end: End::Open };
@@ -261,9 +258,7 @@ fn join<P: Platform>(
         let change = Change { key, becomes: &part.becomes };
         let image = Image::of(smmu, &part.device, change, part.new.as_ref(), live, device.ats)?;
         judge(smmu, domain, &image.ste, cd.as_ref())?;
-        part.ats_after = change.uses_ats(&part.device, device.ats);
-        part.cds = image.cds;
-        part.path.redirect(image.first, image.last);
+        part.take(image);
     }
     let merged = merge(parts, domain, out_of_memory)?;
     let node = P::Cell::node(merged).map_err(|_| out_of_memory)?;
@@ -276,10 +271,10 @@ fn join<P: Platform>(
 
 /// The memory that the CD of a key needs, and that the device does not have.
 fn new_table<P: Platform>(
+    device: &DeviceParts<P>,
     part: &mut Part<P>,
     key: AttachKey,
 ) -> Result<Option<NewTable<Block<P>>>, AttachError> {
-    let device = part.device.object().clone();
     let (smmu, bits) = (&*device.smmu, device.substream_bits);
     let linear = |log2| {
         let block = allocate(smmu.id, smmu.env.dma(), LinearTable::<Block<P>>::bytes(log2))?;

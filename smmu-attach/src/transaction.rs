@@ -7,18 +7,18 @@ use core::mem;
 use smallvec::SmallVec;
 use smmu_invs::{InvArray, InvSpec, Publication};
 use smmu_tags::{FreshTag, RetiringTag};
-use smmu_types::Cd;
 use smmu_types::seam::{Notice, Observer, SinkError};
+use smmu_types::{AtsMode, Cd};
 
 use crate::ats_switch::{AtcPart, AtsState, AtsUse};
 use crate::context::{CdTable, NewTable};
 use crate::device::{Confirmation, DeviceGuard, DeviceParts, State};
 use crate::domain::{DomainState, Owned};
-use crate::image::{CdWrite, Change};
+use crate::image::{CdWrite, Change, Image};
 use crate::key::AttachKey;
 use crate::leaf_table::LeafTable;
 use crate::locks::Locks;
-use crate::membership::{End, release};
+use crate::membership::{End, Member, release};
 use crate::outcome::Outcome;
 use crate::platform::{Block, SmmuInstance};
 use crate::sync::{Barrier, is_kept};
@@ -32,8 +32,6 @@ pub(crate) struct Transaction<P: Platform> {
     /// In the order of their locks, so the devices of one SMMU are neighbours.
     pub(crate) parts: SmallVec<[Part<P>; 1]>,
     pub(crate) key: AttachKey,
-    /// `None` if the devices attach to no domain.
-    pub(crate) new: Option<Domain<P>>,
 }
 
 /// One device of a transaction.
@@ -118,7 +116,8 @@ impl<P: Platform> Transaction<P> {
     }
 
     pub(crate) fn publish(&mut self, pending: PendingPublish<P>) {
-        let Some(domain) = &self.new else { return };
+        // All devices go to the same domain.
+        let Some(domain) = self.parts.first().and_then(Part::new_domain) else { return };
         let PendingPublish { fresh, node } = pending;
         if let (Some((tags, room)), Some(state)) = (fresh, self.locks.of_mut(domain)) {
             room.take_over(state, tags);
@@ -134,9 +133,8 @@ impl<P: Platform> Transaction<P> {
     /// Take the devices out of the new domain. No entry has named its tags for them, so they leave
     /// without a `CFGI`.
     pub(crate) fn withdraw(&mut self) {
-        let Some(state) = self.new.as_ref().and_then(|domain| self.locks.of_mut(domain)) else {
-            return;
-        };
+        let new = self.parts.first().and_then(Part::new_domain);
+        let Some(state) = new.and_then(|domain| self.locks.of_mut(domain)) else { return };
         for Part { device, becomes, .. } in &mut self.parts {
             if let State::Member(member) = &*becomes
                 && let Outcome::Unflushed(..) = release(member, state, &device.object().smmu.env)
@@ -206,15 +204,31 @@ impl<P: Platform> Part<P> {
         }
     }
 
-    /// What the device asks of the new domain's array.
-    pub(crate) fn request(&self) -> Option<&[InvSpec]> {
+    fn joins(&self) -> Option<&Member<P>> {
         match &self.becomes {
-            State::Member(member) => Some(member.request.as_slice()),
+            State::Member(member) => Some(member),
             State::Blocked | State::Bypass | State::Foreign => None,
         }
     }
 
-    fn result(&self) -> Result<(), SinkError> {
+    /// The domain that the device goes to, if to one.
+    fn new_domain(&self) -> Option<&Domain<P>> {
+        self.joins().map(|member| &member.domain)
+    }
+
+    /// What the device asks of the new domain's array.
+    pub(crate) fn request(&self) -> Option<&[InvSpec]> {
+        self.joins().map(|member| member.request.as_slice())
+    }
+
+    /// Lead the entries to an image.
+    pub(crate) fn take(&mut self, image: Image) {
+        self.ats_after = image.ste.ats() != AtsMode::Off;
+        self.cds = image.cds;
+        self.path.redirect(image.first, image.last);
+    }
+
+    pub(crate) fn result(&self) -> Result<(), SinkError> {
         self.path.result(self.device().smmu.id)
     }
 
@@ -274,8 +288,12 @@ impl<P: Platform> Part<P> {
         let written = self.result();
         let outcome = written.map_or_else(Outcome::Unconfirmed, |()| Outcome::Done);
         let becomes = mem::replace(&mut self.becomes, State::Blocked);
+        let old = self.device.replace(key, becomes);
+        if let State::Blocked | State::Bypass = old {
+            return outcome;
+        }
         let parts = self.device.object().clone();
-        let mut old = match self.device.replace(key, becomes) {
+        let mut old = match old {
             State::Member(old) => old,
             // Without a confirmation the uses stay, until the next one.
             State::Foreign if written.is_ok() => return self.device.leave_foreign(&parts),
