@@ -20,21 +20,19 @@
 use core::slice;
 
 use crate::ats_switch::{AtcPart, AtsState};
-use crate::device::{Confirmation, Device, DeviceGuard};
+use crate::device::{Confirmation, Device};
 use crate::held::Contention;
 use crate::key::AttachKey;
 use crate::outcome::Outcome;
-use crate::target::{Target, abort};
-use crate::transaction::{Part, PendingPublish, Transaction};
+use crate::target::Target;
+use crate::transaction::{Part, Transaction};
 use crate::write::{give_up, write_entries};
 use crate::{AttachError, Domain, Platform};
 
 /// An attach that can no longer fail and is not yet visible.
 #[must_use = "dropping it undoes the preparation"]
 pub struct Prepared<P: Platform> {
-    // `None` after `publish`.
-    pub(crate) pending: Option<PendingPublish<P>>,
-    pub(crate) tx: Option<Transaction<P>>,
+    tx: Transaction<P>,
 }
 
 /// An attach whose new domain invalidates for the device.
@@ -43,13 +41,13 @@ pub struct Prepared<P: Platform> {
 /// the flush of a new tag, the device keeps the domain until [`Device::settle`].
 #[must_use = "dropping it removes the device from the domain"]
 pub struct Published<P: Platform> {
-    tx: Option<Transaction<P>>,
+    tx: Transaction<P>,
 }
 
 /// An attach whose entries are written. Dropping it commits it.
 #[must_use = "call commit for the outcome of the old tag"]
 pub struct Installed<P: Platform> {
-    tx: Option<Transaction<P>>,
+    tx: Transaction<P>,
 }
 
 impl<P: Platform> Device<P> {
@@ -179,7 +177,7 @@ impl<P: Platform> Device<P> {
     /// [`AttachError::DeviceBusy`] or [`AttachError::DomainBusy`] if another transaction has a
     /// lock. Otherwise the errors of [`attach`](Self::attach).
     pub fn prepare(&self, target: Target<'_, P>) -> Result<Prepared<P>, AttachError> {
-        Prepared::new(slice::from_ref(self), AttachKey::Stream, target, Contention::Refuse)
+        Prepared::new(slice::from_ref(self), AttachKey::Stream, target)
     }
 }
 
@@ -189,7 +187,12 @@ pub(crate) fn attach_all<P: Platform>(
     key: AttachKey,
     target: Target<'_, P>,
 ) -> Result<Outcome, AttachError> {
-    Ok(Prepared::new(devices, key, target, Contention::Wait)?.publish().install().commit())
+    // In place: the states of a transaction are large, and a move of one costs as much as a step.
+    let mut tx = Transaction::new(key);
+    tx.prepare(devices, target, Contention::Wait)?;
+    tx.publish();
+    tx.install();
+    Ok(tx.commit(|_, _| {}))
 }
 
 /// How a device leaves everything.
@@ -202,24 +205,21 @@ enum Blocked {
 }
 
 impl<P: Platform> Prepared<P> {
+    /// Prepare the transactions of one key of these devices. `devices` ascend by rank.
+    pub(crate) fn new(
+        devices: &[Device<P>],
+        key: AttachKey,
+        target: Target<'_, P>,
+    ) -> Result<Self, AttachError> {
+        let mut tx = Transaction::new(key);
+        tx.prepare(devices, target, Contention::Refuse)?;
+        Ok(Prepared { tx })
+    }
+
     /// Make the new domain's array visible: from now on it invalidates for the device.
     pub fn publish(mut self) -> Published<P> {
-        let mut tx = self.tx.take();
-        if let (Some(pending), Some(tx)) = (self.pending.take(), &mut tx) {
-            tx.publish(pending);
-        }
-        Published { tx }
-    }
-}
-
-impl<P: Platform> Drop for Prepared<P> {
-    fn drop(&mut self) {
-        // The tags go back before the transaction releases the locks.
-        if let (Some(pending), Some(tx)) = (self.pending.take(), &self.tx)
-            && let Some(env) = tx.env()
-        {
-            pending.into_fresh().for_each(|tag| abort(tag, env));
-        }
+        self.tx.publish();
+        Published { tx: self.tx }
     }
 }
 
@@ -228,20 +228,8 @@ impl<P: Platform> Published<P> {
     ///
     /// An SMMU that does not confirm does not stop the attach; [`Installed::commit`] reports it.
     pub fn install(mut self) -> Installed<P> {
-        // A panic of a seam drops `installed`: the change then counts as not confirmed.
-        let mut installed = Installed { tx: self.tx.take() };
-        if let Some(tx) = &mut installed.tx {
-            tx.install();
-        }
-        installed
-    }
-}
-
-impl<P: Platform> Drop for Published<P> {
-    fn drop(&mut self) {
-        if let Some(mut tx) = self.tx.take() {
-            tx.withdraw();
-        }
+        self.tx.install();
+        Installed { tx: self.tx }
     }
 }
 
@@ -251,21 +239,11 @@ impl<P: Platform> Installed<P> {
     ///
     /// For a [`Group`](crate::Group), the outcome that leaves the most to settle.
     pub fn commit(mut self) -> Outcome {
-        self.finish(|_, _| {})
+        self.tx.commit(|_, _| {})
     }
 
     /// [`commit`](Self::commit), with the outcome of each device of a [`Group`](crate::Group).
     pub fn commit_each(mut self, mut each: impl FnMut(&Device<P>, Outcome)) -> Outcome {
-        self.finish(|parts, outcome| each(&Device(parts.object().clone()), outcome))
-    }
-
-    fn finish(&mut self, each: impl FnMut(&DeviceGuard<P>, Outcome)) -> Outcome {
-        self.tx.take().map_or(Outcome::Done, |tx| tx.commit(each))
-    }
-}
-
-impl<P: Platform> Drop for Installed<P> {
-    fn drop(&mut self) {
-        let _ = self.finish(|_, _| {});
+        self.tx.commit(|device, outcome| each(&Device(device.object().clone()), outcome))
     }
 }

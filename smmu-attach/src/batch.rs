@@ -1,5 +1,6 @@
 //! Commands of one SMMU on their way to one `CMD_SYNC`.
 
+use smallvec::SmallVec;
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId};
 
@@ -11,30 +12,28 @@ const ROOM: usize = 16;
 pub(crate) struct SyncBatch<'s, S: CommandSink> {
     sink: &'s S,
     smmu: SmmuId,
-    commands: [Command; ROOM],
-    len: usize,
+    commands: SmallVec<[Command; ROOM]>,
     pushed: Option<S::Pushed>,
 }
 
 impl<'s, S: CommandSink> SyncBatch<'s, S> {
     pub(crate) fn new(sink: &'s S, smmu: SmmuId) -> Self {
-        SyncBatch { sink, smmu, commands: [Command::CfgiAll; ROOM], len: 0, pushed: None }
+        SyncBatch { sink, smmu, commands: SmallVec::new(), pushed: None }
     }
 
     /// Add a command. The SMMU may carry it out at once.
     pub(crate) fn add(&mut self, command: Command) -> Result<(), SinkError> {
-        if self.len == ROOM {
+        if self.commands.len() == ROOM {
             self.pushed = Some(self.sink.push(self.smmu, self.pushed.take(), &self.commands)?);
-            self.len = 0;
+            self.commands.clear();
         }
-        self.commands[self.len] = command;
-        self.len += 1;
+        self.commands.push(command);
         Ok(())
     }
 
     /// Send what is left and a `CMD_SYNC`.
     pub(crate) fn issue(self) -> Result<S::Ticket, SinkError> {
-        let rest = &self.commands[..self.len];
+        let rest = &*self.commands;
         match self.pushed {
             None => self.sink.issue(self.smmu, rest),
             Some(pushed) => self.sink.prove(pushed, rest),

@@ -6,7 +6,6 @@ use smmu_types::SubstreamId;
 
 use crate::attach::{Prepared, attach_all};
 use crate::device::Device;
-use crate::held::Contention;
 use crate::key::AttachKey;
 use crate::outcome::Outcome;
 use crate::sync::{Barrier, is_kept};
@@ -93,7 +92,7 @@ impl<P: Platform> Group<P> {
     ///
     /// As of [`Device::prepare`], for one of the devices.
     pub fn prepare(&self, target: Target<'_, P>) -> Result<Prepared<P>, AttachError> {
-        Prepared::new(&self.devices, AttachKey::Stream, target, Contention::Refuse)
+        Prepared::new(&self.devices, AttachKey::Stream, target)
     }
 
     /// The same substream of each device.
@@ -139,7 +138,7 @@ impl<P: Platform> GroupSubstream<'_, P> {
     /// As of [`Substream::prepare`](crate::Substream::prepare), for one of the devices.
     pub fn prepare(&self, target: Target<'_, P>) -> Result<Prepared<P>, AttachError> {
         let key = AttachKey::Substream(self.id);
-        Prepared::new(&self.group.devices, key, target, Contention::Refuse)
+        Prepared::new(&self.group.devices, key, target)
     }
 }
 

@@ -103,6 +103,13 @@ impl<L: Locked> Held<L> {
     pub(crate) fn object(&self) -> &Counted<L> {
         &self.object
     }
+
+    /// The object, and the data that its lock protects.
+    pub(crate) fn split(&mut self) -> (&Counted<L>, &mut L::Data) {
+        // SAFETY: as in `deref_mut`. The lock has the data in a cell, so a shared borrow of the object
+        // is no borrow of the data.
+        (&self.object, unsafe { &mut *self.object.mutex().data_ptr() })
+    }
 }
 
 impl<L: Locked> Deref for Held<L> {

@@ -17,6 +17,10 @@ pub(crate) struct Locks<P: Platform> {
 }
 
 impl<P: Platform> Locks<P> {
+    pub(crate) fn none() -> Self {
+        Locks { held: SmallVec::new() }
+    }
+
     /// Take the locks. The caller holds those of the devices. Needs no memory for two domains.
     pub(crate) fn take<'d>(
         new: Option<&'d Domain<P>>,

@@ -8,8 +8,7 @@ use smmu_invs::{InvArray, InvSpec, InvUsers, Publication, RequestBuffer};
 use smmu_types::{CacheTag, Ste};
 
 use crate::ats_switch::{AtsState, AtsUse};
-use crate::attach::Prepared;
-use crate::context::{CdTable, LinearTable, NewTable};
+use crate::context::{CdTable, CdTables, LinearTable, NewTable};
 use crate::device::{Device, DeviceParts, State};
 use crate::held::{Contention, Rank};
 use crate::image::{Change, Image, is_two_level};
@@ -27,25 +26,26 @@ use crate::{AttachError, Domain, Platform};
 
 type Parts<P> = SmallVec<[Part<P>; 1]>;
 
-impl<P: Platform> Prepared<P> {
+impl<P: Platform> Transaction<P> {
     /// Prepare to attach the transactions of one key of these devices. `devices` ascend by rank.
     ///
     /// Without a new domain, this needs no memory for one device, and cannot fail for lack of any.
-    pub(crate) fn new(
+    pub(crate) fn prepare(
+        &mut self,
         devices: &[Device<P>],
-        key: AttachKey,
         target: Target<'_, P>,
         contention: Contention,
-    ) -> Result<Self, AttachError> {
+    ) -> Result<(), AttachError> {
         let wish = Wish::of(target);
         let new = match &wish {
             Wish::Domain(domain, _) => Some(*domain),
             Wish::Bypass | Wish::Blocked => None,
         };
-        let mut parts = lock(devices, contention)?;
-        let Some(first) = parts.first() else { return Err(AttachError::EmptyGroup) };
+        let key = self.key;
+        lock(&mut self.parts, devices, contention)?;
+        let Some(first) = self.parts.first() else { return Err(AttachError::EmptyGroup) };
         let out_of_memory = AttachError::OutOfMemory { smmu: first.device().smmu.id };
-        for part in &mut parts {
+        for part in &mut self.parts {
             if matches!(key, AttachKey::Substream(_)) && part.device.is_foreign() {
                 return Err(part.device.object().foreign_attached());
             }
@@ -55,26 +55,31 @@ impl<P: Platform> Prepared<P> {
             // After a change that the SMMU did not confirm, a fetch may still be in progress. No
             // word may change under it. Blocking goes on all the same: the entries are invalid
             // already.
-            let device = part.device.object().clone();
-            match (part.device.confirm(&device, contention), &wish) {
+            let (parts, device) = part.device.split();
+            match (device.confirm(parts, contention), &wish) {
                 (Ok(()), _) => {}
                 (Err(error), Wish::Blocked) => part.path.fail(error),
                 (Err(error), _) => return Err(error.into()),
             }
         }
-        let olds = parts.iter().filter_map(|part| Some(&part.device.member(key)?.domain));
-        let locks = Locks::take(new, olds, contention, out_of_memory)?;
-        let pending = match &wish {
-            Wish::Domain(domain, nesting) => {
-                Some(join(&mut parts, key, domain, nesting.as_ref(), &locks, out_of_memory)?)
-            }
-            Wish::Bypass | Wish::Blocked => {
-                leave(&mut parts, key, &wish)?;
-                None
-            }
-        };
-        let tx = Transaction { locks, parts, key };
-        Ok(Prepared { pending, tx: Some(tx) })
+        let olds = self.parts.iter().filter_map(|part| Some(&part.device.member(key)?.domain));
+        self.locks = Locks::take(new, olds, contention, out_of_memory)?;
+        match &wish {
+            Wish::Domain(domain, nesting) => self.join(domain, nesting.as_ref(), out_of_memory),
+            Wish::Bypass | Wish::Blocked => leave(&mut self.parts, key, &wish),
+        }
+    }
+
+    /// The tags, entries and the array of devices that go to a domain.
+    fn join(
+        &mut self,
+        domain: &Domain<P>,
+        nesting: Option<&Nesting<'_, P>>,
+        out_of_memory: AttachError,
+    ) -> Result<(), AttachError> {
+        let Transaction { pending, locks, parts, key, .. } = self;
+        *pending = Some(join(parts, *key, domain, nesting, locks, out_of_memory)?);
+        Ok(())
     }
 }
 
@@ -103,10 +108,10 @@ impl<'a, P: Platform> Wish<'a, P> {
 
 /// Take the locks of the devices, in their order.
 fn lock<P: Platform>(
+    parts: &mut Parts<P>,
     devices: &[Device<P>],
     contention: Contention,
-) -> Result<Parts<P>, AttachError> {
-    let mut parts = Parts::new();
+) -> Result<(), AttachError> {
     if let Some(first) = devices.first() {
         let out_of_memory = AttachError::OutOfMemory { smmu: first.smmu() };
         parts.try_reserve(devices.len()).map_err(|_| out_of_memory)?;
@@ -125,7 +130,7 @@ fn lock<P: Platform>(
         holding = device.rank();
         parts.push(Part::new(guard));
     }
-    Ok(parts)
+    Ok(())
 }
 
 /// Whether the device's SMMU can walk the domain's tables.
@@ -147,8 +152,8 @@ fn leave<P: Platform>(
     wish: &Wish<'_, P>,
 ) -> Result<(), AttachError> {
     for part in parts {
-        let device = part.device.object().clone();
-        part.becomes = match (wish, key) {
+        let device = part.device();
+        let becomes = match (wish, key) {
             (Wish::Bypass, AttachKey::Substream(substream)) => {
                 return Err(AttachError::SubstreamBypass { smmu: device.smmu.id, substream });
             }
@@ -156,11 +161,12 @@ fn leave<P: Platform>(
             _ => State::Blocked,
         };
         let live = device.ste().unwrap_or(Ste::INVALID);
-        let change = Change { key, becomes: &part.becomes };
+        let change = Change { key, becomes: &becomes };
         // An attach has made the same STE before, so no field is out of range. If one were, the
         // SMMU would abort more than it was asked to.
         let image = Image::of(&device.smmu, &part.device, change, None, live, device.ats);
-        part.take(image.unwrap_or(Image::ABORT));
+        part.becomes = becomes;
+        part.take(&image.unwrap_or(Image::ABORT));
     }
     Ok(())
 }
@@ -212,13 +218,13 @@ fn join<P: Platform>(
     fresh.try_reserve(smmus).map_err(|_| out_of_memory)?;
     let mut tag_of: Option<(SmmuInstance, CacheTag)> = None;
     for part in &mut *parts {
-        let device = part.device.object().clone();
+        let (device, holds) = part.device.split();
         let smmu = &*device.smmu;
         let out_of_memory = AttachError::OutOfMemory { smmu: smmu.id };
-        part.device.may_use(key, domain, smmu.id)?;
-        part.device.reserve(key).map_err(|_| out_of_memory)?;
+        holds.may_use(key, domain, smmu.id)?;
+        holds.reserve(key).map_err(|_| out_of_memory)?;
         if let Some(nesting) = nesting {
-            nesting.check(&device, key)?;
+            nesting.check(device, key)?;
         }
         // The devices of one SMMU are neighbours, and share the tag.
         let tag = match (tag_of, nesting) {
@@ -238,17 +244,17 @@ fn join<P: Platform>(
         };
         tag_of = Some((smmu.instance, tag));
         let (request, leads) = match nesting {
-            Some(nesting) => (nesting.request(&device)?, Leads::Stage2(nesting.entry())),
+            Some(nesting) => (nesting.request(device)?, Leads::Stage2(nesting.entry())),
             None => {
                 let ats = AtsState::mode(device.ats != AtsUse::Never);
                 (
-                    request(&device, key, domain, tag)?,
-                    entry_of(smmu, domain, tag, ats, part.device.faults)?,
+                    request(device, key, domain, tag)?,
+                    entry_of(smmu, domain, tag, ats, holds.faults)?,
                 )
             }
         };
         if let Leads::Context(_) = leads {
-            part.new = new_table(&device, part, key)?;
+            part.new = new_table(device, &mut holds.cds, key)?;
         }
         let via = nesting.map(Nesting::via);
         let member = Member { domain: domain.clone(), request, leads, via, end: End::Open };
@@ -256,9 +262,9 @@ fn join<P: Platform>(
         part.becomes = State::Member(member);
         let live = device.ste().unwrap_or(Ste::INVALID);
         let change = Change { key, becomes: &part.becomes };
-        let image = Image::of(smmu, &part.device, change, part.new.as_ref(), live, device.ats)?;
+        let image = Image::of(smmu, holds, change, part.new.as_ref(), live, device.ats)?;
         judge(smmu, domain, &image.ste, cd.as_ref())?;
-        part.take(image);
+        part.take(&image);
     }
     let merged = merge(parts, domain, out_of_memory)?;
     let node = P::Cell::node(merged).map_err(|_| out_of_memory)?;
@@ -272,7 +278,7 @@ fn join<P: Platform>(
 /// The memory that the CD of a key needs, and that the device does not have.
 fn new_table<P: Platform>(
     device: &DeviceParts<P>,
-    part: &mut Part<P>,
+    cds: &mut CdTables<Block<P>>,
     key: AttachKey,
 ) -> Result<Option<NewTable<Block<P>>>, AttachError> {
     let (smmu, bits) = (&*device.smmu, device.substream_bits);
@@ -281,12 +287,12 @@ fn new_table<P: Platform>(
         Ok::<_, AttachError>(LinearTable::new(block, log2))
     };
     let AttachKey::Substream(id) = key else {
-        let missing = part.device.cds.single.is_none();
+        let missing = cds.single.is_none();
         return Ok(if missing { Some(NewTable::Single(linear(0)?)) } else { None });
     };
     let out_of_memory = AttachError::OutOfMemory { smmu: smmu.id };
     let (substream, dma) = (id.get() as usize, smmu.env.dma());
-    if part.device.cds.all.is_none() {
+    if cds.all.is_none() {
         if !is_two_level(&smmu.caps, bits) {
             return Ok(Some(NewTable::All(CdTable::Linear(linear(bits)?))));
         }
@@ -297,7 +303,7 @@ fn new_table<P: Platform>(
         }
         return Ok(Some(NewTable::All(CdTable::TwoLevel(table))));
     }
-    match part.device.cds.leaves_mut() {
+    match cds.leaves_mut() {
         Some(table) if !table.has_leaf(substream) => {
             table.reserve().map_err(|_| out_of_memory)?;
             Ok(Some(NewTable::Leaf(leaf_of(substream), new_leaf(smmu.id, dma)?)))

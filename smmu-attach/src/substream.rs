@@ -6,7 +6,6 @@ use smmu_types::{Cd, SubstreamId};
 
 use crate::attach::Prepared;
 use crate::device::{Attachment, Device};
-use crate::held::Contention;
 use crate::image::is_attachable;
 use crate::key::AttachKey;
 use crate::outcome::Outcome;
@@ -92,7 +91,7 @@ impl<P: Platform> Substream<P> {
     /// As of [`Device::prepare`]. [`AttachError::SubstreamBypass`].
     pub fn prepare(&self, target: Target<'_, P>) -> Result<Prepared<P>, AttachError> {
         let key = AttachKey::Substream(self.id);
-        Prepared::new(slice::from_ref(&self.device), key, target, Contention::Refuse)
+        Prepared::new(slice::from_ref(&self.device), key, target)
     }
 
     /// The CD in memory now; `None` if the STE leads to no table that has one.

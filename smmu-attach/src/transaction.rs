@@ -22,16 +22,33 @@ use crate::membership::{End, Member, release};
 use crate::outcome::Outcome;
 use crate::platform::{Block, SmmuInstance};
 use crate::sync::{Barrier, is_kept};
+use crate::target::abort;
 use crate::write::{Path, Writing, give_up, write_entries};
-use crate::{Domain, Env, Platform};
+use crate::{Domain, Platform};
 
 /// State that every step of one transaction carries.
+///
+/// A dropped transaction ends where it is: what is prepared is undone, what is published is
+/// withdrawn, what is installed is committed.
 pub(crate) struct Transaction<P: Platform> {
-    // Fields drop in this order: the domains' locks before the devices'.
+    pub(crate) stage: Stage,
+    /// What `publish` makes visible, if the devices go to a domain.
+    pub(crate) pending: Option<PendingPublish<P>>,
+    // The locks drop in this order: the domains' before the devices'.
     pub(crate) locks: Locks<P>,
     /// In the order of their locks, so the devices of one SMMU are neighbours.
     pub(crate) parts: SmallVec<[Part<P>; 1]>,
     pub(crate) key: AttachKey,
+}
+
+/// The last step that a transaction has taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Prepared,
+    Published,
+    /// The entries are written, or were about to be when a seam panicked.
+    Installed,
+    Ended,
 }
 
 /// One device of a transaction.
@@ -104,35 +121,43 @@ pub(crate) struct PendingPublish<P: Platform> {
     pub(crate) node: <P::Cell as Publication<InvArray>>::Node,
 }
 
-impl<P: Platform> PendingPublish<P> {
-    pub(crate) fn into_fresh(self) -> impl Iterator<Item = FreshTag> {
-        self.fresh.into_iter().flat_map(|(tags, _)| tags).map(|(tag, _)| tag)
-    }
-}
-
 impl<P: Platform> Transaction<P> {
-    pub(crate) fn env(&self) -> Option<&Env<P>> {
-        Some(&self.parts.first()?.device().smmu.env)
+    pub(crate) fn new(key: AttachKey) -> Self {
+        let (locks, parts) = (Locks::none(), SmallVec::new());
+        Transaction { stage: Stage::Prepared, pending: None, locks, parts, key }
     }
 
-    pub(crate) fn publish(&mut self, pending: PendingPublish<P>) {
+    pub(crate) fn publish(&mut self) {
         // All devices go to the same domain.
-        let Some(domain) = self.parts.first().and_then(Part::new_domain) else { return };
-        let PendingPublish { fresh, node } = pending;
-        if let (Some((tags, room)), Some(state)) = (fresh, self.locks.of_mut(domain)) {
-            room.take_over(state, tags);
-        }
-        domain.cell().publish(node);
-        for part in &mut self.parts {
-            if let Some(new) = part.new.take() {
-                part.device.cds.add(new);
+        if let Some(PendingPublish { fresh, node }) = self.pending.take()
+            && let Some(domain) = self.parts.first().and_then(Part::new_domain)
+        {
+            if let (Some((tags, room)), Some(state)) = (fresh, self.locks.of_mut(domain)) {
+                room.take_over(state, tags);
+            }
+            domain.cell().publish(node);
+            for part in &mut self.parts {
+                if let Some(new) = part.new.take() {
+                    part.device.cds.add(new);
+                }
             }
         }
+        self.stage = Stage::Published;
+    }
+
+    /// Give back the tags that no SMMU has seen.
+    fn undo(&mut self) {
+        let Some(PendingPublish { fresh: Some((tags, _)), .. }) = self.pending.take() else {
+            return;
+        };
+        let Some(first) = self.parts.first() else { return };
+        let env = &first.device().smmu.env;
+        tags.into_iter().for_each(|(tag, _)| abort(tag, env));
     }
 
     /// Take the devices out of the new domain. No entry has named its tags for them, so they leave
     /// without a `CFGI`.
-    pub(crate) fn withdraw(&mut self) {
+    fn withdraw(&mut self) {
         let new = self.parts.first().and_then(Part::new_domain);
         let Some(state) = new.and_then(|domain| self.locks.of_mut(domain)) else { return };
         for Part { device, becomes, .. } in &mut self.parts {
@@ -148,6 +173,8 @@ impl<P: Platform> Transaction<P> {
     }
 
     pub(crate) fn install(&mut self) {
+        // A panic of a seam ends the transaction here: the change then counts as not confirmed.
+        self.stage = Stage::Installed;
         for part in &mut self.parts {
             part.device.confirmation = Confirmation::Unconfirmed;
             if part.has_ats() {
@@ -174,13 +201,14 @@ impl<P: Platform> Transaction<P> {
     }
 
     /// Let each device leave its old domain. Returns the outcome that leaves the most to settle.
-    pub(crate) fn commit(mut self, mut each: impl FnMut(&DeviceGuard<P>, Outcome)) -> Outcome {
+    pub(crate) fn commit(&mut self, mut each: impl FnMut(&DeviceGuard<P>, Outcome)) -> Outcome {
+        self.stage = Stage::Ended;
         let mut all = Outcome::Done;
         for part in &mut self.parts {
             let mut outcome = part.leave_old(self.key, &mut self.locks);
             if part.has_ats() && !part.ats_after && part.result().is_ok() {
-                let parts = part.device.object().clone();
-                if let Err(error) = part.device.switch_ats_off(&parts) {
+                let (parts, device) = part.device.split();
+                if let Err(error) = device.switch_ats_off(parts) {
                     outcome = outcome.or_worse(Outcome::AtsOn(error));
                 }
             }
@@ -188,6 +216,18 @@ impl<P: Platform> Transaction<P> {
             all = all.or_worse(outcome);
         }
         all
+    }
+}
+
+impl<P: Platform> Drop for Transaction<P> {
+    fn drop(&mut self) {
+        // The locks are held still.
+        match mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Prepared => self.undo(),
+            Stage::Published => self.withdraw(),
+            Stage::Installed => drop(self.commit(|_, _| {})),
+            Stage::Ended => {}
+        }
     }
 }
 
@@ -222,7 +262,7 @@ impl<P: Platform> Part<P> {
     }
 
     /// Lead the entries to an image.
-    pub(crate) fn take(&mut self, image: Image) {
+    pub(crate) fn take(&mut self, image: &Image) {
         self.ats_after = image.ste.ats() != AtsMode::Off;
         self.cds = image.cds;
         self.path.redirect(image.first, image.last);
@@ -292,11 +332,11 @@ impl<P: Platform> Part<P> {
         if let State::Blocked | State::Bypass = old {
             return outcome;
         }
-        let parts = self.device.object().clone();
+        let (parts, device) = self.device.split();
         let mut old = match old {
             State::Member(old) => old,
             // Without a confirmation the uses stay, until the next one.
-            State::Foreign if written.is_ok() => return self.device.leave_foreign(&parts),
+            State::Foreign if written.is_ok() => return device.leave_foreign(parts),
             State::Blocked | State::Bypass | State::Foreign => return outcome,
         };
         if let Err(error) = written
@@ -309,7 +349,7 @@ impl<P: Platform> Part<P> {
                 parts.smmu.env.observer().notice(notice);
             }
             // The attach that made this use reserved the room.
-            self.device.unsettled.push(old);
+            device.unsettled.push(old);
             return outcome;
         }
         let Some(state) = locks.of_mut(&old.domain) else { return outcome };
@@ -320,7 +360,7 @@ impl<P: Platform> Part<P> {
             _ if !self.ats_after && old.has_atc() => End::Undrained,
             _ => return outcome,
         };
-        self.device.unsettled.push(old);
+        device.unsettled.push(old);
         outcome
     }
 
@@ -331,10 +371,10 @@ impl<P: Platform> Part<P> {
 
     /// Before the entries change: rows 1 and 4 of the table in [`ats`](crate::ats).
     fn ats_before(&mut self, key: AttachKey) {
-        let parts = self.device.object().clone();
         let change = Change { key, becomes: &self.becomes };
         let works_on = !matches!(change.stream(&self.device), State::Blocked);
-        let ats = &mut self.device.ats;
+        let (parts, device) = self.device.split();
+        let ats = &mut device.ats;
         match (ats.entry, self.ats_after) {
             (false, true) if !self.path.has_failed() => {
                 if let Err(error) = parts.clean_atc(ats) {
@@ -352,9 +392,9 @@ impl<P: Platform> Part<P> {
 
     /// After the entries have changed: the ATC drops what it has no right to, or may fill.
     fn ats_after(&mut self, key: AttachKey) {
-        let parts = self.device.object().clone();
         let written = self.result().is_ok();
-        let ats = &mut self.device.ats;
+        let (parts, device) = self.device.split();
+        let ats = &mut device.ats;
         match (ats.entry, self.ats_after) {
             (false, false) => {}
             // The entries are invalid from now on, and the SMMU refuses translated requests.

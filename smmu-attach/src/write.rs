@@ -186,7 +186,7 @@ fn round<P: Platform, W: Writing<P>>(all: &[W]) -> bool {
             }
         }
     }
-    sent.into_iter().for_each(|(run, ticket)| confirm(run, ticket));
+    sent.drain(..).for_each(|(run, ticket)| confirm(run, ticket));
     again
 }
 
