@@ -65,6 +65,17 @@ builtins! {
     "detach-with-page-requests",
     "granules",
     "parallel-callers",
+    "two-level-tables",
+    "hitless-replace",
+    "group-attach",
+    "deferred-flush",
+    "blocked-never-fails",
+    "pasid-attach",
+    "pasid-last-gone",
+    "pasid-beside-identity",
+    "ats-on-off",
+    "ats-live-replace",
+    "ats-timeout-quarantine",
 }
 
 /// The scenarios built into the program, in their order.

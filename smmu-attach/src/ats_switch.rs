@@ -32,10 +32,18 @@ pub trait AtsSwitch {
 }
 
 /// The device has no ATS, or does not turn it on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("the device does not turn ATS on")]
 #[non_exhaustive]
 pub struct AtsRefused;
+
+impl AtsRefused {
+    /// The refusal, for an implementation of [`AtsSwitch`].
+    #[must_use]
+    pub const fn new() -> Self {
+        AtsRefused
+    }
+}
 
 impl AtsSwitch for () {
     fn enable(&self, _: SmmuId, _: StreamId) -> Result<(), AtsRefused> {

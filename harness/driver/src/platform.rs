@@ -5,7 +5,7 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use lock_api::RawMutex;
-use smmu_attach::TranslationTable;
+use smmu_attach::{AtsSwitch, TranslationTable};
 use smmu_cmdq::{CommandQueue, QueueGroup, QueueSet, RepeatingSink};
 use smmu_invs::{HazardCell, HazardSlots, InvArray, LockCell, Publication};
 use smmu_types::Command;
@@ -65,6 +65,9 @@ pub trait Platform: Sized {
     type Observer: Observer;
     /// Page tables of the domains. An enum serves several kinds.
     type Tables: TranslationTable;
+    /// The own ATS switches of the devices; `()` if none uses ATS. With ATS, [`Cell`](Self::Cell) is a
+    /// [`GatedCell`](smmu_invs::GatedCell).
+    type Ats: AtsSwitch;
 }
 
 /// A command sink over the command queues of all SMMUs.
@@ -117,6 +120,7 @@ where
     type Sink = Queues<Self>;
     type Observer = O;
     type Tables = T;
+    type Ats = ();
 }
 
 /// A [`Platform`] whose unmaps take no lock, also without `std`: [`Parts`], and the CPUs `C`.
@@ -179,6 +183,7 @@ where
     type Sink = Queues<Self>;
     type Observer = O;
     type Tables = T;
+    type Ats = ();
 }
 
 /// The face of a [`Platform`] that `smmu-attach` sees.
@@ -198,7 +203,7 @@ impl<P: Platform> smmu_attach::Platform for Attach<P> {
     type Cell = P::Cell;
     type Observer = P::Observer;
     type Tables = P::Tables;
-    type Ats = ();
+    type Ats = P::Ats;
 }
 
 /// A block of the platform's DMA memory.

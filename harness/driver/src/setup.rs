@@ -24,13 +24,22 @@ pub struct Setup<P: Platform> {
     dma: P::Dma,
     wait: P::Wait,
     observer: P::Observer,
+    ats: P::Ats,
     parts: Vec<Part<P>>,
 }
 
 impl<P: Platform> Setup<P> {
     /// A driver without SMMUs yet.
-    pub const fn new(dma: P::Dma, wait: P::Wait, observer: P::Observer) -> Self {
-        Setup { dma, wait, observer, parts: Vec::new() }
+    pub fn new(dma: P::Dma, wait: P::Wait, observer: P::Observer) -> Self
+    where
+        P::Ats: Default,
+    {
+        Self::with_ats(dma, wait, observer, P::Ats::default())
+    }
+
+    /// [`new`](Self::new), with the ATS switches of the devices.
+    pub const fn with_ats(dma: P::Dma, wait: P::Wait, observer: P::Observer, ats: P::Ats) -> Self {
+        Setup { dma, wait, observer, ats, parts: Vec::new() }
     }
 
     /// Adds the SMMU behind `registers`. SMMUs are numbered from 0 in the order of these calls.
@@ -102,7 +111,7 @@ impl<P: Platform> Setup<P> {
         self,
         over: impl FnOnce(Queues<P>) -> P::Sink,
     ) -> Result<Driver<P>, DriverError> {
-        let Setup { dma, wait, observer, parts } = self;
+        let Setup { dma, wait, observer, ats, parts } = self;
         let last = SmmuId(u16::try_from(parts.len()).unwrap_or(u16::MAX));
         let (mut groups, mut running, mut smmus) = (Vec::new(), Vec::new(), Vec::new());
         let (mut attach, mut rings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
@@ -123,7 +132,8 @@ impl<P: Platform> Setup<P> {
         // Each group has the number of its place, so this does not fail.
         let queues = QueueSet::new(groups)
             .map_err(|error| DriverError::CommandQueue { smmu: last, error })?;
-        let env = Env::<P>::new(dma, over(queues), observer).map_err(AttachError::from)?;
+        let env =
+            Env::<P>::with_ats(dma, over(queues), observer, ats).map_err(AttachError::from)?;
         for Part { id, probe, options, .. } in &parts {
             let config = options.attach.clone();
             attach.push(Smmu::<P>::new(&env, *id, probe.id, probe.caps, config)?);

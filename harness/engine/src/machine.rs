@@ -14,6 +14,7 @@ use smmu_driver::smmu_types::seam::StdWait;
 use smmu_driver::smmu_types::seam::{Registers, Ticks, Wait};
 use smmu_driver::smmu_types::{
     CacheTag, Irq, OutputSize, PhysAddr, PrgIndex, PriRecord, PriResponse, RawCommand, StreamId,
+    SubstreamId,
 };
 
 use crate::prelude::*;
@@ -55,13 +56,17 @@ pub enum Need {
     Stalls,
     /// `"page-requests"`: an SMMU with PRI, and devices that send page requests.
     PageRequests,
+    /// `"substreams"`: an SMMU with substreams, and devices that send SubstreamIDs.
+    Substreams,
+    /// `"ats-devices"`: devices with ATS, each with a cache of translations and a switch.
+    AtsDevices,
     /// `"parallel"`: callers of the driver that run at the same time, each on a CPU of its own.
     Parallel,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 17] = [
+    pub const ALL: [Need; 19] = [
         Need::Stage1,
         Need::Stage2,
         Need::SeveralSmmus,
@@ -78,6 +83,8 @@ impl Need {
         Need::EventOverflow,
         Need::Stalls,
         Need::PageRequests,
+        Need::Substreams,
+        Need::AtsDevices,
         Need::Parallel,
     ];
 
@@ -101,6 +108,8 @@ impl Need {
             Need::EventOverflow => "event-overflow",
             Need::Stalls => "stalls",
             Need::PageRequests => "page-requests",
+            Need::Substreams => "substreams",
+            Need::AtsDevices => "ats-devices",
             Need::Parallel => "parallel",
         }
     }
@@ -127,6 +136,24 @@ pub enum QueueName {
     Main,
     /// `"second"`: the one of `second_queue`.
     Second,
+}
+
+/// What a device sends with a DMA beside the address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DmaSource {
+    /// The SubstreamID, if it sends one.
+    pub substream: Option<SubstreamId>,
+    /// Whether the device translates the address itself, by ATS.
+    pub translated: bool,
+}
+
+/// The own ATS switch of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtsPower {
+    /// It may ask for translations, and keep them.
+    On,
+    /// It asks for none, and uses none that it has.
+    Off,
 }
 
 /// What became of one DMA write, as far as the device can tell.
@@ -220,6 +247,10 @@ pub struct MachineSmmu {
     pub stalls: bool,
     /// Whether it has page requests (`IDR0.PRI`).
     pub page_requests: bool,
+    /// Bits of a SubstreamID; 0 for an SMMU without substreams.
+    pub substream_bits: u8,
+    /// Whether its tables of context descriptors can have two levels (`IDR0.CD2L`).
+    pub two_level_cd: bool,
     /// Its second command queue.
     pub second_queue: Option<SecondQueueKind>,
 }
@@ -240,6 +271,8 @@ impl Default for MachineSmmu {
             sev: false,
             stalls: false,
             page_requests: false,
+            substream_bits: 0,
+            two_level_cd: false,
             second_queue: None,
         }
     }
@@ -315,6 +348,8 @@ pub struct MachineDevice {
     pub smmu: usize,
     /// Its StreamID.
     pub stream: StreamId,
+    /// Its own ATS switch at power-on.
+    pub ats: AtsPower,
 }
 
 /// A backend cannot do what it was asked.
@@ -387,6 +422,46 @@ pub trait Machine: Send + Sync {
     fn dma_read(&self, device: usize, iova: u64) -> Result<DmaReadOutcome, BackendError> {
         let _ = (device, iova);
         Err(BackendError::Impossible("its devices cannot say what they read".into()))
+    }
+
+    /// As [`dma_write`](Self::dma_write), in a transaction that is not a plain one.
+    ///
+    /// # Errors
+    ///
+    /// The machine's devices cannot send it, or the machine is gone.
+    fn dma_write_from(
+        &self,
+        device: usize,
+        source: DmaSource,
+        iova: u64,
+    ) -> Result<DmaWriteOutcome, BackendError> {
+        let _ = (device, source, iova);
+        Err(BackendError::Impossible("its devices send plain transactions only".into()))
+    }
+
+    /// As [`dma_read`](Self::dma_read), in a transaction that is not a plain one.
+    ///
+    /// # Errors
+    ///
+    /// As of [`dma_write_from`](Self::dma_write_from).
+    fn dma_read_from(
+        &self,
+        device: usize,
+        source: DmaSource,
+        iova: u64,
+    ) -> Result<DmaReadOutcome, BackendError> {
+        let _ = (device, source, iova);
+        Err(BackendError::Impossible("its devices send plain transactions only".into()))
+    }
+
+    /// Turns the ATS switch of a device.
+    ///
+    /// # Errors
+    ///
+    /// The machine's devices have none, or the machine is gone.
+    fn switch_ats(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
+        let _ = (device, to);
+        Err(BackendError::Impossible("its devices have no ATS".into()))
     }
 
     /// Takes the oldest write of a device that stalled, if it has ended.

@@ -43,6 +43,8 @@ pub fn offered_by_id_registers(need: Need, smmus: &[Capabilities]) -> Option<boo
         // The devices must be able to wait and to ask, too.
         | Need::Stalls
         | Need::PageRequests
+        | Need::Substreams
+        | Need::AtsDevices
         | Need::Parallel => None,
     }
 }

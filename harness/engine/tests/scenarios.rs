@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use smmu_engine::machine::{
-    Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaWriteOutcome, Insight, Machine,
-    MachineSpec, Need, PageAnswer, QueueFault, QueueName, Ram,
+    AtsPower, Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaSource,
+    DmaWriteOutcome, Insight, Machine, MachineSpec, Need, PageAnswer, QueueFault, QueueName, Ram,
 };
 use smmu_engine::run::{RunOptions, RunOutcome, RunReport, Sabotage, run};
 use smmu_engine::scenario::Scenario;
@@ -231,6 +231,22 @@ impl Twisted {
             Twist::Page => 1024,
         }
     }
+
+    /// One DMA, word by word.
+    fn each_word(
+        &self,
+        write: impl Fn(u64) -> Result<DmaWriteOutcome, BackendError>,
+    ) -> Result<DmaWriteOutcome, BackendError> {
+        let written = if self.0 == Twist::Half { self.words() / 2 } else { self.words() };
+        for word in 0..written as u64 {
+            let outcome = write(word)?;
+            // A device ends a DMA at the first word that is refused.
+            if outcome != DmaWriteOutcome::Written {
+                return Ok(outcome);
+            }
+        }
+        Ok(DmaWriteOutcome::Written)
+    }
 }
 
 impl Machine for Twisted {
@@ -247,18 +263,29 @@ impl Machine for Twisted {
         DMA_PATTERN.to_le_bytes().repeat(self.words()).into()
     }
     fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError> {
-        let written = if self.0 == Twist::Half { self.words() / 2 } else { self.words() };
-        for word in 0..written as u64 {
-            let outcome = self.1.dma_write(device, iova + word * 4)?;
-            // A device ends a DMA at the first word that is refused.
-            if outcome != DmaWriteOutcome::Written {
-                return Ok(outcome);
-            }
-        }
-        Ok(DmaWriteOutcome::Written)
+        self.each_word(|word| self.1.dma_write(device, iova + word * 4))
     }
     fn dma_read(&self, device: usize, iova: u64) -> Result<DmaReadOutcome, BackendError> {
         self.1.dma_read(device, iova)
+    }
+    fn dma_write_from(
+        &self,
+        device: usize,
+        source: DmaSource,
+        iova: u64,
+    ) -> Result<DmaWriteOutcome, BackendError> {
+        self.each_word(|word| self.1.dma_write_from(device, source, iova + word * 4))
+    }
+    fn dma_read_from(
+        &self,
+        device: usize,
+        source: DmaSource,
+        iova: u64,
+    ) -> Result<DmaReadOutcome, BackendError> {
+        self.1.dma_read_from(device, source, iova)
+    }
+    fn switch_ats(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
+        self.1.switch_ats(device, to)
     }
     fn ended_write(&self, device: usize) -> Result<Option<DmaWriteOutcome>, BackendError> {
         self.1.ended_write(device)

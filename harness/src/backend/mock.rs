@@ -12,12 +12,14 @@ use smmu_types::seam::{Registers, StdWait, Wait};
 use smmu_types::{CacheTag, Irq, PriRecord, RawCommand, StallModel};
 
 use smmu_engine::machine::{
-    Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaWriteOutcome, HazardReport,
-    Insight, Machine, MachineDevice, MachineSmmu, MachineSpec, PageAnswer, QueueFault, Ram, Time,
+    AtsPower, Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaSource,
+    DmaWriteOutcome, HazardReport, Insight, Machine, MachineDevice, MachineSmmu, MachineSpec,
+    PageAnswer, QueueFault, Ram, Time,
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
 use smmu_model::{
-    DmaProgress, DmaRefused, Hazard, InjectedFault, Model, Profile, SecondQueue, StallId,
+    AtsSwitch, DmaProgress, DmaRefused, Hazard, InjectedFault, Model, ModelDevice, Profile,
+    SecondQueue, StallId,
 };
 
 const RAM_BYTES: usize = 8 << 20;
@@ -42,6 +44,9 @@ impl Backend for Mock {
     fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
         let profiles: Vec<Profile> = spec.smmus.iter().map(profile).collect();
         let model = Model::new(RAM_BYTES, &profiles);
+        for device in spec.devices.iter().filter(|device| device.ats == AtsPower::On) {
+            model.device(device.smmu, device.stream).switch_ats(AtsSwitch::On);
+        }
         let clock = match spec.time {
             Time::Real => Clock::new(RealTime { model: model.clone(), clock: StdWait::new() }),
             Time::Virtual => {
@@ -70,6 +75,8 @@ fn profile(smmu: &MachineSmmu) -> Profile {
         sev: smmu.sev,
         stall_model: if smmu.stalls { StallModel::Both } else { StallModel::TerminateOnly },
         pri: smmu.page_requests,
+        substream_bits: smmu.substream_bits,
+        two_level_cd: smmu.two_level_cd,
         second_queue: smmu.second_queue.map(|kind| match kind {
             SecondQueueKind::Full => SecondQueue::Full,
             SecondQueueKind::Restricted => SecondQueue::Restricted,
@@ -121,6 +128,18 @@ struct MockMachine {
 }
 
 impl MockMachine {
+    fn place(&self, device: usize) -> Result<MachineDevice, BackendError> {
+        let found = self.devices.get(device).copied();
+        found.ok_or_else(|| BackendError::Impossible(format!("there is no device {device}")))
+    }
+
+    /// A device, in transactions with the SubstreamID of `source`.
+    fn sender(&self, device: usize, source: DmaSource) -> Result<ModelDevice, BackendError> {
+        let MachineDevice { smmu, stream, .. } = self.place(device)?;
+        let plain = self.model.device(smmu, stream);
+        Ok(source.substream.map_or(plain.clone(), |substream| plain.with_substream(substream)))
+    }
+
     fn stalled(&self) -> MutexGuard<'_, Vec<(usize, StallId)>> {
         self.stalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,10 +176,7 @@ impl Machine for MockMachine {
     }
 
     fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError> {
-        let &MachineDevice { smmu, stream } = self
-            .devices
-            .get(device)
-            .ok_or_else(|| BackendError::Impossible(format!("there is no device {device}")))?;
+        let MachineDevice { smmu, stream, .. } = self.place(device)?;
         Ok(match self.model.start_write32(smmu, stream, iova, DMA_PATTERN) {
             DmaProgress::Stalled(id) => {
                 self.stalled().push((device, id));
@@ -171,8 +187,7 @@ impl Machine for MockMachine {
     }
 
     fn ended_write(&self, device: usize) -> Result<Option<DmaWriteOutcome>, BackendError> {
-        let no_device = || BackendError::Impossible(format!("there is no device {device}"));
-        let smmu = self.devices.get(device).ok_or_else(no_device)?.smmu;
+        let smmu = self.place(device)?.smmu;
         let mut stalled = self.stalled();
         let oldest = stalled.iter().position(|(of, id)| {
             *of == device && !matches!(self.model.progress(smmu, *id), DmaProgress::Stalled(_))
@@ -196,14 +211,55 @@ impl Machine for MockMachine {
     }
 
     fn dma_read(&self, device: usize, iova: u64) -> Result<DmaReadOutcome, BackendError> {
-        let &MachineDevice { smmu, stream } = self
-            .devices
-            .get(device)
-            .ok_or_else(|| BackendError::Impossible(format!("there is no device {device}")))?;
+        let MachineDevice { smmu, stream, .. } = self.place(device)?;
         Ok(match self.model.dma_read32(smmu, stream, iova) {
             Ok(value) => DmaReadOutcome::Read(value),
             Err(DmaRefused) => DmaReadOutcome::Refused,
         })
+    }
+
+    fn dma_write_from(
+        &self,
+        device: usize,
+        source: DmaSource,
+        iova: u64,
+    ) -> Result<DmaWriteOutcome, BackendError> {
+        let sender = self.sender(device, source)?;
+        if source.translated {
+            return Ok(match sender.ats_write32(iova, DMA_PATTERN) {
+                Ok(()) => DmaWriteOutcome::Written,
+                Err(_) => DmaWriteOutcome::Refused,
+            });
+        }
+        Ok(match sender.start_write32(iova, DMA_PATTERN) {
+            DmaProgress::Stalled(id) => {
+                self.stalled().push((device, id));
+                DmaWriteOutcome::Stalled
+            }
+            ended => outcome(ended),
+        })
+    }
+
+    fn dma_read_from(
+        &self,
+        device: usize,
+        source: DmaSource,
+        iova: u64,
+    ) -> Result<DmaReadOutcome, BackendError> {
+        let sender = self.sender(device, source)?;
+        let read = match source.translated {
+            true => sender.ats_read32(iova).ok(),
+            false => sender.read32(iova).ok(),
+        };
+        Ok(read.map_or(DmaReadOutcome::Refused, DmaReadOutcome::Read))
+    }
+
+    fn switch_ats(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
+        self.sender(device, DmaSource::default())?.switch_ats(match to {
+            AtsPower::On => AtsSwitch::On,
+            AtsPower::Off => AtsSwitch::Off,
+        });
+        Ok(())
     }
 
     fn take_interrupts(&self) -> Vec<(usize, Irq)> {

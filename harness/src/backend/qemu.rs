@@ -46,7 +46,9 @@ impl Qemu {
             | Need::EventOverflow
             // It has neither, and no device that would wait or ask.
             | Need::Stalls
-            | Need::PageRequests => false,
+            | Need::PageRequests
+            | Need::Substreams
+            | Need::AtsDevices => false,
         }
     }
 

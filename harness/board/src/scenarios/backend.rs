@@ -189,7 +189,7 @@ impl Backend for BoardBackend {
             return Err(BackendError::Impossible(what));
         }
         let mut devices = Vec::new();
-        for MachineDevice { smmu, stream } in &spec.devices {
+        for MachineDevice { smmu, stream, .. } in &spec.devices {
             let is_it = |found: &Stream| usize::from(found.smmu.0) == *smmu && found.id == *stream;
             let found = shared.devices.iter().position(|found| is_it(&found.stream));
             devices.push(found.ok_or_else(|| {

@@ -1,6 +1,7 @@
 //! What a step attaches a device to.
 
-use smmu_driver::smmu_attach::{AttachError, Outcome, Target};
+use smmu_driver::smmu_attach::{AttachError, Group, Outcome, Target};
+use smmu_driver::smmu_types::SubstreamId;
 use smmu_driver::{Attach, Device, Domain};
 
 use super::platform::Harness;
@@ -22,12 +23,50 @@ impl Destination {
         }
     }
 
-    /// All steps of an attach.
-    pub(crate) fn attach(&self, device: &Device<Harness>) -> Result<Outcome, AttachError> {
+    /// All steps of an attach, of a device or of one of its substreams.
+    pub(crate) fn attach(
+        &self,
+        device: &Device<Harness>,
+        substream: Option<SubstreamId>,
+    ) -> Result<Outcome, AttachError> {
+        let Some(substream) = substream else {
+            return match self {
+                Destination::Bypass => device.bypass(),
+                Destination::Blocked => Ok(device.block()),
+                Destination::Domain(domain) => device.attach(domain),
+            };
+        };
+        let substream = device.substream(substream)?;
         match self {
-            Destination::Bypass => device.bypass(),
-            Destination::Blocked => Ok(device.block()),
-            Destination::Domain(domain) => device.attach(domain),
+            Destination::Blocked => Ok(substream.block()),
+            Destination::Domain(domain) => substream.attach(domain),
+            // The driver refuses it: a substream has no bypass.
+            Destination::Bypass => {
+                Ok(substream.prepare(Target::Bypass)?.publish().install().commit())
+            }
+        }
+    }
+
+    /// All steps of an attach of several devices, or of one substream of each.
+    pub(crate) fn attach_group(
+        &self,
+        group: &Group<Attach<Harness>>,
+        substream: Option<SubstreamId>,
+    ) -> Result<Outcome, AttachError> {
+        let Some(substream) = substream else {
+            return match self {
+                Destination::Bypass => group.bypass(),
+                Destination::Blocked => Ok(group.block()),
+                Destination::Domain(domain) => group.attach(domain),
+            };
+        };
+        let substream = group.substream(substream)?;
+        match self {
+            Destination::Blocked => Ok(substream.block()),
+            Destination::Domain(domain) => substream.attach(domain),
+            Destination::Bypass => {
+                Ok(substream.prepare(Target::Bypass)?.publish().install().commit())
+            }
         }
     }
 }

@@ -24,6 +24,7 @@ mod setup;
 mod step_action;
 mod steps;
 mod stop;
+mod switches;
 mod tap;
 
 use alloc::sync::Arc;
@@ -32,7 +33,7 @@ use smmu_driver::DriverError;
 use smmu_driver::smmu_hw_mmio::BringupError;
 use smmu_driver::smmu_types::OutputSize;
 
-use crate::machine::{Backend, Machine, MachineDevice, MachineSmmu, MachineSpec, Time};
+use crate::machine::{Backend, Machine, MachineSmmu, MachineSpec, Time};
 use crate::page_tables::TableStage;
 use crate::prelude::*;
 use crate::scenario::{Scenario, Step, StreamTableKind, SyncMethod};
@@ -75,16 +76,6 @@ impl From<DriverError> for Stop {
 /// The machine that a scenario asks for.
 fn machine_spec(scenario: &Scenario) -> MachineSpec {
     let smmus = &scenario.file.smmus;
-    let index = |name: &str| smmus.iter().position(|smmu| smmu.name.get_ref() == name);
-    let devices = scenario.file.devices.iter().flat_map(|device| {
-        // `Scenario::parse` has checked that the SMMU exists.
-        let smmu = index(device.smmu.get_ref()).unwrap_or(0);
-        device.each().map(move |(_, stream)| MachineDevice { smmu, stream })
-    });
-    let further = scenario.file.devices.iter().flat_map(|device| {
-        let smmu = index(device.smmu.get_ref()).unwrap_or(0);
-        device.further().map(move |stream| MachineDevice { smmu, stream })
-    });
     let several =
         scenario.file.steps.iter().any(|step| matches!(step.get_ref(), Step::Parallel(_)));
     MachineSpec {
@@ -108,10 +99,12 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
                 sev: smmu.completion() == SyncMethod::Event,
                 stalls: smmu.has_stalls(),
                 page_requests: smmu.page_entries.is_some(),
+                substream_bits: smmu.substream_bits.as_ref().map_or(0, |bits| *bits.get_ref()),
+                two_level_cd: smmu.has_two_level_cds(),
                 second_queue: smmu.second_queue.as_ref().map(|kind| *kind.get_ref()),
             })
             .collect(),
-        devices: devices.chain(further).collect(),
+        devices: scenario.file.places(),
         time: if several { Time::Real } else { Time::Virtual },
     }
 }
@@ -174,7 +167,7 @@ fn run_steps(
     }
     recorder.note(LineKind::Step, || "0 set up".into());
     machine.step_begins(0, "set up");
-    let started = setup::start(scenario, &*machine, recorder, options);
+    let started = setup::start(scenario, &machine, recorder, options);
     // A machine that is gone explains all errors of the driver.
     machine.check()?;
     let (driver, taps) = started?;

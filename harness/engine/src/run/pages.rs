@@ -7,7 +7,7 @@ use smmu_driver::smmu_types::PhysAddr;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 
 use super::platform::{Block, Dma};
-use crate::machine::{BackendError, Machine};
+use crate::machine::{BackendError, DmaSource, DmaWriteOutcome, Machine};
 use crate::page_tables::{LeafSize, PAGE};
 use crate::prelude::*;
 
@@ -22,6 +22,7 @@ pub(crate) struct Pages {
 #[derive(Clone, Debug)]
 pub(crate) struct DmaWrite {
     pub(super) iova: u64,
+    source: DmaSource,
     bytes: Cow<'static, [u8]>,
 }
 
@@ -42,7 +43,25 @@ impl DmaWrite {
                  1 to {room}, to end in its page"
             )));
         }
-        Ok(DmaWrite { iova, bytes })
+        Ok(DmaWrite { iova, source: DmaSource::default(), bytes })
+    }
+
+    /// The same, in transactions that are not plain ones.
+    pub(crate) fn from_source(self, source: DmaSource) -> Self {
+        DmaWrite { source, ..self }
+    }
+
+    /// Let a device of the machine carry it out.
+    pub(crate) fn carry_out(
+        &self,
+        machine: &dyn Machine,
+        device: usize,
+    ) -> Result<DmaWriteOutcome, BackendError> {
+        if self.source == DmaSource::default() {
+            machine.dma_write(device, self.iova)
+        } else {
+            machine.dma_write_from(device, self.source, self.iova)
+        }
     }
 
     /// The address that the device writes to.

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use smmu_driver::smmu_attach::{TableDescription, TranslationTable};
-use smmu_driver::smmu_invs::{InvArray, OutOfMemory, Publication};
+use smmu_driver::smmu_invs::{AtsGate, GatedCell, InvArray, OutOfMemory, Publication};
 use smmu_driver::smmu_types::pool::{Pool, PoolBlock};
 use smmu_driver::smmu_types::seam::{
     CommandSink, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError,
@@ -12,6 +12,7 @@ use smmu_driver::smmu_types::{Command, SmmuId, SyncProof};
 use smmu_driver::{DriverQueue, Platform, QueueSink, Queues, Slot};
 
 use super::sabotage::Sabotage;
+use super::switches::Switches;
 use super::tap::Tap;
 use crate::alloc_fault;
 use crate::lock::{Lock, Mutex, MutexGuard, Published};
@@ -35,6 +36,7 @@ impl Platform for Harness {
     type QueueCell = Published<Slot<Self>>;
     type Observer = Names;
     type Tables = SharedTables;
+    type Ats = Switches;
 }
 
 /// The page tables of a domain, which the steps of a scenario change.
@@ -82,7 +84,7 @@ unsafe impl DmaMemory for Dma {
 
 /// The publication of arrays, whose nodes can be made to fail.
 #[derive(Debug)]
-pub struct Cell(Published<InvArray>);
+pub struct Cell(GatedCell<Published<InvArray>>);
 
 impl Publication<InvArray> for Cell {
     type Node = <Published<InvArray> as Publication<InvArray>>::Node;
@@ -94,7 +96,7 @@ impl Publication<InvArray> for Cell {
     }
 
     fn new(node: Self::Node) -> Self {
-        Cell(Published::new(node))
+        Cell(GatedCell::new(node))
     }
 
     fn read(&self) -> Self::Guard<'_> {
@@ -104,6 +106,14 @@ impl Publication<InvArray> for Cell {
 
     fn publish(&self, node: Self::Node) {
         self.0.publish(node);
+    }
+
+    fn reclaim_replaced(&self) {
+        self.0.reclaim_replaced();
+    }
+
+    fn gate(&self) -> Option<&AtsGate> {
+        self.0.gate()
     }
 }
 
@@ -276,6 +286,16 @@ impl Observer for Names {
             Notice::ConfigUnconfirmed { smmu, stream, error } => {
                 self.recorder.about(Kind::Error, self.smmu(smmu), || {
                     format!("the entry of sid={stream} is not confirmed: {error}")
+                });
+            }
+            Notice::AtsSwitched { smmu, stream, on } => {
+                self.recorder.about(Kind::Entry, self.smmu(smmu), || {
+                    format!("ATS of sid={stream} is {}", if on { "on" } else { "off" })
+                });
+            }
+            Notice::AtcUnconfirmed { smmu, stream, error } => {
+                self.recorder.about(Kind::Error, self.smmu(smmu), || {
+                    format!("the ATC of sid={stream} does not confirm: {error}")
                 });
             }
             other => self.recorder.note(Kind::Tag, || format!("{other:?}")),

@@ -6,14 +6,15 @@ use core::fmt;
 use core::time::Duration;
 
 use slab::Slab;
-use smmu_driver::smmu_attach::{AttachError, Attachment, DeviceConfig, Outcome};
-use smmu_driver::smmu_invs::InvKind;
+use smmu_driver::smmu_attach::{AttachError, Attachment, DeferredUnmaps, Group, Outcome};
+use smmu_driver::smmu_invs::{InvKey, InvKind};
 use smmu_driver::smmu_tags::TagStats;
 use smmu_driver::smmu_types::seam::{RegistersExt, poll};
 use smmu_driver::smmu_types::{
-    CacheTag, EventRecord, Iova, Irq, PhysAddr, PriRecord, RawCommand, SmmuId, StreamId, regs,
+    CacheTag, EventRecord, Iova, Irq, PhysAddr, PriRecord, RawCommand, SmmuId, StreamId,
+    SubstreamId, regs,
 };
-use smmu_driver::{Device, Domain, DrivenSmmu, Driver, Smmu};
+use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, Smmu};
 
 use super::destination::Destination;
 use super::held_fault::{HeldFault, Listener};
@@ -24,11 +25,14 @@ use super::stop::Stop;
 use super::tap::Tap;
 use crate::alloc_fault::Armed;
 use crate::lock::{Mutex, MutexGuard};
-use crate::machine::{BackendError, DmaReadOutcome, DmaWriteOutcome, Machine, Ram};
+use crate::machine::{BackendError, DmaReadOutcome, DmaSource, DmaWriteOutcome, Machine, Ram};
 use crate::page_tables::PageTables;
 use crate::prelude::*;
 use crate::scenario::{DmaDirection, Scenario, SmmuSpec, SpannedName};
 use crate::transcript::{LineKind, Recorder};
+
+/// More unmaps than this wait for no flush.
+const MOST_DEFERRED: usize = 64;
 
 /// A driver and the machine under it.
 pub(crate) struct Rig<'d> {
@@ -40,6 +44,8 @@ pub(crate) struct Rig<'d> {
     // The machine's numbers of further streams.
     further_streams: BTreeMap<(String, StreamId), usize>,
     domains: BTreeMap<String, Domain<Harness>>,
+    // Unmaps that wait for a flush. They flush when they are dropped, before the driver ends.
+    deferred: BTreeMap<String, DeferredUnmaps<Attach<Harness>, String>>,
     // Faults that wait for a step, oldest first.
     faults: Vec<(SmmuId, HeldFault)>,
     // Writes that stall, oldest first, each with the name of its device.
@@ -97,6 +103,7 @@ impl<'d> Rig<'d> {
             device_keys: BTreeMap::new(),
             further_streams: BTreeMap::new(),
             domains,
+            deferred: BTreeMap::new(),
             faults: Vec::new(),
             stalled: Vec::new(),
             raw_cds: BTreeMap::new(),
@@ -117,10 +124,7 @@ impl<'d> Rig<'d> {
             let smmu = SmmuId(self.smmu_index(spec.smmu.get_ref())? as u16);
             for (name, stream) in spec.each() {
                 let streams: Vec<_> = core::iter::once(stream).chain(spec.further()).collect();
-                let config = match spec.stalls {
-                    true => DeviceConfig::default().with_stalls(),
-                    false => DeviceConfig::default(),
-                };
+                let config = spec.config();
                 let device = self.driver.add_device_with(smmu, &streams, config)?;
                 self.device_keys.insert(name, self.devices.insert(device));
             }
@@ -201,6 +205,28 @@ impl<'d> Rig<'d> {
         found.ok_or_else(|| missing("domain", name))
     }
 
+    /// The unmaps of a domain that wait for a flush.
+    pub(crate) fn deferred(
+        &mut self,
+        name: &str,
+    ) -> Result<&mut DeferredUnmaps<Attach<Harness>, String>, Stop> {
+        if !self.deferred.contains_key(name) {
+            let unmaps = DeferredUnmaps::with_capacity(self.domain(name)?, MOST_DEFERRED)
+                .map_err(|error| Stop::failed(error.to_string()))?;
+            self.deferred.insert(name.to_owned(), unmaps);
+        }
+        self.deferred.get_mut(name).ok_or_else(|| missing("domain", name))
+    }
+
+    /// The name of the device with this StreamID.
+    pub(crate) fn device_name(&self, smmu: SmmuId, stream: Option<StreamId>) -> Option<String> {
+        let is_it = |key: usize| {
+            let device = self.devices.get(key);
+            device.is_some_and(|d| d.smmu() == smmu && d.streams().next() == stream)
+        };
+        self.device_keys.iter().find(|(_, key)| is_it(**key)).map(|(name, _)| name.clone())
+    }
+
     pub(crate) fn tables(&self, name: &str) -> Result<MutexGuard<'_, PageTables<Dma>>, Stop> {
         Ok(self.domain(name)?.tables().lock())
     }
@@ -241,13 +267,27 @@ impl<'d> Rig<'d> {
         })
     }
 
-    /// Attach a device, from the first step to the last.
+    /// Attach a device or one of its substreams, from the first step to the last.
     pub(crate) fn attach(
         &mut self,
         device: &str,
+        substream: Option<SubstreamId>,
         to: &str,
     ) -> Result<Result<Outcome, AttachError>, Stop> {
-        Ok(self.target(to)?.attach(self.device(device)?))
+        Ok(self.target(to)?.attach(self.device(device)?, substream))
+    }
+
+    /// Attach devices in one transaction, from the first step to the last.
+    pub(crate) fn attach_group(
+        &mut self,
+        devices: &[SpannedName],
+        substream: Option<SubstreamId>,
+        to: &str,
+    ) -> Result<Result<Outcome, AttachError>, Stop> {
+        let devices = devices.iter().map(|name| self.device(name.get_ref()).cloned());
+        let devices: Vec<_> = devices.collect::<Result<_, Stop>>()?;
+        let target = self.target(to)?;
+        Ok(Group::new(&devices).and_then(|group| target.attach_group(&group, substream)))
     }
 
     /// Prepare an attach while the `n`-th allocation fails, and drop it. Says whether the failure
@@ -271,17 +311,24 @@ impl<'d> Rig<'d> {
     pub(crate) fn watched<T>(
         &mut self,
         device: &str,
+        source: DmaSource,
         iova: u64,
         run: impl FnOnce(&mut Self) -> Result<T, Stop>,
     ) -> Result<(T, Vec<Reached>), Stop> {
         let index = self.device_index(device)?;
         let seen: Arc<Mutex<Vec<Reached>>> = Arc::default();
         let (machine, pages) = (Arc::clone(&self.machine), Arc::clone(&self.pages));
-        let write = DmaWrite::of(&*machine, index, iova)?;
+        let write = DmaWrite::of(&*machine, index, iova)?.from_source(source);
         let log = Arc::clone(&seen);
         self.sink().set_watch(Some(Arc::new(move || {
             let reached = write_and_look(&*machine, &pages, index, &write)
                 .map_or_else(|error| Reached::Damage(error.to_string()), |(_, reached)| reached);
+            // On the way the device may use what it has cached. The caller judges what it reaches.
+            if source.translated
+                && let Some(insight) = machine.insight()
+            {
+                let _expected = insight.take_hazards();
+            }
             log.lock().push(reached);
         })));
         let result = run(self);
@@ -297,6 +344,7 @@ impl<'d> Rig<'d> {
         &mut self,
         device: &str,
         stream: Option<StreamId>,
+        source: DmaSource,
         iova: u64,
         direction: DmaDirection,
     ) -> Result<(Ended, Reached), Stop> {
@@ -304,7 +352,7 @@ impl<'d> Rig<'d> {
         let index = further.copied().map_or_else(|| self.device_index(device), Ok)?;
         match direction {
             DmaDirection::Write => {
-                let write = DmaWrite::of(&*self.machine, index, iova)?;
+                let write = DmaWrite::of(&*self.machine, index, iova)?.from_source(source);
                 let looked = write_and_look(&*self.machine, &self.pages, index, &write)?;
                 if looked.0 == Ended::Stalled {
                     self.stalled.push((device.to_owned(), write));
@@ -313,7 +361,11 @@ impl<'d> Rig<'d> {
             }
             DmaDirection::Read => {
                 self.pages.mark_all(iova);
-                Ok(match self.machine.dma_read(index, iova)? {
+                let read = match source == DmaSource::default() {
+                    true => self.machine.dma_read(index, iova)?,
+                    false => self.machine.dma_read_from(index, source, iova)?,
+                };
+                Ok(match read {
                     DmaReadOutcome::Read(value) => {
                         (Ended::CarriedOut, self.pages.read(iova, Some(value)))
                     }
@@ -450,13 +502,14 @@ impl<'d> Rig<'d> {
             for view in domain.array().iter() {
                 let smmu = self.smmu_name(usize::from(view.spec.key.smmu.0));
                 self.recorder.note(LineKind::Array, || {
-                    let kind = match view.spec.key.kind {
-                        InvKind::S1Asid => "S1_ASID",
-                        InvKind::S2Vmid => "S2_VMID",
-                        _ => "other",
+                    let key = view.spec.key;
+                    let (kind, id, users, state) = (key.kind, key.id, view.users, view.state);
+                    let of = match kind.is_ats() {
+                        false => id.to_string(),
+                        true if key.ssid == InvKey::NO_SSID => format!("sid={id:#x}"),
+                        true => format!("sid={id:#x} ssid={:#x}", key.ssid),
                     };
-                    let (id, users, state) = (view.spec.key.id, view.users, view.state);
-                    format!("{name}: {smmu} {kind} {id} users={users} {state:?}")
+                    format!("{name}: {smmu} {kind} {of} users={users} {state:?}")
                 });
             }
         }
@@ -550,7 +603,7 @@ pub(super) fn carry_out(
     device: usize,
     write: &DmaWrite,
 ) -> Result<Ended, BackendError> {
-    Ok(match machine.dma_write(device, write.iova())? {
+    Ok(match write.carry_out(machine, device)? {
         DmaWriteOutcome::Written => Ended::CarriedOut,
         DmaWriteOutcome::Refused => Ended::Refused,
         DmaWriteOutcome::Stalled => Ended::Stalled,

@@ -11,9 +11,12 @@ pub enum Sabotage {
     UnmapWrongTag,
     /// Unmap flushes the first SMMU only.
     UnmapFirstSmmuOnly,
+    /// Devices keep what they have cached: `ATC_INV` is left out.
+    UnmapWithoutAtcInv,
     /// The driver frees a tag without its flush: `TLBI_NH_ASID` and `TLBI_S12_VMALL` are left out.
     FreeBeforeFlush,
-    /// The configuration cache is not invalidated: `CFGI_STE` and `CFGI_CD` are left out.
+    /// The configuration cache is not invalidated: `CFGI_STE`, `CFGI_CD` and
+    /// `CFGI_CD_ALL` are left out.
     ReplaceWithoutCfgi,
     /// A sync counts as done the moment it is queued.
     SyncWithoutWait,
@@ -23,10 +26,11 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 7] = [
+    pub const ALL: [Sabotage; 8] = [
         Sabotage::UnmapWithoutTlbi,
         Sabotage::UnmapWrongTag,
         Sabotage::UnmapFirstSmmuOnly,
+        Sabotage::UnmapWithoutAtcInv,
         Sabotage::FreeBeforeFlush,
         Sabotage::ReplaceWithoutCfgi,
         Sabotage::SyncWithoutWait,
@@ -40,6 +44,7 @@ impl Sabotage {
             Sabotage::UnmapWithoutTlbi => "unmap-without-tlbi",
             Sabotage::UnmapWrongTag => "unmap-wrong-tag",
             Sabotage::UnmapFirstSmmuOnly => "unmap-first-smmu-only",
+            Sabotage::UnmapWithoutAtcInv => "unmap-without-atc-inv",
             Sabotage::FreeBeforeFlush => "free-before-flush",
             Sabotage::ReplaceWithoutCfgi => "replace-without-cfgi",
             Sabotage::SyncWithoutWait => "sync-without-wait",
@@ -62,11 +67,14 @@ impl Sabotage {
             }
             Sabotage::UnmapWrongTag => "Unmap flushes the next tag instead of its own",
             Sabotage::UnmapFirstSmmuOnly => "Unmap flushes the first SMMU only",
+            Sabotage::UnmapWithoutAtcInv => {
+                "Devices keep what they have cached: `ATC_INV` is left out"
+            }
             Sabotage::FreeBeforeFlush => {
                 "A tag is freed though its flush never happens: `TLBI_NH_ASID` and `TLBI_S12_VMALL` are left out"
             }
             Sabotage::ReplaceWithoutCfgi => {
-                "The configuration cache is not invalidated: `CFGI_STE` and `CFGI_CD` are left out"
+                "The configuration cache is not invalidated: `CFGI_STE`, `CFGI_CD` and `CFGI_CD_ALL` are left out"
             }
             Sabotage::SyncWithoutWait => "A sync counts as done the moment it is queued",
             Sabotage::TimeoutCountsAsDone => "A sync that is not done in time counts as done",
@@ -79,11 +87,15 @@ impl Sabotage {
         let dropped = match self {
             Sabotage::UnmapWithoutTlbi => unmap,
             Sabotage::UnmapFirstSmmuOnly => unmap && smmu != SmmuId(0),
+            Sabotage::UnmapWithoutAtcInv => matches!(command, Command::AtcInv { .. }),
             Sabotage::FreeBeforeFlush => {
                 matches!(command, Command::TlbiNhAsid { .. } | Command::TlbiS12Vmall { .. })
             }
             Sabotage::ReplaceWithoutCfgi => {
-                matches!(command, Command::CfgiSte { .. } | Command::CfgiCd { .. })
+                matches!(
+                    command,
+                    Command::CfgiSte { .. } | Command::CfgiCd { .. } | Command::CfgiCdAll { .. }
+                )
             }
             Sabotage::UnmapWrongTag | Sabotage::SyncWithoutWait | Sabotage::TimeoutCountsAsDone => {
                 false

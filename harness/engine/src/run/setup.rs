@@ -1,5 +1,6 @@
 //! From what a scenario says of its SMMUs to a driver that runs them.
 
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use smmu_driver::smmu_attach::faults::{SieveConfig, StormConfig};
@@ -12,6 +13,7 @@ use smmu_driver::{Driver, Setup, SmmuOptions};
 use super::options::RunOptions;
 use super::platform::{Dma, Harness, Names, Sink};
 use super::rig_error::RigError;
+use super::switches::Switches;
 use super::tap::Tap;
 use crate::lock::Mutex;
 use crate::machine::{Machine, SecondQueueKind};
@@ -29,7 +31,7 @@ pub(super) struct SmmuTaps {
 /// Starts the SMMUs of a scenario, with a tap on each command queue.
 pub(super) fn start(
     scenario: &Scenario,
-    machine: &dyn Machine,
+    machine: &Arc<dyn Machine>,
     recorder: &Recorder,
     options: RunOptions,
 ) -> Result<(Driver<Harness>, Vec<SmmuTaps>), RigError> {
@@ -42,7 +44,8 @@ pub(super) fn start(
         freed: Mutex::default(),
     };
     let dma = Dma(Pool::with_lock(ram.clone()));
-    let mut setup = Setup::new(dma, machine.clock(), observer);
+    let mut setup =
+        Setup::with_ats(dma, machine.clock(), observer, Switches::new(file, Arc::clone(machine)));
     let mut taps = Vec::new();
     for (n, spec) in file.smmus.iter().enumerate() {
         let name = spec.name.get_ref();

@@ -36,6 +36,8 @@ pub(super) fn check(file: &ScenarioFile) -> Result<(), Wrong> {
         smmus: smmus(file)?,
         devices: devices(file)?,
         streams: streams(file),
+        substream_bits: substream_bits(file)?,
+        ats_devices: ats_devices(file)?,
         domains: domains(file)?,
         pages: unique("page", file.pages.iter().map(|n| (n, vec![n.get_ref().clone()])))?,
         blocks: unique("block", file.blocks.iter().map(|n| (n, vec![n.get_ref().clone()])))?,
@@ -180,6 +182,12 @@ fn queues_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong>
         let message = format!("timeout_ms must be from 1 to {MOST_MILLISECONDS}");
         return Err((timeout.span(), message));
     }
+    if let Some(bits) = &smmu.substream_bits {
+        substreams_of(bits, &needs)?;
+    }
+    if let (Some(kind), None) = (&smmu.cd_table, &smmu.substream_bits) {
+        return Err((kind.span(), "cd_table goes with substream_bits".into()));
+    }
     let sync = |by| smmu.sync.as_ref().filter(|_| smmu.completion() == by).map(Spanned::span);
     let wanted = [
         (smmu.ats.as_ref().filter(|_| smmu.has_ats()).map(Spanned::span), "ats = true", Need::Ats),
@@ -195,6 +203,54 @@ fn queues_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong>
         }
     }
     Ok(())
+}
+
+/// An SMMU or a device has SubstreamIDs of so many bits.
+fn substreams_of(bits: &Spanned<u8>, needs: impl Fn(Need) -> bool) -> Result<(), Wrong> {
+    if !(1..=20).contains(bits.get_ref()) {
+        return Err((bits.span(), "substream_bits must be 1 to 20".into()));
+    }
+    if !needs(Need::Substreams) {
+        let need = Need::Substreams.name();
+        return Err((bits.span(), format!("substream_bits needs \"{need}\" in `needs`")));
+    }
+    Ok(())
+}
+
+/// The bits of the SubstreamIDs that each device sends and its SMMU takes.
+fn substream_bits(file: &ScenarioFile) -> Result<BTreeMap<String, u8>, Wrong> {
+    let mut all = BTreeMap::new();
+    for device in &file.devices {
+        let Some(bits) = &device.substream_bits else { continue };
+        substreams_of(bits, |need| file.needs.contains(&need))?;
+        let smmu = file.smmus.iter().find(|smmu| smmu.name.get_ref() == device.smmu.get_ref());
+        let Some(most) = smmu.and_then(|smmu| smmu.substream_bits.as_ref()) else {
+            let message = format!("{} has no `substream_bits`", device.smmu.get_ref());
+            return Err((bits.span(), message));
+        };
+        let usable = *bits.get_ref().min(most.get_ref());
+        all.extend(device.each().map(|(name, _)| (name, usable)));
+    }
+    Ok(all)
+}
+
+/// The devices with ATS.
+fn ats_devices(file: &ScenarioFile) -> Result<BTreeSet<String>, Wrong> {
+    let mut all = BTreeSet::new();
+    for device in &file.devices {
+        let Some(ats) = &device.ats else { continue };
+        if !file.needs.contains(&Need::AtsDevices) {
+            let need = Need::AtsDevices.name();
+            return Err((ats.span(), format!("a device with ats needs \"{need}\" in `needs`")));
+        }
+        let smmu = file.smmus.iter().find(|smmu| smmu.name.get_ref() == device.smmu.get_ref());
+        if !smmu.is_some_and(SmmuSpec::has_ats) {
+            let message = format!("{} has no `ats = true`", device.smmu.get_ref());
+            return Err((ats.span(), message));
+        }
+        all.extend(device.each().map(|(name, _)| name));
+    }
+    Ok(all)
 }
 
 fn devices(file: &ScenarioFile) -> Result<BTreeMap<String, String>, Wrong> {

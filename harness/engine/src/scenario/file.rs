@@ -5,11 +5,12 @@ use core::time::Duration;
 use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
 use serde::Deserialize;
+use smmu_driver::smmu_attach::{AtsUse, DeviceConfig};
 use smmu_driver::smmu_types::{OutputSize, StreamId};
 
 use super::names::SpannedName;
 use super::steps::Step;
-use crate::machine::{Granules, Need, SecondQueueKind};
+use crate::machine::{AtsPower, Granules, MachineDevice, Need, SecondQueueKind};
 use crate::page_tables::TableStage;
 
 /// A scenario file.
@@ -74,6 +75,10 @@ pub struct SmmuSpec {
     pub stalls: Option<Spanned<bool>>,
     /// Entries of its PRI queue: a power of two from 2 to 32. Without it, the SMMU has no PRI.
     pub page_entries: Option<Spanned<u32>>,
+    /// Bits of its SubstreamIDs, 1 to 20; it has no substreams by default.
+    pub substream_bits: Option<Spanned<u8>>,
+    /// The tables of context descriptors that it can have; `"two-level"` by default.
+    pub cd_table: Option<Spanned<StreamTableKind>>,
     /// How many events of a stream and kind the driver reports in a second; all by default.
     pub event_burst: Option<Spanned<u32>>,
     /// How the driver learns that a `CMD_SYNC` is complete; `"polling"` by default.
@@ -99,7 +104,7 @@ pub enum GranuleName {
     K64,
 }
 
-/// The stream tables that an SMMU can have.
+/// The stream tables, or the tables of context descriptors, that an SMMU can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -135,6 +140,13 @@ impl SmmuSpec {
     #[must_use]
     pub fn has_stalls(&self) -> bool {
         self.stalls.as_ref().is_some_and(|stalls| *stalls.get_ref())
+    }
+
+    /// Whether its tables of context descriptors can have two levels.
+    #[must_use]
+    pub fn has_two_level_cds(&self) -> bool {
+        let linear = |kind: &Spanned<StreamTableKind>| *kind.get_ref() == StreamTableKind::Linear;
+        self.substream_bits.is_some() && !self.cd_table.as_ref().is_some_and(linear)
     }
 
     /// Whether it has a stage.
@@ -201,6 +213,21 @@ pub struct DeviceSpec {
     /// Its faults stall, if its SMMU has `stalls`.
     #[serde(default)]
     pub stalls: bool,
+    /// Bits of the SubstreamIDs that it sends, 1 to 20; it sends none by default.
+    pub substream_bits: Option<Spanned<u8>>,
+    /// Its ATS; it has none by default.
+    pub ats: Option<Spanned<DeviceAts>>,
+}
+
+/// The ATS of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceAts {
+    /// `"switched"`: the driver turns it on and off.
+    Switched,
+    /// `"always"`: it is always on.
+    Always,
 }
 
 /// A domain; or several, named `name0`, `name1` and so on.
@@ -217,6 +244,27 @@ pub struct DomainSpec {
     /// The start level that the description of stage-2 tables claims, 0 to 3; 1 by default, which
     /// is right. Any other value is a mistake that the driver must refuse.
     pub start_level: Option<Spanned<u8>>,
+}
+
+impl ScenarioFile {
+    /// The devices of the machine: the first stream of each device, then all further ones.
+    #[must_use]
+    pub fn places(&self) -> Vec<MachineDevice> {
+        // `Scenario::parse` has checked that the SMMU exists.
+        let smmu_of = |device: &DeviceSpec| {
+            let named = |smmu: &SmmuSpec| smmu.name.get_ref() == device.smmu.get_ref();
+            self.smmus.iter().position(named).unwrap_or(0)
+        };
+        let first = self.devices.iter().flat_map(|device| {
+            let (smmu, ats) = (smmu_of(device), device.ats_at_power_on());
+            device.each().map(move |(_, stream)| MachineDevice { smmu, stream, ats })
+        });
+        let further = self.devices.iter().flat_map(|device| {
+            let (smmu, ats) = (smmu_of(device), device.ats_at_power_on());
+            device.further().map(move |stream| MachineDevice { smmu, stream, ats })
+        });
+        first.chain(further).collect()
+    }
 }
 
 /// The names that one entry stands for.
@@ -237,6 +285,27 @@ impl DeviceSpec {
 }
 
 impl DeviceSpec {
+    /// The ATS switch of each device at power-on.
+    fn ats_at_power_on(&self) -> AtsPower {
+        match self.ats.as_ref().map(Spanned::get_ref) {
+            Some(DeviceAts::Always) => AtsPower::On,
+            Some(DeviceAts::Switched) | None => AtsPower::Off,
+        }
+    }
+
+    /// What the driver is told of each device.
+    #[must_use]
+    pub fn config(&self) -> DeviceConfig {
+        let bits = self.substream_bits.as_ref().map_or(0, |bits| *bits.get_ref());
+        let ats = match self.ats.as_ref().map(Spanned::get_ref) {
+            None => AtsUse::Never,
+            Some(DeviceAts::Switched) => AtsUse::Switched,
+            Some(DeviceAts::Always) => AtsUse::Always,
+        };
+        let config = DeviceConfig::default().with_substream_bits(bits).with_ats(ats);
+        if self.stalls { config.with_stalls() } else { config }
+    }
+
     /// The StreamIDs that one device has beside its first.
     pub fn further(&self) -> impl Iterator<Item = StreamId> {
         self.more_streams.iter().map(|stream| StreamId(*stream.get_ref()))

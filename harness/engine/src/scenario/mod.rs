@@ -37,7 +37,8 @@ mod step_spec;
 mod steps;
 
 pub use file::{
-    DeviceSpec, DomainSpec, GranuleName, ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod,
+    DeviceAts, DeviceSpec, DomainSpec, GranuleName, ScenarioFile, SmmuSpec, StreamTableKind,
+    SyncMethod,
 };
 pub use names::SpannedName;
 pub use nearest::nearest;
@@ -49,11 +50,11 @@ pub use source::{Scenario, ScenarioError};
 pub use spanned::Spanned;
 pub use steps::{
     AnswerStep, AnswerWith, AsidArgument, AtcArguments, Attach, AttachCaller, AttachEach,
-    AttachFailure, AttachWatch, CommandSpec, CommandStep, CommandsExpected, DetachStep,
-    DmaDirection, DmaStep, Expect, FailEveryAllocation, FaultStep, FloodStep, GoneStep,
-    GroupAnswer, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure, MendStep,
-    MsiFault, NoArguments, PageRequestStep, ParallelStep, Poke, QueueBehaviour, ReadsExpected,
-    Remap, ResetStep, RestartStep, ResumeStep, SettleFailure, SettleStep, Step, StormStep,
-    StreamArgument, SuspendStep, Unmap, UnmapCaller, VaArguments, VmidArgument, WantedFailure,
-    WantedFault,
+    AttachFailure, AttachGroup, AttachWatch, CommandSpec, CommandStep, CommandsExpected, Defer,
+    DetachStep, DmaDirection, DmaStep, Expect, FailEveryAllocation, FaultStep, FindUnanswering,
+    FloodStep, Flush, GoneStep, GroupAnswer, HazardStep, Install, Invalidate, IpaArguments, Map,
+    MapFailure, MendStep, MsiFault, NoArguments, PageRequestStep, ParallelStep, Poke,
+    QuarantineStep, QueueBehaviour, ReadsExpected, Remap, ResetStep, RestartStep, ResumeStep,
+    SettleFailure, SettleStep, Step, StormStep, StreamArgument, SuspendStep, Unmap, UnmapCaller,
+    VaArguments, VmidArgument, WantedFailure, WantedFault,
 };

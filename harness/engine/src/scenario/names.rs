@@ -38,6 +38,10 @@ pub(crate) struct Declared {
     pub(super) devices: BTreeMap<String, String>,
     /// The StreamIDs of each device.
     pub(super) streams: BTreeMap<String, Vec<StreamId>>,
+    /// The bits of the SubstreamIDs of each device that has some.
+    pub(super) substream_bits: BTreeMap<String, u8>,
+    /// The devices with ATS.
+    pub(super) ats_devices: BTreeSet<String>,
     pub(super) domains: BTreeMap<String, TableStage>,
     pub(super) pages: BTreeSet<String>,
     pub(super) blocks: BTreeSet<String>,
@@ -98,6 +102,33 @@ impl Declared {
                 Err((stream.span(), message))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The device has this substream, beside its transactions without a SubstreamID.
+    pub(super) fn substream(
+        &self,
+        device: &SpannedName,
+        substream: &Spanned<u32>,
+    ) -> Result<(), Wrong> {
+        let (name, id) = (device.get_ref(), *substream.get_ref());
+        let Some(&bits) = self.substream_bits.get(name) else {
+            let message = format!("device \"{name}\" has no `substream_bits`");
+            return Err((substream.span(), message));
+        };
+        if id == 0 || id >> bits != 0 {
+            let last = (1_u32 << bits) - 1;
+            let message = format!("the substreams of \"{name}\" are 1 to {last:#x}");
+            return Err((substream.span(), message));
+        }
+        Ok(())
+    }
+
+    /// The device has ATS.
+    pub(super) fn ats(&self, device: &SpannedName, span: &Range<usize>) -> Result<(), Wrong> {
+        match self.ats_devices.contains(device.get_ref()) {
+            true => Ok(()),
+            false => Err((span.clone(), format!("device \"{}\" has no `ats`", device.get_ref()))),
         }
     }
 

@@ -18,8 +18,8 @@ use smmu_types::{Command, IdRegisters, Leaf, PhysAddr, SmmuId, StreamId, Substre
 
 use super::{Configuration, STREAM_TABLE, TARGET, Verdict, place};
 use smmu_engine::machine::{
-    Backend, BackendError, DMA_PATTERN, DmaWriteOutcome, Machine, MachineDevice, MachineSmmu,
-    MachineSpec, Ram,
+    AtsPower, Backend, BackendError, DMA_PATTERN, DmaWriteOutcome, Machine, MachineDevice,
+    MachineSmmu, MachineSpec, Ram,
 };
 
 const SMMU: SmmuId = SmmuId(0);
@@ -158,7 +158,7 @@ impl Up {
     fn start(backend: &dyn Backend, setup: FixedSetup) -> Result<Up, AskError> {
         let spec = MachineSpec {
             smmus: vec![MachineSmmu::default()],
-            devices: vec![MachineDevice { smmu: 0, stream: setup.stream }],
+            devices: vec![MachineDevice { smmu: 0, stream: setup.stream, ats: AtsPower::Off }],
             ..MachineSpec::default()
         };
         let machine = backend.start(&spec)?;

@@ -7,7 +7,9 @@ use smmu_driver::smmu_types::seam::{CommandSink, Registers, StdWait};
 use smmu_driver::smmu_types::{Asid, Command, Granule, Leaf, StreamId, Vmid};
 
 use super::*;
-use crate::machine::{Backend, Clock, MachineDevice, MachineSmmu, MachineSpec, SecondQueueKind};
+use crate::machine::{
+    AtsPower, Backend, Clock, MachineDevice, MachineSmmu, MachineSpec, SecondQueueKind,
+};
 use crate::mock::Mock;
 use crate::page_tables::PAGE;
 use crate::page_tables::Permission;
@@ -35,7 +37,7 @@ fn with_rig(text: &str, spec: &MachineSpec, test: impl FnOnce(&mut Rig<'_>)) {
     let machine: Arc<dyn Machine> = Mock.start(spec).unwrap().into();
     let recorder = Recorder::default();
     let (driver, taps) =
-        setup::start(&scenario, &*machine, &recorder, RunOptions::default()).unwrap();
+        setup::start(&scenario, &machine, &recorder, RunOptions::default()).unwrap();
     let mut rig = Rig::new(&scenario, machine, recorder, &driver, taps).unwrap();
     test(&mut rig);
 }
@@ -46,8 +48,11 @@ fn with_rig(text: &str, spec: &MachineSpec, test: impl FnOnce(&mut Rig<'_>)) {
 fn an_unmap_that_races_attaches_leaves_no_way_to_the_page() {
     const ROUNDS: u32 = 4000;
     let smmus = vec![MachineSmmu::default(); 2];
-    let devices = [(0, 0x08), (0, 0x10), (1, 0x900)]
-        .map(|(smmu, stream)| MachineDevice { smmu, stream: StreamId(stream) });
+    let devices = [(0, 0x08), (0, 0x10), (1, 0x900)].map(|(smmu, stream)| MachineDevice {
+        smmu,
+        stream: StreamId(stream),
+        ats: AtsPower::Off,
+    });
     let spec = MachineSpec { smmus, devices: devices.to_vec(), ..MachineSpec::default() };
     with_rig(SCENARIO, &spec, |rig| race(rig, ROUNDS));
 }

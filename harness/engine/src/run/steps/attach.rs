@@ -5,6 +5,7 @@ use smmu_driver::smmu_invs::InvError;
 use smmu_driver::smmu_tags::TagError;
 use smmu_driver::smmu_types::seam::SinkError;
 
+use crate::machine::DmaSource;
 use crate::prelude::*;
 use crate::run::committed::committed;
 use crate::run::pages::Reached;
@@ -37,10 +38,13 @@ fn attach(rig: &mut Rig, spec: &Attach) -> Result<Confirmed, Stop> {
     let device = spec.device.get_ref();
     let refusal = Refusal::expected(rig, spec)?;
     let result = match &spec.watch {
-        None => rig.attach(device, spec.to.get_ref())?,
+        None => rig.attach(device, spec.substream(), spec.to.get_ref())?,
         Some(watch) => {
-            let (result, steps) =
-                rig.watched(device, watch.iova, |rig| rig.attach(device, spec.to.get_ref()))?;
+            let substream = spec.substream();
+            let source = DmaSource { substream, translated: watch.translated };
+            let (result, steps) = rig.watched(device, source, watch.iova, |rig| {
+                rig.attach(device, substream, spec.to.get_ref())
+            })?;
             check_watch(rig, watch, &steps)?;
             result
         }
@@ -75,16 +79,20 @@ fn attach(rig: &mut Rig, spec: &Attach) -> Result<Confirmed, Stop> {
 }
 
 /// What a step expects, in words.
-fn failure(want: AttachFailure) -> String {
+pub(super) fn failure(want: AttachFailure) -> String {
     format!("the attach fails with \"{}\"", want.name())
 }
 
 /// The kind of an error, if a scenario can expect it.
-fn kind(error: &AttachError) -> Option<AttachFailure> {
+pub(super) fn kind(error: &AttachError) -> Option<AttachFailure> {
     match error {
         AttachError::Tag(TagError::Exhausted { .. }) => Some(AttachFailure::TagsExhausted),
         AttachError::CannotShare { .. } => Some(AttachFailure::CannotShare),
         AttachError::Illegal { .. } => Some(AttachFailure::Illegal),
+        AttachError::SubstreamBypass { .. }
+        | AttachError::SubstreamStage2 { .. }
+        | AttachError::SubstreamsAttached { .. }
+        | AttachError::StreamStage2 { .. } => Some(AttachFailure::Refused),
         AttachError::Dma(_)
         | AttachError::Inv(InvError::OutOfMemory { .. })
         | AttachError::OutOfMemory { .. } => Some(AttachFailure::NoMemory),
@@ -106,12 +114,14 @@ fn check_watch(rig: &Rig, watch: &AttachWatch, steps: &[Reached]) -> Result<(), 
         })
         .collect();
     let seen = names.join(", ");
-    let expected = format!("after each sync, the device reaches page {old}, nothing or page {new}");
+    let between = if watch.hitless { "" } else { " nothing" };
+    let expected =
+        format!("after each sync, the device reaches page {old},{between} or page {new}");
     let mut phase = 0;
     for reached in steps {
         let now = match reached {
             Reached::Page(name) if name == old => 0,
-            Reached::Nothing => 1,
+            Reached::Nothing if !watch.hitless => 1,
             Reached::Page(name) if name == new => 2,
             _ => return Err(Stop::unmet(expected, format!("it reached: {seen}"))),
         };

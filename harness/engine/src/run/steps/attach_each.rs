@@ -17,7 +17,7 @@ impl StepAction for AttachEach {
         for n in 0..*self.count.get_ref() {
             let device = format!("{}{n}", self.devices.get_ref());
             let domain = format!("{}{n}", self.domains.get_ref());
-            let done = rig.attach(&device, &domain)??;
+            let done = rig.attach(&device, None, &domain)??;
             committed(rig, done)?;
             let smmu = rig.device(&device)?.smmu();
             tags.extend(rig.domain(&domain)?.tag_on(smmu));

@@ -14,7 +14,7 @@ impl StepAction for DetachStep {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
         let name = self.device.get_ref();
         let smmu = usize::from(rig.device(name)?.smmu().0);
-        let outcome = rig.attach(name, "blocked")??;
+        let outcome = rig.attach(name, None, "blocked")??;
         committed(rig, outcome)?;
         let answered = rig.withdraw(name)?;
         rig.consume(smmu)?;

@@ -1,6 +1,6 @@
 //! Lets a device write or read 4 bytes, and checks where they went or came from.
 
-use smmu_driver::smmu_types::{EventKind, EventRecord, Iova, StreamId};
+use smmu_driver::smmu_types::{EventKind, EventRecord, Iova, StreamId, SubstreamId};
 
 use crate::prelude::*;
 use crate::run::pages::Reached;
@@ -20,7 +20,8 @@ impl StepAction for DmaStep {
         };
         let device = self.device.get_ref();
         let chosen = self.stream.as_ref().map(|stream| StreamId(*stream.get_ref()));
-        let (outcome, reached) = rig.dma(device, chosen, address, self.direction())?;
+        let (outcome, reached) =
+            rig.dma(device, chosen, self.source(), address, self.direction())?;
         let events = rig.drain_events()?;
         rig.interrupts();
         rig.recorder.note(LineKind::Dma, || match (&reached, outcome) {
@@ -56,6 +57,7 @@ impl StepAction for DmaStep {
                 if *at == usize::from(smmu.0)
                     && event.is_stalled()
                     && event.stream() == stream
+                    && names_substream(event, self.source().substream)
                     && event.address() == Iova(address));
             return if waits && told {
                 Ok(())
@@ -77,6 +79,7 @@ impl StepAction for DmaStep {
                 *at == usize::from(smmu.0)
                     && Some(event.kind()) == kind
                     && event.stream() == stream
+                    && names_substream(event, self.source().substream)
                     && (!event.kind().is_translation_fault()
                         || event.is_read() == (self.direction() == DmaDirection::Read))
                     && (!event.kind().is_translation_fault() || event.address() == Iova(address))
@@ -88,6 +91,14 @@ impl StepAction for DmaStep {
         }
         let want = kind.map_or(String::new(), |kind| kind.to_string());
         wrong(format!("the SMMU refuses the {access} with one {want}"))
+    }
+}
+
+/// Whether an event tells the SubstreamID of the transaction, as far as events of its kind do.
+fn names_substream(event: &EventRecord, sent: Option<SubstreamId>) -> bool {
+    match event.kind() {
+        EventKind::F_STREAM_DISABLED => event.substream().is_none(),
+        _ => event.substream() == sent,
     }
 }
 

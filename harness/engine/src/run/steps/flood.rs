@@ -1,5 +1,6 @@
 //! Lets a device fault more often than the event queue has room.
 
+use crate::machine::DmaSource;
 use crate::prelude::*;
 use smmu_driver::smmu_types::{EventKind, EventRecord, Iova};
 
@@ -15,7 +16,8 @@ impl StepAction for FloodStep {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
         let device = self.device.get_ref();
         for iova in self.addresses() {
-            let (ended, reached) = rig.dma(device, None, iova, DmaDirection::Write)?;
+            let (ended, reached) =
+                rig.dma(device, None, DmaSource::default(), iova, DmaDirection::Write)?;
             if (ended, &reached) != (Ended::Refused, &Reached::Nothing) {
                 let happened = format!("it did not refuse the one to {iova:#x}");
                 return Err(Stop::unmet("the SMMU refuses every write", happened));

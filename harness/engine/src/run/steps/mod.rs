@@ -3,13 +3,17 @@
 mod answer;
 mod attach;
 mod attach_each;
+mod attach_group;
 mod command;
+mod defer;
 mod detach;
 mod dma;
 mod expect;
 mod fail_every_allocation;
 mod fault;
+mod find_unanswering;
 mod flood;
+mod flush;
 mod gone;
 mod hazard;
 mod install;
@@ -19,6 +23,7 @@ mod mend;
 mod page_request;
 mod parallel;
 mod poke;
+mod quarantine;
 mod remap;
 mod reset;
 mod restart;
@@ -39,9 +44,12 @@ fn action(step: &Step) -> &dyn StepAction {
     match step {
         Step::Attach(step) => step,
         Step::AttachEach(step) => step,
+        Step::AttachGroup(step) => step,
         Step::FailEveryAllocation(step) => step,
         Step::Map(step) => step,
         Step::Unmap(step) => step,
+        Step::Defer(step) => step,
+        Step::Flush(step) => step,
         Step::Invalidate(step) => step,
         Step::Remap(step) => step,
         Step::Parallel(step) => step,
@@ -52,6 +60,8 @@ fn action(step: &Step) -> &dyn StepAction {
         Step::PageRequest(step) => step,
         Step::Answer(step) => step,
         Step::Detach(step) => step,
+        Step::Quarantine(step) => step,
+        Step::FindUnanswering(step) => step,
         Step::Command(step) => step,
         Step::Fault(step) => step,
         Step::Mend(step) => step,

@@ -259,7 +259,7 @@ impl Attaching<'_> {
     fn run(&self, together: &Together) -> Result<(), Stop> {
         loop {
             for to in &self.to {
-                to.attach(self.device)?.settled().map_err(|error| {
+                to.attach(self.device, None)?.settled().map_err(|error| {
                     Stop::failed(format!("{}: an attach is not settled: {error}", self.name))
                 })?;
             }

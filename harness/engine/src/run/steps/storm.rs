@@ -2,6 +2,7 @@
 
 use smmu_driver::smmu_types::{EventKind, Iova};
 
+use crate::machine::DmaSource;
 use crate::run::pages::Reached;
 use crate::run::report::RunReport;
 use crate::run::rig::{Ended, Rig};
@@ -15,7 +16,8 @@ impl StepAction for StormStep {
         let (device, iova) = (self.device.get_ref(), *self.iova.get_ref());
         let (mut reported, mut left_out) = (0, 0);
         for _ in 0..*self.writes.get_ref() {
-            let (ended, reached) = rig.dma(device, None, iova, DmaDirection::Write)?;
+            let (ended, reached) =
+                rig.dma(device, None, DmaSource::default(), iova, DmaDirection::Write)?;
             if (ended, &reached) != (Ended::Refused, &Reached::Nothing) {
                 return Err(Stop::unmet("the SMMU refuses every write", "it did not refuse one"));
             }

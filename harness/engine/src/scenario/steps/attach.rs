@@ -3,9 +3,11 @@
 use core::ops::Range;
 
 use serde::Deserialize;
+use smmu_driver::smmu_types::SubstreamId;
 
 use crate::prelude::*;
 use crate::scenario::names::{Declared, SpannedName, Wrong, aligned};
+use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Attach`](crate::scenario::Step::Attach).
@@ -15,6 +17,8 @@ use crate::scenario::step_spec::StepSpec;
 pub struct Attach {
     /// The device.
     pub device: SpannedName,
+    /// The substream; by default the device's transactions without a SubstreamID.
+    pub substream: Option<Spanned<u32>>,
     /// A domain, `bypass` or `blocked`.
     pub to: SpannedName,
     /// The kind of error that the attach must end with.
@@ -37,6 +41,9 @@ pub enum AttachFailure {
     Illegal,
     /// `"no-memory"`: an allocation failed.
     NoMemory,
+    /// `"refused"`: what the device has attached already excludes this attach. Nothing may have
+    /// changed.
+    Refused,
     /// `"timeout"`: the SMMU does not confirm the attach, so the driver frees nothing that the
     /// device used before.
     Timeout,
@@ -51,6 +58,7 @@ impl AttachFailure {
             AttachFailure::CannotShare => "cannot-share",
             AttachFailure::Illegal => "illegal",
             AttachFailure::NoMemory => "no-memory",
+            AttachFailure::Refused => "refused",
             AttachFailure::Timeout => "timeout",
         }
     }
@@ -68,15 +76,35 @@ pub struct AttachWatch {
     /// The page that it reaches afterwards. In between it may reach nothing, and never another
     /// page.
     pub new: SpannedName,
+    /// The device reaches one of the two pages at any time, never nothing.
+    #[serde(default)]
+    pub hitless: bool,
+    /// The device translates the address itself. Needs a device with `ats`.
+    #[serde(default)]
+    pub translated: bool,
+}
+
+impl Attach {
+    /// The substream, if the step is about one.
+    #[must_use]
+    pub fn substream(&self) -> Option<SubstreamId> {
+        self.substream.as_ref().and_then(|id| SubstreamId::new(*id.get_ref()))
+    }
 }
 
 impl StepSpec for Attach {
     fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
         names.device(&self.device)?;
+        if let Some(substream) = &self.substream {
+            names.substream(&self.device, substream)?;
+        }
         if let Some(watch) = &self.watch {
             names.page(&watch.old)?;
             names.page(&watch.new)?;
             aligned(&span, watch.iova)?;
+            if watch.translated {
+                names.ats(&self.device, &span)?;
+            }
             if self.to.get_ref() == "blocked" {
                 let message = "a blocked device reaches no page, so there is nothing to watch";
                 return Err((self.to.span(), message.into()));
@@ -86,6 +114,10 @@ impl StepSpec for Attach {
     }
 
     fn text(&self) -> String {
-        format!("attach {} to {}", self.device.get_ref(), self.to.get_ref())
+        let (device, to) = (self.device.get_ref(), self.to.get_ref());
+        match &self.substream {
+            None => format!("attach {device} to {to}"),
+            Some(substream) => format!("attach {device} ssid={:#x} to {to}", substream.get_ref()),
+        }
     }
 }

@@ -5,9 +5,9 @@ use core::ops::Range;
 use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
 use serde::Deserialize;
-use smmu_driver::smmu_types::EventKind;
+use smmu_driver::smmu_types::{EventKind, SubstreamId};
 
-use crate::machine::Need;
+use crate::machine::{DmaSource, Need};
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::nearest::nearest;
 use crate::scenario::step_spec::StepSpec;
@@ -21,6 +21,12 @@ pub struct DmaStep {
     pub device: SpannedName,
     /// The StreamID that the device uses; its first one by default.
     pub stream: Option<Spanned<u32>>,
+    /// The SubstreamID that the device sends; none by default.
+    pub substream: Option<Spanned<u32>>,
+    /// The device translates the address itself: it takes the translation from its cache, or asks the
+    /// SMMU for one. Needs a device with `ats`.
+    #[serde(default)]
+    pub translated: bool,
     /// Whether the device writes or reads; `"write"` by default.
     pub access: Option<Spanned<DmaDirection>>,
     /// The address that the device accesses.
@@ -52,6 +58,13 @@ pub enum DmaDirection {
 }
 
 impl DmaStep {
+    /// What the device sends beside the address.
+    #[must_use]
+    pub fn source(&self) -> DmaSource {
+        let substream = self.substream.as_ref().and_then(|id| SubstreamId::new(*id.get_ref()));
+        DmaSource { substream, translated: self.translated }
+    }
+
     /// Whether the device writes or reads.
     #[must_use]
     pub fn direction(&self) -> DmaDirection {
@@ -64,6 +77,22 @@ impl StepSpec for DmaStep {
         names.device(&self.device)?;
         if let Some(stream) = &self.stream {
             names.stream(&self.device, stream)?;
+        }
+        if let Some(substream) = &self.substream {
+            if !names.needs.contains(&Need::Substreams) {
+                let need = Need::Substreams.name();
+                return Err((substream.span(), format!("substream needs \"{need}\" in `needs`")));
+            }
+            if SubstreamId::new(*substream.get_ref()).is_none() {
+                return Err((substream.span(), "a SubstreamID has 20 bits at most".into()));
+            }
+        }
+        if self.translated {
+            names.ats(&self.device, &span)?;
+            if self.faults.is_some() || self.stalls {
+                let message = "a translated dma ends with `reaches` or `refused = true`";
+                return Err((span, message.into()));
+            }
         }
         for page in self.at.iter().chain(&self.reaches) {
             names.memory(page)?;
@@ -123,9 +152,11 @@ impl StepSpec for DmaStep {
             DmaDirection::Write => "writes to",
             DmaDirection::Read => "reads from",
         };
-        match &self.stream {
-            None => format!("{device} {does} {address}"),
-            Some(stream) => format!("{device} as sid={:#x} {does} {address}", stream.get_ref()),
-        }
+        let stream = self.stream.as_ref().map(|stream| format!(" as sid={:#x}", stream.get_ref()));
+        let substream = self.substream.as_ref();
+        let substream = substream.map(|substream| format!(" with ssid={:#x}", substream.get_ref()));
+        let (stream, substream) = (stream.unwrap_or_default(), substream.unwrap_or_default());
+        let how = if self.translated { " by ATS" } else { "" };
+        format!("{device}{stream}{substream} {does} {address}{how}")
     }
 }

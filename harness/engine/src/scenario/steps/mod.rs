@@ -3,13 +3,17 @@
 mod answer;
 mod attach;
 mod attach_each;
+mod attach_group;
 mod command;
+mod defer;
 mod detach;
 mod dma;
 mod expect;
 mod fail_every_allocation;
 mod fault;
+mod find_unanswering;
 mod flood;
+mod flush;
 mod gone;
 mod hazard;
 mod install;
@@ -19,6 +23,7 @@ mod mend;
 mod page_request;
 mod parallel;
 mod poke;
+mod quarantine;
 mod remap;
 mod reset;
 mod restart;
@@ -38,16 +43,20 @@ use super::step_spec::StepSpec;
 pub use answer::{AnswerStep, AnswerWith};
 pub use attach::{Attach, AttachFailure, AttachWatch};
 pub use attach_each::AttachEach;
+pub use attach_group::AttachGroup;
 pub use command::{
     AsidArgument, AtcArguments, CommandSpec, CommandStep, IpaArguments, NoArguments,
     StreamArgument, VaArguments, VmidArgument, WantedFailure,
 };
+pub use defer::Defer;
 pub use detach::DetachStep;
 pub use dma::{DmaDirection, DmaStep};
 pub use expect::{CommandsExpected, Expect, ReadsExpected};
 pub use fail_every_allocation::FailEveryAllocation;
 pub use fault::{FaultStep, MsiFault, QueueBehaviour, WantedFault};
+pub use find_unanswering::FindUnanswering;
 pub use flood::FloodStep;
+pub use flush::Flush;
 pub use gone::GoneStep;
 pub use hazard::HazardStep;
 pub use install::Install;
@@ -57,6 +66,7 @@ pub use mend::MendStep;
 pub use page_request::{GroupAnswer, PageRequestStep};
 pub use parallel::{AttachCaller, ParallelStep, UnmapCaller};
 pub use poke::Poke;
+pub use quarantine::QuarantineStep;
 pub use remap::Remap;
 pub use reset::ResetStep;
 pub use restart::RestartStep;
@@ -77,6 +87,8 @@ pub enum Step {
     Attach(Attach),
     /// `attach_each`: `name0` to `domain0`, `name1` to `domain1` and so on.
     AttachEach(AttachEach),
+    /// `attach_group`: several devices in one transaction, all or none of them.
+    AttachGroup(AttachGroup),
     /// `fail_every_allocation`: fail the first, the second, ... allocation of a preparation, until
     /// one needs no more; then drop it.
     FailEveryAllocation(FailEveryAllocation),
@@ -84,6 +96,11 @@ pub enum Step {
     Map(Map),
     /// `unmap`: take a mapping away and invalidate, as a driver does.
     Unmap(Unmap),
+    /// `defer`: take a mapping away, and leave the invalidation to a later `flush`. Until then devices
+    /// may reach the page.
+    Defer(Defer),
+    /// `flush`: invalidate what `defer` has left, at once, and take its pages back.
+    Flush(Flush),
     /// `invalidate`: invalidate again, as a driver does after an invalidation that no SMMU
     /// confirmed.
     Invalidate(Invalidate),
@@ -106,6 +123,11 @@ pub enum Step {
     Answer(AnswerStep),
     /// `detach`: block a device as `attach` to `blocked` does, and answer its faults that still wait.
     Detach(DetachStep),
+    /// `quarantine`: block a device with ATS whose cache does not answer. Its ATS goes off first, and the
+    /// driver sends it no `ATC_INV`.
+    Quarantine(QuarantineStep),
+    /// `find_unanswering`: send `ATC_INV` to each device of a domain behind an SMMU, one by one.
+    FindUnanswering(FindUnanswering),
     /// `parallel`: let callers of the driver run at the same time: some map and unmap, some attach.
     Parallel(ParallelStep),
     /// `command`: put commands into a queue, past the driver, and a `CMD_SYNC` behind them.
@@ -143,9 +165,12 @@ impl Step {
         match self {
             Step::Attach(step) => step,
             Step::AttachEach(step) => step,
+            Step::AttachGroup(step) => step,
             Step::FailEveryAllocation(step) => step,
             Step::Map(step) => step,
             Step::Unmap(step) => step,
+            Step::Defer(step) => step,
+            Step::Flush(step) => step,
             Step::Invalidate(step) => step,
             Step::Remap(step) => step,
             Step::Parallel(step) => step,
@@ -156,6 +181,8 @@ impl Step {
             Step::PageRequest(step) => step,
             Step::Answer(step) => step,
             Step::Detach(step) => step,
+            Step::Quarantine(step) => step,
+            Step::FindUnanswering(step) => step,
             Step::Command(step) => step,
             Step::Fault(step) => step,
             Step::Mend(step) => step,
