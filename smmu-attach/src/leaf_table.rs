@@ -153,9 +153,10 @@ impl<B: DmaBlock> LeafTable<B> {
         // Barrier: every store to an entry comes after the published array.
         self.root.publish(0..0);
         if self.stale {
-            let words = self.leaves.values().flat_map(DmaBlock::words);
-            words.for_each(|word| word.store(0, Ordering::Relaxed));
-            self.leaves.values().for_each(|leaf| leaf.publish(0..leaf.words().len()));
+            for leaf in self.leaves.values() {
+                leaf.words().iter().for_each(|word| word.store(0, Ordering::Relaxed));
+                leaf.publish(0..leaf.words().len());
+            }
             self.stale = false;
         }
         for (substream, cd) in cds {

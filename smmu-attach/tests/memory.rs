@@ -314,6 +314,40 @@ fn every_shortage_of_a_virtual_smmu_leaves_no_trace() {
     assert_eq!((allocations, parent.retry_flushes(SmmuId(0))), (0, Ok(0)));
 }
 
+/// A parent keeps room for the VMID of each virtual SMMU, also while it takes tags of its own.
+#[cfg(feature = "guest")]
+#[test]
+fn the_ends_of_virtual_smmus_do_not_allocate() {
+    use smmu_attach::guest::*;
+    let bench = OneSmmu::new();
+    let stage = TranslationStage::Stage2 { start_level: 1 };
+    let tables = TableDescription::new(stage, PhysAddr(0x8000_0000));
+    let parent = Domain::new(&bench.env, DomainId(1), tables).unwrap();
+    let ids = IdRegisters { idr1: ID_REGISTERS.idr1 | 20 << 6, ..ID_REGISTERS };
+    let ids = guest_ids(&[ids], &Emulation::new(OutputSize::Bits44)).unwrap();
+    for native in [false, true] {
+        let guests: Vec<_> =
+            (0..9).map(|_| bench.smmu.virtual_smmu(&parent, ids).unwrap()).collect();
+        let device = bench.device(if native { 8 } else { 9 });
+        let ste = Ste([0x8000_000b, 0xd4, 0, 0, 0, 0, 0, 0]);
+        for guest in &guests {
+            // Its VMID is in use from here on, so its end needs a proof.
+            let entry = guest.policy().entry(&ste, AtsPermission::Denied).unwrap();
+            let _ = device.attach_nested(guest, &entry).unwrap();
+        }
+        // The parent itself, or nothing.
+        let _ = if native { device.attach(&parent).unwrap() } else { device.block() };
+        let ended = dead_after(0, || {
+            failing(1, || {
+                guests.into_iter().map(|guest| guest.end().is_ok()).filter(|ended| *ended).count()
+            })
+        });
+        assert_eq!(ended, (9, 0), "native: {native}");
+        assert_eq!(parent.retry_flushes(SmmuId(0)), Ok(0));
+        let _ = device.block();
+    }
+}
+
 fn old_tag() -> CacheTag {
     CacheTag::Asid(Regime::El1, Asid(1))
 }

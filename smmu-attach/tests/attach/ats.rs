@@ -188,8 +188,7 @@ impl AtsSwitch for Switch {
     fn enable(&self, smmu: SmmuId, stream: StreamId) -> Result<(), AtsRefused> {
         assert_eq!((smmu, stream), (SMMU, STREAM));
         if self.0.refuses.load(Ordering::Relaxed) {
-            // What `()` says.
-            return AtsSwitch::enable(&(), smmu, stream);
+            return Err(AtsRefused::new());
         }
         self.0.on.store(true, Ordering::Relaxed);
         self.0.say("on".to_owned());
@@ -470,6 +469,19 @@ fn a_device_that_refuses_ats_is_attached_without() {
     rig.card.refuses.store(true, Ordering::Relaxed);
     assert_eq!(rig.go(0, 0), Ok(Outcome::Done));
     assert!(!rig.is_on());
+    // Nothing has emptied the cache. The first attach that turns the switch on does, and then it is
+    // empty for the next one.
+    let flushes = |rig: &Rig| rig.card.log().iter().filter(|l| l.starts_with("ATC_INV")).count();
+    let _ = rig.go(0, 4).unwrap();
+    rig.card.refuses.store(false, Ordering::Relaxed);
+    rig.card.log();
+    let _ = rig.go(0, 0).unwrap();
+    assert!(rig.is_on());
+    assert_eq!(flushes(&rig), 1, "of an unknown cache");
+    let _ = rig.go(0, 4).unwrap();
+    rig.card.log();
+    let _ = rig.go(0, 0).unwrap();
+    assert_eq!(flushes(&rig), 0, "of an empty cache");
     rig.end("refusal");
 }
 

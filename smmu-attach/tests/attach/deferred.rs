@@ -33,7 +33,7 @@ fn unmaps_without_order_are_one_flush_on_each_smmu() {
     }
     assert_eq!(unmaps.defer(page(0), 256), Err(256), "no room");
     assert!(fixture.commands().is_empty());
-    assert_eq!(unmaps.len(), 256);
+    assert_eq!((unmaps.len(), unmaps.is_empty()), (256, false));
     let pages: Vec<_> = unmaps.flush().unwrap().collect();
     assert!(pages.into_iter().eq(0..256));
     let commands = fixture.commands();

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use rstest::rstest;
 use smmu_attach::*;
 use smmu_types::fake::*;
 use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, SinkError};
@@ -61,9 +62,9 @@ impl PublishLedger {
     /// Record a violation for each STE of a published block that leads to no valid CD.
     fn check_contexts(&self, published: &[u64]) {
         let blocks: Vec<_> = self.blocks.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
-        // A stage-1 STE: V = 1, Config = 0b101. Only second-level tables are longer than a CD pair.
+        // A stage-1 STE: V = 1, Config = 0b101, and one CD (S1CDMax = 0). Only second-level tables are longer than a CD pair.
         let stes = published.chunks_exact(8).filter(|_| published.len() > 16);
-        for ste in stes.filter(|ste| ste[0] & 0xf == 0xb) {
+        for ste in stes.filter(|ste| ste[0] & 0xf == 0xb && ste[0] >> 59 == 0) {
             let context = ste[0] & 0x000f_ffff_ffff_ffc0;
             let valid = blocks.iter().any(|block| {
                 let at = context.wrapping_sub(block.block.address().0) as usize / 8;
@@ -145,21 +146,69 @@ impl Platform for LedgerPlatform {
     type Ats = ();
 }
 
-#[test]
-fn nothing_is_linked_or_announced_before_it_is_published() {
-    let ledger = Arc::new(PublishLedger::default());
-    let dma = LedgerMemory { pool: heap_pool(4 << 20), ledger: Arc::clone(&ledger) };
-    let watched = Arc::clone(&ledger);
-    let fails = Arc::new(AtomicBool::new(false));
-    let failing = Arc::clone(&fails);
-    let sink = RecordingSink::failing(move |call| {
+/// A sink that checks the ledger at each command, and fails while it is told to.
+fn checking(ledger: &Arc<PublishLedger>, fails: &Arc<AtomicBool>) -> RecordingSink {
+    let (watched, failing) = (Arc::clone(ledger), Arc::clone(fails));
+    RecordingSink::failing(move |call| {
         if let SinkCall::Issue(smmu, commands) | SinkCall::Push(smmu, commands) = call {
             watched.check(&format!("{} is sent", commands[0]), None);
             return failing.load(Ordering::Relaxed).then(|| SinkError::timeout(*smmu));
         }
         None
+    })
+}
+
+/// The same for the tables of substreams: linear, and in two levels.
+#[rstest]
+fn nothing_of_a_substream_is_linked_before_it_is_published(#[values(3, 9)] bits: u8) {
+    let ledger = Arc::new(PublishLedger::default());
+    let dma = LedgerMemory { pool: heap_pool(4 << 20), ledger: Arc::clone(&ledger) };
+    let fails = Arc::new(AtomicBool::new(false));
+    let env = Env::<LedgerPlatform>::new(dma, checking(&ledger, &fails), ()).unwrap();
+    let registers = IdRegisters { idr0: LARGE.idr0 | 1 << 19, ..LARGE };
+    let caps = Capabilities::decode(registers);
+    assert!(caps.two_level_cd);
+    let smmu = Smmu::new(&env, SmmuId(0), registers, caps, SmmuConfig::default()).unwrap();
+    let config = DeviceConfig::default().with_substream_bits(bits);
+    let device = smmu.add_device_with(&[StreamId(8), StreamId(0x108)], config).unwrap();
+    let domains = [1, 2].map(|id: u32| {
+        let tables = tables(S1, 0x8000_0000 + u64::from(id) * 0x1000);
+        Domain::new(&env, DomainId(id), tables).unwrap()
     });
-    let env = Env::<LedgerPlatform>::new(dma, sink, ()).unwrap();
+    let last = (1 << bits) - 1;
+    let substreams =
+        [1, 2, last].map(|id| device.substream(SubstreamId::new(id).unwrap()).unwrap());
+    for round in 0..4 {
+        for (n, substream) in substreams.iter().enumerate() {
+            assert_eq!(substream.attach(&domains[(n + round) % 2]).unwrap().confirmed(), Ok(()));
+            let stream = match (n + round) % 3 {
+                0 => device.attach(&domains[0]).unwrap(),
+                1 => device.bypass().unwrap(),
+                _ => device.block(),
+            };
+            assert_eq!(stream.confirmed(), Ok(()));
+        }
+        if round == 2 {
+            // The tables count as stale afterwards, and are written anew.
+            fails.store(true, Ordering::Relaxed);
+            assert!(substreams[0].block().confirmed().is_err());
+            fails.store(false, Ordering::Relaxed);
+            assert_eq!(device.settle(), Ok(()));
+        }
+        for substream in &substreams {
+            assert_eq!(substream.block().confirmed(), Ok(()));
+        }
+    }
+    assert!(env.sink().take().len() > 40, "too few commands to prove anything");
+    assert_eq!(*ledger.violations.lock().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_is_linked_or_announced_before_it_is_published() {
+    let ledger = Arc::new(PublishLedger::default());
+    let dma = LedgerMemory { pool: heap_pool(4 << 20), ledger: Arc::clone(&ledger) };
+    let fails = Arc::new(AtomicBool::new(false));
+    let env = Env::<LedgerPlatform>::new(dma, checking(&ledger, &fails), ()).unwrap();
     let config = SmmuConfig::default();
     let smmu = Smmu::new(&env, SmmuId(0), ID_REGISTERS, caps(), config).unwrap();
     let domain = |id: u32, stage| {

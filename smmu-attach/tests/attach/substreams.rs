@@ -618,3 +618,36 @@ fn what_an_smmu_may_use_is_never_freed(
         assert_eq!(Arc::strong_count(life) > 1, used, "domain {n}");
     }
 }
+
+/// One leaf of a two-level table holds 64 CDs: up to there, the table is linear.
+#[rstest]
+#[case(6, 0)]
+#[case(7, 1)]
+fn a_table_has_two_levels_only_beyond_one_leaf(#[case] bits: u8, #[case] format: u8) {
+    let rig = Rig::new(&[8], bits);
+    let _ = rig.substream(1).attach(&rig.domains[0]).unwrap();
+    let SteConfig::Stage1(config) = rig.device.read_ste().unwrap().decode() else {
+        panic!("no stage 1");
+    };
+    assert_eq!((config.format, config.cd_max), (format, bits));
+}
+
+/// Bypass keeps the shareability of a transaction where the SMMU can (`IDR1.ATTR_TYPES_OVR`), also
+/// beside substreams. Elsewhere the field is reserved.
+#[rstest]
+#[case(1 << 27, ShareabilityOverride::Incoming)]
+#[case(0, ShareabilityOverride::NonShareable)]
+fn bypass_keeps_the_shareability(#[case] idr1: u32, #[case] expected: ShareabilityOverride) {
+    let fixture = Fixture::new();
+    let registers = IdRegisters { idr1: LARGE.idr1 & !(1 << 27) | idr1, ..LARGE };
+    let caps = Capabilities::decode(registers);
+    let smmu = Smmu::new(&fixture.env, SMMU, registers, caps, SmmuConfig::default()).unwrap();
+    let config = DeviceConfig::default().with_substream_bits(2);
+    let device = smmu.add_device_with(&[StreamId(8)], config).unwrap();
+    let shareability = |device: &Device<HeapPlatform>| device.read_ste().unwrap().0[1] >> 44 & 3;
+    let _ = device.bypass().unwrap();
+    assert_eq!(shareability(&device), expected as u64);
+    let domain = Domain::new(&fixture.env, DomainId(1), tables(S1, 0x8000_0000)).unwrap();
+    let _ = device.substream(SubstreamId::new(1).unwrap()).unwrap().attach(&domain).unwrap();
+    assert_eq!(shareability(&device), expected as u64, "beside a substream");
+}
