@@ -115,8 +115,8 @@ impl ConfigCache {
         Ok(ste)
     }
 
-    /// A CD of a stream's table: the cached one, or else a fetch that the cache keeps. `place` finds
-    /// where an address of the table lies.
+    /// A CD of a stream's table: the cached one, or else a fetch that the cache keeps. `place`
+    /// finds where an address of the table lies.
     pub(crate) fn cd(
         &mut self,
         ram: &ModelRam,

@@ -139,8 +139,8 @@ fn has_bad_ats(ste: &Ste) -> bool {
     }
 }
 
-/// The effective `EATS` of a stream that the SMMU does not refuse (5.2), while `CR0.ATSCHK` is 1. The
-/// model has no device permission table, so [`AtsMode::FullChecked`] behaves as off.
+/// The effective `EATS` of a stream that the SMMU does not refuse (5.2), while `CR0.ATSCHK` is 1.
+/// The model has no device permission table, so [`AtsMode::FullChecked`] behaves as off.
 pub(crate) fn effective_ats(ste: &Ste, profile: &Profile) -> AtsMode {
     let translates = ste.get(field_of::CONFIG) > 4;
     match ste.ats() {

@@ -119,8 +119,7 @@ impl ModelSmmu {
     /// Walk, and cache the table descriptors and the mapping. A fault caches the table descriptors
     /// only.
     ///
-    /// `wanted` are accesses of which stage 1 must allow one, or else its fault comes before those of
-    /// stage 2.
+    /// Stage 1 must allow an access of `wanted`, or else its fault comes before those of stage 2.
     pub(crate) fn walk_and_keep(
         &mut self,
         ram: &ModelRam,

@@ -37,8 +37,8 @@ impl ModelSmmu {
         }
     }
 
-    /// Act ahead of a need. The driver may be in the middle of a change: what it owes, the audit and
-    /// the next use tell.
+    /// Act ahead of a need, and report nothing: the driver may be in the middle of a change. The
+    /// audit and the next use tell what it owes.
     pub(super) fn quietly<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let known = self.hazards.len();
         let result = act(self);

@@ -10,6 +10,7 @@ use crate::config::stream_table::Absent;
 use crate::config::treatment::Treatment;
 use crate::dma::fetch::{cd_in_memory, ste_in_memory};
 use crate::hazard::Hazard;
+use crate::judge::translation::LineUse;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::requester::Requester;
@@ -100,7 +101,8 @@ impl ModelSmmu {
         let mut at = key.base;
         while at - key.base < key.size() {
             let fresh = walk(ram, stages, at);
-            if let Some(hazard) = self.judge(ram, stream, stages, key, line, at, &fresh) {
+            if let Some(hazard) = self.judge(ram, LineUse { stream, stages, key, line, at }, &fresh)
+            {
                 return Some(hazard);
             }
             // A block may have become pages: compare with each of them.

@@ -12,6 +12,16 @@ use crate::walk::space::Space;
 use crate::walk::table_walk::TableWalk;
 use crate::walk::translation::{CachedTable, Roots, Stages, Translation, WalkStep};
 
+/// A line that a stream uses at an input address.
+#[derive(Clone, Copy)]
+pub(super) struct LineUse<'a> {
+    pub(super) stream: StreamId,
+    pub(super) stages: &'a Stages,
+    pub(super) key: &'a TlbKey,
+    pub(super) line: &'a TlbLine,
+    pub(super) at: u64,
+}
+
 /// Two sets of root tables under one tag.
 struct Clash {
     tag: Option<CacheTag>,
@@ -31,21 +41,18 @@ impl ModelSmmu {
         line: &TlbLine,
         at: u64,
     ) -> Option<Hazard> {
-        self.judge(ram, stream, stages, key, line, at, &walk(ram, stages, at))
+        let used = LineUse { stream, stages, key, line, at };
+        self.judge(ram, used, &walk(ram, stages, at))
     }
 
     /// [`stale_line`](Self::stale_line) against a walk that the caller has done.
-    #[expect(clippy::too_many_arguments, reason = "the walk is one more than the line needs")]
-    pub(crate) fn judge(
+    pub(super) fn judge(
         &self,
         ram: &ModelRam,
-        stream: StreamId,
-        stages: &Stages,
-        key: &TlbKey,
-        line: &TlbLine,
-        at: u64,
+        used: LineUse<'_>,
         fresh: &TableWalk,
     ) -> Option<Hazard> {
+        let LineUse { stream, stages, key, line, at } = used;
         let (smmu, iova, tag) = (self.index, Iova(at), key.space.tag());
         let reached = line.mapping(key).at(at);
         // Before staleness: both tables may map the same page, and a clash needs a tag flush.
@@ -68,7 +75,7 @@ impl ModelSmmu {
         if now == (Now::Page { address: reached, permissions: line.permissions }) {
             return None;
         }
-        let missing = self.below(ram, stream, stages, key, line, fresh, at).unwrap_or_else(|| {
+        let missing = self.below(ram, used, fresh).unwrap_or_else(|| {
             let leaf = match self.tlb.find_table(stages.first.space, at) {
                 Some((_, table)) if stages.first.walks && !is_current(stages, &table, fresh) => {
                     Leaf::All
@@ -81,16 +88,8 @@ impl ModelSmmu {
     }
 
     /// The command of stage 2 that a stale combined line lacks; `None` if stage 1 has changed.
-    fn below(
-        &self,
-        ram: &ModelRam,
-        stream: StreamId,
-        stages: &Stages,
-        key: &TlbKey,
-        line: &TlbLine,
-        fresh: &TableWalk,
-        at: u64,
-    ) -> Option<Command> {
+    fn below(&self, ram: &ModelRam, used: LineUse<'_>, fresh: &TableWalk) -> Option<Command> {
+        let LineUse { stream, stages, key, line, at } = used;
         let (second, old) = (stages.second.as_ref()?, line.stage1?);
         let ipa = old.ipa | at & (key.size() - 1);
         let faulted = match &fresh.result {

@@ -129,8 +129,8 @@ fn the_guest_changes_a_page(#[case] command: Option<Command>, #[case] reached: u
     assert_eq!(guest.rig.missing(), expected);
 }
 
-// The hypervisor moves the guest's page from A to B. What it owes is told one by one: the SMMU fills
-// combined entries from those of stage 2, so these come first (4.4.3).
+// The hypervisor moves the guest's page from A to B. The model names what it owes one by one: the
+// SMMU fills combined entries from those of stage 2, so these come first (4.4.3).
 #[rstest]
 #[case::none(&[], "TLBI_S2_IPA")]
 #[case::ipa(&[forget_ipa(A)], "TLBI_NH_ALL")]

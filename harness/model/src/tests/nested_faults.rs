@@ -83,7 +83,7 @@ fn stage_2_tables_that_cannot_be_read(#[case] of: Of, #[case] class: &str) {
         |slot: u64| guest.rig.put(slot, guest.rig.get(slot) & 0xfff | far | S1_RW & !0xfff);
     match of {
         Of::Cd => {
-            guest.write_ste(far - ipa(0) + (guest.rig.cd(SID) & 0xfff), 0, VMID, guest.stage2)
+            guest.write_ste(far - ipa(0) + (guest.rig.cd(SID) & 0xfff), 0, VMID, guest.stage2);
         }
         Of::Leaf => move_to(guest.slot(IOVA, 2)),
         _ => move_to(guest.slot(IOVA, 3)),
@@ -207,7 +207,7 @@ fn stage_2_stalls(#[values(Of::Cd, Of::Leaf, Of::Output)] of: Of) {
     assert_eq!(rig.get(A), 7);
 }
 
-/// Each line and each table descriptor that a walk through both stages leaves, without a prefetcher.
+/// The SMMU fetches nothing ahead: each entry comes back at the next DMA.
 #[test]
 fn without_a_prefetcher() {
     let guest = Guest::with(Profile { prefetch: false, ..Profile::default() });
