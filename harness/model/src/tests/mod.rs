@@ -10,6 +10,7 @@ mod nested;
 mod nested_ats;
 mod nested_faults;
 mod nested_rig;
+mod nested_tables;
 mod queue;
 mod registers;
 mod second;

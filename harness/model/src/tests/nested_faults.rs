@@ -1,12 +1,11 @@
 //! The events of nested translation: which stage, which class, which IPA (IHI 0070, 7.3.12 and 13).
 
 use rstest::rstest;
-use smmu_types::{Command, ResumeAction, StallModel};
+use smmu_types::{Command, Leaf, ResumeAction, StallModel};
 
 use super::model_rig::{A, B, IOVA, ModelRig, S1_RW, S2_RW, SID, cfgi_ste, s2_ipa};
 use super::nested_rig::{Guest, VMID, ipa};
 use crate::{DmaProgress, Profile};
-use smmu_types::Leaf;
 
 /// A page that stage 2 translates for a DMA to `IOVA`.
 #[derive(Clone, Copy, Debug)]
