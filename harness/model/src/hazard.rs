@@ -77,6 +77,9 @@ pub enum Waits {
 #[non_exhaustive]
 pub enum Hazard {
     /// A stream reaches memory through a cached translation that the tables no longer hold.
+    ///
+    /// A nested stream has lines of both stages combined, and lines of stage 2 for the fetches of
+    /// stage 1. `iova` of the latter is an IPA.
     StaleTranslation {
         /// Index of the SMMU.
         smmu: usize,

@@ -57,6 +57,34 @@
 //! [`Profile::prefetch`] it asks again at once for what an `ATC_INV` dropped. Until the `CMD_SYNC`
 //! after a TLBI, the answer may come from a line that the TLBI dropped (4.5.1).
 //!
+//! # Nested translation
+//!
+//! With `STE.Config` = 7 the CDs, the tables of stage 1 and its output lie behind stage 2. The SMMU
+//! keeps three kinds of entries:
+//!
+//! - *Combined entries*: from a VA to the physical address of a page, or of the next table of
+//!   stage 1. They carry VMID and ASID. `TLBI_NH_*` of the VMID and `TLBI_S12_VMALL` drop them.
+//!   `TLBI_S2_IPA` keeps all of them, as it may (4.4.3): after a change of stage 2 the driver also
+//!   sends `TLBI_NH_ALL` or `TLBI_NH_VAA`.
+//! - *Entries of stage 2*: from an IPA, with the VMID alone. `TLBI_S2_IPA` and `TLBI_S12_VMALL`
+//!   drop them. The SMMU fills combined entries from them, so with [`Profile::prefetch`] a
+//!   `TLBI_NH_ALL` before the `TLBI_S2_IPA` has no effect.
+//! - *CDs and level-1 descriptors*, from the page that stage 2 gave at the fetch. No TLBI drops
+//!   them: a hypervisor that moves the page also sends `CFGI_CD`.
+//!
+//! [`Hazard::missing`] names the command for the entries of stage 2 first. It names the one for the
+//! combined entries once memory agrees with what stage 2 has cached.
+//!
+//! A block of stage 1 that stage 2 splits has a combined entry per piece. A TLBI of any address in
+//! the block drops every piece; a level hint is the level of the block.
+//!
+//! Each combined entry knows the root tables of both stages. Two roots of stage 2 under one VMID are
+//! a [`Hazard::TagClash`]. So is a stream of stage 1 alone that has the VMID of a guest.
+//!
+//! An IPA out of range in `S1ContextPtr` or a level-1 descriptor is a Translation fault of stage 2;
+//! 3.4.3 leaves the choice. Full ATS (`EATS` = 1) returns physical addresses. Split-stage ATS
+//! (`EATS` = 2) returns IPAs, and stage 2 translates the transactions that use them.
+//!
 //! # When it acts
 //!
 //! The SMMU consumes a few commands at each read of `CMDQ_CONS`. A change of `GBPA` takes effect
@@ -101,10 +129,11 @@
 //!
 //! # Not modelled
 //!
-//! - Nested translation ([`Hazard::Unsupported`] and `C_BAD_STE`) and `TTB1` (likewise, with
-//!   `C_BAD_CD`).
-//! - Split-stage ATS (`EATS` = 2), which needs nested translation, and ATS with a device permission
-//!   table (`EATS` = 3).
+//! - `TTB1` ([`Hazard::Unsupported`] and `C_BAD_CD`).
+//! - Memory attributes, and so `S2PTW` and `S2FWB`.
+//! - Commands that complete out of order before a `CMD_SYNC`: a `TLBI_S2_IPA` and the `TLBI_NH_ALL`
+//!   after it need none in between here.
+//! - ATS with a device permission table (`EATS` = 3).
 //! - SubstreamIDs of translated transactions (`IDR3.PASIDTT` = 0); requests of ATS for reading only,
 //!   and privileged or executing accesses.
 //! - Hardware table updates.

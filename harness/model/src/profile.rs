@@ -33,7 +33,8 @@ pub enum WhileAtsOff {
 pub struct Profile {
     /// Stage 1 (`IDR0.S1P`).
     pub stage1: bool,
-    /// Stage 2 (`IDR0.S2P`).
+    /// Stage 2 (`IDR0.S2P`). An SMMU with both stages translates nested streams (`STE.Config` = 7)
+    /// and, with ATS, has split-stage ATS (`IDR0.NS1ATS` = 0).
     pub stage2: bool,
     /// EL2 regime (`IDR0.HYP`).
     pub hyp: bool,

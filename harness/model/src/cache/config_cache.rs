@@ -8,6 +8,7 @@ use crate::config::cd_table::CdTable;
 use crate::config::stream_table::{Absent, StreamTableLayout};
 use crate::model_ram::ModelRam;
 use crate::profile::Profile;
+use crate::walk::table_walk::Place;
 
 /// Structures as the SMMU fetched them. It keeps invalid and illegal ones like any other; only an
 /// aborted fetch leaves nothing (IHI 0070, 3.21.3).
@@ -27,7 +28,7 @@ pub(crate) struct ConfigCache {
 /// A CD as the SMMU fetched it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CachedCd {
-    /// Where it was fetched from.
+    /// Where it was fetched from: a physical address, also behind stage 2.
     pub(crate) at: PhysAddr,
     pub(crate) cd: Cd,
 }
@@ -114,20 +115,22 @@ impl ConfigCache {
         Ok(ste)
     }
 
-    /// A CD of a stream's table: the cached one, or else a fetch that the cache keeps.
+    /// A CD of a stream's table: the cached one, or else a fetch that the cache keeps. `place`
+    /// finds where an address of the table lies.
     pub(crate) fn cd(
         &mut self,
         ram: &ModelRam,
         stream: StreamId,
         table: &CdTable,
         index: u32,
+        place: Place<'_>,
     ) -> Result<Cd, Absent> {
         if let Some(cached) = self.cds.get(&(stream.0, index)) {
             return Ok(cached.cd);
         }
-        let cd = self.fetch_cd(ram, stream, table, index);
+        let cd = self.fetch_cd(ram, stream, table, index, place);
         if self.ahead && table.has_substreams() {
-            self.fetch_neighbours(ram, stream, table, index);
+            self.fetch_neighbours(ram, stream, table, index, place);
         }
         cd
     }
@@ -138,16 +141,19 @@ impl ConfigCache {
         stream: StreamId,
         table: &CdTable,
         index: u32,
+        place: Place<'_>,
     ) -> Result<Cd, Absent> {
         let l1cds = &mut self.l1cds;
         let at = table.locate(index, |l1, address| {
             if let Some(descriptor) = l1cds.get(&(stream.0, l1)) {
-                return Some(*descriptor);
+                return Ok(*descriptor);
             }
-            let descriptor = ram.read64(address)?;
+            let address = place(address.0).map_err(Absent::Fault)?;
+            let descriptor = ram.read64(address).ok_or(Absent::Abort(address))?;
             l1cds.insert((stream.0, l1), descriptor);
-            Some(descriptor)
+            Ok(descriptor)
         })?;
+        let at = place(at.0).map_err(Absent::Fault)?;
         let cd = Cd(ram.read_words(at).ok_or(Absent::Abort(at))?);
         self.cds.insert((stream.0, index), CachedCd { at, cd });
         Ok(cd)
@@ -155,10 +161,18 @@ impl ConfigCache {
 
     /// Fetch ahead what lies beside a CD: the CDs of its 4 KiB, and the level-1 descriptors of its
     /// 64 bytes. The SMMU may read any of them while the table is reachable (3.21.3).
-    fn fetch_neighbours(&mut self, ram: &ModelRam, stream: StreamId, table: &CdTable, index: u32) {
+    fn fetch_neighbours(
+        &mut self,
+        ram: &ModelRam,
+        stream: StreamId,
+        table: &CdTable,
+        index: u32,
+        place: Place<'_>,
+    ) {
         if let Some(l1) = table.l1_index(index) {
             for near in line(l1, 8, table.l1_len()) {
-                if let Some(descriptor) = ram.read64(table.l1_address(near)) {
+                let at = place(table.l1_address(near).0).ok();
+                if let Some(descriptor) = at.and_then(|at| ram.read64(at)) {
                     self.l1cds.entry((stream.0, near)).or_insert(descriptor);
                 }
             }
@@ -166,7 +180,7 @@ impl ConfigCache {
         for near in line(index, 64, table.len()) {
             if !self.cds.contains_key(&(stream.0, near)) {
                 // An aborted fetch leaves nothing, and records nothing: no transaction caused it.
-                let _ = self.fetch_cd(ram, stream, table, near);
+                let _ = self.fetch_cd(ram, stream, table, near, place);
             }
         }
     }

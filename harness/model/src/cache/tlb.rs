@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use smmu_types::{CacheTag, PhysAddr};
+use smmu_types::CacheTag;
 
 use crate::hazard::Permissions;
 use crate::requester::Requester;
 use crate::walk::space::Space;
-use crate::walk::translation::{CachedTable, LeafMapping, WalkStep, level_shift};
+use crate::walk::translation::{
+    CachedTable, LeafMapping, Roots, Stage1Part, WalkStep, level_shift,
+};
 
 /// The place of a cached descriptor: space, level and input address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,17 +40,38 @@ fn size(level: u8) -> u64 {
     1 << level_shift(level)
 }
 
-/// A cached leaf descriptor.
+/// A cached mapping: one leaf descriptor, or the leaves of both stages combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TlbLine {
     pub(crate) output: u64,
     pub(crate) permissions: Permissions,
-    /// Root of the tables that the walk started from.
-    pub(crate) root: PhysAddr,
+    /// Stage 1 of a combined line.
+    pub(crate) stage1: Option<Stage1Part>,
+    /// Roots of the tables that the walk started from.
+    pub(crate) roots: Roots,
     /// The source of the transaction whose walk filled the line.
     pub(crate) source: Requester,
     /// Serial number: where several lines match, the smallest age serves.
     age: u64,
+}
+
+impl TlbLine {
+    /// The descriptor that a TLBI of the line's space must match: of a combined line the leaf of
+    /// stage 1, of which the line may be a part.
+    fn descriptor(&self, key: &TlbKey) -> TlbKey {
+        self.stage1.map_or(*key, |stage1| TlbKey::of(key.space, stage1.level, key.base))
+    }
+
+    /// The mapping, as the walk found it.
+    pub(crate) fn mapping(&self, key: &TlbKey) -> LeafMapping {
+        LeafMapping {
+            level: key.level,
+            output: self.output,
+            permissions: self.permissions,
+            global: false,
+            stage1: self.stage1,
+        }
+    }
 }
 
 /// The input addresses that an invalidation covers.
@@ -104,13 +127,13 @@ impl Tlb {
         })
     }
 
-    /// Keep a leaf. A line that exists under its key stays unchanged.
+    /// Keep a mapping. A line that exists under its key stays unchanged.
     pub(crate) fn insert(
         &mut self,
         space: Space,
         input: u64,
         mapping: &LeafMapping,
-        root: PhysAddr,
+        roots: Roots,
         source: Requester,
     ) {
         let space = if mapping.global { space.global() } else { space };
@@ -118,7 +141,8 @@ impl Tlb {
         let line = TlbLine {
             output: mapping.output,
             permissions: mapping.permissions,
-            root,
+            stage1: mapping.stage1,
+            roots,
             source,
             age: self.age,
         };
@@ -126,14 +150,8 @@ impl Tlb {
         self.lines.entry(TlbKey::of(space, mapping.level, input)).or_insert(line);
     }
 
-    pub(crate) fn insert_table(
-        &mut self,
-        space: Space,
-        input: u64,
-        step: &WalkStep,
-        root: PhysAddr,
-    ) {
-        let table = CachedTable { table: step.table, limits: step.limits, root };
+    pub(crate) fn insert_table(&mut self, space: Space, input: u64, step: &WalkStep, roots: Roots) {
+        let table = CachedTable { step: *step, roots };
         self.tables.entry(TlbKey::of(space, step.level, input)).or_insert(table);
     }
 
@@ -146,9 +164,10 @@ impl Tlb {
     ) -> Vec<(TlbKey, TlbLine)> {
         let mut gone = Vec::new();
         self.lines.retain(|key, line| {
+            let leaf = line.descriptor(key);
             let hit = spaces(key.space)
                 && extent.is_none_or(|e| {
-                    e.overlaps(key) && e.level.is_none_or(|level| level == key.level)
+                    e.overlaps(&leaf) && e.level.is_none_or(|level| level == leaf.level)
                 });
             if hit {
                 gone.push((*key, *line));

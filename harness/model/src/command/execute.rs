@@ -198,7 +198,7 @@ impl ModelSmmu {
         }
         if self.profile.prefetch {
             for (key, line) in gone {
-                self.prefetch(ram, line.source, key.base);
+                self.prefetch(ram, line.source, &key);
             }
         }
     }

@@ -5,6 +5,7 @@ use smmu_types::{Cd, ContextTableDescriptor, EventKind, PhysAddr, Ste, Substream
 
 use crate::config::stream_table::Absent;
 use crate::profile::Profile;
+use crate::walk::translation::Translation;
 
 /// The table of CDs of a stream, or its single CD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) struct CdTable {
     /// `S1DSS`, for a table with substreams.
     default: DefaultSubstream,
     output_bits: u32,
+    /// Stage 2 of a nested stream: every address of the table is an IPA.
+    pub(crate) second: Option<Translation>,
     /// `S1ContextPtr` has bits below the alignment of the table.
     pub(crate) is_misaligned: bool,
 }
@@ -43,7 +46,10 @@ impl CdTable {
 
     /// The table that a stage-1 STE describes. `None` if the STE is illegal: `S1CDMax` beyond
     /// `IDR1.SSIDSIZE`, two levels without `IDR0.CD2L`, or a table beyond the output size.
-    pub(crate) fn of(entry: &Ste, profile: &Profile) -> Option<Self> {
+    ///
+    /// With `second` the table lies behind stage 2, which answers an IPA out of range with a
+    /// Translation fault (3.4.3).
+    pub(crate) fn of(entry: &Ste, profile: &Profile, second: Option<Translation>) -> Option<Self> {
         let pointer = entry.get(ste::S1CONTEXTPTR);
         let output_bits = profile.output_bits();
         // Without SubstreamIDs the SMMU ignores S1CDMax; with one CD it ignores S1Fmt and S1DSS.
@@ -64,14 +70,20 @@ impl CdTable {
         };
         let refused =
             log2 > profile.substream_bits.into() || leaf.is_some() && !profile.two_level_cd;
-        if refused || pointer >> output_bits != 0 {
+        let base = PhysAddr(0);
+        let is_misaligned = false;
+        let table = CdTable { base, log2, leaf, default, output_bits, second, is_misaligned };
+        if refused || !table.may_hold(pointer) {
             return None;
         }
-        let table =
-            CdTable { base: PhysAddr(0), log2, leaf, default, output_bits, is_misaligned: false };
         // 5.2: the low bits must be zero. This SMMU treats them so, and the audit names them.
         let low = pointer & (table.bytes() - 1);
         Some(CdTable { base: PhysAddr(pointer - low), is_misaligned: low != 0, ..table })
+    }
+
+    /// The SMMU may fetch from this address: stage 2 judges an IPA.
+    fn may_hold(&self, address: u64) -> bool {
+        self.second.is_some() || address >> self.output_bits == 0
     }
 
     /// Bytes of the first level, a power of two.
@@ -147,21 +159,21 @@ impl CdTable {
         let bytes = (Cd::BYTES as u64) << self.leaf?;
         let table = ContextTableDescriptor([descriptor]).table()?;
         // 5.3 and 3.4.3: a pointer beyond OAS counts as no table.
-        (table.0 >> self.output_bits == 0).then(|| PhysAddr(table.0 & !(bytes - 1)))
+        self.may_hold(table.0).then(|| PhysAddr(table.0 & !(bytes - 1)))
     }
 
-    /// The address of a CD; `l1` reads a level-1 descriptor.
+    /// The address of a CD, which is an IPA behind stage 2; `l1` reads a level-1 descriptor.
     pub(crate) fn locate(
         &self,
         cd: u32,
-        l1: impl FnOnce(u32, PhysAddr) -> Option<u64>,
+        l1: impl FnOnce(u32, PhysAddr) -> Result<u64, Absent>,
     ) -> Result<PhysAddr, Absent> {
         let (table, within) = match self.leaf {
             None => (self.base, cd),
             Some(leaf) => {
                 let index = cd >> leaf;
                 let address = self.l1_address(index);
-                let descriptor = l1(index, address).ok_or(Absent::Abort(address))?;
+                let descriptor = l1(index, address)?;
                 let table = self.leaf_table(descriptor).ok_or(Absent::Missing)?;
                 (table, cd & ((1 << leaf) - 1))
             }

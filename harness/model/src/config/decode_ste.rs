@@ -16,7 +16,15 @@ use crate::word::{bit, field};
 pub(crate) enum Stream {
     Abort,
     Bypass,
-    Stage1 { cds: CdTable, vmid: Vmid, regime: Regime, tagged: Tagged, may_stall: bool },
+    /// Stage 1, and stage 2 behind it if [`CdTable::second`] has one.
+    Stage1 {
+        cds: CdTable,
+        vmid: Vmid,
+        regime: Regime,
+        tagged: Tagged,
+        may_stall: bool,
+    },
+    /// Stage 2 alone.
     Stage2(Translation),
 }
 
@@ -45,12 +53,14 @@ pub(crate) enum Bad {
 /// - `S1STALLD`, where stalls are no choice;
 /// - a reserved `STRW` if EL2 exists; a VMID wider than supported;
 /// - for stage 2: AArch32 or big-endian tables, hardware updates (`S2HA`, `S2HD`), an `S2S`
-///   that the SMMU does not have or does not leave out, a granule that the profile lacks, `S2T0SZ` outside 64 - OAS to 39, an `S2SL0` that does not
-///   match `S2T0SZ`, `S2TTB` beyond `S2PS`.
+///   that the SMMU does not have or does not leave out, a granule that the profile lacks, `S2T0SZ`
+///   outside 64 - OAS to 39, an `S2SL0` that does not match `S2T0SZ`, `S2TTB` beyond `S2PS`.
+///
+/// With both stages the rules of both hold, and `S1ContextPtr` is an IPA.
 ///
 /// A granule that the profile has and the model does not walk is unsupported.
 pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stream, Bad> {
-    let [w0, w1, w2, w3, ..] = ste.0;
+    let [w0, w1, w2, ..] = ste.0;
     let config = field(w0, 3, 1);
     if !bit(w0, 0) {
         return Err(Bad::Illegal);
@@ -85,13 +95,19 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
     if profile.ats && has_bad_ats(ste) {
         return Err(Bad::Illegal);
     }
-    if s1 && s2 {
-        return Err(Bad::Unsupported("nested translation (STE.Config = 7)"));
+    let second = if s2 { Some(stage2_of(ste, profile)?) } else { None };
+    match second {
+        Some(stage2) if !s1 => Ok(Stream::Stage2(stage2)),
+        _ => {
+            let cds = CdTable::of(ste, profile, second).ok_or(Bad::Illegal)?;
+            Ok(Stream::Stage1 { cds, vmid, regime, tagged, may_stall: !bit(w1, 27) })
+        }
     }
-    if s1 {
-        let cds = CdTable::of(ste, profile).ok_or(Bad::Illegal)?;
-        return Ok(Stream::Stage1 { cds, vmid, regime, tagged, may_stall: !bit(w1, 27) });
-    }
+}
+
+/// Stage 2 of an STE that has it.
+fn stage2_of(ste: &Ste, profile: &Profile) -> Result<Translation, Bad> {
+    let [_, _, w2, w3, ..] = ste.0;
     let stall_refused = match profile.stall_model {
         StallModel::Both => false,
         StallModel::Forced => !bit(w2, 57),
@@ -99,14 +115,16 @@ pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stre
     };
     // S2ENDI, S2HD, S2HA.
     let illegal = bit(w2, 52) || bit(w2, 55) || bit(w2, 56) || stall_refused;
-    let SteConfig::Stage2(config) = with_known_size(ste, 2, 50, 48).decode() else {
+    let (SteConfig::Stage2(config) | SteConfig::Nested(_, config)) =
+        with_known_size(ste, 2, 50, 48).decode()
+    else {
         return Err(Bad::Illegal);
     };
     if illegal {
         return Err(Bad::Illegal);
     }
     known_granule(config.granule, profile)?;
-    decode_stage2(&config, profile, !bit(w2, 53), w3).ok_or(Bad::Illegal).map(Stream::Stage2)
+    decode_stage2(&config, profile, !bit(w2, 53), w3).ok_or(Bad::Illegal)
 }
 
 /// Whether `EATS` does not go with the rest of an STE that translates (5.2).
@@ -121,12 +139,12 @@ fn has_bad_ats(ste: &Ste) -> bool {
     }
 }
 
-/// The effective `EATS` of a stream that the SMMU does not refuse (5.2). The model has no device
-/// permission table, so [`AtsMode::FullChecked`] behaves as off.
+/// The effective `EATS` of a stream that the SMMU does not refuse (5.2), while `CR0.ATSCHK` is 1.
+/// The model has no device permission table, so [`AtsMode::FullChecked`] behaves as off.
 pub(crate) fn effective_ats(ste: &Ste, profile: &Profile) -> AtsMode {
     let translates = ste.get(field_of::CONFIG) > 4;
     match ste.ats() {
-        AtsMode::Full if profile.ats && translates => AtsMode::Full,
+        mode @ (AtsMode::Full | AtsMode::Split) if profile.ats && translates => mode,
         _ => AtsMode::Off,
     }
 }

@@ -2,6 +2,8 @@
 
 use smmu_types::{PhysAddr, Ste, StreamId};
 
+use crate::walk::table_walk::WalkFault;
+
 /// Address and shape of the stream table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamTableLayout {
@@ -20,6 +22,8 @@ pub(crate) enum Absent {
     Missing,
     /// The fetch from this address aborted.
     Abort(PhysAddr),
+    /// Stage 2 has no address for the fetch.
+    Fault(WalkFault),
 }
 
 impl StreamTableLayout {

@@ -6,12 +6,14 @@ use smmu_types::{
     AtcSpan, AtsMode, Command, EventKind, Iova, PhysAddr, RawCommand, Ste, StreamId, SubstreamId,
 };
 
-use crate::cache::tlb::TlbKey;
+use crate::cache::tlb::{TlbKey, TlbLine};
+use crate::config::cd_table::CdTable;
 use crate::config::decode_ste::{Stream, decode_ste, effective_ats};
+use crate::config::stream_table::Absent;
 use crate::config::treatment::{Refusal, Treatment};
 use crate::dma::ats_device::AtcKey;
 use crate::dma::fetch::ste_in_memory;
-use crate::dma::transaction::{DmaAccess, event_of};
+use crate::dma::transaction::{DmaAccess, event_of, skips_stage1};
 use crate::hazard::{Hazard, Permissions};
 use crate::injected_fault::InjectedFault;
 use crate::model_ram::ModelRam;
@@ -19,6 +21,7 @@ use crate::model_smmu::ModelSmmu;
 use crate::profile::WhileAtsOff;
 use crate::queue::feed::QueueId;
 use crate::requester::Requester;
+use crate::walk::translation::Stages;
 
 const BOTH: Permissions = Permissions { read: true, write: true };
 
@@ -42,6 +45,14 @@ pub(crate) enum RequestFailure {
     Aborted,
     /// Success, with R and W = 0: there is no translation.
     NoAccess,
+}
+
+/// What an answer to a device holds (5.2, `EATS`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gives {
+    PhysicalAddress,
+    /// The output of stage 1: stage 2 translates the transactions that use it (split-stage ATS).
+    Ipa,
 }
 
 /// Whether a request is of a transaction, or of a prefetch, which records nothing.
@@ -99,15 +110,17 @@ impl ModelSmmu {
                 return Err(self.abort(ram, source, refusal, cause));
             }
             Ok(Stream::Abort) => return Err(RequestFailure::Unsupported),
-            Ok(_) if effective_ats(&ste, &self.profile) == AtsMode::Off => {
+            Ok(_) if self.effective_ats(&ste) == AtsMode::Off => {
                 return Err(self.refuse_request(ram, source, iova, cause));
             }
             Ok(_) => {}
         }
         match self.configuration(ram, source) {
+            // 3.9.1.2: also where stage 2 has no translation for the fetch of a CD.
+            Err(refusal) if refusal.kind.is_translation_fault() => Err(RequestFailure::NoAccess),
             Err(refusal) => Err(self.abort(ram, source, refusal, cause)),
             Ok(Treatment::Abort) => Err(RequestFailure::Unsupported),
-            Ok(Treatment::Bypass) if iova >> self.profile.output_bits() != 0 => {
+            Ok(treatment) if skips_stage1(&treatment) && self.is_too_large(iova) => {
                 Err(RequestFailure::NoAccess)
             }
             // 13.6.4: S1DSS skips stage 1, so the answer is the address itself.
@@ -115,15 +128,16 @@ impl ModelSmmu {
                 let key = AtcKey::of(source.substream, PAGE, iova);
                 Ok(Granted { key, output: key.base, permissions: BOTH })
             }
-            Ok(Treatment::Translate(t)) => match self.find_or_walk(ram, source, &t, iova) {
-                Ok((key, line)) => granted(source.substream, &key, line.output, line.permissions),
-                Err(fault) if fault.kind == EventKind::F_WALK_EABT => {
-                    let refusal =
-                        Refusal { kind: fault.kind, fetch: fault.fetch, unsupported: None };
-                    Err(self.abort(ram, source, refusal, cause))
+            Ok(Treatment::Translate(stages)) => {
+                match self.find_or_walk(ram, source, &stages, iova, BOTH) {
+                    Ok((key, line)) => granted(source.substream, &key, &line, self.gives(&ste)),
+                    Err(fault) if fault.kind == EventKind::F_WALK_EABT => {
+                        let refusal = Refusal::no_cd(Absent::Fault(fault));
+                        Err(self.abort(ram, source, refusal, cause))
+                    }
+                    Err(_) => Err(RequestFailure::NoAccess),
                 }
-                Err(_) => Err(RequestFailure::NoAccess),
-            },
+            }
         }
     }
 
@@ -184,7 +198,7 @@ impl ModelSmmu {
             return self.forbid(ram, source, address, access);
         }
         // 3.9.1.1: the SMMU aborts an address beyond OAS, and records nothing.
-        let passes = (address.0 >> self.profile.output_bits() == 0).then_some(address);
+        let passes = (!self.is_too_large(address.0)).then_some(address);
         if self.regs.cr0 & cr0::ATSCHK == 0 {
             return passes;
         }
@@ -199,8 +213,15 @@ impl ModelSmmu {
             Err(absent) => Refusal::no_ste(absent),
             Ok(ste) => match decode_ste(&ste, &self.profile, self.e2h()) {
                 Ok(Stream::Abort) => return None,
-                Ok(_) if effective_ats(&ste, &self.profile) == AtsMode::Off => {
+                Ok(_) if self.effective_ats(&ste) == AtsMode::Off => {
                     return self.forbid(ram, source, address, access);
+                }
+                // Only a nested STE has split-stage ATS: what the device holds is an IPA.
+                Ok(Stream::Stage1 { cds: CdTable { second: Some(second), .. }, .. })
+                    if self.gives(&ste) == Gives::Ipa =>
+                {
+                    let (source, stages) = (source.stream.into(), Stages::one(second));
+                    return self.look_up(ram, source, &stages, address.0, access).ok();
                 }
                 Ok(_) => return passes,
                 Err(bad) => Refusal::bad(bad, EventKind::C_BAD_STE),
@@ -211,6 +232,23 @@ impl ModelSmmu {
             self.record_refusal(ram, source.stream.into(), refusal);
         }
         None
+    }
+
+    /// The effective `EATS` of an STE that the SMMU does not refuse.
+    fn effective_ats(&self, ste: &Ste) -> AtsMode {
+        match effective_ats(ste, &self.profile) {
+            // 3.9.1.2: split-stage ATS is off without `ATSCHK`.
+            AtsMode::Split if self.regs.cr0 & cr0::ATSCHK == 0 => AtsMode::Off,
+            mode => mode,
+        }
+    }
+
+    /// What a device gets as a translation.
+    pub(crate) fn gives(&self, ste: &Ste) -> Gives {
+        match self.effective_ats(ste) {
+            AtsMode::Split => Gives::Ipa,
+            _ => Gives::PhysicalAddress,
+        }
     }
 
     fn forbid(
@@ -236,7 +274,7 @@ impl ModelSmmu {
         let ste = cached.or_else(|| ste_in_memory(ram, &self.stream_table(), stream).ok());
         let passes = |ste: &Ste| {
             let legal = decode_ste(ste, &self.profile, self.e2h()).is_ok();
-            legal && effective_ats(ste, &self.profile) == AtsMode::Full
+            legal && self.effective_ats(ste) != AtsMode::Off
         };
         self.translates() && ste.is_some_and(|ste| passes(&ste))
     }
@@ -276,28 +314,22 @@ impl ModelSmmu {
     fn ask_again(&mut self, ram: &ModelRam, stream: StreamId, key: &AtcKey) {
         let source = Requester { stream, substream: key.substream };
         let space = match self.cached_configuration(ram, source) {
-            Some(Treatment::Translate(t)) => Some(t.space),
+            Some(Treatment::Translate(stages)) => Some(stages.first.space),
             _ => None,
         };
+        let ste = self.config.stes.get(&stream.0);
+        let gives = ste.map_or(Gives::PhysicalAddress, |ste| self.gives(ste));
         let old = space.and_then(|space| {
             let dropped = self.unsynced.iter().find(|(line, _)| {
                 (line.space == space || line.space == space.global())
                     && line.base <= key.base
                     && key.base - line.base < line.size()
             });
-            dropped.and_then(|(line, old)| {
-                granted(key.substream, line, old.output, old.permissions).ok()
-            })
+            dropped.and_then(|(line, old)| granted(key.substream, line, old, gives).ok())
         });
         let answer = match old {
             Some(old) if self.lets_translated_pass(ram, stream) => Some(old),
-            _ => {
-                // The driver may be in the middle of an unmap: what it owes, the audit tells.
-                let known = self.hazards.len();
-                let answer = self.answer(ram, source, key.base, Cause::Prefetch).ok();
-                self.hazards.truncate(known);
-                answer
-            }
+            _ => self.quietly(|smmu| smmu.answer(ram, source, key.base, Cause::Prefetch).ok()),
         };
         if let Some(answer) = answer {
             self.keep(stream, &answer);
@@ -349,9 +381,16 @@ impl ModelSmmu {
 fn granted(
     substream: Option<SubstreamId>,
     key: &TlbKey,
-    output: u64,
-    permissions: Permissions,
+    line: &TlbLine,
+    gives: Gives,
 ) -> Result<Granted, RequestFailure> {
+    let permissions = line.permissions;
+    let output = match (gives, line.stage1) {
+        (Gives::PhysicalAddress, _) => line.output,
+        (Gives::Ipa, Some(stage1)) => stage1.ipa,
+        // The transaction skips stage 1.
+        (Gives::Ipa, None) => key.base,
+    };
     if !permissions.read && !permissions.write {
         return Err(RequestFailure::NoAccess);
     }

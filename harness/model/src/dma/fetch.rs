@@ -1,17 +1,20 @@
 //! Fetches of configuration and translations, through the caches or past them.
 
-use smmu_types::regs::cr2;
-use smmu_types::{Cd, Ste, StreamId};
+use smmu_types::{Cd, EventClass, EventKind, PhysAddr, Ste, StreamId};
 
 use crate::config::cd_table::CdTable;
 use crate::config::decode_ste::{Stream, decode_ste};
 use crate::config::stream_table::{Absent, StreamTableLayout};
-use crate::config::treatment::{Refusal, Treatment, resolve};
+use crate::config::treatment::{Plan, Refusal, Treatment, plan, resolve};
+use crate::hazard::Permissions;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::requester::Requester;
-use crate::walk::table_walk::{WalkFault, walk};
-use crate::walk::translation::Translation;
+use crate::walk::in_memory::read_through;
+use crate::walk::table_walk::{WalkFault, walk_stage};
+use crate::walk::translation::{Stages, Translation};
+
+const READ: Permissions = Permissions { read: true, write: false };
 
 impl ModelSmmu {
     /// The configuration for a transaction. The cache keeps every structure that this fetches.
@@ -22,11 +25,49 @@ impl ModelSmmu {
     ) -> Result<Treatment, Refusal> {
         let table = self.stream_table();
         let ste = self.config.ste(ram, &table, from.stream).map_err(Refusal::no_ste)?;
-        let (profile, config) = (&self.profile, &mut self.config);
-        let e2h = self.regs.cr2 & cr2::E2H != 0;
-        resolve(&ste, profile, e2h, from.substream, |cds, index| {
-            config.cd(ram, from.stream, cds, index)
-        })
+        match plan(&ste, &self.profile, self.e2h(), from.substream)? {
+            Plan::Done(treatment) => Ok(treatment),
+            Plan::NeedsCd(needs) => {
+                let cd = self.cd(ram, from, &needs.cds, needs.index).map_err(Refusal::no_cd)?;
+                needs.with(&cd, &self.profile)
+            }
+        }
+    }
+
+    /// A CD of a stream's table, through the configuration cache and, behind stage 2, the IOTLB.
+    pub(crate) fn cd(
+        &mut self,
+        ram: &ModelRam,
+        from: Requester,
+        cds: &CdTable,
+        index: u32,
+    ) -> Result<Cd, Absent> {
+        // Stage 2 needs all of the SMMU but the configuration cache.
+        let mut config = std::mem::take(&mut self.config);
+        let cd = config.cd(ram, from.stream, cds, index, &mut |at| match &cds.second {
+            Some(second) => self.read_through_tlb(ram, from, second, at, EventClass::Cd),
+            None => Ok(PhysAddr(at)),
+        });
+        self.config = config;
+        cd
+    }
+
+    /// Where an IPA lies that the SMMU itself reads, through the IOTLB.
+    fn read_through_tlb(
+        &mut self,
+        ram: &ModelRam,
+        from: Requester,
+        second: &Translation,
+        ipa: u64,
+        class: EventClass,
+    ) -> Result<PhysAddr, WalkFault> {
+        let found = self.find_or_walk(ram, from, &Stages::one(*second), ipa, READ);
+        let (key, line) = found.map_err(|fault| fault.in_fetch(class))?;
+        if !line.permissions.read {
+            let fault = WalkFault::of(second, EventKind::F_PERMISSION, key.level, ipa);
+            return Err(fault.in_fetch(class));
+        }
+        Ok(line.mapping(&key).at(ipa))
     }
 
     /// The configuration for a transaction in memory now. The cache stays unchanged.
@@ -62,6 +103,11 @@ impl ModelSmmu {
         self.cds_of(self.config.stes.get(&stream.0)?)
     }
 
+    /// Stage 2 of a stream's cached STE, if it is nested.
+    pub(crate) fn cached_second(&self, stream: StreamId) -> Option<Translation> {
+        self.cached_cds(stream)?.second
+    }
+
     /// The table of CDs of an STE. `None` if the SMMU refuses the STE, or without stage 1.
     pub(crate) fn cds_of(&self, ste: &Ste) -> Option<CdTable> {
         match decode_ste(ste, &self.profile, self.e2h()) {
@@ -70,23 +116,43 @@ impl ModelSmmu {
         }
     }
 
-    /// Walk, and cache the table descriptors and the leaf. A fault caches the table descriptors
+    /// Walk, and cache the table descriptors and the mapping. A fault caches the table descriptors
     /// only.
+    ///
+    /// Stage 1 must allow an access of `wanted`, or else its fault comes before those of stage 2.
     pub(crate) fn walk_and_keep(
         &mut self,
         ram: &ModelRam,
         source: Requester,
-        t: &Translation,
+        stages: &Stages,
         iova: u64,
+        wanted: Permissions,
     ) -> Result<(), WalkFault> {
-        let from = self.tlb.find_table(t.space, iova).map(|(key, table)| (key.level, table));
-        let found = walk(ram, t, iova, from);
+        let Stages { first, second } = stages;
+        let from = self.tlb.find_table(first.space, iova).map(|(_, table)| table);
+        let found = walk_stage(ram, first, iova, from.as_ref(), &mut |table| match second {
+            Some(second) => self.read_through_tlb(ram, source, second, table, EventClass::Tt),
+            None => Ok(PhysAddr(table)),
+        });
         // An entry reached through a cached descriptor belongs to that descriptor's root table.
-        let root = from.map_or(t.root, |(_, table)| table.root);
+        let roots = from.map_or(stages.roots(), |table| table.roots);
         for step in &found.steps {
-            self.tlb.insert_table(t.space, iova, step, root);
+            self.tlb.insert_table(first.space, iova, step, roots);
         }
-        self.tlb.insert(t.space, iova, &found.result?, root, source);
+        let mut mapping = found.result?;
+        if let Some(second) = second {
+            let one = mapping.permissions;
+            let denied = !(one.read && wanted.read || one.write && wanted.write);
+            let ipa = mapping.at(iova).0;
+            // The SMMU may translate what stage 1 denies ahead of any need, and cache the result.
+            let below = self.find_or_walk(ram, source, &Stages::one(*second), ipa, wanted);
+            let (key, line) = below.map_err(|fault| match denied {
+                true => WalkFault::of(first, EventKind::F_PERMISSION, mapping.level, iova),
+                false => fault,
+            })?;
+            mapping = mapping.through(&line.mapping(&key), iova);
+        }
+        self.tlb.insert(first.space, iova, &mapping, roots, source);
         Ok(())
     }
 }
@@ -101,8 +167,27 @@ pub(crate) fn ste_in_memory(
     ram.read_words(at).map(Ste).ok_or(Absent::Abort(at))
 }
 
+/// Where an address of a table of CDs lies, by stage 2 in memory.
+pub(crate) fn place_in_memory(
+    ram: &ModelRam,
+    cds: &CdTable,
+    at: PhysAddr,
+) -> Result<PhysAddr, Absent> {
+    match &cds.second {
+        Some(second) => read_through(ram, second, at.0, EventClass::Cd).map_err(Absent::Fault),
+        None => Ok(at),
+    }
+}
+
+/// A level-1 descriptor of a table of CDs, in memory.
+pub(crate) fn l1cd_in_memory(ram: &ModelRam, cds: &CdTable, at: PhysAddr) -> Result<u64, Absent> {
+    let at = place_in_memory(ram, cds, at)?;
+    ram.read64(at).ok_or(Absent::Abort(at))
+}
+
 /// A CD of a table, in memory.
-fn cd_in_memory(ram: &ModelRam, cds: &CdTable, index: u32) -> Result<Cd, Absent> {
-    let at = cds.locate(index, |_, address| ram.read64(address))?;
+pub(crate) fn cd_in_memory(ram: &ModelRam, cds: &CdTable, index: u32) -> Result<Cd, Absent> {
+    let at = cds.locate(index, |_, address| l1cd_in_memory(ram, cds, address))?;
+    let at = place_in_memory(ram, cds, at)?;
     ram.read_words(at).map(Cd).ok_or(Absent::Abort(at))
 }

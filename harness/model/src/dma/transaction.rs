@@ -1,7 +1,8 @@
 //! A transaction of a device: configuration, lookup, output address or event.
 
+use smmu_types::fields::events::f_permission::TTRNW;
 use smmu_types::regs::cr2;
-use smmu_types::{EventClass, EventKind, EventRecord, Iova, Ipa, PhysAddr};
+use smmu_types::{EventClass, EventKind, EventRecord, Iova, PhysAddr};
 
 use crate::cache::tlb::{TlbKey, TlbLine};
 use crate::config::treatment::{Refusal, Treatment};
@@ -10,7 +11,7 @@ use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::requester::Requester;
 use crate::walk::table_walk::WalkFault;
-use crate::walk::translation::{Translation, WalkStage};
+use crate::walk::translation::{Stages, WalkStage};
 
 /// Why a transaction does not pass.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,11 @@ pub(crate) enum DmaAccess {
 }
 
 impl DmaAccess {
+    /// The permission that the access needs.
+    fn wanted(self) -> Permissions {
+        Permissions { read: self == DmaAccess::Read, write: self == DmaAccess::Write }
+    }
+
     pub(crate) fn allowed(self, permissions: Permissions) -> bool {
         match self {
             DmaAccess::Read => permissions.read,
@@ -59,7 +65,7 @@ impl ModelSmmu {
         }
         match configured {
             Ok(Treatment::Abort) => Err(NoPassage::Refused),
-            Ok(Treatment::Bypass) if iova >> self.profile.output_bits() != 0 => {
+            Ok(treatment) if skips_stage1(&treatment) && self.is_too_large(iova) => {
                 let kind = EventKind::F_ADDR_SIZE;
                 let event = event_of(kind, source)
                     .with_access(Iova(iova), access == DmaAccess::Read)
@@ -68,7 +74,10 @@ impl ModelSmmu {
                 Err(NoPassage::Refused)
             }
             Ok(Treatment::Bypass) => Ok(PhysAddr(iova)),
-            Ok(Treatment::Translate(t)) => self.look_up(ram, source, &t, iova, access),
+            Ok(Treatment::Translate(stages)) => self.look_up(ram, source, &stages, iova, access),
+            Err(Refusal { fault: Some(fault), .. }) => {
+                Err(self.fault(ram, source, iova, access, fault))
+            }
             Err(refusal) => {
                 self.refuse(ram, source, refusal);
                 Err(NoPassage::Refused)
@@ -96,53 +105,70 @@ impl ModelSmmu {
         self.record(ram, event);
     }
 
-    fn look_up(
+    /// An address that skips stage 1 has the size of an IPA at most, which is OAS here (3.4).
+    pub(crate) fn is_too_large(&self, address: u64) -> bool {
+        address >> self.profile.output_bits() != 0
+    }
+
+    pub(crate) fn look_up(
         &mut self,
         ram: &ModelRam,
         source: Requester,
-        t: &Translation,
+        stages: &Stages,
         iova: u64,
         access: DmaAccess,
     ) -> Result<PhysAddr, NoPassage> {
-        let found = self.find_or_walk(ram, source, t, iova).and_then(|(key, line)| {
+        let found = self.find_or_walk(ram, source, stages, iova, access.wanted());
+        let allowed = found.and_then(|(key, line)| {
+            let Stages { first, second } = stages;
             if access.allowed(line.permissions) {
-                return Ok(PhysAddr(line.output | iova & (key.size() - 1)));
+                return Ok(line.mapping(&key).at(iova));
             }
-            Err(WalkFault { kind: EventKind::F_PERMISSION, level: t.start_level, fetch: None })
+            Err(match (line.stage1, second) {
+                (Some(stage1), Some(second)) if access.allowed(stage1.permissions) => {
+                    let ipa = stage1.ipa | iova & (key.size() - 1);
+                    WalkFault::of(second, EventKind::F_PERMISSION, key.level, ipa)
+                }
+                _ => WalkFault::of(first, EventKind::F_PERMISSION, key.level, iova),
+            })
         });
-        found.map_err(|fault| self.fault(ram, source, t, iova, access, fault))
+        allowed.map_err(|fault| self.fault(ram, source, iova, access, fault))
     }
 
     /// The cached line that translates `iova`, or the one that a walk finds and the cache keeps.
+    /// `wanted` is as in [`walk_and_keep`](Self::walk_and_keep).
     pub(crate) fn find_or_walk(
         &mut self,
         ram: &ModelRam,
         source: Requester,
-        t: &Translation,
+        stages: &Stages,
         iova: u64,
+        wanted: Permissions,
     ) -> Result<(TlbKey, TlbLine), WalkFault> {
         let stream = source.stream;
+        let first = &stages.first;
         // Only a walk checks the input size: a cached line serves all that it covers.
         let mut way = None;
-        let found = match self.tlb.find(t.space, iova) {
+        let found = match self.tlb.find(first.space, iova) {
             Some(found) => found,
             None => {
-                way = self.stale_way(ram, stream, t, iova);
-                let walked = self.walk_and_keep(ram, source, t, iova);
-                match walked.map(|()| self.tlb.find(t.space, iova)) {
+                way = self.stale_way(ram, stream, stages, iova);
+                let walked = self.walk_and_keep(ram, source, stages, iova, wanted);
+                match walked.map(|()| self.tlb.find(first.space, iova)) {
                     Ok(Some(found)) => found,
                     failed => {
                         if let Some(hazard) = way {
                             self.hazard(hazard);
                         }
-                        let lost = |kind| WalkFault { kind, level: t.start_level, fetch: None };
-                        return Err(failed.err().unwrap_or(lost(EventKind::F_TRANSLATION)));
+                        let lost =
+                            WalkFault::of(first, EventKind::F_TRANSLATION, first.start_level, iova);
+                        return Err(failed.err().unwrap_or(lost));
                     }
                 }
             }
         };
         let (key, line) = &found;
-        if let Some(hazard) = self.stale_line(ram, stream, t, key, line, iova).or(way) {
+        if let Some(hazard) = self.stale_line(ram, stream, stages, key, line, iova).or(way) {
             self.hazard(hazard);
         }
         Ok(found)
@@ -153,21 +179,29 @@ impl ModelSmmu {
         &mut self,
         ram: &ModelRam,
         source: Requester,
-        t: &Translation,
         iova: u64,
         access: DmaAccess,
         fault: WalkFault,
     ) -> NoPassage {
         // The SMMU always records the event of a stall (3.12.2).
-        let stalls = fault.kind.is_translation_fault() && t.stalls;
-        if fault.kind.is_translation_fault() && !t.records && !stalls {
+        let stalls = fault.kind.is_translation_fault() && fault.stalls;
+        if fault.kind.is_translation_fault() && !fault.records && !stalls {
             return NoPassage::Refused;
         }
+        let class = match fault.kind {
+            // 7.3.12: unlike other faults of stage 1, that of a descriptor's fetch.
+            EventKind::F_WALK_EABT => EventClass::Tt,
+            _ => EventClass::In,
+        };
         let mut event = event_of(fault.kind, source)
             .with_access(Iova(iova), access == DmaAccess::Read)
-            .with_class(EventClass::In);
-        if t.stage == WalkStage::Two {
-            event = event.with_stage2(Ipa(iova));
+            .with_class(class);
+        if let Some(at) = fault.stage2 {
+            event = event.with_class(at.class).with_stage2(at.ipa);
+            if fault.kind == EventKind::F_PERMISSION && at.class == EventClass::Tt {
+                // The SMMU only reads tables. The value fits its field.
+                event = event.with(TTRNW, 1).unwrap_or(event);
+            }
         }
         if let Some(fetch) = fault.fetch {
             event.0[3] = fetch.0;
@@ -177,6 +211,15 @@ impl ModelSmmu {
         }
         self.record(ram, event);
         NoPassage::Refused
+    }
+}
+
+/// The transaction skips stage 1, by its STE or by `S1DSS`.
+pub(crate) fn skips_stage1(treatment: &Treatment) -> bool {
+    match treatment {
+        Treatment::Abort => false,
+        Treatment::Bypass => true,
+        Treatment::Translate(stages) => stages.first.stage == WalkStage::Two,
     }
 }
 

@@ -1,14 +1,17 @@
 //! Compares the ATCs of devices with the STEs, CDs and tables in memory.
 
-use smmu_types::{AtcScope, AtcSpan, Command, Iova, StreamId};
+use smmu_types::{AtcScope, AtcSpan, Command, Iova, PhysAddr, StreamId};
 
 use crate::config::treatment::Treatment;
+use crate::dma::ats::Gives;
 use crate::dma::ats_device::{AtcEntry, AtcKey};
+use crate::dma::fetch::ste_in_memory;
 use crate::hazard::{Hazard, Now, Permissions};
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::requester::Requester;
-use crate::walk::table_walk::walk;
+use crate::walk::in_memory::walk;
+use crate::walk::table_walk::TableWalk;
 
 impl ModelSmmu {
     /// A hazard for each entry of an ATC that its device can use and that memory does not hold.
@@ -58,6 +61,20 @@ impl ModelSmmu {
         self.judge_atc(ram, stream, key, entry, at).0
     }
 
+    /// What the SMMU would tell a device of a walk.
+    fn as_given(&self, ram: &ModelRam, stream: StreamId, fresh: &TableWalk, at: u64) -> Now {
+        let ste = ste_in_memory(ram, &self.stream_table(), stream).ok();
+        match (ste.map(|ste| self.gives(&ste)), fresh.now(at)) {
+            (Some(Gives::Ipa), Now::Page { permissions, .. }) => {
+                let stage1 = fresh.result.as_ref().ok().and_then(|mapping| mapping.stage1);
+                let within = at & ((1 << fresh.shift()) - 1);
+                let address = PhysAddr(stage1.map_or(at, |stage1| stage1.ipa | within));
+                Now::Page { address, permissions }
+            }
+            (_, now) => now,
+        }
+    }
+
     /// The hazard, and log2 of the bytes for which it holds.
     fn judge_atc(
         &self,
@@ -73,12 +90,13 @@ impl ModelSmmu {
             Ok(Treatment::Abort) => (Now::Abort, key.shift),
             Ok(Treatment::Bypass) => {
                 let permissions = Permissions { read: true, write: true };
-                let address = smmu_types::PhysAddr(at);
+                let address = PhysAddr(at);
                 (Now::Page { address, permissions }, key.shift)
             }
-            Ok(Treatment::Translate(t)) => {
-                let fresh = walk(ram, &t, at, None);
-                (fresh.now(at), fresh.shift().min(key.shift))
+            Ok(Treatment::Translate(stages)) => {
+                let fresh = walk(ram, &stages, at);
+                let now = self.as_given(ram, stream, &fresh, at);
+                (now, fresh.shift().min(key.shift))
             }
             Err(refusal) => (Now::Fault(refusal.kind), key.shift),
         };

@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smmu_types::{Cd, StreamId, SubstreamId};
+use smmu_types::{StreamId, SubstreamId};
 
 use crate::cache::tlb::{TlbKey, TlbLine};
 use crate::config::cd_table::CdTable;
+use crate::config::stream_table::Absent;
 use crate::config::treatment::Treatment;
-use crate::dma::fetch::ste_in_memory;
+use crate::dma::fetch::{cd_in_memory, ste_in_memory};
 use crate::hazard::Hazard;
+use crate::judge::translation::LineUse;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::requester::Requester;
+use crate::walk::in_memory::walk;
 use crate::walk::space::Space;
-use crate::walk::table_walk::walk;
-use crate::walk::translation::Translation;
+use crate::walk::translation::Stages;
 
 impl ModelSmmu {
     /// A hazard for each cached entry that a stream can reach and that differs from memory.
@@ -24,7 +26,7 @@ impl ModelSmmu {
             return found;
         }
         let mut l1 = BTreeSet::new();
-        let mut spaces: BTreeMap<Space, Vec<(StreamId, Translation)>> = BTreeMap::new();
+        let mut spaces: BTreeMap<Space, Vec<(StreamId, Stages)>> = BTreeMap::new();
         for stream in self.streams(ram) {
             // One level-1 descriptor serves many streams: report it once.
             if let Some(index) = self.stream_table().l1_index(stream)
@@ -42,24 +44,27 @@ impl ModelSmmu {
                 let cached = self.cached_configuration(ram, source);
                 let current = self.current_configuration(ram, source).ok();
                 for config in [cached, current].into_iter().flatten() {
-                    if let Treatment::Translate(t) = config {
-                        let users = spaces.entry(t.space).or_default();
-                        if !users.iter().any(|(_, other)| *other == t) {
-                            users.push((stream, t));
-                        }
+                    if let Treatment::Translate(stages) = config {
+                        use_space(&mut spaces, stream, stages);
                     }
+                }
+            }
+            // Stage 2 of a nested stream has entries of its own, also where no CD is valid.
+            for cds in self.tables(ram, stream).iter().flatten() {
+                if let Some(second) = cds.second {
+                    use_space(&mut spaces, stream, Stages::one(second));
                 }
             }
         }
         found.extend(self.stale_atcs(ram));
         let mut seen = BTreeSet::new();
         for (space, users) in &spaces {
-            for (stream, t) in users {
+            for (stream, stages) in users {
                 for (key, line) in self.tlb.lines() {
                     let theirs = key.space == *space || key.space == space.global();
                     if theirs
                         && !seen.contains(key)
-                        && let Some(hazard) = self.audit_line(ram, *stream, t, key, line)
+                        && let Some(hazard) = self.audit_line(ram, *stream, stages, key, line)
                     {
                         seen.insert(*key);
                         found.push(hazard);
@@ -69,11 +74,11 @@ impl ModelSmmu {
         }
         let mut seen = BTreeSet::new();
         for (space, users) in &spaces {
-            for (stream, t) in users {
+            for (stream, stages) in users {
                 for (key, table) in self.tlb.tables().filter(|(key, _)| key.space == *space) {
                     if !seen.contains(key)
                         && let Some(hazard) =
-                            self.judge_table(ram, *stream, t, key, table, key.base)
+                            self.judge_table(ram, *stream, stages, key, table, key.base)
                     {
                         seen.insert(*key);
                         found.push(hazard);
@@ -89,14 +94,15 @@ impl ModelSmmu {
         &self,
         ram: &ModelRam,
         stream: StreamId,
-        t: &Translation,
+        stages: &Stages,
         key: &TlbKey,
         line: &TlbLine,
     ) -> Option<Hazard> {
         let mut at = key.base;
         while at - key.base < key.size() {
-            let fresh = walk(ram, t, at, None);
-            if let Some(hazard) = self.judge(stream, t, key, line, at, &fresh) {
+            let fresh = walk(ram, stages, at);
+            if let Some(hazard) = self.judge(ram, LineUse { stream, stages, key, line, at }, &fresh)
+            {
                 return Some(hazard);
             }
             // A block may have become pages: compare with each of them.
@@ -109,8 +115,7 @@ impl ModelSmmu {
     /// that is the one without a SubstreamID.
     fn sources(&self, ram: &ModelRam, stream: StreamId) -> BTreeSet<Requester> {
         let mut sources = BTreeSet::from([Requester::from(stream)]);
-        let memory = ste_in_memory(ram, &self.stream_table(), stream).ok();
-        let tables = [self.cached_cds(stream), memory.and_then(|ste| self.cds_of(&ste))];
+        let tables = self.tables(ram, stream);
         if !tables.iter().flatten().any(CdTable::has_substreams) {
             return sources;
         }
@@ -127,6 +132,12 @@ impl ModelSmmu {
                 .map(|index| Requester { stream, substream: SubstreamId::new(index) }),
         );
         sources
+    }
+
+    /// The tables of CDs of a stream: by its cached STE, and by the one in memory.
+    fn tables(&self, ram: &ModelRam, stream: StreamId) -> [Option<CdTable>; 2] {
+        let memory = ste_in_memory(ram, &self.stream_table(), stream).ok();
+        [self.cached_cds(stream), memory.and_then(|ste| self.cds_of(&ste))]
     }
 
     /// An entry of the stream whose effect the architecture leaves open.
@@ -158,17 +169,27 @@ impl ModelSmmu {
     }
 }
 
+/// Note that a stream uses the entries of a space.
+fn use_space(
+    spaces: &mut BTreeMap<Space, Vec<(StreamId, Stages)>>,
+    stream: StreamId,
+    stages: Stages,
+) {
+    let users = spaces.entry(stages.first.space).or_default();
+    if !users.iter().any(|(_, other)| *other == stages) {
+        users.push((stream, stages));
+    }
+}
+
 /// The indices of the valid CDs of a table in memory.
 fn valid_cds(ram: &ModelRam, cds: &CdTable) -> Vec<u32> {
     let mut valid = Vec::new();
     let mut index = 0;
     while index < cds.len() {
-        match cds.locate(index, |_, address| ram.read64(address)) {
-            Ok(at) => match ram.read64(at) {
-                Some(word) if Cd([word, 0, 0, 0, 0, 0, 0, 0]).is_valid() => valid.push(index),
-                Some(_) => {}
-                None => index = cds.end_of_leaf(index),
-            },
+        match cd_in_memory(ram, cds, index) {
+            Ok(cd) if cd.is_valid() => valid.push(index),
+            // The next page of the leaf may lie elsewhere.
+            Ok(_) | Err(Absent::Fault(_)) => {}
             Err(_) => index = cds.end_of_leaf(index),
         }
         index += 1;

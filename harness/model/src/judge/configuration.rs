@@ -1,10 +1,10 @@
 //! Compares a stream's cached STE, CDs and level-1 descriptors with memory.
 
 use smmu_types::seam::TableEntry;
-use smmu_types::{Cd, Command, Leaf, StreamId, SubstreamId};
+use smmu_types::{Command, Leaf, StreamId, SubstreamId};
 
 use crate::config::cd_table::{CdChoice, CdTable};
-use crate::dma::fetch::ste_in_memory;
+use crate::dma::fetch::{cd_in_memory, l1cd_in_memory, ste_in_memory};
 use crate::hazard::Hazard;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
@@ -74,7 +74,7 @@ impl ModelSmmu {
         l1: u32,
     ) -> Option<Hazard> {
         let cached = self.config.l1cds.get(&(stream.0, l1))?;
-        let now = ram.read64(cds.l1_address(l1)).unwrap_or(0);
+        let now = l1cd_in_memory(ram, cds, cds.l1_address(l1)).unwrap_or(0);
         if cds.leaf_table(now) == cds.leaf_table(*cached) {
             return None;
         }
@@ -91,8 +91,7 @@ impl ModelSmmu {
         index: u32,
     ) -> Option<Hazard> {
         let cd = self.config.cds.get(&(stream.0, index))?.cd;
-        let at = cds.locate(index, |_, address| ram.read64(address)).ok();
-        let memory = at.and_then(|at| ram.read_words(at)).map(Cd);
+        let memory = cd_in_memory(ram, cds, index).ok();
         // An invalid CD of a table that is gone aborts, as a fetch would.
         let current =
             memory.map_or(!cd.is_valid(), |now| !differ(&cd.0, &cd.used(), &now.0, &now.used()));

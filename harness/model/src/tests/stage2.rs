@@ -139,18 +139,6 @@ fn absent_stages_are_refused() {
 }
 
 #[test]
-fn nested_translation_is_unsupported() {
-    let rig = ModelRig::new();
-    let mut ste = stage2_ste(3, rig.table());
-    ste[0] |= 1 << 1 | rig.cd(SID);
-    rig.put_all(rig.ste(SID), &ste);
-    rig.run(&[cfgi_ste(SID)]);
-    assert_eq!(rig.dma(SID, IOVA), None);
-    assert_eq!(rig.event_lines(), ["C_BAD_STE sid=0x8"]);
-    assert!(matches!(rig.model.take_hazards()[..], [Hazard::Unsupported { .. }]));
-}
-
-#[test]
 fn stage1_lines_carry_the_vmid_where_there_is_a_stage_2() {
     let rig = ModelRig::new();
     let root = rig.stage1(SID, 5);

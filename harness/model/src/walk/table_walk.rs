@@ -1,6 +1,6 @@
-//! Table walks: VMSAv8-64 with the 4 KiB granule (Arm ARM, D8).
+//! The walk of one stage: VMSAv8-64 with the 4 KiB granule (Arm ARM, D8).
 
-use smmu_types::{EventKind, PhysAddr};
+use smmu_types::{EventClass, EventKind, Ipa, PhysAddr};
 
 use crate::hazard::{Now, Permissions};
 use crate::model_ram::ModelRam;
@@ -16,6 +16,42 @@ pub(crate) struct WalkFault {
     pub(crate) level: u8,
     /// Address of the descriptor whose fetch aborted, for `F_WALK_EABT`.
     pub(crate) fetch: Option<PhysAddr>,
+    /// The stage records its faults (`CD.R`, `STE.S2R`).
+    pub(crate) records: bool,
+    /// The stage stalls at its faults (`CD.S`, `STE.S2S`).
+    pub(crate) stalls: bool,
+    /// What stage 2 was asked for; `None` for a fault of stage 1.
+    pub(crate) stage2: Option<Stage2Access>,
+}
+
+/// An access to an IPA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stage2Access {
+    pub(crate) class: EventClass,
+    pub(crate) ipa: Ipa,
+}
+
+impl WalkFault {
+    /// A fault of a stage at an input address.
+    pub(crate) fn of(t: &Translation, kind: EventKind, level: u8, input: u64) -> Self {
+        let access = Stage2Access { class: EventClass::In, ipa: Ipa(input) };
+        WalkFault {
+            kind,
+            level,
+            fetch: None,
+            records: t.records,
+            stalls: t.stalls,
+            stage2: (t.stage == WalkStage::Two).then_some(access),
+        }
+    }
+
+    /// The same fault of stage 2, in a fetch that the SMMU itself makes.
+    pub(crate) fn in_fetch(mut self, class: EventClass) -> Self {
+        if let Some(access) = &mut self.stage2 {
+            access.class = class;
+        }
+        self
+    }
 }
 
 #[derive(Debug)]
@@ -45,15 +81,19 @@ impl TableWalk {
 
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
-/// Walk for `input`, from the root or from a cached table descriptor and its level.
-pub(crate) fn walk(
+/// Finds where a table lies: its own address, or what stage 2 makes of it.
+pub(crate) type Place<'a> = &'a mut dyn FnMut(u64) -> Result<PhysAddr, WalkFault>;
+
+/// Walk one stage for `input`, from the root or from a cached table descriptor.
+pub(crate) fn walk_stage(
     ram: &ModelRam,
     t: &Translation,
     input: u64,
-    from: Option<(u8, CachedTable)>,
+    from: Option<&CachedTable>,
+    place: Place<'_>,
 ) -> TableWalk {
     let mut steps = Vec::new();
-    let result = descend(ram, t, input, from, &mut steps);
+    let result = descend(ram, t, input, from, place, &mut steps);
     TableWalk { steps, result }
 }
 
@@ -61,16 +101,19 @@ fn descend(
     ram: &ModelRam,
     t: &Translation,
     input: u64,
-    from: Option<(u8, CachedTable)>,
+    from: Option<&CachedTable>,
+    place: Place<'_>,
     steps: &mut Vec<WalkStep>,
 ) -> Result<LeafMapping, WalkFault> {
-    let fault = |kind, level| WalkFault { kind, level, fetch: None };
+    let fault = |kind, level| WalkFault::of(t, kind, level, input);
+    // A table that stage 2 does not give covers what the descriptors of this level cover.
+    let mut place = |table, level| place(table).map_err(|fault| WalkFault { level, ..fault });
     if !t.walks || !t.takes(input) {
         return Err(fault(EventKind::F_TRANSLATION, t.start_level));
     }
     let (mut level, mut table, mut limits) = match from {
-        Some((above, cached)) => (above + 1, cached.table, cached.limits),
-        None => (t.start_level, t.root, Limits::default()),
+        Some(CachedTable { step, .. }) => (step.level + 1, step.table, step.limits),
+        None => (t.start_level, place(t.root.0, t.start_level)?, Limits::default()),
     };
     loop {
         // The root may be several concatenated tables, so its index may have more than 9 bits.
@@ -78,7 +121,8 @@ fn descend(
         let index = input >> level_shift(level) & index_mask;
         let fetch = PhysAddr(table.0 + index * 8);
         let Some(descriptor) = ram.read64(fetch) else {
-            return Err(WalkFault { kind: EventKind::F_WALK_EABT, level, fetch: Some(fetch) });
+            let fault = fault(EventKind::F_WALK_EABT, level);
+            return Err(WalkFault { fetch: Some(fetch), ..fault });
         };
         let leaf = match (descriptor & 3, level) {
             (3, 3) | (1, 1 | 2) => true,
@@ -98,14 +142,15 @@ fn descend(
                 output: output & !((1 << level_shift(level)) - 1),
                 permissions: permissions(t.stage, descriptor, limits),
                 global: t.stage == WalkStage::One && !bit(descriptor, 11),
+                stage1: None,
             });
         }
         if t.stage == WalkStage::One {
             limits.no_unprivileged |= bit(descriptor, 61);
             limits.no_write |= bit(descriptor, 62);
         }
-        table = PhysAddr(output);
-        steps.push(WalkStep { level, table, limits });
+        table = place(output, level + 1)?;
+        steps.push(WalkStep { level, table, named: output, limits });
         level += 1;
     }
 }

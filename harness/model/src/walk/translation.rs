@@ -52,6 +52,45 @@ impl Translation {
     }
 }
 
+/// The stages that translate a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stages {
+    /// The stage that takes the address of the transaction.
+    pub(crate) first: Translation,
+    /// Stage 2 behind a stage 1: it translates the fetches of stage 1, and then the output.
+    pub(crate) second: Option<Translation>,
+}
+
+impl Stages {
+    /// One stage alone.
+    pub(crate) fn one(first: Translation) -> Self {
+        Stages { first, second: None }
+    }
+
+    pub(crate) fn roots(&self) -> Roots {
+        Roots { first: self.first.root, second: self.second.map(|second| second.root) }
+    }
+}
+
+/// The root tables that an entry was cached from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Roots {
+    pub(crate) first: PhysAddr,
+    /// `None` for an entry that went through one stage.
+    pub(crate) second: Option<PhysAddr>,
+}
+
+/// What stage 1 alone says of a mapping through both stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stage1Part {
+    /// Level of the leaf of stage 1. A TLBI of stage 1 goes by it, also where stage 2 has split the
+    /// leaf.
+    pub(crate) level: u8,
+    /// IPA of the first address of the mapping.
+    pub(crate) ipa: u64,
+    pub(crate) permissions: Permissions,
+}
+
 /// Permissions that the table descriptors of a walk remove from the leaf (`APTable`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -64,12 +103,14 @@ pub(crate) struct Limits {
 pub(crate) struct WalkStep {
     /// Level of the descriptor.
     pub(crate) level: u8,
-    /// The next-level table.
+    /// Where the next-level table lies.
     pub(crate) table: PhysAddr,
+    /// The next-level table as the descriptor names it: an IPA, if stage 2 translates the fetch.
+    pub(crate) named: u64,
     pub(crate) limits: Limits,
 }
 
-/// A leaf descriptor that translates.
+/// A mapping that a walk found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LeafMapping {
     pub(crate) level: u8,
@@ -77,20 +118,37 @@ pub(crate) struct LeafMapping {
     pub(crate) output: u64,
     pub(crate) permissions: Permissions,
     pub(crate) global: bool,
+    /// `None` if one stage alone translates.
+    pub(crate) stage1: Option<Stage1Part>,
 }
 
 impl LeafMapping {
     pub(crate) fn at(&self, input: u64) -> PhysAddr {
         PhysAddr(self.output | input & ((1 << level_shift(self.level)) - 1))
     }
+
+    /// This leaf of stage 1, with what stage 2 says of its output for `input`. It covers what both
+    /// leaves cover, and allows what both allow.
+    pub(crate) fn through(&self, stage2: &LeafMapping, input: u64) -> Self {
+        let level = self.level.max(stage2.level);
+        let first = !((1 << level_shift(level)) - 1);
+        let ipa = self.at(input).0;
+        let (one, two) = (self.permissions, stage2.permissions);
+        LeafMapping {
+            level,
+            output: stage2.at(ipa).0 & first,
+            permissions: Permissions { read: one.read && two.read, write: one.write && two.write },
+            global: self.global,
+            stage1: Some(Stage1Part { level: self.level, ipa: ipa & first, permissions: one }),
+        }
+    }
 }
 
 /// A cached table descriptor: a later walk may start from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CachedTable {
-    pub(crate) table: PhysAddr,
-    pub(crate) limits: Limits,
-    pub(crate) root: PhysAddr,
+    pub(crate) step: WalkStep,
+    pub(crate) roots: Roots,
 }
 
 /// log2 of the bytes that a descriptor of `level` covers.
