@@ -76,6 +76,10 @@ builtins! {
     "ats-on-off",
     "ats-live-replace",
     "ats-timeout-quarantine",
+    "nested-guest",
+    "two-vsmmus-one-parent",
+    "guest-invalidates",
+    "guest-is-hostile",
 }
 
 /// The scenarios built into the program, in their order.

@@ -54,6 +54,9 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "ats-on-off",
             "ats-live-replace",
             "ats-timeout-quarantine",
+            "nested-guest",
+            "two-vsmmus-one-parent",
+            "guest-invalidates",
         ],
         &[
             "first-light",
@@ -70,6 +73,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "parallel-callers",
             "two-level-tables",
             "deferred-flush",
+            "guest-invalidates",
         ],
     ),
     (
@@ -102,6 +106,8 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "ats-on-off",
             "ats-live-replace",
             "ats-timeout-quarantine",
+            "nested-guest",
+            "guest-invalidates",
         ],
         &[
             "first-light",
@@ -118,6 +124,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "parallel-callers",
             "two-level-tables",
             "deferred-flush",
+            "guest-invalidates",
         ],
     ),
     (
@@ -178,8 +185,17 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "ats-on-off",
             "ats-live-replace",
             "ats-timeout-quarantine",
+            "two-vsmmus-one-parent",
+            "guest-invalidates",
+            "guest-is-hostile",
         ],
-        &["tag-reuse", "stage2-vmid"],
+        &[
+            "tag-reuse",
+            "stage2-vmid",
+            "two-vsmmus-one-parent",
+            "guest-invalidates",
+            "guest-is-hostile",
+        ],
     ),
     (
         Sabotage::ReplaceWithoutCfgi,
@@ -224,6 +240,10 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "ats-on-off",
             "ats-live-replace",
             "ats-timeout-quarantine",
+            "nested-guest",
+            "two-vsmmus-one-parent",
+            "guest-invalidates",
+            "guest-is-hostile",
         ],
         &[
             "tag-reuse",
@@ -237,6 +257,9 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "two-level-tables",
             "hitless-replace",
             "group-attach",
+            "nested-guest",
+            "guest-invalidates",
+            "guest-is-hostile",
         ],
     ),
     (
@@ -285,6 +308,10 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "ats-on-off",
             "ats-live-replace",
             "ats-timeout-quarantine",
+            "nested-guest",
+            "two-vsmmus-one-parent",
+            "guest-invalidates",
+            "guest-is-hostile",
         ],
         &[
             "sync-timeout",
@@ -617,6 +644,7 @@ fn id_registers_agree(qemu: &Opened) -> Result<(), Failed> {
         Need::Stage1,
         Need::Stage2,
         Need::SeveralSmmus,
+        Need::Nesting,
         Need::Asid8,
         Need::Ats,
         Need::Msi,

@@ -60,13 +60,15 @@ pub enum Need {
     Substreams,
     /// `"ats-devices"`: devices with ATS, each with a cache of translations and a switch.
     AtsDevices,
+    /// `"nesting"`: an SMMU with both stages, one over the other.
+    Nesting,
     /// `"parallel"`: callers of the driver that run at the same time, each on a CPU of its own.
     Parallel,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 19] = [
+    pub const ALL: [Need; 20] = [
         Need::Stage1,
         Need::Stage2,
         Need::SeveralSmmus,
@@ -85,6 +87,7 @@ impl Need {
         Need::PageRequests,
         Need::Substreams,
         Need::AtsDevices,
+        Need::Nesting,
         Need::Parallel,
     ];
 
@@ -110,6 +113,7 @@ impl Need {
             Need::PageRequests => "page-requests",
             Need::Substreams => "substreams",
             Need::AtsDevices => "ats-devices",
+            Need::Nesting => "nesting",
             Need::Parallel => "parallel",
         }
     }

@@ -28,6 +28,7 @@ pub fn offered_by_id_registers(need: Need, smmus: &[Capabilities]) -> Option<boo
     match need {
         Need::Stage1 => each(|smmu| smmu.stage1),
         Need::Stage2 => each(|smmu| smmu.stage2),
+        Need::Nesting => each(|smmu| smmu.stage1 && smmu.stage2),
         Need::SeveralSmmus => Some(smmus.len() > 1),
         Need::Asid8 => each(|smmu| smmu.asid_bits == 8),
         Need::Ats => each(|smmu| smmu.ats),

@@ -30,6 +30,7 @@ impl Qemu {
             Need::Stage1
             | Need::Stage2
             | Need::SeveralSmmus
+            | Need::Nesting
             | Need::QueueStop
             | Need::Reset
             | Need::Parallel => true,

@@ -7,6 +7,7 @@
 mod command_failure;
 mod committed;
 mod destination;
+mod guests;
 mod held_fault;
 mod invalidation;
 mod options;

@@ -17,6 +17,7 @@ use smmu_driver::smmu_types::{
 use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, Smmu};
 
 use super::destination::Destination;
+use super::guests::{Guest, GuestTable};
 use super::held_fault::{HeldFault, Listener};
 use super::pages::{DmaWrite, Pages, Reached};
 use super::platform::{Block, Dma, Harness, Names, SharedTables, Sink};
@@ -44,6 +45,9 @@ pub(crate) struct Rig<'d> {
     // The machine's numbers of further streams.
     further_streams: BTreeMap<(String, StreamId), usize>,
     domains: BTreeMap<String, Domain<Harness>>,
+    // Before the devices and domains that they use.
+    pub(super) guests: BTreeMap<String, Guest>,
+    pub(super) guest_tables: BTreeMap<String, GuestTable>,
     // Unmaps that wait for a flush. They flush when they are dropped, before the driver ends.
     deferred: BTreeMap<String, DeferredUnmaps<Attach<Harness>, String>>,
     // Faults that wait for a step, oldest first.
@@ -103,6 +107,8 @@ impl<'d> Rig<'d> {
             device_keys: BTreeMap::new(),
             further_streams: BTreeMap::new(),
             domains,
+            guests: BTreeMap::new(),
+            guest_tables: BTreeMap::new(),
             deferred: BTreeMap::new(),
             faults: Vec::new(),
             stalled: Vec::new(),
@@ -115,6 +121,15 @@ impl<'d> Rig<'d> {
             machine,
         };
         rig.add_devices(scenario)?;
+        for spec in &file.guests {
+            let guest = Guest::new(&rig, spec)?;
+            rig.guests.insert(spec.name.get_ref().clone(), guest);
+        }
+        for spec in &file.guest_tables {
+            let (name, table) = (spec.name.get_ref(), GuestTable::new(&rig, spec)?);
+            rig.guest_tables.insert(name.clone(), table);
+            rig.show_guest_memory(name)?;
+        }
         rig.drain_events()?;
         Ok(rig)
     }
@@ -225,6 +240,14 @@ impl<'d> Rig<'d> {
             device.is_some_and(|d| d.smmu() == smmu && d.streams().next() == stream)
         };
         self.device_keys.iter().find(|(_, key)| is_it(**key)).map(|(name, _)| name.clone())
+    }
+
+    pub(super) fn guest(&self, name: &str) -> Result<&Guest, Stop> {
+        self.guests.get(name).ok_or_else(|| missing("guest", name))
+    }
+
+    pub(crate) fn guest_table(&mut self, name: &str) -> Result<&mut GuestTable, Stop> {
+        self.guest_tables.get_mut(name).ok_or_else(|| missing("guest table", name))
     }
 
     pub(crate) fn tables(&self, name: &str) -> Result<MutexGuard<'_, PageTables<Dma>>, Stop> {

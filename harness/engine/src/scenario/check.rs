@@ -6,7 +6,7 @@ use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
 use smmu_driver::smmu_types::StreamId;
 
-use super::file::{DeviceSpec, ScenarioFile, SmmuSpec, SyncMethod};
+use super::file::{DeviceSpec, GuestSpec, GuestTableSpec, ScenarioFile, SmmuSpec, SyncMethod};
 use super::names::{Declared, SmmuFacts, SpannedName, Wrong, counted};
 use crate::machine::Need;
 use crate::page_tables::TableStage;
@@ -39,6 +39,8 @@ pub(super) fn check(file: &ScenarioFile) -> Result<(), Wrong> {
         substream_bits: substream_bits(file)?,
         ats_devices: ats_devices(file)?,
         domains: domains(file)?,
+        guests: named_guests(file),
+        guest_tables: named_guest_tables(file),
         pages: unique("page", file.pages.iter().map(|n| (n, vec![n.get_ref().clone()])))?,
         blocks: unique("block", file.blocks.iter().map(|n| (n, vec![n.get_ref().clone()])))?,
     };
@@ -52,6 +54,7 @@ pub(super) fn check(file: &ScenarioFile) -> Result<(), Wrong> {
     for device in &file.devices {
         names.smmu(&device.smmu)?;
     }
+    guests(file, &names)?;
     if file.steps.is_empty() {
         return Err((0..0, "a scenario needs a [[step]] at least".into()));
     }
@@ -340,6 +343,53 @@ fn domains(file: &ScenarioFile) -> Result<BTreeMap<String, TableStage>, Wrong> {
         .iter()
         .flat_map(|d| d.names().into_iter().map(|name| (name, d.stage)))
         .collect())
+}
+
+fn named_guests(file: &ScenarioFile) -> BTreeMap<String, Vec<String>> {
+    let devices = |guest: &GuestSpec| guest.devices.iter().map(|d| d.get_ref().clone()).collect();
+    file.guests.iter().map(|guest| (guest.name.get_ref().clone(), devices(guest))).collect()
+}
+
+fn named_guest_tables(file: &ScenarioFile) -> BTreeMap<String, String> {
+    let guest = |table: &GuestTableSpec| table.guest.get_ref().clone();
+    file.guest_tables.iter().map(|table| (table.name.get_ref().clone(), guest(table))).collect()
+}
+
+fn guests(file: &ScenarioFile, names: &Declared) -> Result<(), Wrong> {
+    unique("guest", file.guests.iter().map(|g| (&g.name, vec![g.name.get_ref().clone()])))?;
+    let tables = file.guest_tables.iter();
+    unique("guest table", tables.map(|t| (&t.name, vec![t.name.get_ref().clone()])))?;
+    let mut taken = BTreeSet::new();
+    for guest in &file.guests {
+        if !file.needs.contains(&Need::Nesting) {
+            let message = format!("a guest needs \"{}\" in `needs`", Need::Nesting.name());
+            return Err((guest.name.span(), message));
+        }
+        names.smmu(&guest.smmu)?;
+        names.domain(&guest.parent)?;
+        if names.domains.get(guest.parent.get_ref()) != Some(&TableStage::Stage2) {
+            return Err((guest.parent.span(), "the parent of a guest has stage = \"s2\"".into()));
+        }
+        for device in &guest.devices {
+            names.device(device)?;
+            if names.devices.get(device.get_ref()) != Some(guest.smmu.get_ref()) {
+                let message = format!("it is not behind {}", guest.smmu.get_ref());
+                return Err((device.span(), message));
+            }
+            if !taken.insert(device.get_ref()) {
+                return Err((device.span(), "a device belongs to one guest".into()));
+            }
+        }
+    }
+    for table in &file.guest_tables {
+        names.guest(&table.guest)?;
+        let name = table.name.get_ref().as_str();
+        if ["bypass", "blocked"].contains(&name) || names.domains.contains_key(name) {
+            let message = format!("\"{name}\" stands for something else already");
+            return Err((table.name.span(), message));
+        }
+    }
+    Ok(())
 }
 
 fn unique<'a>(

@@ -38,6 +38,12 @@ pub struct ScenarioFile {
     /// The domains.
     #[serde(rename = "domain", default)]
     pub domains: Vec<DomainSpec>,
+    /// The guests.
+    #[serde(rename = "guest", default)]
+    pub guests: Vec<GuestSpec>,
+    /// The stage-1 tables of the guests.
+    #[serde(rename = "guest_table", default)]
+    pub guest_tables: Vec<GuestTableSpec>,
     /// What to do.
     #[serde(rename = "step")]
     pub steps: Vec<Spanned<Step>>,
@@ -265,6 +271,35 @@ impl ScenarioFile {
         });
         first.chain(further).collect()
     }
+}
+
+/// A guest with a virtual SMMU: the SMMU nests its stage 1 over the stage 2 of a domain.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct GuestSpec {
+    /// Its name.
+    pub name: SpannedName,
+    /// The SMMU that carries out its commands.
+    pub smmu: SpannedName,
+    /// The domain below its stage 1: a domain of stage 2.
+    pub parent: SpannedName,
+    /// Its devices. The StreamID that the guest sees of each is its place in this list, from 0.
+    pub devices: Vec<SpannedName>,
+}
+
+/// Tables of stage 1 in a guest's memory, with a context descriptor. The parent maps this memory at
+/// its own addresses, and nothing else of the host.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct GuestTableSpec {
+    /// Its name.
+    pub name: SpannedName,
+    /// The guest.
+    pub guest: SpannedName,
+    /// The ASID in the context descriptor. Guests need not choose different ones.
+    pub asid: u16,
 }
 
 /// The names that one entry stands for.

@@ -43,6 +43,10 @@ pub(crate) struct Declared {
     /// The devices with ATS.
     pub(super) ats_devices: BTreeSet<String>,
     pub(super) domains: BTreeMap<String, TableStage>,
+    /// The guests, each with the names of its devices.
+    pub(super) guests: BTreeMap<String, Vec<String>>,
+    /// The guests' tables, each with the name of its guest.
+    pub(super) guest_tables: BTreeMap<String, String>,
     pub(super) pages: BTreeSet<String>,
     pub(super) blocks: BTreeSet<String>,
 }
@@ -130,6 +134,21 @@ impl Declared {
             true => Ok(()),
             false => Err((span.clone(), format!("device \"{}\" has no `ats`", device.get_ref()))),
         }
+    }
+
+    pub(super) fn guest(&self, name: &SpannedName) -> Result<(), Wrong> {
+        known("guest", name, self.guests.contains_key(name.get_ref()), self.guests.keys())
+    }
+
+    pub(super) fn guest_table(&self, name: &SpannedName) -> Result<(), Wrong> {
+        let found = self.guest_tables.contains_key(name.get_ref());
+        known("guest table", name, found, self.guest_tables.keys())
+    }
+
+    /// The device is one of a guest.
+    pub(super) fn guest_device(&self, name: &SpannedName) -> Result<(), Wrong> {
+        let all = self.guests.values().flatten();
+        known("device of a guest", name, all.clone().any(|of| of == name.get_ref()), all)
     }
 
     pub(super) fn domain(&self, name: &SpannedName) -> Result<(), Wrong> {

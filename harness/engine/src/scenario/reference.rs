@@ -37,9 +37,13 @@ pub fn reference() -> String {
     let none = Definitions::new();
     let definitions = schema["definitions"].as_object().unwrap_or(&none);
     section(&mut page, "The file", &schema);
-    for (title, name) in
-        [("An SMMU", "SmmuSpec"), ("A device", "DeviceSpec"), ("A domain", "DomainSpec")]
-    {
+    for (title, name) in [
+        ("An SMMU", "SmmuSpec"),
+        ("A device", "DeviceSpec"),
+        ("A domain", "DomainSpec"),
+        ("A guest", "GuestSpec"),
+        ("A guest's table", "GuestTableSpec"),
+    ] {
         if let Some(definition) = definitions.get(name) {
             section(&mut page, title, definition);
         }
@@ -170,6 +174,8 @@ fn kind(value: &Value) -> String {
             "SmmuSpec" => "[SMMU](#an-smmu)".to_owned(),
             "DeviceSpec" => "[device](#a-device)".to_owned(),
             "DomainSpec" => "[domain](#a-domain)".to_owned(),
+            "GuestSpec" => "[guest](#a-guest)".to_owned(),
+            "GuestTableSpec" => "[guest's table](#a-guests-table)".to_owned(),
             "AttachWatch" => "[watch](#watch)".to_owned(),
             _ => format!("[{name}](#{})", name.to_lowercase()),
         };

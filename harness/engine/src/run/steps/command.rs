@@ -59,7 +59,7 @@ fn asid_of(rig: &Rig, smmu: SmmuId, domain: &str) -> Result<Asid, Stop> {
     }
 }
 
-fn typed(rig: &Rig, smmu: SmmuId, spec: &CommandSpec) -> Result<Command, Stop> {
+pub(super) fn typed(rig: &Rig, smmu: SmmuId, spec: &CommandSpec) -> Result<Command, Stop> {
     let stream = |device: &str| -> Result<_, Stop> {
         Ok(rig.device(device)?.streams().next().unwrap_or_default())
     };

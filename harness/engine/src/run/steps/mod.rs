@@ -15,6 +15,10 @@ mod find_unanswering;
 mod flood;
 mod flush;
 mod gone;
+mod guest_attach;
+mod guest_command;
+mod guest_map;
+mod guest_unmap;
 mod hazard;
 mod install;
 mod invalidate;
@@ -71,6 +75,10 @@ fn action(step: &Step) -> &dyn StepAction {
         Step::Restart(step) => step,
         Step::Suspend(step) => step,
         Step::Resume(step) => step,
+        Step::GuestMap(step) => step,
+        Step::GuestUnmap(step) => step,
+        Step::GuestAttach(step) => step,
+        Step::GuestCommand(step) => step,
         Step::Install(step) => step,
         Step::Expect(step) => step,
         Step::Hazard(step) => step,

@@ -159,7 +159,24 @@ impl StepSpec for CommandStep {
     fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
         names.smmu(&self.smmu)?;
         names.queue(self.smmu.get_ref(), &self.queue)?;
-        self.send.iter().chain(&self.beside).try_for_each(|spec| match spec {
+        self.send.iter().chain(&self.beside).try_for_each(|spec| spec.check(&span, names))
+    }
+
+    fn text(&self) -> String {
+        let name = self.smmu.get_ref();
+        match self.queue() {
+            QueueName::Main => format!("past the driver: commands for {name}"),
+            QueueName::Second => {
+                format!("past the driver: commands for the second queue of {name}")
+            }
+        }
+    }
+}
+
+impl CommandSpec {
+    /// Checks the command of a step against the head of the file. `span` is the whole step.
+    pub(super) fn check(&self, span: &Range<usize>, names: &Declared) -> Result<(), Wrong> {
+        match self {
             CommandSpec::CfgiSte(of) | CommandSpec::CfgiCd(of) => names.device(&of.device),
             CommandSpec::AtcInv(of) => {
                 names.device(&of.device)?;
@@ -174,16 +191,24 @@ impl StepSpec for CommandStep {
                 _ => Err((span.clone(), "TLBI_NH_ASID needs either `asid` or `domain`".into())),
             },
             _ => Ok(()),
-        })
+        }
     }
 
-    fn text(&self) -> String {
-        let name = self.smmu.get_ref();
-        match self.queue() {
-            QueueName::Main => format!("past the driver: commands for {name}"),
-            QueueName::Second => {
-                format!("past the driver: commands for the second queue of {name}")
-            }
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            CommandSpec::CfgiSte(_) => "CFGI_STE",
+            CommandSpec::CfgiCd(_) => "CFGI_CD",
+            CommandSpec::CfgiAll(_) => "CFGI_ALL",
+            CommandSpec::TlbiNhAsid(_) => "TLBI_NH_ASID",
+            CommandSpec::TlbiNhVa(_) => "TLBI_NH_VA",
+            CommandSpec::TlbiNhAll(_) => "TLBI_NH_ALL",
+            CommandSpec::TlbiS12Vmall(_) => "TLBI_S12_VMALL",
+            CommandSpec::TlbiS2Ipa(_) => "TLBI_S2_IPA",
+            CommandSpec::TlbiNsnhAll(_) => "TLBI_NSNH_ALL",
+            CommandSpec::AtcInv(_) => "ATC_INV",
+            CommandSpec::Raw(_) => "two words",
         }
     }
 }

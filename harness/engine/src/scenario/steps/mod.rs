@@ -15,6 +15,10 @@ mod find_unanswering;
 mod flood;
 mod flush;
 mod gone;
+mod guest_attach;
+mod guest_command;
+mod guest_map;
+mod guest_unmap;
 mod hazard;
 mod install;
 mod invalidate;
@@ -58,6 +62,10 @@ pub use find_unanswering::FindUnanswering;
 pub use flood::FloodStep;
 pub use flush::Flush;
 pub use gone::GoneStep;
+pub use guest_attach::GuestAttach;
+pub use guest_command::GuestCommand;
+pub use guest_map::GuestMap;
+pub use guest_unmap::GuestUnmap;
 pub use hazard::HazardStep;
 pub use install::Install;
 pub use invalidate::Invalidate;
@@ -151,6 +159,16 @@ pub enum Step {
     /// `resume`: let the driver wake an SMMU over the same tables. A `reset` between is a sleep
     /// without power.
     Resume(ResumeStep),
+    /// `guest_map`: a guest maps a page in its stage-1 tables.
+    GuestMap(GuestMap),
+    /// `guest_unmap`: a guest takes a mapping away, and sends no command yet.
+    GuestUnmap(GuestUnmap),
+    /// `guest_attach`: a guest writes the STE of a device, and sends `CFGI_STE` and `SYNC`. The host
+    /// installs what its policy makes of the STE.
+    GuestAttach(GuestAttach),
+    /// `guest_command`: a guest sends commands and a `SYNC` to its virtual SMMU. The host translates
+    /// them.
+    GuestCommand(GuestCommand),
     /// `install`: write a context descriptor and an STE past the driver, with an ASID of the
     /// scenario's choice.
     Install(Install),
@@ -192,6 +210,10 @@ impl Step {
             Step::Restart(step) => step,
             Step::Suspend(step) => step,
             Step::Resume(step) => step,
+            Step::GuestMap(step) => step,
+            Step::GuestUnmap(step) => step,
+            Step::GuestAttach(step) => step,
+            Step::GuestCommand(step) => step,
             Step::Install(step) => step,
             Step::Expect(step) => step,
             Step::Hazard(step) => step,
