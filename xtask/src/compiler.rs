@@ -121,8 +121,10 @@ pub(crate) fn provide(workspace: &Workspace) -> Result<BareCompiler, Error> {
         }
     }
     let (version, origin) = debian_compiler::unpack(&place, workspace.rust_version)?;
-    // What was built with another `core` does not fit, and cargo cannot tell.
-    remove(&board.join("build"))?;
+    if origin == debian_compiler::JUST_UNPACKED {
+        // What was built with another `core` does not fit, and cargo cannot tell.
+        remove(&board.join("build"))?;
+    }
     Ok(found(programs(), version, origin, CoreBuild::Size))
 }
 

@@ -31,6 +31,9 @@ const VERSION: &str = "VERSION";
 /// First line of [`VERSION`]. A change of this file's recipe needs another number.
 const RECIPE: &str = "recipe 2";
 
+/// Who unpacked it: this run.
+pub(crate) const JUST_UNPACKED: &str = "just unpacked";
+
 /// Time limit of all downloads together.
 const TOTAL_LIMIT: Duration = Duration::from_secs(900);
 
@@ -95,7 +98,7 @@ pub(crate) fn unpack(
     check(folder, oldest).map_err(unsuitable)?;
     let origin = match aside.put_in_place(|place| check(place, oldest).is_ok()) {
         Placed::Another => "unpacked by another run",
-        Placed::Ours | Placed::Neither => "just unpacked",
+        Placed::Ours | Placed::Neither => JUST_UNPACKED,
     };
     let version = check(place, oldest)
         .map_err(|why| Error::UnpackedCompiler { name: fetched.name.clone(), why })?;
