@@ -14,7 +14,7 @@ use smmu_engine::machine::{Backend, BackendError, Machine, MachineSpec, Need};
 use smmu_engine::offers::offered_by_id_registers;
 use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Runner, Sabotage};
 use smmu_engine::scenario::Scenario;
-use smmu_harness::backend::{Board, BoardInQemu, Mock, Qemu, SILENCE};
+use smmu_harness::backend::{Board, BoardInQemu, BoardKind, Mock, Qemu, SILENCE};
 use smmu_harness::scenario_files::builtin;
 use smmu_qemu::GuestLevel;
 
@@ -459,6 +459,8 @@ fn board_trials() -> Vec<Trial> {
             }
         }
     }
+    trial("board::edu::passes".into(), Box::new(passes_with_edu));
+    trial("board::edu::stale_writes".into(), Box::new(edu_shows_stale_writes));
     for (sabotage, _, on_qemu) in NOTICED {
         // With one CPU no caller runs beside another.
         let cpus = if *sabotage == Sabotage::SyncWithoutWait { 1 } else { 4 };
@@ -479,6 +481,54 @@ fn board_trials() -> Vec<Trial> {
         );
     }
     trials
+}
+
+/// What an `edu` is tried with: an unmap, a page that moves, two devices of one domain.
+const WITH_EDU: [&str; 3] = ["first-light", "remap", "tag-reuse"];
+
+/// A machine whose devices are `edu`s. No option of the backend makes one, so it is at a command.
+fn board_with_edu(image: &Path) -> Result<Board, Failed> {
+    const MACHINE: &str = "-M virt,iommu=smmuv3,gic-version=3 -cpu cortex-a72 -m 512M \
+                           -nodefaults -display none -serial stdio -monitor none -no-reboot \
+                           -semihosting-config enable=on,target=native";
+    // StreamIDs 0x8 and 0x10.
+    const DEVICES: &str = "-device edu,addr=1,dma_mask=0xffffffffffffffff \
+                           -device edu,addr=2,dma_mask=0xffffffffffffffff";
+    // Each write looks through all RAM for what the device wrote.
+    const PATIENCE: Duration = Duration::from_secs(120);
+    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+    let qemu = Qemu::find(None)?.into_binary();
+    let (qemu, image) = (quoted(qemu.path()), quoted(image));
+    let command = format!("exec {qemu} {MACHINE} {DEVICES} -kernel {image}");
+    Ok(Board::at_uart(BoardKind::BareMetal, &command, PATIENCE))
+}
+
+fn passes_with_edu(image: &Path) -> Result<(), Failed> {
+    let board = board_with_edu(image)?;
+    for scenario in builtin()?.iter().filter(|scenario| WITH_EDU.contains(&&*scenario.name)) {
+        let report = board.run(scenario, RunOptions::default());
+        if report.outcome != RunOutcome::Passed || !report.unrecorded.is_empty() {
+            let (name, outcome) = (&scenario.name, &report.outcome);
+            return Err(format!("{name}: {outcome:?}\n{}", transcript(&report)).into());
+        }
+        same_as_snapshot(scenario, &report);
+    }
+    Ok(())
+}
+
+/// Without invalidations an `edu` writes to pages that are unmapped, and memory tells.
+fn edu_shows_stale_writes(image: &Path) -> Result<(), Failed> {
+    let board = board_with_edu(image)?;
+    let options = RunOptions { sabotage: Some(Sabotage::UnmapWithoutTlbi) };
+    let mut failing = Vec::new();
+    for scenario in builtin()?.iter().filter(|scenario| WITH_EDU.contains(&&*scenario.name)) {
+        match board.run(scenario, options).outcome {
+            RunOutcome::Passed => {}
+            RunOutcome::Failed(_) => failing.push(scenario.name.clone()),
+            other => return Err(format!("{}: {other:?}", scenario.name).into()),
+        }
+    }
+    if failing == ["first-light", "remap"] { Ok(()) } else { Err(format!("{failing:?}").into()) }
 }
 
 /// A process of Linux: one boot for each machine, and for some ways to break the driver.

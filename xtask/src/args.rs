@@ -35,6 +35,7 @@ Commands:
                              the tests of the image `linux` there
             compiler         only provide the compiler
             libraries        check that the libraries build for bare metal
+            clippy           run clippy over harness/board for bare metal
             rates [--cpus N] boot the image `rates` in QEMU: commands and unmaps per
                              second on 1, 2, 4 CPUs and so on up to N (default: 4)
             linux [PROGRAM]  fetch Debian's arm64 kernel, and pack an initramfs
@@ -106,6 +107,7 @@ pub(crate) struct BoardOptions {
 pub(crate) enum BoardPart {
     Compiler,
     Libraries,
+    Clippy,
     Images,
     /// A run of the image `rates` with this number of CPUs.
     Rates(u32),
@@ -270,6 +272,7 @@ fn parse_board(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageEr
             (Some("--run"), _) => options.boot = Boot::Yes,
             (Some("compiler"), BoardPart::Images) => options.part = BoardPart::Compiler,
             (Some("libraries"), BoardPart::Images) => options.part = BoardPart::Libraries,
+            (Some("clippy"), BoardPart::Images) => options.part = BoardPart::Clippy,
             (Some("rates"), BoardPart::Images) => options.part = BoardPart::Rates(CPUS),
             (Some("--cpus"), BoardPart::Rates(_)) => {
                 let value = args.next().unwrap_or_default();
@@ -283,12 +286,14 @@ fn parse_board(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageEr
             (Some(name), _) if name.starts_with('-') => return Err(unknown("")),
             (_, BoardPart::Linux(None)) => options.part = BoardPart::Linux(Some(arg.into())),
             _ => {
-                return Err(unknown("; its parts are compiler, libraries, rates, linux [PROGRAM]"));
+                return Err(unknown(
+                    "; its parts are compiler, libraries, clippy, rates, linux [PROGRAM]",
+                ));
             }
         }
     }
     if options.boot == Boot::Yes
-        && matches!(options.part, BoardPart::Compiler | BoardPart::Libraries)
+        && matches!(options.part, BoardPart::Compiler | BoardPart::Libraries | BoardPart::Clippy)
     {
         return Err(UsageError::NothingToBoot);
     }
@@ -332,6 +337,8 @@ mod tests {
         assert_eq!(parsed("board --run"), board(BoardPart::Images, Boot::Yes));
         assert_eq!(parsed("board compiler"), board(BoardPart::Compiler, Boot::No));
         assert_eq!(parsed("board libraries"), board(BoardPart::Libraries, Boot::No));
+        assert_eq!(parsed("board clippy"), board(BoardPart::Clippy, Boot::No));
+        assert_eq!(parsed("board clippy --run"), Err(UsageError::NothingToBoot));
         assert_eq!(parsed("board linux --run"), board(BoardPart::Linux(None), Boot::Yes));
         let program = || BoardPart::Linux(Some("linux".into()));
         assert_eq!(parsed("board --run linux linux"), board(program(), Boot::Yes));

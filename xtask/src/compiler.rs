@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,10 +20,22 @@ use crate::workspace::{RustVersion, Workspace};
 #[derive(Debug)]
 pub(crate) struct BareCompiler {
     cargo: PathBuf,
+    clippy: PathBuf,
     version: RustVersion,
     origin: &'static str,
+    /// How its `core` was built.
+    pub(crate) core: CoreBuild,
     /// Where it builds.
     output: PathBuf,
+}
+
+/// For what a `core` was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CoreBuild {
+    /// As xtask builds it.
+    Size,
+    /// As rustup has it.
+    Speed,
 }
 
 impl BareCompiler {
@@ -30,7 +43,28 @@ impl BareCompiler {
     ///
     /// The host's compiler flags do not suit the target, so they do not pass.
     pub(crate) fn cargo(&self, workspace: &Workspace) -> Command {
-        let mut command = Command::new(&self.cargo);
+        self.command(workspace, &self.cargo)
+    }
+
+    /// A `cargo clippy` of this toolchain.
+    ///
+    /// # Errors
+    ///
+    /// The toolchain has no clippy.
+    pub(crate) fn clippy(&self, workspace: &Workspace) -> Result<Command, Error> {
+        let command = || {
+            let mut command = self.command(workspace, &self.clippy);
+            command.arg("clippy");
+            command
+        };
+        match capture_success(command().arg("--version"), PROBE_LIMIT) {
+            Ok(_) => Ok(command()),
+            Err(error) => Err(Error::NoBareClippy { why: error.to_string() }),
+        }
+    }
+
+    fn command(&self, workspace: &Workspace, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(&workspace.root).env("CARGO_TARGET_DIR", &self.output);
         for flags in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
             command.env_remove(flags);
@@ -38,9 +72,9 @@ impl BareCompiler {
         command
     }
 
-    /// Where programs of the profile `release` appear.
-    pub(crate) fn release_folder(&self) -> PathBuf {
-        self.output.join(TARGET).join("release")
+    /// Where programs of a profile appear.
+    pub(crate) fn folder_of(&self, profile: &str) -> PathBuf {
+        self.output.join(TARGET).join(profile)
     }
 }
 
@@ -54,29 +88,54 @@ impl fmt::Display for BareCompiler {
 /// Finds a compiler, or unpacks Debian's into the target folder.
 pub(crate) fn provide(workspace: &Workspace) -> Result<BareCompiler, Error> {
     let board = workspace.board_folder();
-    let output = board.join("build");
     std::fs::create_dir_all(&board).map_err(Error::io("create", &board))?;
-    let found = |cargo, version, origin| BareCompiler { cargo, version, origin, output };
+    let found = |[cargo, clippy]: [PathBuf; 2], version, origin, core| BareCompiler {
+        cargo,
+        clippy,
+        version,
+        origin,
+        core,
+        output: board.join("build"),
+    };
 
     let rustc: OsString = variable("RUSTC").unwrap_or_else(|| "rustc".into());
     if has_target(&rustc) {
         match probe(Command::new(&rustc), &board, workspace.rust_version) {
-            Ok(version) => return Ok(found(workspace.cargo_path(), version, "installed")),
+            Ok(version) => {
+                let cargo = workspace.cargo_path();
+                let programs = [cargo.clone(), cargo];
+                return Ok(found(programs, version, "installed", CoreBuild::Speed));
+            }
             Err(why) => report_unsuitable(Path::new(&rustc), &why),
         }
     }
     let place = board.join(debian_compiler::FOLDER);
+    let programs =
+        || [debian_compiler::CARGO, debian_compiler::CLIPPY].map(|name| place.join(name));
     if place.exists() {
         match debian_compiler::check(&place, workspace.rust_version) {
             Ok(version) => {
-                let cargo = place.join(debian_compiler::CARGO);
-                return Ok(found(cargo, version, "unpacked earlier"));
+                return Ok(found(programs(), version, "unpacked earlier", CoreBuild::Size));
             }
             Err(why) => report_unsuitable(&place, &why),
         }
     }
     let (version, origin) = debian_compiler::unpack(&place, workspace.rust_version)?;
-    Ok(found(place.join(debian_compiler::CARGO), version, origin))
+    if origin == debian_compiler::JUST_UNPACKED {
+        // What was built with another `core` does not fit, and cargo cannot tell.
+        remove(&board.join("build"))?;
+    }
+    Ok(found(programs(), version, origin, CoreBuild::Size))
+}
+
+/// Removes a folder, if it is there.
+fn remove(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::io("remove", folder)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether `core` for the target is installed beside the compiler.

@@ -1,9 +1,10 @@
-//! Unpacks Debian's compiler, without root and without an installation, and builds `core` and
-//! `alloc` for bare metal with it.
+//! Unpacks Debian's compiler and its clippy, without root and without an installation, and builds
+//! `core` and `alloc` for bare metal.
 //!
-//! The folder is a whole toolchain: `cargo` and `rustc` in it are scripts that set the library
-//! path. Packages that the machine has installed, such as the C library, are not unpacked again.
+//! The folder is a whole toolchain: `cargo`, `rustc` and `cargo-clippy` in it are scripts that set
+//! the library path. Packages that the machine has installed, such as the C library, are not unpacked again.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,11 +23,16 @@ use crate::workspace::RustVersion;
 /// Name of the folder in the folder of the boards.
 pub(crate) const FOLDER: &str = "compiler";
 pub(crate) const CARGO: &str = "cargo";
+/// A program of its own: `cargo clippy` would find the one of another toolchain on `PATH`.
+pub(crate) const CLIPPY: &str = "cargo-clippy";
 const RUSTC: &str = "rustc";
 /// Says what is in the folder. Written last.
 const VERSION: &str = "VERSION";
 /// First line of [`VERSION`]. A change of this file's recipe needs another number.
-const RECIPE: &str = "recipe 1";
+const RECIPE: &str = "recipe 2";
+
+/// Who unpacked it: this run.
+pub(crate) const JUST_UNPACKED: &str = "just unpacked";
 
 /// Time limit of all downloads together.
 const TOTAL_LIMIT: Duration = Duration::from_secs(900);
@@ -36,13 +42,19 @@ struct Packages {
     compiler: &'static str,
     cargo: &'static str,
     source: &'static str,
+    clippy: &'static str,
 }
 
 /// A release has an old `rustc`, and a newer `rustc-web` for browsers. Unreleased Debian has only
 /// `rustc`.
 const CANDIDATES: [Packages; 2] = [
-    Packages { compiler: "rustc-web", cargo: "cargo-web", source: "rust-web-src" },
-    Packages { compiler: "rustc", cargo: "cargo", source: "rust-src" },
+    Packages {
+        compiler: "rustc-web",
+        cargo: "cargo-web",
+        source: "rust-web-src",
+        clippy: "rust-web-clippy",
+    },
+    Packages { compiler: "rustc", cargo: "cargo", source: "rust-src", clippy: "rust-clippy" },
 ];
 
 /// Checks a folder that an earlier run unpacked.
@@ -86,7 +98,7 @@ pub(crate) fn unpack(
     check(folder, oldest).map_err(unsuitable)?;
     let origin = match aside.put_in_place(|place| check(place, oldest).is_ok()) {
         Placed::Another => "unpacked by another run",
-        Placed::Ours | Placed::Neither => "just unpacked",
+        Placed::Ours | Placed::Neither => JUST_UNPACKED,
     };
     let version = check(place, oldest)
         .map_err(|why| Error::UnpackedCompiler { name: fetched.name.clone(), why })?;
@@ -121,7 +133,7 @@ fn fetch(apt: &Apt, architecture: Architecture, oldest: RustVersion) -> Result<F
         };
         say(format_args!("downloading {name} {version}"));
         let linker = format!("lld-{llvm}");
-        let wanted = [name, packages.cargo, packages.source, &linker];
+        let wanted = [name, packages.cargo, packages.source, packages.clippy, &linker];
         let mut plan = apt.closure(&wanted)?;
         let present = installed(architecture.debian)?;
         // What belongs to the compiler must lie in one folder with it.
@@ -141,13 +153,14 @@ fn fetch(apt: &Apt, architecture: Architecture, oldest: RustVersion) -> Result<F
 /// Scripts that work from any location of the folder.
 fn write_scripts(folder: &Path, architecture: Architecture, llvm: u32) -> Result<(), Error> {
     let triplet = architecture.triplet;
-    for program in [CARGO, RUSTC] {
+    for program in [CARGO, RUSTC, CLIPPY] {
         let script = format!(
             "#!/bin/sh\n\
              here=$(dirname -- \"$(readlink -f -- \"$0\")\")\n\
              lib=$here/root/usr/lib/{triplet}\n\
              export LD_LIBRARY_PATH=\"$lib${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"\n\
              export RUSTC=\"$here/root/usr/bin/rustc\"\n\
+             export CARGO=\"$here/root/usr/bin/cargo\"\n\
              exec \"$here/root/usr/bin/{program}\" \"$@\"\n"
         );
         write_script(&folder.join(program), &script)?;
@@ -163,16 +176,33 @@ fn write_scripts(folder: &Path, architecture: Architecture, llvm: u32) -> Result
     write_script(&programs.join("rust-lld"), &script)
 }
 
+/// The flags of `core` and `alloc`, as cargo takes them in one variable.
+fn flags_of_core(folder: &Path) -> OsString {
+    // Images may use link-time optimisation.
+    let mut flags = OsString::from("-Cembed-bitcode=yes\x1f--remap-path-prefix=");
+    // The text of a panic names a file, and each name is in the image.
+    flags.push(folder.join("root/usr/lib/rustlib/src/rust/library"));
+    flags.push("=");
+    flags
+}
+
+/// The package whose build has `core` and `alloc` built, for size: each is in every image.
+const MANIFEST: &str = "\
+[package]
+name = \"empty\"
+edition = \"2024\"
+[workspace]
+[profile.release]
+opt-level = \"z\"
+";
+
 /// Builds `core` and `alloc` from the unpacked source, and adds them to the unpacked compiler.
 fn build_core(folder: &Path) -> Result<(), Error> {
     say(format_args!("building core and alloc for {TARGET}"));
     let package = folder.join("core");
     let output = package.join("target");
     fs::create_dir_all(package.join("src")).map_err(Error::io("create", &package))?;
-    write(
-        &package.join("Cargo.toml"),
-        "[package]\nname = \"empty\"\nedition = \"2024\"\n[workspace]\n",
-    )?;
+    write(&package.join("Cargo.toml"), MANIFEST)?;
     write(&package.join("src/lib.rs"), "#![no_std]\n")?;
     let mut build = Command::new(folder.join(CARGO));
     build
@@ -182,9 +212,10 @@ fn build_core(folder: &Path) -> Result<(), Error> {
         // Building the standard library is unstable, so this one build is.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_UNSTABLE_BUILD_STD", "core,alloc")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        // Images may use link-time optimisation.
-        .env("RUSTFLAGS", "-Cembed-bitcode=yes");
+        // Small sorts, and numbers printed without a table.
+        .env("CARGO_UNSTABLE_BUILD_STD_FEATURES", "optimize_for_size")
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags_of_core(folder));
     let status = watch(&mut build)?;
     if !status.success() {
         return Err(Error::Failed {

@@ -78,6 +78,15 @@ pub(crate) enum Error {
     )]
     NoBareCompiler { why: String },
 
+    #[error(
+        "the compiler for {} has no clippy: {why}; run `rustup component add clippy`",
+        crate::bare_target::TARGET
+    )]
+    NoBareClippy { why: String },
+
+    #[error("clippy finds faults in {what}; they are above")]
+    Clippy { what: String },
+
     #[error("unpacked {name}, but this compiler is not suitable: {why}")]
     UnpackedCompiler { name: String, why: String },
 

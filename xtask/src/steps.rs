@@ -35,6 +35,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
     let qemu = suite.qemu(options.qemu);
     // The tests boot an image, and a Linux.
     let compiler = suite.bare_metal(options.board);
+    suite.board_clippy(compiler.as_ref(), options.board);
     let programs = suite.images(compiler, options);
     suite.tests(nextest, qemu.as_ref(), &programs, options);
     suite.board_library();
@@ -263,6 +264,26 @@ impl Suite<'_> {
             }
         });
         found
+    }
+
+    /// Clippy over the code of boards, which only the bare target has whole.
+    fn board_clippy(&mut self, compiler: Option<&BareCompiler>, wanted: BoardUse) {
+        let workspace = self.workspace;
+        self.step("board clippy", || {
+            if wanted == BoardUse::LeftOut {
+                return StepOutcome::NotRun("clippy did not run (--no-board)".to_owned());
+            }
+            if let Err(error) = board::require_package(workspace) {
+                return StepOutcome::NotRun(error.to_string());
+            }
+            let Some(compiler) = compiler else {
+                return StepOutcome::Failed("no compiler; see the step `bare metal`".to_owned());
+            };
+            match board::clippy(workspace, compiler) {
+                Ok(count) => StepOutcome::Passed(format!("{count} runs for {TARGET}")),
+                Err(error) => StepOutcome::Failed(error.to_string()),
+            }
+        });
     }
 
     /// The tests of the board's library that need no board, and the code of `BRINGUP.md`. Its package is no member of the

@@ -120,10 +120,11 @@ pub unsafe fn enumerate(
     bridge: &HostBridge,
 ) -> Result<Vec<Function>, PciError> {
     let window = bridge.windows.first().ok_or(PciError::NoWindow)?;
-    // SAFETY: as the caller promises, for two users of which one only reads and writes bus numbers
-    // and windows of bridges; both run on this CPU, one after the other.
-    let (root, config) =
-        unsafe { (root(bridge)?, MmioCam::new(bridge.ecam.base as *mut u8, Cam::Ecam)) };
+    // SAFETY: as the caller promises. There are two users: `config` only reads and writes bus numbers
+    // and windows of bridges, and both run on this CPU, one after the other.
+    let root = unsafe { root(bridge) }?;
+    // SAFETY: as above.
+    let config = unsafe { MmioCam::new(bridge.ecam.base as *mut u8, Cam::Ecam) };
     let mut scan = Scan {
         machine,
         bridge,

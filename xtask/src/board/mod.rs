@@ -10,7 +10,7 @@ mod linux;
 
 use std::path::PathBuf;
 
-pub(crate) use images::{build as build_images, require as require_package};
+pub(crate) use images::{build as build_images, clippy, require as require_package};
 
 use crate::args::{BoardOptions, BoardPart, Boot};
 use crate::bare_target::TARGET;
@@ -31,6 +31,11 @@ pub(crate) fn run(workspace: &Workspace, options: &BoardOptions) -> Result<(), E
             let compiler = provide(workspace)?;
             let count = check_libraries(workspace, &compiler)?;
             print(format_args!("{count} checks for {TARGET}"));
+        }
+        BoardPart::Clippy => {
+            require_package(workspace)?;
+            let count = clippy(workspace, &provide(workspace)?)?;
+            print(format_args!("{count} runs of clippy for {TARGET}"));
         }
         BoardPart::Images => {
             require_package(workspace)?;

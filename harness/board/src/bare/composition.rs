@@ -94,9 +94,11 @@ pub unsafe fn start(
     for found in &machine.smmus {
         // SAFETY: the start mapped the registers, and this is called once.
         let registers = Box::leak(Box::new(unsafe { registers(found) }));
-        let mut options = SmmuOptions::default();
-        options.coherency = Some(coherency);
-        options.interrupts = Interrupts::Wired;
+        let options = SmmuOptions {
+            coherency: Some(coherency),
+            interrupts: Interrupts::Wired,
+            ..SmmuOptions::default()
+        };
         setup.smmu(registers, options)?;
     }
     setup.start()

@@ -39,13 +39,13 @@ pub fn set_number(number: usize) {
     if exception_level() == 2 {
         // SAFETY: a scratch register of this exception level, which nothing else here uses.
         unsafe {
-            asm!("msr tpidr_el2, {}", in(reg) number, options(nomem, nostack, preserves_flags))
-        };
+            asm!("msr tpidr_el2, {}", in(reg) number, options(nomem, nostack, preserves_flags));
+        }
     } else {
         // SAFETY: as above.
         unsafe {
-            asm!("msr tpidr_el1, {}", in(reg) number, options(nomem, nostack, preserves_flags))
-        };
+            asm!("msr tpidr_el1, {}", in(reg) number, options(nomem, nostack, preserves_flags));
+        }
     }
 }
 

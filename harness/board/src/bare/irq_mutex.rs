@@ -25,7 +25,6 @@ pub struct IrqMutex {
 // SAFETY: `try_lock` succeeds only for the one caller that changes FREE to HELD, with acquire;
 // `unlock` stores FREE with release. So the guarded data is the holder's alone.
 unsafe impl RawMutex for IrqMutex {
-    #[expect(clippy::declare_interior_mutable_const, reason = "lock_api asks for the constant")]
     const INIT: Self = IrqMutex { state: AtomicU8::new(FREE), was_masked: AtomicBool::new(false) };
     type GuardMarker = GuardNoSend;
 

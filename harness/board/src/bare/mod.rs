@@ -46,7 +46,9 @@ macro_rules! bare_main {
             ".text",
         );
 
-        $crate::bare::aarch64_rt::entry!(__smmu_board_entry, 40);
+        // Pages of the first CPU's stack. A build for size copies large values more often: the start
+        // of the SMMUs needs more than 40.
+        $crate::bare::aarch64_rt::entry!(__smmu_board_entry, 80);
 
         fn __smmu_board_entry(device_tree: u64, _: u64, _: u64, _: u64) -> ! {
             $crate::bare::run(device_tree, $main)

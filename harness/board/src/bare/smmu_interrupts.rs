@@ -1,6 +1,7 @@
 //! The two interrupt handlers of an SMMU, whole.
 
 use alloc::sync::Arc;
+use core::mem;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
@@ -33,7 +34,15 @@ struct Found {
     events: [(SmmuId, EventRecord); ROOM],
     count: usize,
     lost: u32,
-    gerror: Option<(SmmuId, GerrorReport)>,
+    gerror: LastGerror,
+}
+
+/// An `Option` whose `None` is zero, so the log is in `.bss` and no byte of it in the image.
+#[derive(Debug)]
+#[repr(u8)]
+enum LastGerror {
+    None = 0,
+    Some(SmmuId, GerrorReport),
 }
 
 impl InterruptLog {
@@ -42,7 +51,12 @@ impl InterruptLog {
     pub const fn new() -> Self {
         let nothing = (SmmuId(0), EventRecord([0; 4]));
         InterruptLog {
-            found: Mutex::new(Found { events: [nothing; ROOM], count: 0, lost: 0, gerror: None }),
+            found: Mutex::new(Found {
+                events: [nothing; ROOM],
+                count: 0,
+                lost: 0,
+                gerror: LastGerror::None,
+            }),
             events: AtomicU32::new(0),
             gerrors: AtomicU32::new(0),
         }
@@ -73,7 +87,10 @@ impl InterruptLog {
     /// Takes what the last `GERROR` interrupt was about.
     #[must_use]
     pub fn take_gerror(&self) -> Option<(SmmuId, GerrorReport)> {
-        self.found.lock().gerror.take()
+        match mem::replace(&mut self.found.lock().gerror, LastGerror::None) {
+            LastGerror::None => None,
+            LastGerror::Some(smmu, report) => Some((smmu, report)),
+        }
     }
 
     /// Events for which there was no room.
@@ -114,7 +131,7 @@ impl InterruptLog {
     fn on_gerror(&self, driver: &Driver<BoardPlatform>, smmu: SmmuId) {
         self.gerrors.fetch_add(1, Ordering::Relaxed);
         if let Ok(report) = driver.handle_gerror(smmu) {
-            self.found.lock().gerror = Some((smmu, report));
+            self.found.lock().gerror = LastGerror::Some(smmu, report);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Runs the harness's scenarios on a CPU beside an SMMU, as a host sends them over the UART.
 //!
-//! It needs an `iommu-testdev` for each stream of a scenario. README.md has the protocol.
+//! It needs an `iommu-testdev` or an `edu` for each stream of a scenario. README.md has the protocol.
 #![no_std]
 #![no_main]
 
@@ -21,6 +21,8 @@ use smmu_board::bare::memory_map::{self, Use};
 use smmu_board::bare::report::step;
 use smmu_board::bare::together::{OtherCpus, is_possible};
 use smmu_board::bare::{Board, console, cpu, loaded_bytes};
+use smmu_board::dma::Generator;
+use smmu_board::dma::edu::Edu;
 use smmu_board::dma::test_device::TestDevice;
 use smmu_board::machine::{Machine, Region};
 use smmu_board::pci::{self, Function};
@@ -29,6 +31,7 @@ use smmu_board::scenarios::backend::{
 };
 use smmu_board::scenarios::further_smmus::{Further, further_smmus};
 use smmu_board::scenarios::serve::{HostLine, LineFault, serve};
+use smmu_board::scenarios::silent::ToldByMemory;
 use smmu_board::timer::GenericTimer;
 use smmu_board::window::RamWindow;
 use smmu_board::{bare_main, say};
@@ -58,27 +61,23 @@ fn scenarios(board: Board) -> Result<(), Failure> {
     let coherency = if snoops { Coherency::Coherent } else { Coherency::NonCoherent };
     // SAFETY: the start kept this RAM for DMA, mapped it as Normal memory, and gave it to nothing.
     let window = unsafe { RamWindow::new(dma_memory, coherency) };
-    let first_word = window.base();
+    let ram = Ram::new(window);
 
     step(&"enumerate PCI");
     let mut devices = Vec::new();
     if let Some(bridge) = machine.host_bridges.first() {
         // SAFETY: the memory map has the ECAM, and no driver uses a function yet.
         for function in unsafe { pci::enumerate(&machine, bridge) }? {
-            if (function.vendor, function.device) != TestDevice::ID {
-                continue;
-            }
-            if let Some(stream) = stream_of(&machine, &further, &function) {
-                // SAFETY: the memory map has the BAR, and only this value uses it. A scenario maps
-                // pages of the window only.
-                let generator = Box::new(unsafe { TestDevice::new(&function, first_word) }?);
+            let Some(stream) = stream_of(&machine, &further, &function) else { continue };
+            if let Some(generator) = generator(&function, &ram, &mut notes)? {
                 devices.push(BoardDevice { stream, generator });
             }
         }
     }
     if devices.is_empty() {
-        notes
-            .push("no iommu-testdev is behind an SMMU: scenarios with a device are skipped".into());
+        notes.push(
+            "no iommu-testdev or edu is behind an SMMU: scenarios with a device are skipped".into(),
+        );
     }
 
     step(&"connect the interrupts");
@@ -110,7 +109,7 @@ fn scenarios(board: Board) -> Result<(), Failure> {
         describe,
         smmus: smmus.iter().map(|smmu| smmu.registers).collect(),
         devices,
-        ram: Ram::new(window),
+        ram,
         interrupts: sees_all.then_some(&INTERRUPTS),
         cpu_number: cpu::number,
         together: is_possible(&machine.cpus)
@@ -123,6 +122,34 @@ fn scenarios(board: Board) -> Result<(), Failure> {
     serve(&backend, &notes, &mut Console);
     gic.disconnect_all();
     Ok(())
+}
+
+/// The driver of a test device; `None` for another function.
+fn generator(
+    function: &Function,
+    ram: &Ram,
+    notes: &mut Vec<String>,
+) -> Result<Option<Box<dyn Generator + Send>>, Failure> {
+    match (function.vendor, function.device) {
+        TestDevice::ID => {
+            // SAFETY: the memory map has the BAR, and only this value uses it. A scenario maps pages
+            // of the window only.
+            Ok(Some(Box::new(unsafe { TestDevice::new(function, ram.base()) }?)))
+        }
+        Edu::ID => {
+            // SAFETY: as above.
+            let edu = unsafe { Edu::new(function) }?;
+            let Some(edu) = ToldByMemory::load(edu, ram.clone()) else {
+                notes.push(format!(
+                    "{function} does not reach the RAM for DMA without translation (its dma_mask \
+                     has 28 bits, or GBPA aborts): no scenario uses it"
+                ));
+                return Ok(None);
+            };
+            Ok(Some(Box::new(edu)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// An SMMU, and its interrupts.

@@ -12,7 +12,6 @@
 //! | [`process`] | the second process, signals, the end |
 //! | [`threads`] | callers that run at the same time |
 //! | [`pci_device`] | a PCI function that the process uses |
-//! | [`silent`] | an `edu` of which memory tells whether its write was refused |
 //! | [`restore`] | everything that must be as before at the end |
 //! | [`terminal`] | a console as a line without editing |
 
@@ -21,7 +20,6 @@ pub mod mapping;
 pub mod pci_device;
 pub mod process;
 pub mod restore;
-pub mod silent;
 pub mod start;
 pub mod syscall;
 pub mod terminal;
