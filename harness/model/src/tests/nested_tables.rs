@@ -94,3 +94,38 @@ fn a_global_page_of_the_last_owner_of_a_vmid() {
     rig.run(&[Command::TlbiS12Vmall { vmid: Vmid(VMID) }]);
     assert_eq!((guest.dma(), rig.missing(), rig.audit()), (Some(A), vec![], vec![]));
 }
+
+/// The prefetcher brings the old entry of stage 2 back, so the command must come after the change.
+#[test]
+fn a_tlbi_of_stage_2_before_the_change_does_not_help() {
+    let guest = Guest::warm();
+    let stale = s2_ipa(VMID, ipa(A), Leaf::Last);
+    guest.rig.run(&[stale]);
+    guest.back(A, B, S2_RW);
+    guest.rig.run(&[Command::TlbiNhAll { vmid: Vmid(VMID) }]);
+    assert_eq!(guest.dma(), Some(A));
+    assert_eq!(guest.rig.missing(), [stale.to_string()]);
+}
+
+/// The address stays; what the guest allows does not.
+#[test]
+fn the_guest_changes_a_permission() {
+    let guest = Guest::warm();
+    guest.map(IOVA, ipa(A), S1_RW | 1 << 7);
+    let owed = [format!("TLBI_NH_VA vmid=3 asid=5 va={IOVA:#x} leaf=1")];
+    assert_eq!(guest.rig.audit(), owed);
+    assert_eq!((guest.dma(), guest.rig.missing()), (Some(A), owed.to_vec()));
+}
+
+/// A guest without a valid CD still leaves entries of stage 2.
+#[test]
+fn the_audit_sees_stage_2_of_a_guest_without_cds() {
+    let guest = Guest::new();
+    let (rig, page) = (&guest.rig, guest.rig.cd(SID) & !0xfff);
+    rig.put(rig.cd(SID), 0);
+    guest.forget_cd();
+    assert_eq!((guest.dma(), rig.event_lines()), (None, vec!["C_BAD_CD sid=0x8".to_owned()]));
+    assert_eq!(rig.audit(), Vec::<String>::new());
+    guest.back(page, rig.table(), S2_RW);
+    assert_eq!(rig.audit(), [s2_ipa(VMID, ipa(page), Leaf::Last).to_string()]);
+}
