@@ -7,6 +7,7 @@
 mod command_failure;
 mod committed;
 mod destination;
+mod guest_host;
 mod guests;
 mod held_fault;
 mod invalidation;
@@ -174,6 +175,7 @@ fn run_steps(
     let (driver, taps) = started?;
     let rig = Rig::new(scenario, Arc::clone(&machine), recorder.clone(), &driver, taps);
     let done = rig.and_then(|mut rig| {
+        guest_host::make(&mut rig, &scenario.file)?;
         for (n, spec) in scenario.file.steps.iter().enumerate() {
             *step = n + 1;
             machine.step_begins(*step, &spec.get_ref().text());

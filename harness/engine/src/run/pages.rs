@@ -47,7 +47,7 @@ impl DmaWrite {
     }
 
     /// The same, in transactions that are not plain ones.
-    pub(crate) fn from_source(self, source: DmaSource) -> Self {
+    pub(crate) fn sent_as(self, source: DmaSource) -> Self {
         DmaWrite { source, ..self }
     }
 

@@ -121,15 +121,6 @@ impl<'d> Rig<'d> {
             machine,
         };
         rig.add_devices(scenario)?;
-        for spec in &file.guests {
-            let guest = Guest::new(&rig, spec)?;
-            rig.guests.insert(spec.name.get_ref().clone(), guest);
-        }
-        for spec in &file.guest_tables {
-            let (name, table) = (spec.name.get_ref(), GuestTable::new(&rig, spec)?);
-            rig.guest_tables.insert(name.clone(), table);
-            rig.show_guest_memory(name)?;
-        }
         rig.drain_events()?;
         Ok(rig)
     }
@@ -341,7 +332,7 @@ impl<'d> Rig<'d> {
         let index = self.device_index(device)?;
         let seen: Arc<Mutex<Vec<Reached>>> = Arc::default();
         let (machine, pages) = (Arc::clone(&self.machine), Arc::clone(&self.pages));
-        let write = DmaWrite::of(&*machine, index, iova)?.from_source(source);
+        let write = DmaWrite::of(&*machine, index, iova)?.sent_as(source);
         let log = Arc::clone(&seen);
         self.sink().set_watch(Some(Arc::new(move || {
             let reached = write_and_look(&*machine, &pages, index, &write)
@@ -375,7 +366,7 @@ impl<'d> Rig<'d> {
         let index = further.copied().map_or_else(|| self.device_index(device), Ok)?;
         match direction {
             DmaDirection::Write => {
-                let write = DmaWrite::of(&*self.machine, index, iova)?.from_source(source);
+                let write = DmaWrite::of(&*self.machine, index, iova)?.sent_as(source);
                 let looked = write_and_look(&*self.machine, &self.pages, index, &write)?;
                 if looked.0 == Ended::Stalled {
                     self.stalled.push((device.to_owned(), write));
