@@ -348,6 +348,38 @@ fn the_ends_of_virtual_smmus_do_not_allocate() {
     }
 }
 
+/// After `prepare`, a substream in a new leaf allocates nothing, and neither does a group behind
+/// several SMMUs.
+#[test]
+fn leaves_and_tags_of_a_prepared_attach_have_room() {
+    let env = Env::<HeapPlatform>::new(heap_pool(8 << 20), SwitchedSink, ()).unwrap();
+    let registers = IdRegisters {
+        idr0: ID_REGISTERS.idr0 | 1 << 19,
+        idr1: ID_REGISTERS.idr1 | 20 << 6,
+        ..ID_REGISTERS
+    };
+    let caps = Capabilities::decode(registers);
+    assert!(caps.two_level_cd);
+    let smmus: Vec<_> = (0..9)
+        .map(|id| Smmu::new(&env, SmmuId(id), registers, caps, SmmuConfig::default()).unwrap())
+        .collect();
+    let config = DeviceConfig::default().with_substream_bits(12);
+    let devices: Vec<_> =
+        smmus.iter().map(|smmu| smmu.add_device_with(&[StreamId(8)], config).unwrap()).collect();
+    let domain = |id: u32| Domain::new(&env, DomainId(id), TABLES).unwrap();
+    let (group, all) = (Group::new(&devices).unwrap(), domain(1));
+    let prepared = group.prepare(Target::Domain(&all)).unwrap();
+    let (outcome, allocations) = failing(1, || prepared.publish().install().commit());
+    assert_eq!((outcome.settled(), allocations), (Ok(()), 0), "tags on nine SMMUs");
+    let one = domain(2);
+    for n in 0..20 {
+        let substream = substream(&devices[0], 1 + n * 64);
+        let prepared = substream.prepare(Target::Domain(&one)).unwrap();
+        let (outcome, allocations) = failing(1, || prepared.publish().install().commit());
+        assert_eq!((outcome.settled(), allocations), (Ok(()), 0), "leaf {n}");
+    }
+}
+
 fn old_tag() -> CacheTag {
     CacheTag::Asid(Regime::El1, Asid(1))
 }

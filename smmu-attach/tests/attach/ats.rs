@@ -530,3 +530,18 @@ fn an_smmu_without_ats_uses_none() {
     assert!(!rig.card.log().iter().any(|line| line.starts_with("ATC_INV") || line == "on"));
     rig.end("never");
 }
+
+/// An SMMU that does not confirm an STE with `EATS` leaves the device's switch off.
+#[test]
+fn an_unconfirmed_attach_does_not_turn_the_switch_on() {
+    let rig = Rig::new(AtsUse::Switched);
+    let _ = rig.go(0, 0).unwrap();
+    let _ = rig.go(0, 4).unwrap();
+    assert!(!rig.is_on());
+    // The cache is empty, so the next step is `CFGI_STE`.
+    rig.card.fail_at.store(1, Ordering::Relaxed);
+    let outcome = rig.device.attach(&rig.domains[0]).unwrap();
+    assert!(matches!(outcome, Outcome::Unconfirmed(_)), "{outcome:?}");
+    assert!(!rig.is_on());
+    rig.end("unconfirmed");
+}

@@ -651,3 +651,15 @@ fn bypass_keeps_the_shareability(#[case] idr1: u32, #[case] expected: Shareabili
     let _ = device.substream(SubstreamId::new(1).unwrap()).unwrap().attach(&domain).unwrap();
     assert_eq!(shareability(&device), expected as u64, "beside a substream");
 }
+
+/// An attach that is withdrawn leaves a leaf that no descriptor leads to. The next attach uses it.
+#[test]
+fn a_leaf_of_a_withdrawn_attach_is_used_again() {
+    let rig = Rig::new(&[8], TWO_LEVEL);
+    let _ = rig.substream(1).attach(&rig.domains[0]).unwrap();
+    drop(rig.substream(2).prepare(Target::Domain(&rig.domains[1])).unwrap().publish());
+    assert_eq!(rig.substream(2).attach(&rig.domains[1]), Ok(Outcome::Done));
+    let ends = [(rig.source(1), rig.reached(0)), (rig.source(2), rig.reached(1))];
+    rig.check(&ends, "after the second attach");
+    rig.end("a leaf again");
+}

@@ -7,7 +7,9 @@
 mod command_failure;
 mod committed;
 mod destination;
+#[cfg(feature = "guest")]
 mod guest_host;
+#[cfg(feature = "guest")]
 mod guests;
 mod held_fault;
 mod invalidation;
@@ -35,7 +37,7 @@ use smmu_driver::DriverError;
 use smmu_driver::smmu_hw_mmio::BringupError;
 use smmu_driver::smmu_types::OutputSize;
 
-use crate::machine::{Backend, Machine, MachineSmmu, MachineSpec, Time};
+use crate::machine::{Backend, Machine, MachineSmmu, MachineSpec, Need, Time};
 use crate::page_tables::TableStage;
 use crate::prelude::*;
 use crate::scenario::{Scenario, Step, StreamTableKind, SyncMethod};
@@ -123,8 +125,10 @@ pub fn run(scenario: &Scenario, backend: &dyn Backend, options: RunOptions) -> R
         unchecked: Vec::new(),
         unrecorded: Vec::new(),
     };
-    let lacks: Vec<&str> =
-        scenario.file.needs.iter().filter(|n| !backend.offers(**n)).map(|n| n.name()).collect();
+    // Without the feature, the program has no host for guests.
+    let has = |need: Need| need != Need::Nesting || cfg!(feature = "guest");
+    let lacking = scenario.file.needs.iter().filter(|n| !(has(**n) && backend.offers(**n)));
+    let lacks: Vec<&str> = lacking.map(|n| n.name()).collect();
     if !lacks.is_empty() {
         let reason = format!("{} has no {}", backend.name(), lacks.join(", "));
         report.outcome = RunOutcome::Skipped { reason };
@@ -175,6 +179,7 @@ fn run_steps(
     let (driver, taps) = started?;
     let rig = Rig::new(scenario, Arc::clone(&machine), recorder.clone(), &driver, taps);
     let done = rig.and_then(|mut rig| {
+        #[cfg(feature = "guest")]
         guest_host::make(&mut rig, &scenario.file)?;
         for (n, spec) in scenario.file.steps.iter().enumerate() {
             *step = n + 1;

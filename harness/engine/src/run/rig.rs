@@ -17,6 +17,7 @@ use smmu_driver::smmu_types::{
 use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, Smmu};
 
 use super::destination::Destination;
+#[cfg(feature = "guest")]
 use super::guests::{Guest, GuestTable};
 use super::held_fault::{HeldFault, Listener};
 use super::pages::{DmaWrite, Pages, Reached};
@@ -46,7 +47,9 @@ pub(crate) struct Rig<'d> {
     further_streams: BTreeMap<(String, StreamId), usize>,
     domains: BTreeMap<String, Domain<Harness>>,
     // Before the devices and domains that they use.
+    #[cfg(feature = "guest")]
     pub(super) guests: BTreeMap<String, Guest>,
+    #[cfg(feature = "guest")]
     pub(super) guest_tables: BTreeMap<String, GuestTable>,
     // Unmaps that wait for a flush. They flush when they are dropped, before the driver ends.
     deferred: BTreeMap<String, DeferredUnmaps<Attach<Harness>, String>>,
@@ -107,7 +110,9 @@ impl<'d> Rig<'d> {
             device_keys: BTreeMap::new(),
             further_streams: BTreeMap::new(),
             domains,
+            #[cfg(feature = "guest")]
             guests: BTreeMap::new(),
+            #[cfg(feature = "guest")]
             guest_tables: BTreeMap::new(),
             deferred: BTreeMap::new(),
             faults: Vec::new(),
@@ -233,10 +238,12 @@ impl<'d> Rig<'d> {
         self.device_keys.iter().find(|(_, key)| is_it(**key)).map(|(name, _)| name.clone())
     }
 
+    #[cfg(feature = "guest")]
     pub(super) fn guest(&self, name: &str) -> Result<&Guest, Stop> {
         self.guests.get(name).ok_or_else(|| missing("guest", name))
     }
 
+    #[cfg(feature = "guest")]
     pub(crate) fn guest_table(&mut self, name: &str) -> Result<&mut GuestTable, Stop> {
         self.guest_tables.get_mut(name).ok_or_else(|| missing("guest table", name))
     }

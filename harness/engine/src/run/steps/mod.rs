@@ -15,15 +15,21 @@ mod find_unanswering;
 mod flood;
 mod flush;
 mod gone;
+#[cfg(feature = "guest")]
 mod guest_attach;
+#[cfg(feature = "guest")]
 mod guest_command;
+#[cfg(feature = "guest")]
 mod guest_map;
+#[cfg(feature = "guest")]
 mod guest_unmap;
 mod hazard;
 mod install;
 mod invalidate;
 mod map;
 mod mend;
+#[cfg(not(feature = "guest"))]
+mod no_guests;
 mod page_request;
 mod parallel;
 mod poke;
