@@ -21,10 +21,11 @@
 //! | `StepBeforeCommand` | `block_beside_unmap` |
 //! | `InvalidBeforeCommand` | `timeout_then_retry` |
 //! | `AbortBeforeLink`, `LinkBeforeCommand`, `AnnounceBeforeKnown` | `two_devices_in_one_span` |
-//! | `CdBeforeSte` | `attach_beside_unmap` |
+//! | `CdBeforeSte` | `attach_beside_unmap`, `substream_beside_stream` |
 //! | `ForgetBeforeStore` | `timeout_then_retry`, by an STE and by a CD |
 //! | `ConfirmBeforeLeave` | `timeout_then_retry` |
 //! | `FlushBeforeFree` | `replace_beside_unmap` |
+//! | `DrainBeforeOff`, `Seam::AtcInv` | `ats_off_beside_unmap` |
 //! | `DeviceOrder` | `groups_that_overlap` |
 //! | `DomainOrder` | `cross_replace` |
 //! | `RefuseBeforeHold` | `two_held_transactions` |
@@ -45,20 +46,24 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![expect(unsafe_code, reason = "doubles of hardware memory, of a lock and of a publication")]
 
+mod ats;
 mod faults;
 mod hardware;
 mod models;
 mod seams;
+mod substreams;
 mod world;
 
 use rstest::rstest;
 use smmu_attach::TranslationStage;
 use smmu_attach::sync::{Barrier, without};
 
+use crate::ats::*;
 use crate::faults::*;
 use crate::hardware::Fault;
 use crate::models::*;
 use crate::seams::*;
+use crate::substreams::*;
 use crate::world::*;
 
 #[rstest]
@@ -189,6 +194,23 @@ fn a_fault_is_answered_beside_a_reset() {
     answer_beside_reset(5);
 }
 
+/// The domains to which the stream and the substream go. In the second case they change places.
+#[rstest]
+#[case::attach(None, [F, E])]
+#[case::replace(Some(E), [E, D])]
+fn a_substream_is_attached_beside_its_stream(
+    #[case] held: Option<usize>,
+    #[case] to: [usize; 2],
+    #[values(None, Some(D), Some(E))] unmapped: Option<usize>,
+) {
+    substream_beside_stream(held, to, unmapped, 3);
+}
+
+#[rstest]
+fn ats_goes_off_beside_an_unmap(#[values(STAGE_1, STAGE_2)] stage: TranslationStage) {
+    ats_off_beside_unmap(stage, 3);
+}
+
 const WRONG: &str = "wrong translation";
 /// Loom's words for a DMA that is not ordered before the reuse of the page.
 const RACE: &str = "Causality violation: Concurrent read and write accesses";
@@ -202,6 +224,9 @@ const NO_LEVEL_2: &str = "the SMMU knows of no second-level table";
 #[case::cfgi(Seam::Cfgi, WRONG, || block_beside_unmap(STAGE_2, 3))]
 #[case::cfgi_level_1(Seam::CfgiLevel1, NO_LEVEL_2, || two_devices_in_one_span(3))]
 #[case::tlbi(Seam::Tlbi, TAKEN, || attach_beside_unmap(STAGE_2, 3))]
+#[case::atc_inv(Seam::AtcInv, "the device keeps a translation", || {
+    ats_off_beside_unmap(STAGE_2, 3);
+})]
 #[case::array_release(Seam::ArrayRelease, "Causality violation: Concurrent load and mut", || {
     attach_beside_unmap(STAGE_2, 3);
 })]
@@ -237,6 +262,9 @@ fn without_a_promise_of_a_seam(#[case] seam: Seam, #[case] why: &str, #[case] mo
 #[case::cd_before_ste(Barrier::CdBeforeSte, "the STE leads to an invalid CD", || {
     attach_beside_unmap(STAGE_1, 3);
 })]
+#[case::cd_before_ste_of_substreams(Barrier::CdBeforeSte, "the STE leads to an invalid CD", || {
+    substream_beside_stream(None, [F, E], None, 3);
+})]
 #[case::forget_before_store_of_an_ste(Barrier::ForgetBeforeStore, WRONG, || {
     let fault = Fault::Cfgi { after: 0, ignored: 2 };
     timeout_then_retry([STAGE_2; 2], fault, Then::Attach, None, 3);
@@ -251,6 +279,9 @@ fn without_a_promise_of_a_seam(#[case] seam: Seam, #[case] why: &str, #[case] mo
 })]
 #[case::flush_before_free(Barrier::FlushBeforeFree, WRONG, || {
     replace_beside_unmap(STAGE_2, D, 3);
+})]
+#[case::drain_before_off(Barrier::DrainBeforeOff, "ATC_INV reaches a device whose ATS is off", || {
+    ats_off_beside_unmap(STAGE_2, 3);
 })]
 #[case::device_order(Barrier::DeviceOrder, "deadlock", || groups_that_overlap(3))]
 #[case::domain_order(Barrier::DomainOrder, "deadlock", || cross_replace(STAGE_2, false, 3))]
