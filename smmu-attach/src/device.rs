@@ -163,7 +163,7 @@ impl<P: Platform> DeviceParts<P> {
         if self.ats != AtsUse::Switched || !member.has_atc() {
             return true;
         }
-        let gate = member.domain.cell().gate();
+        let gate = member.domain.cell().gate().filter(|_| is_kept(Barrier::DrainBeforeOff));
         gate.is_none_or(|gate| self.smmu.env.ats().drain(gate).is_ok())
     }
 

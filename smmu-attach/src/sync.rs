@@ -31,6 +31,8 @@ smmu_types::barriers! {
     ConfirmBeforeLeave,
     /// The proven flush before the tag is free.
     FlushBeforeFree,
+    /// The readers that may have sent `ATC_INV` end before the device's own ATS switch goes off.
+    DrainBeforeOff,
     /// The locks of a group's devices in one order for all threads.
     DeviceOrder,
     /// The locks of two domains in the order in which the domains were made.

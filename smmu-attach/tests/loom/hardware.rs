@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize as PlainCount, Ordering as Plain};
 use std::sync::{Arc, Mutex as PlainMutex};
 
 use loom::cell::UnsafeCell;
-use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use loom::sync::{Mutex, MutexGuard};
 use smmu_attach::*;
 use smmu_types::range::Extent;
 use smmu_types::seam::{
@@ -15,6 +15,7 @@ use smmu_types::seam::{
 };
 use smmu_types::*;
 
+use crate::ats::Atc;
 use crate::seams::{Seam, is_kept, publish_late_arrays};
 
 /// Domains of a world, and page tables: those of number `n` lie at `ROOT + n * 0x1000`.
@@ -22,7 +23,9 @@ pub(crate) const DOMAINS: usize = 3;
 pub(crate) const ROOT: u64 = 0x8000_0000;
 pub(crate) const SMMU: SmmuId = SmmuId(0);
 const TAGS: usize = 8;
-const STREAMS: usize = 4;
+pub(crate) const STREAMS: usize = 4;
+/// Bytes between the addresses of two blocks. No block is longer.
+const BLOCK: u64 = 0x1_0000;
 const ADDRESS: u64 = 0x000f_ffff_ffff_ffc0;
 /// Streams in the second-level table that have a word in the SMMU's view.
 pub(crate) const IN_SPAN: [u32; 2] = [8, 9];
@@ -67,17 +70,31 @@ impl View {
 /// What the SMMU found for a stream: the number of the tables, and the tag.
 type Translation = (usize, usize);
 
-/// What the SMMU has cached. Locked while a DMA is in progress, because `CMD_SYNC` waits for that.
+/// What the devices of a model use beside the STEs of a linear stream table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beside {
+    Nothing,
+    /// A second level of the stream table.
+    SecondLevel,
+    /// SubstreamIDs of one bit.
+    Substreams,
+    /// Translation caches of their own, with a switch.
+    Ats,
+}
+
+/// What the SMMU and the devices have cached. Locked while a DMA is in progress, because `CMD_SYNC`
+/// waits for that.
 #[derive(Default)]
-struct Caches {
+pub(crate) struct Caches {
     /// A level-1 descriptor, valid or not.
     level_1: Option<u64>,
-    /// Words 0, 2 and 3 of the STE of each stream.
-    stes: [Option<[u64; 3]>; STREAMS],
-    /// Word 0 and 1 of each CD of each stream.
-    cds: [[Option<[u64; 2]>; 2]; STREAMS],
+    /// The words of the STE of each stream.
+    stes: [Option<[u64; 4]>; STREAMS],
+    /// Address, word 0 and word 1 of each CD of each stream.
+    cds: [Vec<(u64, [u64; 2])>; STREAMS],
     /// The tables whose page is cached with each tag.
     lines: [Option<usize>; TAGS],
+    pub(crate) atcs: [Atc; STREAMS],
 }
 
 /// Commands that the SMMU ignores.
@@ -107,7 +124,7 @@ pub(crate) struct LoomSmmu {
     /// Loom lets no other thread run between a store and a fence unless an access that both threads
     /// make lies between them. This is that access. It carries no order that a fence has not made.
     fences: Arc<AtomicUsize>,
-    two_level: bool,
+    beside: Beside,
     /// The tables of each domain.
     tables: [usize; DOMAINS],
 }
@@ -118,7 +135,7 @@ unsafe impl Sync for LoomSmmu {}
 unsafe impl Send for LoomSmmu {}
 
 impl LoomSmmu {
-    pub(crate) fn new(two_level: bool, tables: [usize; DOMAINS]) -> Arc<Self> {
+    pub(crate) fn new(beside: Beside, tables: [usize; DOMAINS]) -> Arc<Self> {
         Arc::new(LoomSmmu {
             views: PlainMutex::default(),
             caches: Mutex::default(),
@@ -127,7 +144,7 @@ impl LoomSmmu {
             owners: PlainMutex::default(),
             fault: PlainMutex::new(Fault::None),
             fences: Arc::new(AtomicUsize::new(0)),
-            two_level,
+            beside,
             tables,
         })
     }
@@ -168,6 +185,10 @@ impl LoomSmmu {
         }
     }
 
+    fn has_second_level(&self) -> bool {
+        self.beside == Beside::SecondLevel
+    }
+
     fn view(&self, address: u64) -> Arc<View> {
         let views = self.views.lock().unwrap();
         let found = views.iter().find(|view| view.address == address);
@@ -179,13 +200,14 @@ impl LoomSmmu {
         self.views.lock().unwrap()[0].clone()
     }
 
-    /// Words 0, 2 and 3 of an STE. `None` if the stream has no second-level table.
-    fn ste(&self, caches: &mut Caches, stream: u32) -> Option<[u64; 3]> {
+    /// The words of an STE; word 1 only where a model needs it. `None` if the stream has no
+    /// second-level table.
+    pub(crate) fn ste(&self, caches: &mut Caches, stream: u32) -> Option<[u64; 4]> {
         let cached = stream as usize % STREAMS;
         if let Some(words) = caches.stes[cached] {
             return Some(words);
         }
-        let (table, first) = if self.two_level {
+        let (table, first) = if self.has_second_level() {
             let descriptor = *caches.level_1.get_or_insert_with(|| self.root().load(0));
             if descriptor == 0 {
                 return None;
@@ -196,8 +218,11 @@ impl LoomSmmu {
         };
         // An address dependency orders the words behind the descriptor.
         fence(Ordering::Acquire);
-        let words = [0, 2, 3].map(|n| table.load(first + n));
-        if self.two_level {
+        let words = [0, 1, 2, 3].map(|n| match (n, self.beside) {
+            (1, Beside::Nothing | Beside::SecondLevel) => 0,
+            _ => table.load(first + n),
+        });
+        if self.has_second_level() {
             assert!(words[0] & 1 == 1, "the SMMU reads a second-level table that is not filled");
         }
         caches.stes[cached] = Some(words);
@@ -208,19 +233,27 @@ impl LoomSmmu {
 
     /// Words 0 and 1 of the CD at `address`.
     fn cd(&self, caches: &mut Caches, stream: u32, address: u64) -> [u64; 2] {
-        let place = (address >> 6 & 1) as usize;
-        let cached = &mut caches.cds[stream as usize % STREAMS][place];
-        *cached.get_or_insert_with(|| {
-            let table = self.view(address & !0x7f);
-            let words = [0, 1].map(|n| table.load(place * 8 + n));
-            fence(Ordering::Acquire);
-            words
-        })
+        let cached = &mut caches.cds[stream as usize % STREAMS];
+        if let Some((_, words)) = cached.iter().find(|(of, _)| *of == address) {
+            return *words;
+        }
+        let table = self.view(address & !(BLOCK - 1));
+        let first = (address & (BLOCK - 1)) as usize / 8;
+        let words = [0, 1].map(|n| table.load(first + n));
+        fence(Ordering::Acquire);
+        cached.push((address, words));
+        words
     }
 
-    /// The SMMU's view of a stream: the tables and the tag that its STE, and perhaps its CD, name.
-    fn translation(&self, caches: &mut Caches, stream: u32) -> Option<Translation> {
-        let [w0, w2, w3] = self.ste(caches, stream)?;
+    /// The SMMU's view of a SubstreamID: the tables and the tag that the STE, and perhaps the CD, name.
+    /// 0 stands for transactions without a SubstreamID.
+    pub(crate) fn translation(
+        &self,
+        caches: &mut Caches,
+        stream: u32,
+        substream: u64,
+    ) -> Option<Translation> {
+        let [w0, w1, w2, w3] = self.ste(caches, stream)?;
         let (tag, root) = match w0 & 0xf {
             // Invalid, or Config = 0b000: abort.
             n if n & 1 == 0 || n == 0x1 => return None,
@@ -228,8 +261,22 @@ impl LoomSmmu {
             0x9 => return None,
             0xd => (vmid_tag(w2 as u16), w3 & ADDRESS),
             0xb => {
-                let [w0, w1] = self.cd(caches, stream, w0 & ADDRESS);
-                assert!(w0 >> 31 & 1 == 1, "the STE leads to an invalid CD");
+                let (bits, default) = (w0 >> 59, w1 & 0x3);
+                let is_read = match substream {
+                    // Without a SubstreamID S1DSS decides, unless S1CDMax is 0.
+                    0 => bits == 0 || default == 0b10,
+                    _ => substream >> bits == 0,
+                };
+                if !is_read {
+                    return None;
+                }
+                let [w0, w1] = self.cd(caches, stream, (w0 & ADDRESS) + substream * 64);
+                let is_valid = w0 >> 31 & 1 == 1;
+                // The CD of a substream that is not attached aborts.
+                if substream != 0 && !is_valid {
+                    return None;
+                }
+                assert!(is_valid, "the STE leads to an invalid CD");
                 (asid_tag((w0 >> 48) as u16), w1 & ADDRESS)
             }
             config => panic!("an STE that no attach writes: {config:#x}"),
@@ -250,15 +297,38 @@ impl LoomSmmu {
 
     /// A DMA of a stream. Caches what the SMMU has read, and its translation.
     pub(crate) fn dma(&self, stream: u32) {
-        let mut caches = self.caches.lock().unwrap();
-        let Some((tables, tag)) = self.translation(&mut caches, stream) else { return };
+        let _ = self.dma_of(stream, 0);
+    }
+
+    /// A DMA of a substream, or of 0 as in [`translation`](Self::translation). Returns the number of
+    /// the tables that the SMMU found.
+    pub(crate) fn dma_of(&self, stream: u32, substream: u64) -> Option<usize> {
+        let mut caches = self.lock_caches();
+        let translation = self.translation(&mut caches, stream, substream)?;
+        if let Some(tables) = self.line(&mut caches, translation) {
+            self.access(tables);
+        }
+        Some(translation.0)
+    }
+
+    pub(crate) fn lock_caches(&self) -> MutexGuard<'_, Caches> {
+        self.caches.lock().unwrap()
+    }
+
+    /// The tables, if their page is cached with the tag or their descriptor leads there.
+    pub(crate) fn line(&self, caches: &mut Caches, (tables, tag): Translation) -> Option<usize> {
         match caches.lines[tag] {
             Some(line) => assert_eq!(line, tables, "wrong translation: tag {tag} was not flushed"),
             None if self.descriptors[tables].load(Ordering::Relaxed) == 1 => {
                 caches.lines[tag] = Some(tables);
             }
-            None => return,
+            None => return None,
         }
+        Some(tables)
+    }
+
+    /// An access to the page of these tables.
+    pub(crate) fn access(&self, tables: usize) {
         // SAFETY: loom checks the access.
         let taken = self.pages[tables].with(|page| unsafe { *page });
         assert!(!taken, "DMA reached a page that was taken away");
@@ -285,7 +355,7 @@ impl LoomSmmu {
                     if is_kept(Seam::Cfgi) {
                         let cached = stream.0 as usize % STREAMS;
                         caches.stes[cached] = None;
-                        caches.cds[cached] = [None; 2];
+                        caches.cds[cached].clear();
                     }
                     if leaf == Leaf::All && is_kept(Seam::CfgiLevel1) {
                         caches.level_1 = None;
@@ -297,6 +367,10 @@ impl LoomSmmu {
                 }
                 Command::TlbiNhVa { asid, .. } | Command::TlbiNhAsid { asid, .. } => {
                     asid_tag(asid.0)
+                }
+                Command::AtcInv { stream, .. } => {
+                    caches.atcs[stream.0 as usize % STREAMS].invalidate();
+                    continue;
                 }
                 other => panic!("the model does not know {other}"),
             };
@@ -356,17 +430,19 @@ impl Memory {
 unsafe impl DmaMemory for Memory {
     type Block = Block;
     fn allocate(&self, layout: DmaLayout) -> Result<Block, DmaError> {
-        let address = self.next.fetch_add(0x1_0000, Plain::Relaxed) as u64;
+        let address = self.next.fetch_add(BLOCK as usize, Plain::Relaxed) as u64;
         let mut views = self.hardware.views.lock().unwrap();
-        let words = match (views.is_empty(), self.hardware.two_level) {
+        let all = 0..layout.words();
+        let words = match (views.is_empty(), self.hardware.beside) {
             // The first level of the stream table.
-            (true, true) => vec![0],
-            (false, true) => {
+            (true, Beside::SecondLevel) => vec![0],
+            (false, Beside::SecondLevel) => {
                 IN_SPAN.iter().flat_map(|s| [0, 2, 3].map(|n| *s as usize * 8 + n)).collect()
             }
-            (true, false) => (0..layout.words()).filter(|n| [0, 2, 3].contains(&(n % 8))).collect(),
-            // A pair of CDs.
-            (false, false) => vec![0, 1, 8, 9],
+            (true, Beside::Nothing) => all.filter(|n| [0, 2, 3].contains(&(n % 8))).collect(),
+            (true, Beside::Substreams | Beside::Ats) => all.filter(|n| n % 8 < 4).collect(),
+            // CDs.
+            (false, _) => all.filter(|n| n % 8 < 2).collect(),
         };
         let word = |index| SeenWord { index, seen: AtomicU64::new(0), newest: PlainWord::new(0) };
         let fences = self.hardware.fences.clone();

@@ -1,15 +1,20 @@
-//! The real transaction under loom: every interleaving with three preemptions or more.
+//! The real transaction under loom: every interleaving with three preemptions or more, except where the budget says two.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test --release -p smmu-attach --test loom
 //!
 //! Budget: three preemptions; four where one step times out; five in the models with two threads.
-//! All models together take about three minutes on one core.
+//! `ats_off_beside_unmap` has two for stage 1, which has fewer steps than stage 2.
+//! All models together take about four minutes on one core.
 //!
 //! The SMMU reads the words of an STE, of a CD and of a level-1 descriptor at any time and in any
 //! order, and caches all that it may. A DMA fails the test if its tag is free or of another domain,
 //! if a cached translation has outlived its tag, or if it reaches a page that the mapper has taken
 //! away. A page is plain memory to loom, so a DMA that is not ordered before the mapper's reuse
 //! fails as well. An SMMU that does not answer ignores the commands.
+//!
+//! A device with ATS caches translations itself, and uses them at any time. The test fails if an
+//! `ATC_INV` reaches it while its own switch is off, or if its cache has a translation of a page after
+//! the unmap.
 //!
 //! Each step and barrier of the ordering argument is left out once, and a model must notice it.
 //! `Barrier` in the crate's `sync` and `Seam` in `seams` say what each name means:
@@ -21,10 +26,11 @@
 //! | `StepBeforeCommand` | `block_beside_unmap` |
 //! | `InvalidBeforeCommand` | `timeout_then_retry` |
 //! | `AbortBeforeLink`, `LinkBeforeCommand`, `AnnounceBeforeKnown` | `two_devices_in_one_span` |
-//! | `CdBeforeSte` | `attach_beside_unmap` |
+//! | `CdBeforeSte` | `attach_beside_unmap`, `substream_beside_stream` |
 //! | `ForgetBeforeStore` | `timeout_then_retry`, by an STE and by a CD |
 //! | `ConfirmBeforeLeave` | `timeout_then_retry` |
 //! | `FlushBeforeFree` | `replace_beside_unmap` |
+//! | `DrainBeforeOff`, `Seam::AtcInv` | `ats_off_beside_unmap` |
 //! | `DeviceOrder` | `groups_that_overlap` |
 //! | `DomainOrder` | `cross_replace` |
 //! | `RefuseBeforeHold` | `two_held_transactions` |
@@ -36,7 +42,7 @@
 //! | `Seam::ArrayRelease`, `Seam::ArrayBeforeEntries` | `attach_beside_unmap` |
 //! | `Seam::Cfgi` | `block_beside_unmap` |
 //! | `Seam::CfgiLevel1` | `two_devices_in_one_span` |
-//! | `Seam::Lock` | `last_detach_beside_first_attach` |
+//! | `Seam::Lock` | `last_detach_beside_first_attach`, `substream_beside_stream` |
 //!
 //! No test leaves out that a device's lock comes before those of its domains: only the holder of
 //! the device's lock knows the old domain.
@@ -45,20 +51,24 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![expect(unsafe_code, reason = "doubles of hardware memory, of a lock and of a publication")]
 
+mod ats;
 mod faults;
 mod hardware;
 mod models;
 mod seams;
+mod substreams;
 mod world;
 
 use rstest::rstest;
 use smmu_attach::TranslationStage;
 use smmu_attach::sync::{Barrier, without};
 
+use crate::ats::*;
 use crate::faults::*;
 use crate::hardware::Fault;
 use crate::models::*;
 use crate::seams::*;
+use crate::substreams::*;
 use crate::world::*;
 
 #[rstest]
@@ -189,6 +199,25 @@ fn a_fault_is_answered_beside_a_reset() {
     answer_beside_reset(5);
 }
 
+/// The domains to which the stream and the substream go. In the second case they change places.
+#[rstest]
+#[case::attach(None, [F, E])]
+#[case::replace(Some(E), [E, D])]
+fn a_substream_is_attached_beside_its_stream(
+    #[case] held: Option<usize>,
+    #[case] to: [usize; 2],
+    #[values(None, Some(D), Some(E))] unmapped: Option<usize>,
+) {
+    substream_beside_stream(held, to, unmapped, 3);
+}
+
+#[rstest]
+#[case::stage_1(STAGE_1, 2)]
+#[case::stage_2(STAGE_2, 3)]
+fn ats_goes_off_beside_an_unmap(#[case] stage: TranslationStage, #[case] preemptions: usize) {
+    ats_off_beside_unmap(stage, preemptions);
+}
+
 const WRONG: &str = "wrong translation";
 /// Loom's words for a DMA that is not ordered before the reuse of the page.
 const RACE: &str = "Causality violation: Concurrent read and write accesses";
@@ -202,12 +231,18 @@ const NO_LEVEL_2: &str = "the SMMU knows of no second-level table";
 #[case::cfgi(Seam::Cfgi, WRONG, || block_beside_unmap(STAGE_2, 3))]
 #[case::cfgi_level_1(Seam::CfgiLevel1, NO_LEVEL_2, || two_devices_in_one_span(3))]
 #[case::tlbi(Seam::Tlbi, TAKEN, || attach_beside_unmap(STAGE_2, 3))]
+#[case::atc_inv(Seam::AtcInv, "the device keeps a translation", || {
+    ats_off_beside_unmap(STAGE_2, 3);
+})]
 #[case::array_release(Seam::ArrayRelease, "Causality violation: Concurrent load and mut", || {
     attach_beside_unmap(STAGE_2, 3);
 })]
 #[case::array_before_entries(Seam::ArrayBeforeEntries, RACE, || attach_beside_unmap(STAGE_2, 3))]
 #[case::lock(Seam::Lock, "TagNotOwned", || {
     last_detach_beside_first_attach(STAGE_2, Fault::None, 3);
+})]
+#[case::lock_of_a_device(Seam::Lock, WRONG, || {
+    substream_beside_stream(None, [F, E], None, 3);
 })]
 fn without_a_promise_of_a_seam(#[case] seam: Seam, #[case] why: &str, #[case] model: fn()) {
     must_fail(why, || without_seam(seam, model));
@@ -237,6 +272,9 @@ fn without_a_promise_of_a_seam(#[case] seam: Seam, #[case] why: &str, #[case] mo
 #[case::cd_before_ste(Barrier::CdBeforeSte, "the STE leads to an invalid CD", || {
     attach_beside_unmap(STAGE_1, 3);
 })]
+#[case::cd_before_ste_of_substreams(Barrier::CdBeforeSte, "the STE leads to an invalid CD", || {
+    substream_beside_stream(None, [F, E], None, 3);
+})]
 #[case::forget_before_store_of_an_ste(Barrier::ForgetBeforeStore, WRONG, || {
     let fault = Fault::Cfgi { after: 0, ignored: 2 };
     timeout_then_retry([STAGE_2; 2], fault, Then::Attach, None, 3);
@@ -251,6 +289,9 @@ fn without_a_promise_of_a_seam(#[case] seam: Seam, #[case] why: &str, #[case] mo
 })]
 #[case::flush_before_free(Barrier::FlushBeforeFree, WRONG, || {
     replace_beside_unmap(STAGE_2, D, 3);
+})]
+#[case::drain_before_off(Barrier::DrainBeforeOff, "ATC_INV reaches a device whose ATS is off", || {
+    ats_off_beside_unmap(STAGE_2, 3);
 })]
 #[case::device_order(Barrier::DeviceOrder, "deadlock", || groups_that_overlap(3))]
 #[case::domain_order(Barrier::DomainOrder, "deadlock", || cross_replace(STAGE_2, false, 3))]

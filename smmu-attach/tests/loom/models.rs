@@ -10,7 +10,7 @@ use smmu_types::fake::ID_REGISTERS;
 use smmu_types::seam::{DmaLayout, DmaMemory};
 use smmu_types::*;
 
-use crate::hardware::{Fault, IN_SPAN, LoomSmmu, Memory, SMMU};
+use crate::hardware::{Beside, Fault, IN_SPAN, LoomSmmu, Memory, SMMU};
 use crate::world::*;
 
 pub(crate) const D: usize = 0;
@@ -283,7 +283,7 @@ pub(crate) fn two_held_transactions(preemptions: usize) {
 /// Two devices in one second-level table, which does not exist yet. The SMMU may cache that.
 pub(crate) fn two_devices_in_one_span(preemptions: usize) {
     model(preemptions, move || {
-        let (hardware, _env, smmu) = smmu(true, [0; 3]);
+        let (hardware, _env, smmu) = smmu(Beside::SecondLevel, [0; 3]);
         let add = |stream: u32| {
             let (hardware, smmu) = (hardware.clone(), smmu.clone());
             move || {
@@ -328,7 +328,7 @@ pub(crate) fn replace_with_shared_tables(preemptions: usize) {
 /// the context.
 pub(crate) fn write_an_entry(preemptions: usize) {
     model(preemptions, move || {
-        let hardware = LoomSmmu::new(false, [0; 3]);
+        let hardware = LoomSmmu::new(Beside::Nothing, [0; 3]);
         let memory = Memory::new(hardware.clone());
         let block = memory.allocate(DmaLayout::naturally_aligned(64).unwrap()).unwrap();
         let slot = EntrySlot::new(&block, 0).unwrap();

@@ -7,8 +7,9 @@ use loom::sync::atomic::{AtomicPtr, Ordering};
 use loom::sync::{Mutex, MutexGuard};
 use loom::thread::{ThreadId, current};
 use smmu_attach::*;
-use smmu_invs::{InvArray, OutOfMemory, Publication};
+use smmu_invs::{GatedCell, InvArray, OutOfMemory, Publication};
 
+use crate::ats::Switches;
 use crate::hardware::{Memory, Owners, Sink};
 
 /// A promise of a seam that a test can leave out.
@@ -24,6 +25,8 @@ pub(crate) enum Seam {
     CfgiLevel1,
     /// What a TLBI command does.
     Tlbi,
+    /// What `ATC_INV` does.
+    AtcInv,
     /// The release of a published array.
     ArrayRelease,
     /// The array before the entries: readers see the array once the entries are written.
@@ -226,8 +229,8 @@ impl Platform for Modelled {
     type SleepLock = LoomLock;
     type Dma = Memory;
     type Sink = Sink;
-    type Cell = SwapCell;
+    type Cell = GatedCell<SwapCell>;
     type Observer = Owners;
     type Tables = TableDescription;
-    type Ats = ();
+    type Ats = Switches;
 }

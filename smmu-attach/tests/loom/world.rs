@@ -11,7 +11,8 @@ use smmu_attach::*;
 use smmu_types::fake::ID_REGISTERS;
 use smmu_types::*;
 
-use crate::hardware::{DOMAINS, Fault, LoomSmmu, Memory, Owners, ROOT, SMMU, Sink};
+use crate::ats::Switches;
+use crate::hardware::{Beside, DOMAINS, Fault, LoomSmmu, Memory, Owners, ROOT, SMMU, Sink};
 use crate::seams::{Modelled, forget_waiting};
 
 pub(crate) const STAGE_1: TranslationStage = TranslationStage::Stage1 { mair: 0xff };
@@ -26,19 +27,28 @@ pub(crate) struct World {
 }
 
 pub(crate) fn smmu(
-    two_level: bool,
+    beside: Beside,
     tables: [usize; DOMAINS],
 ) -> (Arc<LoomSmmu>, Env<Modelled>, Smmu<Modelled>) {
-    let hardware = LoomSmmu::new(two_level, tables);
+    let hardware = LoomSmmu::new(beside, tables);
     let (memory, sink) = (Memory::new(hardware.clone()), Sink(hardware.clone()));
-    let env = Env::new(memory, sink, Owners(hardware.clone())).unwrap();
-    let mut caps = Capabilities::decode(ID_REGISTERS);
+    let (owners, switches) = (Owners(hardware.clone()), Switches(hardware.clone()));
+    let env = Env::with_ats(memory, sink, owners, switches).unwrap();
+    let (two_level, mut registers) = (beside == Beside::SecondLevel, ID_REGISTERS);
+    match beside {
+        Beside::Nothing | Beside::SecondLevel => {}
+        // IDR1.SSIDSIZE = 1.
+        Beside::Substreams => registers.idr1 |= 1 << 6,
+        // IDR0.ATS.
+        Beside::Ats => registers.idr0 |= 1 << 10,
+    }
+    let mut caps = Capabilities::decode(registers);
     // Small tag spaces keep the model small.
     (caps.asid_bits, caps.vmid_bits) = (8, 8);
     caps.two_level_stream_table = two_level;
     let bits = if two_level { 9 } else { 2 };
     let config = SmmuConfig::default().with_stream_bits(bits);
-    let smmu = Smmu::new(&env, SMMU, ID_REGISTERS, caps, config).unwrap();
+    let smmu = Smmu::new(&env, SMMU, registers, caps, config).unwrap();
     (hardware, env, smmu)
 }
 
@@ -48,14 +58,34 @@ impl World {
         Self::with([stage; DOMAINS], devices, [0, 1, 2])
     }
 
+    /// A world of one device with substreams or ATS.
+    pub(crate) fn beside(beside: Beside, stage: TranslationStage) -> Self {
+        let config = match beside {
+            Beside::Substreams => DeviceConfig::default().with_substream_bits(1),
+            Beside::Ats => DeviceConfig::default().with_ats(AtsUse::Switched),
+            Beside::Nothing | Beside::SecondLevel => DeviceConfig::default(),
+        };
+        Self::of(beside, [stage; DOMAINS], (1, config), [0, 1, 2])
+    }
+
     /// A world whose domains have these stages, and the tables of these numbers.
     pub(crate) fn with(
         stages: [TranslationStage; DOMAINS],
         devices: u32,
         tables: [usize; DOMAINS],
     ) -> Self {
-        let (hardware, env, smmu) = smmu(false, tables);
-        let devices = (0..devices).map(|n| smmu.add_device(&[StreamId(n)]).unwrap()).collect();
+        Self::of(Beside::Nothing, stages, (devices, DeviceConfig::default()), tables)
+    }
+
+    fn of(
+        beside: Beside,
+        stages: [TranslationStage; DOMAINS],
+        (devices, config): (u32, DeviceConfig),
+        tables: [usize; DOMAINS],
+    ) -> Self {
+        let (hardware, env, smmu) = smmu(beside, tables);
+        let add = |n| smmu.add_device_with(&[StreamId(n)], config).unwrap();
+        let devices = (0..devices).map(add).collect();
         let domains = std::array::from_fn(|n| {
             let root = PhysAddr(ROOT + tables[n] as u64 * 0x1000);
             let description = TableDescription::new(stages[n], root);
@@ -80,6 +110,12 @@ impl World {
     pub(crate) fn mapper(&self, domain: usize) -> thread::JoinHandle<()> {
         let (hardware, domain) = (self.hardware.clone(), self.domains[domain].clone());
         spawn(move || hardware.unmap(&[&domain]))
+    }
+
+    /// How many devices and substreams use the tag of a domain.
+    pub(crate) fn users(&self, domain: usize) -> u32 {
+        let array = self.domains[domain].array();
+        array.iter().filter(|entry| entry.spec.tag().is_some()).map(|entry| entry.users).sum()
     }
 
     /// Nothing is in use any more, and every number is free.
