@@ -261,15 +261,10 @@ const QEMU_DIFFERENCES: &[Difference] = &[
 ];
 
 /// Where the model differs from the architecture.
-const MODEL_DIFFERENCES: &[Difference] = &[
-    ("has no nested translation, and refuses it", |case| {
-        case.verdict.refusal() == Some(EventKind::C_BAD_STE) && case.ste(fields::ste::CONFIG) == 7
-    }),
-    ("has no TTB1, and refuses it", |case| {
-        let upper = case.configuration.cd.is_some_and(|cd| cd.get(fields::cd::EPD1) == 0);
-        case.refused_for_nothing(EventKind::C_BAD_CD) && upper
-    }),
-];
+const MODEL_DIFFERENCES: &[Difference] = &[("has no TTB1, and refuses it", |case| {
+    let upper = case.configuration.cd.is_some_and(|cd| cd.get(fields::cd::EPD1) == 0);
+    case.refused_for_nothing(EventKind::C_BAD_CD) && upper
+})];
 
 /// What every SMMU without extras says.
 fn the_plain_truths(answers: &[Answer]) {

@@ -213,7 +213,7 @@ fn a_substream_is_attached_beside_its_stream(
 
 #[rstest]
 #[case::stage_1(STAGE_1, 2)]
-#[case::stage_2(STAGE_2, 3)]
+#[case::stage_2(STAGE_2, 2)]
 fn ats_goes_off_beside_an_unmap(#[case] stage: TranslationStage, #[case] preemptions: usize) {
     ats_off_beside_unmap(stage, preemptions);
 }
