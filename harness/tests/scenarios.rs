@@ -465,10 +465,8 @@ fn board_trials() -> Vec<Trial> {
         // With one CPU no caller runs beside another.
         let cpus = if *sabotage == Sabotage::SyncWithoutWait { 1 } else { 4 };
         let runs = |name: &&str| match *name {
-            // A board cannot reset an SMMU.
-            "smmu-is-reset" => false,
             "parallel-callers" => cpus > 1,
-            _ => true,
+            name => runs_on_boards(name),
         };
         let expected: Vec<&str> = on_qemu.iter().copied().filter(runs).collect();
         let name = format!("board::sabotage::{sabotage:?}");
@@ -481,6 +479,13 @@ fn board_trials() -> Vec<Trial> {
         );
     }
     trials
+}
+
+/// A board and a process of Linux cannot reset an SMMU, and are built without guests.
+fn runs_on_boards(name: &str) -> bool {
+    let scenario = builtin().unwrap().into_iter().find(|scenario| scenario.name == name);
+    let needs = scenario.map(|scenario| scenario.file.needs).unwrap_or_default();
+    !needs.contains(&Need::Reset) && !needs.contains(&Need::Nesting)
 }
 
 /// What an `edu` is tried with: an unmap, a page that moves, two devices of one domain.
@@ -556,9 +561,8 @@ fn devmem_trials() -> Vec<Trial> {
             format!("devmem::sabotage::{sabotage:?}"),
             Box::new(move |folder| {
                 let machine = BoardInQemu { cpus: 2, smmus: Some(3), ..BoardInQemu::default() };
-                // A process cannot reset an SMMU.
-                let runs = |name: &&&str| **name != "smmu-is-reset";
-                let expected: Vec<&str> = expected.iter().filter(runs).copied().collect();
+                let runs = |name: &&str| runs_on_boards(name);
+                let expected: Vec<&str> = expected.iter().copied().filter(runs).collect();
                 fails_as_expected(sabotage, &expected, &devmem(folder, machine)?)
             }),
         );

@@ -97,6 +97,8 @@ pub struct Device<P: Platform>(pub(crate) Counted<DeviceParts<P>>);
 
 pub(crate) struct DeviceParts<P: Platform> {
     pub(crate) smmu: SmmuCore<P>,
+    /// Place of the device's lock in the order of locks.
+    made: usize,
     pub(crate) entries: Vec<StreamEntry<Block<P>>>,
     /// Bits of the SubstreamIDs that device and SMMU can use.
     pub(crate) substream_bits: u8,
@@ -135,7 +137,7 @@ unsafe impl<P: Platform> Locked for DeviceParts<P> {
     }
     fn rank(&self) -> Rank {
         let (smmu, address) = (self.smmu.instance.rank(), core::ptr::from_ref(self).addr());
-        Rank::Device { smmu, address }
+        Rank::Device { smmu, made: self.made, address }
     }
 }
 
@@ -413,8 +415,9 @@ impl<P: Platform> Device<P> {
             foreign: foreign.map_or_else(Vec::new, |foreign| foreign.tags),
             removed: false,
         };
-        let (place, state) = (AtomicUsize::new(0), Mutex::new(state));
-        Ok(Device(Counted::new(DeviceParts { smmu, entries, substream_bits, ats, place, state })?))
+        let (place, state, made) = (AtomicUsize::new(0), Mutex::new(state), smmu.env.next_device());
+        let parts = DeviceParts { smmu, made, entries, substream_bits, ats, place, state };
+        Ok(Device(Counted::new(parts)?))
     }
 
     /// Number of the SMMU in front of the device.

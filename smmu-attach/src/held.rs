@@ -33,16 +33,18 @@ pub(crate) enum Contention {
 pub(crate) enum Rank {
     /// The caller holds no lock.
     Nothing,
-    /// A device, by its SMMU and its place in memory.
-    Device { smmu: usize, address: usize },
-    /// A domain, by the order in which domains were made. Two domains share a number only after
-    /// `usize::MAX` domains; then the address decides.
+    /// A device, by its SMMU, and then by the order in which devices were added: a group sends its
+    /// commands in the same order in each run. Two devices share a number only after `usize::MAX`
+    /// devices; then the address decides.
+    Device { smmu: usize, made: usize, address: usize },
+    /// A domain, by the order in which domains were made. The address decides as for devices.
     Domain { made: usize, address: usize },
 }
 
 impl Rank {
     /// For a caller that holds locks of devices, and takes none of another device.
-    pub(crate) const ANY_DEVICE: Self = Rank::Device { smmu: usize::MAX, address: usize::MAX };
+    pub(crate) const ANY_DEVICE: Self =
+        Rank::Device { smmu: usize::MAX, made: usize::MAX, address: usize::MAX };
 }
 
 /// An object with a lock.
@@ -156,14 +158,16 @@ mod tests {
         }
     }
 
-    const NEAR: Rank = Rank::Device { smmu: 0, address: 64 };
-    const FAR: Rank = Rank::Device { smmu: 1, address: 0 };
+    const NEAR: Rank = Rank::Device { smmu: 0, made: 7, address: 64 };
+    const LATER: Rank = Rank::Device { smmu: 0, made: 8, address: 0 };
+    const FAR: Rank = Rank::Device { smmu: 1, made: 0, address: 0 };
     const FIRST: Rank = Rank::Domain { made: 1, address: 64 };
     const SECOND: Rank = Rank::Domain { made: 2, address: 0 };
 
     #[rstest]
     #[case(Rank::Nothing, Rank::ANY_DEVICE)]
-    #[case(NEAR, FAR)]
+    #[case(NEAR, LATER)]
+    #[case(LATER, FAR)]
     #[case(Rank::Nothing, FIRST)]
     #[case(Rank::ANY_DEVICE, FIRST)]
     #[case(FIRST, SECOND)]

@@ -49,8 +49,9 @@ struct EnvParts<P: Platform> {
     sink: P::Sink,
     observer: P::Observer,
     ats: P::Ats,
-    // Domains and SMMUs made so far.
+    // Domains, devices and SMMUs made so far.
     domains: AtomicUsize,
+    devices: AtomicUsize,
     smmus: AtomicUsize,
 }
 
@@ -82,8 +83,8 @@ impl<P: Platform> Env<P> {
         observer: P::Observer,
         ats: P::Ats,
     ) -> Result<Self, OutOfMemory> {
-        let (domains, smmus) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Counted::new(EnvParts { dma, sink, observer, ats, domains, smmus }).map(Env)
+        let [domains, devices, smmus] = [const { AtomicUsize::new(0) }; 3];
+        Counted::new(EnvParts { dma, sink, observer, ats, domains, devices, smmus }).map(Env)
     }
 
     /// DMA memory.
@@ -113,6 +114,11 @@ impl<P: Platform> Env<P> {
     /// The place of a new domain in the order in which domains are locked.
     pub(crate) fn next_domain(&self) -> usize {
         self.0.domains.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The place of a new device in the order in which devices are locked.
+    pub(crate) fn next_device(&self) -> usize {
+        self.0.devices.fetch_add(1, Ordering::Relaxed)
     }
 
     /// What tells a new SMMU from others with its number. Repeats after `usize::MAX` SMMUs.
