@@ -18,8 +18,8 @@ use smmu_engine::machine::{
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
 use smmu_model::{
-    AtsSwitch, DmaProgress, DmaRefused, Hazard, InjectedFault, Model, ModelDevice, Profile,
-    SecondQueue, StallId,
+    AtsSwitch, DmaProgress, Hazard, InjectedFault, Model, ModelDevice, Profile, SecondQueue,
+    StallId,
 };
 
 const RAM_BYTES: usize = 8 << 20;
@@ -176,14 +176,7 @@ impl Machine for MockMachine {
     }
 
     fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError> {
-        let MachineDevice { smmu, stream, .. } = self.place(device)?;
-        Ok(match self.model.start_write32(smmu, stream, iova, DMA_PATTERN) {
-            DmaProgress::Stalled(id) => {
-                self.stalled().push((device, id));
-                DmaWriteOutcome::Stalled
-            }
-            ended => outcome(ended),
-        })
+        self.dma_write_from(device, DmaSource::default(), iova)
     }
 
     fn ended_write(&self, device: usize) -> Result<Option<DmaWriteOutcome>, BackendError> {
@@ -211,11 +204,7 @@ impl Machine for MockMachine {
     }
 
     fn dma_read(&self, device: usize, iova: u64) -> Result<DmaReadOutcome, BackendError> {
-        let MachineDevice { smmu, stream, .. } = self.place(device)?;
-        Ok(match self.model.dma_read32(smmu, stream, iova) {
-            Ok(value) => DmaReadOutcome::Read(value),
-            Err(DmaRefused) => DmaReadOutcome::Refused,
-        })
+        self.dma_read_from(device, DmaSource::default(), iova)
     }
 
     fn dma_write_from(

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use smmu_driver::smmu_types::StreamId;
+use smmu_driver::smmu_types::{StreamId, SubstreamId};
 
 use super::nearest::nearest;
 use crate::machine::{Need, QueueName};
@@ -198,6 +198,11 @@ fn known<'a>(
         message = format!("{message} and {more} more");
     }
     Err((name.span(), message + &hint))
+}
+
+/// The substream that a key names. The check of its step has seen that it is one.
+pub(super) fn substream_of(key: Option<&Spanned<u32>>) -> Option<SubstreamId> {
+    key.and_then(|id| SubstreamId::new(*id.get_ref()))
 }
 
 /// A number of devices or domains that a file may ask for.

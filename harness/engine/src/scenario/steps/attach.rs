@@ -6,7 +6,7 @@ use serde::Deserialize;
 use smmu_driver::smmu_types::SubstreamId;
 
 use crate::prelude::*;
-use crate::scenario::names::{Declared, SpannedName, Wrong, aligned};
+use crate::scenario::names::{Declared, SpannedName, Wrong, aligned, substream_of};
 use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
@@ -88,7 +88,7 @@ impl Attach {
     /// The substream, if the step is about one.
     #[must_use]
     pub fn substream(&self) -> Option<SubstreamId> {
-        self.substream.as_ref().and_then(|id| SubstreamId::new(*id.get_ref()))
+        substream_of(self.substream.as_ref())
     }
 }
 

@@ -7,7 +7,7 @@ use smmu_driver::smmu_types::SubstreamId;
 
 use super::attach::AttachFailure;
 use crate::prelude::*;
-use crate::scenario::names::{Declared, SpannedName, Wrong};
+use crate::scenario::names::{Declared, SpannedName, Wrong, substream_of};
 use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
@@ -30,7 +30,7 @@ impl AttachGroup {
     /// The substream, if the step is about one.
     #[must_use]
     pub fn substream(&self) -> Option<SubstreamId> {
-        self.substream.as_ref().and_then(|id| SubstreamId::new(*id.get_ref()))
+        substream_of(self.substream.as_ref())
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use smmu_driver::smmu_types::{EventKind, SubstreamId};
 
 use crate::machine::{DmaSource, Need};
-use crate::scenario::names::{Declared, SpannedName, Wrong};
+use crate::scenario::names::{Declared, SpannedName, Wrong, substream_of};
 use crate::scenario::nearest::nearest;
 use crate::scenario::step_spec::StepSpec;
 
@@ -61,8 +61,7 @@ impl DmaStep {
     /// What the device sends beside the address.
     #[must_use]
     pub fn source(&self) -> DmaSource {
-        let substream = self.substream.as_ref().and_then(|id| SubstreamId::new(*id.get_ref()));
-        DmaSource { substream, translated: self.translated }
+        DmaSource { substream: substream_of(self.substream.as_ref()), translated: self.translated }
     }
 
     /// Whether the device writes or reads.
