@@ -128,6 +128,7 @@ mod sync;
 #[doc(hidden)]
 pub mod sync;
 mod sync_by;
+mod ticket;
 mod wait;
 
 pub use smmu_types;
@@ -139,13 +140,14 @@ pub use gerror::GlobalErrors;
 pub use group::{GroupQueue, InQueue, Pick, QueueGroup};
 pub use opcodes::Opcodes;
 pub use port::Port;
-pub use queue::{CommandQueue, Pushed, SyncTicket};
+pub use queue::CommandQueue;
 pub use repeat::{Passes, RepeatedPushed, RepeatingSink};
 pub use reserve::{CompareExchange, FetchAdd, Reserve};
 #[doc(hidden)]
 pub use ring::Slots;
 pub use set::{OfSmmu, QueueSet};
 pub use sync_by::SyncBy;
+pub use ticket::{Pushed, SyncTicket};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

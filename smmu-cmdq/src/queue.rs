@@ -2,9 +2,8 @@
 
 use core::fmt;
 use core::ops::{Deref, Range};
-use core::sync::atomic::AtomicUsize;
 
-use smmu_types::queue::{Position, QueueSize};
+use smmu_types::queue::QueueSize;
 use smmu_types::regs::queue_base;
 use smmu_types::seam::{CommandSink, DmaLayout, Registers, SinkError, Wait};
 use smmu_types::{Command, Completion, PhysAddr, RawCommand, SmmuId, SyncMsi, SyncProof};
@@ -15,60 +14,8 @@ use crate::prod_owner::{CellTable, ProdOwner};
 use crate::reserve::{CompareExchange, Reserve};
 use crate::ring::{self, Slots};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64};
+use crate::ticket::{Pushed, QueueIdentity, SyncTicket};
 use crate::{Opcodes, QueueConfig, QueueError, SyncBy, layout};
-
-static NEXT_IDENTITY: AtomicUsize = AtomicUsize::new(0);
-
-/// Commands that were queued without a `CMD_SYNC`; [`prove`](CommandQueue::prove) takes it.
-///
-/// If this is dropped, the SMMU still carries the commands out, but the caller cannot learn the
-/// result.
-#[derive(Debug)]
-#[must_use = "the commands are not known to be carried out until they are proven"]
-pub struct Pushed {
-    smmu: SmmuId,
-    queue: usize,
-    // Where the first of the commands lies, or before.
-    from: u64,
-}
-
-impl Pushed {
-    /// The SMMU.
-    #[must_use]
-    pub const fn smmu(&self) -> SmmuId {
-        self.smmu
-    }
-}
-
-/// One queued `CMD_SYNC`, and the commands that it stands for; [`wait`](CommandQueue::wait) takes
-/// it.
-///
-/// If this is dropped, the SMMU still carries the commands out, but the caller cannot learn the
-/// result.
-#[derive(Debug)]
-#[must_use = "the commands are not known to be carried out until the ticket is waited for"]
-pub struct SyncTicket {
-    pub(crate) smmu: SmmuId,
-    pub(crate) queue: usize,
-    /// The first pushed command, or `start`.
-    pub(crate) pushed: u64,
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-}
-
-impl SyncTicket {
-    /// The SMMU.
-    #[must_use]
-    pub const fn smmu(&self) -> SmmuId {
-        self.smmu
-    }
-
-    /// The positions of the commands. The `CMD_SYNC` has the last one.
-    #[must_use]
-    pub const fn positions(&self) -> Range<Position> {
-        Position(self.start)..Position(self.end)
-    }
-}
 
 /// A value with a cache line of its own, since many callers write it.
 #[derive(Debug)]
@@ -127,7 +74,7 @@ impl<T> Deref for CacheLine<T> {
 /// In both cases, bring the SMMU up again and make a new queue.
 pub struct CommandQueue<R, B, W, S: Reserve = CompareExchange> {
     pub(crate) smmu: SmmuId,
-    pub(crate) identity: usize,
+    pub(crate) identity: QueueIdentity,
     pub(crate) size: QueueSize,
     /// The maximum number of commands in flight.
     pub(crate) depth: u64,
@@ -244,7 +191,7 @@ where
             smmu,
             depth,
             longest: every.min(depth - 1),
-            identity: NEXT_IDENTITY.fetch_add(1, core::sync::atomic::Ordering::Relaxed),
+            identity: QueueIdentity::next(),
             size,
             config,
             registers,
@@ -293,8 +240,8 @@ where
     /// that part out.
     #[inline]
     pub fn issue(&self, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        let Range { start, end } = self.produce::<true>(commands)?;
-        Ok(SyncTicket { smmu: self.smmu, queue: self.identity, pushed: start, start, end })
+        let own = self.produce::<true>(commands)?;
+        Ok(SyncTicket::new(self.smmu, self.identity, own))
     }
 
     /// Queue `commands` without a `CMD_SYNC`. `pushed`: earlier commands, which the result stands
@@ -339,8 +286,7 @@ where
         if pushed.queue != self.identity {
             return Err(SinkError::UnknownSmmu { smmu: self.smmu });
         }
-        let ticket = self.issue(commands)?;
-        Ok(SyncTicket { pushed: pushed.from.min(ticket.start), ..ticket })
+        Ok(self.issue(commands)?.from(pushed.from))
     }
 
     /// [`issue`](Self::issue), then [`wait`](Self::wait).

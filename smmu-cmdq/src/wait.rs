@@ -43,7 +43,7 @@ where
     ///   has halted; see [`CommandQueue`].
     /// - [`SinkError::UnknownSmmu`]: the ticket belongs to another queue.
     pub fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
-        if ticket.queue != self.identity {
+        if ticket.queue() != self.identity {
             return Err(SinkError::UnknownSmmu { smmu: ticket.smmu() });
         }
         let timeout = self.config.timeout;
@@ -57,13 +57,13 @@ where
             SyncBy::Polling | SyncBy::Msi(_) => poll(&self.wait, timeout, look),
         };
         match polled {
-            Ok(Ok(())) => match self.failures.claim(ticket.pushed, ticket.start..ticket.end) {
+            Ok(Ok(())) => match self.failures.claim(ticket.first(), ticket.own()) {
                 None => Ok(SyncProof::vouch(self.smmu)),
                 Some(error) => Err(error),
             },
             Ok(Err(error)) => Err(error),
             Err(TimedOut { .. }) => {
-                let failure = self.failures.claim(ticket.pushed, ticket.start..ticket.end);
+                let failure = self.failures.claim(ticket.first(), ticket.own());
                 Err(failure.unwrap_or_else(|| self.timed_out()))
             }
         }
@@ -83,7 +83,7 @@ where
         let halted = |error| if self.is_done(ticket) { Ok(()) } else { Err(error) };
         match self.refresh() {
             Err(error) => return Some(halted(error)),
-            Ok(consumer) if consumer >= ticket.end => return Some(Ok(())),
+            Ok(consumer) if consumer >= ticket.end() => return Some(Ok(())),
             Ok(_) => {}
         }
         self.handle_gerror();
@@ -92,14 +92,14 @@ where
 
     fn is_done(&self, ticket: &SyncTicket) -> bool {
         let consumer = self.consumer.load(order(Barrier::ConsumerAcquire, Ordering::Acquire));
-        if consumer >= ticket.end {
+        if consumer >= ticket.end() {
             return true;
         }
         let SyncBy::Msi(_) = self.config.sync_by else { return false };
         // The ticket's end is at most a ring ahead of the consumer, and so is the position of a
         // newer MSI.
         let ahead = u64::from(self.msi().wrapping_sub(consumer as u32));
-        let complete = ahead <= self.depth && consumer + ahead >= ticket.end;
+        let complete = ahead <= self.depth && consumer + ahead >= ticket.end();
         // Relaxed: `watch_msi` sets it almost 2^31 positions before an old MSI can match.
         let done = complete && !self.msi_is_stale.load(Ordering::Relaxed);
         if done && is_kept(Barrier::ObserveMsi) {
@@ -182,7 +182,7 @@ where
         let command = (cons & mask != producer & mask)
             .then(|| self.block.load(Position(cons.into()).index(self.size)));
         let consumer = cons & !port.consumer_flags();
-        let stall = Stall { producer: producer & mask, consumer, command };
+        let stall = Stall::new(producer & mask, consumer, command);
         SinkError::Timeout { smmu: self.smmu, stall: Some(stall) }
     }
 }
@@ -214,10 +214,7 @@ mod tests {
         let at = (queue.base().0 - pool.window().base().0) as usize / 8 + 16 * 2;
         words[at].store(2, Ordering::Relaxed);
 
-        let ticket = |start: u64| {
-            let (end, queue) = (start + 2, queue.identity);
-            SyncTicket { smmu: id, queue, pushed: start, start, end }
-        };
+        let ticket = |start: u64| SyncTicket::new(id, queue.identity, start..start + 2);
         assert!(queue.is_done(&ticket(0)));
         let mut consumer = 2;
         let far = 1 << 32;

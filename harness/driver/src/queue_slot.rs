@@ -43,7 +43,8 @@ pub struct Sent<T> {
     smmu: SmmuId,
     // `None`: the SMMU slept, so no queue has them.
     queued: Option<T>,
-    payable: Payable,
+    /// See [`unpaid`].
+    unpaid: u32,
 }
 
 impl<T> OfSmmu for Sent<T> {
@@ -52,28 +53,19 @@ impl<T> OfSmmu for Sent<T> {
     }
 }
 
-/// Whether the flush at a wake stands for commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Payable {
-    Yes,
-    No,
-}
+// Callers get it in a result, of which compilers copy up to four words in line.
+const _: () = assert!(size_of::<Sent<SyncTicket>>() <= 32);
 
-impl Payable {
-    /// Invalidations, and what changes nothing: `CMD_SYNC` and `CMD_PREFETCH_*`.
-    fn of(commands: &[Command]) -> Self {
-        let payable = |command: &Command| match command {
-            Command::Sync { .. }
-            | Command::PrefetchConfig { .. }
-            | Command::PrefetchAddr { .. } => true,
-            other => other.is_invalidation(),
-        };
-        if commands.iter().all(payable) { Payable::Yes } else { Payable::No }
-    }
-
-    fn and(self, other: Payable) -> Self {
-        if self == Payable::Yes { other } else { Payable::No }
-    }
+/// The number of commands for which the flush at a wake does not stand: all but invalidations, and
+/// but what changes nothing (`CMD_SYNC` and `CMD_PREFETCH_*`).
+fn unpaid(commands: &[Command]) -> u32 {
+    let is_unpaid = |command: &&Command| match command {
+        Command::Sync { .. } | Command::PrefetchConfig { .. } | Command::PrefetchAddr { .. } => {
+            false
+        }
+        other => !other.is_invalidation(),
+    };
+    u32::try_from(commands.iter().filter(is_unpaid).count()).unwrap_or(u32::MAX)
 }
 
 /// The slot is published as a value of the cell; the type makes no queue of its own.
@@ -163,7 +155,7 @@ where
     /// Calls `f` with the queue. `None`: the SMMU sleeps, and its wake pays for the commands.
     fn call<T>(
         &self,
-        payable: Payable,
+        unpaid: u32,
         f: impl FnOnce(&CommandQueue<R, B, W>) -> Result<T, SinkError>,
     ) -> Result<Option<T>, SinkError> {
         match &self.slot.read().state {
@@ -171,7 +163,7 @@ where
             SlotState::Closed => return Err(self.replaced()),
             SlotState::Asleep => {}
         }
-        if payable == Payable::No {
+        if unpaid > 0 {
             return Err(SinkError::Asleep { smmu: self.smmu });
         }
         // Invariant 4: the caller's table entry before the second look.
@@ -231,9 +223,9 @@ where
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
         self.check(smmu)?;
-        let payable = Payable::of(commands);
-        let queued = self.call(payable, |queue| queue.issue(commands))?;
-        Ok(Sent { smmu, queued, payable })
+        let unpaid = unpaid(commands);
+        let queued = self.call(unpaid, |queue| queue.issue(commands))?;
+        Ok(Sent { smmu, queued, unpaid })
     }
 
     fn push(
@@ -243,30 +235,30 @@ where
         commands: &[Command],
     ) -> Result<Self::Pushed, SinkError> {
         self.check(smmu)?;
-        let before = pushed.as_ref().map_or(Payable::Yes, |pushed| pushed.payable);
-        let payable = before.and(Payable::of(commands));
+        let before = pushed.as_ref().map_or(0, |pushed| pushed.unpaid);
+        let unpaid = before.saturating_add(unpaid(commands));
         let pushed = pushed.and_then(|pushed| pushed.queued);
-        let queued = self.call(payable, |queue| queue.push(pushed, commands))?;
-        Ok(Sent { smmu, queued, payable })
+        let queued = self.call(unpaid, |queue| queue.push(pushed, commands))?;
+        Ok(Sent { smmu, queued, unpaid })
     }
 
     fn prove(&self, pushed: Self::Pushed, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
         let smmu = pushed.smmu;
         self.check(smmu)?;
-        let payable = pushed.payable.and(Payable::of(commands));
-        let queued = self.call(payable, |queue| match pushed.queued {
+        let unpaid = pushed.unpaid.saturating_add(unpaid(commands));
+        let queued = self.call(unpaid, |queue| match pushed.queued {
             Some(pushed) => queue.prove(pushed, commands),
             None => queue.issue(commands),
         })?;
-        Ok(Sent { smmu, queued, payable })
+        Ok(Sent { smmu, queued, unpaid })
     }
 
     fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError> {
-        let Sent { smmu, queued, payable } = ticket;
+        let Sent { smmu, queued, unpaid } = ticket;
         self.check(smmu)?;
         // Invariant 3: what is not in a queue is done as far as any transaction can tell.
         let Some(ticket) = queued else { return Ok(SyncProof::vouch(smmu)) };
-        let proof = self.call(payable, |queue| CommandQueue::wait(queue, ticket))?;
+        let proof = self.call(unpaid, |queue| CommandQueue::wait(queue, ticket))?;
         Ok(proof.unwrap_or_else(|| SyncProof::vouch(smmu)))
     }
 }

@@ -188,7 +188,7 @@ fn a_stall_holds_pointers_without_flags() {
     let fixture = QueueFixture::new(Pace::Dead);
     let registers = EcmdqRegisters { start: ERR, ..EcmdqRegisters::new(&fixture) };
     let queue = queue(&registers, 3);
-    let stall = Stall { producer: 2, consumer: 0, command: Some(nth(1).encode()) };
+    let stall = Stall::new(2, 0, Some(nth(1).encode()));
     let error = SinkError::Timeout { smmu: SMMU, stall: Some(stall) };
     assert_eq!(queue.run(&[nth(1)]), Err(error));
 }

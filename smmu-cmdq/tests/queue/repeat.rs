@@ -154,7 +154,9 @@ fn a_stopped_smmu_is_a_timeout_with_its_queue() {
     let fixture = QueueFixture::new(Pace::Dead);
     let sink = RepeatingSink::new(fixture.queue(5), Passes::Two);
     let error = sink.run(SMMU, &[nth(1)]).unwrap_err();
-    assert!(matches!(error, SinkError::Timeout { stall: Some(stall), .. } if stall.producer == 4));
+    assert!(
+        matches!(error, SinkError::Timeout { stall: Some(stall), .. } if stall.producer() == 4)
+    );
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn waits_for_a_dead_device_are_bounded() {
     // The error says where the queue stood.
     let timeout = |producer| SinkError::Timeout {
         smmu: SMMU,
-        stall: Some(Stall { producer, consumer: 0, command: Some(nth(0).encode()) }),
+        stall: Some(Stall::new(producer, 0, Some(nth(0).encode()))),
     };
     let ticket = queue.issue(&[nth(0)]).unwrap();
     let error = queue.wait(ticket).unwrap_err();

@@ -75,7 +75,7 @@ fn in_flight_never_exceeds<S: Reserve>(log2: u8, most: u32) {
         let Err(SinkError::Timeout { smmu: SmmuId(0), stall: Some(stall) }) = error else {
             panic!("{error:?}")
         };
-        (stall.producer, stall.consumer)
+        (stall.producer(), stall.consumer())
     };
     for n in 0..most {
         let _pushed = queue.push(None, &[nth(n.into())]).unwrap();

@@ -1,25 +1,76 @@
 //! The seam to command queues.
 
 use core::fmt;
+use core::num::NonZeroU32;
 
+use crate::regs::queue_pointer;
 use crate::{Command, CommandErrorCode, RawCommand, SmmuId, SyncProof};
 
 /// The state of a command queue when a wait for it timed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Stall {
+    // CMDQ_PROD + 1, so that an `Option` of a stall takes no more memory; and STANDS.
+    producer: NonZeroU32,
+    consumer: u32,
+    command: RawCommand,
+}
+
+/// In [`Stall::producer`]: the SMMU stands at a command.
+const STANDS: u32 = 1 << 30;
+
+// Callers get an error in a result. Compilers copy up to four words in line, also where a target has
+// no unaligned accesses. Beyond that they call `memcpy`.
+const _: () = assert!(size_of::<SinkError>() <= 32);
+
+impl Stall {
+    /// A state of `CMDQ_PROD` as last written, of `CMDQ_CONS` as last read, and the command at
+    /// `CMDQ_CONS`, unless the queue is empty.
+    ///
+    /// Of `producer`, the index and the wrap bit count: bits 19 to 0.
+    #[must_use]
+    pub fn new(producer: u32, consumer: u32, command: Option<RawCommand>) -> Self {
+        let stands = if command.is_some() { STANDS } else { 0 };
+        Stall {
+            producer: NonZeroU32::MIN.saturating_add(producer & queue_pointer::POINTER) | stands,
+            consumer,
+            command: command.unwrap_or_default(),
+        }
+    }
+
     /// `CMDQ_PROD` as last written: index and wrap bit.
-    pub producer: u32,
+    #[must_use]
+    pub const fn producer(&self) -> u32 {
+        (self.producer.get() & !STANDS).saturating_sub(1)
+    }
+
     /// `CMDQ_CONS` as last read, with its error code.
-    pub consumer: u32,
+    #[must_use]
+    pub const fn consumer(&self) -> u32 {
+        self.consumer
+    }
+
     /// The command at `CMDQ_CONS`, unless the queue is empty.
-    pub command: Option<RawCommand>,
+    #[must_use]
+    pub const fn command(&self) -> Option<RawCommand> {
+        if self.producer.get() & STANDS == 0 { None } else { Some(self.command) }
+    }
+}
+
+impl fmt::Debug for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stall")
+            .field("producer", &self.producer())
+            .field("consumer", &self.consumer)
+            .field("command", &self.command())
+            .finish()
+    }
 }
 
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stall { producer, consumer, command } = *self;
+        let (producer, consumer) = (self.producer(), self.consumer);
         write!(f, "CMDQ_PROD = {producer:#x}, CMDQ_CONS = {consumer:#x}, ")?;
-        match command {
+        match self.command() {
             Some(command) => write!(f, "the SMMU stands at {}", Command::decode(command)),
             None => f.write_str("the SMMU has nothing left to do"),
         }

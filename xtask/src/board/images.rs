@@ -46,8 +46,16 @@ const RELEASE: &str = "release";
 /// Built for speed.
 const SPEED: &str = "rates";
 
-/// An address takes one instruction instead of two. The linker refuses an image above 1 MiB.
-const WITHIN_ONE_MIB: &[&str] = &["-Ccode-model=tiny"];
+/// Code that occurs twice becomes a function: 5 % less of an image.
+const SMALL: &[&str] =
+    &["-Cllvm-args=-enable-machine-outliner=always", "-Cllvm-args=-machine-outliner-reruns=3"];
+/// The same, and an address takes one instruction instead of two. The linker refuses an image above
+/// 1 MiB.
+const SMALL_WITHIN_ONE_MIB: &[&str] = &[
+    "-Cllvm-args=-enable-machine-outliner=always",
+    "-Cllvm-args=-machine-outliner-reruns=3",
+    "-Ccode-model=tiny",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
@@ -63,17 +71,17 @@ const KNOWN: [Known; 4] = [
         limit: 340_000,
         form: Form::BareMetal,
         profile: RELEASE,
-        flags: WITHIN_ONE_MIB,
+        flags: SMALL_WITHIN_ONE_MIB,
     },
-    Known { name: RATES, limit: 405_000, form: Form::BareMetal, profile: SPEED, flags: &[] },
+    Known { name: RATES, limit: 445_000, form: Form::BareMetal, profile: SPEED, flags: &[] },
     Known {
         name: SCENARIOS,
         limit: 1_100_000,
         form: Form::BareMetal,
         profile: RELEASE,
-        flags: &[],
+        flags: SMALL,
     },
-    Known { name: LINUX, limit: 1_260_000, form: Form::Process, profile: RELEASE, flags: &[] },
+    Known { name: LINUX, limit: 1_260_000, form: Form::Process, profile: RELEASE, flags: SMALL },
 ];
 
 /// A program that was built.
