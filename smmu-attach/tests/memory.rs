@@ -437,6 +437,20 @@ fn an_unproven_flush_does_not_allocate() {
     assert!(unproven > 0, "no wait was that of the flush");
 }
 
+/// Each substream that leaves has a place in the list of free ones, however many there were.
+#[test]
+fn substreams_leave_without_memory() {
+    for n in 1..=9 {
+        let bench = OneSmmu::new();
+        let (device, domain) = (bench.device(8), bench.domain(1));
+        for id in 1..=n {
+            let _ = substream(&device, id).attach(&domain).unwrap();
+        }
+        let leave = || (1..=n).all(|id| substream(&device, id).block().settled().is_ok());
+        assert_eq!(failing(1, leave), (true, 0), "{n} substreams");
+    }
+}
+
 #[test]
 fn what_must_not_allocate_does_not() {
     let bench = OneSmmu::new();

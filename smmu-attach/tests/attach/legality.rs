@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use smmu_attach::*;
 use smmu_types::fake::ID_REGISTERS;
 use smmu_types::legal::{self, Effect, SmmuView};
+use smmu_types::seam::Notice;
 use smmu_types::*;
 
 use crate::common::*;
@@ -85,6 +86,25 @@ fn a_refusal_names_field_rule_and_remedy() {
     for part in ["smmu0", "domain1", "STE.S2TTB = 0x80001000", broken.rule.remedy()] {
         assert!(text.contains(part), "{text}");
     }
+    let (domain, smmu) = (DomainId(1), SmmuId(0));
+    let tag = CacheTag::Vmid(Vmid(1));
+    let told = fixture.observer().take();
+    let tag = [Notice::TagAllocated { domain, smmu, tag }, Notice::TagAborted { smmu, tag }];
+    assert!(told.ends_with(&tag), "{told:?}");
+}
+
+/// Of several rules that a description breaks, the error names the first.
+#[test]
+fn a_refusal_names_the_first_rule() {
+    let fixture = Fixture::new();
+    let device = fixture.device(&fixture.smmu(0), 8);
+    // Beyond 44 bits of output, and the second of two tables side by side.
+    let mut table = tables(S2, 1 << 46 | 0x1000);
+    table.0.t0sz = 24;
+    let domain = Domain::new(&fixture.env, DomainId(1), table).unwrap();
+    let refused = device.attach(&domain).unwrap_err();
+    let AttachError::Illegal { broken, .. } = refused else { panic!("{refused}") };
+    assert!(matches!(broken.rule, legal::Rule::TableBeyondOutput { .. }), "{refused}");
 }
 
 /// `VTCR_EL2` of a CPU becomes an STE, for each granule, start level and size. What the Arm ARM

@@ -16,6 +16,7 @@ mod nested;
 mod ordering;
 mod spinning;
 mod stalls;
+mod stream_tables;
 mod substreams;
 mod transaction;
 mod unconfirmed;

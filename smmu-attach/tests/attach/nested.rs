@@ -86,6 +86,11 @@ fn two_virtual_smmus_never_mix() {
     let guests = [host.virtual_smmu(0), host.virtual_smmu(0)];
     let [a, b] = guests.each_ref().map(VirtualSmmu::vmid);
     assert_ne!(a, b);
+    assert!(!guests[0].is_same(&guests[1]));
+    assert_eq!(guests.each_ref().map(VirtualSmmu::smmu), [SmmuId(0); 2]);
+    let elsewhere = host.virtual_smmu(1);
+    assert_eq!(elsewhere.smmu(), SmmuId(1));
+    assert!(elsewhere.end().is_ok());
     let devices = [8, 9].map(|stream| host.device(0, stream));
     for (device, guest) in devices.iter().zip(&guests) {
         assert_eq!(device.attach_nested(guest, &entry(guest, STAGE1)), Ok(Outcome::Done));
