@@ -33,22 +33,22 @@ impl Bits {
     }
 
     /// The value is an address, which keeps its place.
-    #[inline]
+    #[inline(always)]
     const fn address(&self) -> bool {
         matches!(self.form, Form::Address)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn word(&self) -> usize {
         self.lo as usize / 64
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn mask(&self) -> u64 {
         u64::MAX >> (63 - (self.hi - self.lo)) << (self.lo % 64)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn max(&self) -> u64 {
         match self.form {
             Form::Address => self.mask(),
@@ -56,7 +56,7 @@ impl Bits {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn get(&self, words: &[u64]) -> u64 {
         if self.word() >= words.len() {
             return 0;
@@ -65,7 +65,7 @@ impl Bits {
         if self.address() { masked } else { masked >> (self.lo % 64) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn cut(&self, value: u64) -> u64 {
         let moved = if self.address() { value } else { value << (self.lo % 64) };
         moved & self.mask()

@@ -72,8 +72,8 @@ impl<S> Key<S> {
     }
 
     #[cfg(feature = "legal")]
-    pub(crate) const fn bits(self) -> Bits {
-        self.bits
+    pub(crate) const fn bits(&self) -> &Bits {
+        &self.bits
     }
 
     /// The architecture's name.
@@ -115,7 +115,7 @@ impl<S> Key<S> {
     /// The value in `words`: an address in place, every other value moved down to bit 0. Zero if
     /// `words` ends before the field.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub const fn get(self, words: &[u64]) -> u64 {
         self.bits.get(words)
     }
@@ -133,7 +133,7 @@ impl<S> Key<S> {
     }
 
     /// As [`place`](Self::place), without a check: bits outside the field are lost.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn cut(self, value: u64) -> u64 {
         self.bits.cut(value)
     }
@@ -151,14 +151,14 @@ macro_rules! keyed {
         impl $structure {
             /// The value of a field: an address in place, every other value moved down to bit 0.
             #[must_use]
-            #[inline]
+            #[inline(always)]
             pub const fn get(&self, key: $crate::layout::Key<Self>) -> u64 {
                 key.get(&self.0)
             }
 
             /// Whether a field is not zero.
             #[must_use]
-            #[inline]
+            #[inline(always)]
             pub const fn is_set(&self, key: $crate::layout::Key<Self>) -> bool {
                 self.0[key.word()] & key.mask() != 0
             }

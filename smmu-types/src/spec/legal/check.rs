@@ -17,15 +17,17 @@ impl<'a, S: Structure> Check<'a, S> {
         Check { words, report, marker: core::marker::PhantomData }
     }
 
-    pub(super) fn get(&self, key: Key<S>) -> u64 {
+    #[inline(always)]
+    pub(super) fn get(&self, key: &Key<S>) -> u64 {
         key.get(self.words)
     }
 
-    pub(super) fn is_set(&self, key: Key<S>) -> bool {
+    #[inline(always)]
+    pub(super) fn is_set(&self, key: &Key<S>) -> bool {
         self.get(key) != 0
     }
 
-    pub(super) fn find(&mut self, key: Key<S>, rule: Rule) {
+    pub(super) fn find(&mut self, key: &'static Key<S>, rule: Rule) {
         let value = self.get(key);
         (self.report)(Finding {
             structure: S::NAME,
@@ -40,21 +42,21 @@ impl<'a, S: Structure> Check<'a, S> {
     }
 
     /// The field is RES0 here.
-    pub(super) fn res0(&mut self, key: Key<S>, why: &'static str) {
+    pub(super) fn res0(&mut self, key: &'static Key<S>, why: &'static str) {
         if self.is_set(key) {
             self.find(key, Rule::Res0 { why });
         }
     }
 
     /// The field is IGNORED here.
-    pub(super) fn ignored(&mut self, key: Key<S>, why: &'static str) {
+    pub(super) fn ignored(&mut self, key: &'static Key<S>, why: &'static str) {
         if self.is_set(key) {
             self.find(key, Rule::IgnoredField { why });
         }
     }
 
     /// The address of a translation table, of which only the low `bits` count.
-    pub(super) fn table(&mut self, key: Key<S>, bits: u8) -> u64 {
+    pub(super) fn table(&mut self, key: &'static Key<S>, bits: u8) -> u64 {
         let address = self.get(key);
         if address >> bits != 0 {
             self.find(key, Rule::Res0 { why: "above the address that the table format has" });
@@ -62,14 +64,14 @@ impl<'a, S: Structure> Check<'a, S> {
         address & ((1 << bits) - 1)
     }
 
-    pub(super) fn shareability(&mut self, key: Key<S>) {
+    pub(super) fn shareability(&mut self, key: &'static Key<S>) {
         if self.get(key) == 1 {
             self.find(key, Rule::ReservedValue { behaves: "0b00: non-shareable" });
         }
     }
 
     /// Hardware update of flags needs Write-Back walks.
-    pub(super) fn write_back(&mut self, key: Key<S>) {
+    pub(super) fn write_back(&mut self, key: &'static Key<S>) {
         if self.get(key) & 1 == 0 {
             self.find(key, Rule::UpdateUncached);
         }

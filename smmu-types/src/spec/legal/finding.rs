@@ -11,7 +11,7 @@ use crate::layout::{Field, Layout};
 #[derive(Clone, Copy, Debug)]
 pub struct Finding {
     pub(super) structure: &'static str,
-    pub(super) bits: Bits,
+    pub(super) bits: &'static Bits,
     pub(super) value: u64,
     pub(super) rule: Rule,
     #[cfg(feature = "fields")]

@@ -24,27 +24,27 @@ pub(super) fn table(
     check: &mut Check<'_, StrtabBaseCfg>,
 ) -> Result<Option<u8>, ()> {
     let max = smmu.sidsize();
-    if check.get(LOG2SIZE) > max.into() {
-        check.find(LOG2SIZE, Rule::StreamTableCapped { max });
+    if check.get(&LOG2SIZE) > max.into() {
+        check.find(&LOG2SIZE, Rule::StreamTableCapped { max });
     }
-    let log2 = (check.get(LOG2SIZE) as u8).min(max);
+    let log2 = (check.get(&LOG2SIZE) as u8).min(max);
     let mut split = None;
     if smmu.st_level() == 0 {
-        check.res0(FMT, "without two-level tables (IDR0.ST_LEVEL = 0)");
-        check.res0(SPLIT, "without two-level tables (IDR0.ST_LEVEL = 0)");
-    } else if check.get(FMT) > 1 {
-        check.find(FMT, Rule::ReservedValue { behaves: "0b00: a linear table" });
-    } else if check.get(FMT) == 1 {
-        split = Some(match check.get(SPLIT) as u8 {
+        check.res0(&FMT, "without two-level tables (IDR0.ST_LEVEL = 0)");
+        check.res0(&SPLIT, "without two-level tables (IDR0.ST_LEVEL = 0)");
+    } else if check.get(&FMT) > 1 {
+        check.find(&FMT, Rule::ReservedValue { behaves: "0b00: a linear table" });
+    } else if check.get(&FMT) == 1 {
+        split = Some(match check.get(&SPLIT) as u8 {
             known @ (6 | 8 | 10) => known,
             _ => {
-                check.find(SPLIT, Rule::ReservedValue { behaves: "6" });
+                check.find(&SPLIT, Rule::ReservedValue { behaves: "6" });
                 6
             }
         });
     }
     if u64::from(stream.0) >> log2 != 0 {
-        check.find(LOG2SIZE, Rule::StreamBeyondTable { stream: stream.0 });
+        check.find(&LOG2SIZE, Rule::StreamBeyondTable { stream: stream.0 });
         return Err(());
     }
     Ok(split)
@@ -56,27 +56,27 @@ pub(super) fn descriptor(
     smmu: &SmmuView,
     check: &mut Check<'_, StreamTableDescriptor>,
 ) {
-    let span = check.get(l1std::SPAN) as u8;
+    let span = check.get(&l1std::SPAN) as u8;
     let index = stream.0 & ((1 << split) - 1);
     match span {
-        0 => return check.find(l1std::SPAN, Rule::NoSpan),
-        12.. => return check.find(l1std::SPAN, Rule::SpanReserved),
+        0 => return check.find(&l1std::SPAN, Rule::NoSpan),
+        12.. => return check.find(&l1std::SPAN, Rule::SpanReserved),
         _ if span > split + 1 => {
-            return check.find(l1std::SPAN, Rule::SpanBeyondSplit { max: split + 1 });
+            return check.find(&l1std::SPAN, Rule::SpanBeyondSplit { max: split + 1 });
         }
         _ => {}
     }
     let stes = 1 << (span - 1);
     if index >= stes {
-        return check.find(l1std::SPAN, Rule::StreamBeyondSpan { index, stes });
+        return check.find(&l1std::SPAN, Rule::StreamBeyondSpan { index, stes });
     }
     let (bits, align) = (smmu.output_bits(), span + 5);
-    let address = check.get(l1std::L2PTR);
+    let address = check.get(&l1std::L2PTR);
     if address >> bits != 0 {
-        check.find(l1std::L2PTR, Rule::StesBeyondOutput { bits });
+        check.find(&l1std::L2PTR, Rule::StesBeyondOutput { bits });
     }
     if address & ((1 << align) - 1) != 0 {
-        check.find(l1std::L2PTR, Rule::TableRounded { align });
+        check.find(&l1std::L2PTR, Rule::TableRounded { align });
     }
 }
 
@@ -85,27 +85,27 @@ pub(super) fn substream(
     smmu: &SmmuView,
     check: &mut Check<'_, Ste>,
 ) {
-    let (config, log2) = (check.get(ste::CONFIG), check.get(ste::S1CDMAX));
-    if !check.is_set(ste::V) || config & 4 == 0 {
+    let (config, log2) = (check.get(&ste::CONFIG), check.get(&ste::S1CDMAX));
+    if !check.is_set(&ste::V) || config & 4 == 0 {
         return;
     }
     let substreams = smmu.ssidsize() != 0 && log2 != 0;
     let Some(substream) = substream.map(SubstreamId::get) else {
-        if config & 1 != 0 && substreams && matches!(check.get(ste::S1DSS), 0 | 3) {
-            check.find(ste::S1DSS, Rule::SubstreamMissing);
+        if config & 1 != 0 && substreams && matches!(check.get(&ste::S1DSS), 0 | 3) {
+            check.find(&ste::S1DSS, Rule::SubstreamMissing);
         }
         return;
     };
     if config & 1 == 0 {
-        check.find(ste::CONFIG, Rule::SubstreamWithoutStage1);
+        check.find(&ste::CONFIG, Rule::SubstreamWithoutStage1);
     } else if smmu.ssidsize() == 0 {
-        check.find(ste::S1CDMAX, Rule::SubstreamsAbsent);
+        check.find(&ste::S1CDMAX, Rule::SubstreamsAbsent);
     } else if log2 == 0 {
-        check.find(ste::S1CDMAX, Rule::SubstreamsOff);
+        check.find(&ste::S1CDMAX, Rule::SubstreamsOff);
     } else if u64::from(substream) >> log2 != 0 {
-        check.find(ste::S1CDMAX, Rule::SubstreamBeyondTable { substream });
-    } else if substream == 0 && check.get(ste::S1DSS) == 2 {
-        check.find(ste::S1DSS, Rule::Substream0Taken);
+        check.find(&ste::S1CDMAX, Rule::SubstreamBeyondTable { substream });
+    } else if substream == 0 && check.get(&ste::S1DSS) == 2 {
+        check.find(&ste::S1DSS, Rule::Substream0Taken);
     }
 }
 
@@ -114,27 +114,27 @@ pub(super) fn context_table(
     smmu: &SmmuView,
     check: &mut Check<'_, ContextTableDescriptor>,
 ) {
-    if !check.is_set(l1cd::V) {
-        return check.find(l1cd::V, Rule::NoContextTable);
+    if !check.is_set(&l1cd::V) {
+        return check.find(&l1cd::V, Rule::NoContextTable);
     }
-    let address = check.get(l1cd::L2PTR);
+    let address = check.get(&l1cd::L2PTR);
     if entry.get(ste::CONFIG) == 7 {
         let bits = smmu.intermediate_bits();
         if address >> bits != 0 {
-            check.find(l1cd::L2PTR, Rule::ContextsBeyondIntermediate { bits });
+            check.find(&l1cd::L2PTR, Rule::ContextsBeyondIntermediate { bits });
         } else if let Some(bits) = super::stage2::input_bits(entry, smmu)
             && address >> bits != 0
         {
-            check.find(l1cd::L2PTR, Rule::BeyondStage2Input { bits });
+            check.find(&l1cd::L2PTR, Rule::BeyondStage2Input { bits });
         }
     } else {
         let (bits, minor) = (smmu.output_bits(), smmu.minor());
         if address >> bits != 0 {
-            check.find(l1cd::L2PTR, Rule::ContextTableBeyondOutput { bits, minor });
+            check.find(&l1cd::L2PTR, Rule::ContextTableBeyondOutput { bits, minor });
         }
     }
     if entry.get(ste::S1FMT) == 2 && address & 0xf000 != 0 {
-        check.res0(l1cd::L2PTR, "in bits 15:12 with tables of 64 KiB");
+        check.res0(&l1cd::L2PTR, "in bits 15:12 with tables of 64 KiB");
     }
 }
 
