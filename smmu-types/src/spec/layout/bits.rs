@@ -71,24 +71,23 @@ impl Bits {
         moved & self.mask()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn place(&self, value: u64) -> Result<u64, FieldError> {
+        if value & !self.max() == 0 {
+            return Ok(if self.address() { value } else { value << (self.lo % 64) });
+        }
+        Err(self.refuse(value))
+    }
+
+    /// Why a value has no place in the field.
+    #[cold]
+    const fn refuse(&self, value: u64) -> FieldError {
         let (field, max) = (self.name, self.max());
-        if !self.address() {
-            if value > max {
-                return Err(FieldError::TooLarge { field, value, max });
-            }
-            return Ok(value << (self.lo % 64));
-        }
-        // One test in the good case; only the bad case needs to know which of the two it is.
-        if value & !max == 0 {
-            return Ok(value);
-        }
         let align = 1 << (self.lo % 64);
-        if value & (align - 1) != 0 {
-            return Err(FieldError::Misaligned { field, value, align });
+        if self.address() && value & (align - 1) != 0 {
+            return FieldError::Misaligned { field, value, align };
         }
-        Err(FieldError::TooLarge { field, value, max })
+        FieldError::TooLarge { field, value, max }
     }
 
     /// Prints a value of the field.

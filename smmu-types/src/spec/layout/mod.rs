@@ -127,7 +127,7 @@ impl<S> Key<S> {
     ///
     /// The value does not fit, or an address is not aligned. Reserved values are allowed, because
     /// emulators and tests need them.
-    #[inline]
+    #[inline(always)]
     pub const fn place(self, value: u64) -> Result<u64, FieldError> {
         self.bits.place(value)
     }
