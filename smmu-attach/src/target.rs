@@ -135,14 +135,12 @@ pub(crate) fn judge<P: Platform>(
     cd: Option<&Cd>,
 ) -> Result<(), AttachError> {
     let mut broken = None;
-    let mut report = |finding: legal::Finding| match finding.effect() {
-        legal::Effect::Ignored | legal::Effect::Reserved => {}
-        _ if broken.is_none() => broken = Some(BrokenRule::of(&finding)),
-        _ => {}
+    let mut report = |finding: legal::Finding| {
+        broken.get_or_insert(BrokenRule::of(&finding));
     };
-    legal::ste(ste, &smmu.rules, &mut report);
+    legal::ste_effects(ste, &smmu.rules, &mut report);
     if let Some(cd) = cd {
-        legal::cd(cd, ste, &smmu.rules, &mut report);
+        legal::cd_effects(cd, ste, &smmu.rules, &mut report);
     }
     match broken {
         None => Ok(()),

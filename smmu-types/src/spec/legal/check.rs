@@ -6,13 +6,16 @@ use super::structure::Structure;
 use crate::layout::Key;
 
 /// One structure, its words, and where findings go.
-pub(super) struct Check<'a, S> {
+///
+/// Without `ALL`, findings that change nothing are left out: those of IGNORED and RES0 fields. A program
+/// that does not ask for them has neither their rules nor their texts.
+pub(super) struct Check<'a, S, const ALL: bool> {
     words: &'a [u64],
     report: &'a mut dyn FnMut(Finding),
     marker: core::marker::PhantomData<S>,
 }
 
-impl<'a, S: Structure> Check<'a, S> {
+impl<'a, S: Structure, const ALL: bool> Check<'a, S, ALL> {
     pub(super) fn new(words: &'a [u64], report: &'a mut dyn FnMut(Finding)) -> Self {
         Check { words, report, marker: core::marker::PhantomData }
     }
@@ -42,15 +45,17 @@ impl<'a, S: Structure> Check<'a, S> {
     }
 
     /// The field is RES0 here.
+    #[inline(always)]
     pub(super) fn res0(&mut self, key: &'static Key<S>, why: &'static str) {
-        if self.is_set(key) {
+        if ALL && self.is_set(key) {
             self.find(key, Rule::Res0 { why });
         }
     }
 
     /// The field is IGNORED here.
+    #[inline(always)]
     pub(super) fn ignored(&mut self, key: &'static Key<S>, why: &'static str) {
-        if self.is_set(key) {
+        if ALL && self.is_set(key) {
             self.find(key, Rule::IgnoredField { why });
         }
     }
@@ -58,7 +63,7 @@ impl<'a, S: Structure> Check<'a, S> {
     /// The address of a translation table, of which only the low `bits` count.
     pub(super) fn table(&mut self, key: &'static Key<S>, bits: u8) -> u64 {
         let address = self.get(key);
-        if address >> bits != 0 {
+        if ALL && address >> bits != 0 {
             self.find(key, Rule::Res0 { why: "above the address that the table format has" });
         }
         address & ((1 << bits) - 1)

@@ -48,7 +48,7 @@ const UPPER: Side = Side {
     skip: [&HWU161, &HWU162],
 };
 
-pub(super) fn judge(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Cd>) {
+pub(super) fn judge<const ALL: bool>(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Cd, ALL>) {
     if ste.get(ste::V) == 0 || ste.get(ste::CONFIG) & 5 != 5 {
         return;
     }
@@ -97,7 +97,7 @@ pub(super) fn judge(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Cd>) {
     partitions(context, check);
 }
 
-fn faults(context: Context<'_>, check: &mut Check<'_, Cd>) {
+fn faults<const ALL: bool>(context: Context<'_>, check: &mut Check<'_, Cd, ALL>) {
     match (context.smmu.stall_model(), check.get(&S)) {
         (1, 1) => check.find(&S, Rule::StallAbsent { stage: STAGE }),
         (2, 0) => check.find(&S, Rule::StallForced { stage: STAGE }),
@@ -111,7 +111,7 @@ fn faults(context: Context<'_>, check: &mut Check<'_, Cd>) {
     }
 }
 
-fn formats(context: Context<'_>, check: &mut Check<'_, Cd>) {
+fn formats<const ALL: bool>(context: Context<'_>, check: &mut Check<'_, Cd, ALL>) {
     let Context { ste, smmu, world, format } = context;
     match format {
         TableFormat::Short => {
@@ -142,7 +142,7 @@ fn formats(context: Context<'_>, check: &mut Check<'_, Cd>) {
     }
 }
 
-fn updates(context: Context<'_>, check: &mut Check<'_, Cd>) {
+fn updates<const ALL: bool>(context: Context<'_>, check: &mut Check<'_, Cd, ALL>) {
     let smmu = context.smmu;
     if context.format == TableFormat::Short {
         check.ignored(&HA, "with VMSAv8-32 LPAE tables");
@@ -172,7 +172,7 @@ fn updates(context: Context<'_>, check: &mut Check<'_, Cd>) {
 }
 
 /// Bits of an output address of stage 1.
-fn output_bits(context: Context<'_>, check: &Check<'_, Cd>) -> u8 {
+fn output_bits<const ALL: bool>(context: Context<'_>, check: &Check<'_, Cd, ALL>) -> u8 {
     match context.format {
         TableFormat::Short => 40,
         _ => context.smmu.size_bits(check.get(&IPS) as u8).min(context.smmu.output_bits()),
@@ -195,7 +195,7 @@ fn size_range(shift: Option<u8>, ds: bool, context: Context<'_>) -> (u8, u8) {
     (min, max)
 }
 
-fn side(side: &Side, context: Context<'_>, check: &mut Check<'_, Cd>) {
+fn side<const ALL: bool>(side: &Side, context: Context<'_>, check: &mut Check<'_, Cd, ALL>) {
     let Context { ste, smmu, format, .. } = context;
     check.shareability(side.shareability);
     if format != TableFormat::Short && check.is_set(&HA) && smmu.httu() != 0 {
@@ -248,7 +248,7 @@ fn side(side: &Side, context: Context<'_>, check: &mut Check<'_, Cd>) {
     }
 }
 
-fn attributes(context: Context<'_>, check: &mut Check<'_, Cd>) {
+fn attributes<const ALL: bool>(context: Context<'_>, check: &mut Check<'_, Cd, ALL>) {
     let Context { smmu, world, format, .. } = context;
     check.ignored(&NSCFG0, "in a Non-secure stream");
     if world == World::El2 {
@@ -309,7 +309,7 @@ const fn reserved_attribute(attribute: u8) -> Option<&'static str> {
     }
 }
 
-fn permissions(context: Context<'_>, check: &mut Check<'_, Cd>) {
+fn permissions<const ALL: bool>(context: Context<'_>, check: &mut Check<'_, Cd, ALL>) {
     let Context { ste, smmu, world, format } = context;
     let el2 = world == World::El2;
     match format {
@@ -371,7 +371,7 @@ fn permissions(context: Context<'_>, check: &mut Check<'_, Cd>) {
     }
 }
 
-fn partitions(context: Context<'_>, check: &mut Check<'_, Cd>) {
+fn partitions<const ALL: bool>(context: Context<'_>, check: &mut Check<'_, Cd, ALL>) {
     let Context { ste, smmu, .. } = context;
     if smmu.mpam() == 0 || ste.get(ste::S1MPAM) == 0 {
         check.res0(&PARTID, "without IDR3.MPAM and STE.S1MPAM");

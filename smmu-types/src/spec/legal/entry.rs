@@ -5,7 +5,7 @@ use super::{Check, Rule, RuleStage, SmmuView, stage2};
 use crate::Ste;
 use crate::fields::ste::*;
 
-pub(super) fn judge(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+pub(super) fn judge<const ALL: bool>(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     if !check.is_set(&V) {
         return check.find(&V, Rule::Invalid { stage: RuleStage::Two });
     }
@@ -32,7 +32,7 @@ pub(super) fn judge(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
     extras(smmu, check);
 }
 
-fn ats(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn ats<const ALL: bool>(smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     let (eats, config, stalls) = (check.get(&EATS), check.get(&CONFIG), check.is_set(&S2S));
     if smmu.ats() == 0 {
         return check.ignored(&EATS, "without ATS (IDR0.ATS = 0)");
@@ -41,7 +41,7 @@ fn ats(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
         return check.ignored(&EATS, "while both stages are bypassed: ATS is refused");
     }
     let mut refused = false;
-    let mut refuse = |check: &mut Check<'_, Ste>, rule| {
+    let mut refuse = |check: &mut Check<'_, Ste, ALL>, rule| {
         refused = true;
         check.find(&EATS, rule);
     };
@@ -75,11 +75,11 @@ fn ats(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
     }
 }
 
-fn uses_strw(smmu: &SmmuView, check: &Check<'_, Ste>) -> bool {
+fn uses_strw<const ALL: bool>(smmu: &SmmuView, check: &Check<'_, Ste, ALL>) -> bool {
     smmu.s1p() != 0 && smmu.hyp() != 0 && check.get(&CONFIG) == 5
 }
 
-fn stream_world(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn stream_world<const ALL: bool>(smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     if smmu.s1p() == 0 {
         check.res0(&STRW, "without stage 1 (IDR0.S1P = 0)");
     } else if smmu.hyp() == 0 {
@@ -93,7 +93,7 @@ fn stream_world(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
     }
 }
 
-fn stage1(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn stage1<const ALL: bool>(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     if check.is_set(&S1STALLD) && smmu.stall_model() != 0 {
         check.find(&S1STALLD, Rule::StallDisableAbsent { model: smmu.stall_model() });
     }
@@ -136,7 +136,7 @@ fn stage1(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
 }
 
 /// Where the CDs are.
-fn contexts(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn contexts<const ALL: bool>(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     let address = check.get(&S1CONTEXTPTR);
     if check.get(&CONFIG) & 2 == 0 {
         let bits = smmu.output_bits();
@@ -157,7 +157,7 @@ fn contexts(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
     }
 }
 
-fn tags(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn tags<const ALL: bool>(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     let unused =
         smmu.s2p() == 0 || check.get(&CONFIG) == 4 || (smmu.uses_strw(ste) && check.is_set(&STRW));
     if !unused && smmu.vmid16() == 0 && check.get(&S2VMID) > 0xff {
@@ -184,7 +184,7 @@ fn tags(ste: &Ste, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
 }
 
 /// What replaces the attributes of the transactions themselves.
-fn attributes(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn attributes<const ALL: bool>(smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     if smmu.attr_types_ovr() == 0 {
         for key in [&MEMATTR, &MTCFG, &ALLOCCFG, &SHCFG] {
             check.res0(key, "without IDR1.ATTR_TYPES_OVR: attributes are as they come");
@@ -210,7 +210,7 @@ fn attributes(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
 }
 
 /// Fields that come with a version or a feature.
-fn extras(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn extras<const ALL: bool>(smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     if smmu.minor() == 0 {
         check.res0(&DRE, "in SMMUv3.0");
         check.res0(&DCP, "in SMMUv3.0");

@@ -21,7 +21,7 @@ pub struct StreamLookup {
 pub(super) fn table(
     stream: StreamId,
     smmu: &SmmuView,
-    check: &mut Check<'_, StrtabBaseCfg>,
+    check: &mut Check<'_, StrtabBaseCfg, true>,
 ) -> Result<Option<u8>, ()> {
     let max = smmu.sidsize();
     if check.get(&LOG2SIZE) > max.into() {
@@ -54,7 +54,7 @@ pub(super) fn descriptor(
     stream: StreamId,
     split: u8,
     smmu: &SmmuView,
-    check: &mut Check<'_, StreamTableDescriptor>,
+    check: &mut Check<'_, StreamTableDescriptor, true>,
 ) {
     let span = check.get(&l1std::SPAN) as u8;
     let index = stream.0 & ((1 << split) - 1);
@@ -83,7 +83,7 @@ pub(super) fn descriptor(
 pub(super) fn substream(
     substream: Option<SubstreamId>,
     smmu: &SmmuView,
-    check: &mut Check<'_, Ste>,
+    check: &mut Check<'_, Ste, true>,
 ) {
     let (config, log2) = (check.get(&ste::CONFIG), check.get(&ste::S1CDMAX));
     if !check.is_set(&ste::V) || config & 4 == 0 {
@@ -112,7 +112,7 @@ pub(super) fn substream(
 pub(super) fn context_table(
     entry: &Ste,
     smmu: &SmmuView,
-    check: &mut Check<'_, ContextTableDescriptor>,
+    check: &mut Check<'_, ContextTableDescriptor, true>,
 ) {
     if !check.is_set(&l1cd::V) {
         return check.find(&l1cd::V, Rule::NoContextTable);

@@ -101,7 +101,17 @@ use crate::{Cd, ContextTableDescriptor, Ste, StreamId, SubstreamId};
 
 /// Reports what is wrong with an STE.
 pub fn ste(ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
-    let mut check = Check::new(&ste.0, report);
+    let mut check = Check::<_, true>::new(&ste.0, report);
+    entry::judge(ste, smmu, &mut check);
+}
+
+/// As [`ste`], without the findings that change nothing: those with [`Effect::Ignored`] or
+/// [`Effect::Reserved`].
+///
+/// A driver that asks only whether the SMMU takes its entry as it stands needs no more, and its image
+/// has neither those rules nor their texts.
+pub fn ste_effects(ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
+    let mut check = Check::<_, false>::new(&ste.0, report);
     entry::judge(ste, smmu, &mut check);
 }
 
@@ -110,7 +120,13 @@ pub fn ste(ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
 ///
 /// [`ste`] reports what is wrong with the STE itself.
 pub fn cd(cd: &Cd, ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
-    let mut check = Check::new(&cd.0, report);
+    let mut check = Check::<_, true>::new(&cd.0, report);
+    context::judge(ste, smmu, &mut check);
+}
+
+/// As [`cd`], without the findings that change nothing; see [`ste_effects`].
+pub fn cd_effects(cd: &Cd, ste: &Ste, smmu: &SmmuView, report: &mut dyn FnMut(Finding)) {
+    let mut check = Check::<_, false>::new(&cd.0, report);
     context::judge(ste, smmu, &mut check);
 }
 
@@ -135,7 +151,7 @@ pub fn substream_id(
     smmu: &SmmuView,
     report: &mut dyn FnMut(Finding),
 ) {
-    let mut check = Check::new(&ste.0, report);
+    let mut check = Check::<_, true>::new(&ste.0, report);
     lookup::substream(substream, smmu, &mut check);
 }
 
@@ -146,6 +162,6 @@ pub fn context_table(
     smmu: &SmmuView,
     report: &mut dyn FnMut(Finding),
 ) {
-    let mut check = Check::new(&descriptor.0, report);
+    let mut check = Check::<_, true>::new(&descriptor.0, report);
     lookup::context_table(ste, smmu, &mut check);
 }

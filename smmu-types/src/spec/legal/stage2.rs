@@ -42,7 +42,7 @@ fn t0sz_range(granule: u64, ds: u64, aa64: u64, smmu: &SmmuView) -> (u8, u8) {
     (from_output.max(min), max)
 }
 
-pub(super) fn judge(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+pub(super) fn judge<const ALL: bool>(smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     let format = smmu.format(check.get(&S2AA64));
     if format == TableFormat::Short && smmu.ttf() & 1 == 0 {
         check.find(&S2AA64, Rule::FormatAbsent { stage: STAGE, format: "VMSAv8-32 LPAE" });
@@ -71,7 +71,7 @@ pub(super) fn judge(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
     permissions(format, smmu, check);
 }
 
-fn tables(format: TableFormat, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn tables<const ALL: bool>(format: TableFormat, smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     if smmu.ds() == 0 {
         check.res0(&S2DS, "without IDR5.DS");
         check.res0(&S2SL0_2, "without IDR5.DS");
@@ -158,7 +158,7 @@ fn tables(format: TableFormat, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
 }
 
 /// VMSAv8-32 LPAE: 40 bits of output, 4 KiB pages, and a start level of 1 or 2.
-fn short_tables(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn short_tables<const ALL: bool>(smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     if check.table(&S2TTB, smmu.table_address_bits(TableFormat::Short)) >> 40 != 0 {
         check.find(&S2TTB, Rule::TableBeyondOutput { stage: STAGE, bits: 40 });
     }
@@ -173,7 +173,7 @@ fn short_tables(smmu: &SmmuView, check: &mut Check<'_, Ste>) {
     }
 }
 
-fn updates(format: TableFormat, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn updates<const ALL: bool>(format: TableFormat, smmu: &SmmuView, check: &mut Check<'_, Ste, ALL>) {
     for key in [&S2HA, &S2HD] {
         if check.is_set(key) && format == TableFormat::Short {
             check.find(key, Rule::UpdateInShortFormat);
@@ -201,7 +201,11 @@ fn updates(format: TableFormat, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
     }
 }
 
-fn permissions(format: TableFormat, smmu: &SmmuView, check: &mut Check<'_, Ste>) {
+fn permissions<const ALL: bool>(
+    format: TableFormat,
+    smmu: &SmmuView,
+    check: &mut Check<'_, Ste, ALL>,
+) {
     let hardware_bits = [&S2HWU59, &S2HWU60, &S2HWU61, &S2HWU62];
     for key in hardware_bits {
         if smmu.minor() == 0 {
