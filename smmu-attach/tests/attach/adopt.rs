@@ -625,6 +625,21 @@ fn a_foreign_stream_is_replaced_without_a_gap() {
     assert_eq!(device.block(), Outcome::Freed(asid(3)));
 }
 
+/// A device over a kept stream has nothing to settle: the tags stay reserved while the stream runs.
+#[test]
+fn settling_a_foreign_device_releases_nothing() {
+    let rig = Rig::new();
+    let smmu = rig.adopt(&[STAGE1]);
+    let device = smmu.add_device(&[StreamId(STAGE1)]).unwrap();
+    let (stats, ste) = (smmu.asids().stats(), rig.ste(STAGE1));
+    rig.commands();
+    assert_eq!((device.settle(), smmu.settle()), (Ok(()), Ok(())));
+    assert_eq!((smmu.asids().stats(), rig.ste(STAGE1)), (stats, ste));
+    assert_eq!(rig.commands(), Vec::<String>::new());
+    assert_eq!(device.block().settled(), Ok(()));
+    assert_eq!(smmu.asids().stats().free, stats.free + 1);
+}
+
 #[test]
 fn a_device_that_is_refused_leaves_its_foreign_stream() {
     let rig = Rig::new();
@@ -637,6 +652,23 @@ fn a_device_that_is_refused_leaves_its_foreign_stream() {
     let both = smmu.add_device(&[StreamId(STAGE1), StreamId(0x99)]).unwrap();
     assert_eq!(both.bypass(), Ok(Outcome::Done));
     assert_eq!(rig.reached(STAGE1), Reached::Memory);
+}
+
+/// The SMMU does not confirm the new second-level table of a device that also has a kept stream.
+#[test]
+fn a_device_that_is_not_announced_leaves_its_foreign_stream() {
+    let rig = Rig::new();
+    let smmu = rig.adopt(&[STAGE1]);
+    let (stats, ste) = (smmu.asids().stats(), rig.ste(STAGE1));
+    rig.fail_at.store(1, Ordering::Relaxed);
+    let refused = smmu.add_device(&[StreamId(STAGE1), StreamId(0x500)]);
+    assert!(matches!(refused, Err(AttachError::Sink(_))), "{refused:?}");
+    rig.fail_at.store(0, Ordering::Relaxed);
+    assert_eq!((smmu.asids().stats(), rig.ste(STAGE1)), (stats, ste));
+    assert_eq!(smmu.next_foreign_stream(None), Some(StreamId(STAGE1)));
+    let both = smmu.add_device(&[StreamId(STAGE1), StreamId(0x500)]).unwrap();
+    assert_eq!(both.block().settled(), Ok(()));
+    assert_eq!(smmu.asids().stats().free, stats.free + 1);
 }
 
 #[test]

@@ -462,6 +462,40 @@ fn quarantine_ends_the_wait_of_unmaps() {
     rig.end("quarantine");
 }
 
+/// Only devices of the domain are asked, although a tag has the number of another one's StreamID.
+#[test]
+fn only_devices_of_the_domain_are_asked() {
+    let rig = Rig::new(AtsUse::Switched);
+    let config = DeviceConfig::default().with_ats(AtsUse::Always);
+    let other = rig.smmu.add_device_with(&[StreamId(1)], config).unwrap();
+    let _ = rig.go(0, 0).unwrap();
+    assert_eq!(rig.domains[0].tag_on(SMMU), Some(CacheTag::Asid(Regime::El1, Asid(1))));
+    assert_eq!(other.attach(&rig.domains[1]), Ok(Outcome::Done));
+    rig.card.deaf.store(true, Ordering::Relaxed);
+    let mut named = Vec::new();
+    rig.smmu.find_unanswering(&rig.domains[0], |device, _| named.extend(device.streams()));
+    assert_eq!(named, [STREAM]);
+    rig.card.deaf.store(false, Ordering::Relaxed);
+    assert!(other.block().settled().is_ok());
+    rig.end("asked");
+}
+
+/// After a change that the SMMU did not confirm, its entry has no ATS, and the ATC may hold anything.
+#[test]
+fn an_unconfirmed_device_comes_back_with_an_empty_atc() {
+    let rig = Rig::new(AtsUse::Switched);
+    let _ = rig.go(0, 0).unwrap();
+    rig.card.fail_at.store(1, Ordering::Relaxed);
+    assert!(matches!(rig.go(0, 1), Ok(Outcome::Unconfirmed(_))));
+    rig.card.fail_at.store(0, Ordering::Relaxed);
+    rig.card.log();
+    assert!(rig.go(0, 1).unwrap().settled().is_ok());
+    let log = rig.card.log();
+    let place = |start: &str| log.iter().rposition(|line| line.starts_with(start));
+    assert!(place("ATC_INV").is_some() && place("ATC_INV") < place("CFGI_STE"), "{log:?}");
+    rig.end("unconfirmed");
+}
+
 /// A device whose switch stays off works without ATS.
 #[test]
 fn a_device_that_refuses_ats_is_attached_without() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use smmu_attach::*;
 use smmu_invs::EntryState;
 use smmu_types::fake::SinkCall;
+use smmu_types::pool::Window;
 use smmu_types::range::Extent;
 use smmu_types::seam::{Notice, SinkError};
 use smmu_types::*;
@@ -439,4 +440,28 @@ fn a_settled_device_is_blocked_before_it_is_removed() {
     assert_eq!(smmu.remove_device(&device), Ok(()));
     let next = smmu.add_device(&[StreamId(8)]).unwrap();
     assert_eq!(next.read_ste().unwrap().decode(), SteConfig::Abort);
+}
+
+/// While the SMMU has not confirmed the last change, it may still read every word that an entry led to.
+/// An attach that it does not confirm either stores none.
+#[test]
+fn a_second_unconfirmed_attach_stores_nothing() {
+    for (before, after) in [(S1, S1), (S2, S1), (S1, S2)] {
+        let fixture = Fixture::new();
+        let device = fixture.device(&fixture.smmu(0), 8);
+        let [old, new, third] =
+            [(1, before), (2, after), (3, S1)].map(|(id, stage)| fixture.domain(id, stage));
+        assert_eq!(device.attach(&old), Ok(Outcome::Done));
+        fixture.fail_on("CFGI_STE");
+        assert!(matches!(device.bypass(), Ok(Outcome::Unconfirmed(_))));
+        let words = || -> Vec<u64> {
+            let words = fixture.dma().window().words();
+            words.iter().map(|word| word.load(std::sync::atomic::Ordering::Relaxed)).collect()
+        };
+        let left = words();
+        for domain in [&new, &third] {
+            assert!(!device.attach(domain).is_ok_and(|outcome| outcome.settled().is_ok()));
+            assert!(words() == left, "{before:?} to {after:?}: words changed");
+        }
+    }
 }

@@ -68,7 +68,7 @@ enum Form {
 const KNOWN: [Known; 4] = [
     Known {
         name: TOUR,
-        limit: 340_000,
+        limit: 312_000,
         form: Form::BareMetal,
         profile: RELEASE,
         flags: SMALL_WITHIN_ONE_MIB,
