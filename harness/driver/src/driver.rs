@@ -14,6 +14,7 @@ use smmu_invs::Counted;
 use smmu_types::{DomainId, EventRecord, GoneProof, SmmuId, StreamId};
 
 use crate::error::DriverError;
+use crate::origin::Origin;
 use crate::part::{Events, Pages, Part, RunningSmmu};
 use crate::platform::{Device, Domain, Env, Platform, Queue, QueueSink, Smmu};
 use crate::queue_slot::ReplacedSlot;
@@ -43,6 +44,7 @@ pub struct DrivenSmmu<P: Platform> {
     pub(crate) faults: FaultTable<Env<P>>,
     // Taken by the reader of the event queue, under the lock of that queue.
     pub(crate) sieve: Mutex<P::Lock, EventSieve>,
+    pub(crate) origin: Origin,
 }
 
 impl<P: Platform> DrivenSmmu<P> {
@@ -56,6 +58,12 @@ impl<P: Platform> DrivenSmmu<P> {
     #[must_use]
     pub const fn attach(&self) -> &Smmu<P> {
         &self.smmu
+    }
+
+    /// How it came to this driver: started, or taken over ([`Setup::adopt`](crate::Setup::adopt)).
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Whether it sleeps ([`Driver::suspend`]). Its queues can then be neither used nor drained.
