@@ -80,6 +80,8 @@ builtins! {
     "two-vsmmus-one-parent",
     "guest-invalidates",
     "guest-is-hostile",
+    "adopt-running",
+    "adopt-refused",
 }
 
 /// The scenarios built into the program, in their order.

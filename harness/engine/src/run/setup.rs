@@ -35,6 +35,19 @@ pub(super) fn start(
     recorder: &Recorder,
     options: RunOptions,
 ) -> Result<(Driver<Harness>, Vec<SmmuTaps>), RigError> {
+    let dma = Dma(Pool::with_lock(machine.ram()));
+    let (setup, taps) = compose(scenario, machine, recorder, dma)?;
+    let driver = setup.start_through(|queues| Sink::new(queues, options.sabotage))?;
+    Ok((driver, taps))
+}
+
+/// A driver of the scenario's SMMUs that has written nothing yet, with a tap on each command queue.
+pub(super) fn compose(
+    scenario: &Scenario,
+    machine: &Arc<dyn Machine>,
+    recorder: &Recorder,
+    dma: Dma,
+) -> Result<(Setup<Harness>, Vec<SmmuTaps>), RigError> {
     let file = &scenario.file;
     let ram = machine.ram();
     let observer = Names {
@@ -43,7 +56,6 @@ pub(super) fn start(
         domains: file.domains.iter().flat_map(|spec| spec.names()).collect(),
         freed: Mutex::default(),
     };
-    let dma = Dma(Pool::with_lock(ram.clone()));
     let mut setup =
         Setup::with_ats(dma, machine.clock(), observer, Switches::new(file, Arc::clone(machine)));
     let mut taps = Vec::new();
@@ -69,8 +81,7 @@ pub(super) fn start(
             insight.listen(n);
         }
     }
-    let driver = setup.start_through(|queues| Sink::new(queues, options.sabotage))?;
-    Ok((driver, taps))
+    Ok((setup, taps))
 }
 
 /// What a scenario chooses of an SMMU.
