@@ -379,7 +379,7 @@ impl<P: Platform> Handover<'_, P> {
         if let Origin::Reset(_) = origin {
             self.part.turn_off(self.wait)?;
         }
-        let (running, outputs) = self.part.start(self.env, &smmu, self.wait, rings)?;
+        let (running, outputs) = self.part.start(self.env, &smmu, self.wait, rings, || Ok(()))?;
         Ok(Started { smmu, running, outputs, origin })
     }
 

@@ -223,9 +223,10 @@ impl<P: Platform> Part<P> {
         attach: &Smmu<P>,
         wait: &P::Wait,
         rings: &[Ring],
+        before: impl FnOnce() -> Result<(), DriverError>,
     ) -> Result<Started<P>, DriverError> {
         let outputs = self.outputs(env.dma())?;
-        match self.bring_up(env, attach, wait, None, rings, &outputs, || ()) {
+        match self.bring_up(env, attach, wait, None, rings, &outputs, || (), before) {
             Ok(running) => Ok((running, outputs)),
             Err(error) => {
                 // The SMMU may know these queues already.
@@ -250,6 +251,7 @@ impl<P: Platform> Part<P> {
         rings: &[Ring],
         outputs: &OutputQueues<P>,
         open: impl FnOnce(),
+        before: impl FnOnce() -> Result<(), DriverError>,
     ) -> Result<RunningSmmu<P>, DriverError> {
         let OutputQueues { events, pages } = outputs;
         let (smmu, sink) = (self.id, env.sink());
@@ -265,7 +267,8 @@ impl<P: Platform> Part<P> {
         };
         let interrupts =
             saved.map_or(self.options.interrupts, |saved| Interrupts::Saved(saved.interrupts()));
-        tables
+        let failed = |error| DriverError::Bringup { smmu, error };
+        let ready = tables
             .and_then(|smmu| smmu.enable_commands(base, size))
             .inspect(|_| open())
             .and_then(|off| off.invalidate_all(sink, smmu))
@@ -275,8 +278,9 @@ impl<P: Platform> Part<P> {
                 None => Ok(smmu),
             })
             .and_then(|smmu| smmu.enable_interrupts(interrupts))
-            .and_then(|smmu| smmu.enable_translation())
-            .map_err(|error| DriverError::Bringup { smmu, error })
+            .map_err(failed)?;
+        before()?;
+        ready.enable_translation().map_err(failed)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::mem;
+use core::sync::atomic::AtomicU32;
 
 use lock_api::Mutex;
 use smmu_attach::AttachError;
@@ -10,6 +11,7 @@ use smmu_cmdq::{Opcodes, QueueSet};
 use smmu_hw_mmio::{Bringup, Probe, probe};
 use smmu_types::SmmuId;
 
+use crate::boot::Boot;
 use crate::driver::{DrivenSmmu, Driver, Life};
 use crate::error::DriverError;
 use crate::origin::Origin;
@@ -119,8 +121,23 @@ impl<P: Platform> Setup<P> {
         self,
         over: impl FnOnce(Queues<P>) -> P::Sink,
     ) -> Result<Driver<P>, DriverError> {
+        self.start_with(over, |_| Ok(()))
+    }
+
+    /// [`start_through`](Self::start_through), where `before` attaches what must not fault when
+    /// translation begins. It is called for each SMMU, when all is on except translation; the module
+    /// [`boot`](crate::boot) has the steps.
+    ///
+    /// # Errors
+    ///
+    /// As of [`start_through`](Self::start_through), also if `before` fails.
+    pub fn start_with(
+        self,
+        over: impl FnOnce(Queues<P>) -> P::Sink,
+        mut before: impl FnMut(&Boot<'_, P>) -> Result<(), DriverError>,
+    ) -> Result<Driver<P>, DriverError> {
         let mut prepared = self.prepare(over)?;
-        let Prepared { env, wait, parts, rings, .. } = &mut prepared;
+        let Prepared { env, wait, domains, parts, rings, .. } = &mut prepared;
         let (mut smmus, mut started) = (Vec::new(), Vec::new());
         let last = parts.last().map_or(SmmuId(0), |part| part.id);
         let room = smmus.try_reserve_exact(parts.len());
@@ -131,7 +148,8 @@ impl<P: Platform> Setup<P> {
         }
         let mut failed = Ok(());
         for ((part, smmu), rings) in parts.iter().zip(smmus).zip(rings.iter()) {
-            match part.start(env, &smmu, wait, rings) {
+            let boot = Boot { smmu: &smmu, env, domains };
+            match part.start(env, &smmu, wait, rings, || before(&boot)) {
                 Ok((running, outputs)) => {
                     started.push(Started { smmu, running, outputs, origin: Origin::Started });
                 }
@@ -179,7 +197,8 @@ impl<P: Platform> Setup<P> {
         for Part { id, options, .. } in &parts {
             faults.push(FaultTable::new(env.clone(), *id, options.waiting_faults.into())?);
         }
-        Ok(Prepared { env, wait, parts, rings, faults, smmus })
+        let domains = AtomicU32::new(0);
+        Ok(Prepared { env, wait, domains, parts, rings, faults, smmus })
     }
 }
 
@@ -195,6 +214,8 @@ pub(crate) struct Started<P: Platform> {
 pub(crate) struct Prepared<P: Platform> {
     pub(crate) env: Env<P>,
     pub(crate) wait: P::Wait,
+    /// How many domain numbers are given.
+    domains: AtomicU32,
     pub(crate) parts: Vec<Part<P>>,
     /// The rings of the command queues, by SMMU.
     pub(crate) rings: Vec<Vec<Ring>>,
@@ -206,7 +227,7 @@ pub(crate) struct Prepared<P: Platform> {
 impl<P: Platform> Prepared<P> {
     /// The driver of SMMUs that run. Cannot fail.
     pub(crate) fn finish(self, started: Vec<Started<P>>) -> Driver<P> {
-        let Prepared { env, wait, parts, faults, mut smmus, .. } = self;
+        let Prepared { env, wait, domains, parts, faults, mut smmus, .. } = self;
         let all = parts.into_iter().zip(faults).zip(started);
         for ((part, faults), Started { smmu, running, outputs, origin }) in all {
             let OutputQueues { events, pages } = outputs;
@@ -217,7 +238,7 @@ impl<P: Platform> Prepared<P> {
             let life = Mutex::new(life);
             smmus.push(DrivenSmmu { smmu, part, life, events, pages, faults, sieve, origin });
         }
-        Driver::new(env, wait, smmus)
+        Driver::new(env, wait, domains, smmus)
     }
 }
 

@@ -293,6 +293,14 @@ impl VmTables {
         self.0.publish(word..word + 1);
     }
 
+    /// Maps a page of the RAM, which lies from 1 to 2 GiB, to itself.
+    pub(crate) fn map_identity(&self, page: PhysAddr) {
+        let next = |table: u64| (self.0.address().0 + table * 4096) | 3;
+        self.set(1, next(1));
+        self.set(512 + (page.0 >> 21 & 511) as usize, next(2));
+        self.set(1024 + (page.0 >> 12 & 511) as usize, page.0 | 0x7ff);
+    }
+
     pub(crate) fn map(&self, to: Option<PhysAddr>) {
         let page = (GUEST_PAGE / 4096) as usize;
         self.set(1024 + page, to.map_or(0, |to| to.0 | 0x7ff));
