@@ -82,6 +82,7 @@ builtins! {
     "guest-is-hostile",
     "adopt-running",
     "adopt-refused",
+    "reserved-region-at-boot",
 }
 
 /// The scenarios built into the program, in their order.

@@ -197,6 +197,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "guest-invalidates",
             "guest-is-hostile",
             "adopt-running",
+            "reserved-region-at-boot",
         ],
         &[
             "tag-reuse",
@@ -255,6 +256,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "guest-is-hostile",
             "adopt-running",
             "adopt-refused",
+            "reserved-region-at-boot",
         ],
         &[
             "tag-reuse",
@@ -273,6 +275,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "guest-is-hostile",
             "adopt-running",
             "adopt-refused",
+            "reserved-region-at-boot",
         ],
     ),
     (
@@ -327,6 +330,7 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "guest-is-hostile",
             "adopt-running",
             "adopt-refused",
+            "reserved-region-at-boot",
         ],
         &[
             "sync-timeout",

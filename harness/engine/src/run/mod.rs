@@ -19,6 +19,7 @@ mod platform;
 mod probe;
 mod refusal;
 mod report;
+mod reserved;
 mod rig;
 mod rig_error;
 mod runner;
@@ -176,10 +177,10 @@ fn run_steps(
     let started = setup::start(scenario, &machine, recorder, options);
     // A machine that is gone explains all errors of the driver.
     machine.check()?;
-    let (driver, taps) = started?;
+    let (driver, taps, early) = started?;
     let mut last = Arc::new(driver);
     let (first, shared) = (Arc::clone(&last), Arc::clone(&machine));
-    let rig = Rig::new(scenario, shared, recorder.clone(), options, first, taps);
+    let rig = Rig::new(scenario, shared, recorder.clone(), options, first, taps, early);
     let done = rig.and_then(|mut rig| {
         let done = carry_out(&mut rig, &scenario.file.steps, report, step);
         // A step may have changed the driver.

@@ -14,7 +14,7 @@ use smmu_driver::smmu_types::{
     CacheTag, EventRecord, Iova, Irq, PhysAddr, PriRecord, RawCommand, SmmuId, StreamId,
     SubstreamId, regs,
 };
-use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, Smmu};
+use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, DriverError, Smmu};
 
 use super::destination::Destination;
 #[cfg(feature = "guest")]
@@ -23,6 +23,8 @@ use super::held_fault::{HeldFault, Listener};
 use super::options::RunOptions;
 use super::pages::{DmaWrite, Pages, Reached};
 use super::platform::{Block, Dma, Harness, Names, SharedTables, Sink, Watch};
+use super::reserved::Early;
+use super::rig_error::RigError;
 use super::setup::SmmuTaps;
 use super::stop::Stop;
 use super::tap::Tap;
@@ -93,15 +95,15 @@ impl<'d> Rig<'d> {
         options: RunOptions,
         driver: Arc<Driver<Harness>>,
         taps: Vec<SmmuTaps>,
+        early: Early,
     ) -> Result<Self, Stop> {
         let file = &scenario.file;
-        let domains = domains_of(scenario, &driver)?;
-        let names = |names: &'_ [SpannedName]| -> Vec<String> {
-            names.iter().map(|name| name.get_ref().clone()).collect()
+        early.check(&recorder, &taps)?;
+        let Early { pages, domains, devices, .. } = early;
+        let domains = match domains {
+            Some(domains) => domains,
+            None => domains_of(scenario, &driver)?,
         };
-        let (pages, blocks) = (names(&file.pages), names(&file.blocks));
-        let (pages, blocks) = (pages.iter().map(String::as_str), blocks.iter().map(String::as_str));
-        let pages = Pages::new(pages, blocks, driver.dma())?;
         let mut rig = Rig {
             recorder,
             scenario,
@@ -122,11 +124,11 @@ impl<'d> Rig<'d> {
             taps,
             step_began: 0,
             timeouts: file.smmus.iter().map(SmmuSpec::timeout).collect(),
-            pages: Arc::new(pages),
+            pages,
             ram: machine.ram(),
             machine,
         };
-        rig.add_devices()?;
+        rig.add_devices(devices)?;
         rig.drain_events()?;
         Ok(rig)
     }
@@ -156,17 +158,21 @@ impl<'d> Rig<'d> {
         self.further_streams.clear();
         self.driver = driver;
         self.taps = taps;
-        self.add_devices()
+        self.add_devices(BTreeMap::new())
     }
 
-    fn add_devices(&mut self) -> Result<(), Stop> {
+    /// Adds the devices of the file, except those that are there already.
+    fn add_devices(&mut self, mut early: BTreeMap<String, Device<Harness>>) -> Result<(), Stop> {
         let scenario = self.scenario;
         for spec in &scenario.file.devices {
             let smmu = SmmuId(self.smmu_index(spec.smmu.get_ref())? as u16);
             for (name, stream) in spec.each() {
                 let streams: Vec<_> = core::iter::once(stream).chain(spec.further()).collect();
                 let config = spec.config();
-                let device = self.driver.add_device_with(smmu, &streams, config)?;
+                let device = match early.remove(&name) {
+                    Some(device) => device,
+                    None => self.driver.add_device_with(smmu, &streams, config)?,
+                };
                 self.device_keys.insert(name, self.devices.insert(device));
             }
         }
@@ -622,13 +628,22 @@ fn domains_of(
     scenario: &Scenario,
     driver: &Driver<Harness>,
 ) -> Result<BTreeMap<String, Domain<Harness>>, Stop> {
+    Ok(domains_by(scenario, driver.dma(), |tables| driver.domain(tables))?)
+}
+
+/// The domains of a scenario, in the order of the file, each made by `make`.
+pub(super) fn domains_by(
+    scenario: &Scenario,
+    dma: &Dma,
+    make: impl Fn(SharedTables) -> Result<Domain<Harness>, DriverError>,
+) -> Result<BTreeMap<String, Domain<Harness>>, RigError> {
     let mut domains = BTreeMap::new();
     for spec in &scenario.file.domains {
         for name in spec.names() {
             let start_level = spec.start_level.as_ref().map_or(1, |level| *level.get_ref());
-            let tables = PageTables::new(spec.stage, driver.dma().clone())?;
+            let tables = PageTables::new(spec.stage, dma.clone())?;
             let tables = SharedTables::new(tables.claiming_start_level(start_level));
-            domains.insert(name, driver.domain(tables)?);
+            domains.insert(name, make(tables)?);
         }
     }
     Ok(domains)
@@ -671,7 +686,7 @@ pub(crate) enum Ended {
 }
 
 /// Let a device write to pages that have their own content, and say what it reached.
-fn write_and_look(
+pub(super) fn write_and_look(
     machine: &dyn Machine,
     pages: &Pages,
     device: usize,

@@ -37,9 +37,9 @@ fn with_rig(text: &str, spec: &MachineSpec, test: impl FnOnce(&mut Rig<'_>)) {
     let machine: Arc<dyn Machine> = Mock.start(spec).unwrap().into();
     let recorder = Recorder::default();
     let options = RunOptions::default();
-    let (driver, taps) = setup::start(&scenario, &machine, &recorder, options).unwrap();
+    let (driver, taps, early) = setup::start(&scenario, &machine, &recorder, options).unwrap();
     let driver = Arc::new(driver);
-    let mut rig = Rig::new(&scenario, machine, recorder, options, driver, taps).unwrap();
+    let mut rig = Rig::new(&scenario, machine, recorder, options, driver, taps, early).unwrap();
     test(&mut rig);
 }
 
