@@ -23,6 +23,17 @@
 //!
 //! [`Smmu::next_foreign_stream`]: smmu_attach::Smmu::next_foreign_stream
 //!
+//! # What is not carried over
+//!
+//! - Answers and `ATC_INV`s among the old commands that step 5 cuts off
+//!   ([`Origin::Adopted`](crate::Origin) counts them): repeat them for a kept stream with stalls, PRI or
+//!   ATS.
+//! - Page requests in the old PRI queue, if the driver was not asked for a PRI queue
+//!   ([`SmmuOptions::pri_queue_log2`](crate::SmmuOptions::pri_queue_log2)): nothing answers them, so
+//!   reset the PRI of the devices.
+//! - Enhanced command queues of the old owner: it has turned them off.
+//! - An SMMU that is started or reset here has no windows of [`boot`](crate::boot).
+//!
 //! # On a doubt
 //!
 //! [`OnDoubt`] decides for each SMMU. A reset aborts every stream of that SMMU, kept ones too.
