@@ -385,6 +385,17 @@ fn refuses_and_writes_nothing(#[case] changes: &[(u32, u64)], #[case] error: Tak
     assert_eq!(left.registers.take_writes(), []);
 }
 
+/// An MSI of the old owner was aborted, or its command queue stopped.
+#[rstest]
+fn acknowledges_errors_that_do_not_harm(#[values(0, 4, 5, 6, 7)] bit: u32) {
+    let left = left();
+    left.registers.set(GERROR, 0x104 ^ 1 << bit);
+    let stopped = begin(&left.registers, CountingWait::new()).unwrap().stop_commands().unwrap();
+    left.registers.take_writes();
+    let _taken = stopped.enable_commands(NEW_CMDQ, size(4)).unwrap();
+    assert_eq!(left.registers.take_writes()[0], (GERRORN, 0x104 ^ 1 << bit));
+}
+
 /// Events or requests were lost, the SMMU is in service failure mode, or a bit has no name.
 #[rstest]
 fn refuses_errors_that_harm(

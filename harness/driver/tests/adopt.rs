@@ -94,11 +94,15 @@ impl Left {
         &window.words()[(address.0 - window.base().0) as usize / 8]
     }
 
+    /// The address of the first level of the stream table.
+    fn table(&self) -> PhysAddr {
+        let registers = self.bench.registers(0, None);
+        PhysAddr(registers.read(regs::STRTAB_BASE) & 0x00ff_ffff_ffff_ffc0)
+    }
+
     /// The address of the STE of a stream, by the registers.
     fn ste(&self, stream: StreamId) -> PhysAddr {
-        let registers = self.bench.registers(0, None);
-        let base = registers.read(regs::STRTAB_BASE) & 0x00ff_ffff_ffff_ffc0;
-        let descriptor = self.word(PhysAddr(base + u64::from(stream.0 >> 8) * 8));
+        let descriptor = self.word(PhysAddr(self.table().0 + u64::from(stream.0 >> 8) * 8));
         let array = descriptor.load(Ordering::Relaxed) & !0x1f;
         PhysAddr(array + u64::from(stream.0 & 0xff) * 64)
     }
@@ -336,14 +340,16 @@ fn tables_beyond_the_budget_are_refused() {
     assert!(matches!(error, NotAdopted::Tables(Doubt::TooLarge { words: 100, .. })));
 }
 
-#[test]
-fn an_event_queue_over_the_stream_table_is_refused() {
+#[rstest]
+#[case::second_level(|left: &Left| left.ste(StreamId(0x80)))]
+#[case::first_level(Left::table)]
+fn an_event_queue_over_the_stream_table_is_refused(#[case] place: fn(&Left) -> PhysAddr) {
     let left = Left::new(Profile::default());
     let registers = left.bench.registers(0, None);
     let on = registers.read(regs::CR0);
     // The old owner was confused: its events overwrite STEs.
     registers.write(regs::CR0, on & !regs::cr0::EVENTQEN);
-    let queue = PhysAddr(left.ste(StreamId(0x80)).0);
+    let queue = place(&left);
     registers.write(regs::EVENTQ_BASE, queue.0 | 4);
     registers.write(regs::CR0, on);
     assert_eq!(why(adopt(&left, OnDoubt::Refuse)), NotAdopted::QueueOverTable { queue });
