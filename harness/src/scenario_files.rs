@@ -80,6 +80,9 @@ builtins! {
     "two-vsmmus-one-parent",
     "guest-invalidates",
     "guest-is-hostile",
+    "adopt-running",
+    "adopt-refused",
+    "reserved-region-at-boot",
 }
 
 /// The scenarios built into the program, in their order.

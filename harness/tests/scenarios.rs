@@ -57,6 +57,8 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "nested-guest",
             "two-vsmmus-one-parent",
             "guest-invalidates",
+            "adopt-running",
+            "adopt-refused",
         ],
         &[
             "first-light",
@@ -74,6 +76,8 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "two-level-tables",
             "deferred-flush",
             "guest-invalidates",
+            "adopt-running",
+            "adopt-refused",
         ],
     ),
     (
@@ -108,6 +112,8 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "ats-timeout-quarantine",
             "nested-guest",
             "guest-invalidates",
+            "adopt-running",
+            "adopt-refused",
         ],
         &[
             "first-light",
@@ -125,6 +131,8 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "two-level-tables",
             "deferred-flush",
             "guest-invalidates",
+            "adopt-running",
+            "adopt-refused",
         ],
     ),
     (
@@ -188,6 +196,8 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "two-vsmmus-one-parent",
             "guest-invalidates",
             "guest-is-hostile",
+            "adopt-running",
+            "reserved-region-at-boot",
         ],
         &[
             "tag-reuse",
@@ -244,6 +254,9 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "two-vsmmus-one-parent",
             "guest-invalidates",
             "guest-is-hostile",
+            "adopt-running",
+            "adopt-refused",
+            "reserved-region-at-boot",
         ],
         &[
             "tag-reuse",
@@ -260,6 +273,9 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "nested-guest",
             "guest-invalidates",
             "guest-is-hostile",
+            "adopt-running",
+            "adopt-refused",
+            "reserved-region-at-boot",
         ],
     ),
     (
@@ -312,6 +328,9 @@ const NOTICED: &[(Sabotage, &[&str], &[&str])] = &[
             "two-vsmmus-one-parent",
             "guest-invalidates",
             "guest-is-hostile",
+            "adopt-running",
+            "adopt-refused",
+            "reserved-region-at-boot",
         ],
         &[
             "sync-timeout",

@@ -214,7 +214,7 @@ pub(crate) struct BringupState<R, W> {
 }
 
 impl<R: Registers, W: Wait> BringupState<R, W> {
-    fn wait_for(&self, register: Reg<u32, Ro>, wanted: u32) -> Result<(), BringupError> {
+    pub(crate) fn wait_for(&self, register: Reg<u32, Ro>, wanted: u32) -> Result<(), BringupError> {
         self.wait_for_bits(register.name(), || self.registers.read(register), u32::MAX, wanted)
     }
 
@@ -293,6 +293,65 @@ impl<R: Registers, W: Wait> BringupState<R, W> {
         let error = self.registers.read(regs::GERROR);
         if error != self.registers.read(regs::GERRORN) {
             self.registers.write(regs::GERRORN, error);
+        }
+    }
+
+    /// Turn on an empty command queue.
+    pub(crate) fn enable_commands(
+        &mut self,
+        base: PhysAddr,
+        size: QueueSize,
+    ) -> Result<(), BringupError> {
+        let value = queue(regs::CMDQ_BASE, base, size, RawCommand::BYTES)?;
+        self.registers.write(regs::CMDQ_BASE, value);
+        self.registers.write(regs::CMDQ_PROD, 0);
+        self.registers.write(regs::CMDQ_CONS, 0);
+        self.write_cr0(self.cr0 | cr0::CMDQEN)
+    }
+
+    /// Turn on an empty event queue.
+    pub(crate) fn enable_events(
+        &mut self,
+        base: PhysAddr,
+        size: QueueSize,
+    ) -> Result<(), BringupError> {
+        let value = queue(regs::EVENTQ_BASE, base, size, EventRecord::BYTES)?;
+        self.registers.write(regs::EVENTQ_BASE, value);
+        self.registers.write(regs::EVENTQ_PROD, 0);
+        self.registers.write(regs::EVENTQ_CONS, 0);
+        self.write_cr0(self.cr0 | cr0::EVENTQEN)
+    }
+
+    /// Turn on an empty PRI queue.
+    pub(crate) fn enable_page_requests(
+        &mut self,
+        base: PhysAddr,
+        size: QueueSize,
+    ) -> Result<(), BringupError> {
+        let value = queue(regs::PRIQ_BASE, base, size, PriRecord::BYTES)?;
+        self.registers.write(regs::PRIQ_BASE, value);
+        self.registers.write(regs::PRIQ_PROD, 0);
+        self.registers.write(regs::PRIQ_CONS, 0);
+        self.write_cr0(self.cr0 | cr0::PRIQEN)
+    }
+
+    /// Turn the interrupts off, set their addresses, and turn the chosen ones on.
+    pub(crate) fn set_interrupts(&self, interrupts: Interrupts) -> Result<(), BringupError> {
+        // MSI configuration may be written only while the interrupt is off.
+        self.write_irq_ctrl(0)?;
+        if let Interrupts::Saved(saved) = interrupts {
+            saved.restore(&self.registers);
+            return self.write_irq_ctrl(saved.enabled());
+        }
+        for address in [regs::GERROR_IRQ_CFG0, regs::EVENTQ_IRQ_CFG0, regs::PRIQ_IRQ_CFG0] {
+            self.registers.write(address, 0);
+        }
+        match interrupts {
+            Interrupts::Wired => {
+                let pages = if self.cr0 & cr0::PRIQEN != 0 { irq_ctrl::PRIQ } else { 0 };
+                self.write_irq_ctrl(irq_ctrl::GERROR | irq_ctrl::EVENTQ | pages)
+            }
+            Interrupts::Polled | Interrupts::Saved(_) => Ok(()),
         }
     }
 }
@@ -394,11 +453,7 @@ impl<R: Registers, W: Wait> TablesSet<R, W> {
         base: PhysAddr,
         size: QueueSize,
     ) -> Result<CommandsEnabled<R, W>, BringupError> {
-        let value = queue(regs::CMDQ_BASE, base, size, RawCommand::BYTES)?;
-        self.0.registers.write(regs::CMDQ_BASE, value);
-        self.0.registers.write(regs::CMDQ_PROD, 0);
-        self.0.registers.write(regs::CMDQ_CONS, 0);
-        self.0.write_cr0(self.0.cr0 | cr0::CMDQEN)?;
+        self.0.enable_commands(base, size)?;
         Ok(CommandsEnabled(self.0))
     }
 }
@@ -436,11 +491,7 @@ impl<R: Registers, W: Wait> Invalidated<R, W> {
         base: PhysAddr,
         size: QueueSize,
     ) -> Result<EventsEnabled<R, W>, BringupError> {
-        let value = queue(regs::EVENTQ_BASE, base, size, EventRecord::BYTES)?;
-        self.0.registers.write(regs::EVENTQ_BASE, value);
-        self.0.registers.write(regs::EVENTQ_PROD, 0);
-        self.0.registers.write(regs::EVENTQ_CONS, 0);
-        self.0.write_cr0(self.0.cr0 | cr0::EVENTQEN)?;
+        self.0.enable_events(base, size)?;
         Ok(EventsEnabled(self.0))
     }
 }
@@ -463,11 +514,7 @@ impl<R: Registers, W: Wait> EventsEnabled<R, W> {
         if self.0.config.page_requests == PageRequests::Absent {
             return Err(BringupError::NoPageRequests);
         }
-        let value = queue(regs::PRIQ_BASE, base, size, PriRecord::BYTES)?;
-        self.0.registers.write(regs::PRIQ_BASE, value);
-        self.0.registers.write(regs::PRIQ_PROD, 0);
-        self.0.registers.write(regs::PRIQ_CONS, 0);
-        self.0.write_cr0(self.0.cr0 | cr0::PRIQEN)?;
+        self.0.enable_page_requests(base, size)?;
         Ok(self)
     }
 
@@ -477,23 +524,7 @@ impl<R: Registers, W: Wait> EventsEnabled<R, W> {
         self,
         interrupts: Interrupts,
     ) -> Result<InterruptsSet<R, W>, BringupError> {
-        // MSI configuration may be written only while the interrupt is off.
-        self.0.write_irq_ctrl(0)?;
-        if let Interrupts::Saved(saved) = interrupts {
-            saved.restore(&self.0.registers);
-            self.0.write_irq_ctrl(saved.enabled())?;
-            return Ok(InterruptsSet(self.0));
-        }
-        for address in [regs::GERROR_IRQ_CFG0, regs::EVENTQ_IRQ_CFG0, regs::PRIQ_IRQ_CFG0] {
-            self.0.registers.write(address, 0);
-        }
-        match interrupts {
-            Interrupts::Wired => {
-                let pages = if self.0.cr0 & cr0::PRIQEN != 0 { irq_ctrl::PRIQ } else { 0 };
-                self.0.write_irq_ctrl(irq_ctrl::GERROR | irq_ctrl::EVENTQ | pages)?;
-            }
-            Interrupts::Polled | Interrupts::Saved(_) => {}
-        }
+        self.0.set_interrupts(interrupts)?;
         Ok(InterruptsSet(self.0))
     }
 }

@@ -83,6 +83,16 @@ impl<R: Registers, B: DmaBlock> EventQueue<R, B> {
         Ok(EventQueue(Ring::new(registers, block, size)?))
     }
 
+    /// The queue in `block` that a running SMMU fills already, read on from `EVENTQ_CONS`. Address and
+    /// size are those of [`Occupied`](crate::Occupied); the block keeps its content.
+    ///
+    /// # Errors
+    ///
+    /// The block does not fit, or `EVENTQ_PROD` and `EVENTQ_CONS` have impossible values.
+    pub fn of_running(registers: R, block: B, size: QueueSize) -> Result<Self, EventQueueError> {
+        Ok(EventQueue(Ring::of_running(registers, block, size)?))
+    }
+
     /// Physical address of the queue, for `EVENTQ_BASE`.
     #[must_use]
     pub fn base(&self) -> PhysAddr {

@@ -6,6 +6,7 @@
 //! - [`probe`](fn@probe): whether this driver supports the SMMU, and which errata the SMMU has;
 //! - [`bringup`]: from any state to translation, in the one safe order, each step a type;
 //! - [`suspend`]: from translation to sleep and back, over the same tables;
+//! - [`takeover`]: from an old owner's queues to one's own, while the SMMU translates;
 //! - [`ExitPolicy`]: the state in which a driver leaves the SMMU;
 //! - [`EventQueue`] and [`PriQueue`]: a bounded drain of event records and of page requests;
 //! - [`Gerror`]: the global errors, by name;
@@ -136,6 +137,7 @@ mod probe;
 mod ring;
 mod saved_interrupts;
 pub mod suspend;
+pub mod takeover;
 mod volatile;
 
 pub use bringup::{
@@ -152,6 +154,10 @@ pub use saved_interrupts::SavedInterrupts;
 pub use smmu_types;
 pub use smmu_types::{Quirk, Quirks};
 pub use suspend::{Quiescent, SavedRegisters, Suspended};
+pub use takeover::{
+    CommandsStopped, CommandsTaken, EventsTaken, Occupied, OldCommands, OldQueue, QueuesTaken,
+    Takeover, TakeoverError,
+};
 pub use volatile::VolatileRegisters;
 
 #[cfg(doctest)]

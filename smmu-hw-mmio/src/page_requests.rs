@@ -84,6 +84,16 @@ impl<R: Registers, B: DmaBlock> PriQueue<R, B> {
         Ok(PriQueue(Ring::new(registers, block, size)?))
     }
 
+    /// The queue in `block` that a running SMMU fills already, read on from `PRIQ_CONS`. Address and
+    /// size are those of [`Occupied`](crate::Occupied); the block keeps its content.
+    ///
+    /// # Errors
+    ///
+    /// The block does not fit, or `PRIQ_PROD` and `PRIQ_CONS` have impossible values.
+    pub fn of_running(registers: R, block: B, size: QueueSize) -> Result<Self, PriQueueError> {
+        Ok(PriQueue(Ring::of_running(registers, block, size)?))
+    }
+
     /// Physical address of the queue, for `PRIQ_BASE`.
     #[must_use]
     pub fn base(&self) -> PhysAddr {

@@ -92,14 +92,31 @@ pub(crate) struct Ring<K, R, B> {
 impl<K: OutputQueue, R: Registers, B: DmaBlock> Ring<K, R, B> {
     /// An empty queue in `block` that starts at 0.
     pub(crate) fn new(registers: R, block: B, size: QueueSize) -> Result<Self, RingError> {
-        let entry = K::Record::WORDS as u64 * 8;
+        Self::reading(registers, block, ConsumerRegister::at(size, Position(0)))
+    }
+
+    /// The queue in `block` that the SMMU fills already, read on from where its `CONS` is.
+    pub(crate) fn of_running(registers: R, block: B, size: QueueSize) -> Result<Self, RingError> {
+        let register = registers.read(K::CONS);
+        let consumer = ConsumerRegister::decode(size, register);
+        let ring = Self::reading(registers, block, consumer)?;
+        if consumer.encode() != register {
+            let producer = ring.registers.read(K::PROD);
+            return Err(RingError::Lost { producer, consumer: register });
+        }
+        ring.read_state()?;
+        Ok(ring)
+    }
+
+    fn reading(registers: R, block: B, consumer: ConsumerRegister<K>) -> Result<Self, RingError> {
+        let (size, entry) = (consumer.pointer().size(), K::Record::WORDS as u64 * 8);
         let need = u64::from(size.entries()) * entry;
         let bytes = block.words().len() as u64 * 8;
         if bytes < need {
             return Err(RingError::BlockTooSmall { bytes, need });
         }
         queue_base::encode(block.address(), size, entry).map_err(RingError::Base)?;
-        Ok(Ring { registers, block, consumer: ConsumerRegister::at(size, Position(0)) })
+        Ok(Ring { registers, block, consumer })
     }
 
     pub(crate) fn base(&self) -> PhysAddr {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem::ManuallyDrop;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::AtomicU32;
 
 use lock_api::Mutex;
 use smmu_attach::DeviceConfig;
@@ -11,9 +11,11 @@ use smmu_attach::faults::{EventSieve, FaultTable};
 use smmu_cmdq::CommandFailure;
 use smmu_hw_mmio::{Bringup, DrainedEvents, Gerror, Probe, SavedRegisters};
 use smmu_invs::Counted;
-use smmu_types::{DomainId, EventRecord, GoneProof, SmmuId, StreamId};
+use smmu_types::{EventRecord, GoneProof, SmmuId, StreamId};
 
+use crate::boot::numbered;
 use crate::error::DriverError;
+use crate::origin::Origin;
 use crate::part::{Events, Pages, Part, RunningSmmu};
 use crate::platform::{Device, Domain, Env, Platform, Queue, QueueSink, Smmu};
 use crate::queue_slot::ReplacedSlot;
@@ -43,6 +45,7 @@ pub struct DrivenSmmu<P: Platform> {
     pub(crate) faults: FaultTable<Env<P>>,
     // Taken by the reader of the event queue, under the lock of that queue.
     pub(crate) sieve: Mutex<P::Lock, EventSieve>,
+    pub(crate) origin: Origin,
 }
 
 impl<P: Platform> DrivenSmmu<P> {
@@ -56,6 +59,12 @@ impl<P: Platform> DrivenSmmu<P> {
     #[must_use]
     pub const fn attach(&self) -> &Smmu<P> {
         &self.smmu
+    }
+
+    /// How it came to this driver: started, or taken over ([`Setup::adopt`](crate::Setup::adopt)).
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Whether it sleeps ([`Driver::suspend`]). Its queues can then be neither used nor drained.
@@ -129,9 +138,14 @@ pub struct Driver<P: Platform> {
 }
 
 impl<P: Platform> Driver<P> {
-    pub(crate) const fn new(env: Env<P>, wait: P::Wait, smmus: Vec<DrivenSmmu<P>>) -> Self {
+    pub(crate) const fn new(
+        env: Env<P>,
+        wait: P::Wait,
+        domains: AtomicU32,
+        smmus: Vec<DrivenSmmu<P>>,
+    ) -> Self {
         let used = ManuallyDrop::new(InUse { env, smmus });
-        Driver { wait, domains: AtomicU32::new(0), used }
+        Driver { wait, domains, used }
     }
 
     /// Its SMMUs, in the order of their numbers.
@@ -209,10 +223,7 @@ impl<P: Platform> Driver<P> {
     ///
     /// The tables' description contradicts itself, memory ran out, or all domain numbers are given.
     pub fn domain(&self, tables: P::Tables) -> Result<Domain<P>, DriverError> {
-        let next = |id: u32| id.checked_add(1);
-        let id = self.domains.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let id = id.map_err(|_| DriverError::TooManyDomains)?;
-        Ok(Domain::<P>::new(self.env(), DomainId(id), tables)?)
+        numbered(&self.domains, self.env(), tables)
     }
 
     /// Hands every new event record of an SMMU to `take`, storms and all.

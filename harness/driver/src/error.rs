@@ -6,6 +6,8 @@ use smmu_hw_mmio::{BringupError, EventQueueError, PriQueueError, ProbeError};
 use smmu_types::SmmuId;
 use smmu_types::seam::{DmaError, SinkError, TimedOut};
 
+use crate::origin::NotAdopted;
+
 /// Why an SMMU does not run, or a call of the driver failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -25,6 +27,14 @@ pub enum DriverError {
         smmu: SmmuId,
         /// The step that failed.
         error: BringupError,
+    },
+    /// A running SMMU was not taken over, and the plan allows no reset.
+    #[error("{smmu} runs and is not taken over: {error}")]
+    NotAdopted {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// Why.
+        error: NotAdopted,
     },
     /// A command queue cannot be made.
     #[error("{smmu}: {error}")]

@@ -8,6 +8,8 @@
 //! |---|---|
 //! | 1. describe the SMMUs | [`Setup::new`], [`Setup::smmu`] for each, [`Setup::virtual_queue`] where there are any |
 //! | 2. start them | [`Setup::start`]: queues, bring-up, event queues; every stream is blocked |
+//! | or with windows of firmware | [`Setup::start_with`]: devices that run already are attached before translation; [`boot`] has the steps |
+//! | or take them over | [`Setup::adopt`]: chosen streams of an old owner run on; [`adopt`] has the steps |
 //! | 3. attach | [`Driver::add_device`], [`Driver::domain`], [`Device::attach`](smmu_attach::Device::attach) |
 //! | 4. unmap | change the tables, then [`Domain::invalidate`](smmu_attach::Domain::invalidate) before the memory is reused |
 //! | 5. handle interrupts | [`Driver::handle_events`] (or [`Driver::drain_events`]), [`Driver::handle_page_requests`], [`Driver::handle_gerror`] |
@@ -82,9 +84,12 @@
 
 extern crate alloc;
 
+pub mod adopt;
+pub mod boot;
 mod driver;
 mod error;
 mod faults;
+mod origin;
 mod part;
 mod platform;
 mod queue_slot;
@@ -96,9 +101,12 @@ mod virtual_queue;
 
 pub use {lock_api, smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types};
 
+pub use adopt::{AdoptPlan, OldEvents, OnDoubt};
+pub use boot::Boot;
 pub use driver::{DrivenSmmu, Driver, GerrorReport};
 pub use error::DriverError;
 pub use faults::{FaultHandler, HandledFaults, PageRequestGroup, Stalled};
+pub use origin::{NotAdopted, Origin};
 pub use platform::{
     Attach, Block, Device, Domain, DriverQueue, Env, Group, HazardParts, Parts, PickQueue,
     Platform, Queue, QueueSink, Queues, Slot, Smmu, SmmuQueues,

@@ -8,7 +8,7 @@ use smmu_cmdq::{
     CommandQueue, Passes, Port, QueueConfig, QueueGroup, RepeatingSink, SyncBy, layout,
 };
 use smmu_hw_mmio::{
-    Bringup, BringupConfig, BringupError, EventQueue, Interrupts, PriQueue, Probe, Running,
+    Bringup, BringupConfig, BringupError, El2, EventQueue, Interrupts, PriQueue, Probe, Running,
     SavedRegisters, StreamTableBase, event_layout, page_request_layout,
 };
 use smmu_types::queue::QueueSize;
@@ -42,6 +42,8 @@ pub(crate) struct Part<P: Platform> {
     pub(crate) probe: Probe,
     pub(crate) options: SmmuOptions,
     pub(crate) virtual_queues: Vec<VirtualQueue<P::Registers>>,
+    // The regime that an old owner chose, whose streams may still run in it.
+    pub(crate) el2: Option<El2>,
 }
 
 /// An SMMU that translates, and the queues that it fills.
@@ -77,7 +79,9 @@ impl<P: Platform> Part<P> {
     }
 
     pub(crate) fn config(&self) -> BringupConfig {
-        BringupConfig { timeout: self.options.timeout, ..BringupConfig::new(&self.probe.caps) }
+        let suited = BringupConfig::new(&self.probe.caps);
+        let el2 = self.el2.unwrap_or(suited.el2);
+        BringupConfig { timeout: self.options.timeout, el2, ..suited }
     }
 
     fn queue_config(&self) -> QueueConfig {
@@ -140,14 +144,14 @@ impl<P: Platform> Part<P> {
         Ok(OutputQueues { events, pages })
     }
 
-    fn pages(&self, dma: &P::Dma, log2: u8) -> Result<Pages<P>, DriverError> {
+    pub(crate) fn pages(&self, dma: &P::Dma, log2: u8) -> Result<Pages<P>, DriverError> {
         let size = size(log2, self.probe.caps.priq_log2);
         let block = self.allocate(dma, page_request_layout(size))?;
         PriQueue::new(self.registers.clone(), block, size)
             .map_err(|error| DriverError::PriQueue { smmu: self.id, error })
     }
 
-    fn events(&self, dma: &P::Dma) -> Result<Events<P>, DriverError> {
+    pub(crate) fn events(&self, dma: &P::Dma) -> Result<Events<P>, DriverError> {
         let size = size(self.options.event_queue_log2, self.probe.caps.eventq_log2);
         let block = self.allocate(dma, event_layout(size))?;
         EventQueue::new(self.registers.clone(), block, size)
@@ -166,6 +170,24 @@ impl<P: Platform> Part<P> {
         let block = self.allocate(dma, layout(size, config.sync_by))?;
         CommandQueue::new(smmu, registers, block, size, wait.clone(), config)
             .map_err(|error| DriverError::CommandQueue { smmu, error })
+    }
+
+    /// A blank stream table and tag spaces.
+    pub(crate) fn attach(&self, env: &Env<P>) -> Result<Smmu<P>, DriverError> {
+        let (probe, config) = (&self.probe, self.options.attach.clone());
+        Ok(Smmu::<P>::new(env, self.id, probe.id, probe.caps, config)?)
+    }
+
+    /// Enables the virtual queues, each with its ring.
+    pub(crate) fn enable_virtual_queues(
+        &self,
+        rings: &[Ring],
+        wait: &P::Wait,
+    ) -> Result<(), DriverError> {
+        for (&(base, size), of) in rings.iter().zip(&self.virtual_queues) {
+            self.enable(base, size, &of.registers, wait)?;
+        }
+        Ok(())
     }
 
     /// Enables a virtual queue, which counts from 0.
@@ -201,9 +223,10 @@ impl<P: Platform> Part<P> {
         attach: &Smmu<P>,
         wait: &P::Wait,
         rings: &[Ring],
+        before: impl FnOnce() -> Result<(), DriverError>,
     ) -> Result<Started<P>, DriverError> {
         let outputs = self.outputs(env.dma())?;
-        match self.bring_up(env, attach, wait, None, rings, &outputs, || ()) {
+        match self.bring_up(env, attach, wait, None, rings, &outputs, || (), before) {
             Ok(running) => Ok((running, outputs)),
             Err(error) => {
                 // The SMMU may know these queues already.
@@ -228,14 +251,13 @@ impl<P: Platform> Part<P> {
         rings: &[Ring],
         outputs: &OutputQueues<P>,
         open: impl FnOnce(),
+        before: impl FnOnce() -> Result<(), DriverError>,
     ) -> Result<RunningSmmu<P>, DriverError> {
         let OutputQueues { events, pages } = outputs;
         let (smmu, sink) = (self.id, env.sink());
         let unknown = DriverError::UnknownSmmu { smmu, count: sink.queues().queues().len() };
         let (&(base, size), others) = rings.split_first().ok_or(unknown)?;
-        for (&(base, size), of) in others.iter().zip(&self.virtual_queues) {
-            self.enable(base, size, &of.registers, wait)?;
-        }
+        self.enable_virtual_queues(others, wait)?;
         let (address, format) = attach.stream_table();
         let (registers, wait, config) = (self.registers.clone(), wait.clone(), self.config());
         let tables = match saved {
@@ -245,7 +267,8 @@ impl<P: Platform> Part<P> {
         };
         let interrupts =
             saved.map_or(self.options.interrupts, |saved| Interrupts::Saved(saved.interrupts()));
-        tables
+        let failed = |error| DriverError::Bringup { smmu, error };
+        let ready = tables
             .and_then(|smmu| smmu.enable_commands(base, size))
             .inspect(|_| open())
             .and_then(|off| off.invalidate_all(sink, smmu))
@@ -255,8 +278,9 @@ impl<P: Platform> Part<P> {
                 None => Ok(smmu),
             })
             .and_then(|smmu| smmu.enable_interrupts(interrupts))
-            .and_then(|smmu| smmu.enable_translation())
-            .map_err(|error| DriverError::Bringup { smmu, error })
+            .map_err(failed)?;
+        before()?;
+        ready.enable_translation().map_err(failed)
     }
 }
 

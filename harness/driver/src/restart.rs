@@ -119,11 +119,14 @@ impl<P: Platform> Driver<P> {
 
         let mut open = Some(open);
         let (env, attach) = (self.env(), driven.attach());
-        let started = part.bring_up(env, attach, wait, saved, &rings, &outputs, || {
+        let open_queues = || {
             for (queue, node) in queues.iter().zip(open.take().into_iter().flatten()) {
                 queue.open(node);
             }
-        });
+        };
+        // The devices are attached already.
+        let started =
+            part.bring_up(env, attach, wait, saved, &rings, &outputs, open_queues, || Ok(()));
         match started {
             Ok(started) => {
                 life.running = Some(started);

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::mem;
+use core::sync::atomic::AtomicU32;
 
 use lock_api::Mutex;
 use smmu_attach::AttachError;
@@ -10,9 +11,11 @@ use smmu_cmdq::{Opcodes, QueueSet};
 use smmu_hw_mmio::{Bringup, Probe, probe};
 use smmu_types::SmmuId;
 
+use crate::boot::Boot;
 use crate::driver::{DrivenSmmu, Driver, Life};
 use crate::error::DriverError;
-use crate::part::{OutputQueues, Part, rings_of};
+use crate::origin::Origin;
+use crate::part::{OutputQueues, Part, Ring, RunningSmmu, rings_of};
 use crate::platform::{Env, Platform, Queues, Smmu};
 use crate::smmu_options::SmmuOptions;
 use crate::virtual_queue::VirtualQueue;
@@ -59,7 +62,14 @@ impl<P: Platform> Setup<P> {
         let probe = probe(&registers).map_err(|error| DriverError::Probe { smmu: id, error })?;
         let probe = options.coherency.map_or(probe, |coherency| probe.with_coherency(coherency));
         let probe = probe.with_quirks(options.quirks);
-        self.parts.push(Part { id, registers, probe, options, virtual_queues: Vec::new() });
+        self.parts.push(Part {
+            id,
+            registers,
+            probe,
+            options,
+            virtual_queues: Vec::new(),
+            el2: None,
+        });
         Ok(id)
     }
 
@@ -111,15 +121,65 @@ impl<P: Platform> Setup<P> {
         self,
         over: impl FnOnce(Queues<P>) -> P::Sink,
     ) -> Result<Driver<P>, DriverError> {
+        self.start_with(over, |_| Ok(()))
+    }
+
+    /// [`start_through`](Self::start_through), where `before` attaches what must not fault when
+    /// translation begins. It is called for each SMMU, when all is on except translation; the module
+    /// [`boot`](crate::boot) has the steps.
+    ///
+    /// # Errors
+    ///
+    /// As of [`start_through`](Self::start_through), also if `before` fails.
+    pub fn start_with(
+        self,
+        over: impl FnOnce(Queues<P>) -> P::Sink,
+        mut before: impl FnMut(&Boot<'_, P>) -> Result<(), DriverError>,
+    ) -> Result<Driver<P>, DriverError> {
+        let mut prepared = self.prepare(over)?;
+        let Prepared { env, wait, domains, parts, rings, .. } = &mut prepared;
+        let (mut smmus, mut started) = (Vec::new(), Vec::new());
+        let last = parts.last().map_or(SmmuId(0), |part| part.id);
+        let room = smmus.try_reserve_exact(parts.len());
+        room.and(started.try_reserve_exact(parts.len()))
+            .map_err(|_| DriverError::OutOfMemory { smmu: last })?;
+        for part in parts.iter() {
+            smmus.push(part.attach(env)?);
+        }
+        let mut failed = Ok(());
+        for ((part, smmu), rings) in parts.iter().zip(smmus).zip(rings.iter()) {
+            let boot = Boot { smmu: &smmu, env, domains };
+            match part.start(env, &smmu, wait, rings, || before(&boot)) {
+                Ok((running, outputs)) => {
+                    started.push(Started { smmu, running, outputs, origin: Origin::Started });
+                }
+                Err(error) => {
+                    failed = Err((error, smmu));
+                    break;
+                }
+            }
+        }
+        match failed {
+            Ok(()) => Ok(prepared.finish(started)),
+            Err((error, smmu)) => {
+                let Prepared { env, wait, parts, .. } = prepared;
+                give_up(parts, (env, smmu, started), &wait);
+                Err(error)
+            }
+        }
+    }
+
+    /// All queues, lists and tables have their memory before the first SMMU is touched.
+    pub(crate) fn prepare(
+        self,
+        over: impl FnOnce(Queues<P>) -> P::Sink,
+    ) -> Result<Prepared<P>, DriverError> {
         let Setup { dma, wait, observer, ats, parts } = self;
         let last = SmmuId(u16::try_from(parts.len()).unwrap_or(u16::MAX));
-        let (mut groups, mut running, mut smmus) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut attach, mut rings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
-        // All lists and tables have their room before the first SMMU is touched.
+        let (mut groups, mut rings) = (Vec::new(), Vec::new());
+        let (mut faults, mut smmus) = (Vec::new(), Vec::new());
         let room = groups
             .try_reserve_exact(parts.len())
-            .and(running.try_reserve_exact(parts.len()))
-            .and(attach.try_reserve_exact(parts.len()))
             .and(rings.try_reserve_exact(parts.len()))
             .and(faults.try_reserve_exact(parts.len()))
             .and(smmus.try_reserve_exact(parts.len()));
@@ -134,32 +194,51 @@ impl<P: Platform> Setup<P> {
             .map_err(|error| DriverError::CommandQueue { smmu: last, error })?;
         let env =
             Env::<P>::with_ats(dma, over(queues), observer, ats).map_err(AttachError::from)?;
-        for Part { id, probe, options, .. } in &parts {
-            let config = options.attach.clone();
-            attach.push(Smmu::<P>::new(&env, *id, probe.id, probe.caps, config)?);
+        for Part { id, options, .. } in &parts {
             faults.push(FaultTable::new(env.clone(), *id, options.waiting_faults.into())?);
         }
+        let domains = AtomicU32::new(0);
+        Ok(Prepared { env, wait, domains, parts, rings, faults, smmus })
+    }
+}
 
-        for ((part, smmu), rings) in parts.iter().zip(&attach).zip(&rings) {
-            match part.start(&env, smmu, &wait, rings) {
-                Ok(one) => running.push(one),
-                Err(error) => {
-                    give_up(parts, (env, attach, running), &wait);
-                    return Err(error);
-                }
-            }
-        }
-        let all = parts.into_iter().zip(attach).zip(faults).zip(running);
-        for (((part, smmu), faults), (running, outputs)) in all {
+/// An SMMU that runs.
+pub(crate) struct Started<P: Platform> {
+    pub(crate) smmu: Smmu<P>,
+    pub(crate) running: RunningSmmu<P>,
+    pub(crate) outputs: OutputQueues<P>,
+    pub(crate) origin: Origin,
+}
+
+/// SMMUs that may be started. Nothing is written to one yet.
+pub(crate) struct Prepared<P: Platform> {
+    pub(crate) env: Env<P>,
+    pub(crate) wait: P::Wait,
+    /// How many domain numbers are given.
+    domains: AtomicU32,
+    pub(crate) parts: Vec<Part<P>>,
+    /// The rings of the command queues, by SMMU.
+    pub(crate) rings: Vec<Vec<Ring>>,
+    faults: Vec<FaultTable<Env<P>>>,
+    // Empty, with room for all.
+    smmus: Vec<DrivenSmmu<P>>,
+}
+
+impl<P: Platform> Prepared<P> {
+    /// The driver of SMMUs that run. Cannot fail.
+    pub(crate) fn finish(self, started: Vec<Started<P>>) -> Driver<P> {
+        let Prepared { env, wait, domains, parts, faults, mut smmus, .. } = self;
+        let all = parts.into_iter().zip(faults).zip(started);
+        for ((part, faults), Started { smmu, running, outputs, origin }) in all {
             let OutputQueues { events, pages } = outputs;
             let (events, pages) = (Mutex::new(Some(events)), Mutex::new(pages));
             let sieve = Mutex::new(EventSieve::new(part.options.sieve));
             let (leaving, kept) = (Vec::new(), Vec::new());
             let life = Life { running: Some(running), asleep: None, leaving, kept };
             let life = Mutex::new(life);
-            smmus.push(DrivenSmmu { smmu, part, life, events, pages, faults, sieve });
+            smmus.push(DrivenSmmu { smmu, part, life, events, pages, faults, sieve, origin });
         }
-        Ok(Driver::new(env, wait, smmus))
+        Driver::new(env, wait, domains, smmus)
     }
 }
 
@@ -175,7 +254,7 @@ impl<P: Platform<Sink = Queues<P>>> Setup<P> {
 }
 
 /// Turns every SMMU off, and drops what they used only if all confirm it.
-fn give_up<P: Platform, U>(parts: Vec<Part<P>>, used: U, wait: &P::Wait) {
+pub(crate) fn give_up<P: Platform, U>(parts: Vec<Part<P>>, used: U, wait: &P::Wait) {
     // Every SMMU is told, also after one that does not answer.
     let mut off = true;
     for part in &parts {

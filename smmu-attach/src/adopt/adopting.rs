@@ -191,7 +191,8 @@ impl<P: Platform> Adopting<P> {
     /// 1. Hold the tags of the kept streams. From here on their numbers are never given out without a
     ///    flush.
     /// 2. Write `Config` = 0 to each other STE, by the steps of [`entry`](mod@entry), and send `CFGI_ALL`.
-    ///    At most three rounds. A kept STE is not written.
+    ///    One to three rounds: the SMMU forgets also what the old owner changed and did not invalidate.
+    ///    A kept STE is not written.
     /// 3. Send `TLBI_EL2_ALL` (if the SMMU has EL2) and `TLBI_NSNH_ALL`: no translation of an aborted
     ///    stream is left, so its tag is free. A kept stream walks its tables again.
     ///
@@ -238,13 +239,17 @@ impl<P: Platform> Adopting<P> {
 
     fn abort_rounds(&self) -> Result<(), SinkError> {
         // The way of an entry has at most three steps.
-        for _ in 0..=3 {
+        for round in 0..=3 {
             let mut stored = false;
             self.others(|slot| stored |= entry::advance(slot, &Ste::ABORT));
+            if !stored && round > 0 {
+                return Ok(());
+            }
+            // Also without a store: the old owner may have changed an STE, and its CFGI_STE is cut off.
+            self.run(&[Command::CfgiAll])?;
             if !stored {
                 return Ok(());
             }
-            self.run(&[Command::CfgiAll])?;
         }
         Err(SinkError::timeout(self.core.id))
     }

@@ -68,7 +68,7 @@
 //!    `Response Failure` (8.2), so none waits for ever.
 //! 9. Set the interrupts up, and set `IRQ_CTRL`.
 //!
-//! This crate has no registers, and `smmu-hw-mmio` does not have these steps yet.
+//! This crate has no registers. `smmu_hw_mmio::takeover` has these steps as types.
 //!
 //! # Limits
 //!

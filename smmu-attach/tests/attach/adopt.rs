@@ -565,6 +565,15 @@ fn inv_3_kept_streams_stay_bit_for_bit_and_others_abort(
     assert_eq!(rig.reached(0x500), Reached::Stage1(Asid(first_free)));
 }
 
+/// The old owner aborted a stream, and its `CFGI_STE` was cut off: the SMMU still uses the old STE.
+#[test]
+fn inv_5_the_smmu_forgets_what_no_ste_shows_any_more() {
+    let rig = Rig::new();
+    let smmu = rig.adopt(&LIVE);
+    assert_eq!(rig.commands(), ["CFGI_ALL", "TLBI_NSNH_ALL"]);
+    assert_eq!(smmu.stream_table(), rig.old.stream_table());
+}
+
 #[test]
 fn inv_4_reserved_numbers_are_never_given_out() {
     let rig = Rig::of(IdRegisters { idr0: REGISTERS.idr0 & !(1 << 12 | 1 << 18), ..REGISTERS });

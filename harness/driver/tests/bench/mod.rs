@@ -1,14 +1,16 @@
 //! What the tests share: SMMUs of the model, memory that runs out, and stage-2 tables.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use smmu_driver::smmu_attach::adopt::{AdoptMemory, PhysicalMemory, Unreadable};
 use smmu_driver::smmu_attach::{
     ForcedWriteBack, TableDescription, TranslationStage, TranslationTable, WalkAttributes,
 };
 use smmu_driver::smmu_invs::{CpuSlots, HazardSlots};
-use smmu_driver::smmu_types::pool::{HeapWindow, Pool, PoolBlock};
+use smmu_driver::smmu_types::pool::{HeapWindow, Pool, PoolBlock, Window};
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, Registers, Wait};
 use smmu_driver::smmu_types::{Granule, OutputSize, PhysAddr, StreamId, regs};
 use smmu_driver::{Driver, DriverError, HazardParts, Parts, Platform, Queues, Setup, SmmuOptions};
@@ -22,11 +24,15 @@ pub(crate) const GUEST_PAGE: u64 = 0x5000;
 pub(crate) struct TestRegisters {
     pub(crate) model: ModelRegisters,
     pub(crate) dead: Option<(u32, Arc<AtomicBool>)>,
+    /// Decides whether a 32-bit write reaches the SMMU, and looks at the machine.
+    pub(crate) gate: Option<Arc<WriteGate>>,
 }
+
+pub(crate) type WriteGate = dyn Fn(u32, u32) -> bool + Send + Sync;
 
 impl TestRegisters {
     pub(crate) fn of(model: ModelRegisters) -> Self {
-        TestRegisters { model, dead: None }
+        TestRegisters { model, dead: None, gate: None }
     }
 
     fn answers(&self, offset: u32) -> bool {
@@ -39,13 +45,80 @@ impl Registers for TestRegisters {
         if self.answers(offset) { self.model.read32(offset) } else { 0 }
     }
     fn write32(&self, offset: u32, value: u32) {
-        self.model.write32(offset, value);
+        if self.gate.as_ref().is_none_or(|gate| gate(offset, value)) {
+            self.model.write32(offset, value);
+        }
     }
     fn read64(&self, offset: u32) -> u64 {
         self.model.read64(offset)
     }
     fn write64(&self, offset: u32, value: u64) {
         self.model.write64(offset, value);
+    }
+}
+
+/// A block of the pool, or one over words of the window that an old owner has allocated.
+pub(crate) enum TestBlock {
+    Own(PoolBlock<HeapWindow>),
+    Old(Pool<HeapWindow>, Range<usize>),
+}
+
+// SAFETY: the words are those of the window, at its address; the barriers are the window's.
+#[expect(unsafe_code, reason = "the trait's promise is the window's")]
+unsafe impl DmaBlock for TestBlock {
+    fn words(&self) -> &[AtomicU64] {
+        match self {
+            TestBlock::Own(block) => block.words(),
+            TestBlock::Old(pool, words) => &pool.window().words()[words.clone()],
+        }
+    }
+    fn address(&self) -> PhysAddr {
+        match self {
+            TestBlock::Own(block) => block.address(),
+            TestBlock::Old(pool, words) => {
+                PhysAddr(pool.window().base().0 + 8 * words.start as u64)
+            }
+        }
+    }
+    fn publish(&self, words: Range<usize>) {
+        match self {
+            TestBlock::Own(block) => block.publish(words),
+            TestBlock::Old(pool, old) => {
+                pool.window().publish(old.start + words.start..old.start + words.end);
+            }
+        }
+    }
+    fn observe(&self, words: Range<usize>) {
+        match self {
+            TestBlock::Own(block) => block.observe(words),
+            TestBlock::Old(pool, old) => {
+                pool.window().observe(old.start + words.start..old.start + words.end);
+            }
+        }
+    }
+}
+
+// SAFETY: the old owners of these tests are leaked, so the pool never gives their memory out.
+#[expect(unsafe_code, reason = "the trait's promise is the test's")]
+unsafe impl AdoptMemory for TestMemory {
+    fn adopt(&self, address: PhysAddr, layout: DmaLayout) -> Result<TestBlock, DmaError> {
+        let refused = DmaError { bytes: layout.bytes(), align: layout.align() };
+        let window = self.pool.window();
+        let first = address.0.checked_sub(window.base().0).ok_or(refused)? as usize / 8;
+        let end = first.checked_add(layout.words()).filter(|end| *end <= window.words().len());
+        Ok(TestBlock::Old(self.pool.clone(), first..end.ok_or(refused)?))
+    }
+}
+
+impl PhysicalMemory for TestMemory {
+    fn read(&self, address: PhysAddr, words: &mut [u64]) -> Result<(), Unreadable> {
+        let window = self.pool.window();
+        let first = address.0.checked_sub(window.base().0).ok_or(Unreadable)? as usize / 8;
+        for (n, word) in words.iter_mut().enumerate() {
+            let cell = window.words().get(first + n).ok_or(Unreadable)?;
+            *word = cell.load(Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -59,7 +132,7 @@ pub(crate) struct TestMemory {
 // SAFETY: every block is one of the pool's.
 #[expect(unsafe_code, reason = "the trait's promise is the pool's")]
 unsafe impl DmaMemory for TestMemory {
-    type Block = PoolBlock<HeapWindow>;
+    type Block = TestBlock;
 
     fn allocate(&self, layout: DmaLayout) -> Result<Self::Block, DmaError> {
         let left = self.countdown.load(Ordering::Relaxed);
@@ -67,7 +140,7 @@ unsafe impl DmaMemory for TestMemory {
         if left == 1 {
             return Err(DmaError { bytes: layout.bytes(), align: layout.align() });
         }
-        self.pool.allocate(layout)
+        self.pool.allocate(layout).map(TestBlock::Own)
     }
 
     fn full_barrier(&self) {
@@ -158,7 +231,8 @@ impl Bench {
 
     pub(crate) fn registers(&self, smmu: usize, dead: Option<u32>) -> TestRegisters {
         let model = self.model.registers(smmu).unwrap();
-        TestRegisters { model, dead: dead.map(|offset| (offset, Arc::clone(&self.dead))) }
+        let dead = dead.map(|offset| (offset, Arc::clone(&self.dead)));
+        TestRegisters { model, dead, gate: None }
     }
 
     pub(crate) fn setup(&self) -> Setup<Tested> {
@@ -203,7 +277,7 @@ impl Bench {
 }
 
 /// Stage-2 tables of the first 2 MiB: levels 1, 2 and 3 in one block.
-pub(crate) struct VmTables(PoolBlock<HeapWindow>);
+pub(crate) struct VmTables(TestBlock);
 
 impl VmTables {
     pub(crate) fn new(memory: &TestMemory) -> Self {
@@ -217,6 +291,14 @@ impl VmTables {
     fn set(&self, word: usize, descriptor: u64) {
         self.0.words()[word].store(descriptor, Ordering::Relaxed);
         self.0.publish(word..word + 1);
+    }
+
+    /// Maps a page of the RAM, which lies from 1 to 2 GiB, to itself.
+    pub(crate) fn map_identity(&self, page: PhysAddr) {
+        let next = |table: u64| (self.0.address().0 + table * 4096) | 3;
+        self.set(1, next(1));
+        self.set(512 + (page.0 >> 21 & 511) as usize, next(2));
+        self.set(1024 + (page.0 >> 12 & 511) as usize, page.0 | 0x7ff);
     }
 
     pub(crate) fn map(&self, to: Option<PhysAddr>) {

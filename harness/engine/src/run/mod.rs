@@ -19,6 +19,7 @@ mod platform;
 mod probe;
 mod refusal;
 mod report;
+mod reserved;
 mod rig;
 mod rig_error;
 mod runner;
@@ -40,7 +41,7 @@ use smmu_driver::smmu_types::OutputSize;
 use crate::machine::{Backend, Machine, MachineSmmu, MachineSpec, Need, Time};
 use crate::page_tables::TableStage;
 use crate::prelude::*;
-use crate::scenario::{Scenario, Step, StreamTableKind, SyncMethod};
+use crate::scenario::{Scenario, Spanned, Step, StreamTableKind, SyncMethod};
 use crate::transcript::{LineKind, Recorder};
 use rig::Rig;
 use stop::{Cause, Stop};
@@ -176,24 +177,43 @@ fn run_steps(
     let started = setup::start(scenario, &machine, recorder, options);
     // A machine that is gone explains all errors of the driver.
     machine.check()?;
-    let (driver, taps) = started?;
-    let rig = Rig::new(scenario, Arc::clone(&machine), recorder.clone(), &driver, taps);
+    let (driver, taps, early) = started?;
+    let mut last = Arc::new(driver);
+    let (first, shared) = (Arc::clone(&last), Arc::clone(&machine));
+    let rig = Rig::new(scenario, shared, recorder.clone(), options, first, taps, early);
     let done = rig.and_then(|mut rig| {
-        #[cfg(feature = "guest")]
-        guest_host::make(&mut rig, &scenario.file)?;
-        for (n, spec) in scenario.file.steps.iter().enumerate() {
-            *step = n + 1;
-            machine.step_begins(*step, &spec.get_ref().text());
-            let done = steps::run(&mut rig, *step, spec.get_ref(), report);
-            machine.check()?;
-            done.map_err(|stop| settle::with_hazards(&rig, stop))?;
-        }
-        settle::finish(&rig)
+        let done = carry_out(&mut rig, &scenario.file.steps, report, step);
+        // A step may have changed the driver.
+        last = Arc::clone(&rig.driver);
+        done
     });
     // A transcript ends with the last step.
     let lines = recorder.len();
-    let down = driver.shutdown().map_err(Stop::from);
+    let down = match Arc::into_inner(last) {
+        Some(driver) => driver.shutdown().map_err(Stop::from),
+        None => Err(Stop::failed("a step still uses the driver at the end")),
+    };
     recorder.drop_from(lines);
     // The first error is the one to tell.
     done.and(down)
+}
+
+/// Carries out all steps, and checks what must hold at the end.
+fn carry_out(
+    rig: &mut Rig<'_>,
+    steps: &[Spanned<Step>],
+    report: &mut RunReport,
+    step: &mut usize,
+) -> Result<(), Stop> {
+    #[cfg(feature = "guest")]
+    guest_host::make(rig, &rig.scenario.file)?;
+    let machine = Arc::clone(&rig.machine);
+    for (n, spec) in steps.iter().enumerate() {
+        *step = n + 1;
+        machine.step_begins(*step, &spec.get_ref().text());
+        let done = steps::run(rig, *step, spec.get_ref(), report);
+        machine.check()?;
+        done.map_err(|stop| settle::with_hazards(rig, stop))?;
+    }
+    settle::finish(rig)
 }

@@ -1,14 +1,17 @@
 //! The harness's implementations of the seams, around the real ones.
 
 use alloc::sync::Arc;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use smmu_driver::smmu_attach::adopt::{AdoptMemory, PhysicalMemory, Unreadable};
 use smmu_driver::smmu_attach::{TableDescription, TranslationTable};
 use smmu_driver::smmu_invs::{AtsGate, GatedCell, InvArray, OutOfMemory, Publication};
-use smmu_driver::smmu_types::pool::{Pool, PoolBlock};
+use smmu_driver::smmu_types::pool::{Pool, PoolBlock, Window};
 use smmu_driver::smmu_types::seam::{
-    CommandSink, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError,
+    CommandSink, DmaBlock, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError,
 };
-use smmu_driver::smmu_types::{Command, SmmuId, SyncProof};
+use smmu_driver::smmu_types::{Command, PhysAddr, SmmuId, SyncProof};
 use smmu_driver::{DriverQueue, Platform, QueueSink, Queues, Slot};
 
 use super::sabotage::Sabotage;
@@ -64,7 +67,77 @@ impl TranslationTable for SharedTables {
 pub struct Dma(pub(crate) Pool<Ram, Lock>);
 
 /// A block of [`Dma`].
-pub(crate) type Block = PoolBlock<Ram, Lock>;
+#[derive(Debug)]
+pub enum Block {
+    /// One of the pool's.
+    Own(PoolBlock<Ram, Lock>),
+    /// RAM that an old owner has allocated. Dropping it frees nothing.
+    Old(Ram, Range<usize>),
+}
+
+impl Block {
+    /// Words of RAM for words of the block.
+    const fn in_ram(old: &Range<usize>, words: &Range<usize>) -> Range<usize> {
+        old.start + words.start..old.start + words.end
+    }
+}
+
+#[expect(unsafe_code, reason = "passes the promises of the pool and of its window on")]
+// SAFETY: the words are the pool's, or RAM that stays where it is; the barriers are theirs.
+unsafe impl DmaBlock for Block {
+    fn words(&self) -> &[AtomicU64] {
+        match self {
+            Block::Own(block) => block.words(),
+            Block::Old(ram, words) => ram.words().get(words.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn address(&self) -> PhysAddr {
+        match self {
+            Block::Own(block) => block.address(),
+            Block::Old(ram, words) => PhysAddr(ram.base().0 + 8 * words.start as u64),
+        }
+    }
+
+    fn publish(&self, words: Range<usize>) {
+        match self {
+            Block::Own(block) => block.publish(words),
+            Block::Old(ram, old) => ram.publish(Block::in_ram(old, &words)),
+        }
+    }
+
+    fn observe(&self, words: Range<usize>) {
+        match self {
+            Block::Own(block) => block.observe(words),
+            Block::Old(ram, old) => ram.observe(Block::in_ram(old, &words)),
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "the old owner of a scenario keeps its memory for ever")]
+// SAFETY: the old owner is a driver of this pool that is never shut down, so the pool gives none of
+// its memory to another caller. Nothing writes to it but the new owner.
+unsafe impl AdoptMemory for Dma {
+    fn adopt(&self, address: PhysAddr, layout: DmaLayout) -> Result<Block, DmaError> {
+        let refused = DmaError { bytes: layout.bytes(), align: layout.align() };
+        let ram = self.0.window();
+        let first = address.0.checked_sub(ram.base().0).ok_or(refused)? / 8;
+        let first = usize::try_from(first).map_err(|_| refused)?;
+        let end = first.checked_add(layout.words()).filter(|end| *end <= ram.words().len());
+        Ok(Block::Old(ram.clone(), first..end.ok_or(refused)?))
+    }
+}
+
+impl PhysicalMemory for Dma {
+    fn read(&self, address: PhysAddr, words: &mut [u64]) -> Result<(), Unreadable> {
+        for (n, word) in words.iter_mut().enumerate() {
+            let at = address.0.checked_add(8 * n as u64).ok_or(Unreadable)?;
+            let cell = self.0.window().word(PhysAddr(at)).ok_or(Unreadable)?;
+            *word = cell.load(Ordering::Acquire);
+        }
+        Ok(())
+    }
+}
 
 #[expect(unsafe_code, reason = "passes the pool's promise on")]
 // SAFETY: every block is one of the pool's, whose promises are passed on unchanged.
@@ -74,7 +147,7 @@ unsafe impl DmaMemory for Dma {
     fn allocate(&self, layout: DmaLayout) -> Result<Self::Block, DmaError> {
         let refused = DmaError { bytes: layout.bytes(), align: layout.align() };
         alloc_fault::checkpoint().map_err(|_| refused)?;
-        alloc_fault::suspended(|| self.0.allocate(layout))
+        alloc_fault::suspended(|| self.0.allocate(layout)).map(Block::Own)
     }
 
     fn full_barrier(&self) {

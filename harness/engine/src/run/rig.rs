@@ -14,14 +14,17 @@ use smmu_driver::smmu_types::{
     CacheTag, EventRecord, Iova, Irq, PhysAddr, PriRecord, RawCommand, SmmuId, StreamId,
     SubstreamId, regs,
 };
-use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, Smmu};
+use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, DriverError, Smmu};
 
 use super::destination::Destination;
 #[cfg(feature = "guest")]
 use super::guests::{Guest, GuestTable};
 use super::held_fault::{HeldFault, Listener};
+use super::options::RunOptions;
 use super::pages::{DmaWrite, Pages, Reached};
-use super::platform::{Block, Dma, Harness, Names, SharedTables, Sink};
+use super::platform::{Block, Dma, Harness, Names, SharedTables, Sink, Watch};
+use super::reserved::Early;
+use super::rig_error::RigError;
 use super::setup::SmmuTaps;
 use super::stop::Stop;
 use super::tap::Tap;
@@ -39,7 +42,9 @@ const MOST_DEFERRED: usize = 64;
 /// A driver and the machine under it.
 pub(crate) struct Rig<'d> {
     pub(crate) recorder: Recorder,
-    pub(crate) driver: &'d Driver<Harness>,
+    pub(super) scenario: &'d Scenario,
+    pub(super) options: RunOptions,
+    pub(crate) driver: Arc<Driver<Harness>>,
     // A device's key is the machine's number of it: both count in the order of the file.
     devices: Slab<Device<Harness>>,
     device_keys: BTreeMap<String, usize>,
@@ -67,6 +72,9 @@ pub(crate) struct Rig<'d> {
     pub(crate) machine: Arc<dyn Machine>,
 }
 
+/// Where writes arrived, in order.
+pub(super) type Seen = Arc<Mutex<Vec<Reached>>>;
+
 /// What the event queues of all SMMUs held.
 #[derive(Debug, Default)]
 pub(crate) struct TakenEvents {
@@ -81,30 +89,25 @@ pub(crate) struct TakenEvents {
 impl<'d> Rig<'d> {
     /// Makes the scenario's devices, domains and pages, on SMMUs that run.
     pub(crate) fn new(
-        scenario: &Scenario,
+        scenario: &'d Scenario,
         machine: Arc<dyn Machine>,
         recorder: Recorder,
-        driver: &'d Driver<Harness>,
+        options: RunOptions,
+        driver: Arc<Driver<Harness>>,
         taps: Vec<SmmuTaps>,
+        early: Early,
     ) -> Result<Self, Stop> {
-        let (file, dma) = (&scenario.file, driver.dma());
-        let mut domains = BTreeMap::new();
-        for spec in &file.domains {
-            for name in spec.names() {
-                let start_level = spec.start_level.as_ref().map_or(1, |level| *level.get_ref());
-                let tables = PageTables::new(spec.stage, dma.clone())?;
-                let tables = SharedTables::new(tables.claiming_start_level(start_level));
-                domains.insert(name, driver.domain(tables)?);
-            }
-        }
-        let names = |names: &'_ [SpannedName]| -> Vec<String> {
-            names.iter().map(|name| name.get_ref().clone()).collect()
+        let file = &scenario.file;
+        early.check(&recorder, &taps)?;
+        let Early { pages, domains, devices, .. } = early;
+        let domains = match domains {
+            Some(domains) => domains,
+            None => domains_of(scenario, &driver)?,
         };
-        let (pages, blocks) = (names(&file.pages), names(&file.blocks));
-        let pages =
-            Pages::new(pages.iter().map(String::as_str), blocks.iter().map(String::as_str), dma)?;
         let mut rig = Rig {
             recorder,
+            scenario,
+            options,
             driver,
             devices: Slab::new(),
             device_keys: BTreeMap::new(),
@@ -121,22 +124,55 @@ impl<'d> Rig<'d> {
             taps,
             step_began: 0,
             timeouts: file.smmus.iter().map(SmmuSpec::timeout).collect(),
-            pages: Arc::new(pages),
+            pages,
             ram: machine.ram(),
             machine,
         };
-        rig.add_devices(scenario)?;
+        rig.add_devices(devices)?;
         rig.drain_events()?;
         Ok(rig)
     }
 
-    fn add_devices(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+    /// Goes on with another driver, which has taken the SMMUs over. The old one, its devices, domains
+    /// and faults vanish without a word. The names of the file stand for devices and domains of the
+    /// new one.
+    pub(super) fn change_hands(
+        &mut self,
+        driver: Driver<Harness>,
+        taps: Vec<SmmuTaps>,
+    ) -> Result<(), Stop> {
+        let driver = Arc::new(driver);
+        let domains = core::mem::replace(&mut self.domains, domains_of(self.scenario, &driver)?);
+        let devices = core::mem::take(&mut self.devices);
+        let faults = core::mem::take(&mut self.faults);
+        let deferred = core::mem::take(&mut self.deferred);
+        let contexts = core::mem::take(&mut self.raw_cds);
+        // Dropping any of them would send a command or free memory that a kept stream uses.
+        core::mem::forget((domains, devices, faults, deferred, contexts));
+        #[cfg(feature = "guest")]
+        core::mem::forget((
+            core::mem::take(&mut self.guests),
+            core::mem::take(&mut self.guest_tables),
+        ));
+        self.device_keys.clear();
+        self.further_streams.clear();
+        self.driver = driver;
+        self.taps = taps;
+        self.add_devices(BTreeMap::new())
+    }
+
+    /// Adds the devices of the file, except those that are there already.
+    fn add_devices(&mut self, mut early: BTreeMap<String, Device<Harness>>) -> Result<(), Stop> {
+        let scenario = self.scenario;
         for spec in &scenario.file.devices {
             let smmu = SmmuId(self.smmu_index(spec.smmu.get_ref())? as u16);
             for (name, stream) in spec.each() {
                 let streams: Vec<_> = core::iter::once(stream).chain(spec.further()).collect();
                 let config = spec.config();
-                let device = self.driver.add_device_with(smmu, &streams, config)?;
+                let device = match early.remove(&name) {
+                    Some(device) => device,
+                    None => self.driver.add_device_with(smmu, &streams, config)?,
+                };
                 self.device_keys.insert(name, self.devices.insert(device));
             }
         }
@@ -152,12 +188,12 @@ impl<'d> Rig<'d> {
     }
 
     /// The command sink of the driver.
-    pub(crate) fn sink(&self) -> &'d Sink {
+    pub(crate) fn sink(&self) -> &Sink {
         self.driver.sink()
     }
 
     /// What hears of tags and entries.
-    pub(crate) fn observer(&self) -> &'d Names {
+    pub(crate) fn observer(&self) -> &Names {
         self.driver.observer()
     }
 
@@ -336,12 +372,34 @@ impl<'d> Rig<'d> {
         iova: u64,
         run: impl FnOnce(&mut Self) -> Result<T, Stop>,
     ) -> Result<(T, Vec<Reached>), Stop> {
+        let (look, seen) = self.look_from(device, source, iova)?;
+        self.sink().set_watch(Some(look));
+        let result = run(self);
+        self.sink().set_watch(None);
+        let result = result?;
+        self.drain_events()?;
+        let seen = seen.lock().clone();
+        Ok((result, seen))
+    }
+
+    /// Something to call after each completed sync: `device` writes to `iova`. And where its writes
+    /// arrived.
+    pub(super) fn look(&self, device: &str, iova: u64) -> Result<(Arc<Watch>, Seen), Stop> {
+        self.look_from(device, DmaSource::default(), iova)
+    }
+
+    fn look_from(
+        &self,
+        device: &str,
+        source: DmaSource,
+        iova: u64,
+    ) -> Result<(Arc<Watch>, Seen), Stop> {
         let index = self.device_index(device)?;
-        let seen: Arc<Mutex<Vec<Reached>>> = Arc::default();
+        let seen = Seen::default();
         let (machine, pages) = (Arc::clone(&self.machine), Arc::clone(&self.pages));
         let write = DmaWrite::of(&*machine, index, iova)?.sent_as(source);
         let log = Arc::clone(&seen);
-        self.sink().set_watch(Some(Arc::new(move || {
+        let look = move || {
             let reached = write_and_look(&*machine, &pages, index, &write)
                 .map_or_else(|error| Reached::Damage(error.to_string()), |(_, reached)| reached);
             // On the way the device may use what it has cached. The caller judges what it reaches.
@@ -351,13 +409,8 @@ impl<'d> Rig<'d> {
                 let _expected = insight.take_hazards();
             }
             log.lock().push(reached);
-        })));
-        let result = run(self);
-        self.sink().set_watch(None);
-        let result = result?;
-        self.drain_events()?;
-        let seen = seen.lock().clone();
-        Ok((result, seen))
+        };
+        Ok((Arc::new(look), seen))
     }
 
     /// Let a device write or read, and say what it reached.
@@ -570,6 +623,32 @@ impl<'d> Rig<'d> {
     }
 }
 
+/// The domains of a scenario, each over blank tables.
+fn domains_of(
+    scenario: &Scenario,
+    driver: &Driver<Harness>,
+) -> Result<BTreeMap<String, Domain<Harness>>, Stop> {
+    Ok(domains_by(scenario, driver.dma(), |tables| driver.domain(tables))?)
+}
+
+/// The domains of a scenario, in the order of the file, each made by `make`.
+pub(super) fn domains_by(
+    scenario: &Scenario,
+    dma: &Dma,
+    make: impl Fn(SharedTables) -> Result<Domain<Harness>, DriverError>,
+) -> Result<BTreeMap<String, Domain<Harness>>, RigError> {
+    let mut domains = BTreeMap::new();
+    for spec in &scenario.file.domains {
+        for name in spec.names() {
+            let start_level = spec.start_level.as_ref().map_or(1, |level| *level.get_ref());
+            let tables = PageTables::new(spec.stage, dma.clone())?;
+            let tables = SharedTables::new(tables.claiming_start_level(start_level));
+            domains.insert(name, make(tables)?);
+        }
+    }
+    Ok(domains)
+}
+
 /// The counts of a tag space.
 fn counts(stats: TagStats) -> String {
     let TagStats { in_use, fresh, retiring, quarantined, .. } = stats;
@@ -607,7 +686,7 @@ pub(crate) enum Ended {
 }
 
 /// Let a device write to pages that have their own content, and say what it reached.
-fn write_and_look(
+pub(super) fn write_and_look(
     machine: &dyn Machine,
     pages: &Pages,
     device: usize,

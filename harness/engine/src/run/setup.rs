@@ -8,17 +8,19 @@ use smmu_driver::smmu_cmdq::{Opcodes, SyncBy};
 use smmu_driver::smmu_hw_mmio::Interrupts;
 use smmu_driver::smmu_types::MsiAttributes;
 use smmu_driver::smmu_types::pool::Pool;
-use smmu_driver::{Driver, Setup, SmmuOptions};
+use smmu_driver::{Driver, DriverError, Setup, SmmuOptions};
 
 use super::options::RunOptions;
+use super::pages::Pages;
 use super::platform::{Dma, Harness, Names, Sink};
+use super::reserved::Early;
 use super::rig_error::RigError;
 use super::switches::Switches;
 use super::tap::Tap;
 use crate::lock::Mutex;
 use crate::machine::{Machine, SecondQueueKind};
 use crate::prelude::*;
-use crate::scenario::{Scenario, SmmuSpec, SyncMethod};
+use crate::scenario::{Scenario, SmmuSpec, SpannedName, SyncMethod};
 use crate::transcript::Recorder;
 
 /// The taps of one SMMU: on its main queue, and on its second one if it has one.
@@ -34,7 +36,42 @@ pub(super) fn start(
     machine: &Arc<dyn Machine>,
     recorder: &Recorder,
     options: RunOptions,
-) -> Result<(Driver<Harness>, Vec<SmmuTaps>), RigError> {
+) -> Result<(Driver<Harness>, Vec<SmmuTaps>, Early), RigError> {
+    let dma = Dma(Pool::with_lock(machine.ram()));
+    let (setup, taps) = compose(scenario, machine, recorder, dma.clone())?;
+    let names = |names: &'_ [SpannedName]| -> Vec<String> {
+        names.iter().map(|name| name.get_ref().clone()).collect()
+    };
+    let (pages, blocks) = (names(&scenario.file.pages), names(&scenario.file.blocks));
+    let (pages, blocks) = (pages.iter().map(String::as_str), blocks.iter().map(String::as_str));
+    let mut early = Early::new(Pages::new(pages, blocks, &dma)?);
+    early.run_firmware(scenario, machine, &taps)?;
+    let mut failed = None;
+    let driver = setup.start_with(
+        |queues| Sink::new(queues, options.sabotage),
+        |boot| {
+            early.attach(scenario, boot).map_err(|error| match error {
+                RigError::Driver(error) => error,
+                other => {
+                    failed = Some(other);
+                    DriverError::OutOfMemory { smmu: boot.smmu() }
+                }
+            })
+        },
+    );
+    match failed {
+        Some(error) => Err(error),
+        None => Ok((driver?, taps, early)),
+    }
+}
+
+/// A driver of the scenario's SMMUs that has written nothing yet, with a tap on each command queue.
+pub(super) fn compose(
+    scenario: &Scenario,
+    machine: &Arc<dyn Machine>,
+    recorder: &Recorder,
+    dma: Dma,
+) -> Result<(Setup<Harness>, Vec<SmmuTaps>), RigError> {
     let file = &scenario.file;
     let ram = machine.ram();
     let observer = Names {
@@ -43,7 +80,6 @@ pub(super) fn start(
         domains: file.domains.iter().flat_map(|spec| spec.names()).collect(),
         freed: Mutex::default(),
     };
-    let dma = Dma(Pool::with_lock(ram.clone()));
     let mut setup =
         Setup::with_ats(dma, machine.clock(), observer, Switches::new(file, Arc::clone(machine)));
     let mut taps = Vec::new();
@@ -69,8 +105,7 @@ pub(super) fn start(
             insight.listen(n);
         }
     }
-    let driver = setup.start_through(|queues| Sink::new(queues, options.sabotage))?;
-    Ok((driver, taps))
+    Ok((setup, taps))
 }
 
 /// What a scenario chooses of an SMMU.

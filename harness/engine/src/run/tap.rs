@@ -11,6 +11,7 @@ use smmu_driver::smmu_types::regs::{self, vcmdq};
 use smmu_driver::smmu_types::seam::Registers;
 use smmu_driver::smmu_types::{Command, Completion, PhysAddr, RawCommand};
 
+use super::platform::Watch;
 use crate::alloc_fault;
 use crate::lock::{Mutex, MutexGuard};
 use crate::machine::Ram;
@@ -63,7 +64,7 @@ impl core::fmt::Debug for Tap {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Seen {
     queue: Option<(PhysAddr, QueueSize)>,
     producer: u32,
@@ -71,6 +72,13 @@ struct Seen {
     /// How often the consumer was read.
     reads: u64,
     kept: Option<Vec<RawCommand>>,
+    after_enable: Option<Arc<Watch>>,
+}
+
+impl core::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Seen").field("queue", &self.queue).finish_non_exhaustive()
+    }
 }
 
 const ADDRESS: u64 = 0x000f_ffff_ffff_ffe0;
@@ -110,6 +118,11 @@ impl Tap {
     /// The commands that the SMMU was shown since the last call; none unless they are kept.
     pub(crate) fn take_shown(&self) -> Vec<RawCommand> {
         self.seen().kept.as_mut().map(core::mem::take).unwrap_or_default()
+    }
+
+    /// Call `watch` after each write of the register that turns the queue on, until it is replaced.
+    pub(crate) fn set_watch(&self, watch: Option<Arc<Watch>>) {
+        self.seen().after_enable = watch;
     }
 
     /// How often the consumer was read since the last call.
@@ -173,6 +186,12 @@ impl Registers for Tap {
     fn write32(&self, offset: u32, value: u32) {
         self.look(offset, value.into());
         self.registers.write32(offset, value);
+        if offset == self.layout.enable {
+            let watch = self.seen().after_enable.clone();
+            if let Some(watch) = watch {
+                watch();
+            }
+        }
     }
     fn read64(&self, offset: u32) -> u64 {
         self.registers.read64(offset)

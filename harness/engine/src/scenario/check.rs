@@ -6,7 +6,9 @@ use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
 use smmu_driver::smmu_types::StreamId;
 
-use super::file::{DeviceSpec, GuestSpec, GuestTableSpec, ScenarioFile, SmmuSpec, SyncMethod};
+use super::file::{
+    DeviceSpec, GuestSpec, GuestTableSpec, ReservedSpec, ScenarioFile, SmmuSpec, SyncMethod,
+};
 use super::names::{Declared, SmmuFacts, SpannedName, Wrong, counted};
 use crate::machine::Need;
 use crate::page_tables::TableStage;
@@ -55,6 +57,7 @@ pub(super) fn check(file: &ScenarioFile) -> Result<(), Wrong> {
         names.smmu(&device.smmu)?;
     }
     guests(file, &names)?;
+    reserved(file, &names)?;
     if file.steps.is_empty() {
         return Err((0..0, "a scenario needs a [[step]] at least".into()));
     }
@@ -387,6 +390,24 @@ fn guests(file: &ScenarioFile, names: &Declared) -> Result<(), Wrong> {
         if ["bypass", "blocked"].contains(&name) || names.domains.contains_key(name) {
             let message = format!("\"{name}\" stands for something else already");
             return Err((table.name.span(), message));
+        }
+    }
+    Ok(())
+}
+
+fn reserved(file: &ScenarioFile, names: &Declared) -> Result<(), Wrong> {
+    let mut taken = BTreeSet::new();
+    for ReservedSpec { device, domain, pages } in &file.reserved {
+        names.device(device)?;
+        names.domain(domain)?;
+        if pages.is_empty() {
+            return Err((device.span(), "reserved memory has one page at least".into()));
+        }
+        for page in pages {
+            names.page(page)?;
+        }
+        if !taken.insert(device.get_ref()) {
+            return Err((device.span(), "a device has one domain of reserved memory".into()));
         }
     }
     Ok(())

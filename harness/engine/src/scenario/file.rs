@@ -38,6 +38,9 @@ pub struct ScenarioFile {
     /// The domains.
     #[serde(rename = "domain", default)]
     pub domains: Vec<DomainSpec>,
+    /// Memory that firmware reserved for devices which run already.
+    #[serde(default)]
+    pub reserved: Vec<ReservedSpec>,
     /// The guests.
     #[serde(rename = "guest", default)]
     pub guests: Vec<GuestSpec>,
@@ -271,6 +274,21 @@ impl ScenarioFile {
         });
         first.chain(further).collect()
     }
+}
+
+/// Memory that firmware reserved for a device which runs already. Firmware lets the SMMUs pass all
+/// transactions. Before translation begins, the driver attaches the device to a domain that maps each
+/// page to itself. The device writes to each page after each change of `CR0`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ReservedSpec {
+    /// The device.
+    pub device: SpannedName,
+    /// The domain. Its tables map nothing else.
+    pub domain: SpannedName,
+    /// The pages.
+    pub pages: Vec<SpannedName>,
 }
 
 /// A guest with a virtual SMMU: the SMMU nests its stage 1 over the stage 2 of a domain.

@@ -37,8 +37,8 @@ mod step_spec;
 mod steps;
 
 pub use file::{
-    DeviceAts, DeviceSpec, DomainSpec, GranuleName, GuestSpec, GuestTableSpec, ScenarioFile,
-    SmmuSpec, StreamTableKind, SyncMethod,
+    DeviceAts, DeviceSpec, DomainSpec, GranuleName, GuestSpec, GuestTableSpec, ReservedSpec,
+    ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod,
 };
 pub use names::SpannedName;
 pub use nearest::nearest;
@@ -49,13 +49,13 @@ pub use schema::schema;
 pub use source::{Scenario, ScenarioError};
 pub use spanned::Spanned;
 pub use steps::{
-    AnswerStep, AnswerWith, AsidArgument, AtcArguments, Attach, AttachCaller, AttachEach,
-    AttachFailure, AttachGroup, AttachWatch, CommandSpec, CommandStep, CommandsExpected, Defer,
-    DetachStep, DmaDirection, DmaStep, Expect, FailEveryAllocation, FaultStep, FindUnanswering,
-    FloodStep, Flush, GoneStep, GroupAnswer, GuestAttach, GuestCommand, GuestMap, GuestUnmap,
-    HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure, MendStep, MsiFault,
-    NoArguments, PageRequestStep, ParallelStep, Poke, QuarantineStep, QueueBehaviour,
-    ReadsExpected, Remap, ResetStep, RestartStep, ResumeStep, SettleFailure, SettleStep, Step,
-    StormStep, StreamArgument, SuspendStep, Unmap, UnmapCaller, VaArguments, VmidArgument,
-    WantedFailure, WantedFault,
+    AdoptDoubt, AdoptStep, AdoptWatch, AnswerStep, AnswerWith, AsidArgument, AtcArguments, Attach,
+    AttachCaller, AttachEach, AttachFailure, AttachGroup, AttachWatch, CommandSpec, CommandStep,
+    CommandsExpected, Defer, DetachStep, DmaDirection, DmaStep, Expect, FailEveryAllocation,
+    FaultStep, FindUnanswering, FloodStep, Flush, GoneStep, GroupAnswer, GuestAttach, GuestCommand,
+    GuestMap, GuestUnmap, HazardStep, Install, Invalidate, IpaArguments, Map, MapFailure, MendStep,
+    MsiFault, NoArguments, PageRequestStep, ParallelStep, Poke, QuarantineStep, QueueBehaviour,
+    ReadsExpected, Remap, ResetStep, RestartStep, ResumeStep, SettleFailure, SettleStep, SpoilStep,
+    SpoiltSte, Step, StormStep, StreamArgument, SuspendStep, Unmap, UnmapCaller, VaArguments,
+    VmidArgument, WantedFailure, WantedFault,
 };

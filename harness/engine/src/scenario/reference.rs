@@ -41,6 +41,7 @@ pub fn reference() -> String {
         ("An SMMU", "SmmuSpec"),
         ("A device", "DeviceSpec"),
         ("A domain", "DomainSpec"),
+        ("Reserved memory", "ReservedSpec"),
         ("A guest", "GuestSpec"),
         ("A guest's table", "GuestTableSpec"),
     ] {
@@ -57,6 +58,9 @@ pub fn reference() -> String {
     }
     if let Some(watch) = definitions.get("AttachWatch") {
         section(&mut page, "Watch", watch);
+    }
+    if let Some(watch) = definitions.get("AdoptWatch") {
+        section(&mut page, "Watch of adopt", watch);
     }
     line(&mut page, "\n## Commands\n\nOf `send` and `beside` of the step `command`.\n");
     line(&mut page, "| command | arguments | |\n|---|---|---|");
@@ -177,6 +181,8 @@ fn kind(value: &Value) -> String {
             "GuestSpec" => "[guest](#a-guest)".to_owned(),
             "GuestTableSpec" => "[guest's table](#a-guests-table)".to_owned(),
             "AttachWatch" => "[watch](#watch)".to_owned(),
+            "AdoptWatch" => "[watch](#watch-of-adopt)".to_owned(),
+            "ReservedSpec" => "[reserved memory](#reserved-memory)".to_owned(),
             _ => format!("[{name}](#{})", name.to_lowercase()),
         };
     }

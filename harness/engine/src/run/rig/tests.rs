@@ -36,9 +36,10 @@ fn with_rig(text: &str, spec: &MachineSpec, test: impl FnOnce(&mut Rig<'_>)) {
     let scenario = Scenario::parse("threads", "threads", text).unwrap();
     let machine: Arc<dyn Machine> = Mock.start(spec).unwrap().into();
     let recorder = Recorder::default();
-    let (driver, taps) =
-        setup::start(&scenario, &machine, &recorder, RunOptions::default()).unwrap();
-    let mut rig = Rig::new(&scenario, machine, recorder, &driver, taps).unwrap();
+    let options = RunOptions::default();
+    let (driver, taps, early) = setup::start(&scenario, &machine, &recorder, options).unwrap();
+    let driver = Arc::new(driver);
+    let mut rig = Rig::new(&scenario, machine, recorder, options, driver, taps, early).unwrap();
     test(&mut rig);
 }
 

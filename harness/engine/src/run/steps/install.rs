@@ -69,7 +69,11 @@ impl StepAction for Install {
 }
 
 /// Where the STE of a stream lies.
-fn ste_address(ram: &Ram, smmu: &Smmu<Harness>, stream: StreamId) -> Result<PhysAddr, Stop> {
+pub(super) fn ste_address(
+    ram: &Ram,
+    smmu: &Smmu<Harness>,
+    stream: StreamId,
+) -> Result<PhysAddr, Stop> {
     let (base, format) = smmu.stream_table();
     match format {
         strtab::StreamTableFormat::Linear { .. } => Ok(PhysAddr(base.0 + u64::from(stream.0) * 64)),

@@ -1,5 +1,6 @@
 //! What each step does, one file for each kind.
 
+mod adopt;
 mod answer;
 mod attach;
 mod attach_each;
@@ -39,6 +40,7 @@ mod reset;
 mod restart;
 mod resume;
 mod settle;
+mod spoil;
 mod storm;
 mod suspend;
 mod unmap;
@@ -81,6 +83,8 @@ fn action(step: &Step) -> &dyn StepAction {
         Step::Restart(step) => step,
         Step::Suspend(step) => step,
         Step::Resume(step) => step,
+        Step::Adopt(step) => step,
+        Step::Spoil(step) => step,
         Step::GuestMap(step) => step,
         Step::GuestUnmap(step) => step,
         Step::GuestAttach(step) => step,

@@ -1,5 +1,6 @@
 //! The steps of a scenario, one file for each kind: its keys, its check and its text.
 
+mod adopt;
 mod answer;
 mod attach;
 mod attach_each;
@@ -33,6 +34,7 @@ mod reset;
 mod restart;
 mod resume;
 mod settle;
+mod spoil;
 mod storm;
 mod suspend;
 mod unmap;
@@ -44,6 +46,7 @@ use serde::Deserialize;
 use super::names::{Declared, Wrong};
 use super::step_spec::StepSpec;
 
+pub use adopt::{AdoptDoubt, AdoptStep, AdoptWatch};
 pub use answer::{AnswerStep, AnswerWith};
 pub use attach::{Attach, AttachFailure, AttachWatch};
 pub use attach_each::AttachEach;
@@ -80,6 +83,7 @@ pub use reset::ResetStep;
 pub use restart::RestartStep;
 pub use resume::ResumeStep;
 pub use settle::{SettleFailure, SettleStep};
+pub use spoil::{SpoilStep, SpoiltSte};
 pub use storm::StormStep;
 pub use suspend::SuspendStep;
 pub use unmap::Unmap;
@@ -159,6 +163,11 @@ pub enum Step {
     /// `resume`: let the driver wake an SMMU over the same tables. A `reset` between is a sleep
     /// without power.
     Resume(ResumeStep),
+    /// `adopt`: the driver vanishes without a word, and a new one takes over the SMMUs that it has left
+    /// running. The names of domains stand for new, empty ones.
+    Adopt(AdoptStep),
+    /// `spoil`: break the STE of a device past the driver, and do not tell the SMMU.
+    Spoil(SpoilStep),
     /// `guest_map`: a guest maps a page in its stage-1 tables.
     GuestMap(GuestMap),
     /// `guest_unmap`: a guest takes a mapping away, and sends no command yet.
@@ -210,6 +219,8 @@ impl Step {
             Step::Restart(step) => step,
             Step::Suspend(step) => step,
             Step::Resume(step) => step,
+            Step::Adopt(step) => step,
+            Step::Spoil(step) => step,
             Step::GuestMap(step) => step,
             Step::GuestUnmap(step) => step,
             Step::GuestAttach(step) => step,

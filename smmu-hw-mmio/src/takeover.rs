@@ -1,0 +1,605 @@
+//! Takes over the registers and queues of an SMMU that translates, while it goes on translating.
+//!
+//! `STRTAB_BASE` stays, because it may be written only while translation is off. `smmu-attach` reads
+//! the tables behind it (`adopt`), and this module replaces the queues around them. Each state is a
+//! type, as in the [bring-up](crate::bringup):
+//!
+//! | state | step | registers written |
+//! |---|---|---|
+//! | | [`Takeover::begin`] | none |
+//! | [`Occupied`] | [`stop_commands`](Occupied::stop_commands) | `IRQ_CTRL` = 0, `CR0.CMDQEN` = 0 |
+//! | [`CommandsStopped`] | [`enable_commands`](CommandsStopped::enable_commands) | `GERRORN`, `CMDQ_BASE`, `CMDQ_PROD`, `CMDQ_CONS`, `CR0.CMDQEN` |
+//! | [`CommandsTaken`] | [`keep_events`](CommandsTaken::keep_events) | none |
+//! | | [`replace_events`](CommandsTaken::replace_events) | `CR0.EVENTQEN`, `EVENTQ_BASE`, `EVENTQ_PROD`, `EVENTQ_CONS` |
+//! | [`EventsTaken`] | [`keep_page_requests`](EventsTaken::keep_page_requests) | none |
+//! | | [`replace_page_requests`](EventsTaken::replace_page_requests) | `CR0.PRIQEN`, `PRIQ_BASE`, `PRIQ_PROD`, `PRIQ_CONS` |
+//! | | [`stop_page_requests`](EventsTaken::stop_page_requests) | `CR0.PRIQEN` = 0 |
+//! | [`QueuesTaken`] | [`enable_interrupts`](QueuesTaken::enable_interrupts) | `IRQ_CTRL`, the MSI addresses |
+//! | [`Running`] | | as after a bring-up |
+//!
+//! # The order, and why
+//!
+//! 1. `IRQ_CTRL` = 0 comes first: an interrupt would reach the old owner's handler or MSI address.
+//! 2. The SMMU carries out what the old command queue has. The wait ends after
+//!    [`BringupConfig::timeout`], and at once if `GERROR.CMDQ_ERR` says that the SMMU has stopped.
+//! 3. `CR0.CMDQEN` = 0, acknowledged. No other bit of `CR0` changes.
+//! 4. Errors of the old queue and of old MSIs are acknowledged. The new queue starts empty.
+//! 5. Before the queues that the SMMU fills, the caller aborts the streams that it does not keep, and
+//!    flushes. What step 3 has cut off ([`OldCommands`]) is then paid for, except for answers and
+//!    `ATC_INV`: the caller sends those again for each kept stream that has stalls, PRI or ATS.
+//! 6. The old event queue stays on while it is read. [`keep_events`](CommandsTaken::keep_events)
+//!    loses no event.
+//! 7. [`replace_events`](CommandsTaken::replace_events) reads the old queue, turns it off, and reads it
+//!    once more. Events between the two acknowledgements are lost.
+//! 8. The PRI queue is treated alike. While it is off, the SMMU answers requests itself (8.2).
+//! 9. Interrupts come last, when each queue has its reader.
+//!
+//! A wrong order does not compile. Here the event queue would change hands while the old owner's
+//! commands are under way:
+//!
+//! ```compile_fail,E0599
+//! use smmu_hw_mmio::{EventQueue, Occupied, TakeoverError};
+//! use smmu_hw_mmio::smmu_types::seam::{DmaBlock, Registers, Wait};
+//!
+//! fn hasty<R: Registers, W: Wait, B: DmaBlock>(
+//!     occupied: Occupied<R, W>, events: &EventQueue<R, B>,
+//! ) -> Result<(), TakeoverError> {
+//!     occupied.keep_events(events)?; // no such method before `enable_commands`
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # After an error
+//!
+//! `begin` has written nothing. An error of [`stop_commands`](Occupied::stop_commands) leaves the old
+//! command queue as it was, unless `CR0` was not acknowledged. After any other error the SMMU
+//! translates on with the queues that it had at that step. In each case begin again with
+//! [`Takeover::begin`], or turn the SMMU off with [`Bringup::begin`](crate::Bringup::begin). The memory
+//! of a queue that was handed to a step stays allocated until then.
+//!
+//! # Hazard
+//!
+//! - The old owner has stopped: it writes neither registers nor queues.
+//! - The old owner has turned its enhanced command queues and virtual queues off: this module knows
+//!   neither.
+//! - `CR1` and `CR2` stay as they are. [`Occupied::el2`] tells about `CR2.E2H`.
+
+use smmu_types::fields::cr1 as cr1_field;
+use smmu_types::queue::{Cmdq, ConsumerRegister, ProducerRegister, QueueSize, QueueState};
+use smmu_types::regs::queue_base::QueueBase;
+use smmu_types::regs::{self, Reg, Rw, cr0, cr2, gerror};
+use smmu_types::seam::{DmaBlock, Registers, RegistersExt, Wait, poll};
+use smmu_types::{
+    Cacheability, Capabilities, CommandErrorCode, EventRecord, PhysAddr, PriRecord, Shareability,
+};
+
+use crate::bringup::{
+    Ats, BringupConfig, BringupError, BringupState, Coherency, El2, Interrupts, PageRequests,
+    Running,
+};
+use crate::{EventQueue, EventQueueError, Gerror, PriQueue, PriQueueError};
+
+/// Errors of the old owner that harm no new owner: its command queue stopped, or its MSIs aborted.
+const HARMLESS: u32 = gerror::CMDQ
+    | gerror::MSI_CMDQ_ABT
+    | gerror::MSI_EVENTQ_ABT
+    | gerror::MSI_PRIQ_ABT
+    | gerror::MSI_GERROR_ABT;
+
+/// Why the queues of a running SMMU are not taken over.
+///
+/// The remedy of each is the same, unless its text names a better one: turn the SMMU off with
+/// [`Bringup::begin`](crate::Bringup::begin), which sets `GBPA.ABORT` first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TakeoverError {
+    /// `CR0` and `GERROR` read as all ones.
+    #[error(
+        "CR0 and GERROR read as all ones: no device answers; check the base address and the power"
+    )]
+    NoDevice,
+    /// The SMMU does not translate, so there is nothing to take over.
+    #[error("CR0 = {cr0:#x}: the SMMU does not translate (SMMUEN = 0); start it with a bring-up")]
+    Off {
+        /// `CR0`.
+        cr0: u32,
+    },
+    /// The SMMU lets translated ATS transactions pass without a look at the STE.
+    #[error(
+        "CR0 = {cr0:#x}: translated ATS transactions are not checked (ATSCHK = 0), so no stream can be aborted; reset the SMMU"
+    )]
+    UncheckedAts {
+        /// `CR0`.
+        cr0: u32,
+    },
+    /// The SMMU checks accesses against a device permission table, which this driver does not write.
+    #[error(
+        "CR0 = {cr0:#x}: a device permission table is in use (DPT_WALK_EN = 1); reset the SMMU"
+    )]
+    DevicePermissionTable {
+        /// `CR0`.
+        cr0: u32,
+    },
+    /// The SMMU reads tables or queues past the caches, and the driver does not clean them.
+    #[error(
+        "CR1 = {cr1:#x}: tables and queues are not Write-Back and shareable, as a coherent SMMU needs; reset the SMMU, or say that it is not coherent"
+    )]
+    Attributes {
+        /// `CR1`.
+        cr1: u32,
+    },
+    /// A global error is active that the old owner's queues or tables have caused.
+    #[error("global errors are active: {errors}; reset the SMMU")]
+    GlobalErrors {
+        /// The active errors.
+        errors: Gerror,
+    },
+    /// `CMDQ_PROD` and `CMDQ_CONS` have impossible values.
+    #[error(
+        "CMDQ_PROD = {producer:#x} is not within one queue of CMDQ_CONS = {consumer:#x}; reset the SMMU"
+    )]
+    CommandPointers {
+        /// `CMDQ_PROD`.
+        producer: u32,
+        /// `CMDQ_CONS`.
+        consumer: u32,
+    },
+    /// The SMMU does not carry out the commands of the old queue. The queue is on, as it was.
+    #[error(
+        "CMDQ_PROD = {producer:#x}, CMDQ_CONS = {consumer:#x} after {timeout:?}: the SMMU does not carry out the old owner's commands; wait longer, or reset the SMMU"
+    )]
+    CommandsLeft {
+        /// `CMDQ_PROD`.
+        producer: u32,
+        /// `CMDQ_CONS`.
+        consumer: u32,
+        /// The configured limit.
+        timeout: core::time::Duration,
+    },
+    /// A register has changed since [`Takeover::begin`]. Nothing was written.
+    #[error(
+        "{register} was {was:#x} and is {is:#x}: another owner still writes it; stop that owner, then begin again"
+    )]
+    Changed {
+        /// The register, by the architecture's name.
+        register: &'static str,
+        /// Its value at the beginning.
+        was: u64,
+        /// Its value now.
+        is: u64,
+    },
+    /// The queue that shall be kept is not the one that the SMMU fills.
+    #[error(
+        "the queue at {address} with 2^{log2} entries is not the one in {register}; make it from what `Occupied` tells"
+    )]
+    AnotherQueue {
+        /// The base register.
+        register: &'static str,
+        /// The address of the queue that was given.
+        address: PhysAddr,
+        /// Its size.
+        log2: u8,
+    },
+    /// A register gets no acknowledgement or cannot hold a value.
+    #[error(transparent)]
+    Register(#[from] BringupError),
+    /// The old event queue cannot be read.
+    #[error(transparent)]
+    EventQueue(#[from] EventQueueError),
+    /// The old PRI queue cannot be read.
+    #[error(transparent)]
+    PriQueue(#[from] PriQueueError),
+}
+
+/// A queue that the old owner gave to the SMMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldQueue {
+    /// Where it is, as the SMMU uses it.
+    pub address: PhysAddr,
+    /// Its size, as the SMMU uses it.
+    pub size: QueueSize,
+}
+
+/// What became of the old owner's commands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OldCommands {
+    /// Commands that the SMMU did not carry out. The first is the one that it refused.
+    pub cut_off: u32,
+    /// Why the SMMU stopped, if it did.
+    pub error: Option<CommandErrorCode>,
+}
+
+/// Entry point of a takeover; see [`begin`](Self::begin).
+#[derive(Debug)]
+pub struct Takeover;
+
+impl Takeover {
+    /// Reads what runs, and judges whether it can be taken over. Writes no register.
+    ///
+    /// `caps` are those of the [probe](crate::probe). The states keep `registers` and `wait`;
+    /// references suffice.
+    ///
+    /// # Errors
+    ///
+    /// The state is none that can be taken over.
+    pub fn begin<R: Registers, W: Wait>(
+        registers: R,
+        wait: W,
+        config: BringupConfig,
+        caps: &Capabilities,
+    ) -> Result<Occupied<R, W>, TakeoverError> {
+        let mut smmu = BringupState { registers, wait, config, cr0: 0 };
+        let cr0 = smmu.registers.read(regs::CR0);
+        if cr0 == u32::MAX && smmu.registers.read(regs::GERROR) == u32::MAX {
+            return Err(TakeoverError::NoDevice);
+        }
+        if cr0 & cr0::SMMUEN == 0 {
+            return Err(TakeoverError::Off { cr0 });
+        }
+        // The old owner may have stopped inside an update.
+        smmu.wait_for(regs::CR0ACK, cr0)?;
+        smmu.cr0 = cr0;
+        if cr0 & cr0::DPT_WALK_EN != 0 {
+            return Err(TakeoverError::DevicePermissionTable { cr0 });
+        }
+        if config.ats == Ats::Checked && cr0 & cr0::ATSCHK == 0 {
+            return Err(TakeoverError::UncheckedAts { cr0 });
+        }
+        let cr1 = smmu.registers.read(regs::CR1);
+        if config.coherency == Coherency::Coherent && !is_coherent(cr1) {
+            return Err(TakeoverError::Attributes { cr1 });
+        }
+        check_errors(&smmu.registers)?;
+        let old = |on: u32, base: Reg<u64, Rw>, largest: u8, entry: usize| {
+            let largest = QueueSize::from_log2(largest.min(QueueSize::MAX_LOG2))?;
+            let base = QueueBase::decode(smmu.registers.read(base));
+            (cr0 & on != 0).then(|| OldQueue {
+                address: base.effective_address(largest, entry as u64),
+                size: base.effective_size(largest),
+            })
+        };
+        let commands = old(cr0::CMDQEN, regs::CMDQ_BASE, caps.cmdq_log2, 16);
+        let events = old(cr0::EVENTQEN, regs::EVENTQ_BASE, caps.eventq_log2, EventRecord::BYTES);
+        let pages = match config.page_requests {
+            PageRequests::Present => {
+                old(cr0::PRIQEN, regs::PRIQ_BASE, caps.priq_log2, PriRecord::BYTES)
+            }
+            PageRequests::Absent => None,
+        };
+        if let Some(queue) = commands {
+            command_state(&smmu.registers, queue.size)?;
+        }
+        let strtab_base = smmu.registers.read(regs::STRTAB_BASE);
+        let strtab_base_cfg = smmu.registers.read(regs::STRTAB_BASE_CFG);
+        let e2h = smmu.registers.read(regs::CR2) & cr2::E2H != 0;
+        let el2 =
+            if e2h && config.el2 == El2::Present { El2::PresentWithAsids } else { config.el2 };
+        smmu.config.el2 = el2;
+        let queues = Queues { commands, events, pages };
+        Ok(Occupied { smmu, strtab_base, strtab_base_cfg, queues })
+    }
+}
+
+/// Whether tables and queues are shareable, and Write-Back in both caches.
+fn is_coherent(cr1: u32) -> bool {
+    let value = [u64::from(cr1)];
+    let write_back = Cacheability::WriteBack as u64;
+    let shared = [Shareability::Outer as u64, Shareability::Inner as u64];
+    let cached = [
+        cr1_field::TABLE_IC.get(&value),
+        cr1_field::TABLE_OC.get(&value),
+        cr1_field::QUEUE_IC.get(&value),
+        cr1_field::QUEUE_OC.get(&value),
+    ];
+    cached.into_iter().all(|attribute| attribute == write_back)
+        && [cr1_field::TABLE_SH.get(&value), cr1_field::QUEUE_SH.get(&value)]
+            .iter()
+            .all(|attribute| shared.contains(attribute))
+}
+
+/// The harmless errors that are active.
+fn check_errors<R: Registers>(registers: &R) -> Result<Gerror, TakeoverError> {
+    let errors = Gerror::read(registers);
+    if errors.contains(!HARMLESS) {
+        Err(TakeoverError::GlobalErrors { errors })
+    } else {
+        Ok(errors)
+    }
+}
+
+fn command_state<R: Registers>(
+    registers: &R,
+    size: QueueSize,
+) -> Result<QueueState<Cmdq>, TakeoverError> {
+    let (producer, consumer) = (registers.read(regs::CMDQ_PROD), registers.read(regs::CMDQ_CONS));
+    let state = QueueState::new(
+        ProducerRegister::decode(size, producer),
+        ConsumerRegister::decode(size, consumer),
+    );
+    state.map_err(|_| TakeoverError::CommandPointers { producer, consumer })
+}
+
+/// The old queues that are on.
+#[derive(Clone, Copy, Debug)]
+struct Queues {
+    commands: Option<OldQueue>,
+    events: Option<OldQueue>,
+    pages: Option<OldQueue>,
+}
+
+/// The SMMU translates for an old owner. Nothing was written.
+#[derive(Debug)]
+pub struct Occupied<R, W> {
+    smmu: BringupState<R, W>,
+    strtab_base: u64,
+    strtab_base_cfg: u32,
+    queues: Queues,
+}
+
+impl<R: Registers, W: Wait> Occupied<R, W> {
+    /// `STRTAB_BASE`.
+    #[must_use]
+    pub const fn strtab_base(&self) -> u64 {
+        self.strtab_base
+    }
+
+    /// `STRTAB_BASE_CFG`.
+    #[must_use]
+    pub const fn strtab_base_cfg(&self) -> u32 {
+        self.strtab_base_cfg
+    }
+
+    /// The EL2 regime, with `CR2.E2H` as it runs.
+    #[must_use]
+    pub const fn el2(&self) -> El2 {
+        self.smmu.config.el2
+    }
+
+    /// The event queue that is on.
+    #[must_use]
+    pub const fn events(&self) -> Option<OldQueue> {
+        self.queues.events
+    }
+
+    /// The PRI queue that is on.
+    #[must_use]
+    pub const fn page_requests(&self) -> Option<OldQueue> {
+        self.queues.pages
+    }
+
+    /// Lets the SMMU carry out the old owner's commands, and turns that queue off. The interrupts are
+    /// off from here on.
+    ///
+    /// # Errors
+    ///
+    /// The old owner still writes, the SMMU does not carry the commands out, an error is active, or a
+    /// register gets no acknowledgement.
+    pub fn stop_commands(mut self) -> Result<CommandsStopped<R, W>, TakeoverError> {
+        self.check_unchanged()?;
+        self.smmu.write_irq_ctrl(0)?;
+        let old = match self.queues.commands {
+            Some(queue) => self.drain_commands(queue.size)?,
+            None => OldCommands::default(),
+        };
+        self.smmu.write_cr0(self.smmu.cr0 & !cr0::CMDQEN)?;
+        Ok(CommandsStopped { smmu: self.smmu, queues: self.queues, old })
+    }
+
+    fn check_unchanged(&self) -> Result<(), TakeoverError> {
+        let registers = &self.smmu.registers;
+        let size = u64::from(self.strtab_base_cfg);
+        let values = [
+            (regs::CR0.name(), u64::from(self.smmu.cr0), registers.read(regs::CR0).into()),
+            (regs::STRTAB_BASE.name(), self.strtab_base, registers.read(regs::STRTAB_BASE)),
+            (regs::STRTAB_BASE_CFG.name(), size, registers.read(regs::STRTAB_BASE_CFG).into()),
+        ];
+        match values.into_iter().find(|(_, was, is)| was != is) {
+            Some((register, was, is)) => Err(TakeoverError::Changed { register, was, is }),
+            None => Ok(()),
+        }
+    }
+
+    fn drain_commands(&self, size: QueueSize) -> Result<OldCommands, TakeoverError> {
+        let (registers, timeout) = (&self.smmu.registers, self.smmu.config.timeout);
+        let look = || -> Result<Option<OldCommands>, TakeoverError> {
+            // The error before the pointers: the SMMU writes CMDQ_CONS first (4.1.3).
+            let stopped = check_errors(registers)?.contains(gerror::CMDQ);
+            let state = command_state(registers, size)?;
+            if state.is_empty() && !stopped {
+                return Ok(Some(OldCommands::default()));
+            }
+            let error = Some(state.consumer().error());
+            Ok(stopped.then(|| OldCommands { cut_off: state.used(), error }))
+        };
+        let drained = poll(&self.smmu.wait, timeout, || look().transpose());
+        drained.unwrap_or_else(|_| {
+            let (producer, consumer) =
+                (registers.read(regs::CMDQ_PROD), registers.read(regs::CMDQ_CONS));
+            Err(TakeoverError::CommandsLeft { producer, consumer, timeout })
+        })
+    }
+}
+
+/// The command queue is off. The SMMU translates on.
+#[derive(Debug)]
+#[must_use = "the SMMU has no command queue"]
+pub struct CommandsStopped<R, W> {
+    smmu: BringupState<R, W>,
+    queues: Queues,
+    old: OldCommands,
+}
+
+impl<R: Registers, W: Wait> CommandsStopped<R, W> {
+    /// What became of the old owner's commands.
+    #[must_use]
+    pub const fn old_commands(&self) -> OldCommands {
+        self.old
+    }
+
+    /// Acknowledges the errors of the old queue, and turns on an empty command queue.
+    ///
+    /// `CMDQ_PROD` and `CMDQ_CONS` start at 0, and so must the owner of the queue.
+    ///
+    /// # Errors
+    ///
+    /// An error is active that harms, or a register gets no acknowledgement.
+    pub fn enable_commands(
+        mut self,
+        base: PhysAddr,
+        size: QueueSize,
+    ) -> Result<CommandsTaken<R, W>, TakeoverError> {
+        let errors = check_errors(&self.smmu.registers)?;
+        if !errors.is_empty() {
+            // A queue that is turned on with CMDQ_ERR active would not move.
+            let acknowledged = self.smmu.registers.read(regs::GERRORN);
+            self.smmu.registers.write(regs::GERRORN, acknowledged ^ errors.active());
+        }
+        self.smmu.enable_commands(base, size)?;
+        Ok(CommandsTaken { smmu: self.smmu, queues: self.queues })
+    }
+}
+
+/// The command queue is the caller's. The caller now aborts the streams that it does not keep, and
+/// flushes.
+#[derive(Debug)]
+#[must_use = "the old owner's event queue fills up"]
+pub struct CommandsTaken<R, W> {
+    smmu: BringupState<R, W>,
+    queues: Queues,
+}
+
+impl<R: Registers, W: Wait> CommandsTaken<R, W> {
+    /// Keeps the event queue that is on: [`EventQueue::of_running`] of [`Occupied::events`]. No event
+    /// is lost.
+    ///
+    /// # Errors
+    ///
+    /// `events` is another queue.
+    pub fn keep_events<B: DmaBlock>(
+        self,
+        events: &EventQueue<R, B>,
+    ) -> Result<EventsTaken<R, W>, TakeoverError> {
+        same(regs::EVENTQ_BASE, self.queues.events, events.base(), events.size())?;
+        Ok(EventsTaken { smmu: self.smmu, queues: self.queues })
+    }
+
+    /// Turns an empty event queue on, in the place of the old one if one is on.
+    ///
+    /// `read_old` reads the old queue until it is empty; it runs once before the old queue is off and
+    /// once after. Events between the two acknowledgements are lost, so keep the queue where a kept
+    /// stream stalls.
+    ///
+    /// # Errors
+    ///
+    /// The old queue cannot be read, or a register gets no acknowledgement.
+    pub fn replace_events(
+        mut self,
+        base: PhysAddr,
+        size: QueueSize,
+        mut read_old: impl FnMut() -> Result<(), EventQueueError>,
+    ) -> Result<EventsTaken<R, W>, TakeoverError> {
+        if self.queues.events.is_some() {
+            read_old()?;
+            self.smmu.write_cr0(self.smmu.cr0 & !cr0::EVENTQEN)?;
+            read_old()?;
+        }
+        self.smmu.enable_events(base, size)?;
+        Ok(EventsTaken { smmu: self.smmu, queues: self.queues })
+    }
+}
+
+/// The event queue has its reader.
+#[derive(Debug)]
+#[must_use = "the old owner's PRI queue may fill up"]
+pub struct EventsTaken<R, W> {
+    smmu: BringupState<R, W>,
+    queues: Queues,
+}
+
+impl<R: Registers, W: Wait> EventsTaken<R, W> {
+    /// Keeps the PRI queue that is on: [`PriQueue::of_running`] of [`Occupied::page_requests`].
+    ///
+    /// # Errors
+    ///
+    /// `pages` is another queue.
+    pub fn keep_page_requests<B: DmaBlock>(
+        self,
+        pages: &PriQueue<R, B>,
+    ) -> Result<QueuesTaken<R, W>, TakeoverError> {
+        same(regs::PRIQ_BASE, self.queues.pages, pages.base(), pages.size())?;
+        Ok(QueuesTaken(self.smmu))
+    }
+
+    /// Turns an empty PRI queue on, in the place of the old one if one is on.
+    ///
+    /// `read_old` reads the old queue until it is empty, and takes charge of each group that waits; it
+    /// runs once before the old queue is off and once after. Between the two, the SMMU answers requests
+    /// with `Response Failure`.
+    ///
+    /// # Errors
+    ///
+    /// The SMMU has no PRI queue, the old queue cannot be read, or a register gets no acknowledgement.
+    pub fn replace_page_requests(
+        self,
+        base: PhysAddr,
+        size: QueueSize,
+        read_old: impl FnMut() -> Result<(), PriQueueError>,
+    ) -> Result<QueuesTaken<R, W>, TakeoverError> {
+        if self.smmu.config.page_requests == PageRequests::Absent {
+            return Err(BringupError::NoPageRequests.into());
+        }
+        let mut taken = self.stop_page_requests(read_old)?;
+        taken.0.enable_page_requests(base, size)?;
+        Ok(taken)
+    }
+
+    /// Turns the PRI queue off if it is on. From then on the SMMU answers each request with
+    /// `Response Failure` (8.2). `read_old` is as for
+    /// [`replace_page_requests`](Self::replace_page_requests).
+    ///
+    /// # Errors
+    ///
+    /// The old queue cannot be read, or a register gets no acknowledgement.
+    pub fn stop_page_requests(
+        mut self,
+        mut read_old: impl FnMut() -> Result<(), PriQueueError>,
+    ) -> Result<QueuesTaken<R, W>, TakeoverError> {
+        if self.queues.pages.is_some() {
+            read_old()?;
+            self.smmu.write_cr0(self.smmu.cr0 & !cr0::PRIQEN)?;
+            read_old()?;
+        }
+        Ok(QueuesTaken(self.smmu))
+    }
+}
+
+fn same(
+    register: Reg<u64, Rw>,
+    old: Option<OldQueue>,
+    address: PhysAddr,
+    size: QueueSize,
+) -> Result<(), TakeoverError> {
+    if old == Some(OldQueue { address, size }) {
+        return Ok(());
+    }
+    let (register, log2) = (register.name(), size.log2());
+    Err(TakeoverError::AnotherQueue { register, address, log2 })
+}
+
+/// Every queue has its reader. Interrupts are off.
+#[derive(Debug)]
+#[must_use = "the SMMU raises no interrupt yet"]
+pub struct QueuesTaken<R, W>(BringupState<R, W>);
+
+impl<R: Registers, W: Wait> QueuesTaken<R, W> {
+    /// Choose how the driver learns of errors, events and page requests. Clears the old owner's MSI
+    /// addresses.
+    ///
+    /// # Errors
+    ///
+    /// `IRQ_CTRL` gets no acknowledgement. The SMMU translates, and raises no interrupt.
+    pub fn enable_interrupts(self, interrupts: Interrupts) -> Result<Running<R, W>, TakeoverError> {
+        self.0.set_interrupts(interrupts)?;
+        Ok(Running(self.0))
+    }
+}
