@@ -667,6 +667,7 @@ fn a_device_that_is_refused_leaves_its_foreign_stream() {
 #[test]
 fn a_device_that_is_not_announced_leaves_its_foreign_stream() {
     let rig = Rig::new();
+    let before = Arc::strong_count(&rig.memory.0);
     let smmu = rig.adopt(&[STAGE1]);
     let (stats, ste) = (smmu.asids().stats(), rig.ste(STAGE1));
     rig.fail_at.store(1, Ordering::Relaxed);
@@ -678,6 +679,8 @@ fn a_device_that_is_not_announced_leaves_its_foreign_stream() {
     let both = smmu.add_device(&[StreamId(STAGE1), StreamId(0x500)]).unwrap();
     assert_eq!(both.block().settled(), Ok(()));
     assert_eq!(smmu.asids().stats().free, stats.free + 1);
+    drop((smmu, both));
+    assert_eq!(Arc::strong_count(&rig.memory.0), before, "a block over the old table is left");
 }
 
 #[test]

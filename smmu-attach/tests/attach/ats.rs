@@ -492,6 +492,7 @@ fn an_unconfirmed_device_comes_back_with_an_empty_atc() {
     assert!(rig.go(0, 1).unwrap().settled().is_ok());
     let log = rig.card.log();
     let place = |start: &str| log.iter().rposition(|line| line.starts_with(start));
+    eprintln!("{log:?}");
     assert!(place("ATC_INV").is_some() && place("ATC_INV") < place("CFGI_STE"), "{log:?}");
     rig.end("unconfirmed");
 }
@@ -519,9 +520,10 @@ fn a_device_that_refuses_ats_is_attached_without() {
     rig.end("refusal");
 }
 
-/// A reader of the array that has not finished keeps the switch on, so that the device answers.
-#[test]
-fn the_switch_waits_for_readers() {
+/// A reader of the array that has not finished keeps the switch on, so that the device answers. The same
+/// after a block that the SMMU did not confirm.
+#[rstest]
+fn the_switch_waits_for_readers(#[values(true, false)] confirmed: bool) {
     let rig = Rig::new(AtsUse::Switched);
     let _ = rig.go(0, 0).unwrap();
     let domain = rig.domains[0].clone();
@@ -539,8 +541,15 @@ fn the_switch_waits_for_readers() {
         while !inside.load(Ordering::Acquire) {
             std::thread::yield_now();
         }
+        card.fail_at.store(u32::from(!confirmed), Ordering::Relaxed);
         let outcome = rig.device.block();
-        assert!(matches!(outcome, Outcome::AtsOn(_)), "{outcome:?}");
+        card.fail_at.store(0, Ordering::Relaxed);
+        if confirmed {
+            assert!(matches!(outcome, Outcome::AtsOn(_)), "{outcome:?}");
+        } else {
+            assert!(matches!(outcome, Outcome::Unconfirmed(_)), "{outcome:?}");
+            assert!(rig.device.settle().is_err());
+        }
         assert!(card.on.load(Ordering::Relaxed), "ATS went off beside an ATC_INV");
         assert!(!rig.device.is_settled());
         release.store(true, Ordering::Release);

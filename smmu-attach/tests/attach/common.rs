@@ -9,11 +9,13 @@ use smmu_types::fake::*;
 use smmu_types::seam::{DmaMemory, Observer, SinkError};
 use smmu_types::*;
 
+use crate::spinning::SpinLock;
+
 /// A platform with this DMA memory and this observer.
 pub(crate) struct FakePlatform<D, O>(PhantomData<(D, O)>);
 
 impl<D: DmaMemory, O: Observer> Platform for FakePlatform<D, O> {
-    type Lock = parking_lot::RawMutex;
+    type Lock = SpinLock;
     type SleepLock = parking_lot::RawMutex;
     type Dma = D;
     type Sink = RecordingSink;

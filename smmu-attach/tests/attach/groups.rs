@@ -90,6 +90,10 @@ fn a_group_spans_many_smmus() {
     let domain = cards.fixture.domain(1, S1);
     assert_eq!(cards.group.attach(&domain), Ok(Outcome::Done));
     assert_eq!(states(&domain), (0..37).map(|n| (n, 1, 2, EntryState::Live)).collect::<Vec<_>>());
+    // The first SMMUs have their commands before a caller waits for one of them.
+    let calls = cards.fixture.sink().take();
+    let issues = calls.iter().take_while(|call| matches!(call, SinkCall::Issue(..))).count();
+    assert!(issues >= 16, "{issues} of {calls:?}");
     let ste = cards.devices[0].read_ste().unwrap();
     assert!(matches!(ste.decode(), SteConfig::Stage1(_)));
     for device in &cards.devices {

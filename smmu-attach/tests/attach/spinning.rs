@@ -1,6 +1,7 @@
 //! What happens while the lock of the stream table is held.
-#![expect(unsafe_code, reason = "implements a lock, and the promise of DMA memory")]
+#![expect(unsafe_code, reason = "implements a lock, an allocator, and the promise of DMA memory")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell as ThreadCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -13,11 +14,34 @@ use smmu_types::*;
 
 use crate::common::*;
 
-thread_local!(static HELD: ThreadCell<bool> = const { ThreadCell::new(false) });
+thread_local! {
+    static HELD: ThreadCell<bool> = const { ThreadCell::new(false) };
+    /// Allocations of this thread while it holds the lock.
+    static UNDER_LOCK: ThreadCell<u32> = const { ThreadCell::new(0) };
+}
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static SENT: AtomicUsize = AtomicUsize::new(0);
 
-struct SpinLock(AtomicBool);
+struct WatchfulAllocator;
+
+// SAFETY: all memory is the system's.
+unsafe impl GlobalAlloc for WatchfulAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        UNDER_LOCK.set(UNDER_LOCK.get() + u32::from(HELD.get()));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise; all memory came from `System`.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: WatchfulAllocator = WatchfulAllocator;
+
+/// A spinning lock whose holder must not allocate.
+pub(crate) struct SpinLock(AtomicBool);
 
 // SAFETY: the flag is set by one holder at a time, with the orderings of a lock.
 unsafe impl RawMutex for SpinLock {
@@ -39,6 +63,7 @@ unsafe impl RawMutex for SpinLock {
     unsafe fn unlock(&self) {
         HELD.set(false);
         self.0.store(false, Ordering::Release);
+        assert_eq!(UNDER_LOCK.take(), 0, "allocations under the spinning lock");
     }
 }
 
@@ -108,6 +133,10 @@ fn r2_the_spinning_lock_is_held_for_look_ups_and_stores_alone() {
     let device = smmu.add_device(&streams).unwrap();
     // The level-1 table, and 16 tables of 16 KiB; all of them are announced by one `CMD_SYNC`.
     assert_eq!((ALLOCATED.load(Ordering::Relaxed), SENT.load(Ordering::Relaxed)), (17, 2));
+    // A second-level table serves the later devices of its streams.
+    let second = smmu.add_device(&[StreamId(1)]).unwrap();
+    assert_eq!((ALLOCATED.load(Ordering::Relaxed), SENT.load(Ordering::Relaxed)), (17, 2));
+    assert_eq!(smmu.remove_device(&second), Ok(()));
     let domain = Domain::new(&env, DomainId(1), tables(S1, 0x8000_0000).0).unwrap();
     assert_eq!(device.attach(&domain), Ok(Outcome::Done));
     assert!(device.block().freed().is_some());

@@ -53,6 +53,25 @@ fn a_second_level_table_is_made_for_its_first_device_alone() {
     assert_eq!(bytes, [second_level, 0, 0, second_level, 0]);
 }
 
+/// A table for fewer StreamIDs than the SMMU has takes less memory.
+#[test]
+fn a_table_of_few_stream_bits() {
+    let fixture = Fixture::new();
+    let taken = |id, config| {
+        let free = fixture.dma().free_bytes();
+        let smmu = Smmu::new(&fixture.env, SmmuId(id), LARGE, caps(), config).unwrap();
+        let (_, format) = smmu.stream_table();
+        (format, free - fixture.dma().free_bytes(), smmu)
+    };
+    let (format, bytes, smmu) = taken(0, SmmuConfig::default().with_stream_bits(5));
+    assert_eq!((format, bytes), (regs::strtab::StreamTableFormat::Linear { log2: 5 }, 32 * 64));
+    assert!(smmu.add_device(&[StreamId(31)]).is_ok());
+    let beyond = smmu.add_device(&[StreamId(32)]);
+    assert!(matches!(beyond, Err(AttachError::StreamRange { bits: 5, .. })), "{beyond:?}");
+    let (format, ..) = taken(1, SmmuConfig::default());
+    assert_eq!(format.log2(), caps().sid_bits);
+}
+
 /// Memory whose blocks are half or twice as long as asked for, from a number of allocations on.
 struct WrongMemory {
     pool: Pool<HeapWindow>,
