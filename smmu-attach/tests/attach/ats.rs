@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -60,6 +61,8 @@ struct Card {
     fail_at: AtomicU32,
     has_failed: AtomicBool,
     deaf: AtomicBool,
+    /// The next call of the sink panics.
+    panics: AtomicBool,
 }
 
 impl Card {
@@ -138,7 +141,10 @@ impl Card {
         self.say(command.to_string());
         match command {
             Command::CfgiSte { stream: STREAM, .. } => self.stes.lock().unwrap().clear(),
-            Command::AtcInv { stream: STREAM, substream, .. } => {
+            Command::AtcInv { stream, .. } if *stream != STREAM => {
+                return !self.deaf.load(Ordering::Relaxed);
+            }
+            Command::AtcInv { substream, .. } => {
                 if self.deaf.load(Ordering::Relaxed) {
                     return false;
                 }
@@ -163,6 +169,7 @@ impl Card {
 
     /// A call of the sink.
     fn call(&self, call: &SinkCall) -> Option<SinkError> {
+        assert!(!self.panics.swap(false, Ordering::Relaxed), "a seam panics");
         self.look();
         match self.fail_at.load(Ordering::Relaxed) {
             0 => {}
@@ -480,19 +487,24 @@ fn only_devices_of_the_domain_are_asked() {
     rig.end("asked");
 }
 
-/// After a change that the SMMU did not confirm, its entry has no ATS, and the ATC may hold anything.
-#[test]
-fn an_unconfirmed_device_comes_back_with_an_empty_atc() {
+/// After a change that the SMMU did not confirm, its entry has no ATS, and the ATC may hold anything. The
+/// same after a change that a panic of a seam cut short.
+#[rstest]
+fn an_unconfirmed_device_comes_back_with_an_empty_atc(#[values(false, true)] panics: bool) {
     let rig = Rig::new(AtsUse::Switched);
     let _ = rig.go(0, 0).unwrap();
-    rig.card.fail_at.store(1, Ordering::Relaxed);
-    assert!(matches!(rig.go(0, 1), Ok(Outcome::Unconfirmed(_))));
-    rig.card.fail_at.store(0, Ordering::Relaxed);
+    if panics {
+        rig.card.panics.store(true, Ordering::Relaxed);
+        assert!(catch_unwind(AssertUnwindSafe(|| rig.device.attach(&rig.domains[1]))).is_err());
+    } else {
+        rig.card.fail_at.store(1, Ordering::Relaxed);
+        assert!(matches!(rig.go(0, 1), Ok(Outcome::Unconfirmed(_))));
+        rig.card.fail_at.store(0, Ordering::Relaxed);
+    }
     rig.card.log();
     assert!(rig.go(0, 1).unwrap().settled().is_ok());
     let log = rig.card.log();
     let place = |start: &str| log.iter().rposition(|line| line.starts_with(start));
-    eprintln!("{log:?}");
     assert!(place("ATC_INV").is_some() && place("ATC_INV") < place("CFGI_STE"), "{log:?}");
     rig.end("unconfirmed");
 }

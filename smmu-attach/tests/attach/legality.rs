@@ -98,8 +98,9 @@ fn a_refusal_names_field_rule_and_remedy() {
 fn a_refusal_names_the_first_rule() {
     let fixture = Fixture::new();
     let device = fixture.device(&fixture.smmu(0), 8);
-    // Beyond 44 bits of output, and not aligned.
-    let table = tables(S1, 1 << 46 | 0x40);
+    // Beyond 44 bits of output, and a start level that does not fit the size.
+    let mut table = tables(TranslationStage::Stage2 { start_level: 3 }, 1 << 46);
+    table.0.t0sz = 24;
     let domain = Domain::new(&fixture.env, DomainId(1), table).unwrap();
     let refused = device.attach(&domain).unwrap_err();
     let AttachError::Illegal { broken, .. } = refused else { panic!("{refused}") };
