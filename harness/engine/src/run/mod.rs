@@ -7,6 +7,8 @@
 mod command_failure;
 mod committed;
 mod destination;
+mod device_write;
+mod domains;
 #[cfg(feature = "guest")]
 mod guest_host;
 #[cfg(feature = "guest")]

@@ -16,7 +16,7 @@ use smmu_driver::{DriverQueue, Platform, QueueSink, Queues, Slot};
 
 use super::sabotage::Sabotage;
 use super::switches::Switches;
-use super::tap::Tap;
+use super::tap::{Tap, Watch};
 use crate::alloc_fault;
 use crate::lock::{Lock, Mutex, MutexGuard, Published};
 use crate::machine::{Clock, QueueName, Ram};
@@ -189,9 +189,6 @@ impl Publication<InvArray> for Cell {
         self.0.gate()
     }
 }
-
-/// Called after each completed sync.
-pub(crate) type Watch = dyn Fn() + Send + Sync;
 
 /// The queues of all SMMUs, with a way to break them and a way to look in between.
 pub struct Sink {

@@ -8,12 +8,13 @@ use smmu_driver::smmu_hw_mmio::{Bringup, BringupConfig, ExitPolicy, probe};
 use smmu_driver::smmu_types::{SmmuId, StreamId};
 use smmu_driver::{Boot, Device, Domain, DriverError};
 
+use super::device_write::{Seen, write_and_look};
+use super::domains::domains_by;
 use super::pages::{DmaWrite, Pages, Reached};
 use super::platform::{Harness, SharedTables};
-use super::rig::{Seen, domains_by, write_and_look};
 use super::rig_error::RigError;
-use super::setup::SmmuTaps;
 use super::stop::Stop;
+use super::tap::SmmuTaps;
 use crate::machine::Machine;
 use crate::page_tables::{LeafSize, Permission};
 use crate::prelude::*;

@@ -14,23 +14,23 @@ use smmu_driver::smmu_types::{
     CacheTag, EventRecord, Iova, Irq, PhysAddr, PriRecord, RawCommand, SmmuId, StreamId,
     SubstreamId, regs,
 };
-use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, DriverError, Smmu};
+use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, Smmu};
 
 use super::destination::Destination;
+use super::device_write::{Ended, Seen, write_and_look};
+use super::domains::domains_by;
 #[cfg(feature = "guest")]
 use super::guests::{Guest, GuestTable};
 use super::held_fault::{HeldFault, Listener};
 use super::options::RunOptions;
 use super::pages::{DmaWrite, Pages, Reached};
-use super::platform::{Block, Dma, Harness, Names, SharedTables, Sink, Watch};
+use super::platform::{Block, Dma, Harness, Names, Sink};
 use super::reserved::Early;
-use super::rig_error::RigError;
-use super::setup::SmmuTaps;
 use super::stop::Stop;
-use super::tap::Tap;
+use super::tap::{SmmuTaps, Tap, Watch};
 use crate::alloc_fault::Armed;
-use crate::lock::{Mutex, MutexGuard};
-use crate::machine::{BackendError, DmaReadOutcome, DmaSource, DmaWriteOutcome, Machine, Ram};
+use crate::lock::MutexGuard;
+use crate::machine::{DmaReadOutcome, DmaSource, Machine, Ram};
 use crate::page_tables::PageTables;
 use crate::prelude::*;
 use crate::scenario::{DmaDirection, Scenario, SmmuSpec, SpannedName};
@@ -71,9 +71,6 @@ pub(crate) struct Rig<'d> {
     pub(super) ram: Ram,
     pub(crate) machine: Arc<dyn Machine>,
 }
-
-/// Where writes arrived, in order.
-pub(super) type Seen = Arc<Mutex<Vec<Reached>>>;
 
 /// What the event queues of all SMMUs held.
 #[derive(Debug, Default)]
@@ -631,24 +628,6 @@ fn domains_of(
     Ok(domains_by(scenario, driver.dma(), |tables| driver.domain(tables))?)
 }
 
-/// The domains of a scenario, in the order of the file, each made by `make`.
-pub(super) fn domains_by(
-    scenario: &Scenario,
-    dma: &Dma,
-    make: impl Fn(SharedTables) -> Result<Domain<Harness>, DriverError>,
-) -> Result<BTreeMap<String, Domain<Harness>>, RigError> {
-    let mut domains = BTreeMap::new();
-    for spec in &scenario.file.domains {
-        for name in spec.names() {
-            let start_level = spec.start_level.as_ref().map_or(1, |level| *level.get_ref());
-            let tables = PageTables::new(spec.stage, dma.clone())?;
-            let tables = SharedTables::new(tables.claiming_start_level(start_level));
-            domains.insert(name, make(tables)?);
-        }
-    }
-    Ok(domains)
-}
-
 /// The counts of a tag space.
 fn counts(stats: TagStats) -> String {
     let TagStats { in_use, fresh, retiring, quarantined, .. } = stats;
@@ -672,42 +651,6 @@ fn attachment(attachment: &Attachment<smmu_driver::Attach<Harness>>) -> String {
 
 fn missing(kind: &str, name: impl fmt::Display) -> Stop {
     Stop::failed(format!("there is no {kind} {name}"))
-}
-
-/// How a DMA ended, as far as the device can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// It was carried out.
-    CarriedOut,
-    /// The SMMU refused it.
-    Refused,
-    /// It waits.
-    Stalled,
-}
-
-/// Let a device write to pages that have their own content, and say what it reached.
-pub(super) fn write_and_look(
-    machine: &dyn Machine,
-    pages: &Pages,
-    device: usize,
-    write: &DmaWrite,
-) -> Result<(Ended, Reached), BackendError> {
-    pages.expect(write);
-    let ended = carry_out(machine, device, write)?;
-    Ok((ended, pages.reached(write)))
-}
-
-/// Let a device write.
-pub(super) fn carry_out(
-    machine: &dyn Machine,
-    device: usize,
-    write: &DmaWrite,
-) -> Result<Ended, BackendError> {
-    Ok(match write.carry_out(machine, device)? {
-        DmaWriteOutcome::Written => Ended::CarriedOut,
-        DmaWriteOutcome::Refused => Ended::Refused,
-        DmaWriteOutcome::Stalled => Ended::Stalled,
-    })
 }
 
 /// Facts that must be the same before and after.

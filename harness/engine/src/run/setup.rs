@@ -16,19 +16,12 @@ use super::platform::{Dma, Harness, Names, Sink};
 use super::reserved::Early;
 use super::rig_error::RigError;
 use super::switches::Switches;
-use super::tap::Tap;
+use super::tap::{SmmuTaps, Tap};
 use crate::lock::Mutex;
 use crate::machine::{Machine, SecondQueueKind};
 use crate::prelude::*;
 use crate::scenario::{Scenario, SmmuSpec, SpannedName, SyncMethod};
 use crate::transcript::Recorder;
-
-/// The taps of one SMMU: on its main queue, and on its second one if it has one.
-#[derive(Clone)]
-pub(super) struct SmmuTaps {
-    pub(super) main: Tap,
-    pub(super) second: Option<Tap>,
-}
 
 /// Starts the SMMUs of a scenario, with a tap on each command queue.
 pub(super) fn start(

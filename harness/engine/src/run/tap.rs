@@ -11,7 +11,6 @@ use smmu_driver::smmu_types::regs::{self, vcmdq};
 use smmu_driver::smmu_types::seam::Registers;
 use smmu_driver::smmu_types::{Command, Completion, PhysAddr, RawCommand};
 
-use super::platform::Watch;
 use crate::alloc_fault;
 use crate::lock::{Mutex, MutexGuard};
 use crate::machine::Ram;
@@ -56,6 +55,16 @@ pub struct Tap {
     name: Arc<str>,
     layout: QueueLayout,
     seen: Arc<Mutex<Seen>>,
+}
+
+/// Called after each completed sync.
+pub(crate) type Watch = dyn Fn() + Send + Sync;
+
+/// The taps of one SMMU: on its main queue, and on its second one if it has one.
+#[derive(Clone)]
+pub(super) struct SmmuTaps {
+    pub(super) main: Tap,
+    pub(super) second: Option<Tap>,
 }
 
 impl core::fmt::Debug for Tap {

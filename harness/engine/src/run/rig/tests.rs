@@ -10,6 +10,7 @@ use super::*;
 use crate::machine::{
     AtsPower, Backend, Clock, MachineDevice, MachineSmmu, MachineSpec, SecondQueueKind,
 };
+use crate::machine::{BackendError, DmaWriteOutcome};
 use crate::mock::Mock;
 use crate::page_tables::PAGE;
 use crate::page_tables::Permission;

@@ -3,9 +3,10 @@
 use smmu_driver::smmu_types::{EventKind, EventRecord, Iova, StreamId, SubstreamId};
 
 use crate::prelude::*;
+use crate::run::device_write::Ended;
 use crate::run::pages::Reached;
 use crate::run::report::RunReport;
-use crate::run::rig::{Ended, Rig};
+use crate::run::rig::Rig;
 use crate::run::step_action::StepAction;
 use crate::run::stop::Stop;
 use crate::scenario::{DmaDirection, DmaStep};

@@ -4,9 +4,10 @@ use crate::machine::DmaSource;
 use crate::prelude::*;
 use smmu_driver::smmu_types::{EventKind, EventRecord, Iova};
 
+use crate::run::device_write::Ended;
 use crate::run::pages::Reached;
 use crate::run::report::RunReport;
-use crate::run::rig::{Ended, Rig, TakenEvents};
+use crate::run::rig::{Rig, TakenEvents};
 use crate::run::step_action::StepAction;
 use crate::run::stop::Stop;
 use crate::scenario::{DmaDirection, FloodStep};
