@@ -144,7 +144,7 @@ fn smmu(name: &str, phandle: u32, base: u32) -> DtNode {
 
 /// Bus 1 has StreamIDs from 0x4000 on, and a display has two of its own. The second SMMU lies on a bus
 /// that moves its addresses, so the address in its node is not that of its registers.
-fn shifting_tree() -> PathBuf {
+fn shifting_tree(test: &str) -> PathBuf {
     let root = node("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
     let bus = node("soc@40000000")
         .cells("#address-cells", &[2])
@@ -157,7 +157,7 @@ fn shifting_tree() -> PathBuf {
         .cells("iommu-map", &[0x100, 1, 0x4000, 0x100]);
     let display = node("display@1").cells("iommus", &[2, 0x77, 2, 0x4008]);
     let tree = root.child(smmu("iommu@9000000", 1, 0x900_0000)).child(bus).child(bridge);
-    write("shifting.dtb", tree.child(display).blob())
+    write(&format!("{test}.dtb"), tree.child(display).blob())
 }
 
 #[rstest]
@@ -175,8 +175,8 @@ fn shifting_tree() -> PathBuf {
     "one of: /pcie@10000000 01:01.0 behind the SMMU at 0x9000000 (device tree), /display@1 behind the SMMU at 0x40060000 (device tree)"
 )]
 fn a_tree_may_shift_streams(#[case] sender: &str, #[case] stream: u64, #[case] want: &str) {
-    let tree = shifting_tree();
     let test = format!("shifting-{stream:x}-{}", sender.len());
+    let tree = shifting_tree(&test);
     assert_eq!(device(&test, &fault(sender, stream), &["--dtb", tree.to_str().unwrap()]), want);
 }
 

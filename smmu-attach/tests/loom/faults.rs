@@ -114,7 +114,9 @@ pub(crate) fn kept_beside_send(preemptions: usize) {
         port.with(|state| state.fails = 1);
         let other = thread::spawn({
             let faults = faults.clone();
-            move || drop(faults.send_kept())
+            move || {
+                let _ = faults.send_kept();
+            }
         });
         let _ = faults.take_event(stall(NEW)).unwrap().fault().unwrap().retry();
         let _ = faults.send_kept();
