@@ -302,11 +302,7 @@ impl<R: Registers, W: Wait> BringupState<R, W> {
         base: PhysAddr,
         size: QueueSize,
     ) -> Result<(), BringupError> {
-        let value = queue(regs::CMDQ_BASE, base, size, RawCommand::BYTES)?;
-        self.registers.write(regs::CMDQ_BASE, value);
-        self.registers.write(regs::CMDQ_PROD, 0);
-        self.registers.write(regs::CMDQ_CONS, 0);
-        self.write_cr0(self.cr0 | cr0::CMDQEN)
+        self.enable_queue(&COMMANDS, base, size)
     }
 
     /// Turn on an empty event queue.
@@ -315,11 +311,7 @@ impl<R: Registers, W: Wait> BringupState<R, W> {
         base: PhysAddr,
         size: QueueSize,
     ) -> Result<(), BringupError> {
-        let value = queue(regs::EVENTQ_BASE, base, size, EventRecord::BYTES)?;
-        self.registers.write(regs::EVENTQ_BASE, value);
-        self.registers.write(regs::EVENTQ_PROD, 0);
-        self.registers.write(regs::EVENTQ_CONS, 0);
-        self.write_cr0(self.cr0 | cr0::EVENTQEN)
+        self.enable_queue(&EVENTS, base, size)
     }
 
     /// Turn on an empty PRI queue.
@@ -328,11 +320,21 @@ impl<R: Registers, W: Wait> BringupState<R, W> {
         base: PhysAddr,
         size: QueueSize,
     ) -> Result<(), BringupError> {
-        let value = queue(regs::PRIQ_BASE, base, size, PriRecord::BYTES)?;
-        self.registers.write(regs::PRIQ_BASE, value);
-        self.registers.write(regs::PRIQ_PROD, 0);
-        self.registers.write(regs::PRIQ_CONS, 0);
-        self.write_cr0(self.cr0 | cr0::PRIQEN)
+        self.enable_queue(&PAGE_REQUESTS, base, size)
+    }
+
+    fn enable_queue(
+        &mut self,
+        queue: &QueueRegisters,
+        base: PhysAddr,
+        size: QueueSize,
+    ) -> Result<(), BringupError> {
+        let value = queue_base::encode(base, size, queue.entry_bytes as u64)
+            .map_err(|error| BringupError::Base { register: queue.base.name(), error })?;
+        self.registers.write(queue.base, value);
+        self.registers.write(queue.producer, 0);
+        self.registers.write(queue.consumer, 0);
+        self.write_cr0(self.cr0 | queue.enable)
     }
 
     /// Turn the interrupts off, set their addresses, and turn the chosen ones on.
@@ -365,15 +367,38 @@ pub(crate) const fn kept(
     if wrote == read { Ok(()) } else { Err(BringupError::NotKept { register, wrote, read }) }
 }
 
-fn queue(
-    register: Reg<u64, Rw>,
-    base: PhysAddr,
-    size: QueueSize,
+/// The registers of one queue, and its bit of `CR0`.
+struct QueueRegisters {
+    base: Reg<u64, Rw>,
+    producer: Reg<u32, Rw>,
+    consumer: Reg<u32, Rw>,
     entry_bytes: usize,
-) -> Result<u64, BringupError> {
-    queue_base::encode(base, size, entry_bytes as u64)
-        .map_err(|error| BringupError::Base { register: register.name(), error })
+    enable: u32,
 }
+
+const COMMANDS: QueueRegisters = QueueRegisters {
+    base: regs::CMDQ_BASE,
+    producer: regs::CMDQ_PROD,
+    consumer: regs::CMDQ_CONS,
+    entry_bytes: RawCommand::BYTES,
+    enable: cr0::CMDQEN,
+};
+
+const EVENTS: QueueRegisters = QueueRegisters {
+    base: regs::EVENTQ_BASE,
+    producer: regs::EVENTQ_PROD,
+    consumer: regs::EVENTQ_CONS,
+    entry_bytes: EventRecord::BYTES,
+    enable: cr0::EVENTQEN,
+};
+
+const PAGE_REQUESTS: QueueRegisters = QueueRegisters {
+    base: regs::PRIQ_BASE,
+    producer: regs::PRIQ_PROD,
+    consumer: regs::PRIQ_CONS,
+    entry_bytes: PriRecord::BYTES,
+    enable: cr0::PRIQEN,
+};
 
 /// Entry point of the bring-up; see [`begin`](Self::begin).
 #[derive(Debug)]

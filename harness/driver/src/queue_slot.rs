@@ -43,7 +43,8 @@ pub struct Sent<T> {
     smmu: SmmuId,
     // `None`: the SMMU slept, so no queue has them.
     queued: Option<T>,
-    /// See [`unpaid`].
+    /// See [`unpaid`]. A number: a result would keep its tag in the spare values of an enum here, and be
+    /// copied in parts.
     unpaid: u32,
 }
 
