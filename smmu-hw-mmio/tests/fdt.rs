@@ -598,6 +598,78 @@ fn any_cell() -> impl Strategy<Value = u32> {
     prop_oneof![0..12_u32, Just(u32::MAX), any::<u32>()]
 }
 
+/// Address and length of each `reg` on the bus, by a reader from elsewhere.
+#[test]
+fn nodes_say_what_another_reader_says() {
+    use dtoolkit::fdt::{Fdt, FdtNode};
+    use dtoolkit::{Node as _, Property as _};
+
+    type Seen = (String, Option<Vec<(u64, u64)>>, Option<Vec<u8>>);
+    fn visit(node: FdtNode<'_>, path: &str, all: &mut Vec<Seen>) {
+        // CPUs have no sizes, which DeviceTree does not read as `reg`.
+        let reg = node.reg().ok().flatten().map(|entries| {
+            entries.map(|one| (one.address().unwrap(), one.size().unwrap())).collect()
+        });
+        let reg = reg.filter(|_| !path.starts_with("/cpus/"));
+        let compatible = node.property("compatible").map(|list| list.value().to_vec());
+        all.push((path.to_owned(), reg, compatible));
+        for child in node.children() {
+            visit(child, &format!("{}/{}", path.trim_end_matches('/'), child.name()), all);
+        }
+    }
+    let theirs = Fdt::new(QEMU).unwrap();
+    let mut want = Vec::new();
+    visit(theirs.root(), "/", &mut want);
+
+    let tree = DeviceTree::new(QEMU).unwrap();
+    let seen: Vec<Seen> = tree
+        .nodes()
+        .map(|node| {
+            let reg = node.reg().ok().map(Iterator::collect);
+            let compatible = node.property("compatible").map(<[u8]>::to_vec);
+            (node.path().to_string(), reg, compatible)
+        })
+        .collect();
+    assert_eq!(seen, want);
+    assert!(seen.iter().filter(|(_, reg, _)| reg.is_some()).count() > 20, "{seen:?}");
+    for (path, ..) in &seen {
+        assert_eq!(tree.node(path).unwrap().path().to_string(), *path);
+    }
+    for path in ["", "/pcie", "/pcie@10000000/", "pcie@10000000", "//", "/cpus/cpu@0/x"] {
+        assert!(tree.node(path).is_none(), "{path}");
+    }
+    assert_eq!(tree.memory_reservations().unwrap().count(), theirs.memory_reservations().count());
+}
+
+#[test]
+fn memory_reservations_end_in_the_blob() {
+    let mut blob = QEMU.to_vec();
+    let at = u32::from_be_bytes(blob[16..20].try_into().unwrap()) as usize;
+    let entry = |address: u64, length: u64| [address.to_be_bytes(), length.to_be_bytes()].concat();
+    // Two entries and the end, at the end of the blob.
+    let old = blob.len();
+    blob.extend(entry(0x4000_0000, 0x1000));
+    blob.extend(entry(0, 1));
+    blob.extend(entry(0, 0));
+    let (total, here) = ((blob.len() as u32).to_be_bytes(), (old as u32).to_be_bytes());
+    blob[4..8].copy_from_slice(&total);
+    blob[16..20].copy_from_slice(&here);
+    let tree = DeviceTree::new(&blob).unwrap();
+    let list: Vec<_> = tree.memory_reservations().unwrap().collect();
+    assert_eq!(list, [(0x4000_0000, 0x1000), (0, 1)]);
+    assert_eq!(tree.blob().len(), blob.len());
+
+    let problem = FdtProblem::Block { block: "memory reservation" };
+    let wrong = FdtError { at: 16, problem };
+    // Without the end, and outside of the blob.
+    let last = blob.len() - 1;
+    blob[last] = 1;
+    assert_eq!(DeviceTree::new(&blob).unwrap().memory_reservations().err(), Some(wrong));
+    blob[16..20].copy_from_slice(&[0xff; 4]);
+    assert_eq!(DeviceTree::new(&blob).unwrap().memory_reservations().err(), Some(wrong));
+    assert!(at < old);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 

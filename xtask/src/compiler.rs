@@ -25,8 +25,17 @@ pub(crate) struct BareCompiler {
     origin: &'static str,
     /// How its `core` was built.
     pub(crate) core: CoreBuild,
-    /// Where it builds.
+    /// Where it builds: a folder of cargo's for each [`Room`].
     output: PathBuf,
+}
+
+/// A folder for what cargo builds. Two builds at once need one each, because cargo locks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Room(pub(crate) &'static str);
+
+impl Room {
+    /// For everything that shares its dependencies.
+    pub(crate) const SHARED: Self = Self("shared");
 }
 
 /// For what a `core` was built.
@@ -43,7 +52,12 @@ impl BareCompiler {
     ///
     /// The host's compiler flags do not suit the target, so they do not pass.
     pub(crate) fn cargo(&self, workspace: &Workspace) -> Command {
-        self.command(workspace, &self.cargo)
+        self.cargo_in(Room::SHARED, workspace)
+    }
+
+    /// The same, and it builds in `room`.
+    pub(crate) fn cargo_in(&self, room: Room, workspace: &Workspace) -> Command {
+        self.command(workspace, &self.cargo, room)
     }
 
     /// A `cargo clippy` of this toolchain.
@@ -53,7 +67,7 @@ impl BareCompiler {
     /// The toolchain has no clippy.
     pub(crate) fn clippy(&self, workspace: &Workspace) -> Result<Command, Error> {
         let command = || {
-            let mut command = self.command(workspace, &self.clippy);
+            let mut command = self.command(workspace, &self.clippy, Room::SHARED);
             command.arg("clippy");
             command
         };
@@ -63,9 +77,9 @@ impl BareCompiler {
         }
     }
 
-    fn command(&self, workspace: &Workspace, program: &Path) -> Command {
+    fn command(&self, workspace: &Workspace, program: &Path, room: Room) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(&workspace.root).env("CARGO_TARGET_DIR", &self.output);
+        command.current_dir(&workspace.root).env("CARGO_TARGET_DIR", self.output.join(room.0));
         for flags in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
             command.env_remove(flags);
         }
@@ -73,8 +87,8 @@ impl BareCompiler {
     }
 
     /// Where programs of a profile appear.
-    pub(crate) fn folder_of(&self, profile: &str) -> PathBuf {
-        self.output.join(TARGET).join(profile)
+    pub(crate) fn folder_of(&self, room: Room, profile: &str) -> PathBuf {
+        self.output.join(room.0).join(TARGET).join(profile)
     }
 }
 

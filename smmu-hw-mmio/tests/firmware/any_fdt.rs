@@ -71,4 +71,32 @@ pub(crate) fn check(bytes: &[u8]) {
         }
     }
     assert!(tree.devices_without_iommu().count() <= bytes.len());
+    let wrong = |error: FdtError| {
+        assert!(told(error) < bytes.len(), "{error}");
+    };
+    match tree.memory_reservations() {
+        Ok(list) => assert!(list.count() * 16 < bytes.len()),
+        Err(error) => wrong(error),
+    }
+    for node in tree.nodes() {
+        assert!(node.path().is(&node.path().to_string()));
+        assert!(node.cells("reg").into_iter().flatten().count() * 4 <= bytes.len());
+        let _ = (node.is_enabled(), node.is_compatible("arm,pl011"), node.text("compatible"));
+        match node.reg() {
+            Ok(entries) => {
+                for (address, length) in entries {
+                    node.to_cpu(address, length).map_or_else(wrong, |cpu| {
+                        assert!(cpu.checked_add(length.saturating_sub(1)).is_some());
+                    });
+                }
+            }
+            Err(error) => wrong(error),
+        }
+        match node.ranges() {
+            Ok(ranges) => ranges.for_each(|range| {
+                let _ = range.map_err(wrong);
+            }),
+            Err(error) => wrong(error),
+        }
+    }
 }

@@ -39,15 +39,19 @@ const fn parse(text: &str) -> u64 {
 #[repr(C, align(4096))]
 struct Level1([AtomicU64; ENTRIES]);
 
+const TABLE_BYTES: usize = size_of::<Level1>();
+
 /// The table of every CPU, from its first instruction with the MMU on.
-// SAFETY: `head.ld` puts the section into the image as it is.
-#[unsafe(link_section = ".data.memory_map")]
-static TABLE: Level1 = {
-    let mut table = [const { AtomicU64::new(0) }; ENTRIES];
-    let block = IMAGE >> BLOCK_SHIFT;
-    table[block as usize] = AtomicU64::new(block << BLOCK_SHIFT | NORMAL);
-    Level1(table)
-};
+///
+/// `enable_mmu` writes it on the first CPU. The section is not loaded, which makes the image a page
+/// smaller, and the start does not zero it: it zeroes `.bss` after the MMU is on.
+// SAFETY: aarch64-rt's `image.ld` reserves memory for `.stack` behind `.bss`, and no stack is there.
+#[unsafe(link_section = ".stack.memory_map")]
+static TABLE: Level1 = Level1([const { AtomicU64::new(0) }; ENTRIES]);
+
+/// The block of the image: its entry, and the entry's offset in bytes.
+const FIRST: u64 = IMAGE >> BLOCK_SHIFT << BLOCK_SHIFT | NORMAL;
+const FIRST_OFFSET: u64 = (IMAGE >> BLOCK_SHIFT) * size_of::<u64>() as u64;
 
 /// `MAIR`: attribute 0 is Device-nGnRE, attribute 1 Normal Write-Back.
 const MAIR: u64 = 0x04 | 0xff << 8;
@@ -58,12 +62,50 @@ const TCR_EL1: u64 = TCR | 1 << 23 | 2 << 30;
 const TCR_EL2: u64 = TCR | 1 << 31 | 1 << 23;
 
 // aarch64-rt calls `enable_mmu` on every CPU before Rust code runs. It must keep x0 to x3.
+//
+// The first CPU comes from the image's entry, and writes the table. Its caches are off, so it stores
+// to memory. A boot loader may have left lines of this memory in the cache: a dirty one could be
+// written back over the table, and any of them would hide it from the walks. So the CPU drops the
+// lines before its stores and after them.
 global_asm!(
     ".section .init, \"ax\"",
     ".global enable_mmu",
     "enable_mmu:",
     "ldr x8, ={mair}",
     "adrp x11, {table}",
+    "adr x12, entry + 4",
+    "cmp x30, x12",
+    "b.ne 4f",
+    "mrs x14, ctr_el0",
+    "ubfx x14, x14, #16, #4",
+    // `CTR_EL0.DminLine` counts in words of 4 bytes.
+    "mov x15, #4",
+    "lsl x14, x15, x14",
+    "add x13, x11, #{bytes}",
+    "mov x12, x11",
+    "1:",
+    "dc ivac, x12",
+    "add x12, x12, x14",
+    "cmp x12, x13",
+    "b.lo 1b",
+    "dsb sy",
+    "mov x12, x11",
+    "2:",
+    "stp xzr, xzr, [x12], #16",
+    "cmp x12, x13",
+    "b.lo 2b",
+    "ldr x12, ={first}",
+    "ldr x15, ={first_offset}",
+    "str x12, [x11, x15]",
+    "dsb sy",
+    "mov x12, x11",
+    "3:",
+    "dc ivac, x12",
+    "add x12, x12, x14",
+    "cmp x12, x13",
+    "b.lo 3b",
+    "dsb sy",
+    "4:",
     "mrs x12, id_aa64mmfr0_el1",
     "and x12, x12, #0xf",
     // Addresses above 48 bits need a larger granule.
@@ -107,6 +149,9 @@ global_asm!(
     tcr_el1 = const TCR_EL1,
     tcr_el2 = const TCR_EL2,
     table = sym TABLE,
+    bytes = const TABLE_BYTES,
+    first = const FIRST,
+    first_offset = const FIRST_OFFSET,
 );
 
 /// What a block is used for.

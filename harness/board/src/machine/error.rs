@@ -2,7 +2,6 @@
 
 use alloc::string::String;
 
-use dtoolkit::error::FdtParseError;
 use smmu_hw_mmio::firmware::fdt::FdtError;
 
 /// Why a device tree does not describe a machine that a program can use.
@@ -12,9 +11,14 @@ pub enum MachineError {
     /// The tree is damaged, or its SMMUs are described wrongly.
     #[error("{0}")]
     Tree(#[from] FdtError),
-    /// The tree is damaged.
-    #[error("device tree: {0}")]
-    Blob(FdtParseError),
+    /// What a node says does not fit the nodes around it.
+    #[error("{path}: {error}")]
+    Node {
+        /// The node.
+        path: String,
+        /// What is wrong, and where.
+        error: FdtError,
+    },
     /// A property cannot be used.
     #[error("{path}: `{property}` {fault}")]
     Property {
@@ -34,31 +38,15 @@ pub enum MachineError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PropertyFault {
-    /// The node does not have it.
-    #[error("is missing; add it")]
-    Missing,
-    /// Its length is no whole number of entries.
-    #[error(
-        "has {bytes} bytes, no whole number of entries; compare it with the `#...-cells` of its parent"
-    )]
-    Length {
-        /// Its length.
-        bytes: usize,
-    },
     /// It has fewer entries than the binding asks for.
     #[error("has no entry {entry}, counted from 0; add it")]
     Entry {
         /// The entry.
         entry: usize,
     },
-    /// A number needs more than 64 bits, or a region passes 2^64.
+    /// A region passes 2^64.
     #[error("has an address or a length of more than 64 bits")]
     TooLarge,
-    /// The CPU does not reach an address of the bus.
-    #[error(
-        "has an address that is in no entry of `ranges` of a bus above; complete that property"
-    )]
-    NotInRanges,
     /// A value that the binding does not know.
     #[error("has a value that its binding does not know")]
     Value,

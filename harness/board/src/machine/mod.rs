@@ -1,9 +1,9 @@
 //! What the machine has, from its device tree.
 //!
 //! SMMUs, their interrupts and the StreamIDs of devices come from
-//! [`smmu_hw_mmio::firmware::fdt`]; the rest is read here. Both readers accept any bytes.
+//! [`smmu_hw_mmio::firmware::fdt`]; the rest is read here, from the nodes of the same tree. Any bytes
+//! give a machine or an error.
 
-mod bus;
 mod error;
 mod read;
 mod region;

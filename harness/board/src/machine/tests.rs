@@ -1,5 +1,9 @@
 //! Machines from device trees: that of QEMU, and strange ones.
 
+use alloc::string::ToString;
+
+use smmu_hw_mmio::firmware::fdt::FdtProblem;
+
 use super::*;
 
 #[path = "../../../../smmu-hw-mmio/tests/firmware/dtb_builder.rs"]
@@ -106,34 +110,101 @@ fn a_disabled_node_is_not_there() {
 
 #[test]
 fn errors_name_the_node_and_the_property() {
-    let property =
-        |path: &str, property, fault| MachineError::Property { path: path.into(), property, fault };
+    let wrong = |tree: &DtNode| match fault_of(tree) {
+        MachineError::Node { path, error } => (path, error.problem),
+        error => panic!("{error}"),
+    };
     let in_bus =
         |uart: DtNode, ranges: &[u32]| root().child(bus().cells("ranges", ranges).child(uart));
-    let cases = [in_bus(uart(), &[0x8000, 0, 0, 0x1000]), root().child(bus().child(uart()))];
-    for tree in cases {
-        let error = fault_of(&tree);
-        assert_eq!(error, property("/soc/serial@1000", "reg", PropertyFault::NotInRanges));
-    }
+    let serial = || String::from("/soc/serial@1000");
+    let outside = |address| (serial(), FdtProblem::NotInRanges { address });
+    assert_eq!(wrong(&in_bus(uart(), &[0x8000, 0, 0, 0x1000])), outside(0x1000));
+    // The window of the bus ends inside of the registers.
+    assert_eq!(wrong(&in_bus(uart(), &[0x1000, 0, 0, 0x800])), outside(0x1fff));
+    // Two windows, but not one region for the CPU.
+    let split = [0x1000, 0, 0, 0x800, 0x1800, 0, 0x10_0000, 0x800];
+    assert_eq!(wrong(&in_bus(uart(), &split)), outside(0x1fff));
+    let no_ranges = root().child(bus().child(uart()));
+    assert_eq!(wrong(&no_ranges), (serial(), FdtProblem::NoRanges));
+
     let short = node("serial@0").strings("compatible", &["arm,pl011"]).cells("reg", &[1, 2, 3]);
-    let error = fault_of(&root().child(short));
-    assert_eq!(error, property("/serial@0", "reg", PropertyFault::Length { bytes: 12 }));
-    assert_eq!(
-        error.to_string(),
-        "/serial@0: `reg` has 12 bytes, no whole number of entries; compare it with the \
-         `#...-cells` of its parent"
+    let length = FdtProblem::Length { property: "reg", bytes: 12, entry: 16 };
+    let tree = root().child(short);
+    assert_eq!(wrong(&tree), ("/serial@0".into(), length));
+    let text = fault_of(&tree).to_string();
+    assert!(text.starts_with("/serial@0: byte 0x"), "{text}");
+    assert!(
+        text.ends_with(
+            "of the device tree: `reg` has 12 bytes, no whole number of entries; an entry here has \
+             16 bytes"
+        ),
+        "{text}"
     );
+    let wraps = node("serial@0").strings("compatible", &["arm,pl011"]);
+    let wraps = wraps.cells("reg", &[u32::MAX, u32::MAX, 0, 2]);
+    let problem = FdtProblem::AddressWraps { address: u64::MAX, length: 2 };
+    assert_eq!(wrong(&root().child(wraps)), ("/serial@0".into(), problem));
+
+    let property =
+        |path: &str, property, fault| MachineError::Property { path: path.into(), property, fault };
     let gic = node("gic@0").strings("compatible", &["arm,gic-v3"]).cells("reg", &[0, 0, 0, 1]);
     let error = fault_of(&root().child(gic));
     assert_eq!(error, property("/gic@0", "reg", PropertyFault::Entry { entry: 1 }));
     let psci = node("psci").strings("compatible", &["arm,psci-1.0"]).strings("method", &["svc"]);
     let error = fault_of(&root().child(psci));
     assert_eq!(error, property("/psci", "method", PropertyFault::Value));
-    let wraps = node("serial@0").strings("compatible", &["arm,pl011"]);
-    let wraps = wraps.cells("reg", &[u32::MAX, u32::MAX, 0, 2]);
-    let error = fault_of(&root().child(wraps));
-    assert_eq!(error, property("/serial@0", "reg", PropertyFault::TooLarge));
     assert_eq!(fault_of(&node("")), MachineError::NoMemory);
+}
+
+#[test]
+fn host_bridges() {
+    let bridge = || {
+        node("pcie@0")
+            .strings("compatible", &["pci-host-ecam-generic"])
+            .cells("#address-cells", &[3])
+            .cells("#size-cells", &[2])
+            .cells("reg", &[0, 0x4000_0000, 0, 0x20_0000])
+    };
+    // I/O space, 32-bit memory, 64-bit memory.
+    let io = [0x0100_0000, 0, 0, 0, 0x3eff_0000, 0, 0x1_0000];
+    let low = [0x0200_0000, 0, 0x1000_0000, 0, 0x5000_0000, 0, 0x100_0000];
+    let high = [0x0300_0000, 0x80, 0, 0x80, 0, 0x80, 0];
+    let tree = root().child(bridge().cells("ranges", &[io, low, high].concat()));
+    let blob = tree.blob();
+    let machine = Machine::read(&blob, AT).unwrap();
+    let [found] = machine.host_bridges.as_slice() else { panic!("one host bridge") };
+    let window = PciWindow { pci: region(0x1000_0000, 0x100_0000), cpu: 0x5000_0000 };
+    assert_eq!((found.windows.as_slice(), found.buses), ([window].as_slice(), (0, 1)));
+
+    for (range, buses) in
+        [([2_u32, 9], Some((2, 3))), ([4, 4], Some((4, 4))), ([3, 2], None), ([0, 256], None)]
+    {
+        let tree = root().child(bridge().cells("bus-range", &range).cells("ranges", &low));
+        let blob = tree.blob();
+        let read = Machine::read(&blob, AT).map(|machine| machine.host_bridges[0].buses);
+        let value = MachineError::Property {
+            path: "/pcie@0".into(),
+            property: "bus-range",
+            fault: PropertyFault::Value,
+        };
+        assert_eq!(read, buses.ok_or(value), "{range:?}");
+    }
+    for ranges in [&low[1..], &low[..3]] {
+        let error = fault_of(&root().child(bridge().cells("ranges", ranges)));
+        assert!(
+            matches!(error, MachineError::Node { ref path, .. } if path == "/pcie@0"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn long_names_of_properties_are_read() {
+    // The binding of SMMUv3 has this property.
+    let uart = uart().flag("cavium,cn9900-broken-page1-regspace");
+    let tree = root().child(bus().flag("ranges").child(uart));
+    let blob = tree.blob();
+    assert_eq!(Machine::read(&blob, AT).unwrap().uart, Some(region(0x1000, 0x1000)));
 }
 
 #[test]

@@ -13,17 +13,26 @@ pub(super) struct BusCells {
 impl BusCells {
     /// What `bus` says; the specification's 2 and 1 where it says nothing.
     pub(super) fn of(bus: Node<'_>) -> Result<Self, FdtError> {
-        let cells = |property, default, least, most| {
+        Self::up_to(bus, 2)
+    }
+
+    /// The same of a bridge, whose addresses may have the three cells of PCI.
+    pub(super) fn of_bridge(bus: Node<'_>) -> Result<Self, FdtError> {
+        Self::up_to(bus, 3)
+    }
+
+    fn up_to(bus: Node<'_>, most_of_address: u32) -> Result<Self, FdtError> {
+        let cells = |property, default, most| {
             let got = bus.cell(property).unwrap_or(default);
-            if (least..=most).contains(&got) {
+            if (1..=most).contains(&got) {
                 return Ok(got as usize);
             }
-            let problem = FdtProblem::CellCount { property, got, least, most };
+            let problem = FdtProblem::CellCount { property, got, least: 1, most };
             Err(FdtError { at: bus.at, problem })
         };
         Ok(Self {
-            address: cells("#address-cells", 2, 1, 2)?,
-            size: cells("#size-cells", 1, 1, 2)?,
+            address: cells("#address-cells", 2, most_of_address)?,
+            size: cells("#size-cells", 1, 2)?,
         })
     }
 }
@@ -32,18 +41,28 @@ impl BusCells {
 pub(super) fn first_window(lineage: &Lineage<'_>) -> Result<(u64, u64), FdtError> {
     let mut up = lineage.up();
     // A node without a parent is the root, and has no address.
-    let (Some(node), Some(mut bus)) = (up.next(), up.next()) else { return Ok((0, 0)) };
+    let (Some(node), Some(bus)) = (up.next(), up.next()) else { return Ok((0, 0)) };
     let lacks = FdtError { at: node.at, problem: FdtProblem::Lacks { property: "reg" } };
     let reg = node.property("reg").ok_or(lacks)?;
-    let mut cells = BusCells::of(bus)?;
+    let cells = BusCells::of(bus)?;
     let entry = cells.address + cells.size;
-    let (Some(mut address), Some(size)) =
+    let (Some(address), Some(size)) =
         (reg.number(0, cells.address), reg.number(cells.address, cells.size))
     else {
         let bytes = reg.value.len();
         let problem = FdtProblem::Length { property: "reg", bytes, entry: entry * 4 };
         return Err(FdtError { at: reg.at, problem });
     };
+    Ok((to_cpu(lineage.up().skip(1), address)?, size))
+}
+
+/// An address as the CPU uses it. `up` has the bus that the address is on, and those around it.
+pub(super) fn to_cpu<'a>(
+    mut up: impl Iterator<Item = Node<'a>>,
+    mut address: u64,
+) -> Result<u64, FdtError> {
+    let Some(mut bus) = up.next() else { return Ok(address) };
+    let mut cells = BusCells::of(bus)?;
     for parent in up {
         let parent_cells = BusCells::of(parent)?;
         let Some(ranges) = bus.property("ranges") else {
@@ -64,5 +83,5 @@ pub(super) fn first_window(lineage: &Lineage<'_>) -> Result<(u64, u64), FdtError
         }
         (bus, cells) = (parent, parent_cells);
     }
-    Ok((address, size))
+    Ok(address)
 }

@@ -26,6 +26,8 @@ pub(super) struct Blob<'a> {
     /// Up to the end of the structure block.
     bytes: &'a [u8],
     strings: &'a [u8],
+    /// The whole blob.
+    pub(super) all: &'a [u8],
     /// The start of the structure block.
     start: usize,
 }
@@ -136,7 +138,7 @@ impl<'a> Blob<'a> {
         let Some(structure) = structure.filter(|_| start.is_multiple_of(4)) else {
             return err(8, FdtProblem::Block { block: "structure" });
         };
-        let blob = Self { bytes: structure, strings, start };
+        let blob = Self { bytes: structure, strings, all: bytes, start };
         blob.check()?;
         Ok(blob)
     }
@@ -221,6 +223,21 @@ impl<'a> Blob<'a> {
             }
             got => err(at, FdtProblem::Token { got }),
         }
+    }
+
+    /// The memory reservations: address and length of each.
+    pub(super) fn reservations(
+        self,
+    ) -> Result<impl Iterator<Item = (u64, u64)> + use<'a>, FdtError> {
+        let number = |bytes: &[u8; 8]| u64::from_be_bytes(*bytes);
+        let list = word(self.all, 16).and_then(|at| self.all.get(at as usize..));
+        let entries = list.unwrap_or_default().as_chunks::<8>().0.as_chunks::<2>().0;
+        let entries = entries.iter().map(move |[at, length]| (number(at), number(length)));
+        // An entry of zeros ends the list.
+        let Some(count) = entries.clone().position(|entry| entry == (0, 0)) else {
+            return err(16, FdtProblem::Block { block: "memory reservation" });
+        };
+        Ok(entries.take(count))
     }
 
     /// The root.
@@ -405,6 +422,18 @@ impl<'a> Lineage<'a> {
 #[derive(Clone, Copy)]
 pub struct NodePath<'a> {
     pub(super) lineage: Lineage<'a>,
+}
+
+impl NodePath<'_> {
+    /// Whether this is the path of the node, with all unit addresses.
+    #[must_use]
+    pub fn is(&self, path: &str) -> bool {
+        let Some(path) = path.strip_prefix('/') else { return false };
+        let names = self.lineage.down().skip(1).map(Node::name);
+        // The root has no name.
+        let wanted = path.split('/').filter(|_| !path.is_empty());
+        names.eq(wanted)
+    }
 }
 
 impl fmt::Display for NodePath<'_> {

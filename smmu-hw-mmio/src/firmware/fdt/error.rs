@@ -141,6 +141,14 @@ pub enum FdtProblem {
         /// The address on the bus.
         address: u64,
     },
+    /// A range of addresses passes 2^64.
+    #[error("{length:#x} bytes from address {address:#x} on pass 2^64; shorten the entry")]
+    AddressWraps {
+        /// The first address.
+        address: u64,
+        /// The length in bytes.
+        length: u64,
+    },
     /// A bus has no `ranges`.
     #[error("the bus has no `ranges`, so the CPU cannot reach what is on it; add the property")]
     NoRanges,

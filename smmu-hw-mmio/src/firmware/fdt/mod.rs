@@ -4,7 +4,8 @@
 //! around), `interrupts` or `interrupts-extended` by name, `dma-coherent`, `msi-parent`,
 //! `numa-node-id`, `status` and the quirks that only firmware tells; `iommus`, `iommu-map` and
 //! `iommu-map-mask`; `ats-supported`, `dma-can-stall` and `pasid-num-bits`; `iommu-addresses` of
-//! reserved memory.
+//! reserved memory. [`DeviceTree::nodes`] has every other node, for a program that finds the rest of
+//! its machine in the same tree.
 //!
 //! ```
 //! use smmu_hw_mmio::firmware::fdt::DeviceTree;
@@ -46,6 +47,7 @@ mod interrupts;
 mod iommus;
 mod limits;
 mod map;
+mod node;
 mod reserved;
 mod smmu;
 mod tree;
@@ -55,5 +57,6 @@ pub use device::FdtDevice;
 pub use error::{FdtError, FdtProblem};
 pub use limits::{MAX_BYTES, MAX_DEPTH, MAX_NAME, MAX_REFERENCES};
 pub use map::Mappings;
+pub use node::{BusRange, FdtNode};
 pub use reserved::{ReservedRegion, ReservedRegions};
 pub use tree::DeviceTree;

@@ -9,6 +9,7 @@ use super::device::FdtDevice;
 use super::error::FdtError;
 use super::iommus::Iommus;
 use super::map::Mappings;
+use super::node::FdtNode;
 use super::reserved::ReservedRegions;
 use super::smmu::smmu;
 use crate::firmware::mapping::{Inputs, Stream};
@@ -41,6 +42,34 @@ impl<'a, const IOMMUS: usize> DeviceTree<'a, IOMMUS> {
     #[must_use]
     pub fn path_at(&self, at: u32) -> NodePath<'a> {
         NodePath { lineage: self.blob.lineage(at) }
+    }
+
+    /// Every node, each before its children.
+    pub fn nodes(&self) -> impl Iterator<Item = FdtNode<'a>> + use<'a, IOMMUS> {
+        self.blob.nodes().with_lineage().map(FdtNode::new)
+    }
+
+    /// The node with this path, which has all unit addresses.
+    #[must_use]
+    pub fn node(&self, path: &str) -> Option<FdtNode<'a>> {
+        self.nodes().find(|node| node.path().is(path))
+    }
+
+    /// The memory that the header reserves: address and length of each range.
+    ///
+    /// # Errors
+    ///
+    /// The list lies outside the blob, or does not end in it.
+    pub fn memory_reservations(
+        &self,
+    ) -> Result<impl Iterator<Item = (u64, u64)> + use<'a, IOMMUS>, FdtError> {
+        self.blob.reservations()
+    }
+
+    /// The blob, without the bytes behind it.
+    #[must_use]
+    pub fn blob(&self) -> &'a [u8] {
+        self.blob.all
     }
 
     /// `#iommu-cells` of an SMMU. The binding of SMMUv3 has 1; of more cells, the first is the
@@ -157,6 +186,12 @@ impl<const IOMMUS: usize> StreamNames for DeviceTree<'_, IOMMUS> {
 impl<const IOMMUS: usize> fmt::Debug for DeviceTree<'_, IOMMUS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeviceTree").field("smmus", &self.iommus.smmus()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FdtNode<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FdtNode").field(&self.path()).finish()
     }
 }
 
