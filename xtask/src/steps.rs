@@ -37,11 +37,11 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
     let compiler = suite.bare_metal(options.board);
     suite.board_clippy(compiler.as_ref(), options.board);
     let programs = suite.images(compiler, options);
-    suite.tests(nextest, qemu.as_ref(), &programs, options);
+    suite.tests(nextest.as_ref(), qemu.as_ref(), &programs, options);
     suite.board_library();
     suite.cargo("doc tests", &["test", "--doc", "--workspace", "--all-features"], None);
     suite.engine_of_a_board();
-    suite.interleavings();
+    suite.interleavings(nextest.as_ref());
     suite.clippy();
     suite.each_alone();
     suite.fuzz_targets();
@@ -118,7 +118,7 @@ impl Suite<'_> {
 
     fn tests(
         &mut self,
-        nextest: Option<Tool>,
+        nextest: Option<&Tool>,
         qemu: Option<&UsableQemu>,
         programs: &BoardPrograms,
         options: &TestOptions,
@@ -173,17 +173,29 @@ impl Suite<'_> {
     }
 
     /// Loom tests. They need a build of their own, with the atomics of the model checker.
-    fn interleavings(&mut self) {
-        let mut command = self.workspace.cargo();
-        command
-            .args(["test", "--release", "--test", "loom"])
-            .args(
-                ["smmu-tags", "smmu-invs", "smmu-cmdq", "smmu-attach"]
-                    .map(|name| format!("--package={name}")),
-            )
-            .env("RUSTFLAGS", "--cfg loom")
-            .env("CARGO_TARGET_DIR", self.workspace.target.join("loom"));
-        self.step("interleavings", || watched(&mut command));
+    ///
+    /// nextest runs the tests of all crates from one list, so no CPU waits for the last test of a
+    /// crate.
+    fn interleavings(&mut self, nextest: Option<&Tool>) {
+        let workspace = self.workspace;
+        self.step("interleavings", || {
+            let Some(nextest) = nextest else {
+                return StepOutcome::NotRun("cargo-nextest is missing".to_owned());
+            };
+            let mut command = subcommand(workspace, &nextest.path);
+            command
+                .args(["nextest", "run", "--release", "--test", "loom"])
+                .args(
+                    ["smmu-tags", "smmu-invs", "smmu-cmdq", "smmu-attach"]
+                        .map(|name| format!("--package={name}")),
+                )
+                .env("RUSTFLAGS", "--cfg loom")
+                .env("CARGO_TARGET_DIR", workspace.target.join("loom"));
+            if in_ci() {
+                command.args(["--profile", "ci"]);
+            }
+            watched(&mut command)
+        });
     }
 
     fn clippy(&mut self) {

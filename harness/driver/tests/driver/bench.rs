@@ -1,4 +1,5 @@
 //! What the tests share: SMMUs of the model, memory that runs out, and stage-2 tables.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,13 +1,10 @@
 //! Running SMMUs change hands: what is kept runs on, what is not aborts, and each doubt has its policy.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[expect(dead_code, reason = "each test uses a part of it")]
-mod bench;
-
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bench::{Bench, GUEST_PAGE, STREAM, Tested, VmTables};
+use super::bench::{self, Bench, GUEST_PAGE, STREAM, Tested, VmTables};
 use rstest::rstest;
 use smmu_driver::smmu_attach::adopt::{Doubt, Keep, LiveStream, Place, ReadBudget};
 use smmu_driver::smmu_attach::{Attachment, Outcome};

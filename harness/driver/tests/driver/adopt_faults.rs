@@ -1,10 +1,7 @@
 //! Faults that wait in the queues of an old owner reach the new one, and are answered once.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-#[expect(dead_code, reason = "each test uses a part of it")]
-mod bench;
-
-use bench::{Bench, GUEST_PAGE, STREAM, Tested, VmTables};
+use super::bench::{Bench, GUEST_PAGE, STREAM, Tested, VmTables};
 use smmu_driver::smmu_attach::DeviceConfig;
 use smmu_driver::smmu_attach::adopt::{Keep, LiveStream};
 use smmu_driver::smmu_attach::faults::Answered;

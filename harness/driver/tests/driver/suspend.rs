@@ -1,12 +1,9 @@
 //! An SMMU sleeps, its tables change meanwhile, and it wakes over them; and the state it is left in.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[expect(dead_code, reason = "each test uses a part of it")]
-mod bench;
-
 use std::sync::atomic::Ordering;
 
-use bench::{Bench, Composition, GUEST_PAGE, STREAM, Tested, TestedHazard, VmTables};
+use super::bench::{Bench, Composition, GUEST_PAGE, STREAM, Tested, TestedHazard, VmTables};
 use rstest::rstest;
 use smmu_driver::smmu_attach::Outcome;
 use smmu_driver::smmu_hw_mmio::{BringupError, ExitPolicy, Quirk, Quirks};

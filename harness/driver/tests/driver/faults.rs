@@ -1,12 +1,9 @@
 //! Stalled transactions and page requests through the composed driver, on the model.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-#[expect(dead_code, reason = "each test uses a part of it")]
-mod bench;
-
 use std::time::Duration;
 
-use bench::{Bench, GUEST_PAGE, STREAM, Tested, VmTables};
+use super::bench::{Bench, GUEST_PAGE, STREAM, Tested, VmTables};
 use rstest::rstest;
 use smmu_driver::smmu_attach::DeviceConfig;
 use smmu_driver::smmu_attach::faults::{Answered, SieveConfig, StormConfig};

@@ -1,13 +1,10 @@
 //! Which locks a composition takes in an unmap and in interrupt handlers.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-#[expect(dead_code, reason = "each test uses a part of it")]
-mod bench;
-
 use std::cell::Cell;
 
-use bench::{Bench, Composition, GUEST_PAGE, STREAM, TestClock, TestMemory, TestRegisters};
-use bench::{TestedHazard, VmTables};
+use super::bench::{Bench, Composition, GUEST_PAGE, STREAM, TestClock, TestMemory, TestRegisters};
+use super::bench::{TestedHazard, VmTables};
 use smmu_driver::lock_api::{GuardNoSend, RawMutex};
 use smmu_driver::smmu_attach::Outcome;
 use smmu_driver::smmu_types::range::Extent;

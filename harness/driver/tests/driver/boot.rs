@@ -2,13 +2,10 @@
 //! translation begins.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[expect(dead_code, reason = "each test uses a part of it")]
-mod bench;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use bench::{Bench, STREAM, TestBlock, Tested, VmTables, WriteGate};
+use super::bench::{Bench, STREAM, TestBlock, Tested, VmTables, WriteGate};
 use smmu_driver::smmu_attach::{AttachError, Attachment, DeviceConfig, Outcome};
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory};
 use smmu_driver::smmu_types::{EventKind, SmmuId, StreamId};

@@ -1,13 +1,8 @@
 //! The composed driver on the model: start, failed start, unmap, and the memory that stays.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-#[expect(dead_code, reason = "each test uses a part of it")]
-mod bench;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bench::{Bench, GUEST_PAGE, STREAM, TestClock, TestRegisters, VmTables};
+use super::bench::{Bench, GUEST_PAGE, STREAM, TestClock, TestRegisters, VmTables};
 use smmu_driver::smmu_attach::Outcome;
 use smmu_driver::smmu_cmdq::Opcodes;
 use smmu_driver::smmu_hw_mmio::BringupError;

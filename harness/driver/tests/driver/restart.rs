@@ -1,12 +1,9 @@
 //! An SMMU that lost its state comes up again over the same tables.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-#[expect(dead_code, reason = "each test uses a part of it")]
-mod bench;
-
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use bench::{
+use super::bench::{
     Bench, Composition, GUEST_PAGE, STREAM, TestRegisters, Tested, TestedHazard, VmTables,
 };
 use rstest::rstest;
