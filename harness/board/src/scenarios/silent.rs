@@ -47,11 +47,18 @@ impl ToldByMemory {
     fn find(&self) -> Vec<usize> {
         let words = self.ram.words();
         self.ram.observe(0..words.len());
-        let halves = words.iter().enumerate().flat_map(|(at, word)| {
+        let mut found = Vec::new();
+        // A plain loop: an image for size calls each step of an iterator.
+        for (at, word) in words.iter().enumerate() {
             let word = word.load(Ordering::Relaxed);
-            [(at * 2, word as u32), (at * 2 + 1, (word >> HALF_BITS) as u32)]
-        });
-        halves.filter(|(_, half)| *half == PATTERN).map(|(at, _)| at).collect()
+            if word as u32 == PATTERN {
+                found.push(at * 2);
+            }
+            if (word >> HALF_BITS) as u32 == PATTERN {
+                found.push(at * 2 + 1);
+            }
+        }
+        found
     }
 }
 
