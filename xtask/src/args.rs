@@ -4,18 +4,21 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::bench::KeptCounts;
+use crate::workspace::CRATES;
 
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test [--no-qemu] [--no-board] [-- NEXTEST ARGS]
+  test [--no-qemu] [--no-board] [--base REV] [-- NEXTEST ARGS]
           Provide cargo-nextest, cargo-deny, QEMU and a compiler for bare metal.
           Run the tests, doc tests, loom tests, clippy, rustfmt, rustdoc,
           packaging and cargo-deny, check the libraries for bare metal, then
           print a summary. A failing step does not stop the later ones.
             --no-qemu   skip the QEMU scenarios; the summary says so
             --no-board  skip the steps of boards; the summary says so
+            --base REV  also run the mutants of what changed since REV, if they
+                        are at most 50
             -- ARGS     arguments for `cargo nextest run`, such as a test filter
   fuzz [--seconds N] [TARGET...]
           Provide cargo-fuzz, and run each named fuzz target (default: all) for
@@ -25,6 +28,11 @@ Commands:
           encoders and decoders are compared with words packed by hand, the
           queue with the counts in the repository. Needs valgrind.
             --keep   write the new counts to the repository
+  mutants [--base REV] [CRATE...]
+          Provide cargo-mutants, change one expression of the crates at a time
+          (default: all six), and run the tests of its crate. Fails for a change
+          that no test notices and no tests/accepted_mutants.txt explains.
+            --base REV   only lines that changed since REV
   tsan    Run the tests with threads under ThreadSanitizer, with a standard
           library built for it. Needs the nightly toolchain and its rust-src.
   board [--run] [PART]
@@ -64,6 +72,7 @@ pub(crate) enum Task {
     Test(TestOptions),
     Fuzz(FuzzOptions),
     Bench(KeptCounts),
+    Mutants(MutantOptions),
     Tsan,
     Board(BoardOptions),
 }
@@ -79,6 +88,8 @@ pub(crate) enum QemuOutput {
 pub(crate) struct TestOptions {
     pub(crate) qemu: QemuUse,
     pub(crate) board: BoardUse,
+    /// The revision whose changes are tested by mutants.
+    pub(crate) base: Option<String>,
     pub(crate) nextest_args: Vec<OsString>,
 }
 
@@ -87,6 +98,15 @@ pub(crate) struct FuzzOptions {
     pub(crate) seconds: u32,
     /// Names of targets; empty for all.
     pub(crate) targets: Vec<String>,
+}
+
+/// What `cargo xtask mutants` changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct MutantOptions {
+    /// Only lines that changed since this revision.
+    pub(crate) base: Option<String>,
+    /// Names of crates; empty for all.
+    pub(crate) packages: Vec<String>,
 }
 
 /// Whether the scenarios also run on QEMU.
@@ -143,6 +163,10 @@ pub(crate) enum UsageError {
     Cpus(String),
     #[error("`--cpus` is an option of `board rates`")]
     CpusOfWhat,
+    #[error("`--base` needs a revision, such as a branch or a commit")]
+    Base,
+    #[error("`{name}` is none of the crates: {}", CRATES.join(", "))]
+    NoSuchCrate { name: String },
     #[error("`--seconds` needs a number above 0, not `{0}`")]
     Seconds(String),
 }
@@ -158,6 +182,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task, Us
         Some("fuzz") => parse_fuzz(args),
         Some("bench") => parse_bench(args),
         Some("qemu") => parse_qemu(args),
+        Some("mutants") => parse_mutants(args),
         Some("tsan") => parse_tsan(args),
         Some("board") => parse_board(args),
         _ => Err(UsageError::UnknownCommand(lossy(&command))),
@@ -168,12 +193,14 @@ fn parse_test(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageErr
     let mut options = TestOptions {
         qemu: QemuUse::Required,
         board: BoardUse::Required,
+        base: None,
         nextest_args: Vec::new(),
     };
     while let Some(arg) = args.next() {
         match arg.to_str() {
             Some("--no-qemu") => options.qemu = QemuUse::LeftOut,
             Some("--no-board") => options.board = BoardUse::LeftOut,
+            Some("--base") => options.base = Some(revision(args.next())?),
             Some("--help" | "-h") => return Ok(Task::Help),
             Some("--") => {
                 options.nextest_args = args.collect();
@@ -251,6 +278,35 @@ fn parse_bench(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError>
     Ok(Task::Bench(kept))
 }
 
+fn revision(arg: Option<OsString>) -> Result<String, UsageError> {
+    let name = arg.and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty() && !name.starts_with('-')).ok_or(UsageError::Base)
+}
+
+fn parse_mutants(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+    let mut options = MutantOptions::default();
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--base") => options.base = Some(revision(args.next())?),
+            Some("--help" | "-h") => return Ok(Task::Help),
+            Some(name) if !name.starts_with('-') => {
+                if !CRATES.contains(&name) {
+                    return Err(UsageError::NoSuchCrate { name: name.to_owned() });
+                }
+                options.packages.push(name.to_owned());
+            }
+            _ => {
+                return Err(UsageError::UnknownArgument {
+                    command: "mutants",
+                    argument: lossy(&arg),
+                    hint: "",
+                });
+            }
+        }
+    }
+    Ok(Task::Mutants(options))
+}
+
 fn parse_tsan(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
     match args.next() {
         None => Ok(Task::Tsan),
@@ -316,6 +372,7 @@ mod tests {
         Ok(Task::Test(TestOptions {
             qemu,
             board: BoardUse::Required,
+            base: None,
             nextest_args: nextest_args.iter().map(OsString::from).collect(),
         }))
     }
@@ -362,6 +419,9 @@ mod tests {
         };
         assert_eq!((options.qemu, options.board), (QemuUse::LeftOut, BoardUse::LeftOut));
         assert_eq!(options.nextest_args, ["name"]);
+        let Ok(Task::Test(options)) = parsed("test --base main") else { panic!("a test run") };
+        assert_eq!(options.base.as_deref(), Some("main"));
+        assert_eq!(parsed("test --base"), Err(UsageError::Base));
     }
 
     #[test]
@@ -388,6 +448,23 @@ mod tests {
         assert!(parsed("bench commands").is_err());
         assert_eq!(parsed("tsan"), Ok(Task::Tsan));
         assert!(parsed("tsan smmu-cmdq").is_err());
+    }
+
+    #[test]
+    fn mutants_take_a_revision_and_crates() {
+        let mutants = |base: Option<&str>, packages: &[&str]| {
+            let packages = packages.iter().map(|&name| name.to_owned()).collect();
+            Ok(Task::Mutants(MutantOptions { base: base.map(str::to_owned), packages }))
+        };
+        assert_eq!(parsed("mutants"), mutants(None, &[]));
+        let line = "mutants smmu-tags --base main smmu-invs";
+        assert_eq!(parsed(line), mutants(Some("main"), &["smmu-tags", "smmu-invs"]));
+        for wrong in ["mutants --base", "mutants --base --help"] {
+            assert_eq!(parsed(wrong), Err(UsageError::Base), "{wrong}");
+        }
+        let name = "smmu-tag".to_owned();
+        assert_eq!(parsed("mutants smmu-tag"), Err(UsageError::NoSuchCrate { name }));
+        assert!(parsed("mutants --list").is_err());
     }
 
     #[test]

@@ -40,6 +40,15 @@ pub(crate) enum Error {
     #[error("cannot read the results of the benchmarks: {what}")]
     Counts { what: String },
 
+    #[error("git knows no revision `{name}`; name a commit, a branch or a tag")]
+    NoRevision { name: String },
+
+    #[error("{file}, line {line}: {why}")]
+    AcceptedMutant { file: String, line: usize, why: &'static str },
+
+    #[error("cannot read what cargo-mutants found: {}", path.display())]
+    Outcomes { path: PathBuf },
+
     #[error("unknown fuzz target `{name}`; the targets are: {known}")]
     NoSuchTarget { name: String, known: String },
 

@@ -4,6 +4,7 @@
 //! `cargo xtask qemu` only provides QEMU, and `cargo xtask board` what boards need. `cargo xtask fuzz`, `cargo xtask tsan` and `cargo xtask
 //! bench` are separate, because they need more than a stable toolchain. `cargo xtask help` lists all options.
 
+mod accepted_mutants;
 mod apt;
 mod args;
 mod aside;
@@ -17,6 +18,7 @@ mod error;
 mod fetch;
 mod fuzz;
 mod link_probe;
+mod mutants;
 mod nightly;
 mod process;
 mod qemu;
@@ -33,6 +35,7 @@ use std::process::ExitCode;
 
 use args::{QemuOutput, Task};
 use error::Error;
+use mutants::MutantRun;
 use process::{print, say};
 use workspace::Workspace;
 
@@ -71,6 +74,16 @@ fn run(command: Task) -> Result<ExitCode, Error> {
             print(&report);
             if report.failed() {
                 return Ok(ExitCode::from(FAILED));
+            }
+        }
+        Task::Mutants(options) => {
+            // No limit, so the run is complete.
+            let run = mutants::run(&Workspace::find()?, &options, usize::MAX)?;
+            if let MutantRun::Complete(report) = run {
+                print(&report);
+                if report.failed() {
+                    return Ok(ExitCode::from(FAILED));
+                }
             }
         }
         Task::Tsan => {

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::args::{BoardUse, QemuUse, TestOptions};
+use crate::args::{BoardUse, MutantOptions, QemuUse, TestOptions};
 use crate::bare_target::TARGET;
 use crate::board;
 use crate::compiler::{self, BareCompiler};
 use crate::error::Error;
 use crate::fuzz;
+use crate::mutants::{self, MutantRun};
 use crate::process::{capture, capture_success, say, variable, watch};
 use crate::qemu;
 use crate::qemu_names;
@@ -27,6 +28,8 @@ const BOARD_IMAGE_VARIABLE: &str = "SMMU_BOARD_IMAGE";
 /// Names the folder with the Linux that the tests of the board boot.
 const BOARD_LINUX_VARIABLE: &str = "SMMU_BOARD_LINUX";
 const PACKAGE_LIMIT: Duration = Duration::from_secs(300);
+/// A mutant takes five to fifteen seconds.
+const MOST_MUTANTS: usize = 50;
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
@@ -42,6 +45,7 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
     suite.cargo("doc tests", &["test", "--doc", "--workspace", "--all-features"], None);
     suite.engine_of_a_board();
     suite.interleavings(nextest.as_ref());
+    suite.mutants(options.base.as_deref());
     suite.clippy();
     suite.each_alone();
     suite.fuzz_targets();
@@ -195,6 +199,31 @@ impl Suite<'_> {
                 command.args(["--profile", "ci"]);
             }
             watched(&mut command)
+        });
+    }
+
+    /// Changes of the lines that changed since a revision, if they are few.
+    fn mutants(&mut self, base: Option<&str>) {
+        let workspace = self.workspace;
+        self.step("mutants", || {
+            let Some(base) = base else {
+                return StepOutcome::NotRun("no revision to compare with (--base REV)".to_owned());
+            };
+            let options = MutantOptions { base: Some(base.to_owned()), packages: Vec::new() };
+            match mutants::run(workspace, &options, MOST_MUTANTS) {
+                Ok(MutantRun::TooMany(count)) => StepOutcome::NotRun(format!(
+                    "{count} mutants, more than {MOST_MUTANTS}; `cargo xtask mutants --base {base}` runs them"
+                )),
+                Ok(MutantRun::Complete(report)) => {
+                    say(&report);
+                    if report.failed() {
+                        StepOutcome::Failed("a test does not notice a mutant".to_owned())
+                    } else {
+                        StepOutcome::Passed(String::new())
+                    }
+                }
+                Err(error) => StepOutcome::Failed(error.to_string()),
+            }
         });
     }
 

@@ -14,6 +14,10 @@ use crate::process::{capture_success, variable};
 
 const METADATA_LIMIT: Duration = Duration::from_secs(60);
 
+/// The crates that can each be taken alone.
+pub(crate) const CRATES: [&str; 6] =
+    ["smmu-types", "smmu-tags", "smmu-invs", "smmu-cmdq", "smmu-attach", "smmu-hw-mmio"];
+
 #[derive(Debug)]
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
