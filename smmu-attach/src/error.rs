@@ -284,6 +284,18 @@ pub enum AttachError {
         /// log2 of the number of entries.
         bits: u8,
     },
+    /// The old owner of a table that was taken over gave the second level of this StreamID fewer STEs.
+    #[error(
+        "StreamID {stream} is beyond the {stes} STEs of its second level, which {smmu} had when it was taken over; reset the SMMU to use this stream"
+    )]
+    ShortArray {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The StreamID.
+        stream: StreamId,
+        /// STEs that the second level has.
+        stes: usize,
+    },
     /// Another device owns this StreamID.
     #[error("StreamID {stream} of {smmu} belongs to another device; drop that device first")]
     StreamInUse {

@@ -17,7 +17,7 @@ use lock_api::Mutex;
 use smmu_invs::Counted;
 use smmu_tags::{AsidSpace, SpaceConfig, VmidSpace};
 use smmu_types::legal::SmmuView;
-use smmu_types::regs::strtab::StreamTableFormat;
+use smmu_types::regs::strtab::{Split, StreamTableFormat};
 use smmu_types::seam::SinkError;
 use smmu_types::{
     CacheTag, Capabilities, Command, GoneProof, IdRegisters, Leaf, OutOfMemory, PhysAddr, SmmuId,
@@ -32,21 +32,31 @@ use crate::image::usable_substream_bits;
 use crate::platform::Block;
 use crate::smmu_core::{SmmuCore, SmmuParts};
 use crate::stream_entry::StreamEntry;
-use crate::stream_table::{Linked, SecondLevel, StreamTable, span_of};
+use crate::stream_table::{Linked, SecondLevel, StreamTable};
 use crate::sync::{Barrier, is_kept};
 use crate::{AttachError, Domain, Env, Platform};
 
 /// Parameters of an [`Smmu`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SmmuConfig {
     /// Number of StreamID bits that the table covers, if fewer than `IDR1.SIDSIZE` are in use. A
     /// linear table of 16 bits takes 4 MiB.
     pub stream_bits: Option<u8>,
+    /// StreamID bits that the second level of a two-level table covers: arrays of 4, 16 or 64 KiB.
+    /// The default is [`Split::Eight`].
+    pub split: Split,
     /// An ASID space shared with other SMMUs; `None` for an own space.
     pub asids: Option<AsidSpace>,
     /// Configuration of the VMID space, such as reserved VMIDs. The default reserves none.
     pub vmids: SpaceConfig<'static, Vmid>,
+}
+
+impl Default for SmmuConfig {
+    fn default() -> Self {
+        let (stream_bits, asids) = (None, None);
+        SmmuConfig { stream_bits, split: Split::Eight, asids, vmids: SpaceConfig::default() }
+    }
 }
 
 impl SmmuConfig {
@@ -54,6 +64,12 @@ impl SmmuConfig {
     #[must_use]
     pub fn with_stream_bits(self, bits: u8) -> Self {
         SmmuConfig { stream_bits: Some(bits), ..self }
+    }
+
+    /// Second levels of another size.
+    #[must_use]
+    pub fn with_split(self, split: Split) -> Self {
+        SmmuConfig { split, ..self }
     }
 
     /// ASIDs from a space that other SMMUs use too.
@@ -192,7 +208,8 @@ impl<P: Platform> Smmu<P> {
         config: SmmuConfig,
     ) -> Result<Self, AttachError> {
         let bits = config.stream_bits.map_or(caps.sid_bits, |bits| bits.min(caps.sid_bits));
-        let table = StreamTable::new(id, bits, caps.two_level_stream_table, env.dma())?;
+        let split = caps.two_level_stream_table.then_some(config.split);
+        let table = StreamTable::new(id, bits, split, env.dma())?;
         let asids = match config.asids {
             Some(shared) => shared,
             None => AsidSpace::new(caps.asid_bits)?,
@@ -250,7 +267,7 @@ impl<P: Platform> Smmu<P> {
     ///
     /// # Errors
     ///
-    /// A StreamID is outside the table or belongs to another device, memory is short, or the SMMU
+    /// A StreamID is outside the table, or of its second level, or belongs to another device, memory is short, or the SMMU
     /// does not answer. After an error the StreamIDs are free again. A second-level table that this
     /// call made stays, with all its streams aborted.
     pub fn add_device(&self, streams: &[StreamId]) -> Result<Device<P>, AttachError> {
@@ -278,8 +295,9 @@ impl<P: Platform> Smmu<P> {
         }
         self.check_free(&self.0.streams.lock(), &streams)?;
         for &stream in &streams {
-            if self.0.streams.lock().table.lacks(stream) {
-                self.link(span_of(stream), SecondLevel::new(id, env.dma())?)?;
+            let lacking = self.0.streams.lock().table.lacks(stream);
+            if let Some((span, split)) = lacking {
+                self.link(span, SecondLevel::new(id, split, env.dma())?)?;
             }
         }
         let (entries, unannounced) = self.entries(&streams)?;
@@ -510,13 +528,17 @@ impl<P: Platform> Smmu<P> {
         room.map_err(|_| AttachError::OutOfMemory { smmu })?;
         let state = self.0.streams.lock();
         for &stream in streams {
-            let missing =
-                AttachError::StreamRange { smmu, stream, bits: state.table.base().1.log2() };
-            let (entry, link) = state.table.entry(stream).ok_or(missing)?;
+            let table = &state.table;
+            let missing = match table.too_short(stream) {
+                Some(stes) => AttachError::ShortArray { smmu, stream, stes },
+                None => AttachError::StreamRange { smmu, stream, bits: table.base().1.log2() },
+            };
+            let (entry, link) = table.entry(stream).ok_or(missing)?;
             // Streams ascend, so those of one level-1 descriptor are neighbours. One CFGI_STE for
             // the descriptor suffices: an attach invalidates each STE itself.
+            let span = table.span_of(stream);
             let first_of =
-                unannounced.last().is_none_or(|last: &StreamId| span_of(*last) != span_of(stream));
+                unannounced.last().is_none_or(|last: &StreamId| table.span_of(*last) != span);
             if link == Linked::Unannounced && first_of {
                 unannounced.push(stream);
             }

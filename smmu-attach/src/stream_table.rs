@@ -6,21 +6,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use smmu_invs::Counted;
-use smmu_types::regs::strtab::{self, StreamTableFormat};
+use smmu_types::regs::strtab::{self, Split, StreamTableFormat};
 use smmu_types::seam::{DmaBlock, DmaMemory};
 use smmu_types::{PhysAddr, SmmuId, Ste, StreamId};
 
 use crate::AttachError;
 use crate::stream_entry::{StreamEntry, allocate, fill_with_abort};
 use crate::sync::{Barrier, is_kept};
-
-/// STEs of a second-level table.
-pub(crate) const L2_ENTRIES: usize = 1 << strtab::SPLIT;
-
-/// Index of the level-1 descriptor of a stream.
-pub(crate) const fn span_of(stream: StreamId) -> u32 {
-    stream.0 >> strtab::SPLIT
-}
 
 /// Root table, and the second-level tables by the index of their level-1 descriptor.
 pub(crate) struct StreamTable<B> {
@@ -44,9 +36,13 @@ pub(crate) enum Linked {
 
 impl<B: DmaBlock> SecondLevel<B> {
     /// A table whose streams all abort. The SMMU sees its entries before a later descriptor.
-    pub(crate) fn new<D: DmaMemory<Block = B>>(smmu: SmmuId, dma: &D) -> Result<Self, AttachError> {
-        let table = allocate(smmu, dma, (L2_ENTRIES * Ste::BYTES) as u64)?;
-        let descriptor = strtab::l1_descriptor(table.address())?;
+    pub(crate) fn new<D: DmaMemory<Block = B>>(
+        smmu: SmmuId,
+        split: Split,
+        dma: &D,
+    ) -> Result<Self, AttachError> {
+        let table = allocate(smmu, dma, (Ste::BYTES as u64) << split.bits())?;
+        let descriptor = strtab::l1_descriptor(table.address(), split)?;
         fill_with_abort(&table);
         Ok(SecondLevel { table: Counted::new(table)?, descriptor, link: Linked::Unannounced })
     }
@@ -56,17 +52,18 @@ impl<B: DmaBlock> StreamTable<B> {
     pub(crate) fn new<D: DmaMemory<Block = B>>(
         smmu: SmmuId,
         log2: u8,
-        two_level: bool,
+        split: Option<Split>,
         dma: &D,
     ) -> Result<Self, AttachError> {
         if log2 > 32 {
             return Err(AttachError::StreamIdSize { smmu, bits: log2 });
         }
-        let format = if two_level && u32::from(log2) > strtab::SPLIT {
+        let format = match split {
             // Level 1 has at most 2^17 descriptors (1 MiB), even if SIDSIZE allows more.
-            StreamTableFormat::TwoLevel { log2: log2.min(17 + strtab::SPLIT as u8) }
-        } else {
-            StreamTableFormat::Linear { log2 }
+            Some(split) if log2 > split.bits() => {
+                StreamTableFormat::TwoLevel { log2: log2.min(17 + split.bits()), split }
+            }
+            _ => StreamTableFormat::Linear { log2 },
         };
         let bytes = format.bytes()?;
         let root = allocate(smmu, dma, bytes)?;
@@ -82,7 +79,8 @@ impl<B: DmaBlock> StreamTable<B> {
         Ok(StreamTable { root: Counted::new(root)?, format, second: HashMap::new() })
     }
 
-    /// Own a second-level table that `descriptor` in memory leads to. `second` has room.
+    /// Own a second-level table that `descriptor` in memory leads to. It may have fewer STEs than one
+    /// of [`SecondLevel::new`]. `second` has room.
     pub(crate) fn adopt_second(
         &mut self,
         span: u32,
@@ -107,12 +105,11 @@ impl<B: DmaBlock> StreamTable<B> {
                 arrays.try_reserve_exact(1)?;
                 arrays.push((0, self.root.clone()));
             }
-            StreamTableFormat::TwoLevel { .. } => {
+            StreamTableFormat::TwoLevel { split, .. } => {
                 arrays.try_reserve_exact(self.second.len())?;
                 let seconds = self.second.iter();
-                arrays.extend(
-                    seconds.map(|(at, second)| (at << strtab::SPLIT, second.table.clone())),
-                );
+                arrays
+                    .extend(seconds.map(|(at, second)| (at << split.bits(), second.table.clone())));
                 arrays.sort_unstable_by_key(|(first, _)| *first);
             }
         }
@@ -123,12 +120,16 @@ impl<B: DmaBlock> StreamTable<B> {
         (self.root.address(), self.format)
     }
 
-    /// Whether a stream has no STE yet, because its second-level table does not exist.
-    pub(crate) fn lacks(&self, stream: StreamId) -> bool {
-        match self.format {
-            StreamTableFormat::Linear { .. } => false,
-            StreamTableFormat::TwoLevel { .. } => !self.second.contains_key(&span_of(stream)),
-        }
+    /// Index of the level-1 descriptor of a stream.
+    pub(crate) fn span_of(&self, stream: StreamId) -> u32 {
+        self.format.place(stream).0
+    }
+
+    /// The level-1 descriptor of a stream that has no STE yet, because its second-level table does not
+    /// exist.
+    pub(crate) fn lacks(&self, stream: StreamId) -> Option<(u32, Split)> {
+        let (split, span) = (self.format.split()?, self.span_of(stream));
+        (!self.second.contains_key(&span)).then_some((span, split))
     }
 
     /// Link a second-level table, unless another thread has linked one: then this one comes back.
@@ -146,28 +147,41 @@ impl<B: DmaBlock> StreamTable<B> {
         self.second.insert(span, table)
     }
 
-    /// The entry of a stream whose second-level table exists.
+    /// The entry of a stream whose second-level table exists and reaches it.
     ///
     /// [`Linked::Unannounced`]: the SMMU may cache the old level-1 descriptor, until a call of
     /// [`announced`](Self::announced).
     pub(crate) fn entry(&self, stream: StreamId) -> Option<(StreamEntry<B>, Linked)> {
-        Some(match self.format {
-            StreamTableFormat::Linear { .. } => {
-                let (table, index) = (self.root.clone(), stream.0 as usize);
-                (StreamEntry { stream, table, index }, Linked::Known)
-            }
+        let (span, index) = self.format.place(stream);
+        let (table, link) = match self.format {
+            StreamTableFormat::Linear { .. } => (&self.root, Linked::Known),
             StreamTableFormat::TwoLevel { .. } => {
-                let SecondLevel { table, link, .. } = self.second.get(&span_of(stream))?;
-                let (table, index) = (table.clone(), stream.0 as usize % L2_ENTRIES);
-                (StreamEntry { stream, table, index }, *link)
+                let SecondLevel { table, link, .. } = self.second.get(&span)?;
+                (table, *link)
             }
-        })
+        };
+        let (table, index) = (table.clone(), index as usize);
+        (index < stes(&*table)).then_some((StreamEntry { stream, table, index }, link))
+    }
+
+    /// How many STEs the second level of a stream has, if it does not reach the stream.
+    pub(crate) fn too_short(&self, stream: StreamId) -> Option<usize> {
+        self.format.split()?;
+        let (span, index) = self.format.place(stream);
+        let stes = stes(&*self.second.get(&span)?.table);
+        (index as usize >= stes).then_some(stes)
     }
 
     /// Note that the SMMU has forgotten the old level-1 descriptor of `stream`.
     pub(crate) fn announced(&mut self, stream: StreamId) {
-        if let Some(second) = self.second.get_mut(&span_of(stream)) {
+        let span = self.span_of(stream);
+        if let Some(second) = self.second.get_mut(&span) {
             second.link = Linked::Known;
         }
     }
+}
+
+/// STEs in a block.
+fn stes<B: DmaBlock>(block: &B) -> usize {
+    block.words().len() / (Ste::BYTES / 8)
 }

@@ -11,7 +11,8 @@ use smmu_hw_mmio::{
 };
 use smmu_types::fake::{FakeRegisters, RecordingSink, SinkCall};
 use smmu_types::queue::QueueSize;
-use smmu_types::regs::{cr0, strtab::StreamTableFormat};
+use smmu_types::regs::cr0;
+use smmu_types::regs::strtab::{Split, StreamTableFormat};
 use smmu_types::seam::{CommandSink, CountingWait, SinkError, Wait};
 use smmu_types::{Capabilities, Command, FieldError, IdRegisters, PhysAddr, SmmuId};
 
@@ -236,9 +237,10 @@ fn probe_and_bring_up_report_an_absent_device() {
 #[rstest]
 #[case::linear(StreamTableFormat::Linear { log2: 33 })]
 #[case::linear_absurd(StreamTableFormat::Linear { log2: 255 })]
-#[case::two_level_small(StreamTableFormat::TwoLevel { log2: 7 })]
-#[case::two_level_zero(StreamTableFormat::TwoLevel { log2: 0 })]
-#[case::two_level_large(StreamTableFormat::TwoLevel { log2: 33 })]
+#[case::two_level_small(StreamTableFormat::TwoLevel { log2: 7, split: Split::Eight })]
+#[case::two_level_zero(StreamTableFormat::TwoLevel { log2: 0, split: Split::Six })]
+#[case::two_level_large(StreamTableFormat::TwoLevel { log2: 33, split: Split::Ten })]
+#[case::two_level_reserved(StreamTableFormat::TwoLevel { log2: 16, split: Split::Reserved(7) })]
 fn impossible_stream_table_sizes_are_refused(#[case] format: StreamTableFormat) {
     let (registers, wait) = (smmu(), CountingWait::new());
     let disabled = Bringup::begin(&registers, &wait, config()).unwrap();

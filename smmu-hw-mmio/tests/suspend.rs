@@ -12,14 +12,15 @@ use smmu_hw_mmio::{
 };
 use smmu_types::fake::{FakeRegisters, RecordingSink, SinkCall};
 use smmu_types::queue::QueueSize;
-use smmu_types::regs::{cr0, strtab::StreamTableFormat};
+use smmu_types::regs::cr0;
+use smmu_types::regs::strtab::{Split, StreamTableFormat};
 use smmu_types::seam::{CountingWait, SinkError, Wait};
 use smmu_types::{Capabilities, Command, IdRegisters, PhysAddr, SmmuId};
 
 const SMMU: SmmuId = SmmuId(3);
 const TABLE: StreamTableBase = StreamTableBase {
     address: PhysAddr(0x4000_0000),
-    format: StreamTableFormat::TwoLevel { log2: 16 },
+    format: StreamTableFormat::TwoLevel { log2: 16, split: Split::Eight },
 };
 const CMDQ: PhysAddr = PhysAddr(0x4001_0000);
 const EVENTQ: PhysAddr = PhysAddr(0x4002_0000);

@@ -367,16 +367,14 @@ impl Look<'_> {
 fn overlaps(shape: &StreamTableShape, first: u64, bytes: u64) -> bool {
     let end = first.saturating_add(bytes);
     let ste = Ste::BYTES as u64;
-    let (level1, array) = match shape.split {
-        None => (ste.checked_shl(shape.log2.into()), 0),
-        Some(split) => {
-            (8u64.checked_shl(shape.log2.saturating_sub(split).into()), ste << split.min(16))
-        }
+    let level1 = match shape.split {
+        None => ste.checked_shl(shape.log2.into()),
+        Some(split) => 8u64.checked_shl(shape.log2.saturating_sub(split.bits()).into()),
     };
     let meets = |base: u64, bytes: u64| base < end && first < base.saturating_add(bytes);
     let arrays = shape.arrays.iter().filter_map(|array| array.descriptor.array());
     meets(shape.base.0, level1.unwrap_or(u64::MAX))
-        || arrays.into_iter().any(|(address, _)| meets(address.0, array))
+        || arrays.into_iter().any(|(address, log2)| meets(address.0, ste << log2))
 }
 
 impl<P: Platform> Handover<'_, P> {

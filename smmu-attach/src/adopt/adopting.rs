@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use smmu_invs::Counted;
 use smmu_tags::{AsidSpace, FreshTag, TagError, VmidSpace};
-use smmu_types::regs::strtab::{SPLIT, StreamTableFormat};
+use smmu_types::regs::strtab::StreamTableFormat;
 use smmu_types::seam::{CommandSink, DmaBlock, DmaLayout, SinkError};
 use smmu_types::{Asid, AtsMode, CacheTag, Capabilities, Command, PhysAddr, SmmuId, Ste, StreamId};
 
@@ -22,7 +22,7 @@ use crate::entry::{self, EntrySlot};
 use crate::platform::Block;
 use crate::smmu::{ForeignStream, ForeignStreams};
 use crate::smmu_core::{SmmuCore, SmmuParts};
-use crate::stream_table::{L2_ENTRIES, StreamTable};
+use crate::stream_table::StreamTable;
 use crate::{AttachError, Env, Platform, Smmu, SmmuConfig};
 
 /// What becomes of a live stream when its SMMU is taken over.
@@ -302,10 +302,7 @@ where
     let shape = survey.shape();
     let format = match shape.split {
         None => StreamTableFormat::Linear { log2: shape.log2 },
-        Some(split) if u32::from(split) == SPLIT => {
-            StreamTableFormat::TwoLevel { log2: shape.log2 }
-        }
-        Some(bits) => return Err(AdoptError::SecondLevel { smmu, bits }),
+        Some(split) => StreamTableFormat::TwoLevel { log2: shape.log2, split },
     };
     let bytes = format.bytes().map_err(AttachError::from)?;
     let mapped = |address: PhysAddr, bytes: u64| {
@@ -313,7 +310,7 @@ where
         let layout = DmaLayout::naturally_aligned(bytes).ok_or(refused);
         let block = layout.and_then(|layout| env.dma().adopt(address, layout));
         let block = block.map_err(|error| AdoptError::Map { smmu, address, error })?;
-        if block.address() != address || (block.words().len() as u64) < bytes.div_ceil(8) {
+        if block.address() != address || block.words().len() as u64 != bytes.div_ceil(8) {
             return Err(AdoptError::Map { smmu, address, error: refused });
         }
         block.observe(0..block.words().len());
@@ -326,10 +323,8 @@ where
         .map_err(|_| AttachError::OutOfMemory { smmu })?;
     for array in &shape.arrays {
         let Some((address, log2)) = array.descriptor.array() else { continue };
-        if u32::from(log2) != SPLIT {
-            return Err(AdoptError::SecondLevel { smmu, bits: log2 });
-        }
-        let block = mapped(address, (L2_ENTRIES * Ste::BYTES) as u64)?;
+        // At most 64 KiB, and no more than `split` allows: the survey has judged it.
+        let block = mapped(address, (Ste::BYTES as u64) << log2)?;
         table.adopt_second(array.index, block, array.descriptor.0[0])?;
     }
     Ok(table)

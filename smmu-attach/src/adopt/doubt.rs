@@ -164,16 +164,6 @@ pub enum Doubt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdoptError {
-    /// The second level does not have 2^8 STEs for each descriptor, as this crate's tables do.
-    #[error(
-        "the stream table of {smmu} has second levels of 2^{bits} STEs; only 2^8 can be taken over; reset the SMMU"
-    )]
-    SecondLevel {
-        /// The SMMU.
-        smmu: SmmuId,
-        /// log2 of the STEs behind a descriptor.
-        bits: u8,
-    },
     /// The platform does not map the table.
     #[error("{smmu}: the table at {address} cannot be mapped: {error}; see AdoptMemory::adopt")]
     Map {

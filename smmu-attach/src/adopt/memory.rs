@@ -35,6 +35,7 @@ impl<F: Fn(PhysAddr, &mut [u64]) -> Result<(), Unreadable>> PhysicalMemory for F
 /// # Safety
 ///
 /// *Implementation safety.* The block is the memory at `address`, with its content: no word is zeroed.
+/// It has exactly the words of the layout, also where the platform maps whole pages.
 /// No other software writes to it while the block lives. Its
 /// [`publish`](smmu_types::seam::DmaBlock::publish) and
 /// [`observe`](smmu_types::seam::DmaBlock::observe) keep their promises for it. The allocator gives

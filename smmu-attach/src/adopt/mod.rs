@@ -72,7 +72,8 @@
 //!
 //! # Limits
 //!
-//! - Two-level tables have 2^8 STEs for each descriptor; others are surveyed, not taken over.
+//! - A second level with fewer STEs than `STRTAB_BASE_CFG.SPLIT` allows stays so short. A device with a
+//!   stream beyond it is refused ([`AttachError::ShortArray`](crate::AttachError::ShortArray)).
 //! - The CDs of nested streams are in a guest's memory, and are not read.
 //! - Substreams of a foreign device cannot be attached beside it: replace or block the device first.
 //! - Whether a replacement is hitless depends on the old STE: [`entry`](mod@crate::entry) changes two used

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use smmu_types::fields::ste as field;
 use smmu_types::legal::{self, Effect, El2Regime, Finding, SmmuView, StreamLookup};
-use smmu_types::regs::strtab::{DecodedBase, DecodedConfig};
+use smmu_types::regs::strtab::{DecodedBase, DecodedConfig, Levels, Split};
 use smmu_types::{
     Asid, Capabilities, Cd, ContextTableDescriptor, PhysAddr, Regime, Ste, SteConfig, StreamId,
     StreamTableDescriptor, StreamWorld, TableConfig, Vmid,
@@ -52,8 +52,8 @@ pub struct StreamTableShape {
     pub base: PhysAddr,
     /// log2 of the StreamIDs that the table covers.
     pub log2: u8,
-    /// log2 of the STEs behind a level-1 descriptor; `None` for a linear table.
-    pub split: Option<u8>,
+    /// How many low bits of a StreamID the second level indexes; `None` for a linear table.
+    pub split: Option<Split>,
     /// The second-level arrays, ascending by index. Empty for a linear table.
     pub arrays: Vec<SteArray>,
 }
@@ -213,11 +213,12 @@ impl<M: PhysicalMemory + ?Sized> Reader<'_, M> {
         if !address.0.is_multiple_of(align) {
             return Err(Doubt::Misaligned { place, address, align });
         }
-        let split = config.second_level_bits();
+        // A reserved split is a doubt already.
+        let split = (config.levels == Levels::Two).then_some(config.split);
         let mut shape = StreamTableShape { base: address, log2, split, arrays: Vec::new() };
         match split {
             None => self.stes(place, address, 0, 1 << log2)?,
-            Some(split) => self.descriptors(config_word, split, &mut shape)?,
+            Some(split) => self.descriptors(config_word, split.bits(), &mut shape)?,
         }
         self.check_overlaps()?;
         Ok(shape)

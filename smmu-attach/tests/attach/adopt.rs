@@ -13,7 +13,7 @@ use smmu_attach::adopt::*;
 use smmu_attach::*;
 use smmu_types::fake::*;
 use smmu_types::legal::{El2Regime, Rule, SmmuView};
-use smmu_types::regs::strtab;
+use smmu_types::regs::strtab::{self, Split};
 use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, SinkError};
 use smmu_types::*;
 
@@ -66,6 +66,7 @@ struct AdoptivePool {
     old: Arc<[AtomicU64]>,
     look: Look,
     refuses: Arc<AtomicBool>,
+    rounds_up: Arc<AtomicBool>,
 }
 
 enum AdoptiveBlock {
@@ -89,7 +90,8 @@ unsafe impl AdoptMemory for AdoptivePool {
     fn adopt(&self, address: PhysAddr, layout: DmaLayout) -> Result<AdoptiveBlock, DmaError> {
         let refused = DmaError { bytes: layout.bytes(), align: layout.align() };
         let first = address.0.checked_sub(OLD).ok_or(refused)? as usize / 8;
-        let words = first..first + layout.words();
+        let most = if self.rounds_up.load(Ordering::Relaxed) { 512 } else { 1 };
+        let words = first..first + layout.words().next_multiple_of(most);
         if self.refuses.load(Ordering::Relaxed) || words.end > self.old.len() {
             return Err(refused);
         }
@@ -142,6 +144,8 @@ struct Rig {
     env: Env<Adoptive>,
     look: Look,
     refuses: Arc<AtomicBool>,
+    /// Blocks over old memory cover whole pages.
+    rounds_up: Arc<AtomicBool>,
     /// The n-th command batch from now on fails, with all after it. 0: none.
     fail_at: Arc<AtomicU32>,
     old: Smmu<HeapPlatform>,
@@ -170,13 +174,18 @@ impl Rig {
     }
 
     fn of(registers: IdRegisters) -> Self {
+        Self::with(registers, Split::Eight)
+    }
+
+    fn with(registers: IdRegisters, split: Split) -> Self {
         let windows = [OLD, NEW].map(|base| HeapWindow::new(PhysAddr(base), BYTES));
         let memory = Memory(windows[0].share(), windows[1].share());
         let [old, new] = windows.map(Pool::new);
         let env = Env::<HeapPlatform>::new(old, RecordingSink::new(), RecordingObserver::new());
         let env = env.unwrap();
         let caps = Capabilities::decode(registers);
-        let smmu = Smmu::new(&env, SMMU, registers, caps, SmmuConfig::default()).unwrap();
+        let smmu = Smmu::new(&env, SMMU, registers, caps, SmmuConfig::default().with_split(split))
+            .unwrap();
         let domain = |id: u32, stage| {
             let tables = tables(stage, 0x8000_0000 + u64::from(id) * 0x1000);
             Domain::new(&env, DomainId(id), tables).unwrap()
@@ -210,6 +219,7 @@ impl Rig {
         let (address, format) = smmu.stream_table();
         let (base, config) = (strtab::base(address, format).unwrap(), format.config().unwrap());
         let (look, refuses): (Look, Arc<AtomicBool>) = Default::default();
+        let rounds_up = Arc::<AtomicBool>::default();
         let fail_at = Arc::new(AtomicU32::new(0));
         let left = Arc::clone(&fail_at);
         let sink = RecordingSink::failing(move |call| {
@@ -234,6 +244,7 @@ impl Rig {
             old: Arc::clone(&memory.0),
             look: Arc::clone(&look),
             refuses: Arc::clone(&refuses),
+            rounds_up: Arc::clone(&rounds_up),
         };
         let env = Env::<Adoptive>::new(dma, sink, RecordingObserver::new()).unwrap();
         Rig {
@@ -245,6 +256,7 @@ impl Rig {
             env,
             look,
             refuses,
+            rounds_up,
             fail_at,
             old: smmu,
         }
@@ -284,11 +296,13 @@ impl Rig {
     /// The address of a stream's STE.
     fn ste_at(&self, stream: u32) -> u64 {
         let descriptor = self.memory.get(self.descriptor_at(stream));
-        StreamTableDescriptor([descriptor]).array().unwrap().0.0 + u64::from(stream % 256) * 64
+        let (_, index) = self.old.stream_table().1.place(StreamId(stream));
+        StreamTableDescriptor([descriptor]).array().unwrap().0.0 + u64::from(index) * 64
     }
 
     fn descriptor_at(&self, stream: u32) -> u64 {
-        self.old.stream_table().0.0 + u64::from(stream >> 8) * 8
+        let (base, format) = self.old.stream_table();
+        base.0 + u64::from(format.place(StreamId(stream)).0) * 8
     }
 
     fn ste(&self, stream: u32) -> Ste {
@@ -371,7 +385,7 @@ fn every_stream_of_our_own_tables_is_found() {
         };
         assert!(is_right, "{live:?}");
     }
-    // The visitor sees the streams that abort as well: two arrays of 256 STEs.
+    // The visitor sees the streams that abort as well: two arrays of 2^8 STEs.
     let mut all = 0;
     let shape = rig.tables().visit(&rig.memory, ReadBudget::default(), &mut |_| {
         all += 1;
@@ -398,6 +412,7 @@ fn a_linear_table_is_surveyed_and_taken_over() {
         old: Arc::clone(&memory.0),
         look: Look::default(),
         refuses: Arc::default(),
+        rounds_up: Arc::default(),
     };
     let env = Env::<Adoptive>::new(dma, RecordingSink::new(), RecordingObserver::new()).unwrap();
     let caps = Capabilities::decode(registers);
@@ -423,6 +438,7 @@ type Breaks = fn(&mut Rig);
 #[case::relative(|rig: &mut Rig| rig.registers.idr1 |= 1 << 28 | 1 << 30, |doubt| doubt == Doubt::Relative)]
 #[case::format(|rig: &mut Rig| rig.config |= 3 << 16, |doubt| matches!(doubt, Doubt::Rule { place: Place::Registers, broken } if broken.field == "FMT"))]
 #[case::split(|rig: &mut Rig| rig.config |= 1 << 6, |doubt| matches!(doubt, Doubt::Rule { place: Place::Registers, broken } if broken.field == "SPLIT"))]
+#[case::span_of_more(|rig: &mut Rig| rig.memory.set(rig.descriptor_at(0x200), 0x4030_0000 | 10), |doubt| matches!(doubt, Doubt::Rule { place: Place::StreamDescriptor(StreamId(0x200)), broken } if broken.field == "Span"))]
 #[case::size(|rig: &mut Rig| rig.config += 1, |doubt| matches!(doubt, Doubt::Rule { broken, .. } if broken.field == "LOG2SIZE"))]
 #[case::span(|rig: &mut Rig| rig.memory.set(rig.descriptor_at(0x200), 12), |doubt| matches!(doubt, Doubt::Rule { place: Place::StreamDescriptor(StreamId(0x200)), broken } if broken.rule == Rule::SpanReserved))]
 #[case::array_far(|rig: &mut Rig| rig.memory.set(rig.descriptor_at(0x200), 1 << 46 | 9), |doubt| matches!(doubt, Doubt::Rule { place: Place::StreamDescriptor(StreamId(0x200)), broken } if broken.field == "L2Ptr"))]
@@ -528,7 +544,7 @@ fn the_seeds_of_the_fuzzer_are_read_to_an_end() {
 
 const KEPT: [u32; 4] = [STAGE1, TWINS[0], TWINS[1], TWO_LEVEL];
 
-/// `BYPASS` is behind another second-level table than the rest.
+/// `BYPASS` is behind another second-level table than the rest, unless one has 2^10 STEs.
 #[rstest]
 #[case::some(&KEPT, 3)]
 #[case::other_second_level(&[BYPASS], 1)]
@@ -536,8 +552,10 @@ const KEPT: [u32; 4] = [STAGE1, TWINS[0], TWINS[1], TWO_LEVEL];
 fn inv_3_kept_streams_stay_bit_for_bit_and_others_abort(
     #[case] kept: &[u32],
     #[case] first_free: u16,
+    #[values(Split::Six, Split::Eight, Split::Ten)] split: Split,
 ) {
-    let rig = Rig::new();
+    let rig = Rig::with(REGISTERS, split);
+    assert_eq!(rig.survey().unwrap().shape().split, Some(split));
     let before = rig.stes();
     let smmu = rig.adopt(kept);
     for (stream, old) in LIVE.into_iter().zip(before) {
@@ -558,11 +576,68 @@ fn inv_3_kept_streams_stay_bit_for_bit_and_others_abort(
         left.push(stream);
     }
     assert_eq!(left, kept.iter().copied().map(StreamId).collect::<Vec<_>>());
-    // A stream that nobody had, in a second level that does not exist yet.
-    let device = smmu.add_device(&[StreamId(0x500)]).unwrap();
+    // Streams that nobody had, the first and the last of a second level that does not exist yet.
+    let (first, last) = (StreamId(0xc00), StreamId(0xc00 + (1 << split.bits()) - 1));
+    let device = smmu.add_device(&[first, last]).unwrap();
+    assert_eq!(rig.commands().iter().filter(|c| c.starts_with("CFGI_STE")).count(), 1);
     assert!(matches!(device.attachment(), Attachment::Blocked));
     assert_eq!(device.attach(&rig.domain(9, S1)), Ok(Outcome::Done));
-    assert_eq!(rig.reached(0x500), Reached::Stage1(Asid(first_free)));
+    for stream in [first, last] {
+        assert_eq!(rig.reached(stream.0), Reached::Stage1(Asid(first_free)));
+    }
+    // A survey, and so the SMMU, finds the new second level whole.
+    let all = rig.survey().unwrap();
+    assert!(all.streams().map(|live| live.stream).filter(|s| *s >= first).eq([first, last]));
+    let arrays = &all.shape().arrays;
+    assert!(arrays.iter().all(|array| array.descriptor.array().unwrap().1 == split.bits()));
+}
+
+/// The second level of stream 0x200 has 2^`log2` STEs, and its split allows 2^8.
+#[rstest]
+fn a_short_second_level_is_taken_over_as_it_is(#[values(0, 3, 7, 8)] log2: u8) {
+    let rig = Rig::new();
+    let array = OLD + (BYTES as u64 - 0x8000);
+    let bypass = Ste::bypass(ShareabilityOverride::NonShareable);
+    let reach = 0x200 + (1 << log2) - 1;
+    // Behind the array is other memory of the old owner, which looks like STEs.
+    for n in 0..512 {
+        rig.memory.set(array + n * 64, bypass.0[0]);
+    }
+    rig.memory.set(rig.descriptor_at(0x200), array | (u64::from(log2) + 1));
+    let smmu = rig.adopt(&[reach]);
+    for stream in 0x200..0x200 + 512 {
+        let expected = if stream < reach { Ste::ABORT } else { bypass };
+        let at = array + u64::from(stream - 0x200) * 64;
+        assert_eq!(Ste(rig.memory.entry(at)), expected, "{stream:#x}");
+    }
+    let device = smmu.add_device(&[StreamId(reach)]).unwrap();
+    assert_eq!(device.attach(&rig.domain(9, S1)), Ok(Outcome::Done));
+    assert!(matches!(rig.reached(reach), Reached::Stage1(_)));
+    let beyond = smmu.add_device(&[StreamId(reach + 1)]).map(|_| ());
+    let stes = 1 << log2;
+    let short = AttachError::ShortArray { smmu: SMMU, stream: StreamId(reach + 1), stes };
+    assert_eq!(beyond, if log2 == 8 { Ok(()) } else { Err(short) });
+    let at = array + u64::from(stes as u32) * 64;
+    assert_eq!(Ste(rig.memory.entry(at)), bypass, "memory behind the array was written");
+}
+
+/// A block over whole pages instead of the table would let its neighbours be written.
+#[rstest]
+#[case::linear(true)]
+#[case::two_levels(false)]
+fn a_block_of_another_size_is_refused(#[case] linear: bool) {
+    let mut rig = Rig::new();
+    if linear {
+        (rig.base, rig.config) = (OLD + (BYTES as u64 - 0x1000), 4);
+    }
+    let survey = rig.survey().unwrap();
+    let address = survey.shape().base;
+    rig.rounds_up.store(true, Ordering::Relaxed);
+    let refused = rig.adopting(SMMU, &[]).map(|_| ());
+    assert!(
+        matches!(refused, Err(AdoptError::Map { address: at, .. }) if at == address),
+        "{refused:?}"
+    );
 }
 
 /// The old owner aborted a stream, and its `CFGI_STE` was cut off: the SMMU still uses the old STE.
@@ -898,15 +973,23 @@ fn a_nested_stream_is_kept_without_its_guests_cds() {
     assert_eq!(rig.reached(STAGE2), Reached::Memory);
 }
 
-#[test]
-fn a_second_level_of_another_size_is_refused() {
+/// A table smaller than one second level has no form in this crate.
+#[rstest]
+fn a_table_within_one_second_level_is_refused(
+    #[values(Split::Six, Split::Eight, Split::Ten)] split: Split,
+) {
     let mut rig = Rig::new();
-    // An empty table of descriptors for 2^6 STEs each.
     rig.base = OLD + (BYTES as u64 - 0x2000);
-    rig.config = 1 << 16 | 6 << 6 | 16;
+    let bits = split.bits();
+    rig.config = 1 << 16 | u32::from(bits) << 6 | u32::from(bits) - 1;
     assert!(rig.survey().is_ok());
     let refused = rig.adopting(SMMU, &[]).map(|_| ());
-    assert_eq!(refused, Err(AdoptError::SecondLevel { smmu: SMMU, bits: 6 }));
+    let field =
+        FieldError::TooSmall { field: "LOG2SIZE", value: u64::from(bits) - 1, min: bits.into() };
+    assert_eq!(refused, Err(AdoptError::Smmu(AttachError::from(field))));
+    // As large as one: its only descriptor is empty.
+    rig.config += 1;
+    assert!(rig.adopting(SMMU, &[]).is_ok());
 }
 
 #[test]

@@ -5,13 +5,10 @@
 
 use crate::fields::{strtab_base, strtab_base_cfg};
 use crate::layout::attempt;
-use crate::{FieldError, PhysAddr, StreamTableDescriptor};
+use crate::{FieldError, PhysAddr, StreamId, StreamTableDescriptor};
 
 /// Read-allocate hint of `STRTAB_BASE`.
 pub const READ_ALLOCATE: u64 = strtab_base::RA.mask();
-
-/// Two-level tables split the StreamID so that one L2 table has 2^8 STEs.
-pub const SPLIT: u32 = 8;
 
 /// Format and size of a stream table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +18,12 @@ pub enum StreamTableFormat {
         /// log2 of the number of STEs, 0 to 32.
         log2: u8,
     },
-    /// An array of 2^(`log2` - 8) L1 descriptors, each pointing at 2^8 STEs.
+    /// An array of 2^(`log2` - `split`) L1 descriptors, each pointing at up to 2^`split` STEs.
     TwoLevel {
-        /// log2 of the number of StreamIDs that the table covers, 8 to 32.
+        /// log2 of the number of StreamIDs that the table covers, `split` to 32.
         log2: u8,
+        /// How many low bits of a StreamID the second level indexes.
+        split: Split,
     },
 }
 
@@ -38,9 +37,9 @@ impl StreamTableFormat {
         attempt!(self.bytes());
         Ok(match self {
             StreamTableFormat::Linear { log2 } => log2 as u32,
-            StreamTableFormat::TwoLevel { log2 } => {
+            StreamTableFormat::TwoLevel { log2, split } => {
                 let fmt = strtab_base_cfg::FMT.cut(Levels::TWO);
-                let split = strtab_base_cfg::SPLIT.cut(SPLIT as u64);
+                let split = strtab_base_cfg::SPLIT.cut(split.bits() as u64);
                 (fmt | split | strtab_base_cfg::LOG2SIZE.cut(log2 as u64)) as u32
             }
         })
@@ -50,7 +49,28 @@ impl StreamTableFormat {
     #[must_use]
     pub const fn log2(self) -> u8 {
         match self {
-            StreamTableFormat::Linear { log2 } | StreamTableFormat::TwoLevel { log2 } => log2,
+            StreamTableFormat::Linear { log2 } | StreamTableFormat::TwoLevel { log2, .. } => log2,
+        }
+    }
+
+    /// How many low bits of a StreamID the second level indexes; `None` for a linear table.
+    #[must_use]
+    pub const fn split(self) -> Option<Split> {
+        match self {
+            StreamTableFormat::Linear { .. } => None,
+            StreamTableFormat::TwoLevel { split, .. } => Some(split),
+        }
+    }
+
+    /// Index of a stream's level-1 descriptor, and of its STE in the array behind it. A linear table
+    /// is one such array.
+    #[must_use]
+    pub const fn place(self, stream: StreamId) -> (u32, u32) {
+        match self {
+            StreamTableFormat::Linear { .. } => (0, stream.0),
+            StreamTableFormat::TwoLevel { split, .. } => {
+                (stream.0 >> split.bits(), stream.0 & ((1 << split.bits()) - 1))
+            }
         }
     }
 
@@ -59,18 +79,22 @@ impl StreamTableFormat {
     /// # Errors
     ///
     /// The format cannot have this size: more than 32 bits, or for a two-level table fewer bits
-    /// than its second level covers.
+    /// than its second level covers. Or its split is reserved.
     pub const fn bytes(self) -> Result<u64, FieldError> {
         const FIELD: &str = strtab_base_cfg::LOG2SIZE.name();
         let value = self.log2() as u64;
         match self {
             _ if value > 32 => Err(FieldError::TooLarge { field: FIELD, value, max: 32 }),
             StreamTableFormat::Linear { log2 } => Ok(64 << log2),
-            StreamTableFormat::TwoLevel { log2 } if log2 as u32 >= SPLIT => {
-                Ok(8 << (log2 - SPLIT as u8))
+            StreamTableFormat::TwoLevel { split: Split::Reserved(value), .. } => {
+                let field = strtab_base_cfg::SPLIT.name();
+                Err(FieldError::Reserved { field, value: value as u64 })
             }
-            StreamTableFormat::TwoLevel { .. } => {
-                Err(FieldError::TooSmall { field: FIELD, value, min: SPLIT as u64 })
+            StreamTableFormat::TwoLevel { log2, split } if log2 >= split.bits() => {
+                Ok(8 << (log2 - split.bits()))
+            }
+            StreamTableFormat::TwoLevel { split, .. } => {
+                Err(FieldError::TooSmall { field: FIELD, value, min: split.bits() as u64 })
             }
         }
     }
@@ -95,9 +119,13 @@ pub const fn base(address: PhysAddr, format: StreamTableFormat) -> Result<u64, F
     }
 }
 
-/// A level-1 descriptor that points at a table of 2^8 STEs, aligned to 16 KiB.
-pub const fn l1_descriptor(l2: PhysAddr) -> Result<u64, FieldError> {
-    match StreamTableDescriptor::new(l2, SPLIT as u8) {
+/// A level-1 descriptor that points at a whole second-level table, aligned to its size.
+///
+/// # Errors
+///
+/// The address is not aligned, or too large.
+pub const fn l1_descriptor(l2: PhysAddr, split: Split) -> Result<u64, FieldError> {
+    match StreamTableDescriptor::new(l2, split.bits()) {
         Ok(descriptor) => Ok(descriptor.0[0]),
         Err(error) => Err(error),
     }
@@ -230,14 +258,14 @@ impl DecodedConfig {
         1u64.checked_shl(if log2 < 6 { 6 } else { log2 })
     }
 
-    /// The same as a [`StreamTableFormat`]. `None` unless the table is linear or has a second level
-    /// of [`SPLIT`] bits, and has a size that the format allows.
+    /// The same as a [`StreamTableFormat`]. `None` for a reserved value, and for a size that the
+    /// format does not allow.
     #[must_use]
     pub const fn format(self) -> Option<StreamTableFormat> {
         let format = match (self.levels, self.split) {
             (Levels::Linear, _) => StreamTableFormat::Linear { log2: self.log2 },
-            (Levels::Two, Split::Eight) => StreamTableFormat::TwoLevel { log2: self.log2 },
-            _ => return None,
+            (Levels::Reserved(_), _) | (Levels::Two, Split::Reserved(_)) => return None,
+            (Levels::Two, split) => StreamTableFormat::TwoLevel { log2: self.log2, split },
         };
         match format.bytes() {
             Ok(_) => Some(format),
@@ -298,8 +326,10 @@ mod tests {
     #[test]
     fn alignment_is_the_size_of_the_first_level() {
         for log2 in 0..=u8::MAX {
-            for format in [StreamTableFormat::Linear { log2 }, StreamTableFormat::TwoLevel { log2 }]
-            {
+            let two_level =
+                [Split::Six, Split::Eight, Split::Ten, Split::Reserved(6), Split::Reserved(7)]
+                    .map(|split| StreamTableFormat::TwoLevel { log2, split });
+            for format in [StreamTableFormat::Linear { log2 }].into_iter().chain(two_level) {
                 let (bytes, config) = (format.bytes(), format.config());
                 assert_eq!(bytes.map(|_| ()), config.map(|_| ()), "{format:?}");
                 let (Ok(bytes), Ok(config)) = (bytes, config) else { continue };

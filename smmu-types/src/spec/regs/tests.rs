@@ -5,7 +5,7 @@ extern crate std;
 use super::*;
 use crate::fields;
 use crate::queue::QueueSize;
-use crate::{FieldError, PhysAddr};
+use crate::{FieldError, PhysAddr, StreamId};
 use rstest::rstest;
 use std::string::ToString;
 
@@ -41,10 +41,10 @@ fn values_that_a_real_model_took() {
     assert_eq!(cr1::COHERENT, 0xd75);
     assert_eq!(strtab::StreamTableFormat::Linear { log2: 8 }.config(), Ok(8));
     assert_eq!(
-        strtab::StreamTableFormat::TwoLevel { log2: 16 }.config(),
+        strtab::StreamTableFormat::TwoLevel { log2: 16, split: strtab::Split::Eight }.config(),
         Ok(16 | 8 << 6 | 1 << 16)
     );
-    assert_eq!(strtab::l1_descriptor(PhysAddr(0x4004_0000)), Ok(0x4004_0009));
+    assert_eq!(strtab::l1_descriptor(PhysAddr(0x4004_0000), strtab::Split::Eight), Ok(0x4004_0009));
     let size = QueueSize::from_log2(6).unwrap();
     assert_eq!(queue_base::encode(PhysAddr(0x4001_0000), size, 16), Ok(1 << 62 | 0x4001_0006));
 }
@@ -56,26 +56,59 @@ fn a_misaligned_base_is_refused_not_cut() {
     assert!(
         strtab::base(PhysAddr(0x4000_0040), strtab::StreamTableFormat::Linear { log2: 4 }).is_err()
     );
-    assert!(strtab::l1_descriptor(PhysAddr(0x4000_1000)).is_err());
+    for (split, at, size) in [
+        (strtab::Split::Six, 0x4000_1000, 7),
+        (strtab::Split::Eight, 0x4000_4000, 9),
+        (strtab::Split::Ten, 0x4001_0000, 11),
+    ] {
+        assert_eq!(strtab::l1_descriptor(PhysAddr(at), split), Ok(at | size));
+        assert!(strtab::l1_descriptor(PhysAddr(at + (at & 0xf_ffff) / 2), split).is_err());
+    }
 }
 
 #[test]
 fn a_stream_table_of_an_impossible_size_says_which_way() {
-    use strtab::StreamTableFormat::{Linear, TwoLevel};
+    use strtab::Split;
+    use strtab::StreamTableFormat::{self, Linear};
     let field = "LOG2SIZE";
+    let two_level = |log2| StreamTableFormat::TwoLevel { log2, split: Split::Eight };
     for log2 in [33, 64, 255] {
         let error = FieldError::TooLarge { field, value: log2.into(), max: 32 };
-        for format in [Linear { log2 }, TwoLevel { log2 }] {
+        for format in [Linear { log2 }, two_level(log2)] {
             assert_eq!(format.config(), Err(error));
             assert_eq!(strtab::base(PhysAddr(0), format), Err(error));
         }
     }
     let error = FieldError::TooSmall { field, value: 5, min: 8 };
-    assert_eq!(TwoLevel { log2: 5 }.config(), Err(error));
-    assert_eq!(strtab::base(PhysAddr(0), TwoLevel { log2: 5 }), Err(error));
+    assert_eq!(two_level(5).config(), Err(error));
+    assert_eq!(strtab::base(PhysAddr(0), two_level(5)), Err(error));
     assert_eq!(error.to_string(), "LOG2SIZE = 0x5 is too small here; the smallest value is 0x8");
-    assert_eq!(TwoLevel { log2: 8 }.bytes(), Ok(8));
-    assert_eq!(TwoLevel { log2: 32 }.bytes(), Ok(8 << 24));
+    assert_eq!(two_level(8).bytes(), Ok(8));
+    assert_eq!(two_level(32).bytes(), Ok(8 << 24));
+    for (split, bits) in [(Split::Six, 6), (Split::Ten, 10)] {
+        let of = |log2| StreamTableFormat::TwoLevel { log2, split };
+        assert_eq!(of(bits).bytes(), Ok(8));
+        assert_eq!(of(32).bytes(), Ok(8 << (32 - bits)));
+        let error = FieldError::TooSmall { field, value: (bits - 1).into(), min: bits.into() };
+        assert_eq!(of(bits - 1).bytes(), Err(error));
+    }
+    let reserved = StreamTableFormat::TwoLevel { log2: 16, split: Split::Reserved(7) };
+    assert_eq!(reserved.config(), Err(FieldError::Reserved { field: "SPLIT", value: 7 }));
+}
+
+#[test]
+fn a_stream_has_one_place_in_a_table() {
+    use strtab::{Split, StreamTableFormat};
+    let stream = StreamId(0x1_2345);
+    assert_eq!(StreamTableFormat::Linear { log2: 17 }.place(stream), (0, 0x1_2345));
+    for (split, place) in [
+        (Split::Six, (0x1_2345 >> 6, 0x05)),
+        (Split::Eight, (0x123, 0x45)),
+        (Split::Ten, (0x48, 0x345)),
+    ] {
+        let format = StreamTableFormat::TwoLevel { log2: 17, split };
+        assert_eq!((format.place(stream), format.split()), (place, Some(split)));
+    }
 }
 
 #[test]

@@ -75,16 +75,17 @@ pub(super) fn ste_address(
     stream: StreamId,
 ) -> Result<PhysAddr, Stop> {
     let (base, format) = smmu.stream_table();
+    let (span, index) = format.place(stream);
     match format {
-        strtab::StreamTableFormat::Linear { .. } => Ok(PhysAddr(base.0 + u64::from(stream.0) * 64)),
+        strtab::StreamTableFormat::Linear { .. } => Ok(PhysAddr(base.0 + u64::from(index) * 64)),
         strtab::StreamTableFormat::TwoLevel { .. } => {
-            let l1 = PhysAddr(base.0 + u64::from(stream.0 >> strtab::SPLIT) * 8);
+            let l1 = PhysAddr(base.0 + u64::from(span) * 8);
             let descriptor = ram.word(l1).map_or(0, |word| word.load(Ordering::SeqCst));
             if descriptor & 0x1f == 0 {
                 return Err(Stop::failed(format!("stream {stream} has no second-level table")));
             }
             let l2 = descriptor & 0x000f_ffff_ffff_ffc0;
-            Ok(PhysAddr(l2 + u64::from(stream.0 & 0xff) * 64))
+            Ok(PhysAddr(l2 + u64::from(index) * 64))
         }
     }
 }
