@@ -38,7 +38,7 @@ impl<P: Platform> SmmuParts<P> {
         env: Env<P>,
     ) -> Self {
         let instance = env.next_smmu();
-        let (foreign, gone) = (ForeignTags::new(Vec::new()), AtomicBool::new(false));
+        let (foreign, gone) = (ForeignTags::new(Vec::new(), None), AtomicBool::new(false));
         SmmuParts { id, instance, caps, rules, asids, vmids, env, foreign, gone }
     }
 

@@ -291,6 +291,12 @@ impl AsidSpace {
         let limit = width(TagKind::Asid, bits)?.min(self.shared.numbers.numbers());
         self.shared.take_this(smmu, limit, asid.0, CacheTag::Asid(regime, asid))
     }
+
+    /// Whether both are handles of one space.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        core::ptr::eq::<SpaceInner>(&*self.shared, &*other.shared)
+    }
 }
 
 impl fmt::Debug for AsidSpace {

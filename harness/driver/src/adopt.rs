@@ -6,7 +6,8 @@
 //! 2. [`Takeover::begin`] reads the registers of each SMMU and judges them. An SMMU that does not
 //!    translate is started, as by [`Setup::start`].
 //! 3. [`Survey::new`] reads the tables, and [`Adoption`] asks the [plan](AdoptPlan::new) about each stream,
-//!    maps the stream table, and claims the tags of the kept streams.
+//!    maps the stream table, and claims the tags of the kept streams. SMMUs whose options name one
+//!    ASID space claim each ASID once: it stays taken until the last stream of all of them has left.
 //! 4. The old event and PRI queues are mapped, to be kept and read on.
 //! 5. For each SMMU, one after the other: interrupts go off, the old commands are carried out, and the
 //!    driver's command queue takes their place.
@@ -167,8 +168,8 @@ where
     /// [`DrivenSmmu::origin`](crate::DrivenSmmu::origin) tells what became of each SMMU.
     ///
     /// [`SmmuOptions::attach`](crate::SmmuOptions::attach): the stream table of a taken-over SMMU is as
-    /// large as it is. Two SMMUs that share an ASID space cannot both be taken over if they run with
-    /// one ASID.
+    /// large as it is. SMMUs that share an ASID space there
+    /// ([`SmmuConfig::with_asids`](smmu_attach::SmmuConfig::with_asids)) may run with the same ASIDs.
     ///
     /// # Errors
     ///
@@ -191,7 +192,8 @@ where
         room.map_err(|_| DriverError::OutOfMemory { smmu: last })?;
         for part in parts.iter() {
             let look = Look { memory, budget, events };
-            let one = look.at(part, env, wait, |live| keep(part.id, live));
+            let beside = beside(part, parts, &found);
+            let one = look.at(part, env, wait, beside, |live| keep(part.id, live));
             let one =
                 one.unwrap_or_else(|not| if not == OFF { Found::Off } else { Found::Doubt(not) });
             if let (Found::Doubt(error), OnDoubt::Refuse) = (&one, on_doubt) {
@@ -286,6 +288,7 @@ impl Look<'_> {
         part: &Part<P>,
         env: &Env<P>,
         wait: &P::Wait,
+        beside: Option<&Adopting<Attach<P>>>,
         mut keep: impl FnMut(&LiveStream<'_>) -> Keep,
     ) -> Result<Found<P>, NotAdopted>
     where
@@ -309,7 +312,12 @@ impl Look<'_> {
         let survey = Survey::new(tables, self.memory, self.budget)?;
         let mut kept = 0;
         let config = part.options.attach.clone();
-        let adopting = Smmu::<P>::adopt(env, id, *caps, config, Adoption::new(&survey), |live| {
+        let adoption = Adoption::new(&survey);
+        let adoption = match beside {
+            Some(first) => adoption.beside_adopting(first),
+            None => adoption,
+        };
+        let adopting = Smmu::<P>::adopt(env, id, *caps, config, adoption, |live| {
             let choice = keep(live);
             kept += usize::from(choice == Keep::Running);
             choice
@@ -361,6 +369,23 @@ impl Look<'_> {
         };
         Ok(OutputQueues { events, pages })
     }
+}
+
+/// The last SMMU before this one that is to be taken over and has the same ASID space.
+fn beside<'a, P: Platform>(
+    part: &Part<P>,
+    parts: &[Part<P>],
+    found: &'a [Found<P>],
+) -> Option<&'a Adopting<Attach<P>>> {
+    let space = part.options.attach.asids.as_ref()?;
+    let mut before = parts.iter().zip(found).rev();
+    before.find_map(|(other, one)| match one {
+        Found::Running { adopting, .. } => {
+            let asids = other.options.attach.asids.as_ref()?;
+            asids.is_same(space).then_some(adopting)
+        }
+        Found::Off | Found::Doubt(_) => None,
+    })
 }
 
 /// Whether a range shares memory with a stream table.

@@ -38,7 +38,7 @@ pub enum Keep {
 /// What [`Smmu::adopt`] takes over.
 pub struct Adoption<'a, P: Platform> {
     survey: &'a Survey,
-    beside: Option<&'a Smmu<P>>,
+    beside: Option<&'a SmmuCore<P>>,
 }
 
 impl<'a, P: Platform> Adoption<'a, P> {
@@ -51,14 +51,24 @@ impl<'a, P: Platform> Adoption<'a, P> {
     /// With the ASID space of an SMMU that was taken over before, from the same old owner. An ASID
     /// that both use stays reserved until the last stream of both has left it.
     #[must_use]
-    pub const fn beside(self, first: &'a Smmu<P>) -> Self {
-        Adoption { beside: Some(first), ..self }
+    pub fn beside(self, first: &'a Smmu<P>) -> Self {
+        Adoption { beside: Some(first.core()), ..self }
+    }
+
+    /// [`beside`](Self::beside) an SMMU that is not taken over yet.
+    ///
+    /// Either may be taken over first, or given up: an ASID that both use stays reserved while one of
+    /// them is left. A third SMMU of the space names the second, and so on.
+    #[must_use]
+    pub fn beside_adopting(self, first: &'a Adopting<P>) -> Self {
+        Adoption { beside: Some(&first.core), ..self }
     }
 }
 
 impl<P: Platform> fmt::Debug for Adoption<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Adoption").field("beside", &self.beside).finish_non_exhaustive()
+        let beside = self.beside.map(|core| core.id);
+        f.debug_struct("Adoption").field("beside", &beside).finish_non_exhaustive()
     }
 }
 
@@ -73,7 +83,6 @@ pub struct Adopting<P: Platform> {
     arrays: Vec<(u32, Counted<Block<P>>)>,
     /// Ascending.
     kept: Vec<StreamId>,
-    fresh: Vec<(usize, FreshTag)>,
     progress: Progress,
 }
 
@@ -155,25 +164,25 @@ where
         kept.extend(found.streams.iter().map(|foreign| foreign.stream));
 
         let asids = match (beside, config.asids) {
-            (Some(first), _) => first.asids().clone(),
+            (Some(first), _) => first.asids.clone(),
             (None, Some(shared)) => shared,
             (None, None) => AsidSpace::new(caps.asid_bits).map_err(AttachError::from)?,
         };
         let vmids = VmidSpace::with_config(id, caps.vmid_bits, config.vmids);
         let vmids = vmids.map_err(AttachError::from)?;
-        let beside = beside.map(|first| &first.core().foreign);
-        let mut claims = Claims { id, caps: &caps, asids: &asids, vmids: &vmids, beside };
-        let (rows, fresh) = claims.rows(found.users)?;
+        let tags = beside.map(|first| &first.foreign);
+        let claims = Claims { id, caps: &caps, asids: &asids, vmids: &vmids, beside: tags };
+        let rows = claims.rows(found.users)?;
 
         let rules = *survey.tables().smmu();
-        let foreign = ForeignTags::new(rows);
+        let foreign = ForeignTags::new(rows, beside.cloned());
         let parts = SmmuParts::new(id, caps, rules, asids, vmids, env.clone());
         let core = Counted::new(SmmuParts { foreign, ..parts }).map_err(AttachError::from)?;
         let streams = ForeignStreams { streams: found.streams, tags: found.tags };
         let made = Smmu::of_parts(core.clone(), table, streams);
         let progress = Progress::Prepared;
         match made {
-            Ok(smmu) => Ok(Adopting { smmu, core, arrays, kept, fresh, progress }),
+            Ok(smmu) => Ok(Adopting { smmu, core, arrays, kept, progress }),
             Err(error) => {
                 core.foreign.abandon();
                 Err(AttachError::from(error).into())
@@ -205,7 +214,7 @@ impl<P: Platform> Adopting<P> {
     )]
     pub fn abort_others(mut self) -> Result<Smmu<P>, AbortUnconfirmed<P>> {
         if self.progress == Progress::Prepared {
-            self.core.foreign.hold(mem::take(&mut self.fresh).into_iter());
+            self.core.foreign.hold();
         }
         let after = mem::replace(&mut self.progress, Progress::Begun);
         match self.write(after) {
@@ -404,17 +413,12 @@ struct Claims<'a, P: Platform> {
     beside: Option<&'a ForeignTags<P>>,
 }
 
-type Rows<P> = (Vec<Row<P>>, Vec<(usize, FreshTag)>);
-
 impl<P: Platform> Claims<'_, P> {
-    fn rows(&mut self, users: HashMap<CacheTag, u64>) -> Result<Rows<P>, AdoptError> {
+    fn rows(&self, users: HashMap<CacheTag, u64>) -> Result<Vec<Row<P>>, AdoptError> {
         let smmu = self.id;
         let out_of_memory = AttachError::OutOfMemory { smmu };
-        let (mut tags, mut rows, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
-        let room = tags
-            .try_reserve_exact(users.len())
-            .and(rows.try_reserve_exact(users.len()))
-            .and(fresh.try_reserve_exact(users.len()));
+        let (mut tags, mut rows) = (Vec::new(), Vec::new());
+        let room = tags.try_reserve_exact(users.len()).and(rows.try_reserve_exact(users.len()));
         room.map_err(|_| out_of_memory)?;
         tags.extend(users);
         tags.sort_unstable();
@@ -424,13 +428,12 @@ impl<P: Platform> Claims<'_, P> {
                 Claim::Nothing => Holding::Nothing,
                 Claim::Shared(number) => Holding::Use(number),
                 Claim::Fresh(number) => {
-                    fresh.push((rows.len(), number));
-                    Holding::Use(NumberUse::new().map_err(AttachError::from)?)
+                    Holding::Use(NumberUse::new(number).map_err(AttachError::from)?)
                 }
             };
             rows.push(Row { tag, users, number });
         }
-        Ok((rows, fresh))
+        Ok(rows)
     }
 
     fn claim(&self, rows: &[Row<P>], tag: CacheTag) -> Result<Claim<P>, TagError> {

@@ -3,6 +3,7 @@
 //! 1. A number that the running tables use is not given out before [`ForeignTags::release`] of its
 //!    last use has a proof of its flush.
 //! 2. A number of a shared ASID space stays taken while one SMMU of the space has a use of it.
+//!    The first SMMU that holds the number makes it so, also if another one has claimed it.
 //! 3. A use is released once: the device whose entries led to the tag holds it, under its lock.
 
 use alloc::vec::Vec;
@@ -17,49 +18,69 @@ use smmu_types::{
     Asid, CacheTag, Command, FlushProof, GoneProof, OutOfMemory, Regime, SmmuId, Vmid,
 };
 
+use crate::smmu_core::SmmuCore;
 use crate::{Env, Platform};
 
 /// A number of a tag space, for all rows that use it, of one SMMU or several.
 struct Number<P: Platform> {
     rows: AtomicUsize,
-    /// `None` before the first of the SMMUs is taken over, and after the last row.
-    tag: Mutex<P::Lock, Option<InUseTag>>,
+    /// `None` after the last row.
+    tag: Mutex<P::Lock, Option<Claimed>>,
 }
 
-/// One row's use of a number. Dropping it gives the use back, and keeps the number taken.
-pub(crate) struct NumberUse<P: Platform>(Counted<Number<P>>);
+enum Claimed {
+    /// No SMMU with the number is taken over yet. Dropping it frees the number.
+    Fresh(FreshTag),
+    Held(InUseTag),
+}
+
+/// One row's use of a number. Dropping it gives the use back. The last one keeps a held number taken, and
+/// frees a fresh one.
+pub(crate) struct NumberUse<P: Platform>(Option<Counted<Number<P>>>);
 
 impl<P: Platform> NumberUse<P> {
-    pub(crate) fn new() -> Result<Self, OutOfMemory> {
-        let (rows, tag) = (AtomicUsize::new(1), Mutex::new(None));
-        Ok(NumberUse(Counted::new(Number { rows, tag })?))
+    pub(crate) fn new(tag: FreshTag) -> Result<Self, OutOfMemory> {
+        let (rows, tag) = (AtomicUsize::new(1), Mutex::new(Some(Claimed::Fresh(tag))));
+        Ok(NumberUse(Some(Counted::new(Number { rows, tag })?)))
     }
 
     /// Another row that uses the number. The caller's row keeps the number taken.
     fn share(&self) -> Self {
-        self.0.rows.fetch_add(1, Ordering::Relaxed);
+        if let Some(number) = &self.0 {
+            number.rows.fetch_add(1, Ordering::Relaxed);
+        }
         NumberUse(self.0.clone())
     }
 
     /// Hold a number that the SMMU already uses.
-    pub(crate) fn hold(&self, tag: FreshTag) {
-        let tag = tag.install();
-        *self.0.tag.lock() = Some(tag);
+    fn hold(&self) {
+        let Some(number) = &self.0 else { return };
+        let mut tag = number.tag.lock();
+        *tag = match tag.take() {
+            Some(Claimed::Fresh(fresh)) => Some(Claimed::Held(fresh.install())),
+            held => held,
+        };
     }
 
     /// The tag, if this was the last use.
-    fn end(self) -> Option<InUseTag> {
+    fn end(mut self) -> Option<InUseTag> {
+        let number = self.0.take()?;
         // AcqRel: the last row sees what the others did before they ended.
-        let last = self.0.rows.fetch_sub(1, Ordering::AcqRel) == 1;
-        let tag = if last { self.0.tag.lock().take() } else { None };
-        mem::forget(self);
-        tag
+        let last = number.rows.fetch_sub(1, Ordering::AcqRel) == 1;
+        let tag = if last { number.tag.lock().take() } else { None };
+        match tag {
+            Some(Claimed::Held(tag)) => Some(tag),
+            // No row of an SMMU that is taken over: the number is free.
+            Some(Claimed::Fresh(_)) | None => None,
+        }
     }
 }
 
 impl<P: Platform> Drop for NumberUse<P> {
     fn drop(&mut self) {
-        self.0.rows.fetch_sub(1, Ordering::AcqRel);
+        if let Some(number) = &self.0 {
+            number.rows.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -81,31 +102,42 @@ pub(crate) enum Holding<P: Platform> {
 }
 
 /// The tags of one SMMU's foreign streams, ascending. Empty for an SMMU that was not taken over.
-pub(crate) struct ForeignTags<P: Platform>(Mutex<P::Lock, Vec<Row<P>>>);
+pub(crate) struct ForeignTags<P: Platform> {
+    rows: Mutex<P::Lock, Vec<Row<P>>>,
+    /// An SMMU of the same ASID space that was claimed before.
+    beside: Option<SmmuCore<P>>,
+}
 
 impl<P: Platform> ForeignTags<P> {
-    pub(crate) const fn new(rows: Vec<Row<P>>) -> Self {
-        ForeignTags(Mutex::new(rows))
+    pub(crate) const fn new(rows: Vec<Row<P>>, beside: Option<SmmuCore<P>>) -> Self {
+        ForeignTags { rows: Mutex::new(rows), beside }
     }
 
-    /// A use of an ASID that a row of this SMMU holds, in whichever regime.
+    /// A use of an ASID that a row holds, in whichever regime: of this SMMU, or of those beside it.
     pub(crate) fn share(&self, asid: Asid) -> Option<NumberUse<P>> {
-        share_asid(&self.0.lock(), asid)
+        let mut tags = Some(self);
+        while let Some(of) = tags {
+            let found = share_asid(&of.rows.lock(), asid);
+            if found.is_some() {
+                return found;
+            }
+            tags = of.beside.as_ref().map(|core| &core.foreign);
+        }
+        None
     }
 
     /// Give up rows whose SMMU is not taken over after all.
     pub(crate) fn abandon(&self) {
         // The lock is released first, then the rows are freed.
-        let rows = mem::take(&mut *self.0.lock());
+        let rows = mem::take(&mut *self.rows.lock());
         drop(rows);
     }
 
-    /// Hold the numbers that the SMMU already uses, by the place of their rows.
-    pub(crate) fn hold(&self, fresh: impl Iterator<Item = (usize, FreshTag)>) {
-        let rows = self.0.lock();
-        for (at, tag) in fresh {
-            if let Some(Row { number: Holding::Use(number), .. }) = rows.get(at) {
-                number.hold(tag);
+    /// Hold the numbers that the SMMU already uses.
+    pub(crate) fn hold(&self) {
+        for row in self.rows.lock().iter() {
+            if let Holding::Use(number) = &row.number {
+                number.hold();
             }
         }
     }
@@ -159,7 +191,7 @@ impl<P: Platform> ForeignTags<P> {
 
     /// End a use, unless it is the last: then take what the row holds.
     fn take_last(&self, tag: CacheTag) -> Option<Holding<P>> {
-        let mut rows = self.0.lock();
+        let mut rows = self.rows.lock();
         let at = rows.binary_search_by_key(&tag, |row| row.tag).ok()?;
         let row = rows.get_mut(at)?;
         match row.users {
@@ -174,7 +206,7 @@ impl<P: Platform> ForeignTags<P> {
     }
 
     fn put(&self, tag: CacheTag, users: u64, number: Holding<P>) {
-        let mut rows = self.0.lock();
+        let mut rows = self.rows.lock();
         if let Ok(at) = rows.binary_search_by_key(&tag, |row| row.tag)
             && let Some(row) = rows.get_mut(at)
         {
@@ -198,7 +230,7 @@ pub(crate) fn share_asid<P: Platform>(rows: &[Row<P>], asid: Asid) -> Option<Num
 impl<P: Platform> Drop for ForeignTags<P> {
     fn drop(&mut self) {
         // The SMMU may still use the tags, so no other SMMU of the space frees their numbers.
-        mem::forget(mem::take(self.0.get_mut()));
+        mem::forget(mem::take(self.rows.get_mut()));
     }
 }
 

@@ -884,6 +884,45 @@ fn inv_4_an_asid_of_two_smmus_is_free_after_both() {
     assert!(first.asids().claim(SMMU, Regime::El1, 16, Asid(1)).is_ok());
 }
 
+/// Three SMMUs of one space are prepared before the first is taken over. The second has not the ASID
+/// of the others, and the first is given up.
+#[rstest]
+fn inv_4_an_asid_is_reserved_while_one_smmu_of_the_space_is_left(
+    #[values(true, false)] first_is_taken: bool,
+) {
+    let rigs = [Rig::new(), Rig::new(), Rig::new()];
+    let surveys = rigs.each_ref().map(|rig| rig.survey().unwrap());
+    let keep = [STAGE1, LINEAR, STAGE1];
+    let adopt = |n: usize, adoption| {
+        rigs[n]
+            .adopting_with(SmmuId(n as u16), &[keep[n]], adoption, SmmuConfig::default())
+            .unwrap()
+    };
+    let first = adopt(0, Adoption::new(&surveys[0]));
+    let second = adopt(1, Adoption::new(&surveys[1]).beside_adopting(&first));
+    let third = adopt(2, Adoption::new(&surveys[2]).beside_adopting(&second));
+    let third = third.abort_others().unwrap();
+    let is_free = || third.asids().claim(SMMU, Regime::El1, 16, Asid(1)).is_ok();
+    let first = if first_is_taken {
+        Some(first.abort_others().unwrap())
+    } else {
+        drop(first);
+        None
+    };
+    assert!(!is_free(), "two SMMUs use it, or one");
+    // The second never ran: its number is free without a flush.
+    drop(second);
+    assert!(third.asids().claim(SMMU, Regime::El1, 16, Asid(3)).is_ok());
+    let block = |smmu: &Smmu<Adoptive>| smmu.add_device(&[StreamId(STAGE1)]).unwrap().block();
+    let last = Outcome::Freed(asid(1));
+    assert_eq!(block(&third), if first_is_taken { Outcome::Done } else { last });
+    if let Some(first) = first {
+        assert!(!is_free(), "the first uses it");
+        assert_eq!(block(&first), last);
+    }
+    assert!(is_free());
+}
+
 #[test]
 fn an_smmu_that_is_gone_gives_its_numbers_back() {
     let rig = Rig::new();

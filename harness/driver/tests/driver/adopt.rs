@@ -9,6 +9,7 @@ use rstest::rstest;
 use smmu_driver::smmu_attach::adopt::{Doubt, Keep, LiveStream, Place, ReadBudget};
 use smmu_driver::smmu_attach::{Attachment, Outcome};
 use smmu_driver::smmu_hw_mmio::{BringupError, Interrupts, OldCommands, TakeoverError};
+use smmu_driver::smmu_tags::AsidSpace;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory, RegistersExt};
 use smmu_driver::smmu_types::{
     CacheTag, CommandErrorCode, EventKind, PhysAddr, SmmuId, StreamId, Vmid, regs,
@@ -415,6 +416,37 @@ fn smmus_that_run_are_taken_over_and_others_are_started() {
     assert_eq!(origins, [Origin::Adopted { kept: 2, commands }, Origin::Started]);
     assert_eq!((left.reaches(STREAM), left.reaches(OTHER)), (Some(0), Some(1)));
     assert!(left.bench.translates(1));
+    driver.shutdown().unwrap();
+    left.quiet();
+}
+
+/// Both SMMUs ran with ASIDs 1 and 2, and the new driver gives them one space.
+#[test]
+fn an_asid_that_two_smmus_run_with_is_reserved_until_both_have_left() {
+    let left = Left::with(&[Profile::default(), Profile::default()], 2);
+    let asids = AsidSpace::new(16).unwrap();
+    let mut setup = left.bench.setup();
+    for n in 0..2 {
+        let mut options = options();
+        options.attach = options.attach.with_asids(asids.clone());
+        setup.smmu(left.bench.registers(n, None), options).unwrap();
+    }
+    let mut keep = |_, _: &LiveStream<'_>| Keep::Running;
+    let driver = setup.adopt(AdoptPlan::new(&left.bench.memory, &mut keep)).unwrap();
+    assert_eq!(asids.stats().in_use, 2);
+    for smmu in [SMMU, SmmuId(1)] {
+        let device = driver.add_device(smmu, &[STREAM]).unwrap();
+        let tables = VmTables::new(&left.bench.memory);
+        tables.map(Some(left.pages[1].address()));
+        let domain = driver.domain(tables).unwrap();
+        let outcome = device.attach(&domain).unwrap();
+        // The domain's own ASID is none of those that the old owner used.
+        assert_eq!(asids.stats().in_use, if smmu == SMMU { 3 } else { 2 }, "{smmu}");
+        assert_eq!(matches!(outcome, Outcome::Freed(_)), smmu != SMMU, "{smmu}: {outcome:?}");
+        assert!(device.block().settled().is_ok());
+        std::mem::forget((device, domain));
+    }
+    assert_eq!(asids.stats().in_use, 1, "that of OTHER");
     driver.shutdown().unwrap();
     left.quiet();
 }
