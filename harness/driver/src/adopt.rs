@@ -139,15 +139,14 @@ impl core::fmt::Debug for AdoptPlan<'_> {
 
 /// What was found of an SMMU. Nothing was written.
 enum Found<P: Platform> {
-    /// It does not translate.
-    Off,
+    /// It does not translate, or is to be reset. Its tables have their memory.
+    Start { smmu: Smmu<P>, origin: Origin },
     Running {
         occupied: Occupied<P::Registers, P::Wait>,
         adopting: Adopting<Attach<P>>,
         outputs: OutputQueues<P>,
         kept: usize,
     },
-    Doubt(NotAdopted),
 }
 
 /// One SMMU that changes hands.
@@ -187,25 +186,24 @@ where
         let AdoptPlan { memory, keep, budget, on_doubt, events } = plan;
         let Prepared { env, wait, parts, rings, .. } = &mut prepared;
         let last = parts.last().map_or(SmmuId(0), |part| part.id);
-        let (mut found, mut plain) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
         let room = found.try_reserve_exact(parts.len());
         room.map_err(|_| DriverError::OutOfMemory { smmu: last })?;
         for part in parts.iter() {
             let look = Look { memory, budget, events };
             let beside = beside(part, parts, &found);
             let one = look.at(part, env, wait, beside, |live| keep(part.id, live));
-            let one =
-                one.unwrap_or_else(|not| if not == OFF { Found::Off } else { Found::Doubt(not) });
-            if let (Found::Doubt(error), OnDoubt::Refuse) = (&one, on_doubt) {
-                return Err(DriverError::NotAdopted { smmu: part.id, error: *error });
-            }
-            found.push(one);
-        }
-        // The tables of an SMMU that is started, also after a reset.
-        for (part, one) in parts.iter().zip(&found) {
-            plain.push(match one {
-                Found::Running { .. } => None,
-                Found::Off | Found::Doubt(_) => Some(part.attach(env)?),
+            found.push(match (one, on_doubt) {
+                (Ok(running), _) => running,
+                (Err(off), _) if off == OFF => {
+                    Found::Start { smmu: part.attach(env)?, origin: Origin::Started }
+                }
+                (Err(error), OnDoubt::Refuse) => {
+                    return Err(DriverError::NotAdopted { smmu: part.id, error });
+                }
+                (Err(error), OnDoubt::Reset) => {
+                    Found::Start { smmu: part.attach(env)?, origin: Origin::Reset(error) }
+                }
             });
         }
 
@@ -214,20 +212,13 @@ where
             .try_reserve_exact(parts.len())
             .map_err(|_| DriverError::OutOfMemory { smmu: last })?;
         let mut failed = Ok(());
-        for (((part, rings), one), plain) in parts.iter_mut().zip(rings).zip(found).zip(plain) {
+        for ((part, rings), one) in parts.iter_mut().zip(rings).zip(found) {
             let mut new = Handover { part, env, wait };
-            let one = match (one, plain) {
-                (Found::Running { occupied, adopting, outputs, kept }, _) => {
+            let one = match one {
+                Found::Running { occupied, adopting, outputs, kept } => {
                     new.take(occupied, adopting, outputs, kept, rings, on_doubt)
                 }
-                (one, Some(smmu)) => {
-                    let origin = match one {
-                        Found::Doubt(error) => Origin::Reset(error),
-                        _ => Origin::Started,
-                    };
-                    new.start(smmu, rings, origin)
-                }
-                (_, None) => Err(DriverError::OutOfMemory { smmu: new.part.id }),
+                Found::Start { smmu, origin } => new.start(smmu, rings, origin),
             };
             match one {
                 Ok(one) => started.push(one),
@@ -384,7 +375,7 @@ fn beside<'a, P: Platform>(
             let asids = other.options.attach.asids.as_ref()?;
             asids.is_same(space).then_some(adopting)
         }
-        Found::Off | Found::Doubt(_) => None,
+        Found::Start { .. } => None,
     })
 }
 
