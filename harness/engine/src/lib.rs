@@ -32,6 +32,8 @@
 //! - `std`: the second column of the table above.
 //! - `schema`: `scenario::schema` and `scenario::reference`, the JSON Schema of the format and its
 //!   reference page.
+//! - `record`: a run keeps a row of values for each line, with the words of table entries and the
+//!   time. `record` completes and describes them. An image for a board leaves it out.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -46,6 +48,9 @@ pub mod machine;
 pub mod offers;
 pub mod page_tables;
 mod prelude;
+#[cfg(feature = "record")]
+pub mod record;
+pub mod row;
 pub mod run;
 pub mod scenario;
 pub mod transcript;

@@ -543,6 +543,12 @@ pub trait Machine: Send + Sync {
         || 0
     }
 
+    /// Whether [`clock`](Self::clock) tells how long something took. A record of a machine whose
+    /// clock does not counts rows instead of nanoseconds.
+    fn tells_time(&self) -> bool {
+        true
+    }
+
     /// Runs callers of the driver at the same time, each on a CPU of its own as far as there are so
     /// many, and returns when all have. Without `std` the machine brings its own CPUs.
     ///
@@ -629,12 +635,55 @@ pub trait Insight {
 
 /// One hazard, in words.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[cfg_attr(all(feature = "record", feature = "schema"), derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename = "hazard")]
 pub struct HazardReport {
     /// A plain sentence.
     pub text: String,
     /// The command that was missing, if any.
     pub missing: Option<String>,
+    /// Whose hazard it is, for a record.
+    #[serde(skip)]
+    #[cfg(feature = "record")]
+    pub(crate) place: HazardPlace,
+}
+
+/// Whose hazard it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HazardPlace {
+    /// Index of the SMMU.
+    pub smmu: Option<usize>,
+    /// The stream.
+    pub stream: Option<StreamId>,
+    /// The substream.
+    pub substream: Option<SubstreamId>,
+    /// The input address.
+    pub iova: Option<u64>,
+}
+
+impl HazardReport {
+    /// A hazard in words, with the command that was missing.
+    #[must_use]
+    pub const fn new(text: String, missing: Option<String>) -> Self {
+        HazardReport {
+            text,
+            missing,
+            #[cfg(feature = "record")]
+            place: HazardPlace { smmu: None, stream: None, substream: None, iova: None },
+        }
+    }
+
+    /// The same hazard, whose place is known. A run without the feature `record` drops it.
+    #[must_use]
+    pub fn at(self, place: HazardPlace) -> Self {
+        #[cfg(feature = "record")]
+        return HazardReport { place, ..self };
+        #[cfg(not(feature = "record"))]
+        {
+            drop(place);
+            self
+        }
+    }
 }
 
 /// RAM of a machine. Clones are the same memory.

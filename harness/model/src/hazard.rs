@@ -265,6 +265,70 @@ impl Hazard {
     }
 }
 
+/// Whose hazard it is, for a reader that sorts them.
+impl Hazard {
+    /// Index of the SMMU.
+    #[must_use]
+    pub const fn smmu(&self) -> usize {
+        match *self {
+            Hazard::StaleTranslation { smmu, .. }
+            | Hazard::StaleTable { smmu, .. }
+            | Hazard::TagClash { smmu, .. }
+            | Hazard::StaleConfiguration { smmu, .. }
+            | Hazard::StaleAtc { smmu, .. }
+            | Hazard::AtcInvOutstanding { smmu, .. }
+            | Hazard::MixedUpdate { smmu, .. }
+            | Hazard::Unpredictable { smmu, .. }
+            | Hazard::FreedMemory { smmu, .. }
+            | Hazard::Protocol { smmu, .. }
+            | Hazard::Unanswered { smmu, .. }
+            | Hazard::WrongAnswer { smmu, .. }
+            | Hazard::Unsupported { smmu, .. } => smmu,
+        }
+    }
+
+    /// The stream concerned, if it is one stream.
+    #[must_use]
+    pub const fn stream(&self) -> Option<StreamId> {
+        match *self {
+            Hazard::StaleTranslation { stream, .. }
+            | Hazard::StaleTable { stream, .. }
+            | Hazard::TagClash { stream, .. }
+            | Hazard::StaleConfiguration { stream, .. }
+            | Hazard::StaleAtc { stream, .. }
+            | Hazard::AtcInvOutstanding { stream, .. }
+            | Hazard::MixedUpdate { stream, .. }
+            | Hazard::Unpredictable { stream, .. }
+            | Hazard::FreedMemory { stream, .. }
+            | Hazard::Unanswered { stream, .. }
+            | Hazard::Unsupported { stream, .. } => Some(stream),
+            Hazard::Protocol { .. } | Hazard::WrongAnswer { .. } => None,
+        }
+    }
+
+    /// The substream concerned, if the hazard names one.
+    #[must_use]
+    pub const fn substream(&self) -> Option<SubstreamId> {
+        match *self {
+            Hazard::StaleAtc { substream, .. }
+            | Hazard::Unanswered { waits: Waits::Group { substream, .. }, .. } => substream,
+            _ => None,
+        }
+    }
+
+    /// The input address of an access that the hazard allows.
+    #[must_use]
+    pub const fn iova(&self) -> Option<Iova> {
+        match *self {
+            Hazard::StaleTranslation { iova, .. }
+            | Hazard::StaleTable { iova, .. }
+            | Hazard::TagClash { iova, .. }
+            | Hazard::StaleAtc { iova, .. } => Some(iova),
+            _ => None,
+        }
+    }
+}
+
 struct Name(TableEntry);
 
 impl fmt::Display for Name {

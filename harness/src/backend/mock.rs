@@ -13,8 +13,8 @@ use smmu_types::{CacheTag, Irq, PriRecord, RawCommand, StallModel};
 
 use smmu_engine::machine::{
     AtsPower, Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaSource,
-    DmaWriteOutcome, HazardReport, Insight, Machine, MachineDevice, MachineSmmu, MachineSpec,
-    PageAnswer, QueueFault, Ram, Time,
+    DmaWriteOutcome, HazardPlace, HazardReport, Insight, Machine, MachineDevice, MachineSmmu,
+    MachineSpec, PageAnswer, QueueFault, Ram, Time,
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
 use smmu_model::{
@@ -54,7 +54,8 @@ impl Backend for Mock {
             }
         };
         let devices = spec.devices.clone();
-        Ok(Box::new(MockMachine { model, devices, clock, stalled: Mutex::default() }))
+        let (time, stalled) = (spec.time, Mutex::default());
+        Ok(Box::new(MockMachine { model, devices, clock, time, stalled }))
     }
 }
 
@@ -123,6 +124,7 @@ struct MockMachine {
     model: Model,
     devices: Vec<MachineDevice>,
     clock: Clock,
+    time: Time,
     // Writes that stalled, oldest first, each with its device.
     stalled: Mutex<Vec<(usize, StallId)>>,
 }
@@ -272,6 +274,11 @@ impl Machine for MockMachine {
         self.clock.clone()
     }
 
+    /// Virtual time stands still outside of waits.
+    fn tells_time(&self) -> bool {
+        self.time == Time::Real
+    }
+
     fn inject(&self, smmu: usize, queue: QueueName, fault: QueueFault) -> Result<(), BackendError> {
         let fault = match fault {
             QueueFault::Stopped => InjectedFault::CommandQueueStuck,
@@ -331,5 +338,11 @@ impl Insight for MockMachine {
 
 fn report(hazard: &Hazard) -> HazardReport {
     let missing = hazard.missing().map(ToString::to_string);
-    HazardReport { text: hazard.to_string(), missing }
+    let place = HazardPlace {
+        smmu: Some(hazard.smmu()),
+        stream: hazard.stream(),
+        substream: hazard.substream(),
+        iova: hazard.iova().map(|iova| iova.0),
+    };
+    HazardReport::new(hazard.to_string(), missing).at(place)
 }

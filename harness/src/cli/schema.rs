@@ -1,7 +1,8 @@
-//! `schema`: the scenario format for editors, and its reference page.
+//! `schema`: the scenario format for editors, its reference page, and the format of a record.
 
 use std::io::Write;
 
+use smmu_engine::record::record_schema;
 use smmu_engine::scenario::{reference, schema};
 
 use super::exit::Exit;
@@ -13,6 +14,8 @@ enum SchemaForm {
     Json,
     /// The reference page, in Markdown.
     Markdown,
+    /// The JSON Schema of a line of `run --format json`.
+    Record,
 }
 
 #[derive(Debug, clap::Args)]
@@ -27,6 +30,7 @@ impl SchemaArgs {
         let mut out = std::io::stdout().lock();
         match self.form {
             SchemaForm::Json => writeln!(out, "{:#}", schema())?,
+            SchemaForm::Record => writeln!(out, "{:#}", record_schema())?,
             SchemaForm::Markdown => write!(out, "{}", reference())?,
         }
         Ok(())

@@ -6,6 +6,7 @@ use super::pages::{DmaWrite, Pages, Reached};
 use crate::lock::Mutex;
 use crate::machine::{BackendError, DmaWriteOutcome, Machine};
 use crate::prelude::*;
+use crate::row::Detail;
 
 /// Where writes arrived, in order.
 pub(super) type Seen = Arc<Mutex<Vec<Reached>>>;
@@ -19,6 +20,20 @@ pub(crate) enum Ended {
     Refused,
     /// It waits.
     Stalled,
+}
+
+impl Ended {
+    /// A DMA that ended so, as a row of a record.
+    pub(crate) fn detail(self, access: &str, reached: &Reached) -> Detail {
+        let (outcome, page) = match (reached, self) {
+            (Reached::Page(page), _) => ("page", Some(page.clone())),
+            (Reached::Nothing, Ended::Refused) => ("refused", None),
+            (Reached::Nothing, Ended::Stalled) => ("stalled", None),
+            (Reached::Nothing, Ended::CarriedOut) => ("unknown", None),
+            (Reached::Damage(_), _) => ("damage", None),
+        };
+        Detail::Dma { access: access.to_owned(), outcome: outcome.to_owned(), page }
+    }
 }
 
 /// Let a device write to pages that have their own content, and say what it reached.

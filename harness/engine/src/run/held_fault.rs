@@ -6,6 +6,7 @@ use smmu_driver::{Device, FaultHandler, PageRequestGroup, Stalled};
 
 use super::platform::Harness;
 use crate::prelude::*;
+use crate::row::Facts;
 use crate::scenario::AnswerWith;
 use crate::transcript::{LineKind, Recorder};
 
@@ -59,7 +60,8 @@ impl<'r> Listener<'r> {
     }
 
     fn record(&mut self, record: EventRecord) {
-        self.recorder.raw(LineKind::Event, &self.name, &record.0, || record.to_string());
+        let (name, text) = (Some(self.name.as_str()), || record.to_string());
+        self.recorder.typed(LineKind::Event, name, &record.0, Facts::default, text);
         self.events.push(record);
     }
 

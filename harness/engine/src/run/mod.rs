@@ -9,6 +9,8 @@ mod committed;
 mod destination;
 mod device_write;
 mod domains;
+#[cfg(feature = "record")]
+mod entries;
 #[cfg(feature = "guest")]
 mod guest_host;
 #[cfg(feature = "guest")]
@@ -119,15 +121,8 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
 /// Run a scenario on a backend.
 #[must_use]
 pub fn run(scenario: &Scenario, backend: &dyn Backend, options: RunOptions) -> RunReport {
-    let mut report = RunReport {
-        scenario: scenario.name.clone(),
-        backend: backend.name().into(),
-        outcome: RunOutcome::Passed,
-        transcript: Vec::new(),
-        notes: Vec::new(),
-        unchecked: Vec::new(),
-        unrecorded: Vec::new(),
-    };
+    let (name, backend_name) = (scenario.name.clone(), backend.name().into());
+    let mut report = RunReport::new(name, backend_name, RunOutcome::Passed);
     // Without the feature, the program has no host for guests.
     let has = |need: Need| need != Need::Nesting || cfg!(feature = "guest");
     let lacking = scenario.file.needs.iter().filter(|n| !(has(**n) && backend.offers(**n)));
@@ -157,6 +152,10 @@ pub fn run(scenario: &Scenario, backend: &dyn Backend, options: RunOptions) -> R
         };
     }
     report.transcript = recorder.transcript();
+    #[cfg(feature = "record")]
+    {
+        report.rows = recorder.rows();
+    }
     report
 }
 
@@ -173,6 +172,11 @@ fn run_steps(
     crate::lock::board::number_cpus(machine.cpu_number());
     if !machine.sees_interrupts() {
         report.sees_no_interrupts();
+    }
+    #[cfg(feature = "record")]
+    if machine.tells_time() {
+        report.clock = crate::row::TimeUnit::Nanoseconds;
+        recorder.tell_time(machine.clock());
     }
     recorder.note(LineKind::Step, || "0 set up".into());
     machine.step_begins(0, "set up");

@@ -11,7 +11,7 @@ use smmu_driver::smmu_types::pool::{Pool, PoolBlock, Window};
 use smmu_driver::smmu_types::seam::{
     CommandSink, DmaBlock, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError,
 };
-use smmu_driver::smmu_types::{Command, PhysAddr, SmmuId, SyncProof};
+use smmu_driver::smmu_types::{CacheTag, Command, DomainId, PhysAddr, SmmuId, StreamId, SyncProof};
 use smmu_driver::{DriverQueue, Platform, QueueSink, Queues, Slot};
 
 use super::sabotage::Sabotage;
@@ -22,6 +22,7 @@ use crate::lock::{Lock, Mutex, MutexGuard, Published};
 use crate::machine::{Clock, QueueName, Ram};
 use crate::page_tables::PageTables;
 use crate::prelude::*;
+use crate::row::{Detail, Facts, TagChange};
 use crate::transcript::{LineKind as Kind, Recorder};
 
 /// The platform of the harness.
@@ -295,7 +296,7 @@ pub struct Names {
     pub(crate) recorder: Recorder,
     pub(crate) smmus: Vec<String>,
     pub(crate) domains: Vec<String>,
-    pub(crate) freed: Mutex<Vec<(SmmuId, smmu_driver::smmu_types::CacheTag)>>,
+    pub(crate) freed: Mutex<Vec<(SmmuId, CacheTag)>>,
 }
 
 impl Names {
@@ -303,44 +304,91 @@ impl Names {
         self.smmus.get(usize::from(smmu.0)).map_or("?", String::as_str)
     }
 
-    fn domain(&self, domain: smmu_driver::smmu_types::DomainId) -> &str {
+    fn domain(&self, domain: DomainId) -> &str {
         self.domains.get(domain.0 as usize).map_or("?", String::as_str)
     }
 
     /// Tags that were freed since the last call.
-    pub(crate) fn take_freed(&self) -> Vec<(SmmuId, smmu_driver::smmu_types::CacheTag)> {
+    pub(crate) fn take_freed(&self) -> Vec<(SmmuId, CacheTag)> {
         core::mem::take(&mut *self.freed.lock())
+    }
+}
+
+impl Names {
+    fn tag(
+        &self,
+        smmu: SmmuId,
+        tag: CacheTag,
+        domain: Option<DomainId>,
+        (change, users): (TagChange, Option<u32>),
+        text: impl FnOnce() -> String,
+    ) {
+        let facts = || Facts {
+            domain: domain.map(|domain| self.domain(domain).to_owned()),
+            detail: Some(Detail::Tag { tag: tag.to_string(), change, users }),
+            ..Facts::default()
+        };
+        self.recorder.typed(Kind::Tag, Some(self.smmu(smmu)), &[], facts, text);
+    }
+
+    fn stream(
+        &self,
+        kind: Kind,
+        smmu: SmmuId,
+        stream: StreamId,
+        entry: Option<(&'static str, Option<u32>)>,
+        text: impl FnOnce() -> String,
+    ) {
+        let facts = || Facts {
+            stream: Some(stream),
+            detail: entry.map(|(entry, syncs)| Detail::Entry { entry: entry.into(), syncs }),
+            ..Facts::default()
+        };
+        self.recorder.typed(kind, Some(self.smmu(smmu)), &[], facts, text);
     }
 }
 
 impl Observer for Names {
     fn notice(&self, notice: Notice) {
-        let tag = |smmu: SmmuId, text: &dyn Fn() -> String| {
-            self.recorder.about(Kind::Tag, self.smmu(smmu), text);
-        };
         match notice {
             Notice::TagAllocated { domain, smmu, tag: t } => {
-                tag(smmu, &|| format!("{t} allocated for {}", self.domain(domain)));
+                self.tag(smmu, t, Some(domain), (TagChange::Allocated, None), || {
+                    format!("{t} allocated for {}", self.domain(domain))
+                });
             }
-            Notice::TagFound { domain, smmu, tag: t, users } => tag(smmu, &|| {
-                format!("{t} found in the array of {}, users {users}", self.domain(domain))
-            }),
-            Notice::TagAborted { smmu, tag: t } => tag(smmu, &|| format!("{t} given back unused")),
+            Notice::TagFound { domain, smmu, tag: t, users } => {
+                self.tag(smmu, t, Some(domain), (TagChange::Found, Some(users)), || {
+                    format!("{t} found in the array of {}, users {users}", self.domain(domain))
+                });
+            }
+            Notice::TagAborted { smmu, tag: t } => {
+                self.tag(smmu, t, None, (TagChange::Aborted, None), || {
+                    format!("{t} given back unused")
+                });
+            }
             Notice::TagRetired { domain, smmu, tag: t } => {
-                tag(smmu, &|| format!("{t} has lost its last user in {}", self.domain(domain)));
+                self.tag(smmu, t, Some(domain), (TagChange::Retired, None), || {
+                    format!("{t} has lost its last user in {}", self.domain(domain))
+                });
             }
             Notice::TagForgotten { smmu, tag: t } => {
-                tag(smmu, &|| format!("{t} is free: the SMMU is gone"));
+                self.tag(smmu, t, None, (TagChange::Forgotten, None), || {
+                    format!("{t} is free: the SMMU is gone")
+                });
             }
             Notice::TagFreed { smmu, tag: t } => {
                 alloc_fault::suspended(|| {
                     let mut freed = self.freed.lock();
                     freed.push((smmu, t));
                 });
-                tag(smmu, &|| format!("{t} is flushed and free"));
+                self.tag(smmu, t, None, (TagChange::Freed, None), || {
+                    format!("{t} is flushed and free")
+                });
             }
             Notice::TagQuarantined { smmu, tag: t, error } => {
-                tag(smmu, &|| format!("{t} is quarantined: {error}"));
+                self.tag(smmu, t, None, (TagChange::Quarantined, None), || {
+                    format!("{t} is quarantined: {error}")
+                });
             }
             Notice::EntryWritten { smmu, stream, entry, syncs } => {
                 let entry = match entry {
@@ -348,23 +396,23 @@ impl Observer for Names {
                     smmu_driver::smmu_types::seam::TableEntry::Cd => "CD",
                     _ => "entry",
                 };
-                self.recorder.about(Kind::Entry, self.smmu(smmu), || {
+                self.stream(Kind::Entry, smmu, stream, Some((entry, Some(syncs))), || {
                     let plural = if syncs == 1 { "" } else { "s" };
                     format!("{entry} of sid={stream} changed in {syncs} sync{plural}")
                 });
             }
             Notice::ConfigUnconfirmed { smmu, stream, error } => {
-                self.recorder.about(Kind::Error, self.smmu(smmu), || {
+                self.stream(Kind::Error, smmu, stream, None, || {
                     format!("the entry of sid={stream} is not confirmed: {error}")
                 });
             }
             Notice::AtsSwitched { smmu, stream, on } => {
-                self.recorder.about(Kind::Entry, self.smmu(smmu), || {
+                self.stream(Kind::Entry, smmu, stream, Some(("ATS", None)), || {
                     format!("ATS of sid={stream} is {}", if on { "on" } else { "off" })
                 });
             }
             Notice::AtcUnconfirmed { smmu, stream, error } => {
-                self.recorder.about(Kind::Error, self.smmu(smmu), || {
+                self.stream(Kind::Error, smmu, stream, None, || {
                     format!("the ATC of sid={stream} does not confirm: {error}")
                 });
             }

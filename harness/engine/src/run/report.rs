@@ -9,6 +9,7 @@ use crate::transcript::{LineKind, TranscriptLine};
 
 /// Why a scenario did not pass.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[cfg_attr(all(feature = "record", feature = "schema"), derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename = "failure")]
 pub struct RunFailure {
     /// The number of the step, from 1; 0 for the set-up.
@@ -101,6 +102,14 @@ pub struct RunReport {
     pub unchecked: Vec<String>,
     /// Kinds of lines that this machine cannot record. [`unchecked`](Self::unchecked) names them too.
     pub unrecorded: Vec<LineKind>,
+    /// What happened, with all values. Only a run with the feature `record` has them.
+    #[cfg(feature = "record")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<crate::transcript::Row>,
+    /// What the times of the rows count.
+    #[cfg(feature = "record")]
+    #[serde(default)]
+    pub clock: crate::row::TimeUnit,
 }
 
 /// Before a check that was not made, in a snapshot.
@@ -108,6 +117,24 @@ const NOT_CHECKED: &str = "not checked: ";
 const NO_INTERRUPTS: &str = "whether interrupts came: the machine sees none";
 
 impl RunReport {
+    /// A report of a scenario of which nothing happened yet.
+    #[must_use]
+    pub const fn new(scenario: String, backend: Cow<'static, str>, outcome: RunOutcome) -> Self {
+        RunReport {
+            scenario,
+            backend,
+            outcome,
+            transcript: Vec::new(),
+            notes: Vec::new(),
+            unchecked: Vec::new(),
+            unrecorded: Vec::new(),
+            #[cfg(feature = "record")]
+            rows: Vec::new(),
+            #[cfg(feature = "record")]
+            clock: crate::row::TimeUnit::Steps,
+        }
+    }
+
     /// The machine sees no interrupts.
     pub(super) fn sees_no_interrupts(&mut self) {
         self.unrecorded.push(LineKind::Interrupt);

@@ -30,9 +30,12 @@ use super::stop::Stop;
 use super::tap::{SmmuTaps, Tap, Watch};
 use crate::alloc_fault::Armed;
 use crate::lock::MutexGuard;
-use crate::machine::{DmaReadOutcome, DmaSource, Machine, Ram};
+#[cfg(feature = "record")]
+use crate::machine::HazardPlace;
+use crate::machine::{DmaReadOutcome, DmaSource, HazardReport, Machine, Ram};
 use crate::page_tables::PageTables;
 use crate::prelude::*;
+use crate::row::{Detail, Facts};
 use crate::scenario::{DmaDirection, Scenario, SmmuSpec, SpannedName};
 use crate::transcript::{LineKind, Recorder};
 
@@ -572,18 +575,53 @@ impl<'d> Rig<'d> {
         for (name, domain) in &self.domains {
             for view in domain.array().iter() {
                 let smmu = self.smmu_name(usize::from(view.spec.key.smmu.0));
-                self.recorder.note(LineKind::Array, || {
-                    let key = view.spec.key;
-                    let (kind, id, users, state) = (key.kind, key.id, view.users, view.state);
-                    let of = match kind.is_ats() {
-                        false => id.to_string(),
-                        true if key.ssid == InvKey::NO_SSID => format!("sid={id:#x}"),
-                        true => format!("sid={id:#x} ssid={:#x}", key.ssid),
+                let key = view.spec.key;
+                let (kind, id) = (key.kind, key.id);
+                let ssid = (kind.is_ats() && key.ssid != InvKey::NO_SSID).then_some(key.ssid);
+                let (users, state) = (view.users, view.state);
+                let facts = || Facts {
+                    smmu: Some(smmu.to_owned()),
+                    domain: Some(name.clone()),
+                    stream: kind.is_ats().then_some(StreamId(id)),
+                    substream: ssid.and_then(SubstreamId::new),
+                    detail: Some(Detail::Array {
+                        entry: kind.to_string(),
+                        id,
+                        users,
+                        state: format!("{state:?}"),
+                    }),
+                    ..Facts::default()
+                };
+                self.recorder.typed(LineKind::Array, None, &[], facts, || {
+                    let of = match (kind.is_ats(), ssid) {
+                        (false, _) => id.to_string(),
+                        (true, None) => format!("sid={id:#x}"),
+                        (true, Some(ssid)) => format!("sid={id:#x} ssid={ssid:#x}"),
                     };
                     format!("{name}: {smmu} {kind} {of} users={users} {state:?}")
                 });
             }
         }
+    }
+
+    /// Puts a hazard that a step expects into the record.
+    pub(crate) fn record_hazard(&self, hazard: &HazardReport) {
+        #[cfg(feature = "record")]
+        {
+            let text = self.named(&hazard.text);
+            let HazardPlace { smmu, stream, substream, iova } = hazard.place.clone();
+            let facts = || Facts {
+                stream,
+                substream,
+                iova,
+                detail: Some(Detail::Hazard { missing: hazard.missing.clone(), expected: true }),
+                ..Facts::default()
+            };
+            let name = smmu.map(|smmu| self.smmu_name(smmu));
+            self.recorder.typed(LineKind::Hazard, name, &[], facts, || text);
+        }
+        #[cfg(not(feature = "record"))]
+        let _ = hazard;
     }
 
     /// Whether a domain has this tag on an SMMU.

@@ -4,7 +4,7 @@ use smmu_driver::smmu_types::{CacheTag, SmmuId};
 
 use super::rig::Rig;
 use super::stop::{Cause, Stop};
-use crate::machine::HazardReport;
+use crate::machine::{HazardPlace, HazardReport};
 use crate::prelude::*;
 
 /// The model has found something wrong.
@@ -16,8 +16,8 @@ const MOST_HAZARDS: usize = 4;
 /// Hazards in which pages and root tables have their names.
 fn named(rig: &Rig, hazards: Vec<HazardReport>) -> Vec<HazardReport> {
     let mut named: Vec<HazardReport> = Vec::new();
-    for HazardReport { text, missing } in hazards {
-        let hazard = HazardReport { text: rig.named(&text), missing };
+    for found in hazards {
+        let hazard = HazardReport { text: rig.named(&found.text), ..found };
         if named.len() < MOST_HAZARDS && !named.contains(&hazard) {
             named.push(hazard);
         }
@@ -84,9 +84,10 @@ fn nothing_stale(rig: &Rig, freed: Vec<(SmmuId, CacheTag)>) -> Result<(), Stop> 
         if lines > 0 {
             let (name, missing) = (rig.smmu_name(usize::from(smmu.0)), tag.flush_command());
             let text = format!("{name}: {lines} cached lines carry {tag}; missing: {missing}");
-            let missing = Some(missing.to_string());
             let happened = format!("{tag} of {name} was freed while it is cached");
-            return Err(Stop::hazards(happened, vec![HazardReport { text, missing }]));
+            let place = HazardPlace { smmu: Some(smmu.0.into()), ..HazardPlace::default() };
+            let hazard = HazardReport::new(text, Some(missing.to_string())).at(place);
+            return Err(Stop::hazards(happened, vec![hazard]));
         }
     }
     Ok(())

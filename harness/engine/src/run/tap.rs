@@ -6,15 +6,22 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
+#[cfg(feature = "record")]
+use smmu_driver::smmu_types::SubstreamId;
 use smmu_driver::smmu_types::queue::QueueSize;
 use smmu_driver::smmu_types::regs::{self, vcmdq};
 use smmu_driver::smmu_types::seam::Registers;
 use smmu_driver::smmu_types::{Command, Completion, PhysAddr, RawCommand};
 
+#[cfg(feature = "record")]
+use super::entries::{Changed, Words};
 use crate::alloc_fault;
 use crate::lock::{Mutex, MutexGuard};
 use crate::machine::Ram;
 use crate::prelude::*;
+#[cfg(feature = "record")]
+use crate::row::Hex;
+use crate::row::{Detail, Facts, Queue};
 use crate::transcript::{LineKind, Recorder};
 
 /// Where a command queue has its registers.
@@ -82,6 +89,13 @@ struct Seen {
     reads: u64,
     kept: Option<Vec<RawCommand>>,
     after_enable: Option<Arc<Watch>>,
+    #[cfg(feature = "record")]
+    entries: super::entries::Entries,
+    /// The commands that the SMMU may not have consumed yet: the numbers of their lines.
+    #[cfg(feature = "record")]
+    pending: Vec<u64>,
+    #[cfg(feature = "record")]
+    batches: usize,
 }
 
 impl core::fmt::Debug for Seen {
@@ -145,6 +159,8 @@ impl Tap {
         if offset == base {
             let size = QueueSize::from_log2((value & 0x1f) as u8);
             seen.queue = size.map(|size| (PhysAddr(value & ADDRESS), size));
+            #[cfg(feature = "record")]
+            seen.pending.clear();
         } else if offset == enable {
             seen.running = value as u32 & enable_bit != 0;
         } else if offset == producer {
@@ -156,11 +172,17 @@ impl Tap {
         } else if offset == acknowledge {
             self.recorder.about(LineKind::Acknowledge, &self.name, || "GERROR".into());
         }
+        #[cfg(feature = "record")]
+        seen.entries.wrote(offset, value);
     }
 
     fn record(&self, seen: &mut Seen, producer: u32) {
         let Some((base, size)) = seen.queue else { return };
         let new = size.used(producer, seen.producer).unwrap_or(0);
+        #[cfg(feature = "record")]
+        if new > 0 {
+            seen.batches += 1;
+        }
         for n in 0..new {
             let index = u64::from(seen.producer.wrapping_add(n) & (size.entries() - 1));
             let word = |at: u64| {
@@ -168,11 +190,69 @@ impl Tap {
                 self.ram.word(address).map_or(0, |word| word.load(Ordering::Acquire))
             };
             let raw = RawCommand([word(0), word(8)]);
-            self.recorder.raw(LineKind::Command, &self.name, &raw.0, || text(raw));
+            #[cfg(feature = "record")]
+            self.record_stores(seen, raw);
+            let facts = || {
+                Facts::of(Detail::Command {
+                    queue: if self.layout.base == MAIN.base { Queue::Main } else { Queue::Second },
+                    position: seen.producer.wrapping_add(n) & size.pointer_mask(),
+                    consumed: None,
+                    #[cfg(feature = "record")]
+                    batch: seen.batches,
+                    #[cfg(not(feature = "record"))]
+                    batch: 0,
+                    fields: Vec::new(),
+                })
+            };
+            #[cfg(feature = "record")]
+            let serial = self.recorder.serial();
+            self.recorder.typed(LineKind::Command, Some(&self.name), &raw.0, facts, || text(raw));
+            #[cfg(feature = "record")]
+            alloc_fault::suspended(|| seen.pending.push(serial));
             if let Some(kept) = &mut seen.kept {
                 // The driver may be running under injected allocation failures.
                 alloc_fault::suspended(|| kept.push(raw));
             }
+        }
+    }
+}
+
+#[cfg(feature = "record")]
+impl Tap {
+    /// Records the entries that a command is about, if they have changed.
+    fn record_stores(&self, seen: &mut Seen, raw: RawCommand) {
+        let changed =
+            alloc_fault::suspended(|| seen.entries.changed(&self.ram, &Command::decode(raw)));
+        for Changed { stream, substream, before, after } in changed {
+            let entry = if substream.is_some() { "CD" } else { "STE" };
+            let hex = |words: Words| words.into_iter().map(Hex).collect();
+            let facts = || Facts {
+                stream: Some(stream),
+                substream: substream.and_then(SubstreamId::new),
+                detail: Some(Detail::Store {
+                    entry: entry.into(),
+                    before: hex(before),
+                    after: hex(after),
+                }),
+                ..Facts::default()
+            };
+            self.recorder.typed(LineKind::Store, Some(&self.name), &after, facts, || {
+                let pairs = before.iter().zip(&after).enumerate();
+                let words = pairs.filter(|(_, (before, after))| before != after);
+                let words: Vec<String> = words.map(|(n, _)| n.to_string()).collect();
+                format!("{entry} of sid={stream}: words {}", words.join(", "))
+            });
+        }
+    }
+
+    /// The driver reads how far the SMMU has come.
+    fn consumed(&self, consumer: u32) {
+        let seen = &mut *self.seen();
+        let Some((_, size)) = seen.queue else { return };
+        let left = size.used(seen.producer, consumer).unwrap_or(0) as usize;
+        let done = seen.pending.len().saturating_sub(left);
+        for serial in seen.pending.drain(..done) {
+            self.recorder.consumed(serial);
         }
     }
 }
@@ -190,7 +270,12 @@ impl Registers for Tap {
         if offset == self.layout.consumer {
             self.seen().reads += 1;
         }
-        self.registers.read32(offset)
+        let value = self.registers.read32(offset);
+        #[cfg(feature = "record")]
+        if offset == self.layout.consumer {
+            self.consumed(value & 0x000f_ffff);
+        }
+        value
     }
     fn write32(&self, offset: u32, value: u32) {
         self.look(offset, value.into());

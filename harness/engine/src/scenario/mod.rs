@@ -44,6 +44,8 @@ pub use names::SpannedName;
 pub use nearest::nearest;
 #[cfg(feature = "schema")]
 pub use reference::reference;
+#[cfg(all(feature = "record", feature = "schema"))]
+pub(crate) use schema::plain_descriptions;
 #[cfg(feature = "schema")]
 pub use schema::schema;
 pub use source::{Scenario, ScenarioError};

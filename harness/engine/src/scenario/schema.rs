@@ -22,7 +22,7 @@ pub fn schema() -> Value {
 }
 
 /// Descriptions come from doc comments. Outside of rustdoc their links lead nowhere.
-fn plain_descriptions(schema: &mut Schema) {
+pub(crate) fn plain_descriptions(schema: &mut Schema) {
     if let Some(Value::String(text)) = schema.get_mut("description") {
         *text = without_links(&text.replace('\n', " "));
     }

@@ -279,15 +279,7 @@ impl Board {
     }
 
     fn report(&self, scenario: &Scenario, outcome: RunOutcome) -> RunReport {
-        RunReport {
-            scenario: scenario.name.clone(),
-            backend: self.kind.name().into(),
-            outcome,
-            transcript: Vec::new(),
-            notes: Vec::new(),
-            unchecked: Vec::new(),
-            unrecorded: Vec::new(),
-        }
+        RunReport::new(scenario.name.clone(), self.kind.name().into(), outcome)
     }
 
     /// The report of a scenario for which there is no machine.

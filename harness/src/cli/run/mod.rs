@@ -21,6 +21,7 @@ use inputs::{Input, inputs, is_path};
 use own_snapshot::{Compared, Snapshots, compare};
 use print::Printer;
 use runner_args::RunnerArgs;
+use smmu_engine::record::complete;
 use smmu_engine::run::{RunOptions, Runner, Sabotage};
 use tally::{Strictness, Tally};
 
@@ -88,7 +89,8 @@ impl RunArgs {
         for Input { scenario, snapshot, named } in &inputs {
             bar.set_message(scenario.name.clone());
             let begun = Instant::now();
-            let report = backend.run(scenario, options);
+            let mut report = backend.run(scenario, options);
+            complete(scenario, &mut report);
             let took = begun.elapsed();
             let mode = if self.bless { Snapshots::Bless } else { Snapshots::Compare };
             let compared =

@@ -4,13 +4,13 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use anstream::AutoStream;
-use serde_json::{Value, json};
+use smmu_engine::record::{RECORD_SCHEMA, RecordLine, SummaryRecord};
 use smmu_engine::run::{RunFailure, RunOutcome};
 
 use super::finished::Finished;
 use super::own_snapshot::Compared;
 use super::tally::Tally;
-use crate::cli::output_format::{OutputFormat, json_line};
+use crate::cli::output_format::OutputFormat;
 
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
@@ -34,7 +34,10 @@ impl Printer {
     pub(super) fn scenario(&mut self, finished: &Finished<'_>) -> io::Result<()> {
         let written = match self.format {
             _ if !self.read => Ok(()),
-            OutputFormat::Json => writeln!(self.out, "{}", scenario_json(finished)),
+            OutputFormat::Json => {
+                let line = RecordLine::Scenario(Box::new(finished.record()));
+                writeln!(self.out, "{}", json(&line))
+            }
             OutputFormat::Human => self.human(finished),
         };
         self.keep_reader(written)
@@ -154,43 +157,23 @@ fn human_summary(
     writeln!(out, " in {:.2} s", took.as_secs_f64())
 }
 
-fn scenario_json(finished: &Finished<'_>) -> Value {
-    let Finished { report, title, compared, took, .. } = finished;
-    let reason = match &report.outcome {
-        RunOutcome::Skipped { reason } => Some(reason),
-        _ => None,
-    };
-    let why = match compared {
-        Compared::Differs(why) | Compared::Unusable(why) => Some(why),
-        _ => None,
-    };
-    let fields = json!({
-        "scenario": report.scenario,
-        "title": title,
-        "backend": report.backend,
-        "outcome": report.outcome.name(),
-        "failure": report.outcome.failure(),
-        "reason": reason,
-        "snapshot": { "type": "snapshot", "state": compared.name(), "difference": why },
-        "transcript": report.transcript,
-        "notes": report.notes,
-        "unchecked": report.unchecked,
-        "seconds": took.as_secs_f64(),
-    });
-    json_line("scenario", fields)
+/// One line of JSON.
+fn json(line: &RecordLine) -> String {
+    // No map of a record has keys that are no texts.
+    serde_json::to_string(line).unwrap_or_default()
 }
 
-fn summary_json(tally: &Tally, backend: &str, took: Duration) -> Value {
-    let fields = json!({
-        "backend": backend,
-        "passed": tally.passed,
-        "failed": tally.failed,
-        "skipped": tally.skipped,
-        "timed_out": tally.timed_out,
-        "broken": tally.broken,
-        "unchecked": tally.unchecked,
-        "failures": tally.failures,
-        "seconds": took.as_secs_f64(),
-    });
-    json_line("summary", fields)
+fn summary_json(tally: &Tally, backend: &str, took: Duration) -> String {
+    json(&RecordLine::Summary(SummaryRecord {
+        schema: RECORD_SCHEMA,
+        backend: backend.to_owned(),
+        passed: tally.passed,
+        failed: tally.failed,
+        skipped: tally.skipped,
+        timed_out: tally.timed_out,
+        broken: tally.broken,
+        unchecked: tally.unchecked,
+        failures: tally.failures.clone(),
+        seconds: took.as_secs_f64(),
+    }))
 }

@@ -5,13 +5,15 @@ use smmu_driver::smmu_types::PriResponse;
 
 use crate::machine::DmaWriteOutcome;
 use crate::prelude::*;
+use crate::row::Facts;
+use crate::run::device_write::Ended;
 use crate::run::held_fault::HeldFault;
 use crate::run::pages::Reached;
 use crate::run::report::RunReport;
 use crate::run::rig::Rig;
 use crate::run::step_action::StepAction;
 use crate::run::stop::Stop;
-use crate::scenario::{AnswerStep, AnswerWith};
+use crate::scenario::{AnswerStep, AnswerWith, DmaDirection};
 use crate::transcript::LineKind;
 
 impl StepAction for AnswerStep {
@@ -79,7 +81,19 @@ impl StepAction for AnswerStep {
         };
         let reached = rig.pages.reached(&write);
         let ended = rig.machine.ended_write(index)?;
-        rig.recorder.note(LineKind::Dma, || match (&reached, ended) {
+        let as_seen = match ended {
+            Some(DmaWriteOutcome::Refused) => Ended::Refused,
+            Some(DmaWriteOutcome::Written) => Ended::CarriedOut,
+            Some(DmaWriteOutcome::Stalled) | None => Ended::Stalled,
+        };
+        let facts = || Facts {
+            smmu: Some(rig.smmu_name(smmu).to_owned()),
+            device: Some(name.clone()),
+            iova: Some(write.iova()),
+            detail: Some(as_seen.detail(DmaDirection::Write.name(), &reached)),
+            ..Facts::default()
+        };
+        rig.recorder.typed(LineKind::Dma, None, &[], facts, || match (&reached, ended) {
             (Reached::Page(page), _) => rig.described(page),
             (_, Some(DmaWriteOutcome::Refused)) => "refused".into(),
             (_, None) => "stalled".into(),

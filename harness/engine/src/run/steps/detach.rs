@@ -1,13 +1,17 @@
 //! Blocks a device, and checks that the driver answers what the device waits for.
 
 use crate::machine::DmaWriteOutcome;
+use crate::prelude::*;
+use crate::row::Facts;
 use crate::run::committed::committed;
+use crate::run::device_write::Ended;
+use crate::run::pages::Reached;
 use crate::run::report::RunReport;
 use crate::run::rig::Rig;
 use crate::run::settle::settled;
 use crate::run::step_action::StepAction;
 use crate::run::stop::Stop;
-use crate::scenario::DetachStep;
+use crate::scenario::{DetachStep, DmaDirection};
 use crate::transcript::LineKind;
 
 impl StepAction for DetachStep {
@@ -24,10 +28,19 @@ impl StepAction for DetachStep {
             return Err(Stop::unmet(expected, format!("{answered} are")));
         }
         let index = rig.device_index(name)?;
-        for _ in rig.take_stalled_writes(name) {
+        for write in rig.take_stalled_writes(name) {
             match rig.machine.ended_write(index)? {
                 Some(DmaWriteOutcome::Refused) => {
-                    rig.recorder.note(LineKind::Dma, || "refused".into());
+                    let facts = || Facts {
+                        smmu: Some(rig.smmu_name(smmu).to_owned()),
+                        device: Some(name.clone()),
+                        iova: Some(write.iova()),
+                        detail: Some(
+                            Ended::Refused.detail(DmaDirection::Write.name(), &Reached::Nothing),
+                        ),
+                        ..Facts::default()
+                    };
+                    rig.recorder.typed(LineKind::Dma, None, &[], facts, || "refused".into());
                 }
                 other => {
                     let expected = "each stalled write ends and reaches nothing";

@@ -3,6 +3,7 @@
 use smmu_driver::smmu_types::{EventKind, EventRecord, Iova, StreamId, SubstreamId};
 
 use crate::prelude::*;
+use crate::row::Facts;
 use crate::run::device_write::Ended;
 use crate::run::pages::Reached;
 use crate::run::report::RunReport;
@@ -25,7 +26,17 @@ impl StepAction for DmaStep {
             rig.dma(device, chosen, self.source(), address, self.direction())?;
         let events = rig.drain_events()?;
         rig.interrupts();
-        rig.recorder.note(LineKind::Dma, || match (&reached, outcome) {
+        let at = usize::from(rig.device(device)?.smmu().0);
+        let facts = || Facts {
+            smmu: Some(rig.smmu_name(at).to_owned()),
+            device: Some(device.clone()),
+            stream: chosen.or_else(|| rig.device(device).ok()?.streams().next()),
+            substream: self.source().substream,
+            iova: Some(address),
+            detail: Some(outcome.detail(self.direction().name(), &reached)),
+            ..Facts::default()
+        };
+        rig.recorder.typed(LineKind::Dma, None, &[], facts, || match (&reached, outcome) {
             (Reached::Page(page), _) => rig.described(page),
             (Reached::Nothing, Ended::Refused) => "refused".into(),
             (Reached::Nothing, Ended::CarriedOut) => "somewhere unknown".into(),
@@ -35,10 +46,7 @@ impl StepAction for DmaStep {
         let smmu = rig.device(device)?.smmu();
         let first = rig.device(device)?.streams().next();
         let stream = chosen.or(first).unwrap_or_default();
-        let access = match self.direction() {
-            DmaDirection::Write => "write",
-            DmaDirection::Read => "read",
-        };
+        let access = self.direction().name();
         let got = || happened(rig, &reached, outcome, events.iter().map(|(_, event)| event));
         let wrong = |expected: String| Err(Stop::unmet(expected, got()));
         if let Some(page) = &self.reaches {

@@ -29,6 +29,9 @@ impl StepAction for HazardStep {
             };
             return Err(Stop::unmet(format!("the model names the missing {missing}"), got));
         }
+        for hazard in &hazards {
+            rig.record_hazard(hazard);
+        }
         report
             .notes
             .extend(hazards.iter().map(|hazard| format!("step {n}: {}", rig.named(&hazard.text))));

@@ -105,6 +105,8 @@ pub(super) fn run(
     if !matches!(step, Step::Expect(_)) {
         rig.step_began = rig.recorder.len();
     }
+    #[cfg(feature = "record")]
+    rig.recorder.begin_step(n);
     rig.recorder.note(LineKind::Step, || format!("{n} {}", step.text()));
     action(step).run(rig, n, report)
 }

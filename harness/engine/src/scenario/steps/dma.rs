@@ -57,6 +57,17 @@ pub enum DmaDirection {
     Read,
 }
 
+impl DmaDirection {
+    /// As it is written in a file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            DmaDirection::Write => "write",
+            DmaDirection::Read => "read",
+        }
+    }
+}
+
 impl DmaStep {
     /// What the device sends beside the address.
     #[must_use]
