@@ -4,3 +4,4 @@ mod alloc;
 pub mod backend;
 pub mod cli;
 pub mod scenario_files;
+pub mod view;

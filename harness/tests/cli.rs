@@ -361,6 +361,10 @@ fn probe_says_what_the_model_can_do() {
 #[case::unknown_scenario(&["run", "no-such"])]
 #[case::qemu_for_the_model(&["run", "--qemu", "/bin/true"])]
 #[case::no_such_file(&["run", "no-such.toml"])]
+#[case::one_backend_twice(&["run", "first-light", "--backend", "mock,mock"])]
+#[case::watching_two_backends(&["run", "x.toml", "--watch", "--backend", "mock,board", "--uart", "true"])]
+#[case::no_run_to_compare(&["diff", "no-such.jsonl", "no-such.jsonl"])]
+#[case::report_into_nowhere(&["run", "first-light", "--report", "/no/such/folder/x.html"])]
 fn wrong_usage_is_2(#[case] arguments: &[&str]) {
     let out = harness(arguments);
     assert_eq!(out.status.code(), Some(2), "{}", text(&out.stderr));

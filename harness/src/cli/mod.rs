@@ -5,6 +5,8 @@
 
 mod backend_args;
 mod decode;
+mod diff;
+mod difference;
 mod exit;
 mod explain;
 mod install;
@@ -49,8 +51,8 @@ enum Colour {
     Never,
 }
 
-const EXIT_STATUS: &str = "Exit status: 0 passed, 1 a scenario failed, the input has nothing to decode, a \
-                           configuration is refused, or a table has errors, 2 wrong usage or wrong input, \
+const EXIT_STATUS: &str = "Exit status: 0 passed, 1 a scenario failed, two runs differ, the input has nothing to \
+                           decode, a configuration is refused, or a table has errors, 2 wrong usage or wrong input, \
                            3 backend not available, 4 timed out.";
 
 #[derive(Debug, Subcommand)]
@@ -69,6 +71,8 @@ enum CliCommand {
     Decode(decode::DecodeArgs),
     /// Explain why an SMMU would refuse an STE or a CD, or treat it as another one.
     Explain(explain::ExplainArgs),
+    /// Compare two runs: which commands a change adds, removes or moves, per step.
+    Diff(diff::DiffArgs),
     /// Check firmware tables (device tree, IORT), and show which device is behind which SMMU.
     Lint(lint::LintArgs),
     /// Print the completions for a shell.
@@ -98,6 +102,7 @@ pub fn main() -> ExitCode {
         CliCommand::Probe(probe) => probe.run(),
         CliCommand::Decode(decode) => decode.run(),
         CliCommand::Explain(explain) => explain.run(),
+        CliCommand::Diff(diff) => diff.run(),
         CliCommand::Lint(lint) => lint.run(),
     };
     let complain = |error: &dyn Display| {

@@ -8,21 +8,28 @@ mod runner_args;
 mod tally;
 mod watch;
 
+use std::fs::File;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::difference::{DifferencePrinter, Layout};
 use super::exit::Exit;
 use super::one_of::one_of;
 use super::output_format::OutputFormat;
+use crate::view::diff::{ComparedRun, compare as compare_runs};
+use crate::view::report::report;
+use crate::view::trace::trace;
 use finished::Finished;
 use inputs::{Input, inputs, is_path};
 use own_snapshot::{Compared, Snapshots, compare};
 use print::Printer;
 use runner_args::RunnerArgs;
 use smmu_engine::record::complete;
-use smmu_engine::run::{RunOptions, Runner, Sabotage};
+use smmu_engine::run::{RunOptions, RunOutcome, Runner, Sabotage};
+use smmu_engine::transcript::LineKind;
 use tally::{Strictness, Tally};
 
 #[derive(Debug, clap::Args)]
@@ -48,6 +55,12 @@ pub(super) struct RunArgs {
     /// Run again whenever a named file changes, until you press Ctrl-C.
     #[arg(long, conflicts_with = "bless")]
     watch: bool,
+    /// Write the run in the trace-event format of Chrome, for https://ui.perfetto.dev.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Write the run as one page of HTML, with timelines, table entries as bits, and failures first.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Break the driver in this way, to see which scenarios fail.
     #[arg(long, value_name = "HOW", value_parser = one_of(&Sabotage::ALL, Sabotage::name, Sabotage::text))]
     sabotage: Option<Sabotage>,
@@ -61,14 +74,27 @@ impl RunArgs {
                            part of the repository";
             return Err(Exit::Usage(message.into()));
         }
+        let backends = self.backend.open()?;
+        let (backend, other) = match backends.as_slice() {
+            [backend, other] => (backend, Some(other)),
+            [backend, ..] => (backend, None),
+            [] => return Err(Exit::Usage("--backend names no backend".into())),
+        };
+        if let Some(other) = other {
+            if self.watch || self.bless {
+                let why =
+                    "two backends run once and write no snapshot: leave --watch and --bless out";
+                return Err(Exit::Usage(why.into()));
+            }
+            return self.compare([&**backend, &**other]);
+        }
         if !self.watch {
-            return self.once(&*self.backend.open()?);
+            return self.once(&**backend);
         }
         if !files {
             return Err(Exit::Usage("--watch needs a scenario file or a directory".into()));
         }
-        let backend = self.backend.open()?;
-        watch::watch(&self.names, || match self.once(&*backend) {
+        watch::watch(&self.names, || match self.once(&**backend) {
             // The results are printed. The next change may mend what failed.
             Ok(()) | Err(Exit::Failed | Exit::Complained | Exit::TimedOut) => Ok(()),
             Err(Exit::Usage(message)) => {
@@ -79,13 +105,55 @@ impl RunArgs {
         })
     }
 
+    /// Runs each scenario on two backends, and prints where they differ. What one of them cannot run
+    /// or cannot record is left out of the comparison.
+    fn compare(&self, backends: [&dyn Runner; 2]) -> Result<(), Exit> {
+        let inputs = inputs(&self.names)?;
+        let options = RunOptions { sabotage: self.sabotage };
+        let bar = progress(inputs.len());
+        let layout = Layout::SideBySide;
+        let mut printer = DifferencePrinter::new(self.format, layout);
+        let (mut skipped, mut failed) = (0, false);
+        for Input { scenario, .. } in &inputs {
+            bar.set_message(scenario.name.clone());
+            let reports = backends.map(|backend| backend.run(scenario, options));
+            bar.inc(1);
+            if reports.iter().any(|report| matches!(report.outcome, RunOutcome::Skipped { .. })) {
+                skipped += 1;
+                continue;
+            }
+            failed |= reports.iter().any(|report| report.outcome.failure().is_some());
+            let unrecorded: Vec<LineKind> =
+                reports.iter().flat_map(|report| report.unrecorded.clone()).collect();
+            let [first, second] = reports.map(|report| {
+                let mut run = ComparedRun::of(&report.scenario, &report.transcript);
+                run.backend = report.backend.into_owned();
+                run.outcome = report.outcome.name().to_owned();
+                run.with_lines(|line| !unrecorded.contains(&line.kind))
+            });
+            let difference = compare_runs(&first, &second);
+            bar.suspend(|| printer.both(&first, &second, &difference))?;
+        }
+        bar.finish_and_clear();
+        let differs = printer.end()?;
+        if skipped > 0 {
+            let names = backends.map(Runner::name).join(" or ");
+            writeln!(std::io::stderr(), "{skipped} not compared: {names} skips them")?;
+        }
+        if differs || failed || self.strict && skipped > 0 { Err(Exit::Failed) } else { Ok(()) }
+    }
+
     fn once(&self, backend: &dyn Runner) -> Result<(), Exit> {
         let inputs = inputs(&self.names)?;
+        // A file that cannot be written is told before anything runs.
+        let trace_file = self.trace.as_deref().map(create).transpose()?;
+        let report_file = self.report.as_deref().map(create).transpose()?;
         let options = RunOptions { sabotage: self.sabotage };
         let start = Instant::now();
         let bar = progress(inputs.len());
         let mut printer = Printer::new(self.format, self.transcript);
         let mut tally = Tally::default();
+        let mut records = Vec::new();
         for Input { scenario, snapshot, named } in &inputs {
             bar.set_message(scenario.name.clone());
             let begun = Instant::now();
@@ -100,12 +168,27 @@ impl RunArgs {
             bar.suspend(|| printer.scenario(&finished))?;
             bar.inc(1);
             tally.add(&finished);
+            if trace_file.is_some() || report_file.is_some() {
+                records.push(finished.record());
+            }
         }
         bar.finish_and_clear();
         printer.summary(&tally, backend.name(), start.elapsed())?;
+        if let Some(mut file) = trace_file {
+            file.write_all(trace(&records).to_string().as_bytes())?;
+        }
+        if let Some(mut file) = report_file {
+            let page = report(&records).map_err(std::io::Error::other)?;
+            file.write_all(page.as_bytes())?;
+        }
         let strictness = if self.strict { Strictness::Strict } else { Strictness::Lenient };
         tally.exit(strictness)
     }
+}
+
+fn create(path: &Path) -> Result<File, Exit> {
+    let shown = path.display();
+    File::create(path).map_err(|error| Exit::Usage(format!("{shown}: {error}")))
 }
 
 fn progress(count: usize) -> ProgressBar {

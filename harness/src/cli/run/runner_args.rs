@@ -32,9 +32,10 @@ impl RunnerName {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RunnerArgs {
-    /// The backend that runs.
-    #[arg(long, value_enum, default_value_t = RunnerName::Mock)]
-    backend: RunnerName,
+    /// The backend that runs. Two, such as `mock,qemu`, run one after the other, and the difference
+    /// of their transcripts is printed side by side.
+    #[arg(long, value_enum, default_values_t = [RunnerName::Mock], value_delimiter = ',')]
+    backend: Vec<RunnerName>,
     /// The QEMU to use. Default: SMMU_QEMU, then what `cargo xtask qemu` unpacked, then PATH.
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
@@ -64,17 +65,32 @@ pub(super) struct RunnerArgs {
 }
 
 impl RunnerArgs {
-    pub(super) fn open(&self) -> Result<Box<dyn Runner>, Exit> {
-        if !self.backend.is_board()
+    /// Opens every backend that is named.
+    pub(super) fn open(&self) -> Result<Vec<Box<dyn Runner>>, Exit> {
+        let has = |wanted: fn(RunnerName) -> bool| self.backend.iter().any(|name| wanted(*name));
+        if !has(RunnerName::is_board)
             && let Some(argument) = self.of_board()
         {
             return Err(Exit::Usage(format!("{argument} needs --backend board or devmem")));
         }
-        if self.qemu.is_some() && (self.backend == RunnerName::Mock || self.uart.is_some()) {
+        if self.qemu.is_some() && (!has(|name| name != RunnerName::Mock) || self.uart.is_some()) {
             let why = "--qemu needs --backend qemu, or board or devmem without --uart";
             return Err(Exit::Usage(why.into()));
         }
-        Ok(match self.backend {
+        match self.backend.as_slice() {
+            [_] => {}
+            [one, other] if one != other => {}
+            _ => {
+                return Err(Exit::Usage(
+                    "--backend takes one backend, or two different ones".into(),
+                ));
+            }
+        }
+        self.backend.iter().map(|name| self.open_one(*name)).collect()
+    }
+
+    fn open_one(&self, name: RunnerName) -> Result<Box<dyn Runner>, Exit> {
+        Ok(match name {
             RunnerName::Mock => Box::new(Mock),
             RunnerName::Qemu => Box::new(Qemu::find(self.qemu.as_deref())?),
             RunnerName::Board => Box::new(self.board(BoardKind::BareMetal)?),

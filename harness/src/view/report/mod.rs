@@ -1,0 +1,174 @@
+//! A run as one page of HTML, which needs nothing beside itself.
+
+mod bits;
+mod html;
+mod steps;
+mod structures;
+mod timeline;
+
+use std::fmt::{self, Write};
+
+use smmu_engine::record::{Row, ScenarioRecord};
+use smmu_engine::run::RunFailure;
+use smmu_engine::transcript::LineKind;
+
+use html::{Text, anchor, script_json};
+use structures::Structures;
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// The page of a run.
+///
+/// # Errors
+///
+/// None: writing to a text does not fail.
+pub fn report(records: &[ScenarioRecord]) -> Result<String, fmt::Error> {
+    let mut out = String::with_capacity(1 << 20);
+    let mut structures = Structures::default();
+    let backend = records.first().map_or("", |record| record.backend.as_ref());
+    write!(
+        out,
+        "<!DOCTYPE html><html lang=en><meta charset=utf-8><meta name=viewport \
+         content=\"width=device-width\"><meta http-equiv=Content-Security-Policy \
+         content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\
+         <title>SMMU run on {}</title><style>{STYLE}</style><body>",
+        Text(backend)
+    )?;
+    // A failure comes first, then what did not run, then what passed.
+    let rank = |record: &&ScenarioRecord| match record.outcome.as_ref() {
+        "passed" if record.snapshot.state == "differs" => 0,
+        "passed" => 2,
+        "skipped" => 1,
+        _ => 0,
+    };
+    let mut sorted: Vec<&ScenarioRecord> = records.iter().collect();
+    sorted.sort_by_key(rank);
+    head(&mut out, &sorted, backend)?;
+    write!(out, "<main>")?;
+    for record in &sorted {
+        scenario(&mut out, record, rank(record) == 0, &mut structures)?;
+    }
+    write!(
+        out,
+        "</main><aside id=panel hidden tabindex=-1 aria-live=polite></aside><script \
+         type=application/json id=structures>{}</script><script>{SCRIPT}</script></html>",
+        script_json(&structures.into_json())
+    )?;
+    Ok(out)
+}
+
+/// The summary: how many ended how, the causes of failures, and a list of all.
+fn head(out: &mut String, records: &[&ScenarioRecord], backend: &str) -> fmt::Result {
+    let count = |outcome: &str| records.iter().filter(|record| record.outcome == outcome).count();
+    let seconds: f64 = records.iter().map(|record| record.seconds).sum();
+    write!(out, "<header><h1>SMMU run on {}</h1><p class=counts>", Text(backend))?;
+    for outcome in ["failed", "timed-out", "broken", "passed", "skipped"] {
+        match count(outcome) {
+            0 => {}
+            number => write!(out, "<b class={outcome}>{number} {outcome}</b> ")?,
+        }
+    }
+    write!(out, "<span>in {seconds:.2} s</span></p>")?;
+    for record in records {
+        if let Some(why) = &record.failure {
+            write!(out, "<section class=cause>")?;
+            let name = &record.scenario;
+            write!(out, "<h2><a href=\"#{}\">{}</a></h2>", anchor(name), Text(name))?;
+            failure(out, why)?;
+            write!(out, "</section>")?;
+        }
+    }
+    write!(out, "<details class=all><summary>All scenarios</summary><table>")?;
+    for record in records {
+        let ScenarioRecord { scenario, title, outcome, reason, .. } = record;
+        let reason = reason.as_deref().unwrap_or_default();
+        write!(
+            out,
+            "<tr><td><b class={outcome}>{outcome}</b><td><a href=\"#{}\">{}</a><td>{} <small>{}\
+             </small>",
+            anchor(scenario),
+            Text(scenario),
+            Text(title),
+            Text(reason)
+        )?;
+    }
+    write!(out, "</table></details></header>")
+}
+
+/// Where it failed, what was expected, what happened, and which command was missing.
+fn failure(out: &mut String, why: &RunFailure) -> fmt::Result {
+    let RunFailure { step, file, line, text, expected, happened, hazards } = why;
+    write!(out, "<p>Step {step}: {} <small>{}:{line}</small></p>", Text(text), Text(file))?;
+    write!(out, "<dl>")?;
+    if let Some(expected) = expected {
+        write!(out, "<dt>expected<dd>{}", Text(expected))?;
+    }
+    write!(out, "<dt>happened<dd>{}", Text(happened))?;
+    for hazard in hazards {
+        // The missing command has a line of its own.
+        let text = hazard.text.split("; missing: ").next().unwrap_or_default();
+        write!(out, "<dt class=hazard>hazard<dd>{}", Text(text))?;
+        if let Some(missing) = &hazard.missing {
+            write!(
+                out,
+                "<dt class=hazard>missing<dd><code class=missing>{}</code>",
+                Text(missing)
+            )?;
+        }
+    }
+    write!(out, "</dl>")
+}
+
+fn scenario(
+    out: &mut String,
+    record: &ScenarioRecord,
+    is_bad: bool,
+    structures: &mut Structures,
+) -> fmt::Result {
+    let ScenarioRecord { scenario, title, outcome, .. } = record;
+    let open = if is_bad { " open" } else { "" };
+    write!(
+        out,
+        "<details class=scenario id=\"{}\"{open}><summary><b class={outcome}>{outcome}</b> \
+         <strong>{}</strong> <span>{}</span></summary>",
+        anchor(scenario),
+        Text(scenario),
+        Text(title)
+    )?;
+    if let Some(reason) = &record.reason {
+        write!(out, "<p>{}</p>", Text(reason))?;
+    }
+    if let Some(difference) = &record.snapshot.difference {
+        write!(out, "<p>The snapshot:</p><pre>{}</pre>", Text(difference))?;
+    }
+    let of = |kind: LineKind| {
+        let is_it = move |row: &&Row| row.kind == kind;
+        record.rows.iter().filter(is_it).count()
+    };
+    if !record.rows.is_empty() {
+        let (steps, commands) = (of(LineKind::Step).saturating_sub(1), of(LineKind::Command));
+        write!(
+            out,
+            "<p class=facts>{steps} steps, {commands} commands, {} DMAs</p>",
+            of(LineKind::Dma)
+        )?;
+        timeline::timeline(out, record, structures)?;
+        if of(LineKind::Command) > 0 {
+            write!(out, "{LEGEND}")?;
+        }
+        steps::steps(out, record, structures)?;
+    }
+    for note in record.unchecked.iter() {
+        write!(out, "<p class=facts>not checked: {}</p>", Text(note))?;
+    }
+    write!(out, "</details>")
+}
+
+const LEGEND: &str = "<p class=legend><span class=\"k tlbi\"></span>TLBI <span class=\"k \
+cfgi\"></span>CFGI <span class=\"k atc\"></span>ATC_INV <span class=\"k sync\"></span>SYNC <span \
+class=\"k more\"></span>others <span class=\"k dma page\"></span>DMA reaches a page <span class=\"k \
+dma refused\"></span>refused <span class=\"k event\"></span>event <span class=\"k \
+hazard\"></span>hazard; tags: <span class=\"k fresh\"></span>fresh <span class=\"k \
+used\"></span>in use <span class=\"k retiring\"></span>retiring <span class=\"k \
+quarantined\"></span>quarantined</p>";

@@ -1,0 +1,108 @@
+//! The page of a run in headless Chromium. Without Chromium each test is left out, by name.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// The browser: `CHROMIUM`, or Debian's.
+fn chromium() -> Option<PathBuf> {
+    let named = std::env::var_os("CHROMIUM").map(PathBuf::from);
+    named.or_else(|| Some(PathBuf::from("/usr/bin/chromium"))).filter(|path| path.is_file())
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let browser = chromium();
+    let trials = [
+        ("a_click_shows_the_fields_of_a_command", CLICK, "TLBI_NH_VA|ASID|1|hidden"),
+        ("keys_move_along_the_timeline", KEYS, "CFGI_ALL|SYNC|CFGI_ALL|hidden"),
+        ("a_link_opens_its_scenario", LINK, "false|true"),
+        ("nothing_is_wider_than_400_pixels", WIDTH, "fits"),
+    ];
+    let trials = trials.map(|(name, script, want)| {
+        let browser = browser.clone();
+        Trial::test(name, move || check(&browser.unwrap_or_default(), name, script, want))
+            .with_ignored_flag(chromium().is_none())
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit();
+}
+
+/// Opens the first command that is a TLBI, and closes it again.
+const CLICK: &str = r#"
+const button = [...document.querySelectorAll("button[data-s]")].find((b) => b.textContent.startsWith("TLBI_NH_VA"));
+button.click();
+const panel = document.getElementById("panel");
+const row = [...panel.querySelectorAll("tr")].find((r) => r.cells[1].textContent === "ASID");
+const said = [panel.querySelector("h3").textContent, row.cells[1].textContent, row.cells[2].textContent];
+document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+result = [...said, panel.hidden ? "hidden" : "open"].join("|");
+"#;
+
+/// Walks along the commands of a timeline.
+const KEYS: &str = r##"
+const scroll = document.querySelector(".scroll");
+const heading = () => document.querySelector("#panel h3").textContent;
+const press = (key) => scroll.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const said = [];
+for (const key of ["ArrowRight", "ArrowRight", "ArrowLeft"]) { press(key); said.push(heading()); }
+press("Escape");
+result = [...said, document.getElementById("panel").hidden ? "hidden" : "open"].join("|");
+"##;
+
+/// The name of a scenario in the list leads to it.
+const LINK: &str = r##"
+const scenario = document.getElementById("first-light");
+scenario.open = false;
+const before = scenario.open;
+location.hash = "#first-light";
+window.dispatchEvent(new HashChangeEvent("hashchange"));
+result = [before, scenario.open].join("|");
+"##;
+
+/// Wide parts scroll within themselves.
+const WIDTH: &str = r#"
+for (const part of document.querySelectorAll("details")) part.open = true;
+const frame = document.createElement("div");
+document.body.style.width = "400px";
+const edge = document.body.getBoundingClientRect().right;
+const inside = (e) => e.closest(".scroll,.bits,pre,#panel") !== null;
+const wide = [...document.querySelectorAll("body *")].filter((e) => !inside(e) && e.getBoundingClientRect().right > edge + 1);
+result = wide.length ? wide[0].outerHTML.slice(0, 200) : "fits";
+"#;
+
+/// Runs a script at the end of the page, and reads its result from the title.
+fn check(browser: &PathBuf, name: &str, script: &str, want: &str) -> Result<(), Failed> {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let page = folder.join("page.html");
+    let run = Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
+        .args(["run", "first-light", "--report", page.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(run.success());
+    let html = std::fs::read_to_string(&page).unwrap();
+    let script = format!(
+        "<script>let result = 'nothing'; try {{ {script} }} catch (e) {{ result = String(e); }} \
+         document.title = 'RESULT ' + result;</script>"
+    );
+    std::fs::write(&page, html.replace("</html>", &format!("{script}</html>"))).unwrap();
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+        .arg("--dump-dom")
+        .arg(format!("file://{}", page.display()))
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let dom = String::from_utf8_lossy(&output.stdout);
+    let title = dom.split("<title>RESULT ").nth(1).and_then(|rest| rest.split("</title>").next());
+    match title {
+        Some(got) if got == want => Ok(()),
+        got => Err(format!("wanted {want:?}, got {got:?}").into()),
+    }
+}
