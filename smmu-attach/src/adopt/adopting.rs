@@ -208,10 +208,6 @@ impl<P: Platform> Adopting<P> {
     /// # Errors
     ///
     /// The SMMU does not confirm, or another owner still writes the table.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the error is the value to try again with; a box needs memory"
-    )]
     pub fn abort_others(mut self) -> Result<Smmu<P>, AbortUnconfirmed<P>> {
         if self.progress == Progress::Prepared {
             self.core.foreign.hold();

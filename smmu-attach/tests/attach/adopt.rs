@@ -1020,7 +1020,7 @@ fn a_table_within_one_second_level_is_refused(
     let mut rig = Rig::new();
     rig.base = OLD + (BYTES as u64 - 0x2000);
     let bits = split.bits();
-    rig.config = 1 << 16 | u32::from(bits) << 6 | u32::from(bits) - 1;
+    rig.config = 1 << 16 | u32::from(bits) << 6 | (u32::from(bits) - 1);
     assert!(rig.survey().is_ok());
     let refused = rig.adopting(SMMU, &[]).map(|_| ());
     let field =

@@ -61,7 +61,7 @@ fn adopt_of(registers: IdRegisters, survey: &Survey, words: &[u64]) {
         return;
     };
     let caps = Capabilities::decode(registers);
-    let keep = |stream: StreamId| stream.0 % 2 == 0;
+    let keep = |stream: StreamId| stream.0.is_multiple_of(2);
     let (config, adoption) = (SmmuConfig::default(), Adoption::new(survey));
     let adopting = Smmu::adopt(&env, SmmuId(0), caps, config, adoption, |live| {
         if keep(live.stream) { Keep::Running } else { Keep::Abort }
@@ -79,7 +79,7 @@ fn adopt_of(registers: IdRegisters, survey: &Survey, words: &[u64]) {
     assert_eq!((base, format.log2(), format.split()), (shape.base, shape.log2, shape.split));
     let stes = |address: PhysAddr, first: u32, count: u32| {
         let made = env.dma().made.lock().unwrap();
-        let (_, block) = made.iter().find(|(at, _)| *at == address).expect("a table is mapped");
+        let (_, block) = made.iter().find(|(at, _)| *at == address).unwrap();
         assert_eq!(block.len(), 8 * count as usize);
         for (n, ste) in block.chunks(8).enumerate() {
             let stream = StreamId(first + n as u32);
@@ -92,7 +92,7 @@ fn adopt_of(registers: IdRegisters, survey: &Survey, words: &[u64]) {
         None => stes(shape.base, 0, 1 << shape.log2),
         Some(split) => {
             for array in &shape.arrays {
-                let (address, log2) = array.descriptor.array().expect("only arrays are listed");
+                let (address, log2) = array.descriptor.array().unwrap();
                 stes(address, array.index << split.bits(), 1 << log2);
             }
         }
