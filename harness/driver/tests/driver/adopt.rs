@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::bench::{self, Bench, GUEST_PAGE, STREAM, Tested, VmTables};
+use super::bench::{self, Bench, GUEST_PAGE, STREAM, TestMemory, Tested, VmTables};
 use rstest::rstest;
 use smmu_driver::smmu_attach::adopt::{Doubt, Keep, LiveStream, Place, ReadBudget};
 use smmu_driver::smmu_attach::{Attachment, Outcome};
@@ -39,6 +39,14 @@ impl Left {
 
     /// SMMUs of the model, of which an old owner runs the first ones.
     fn with(profiles: &[Profile], running: usize) -> Self {
+        Self::with_tables(profiles, running, VmTables::new)
+    }
+
+    fn with_tables(
+        profiles: &[Profile],
+        running: usize,
+        tables: fn(&TestMemory) -> VmTables,
+    ) -> Self {
         let bench = Bench::new(profiles);
         let page = || bench.memory.allocate(DmaLayout::new(4096, 4096).unwrap()).unwrap();
         let pages = [page(), page()];
@@ -49,7 +57,7 @@ impl Left {
         let driver = setup.start().unwrap();
         for n in 0..running {
             for (stream, page) in [STREAM, OTHER].into_iter().zip(&pages) {
-                let tables = VmTables::new(&bench.memory);
+                let tables = tables(&bench.memory);
                 tables.map(Some(page.address()));
                 let domain = driver.domain(tables).unwrap();
                 let device = driver.add_device(SmmuId(n as u16), &[stream]).unwrap();
@@ -423,7 +431,8 @@ fn smmus_that_run_are_taken_over_and_others_are_started() {
 /// Both SMMUs ran with ASIDs 1 and 2, and the new driver gives them one space.
 #[test]
 fn an_asid_that_two_smmus_run_with_is_reserved_until_both_have_left() {
-    let left = Left::with(&[Profile::default(), Profile::default()], 2);
+    let profiles = [Profile::default(), Profile::default()];
+    let left = Left::with_tables(&profiles, 2, VmTables::stage1);
     let asids = AsidSpace::new(16).unwrap();
     let mut setup = left.bench.setup();
     for n in 0..2 {
@@ -436,7 +445,7 @@ fn an_asid_that_two_smmus_run_with_is_reserved_until_both_have_left() {
     assert_eq!(asids.stats().in_use, 2);
     for smmu in [SMMU, SmmuId(1)] {
         let device = driver.add_device(smmu, &[STREAM]).unwrap();
-        let tables = VmTables::new(&left.bench.memory);
+        let tables = VmTables::stage1(&left.bench.memory);
         tables.map(Some(left.pages[1].address()));
         let domain = driver.domain(tables).unwrap();
         let outcome = device.attach(&domain).unwrap();

@@ -19,6 +19,8 @@ use smmu_model::{Model, ModelRegisters, Profile};
 
 pub(crate) const STREAM: StreamId = StreamId(8);
 pub(crate) const GUEST_PAGE: u64 = 0x5000;
+/// Stage 1: a valid page, which any access may use and an ASID tags.
+const NON_GLOBAL_PAGE: u64 = 0xf43;
 
 /// Registers of the model. A test can make some of them answer 0 for ever.
 #[derive(Clone)]
@@ -277,12 +279,21 @@ impl Bench {
     }
 }
 
-/// Stage-2 tables of the first 2 MiB: levels 1, 2 and 3 in one block.
-pub(crate) struct VmTables(TestBlock);
+/// Tables of the first 2 MiB: levels 1, 2 and 3 in one block. Of stage 2, unless said otherwise.
+pub(crate) struct VmTables(TestBlock, TranslationStage);
 
 impl VmTables {
     pub(crate) fn new(memory: &TestMemory) -> Self {
-        let tables = VmTables(memory.allocate(DmaLayout::new(3 * 4096, 4096).unwrap()).unwrap());
+        Self::of(TranslationStage::Stage2 { start_level: 1 }, memory)
+    }
+
+    pub(crate) fn stage1(memory: &TestMemory) -> Self {
+        Self::of(TranslationStage::Stage1 { mair: 0xff }, memory)
+    }
+
+    fn of(stage: TranslationStage, memory: &TestMemory) -> Self {
+        let block = memory.allocate(DmaLayout::new(3 * 4096, 4096).unwrap()).unwrap();
+        let tables = VmTables(block, stage);
         let next = |table: u64| (tables.0.address().0 + table * 4096) | 3;
         tables.set(0, next(1));
         tables.set(512, next(2));
@@ -304,14 +315,18 @@ impl VmTables {
 
     pub(crate) fn map(&self, to: Option<PhysAddr>) {
         let page = (GUEST_PAGE / 4096) as usize;
-        self.set(1024 + page, to.map_or(0, |to| to.0 | 0x7ff));
+        let attributes = match self.1 {
+            TranslationStage::Stage1 { .. } => NON_GLOBAL_PAGE,
+            TranslationStage::Stage2 { .. } => 0x7ff,
+        };
+        self.set(1024 + page, to.map_or(0, |to| to.0 | attributes));
     }
 }
 
 impl TranslationTable for VmTables {
     fn describe(&self) -> TableDescription {
         TableDescription {
-            stage: TranslationStage::Stage2 { start_level: 1 },
+            stage: self.1,
             root: self.0.address(),
             t0sz: 25,
             granule: Granule::K4,
