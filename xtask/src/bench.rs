@@ -15,7 +15,16 @@ use crate::workspace::Workspace;
 
 const LIBRARY: &str = "gungraun";
 const RUNNER: &str = "gungraun-runner";
-const REFERENCE: &str = "smmu-cmdq/benches/instructions.json";
+/// The packages with benchmarks of instructions. Those with kept counts have them in
+/// [`REFERENCE`].
+const PACKAGES: [(&str, HasKept); 4] = [
+    ("smmu-types", HasKept::No),
+    ("smmu-cmdq", HasKept::Yes),
+    ("smmu-tags", HasKept::Yes),
+    ("smmu-invs", HasKept::Yes),
+];
+/// Below the folder of a package.
+const REFERENCE: &str = "benches/instructions.json";
 const METADATA_LIMIT: Duration = Duration::from_secs(120);
 /// Includes the build of the benchmarks.
 const LIMIT: Duration = Duration::from_secs(1800);
@@ -34,6 +43,13 @@ pub(crate) struct BenchReport {
 struct Reference {
     compiler: String,
     counts: BTreeMap<String, u64>,
+}
+
+/// Whether a package has kept counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HasKept {
+    Yes,
+    No,
 }
 
 /// What a run does with the kept counts.
@@ -60,7 +76,7 @@ pub(crate) fn run(workspace: &Workspace, kept: KeptCounts) -> Result<BenchReport
     let runner = tools::provide(workspace, RUNNER, ToolVersion::Exactly(&version))?;
     say(format_args!("{RUNNER} {version}: {runner}; building and running the benchmarks"));
     let mut report = BenchReport { compiler: compiler()?, ..BenchReport::default() };
-    for package in ["smmu-types", "smmu-cmdq"] {
+    for (package, has_kept) in PACKAGES {
         let mut command = workspace.cargo();
         command
             .args(["bench", "--package", package, "--bench", "instructions"])
@@ -74,17 +90,21 @@ pub(crate) fn run(workspace: &Workspace, kept: KeptCounts) -> Result<BenchReport
                 output: last_lines(&captured.stderr, 30),
             });
         }
-        report.read(&captured.stdout)?;
-    }
-    let path = workspace.root.join(REFERENCE);
-    match kept {
-        KeptCounts::Replace => {
-            report.reference =
-                Reference { compiler: report.compiler.clone(), counts: report.kept.clone() };
-            let text = report.reference.text();
-            std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+        let counts = report.read(&captured.stdout)?;
+        if has_kept == HasKept::No {
+            continue;
         }
-        KeptCounts::Compare => report.reference = Reference::read(&path)?,
+        let path = workspace.root.join(package).join(REFERENCE);
+        let reference = match kept {
+            KeptCounts::Replace => {
+                let reference = Reference { compiler: report.compiler.clone(), counts };
+                let text = reference.text();
+                std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+                reference
+            }
+            KeptCounts::Compare => Reference::read(&path)?,
+        };
+        report.reference.add(package, reference)?;
     }
     Ok(report)
 }
@@ -98,6 +118,18 @@ fn compiler() -> Result<String, Error> {
 }
 
 impl Reference {
+    /// Adds the counts of a package. One compiler must have made all of them.
+    fn add(&mut self, package: &str, other: Reference) -> Result<(), Error> {
+        if !self.compiler.is_empty() && self.compiler != other.compiler {
+            let (ours, theirs) = (&self.compiler, &other.compiler);
+            let what = format!("{package}: {theirs} made its kept counts, and {ours} the others");
+            return Err(Error::Counts { what });
+        }
+        self.compiler = other.compiler;
+        self.counts.extend(other.counts);
+        Ok(())
+    }
+
     fn read(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         let unknown = |what: &str| Error::Counts { what: format!("{}: {what}", path.display()) };
@@ -133,10 +165,12 @@ fn locked_version(workspace: &Workspace) -> Result<String, Error> {
 }
 
 impl BenchReport {
-    /// Reads the runner's summaries of one benchmark file: one JSON object per line.
-    fn read(&mut self, output: &str) -> Result<(), Error> {
+    /// Reads the runner's summaries of one benchmark file: one JSON object per line. Returns the
+    /// file's counts that are compared with kept ones.
+    fn read(&mut self, output: &str) -> Result<BTreeMap<String, u64>, Error> {
         let unknown = |what: &str| Error::Counts { what: what.to_owned() };
         let before = self.pairs.len() + self.kept.len();
+        let mut kept = BTreeMap::new();
         for line in output.lines().filter(|line| line.starts_with('{')) {
             let value: serde_json::Value =
                 serde_json::from_str(line).map_err(|error| unknown(&error.to_string()))?;
@@ -149,7 +183,10 @@ impl BenchReport {
             } else if let Some(case) = name.strip_suffix("_packed") {
                 self.pairs.entry(case.to_owned()).or_default().packed = Some(count);
             } else if let Some(case) = name.strip_suffix("_kept") {
-                self.kept.insert(case.to_owned(), count);
+                kept.insert(case.to_owned(), count);
+                if self.kept.insert(case.to_owned(), count).is_some() {
+                    return Err(unknown(&format!("two benchmarks have the name {name}")));
+                }
             } else {
                 return Err(unknown(&format!("{name} is neither typed, packed nor kept")));
             }
@@ -157,7 +194,7 @@ impl BenchReport {
         if self.pairs.len() + self.kept.len() == before {
             return Err(unknown("no benchmark ran"));
         }
-        Ok(())
+        Ok(kept)
     }
 
     /// Whether this compiler also made the kept counts.
@@ -191,7 +228,7 @@ impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\nInstructions\n  {:<16} {:>6} {:>6} {:>6}",
+            "\nInstructions\n  {:<24} {:>6} {:>6} {:>6}",
             "case", "typed", "packed", "ratio"
         )?;
         for (case, pair) in &self.pairs {
@@ -203,9 +240,9 @@ impl fmt::Display for BenchReport {
             };
             let (typed, packed) = (shown(pair.typed), shown(pair.packed));
             let verdict = if pair.holds() { "" } else { "   TOO MANY" };
-            writeln!(f, "  {case:<16} {typed:>6} {packed:>6} {ratio:>6}{verdict}")?;
+            writeln!(f, "  {case:<24} {typed:>6} {packed:>6} {ratio:>6}{verdict}")?;
         }
-        writeln!(f, "\n  {:<16} {:>6} {:>6}", "case", "now", "kept")?;
+        writeln!(f, "\n  {:<24} {:>6} {:>6}", "case", "now", "kept")?;
         for (case, count) in &self.kept {
             let before = self.reference_of(case).map_or("-".to_owned(), |count| count.to_string());
             let verdict = match self.reference_of(case) {
@@ -213,7 +250,7 @@ impl fmt::Display for BenchReport {
                 Some(before) if self.is_comparable() && *count < before => "   fewer: --keep",
                 _ => "",
             };
-            writeln!(f, "  {case:<16} {count:>6} {before:>6}{verdict}")?;
+            writeln!(f, "  {case:<24} {count:>6} {before:>6}{verdict}")?;
         }
         if !self.is_comparable() {
             let (kept, here) = (&self.reference.compiler, &self.compiler);
@@ -251,7 +288,10 @@ mod tests {
         let good = [line("sync_typed", 4), line("sync_packed", 4)].join("\n");
         let told = report(&good).unwrap();
         assert!(!told.failed());
-        assert!(told.to_string().contains("  sync                  4      4   1.00\n"), "{told}");
+        assert!(
+            told.to_string().contains("  sync                          4      4   1.00\n"),
+            "{told}"
+        );
 
         let bad = [good, line("cd_typed", 26), line("cd_packed", 25)].join("\n");
         let told = report(&bad).unwrap();
@@ -301,6 +341,28 @@ mod tests {
         }
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(matches!(Reference::read(&path), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn kept_counts_of_several_packages_join() {
+        let kept = |case: &str, compiler: &str| Reference {
+            compiler: compiler.into(),
+            counts: [(case.to_owned(), 100)].into(),
+        };
+        let mut all = Reference::default();
+        all.add("a", kept("push", "rustc 1")).unwrap();
+        all.add("b", kept("purge", "rustc 1")).unwrap();
+        assert_eq!(all.counts.into_keys().collect::<Vec<_>>(), ["purge", "push"]);
+        let mut other = kept("push", "rustc 1");
+        let error = other.add("b", kept("purge", "rustc 2")).unwrap_err().to_string();
+        assert!(
+            error.contains("b: rustc 2 made its kept counts, and rustc 1 the others"),
+            "{error}"
+        );
+
+        let twice = [line("push_kept", 1), line("push_kept", 2)].join("\n");
+        let error = report(&twice).unwrap_err().to_string();
+        assert!(error.contains("two benchmarks have the name push_kept"), "{error}");
     }
 
     #[test]
