@@ -8,6 +8,7 @@
 //! 4. [`InvArray::unref`] and [`InvArray::settle`] neither fail nor allocate. A key that is not
 //!    live is [`UnrefOutcome::NotPresent`].
 //! 5. `merge` makes all checks before it allocates.
+//! 6. An array counts its trash, each entry once, when the entry becomes trash.
 //!
 //! Readers ([`InvArray::invalidate`], [`InvArray::iter`]) may run at any time. The domain's lock
 //! serialises callers that change an array, or build one from it. They publish or drop the new
@@ -15,6 +16,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
@@ -28,6 +30,9 @@ pub struct InvArray {
     entries: Vec<InvEntry>,
     // The contents of `entries`, or more: entries become trash in place.
     contents: Contents,
+    // The entries that are trash (6). Only callers that the domain's lock serialises use it, so it
+    // orders nothing, and the model checker need not know it.
+    trash: AtomicU32,
 }
 
 /// The result of an [`InvArray::unref`] for one entry of its request.
@@ -80,7 +85,7 @@ impl InvArray {
     /// An array without entries. It allocates nothing.
     #[must_use]
     pub const fn empty() -> InvArray {
-        InvArray { entries: Vec::new(), contents: Contents::NONE }
+        InvArray { entries: Vec::new(), contents: Contents::NONE, trash: AtomicU32::new(0) }
     }
 
     /// A new array with one more user for each entry of `request`. The request ascends strictly.
@@ -110,7 +115,12 @@ impl InvArray {
     #[inline]
     fn merge_each<R: Requested>(&self, request: &[R]) -> Result<InvArray, InvError> {
         request::check(request)?;
-        let (kept, contents) = self.kept();
+        let kept = self.kept();
+        let contents = match self.trash() {
+            // Then no entry has changed its contents since they were computed.
+            0 => self.contents,
+            _ => self.kept_contents(),
+        };
         let mut count = kept;
         let mut from = 0;
         for wanted in request {
@@ -162,11 +172,22 @@ impl InvArray {
     /// Without users an ATS entry is trash at once. Any other entry is retiring: readers still
     /// invalidate it until its flush is proven.
     pub fn unref(&self, request: &[InvSpec], mut outcome: impl FnMut(usize, UnrefOutcome)) {
-        let mut from = 0;
+        let (mut from, mut trash) = (0, 0);
         for (index, spec) in request.iter().enumerate() {
-            let (at, entry) = self.seek(from, &spec.key);
-            from = at + usize::from(entry.is_some());
-            let Some((entry, head)) = entry.map(|entry| (entry, entry.head())) else {
+            let rank = Rank::of(&spec.key);
+            let next = self.entries.get(from).map(|entry| (entry, entry.head()));
+            let found = match next.filter(|(entry, head)| entry.rank_of(*head) == rank) {
+                Some(found) => {
+                    from += 1;
+                    Some(found)
+                }
+                None => {
+                    let (at, entry) = self.search(from, rank);
+                    from = at + usize::from(entry.is_some());
+                    entry.map(|entry| (entry, entry.head()))
+                }
+            };
+            let Some((entry, head)) = found else {
                 outcome(index, UnrefOutcome::NotPresent);
                 continue;
             };
@@ -179,12 +200,15 @@ impl InvArray {
                 outcome(index, UnrefOutcome::StillUsed { users });
                 continue;
             }
-            entry.set_state(match head.is_ats() {
+            let state = match head.is_ats() {
                 true => EntryState::Trash,
                 false => EntryState::Retiring,
-            });
+            };
+            trash += u32::from(head.is_ats());
+            entry.change_state(head, state);
             outcome(index, UnrefOutcome::LastUserGone);
         }
+        self.add_trash(trash);
     }
 
     /// Turns the retiring entries of a tag into trash, with the proof of its flush. For a VMID
@@ -209,6 +233,7 @@ impl InvArray {
             let regime_fits = entry.spec().tag().is_none_or(|tag| tag == proof.tag());
             if entry.state() == EntryState::Retiring && regime_fits {
                 entry.set_state(EntryState::Trash);
+                self.add_trash(1);
                 settled = true;
             }
         }
@@ -222,13 +247,16 @@ impl InvArray {
     /// [`InvError::OutOfMemory`]. The caller may keep the old array: each entry of trash costs
     /// readers one load.
     pub fn purge(&self) -> Result<Option<InvArray>, InvError> {
-        let (kept, contents) = self.kept();
-        if kept == self.entries.len() {
+        if self.trash() == 0 {
             return Ok(None);
         }
-        let mut built = Builder::with_capacity(kept, contents)?;
-        built.copy(&self.entries, Trash::Some);
-        Ok(Some(built.finish()))
+        let mut built = Builder::with_capacity(self.kept(), Contents::NONE)?;
+        let mut contents = Contents::NONE;
+        for (entry, of_entry) in self.entries.iter().filter_map(InvEntry::duplicate_kept) {
+            contents = contents.and(of_entry);
+            built.push(entry);
+        }
+        Ok(Some(InvArray { contents, ..built.finish() }))
     }
 
     /// Turns all entries of an SMMU into trash, whatever their users. Returns the number of entries
@@ -252,6 +280,7 @@ impl InvArray {
             entry.set_users(0);
             entry.set_state(EntryState::Trash);
         }
+        self.add_trash(removed as u32);
         removed
     }
 
@@ -317,10 +346,27 @@ impl InvArray {
         self.seek(0, key).1
     }
 
-    /// The number of entries that are not trash, and their contents.
-    fn kept(&self) -> (usize, Contents) {
+    fn trash(&self) -> u32 {
+        self.trash.load(Ordering::Relaxed)
+    }
+
+    /// Only for a caller that changes the array, which the domain's lock serialises.
+    #[inline]
+    fn add_trash(&self, entries: u32) {
+        if entries > 0 {
+            self.trash.store(self.trash() + entries, Ordering::Relaxed);
+        }
+    }
+
+    /// The number of entries that are not trash.
+    fn kept(&self) -> usize {
+        self.entries.len().saturating_sub(self.trash() as usize)
+    }
+
+    /// The contents of the entries that are not trash.
+    fn kept_contents(&self) -> Contents {
         let kept = self.entries.iter().filter(|entry| !entry.is_trash());
-        kept.fold((0, Contents::NONE), |(count, all), entry| (count + 1, all.and(entry.contents())))
+        kept.fold(Contents::NONE, |all, entry| all.and(entry.contents()))
     }
 
     /// The entry of a key, and the index where it is or would be. The search starts at `from` and
@@ -375,7 +421,7 @@ impl Builder {
     fn with_capacity(entries: usize, contents: Contents) -> Result<Self, InvError> {
         let mut built = Vec::new();
         built.try_reserve_exact(entries).map_err(|_| InvError::OutOfMemory { entries })?;
-        Ok(Builder(InvArray { entries: built, contents }))
+        Ok(Builder(InvArray { entries: built, contents, trash: AtomicU32::new(0) }))
     }
 
     fn add<R: Requested>(&mut self, wanted: &R) {
@@ -384,6 +430,7 @@ impl Builder {
         self.push(entry);
     }
 
+    #[inline]
     fn push(&mut self, entry: InvEntry) {
         // The capacity is exact. Beyond it `Vec` would allocate, and might abort.
         let entries = &mut self.0.entries;
@@ -435,6 +482,7 @@ impl fmt::Display for InvArray {
 mod tests {
     use super::*;
     use alloc::string::ToString;
+    use smmu_types::fake::InstantSink;
     use smmu_types::range::RangeSupport;
     use smmu_types::{StreamId, Vmid};
 
@@ -469,6 +517,35 @@ mod tests {
                 assert_eq!(entry.map(|entry| entry.spec()), (id % 2 == 1).then(|| vmid(id)));
             }
         }
+    }
+
+    /// Each way in which entries become trash.
+    #[test]
+    fn inv_6_the_trash_is_counted() {
+        let count = |array: &InvArray| {
+            let trash = array.iter().filter(|view| view.state == EntryState::Trash).count();
+            assert_eq!(array.trash() as usize, trash);
+            trash
+        };
+        let ats = |stream| InvSpec::ats(SmmuId(0), StreamId(stream), None);
+        let other = InvSpec::ats(SmmuId(1), StreamId(1), None);
+        let request = [vmid(1), vmid(2), ats(1), ats(2), other];
+        let array = InvArray::empty().merge(&request).unwrap();
+        assert_eq!(count(&array), 0);
+        array.unref(&[vmid(1), ats(1), ats(3)], |_, _| {});
+        // Not present any more.
+        array.unref(&[ats(1)], |_, _| {});
+        assert_eq!(count(&array), 1, "the tag is retiring");
+        let sink = InstantSink;
+        let proof = FlushProof::obtain(&sink, SmmuId(0), CacheTag::Vmid(Vmid(1))).unwrap();
+        assert!(array.settle(&proof) && !array.settle(&proof));
+        assert_eq!(count(&array), 2);
+        assert_eq!(count(&array.merge(&[ats(1)]).unwrap()), 0);
+        assert_eq!((array.remove_smmu(SmmuId(0)), count(&array)), (2, 4));
+        assert_eq!((array.remove_smmu(SmmuId(0)), count(&array)), (0, 4));
+        let rest = array.purge().unwrap().unwrap();
+        assert_eq!((rest.len(), count(&rest)), (1, 0));
+        assert!(rest.purge().unwrap().is_none());
     }
 
     #[test]

@@ -175,7 +175,21 @@ const fn aux(spec: &InvSpec) -> u32 {
     options
 }
 
+/// The contents of an entry with this head and these options.
+#[inline]
+fn contents(head: Head, aux: u32) -> Contents {
+    if head.is_ats() {
+        return Contents::DEVICE_CACHES;
+    }
+    match head.kind() {
+        InvKind::S2VmidS1Clear => Contents::NESTED_STAGE_1,
+        _ if aux & RIL == 0 => Contents::TAGS.and(Contents::SINGLE),
+        _ => Contents::TAGS,
+    }
+}
+
 impl InvEntry {
+    #[inline]
     fn from_words(head: Head, tail: u64) -> Self {
         InvEntry { head: AtomicU64::new(head.0), tail: AtomicU64::new(tail) }
     }
@@ -220,7 +234,12 @@ impl InvEntry {
 
     #[inline]
     pub(crate) fn rank(&self) -> Rank {
-        let head = self.head();
+        self.rank_of(self.head())
+    }
+
+    /// The rank, for a caller that has the head.
+    #[inline]
+    pub(crate) fn rank_of(&self, head: Head) -> Rank {
         let ssid = if head.is_ats() { self.aux() } else { 0 };
         Rank { high: head.0 >> 8, ssid }
     }
@@ -247,17 +266,18 @@ impl InvEntry {
     }
 
     pub(crate) fn contents(&self) -> Contents {
-        let kind = self.head().kind();
-        match kind {
-            InvKind::S1Asid | InvKind::S2Vmid | InvKind::S2VmidVsmmu => {
-                match self.options(kind).range() {
-                    RangeSupport::Ril | RangeSupport::RilDs => Contents::TAGS,
-                    RangeSupport::Single => Contents::TAGS.and(Contents::SINGLE),
-                }
-            }
-            InvKind::S2VmidS1Clear => Contents::NESTED_STAGE_1,
-            InvKind::Ats | InvKind::AtsFull => Contents::DEVICE_CACHES,
+        contents(self.head(), self.aux())
+    }
+
+    /// A copy for another array, with its contents, unless the entry is trash.
+    #[inline]
+    pub(crate) fn duplicate_kept(&self) -> Option<(Self, Contents)> {
+        let head = self.head();
+        if head.is_trash() {
+            return None;
         }
+        let tail = self.tail();
+        Some((Self::from_words(head, tail), contents(head, (tail >> 32) as u32)))
     }
 
     pub(crate) fn key(&self) -> InvKey {
@@ -295,9 +315,15 @@ impl InvEntry {
 
     #[inline]
     pub(crate) fn set_state(&self, state: EntryState) {
+        self.change_state(self.head(), state);
+    }
+
+    /// [`set_state`](Self::set_state), for the writer that has the head.
+    #[inline]
+    pub(crate) fn change_state(&self, head: Head, state: EntryState) {
         // Release: see `head`.
         let release = order(Barrier::TrashRelease, Ordering::Release);
-        self.head.store(self.head().with(state).0, release);
+        self.head.store(head.with(state).0, release);
     }
 }
 
