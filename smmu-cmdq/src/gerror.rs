@@ -100,7 +100,7 @@ where
     /// `CMDQ_CONS.ERR` is valid only while `GERROR.CMDQ` is active, so the handler does not read it
     /// otherwise.
     pub fn handle_gerror(&self) -> Option<CommandFailure> {
-        self.gerror.check(self.smmu).ok()?;
+        self.gerror.check(self.hot.smmu).ok()?;
         self.config.port.error(&self.registers)?;
         let _inside = self.try_enter()?;
         self.handle_command_error()
@@ -133,7 +133,7 @@ where
     /// Only for the caller inside.
     fn handle_command_error(&self) -> Option<CommandFailure> {
         let port = self.config.port;
-        self.gerror.check(self.smmu).ok()?;
+        self.gerror.check(self.hot.smmu).ok()?;
         // Another caller may have handled the error before this one came inside.
         let acknowledged = port.error(&self.registers)?;
         if port.acknowledges_by_producer() && self.is_pending(acknowledged) {
@@ -151,7 +151,7 @@ where
         }
         let slot = Position(position).index(self.size);
         let failure = CommandFailure {
-            smmu: self.smmu,
+            smmu: self.hot.smmu,
             command: self.block.load(slot),
             code: regs::cmdq_cons::error(cons),
             position: Position(position),

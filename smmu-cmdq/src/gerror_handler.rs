@@ -27,15 +27,17 @@ const REQUESTED: u32 = 2;
 
 /// The error handler's state, and the reason for which the queue has halted.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct GerrorHandler {
+    // 0 while the queue works; else `LOST` with `CMDQ_CONS`, or `STUCK` with the error code. The
+    // first field, since every call reads it: it shares a cache line with the queue's `HotFields`.
+    halt: AtomicU64,
     inside: AtomicU32,
     // Global errors that were found active, and are not yet reported to an interrupt handler.
     unreported: AtomicU32,
     // Only the caller inside uses these two.
     errors_at: AtomicU64,
     errors: AtomicU32,
-    // 0 while the queue works; else `LOST` with `CMDQ_CONS`, or `STUCK` with the error code.
-    halt: AtomicU64,
     // The command at which the SMMU is stuck. `halt` publishes it.
     stuck_at: [AtomicU64; 2],
 }

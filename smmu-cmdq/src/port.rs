@@ -92,11 +92,6 @@ impl Port {
         }
     }
 
-    #[inline]
-    pub(crate) fn write_producer<R: Registers>(self, registers: &R, pointer: u32) {
-        registers.write32(self.producer, pointer);
-    }
-
     pub(crate) fn read_producer<R: Registers>(self, registers: &R) -> u32 {
         registers.read32(self.producer)
     }

@@ -166,8 +166,44 @@ impl<C: CellTable> ProdOwner<C> {
 
     /// As the owner: write `CMDQ_PROD` up to `end` and over what is committed behind it, then leave
     /// ownership.
-    fn advance(&self, mut end: u64, write_prod: impl Fn(u64, bool)) {
-        let (mut others_committed, mut advances) = (false, 0);
+    ///
+    /// The first step of [`advance_further`](Self::advance_further) is here, without the loop: mostly
+    /// nothing is committed behind `end`.
+    #[inline]
+    fn advance(&self, end: u64, write_prod: impl Fn(u64, bool)) {
+        let here = self.cells.cell(end);
+        let seen = here.load(order(Barrier::CommitAcquire, Ordering::Acquire));
+        if end_of(seen, end, COMMITTED).is_some() || end_of(seen, end, WAITING).is_some() {
+            return self.advance_further(end, 0, write_prod);
+        }
+        write_prod(end, false);
+        self.ask_for_relief(1);
+        let release = order(Barrier::OwnerRelease, Ordering::Release);
+        match here.compare_exchange(seen, cell(end, OWNER), release, Ordering::Relaxed) {
+            Ok(_) => self.no_more_relief(1, false),
+            Err(_) => self.advance_further(end, 1, write_prod),
+        }
+    }
+
+    #[inline]
+    fn ask_for_relief(&self, advances: u32) {
+        if advances == MAX_ADVANCES {
+            self.wants_relief.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn no_more_relief(&self, advances: u32, relieved: bool) {
+        if relieved || advances >= MAX_ADVANCES {
+            self.wants_relief.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The rest of [`advance`](Self::advance), after `advances` writes of `CMDQ_PROD`.
+    #[cold]
+    #[inline(never)]
+    fn advance_further(&self, mut end: u64, mut advances: u32, write_prod: impl Fn(u64, bool)) {
+        let mut others_committed = false;
         loop {
             let here = self.cells.cell(end);
             let seen = here.load(order(Barrier::CommitAcquire, Ordering::Acquire));
@@ -177,15 +213,11 @@ impl<C: CellTable> ProdOwner<C> {
             }
             write_prod(end, others_committed);
             advances += 1;
-            if advances == MAX_ADVANCES {
-                self.wants_relief.store(true, Ordering::Relaxed);
-            }
+            self.ask_for_relief(advances);
             let relieved = end_of(seen, end, WAITING).is_some();
             let release = order(Barrier::OwnerRelease, Ordering::Release);
             if here.compare_exchange(seen, cell(end, OWNER), release, Ordering::Relaxed).is_ok() {
-                if relieved || advances >= MAX_ADVANCES {
-                    self.wants_relief.store(false, Ordering::Relaxed);
-                }
+                self.no_more_relief(advances, relieved);
                 return;
             }
             others_committed = false;

@@ -23,7 +23,6 @@
 use core::ops::Range;
 
 use smmu_types::Command;
-use smmu_types::queue::Position;
 use smmu_types::seam::{Registers, SinkError, TimedOut, Wait, poll};
 
 use crate::CommandQueue;
@@ -37,6 +36,16 @@ use crate::sync::{Barrier, Ordering, is_kept, order};
 const LOOKS_BEFORE_EXCLUSIVE: u32 = 32;
 #[cfg(loom)]
 const LOOKS_BEFORE_EXCLUSIVE: u32 = 2;
+
+/// What a fill has left in its slots. A caller makes the error of it: a `Result` would go through
+/// memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    /// All commands.
+    All,
+    /// A `CMD_SYNC` in the place of each `ATC_INV`.
+    WithoutAtc,
+}
 
 /// The caller's exclusive reservation, which ends when this is dropped.
 struct ExclusiveReservation<'q, S: Reserve> {
@@ -63,10 +72,11 @@ where
         &self,
         commands: &[Command],
     ) -> Result<Range<u64>, SinkError> {
-        self.gerror.check(self.smmu)?;
+        self.gerror.check(self.hot.smmu)?;
         // One comparison for both rare cases: nothing to queue (the subtraction wraps), and a long
         // batch.
-        if (commands.len() as u64).wrapping_sub(u64::from(!SYNC)) > self.longest - u64::from(!SYNC)
+        if (commands.len() as u64).wrapping_sub(u64::from(!SYNC))
+            > self.hot.longest - u64::from(!SYNC)
         {
             return self.produce_in_pieces(commands, SYNC);
         }
@@ -75,24 +85,34 @@ where
             Ok(start) => start,
             Err(_) => self.reserve_slowly(count)?,
         };
-        self.fill::<SYNC, SYNC>(start, commands)?;
-        Ok(start..start + count)
+        match self.fill::<SYNC, SYNC>(start, commands) {
+            Filled::All => Ok(start..start + count),
+            Filled::WithoutAtc => Err(self.atc_refused()),
+        }
     }
 
     /// Fill reserved slots, and commit them.
     ///
     /// `PROVEN`: a `CMD_SYNC` of the same call follows, here or in a later piece.
-    #[inline]
+    #[inline(always)]
     fn fill<const SYNC: bool, const PROVEN: bool>(
         &self,
         start: u64,
         commands: &[Command],
-    ) -> Result<(), SinkError> {
-        let (first, entries) = (self.index(start), self.size.entries() as usize);
+    ) -> Filled {
+        let (first, entries) = (self.index(start), self.hot.index_mask as usize + 1);
         let behind = first + commands.len();
         let end = start + (commands.len() + usize::from(SYNC)) as u64;
         let atc = if behind + usize::from(SYNC) <= entries {
-            let atc = self.block.fill(first, commands);
+            let atc = match commands {
+                // Most calls have one command. In line it costs less than the loop.
+                [one] => {
+                    let command = one.encode();
+                    self.block.store(first, command);
+                    command.opcode() == ring::ATC_INV
+                }
+                _ => self.block.fill(first, commands),
+            };
             if SYNC {
                 self.block.store(behind, self.sync_at(end - 1));
             }
@@ -101,15 +121,15 @@ where
         } else {
             self.fill_around::<SYNC>(start, commands)
         };
-        let refused = if atc && !PROVEN { self.replace_atc(start..end) } else { Ok(()) };
-        let take = match self.config.port.acknowledges_by_producer() {
+        let filled = if atc && !PROVEN { self.replace_atc(start..end) } else { Filled::All };
+        let take = match self.hot.acknowledges_by_producer {
             true => Take::BySwap,
             false => Take::ByLoad,
         };
         self.prod_owner.commit(start, end, take, |end, others_committed| {
             self.write_prod(end, others_committed);
         });
-        refused
+        filled
     }
 
     /// As `fill`, for slots that wrap around the end of the ring. Returns whether `ATC_INV` is
@@ -132,7 +152,7 @@ where
     /// Replace each `ATC_INV` by a `CMD_SYNC`, since no `CMD_SYNC` of this call would learn of its
     /// time-out.
     #[cold]
-    fn replace_atc(&self, slots: Range<u64>) -> Result<(), SinkError> {
+    fn replace_atc(&self, slots: Range<u64>) -> Filled {
         for position in slots {
             let slot = self.index(position);
             if self.block.load(slot).opcode() == ring::ATC_INV {
@@ -140,7 +160,25 @@ where
                 self.publish(slot..slot + 1);
             }
         }
-        Err(SinkError::AtcInvPushed { smmu: self.smmu })
+        Filled::WithoutAtc
+    }
+
+    #[cold]
+    fn atc_refused(&self) -> SinkError {
+        SinkError::AtcInvPushed { smmu: self.hot.smmu }
+    }
+
+    /// [`fill`](Self::fill) for a piece of a long batch, out of line.
+    #[inline(never)]
+    fn fill_piece<const SYNC: bool, const PROVEN: bool>(
+        &self,
+        start: u64,
+        commands: &[Command],
+    ) -> Result<(), SinkError> {
+        match self.fill::<SYNC, PROVEN>(start, commands) {
+            Filled::All => Ok(()),
+            Filled::WithoutAtc => Err(self.atc_refused()),
+        }
     }
 
     #[inline]
@@ -152,27 +190,27 @@ where
 
     #[inline]
     fn index(&self, position: u64) -> usize {
-        Position(position).index(self.size)
+        (position as u32 & self.hot.index_mask) as usize
     }
 
     /// Write `CMDQ_PROD`: the SMMU may fetch everything up to `end`. Only the `CMDQ_PROD` owner may
     /// call this.
     #[inline]
     pub(crate) fn write_prod(&self, end: u64, others_committed: bool) {
-        let port = self.config.port;
-        let (flags, publish) = match port.acknowledges_by_producer() {
+        let (flags, publish) = match self.hot.acknowledges_by_producer {
             // The write carries an acknowledgement, perhaps for a slot that another caller has
             // replaced.
             true => {
                 let acquire = order(Barrier::AckAcquire, Ordering::Acquire);
                 (self.producer_flags.load(acquire), true)
             }
-            false => (port.enable, others_committed),
+            false => (self.hot.enable, others_committed),
         };
         if publish && is_kept(Barrier::PublishCommitted) {
             self.block.publish(0..0);
         }
-        port.write_producer(&self.registers, Position(end).pointer(self.size) | flags);
+        let pointer = end as u32 & self.hot.pointer_mask;
+        self.registers.write32(self.hot.producer, pointer | flags);
     }
 
     /// Wait for room, first beside other callers and then with an exclusive reservation.
@@ -233,9 +271,9 @@ where
             })?;
             exclusive.next = at + count;
             match (ends, sync) {
-                (true, _) => self.fill::<true, true>(at, now),
-                (false, true) => self.fill::<false, true>(at, now),
-                (false, false) => self.fill::<false, false>(at, now),
+                (true, _) => self.fill_piece::<true, true>(at, now),
+                (false, true) => self.fill_piece::<false, true>(at, now),
+                (false, false) => self.fill_piece::<false, false>(at, now),
             }?;
             rest = later;
             if rest.is_empty() {
@@ -254,7 +292,7 @@ where
                 return Some(Ok(done));
             }
             self.handle_gerror();
-            self.gerror.check(self.smmu).err().map(Err)
+            self.gerror.check(self.hot.smmu).err().map(Err)
         });
         polled.unwrap_or_else(|TimedOut { .. }| Err(self.timed_out()))
     }

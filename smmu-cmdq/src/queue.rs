@@ -72,20 +72,19 @@ impl<T> Deref for CacheLine<T> {
 ///   [`SinkError::Command`] with that command.
 ///
 /// In both cases, bring the SMMU up again and make a new queue.
+// The fields in this order: a call reads the first four, which share a cache line if the seams are
+// no larger than references.
+#[repr(C)]
 pub struct CommandQueue<R, B, W, S: Reserve = CompareExchange> {
-    pub(crate) smmu: SmmuId,
-    pub(crate) identity: QueueIdentity,
+    pub(crate) hot: HotFields,
+    pub(crate) gerror: GerrorHandler,
+    pub(crate) block: B,
+    pub(crate) registers: R,
     pub(crate) size: QueueSize,
     /// The maximum number of commands in flight.
     pub(crate) depth: u64,
-    /// The maximum number of commands, without the `CMD_SYNC`, of a batch that goes into the ring
-    /// in one piece.
-    pub(crate) longest: u64,
     pub(crate) config: QueueConfig,
-    pub(crate) registers: R,
-    pub(crate) block: B,
     pub(crate) wait: W,
-    pub(crate) gerror: GerrorHandler,
     /// The bits beside the pointer in the producer's register, for a port that acknowledges errors
     /// there.
     pub(crate) producer_flags: AtomicU32,
@@ -97,6 +96,27 @@ pub struct CommandQueue<R, B, W, S: Reserve = CompareExchange> {
     pub(crate) prod_owner: CacheLine<ProdOwner<S::Cells>>,
 }
 
+/// What every call reads. Nothing writes it after the construction.
+pub(crate) struct HotFields {
+    /// The maximum number of commands, without the `CMD_SYNC`, of a batch that goes into the ring
+    /// in one piece.
+    pub(crate) longest: u64,
+    /// The bits of a position that are the pointer in the producer's register.
+    pub(crate) pointer_mask: u32,
+    /// The bits of a position that are the slot.
+    pub(crate) index_mask: u32,
+    /// The offset of the producer's register.
+    pub(crate) producer: u32,
+    /// The bits beside the pointer there.
+    pub(crate) enable: u32,
+    pub(crate) identity: QueueIdentity,
+    pub(crate) smmu: SmmuId,
+    /// Whether a write of the producer's register acknowledges errors.
+    pub(crate) acknowledges_by_producer: bool,
+    /// Whether every call ends with a `CMD_SYNC`.
+    pub(crate) forces_sync: bool,
+}
+
 impl<R, B, W, S> fmt::Debug for CommandQueue<R, B, W, S>
 where
     B: Slots,
@@ -104,7 +124,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandQueue")
-            .field("smmu", &self.smmu)
+            .field("smmu", &self.hot.smmu)
             .field("base", &self.block.address())
             .field("size", &self.size)
             .field("consumer", &self.consumer.0)
@@ -187,17 +207,26 @@ where
         }
         let depth = u64::from(size.entries()).min(S::Cells::COUNT);
         let every = config.sync_every.map_or(u64::MAX, |every| every.get().into());
-        Ok(CommandQueue {
-            smmu,
-            depth,
+        let hot = HotFields {
             longest: every.min(depth - 1),
+            pointer_mask: size.pointer_mask(),
+            index_mask: size.entries() - 1,
+            producer: config.port.producer,
+            enable: config.port.enable,
             identity: QueueIdentity::next(),
-            size,
-            config,
-            registers,
-            block,
-            wait,
+            smmu,
+            acknowledges_by_producer: config.port.acknowledges_by_producer(),
+            forces_sync: config.sync_every.is_some(),
+        };
+        Ok(CommandQueue {
+            hot,
             gerror: GerrorHandler::new(),
+            block,
+            registers,
+            size,
+            depth,
+            config,
+            wait,
             producer_flags: AtomicU32::new(config.port.enable),
             failures: FailureRecords::new(smmu),
             reserve: CacheLine(S::new(depth)),
@@ -210,7 +239,7 @@ where
     /// The SMMU.
     #[must_use]
     pub const fn smmu(&self) -> SmmuId {
-        self.smmu
+        self.hot.smmu
     }
 
     /// Opcodes that this queue takes; [`QueueGroup`](crate::QueueGroup) routes by them.
@@ -241,7 +270,7 @@ where
     #[inline]
     pub fn issue(&self, commands: &[Command]) -> Result<SyncTicket, SinkError> {
         let own = self.produce::<true>(commands)?;
-        Ok(SyncTicket::new(self.smmu, self.identity, own))
+        Ok(SyncTicket::new(self.hot.smmu, self.hot.identity, own))
     }
 
     /// Queue `commands` without a `CMD_SYNC`. `pushed`: earlier commands, which the result stands
@@ -258,17 +287,17 @@ where
     ///   `sync_every`.
     /// - [`SinkError::UnknownSmmu`]: `pushed` belongs to another queue.
     pub fn push(&self, pushed: Option<Pushed>, commands: &[Command]) -> Result<Pushed, SinkError> {
-        let smmu = self.smmu;
-        if pushed.as_ref().is_some_and(|pushed| pushed.queue != self.identity) {
+        let smmu = self.hot.smmu;
+        if pushed.as_ref().is_some_and(|pushed| pushed.queue != self.hot.identity) {
             return Err(SinkError::UnknownSmmu { smmu });
         }
-        let Range { start, .. } = match self.config.sync_every {
-            None => self.produce::<false>(commands)?,
-            Some(_) => self.produce::<true>(commands)?,
+        let Range { start, .. } = match self.hot.forces_sync {
+            false => self.produce::<false>(commands)?,
+            true => self.produce::<true>(commands)?,
         };
         // An empty push has a position that may be too high; see `Strategy::next`.
         let from = pushed.map_or(start, |pushed| pushed.from.min(start));
-        Ok(Pushed { smmu, queue: self.identity, from })
+        Ok(Pushed { smmu, queue: self.hot.identity, from })
     }
 
     /// Queue `commands`, perhaps none, and a `CMD_SYNC` that stands for them and for `pushed`.
@@ -283,8 +312,8 @@ where
     /// As for [`issue`](Self::issue); [`SinkError::UnknownSmmu`] if `pushed` belongs to another
     /// queue.
     pub fn prove(&self, pushed: Pushed, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        if pushed.queue != self.identity {
-            return Err(SinkError::UnknownSmmu { smmu: self.smmu });
+        if pushed.queue != self.hot.identity {
+            return Err(SinkError::UnknownSmmu { smmu: self.hot.smmu });
         }
         Ok(self.issue(commands)?.from(pushed.from))
     }
@@ -350,7 +379,7 @@ where
     type Pushed = Pushed;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        if smmu != self.smmu {
+        if smmu != self.hot.smmu {
             return Err(SinkError::UnknownSmmu { smmu });
         }
         CommandQueue::issue(self, commands)
@@ -362,7 +391,7 @@ where
         pushed: Option<Pushed>,
         commands: &[Command],
     ) -> Result<Pushed, SinkError> {
-        if smmu != self.smmu {
+        if smmu != self.hot.smmu {
             return Err(SinkError::UnknownSmmu { smmu });
         }
         CommandQueue::push(self, pushed, commands)

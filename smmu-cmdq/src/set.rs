@@ -15,7 +15,7 @@ pub trait OfSmmu {
 
 impl<R, B, W, S: Reserve> OfSmmu for CommandQueue<R, B, W, S> {
     fn smmu(&self) -> SmmuId {
-        self.smmu
+        self.hot.smmu
     }
 }
 

@@ -5,6 +5,18 @@
 //! moves the position by a compare-exchange. If it succeeds, the position did not move in between,
 //! so the SMMU was at most one ring ahead of it and the result is right. If it fails, another
 //! caller has moved the position further.
+//!
+//! A waiter that needs no room mostly leaves the position alone, so that its cache line stays with
+//! the callers that read it:
+//!
+//! 1. The waiter loads the known position, and then reads `CMDQ_CONS`. Both only grow.
+//! 2. The position that the waiter computes is the loaded one plus the distance between the two
+//!    pointers, which is less than two rings.
+//! 3. If the loaded position was stale, the computed one is too low by a multiple of two rings. It
+//!    is never too high. So a computed position behind the ticket proves the ticket.
+//! 4. The slots between the known and the computed position stay taken. A caller that finds no room
+//!    reads `CMDQ_CONS` itself and frees them. A waiter frees them as well, once they are a quarter
+//!    of the ring.
 
 use smmu_types::queue::Position;
 use smmu_types::regs::queue_pointer;
@@ -21,6 +33,13 @@ use crate::{CommandQueue, SyncBy, SyncTicket};
 const LOOKS_PER_REGISTER_READ: u32 = 64;
 #[cfg(loom)]
 const LOOKS_PER_REGISTER_READ: u32 = 2;
+
+/// A waiter frees slots once they are this part of the ring.
+#[cfg(not(loom))]
+const FREED_BY_WAITERS: u64 = 4;
+// A waiter on a ring of 4 leaves one slot taken.
+#[cfg(loom)]
+const FREED_BY_WAITERS: u64 = 2;
 
 impl<R, B, W, S> CommandQueue<R, B, W, S>
 where
@@ -43,7 +62,7 @@ where
     ///   has halted; see [`CommandQueue`].
     /// - [`SinkError::UnknownSmmu`]: the ticket belongs to another queue.
     pub fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
-        if ticket.queue() != self.identity {
+        if ticket.queue() != self.hot.identity {
             return Err(SinkError::UnknownSmmu { smmu: ticket.smmu() });
         }
         let timeout = self.config.timeout;
@@ -58,7 +77,7 @@ where
         };
         match polled {
             Ok(Ok(())) => match self.failures.claim(ticket.first(), ticket.own()) {
-                None => Ok(SyncProof::vouch(self.smmu)),
+                None => Ok(SyncProof::vouch(self.hot.smmu)),
                 Some(error) => Err(error),
             },
             Ok(Err(error)) => Err(error),
@@ -81,13 +100,13 @@ where
         }
         // The caller that halted the queue may have moved the consumer past this ticket before.
         let halted = |error| if self.is_done(ticket) { Ok(()) } else { Err(error) };
-        match self.refresh() {
+        match self.look_at_consumer() {
             Err(error) => return Some(halted(error)),
             Ok(consumer) if consumer >= ticket.end() => return Some(Ok(())),
             Ok(_) => {}
         }
         self.handle_gerror();
-        self.gerror.check(self.smmu).err().map(halted)
+        self.gerror.check(self.hot.smmu).err().map(halted)
     }
 
     fn is_done(&self, ticket: &SyncTicket) -> bool {
@@ -116,10 +135,23 @@ where
 
     /// Read `CMDQ_CONS`, and move the consumer's position. Returns the position.
     pub(crate) fn refresh(&self) -> Result<u64, SinkError> {
-        self.gerror.check(self.smmu)?;
+        self.gerror.check(self.hot.smmu)?;
         let before = self.consumer.load(Ordering::Relaxed);
         let cons = self.config.port.read_consumer(&self.registers);
         self.move_consumer(before, self.consumed_since(before, cons)?)
+    }
+
+    /// As [`refresh`](Self::refresh), for a waiter: it leaves the consumer's position alone while
+    /// there are few slots to free. The result may be too low, and is never too high.
+    fn look_at_consumer(&self) -> Result<u64, SinkError> {
+        self.gerror.check(self.hot.smmu)?;
+        let before = self.consumer.load(Ordering::Relaxed);
+        let cons = self.config.port.read_consumer(&self.registers);
+        let consumer = self.consumed_since(before, cons)?;
+        match consumer - before < self.depth / FREED_BY_WAITERS {
+            true => Ok(consumer),
+            false => self.move_consumer(before, consumer),
+        }
     }
 
     /// The position that `cons` stands for. `before`: a position loaded before `cons` was read.
@@ -137,7 +169,7 @@ where
         let consumer = before + u64::from(cons.wrapping_sub(before as u32) & mask);
         let works = cons & (reserved | port.enabled_flags()) == port.enabled_flags();
         if !works || consumer > self.reserve.next() {
-            return Err(self.gerror.lose(self.smmu, cons));
+            return Err(self.gerror.lose(self.hot.smmu, cons));
         }
         Ok(consumer)
     }
@@ -183,7 +215,7 @@ where
             .then(|| self.block.load(Position(cons.into()).index(self.size)));
         let consumer = cons & !port.consumer_flags();
         let stall = Stall::new(producer & mask, consumer, command);
-        SinkError::Timeout { smmu: self.smmu, stall: Some(stall) }
+        SinkError::Timeout { smmu: self.hot.smmu, stall: Some(stall) }
     }
 }
 
@@ -214,7 +246,7 @@ mod tests {
         let at = (queue.base().0 - pool.window().base().0) as usize / 8 + 16 * 2;
         words[at].store(2, Ordering::Relaxed);
 
-        let ticket = |start: u64| SyncTicket::new(id, queue.identity, start..start + 2);
+        let ticket = |start: u64| SyncTicket::new(id, queue.hot.identity, start..start + 2);
         assert!(queue.is_done(&ticket(0)));
         let mut consumer = 2;
         let far = 1 << 32;
