@@ -382,6 +382,10 @@ fn main() {
             "the_generator_repeats_itself_and_nothing_else",
             tests::the_generator_repeats_itself_and_nothing_else,
         ),
+        trial(
+            "an_smmu_without_two_levels_is_asked_for_none",
+            tests::an_smmu_without_two_levels_is_asked_for_none,
+        ),
         trial("the_model_answers", the_model_answers),
         trial("qemu_answers", qemu_answers).with_ignored_flag(no_qemu),
     ];

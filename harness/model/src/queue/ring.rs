@@ -3,6 +3,9 @@
 use smmu_types::PhysAddr;
 use smmu_types::queue::QueueSize;
 
+/// The widest pointer of a queue, with its wrap flag.
+const POINTER: u32 = 0x000f_ffff;
+
 /// Address and size of one circular queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QueueRing {
@@ -36,6 +39,11 @@ impl QueueRing {
     pub(crate) fn slot(&self, pointer: u32) -> PhysAddr {
         let index = u64::from(pointer & (self.size.entries() - 1));
         PhysAddr(self.base + index * self.entry)
+    }
+
+    /// A `CONS` register as it reads: pointer bits above the wrap flag are zero.
+    pub(crate) fn readable(&self, cons: u32) -> u32 {
+        cons & !(POINTER & !self.size.pointer_mask())
     }
 
     pub(crate) fn after(&self, pointer: u32) -> u32 {

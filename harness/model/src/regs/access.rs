@@ -114,15 +114,16 @@ impl ModelSmmu {
             CR1 => r.cr1,
             CR2 => r.cr2,
             GBPA => {
-                let value = r.gbpa;
-                // The first read still shows `UPDATE`; the change takes effect with it.
-                match r.gbpa_update.take() {
+                // A read shows the new value while `UPDATE` is set (6.3.14.1). The first read still
+                // shows `UPDATE`; the change takes effect with it.
+                let update = match r.gbpa_update.take() {
                     Some(new) => {
                         r.gbpa = new;
-                        value | gbpa::UPDATE
+                        gbpa::UPDATE
                     }
-                    None => value,
-                }
+                    None => 0,
+                };
+                r.gbpa | update
             }
             IRQ_CTRL | IRQ_CTRLACK => r.irq_ctrl,
             GERROR => r.gerror,
@@ -133,7 +134,7 @@ impl ModelSmmu {
             CMDQ_PROD => r.cmdq_prod,
             CMDQ_CONS => {
                 self.consume(ram, QueueId::Main, self.pace(QueueId::Main));
-                self.regs.cmdq_cons
+                self.command_ring(QueueId::Main).readable(self.regs.cmdq_cons)
             }
             GERROR_IRQ_CFG0 => return r.gerror_msi.address,
             GERROR_IRQ_CFG1 => r.gerror_msi.data,
@@ -143,13 +144,13 @@ impl ModelSmmu {
             EVENTQ_IRQ_CFG2 => r.eventq_msi.attributes,
             EVENTQ_BASE => return r.eventq_base,
             EVENTQ_PROD => r.eventq_prod,
-            EVENTQ_CONS => r.eventq_cons,
+            EVENTQ_CONS => self.event_ring().readable(self.regs.eventq_cons),
             PRIQ_IRQ_CFG0 => return r.priq_msi.address,
             PRIQ_IRQ_CFG1 => r.priq_msi.data,
             PRIQ_IRQ_CFG2 => r.priq_msi.attributes,
             PRIQ_BASE => return r.priq_base,
             PRIQ_PROD => r.priq_prod,
-            PRIQ_CONS => r.priq_cons,
+            PRIQ_CONS => self.page_request_ring().readable(self.regs.priq_cons),
             _ => 0,
         };
         narrow.into()

@@ -43,7 +43,8 @@ fn while_translation_is_off_gbpa_decides() {
     assert_eq!(rig.dma(StreamId(99), A), Some(A));
     rig.regs.write(regs::GBPA, regs::gbpa::UPDATE | regs::gbpa::ABORT);
     assert_eq!(rig.dma(StreamId(99), A), Some(A), "GBPA was not read yet");
-    assert_eq!(rig.regs.read(regs::GBPA), regs::gbpa::UPDATE);
+    // 6.3.14.1: the new value is visible while the update is under way.
+    assert_eq!(rig.regs.read(regs::GBPA), regs::gbpa::UPDATE | regs::gbpa::ABORT);
     assert_eq!(rig.regs.read(regs::GBPA), regs::gbpa::ABORT);
     assert_eq!(rig.dma(StreamId(99), A), None);
     assert_eq!(rig.read(StreamId(99), A), None);
@@ -186,6 +187,25 @@ fn queue_pointers_stay_in_the_queue() {
     );
     rig.regs.read(regs::CMDQ_CONS);
     assert_eq!(rig.regs.read(regs::CMDQ_CONS), prod, "nothing is consumed");
+}
+
+#[test]
+fn pointer_bits_above_the_wrap_flag_read_as_zero() {
+    let rig = ModelRig::off(Profile { pri: true, ..Profile::default() });
+    let r = &rig.regs;
+    for (base, log2) in [(regs::CMDQ_BASE, 4), (regs::EVENTQ_BASE, 3), (regs::PRIQ_BASE, 2)] {
+        r.write(base, log2);
+    }
+    r.write(regs::CMDQ_CONS, 0x7f0f_ffff);
+    r.write(regs::EVENTQ_CONS, 0x800f_ffff);
+    r.write(regs::PRIQ_CONS, 0x800f_ffff);
+    assert_eq!(r.read(regs::CMDQ_CONS), 0x7f00_001f, "the error code stays");
+    assert_eq!(r.read(regs::EVENTQ_CONS), 0x8000_000f, "the overflow flag stays");
+    assert_eq!(r.read(regs::PRIQ_CONS), 0x8000_0007);
+    assert_eq!(violations(&rig), []);
+    // The size at the time of the read counts.
+    r.write(regs::CMDQ_BASE, 6);
+    assert_eq!(r.read(regs::CMDQ_CONS), 0x7f00_007f);
 }
 
 #[test]

@@ -41,6 +41,11 @@ pub(crate) fn generate(seed: u64, n: usize, id: &IdRegisters) -> Vec<(String, Co
     for name in ["bypass", "stage1"] {
         if let Some(base) = named(&bases, name) {
             tables(base, caps.sid_bits, &mut all);
+            // Without two levels `FMT` is reserved and every table is linear: the STE would not lie
+            // where these put it.
+            if caps.two_level_stream_table {
+                two_level_tables(base, &mut all);
+            }
         }
     }
     let mut random = Random::new(seed);
@@ -202,7 +207,7 @@ const fn strtab(format: u32, split: u32, log2: u32) -> u32 {
     format << 16 | split << 6 | log2
 }
 
-/// Stream tables: StreamIDs beyond the end, and the formats.
+/// Linear stream tables: StreamIDs beyond the end, and the formats.
 fn tables(base: &Base, sid_bits: u8, all: &mut Named) {
     let mut linear = |stream: u32, format: u32, log2: u32, cr2: u32, what: &str| {
         let mut c = base.configuration;
@@ -222,7 +227,10 @@ fn tables(base: &Base, sid_bits: u8, all: &mut Named) {
         linear(0x08, format, 3, usual, "");
     }
     linear(0x08, LINEAR, 3, usual & !cr2::RECINVSID, ", RECINVSID=0");
+}
 
+/// Stream tables of two levels.
+fn two_level_tables(base: &Base, all: &mut Named) {
     let mut two_level = |stream: u32, split: u32, log2: u32, l1: u64, what: &str| {
         let mut c = base.configuration;
         (c.stream, c.strtab) = (StreamId(stream), strtab(TWO_LEVEL, split, log2));

@@ -60,3 +60,12 @@ pub(crate) fn the_generator_repeats_itself_and_nothing_else() {
     let names: HashSet<&str> = all[..fixed].iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names.len(), fixed);
 }
+
+pub(crate) fn an_smmu_without_two_levels_is_asked_for_none() {
+    let two_levels = |two_level| {
+        let id = Profile { two_level, ..Profile::default() }.id_registers();
+        generate(3, 900, &id).iter().filter(|(_, c)| c.l1.is_some()).count()
+    };
+    assert_eq!(two_levels(false), 0);
+    assert!(two_levels(true) > 100);
+}
