@@ -142,11 +142,44 @@ impl<const SHIFT: u32> Bitmap<SHIFT> {
     #[inline]
     pub fn claim_by_marks(&self, from: usize, limit: usize) -> Option<Claimed> {
         let from = if from < limit { from } else { 0 };
+        if from == 0
+            && let Some(claimed) = self.claim_lowest(limit)
+        {
+            return Some(claimed);
+        }
         let behind = self.descend(from, limit);
         behind.or_else(|| if from > 0 { self.descend(0, from) } else { None })
     }
 
-    #[inline]
+    /// The usual case of [`descend`](Self::descend) from 0 in few instructions: no stale mark, and no
+    /// other thread in the word. The loads and the claim are those of [`seek`](Self::seek) and
+    /// [`claim_in`](Self::claim_in).
+    #[inline(always)]
+    fn claim_lowest(&self, limit: usize) -> Option<Claimed> {
+        let (&leaves, marks) = self.starts.get(..self.depth)?.split_first()?;
+        let mut index = 0;
+        for start in marks.iter().rev() {
+            let seen = self.words.get(start + index)?.load(Ordering::Relaxed);
+            if seen == 0 {
+                return None;
+            }
+            index = index << SHIFT | seen.trailing_zeros() as usize;
+        }
+        let word = self.words.get(leaves + index)?;
+        let seen = word.load(Ordering::Relaxed);
+        let bit = index << SHIFT | seen.trailing_zeros() as usize;
+        if seen == 0 || bit >= limit {
+            return None;
+        }
+        let rest = seen & (seen - 1);
+        word.compare_exchange(seen, rest, claim_order(), Ordering::Relaxed).ok()?;
+        if rest == 0 {
+            self.emptied(0, index);
+        }
+        Some(Claimed { bit, disputed: false })
+    }
+
+    #[cold]
     fn descend(&self, from: usize, limit: usize) -> Option<Claimed> {
         for _ in 0..DESCENTS {
             match self.seek(from, limit) {
