@@ -1,6 +1,5 @@
 //! What a device needs of its SMMU: number, capabilities, rules and tag spaces.
 
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use smmu_invs::Counted;
@@ -38,7 +37,7 @@ impl<P: Platform> SmmuParts<P> {
         env: Env<P>,
     ) -> Self {
         let instance = env.next_smmu();
-        let (foreign, gone) = (ForeignTags::new(Vec::new(), None), AtomicBool::new(false));
+        let (foreign, gone) = (ForeignTags::NONE, AtomicBool::new(false));
         SmmuParts { id, instance, caps, rules, asids, vmids, env, foreign, gone }
     }
 

@@ -6,17 +6,8 @@
 //! so the SMMU was at most one ring ahead of it and the result is right. If it fails, another
 //! caller has moved the position further.
 //!
-//! A waiter that needs no room mostly leaves the position alone, so that its cache line stays with
-//! the callers that read it:
-//!
-//! 1. The waiter loads the known position, and then reads `CMDQ_CONS`. Both only grow.
-//! 2. The position that the waiter computes is the loaded one plus the distance between the two
-//!    pointers, which is less than two rings.
-//! 3. If the loaded position was stale, the computed one is too low by a multiple of two rings. It
-//!    is never too high. So a computed position behind the ticket proves the ticket.
-//! 4. The slots between the known and the computed position stay taken. A caller that finds no room
-//!    reads `CMDQ_CONS` itself and frees them. A waiter frees them as well, once they are a quarter
-//!    of the ring.
+//! A waiter moves the position too, also if nobody needs room. An SMMU that was reset answers
+//! `CMDQ_CONS` = 0, and only a known position that is up to date tells that from no progress.
 
 use smmu_types::queue::Position;
 use smmu_types::regs::queue_pointer;
@@ -33,13 +24,6 @@ use crate::{CommandQueue, SyncBy, SyncTicket};
 const LOOKS_PER_REGISTER_READ: u32 = 64;
 #[cfg(loom)]
 const LOOKS_PER_REGISTER_READ: u32 = 2;
-
-/// A waiter frees slots once they are this part of the ring.
-#[cfg(not(loom))]
-const FREED_BY_WAITERS: u64 = 4;
-// A waiter on a ring of 4 leaves one slot taken.
-#[cfg(loom)]
-const FREED_BY_WAITERS: u64 = 2;
 
 impl<R, B, W, S> CommandQueue<R, B, W, S>
 where
@@ -100,7 +84,7 @@ where
         }
         // The caller that halted the queue may have moved the consumer past this ticket before.
         let halted = |error| if self.is_done(ticket) { Ok(()) } else { Err(error) };
-        match self.look_at_consumer() {
+        match self.refresh() {
             Err(error) => return Some(halted(error)),
             Ok(consumer) if consumer >= ticket.end() => return Some(Ok(())),
             Ok(_) => {}
@@ -139,19 +123,6 @@ where
         let before = self.consumer.load(Ordering::Relaxed);
         let cons = self.config.port.read_consumer(&self.registers);
         self.move_consumer(before, self.consumed_since(before, cons)?)
-    }
-
-    /// As [`refresh`](Self::refresh), for a waiter: it leaves the consumer's position alone while
-    /// there are few slots to free. The result may be too low, and is never too high.
-    fn look_at_consumer(&self) -> Result<u64, SinkError> {
-        self.gerror.check(self.hot.smmu)?;
-        let before = self.consumer.load(Ordering::Relaxed);
-        let cons = self.config.port.read_consumer(&self.registers);
-        let consumer = self.consumed_since(before, cons)?;
-        match consumer - before < self.depth / FREED_BY_WAITERS {
-            true => Ok(consumer),
-            false => self.move_consumer(before, consumer),
-        }
     }
 
     /// The position that `cons` stands for. `before`: a position loaded before `cons` was read.

@@ -175,16 +175,21 @@ where
         let rows = claims.rows(found.users)?;
 
         let rules = *survey.tables().smmu();
-        let foreign = ForeignTags::new(rows, beside.cloned());
+        let before = beside.map_or(ForeignTags::NONE, |first| first.foreign.clone());
+        let foreign = ForeignTags::new(rows, before).map_err(AttachError::from)?;
         let parts = SmmuParts::new(id, caps, rules, asids, vmids, env.clone());
-        let core = Counted::new(SmmuParts { foreign, ..parts }).map_err(AttachError::from)?;
+        let core = Counted::new(SmmuParts { foreign: foreign.clone(), ..parts });
+        let core = core.map_err(|error| {
+            foreign.abandon();
+            AttachError::from(error)
+        })?;
         let streams = ForeignStreams { streams: found.streams, tags: found.tags };
         let made = Smmu::of_parts(core.clone(), table, streams);
         let progress = Progress::Prepared;
         match made {
             Ok(smmu) => Ok(Adopting { smmu, core, arrays, kept, progress }),
             Err(error) => {
-                core.foreign.abandon();
+                foreign.abandon();
                 Err(AttachError::from(error).into())
             }
         }

@@ -18,7 +18,6 @@ use smmu_types::{
     Asid, CacheTag, Command, FlushProof, GoneProof, OutOfMemory, Regime, SmmuId, Vmid,
 };
 
-use crate::smmu_core::SmmuCore;
 use crate::{Env, Platform};
 
 /// A number of a tag space, for all rows that use it, of one SMMU or several.
@@ -101,41 +100,57 @@ pub(crate) enum Holding<P: Platform> {
     Retiring(RetiringTag),
 }
 
-/// The tags of one SMMU's foreign streams, ascending. Empty for an SMMU that was not taken over.
-pub(crate) struct ForeignTags<P: Platform> {
+/// The tags of one SMMU's foreign streams. None for an SMMU that was not taken over.
+pub(crate) struct ForeignTags<P: Platform>(Option<Counted<TagTable<P>>>);
+
+struct TagTable<P: Platform> {
+    /// Ascending.
     rows: Mutex<P::Lock, Vec<Row<P>>>,
-    /// An SMMU of the same ASID space that was claimed before.
-    beside: Option<SmmuCore<P>>,
+    /// Those of an SMMU of the same ASID space that was claimed before.
+    beside: ForeignTags<P>,
+}
+
+impl<P: Platform> Clone for ForeignTags<P> {
+    fn clone(&self) -> Self {
+        ForeignTags(self.0.clone())
+    }
 }
 
 impl<P: Platform> ForeignTags<P> {
-    pub(crate) const fn new(rows: Vec<Row<P>>, beside: Option<SmmuCore<P>>) -> Self {
-        ForeignTags { rows: Mutex::new(rows), beside }
+    pub(crate) const NONE: Self = ForeignTags(None);
+
+    pub(crate) fn new(rows: Vec<Row<P>>, beside: Self) -> Result<Self, OutOfMemory> {
+        let table = Counted::new(TagTable { rows: Mutex::new(Vec::new()), beside })?;
+        // Behind the allocation: a table that is dropped keeps the numbers of its rows taken.
+        *table.rows.lock() = rows;
+        Ok(ForeignTags(Some(table)))
     }
 
     /// A use of an ASID that a row holds, in whichever regime: of this SMMU, or of those beside it.
     pub(crate) fn share(&self, asid: Asid) -> Option<NumberUse<P>> {
-        let mut tags = Some(self);
-        while let Some(of) = tags {
-            let found = share_asid(&of.rows.lock(), asid);
+        let mut tags = self;
+        while let Some(table) = &tags.0 {
+            let found = share_asid(&table.rows.lock(), asid);
             if found.is_some() {
                 return found;
             }
-            tags = of.beside.as_ref().map(|core| &core.foreign);
+            tags = &table.beside;
         }
         None
     }
 
     /// Give up rows whose SMMU is not taken over after all.
     pub(crate) fn abandon(&self) {
+        let Some(table) = &self.0 else { return };
         // The lock is released first, then the rows are freed.
-        let rows = mem::take(&mut *self.rows.lock());
+        let rows = mem::take(&mut *table.rows.lock());
         drop(rows);
     }
 
     /// Hold the numbers that the SMMU already uses.
     pub(crate) fn hold(&self) {
-        for row in self.rows.lock().iter() {
+        let Some(table) = &self.0 else { return };
+        for row in table.rows.lock().iter() {
             if let Holding::Use(number) = &row.number {
                 number.hold();
             }
@@ -191,7 +206,7 @@ impl<P: Platform> ForeignTags<P> {
 
     /// End a use, unless it is the last: then take what the row holds.
     fn take_last(&self, tag: CacheTag) -> Option<Holding<P>> {
-        let mut rows = self.rows.lock();
+        let mut rows = self.0.as_ref()?.rows.lock();
         let at = rows.binary_search_by_key(&tag, |row| row.tag).ok()?;
         let row = rows.get_mut(at)?;
         match row.users {
@@ -206,7 +221,8 @@ impl<P: Platform> ForeignTags<P> {
     }
 
     fn put(&self, tag: CacheTag, users: u64, number: Holding<P>) {
-        let mut rows = self.rows.lock();
+        let Some(table) = &self.0 else { return };
+        let mut rows = table.rows.lock();
         if let Ok(at) = rows.binary_search_by_key(&tag, |row| row.tag)
             && let Some(row) = rows.get_mut(at)
         {
@@ -227,7 +243,7 @@ pub(crate) fn share_asid<P: Platform>(rows: &[Row<P>], asid: Asid) -> Option<Num
     })
 }
 
-impl<P: Platform> Drop for ForeignTags<P> {
+impl<P: Platform> Drop for TagTable<P> {
     fn drop(&mut self) {
         // The SMMU may still use the tags, so no other SMMU of the space frees their numbers.
         mem::forget(mem::take(self.rows.get_mut()));
