@@ -1,28 +1,15 @@
 //! A run as a record.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
-use std::process::{Command, Output, Stdio};
+#[path = "common/program.rs"]
+mod program;
 
+use std::collections::BTreeMap;
+
+use program::{SABOTAGE, harness, json, text};
 use serde_json::Value;
 use smmu_engine::record::{Detail, RecordLine, Row, ScenarioRecord, TagChange, TimeUnit};
 use smmu_engine::transcript::LineKind;
-
-fn harness(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smmu-harness"));
-    command.args(arguments).env_remove("SMMU_QEMU").stdin(Stdio::null()).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-const SABOTAGE: [&str; 2] = ["--sabotage", "unmap-without-tlbi"];
-
-/// What `run` prints with `--format json`.
-fn json(arguments: &[&str]) -> String {
-    text(&harness(&[&["run", "--format", "json"], arguments].concat()))
-}
 
 fn record(arguments: &[&str]) -> ScenarioRecord {
     let out = json(arguments);

@@ -1,20 +1,14 @@
 //! A run as a difference, as a trace and as a page.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
 
+use program::{SABOTAGE, harness, json, text};
 use serde_json::Value;
-
-fn harness(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smmu-harness"));
-    command.args(arguments).env_remove("SMMU_QEMU").stdin(Stdio::null()).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
@@ -23,13 +17,6 @@ fn path(name: &str) -> PathBuf {
 fn write(name: &str, content: &str) -> String {
     std::fs::write(path(name), content).unwrap();
     path(name).to_str().unwrap().to_owned()
-}
-
-const SABOTAGE: [&str; 2] = ["--sabotage", "unmap-without-tlbi"];
-
-/// What `run` prints with `--format json`.
-fn json(arguments: &[&str]) -> String {
-    text(&harness(&[&["run", "--format", "json"], arguments].concat()))
 }
 
 #[test]
