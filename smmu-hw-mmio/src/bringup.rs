@@ -32,7 +32,7 @@ use core::time::Duration;
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::strtab::{DecodedBase, StreamTableFormat};
 use smmu_types::regs::{self, Reg, Ro, Rw, cr0, cr1, cr2, gbpa, irq_ctrl, queue_base, strtab};
-use smmu_types::seam::{CommandSink, Registers, RegistersExt, SinkError, Wait, poll};
+use smmu_types::seam::{CommandSink, InUnits, Registers, RegistersExt, SinkError, Wait, poll};
 use smmu_types::{
     Capabilities, Command, EventRecord, FieldError, PhysAddr, PriRecord, RawCommand, SmmuId,
     SyncProof,
@@ -141,7 +141,8 @@ pub enum Interrupts {
 pub enum BringupError {
     /// A register did not reach the value that the step waits for.
     #[error(
-        "{register} = {got:#x} after {timeout:?}, wanted {wanted:#x} in bits {mask:#x}; the SMMU hangs or is gone"
+        "{register} = {got:#x} after {}, wanted {wanted:#x} in bits {mask:#x}; the SMMU hangs or is gone",
+        InUnits(*timeout)
     )]
     NoAck {
         /// The register, by the architecture's name.
@@ -169,7 +170,7 @@ pub enum BringupError {
     },
     /// The format does not allow a stream table of this size.
     #[error(
-        "no stream table can be {format:?}; a linear table has up to 2^32 STEs, a two-level table 2^8 to 2^32"
+        "no stream table can be {format}; a linear table has up to 2^32 STEs, a two-level table 2^8 to 2^32"
     )]
     StreamTableSize {
         /// The requested format.
@@ -185,7 +186,8 @@ pub enum BringupError {
     },
     /// A command queue that was to go to sleep still has commands.
     #[error(
-        "CMDQ_PROD = {producer:#x}, CMDQ_CONS = {consumer:#x} after {timeout:?}: the SMMU has commands left; no caller may use the queue of an SMMU that goes to sleep"
+        "CMDQ_PROD = {producer:#x}, CMDQ_CONS = {consumer:#x} after {}: the SMMU has commands left; no caller may use the queue of an SMMU that goes to sleep",
+        InUnits(*timeout)
     )]
     CommandsLeft {
         /// `CMDQ_PROD`.

@@ -68,7 +68,7 @@ use smmu_types::fields::cr1 as cr1_field;
 use smmu_types::queue::{Cmdq, ConsumerRegister, ProducerRegister, QueueSize, QueueState};
 use smmu_types::regs::queue_base::QueueBase;
 use smmu_types::regs::{self, Reg, Rw, cr0, cr2, gerror};
-use smmu_types::seam::{DmaBlock, Registers, RegistersExt, Wait, poll};
+use smmu_types::seam::{DmaBlock, InUnits, Registers, RegistersExt, Wait, poll};
 use smmu_types::{
     Cacheability, Capabilities, CommandErrorCode, EventRecord, PhysAddr, PriRecord, Shareability,
 };
@@ -146,7 +146,8 @@ pub enum TakeoverError {
     },
     /// The SMMU does not carry out the commands of the old queue. The queue is on, as it was.
     #[error(
-        "CMDQ_PROD = {producer:#x}, CMDQ_CONS = {consumer:#x} after {timeout:?}: the SMMU does not carry out the old owner's commands; wait longer, or reset the SMMU"
+        "CMDQ_PROD = {producer:#x}, CMDQ_CONS = {consumer:#x} after {}: the SMMU does not carry out the old owner's commands; wait longer, or reset the SMMU",
+        InUnits(*timeout)
     )]
     CommandsLeft {
         /// `CMDQ_PROD`.

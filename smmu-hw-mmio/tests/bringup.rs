@@ -235,18 +235,35 @@ fn probe_and_bring_up_report_an_absent_device() {
 }
 
 #[rstest]
-#[case::linear(StreamTableFormat::Linear { log2: 33 })]
-#[case::linear_absurd(StreamTableFormat::Linear { log2: 255 })]
-#[case::two_level_small(StreamTableFormat::TwoLevel { log2: 7, split: Split::Eight })]
-#[case::two_level_zero(StreamTableFormat::TwoLevel { log2: 0, split: Split::Six })]
-#[case::two_level_large(StreamTableFormat::TwoLevel { log2: 33, split: Split::Ten })]
-#[case::two_level_reserved(StreamTableFormat::TwoLevel { log2: 16, split: Split::Reserved(7) })]
-fn impossible_stream_table_sizes_are_refused(#[case] format: StreamTableFormat) {
+#[case::linear(StreamTableFormat::Linear { log2: 33 }, "a linear table of 2^33 STEs")]
+#[case::linear_absurd(StreamTableFormat::Linear { log2: 255 }, "a linear table of 2^255 STEs")]
+#[case::two_level_small(
+    StreamTableFormat::TwoLevel { log2: 7, split: Split::Eight },
+    "a two-level table of 2^7 STEs, 2^8 in a second level"
+)]
+#[case::two_level_zero(
+    StreamTableFormat::TwoLevel { log2: 0, split: Split::Six },
+    "a two-level table of 2^0 STEs, 2^6 in a second level"
+)]
+#[case::two_level_large(
+    StreamTableFormat::TwoLevel { log2: 33, split: Split::Ten },
+    "a two-level table of 2^33 STEs, 2^10 in a second level"
+)]
+#[case::two_level_reserved(
+    StreamTableFormat::TwoLevel { log2: 16, split: Split::Reserved(7) },
+    "a two-level table with the reserved SPLIT = 7"
+)]
+fn impossible_stream_table_sizes_are_refused(
+    #[case] format: StreamTableFormat,
+    #[case] named: &str,
+) {
     let (registers, wait) = (smmu(), CountingWait::new());
     let disabled = Bringup::begin(&registers, &wait, config()).unwrap();
     registers.take_writes();
     let error = disabled.set_tables(StreamTableBase { format, ..TABLE }).map(|_| ()).unwrap_err();
     assert_eq!(error, BringupError::StreamTableSize { format });
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("no stream table can be {named}; ")), "{text}");
     assert!(registers.take_writes().is_empty());
 }
 

@@ -80,9 +80,8 @@ impl BareCompiler {
     fn command(&self, workspace: &Workspace, program: &Path, room: Room) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&workspace.root).env("CARGO_TARGET_DIR", self.output.join(room.0));
-        for flags in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
-            command.env_remove(flags);
-        }
+        command.env_remove("RUSTFLAGS");
+        command.env("CARGO_ENCODED_RUSTFLAGS", short_paths(&workspace.root, &registry_sources()));
         command
     }
 
@@ -97,6 +96,37 @@ impl fmt::Display for BareCompiler {
         let Self { version, origin, .. } = self;
         write!(f, "rustc {version} for {TARGET} ({origin}): {}", self.cargo.display())
     }
+}
+
+/// Flags that leave folders of this machine out of a program: a panic names a file from its
+/// package. The size of an image is then the same in each folder, and smaller.
+fn short_paths(root: &Path, registries: &[PathBuf]) -> OsString {
+    let mut flags = OsString::new();
+    for folder in registries.iter().map(PathBuf::as_path).chain([root]) {
+        if !flags.is_empty() {
+            // Between two flags, as cargo has it.
+            flags.push("\x1f");
+        }
+        flags.push("--remap-path-prefix=");
+        flags.push(folder);
+        // With its slash, so that nothing is left of it.
+        flags.push("/=");
+    }
+    flags
+}
+
+/// The folders in which cargo keeps the sources of packages, one for each registry.
+fn registry_sources() -> Vec<PathBuf> {
+    let home = variable("CARGO_HOME").map(PathBuf::from).or_else(|| {
+        let home = variable("HOME")?;
+        Some(Path::new(&home).join(".cargo"))
+    });
+    let folders = home.and_then(|home| std::fs::read_dir(home.join("registry/src")).ok());
+    let mut folders: Vec<PathBuf> =
+        folders.into_iter().flatten().flatten().map(|folder| folder.path()).collect();
+    // The flags decide what cargo builds anew, so their order stays.
+    folders.sort();
+    folders
 }
 
 /// Finds a compiler, or unpacks Debian's into the target folder.
@@ -162,4 +192,23 @@ fn has_target(rustc: &OsString) -> bool {
 
 fn report_unsuitable(path: &Path, why: &str) {
     say(format_args!("not suitable: {}: {why}", path.display()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_names_no_folder_of_this_machine() {
+        let flags = short_paths(Path::new("/work/tree"), &["/home/a b/registry/src/one".into()]);
+        let flags = flags.into_string().unwrap();
+        let flags: Vec<&str> = flags.split('\x1f').collect();
+        assert_eq!(
+            flags,
+            [
+                "--remap-path-prefix=/home/a b/registry/src/one/=",
+                "--remap-path-prefix=/work/tree/=",
+            ]
+        );
+    }
 }

@@ -22,4 +22,4 @@ pub use sink::{CommandSink, SinkError, Stall};
 pub use sync_proof::SyncProof;
 #[cfg(feature = "std")]
 pub use wait::StdWait;
-pub use wait::{CountingWait, Deadline, Ticks, TimedOut, Wait, poll, poll_event};
+pub use wait::{CountingWait, Deadline, InUnits, Ticks, TimedOut, Wait, poll, poll_event};

@@ -1,5 +1,6 @@
 //! The seam to a clock, and bounded waits on it.
 
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
@@ -138,9 +139,40 @@ impl Deadline {
     }
 }
 
+/// Displays a time in whole units, without a rounded digit: `1s`, `250ms`, `1s 40µs`.
+///
+/// The text of [`Duration`] has decimals, and 1 KB of code for them, which an image for a board need
+/// not carry.
+///
+/// ```
+/// # use core::time::Duration;
+/// use smmu_types::seam::InUnits;
+///
+/// assert_eq!(InUnits(Duration::from_micros(1_500)).to_string(), "1ms 500µs");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InUnits(pub Duration);
+
+impl fmt::Display for InUnits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, rest) = (self.0.as_secs(), self.0.subsec_nanos());
+        let parts = [(rest / 1_000_000, "ms"), (rest / 1_000 % 1_000, "µs"), (rest % 1_000, "ns")];
+        let mut gap = "";
+        if seconds > 0 || rest == 0 {
+            write!(f, "{seconds}s")?;
+            gap = " ";
+        }
+        for (count, unit) in parts.into_iter().filter(|&(count, _)| count > 0) {
+            write!(f, "{gap}{count}{unit}")?;
+            gap = " ";
+        }
+        Ok(())
+    }
+}
+
 /// A condition did not become true in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("timed out after {timeout:?}")]
+#[error("timed out after {}", InUnits(*timeout))]
 pub struct TimedOut {
     /// The time that was allowed.
     pub timeout: Duration,
@@ -274,7 +306,25 @@ impl Wait for StdWait {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+    use alloc::string::ToString;
+
+    use rstest::rstest;
+
     use super::*;
+
+    #[rstest]
+    #[case(Duration::ZERO, "0s")]
+    #[case(Duration::from_nanos(7), "7ns")]
+    #[case(Duration::from_micros(20), "20µs")]
+    #[case(Duration::from_millis(50), "50ms")]
+    #[case(Duration::from_secs(1), "1s")]
+    #[case(Duration::new(2, 1_002_003), "2s 1ms 2µs 3ns")]
+    #[case(Duration::MAX, "18446744073709551615s 999ms 999µs 999ns")]
+    fn a_time_is_told_in_whole_units(#[case] time: Duration, #[case] text: &str) {
+        assert_eq!(InUnits(time).to_string(), text);
+        assert_eq!(TimedOut { timeout: time }.to_string(), format!("timed out after {text}"));
+    }
 
     #[test]
     fn poll_is_bounded() {

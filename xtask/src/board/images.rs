@@ -73,7 +73,7 @@ enum Form {
 const KNOWN: [Known; 4] = [
     Known {
         name: TOUR,
-        limit: 306_000,
+        limit: 300_000,
         form: Form::BareMetal,
         profile: RELEASE,
         room: Room::SHARED,

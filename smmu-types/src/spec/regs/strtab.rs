@@ -3,6 +3,8 @@
 //! Drivers write a [`StreamTableFormat`]. [`DecodedConfig`] and [`DecodedBase`] decode any value of
 //! the registers.
 
+use core::fmt;
+
 use crate::fields::{strtab_base, strtab_base_cfg};
 use crate::layout::attempt;
 use crate::{FieldError, PhysAddr, StreamId, StreamTableDescriptor};
@@ -25,6 +27,21 @@ pub enum StreamTableFormat {
         /// How many low bits of a StreamID the second level indexes.
         split: Split,
     },
+}
+
+impl fmt::Display for StreamTableFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StreamTableFormat::Linear { log2 } => write!(f, "a linear table of 2^{log2} STEs"),
+            StreamTableFormat::TwoLevel { split: Split::Reserved(value), .. } => {
+                write!(f, "a two-level table with the reserved SPLIT = {value}")
+            }
+            StreamTableFormat::TwoLevel { log2, split } => {
+                let split = split.bits();
+                write!(f, "a two-level table of 2^{log2} STEs, 2^{split} in a second level")
+            }
+        }
+    }
 }
 
 impl StreamTableFormat {
