@@ -20,6 +20,7 @@ mod fuzz;
 mod link_probe;
 mod mutants;
 mod nightly;
+mod output;
 mod process;
 mod qemu;
 mod qemu_names;

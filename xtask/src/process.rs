@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::output::Output;
 
 /// Interval between two checks of a running program.
 pub(crate) const POLL: Duration = Duration::from_millis(5);
@@ -24,10 +25,9 @@ pub(crate) struct Captured {
     pub(crate) stderr: String,
 }
 
-/// Prints progress to stderr; results go through [`print()`].
+/// Prints progress to this thread's [`Output`]; results go through [`print()`].
 pub(crate) fn say(text: impl Display) {
-    // A closed stderr is no reason to stop.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    Output::current().write(format!("{text}\n").as_bytes());
 }
 
 /// Prints a result to stdout.
@@ -36,9 +36,9 @@ pub(crate) fn print(text: impl Display) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Runs a program whose output goes straight to the user.
+/// Runs a program whose output goes to this thread's [`Output`].
 pub(crate) fn watch(command: &mut Command) -> Result<ExitStatus, Error> {
-    command.stdin(Stdio::null()).status().map_err(|source| start_error(command, source))
+    Output::current().run(command).map_err(|source| start_error(command, source))
 }
 
 /// Runs a program with `input`, and returns its output. Kills it after `limit`.

@@ -27,6 +27,11 @@ impl SuiteReport {
         self.rows.push(StepRow { step, outcome, time });
     }
 
+    /// Adds the steps of another lane.
+    pub(crate) fn append(&mut self, mut other: SuiteReport) {
+        self.rows.append(&mut other.rows);
+    }
+
     pub(crate) fn failed(&self) -> bool {
         self.rows.iter().any(|row| matches!(row.outcome, StepOutcome::Failed(_)))
     }

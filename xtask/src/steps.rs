@@ -1,7 +1,9 @@
 //! `cargo xtask test`: the steps of the whole suite.
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::args::{BoardUse, MutantOptions, QemuUse, TestOptions};
@@ -11,6 +13,7 @@ use crate::compiler::{self, BareCompiler};
 use crate::error::Error;
 use crate::fuzz;
 use crate::mutants::{self, MutantRun};
+use crate::output::Output;
 use crate::process::{capture, capture_success, say, variable, watch};
 use crate::qemu;
 use crate::qemu_names;
@@ -32,33 +35,29 @@ const PACKAGE_LIMIT: Duration = Duration::from_secs(300);
 const MOST_MUTANTS: usize = 50;
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
 
+/// Runs all steps.
+///
+/// Two lanes run beside each other, since each leaves CPUs idle: what boards need, whose images are
+/// linked by one thread each, and what the host compiles. The tests need both, and come last.
 pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> SuiteReport {
-    let mut suite = Suite { workspace, report: SuiteReport::default() };
+    let mut suite = Suite::new(workspace);
     let nextest = suite.tool("cargo-nextest");
     let qemu = suite.qemu(options.qemu);
-    // The tests boot an image, and a Linux.
-    let compiler = suite.bare_metal(options.board);
-    suite.board_clippy(compiler.as_ref(), options.board);
-    let programs = suite.images(compiler, options);
+    let programs = thread::scope(|scope| {
+        let board = scope.spawn(|| {
+            let output = Output::kept();
+            output.during(|| {
+                let mut suite = Suite { kept: Some(output.clone()), ..Suite::new(workspace) };
+                let programs = suite.of_boards(options);
+                (suite.report, programs)
+            })
+        });
+        suite.of_the_host(nextest.as_ref(), options);
+        let (report, programs) = board.join().unwrap_or_else(|panic| resume_unwind(panic));
+        suite.report.append(report);
+        programs
+    });
     suite.tests(nextest.as_ref(), qemu.as_ref(), &programs, options);
-    suite.board_library();
-    suite.cargo("doc tests", &["test", "--doc", "--workspace", "--all-features"], None);
-    suite.engine_of_a_board();
-    suite.interleavings(nextest.as_ref());
-    suite.mutants(options.base.as_deref());
-    suite.clippy();
-    suite.each_alone();
-    suite.fuzz_targets();
-    suite.rustfmt();
-    suite.cargo(
-        "docs",
-        &["doc", "--workspace", "--no-deps", "--all-features"],
-        Some(("RUSTDOCFLAGS", "-D warnings")),
-    );
-    suite.package();
-    let deny = suite.tool("cargo-deny");
-    suite.dependencies(deny.as_ref());
-    suite.advisories(deny.as_ref());
     suite.report
 }
 
@@ -74,9 +73,15 @@ struct BoardPrograms {
 struct Suite<'a> {
     workspace: &'a Workspace,
     report: SuiteReport,
+    /// Where a lane beside another keeps its output until a step has ended.
+    kept: Option<Output>,
 }
 
-impl Suite<'_> {
+impl<'a> Suite<'a> {
+    fn new(workspace: &'a Workspace) -> Self {
+        Suite { workspace, report: SuiteReport::default(), kept: None }
+    }
+
     fn step(&mut self, name: &'static str, work: impl FnOnce() -> StepOutcome) {
         say(format_args!("\n==> {name}"));
         let start = Instant::now();
@@ -84,7 +89,41 @@ impl Suite<'_> {
         if let StepOutcome::Failed(why) | StepOutcome::NotRun(why) = &outcome {
             say(format_args!("{name}: {why}"));
         }
+        if let Some(output) = &self.kept {
+            output.show();
+        }
         self.report.add(name, outcome, start.elapsed());
+    }
+
+    /// The lane of boards.
+    fn of_boards(&mut self, options: &TestOptions) -> BoardPrograms {
+        let compiler = self.bare_metal(options.board);
+        self.board_clippy(compiler.as_ref(), options.board);
+        // The tests boot an image, and a Linux.
+        let programs = self.images(compiler, options);
+        self.board_library();
+        programs
+    }
+
+    /// The lane of the host, without the tests.
+    fn of_the_host(&mut self, nextest: Option<&Tool>, options: &TestOptions) {
+        self.rustfmt();
+        self.clippy();
+        self.each_alone();
+        self.fuzz_targets();
+        self.cargo(
+            "docs",
+            &["doc", "--workspace", "--no-deps", "--all-features"],
+            Some(("RUSTDOCFLAGS", "-D warnings")),
+        );
+        self.package();
+        let deny = self.tool("cargo-deny");
+        self.dependencies(deny.as_ref());
+        self.advisories(deny.as_ref());
+        self.interleavings(nextest);
+        self.cargo("doc tests", &["test", "--doc", "--workspace", "--all-features"], None);
+        self.engine_of_a_board();
+        self.mutants(options.base.as_deref());
     }
 
     fn tool(&mut self, name: &'static str) -> Option<Tool> {

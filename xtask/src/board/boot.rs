@@ -13,6 +13,7 @@ use super::images::Image;
 use super::linux::{self, LinuxSystem};
 use crate::error::Error;
 use crate::fetch::write;
+use crate::output::Output;
 use crate::process::{POLL, say};
 use crate::qemu_probe::UsableQemu;
 
@@ -188,6 +189,7 @@ fn run_within(command: &mut Command, name: &'static str, limit: Duration) -> Res
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
     let (sender, receiver) = mpsc::channel();
     if let Some(pipe) = child.stdout.take() {
+        let output = Output::current();
         thread::spawn(move || {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
@@ -195,7 +197,7 @@ fn run_within(command: &mut Command, name: &'static str, limit: Duration) -> Res
             // A serial console may print what is not UTF-8.
             while count < MOST_LINES && pipe.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                say(format_args!("  {text}"));
+                output.write(format!("  {text}\n").as_bytes());
                 if sender.send(text).is_err() {
                     break;
                 }

@@ -15,6 +15,7 @@ use super::kilobytes::Kilobytes;
 use crate::bare_target::TARGET;
 use crate::compiler::{BareCompiler, CoreBuild, Room};
 use crate::error::Error;
+use crate::output::Output;
 use crate::process::{capture_success, say, watch};
 use crate::workspace::Workspace;
 
@@ -142,13 +143,15 @@ pub(crate) fn build(workspace: &Workspace, compiler: &BareCompiler) -> Result<Ve
         let known = known(binary)?;
         rooms.entry(known.room).or_default().push((binary, known));
     }
-    thread::scope(|scope| {
-        let build = |room: Vec<(&Binary, &Known)>| -> Result<Vec<Image>, Error> {
+    let output = Output::current();
+    let build = |room: Vec<(&Binary, &Known)>| -> Result<Vec<Image>, Error> {
+        output.during(|| {
             let images = room.into_iter();
             images.map(|(binary, known)| build_known(workspace, compiler, binary, known)).collect()
-        };
-        let rooms: Vec<_> =
-            rooms.into_values().map(|room| scope.spawn(move || build(room))).collect();
+        })
+    };
+    thread::scope(|scope| {
+        let rooms: Vec<_> = rooms.into_values().map(|room| scope.spawn(|| build(room))).collect();
         let mut images = Vec::new();
         for room in rooms {
             images.extend(room.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
