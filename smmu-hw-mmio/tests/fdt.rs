@@ -204,7 +204,15 @@ fn broken_smmus_say_what_and_where() {
         broken_smmu(|smmu| placed(smmu).cells("interrupts-extended", &[GIC, 0, 1])),
         at_smmu(FdtProblem::Length { property: "interrupts-extended", bytes: 12, entry: 12 })
     );
-    let blob = root(smmu("smmu", SMMU, 0)).blob();
+    // A bus whose addresses and sizes differ in their cells.
+    let smmu = node("smmu").strings("compatible", &["arm,smmu-v3"]).cells("reg", &[0, 1]);
+    let bus = node("bus").cells("#address-cells", &[2]).cells("#size-cells", &[1]);
+    let blob = root(bus.cells("ranges", &[]).child(smmu)).blob();
+    let error = DeviceTree::new(&blob).unwrap().smmu(SMMU0).unwrap_err();
+    let (what, path, _) = problem(&blob, error);
+    assert_eq!(what, FdtProblem::Length { property: "reg", bytes: 8, entry: 12 });
+    assert_eq!(path, "/bus/smmu");
+    let blob = root(self::smmu("smmu", SMMU, 0)).blob();
     let error = DeviceTree::new(&blob).unwrap().smmu(SmmuId(1)).unwrap_err();
     assert_eq!(error.problem, FdtProblem::NoSuchSmmu { asked: 1, count: 1 });
 }
