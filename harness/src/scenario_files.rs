@@ -79,6 +79,7 @@ builtins! {
     "nested-guest",
     "two-vsmmus-one-parent",
     "guest-invalidates",
+    "guest-rereads",
     "guest-is-hostile",
     "adopt-running",
     "adopt-refused",

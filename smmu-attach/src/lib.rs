@@ -120,8 +120,9 @@
 //!
 //! With the feature `guest`, a `VirtualSmmu` nests the stage 1 of a guest over the stage 2 of a parent
 //! [`Domain`]. It owns a VMID from its creation to its end. The guest's entries and commands pass the
-//! module `guest`, pure functions that an emulator can also use alone; `Device::attach_nested`
-//! installs the entry that they made.
+//! module `guest`, pure functions that an emulator can also use alone. `VirtualSmmu::reread` carries
+//! out a guest's `CFGI_STE`: it attaches the device if the STE changed, and lets the SMMU forget the
+//! guest's CDs in any case. `VirtualSmmu::run` sends the guest's other commands.
 //! An unmap of the parent flushes the VMID of each virtual SMMU on it, clears what their guests'
 //! stage 1 has cached, and empties the ATC of each device.
 //!
@@ -230,6 +231,8 @@ mod nesting;
 mod outcome;
 mod platform;
 mod prepare;
+#[cfg(feature = "guest")]
+mod reread;
 mod smmu;
 mod smmu_core;
 mod stream_entry;
@@ -261,6 +264,8 @@ pub use group::{Group, GroupSubstream};
 pub use lock_api;
 pub use outcome::Outcome;
 pub use platform::{Env, Platform};
+#[cfg(feature = "guest")]
+pub use reread::{Reread, SteChange};
 pub use smmu::{DeviceConfig, Smmu, SmmuConfig};
 pub use smmu_invs;
 pub use smmu_tags;

@@ -92,7 +92,8 @@ impl<P: Platform> Device<P> {
     /// blocks the device.
     ///
     /// Call it again after each change of the guest's STE. The device then stays attached, and the
-    /// change is hitless where the architecture allows it.
+    /// change is hitless where the architecture allows it. An entry that is the same sends no command:
+    /// [`VirtualSmmu::reread`] also lets the SMMU forget the guest's CDs then.
     ///
     /// # Errors
     ///

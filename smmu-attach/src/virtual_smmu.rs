@@ -24,7 +24,7 @@ use crate::smmu_core::SmmuCore;
 /// their guests' stage 1 has cached.
 ///
 /// [`policy`](Self::policy) decides what of the guest's entries and commands reaches the host.
-/// [`Device::attach_nested`](crate::Device::attach_nested) installs an entry that it made.
+/// [`reread`](Self::reread) carries out a guest's `CFGI_STE`.
 ///
 /// Dropping the last reference without [`end`](Self::end) puts the VMID out of use for ever, unless
 /// no device has used it.

@@ -70,6 +70,7 @@ pub enum Stop {
     /// The guest has changed STEs. For each of *its* devices in the set the host reads the guest's
     /// STE, calls [`GuestSmmu::entry`] and installs the result, with `CFGI_STE` even if the entry
     /// is the same: the command also drops the CDs of the stream.
+    /// [`VirtualSmmu::reread`](crate::VirtualSmmu::reread) does all of it.
     Reread(StreamSet),
     /// A `CMD_SYNC`. The host waits until the commands before it are complete, and then signals
     /// the guest.

@@ -333,3 +333,111 @@ fn every_step_fails_once(#[case] way: &[Ste]) {
         }
     }
 }
+
+fn reread(guest: &VirtualSmmu<HeapPlatform>, device: &Device<HeapPlatform>, ste: Ste) -> Reread {
+    guest.reread(device, &ste, AtsPermission::Denied).unwrap()
+}
+
+/// A guest's `CFGI_STE`: the device is attached only if something changed, and the SMMU forgets the
+/// CDs in any case.
+#[test]
+fn a_guest_rereads_its_entry() {
+    const FORGET: [&str; 2] = ["smmu0 CFGI_STE sid=0x8 leaf=1", "smmu0 SYNC"];
+    let host = Host::new();
+    let guest = host.virtual_smmu(0);
+    let device = host.device(0, 8);
+
+    // Blocked, and the guest's STE aborts: nothing to forget.
+    for ste in [ABORT, Ste([0; 8])] {
+        let found = reread(&guest, &device, ste);
+        assert_eq!(found.change, SteChange::StaysBlocked);
+        assert_eq!((found.confirmed(), host.fixture.commands().len()), (Ok(()), 0));
+    }
+    assert_eq!(reread(&guest, &device, Ste([0; 8])).entry, HostEntry::INVALID);
+
+    let found = reread(&guest, &device, STAGE1);
+    assert_eq!(found.change, SteChange::Attached(Outcome::Done));
+    assert_eq!(found.entry, entry(&guest, STAGE1));
+    assert!(found.refusal.is_none());
+    assert_eq!(host.fixture.commands().len(), 4, "two steps from abort");
+    let users = host.rows();
+
+    // The guest has changed a CD, or nothing at all.
+    for _ in 0..2 {
+        assert_eq!(reread(&guest, &device, STAGE1).change, SteChange::Forgotten);
+        assert_eq!(host.fixture.commands(), FORGET);
+        assert_eq!(host.rows(), users);
+    }
+    // A bit that has no effect changes nothing.
+    let ignored = Ste([STAGE1.0[0], STAGE1.0[1] | 1 << 19, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(reread(&guest, &device, ignored).change, SteChange::Forgotten);
+    assert_eq!(host.fixture.commands(), FORGET);
+
+    // Hitless: the attach sends the one command itself.
+    let found = reread(&guest, &device, OTHER_CD);
+    assert_eq!(found.change, SteChange::Attached(Outcome::Done));
+    assert_eq!(host.fixture.commands(), FORGET);
+    assert_eq!(device.read_ste(), Some(found.entry.entry()));
+
+    // A stage 2 of its own is refused, and blocks the device.
+    let found = reread(&guest, &device, Ste([0xd, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(found.change, SteChange::Attached(Outcome::Done));
+    assert_eq!(found.refusal.map(|refusal| refusal.field), Some("Config"));
+    assert!(matches!(device.attachment(), Attachment::Blocked));
+    host.fixture.commands();
+    let found = reread(&guest, &device, Ste([0xd, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!((found.change, found.refusal.is_some()), (SteChange::StaysBlocked, true));
+    host.end(vec![guest]);
+}
+
+/// The same words as another attachment has are no reason to leave the device there.
+#[test]
+fn a_reread_does_not_take_another_attachment_for_its_own() {
+    let host = Host::new();
+    let guest = host.virtual_smmu(0);
+    let device = host.device(0, 8);
+    let _ = device.bypass().unwrap();
+    host.fixture.commands();
+    assert_eq!(reread(&guest, &device, ABORT).change, SteChange::Attached(Outcome::Done));
+    assert!(matches!(device.attachment(), Attachment::Blocked));
+    let _ = reread(&guest, &device, BYPASS);
+    // Another guest, with the other's entry: its policy made another VMID.
+    let other = host.virtual_smmu(0);
+    assert_eq!(reread(&other, &device, BYPASS).change, SteChange::Attached(Outcome::Done));
+    assert!(matches!(device.attachment(), Attachment::Nested(to) if to.is_same(&other)));
+    assert_eq!(device.block(), Outcome::Done);
+    host.end(vec![guest, other]);
+}
+
+/// The SMMU does not confirm: the guest's command is not complete, and the next one starts anew.
+#[test]
+fn a_reread_that_is_not_confirmed() {
+    let host = Host::new();
+    let guest = host.virtual_smmu(0);
+    let device = host.device(0, 8);
+    let _ = reread(&guest, &device, STAGE1);
+
+    // The entries stay; the CDs may be cached still.
+    host.fixture.fail_on("CFGI_STE");
+    let failed = guest.reread(&device, &STAGE1, AtsPermission::Denied).map(drop);
+    assert_eq!(failed, Err(AttachError::Sink(SinkError::timeout(SmmuId(0)))));
+    assert!(matches!(device.attachment(), Attachment::Nested(_)));
+    assert!(device.is_confirmed(), "the entries are as they were");
+
+    // The entries change, unconfirmed: the same STE again is no longer the same.
+    let found = reread(&guest, &device, OTHER_CD);
+    assert_eq!(found.confirmed(), Err(SinkError::timeout(SmmuId(0))));
+    assert!(matches!(found.change, SteChange::Attached(Outcome::Unconfirmed(_))));
+    host.fixture.mend();
+    let found = reread(&guest, &device, OTHER_CD);
+    assert_eq!((found.change, found.confirmed()), (SteChange::Attached(Outcome::Done), Ok(())));
+    assert_eq!(device.read_ste(), Some(found.entry.entry()));
+    assert_eq!(reread(&guest, &device, OTHER_CD).change, SteChange::Forgotten);
+    let _ = device.block();
+
+    host.smmus[0].remove_device(&device).unwrap();
+    let refused = guest.reread(&device, &ABORT, AtsPermission::Denied).map(drop);
+    let removed = AttachError::Removed { smmu: SmmuId(0), stream: StreamId(8) };
+    assert_eq!(refused, Err(removed));
+    host.end(vec![guest]);
+}

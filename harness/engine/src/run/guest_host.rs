@@ -1,6 +1,7 @@
 //! The host's side of the guests of a scenario: it makes them, maps their memory, and carries out
 //! what they send.
 
+use smmu_driver::smmu_attach::SteChange;
 use smmu_driver::smmu_attach::guest::{
     AtsPermission, Emulation, Stop as Halt, VirtualDevice, guest_ids,
 };
@@ -92,12 +93,12 @@ impl Rig<'_> {
         let Some((guest, stream)) = at else {
             return Err(Stop::failed(format!("{device} belongs to no guest")));
         };
-        let refusal = self.guest(&guest)?.policy().entry(&ste, AtsPermission::Denied);
         let commands = [Command::CfgiSte { stream, leaf: Leaf::Last }, Command::SYNC];
         if let Some((_, text)) = self.run_guest_commands(&guest, &commands)? {
             return Err(Stop::failed(text));
         }
-        Ok(refusal.err().map(|refusal| refusal.to_string()))
+        let n = stream.0 as usize;
+        Ok(self.guest(&guest)?.devices[n].refusal.map(|refusal| refusal.to_string()))
     }
 
     /// Carry out what a guest sends. The index of the command at which its queue stops, and why.
@@ -142,20 +143,18 @@ impl Rig<'_> {
         }
     }
 
-    /// Install what the policy makes of the STE of a guest's device.
+    /// Let the device follow the STE that the guest has written.
     fn reread(&mut self, name: &str, n: usize) -> Result<(), Stop> {
         let guest = self.guest(name)?;
         let of = &guest.devices[n];
-        let entry = guest.policy().entry(&of.ste, AtsPermission::Denied);
-        let entry = entry.unwrap_or_else(|refusal| refusal.entry());
-        let outcome = self.device(&of.name)?.attach_nested(&guest.to, &entry)?;
-        committed(self, outcome)?;
-        // Also where the STE stays the same: the guest may have changed its context descriptor.
-        let forget = |&stream: &StreamId| Command::CfgiSte { stream, leaf: Leaf::Last }.encode();
-        let forget: Vec<RawCommand> = of.host.iter().map(forget).collect();
-        guest.to.run(&forget)?;
+        let reread = guest.to.reread(self.device(&of.name)?, &of.ste, AtsPermission::Denied)?;
+        reread.confirmed()?;
+        if let SteChange::Attached(outcome) = reread.change {
+            committed(self, outcome)?;
+        }
         if let Some(guest) = self.guests.get_mut(name) {
-            guest.devices[n].entry = entry;
+            let of = &mut guest.devices[n];
+            (of.entry, of.refusal) = (reread.entry, reread.refusal);
         }
         Ok(())
     }

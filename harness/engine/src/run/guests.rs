@@ -5,7 +5,7 @@ use core::mem;
 use core::sync::atomic::Ordering;
 
 use smmu_driver::Attach;
-use smmu_driver::smmu_attach::guest::{GuestSmmu, HostEntry};
+use smmu_driver::smmu_attach::guest::{GuestSmmu, HostEntry, SteRefusal};
 use smmu_driver::smmu_attach::{TranslationStage, TranslationTable, VirtualSmmu, single_context};
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
 use smmu_driver::smmu_types::{
@@ -34,6 +34,8 @@ pub(super) struct GuestDevice {
     pub(super) ste: Ste,
     /// What is installed for it.
     pub(super) entry: HostEntry,
+    /// Why the host refused the STE, at the last `CFGI_STE`.
+    pub(super) refusal: Option<SteRefusal>,
 }
 
 /// Tables of stage 1 in a guest's memory.
@@ -82,7 +84,7 @@ impl Guest {
     ) -> Self {
         let device = |(name, host)| {
             let (ste, entry) = (Ste::ABORT, HostEntry::INVALID);
-            GuestDevice { name, host, ste, entry }
+            GuestDevice { name, host, ste, entry, refusal: None }
         };
         Guest { to, parent, devices: devices.into_iter().map(device).collect() }
     }

@@ -1,6 +1,6 @@
 //! A guest sends commands to its virtual SMMU.
 
-use smmu_driver::smmu_types::{Command, SmmuId};
+use smmu_driver::smmu_types::Command;
 
 use super::command::typed;
 use crate::prelude::*;
@@ -13,7 +13,8 @@ use crate::transcript::LineKind;
 
 impl StepAction for GuestCommand {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
-        let (name, smmu) = (self.guest.get_ref(), SmmuId(0));
+        let name = self.guest.get_ref();
+        let smmu = rig.guest(name)?.to.smmu();
         // The guest names its devices by its own StreamIDs.
         let commands: Vec<Command> = self
             .send
