@@ -38,6 +38,26 @@ fn batch(command: impl Fn(u64) -> Command) -> Vec<RawCommand> {
     (0..COMMANDS).map(|n| command(n).encode()).collect()
 }
 
+/// A guest's StreamIDs as of PCI devices, some with a function that is not 0.
+const fn functions(n: u32) -> u32 {
+    n * 8 + n % 3
+}
+
+/// A guest's StreamIDs of distances that differ a lot.
+const fn scattered(n: u32) -> u32 {
+    n * n * 8
+}
+
+/// Nanoseconds of one command of a batch.
+fn translate<M: StreamMap + ?Sized>(smmu: &GuestSmmu, map: &M, batch: &[RawCommand]) -> f64 {
+    let mut out = vec![RawCommand::default(); COMMANDS as usize];
+    nanoseconds(COMMANDS, || {
+        let progress = smmu.commands(black_box(batch), black_box(map), &mut out);
+        assert_eq!(black_box(progress).done, COMMANDS as usize);
+        black_box(&mut out);
+    })
+}
+
 #[expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 fn main() {
     let host = IdRegisters { idr0: ID_REGISTERS.idr0 | 1 << 10, ..ID_REGISTERS };
@@ -47,12 +67,11 @@ fn main() {
     let smmu = GuestSmmu::new(SmmuView::new(host), ids, parent()).unwrap();
     let guest = Ste([0x4000_000b, 0x1000_00d6, 0, 0, 0, 0, 0, 0]);
     let entry = smmu.entry(&guest, AtsPermission::Allowed).unwrap();
-    let streams: Vec<StreamId> = (0x100..0x110).map(StreamId).collect();
-    let devices: Vec<VirtualDevice<'_>> = streams
-        .chunks(1)
-        .zip(0..)
-        .map(|(host, guest)| VirtualDevice { guest: StreamId(guest), host, entry })
-        .collect();
+    let streams: Vec<StreamId> = (0x100..0x500).map(StreamId).collect();
+    let devices = |count: usize, stream: fn(u32) -> u32| -> Vec<VirtualDevice<'_>> {
+        let rows = streams.chunks(1).take(count).zip(0..);
+        rows.map(|(host, n)| VirtualDevice { guest: StreamId(stream(n)), host, entry }).collect()
+    };
 
     let single = |n: u64| Command::TlbiNhVa {
         vmid: Vmid(0),
@@ -66,27 +85,18 @@ fn main() {
         span: Span::ranged(Iova(n << 20), Leaf::Last, Granule::K4, 31, 3, level).unwrap(),
     };
     let asid = |n: u64| Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(n as u16) };
-    let cd = |n: u64| Command::CfgiCd {
-        stream: StreamId(n as u32 % 16),
+    let cd = |stream: u32, _: u64| Command::CfgiCd {
+        stream: StreamId(stream),
         substream: SubstreamId::default(),
         leaf: Leaf::Last,
     };
-    let atc = |n: u64| Command::AtcInv {
-        stream: StreamId(n as u32 % 16),
+    let atc = |stream: u32, n: u64| Command::AtcInv {
+        stream: StreamId(stream),
         substream: None,
         scope: AtcScope::Substream,
         span: AtcSpan::new(Iova(n << 12), 0).unwrap(),
     };
-
-    let mut out = vec![RawCommand::default(); COMMANDS as usize];
-    let mut translate = |batch: &[RawCommand]| {
-        nanoseconds(COMMANDS, || {
-            let progress = smmu.commands(black_box(batch), black_box(&devices[..]), &mut out);
-            assert_eq!(black_box(progress).done, COMMANDS as usize);
-            black_box(&mut out);
-        })
-    };
-    let mut table = BenchTable::new("one of 64 commands of a guest, 16 devices in a slice");
+    let mut table = BenchTable::new("one of 64 commands of a guest");
     let plain = batch(ranged);
     let mut copies = vec![RawCommand::default(); COMMANDS as usize];
     let recoded = nanoseconds(COMMANDS, || {
@@ -97,22 +107,43 @@ fn main() {
     });
     let least = "decode and encode";
     table.row("decode and encode a TLBI_NH_VA with a range", recoded);
-    table.row("TLBI_NH_VA with a range", translate(&plain)).bar(10.0).against(least, recoded);
-    table
-        .row("TLBI_NH_VA of one page", translate(&batch(single)))
-        .bar(10.0)
-        .against(least, recoded);
-    table.row("TLBI_NH_ASID", translate(&batch(asid))).bar(10.0).against(least, recoded);
-    table.row("CFGI_CD", translate(&batch(cd))).against(least, recoded);
-    table.row("ATC_INV", translate(&batch(atc))).against(least, recoded);
+    let few = devices(16, functions);
+    let map = SortedDevices::new(&few).unwrap();
+    let mut row = |name: &str, time: f64| {
+        table.row(name, time).bar(10.0).against(least, recoded);
+    };
+    row("TLBI_NH_VA with a range", translate(&smmu, &map, &plain));
+    row("TLBI_NH_VA of one page", translate(&smmu, &map, &batch(single)));
+    row("TLBI_NH_ASID", translate(&smmu, &map, &batch(asid)));
+    // The devices in an order that no branch predictor learns.
+    let each = |count: u32, stream: fn(u32) -> u32, command: fn(u32, u64) -> Command| {
+        batch(move |n| command(stream(n as u32 * 619 % count), n))
+    };
+    row("CFGI_CD, 16 devices", translate(&smmu, &map, &each(16, functions, cd)));
+    row("ATC_INV, 16 devices", translate(&smmu, &map, &each(16, functions, atc)));
     let all = batch(|n| match n % 5 {
         0 => single(n),
         1 => ranged(n),
         2 => asid(n),
-        3 => cd(n),
-        _ => atc(n),
+        3 => cd(functions(n as u32 % 16), n),
+        _ => atc(functions(n as u32 % 16), n),
     });
-    table.row("all five in turn", translate(&all)).bar(10.0).against(least, recoded);
+    row("all five in turn, 16 devices", translate(&smmu, &map, &all));
+    let many = devices(1024, functions);
+    let many = SortedDevices::new(&many).unwrap();
+    row("CFGI_CD, 1,024 devices", translate(&smmu, &many, &each(1024, functions, cd)));
+    // A map that searches.
+    for (name, count) in [
+        ("CFGI_CD, 16 devices, StreamIDs far apart", 16),
+        ("CFGI_CD, 1,024 devices, StreamIDs far apart", 1024),
+    ] {
+        let devices = devices(count, scattered);
+        let map = SortedDevices::new(&devices).unwrap();
+        let searched = translate(&smmu, &map, &each(count as u32, scattered, cd));
+        table.row(name, searched).against(least, recoded);
+    }
+    let slice = translate(&smmu, &few[..], &each(16, functions, cd));
+    table.row("CFGI_CD, 16 devices, a slice in any order", slice).against(least, recoded);
     println!("{table}");
 
     let mut table = BenchTable::new("one STE, one event");
@@ -122,7 +153,7 @@ fn main() {
     table.row("a guest's STE of stage 1", judged);
     let fault = EventRecord::new(EventKind::F_TRANSLATION, StreamId(0x10f));
     let told = nanoseconds(1, || {
-        black_box(smmu.event(black_box(&fault), &devices[..]));
+        black_box(smmu.event(black_box(&fault), &map));
     });
     table.row("an event of stage 1", told);
     println!("{table}");

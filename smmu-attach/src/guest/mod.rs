@@ -8,7 +8,7 @@
 //! - [`GuestSmmu::entry`]: the STE that the host installs for a guest's STE;
 //! - [`GuestSmmu::commands`]: the host's commands for a batch of the guest's commands;
 //! - [`GuestSmmu::event`]: the guest's record of an event of the host's SMMU;
-//! - [`StreamMap`]: the seam between the guest's StreamIDs and the host's.
+//! - [`StreamMap`]: the seam between the guest's StreamIDs and the host's; [`SortedDevices`] is one.
 //!
 //! The guest is hostile. Every function takes any bits, ends in bounded time, does not panic and
 //! does not allocate. The module uses `smmu-types` and no other part of this crate: no
@@ -183,4 +183,6 @@ pub use events::{EventOwner, HostReason};
 pub use fields::{GuestField, STE_FIELDS, Treatment};
 pub use ids::{Emulation, GuestIdsError, guest_ids};
 pub use smmu::{GuestSmmu, GuestSmmuError};
-pub use streams::{GuestStream, HostStreams, StreamMap, VirtualDevice};
+pub use streams::{
+    GuestStream, HostStreams, SortedDevices, StreamMap, UnsortedDevices, VirtualDevice,
+};

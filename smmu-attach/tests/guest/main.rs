@@ -8,4 +8,5 @@ mod corpus;
 mod entries;
 mod events;
 mod registers;
+mod streams;
 mod whatever;
