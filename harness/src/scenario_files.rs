@@ -61,6 +61,7 @@ builtins! {
     "event-overflow",
     "event-storm",
     "stall-and-resume",
+    "stall-of-substreams",
     "page-request",
     "detach-with-page-requests",
     "granules",

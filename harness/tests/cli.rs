@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 55);
+    assert_eq!(lines.len(), 56);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -69,7 +69,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 55 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 56 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));

@@ -2,14 +2,14 @@
 
 use core::ops::ControlFlow;
 
-use smmu_attach::faults::{EventSieve, PageGroup, Sieved, StalledFault, Taken, Withdrawn};
+use smmu_attach::faults::{EventSieve, FaultId, PageGroup, Sieved, StalledFault, Taken, Withdrawn};
 use smmu_types::seam::{SinkError, poll};
 use smmu_types::{EventRecord, PriRecord, SmmuId};
 
 use crate::driver::{DrivenSmmu, Driver};
 use crate::error::DriverError;
 use crate::part::{Events, Pages};
-use crate::platform::{Device, Env, Platform};
+use crate::platform::{Device, Env, Platform, Substream};
 
 /// A stalled transaction of this driver. Dropping it aborts the transaction.
 pub type Stalled<P> = StalledFault<Env<P>>;
@@ -28,7 +28,7 @@ pub trait FaultHandler<P: Platform> {
         let _ = (record, left_out);
     }
 
-    /// A transaction of a device waits.
+    /// A transaction of a device waits. [`StalledFault::substream`] says of which substream.
     fn stalled(&mut self, device: Device<P>, fault: Stalled<P>) {
         drop((device, fault));
     }
@@ -238,6 +238,33 @@ impl<P: Platform> Driver<P> {
         device: &Device<P>,
         handler: &mut impl FaultHandler<P>,
     ) -> Result<Withdrawn, DriverError> {
+        self.withdraw_where(device, |_| true, handler)
+    }
+
+    /// Answers all that waits of one substream of a device, after the substream has left its domain.
+    ///
+    /// The steps are those of [`withdraw_faults`](Self::withdraw_faults), for the faults whose record
+    /// has this SubstreamID. Those of other substreams, and of transactions without a SubstreamID, wait
+    /// on for their handler.
+    ///
+    /// # Errors
+    ///
+    /// As of [`withdraw_faults`](Self::withdraw_faults).
+    pub fn withdraw_substream_faults(
+        &self,
+        substream: &Substream<P>,
+        handler: &mut impl FaultHandler<P>,
+    ) -> Result<Withdrawn, DriverError> {
+        let of = Some(substream.id());
+        self.withdraw_where(substream.device(), |id| id.substream == of, handler)
+    }
+
+    fn withdraw_where(
+        &self,
+        device: &Device<P>,
+        wanted: impl Fn(&FaultId) -> bool,
+        handler: &mut impl FaultHandler<P>,
+    ) -> Result<Withdrawn, DriverError> {
         let smmu = device.smmu();
         let driven = self.smmu(smmu)?;
         // One drain takes a whole queue, so it takes each record from before this call. A queue that
@@ -248,11 +275,12 @@ impl<P: Platform> Driver<P> {
         if let Some(pages) = driven.pages.lock().as_mut() {
             driven.take_requests(pages, handler)?;
         }
-        let mut withdrawn = driven.faults.withdraw_device(device);
-        let timeout = driven.part.options.timeout;
         let of_device = |stream| device.streams().any(|own| own == stream);
+        let wanted = |id: &FaultId| of_device(id.stream) && wanted(id);
+        let mut withdrawn = driven.faults.withdraw(wanted);
+        let timeout = driven.part.options.timeout;
         let sent = poll(self.wait(), timeout, || {
-            withdrawn.left = driven.faults.outstanding_of(|id| of_device(id.stream));
+            withdrawn.left = driven.faults.outstanding_of(wanted);
             (withdrawn.left.sending == 0).then_some(())
         });
         match (withdrawn.error, sent) {

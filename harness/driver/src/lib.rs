@@ -109,7 +109,7 @@ pub use faults::{FaultHandler, HandledFaults, PageRequestGroup, Stalled};
 pub use origin::{NotAdopted, Origin};
 pub use platform::{
     Attach, Block, Device, Domain, DriverQueue, Env, Group, HazardParts, Parts, PickQueue,
-    Platform, Queue, QueueSink, Queues, Slot, Smmu, SmmuQueues,
+    Platform, Queue, QueueSink, Queues, Slot, Smmu, SmmuQueues, Substream,
 };
 pub use queue_slot::{QueueSlot, ReplaceableQueue, Sent};
 pub use setup::Setup;

@@ -218,6 +218,9 @@ pub type Domain<P> = smmu_attach::Domain<Attach<P>>;
 /// The seams of this driver, as its devices and domains share them.
 pub type Env<P> = smmu_attach::Env<Attach<P>>;
 
+/// A substream of a device of this driver.
+pub type Substream<P> = smmu_attach::Substream<Attach<P>>;
+
 /// An SMMU of this driver, as its devices and domains see it.
 pub type Smmu<P> = smmu_attach::Smmu<Attach<P>>;
 

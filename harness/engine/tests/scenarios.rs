@@ -138,7 +138,8 @@ fn a_device_may_write_a_sector() -> Result<(), Failed> {
 }
 
 /// The scenarios whose devices stall.
-const NEED_STALLS: [&str; 2] = ["detach-with-page-requests", "stall-and-resume"];
+const NEED_STALLS: [&str; 3] =
+    ["detach-with-page-requests", "stall-and-resume", "stall-of-substreams"];
 
 /// A scenario with a DMA in the middle of a page is skipped, and says why.
 fn a_device_may_write_a_page() -> Result<(), Failed> {

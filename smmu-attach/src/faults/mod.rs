@@ -61,6 +61,9 @@
 //!
 //! A stalled transaction that is retried after step 1 sees the new configuration.
 //!
+//! A substream that leaves goes the same way, with [`FaultTable::withdraw_substream`]. A `CMD_RESUME`
+//! names no substream, so the table keeps the one of the record beside the tag.
+//!
 //! # When an SMMU is reset
 //!
 //! Turning translation off ends each stalled transaction and frees its tag (3.12.2). While the

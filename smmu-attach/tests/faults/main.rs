@@ -7,7 +7,7 @@ mod storms;
 
 use hardware::Hardware;
 use rstest::rstest;
-use smmu_attach::faults::{Answered, FaultTable, FaultTag, Outstanding, Taken};
+use smmu_attach::faults::{Answered, FaultId, FaultTable, FaultTag, Outstanding, Taken};
 use smmu_types::seam::SinkError;
 use smmu_types::{
     Command, EventKind, EventRecord, Iova, PrgIndex, PriRecord, PriResponse, RequestedAccess,
@@ -20,6 +20,11 @@ fn stall(stream: u32, tag: u16) -> EventRecord {
     EventRecord::new(EventKind::F_TRANSLATION, StreamId(stream))
         .with_access(Iova(0x5000), false)
         .with_stall(tag)
+}
+
+fn stall_of(stream: u32, substream: Option<u32>, tag: u16) -> EventRecord {
+    let record = stall(stream, tag);
+    substream.map_or(record, |id| record.with_substream(SubstreamId::new(id).unwrap()))
 }
 
 fn request(stream: u32, substream: Option<u32>, group: u16) -> PriRecord {
@@ -186,6 +191,46 @@ fn inv_1_a_withdrawn_token_sends_nothing() {
     drop(second);
     assert_eq!(hardware.take(), []);
     assert_eq!(other.retry(), Answered::Sent);
+    hardware.check();
+}
+
+/// A substream leaves: its stalls and groups are answered once, those of others wait on. Each push
+/// of an answer fails once.
+#[rstest]
+fn inv_1_and_3_a_substream_is_withdrawn_alone(
+    #[values(None, Some(0), Some(3))] leaves: Option<u32>,
+    #[values(0, 1, 2, 3)] fails: u32,
+) {
+    let hardware = Hardware::new(SMMU);
+    let faults = table(&hardware, 16);
+    let of = SubstreamId::new;
+    let mut tokens = Vec::new();
+    for (tag, substream) in [(1, None), (2, Some(0)), (3, Some(3)), (4, leaves)] {
+        hardware.stalls(8, tag);
+        let token = faults.take_event(stall_of(8, substream, tag)).unwrap().fault().unwrap();
+        assert_eq!(token.substream(), substream.and_then(of));
+        tokens.push(token);
+    }
+    hardware.asks(8, leaves, 9);
+    let group = faults.take_request(request(8, leaves, 9).with_last()).unwrap().fault().unwrap();
+    // The same substream of another device.
+    hardware.stalls(9, 1);
+    let foreign = faults.take_event(stall_of(9, leaves, 1)).unwrap().fault().unwrap();
+
+    let wanted = |id: &FaultId| id.stream == StreamId(8) && id.substream == leaves.and_then(of);
+    hardware.fail_after(fails, 1);
+    let withdrawn = faults.withdraw(wanted);
+    assert_eq!(withdrawn.answered, 3);
+    assert_eq!(withdrawn.left.kept, 3 - fails);
+    hardware.mend();
+    assert_eq!(faults.withdraw(wanted).left, Outstanding::default());
+    assert_eq!(hardware.take().len(), 3);
+    for token in tokens {
+        let late = token.substream() == leaves.and_then(of);
+        assert_eq!(token.retry(), if late { Answered::Withdrawn } else { Answered::Sent });
+    }
+    assert_eq!(group.success(), Answered::Withdrawn);
+    assert_eq!(foreign.retry(), Answered::Sent);
     hardware.check();
 }
 

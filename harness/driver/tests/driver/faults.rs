@@ -17,14 +17,14 @@ use smmu_driver::{
 };
 use smmu_model::{DmaProgress, InjectedFault, PageResponse, Profile, StallId};
 
-const SMMU: SmmuId = SmmuId(0);
+pub(crate) const SMMU: SmmuId = SmmuId(0);
 const OTHER: StreamId = StreamId(0x20);
 
 /// Keeps everything.
 #[derive(Default)]
-struct Keeper {
-    events: Vec<(EventRecord, u64)>,
-    stalls: Vec<(Device<Tested>, Stalled<Tested>)>,
+pub(crate) struct Keeper {
+    pub(crate) events: Vec<(EventRecord, u64)>,
+    pub(crate) stalls: Vec<(Device<Tested>, Stalled<Tested>)>,
     requests: Vec<PriRecord>,
     groups: Vec<(Device<Tested>, PageRequestGroup<Tested>)>,
     lost: u32,

@@ -9,4 +9,5 @@ mod dma_words;
 mod faults;
 mod locks;
 mod restart;
+mod substream_faults;
 mod suspend;

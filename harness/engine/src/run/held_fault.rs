@@ -1,7 +1,7 @@
 //! Faults that wait, as the handler of a scenario holds them.
 
 use smmu_driver::smmu_attach::faults::Answered;
-use smmu_driver::smmu_types::{EventRecord, PriRecord, SmmuId, StreamId};
+use smmu_driver::smmu_types::{EventRecord, PriRecord, SmmuId, StreamId, SubstreamId};
 use smmu_driver::{Device, FaultHandler, PageRequestGroup, Stalled};
 
 use super::platform::Harness;
@@ -21,6 +21,13 @@ impl HeldFault {
         match self {
             HeldFault::Stall(fault) => fault.stream(),
             HeldFault::Group(group) => group.stream(),
+        }
+    }
+
+    pub(crate) fn substream(&self) -> Option<SubstreamId> {
+        match self {
+            HeldFault::Stall(fault) => fault.substream(),
+            HeldFault::Group(group) => group.substream(),
         }
     }
 

@@ -3,8 +3,8 @@
 use alloc::borrow::Cow;
 use core::sync::atomic::Ordering;
 
-use smmu_driver::smmu_types::PhysAddr;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory};
+use smmu_driver::smmu_types::{PhysAddr, SubstreamId};
 
 use super::platform::{Block, Dma};
 use crate::machine::{BackendError, DmaSource, DmaWriteOutcome, Machine};
@@ -49,6 +49,11 @@ impl DmaWrite {
     /// The same, in transactions that are not plain ones.
     pub(crate) fn sent_as(self, source: DmaSource) -> Self {
         DmaWrite { source, ..self }
+    }
+
+    /// The SubstreamID that it is sent with.
+    pub(super) const fn substream(&self) -> Option<SubstreamId> {
+        self.source.substream
     }
 
     /// Let a device of the machine carry it out.

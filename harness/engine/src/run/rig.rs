@@ -11,10 +11,10 @@ use smmu_driver::smmu_invs::{InvKey, InvKind};
 use smmu_driver::smmu_tags::TagStats;
 use smmu_driver::smmu_types::seam::{RegistersExt, poll};
 use smmu_driver::smmu_types::{
-    CacheTag, EventRecord, Iova, Irq, PhysAddr, PriRecord, RawCommand, SmmuId, StreamId,
-    SubstreamId, regs,
+    CacheTag, EventRecord, Irq, PhysAddr, PriRecord, RawCommand, SmmuId, StreamId, SubstreamId,
+    regs,
 };
-use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, Smmu};
+use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, Smmu, Stalled};
 
 use super::destination::Destination;
 use super::device_write::{Ended, Seen, write_and_look};
@@ -494,45 +494,69 @@ impl<'d> Rig<'d> {
         Ok(requests)
     }
 
-    /// Answer what a blocked device waits for. Says how many faults that were.
-    pub(crate) fn withdraw(&mut self, device: &str) -> Result<u32, Stop> {
+    /// Answer what a blocked device waits for, or one of its substreams. Says how many faults that
+    /// were.
+    pub(crate) fn withdraw(
+        &mut self,
+        device: &str,
+        substream: Option<SubstreamId>,
+    ) -> Result<u32, Stop> {
         let device = self.device(device)?.clone();
         let smmu = device.smmu();
         let name = self.smmu_name(usize::from(smmu.0));
         let mut listener = Listener::new(&self.recorder, name, smmu);
-        let withdrawn = self.driver.withdraw_faults(&device, &mut listener);
+        let withdrawn = match substream {
+            None => self.driver.withdraw_faults(&device, &mut listener),
+            Some(id) => {
+                self.driver.withdraw_substream_faults(&device.substream(id)?, &mut listener)
+            }
+        };
         let held = listener.held;
         self.faults.extend(held);
         Ok(withdrawn?.answered)
     }
 
-    /// The oldest fault of a device that waits.
-    pub(crate) fn take_fault(&mut self, device: &str) -> Result<Option<HeldFault>, Stop> {
+    /// The oldest fault of a device that waits, or of one of its substreams.
+    pub(crate) fn take_fault(
+        &mut self,
+        device: &str,
+        substream: Option<SubstreamId>,
+    ) -> Result<Option<HeldFault>, Stop> {
         let device = self.device(device)?;
         let streams: Vec<StreamId> = device.streams().collect();
         let smmu = device.smmu();
         let is_its = |(at, fault): &(SmmuId, HeldFault)| {
-            *at == smmu && streams.contains(&fault.smmu_stream())
+            let of_substream = substream.is_none() || fault.substream() == substream;
+            *at == smmu && of_substream && streams.contains(&fault.smmu_stream())
         };
         let at = self.faults.iter().position(is_its);
         Ok(at.map(|at| self.faults.remove(at).1))
     }
 
-    /// The stalled write of a device to an address.
+    /// The write of a device that a fault holds up.
     pub(crate) fn take_stalled_write(
         &mut self,
         device: &str,
-        iova: Iova,
+        fault: &Stalled<Harness>,
     ) -> Result<Option<DmaWrite>, Stop> {
-        let is_it = |(name, write): &(String, DmaWrite)| name == device && write.iova() == iova.0;
+        let iova = fault.record().address();
+        let is_it = |(name, write): &(String, DmaWrite)| {
+            name == device && write.iova() == iova.0 && write.substream() == fault.substream()
+        };
         let at = self.stalled.iter().position(is_it);
         Ok(at.map(|at| self.stalled.remove(at).1))
     }
 
-    /// All stalled writes of a device.
-    pub(crate) fn take_stalled_writes(&mut self, device: &str) -> Vec<DmaWrite> {
+    /// All stalled writes of a device, or those of one of its substreams.
+    pub(crate) fn take_stalled_writes(
+        &mut self,
+        device: &str,
+        substream: Option<SubstreamId>,
+    ) -> Vec<DmaWrite> {
         let all = core::mem::take(&mut self.stalled);
-        let (its, others) = all.into_iter().partition(|(name, _)| name == device);
+        let (its, others) = all.into_iter().partition(|(name, write)| {
+            name == device && (substream.is_none() || write.substream() == substream)
+        });
         self.stalled = others;
         let its: Vec<(String, DmaWrite)> = its;
         its.into_iter().map(|(_, write)| write).collect()

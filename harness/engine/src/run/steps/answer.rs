@@ -21,11 +21,11 @@ impl StepAction for AnswerStep {
         let name = self.device.get_ref();
         let smmu = usize::from(rig.device(name)?.smmu().0);
         let with = *self.with.get_ref();
-        let Some(fault) = rig.take_fault(name)? else {
+        let Some(fault) = rig.take_fault(name, self.substream())? else {
             return Err(Stop::unmet("a fault of the device waits", "none does"));
         };
         let write = match &fault {
-            HeldFault::Stall(stall) => rig.take_stalled_write(name, stall.record().address())?,
+            HeldFault::Stall(stall) => rig.take_stalled_write(name, stall)?,
             HeldFault::Group(_) => None,
         };
         if let Some(write) = &write {

@@ -18,9 +18,10 @@ impl StepAction for DetachStep {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
         let name = self.device.get_ref();
         let smmu = usize::from(rig.device(name)?.smmu().0);
-        let outcome = rig.attach(name, None, "blocked")??;
+        let substream = self.substream();
+        let outcome = rig.attach(name, substream, "blocked")??;
         committed(rig, outcome)?;
-        let answered = rig.withdraw(name)?;
+        let answered = rig.withdraw(name, substream)?;
         rig.consume(smmu)?;
         let wanted = *self.withdrawn.get_ref();
         if answered != wanted {
@@ -28,7 +29,7 @@ impl StepAction for DetachStep {
             return Err(Stop::unmet(expected, format!("{answered} are")));
         }
         let index = rig.device_index(name)?;
-        for write in rig.take_stalled_writes(name) {
+        for write in rig.take_stalled_writes(name, substream) {
             match rig.machine.ended_write(index)? {
                 Some(DmaWriteOutcome::Refused) => {
                     let facts = || Facts {

@@ -4,9 +4,10 @@ use crate::prelude::*;
 use core::ops::Range;
 
 use serde::Deserialize;
+use smmu_driver::smmu_types::SubstreamId;
 
 use crate::machine::Need;
-use crate::scenario::names::{Declared, SpannedName, Wrong};
+use crate::scenario::names::{Declared, SpannedName, Wrong, substream_of};
 use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
@@ -17,6 +18,9 @@ use crate::scenario::step_spec::StepSpec;
 pub struct AnswerStep {
     /// The device.
     pub device: SpannedName,
+    /// The substream whose oldest fault is answered; by default the oldest fault of the device, of
+    /// whatever substream.
+    pub substream: Option<Spanned<u32>>,
     /// The answer. A stalled write gets `"retry"`, `"terminate"`, `"abort"` or `"drop"`; a group of
     /// page requests gets `"success"`, `"invalid"`, `"failure"` or `"drop"`.
     pub with: Spanned<AnswerWith>,
@@ -68,9 +72,18 @@ impl AnswerWith {
     }
 }
 
+impl AnswerStep {
+    /// The substream of the fault, if the step names one.
+    #[must_use]
+    pub fn substream(&self) -> Option<SubstreamId> {
+        substream_of(self.substream.as_ref())
+    }
+}
+
 impl StepSpec for AnswerStep {
     fn check(&self, span: Range<usize>, names: &Declared) -> Result<(), Wrong> {
         names.device(&self.device)?;
+        self.substream.iter().try_for_each(|id| names.substream(&self.device, id))?;
         self.reaches.iter().try_for_each(|page| names.memory(page))?;
         let with = *self.with.get_ref();
         let ends = [self.reaches.is_some(), self.refused, self.stalls];
@@ -102,6 +115,7 @@ impl StepSpec for AnswerStep {
 
     fn text(&self) -> String {
         let (device, with) = (self.device.get_ref(), self.with.get_ref());
-        format!("answer the oldest fault of {device} with {}", with.name())
+        let substream = self.substream().map(|id| format!(" ssid={id}")).unwrap_or_default();
+        format!("answer the oldest fault of {device}{substream} with {}", with.name())
     }
 }
