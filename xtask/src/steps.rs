@@ -229,7 +229,7 @@ impl<'a> Suite<'a> {
             command
                 .args(["nextest", "run", "--release", "--test", "loom"])
                 .args(
-                    ["smmu-tags", "smmu-invs", "smmu-cmdq", "smmu-attach"]
+                    ["smmu-tags", "smmu-invs", "smmu-cmdq", "smmu-attach", "smmu-driver"]
                         .map(|name| format!("--package={name}")),
                 )
                 .env("RUSTFLAGS", "--cfg loom")

@@ -61,8 +61,8 @@ use crate::error::DriverError;
 use crate::origin::{NotAdopted, Origin};
 use crate::part::{OutputQueues, Part, Ring, RunningSmmu, rings_of};
 use crate::platform::{Attach, Block, DriverQueue, Env, Platform, QueueSink, Queues, Smmu};
-use crate::queue_slot::SlotState;
 use crate::setup::{Prepared, Setup, Started, give_up};
+use crate::slot::SlotState;
 
 /// What to do about a running SMMU that cannot be taken over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

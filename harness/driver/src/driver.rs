@@ -18,7 +18,7 @@ use crate::error::DriverError;
 use crate::origin::Origin;
 use crate::part::{Events, Pages, Part, RunningSmmu};
 use crate::platform::{Device, Domain, Env, Platform, Queue, QueueSink, Smmu};
-use crate::queue_slot::ReplacedSlot;
+use crate::slot::ReplacedSlot;
 use crate::virtual_queue::stop_virtual_queue;
 
 /// What a restart and a shutdown change.

@@ -95,8 +95,16 @@ mod platform;
 mod queue_slot;
 mod restart;
 mod setup;
+#[cfg(loom)]
+pub mod slot;
+#[cfg(not(loom))]
+mod slot;
 mod smmu_options;
 mod suspend;
+#[cfg(loom)]
+pub mod sync;
+#[cfg(not(loom))]
+mod sync;
 mod virtual_queue;
 
 pub use {lock_api, smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types};
@@ -111,8 +119,9 @@ pub use platform::{
     Attach, Block, Device, Domain, DriverQueue, Env, Group, HazardParts, Parts, PickQueue,
     Platform, Queue, QueueSink, Queues, Slot, Smmu, SmmuQueues, Substream,
 };
-pub use queue_slot::{QueueSlot, ReplaceableQueue, Sent};
+pub use queue_slot::{ReplaceableQueue, Sent};
 pub use setup::Setup;
+pub use slot::QueueSlot;
 pub use smmu_options::SmmuOptions;
 
 /// The example of the README compiles.

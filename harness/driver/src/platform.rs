@@ -11,7 +11,8 @@ use smmu_invs::{HazardCell, HazardSlots, InvArray, LockCell, Publication};
 use smmu_types::Command;
 use smmu_types::seam::{CommandSink, DmaMemory, Observer, Registers, Wait};
 
-use crate::queue_slot::{QueueSlot, ReplaceableQueue};
+use crate::queue_slot::ReplaceableQueue;
+use crate::slot::QueueSlot;
 
 /// The implementations of the seams that one integrator uses.
 ///
@@ -58,7 +59,7 @@ pub trait Platform: Sized {
     /// reads it once, and holds what it read until it returns. As [`Cell`](Self::Cell):
     /// [`HazardCell`] or `ArcSwapCell`, whose readers take no lock, or [`LockCell`] over
     /// [`Lock`](Self::Lock).
-    type QueueCell: Publication<QueueSlot<Self::Registers, Block<Self>, Self::Wait>>;
+    type QueueCell: Publication<QueueSlot<Queue<Self>>>;
     /// The command sink: [`Queues`], or a wrapper around it.
     type Sink: QueueSink<Self>;
     /// What hears of tags, entries and errors. `()` hears nothing.
@@ -116,7 +117,7 @@ where
     type Lock = L;
     type SleepLock = L;
     type Cell = LockCell<L, InvArray>;
-    type QueueCell = LockCell<L, QueueSlot<R, D::Block, W>>;
+    type QueueCell = LockCell<L, QueueSlot<CommandQueue<R, D::Block, W>>>;
     type Sink = Queues<Self>;
     type Observer = O;
     type Tables = T;
@@ -179,7 +180,7 @@ where
     type Lock = L;
     type SleepLock = L;
     type Cell = HazardCell<C, L, InvArray>;
-    type QueueCell = HazardCell<C, L, QueueSlot<R, D::Block, W>>;
+    type QueueCell = HazardCell<C, L, QueueSlot<CommandQueue<R, D::Block, W>>>;
     type Sink = Queues<Self>;
     type Observer = O;
     type Tables = T;
@@ -231,7 +232,7 @@ pub type Queue<P> = CommandQueue<<P as Platform>::Registers, Block<P>, <P as Pla
 pub type PickQueue = fn(&[Command]) -> usize;
 
 /// A slot of this driver for a command queue.
-pub type Slot<P> = QueueSlot<<P as Platform>::Registers, Block<P>, <P as Platform>::Wait>;
+pub type Slot<P> = QueueSlot<Queue<P>>;
 
 /// One command queue as the [`Queues`] hold it: a restart of the SMMU replaces the queue in it.
 pub type DriverQueue<P> = ReplaceableQueue<

@@ -1,40 +1,15 @@
 //! A command queue that a restart of the SMMU replaces while callers share it.
 //!
-//! 1. A caller holds the read guard of the slot for the whole of a call. So a replaced queue is
-//!    dropped after its last caller has left it.
-//! 2. The slot is closed, and the old queue has no caller, before the SMMU gets a new queue. So no
-//!    caller of the old queue writes a register of the new one.
-//! 3. A slot is asleep only while the SMMU translates nothing, and from the flush that empties its
-//!    caches to the flush before it translates again. So an invalidation succeeds without a queue;
-//!    [`suspend`](smmu_hw_mmio::suspend) has the argument.
-//! 4. A caller that finds the slot asleep looks again behind a full barrier. So the table entry that
-//!    it has changed is visible to the SMMU before the slot opens, or the caller sees the open slot.
+//! The numbered argument is in [`slot`](crate::slot).
 
 use core::marker::PhantomData;
 
 use smmu_cmdq::{CommandQueue, GroupQueue, OfSmmu, Opcodes, Pushed, SyncTicket};
 use smmu_invs::{Counted, OutOfMemory, Publication};
-use smmu_types::seam::dma_barrier::full_barrier;
 use smmu_types::seam::{CommandSink, DmaBlock, Registers, SinkError, Wait};
 use smmu_types::{Command, SmmuId, SyncProof};
 
-/// What a [`Platform::QueueCell`](crate::Platform::QueueCell) publishes: a command queue, or none
-/// during a restart.
-pub struct QueueSlot<R, B, W> {
-    state: SlotState<R, B, W>,
-    // Dropped with this slot, so its count tells whether a caller still has the slot.
-    in_use: Counted<()>,
-}
-
-/// What callers find in a slot.
-pub(crate) enum SlotState<R, B, W> {
-    /// A queue.
-    Open(Counted<CommandQueue<R, B, W>>),
-    /// None: the SMMU restarts, or its last restart failed.
-    Closed,
-    /// None, and none is needed: the SMMU sleeps.
-    Asleep,
-}
+use crate::slot::{self, Found, Owed, QueueSlot, ReplacedSlot, SlotState};
 
 /// Commands that were sent, or that the wake of a sleeping SMMU pays for.
 #[derive(Debug)]
@@ -73,17 +48,7 @@ fn unpaid(commands: &[Command]) -> u32 {
 type Made<R, B, W> = fn() -> CommandQueue<R, B, W>;
 
 /// A slot with the memory that its publication needs.
-type SlotNode<R, B, W, C> = <C as Publication<QueueSlot<R, B, W>>>::Node;
-
-/// A slot that was replaced, and that callers may still use.
-pub(crate) struct ReplacedSlot(Counted<()>);
-
-impl ReplacedSlot {
-    /// Whether a caller still uses the slot. Once `false`, it stays `false`.
-    pub(crate) fn is_in_use(&self) -> bool {
-        Counted::count(&self.0) > 1
-    }
-}
+type SlotNode<R, B, W, C> = <C as Publication<QueueSlot<CommandQueue<R, B, W>>>>::Node;
 
 /// One command queue of an SMMU, which a restart can replace. [`DriverQueue`](crate::DriverQueue) is
 /// that of a platform.
@@ -102,7 +67,7 @@ where
     R: Registers,
     B: DmaBlock,
     W: Wait,
-    C: Publication<QueueSlot<R, B, W>>,
+    C: Publication<QueueSlot<CommandQueue<R, B, W>>>,
 {
     pub(crate) fn new(queue: CommandQueue<R, B, W>) -> Result<Self, OutOfMemory> {
         let (smmu, takes) = (queue.smmu(), queue.takes());
@@ -115,13 +80,15 @@ where
     }
 
     /// A slot for [`open`](Self::open), or without a queue for [`close`](Self::close).
-    pub(crate) fn node(state: SlotState<R, B, W>) -> Result<SlotNode<R, B, W, C>, OutOfMemory> {
-        C::node(QueueSlot { state, in_use: Counted::new(())? })
+    pub(crate) fn node(
+        state: SlotState<CommandQueue<R, B, W>>,
+    ) -> Result<SlotNode<R, B, W, C>, OutOfMemory> {
+        C::node(QueueSlot::new(state)?)
     }
 
     /// Keeps the memory of the queue, also after the slot is closed.
     pub(crate) fn keep(&self) -> Option<Counted<CommandQueue<R, B, W>>> {
-        match &self.slot.read().state {
+        match self.slot.read().state() {
             SlotState::Open(queue) => Some(queue.clone()),
             SlotState::Closed | SlotState::Asleep => None,
         }
@@ -129,10 +96,7 @@ where
 
     /// Takes the queue away from new callers.
     pub(crate) fn close(&self, closed: [SlotNode<R, B, W, C>; 2]) -> ReplacedSlot {
-        let in_use = self.slot.read().in_use.clone();
-        // A publication may keep a replaced value until the next one is published.
-        closed.into_iter().for_each(|node| self.slot.publish(node));
-        ReplacedSlot(in_use)
+        slot::replace(&self.slot, closed)
     }
 
     /// Gives callers a new queue.
@@ -147,7 +111,7 @@ where
 
     /// Calls `f` with the queue. `None` while the SMMU restarts or sleeps.
     pub fn with<T>(&self, f: impl FnOnce(&CommandQueue<R, B, W>) -> T) -> Option<T> {
-        match &self.slot.read().state {
+        match self.slot.read().state() {
             SlotState::Open(queue) => Some(f(queue)),
             SlotState::Closed | SlotState::Asleep => None,
         }
@@ -159,20 +123,11 @@ where
         unpaid: u32,
         f: impl FnOnce(&CommandQueue<R, B, W>) -> Result<T, SinkError>,
     ) -> Result<Option<T>, SinkError> {
-        match &self.slot.read().state {
-            SlotState::Open(queue) => return self.told(f(queue)),
-            SlotState::Closed => return Err(self.replaced()),
-            SlotState::Asleep => {}
-        }
-        if unpaid > 0 {
-            return Err(SinkError::Asleep { smmu: self.smmu });
-        }
-        // Invariant 4: the caller's table entry before the second look.
-        full_barrier();
-        match &self.slot.read().state {
-            SlotState::Open(queue) => self.told(f(queue)),
-            SlotState::Closed => Err(self.replaced()),
-            SlotState::Asleep => Ok(None),
+        match slot::find(&self.slot, Owed::of(unpaid), f) {
+            Found::Queue(outcome) => self.told(outcome),
+            Found::Closed => Err(self.replaced()),
+            Found::Owed => Ok(None),
+            Found::Asleep => Err(SinkError::Asleep { smmu: self.smmu }),
         }
     }
 
@@ -205,7 +160,7 @@ where
     R: Registers,
     B: DmaBlock,
     W: Wait,
-    C: Publication<QueueSlot<R, B, W>>,
+    C: Publication<QueueSlot<CommandQueue<R, B, W>>>,
 {
     fn takes(&self) -> Opcodes {
         self.takes
@@ -217,7 +172,7 @@ where
     R: Registers,
     B: DmaBlock,
     W: Wait,
-    C: Publication<QueueSlot<R, B, W>>,
+    C: Publication<QueueSlot<CommandQueue<R, B, W>>>,
 {
     type Ticket = Sent<SyncTicket>;
     type Pushed = Sent<Pushed>;
@@ -257,7 +212,7 @@ where
     fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError> {
         let Sent { smmu, queued, unpaid } = ticket;
         self.check(smmu)?;
-        // Invariant 3: what is not in a queue is done as far as any transaction can tell.
+        // Step 3 of the slot: what is not in a queue is done as far as any transaction can tell.
         let Some(ticket) = queued else { return Ok(SyncProof::vouch(smmu)) };
         let proof = self.call(unpaid, |queue| CommandQueue::wait(queue, ticket))?;
         Ok(proof.unwrap_or_else(|| SyncProof::vouch(smmu)))

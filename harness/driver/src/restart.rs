@@ -11,7 +11,7 @@ use crate::driver::Driver;
 use crate::error::DriverError;
 use crate::part::rings_of;
 use crate::platform::{DriverQueue, Platform, QueueSink};
-use crate::queue_slot::{ReplacedSlot, SlotState};
+use crate::slot::{ReplacedSlot, SlotState};
 
 /// Why an SMMU comes up again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use smmu_types::{EventRecord, SmmuId};
 use crate::driver::Driver;
 use crate::error::DriverError;
 use crate::platform::{DriverQueue, Platform, QueueSink};
-use crate::queue_slot::{ReplacedSlot, SlotState};
 use crate::restart::How;
+use crate::slot::{ReplacedSlot, SlotState};
 
 impl<P: Platform> Driver<P> {
     /// Puts an SMMU to sleep: turns translation off, drains its queues into `take`, and keeps what its
