@@ -73,6 +73,23 @@ pub struct BringupConfig {
     pub ats: Ats,
     /// The Page Request Interface (PRI).
     pub page_requests: PageRequests,
+    /// The control pages of enhanced command queues (ECMDQ), for a
+    /// [takeover](crate::takeover).
+    pub control_pages: ControlPages,
+}
+
+/// What a takeover knows of the control pages of enhanced command queues (ECMDQ, 3.5.6).
+///
+/// They lie behind page 1, where `CMDQ_CONTROL_PAGE_BASE` says. A window of registers that ends before
+/// them must not be read there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlPages {
+    /// The SMMU has none (`IDR1.ECMDQ` = 0), or every enhanced queue is off.
+    Unused,
+    /// The registers reach every control page. A takeover turns off each queue that is on.
+    Reachable,
+    /// The SMMU has some. A takeover refuses.
+    Unknown,
 }
 
 /// Whether the SMMU implements Address Translation Services.
@@ -97,7 +114,8 @@ pub enum PageRequests {
 
 impl BringupConfig {
     /// Follows the ID registers: coherency from `IDR0.COHACC`, ATS from `IDR0.ATS`, PRI from
-    /// `IDR0.PRI`, and EL2 without ASIDs from `IDR0.HYP`. The timeout is 1 s.
+    /// `IDR0.PRI`, and EL2 without ASIDs from `IDR0.HYP`. The timeout is 1 s. Of control pages
+    /// (`IDR1.ECMDQ`) nothing is known.
     ///
     /// Takes coherency from `caps.coherent`: what firmware says belongs there first
     /// ([`Probe::with_coherency`](crate::Probe::with_coherency)).
@@ -109,6 +127,10 @@ impl BringupConfig {
             el2: if caps.hyp { El2::Present } else { El2::Absent },
             ats: if caps.ats { Ats::Checked } else { Ats::Absent },
             page_requests: if caps.pri { PageRequests::Present } else { PageRequests::Absent },
+            control_pages: match caps.enhanced_queues {
+                Some(_) => ControlPages::Unknown,
+                None => ControlPages::Unused,
+            },
         }
     }
 }

@@ -125,6 +125,7 @@
 extern crate std;
 
 pub mod bringup;
+mod enhanced;
 mod events;
 mod exit;
 #[cfg(feature = "fake")]
@@ -138,12 +139,13 @@ mod ring;
 mod saved_interrupts;
 pub mod suspend;
 pub mod takeover;
+mod takeover_error;
 mod volatile;
 
 pub use bringup::{
-    Ats, Bringup, BringupConfig, BringupError, Coherency, CommandsEnabled, Disabled, El2,
-    EventsEnabled, Interrupts, InterruptsSet, Invalidated, PageRequests, Running, StreamTableBase,
-    TablesSet,
+    Ats, Bringup, BringupConfig, BringupError, Coherency, CommandsEnabled, ControlPages, Disabled,
+    El2, EventsEnabled, Interrupts, InterruptsSet, Invalidated, PageRequests, Running,
+    StreamTableBase, TablesSet,
 };
 pub use events::{DrainedEvents, EventQueue, EventQueueError, event_layout};
 pub use exit::ExitPolicy;

@@ -7,7 +7,7 @@
 //! | state | step | registers written |
 //! |---|---|---|
 //! | | [`Takeover::begin`] | none |
-//! | [`Occupied`] | [`stop_commands`](Occupied::stop_commands) | `IRQ_CTRL` = 0, `CR0.CMDQEN` = 0 |
+//! | [`Occupied`] | [`stop_commands`](Occupied::stop_commands) | `IRQ_CTRL` = 0, `ECMDQ_PROD.EN` = 0, `CR0.CMDQEN` = 0 |
 //! | [`CommandsStopped`] | [`enable_commands`](CommandsStopped::enable_commands) | `GERRORN`, `CMDQ_BASE`, `CMDQ_PROD`, `CMDQ_CONS`, `CR0.CMDQEN` |
 //! | [`CommandsTaken`] | [`keep_events`](CommandsTaken::keep_events) | none |
 //! | | [`replace_events`](CommandsTaken::replace_events) | `CR0.EVENTQEN`, `EVENTQ_BASE`, `EVENTQ_PROD`, `EVENTQ_CONS` |
@@ -22,6 +22,9 @@
 //! 1. `IRQ_CTRL` = 0 comes first: an interrupt would reach the old owner's handler or MSI address.
 //! 2. The SMMU carries out what the old command queue has. The wait ends after
 //!    [`BringupConfig::timeout`], and at once if `GERROR.CMDQ_ERR` says that the SMMU has stopped.
+//!    Before that, it carries out what each enhanced command queue (ECMDQ) has, and each is turned off:
+//!    `ECMDQ_PROD.EN` = 0, acknowledged by `ECMDQ_CONS.ENACK` (3.5.6.2). The SMMU consumes its queues in
+//!    no order, so a queue that stays on could fill caches from the old owner's memory later.
 //! 3. `CR0.CMDQEN` = 0, acknowledged. No other bit of `CR0` changes.
 //! 4. Errors of the old queue and of old MSIs are acknowledged. The new queue starts empty.
 //! 5. Before the queues that the SMMU fills, the caller aborts the streams that it does not keep, and
@@ -52,7 +55,7 @@
 //! # After an error
 //!
 //! `begin` has written nothing. An error of [`stop_commands`](Occupied::stop_commands) leaves the old
-//! command queue as it was, unless `CR0` was not acknowledged. After any other error the SMMU
+//! command queue as it was, unless `CR0` was not acknowledged; enhanced queues may be off. After any other error the SMMU
 //! translates on with the queues that it had at that step. In each case begin again with
 //! [`Takeover::begin`], or turn the SMMU off with [`Bringup::begin`](crate::Bringup::begin). The memory
 //! of a queue that was handed to a step stays allocated until then.
@@ -60,23 +63,24 @@
 //! # Hazard
 //!
 //! - The old owner has stopped: it writes neither registers nor queues.
-//! - The old owner has turned its enhanced command queues and virtual queues off: this module knows
-//!   neither.
+//! - The old owner has turned its virtual queues (Tegra241) off: this module does not know them.
+//! - With [`ControlPages::Reachable`] the window of registers reaches every control page. With
+//!   [`ControlPages::Unused`] on an SMMU that has some, all enhanced queues are off.
 //! - `CR1` and `CR2` stay as they are. [`Occupied::el2`] tells about `CR2.E2H`.
 
 use smmu_types::fields::cr1 as cr1_field;
 use smmu_types::queue::{Cmdq, ConsumerRegister, ProducerRegister, QueueSize, QueueState};
 use smmu_types::regs::queue_base::QueueBase;
 use smmu_types::regs::{self, Reg, Rw, cr0, cr2, gerror};
-use smmu_types::seam::{DmaBlock, InUnits, Registers, RegistersExt, Wait, poll};
-use smmu_types::{
-    Cacheability, Capabilities, CommandErrorCode, EventRecord, PhysAddr, PriRecord, Shareability,
-};
+use smmu_types::seam::{DmaBlock, Registers, RegistersExt, Wait, poll};
+use smmu_types::{Cacheability, Capabilities, EventRecord, PhysAddr, PriRecord, Shareability};
 
 use crate::bringup::{
-    Ats, BringupConfig, BringupError, BringupState, Coherency, El2, Interrupts, PageRequests,
-    Running,
+    Ats, BringupConfig, BringupError, BringupState, Coherency, ControlPages, El2, Interrupts,
+    PageRequests, Running,
 };
+use crate::enhanced::OldEnhanced;
+pub use crate::takeover_error::{OldCommands, TakeoverError};
 use crate::{EventQueue, EventQueueError, Gerror, PriQueue, PriQueueError};
 
 /// Errors of the old owner that harm no new owner: its command queue stopped, or its MSIs aborted.
@@ -86,112 +90,6 @@ const HARMLESS: u32 = gerror::CMDQ
     | gerror::MSI_PRIQ_ABT
     | gerror::MSI_GERROR_ABT;
 
-/// Why the queues of a running SMMU are not taken over.
-///
-/// The remedy of each is the same, unless its text names a better one: turn the SMMU off with
-/// [`Bringup::begin`](crate::Bringup::begin), which sets `GBPA.ABORT` first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TakeoverError {
-    /// `CR0` and `GERROR` read as all ones.
-    #[error(
-        "CR0 and GERROR read as all ones: no device answers; check the base address and the power"
-    )]
-    NoDevice,
-    /// The SMMU does not translate, so there is nothing to take over.
-    #[error("CR0 = {cr0:#x}: the SMMU does not translate (SMMUEN = 0); start it with a bring-up")]
-    Off {
-        /// `CR0`.
-        cr0: u32,
-    },
-    /// The SMMU lets translated ATS transactions pass without a look at the STE.
-    #[error(
-        "CR0 = {cr0:#x}: translated ATS transactions are not checked (ATSCHK = 0), so no stream can be aborted; reset the SMMU"
-    )]
-    UncheckedAts {
-        /// `CR0`.
-        cr0: u32,
-    },
-    /// The SMMU checks accesses against a device permission table, which this driver does not write.
-    #[error(
-        "CR0 = {cr0:#x}: a device permission table is in use (DPT_WALK_EN = 1); reset the SMMU"
-    )]
-    DevicePermissionTable {
-        /// `CR0`.
-        cr0: u32,
-    },
-    /// The SMMU reads tables or queues past the caches, and the driver does not clean them.
-    #[error(
-        "CR1 = {cr1:#x}: tables and queues are not Write-Back and shareable, as a coherent SMMU needs; reset the SMMU, or say that it is not coherent"
-    )]
-    Attributes {
-        /// `CR1`.
-        cr1: u32,
-    },
-    /// A global error is active that the old owner's queues or tables have caused.
-    #[error("global errors are active: {errors}; reset the SMMU")]
-    GlobalErrors {
-        /// The active errors.
-        errors: Gerror,
-    },
-    /// `CMDQ_PROD` and `CMDQ_CONS` have impossible values.
-    #[error(
-        "CMDQ_PROD = {producer:#x} is not within one queue of CMDQ_CONS = {consumer:#x}; reset the SMMU"
-    )]
-    CommandPointers {
-        /// `CMDQ_PROD`.
-        producer: u32,
-        /// `CMDQ_CONS`.
-        consumer: u32,
-    },
-    /// The SMMU does not carry out the commands of the old queue. The queue is on, as it was.
-    #[error(
-        "CMDQ_PROD = {producer:#x}, CMDQ_CONS = {consumer:#x} after {}: the SMMU does not carry out the old owner's commands; wait longer, or reset the SMMU",
-        InUnits(*timeout)
-    )]
-    CommandsLeft {
-        /// `CMDQ_PROD`.
-        producer: u32,
-        /// `CMDQ_CONS`.
-        consumer: u32,
-        /// The configured limit.
-        timeout: core::time::Duration,
-    },
-    /// A register has changed since [`Takeover::begin`]. Nothing was written.
-    #[error(
-        "{register} was {was:#x} and is {is:#x}: another owner still writes it; stop that owner, then begin again"
-    )]
-    Changed {
-        /// The register, by the architecture's name.
-        register: &'static str,
-        /// Its value at the beginning.
-        was: u64,
-        /// Its value now.
-        is: u64,
-    },
-    /// The queue that shall be kept is not the one that the SMMU fills.
-    #[error(
-        "the queue at {address} with 2^{log2} entries is not the one in {register}; make it from what `Occupied` tells"
-    )]
-    AnotherQueue {
-        /// The base register.
-        register: &'static str,
-        /// The address of the queue that was given.
-        address: PhysAddr,
-        /// Its size.
-        log2: u8,
-    },
-    /// A register gets no acknowledgement or cannot hold a value.
-    #[error(transparent)]
-    Register(#[from] BringupError),
-    /// The old event queue cannot be read.
-    #[error(transparent)]
-    EventQueue(#[from] EventQueueError),
-    /// The old PRI queue cannot be read.
-    #[error(transparent)]
-    PriQueue(#[from] PriQueueError),
-}
-
 /// A queue that the old owner gave to the SMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OldQueue {
@@ -199,15 +97,6 @@ pub struct OldQueue {
     pub address: PhysAddr,
     /// Its size, as the SMMU uses it.
     pub size: QueueSize,
-}
-
-/// What became of the old owner's commands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OldCommands {
-    /// Commands that the SMMU did not carry out. The first is the one that it refused.
-    pub cut_off: u32,
-    /// Why the SMMU stopped, if it did.
-    pub error: Option<CommandErrorCode>,
 }
 
 /// Entry point of a takeover; see [`begin`](Self::begin).
@@ -250,7 +139,18 @@ impl Takeover {
         if config.coherency == Coherency::Coherent && !is_coherent(cr1) {
             return Err(TakeoverError::Attributes { cr1 });
         }
-        check_errors(&smmu.registers)?;
+        check_errors(&smmu)?;
+        let enhanced = match (caps.enhanced_queues, config.control_pages) {
+            (None, _) | (_, ControlPages::Unused) => None,
+            (Some(has), ControlPages::Reachable) => {
+                Some(OldEnhanced::find(&smmu.registers, caps, has)?)
+            }
+            (Some(has), ControlPages::Unknown) => {
+                let [pages, queues] =
+                    [has.pages_log2, has.queues_log2].map(|log2| 1 << log2.min(15));
+                return Err(TakeoverError::ControlPagesUnknown { pages, queues });
+            }
+        };
         let old = |on: u32, base: Reg<u64, Rw>, largest: u8, entry: usize| {
             let largest = QueueSize::from_log2(largest.min(QueueSize::MAX_LOG2))?;
             let base = QueueBase::decode(smmu.registers.read(base));
@@ -277,7 +177,7 @@ impl Takeover {
             if e2h && config.el2 == El2::Present { El2::PresentWithAsids } else { config.el2 };
         smmu.config.el2 = el2;
         let queues = Queues { commands, events, pages };
-        Ok(Occupied { smmu, strtab_base, strtab_base_cfg, queues })
+        Ok(Occupied { smmu, strtab_base, strtab_base_cfg, queues, enhanced })
     }
 }
 
@@ -299,9 +199,12 @@ fn is_coherent(cr1: u32) -> bool {
 }
 
 /// The harmless errors that are active.
-fn check_errors<R: Registers>(registers: &R) -> Result<Gerror, TakeoverError> {
-    let errors = Gerror::read(registers);
-    if errors.contains(!HARMLESS) {
+fn check_errors<R: Registers, W>(smmu: &BringupState<R, W>) -> Result<Gerror, TakeoverError> {
+    let errors = Gerror::read(&smmu.registers);
+    // Queues that are turned off here may have stopped at an error.
+    let stopped = smmu.config.control_pages == ControlPages::Reachable;
+    let harmless = if stopped { HARMLESS | gerror::CMDQP } else { HARMLESS };
+    if errors.contains(!harmless) {
         Err(TakeoverError::GlobalErrors { errors })
     } else {
         Ok(errors)
@@ -335,6 +238,7 @@ pub struct Occupied<R, W> {
     strtab_base: u64,
     strtab_base_cfg: u32,
     queues: Queues,
+    enhanced: Option<OldEnhanced>,
 }
 
 impl<R: Registers, W: Wait> Occupied<R, W> {
@@ -368,8 +272,8 @@ impl<R: Registers, W: Wait> Occupied<R, W> {
         self.queues.pages
     }
 
-    /// Lets the SMMU carry out the old owner's commands, and turns that queue off. The interrupts are
-    /// off from here on.
+    /// Lets the SMMU carry out the old owner's commands, and turns that queue and each enhanced one off.
+    /// The interrupts are off from here on.
     ///
     /// # Errors
     ///
@@ -378,10 +282,16 @@ impl<R: Registers, W: Wait> Occupied<R, W> {
     pub fn stop_commands(mut self) -> Result<CommandsStopped<R, W>, TakeoverError> {
         self.check_unchanged()?;
         self.smmu.write_irq_ctrl(0)?;
-        let old = match self.queues.commands {
+        let enhanced = match &self.enhanced {
+            Some(enhanced) => enhanced.turn_off(&self.smmu)?,
+            None => OldCommands::default(),
+        };
+        let main = match self.queues.commands {
             Some(queue) => self.drain_commands(queue.size)?,
             None => OldCommands::default(),
         };
+        let cut_off = main.cut_off.saturating_add(enhanced.cut_off);
+        let old = OldCommands { cut_off, error: main.error.or(enhanced.error) };
         self.smmu.write_cr0(self.smmu.cr0 & !cr0::CMDQEN)?;
         Ok(CommandsStopped { smmu: self.smmu, queues: self.queues, old })
     }
@@ -404,7 +314,7 @@ impl<R: Registers, W: Wait> Occupied<R, W> {
         let (registers, timeout) = (&self.smmu.registers, self.smmu.config.timeout);
         let look = || -> Result<Option<OldCommands>, TakeoverError> {
             // The error before the pointers: the SMMU writes CMDQ_CONS first (4.1.3).
-            let stopped = check_errors(registers)?.contains(gerror::CMDQ);
+            let stopped = check_errors(&self.smmu)?.contains(gerror::CMDQ);
             let state = command_state(registers, size)?;
             if state.is_empty() && !stopped {
                 return Ok(Some(OldCommands::default()));
@@ -449,7 +359,7 @@ impl<R: Registers, W: Wait> CommandsStopped<R, W> {
         base: PhysAddr,
         size: QueueSize,
     ) -> Result<CommandsTaken<R, W>, TakeoverError> {
-        let errors = check_errors(&self.smmu.registers)?;
+        let errors = check_errors(&self.smmu)?;
         if !errors.is_empty() {
             // A queue that is turned on with CMDQ_ERR active would not move.
             let acknowledged = self.smmu.registers.read(regs::GERRORN);
@@ -497,13 +407,9 @@ impl<R: Registers, W: Wait> CommandsTaken<R, W> {
         mut self,
         base: PhysAddr,
         size: QueueSize,
-        mut read_old: impl FnMut() -> Result<(), EventQueueError>,
+        read_old: impl FnMut() -> Result<(), EventQueueError>,
     ) -> Result<EventsTaken<R, W>, TakeoverError> {
-        if self.queues.events.is_some() {
-            read_old()?;
-            self.smmu.write_cr0(self.smmu.cr0 & !cr0::EVENTQEN)?;
-            read_old()?;
-        }
+        stop(&mut self.smmu, self.queues.events, cr0::EVENTQEN, read_old)?;
         self.smmu.enable_events(base, size)?;
         Ok(EventsTaken { smmu: self.smmu, queues: self.queues })
     }
@@ -563,15 +469,29 @@ impl<R: Registers, W: Wait> EventsTaken<R, W> {
     /// The old queue cannot be read, or a register gets no acknowledgement.
     pub fn stop_page_requests(
         mut self,
-        mut read_old: impl FnMut() -> Result<(), PriQueueError>,
+        read_old: impl FnMut() -> Result<(), PriQueueError>,
     ) -> Result<QueuesTaken<R, W>, TakeoverError> {
-        if self.queues.pages.is_some() {
-            read_old()?;
-            self.smmu.write_cr0(self.smmu.cr0 & !cr0::PRIQEN)?;
-            read_old()?;
-        }
+        stop(&mut self.smmu, self.queues.pages, cr0::PRIQEN, read_old)?;
         Ok(QueuesTaken(self.smmu))
     }
+}
+
+/// Turns a queue that the SMMU fills off, if it is on. It is read before and after.
+fn stop<R: Registers, W: Wait, E>(
+    smmu: &mut BringupState<R, W>,
+    old: Option<OldQueue>,
+    enable: u32,
+    mut read_old: impl FnMut() -> Result<(), E>,
+) -> Result<(), TakeoverError>
+where
+    TakeoverError: From<E>,
+{
+    if old.is_some() {
+        read_old()?;
+        smmu.write_cr0(smmu.cr0 & !enable)?;
+        read_old()?;
+    }
+    Ok(())
 }
 
 fn same(

@@ -81,7 +81,8 @@ impl<P: Platform> Part<P> {
     pub(crate) fn config(&self) -> BringupConfig {
         let suited = BringupConfig::new(&self.probe.caps);
         let el2 = self.el2.unwrap_or(suited.el2);
-        BringupConfig { timeout: self.options.timeout, el2, ..suited }
+        let control_pages = self.options.control_pages.unwrap_or(suited.control_pages);
+        BringupConfig { timeout: self.options.timeout, el2, control_pages, ..suited }
     }
 
     fn queue_config(&self) -> QueueConfig {

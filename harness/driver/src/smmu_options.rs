@@ -5,7 +5,7 @@ use core::time::Duration;
 use smmu_attach::SmmuConfig;
 use smmu_attach::faults::SieveConfig;
 use smmu_cmdq::SyncBy;
-use smmu_hw_mmio::{Coherency, ExitPolicy, Interrupts, Quirks};
+use smmu_hw_mmio::{Coherency, ControlPages, ExitPolicy, Interrupts, Quirks};
 
 use crate::platform::PickQueue;
 
@@ -37,6 +37,9 @@ pub struct SmmuOptions {
     /// Quirks that the ID registers do not tell; none by default. A firmware table tells them
     /// (`FirmwareQuirks::driver_quirks` of `smmu-hw-mmio`), or the integrator knows them.
     pub quirks: Quirks,
+    /// What is known of the enhanced command queues (ECMDQ) of an old owner. By default a takeover
+    /// refuses an SMMU that has some.
+    pub control_pages: Option<ControlPages>,
     /// Which interrupts the SMMU raises; [`Interrupts::Polled`] by default.
     pub interrupts: Interrupts,
     /// What transactions meet after [`Driver::shutdown`](crate::Driver::shutdown);
@@ -60,6 +63,7 @@ impl Default for SmmuOptions {
             sync_by: None,
             coherency: None,
             quirks: Quirks::NONE,
+            control_pages: None,
             interrupts: Interrupts::Polled,
             exit: ExitPolicy::Abort,
             attach: SmmuConfig::default(),
