@@ -566,6 +566,7 @@ fn damaged_blobs_are_refused() {
 #[case::child_without_a_name(&[1, 0, 1, 0, 2, 2, 9], FdtProblem::Name)]
 #[case::name_without_an_end(&[1, 0x6161_6161], FdtProblem::Name)]
 #[case::strange_name(&[1, 0, 1, 0x6107_0000, 2, 2, 9], FdtProblem::Name)]
+#[case::name_with_a_separator(&[1, 0, 1, 0x612f_6200, 2, 2, 9], FdtProblem::Name)]
 fn wrong_structures_are_refused(#[case] words: &[u32], #[case] want: FdtProblem) {
     let mut structure = Vec::new();
     words.iter().for_each(|one| word(&mut structure, *one));

@@ -151,8 +151,9 @@ impl<'a> Blob<'a> {
             let (token, next) = self.token(at)?;
             let misplaced = match token {
                 Token::Begin(name) => {
-                    // The root has no name, and is alone.
-                    if (depth == 0) != name.is_empty() || depth == 0 && at != self.first() {
+                    // The root has no name, and is alone. A `/` separates the names of a path.
+                    let root = depth == 0;
+                    if root != name.is_empty() || root && at != self.first() || name.contains('/') {
                         return err(at, FdtProblem::Name);
                     }
                     depth += 1;

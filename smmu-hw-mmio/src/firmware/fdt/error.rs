@@ -78,7 +78,10 @@ pub enum FdtProblem {
         bytes: u32,
     },
     /// A name does not end, is too long, or has bytes that are not of a name.
-    #[error("a name does not end within {most} bytes or is not printable ASCII", most = MAX_NAME)]
+    #[error(
+        "a name does not end within {most} bytes, or is not of printable ASCII without `/`",
+        most = MAX_NAME
+    )]
     Name,
     /// Too many levels of nodes.
     #[error("nodes are nested deeper than {most} levels", most = MAX_DEPTH)]
