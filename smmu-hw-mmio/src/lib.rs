@@ -10,8 +10,8 @@
 //! - [`ExitPolicy`]: the state in which a driver leaves the SMMU;
 //! - [`EventQueue`] and [`PriQueue`]: a bounded drain of event records and of page requests;
 //! - [`Gerror`]: the global errors, by name;
-//! - `firmware` (features `fdt` and `iort`): from a device tree or from ACPI's IORT to SMMUs, and
-//!   from a Requester ID to a StreamID.
+//! - [`firmware`]: from a device tree (feature `fdt`) or from ACPI's IORT (feature `iort`) to SMMUs,
+//!   from a Requester ID to a StreamID, and to the memory that firmware reserved for a stream.
 //!
 //! This crate is not a driver. Stream tables come from elsewhere, and commands go through any
 //! [`CommandSink`] (`smmu-cmdq` has one). It supports no ATS, no MSI, no Secure state, and no tables
@@ -130,7 +130,6 @@ mod events;
 mod exit;
 #[cfg(feature = "fake")]
 pub mod fake;
-#[cfg(any(feature = "fdt", feature = "iort"))]
 pub mod firmware;
 mod gerror;
 mod page_requests;

@@ -2,6 +2,7 @@
 //!
 //! - [`fdt`] (feature `fdt`) reads a flattened device tree;
 //! - [`iort`] (feature `iort`) reads the ACPI table IORT;
+//! - [`ReservedWindow`] is memory that firmware reserved for a stream, whichever table told it;
 //! - [`StreamNames`] names the device of a stream, whichever table told it.
 //!
 //! Both readers borrow the bytes and allocate nothing. They accept any bytes: a wrong table gives a
@@ -46,6 +47,7 @@ mod mapping;
 mod names;
 mod request_id;
 mod smmu;
+mod window;
 
 pub use mapping::{IdMapping, Inputs, Stream, Target};
 pub use names::StreamNames;
@@ -54,3 +56,4 @@ pub use smmu::{
     FirmwareQuirks, FirmwareSmmu, Interrupt, PAGE0_ONLY_SIZE, REGISTERS_SIZE, SmmuInterrupts,
     Trigger,
 };
+pub use window::{MemoryType, ReservedWindow};

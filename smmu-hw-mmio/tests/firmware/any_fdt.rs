@@ -1,7 +1,8 @@
 //! What must hold for a device tree of any bytes: for the property tests and the fuzz target.
 
 use smmu_hw_mmio::firmware::fdt::{DeviceTree, FdtError};
-use smmu_hw_mmio::firmware::{StreamNames, Target};
+use smmu_hw_mmio::firmware::{Stream, StreamNames, Target};
+use smmu_hw_mmio::smmu_types::{SmmuId, StreamId};
 
 /// Reads all of a device tree, if it is one.
 ///
@@ -66,7 +67,17 @@ pub(crate) fn check(bytes: &[u8]) {
     }
     for region in tree.reserved_regions() {
         match region {
-            Ok(region) => assert!(region.device.to_string().starts_with('/')),
+            Ok(region) => {
+                assert!(region.device.to_string().starts_with('/'));
+                assert_eq!(tree.device_with(&region).at(), region.device_at);
+                assert_eq!(region.window().memory, region.memory);
+            }
+            Err(error) => placed(error),
+        }
+    }
+    for window in tree.windows_of(Stream { smmu: SmmuId(0), id: StreamId(1) }) {
+        match window {
+            Ok(window) => assert!((window.at as usize) < bytes.len()),
             Err(error) => placed(error),
         }
     }

@@ -1,7 +1,8 @@
 //! What must hold for an IORT of any bytes: for the property tests and the fuzz target.
 
 use smmu_hw_mmio::firmware::iort::{Iort, IortError};
-use smmu_hw_mmio::firmware::{Inputs, StreamNames, Target};
+use smmu_hw_mmio::firmware::{Inputs, Stream, StreamNames, Target};
+use smmu_hw_mmio::smmu_types::{SmmuId, StreamId};
 
 /// Reads all of a table, if it is one.
 ///
@@ -67,5 +68,14 @@ pub(crate) fn check(bytes: &[u8]) {
     for memory in iort.reserved_memory() {
         assert!(memory.ranges().all(|range| (range.at as usize) < bytes.len()));
         iort.reserved_streams(&memory).filter_map(Result::err).for_each(placed);
+        let _ = memory.windows().map_err(placed).map(|windows| {
+            assert!(windows.eq(memory.windows().into_iter().flatten()));
+        });
+    }
+    for window in iort.windows_of(Stream { smmu: SmmuId(0), id: StreamId(8) }) {
+        match window {
+            Ok(window) => assert!((window.at as usize) < bytes.len()),
+            Err(error) => placed(error),
+        }
     }
 }

@@ -3,9 +3,9 @@
 /// A node to write.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DtNode {
-    name: String,
+    pub(crate) name: String,
     properties: Vec<(String, Vec<u8>)>,
-    children: Vec<DtNode>,
+    pub(crate) children: Vec<DtNode>,
 }
 
 pub(crate) fn node(name: &str) -> DtNode {

@@ -37,7 +37,7 @@ impl Node {
         (16 + self.fields.len().next_multiple_of(4) + 20 * self.mappings.len()) as u32
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let offset = 16 + self.fields.len().next_multiple_of(4);
         out.push(self.kind);
         out.extend((self.length() as u16).to_le_bytes());
@@ -91,7 +91,12 @@ pub(crate) fn named(name: &[u8], flags: u32) -> Node {
 
 /// Reserved memory of these bases and lengths.
 pub(crate) fn rmr(flags: u32, ranges: &[(u64, u64)]) -> Node {
-    let mut node = node(6, 3).words(&[flags, ranges.len() as u32, 28]);
+    rmr_of(3, flags, ranges)
+}
+
+/// The same, of another revision than 3.
+pub(crate) fn rmr_of(revision: u8, flags: u32, ranges: &[(u64, u64)]) -> Node {
+    let mut node = node(6, revision).words(&[flags, ranges.len() as u32, 28]);
     for (base, length) in ranges {
         node = node.bytes(&base.to_le_bytes()).bytes(&length.to_le_bytes()).words(&[0]);
     }

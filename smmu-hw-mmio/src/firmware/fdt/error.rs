@@ -219,6 +219,16 @@ pub enum FdtProblem {
         /// The type.
         got: u32,
     },
+    /// IOVAs are reserved for more memory than the region has.
+    #[error(
+        "{length:#x} bytes of IOVAs for a region of {memory:#x} bytes; the rest is memory of others: correct one of them"
+    )]
+    LongerThanMemory {
+        /// The length of the IOVAs in bytes.
+        length: u64,
+        /// The length of the region in bytes.
+        memory: u64,
+    },
     /// Too many references to look up.
     #[error("more than {most} references to devices in reserved memory", most = MAX_REFERENCES)]
     TooManyReferences,

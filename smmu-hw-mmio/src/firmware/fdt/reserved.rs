@@ -6,6 +6,9 @@ use super::address::BusCells;
 use super::blob::{Blob, Node, NodePath, Nodes, Property};
 use super::error::{FdtError, FdtProblem};
 use super::limits::MAX_REFERENCES;
+use super::smmu::coherency;
+use crate::Coherency;
+use crate::firmware::window::{MemoryType, ReservedWindow};
 
 const NAME: &str = "iommu-addresses";
 
@@ -25,8 +28,33 @@ pub struct ReservedRegion<'a> {
     pub length: u64,
     /// The memory behind it, which the driver must map. `None`: the IOVAs only stay free.
     pub memory: Option<PhysAddr>,
+    /// How the device accesses the memory: Write-Back if it snoops caches, otherwise Non-cacheable.
+    pub memory_type: MemoryType,
+    /// Whether `memory-region` of the device names the region. Some software reads no others.
+    pub named: bool,
     /// The byte of the blob at which the entry begins.
     pub at: u32,
+}
+
+impl ReservedRegion<'_> {
+    /// The region as a window, which each stream of the device needs.
+    #[must_use]
+    pub const fn window(&self) -> ReservedWindow {
+        let window = match self.memory {
+            Some(memory) => ReservedWindow::new(self.iova, memory, self.length),
+            None => ReservedWindow::hole(self.iova, self.length),
+        };
+        ReservedWindow { memory_type: Some(self.memory_type), at: self.at, ..window }
+    }
+}
+
+/// A device with reserved regions.
+#[derive(Clone, Copy)]
+struct User<'a> {
+    node: Node<'a>,
+    /// The cells of its bus.
+    cells: BusCells,
+    memory_type: MemoryType,
 }
 
 /// The reserved regions of a device tree.
@@ -36,8 +64,8 @@ pub struct ReservedRegions<'a> {
     children: Option<Nodes<'a>>,
     bus: Option<Node<'a>>,
     current: Option<(Node<'a>, Property<'a>, usize)>,
-    /// The device that was found last: its phandle, its node, and the cells of its bus.
-    device: Option<(u32, Node<'a>, BusCells)>,
+    /// The device that was found last.
+    device: Option<(u32, User<'a>)>,
     references: usize,
 }
 
@@ -48,9 +76,9 @@ impl<'a> ReservedRegions<'a> {
         Self { blob, children, bus, current: None, device: None, references: 0 }
     }
 
-    fn device(&mut self, at: u32, phandle: u32) -> Result<(Node<'a>, BusCells), FdtError> {
-        if let Some((_, node, cells)) = self.device.filter(|(found, ..)| *found == phandle) {
-            return Ok((node, cells));
+    fn device(&mut self, at: u32, phandle: u32) -> Result<User<'a>, FdtError> {
+        if let Some((_, user)) = self.device.filter(|(found, ..)| *found == phandle) {
+            return Ok(user);
         }
         self.references += 1;
         if self.references > MAX_REFERENCES {
@@ -62,41 +90,72 @@ impl<'a> ReservedRegions<'a> {
         let node = nodes.find(|node| node.phandle() == Some(phandle)).ok_or(missing)?;
         let lineage = self.blob.lineage(node.at);
         let bus = lineage.up().nth(1).ok_or(missing)?;
-        let cells = BusCells::of(bus)?;
-        self.device = Some((phandle, node, cells));
-        Ok((node, cells))
+        let memory_type = match coherency(&lineage) {
+            Coherency::Coherent => MemoryType::NormalWriteBack,
+            Coherency::NonCoherent => MemoryType::NormalNonCacheable,
+        };
+        let user = User { node, cells: BusCells::of(bus)?, memory_type };
+        self.device = Some((phandle, user));
+        Ok(user)
     }
 
+    /// The memory of a region: the first entry of its `reg`. A region without one has none.
+    fn memory(&self, region: Node<'a>) -> Result<Option<(PhysAddr, u64)>, FdtError> {
+        let (Some(reg), Some(bus)) = (region.property("reg"), self.bus) else { return Ok(None) };
+        let cells = BusCells::of(bus)?;
+        let (first, length) = (reg.number(0, cells.address), reg.number(cells.address, cells.size));
+        let (Some(first), Some(length)) = (first, length) else {
+            let (bytes, entry) = (reg.value.len(), (cells.address + cells.size) * 4);
+            let problem = FdtProblem::Length { property: "reg", bytes, entry };
+            return Err(FdtError { at: reg.at, problem });
+        };
+        Ok(Some((PhysAddr(first), length)))
+    }
+
+    /// The entry at cell `n`, and the cell behind it. An entry of unknown length has no next one.
     fn entry(
         &mut self,
         region: Node<'a>,
         list: Property<'a>,
         n: usize,
-    ) -> Result<(ReservedRegion<'a>, usize), FdtError> {
+    ) -> Result<(Result<ReservedRegion<'a>, FdtError>, usize), FdtError> {
         let at = list.cell_at(n);
-        let (device, cells) = self.device(at, list.cell(n).unwrap_or(0))?;
+        let User { node: device, cells, memory_type } =
+            self.device(at, list.cell(n).unwrap_or(0))?;
         let (address, size) = (list.number(n + 1, cells.address), n + 1 + cells.address);
         let (Some(iova), Some(length)) = (address, list.number(size, cells.size)) else {
             let entry = (1 + cells.address + cells.size) * 4;
             let problem = FdtProblem::Length { property: NAME, bytes: list.value.len(), entry };
             return Err(FdtError { at: list.at, problem });
         };
-        let memory = match (region.property("reg"), self.bus) {
-            (Some(reg), Some(bus)) => reg.number(0, BusCells::of(bus)?.address).map(PhysAddr),
-            _ => None,
-        };
         let path = |node: Node<'a>| NodePath { lineage: self.blob.lineage(node.at) };
-        let region = ReservedRegion {
-            region: path(region),
-            device: path(device),
-            device_at: device.at,
-            iova: Iova(iova),
-            length,
-            memory,
-            at,
-        };
+        let region = self.memory(region).and_then(|memory| match memory {
+            Some((_, memory)) if memory < length => {
+                Err(FdtError { at, problem: FdtProblem::LongerThanMemory { length, memory } })
+            }
+            memory => Ok(ReservedRegion {
+                region: path(region),
+                device: path(device),
+                device_at: device.at,
+                iova: Iova(iova),
+                length,
+                memory: memory.map(|(first, _)| first),
+                memory_type,
+                named: names(device, region),
+                at,
+            }),
+        });
         Ok((region, size + cells.size))
     }
+}
+
+/// Whether `memory-region` of a device names a region.
+fn names(device: Node<'_>, region: Node<'_>) -> bool {
+    let Some((list, phandle)) = device.property("memory-region").zip(region.phandle()) else {
+        return false;
+    };
+    // The list may be as long as the blob, and is looked at once for each region.
+    (0..list.count()).take(MAX_REFERENCES).any(|n| list.cell(n) == Some(phandle))
 }
 
 impl<'a> Iterator for ReservedRegions<'a> {
@@ -119,7 +178,7 @@ impl<'a> Iterator for ReservedRegions<'a> {
             if entry.as_ref().is_err_and(|e| e.problem == FdtProblem::TooManyReferences) {
                 self.children = None;
             }
-            return Some(entry.map(|(region, _)| region));
+            return Some(entry.and_then(|(region, _)| region));
         }
     }
 }

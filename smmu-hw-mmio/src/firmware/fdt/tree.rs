@@ -10,12 +10,13 @@ use super::error::FdtError;
 use super::iommus::Iommus;
 use super::map::Mappings;
 use super::node::FdtNode;
-use super::reserved::ReservedRegions;
+use super::reserved::{ReservedRegion, ReservedRegions};
 use super::smmu::smmu;
 use crate::firmware::mapping::{Inputs, Stream};
 use crate::firmware::names::StreamNames;
 use crate::firmware::request_id::RequestId;
 use crate::firmware::smmu::FirmwareSmmu;
+use crate::firmware::window::ReservedWindow;
 
 /// A device tree, with room for `IOMMUS` IOMMUs.
 #[derive(Clone, Copy)]
@@ -152,6 +153,40 @@ impl<'a, const IOMMUS: usize> DeviceTree<'a, IOMMUS> {
             let mut mappings = self.mappings(&device).filter_map(Result::ok);
             let mapping = mappings.find(|mapping| mapping.holds(stream))?;
             Some((device, mapping.input_of(stream.id.0)))
+        })
+    }
+
+    /// The device of a reserved region. Its [`mappings`](Self::mappings) have the streams.
+    #[must_use]
+    pub fn device_with(&self, region: &ReservedRegion<'a>) -> FdtDevice<'a> {
+        FdtDevice::new(self.blob.lineage(region.device_at))
+    }
+
+    /// The windows that reserved memory has for a stream, in the order of the tree.
+    ///
+    /// Windows of a bridge are those of each stream behind it. A wrong entry gives an error: it may be
+    /// that of the stream. The next windows follow.
+    pub fn windows_of(
+        &self,
+        stream: Stream,
+    ) -> impl Iterator<Item = Result<ReservedWindow, FdtError>> + '_ {
+        // Entries of one device follow each other, and each device is looked at once.
+        let mut last = None;
+        self.reserved_regions().filter_map(move |region| {
+            let region = match region {
+                Ok(region) => region,
+                Err(error) => return Some(Err(error)),
+            };
+            let has = match last {
+                Some((at, has)) if at == region.device_at => has,
+                _ => {
+                    let device = self.device_with(&region);
+                    let mut mappings = self.mappings(&device);
+                    mappings.any(|one| one.is_ok_and(|one| one.holds(stream)))
+                }
+            };
+            last = Some((region.device_at, has));
+            has.then(|| Ok(region.window()))
         })
     }
 

@@ -1,6 +1,4 @@
-//! Named components, root complexes and RMRs.
-
-use smmu_types::PhysAddr;
+//! Named components and root complexes.
 
 use super::error::{IortError, IortProblem};
 use super::kind::NodeKind;
@@ -97,56 +95,5 @@ impl<'a> IortDevice<'a> {
     pub fn address_bits(&self) -> u8 {
         let at = if self.kind() == NodeKind::RootComplex { 32 } else { 28 };
         self.node.byte(at).filter(|_| self.node.has_field(at + 1)).unwrap_or(0)
-    }
-}
-
-/// An RMR node: memory that streams use from before bring-up on.
-#[derive(Clone, Copy)]
-pub struct ReservedMemory<'a> {
-    pub(super) node: IortNode<'a>,
-}
-
-/// A range of an RMR. Its IOVAs are its physical addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReservedRange {
-    /// The first address.
-    pub base: PhysAddr,
-    /// The length in bytes.
-    pub length: u64,
-    /// The byte of the table at which the entry begins.
-    pub at: u32,
-}
-
-impl ReservedMemory<'_> {
-    /// The byte of the table at which the node begins.
-    #[must_use]
-    pub fn at(&self) -> u32 {
-        self.node.at
-    }
-
-    /// Whether the operating system may map the memory at other IOVAs, once it has told the device.
-    #[must_use]
-    pub fn may_be_remapped(&self) -> bool {
-        self.node.word(16).unwrap_or(0) & 1 != 0
-    }
-
-    /// Whether the device accesses the memory with privilege.
-    #[must_use]
-    pub fn is_privileged(&self) -> bool {
-        self.node.word(16).unwrap_or(0) & 2 != 0
-    }
-
-    /// The ranges.
-    pub fn ranges(&self) -> impl Iterator<Item = ReservedRange> + '_ {
-        let word = |at| self.node.word(at).unwrap_or(0);
-        let (count, offset) = (word(20), word(24));
-        (0..count).map_while(move |n| {
-            let at = offset.checked_add(n.checked_mul(20)?)?;
-            Some(ReservedRange {
-                base: PhysAddr(self.node.long(at as usize)?),
-                length: self.node.long(at as usize + 8)?,
-                at: self.node.at + at,
-            })
-        })
     }
 }

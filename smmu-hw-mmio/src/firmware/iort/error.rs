@@ -132,6 +132,12 @@ pub enum IortProblem {
     /// The DeviceID mapping is not a single mapping.
     #[error("the SMMU's own DeviceID mapping lacks the flag for a single mapping; set it")]
     DeviceIdNotSingle,
+    /// The access attributes of an RMR have a reserved value.
+    #[error("the access attributes of the RMR are {got}; 0 to 5 have a meaning")]
+    AccessAttributes {
+        /// The value.
+        got: u8,
+    },
     /// A name of a named component is empty, or not printable ASCII with an end.
     #[error(
         "the name of the component is empty, does not end in its node, or is not printable ASCII"

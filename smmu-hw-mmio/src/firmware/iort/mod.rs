@@ -23,6 +23,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`Iort::windows_of`] has the memory that firmware reserved for a stream:
+//!
+//! ```
+//! use smmu_hw_mmio::firmware::iort::{Iort, IortError};
+//! use smmu_hw_mmio::firmware::{ReservedWindow, Stream};
+//! use smmu_hw_mmio::smmu_types::{SmmuId, StreamId};
+//!
+//! let iort = Iort::new(include_bytes!("../../../tests/firmware/qemu.iort"))?;
+//! let stream = Stream { smmu: SmmuId(0), id: StreamId(0x10) };
+//! let windows: Result<Vec<ReservedWindow>, IortError> = iort.windows_of(stream).collect();
+//! assert_eq!(windows?, []); // QEMU reserves none
+//! # Ok::<(), IortError>(())
+//! ```
+//!
 //! # Limits
 //!
 //! A table of [`MAX_BYTES`] and [`MAX_NODES`] nodes. More gives an error. Mappings and memory ranges
@@ -38,11 +52,13 @@ mod error;
 mod kind;
 mod limits;
 mod node;
+mod rmr;
 mod smmu;
 mod table;
 
-pub use device::{IortDevice, ReservedMemory, ReservedRange};
+pub use device::IortDevice;
 pub use error::{IortError, IortProblem};
 pub use kind::NodeKind;
 pub use limits::{MAX_BYTES, MAX_NODES};
+pub use rmr::{ReservedMemory, ReservedRange};
 pub use table::{Iort, MsiRoute};

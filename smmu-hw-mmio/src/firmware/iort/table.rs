@@ -4,15 +4,17 @@ use core::fmt;
 
 use smmu_types::{PhysAddr, SmmuId};
 
-use super::device::{IortDevice, ReservedMemory};
+use super::device::IortDevice;
 use super::error::{IortError, IortProblem};
 use super::kind::NodeKind;
 use super::node::{IortNode, RawMapping, Table};
+use super::rmr::ReservedMemory;
 use super::smmu::{device_id_mapping, smmu};
 use crate::firmware::mapping::{IdMapping, Inputs, Stream, Target};
 use crate::firmware::names::StreamNames;
 use crate::firmware::request_id::RequestId;
 use crate::firmware::smmu::FirmwareSmmu;
+use crate::firmware::window::ReservedWindow;
 
 /// The ACPI table IORT.
 #[derive(Clone, Copy)]
@@ -152,6 +154,28 @@ impl<'a> Iort<'a> {
         memory: &ReservedMemory<'a>,
     ) -> impl Iterator<Item = Result<IdMapping, IortError>> + use<'a> {
         self.resolved(memory.node)
+    }
+
+    /// The windows that RMRs reserve for a stream, in the order of the table.
+    ///
+    /// A wrong mapping of an RMR gives an error: it may be that of the stream. So do wrong access
+    /// attributes of an RMR with the stream. The next windows follow.
+    pub fn windows_of(
+        &self,
+        stream: Stream,
+    ) -> impl Iterator<Item = Result<ReservedWindow, IortError>> + use<'a> {
+        let iort = *self;
+        self.reserved_memory().flat_map(move |memory| {
+            let streams = || iort.reserved_streams(&memory);
+            let has = streams().any(|one| one.is_ok_and(|one| one.holds(stream)));
+            let (windows, wrong) = match has.then(|| memory.windows()) {
+                Some(Ok(windows)) => (Some(windows), None),
+                Some(Err(error)) => (None, Some(error)),
+                None => (None, None),
+            };
+            let errors = streams().filter_map(Result::err).chain(wrong);
+            errors.map(Err).chain(windows.into_iter().flatten().map(Ok))
+        })
     }
 
     /// The stream of a device's transactions with this input ID: a [`RequestId`] behind a root
