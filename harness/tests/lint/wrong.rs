@@ -13,6 +13,8 @@ const OFF: u32 = 13;
 const OTHER: u32 = 14;
 const DISPLAY: u32 = 20;
 const CAMERA: u32 = 21;
+const FRAME: u32 = 30;
+const MOVED: u32 = 31;
 
 fn smmu_node(name: &str, phandle: u32, reg: [u32; 2]) -> DtNode {
     node(name)
@@ -48,9 +50,11 @@ fn reserved(regions: Vec<DtNode>) -> DtNode {
 pub(crate) fn good_device_tree() -> Vec<u8> {
     let frame = node("frame@80000000")
         .cells("reg", &[0, 0x8000_0000, 0, 0x80_0000])
+        .cells("phandle", &[FRAME])
         .cells("iommu-addresses", &[DISPLAY, 0, 0x8000_0000, 0, 0x80_0000]);
     let moved = node("moved@90000000")
         .cells("reg", &[0, 0x9000_0000, 0, 0x1000])
+        .cells("phandle", &[MOVED])
         .cells("iommu-addresses", &[DISPLAY, 0, 0x1000_0000, 0, 0x1000]);
     let hole = node("hole").cells("iommu-addresses", &[DISPLAY, 0, 0, 0, 0x1_0000]);
     root()
@@ -72,6 +76,7 @@ pub(crate) fn good_device_tree() -> Vec<u8> {
             node("display@1")
                 .cells("iommus", &[OVER, 5, OVER, 6])
                 .cells("phandle", &[DISPLAY])
+                .cells("memory-region", &[FRAME, MOVED])
                 .flag("dma-can-stall")
                 .flag("dma-noncoherent")
                 .cells("pasid-num-bits", &[16]),
@@ -90,6 +95,9 @@ pub(crate) fn device_tree() -> Vec<u8> {
     let no_reg = node("smmu@lost").strings("compatible", &["arm,smmu-v3"]);
     let page = |name: &str, device: u32, first: u32, length: u32| {
         node(name).cells("iommu-addresses", &[device, 0, first, 0, length])
+    };
+    let window = |name: &str, iova: u32, memory: u32, length: [u32; 2]| {
+        page(name, DISPLAY, iova, length[0]).cells("reg", &[0, memory, 0, length[1]])
     };
     root()
         .child(wired(smmu_node("smmu@9000000", GOOD, [0x900_0000, 0x2_0000]), 74, 1))
@@ -139,6 +147,12 @@ pub(crate) fn device_tree() -> Vec<u8> {
             page("again", DISPLAY, 0x8000_0000, 0x2000),
             page("nowhere", CAMERA, 0x8000_0000, 0x2000),
             page("nobody", 0x99, 0, 0x1000),
+            window("here", 0xa000_0000, 0xa000_0000, [0x2000; 2]),
+            window("elsewhere", 0xa000_1000, 0xb000_0000, [0x1000; 2]),
+            window("long", 0xa100_0000, 0xa100_0000, [0x2000, 0x1000]),
+            window("skewed", 0xa200_0000, 0xa200_0800, [0x1000; 2]),
+            window("registers", 0xa300_0000, 0x901_f000, [0x1000; 2]),
+            page("halved", DISPLAY, 0xa400_0000, 0x1000).cells("reg", &[0, 0xa400_0000]),
         ]))
         .blob()
 }
@@ -169,6 +183,9 @@ pub(crate) fn iort() -> Vec<u8> {
             .map([0, 0, 0x5000, first, SINGLE]),
         rmr(0, &[(0x9000_0000, 0)]).map([0, 3, 0x6000, first, 0]),
         rmr(0, &[]),
+        rmr(0b11 | 4 << 2, &[(0xa000_0000, 0x1_0000), (0x1001_0000, 0x1_0000)])
+            .map([0, 0, 0x5000, first, SINGLE]),
+        rmr(6 << 2, &[(0xb000_0000, 0x1_0000)]).map([0, 0, 0x5000, first, SINGLE]),
     ]);
     let mut table = table(&nodes);
     table[9] ^= 1;

@@ -79,6 +79,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Machine, IortError> {
         if let Some(more) = streams.len().checked_sub(MOST_STREAMS).filter(|more| *more > 0) {
             user.push(format!("and {more} more entries"));
         }
+        let memory_type = memory.memory_type().unwrap_or_else(|error| {
+            fail(&mut machine, &name, error);
+            None
+        });
         for range in memory.ranges() {
             machine.reserved.push(Reserved {
                 name: name.clone(),
@@ -86,6 +90,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Machine, IortError> {
                 first: range.base.0,
                 length: range.length,
                 memory: Memory::Same,
+                memory_type,
+                privileged: memory.is_privileged(),
+                may_move: memory.may_be_remapped(),
                 at: range.at,
             });
         }

@@ -7,12 +7,11 @@ use smmu_hw_mmio::firmware::{
 };
 use smmu_types::StreamId;
 
-use super::machine::{Device, Finding, Format, Machine, Reserved, Severity, Smmu};
+use super::machine::{Device, Finding, Format, Machine, Severity, Smmu};
+use super::reserved::reserved;
 
 /// Page 0 of the registers is aligned to its size.
 const WINDOW_ALIGNMENT: u64 = 0x1_0000;
-/// The smallest granule of translation.
-const PAGE: u64 = 0x1000;
 /// The first INTID that a device can share with all CPUs.
 const FIRST_SPI: u32 = 32;
 /// Functions of a PCIe device: ranges begin and end at multiples of it.
@@ -306,44 +305,6 @@ fn placement(machine: &mut Machine) {
         if !device.mappings.is_empty() && !device.is_behind_any() {
             let text = "no entry leads to an SMMUv3".to_owned();
             found.push(Finding::new(Severity::Note, &device.name, device.at, text));
-        }
-    }
-    machine.add(found);
-}
-
-fn reserved(machine: &mut Machine) {
-    let mut found = Vec::new();
-    let mut by_user: Vec<&Reserved> = machine.reserved.iter().collect();
-    by_user.sort_by_key(|region| (region.user.clone(), region.first, region.length));
-    let mut highest: Option<(&Reserved, u64)> = None;
-    for region in by_user {
-        let mut say =
-            |severity, text| found.push(Finding::new(severity, &region.name, region.at, text));
-        let (first, length) = (region.first, region.length);
-        let Some(more) = length.checked_sub(1) else {
-            say(Severity::Error, format!("the region at {first:#x} has length 0"));
-            continue;
-        };
-        let Some(last) = first.checked_add(more) else {
-            say(Severity::Error, format!("{length:#x} bytes from {first:#x} on pass 2^64"));
-            continue;
-        };
-        if !first.is_multiple_of(PAGE) || !length.is_multiple_of(PAGE) {
-            let text =
-                format!("{first:#x}-{last:#x} is not made of whole pages of {PAGE:#x} bytes");
-            say(Severity::Warning, text);
-        }
-        let behind = |device: &Device| device.name == region.user && device.is_behind_any();
-        if machine.format == Format::DeviceTree && !machine.devices.iter().any(behind) {
-            say(Severity::Warning, format!("{} is not behind an SMMU", region.user));
-        }
-        let before = highest.filter(|(other, _)| other.user == region.user);
-        if let Some((other, _)) = before.filter(|(_, end)| first <= *end) {
-            let text = format!("{first:#x}-{last:#x} overlaps the region of {}", other.name);
-            say(Severity::Warning, text);
-        }
-        if before.is_none_or(|(_, end)| end < last) {
-            highest = Some((region, last));
         }
     }
     machine.add(found);

@@ -73,18 +73,31 @@ pub(super) fn read(bytes: &[u8]) -> Result<Machine, FdtError> {
     }
     for region in tree.reserved_regions() {
         match region {
-            Ok(region) => machine.reserved.push(Reserved {
-                name: region.region.to_string(),
-                user: region.device.to_string(),
-                first: region.iova.0,
-                length: region.length,
-                memory: match region.memory {
-                    Some(PhysAddr(at)) if at == region.iova.0 => Memory::Same,
-                    Some(PhysAddr(at)) => Memory::At(at),
-                    None => Memory::None,
-                },
-                at: region.at,
-            }),
+            Ok(region) => {
+                let name = region.region.to_string();
+                if region.memory.is_some() && !region.named {
+                    let text = format!(
+                        "`memory-region` of {} does not name the region; some systems map no others",
+                        region.device
+                    );
+                    machine.find(Severity::Note, &name, region.at, text);
+                }
+                machine.reserved.push(Reserved {
+                    name,
+                    user: region.device.to_string(),
+                    first: region.iova.0,
+                    length: region.length,
+                    memory: match region.memory {
+                        Some(PhysAddr(at)) if at == region.iova.0 => Memory::Same,
+                        Some(PhysAddr(at)) => Memory::At(at),
+                        None => Memory::None,
+                    },
+                    memory_type: region.memory.map(|_| region.memory_type),
+                    privileged: false,
+                    may_move: false,
+                    at: region.at,
+                });
+            }
             Err(error) => fail(&mut machine, error),
         }
     }

@@ -1,7 +1,7 @@
 //! What a firmware table says, in one form for every format.
 
 use smmu_hw_mmio::Coherency;
-use smmu_hw_mmio::firmware::{FirmwareSmmu, IdMapping, Target};
+use smmu_hw_mmio::firmware::{FirmwareSmmu, IdMapping, MemoryType, Target};
 use smmu_types::SmmuId;
 
 /// More devices of a device tree are not checked: each has a path of up to 16 KiB.
@@ -82,10 +82,26 @@ pub(super) struct Reserved {
     pub(super) user: String,
     pub(super) first: u64,
     pub(super) length: u64,
-    /// The memory behind it, if it is not at the same address.
     pub(super) memory: Memory,
+    /// How the device accesses it, if the table tells.
+    pub(super) memory_type: Option<MemoryType>,
+    pub(super) privileged: bool,
+    pub(super) may_move: bool,
     pub(super) at: u32,
 }
+
+impl Reserved {
+    /// The first byte of the memory behind it.
+    pub(super) const fn first_byte(&self) -> Option<u64> {
+        match self.memory {
+            Memory::Same => Some(self.first),
+            Memory::At(at) => Some(at),
+            Memory::None => None,
+        }
+    }
+}
+
+/// The memory behind reserved IOVAs.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Memory {

@@ -6,6 +6,7 @@ mod device_tree;
 pub(super) mod files;
 mod machine;
 mod print;
+mod reserved;
 
 use std::io::Write;
 use std::path::PathBuf;

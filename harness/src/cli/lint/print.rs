@@ -53,7 +53,7 @@ pub(super) fn human(out: &mut dyn Write, file: &str, machine: &Machine) -> io::R
                 Memory::None => "no memory".to_owned(),
             };
             let user = if user.is_empty() { "no stream" } else { user };
-            writeln!(out, "  {range} of {user}: {behind} ({name})")?;
+            writeln!(out, "  {range} of {user}: {behind}{} ({name})", access(region))?;
         }
     }
     if !machine.findings().is_empty() {
@@ -72,6 +72,14 @@ pub(super) fn human(out: &mut dyn Write, file: &str, machine: &Machine) -> io::R
         count(all, severity.name()) + &hidden
     });
     writeln!(out, "\n{}", counts.join(", "))
+}
+
+/// How the device accesses reserved memory.
+fn access(region: &Reserved) -> String {
+    let kind = region.memory_type.map(|kind| format!(", {kind}"));
+    let privileged = if region.privileged { ", privileged" } else { "" };
+    let may_move = if region.may_move { ", may move" } else { "" };
+    kind.unwrap_or_default() + privileged + may_move
 }
 
 /// A path without the unit address of its last node.
@@ -208,14 +216,11 @@ pub(super) fn json(out: &mut dyn Write, file: &str, machine: &Machine) -> io::Re
         writeln!(out, "{}", json_line("device", fields))?;
     }
     for region in &machine.reserved {
-        let memory = match region.memory {
-            Memory::Same => Some(region.first),
-            Memory::At(at) => Some(at),
-            Memory::None => None,
-        };
         let fields = json!({
             "kind": "reserved", "file": file, "name": region.name, "user": region.user,
-            "iova": region.first, "length": region.length, "memory": memory, "at": region.at,
+            "iova": region.first, "length": region.length, "memory": region.first_byte(),
+            "memory_type": region.memory_type.map(|kind| kind.to_string()),
+            "privileged": region.privileged, "may_move": region.may_move, "at": region.at,
         });
         writeln!(out, "{}", json_line("reserved", fields))?;
     }
