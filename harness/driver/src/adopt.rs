@@ -404,7 +404,8 @@ impl<P: Platform> Handover<'_, P> {
         if let Origin::Reset(_) = origin {
             self.part.turn_off(self.wait)?;
         }
-        let (running, outputs) = self.part.start(self.env, &smmu, self.wait, rings, || Ok(()))?;
+        let (running, outputs) =
+            self.part.start(self.env, &smmu, self.wait, rings, || Ok::<_, DriverError>(()))?;
         Ok(Started { smmu, running, outputs, origin })
     }
 

@@ -1,14 +1,14 @@
 //! An SMMU just before it translates: what firmware left running gets its devices and domains here.
 //!
 //! Firmware may reserve memory for a device that runs already: a frame buffer, a debug port
-//! (`smmu_hw_mmio::firmware` finds it in a device tree or in ACPI's IORT). Such a device must not
+//! ([`smmu_hw_mmio::firmware`] finds it in a device tree or in ACPI's IORT). Such a device must not
 //! fault when translation begins. [`Setup::start_with`](crate::Setup::start_with) goes through these
 //! steps for each SMMU:
 //!
 //! 1. Command queue, event queue and interrupts are on; the caches are invalidated. `SMMUEN` is 0, so
 //!    `GBPA` decides about the device: it passes, as firmware left it.
-//! 2. The caller makes a domain whose tables map each reserved window to itself, adds the device, and
-//!    attaches it. The SMMU confirms the entries.
+//! 2. The caller makes a domain. [`Boot::attach_reserved`] lets the caller map each reserved window in
+//!    its tables, adds the device, and attaches it. The SMMU confirms the entries.
 //! 3. `SMMUEN` = 1. From its acknowledgement on the device reaches its windows through the domain, and
 //!    nothing else. Every other stream is blocked.
 //!
@@ -17,11 +17,13 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use smmu_attach::DeviceConfig;
+use smmu_attach::{DeviceConfig, TranslationTable as _};
+use smmu_hw_mmio::firmware::ReservedWindow;
 use smmu_types::{DomainId, SmmuId, StreamId};
 
 use crate::error::DriverError;
 use crate::platform::{Device, Domain, Env, Platform, Smmu};
+use crate::windows::{MemoryRange, ReservedError, Window, Windows};
 
 /// An SMMU that takes commands and does not translate yet.
 pub struct Boot<'a, P: Platform> {
@@ -64,6 +66,70 @@ impl<P: Platform> Boot<'_, P> {
     /// As of [`Driver::domain`](crate::Driver::domain).
     pub fn domain(&self, tables: P::Tables) -> Result<Domain<P>, DriverError> {
         numbered(self.domains, self.env, tables)
+    }
+}
+
+impl<P: Platform> Boot<'_, P> {
+    /// Attaches a device that firmware left running to `domain`, with its reserved memory mapped.
+    ///
+    /// 1. `windows` are those of each stream, from a firmware table: [`Windows`] checks them against
+    ///    the domain's tables and against `in_use`, makes whole pages, and joins those that meet.
+    /// 2. `map` maps each for reads and writes, as a leaf that was not there. A page that is there
+    ///    already, for another device of the domain, stays if it leads to the same memory.
+    /// 3. The device is added and attached, and the SMMU confirms its entries.
+    ///
+    /// Returns the device, which the driver keeps as well, and its windows: an allocator of IOVAs leaves
+    /// them out.
+    ///
+    /// ```
+    /// use smmu_driver::smmu_attach::DeviceConfig;
+    /// use smmu_driver::smmu_hw_mmio::firmware::ReservedWindow;
+    /// use smmu_driver::smmu_types::StreamId;
+    /// use smmu_driver::windows::{MemoryRange, ReservedError, Window};
+    /// use smmu_driver::{Boot, Platform};
+    ///
+    /// // `windows` are `iort.windows_of(stream)`, or those of a device tree.
+    /// fn seed<P: Platform, E, M>(
+    ///     boot: &Boot<'_, P>,
+    ///     stream: StreamId,
+    ///     windows: impl Iterator<Item = Result<ReservedWindow, E>>,
+    ///     kernel: MemoryRange,
+    ///     tables: P::Tables,
+    ///     map: impl FnMut(&P::Tables, &Window) -> Result<(), M>,
+    /// ) -> Result<(), ReservedError<E, M>> {
+    ///     let domain = boot.domain(tables)?;
+    ///     let config = DeviceConfig::default();
+    ///     boot.attach_reserved(&[stream], config, &domain, windows, &[kernel], map)?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A window is unsafe or cannot be read, the tables refuse one, or the device is not attached.
+    /// Let [`Setup::start_with`](crate::Setup::start_with) fail with it: then no SMMU translates, and
+    /// the device goes on as firmware left it. A caller that goes on leaves the device blocked.
+    pub fn attach_reserved<E, M>(
+        &self,
+        streams: &[StreamId],
+        config: DeviceConfig,
+        domain: &Domain<P>,
+        windows: impl IntoIterator<Item = Result<ReservedWindow, E>>,
+        in_use: &[MemoryRange],
+        mut map: impl FnMut(&P::Tables, &Window) -> Result<(), M>,
+    ) -> Result<(Device<P>, Windows), ReservedError<E, M>> {
+        let tables = domain.tables();
+        let windows = Windows::new(&tables.describe(), windows, in_use)?;
+        windows
+            .mapped()
+            .iter()
+            .try_for_each(|window| map(tables, window))
+            .map_err(ReservedError::Map)?;
+        let device = self.add_device(streams, config)?;
+        let outcome = device.attach(domain).map_err(DriverError::from)?;
+        let unconfirmed = |error| DriverError::Unconfirmed { smmu: self.smmu(), error };
+        outcome.settled().map_err(unconfirmed)?;
+        Ok((device, windows))
     }
 }
 

@@ -74,6 +74,14 @@ pub enum DriverError {
         /// Why.
         error: SinkError,
     },
+    /// The SMMU does not confirm the entries of a device that is attached before translation begins.
+    #[error("{smmu} does not confirm the entries of a device that runs already: {error}")]
+    Unconfirmed {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// Why.
+        error: SinkError,
+    },
     /// A virtual command queue was enabled, and its status does not say so.
     #[error("{smmu}: a virtual command queue is enabled and does not run: {error}")]
     VirtualQueue {

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1. describe the SMMUs | [`Setup::new`], [`Setup::smmu`] for each, [`Setup::virtual_queue`] where there are any |
 //! | 2. start them | [`Setup::start`]: queues, bring-up, event queues; every stream is blocked |
-//! | or with windows of firmware | [`Setup::start_with`]: devices that run already are attached before translation; [`boot`] has the steps |
+//! | or with windows of firmware | [`Setup::start_with`], [`Boot::attach_reserved`]: devices that run already are attached before translation; [`boot`] has the steps |
 //! | or take them over | [`Setup::adopt`]: chosen streams of an old owner run on; [`adopt`] has the steps |
 //! | 3. attach | [`Driver::add_device`], [`Driver::domain`], [`Device::attach`](smmu_attach::Device::attach) |
 //! | 4. unmap | change the tables, then [`Domain::invalidate`](smmu_attach::Domain::invalidate) before the memory is reused |
@@ -106,6 +106,7 @@ pub mod sync;
 #[cfg(not(loom))]
 mod sync;
 mod virtual_queue;
+pub mod windows;
 
 pub use {lock_api, smmu_attach, smmu_cmdq, smmu_hw_mmio, smmu_invs, smmu_tags, smmu_types};
 

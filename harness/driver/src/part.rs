@@ -218,14 +218,14 @@ impl<P: Platform> Part<P> {
         off
     }
 
-    pub(crate) fn start(
+    pub(crate) fn start<X: From<DriverError>>(
         &self,
         env: &Env<P>,
         attach: &Smmu<P>,
         wait: &P::Wait,
         rings: &[Ring],
-        before: impl FnOnce() -> Result<(), DriverError>,
-    ) -> Result<Started<P>, DriverError> {
+        before: impl FnOnce() -> Result<(), X>,
+    ) -> Result<Started<P>, X> {
         let outputs = self.outputs(env.dma())?;
         match self.bring_up(env, attach, wait, None, rings, &outputs, || (), before) {
             Ok(running) => Ok((running, outputs)),
@@ -243,7 +243,7 @@ impl<P: Platform> Part<P> {
     /// a sleep if there was one. Calls `open` as soon as the
     /// command queues accept commands.
     #[expect(clippy::too_many_arguments, reason = "one call site of each kind")]
-    pub(crate) fn bring_up(
+    pub(crate) fn bring_up<X: From<DriverError>>(
         &self,
         env: &Env<P>,
         attach: &Smmu<P>,
@@ -252,8 +252,8 @@ impl<P: Platform> Part<P> {
         rings: &[Ring],
         outputs: &OutputQueues<P>,
         open: impl FnOnce(),
-        before: impl FnOnce() -> Result<(), DriverError>,
-    ) -> Result<RunningSmmu<P>, DriverError> {
+        before: impl FnOnce() -> Result<(), X>,
+    ) -> Result<RunningSmmu<P>, X> {
         let OutputQueues { events, pages } = outputs;
         let (smmu, sink) = (self.id, env.sink());
         let unknown = DriverError::UnknownSmmu { smmu, count: sink.queues().queues().len() };
@@ -281,7 +281,7 @@ impl<P: Platform> Part<P> {
             .and_then(|smmu| smmu.enable_interrupts(interrupts))
             .map_err(failed)?;
         before()?;
-        ready.enable_translation().map_err(failed)
+        Ok(ready.enable_translation().map_err(failed)?)
     }
 }
 

@@ -130,12 +130,12 @@ impl<P: Platform> Setup<P> {
     ///
     /// # Errors
     ///
-    /// As of [`start_through`](Self::start_through), also if `before` fails.
-    pub fn start_with(
+    /// As of [`start_through`](Self::start_through), or the error of `before`.
+    pub fn start_with<X: From<DriverError>>(
         self,
         over: impl FnOnce(Queues<P>) -> P::Sink,
-        mut before: impl FnMut(&Boot<'_, P>) -> Result<(), DriverError>,
-    ) -> Result<Driver<P>, DriverError> {
+        mut before: impl FnMut(&Boot<'_, P>) -> Result<(), X>,
+    ) -> Result<Driver<P>, X> {
         let mut prepared = self.prepare(over)?;
         let Prepared { env, wait, domains, parts, rings, .. } = &mut prepared;
         let (mut smmus, mut started) = (Vec::new(), Vec::new());

@@ -257,6 +257,13 @@ impl<D: DmaMemory> PageTables<D> {
         found.map_or(0, |(block, index)| block.words()[index].load(Ordering::Relaxed))
     }
 
+    /// Whether a leaf leads from `input`, the first byte of it, to `output`.
+    #[must_use]
+    pub fn maps(&self, input: u64, output: PhysAddr) -> bool {
+        let leaf = self.descriptor(input);
+        leaf != 0 && leaf & ADDRESS == output.0
+    }
+
     fn walk(&self, input: u64, size: LeafSize) -> Result<(&D::Block, usize), TableError> {
         check(input, size)?;
         let mut table = &self.root;

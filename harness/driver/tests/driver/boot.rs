@@ -6,9 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use super::bench::{Bench, STREAM, TestBlock, Tested, VmTables, WriteGate};
-use smmu_driver::smmu_attach::{AttachError, Attachment, DeviceConfig, Outcome};
+use super::iort_builder::{SINGLE, rmr};
+use super::iort_more::add_node;
+use rstest::rstest;
+use smmu_driver::smmu_attach::{AttachError, Attachment, DeviceConfig};
+use smmu_driver::smmu_hw_mmio::firmware::iort::{Iort, IortError, IortProblem};
+use smmu_driver::smmu_hw_mmio::firmware::{MemoryType, Stream};
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory};
-use smmu_driver::smmu_types::{EventKind, SmmuId, StreamId};
+use smmu_driver::smmu_types::{EventKind, PhysAddr, SmmuId, StreamId};
+use smmu_driver::windows::{MemoryRange, ReservedError, Window, WindowError, WindowsError};
 use smmu_driver::{Boot, Domain, DriverError, Setup, SmmuOptions};
 use smmu_model::Profile;
 
@@ -42,14 +48,53 @@ impl Firmware {
         setup
     }
 
-    fn window(&self, boot: &Boot<'_, Tested>) -> Result<Domain<Tested>, DriverError> {
-        let tables = VmTables::new(&self.bench.memory);
-        tables.map_identity(self.page.address());
-        let domain = boot.domain(tables)?;
-        let device = boot.add_device(&[STREAM], DeviceConfig::default())?;
-        assert_eq!(device.attach(&domain)?, Outcome::Done);
+    /// QEMU's table, in which an RMR reserves `length` bytes of the page for the stream.
+    fn table(&self, length: u64) -> Vec<u8> {
+        let mut table =
+            include_bytes!("../../../../smmu-hw-mmio/tests/firmware/qemu.iort").to_vec();
+        let smmu = Iort::new(&table).unwrap().smmu(SMMU).unwrap().at;
+        let write_back = 5 << 2;
+        let memory = rmr(write_back, &[(self.page.address().0 + 0x100, length)]);
+        add_node(&mut table, &memory.map([0, 0, STREAM.0, smmu, SINGLE]));
+        table
+    }
+
+    /// Attaches the device to a domain of its own, with the windows of `table`.
+    fn seed(
+        &self,
+        boot: &Boot<'_, Tested>,
+        table: &[u8],
+        in_use: &[MemoryRange],
+        map: impl FnMut(&VmTables, &Window) -> Result<(), Full>,
+    ) -> Result<Domain<Tested>, Refused> {
+        let stream = Stream { smmu: boot.smmu(), id: STREAM };
+        let iort = Iort::new(table).unwrap();
+        let domain = boot.domain(VmTables::new(&self.bench.memory))?;
+        let (device, windows) = boot.attach_reserved(
+            &[STREAM],
+            DeviceConfig::default(),
+            &domain,
+            iort.windows_of(stream),
+            in_use,
+            map,
+        )?;
+        assert!(matches!(device.attachment(), Attachment::Domain(_)));
+        assert_eq!((windows.mapped().len(), windows.holes()), (1, &[][..]));
         Ok(domain)
     }
+}
+
+/// The page tables of a test refuse a window.
+#[derive(Debug, PartialEq, Eq)]
+struct Full;
+
+type Refused = ReservedError<IortError, Full>;
+
+fn map_identity(tables: &VmTables, window: &Window) -> Result<(), Full> {
+    assert_eq!((window.iova.0, window.length), (window.memory.0, 0x1000));
+    assert_eq!(window.memory_type, Some(MemoryType::NormalWriteBack));
+    tables.map_identity(window.memory);
+    Ok(())
 }
 
 #[test]
@@ -73,8 +118,9 @@ fn a_reserved_window_never_faults() {
         |queues| queues,
         |boot| {
             assert_eq!((boot.smmu(), firmware.bench.translates(0)), (SMMU, false));
-            windows.push(firmware.window(boot)?);
-            Ok(())
+            let table = firmware.table(0x200);
+            windows.push(firmware.seed(boot, &table, &[], map_identity)?);
+            Ok::<_, Refused>(())
         },
     );
     let driver = driver.unwrap();
@@ -127,4 +173,67 @@ fn a_window_that_cannot_be_made_leaves_the_smmu_off_and_returns_the_memory() {
     assert_eq!(firmware.bench.free(), free);
     // Nothing translated, so the device passes as before.
     assert!(firmware.works());
+}
+
+/// Whatever is wrong, the SMMU stays off, the memory comes back, and the device goes on.
+#[rstest]
+#[case::window_in_use(0x200, true, Ok(()))]
+#[case::empty_window(0, false, Ok(()))]
+#[case::tables_refuse(0x200, false, Err(Full))]
+fn a_window_that_is_refused_leaves_the_device_as_firmware_did(
+    #[case] length: u64,
+    #[case] taken: bool,
+    #[case] mapped: Result<(), Full>,
+) {
+    let firmware = Firmware::new();
+    let (free, page) = (firmware.bench.free(), firmware.page.address());
+    let table = firmware.table(length);
+    // The last byte of the page, which the window does not have and its page does.
+    let last = PhysAddr(page.0 + 0xfff);
+    let range = MemoryRange { first: last, last };
+    let in_use = if taken { vec![range] } else { Vec::new() };
+    let before = |boot: &Boot<'_, Tested>| {
+        let map = |_: &VmTables, _: &Window| match mapped {
+            Ok(()) => Ok(()),
+            Err(Full) => Err(Full),
+        };
+        firmware.seed(boot, &table, &in_use, map).map(drop)
+    };
+    let error = firmware.setup(None).start_with(|queues| queues, before).map(drop).unwrap_err();
+    match error {
+        ReservedError::Map(Full) => assert!(mapped.is_err()),
+        ReservedError::Windows(WindowsError::Window(error)) => {
+            let at = match error {
+                WindowError::InUse { memory, in_use, at } if taken => {
+                    assert_eq!((memory, in_use), (page, range));
+                    at
+                }
+                WindowError::Empty { iova, at } if length == 0 => {
+                    assert_eq!(iova.0, page.0 + 0x100);
+                    at
+                }
+                other => panic!("{other}"),
+            };
+            // Where the address of the range lies in the table.
+            assert_eq!(table[at as usize..][..8], (page.0 + 0x100).to_le_bytes());
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((firmware.bench.translates(0), firmware.bench.free()), (false, free));
+    assert!(firmware.works());
+}
+
+#[test]
+fn a_wrong_table_is_told() {
+    let firmware = Firmware::new();
+    let mut table = firmware.table(0x200);
+    // The flags of the RMR, which is the last node: access attributes 7.
+    let at = table.len() - 20 - 20 - 12;
+    table[at] = 7 << 2;
+    let before = |boot: &Boot<'_, Tested>| firmware.seed(boot, &table, &[], map_identity).map(drop);
+    let error = firmware.setup(None).start_with(|queues| queues, before).map(drop).unwrap_err();
+    let problem = IortProblem::AccessAttributes { got: 7 };
+    let want = IortError { at: at as u32, problem };
+    assert_eq!(error, ReservedError::Windows(WindowsError::Table(want)));
+    assert!(firmware.works() && !firmware.bench.translates(0));
 }

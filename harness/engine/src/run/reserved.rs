@@ -2,10 +2,13 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use core::convert::Infallible;
 
-use smmu_driver::smmu_attach::Outcome;
+use smmu_driver::smmu_attach::DeviceConfig;
+use smmu_driver::smmu_hw_mmio::firmware::ReservedWindow;
 use smmu_driver::smmu_hw_mmio::{Bringup, BringupConfig, ExitPolicy, probe};
-use smmu_driver::smmu_types::{SmmuId, StreamId};
+use smmu_driver::smmu_types::{PhysAddr, SmmuId, StreamId};
+use smmu_driver::windows::Window;
 use smmu_driver::{Boot, Device, Domain, DriverError};
 
 use super::device_write::{Seen, write_and_look};
@@ -16,9 +19,9 @@ use super::rig_error::RigError;
 use super::stop::Stop;
 use super::tap::SmmuTaps;
 use crate::machine::Machine;
-use crate::page_tables::{LeafSize, Permission};
+use crate::page_tables::{PAGE, Permission, TableError};
 use crate::prelude::*;
-use crate::scenario::{Scenario, SpannedName};
+use crate::scenario::{Scenario, SmmuSpec, SpannedName};
 use crate::transcript::{LineKind, Recorder};
 
 /// What is there before the rig: pages, and the devices and domains of reserved memory.
@@ -27,38 +30,71 @@ pub(super) struct Early {
     /// All domains of the file, if there is reserved memory.
     pub(super) domains: Option<BTreeMap<String, Domain<Harness>>>,
     pub(super) devices: BTreeMap<String, Device<Harness>>,
+    running: Vec<Running>,
     /// Where the devices' writes to each page arrived.
     writes: Vec<(String, String, Seen)>,
 }
 
+/// A device that runs before the driver does.
+struct Running {
+    name: String,
+    domain: String,
+    /// Its reserved pages, by name.
+    pages: Vec<(String, PhysAddr)>,
+    /// Its number in the machine.
+    index: usize,
+    smmu: usize,
+    streams: Vec<StreamId>,
+    config: DeviceConfig,
+}
+
 impl Early {
-    pub(super) fn new(pages: Pages) -> Self {
+    pub(super) fn new(scenario: &Scenario, pages: Pages) -> Self {
+        let file = &scenario.file;
+        let all = file.devices.iter().flat_map(|spec| spec.each().map(move |one| (one, spec)));
+        let all: Vec<_> = all.enumerate().collect();
+        let mut running = Vec::new();
+        for reserved in &file.reserved {
+            let wanted = reserved.device.get_ref();
+            let Some((index, ((_, first), spec))) = all.iter().find(|(_, one)| one.0.0 == *wanted)
+            else {
+                continue;
+            };
+            let named = |other: &SmmuSpec| other.name.get_ref() == spec.smmu.get_ref();
+            let Some(smmu) = file.smmus.iter().position(named) else { continue };
+            let page = |page: &SpannedName| {
+                let name = page.get_ref();
+                pages.address(name).map(|address| (name.clone(), address))
+            };
+            running.push(Running {
+                name: wanted.clone(),
+                domain: reserved.domain.get_ref().clone(),
+                pages: reserved.pages.iter().filter_map(page).collect(),
+                index: *index,
+                smmu,
+                streams: core::iter::once(*first).chain(spec.further()).collect(),
+                config: spec.config(),
+            });
+        }
         let (devices, writes) = (BTreeMap::new(), Vec::new());
-        Early { pages: Arc::new(pages), domains: None, devices, writes }
+        Early { pages: Arc::new(pages), domains: None, devices, running, writes }
     }
 
     /// As firmware, lets each SMMU of a device with reserved memory pass all, and lets these devices
     /// write whenever the driver changes `CR0`.
     pub(super) fn run_firmware(
         &mut self,
-        scenario: &Scenario,
         machine: &Arc<dyn Machine>,
         taps: &[SmmuTaps],
     ) -> Result<(), RigError> {
         for (smmu, tap) in taps.iter().enumerate() {
             let mut writes = Vec::new();
-            for spec in &scenario.file.reserved {
-                let Some((index, at)) = place(scenario, spec.device.get_ref()) else { continue };
-                if at != smmu {
-                    continue;
-                }
-                for page in &spec.pages {
-                    let name = page.get_ref();
-                    let Some(address) = self.pages.address(name) else { continue };
+            for device in self.running.iter().filter(|device| device.smmu == smmu) {
+                for (name, address) in &device.pages {
                     let (write, seen) =
-                        (DmaWrite::of(&**machine, index, address.0)?, Seen::default());
-                    writes.push((index, write, Arc::clone(&seen)));
-                    self.writes.push((spec.device.get_ref().clone(), name.clone(), seen));
+                        (DmaWrite::of(&**machine, device.index, address.0)?, Seen::default());
+                    writes.push((device.index, write, Arc::clone(&seen)));
+                    self.writes.push((device.name.clone(), name.clone(), seen));
                 }
             }
             if writes.is_empty() {
@@ -92,41 +128,26 @@ impl Early {
         scenario: &Scenario,
         boot: &Boot<'_, Harness>,
     ) -> Result<(), RigError> {
-        if scenario.file.reserved.is_empty() {
+        if self.running.is_empty() {
             return Ok(());
         }
-        if self.domains.is_none() {
-            self.domains = Some(domains_by(scenario, boot.dma(), |tables| boot.domain(tables))?);
-        }
-        for spec in &scenario.file.reserved {
-            let name = spec.device.get_ref();
-            let here =
-                place(scenario, name).is_some_and(|(_, smmu)| smmu == usize::from(boot.smmu().0));
-            let domains = self.domains.as_ref();
-            let Some(domain) = domains.and_then(|all| all.get(spec.domain.get_ref())) else {
-                continue;
-            };
-            if !here {
-                continue;
-            }
-            for address in spec.pages.iter().filter_map(|page| self.pages.address(page.get_ref())) {
-                let tables: &SharedTables = domain.tables();
-                let mut tables = tables.lock();
-                if tables.descriptor(address.0) & 1 == 0 {
-                    tables.map_leaf(LeafSize::Page, address.0, address, Permission::ReadWrite)?;
-                }
-            }
-            let Some((streams, config)) = scenario.file.devices.iter().find_map(|device| {
-                let first = device.each().find(|(known, _)| known == name)?.1;
-                let all: Vec<StreamId> = core::iter::once(first).chain(device.further()).collect();
-                Some((all, device.config()))
-            }) else {
-                continue;
-            };
-            let device = boot.add_device(&streams, config)?;
-            let outcome: Outcome = device.attach(domain).map_err(DriverError::from)?;
-            outcome.settled().map_err(|error| DriverError::Answer { smmu: boot.smmu(), error })?;
-            self.devices.insert(name.clone(), device);
+        let domains = match self.domains.take() {
+            Some(domains) => domains,
+            None => domains_by(scenario, boot.dma(), |tables| boot.domain(tables))?,
+        };
+        let domains = self.domains.insert(domains);
+        for device in self.running.iter().filter(|one| one.smmu == usize::from(boot.smmu().0)) {
+            let Some(domain) = domains.get(&device.domain) else { continue };
+            let windows = device.pages.iter().map(|(_, at)| ReservedWindow::identity(*at, PAGE));
+            let (attached, _) = boot.attach_reserved(
+                &device.streams,
+                device.config,
+                domain,
+                windows.map(Ok::<_, Infallible>),
+                &[],
+                map_window,
+            )?;
+            self.devices.insert(device.name.clone(), attached);
         }
         Ok(())
     }
@@ -150,16 +171,14 @@ impl Early {
     }
 }
 
-/// The machine's number of a device, and the index of its SMMU.
-fn place(scenario: &Scenario, device: &str) -> Option<(usize, usize)> {
-    let each = scenario
-        .file
-        .devices
-        .iter()
-        .flat_map(|spec| spec.each().map(move |(name, _)| (name, &spec.smmu)));
-    let all: Vec<(String, &SpannedName)> = each.collect();
-    let index = all.iter().position(|(name, _)| name == device)?;
-    let smmu = all.get(index)?.1.get_ref();
-    let at = scenario.file.smmus.iter().position(|spec| spec.name.get_ref() == smmu)?;
-    Some((index, at))
+/// Maps a window page by page. A page that another device of the domain has reserved as well is there.
+fn map_window(tables: &SharedTables, window: &Window) -> Result<(), TableError> {
+    let mut tables = tables.lock();
+    for offset in (0..window.length).step_by(PAGE as usize) {
+        let (iova, memory) = (window.iova.0 + offset, PhysAddr(window.memory.0 + offset));
+        if !tables.maps(iova, memory) {
+            tables.map(iova, memory, Permission::ReadWrite)?;
+        }
+    }
+    Ok(())
 }

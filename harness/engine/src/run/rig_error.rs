@@ -1,8 +1,11 @@
 //! Why a driver could not be set up on a machine.
 
+use core::convert::Infallible;
+
 use smmu_driver::DriverError;
 use smmu_driver::smmu_hw_mmio::ProbeError;
 use smmu_driver::smmu_types::seam::DmaError;
+use smmu_driver::windows::ReservedError;
 
 use crate::machine::BackendError;
 use crate::page_tables::TableError;
@@ -24,6 +27,9 @@ pub enum RigError {
     /// No memory.
     #[error(transparent)]
     Dma(#[from] DmaError),
+    /// A device did not get its reserved memory.
+    #[error(transparent)]
+    Reserved(#[from] ReservedError<Infallible, TableError>),
     /// No memory for page tables.
     #[error(transparent)]
     Table(#[from] TableError),

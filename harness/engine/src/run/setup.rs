@@ -8,7 +8,7 @@ use smmu_driver::smmu_cmdq::{Opcodes, SyncBy};
 use smmu_driver::smmu_hw_mmio::Interrupts;
 use smmu_driver::smmu_types::MsiAttributes;
 use smmu_driver::smmu_types::pool::Pool;
-use smmu_driver::{Driver, DriverError, Setup, SmmuOptions};
+use smmu_driver::{Driver, Setup, SmmuOptions};
 
 use super::options::RunOptions;
 use super::pages::Pages;
@@ -37,25 +37,13 @@ pub(super) fn start(
     };
     let (pages, blocks) = (names(&scenario.file.pages), names(&scenario.file.blocks));
     let (pages, blocks) = (pages.iter().map(String::as_str), blocks.iter().map(String::as_str));
-    let mut early = Early::new(Pages::new(pages, blocks, &dma)?);
-    early.run_firmware(scenario, machine, &taps)?;
-    let mut failed = None;
+    let mut early = Early::new(scenario, Pages::new(pages, blocks, &dma)?);
+    early.run_firmware(machine, &taps)?;
     let driver = setup.start_with(
         |queues| Sink::new(queues, options.sabotage),
-        |boot| {
-            early.attach(scenario, boot).map_err(|error| match error {
-                RigError::Driver(error) => error,
-                other => {
-                    failed = Some(other);
-                    DriverError::OutOfMemory { smmu: boot.smmu() }
-                }
-            })
-        },
-    );
-    match failed {
-        Some(error) => Err(error),
-        None => Ok((driver?, taps, early)),
-    }
+        |boot| early.attach(scenario, boot),
+    )?;
+    Ok((driver, taps, early))
 }
 
 /// A driver of the scenario's SMMUs that has written nothing yet, with a tap on each command queue.
