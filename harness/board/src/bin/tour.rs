@@ -357,7 +357,7 @@ fn through(
     fill(&page, !0);
     let result = generator.write(PAGES);
     if !refused.iter().any(|wanted| matches_refusal(result, *wanted)) {
-        return Err(Failure(format!("{name}: unexpected {result:?}")));
+        return Err(Failure(format!("{name}: {result}; another result was expected")));
     }
     tour.expect_fault(stream, PAGES)?;
     ensure(holds(&page, &[0xff; 64]), "the old page is not written")?;

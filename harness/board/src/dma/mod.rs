@@ -14,6 +14,8 @@ mod registers;
 pub mod test_device;
 pub mod virtio_blk;
 
+use core::fmt;
+
 use smmu_types::Iova;
 
 pub use registers::NoBar;
@@ -29,6 +31,17 @@ pub enum DmaResult {
     Silent,
     /// The device did not answer in time. It was reset.
     TimedOut,
+}
+
+impl fmt::Display for DmaResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DmaResult::Done => f.write_str("done"),
+            DmaResult::Refused(status) => write!(f, "refused with status {status:#x}"),
+            DmaResult::Silent => f.write_str("ready again without a word"),
+            DmaResult::TimedOut => f.write_str("no answer in time"),
+        }
+    }
 }
 
 /// A device that writes memory at an IOVA.

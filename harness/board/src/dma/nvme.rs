@@ -66,7 +66,7 @@ pub enum NvmeError {
         enable: u32,
     },
     /// A command failed.
-    #[error("NVMe: opcode {opcode:#x} ended with {result:?}")]
+    #[error("NVMe: opcode {opcode:#x}: {result}")]
     Command {
         /// The opcode.
         opcode: u64,

@@ -248,7 +248,7 @@ impl Machine for BoardMachine {
             DmaResult::Refused(_) => Ok(DmaWriteOutcome::Refused),
             other => {
                 let name = generator.name();
-                Err(BackendError::Broken(format!("{name} does not tell its result: {other:?}")))
+                Err(BackendError::Broken(format!("{name} does not tell its result: {other}")))
             }
         }
     }
