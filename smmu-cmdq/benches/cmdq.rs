@@ -17,7 +17,7 @@ use instant::{BenchMemory, BenchQueue, BenchRing, ENTRIES, InstantSmmu, SIZE, qu
 use smmu_cmdq::{
     CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, QueueError, Reserve, SyncBy,
 };
-use smmu_measure::{BenchTable as Table, nanoseconds, nanoseconds_threads};
+use smmu_measure::{BenchTable as Table, line_handoff, nanoseconds, nanoseconds_threads};
 use smmu_types::queue::Position;
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::seam::{DmaBlock, Registers, StdWait};
@@ -108,29 +108,12 @@ fn against_a_mutex() {
     println!("{table}");
 }
 
-/// The time in which a cache line moves from one thread to the other.
-///
-/// Two threads on one queue cannot be faster. On a virtual machine it depends on where the host
-/// runs the two processors, and may change several times over from one minute to the next.
-fn transfer() -> f64 {
-    const MOVES: u64 = 50_000;
-    let line = AtomicU32::new(0);
-    nanoseconds_threads(2, MOVES, |thread| {
-        for _ in 0..MOVES {
-            while line.load(Ordering::Acquire) % 2 != thread as u32 {
-                std::hint::spin_loop();
-            }
-            line.fetch_add(1, Ordering::Release);
-        }
-    })
-}
-
 /// The number of threads for a row's title, with the present time of a cache line between two of
 /// them.
 fn with_threads(threads: usize) -> String {
     match threads {
         1 => "1 thread".to_owned(),
-        _ => format!("{threads} threads (a cache line takes {:.0})", transfer()),
+        _ => format!("{threads} threads (a cache line takes {:.0})", line_handoff()),
     }
 }
 

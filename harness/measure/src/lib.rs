@@ -14,6 +14,7 @@
 
 use std::fmt;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Shortest duration of one measurement, and its least number of rounds.
@@ -89,6 +90,91 @@ pub fn nanoseconds_threads(threads: usize, operations: u64, round: impl Fn(usize
     }
     times.sort_unstable();
     per(times[times.len() / 2], operations * threads as u64)
+}
+
+/// The same in many short rounds, which all threads begin at the same moment. The lower quartile
+/// counts.
+///
+/// A round in which another program takes a thread's CPU is one of the slow ones. So this says more
+/// on a busy machine. `operations` should take a tenth of a millisecond. Threads spin between the
+/// rounds, so each needs a CPU of its own.
+pub fn nanoseconds_together(threads: usize, operations: u64, round: impl Fn(usize) + Sync) -> f64 {
+    let (started, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let is_over = AtomicBool::new(false);
+    // Waits without leaving the CPU, since a thread that sleeps would begin later. `false`: it is
+    // over.
+    let reaches = |count: &AtomicUsize, number: usize| loop {
+        if is_over.load(Ordering::Acquire) {
+            return false;
+        }
+        if count.load(Ordering::Acquire) == number {
+            return true;
+        }
+        std::hint::spin_loop();
+    };
+    let mut times = Vec::new();
+    std::thread::scope(|scope| {
+        let (started, ended, is_over, round, reaches) =
+            (&started, &ended, &is_over, &round, &reaches);
+        for thread in 1..threads {
+            scope.spawn(move || {
+                let _over = OverWhenDropped(is_over);
+                pin(thread);
+                let mut number = 1;
+                while reaches(started, number) {
+                    round(thread);
+                    ended.fetch_add(1, Ordering::AcqRel);
+                    number += 1;
+                }
+            });
+        }
+        let times = &mut times;
+        scope.spawn(move || {
+            let _over = OverWhenDropped(is_over);
+            pin(0);
+            let (begin, mut number) = (Instant::now(), 0);
+            while number < ROUNDS as usize || begin.elapsed() < 2 * TIME {
+                number += 1;
+                let start = Instant::now();
+                started.fetch_add(1, Ordering::AcqRel);
+                round(0);
+                if !reaches(ended, (threads - 1) * number) {
+                    return;
+                }
+                times.push(start.elapsed());
+            }
+        });
+    });
+    times.sort_unstable();
+    per(times.get(times.len() / 4).copied().unwrap_or(Duration::MAX), operations * threads as u64)
+}
+
+/// Lets all threads of a measurement end, also when one panics.
+struct OverWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for OverWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Nanoseconds in which two threads hand a cache line to each other: each waits for the other's
+/// value, then adds 1.
+///
+/// Two threads that share a structure cannot be faster. On a virtual machine the time depends on
+/// where the host runs the two processors, and may change several times over from one minute to the
+/// next.
+pub fn line_handoff() -> f64 {
+    const HANDOFFS: u64 = 1000;
+    let line = AtomicU32::new(0);
+    nanoseconds_together(2, HANDOFFS, |thread| {
+        for _ in 0..HANDOFFS {
+            while line.load(Ordering::Acquire) % 2 != thread as u32 {
+                std::hint::spin_loop();
+            }
+            line.fetch_add(1, Ordering::Release);
+        }
+    })
 }
 
 /// Pin the calling thread to one CPU, chosen by the thread's number. If that fails, it is not
@@ -193,7 +279,7 @@ impl fmt::Display for BenchTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     #[test]
     fn the_table_says_whether_a_bar_is_met() {
@@ -209,12 +295,38 @@ mod tests {
 
     #[test]
     fn every_thread_runs_in_every_round() {
-        let calls = [AtomicU64::new(0), AtomicU64::new(0)];
-        let time = nanoseconds_threads(2, 1, |thread| {
-            calls[thread].fetch_add(1, Ordering::Relaxed);
+        for together in [false, true] {
+            let calls = [AtomicU64::new(0), AtomicU64::new(0)];
+            let round = |thread: usize| {
+                calls[thread].fetch_add(1, Ordering::Relaxed);
+            };
+            let time = match together {
+                false => nanoseconds_threads(2, 1, round),
+                true => nanoseconds_together(2, 1, round),
+            };
+            assert!(time > 0.0);
+            let [one, two] = calls.map(AtomicU64::into_inner);
+            assert!(one == two && one >= u64::from(ROUNDS));
+        }
+    }
+
+    #[test]
+    fn one_thread_alone_is_measured_too() {
+        let calls = AtomicU64::new(0);
+        nanoseconds_together(1, 1, |_| {
+            calls.fetch_add(1, Ordering::Relaxed);
         });
-        assert!(time > 0.0);
-        let [one, two] = calls.map(AtomicU64::into_inner);
-        assert!(one == two && one >= u64::from(ROUNDS));
+        assert!(calls.into_inner() >= u64::from(ROUNDS));
+    }
+
+    #[test]
+    #[should_panic = "a scoped thread panicked"]
+    fn a_panic_of_one_thread_ends_the_measurement() {
+        nanoseconds_together(2, 1, |thread| assert!(thread != 1, "panics"));
+    }
+
+    #[test]
+    fn a_handoff_takes_time() {
+        assert!(line_handoff() > 0.0);
     }
 }
