@@ -26,11 +26,17 @@ fn map() -> BTreeMap<String, (String, BTreeSet<String>)> {
         .collect()
 }
 
-/// What a crate's tests may use beside that: the model plays the SMMU.
-const TESTED_WITH: &[(&str, &str)] =
-    &[("smmu-driver", "smmu-model"), ("smmu-engine", "smmu-model"), ("smmu-engine", "smmu-types")];
+/// What a crate's tests may use beside that: the model plays the SMMU, and an example of
+/// `smmu-measure` compares a simulation with the real queue.
+const TESTED_WITH: &[(&str, &str)] = &[
+    ("smmu-driver", "smmu-model"),
+    ("smmu-engine", "smmu-model"),
+    ("smmu-engine", "smmu-types"),
+    ("smmu-measure", "smmu-cmdq"),
+    ("smmu-measure", "smmu-types"),
+];
 
-/// What only benchmarks use. It knows nothing of the others, so it ties nothing together.
+/// What only benchmarks use. Its library knows nothing of the others, so it ties nothing together.
 const MEASURE: &str = "smmu-measure";
 
 fn metadata() -> cargo_metadata::Metadata {
