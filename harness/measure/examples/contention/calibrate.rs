@@ -203,7 +203,7 @@ the simulation has the same handoff, and the same calls of one thread, with
   the instructions for each command        {:8.2}
 
 calls of the real queue and of the simulation, ns divided by the calls of all threads
-  {:32} {:>8} {:>10} {:>8}
+  {:34} {:>8} {:>10} {:>8}
 ",
         measured.handoff,
         measured.update,
@@ -236,7 +236,7 @@ calls of the real queue and of the simulation, ns divided by the calls of all th
             let what = format!("{}, {threads} threads, batch {batch}", strategy.name());
             let _ = writeln!(
                 text,
-                "  {what:32} {real:8.1} {simulated:10.1} {:+7.0} %  (handoff {handoff:.0})",
+                "  {what:34} {real:8.1} {simulated:10.1} {:+7.0} %  (handoff {handoff:.0})",
                 (simulated / real - 1.0) * 100.0
             );
         }
@@ -245,7 +245,7 @@ calls of the real queue and of the simulation, ns divided by the calls of all th
         let what = format!("fetch-add / exchange, {threads}, batch {batch}");
         let (real, simulated) = (add.0 / exchange.0, add.1 / exchange.1);
         let off = (simulated / real - 1.0) * 100.0;
-        let _ = writeln!(text, "  {what:32} {real:8.2} {simulated:10.2} {off:+7.0} %");
+        let _ = writeln!(text, "  {what:34} {real:8.2} {simulated:10.2} {off:+7.0} %");
     }
     linux(&mut text, options)?;
     Ok(text)
