@@ -101,22 +101,24 @@ pub(crate) struct Tlb {
 }
 
 impl Tlb {
-    /// The line that translates `input`. Several match if a table became a block or the reverse;
-    /// the oldest one serves.
+    /// The line that translates `input`. Where [several match](Self::matching), the oldest serves.
     pub(crate) fn find(&self, space: Space, input: u64) -> Option<(TlbKey, TlbLine)> {
-        let mut found: Option<(TlbKey, TlbLine)> = None;
-        for space in [space, space.global()] {
-            // With the 4 KiB granule, level 0 has no blocks.
-            for level in 1..=3 {
-                let key = TlbKey::of(space, level, input);
-                if let Some(line) = self.lines.get(&key)
-                    && found.is_none_or(|(_, best)| line.age < best.age)
-                {
-                    found = Some((key, *line));
-                }
-            }
-        }
-        found
+        let oldest = self.matching(space, input).min_by_key(|(_, line)| line.age);
+        oldest.map(|(key, line)| (key, *line))
+    }
+
+    /// The lines that may translate `input`. Several match if a table became a block or the reverse,
+    /// or if two streams with other tables share a tag.
+    pub(crate) fn matching(
+        &self,
+        space: Space,
+        input: u64,
+    ) -> impl Iterator<Item = (TlbKey, &TlbLine)> {
+        // With the 4 KiB granule, level 0 has no blocks.
+        let keys = [space, space.global()]
+            .into_iter()
+            .flat_map(move |space| (1..=3).map(move |level| TlbKey::of(space, level, input)));
+        keys.filter_map(|key| self.lines.get(&key).map(|line| (key, line)))
     }
 
     /// The cached table descriptor of the deepest level on the way to `input`.

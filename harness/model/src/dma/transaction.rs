@@ -168,7 +168,13 @@ impl ModelSmmu {
             }
         };
         let (key, line) = &found;
-        if let Some(hazard) = self.stale_line(ram, stream, stages, key, line, iova).or(way) {
+        let stale = self.stale_line(ram, stream, stages, key, line, iova).or(way);
+        // An SMMU may use any line that matches.
+        let stale = stale.or_else(|| {
+            let mut others = self.tlb.matching(first.space, iova).filter(|(other, _)| other != key);
+            others.find_map(|(key, line)| self.stale_line(ram, stream, stages, &key, line, iova))
+        });
+        if let Some(hazard) = stale {
             self.hazard(hazard);
         }
         Ok(found)
