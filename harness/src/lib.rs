@@ -3,5 +3,6 @@
 mod alloc;
 pub mod backend;
 pub mod cli;
+pub mod explore;
 pub mod scenario_files;
 pub mod view;

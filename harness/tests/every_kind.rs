@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-use common::random::Random;
 use rstest::rstest;
 use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Sabotage};
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::Mock;
+use smmu_harness::explore::random::Random;
+use smmu_harness::explore::shrink;
 
 const HEAD: &str = r#"title = "generated"
 needs = ["stage1", "stage2", "several-smmus", "substreams", "ats", "ats-devices"]
@@ -346,22 +347,9 @@ fn run(ops: &[Op], options: RunOptions) -> RunReport {
     run::run(&scenario, &Mock, options)
 }
 
-/// The fewest operations that still fail, as far as leaving some out shows.
-fn shrunk(mut ops: Vec<Op>, options: RunOptions) -> Vec<Op> {
-    let mut size = ops.len().div_ceil(2);
-    while size > 0 {
-        let mut at = 0;
-        while at < ops.len() {
-            let mut fewer = ops.clone();
-            fewer.drain(at..(at + size).min(ops.len()));
-            match run(&fewer, options).outcome {
-                RunOutcome::Failed(_) => ops = fewer,
-                _ => at += size,
-            }
-        }
-        size /= 2;
-    }
-    ops
+/// The fewest operations that still fail.
+fn shrunk(ops: Vec<Op>, options: RunOptions) -> Vec<Op> {
+    shrink::shrunk(ops, |ops| matches!(run(ops, options).outcome, RunOutcome::Failed(_)))
 }
 
 /// 100,000 operations in ten tests: each ends as promised, the model sees no hazard, and at the end

@@ -7,13 +7,13 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use common::random::Random;
 use common::trial;
 use libtest_mimic::Arguments;
 use smmu_engine::machine::Backend;
 use smmu_engine::run::{self, RunOptions, RunOutcome, Sabotage};
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{Mock, Qemu};
+use smmu_harness::explore::random::Random;
 
 /// SMMUs of one kind, which every backend has.
 const ALIKE: &str = r#"

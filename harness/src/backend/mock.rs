@@ -42,21 +42,27 @@ impl Backend for Mock {
     }
 
     fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
-        let profiles: Vec<Profile> = spec.smmus.iter().map(profile).collect();
-        let model = Model::new(RAM_BYTES, &profiles);
-        for device in spec.devices.iter().filter(|device| device.ats == AtsPower::On) {
-            model.device(device.smmu, device.stream).switch_ats(AtsSwitch::On);
-        }
-        let clock = match spec.time {
-            Time::Real => Clock::new(RealTime { model: model.clone(), clock: StdWait::new() }),
-            Time::Virtual => {
-                Clock::new(VirtualTime { model: model.clone(), micros: AtomicU64::new(0) })
-            }
-        };
-        let devices = spec.devices.clone();
-        let (time, stalled) = (spec.time, Mutex::default());
-        Ok(Box::new(MockMachine { model, devices, clock, time, stalled }))
+        Ok(Box::new(start(spec, |_| {})))
     }
+}
+
+/// A machine of the model, whose profiles `change` may change.
+pub(crate) fn start(spec: &MachineSpec, change: fn(&mut Profile)) -> MockMachine {
+    let mut profiles: Vec<Profile> = spec.smmus.iter().map(profile).collect();
+    profiles.iter_mut().for_each(change);
+    let model = Model::new(RAM_BYTES, &profiles);
+    for device in spec.devices.iter().filter(|device| device.ats == AtsPower::On) {
+        model.device(device.smmu, device.stream).switch_ats(AtsSwitch::On);
+    }
+    let clock = match spec.time {
+        Time::Real => Clock::new(RealTime { model: model.clone(), clock: StdWait::new() }),
+        Time::Virtual => {
+            Clock::new(VirtualTime { model: model.clone(), micros: AtomicU64::new(0) })
+        }
+    };
+    let devices = spec.devices.clone();
+    let (time, stalled) = (spec.time, Mutex::default());
+    MockMachine { model, devices, clock, time, stalled }
 }
 
 fn profile(smmu: &MachineSmmu) -> Profile {
@@ -120,7 +126,7 @@ impl Wait for VirtualTime {
     }
 }
 
-struct MockMachine {
+pub(crate) struct MockMachine {
     model: Model,
     devices: Vec<MachineDevice>,
     clock: Clock,

@@ -2,8 +2,10 @@
 
 mod board;
 mod mock;
+mod mock_variant;
 mod qemu;
 
 pub use board::{Board, BoardInQemu, BoardKind, SILENCE};
 pub use mock::Mock;
+pub use mock_variant::MockVariant;
 pub use qemu::Qemu;

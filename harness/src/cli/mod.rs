@@ -9,6 +9,7 @@ mod diff;
 mod difference;
 mod exit;
 mod explain;
+mod explore;
 mod install;
 mod lint;
 mod list;
@@ -73,6 +74,8 @@ enum CliCommand {
     Explain(explain::ExplainArgs),
     /// Compare two runs: which commands a change adds, removes or moves, per step.
     Diff(diff::DiffArgs),
+    /// Let several SMMUs carry out random commands, tables and DMA, and compare them.
+    Explore(explore::ExploreArgs),
     /// Check firmware tables (device tree, IORT), and show which device is behind which SMMU.
     Lint(lint::LintArgs),
     /// Print the completions for a shell.
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
         CliCommand::Decode(decode) => decode.run(),
         CliCommand::Explain(explain) => explain.run(),
         CliCommand::Diff(diff) => diff.run(),
+        CliCommand::Explore(explore) => explore.run(),
         CliCommand::Lint(lint) => lint.run(),
     };
     let complain = |error: &dyn Display| {

@@ -361,10 +361,6 @@ fn main() {
     let no_qemu = common::qemu_is_left_out();
     let trials = vec![
         trial(
-            "numbers_are_those_of_the_reference",
-            common::random::numbers_are_those_of_the_reference,
-        ),
-        trial(
             "fields_are_sorted_disjoint_and_within_one_word",
             field_list::fields_are_sorted_disjoint_and_within_one_word,
         ),

@@ -1,8 +1,6 @@
 //! What the tests of the binary and those that decide at run time have in common.
 #![allow(dead_code, reason = "each of them uses a part")]
 
-pub(crate) mod random;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 

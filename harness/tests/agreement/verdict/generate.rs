@@ -1,6 +1,6 @@
 //! Configurations, each one odd in a way that its name tells.
 
-use crate::common::random::Random;
+use smmu_harness::explore::random::Random;
 use smmu_types::regs::cr2;
 use smmu_types::{Capabilities, Cd, IdRegisters, StreamId};
 

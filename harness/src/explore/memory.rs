@@ -1,0 +1,236 @@
+//! Where queues, tables and pages of raw work lie, and the words that go there.
+//!
+//! The addresses are the same on every machine, so a file of raw work runs on each.
+
+use std::fmt;
+
+/// Where RAM begins.
+pub(super) const BASE: u64 = 0x4000_0000;
+/// Bytes that raw work uses.
+pub(super) const BYTES: u64 = 0x20_0000;
+/// SMMUs of a machine.
+pub(super) const SMMUS: usize = 2;
+/// log2 of the STEs of each linear stream table.
+pub(super) const STREAM_TABLE_LOG2: u32 = 10;
+/// log2 of the commands of each ring.
+pub(super) const COMMANDS_LOG2: u32 = 6;
+/// log2 of the records of each event ring.
+pub(super) const EVENTS_LOG2: u32 = 5;
+
+/// The devices: index of the SMMU, and StreamID. QEMU puts PCI functions there.
+pub(super) const DEVICES: [(usize, u32); 4] = [(0, 0x08), (0, 0x10), (1, 0x200), (1, 0x201)];
+
+/// Pages of data.
+pub(super) const PAGES: [u64; 4] =
+    [BASE + 0x10_0000, BASE + 0x10_1000, BASE + 0x10_2000, BASE + 0x10_3000];
+/// CDs of 64 bytes, side by side.
+pub(super) const CDS: u64 = BASE + 0x3_8000;
+/// How many CDs.
+pub(super) const CD_COUNT: u64 = 4;
+/// Trees of tables of each stage.
+pub(super) const TREES: u64 = 2;
+/// The tree of stage 1 whose pages are for privileged accesses only, where the other has read-only
+/// ones.
+pub(super) const PRIVILEGED_TREE: u64 = 1;
+const TREE_BYTES: u64 = 0x8000;
+const STAGE1: u64 = BASE + 0x4_0000;
+const STAGE2: u64 = BASE + 0x5_0000;
+
+pub(super) const fn stream_table(smmu: usize) -> u64 {
+    BASE + 0x1_0000 * (1 + smmu as u64)
+}
+
+pub(super) const fn command_ring(smmu: usize) -> u64 {
+    BASE + 0x3_0000 + 0x2000 * smmu as u64
+}
+
+pub(super) const fn event_ring(smmu: usize) -> u64 {
+    command_ring(smmu) + 0x1000
+}
+
+pub(super) const fn ste(smmu: usize, stream: u32) -> u64 {
+    stream_table(smmu) + 64 * stream as u64
+}
+
+pub(super) const fn cd(n: u64) -> u64 {
+    CDS + 64 * n
+}
+
+/// Where the trees have pages and tables of their own. RAM is there too, which nothing else uses, so
+/// a transaction that passes an SMMU unchanged ends alike on every machine.
+pub(super) const LOW: u64 = BASE + BYTES;
+/// A block of 2 MiB of that RAM.
+pub(super) const UNUSED: u64 = BASE + 2 * BYTES;
+
+/// A stage of translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    One,
+    Two,
+}
+
+/// One tree of tables for 39 bits of input: a table of level 1, one of level 2, and three of level 3.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tree {
+    pub(super) stage: Stage,
+    pub(super) n: u64,
+}
+
+impl Tree {
+    pub(super) const fn root(self) -> u64 {
+        let first = match self.stage {
+            Stage::One => STAGE1,
+            Stage::Two => STAGE2,
+        };
+        first + self.n * TREE_BYTES
+    }
+
+    /// The tree of stage 1 with this root.
+    pub(super) fn with_root(root: u64) -> Option<Tree> {
+        let stage = Stage::One;
+        (0..TREES).map(|n| Tree { stage, n }).find(|tree| tree.root() == root)
+    }
+
+    /// The table of level 2, of the gigabyte from [`BASE`].
+    pub(super) const fn level2(self) -> u64 {
+        self.root() + 0x1000
+    }
+
+    /// The table of level 3 from [`LOW`].
+    pub(super) const fn level3(self) -> u64 {
+        self.root() + 0x2000
+    }
+
+    /// The table of level 3 behind that.
+    pub(super) const fn level3b(self) -> u64 {
+        self.root() + 0x3000
+    }
+
+    /// The table of level 3 from [`BASE`].
+    pub(super) const fn ram3(self) -> u64 {
+        self.root() + 0x4000
+    }
+
+    /// The words of a tree in which each table leads to the next, and RAM to itself at stage 2.
+    pub(super) fn initial(self) -> Vec<(u64, u64)> {
+        let mut words = vec![
+            (self.root() + 8, self.level2() | TABLE),
+            (self.level2(), self.ram3() | TABLE),
+            (self.level2() + 8, self.level3() | TABLE),
+            (self.level2() + 16, self.level3b() | TABLE),
+        ];
+        if self.stage == Stage::Two {
+            let page = |n: u64| (self.ram3() + 8 * n, (BASE + 0x1000 * n) | PAGE | S2_RW);
+            words.extend((0..512).map(page));
+        }
+        words
+    }
+}
+
+/// A valid table descriptor, and a valid page.
+pub(super) const TABLE: u64 = 3;
+pub(super) const PAGE: u64 = 3;
+pub(super) const BLOCK: u64 = 1;
+pub(super) const ACCESS_FLAG: u64 = 1 << 10;
+/// Stage 1: inner shareable, not global, for unprivileged reads and writes.
+pub(super) const S1_RW: u64 = 1 << 6 | 3 << 8 | ACCESS_FLAG | 1 << 11;
+pub(super) const S1_READ_ONLY: u64 = S1_RW | 1 << 7;
+/// Stage 2: write-back memory, inner shareable, for reads and writes.
+pub(super) const S2_RW: u64 = 0xf << 2 | 3 << 6 | 3 << 8 | ACCESS_FLAG;
+
+/// Write-back, inner shareable walks, as `CD.IR0`, `OR0` and `SH0` have them together.
+const WALK: u64 = 1 | 1 << 2 | 3 << 4;
+/// 39 bits of input.
+const T0SZ: u64 = 64 - 39;
+/// 44 bits of output.
+const OUTPUT_44: u64 = 4;
+/// `SHCFG` = use the incoming shareability.
+const SHCFG: u64 = 1 << 44;
+
+/// A CD of 39 bits with `TTB0` alone.
+pub(super) const fn cd_words(asid: u64, root: u64) -> [u64; 8] {
+    let w0 = T0SZ
+        | WALK << 8
+        | 1 << 30 // EPD1
+        | 1 << 31 // V
+        | OUTPUT_44 << 32
+        | 1 << 41 // AA64
+        | 1 << 45 // R
+        | 1 << 46 // A
+        | 1 << 47 // ASET
+        | asid << 48;
+    [w0, root, 0, 0xff, 0, 0, 0, 0]
+}
+
+/// What an STE of raw work does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SteKind {
+    Invalid,
+    Abort,
+    Bypass,
+    Stage1 { cd: u64 },
+    Stage2 { tree: u64, vmid: u64 },
+    Nested { cd: u64, tree: u64, vmid: u64 },
+}
+
+pub(super) const fn ste_words(kind: SteKind) -> [u64; 8] {
+    const S1DSS_USE_0: u64 = 2;
+    let w1 = S1DSS_USE_0 | WALK << 2 | SHCFG;
+    match kind {
+        SteKind::Invalid => [0; 8],
+        SteKind::Abort => [1, SHCFG, 0, 0, 0, 0, 0, 0],
+        SteKind::Bypass => [1 | 4 << 1, SHCFG, 0, 0, 0, 0, 0, 0],
+        SteKind::Stage1 { cd } => [1 | 5 << 1 | self::cd(cd), w1, 0, 0, 0, 0, 0, 0],
+        SteKind::Stage2 { tree, vmid } => {
+            [1 | 6 << 1, SHCFG, s2_word(vmid), s2_root(tree), 0, 0, 0, 0]
+        }
+        SteKind::Nested { cd, tree, vmid } => {
+            [1 | 7 << 1 | self::cd(cd), w1, s2_word(vmid), s2_root(tree), 0, 0, 0, 0]
+        }
+    }
+}
+
+const fn s2_root(tree: u64) -> u64 {
+    Tree { stage: Stage::Two, n: tree }.root()
+}
+
+const fn s2_word(vmid: u64) -> u64 {
+    const START_LEVEL_1: u64 = 1;
+    vmid | T0SZ << 32
+        | START_LEVEL_1 << 38
+        | WALK << 40
+        | OUTPUT_44 << 48
+        | 1 << 51 // S2AA64
+        | 1 << 58 // S2R
+}
+
+/// What lies at an address, for a reader of a file of raw work.
+pub(super) struct Place(pub(super) u64);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.0;
+        for smmu in 0..SMMUS {
+            let table = stream_table(smmu);
+            if (table..table + (64 << STREAM_TABLE_LOG2)).contains(&at) {
+                return write!(f, "smmu{smmu}: STE of stream {:#x}", (at - table) / 64);
+            }
+        }
+        if (CDS..cd(CD_COUNT)).contains(&at) {
+            return write!(f, "CD {}", (at - CDS) / 64);
+        }
+        for (stage, name) in [(Stage::One, "stage 1"), (Stage::Two, "stage 2")] {
+            for n in 0..TREES {
+                let root = Tree { stage, n }.root();
+                if (root..root + TREE_BYTES).contains(&at) {
+                    let table = ["1", "2", "3", "3, second", "3 of RAM"];
+                    let offset = at - root;
+                    let level = table.get((offset / 0x1000) as usize).copied().unwrap_or("none");
+                    let index = offset % 0x1000 / 8;
+                    return write!(f, "{name}, tree {n}: level {level}, descriptor {index:#x}");
+                }
+            }
+        }
+        f.write_str("memory")
+    }
+}

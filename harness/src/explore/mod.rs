@@ -1,0 +1,348 @@
+//! Random raw work on several machines at once, and what they disagree about.
+//!
+//! Raw work is a list of [`RawOp`]s that no driver issues: tables, commands and DMA of any kind. An
+//! [`Explorer`] carries each operation out on every machine and compares what a driver and a device
+//! see: where a write went, the event, the refused commands, the interrupts.
+//!
+//! 1. A model whose caches are emptied before each DMA says what memory holds at that moment. It is
+//!    the *judge*.
+//! 2. A machine with stale cached entries may use them or not. So its DMA is not compared while the
+//!    model, which keeps everything, reports a hazard for the same DMA.
+//! 3. Every other difference is a [`Finding`], unless it is one of the [`Deviation`]s of that
+//!    machine. [`Explorer::shrunk`] leaves out what the finding does not need.
+//!    After such a DMA, and after one that a deviation sent elsewhere, the caches of a machine that
+//!    tells of no hazards are emptied: what it has cached now is nobody's to judge.
+//! 4. A model that reports a hazard must have told of something stale in the audit before it.
+
+mod compare;
+mod deviations;
+mod generate;
+mod memory;
+pub mod random;
+mod raw_op;
+mod rig;
+pub mod shrink;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use smmu_engine::machine::{Backend, BackendError};
+
+use crate::backend::{Mock, MockVariant};
+use compare::Case;
+pub use deviations::{Deviation, KNOWN_QEMU, QEMU_DEVIATIONS};
+use generate::Generator;
+pub use raw_op::{RawOp, RawOpError};
+use rig::{Flushes, RawRig, Stream};
+pub use rig::{Landed, Seen};
+use shrink::shrunk;
+
+/// An audit before each so many DMAs.
+const AUDIT_EVERY: usize = 64;
+
+/// The model with caches that are emptied before each DMA.
+const JUDGE: MockVariant = MockVariant {
+    name: "judge",
+    change: |profile| {
+        profile.prefetch = false;
+        profile.consume_per_poll = 64;
+    },
+};
+
+/// The model that fetches only what it needs.
+const NO_PREFETCH: MockVariant = MockVariant {
+    name: "mock without prefetch",
+    change: |profile| {
+        profile.prefetch = false;
+        profile.consume_per_poll = 64;
+    },
+};
+
+/// One machine beside the judge.
+struct Player<'a> {
+    name: String,
+    backend: Box<dyn Backend + 'a>,
+    rig: RawRig,
+    known: &'a [Deviation],
+    sees_hazards: bool,
+    /// A known deviation changed where its last DMA went.
+    deviated: bool,
+}
+
+/// Several machines that carry out the same raw work.
+pub struct Explorer<'a> {
+    judge: RawRig,
+    players: Vec<Player<'a>>,
+    seen: Tally,
+    dmas: usize,
+}
+
+impl fmt::Debug for Explorer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.players.iter().map(|player| player.name.as_str()).collect();
+        f.debug_struct("Explorer").field("players", &names).finish_non_exhaustive()
+    }
+}
+
+/// What the work was about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Operations.
+    pub steps: u64,
+    /// DMAs among them.
+    pub dmas: u64,
+    /// DMAs that reached memory.
+    pub landed: u64,
+    /// DMAs of which the model reported a hazard, so that any answer of another machine is right.
+    pub stale: u64,
+    /// How often each event came.
+    pub events: BTreeMap<String, u64>,
+    /// Commands that the judge refused.
+    pub refused: u64,
+    /// How often each known deviation showed.
+    pub deviations: BTreeMap<&'static str, u64>,
+}
+
+/// A difference that no deviation explains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Number of the operation in its list, from 1.
+    pub step: usize,
+    /// The operation.
+    pub op: RawOp,
+    /// The machine that differs.
+    pub machine: String,
+    /// What was expected.
+    pub expected: String,
+    /// What the machine did.
+    pub happened: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Finding { step, op, machine, expected, happened } = self;
+        write!(f, "step {step}: {op}\nexpected  {expected}\n{machine:9} {happened}")
+    }
+}
+
+/// How a list of operations ended.
+type Played = Result<Option<Finding>, BackendError>;
+
+impl<'a> Explorer<'a> {
+    /// The model, and the model without prefetch.
+    ///
+    /// # Errors
+    ///
+    /// A machine does not start.
+    pub fn of_model() -> Result<Self, BackendError> {
+        let mut explorer = Explorer {
+            judge: RawRig::new(&JUDGE, Flushes::BeforeEachDma)?,
+            players: Vec::new(),
+            seen: Tally::default(),
+            dmas: 0,
+        };
+        explorer.add(Box::new(Mock), &[])?;
+        explorer.add(Box::new(NO_PREFETCH), &[])?;
+        Ok(explorer)
+    }
+
+    /// One machine more.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub fn add(
+        &mut self,
+        backend: Box<dyn Backend + 'a>,
+        known: &'a [Deviation],
+    ) -> Result<(), BackendError> {
+        let rig = RawRig::new(&*backend, Flushes::Never)?;
+        let sees_hazards = rig.has_insight();
+        let name = backend.name().to_owned();
+        self.players.push(Player { name, backend, rig, known, sees_hazards, deviated: false });
+        Ok(())
+    }
+
+    /// What the work was about so far.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.seen
+    }
+
+    /// The operations of a seed.
+    #[must_use]
+    pub fn work(seed: u64, steps: usize) -> Vec<RawOp> {
+        let mut generator = Generator::new(seed);
+        (0..steps).map(|_| generator.next_op()).collect()
+    }
+
+    /// Carries out a list from the beginning, up to the first finding.
+    ///
+    /// # Errors
+    ///
+    /// A machine broke.
+    pub fn play(&mut self, ops: &[RawOp]) -> Played {
+        self.judge.begin()?;
+        for player in &mut self.players {
+            player.begin()?;
+        }
+        for (n, op) in ops.iter().enumerate() {
+            if let Some(finding) = self.step(n + 1, op)? {
+                return Ok(Some(finding));
+            }
+        }
+        Ok(self.memory(ops))
+    }
+
+    /// The fewest operations with a finding about the same machine. `ops` has one.
+    ///
+    /// # Errors
+    ///
+    /// A machine broke.
+    pub fn shrunk(&mut self, ops: &[RawOp], finding: &Finding) -> Result<Vec<RawOp>, BackendError> {
+        let mut broken = None;
+        let kept = self.seen.clone();
+        let mut fails = |ops: &[RawOp]| match self.play(ops) {
+            Ok(found) => found.is_some_and(|found| found.machine == finding.machine),
+            Err(error) => {
+                broken.get_or_insert(error);
+                false
+            }
+        };
+        // Nothing behind the finding matters.
+        let mut few = shrunk(ops.get(..finding.step).unwrap_or(ops).to_vec(), &mut fails);
+        let mut n = 0;
+        while let Some(op) = few.get(n) {
+            let smaller = op.smaller().into_iter().find_map(|op| {
+                let mut fewer = few.clone();
+                *fewer.get_mut(n)? = op;
+                fails(&fewer).then_some(fewer)
+            });
+            match smaller {
+                Some(fewer) => few = fewer,
+                None => n += 1,
+            }
+        }
+        self.seen = kept;
+        broken.map_or(Ok(few), Err)
+    }
+
+    fn step(&mut self, step: usize, op: &RawOp) -> Played {
+        let is_dma = matches!(op, RawOp::Dma { .. });
+        self.dmas += usize::from(is_dma);
+        let audits = is_dma && self.dmas.is_multiple_of(AUDIT_EVERY);
+        let wanted = self.judge.run(op)?;
+        self.judge.take_hazards();
+        self.seen.add(op, &wanted);
+        let finding = |machine: &str, expected: String, happened: String| {
+            let machine = machine.to_owned();
+            Ok(Some(Finding { step, op: op.clone(), machine, expected, happened }))
+        };
+        let mut stale = false;
+        for player in &mut self.players {
+            let told = audits && player.sees_hazards && player.rig.is_stale();
+            let got = player.rig.run(op)?;
+            player.deviated = got.landed != wanted.landed;
+            let hazards = player.rig.take_hazards();
+            if player.sees_hazards && is_dma {
+                if audits
+                    && !told
+                    && let Some(hazard) = hazards.first()
+                {
+                    let expected = "an audit before the DMA that reports something stale".into();
+                    return finding(&player.name, expected, hazard.clone());
+                }
+                stale |= !hazards.is_empty();
+            }
+            if got == wanted {
+                continue;
+            }
+            // What is cached may be stale and still do no harm: both machines refuse, each with the
+            // fault that it saw. Or the audit tells of it.
+            let both_refuse = wanted.landed.is_none() && got.landed.is_none();
+            stale |= is_dma && player.sees_hazards && (both_refuse || player.rig.is_stale());
+            if is_dma && stale {
+                continue;
+            }
+            let stream = match op {
+                RawOp::Dma { device, .. } => self.judge.stream_of(*device),
+                _ => Stream::default(),
+            };
+            let case = Case { op, wanted: &wanted, got: &got, stream };
+            match player.explained(&case) {
+                Some(known) => {
+                    for name in known {
+                        *self.seen.deviations.entry(name).or_default() += 1;
+                    }
+                }
+                None => {
+                    let [expected, happened] = case.words();
+                    return finding(&player.name, expected, happened);
+                }
+            }
+        }
+        if let RawOp::Dma { device, iova } = op {
+            for player in &mut self.players {
+                // What is stale or a known deviation may have landed in another page,
+                player.rig.take_over_pages(*iova, &self.judge);
+                // and may be in the caches of a machine that does not tell of it.
+                if !player.sees_hazards && (stale || player.deviated) {
+                    player.rig.flush(*device)?;
+                }
+            }
+        }
+        self.seen.stale += u64::from(stale);
+        Ok(None)
+    }
+
+    /// At the end, memory is the same everywhere, but for the queues.
+    fn memory(&self, ops: &[RawOp]) -> Option<Finding> {
+        self.players.iter().find_map(|player| {
+            let at = self.judge.first_difference(&player.rig)?;
+            Some(Finding {
+                step: ops.len(),
+                op: ops.last()?.clone(),
+                machine: player.name.clone(),
+                expected: "the same memory at the end".into(),
+                happened: format!("it differs at {at:#x}"),
+            })
+        })
+    }
+}
+
+impl Player<'_> {
+    /// The deviations that make the difference, if they make all of it.
+    fn explained(&self, case: &Case<'_>) -> Option<Vec<&'static str>> {
+        let mut names = Vec::new();
+        let mut got = case.got.clone();
+        for deviation in self.known {
+            let mended = deviation.mended(case, &got);
+            if mended != got {
+                names.push(deviation.name);
+                got = mended;
+            }
+        }
+        (got == *case.wanted).then_some(names)
+    }
+
+    /// Starts again. A machine that has broken is replaced.
+    fn begin(&mut self) -> Result<(), BackendError> {
+        if self.rig.begin().is_ok() {
+            return Ok(());
+        }
+        self.rig = RawRig::new(&*self.backend, Flushes::Never)?;
+        self.rig.begin()
+    }
+}
+
+impl Tally {
+    fn add(&mut self, op: &RawOp, seen: &Seen) {
+        self.steps += 1;
+        self.dmas += u64::from(matches!(op, RawOp::Dma { .. }));
+        self.landed += u64::from(seen.landed.is_some());
+        self.refused += seen.refused.len() as u64;
+        for (_, event) in &seen.events {
+            *self.events.entry(event.kind().to_string()).or_default() += 1;
+        }
+    }
+}

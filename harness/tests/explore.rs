@@ -1,0 +1,173 @@
+//! Random raw work on the model and on QEMU, judged by the model.
+//!
+//! With `SMMU_NO_QEMU=1` what needs QEMU is ignored.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{smmu_harness, trial};
+use libtest_mimic::Arguments;
+use smmu_engine::machine::Backend;
+use smmu_harness::backend::{MockVariant, Qemu};
+use smmu_harness::explore::{Deviation, Explorer, KNOWN_QEMU, QEMU_DEVIATIONS, RawOp};
+
+const STEPS: usize = 2000;
+
+/// Seeds that a change of the generator must not make one-sided.
+fn the_model_agrees_with_itself() {
+    let mut explorer = Explorer::of_model().unwrap();
+    for seed in 0..40 {
+        let found = explorer.play(&Explorer::work(seed, STEPS)).unwrap();
+        assert_eq!(found, None, "seed {seed}");
+    }
+    let tally = explorer.tally();
+    assert_eq!(tally.steps, 40 * STEPS as u64);
+    assert!(tally.landed * 10 > tally.dmas, "{tally:?}");
+    assert!(tally.stale > 100 && tally.stale * 10 < tally.dmas, "{tally:?}");
+    assert!(tally.refused > 100, "{tally:?}");
+    for event in [
+        "C_BAD_STE",
+        "C_BAD_CD",
+        "F_CD_FETCH",
+        "F_WALK_EABT",
+        "F_TRANSLATION",
+        "F_ADDR_SIZE",
+        "F_ACCESS",
+        "F_PERMISSION",
+    ] {
+        assert!(tally.events.get(event).is_some_and(|count| *count > 10), "{event}: {tally:?}");
+    }
+}
+
+/// A machine whose addresses are smaller differs in few of its answers.
+const SMALL: MockVariant = MockVariant {
+    name: "small",
+    change: |profile| profile.output_size = smmu_types::OutputSize::Bits32,
+};
+
+fn a_machine_that_differs_is_found_and_its_work_shrinks() {
+    let mut explorer = Explorer::of_model().unwrap();
+    explorer.add(Box::new(SMALL), &[]).unwrap();
+    let ops = Explorer::work(1, STEPS);
+    let finding = explorer.play(&ops).unwrap().unwrap();
+    assert_eq!(finding.machine, "small");
+    let few = explorer.shrunk(&ops, &finding).unwrap();
+    assert!(few.len() <= 5, "{few:#?}");
+    // What is left needs all of it, and the file says the same.
+    let again = explorer.play(&few).unwrap().unwrap();
+    assert_eq!((again.machine.as_str(), again.step), ("small", few.len()));
+    for left_out in 0..few.len() {
+        let mut fewer = few.clone();
+        fewer.remove(left_out);
+        assert_eq!(explorer.play(&fewer).unwrap(), None, "without {}", few[left_out]);
+    }
+    let lines: String = few.iter().map(|op| format!("{op}\n")).collect();
+    assert_eq!(RawOp::parse_all(&lines).unwrap(), few);
+}
+
+fn a_file_holds_every_operation() {
+    let ops = Explorer::work(7, 20_000);
+    let lines: String = ops.iter().map(|op| format!("{op}\n")).collect();
+    assert_eq!(RawOp::parse_all(&lines).unwrap(), ops);
+}
+
+fn a_line_that_is_no_operation_is_named() {
+    for (line, why) in [
+        ("poke 1", "\"poke\" is no operation"),
+        ("dma 9 0x1000", "there is no device 9"),
+        ("dma 0 0x1001", "a dma needs a multiple of 4"),
+        ("dma 0", "a number is missing"),
+        ("dma 0 0x1000 0", "\"0\" is too much"),
+        ("send 0 1", "two words for each command"),
+        ("send 2 1 2", "there is no SMMU 2"),
+        ("store 0x40000004 1", "a store needs words"),
+        ("store 0x401ffff8 1 2", "a store needs words"),
+        ("store 0xfffffffffffffff8 1 2", "a store needs words"),
+        ("store 0x40000000 1x", "\"1x\" is not a number"),
+        ("translate 0 maybe", "`on` or `off` is missing"),
+    ] {
+        let error = RawOp::parse_all(&format!("# a file\n\n{line}\n")).unwrap_err().to_string();
+        assert!(error.starts_with("line 3: ") && error.contains(why), "{line}: {error}");
+    }
+}
+
+/// Runs the command. The answer: standard output, standard error, exit status.
+fn explore(arguments: &[&str]) -> (String, String, i32) {
+    smmu_harness(Path::new(env!("CARGO_TARGET_TMPDIR")), "explore", arguments)
+}
+
+fn the_page_has_the_table_of_the_program() {
+    let page = include_str!("../../docs/explore.md");
+    let (table, _, _) = explore(&["--known"]);
+    assert!(page.contains(&table), "replace the table in docs/explore.md by this one:\n{table}");
+}
+
+fn the_program_counts_what_it_did() {
+    let (told, complaint, status) = explore(&["--seeds", "2", "--steps", "500"]);
+    assert_eq!((complaint.as_str(), status), ("", 0));
+    assert!(told.starts_with("mock: 1000 steps in "), "{told}");
+    let (_, complaint, status) = explore(&["--replay", "/no/such/file.raw"]);
+    assert_eq!(status, 2);
+    assert!(complaint.contains("/no/such/file.raw"), "{complaint}");
+}
+
+/// The list is for one QEMU. Another one may deviate elsewhere.
+fn judged_qemu() -> Option<Qemu> {
+    let qemu = Qemu::find(None).unwrap();
+    if qemu.describe() == KNOWN_QEMU {
+        return Some(qemu);
+    }
+    println!("{} is not {KNOWN_QEMU}, whose deviations are listed: not compared", qemu.describe());
+    None
+}
+
+fn qemu_differs_as_listed_and_nowhere_else() {
+    let Some(qemu) = judged_qemu() else { return };
+    let mut explorer = Explorer::of_model().unwrap();
+    explorer.add(Box::new(qemu), QEMU_DEVIATIONS).unwrap();
+    for seed in 0..10 {
+        let found = explorer.play(&Explorer::work(seed, STEPS)).unwrap();
+        assert!(found.is_none(), "seed {seed}: {}", found.unwrap());
+    }
+}
+
+/// Each entry of the list explains its own example, and the others do not.
+fn each_deviation_shows_in_its_example() {
+    if judged_qemu().is_none() {
+        return;
+    }
+    for Deviation { name, example, .. } in QEMU_DEVIATIONS {
+        let ops = RawOp::parse_all(example).unwrap();
+        let others: Vec<Deviation> =
+            QEMU_DEVIATIONS.iter().filter(|other| other.name != *name).copied().collect();
+        let mut explorer = Explorer::of_model().unwrap();
+        explorer.add(Box::new(Qemu::find(None).unwrap()), &others).unwrap();
+        let finding = explorer.play(&ops).unwrap();
+        assert!(finding.is_some(), "{name}: QEMU no longer shows it, or another entry explains it");
+        let mut explorer = Explorer::of_model().unwrap();
+        explorer.add(Box::new(Qemu::find(None).unwrap()), QEMU_DEVIATIONS).unwrap();
+        assert_eq!(explorer.play(&ops).unwrap(), None, "{name}");
+        assert!(explorer.tally().deviations.contains_key(name), "{name}");
+    }
+}
+
+fn main() {
+    let no_qemu = common::qemu_is_left_out();
+    let of_qemu = |name, test: fn()| trial(name, test).with_ignored_flag(no_qemu);
+    let trials = vec![
+        trial("the_model_agrees_with_itself", the_model_agrees_with_itself),
+        trial(
+            "a_machine_that_differs_is_found_and_its_work_shrinks",
+            a_machine_that_differs_is_found_and_its_work_shrinks,
+        ),
+        trial("a_file_holds_every_operation", a_file_holds_every_operation),
+        trial("a_line_that_is_no_operation_is_named", a_line_that_is_no_operation_is_named),
+        trial("the_page_has_the_table_of_the_program", the_page_has_the_table_of_the_program),
+        trial("the_program_counts_what_it_did", the_program_counts_what_it_did),
+        of_qemu("qemu_differs_as_listed_and_nowhere_else", qemu_differs_as_listed_and_nowhere_else),
+        of_qemu("each_deviation_shows_in_its_example", each_deviation_shows_in_its_example),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
