@@ -6,7 +6,7 @@
 use smmu_types::{EventClass, EventKind, EventRecord, PhysAddr};
 
 use super::compare::Case;
-use super::memory::{PRIVILEGED_TREE, Tree};
+use super::memory::{NOWHERE, PRIVILEGED_TREE, Tree};
 use super::rig::Seen;
 
 /// The QEMU whose deviations are known.
@@ -68,13 +68,7 @@ pub const QEMU_DEVIATIONS: &[Deviation] = &[
             };
             mend_event(case, got, |wanted, event| of(true, wanted) && of(false, event));
             // One that stage 2 does not record (S2R = 0).
-            if let [(_, event)] = &*got.events
-                && case.stream.nested
-                && case.wanted.is_silent()
-                && of(false, event)
-            {
-                *got = case.wanted.clone();
-            }
+            mend_unrecorded(case, got, |event| of(false, event));
         },
     },
     Deviation {
@@ -166,17 +160,14 @@ pub const QEMU_DEVIATIONS: &[Deviation] = &[
         section: "7.3.13",
         example: include_str!("deviations/ttb-first.raw"),
         mend: |case, got| {
-            let of_input = |(_, event): &(usize, EventRecord)| {
-                event.kind() == EventKind::F_TRANSLATION && !event.is_stage2()
-            };
             let wanted = case.wanted;
             let refused = got.landed.is_none() && wanted.landed.is_none();
             // Before stage 1 looks at the address.
             let earlier = got.events.iter().all(|(_, event)| is_of_root(event))
-                && wanted.events.iter().all(of_input);
+                && wanted.events.iter().all(|(_, event)| is_untranslated(event));
             // Beyond the output size of stage 1, which limits what the CD holds.
             let beyond = wanted.events.iter().any(|(_, event)| is_beyond(event))
-                && got.events.iter().all(of_input);
+                && got.events.iter().all(|(_, event)| is_untranslated(event));
             if case.stream.nested && refused && (earlier || beyond) {
                 *got = wanted.clone();
             }
@@ -188,13 +179,10 @@ pub const QEMU_DEVIATIONS: &[Deviation] = &[
         example: include_str!("deviations/ttb-stays.raw"),
         mend: |case, got| {
             let of_root = |(_, event): &(usize, EventRecord)| is_of_root(event);
-            let of_input = |(_, event): &(usize, EventRecord)| {
-                event.kind() == EventKind::F_TRANSLATION && !event.is_stage2()
-            };
             let wanted = case.wanted;
             let now_invalid = wanted.events.iter().any(of_root) && !got.events.iter().any(of_root);
             let was_beyond = got.events.iter().any(|(_, event)| is_beyond(event))
-                && wanted.events.iter().any(of_input);
+                && wanted.events.iter().any(|(_, event)| is_untranslated(event));
             if case.stream.nested && (now_invalid || was_beyond) {
                 *got = wanted.clone();
             }
@@ -216,13 +204,7 @@ pub const QEMU_DEVIATIONS: &[Deviation] = &[
             };
             mend_event(case, got, |_, event| refused(event));
             // The other fault is one that stage 2 does not record.
-            if let [(_, event)] = &*got.events
-                && case.stream.nested
-                && case.wanted.is_silent()
-                && refused(event)
-            {
-                *got = case.wanted.clone();
-            }
+            mend_unrecorded(case, got, refused);
         },
     },
     Deviation {
@@ -261,13 +243,10 @@ pub const QEMU_DEVIATIONS: &[Deviation] = &[
         section: "3.4.1",
         example: include_str!("deviations/block-of-level-0.raw"),
         mend: |case, got| {
-            let invalid = |(_, event): &(usize, EventRecord)| {
-                event.kind() == EventKind::F_TRANSLATION && !event.is_stage2()
-            };
             let wanted = case.wanted;
             if case.stream.four_levels
                 && wanted.landed.is_none()
-                && wanted.events.iter().all(invalid)
+                && wanted.events.iter().all(|(_, event)| is_untranslated(event))
             {
                 *got = wanted.clone();
             }
@@ -279,18 +258,20 @@ pub const QEMU_DEVIATIONS: &[Deviation] = &[
 const RNW: u64 = 1 << (99 - 64);
 const TTRNW: u64 = 1 << (108 - 64);
 
-/// The least address beyond an output size that raw work chooses.
-const LEAST_BEYOND: u64 = 1 << 39;
+/// A translation fault of stage 1.
+fn is_untranslated(event: &EventRecord) -> bool {
+    event.kind() == EventKind::F_TRANSLATION && !event.is_stage2()
+}
 
 /// A read of a table beyond all memory.
 fn is_beyond(event: &EventRecord) -> bool {
-    event.fetch_address().is_some_and(|fetch| fetch.0 >= LEAST_BEYOND)
+    event.fetch_address().is_some_and(|fetch| fetch.0 >= NOWHERE)
 }
 
 /// A fault of stage 2 on the way to a table of level 1, which `TTB0` names.
 fn is_of_root(event: &EventRecord) -> bool {
     let page = event.ipa().0 & !0xfff;
-    let is_root = Tree::with_root(page).is_some() || page >= LEAST_BEYOND;
+    let is_root = Tree::with_root(page).is_some() || page >= NOWHERE;
     event.is_stage2() && event.class() == EventClass::Tt && is_root
 }
 
@@ -301,6 +282,17 @@ fn mend_event(case: &Case<'_>, got: &mut Seen, is: impl Fn(&EventRecord, &EventR
         && is(wanted, event)
     {
         *event = *wanted;
+    }
+}
+
+/// Takes back the one event of a nested stream, if `is` holds, where no event was wanted.
+fn mend_unrecorded(case: &Case<'_>, got: &mut Seen, is: impl Fn(&EventRecord) -> bool) {
+    if let [(_, event)] = &*got.events
+        && case.stream.nested
+        && case.wanted.is_silent()
+        && is(event)
+    {
+        *got = case.wanted.clone();
     }
 }
 

@@ -1,8 +1,9 @@
 //! Makes raw work: mostly changes with the invalidations that they need, and now and then without.
 
 use super::memory::{
-    ACCESS_FLAG, BASE, BLOCK, CD_COUNT, DEVICES, LOW, PAGE, PAGES, PRIVILEGED_TREE, S1_READ_ONLY,
-    S1_RW, S2_RW, SMMUS, Stage, SteKind, TABLE, TREES, Tree, UNUSED, cd, cd_words, ste, ste_words,
+    ACCESS_FLAG, BASE, BLOCK, CD_COUNT, DEVICES, LOW, NOWHERE, PAGE, PAGES, PRIVILEGED_TREE,
+    S1_READ_ONLY, S1_RW, S2_RW, SMMUS, Stage, SteKind, TABLE, TREES, Tree, UNUSED, cd, cd_words,
+    ste, ste_words,
 };
 use super::random::Random;
 use super::raw_op::RawOp;
@@ -18,8 +19,6 @@ const IOVAS: [u64; 8] = [
     0x7f_ffff_f000,
     0x80_0000_0000,
 ];
-/// Far above all memory of every machine, within 44 bits.
-const NOWHERE: u64 = 0x80_0000_0000;
 /// Above 44 bits.
 const TOO_HIGH: u64 = 1 << 45;
 /// `AP[1]`: unprivileged accesses too.

@@ -62,6 +62,10 @@ pub(super) const LOW: u64 = BASE + BYTES;
 /// A block of 2 MiB of that RAM.
 pub(super) const UNUSED: u64 = BASE + 2 * BYTES;
 
+/// Far above all memory of every machine, within 44 bits. No address that raw work chooses beyond
+/// an output size is below it.
+pub(super) const NOWHERE: u64 = 0x80_0000_0000;
+
 /// A stage of translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
