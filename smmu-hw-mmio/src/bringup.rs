@@ -192,7 +192,7 @@ pub enum BringupError {
     },
     /// The format does not allow a stream table of this size.
     #[error(
-        "no stream table can be {format}; a linear table has up to 2^32 STEs, a two-level table 2^8 to 2^32"
+        "no stream table can be {format}; a table has up to 2^32 STEs, and SPLIT is 6, 8 or 10"
     )]
     StreamTableSize {
         /// The requested format.

@@ -237,14 +237,6 @@ fn probe_and_bring_up_report_an_absent_device() {
 #[rstest]
 #[case::linear(StreamTableFormat::Linear { log2: 33 }, "a linear table of 2^33 STEs")]
 #[case::linear_absurd(StreamTableFormat::Linear { log2: 255 }, "a linear table of 2^255 STEs")]
-#[case::two_level_small(
-    StreamTableFormat::TwoLevel { log2: 7, split: Split::Eight },
-    "a two-level table of 2^7 STEs, 2^8 in a second level"
-)]
-#[case::two_level_zero(
-    StreamTableFormat::TwoLevel { log2: 0, split: Split::Six },
-    "a two-level table of 2^0 STEs, 2^6 in a second level"
-)]
 #[case::two_level_large(
     StreamTableFormat::TwoLevel { log2: 33, split: Split::Ten },
     "a two-level table of 2^33 STEs, 2^10 in a second level"

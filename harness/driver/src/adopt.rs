@@ -388,9 +388,9 @@ fn overlaps(shape: &StreamTableShape, first: u64, bytes: u64) -> bool {
         Some(split) => 8u64.checked_shl(shape.log2.saturating_sub(split.bits()).into()),
     };
     let meets = |base: u64, bytes: u64| base < end && first < base.saturating_add(bytes);
-    let arrays = shape.arrays.iter().filter_map(|array| array.descriptor.array());
+    let mut arrays = shape.arrays.iter().filter_map(|array| shape.stes(array));
     meets(shape.base.0, level1.unwrap_or(u64::MAX))
-        || arrays.into_iter().any(|(address, log2)| meets(address.0, ste << log2))
+        || arrays.any(|(address, stes)| meets(address.0, ste * stes))
 }
 
 impl<P: Platform> Handover<'_, P> {

@@ -332,9 +332,9 @@ where
         .try_reserve(2 * shape.arrays.len())
         .map_err(|_| AttachError::OutOfMemory { smmu })?;
     for array in &shape.arrays {
-        let Some((address, log2)) = array.descriptor.array() else { continue };
+        let Some((address, stes)) = shape.stes(array) else { continue };
         // At most 64 KiB, and no more than `split` allows: the survey has judged it.
-        let block = mapped(address, (Ste::BYTES as u64) << log2)?;
+        let block = mapped(address, Ste::BYTES as u64 * stes)?;
         table.adopt_second(array.index, block, array.descriptor.0[0])?;
     }
     Ok(table)

@@ -58,6 +58,16 @@ pub struct StreamTableShape {
     pub arrays: Vec<SteArray>,
 }
 
+impl StreamTableShape {
+    /// Where an array is, and how many of its STEs the SMMU uses: those of its descriptor's `Span`,
+    /// but none at or beyond 2^`log2`. `None` if the descriptor leads to no array.
+    #[must_use]
+    pub fn stes(&self, array: &SteArray) -> Option<(PhysAddr, u64)> {
+        let (address, log2) = array.descriptor.array()?;
+        Some((address, 1 << log2.min(self.log2)))
+    }
+}
+
 /// A second-level array of STEs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SteArray {
@@ -245,10 +255,10 @@ impl<M: PhysicalMemory + ?Sized> Reader<'_, M> {
                 let place = Place::StreamDescriptor(first);
                 let lookup = StreamLookup { config, descriptor: Some(descriptor) };
                 judged(place, |report| legal::stream_id(first, lookup, self.smmu, report))?;
-                let Some((address, log2)) = descriptor.array() else { continue };
-                let stes = 1u64 << log2.min(shape.log2);
+                let array = SteArray { index, descriptor };
+                let Some((address, stes)) = shape.stes(&array) else { continue };
                 shape.arrays.try_reserve(1).map_err(|_| Doubt::OutOfMemory)?;
-                shape.arrays.push(SteArray { index, descriptor });
+                shape.arrays.push(array);
                 self.stes(place, address, first.0, stes)?;
             }
         }

@@ -1012,23 +1012,54 @@ fn a_nested_stream_is_kept_without_its_guests_cds() {
     assert_eq!(rig.reached(STAGE2), Reached::Memory);
 }
 
-/// A table smaller than one second level has no form in this crate.
+/// `LOG2SIZE` is below `SPLIT`: one descriptor, whose `Span` reaches beyond the table (6.3.25).
 #[rstest]
-fn a_table_within_one_second_level_is_refused(
+fn a_table_within_one_second_level_ends_at_its_size(
     #[values(Split::Six, Split::Eight, Split::Ten)] split: Split,
+    #[values(0, 3, 5)] log2: u8,
+    #[values(true, false)] spans_more: bool,
 ) {
     let mut rig = Rig::new();
+    let (array, reach) = (OLD + (BYTES as u64 - 0x1_0000), (1 << log2) - 1);
+    let bypass = Ste::bypass(ShareabilityOverride::NonShareable);
+    for n in 0..1u64 << split.bits() {
+        rig.memory.set(array + n * 64, bypass.0[0]);
+    }
+    rig.base = array - 64;
+    let span = if spans_more { split.bits() } else { log2 };
+    rig.memory.set(rig.base, array | u64::from(span + 1));
+    rig.config = 1 << 16 | u32::from(split.bits()) << 6 | u32::from(log2);
+
+    let survey = rig.survey().unwrap();
+    assert!(survey.streams().map(|live| live.stream.0).eq(0..=reach));
+    let smmu = rig.adopt(&[reach]);
+    let ste = |stream: u32| Ste(rig.memory.entry(array + u64::from(stream) * 64));
+    for stream in 0..1 << split.bits() {
+        let expected = if stream < reach { Ste::ABORT } else { bypass };
+        assert_eq!(ste(stream), expected, "{stream:#x}: beyond the table nothing is written");
+    }
+    let device = smmu.add_device(&[StreamId(reach)]).unwrap();
+    assert_eq!(device.attach(&rig.domain(9, S1)), Ok(Outcome::Done));
+    assert!(matches!(reached(&rig.memory, ste(reach)), Reached::Stage1(_)));
+    let stream = StreamId(reach + 1);
+    let refused = smmu.add_device(&[stream]).map(|_| ());
+    assert_eq!(refused, Err(AttachError::StreamRange { smmu: SMMU, stream, bits: log2 }));
+}
+
+/// The only descriptor is empty: the new owner links an array.
+#[rstest]
+fn a_table_within_one_second_level_grows_to_its_size(#[values(-1, 0)] beside: i8) {
+    let mut rig = Rig::new();
     rig.base = OLD + (BYTES as u64 - 0x2000);
-    let bits = split.bits();
-    rig.config = 1 << 16 | u32::from(bits) << 6 | (u32::from(bits) - 1);
-    assert!(rig.survey().is_ok());
-    let refused = rig.adopting(SMMU, &[]).map(|_| ());
-    let field =
-        FieldError::TooSmall { field: "LOG2SIZE", value: u64::from(bits) - 1, min: bits.into() };
-    assert_eq!(refused, Err(AdoptError::Smmu(AttachError::from(field))));
-    // As large as one: its only descriptor is empty.
-    rig.config += 1;
-    assert!(rig.adopting(SMMU, &[]).is_ok());
+    let bits = Split::Eight.bits().wrapping_add_signed(beside);
+    rig.config = 1 << 16 | 8 << 6 | u32::from(bits);
+    let smmu = rig.adopt(&[]);
+    let (last, stream) = (StreamId((1 << bits) - 1), StreamId(1 << bits));
+    let device = smmu.add_device(&[last]).unwrap();
+    assert_eq!(device.bypass(), Ok(Outcome::Done));
+    assert!(rig.survey().unwrap().streams().map(|live| live.stream).eq([last]));
+    let refused = smmu.add_device(&[stream]).map(|_| ());
+    assert_eq!(refused, Err(AttachError::StreamRange { smmu: SMMU, stream, bits }));
 }
 
 #[test]

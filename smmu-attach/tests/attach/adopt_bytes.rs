@@ -92,8 +92,9 @@ fn adopt_of(registers: IdRegisters, survey: &Survey, words: &[u64]) {
         None => stes(shape.base, 0, 1 << shape.log2),
         Some(split) => {
             for array in &shape.arrays {
-                let (address, log2) = array.descriptor.array().unwrap();
-                stes(address, array.index << split.bits(), 1 << log2);
+                let (address, count) = shape.stes(array).unwrap();
+                assert!(count <= 1 << shape.log2);
+                stes(address, array.index << split.bits(), count as u32);
             }
         }
     }

@@ -24,16 +24,6 @@ pub enum FieldError {
         /// The largest value that fits.
         max: u64,
     },
-    /// A value is too small for the other values.
-    #[error("{field} = {value:#x} is too small here; the smallest value is {min:#x}")]
-    TooSmall {
-        /// Field name of the architecture.
-        field: &'static str,
-        /// The value given.
-        value: u64,
-        /// The smallest value that fits.
-        min: u64,
-    },
     /// A value, or a combination of values, is reserved.
     #[error("{field} = {value:#x} is reserved here")]
     Reserved {

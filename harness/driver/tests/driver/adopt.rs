@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::bench::{self, Bench, GUEST_PAGE, STREAM, TestMemory, Tested, VmTables};
 use rstest::rstest;
 use smmu_driver::smmu_attach::adopt::{Doubt, Keep, LiveStream, Place, ReadBudget};
-use smmu_driver::smmu_attach::{Attachment, Outcome};
+use smmu_driver::smmu_attach::{AttachError, Attachment, Outcome};
 use smmu_driver::smmu_hw_mmio::{BringupError, Interrupts, OldCommands, TakeoverError};
 use smmu_driver::smmu_tags::AsidSpace;
 use smmu_driver::smmu_types::seam::{DmaBlock, DmaLayout, DmaMemory, RegistersExt};
@@ -185,6 +185,38 @@ fn a_kept_stream_works_before_during_and_after() {
         let _ = device.block();
     }
     assert!(domain.into_tables().is_ok());
+    driver.shutdown().unwrap();
+    left.quiet();
+}
+
+/// The old owner's table ends within one second level, whose descriptor spans more (6.3.25).
+#[test]
+fn a_table_within_one_second_level_ends_at_its_size() {
+    let left = Left::new(Profile::default());
+    let registers = left.bench.registers(0, None);
+    let (on, config) = (registers.read(regs::CR0), registers.read(regs::STRTAB_BASE_CFG));
+    registers.write(regs::CR0, on & !regs::cr0::SMMUEN);
+    registers.write(regs::STRTAB_BASE_CFG, config & !0x3f | 4);
+    registers.write(regs::CR0, on);
+    let beyond = left.ste(OTHER);
+    let ste = left.word(beyond).load(Ordering::Relaxed);
+    assert_eq!((left.reaches(STREAM), left.reaches(OTHER)), (Some(0), None));
+
+    let driver = adopt(&left, OnDoubt::Refuse).unwrap();
+    let mut bad = Vec::new();
+    driver.drain_events(SMMU, |event| bad.push((event.stream(), event.kind()))).unwrap();
+    assert_eq!(bad, [(OTHER, EventKind::C_BAD_STREAMID)]);
+    let commands = OldCommands::default();
+    assert_eq!(driver.smmu(SMMU).unwrap().origin(), Origin::Adopted { kept: 1, commands });
+    assert_eq!((left.reaches(STREAM), left.reaches(OTHER)), (Some(0), None));
+    // The memory beyond is no part of the table, so nothing is written there.
+    assert_eq!(left.word(beyond).load(Ordering::Relaxed), ste);
+    let refused = driver.add_device(SMMU, &[OTHER]).map(|_| ());
+    let range = AttachError::StreamRange { smmu: SMMU, stream: OTHER, bits: 4 };
+    assert_eq!(refused, Err(DriverError::Attach(range)));
+    let device = driver.add_device(SMMU, &[STREAM]).unwrap();
+    assert!(matches!(device.block(), Outcome::Freed(_)));
+    assert_eq!(left.reaches(STREAM), None);
     driver.shutdown().unwrap();
     left.quiet();
 }

@@ -278,6 +278,39 @@ fn two_level_tables(#[case] descriptor: u64, #[case] reached: Option<u64>) {
     assert_eq!(rig.missing(), Vec::<String>::new());
 }
 
+/// 6.3.25: with `LOG2SIZE` below `SPLIT` there is one descriptor, and no StreamID at or beyond
+/// 2^`LOG2SIZE` is usable, also if `Span` reaches it.
+#[rstest]
+#[case::one_stream(0, 0, false)]
+#[case::last(4, 0xf, true)]
+#[case::beyond(4, 0x10, false)]
+#[case::last_but_one_bit(7, 0x7f, true)]
+#[case::beyond_half(7, 0x80, false)]
+#[case::next_descriptor(7, 0x100, false)]
+fn a_two_level_table_within_one_second_level(
+    #[case] log2: u32,
+    #[case] stream: u32,
+    #[case] reached: bool,
+) {
+    let rig = two_level(Profile::default(), 0);
+    let r = &rig.regs;
+    r.write(regs::CR0, regs::cr0::CMDQEN | regs::cr0::EVENTQEN);
+    r.write(regs::STRTAB_BASE_CFG, 1 << 16 | 8 << 6 | log2);
+    // All streams but the first.
+    for n in 1..0x100 {
+        rig.put(L2 + n * 64, 1 | 5 << 1 | rig.cd(SID));
+    }
+    rig.put(L1, L2 | 9);
+    rig.put(L1 + 8, L2 | 9);
+    r.write(regs::CR0, 0xd);
+    assert_eq!(rig.dma(StreamId(stream), IOVA), reached.then_some(A));
+    let bad = [format!("C_BAD_STREAMID sid={stream:#x}")];
+    let bad_ste = [format!("C_BAD_STE sid={stream:#x}")];
+    let refused = if stream == 0 { &bad_ste } else { &bad };
+    assert_eq!(rig.event_lines(), if reached { &[][..] } else { refused });
+    assert_eq!(rig.missing(), Vec::<String>::new());
+}
+
 #[test]
 fn a_level_1_descriptor_is_cached_even_when_inactive() {
     let rig = two_level(Profile::default(), 0);

@@ -21,8 +21,11 @@ pub enum StreamTableFormat {
         log2: u8,
     },
     /// An array of 2^(`log2` - `split`) L1 descriptors, each pointing at up to 2^`split` STEs.
+    ///
+    /// With `log2` below `split` there is one descriptor. It may span more STEs than 2^`log2`, and
+    /// the SMMU does not use those (6.3.25). Arm recommends a linear table instead.
     TwoLevel {
-        /// log2 of the number of StreamIDs that the table covers, `split` to 32.
+        /// log2 of the number of StreamIDs that the table covers, 0 to 32.
         log2: u8,
         /// How many low bits of a StreamID the second level indexes.
         split: Split,
@@ -95,8 +98,7 @@ impl StreamTableFormat {
     ///
     /// # Errors
     ///
-    /// The format cannot have this size: more than 32 bits, or for a two-level table fewer bits
-    /// than its second level covers. Or its split is reserved.
+    /// More than 32 bits of StreamIDs, or a reserved split.
     pub const fn bytes(self) -> Result<u64, FieldError> {
         const FIELD: &str = strtab_base_cfg::LOG2SIZE.name();
         let value = self.log2() as u64;
@@ -107,11 +109,8 @@ impl StreamTableFormat {
                 let field = strtab_base_cfg::SPLIT.name();
                 Err(FieldError::Reserved { field, value: value as u64 })
             }
-            StreamTableFormat::TwoLevel { log2, split } if log2 >= split.bits() => {
-                Ok(8 << (log2 - split.bits()))
-            }
-            StreamTableFormat::TwoLevel { split, .. } => {
-                Err(FieldError::TooSmall { field: FIELD, value, min: split.bits() as u64 })
+            StreamTableFormat::TwoLevel { log2, split } => {
+                Ok(8 << log2.saturating_sub(split.bits()))
             }
         }
     }

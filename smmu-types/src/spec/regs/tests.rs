@@ -7,7 +7,6 @@ use crate::fields;
 use crate::queue::QueueSize;
 use crate::{FieldError, PhysAddr, StreamId};
 use rstest::rstest;
-use std::string::ToString;
 
 #[rstest]
 #[case(0xa8, EVENTQ_PROD.name())]
@@ -79,18 +78,19 @@ fn a_stream_table_of_an_impossible_size_says_which_way() {
             assert_eq!(strtab::base(PhysAddr(0), format), Err(error));
         }
     }
-    let error = FieldError::TooSmall { field, value: 5, min: 8 };
-    assert_eq!(two_level(5).config(), Err(error));
-    assert_eq!(strtab::base(PhysAddr(0), two_level(5)), Err(error));
-    assert_eq!(error.to_string(), "LOG2SIZE = 0x5 is too small here; the smallest value is 0x8");
     assert_eq!(two_level(8).bytes(), Ok(8));
     assert_eq!(two_level(32).bytes(), Ok(8 << 24));
     for (split, bits) in [(Split::Six, 6), (Split::Ten, 10)] {
         let of = |log2| StreamTableFormat::TwoLevel { log2, split };
         assert_eq!(of(bits).bytes(), Ok(8));
         assert_eq!(of(32).bytes(), Ok(8 << (32 - bits)));
-        let error = FieldError::TooSmall { field, value: (bits - 1).into(), min: bits.into() };
-        assert_eq!(of(bits - 1).bytes(), Err(error));
+        // 6.3.25: MAX(1, 2^(LOG2SIZE - SPLIT)) descriptors.
+        assert_eq!((of(bits - 1).bytes(), of(0).bytes()), (Ok(8), Ok(8)));
+        let config = 1 << 16 | u32::from(bits) << 6 | u32::from(bits - 1);
+        assert_eq!(of(bits - 1).config(), Ok(config));
+        assert_eq!(strtab::DecodedConfig::decode(config).format(), Some(of(bits - 1)));
+        assert!(strtab::base(PhysAddr(0x4000_0040), of(0)).is_ok());
+        assert!(strtab::base(PhysAddr(0x4000_0008), of(0)).is_err());
     }
     let reserved = StreamTableFormat::TwoLevel { log2: 16, split: Split::Reserved(7) };
     assert_eq!(reserved.config(), Err(FieldError::Reserved { field: "SPLIT", value: 7 }));
