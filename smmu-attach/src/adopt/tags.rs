@@ -5,6 +5,7 @@
 //! 2. A number of a shared ASID space stays taken while one SMMU of the space has a use of it.
 //!    The first SMMU that holds the number makes it so, also if another one has claimed it.
 //! 3. A use is released once: the device whose entries led to the tag holds it, under its lock.
+//! 4. A table that is dropped quarantines the numbers of its rows, and frees its memory.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -33,8 +34,8 @@ enum Claimed {
     Held(InUseTag),
 }
 
-/// One row's use of a number. Dropping it gives the use back. The last one keeps a held number taken, and
-/// frees a fresh one.
+/// One row's use of a number. Dropping it gives the use back. The last one frees a fresh number. A held
+/// number stays taken: the space quarantines it.
 pub(crate) struct NumberUse<P: Platform>(Option<Counted<Number<P>>>);
 
 impl<P: Platform> NumberUse<P> {
@@ -59,6 +60,12 @@ impl<P: Platform> NumberUse<P> {
             Some(Claimed::Fresh(fresh)) => Some(Claimed::Held(fresh.install())),
             held => held,
         };
+    }
+
+    /// Give up the memory, not the use: no other row is the last one any more. The number stays taken,
+    /// and counts as quarantined after the last row.
+    fn never_end(mut self) {
+        self.0 = None;
     }
 
     /// The tag, if this was the last use.
@@ -246,7 +253,13 @@ pub(crate) fn share_asid<P: Platform>(rows: &[Row<P>], asid: Asid) -> Option<Num
 impl<P: Platform> Drop for TagTable<P> {
     fn drop(&mut self) {
         // The SMMU may still use the tags, so no other SMMU of the space frees their numbers.
-        mem::forget(mem::take(self.rows.get_mut()));
+        for row in self.rows.get_mut().drain(..) {
+            match row.number {
+                Holding::Use(number) => number.never_end(),
+                Holding::Retiring(tag) => tag.quarantine(),
+                Holding::Nothing => {}
+            }
+        }
     }
 }
 

@@ -923,6 +923,24 @@ fn inv_4_an_asid_is_reserved_while_one_smmu_of_the_space_is_left(
     assert!(is_free());
 }
 
+/// Its streams may still run, so neither the space nor the other SMMU frees the number.
+#[test]
+fn inv_4_a_number_stays_taken_when_its_smmu_is_dropped() {
+    let (one, two) = (Rig::new(), Rig::new());
+    let first = one.adopt(&[STAGE1, STAGE2]);
+    let asids = first.asids().clone();
+    let survey = two.survey().unwrap();
+    let (adoption, config) = (Adoption::new(&survey).beside(&first), SmmuConfig::default());
+    let second = two.adopting_with(SmmuId(1), &[STAGE1], adoption, config).unwrap();
+    let second = second.abort_others().unwrap();
+    drop(first);
+    assert_eq!(second.add_device(&[StreamId(STAGE1)]).unwrap().block(), Outcome::Done);
+    assert_eq!((asids.stats().in_use, asids.stats().quarantined), (1, 0));
+    drop(second);
+    assert_eq!((asids.stats().in_use, asids.stats().quarantined), (0, 1));
+    assert!(asids.claim(SMMU, Regime::El1, 16, Asid(1)).is_err());
+}
+
 #[test]
 fn an_smmu_that_is_gone_gives_its_numbers_back() {
     let rig = Rig::new();
