@@ -201,6 +201,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod add_device;
 pub mod adopt;
 mod ats;
 mod ats_switch;
@@ -210,12 +211,14 @@ mod context;
 mod cpu_tables;
 mod deferred;
 mod device;
+mod device_config;
 mod domain;
 mod domain_config;
 pub mod entry;
 mod error;
 mod fault_model;
 pub mod faults;
+mod foreign_streams;
 mod group;
 #[cfg(feature = "guest")]
 pub mod guest;
@@ -234,8 +237,10 @@ mod prepare;
 #[cfg(feature = "guest")]
 mod reread;
 mod smmu;
+mod smmu_config;
 mod smmu_core;
 mod stream_entry;
+mod stream_owners;
 mod stream_table;
 mod substream;
 mod substreams;
@@ -256,6 +261,7 @@ pub use attach::{Installed, Prepared, Published};
 pub use cpu_tables::CpuTableError;
 pub use deferred::DeferredUnmaps;
 pub use device::{Attachment, Device};
+pub use device_config::DeviceConfig;
 pub use domain::{ArrayView, Domain};
 pub use domain_config::{DomainConfig, TagNumber};
 pub use error::{AttachError, BrokenRule, Requirement};
@@ -266,7 +272,8 @@ pub use outcome::Outcome;
 pub use platform::{Env, Platform};
 #[cfg(feature = "guest")]
 pub use reread::{Reread, SteChange};
-pub use smmu::{DeviceConfig, Smmu, SmmuConfig};
+pub use smmu::Smmu;
+pub use smmu_config::SmmuConfig;
 pub use smmu_invs;
 pub use smmu_tags;
 pub use smmu_types;
