@@ -4,10 +4,8 @@
 //! switch, and keeps all of them until an `ATC_INV` that it answers. It answers none while its own
 //! switch is off. No translation that it can still use may be one of a domain that does not
 //! invalidate for it.
-#![expect(unsafe_code, reason = "implements the promise of DMA memory")]
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -18,10 +16,11 @@ use smmu_attach::*;
 use smmu_invs::{ArcSwapCell, AtsGate, Drained, EntryState, GatedCell, InvArray, InvKind};
 use smmu_types::fake::*;
 use smmu_types::range::Extent;
-use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, SinkError, StdWait, TimedOut};
+use smmu_types::seam::{SinkError, StdWait, TimedOut};
 use smmu_types::*;
 
 use crate::common::{LARGE, S1, S2};
+use crate::watched_memory::{Watch, WatchedMemory};
 
 const SMMU: SmmuId = SmmuId(0);
 const STREAM: StreamId = StreamId(8);
@@ -34,7 +33,7 @@ struct Cards;
 impl Platform for Cards {
     type Lock = parking_lot::RawMutex;
     type SleepLock = parking_lot::RawMutex;
-    type Dma = WatchedMemory;
+    type Dma = WatchedMemory<Arc<Card>>;
     type Sink = RecordingSink;
     type Cell = GatedCell<ArcSwapCell<InvArray>>;
     type Observer = RecordingObserver;
@@ -214,34 +213,9 @@ impl AtsSwitch for Switch {
     }
 }
 
-struct WatchedMemory(Pool<HeapWindow>, Arc<Card>);
-struct WatchedBlock(PoolBlock<HeapWindow>, Arc<Card>);
-
-// SAFETY: blocks are the pool's.
-unsafe impl DmaMemory for WatchedMemory {
-    type Block = WatchedBlock;
-    fn allocate(&self, layout: DmaLayout) -> Result<WatchedBlock, DmaError> {
-        Ok(WatchedBlock(self.0.allocate(layout)?, Arc::clone(&self.1)))
-    }
-    fn full_barrier(&self) {
-        self.0.full_barrier();
-    }
-}
-
-// SAFETY: as the pool's block.
-unsafe impl DmaBlock for WatchedBlock {
-    fn words(&self) -> &[AtomicU64] {
-        self.0.words()
-    }
-    fn address(&self) -> PhysAddr {
-        self.0.address()
-    }
-    fn publish(&self, words: Range<usize>) {
-        self.0.publish(words);
-        self.1.look();
-    }
-    fn observe(&self, words: Range<usize>) {
-        self.0.observe(words);
+impl Watch for Arc<Card> {
+    fn stored(&self) {
+        self.look();
     }
 }
 

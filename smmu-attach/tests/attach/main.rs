@@ -21,4 +21,5 @@ mod substreams;
 mod transaction;
 mod unconfirmed;
 mod watched_cell;
+mod watched_memory;
 mod words;

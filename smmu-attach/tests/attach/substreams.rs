@@ -3,58 +3,21 @@
 //!
 //! A fake SMMU looks at the entries after each published store: once straight in memory, and once
 //! through caches that forget nothing before a `CFGI_STE`.
-#![expect(unsafe_code, reason = "implements the promise of DMA memory")]
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rstest::rstest;
 use smmu_attach::*;
 use smmu_types::fake::*;
-use smmu_types::seam::{DmaBlock, DmaError, DmaLayout, DmaMemory, Notice, SinkError};
+use smmu_types::seam::{Notice, SinkError};
 use smmu_types::*;
 
 use crate::common::*;
+use crate::watched_memory::{Look, WatchedMemory};
 
-type Look = Arc<Mutex<Option<Box<dyn Fn() + Send>>>>;
-
-/// A pool that calls `look` after each published store.
-struct WatchedMemory(Pool<HeapWindow>, Look);
-struct WatchedBlock(PoolBlock<HeapWindow>, Look);
-
-// SAFETY: blocks are the pool's.
-unsafe impl DmaMemory for WatchedMemory {
-    type Block = WatchedBlock;
-    fn allocate(&self, layout: DmaLayout) -> Result<WatchedBlock, DmaError> {
-        Ok(WatchedBlock(self.0.allocate(layout)?, Arc::clone(&self.1)))
-    }
-    fn full_barrier(&self) {
-        self.0.full_barrier();
-    }
-}
-
-// SAFETY: as the pool's block.
-unsafe impl DmaBlock for WatchedBlock {
-    fn words(&self) -> &[AtomicU64] {
-        self.0.words()
-    }
-    fn address(&self) -> PhysAddr {
-        self.0.address()
-    }
-    fn publish(&self, words: Range<usize>) {
-        self.0.publish(words);
-        if let Some(look) = &*self.1.lock().unwrap() {
-            look();
-        }
-    }
-    fn observe(&self, words: Range<usize>) {
-        self.0.observe(words);
-    }
-}
-
-type Watched = FakePlatform<WatchedMemory, RecordingObserver>;
+type Watched = FakePlatform<WatchedMemory<Look>, RecordingObserver>;
 
 /// Where a transaction without a SubstreamID (`None`) or with one ends.
 pub(crate) type Source = Option<u32>;

@@ -4,8 +4,8 @@
 #![expect(unsafe_code, reason = "implements the promise of DMA memory")]
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use smmu_attach::adopt::*;
 use smmu_attach::*;
@@ -17,12 +17,11 @@ use smmu_types::*;
 
 use crate::common::*;
 use crate::substreams::{Reached, walk};
+use crate::watched_memory::{Look, Watch, WatchedBlock, WatchedMemory};
 
 pub(super) const OLD: u64 = 0x4000_0000;
 pub(super) const NEW: u64 = 0x5000_0000;
 pub(super) const BYTES: usize = 4 << 20;
-
-pub(super) type Look = Arc<Mutex<Option<Box<dyn Fn() + Send>>>>;
 
 /// The memory of both owners.
 #[derive(Clone)]
@@ -57,17 +56,16 @@ impl PhysicalMemory for Memory {
     }
 }
 
-/// A pool, and blocks over the old owner's memory. Calls `look` after each published store.
+/// A watched pool, and watched blocks over the old owner's memory.
 pub(super) struct AdoptivePool {
-    pub(super) pool: Pool<HeapWindow>,
+    pub(super) pool: WatchedMemory<Look>,
     pub(super) old: Arc<[AtomicU64]>,
-    pub(super) look: Look,
     pub(super) refuses: Arc<AtomicBool>,
     pub(super) rounds_up: Arc<AtomicBool>,
 }
 
 pub(super) enum AdoptiveBlock {
-    Own(PoolBlock<HeapWindow>, Look),
+    Own(WatchedBlock<Look>),
     Old(Arc<[AtomicU64]>, Range<usize>, Look),
 }
 
@@ -75,7 +73,7 @@ pub(super) enum AdoptiveBlock {
 unsafe impl DmaMemory for AdoptivePool {
     type Block = AdoptiveBlock;
     fn allocate(&self, layout: DmaLayout) -> Result<AdoptiveBlock, DmaError> {
-        Ok(AdoptiveBlock::Own(self.pool.allocate(layout)?, Arc::clone(&self.look)))
+        Ok(AdoptiveBlock::Own(self.pool.allocate(layout)?))
     }
     fn full_barrier(&self) {
         self.pool.full_barrier();
@@ -92,7 +90,7 @@ unsafe impl AdoptMemory for AdoptivePool {
         if self.refuses.load(Ordering::Relaxed) || words.end > self.old.len() {
             return Err(refused);
         }
-        Ok(AdoptiveBlock::Old(Arc::clone(&self.old), words, Arc::clone(&self.look)))
+        Ok(AdoptiveBlock::Old(Arc::clone(&self.old), words, Arc::clone(&self.pool.1)))
     }
 }
 
@@ -100,30 +98,24 @@ unsafe impl AdoptMemory for AdoptivePool {
 unsafe impl DmaBlock for AdoptiveBlock {
     fn words(&self) -> &[AtomicU64] {
         match self {
-            AdoptiveBlock::Own(block, _) => block.words(),
+            AdoptiveBlock::Own(block) => block.words(),
             AdoptiveBlock::Old(words, range, _) => &words[range.clone()],
         }
     }
     fn address(&self) -> PhysAddr {
         match self {
-            AdoptiveBlock::Own(block, _) => block.address(),
+            AdoptiveBlock::Own(block) => block.address(),
             AdoptiveBlock::Old(_, range, _) => PhysAddr(OLD + 8 * range.start as u64),
         }
     }
     fn publish(&self, words: Range<usize>) {
-        let look = match self {
-            AdoptiveBlock::Own(block, look) => {
-                block.publish(words);
-                look
-            }
-            AdoptiveBlock::Old(_, _, look) => look,
-        };
-        if let Some(look) = &*look.lock().unwrap() {
-            look();
+        match self {
+            AdoptiveBlock::Own(block) => block.publish(words),
+            AdoptiveBlock::Old(_, _, look) => look.stored(),
         }
     }
     fn observe(&self, words: Range<usize>) {
-        if let AdoptiveBlock::Own(block, _) = self {
+        if let AdoptiveBlock::Own(block) = self {
             block.observe(words);
         }
     }
@@ -237,9 +229,8 @@ impl Rig {
             }
         });
         let dma = AdoptivePool {
-            pool: new,
+            pool: WatchedMemory(new, Arc::clone(&look)),
             old: Arc::clone(&memory.0),
-            look: Arc::clone(&look),
             refuses: Arc::clone(&refuses),
             rounds_up: Arc::clone(&rounds_up),
         };

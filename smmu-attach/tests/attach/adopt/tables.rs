@@ -14,6 +14,7 @@ use smmu_types::*;
 use super::rig::*;
 use crate::common::*;
 use crate::substreams::Reached;
+use crate::watched_memory::{Look, WatchedMemory};
 
 #[test]
 fn a_linear_table_is_surveyed_and_taken_over() {
@@ -27,9 +28,8 @@ fn a_linear_table_is_surveyed_and_taken_over() {
     let survey = Survey::new(tables, &memory, ReadBudget::default()).unwrap();
     assert_eq!(survey.streams().map(|live| live.stream).collect::<Vec<_>>(), [StreamId(5)]);
     let dma = AdoptivePool {
-        pool: Pool::new(HeapWindow::new(PhysAddr(NEW), BYTES)),
+        pool: WatchedMemory(Pool::new(HeapWindow::new(PhysAddr(NEW), BYTES)), Look::default()),
         old: Arc::clone(&memory.0),
-        look: Look::default(),
         refuses: Arc::default(),
         rounds_up: Arc::default(),
     };
