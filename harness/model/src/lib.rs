@@ -115,6 +115,11 @@
 //! With [`Profile::second_queue`] an SMMU has a second command queue with its own registers
 //! ([`Model::second_queue`]). Its commands act on the same caches.
 //!
+//! With [`Profile::enhanced_queues`] it has control pages of enhanced command queues (ECMDQ, 3.5.6) in
+//! the window of its own registers, from 0x2_0000. The SMMU consumes such a queue when its `ECMDQ_CONS`
+//! is read. The first read after a change of `EN` still shows the old `ENACK`, and until then the SMMU
+//! may consume. [`Model::listen`] does not record these commands.
+//!
 //! # Hazards
 //!
 //! Each DMA compares the entries that it used with memory. [`Model::audit`] compares every entry

@@ -230,11 +230,24 @@ impl Model {
         self.shared.act(smmu, |smmu, _| smmu.second.faults.push(fault));
     }
 
+    /// Inject a fault into an enhanced command queue of an SMMU, counted over all control pages. A fault
+    /// that is not about a command queue, or of a queue that is not there, has no effect.
+    pub fn inject_enhanced(&self, smmu: usize, queue: usize, fault: InjectedFault) {
+        self.shared.act(smmu, |smmu, _| {
+            if let Some(queue) = smmu.enhanced.get_mut(queue) {
+                queue.feed.faults.push(fault);
+            }
+        });
+    }
+
     /// Remove every injected fault of an SMMU.
     pub fn mend(&self, smmu: usize) {
         self.shared.act(smmu, |smmu, ram| {
             smmu.main.faults.clear();
             smmu.second.faults.clear();
+            for queue in &mut smmu.enhanced {
+                queue.feed.faults.clear();
+            }
             // The event queue may be writable again.
             smmu.retry_unrecorded(ram);
         });

@@ -11,6 +11,7 @@ use crate::config::stream_table::StreamTableLayout;
 use crate::dma::ats_device::AtsDevice;
 use crate::hazard::Hazard;
 use crate::profile::Profile;
+use crate::queue::enhanced::EnhancedQueue;
 use crate::queue::feed::CommandFeed;
 use crate::regs::register_file::RegisterFile;
 use crate::regs::vcmdq_file::SecondRegisters;
@@ -27,6 +28,8 @@ pub(crate) struct ModelSmmu {
     pub(crate) second_regs: SecondRegisters,
     pub(crate) main: CommandFeed,
     pub(crate) second: CommandFeed,
+    /// Those of all control pages, page by page.
+    pub(crate) enhanced: Vec<EnhancedQueue>,
     pub(crate) config: ConfigCache,
     pub(crate) tlb: Tlb,
     /// Lines that a TLBI dropped since the last `CMD_SYNC`: until then a walk may still use them.
@@ -48,6 +51,7 @@ impl ModelSmmu {
             second_regs: SecondRegisters::default(),
             main: CommandFeed::with(profile.faults.clone()),
             second: CommandFeed::default(),
+            enhanced: enhanced(&profile),
             config: ConfigCache::of(&profile),
             tlb: Tlb::default(),
             unsynced: Vec::new(),
@@ -67,6 +71,10 @@ impl ModelSmmu {
         self.second_regs = SecondRegisters::default();
         self.main.reset();
         self.second.reset();
+        for queue in &mut self.enhanced {
+            queue.feed.reset();
+            (queue.base, queue.prod, queue.cons) = (0, 0, 0);
+        }
         self.config = ConfigCache::of(&self.profile);
         self.tlb = Tlb::default();
         self.unsynced.clear();
@@ -132,4 +140,9 @@ impl ModelSmmu {
     pub(crate) fn has_second_queue(&self) -> bool {
         self.profile.second_queue.is_some()
     }
+}
+
+fn enhanced(profile: &Profile) -> Vec<EnhancedQueue> {
+    let count = profile.enhanced_queues.map_or(0, |has| 1 << (has.pages_log2 + has.queues_log2));
+    (0..count).map(|_| EnhancedQueue::default()).collect()
 }

@@ -1,6 +1,6 @@
 //! What a modelled SMMU can do.
 
-use smmu_types::{IdRegisters, OutputSize, StallModel};
+use smmu_types::{EnhancedQueues, IdRegisters, OutputSize, StallModel};
 
 use crate::injected_fault::InjectedFault;
 
@@ -84,6 +84,9 @@ pub struct Profile {
     pub pri: bool,
     /// A second command queue. [`cmdq_log2`](Self::cmdq_log2) limits its size as well.
     pub second_queue: Option<SecondQueue>,
+    /// Enhanced command queues (`IDR1.ECMDQ`): at most 2^4 control pages of 2^8 queues.
+    /// [`cmdq_log2`](Self::cmdq_log2) limits their size as well. `AIDR` does not change.
+    pub enhanced_queues: Option<EnhancedQueues>,
     /// log2 of the largest command queue; at most 19.
     pub cmdq_log2: u8,
     /// log2 of the largest event queue; at most 19.
@@ -128,6 +131,7 @@ impl Default for Profile {
             stall_max: 16,
             pri: false,
             second_queue: None,
+            enhanced_queues: None,
             cmdq_log2: 8,
             eventq_log2: 7,
             priq_log2: 5,
@@ -148,6 +152,10 @@ impl Profile {
             vmid_bits: wide(self.vmid_bits),
             sid_bits: self.sid_bits.min(16),
             substream_bits: self.substream_bits.min(20),
+            enhanced_queues: self.enhanced_queues.map(|has| EnhancedQueues {
+                pages_log2: has.pages_log2.min(4),
+                queues_log2: has.queues_log2.min(8),
+            }),
             cmdq_log2: self.cmdq_log2.min(19),
             eventq_log2: self.eventq_log2.min(19),
             priq_log2: self.priq_log2.min(19),
@@ -187,7 +195,8 @@ impl Profile {
                 | u32::from(this.substream_bits) << 6
                 | if this.pri { u32::from(this.priq_log2) << 11 } else { 0 }
                 | u32::from(this.eventq_log2) << 16
-                | u32::from(this.cmdq_log2) << 21,
+                | u32::from(this.cmdq_log2) << 21
+                | u32::from(this.enhanced_queues.is_some()) << 31,
             idr2: 0,
             // PPS: automatic answers have the PASID.
             idr3: u32::from(this.range_invalidation) << 10 | u32::from(this.pri) << 5,
@@ -197,7 +206,9 @@ impl Profile {
                 | u32::from(this.granule_16k) << 5
                 | u32::from(this.granule_64k) << 6
                 | if stalls == 1 { 0 } else { u32::from(this.stall_max) << 16 },
-            idr6: 0,
+            idr6: this.enhanced_queues.map_or(0, |has| {
+                u32::from(has.pages_log2) << 24 | u32::from(has.queues_log2) << 16
+            }),
             iidr: 0,
             aidr: 1,
         }

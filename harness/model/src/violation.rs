@@ -57,6 +57,12 @@ pub enum Violation {
     },
     /// The driver wrote `GBPA` without `UPDATE`, or while an update was pending.
     Update,
+    /// The driver wrote a register while a change of the queue's `EN` was not acknowledged. The SMMU
+    /// ignored the write.
+    Unacknowledged {
+        /// The register.
+        register: &'static str,
+    },
     /// The driver toggled bits of `GERRORN` whose error is not active.
     NotActive {
         /// The bits.
@@ -95,6 +101,9 @@ impl fmt::Display for Violation {
             }
             Violation::Update => {
                 f.write_str("GBPA was written without UPDATE, or before the last update was done")
+            }
+            Violation::Unacknowledged { register } => {
+                write!(f, "{register} was written before a change of EN was acknowledged")
             }
             Violation::NotActive { bits } => {
                 write!(f, "GERRORN toggled bits {bits:#x}, whose errors are not active")

@@ -352,7 +352,7 @@ impl ModelSmmu {
             return;
         }
         let mut outstanding = false;
-        for queue in [QueueId::Main, QueueId::Second] {
+        for queue in self.command_queues() {
             let sent = self.devices.get(&stream.0).is_some_and(|d| d.is_outstanding(queue));
             outstanding |= sent || self.has_queued(ram, queue, stream);
             if sent && self.profile.while_ats_off == WhileAtsOff::NeverAnswers {

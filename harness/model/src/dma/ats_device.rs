@@ -1,6 +1,6 @@
 //! A device with ATS: its switch and its ATC.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smmu_types::{AtcSpan, PhysAddr, SubstreamId};
 
@@ -55,8 +55,8 @@ pub(crate) struct AtsDevice {
     pub(crate) on: bool,
     entries: BTreeMap<AtcKey, AtcEntry>,
     age: u64,
-    /// By queue: an `ATC_INV` has no completed `CMD_SYNC` yet.
-    outstanding: [bool; 2],
+    /// The queues of which an `ATC_INV` has no completed `CMD_SYNC` yet.
+    outstanding: BTreeSet<QueueId>,
 }
 
 impl AtsDevice {
@@ -115,15 +115,15 @@ impl AtsDevice {
 
     /// An `ATC_INV` of this queue waits for a `CMD_SYNC`.
     pub(crate) fn waits(&mut self, queue: QueueId) {
-        self.outstanding[queue as usize] = true;
+        self.outstanding.insert(queue);
     }
 
     /// A `CMD_SYNC` of this queue ended the wait, by completion or by a time-out.
     pub(crate) fn waited(&mut self, queue: QueueId) {
-        self.outstanding[queue as usize] = false;
+        self.outstanding.remove(&queue);
     }
 
     pub(crate) fn is_outstanding(&self, queue: QueueId) -> bool {
-        self.outstanding[queue as usize]
+        self.outstanding.contains(&queue)
     }
 }

@@ -17,6 +17,7 @@ impl ModelSmmu {
         match which {
             QueueId::Main => &self.main,
             QueueId::Second => &self.second,
+            QueueId::Enhanced(n) => &self.enhanced[usize::from(n)].feed,
         }
     }
 
@@ -24,6 +25,25 @@ impl ModelSmmu {
         match which {
             QueueId::Main => &mut self.main,
             QueueId::Second => &mut self.second,
+            QueueId::Enhanced(n) => &mut self.enhanced[usize::from(n)].feed,
+        }
+    }
+
+    /// All command queues that the SMMU has.
+    pub(crate) fn command_queues(&self) -> impl Iterator<Item = QueueId> + use<> {
+        let enhanced = (0..self.enhanced.len() as u16).map(QueueId::Enhanced);
+        [QueueId::Main, QueueId::Second].into_iter().chain(enhanced)
+    }
+
+    /// `PROD` and `CONS` as stored.
+    fn pointers(&self, which: QueueId) -> (u32, u32) {
+        match which {
+            QueueId::Main => (self.regs.cmdq_prod, self.regs.cmdq_cons),
+            QueueId::Second => (self.second_regs.prod, self.second_regs.cons),
+            QueueId::Enhanced(n) => {
+                let queue = &self.enhanced[usize::from(n)];
+                (queue.prod, queue.cons)
+            }
         }
     }
 
@@ -31,6 +51,7 @@ impl ModelSmmu {
         let base = match which {
             QueueId::Main => self.regs.cmdq_base,
             QueueId::Second => self.second_regs.base,
+            QueueId::Enhanced(n) => self.enhanced[usize::from(n)].base,
         };
         QueueRing::new(base, self.profile.cmdq_log2, RawCommand::BYTES as u64)
     }
@@ -50,6 +71,7 @@ impl ModelSmmu {
                 self.regs.cr0 & cr0::CMDQEN != 0 && self.active_errors() & gerror::CMDQ == 0
             }
             QueueId::Second => self.second_regs.runs(),
+            QueueId::Enhanced(n) => self.enhanced[usize::from(n)].runs(),
         };
         enabled && !self.feed(which).faults.contains(&InjectedFault::CommandQueueStuck)
     }
@@ -62,10 +84,7 @@ impl ModelSmmu {
             }
             let ring = self.command_ring(which);
             let mask = ring.size.pointer_mask();
-            let (prod, cons) = match which {
-                QueueId::Main => (self.regs.cmdq_prod, self.regs.cmdq_cons),
-                QueueId::Second => (self.second_regs.prod, self.second_regs.cons),
-            };
+            let (prod, cons) = self.pointers(which);
             let (at, upper) = (cons & mask, cons & !mask);
             // The write of an impossible `PROD` was reported as a violation already.
             if matches!(ring.size.used(prod & mask, at), None | Some(0)) {
@@ -79,12 +98,19 @@ impl ModelSmmu {
                     }
                 }
                 Err(code) => {
-                    *self.consumer(which) = u32::from(code.0) << 24 | at;
                     match which {
-                        QueueId::Main => self.raise_error(ram, gerror::CMDQ),
+                        QueueId::Main => {
+                            self.regs.cmdq_cons = u32::from(code.0) << 24 | at;
+                            self.raise_error(ram, gerror::CMDQ);
+                        }
                         QueueId::Second => {
+                            self.second_regs.cons = u32::from(code.0) << 24 | at;
                             self.second_regs.raise_error();
                             self.interrupt(Irq::SecondQueue);
+                        }
+                        QueueId::Enhanced(n) => {
+                            self.enhanced[usize::from(n)].raise_error(code.0, at);
+                            self.raise_error(ram, gerror::CMDQP);
                         }
                     }
                     return;
@@ -97,6 +123,7 @@ impl ModelSmmu {
         match which {
             QueueId::Main => &mut self.regs.cmdq_cons,
             QueueId::Second => &mut self.second_regs.cons,
+            QueueId::Enhanced(n) => &mut self.enhanced[usize::from(n)].cons,
         }
     }
 
@@ -155,11 +182,9 @@ impl ModelSmmu {
     pub(crate) fn queued(&self, which: QueueId) -> impl Iterator<Item = PhysAddr> {
         let ring = self.command_ring(which);
         let mask = ring.size.pointer_mask();
-        let (prod, cons) = match which {
-            QueueId::Main => (self.regs.cmdq_prod & mask, self.regs.cmdq_cons & mask),
-            QueueId::Second => (self.second_regs.prod & mask, self.second_regs.cons & mask),
-        };
-        let used = ring.size.used(prod, cons).unwrap_or(0);
+        let (prod, cons) = self.pointers(which);
+        let cons = cons & mask;
+        let used = ring.size.used(prod & mask, cons).unwrap_or(0);
         (0..used).map(move |n| ring.slot(cons.wrapping_add(n)))
     }
 
@@ -169,12 +194,13 @@ impl ModelSmmu {
         self.main.atc_timed_out |= std::mem::take(&mut self.second.atc_timed_out);
     }
 
-    /// Carry out commands until both queues are empty or stop.
+    /// Carry out commands until each queue is empty or stops.
     pub(crate) fn drain(&mut self, ram: &ModelRam) {
         // Twice the largest queue is enough: no command appears under the lock.
         let all = 2 << QueueSize::MAX_LOG2;
-        self.consume(ram, QueueId::Main, all);
-        self.consume(ram, QueueId::Second, all);
+        for queue in self.command_queues() {
+            self.consume(ram, queue, all);
+        }
     }
 
     /// Let time pass. Only a driver that waits for an MSI reads no register meanwhile, so an SMMU

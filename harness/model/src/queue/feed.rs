@@ -5,10 +5,12 @@ use smmu_types::RawCommand;
 use crate::injected_fault::InjectedFault;
 
 /// One of the command queues of an SMMU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum QueueId {
     Main,
     Second,
+    /// An enhanced queue, counted over all control pages.
+    Enhanced(u16),
 }
 
 /// State of a command queue beside its registers.

@@ -4,6 +4,7 @@ use smmu_types::regs::{self, cr0, cr2, gbpa, gerror, irq_cfg2, irq_ctrl};
 
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
+use crate::queue::enhanced::EnhancedQueue;
 use crate::queue::feed::QueueId;
 use crate::queue::ring::QueueRing;
 use crate::regs::register_file::BASE_ADDRESS;
@@ -69,6 +70,9 @@ fn place(offset: u32, bytes: u32) -> Result<RegisterAccess, Violation> {
 
 impl ModelSmmu {
     pub(crate) fn read(&mut self, ram: &ModelRam, offset: u32, bytes: u32) -> u64 {
+        if let Some(register) = self.enhanced_register(offset) {
+            return self.read_enhanced(ram, register, offset, bytes);
+        }
         match place(offset, bytes) {
             Ok(place) => {
                 let value = self.load(ram, place.register);
@@ -82,6 +86,9 @@ impl ModelSmmu {
     }
 
     pub(crate) fn write(&mut self, ram: &ModelRam, offset: u32, bytes: u32, value: u64) {
+        if let Some(register) = self.enhanced_register(offset) {
+            return self.write_enhanced(register, offset, bytes, value);
+        }
         let place = match place(offset, bytes) {
             Ok(place) => place,
             Err(violation) => return self.violation(violation),
@@ -166,6 +173,11 @@ impl ModelSmmu {
                 if self.closed(name, any, "an enable bit of CR0") {
                     return;
                 }
+                // 3.5.6.1: its attributes of queues are read-only.
+                if self.enhanced.iter().any(EnhancedQueue::is_used) {
+                    let by = "ECMDQ_PROD.EN";
+                    return self.violation(Violation::Enabled { register: name, by });
+                }
                 self.regs.cr1 = self.defined(name, value, 0xfff) as u32;
             }
             CR2 => {
@@ -191,7 +203,8 @@ impl ModelSmmu {
                 self.regs.irq_ctrl = self.defined(name, value, bits.into()) as u32;
             }
             GERRORN => {
-                let value = self.defined(name, value, gerror::ALL.into()) as u32;
+                let enhanced = if self.enhanced.is_empty() { 0 } else { gerror::CMDQP };
+                let value = self.defined(name, value, (gerror::ALL | enhanced).into()) as u32;
                 let active = self.active_errors();
                 let toggled = value ^ self.regs.gerrorn;
                 if toggled & !active != 0 {

@@ -1,7 +1,7 @@
 //! No register access, memory content, command or DMA makes the model panic or hang.
 
 use smmu_types::seam::Registers;
-use smmu_types::{StreamId, SubstreamId};
+use smmu_types::{EnhancedQueues, StreamId, SubstreamId};
 
 use super::model_rig::{BYTES, CMDQ, ModelRig, RAM};
 use crate::{AtsSwitch, InjectedFault, Model, Profile, SecondQueue};
@@ -53,6 +53,7 @@ fn profile(numbers: &mut RandomWords) -> Profile {
         msi: bit(),
         second_queue: [None, Some(SecondQueue::Full), Some(SecondQueue::Restricted)]
             [usize::from(bit()) + usize::from(bit())],
+        enhanced_queues: bit().then_some(EnhancedQueues { pages_log2: 1, queues_log2: 1 }),
         ..Profile::default()
     }
 }
@@ -100,11 +101,25 @@ fn random_registers_memory_commands_and_accesses() {
             rig.put(RAM + (numbers.below(BYTES as u64) & !7), numbers.word());
         }
         for _ in 0..2000 {
-            match numbers.below(13) {
+            match numbers.below(14) {
                 11 | 12 => device_acts(&rig, &mut numbers),
+                13 => {
+                    let queue = (numbers.below(5) << 15) as u32;
+                    let offset = 0x2_0000 + queue + 4 * numbers.below(5) as u32;
+                    match numbers.below(4) {
+                        0 => drop(rig.regs.read32(offset)),
+                        1 => rig.write64(offset, numbers.word()),
+                        2 => rig.regs.write32(offset, numbers.word() as u32 & 0x8080_001f),
+                        _ => rig.regs.write32(offset, numbers.word() as u32),
+                    }
+                }
                 8 => match numbers.below(4) {
                     0 => rig.model.inject(0, fault(&mut numbers)),
                     1 => rig.model.inject_second(0, fault(&mut numbers)),
+                    2 => {
+                        let queue = numbers.below(5) as usize;
+                        rig.model.inject_enhanced(0, queue, fault(&mut numbers));
+                    }
                     _ => rig.model.mend(0),
                 },
                 9 => rig.model.tick(),

@@ -2,6 +2,7 @@
 
 mod ats;
 mod config;
+mod enhanced;
 mod events;
 mod faults;
 mod fuzz;
