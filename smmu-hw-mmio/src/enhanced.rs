@@ -74,19 +74,29 @@ impl OldEnhanced {
     pub(crate) fn turn_off<R: Registers, W: Wait>(
         &self,
         smmu: &BringupState<R, W>,
+        drain: Drain,
     ) -> Result<OldCommands, TakeoverError> {
         let mut all = OldCommands::default();
         for page in 0..self.pages() {
             for queue in 0..1_u16 << self.has.queues_log2.min(8) {
                 let queue = queue as u8;
                 let interface = self.interface(&smmu.registers, page, queue)?;
-                let old = Queue { page, queue, interface, largest: self.largest }.stop(smmu)?;
+                let queue = Queue { page, queue, interface, largest: self.largest };
+                let old = queue.stop(smmu, drain)?;
                 all.cut_off = all.cut_off.saturating_add(old.cut_off);
                 all.error = all.error.or(old.error);
             }
         }
         Ok(all)
     }
+}
+
+/// Whether step 2 comes before step 3.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drain {
+    Wait,
+    /// The SMMU is about to be reset: nothing depends on the commands.
+    CutOff,
 }
 
 struct Queue {
@@ -100,6 +110,7 @@ impl Queue {
     fn stop<R: Registers, W: Wait>(
         &self,
         smmu: &BringupState<R, W>,
+        drain: Drain,
     ) -> Result<OldCommands, TakeoverError> {
         let (registers, timeout) = (&smmu.registers, smmu.config.timeout);
         let read =
@@ -123,15 +134,18 @@ impl Queue {
         // Step 2.
         let base = QueueBase::decode(registers.read(self.interface.base));
         let size = QueueSize::from_log2(self.largest).map(|largest| base.effective_size(largest));
-        let drained = poll(&smmu.wait, timeout, || {
+        let drained = || {
             let (producer, consumer) = read();
             let left = size?.used(producer, consumer)?;
             let failed = (producer ^ consumer) & ERR != 0;
             let reason = ecmdq_cons::ERR_REASON.get(&[u64::from(consumer)]) as u8;
             let error = failed.then_some(CommandErrorCode(reason));
             (left == 0 || failed).then_some(OldCommands { cut_off: left, error })
-        });
-        let old = drained.map_err(stuck)?;
+        };
+        let old = match drain {
+            Drain::Wait => poll(&smmu.wait, timeout, drained).map_err(stuck)?,
+            Drain::CutOff => OldCommands::default(),
+        };
         // Steps 3 and 4.
         registers.write(self.interface.producer, read().0 & !EN);
         settled(0).map_err(stuck)?;

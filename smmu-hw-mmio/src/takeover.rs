@@ -57,7 +57,8 @@
 //! `begin` has written nothing. An error of [`stop_commands`](Occupied::stop_commands) leaves the old
 //! command queue as it was, unless `CR0` was not acknowledged; enhanced queues may be off. After any other error the SMMU
 //! translates on with the queues that it had at that step. In each case begin again with
-//! [`Takeover::begin`], or turn the SMMU off with [`Bringup::begin`](crate::Bringup::begin). The memory
+//! [`Takeover::begin`], or turn the SMMU off: [`Takeover::cut_off_enhanced_queues`], then
+//! [`Bringup::begin`](crate::Bringup::begin). The memory
 //! of a queue that was handed to a step stays allocated until then.
 //!
 //! # Hazard
@@ -79,7 +80,7 @@ use crate::bringup::{
     Ats, BringupConfig, BringupError, BringupState, Coherency, ControlPages, El2, Interrupts,
     PageRequests, Running,
 };
-use crate::enhanced::OldEnhanced;
+use crate::enhanced::{Drain, OldEnhanced};
 pub use crate::takeover_error::{OldCommands, TakeoverError};
 use crate::{EventQueue, EventQueueError, Gerror, PriQueue, PriQueueError};
 
@@ -140,17 +141,7 @@ impl Takeover {
             return Err(TakeoverError::Attributes { cr1 });
         }
         check_errors(&smmu)?;
-        let enhanced = match (caps.enhanced_queues, config.control_pages) {
-            (None, _) | (_, ControlPages::Unused) => None,
-            (Some(has), ControlPages::Reachable) => {
-                Some(OldEnhanced::find(&smmu.registers, caps, has)?)
-            }
-            (Some(has), ControlPages::Unknown) => {
-                let [pages, queues] =
-                    [has.pages_log2, has.queues_log2].map(|log2| 1 << log2.min(15));
-                return Err(TakeoverError::ControlPagesUnknown { pages, queues });
-            }
-        };
+        let enhanced = enhanced(&smmu, caps)?;
         let old = |on: u32, base: Reg<u64, Rw>, largest: u8, entry: usize| {
             let largest = QueueSize::from_log2(largest.min(QueueSize::MAX_LOG2))?;
             let base = QueueBase::decode(smmu.registers.read(base));
@@ -178,6 +169,46 @@ impl Takeover {
         smmu.config.el2 = el2;
         let queues = Queues { commands, events, pages };
         Ok(Occupied { smmu, strtab_base, strtab_base_cfg, queues, enhanced })
+    }
+
+    /// Turns each enhanced command queue of an old owner off, and cuts its commands off: before
+    /// [`Bringup::begin`](crate::Bringup::begin) of an SMMU that is reset instead of taken over.
+    ///
+    /// `CR0` does not stop these queues. One that stays on goes on reading memory that its owner has
+    /// given back, and lets the SMMU ignore a write of `CR1` (3.5.6.1).
+    ///
+    /// # Errors
+    ///
+    /// [`TakeoverError::ControlPagesUnknown`], [`TakeoverError::ControlPage`], or
+    /// [`TakeoverError::EnhancedQueue`] for a queue that does not go off.
+    pub fn cut_off_enhanced_queues<R: Registers, W: Wait>(
+        registers: R,
+        wait: W,
+        config: BringupConfig,
+        caps: &Capabilities,
+    ) -> Result<(), TakeoverError> {
+        let smmu = BringupState { registers, wait, config, cr0: 0 };
+        if let Some(enhanced) = enhanced(&smmu, caps)? {
+            enhanced.turn_off(&smmu, Drain::CutOff)?;
+        }
+        Ok(())
+    }
+}
+
+/// The enhanced queues that may be on.
+fn enhanced<R: Registers, W>(
+    smmu: &BringupState<R, W>,
+    caps: &Capabilities,
+) -> Result<Option<OldEnhanced>, TakeoverError> {
+    match (caps.enhanced_queues, smmu.config.control_pages) {
+        (None, _) | (_, ControlPages::Unused) => Ok(None),
+        (Some(has), ControlPages::Reachable) => {
+            OldEnhanced::find(&smmu.registers, caps, has).map(Some)
+        }
+        (Some(has), ControlPages::Unknown) => {
+            let [pages, queues] = [has.pages_log2, has.queues_log2].map(|log2| 1 << log2.min(15));
+            Err(TakeoverError::ControlPagesUnknown { pages, queues })
+        }
     }
 }
 
@@ -283,7 +314,7 @@ impl<R: Registers, W: Wait> Occupied<R, W> {
         self.check_unchanged()?;
         self.smmu.write_irq_ctrl(0)?;
         let enhanced = match &self.enhanced {
-            Some(enhanced) => enhanced.turn_off(&self.smmu)?,
+            Some(enhanced) => enhanced.turn_off(&self.smmu, Drain::Wait)?,
             None => OldCommands::default(),
         };
         let main = match self.queues.commands {

@@ -143,6 +143,49 @@ fn a_queue_that_has_stopped_at_an_error_is_turned_off() {
     assert_eq!(registers.take_writes()[0], (GERRORN, CMDQP_ERR));
 }
 
+/// A reset waits for no commands: a queue that does not move, or has impossible pointers, goes off.
+#[rstest]
+#[case::hangs(ON | 0x5, ON | 0x1, true)]
+#[case::impossible(ON | 0x1, ON | 0x5, true)]
+#[case::does_not_go_on(ON | 0x5, 0x5, false)]
+fn queues_are_cut_off_before_a_reset(
+    #[case] producer: u64,
+    #[case] consumer: u64,
+    #[case] goes_off: bool,
+) {
+    let registers = left(&Arc::default());
+    turn_on(&registers, 0, 1, 1);
+    registers.set(QUEUES[2] + 8, producer);
+    registers.set(QUEUES[2] + 0xc, consumer);
+    let cut = |config| {
+        Takeover::cut_off_enhanced_queues(&registers, CountingWait::new(), config, &caps())
+    };
+    let unknown = BringupConfig::new(&caps());
+    assert_eq!(cut(unknown), Err(TakeoverError::ControlPagesUnknown { pages: 2, queues: 2 }));
+    let unused = BringupConfig { control_pages: ControlPages::Unused, ..unknown };
+    assert_eq!(cut(unused), Ok(()));
+    assert_eq!(registers.take_writes(), []);
+
+    let first = (QUEUES[0] + 8, 1);
+    match cut(config()) {
+        Ok(()) => {
+            assert!(goes_off);
+            assert_eq!(registers.take_writes(), [first, (QUEUES[2] + 8, producer & !ON)]);
+        }
+        Err(error) => {
+            let stuck = TakeoverError::EnhancedQueue {
+                page: 1,
+                queue: 0,
+                producer: producer as u32,
+                consumer: consumer as u32,
+                timeout: Duration::from_millis(1),
+            };
+            assert_eq!((goes_off, error), (false, stuck));
+            assert_eq!(registers.take_writes(), [first]);
+        }
+    }
+}
+
 /// The queue does not move, its pointers are impossible, a change of the old owner does not end, or
 /// `EN` = 0 is not acknowledged.
 #[rstest]

@@ -32,7 +32,9 @@
 //! - Page requests in the old PRI queue, if the driver was not asked for a PRI queue
 //!   ([`SmmuOptions::pri_queue_log2`](crate::SmmuOptions::pri_queue_log2)): nothing answers them, so
 //!   reset the PRI of the devices.
-//! - Enhanced command queues of the old owner: it has turned them off.
+//! - Enhanced command queues of the old owner. Step 5 turns them off, with
+//!   [`SmmuOptions::control_pages`](crate::SmmuOptions::control_pages) set to `Reachable`. Without a
+//!   word about them an SMMU that has some is refused, and not reset either.
 //! - An SMMU that is started or reset here has no windows of [`boot`](crate::boot).
 //!
 //! # On a doubt
@@ -71,7 +73,9 @@ pub enum OnDoubt {
     #[default]
     Refuse,
     /// Turn the SMMU off and start it with tables of its own. `GBPA.ABORT` is set first, so every
-    /// stream aborts until it is attached.
+    /// stream aborts until it is attached. Enhanced command queues are turned off before that. An SMMU
+    /// that has some, of which [`SmmuOptions::control_pages`](crate::SmmuOptions::control_pages) tells
+    /// nothing, is refused: they would go on reading the old owner's memory.
     Reset,
 }
 
@@ -193,15 +197,16 @@ where
             let look = Look { memory, budget, events };
             let beside = beside(part, parts, &found);
             let one = look.at(part, env, wait, beside, |live| keep(part.id, live));
-            found.push(match (one, on_doubt) {
-                (Ok(running), _) => running,
-                (Err(off), _) if off == OFF => {
+            found.push(match one {
+                Ok(running) => running,
+                Err(off) if off == OFF => {
                     Found::Start { smmu: part.attach(env)?, origin: Origin::Started }
                 }
-                (Err(error), OnDoubt::Refuse) => {
+                // A reset does not stop enhanced queues that nothing is known of.
+                Err(error) if on_doubt == OnDoubt::Refuse || part.may_have_enhanced() => {
                     return Err(DriverError::NotAdopted { smmu: part.id, error });
                 }
-                (Err(error), OnDoubt::Reset) => {
+                Err(error) => {
                     Found::Start { smmu: part.attach(env)?, origin: Origin::Reset(error) }
                 }
             });
@@ -394,6 +399,12 @@ fn overlaps(shape: &StreamTableShape, first: u64, bytes: u64) -> bool {
 }
 
 impl<P: Platform> Handover<'_, P> {
+    /// Before a reset. `CR0` does not stop enhanced queues.
+    fn turn_off(&self) -> Result<(), DriverError> {
+        self.part.cut_off_enhanced(self.wait)?;
+        self.part.turn_off(self.wait)
+    }
+
     /// From off, or after a doubt before anything was written.
     fn start(
         &self,
@@ -402,7 +413,7 @@ impl<P: Platform> Handover<'_, P> {
         origin: Origin,
     ) -> Result<Started<P>, DriverError> {
         if let Origin::Reset(_) = origin {
-            self.part.turn_off(self.wait)?;
+            self.turn_off()?;
         }
         let (running, outputs) =
             self.part.start(self.env, &smmu, self.wait, rings, || Ok::<_, DriverError>(()))?;
@@ -434,7 +445,7 @@ impl<P: Platform> Handover<'_, P> {
             return Err(DriverError::NotAdopted { smmu: id, error });
         }
         self.part.el2 = None;
-        if let Err(off) = self.part.turn_off(self.wait) {
+        if let Err(off) = self.turn_off() {
             mem::forget(outputs);
             return Err(off);
         }

@@ -8,8 +8,8 @@ use smmu_cmdq::{
     CommandQueue, Passes, Port, QueueConfig, QueueGroup, RepeatingSink, SyncBy, layout,
 };
 use smmu_hw_mmio::{
-    Bringup, BringupConfig, BringupError, El2, EventQueue, Interrupts, PriQueue, Probe, Running,
-    SavedRegisters, StreamTableBase, event_layout, page_request_layout,
+    Bringup, BringupConfig, BringupError, ControlPages, El2, EventQueue, Interrupts, PriQueue,
+    Probe, Running, SavedRegisters, StreamTableBase, Takeover, event_layout, page_request_layout,
 };
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::{self, gbpa, vcmdq};
@@ -76,6 +76,18 @@ impl<P: Platform> Part<P> {
         }
         let error = TimedOut { timeout: self.options.timeout };
         Err(DriverError::VirtualQueueRuns { smmu, error })
+    }
+
+    /// Turns each enhanced command queue off, whatever it holds.
+    pub(crate) fn cut_off_enhanced(&self, wait: &P::Wait) -> Result<(), DriverError> {
+        let (smmu, caps) = (self.id, &self.probe.caps);
+        let cut = Takeover::cut_off_enhanced_queues(&self.registers, wait, self.config(), caps);
+        cut.map_err(|error| DriverError::NotAdopted { smmu, error: error.into() })
+    }
+
+    /// There are enhanced command queues, which may be on.
+    pub(crate) fn may_have_enhanced(&self) -> bool {
+        self.config().control_pages == ControlPages::Unknown
     }
 
     pub(crate) fn config(&self) -> BringupConfig {

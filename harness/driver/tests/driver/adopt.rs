@@ -19,21 +19,21 @@ use smmu_driver::{
 };
 use smmu_model::{InjectedFault, Profile, SecondQueue};
 
-const SMMU: SmmuId = SmmuId(0);
-const OTHER: StreamId = StreamId(0x10);
+pub(crate) const SMMU: SmmuId = SmmuId(0);
+pub(crate) const OTHER: StreamId = StreamId(0x10);
 
-fn options() -> SmmuOptions {
+pub(crate) fn options() -> SmmuOptions {
     SmmuOptions { interrupts: Interrupts::Wired, ..SmmuOptions::default() }
 }
 
 /// An SMMU that an old owner has left, with two streams on pages of their own.
-struct Left {
-    bench: Bench,
-    pages: [bench::TestBlock; 2],
+pub(crate) struct Left {
+    pub(crate) bench: Bench,
+    pub(crate) pages: [bench::TestBlock; 2],
 }
 
 impl Left {
-    fn new(profile: Profile) -> Self {
+    pub(crate) fn new(profile: Profile) -> Self {
         Self::with(&[profile], 1)
     }
 
@@ -74,7 +74,7 @@ impl Left {
         self.setup_with(options(), None)
     }
 
-    fn setup_with(
+    pub(crate) fn setup_with(
         &self,
         options: SmmuOptions,
         gate: Option<Arc<bench::WriteGate>>,
@@ -87,7 +87,7 @@ impl Left {
     }
 
     /// Where the DMA of a stream arrives.
-    fn reaches(&self, stream: StreamId) -> Option<usize> {
+    pub(crate) fn reaches(&self, stream: StreamId) -> Option<usize> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let value = NEXT.fetch_add(1, Ordering::Relaxed) as u32;
         self.bench.model.dma_write32(0, stream, GUEST_PAGE, value).ok()?;
@@ -113,12 +113,12 @@ impl Left {
         PhysAddr(array + u64::from(stream.0 & 0xff) * 64)
     }
 
-    fn quiet(&self) {
+    pub(crate) fn quiet(&self) {
         assert_eq!(self.bench.model.take_hazards(), []);
     }
 }
 
-fn keep(_: SmmuId, live: &LiveStream<'_>) -> Keep {
+pub(crate) fn keep(_: SmmuId, live: &LiveStream<'_>) -> Keep {
     if live.stream == STREAM { Keep::Running } else { Keep::Abort }
 }
 
@@ -127,7 +127,7 @@ fn adopt(left: &Left, on_doubt: OnDoubt) -> Result<Driver<Tested>, DriverError> 
     left.setup().adopt(AdoptPlan::new(&left.bench.memory, &mut keep).on_doubt(on_doubt))
 }
 
-fn why(result: Result<Driver<Tested>, DriverError>) -> NotAdopted {
+pub(crate) fn why(result: Result<Driver<Tested>, DriverError>) -> NotAdopted {
     let refused = result.err().and_then(|error| match error {
         DriverError::NotAdopted { smmu: SMMU, error } => Some(error),
         _ => None,

@@ -1,6 +1,7 @@
 //! The driver composed of the crates, on the model.
 
 mod adopt;
+mod adopt_enhanced;
 mod adopt_faults;
 mod bench;
 mod boot;
