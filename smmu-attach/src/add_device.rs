@@ -68,12 +68,15 @@ impl<P: Platform> Smmu<P> {
         let most = usable_substream_bits(self.capabilities());
         let substream_bits = config.substream_bits.min(most);
         let ats = if self.capabilities().ats { config.ats } else { AtsUse::Never };
+        let caps = self.capabilities();
+        let page_requests = config.page_requests && caps.pri && ats != AtsUse::Never;
         let faults = match self.capabilities().stall_model {
             StallModel::Both | StallModel::Forced => config.faults,
             StallModel::TerminateOnly | StallModel::Reserved => FaultModel::Terminate,
         };
         let foreign = self.foreign(&streams, ats)?;
         let core = self.0.core.clone();
+        let ats = (ats, page_requests);
         let device = Device::new(core, entries, substream_bits, ats, faults, foreign)?;
         // Before any thread can find the device and attach it.
         let known = self.announce(&unannounced).map_err(AttachError::from);

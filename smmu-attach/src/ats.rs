@@ -13,15 +13,17 @@
 //!    requests.
 //! 4. When the crate turns a device's own switch off, no `ATC_INV` to it is outstanding, with one
 //!    exception: a live replacement by bypass.
+//! 5. A device asks for pages (PRI) only while its ATS is on, and the SMMU has confirmed an STE with
+//!    `EATS`, or confirms its replacement.
 //!
 //! Steps of an attach, beside those of [`attach`](crate::attach):
 //!
 //! | from | to | steps |
 //! |---|---|---|
-//! | off | on | (a) if the ATC may not be empty: device on, `ATC_INV` of everything; (b) publish the array with the ATC's entries; (c) write the STE with `EATS`; (d) device on |
+//! | off | on | (a) if the ATC may not be empty: device on, `ATC_INV` of everything; (b) publish the array with the ATC's entries; (c) write the STE with `EATS`; (d) device on; (e) page requests on |
 //! | on | on | (a) publish; (b) write the entries; (c) `ATC_INV` of what changed; (d) leave the old domain |
-//! | on | blocked | (a) write the entries without `EATS`; (b) `ATC_INV` of everything; (c) leave the domain; (d) wait for each reader that may have sent `ATC_INV`; (e) device off |
-//! | on | bypass | (a) device off; (b) write the STE without `EATS`; (c) leave the domain |
+//! | on | blocked | (p) page requests off; (a) write the entries without `EATS`; (b) `ATC_INV` of everything; (c) leave the domain; (d) wait for each reader that may have sent `ATC_INV`; (e) device off |
+//! | on | bypass | (p) page requests off; (a) device off; (b) write the STE without `EATS`; (c) leave the domain |
 //!
 //! The order of the third row leaves no `ATC_INV` at a device whose ATS is off: PCIe lets a device
 //! ignore it around a reset, and the SMMU's queue would wait for it. It refuses the device's
@@ -29,13 +31,18 @@
 //! works on: it stops sending translated requests before the SMMU refuses them. An unmap that has sent
 //! `ATC_INV` to it just before (a) may get a timeout. Its caller calls again: the entries are out of
 //! the array then. The ATC counts as not empty after that.
+//!
+//! After (p) the device sends no page request. Those that it has sent lie in the PRI queue or in a
+//! [`FaultTable`](crate::faults::FaultTable). Its owner reads the queue and withdraws them, as
+//! [`faults`](crate::faults) says for a device that leaves. A change that the SMMU does not confirm ends
+//! the page requests as well, because the entries are invalid then.
 
 use smallvec::SmallVec;
 use smmu_types::seam::{CommandSink, Notice, Observer, SinkError};
 use smmu_types::{AtcScope, AtcSpan, Command, SubstreamId};
 
 use crate::Platform;
-use crate::ats_switch::{AtcPart, AtsState, AtsSwitch, AtsUse};
+use crate::ats_switch::{Asks, AtcPart, AtsState, AtsSwitch, AtsUse};
 use crate::batch::wait;
 use crate::device::DeviceParts;
 use crate::key::AttachKey;
@@ -92,6 +99,30 @@ impl<P: Platform> DeviceParts<P> {
             }
         }
         state.on
+    }
+
+    /// Let the device ask for pages, once its ATS is on.
+    pub(crate) fn start_page_requests(&self, state: &mut AtsState) {
+        if self.page_requests && state.on && state.asks != Asks::On {
+            let (id, switch) = (self.smmu.id, self.smmu.env.ats());
+            let mut streams = self.entries.iter().map(|entry| entry.stream);
+            // Invariant 5: from here on the device may ask.
+            state.asks = Asks::On;
+            if !streams.all(|stream| switch.enable_page_requests(id, stream).is_ok()) {
+                self.stop_page_requests(state);
+            }
+        }
+    }
+
+    /// Stop the device from asking for pages, unless it does not.
+    pub(crate) fn stop_page_requests(&self, state: &mut AtsState) {
+        if self.page_requests && state.asks != Asks::Off {
+            let (id, switch) = (self.smmu.id, self.smmu.env.ats());
+            for entry in &self.entries {
+                switch.disable_page_requests(id, entry.stream);
+            }
+            state.asks = Asks::Off;
+        }
     }
 
     /// Turn the device's own switch off, unless it is off or has none.

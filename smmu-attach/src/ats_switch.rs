@@ -29,6 +29,26 @@ pub trait AtsSwitch {
     ///
     /// A reader still waits for a `CMD_SYNC`. The device's switch then stays on, until it is settled.
     fn drain(&self, gate: &AtsGate) -> Result<Drained, TimedOut>;
+
+    /// Let the device of a stream ask for pages (PRI). Its ATS is on. Returns after the device has
+    /// seen it. For PCIe, `Enable` in the control register of the page request interface.
+    ///
+    /// Called for a device with [`DeviceConfig::page_requests`](crate::DeviceConfig::page_requests).
+    /// Without an implementation no device asks for pages.
+    ///
+    /// # Errors
+    ///
+    /// The device asks for no pages. It then works with ATS alone.
+    fn enable_page_requests(&self, _smmu: SmmuId, _stream: StreamId) -> Result<(), AtsRefused> {
+        Err(AtsRefused)
+    }
+
+    /// Stop the device of a stream from asking for pages. Returns after its last request has left the
+    /// device.
+    ///
+    /// Do not wait for responses: the caller holds the device's lock, and may be who answers them.
+    /// Requests that the device has sent wait on, as [`faults`](crate::faults) says.
+    fn disable_page_requests(&self, _smmu: SmmuId, _stream: StreamId) {}
 }
 
 /// The device has no ATS, or does not turn it on.
@@ -77,13 +97,29 @@ pub(crate) struct AtsState {
     pub(crate) dirty: bool,
     /// The device's own switch is on.
     pub(crate) on: bool,
+    /// The device may ask for pages.
+    pub(crate) asks: Asks,
+}
+
+/// Whether a device may ask for pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    Off,
+    On,
+    /// Another owner has left it.
+    Unknown,
 }
 
 impl AtsState {
     /// `foreign`: the STE of another owner has `EATS`.
     pub(crate) const fn new(ats: AtsUse, foreign: bool) -> Self {
         // Firmware may have used the device.
-        AtsState { entry: foreign, dirty: true, on: foreign || matches!(ats, AtsUse::Always) }
+        AtsState {
+            entry: foreign,
+            dirty: true,
+            on: foreign || matches!(ats, AtsUse::Always),
+            asks: if foreign { Asks::Unknown } else { Asks::Off },
+        }
     }
 
     pub(crate) const fn mode(entry: bool) -> AtsMode {

@@ -114,6 +114,7 @@ impl<P: Platform> Device<P> {
         if device.removed || parts.smmu.is_gone() {
             return Outcome::Done;
         }
+        parts.stop_page_requests(&mut device.ats);
         if how == Blocked::ByForce {
             parts.disable_ats(&mut device.ats);
         }

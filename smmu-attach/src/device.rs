@@ -103,6 +103,8 @@ pub(crate) struct DeviceParts<P: Platform> {
     /// Bits of the SubstreamIDs that device and SMMU can use.
     pub(crate) substream_bits: u8,
     pub(crate) ats: AtsUse,
+    /// It asks for pages.
+    pub(crate) page_requests: bool,
     /// Place in the list of the SMMU's devices. Changes under the lock of that list.
     pub(crate) place: AtomicUsize,
     state: Mutex<P::SleepLock, DeviceState<P>>,
@@ -336,6 +338,9 @@ impl<P: Platform> DeviceState<P> {
     ///
     /// Such a reader still waits.
     pub(crate) fn switch_ats_off(&mut self, parts: &DeviceParts<P>) -> Result<(), SinkError> {
+        if !self.ats.entry {
+            parts.stop_page_requests(&mut self.ats);
+        }
         self.unsettled.retain(|member| member.end != End::Undrained || !parts.is_drained(member));
         if self.unsettled.iter().any(|member| member.end == End::Undrained) {
             return Err(SinkError::timeout(parts.smmu.id));
@@ -400,7 +405,7 @@ impl<P: Platform> Device<P> {
         smmu: SmmuCore<P>,
         entries: Vec<StreamEntry<Block<P>>>,
         substream_bits: u8,
-        ats: AtsUse,
+        (ats, page_requests): (AtsUse, bool),
         faults: FaultModel,
         foreign: Option<ForeignUses>,
     ) -> Result<Self, AttachError> {
@@ -416,7 +421,8 @@ impl<P: Platform> Device<P> {
             removed: false,
         };
         let (place, state, made) = (AtomicUsize::new(0), Mutex::new(state), smmu.env.next_device());
-        let parts = DeviceParts { smmu, made, entries, substream_bits, ats, place, state };
+        let parts =
+            DeviceParts { smmu, made, entries, substream_bits, ats, page_requests, place, state };
         Ok(Device(Counted::new(parts)?))
     }
 

@@ -20,6 +20,12 @@ pub struct DeviceConfig {
     /// The domains of a device with ATS need a cell with a gate:
     /// [`GatedCell`](smmu_invs::GatedCell).
     pub ats: AtsUse,
+    /// Whether the device asks for pages (PRI) while its ATS is on. No effect without ATS, and on an
+    /// SMMU without `IDR0.PRI`.
+    ///
+    /// [`AtsSwitch::enable_page_requests`](crate::AtsSwitch::enable_page_requests) turns that on.
+    /// The PRI queue of the SMMU must be on, and have a reader that answers.
+    pub page_requests: bool,
     /// What the SMMU does with a transaction that faults. A device of PCIe must not stall (3.12.1).
     pub faults: FaultModel,
 }
@@ -43,5 +49,11 @@ impl DeviceConfig {
     #[must_use]
     pub const fn with_ats(self, ats: AtsUse) -> Self {
         DeviceConfig { ats, ..self }
+    }
+
+    /// A device that asks for pages while its ATS is on.
+    #[must_use]
+    pub const fn with_page_requests(self) -> Self {
+        DeviceConfig { page_requests: true, ..self }
     }
 }

@@ -369,12 +369,15 @@ impl<P: Platform> Part<P> {
         self.device().ats != AtsUse::Never
     }
 
-    /// Before the entries change: rows 1 and 4 of the table in [`ats`](crate::ats).
+    /// Before the entries change: rows 1, 3 and 4 of the table in [`ats`](crate::ats).
     fn ats_before(&mut self, key: AttachKey) {
         let change = Change { key, becomes: &self.becomes };
         let works_on = !matches!(change.stream(&self.device), State::Blocked);
         let (parts, device) = self.device.split();
         let ats = &mut device.ats;
+        if !self.ats_after {
+            parts.stop_page_requests(ats);
+        }
         match (ats.entry, self.ats_after) {
             (false, true) if !self.path.has_failed() => {
                 if let Err(error) = parts.clean_atc(ats) {
@@ -398,13 +401,18 @@ impl<P: Platform> Part<P> {
         match (ats.entry, self.ats_after) {
             (false, false) => {}
             // The entries are invalid from now on, and the SMMU refuses translated requests.
-            _ if !written => *ats = AtsState { entry: false, dirty: true, ..*ats },
-            (true, true) => {
-                if let Err(error) = parts.flush_atc(AtcPart::Key(key)) {
+            _ if !written => {
+                parts.stop_page_requests(ats);
+                *ats = AtsState { entry: false, dirty: true, ..*ats };
+            }
+            (true, true) => match parts.flush_atc(AtcPart::Key(key)) {
+                Ok(()) => parts.start_page_requests(ats),
+                Err(error) => {
                     self.path.revoke(error);
+                    parts.stop_page_requests(ats);
                     *ats = AtsState { entry: false, dirty: true, ..*ats };
                 }
-            }
+            },
             (true, false) => {
                 ats.entry = false;
                 // The SMMU refuses what the ATC still has, if the device does not answer.
@@ -413,6 +421,7 @@ impl<P: Platform> Part<P> {
             (false, true) => {
                 ats.entry = true;
                 parts.enable_ats(ats);
+                parts.start_page_requests(ats);
             }
         }
     }

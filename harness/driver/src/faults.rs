@@ -218,7 +218,8 @@ impl<P: Platform> Driver<P> {
     /// Answers all that waits of a device, after the device has left its domain.
     ///
     /// 1. The caller has blocked the device or attached it elsewhere, and the SMMU has confirmed it. For
-    ///    a device with PRI, the caller has stopped its page requests.
+    ///    a device with PRI, its page requests are off: the change has turned them off
+    ///    ([`DeviceConfig::page_requests`](smmu_attach::DeviceConfig::page_requests)), or the caller has.
     /// 2. This call drains both queues, so that each fault from before has its token: the handler gets
     ///    them, those of other devices too.
     /// 3. It answers what still waits of the device: a stalled transaction with an abort, a group with

@@ -173,6 +173,16 @@ impl ModelDevice {
         });
     }
 
+    /// Turn the page requests of the device on or off, for all its substreams. While they are off, the
+    /// model drops what [`Model::page_request`](crate::Model::page_request) sends for the stream.
+    /// Responses still arrive. Before the first call they are on.
+    pub fn switch_page_requests(&self, switch: AtsSwitch) {
+        self.shared.act(self.smmu, |smmu, _| {
+            let device = smmu.devices.entry(self.source.stream.0).or_default();
+            device.asks = Some(switch == AtsSwitch::On);
+        });
+    }
+
     /// Request a translation for reading and writing, and keep it in the ATC.
     ///
     /// # Errors

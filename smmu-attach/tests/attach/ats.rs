@@ -52,6 +52,9 @@ struct Card {
     atc: Mutex<BTreeSet<(Source, u64)>>,
     on: AtomicBool,
     refuses: AtomicBool,
+    /// It may send page requests.
+    asks: AtomicBool,
+    refuses_to_ask: AtomicBool,
     /// Commands and switches, in order.
     log: Mutex<Vec<String>>,
     /// `ATC_INV`s that reached the device while its switch was off.
@@ -99,7 +102,12 @@ impl Card {
     fn look(&self) {
         let (Some(device), Some(domains)) = (self.device.get(), self.domains.get()) else { return };
         let mut stes = self.stes.lock().unwrap();
-        stes.insert(device.read_ste().unwrap().0);
+        let ste = device.read_ste().unwrap();
+        stes.insert(ste.0);
+        // Invariant 5. A replacement may go through an invalid entry.
+        let lets_in = ste.ats() != AtsMode::Off || ste.0[0] & 1 == 0;
+        let may_ask = self.on.load(Ordering::Relaxed) && lets_in;
+        assert!(may_ask || !self.asks.load(Ordering::Relaxed), "pages are asked for: {ste:?}");
         let usable: Vec<_> = stes.iter().map(|words| Ste(*words)).collect();
         let usable: Vec<_> = usable
             .into_iter()
@@ -207,6 +215,23 @@ impl AtsSwitch for Switch {
         self.0.on.store(false, Ordering::Relaxed);
         self.0.say("off".to_owned());
     }
+    fn enable_page_requests(&self, smmu: SmmuId, stream: StreamId) -> Result<(), AtsRefused> {
+        assert_eq!((smmu, stream), (SMMU, STREAM));
+        let ste = self.0.device.get().unwrap().read_ste().unwrap();
+        assert!(self.0.on.load(Ordering::Relaxed) && ste.ats() != AtsMode::Off, "{ste:?}");
+        if self.0.refuses_to_ask.load(Ordering::Relaxed) {
+            return Err(AtsRefused::new());
+        }
+        self.0.asks.store(true, Ordering::Relaxed);
+        self.0.say("asks".to_owned());
+        Ok(())
+    }
+    fn disable_page_requests(&self, smmu: SmmuId, stream: StreamId) {
+        assert_eq!((smmu, stream), (SMMU, STREAM));
+        self.0.look();
+        self.0.asks.store(false, Ordering::Relaxed);
+        self.0.say("asks no more".to_owned());
+    }
     fn drain(&self, gate: &AtsGate) -> Result<Drained, TimedOut> {
         self.0.say("drain".to_owned());
         gate.drain(&StdWait::new(), Duration::from_millis(200))
@@ -237,11 +262,12 @@ impl Rig {
         let dma = WatchedMemory(Pool::new(window), Arc::clone(&card));
         let switch = Switch(Arc::clone(&card));
         let env = Env::<Cards>::with_ats(dma, sink, RecordingObserver::new(), switch).unwrap();
-        let registers = IdRegisters { idr0: LARGE.idr0 | 1 << 10, ..LARGE };
+        let registers = IdRegisters { idr0: LARGE.idr0 | 1 << 10 | 1 << 16, ..LARGE };
         let caps = Capabilities::decode(registers);
-        assert!(caps.ats);
+        assert!(caps.ats && caps.pri);
         let smmu = Smmu::new(&env, SMMU, registers, caps, SmmuConfig::default()).unwrap();
         let config = DeviceConfig::default().with_substream_bits(2).with_ats(ats);
+        let config = config.with_page_requests();
         let device = smmu.add_device_with(&[STREAM], config).unwrap();
         let domain = |id: u32, stage| {
             let root = PhysAddr(0x8000_0000 + u64::from(id) * 0x1000);
@@ -275,6 +301,10 @@ impl Rig {
         self.card.on.load(Ordering::Relaxed)
     }
 
+    fn asks(&self) -> bool {
+        self.card.asks.load(Ordering::Relaxed)
+    }
+
     /// Everything comes back.
     fn end(self, what: &str) {
         self.card.fail_at.store(0, Ordering::Relaxed);
@@ -283,6 +313,7 @@ impl Rig {
         assert_eq!(self.smmu.settle(), Ok(()), "{what}");
         let _ = self.device.block_all();
         assert!(self.device.is_settled(), "{what}");
+        assert!(!self.asks(), "{what}");
         assert_eq!(self.smmu.remove_device(&self.device), Ok(()), "{what}");
         for stats in [self.smmu.asids().stats(), self.smmu.vmids().stats()] {
             assert_eq!((stats.in_use, stats.retiring, stats.quarantined), (0, 0, 0), "{what}");
@@ -318,6 +349,72 @@ fn the_steps_of_each_row() {
     assert_eq!(rig.device.read_ste().unwrap().ats(), AtsMode::Full, "stage 2");
     assert_eq!(rig.card.unanswered.load(Ordering::Relaxed), 0);
     rig.end("steps");
+}
+
+/// Page requests go on last and off first. A live replacement leaves them on.
+#[rstest]
+#[case::switched(AtsUse::Switched)]
+#[case::always(AtsUse::Always)]
+fn page_requests_go_on_last_and_off_first(#[case] ats: AtsUse) {
+    let rig = Rig::new(ats);
+    let steps = |key, wish| {
+        rig.go(key, wish).unwrap().settled().unwrap();
+        // The flush of an old domain's tag comes after all.
+        let log = rig.card.log().into_iter().filter(|line| !line.starts_with("TLBI"));
+        log.collect::<Vec<_>>()
+    };
+    let count = |steps: &[String]| steps.iter().filter(|line| line.starts_with("asks")).count();
+    for leaves in [3, 4] {
+        let on = steps(0, 0);
+        assert_eq!((on.last().unwrap().as_str(), count(&on)), ("asks", 1));
+        assert!(rig.asks() && rig.is_on());
+        for (key, wish) in [(0, 1), (1, 0), (1, 1), (1, 4), (0, 2)] {
+            assert_eq!(count(&steps(key, wish)), 0, "{key} to {wish}");
+        }
+        let off = steps(0, leaves);
+        assert_eq!((off.first().unwrap().as_str(), count(&off)), ("asks no more", 1));
+        assert!(!rig.asks());
+    }
+    // A substream beside a blocked stream.
+    assert_eq!(steps(1, 0).last().unwrap(), "asks");
+    assert_eq!(steps(1, 4).first().unwrap(), "asks no more");
+    // A device that refuses works without, and is asked again.
+    rig.card.refuses_to_ask.store(true, Ordering::Relaxed);
+    assert_eq!(count(&steps(0, 0)), 1, "off again");
+    assert!(!rig.asks() && rig.is_on());
+    rig.card.refuses_to_ask.store(false, Ordering::Relaxed);
+    assert_eq!(steps(0, 1).last().unwrap(), "asks");
+    rig.end("page requests");
+}
+
+/// Without the wish, without ATS and without PRI in the SMMU there is nothing to switch.
+#[test]
+fn page_requests_need_ats_and_the_smmus_pri() {
+    let rig = Rig::new(AtsUse::Switched);
+    let env = Env::<Cards>::with_ats(
+        WatchedMemory(heap_pool(4 << 20), Arc::clone(&rig.card)),
+        RecordingSink::new(),
+        RecordingObserver::new(),
+        Switch(Arc::clone(&rig.card)),
+    )
+    .unwrap();
+    for (idr0, config) in [
+        (1 << 10, DeviceConfig::default().with_ats(AtsUse::Switched).with_page_requests()),
+        (1 << 10 | 1 << 16, DeviceConfig::default().with_ats(AtsUse::Switched)),
+        (1 << 16, DeviceConfig::default().with_ats(AtsUse::Switched).with_page_requests()),
+        (1 << 10 | 1 << 16, DeviceConfig::default().with_page_requests()),
+    ] {
+        let registers = IdRegisters { idr0: LARGE.idr0 | idr0, ..LARGE };
+        let caps = Capabilities::decode(registers);
+        let smmu = Smmu::new(&env, SMMU, registers, caps, SmmuConfig::default()).unwrap();
+        let device = smmu.add_device_with(&[STREAM], config).unwrap();
+        let tables = TableDescription::new(S1, PhysAddr(0x8000_0000));
+        let domain = Domain::new(&env, DomainId(7), tables).unwrap();
+        assert!(device.attach(&domain).unwrap().settled().is_ok());
+        assert!(device.block().settled().is_ok());
+    }
+    let log = rig.card.log();
+    assert!(!log.iter().any(|line| line.starts_with("asks")), "{log:?}");
 }
 
 /// An unmap reaches the ATC while, and only while, the device may use it.
@@ -431,7 +528,7 @@ fn quarantine_ends_the_wait_of_unmaps() {
     assert_eq!(rig.device.quarantine(), Outcome::Done);
     let log = rig.card.log();
     assert!(!log.iter().any(|line| line.starts_with("ATC_INV")), "{log:?}");
-    assert_eq!(log[0], "off");
+    assert_eq!(log[..2], ["asks no more", "off"]);
     assert!(rig.domains[0].array().is_empty() && !rig.is_on());
     assert_eq!(rig.domains[0].invalidate(PAGE), Ok(()));
     // It does not come back before its cache is empty.

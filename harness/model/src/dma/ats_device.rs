@@ -53,6 +53,8 @@ impl AtcEntry {
 pub(crate) struct AtsDevice {
     /// The device's own switch.
     pub(crate) on: bool,
+    /// The device's own switch of page requests; `None` if nobody has used it.
+    pub(crate) asks: Option<bool>,
     entries: BTreeMap<AtcKey, AtcEntry>,
     age: u64,
     /// The queues of which an `ATC_INV` has no completed `CMD_SYNC` yet.

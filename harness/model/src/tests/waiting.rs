@@ -11,7 +11,7 @@ use smmu_types::{
 use super::model_rig::{
     A, B, EVENTQ_LOG2, IOVA, ModelRig, OTHER, RAM, S1_RW, S2_RW, SID, cfgi_cd, cfgi_ste,
 };
-use crate::{DmaProgress, InjectedFault, PageResponse, Profile, StallId};
+use crate::{AtsSwitch, DmaProgress, InjectedFault, PageResponse, Profile, StallId};
 
 const PRIQ: u64 = RAM + 0x3000;
 const PRIQ_LOG2: u64 = 2;
@@ -380,6 +380,25 @@ fn a_group_gets_the_response_of_the_driver() {
     rig.run(&[response(Some(3), 9, PriResponse::Success)]);
     assert_eq!(rig.model.take_page_responses(0), [heard(Some(3), 9, PriResponse::Success, false)]);
     assert_eq!((rig.model.unanswered(), rig.model.take_hazards()), (vec![], vec![]));
+}
+
+/// A device that was told to ask no more sends nothing, and still gets the response to what it sent.
+#[test]
+fn a_device_asks_while_its_switch_is_on() {
+    let rig = asking();
+    let device = rig.model.device(0, SID);
+    rig.model.page_request(0, request(None, 1).with_last());
+    device.switch_page_requests(AtsSwitch::Off);
+    rig.model.page_request(0, request(None, 2).with_last());
+    rig.model.page_request(0, request(Some(3), 2).with_last());
+    assert_eq!(requests(&rig), [request(None, 1).with_last()]);
+    assert_eq!(rig.model.unanswered().len(), 1);
+    rig.run(&[response(None, 1, PriResponse::Success)]);
+    assert_eq!(rig.model.take_page_responses(0), [heard(None, 1, PriResponse::Success, false)]);
+    device.switch_page_requests(AtsSwitch::On);
+    rig.model.page_request(0, request(None, 3).with_last());
+    assert_eq!(rig.model.unanswered().len(), 1);
+    assert_eq!(rig.model.take_hazards(), []);
 }
 
 #[rstest]

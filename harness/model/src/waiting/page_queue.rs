@@ -22,6 +22,10 @@ impl ModelSmmu {
 
     /// A device sends a page request, or the marker that it has stopped using a PASID.
     pub(crate) fn page_request(&mut self, ram: &ModelRam, request: PriRecord) {
+        let device = self.devices.get(&request.stream().0);
+        if device.is_some_and(|device| device.asks == Some(false)) {
+            return;
+        }
         let group = Group::of(&request);
         let waits = request.is_last() && !request.is_stop();
         if waits {
