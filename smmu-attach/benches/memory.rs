@@ -1,6 +1,6 @@
 //! Bytes of heap and of DMA memory for each object of an attach.
 //!
-//!     cargo bench -p smmu-attach --bench memory
+//!     cargo bench -p smmu-attach --bench memory --features guest
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 #![expect(unsafe_code, reason = "implements an allocator that counts")]
 
@@ -101,7 +101,23 @@ fn main() {
         let id = SubstreamId::new(2 + n as u32).unwrap();
         let _ = devices[0].substream(id).unwrap().attach(&domains[0]).unwrap();
     });
+    #[cfg(feature = "guest")]
+    let guests = {
+        use smmu_attach::guest::{Emulation, guest_ids};
+        let stage = TranslationStage::Stage2 { start_level: 1 };
+        let tables = TableDescription::new(stage, PhysAddr(0x9000_0000));
+        let parent = Domain::new(&env, DomainId(300), tables).unwrap();
+        let ids = guest_ids(&[registers], &Emulation::new(OutputSize::Bits44)).unwrap();
+        let mut guests = Vec::with_capacity(16);
+        // The parent's array has an entry for each, and is made anew.
+        measure("virtual SMMU on a parent domain", 16, &mut |_| {
+            guests.push(smmu.virtual_smmu(&parent, ids).unwrap());
+        });
+        guests
+    };
     for device in &devices {
         let _ = device.block_all();
     }
+    #[cfg(feature = "guest")]
+    drop(guests);
 }
