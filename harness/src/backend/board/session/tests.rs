@@ -191,7 +191,8 @@ fn a_refusal_of_the_scenario_is_told_once() {
     let (session, played) = with(WAIT, |mut target| {
         target.say(BANNER);
         target.scenario();
-        target.say(b"refused {\"reason\":\"scenario\",\"message\":\"n:1:1: no\"} n:1:1: no\nready\n");
+        target
+            .say(b"refused {\"reason\":\"scenario\",\"message\":\"n:1:1: no\"} n:1:1: no\nready\n");
         target.hello();
     });
     let error = session.unwrap().run("n", TEXT, None).unwrap_err().to_string();
