@@ -411,6 +411,17 @@ pub trait Machine: Send + Sync {
         Cow::Borrowed(&DMA_BYTES)
     }
 
+    /// The memory of a device's own rings, if the device reads them by the stream of its DMA: the
+    /// physical addresses of whole pages. By default none.
+    ///
+    /// The engine maps it in each domain, at IOVAs that are the addresses. Such a device needs several
+    /// transactions for one write, and each that is refused may be an event. So the engine takes no
+    /// more events of one kind and stream than there were writes.
+    fn own_memory(&self, device: usize) -> Option<Range<u64>> {
+        let _ = device;
+        None
+    }
+
     /// A device writes its [`pattern`](Self::pattern).
     ///
     /// # Errors

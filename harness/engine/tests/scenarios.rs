@@ -14,6 +14,7 @@ mod mock;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use smmu_engine::machine::{
 };
 use smmu_engine::run::{RunOptions, RunOutcome, RunReport, Sabotage, run};
 use smmu_engine::scenario::Scenario;
+use smmu_types::pool::Window;
 use smmu_types::seam::Registers;
 use smmu_types::{Irq, PriRecord};
 
@@ -37,6 +39,7 @@ fn main() {
         Trial::test("a_report_crosses_a_line_of_json", a_report_crosses_a_line_of_json),
         Trial::test("a_device_may_write_a_sector", a_device_may_write_a_sector),
         Trial::test("a_device_may_write_a_page", a_device_may_write_a_page),
+        Trial::test("a_device_may_have_rings_in_memory", a_device_may_have_rings_in_memory),
         Trial::test("half_a_write_is_a_failure", half_a_write_is_a_failure),
         Trial::test("unseen_interrupts_are_named", unseen_interrupts_are_named),
     ];
@@ -160,6 +163,22 @@ fn a_device_may_write_a_page() -> Result<(), Failed> {
     if skipped == ["blocks", "dma-reads"] { Ok(()) } else { Err(format!("{skipped:?}").into()) }
 }
 
+/// A device that reads its ring before each write, through the domain of its stream, and tries a
+/// refused write again. Each scenario that a board can run has the usual transcript.
+fn a_device_may_have_rings_in_memory() -> Result<(), Failed> {
+    let mut ran = 0;
+    for (name, scenario) in scenarios() {
+        let report = run(&scenario, &Like(Twist::Ring), RunOptions::default());
+        if let RunOutcome::Skipped { .. } = &report.outcome {
+            continue;
+        }
+        passed(&report)?;
+        same(&name, &transcript(&report), &snapshot(&name))?;
+        ran += 1;
+    }
+    if ran >= 25 { Ok(()) } else { Err(format!("{ran} scenarios ran").into()) }
+}
+
 fn half_a_write_is_a_failure() -> Result<(), Failed> {
     let report = run(&scenarios()["first-light"], &Like(Twist::Half), RunOptions::default());
     let RunOutcome::Failed(why) = &report.outcome else {
@@ -199,6 +218,8 @@ enum Twist {
     Page,
     /// Its devices write half of the 512 bytes that they say.
     Half,
+    /// Its devices have a ring in memory, and try a refused write again.
+    Ring,
 }
 
 /// The model, with machines that differ.
@@ -212,6 +233,10 @@ impl Backend for Like {
         format!("the model, {:?}", self.0)
     }
     fn offers(&self, need: Need) -> bool {
+        if self.0 == Twist::Ring {
+            let on_boards = [Need::Stage1, Need::Stage2, Need::SeveralSmmus, Need::QueueStop];
+            return on_boards.contains(&need);
+        }
         // A DMA of many words would stall in its middle.
         let stalls = need == Need::Stalls && self.0 != Twist::Blind;
         !stalls && Mock.offers(need)
@@ -227,7 +252,7 @@ impl Twisted {
     /// How many times the model's 4 bytes one DMA is.
     const fn words(&self) -> usize {
         match self.0 {
-            Twist::Blind => 1,
+            Twist::Blind | Twist::Ring => 1,
             Twist::Sector | Twist::Half => 128,
             Twist::Page => 1024,
         }
@@ -263,7 +288,21 @@ impl Machine for Twisted {
     fn pattern(&self, _device: usize) -> Cow<'static, [u8]> {
         DMA_PATTERN.to_le_bytes().repeat(self.words()).into()
     }
+    fn own_memory(&self, _device: usize) -> Option<Range<u64>> {
+        let ram = self.ram();
+        let end = ram.base().0 + ram.words().len() as u64 * 8;
+        (self.0 == Twist::Ring).then_some(end - 4096..end)
+    }
     fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError> {
+        if let Some(ring) = self.own_memory(device) {
+            if self.1.dma_read(device, ring.start)? == DmaReadOutcome::Refused {
+                return Ok(DmaWriteOutcome::Refused);
+            }
+            return Ok(match self.1.dma_write(device, iova)? {
+                DmaWriteOutcome::Refused => self.1.dma_write(device, iova)?,
+                other => other,
+            });
+        }
         self.each_word(|word| self.1.dma_write(device, iova + word * 4))
     }
     fn dma_read(&self, device: usize, iova: u64) -> Result<DmaReadOutcome, BackendError> {

@@ -328,7 +328,7 @@ fn backend(
                 }
             }
         };
-        generators.push(BoardDevice { stream: *stream, generator });
+        generators.push(BoardDevice { stream: *stream, generator, rings: None });
     }
     let cpus = threads::cpus();
     let describe = format!(

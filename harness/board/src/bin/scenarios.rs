@@ -1,6 +1,7 @@
 //! Runs the harness's scenarios on a CPU beside an SMMU, as a host sends them over the UART.
 //!
-//! It needs an `iommu-testdev` or an `edu` for each stream of a scenario. README.md has the protocol.
+//! It needs an `iommu-testdev`, an `edu` or an NVMe controller for each stream of a scenario.
+//! README.md has the protocol.
 #![no_std]
 #![no_main]
 
@@ -8,13 +9,14 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ptr::NonNull;
 use core::time::Duration;
 
+use smmu_board::bare::composition::{Memory, MemoryBlock};
 use smmu_board::bare::failure::Failure;
 use smmu_board::bare::gic::Gic;
 use smmu_board::bare::memory_map::{self, Use};
@@ -23,6 +25,8 @@ use smmu_board::bare::together::{OtherCpus, is_possible};
 use smmu_board::bare::{Board, console, cpu, loaded_bytes};
 use smmu_board::dma::Generator;
 use smmu_board::dma::edu::Edu;
+use smmu_board::dma::io_space::InPlace;
+use smmu_board::dma::nvme::Nvme;
 use smmu_board::dma::test_device::TestDevice;
 use smmu_board::machine::{Machine, Region};
 use smmu_board::pci::{self, Function};
@@ -38,11 +42,14 @@ use smmu_board::{bare_main, say};
 use smmu_engine::machine::Ram;
 use smmu_hw_mmio::firmware::{Interrupt, RequestId, Stream};
 use smmu_hw_mmio::{Coherency, VolatileRegisters, probe};
-use smmu_types::pool::Window;
+use smmu_types::pool::{Pool, Window};
 use smmu_types::seam::Wait;
 use smmu_types::{Irq, SmmuId, StreamId};
 
 bare_main!(scenarios);
+
+/// Memory for the rings of devices: 4 pages for each NVMe controller.
+const RING_BYTES: u64 = 128 << 10;
 
 static INTERRUPTS: InterruptCounts = InterruptCounts::new();
 
@@ -50,6 +57,8 @@ fn scenarios(board: Board) -> Result<(), Failure> {
     step(&"find the SMMUs");
     let further = further_smmus(board.machine.command_line)?;
     let Board { machine, dma_memory } = board;
+    let rings = Region { base: dma_memory.base, bytes: RING_BYTES.min(dma_memory.bytes / 2) };
+    let dma_memory = Region { base: rings.end(), bytes: dma_memory.bytes - rings.bytes };
     let mut notes = Vec::new();
     let smmus = find_smmus(&machine, &further, &mut notes)?;
     if smmus.is_empty() {
@@ -62,6 +71,9 @@ fn scenarios(board: Board) -> Result<(), Failure> {
     // SAFETY: the start kept this RAM for DMA, mapped it as Normal memory, and gave it to nothing.
     let window = unsafe { RamWindow::new(dma_memory, coherency) };
     let ram = Ram::new(window);
+    // SAFETY: as above. The two regions do not overlap.
+    let window = unsafe { RamWindow::new(rings, coherency) };
+    let ring_memory: Memory = Pool::with_lock(window);
 
     step(&"enumerate PCI");
     let mut devices = Vec::new();
@@ -70,13 +82,22 @@ fn scenarios(board: Board) -> Result<(), Failure> {
         for function in unsafe { pci::enumerate(&machine, bridge) }? {
             let Some(stream) = stream_of(&machine, &further, &function) else { continue };
             if let Some(generator) = generator(&function, &ram, &mut notes)? {
-                devices.push(BoardDevice { stream, generator });
+                devices.push(BoardDevice { stream, generator, rings: None });
+            } else if function.class == Nvme::<MemoryBlock>::CLASS {
+                match nvme(&function, &ring_memory, &ram) {
+                    Ok(generator) => {
+                        devices.push(BoardDevice { stream, generator, rings: Some(rings) });
+                    }
+                    Err(why) => notes.push(format!("{function}: {why}: no scenario uses it")),
+                }
             }
         }
     }
     if devices.is_empty() {
         notes.push(
-            "no iommu-testdev or edu is behind an SMMU: scenarios with a device are skipped".into(),
+            "no iommu-testdev, edu or NVMe controller is behind an SMMU: scenarios with a device are \
+             skipped"
+                .into(),
         );
     }
 
@@ -149,6 +170,25 @@ fn generator(
             Ok(Some(Box::new(edu)))
         }
         _ => Ok(None),
+    }
+}
+
+/// An NVMe controller: it is brought up, and tried, while no SMMU translates. Its rings stay where
+/// they are, and each domain maps them.
+fn nvme(
+    function: &Function,
+    memory: &Memory,
+    ram: &Ram,
+) -> Result<Box<dyn Generator + Send>, String> {
+    // SAFETY: the memory map has the BAR, and only this value uses it. No SMMU translates yet.
+    let nvme = unsafe { Nvme::new(function, memory, &InPlace) };
+    let nvme = nvme.map_err(|error| error.to_string())?.of_one_block();
+    match ToldByMemory::tried(nvme, ram.clone()) {
+        Some(nvme) => Ok(Box::new(nvme)),
+        None => Err("it does not reach the RAM for DMA without translation (GBPA aborts), or the \
+                     first block of its namespace 1 begins with 4 bytes that are zero or occur in \
+                     it again"
+            .into()),
     }
 }
 

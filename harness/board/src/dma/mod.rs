@@ -5,7 +5,7 @@
 //! | [`TestDevice`](test_device::TestDevice): QEMU's `iommu-testdev` | 4 bytes | no | tells it |
 //! | [`Edu`](edu::Edu): QEMU's `edu` | up to 4 KiB | yes | does not tell |
 //! | [`BlockDevice`](virtio_blk::BlockDevice): `virtio-blk-pci` | 512 bytes | no | does not tell, or never completes |
-//! | [`Nvme`](nvme::Nvme): any NVMe | 4 KiB | no | tells it, or does not |
+//! | [`Nvme`](nvme::Nvme): any NVMe | 4 KiB, or a block | no | tells it, or does not |
 
 pub mod edu;
 pub mod io_space;
@@ -54,6 +54,12 @@ pub trait Generator {
 
     /// The bytes that [`write`](Self::write) puts at the IOVA. Never empty.
     fn pattern(&self) -> &[u8];
+
+    /// Whether a write looks through memory of others, and changes it for a moment. Then nothing else
+    /// writes meanwhile.
+    fn needs_all_memory(&self) -> bool {
+        false
+    }
 
     /// Lets the device write [`pattern`](Self::pattern) at `iova`, a multiple of 4 KiB.
     fn write(&mut self, iova: Iova) -> DmaResult;

@@ -30,6 +30,8 @@ const CC_ENABLE: u32 = 1;
 /// Entries of 64 bytes and completions of 16 bytes.
 const CC_SIZES: u32 = 6 << 16 | 4 << 20;
 const CSTS_READY: u32 = 1;
+/// The controller has failed.
+const CSTS_FATAL: u32 = 2;
 /// Entries of each queue: a page holds 64 commands.
 const ENTRIES: usize = 16;
 const COMMAND_WORDS: usize = 8;
@@ -98,9 +100,18 @@ pub struct Nvme<B> {
     stride: u64,
     admin: Queue<B>,
     io: Queue<B>,
+    /// The IOVAs of the four rings.
+    rings: Rings,
     log2_block: u64,
+    /// How many blocks a write has.
+    blocks: u64,
+    /// Whether it must be brought up before the next command.
+    is_off: bool,
     pattern: [u8; PATTERN_BYTES],
 }
+
+/// IOVAs: submissions and completions of the admin queue, then those of the I/O queue.
+type Rings = [Iova; 4];
 
 impl<B: DmaBlock> Queue<B> {
     fn new<D: DmaMemory<Block = B>>(memory: &D, number: u64) -> Result<Self, DmaError> {
@@ -108,6 +119,14 @@ impl<B: DmaBlock> Queue<B> {
         let (submissions, completions) =
             (ManuallyDrop::new(submissions), ManuallyDrop::new(completions));
         Ok(Queue { number, submissions, completions, tail: 0, head: 0, phase: 1 })
+    }
+
+    /// Empty, as after a reset.
+    fn reset(&mut self) {
+        let words = self.completions.words();
+        words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        self.completions.publish(0..words.len());
+        (self.tail, self.head, self.phase) = (0, 0, 1);
     }
 }
 
@@ -145,20 +164,16 @@ impl<B: DmaBlock> Nvme<B> {
         let stride = 4 << (registers.read64(CAP) >> 32 & 0xf);
         let (admin, io) = (Queue::new(memory, 0)?, Queue::new(memory, 1)?);
         let pattern = [0; PATTERN_BYTES];
-        let mut this = Nvme { registers, stride, admin, io, log2_block: 0, pattern };
-        this.enable(0)?;
-        let last = ENTRIES as u32 - 1;
-        this.registers.write32(AQA, last << 16 | last);
-        this.registers.write64(ASQ, share(&*this.admin.submissions, space)?.0);
-        this.registers.write64(ACQ, share(&*this.admin.completions, space)?.0);
-        this.enable(CC_ENABLE)?;
-
-        let size = (ENTRIES as u64 - 1) << 16 | this.io.number;
-        let completions = share(&*this.io.completions, space)?;
-        this.run_admin(CREATE_COMPLETION, 0, completions, size, CONTIGUOUS)?;
-        let submissions = share(&*this.io.submissions, space)?;
-        let of_queue = this.io.number << 16 | CONTIGUOUS;
-        this.run_admin(CREATE_SUBMISSION, 0, submissions, size, of_queue)?;
+        let rings = [
+            share(&*admin.submissions, space)?,
+            share(&*admin.completions, space)?,
+            share(&*io.submissions, space)?,
+            share(&*io.completions, space)?,
+        ];
+        let (log2_block, blocks, is_off) = (0, 0, true);
+        let mut this =
+            Nvme { registers, stride, admin, io, rings, log2_block, blocks, is_off, pattern };
+        this.bring_up()?;
 
         // Kept for ever if an error comes before its IOVA is unmapped.
         let data = ManuallyDrop::new(page(memory)?);
@@ -176,6 +191,7 @@ impl<B: DmaBlock> Nvme<B> {
             return Err(NvmeError::BlockSize { log2 });
         }
         this.log2_block = log2;
+        this.blocks = PAGE >> log2;
         match this.write(at) {
             DmaResult::Silent => {}
             result => return Err(NvmeError::Command { opcode: READ, result }),
@@ -188,6 +204,33 @@ impl<B: DmaBlock> Nvme<B> {
         space.unshare(at, PAGE)?;
         drop(ManuallyDrop::into_inner(data));
         Ok(this)
+    }
+
+    /// Writes one logical block from now on, not 4 KiB: it may lie at any multiple of 4 bytes that
+    /// leaves it in its page.
+    #[must_use]
+    pub fn of_one_block(mut self) -> Self {
+        self.blocks = 1;
+        self
+    }
+
+    /// Resets the controller, and gives it its queues.
+    fn bring_up(&mut self) -> Result<(), NvmeError> {
+        let [admin_submissions, admin_completions, submissions, completions] = self.rings;
+        self.enable(0)?;
+        self.admin.reset();
+        self.io.reset();
+        let last = ENTRIES as u32 - 1;
+        self.registers.write32(AQA, last << 16 | last);
+        self.registers.write64(ASQ, admin_submissions.0);
+        self.registers.write64(ACQ, admin_completions.0);
+        self.enable(CC_ENABLE)?;
+        let size = (ENTRIES as u64 - 1) << 16 | self.io.number;
+        self.run_admin(CREATE_COMPLETION, 0, completions, size, CONTIGUOUS)?;
+        let of_queue = self.io.number << 16 | CONTIGUOUS;
+        self.run_admin(CREATE_SUBMISSION, 0, submissions, size, of_queue)?;
+        self.is_off = false;
+        Ok(())
     }
 
     fn enable(&self, enable: u32) -> Result<(), NvmeError> {
@@ -255,9 +298,15 @@ fn run<B: DmaBlock>(
             .words()
             .get(word)
             .map(|word: &AtomicU64| word.load(Ordering::Relaxed))?;
-        (value >> 48 & 1 == queue.phase).then_some(value)
+        if value >> 48 & 1 == queue.phase {
+            return Some(Some(value));
+        }
+        // A controller that cannot read a ring says so here, and does not answer.
+        (registers.read32(CSTS) & CSTS_FATAL != 0).then_some(None)
     };
-    let Ok(completion) = poll(&GenericTimer, PATIENCE, look) else { return DmaResult::TimedOut };
+    let Ok(Some(completion)) = poll(&GenericTimer, PATIENCE, look) else {
+        return DmaResult::TimedOut;
+    };
     queue.head = (queue.head + 1) % ENTRIES;
     if queue.head == 0 {
         queue.phase ^= 1;
@@ -281,15 +330,21 @@ impl<B: DmaBlock> Generator for Nvme<B> {
     }
 
     fn pattern(&self) -> &[u8] {
-        &self.pattern
+        self.pattern.get(..(self.blocks << self.log2_block) as usize).unwrap_or(&self.pattern)
     }
 
     fn write(&mut self, iova: Iova) -> DmaResult {
-        let blocks = PAGE >> self.log2_block;
+        // Its rings may be out of reach still.
+        if self.is_off && self.bring_up().is_err() {
+            let _ = self.enable(0);
+            return DmaResult::TimedOut;
+        }
         let command = [READ, NAMESPACE, iova.0, 0, 0];
+        let blocks = self.blocks.max(1);
         let result = run(&self.registers, self.stride, &mut self.io, command, blocks - 1);
         if result == DmaResult::TimedOut {
-            // A controller that is off does no DMA. It stays off.
+            // A controller that is off does no DMA. The next write brings it up again.
+            self.is_off = true;
             let _ = self.enable(0);
         }
         // Not every controller tells that its data went nowhere.

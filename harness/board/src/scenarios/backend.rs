@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use smmu_engine::machine::{
@@ -20,6 +21,7 @@ use smmu_types::seam::Registers;
 use smmu_types::{Capabilities, Iova, Irq};
 
 use crate::dma::{DmaResult, Generator};
+use crate::machine::Region;
 use crate::timer::GenericTimer;
 
 /// SMMUs whose interrupts are counted.
@@ -73,6 +75,8 @@ pub struct BoardDevice {
     pub stream: Stream,
     /// The device.
     pub generator: Box<dyn Generator + Send>,
+    /// The device's rings, if it reads them by the stream of its DMA.
+    pub rings: Option<Region>,
 }
 
 /// Several CPUs for callers that run at the same time.
@@ -115,6 +119,7 @@ pub struct BoardBackend {
 
 struct SharedDevice {
     stream: Stream,
+    rings: Option<Region>,
     pattern: Vec<u8>,
     generator: spin::Mutex<Box<dyn Generator + Send>>,
 }
@@ -142,9 +147,11 @@ impl BoardBackend {
         for (n, registers) in parts.smmus.iter().enumerate() {
             capabilities.push(probe(*registers).map_err(|error| (n, error))?.caps);
         }
+        let alone = parts.devices.iter().any(|device| device.generator.needs_all_memory());
         let devices = parts.devices.into_iter();
-        let devices = devices.map(|BoardDevice { stream, generator }| SharedDevice {
+        let devices = devices.map(|BoardDevice { stream, generator, rings }| SharedDevice {
             stream,
+            rings,
             pattern: generator.pattern().to_vec(),
             generator: spin::Mutex::new(generator),
         });
@@ -156,7 +163,8 @@ impl BoardBackend {
             ram: parts.ram,
             interrupts: parts.interrupts,
             cpu_number: parts.cpu_number,
-            together: parts.together.filter(|together| together.cpus() > 1),
+            // Callers that run at the same time look at their own pages only.
+            together: parts.together.filter(|together| together.cpus() > 1 && !alone),
             step_begins: parts.step_begins,
         });
         Ok(BoardBackend { shared, capabilities })
@@ -236,6 +244,11 @@ impl Machine for BoardMachine {
 
     fn pattern(&self, device: usize) -> Cow<'static, [u8]> {
         Cow::Owned(self.device(device).map_or_else(Vec::new, |found| found.pattern.clone()))
+    }
+
+    fn own_memory(&self, device: usize) -> Option<Range<u64>> {
+        let rings = self.device(device)?.rings?;
+        Some(rings.base..rings.end())
     }
 
     fn dma_write(&self, device: usize, iova: u64) -> Result<DmaWriteOutcome, BackendError> {

@@ -54,6 +54,8 @@ pub(crate) struct Listener<'r> {
     pub(crate) recorder: &'r Recorder,
     pub(crate) name: String,
     pub(crate) smmu: SmmuId,
+    /// How many events of one kind and stream it takes; what is more is left out.
+    pub(crate) most_alike: usize,
     pub(crate) events: Vec<EventRecord>,
     pub(crate) requests: Vec<PriRecord>,
     pub(crate) held: Vec<(SmmuId, HeldFault)>,
@@ -63,10 +65,15 @@ impl<'r> Listener<'r> {
     pub(crate) fn new(recorder: &'r Recorder, name: &str, smmu: SmmuId) -> Self {
         let name = name.to_owned();
         let (events, requests, held) = (Vec::new(), Vec::new(), Vec::new());
-        Listener { recorder, name, smmu, events, requests, held }
+        Listener { recorder, name, smmu, most_alike: usize::MAX, events, requests, held }
     }
 
     fn record(&mut self, record: EventRecord) {
+        let who = |event: &EventRecord| (event.kind(), event.stream(), event.substream());
+        let alike = self.events.iter().filter(|event| who(event) == who(&record));
+        if alike.count() >= self.most_alike {
+            return;
+        }
         let (name, text) = (Some(self.name.as_str()), || record.to_string());
         self.recorder.typed(LineKind::Event, name, &record.0, Facts::default, text);
         self.events.push(record);

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::convert::Infallible;
+use core::ops::Range;
 
 use smmu_driver::smmu_attach::DeviceConfig;
 use smmu_driver::smmu_hw_mmio::firmware::ReservedWindow;
@@ -12,14 +13,14 @@ use smmu_driver::windows::Window;
 use smmu_driver::{Boot, Device, Domain, DriverError};
 
 use super::device_write::{Seen, write_and_look};
-use super::domains::domains_by;
+use super::domains::{domains_by, map_range, own_memory};
 use super::pages::{DmaWrite, Pages, Reached};
 use super::platform::{Harness, SharedTables};
 use super::rig_error::RigError;
 use super::stop::Stop;
 use super::tap::SmmuTaps;
 use crate::machine::Machine;
-use crate::page_tables::{PAGE, Permission, TableError};
+use crate::page_tables::{PAGE, TableError};
 use crate::prelude::*;
 use crate::scenario::{Scenario, SmmuSpec, SpannedName};
 use crate::transcript::{LineKind, Recorder};
@@ -30,6 +31,8 @@ pub(super) struct Early {
     /// All domains of the file, if there is reserved memory.
     pub(super) domains: Option<BTreeMap<String, Domain<Harness>>>,
     pub(super) devices: BTreeMap<String, Device<Harness>>,
+    /// The rings of devices that every domain maps.
+    rings: Vec<Range<u64>>,
     running: Vec<Running>,
     /// Where the devices' writes to each page arrived.
     writes: Vec<(String, String, Seen)>,
@@ -49,7 +52,7 @@ struct Running {
 }
 
 impl Early {
-    pub(super) fn new(scenario: &Scenario, pages: Pages) -> Self {
+    pub(super) fn new(scenario: &Scenario, pages: Pages, machine: &dyn Machine) -> Self {
         let file = &scenario.file;
         let all = file.devices.iter().flat_map(|spec| spec.each().map(move |one| (one, spec)));
         let all: Vec<_> = all.enumerate().collect();
@@ -77,7 +80,8 @@ impl Early {
             });
         }
         let (devices, writes) = (BTreeMap::new(), Vec::new());
-        Early { pages: Arc::new(pages), domains: None, devices, running, writes }
+        let rings = own_memory(scenario, machine);
+        Early { pages: Arc::new(pages), domains: None, devices, rings, running, writes }
     }
 
     /// As firmware, lets each SMMU of a device with reserved memory pass all, and lets these devices
@@ -133,7 +137,7 @@ impl Early {
         }
         let domains = match self.domains.take() {
             Some(domains) => domains,
-            None => domains_by(scenario, boot.dma(), |tables| boot.domain(tables))?,
+            None => domains_by(scenario, &self.rings, boot.dma(), |tables| boot.domain(tables))?,
         };
         let domains = self.domains.insert(domains);
         for device in self.running.iter().filter(|one| one.smmu == usize::from(boot.smmu().0)) {
@@ -171,14 +175,8 @@ impl Early {
     }
 }
 
-/// Maps a window page by page. A page that another device of the domain has reserved as well is there.
+/// Maps a window. A page that another device of the domain has reserved as well is there.
 fn map_window(tables: &SharedTables, window: &Window) -> Result<(), TableError> {
-    let mut tables = tables.lock();
-    for offset in (0..window.length).step_by(PAGE as usize) {
-        let (iova, memory) = (window.iova.0 + offset, PhysAddr(window.memory.0 + offset));
-        if !tables.maps(iova, memory) {
-            tables.map(iova, memory, Permission::ReadWrite)?;
-        }
-    }
-    Ok(())
+    let memory = window.memory.0;
+    map_range(tables, window.iova.0, memory..memory + window.length)
 }

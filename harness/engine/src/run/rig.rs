@@ -18,7 +18,7 @@ use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, Smmu, Stalled};
 
 use super::destination::Destination;
 use super::device_write::{Ended, Seen, write_and_look};
-use super::domains::domains_by;
+use super::domains::{domains_by, own_memory};
 #[cfg(feature = "guest")]
 use super::guests::{Guest, GuestTable};
 use super::held_fault::{HeldFault, Listener};
@@ -72,6 +72,8 @@ pub(crate) struct Rig<'d> {
     pub(crate) step_began: usize,
     pub(super) pages: Arc<Pages>,
     pub(super) ram: Ram,
+    // How many events alike can be. One, where a device may record several for one write.
+    most_alike: usize,
     pub(crate) machine: Arc<dyn Machine>,
 }
 
@@ -102,7 +104,7 @@ impl<'d> Rig<'d> {
         let Early { pages, domains, devices, .. } = early;
         let domains = match domains {
             Some(domains) => domains,
-            None => domains_of(scenario, &driver)?,
+            None => domains_of(scenario, &*machine, &driver)?,
         };
         let mut rig = Rig {
             recorder,
@@ -126,6 +128,10 @@ impl<'d> Rig<'d> {
             timeouts: file.smmus.iter().map(SmmuSpec::timeout).collect(),
             pages,
             ram: machine.ram(),
+            most_alike: match own_memory(scenario, &*machine).as_slice() {
+                [] => usize::MAX,
+                _ => 1,
+            },
             machine,
         };
         rig.add_devices(devices)?;
@@ -142,7 +148,8 @@ impl<'d> Rig<'d> {
         taps: Vec<SmmuTaps>,
     ) -> Result<(), Stop> {
         let driver = Arc::new(driver);
-        let domains = core::mem::replace(&mut self.domains, domains_of(self.scenario, &driver)?);
+        let domains = domains_of(self.scenario, &*self.machine, &driver)?;
+        let domains = core::mem::replace(&mut self.domains, domains);
         let devices = core::mem::take(&mut self.devices);
         let faults = core::mem::take(&mut self.faults);
         let deferred = core::mem::take(&mut self.deferred);
@@ -377,8 +384,14 @@ impl<'d> Rig<'d> {
         let result = run(self);
         self.sink().set_watch(None);
         let result = result?;
-        self.drain_events()?;
         let seen = seen.lock().clone();
+        // As many as there were writes.
+        let refused = seen.iter().filter(|reached| **reached == Reached::Nothing).count();
+        let most_alike = self.most_alike.max(refused);
+        let most_alike = core::mem::replace(&mut self.most_alike, most_alike);
+        let drained = self.drain_events();
+        self.most_alike = most_alike;
+        drained?;
         Ok((result, seen))
     }
 
@@ -470,6 +483,7 @@ impl<'d> Rig<'d> {
             }
             let smmu = SmmuId(n as u16);
             let mut listener = Listener::new(&self.recorder, self.smmu_name(n), smmu);
+            listener.most_alike = self.most_alike;
             let found = self.driver.handle_events(smmu, &mut listener);
             let Listener { events, held, .. } = listener;
             taken.events.extend(events.into_iter().map(|event| (n, event)));
@@ -685,9 +699,11 @@ impl<'d> Rig<'d> {
 /// The domains of a scenario, each over blank tables.
 fn domains_of(
     scenario: &Scenario,
+    machine: &dyn Machine,
     driver: &Driver<Harness>,
 ) -> Result<BTreeMap<String, Domain<Harness>>, Stop> {
-    Ok(domains_by(scenario, driver.dma(), |tables| driver.domain(tables))?)
+    let rings = own_memory(scenario, machine);
+    Ok(domains_by(scenario, &rings, driver.dma(), |tables| driver.domain(tables))?)
 }
 
 /// The counts of a tag space.

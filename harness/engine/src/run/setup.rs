@@ -37,7 +37,7 @@ pub(super) fn start(
     };
     let (pages, blocks) = (names(&scenario.file.pages), names(&scenario.file.blocks));
     let (pages, blocks) = (pages.iter().map(String::as_str), blocks.iter().map(String::as_str));
-    let mut early = Early::new(scenario, Pages::new(pages, blocks, &dma)?);
+    let mut early = Early::new(scenario, Pages::new(pages, blocks, &dma)?, &**machine);
     early.run_firmware(machine, &taps)?;
     let driver = setup.start_with(
         |queues| Sink::new(queues, options.sabotage),

@@ -8,12 +8,18 @@ use smmu_engine::run::{RunReport, Sabotage};
 use super::link::{Link, LinkError, excerpt};
 
 const VERSION: &str = "1";
+/// The start of a banner.
+const GREETING: &str = "smmu-board ";
 /// How often a message is sent that the line has damaged.
 const TRIES: usize = 3;
 /// Lines before the banner: those of boot loaders.
 const MOST_BOOT_LINES: usize = 10_000;
 /// After `hello`, a target that has just started may greet twice.
 const SECOND_GREETING: Duration = Duration::from_millis(300);
+/// How often a target is asked that may be dropping the rest of a message.
+const HELLOS: usize = 10;
+/// How long it has to answer each time.
+const HELLO_PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_NAME: usize = 64;
 
 /// Why there is no report.
@@ -122,7 +128,7 @@ impl Session {
             if let Some(why) = stopped(&line) {
                 return Err(SessionError::Stopped(why));
             }
-            if let Some(rest) = line.strip_prefix("smmu-board ") {
+            if let Some(rest) = line.strip_prefix(GREETING) {
                 banner = Some(parse_banner(rest)?);
             } else if line == "ready"
                 && let Some(banner) = banner.take()
@@ -169,14 +175,16 @@ impl Session {
             match self.attempt(&head, text)? {
                 Ok(report) => return Ok(report),
                 Err(refused) => {
-                    self.until("ready", "drop the rest of a message")?;
                     let reason = serde_json::Deserializer::from_str(&refused)
                         .into_iter::<Refusal>()
                         .next()
                         .and_then(Result::ok)
                         .map_or_else(String::new, |refusal| refusal.reason);
-                    let damaged = ["checksum", "lost-byte", "cut"].contains(&&*reason);
-                    if !damaged || last == 0 {
+                    // No other text gets another answer. Every other refusal comes of bytes that this
+                    // program has not sent so, or has sent too late.
+                    let of_the_text = ["scenario", "long-text"].contains(&&*reason);
+                    self.start_over()?;
+                    if of_the_text || last == 0 {
                         return Err(SessionError::Refused(refused));
                     }
                 }
@@ -190,6 +198,36 @@ impl Session {
         let _ = self.link.send(b"quit\n");
         // The line `bye`, or whatever comes: the program is over in any case.
         let _ = self.link.line(Duration::from_secs(1));
+    }
+
+    /// Brings both ends to the start of a message.
+    ///
+    /// A target that has refused a message drops what comes of it, until the line is silent. On a
+    /// busy host a piece can arrive later still, and then the target takes it for a new message. So
+    /// this asks until the target greets: it has then read, and answered, all that was sent before.
+    fn start_over(&mut self) -> Result<(), SessionError> {
+        const DOING: &str = "drop the rest of a message";
+        let patience = HELLO_PATIENCE.min(self.silence);
+        for _ in 0..HELLOS {
+            // A line end first: what the target has of a line is a line then.
+            let sent = self.link.send(b"\nhello\n");
+            sent.map_err(|error| failed(&self.link, error, DOING, self.silence))?;
+            let mut greeted = false;
+            loop {
+                match self.link.line(patience) {
+                    Ok(line) if stopped(&line).is_some() => {
+                        return Err(SessionError::Stopped(stopped(&line).unwrap_or_default()));
+                    }
+                    Ok(line) if line.starts_with(GREETING) => greeted = true,
+                    Ok(line) if greeted && line == "ready" => return Ok(()),
+                    // The answers to what was sent before.
+                    Ok(_) => {}
+                    Err(LinkError::Silent) => break,
+                    Err(error) => return Err(failed(&self.link, error, DOING, self.silence)),
+                }
+            }
+        }
+        Err(failed(&self.link, LinkError::Silent, DOING, patience * HELLOS as u32))
     }
 
     /// Sends a scenario once. Returns the report, or a refusal.
@@ -244,7 +282,11 @@ impl Session {
 
     /// Waits for a line. Returns a refusal.
     fn until(&mut self, wanted: &str, doing: &'static str) -> Result<Option<String>, SessionError> {
-        let line = self.next(doing)?;
+        let mut line = self.next(doing)?;
+        // The answers to further `hello`s of `start_over`.
+        while wanted != "ready" && (line.starts_with(GREETING) || line == "ready") {
+            line = self.next(doing)?;
+        }
         match line.strip_prefix("refused ") {
             _ if line == wanted => Ok(None),
             Some(refused) => Ok(Some(refused.to_owned())),

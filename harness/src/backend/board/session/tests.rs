@@ -65,6 +65,12 @@ impl Target {
         }
     }
 
+    /// Takes a question of the host, and greets.
+    fn hello(&mut self) {
+        assert_eq!(self.take(|got| got.ends_with(b"hello\n")), b"\nhello\n");
+        self.say(BANNER);
+    }
+
     /// Takes a scenario. Returns its `run` line.
     fn scenario(&mut self) -> String {
         let line = String::from_utf8(self.take(|got| got.ends_with(b"\n"))).unwrap();
@@ -131,6 +137,7 @@ fn a_damaged_message_is_sent_again_and_not_for_ever() {
         for _ in 0..3 {
             target.scenario();
             target.say("refused {\"reason\":\"checksum\",\"announced\":1,\"computed\":2} the text\nready\n");
+            target.hello();
         }
     });
     let error = session.unwrap().run("n", TEXT, None).unwrap_err();
@@ -138,11 +145,58 @@ fn a_damaged_message_is_sent_again_and_not_for_ever() {
     played.join().unwrap();
 }
 
+/// A host that was not scheduled for longer than the target waits: the target has given the message
+/// up when its next piece comes, takes that for a command, and refuses it too.
+#[test]
+fn a_piece_that_comes_too_late_spoils_one_try_only() {
+    let (session, played) = with(WAIT, |mut target| {
+        target.say(BANNER);
+        target.take(|got| got.ends_with(b"\n"));
+        target.say("text\nrefused {\"reason\":\"cut\",\"bytes\":0} cut\nready\n");
+        let late = target.take(|got| got.len() == 16);
+        assert!(TEXT.as_bytes().starts_with(&late));
+        target.say("+\n");
+        // The line end of the host's question ends it.
+        assert_eq!(target.take(|got| got.ends_with(b"\n")), b"\n");
+        target.say("refused {\"reason\":\"unknown-command\",\"word\":\"title\"} no command\n");
+        // It drops the first question with the rest, and the second comes before it answers.
+        assert_eq!(target.take(|got| got.ends_with(b"\n")), b"hello\n");
+        target.say("ready\n");
+        target.hello();
+        target.say(BANNER);
+        target.scenario();
+        target.say(format!("report {} {REPORT_CRC} {REPORT}\nready\n", REPORT.len()));
+    });
+    let report = session.unwrap().run("n", TEXT, None).unwrap();
+    assert_eq!(report.outcome, RunOutcome::Passed);
+    played.join().unwrap();
+}
+
+#[test]
+fn a_target_that_never_greets_again_is_silent() {
+    let (session, played) = with(WAIT, |mut target| {
+        target.say(BANNER);
+        target.scenario();
+        target.say("refused {\"reason\":\"lost-byte\"} lost\nready\n");
+        let _ = target.0.read_to_end(&mut Vec::new());
+    });
+    let error = session.unwrap().run("n", TEXT, None).unwrap_err();
+    assert!(matches!(error, SessionError::Silent { .. }), "{error}");
+    assert!(error.to_string().contains("drop the rest of a message"), "{error}");
+    played.join().unwrap();
+}
+
 #[test]
 fn a_refusal_of_the_scenario_is_told_once() {
-    let (error, _) =
-        answered(b"refused {\"reason\":\"scenario\",\"message\":\"n:1:1: no\"} n:1:1: no\nready\n");
-    let error = error.unwrap_err().to_string();
+    let (session, played) = with(WAIT, |mut target| {
+        target.say(BANNER);
+        target.scenario();
+        target
+            .say(b"refused {\"reason\":\"scenario\",\"message\":\"n:1:1: no\"} n:1:1: no\nready\n");
+        target.hello();
+    });
+    let error = session.unwrap().run("n", TEXT, None).unwrap_err().to_string();
+    played.join().unwrap();
     assert!(error.contains("n:1:1: no"), "{error}");
 }
 
