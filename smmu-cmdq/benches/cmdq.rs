@@ -14,9 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use instant::{BenchMemory, BenchQueue, BenchRing, ENTRIES, InstantSmmu, SIZE, queue};
 
-use smmu_cmdq::{
-    CommandQueue, CompareExchange, FetchAdd, Port, QueueConfig, QueueError, Reserve, SyncBy,
-};
+use smmu_cmdq::{CommandQueue, Port, QueueConfig, QueueError, SyncBy};
 use smmu_measure::{BenchTable as Table, line_handoff, nanoseconds, nanoseconds_threads};
 use smmu_types::queue::Position;
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
@@ -64,18 +62,31 @@ impl MutexQueue {
     }
 }
 
+impl MutexQueue {
+    /// Push a command and a `CMD_SYNC`, and wait until the SMMU has consumed both.
+    fn run(&self, command: Command) {
+        self.push(&[command, Command::SYNC]);
+        let consumed = |end: u32| self.registers.read32(Port::MAIN.consumer) == end;
+        let end = self.registers.read32(Port::MAIN.producer);
+        while !consumed(end) && !consumed(self.registers.read32(Port::MAIN.producer)) {
+            std::hint::spin_loop();
+        }
+        self.memory.observe(0..0);
+    }
+}
+
 const COMMANDS: [Command; 64] = [Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(7) }; 64];
 /// Enough calls that the threads of a round overlap for nearly all of it.
 const CALLS: u64 = 400_000;
 
-fn pushes<S: Reserve>(queue: &BenchQueue<S>, calls: u64, batch: usize) {
+fn pushes(queue: &BenchQueue, calls: u64, batch: usize) {
     for _ in 0..calls {
-        let _ = black_box(queue.push(None, black_box(&COMMANDS[..batch])));
+        let _ = black_box(&queue.push(None, black_box(&COMMANDS[..batch])));
     }
 }
 
 fn single() {
-    let Some(queue) = queue::<CompareExchange>(SyncBy::Polling) else { return };
+    let Some(queue) = queue(SyncBy::Polling) else { return };
     let locked = MutexQueue::new();
     let mut table = Table::new("one thread");
     let one = nanoseconds(CALLS, || pushes(&queue, CALLS, 1));
@@ -94,7 +105,7 @@ fn against_a_mutex() {
         Table::new("a call, against a mutex around the ring: time divided by all threads' calls");
     for threads in [1, 2] {
         for batch in [1, 16] {
-            let Some(queue) = queue::<CompareExchange>(SyncBy::Polling) else { return };
+            let Some(queue) = queue(SyncBy::Polling) else { return };
             let locked = MutexQueue::new();
             let ours = nanoseconds_threads(threads, CALLS, |_| pushes(&queue, CALLS, batch));
             let theirs = nanoseconds_threads(threads, CALLS, |_| {
@@ -108,6 +119,26 @@ fn against_a_mutex() {
     println!("{table}");
 }
 
+fn syncs_against_a_mutex() {
+    let mut table = Table::new(
+        "a command, its CMD_SYNC and the wait, against a mutex: time divided by all threads' calls",
+    );
+    for threads in [1, 2] {
+        let Some(queue) = queue(SyncBy::Polling) else { return };
+        let locked = MutexQueue::new();
+        let ours = nanoseconds_threads(threads, CALLS, |_| {
+            (0..CALLS).for_each(|_| {
+                let _ = black_box(&queue.run(black_box(&COMMANDS[..1])));
+            });
+        });
+        let theirs = nanoseconds_threads(threads, CALLS, |_| {
+            (0..CALLS).for_each(|_| locked.run(black_box(COMMANDS[0])));
+        });
+        table.row(&with_threads(threads), ours).against("a mutex", theirs);
+    }
+    println!("{table}");
+}
+
 /// The number of threads for a row's title, with the present time of a cache line between two of
 /// them.
 fn with_threads(threads: usize) -> String {
@@ -117,34 +148,15 @@ fn with_threads(threads: usize) -> String {
     }
 }
 
-fn scaling<S: Reserve>(name: &str) {
-    let mut table = Table::new(&format!("{name}: a call from 2 threads, against 1"));
+fn scaling() {
+    let mut table = Table::new("a call from 2 threads, against 1");
     for (batch, least) in [(1, 0.8), (16, 1.0)] {
-        let Some(queue) = queue::<S>(SyncBy::Polling) else { return };
+        let Some(queue) = queue(SyncBy::Polling) else { return };
         let one = nanoseconds_threads(1, CALLS, |_| pushes(&queue, CALLS, batch));
         let two = nanoseconds_threads(2, CALLS, |_| pushes(&queue, CALLS, batch));
         table
             .row(&format!("{}, batches of {batch}", with_threads(2)), two)
             .against_at_least("1 thread", one, least);
-    }
-    println!("{table}");
-}
-
-fn reservations() {
-    let mut table = Table::new(
-        "fetch-add, against compare-exchange; more threads than cores wait for each other's time slices",
-    );
-    for batch in [1, 16] {
-        for threads in [1, 2, 4, 8] {
-            let Some(exchange) = queue::<CompareExchange>(SyncBy::Polling) else { return };
-            let Some(add) = queue::<FetchAdd>(SyncBy::Polling) else { return };
-            let calls = CALLS / threads as u64;
-            let exchange = nanoseconds_threads(threads, calls, |_| pushes(&exchange, calls, batch));
-            let add = nanoseconds_threads(threads, calls, |_| pushes(&add, calls, batch));
-            table
-                .row(&format!("{}, batches of {batch}", with_threads(threads)), add)
-                .against("compare-exchange", exchange);
-        }
     }
     println!("{table}");
 }
@@ -201,7 +213,7 @@ impl Registers for InstantMsiSmmu {
 fn runs<R: Registers, B: DmaBlock>(queue: &CommandQueue<R, B, StdWait>) -> f64 {
     nanoseconds(CALLS, || {
         (0..CALLS).for_each(|_| {
-            let _ = black_box(queue.run(&COMMANDS[..1]));
+            let _ = black_box(&queue.run(&COMMANDS[..1]));
         });
     })
 }
@@ -232,9 +244,8 @@ fn syncs() -> Result<(), QueueError> {
 fn main() -> Result<(), QueueError> {
     single();
     against_a_mutex();
-    scaling::<CompareExchange>("compare-exchange");
-    scaling::<FetchAdd>("fetch-add");
-    reservations();
+    syncs_against_a_mutex();
+    scaling();
     planning();
     syncs()
 }

@@ -12,7 +12,6 @@ use smmu_types::{Command, CommandErrorCode, regs};
 
 use crate::CommandQueue;
 use crate::failures::CommandFailure;
-use crate::reserve::Reserve;
 use crate::ring::Slots;
 use crate::sync::{Barrier, Ordering, is_kept};
 
@@ -34,19 +33,17 @@ pub struct GlobalErrors {
 }
 
 /// A caller inside the error handler. It carries out requests before it leaves.
-pub(crate) struct Inside<'q, R, B, W, S>(&'q CommandQueue<R, B, W, S>)
+pub(crate) struct Inside<'q, R, B, W, const CELLS: usize>(&'q CommandQueue<R, B, W, CELLS>)
 where
     R: Registers,
     B: Slots,
-    W: Wait,
-    S: Reserve;
+    W: Wait;
 
-impl<R, B, W, S> Drop for Inside<'_, R, B, W, S>
+impl<R, B, W, const CELLS: usize> Drop for Inside<'_, R, B, W, CELLS>
 where
     R: Registers,
     B: Slots,
     W: Wait,
-    S: Reserve,
 {
     fn drop(&mut self) {
         // Each round serves at least one interrupt, so it ends when interrupts do.
@@ -57,12 +54,11 @@ where
     }
 }
 
-impl<R, B, W, S> CommandQueue<R, B, W, S>
+impl<R, B, W, const CELLS: usize> CommandQueue<R, B, W, CELLS>
 where
     R: Registers,
     B: Slots,
     W: Wait,
-    S: Reserve,
 {
     /// Handle a `GERROR` interrupt: a command error, as [`handle_gerror`](Self::handle_gerror) does,
     /// and acknowledge all other errors of [`gerror::ALL`].
@@ -106,7 +102,7 @@ where
         self.handle_command_error()
     }
 
-    pub(crate) fn try_enter(&self) -> Option<Inside<'_, R, B, W, S>> {
+    pub(crate) fn try_enter(&self) -> Option<Inside<'_, R, B, W, CELLS>> {
         // Not `then_some`: it would make the value in either case, and dropping that would leave.
         self.gerror.try_enter().then(|| Inside(self))
     }

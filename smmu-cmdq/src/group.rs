@@ -6,7 +6,6 @@ use core::marker::PhantomData;
 use smmu_types::seam::{CommandSink, Registers, SinkError, Wait};
 use smmu_types::{Command, SmmuId, SyncProof};
 
-use crate::reserve::Reserve;
 use crate::ring::Slots;
 use crate::{CommandQueue, OfSmmu, Opcodes, QueueError};
 
@@ -32,12 +31,11 @@ pub trait GroupQueue: OfSmmu + CommandSink<Ticket: OfSmmu, Pushed: OfSmmu> {
     fn takes(&self) -> Opcodes;
 }
 
-impl<R, B, W, S> GroupQueue for CommandQueue<R, B, W, S>
+impl<R, B, W, const CELLS: usize> GroupQueue for CommandQueue<R, B, W, CELLS>
 where
     R: Registers,
     B: Slots,
     W: Wait,
-    S: Reserve,
 {
     fn takes(&self) -> Opcodes {
         CommandQueue::takes(self)

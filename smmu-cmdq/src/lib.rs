@@ -78,13 +78,12 @@
 //!
 //! # Cost
 //!
-//! - A call: one atomic operation to reserve slots and one to commit them, two stores per command,
-//!   one or two barriers, at most one write of `CMDQ_PROD`. It reads `CMDQ_CONS` only if the ring
-//!   looks full.
+//! - A call: one atomic operation to reserve slots, two if another caller was faster, and one to
+//!   commit them, two stores per command, one or two barriers, at most one write of `CMDQ_PROD`. It reads `CMDQ_CONS` if the ring looks
+//!   full, and once in a quarter of the ring if no waiter does.
 //! - A look of a waiter: one read of `CMDQ_CONS`; while the `CMD_SYNC` is not complete, also one of
 //!   `GERROR` and one of `GERRORN`. For an MSI, 63 of 64 looks are one load instead.
-//! - Memory: beside the ring, 8 bytes for each cell of [`CompareExchange`] or [`FetchAdd`], and
-//!   about 1.5 KiB. Nothing allocates.
+//! - Memory: beside the ring, 8 bytes for each cell, and about 1.5 KiB. Nothing allocates.
 //!
 //! # Features
 //!
@@ -142,7 +141,6 @@ pub use opcodes::Opcodes;
 pub use port::Port;
 pub use queue::CommandQueue;
 pub use repeat::{Passes, RepeatedPushed, RepeatingSink};
-pub use reserve::{CompareExchange, FetchAdd, Reserve};
 #[doc(hidden)]
 pub use ring::Slots;
 pub use set::{OfSmmu, QueueSet};

@@ -27,7 +27,7 @@
 //! `CMDQ_PROD`, the owner therefore asks for relief. The next caller that commits then stores
 //! `waiting(e)`, and spins for a moment until it is given ownership.
 
-use core::{array, fmt};
+use core::array;
 
 use crate::sync::{AtomicBool, AtomicU64, Barrier, Ordering, order};
 
@@ -48,34 +48,10 @@ const OWNER: u64 = 1;
 const WAITING: u64 = 2;
 const KIND: u64 = 3;
 
-/// The table of cells: an array whose length is a power of two.
-pub trait CellTable: fmt::Debug + Send + Sync {
-    /// The number of cells.
-    const COUNT: u64;
-    /// The first cell is `first`, the others are 0.
-    fn new(first: u64) -> Self;
-    /// The cell for a position.
-    fn cell(&self, position: u64) -> &AtomicU64;
-}
-
-impl<const CELLS: usize> CellTable for [AtomicU64; CELLS] {
-    const COUNT: u64 = CELLS as u64;
-
-    fn new(first: u64) -> Self {
-        const { assert!(CELLS.is_power_of_two() && CELLS > 1, "CELLS is a power of two from 2 on") };
-        array::from_fn(|at| AtomicU64::new(if at == 0 { first } else { 0 }))
-    }
-
-    #[inline]
-    fn cell(&self, position: u64) -> &AtomicU64 {
-        &self[position as usize & (CELLS - 1)]
-    }
-}
-
 /// Advances `CMDQ_PROD` over committed batches; see the module.
 #[derive(Debug)]
-pub(crate) struct ProdOwner<C> {
-    cells: C,
+pub(crate) struct ProdOwner<const CELLS: usize> {
+    cells: [AtomicU64; CELLS],
     wants_relief: AtomicBool,
 }
 
@@ -88,11 +64,22 @@ pub(crate) enum Take {
     BySwap,
 }
 
-impl<C: CellTable> ProdOwner<C> {
+impl<const CELLS: usize> ProdOwner<CELLS> {
     pub(crate) fn new() -> Self {
+        const { assert!(CELLS.is_power_of_two() && CELLS > 1, "CELLS is a power of two from 2 on") };
         // The batch at position 0 finds ownership there. 0 is older than any batch, since none ends
         // at 0.
-        ProdOwner { cells: C::new(cell(0, OWNER)), wants_relief: AtomicBool::new(false) }
+        let first = cell(0, OWNER);
+        ProdOwner {
+            cells: array::from_fn(|at| AtomicU64::new(if at == 0 { first } else { 0 })),
+            wants_relief: AtomicBool::new(false),
+        }
+    }
+
+    /// The cell for a position.
+    #[inline]
+    fn cell(&self, position: u64) -> &AtomicU64 {
+        &self.cells[position as usize & (CELLS - 1)]
     }
 
     /// Commit the batch `start..end`, whose slots are filled and published.
@@ -104,7 +91,7 @@ impl<C: CellTable> ProdOwner<C> {
     pub(crate) fn commit(&self, start: u64, end: u64, take: Take, write_prod: impl Fn(u64, bool)) {
         let owner = cell(start, OWNER);
         let acquire = order(Barrier::OwnerAcquire, Ordering::Acquire);
-        let mine = self.cells.cell(start);
+        let mine = self.cell(start);
         let is_owner = match take {
             // Only the caller whose batch begins here takes ownership from this cell.
             Take::ByLoad => mine.load(acquire) == owner,
@@ -156,7 +143,7 @@ impl<C: CellTable> ProdOwner<C> {
     pub(crate) fn advance_again(&self, end: u64, write_prod: impl Fn(u64, bool)) -> bool {
         let acquire = order(Barrier::OwnerAcquire, Ordering::Acquire);
         let (owner, nothing) = (cell(end, OWNER), cell(0, COMMITTED));
-        let here = self.cells.cell(end);
+        let here = self.cell(end);
         let taken = here.compare_exchange(owner, nothing, acquire, Ordering::Relaxed).is_ok();
         if taken {
             self.advance(end, write_prod);
@@ -171,7 +158,7 @@ impl<C: CellTable> ProdOwner<C> {
     /// nothing is committed behind `end`.
     #[inline]
     fn advance(&self, end: u64, write_prod: impl Fn(u64, bool)) {
-        let here = self.cells.cell(end);
+        let here = self.cell(end);
         let seen = here.load(order(Barrier::CommitAcquire, Ordering::Acquire));
         if end_of(seen, end, COMMITTED).is_some() || end_of(seen, end, WAITING).is_some() {
             return self.advance_further(end, 0, write_prod);
@@ -205,7 +192,7 @@ impl<C: CellTable> ProdOwner<C> {
     fn advance_further(&self, mut end: u64, mut advances: u32, write_prod: impl Fn(u64, bool)) {
         let mut others_committed = false;
         loop {
-            let here = self.cells.cell(end);
+            let here = self.cell(end);
             let seen = here.load(order(Barrier::CommitAcquire, Ordering::Acquire));
             if let Some(further) = end_of(seen, end, COMMITTED) {
                 (end, others_committed) = (further, true);
@@ -248,10 +235,8 @@ fn spin() {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::Take::{ByLoad, BySwap};
-    use super::{AtomicU64, OWNER, Ordering, WAITING, cell};
+    use super::{OWNER, Ordering, ProdOwner as Owner, WAITING, cell};
     use core::cell::Cell;
-
-    type Owner<const CELLS: usize> = super::ProdOwner<[AtomicU64; CELLS]>;
 
     const NEVER: fn(u64, bool) = |end, _| unreachable!("wrote {end} without ownership");
 

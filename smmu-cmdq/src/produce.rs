@@ -4,12 +4,12 @@
 //! [`Barrier`](crate::sync::Barrier).
 //!
 //! 1. A caller reserves only slots whose commands the SMMU has consumed. A caller read `CMDQ_CONS`;
-//!    the seam's `observe` keeps everything that follows behind that read (*Observe*). That caller
-//!    stored the consumer's position with a release (*ConsumerRelease*), and this one loads it with
-//!    an acquire (*ConsumerAcquire*). So no store into a slot overtakes the SMMU's last read of it.
-//!    [`FetchAdd`](crate::FetchAdd) counts free slots instead: the count has the release and the
-//!    acquire (*FreeRelease*, *FreeAcquire*). So has `next` (*NextAcqRel*), because two callers may
-//!    take room in one order and positions in the other.
+//!    the seam's `observe` keeps everything that follows behind that read (*Observe*). It stored the
+//!    consumer's position with a release (*ConsumerRelease*), and the caller that adds room loads it
+//!    with an acquire (*ConsumerAcquire*), unless both are the same. That caller adds the room to the
+//!    word of reservations with a release (*RoomRelease*), and this one takes the room with an
+//!    acquire (*RoomAcquire*). Every access between the two is a read-modify-write, which keeps the
+//!    release. So no store into a slot overtakes the SMMU's last read of it.
 //! 2. The caller stores the words of its commands into the reserved slots.
 //! 3. The caller calls the seam's `publish` for those slots (*Publish*). The SMMU sees them, and
 //!    every earlier store of the caller (tables, STEs), before anything that follows, such as
@@ -27,9 +27,9 @@ use smmu_types::seam::{Registers, SinkError, TimedOut, Wait, poll};
 
 use crate::CommandQueue;
 use crate::prod_owner::Take;
-use crate::reserve::Reserve;
+use crate::reserve::{Reservation, Reserved};
 use crate::ring::{self, Slots};
-use crate::sync::{Barrier, Ordering, is_kept, order};
+use crate::sync::{AtomicU64, Barrier, Ordering, is_kept, order};
 
 /// Looks at a full ring before a caller takes an exclusive reservation.
 #[cfg(not(loom))]
@@ -48,23 +48,29 @@ enum Filled {
 }
 
 /// The caller's exclusive reservation, which ends when this is dropped.
-struct ExclusiveReservation<'q, S: Reserve> {
-    reserve: &'q S,
+struct ExclusiveReservation<'q> {
+    reserve: &'q Reservation,
+    consumer: &'q AtomicU64,
     next: u64,
 }
 
-impl<S: Reserve> Drop for ExclusiveReservation<'_, S> {
+impl Drop for ExclusiveReservation<'_> {
     fn drop(&mut self) {
-        self.reserve.end_exclusive(self.next);
+        self.reserve.end_exclusive(self.next, acquire(self.consumer));
     }
 }
 
-impl<R, B, W, S> CommandQueue<R, B, W, S>
+/// The consumer's position.
+#[inline]
+fn acquire(consumer: &AtomicU64) -> u64 {
+    consumer.load(order(Barrier::ConsumerAcquire, Ordering::Acquire))
+}
+
+impl<R, B, W, const CELLS: usize> CommandQueue<R, B, W, CELLS>
 where
     R: Registers,
     B: Slots,
     W: Wait,
-    S: Reserve,
 {
     /// Queue `commands`, and with `SYNC` a `CMD_SYNC` behind them. Returns their positions.
     #[inline]
@@ -81,11 +87,15 @@ where
             return self.produce_in_pieces(commands, SYNC);
         }
         let count = commands.len() as u64 + u64::from(SYNC);
-        let start = match self.reserve.reserve(count, &self.consumer) {
-            Ok(start) => start,
-            Err(_) => self.reserve_slowly(count)?,
+        let Reserved { start, low } = match self.reserve.reserve(count) {
+            Some(reserved) => reserved,
+            None => self.reserve_slowly(count)?,
         };
-        match self.fill::<SYNC, SYNC>(start, commands) {
+        let filled = self.fill::<SYNC, SYNC>(start, commands);
+        if low {
+            self.add_room();
+        }
+        match filled {
             Filled::All => Ok(start..start + count),
             Filled::WithoutAtc => Err(self.atc_refused()),
         }
@@ -215,33 +225,53 @@ where
 
     /// Wait for room, first beside other callers and then with an exclusive reservation.
     #[cold]
-    fn reserve_slowly(&self, count: u64) -> Result<u64, SinkError> {
-        let mut exclusive: Option<ExclusiveReservation<'_, S>> = None;
+    fn reserve_slowly(&self, count: u64) -> Result<Reserved, SinkError> {
+        let mut exclusive: Option<ExclusiveReservation<'_>> = None;
         let mut looks = 0;
-        let reserved = self.poll_for_room(|| {
-            let start = match &mut exclusive {
-                None => self.reserve.reserve(count, &self.consumer).ok(),
+        let reserved = self.poll_for_room(|consumer| {
+            let reserved = match &mut exclusive {
+                None => {
+                    self.reserve.add_room(consumer);
+                    // Without a look first, callers would close the word again and again.
+                    self.reserve.has_room(count).then(|| self.reserve.reserve(count)).flatten()
+                }
                 Some(exclusive) => {
                     let start = exclusive.next;
-                    self.reserve.reserve_exclusive(start, count, &self.consumer).then(|| {
+                    self.reserve.reserve_exclusive(start, count, consumer).then(|| {
                         exclusive.next = start + count;
-                        start
+                        Reserved { start, low: false }
                     })
                 }
             };
             looks += 1;
-            if start.is_none() && exclusive.is_none() && looks >= LOOKS_BEFORE_EXCLUSIVE {
+            if reserved.is_none() && exclusive.is_none() && looks >= LOOKS_BEFORE_EXCLUSIVE {
                 exclusive = self.begin_exclusive();
             }
-            start
+            reserved
         });
         drop(exclusive);
         reserved
     }
 
-    fn begin_exclusive(&self) -> Option<ExclusiveReservation<'_, S>> {
-        let reserve = &self.reserve.0;
-        reserve.begin_exclusive().map(|next| ExclusiveReservation { reserve, next })
+    /// Add the room that the SMMU has freed: what waiters know of, or else what `CMDQ_CONS` says.
+    #[cold]
+    #[inline(never)]
+    fn add_room(&self) {
+        let known = acquire(&self.consumer);
+        let consumer = match self.reserve.is_behind(known) {
+            true => Ok(known),
+            false => self.refresh(),
+        };
+        // The next call reports an error, which does not concern the commands of this one.
+        if let Ok(consumer) = consumer {
+            self.reserve.add_room(consumer);
+        }
+    }
+
+    fn begin_exclusive(&self) -> Option<ExclusiveReservation<'_>> {
+        let (reserve, consumer) = (&self.reserve.0, &self.consumer.0);
+        let next = reserve.begin_exclusive()?;
+        Some(ExclusiveReservation { reserve, consumer, next })
     }
 
     /// Queue a batch longer than the ring, or longer than may go without a `CMD_SYNC`.
@@ -253,7 +283,7 @@ where
             let next = self.reserve.next();
             return Ok(next..next);
         }
-        let mut exclusive = self.poll_for_room(|| self.begin_exclusive())?;
+        let mut exclusive = self.poll_for_room(|_| self.begin_exclusive())?;
         let start = exclusive.next;
         let every = self.config.sync_every.map_or(u64::MAX, |every| every.get().into());
         let forced = self.config.sync_every.is_some();
@@ -266,8 +296,8 @@ where
             let ends = forced || sync && later.is_empty();
             let count = piece + u64::from(ends);
             let at = exclusive.next;
-            self.poll_for_room(|| {
-                self.reserve.reserve_exclusive(at, count, &self.consumer).then_some(())
+            self.poll_for_room(|consumer| {
+                self.reserve.reserve_exclusive(at, count, consumer).then_some(())
             })?;
             exclusive.next = at + count;
             match (ends, sync) {
@@ -282,13 +312,15 @@ where
         }
     }
 
-    /// Poll `attempt`. Each look first reads `CMDQ_CONS`, to free what the SMMU has consumed.
-    fn poll_for_room<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Result<T, SinkError> {
+    /// Poll `attempt`. Each look first reads `CMDQ_CONS`, and gives `attempt` the position of the
+    /// consumer.
+    fn poll_for_room<T>(&self, mut attempt: impl FnMut(u64) -> Option<T>) -> Result<T, SinkError> {
         let polled = poll(&self.wait, self.config.timeout, || {
-            if let Err(error) = self.refresh() {
-                return Some(Err(error));
-            }
-            if let Some(done) = attempt() {
+            let consumer = match self.refresh() {
+                Ok(consumer) => consumer,
+                Err(error) => return Some(Err(error)),
+            };
+            if let Some(done) = attempt(consumer) {
                 return Some(Ok(done));
             }
             self.handle_gerror();

@@ -10,8 +10,8 @@ use smmu_types::{Command, Completion, PhysAddr, RawCommand, SmmuId, SyncMsi, Syn
 
 use crate::failures::{FailureCounts, FailureRecords};
 use crate::gerror_handler::GerrorHandler;
-use crate::prod_owner::{CellTable, ProdOwner};
-use crate::reserve::{CompareExchange, Reserve};
+use crate::prod_owner::ProdOwner;
+use crate::reserve::Reservation;
 use crate::ring::{self, Slots};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64};
 use crate::ticket::{Pushed, QueueIdentity, SyncTicket};
@@ -46,15 +46,16 @@ impl<T> Deref for CacheLine<T> {
 /// # Type parameters
 ///
 /// `R` is the [`Registers`], `B` the [`DmaBlock`](smmu_types::seam::DmaBlock), `W` the [`Wait`].
-/// `S` is how slots are reserved, and how many commands can be in flight at once, if the ring holds
-/// as many: [`CompareExchange`] or [`FetchAdd`](crate::FetchAdd), each with a number of cells.
-/// `CommandQueue<R, B, W>` uses `CompareExchange` with 1024 cells.
+/// `CELLS`, a power of two from 2 on, is how many commands can be in flight at once, if the ring
+/// holds as many. Each costs 8 bytes. `CommandQueue<R, B, W>` has 1024.
 ///
 /// # Contexts
 ///
 /// Every method may be called from any context, including an interrupt handler. A caller waits for
-/// room in the ring and for nothing else that interrupted code may hold. One case fails: a handler
-/// that interrupts a caller with an exclusive reservation waits for room until its time-out.
+/// room in the ring and for nothing else that interrupted code may hold. Two cases fail: a handler
+/// waits for room until its time-out if it interrupts a caller with an exclusive reservation, or one
+/// that lost slots to another caller, then found the ring full, and has not yet said so to others
+/// (three instructions).
 ///
 /// # `GERRORN`
 ///
@@ -75,7 +76,7 @@ impl<T> Deref for CacheLine<T> {
 // The fields in this order: a call reads the first four, which share a cache line if the seams are
 // no larger than references.
 #[repr(C)]
-pub struct CommandQueue<R, B, W, S: Reserve = CompareExchange> {
+pub struct CommandQueue<R, B, W, const CELLS: usize = 1024> {
     pub(crate) hot: HotFields,
     pub(crate) gerror: GerrorHandler,
     pub(crate) block: B,
@@ -89,11 +90,11 @@ pub struct CommandQueue<R, B, W, S: Reserve = CompareExchange> {
     /// there.
     pub(crate) producer_flags: AtomicU32,
     pub(crate) failures: FailureRecords,
-    pub(crate) reserve: CacheLine<S>,
+    pub(crate) reserve: CacheLine<Reservation>,
     pub(crate) consumer: CacheLine<AtomicU64>,
     /// The last MSI is so old that its 32 bits could match a new position.
     pub(crate) msi_is_stale: AtomicBool,
-    pub(crate) prod_owner: CacheLine<ProdOwner<S::Cells>>,
+    pub(crate) prod_owner: CacheLine<ProdOwner<CELLS>>,
 }
 
 /// What every call reads. Nothing writes it after the construction.
@@ -117,10 +118,9 @@ pub(crate) struct HotFields {
     pub(crate) forces_sync: bool,
 }
 
-impl<R, B, W, S> fmt::Debug for CommandQueue<R, B, W, S>
+impl<R, B, W, const CELLS: usize> fmt::Debug for CommandQueue<R, B, W, CELLS>
 where
     B: Slots,
-    S: Reserve,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandQueue")
@@ -167,23 +167,22 @@ where
         wait: W,
         config: QueueConfig,
     ) -> Result<Self, QueueError> {
-        Self::reserving(smmu, registers, block, size, wait, config)
+        Self::with_cells(smmu, registers, block, size, wait, config)
     }
 }
 
-impl<R, B, W, S> CommandQueue<R, B, W, S>
+impl<R, B, W, const CELLS: usize> CommandQueue<R, B, W, CELLS>
 where
     R: Registers,
     B: Slots,
     W: Wait,
-    S: Reserve,
 {
-    /// As [`new`](CommandQueue::new), for any `S`.
+    /// As [`new`](CommandQueue::new), for any number of cells.
     ///
     /// # Errors
     ///
     /// As for [`new`](CommandQueue::new).
-    pub fn reserving(
+    pub fn with_cells(
         smmu: SmmuId,
         registers: R,
         block: B,
@@ -205,7 +204,7 @@ where
             block.store(ring::msi(size), RawCommand::default());
             block.publish(ring::msi(size)..ring::msi(size) + 1);
         }
-        let depth = u64::from(size.entries()).min(S::Cells::COUNT);
+        let depth = u64::from(size.entries()).min(CELLS as u64);
         let every = config.sync_every.map_or(u64::MAX, |every| every.get().into());
         let hot = HotFields {
             longest: every.min(depth - 1),
@@ -229,7 +228,7 @@ where
             wait,
             producer_flags: AtomicU32::new(config.port.enable),
             failures: FailureRecords::new(smmu),
-            reserve: CacheLine(S::new(depth)),
+            reserve: CacheLine(Reservation::new(depth)),
             consumer: CacheLine(AtomicU64::new(0)),
             msi_is_stale: AtomicBool::new(false),
             prod_owner: CacheLine(ProdOwner::new()),
@@ -295,7 +294,7 @@ where
             false => self.produce::<false>(commands)?,
             true => self.produce::<true>(commands)?,
         };
-        // An empty push has a position that may be too high; see `Strategy::next`.
+        // An empty push has a position that may be too high; see `Reservation::next`.
         let from = pushed.map_or(start, |pushed| pushed.from.min(start));
         Ok(Pushed { smmu, queue: self.hot.identity, from })
     }
@@ -368,12 +367,11 @@ const SYNC: RawCommand = Command::SYNC.encode();
 const SYNC_EVENT: RawCommand = Command::sync(Completion::Event).encode();
 
 /// A sink for one SMMU. Calls for another one return [`SinkError::UnknownSmmu`].
-impl<R, B, W, S> CommandSink for CommandQueue<R, B, W, S>
+impl<R, B, W, const CELLS: usize> CommandSink for CommandQueue<R, B, W, CELLS>
 where
     R: Registers,
     B: Slots,
     W: Wait,
-    S: Reserve,
 {
     type Ticket = SyncTicket;
     type Pushed = Pushed;

@@ -1,258 +1,240 @@
-//! Reservation of slots: one atomic operation per batch, by one of two strategies.
+//! Reservation of slots: one addition takes position and room together.
 //!
-//! Both strategies keep one word: the position of the next free slot, with a bit beside it. The bit
-//! marks an *exclusive reservation*. While it is set, only the caller that set it gets slots. Two
-//! kinds of callers need that: a batch longer than the ring, which must stay in one piece, and a
-//! caller that has found no room for long. Positions have 62 bits and never wrap.
+//! One word holds three numbers: the low bits of the *position* of the next free slot, the *room*,
+//! which is the number of free slots from there on, and a bit beside them.
 //!
-//! # Which strategy
+//! 1. An addition moves `count` from the room to the position. So their sum, the *limit*, stays: it
+//!    is the position before which slots are free. A caller first tries a compare-exchange of a word
+//!    that it loaded. If another caller was faster, it adds by a fetch-add, which cannot fail.
+//! 2. A caller that finds at least `count` of room owns the slots from the found position on.
+//! 3. A fetch-add may find less. The first such caller, which finds no less than 0, knows the true
+//!    position, because all
+//!    before it succeeded. Its addition makes the room negative: the word is *closed*. Every later
+//!    caller is refused, and so is everything else that changes the word. The first caller swaps
+//!    back what it found, which also removes what the refused callers added.
+//! 4. Room is added by a compare-exchange that saw an open word. A caller that takes the room across
+//!    a multiple of a quarter of the ring adds it behind its call, so that step 3 is rare.
+//! 5. The bit marks an *exclusive reservation*. While it is set, only the caller that set it gets
+//!    slots, and swaps in each new word. Two kinds of callers need that: a batch longer than the
+//!    ring, which must stay in one piece, and a caller that has found no room for long.
+//! 6. A refused caller whose addition leaves the room far below 0 sets the bit as well, if the word
+//!    is still closed. Then the room may have any value, and the swap of step 3 clears the bit.
 //!
-//! [`CompareExchange`] is the default, for up to about 10 CPUs that push to one queue at once.
-//! Beyond that use [`FetchAdd`], or several queues.
+//! So a caller accesses one cache line at most three times, however many others there are. A caller
+//! that is alone accesses it by the load and the compare-exchange, of which the CPU needs no result
+//! to go on: a fetch-add alone takes half as much time again there. The README has what that gives on
+//! two threads, measured, and on up to 128 cores, simulated.
 //!
-//! Either has one cache line. `CompareExchange` accesses it by a load and a compare-exchange, and
-//! repeats both if another caller wins. `FetchAdd` accesses it by a load and two fetch-adds, and
-//! repeats none. So the number of callers decides, and the cost of a line:
-//!
-//! - Two threads without a pause, measured: with batches of one command, `FetchAdd` has 0.7 times
-//!   the speed of `CompareExchange` where a line moves from core to core in 34 ns, and 1.0 to 1.3
-//!   times its speed where that takes 160 ns. With batches of 16 commands, it has 0.9 to 1.0 times
-//!   its speed.
-//! - Many cores, simulated: both are level up to 8 cores. `FetchAdd` makes 3.5 times as many pushes
-//!   on 16 cores and 20 times as many on 64, where a compare-exchange succeeds in 4 of 100 attempts.
-//!
-//! The README has the tables, their assumptions, and the commands that make them.
+//! Positions have 62 bits and never wrap. The word holds 36 of them. The full position is the one
+//! nearest to a limit that a caller remembered.
 
-use core::fmt;
+use crate::sync::{AtomicU64, Barrier, Ordering, order};
 
-use crate::prod_owner::CellTable;
-use crate::sync::{AtomicI64, AtomicU64, Barrier, Ordering, order};
-
-/// Set while a caller has an exclusive reservation.
+/// Set while a caller has an exclusive reservation, or by step 6.
 const EXCLUSIVE: u64 = 1;
+/// The first bit of the position. The room lies between it and [`EXCLUSIVE`].
+const POSITION: u32 = 28;
+/// What is added to the room, so that its bits also hold numbers below 0. Less 1, so that the upper
+/// bits of the sum do not change when a full ring gives its first slot.
+const BIAS: u64 = (1 << (POSITION - 2)) - 1;
+/// Attempts to add room. The caller that crosses the next quarter tries anew.
+const TRIES: u32 = 64;
 
-/// How a [`CommandQueue`](crate::CommandQueue) reserves slots, and how many commands it can have in
-/// flight: [`CompareExchange`] or [`FetchAdd`].
-pub trait Reserve: private::Strategy + fmt::Debug + Send + Sync {}
-
-/// Reserves slots by a compare-exchange, which repeats when another caller was faster. The default.
-///
-/// It reserves only what has room. Under contention an attempt may be lost; each one transfers the
-/// cache line twice, for a load and for the compare-exchange. Chance decides which caller loses.
-///
-/// `CELLS`, a power of two, is the number of commands that can be in flight at once. Each costs 8
-/// bytes.
-#[derive(Debug)]
-pub struct CompareExchange<const CELLS: usize = 1024> {
-    next: AtomicU64,
-    // In the same cache line, since each reservation reads both.
-    depth: u64,
+#[inline]
+const fn word(position: u64, room: u64) -> u64 {
+    (position << POSITION) | ((room + BIAS) << 1)
 }
 
-/// Reserves slots by two fetch-adds: the first takes room, the second the position.
-///
-/// A caller never repeats because another was faster. Both words are in one cache line. A caller
-/// that finds no room returns what it took; until then, others may find less room than there is.
-///
-/// `CELLS`, a power of two, is the number of commands that can be in flight at once. Each costs 8
-/// bytes.
-#[derive(Debug)]
-pub struct FetchAdd<const CELLS: usize = 1024> {
-    next: AtomicU64,
-    // Free slots. Below 0 while callers return what they took in vain.
-    free: AtomicI64,
+#[inline]
+const fn room_in(word: u64) -> i64 {
+    (((word & ((1 << POSITION) - 1)) >> 1) as i64) - BIAS as i64
 }
 
-/// Why no slots were reserved.
+#[inline]
+const fn is_exclusive(word: u64) -> bool {
+    word & EXCLUSIVE != 0
+}
+
+/// Neither closed nor exclusive.
+#[inline]
+const fn is_open(word: u64) -> bool {
+    !is_exclusive(word) && room_in(word) >= 0
+}
+
+#[inline]
+const fn has_room(word: u64, count: u64) -> bool {
+    !is_exclusive(word) && room_in(word) >= count as i64
+}
+
+/// Slots that a caller owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// The ring has no room for the batch.
-    Full,
-    /// Another caller has an exclusive reservation.
-    Exclusive,
+pub(crate) struct Reserved {
+    /// The first.
+    pub(crate) start: u64,
+    /// Whether the caller should add room behind its call.
+    pub(crate) low: bool,
 }
 
-pub(crate) mod private {
-    use super::{AtomicU64, CellTable, Refused};
-
-    /// In all methods, `consumer` is the first position that the SMMU has not consumed.
-    pub trait Strategy {
-        /// The cells in which the owner of `CMDQ_PROD` finds committed batches.
-        type Cells: CellTable;
-        /// Start at position 0, with at most `depth` commands in flight.
-        fn new(depth: u64) -> Self;
-        /// Reserve `count` slots. Returns the first.
-        fn reserve(&self, count: u64, consumer: &AtomicU64) -> Result<u64, Refused>;
-        /// Begin an exclusive reservation. Returns its first position; `None` if another caller has
-        /// one.
-        fn begin_exclusive(&self) -> Option<u64>;
-        /// Reserve `count` slots from `start` on, inside the caller's exclusive reservation.
-        fn reserve_exclusive(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool;
-        /// End the exclusive reservation. Other callers reserve from `next` on.
-        fn end_exclusive(&self, next: u64);
-        /// The SMMU has consumed `count` commands.
-        fn freed(&self, count: u64);
-        /// The next position to be reserved. May be too high for a moment, never too low.
-        fn next(&self) -> u64;
-    }
+/// The word; see the module.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    word: AtomicU64,
+    /// About the limit, with all its bits.
+    limit: AtomicU64,
+    // In the same cache line, since each reservation reads it.
+    depth: u64,
+    /// log2 of a quarter of the ring.
+    part: u32,
+    /// The bits of the word that change when the room falls below a quarter of the ring, or two or
+    /// three.
+    quarters: u64,
 }
 
-fn set_exclusive(next: &AtomicU64, order: Ordering) -> Option<u64> {
-    let next = next.fetch_or(EXCLUSIVE, order);
-    (next & EXCLUSIVE == 0).then_some(next / 2)
-}
-
-impl<const CELLS: usize> Reserve for CompareExchange<CELLS> {}
-
-impl<const CELLS: usize> CompareExchange<CELLS> {
-    #[inline]
-    fn has_room(&self, end: u64, consumer: &AtomicU64) -> bool {
-        let consumer = consumer.load(order(Barrier::ConsumerAcquire, Ordering::Acquire));
-        // With a stale `end` the consumer may be beyond it. The compare-exchange then fails.
-        end <= consumer + self.depth
-    }
-
-    /// After a lost attempt: leave the cache line to the caller that was faster, for a moment.
-    #[cold]
-    fn back_off(&self, lost: u32) -> u64 {
-        for _ in 0..(4u32 << lost.min(4)) {
-            core::hint::spin_loop();
+impl Reservation {
+    /// Start at position 0, with at most `depth` commands in flight.
+    pub(crate) fn new(depth: u64) -> Self {
+        let part = depth.ilog2().saturating_sub(2);
+        Reservation {
+            word: AtomicU64::new(word(0, depth)),
+            limit: AtomicU64::new(depth),
+            depth,
+            part,
+            quarters: (1 << POSITION) - (2 << part),
         }
-        self.next.load(Ordering::Relaxed)
     }
-}
 
-impl<const CELLS: usize> private::Strategy for CompareExchange<CELLS> {
-    type Cells = [AtomicU64; CELLS];
+    /// The full position of a word: the one nearest to a known limit.
+    #[inline]
+    fn position(&self, word: u64) -> u64 {
+        // Relaxed: it only tells laps of 2^36 positions apart.
+        let known = self.limit.load(Ordering::Relaxed);
+        let ahead = (word.wrapping_sub(known << POSITION) as i64) >> POSITION;
+        known.wrapping_add_signed(ahead)
+    }
 
-    fn new(depth: u64) -> Self {
-        CompareExchange { next: AtomicU64::new(0), depth }
+    /// Reserve `count` slots. `None`: too little room, or the word is closed or exclusive.
+    #[inline]
+    pub(crate) fn reserve(&self, count: u64) -> Option<Reserved> {
+        let by = (count << POSITION) - (count << 1);
+        let seen = self.word.load(Ordering::Relaxed);
+        if !has_room(seen, count) {
+            return None;
+        }
+        let acquire = order(Barrier::RoomAcquire, Ordering::Acquire);
+        let to = seen.wrapping_add(by);
+        match self.word.compare_exchange(seen, to, acquire, Ordering::Relaxed) {
+            Ok(_) => Some(self.reserved(seen, by)),
+            Err(_) => self.reserve_by_addition(count, by),
+        }
+    }
+
+    /// Steps 2 and 3.
+    #[inline(never)]
+    fn reserve_by_addition(&self, count: u64, by: u64) -> Option<Reserved> {
+        let seen = self.word.fetch_add(by, order(Barrier::RoomAcquire, Ordering::Acquire));
+        if has_room(seen, count) {
+            return Some(self.reserved(seen, by));
+        }
+        self.refused(seen);
+        None
     }
 
     #[inline]
-    fn reserve(&self, count: u64, consumer: &AtomicU64) -> Result<u64, Refused> {
-        let mut next = self.next.load(Ordering::Relaxed);
-        let mut lost = 0;
-        loop {
-            if next & EXCLUSIVE != 0 {
-                return Err(Refused::Exclusive);
-            }
-            let start = next / 2;
-            if !self.has_room(start + count, consumer) {
-                return Err(Refused::Full);
-            }
-            // Relaxed: the consumer's position orders the slots, the word orders nothing.
-            let order = Ordering::Relaxed;
-            match self.next.compare_exchange_weak(next, next + count * 2, order, order) {
-                Ok(_) => return Ok(start),
-                Err(_) => {
-                    lost += 1;
-                    next = self.back_off(lost);
+    fn reserved(&self, seen: u64, by: u64) -> Reserved {
+        let low = (seen ^ seen.wrapping_add(by)) & self.quarters != 0;
+        Reserved { start: self.position(seen), low }
+    }
+
+    /// Steps 3 and 6.
+    #[cold]
+    fn refused(&self, seen: u64) {
+        if is_open(seen) {
+            // Relaxed: a read-modify-write, so whoever acquires it acquires what came before.
+            self.word.swap(word(self.position(seen), room_in(seen) as u64), Ordering::Relaxed);
+        } else if room_in(seen) < -(BIAS as i64) / 2 {
+            let mut now = self.word.load(Ordering::Relaxed);
+            while !is_exclusive(now) && room_in(now) < 0 {
+                let relaxed = Ordering::Relaxed;
+                match self.word.compare_exchange_weak(now, now | EXCLUSIVE, relaxed, relaxed) {
+                    Ok(_) => break,
+                    Err(other) => now = other,
                 }
             }
         }
     }
 
-    fn begin_exclusive(&self) -> Option<u64> {
-        set_exclusive(&self.next, Ordering::Relaxed)
+    /// Whether [`reserve`](Self::reserve) would succeed at this moment. It writes nothing.
+    pub(crate) fn has_room(&self, count: u64) -> bool {
+        has_room(self.word.load(Ordering::Relaxed), count)
     }
 
-    fn reserve_exclusive(&self, start: u64, count: u64, consumer: &AtomicU64) -> bool {
-        let has_room = self.has_room(start + count, consumer);
+    /// Whether `consumer` stands for at least a quarter of the ring more room.
+    pub(crate) fn is_behind(&self, consumer: u64) -> bool {
+        consumer + self.depth >= self.limit.load(Ordering::Relaxed) + (1 << self.part)
+    }
+
+    /// Add the room that `consumer`, a position of the consumer, allows. The caller has acquired the
+    /// position.
+    pub(crate) fn add_room(&self, consumer: u64) {
+        let limit = consumer + self.depth;
+        let mut seen = self.word.load(Ordering::Relaxed);
+        for _ in 0..TRIES {
+            let position = self.position(seen);
+            if !is_open(seen) || position + room_in(seen) as u64 >= limit {
+                return;
+            }
+            let release = order(Barrier::RoomRelease, Ordering::Release);
+            let to = word(position, limit - position);
+            match self.word.compare_exchange_weak(seen, to, release, Ordering::Relaxed) {
+                Ok(_) => {
+                    self.limit.fetch_max(limit, Ordering::Relaxed);
+                    return;
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Begin an exclusive reservation. Returns its first position; `None` if another caller has
+    /// one, or if the word is closed.
+    pub(crate) fn begin_exclusive(&self) -> Option<u64> {
+        // The swap that opens a closed word clears the bit.
+        let acquire = order(Barrier::RoomAcquire, Ordering::Acquire);
+        let seen = self.word.fetch_or(EXCLUSIVE, acquire);
+        is_open(seen).then(|| self.position(seen))
+    }
+
+    /// Reserve `count` slots from `start` on, inside the caller's exclusive reservation. The caller
+    /// has acquired `consumer`.
+    pub(crate) fn reserve_exclusive(&self, start: u64, count: u64, consumer: u64) -> bool {
+        let limit = consumer + self.depth;
+        let has_room = start + count <= limit;
         if has_room {
-            self.next.swap(((start + count) * 2) | EXCLUSIVE, Ordering::Relaxed);
+            self.limit.fetch_max(limit, Ordering::Relaxed);
+            self.word.swap(word(start + count, 0) | EXCLUSIVE, Ordering::Relaxed);
         }
         has_room
     }
 
-    fn end_exclusive(&self, next: u64) {
+    /// End the exclusive reservation. Other callers reserve from `next` on. The caller has acquired
+    /// `consumer`.
+    pub(crate) fn end_exclusive(&self, next: u64, consumer: u64) {
+        let room = (consumer + self.depth).saturating_sub(next);
         // Not a store: under the model checker only read-modify-writes of a word have one order.
-        self.next.swap(next * 2, Ordering::Relaxed);
+        self.word.swap(word(next, room), order(Barrier::RoomRelease, Ordering::Release));
     }
 
-    fn freed(&self, _: u64) {}
-
-    fn next(&self) -> u64 {
-        self.next.load(Ordering::Relaxed) / 2
-    }
-}
-
-impl<const CELLS: usize> Reserve for FetchAdd<CELLS> {}
-
-/// The order of each access to `next` that passes slots on.
-///
-/// Of two callers, the first to take room may get the later position, which the SMMU has freed only
-/// since. The caller with the earlier position has acquired that and passes it on.
-#[inline]
-fn next_order() -> Ordering {
-    order(Barrier::NextAcqRel, Ordering::AcqRel)
-}
-
-impl<const CELLS: usize> FetchAdd<CELLS> {
-    #[inline]
-    fn take_room(&self, count: u64) -> bool {
-        let count = count as i64;
-        let acquire = order(Barrier::FreeAcquire, Ordering::Acquire);
-        if self.free.fetch_sub(count, acquire) >= count {
-            return true;
-        }
-        self.free.fetch_add(count, Ordering::Relaxed);
-        false
-    }
-}
-
-impl<const CELLS: usize> private::Strategy for FetchAdd<CELLS> {
-    type Cells = [AtomicU64; CELLS];
-
-    fn new(depth: u64) -> Self {
-        FetchAdd { next: AtomicU64::new(0), free: AtomicI64::new(depth as i64) }
-    }
-
-    #[inline]
-    fn reserve(&self, count: u64, _: &AtomicU64) -> Result<u64, Refused> {
-        if self.next.load(Ordering::Relaxed) & EXCLUSIVE != 0 {
-            return Err(Refused::Exclusive);
-        }
-        if !self.take_room(count) {
-            return Err(Refused::Full);
-        }
-        let next = self.next.fetch_add(count * 2, next_order());
-        if next & EXCLUSIVE == 0 {
-            return Ok(next / 2);
-        }
-        // `end_exclusive` overwrites what was added to a word with the bit set.
-        self.free.fetch_add(count as i64, Ordering::Relaxed);
-        Err(Refused::Exclusive)
-    }
-
-    fn begin_exclusive(&self) -> Option<u64> {
-        set_exclusive(&self.next, next_order())
-    }
-
-    fn reserve_exclusive(&self, start: u64, count: u64, _: &AtomicU64) -> bool {
-        let has_room = self.take_room(count);
-        if has_room {
-            self.next.swap(((start + count) * 2) | EXCLUSIVE, next_order());
-        }
-        has_room
-    }
-
-    fn end_exclusive(&self, next: u64) {
-        self.next.swap(next * 2, next_order());
-    }
-
-    fn freed(&self, count: u64) {
-        self.free.fetch_add(count as i64, order(Barrier::FreeRelease, Ordering::Release));
-    }
-
-    fn next(&self) -> u64 {
-        self.next.load(Ordering::Relaxed) / 2
+    /// The next position to be reserved. May be too high for a moment, never too low.
+    pub(crate) fn next(&self) -> u64 {
+        self.position(self.word.load(Ordering::Relaxed))
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{AtomicU64, CompareExchange, FetchAdd, Ordering, private::Strategy};
+    use super::{
+        BIAS, EXCLUSIVE, Ordering, POSITION, Reservation, Reserved, is_open, room_in, word,
+    };
     use crate::fake::{Consumer, Pace};
     use crate::queue::CacheLine;
     use crate::sync::AtomicBool;
@@ -262,39 +244,125 @@ mod tests {
     use smmu_types::seam::{CountingWait, DmaMemory, SinkError};
     use smmu_types::{Command, RawCommand, SmmuId};
 
-    /// A caller that meets the bit only at its second fetch-add returns the room that it took.
+    fn seen(reserve: &Reservation) -> u64 {
+        reserve.word.load(Ordering::Relaxed)
+    }
+
+    /// What a caller does between its fetch-add and the swap with which it opens the word again.
+    fn closed(reserve: &Reservation, count: u64) -> u64 {
+        let by = (count << POSITION) - (count << 1);
+        reserve.word.fetch_add(by, Ordering::Relaxed)
+    }
+
+    /// A caller whose compare-exchange another caller was faster than.
+    fn second_try(reserve: &Reservation, count: u64) -> Option<Reserved> {
+        reserve.reserve_by_addition(count, (count << POSITION) - (count << 1))
+    }
+
     #[test]
-    fn a_refused_fetch_add_loses_neither_room_nor_positions() {
-        const EXCLUSIVES: u32 = 100_000;
-        let (reserve, consumer) = (FetchAdd::<4>::new(4), AtomicU64::new(0));
+    fn a_refused_caller_leaves_the_word_as_it_was() {
+        let reserve = Reservation::new(16);
+        assert_eq!(reserve.reserve(10), Some(Reserved { start: 0, low: true }));
+        let before = seen(&reserve);
+        for count in [7, 16] {
+            assert_eq!(reserve.reserve(count), None);
+            assert_eq!(second_try(&reserve, count), None);
+            assert_eq!(seen(&reserve), before);
+        }
+        assert_eq!(reserve.reserve(1).map(|reserved| reserved.start), Some(10));
+        assert_eq!(second_try(&reserve, 5).map(|reserved| reserved.start), Some(11));
+    }
+
+    /// Refused callers add to a closed word. The swap of the first one removes what they added.
+    #[test]
+    fn nothing_else_changes_a_closed_word() {
+        let reserve = Reservation::new(16);
+        let _ = reserve.reserve(10);
+        let first = closed(&reserve, 7);
+        assert_eq!(reserve.reserve(1), None);
+        reserve.add_room(16);
+        assert!(!reserve.has_room(1));
+        assert_eq!(reserve.begin_exclusive(), None);
+        assert_eq!(second_try(&reserve, 2), None);
+        reserve.refused(first);
+        assert_eq!(seen(&reserve), word(10, 6));
+    }
+
+    /// The room of a closed word never wraps to a positive number, however many are refused.
+    #[test]
+    fn a_closed_word_stays_closed_under_any_number_of_callers() {
+        let reserve = Reservation::new(1 << 19);
+        let _ = reserve.reserve(10);
+        let first = closed(&reserve, 1 << 19);
+        for _ in 0..(4 * BIAS) >> 19 {
+            assert_eq!(second_try(&reserve, 1 << 19), None);
+        }
+        assert_eq!(seen(&reserve) & EXCLUSIVE, EXCLUSIVE);
+        reserve.refused(first);
+        assert!(is_open(seen(&reserve)));
+        assert_eq!((reserve.next(), room_in(seen(&reserve))), (10, (1 << 19) - 10));
+    }
+
+    /// Positions far beyond the 36 bits of the word, in steps of any length.
+    #[test]
+    fn the_full_position_follows_from_the_limit() {
+        let reserve = Reservation::new(1 << 19);
+        let (mut next, last) = (0, 3 << 36);
+        while next < last {
+            let position = reserve.begin_exclusive().unwrap();
+            assert_eq!(position, next);
+            next += (1 << 34) + 12_345;
+            reserve.limit.store(next, Ordering::Relaxed);
+            reserve.end_exclusive(next, next);
+            assert_eq!(reserve.reserve(7).map(|reserved| reserved.start), Some(next));
+            next += 7;
+            assert_eq!(reserve.next(), next);
+        }
+    }
+
+    /// One caller reserves while another takes exclusive reservations, closes the word and opens it.
+    #[test]
+    fn positions_are_given_out_once_and_in_order() {
+        const ROUNDS: u32 = 100_000;
+        let reserve = Reservation::new(4);
         let is_over = AtomicBool::new(false);
         let reserved = std::thread::scope(|scope| {
             let other = scope.spawn(|| {
                 let mut reserved = 0;
                 while !is_over.load(Ordering::Relaxed) {
-                    if let Ok(start) = reserve.reserve(2, &consumer) {
-                        assert_eq!(start, reserved, "positions are given out in order");
+                    let reserved_now = match reserved % 4 {
+                        0 => reserve.reserve(2),
+                        _ => second_try(&reserve, 2),
+                    };
+                    if let Some(Reserved { start, .. }) = reserved_now {
+                        assert_eq!(start, reserved);
                         reserved += 2;
-                        reserve.freed(2);
                     }
+                    reserve.add_room(reserved);
                 }
                 reserved
             });
-            for _ in 0..EXCLUSIVES {
-                let next = reserve.begin_exclusive().unwrap();
-                reserve.end_exclusive(next);
+            for round in 0..ROUNDS {
+                match round % 2 {
+                    0 => assert_eq!(second_try(&reserve, 5), None),
+                    // The limit stays: the room is that of the word.
+                    _ => {
+                        if let Some(next) = reserve.begin_exclusive() {
+                            let room = reserve.limit.load(Ordering::Relaxed) - 4;
+                            reserve.end_exclusive(next, room);
+                        }
+                    }
+                }
             }
             is_over.store(true, Ordering::Relaxed);
             other.join().unwrap()
         });
-        assert_eq!(reserve.free.into_inner(), 4);
-        assert_eq!(reserve.next.into_inner(), reserved * 2);
+        assert_eq!(reserve.next(), reserved);
     }
 
     #[test]
-    fn each_reservation_has_one_cache_line() {
-        assert_eq!(size_of::<CacheLine<CompareExchange>>(), 64);
-        assert_eq!(size_of::<CacheLine<FetchAdd>>(), 64);
+    fn a_reservation_has_one_cache_line() {
+        assert_eq!(size_of::<CacheLine<Reservation>>(), 64);
     }
 
     /// `next` reads too high while a refused caller's addition stands in it.
@@ -305,16 +373,17 @@ mod tests {
         let device = Consumer::new(pool.window(), Pace::OnWrite);
         let block = pool.allocate(crate::layout(size, crate::SyncBy::Polling)).unwrap();
         let (wait, config) = (CountingWait::new(), QueueConfig::default());
-        let queue: CommandQueue<_, _, _, FetchAdd> =
-            CommandQueue::reserving(SmmuId(0), &device, block, size, wait, config).unwrap();
+        let queue: CommandQueue<_, _, _> =
+            CommandQueue::new(SmmuId(0), &device, block, size, wait, config).unwrap();
         device.enable(queue.base(), size);
 
         let bad = Command::Unknown(RawCommand([0xff, 0]));
         for extend in [false, true] {
             let next = queue.reserve.begin_exclusive().unwrap();
-            queue.reserve.next.fetch_add(6 * 2, Ordering::Relaxed);
+            let _ = closed(&queue.reserve, 6);
             let pushed = queue.push(None, &[]).unwrap();
-            queue.reserve.end_exclusive(next);
+            let consumer = queue.consumer.load(Ordering::Relaxed);
+            queue.reserve.end_exclusive(next, consumer);
             let (pushed, last) = match extend {
                 true => (queue.push(Some(pushed), &[bad]).unwrap(), None),
                 false => (pushed, Some(bad)),

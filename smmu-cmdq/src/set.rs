@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId, SyncProof};
 
-use crate::{CommandQueue, Pushed, QueueError, Reserve, SyncTicket};
+use crate::{CommandQueue, Pushed, QueueError, SyncTicket};
 
 /// A queue, a ticket, or another value that belongs to one SMMU.
 pub trait OfSmmu {
@@ -13,7 +13,7 @@ pub trait OfSmmu {
     fn smmu(&self) -> SmmuId;
 }
 
-impl<R, B, W, S: Reserve> OfSmmu for CommandQueue<R, B, W, S> {
+impl<R, B, W, const CELLS: usize> OfSmmu for CommandQueue<R, B, W, CELLS> {
     fn smmu(&self) -> SmmuId {
         self.hot.smmu
     }

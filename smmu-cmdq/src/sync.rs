@@ -1,9 +1,9 @@
 //! The crate's atomics, from `core` or from the model checker, and its barriers by name.
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(not(loom))]
 use core::sync::atomic::fence;
@@ -30,12 +30,10 @@ smmu_types::barriers! {
     ConsumerRelease,
     /// `Acquire` load of the consumer's position.
     ConsumerAcquire,
-    /// `Release` on `free` ([`FetchAdd`](crate::FetchAdd)).
-    FreeRelease,
-    /// `Acquire` on `free` ([`FetchAdd`](crate::FetchAdd)).
-    FreeAcquire,
-    /// `AcqRel` on `next` ([`FetchAdd`](crate::FetchAdd)).
-    NextAcqRel,
+    /// `Release` with which room is added to the word of reservations.
+    RoomRelease,
+    /// `Acquire` with which a caller takes room from that word.
+    RoomAcquire,
     /// `DmaBlock::observe` between the load of an MSI's word and the use of its value.
     ObserveMsi,
     /// `Release` store of a failure record's key.

@@ -14,7 +14,6 @@ use smmu_types::regs::queue_pointer;
 use smmu_types::seam::{Registers, SinkError, Stall, TimedOut, Wait, poll, poll_event};
 use smmu_types::{SyncProof, regs};
 
-use crate::reserve::Reserve;
 use crate::ring::{self, Slots};
 use crate::sync::{Barrier, Ordering, is_kept, order};
 use crate::{CommandQueue, SyncBy, SyncTicket};
@@ -25,12 +24,11 @@ const LOOKS_PER_REGISTER_READ: u32 = 64;
 #[cfg(loom)]
 const LOOKS_PER_REGISTER_READ: u32 = 2;
 
-impl<R, B, W, S> CommandQueue<R, B, W, S>
+impl<R, B, W, const CELLS: usize> CommandQueue<R, B, W, CELLS>
 where
     R: Registers,
     B: Slots,
     W: Wait,
-    S: Reserve,
 {
     /// Wait until the ticket's `CMD_SYNC` is complete.
     ///
@@ -154,7 +152,6 @@ where
         let acquire = order(Barrier::ConsumerAcquire, Ordering::Acquire);
         match self.consumer.compare_exchange(before, consumer, release, acquire) {
             Ok(_) => {
-                self.reserve.freed(consumer - before);
                 self.watch_msi(consumer);
                 Ok(consumer)
             }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use smmu_cmdq::{CommandQueue, Port, QueueConfig, Reserve, SyncBy};
+use smmu_cmdq::{CommandQueue, Port, QueueConfig, SyncBy};
 use smmu_types::queue::QueueSize;
 use smmu_types::seam::{DmaBlock, Registers, StdWait};
 use smmu_types::{PhysAddr, SmmuId};
@@ -79,10 +79,10 @@ unsafe impl DmaBlock for BenchMemory {
     }
 }
 
-pub(crate) type BenchQueue<S> = CommandQueue<InstantSmmu, BenchMemory, StdWait, S>;
+pub(crate) type BenchQueue = CommandQueue<InstantSmmu, BenchMemory, StdWait>;
 
-pub(crate) fn queue<S: Reserve>(sync_by: SyncBy) -> Option<BenchQueue<S>> {
+pub(crate) fn queue(sync_by: SyncBy) -> Option<BenchQueue> {
     let config = QueueConfig { sync_by, ..QueueConfig::default() };
     let (registers, memory) = (InstantSmmu::default(), BenchRing::new());
-    BenchQueue::reserving(SmmuId(0), registers, memory, SIZE, StdWait::new(), config).ok()
+    BenchQueue::new(SmmuId(0), registers, memory, SIZE, StdWait::new(), config).ok()
 }

@@ -35,27 +35,21 @@ use loom::sync::atomic::Ordering;
 use loom::thread;
 use rstest::rstest;
 use smmu_cmdq::sync::{Barrier, without};
-use smmu_cmdq::{
-    CommandQueue, CompareExchange, FetchAdd, Opcodes, Port, QueueConfig, Reserve, SyncBy,
-};
+use smmu_cmdq::{CommandQueue, Opcodes, Port, QueueConfig, SyncBy};
 use smmu_types::queue::QueueSize;
 use smmu_types::seam::SinkError;
 use smmu_types::{Command, CommandErrorCode, MsiAttributes, RawCommand, SyncProof};
 
-type QueueUnderLoom<S> = CommandQueue<LoomMmio, LoomRing, LoomMmio, S>;
+type QueueUnderLoom = CommandQueue<LoomMmio, LoomRing, LoomMmio, 4>;
 
 /// A queue, its SMMU, and the SMMU's thread.
-struct LoomQueue<S: Reserve> {
-    queue: Arc<QueueUnderLoom<S>>,
+struct LoomQueue {
+    queue: Arc<QueueUnderLoom>,
     hardware: Arc<LoomSmmu>,
     smmu: thread::JoinHandle<CommandLog>,
 }
 
-fn loom_queue<S: Reserve + 'static>(
-    log2: u8,
-    config: QueueConfig,
-    script: SmmuScript,
-) -> LoomQueue<S> {
+fn loom_queue(log2: u8, config: QueueConfig, script: SmmuScript) -> LoomQueue {
     let hardware = Arc::new(LoomSmmu::new(1 << log2));
     if script.errors == ErrorReport::InPointerRegisters {
         put(&hardware.prod, ENHANCED.enable);
@@ -63,7 +57,7 @@ fn loom_queue<S: Reserve + 'static>(
     }
     let (mmio, ring) = (LoomMmio(hardware.clone()), LoomRing(hardware.clone()));
     let size = QueueSize::from_log2(log2).unwrap();
-    let queue = QueueUnderLoom::reserving(SMMU, mmio.clone(), ring, size, mmio, config).unwrap();
+    let queue = QueueUnderLoom::with_cells(SMMU, mmio.clone(), ring, size, mmio, config).unwrap();
     let smmu = {
         let hardware = hardware.clone();
         thread::spawn(move || smmu(&hardware, script))
@@ -107,11 +101,11 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 }
 
 /// Two callers, each with a command and its `CMD_SYNC`, on a ring that holds both calls or one.
-fn two_run<S: Reserve + 'static>(log2: u8, sync_by: SyncBy, msi: MsiDelivery) {
+fn two_run(log2: u8, sync_by: SyncBy, msi: MsiDelivery) {
     check(move || {
         let config = QueueConfig { sync_by, ..PATIENT };
         let LoomQueue { queue, hardware, smmu } =
-            loom_queue::<S>(log2, config, SmmuScript { msi, ..all(4) });
+            loom_queue(log2, config, SmmuScript { msi, ..all(4) });
         let other = {
             let (queue, hardware) = (queue.clone(), hardware.clone());
             thread::spawn(move || proven(&hardware, 1, queue.run(&[command(1, 0)])))
@@ -124,8 +118,7 @@ fn two_run<S: Reserve + 'static>(log2: u8, sync_by: SyncBy, msi: MsiDelivery) {
 
 #[rstest]
 fn no_command_is_lost_and_no_proof_is_early(#[values(1, 2)] log2: u8) {
-    two_run::<CompareExchange<4>>(log2, SyncBy::Polling, MsiDelivery::Written);
-    two_run::<FetchAdd<4>>(log2, SyncBy::Polling, MsiDelivery::Written);
+    two_run(log2, SyncBy::Polling, MsiDelivery::Written);
 }
 
 const BY_MSI: SyncBy = SyncBy::Msi(MsiAttributes::WRITE_BACK);
@@ -134,14 +127,14 @@ const BY_MSI: SyncBy = SyncBy::Msi(MsiAttributes::WRITE_BACK);
 fn an_msi_is_proof_and_a_lost_msi_does_not_hang_a_waiter(
     #[values(MsiDelivery::Written, MsiDelivery::Lost)] msi: MsiDelivery,
 ) {
-    two_run::<CompareExchange<4>>(2, BY_MSI, msi);
-    two_run::<FetchAdd<4>>(1, BY_MSI, msi);
+    two_run(2, BY_MSI, msi);
+    two_run(1, BY_MSI, msi);
 }
 
 /// One caller pushes and proves, the other runs a batch. The ring is one slot short of both.
-fn push_and_prove<S: Reserve + 'static>() {
+fn push_and_prove() {
     check(|| {
-        let LoomQueue { queue, hardware, smmu } = loom_queue::<S>(2, PATIENT, all(5));
+        let LoomQueue { queue, hardware, smmu } = loom_queue(2, PATIENT, all(5));
         let other = {
             let (queue, hardware) = (queue.clone(), hardware.clone());
             thread::spawn(move || proven(&hardware, 1, queue.run(&[command(1, 0)])))
@@ -162,15 +155,35 @@ fn push_and_prove<S: Reserve + 'static>() {
 
 #[test]
 fn pushed_commands_stay_in_order_and_are_proven() {
-    push_and_prove::<CompareExchange<4>>();
-    push_and_prove::<FetchAdd<4>>();
+    push_and_prove();
+}
+
+/// One caller waits for room, and another pushes into room that the first one found.
+fn room_found_by_another() {
+    check(|| {
+        let LoomQueue { queue, hardware, smmu } = loom_queue(1, PATIENT, all(4));
+        let other = {
+            let queue = queue.clone();
+            thread::spawn(move || drop(queue.push(None, &[command(1, 0)]).unwrap()))
+        };
+        proven(&hardware, 0, queue.run(&[command(0, 0)]));
+        let _pushed = queue.push(None, &[command(0, 1)]).unwrap();
+        other.join().unwrap();
+        let log = smmu.join().unwrap();
+        assert_carried_out(&log, &[&[command(0, 0)], &[command(0, 1)], &[command(1, 0)]]);
+    });
+}
+
+#[test]
+fn room_found_by_another_caller_is_free() {
+    room_found_by_another();
 }
 
 /// One caller has more commands than the ring, beside another caller.
-fn long_batch<S: Reserve + 'static>() {
+fn long_batch() {
     check(|| {
         const LONG: [Command; 3] = [command(0, 0), command(0, 1), command(0, 2)];
-        let LoomQueue { queue, hardware, smmu } = loom_queue::<S>(1, PATIENT, all(6));
+        let LoomQueue { queue, hardware, smmu } = loom_queue(1, PATIENT, all(6));
         let other = {
             let (queue, hardware) = (queue.clone(), hardware.clone());
             thread::spawn(move || proven(&hardware, 1, queue.run(&[command(1, 0)])))
@@ -183,19 +196,18 @@ fn long_batch<S: Reserve + 'static>() {
 
 #[test]
 fn a_batch_longer_than_the_ring_stays_in_one_piece() {
-    long_batch::<CompareExchange<4>>();
-    long_batch::<FetchAdd<4>>();
+    long_batch();
 }
 
 /// The SMMU refuses the command of one of two callers.
-fn refused_command<S: Reserve + 'static>(errors: ErrorReport) {
+fn refused_command(errors: ErrorReport) {
     check(move || {
         let bad = command(1, 0).encode();
         let refuses = Some((bad.0[0], CommandErrorCode::ILL, 1));
         let port = if errors == ErrorReport::InGerror { Port::MAIN } else { ENHANCED };
         let config = QueueConfig { port, ..PATIENT };
         let script = SmmuScript { errors, refuses, ..all(4) };
-        let LoomQueue { queue, hardware, smmu } = loom_queue::<S>(2, config, script);
+        let LoomQueue { queue, hardware, smmu } = loom_queue(2, config, script);
         let other = {
             let queue = queue.clone();
             thread::spawn(move || queue.run(&[command(1, 0)]).unwrap_err())
@@ -211,22 +223,21 @@ fn refused_command<S: Reserve + 'static>(errors: ErrorReport) {
 
 #[test]
 fn a_refused_command_fails_its_own_caller_only() {
-    refused_command::<CompareExchange<4>>(ErrorReport::InGerror);
-    refused_command::<FetchAdd<4>>(ErrorReport::InGerror);
+    refused_command(ErrorReport::InGerror);
 }
 
 #[test]
 fn the_prod_owner_acknowledges_an_error_of_an_enhanced_queue() {
-    refused_command::<CompareExchange<4>>(ErrorReport::InPointerRegisters);
+    refused_command(ErrorReport::InPointerRegisters);
 }
 
 /// The `ATC_INV`s before the first `CMD_SYNC` time out.
-fn atc_timeout<S: Reserve + 'static>() {
+fn atc_timeout() {
     check(|| {
         let sync = Command::SYNC.encode();
         let code = CommandErrorCode::ATC_INV_SYNC;
         let script = SmmuScript { refuses: Some((sync.0[0], code, 1)), ..all(4) };
-        let LoomQueue { queue, hardware: _, smmu } = loom_queue::<S>(2, PATIENT, script);
+        let LoomQueue { queue, hardware: _, smmu } = loom_queue(2, PATIENT, script);
         let other = {
             let queue = queue.clone();
             thread::spawn(move || queue.run(&[command(1, 0)]).map(|proof| proof.smmu()))
@@ -243,15 +254,14 @@ fn atc_timeout<S: Reserve + 'static>() {
 
 #[test]
 fn an_atc_timeout_fails_the_sync_that_reported_it() {
-    atc_timeout::<CompareExchange<4>>();
-    atc_timeout::<FetchAdd<4>>();
+    atc_timeout();
 }
 
 /// The SMMU cannot fetch the first slot, `times` in a row.
-fn aborts<S: Reserve + 'static>(times: u32) {
+fn aborts(times: u32) {
     check(move || {
         let script = SmmuScript { aborts: times, ..all(4) };
-        let LoomQueue { queue, hardware, smmu } = loom_queue::<S>(2, PATIENT, script);
+        let LoomQueue { queue, hardware, smmu } = loom_queue(2, PATIENT, script);
         let other = {
             let (queue, hardware) = (queue.clone(), hardware.clone());
             thread::spawn(move || {
@@ -276,20 +286,20 @@ fn aborts<S: Reserve + 'static>(times: u32) {
 
 #[test]
 fn an_abort_is_retried_twice() {
-    aborts::<CompareExchange<4>>(2);
+    aborts(2);
 }
 
 #[test]
 fn the_third_abort_halts_the_queue_for_all_callers() {
-    aborts::<CompareExchange<4>>(3);
+    aborts(3);
 }
 
 /// The SMMU stops after so many commands.
-fn dies<S: Reserve + 'static>(log2: u8, after: usize) {
+fn dies(log2: u8, after: usize) {
     check(move || {
         let config = QueueConfig { timeout: Duration::from_micros(3), ..PATIENT };
-        let LoomQueue { queue, hardware, smmu } = loom_queue::<S>(log2, config, all(after));
-        let run = |queue: &QueueUnderLoom<S>, hardware: &LoomSmmu, caller: u16| match queue
+        let LoomQueue { queue, hardware, smmu } = loom_queue(log2, config, all(after));
+        let run = |queue: &QueueUnderLoom, hardware: &LoomSmmu, caller: u16| match queue
             .run(&[command(caller, 0)])
         {
             Ok(_) => {
@@ -313,18 +323,17 @@ fn dies<S: Reserve + 'static>(log2: u8, after: usize) {
 
 #[rstest]
 fn no_waiter_hangs_when_the_smmu_dies(#[values(1, 2)] log2: u8, #[values(1, 2)] after: usize) {
-    dies::<CompareExchange<4>>(log2, after);
-    dies::<FetchAdd<4>>(log2, after);
+    dies(log2, after);
 }
 
 /// A waiter's time is up while another thread records that its command was refused.
-fn refused_and_late<S: Reserve + 'static>() {
+fn refused_and_late() {
     check(|| {
         let bad = command(0, 0).encode();
         let refuses = Some((bad.0[0], CommandErrorCode::ILL, 1));
         let config = QueueConfig { timeout: Duration::from_micros(1), ..PATIENT };
         let LoomQueue { queue, hardware: _, smmu } =
-            loom_queue::<S>(2, config, SmmuScript { refuses, ..all(2) });
+            loom_queue(2, config, SmmuScript { refuses, ..all(2) });
         // The waiter must not have made the queue: a thread always reads its own earlier stores.
         let waiter = {
             let queue = queue.clone();
@@ -347,14 +356,14 @@ fn refused_and_late<S: Reserve + 'static>() {
 
 #[test]
 fn a_failure_is_read_whole_or_not_at_all() {
-    refused_and_late::<CompareExchange<4>>();
+    refused_and_late();
 }
 
 /// The SMMU refuses two commands, and the queue has one record. Each waiter looks for its own.
-fn evicted<S: Reserve + 'static>() {
+fn evicted() {
     check(|| {
-        let LoomQueue { queue, hardware: _, smmu } = loom_queue::<S>(2, PATIENT, all(4));
-        let run = |queue: &QueueUnderLoom<S>, caller| {
+        let LoomQueue { queue, hardware: _, smmu } = loom_queue(2, PATIENT, all(4));
+        let run = |queue: &QueueUnderLoom, caller| {
             let bad = command(caller, BAD);
             let result = queue.run(&[bad]).map(|proof| proof.smmu());
             let (command, code) = (bad.encode(), CommandErrorCode::ILL);
@@ -377,7 +386,7 @@ fn evicted<S: Reserve + 'static>() {
 
 #[test]
 fn an_evicted_failure_is_never_a_proof() {
-    evicted::<CompareExchange<4>>();
+    evicted();
 }
 
 /// An interrupt of an event queue error, while another caller may be inside the error handler. The
@@ -387,8 +396,8 @@ fn interrupted_inside() {
         let hardware = Arc::new(LoomSmmu { gerror_needs_order: true, ..LoomSmmu::new(4) });
         let (mmio, ring) = (LoomMmio(hardware.clone()), LoomRing(hardware.clone()));
         let size = QueueSize::from_log2(2).unwrap();
-        let queue: QueueUnderLoom<CompareExchange<4>> =
-            QueueUnderLoom::reserving(SMMU, mmio.clone(), ring, size, mmio, PATIENT).unwrap();
+        let queue: QueueUnderLoom =
+            QueueUnderLoom::with_cells(SMMU, mmio.clone(), ring, size, mmio, PATIENT).unwrap();
         let queue = Arc::new(queue);
         let other = {
             let queue = queue.clone();
@@ -417,8 +426,8 @@ fn two_interrupts() {
         let hardware = Arc::new(LoomSmmu { gerror_needs_order: true, ..LoomSmmu::new(4) });
         let (mmio, ring) = (LoomMmio(hardware.clone()), LoomRing(hardware.clone()));
         let size = QueueSize::from_log2(2).unwrap();
-        let queue: QueueUnderLoom<CompareExchange<4>> =
-            QueueUnderLoom::reserving(SMMU, mmio.clone(), ring, size, mmio, PATIENT).unwrap();
+        let queue: QueueUnderLoom =
+            QueueUnderLoom::with_cells(SMMU, mmio.clone(), ring, size, mmio, PATIENT).unwrap();
         let queue = Arc::new(queue);
         let second = {
             let (queue, hardware) = (queue.clone(), hardware.clone());
@@ -448,7 +457,7 @@ fn interrupted_waiter() {
         let bad = command(0, 0).encode();
         let refuses = Some((bad.0[0], CommandErrorCode::ILL, 1));
         let LoomQueue { queue, hardware, smmu } =
-            loom_queue::<CompareExchange<4>>(2, PATIENT, SmmuScript { refuses, ..all(2) });
+            loom_queue(2, PATIENT, SmmuScript { refuses, ..all(2) });
         let handler = {
             let (queue, hardware) = (queue.clone(), hardware.clone());
             thread::spawn(move || {
@@ -485,19 +494,15 @@ fn must_fail(barrier: Barrier, model: fn()) {
 }
 
 fn two_on_four() {
-    two_run::<CompareExchange<4>>(2, SyncBy::Polling, MsiDelivery::Written);
+    two_run(2, SyncBy::Polling, MsiDelivery::Written);
 }
 
 fn two_on_two() {
-    two_run::<CompareExchange<4>>(1, SyncBy::Polling, MsiDelivery::Written);
-}
-
-fn two_on_two_by_fetch_add() {
-    two_run::<FetchAdd<4>>(1, SyncBy::Polling, MsiDelivery::Written);
+    two_run(1, SyncBy::Polling, MsiDelivery::Written);
 }
 
 fn two_by_msi() {
-    two_run::<CompareExchange<4>>(2, BY_MSI, MsiDelivery::Written);
+    two_run(2, BY_MSI, MsiDelivery::Written);
 }
 
 #[rstest]
@@ -505,7 +510,7 @@ fn two_by_msi() {
 #[case::commit_acquire(Barrier::CommitAcquire, two_on_four)]
 #[case::publish_committed(Barrier::PublishCommitted, two_on_four)]
 #[case::ack_acquire(Barrier::AckAcquire, || {
-    refused_command::<CompareExchange<4>>(ErrorReport::InPointerRegisters);
+    refused_command(ErrorReport::InPointerRegisters);
 })]
 #[case::owner_release(Barrier::OwnerRelease, two_on_four)]
 #[case::owner_acquire(Barrier::OwnerAcquire, two_on_four)]
@@ -513,23 +518,22 @@ fn two_by_msi() {
 #[case::observe_msi(Barrier::ObserveMsi, two_by_msi)]
 #[case::consumer_release(Barrier::ConsumerRelease, two_on_two)]
 #[case::consumer_acquire(Barrier::ConsumerAcquire, two_on_two)]
-#[case::free_release(Barrier::FreeRelease, two_on_two_by_fetch_add)]
-#[case::free_acquire(Barrier::FreeAcquire, two_on_two_by_fetch_add)]
-#[case::next_acq_rel(Barrier::NextAcqRel, push_and_prove::<FetchAdd<4>>)]
-#[case::record_release(Barrier::RecordRelease, refused_and_late::<CompareExchange<4>>)]
-#[case::record_acquire(Barrier::RecordAcquire, refused_and_late::<CompareExchange<4>>)]
-#[case::evict_release(Barrier::EvictRelease, evicted::<CompareExchange<4>>)]
-#[case::evict_acquire(Barrier::EvictAcquire, evicted::<CompareExchange<4>>)]
-#[case::gerror_release(Barrier::GerrorRelease, || aborts::<CompareExchange<4>>(2))]
-#[case::gerror_acquire(Barrier::GerrorAcquire, || aborts::<CompareExchange<4>>(2))]
+#[case::room_release(Barrier::RoomRelease, room_found_by_another)]
+#[case::room_acquire(Barrier::RoomAcquire, room_found_by_another)]
+#[case::record_release(Barrier::RecordRelease, refused_and_late)]
+#[case::record_acquire(Barrier::RecordAcquire, refused_and_late)]
+#[case::evict_release(Barrier::EvictRelease, evicted)]
+#[case::evict_acquire(Barrier::EvictAcquire, evicted)]
+#[case::gerror_release(Barrier::GerrorRelease, || aborts(2))]
+#[case::gerror_acquire(Barrier::GerrorAcquire, || aborts(2))]
 #[case::gerror_request(Barrier::GerrorRequest, interrupted_inside)]
 #[case::gerror_take(Barrier::GerrorTake, interrupted_inside)]
 #[case::gerror_hand_over(Barrier::GerrorHandOver, interrupted_inside)]
 #[case::publish_repeated(Barrier::PublishRepeated, interrupted_waiter)]
-#[case::halt_release(Barrier::HaltRelease, || aborts::<CompareExchange<4>>(3))]
-#[case::halt_acquire(Barrier::HaltAcquire, || aborts::<CompareExchange<4>>(3))]
+#[case::halt_release(Barrier::HaltRelease, || aborts(3))]
+#[case::halt_acquire(Barrier::HaltAcquire, || aborts(3))]
 #[case::publish_replaced(Barrier::PublishReplaced, || {
-    refused_command::<CompareExchange<4>>(ErrorReport::InGerror);
+    refused_command(ErrorReport::InGerror);
 })]
 fn without_a_barrier_the_checker_finds_a_failure(#[case] barrier: Barrier, #[case] model: fn()) {
     must_fail(barrier, model);

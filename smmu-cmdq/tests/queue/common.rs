@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smmu_cmdq::fake::{Consumer, Pace};
-use smmu_cmdq::{CommandQueue, CompareExchange, Opcodes, Port, QueueConfig, Reserve, SyncBy};
+use smmu_cmdq::{CommandQueue, Opcodes, Port, QueueConfig, SyncBy};
 use smmu_types::fake::{HeapWindow, Pool, PoolBlock, heap_pool};
 use smmu_types::pool::Window;
 use smmu_types::queue::QueueSize;
@@ -27,11 +27,12 @@ pub(crate) const PATIENT: QueueConfig = QueueConfig {
 };
 
 /// A queue with the fixture's memory, and with any registers and clock.
-pub(crate) type QueueOn<R, W = CountingWait, S = CompareExchange<256>> =
-    CommandQueue<R, PoolBlock<HeapWindow>, W, S>;
+pub(crate) type QueueOn<R, W = CountingWait, const CELLS: usize = 256> =
+    CommandQueue<R, PoolBlock<HeapWindow>, W, CELLS>;
 
 /// A queue directly on the fixture's device.
-pub(crate) type FixtureQueue<'f, S = CompareExchange<256>> = QueueOn<&'f Consumer, CountingWait, S>;
+pub(crate) type FixtureQueue<'f, const CELLS: usize = 256> =
+    QueueOn<&'f Consumer, CountingWait, CELLS>;
 
 /// A device, and memory that it reads.
 pub(crate) struct QueueFixture {
@@ -53,16 +54,16 @@ impl QueueFixture {
 
     /// A queue with another configuration.
     pub(crate) fn queue_with(&self, log2: u8, config: QueueConfig) -> FixtureQueue<'_> {
-        self.queue_reserving(log2, config)
+        self.queue_of_cells(log2, config)
     }
 
-    /// A queue with any way to reserve slots.
-    pub(crate) fn queue_reserving<S: Reserve>(
+    /// A queue with any number of cells.
+    pub(crate) fn queue_of_cells<const CELLS: usize>(
         &self,
         log2: u8,
         config: QueueConfig,
-    ) -> FixtureQueue<'_, S> {
-        self.queue_on_reserving(&self.device, CountingWait::new(), log2, config)
+    ) -> FixtureQueue<'_, CELLS> {
+        self.queue_on_of_cells(&self.device, CountingWait::new(), log2, config)
     }
 
     /// A queue whose registers or clock stand between it and the device.
@@ -73,31 +74,31 @@ impl QueueFixture {
         log2: u8,
         config: QueueConfig,
     ) -> QueueOn<R, W> {
-        self.queue_on_reserving(registers, wait, log2, config)
+        self.queue_on_of_cells(registers, wait, log2, config)
     }
 
-    /// As `queue_on`, with any way to reserve slots.
-    pub(crate) fn queue_on_reserving<R: Registers, W: Wait, S: Reserve>(
+    /// As `queue_on`, with any number of cells.
+    pub(crate) fn queue_on_of_cells<R: Registers, W: Wait, const CELLS: usize>(
         &self,
         registers: R,
         wait: W,
         log2: u8,
         config: QueueConfig,
-    ) -> QueueOn<R, W, S> {
+    ) -> QueueOn<R, W, CELLS> {
         self.queue_in(self.block(log2, config.sync_by), registers, wait, log2, config)
     }
 
     /// A queue in memory of the caller's, at an address that the device reads.
-    pub(crate) fn queue_in<R: Registers, B: DmaBlock, W: Wait, S: Reserve>(
+    pub(crate) fn queue_in<R: Registers, B: DmaBlock, W: Wait, const CELLS: usize>(
         &self,
         block: B,
         registers: R,
         wait: W,
         log2: u8,
         config: QueueConfig,
-    ) -> CommandQueue<R, B, W, S> {
+    ) -> CommandQueue<R, B, W, CELLS> {
         let size = size(log2);
-        let queue = CommandQueue::reserving(SMMU, registers, block, size, wait, config).unwrap();
+        let queue = CommandQueue::with_cells(SMMU, registers, block, size, wait, config).unwrap();
         self.device.enable(queue.base(), size);
         queue
     }

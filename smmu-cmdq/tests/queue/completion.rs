@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::common::{QueueFixture, QueueOn, atc, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CompareExchange, FetchAdd, QueueConfig, Reserve, SyncBy};
+use smmu_cmdq::{QueueConfig, SyncBy};
 use smmu_types::regs;
 use smmu_types::seam::{CountingWait, Registers, Wait};
 use smmu_types::{
@@ -96,11 +96,11 @@ fn msi(base: PhysAddr, log2: u8, end: u32, attributes: MsiAttributes) -> Command
     Command::Sync { completion: Completion::Msi(msi), attributes }
 }
 
-fn each_msi_has_its_position<S: Reserve>(log2: u8, attributes: MsiAttributes) {
+fn each_msi_has_its_position(log2: u8, attributes: MsiAttributes) {
     let fixture = QueueFixture::new(Pace::OnWrite);
     let (registers, wait) = (MsiRegisters::new(&fixture), CountingWait::new());
     let config = by(SyncBy::Msi(attributes));
-    let queue = fixture.queue_on_reserving::<_, _, S>(&registers, wait, log2, config);
+    let queue = fixture.queue_on(&registers, wait, log2, config);
     let mut want = Vec::new();
     // At least three laps, with every length, so that every slot once holds a CMD_SYNC.
     for n in 0..(8 << log2) {
@@ -119,8 +119,7 @@ fn all_msis_go_to_one_word_behind_the_ring(
              MsiAttributes::new(Shareability::Outer, 5).unwrap())]
     attributes: MsiAttributes,
 ) {
-    each_msi_has_its_position::<CompareExchange<256>>(log2, attributes);
-    each_msi_has_its_position::<FetchAdd<256>>(log2, attributes);
+    each_msi_has_its_position(log2, attributes);
 }
 
 /// `CS` = `SIG_IRQ` in bits 13:12, `MSH` in 23:22, `MSIAttr` in 27:24, `MSIData` in 63:32,
@@ -144,10 +143,13 @@ fn a_waiter_for_an_msi_reads_no_register() {
     let registers = MsiRegisters::new(&fixture);
     let queue = queue_by_msi(&fixture, &registers, 5);
     let tickets: Vec<_> = (0..10).map(|n| queue.issue(&[nth(n)]).unwrap()).collect();
+    // Callers have read `CMDQ_CONS` once in a quarter of the ring, to know its room.
+    let before = registers.looks.load(Relaxed);
+    assert_eq!(before, 2);
     for ticket in tickets {
         let _proof = queue.wait(ticket).unwrap();
     }
-    assert_eq!(registers.looks.load(Relaxed), 0);
+    assert_eq!(registers.looks.load(Relaxed), before);
 }
 
 #[test]

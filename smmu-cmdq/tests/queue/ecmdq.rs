@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use crate::common::{QueueFixture, QueueOn, SMMU, atc, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CompareExchange, FetchAdd, Port, QueueConfig, Reserve};
+use smmu_cmdq::{Port, QueueConfig};
 use smmu_types::CommandErrorCode;
 use smmu_types::regs::{self, ecmdq};
 use smmu_types::seam::{CountingWait, Registers, SinkError, Stall, StdWait, Wait};
@@ -78,23 +78,22 @@ impl Registers for EcmdqRegisters<'_> {
     }
 }
 
-type EcmdqQueue<'r, 'f, W = CountingWait, S = CompareExchange<256>> =
-    QueueOn<&'r EcmdqRegisters<'f>, W, S>;
+type EcmdqQueue<'r, 'f, W = CountingWait> = QueueOn<&'r EcmdqRegisters<'f>, W>;
 
 fn queue<'r, 'f>(registers: &'r EcmdqRegisters<'f>, log2: u8) -> EcmdqQueue<'r, 'f> {
     queue_waiting(registers, CountingWait::new(), log2)
 }
 
-fn queue_waiting<'r, 'f, W: Wait, S: Reserve>(
+fn queue_waiting<'r, 'f, W: Wait>(
     registers: &'r EcmdqRegisters<'f>,
     wait: W,
     log2: u8,
-) -> EcmdqQueue<'r, 'f, W, S> {
+) -> EcmdqQueue<'r, 'f, W> {
     // The fourth queue of a page of 128.
     let port = Port::ecmdq(ecmdq::interface(7 << 16, 0x18_0003, 3).unwrap());
     let port = Port { enable: port.enable | registers.start, ..port };
     let config = QueueConfig { port, ..QueueConfig::default() };
-    registers.fixture.queue_on_reserving(registers, wait, log2, config)
+    registers.fixture.queue_on(registers, wait, log2, config)
 }
 
 #[rstest]
@@ -131,14 +130,14 @@ fn an_abort_is_retried_and_an_atc_timeout_is_reported() {
     assert_eq!(queue.run(&[nth(10)]), Err(stuck));
 }
 
-fn many_callers<S: Reserve>(log2: u8) {
+fn many_callers(log2: u8) {
     const THREADS: u64 = 3;
     const CALLS: u64 = 400;
     let fixture = QueueFixture::new(Pace::PerRead(2));
     let registers = EcmdqRegisters::new(&fixture);
     // The device is behind an unfair mutex: with this clock, waiting threads leave it to the
     // others.
-    let queue = queue_waiting::<_, S>(&registers, StdWait::new(), log2);
+    let queue = queue_waiting(&registers, StdWait::new(), log2);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let queue = &queue;
@@ -168,8 +167,7 @@ fn many_callers<S: Reserve>(log2: u8) {
 
 #[rstest]
 fn errors_are_acknowledged_while_other_callers_advance(#[values(1, 2, 6)] log2: u8) {
-    many_callers::<CompareExchange<256>>(log2);
-    many_callers::<FetchAdd<256>>(log2);
+    many_callers(log2);
 }
 
 #[test]

@@ -11,7 +11,6 @@ use std::time::Duration;
 use crate::common::{PATIENT, QueueFixture};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CompareExchange, FetchAdd, Reserve};
 use smmu_types::seam::{CountingWait, Wait};
 use smmu_types::{Asid, Command, Vmid};
 
@@ -47,10 +46,10 @@ impl Wait for OneThreadLookCounter {
 
 /// The number of batches that go before one large batch. Another caller refills the ring after
 /// every look.
-fn batches_before_a_large_batch<S: Reserve>(log2: u8, length: u64, small: u64) -> u64 {
+fn batches_before_a_large_batch(log2: u8, length: u64, small: u64) -> u64 {
     let fixture = QueueFixture::new(Pace::Dead);
     let looks = OneThreadLookCounter::default();
-    let queue = fixture.queue_on_reserving::<_, _, S>(&fixture.device, &looks, log2, PATIENT);
+    let queue = fixture.queue_on(&fixture.device, &looks, log2, PATIENT);
     for n in 0..1 << log2 {
         let _pushed = queue.push(None, &[command(0, n)]).unwrap();
     }
@@ -87,12 +86,9 @@ fn a_batch_as_long_as_the_ring_waits_for_few_other_batches(
 ) {
     // The longest batch in one piece: one less than the ring, for the CMD_SYNC.
     let length = (1 << log2) - 1;
-    let batches = [
-        batches_before_a_large_batch::<CompareExchange<256>>(log2, length, small),
-        batches_before_a_large_batch::<FetchAdd<256>>(log2, length, small),
-    ];
+    let batches = batches_before_a_large_batch(log2, length, small);
     // One batch may be on its way when the exclusive reservation begins.
-    assert!(batches.iter().all(|batches| *batches <= LOOKS_BEFORE_EXCLUSIVE + 2), "{batches:?}");
+    assert!(batches <= LOOKS_BEFORE_EXCLUSIVE + 2, "{batches}");
 }
 
 #[rstest]
@@ -102,11 +98,8 @@ fn a_batch_longer_than_the_ring_waits_for_two_other_batches_at_most(
     #[values(1, 4)] rings: u64,
 ) {
     let length = rings << log2;
-    let batches = [
-        batches_before_a_large_batch::<CompareExchange<256>>(log2, length, small),
-        batches_before_a_large_batch::<FetchAdd<256>>(log2, length, small),
-    ];
-    assert!(batches.iter().all(|batches| *batches <= 2), "{batches:?}");
+    let batches = batches_before_a_large_batch(log2, length, small);
+    assert!(batches <= 2, "{batches}");
 }
 
 /// A clock that runs one thread at a time. At each look, and between calls, it draws the next
@@ -158,7 +151,7 @@ impl Wait for LotteryScheduler {
 
 /// The number of batches of each caller that are carried out. Each caller has its own length of
 /// batch.
-fn shares<S: Reserve>(log2: u8, lengths: [u64; 3], seed: u64) -> [usize; 3] {
+fn shares(log2: u8, lengths: [u64; 3], seed: u64) -> [usize; 3] {
     const BATCHES: usize = 1_500;
     let fixture = QueueFixture::new(Pace::PerRead(1));
     let lots = LotteryScheduler {
@@ -167,7 +160,7 @@ fn shares<S: Reserve>(log2: u8, lengths: [u64; 3], seed: u64) -> [usize; 3] {
         lot: AtomicU64::new(seed),
         is_over: AtomicBool::new(false),
     };
-    let queue = fixture.queue_on_reserving::<_, _, S>(&fixture.device, &lots, log2, PATIENT);
+    let queue = fixture.queue_on(&fixture.device, &lots, log2, PATIENT);
     let shares = [0, 1, 2].map(|_| AtomicUsize::new(0));
     thread::scope(|scope| {
         for (number, length) in lengths.into_iter().enumerate() {
@@ -205,11 +198,7 @@ fn none_of_three_callers_starves_on_a_small_ring(
     #[values(1, 2)] log2: u8,
     #[values(1, 2, 3)] seed: u64,
 ) {
-    for shares in [
-        shares::<CompareExchange<256>>(log2, lengths, seed << 32 | 1),
-        shares::<FetchAdd<256>>(log2, lengths, seed << 32 | 1),
-    ] {
-        let (least, most) = (shares.iter().min(), shares.iter().max());
-        assert!(least.zip(most).is_some_and(|(least, most)| least * 2 >= *most), "{shares:?}");
-    }
+    let shares = shares(log2, lengths, seed << 32 | 1);
+    let (least, most) = (shares.iter().min(), shares.iter().max());
+    assert!(least.zip(most).is_some_and(|(least, most)| least * 2 >= *most), "{shares:?}");
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::common::{FixtureQueue, QueueFixture, SMMU, nth, size};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CompareExchange, QueueConfig, QueueError, QueueSet, SyncBy};
+use smmu_cmdq::{QueueConfig, QueueError, QueueSet, SyncBy};
 use smmu_types::fake::heap_pool;
 use smmu_types::queue::Position;
 use smmu_types::seam::{CommandSink, CountingWait, DmaLayout, DmaMemory, SinkError, Stall, Wait};
@@ -189,9 +189,11 @@ fn a_set_sends_each_batch_to_its_own_queue() {
         let fixture = &fixtures[fixture];
         let (device, block) = (&fixture.device, fixture.block(3, SyncBy::Polling));
         let (wait, config) = (CountingWait::new(), QueueConfig::default());
-        FixtureQueue::reserving(SmmuId(id), device, block, size(3), wait, config).unwrap()
+        let queue: FixtureQueue<'_> =
+            FixtureQueue::with_cells(SmmuId(id), device, block, size(3), wait, config).unwrap();
+        device.enable(queue.base(), size(3));
+        queue
     };
-    // The devices are not enabled: this test looks at the producer's side alone.
     let set = QueueSet::new([make(0, 0), make(5, 1)]).unwrap();
     let _pushed = set.push(SmmuId(5), None, &[nth(1)]).unwrap();
     assert_eq!(set.issue(SmmuId(5), &[]).unwrap().positions(), Position(1)..Position(2));
@@ -212,15 +214,8 @@ fn unsuitable_blocks_are_refused() {
     let make = |layout: DmaLayout, log2| {
         let block = pool.allocate(layout).unwrap();
         let (wait, config) = (CountingWait::new(), QueueConfig::default());
-        FixtureQueue::<CompareExchange>::reserving(
-            SMMU,
-            &fixture.device,
-            block,
-            size(log2),
-            wait,
-            config,
-        )
-        .map(|_| ())
+        FixtureQueue::<'_, 1024>::with_cells(SMMU, &fixture.device, block, size(log2), wait, config)
+            .map(|_| ())
     };
     let _off = pool.allocate(DmaLayout::new(64, 64).unwrap()).unwrap();
     assert_eq!(

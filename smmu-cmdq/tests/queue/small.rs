@@ -5,14 +5,14 @@ use std::num::NonZeroU32;
 use crate::common::{QueueFixture, atc, illegal, nth, refused};
 use rstest::rstest;
 use smmu_cmdq::fake::Pace;
-use smmu_cmdq::{CompareExchange, FetchAdd, QueueConfig, Reserve, SyncBy};
+use smmu_cmdq::{QueueConfig, SyncBy};
 use smmu_types::seam::SinkError;
 use smmu_types::{Command, CommandErrorCode, MsiAttributes, SmmuId};
 
 /// Every kind of call, on one queue.
-fn every_call<S: Reserve>(log2: u8, pace: Pace, config: QueueConfig) {
+fn every_call<const CELLS: usize>(log2: u8, pace: Pace, config: QueueConfig) {
     let fixture = QueueFixture::new(pace);
-    let queue = fixture.queue_reserving::<S>(log2, config);
+    let queue = fixture.queue_of_cells::<CELLS>(log2, config);
     let mut want = Vec::new();
     for lap in 0..12 {
         // A pushed and an issued batch: empty, of a few commands, as long as the ring, and longer.
@@ -54,23 +54,21 @@ fn every_call_works_on_a_ring_of_two(
     #[values(None, NonZeroU32::new(1), NonZeroU32::new(63))] sync_every: Option<NonZeroU32>,
 ) {
     let config = QueueConfig { sync_by, sync_every, ..QueueConfig::default() };
-    every_call::<CompareExchange<256>>(log2, pace, config);
-    every_call::<FetchAdd<256>>(log2, pace, config);
-    every_call::<FetchAdd<2>>(log2, pace, config);
+    every_call::<256>(log2, pace, config);
+    every_call::<2>(log2, pace, config);
 }
 
 #[rstest]
 fn every_call_works_with_fewer_cells_than_slots(#[values(3, 6)] log2: u8) {
     let (pace, config) = (Pace::PerRead(1), QueueConfig::default());
-    every_call::<CompareExchange<2>>(log2, pace, config);
-    every_call::<CompareExchange<4>>(log2, pace, config);
-    every_call::<FetchAdd<4>>(log2, pace, config);
-    every_call::<FetchAdd<16>>(log2, pace, config);
+    every_call::<2>(log2, pace, config);
+    every_call::<4>(log2, pace, config);
+    every_call::<16>(log2, pace, config);
 }
 
-fn in_flight_never_exceeds<S: Reserve>(log2: u8, most: u32) {
+fn in_flight_never_exceeds<const CELLS: usize>(log2: u8, most: u32) {
     let fixture = QueueFixture::new(Pace::Dead);
-    let queue = fixture.queue_reserving::<S>(log2, QueueConfig::default());
+    let queue = fixture.queue_of_cells::<CELLS>(log2, QueueConfig::default());
     let full = |error| {
         let Err(SinkError::Timeout { smmu: SmmuId(0), stall: Some(stall) }) = error else {
             panic!("{error:?}")
@@ -92,11 +90,9 @@ fn in_flight_never_exceeds<S: Reserve>(log2: u8, most: u32) {
 
 #[test]
 fn commands_in_flight_never_exceed_cells_or_slots() {
-    in_flight_never_exceeds::<CompareExchange<2>>(6, 2);
-    in_flight_never_exceeds::<FetchAdd<2>>(6, 2);
-    in_flight_never_exceeds::<CompareExchange<16>>(6, 16);
-    in_flight_never_exceeds::<FetchAdd<16>>(6, 16);
-    in_flight_never_exceeds::<CompareExchange<64>>(6, 64);
-    in_flight_never_exceeds::<FetchAdd<256>>(6, 64);
-    in_flight_never_exceeds::<CompareExchange<256>>(1, 2);
+    in_flight_never_exceeds::<2>(6, 2);
+    in_flight_never_exceeds::<16>(6, 16);
+    in_flight_never_exceeds::<64>(6, 64);
+    in_flight_never_exceeds::<256>(6, 64);
+    in_flight_never_exceeds::<256>(1, 2);
 }

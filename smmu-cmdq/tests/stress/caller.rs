@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use smmu_cmdq::{CommandQueue, Pushed, Reserve, SyncTicket};
+use smmu_cmdq::{CommandQueue, Pushed, SyncTicket};
 use smmu_types::Command;
 use smmu_types::seam::{SinkError, StdWait, Wait};
 
@@ -13,8 +13,8 @@ use crate::device::{StressRegisters, StressSmmu};
 use crate::memory::{PAGES, StressRing};
 use crate::random::XorShift;
 
-pub(crate) type StressQueue<'d, S> =
-    CommandQueue<&'d StressRegisters, StressRing<'d>, EventCountingClock<'d>, S>;
+pub(crate) type StressQueue<'d, const CELLS: usize> =
+    CommandQueue<&'d StressRegisters, StressRing<'d>, EventCountingClock<'d>, CELLS>;
 
 /// The clock of the standard library, with a count of the waits for an event.
 pub(crate) struct EventCountingClock<'d> {
@@ -87,8 +87,8 @@ struct HeldTicket {
     page: usize,
 }
 
-pub(crate) struct Caller<'c, 'd, S: Reserve> {
-    queue: &'c StressQueue<'d, S>,
+pub(crate) struct Caller<'c, 'd, const CELLS: usize> {
+    queue: &'c StressQueue<'d, CELLS>,
     device: &'d StressSmmu<'d>,
     caller: usize,
     habits: CallerHabits,
@@ -101,9 +101,9 @@ pub(crate) struct Caller<'c, 'd, S: Reserve> {
     forgotten: usize,
 }
 
-impl<'c, 'd, S: Reserve> Caller<'c, 'd, S> {
+impl<'c, 'd, const CELLS: usize> Caller<'c, 'd, CELLS> {
     pub(crate) fn new(
-        queue: &'c StressQueue<'d, S>,
+        queue: &'c StressQueue<'d, CELLS>,
         device: &'d StressSmmu<'d>,
         caller: usize,
         habits: CallerHabits,

@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 
 use rounds::{RoundPlan, RoundTally, round};
 use rstest::rstest;
-use smmu_cmdq::{CompareExchange, FetchAdd};
 
 /// The duration of each test. Every size of ring gets a round even if that takes longer.
 const DEFAULT: Duration = Duration::from_secs(2);
@@ -43,10 +42,8 @@ fn duration(value: Option<&str>) -> Result<Duration, String> {
     }
 }
 
-/// One strategy with each number of cells of [`RoundPlan`].
-type RoundOf = fn(&RoundPlan, &str) -> RoundTally;
-
-fn rounds_of(strategy: &str, [of_2, of_4, of_16, of_1024]: [RoundOf; 4]) {
+#[test]
+fn commands_run_once_and_failures_reach_their_caller() {
     let value = std::env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned());
     let duration = duration(value.as_deref()).unwrap_or_else(|wrong| panic!("{wrong}"));
     let (start, mut tally) = (Instant::now(), RoundTally::default());
@@ -54,42 +51,16 @@ fn rounds_of(strategy: &str, [of_2, of_4, of_16, of_1024]: [RoundOf; 4]) {
     while seed < RoundPlan::SIZES || start.elapsed() < duration {
         let plan = RoundPlan::of(seed);
         let round = match plan.cells {
-            2 => of_2,
-            4 => of_4,
-            16 => of_16,
-            _ => of_1024,
+            2 => round::<2>,
+            4 => round::<4>,
+            16 => round::<16>,
+            _ => round::<1024>,
         };
-        tally += round(&plan, strategy);
+        tally += round(&plan);
         seed += 1;
     }
-    println!("{strategy}: {seed} rounds in {:.1?}: {tally}", start.elapsed());
+    println!("{seed} rounds in {:.1?}: {tally}", start.elapsed());
     assert!(tally.refused > 0 && tally.aborted > 0 && tally.devices_late > 0, "{tally}");
-}
-
-#[test]
-fn commands_run_once_and_failures_reach_their_caller_with_compare_exchange() {
-    rounds_of(
-        "CompareExchange",
-        [
-            round::<CompareExchange<2>>,
-            round::<CompareExchange<4>>,
-            round::<CompareExchange<16>>,
-            round::<CompareExchange<1024>>,
-        ],
-    );
-}
-
-#[test]
-fn commands_run_once_and_failures_reach_their_caller_with_fetch_add() {
-    rounds_of(
-        "FetchAdd",
-        [
-            round::<FetchAdd<2>>,
-            round::<FetchAdd<4>>,
-            round::<FetchAdd<16>>,
-            round::<FetchAdd<1024>>,
-        ],
-    );
 }
 
 #[rstest]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use smmu_cmdq::{QueueConfig, Reserve, SyncBy};
+use smmu_cmdq::{QueueConfig, SyncBy};
 use smmu_types::queue::QueueSize;
 use smmu_types::seam::StdWait;
 use smmu_types::{MsiAttributes, SmmuId};
@@ -126,8 +126,8 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-pub(crate) fn round<S: Reserve>(plan: &RoundPlan, strategy: &str) -> RoundTally {
-    println!("{strategy}: {plan:?}");
+pub(crate) fn round<const CELLS: usize>(plan: &RoundPlan) -> RoundTally {
+    println!("{plan:?}");
     // One more caller fills the ring at the end.
     let memory = StressMemory::new(plan.size.entries() as usize, plan.callers + 1);
     let device =
@@ -141,8 +141,8 @@ pub(crate) fn round<S: Reserve>(plan: &RoundPlan, strategy: &str) -> RoundTally 
     };
     let wait = EventCountingClock { std: StdWait::new(), events: &events };
     let (registers, ring) = (&device.registers, StressRing(&memory));
-    let queue: StressQueue<'_, S> =
-        StressQueue::reserving(SmmuId(0), registers, ring, plan.size, wait, config).unwrap();
+    let queue: StressQueue<'_, CELLS> =
+        StressQueue::with_cells(SmmuId(0), registers, ring, plan.size, wait, config).unwrap();
     let (log, reports) = play(plan, &device, &queue);
 
     assert_eq!(device.registers.wrongs(), [""; 0]);
@@ -174,10 +174,10 @@ pub(crate) fn round<S: Reserve>(plan: &RoundPlan, strategy: &str) -> RoundTally 
 }
 
 /// Run all threads, and wait for the last.
-fn play<'d, S: Reserve>(
+fn play<'d, const CELLS: usize>(
     plan: &RoundPlan,
     device: &'d StressSmmu<'d>,
-    queue: &StressQueue<'d, S>,
+    queue: &StressQueue<'d, CELLS>,
 ) -> (SmmuLog, Vec<CallerReport>) {
     let random = |who: u64| XorShift::new(plan.seed << 8 | who);
     let mut habits = random(0xff);

@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use smmu_cmdq::{CompareExchange, FetchAdd, Reserve, SyncBy};
+use smmu_cmdq::SyncBy;
 use smmu_measure::{line_handoff, nanoseconds, nanoseconds_together};
 use smmu_types::{Asid, Command, Vmid};
 
@@ -133,8 +133,8 @@ pub(crate) fn line_for(handoff: f64, costs: Costs) -> Result<Time, Broken> {
 }
 
 /// The real queue: nanoseconds of a call, divided by the calls of all threads.
-fn real<S: Reserve>(threads: usize, batch: usize) -> Result<f64, CalibrateError> {
-    let queue = instant::queue::<S>(SyncBy::Polling).ok_or(CalibrateError::NoQueue)?;
+fn real(threads: usize, batch: usize) -> Result<f64, CalibrateError> {
+    let queue = instant::queue(SyncBy::Polling).ok_or(CalibrateError::NoQueue)?;
     Ok(nanoseconds_together(threads, CALLS, |_| {
         for _ in 0..CALLS {
             // The result says nothing about time, and no call fails here.
@@ -169,9 +169,9 @@ fn costs(options: &Options, measured: &Measured) -> Result<Costs, Box<dyn Error>
     };
     costs.line = line_for(measured.handoff, costs)?;
     costs.socket_line = costs.line;
-    let real = [real::<CompareExchange>(1, 1)?, real::<CompareExchange>(1, 16)?];
+    let real = [real(1, 1)?, real(1, 16)?];
     let bare =
-        [simulated(Strategy::Exchange, costs, 1, 1)?, simulated(Strategy::Exchange, costs, 1, 16)?];
+        [simulated(Strategy::OneWord, costs, 1, 1)?, simulated(Strategy::OneWord, costs, 1, 16)?];
     let beside = [real[0] - bare[0], real[1] - bare[1]];
     costs.command = picoseconds(((beside[1] - beside[0]) / 15.0).max(0.0));
     costs.call = picoseconds((beside[0] - costs.command as f64 / NS as f64).max(0.0));
@@ -217,35 +217,19 @@ calls of the real queue and of the simulation, ns divided by the calls of all th
         "simulated",
         "off by",
     );
-    let mut pairs = [[(0.0, 0.0); 2]; 4];
-    for (at, (strategy, real)) in [
-        (Strategy::Exchange, real::<CompareExchange> as fn(usize, usize) -> _),
-        (Strategy::FetchAdd, real::<FetchAdd>),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        for ((threads, batch), pair) in CASES.into_iter().zip(&mut pairs) {
-            // The host may move a processor at any moment: each row has its own handoff.
-            let handoff = line_handoff();
-            let line = line_for(handoff, costs)?;
-            let real = real(threads, batch)?;
-            let costs = Costs { line, socket_line: line, ..costs };
-            let simulated = simulated(strategy, costs, threads, batch as u64)?;
-            pair[at] = (real, simulated);
-            let what = format!("{}, {threads} threads, batch {batch}", strategy.name());
-            let _ = writeln!(
-                text,
-                "  {what:34} {real:8.1} {simulated:10.1} {:+7.0} %  (handoff {handoff:.0})",
-                (simulated / real - 1.0) * 100.0
-            );
-        }
-    }
-    for ((threads, batch), [exchange, add]) in CASES.into_iter().zip(pairs) {
-        let what = format!("fetch-add / exchange, {threads}, batch {batch}");
-        let (real, simulated) = (add.0 / exchange.0, add.1 / exchange.1);
-        let off = (simulated / real - 1.0) * 100.0;
-        let _ = writeln!(text, "  {what:34} {real:8.2} {simulated:10.2} {off:+7.0} %");
+    for (threads, batch) in CASES {
+        // The host may move a processor at any moment: each row has its own handoff.
+        let handoff = line_handoff();
+        let line = line_for(handoff, costs)?;
+        let real = real(threads, batch)?;
+        let costs = Costs { line, socket_line: line, ..costs };
+        let simulated = simulated(Strategy::OneWord, costs, threads, batch as u64)?;
+        let what = format!("{threads} threads, batch {batch}");
+        let _ = writeln!(
+            text,
+            "  {what:34} {real:8.1} {simulated:10.1} {:+7.0} %  (handoff {handoff:.0})",
+            (simulated / real - 1.0) * 100.0
+        );
     }
     linux(&mut text, options)?;
     Ok(text)

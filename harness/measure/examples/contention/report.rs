@@ -113,7 +113,7 @@ fn several_queues(text: &mut String, options: &Options) -> Result<(), Broken> {
     let queues: Vec<usize> =
         options.queues.iter().copied().filter(|&queues| queues <= cores).collect();
     let mut rows = Vec::new();
-    for strategy in [Strategy::Exchange, Strategy::FetchAdd] {
+    for strategy in [Strategy::OneWord, Strategy::Exchange, Strategy::FetchAdd] {
         if !options.strategies.contains(&strategy) {
             continue;
         }

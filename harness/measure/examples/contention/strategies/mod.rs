@@ -11,14 +11,19 @@ use crate::smmu::{Batch, Ring};
 use linux::Linux;
 use locks::{Lock, Locked};
 use ours::Ours;
-use reserve::{Adds, Reservation, Retry};
+use reserve::{Adds, First, Reservation, Retry};
 
 /// A way to push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strategy {
-    /// `CompareExchange` of `reserve.rs`, the default.
+    /// Ours: a compare-exchange of a word that holds the position and the room; after a lost one a
+    /// fetch-add on it.
+    OneWord,
+    /// As ours, but the fetch-add at once.
+    OneWordAdd,
+    /// As ours, but a load and a compare-exchange reserve.
     Exchange,
-    /// `FetchAdd` of `reserve.rs`.
+    /// As ours, but two fetch-adds reserve, behind a load.
     FetchAdd,
     /// Linux's queue.
     Linux,
@@ -34,8 +39,6 @@ pub(crate) enum Strategy {
     FetchAddBlind,
     /// As `FetchAddBlind`, with `free` in a line of its own.
     FetchAddTwoLines,
-    /// One fetch-add on a word that holds the position and the room.
-    FetchAddOneWord,
 }
 
 /// Counts of one core.
@@ -47,22 +50,25 @@ pub(crate) struct Tries {
 }
 
 impl Strategy {
-    pub(crate) const ALL: [Strategy; 10] = [
+    pub(crate) const ALL: [Strategy; 11] = [
+        Strategy::OneWord,
+        Strategy::Linux,
         Strategy::Exchange,
         Strategy::FetchAdd,
-        Strategy::Linux,
         Strategy::TicketLock,
         Strategy::SpinLock,
         Strategy::ExchangeReturned,
         Strategy::ExchangeProportional,
         Strategy::FetchAddBlind,
         Strategy::FetchAddTwoLines,
-        Strategy::FetchAddOneWord,
+        Strategy::OneWordAdd,
     ];
 
     /// The name on the command line and in the table.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Strategy::OneWord => "one-word",
+            Strategy::OneWordAdd => "one-word-add",
             Strategy::Exchange => "exchange",
             Strategy::FetchAdd => "fetch-add",
             Strategy::Linux => "linux",
@@ -72,14 +78,15 @@ impl Strategy {
             Strategy::ExchangeProportional => "exchange-proportional",
             Strategy::FetchAddBlind => "fetch-add-blind",
             Strategy::FetchAddTwoLines => "fetch-add-two-lines",
-            Strategy::FetchAddOneWord => "fetch-add-one-word",
         }
     }
 
     pub(crate) const fn about(self) -> &'static str {
         match self {
-            Strategy::Exchange => "ours, CompareExchange: the default of smmu-cmdq",
-            Strategy::FetchAdd => "ours, FetchAdd",
+            Strategy::OneWord => "ours: a word of room and position; exchange, else fetch-add",
+            Strategy::OneWordAdd => "the same word, by a fetch-add at once",
+            Strategy::Exchange => "a load and a compare-exchange; stands back after a lost one",
+            Strategy::FetchAdd => "a load and two fetch-adds: room, then position",
             Strategy::Linux => "the queue of Linux's driver",
             Strategy::TicketLock => "a ticket lock around a plain ring, with proportional back-off",
             Strategy::SpinLock => "a test-and-test-and-set lock around a plain ring",
@@ -87,7 +94,6 @@ impl Strategy {
             Strategy::ExchangeProportional => "the same, with a pause per attempt lost",
             Strategy::FetchAddBlind => "fetch-add, without the load before it",
             Strategy::FetchAddTwoLines => "the same, with room and position in a line each",
-            Strategy::FetchAddOneWord => "one fetch-add takes room and position",
         }
     }
 }
@@ -110,7 +116,8 @@ impl Queue {
             Strategy::FetchAdd => Reservation::FetchAdd(Adds::BehindALook),
             Strategy::FetchAddBlind => Reservation::FetchAdd(Adds::AtOnce),
             Strategy::FetchAddTwoLines => Reservation::FetchAdd(Adds::AtOnceInTwoLines),
-            Strategy::FetchAddOneWord => Reservation::OneWord,
+            Strategy::OneWord => Reservation::OneWord(First::Exchange),
+            Strategy::OneWordAdd => Reservation::OneWord(First::Add),
             Strategy::Linux => return Queue::Linux(Linux::new(machine, ring)),
             Strategy::TicketLock => return Queue::Locked(Locked::new(machine, ring, Lock::Ticket)),
             Strategy::SpinLock => {

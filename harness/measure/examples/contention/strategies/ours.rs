@@ -38,10 +38,13 @@ impl Ours {
     /// `CommandQueue::produce`; with `sync` also `CommandQueue::wait`, by polling.
     pub(crate) async fn push(&self, core: &Core, batch: Batch, sync: bool) -> Tries {
         let mut tries = Tries::default();
-        let start = self.reserve.reserve(core, &self.ring, batch.count, &mut tries).await;
+        let (start, low) = self.reserve.reserve(core, &self.ring, batch.count, &mut tries).await;
         let end = start + batch.count;
         self.ring.fill(core, start, batch).await;
         self.commit(core, start, end).await;
+        if low {
+            self.reserve.add_room(core, &self.ring).await;
+        }
         if sync {
             self.wait(core, end).await;
         }

@@ -1,28 +1,10 @@
-//! Our reservations: `smmu-cmdq/src/reserve.rs`, and variations.
+//! Our reservation, `smmu-cmdq/src/reserve.rs`, and other ways, which are not built.
 //!
-//! The bit of an exclusive reservation is left out, except where a variation needs it: it is set
-//! only by a batch longer than the ring, or when an SMMU stands still for long.
+//! [`Reservation::OneWord`] is ours. That file says why it is sound. Here the position has 40 bits,
+//! and the full one follows from the consumer's, which is at most a ring behind.
 //!
-//! # One fetch-add for position and room
-//!
-//! [`Reservation::OneWord`] keeps the next position and the room in one word. Why this is sound:
-//!
-//! 1. One fetch-add takes `count` of the room and adds `count` to the position. So *position +
-//!    room* stays the same: it is the position before which slots are free.
-//! 2. A caller whose fetch-add returns at least `count` of room owns the slots from the returned
-//!    position on.
-//! 3. The first caller that finds less knows the true position, because all before it succeeded.
-//!    Its fetch-add made the room negative, so every later fetch-add finds less than 0, and fails.
-//!    The first caller thus has an exclusive reservation. It waits for room, and stores a new word
-//!    behind its own slots. The store removes what the callers that failed have added.
-//! 4. Room is added only by a compare-exchange that saw no negative room, or by that store. A
-//!    caller that takes the room across a multiple of an eighth of the ring adds it, so that step 3
-//!    is rare. An attempt that fails again and again is given up: the next eighth tries anew.
-//! 5. The position has 40 bits here. The full one follows from the consumer's, which is at most a
-//!    ring behind.
-//!
-//! It has one cost: an interrupt handler that interrupts the caller of step 3 waits in vain, as it
-//! does today for a caller with an exclusive reservation.
+//! The bit of an exclusive reservation is left out: it is set only by a batch longer than the ring,
+//! or when an SMMU stands still for long.
 
 use crate::machine::{Core, Machine, Word};
 use crate::smmu::{ENTRIES, Ring};
@@ -34,14 +16,22 @@ use super::Tries;
 pub(crate) enum Reservation {
     CompareExchange(Retry),
     FetchAdd(Adds),
-    OneWord,
+    OneWord(First),
+}
+
+/// What a caller of [`Reservation::OneWord`] does first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    /// A load and a compare-exchange, as ours.
+    Exchange,
+    /// The fetch-add.
+    Add,
 }
 
 /// The two fetch-adds: the first takes room, the second the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Adds {
-    /// `FetchAdd` as it is: a load comes first, and both words are in one line, because the struct
-    /// is in one `CacheLine`.
+    /// A load comes first, and both words are in one line.
     BehindALook,
     /// Without the load.
     AtOnce,
@@ -52,7 +42,7 @@ pub(crate) enum Adds {
 /// What a caller does after a lost compare-exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// It stands back, then loads the word anew: `CompareExchange::back_off`.
+    /// It stands back, then loads the word anew.
     StandBack,
     /// It takes the value that the compare-exchange returned.
     Returned,
@@ -62,7 +52,7 @@ pub(crate) enum Retry {
 
 /// Spin hints per attempt lost, of [`Retry::Proportional`].
 const PAUSES_PER_LOST: u64 = 64;
-/// Attempts of [`Reservation::OneWord`] to add room.
+/// Attempts to add room: `TRIES`.
 const REFILLS: u32 = 64;
 const ROOM: u32 = 40;
 const POSITION: u64 = (1 << ROOM) - 1;
@@ -79,7 +69,7 @@ pub(crate) struct Reserve {
 impl Reserve {
     pub(crate) fn new(machine: &Machine, how: Reservation) -> Reserve {
         let line = machine.line("next");
-        let first = if how == Reservation::OneWord { one_word(0, ENTRIES) } else { 0 };
+        let first = if matches!(how, Reservation::OneWord(_)) { one_word(0, ENTRIES) } else { 0 };
         let free = match how {
             Reservation::FetchAdd(Adds::AtOnceInTwoLines) => machine.line("free"),
             _ => line,
@@ -93,24 +83,27 @@ impl Reserve {
     }
 
     /// `reserve`; where there is no room, `reserve_slowly` of `produce.rs`, which refreshes the
-    /// consumer's position before each further look.
+    /// consumer's position before each further look. Returns the position, and whether the caller
+    /// adds room behind its call.
     pub(crate) async fn reserve(
         &self,
         core: &Core,
         ring: &Ring,
         count: u64,
         tries: &mut Tries,
-    ) -> u64 {
+    ) -> (u64, bool) {
         loop {
             let start = match self.how {
                 Reservation::CompareExchange(retry) => {
                     self.exchange(core, count, retry, tries).await
                 }
                 Reservation::FetchAdd(adds) => self.add(core, count, adds).await,
-                Reservation::OneWord => Some(self.one_word(core, ring, count).await),
+                Reservation::OneWord(first) => {
+                    return self.one_word(core, ring, count, first, tries).await;
+                }
             };
             match start {
-                Some(start) => return start,
+                Some(start) => return (start, false),
                 None => {
                     self.refresh(core, ring).await;
                     core.pause(1).await;
@@ -119,7 +112,7 @@ impl Reserve {
         }
     }
 
-    /// `CompareExchange::reserve`.
+    /// A load, then compare-exchanges.
     async fn exchange(
         &self,
         core: &Core,
@@ -130,7 +123,6 @@ impl Reserve {
         let mut next = core.load(self.next).await;
         let mut lost = 0;
         loop {
-            // `CompareExchange::has_room`.
             if next + count > core.load(self.consumer).await + ENTRIES {
                 return None;
             }
@@ -158,7 +150,7 @@ impl Reserve {
         }
     }
 
-    /// `FetchAdd::reserve` and `FetchAdd::take_room`.
+    /// The first fetch-add takes room, the second the position.
     async fn add(&self, core: &Core, count: u64, adds: Adds) -> Option<u64> {
         if adds == Adds::BehindALook {
             core.load(self.next).await;
@@ -171,39 +163,69 @@ impl Reserve {
         Some(core.fetch_add(self.next, count).await)
     }
 
-    async fn one_word(&self, core: &Core, ring: &Ring, count: u64) -> u64 {
+    /// `Reservation::reserve`, and the loop of `reserve_slowly`.
+    async fn one_word(
+        &self,
+        core: &Core,
+        ring: &Ring,
+        count: u64,
+        first: First,
+        tries: &mut Tries,
+    ) -> (u64, bool) {
+        let by = count.wrapping_sub(count << ROOM);
+        let reserved = |(start, room): (u64, i64)| {
+            let quarter = ENTRIES as i64 / 4;
+            (start, (room - 1) / quarter != (room - 1 - count as i64) / quarter)
+        };
         loop {
-            let before = core.fetch_add(self.next, count.wrapping_sub(count << ROOM)).await;
-            let (start, room) = position_and_room(before);
-            if room >= count as i64 {
-                let eighth = ENTRIES as i64 / 8;
-                if room / eighth != (room - count as i64) / eighth {
-                    self.refill(core, ring).await;
-                }
-                return start;
-            }
-            if room >= 0 {
-                // Step 3: this caller has an exclusive reservation.
-                loop {
-                    let end = self.refresh(core, ring).await + ENTRIES;
-                    if start + count <= end {
-                        let word = one_word(start + count, end - (start + count));
-                        core.swap(self.next, word).await;
-                        return start;
+            let mut may_add = true;
+            if first == First::Exchange {
+                let seen = core.load(self.next).await;
+                may_add = position_and_room(seen).1 >= count as i64;
+                if may_add {
+                    tries.tried += 1;
+                    let to = seen.wrapping_add(by);
+                    if core.compare_exchange(self.next, seen, to).await.is_ok() {
+                        tries.succeeded += 1;
+                        return reserved(position_and_room(seen));
                     }
-                    core.pause(1).await;
                 }
             }
-            // A look does not add, so that the room stays within its bits.
-            while position_and_room(core.load(self.next).await).1 < count as i64 {
+            if may_add {
+                let before = core.fetch_add(self.next, by).await;
+                let found = position_and_room(before);
+                if found.1 >= count as i64 {
+                    return reserved(found);
+                }
+                if found.1 >= 0 {
+                    // `Reservation::refused`: this caller has closed the word, and opens it again.
+                    core.swap(self.next, before).await;
+                }
+            }
+            loop {
+                let consumer = self.refresh(core, ring).await;
+                self.add_room_up_to(core, consumer).await;
+                // `Reservation::has_room`.
+                if position_and_room(core.load(self.next).await).1 >= count as i64 {
+                    break;
+                }
                 core.pause(1).await;
             }
         }
     }
 
-    /// Step 4: add the room that the SMMU has freed.
-    async fn refill(&self, core: &Core, ring: &Ring) {
-        let end = self.refresh(core, ring).await + ENTRIES;
+    /// `CommandQueue::add_room`.
+    pub(crate) async fn add_room(&self, core: &Core, ring: &Ring) {
+        let known = self.known_consumer(core).await;
+        let (next, room) = position_and_room(core.load(self.next).await);
+        let is_behind = room >= 0 && known + ENTRIES >= next + room as u64 + ENTRIES / 4;
+        let consumer = if is_behind { known } else { self.refresh(core, ring).await };
+        self.add_room_up_to(core, consumer).await;
+    }
+
+    /// `Reservation::add_room`.
+    async fn add_room_up_to(&self, core: &Core, consumer: u64) {
+        let end = consumer + ENTRIES;
         let mut seen = core.load(self.next).await;
         for _ in 0..REFILLS {
             let (next, room) = position_and_room(seen);

@@ -56,9 +56,9 @@ fn errors_say_what_where_and_what_to_do() {
     );
     assert_eq!(
         error("--strategy mutex"),
-        "--strategy: no strategy is named \"mutex\"; give one or more of exchange,fetch-add,linux,\
-         ticket-lock,spin-lock,exchange-returned,exchange-proportional,fetch-add-blind,\
-         fetch-add-two-lines,fetch-add-one-word"
+        "--strategy: no strategy is named \"mutex\"; give one or more of one-word,linux,exchange,\
+         fetch-add,ticket-lock,spin-lock,exchange-returned,exchange-proportional,fetch-add-blind,\
+         fetch-add-two-lines,one-word-add"
     );
 }
 

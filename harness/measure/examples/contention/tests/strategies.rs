@@ -77,11 +77,11 @@ fn a_seed_gives_the_same_run_again_and_another_seed_another() {
 
 #[test]
 fn one_core_loses_no_compare_exchange() {
-    for strategy in [Strategy::Exchange, Strategy::Linux] {
+    for strategy in [Strategy::OneWord, Strategy::Exchange, Strategy::Linux] {
         let run = simulate(strategy, Options::default().costs, load(1, 4)).unwrap();
         assert_eq!(run.succeeded(), Some(1.0));
     }
-    let run = simulate(Strategy::FetchAdd, Options::default().costs, load(1, 4)).unwrap();
+    let run = simulate(Strategy::OneWordAdd, Options::default().costs, load(1, 4)).unwrap();
     assert_eq!(run.succeeded(), None);
 }
 
