@@ -291,3 +291,42 @@ fn what_is_not_supported_is_what_the_readme_says() {
     let named: Vec<String> = rows.into_iter().map(|row| row[0].clone()).collect();
     assert_eq!(named, items, "left: docs/not-supported.md; right: README.md");
 }
+
+/// The source of the crates, without tests of their own.
+fn library_source() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let crates = "smmu-types smmu-tags smmu-invs smmu-cmdq smmu-hw-mmio smmu-attach harness/driver";
+    let mut folders: Vec<PathBuf> =
+        crates.split(' ').map(|name| root.join(name).join("src")).collect();
+    let mut source = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                source += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    source
+}
+
+/// The pages that name calls name those that there are, and scenarios too.
+#[test]
+fn tables_name_calls_and_scenarios() {
+    let source = library_source();
+    let linux = rows(&read("docs/from-linux-to-here.md"), "Linux");
+    let attaches = rows(&read("docs/every-kind-of-attach.md"), "you want");
+    assert!(linux.len() >= 30 && attaches.len() >= 10, "{} {}", linux.len(), attaches.len());
+    for row in linux.iter().chain(&attaches) {
+        for call in quoted(&row[1]) {
+            for item in call.split("?.").map(|part| part.split('(').next().unwrap()) {
+                assert!(defines(&source, item), "{item} of {row:?}");
+            }
+        }
+    }
+    for scenario in attaches.iter().flat_map(|row| quoted(&row[2])) {
+        read(&format!("harness/scenarios/{scenario}.toml"));
+    }
+}
