@@ -26,12 +26,15 @@ fn map() -> BTreeMap<String, (String, BTreeSet<String>)> {
         .collect()
 }
 
-/// What a crate's tests may use beside that: the model plays the SMMU, and an example of
-/// `smmu-measure` compares a simulation with the real queue.
+/// What a crate's tests may use beside that: the model plays the SMMU, the book's Rust takes crates
+/// alone, and an example of `smmu-measure` compares a simulation with the real queue.
 const TESTED_WITH: &[(&str, &str)] = &[
     ("smmu-driver", "smmu-model"),
     ("smmu-engine", "smmu-model"),
     ("smmu-engine", "smmu-types"),
+    ("smmu-harness", "smmu-cmdq"),
+    ("smmu-harness", "smmu-invs"),
+    ("smmu-harness", "smmu-tags"),
     ("smmu-measure", "smmu-cmdq"),
     ("smmu-measure", "smmu-types"),
 ];

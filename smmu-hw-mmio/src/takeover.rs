@@ -344,7 +344,7 @@ impl<R: Registers, W: Wait> Occupied<R, W> {
     fn drain_commands(&self, size: QueueSize) -> Result<OldCommands, TakeoverError> {
         let (registers, timeout) = (&self.smmu.registers, self.smmu.config.timeout);
         let look = || -> Result<Option<OldCommands>, TakeoverError> {
-            // The error before the pointers: the SMMU writes CMDQ_CONS first (4.1.3).
+            // The error before the pointers: the SMMU writes CMDQ_CONS first (7.1).
             let stopped = check_errors(&self.smmu)?.contains(gerror::CMDQ);
             let state = command_state(registers, size)?;
             if state.is_empty() && !stopped {

@@ -214,7 +214,7 @@ impl Command {
     /// Whether the command drops what the SMMU itself has cached: `CFGI_*` or `TLBI_*`.
     ///
     /// `ATC_INV` drops what a device has cached, so it is none. An unknown command is one if its
-    /// opcode lies among those of `CFGI_*` and Non-secure `TLBI_*` (4.1.2).
+    /// opcode lies among those of `CFGI_*` and Non-secure `TLBI_*` (4.1.1).
     #[must_use]
     pub const fn is_invalidation(&self) -> bool {
         match self {
