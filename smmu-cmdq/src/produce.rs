@@ -253,14 +253,19 @@ where
         reserved
     }
 
-    /// Add the room that the SMMU has freed: what waiters know of, or else what `CMDQ_CONS` says.
+    /// Add the room that the SMMU has freed: what waiters know of. Where they know too little, and
+    /// less than a quarter of the ring is left, what `CMDQ_CONS` says: callers that wait never read it
+    /// for room.
     #[cold]
     #[inline(never)]
     fn add_room(&self) {
         let known = acquire(&self.consumer);
-        let consumer = match self.reserve.is_behind(known) {
-            true => Ok(known),
-            false => self.refresh(),
+        let consumer = if self.reserve.is_behind(known) {
+            Ok(known)
+        } else if self.reserve.is_short() {
+            self.refresh()
+        } else {
+            return;
         };
         // The next call reports an error, which does not concern the commands of this one.
         if let Ok(consumer) = consumer {

@@ -173,6 +173,11 @@ impl Reservation {
         consumer + self.depth >= self.limit.load(Ordering::Relaxed) + (1 << self.part)
     }
 
+    /// Whether less than a quarter of the ring is free, as far as the word knows.
+    pub(crate) fn is_short(&self) -> bool {
+        !self.has_room(1 << self.part)
+    }
+
     /// Add the room that `consumer`, a position of the consumer, allows. The caller has acquired the
     /// position.
     pub(crate) fn add_room(&self, consumer: u64) {

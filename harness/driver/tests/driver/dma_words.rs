@@ -26,8 +26,7 @@ const CRATES: [&str; 7] = [
 
 /// Functions that take references to atomics, all of which are fields of the command queue: its
 /// positions, and the cells of committed batches.
-const OWN_ATOMICS: [(&str, &str); 5] = [
-    ("smmu-cmdq/src/reserve.rs", "set_exclusive"),
+const OWN_ATOMICS: [(&str, &str); 4] = [
     ("smmu-cmdq/src/reserve.rs", "reserve"),
     ("smmu-cmdq/src/reserve.rs", "reserve_exclusive"),
     ("smmu-cmdq/src/prod_owner.rs", "leave"),
