@@ -24,11 +24,9 @@ const CRATES: [&str; 7] = [
     "harness/driver",
 ];
 
-/// Functions that take references to atomics, all of which are fields of the command queue: its
-/// positions, and the cells of committed batches.
-const OWN_ATOMICS: [(&str, &str); 4] = [
-    ("smmu-cmdq/src/reserve.rs", "reserve"),
-    ("smmu-cmdq/src/reserve.rs", "reserve_exclusive"),
+/// Functions that take references to atomics, all of which are fields of the command queue: the cells
+/// of committed batches.
+const OWN_ATOMICS: [(&str, &str); 2] = [
     ("smmu-cmdq/src/prod_owner.rs", "leave"),
     ("smmu-cmdq/src/prod_owner.rs", "wait_for_ownership"),
 ];
