@@ -11,7 +11,7 @@ use smmu_types::{
     regs,
 };
 
-use crate::{DmaRefused, Hazard, Model, ModelRegisters, Profile};
+use crate::{DmaRefused, Hazard, Model, ModelRegisters, Profile, Violation};
 
 pub(super) const RAM: u64 = 0x4000_0000;
 pub(super) const BYTES: usize = 0x20_0000;
@@ -252,6 +252,16 @@ impl ModelRig {
     /// The events as text.
     pub(super) fn event_lines(&self) -> Vec<String> {
         self.events().iter().map(ToString::to_string).collect()
+    }
+
+    /// The mistakes of the driver since the last call. There was no other hazard.
+    pub(super) fn violations(&self) -> Vec<Violation> {
+        let hazards = self.model.take_hazards();
+        let violation = |hazard: &Hazard| match hazard {
+            Hazard::Protocol { violation, .. } => *violation,
+            other => panic!("{other}"),
+        };
+        hazards.iter().map(violation).collect()
     }
 
     /// The missing commands of all hazards since the last call, as text.

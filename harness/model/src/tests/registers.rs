@@ -7,17 +7,6 @@ use smmu_types::{Capabilities, IdRegisters, StreamId, regs};
 use super::model_rig::{A, ModelRig, STRTAB};
 use crate::{Hazard, Profile, Violation};
 
-fn violations(rig: &ModelRig) -> Vec<Violation> {
-    let hazards = rig.model.take_hazards();
-    hazards
-        .iter()
-        .map(|hazard| match hazard {
-            Hazard::Protocol { violation, .. } => *violation,
-            other => panic!("{other}"),
-        })
-        .collect()
-}
-
 #[test]
 fn the_id_registers_are_the_profile() {
     let rig = ModelRig::off(Profile { asid_bits: 8, stage2: false, ..Profile::default() });
@@ -34,7 +23,7 @@ fn the_id_registers_are_the_profile() {
     assert!(caps.stage1 && !caps.stage2);
     assert_eq!((caps.asid_bits, caps.minor_version), (8, 1));
     assert_eq!(r.read(regs::IDR2) | r.read(regs::IDR4), 0);
-    assert_eq!(violations(&rig), []);
+    assert_eq!(rig.violations(), []);
 }
 
 #[test]
@@ -48,17 +37,17 @@ fn while_translation_is_off_gbpa_decides() {
     assert_eq!(rig.regs.read(regs::GBPA), regs::gbpa::ABORT);
     assert_eq!(rig.dma(StreamId(99), A), None);
     assert_eq!(rig.read(StreamId(99), A), None);
-    assert_eq!(violations(&rig), []);
+    assert_eq!(rig.violations(), []);
 }
 
 #[test]
 fn gbpa_needs_update_set_and_no_update_pending() {
     let rig = ModelRig::off(Profile::default());
     rig.regs.write(regs::GBPA, regs::gbpa::ABORT);
-    assert_eq!(violations(&rig), [Violation::Update]);
+    assert_eq!(rig.violations(), [Violation::Update]);
     rig.regs.write(regs::GBPA, regs::gbpa::UPDATE | regs::gbpa::ABORT);
     rig.regs.write(regs::GBPA, regs::gbpa::UPDATE);
-    assert_eq!(violations(&rig), [Violation::Update]);
+    assert_eq!(rig.violations(), [Violation::Update]);
 }
 
 #[test]
@@ -70,7 +59,7 @@ fn wide_registers_may_be_written_in_halves() {
     assert_eq!(rig.regs.read(regs::STRTAB_BASE), 1 << 62 | STRTAB);
     assert_eq!(rig.regs.read32(offset), STRTAB as u32);
     assert_eq!(rig.regs.read32(offset + 4), 1 << 30);
-    assert_eq!(violations(&rig), []);
+    assert_eq!(rig.violations(), []);
 }
 
 #[rstest]
@@ -86,12 +75,12 @@ fn illegal_accesses(#[case] offset: u32, #[case] bytes: u32, #[case] violation: 
         _ => rig.regs.read64(offset),
     };
     assert_eq!(read, 0);
-    assert_eq!(violations(&rig), [violation]);
+    assert_eq!(rig.violations(), [violation]);
     match bytes {
         4 => rig.regs.write32(offset, u32::MAX),
         _ => rig.write64(offset, u64::MAX),
     }
-    assert_eq!(violations(&rig), [violation]);
+    assert_eq!(rig.violations(), [violation]);
 }
 
 #[rstest]
@@ -108,7 +97,7 @@ fn closed_while_enabled(#[case] offset: u32, #[case] register: &str, #[case] by:
     let before = rig.regs.read32(offset);
     rig.regs.write32(offset, !before & 0x40);
     assert_eq!(rig.regs.read32(offset), before);
-    let found = violations(&rig);
+    let found = rig.violations();
     assert!(
         matches!(found[..], [Violation::Enabled { register: r, by: b }] if r == register && b == by),
         "{found:?}"
@@ -122,16 +111,16 @@ fn read_only_and_reserved() {
     rig.regs.write32(regs::CR0ACK.offset(), 7);
     rig.regs.write32(regs::GERROR.offset(), 7);
     let names = ["IDR0", "CR0ACK", "GERROR"];
-    assert_eq!(violations(&rig), names.map(|register| Violation::ReadOnly { register }));
+    assert_eq!(rig.violations(), names.map(|register| Violation::ReadOnly { register }));
     rig.regs.write(regs::CR0, u32::MAX);
     assert_eq!(rig.regs.read(regs::CR0ACK), 0xd, "neither PRI nor ATS");
-    assert_eq!(violations(&rig)[0], Violation::ReservedBits { register: "CR0", bits: 0xffff_fff2 });
+    assert_eq!(rig.violations()[0], Violation::ReservedBits { register: "CR0", bits: 0xffff_fff2 });
     rig.regs.write(regs::GERROR_IRQ_CFG0, 0);
     rig.regs.write(regs::PRIQ_BASE, 0);
-    assert_eq!(violations(&rig), []);
+    assert_eq!(rig.violations(), []);
     rig.regs.write(regs::GERROR_IRQ_CFG0, 0x1000);
     assert_eq!(
-        violations(&rig),
+        rig.violations(),
         [Violation::ReservedBits { register: "GERROR_IRQ_CFG0", bits: 0x1000 }]
     );
     assert_eq!(rig.regs.read(regs::GERROR_IRQ_CFG0), 0);
@@ -141,7 +130,7 @@ fn read_only_and_reserved() {
 fn gerrorn_follows_gerror() {
     let rig = ModelRig::new();
     rig.regs.write(regs::GERRORN, regs::gerror::CMDQ);
-    assert_eq!(violations(&rig), [Violation::NotActive { bits: regs::gerror::CMDQ }]);
+    assert_eq!(rig.violations(), [Violation::NotActive { bits: regs::gerror::CMDQ }]);
     assert_eq!(rig.regs.read(regs::GERRORN), 0);
 }
 
@@ -153,10 +142,10 @@ fn bases_and_sizes_are_checked_when_they_are_enabled() {
     r.write(regs::STRTAB_BASE_CFG, 17 | 2 << 16);
     r.write(regs::CMDQ_BASE, 0x4000_1020 | 9);
     r.write(regs::EVENTQ_BASE, 0x4000_2020 | 3);
-    assert_eq!(violations(&rig), []);
+    assert_eq!(rig.violations(), []);
     r.write(regs::CR0, 0xd);
     assert_eq!(
-        violations(&rig),
+        rig.violations(),
         [
             Violation::Unsupported { register: "CMDQ_BASE", field: "LOG2SIZE", value: 9 },
             Violation::Alignment { register: "CMDQ_BASE", address: 0x4000_1020, align: 0x1000 },
@@ -179,7 +168,7 @@ fn queue_pointers_stay_in_the_queue() {
     rig.regs.write(regs::CMDQ_PROD, (prod + 17) & 0x1f);
     rig.regs.write(regs::EVENTQ_CONS, 3);
     assert_eq!(
-        violations(&rig),
+        rig.violations(),
         [
             Violation::Pointer { register: "CMDQ_PROD", value: (prod + 17) & 0x1f },
             Violation::Pointer { register: "EVENTQ_CONS", value: 3 },
@@ -202,7 +191,7 @@ fn pointer_bits_above_the_wrap_flag_read_as_zero() {
     assert_eq!(r.read(regs::CMDQ_CONS), 0x7f00_001f, "the error code stays");
     assert_eq!(r.read(regs::EVENTQ_CONS), 0x8000_000f, "the overflow flag stays");
     assert_eq!(r.read(regs::PRIQ_CONS), 0x8000_0007);
-    assert_eq!(violations(&rig), []);
+    assert_eq!(rig.violations(), []);
     // The size at the time of the read counts.
     r.write(regs::CMDQ_BASE, 6);
     assert_eq!(r.read(regs::CMDQ_CONS), 0x7f00_007f);

@@ -8,7 +8,7 @@ use super::faults::{atc_inv, sync_with_msi};
 use super::model_rig::{
     A, B, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va, s2_ipa,
 };
-use crate::{Hazard, InjectedFault, Model, ModelRegisters, Profile, SecondQueue, Violation};
+use crate::{InjectedFault, Model, ModelRegisters, Profile, SecondQueue, Violation};
 use smmu_types::Irq;
 use smmu_types::regs::vcmdq::{
     BASE, CONFIG, CONS, CONS_INDX_BASE, ENABLE, ERROR, GERROR, GERRORN, PROD, STATUS,
@@ -64,15 +64,6 @@ impl<'a> SecondQueueRig<'a> {
 
     fn acknowledge(&self) {
         self.regs.write32(GERRORN, self.regs.read32(GERROR));
-    }
-
-    fn violations(&self) -> Vec<Violation> {
-        let hazards = self.rig.model.take_hazards();
-        let violation = |hazard: &Hazard| match hazard {
-            Hazard::Protocol { violation, .. } => *violation,
-            other => panic!("{other}"),
-        };
-        hazards.iter().map(violation).collect()
     }
 }
 
@@ -197,7 +188,7 @@ fn registers_are_closed_while_the_queue_is_enabled() {
     let by = "VCMDQ_CONFIG.CMDQ_EN";
     let want =
         ["VCMDQ_BASE", "VCMDQ_CONS_INDX"].map(|register| Violation::Enabled { register, by });
-    assert_eq!(second.violations(), want);
+    assert_eq!(second.rig.violations(), want);
     assert_eq!((r.read64(BASE), r.read32(CONS)), (QUEUE | u64::from(LOG2), 0));
 }
 
@@ -211,7 +202,7 @@ fn accesses_in_halves_and_illegal_accesses() {
     r.write32(BASE + 4, 0x1234);
     assert_eq!(r.read64(BASE), 0x1234_8000_0004);
     assert_eq!((r.read32(BASE), r.read32(BASE + 4)), (0x8000_0004, 0x1234));
-    assert_eq!(second.violations(), []);
+    assert_eq!(second.rig.violations(), []);
     assert_eq!((r.read32(0x18), r.read64(CONS), r.read32(2)), (0, 0, 0));
     r.write32(STATUS, 1);
     r.write32(GERROR, 1);
@@ -219,7 +210,7 @@ fn accesses_in_halves_and_illegal_accesses() {
     r.write64(CONS_INDX_BASE, 0);
     r.write64(CONS_INDX_BASE, 0x1000);
     assert_eq!(
-        second.violations(),
+        second.rig.violations(),
         [
             Violation::Undefined { offset: 0x18 },
             Violation::Width { offset: CONS, bytes: 8 },
@@ -244,7 +235,7 @@ fn base_size_and_pointers_are_checked() {
     r.write32(CONFIG, ENABLE);
     let register = "VCMDQ_BASE";
     assert_eq!(
-        second.violations(),
+        second.rig.violations(),
         [
             Violation::Pointer { register: "VCMDQ_PROD_INDX", value: POINTER },
             Violation::Unsupported { register, field: "LOG2SIZE", value: 9 },
