@@ -215,13 +215,13 @@ impl Session {
             let mut greeted = false;
             loop {
                 match self.link.line(patience) {
-                    Ok(line) if stopped(&line).is_some() => {
-                        return Err(SessionError::Stopped(stopped(&line).unwrap_or_default()));
-                    }
-                    Ok(line) if line.starts_with(GREETING) => greeted = true,
-                    Ok(line) if greeted && line == "ready" => return Ok(()),
-                    // The answers to what was sent before.
-                    Ok(_) => {}
+                    Ok(line) => match stopped(&line) {
+                        Some(why) => return Err(SessionError::Stopped(why)),
+                        None if line.starts_with(GREETING) => greeted = true,
+                        None if greeted && line == "ready" => return Ok(()),
+                        // The answers to what was sent before.
+                        None => {}
+                    },
                     Err(LinkError::Silent) => break,
                     Err(error) => return Err(failed(&self.link, error, DOING, self.silence)),
                 }
