@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const BANNER: &str = r#"printf 'smmu-board 1 {"describe":"a script","offers":["stage1"],"piece":4096,"largest_piece":4096,"longest":65536,"notes":[]}\nready\n'"#;
+const BANNER: &str = r#"printf 'smmu-board 2 {"describe":"a script","offers":["stage1"],"piece":4096,"largest_piece":4096,"longest":65536,"notes":[]}\nready\n'"#;
 
 fn harness() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_smmu-harness"));
@@ -141,7 +141,7 @@ fn a_serial_device_is_made_raw_and_asked() {
             heard.push(byte[0]);
         }
         // Carriage returns come through, and the target hears no echo of its own lines.
-        let banner = "smmu-board 1 {\"describe\":\"a line\",\"offers\":[],\"piece\":16,\
+        let banner = "smmu-board 2 {\"describe\":\"a line\",\"offers\":[],\"piece\":16,\
                       \"largest_piece\":16,\"longest\":9,\"notes\":[]}\r\nready\r\n";
         target.write_all(banner.as_bytes()).unwrap();
         (heard, target)

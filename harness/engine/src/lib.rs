@@ -15,7 +15,8 @@
 //!    [`step_begins`](machine::Machine::step_begins) prints a step, and [`offers`] says what the ID
 //!    registers do;
 //! 2. asks [`alloc_fault::fails`] in its global allocator;
-//! 3. parses the text of a scenario, [`run`](run::run)s it, and prints the
+//! 3. takes a scenario that the host has prepared ([`scenario::Scenario::from_prepared`]),
+//!    [`run`](run::run)s it, and prints the
 //!    [`RunReport`](run::RunReport) as a line of JSON. A host reads it without loss.
 //!
 //! # What needs `std`
@@ -32,6 +33,8 @@
 //! - `std`: the second column of the table above.
 //! - `schema`: `scenario::schema` and `scenario::reference`, the JSON Schema of the format and its
 //!   reference page.
+//! - `toml`: `Scenario::parse`, which reads files. An image for a board leaves it out: the parser would
+//!   be a quarter of it.
 //! - `record`: a run keeps a row of values for each line, with the words of table entries and the
 //!   time. `record` completes and describes them. An image for a board leaves it out.
 #![no_std]

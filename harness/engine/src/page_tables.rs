@@ -38,7 +38,7 @@ const INNER_SHAREABLE: u64 = 3 << 8;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// The stage that a table translates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum TableStage {
     /// `"s1"`: stage 1.
@@ -91,7 +91,7 @@ impl LeafSize {
 }
 
 /// What a mapping permits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Permission {
     /// `"rw"`: reads and writes.

@@ -83,8 +83,10 @@ fn same(name: &str, got: &str, want: &str) -> Result<(), Failed> {
     if got == want { Ok(()) } else { Err(format!("{name}:\n{got}\nis not\n{want}").into()) }
 }
 
+/// As a board takes them: prepared.
 fn transcripts_are_the_snapshots() -> Result<(), Failed> {
     for (name, scenario) in scenarios() {
+        let scenario = Scenario::from_prepared(&name, &scenario.prepare())?;
         let report = run(&scenario, &Mock, RunOptions::default());
         passed(&report)?;
         same(&name, &transcript(&report), &snapshot(&name))?;

@@ -95,7 +95,7 @@ const KNOWN: [Known; 4] = [
     },
     Known {
         name: SCENARIOS,
-        limit: 1_100_000,
+        limit: 900_000,
         form: Form::BareMetal,
         profile: RELEASE,
         room: Room::SHARED,
@@ -103,7 +103,7 @@ const KNOWN: [Known; 4] = [
     },
     Known {
         name: LINUX,
-        limit: 1_310_000,
+        limit: 1_050_000,
         form: Form::Process,
         profile: RELEASE,
         room: Room(LINUX),

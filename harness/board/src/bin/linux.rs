@@ -11,6 +11,7 @@ extern crate alloc;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ffi::{c_int, c_void};
 use core::fmt;
@@ -43,9 +44,9 @@ use smmu_board::scenarios::serve::{HostLine, LineFault, serve};
 use smmu_board::scenarios::silent::ToldByMemory;
 use smmu_board::timer::GenericTimer;
 use smmu_board::window::RamWindow;
-use smmu_engine::machine::Ram;
+use smmu_engine::machine::{Need, Ram};
 use smmu_engine::run::{RunOptions, run};
-use smmu_engine::scenario::Scenario;
+use smmu_engine::scenario::{Expect, Scenario, ScenarioFile, SmmuSpec, Spanned, Step};
 use smmu_hw_mmio::firmware::Stream as DmaStream;
 use smmu_hw_mmio::{Coherency, VolatileRegisters, probe};
 use smmu_types::SmmuId;
@@ -372,13 +373,18 @@ static ACCIDENT: AtomicUsize = AtomicUsize::new(0);
 
 /// Turns translation on, and ends by an accident.
 fn rehearse(backend: &BoardBackend, rehearsal: Rehearsal) {
-    const TEXT: &str = "title = \"Translation is on, and every stream is blocked\"\n\
-                        needs = [\"stage1\"]\n\
-                        smmu = [{ name = \"smmu0\" }]\n\
-                        step = [{ expect = { smmu = \"smmu0\", asids_in_use = 0 } }]\n";
+    let smmu = Spanned::of("smmu0".to_string());
+    let expect = Expect { smmu: smmu.clone(), asids_in_use: Some(0), ..Expect::default() };
+    let file = ScenarioFile {
+        title: "Translation is on, and every stream is blocked".to_string(),
+        needs: vec![Need::Stage1],
+        smmus: vec![SmmuSpec { name: smmu, ..SmmuSpec::default() }],
+        steps: vec![Spanned::of(Step::Expect(expect))],
+        ..ScenarioFile::default()
+    };
     ACCIDENT.store(rehearsal as usize, Ordering::Relaxed);
     LAST_STEP.store(1, Ordering::Relaxed);
-    match Scenario::parse("rehearsal", "rehearsal", TEXT) {
+    match Scenario::new("rehearsal", file) {
         Ok(scenario) => {
             let report = run(&scenario, backend, RunOptions { sabotage: None });
             // Not reached if translation went on.

@@ -23,7 +23,7 @@ pub struct Request {
     pub name: String,
     /// How to break the driver.
     pub sabotage: Option<Sabotage>,
-    /// Its text, whose checksum was right.
+    /// The prepared scenario, whose checksum was right.
     pub text: String,
 }
 

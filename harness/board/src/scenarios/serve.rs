@@ -13,7 +13,7 @@ use smmu_engine::scenario::Scenario;
 use super::receiver::{LARGEST_PIECE, LONGEST_TEXT, PIECE, Received, Receiver, Refusal, Request};
 
 /// The version of the protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A message that stops for so long is cut.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -128,7 +128,7 @@ fn greet(backend: &dyn Backend, notes: &[String], line: &mut dyn HostLine) {
 
 fn carry_out(backend: &dyn Backend, request: &Request) -> Result<RunReport, Refusal> {
     let Request { name, sabotage, text } = request;
-    let scenario = Scenario::parse(name, name, text)
+    let scenario = Scenario::from_prepared(name, text)
         .map_err(|error| Refusal::Scenario { message: error.to_string() })?;
     Ok(run(&scenario, backend, RunOptions { sabotage: *sabotage }))
 }

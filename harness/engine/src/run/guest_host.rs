@@ -5,13 +5,16 @@ use smmu_driver::smmu_attach::SteChange;
 use smmu_driver::smmu_attach::guest::{
     AtsPermission, Emulation, Stop as Halt, VirtualDevice, guest_ids,
 };
-use smmu_driver::smmu_types::{Asid, Command, Leaf, OutputSize, RawCommand, SmmuId, Ste, StreamId};
+use smmu_driver::smmu_types::{
+    Asid, Command, Leaf, OutputSize, PhysAddr, RawCommand, SmmuId, Ste, StreamId,
+};
 
 use super::committed::committed;
+use super::domains::own_memory;
 use super::guests::{Guest, GuestTable};
 use super::rig::Rig;
 use super::stop::Stop;
-use crate::page_tables::Permission;
+use crate::page_tables::{PAGE, Permission};
 use crate::prelude::*;
 use crate::scenario::ScenarioFile;
 use crate::transcript::LineKind;
@@ -36,7 +39,14 @@ pub(super) fn make(rig: &mut Rig<'_>, file: &ScenarioFile) -> Result<(), Stop> {
     for spec in &file.guest_tables {
         let (name, of) = (spec.name.get_ref(), spec.guest.get_ref());
         let dma = rig.driver.dma().clone();
-        let table = GuestTable::new(of, rig.guest(of)?, Asid(spec.asid), dma)?;
+        let mut table = GuestTable::new(of, rig.guest(of)?, Asid(spec.asid), dma)?;
+        // The rings of devices, which the parent maps at their own addresses. They may share some.
+        let rings = own_memory(rig.scenario, &*rig.machine);
+        for page in rings.into_iter().flat_map(|ring| ring.step_by(PAGE as usize)) {
+            if !table.tables.maps(page, PhysAddr(page)) {
+                table.tables.map(page, PhysAddr(page), Permission::ReadWrite)?;
+            }
+        }
         rig.guest_tables.insert(name.clone(), table);
         rig.show_guest_memory(name)?;
     }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smmu_driver::smmu_attach::{AtsUse, DeviceConfig};
 use smmu_driver::smmu_types::{OutputSize, StreamId};
 
@@ -14,7 +14,7 @@ use crate::machine::{AtsPower, Granules, MachineDevice, Need, SecondQueueKind};
 use crate::page_tables::TableStage;
 
 /// A scenario file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ScenarioFile {
@@ -53,7 +53,7 @@ pub struct ScenarioFile {
 }
 
 /// One SMMU.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SmmuSpec {
@@ -99,7 +99,7 @@ pub struct SmmuSpec {
 }
 
 /// A granule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum GranuleName {
     /// `"4k"`: 4 KiB.
@@ -114,7 +114,7 @@ pub enum GranuleName {
 }
 
 /// The stream tables, or the tables of context descriptors, that an SMMU can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StreamTableKind {
@@ -125,7 +125,7 @@ pub enum StreamTableKind {
 }
 
 /// How the driver learns that a `CMD_SYNC` is complete.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SyncMethod {
@@ -204,7 +204,7 @@ impl SmmuSpec {
 }
 
 /// A device that can do DMA; or several, named `name0`, `name1` and so on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeviceSpec {
@@ -229,7 +229,7 @@ pub struct DeviceSpec {
 }
 
 /// The ATS of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceAts {
@@ -240,7 +240,7 @@ pub enum DeviceAts {
 }
 
 /// A domain; or several, named `name0`, `name1` and so on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DomainSpec {
@@ -279,7 +279,7 @@ impl ScenarioFile {
 /// Memory that firmware reserved for a device which runs already. Firmware lets the SMMUs pass all
 /// transactions. Before translation begins, the driver attaches the device to a domain that maps each
 /// page to itself. The device writes to each page after each change of `CR0`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReservedSpec {
@@ -292,7 +292,7 @@ pub struct ReservedSpec {
 }
 
 /// A guest with a virtual SMMU: the SMMU nests its stage 1 over the stage 2 of a domain.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GuestSpec {
@@ -308,7 +308,7 @@ pub struct GuestSpec {
 
 /// Tables of stage 1 in a guest's memory, with a context descriptor. The parent maps this memory at
 /// its own addresses, and nothing else of the host.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GuestTableSpec {

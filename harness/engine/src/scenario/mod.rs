@@ -20,35 +20,44 @@
 //! attach = { device = "dev0", to = "D" }
 //! ```
 //!
+//! [`Scenario::parse`] reads a file, with the feature `toml`. [`Scenario::prepare`] is the form for a
+//! machine that parses none.
+//!
 //! The parser refuses unknown keys. An error gives the line and the column. The steps are the
 //! variants of [`Step`].
 
 mod check;
+mod checked;
 mod file;
 mod names;
 mod nearest;
+mod prepared;
 #[cfg(feature = "schema")]
 mod reference;
 #[cfg(feature = "schema")]
 mod schema;
+#[cfg(feature = "toml")]
 mod source;
 mod spanned;
 mod step_spec;
 mod steps;
 
+pub use checked::Scenario;
 pub use file::{
     DeviceAts, DeviceSpec, DomainSpec, GranuleName, GuestSpec, GuestTableSpec, ReservedSpec,
     ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod,
 };
 pub use names::SpannedName;
 pub use nearest::nearest;
+pub use prepared::PreparedError;
 #[cfg(feature = "schema")]
 pub use reference::reference;
 #[cfg(all(feature = "record", feature = "schema"))]
 pub(crate) use schema::plain_descriptions;
 #[cfg(feature = "schema")]
 pub use schema::schema;
-pub use source::{Scenario, ScenarioError};
+#[cfg(feature = "toml")]
+pub use source::ScenarioError;
 pub use spanned::Spanned;
 pub use steps::{
     AdoptDoubt, AdoptStep, AdoptWatch, AnswerStep, AnswerWith, AsidArgument, AtcArguments, Attach,

@@ -3,27 +3,10 @@
 use core::ops::Range;
 
 use crate::prelude::*;
-use crate::scenario::spanned::Spanned;
 
-use super::check;
+use super::checked::Scenario;
 use super::file::ScenarioFile;
 use super::nearest::nearest;
-use super::steps::{Expect, Step};
-
-/// A scenario, checked: every name in it stands for something.
-#[derive(Debug)]
-pub struct Scenario {
-    /// The name of the file, without its ending.
-    pub name: String,
-    /// What errors call the text: a file's path, as a rule.
-    pub path: String,
-    /// The text, for a machine that parses it itself.
-    pub text: String,
-    /// The line of each step, from 1.
-    pub lines: Vec<usize>,
-    /// What the file says.
-    pub file: ScenarioFile,
-}
 
 /// A scenario's text that is wrong at a place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,25 +65,8 @@ impl Scenario {
             message += &meant(&message);
             ScenarioError::at(file, text, error.span().unwrap_or(0..0), message)
         })?;
-        check::check(&parsed)
-            .map_err(|(span, message)| ScenarioError::at(file, text, span, message))?;
         let lines = parsed.steps.iter().map(|step| line_of(text, step.span().start)).collect();
-        Ok(Scenario {
-            name: name.to_owned(),
-            path: file.to_owned(),
-            text: text.to_owned(),
-            lines,
-            file: parsed,
-        })
-    }
-
-    /// Whether a step checks what became of all commands. Then the run keeps them from the
-    /// beginning.
-    #[must_use]
-    pub fn checks_commands(&self) -> bool {
-        let asks = |step: &Spanned<Step>| {
-            matches!(step.get_ref(), Step::Expect(Expect { commands: Some(_), .. }))
-        };
-        self.file.steps.iter().any(asks)
+        Self::checked((name, file), lines, parsed)
+            .map_err(|(span, message)| ScenarioError::at(file, text, span, message))
     }
 }

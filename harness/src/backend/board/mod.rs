@@ -3,6 +3,7 @@
 mod link;
 mod session;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -192,7 +193,12 @@ impl Board {
     pub const fn can(need: Need) -> bool {
         matches!(
             need,
-            Need::Stage1 | Need::Stage2 | Need::SeveralSmmus | Need::QueueStop | Need::Parallel
+            Need::Stage1
+                | Need::Stage2
+                | Need::Nesting
+                | Need::SeveralSmmus
+                | Need::QueueStop
+                | Need::Parallel
         )
     }
 
@@ -274,8 +280,8 @@ impl Board {
 
     fn covers(&self, running: &Running, scenario: &Scenario) -> bool {
         let Place::Qemu { machine, .. } = &self.place else { return true };
-        let (smmus, streams) = wanted(scenario, &[], machine.smmus);
-        smmus <= running.smmus && streams.iter().all(|stream| running.streams.contains(stream))
+        let (smmus, _) = wanted(scenario, &[], machine.smmus);
+        smmus <= running.smmus && finds(&running.streams, &own_streams(scenario, smmus))
     }
 
     fn report(&self, scenario: &Scenario, outcome: RunOutcome) -> RunReport {
@@ -380,7 +386,7 @@ impl Runner for Board {
             let reason = format!("{} has no {}", self.kind.name(), lacking.join(", "));
             return self.report(scenario, RunOutcome::Skipped { reason });
         }
-        match running.session.run(&scenario.name, &scenario.text, options.sabotage) {
+        match running.session.run(&scenario.name, &scenario.prepare(), options.sabotage) {
             Ok(mut report) => {
                 // The target knows neither the file nor what this program calls the scenario.
                 report.scenario.clone_from(&scenario.name);
@@ -426,22 +432,47 @@ fn wanted(
     let of_streams = before.iter().map(|(smmu, _)| smmu + 1).max().unwrap_or(1);
     let asked = file.smmus.len().max(of_streams);
     let smmus = smmus.unwrap_or(if asked > 1 { asked.max(3) } else { 1 });
+    let own = own_streams(scenario, smmus);
+    let together = |more: &[&[(usize, u32)]]| {
+        let mut streams = [&own[..], &more.concat()].concat();
+        streams.retain(|(smmu, _)| *smmu < smmus);
+        streams.sort_unstable();
+        streams.dedup();
+        streams
+    };
+    let mut streams = together(&[&STREAMS, before]);
+    for fewer in [&STREAMS[..], &[]] {
+        if !finds(&streams, &own) {
+            streams = together(&[fewer]);
+        }
+    }
+    (smmus, streams)
+}
+
+/// The SMMU and the StreamID of each stream that a scenario names, on a machine of so many SMMUs.
+fn own_streams(scenario: &Scenario, smmus: usize) -> Vec<(usize, u32)> {
+    let file = &scenario.file;
     let index = |name: &str| file.smmus.iter().position(|smmu| smmu.name.get_ref() == name);
     let own = file.devices.iter().flat_map(|device| {
         let smmu = index(device.smmu.get_ref()).unwrap_or(0);
         let first = device.each().map(|(_, stream)| stream);
         first.chain(device.further()).map(move |stream| (smmu, stream.0)).collect::<Vec<_>>()
     });
-    let mut streams: Vec<_> = STREAMS.into_iter().chain(before.iter().copied()).collect();
-    streams.retain(|(smmu, _)| *smmu < smmus);
-    for stream in own.filter(|(smmu, _)| *smmu < smmus) {
-        if !streams.contains(&stream) {
-            streams.push(stream);
-        }
-    }
-    streams.sort_unstable();
-    streams.dedup();
-    (smmus, streams)
+    own.filter(|(smmu, _)| *smmu < smmus).collect()
+}
+
+/// Whether the image finds streams on a machine with `all`: it numbers the buses behind a further
+/// SMMU one after the other.
+fn finds(all: &[(usize, u32)], streams: &[(usize, u32)]) -> bool {
+    let bus = |stream: u32| stream >> 8;
+    streams.iter().all(|&(smmu, stream)| {
+        let behind = all.iter().filter(|(other, _)| *other == smmu);
+        let buses: BTreeSet<u32> = behind.map(|(_, stream)| bus(*stream)).collect();
+        let numbered = buses.first().copied().unwrap_or_default()..;
+        all.contains(&(smmu, stream))
+            && (smmu == 0
+                || buses.into_iter().zip(numbered).any(|(is, n)| is == n && n == bus(stream)))
+    })
 }
 
 /// What went wrong, and how the program ended if it did.
@@ -479,5 +510,42 @@ fn failure(scenario: &Scenario, step: LastStep, happened: String) -> RunFailure 
         expected: None,
         happened,
         hazards: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Buses 2, 3 and 9 behind SMMU 1 would be 2, 3 and 4.
+    #[test]
+    fn a_machine_keeps_no_stream_that_would_move_another() {
+        let text = |second: u32, third: u32| {
+            format!(
+                "title = \"streams\"\nneeds = [\"several-smmus\"]\n\
+                 smmu = [{{ name = \"a\" }}, {{ name = \"b\" }}]\n\
+                 device = [{{ name = \"one\", smmu = \"b\", stream = {second} }}, \
+                 {{ name = \"two\", smmu = \"b\", stream = {third} }}]\n\
+                 step = [{{ attach = {{ device = \"one\", to = \"blocked\" }} }}]\n"
+            )
+        };
+        let scenario = |second, third| {
+            Scenario::parse("streams", "streams.toml", &text(second, third)).unwrap()
+        };
+        let (low, high) = (scenario(0x200, 0x300), scenario(0x900, 0xa00));
+        let first_smmu = [(0, 0x8), (0, 0x10), (0, 0x18), (0, 0x28)];
+        let (smmus, running) = wanted(&low, &[], None);
+        assert_eq!(smmus, 3);
+        let further = [(1, 0x200), (1, 0x300), (1, 0x900), (2, 0xd00)];
+        assert_eq!(running, [&first_smmu[..], &further].concat());
+        assert!(finds(&running, &own_streams(&low, 3)));
+        assert!(!finds(&running, &own_streams(&high, 3)));
+        // So the next machine has none of these.
+        let (_, next) = wanted(&high, &running, None);
+        let further = [(1, 0x900), (1, 0xa00), (2, 0xd00)];
+        assert_eq!(next, [&first_smmu[..], &further].concat());
+        // And one for which the usual streams are in the way has its own only.
+        let (_, own) = wanted(&scenario(0x900, 0xb00), &running, None);
+        assert_eq!(own, [(1, 0x900), (1, 0xb00)]);
     }
 }

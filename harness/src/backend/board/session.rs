@@ -7,7 +7,7 @@ use smmu_engine::run::{RunReport, Sabotage};
 
 use super::link::{Link, LinkError, excerpt};
 
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// The start of a banner.
 const GREETING: &str = "smmu-board ";
 /// How often a message is sent that the line has damaged.

@@ -3,7 +3,7 @@
 use crate::prelude::*;
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smmu_driver::smmu_types::SubstreamId;
 
 use crate::machine::Need;
@@ -12,7 +12,7 @@ use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Answer`](crate::scenario::Step::Answer).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct Answer")]
 pub struct AnswerStep {
@@ -38,7 +38,7 @@ pub struct AnswerStep {
 }
 
 /// An answer to a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum AnswerWith {

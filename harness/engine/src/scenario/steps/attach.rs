@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smmu_driver::smmu_types::SubstreamId;
 
 use crate::prelude::*;
@@ -11,7 +11,7 @@ use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Attach`](crate::scenario::Step::Attach).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Attach {
@@ -28,7 +28,7 @@ pub struct Attach {
 }
 
 /// Why an attach may be expected to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum AttachFailure {
@@ -65,7 +65,7 @@ impl AttachFailure {
 }
 
 /// What a device may reach during its attach.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct Watch")]
 pub struct AttachWatch {

@@ -4,13 +4,13 @@ use core::ops::Range;
 
 use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::scenario::names::{Declared, SpannedName, Wrong, counted};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::AttachEach`](crate::scenario::Step::AttachEach).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AttachEach {

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smmu_driver::smmu_types::SubstreamId;
 
 use super::attach::AttachFailure;
@@ -12,7 +12,7 @@ use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::AttachGroup`](crate::scenario::Step::AttachGroup).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AttachGroup {

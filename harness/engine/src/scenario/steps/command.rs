@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::machine::QueueName;
 use crate::page_tables::PAGE;
@@ -12,7 +12,7 @@ use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Command`](crate::scenario::Step::Command).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CommandStep {
@@ -31,7 +31,7 @@ pub struct CommandStep {
 }
 
 /// How the commands of a step may be expected to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum WantedFailure {
     /// `"CERROR_ILL"`: the SMMU does not know the command.
@@ -53,7 +53,7 @@ pub enum WantedFailure {
 }
 
 /// One command of a [`CommandStep`].
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CommandSpec {
@@ -82,13 +82,13 @@ pub enum CommandSpec {
 }
 
 /// No arguments: `{}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NoArguments {}
 
 /// A device's first StreamID.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StreamArgument {
@@ -97,7 +97,7 @@ pub struct StreamArgument {
 }
 
 /// An ASID.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AsidArgument {
@@ -111,7 +111,7 @@ pub struct AsidArgument {
 }
 
 /// An ASID and an address.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VaArguments {
@@ -125,7 +125,7 @@ pub struct VaArguments {
 }
 
 /// A VMID.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VmidArgument {
@@ -134,7 +134,7 @@ pub struct VmidArgument {
 }
 
 /// A VMID and an address.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct IpaArguments {
@@ -145,7 +145,7 @@ pub struct IpaArguments {
 }
 
 /// A device's first StreamID, and an address.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AtcArguments {

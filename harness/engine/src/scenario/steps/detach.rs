@@ -3,7 +3,7 @@
 use crate::prelude::*;
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smmu_driver::smmu_types::SubstreamId;
 
 use crate::machine::Need;
@@ -12,7 +12,7 @@ use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Detach`](crate::scenario::Step::Detach).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct Detach")]
 pub struct DetachStep {

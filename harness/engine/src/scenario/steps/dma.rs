@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smmu_driver::smmu_types::{EventKind, SubstreamId};
 
 use crate::machine::{DmaSource, Need};
@@ -13,7 +13,7 @@ use crate::scenario::nearest::nearest;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Dma`](crate::scenario::Step::Dma).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct Dma")]
 pub struct DmaStep {
@@ -46,7 +46,7 @@ pub struct DmaStep {
 }
 
 /// What a device does with memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DmaDirection {

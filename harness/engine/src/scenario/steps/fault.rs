@@ -33,14 +33,14 @@ use core::ops::Range;
 
 use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::machine::{Need, QueueName};
 use crate::scenario::names::{Declared, SmmuFacts, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Fault`](crate::scenario::Step::Fault): one of `cmdq`, `atc_timeout` and `msi`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
@@ -58,7 +58,7 @@ pub struct FaultStep {
 }
 
 /// What a faulty command queue does with its commands.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueBehaviour {
@@ -71,7 +71,7 @@ pub enum QueueBehaviour {
 }
 
 /// What becomes of an MSI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MsiFault {

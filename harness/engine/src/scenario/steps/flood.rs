@@ -3,7 +3,7 @@
 use crate::prelude::*;
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::machine::Need;
 use crate::page_tables::{LeafSize, PAGE};
@@ -15,7 +15,7 @@ use crate::scenario::step_spec::StepSpec;
 const MOST_WRITES: u32 = 1024;
 
 /// See [`Step::Flood`](crate::scenario::Step::Flood).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct Flood")]
 pub struct FloodStep {

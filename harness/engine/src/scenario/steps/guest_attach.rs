@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::prelude::*;
 use crate::scenario::names::{Declared, SpannedName, Wrong};
@@ -10,7 +10,7 @@ use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::GuestAttach`](crate::scenario::Step::GuestAttach).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GuestAttach {

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::prelude::*;
 use crate::scenario::names::{Declared, Wrong};
@@ -25,7 +25,7 @@ const REMEDIES: [&str; 12] = [
 ];
 
 /// See [`Step::Hazard`](crate::scenario::Step::Hazard).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HazardStep {

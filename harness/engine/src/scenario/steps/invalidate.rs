@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::unmap::Unmap;
 use crate::prelude::*;
@@ -10,7 +10,7 @@ use crate::scenario::names::{Declared, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Invalidate`](crate::scenario::Step::Invalidate): what an `unmap` before took away.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Invalidate(pub Unmap);

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::page_tables::{LeafSize, PAGE, Permission};
 use crate::prelude::*;
@@ -11,7 +11,7 @@ use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Map`](crate::scenario::Step::Map).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Map {
@@ -34,7 +34,7 @@ pub struct Map {
 }
 
 /// Why a mapping may be expected to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MapFailure {

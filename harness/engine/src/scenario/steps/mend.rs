@@ -2,14 +2,14 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::prelude::*;
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Mend`](crate::scenario::Step::Mend).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MendStep {

@@ -41,7 +41,7 @@ mod unmap;
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::names::{Declared, Wrong};
 use super::step_spec::StepSpec;
@@ -91,7 +91,7 @@ pub use unmap::Unmap;
 use crate::prelude::*;
 
 /// One step.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Step {

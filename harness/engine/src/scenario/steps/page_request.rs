@@ -3,7 +3,7 @@
 use crate::prelude::*;
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smmu_driver::smmu_types::PrgIndex;
 
 use crate::machine::Need;
@@ -13,7 +13,7 @@ use crate::scenario::spanned::Spanned;
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::PageRequest`](crate::scenario::Step::PageRequest).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct PageRequest")]
 pub struct PageRequestStep {
@@ -34,7 +34,7 @@ pub struct PageRequestStep {
 }
 
 /// The answer to a group of page requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum GroupAnswer {

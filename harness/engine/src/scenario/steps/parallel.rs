@@ -3,7 +3,7 @@
 use alloc::collections::BTreeSet;
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::machine::Need;
 use crate::page_tables::LeafSize;
@@ -19,7 +19,7 @@ const MOST_ROUNDS: u32 = 100_000;
 const MOST_CALLERS: usize = 16;
 
 /// See [`Step::Parallel`](crate::scenario::Step::Parallel).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct Parallel")]
 pub struct ParallelStep {
@@ -35,7 +35,7 @@ pub struct ParallelStep {
 }
 
 /// A caller that maps and unmaps one page.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UnmapCaller {
@@ -50,7 +50,7 @@ pub struct UnmapCaller {
 }
 
 /// A caller that attaches one device.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AttachCaller {

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::page_tables::LeafSize;
 use crate::prelude::*;
@@ -10,7 +10,7 @@ use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Poke`](crate::scenario::Step::Poke).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Poke {

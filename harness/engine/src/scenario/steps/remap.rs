@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::map::Map;
 use crate::prelude::*;
@@ -10,7 +10,7 @@ use crate::scenario::names::{Declared, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Remap`](crate::scenario::Step::Remap): the new mapping.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Remap(pub Map);

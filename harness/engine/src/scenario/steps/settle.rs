@@ -2,14 +2,14 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::prelude::*;
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Settle`](crate::scenario::Step::Settle).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SettleStep {
@@ -20,7 +20,7 @@ pub struct SettleStep {
 }
 
 /// How a settlement fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SettleFailure {
     /// `"timeout"`: no `CMD_SYNC` completion in time.

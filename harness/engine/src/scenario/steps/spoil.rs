@@ -2,14 +2,14 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::prelude::*;
 use crate::scenario::names::{Declared, SpannedName, Wrong};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Spoil`](crate::scenario::Step::Spoil).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SpoilStep {
@@ -20,7 +20,7 @@ pub struct SpoilStep {
 }
 
 /// A broken STE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SpoiltSte {

@@ -3,7 +3,7 @@
 use crate::prelude::*;
 use core::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::page_tables::LeafSize;
 use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
@@ -14,7 +14,7 @@ use crate::scenario::step_spec::StepSpec;
 const MOST_WRITES: u32 = 100_000;
 
 /// See [`Step::Storm`](crate::scenario::Step::Storm).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "struct Storm")]
 pub struct StormStep {

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::prelude::*;
 use crate::scenario::spanned::Spanned;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::command::WantedFailure;
 use crate::page_tables::LeafSize;
@@ -12,7 +12,7 @@ use crate::scenario::names::{Declared, SpannedName, Wrong, mappable};
 use crate::scenario::step_spec::StepSpec;
 
 /// See [`Step::Unmap`](crate::scenario::Step::Unmap).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Unmap {

@@ -8,7 +8,7 @@ use super::*;
 use smmu_engine::run::RunOutcome;
 
 const SILENCE: Duration = Duration::from_millis(400);
-const BANNER: &str = "smmu-board 1 {\"describe\":\"a fake\",\"offers\":[\"stage1\"],\"piece\":16,\
+const BANNER: &str = "smmu-board 2 {\"describe\":\"a fake\",\"offers\":[\"stage1\"],\"piece\":16,\
                       \"largest_piece\":4096,\"longest\":65536,\"notes\":[]}\nready\n";
 const TEXT: &str = "title = \"a text of more than two pieces, which no target parses here\"";
 /// The checksum of `TEXT`, by another program (zlib).
@@ -269,7 +269,7 @@ fn an_exception_and_a_panic_are_told_in_the_targets_words() {
 #[test]
 fn garbage_is_a_wrong_line() {
     let cases: [&[u8]; 6] =
-        [b"hello\n", b"\xff\xfe\xfd\n", b"+\n", b"\n", b"smmu-board 1 {}\n", b"report 1\0 2\n"];
+        [b"hello\n", b"\xff\xfe\xfd\n", b"+\n", b"\n", b"smmu-board 2 {}\n", b"report 1\0 2\n"];
     for garbage in cases {
         let error = answered(garbage).0.unwrap_err();
         let shown = garbage.escape_ascii();
@@ -304,10 +304,10 @@ fn a_line_that_closes_in_the_middle_is_named() {
 #[test]
 fn a_wrong_banner_is_refused() {
     let cases = [
-        ("smmu-board 2 {}\nready\n", "version \"2\""),
+        ("smmu-board 1 {}\nready\n", "version \"1\""),
         ("smmu-board\nready\n", "silent"),
-        ("smmu-board 1 {\nready\n", "EOF"),
-        ("smmu-board 1 {}\nready\n", "missing field"),
+        ("smmu-board 2 {\nready\n", "EOF"),
+        ("smmu-board 2 {}\nready\n", "missing field"),
         ("ready\nready\n", "silent"),
         ("!! panic: early at start.rs:1:1; step \"start\"\n", "stopped: panic: early"),
     ];
