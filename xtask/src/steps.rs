@@ -109,7 +109,7 @@ impl<'a> Suite<'a> {
     fn of_the_host(&mut self, nextest: Option<&Tool>, options: &TestOptions) {
         self.rustfmt();
         self.clippy();
-        self.each_alone();
+        self.each_alone(options.board);
         self.fuzz_targets();
         self.cargo(
             "docs",
@@ -229,7 +229,7 @@ impl<'a> Suite<'a> {
             };
             let mut command = subcommand(workspace, &nextest.path);
             command
-                .args(["nextest", "run", "--release", "--test", "loom"])
+                .args(["nextest", "run", "--cargo-profile", "loom", "--test", "loom"])
                 .args(
                     ["smmu-tags", "smmu-invs", "smmu-cmdq", "smmu-attach", "smmu-driver"]
                         .map(|name| format!("--package={name}")),
@@ -288,8 +288,9 @@ impl<'a> Suite<'a> {
     /// Each library alone, without features and with each single feature.
     ///
     /// A build of the whole workspace unifies features, which hides a feature that a crate forgot
-    /// to request.
-    fn each_alone(&mut self) {
+    /// to request. The step `bare metal` does the same for what needs no standard library, so it is
+    /// left out here unless that step is.
+    fn each_alone(&mut self, board: BoardUse) {
         let workspace = self.workspace;
         self.step("crates alone", || {
             if let Some(missing) = component(workspace, "clippy", "clippy") {
@@ -297,10 +298,12 @@ impl<'a> Suite<'a> {
             }
             let mut count = 0;
             for library in &workspace.crates {
-                let features = library.features.iter().map(|feature| Some(feature.as_str()));
-                for feature in std::iter::once(None).chain(features) {
-                    let with = feature.unwrap_or_default();
-                    say(format_args!("{} {with}", library.name));
+                let sets = match board {
+                    BoardUse::LeftOut => library.small_feature_sets().collect(),
+                    BoardUse::Required => library.std_feature_sets(),
+                };
+                for features in sets {
+                    say(format_args!("{} {features}", library.name));
                     let outcome = watched(workspace.cargo().args([
                         "clippy",
                         "--quiet",
@@ -309,14 +312,14 @@ impl<'a> Suite<'a> {
                         &library.name,
                         "--no-default-features",
                         "--features",
-                        with,
+                        features,
                         "--",
                         "-D",
                         "warnings",
                     ]));
                     if !matches!(outcome, StepOutcome::Passed(_)) {
                         return StepOutcome::Failed(format!(
-                            "{} with features [{with}]",
+                            "{} with features [{features}]",
                             library.name
                         ));
                     }

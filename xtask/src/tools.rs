@@ -59,6 +59,7 @@ pub(crate) fn provide(
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_TARGET_DIR", &build);
     let status = watch(&mut command)?;
     if !status.success() {

@@ -50,7 +50,7 @@ impl fmt::Display for RustVersion {
 }
 
 /// A library of the workspace.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Crate {
     pub(crate) name: String,
     /// Its features, without `default`.
@@ -74,6 +74,19 @@ impl Crate {
             sets.push(features.join(","));
         }
         sets
+    }
+
+    /// The sets of at most one feature that only the host's standard library serves.
+    pub(crate) fn std_feature_sets(&self) -> Vec<&str> {
+        let needs_std = |set: &&str| {
+            !self.no_std || !(set.is_empty() || self.no_std_features.iter().any(|name| name == set))
+        };
+        self.small_feature_sets().filter(needs_std).collect()
+    }
+
+    /// No feature, and each alone.
+    pub(crate) fn small_feature_sets(&self) -> impl Iterator<Item = &str> {
+        std::iter::once("").chain(self.features.iter().map(String::as_str))
     }
 }
 
@@ -248,6 +261,10 @@ mod tests {
         assert_eq!(found[0].no_std_features, ["alloc", "circle", "ring"]);
         assert_eq!(found[1].no_std_features, ["owned", "plain"]);
         assert_eq!(found[1].no_std_feature_sets(), ["", "owned", "plain", "owned,plain"]);
+        // Without the category, all of a crate is for the host.
+        assert_eq!(found[0].std_feature_sets(), found[0].small_feature_sets().collect::<Vec<_>>());
+        let bare = Crate { no_std: true, ..found[0].clone() };
+        assert_eq!(bare.std_feature_sets(), ["fake", "std"]);
     }
 
     #[test]

@@ -109,8 +109,8 @@ fn provide(workspace: &Workspace) -> Result<BareCompiler, Error> {
     Ok(compiler)
 }
 
-/// Checks each `no_std` library with every feature that claims to need no `std`, and returns the
-/// number of checks.
+/// Runs clippy over each `no_std` library with every feature that claims to need no `std`, and returns
+/// the number of checks.
 pub(crate) fn check_libraries(
     workspace: &Workspace,
     compiler: &BareCompiler,
@@ -120,11 +120,11 @@ pub(crate) fn check_libraries(
         // One at a time: together they would share features, and so the standard library.
         for features in library.no_std_feature_sets() {
             say(format_args!("{} {features}", library.name));
-            let mut check = compiler.cargo(workspace);
-            check.args(["check", "--quiet", "--locked", "--lib", "--target", TARGET]);
+            let mut check = compiler.clippy(workspace)?;
+            check.args(["--quiet", "--locked", "--lib", "--target", TARGET]);
             check.args(["--package", &library.name]);
             check.args(["--no-default-features", "--features", &features]);
-            let status = watch(&mut check)?;
+            let status = watch(check.args(["--", "-D", "warnings"]))?;
             if !status.success() {
                 return Err(Error::Library { name: library.name.clone(), features, status });
             }
