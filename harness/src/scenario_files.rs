@@ -48,6 +48,7 @@ builtins! {
     "sync-timeout",
     "atc-timeout",
     "msi-sync",
+    "msi-interrupts",
     "two-queues",
     "fetch-abort",
     "detach-unconfirmed-then-settled",

@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 56);
+    assert_eq!(lines.len(), 57);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -69,7 +69,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 56 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 57 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -902,6 +902,8 @@ fn refuses_at(file: &str, place: usize, why: &str) {
 #[rstest]
 #[case::polling("stage1", "polling", "SYNC\n")]
 #[case::event("sev", "event", "SYNC cs=sev\n")]
+#[case::msi_interrupts("interrupts = \"msi\"", "\"msi\"", "needs \"msi\" in `needs`")]
+#[case::no_such_interrupt("interrupts = \"edge\"", "\"edge\"", "`wired` or `msi`")]
 #[case::msi("msi", "msi", "SYNC cs=irq msi\n")]
 fn each_way_to_complete_a_sync_runs(#[case] need: &str, #[case] sync: &str, #[case] said: &str) {
     let file = format!(

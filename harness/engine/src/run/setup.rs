@@ -5,22 +5,24 @@ use core::time::Duration;
 
 use smmu_driver::smmu_attach::faults::{SieveConfig, StormConfig};
 use smmu_driver::smmu_cmdq::{Opcodes, SyncBy};
-use smmu_driver::smmu_hw_mmio::Interrupts;
+use smmu_driver::smmu_hw_mmio::{Interrupts, probe};
 use smmu_driver::smmu_types::MsiAttributes;
 use smmu_driver::smmu_types::pool::Pool;
 use smmu_driver::{Driver, Setup, SmmuOptions};
 
+use super::doorbell::Doorbell;
 use super::options::RunOptions;
 use super::pages::Pages;
 use super::platform::{Dma, Harness, Names, Sink};
 use super::reserved::Early;
 use super::rig_error::RigError;
+use super::smmu_taps::SmmuTaps;
 use super::switches::Switches;
-use super::tap::{SmmuTaps, Tap};
+use super::tap::Tap;
 use crate::lock::Mutex;
 use crate::machine::{Machine, SecondQueueKind};
 use crate::prelude::*;
-use crate::scenario::{Scenario, SmmuSpec, SpannedName, SyncMethod};
+use crate::scenario::{InterruptMethod, Scenario, SmmuSpec, SpannedName, SyncMethod};
 use crate::transcript::Recorder;
 
 /// Starts the SMMUs of a scenario, with a tap on each command queue.
@@ -61,13 +63,24 @@ pub(super) fn compose(
         domains: file.domains.iter().flat_map(|spec| spec.names()).collect(),
         freed: Mutex::default(),
     };
-    let mut setup =
-        Setup::with_ats(dma, machine.clock(), observer, Switches::new(file, Arc::clone(machine)));
+    let mut setup = Setup::with_ats(
+        dma.clone(),
+        machine.clock(),
+        observer,
+        Switches::new(file, Arc::clone(machine)),
+    );
     let mut taps = Vec::new();
     for (n, spec) in file.smmus.iter().enumerate() {
         let name = spec.name.get_ref();
         let main = Tap::new(machine.registers(n)?, ram.clone(), recorder.clone(), name);
-        let smmu = setup.smmu(main.clone(), smmu_options(spec))?;
+        let mut options = smmu_options(spec);
+        let mut doorbell = None;
+        if spec.interrupt_method() == InterruptMethod::Msi {
+            let memory = Doorbell::new(&dma)?;
+            options.interrupts = by_msi(name, &main, &memory)?;
+            doorbell = Some(Arc::new(memory));
+        }
+        let smmu = setup.smmu(main.clone(), options)?;
         let mut second = None;
         if let Some(kind) = &spec.second_queue {
             let (registers, name) = (machine.second_queue(n)?, format!("{name}/second"));
@@ -75,12 +88,12 @@ pub(super) fn compose(
             setup.virtual_queue(smmu, tap.clone(), opcodes(*kind.get_ref()))?;
             second = Some(tap);
         }
-        taps.push(SmmuTaps { main, second });
+        taps.push(SmmuTaps { main, second, doorbell });
     }
     if scenario.checks_commands()
         && let Some(insight) = machine.insight()
     {
-        for (n, SmmuTaps { main, second }) in taps.iter().enumerate() {
+        for (n, SmmuTaps { main, second, .. }) in taps.iter().enumerate() {
             main.keep();
             second.iter().for_each(Tap::keep);
             insight.listen(n);
@@ -100,6 +113,13 @@ fn smmu_options(spec: &SmmuSpec) -> SmmuOptions {
     let command_queue_log2 = match &spec.queue_entries {
         Some(entries) => entries.get_ref().max(&1).ilog2() as u8,
         None => defaults.command_queue_log2,
+/// The interrupts of an SMMU, as MSIs to `doorbell`.
+fn by_msi(name: &str, registers: &Tap, doorbell: &Doorbell) -> Result<Interrupts, RigError> {
+    let probed = probe(registers).map_err(|error| RigError::Probe(name.into(), error))?;
+    let msis = doorbell.msis(probed.caps.pri)?;
+    Interrupts::msis(&probed.caps, msis).map_err(|error| RigError::Msi(name.into(), error))
+}
+
     };
     let event_queue_log2 = match &spec.event_entries {
         Some(entries) => entries.get_ref().max(&1).ilog2() as u8,

@@ -7,7 +7,8 @@ use crate::scenario::spanned::Spanned;
 use smmu_driver::smmu_types::StreamId;
 
 use super::file::{
-    DeviceSpec, GuestSpec, GuestTableSpec, ReservedSpec, ScenarioFile, SmmuSpec, SyncMethod,
+    DeviceSpec, GuestSpec, GuestTableSpec, InterruptMethod, ReservedSpec, ScenarioFile, SmmuSpec,
+    SyncMethod,
 };
 use super::names::{Declared, SmmuFacts, SpannedName, Wrong, counted};
 use crate::machine::Need;
@@ -196,10 +197,12 @@ fn queues_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong>
     }
     let sync = |by| smmu.sync.as_ref().filter(|_| smmu.completion() == by).map(Spanned::span);
     let wanted = [
+    let by_msi = smmu.interrupts.as_ref().filter(|how| *how.get_ref() == InterruptMethod::Msi);
         (smmu.ats.as_ref().filter(|_| smmu.has_ats()).map(Spanned::span), "ats = true", Need::Ats),
         (sync(SyncMethod::Event), "sync = \"event\"", Need::Sev),
         (sync(SyncMethod::Msi), "sync = \"msi\"", Need::Msi),
         (smmu.second_queue.as_ref().map(Spanned::span), "a second queue", Need::SecondQueue),
+        (by_msi.map(Spanned::span), "interrupts = \"msi\"", Need::Msi),
     ];
     for (span, what, need) in wanted {
         if let Some(span) = span
