@@ -76,6 +76,7 @@ builtins! {
     "pasid-last-gone",
     "pasid-beside-identity",
     "ats-on-off",
+    "page-requests-on-off",
     "ats-live-replace",
     "ats-timeout-quarantine",
     "nested-guest",

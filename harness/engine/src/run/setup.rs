@@ -20,7 +20,7 @@ use super::smmu_taps::SmmuTaps;
 use super::switches::Switches;
 use super::tap::Tap;
 use crate::lock::Mutex;
-use crate::machine::{Machine, SecondQueueKind};
+use crate::machine::{AtsPower, Machine, SecondQueueKind};
 use crate::prelude::*;
 use crate::scenario::{InterruptMethod, Scenario, SmmuSpec, SpannedName, SyncMethod};
 use crate::transcript::Recorder;
@@ -40,12 +40,23 @@ pub(super) fn start(
     let (pages, blocks) = (names(&scenario.file.pages), names(&scenario.file.blocks));
     let (pages, blocks) = (pages.iter().map(String::as_str), blocks.iter().map(String::as_str));
     let mut early = Early::new(scenario, Pages::new(pages, blocks, &dma)?, &**machine);
+    page_requests_off(scenario, machine)?;
     early.run_firmware(machine, &taps)?;
     let driver = setup.start_with(
         |queues| Sink::new(queues, options.sabotage),
         |boot| early.attach(scenario, boot),
     )?;
     Ok((driver, taps, early))
+}
+
+/// Devices whose page requests the driver switches have them off at power-on.
+fn page_requests_off(scenario: &Scenario, machine: &Arc<dyn Machine>) -> Result<(), RigError> {
+    let specs = scenario.file.devices.iter();
+    let asking = specs.flat_map(|spec| spec.each().map(|_| spec.has_page_requests()));
+    for (device, _) in asking.enumerate().filter(|(_, asks)| *asks) {
+        machine.switch_page_requests(device, AtsPower::Off)?;
+    }
+    Ok(())
 }
 
 /// A driver of the scenario's SMMUs that has written nothing yet, with a tap on each command queue.
@@ -102,6 +113,13 @@ pub(super) fn compose(
     Ok((setup, taps))
 }
 
+/// The interrupts of an SMMU, as MSIs to `doorbell`.
+fn by_msi(name: &str, registers: &Tap, doorbell: &Doorbell) -> Result<Interrupts, RigError> {
+    let probed = probe(registers).map_err(|error| RigError::Probe(name.into(), error))?;
+    let msis = doorbell.msis(probed.caps.pri)?;
+    Interrupts::msis(&probed.caps, msis).map_err(|error| RigError::Msi(name.into(), error))
+}
+
 /// What a scenario chooses of an SMMU.
 fn smmu_options(spec: &SmmuSpec) -> SmmuOptions {
     let sync_by = match spec.completion() {
@@ -113,13 +131,6 @@ fn smmu_options(spec: &SmmuSpec) -> SmmuOptions {
     let command_queue_log2 = match &spec.queue_entries {
         Some(entries) => entries.get_ref().max(&1).ilog2() as u8,
         None => defaults.command_queue_log2,
-/// The interrupts of an SMMU, as MSIs to `doorbell`.
-fn by_msi(name: &str, registers: &Tap, doorbell: &Doorbell) -> Result<Interrupts, RigError> {
-    let probed = probe(registers).map_err(|error| RigError::Probe(name.into(), error))?;
-    let msis = doorbell.msis(probed.caps.pri)?;
-    Interrupts::msis(&probed.caps, msis).map_err(|error| RigError::Msi(name.into(), error))
-}
-
     };
     let event_queue_log2 = match &spec.event_entries {
         Some(entries) => entries.get_ref().max(&1).ilog2() as u8,

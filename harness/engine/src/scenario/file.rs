@@ -252,6 +252,9 @@ pub struct DeviceSpec {
     pub substream_bits: Option<Spanned<u8>>,
     /// Its ATS; it has none by default.
     pub ats: Option<Spanned<DeviceAts>>,
+    /// Whether the driver turns its page requests (PRI) on while its ATS is on. They are off at
+    /// power-on. Without this key a device asks for pages at any time.
+    pub page_requests: Option<Spanned<bool>>,
 }
 
 /// The ATS of a device.
@@ -372,6 +375,12 @@ impl DeviceSpec {
         }
     }
 
+    /// Whether the driver switches its page requests.
+    #[must_use]
+    pub fn has_page_requests(&self) -> bool {
+        self.page_requests.as_ref().is_some_and(|has| *has.get_ref())
+    }
+
     /// What the driver is told of each device.
     #[must_use]
     pub fn config(&self) -> DeviceConfig {
@@ -382,7 +391,8 @@ impl DeviceSpec {
             Some(DeviceAts::Always) => AtsUse::Always,
         };
         let config = DeviceConfig::default().with_substream_bits(bits).with_ats(ats);
-        if self.stalls { config.with_stalls() } else { config }
+        let config = if self.stalls { config.with_stalls() } else { config };
+        if self.has_page_requests() { config.with_page_requests() } else { config }
     }
 
     /// The StreamIDs that one device has beside its first.
