@@ -22,7 +22,7 @@ use super::tap::Tap;
 use crate::lock::Mutex;
 use crate::machine::{AtsPower, Machine, SecondQueueKind};
 use crate::prelude::*;
-use crate::scenario::{InterruptMethod, Scenario, SmmuSpec, SpannedName, SyncMethod};
+use crate::scenario::{Scenario, SmmuSpec, SpannedName, SyncMethod};
 use crate::transcript::Recorder;
 
 /// Starts the SMMUs of a scenario, with a tap on each command queue.
@@ -86,7 +86,7 @@ pub(super) fn compose(
         let main = Tap::new(machine.registers(n)?, ram.clone(), recorder.clone(), name);
         let mut options = smmu_options(spec);
         let mut doorbell = None;
-        if spec.interrupt_method() == InterruptMethod::Msi {
+        if spec.interrupts_by_msi() {
             let memory = Doorbell::new(&dma)?;
             options.interrupts = by_msi(name, &main, &memory)?;
             doorbell = Some(Arc::new(memory));

@@ -7,8 +7,7 @@ use crate::scenario::spanned::Spanned;
 use smmu_driver::smmu_types::StreamId;
 
 use super::file::{
-    DeviceSpec, GuestSpec, GuestTableSpec, InterruptMethod, ReservedSpec, ScenarioFile, SmmuSpec,
-    SyncMethod,
+    DeviceSpec, GuestSpec, GuestTableSpec, ReservedSpec, ScenarioFile, SmmuSpec, SyncMethod,
 };
 use super::names::{Declared, SmmuFacts, SpannedName, Wrong, counted};
 use crate::machine::Need;
@@ -197,12 +196,12 @@ fn queues_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong>
         return Err((kind.span(), "cd_table goes with substream_bits".into()));
     }
     let sync = |by| smmu.sync.as_ref().filter(|_| smmu.completion() == by).map(Spanned::span);
-    let by_msi = smmu.interrupts.as_ref().filter(|how| *how.get_ref() == InterruptMethod::Msi);
+    let by_msi = smmu.msi_interrupts.as_ref().filter(|_| smmu.interrupts_by_msi());
     let wanted = [
         (smmu.ats.as_ref().filter(|_| smmu.has_ats()).map(Spanned::span), "ats = true", Need::Ats),
         (sync(SyncMethod::Event), "sync = \"event\"", Need::Sev),
         (sync(SyncMethod::Msi), "sync = \"msi\"", Need::Msi),
-        (by_msi.map(Spanned::span), "interrupts = \"msi\"", Need::Msi),
+        (by_msi.map(Spanned::span), "msi_interrupts = true", Need::Msi),
         (smmu.second_queue.as_ref().map(Spanned::span), "a second queue", Need::SecondQueue),
     ];
     for (span, what, need) in wanted {

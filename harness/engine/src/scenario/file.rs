@@ -92,8 +92,9 @@ pub struct SmmuSpec {
     pub event_burst: Option<Spanned<u32>>,
     /// How the driver learns that a `CMD_SYNC` is complete; `"polling"` by default.
     pub sync: Option<Spanned<SyncMethod>>,
-    /// How the SMMU interrupts; `"wired"` by default.
-    pub interrupts: Option<Spanned<InterruptMethod>>,
+    /// Whether the SMMU interrupts by MSIs to memory of the driver: events, page requests and global
+    /// errors. A transcript says `msi` behind the interrupt. By wires by default.
+    pub msi_interrupts: Option<Spanned<bool>>,
     /// How long the driver waits for the command queue, from 1 to 10,000 ms; 1,000 by default.
     pub timeout_ms: Option<Spanned<u64>>,
     /// The commands that its second command queue accepts; no second queue by default.
@@ -137,18 +138,6 @@ pub enum SyncMethod {
     /// `"event"`: the SMMU sends an event, and the driver then reads `CMDQ_CONS`.
     Event,
     /// `"msi"`: the SMMU writes to memory, and the driver reads that memory.
-    Msi,
-}
-
-/// How an SMMU tells the driver of events, page requests and global errors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum InterruptMethod {
-    /// `"wired"`: by wires.
-    #[default]
-    Wired,
-    /// `"msi"`: it writes to memory of the driver. A transcript says `msi` behind the interrupt.
     Msi,
 }
 
@@ -210,16 +199,16 @@ impl SmmuSpec {
         self.sync.as_ref().map_or(SyncMethod::Polling, |sync| *sync.get_ref())
     }
 
-    /// How the SMMU interrupts.
+    /// Whether it interrupts by MSIs.
     #[must_use]
-    pub fn interrupt_method(&self) -> InterruptMethod {
-        self.interrupts.as_ref().map_or(InterruptMethod::Wired, |method| *method.get_ref())
+    pub fn interrupts_by_msi(&self) -> bool {
+        self.msi_interrupts.as_ref().is_some_and(|by_msi| *by_msi.get_ref())
     }
 
     /// Whether it has MSIs.
     #[must_use]
     pub fn has_msis(&self) -> bool {
-        self.completion() == SyncMethod::Msi || self.interrupt_method() == InterruptMethod::Msi
+        self.completion() == SyncMethod::Msi || self.interrupts_by_msi()
     }
 
     /// How long the driver waits for the command queue.

@@ -37,8 +37,8 @@ mod step_spec;
 mod steps;
 
 pub use file::{
-    DeviceAts, DeviceSpec, DomainSpec, GranuleName, GuestSpec, GuestTableSpec, InterruptMethod,
-    ReservedSpec, ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod,
+    DeviceAts, DeviceSpec, DomainSpec, GranuleName, GuestSpec, GuestTableSpec, ReservedSpec,
+    ScenarioFile, SmmuSpec, StreamTableKind, SyncMethod,
 };
 pub use names::SpannedName;
 pub use nearest::nearest;
