@@ -34,7 +34,7 @@ fn list_names_every_scenario_and_what_it_needs() {
     let json = harness(&["list", "--format", "json"]);
     let lines: Vec<serde_json::Value> =
         text(&json.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 56);
+    assert_eq!(lines.len(), 58);
     let exhausted = lines.iter().find(|line| line["name"] == "tags-exhausted").unwrap();
     assert_eq!(exhausted["backends"], serde_json::json!(["mock"]));
     assert_eq!(exhausted["needs"], serde_json::json!(["stage1", "asid8"]));
@@ -69,7 +69,7 @@ fn run_passes_every_scenario_on_the_model() {
     let run = harness(&["run"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stdout));
     let out = text(&run.stdout);
-    assert!(out.contains("mock: 56 passed, 0 failed, 0 skipped in "), "{out}");
+    assert!(out.contains("mock: 58 passed, 0 failed, 0 skipped in "), "{out}");
     // Results alone on standard output, and no colour away from a terminal.
     assert!(!out.contains('\x1b'));
     assert!(run.stderr.is_empty(), "{}", text(&run.stderr));
@@ -857,6 +857,40 @@ fn wrong_blocks_are_2_and_say_where(#[case] keys: &str, #[case] at: &str, #[case
     refuses(&format!("title = \"t\"\nneeds = [\"stage1\"]\n{keys}\n[[smmu]]{rest}"), at, why);
 }
 
+/// The driver switches the page requests of a device with ATS, behind an SMMU with a PRI queue.
+#[rstest]
+#[case::without_ats("page_entries = 4", "page_requests = true", "true", "PRI needs ATS")]
+#[case::without_a_queue(
+    "",
+    "ats = \"switched\"\npage_requests = true",
+    "true",
+    "no `page_entries`"
+)]
+#[case::not_switched(
+    "page_entries = 4",
+    "ats = \"switched\"",
+    "\"dev0\"",
+    "no `page_requests = true`"
+)]
+fn page_requests_are_switched_with_ats(
+    #[case] smmu: &str,
+    #[case] device: &str,
+    #[case] at: &str,
+    #[case] why: &str,
+) {
+    let file = format!(
+        "title = \"t\"\nneeds = [\"ats\", \"ats-devices\", \"page-requests\"]\n[[smmu]]\nname = \"smmu0\"\n\
+         ats = true\n{smmu}\n[[device]]\nname = \"dev0\"\nsmmu = \"smmu0\"\nstream = 8\n{device}\n[[step]]\n\
+         page_request = {{ device = \"dev0\", iova = 0x1000, group = 1, off = true }}\n"
+    );
+    // The step says `true`, too.
+    let place = match at {
+        "true" => file.find("page_requests = true").unwrap() + "page_requests = ".len(),
+        _ => file.rfind(at).unwrap(),
+    };
+    refuses_at(&file, place, why);
+}
+
 /// What an SMMU cannot be.
 #[rstest]
 #[case::too_few("queue_entries = 1", "1", "a power of two from 2 to 256")]
@@ -868,6 +902,7 @@ fn wrong_blocks_are_2_and_say_where(#[case] keys: &str, #[case] at: &str, #[case
 #[case::mistyped_events("event_entrys = 4", "event_entrys", "did you mean `event_entries`?")]
 #[case::event("sync = \"event\"", "\"event\"", "needs \"sev\" in `needs`")]
 #[case::msi("sync = \"msi\"", "\"msi\"", "needs \"msi\" in `needs`")]
+#[case::msi_interrupts("msi_interrupts = true", "true", "needs \"msi\" in `needs`")]
 #[case::no_such_sync("sync = \"irq\"", "\"irq\"", "`polling`, `event`, `msi`")]
 #[case::no_time("timeout_ms = 0", "0", "from 1 to 10000")]
 #[case::too_long("timeout_ms = 20000", "20000", "from 1 to 10000")]

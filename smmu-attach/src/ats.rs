@@ -104,11 +104,16 @@ impl<P: Platform> DeviceParts<P> {
     /// Let the device ask for pages, once its ATS is on.
     pub(crate) fn start_page_requests(&self, state: &mut AtsState) {
         if self.page_requests && state.on && state.asks != Asks::On {
-            let (id, switch) = (self.smmu.id, self.smmu.env.ats());
+            let (id, env) = (self.smmu.id, &self.smmu.env);
             let mut streams = self.entries.iter().map(|entry| entry.stream);
             // Invariant 5: from here on the device may ask.
             state.asks = Asks::On;
-            if !streams.all(|stream| switch.enable_page_requests(id, stream).is_ok()) {
+            let all = streams.all(|stream| {
+                let on = env.ats().enable_page_requests(id, stream).is_ok();
+                env.observer().notice(Notice::PageRequestsSwitched { smmu: id, stream, on });
+                on
+            });
+            if !all {
                 self.stop_page_requests(state);
             }
         }
@@ -117,9 +122,11 @@ impl<P: Platform> DeviceParts<P> {
     /// Stop the device from asking for pages, unless it does not.
     pub(crate) fn stop_page_requests(&self, state: &mut AtsState) {
         if self.page_requests && state.asks != Asks::Off {
-            let (id, switch) = (self.smmu.id, self.smmu.env.ats());
+            let (id, env) = (self.smmu.id, &self.smmu.env);
             for entry in &self.entries {
-                switch.disable_page_requests(id, entry.stream);
+                let stream = entry.stream;
+                env.ats().disable_page_requests(id, stream);
+                env.observer().notice(Notice::PageRequestsSwitched { smmu: id, stream, on: false });
             }
             state.asks = Asks::Off;
         }

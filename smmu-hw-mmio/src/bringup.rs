@@ -10,7 +10,7 @@
 //! | [`CommandsEnabled`] | [`invalidate_all`](CommandsEnabled::invalidate_all) | commands, through a sink |
 //! | [`Invalidated`] | [`enable_events`](Invalidated::enable_events) | `EVENTQ_BASE`, `EVENTQ_PROD`, `EVENTQ_CONS`, `CR0` |
 //! | [`EventsEnabled`] | [`enable_page_requests`](EventsEnabled::enable_page_requests), left out without PRI | `PRIQ_BASE`, `PRIQ_PROD`, `PRIQ_CONS`, `CR0` |
-//! | | [`enable_interrupts`](EventsEnabled::enable_interrupts) | `IRQ_CTRL`, the MSI addresses |
+//! | | [`enable_interrupts`](EventsEnabled::enable_interrupts) | `IRQ_CTRL`, the MSI registers |
 //! | [`InterruptsSet`] | [`enable_translation`](InterruptsSet::enable_translation) | `CR0` |
 //! | [`Running`] | [`disable`](Running::disable) | `GBPA`, `CR0` = 0 |
 //! | [`Disabled`] | [`leave`](Disabled::leave) | `IRQ_CTRL`, `GBPA` |
@@ -23,9 +23,9 @@
 //!
 //! No step waits longer than [`BringupConfig::timeout`] for one register.
 //!
-//! Each write on which isolation rests is read back: `GBPA.ABORT` before translation goes off, and
-//! the address and format of the stream table. An SMMU that drops one of them gets
-//! [`BringupError::NotKept`], and keeps what it had.
+//! Each write on which isolation rests is read back: `GBPA.ABORT` before translation goes off, the
+//! address and format of the stream table, and the addresses of MSIs. An SMMU that drops one of them
+//! gets [`BringupError::NotKept`], and keeps what it had.
 
 use core::time::Duration;
 
@@ -38,7 +38,7 @@ use smmu_types::{
     SyncProof,
 };
 
-use crate::saved_interrupts::SavedInterrupts;
+use crate::interrupts::{Interrupts, MSI_REGISTERS, NO_MSIS};
 
 /// Whether the SMMU snoops caches when it reads tables and queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,19 +142,6 @@ pub struct StreamTableBase {
     pub address: PhysAddr,
     /// Format and size.
     pub format: StreamTableFormat,
-}
-
-/// Which interrupts the SMMU raises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Interrupts {
-    /// Wired interrupts for global errors, for events, and for page requests if the PRI queue is
-    /// on. MSIs are off.
-    Wired,
-    /// No interrupts: the driver polls the registers.
-    Polled,
-    /// Those of the SMMU before it was suspended, MSIs included.
-    Saved(SavedInterrupts),
 }
 
 /// Why a bring-up failed.
@@ -361,24 +348,26 @@ impl<R: Registers, W: Wait> BringupState<R, W> {
         self.write_cr0(self.cr0 | queue.enable)
     }
 
-    /// Turn the interrupts off, set their addresses, and turn the chosen ones on.
+    /// Turn the interrupts off, set their MSIs, and turn the chosen ones on.
     pub(crate) fn set_interrupts(&self, interrupts: Interrupts) -> Result<(), BringupError> {
-        // MSI configuration may be written only while the interrupt is off.
+        // MSI registers may be written only while their interrupt is off (6.3.21). The
+        // acknowledgement says that all earlier MSIs are complete (6.3.16).
         self.write_irq_ctrl(0)?;
-        if let Interrupts::Saved(saved) = interrupts {
-            saved.restore(&self.registers);
-            return self.write_irq_ctrl(saved.enabled());
+        let pages = if self.cr0 & cr0::PRIQEN != 0 { irq_ctrl::PRIQ } else { 0 };
+        let all = irq_ctrl::GERROR | irq_ctrl::EVENTQ | pages;
+        let (enabled, msis) = match interrupts {
+            Interrupts::Wired => (all, NO_MSIS),
+            Interrupts::Polled => (0, NO_MSIS),
+            Interrupts::Msis(msis) => (all, msis.values),
+            Interrupts::Saved(saved) => (saved.irq_ctrl, saved.values),
+        };
+        for ((address, data, attributes), values) in MSI_REGISTERS.into_iter().zip(msis) {
+            self.registers.write(address, values.0);
+            self.registers.write(data, values.1);
+            self.registers.write(attributes, values.2);
+            kept(address.name(), values.0, self.registers.read(address))?;
         }
-        for address in [regs::GERROR_IRQ_CFG0, regs::EVENTQ_IRQ_CFG0, regs::PRIQ_IRQ_CFG0] {
-            self.registers.write(address, 0);
-        }
-        match interrupts {
-            Interrupts::Wired => {
-                let pages = if self.cr0 & cr0::PRIQEN != 0 { irq_ctrl::PRIQ } else { 0 };
-                self.write_irq_ctrl(irq_ctrl::GERROR | irq_ctrl::EVENTQ | pages)
-            }
-            Interrupts::Polled | Interrupts::Saved(_) => Ok(()),
-        }
+        if enabled == 0 { Ok(()) } else { self.write_irq_ctrl(enabled) }
     }
 }
 
@@ -567,8 +556,9 @@ impl<R: Registers, W: Wait> EventsEnabled<R, W> {
         Ok(self)
     }
 
-    /// Choose how the driver learns of errors, events and page requests. Clears the MSI addresses,
-    /// except for [`Interrupts::Saved`].
+    /// Choose how the driver learns of errors, events and page requests.
+    ///
+    /// Writes all MSI registers while the interrupts are off, with 0 where there is no MSI.
     pub fn enable_interrupts(
         self,
         interrupts: Interrupts,

@@ -132,10 +132,10 @@ mod exit;
 pub mod fake;
 pub mod firmware;
 mod gerror;
+mod interrupts;
 mod page_requests;
 mod probe;
 mod ring;
-mod saved_interrupts;
 pub mod suspend;
 pub mod takeover;
 mod takeover_error;
@@ -143,15 +143,15 @@ mod volatile;
 
 pub use bringup::{
     Ats, Bringup, BringupConfig, BringupError, Coherency, CommandsEnabled, ControlPages, Disabled,
-    El2, EventsEnabled, Interrupts, InterruptsSet, Invalidated, PageRequests, Running,
-    StreamTableBase, TablesSet,
+    El2, EventsEnabled, InterruptsSet, Invalidated, PageRequests, Running, StreamTableBase,
+    TablesSet,
 };
 pub use events::{DrainedEvents, EventQueue, EventQueueError, event_layout};
 pub use exit::ExitPolicy;
 pub use gerror::Gerror;
+pub use interrupts::{CheckedMsis, Interrupts, Msi, MsiError, Msis, SavedInterrupts};
 pub use page_requests::{DrainedRequests, PriQueue, PriQueueError, page_request_layout};
 pub use probe::{Probe, ProbeError, judge, probe};
-pub use saved_interrupts::SavedInterrupts;
 pub use smmu_types;
 pub use smmu_types::{Quirk, Quirks};
 pub use suspend::{Quiescent, SavedRegisters, Suspended};

@@ -46,7 +46,7 @@ use smmu_types::seam::{CommandSink, Registers, RegistersExt, Wait, poll};
 use crate::bringup::{
     Bringup, BringupConfig, BringupError, BringupState, Running, TablesSet, kept,
 };
-use crate::saved_interrupts::SavedInterrupts;
+use crate::interrupts::SavedInterrupts;
 
 /// What the registers of an SMMU lose without power, except for the queues: those start empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@
 //! | [`EventsTaken`] | [`keep_page_requests`](EventsTaken::keep_page_requests) | none |
 //! | | [`replace_page_requests`](EventsTaken::replace_page_requests) | `CR0.PRIQEN`, `PRIQ_BASE`, `PRIQ_PROD`, `PRIQ_CONS` |
 //! | | [`stop_page_requests`](EventsTaken::stop_page_requests) | `CR0.PRIQEN` = 0 |
-//! | [`QueuesTaken`] | [`enable_interrupts`](QueuesTaken::enable_interrupts) | `IRQ_CTRL`, the MSI addresses |
+//! | [`QueuesTaken`] | [`enable_interrupts`](QueuesTaken::enable_interrupts) | `IRQ_CTRL`, the MSI registers |
 //! | [`Running`] | | as after a bring-up |
 //!
 //! # The order, and why
@@ -77,10 +77,11 @@ use smmu_types::seam::{DmaBlock, Registers, RegistersExt, Wait, poll};
 use smmu_types::{Cacheability, Capabilities, EventRecord, PhysAddr, PriRecord, Shareability};
 
 use crate::bringup::{
-    Ats, BringupConfig, BringupError, BringupState, Coherency, ControlPages, El2, Interrupts,
-    PageRequests, Running,
+    Ats, BringupConfig, BringupError, BringupState, Coherency, ControlPages, El2, PageRequests,
+    Running,
 };
 use crate::enhanced::{Drain, OldEnhanced};
+use crate::interrupts::Interrupts;
 pub use crate::takeover_error::{OldCommands, TakeoverError};
 use crate::{EventQueue, EventQueueError, Gerror, PriQueue, PriQueueError};
 
@@ -544,12 +545,15 @@ fn same(
 pub struct QueuesTaken<R, W>(BringupState<R, W>);
 
 impl<R: Registers, W: Wait> QueuesTaken<R, W> {
-    /// Choose how the driver learns of errors, events and page requests. Clears the old owner's MSI
-    /// addresses.
+    /// Choose how the driver learns of errors, events and page requests, instead of the old owner.
+    ///
+    /// The old owner's MSIs are complete, and off, before the new ones are on. No interrupt tells of
+    /// records from before: drain each queue once after this call.
     ///
     /// # Errors
     ///
-    /// `IRQ_CTRL` gets no acknowledgement. The SMMU translates, and raises no interrupt.
+    /// `IRQ_CTRL` gets no acknowledgement, or the address of an MSI is not kept. The SMMU translates, and
+    /// raises no interrupt.
     pub fn enable_interrupts(self, interrupts: Interrupts) -> Result<Running<R, W>, TakeoverError> {
         self.0.set_interrupts(interrupts)?;
         Ok(Running(self.0))

@@ -58,7 +58,19 @@ const TABLES: &[(u32, u64)] = &[(0x80, 1 << 62 | 0x4000_0000), (0x88, 8)];
 const COMMANDS: &[(u32, u64)] = &[(0x90, 1 << 62 | 0x4001_0006), (0x98, 0), (0x9c, 0), (0x20, 8)];
 const EVENTS: &[(u32, u64)] =
     &[(0xa0, 1 << 62 | 0x4002_0005), (0x1_00a8, 0), (0x1_00ac, 0), (0x20, 0xc)];
-const NO_INTERRUPTS: &[(u32, u64)] = &[(0x50, 0), (0x68, 0), (0xb0, 0), (0xd0, 0)];
+// Linux's driver clears the addresses alone. `PRIQ_IRQ_CFG2.LO` counts for a wire, too.
+const NO_INTERRUPTS: &[(u32, u64)] = &[
+    (0x50, 0),
+    (0x68, 0),
+    (0x70, 0),
+    (0x74, 0),
+    (0xb0, 0),
+    (0xb8, 0),
+    (0xbc, 0),
+    (0xd0, 0),
+    (0xd8, 0),
+    (0xdc, 0),
+];
 const INTERRUPTS: &[(u32, u64)] = &[(0x50, 5)];
 const ON: &[(u32, u64)] = &[(0x20, 0xd)];
 

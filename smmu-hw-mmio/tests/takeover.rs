@@ -194,8 +194,14 @@ fn each_queue_is_replaced_while_translation_stays_on() {
         (CR0, ON | PRIQEN | EVENTQEN | CMDQEN),
         (IRQ_CTRL, 0),
         (MSIS[0], 0),
+        (MSIS[0] + 8, 0),
+        (MSIS[0] + 12, 0),
         (MSIS[1], 0),
+        (MSIS[1] + 8, 0),
+        (MSIS[1] + 12, 0),
         (MSIS[2], 0),
+        (MSIS[2] + 8, 0),
+        (MSIS[2] + 12, 0),
         (IRQ_CTRL, 7),
     ];
     assert_eq!(left.registers.take_writes(), want);

@@ -272,3 +272,17 @@ fn every_half_of_every_id_register() {
         }
     }
 }
+
+/// Feeds each seed of a fuzz target, and returns how many there are.
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+fn replay(target: &str, feed: fn(&[u8])) -> usize {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let seeds = std::fs::read_dir(folder).unwrap();
+    seeds.map(|seed| feed(&std::fs::read(seed.unwrap().path()).unwrap())).count()
+}
+
+#[test]
+fn every_seed_of_the_fuzzer_holds() {
+    assert!(replay("event", checks::bytes::event) >= 16);
+    assert!(replay("pri", checks::bytes::pri) >= 8);
+}

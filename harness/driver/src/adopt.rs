@@ -19,8 +19,9 @@
 //!
 //! 8. adds a device for each stream that it kept ([`Smmu::next_foreign_stream`] lists them) before it
 //!    handles the first event: a stalled transaction without a device is aborted;
-//! 9. attaches or blocks these devices when it has domains for them;
-//! 10. gives the old owner's memory back only when no device is `Foreign` any more.
+//! 9. handles the events and page requests once: no interrupt tells of records from before step 7;
+//! 10. attaches or blocks these devices when it has domains for them;
+//! 11. gives the old owner's memory back only when no device is `Foreign` any more.
 //!
 //! [`Smmu::next_foreign_stream`]: smmu_attach::Smmu::next_foreign_stream
 //!

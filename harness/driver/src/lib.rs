@@ -22,7 +22,8 @@
 //!
 //! # Interrupt handlers
 //!
-//! An SMMU with [`Interrupts::Wired`](smmu_hw_mmio::Interrupts::Wired) has two. [`Platform`] says
+//! An SMMU has two, by wire or by MSI ([`Interrupts`](smmu_hw_mmio::Interrupts)), and a third for page
+//! requests. [`Platform`] says
 //! which locks they take, and what an edge-triggered interrupt asks of the integrator.
 //!
 //! ```

@@ -40,7 +40,8 @@ pub struct SmmuOptions {
     /// What is known of the enhanced command queues (ECMDQ) of an old owner. By default a takeover
     /// refuses an SMMU that has some.
     pub control_pages: Option<ControlPages>,
-    /// Which interrupts the SMMU raises; [`Interrupts::Polled`] by default.
+    /// Which interrupts the SMMU raises; [`Interrupts::Polled`] by default. For MSIs,
+    /// [`Interrupts::msis`] takes what [`probe`](smmu_hw_mmio::probe) says of this SMMU.
     pub interrupts: Interrupts,
     /// What transactions meet after [`Driver::shutdown`](crate::Driver::shutdown);
     /// [`ExitPolicy::Abort`] by default.

@@ -151,12 +151,12 @@ pub struct DmaSource {
     pub translated: bool,
 }
 
-/// The own ATS switch of a device.
+/// The own ATS switch of a device, or that of its page requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtsPower {
-    /// It may ask for translations, and keep them.
+    /// It may ask for translations and keep them; or it may ask for pages.
     On,
-    /// It asks for none, and uses none that it has.
+    /// It asks for none, and uses no translation that it has.
     Off,
 }
 
@@ -477,6 +477,16 @@ pub trait Machine: Send + Sync {
     fn switch_ats(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
         let _ = (device, to);
         Err(BackendError::Impossible("its devices have no ATS".into()))
+    }
+
+    /// Turns the page requests (PRI) of a device on or off.
+    ///
+    /// # Errors
+    ///
+    /// The machine's devices have no PRI, or the machine is gone.
+    fn switch_page_requests(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
+        let _ = (device, to);
+        Err(BackendError::Impossible("its devices have no PRI".into()))
     }
 
     /// Takes the oldest write of a device that stalled, if it has ended.

@@ -329,6 +329,9 @@ impl Machine for Twisted {
     fn switch_ats(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
         self.1.switch_ats(device, to)
     }
+    fn switch_page_requests(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
+        self.1.switch_page_requests(device, to)
+    }
     fn ended_write(&self, device: usize) -> Result<Option<DmaWriteOutcome>, BackendError> {
         self.1.ended_write(device)
     }

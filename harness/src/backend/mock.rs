@@ -259,6 +259,14 @@ impl Machine for MockMachine {
         Ok(())
     }
 
+    fn switch_page_requests(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
+        self.sender(device, DmaSource::default())?.switch_page_requests(match to {
+            AtsPower::On => AtsSwitch::On,
+            AtsPower::Off => AtsSwitch::Off,
+        });
+        Ok(())
+    }
+
     fn take_interrupts(&self) -> Vec<(usize, Irq)> {
         self.model.take_interrupts()
     }

@@ -8,6 +8,18 @@ mod checks;
 #[path = "../../tests/attach/adopt_bytes.rs"]
 mod adopt_bytes;
 
+#[path = "../../tests/faults/hardware.rs"]
+#[expect(dead_code, reason = "the tests use more of the hardware than the fuzz target does")]
+mod hardware;
+
+#[path = "../../tests/faults/bytes.rs"]
+mod fault_bytes;
+
+/// Events and page requests of hostile devices: each fault is answered once.
+pub fn faults(data: &[u8]) {
+    fault_bytes::bytes(data);
+}
+
 /// Registers and memory of a running SMMU: a survey ends, in bounded time, with streams or a doubt.
 pub fn adopt(data: &[u8]) {
     adopt_bytes::bytes(data);

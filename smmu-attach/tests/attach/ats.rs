@@ -16,7 +16,7 @@ use smmu_attach::*;
 use smmu_invs::{ArcSwapCell, AtsGate, Drained, EntryState, GatedCell, InvArray, InvKind};
 use smmu_types::fake::*;
 use smmu_types::range::Extent;
-use smmu_types::seam::{SinkError, StdWait, TimedOut};
+use smmu_types::seam::{Notice, SinkError, StdWait, TimedOut};
 use smmu_types::*;
 
 use crate::common::{LARGE, S1, S2};
@@ -246,6 +246,7 @@ impl Watch for Arc<Card> {
 
 struct Rig {
     card: Arc<Card>,
+    env: Env<Cards>,
     smmu: Smmu<Cards>,
     device: Device<Cards>,
     domains: Vec<Domain<Cards>>,
@@ -277,7 +278,7 @@ impl Rig {
         card.device.set(device.clone()).unwrap();
         card.domains.set(domains.clone()).unwrap();
         card.log();
-        Rig { card, smmu, device, domains }
+        Rig { card, env, smmu, device, domains }
     }
 
     fn substream(&self, n: u32) -> Substream<Cards> {
@@ -375,12 +376,23 @@ fn page_requests_go_on_last_and_off_first(#[case] ats: AtsUse) {
         assert_eq!((off.first().unwrap().as_str(), count(&off)), ("asks no more", 1));
         assert!(!rig.asks());
     }
+    let notices = || {
+        let all = rig.env.observer().take().into_iter();
+        let of_pri = all.filter_map(|notice| match notice {
+            Notice::PageRequestsSwitched { smmu: SMMU, stream: STREAM, on } => Some(on),
+            _ => None,
+        });
+        of_pri.collect::<Vec<bool>>()
+    };
+    assert_eq!(notices(), [true, false, true, false]);
     // A substream beside a blocked stream.
     assert_eq!(steps(1, 0).last().unwrap(), "asks");
     assert_eq!(steps(1, 4).first().unwrap(), "asks no more");
     // A device that refuses works without, and is asked again.
     rig.card.refuses_to_ask.store(true, Ordering::Relaxed);
+    notices();
     assert_eq!(count(&steps(0, 0)), 1, "off again");
+    assert_eq!(notices(), [false, false], "refused, and off");
     assert!(!rig.asks() && rig.is_on());
     rig.card.refuses_to_ask.store(false, Ordering::Relaxed);
     assert_eq!(steps(0, 1).last().unwrap(), "asks");

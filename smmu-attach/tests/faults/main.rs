@@ -1,6 +1,7 @@
 //! Faults that wait for an answer: each gets one, whatever fails on the way.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod bytes;
 mod hardware;
 mod random;
 mod storms;
@@ -438,4 +439,16 @@ fn every_record_is_taken_or_needs_no_answer() {
     }
     let id = FaultTag::Stall(3);
     assert_ne!(id, FaultTag::Group(PrgIndex::new(3).unwrap()));
+}
+
+/// The seeds of the fuzz target `faults`: stalls and requests that repeat themselves, that find no room,
+/// and whose answers the command queue does not take.
+#[test]
+fn the_seeds_of_the_fuzzer_are_answered_once() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/faults");
+    let seeds = std::fs::read_dir(folder).unwrap();
+    let waited: Vec<usize> =
+        seeds.map(|seed| bytes::bytes(&std::fs::read(seed.unwrap().path()).unwrap())).collect();
+    assert!(waited.len() >= 8, "{waited:?}");
+    assert!(waited.iter().filter(|waited| **waited > 0).count() >= 6, "{waited:?}");
 }

@@ -4,6 +4,7 @@
 #[path = "../../tests/checks/mod.rs"]
 mod checks;
 
+use checks::bytes::{number, words};
 use checks::{AddressKind, Judgement, Range};
 use smmu_types::fields;
 use smmu_types::range::RangeSupport;
@@ -16,7 +17,7 @@ pub fn command(data: &[u8]) {
 
 /// Event records: getters, and the setters that models use.
 pub fn event(data: &[u8]) {
-    checks::event(words(data));
+    checks::bytes::event(data);
 }
 
 /// Stream table entries: decode, encode again, used bits.
@@ -45,7 +46,7 @@ pub fn capabilities(data: &[u8]) {
 
 /// Entries of the PRI queue.
 pub fn pri(data: &[u8]) {
-    checks::pri(words(data));
+    checks::bytes::pri(data);
 }
 
 /// Level-1 descriptors.
@@ -111,12 +112,6 @@ pub fn range(data: &[u8]) {
     });
 }
 
-/// A little-endian number of `N` bytes, and the rest; bytes that are not there are zero.
-fn number<const N: usize>(data: &[u8]) -> (u64, &[u8]) {
-    let (bytes, rest) = data.split_at(data.len().min(N));
-    (bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)), rest)
-}
-
 /// `N` numbers of 32 bits, and the rest.
 fn numbers<const N: usize>(mut data: &[u8]) -> ([u32; N], &[u8]) {
     let numbers = std::array::from_fn(|_| {
@@ -125,12 +120,4 @@ fn numbers<const N: usize>(mut data: &[u8]) -> ([u32; N], &[u8]) {
         value as u32
     });
     (numbers, data)
-}
-
-fn words<const N: usize>(mut data: &[u8]) -> [u64; N] {
-    std::array::from_fn(|_| {
-        let (word, rest) = number::<8>(data);
-        data = rest;
-        word
-    })
 }

@@ -113,6 +113,15 @@ pub enum Notice {
         /// Whether it is on now.
         on: bool,
     },
+    /// The driver let a device ask for pages (PRI), or stopped it, or the device refused to ask.
+    PageRequestsSwitched {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// The stream.
+        stream: StreamId,
+        /// Whether it may ask now.
+        on: bool,
+    },
     /// The driver changed a table entry, and invalidated the configuration cache.
     EntryWritten {
         /// The SMMU.

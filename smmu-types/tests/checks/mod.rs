@@ -3,6 +3,7 @@
 //!
 //! Each function panics if a property does not hold.
 
+pub(crate) mod bytes;
 mod entries;
 mod layouts;
 mod records;

@@ -42,17 +42,31 @@ impl Left {
         Self::with_tables(profiles, running, VmTables::new)
     }
 
+    /// An SMMU whose old owner chose `old`.
+    pub(crate) fn of(profile: Profile, old: impl FnMut(&Bench) -> SmmuOptions) -> Self {
+        Self::with_options(&[profile], 1, VmTables::new, old)
+    }
+
     fn with_tables(
         profiles: &[Profile],
         running: usize,
         tables: fn(&TestMemory) -> VmTables,
+    ) -> Self {
+        Self::with_options(profiles, running, tables, |_| options())
+    }
+
+    fn with_options(
+        profiles: &[Profile],
+        running: usize,
+        tables: fn(&TestMemory) -> VmTables,
+        mut old: impl FnMut(&Bench) -> SmmuOptions,
     ) -> Self {
         let bench = Bench::new(profiles);
         let page = || bench.memory.allocate(DmaLayout::new(4096, 4096).unwrap()).unwrap();
         let pages = [page(), page()];
         let mut setup = bench.setup();
         for n in 0..running {
-            setup.smmu(bench.registers(n, None), options()).unwrap();
+            setup.smmu(bench.registers(n, None), old(&bench)).unwrap();
         }
         let driver = setup.start().unwrap();
         for n in 0..running {

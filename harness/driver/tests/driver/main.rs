@@ -15,6 +15,7 @@ mod iort_builder;
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod iort_more;
 mod locks;
+mod msis;
 mod restart;
 mod substream_faults;
 mod suspend;

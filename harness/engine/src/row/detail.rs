@@ -124,7 +124,7 @@ pub enum Detail {
     },
     /// The driver has finished the change of a table entry.
     Entry {
-        /// `STE`, `CD`, or `ATS` for the switch of a device.
+        /// `STE`, `CD`, or `ATS` and `PRI` for the switches of a device.
         entry: String,
         /// Number of `CMD_SYNC`s that it took.
         #[cfg_attr(feature = "record", serde(default, skip_serializing_if = "Option::is_none"))]

@@ -9,6 +9,7 @@ mod committed;
 mod destination;
 mod device_write;
 mod domains;
+mod doorbell;
 #[cfg(feature = "record")]
 mod entries;
 #[cfg(feature = "guest")]
@@ -30,6 +31,7 @@ mod runner;
 mod sabotage;
 mod settle;
 mod setup;
+mod smmu_taps;
 mod step_action;
 mod steps;
 mod stop;
@@ -104,7 +106,7 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
                     .as_ref()
                     .is_none_or(|kind| *kind.get_ref() == StreamTableKind::TwoLevel),
                 ats: smmu.has_ats(),
-                msi: smmu.completion() == SyncMethod::Msi,
+                msi: smmu.has_msis(),
                 sev: smmu.completion() == SyncMethod::Event,
                 stalls: smmu.has_stalls(),
                 page_requests: smmu.page_entries.is_some(),

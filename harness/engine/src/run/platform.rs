@@ -411,6 +411,11 @@ impl Observer for Names {
                     format!("ATS of sid={stream} is {}", if on { "on" } else { "off" })
                 });
             }
+            Notice::PageRequestsSwitched { smmu, stream, on } => {
+                self.stream(Kind::Entry, smmu, stream, Some(("PRI", None)), || {
+                    format!("PRI of sid={stream} is {}", if on { "on" } else { "off" })
+                });
+            }
             Notice::AtcUnconfirmed { smmu, stream, error } => {
                 self.stream(Kind::Error, smmu, stream, None, || {
                     format!("the ATC of sid={stream} does not confirm: {error}")

@@ -26,8 +26,9 @@ use super::options::RunOptions;
 use super::pages::{DmaWrite, Pages, Reached};
 use super::platform::{Block, Dma, Harness, Names, Sink};
 use super::reserved::Early;
+use super::smmu_taps::SmmuTaps;
 use super::stop::Stop;
-use super::tap::{SmmuTaps, Tap, Watch};
+use super::tap::{Tap, Watch};
 use crate::alloc_fault::Armed;
 use crate::lock::MutexGuard;
 #[cfg(feature = "record")]
@@ -238,7 +239,7 @@ impl<'d> Rig<'d> {
     /// The commands that an SMMU was shown since the last call in its main queue, and in its second
     /// queue if it has one. Empty if the run does not keep them.
     pub(crate) fn take_shown(&self, smmu: usize) -> (Vec<RawCommand>, Option<Vec<RawCommand>>) {
-        let Some(SmmuTaps { main, second }) = self.taps.get(smmu) else {
+        let Some(SmmuTaps { main, second, .. }) = self.taps.get(smmu) else {
             return Default::default();
         };
         (main.take_shown(), second.as_ref().map(Tap::take_shown))
@@ -594,17 +595,23 @@ impl<'d> Rig<'d> {
             .map_err(|error| Stop::timed_out(format!("commands are not consumed: {error}")))
     }
 
-    /// Record which interrupts came. A backend may raise one for each event or one for all, so each
+    /// Record which interrupts came, by wire or by MSI. A backend may raise one for each event or one for all, so each
     /// is recorded once.
     pub(crate) fn interrupts(&self) {
         if !self.machine.sees_interrupts() {
             return;
         }
-        let mut irqs: Vec<(usize, Irq)> = self.machine.take_interrupts();
-        irqs.sort_unstable();
-        irqs.dedup();
-        for (smmu, irq) in irqs {
-            self.recorder.about(LineKind::Interrupt, self.smmu_name(smmu), || irq.to_string());
+        let wired = self.machine.take_interrupts().into_iter();
+        let mut came: Vec<(usize, Irq, String)> =
+            wired.map(|(smmu, irq)| (smmu, irq, irq.to_string())).collect();
+        for (smmu, SmmuTaps { doorbell, .. }) in self.taps.iter().enumerate() {
+            let rung = doorbell.iter().flat_map(|doorbell| doorbell.rung());
+            came.extend(rung.map(|(irq, how)| (smmu, irq, format!("{irq} {how}"))));
+        }
+        came.sort_unstable();
+        came.dedup();
+        for (smmu, _, text) in came {
+            self.recorder.about(LineKind::Interrupt, self.smmu_name(smmu), || text);
         }
     }
 

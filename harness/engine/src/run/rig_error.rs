@@ -3,7 +3,8 @@
 use core::convert::Infallible;
 
 use smmu_driver::DriverError;
-use smmu_driver::smmu_hw_mmio::ProbeError;
+use smmu_driver::smmu_hw_mmio::{MsiError, ProbeError};
+use smmu_driver::smmu_types::FieldError;
 use smmu_driver::smmu_types::seam::DmaError;
 use smmu_driver::windows::ReservedError;
 
@@ -21,6 +22,12 @@ pub enum RigError {
     /// The driver cannot use the SMMU.
     #[error("{0}: {1}")]
     Probe(String, ProbeError),
+    /// The SMMU cannot interrupt by MSI as the scenario wants.
+    #[error("{0}: {1}")]
+    Msi(String, MsiError),
+    /// No MSI can have this address.
+    #[error(transparent)]
+    MsiAddress(#[from] FieldError),
     /// The driver did not start, or a call of it failed.
     #[error(transparent)]
     Driver(#[from] DriverError),

@@ -5,20 +5,22 @@ use core::time::Duration;
 
 use smmu_driver::smmu_attach::faults::{SieveConfig, StormConfig};
 use smmu_driver::smmu_cmdq::{Opcodes, SyncBy};
-use smmu_driver::smmu_hw_mmio::Interrupts;
+use smmu_driver::smmu_hw_mmio::{Interrupts, probe};
 use smmu_driver::smmu_types::MsiAttributes;
 use smmu_driver::smmu_types::pool::Pool;
 use smmu_driver::{Driver, Setup, SmmuOptions};
 
+use super::doorbell::Doorbell;
 use super::options::RunOptions;
 use super::pages::Pages;
 use super::platform::{Dma, Harness, Names, Sink};
 use super::reserved::Early;
 use super::rig_error::RigError;
+use super::smmu_taps::SmmuTaps;
 use super::switches::Switches;
-use super::tap::{SmmuTaps, Tap};
+use super::tap::Tap;
 use crate::lock::Mutex;
-use crate::machine::{Machine, SecondQueueKind};
+use crate::machine::{AtsPower, Machine, SecondQueueKind};
 use crate::prelude::*;
 use crate::scenario::{Scenario, SmmuSpec, SpannedName, SyncMethod};
 use crate::transcript::Recorder;
@@ -38,12 +40,23 @@ pub(super) fn start(
     let (pages, blocks) = (names(&scenario.file.pages), names(&scenario.file.blocks));
     let (pages, blocks) = (pages.iter().map(String::as_str), blocks.iter().map(String::as_str));
     let mut early = Early::new(scenario, Pages::new(pages, blocks, &dma)?, &**machine);
+    page_requests_off(scenario, machine)?;
     early.run_firmware(machine, &taps)?;
     let driver = setup.start_with(
         |queues| Sink::new(queues, options.sabotage),
         |boot| early.attach(scenario, boot),
     )?;
     Ok((driver, taps, early))
+}
+
+/// Devices whose page requests the driver switches have them off at power-on.
+fn page_requests_off(scenario: &Scenario, machine: &Arc<dyn Machine>) -> Result<(), RigError> {
+    let specs = scenario.file.devices.iter();
+    let asking = specs.flat_map(|spec| spec.each().map(|_| spec.has_page_requests()));
+    for (device, _) in asking.enumerate().filter(|(_, asks)| *asks) {
+        machine.switch_page_requests(device, AtsPower::Off)?;
+    }
+    Ok(())
 }
 
 /// A driver of the scenario's SMMUs that has written nothing yet, with a tap on each command queue.
@@ -61,13 +74,24 @@ pub(super) fn compose(
         domains: file.domains.iter().flat_map(|spec| spec.names()).collect(),
         freed: Mutex::default(),
     };
-    let mut setup =
-        Setup::with_ats(dma, machine.clock(), observer, Switches::new(file, Arc::clone(machine)));
+    let mut setup = Setup::with_ats(
+        dma.clone(),
+        machine.clock(),
+        observer,
+        Switches::new(file, Arc::clone(machine)),
+    );
     let mut taps = Vec::new();
     for (n, spec) in file.smmus.iter().enumerate() {
         let name = spec.name.get_ref();
         let main = Tap::new(machine.registers(n)?, ram.clone(), recorder.clone(), name);
-        let smmu = setup.smmu(main.clone(), smmu_options(spec))?;
+        let mut options = smmu_options(spec);
+        let mut doorbell = None;
+        if spec.interrupts_by_msi() {
+            let memory = Doorbell::new(&dma)?;
+            options.interrupts = by_msi(name, &main, &memory)?;
+            doorbell = Some(Arc::new(memory));
+        }
+        let smmu = setup.smmu(main.clone(), options)?;
         let mut second = None;
         if let Some(kind) = &spec.second_queue {
             let (registers, name) = (machine.second_queue(n)?, format!("{name}/second"));
@@ -75,18 +99,25 @@ pub(super) fn compose(
             setup.virtual_queue(smmu, tap.clone(), opcodes(*kind.get_ref()))?;
             second = Some(tap);
         }
-        taps.push(SmmuTaps { main, second });
+        taps.push(SmmuTaps { main, second, doorbell });
     }
     if scenario.checks_commands()
         && let Some(insight) = machine.insight()
     {
-        for (n, SmmuTaps { main, second }) in taps.iter().enumerate() {
+        for (n, SmmuTaps { main, second, .. }) in taps.iter().enumerate() {
             main.keep();
             second.iter().for_each(Tap::keep);
             insight.listen(n);
         }
     }
     Ok((setup, taps))
+}
+
+/// The interrupts of an SMMU, as MSIs to `doorbell`.
+fn by_msi(name: &str, registers: &Tap, doorbell: &Doorbell) -> Result<Interrupts, RigError> {
+    let probed = probe(registers).map_err(|error| RigError::Probe(name.into(), error))?;
+    let msis = doorbell.msis(probed.caps.pri)?;
+    Interrupts::msis(&probed.caps, msis).map_err(|error| RigError::Msi(name.into(), error))
 }
 
 /// What a scenario chooses of an SMMU.

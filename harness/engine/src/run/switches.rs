@@ -1,4 +1,4 @@
-//! The ATS switches of a scenario's devices.
+//! The switches of a scenario's devices: ATS and page requests.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -43,6 +43,16 @@ impl Switches {
         let device = self.devices.get(&(smmu, stream)).ok_or(AtsRefused::new())?;
         self.machine.switch_ats(*device, to).map_err(|_| AtsRefused::new())
     }
+
+    fn switch_page_requests(
+        &self,
+        smmu: SmmuId,
+        stream: StreamId,
+        to: AtsPower,
+    ) -> Result<(), AtsRefused> {
+        let device = self.devices.get(&(smmu, stream)).ok_or(AtsRefused::new())?;
+        self.machine.switch_page_requests(*device, to).map_err(|_| AtsRefused::new())
+    }
 }
 
 impl AtsSwitch for Switches {
@@ -53,6 +63,14 @@ impl AtsSwitch for Switches {
     fn disable(&self, smmu: SmmuId, stream: StreamId) {
         // A machine that is gone stops the scenario at its next check.
         let _ = self.switch(smmu, stream, AtsPower::Off);
+    }
+
+    fn enable_page_requests(&self, smmu: SmmuId, stream: StreamId) -> Result<(), AtsRefused> {
+        self.switch_page_requests(smmu, stream, AtsPower::On)
+    }
+
+    fn disable_page_requests(&self, smmu: SmmuId, stream: StreamId) {
+        let _ = self.switch_page_requests(smmu, stream, AtsPower::Off);
     }
 
     fn drain(&self, gate: &AtsGate) -> Result<Drained, TimedOut> {

@@ -67,13 +67,6 @@ pub struct Tap {
 /// Called after each completed sync.
 pub(crate) type Watch = dyn Fn() + Send + Sync;
 
-/// The taps of one SMMU: on its main queue, and on its second one if it has one.
-#[derive(Clone)]
-pub(super) struct SmmuTaps {
-    pub(super) main: Tap,
-    pub(super) second: Option<Tap>,
-}
-
 impl core::fmt::Debug for Tap {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Tap").field("name", &self.name).finish_non_exhaustive()

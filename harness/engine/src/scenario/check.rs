@@ -40,6 +40,7 @@ pub(super) fn check(file: &ScenarioFile) -> Result<(), Wrong> {
         streams: streams(file),
         substream_bits: substream_bits(file)?,
         ats_devices: ats_devices(file)?,
+        asking_devices: asking_devices(file)?,
         domains: domains(file)?,
         guests: named_guests(file),
         guest_tables: named_guest_tables(file),
@@ -195,10 +196,12 @@ fn queues_of(smmu: &SmmuSpec, needs: impl Fn(Need) -> bool) -> Result<(), Wrong>
         return Err((kind.span(), "cd_table goes with substream_bits".into()));
     }
     let sync = |by| smmu.sync.as_ref().filter(|_| smmu.completion() == by).map(Spanned::span);
+    let by_msi = smmu.msi_interrupts.as_ref().filter(|_| smmu.interrupts_by_msi());
     let wanted = [
         (smmu.ats.as_ref().filter(|_| smmu.has_ats()).map(Spanned::span), "ats = true", Need::Ats),
         (sync(SyncMethod::Event), "sync = \"event\"", Need::Sev),
         (sync(SyncMethod::Msi), "sync = \"msi\"", Need::Msi),
+        (by_msi.map(Spanned::span), "msi_interrupts = true", Need::Msi),
         (smmu.second_queue.as_ref().map(Spanned::span), "a second queue", Need::SecondQueue),
     ];
     for (span, what, need) in wanted {
@@ -253,6 +256,23 @@ fn ats_devices(file: &ScenarioFile) -> Result<BTreeSet<String>, Wrong> {
         if !smmu.is_some_and(SmmuSpec::has_ats) {
             let message = format!("{} has no `ats = true`", device.smmu.get_ref());
             return Err((ats.span(), message));
+        }
+        all.extend(device.each().map(|(name, _)| name));
+    }
+    Ok(all)
+}
+
+/// The devices whose page requests the driver switches.
+fn asking_devices(file: &ScenarioFile) -> Result<BTreeSet<String>, Wrong> {
+    let mut all = BTreeSet::new();
+    for device in file.devices.iter().filter(|device| device.has_page_requests()) {
+        let span = || device.page_requests.as_ref().map_or(0..0, Spanned::span);
+        if device.ats.is_none() {
+            return Err((span(), "page_requests goes with `ats`: PRI needs ATS".into()));
+        }
+        let smmu = file.smmus.iter().find(|smmu| smmu.name.get_ref() == device.smmu.get_ref());
+        if smmu.is_none_or(|smmu| smmu.page_entries.is_none()) {
+            return Err((span(), format!("{} has no `page_entries`", device.smmu.get_ref())));
         }
         all.extend(device.each().map(|(name, _)| name));
     }

@@ -92,6 +92,9 @@ pub struct SmmuSpec {
     pub event_burst: Option<Spanned<u32>>,
     /// How the driver learns that a `CMD_SYNC` is complete; `"polling"` by default.
     pub sync: Option<Spanned<SyncMethod>>,
+    /// Whether the SMMU interrupts by MSIs to memory of the driver: events, page requests and global
+    /// errors. A transcript says `msi` behind the interrupt. By wires by default.
+    pub msi_interrupts: Option<Spanned<bool>>,
     /// How long the driver waits for the command queue, from 1 to 10,000 ms; 1,000 by default.
     pub timeout_ms: Option<Spanned<u64>>,
     /// The commands that its second command queue accepts; no second queue by default.
@@ -196,6 +199,18 @@ impl SmmuSpec {
         self.sync.as_ref().map_or(SyncMethod::Polling, |sync| *sync.get_ref())
     }
 
+    /// Whether it interrupts by MSIs.
+    #[must_use]
+    pub fn interrupts_by_msi(&self) -> bool {
+        self.msi_interrupts.as_ref().is_some_and(|by_msi| *by_msi.get_ref())
+    }
+
+    /// Whether it has MSIs.
+    #[must_use]
+    pub fn has_msis(&self) -> bool {
+        self.completion() == SyncMethod::Msi || self.interrupts_by_msi()
+    }
+
     /// How long the driver waits for the command queue.
     #[must_use]
     pub fn timeout(&self) -> Duration {
@@ -226,6 +241,9 @@ pub struct DeviceSpec {
     pub substream_bits: Option<Spanned<u8>>,
     /// Its ATS; it has none by default.
     pub ats: Option<Spanned<DeviceAts>>,
+    /// Whether the driver turns its page requests (PRI) on while its ATS is on. They are off at
+    /// power-on. Without this key a device asks for pages at any time.
+    pub page_requests: Option<Spanned<bool>>,
 }
 
 /// The ATS of a device.
@@ -346,6 +364,12 @@ impl DeviceSpec {
         }
     }
 
+    /// Whether the driver switches its page requests.
+    #[must_use]
+    pub fn has_page_requests(&self) -> bool {
+        self.page_requests.as_ref().is_some_and(|has| *has.get_ref())
+    }
+
     /// What the driver is told of each device.
     #[must_use]
     pub fn config(&self) -> DeviceConfig {
@@ -356,7 +380,8 @@ impl DeviceSpec {
             Some(DeviceAts::Always) => AtsUse::Always,
         };
         let config = DeviceConfig::default().with_substream_bits(bits).with_ats(ats);
-        if self.stalls { config.with_stalls() } else { config }
+        let config = if self.stalls { config.with_stalls() } else { config };
+        if self.has_page_requests() { config.with_page_requests() } else { config }
     }
 
     /// The StreamIDs that one device has beside its first.

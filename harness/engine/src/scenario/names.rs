@@ -42,6 +42,8 @@ pub(crate) struct Declared {
     pub(super) substream_bits: BTreeMap<String, u8>,
     /// The devices with ATS.
     pub(super) ats_devices: BTreeSet<String>,
+    /// The devices whose page requests the driver switches.
+    pub(super) asking_devices: BTreeSet<String>,
     pub(super) domains: BTreeMap<String, TableStage>,
     /// The guests, each with the names of its devices.
     pub(super) guests: BTreeMap<String, Vec<String>>,
@@ -134,6 +136,11 @@ impl Declared {
             true => Ok(()),
             false => Err((span.clone(), format!("device \"{}\" has no `ats`", device.get_ref()))),
         }
+    }
+
+    /// The driver switches the device's page requests.
+    pub(super) fn switches_page_requests(&self, device: &SpannedName) -> bool {
+        self.asking_devices.contains(device.get_ref())
     }
 
     pub(super) fn guest(&self, name: &SpannedName) -> Result<(), Wrong> {

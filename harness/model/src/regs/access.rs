@@ -1,6 +1,6 @@
 //! Reads and writes of an SMMU's registers, and the rules that a driver keeps when it writes them.
 
-use smmu_types::regs::{self, cr0, cr2, gbpa, gerror, irq_cfg2, irq_ctrl};
+use smmu_types::regs::{self, cr0, cr2, gbpa, gerror, irq_cfg2, irq_ctrl, priq_irq_cfg2};
 
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
@@ -31,6 +31,7 @@ const ALLOCATE: u64 = 1 << 62;
 
 const OVERFLOW: u32 = 1 << 31;
 
+/// `ADDR` of `*_IRQ_CFG0`. The bits beyond the output address size are reserved.
 const MSI_ADDRESS: u64 = 0x00ff_ffff_ffff_fffc;
 
 /// The register of an access, and the part of it.
@@ -302,8 +303,11 @@ impl ModelSmmu {
         let bits = match register {
             // Without MSIs the registers are reserved, and a driver may write 0.
             _ if !self.profile.msi => 0,
-            GERROR_IRQ_CFG0 | EVENTQ_IRQ_CFG0 | PRIQ_IRQ_CFG0 => MSI_ADDRESS,
+            GERROR_IRQ_CFG0 | EVENTQ_IRQ_CFG0 | PRIQ_IRQ_CFG0 => {
+                MSI_ADDRESS & ((1 << self.profile.output_size.bits()) - 1)
+            }
             GERROR_IRQ_CFG1 | EVENTQ_IRQ_CFG1 | PRIQ_IRQ_CFG1 => u64::from(u32::MAX),
+            PRIQ_IRQ_CFG2 => u64::from(irq_cfg2::MEMATTR | irq_cfg2::SH | priq_irq_cfg2::LO),
             _ => u64::from(irq_cfg2::MEMATTR | irq_cfg2::SH),
         };
         let value = self.defined(name, value, bits);

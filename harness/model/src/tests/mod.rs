@@ -7,6 +7,7 @@ mod events;
 mod faults;
 mod fuzz;
 mod model_rig;
+mod msis;
 mod nested;
 mod nested_ats;
 mod nested_faults;

@@ -1,6 +1,6 @@
 //! The PRI queue (IHI 0070, chapter 8): requests come, and responses go to their devices.
 
-use smmu_types::regs::{cr0, gerror, irq_ctrl};
+use smmu_types::regs::{cr0, gerror, irq_ctrl, priq_irq_cfg2};
 use smmu_types::{
     Command, CommandErrorCode, Irq, PrgIndex, PriRecord, PriResponse, StreamId, SubstreamId,
 };
@@ -49,6 +49,7 @@ impl ModelSmmu {
                 self.regs.priq_prod ^= OVERFLOW;
             }
             self.pages.answer(group, PriResponse::Success, true);
+            self.interrupt_by_request(ram, &request, false);
             return;
         }
         let aborts = self.main.faults.contains(&InjectedFault::PriQueueAbort);
@@ -59,7 +60,15 @@ impl ModelSmmu {
             return;
         }
         self.regs.priq_prod = self.regs.priq_prod & OVERFLOW | ring.after(prod);
-        if prod == cons && self.regs.irq_ctrl & irq_ctrl::PRIQ != 0 {
+        self.interrupt_by_request(ram, &request, prod == cons);
+    }
+
+    /// Interrupt for a request that was written, or that the full queue discarded. `LO` decides
+    /// which ones do, by wire or by MSI (6.3.36).
+    fn interrupt_by_request(&mut self, ram: &ModelRam, request: &PriRecord, first: bool) {
+        let last_only = self.regs.priq_msi.attributes & priq_irq_cfg2::LO != 0;
+        let due = if last_only { request.is_last() } else { first };
+        if due && self.regs.irq_ctrl & irq_ctrl::PRIQ != 0 {
             self.signal(ram, self.regs.priq_msi, Irq::PriQueue, gerror::MSI_PRIQ_ABT);
         }
     }

@@ -21,7 +21,15 @@ impl StepAction for PageRequestStep {
         let record = record.map_err(Stop::failed)?;
         let record = if self.more { record } else { record.with_last() };
         rig.machine.page_request(smmu, record)?;
-        if !self.unread {
+        if self.off {
+            let found = rig.take_requests(smmu)?.len();
+            if found > 0 {
+                let expected = "a device whose page requests are off sends none".to_owned();
+                return Err(Stop::unmet(expected, format!("the driver finds {found} requests")));
+            }
+            let device = self.device.get_ref();
+            rig.recorder.note(LineKind::Check, || format!("{device} sends no request"));
+        } else if !self.unread {
             let found = rig.take_requests(smmu)?;
             if !found.contains(&record) {
                 let expected = format!("the driver finds {record}");

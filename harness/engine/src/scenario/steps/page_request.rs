@@ -29,6 +29,9 @@ pub struct PageRequestStep {
     /// The driver does not look at its PRI queue afterwards.
     #[serde(default)]
     pub unread: bool,
+    /// The device's page requests are off, and it sends none. The device has `page_requests`.
+    #[serde(default)]
+    pub off: bool,
     /// The answer that the SMMU gives by itself, because its queue is full.
     pub answered: Option<Spanned<GroupAnswer>>,
 }
@@ -60,6 +63,10 @@ impl StepSpec for PageRequestStep {
         }
         if PrgIndex::new(*self.group.get_ref()).is_none() {
             return Err((self.group.span(), "group must be 0 to 511".into()));
+        }
+        if self.off && !names.switches_page_requests(&self.device) {
+            let message = format!("device \"{device}\" has no `page_requests = true`");
+            return Err((self.device.span(), message));
         }
         mappable(&self.iova.span(), *self.iova.get_ref(), LeafSize::Page)
     }
