@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use smmu_types::regs::{cr0, cr2};
-use smmu_types::{CacheTag, Irq, StreamId};
+use smmu_types::{CacheTag, Irq, Ste, StreamId};
 
 use crate::cache::config_cache::ConfigCache;
 use crate::cache::tlb::{Tlb, TlbKey, TlbLine};
@@ -34,6 +34,11 @@ pub(crate) struct ModelSmmu {
     pub(crate) tlb: Tlb,
     /// Lines that a TLBI dropped since the last `CMD_SYNC`: until then a walk may still use them.
     pub(crate) unsynced: Vec<(TlbKey, TlbLine)>,
+    /// The STEs that differed from the cached ones when the driver showed commands, by stream and
+    /// oldest first. Only with [`Profile::word_by_word`].
+    pub(crate) shown_stes: BTreeMap<u32, Vec<Ste>>,
+    /// An invalidation is checked, and drops nothing.
+    pub(crate) only_checks: bool,
     /// The devices that have an ATC, by StreamID.
     pub(crate) devices: BTreeMap<u32, AtsDevice>,
     pub(crate) stalls: Stalls,
@@ -55,6 +60,8 @@ impl ModelSmmu {
             config: ConfigCache::of(&profile),
             tlb: Tlb::default(),
             unsynced: Vec::new(),
+            shown_stes: BTreeMap::new(),
+            only_checks: false,
             devices: BTreeMap::new(),
             stalls: Stalls::default(),
             pages: Pages::default(),
@@ -78,6 +85,7 @@ impl ModelSmmu {
         self.config = ConfigCache::of(&self.profile);
         self.tlb = Tlb::default();
         self.unsynced.clear();
+        self.shown_stes.clear();
         self.stalls.end_all();
     }
 

@@ -42,6 +42,9 @@ impl ModelSmmu {
             self.stalls.end_all();
         }
         self.regs.cr0 = value;
+        if rising & cr0::SMMUEN != 0 {
+            self.fetch_ahead(ram);
+        }
         if rising & cr0::EVENTQEN != 0 {
             self.retry_unrecorded(ram);
         }
