@@ -93,7 +93,7 @@
 //!
 //! The SMMU acts only at a register access, a DMA or a call of [`Model`]. So it sees a half-written
 //! entry only if such a call comes in between, or with [`Profile::word_by_word`]. With
-//! [`Profile::until_sync`] a `CFGI` or `TLBI` drops nothing before the `CMD_SYNC` behind it, and with
+//! [`Profile::until_sync`] an invalidation drops nothing before the `CMD_SYNC` behind it, and with
 //! [`Profile::ahead`] the SMMU has the configuration of a stream in its cache before any DMA.
 //!
 //! # Faults that wait

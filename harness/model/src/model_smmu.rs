@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use smmu_types::regs::{cr0, cr2};
-use smmu_types::{CacheTag, Irq, Ste, StreamId};
+use smmu_types::{CacheTag, Command, Irq, Ste, StreamId};
 
 use crate::cache::config_cache::ConfigCache;
 use crate::cache::tlb::{Tlb, TlbKey, TlbLine};
@@ -37,6 +37,8 @@ pub(crate) struct ModelSmmu {
     /// The STEs that differed from the cached ones when the driver showed commands, by stream and
     /// oldest first. Only with [`Profile::word_by_word`].
     pub(crate) shown_stes: BTreeMap<u32, Vec<Ste>>,
+    /// The invalidations of whole caches that are due since reset.
+    pub(crate) due: Vec<Command>,
     /// An invalidation is checked, and drops nothing.
     pub(crate) only_checks: bool,
     /// The devices that have an ATC, by StreamID.
@@ -61,6 +63,7 @@ impl ModelSmmu {
             tlb: Tlb::default(),
             unsynced: Vec::new(),
             shown_stes: BTreeMap::new(),
+            due: due_after_reset(&profile),
             only_checks: false,
             devices: BTreeMap::new(),
             stalls: Stalls::default(),
@@ -86,6 +89,7 @@ impl ModelSmmu {
         self.tlb = Tlb::default();
         self.unsynced.clear();
         self.shown_stes.clear();
+        self.due = due_after_reset(&self.profile);
         self.stalls.end_all();
     }
 
@@ -153,4 +157,13 @@ impl ModelSmmu {
 fn enhanced(profile: &Profile) -> Vec<EnhancedQueue> {
     let count = profile.enhanced_queues.map_or(0, |has| 1 << (has.pages_log2 + has.queues_log2));
     (0..count).map(|_| EnhancedQueue::default()).collect()
+}
+
+/// 3.11: software invalidates all configuration and TLB caches before it enables translation.
+fn due_after_reset(profile: &Profile) -> Vec<Command> {
+    match (profile.unknown_at_reset, profile.hyp) {
+        (false, _) => Vec::new(),
+        (true, false) => vec![Command::CfgiAll, Command::TlbiNsnhAll],
+        (true, true) => vec![Command::CfgiAll, Command::TlbiNsnhAll, Command::TlbiEl2All],
+    }
 }

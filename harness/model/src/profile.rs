@@ -101,7 +101,15 @@ pub struct Profile {
     /// translate, and after each command. So an invalidation that is forgotten is a hazard also if
     /// the device has done no DMA.
     pub ahead: Vec<StreamId>,
-    /// A `CFGI` or `TLBI` takes effect no earlier than the next `CMD_SYNC` of its queue, the first
+    /// At each [`Model::audit`](crate::Model::audit) the SMMU also fetches every translation that the
+    /// tables of the streams of [`ahead`](Self::ahead) hold, and a device whose ATS is on asks for
+    /// each. So what is cached is all that could be.
+    pub translations_ahead: bool,
+    /// The caches hold at reset what no driver knows, as the architecture allows (3.11). A driver that
+    /// sets `CR0.SMMUEN` before a completed `CFGI_ALL` and `TLBI_NSNH_ALL`, and `TLBI_EL2_ALL` with
+    /// [`hyp`](Self::hyp), gets a [`Hazard::UnknownCaches`](crate::Hazard::UnknownCaches).
+    pub unknown_at_reset: bool,
+    /// A `CFGI`, `TLBI` or `ATC_INV` takes effect no earlier than the next `CMD_SYNC` of its queue, the first
     /// moment at which the architecture guarantees it (4.7.3).
     pub until_sync: bool,
     /// The SMMU reads the 64-bit words of an STE or CD at any time between two invalidations, in any
@@ -145,6 +153,8 @@ impl Default for Profile {
             consume_per_poll: 4,
             prefetch: true,
             ahead: Vec::new(),
+            translations_ahead: false,
+            unknown_at_reset: false,
             until_sync: false,
             word_by_word: false,
             faults: Vec::new(),

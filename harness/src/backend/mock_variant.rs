@@ -6,13 +6,16 @@ use smmu_types::StreamId;
 
 use super::mock::start;
 
-/// The least helpful SMMU that the architecture allows: it fetches the configuration of each device
-/// ahead of any need, reads the words of an entry at different times, and drops nothing before a
-/// `CMD_SYNC`.
+/// The least helpful SMMU that the architecture allows: its caches are unknown at reset, it fetches
+/// configuration and translations ahead of any need, reads the words of an entry at different times,
+/// and drops nothing before a `CMD_SYNC`. With very many devices it fetches no translation ahead,
+/// because each audit would walk all their tables.
 pub const UNHELPFUL: MockVariant = MockVariant {
-    name: "mock",
+    name: "unhelpful",
     change: |profile, streams| {
         profile.ahead = streams.to_vec();
+        profile.translations_ahead = streams.len() <= 16;
+        profile.unknown_at_reset = true;
         profile.until_sync = true;
         profile.word_by_word = true;
     },

@@ -44,6 +44,9 @@ impl ModelSmmu {
         command: Command,
         form: CommandForm,
     ) -> Result<(), CommandErrorCode> {
+        if !self.only_checks {
+            self.due.retain(|due| *due != command);
+        }
         let only_if = |there: bool| if there { Ok(()) } else { Err(CommandErrorCode::ILL) };
         let (s1, s2, hyp) = (self.profile.stage1, self.profile.stage2, self.profile.hyp);
         match command {

@@ -54,14 +54,6 @@ impl ModelSmmu {
         }
     }
 
-    /// Fetch what [`Profile::ahead`](crate::Profile::ahead) names, where nothing is cached.
-    pub(crate) fn fetch_ahead(&mut self, ram: &ModelRam) {
-        for n in 0..self.profile.ahead.len() {
-            let stream = self.profile.ahead[n];
-            self.prefetch_ste(ram, stream);
-        }
-    }
-
     /// Fetch a CD of a stream, if its STE is cached and the table reaches so far.
     pub(crate) fn prefetch_cd(&mut self, ram: &ModelRam, stream: StreamId, index: u32) {
         if self.translates()

@@ -162,10 +162,12 @@ impl ModelSmmu {
             self.execute(ram, command, form)?;
         }
         self.fetch_ahead(ram);
-        if let Command::AtcInv { stream, substream, span, .. } = command
-            && !self.atc_inv(ram, which, stream, substream, span)
-        {
-            self.time_out(which);
+        if let Command::AtcInv { stream, substream, span, .. } = command {
+            if !self.atc_inv(ram, which, stream, substream, span) {
+                self.time_out(which);
+            } else if self.profile.until_sync {
+                self.feed_mut(which).held_back.push((command, form));
+            }
         }
         Ok(raw)
     }
@@ -173,8 +175,12 @@ impl ModelSmmu {
     /// A `CMD_SYNC` of this queue completes: so do the invalidations before it.
     fn catch_up(&mut self, ram: &ModelRam, which: QueueId) {
         for (command, form) in std::mem::take(&mut self.feed_mut(which).held_back) {
-            // The SMMU checked it when it consumed it.
-            let _ = self.execute(ram, command, form);
+            if let Command::AtcInv { stream, substream, span, .. } = command {
+                self.drop_from_atc(ram, stream, substream, span);
+            } else {
+                // The SMMU checked it when it consumed it.
+                let _ = self.execute(ram, command, form);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use smmu_types::regs::{cr0, gerror};
 
+use crate::hazard::Hazard;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::queue::feed::QueueId;
@@ -37,6 +38,9 @@ impl ModelSmmu {
         }
         if rising & cr0::SMMUEN != 0 {
             self.check_stream_table();
+            for missing in std::mem::take(&mut self.due) {
+                self.hazard(Hazard::UnknownCaches { smmu: self.index, missing });
+            }
         }
         if value & cr0::SMMUEN == 0 {
             self.stalls.end_all();
