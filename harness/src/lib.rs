@@ -4,6 +4,7 @@ mod alloc;
 pub mod backend;
 pub mod cli;
 pub mod explore;
+pub mod mutate;
 pub mod scenario_files;
 pub mod view;
 

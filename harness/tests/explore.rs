@@ -44,7 +44,7 @@ fn the_model_agrees_with_itself() {
 /// A machine whose addresses are smaller differs in few of its answers.
 const SMALL: MockVariant = MockVariant {
     name: "small",
-    change: |profile| profile.output_size = smmu_types::OutputSize::Bits32,
+    change: |profile, _| profile.output_size = smmu_types::OutputSize::Bits32,
 };
 
 fn a_machine_that_differs_is_found_and_its_work_shrinks() {

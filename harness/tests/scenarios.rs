@@ -14,7 +14,9 @@ use smmu_engine::machine::{Backend, BackendError, Machine, MachineSpec, Need};
 use smmu_engine::offers::offered_by_id_registers;
 use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Runner, Sabotage};
 use smmu_engine::scenario::Scenario;
-use smmu_harness::backend::{Board, BoardInQemu, BoardKind, Mock, Qemu, SILENCE};
+use smmu_harness::backend::{
+    Board, BoardInQemu, BoardKind, Mock, Qemu, SILENCE, UNHELPFUL, USUAL_ONLY,
+};
 use smmu_harness::scenario_files::builtin;
 use smmu_qemu::GuestLevel;
 
@@ -419,6 +421,7 @@ fn main() {
         })
         .with_ignored_flag(no_qemu),
     );
+    trials.extend(unhelpful_trials());
     trials.extend(board_trials());
     trials.extend(devmem_trials());
     trials.push(Trial::test("snapshots_belong_to_scenarios", snapshots_belong_to_scenarios));
@@ -455,6 +458,31 @@ fn passes(scenario: &Scenario, backend: &Opened) -> Result<(), Failed> {
         snapshots().bind(|| insta::assert_snapshot!(name, report.notes.join("\n")));
     }
     Ok(())
+}
+
+/// Each scenario on the least helpful SMMU, with the snapshot of all backends. One that the list names
+/// fails there as the list says.
+fn unhelpful_trials() -> Vec<Trial> {
+    let scenarios = builtin().unwrap();
+    let known = |name: &str| scenarios.iter().any(|scenario| scenario.name == name);
+    assert!(USUAL_ONLY.iter().all(|usual| known(usual.scenario)), "{USUAL_ONLY:?}");
+    let trial = |scenario: Scenario| {
+        let name = format!("mock::unhelpful::{}", scenario.name);
+        let usual = USUAL_ONLY.iter().find(|usual| usual.scenario == scenario.name);
+        Trial::test(name, move || {
+            let report = run::run(&scenario, &UNHELPFUL, RunOptions::default());
+            let why = report.outcome.failure().map(ToString::to_string);
+            match (usual, why) {
+                (None, None) if report.outcome == RunOutcome::Passed => {
+                    same_as_snapshot(&scenario, &report);
+                    Ok(())
+                }
+                (Some(usual), Some(why)) if why.contains(usual.reported) => Ok(()),
+                _ => Err(format!("{:?}\n{}", report.outcome, transcript(&report)).into()),
+            }
+        })
+    };
+    scenarios.into_iter().map(trial).collect()
 }
 
 fn same_as_snapshot(scenario: &Scenario, report: &RunReport) {

@@ -160,6 +160,13 @@ pub enum Hazard {
         /// The command that would have dropped the entry.
         missing: Command,
     },
+    /// The driver turned translation on while the caches may hold what was in them at reset (3.11).
+    UnknownCaches {
+        /// Index of the SMMU.
+        smmu: usize,
+        /// The command that the driver must send, with a `CMD_SYNC`, before.
+        missing: Command,
+    },
     /// A device's ATS was turned off while an `ATC_INV` to it had no completed `CMD_SYNC` yet
     /// (3.9.2). The device may never answer.
     AtcInvOutstanding {
@@ -254,6 +261,7 @@ impl Hazard {
             | Hazard::StaleConfiguration { missing, .. }
             | Hazard::StaleAtc { missing, .. }
             | Hazard::AtcInvOutstanding { missing, .. }
+            | Hazard::UnknownCaches { missing, .. }
             | Hazard::MixedUpdate { missing, .. }
             | Hazard::Unanswered { missing, .. } => Some(missing),
             Hazard::Protocol { .. }
@@ -277,6 +285,7 @@ impl Hazard {
             | Hazard::StaleConfiguration { smmu, .. }
             | Hazard::StaleAtc { smmu, .. }
             | Hazard::AtcInvOutstanding { smmu, .. }
+            | Hazard::UnknownCaches { smmu, .. }
             | Hazard::MixedUpdate { smmu, .. }
             | Hazard::Unpredictable { smmu, .. }
             | Hazard::FreedMemory { smmu, .. }
@@ -302,7 +311,9 @@ impl Hazard {
             | Hazard::FreedMemory { stream, .. }
             | Hazard::Unanswered { stream, .. }
             | Hazard::Unsupported { stream, .. } => Some(stream),
-            Hazard::Protocol { .. } | Hazard::WrongAnswer { .. } => None,
+            Hazard::Protocol { .. } | Hazard::UnknownCaches { .. } | Hazard::WrongAnswer { .. } => {
+                None
+            }
         }
     }
 
@@ -402,6 +413,11 @@ impl fmt::Display for Hazard {
                 f,
                 "smmu{smmu}: ATS of stream {stream} was turned off while an ATC_INV to it is \
                  outstanding; missing: {missing} and its completion"
+            ),
+            Hazard::UnknownCaches { smmu, missing } => write!(
+                f,
+                "smmu{smmu}: translation goes on while the caches may hold what was in them at \
+                 reset; missing: {missing}"
             ),
             Hazard::MixedUpdate { smmu, stream, entry, missing } => write!(
                 f,

@@ -92,7 +92,9 @@
 //! register: it calls [`Model::tick`], and the SMMU acts then.
 //!
 //! The SMMU acts only at a register access, a DMA or a call of [`Model`]. So it sees a half-written
-//! entry only if such a call comes in between, or with [`Profile::word_by_word`].
+//! entry only if such a call comes in between, or with [`Profile::word_by_word`]. With
+//! [`Profile::until_sync`] an invalidation drops nothing before the `CMD_SYNC` behind it, and with
+//! [`Profile::ahead`] the SMMU has the configuration of a stream in its cache before any DMA.
 //!
 //! # Faults that wait
 //!
@@ -129,7 +131,8 @@
 //! The audit covers ATCs as well. An entry counts while its device can use it: the device's ATS is
 //! on, and the SMMU lets translated transactions of the stream pass. With
 //! [`Profile::word_by_word`] each invalidation checks what the driver has changed since the last one:
-//! the SMMU could have read a mix of the words. After [`Model::memory_freed`] the audit reports
+//! the SMMU could have read a mix of the words. A mix that the driver itself had in memory, when it
+//! showed commands in between, is no mistake. After [`Model::memory_freed`] the audit reports
 //! tables of CDs that an SMMU can still read there.
 //!
 //! # Not modelled

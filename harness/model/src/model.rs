@@ -141,11 +141,15 @@ impl Model {
         std::mem::take(&mut self.shared.lock().hazards)
     }
 
-    /// Every stale line and entry that a stream can reach now. The audit changes no state.
+    /// Every stale line and entry that a stream can reach now. The audit changes no state, but an SMMU
+    /// with [`Profile::translations_ahead`] then fetches all that the tables hold.
     #[must_use]
     pub fn audit(&self) -> Vec<Hazard> {
-        let state = self.shared.lock();
-        state.smmus.iter().flat_map(|smmu| smmu.audit(&self.shared.ram)).collect()
+        let mut state = self.shared.lock();
+        let ram = &self.shared.ram;
+        let found = state.smmus.iter().flat_map(|smmu| smmu.audit(ram)).collect();
+        state.smmus.iter_mut().for_each(|smmu| smmu.fetch_translations_ahead(ram));
+        found
     }
 
     /// The driver has freed memory: from now on [`audit`](Self::audit) reports each stream whose

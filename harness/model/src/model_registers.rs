@@ -55,7 +55,10 @@ impl ModelRegisters {
     fn store(&self, offset: u32, bytes: u32, value: u64) {
         self.shared.act(self.smmu, |smmu, ram| match self.bank {
             RegisterBank::Smmu => smmu.write(ram, offset, bytes, value),
-            RegisterBank::SecondQueue => smmu.write_second(offset, bytes, value),
+            RegisterBank::SecondQueue => {
+                smmu.see_stes(ram);
+                smmu.write_second(offset, bytes, value);
+            }
         });
     }
 }

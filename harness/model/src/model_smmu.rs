@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use smmu_types::regs::{cr0, cr2};
-use smmu_types::{CacheTag, Irq, StreamId};
+use smmu_types::{CacheTag, Command, Irq, Ste, StreamId};
 
 use crate::cache::config_cache::ConfigCache;
 use crate::cache::tlb::{Tlb, TlbKey, TlbLine};
@@ -34,6 +34,13 @@ pub(crate) struct ModelSmmu {
     pub(crate) tlb: Tlb,
     /// Lines that a TLBI dropped since the last `CMD_SYNC`: until then a walk may still use them.
     pub(crate) unsynced: Vec<(TlbKey, TlbLine)>,
+    /// The STEs that differed from the cached ones when the driver showed commands, by stream and
+    /// oldest first. Only with [`Profile::word_by_word`].
+    pub(crate) shown_stes: BTreeMap<u32, Vec<Ste>>,
+    /// The invalidations of whole caches that are due since reset.
+    pub(crate) due: Vec<Command>,
+    /// An invalidation is checked, and drops nothing.
+    pub(crate) only_checks: bool,
     /// The devices that have an ATC, by StreamID.
     pub(crate) devices: BTreeMap<u32, AtsDevice>,
     pub(crate) stalls: Stalls,
@@ -55,6 +62,9 @@ impl ModelSmmu {
             config: ConfigCache::of(&profile),
             tlb: Tlb::default(),
             unsynced: Vec::new(),
+            shown_stes: BTreeMap::new(),
+            due: due_after_reset(&profile),
+            only_checks: false,
             devices: BTreeMap::new(),
             stalls: Stalls::default(),
             pages: Pages::default(),
@@ -78,6 +88,8 @@ impl ModelSmmu {
         self.config = ConfigCache::of(&self.profile);
         self.tlb = Tlb::default();
         self.unsynced.clear();
+        self.shown_stes.clear();
+        self.due = due_after_reset(&self.profile);
         self.stalls.end_all();
     }
 
@@ -145,4 +157,13 @@ impl ModelSmmu {
 fn enhanced(profile: &Profile) -> Vec<EnhancedQueue> {
     let count = profile.enhanced_queues.map_or(0, |has| 1 << (has.pages_log2 + has.queues_log2));
     (0..count).map(|_| EnhancedQueue::default()).collect()
+}
+
+/// 3.11: software invalidates all configuration and TLB caches before it enables translation.
+fn due_after_reset(profile: &Profile) -> Vec<Command> {
+    match (profile.unknown_at_reset, profile.hyp) {
+        (false, _) => Vec::new(),
+        (true, false) => vec![Command::CfgiAll, Command::TlbiNsnhAll],
+        (true, true) => vec![Command::CfgiAll, Command::TlbiNsnhAll, Command::TlbiEl2All],
+    }
 }

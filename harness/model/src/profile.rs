@@ -1,6 +1,6 @@
 //! What a modelled SMMU can do.
 
-use smmu_types::{EnhancedQueues, IdRegisters, OutputSize, StallModel};
+use smmu_types::{EnhancedQueues, IdRegisters, OutputSize, StallModel, StreamId};
 
 use crate::injected_fault::InjectedFault;
 
@@ -97,9 +97,24 @@ pub struct Profile {
     pub consume_per_poll: u32,
     /// The SMMU fetches again at once what an invalidation drops, as a prefetcher may.
     pub prefetch: bool,
+    /// Streams whose STE, and first CD, the SMMU fetches ahead of any need: when it begins to
+    /// translate, and after each command. So an invalidation that is forgotten is a hazard also if
+    /// the device has done no DMA.
+    pub ahead: Vec<StreamId>,
+    /// At each [`Model::audit`](crate::Model::audit) the SMMU also fetches every translation that the
+    /// tables of the streams of [`ahead`](Self::ahead) hold, and a device whose ATS is on asks for
+    /// each. So what is cached is all that could be.
+    pub translations_ahead: bool,
+    /// The caches hold at reset what no driver knows, as the architecture allows (3.11). A driver that
+    /// sets `CR0.SMMUEN` before a completed `CFGI_ALL` and `TLBI_NSNH_ALL`, and `TLBI_EL2_ALL` with
+    /// [`hyp`](Self::hyp), gets a [`Hazard::UnknownCaches`](crate::Hazard::UnknownCaches).
+    pub unknown_at_reset: bool,
+    /// A `CFGI`, `TLBI` or `ATC_INV` takes effect no earlier than the next `CMD_SYNC` of its queue, the first
+    /// moment at which the architecture guarantees it (4.7.3).
+    pub until_sync: bool,
     /// The SMMU reads the 64-bit words of an STE or CD at any time between two invalidations, in any
     /// order (3.21.3). A driver that changes more than one used word without an invalidation in
-    /// between gets [`Hazard::MixedUpdate`](crate::Hazard::MixedUpdate).
+    /// between, so that a mix of the words is an entry that it never showed, gets [`Hazard::MixedUpdate`](crate::Hazard::MixedUpdate).
     pub word_by_word: bool,
     /// Faults of the main queue and outside of the queues, active from power-on.
     pub faults: Vec<InjectedFault>,
@@ -137,6 +152,10 @@ impl Default for Profile {
             priq_log2: 5,
             consume_per_poll: 4,
             prefetch: true,
+            ahead: Vec::new(),
+            translations_ahead: false,
+            unknown_at_reset: false,
+            until_sync: false,
             word_by_word: false,
             faults: Vec::new(),
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use smmu_types::seam::{Registers, StdWait, Wait};
-use smmu_types::{CacheTag, Irq, PriRecord, RawCommand, StallModel};
+use smmu_types::{CacheTag, Irq, PriRecord, RawCommand, StallModel, StreamId};
 
 use smmu_engine::machine::{
     AtsPower, Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaSource,
@@ -42,14 +42,19 @@ impl Backend for Mock {
     }
 
     fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
-        Ok(Box::new(start(spec, |_| {})))
+        Ok(Box::new(start(spec, |_, _| {})))
     }
 }
 
-/// A machine of the model, whose profiles `change` may change.
-pub(crate) fn start(spec: &MachineSpec, change: fn(&mut Profile)) -> MockMachine {
+/// A machine of the model, whose profiles `change` may change. It also gets the streams of the devices
+/// behind that SMMU.
+pub(crate) fn start(spec: &MachineSpec, change: fn(&mut Profile, &[StreamId])) -> MockMachine {
     let mut profiles: Vec<Profile> = spec.smmus.iter().map(profile).collect();
-    profiles.iter_mut().for_each(change);
+    for (smmu, profile) in profiles.iter_mut().enumerate() {
+        let devices = spec.devices.iter().filter(|device| device.smmu == smmu);
+        let streams: Vec<StreamId> = devices.map(|device| device.stream).collect();
+        change(profile, &streams);
+    }
     let model = Model::new(RAM_BYTES, &profiles);
     for device in spec.devices.iter().filter(|device| device.ats == AtsPower::On) {
         model.device(device.smmu, device.stream).switch_ats(AtsSwitch::On);

@@ -7,5 +7,5 @@ mod qemu;
 
 pub use board::{Board, BoardInQemu, BoardKind, SILENCE};
 pub use mock::Mock;
-pub use mock_variant::MockVariant;
+pub use mock_variant::{MockVariant, UNHELPFUL, USUAL_ONLY, UsualOnly};
 pub use qemu::Qemu;

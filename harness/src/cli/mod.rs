@@ -13,6 +13,7 @@ mod explore;
 mod install;
 mod lint;
 mod list;
+mod mutate;
 mod new;
 mod one_of;
 mod output_format;
@@ -76,6 +77,8 @@ enum CliCommand {
     Diff(diff::DiffArgs),
     /// Let several SMMUs carry out random commands, tables and DMA, and compare them.
     Explore(explore::ExploreArgs),
+    /// Change each command that scenarios send, one at a time, and count which changes they notice.
+    Mutate(mutate::MutateArgs),
     /// Check firmware tables (device tree, IORT), and show which device is behind which SMMU.
     Lint(lint::LintArgs),
     /// Print the completions for a shell.
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         CliCommand::Explain(explain) => explain.run(),
         CliCommand::Diff(diff) => diff.run(),
         CliCommand::Explore(explore) => explore.run(),
+        CliCommand::Mutate(mutate) => mutate.run(),
         CliCommand::Lint(lint) => lint.run(),
     };
     let complain = |error: &dyn Display| {

@@ -43,7 +43,7 @@ const AUDIT_EVERY: usize = 64;
 /// The model with caches that are emptied before each DMA.
 const JUDGE: MockVariant = MockVariant {
     name: "judge",
-    change: |profile| {
+    change: |profile, _| {
         profile.prefetch = false;
         profile.consume_per_poll = 64;
     },
@@ -52,7 +52,7 @@ const JUDGE: MockVariant = MockVariant {
 /// The model that fetches only what it needs.
 const NO_PREFETCH: MockVariant = MockVariant {
     name: "mock without prefetch",
-    change: |profile| {
+    change: |profile, _| {
         profile.prefetch = false;
         profile.consume_per_poll = 64;
     },

@@ -24,6 +24,19 @@ enum FlushScope {
 }
 
 impl ModelSmmu {
+    /// Refuse an invalidation as [`execute`](Self::execute) does, and drop nothing.
+    pub(crate) fn check(
+        &mut self,
+        ram: &ModelRam,
+        invalidation: Command,
+        form: CommandForm,
+    ) -> Result<(), CommandErrorCode> {
+        self.only_checks = true;
+        let checked = self.execute(ram, invalidation, form);
+        self.only_checks = false;
+        checked
+    }
+
     /// Carry out a command, or refuse it with `CERROR_ILL`.
     pub(crate) fn execute(
         &mut self,
@@ -31,6 +44,9 @@ impl ModelSmmu {
         command: Command,
         form: CommandForm,
     ) -> Result<(), CommandErrorCode> {
+        if !self.only_checks {
+            self.due.retain(|due| *due != command);
+        }
         let only_if = |there: bool| if there { Ok(()) } else { Err(CommandErrorCode::ILL) };
         let (s1, s2, hyp) = (self.profile.stage1, self.profile.stage2, self.profile.hyp);
         match command {
@@ -51,9 +67,11 @@ impl ModelSmmu {
             }
             Command::CfgiCdAll { stream } => {
                 only_if(s1)?;
-                let gone = self.config.drop_cds(stream.0, stream.0);
-                self.fetch_again(ram, &gone);
-                self.judge_update(&gone);
+                if !self.only_checks {
+                    let gone = self.config.drop_cds(stream.0, stream.0);
+                    self.fetch_again(ram, &gone);
+                    self.judge_update(&gone);
+                }
             }
             Command::TlbiNhAll { vmid } => {
                 only_if(s1)?;
@@ -188,6 +206,9 @@ impl ModelSmmu {
     }
 
     fn flush(&mut self, ram: &ModelRam, scope: FlushScope, spaces: impl Fn(Space) -> bool) {
+        if self.only_checks {
+            return;
+        }
         let gone = match scope {
             FlushScope::Everything => self.tlb.invalidate(spaces, None),
             FlushScope::Within(extent) => self.tlb.invalidate(spaces, Some(extent)),
@@ -204,6 +225,9 @@ impl ModelSmmu {
     }
 
     fn forget_streams(&mut self, ram: &ModelRam, first: u32, last: u32, leaf: Leaf) {
+        if self.only_checks {
+            return;
+        }
         let table = self.stream_table();
         let l1 = match (leaf, table.split) {
             (Leaf::All, Some(split)) => {
@@ -224,6 +248,9 @@ impl ModelSmmu {
     }
 
     fn forget_cd(&mut self, ram: &ModelRam, stream: StreamId, index: u32, leaf: Leaf) {
+        if self.only_checks {
+            return;
+        }
         let table = self.cached_cds(stream);
         let dropped = self.config.drop_cd(stream, index, table.as_ref(), leaf);
         let cds: Vec<_> = dropped.map(|cd| ((stream.0, index), cd)).into_iter().collect();

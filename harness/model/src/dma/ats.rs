@@ -279,7 +279,8 @@ impl ModelSmmu {
         self.translates() && ste.is_some_and(|ste| passes(&ste))
     }
 
-    /// Carry out an `ATC_INV`. Returns whether the device answers in time.
+    /// Carry out an `ATC_INV`, or with [`Profile::until_sync`](crate::Profile::until_sync) all but its
+    /// effect. Returns whether the device answers in time.
     pub(crate) fn atc_inv(
         &mut self,
         ram: &ModelRam,
@@ -288,8 +289,7 @@ impl ModelSmmu {
         substream: Option<SubstreamId>,
         span: AtcSpan,
     ) -> bool {
-        // 4.5.1: ignored while SMMUEN is 0. A SubstreamID needs an SMMU that has them.
-        let ignored = !self.translates() || substream.is_some() && self.profile.substream_bits == 0;
+        let ignored = self.ignores_atc_inv(substream);
         let never = self.faults_of(queue).contains(&InjectedFault::AtcTimeout { stream });
         let silent = self.profile.while_ats_off == WhileAtsOff::NeverAnswers;
         let Some(device) = self.devices.get_mut(&stream.0) else { return !never };
@@ -300,13 +300,35 @@ impl ModelSmmu {
         if never || silent && !device.on {
             return false;
         }
+        if !self.profile.until_sync {
+            self.drop_from_atc(ram, stream, substream, span);
+        }
+        true
+    }
+
+    /// 4.5.1: ignored while SMMUEN is 0. A SubstreamID needs an SMMU that has them.
+    fn ignores_atc_inv(&self, substream: Option<SubstreamId>) -> bool {
+        !self.translates() || substream.is_some() && self.profile.substream_bits == 0
+    }
+
+    /// The device drops what an `ATC_INV` covers, unless the SMMU ignores it.
+    pub(crate) fn drop_from_atc(
+        &mut self,
+        ram: &ModelRam,
+        stream: StreamId,
+        substream: Option<SubstreamId>,
+        span: AtcSpan,
+    ) {
+        if self.ignores_atc_inv(substream) {
+            return;
+        }
+        let Some(device) = self.devices.get_mut(&stream.0) else { return };
         let (gone, on) = (device.invalidate(substream, span), device.on);
         if self.profile.prefetch && on {
             for key in gone {
                 self.ask_again(ram, stream, &key);
             }
         }
-        true
     }
 
     /// A device asks again for what it lost. A TLBI before the last `CMD_SYNC` may not be complete:
@@ -333,6 +355,14 @@ impl ModelSmmu {
         };
         if let Some(answer) = answer {
             self.keep(stream, &answer);
+        }
+    }
+
+    /// A device asks for a translation that it does not need yet, and keeps the answer.
+    pub(crate) fn ask_ahead(&mut self, ram: &ModelRam, source: Requester, iova: u64) {
+        let answer = self.quietly(|smmu| smmu.answer(ram, source, iova, Cause::Prefetch).ok());
+        if let Some(answer) = answer {
+            self.keep(source.stream, &answer);
         }
     }
 

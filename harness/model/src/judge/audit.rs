@@ -113,7 +113,7 @@ impl ModelSmmu {
 
     /// The transactions of a stream that reach a CD, in the cache or in memory. Without substreams
     /// that is the one without a SubstreamID.
-    fn sources(&self, ram: &ModelRam, stream: StreamId) -> BTreeSet<Requester> {
+    pub(crate) fn sources(&self, ram: &ModelRam, stream: StreamId) -> BTreeSet<Requester> {
         let mut sources = BTreeSet::from([Requester::from(stream)]);
         let tables = self.tables(ram, stream);
         if !tables.iter().flatten().any(CdTable::has_substreams) {

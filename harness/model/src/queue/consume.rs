@@ -146,18 +146,42 @@ impl ModelSmmu {
             return Err(CommandErrorCode::ILL);
         }
         if let Command::Sync { .. } = command {
+            let timed_out = std::mem::take(&mut self.feed_mut(which).atc_timed_out);
+            if !timed_out {
+                self.catch_up(ram, which);
+            }
             self.synced(which);
-            if std::mem::take(&mut self.feed_mut(which).atc_timed_out) {
+            if timed_out {
                 return Err(CommandErrorCode::ATC_INV_SYNC);
             }
         }
-        self.execute(ram, command, form)?;
-        if let Command::AtcInv { stream, substream, span, .. } = command
-            && !self.atc_inv(ram, which, stream, substream, span)
-        {
-            self.time_out(which);
+        if self.profile.until_sync && command.is_invalidation() {
+            self.check(ram, command, form)?;
+            self.feed_mut(which).held_back.push((command, form));
+        } else {
+            self.execute(ram, command, form)?;
+        }
+        self.fetch_ahead(ram);
+        if let Command::AtcInv { stream, substream, span, .. } = command {
+            if !self.atc_inv(ram, which, stream, substream, span) {
+                self.time_out(which);
+            } else if self.profile.until_sync {
+                self.feed_mut(which).held_back.push((command, form));
+            }
         }
         Ok(raw)
+    }
+
+    /// A `CMD_SYNC` of this queue completes: so do the invalidations before it.
+    fn catch_up(&mut self, ram: &ModelRam, which: QueueId) {
+        for (command, form) in std::mem::take(&mut self.feed_mut(which).held_back) {
+            if let Command::AtcInv { stream, substream, span, .. } = command {
+                self.drop_from_atc(ram, stream, substream, span);
+            } else {
+                // The SMMU checked it when it consumed it.
+                let _ = self.execute(ram, command, form);
+            }
+        }
     }
 
     /// Whether the second queue accepts a command. Its `CMD_SYNC` completes without MSI and event.

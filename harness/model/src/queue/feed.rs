@@ -1,7 +1,8 @@
 //! What a command queue has besides its registers: faults, a pending timeout, a listener.
 
-use smmu_types::RawCommand;
+use smmu_types::{Command, RawCommand};
 
+use crate::command::form::CommandForm;
 use crate::injected_fault::InjectedFault;
 
 /// One of the command queues of an SMMU.
@@ -19,6 +20,8 @@ pub(crate) struct CommandFeed {
     pub(crate) faults: Vec<InjectedFault>,
     /// A device has not answered `ATC_INV`; the next `CMD_SYNC` fails.
     pub(crate) atc_timed_out: bool,
+    /// Invalidations that wait for a `CMD_SYNC` of this queue, oldest first.
+    pub(crate) held_back: Vec<(Command, CommandForm)>,
     /// The commands carried out since the last take; `None` without a listener.
     pub(crate) heard: Option<Vec<RawCommand>>,
 }
@@ -31,6 +34,7 @@ impl CommandFeed {
     /// Reset as at power-on. Injected faults stay: they belong to the machine.
     pub(crate) fn reset(&mut self) {
         self.atc_timed_out = false;
+        self.held_back.clear();
     }
 
     pub(crate) fn listen(&mut self) {

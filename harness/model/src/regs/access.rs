@@ -88,6 +88,7 @@ impl ModelSmmu {
 
     pub(crate) fn write(&mut self, ram: &ModelRam, offset: u32, bytes: u32, value: u64) {
         if let Some(register) = self.enhanced_register(offset) {
+            self.see_stes(ram);
             return self.write_enhanced(register, offset, bytes, value);
         }
         let place = match place(offset, bytes) {
@@ -231,7 +232,10 @@ impl ModelSmmu {
                 }
                 self.regs.cmdq_base = self.defined(name, value, ALLOCATE | BASE_ADDRESS | 0x1f);
             }
-            CMDQ_PROD => self.write_cmdq_prod(narrow),
+            CMDQ_PROD => {
+                self.see_stes(ram);
+                self.write_cmdq_prod(narrow);
+            }
             CMDQ_CONS => {
                 if self.closed(name, cr0::CMDQEN, "CR0.CMDQEN") {
                     return;

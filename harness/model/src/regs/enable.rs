@@ -2,6 +2,7 @@
 
 use smmu_types::regs::{cr0, gerror};
 
+use crate::hazard::Hazard;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::queue::feed::QueueId;
@@ -37,11 +38,17 @@ impl ModelSmmu {
         }
         if rising & cr0::SMMUEN != 0 {
             self.check_stream_table();
+            for missing in std::mem::take(&mut self.due) {
+                self.hazard(Hazard::UnknownCaches { smmu: self.index, missing });
+            }
         }
         if value & cr0::SMMUEN == 0 {
             self.stalls.end_all();
         }
         self.regs.cr0 = value;
+        if rising & cr0::SMMUEN != 0 {
+            self.fetch_ahead(ram);
+        }
         if rising & cr0::EVENTQEN != 0 {
             self.retry_unrecorded(ram);
         }

@@ -50,6 +50,8 @@ fn profile(numbers: &mut RandomWords) -> Profile {
         substream_bits: if bit() { 12 } else { 0 },
         two_level_cd: bit(),
         word_by_word: bit(),
+        until_sync: bit(),
+        ahead: if bit() { vec![StreamId(0), StreamId(8)] } else { Vec::new() },
         msi: bit(),
         second_queue: [None, Some(SecondQueue::Full), Some(SecondQueue::Restricted)]
             [usize::from(bit()) + usize::from(bit())],

@@ -21,4 +21,5 @@ mod stage1;
 mod stage2;
 mod substream_rig;
 mod substreams;
+mod unhelpful;
 mod waiting;

@@ -74,6 +74,15 @@ impl ModelRig {
 
     /// A register sequence that QEMU's SMMUv3 accepts, with a linear stream table of 256 entries.
     pub(super) fn bring_up(&self) {
+        self.queues();
+        self.run(&[Command::CfgiAll, Command::TlbiNsnhAll]);
+        self.regs.write(regs::CR0, 0xd);
+        assert_eq!(self.regs.read(regs::CR0ACK), 0xd);
+        assert_eq!(self.model.take_hazards(), []);
+    }
+
+    /// The first half of it: the command queue is on, and no command was sent.
+    pub(super) fn queues(&self) {
         let r = &self.regs;
         r.write(regs::CR1, regs::cr1::COHERENT);
         r.write(regs::CR2, regs::cr2::RECINVSID);
@@ -87,10 +96,6 @@ impl ModelRig {
         r.write(regs::EVENTQ_CONS, 0);
         r.write(regs::IRQ_CTRL, regs::irq_ctrl::GERROR | regs::irq_ctrl::EVENTQ);
         r.write(regs::CR0, regs::cr0::CMDQEN);
-        self.run(&[Command::CfgiAll, Command::TlbiNsnhAll]);
-        r.write(regs::CR0, 0xd);
-        assert_eq!(r.read(regs::CR0ACK), 0xd);
-        assert_eq!(self.model.take_hazards(), []);
     }
 
     /// Each SMMU has its own queues and stream table, at its own offset.

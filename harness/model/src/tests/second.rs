@@ -18,7 +18,7 @@ const QUEUE: u64 = RAM + 0x3000;
 const LOG2: u32 = 3;
 const POINTER: u32 = (2 << LOG2) - 1;
 
-struct SecondQueueRig<'a> {
+pub(super) struct SecondQueueRig<'a> {
     rig: &'a ModelRig,
     regs: ModelRegisters,
 }
@@ -28,7 +28,7 @@ fn rig(kind: SecondQueue) -> ModelRig {
 }
 
 impl<'a> SecondQueueRig<'a> {
-    fn of(rig: &'a ModelRig) -> Self {
+    pub(super) fn of(rig: &'a ModelRig) -> Self {
         let second = SecondQueueRig { rig, regs: rig.model.second_queue(0).unwrap() };
         second.regs.write64(BASE, QUEUE | u64::from(LOG2));
         second.regs.write32(PROD, 0);
@@ -52,7 +52,7 @@ impl<'a> SecondQueueRig<'a> {
     }
 
     /// Send a command and a `CMD_SYNC`. The error is the code that the queue stops with.
-    fn run(&self, command: Command) -> Result<(), CommandErrorCode> {
+    pub(super) fn run(&self, command: Command) -> Result<(), CommandErrorCode> {
         self.send(command);
         self.send(Command::SYNC);
         if self.wait() {

@@ -379,3 +379,21 @@ fn an_ste_changes_word_by_word(#[case] steps: Vec<Vec<u64>>, #[case] expected: &
     assert_eq!(mixed(&rig), expected);
     assert_eq!(device(&rig, SID, Some(1)).read32(IOVA), Ok(0xb));
 }
+
+/// The driver stores the words of an STE one after the other, and shows a command after each. The
+/// SMMU consumes nothing before the last. A mix of the words may be an entry that the driver showed.
+#[rstest]
+#[case::then_invalid(&[(1, 2), (0, 0)], 0)]
+#[case::first_invalid(&[(0, 0), (1, 2)], 1)]
+#[case::one_word_twice(&[(1, 2), (1, 0), (0, 0)], 0)]
+fn a_mix_that_the_driver_has_shown_is_none(#[case] steps: &[(u64, u64)], #[case] mistakes: usize) {
+    let rig = linear(Profile { word_by_word: true, ..profile() }, 1);
+    rig.run(&[cfgi_ste(SID)]);
+    rig.model.take_hazards();
+    for (word, value) in steps {
+        rig.put(rig.ste(SID) + word * 8, *value);
+        rig.send(cfgi_ste(SID));
+    }
+    rig.run(&[]);
+    assert_eq!(mixed(&rig), vec!["CFGI_STE sid=0x8 leaf=1"; mistakes]);
+}

@@ -1,0 +1,124 @@
+//! Counts of mutants, and the tables of `docs/mutations.md`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::mutation::Mutation;
+use super::site::name_of;
+use super::verdict::{Harmless, Mutant, Verdict};
+
+/// How many mutants there were, and what came of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// All.
+    pub all: usize,
+    /// Those of which the scenario failed.
+    pub failed: usize,
+    /// Those that only an audit noticed.
+    pub audited: usize,
+    /// The command changes nothing there.
+    pub needless: usize,
+    /// A later sync completes the command.
+    pub completed_later: usize,
+    /// The changed command does the same.
+    pub same_effect: usize,
+    /// Not noticed, and no audit can judge.
+    pub unknown: usize,
+}
+
+impl Count {
+    /// Those that were found.
+    #[must_use]
+    pub const fn noticed(&self) -> usize {
+        self.failed + self.audited
+    }
+
+    fn add(&mut self, verdict: Verdict) {
+        self.all += 1;
+        *match verdict {
+            Verdict::Failed => &mut self.failed,
+            Verdict::Audited => &mut self.audited,
+            Verdict::Harmless(Harmless::Needless) => &mut self.needless,
+            Verdict::Harmless(Harmless::CompletedLater) => &mut self.completed_later,
+            Verdict::Harmless(Harmless::SameEffect) => &mut self.same_effect,
+            Verdict::Unknown => &mut self.unknown,
+        } += 1;
+    }
+}
+
+/// Counts of mutants, by the name of the command and the mutation.
+///
+/// `Display` prints two tables in Markdown: what came of each mutation, and each command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table(pub BTreeMap<(String, Mutation), Count>);
+
+impl Table {
+    /// Counts mutants.
+    pub fn of<'m>(mutants: impl IntoIterator<Item = &'m Mutant>) -> Self {
+        let mut table = Table::default();
+        for mutant in mutants {
+            let key = (name_of(mutant.site.command), mutant.mutation);
+            table.0.entry(key).or_default().add(mutant.verdict);
+        }
+        table
+    }
+
+    /// The sum of the counts for which `is_meant` holds.
+    pub fn sum(&self, is_meant: impl Fn(&str, Mutation) -> bool) -> Count {
+        let mut sum = Count::default();
+        for ((command, mutation), count) in &self.0 {
+            if is_meant(command, *mutation) {
+                sum.all += count.all;
+                sum.failed += count.failed;
+                sum.audited += count.audited;
+                sum.needless += count.needless;
+                sum.completed_later += count.completed_later;
+                sum.same_effect += count.same_effect;
+                sum.unknown += count.unknown;
+            }
+        }
+        sum
+    }
+
+    fn row(f: &mut fmt::Formatter<'_>, name: &str, count: &Count) -> fmt::Result {
+        let Count { all, failed, audited, needless, completed_later, same_effect, unknown } = count;
+        writeln!(
+            f,
+            "| {name} | {all} | {failed} | {audited} | {needless} | {completed_later} | {same_effect} \
+             | {unknown} |"
+        )
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| mutation | made | noticed | by an audit alone | needless | completed later | same effect \
+             | not noticed |\n|---|---|---|---|---|---|---|---|"
+        )?;
+        for mutation in Mutation::ALL {
+            let count = self.sum(|_, of| of == mutation);
+            if count.all > 0 {
+                Self::row(f, mutation.name(), &count)?;
+            }
+        }
+        Self::row(f, "all", &self.sum(|_, _| true))?;
+        let kinds = Mutation::ALL.into_iter().filter(|kind| self.sum(|_, of| of == *kind).all > 0);
+        let kinds: Vec<Mutation> = kinds.collect();
+        let heads: Vec<&str> = kinds.iter().map(|mutation| mutation.name()).collect();
+        writeln!(f, "\n| command | {} |", heads.join(" | "))?;
+        writeln!(f, "|---|{}", "---|".repeat(heads.len()))?;
+        let mut commands: Vec<&String> = self.0.keys().map(|(command, _)| command).collect();
+        commands.dedup();
+        for command in commands {
+            let cell = |mutation: &Mutation| match self.0.get(&(command.clone(), *mutation)) {
+                Some(count) => format!("{} of {}", count.noticed(), count.all),
+                None => String::new(),
+            };
+            let cells: Vec<String> = kinds.iter().map(cell).collect();
+            writeln!(f, "| `{command}` | {} |", cells.join(" | "))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,183 @@
+//! What the scenarios notice when one command of the driver is left out, moved or changed.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+
+use common::smmu_harness;
+use rstest::rstest;
+use smmu_engine::scenario::Scenario;
+use smmu_harness::backend::{Mock, UNHELPFUL};
+use smmu_harness::mutate::{
+    Harmless, Mutant, Mutation, NoMutants, Table, Verdict, mutants, name_of, sites,
+};
+use smmu_harness::scenario_files::builtin;
+
+/// Scenarios whose mutants the tests know one by one. Stage 1, stage 2, several SMMUs, reused tags, ATS.
+const KNOWN: [&str; 6] =
+    ["first-light", "remap", "tag-reuse", "replace-domain", "stage2-vmid", "ats-on-off"];
+
+fn scenario(name: &str) -> Scenario {
+    builtin().unwrap().into_iter().find(|scenario| scenario.name == name).unwrap()
+}
+
+fn of(name: &str) -> Vec<Mutant> {
+    mutants(&scenario(name), &UNHELPFUL, &Mutation::ALL, 2).unwrap()
+}
+
+fn run(arguments: &[&str]) -> (String, String, i32) {
+    smmu_harness(Path::new(env!("CARGO_TARGET_TMPDIR")), "mutate", arguments)
+}
+
+fn missed(mutants: &[Mutant], command: &str, mutation: Mutation) -> Vec<usize> {
+    let missed = mutants.iter().filter(|mutant| {
+        !mutant.verdict.is_noticed()
+            && mutant.mutation == mutation
+            && name_of(mutant.site.command) == command
+    });
+    missed.map(|mutant| mutant.number).collect()
+}
+
+/// Each TLBI of these scenarios is needed: without it, after its sync, with another tag or address,
+/// a device could reach what is gone.
+#[test]
+fn each_tlbi_is_needed_as_it_is() {
+    for name in KNOWN {
+        let mutants = of(name);
+        for command in ["TLBI_NH_VA", "TLBI_NH_ASID", "TLBI_S12_VMALL", "TLBI_S2_IPA"] {
+            for mutation in
+                [Mutation::LeftOut, Mutation::AfterSync, Mutation::WrongTag, Mutation::WrongAddress]
+            {
+                let missed = missed(&mutants, command, mutation);
+                assert!(missed.is_empty(), "{name}: {command} {missed:?}: {}", mutation.name());
+            }
+        }
+        assert_eq!(Table::of(&mutants).sum(|_, _| true).all, mutants.len(), "{name}");
+        assert!(mutants.len() > 20, "{name}: {}", mutants.len());
+    }
+}
+
+/// Every mutant of two scenarios that is not noticed, and why it does no harm.
+#[test]
+fn what_is_not_noticed_is_known() {
+    use Harmless::{CompletedLater, Needless, SameEffect};
+    use Mutation::{AfterSync, LeftOut, WrongTag};
+    let harmless = |name: &str| -> Vec<(usize, Mutation, Harmless)> {
+        let not_noticed = of(name).into_iter().filter(|mutant| !mutant.verdict.is_noticed());
+        let why = |mutant: Mutant| match mutant.verdict {
+            Verdict::Harmless(why) => (mutant.number, mutant.mutation, why),
+            other => panic!("{name}: {other:?}"),
+        };
+        not_noticed.map(why).collect()
+    };
+    // The SYNC between CFGI_ALL and TLBI_NSNH_ALL could be that behind both.
+    let set_up = [(0, AfterSync, CompletedLater), (1, LeftOut, CompletedLater)];
+    // Another StreamID of the same level-1 descriptor, of which no STE was reachable before.
+    let first_stream = (4, WrongTag, SameEffect);
+    assert_eq!(harmless("remap"), [&set_up[..], &[first_stream]].concat());
+    // The last step to a blocked stream clears words that an aborting STE does not use.
+    let clears = [LeftOut, AfterSync, WrongTag].map(|mutation| (14, mutation, Needless));
+    let synced = [(15, LeftOut, CompletedLater)];
+    let expected = [&set_up[..], &[first_stream], &clears, &synced].concat();
+    assert_eq!(harmless("first-light"), expected);
+}
+
+/// The order of the mutants does not depend on who is faster.
+#[test]
+fn the_order_is_the_same_with_any_number_of_threads() {
+    let of = |threads| mutants(&scenario("tag-reuse"), &UNHELPFUL, &Mutation::ALL, threads);
+    assert_eq!(of(1), of(3));
+}
+
+/// With few kinds the verdicts are the same as with all.
+#[test]
+fn few_kinds_have_the_same_verdicts() {
+    let few = [Mutation::WrongTag, Mutation::AfterSync];
+    let mut all = of("first-light");
+    all.retain(|mutant| few.contains(&mutant.mutation));
+    assert!(!all.is_empty());
+    assert_eq!(mutants(&scenario("first-light"), &UNHELPFUL, &few, 2).unwrap(), all);
+}
+
+/// On the usual model nothing is fetched ahead: more goes unnoticed there.
+#[test]
+fn the_unhelpful_model_notices_more() {
+    let noticed = |mutants: Vec<Mutant>| Table::of(&mutants).sum(|_, _| true).noticed();
+    let usual = mutants(&scenario("first-light"), &Mock, &Mutation::ALL, 2).unwrap();
+    assert!(noticed(usual) < noticed(of("first-light")));
+}
+
+#[rstest]
+#[case("parallel-callers", "its callers run in parallel")]
+#[case("granules", "left out: its `install`")]
+fn what_has_no_mutants_is_named(#[case] name: &str, #[case] why: &str) {
+    let error: NoMutants = sites(&scenario(name), &UNHELPFUL).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("{name}: ")), "{error}");
+    assert!(error.to_string().contains(why), "{error}");
+}
+
+#[test]
+fn the_command_prints_what_it_counts() {
+    let (told, said, status) = run(&["remap", "--missed", "--only", "wrong-tag,after-its-sync"]);
+    assert_eq!(status, 0, "{said}");
+    assert!(told.contains("| mutation | made | noticed |"), "{told}");
+    assert!(!told.contains("left out"), "{told}");
+    let line = "remap: command 4: smmu0 CFGI_STE sid=0x8 leaf=0: wrong tag: harmless: it has the \
+                same effect";
+    assert!(told.lines().any(|of| of == line), "{told}");
+    assert!(said.contains(" mutants of 1 scenarios noticed, in "), "{said}");
+
+    let (told, _, status) = run(&["remap", "--format", "json", "--missed", "--jobs", "1"]);
+    assert_eq!(status, 0);
+    let lines: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kind = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
+    assert_eq!(kind("missed mutant"), 3);
+    assert_eq!(kind("mutations") + 3, lines.len());
+}
+
+#[rstest]
+#[case::scenario(&["no-such-scenario"], 2, "no built-in scenario is called no-such-scenario")]
+#[case::parallel(&["parallel-callers"], 2, "its callers run in parallel")]
+#[case::kind(&["remap", "--only", "wrong"], 2, "left-out, after-its-sync, ")]
+#[case::jobs(&["remap", "--jobs", "0"], 2, "0 is not in 1..")]
+#[case::qemu(&["remap", "--qemu", "/no/such/qemu"], 2, "--qemu needs --backend qemu")]
+#[case::no_qemu(&["remap", "--backend", "qemu", "--qemu", "/no/such/qemu"], 3, "/no/such/qemu")]
+#[case::nothing_ran(&["granules"], 1, "granules: left out: its `install`")]
+fn wrong_input_is_refused(
+    #[case] arguments: &[&str],
+    #[case] expected: i32,
+    #[case] complaint: &str,
+) {
+    let (_, said, status) = run(arguments);
+    assert!(said.contains(complaint), "{said}");
+    assert_eq!(status, expected, "{said}");
+}
+
+/// The rows of a table in Markdown, without spaces around the cells.
+fn rows(page: &str) -> Vec<Vec<&str>> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix('|'));
+    rows.map(|row| row.trim_end_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+/// The page has the table of these scenarios as the program counts it, and a row for each mutation.
+/// The table of all scenarios has no smaller count anywhere.
+#[test]
+fn the_page_has_the_tables_of_the_program() {
+    let page = include_str!("../../docs/mutations.md");
+    let (few, said, status) = run(&KNOWN);
+    assert_eq!(status, 0, "{said}");
+    assert!(page.contains(&few), "replace the last tables of docs/mutations.md by these:\n{few}");
+    let all = page.split(&few).next().unwrap();
+    for mutation in Mutation::ALL {
+        let counts = |row: &Vec<&str>| row.len() == 8 && row[0] == mutation.name();
+        let row = rows(all).into_iter().find(counts);
+        let row = row.unwrap_or_else(|| panic!("{} has no row", mutation.name()));
+        let made: usize = row[1].parse().unwrap();
+        let few = rows(&few).into_iter().find(|row| row[0] == mutation.name());
+        let few: usize = few.map_or(0, |row| row[1].parse().unwrap());
+        assert!(made >= few && made > 0, "{}: {made} and {few}", mutation.name());
+        assert_eq!(row[2..].iter().map(|cell| cell.parse::<usize>().unwrap()).sum::<usize>(), made);
+    }
+}
