@@ -771,6 +771,22 @@ fn a_wrong_flood_is_2_and_says_where(#[case] keys: &str, #[case] at: &str, #[cas
     refuses(&format!("{good}[[step]]\nflood = {{ {keys} }}\n"), at, why);
 }
 
+/// A request that the device does not send.
+#[rstest]
+#[case::first_of_a_group("more = true", "no `more`, `unread` or `answered`")]
+#[case::unread("unread = true", "no `more`, `unread` or `answered`")]
+#[case::answered("answered = \"success\"", "no `more`, `unread` or `answered`")]
+#[case::mistyped("of = true", "unknown field `of`")]
+fn a_page_request_that_is_off_has_nothing_else(#[case] key: &str, #[case] why: &str) {
+    let good = GOOD
+        .replace("[\"stage1\"]", "[\"stage1\", \"ats\", \"ats-devices\", \"page-requests\"]")
+        .replace("name = \"smmu0\"\n", "name = \"smmu0\"\nats = true\npage_entries = 4\n")
+        .replace("stream = 8\n", "stream = 8\nats = \"switched\"\npage_requests = true\n");
+    let keys = "device = \"dev0\", iova = 0x1000, group = 1, off = true";
+    let at = if key.starts_with("of ") { key } else { "\"dev0\", iova" };
+    refuses(&format!("{good}[[step]]\npage_request = {{ {keys}, {key} }}\n"), at, why);
+}
+
 /// Callers in parallel that make no sense.
 #[rstest]
 #[case::no_rounds("rounds = 0, unmaps = [U]", "0, unmaps", "rounds must be 1 to 100000")]

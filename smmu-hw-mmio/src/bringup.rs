@@ -25,7 +25,8 @@
 //!
 //! Each write on which isolation rests is read back: `GBPA.ABORT` before translation goes off, the
 //! address and format of the stream table, and the addresses of MSIs. An SMMU that drops one of them
-//! gets [`BringupError::NotKept`], and keeps what it had.
+//! gets [`BringupError::NotKept`]. Then `GBPA`, the tables and translation stay as they were; after an
+//! address of an MSI, all interrupts are off.
 
 use core::time::Duration;
 

@@ -42,7 +42,7 @@ Commands:
             --run            also boot the image `tour` in QEMU, or Linux and
                              the tests of the image `linux` there
             compiler         only provide the compiler
-            libraries        check that the libraries build for bare metal
+            libraries        run clippy over the libraries for bare metal
             clippy           run clippy over harness/board for bare metal
             rates [--cpus N] boot the image `rates` in QEMU: commands and unmaps per
                              second on 1, 2, 4 CPUs and so on up to N (default: 4)

@@ -99,7 +99,7 @@ pub(crate) enum Error {
     #[error("unpacked {name}, but this compiler is not suitable: {why}")]
     UnpackedCompiler { name: String, why: String },
 
-    #[error("{name} with features [{features}] does not build for bare metal ({status})")]
+    #[error("clippy fails for {name} with features [{features}] on bare metal ({status})")]
     Library { name: String, features: String, status: std::process::ExitStatus },
 
     #[error("no images to build: {} is missing", manifest.display())]

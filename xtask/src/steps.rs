@@ -288,8 +288,8 @@ impl<'a> Suite<'a> {
     /// Each library alone, without features and with each single feature.
     ///
     /// A build of the whole workspace unifies features, which hides a feature that a crate forgot
-    /// to request. The step `bare metal` does the same for what needs no standard library, so it is
-    /// left out here unless that step is.
+    /// to request. With boards, the step `bare metal` checks the sets without `std`; `--no-board`
+    /// checks them here.
     fn each_alone(&mut self, board: BoardUse) {
         let workspace = self.workspace;
         self.step("crates alone", || {

@@ -416,8 +416,8 @@ impl fmt::Display for Hazard {
             ),
             Hazard::UnknownCaches { smmu, missing } => write!(
                 f,
-                "smmu{smmu}: translation goes on while the caches may hold what was in them at \
-                 reset; missing: {missing}"
+                "smmu{smmu}: translation is turned on while the caches may hold what was in \
+                 them at reset; missing: {missing}"
             ),
             Hazard::MixedUpdate { smmu, stream, entry, missing } => write!(
                 f,

@@ -161,7 +161,7 @@ fn enhanced(profile: &Profile) -> Vec<EnhancedQueue> {
 
 /// 3.11: software invalidates all configuration and TLB caches before it enables translation.
 fn due_after_reset(profile: &Profile) -> Vec<Command> {
-    match (profile.unknown_at_reset, profile.hyp) {
+    match (profile.unknown_at_reset, profile.hyp && profile.stage1) {
         (false, _) => Vec::new(),
         (true, false) => vec![Command::CfgiAll, Command::TlbiNsnhAll],
         (true, true) => vec![Command::CfgiAll, Command::TlbiNsnhAll, Command::TlbiEl2All],

@@ -109,12 +109,13 @@ pub struct Profile {
     /// sets `CR0.SMMUEN` before a completed `CFGI_ALL` and `TLBI_NSNH_ALL`, and `TLBI_EL2_ALL` with
     /// [`hyp`](Self::hyp), gets a [`Hazard::UnknownCaches`](crate::Hazard::UnknownCaches).
     pub unknown_at_reset: bool,
-    /// A `CFGI`, `TLBI` or `ATC_INV` takes effect no earlier than the next `CMD_SYNC` of its queue, the first
-    /// moment at which the architecture guarantees it (4.7.3).
+    /// A `CFGI`, `TLBI` or `ATC_INV` takes effect no earlier than the next `CMD_SYNC` of its queue, the
+    /// first moment at which the architecture guarantees it (4.7.3).
     pub until_sync: bool,
     /// The SMMU reads the 64-bit words of an STE or CD at any time between two invalidations, in any
     /// order (3.21.3). A driver that changes more than one used word without an invalidation in
-    /// between, so that a mix of the words is an entry that it never showed, gets [`Hazard::MixedUpdate`](crate::Hazard::MixedUpdate).
+    /// between, so that a mix of the words is an entry that it never showed, gets
+    /// [`Hazard::MixedUpdate`](crate::Hazard::MixedUpdate).
     pub word_by_word: bool,
     /// Faults of the main queue and outside of the queues, active from power-on.
     pub faults: Vec<InjectedFault>,

@@ -47,7 +47,15 @@ impl Doorbell {
     pub(super) fn rung(&self) -> Vec<(Irq, String)> {
         self.0.observe(0..SOURCES.len());
         let came = SOURCES.into_iter().zip(self.0.words()).enumerate();
-        let came = came.map(|(n, (irq, word))| (n, irq, word.swap(0, Ordering::AcqRel)));
+        // Loaded and stored only: DMA memory may be mapped in a way that has no atomic exchange.
+        let came = came.map(|(n, (irq, word))| {
+            let came = word.load(Ordering::Acquire);
+            if came != 0 {
+                word.store(0, Ordering::Relaxed);
+                self.0.publish(n..n + 1);
+            }
+            (n, irq, came)
+        });
         came.filter(|(_, _, came)| *came != 0)
             .map(|(n, irq, came)| match came == u64::from(data(n)) {
                 true => (irq, "msi".into()),

@@ -595,8 +595,8 @@ impl<'d> Rig<'d> {
             .map_err(|error| Stop::timed_out(format!("commands are not consumed: {error}")))
     }
 
-    /// Record which interrupts came, by wire or by MSI. A backend may raise one for each event or one for all, so each
-    /// is recorded once.
+    /// Record which interrupts came, by wire or by MSI. A backend may raise one for each event or one
+    /// for all, so each is recorded once.
     pub(crate) fn interrupts(&self) {
         if !self.machine.sees_interrupts() {
             return;

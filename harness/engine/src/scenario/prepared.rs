@@ -38,6 +38,12 @@ pub enum PreparedError {
         /// The character, from 1.
         at: usize,
     },
+    /// The text ends before its first number.
+    #[error("it has {bytes} bytes, fewer than the 4 of its form")]
+    Short {
+        /// How many.
+        bytes: usize,
+    },
     /// The scenario was prepared by a program that is built from other types.
     #[error(
         "it has the form {found:#010x}, and this program takes {known:#010x}: build both from the same sources"
@@ -90,7 +96,8 @@ impl Scenario {
     /// The text is damaged, was made by a program of other types, or a name in it stands for nothing.
     pub fn from_prepared(name: &str, text: &str) -> Result<Self, PreparedError> {
         let bytes = bytes(text)?;
-        let (form, rest) = bytes.split_first_chunk().unwrap_or((&[0; 4], &[]));
+        let (form, rest) =
+            bytes.split_first_chunk().ok_or(PreparedError::Short { bytes: bytes.len() })?;
         let found = u32::from_be_bytes(*form);
         if found != FORM {
             return Err(PreparedError::OtherForm { found, known: FORM });

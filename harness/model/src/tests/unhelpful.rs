@@ -160,6 +160,17 @@ fn caches_are_unknown_at_reset(
     }
 }
 
+/// `TLBI_EL2_ALL` is legal only where there is stage 1, so no driver owes it elsewhere.
+#[test]
+fn without_stage_1_no_translation_of_el2_is_unknown() {
+    let profile = Profile { hyp: true, stage1: false, unknown_at_reset: true, ..late() };
+    let rig = ModelRig::off(profile);
+    rig.queues();
+    rig.run(&[Command::CfgiAll, Command::TlbiNsnhAll]);
+    rig.regs.write(regs::CR0, 0xd);
+    assert_eq!(rig.missing(), Vec::<String>::new());
+}
+
 /// What is sent and not synced does not count.
 #[test]
 fn an_invalidation_without_sync_is_due() {

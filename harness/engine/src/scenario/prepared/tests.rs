@@ -100,7 +100,7 @@ fn what_is_prepared_is_read() {
 }
 
 #[rstest]
-#[case::too_short("0102", "it has the form 0x00000000, and this program takes ")]
+#[case::too_short("0102", "it has 2 bytes, fewer than the 4 of its form")]
 #[case::another_form("00000001", "it has the form 0x00000001, and this program takes ")]
 #[case::half_a_byte("012", "character 3 is not one of a pair of hexadecimal digits")]
 #[case::no_digit("01x2", "character 3 is not one of a pair of hexadecimal digits")]

@@ -68,6 +68,10 @@ impl StepSpec for PageRequestStep {
             let message = format!("device \"{device}\" has no `page_requests = true`");
             return Err((self.device.span(), message));
         }
+        if self.off && (self.more || self.unread || self.answered.is_some()) {
+            let message = "a request that is not sent has no `more`, `unread` or `answered`";
+            return Err((self.device.span(), message.into()));
+        }
         mappable(&self.iova.span(), *self.iova.get_ref(), LeafSize::Page)
     }
 
@@ -75,6 +79,8 @@ impl StepSpec for PageRequestStep {
         let (device, iova) = (self.device.get_ref(), self.iova.get_ref());
         let last = if self.more { "" } else { ", the last of its group" };
         let unread = if self.unread { "; the driver does not look" } else { "" };
-        format!("{device} asks for page {iova:#x} in group {}{last}{unread}", self.group.get_ref())
+        let off = if self.off { "; its page requests are off" } else { "" };
+        let group = self.group.get_ref();
+        format!("{device} asks for page {iova:#x} in group {group}{last}{unread}{off}")
     }
 }
