@@ -6,19 +6,12 @@
 
 use std::time::Duration;
 
-use smmu_attach::faults::{
-    Answered, EventSieve, FaultTable, PageGroup, SieveConfig, StalledFault, StormConfig, Taken,
-};
+use smmu_attach::faults::{Answered, EventSieve, FaultTable, SieveConfig, StormConfig, Taken};
 use smmu_types::{EventRecord, PriRecord, SmmuId, StreamId};
 
-use crate::hardware::{Hardware, Waits};
+use crate::hardware::{Hardware, Token, Waits};
 
 const SMMU: SmmuId = SmmuId(2);
-
-enum Token<'h> {
-    Stall(StalledFault<&'h Hardware>),
-    Group(PageGroup<&'h Hardware>),
-}
 
 /// `N` little-endian words, and the rest; bytes that are not there are zero.
 fn words<const N: usize>(data: &[u8]) -> ([u64; N], &[u8]) {
@@ -104,18 +97,7 @@ impl World<'_> {
             return;
         }
         let token = self.tokens.swap_remove(usize::from(which >> 2) % self.tokens.len());
-        let _ = match (token, which & 3) {
-            (Token::Stall(fault), 0) => fault.retry(),
-            (Token::Stall(fault), 1) => fault.abort(),
-            (Token::Stall(fault), 2) => fault.terminate(),
-            (Token::Group(group), 0) => group.success(),
-            (Token::Group(group), 1) => group.invalid(),
-            (Token::Group(group), 2) => group.failure(),
-            (token, _) => {
-                drop(token);
-                Answered::Sent
-            }
-        };
+        token.end(which & 3);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
+use smmu_attach::faults::{PageGroup, StalledFault};
 use smmu_types::seam::{CommandSink, SinkError};
 use smmu_types::{Command, SmmuId, SyncProof};
 
@@ -147,5 +148,29 @@ impl CommandSink for Hardware {
 
     fn wait(&self, (): ()) -> Result<SyncProof, SinkError> {
         Err(SinkError::UnknownSmmu { smmu: self.smmu })
+    }
+}
+
+/// What a handler holds of a fault until it ends it.
+pub(crate) enum Token<'h> {
+    Stall(StalledFault<&'h Hardware>),
+    Group(PageGroup<&'h Hardware>),
+}
+
+impl Token<'_> {
+    /// Gives the answer 0, 1 or 2, or drops it. What the answer returns is the concern of others.
+    pub(crate) fn end(self, how: u8) {
+        let _ = match (self, how) {
+            (Token::Stall(fault), 0) => fault.retry(),
+            (Token::Stall(fault), 1) => fault.abort(),
+            (Token::Stall(fault), 2) => fault.terminate(),
+            (Token::Group(group), 0) => group.success(),
+            (Token::Group(group), 1) => group.invalid(),
+            (Token::Group(group), 2) => group.failure(),
+            (token, _) => {
+                drop(token);
+                return;
+            }
+        };
     }
 }

@@ -1,10 +1,10 @@
 //! Random work: every fault is answered once, and none is left at the end.
 
 use rstest::rstest;
-use smmu_attach::faults::{Answered, PageGroup, StalledFault, Taken};
+use smmu_attach::faults::{Answered, Taken};
 use smmu_types::StreamId;
 
-use crate::hardware::{Hardware, Waits};
+use crate::hardware::{Hardware, Token, Waits};
 use crate::{SMMU, request, stall, table};
 
 struct Numbers(u64);
@@ -20,11 +20,6 @@ impl Numbers {
     fn index(&mut self, len: usize) -> usize {
         self.next(len as u64) as usize
     }
-}
-
-enum Token<'h> {
-    Stall(StalledFault<&'h Hardware>),
-    Group(PageGroup<&'h Hardware>),
 }
 
 #[rstest]
@@ -66,19 +61,7 @@ fn every_fault_is_answered_once(
             }
             6..=9 if !tokens.is_empty() => {
                 let token = tokens.swap_remove(numbers.index(tokens.len()));
-                let end = match (token, numbers.next(4)) {
-                    (Token::Stall(fault), 0) => fault.retry(),
-                    (Token::Stall(fault), 1) => fault.abort(),
-                    (Token::Stall(fault), 2) => fault.terminate(),
-                    (Token::Group(group), 0) => group.success(),
-                    (Token::Group(group), 1) => group.invalid(),
-                    (Token::Group(group), 2) => group.failure(),
-                    (token, _) => {
-                        drop(token);
-                        Answered::Sent
-                    }
-                };
-                let _ = end;
+                token.end(numbers.next(4) as u8);
             }
             10 => {
                 let withdrawn = faults.withdraw(|id| id.stream == StreamId(stream));
