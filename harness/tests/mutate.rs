@@ -8,9 +8,9 @@ use std::path::Path;
 use common::smmu_harness;
 use rstest::rstest;
 use smmu_engine::scenario::Scenario;
-use smmu_harness::backend::{Mock, UNHELPFUL};
+use smmu_harness::backend::{Mock, UNHELPFUL, USUAL_ONLY};
 use smmu_harness::mutate::{
-    Harmless, Mutant, Mutation, NoMutants, Table, Verdict, mutants, name_of, sites,
+    Harmless, Mutant, Mutation, NoMutants, Site, Table, Verdict, mutants, name_of, repeats, sites,
 };
 use smmu_harness::scenario_files::builtin;
 
@@ -106,6 +106,20 @@ fn the_unhelpful_model_notices_more() {
     let noticed = |mutants: Vec<Mutant>| Table::of(&mutants).sum(|_, _| true).noticed();
     let usual = mutants(&scenario("first-light"), &Mock, &Mutation::ALL, 2).unwrap();
     assert!(noticed(usual) < noticed(of("first-light")));
+}
+
+/// The commands of every scenario that can have mutants. Each passes, and none is skipped.
+fn all_sites() -> Vec<Site> {
+    let mut scenarios = builtin().unwrap();
+    let is_usual = |name: &str| USUAL_ONLY.iter().any(|usual| usual.scenario == name);
+    scenarios.retain(|scenario| repeats(scenario) && !is_usual(&scenario.name));
+    let of = |scenario: &Scenario| sites(scenario, &UNHELPFUL);
+    scenarios.iter().flat_map(|scenario| of(scenario).unwrap()).collect()
+}
+
+#[test]
+fn every_scenario_has_mutants() {
+    assert!(all_sites().len() > 2000);
 }
 
 #[rstest]

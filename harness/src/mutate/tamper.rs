@@ -237,6 +237,9 @@ impl Machine for TamperedMachine {
     fn switch_ats(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
         self.machine.switch_ats(device, to)
     }
+    fn switch_page_requests(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
+        self.machine.switch_page_requests(device, to)
+    }
     fn ended_write(&self, device: usize) -> Result<Option<DmaWriteOutcome>, BackendError> {
         self.machine.ended_write(device)
     }
