@@ -158,7 +158,7 @@ impl MutateArgs {
 fn progress(text: &str) {
     let mut err = std::io::stderr();
     if err.is_terminal() {
-        // Without a terminal nobody looks.
+        // A progress line that cannot be written is no error.
         let _ = write!(err, "\r\x1b[K{text}");
         let _ = err.flush();
     }

@@ -1,10 +1,11 @@
 //! Mutations of what a driver sends: each command of a scenario left out, moved or changed, one at a
 //! time, to see whether the scenario fails.
 //!
-//! The SMMUs are audited whenever the driver shows commands, and at the end of each step. On
-//! [`UNHELPFUL`](crate::backend::UNHELPFUL) everything is cached that could be. So a mutation that
-//! neither the scenario nor an audit notices lets no device reach anything stale, at no moment at which
-//! the driver counts on a command. It is harmless there, and [`Harmless`] says why.
+//! The SMMUs are audited at the end of each step, and at the next four writes of `CMDQ_PROD` behind the
+//! mutation. On [`UNHELPFUL`](crate::backend::UNHELPFUL) each audit fetches the configuration of every
+//! device and every translation of the tables. So at those moments a mutation that neither the scenario
+//! nor an audit notices lets no device reach anything stale. It is harmless there, and [`Harmless`] says
+//! why.
 
 mod mutation;
 mod site;

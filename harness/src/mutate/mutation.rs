@@ -30,6 +30,9 @@ const TG: u64 = 3 << 10;
 const PAGE_ONE: u64 = 1 << 12;
 /// `Size` of `ATC_INV`.
 const ATC_SIZE: u64 = 0x3f;
+/// `PREFETCH_CONFIG` of the last StreamID, which no stream table reaches. A prefetch is a hint, and
+/// records no event (4.2). A `CMD_SYNC` instead would complete the commands before it.
+const NOTHING: [u64; 2] = [PREFETCH_CONFIG | 0xffff_ffff << 32, 0];
 
 /// No mutation has the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,11 +48,12 @@ fn names() -> String {
 pub enum Mutation {
     /// It is left out: a command that does nothing is in its place.
     LeftOut,
-    /// It comes after the `CMD_SYNC` that follows it.
+    /// It comes after the `CMD_SYNC` that follows it directly. No other command has this mutation.
     AfterSync,
     /// The next command, which is no `CMD_SYNC`, comes before it.
     Swapped,
-    /// It is for the next ASID or VMID, stream or fault.
+    /// It is for the next ASID, or for the VMID or StreamID that differs in bit 0. So an answer to a
+    /// fault or a page request goes to another stream.
     WrongTag,
     /// Its address is that of the next page.
     WrongAddress,
@@ -106,7 +110,7 @@ impl Mutation {
     }
 
     /// The mutations of a command.
-    pub(super) fn of(site: &Site) -> impl Iterator<Item = Self> + use<> {
+    pub fn of(site: &Site) -> impl Iterator<Item = Self> + use<> {
         let site = *site;
         Self::ALL.into_iter().filter(move |mutation| mutation.apply(&site).is_some())
     }
@@ -117,9 +121,7 @@ impl Mutation {
         let opcode = first & OPCODE;
         let is_invalidation = matches!(opcode, NH_VA | S2_IPA);
         let changed = match self {
-            // A hint takes the place of a sync, and a sync without a signal that of any other.
-            Mutation::LeftOut if opcode == SYNC => [PREFETCH_CONFIG, 0],
-            Mutation::LeftOut => [SYNC, 0],
+            Mutation::LeftOut => NOTHING,
             Mutation::AfterSync => {
                 let next = site.next.filter(|next| next.0[0] & OPCODE == SYNC)?;
                 return (opcode != SYNC).then_some((next, Some(site.command)));
@@ -175,7 +177,8 @@ impl Mutation {
 mod tests {
     use super::*;
 
-    const SYNC_WORDS: [u64; 2] = [SYNC, 0];
+    const SYNC_WORDS: [u64; 2] = [0x46, 0];
+    const PREFETCH_WORDS: [u64; 2] = [0xffff_ffff_0000_0001, 0];
 
     /// Each mutation of a command, with what stands in its place.
     fn all(
@@ -195,7 +198,7 @@ mod tests {
         use Mutation::*;
         let command = [0x12 | 0xffff << 48, 0x1_0001];
         let expected = [
-            (LeftOut, SYNC_WORDS, None),
+            (LeftOut, PREFETCH_WORDS, None),
             (AfterSync, SYNC_WORDS, Some(command)),
             (WrongTag, [0x12, 0x1_0001], None),
             (WrongAddress, [0x12 | 0xffff << 48, 0x1_1001], None),
@@ -209,7 +212,7 @@ mod tests {
         // NUM = 2, SCALE = 1, TG = 4 KiB, TTL = 3, of all levels.
         let (first, second) = (0x2a | 2 << 12 | 1 << 20 | 3 << 32, 0x1_0000 | 1 << 10 | 3 << 8);
         let expected = [
-            (LeftOut, SYNC_WORDS, None),
+            (LeftOut, PREFETCH_WORDS, None),
             (WrongTag, [first ^ 1 << 32, second], None),
             (WrongAddress, [first, second + 0x1000], None),
             (Shorter, [0x2a | 3 << 32, second], None),
@@ -224,14 +227,14 @@ mod tests {
         use Mutation::*;
         let (cfgi_ste, atc_inv) = ([0x03 | 8 << 32, 0], [0x40 | 8 << 32, 52]);
         let expected = [
-            (LeftOut, SYNC_WORDS, None),
+            (LeftOut, PREFETCH_WORDS, None),
             (Swapped, atc_inv, Some(cfgi_ste)),
             (WrongTag, [0x03 | 9 << 32, 0], None),
             (LastLevelOnly, [0x03 | 8 << 32, 1], None),
         ];
         assert_eq!(all(cfgi_ste, Some(atc_inv)), expected);
         let expected = [
-            (LeftOut, SYNC_WORDS, None),
+            (LeftOut, PREFETCH_WORDS, None),
             (WrongTag, [0x40 | 9 << 32, 52], None),
             (Shorter, [0x40 | 8 << 32, 0], None),
         ];
@@ -240,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_sync_is_only_left_out() {
-        assert_eq!(all(SYNC_WORDS, Some([0x30, 0])), [(Mutation::LeftOut, [0x01, 0], None)]);
+        assert_eq!(all(SYNC_WORDS, Some([0x30, 0])), [(Mutation::LeftOut, PREFETCH_WORDS, None)]);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use smmu_engine::machine::{
     Machine, MachineSpec, Need, PageAnswer, QueueFault, QueueName, Ram,
 };
 use smmu_types::pool::Window;
+use smmu_types::queue::QueueSize;
+use smmu_types::regs::queue_base::QueueBase;
 use smmu_types::regs::{CMDQ_BASE, CMDQ_PROD, CR0, cr0};
 use smmu_types::seam::{Registers, RegistersExt};
 use smmu_types::{Irq, PhysAddr, PriRecord, RawCommand};
@@ -21,8 +23,6 @@ use super::site::Site;
 /// Audits behind a mutation. Each reads all tables.
 const LOOKS: usize = 4;
 const COMMAND_BYTES: u64 = 16;
-const BASE_ADDRESS: u64 = 0x00ff_ffff_ffff_ffe0;
-const BASE_LOG2: u64 = 0x1f;
 
 /// What to change, and what came.
 #[derive(Debug, Default)]
@@ -108,15 +108,14 @@ impl TamperedRegisters {
             return;
         }
         self.look();
-        let base = self.registers.read(CMDQ_BASE);
-        let log2 = (base & BASE_LOG2) as u32;
-        let (mask, wrap) = ((1u32 << log2) - 1, (2u32 << log2) - 1);
+        let base = QueueBase::decode(self.registers.read(CMDQ_BASE));
+        let Some(size) = QueueSize::from_log2(base.log2) else { return };
+        let start = base.effective_address(size, COMMAND_BYTES);
         let at = |index: u32| {
-            let offset = u64::from(index & mask) * COMMAND_BYTES;
-            PhysAddr((base & BASE_ADDRESS) + offset)
+            PhysAddr(start.0 + u64::from(index & (size.entries() - 1)) * COMMAND_BYTES)
         };
         let before = self.registers.read(CMDQ_PROD);
-        let count = produced.wrapping_sub(before) & wrap;
+        let Some(count) = size.used(produced, before) else { return };
         for n in 0..count {
             let index = before.wrapping_add(n);
             let Some(command) = self.load(at(index)) else { return };
@@ -236,6 +235,9 @@ impl Machine for TamperedMachine {
     }
     fn switch_ats(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
         self.machine.switch_ats(device, to)
+    }
+    fn switch_page_requests(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {
+        self.machine.switch_page_requests(device, to)
     }
     fn ended_write(&self, device: usize) -> Result<Option<DmaWriteOutcome>, BackendError> {
         self.machine.ended_write(device)
