@@ -422,7 +422,8 @@ fn in_target(name: &str) -> PathBuf {
     guess_target_dir().unwrap_or_else(|| PathBuf::from("target")).join(name)
 }
 
-/// The SMMUs and the streams of a machine for a scenario: never fewer than the usual ones.
+/// The SMMUs and the streams of a machine for a scenario: with the usual streams, and those of the
+/// machine before, unless the image would then find the scenario's own elsewhere.
 fn wanted(
     scenario: &Scenario,
     before: &[(usize, u32)],
