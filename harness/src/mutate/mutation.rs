@@ -120,14 +120,14 @@ impl Mutation {
         let [first, second] = site.command.0;
         let opcode = first & OPCODE;
         let is_invalidation = matches!(opcode, NH_VA | S2_IPA);
+        let is_sync = |command: &RawCommand| command.0[0] & OPCODE == SYNC;
         let changed = match self {
             Mutation::LeftOut => NOTHING,
             Mutation::AfterSync => {
-                let next = site.next.filter(|next| next.0[0] & OPCODE == SYNC)?;
+                let next = site.next.filter(is_sync)?;
                 return (opcode != SYNC).then_some((next, Some(site.command)));
             }
             Mutation::Swapped => {
-                let is_sync = |command: &RawCommand| command.0[0] & OPCODE == SYNC;
                 let next = site.next.filter(|next| !is_sync(next) && *next != site.command)?;
                 return (opcode != SYNC).then_some((next, Some(site.command)));
             }

@@ -97,15 +97,14 @@ impl fmt::Display for Table {
             "| mutation | made | noticed | by an audit alone | needless | completed later | same effect \
              | not noticed |\n|---|---|---|---|---|---|---|---|"
         )?;
-        for mutation in Mutation::ALL {
-            let count = self.sum(|_, of| of == mutation);
-            if count.all > 0 {
-                Self::row(f, mutation.name(), &count)?;
-            }
+        let made = Mutation::ALL.map(|kind| (kind, self.sum(|_, of| of == kind)));
+        let made = made.into_iter().filter(|(_, count)| count.all > 0);
+        let mut kinds = Vec::new();
+        for (kind, count) in made {
+            Self::row(f, kind.name(), &count)?;
+            kinds.push(kind);
         }
         Self::row(f, "all", &self.sum(|_, _| true))?;
-        let kinds = Mutation::ALL.into_iter().filter(|kind| self.sum(|_, of| of == *kind).all > 0);
-        let kinds: Vec<Mutation> = kinds.collect();
         let heads: Vec<&str> = kinds.iter().map(|mutation| mutation.name()).collect();
         writeln!(f, "\n| command | {} |", heads.join(" | "))?;
         writeln!(f, "|---|{}", "---|".repeat(heads.len()))?;
