@@ -154,17 +154,7 @@ impl ModelSmmu {
     /// The streams with a cached STE or a valid STE in memory.
     fn streams(&self, ram: &ModelRam) -> BTreeSet<StreamId> {
         let mut streams: BTreeSet<_> = self.config.stes.keys().map(|s| StreamId(*s)).collect();
-        let table = self.stream_table();
-        let mut stream = 0u32;
-        while u64::from(stream) >> table.log2 == 0 {
-            let at = table.locate(StreamId(stream), |_, address| ram.read64(address));
-            if let Ok(at) = at
-                && ram.read64(at).is_some_and(|word| word & 1 != 0)
-            {
-                streams.insert(StreamId(stream));
-            }
-            stream += 1;
-        }
+        streams.extend(self.stream_table().valid(ram));
         streams
     }
 }
