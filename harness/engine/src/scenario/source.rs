@@ -25,7 +25,7 @@ pub struct ScenarioError {
 impl ScenarioError {
     fn at(file: &str, text: &str, span: Range<usize>, message: impl Into<String>) -> Self {
         let before = &text.as_bytes()[..span.start.min(text.len())];
-        let line = line_of(text, span.start);
+        let line = line_of(&newlines(text), span.start);
         let start = before.iter().rposition(|&b| b == b'\n').map_or(0, |n| n + 1);
         let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
         ScenarioError { file: file.to_owned(), line, column, message: message.into() }
@@ -43,10 +43,14 @@ fn meant(message: &str) -> String {
     near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 
+/// Where the lines of a text end.
+fn newlines(text: &str) -> Vec<usize> {
+    text.match_indices('\n').map(|(at, _)| at).collect()
+}
+
 /// The line of a byte, from 1.
-fn line_of(text: &str, at: usize) -> usize {
-    let before = &text.as_bytes()[..at.min(text.len())];
-    before.iter().filter(|&&b| b == b'\n').count() + 1
+fn line_of(newlines: &[usize], at: usize) -> usize {
+    newlines.partition_point(|newline| *newline < at) + 1
 }
 
 impl Scenario {
@@ -65,7 +69,8 @@ impl Scenario {
             message += &meant(&message);
             ScenarioError::at(file, text, error.span().unwrap_or(0..0), message)
         })?;
-        let lines = parsed.steps.iter().map(|step| line_of(text, step.span().start)).collect();
+        let newlines = newlines(text);
+        let lines = parsed.steps.iter().map(|step| line_of(&newlines, step.span().start)).collect();
         Self::checked((name, file), lines, parsed)
             .map_err(|(span, message)| ScenarioError::at(file, text, span, message))
     }
