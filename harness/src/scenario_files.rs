@@ -89,16 +89,34 @@ builtins! {
     "reserved-region-at-boot",
 }
 
+/// The names of the scenarios built into the program, in their order.
+pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+    BUILTINS.iter().map(|(name, _)| *name)
+}
+
+/// The scenario of this name that is built into the program, `None` if there is none.
+///
+/// Only its text is parsed.
+///
+/// # Errors
+///
+/// A built-in scenario is wrong; the tests exclude that.
+pub fn builtin_named(name: &str) -> Result<Option<Scenario>, ScenarioError> {
+    let known = BUILTINS.iter().find(|(known, _)| *known == name);
+    known.map(|(name, text)| parsed(name, text)).transpose()
+}
+
 /// The scenarios built into the program, in their order.
 ///
 /// # Errors
 ///
 /// A built-in scenario is wrong; the tests exclude that.
 pub fn builtin() -> Result<Vec<Scenario>, ScenarioError> {
-    BUILTINS
-        .iter()
-        .map(|(name, text)| Scenario::parse(name, &format!("{name}.toml"), text))
-        .collect()
+    BUILTINS.iter().map(|(name, text)| parsed(name, text)).collect()
+}
+
+fn parsed(name: &str, text: &str) -> Result<Scenario, ScenarioError> {
+    Scenario::parse(name, &format!("{name}.toml"), text)
 }
 
 /// Reads a scenario file. The scenario's name is that of the file.

@@ -13,14 +13,14 @@ use smmu_harness::backend::{Mock, UNHELPFUL, USUAL_ONLY};
 use smmu_harness::mutate::{
     Harmless, Mutant, Mutation, NoMutants, Site, Table, Verdict, mutants, name_of, repeats, sites,
 };
-use smmu_harness::scenario_files::builtin;
+use smmu_harness::scenario_files::{builtin, builtin_named};
 
 /// Scenarios whose mutants the tests know one by one. Stage 1, stage 2, several SMMUs, reused tags, ATS.
 const KNOWN: [&str; 6] =
     ["first-light", "remap", "tag-reuse", "replace-domain", "stage2-vmid", "ats-on-off"];
 
 fn scenario(name: &str) -> Scenario {
-    builtin().unwrap().into_iter().find(|scenario| scenario.name == name).unwrap()
+    builtin_named(name).unwrap().unwrap()
 }
 
 fn of(name: &str) -> Vec<Mutant> {

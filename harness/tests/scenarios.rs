@@ -17,7 +17,7 @@ use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{
     Board, BoardInQemu, BoardKind, Mock, Qemu, SILENCE, UNHELPFUL, USUAL_ONLY,
 };
-use smmu_harness::scenario_files::builtin;
+use smmu_harness::scenario_files::{builtin, builtin_named, builtin_names};
 use smmu_qemu::GuestLevel;
 
 /// Scenarios that must fail when the driver is broken in some way: on the model, and on QEMU.
@@ -385,9 +385,13 @@ fn main() {
     };
     let mut trials = Vec::new();
     for (name, backend, ignored) in [("mock", &mock, false), ("qemu", &qemu, no_qemu)] {
-        for scenario in builtin().unwrap() {
+        for scenario in builtin_names() {
+            let test = format!("{name}::{scenario}");
+            if !may_run(&arguments, &test) {
+                continue;
+            }
             let opened = backend.clone();
-            let test = format!("{name}::{}", scenario.name);
+            let scenario = named(scenario);
             // What a backend cannot do is counted as skipped, never as passed.
             let lacks = name == "qemu" && !scenario.file.needs.iter().all(|need| Qemu::can(*need));
             trials.push(
@@ -421,7 +425,7 @@ fn main() {
         })
         .with_ignored_flag(no_qemu),
     );
-    trials.extend(unhelpful_trials());
+    trials.extend(unhelpful_trials(&arguments));
     trials.extend(board_trials());
     trials.extend(devmem_trials());
     trials.push(Trial::test("snapshots_belong_to_scenarios", snapshots_belong_to_scenarios));
@@ -430,6 +434,16 @@ fn main() {
         if tried == Sabotage::ALL { Ok(()) } else { Err(format!("{tried:?}").into()) }
     }));
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Whether a process with these arguments may run this test. nextest starts one for each test, and
+/// most of them would parse all scenarios for one.
+fn may_run(arguments: &Arguments, test: &str) -> bool {
+    !arguments.exact || arguments.filter.as_deref().is_none_or(|filter| filter == test)
+}
+
+fn named(name: &str) -> Scenario {
+    builtin_named(name).unwrap().unwrap()
 }
 
 fn transcript(report: &RunReport) -> String {
@@ -462,14 +476,17 @@ fn passes(scenario: &Scenario, backend: &Opened) -> Result<(), Failed> {
 
 /// Each scenario on the least helpful SMMU, with the snapshot of all backends. One that the list names
 /// fails there as the list says.
-fn unhelpful_trials() -> Vec<Trial> {
-    let scenarios = builtin().unwrap();
-    let known = |name: &str| scenarios.iter().any(|scenario| scenario.name == name);
+fn unhelpful_trials(arguments: &Arguments) -> Vec<Trial> {
+    let known = |name: &str| builtin_names().any(|known| known == name);
     assert!(USUAL_ONLY.iter().all(|usual| known(usual.scenario)), "{USUAL_ONLY:?}");
-    let trial = |scenario: Scenario| {
-        let name = format!("mock::unhelpful::{}", scenario.name);
-        let usual = USUAL_ONLY.iter().find(|usual| usual.scenario == scenario.name);
-        Trial::test(name, move || {
+    let trial = |name: &'static str| {
+        let test = format!("mock::unhelpful::{name}");
+        if !may_run(arguments, &test) {
+            return None;
+        }
+        let usual = USUAL_ONLY.iter().find(|usual| usual.scenario == name);
+        Some(Trial::test(test, move || {
+            let scenario = named(name);
             let report = run::run(&scenario, &UNHELPFUL, RunOptions::default());
             let why = report.outcome.failure().map(ToString::to_string);
             match (usual, why) {
@@ -480,9 +497,9 @@ fn unhelpful_trials() -> Vec<Trial> {
                 (Some(usual), Some(why)) if why.contains(usual.reported) => Ok(()),
                 _ => Err(format!("{:?}\n{}", report.outcome, transcript(&report)).into()),
             }
-        })
+        }))
     };
-    scenarios.into_iter().map(trial).collect()
+    builtin_names().filter_map(trial).collect()
 }
 
 fn same_as_snapshot(scenario: &Scenario, report: &RunReport) {
@@ -539,16 +556,16 @@ fn board_trials() -> Vec<Trial> {
     for (sabotage, _, on_qemu) in NOTICED {
         // With one CPU no caller runs beside another.
         let cpus = if *sabotage == Sabotage::SyncWithoutWait { 1 } else { 4 };
-        let runs = |name: &&str| match *name {
+        let runs = move |name: &&str| match *name {
             "parallel-callers" => cpus > 1,
             name => runs_on_boards(name),
         };
-        let expected: Vec<&str> = on_qemu.iter().copied().filter(runs).collect();
         let name = format!("board::sabotage::{sabotage:?}");
         trial(
             name,
             Box::new(move |image| {
                 let machine = BoardInQemu { smmus: Some(3), cpus, ..BoardInQemu::default() };
+                let expected: Vec<&str> = on_qemu.iter().copied().filter(runs).collect();
                 fails_on_board(*sabotage, &expected, &board(image, machine)?)
             }),
         );
@@ -558,9 +575,7 @@ fn board_trials() -> Vec<Trial> {
 
 /// A board and a process of Linux cannot reset an SMMU.
 fn runs_on_boards(name: &str) -> bool {
-    let scenario = builtin().unwrap().into_iter().find(|scenario| scenario.name == name);
-    let needs = scenario.map(|scenario| scenario.file.needs).unwrap_or_default();
-    !needs.contains(&Need::Reset)
+    !named(name).file.needs.contains(&Need::Reset)
 }
 
 /// Devices that do not tell a refused write.
@@ -668,10 +683,7 @@ fn shows_stale_writes(devices: Devices, image: &Path) -> Result<(), Failed> {
 fn unsuitable_disk(image: &Path) -> Result<(), Failed> {
     let disk = disk_of("zeroes", &[])?;
     let board = board_with(Devices::Nvme, &disk, image)?;
-    let all = builtin()?;
-    let scenario = all.iter().find(|scenario| scenario.name == "first-light");
-    let scenario = scenario.ok_or("there is no first-light")?;
-    match board.run(scenario, RunOptions::default()).outcome {
+    match board.run(&named("first-light"), RunOptions::default()).outcome {
         RunOutcome::Skipped { reason } if reason.contains("no device has StreamID 0x8") => Ok(()),
         other => Err(format!("{other:?}").into()),
     }
@@ -804,8 +816,8 @@ fn fails_on_board(
     expected: &[&str],
     runner: &dyn Runner,
 ) -> Result<(), Failed> {
-    let mut scenarios = builtin()?;
-    scenarios.retain(|scenario| expected.contains(&&*scenario.name));
+    let scenarios: Vec<Scenario> =
+        builtin_names().filter(|name| expected.contains(name)).map(named).collect();
     fail_of(&scenarios, sabotage, expected, runner)
 }
 
@@ -900,9 +912,7 @@ impl Backend for Claims<'_> {
 /// this test fails, QEMU may have learnt it: then `Qemu::can` may say so.
 fn loses_events_without_an_overflow(backend: &Opened) -> Result<(), Failed> {
     let backend = backend.as_ref().map_err(String::clone)?;
-    let builtin = builtin()?;
-    let scenario = builtin.iter().find(|s| s.name == "event-overflow").ok_or("no scenario")?;
-    let report = run::run(scenario, &Claims(&**backend), RunOptions::default());
+    let report = run::run(&named("event-overflow"), &Claims(&**backend), RunOptions::default());
     let transcript = transcript(&report);
     let kept: Vec<&str> = transcript
         .split_once("3 dev0 writes to 8 pages")
@@ -921,7 +931,7 @@ fn loses_events_without_an_overflow(backend: &Opened) -> Result<(), Failed> {
 }
 
 fn snapshots_belong_to_scenarios() -> Result<(), Failed> {
-    let names: Vec<String> = builtin().unwrap().into_iter().map(|s| s.name).collect();
+    let names: Vec<&str> = builtin_names().collect();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../snapshots");
     for file in std::fs::read_dir(folder)? {
         let file = file?;
@@ -933,7 +943,7 @@ fn snapshots_belong_to_scenarios() -> Result<(), Failed> {
             return Err(format!("snapshots/{file} is not a snapshot").into());
         };
         let scenario = stem.split('@').next().unwrap_or(stem);
-        if !names.iter().any(|name| name == scenario) {
+        if !names.iter().any(|name| *name == scenario) {
             return Err(format!("snapshots/{file} belongs to no scenario").into());
         }
     }

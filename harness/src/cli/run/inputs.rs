@@ -8,7 +8,7 @@ use smmu_engine::scenario::Scenario;
 
 use crate::cli::exit::Exit;
 use crate::cli::similar_name::did_you_mean;
-use crate::scenario_files::{self, builtin};
+use crate::scenario_files::{self, builtin, builtin_named, builtin_names};
 
 /// A scenario, and where its own snapshot lies.
 #[derive(Debug)]
@@ -37,30 +37,29 @@ pub(super) fn is_path(name: &str) -> bool {
 
 /// The scenarios of these arguments; without arguments, all that are built in.
 pub(super) fn inputs(names: &[String]) -> Result<Vec<Input>, Exit> {
-    let built_in = builtin()?;
     let of_program = |scenario, named| Input { scenario, snapshot: None, named };
     if names.is_empty() {
-        return Ok(built_in.into_iter().map(|scenario| of_program(scenario, false)).collect());
+        return Ok(builtin()?.into_iter().map(|scenario| of_program(scenario, false)).collect());
     }
-    let known: Vec<String> = built_in.iter().map(|scenario| scenario.name.clone()).collect();
-    let mut left = built_in;
-    let (mut chosen, mut files) = (Vec::new(), BTreeSet::new());
+    let (mut chosen, mut taken, mut files) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for name in names {
         if name == STDIN {
             chosen.push(of_program(from_stdin()?, true));
-        } else if let Some(at) = left.iter().position(|scenario| scenario.name == *name) {
-            chosen.push(of_program(left.swap_remove(at), true));
+        } else if let Some(scenario) = builtin_named(name)? {
+            // What is named twice runs once.
+            if taken.insert(name) {
+                chosen.push(of_program(scenario, true));
+            }
         } else if is_path(name) {
             for path in paths(Path::new(name))? {
-                // A file that is named twice runs once.
                 if files.insert(path.clone()) {
                     let scenario = scenario_files::load(&path)?;
                     let snapshot = Some(path.with_extension("snap"));
                     chosen.push(Input { scenario, snapshot, named: true });
                 }
             }
-        } else if !known.contains(name) {
-            let hint = did_you_mean(name, known.iter().map(String::as_str));
+        } else {
+            let hint = did_you_mean(name, builtin_names());
             let message = format!(
                 "no scenario is named \"{name}\"{hint}; `smmu-harness list` shows the names, and a \
                  file ends in .toml"
