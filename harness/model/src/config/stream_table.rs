@@ -2,7 +2,6 @@
 
 use smmu_types::{PhysAddr, Ste, StreamId};
 
-use crate::model_ram::ModelRam;
 use crate::walk::table_walk::WalkFault;
 
 /// Address and shape of the stream table.
@@ -70,8 +69,8 @@ impl StreamTableLayout {
         if within < leaf.stes { Ok(leaf.ste(within)) } else { Err(Absent::Missing) }
     }
 
-    /// The StreamIDs whose STE is valid in memory.
-    pub(crate) fn valid(&self, ram: &ModelRam) -> Vec<StreamId> {
+    /// The StreamIDs whose STE is valid in memory, whose words `read` gives.
+    pub(crate) fn valid(&self, read: impl Fn(PhysAddr) -> Option<u64>) -> Vec<StreamId> {
         let covered = 1_u64 << self.log2;
         let (split, leaves) = match self.split {
             None => (self.log2, 1),
@@ -81,14 +80,13 @@ impl StreamTableLayout {
         for index in 0..leaves {
             let leaf = match self.split {
                 None => Some(Leaf { base: self.base, stes: covered }),
-                Some(split) => ram
-                    .read64(PhysAddr(self.base + index * 8))
+                Some(split) => read(PhysAddr(self.base + index * 8))
                     .and_then(|descriptor| second_level(descriptor, split)),
             };
             let Some(leaf) = leaf else { continue };
             let first = index << split;
             for within in 0..leaf.stes.min(covered - first) {
-                if ram.read64(leaf.ste(within)).is_some_and(|word| word & 1 != 0) {
+                if read(leaf.ste(within)).is_some_and(|word| word & 1 != 0) {
                     valid.extend(u32::try_from(first + within).map(StreamId));
                 }
             }
@@ -126,7 +124,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::model_ram::BASE;
+    use crate::model_ram::{BASE, ModelRam};
 
     const TABLE: u64 = BASE + 0x1000;
     const LEAVES: u64 = BASE + 0x8000;
@@ -161,7 +159,7 @@ mod tests {
                 at.ok().and_then(|at| ram.read64(at)).is_some_and(|word| word & 1 != 0)
             })
             .collect();
-        assert_eq!(table.valid(&ram), one_by_one);
+        assert_eq!(table.valid(|at| ram.read64(at)), one_by_one);
         assert!(one_by_one.len() > 10, "{one_by_one:?}");
     }
 }

@@ -154,7 +154,7 @@ impl ModelSmmu {
     /// The streams with a cached STE or a valid STE in memory.
     fn streams(&self, ram: &ModelRam) -> BTreeSet<StreamId> {
         let mut streams: BTreeSet<_> = self.config.stes.keys().map(|s| StreamId(*s)).collect();
-        streams.extend(self.stream_table().valid(ram));
+        streams.extend(self.stream_table().valid(|at| ram.read64(at)));
         streams
     }
 }
