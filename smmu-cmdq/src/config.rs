@@ -58,13 +58,9 @@ impl QueueConfig {
     /// [`Capabilities::range_support`].
     #[must_use]
     pub fn suited_to(caps: &Capabilities, quirks: Quirks) -> Self {
-        let sync_by = if caps.msi && caps.coherent {
-            SyncBy::Msi(MsiAttributes::WRITE_BACK)
-        } else if caps.sev && !quirks.contains(Quirk::NoSev) {
-            SyncBy::Event
-        } else {
-            SyncBy::Polling
-        };
+        let ways = [SyncBy::Msi(MsiAttributes::WRITE_BACK), SyncBy::Event];
+        let sync_by = ways.into_iter().find(|way| way.lacks(caps, quirks).is_none());
+        let sync_by = sync_by.unwrap_or(SyncBy::Polling);
         let sync_every = if quirks.contains(Quirk::ForceSync) { FORCED_SYNC_EVERY } else { None };
         QueueConfig { sync_by, sync_every, ..QueueConfig::default() }
     }

@@ -1,6 +1,6 @@
 //! How a waiter learns that a `CMD_SYNC` is complete.
 
-use smmu_types::MsiAttributes;
+use smmu_types::{Capabilities, MsiAttributes, Quirk, Quirks};
 
 /// How a waiter learns that a `CMD_SYNC` is complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,4 +26,25 @@ pub enum SyncBy {
     /// that slot. In one word a late MSI is harmless: the MSIs of earlier `CMD_SYNC`s are visible,
     /// or given up, before a later `CMD_SYNC` is complete (IHI 0070, 4.7.3).
     Msi(MsiAttributes),
+}
+
+impl SyncBy {
+    /// What an SMMU lacks that this way needs, `None` if nothing. With a way that the SMMU lacks,
+    /// waits are slow or end with a timeout.
+    ///
+    /// Takes coherency from `caps.coherent`: what firmware says belongs there first
+    /// (`Probe::with_coherency` of `smmu-hw-mmio`).
+    #[must_use]
+    pub fn lacks(self, caps: &Capabilities, quirks: Quirks) -> Option<&'static str> {
+        match self {
+            SyncBy::Polling => None,
+            SyncBy::Event if !caps.sev => Some("events for CMD_SYNC (IDR0.SEV)"),
+            SyncBy::Event if quirks.contains(Quirk::NoSev) => {
+                Some("a CMD_SYNC that may ask for an event (an erratum)")
+            }
+            SyncBy::Msi(_) if !caps.msi => Some("MSIs (IDR0.MSI)"),
+            SyncBy::Msi(_) if !caps.coherent => Some("coherent access (IDR0.COHACC)"),
+            SyncBy::Event | SyncBy::Msi(_) => None,
+        }
+    }
 }

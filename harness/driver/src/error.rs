@@ -44,6 +44,17 @@ pub enum DriverError {
         /// Why.
         error: QueueError,
     },
+    /// The SMMU cannot complete a `CMD_SYNC` in the way that the options ask for.
+    #[error(
+        "{smmu} lacks {lacks}, which `SmmuOptions::sync_by` asks for; leave it out, and the driver \
+         takes the best way that there is"
+    )]
+    SyncBy {
+        /// The SMMU.
+        smmu: SmmuId,
+        /// What the SMMU lacks, with the field that says so.
+        lacks: &'static str,
+    },
     /// The event queue cannot be made or read.
     #[error("{smmu}: {error}")]
     EventQueue {

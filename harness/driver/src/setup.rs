@@ -62,6 +62,11 @@ impl<P: Platform> Setup<P> {
         let probe = probe(&registers).map_err(|error| DriverError::Probe { smmu: id, error })?;
         let probe = options.coherency.map_or(probe, |coherency| probe.with_coherency(coherency));
         let probe = probe.with_quirks(options.quirks);
+        if let Some(wanted) = options.sync_by
+            && let Some(lacks) = wanted.lacks(&probe.caps, probe.quirks)
+        {
+            return Err(DriverError::SyncBy { smmu: id, lacks });
+        }
         self.parts.push(Part {
             id,
             registers,

@@ -3,8 +3,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::bench::{Bench, GUEST_PAGE, STREAM, TestClock, TestRegisters, VmTables};
+use rstest::rstest;
 use smmu_driver::smmu_attach::Outcome;
-use smmu_driver::smmu_cmdq::Opcodes;
+use smmu_driver::smmu_cmdq::{Opcodes, SyncBy};
 use smmu_driver::smmu_hw_mmio::BringupError;
 use smmu_driver::smmu_types::pool::{HeapWindow, Pool};
 use smmu_driver::smmu_types::range::Extent;
@@ -12,7 +13,7 @@ use smmu_driver::smmu_types::regs;
 use smmu_driver::smmu_types::seam::{
     CommandSink, DmaBlock, DmaLayout, DmaMemory, Registers, SinkError,
 };
-use smmu_driver::smmu_types::{Command, EventKind, Granule, Leaf, SmmuId};
+use smmu_driver::smmu_types::{Command, EventKind, Granule, Leaf, MsiAttributes, SmmuId};
 use smmu_driver::{DriverError, Parts, Setup, SmmuOptions};
 use smmu_model::{Model, ModelRegisters, Profile, SecondQueue};
 
@@ -219,4 +220,32 @@ fn wrong_numbers_are_typed_errors() {
     assert_eq!(quiet.command, None);
     assert!(quiet.others.is_some_and(|gerror| gerror.is_empty()));
     driver.shutdown().unwrap();
+}
+
+/// A way to complete a `CMD_SYNC` that the SMMU lacks would end each wait late, or never.
+#[rstest]
+#[case::msi(Profile::default(), SyncBy::Msi(MsiAttributes::WRITE_BACK), Some("MSIs (IDR0.MSI)"))]
+#[case::msi_not_snooped(
+    Profile { msi: true, coherent: false, ..Profile::default() },
+    SyncBy::Msi(MsiAttributes::WRITE_BACK),
+    Some("coherent access (IDR0.COHACC)")
+)]
+#[case::msi_snooped(
+    Profile { msi: true, ..Profile::default() },
+    SyncBy::Msi(MsiAttributes::WRITE_BACK),
+    None
+)]
+#[case::event(Profile::default(), SyncBy::Event, Some("events for CMD_SYNC (IDR0.SEV)"))]
+#[case::event_sent(Profile { sev: true, ..Profile::default() }, SyncBy::Event, None)]
+#[case::polling(Profile::default(), SyncBy::Polling, None)]
+fn a_completion_that_the_smmu_lacks_is_refused(
+    #[case] profile: Profile,
+    #[case] sync_by: SyncBy,
+    #[case] lacks: Option<&'static str>,
+) {
+    let bench = Bench::new(&[profile]);
+    let options = SmmuOptions { sync_by: Some(sync_by), ..SmmuOptions::default() };
+    let added = bench.setup().smmu(bench.registers(0, None), options);
+    let refused = lacks.map(|lacks| DriverError::SyncBy { smmu: SmmuId(0), lacks });
+    assert_eq!(added.err(), refused);
 }
