@@ -8,12 +8,15 @@ use std::path::Path;
 
 use common::smmu_harness;
 use rstest::rstest;
+use smmu_engine::run::RunOutcome;
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{Mock, UNHELPFUL, USUAL_ONLY};
 use smmu_harness::mutate::{
     Harmless, Mutant, Mutation, NoMutants, Site, Table, Verdict, mutants, name_of, repeats, sites,
+    without_publication,
 };
 use smmu_harness::scenario_files::{builtin, builtin_named};
+use smmu_types::PhysAddr;
 
 /// Scenarios whose mutants the tests know one by one. Stage 1, stage 2, several SMMUs, reused tags, ATS.
 const KNOWN: [&str; 6] =
@@ -230,4 +233,36 @@ fn the_page_counts_the_mutants_of_all_scenarios() {
     assert_eq!(found, made, "{stale}");
     let expected = first[2..2 + kinds].iter().map(|row| number(row[2]) + number(row[3]));
     assert_eq!(noticed.to_vec(), expected.collect::<Vec<usize>>(), "{stale}");
+}
+
+/// On SMMUs that do not snoop, each publication of the driver and of the owner of the page tables is
+/// needed. Without it the scenario fails, unless a later one writes back the same line.
+#[rstest]
+fn each_publication_is_needed(
+    #[values(
+        "first-light",
+        "tag-reuse",
+        "stage2-vmid",
+        "ats-on-off",
+        "two-level-tables",
+        "pasid-attach",
+        "adopt-running"
+    )]
+    name: &str,
+) {
+    let scenario = scenario(name);
+    let (report, published) = without_publication(&scenario, None);
+    assert_eq!(report.outcome, RunOutcome::Passed);
+    // The pages that devices write to are the scenario's, and come first in RAM.
+    let pages = scenario.file.pages.len() as u64 * 4096;
+    let ours = |at: &PhysAddr| at.0 - published[0].0 >= pages;
+    let mut noticed = 0;
+    for (number, at) in published.iter().enumerate().filter(|(_, at)| ours(at)) {
+        let (report, then) = without_publication(&scenario, Some(number));
+        // Also that of a driver that mends a command which the SMMU could not read.
+        let again = then.iter().skip(number + 1).any(|other| other.0 / 64 == at.0 / 64);
+        assert!(report.outcome != RunOutcome::Passed || again, "publication {number} at {at}");
+        noticed += usize::from(report.outcome != RunOutcome::Passed);
+    }
+    assert!(noticed > 8, "{noticed}");
 }

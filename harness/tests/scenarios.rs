@@ -15,7 +15,8 @@ use smmu_engine::offers::offered_by_id_registers;
 use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Runner, Sabotage};
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{
-    Board, BoardInQemu, BoardKind, Mock, Qemu, SILENCE, UNHELPFUL, USUAL_ONLY,
+    Board, BoardInQemu, BoardKind, Mock, MockVariant, NOT_SNOOPING, Qemu, SILENCE, UNHELPFUL,
+    USUAL_ONLY,
 };
 use smmu_harness::scenario_files::{builtin, builtin_named, builtin_names};
 use smmu_qemu::GuestLevel;
@@ -425,7 +426,7 @@ fn main() {
         })
         .with_ignored_flag(no_qemu),
     );
-    trials.extend(unhelpful_trials(&arguments));
+    trials.extend(variant_trials(&arguments));
     trials.extend(board_trials());
     trials.extend(devmem_trials());
     trials.push(Trial::test("snapshots_belong_to_scenarios", snapshots_belong_to_scenarios));
@@ -474,30 +475,48 @@ fn passes(scenario: &Scenario, backend: &Opened) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Each scenario on the least helpful SMMU, with the snapshot of all backends. One that the list names
+/// What the SMMUs of a variant of the model refuse, and how.
+type Refused = (&'static str, &'static str);
+
+/// Each scenario on the least helpful SMMU, and on one that does not snoop.
+fn variant_trials(arguments: &Arguments) -> Vec<Trial> {
+    let usual: Vec<Refused> =
+        USUAL_ONLY.iter().map(|usual| (usual.scenario, usual.reported)).collect();
+    // An MSI is not visible to a CPU that has the line.
+    let not_snooped = [("msi-sync", "smmu0 lacks coherent access (IDR0.COHACC)")];
+    let mut trials = trials_of("unhelpful", &UNHELPFUL, &usual, arguments);
+    trials.extend(trials_of("not_snooping", &NOT_SNOOPING, &not_snooped, arguments));
+    trials
+}
+
+/// Each scenario on a variant of the model, with the snapshot of all backends. One that is refused
 /// fails there as the list says.
-fn unhelpful_trials(arguments: &Arguments) -> Vec<Trial> {
+fn trials_of(
+    variant: &str,
+    backend: &'static MockVariant,
+    refused: &[Refused],
+    arguments: &Arguments,
+) -> Vec<Trial> {
     let known = |name: &str| builtin_names().any(|known| known == name);
-    assert!(USUAL_ONLY.iter().all(|usual| known(usual.scenario)), "{USUAL_ONLY:?}");
+    assert!(refused.iter().all(|(scenario, _)| known(scenario)), "{refused:?}");
     let trial = |name: &'static str| {
-        let test = format!("mock::unhelpful::{name}");
-        if !may_run(arguments, &test) {
-            return None;
-        }
-        let usual = USUAL_ONLY.iter().find(|usual| usual.scenario == name);
-        Some(Trial::test(test, move || {
+        let test = format!("mock::{variant}::{name}");
+        let reported = refused.iter().find(|(scenario, _)| *scenario == name);
+        let reported = reported.map(|(_, reported)| *reported);
+        let run = move || {
             let scenario = named(name);
-            let report = run::run(&scenario, &UNHELPFUL, RunOptions::default());
+            let report = run::run(&scenario, backend, RunOptions::default());
             let why = report.outcome.failure().map(ToString::to_string);
-            match (usual, why) {
+            match (reported, why) {
                 (None, None) if report.outcome == RunOutcome::Passed => {
                     same_as_snapshot(&scenario, &report);
                     Ok(())
                 }
-                (Some(usual), Some(why)) if why.contains(usual.reported) => Ok(()),
+                (Some(reported), Some(why)) if why.contains(reported) => Ok(()),
                 _ => Err(format!("{:?}\n{}", report.outcome, transcript(&report)).into()),
             }
-        }))
+        };
+        may_run(arguments, &test).then(|| Trial::test(test, run))
     };
     builtin_names().filter_map(trial).collect()
 }
@@ -943,7 +962,7 @@ fn snapshots_belong_to_scenarios() -> Result<(), Failed> {
             return Err(format!("snapshots/{file} is not a snapshot").into());
         };
         let scenario = stem.split('@').next().unwrap_or(stem);
-        if !names.iter().any(|name| *name == scenario) {
+        if !names.contains(&scenario) {
             return Err(format!("snapshots/{file} belongs to no scenario").into());
         }
     }

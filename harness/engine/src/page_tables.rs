@@ -138,6 +138,7 @@ pub enum TableError {
 pub struct PageTables<D: DmaMemory> {
     stage: TableStage,
     start_level: u8,
+    walk: WalkAttributes,
     dma: D,
     root: D::Block,
     // Tables below the root, by their physical address.
@@ -152,7 +153,15 @@ impl<D: DmaMemory> PageTables<D> {
     /// No memory for the root.
     pub fn new(stage: TableStage, dma: D) -> Result<Self, TableError> {
         let root = dma.allocate(layout())?;
-        Ok(PageTables { stage, start_level: 1, dma, root, tables: BTreeMap::new() })
+        let walk = WalkAttributes::COHERENT;
+        Ok(PageTables { stage, start_level: 1, walk, dma, root, tables: BTreeMap::new() })
+    }
+
+    /// For SMMUs that walk the tables in this way. Without this call each of them snoops the caches
+    /// of the CPUs.
+    #[must_use]
+    pub fn walked_as(self, walk: WalkAttributes) -> Self {
+        PageTables { walk, ..self }
     }
 
     /// Lets the description claim another start level of stage 2 (`STE.S2SL0`) than the tables have.
@@ -318,7 +327,7 @@ impl<D: DmaMemory> TranslationTable for PageTables<D> {
             t0sz: (64 - INPUT_BITS) as u8,
             granule: Granule::K4,
             output_size: OutputSize::Bits40,
-            walk: WalkAttributes::COHERENT,
+            walk: self.walk,
             forced_write_back: ForcedWriteBack::Off,
         }
     }

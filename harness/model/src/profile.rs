@@ -57,6 +57,9 @@ pub struct Profile {
     pub output_size: OutputSize,
     /// Two-level stream tables (`IDR0.ST_LEVEL`).
     pub two_level: bool,
+    /// The SMMU snoops the caches of the CPUs (`IDR0.COHACC`). The model reads the memory that it is
+    /// given in either case.
+    pub coherent: bool,
     /// ATS (`IDR0.ATS`): the SMMU answers translation requests and accepts `ATC_INV`. A device has an
     /// ATC once [`ModelDevice::switch_ats`](crate::ModelDevice::switch_ats) has turned it on.
     pub ats: bool,
@@ -136,6 +139,7 @@ impl Default for Profile {
             granule_64k: false,
             output_size: OutputSize::Bits44,
             two_level: true,
+            coherent: true,
             ats: false,
             ats_errors: false,
             while_ats_off: WhileAtsOff::Answers,
@@ -197,7 +201,7 @@ impl Profile {
             idr0: u32::from(this.stage2)
                 | u32::from(this.stage1) << 1
                 | 2 << 2 // TTF: AArch64
-                | 1 << 4 // COHACC
+                | u32::from(this.coherent) << 4
                 | u32::from(this.hyp) << 9
                 | u32::from(this.ats) << 10
                 | u32::from(this.asid_bits == 16) << 12

@@ -18,8 +18,8 @@ use smmu_engine::machine::{
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
 use smmu_model::{
-    AtsSwitch, DmaProgress, Hazard, InjectedFault, Model, ModelDevice, Profile, SecondQueue,
-    StallId,
+    AtsSwitch, CpuCaches, DmaProgress, Hazard, InjectedFault, Model, ModelDevice, Profile,
+    SecondQueue, StallId,
 };
 
 const RAM_BYTES: usize = 8 << 20;
@@ -65,9 +65,10 @@ pub(crate) fn start(spec: &MachineSpec, change: fn(&mut Profile, &[StreamId])) -
             Clock::new(VirtualTime { model: model.clone(), micros: AtomicU64::new(0) })
         }
     };
+    let caches = profiles.iter().any(|profile| !profile.coherent).then(|| CpuCaches::of(&model));
     let devices = spec.devices.clone();
     let (time, stalled) = (spec.time, Mutex::default());
-    MockMachine { model, devices, clock, time, stalled }
+    MockMachine { model, caches, devices, clock, time, stalled }
 }
 
 fn profile(smmu: &MachineSmmu) -> Profile {
@@ -133,6 +134,8 @@ impl Wait for VirtualTime {
 
 pub(crate) struct MockMachine {
     model: Model,
+    /// RAM as the CPUs see it, if an SMMU does not snoop their caches.
+    pub(crate) caches: Option<CpuCaches>,
     devices: Vec<MachineDevice>,
     clock: Clock,
     time: Time,
@@ -168,7 +171,10 @@ const fn outcome(progress: DmaProgress) -> DmaWriteOutcome {
 
 impl Machine for MockMachine {
     fn ram(&self) -> Ram {
-        Ram::new(self.model.window())
+        match &self.caches {
+            Some(caches) => Ram::new(caches.clone()),
+            None => Ram::new(self.model.window()),
+        }
     }
 
     /// By threads also where the engine is tested without `std`.
@@ -335,7 +341,13 @@ impl Insight for MockMachine {
     }
 
     fn audit(&self) -> Vec<HazardReport> {
-        self.model.audit().iter().map(report).collect()
+        let mut found: Vec<HazardReport> = self.model.audit().iter().map(report).collect();
+        for line in self.caches.iter().flat_map(CpuCaches::unpublished) {
+            let text =
+                format!("no SMMU can see what a CPU has stored at {line}: it is not published");
+            found.push(HazardReport::new(text, None));
+        }
+        found
     }
 
     fn unanswered(&self) -> Vec<HazardReport> {

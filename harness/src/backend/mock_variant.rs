@@ -21,6 +21,11 @@ pub const UNHELPFUL: MockVariant = MockVariant {
     },
 };
 
+/// SMMUs that do not snoop the caches of the CPUs (`IDR0.COHACC` = 0). The caches write back, and load
+/// again, only what the driver publishes and observes. An audit reports what is not published.
+pub const NOT_SNOOPING: MockVariant =
+    MockVariant { name: "not-snooping", change: |profile, _| profile.coherent = false };
+
 /// A scenario that runs on the usual model only, because it does on purpose what [`UNHELPFUL`] refuses.
 #[derive(Clone, Copy, Debug)]
 pub struct UsualOnly {
@@ -57,6 +62,7 @@ pub struct MockVariant {
     /// What it is, in a few words.
     pub name: &'static str,
     /// Changes the profile of each SMMU. It also gets the streams of the devices behind that SMMU.
+    /// If it makes an SMMU that is not coherent, RAM lies behind [`CpuCaches`](smmu_model::CpuCaches).
     pub change: fn(&mut Profile, &[StreamId]),
 }
 

@@ -7,5 +7,6 @@ mod qemu;
 
 pub use board::{Board, BoardInQemu, BoardKind, SILENCE};
 pub use mock::Mock;
-pub use mock_variant::{MockVariant, UNHELPFUL, USUAL_ONLY, UsualOnly};
+pub(crate) use mock::start;
+pub use mock_variant::{MockVariant, NOT_SNOOPING, UNHELPFUL, USUAL_ONLY, UsualOnly};
 pub use qemu::Qemu;

@@ -8,6 +8,7 @@
 //! why.
 
 mod mutation;
+mod publications;
 mod site;
 mod table;
 mod tamper;
@@ -15,6 +16,7 @@ mod trial;
 mod verdict;
 
 pub use mutation::{Mutation, NoSuchMutation};
+pub use publications::without_publication;
 pub use site::{Site, name_of};
 pub use table::{Count, Table};
 pub use trial::{NoMutants, mutants, repeats, sites};

@@ -3,6 +3,8 @@
 use alloc::collections::BTreeMap;
 use core::ops::Range;
 
+use smmu_driver::smmu_attach::WalkAttributes;
+use smmu_driver::smmu_hw_mmio::probe;
 use smmu_driver::smmu_types::PhysAddr;
 use smmu_driver::{Domain, DriverError};
 
@@ -36,11 +38,32 @@ pub(super) fn map_range(
     Ok(())
 }
 
-/// The domains of a scenario, in the order of the file, each made by `make`. Each maps the rings of
-/// all devices.
+/// What a machine asks of every domain.
+pub(super) struct DomainNeeds {
+    /// The rings of its devices are mapped.
+    rings: Vec<Range<u64>>,
+    /// Every SMMU can walk the tables.
+    walk: WalkAttributes,
+}
+
+impl DomainNeeds {
+    pub(super) fn of(scenario: &Scenario, machine: &dyn Machine) -> Self {
+        let snoops = |smmu: usize| {
+            let probed = machine.registers(smmu).ok().and_then(|found| probe(&*found).ok());
+            probed.is_none_or(|probe| probe.caps.coherent)
+        };
+        let all_snoop = (0..scenario.file.smmus.len()).all(snoops);
+        DomainNeeds {
+            rings: own_memory(scenario, machine),
+            walk: if all_snoop { WalkAttributes::COHERENT } else { WalkAttributes::NON_COHERENT },
+        }
+    }
+}
+
+/// The domains of a scenario, in the order of the file, each made by `make`.
 pub(super) fn domains_by(
     scenario: &Scenario,
-    rings: &[Range<u64>],
+    needs: &DomainNeeds,
     dma: &Dma,
     make: impl Fn(SharedTables) -> Result<Domain<Harness>, DriverError>,
 ) -> Result<BTreeMap<String, Domain<Harness>>, RigError> {
@@ -49,8 +72,9 @@ pub(super) fn domains_by(
         for name in spec.names() {
             let start_level = spec.start_level.as_ref().map_or(1, |level| *level.get_ref());
             let tables = PageTables::new(spec.stage, dma.clone())?;
-            let tables = SharedTables::new(tables.claiming_start_level(start_level));
-            for memory in rings {
+            let tables = tables.claiming_start_level(start_level).walked_as(needs.walk);
+            let tables = SharedTables::new(tables);
+            for memory in &needs.rings {
                 map_range(&tables, memory.start, memory.clone())?;
             }
             domains.insert(name, make(tables)?);

@@ -3,7 +3,6 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::convert::Infallible;
-use core::ops::Range;
 
 use smmu_driver::smmu_attach::DeviceConfig;
 use smmu_driver::smmu_hw_mmio::firmware::ReservedWindow;
@@ -13,7 +12,7 @@ use smmu_driver::windows::Window;
 use smmu_driver::{Boot, Device, Domain, DriverError};
 
 use super::device_write::{Seen, write_and_look};
-use super::domains::{domains_by, map_range, own_memory};
+use super::domains::{DomainNeeds, domains_by, map_range};
 use super::pages::{DmaWrite, Pages, Reached};
 use super::platform::{Harness, SharedTables};
 use super::rig_error::RigError;
@@ -31,8 +30,7 @@ pub(super) struct Early {
     /// All domains of the file, if there is reserved memory.
     pub(super) domains: Option<BTreeMap<String, Domain<Harness>>>,
     pub(super) devices: BTreeMap<String, Device<Harness>>,
-    /// The rings of devices that every domain maps.
-    rings: Vec<Range<u64>>,
+    needs: DomainNeeds,
     running: Vec<Running>,
     /// Where the devices' writes to each page arrived.
     writes: Vec<(String, String, Seen)>,
@@ -80,8 +78,8 @@ impl Early {
             });
         }
         let (devices, writes) = (BTreeMap::new(), Vec::new());
-        let rings = own_memory(scenario, machine);
-        Early { pages: Arc::new(pages), domains: None, devices, rings, running, writes }
+        let needs = DomainNeeds::of(scenario, machine);
+        Early { pages: Arc::new(pages), domains: None, devices, needs, running, writes }
     }
 
     /// As firmware, lets each SMMU of a device with reserved memory pass all, and lets these devices
@@ -137,7 +135,7 @@ impl Early {
         }
         let domains = match self.domains.take() {
             Some(domains) => domains,
-            None => domains_by(scenario, &self.rings, boot.dma(), |tables| boot.domain(tables))?,
+            None => domains_by(scenario, &self.needs, boot.dma(), |tables| boot.domain(tables))?,
         };
         let domains = self.domains.insert(domains);
         for device in self.running.iter().filter(|one| one.smmu == usize::from(boot.smmu().0)) {

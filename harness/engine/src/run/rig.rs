@@ -18,7 +18,7 @@ use smmu_driver::{Attach, Device, Domain, DrivenSmmu, Driver, Smmu, Stalled};
 
 use super::destination::Destination;
 use super::device_write::{Ended, Seen, write_and_look};
-use super::domains::{domains_by, own_memory};
+use super::domains::{DomainNeeds, domains_by, own_memory};
 #[cfg(feature = "guest")]
 use super::guests::{Guest, GuestTable};
 use super::held_fault::{HeldFault, Listener};
@@ -709,8 +709,8 @@ fn domains_of(
     machine: &dyn Machine,
     driver: &Driver<Harness>,
 ) -> Result<BTreeMap<String, Domain<Harness>>, Stop> {
-    let rings = own_memory(scenario, machine);
-    Ok(domains_by(scenario, &rings, driver.dma(), |tables| driver.domain(tables))?)
+    let needs = DomainNeeds::of(scenario, machine);
+    Ok(domains_by(scenario, &needs, driver.dma(), |tables| driver.domain(tables))?)
 }
 
 /// The counts of a tag space.
