@@ -345,10 +345,10 @@ fn give_lines(found: &mut [FoundWords], lines: Vec<usize>) {
 /// Gives the time of a line to what was found on it.
 fn timed(text: &str, out: &mut [ScanItem]) {
     for item in out {
-        if let ScanItem::Found(found) = item
-            && found.time.is_empty()
+        if let ScanItem::Found(FoundWords { time, .. }) | ScanItem::Note { time, .. } = item
+            && time.is_empty()
         {
-            found.time = time_of(text);
+            *time = time_of(text);
         }
     }
 }

@@ -165,7 +165,7 @@ impl<'r> Printer<'r> {
     pub(super) fn item(&mut self, item: ScanItem) -> Result<(), Exit> {
         match item {
             ScanItem::Found(found) => self.found(&found)?,
-            ScanItem::Note { line, source, text } => {
+            ScanItem::Note { line, source, text, .. } => {
                 self.found += 1;
                 if self.detail == Detail::Summary || self.is_old(source, &text, &[]) {
                     return Ok(());
