@@ -1,9 +1,8 @@
 //! A run as one page of HTML, which needs nothing beside itself.
 
 mod bits;
-mod html;
+mod decoded_row;
 mod steps;
-mod structures;
 mod timeline;
 
 use std::fmt::{self, Write};
@@ -12,11 +11,7 @@ use smmu_engine::record::{Row, ScenarioRecord};
 use smmu_engine::run::RunFailure;
 use smmu_engine::transcript::LineKind;
 
-use html::{Text, anchor, script_json};
-use structures::Structures;
-
-const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+use super::page::{self, Structures, Text, anchor};
 
 /// The page of a run.
 ///
@@ -25,16 +20,9 @@ const SCRIPT: &str = include_str!("page.js");
 /// None: writing to a text does not fail.
 pub fn report(records: &[ScenarioRecord]) -> Result<String, fmt::Error> {
     let mut out = String::with_capacity(1 << 20);
-    let mut structures = Structures::default();
+    let mut structures = Structures::with_room(usize::MAX);
     let backend = records.first().map_or("", |record| record.backend.as_ref());
-    write!(
-        out,
-        "<!DOCTYPE html><html lang=en><meta charset=utf-8><meta name=viewport \
-         content=\"width=device-width\"><meta http-equiv=Content-Security-Policy \
-         content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\
-         <title>SMMU run on {}</title><style>{STYLE}</style><body>",
-        Text(backend)
-    )?;
+    page::begin(&mut out, &format!("SMMU run on {backend}"))?;
     // A failure comes first, then what did not run, then what passed.
     let rank = |record: &&ScenarioRecord| match record.outcome.as_ref() {
         "passed" if record.snapshot.state == "differs" => 0,
@@ -49,12 +37,8 @@ pub fn report(records: &[ScenarioRecord]) -> Result<String, fmt::Error> {
     for record in &sorted {
         scenario(&mut out, record, rank(record) == 0, &mut structures)?;
     }
-    write!(
-        out,
-        "</main><aside id=panel hidden tabindex=-1 aria-live=polite></aside><script \
-         type=application/json id=structures>{}</script><script>{SCRIPT}</script></html>",
-        script_json(&structures.into_json())
-    )?;
+    write!(out, "</main>")?;
+    page::end(&mut out, structures)?;
     Ok(out)
 }
 

@@ -6,8 +6,8 @@ use std::fmt::{self, Write};
 use smmu_engine::record::{Detail, Queue, Row, ScenarioRecord, TagChange};
 use smmu_engine::transcript::LineKind;
 
-use super::html::Text;
-use super::structures::Structures;
+use super::decoded_row::number_of;
+use crate::view::page::{Structures, Text};
 
 /// Pixels of a row of the record, and of a lane.
 const STEP_X: usize = 14;
@@ -209,7 +209,7 @@ fn mark(
 ) -> fmt::Result {
     let (middle_x, middle_y) = (x + STEP_X / 2, y + LANE_Y / 2);
     let title = Text(&row.text);
-    let number = structures.of(row);
+    let number = number_of(row, structures);
     let data = number.map_or(String::new(), |number| format!(" data-s={number}"));
     match row.kind {
         LineKind::Command => write!(
