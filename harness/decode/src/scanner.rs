@@ -6,7 +6,7 @@ use crate::block::WordBlock;
 use crate::formats::dump::{self, Dump};
 use crate::formats::pending::PendingRecords;
 use crate::formats::{
-    bao, braces, freebsd, indexed, linux, qemu, registers, smmudxe, smmuv2, tf_rmm,
+    bao, board, braces, freebsd, indexed, linux, qemu, registers, smmudxe, smmuv2, tf_rmm,
 };
 use crate::item::{FoundWords, ScanError, ScanItem, others};
 use crate::kind::{KindError, StructureKind};
@@ -194,6 +194,7 @@ impl Scanner {
             || freebsd::line(&mut self.waiting, line, text, out)
             || smmudxe::line(&mut self.waiting, line, text, out)
             || bao::line(line.number, text, out)
+            || board::line(line.number, text, out)
             || tf_rmm::line(line.number, text, out)
             || smmuv2::line(line.number, text, out)
             || indexed::line(&mut self.waiting, line, text, out)
