@@ -18,11 +18,13 @@ type Make = fn(&Path);
 fn main() {
     let arguments = Arguments::from_args();
     let browser = chromium();
-    let trials: [(&str, Make, &str, &str); 8] = [
+    let trials: [(&str, Make, &str, &str); 10] = [
         ("a_click_shows_the_fields_of_a_command", run, CLICK, "TLBI_NH_VA|ASID|1|hidden"),
         ("keys_move_along_the_timeline", run, KEYS, "CFGI_ALL|SYNC|CFGI_ALL|hidden"),
         ("a_link_opens_its_scenario", run, LINK, "false|true"),
         ("nothing_is_wider_than_400_pixels", run, WIDTH, "fits"),
+        ("a_run_of_1000_steps_is_walked", long_run, LONG, "1002 steps|TLBI_NH_ASID|SYNC|hidden"),
+        ("paper_gets_every_part_of_a_long_timeline", long_run, PRINT, "all|0"),
         ("log_a_click_shows_the_first_fault_of_a_storm", log, LOG_CLICK, LOG_CLICK_SHOWS),
         ("log_keys_move_along_the_timeline", log, LOG_KEYS, LOG_KEYS_SHOW),
         (
@@ -45,6 +47,33 @@ fn main() {
 fn run(page: &Path) {
     let run = Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
         .args(["run", "first-light", "--report", page.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(run.success());
+}
+
+/// The page of a run of 1,000 steps: a page is mapped, used, unmapped, and used again, 250 times.
+fn long_run(page: &Path) {
+    let mut scenario = String::from(
+        "title = \"A thousand steps\"\nneeds = [\"stage1\"]\npages = [\"A\"]\n\
+         smmu = [{ name = \"smmu0\" }]\ndevice = [{ name = \"dev0\", smmu = \"smmu0\", stream = 8 }]\n\
+         domain = [{ name = \"D\", stage = \"s1\" }]\nstep = [\n{ attach = { device = \"dev0\", to = \"D\" } },\n",
+    );
+    for n in 0..250 {
+        let at = 0x10000 + n * 0x1000;
+        scenario += &format!(
+            "{{ map = {{ domain = \"D\", iova = {at}, page = \"A\" }} }},\n\
+             {{ dma = {{ device = \"dev0\", iova = {at}, reaches = \"A\" }} }},\n\
+             {{ unmap = {{ domain = \"D\", iova = {at} }} }},\n\
+             {{ dma = {{ device = \"dev0\", iova = {at}, faults = \"F_TRANSLATION\" }} }},\n"
+        );
+    }
+    scenario += "{ attach = { device = \"dev0\", to = \"blocked\" } },\n]\n";
+    let file = page.with_file_name("long.toml");
+    std::fs::write(&file, scenario).unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_smmu-harness"))
+        .args(["run", file.to_str().unwrap(), "--report", page.to_str().unwrap()])
         .stdout(Stdio::null())
         .status()
         .unwrap();
@@ -92,6 +121,46 @@ const before = scenario.open;
 location.hash = "#first-light";
 window.dispatchEvent(new HashChangeEvent("hashchange"));
 result = [before, scenario.open].join("|");
+"##;
+
+/// Opens the last TLBI of a long run, and walks on from it. Tells how long opening, a click and a
+/// press of a key take, each until the page is laid out again.
+const LONG: &str = r##"
+document.querySelector("details.scenario").open = true;
+const laid = () => document.body.getBoundingClientRect().height + document.getElementById("panel").getBoundingClientRect().height;
+const opened = (laid(), performance.now());
+const marks = [...document.querySelectorAll("svg [data-s]")].filter((m) => m.classList.contains("tlbi"));
+let before = performance.now();
+marks.at(-1).dispatchEvent(new MouseEvent("click", { bubbles: true }));
+laid();
+const click = performance.now() - before;
+const heading = () => document.querySelector("#panel h3").textContent;
+const said = [heading()];
+const scroll = document.querySelector(".scroll");
+const press = (key) => scroll.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+before = performance.now();
+press("ArrowRight");
+laid();
+const key = performance.now() - before;
+said.push(heading());
+press("Escape");
+said.push(document.getElementById("panel").hidden ? "hidden" : "open");
+const elements = document.querySelectorAll("*").length;
+figures = `${elements} elements, laid out ${opened.toFixed(0)} ms after navigation, click ${click.toFixed(0)} ms, key ${key.toFixed(0)} ms`;
+result = [document.querySelector(".facts").textContent.split(",")[0], ...said].join("|");
+"##;
+
+/// Every mark of the timeline is within a row of the paper, and another print has no rows twice.
+const PRINT: &str = r##"
+document.querySelector("details.scenario").open = true;
+dispatchEvent(new Event("beforeprint"));
+dispatchEvent(new Event("beforeprint"));
+const svg = document.querySelector("svg.timeline");
+const parts = [...document.querySelectorAll(".rows svg svg")].map((part) => part.viewBox.baseVal);
+const inside = (x) => parts.filter((box) => box.x <= x && x < box.x + box.width).length === 1;
+const marks = [...svg.querySelectorAll("rect.c")].map((mark) => +mark.getAttribute("x"));
+const names = [...document.querySelectorAll(".rows > svg")].filter((row) => row.querySelector("text").textContent !== "smmu0");
+result = [marks.length > 500 && marks.every(inside) ? "all" : "some are lost", names.length].join("|");
 "##;
 
 /// Opens the record of a storm from the table, with the keyboard's focus on its button.
@@ -154,8 +223,8 @@ fn check(
     make(&page);
     let html = std::fs::read_to_string(&page).unwrap();
     let script = format!(
-        "<script>let result = 'nothing'; try {{ {script} }} catch (e) {{ result = String(e); }} \
-         document.title = 'RESULT ' + result;</script>"
+        "<script>let result = 'nothing', figures = ''; try {{ {script} }} catch (e) {{ result = String(e); }} \
+         document.title = 'RESULT ' + result + '\\u0001' + figures;</script>"
     );
     std::fs::write(&page, html.replace("</html>", &format!("{script}</html>"))).unwrap();
     let output = Command::new(browser)
@@ -169,6 +238,11 @@ fn check(
         .unwrap();
     let dom = String::from_utf8_lossy(&output.stdout);
     let title = dom.split("<title>RESULT ").nth(1).and_then(|rest| rest.split("</title>").next());
+    let (title, figures) = title.and_then(|title| title.split_once('\u{1}')).unzip();
+    if let Some(figures) = figures.filter(|figures| !figures.is_empty()) {
+        let bytes = page.metadata().unwrap().len();
+        eprintln!("{name}: {bytes} bytes, {figures}");
+    }
     match title {
         Some(got) if got == want => Ok(()),
         got => Err(format!("wanted {want:?}, got {got:?}").into()),

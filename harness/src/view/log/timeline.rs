@@ -37,7 +37,7 @@ pub(super) fn timeline(out: &mut String, faults: &Faults, lanes: &Lanes) -> fmt:
     write!(
         out,
         "<section><h2>When</h2><div class=scroll tabindex=0 role=group aria-label=\"Timeline: arrow \
-         keys move between faults, Enter shows one\"><svg class=timeline width={width} \
+         keys move between faults, Enter shows one\"><svg class=timeline data-left={LEFT} width={width} \
          height={height} viewBox=\"0 0 {width} {height}\"><text x=6 y=14>{what}</text>"
     )?;
     let x = |bin: usize| LEFT + bin * bin_x;
@@ -129,7 +129,7 @@ fn legend(out: &mut String, drawn: &Drawn<'_>) -> fmt::Result {
     let all = || drawn.lanes.iter().flat_map(|lane| lane.bins);
     write!(out, "<p class=legend>")?;
     for class in Class::ALL.into_iter().filter(|class| all().any(|bin| bin.class == Some(*class))) {
-        write!(out, "<span class=\"k {}\"></span>{} ", class.style(), class.text())?;
+        write!(out, "<span class=\"k {}\"></span>{}", class.style(), class.text())?;
     }
     write!(out, "; a bar is higher with more faults, by the logarithm</p>")
 }

@@ -86,7 +86,7 @@ pub(super) fn timeline(
     write!(
         out,
         "<div class=scroll tabindex=0 role=group aria-label=\"Timeline: arrow keys move between \
-         commands, Enter shows one\"><svg class=timeline width={width} height={height} viewBox=\"0 \
+         commands, Enter shows one\"><svg class=timeline data-left={LEFT} width={width} height={height} viewBox=\"0 \
          0 {width} {height}\">"
     )?;
     let x = |at: usize| LEFT + at * STEP_X;
