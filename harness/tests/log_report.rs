@@ -308,3 +308,28 @@ fn a_stopped_queue_is_told_beside_many_faults() {
         assert!(page.contains(said), "{said}\n{}", body(&page));
     }
 }
+
+/// The first screens that the book shows.
+#[test]
+fn the_logs_of_the_book_show_their_cause_first() {
+    let log = include_str!("log/shutdown.log");
+    let shutdown = page("shutdown", log.as_bytes());
+    let cause = between(&shutdown, "class=\"cause", "", "</section>");
+    let book = include_str!("../../docs/look-at-a-run.md");
+    let shown = between(book, "60 x F_TRANSLATION\n", "", "```");
+    assert!(cause.contains("60 × <a href=\"#kind-F_TRANSLATION\">"), "{cause}");
+    for line in shown.lines() {
+        let said = line.trim_start_matches("who").trim_start_matches("just before");
+        let said = said.trim().trim_end_matches(" ...");
+        assert!(cause.contains(said), "{said}\n{cause}");
+    }
+    let board = include_str!("decode/board.txt").split_once('\n').unwrap().1;
+    let board = page("board", board.as_bytes());
+    for said in [
+        "1 × the run stopped in step &quot;iommu-testdev&quot;",
+        "<p>the event is of this access</p>",
+        "stream 0x8 (/pcie@10000000 00:01.0), 0x1000000, line 6",
+    ] {
+        assert!(board.contains(said), "{said}\n{}", body(&board));
+    }
+}

@@ -179,7 +179,7 @@ impl DecodeArgs {
     /// The input as the report names it.
     fn input_name(&self, reads: bool) -> String {
         match &self.input {
-            Some(path) => path.display().to_string(),
+            Some(path) => path.file_name().unwrap_or(path.as_os_str()).display().to_string(),
             None if reads => "standard input".into(),
             None => "words".into(),
         }

@@ -178,7 +178,8 @@ impl RunArgs {
             file.write(&trace(&records).to_string())?;
         }
         if let Some(file) = report_file {
-            file.write(&report(&records).map_err(std::io::Error::other)?)?;
+            let broken = self.sabotage.map(|how| format!("{}. {}", how.name(), how.text()));
+            file.write(&report(&records, broken.as_deref()).map_err(std::io::Error::other)?)?;
         }
         let strictness = if self.strict { Strictness::Strict } else { Strictness::Lenient };
         tally.exit(strictness)

@@ -35,7 +35,7 @@ impl Class {
     /// Its name, for a reader.
     pub(super) const fn text(self) -> &'static str {
         match self {
-            Class::Error => "error of the SMMU",
+            Class::Error => "error of an SMMU or its driver",
             Class::Configuration => "wrong configuration",
             Class::Fetch => "a table that cannot be read",
             Class::Translation => "an address that is not allowed",

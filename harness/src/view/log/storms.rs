@@ -61,11 +61,10 @@ pub(super) fn storms(out: &mut String, faults: &Faults) -> fmt::Result {
     write!(out, "</section>")
 }
 
-/// The device or the SMMU of a storm.
+/// The device or the SMMU of a storm; empty if the log names none.
 pub(super) fn who(faults: &Faults, storm: &Storm) -> String {
-    let smmu = if storm.smmu.is_empty() { "an SMMU without a name" } else { &storm.smmu };
     match storm.stream {
-        None => smmu.to_owned(),
+        None => storm.smmu.clone(),
         Some(stream) => {
             let device = faults.device(&storm.smmu, stream);
             let device = match device {

@@ -96,12 +96,9 @@ fn cause(out: &mut String, faults: &Faults, kind: &Kind, storms: &[&Storm]) -> f
         if storms.len() > 1 {
             write!(out, "{} × ", Grouped(storm.count))?;
         }
-        write!(out, "{}", Text(&who(faults, storm)))?;
-        let addresses = addresses(storm);
-        if !addresses.is_empty() {
-            write!(out, ", {addresses}")?;
-        }
-        write!(out, ", {}", Text(&when(faults, storm)))?;
+        let parts = [who(faults, storm), addresses(storm), when(faults, storm)];
+        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        write!(out, "{}", Text(&parts.join(", ")))?;
     }
     if storms.len() > DEVICES {
         write!(out, "<dt><dd><a href=#storms>{} more</a>", storms.len() - DEVICES)?;
