@@ -193,7 +193,9 @@ fn a_huge_log_has_a_small_page() {
     log += &format!("{}\n", "x".repeat(3 << 20));
     let page = page("huge", log.as_bytes());
     assert!(page.len() < 1_500_000, "{}", page.len());
-    assert!(page.contains("30,000") || page.contains("7,500 × <a href=\"#kind-F_TRANSLATION\">"));
+    for kind in ["F_TRANSLATION", "C_BAD_STREAMID", "C_BAD_STE", "F_PERMISSION"] {
+        assert!(page.contains(&format!("7,500 × <a href=\"#kind-{kind}\">")), "{kind}");
+    }
     let row_faults: u64 = page
         .split("<section id=storms>")
         .nth(1)
@@ -211,6 +213,34 @@ fn a_huge_log_has_a_small_page() {
     };
     assert_eq!(row_faults + number(" faults</p>") + number(" faults of other kinds"), 30_000);
     assert_eq!(counted(&page), [180_001, 150_000, 30_001]);
+}
+
+/// A dump of a whole stream table has a small page as well.
+#[test]
+fn a_table_of_entries_has_a_small_page() {
+    let entry = |n: u64| {
+        format!("ste {:#x} {:#x} {:#x} 0 0 0 0 0\n", 0xd | n << 6, n | 0x8000_0000, n << 16)
+    };
+    let log: String = (0..3000).map(entry).collect();
+    let page = page("entries", log.as_bytes());
+    assert!(page.contains("Other structures") && page.len() < 1_500_000, "{}", page.len());
+}
+
+/// Names of a megabyte do not make a page of hundreds.
+#[test]
+fn long_names_have_a_short_page() {
+    let mut log = String::new();
+    for n in 0..40 {
+        let name = format!("smmu{n}{}", "n".repeat(200_000));
+        log += &event("[    1.000000]", &name, n, 0x10, 0x1000);
+        let client = "c".repeat(200_000);
+        log += &format!(
+            "[    2.{}] arm-smmu-v3 {name}: event: C_BAD_STE client: {client} sid: 0x9 ssid: 0x0\n",
+            "0".repeat(100_000)
+        );
+    }
+    let page = page("long-names", log.as_bytes());
+    assert!(page.contains("C_BAD_STE") && page.len() < 500_000, "{}", page.len());
 }
 
 #[rstest]

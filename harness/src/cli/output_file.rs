@@ -38,16 +38,16 @@ impl OutputFile {
     ///
     /// It cannot be written whole.
     pub(super) fn write(mut self, content: &str) -> Result<(), Exit> {
-        let written = || -> io::Result<()> {
-            // A terminal or a pipe has no length.
-            if self.file.metadata()?.is_file() {
-                self.file.set_len(0)?;
-            }
-            self.file.write_all(content.as_bytes())?;
-            self.file.flush()
-        };
-        let mut written = written;
-        written().map_err(|error| refused(&self.path, &error))
+        self.replace(content).map_err(|error| refused(&self.path, &error))
+    }
+
+    fn replace(&mut self, content: &str) -> io::Result<()> {
+        // A terminal or a pipe has no length.
+        if self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        self.file.write_all(content.as_bytes())?;
+        self.file.flush()
     }
 }
 

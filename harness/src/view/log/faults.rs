@@ -7,6 +7,7 @@ use smmu_decode::{DecodeContext, FoundWords, LogSays, LogTime, reports};
 use smmu_types::StreamId;
 
 use super::class::Class;
+use super::short;
 use super::sightings::Sighting;
 
 /// The maximum number of storms: of kinds of faults at a stream or an SMMU.
@@ -14,7 +15,7 @@ const STORMS: usize = 4096;
 /// The maximum number of kinds, and of SMMUs with storms of their own.
 const KINDS: usize = 256;
 const SMMUS: usize = 64;
-/// How many storms of a kind, and in all, keep what their first fault means.
+/// How many storms keep what their first fault means.
 const EXAMPLES: usize = 512;
 /// How many streams have a name.
 const NAMES: usize = 4096;
@@ -32,7 +33,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(line: usize, text: &str) -> Self {
-        Seen { line, text: text.to_owned(), time: LogTime::read(text) }
+        Seen { line, text: short::name(text).to_owned(), time: LogTime::read(text) }
     }
 
     /// The time, or else the line.
@@ -133,44 +134,54 @@ impl Faults {
         self.timed = Some(self.timed.unwrap_or(true) && follows);
         self.first.get_or_insert_with(|| seen.clone());
         self.last = Some(seen.clone());
-        let Some((kind, smmu)) = self.kind(sighting, before).zip(self.smmu(sighting.smmu)) else {
+        let kind = self.kind(sighting, before);
+        if let Some(kind) = kind.and_then(|kind| self.kinds.get_mut(kind)) {
+            kind.count += 1;
+        }
+        let at = kind.and_then(|kind| self.place(sighting, kind, seen, found, structure));
+        let Some(storm) = at.and_then(|at| self.storms.get_mut(at)) else {
             self.uncounted += 1;
             return;
         };
-        if let Some(kind) = self.kinds.get_mut(kind) {
-            kind.count += 1;
-        }
-        let key = (smmu, sighting.stream.map(|stream| stream.0), kind);
-        let at = match self.places.get(&key) {
-            Some(at) => *at,
-            None if self.storms.len() < STORMS => {
-                let example = self.example(sighting, found);
-                self.storms.push(Storm {
-                    smmu: sighting.smmu.to_owned(),
-                    stream: sighting.stream,
-                    kind,
-                    count: 0,
-                    first: seen.clone(),
-                    last: seen.clone(),
-                    addresses: None,
-                    structure,
-                    example,
-                });
-                self.places.insert(key, self.storms.len() - 1);
-                self.storms.len() - 1
-            }
-            None => {
-                self.uncounted += 1;
-                return;
-            }
-        };
-        let Some(storm) = self.storms.get_mut(at) else { return };
         storm.count += 1;
         storm.last.clone_from(seen);
         if let Some(address) = found.and_then(|(found, _)| found.input_address()) {
             let (low, high) = storm.addresses.unwrap_or((address, address));
             storm.addresses = Some((low.min(address), high.max(address)));
         }
+    }
+
+    /// The number of a storm, which is new if there is room.
+    fn place(
+        &mut self,
+        sighting: &Sighting<'_>,
+        kind: usize,
+        seen: &Seen,
+        found: Option<(&FoundWords, &DecodeContext<'_>)>,
+        structure: Option<usize>,
+    ) -> Option<usize> {
+        let smmu = self.smmu(sighting.smmu)?;
+        let key = (smmu, sighting.stream.map(|stream| stream.0), kind);
+        if let Some(at) = self.places.get(&key) {
+            return Some(*at);
+        }
+        if self.storms.len() >= STORMS {
+            return None;
+        }
+        let example = self.example(sighting, found);
+        self.storms.push(Storm {
+            smmu: sighting.smmu.to_owned(),
+            stream: sighting.stream,
+            kind,
+            count: 0,
+            first: seen.clone(),
+            last: seen.clone(),
+            addresses: None,
+            structure,
+            example,
+        });
+        self.places.insert(key, self.storms.len() - 1);
+        Some(self.storms.len() - 1)
     }
 
     /// The number of a kind, which is new if there is room.
@@ -232,13 +243,14 @@ impl Faults {
     /// Keeps the name of a device.
     pub(super) fn name(&mut self, smmu: &str, stream: StreamId, name: &str) {
         if self.names.len() < NAMES {
-            self.names.entry((smmu.to_owned(), stream.0)).or_insert_with(|| name.to_owned());
+            let key = (short::name(smmu).to_owned(), stream.0);
+            self.names.entry(key).or_insert_with(|| short::name(name).to_owned());
         }
     }
 
     /// The device of a stream, if the log or a firmware table names it.
     pub(super) fn device(&self, smmu: &str, stream: StreamId) -> Option<&str> {
-        self.names.get(&(smmu.to_owned(), stream.0)).map(String::as_str)
+        self.names.get(&(short::name(smmu).to_owned(), stream.0)).map(String::as_str)
     }
 
     /// The storms, the most frequent first.

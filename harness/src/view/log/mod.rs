@@ -8,6 +8,7 @@ mod kinds;
 mod lanes;
 mod lines;
 mod number;
+mod short;
 mod sightings;
 mod storms;
 mod summary;
@@ -24,8 +25,8 @@ use lanes::Lanes;
 use lines::Lines;
 use sightings::Sightings;
 
-/// How many decoded structures a page has.
-const STRUCTURES: usize = 512;
+/// How many bytes of decoded structures a page has.
+const STRUCTURES: usize = 700_000;
 
 /// Collects what a log has, for its page.
 #[derive(Debug)]

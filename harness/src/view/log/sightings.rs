@@ -7,6 +7,7 @@ use smmu_types::regs::cmdq_cons;
 use smmu_types::{CommandErrorCode, EventRecord, StreamId, fields};
 
 use super::class::Class;
+use super::short;
 
 /// A fault that the log tells of.
 #[derive(Clone, Debug)]
@@ -48,14 +49,15 @@ fn record(found: &FoundWords) -> EventRecord {
 
 /// A fault that only a sentence tells of.
 pub(super) fn trouble<'t>(smmu: &'t str, text: &'t str) -> Sighting<'t> {
-    Sighting { smmu, stream: None, kind: text.into(), class: Class::Error }
+    let (smmu, kind) = (short::name(smmu), short::sentence(text).into());
+    Sighting { smmu, stream: None, kind, class: Class::Error }
 }
 
 impl Sightings {
     /// The faults of a structure; none for what only describes.
     pub(super) fn of<'t>(&mut self, found: &'t FoundWords) -> Vec<Sighting<'t>> {
         let of_smmu = |kind: Cow<'static, str>| Sighting {
-            smmu: &found.smmu,
+            smmu: short::name(&found.smmu),
             stream: None,
             kind,
             class: Class::Error,
@@ -65,12 +67,12 @@ impl Sightings {
                 let record = record(found);
                 let kind = record.kind().to_string().into();
                 let (stream, class) = (Some(record.stream()), Class::of(record.kind()));
-                vec![Sighting { smmu: &found.smmu, stream, kind, class }]
+                vec![Sighting { smmu: short::name(&found.smmu), stream, kind, class }]
             }
             StructureKind::Pri => {
                 let kind = "page request".into();
                 vec![Sighting {
-                    smmu: &found.smmu,
+                    smmu: short::name(&found.smmu),
                     stream: stream(found),
                     kind,
                     class: Class::Request,

@@ -46,11 +46,11 @@ pub(super) fn timeline(out: &mut String, faults: &Faults, lanes: &Lanes) -> fmt:
         write!(out, "<path class=lane d=\"M{at} {TOP}V{height}\"/>")?;
         write!(out, "<text x={at} y=14>{}</text>", Text(&position(faults, &drawn, bin)))?;
     }
+    // The marks of all lanes have one scale, of logarithms: a storm does not hide a single fault.
+    let most = drawn.lanes.iter().flat_map(|lane| lane.bins).map(|bin| bin.count).max();
     for (n, lane) in drawn.lanes.iter().take(LANES).enumerate() {
         let bottom = TOP + n * LANE_Y + LANE_Y - 3;
         write!(out, "<path class=lane d=\"M{LEFT} {bottom}H{width}\"/>")?;
-        // The marks of all lanes have one scale, of logarithms: a storm does not hide a single fault.
-        let most = drawn.lanes.iter().flat_map(|lane| lane.bins).map(|bin| bin.count).max();
         for (at, bin) in lane.bins.iter().enumerate().filter(|(_, bin)| bin.count > 0) {
             let start = position(faults, &drawn, at);
             bar(out, bin, (x(at), bottom, bin_x), most.unwrap_or(1), &start)?;

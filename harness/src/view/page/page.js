@@ -75,7 +75,8 @@
       if (scroll.closest("details:not([open])")) return;
       const [left, width, height] = ["left", "width", "height"].map(
         (name) => +(svg.dataset[name] ?? svg.getAttribute(name)));
-      const wide = width - left > 1100 ? 900 : width - left;
+      // 64 columns of a run; no mark of it is cut.
+      const wide = width - left > 1100 ? 896 : width - left;
       const names = [...scroll.querySelectorAll(".names span")].map((span) => span.textContent);
       const all = node("div", "", scroll.parentElement);
       all.className = "rows";

@@ -10,11 +10,12 @@ use smmu_decode::{DecodeContext, FoundWords, StructureKind, reports};
 pub(in crate::view) struct Structures {
     numbers: HashMap<(&'static str, Vec<u64>, usize, String), usize>,
     decoded: Vec<Value>,
+    /// Bytes that are left for more.
     room: usize,
 }
 
 impl Structures {
-    /// Room for this many structures.
+    /// Room for structures whose text has this many bytes.
     pub(in crate::view) fn with_room(room: usize) -> Self {
         Structures { numbers: HashMap::new(), decoded: Vec::new(), room }
     }
@@ -30,11 +31,13 @@ impl Structures {
             StructureKind::Register(layout) => layout.name(),
             _ => kind.name(),
         };
-        let key = (name, words.clone(), *known, smmu.clone());
+        // Two SMMUs may have two devices of a stream. The beginning of a name tells them apart.
+        let smmu = smmu.chars().take(96).collect();
+        let key = (name, words.clone(), *known, smmu);
         if let Some(number) = self.numbers.get(&key) {
             return Some(*number);
         }
-        if self.decoded.len() >= self.room {
+        if self.room == 0 {
             return None;
         }
         let report = reports(found, context).into_iter().next()?;
@@ -55,13 +58,16 @@ impl Structures {
         let mut next = report.findings;
         next.extend(report.advice.next);
         next.extend(report.device);
-        self.decoded.push(json!({
+        let decoded = json!({
             "name": report.name,
             "words": words.join(" "),
             "means": report.advice.means,
             "next": next,
             "fields": fields,
-        }));
+        });
+        // The last one may be longer than the room: no later one gets any.
+        self.room = self.room.saturating_sub(decoded.to_string().len());
+        self.decoded.push(decoded);
         let number = self.decoded.len() - 1;
         self.numbers.insert(key, number);
         Some(number)

@@ -15,6 +15,8 @@ const LANE_Y: usize = 26;
 /// Pixels of the names of lanes, and of the numbers of steps.
 const LEFT: usize = 118;
 const TOP: usize = 22;
+/// Pixels of a digit.
+const DIGIT_X: usize = 7;
 
 /// What a lane shows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,6 +125,8 @@ fn bands(
             starts.push((at, row));
         }
     }
+    // Numbers of short steps would overlap: one that has no room is left out, and its title stays.
+    let mut free = 0;
     for (n, (at, row)) in starts.iter().enumerate() {
         let end = starts.get(n + 1).map_or(rows.len(), |(end, _)| *end);
         let (left, wide) = (x(*at), (end - at) * STEP_X);
@@ -130,11 +134,15 @@ fn bands(
         write!(
             out,
             "<g><title>{}</title><rect class={class} x={left} y=0 width={wide} \
-             height={height} /><text x={} y=14>{}</text></g>",
-            Text(&row.text),
-            left + 2,
-            row.step
+             height={height} />",
+            Text(&row.text)
         )?;
+        let number = row.step.to_string();
+        if left >= free {
+            write!(out, "<text x={} y=14>{number}</text>", left + 2)?;
+            free = left + 2 + number.len() * DIGIT_X + 3;
+        }
+        write!(out, "</g>")?;
     }
     Ok(())
 }
