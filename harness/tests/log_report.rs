@@ -196,6 +196,7 @@ fn a_huge_log_has_a_small_page() {
     for kind in ["F_TRANSLATION", "C_BAD_STREAMID", "C_BAD_STE", "F_PERMISSION"] {
         assert!(page.contains(&format!("7,500 × <a href=\"#kind-{kind}\">")), "{kind}");
     }
+    assert!(page.contains(", 64 SMMUs or more</span>"));
     let row_faults: u64 = page
         .split("<section id=storms>")
         .nth(1)

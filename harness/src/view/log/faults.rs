@@ -277,6 +277,11 @@ impl Faults {
         self.smmus.len()
     }
 
+    /// Whether there may be more SMMUs than are told apart.
+    pub(super) fn has_more_smmus(&self) -> bool {
+        self.smmus.len() >= SMMUS
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.count
     }

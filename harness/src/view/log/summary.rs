@@ -48,7 +48,8 @@ pub(super) fn summary(out: &mut String, faults: &Faults, lines: &Lines) -> fmt::
         }
     }
     if faults.smmus() > 1 {
-        write!(out, ", {}", Counted(faults.smmus() as u64, "SMMU"))?;
+        let or_more = if faults.has_more_smmus() { " or more" } else { "" };
+        write!(out, ", {}{or_more}", Counted(faults.smmus() as u64, "SMMU"))?;
     }
     write!(out, "</span></p>")?;
     let storms = faults.storms();
@@ -101,7 +102,8 @@ fn cause(out: &mut String, faults: &Faults, kind: &Kind, storms: &[&Storm]) -> f
         write!(out, "{}", Text(&parts.join(", ")))?;
     }
     if storms.len() > DEVICES {
-        write!(out, "<dt><dd><a href=#storms>{} more</a>", storms.len() - DEVICES)?;
+        let more = Grouped((storms.len() - DEVICES) as u64);
+        write!(out, "<dt><dd><a href=#storms>{more} more</a>")?;
     }
     let checks = example.map_or(&[][..], |example| &example.next);
     for (n, check) in checks.iter().take(CHECKS).enumerate() {
