@@ -155,8 +155,15 @@ fn a_report_tells_failures_first_and_needs_nothing_beside_itself() {
     let all = page(&SABOTAGE, "sabotage.html");
     let first = all.find("class=cause").unwrap();
     assert!(first < all.find("All scenarios").unwrap());
+    assert!(
+        all.contains("the driver is broken on purpose: unmap-without-tlbi. Unmap leaves the TLB")
+    );
+    let names = all.split("<p>missing: ").nth(1).unwrap().split("</p>").next().unwrap();
+    assert!(names.starts_with("<code class=missing>TLBI_NH_VA</code> in "), "{names}");
+    assert!(names.contains("<code class=missing>TLBI_S2_IPA</code> in "), "{names}");
     let missing = all.find("<code class=missing>TLBI_NH_VA vmid=0 asid=1 va=0x10000").unwrap();
     assert!(missing < first + 1000);
+    assert!(all[missing..missing + 300].contains("<dt>sent<dd><code>smmu0 SYNC</code></dl>"));
     let failed = all.find("class=scenario id=\"first-light\" open").unwrap();
     assert!(failed < all.find("class=scenario id=\"bad-command\"").unwrap());
     for outside in ["http:", "https:", "<link", "src=", "@import", "url("] {
@@ -176,4 +183,18 @@ fn texts_of_a_scenario_are_no_html() {
     let page = page(&[&file], "hostile.html");
     assert!(!page.contains("<script>alert"));
     assert!(page.contains("&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;b a=&#39;x"));
+}
+
+/// A wrong tag and a forgotten command miss the same; what was sent tells them apart, as the book says.
+#[test]
+fn the_first_screen_says_what_was_sent_instead() {
+    let wrong = page(&["first-light", "--sabotage", "unmap-wrong-tag"], "wrong-tag.html");
+    let cause = wrong.split("class=cause>").nth(1).unwrap().split("</section>").next().unwrap();
+    let book = include_str!("../../docs/look-at-a-run.md");
+    for (title, class) in [("missing", " class=missing"), ("sent", "")] {
+        let line = book.lines().find(|line| line.starts_with(&format!("{title}  "))).unwrap();
+        let commands: Vec<String> =
+            line[9..].split(", ").map(|command| format!("<code{class}>{command}</code>")).collect();
+        assert!(cause.contains(&commands.join(", ")), "{commands:?}\n{cause}");
+    }
 }

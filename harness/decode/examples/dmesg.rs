@@ -57,7 +57,7 @@ fn print(items: Vec<ScanItem>, context: &mut DecodeContext<'_>) -> io::Result<()
                     }
                 }
             }
-            ScanItem::Note { line, source, text } => {
+            ScanItem::Note { line, source, text, .. } => {
                 writeln!(out, "{text} (line {line}, {source})")?;
             }
             ScanItem::Broken(error) => writeln!(out, "error: {error}")?,

@@ -1,5 +1,7 @@
 //! What a scanner returns: structures, notes, and the lines that belong to neither.
 
+use smmu_types::{EventKind, StreamId, fields};
+
 use crate::kind::{KindError, StructureKind};
 use crate::line::LogLine;
 use crate::words::WordError;
@@ -17,6 +19,10 @@ pub enum ScanItem {
         source: &'static str,
         /// What it says, in the architecture's words.
         text: String,
+        /// The time that the log has for the line; empty without one.
+        time: String,
+        /// What it is about.
+        says: NoteSays,
     },
     /// A line that belongs to an earlier item: it repeats a structure in words, or is the rest of a
     /// wrapped line.
@@ -28,6 +34,45 @@ pub enum ScanItem {
     Other(LogLine),
     /// A structure that cannot be decoded. Its lines follow, as [`ScanItem::Other`].
     Broken(ScanError),
+}
+
+impl ScanItem {
+    pub(crate) fn note(
+        line: usize,
+        source: &'static str,
+        text: impl Into<String>,
+        says: NoteSays,
+    ) -> Self {
+        ScanItem::Note { line, source, text: text.into(), time: String::new(), says }
+    }
+}
+
+/// What a note is about, for programs that count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoteSays {
+    /// What the SMMU can do, or what it did.
+    #[default]
+    Nothing,
+    /// Something is wrong.
+    Trouble {
+        /// The SMMU as the log names it; empty if the log does not say.
+        smmu: String,
+    },
+    /// The device behind a stream.
+    Device {
+        /// The SMMU as the log names it; empty if the log does not say.
+        smmu: String,
+        /// The stream.
+        stream: StreamId,
+        /// The device as the log names it; empty if no device has the stream.
+        name: String,
+    },
+}
+
+/// Something is wrong at an SMMU; its name is empty if it is unknown.
+pub(crate) fn trouble(smmu: &str) -> NoteSays {
+    NoteSays::Trouble { smmu: smmu.to_owned() }
 }
 
 /// A structure in the input.
@@ -49,6 +94,8 @@ pub struct FoundWords {
     pub smmu: String,
     /// The time that the log has for its first line; empty without one.
     pub time: String,
+    /// The device as the log names it; empty if the log does not say.
+    pub device: String,
     /// What the log says about the words besides their values.
     pub says: LogSays,
     /// The lines of its words. If several structures share a line, the first has it.
@@ -65,14 +112,27 @@ impl FoundWords {
     ) -> Self {
         let known = words.len();
         let (about, lines) = (about.to_owned(), vec![line]);
-        let (smmu, time, says) = (String::new(), String::new(), LogSays::Nothing);
-        FoundWords { kind, words, known, line, source, about, smmu, time, says, lines }
+        let (smmu, time, device) = (String::new(), String::new(), String::new());
+        let says = LogSays::Nothing;
+        FoundWords { kind, words, known, line, source, about, smmu, time, device, says, lines }
     }
 
     /// Words that are in no log.
     #[must_use]
     pub fn plain(kind: StructureKind, words: Vec<u64>) -> Self {
         FoundWords { lines: Vec::new(), ..FoundWords::new(kind, words, 0, "", "") }
+    }
+
+    /// The input address of an event record; `None` if it has none, or if the log does not have that
+    /// word.
+    #[must_use]
+    pub fn input_address(&self) -> Option<u64> {
+        if self.kind != StructureKind::Event {
+            return None;
+        }
+        let kind = EventKind(self.words.first().copied().unwrap_or(0) as u8);
+        let field = fields::event(kind).field("InputAddr")?;
+        (field.word() < self.known).then(|| field.get(&self.words))
     }
 
     /// The same words of a known SMMU.
@@ -93,6 +153,8 @@ pub enum LogSays {
     ActiveBits,
     /// `GERROR.CMDQ_ERR` is active, so that `CMDQ_CONS.ERR` is of this moment.
     ActiveError,
+    /// The SMMU refused the command.
+    Refused,
     /// A `CMD_SYNC` timed out.
     SyncTimeout {
         /// Where the `CMD_SYNC` is, in the form of `CMDQ_PROD`.

@@ -47,21 +47,23 @@ mod scanner;
 mod storm;
 pub mod structures;
 mod text;
+mod time;
 pub mod words;
 
 pub use advice::Advice;
 pub use context::DecodeContext;
 pub use ids::KnownIds;
 pub use interpret::reports;
-pub use item::{FoundWords, LogSays, ScanError, ScanItem};
+pub use item::{FoundWords, LogSays, NoteSays, ScanError, ScanItem};
 pub use judge::NotJudged;
 pub use kind::{KindError, StructureKind};
 pub use line::LogLine;
 pub use report::{BitView, FieldRow, RowChoice, StructureReport, TextView};
-pub use resolver::{NoResolver, StreamResolver};
+pub use resolver::{NoResolver, StreamResolver, requester};
 pub use scanner::Scanner;
 pub use smmu_types;
 pub use storm::{Occurrence, StormRow, StormTable};
+pub use time::{LogClock, LogTime};
 pub use words::{InputPlace, Word, WordError, WordWidth};
 
 /// The example of the README compiles and runs.

@@ -29,10 +29,16 @@ pub(crate) fn device(resolver: &dyn StreamResolver, smmu: &str, stream: StreamId
     if let Some(device) = resolver.device(smmu, stream) {
         return device;
     }
-    let requester = stream.0 & 0xffff;
-    let (bus, slot, function) = (requester >> 8, requester >> 3 & 31, requester & 7);
     let bits = if stream.0 > 0xffff { "bits 15:0 " } else { "" };
+    let requester = requester(stream);
     format!(
-        "StreamID {stream}: {bits}as a PCI requester ID {bus:02x}:{slot:02x}.{function}, if it is one; IORT or iommu-map may shift or map it"
+        "StreamID {stream}: {bits}as a PCI requester ID {requester}, if it is one; IORT or iommu-map may shift or map it"
     )
+}
+
+/// The low 16 bits of a StreamID as a PCI requester ID: `44:00.2`.
+#[must_use]
+pub fn requester(stream: StreamId) -> String {
+    let (bus, slot, function) = (stream.0 >> 8 & 0xff, stream.0 >> 3 & 31, stream.0 & 7);
+    format!("{bus:02x}:{slot:02x}.{function}")
 }

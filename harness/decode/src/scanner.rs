@@ -6,7 +6,7 @@ use crate::block::WordBlock;
 use crate::formats::dump::{self, Dump};
 use crate::formats::pending::PendingRecords;
 use crate::formats::{
-    bao, braces, freebsd, indexed, linux, qemu, registers, smmudxe, smmuv2, tf_rmm,
+    bao, board, braces, freebsd, indexed, linux, qemu, registers, smmudxe, smmuv2, tf_rmm,
 };
 use crate::item::{FoundWords, ScanError, ScanItem, others};
 use crate::kind::{KindError, StructureKind};
@@ -194,6 +194,7 @@ impl Scanner {
             || freebsd::line(&mut self.waiting, line, text, out)
             || smmudxe::line(&mut self.waiting, line, text, out)
             || bao::line(line.number, text, out)
+            || board::line(line.number, text, out)
             || tf_rmm::line(line.number, text, out)
             || smmuv2::line(line.number, text, out)
             || indexed::line(&mut self.waiting, line, text, out)
@@ -345,10 +346,10 @@ fn give_lines(found: &mut [FoundWords], lines: Vec<usize>) {
 /// Gives the time of a line to what was found on it.
 fn timed(text: &str, out: &mut [ScanItem]) {
     for item in out {
-        if let ScanItem::Found(found) = item
-            && found.time.is_empty()
+        if let ScanItem::Found(FoundWords { time, .. }) | ScanItem::Note { time, .. } = item
+            && time.is_empty()
         {
-            found.time = time_of(text);
+            *time = time_of(text);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use smmu_types::{EventKind, EventRecord, StreamId, fields};
+use smmu_types::{EventKind, EventRecord, StreamId};
 
 use crate::item::FoundWords;
 use crate::kind::StructureKind;
@@ -77,10 +77,7 @@ impl StormTable {
         if !found.time.is_empty() {
             row.last.clone_from(&found.time);
         }
-        let address = fields::event(event)
-            .field("InputAddr")
-            .filter(|field| field.word() < found.known)
-            .map(|field| field.get(&found.words));
+        let address = found.input_address();
         if let Some(address) = address {
             let (low, high) = row.addresses.unwrap_or((address, address));
             row.addresses = Some((low.min(address), high.max(address)));

@@ -16,6 +16,7 @@ mod list;
 mod mutate;
 mod new;
 mod one_of;
+mod output_file;
 mod output_format;
 mod probe;
 mod run;

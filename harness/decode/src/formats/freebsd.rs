@@ -1,7 +1,7 @@
 //! FreeBSD's `smmu` driver: events with their 32-bit words, the STE, the level-1 descriptor, CDs.
 
 use crate::formats::pending::{PendingRecord, PendingRecords};
-use crate::item::{FoundWords, ScanItem};
+use crate::item::{FoundWords, ScanItem, trouble};
 use crate::kind::StructureKind;
 use crate::line::LogLine;
 use crate::text::{hex, number_of, part, pattern};
@@ -57,7 +57,7 @@ pub(crate) fn line(
             "Failed to sync" => "a CMD_SYNC did not complete in time; look at GERROR and CMDQ_CONS",
             _ => "a global error; look at GERROR and GERRORN, which are not printed",
         };
-        out.push(ScanItem::Note { line: number, source: SOURCE, text: text.to_owned() });
+        out.push(ScanItem::note(number, SOURCE, text, trouble(part(&captures, "who"))));
         return true;
     }
     false

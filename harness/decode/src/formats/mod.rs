@@ -1,6 +1,7 @@
 //! The log and dump formats, a file each: it takes a line, and returns whether the line is its own.
 
 pub(crate) mod bao;
+pub(crate) mod board;
 pub(crate) mod braces;
 pub(crate) mod dump;
 pub(crate) mod freebsd;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use smmu_types::EventKind;
 
 use crate::advice::event::in_short;
-use crate::item::{FoundWords, ScanError, ScanItem, others};
+use crate::item::{FoundWords, LogSays, ScanError, ScanItem, others, trouble};
 use crate::kind::StructureKind;
 use crate::line::LogLine;
 use crate::structures::doubts;
@@ -31,6 +31,8 @@ pub(crate) struct PendingRecord {
     pub(crate) width: WordWidth,
     /// No headline says that it is of an SMMU. If it stays incomplete, it is something else.
     pub(crate) quiet: bool,
+    /// What the log says about it.
+    pub(crate) says: LogSays,
     pub(crate) headless: bool,
     pub(crate) words: Vec<u64>,
     pub(crate) lines: Vec<LogLine>,
@@ -51,6 +53,7 @@ impl PendingRecord {
             want: 4,
             width: WordWidth::Bits64,
             quiet: false,
+            says: LogSays::Nothing,
             headless: false,
             words: Vec::new(),
             lines: Vec::new(),
@@ -68,6 +71,7 @@ impl PendingRecord {
         };
         let mut found = FoundWords::new(self.kind, words, self.line, self.source, &self.about);
         found.lines = self.lines.iter().map(|line| line.number).collect();
+        found.says = self.says;
         found.time = self.lines.first().map_or_else(String::new, |line| time_of(&line.text()));
         found.of(&self.smmu)
     }
@@ -138,7 +142,7 @@ impl PendingRecord {
                     "event {kind}{of}: {}; its {whole} words are missing, and with them the StreamID",
                     in_short(kind)
                 );
-                out.push(ScanItem::Note { line: self.line, source: self.source, text });
+                out.push(ScanItem::note(self.line, self.source, text, trouble(&self.smmu)));
                 let more = self.lines.iter().filter(|line| line.number != self.line);
                 out.extend(more.map(|line| ScanItem::Again { line: line.number }));
             }

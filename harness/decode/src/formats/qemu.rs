@@ -3,7 +3,7 @@
 use smmu_types::{RawCommand, fields};
 
 use crate::advice::{command, event};
-use crate::item::{FoundWords, ScanItem};
+use crate::item::{FoundWords, NoteSays, ScanItem, trouble};
 use crate::kind::StructureKind;
 use crate::text::{hex, part, partial_event, pattern};
 
@@ -75,7 +75,7 @@ fn found(kind: StructureKind, words: Vec<u64>, line: usize, about: impl Into<Str
 
 /// Takes one line; returns whether it is one of QEMU's.
 pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
-    let note = |text: String| ScanItem::Note { line: number, source: SOURCE, text };
+    let wrong = |text: String| ScanItem::note(number, SOURCE, text, trouble(""));
     if text.contains("smmu")
         && let Some(captures) = TRACE.captures(text)
     {
@@ -91,7 +91,7 @@ pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
         let name = captures.name("name").map_or("", |name| name.as_str());
         let Some(record) = partial_event(name, 0, hex(&captures, "iova")) else { return false };
         let short = event::in_short(record.kind());
-        out.push(note(format!("{} at iova {}: {short}", record.kind(), record.address())));
+        out.push(wrong(format!("{} at iova {}: {short}", record.kind(), record.address())));
         return true;
     }
     if text.starts_with("Illegal")
@@ -99,7 +99,7 @@ pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
     {
         let code = captures.name("code").and_then(|code| code.as_str().parse().ok()).unwrap_or(0);
         let name = fields::opcode_name(code).unwrap_or("an unknown command");
-        out.push(note(format!("CERROR_ILL: opcode {code:#04x}, {name}")));
+        out.push(wrong(format!("CERROR_ILL: opcode {code:#04x}, {name}")));
         return true;
     }
     let says = |pattern: &str| match pattern.starts_with(['(', '>']) {
@@ -111,7 +111,7 @@ pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
     };
     match LOGGED.iter().find(|(pattern, _)| says(pattern)) {
         Some((_, says)) => {
-            out.push(note((*says).to_owned()));
+            out.push(wrong((*says).to_owned()));
             true
         }
         None => false,
@@ -119,7 +119,8 @@ pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
 }
 
 fn trace(number: usize, name: &str, text: &str) -> Vec<ScanItem> {
-    let note = |text: String| vec![ScanItem::Note { line: number, source: SOURCE, text }];
+    let note = |text: String| vec![ScanItem::note(number, SOURCE, text, NoteSays::Nothing)];
+    let wrong = |text: String| vec![ScanItem::note(number, SOURCE, text, trouble(""))];
     let register = |name: &str, value: u64, about: String| {
         let layout = fields::register_by_name(name).map(|(_, layout)| layout);
         layout.map(|layout| found(StructureKind::Register(layout), vec![value], number, about))
@@ -178,13 +179,13 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<ScanItem> {
                 None => sid.parse().ok(),
             };
             match sid.and_then(|sid| partial_event(name, sid, None)) {
-                Some(record) => note(format!(
+                Some(record) => wrong(format!(
                     "event {} sid={}: {}; the record itself is in the event queue",
                     record.kind(),
                     record.stream(),
                     event::in_short(record.kind())
                 )),
-                None => note(format!("event {text}")),
+                None => wrong(format!("event {text}")),
             }
         }
         "smmuv3_write_gerror" | "smmuv3_write_gerrorn" => {
@@ -217,7 +218,7 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<ScanItem> {
             let part = |name| part(&captures, name);
             let code = part("code").parse().map_or(u8::MAX, |code: u8| code);
             let code = smmu_types::CommandErrorCode(code);
-            note(format!("the command queue stops at {} with {code}", part("name")))
+            wrong(format!("the command queue stops at {} with {code}", part("name")))
         }
         "smmuv3_accel_translate_ste" => {
             let Some(captures) = ACCEL.captures(text) else { return Vec::new() };
@@ -248,7 +249,7 @@ fn trace(number: usize, name: &str, text: &str) -> Vec<ScanItem> {
                 part("pte")
             ))
         }
-        "smmuv3_translate_abort" => note(format!("refused without an event: {text}")),
+        "smmuv3_translate_abort" => wrong(format!("refused without an event: {text}")),
         "smmuv3_translate_bypass" => note(format!("passed untranslated: {text}")),
         "smmuv3_translate_disable" => note(format!("passed, since CR0.SMMUEN = 0: {text}")),
         "smmuv3_translate_success" => note(format!("translated: {text}")),

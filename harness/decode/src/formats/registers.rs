@@ -2,7 +2,7 @@
 
 use smmu_types::fields;
 
-use crate::item::{FoundWords, ScanItem};
+use crate::item::{FoundWords, ScanItem, trouble};
 use crate::kind::StructureKind;
 use crate::text::{hex, part, pattern};
 
@@ -61,7 +61,7 @@ pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
         let text = format!(
             "the command queue did not become empty up to CMDQ_PROD {at}: compare prod_reg with cons_reg, and look at gerror and at the error in bits 30:24 of cons_reg"
         );
-        out.push(ScanItem::Note { line: number, source: "ACS", text });
+        out.push(ScanItem::note(number, "ACS", text, trouble("")));
         return true;
     }
     if let Some(captures) = ACS.captures(text) {

@@ -1,6 +1,6 @@
 //! SMMUv2: another architecture, whose messages are named and not decoded.
 
-use crate::item::ScanItem;
+use crate::item::{NoteSays, ScanItem};
 use crate::text::pattern;
 
 pattern!(
@@ -14,6 +14,6 @@ pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
         return false;
     }
     let text = "this is an SMMUv2 (Linux's arm-smmu), another architecture with other registers (IHI 0062); only SMMUv3 is decoded here. FSR, FSYNR and IOVA of the line are those of its context bank";
-    out.push(ScanItem::Note { line: number, source: "Linux", text: text.to_owned() });
+    out.push(ScanItem::note(number, "Linux", text, NoteSays::Nothing));
     true
 }

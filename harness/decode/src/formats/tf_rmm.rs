@@ -1,6 +1,6 @@
 //! TF-RMM: an error of the command queue.
 
-use crate::item::ScanItem;
+use crate::item::{ScanItem, trouble};
 use crate::text::{part, pattern};
 
 pattern!(ERROR, r"CMDQ encountered error: (?P<code>CERROR_(?:ILL|ABT|ATC_INV_SYNC))");
@@ -15,6 +15,6 @@ pub(crate) fn line(number: usize, text: &str, out: &mut Vec<ScanItem>) -> bool {
         "the command queue stopped with {}; read CMDQ_CONS and decode it with `decode cmdq_cons`",
         part(&captures, "code")
     );
-    out.push(ScanItem::Note { line: number, source: "TF-RMM", text });
+    out.push(ScanItem::note(number, "TF-RMM", text, trouble("")));
     true
 }

@@ -8,7 +8,9 @@ use std::io::{self, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
 
 use super::exit::Exit;
+use super::output_file::OutputFile;
 use super::output_format::OutputFormat;
+use crate::view::log::LogReport;
 use smmu_decode::structures::{decode, segments};
 use smmu_decode::words::tokens;
 use smmu_decode::{
@@ -63,6 +65,10 @@ pub(super) struct DecodeArgs {
     /// addresses, first and last time.
     #[arg(long, conflicts_with_all = ["brief", "pass"])]
     summary: bool,
+    /// Also write what is wrong as one page of HTML: causes in words, storms, a timeline, and each
+    /// kind of fault explained.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     format: OutputFormat,
@@ -74,6 +80,7 @@ Kinds: ste, cd, cmd, event, pri, idr, queue (PROD, CONS, log2 of the size), l1st
 Examples:
   dmesg | smmu-harness decode --pass
   smmu-harness decode --summary -i kern.log.1.gz
+  dmesg | smmu-harness decode --summary --report faults.html
   dmesg | smmu-harness decode --iort /sys/firmware/acpi/tables
   smmu-harness decode cmd -i ring.bin
   smmu-harness decode 0x0000000800000010 0x0000020000000000 0x0000000000010000 0
@@ -129,9 +136,19 @@ impl DecodeArgs {
             [name] => StructureKind::from_name(name).map(Some),
             _ => None,
         };
-        match (alone, &self.input) {
+        // A file that cannot be written is told before anything is read.
+        let report = self.report.as_deref().map(OutputFile::open).transpose()?;
+        if let (Some(report), Some(input)) = (&report, &self.input)
+            && report.is(input)
+        {
+            let shown = input.display();
+            return Err(Exit::Usage(format!("{shown} is the input; give --report another file")));
+        }
+        printer.report =
+            report.is_some().then(|| LogReport::new(&self.input_name(alone.is_some())));
+        let read = match (alone, &self.input) {
             (Some(kind), Some(path)) => {
-                read(&mut printer, input::look(input::open(path)?, kind)?, kind, width)?;
+                read(&mut printer, input::look(input::open(path)?, kind)?, kind, width)
             }
             (Some(kind), None) => {
                 let stdin = io::stdin();
@@ -139,7 +156,7 @@ impl DecodeArgs {
                     let _ = writeln!(io::stderr(), "reading standard input until its end (Ctrl-D)");
                 }
                 let input = BufReader::with_capacity(1 << 16, stdin);
-                read(&mut printer, input::look(input, kind)?, kind, width)?;
+                read(&mut printer, input::look(input, kind)?, kind, width)
             }
             (None, Some(_)) => {
                 return Err(Exit::Usage("give words or --input, not both".into()));
@@ -149,9 +166,23 @@ impl DecodeArgs {
                     "--pass needs standard input or --input, not words".into(),
                 ));
             }
-            (None, None) => self.arguments(&mut printer, width)?,
+            (None, None) => self.arguments(&mut printer, width),
+        };
+        // The report has what comes before a place that cannot be read.
+        if let (Some(file), Some(page)) = (report, printer.report.take()) {
+            file.write(&page.page().map_err(io::Error::other)?)?;
         }
+        read?;
         printer.end()
+    }
+
+    /// The input as the report names it.
+    fn input_name(&self, reads: bool) -> String {
+        match &self.input {
+            Some(path) => path.file_name().unwrap_or(path.as_os_str()).display().to_string(),
+            None if reads => "standard input".into(),
+            None => "words".into(),
+        }
     }
 
     fn arguments(&self, printer: &mut Printer<'_>, width: Option<WordWidth>) -> Result<(), Exit> {

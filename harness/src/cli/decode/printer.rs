@@ -13,6 +13,7 @@ use smmu_types::StreamId;
 use super::input::{ring_slots, unreadable};
 use crate::cli::exit::Exit;
 use crate::cli::output_format::{OutputFormat, json_line};
+use crate::view::log::LogReport;
 
 /// How much is printed of each structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) struct Printer<'r> {
     pub(super) view: TextView,
     pub(super) detail: Detail,
     pub(super) pass: bool,
+    /// The page that is collected.
+    pub(super) report: Option<LogReport>,
     found: usize,
     broken: usize,
     /// The number of the last passed line, if it has no end yet.
@@ -59,6 +62,7 @@ impl<'r> Printer<'r> {
             view: TextView::default(),
             detail: Detail::Report,
             pass: false,
+            report: None,
             found: 0,
             broken: 0,
             open_line: None,
@@ -163,9 +167,12 @@ impl<'r> Printer<'r> {
     }
 
     pub(super) fn item(&mut self, item: ScanItem) -> Result<(), Exit> {
+        if let Some(report) = &mut self.report {
+            report.item(&item, &self.context);
+        }
         match item {
             ScanItem::Found(found) => self.found(&found)?,
-            ScanItem::Note { line, source, text } => {
+            ScanItem::Note { line, source, text, .. } => {
                 self.found += 1;
                 if self.detail == Detail::Summary || self.is_old(source, &text, &[]) {
                     return Ok(());

@@ -8,9 +8,8 @@ mod runner_args;
 mod tally;
 mod watch;
 
-use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::difference::{DifferencePrinter, Layout};
 use super::exit::Exit;
 use super::one_of::one_of;
+use super::output_file::OutputFile;
 use super::output_format::OutputFormat;
 use crate::view::diff::{ComparedRun, compare as compare_runs};
 use crate::view::report::report;
@@ -146,8 +146,8 @@ impl RunArgs {
     fn once(&self, backend: &dyn Runner) -> Result<(), Exit> {
         let inputs = inputs(&self.names)?;
         // A file that cannot be written is told before anything runs.
-        let trace_file = self.trace.as_deref().map(create).transpose()?;
-        let report_file = self.report.as_deref().map(create).transpose()?;
+        let trace_file = self.trace.as_deref().map(OutputFile::open).transpose()?;
+        let report_file = self.report.as_deref().map(OutputFile::open).transpose()?;
         let options = RunOptions { sabotage: self.sabotage };
         let start = Instant::now();
         let bar = progress(inputs.len());
@@ -174,21 +174,16 @@ impl RunArgs {
         }
         bar.finish_and_clear();
         printer.summary(&tally, backend.name(), start.elapsed())?;
-        if let Some(mut file) = trace_file {
-            file.write_all(trace(&records).to_string().as_bytes())?;
+        if let Some(file) = trace_file {
+            file.write(&trace(&records).to_string())?;
         }
-        if let Some(mut file) = report_file {
-            let page = report(&records).map_err(std::io::Error::other)?;
-            file.write_all(page.as_bytes())?;
+        if let Some(file) = report_file {
+            let broken = self.sabotage.map(|how| format!("{}. {}", how.name(), how.text()));
+            file.write(&report(&records, broken.as_deref()).map_err(std::io::Error::other)?)?;
         }
         let strictness = if self.strict { Strictness::Strict } else { Strictness::Lenient };
         tally.exit(strictness)
     }
-}
-
-fn create(path: &Path) -> Result<File, Exit> {
-    let shown = path.display();
-    File::create(path).map_err(|error| Exit::Usage(format!("{shown}: {error}")))
 }
 
 fn progress(count: usize) -> ProgressBar {

@@ -6,7 +6,7 @@ use smmu_engine::record::Hex;
 use smmu_types::fields::{cd, ste};
 use smmu_types::layout::FieldValue;
 
-use super::html::Text;
+use crate::view::page::Text;
 
 /// Writes the changed words of an entry as bits, with the changed ones marked, and the fields that
 /// have changed.

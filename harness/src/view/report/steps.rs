@@ -7,8 +7,8 @@ use smmu_engine::record::{Detail, Row, ScenarioRecord};
 use smmu_engine::transcript::LineKind;
 
 use super::bits;
-use super::html::Text;
-use super::structures::Structures;
+use super::decoded_row::number_of;
+use crate::view::page::{Structures, Text};
 
 /// The entries of each domain's array, as the last change has left them.
 type Arrays<'r> = BTreeMap<&'r str, Vec<&'r Row>>;
@@ -66,7 +66,7 @@ fn line(out: &mut String, row: &Row, structures: &mut Structures) -> fmt::Result
         write!(out, "<span>{}</span> ", Text(smmu))?;
     }
     let owner = row.domain.as_deref().or(row.device.as_deref());
-    match (structures.of(row), &row.detail) {
+    match (number_of(row, structures), &row.detail) {
         (Some(number), _) => {
             write!(out, "<button data-s={number}>{}</button>", Text(&row.text))?;
             if let Some(owner) = owner {

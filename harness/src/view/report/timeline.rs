@@ -6,8 +6,8 @@ use std::fmt::{self, Write};
 use smmu_engine::record::{Detail, Queue, Row, ScenarioRecord, TagChange};
 use smmu_engine::transcript::LineKind;
 
-use super::html::Text;
-use super::structures::Structures;
+use super::decoded_row::number_of;
+use crate::view::page::{Structures, Text};
 
 /// Pixels of a row of the record, and of a lane.
 const STEP_X: usize = 14;
@@ -15,6 +15,8 @@ const LANE_Y: usize = 26;
 /// Pixels of the names of lanes, and of the numbers of steps.
 const LEFT: usize = 118;
 const TOP: usize = 22;
+/// Pixels of a digit.
+const DIGIT_X: usize = 7;
 
 /// What a lane shows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,7 +88,7 @@ pub(super) fn timeline(
     write!(
         out,
         "<div class=scroll tabindex=0 role=group aria-label=\"Timeline: arrow keys move between \
-         commands, Enter shows one\"><svg class=timeline width={width} height={height} viewBox=\"0 \
+         commands, Enter shows one\"><svg class=timeline data-left={LEFT} width={width} height={height} viewBox=\"0 \
          0 {width} {height}\">"
     )?;
     let x = |at: usize| LEFT + at * STEP_X;
@@ -123,6 +125,8 @@ fn bands(
             starts.push((at, row));
         }
     }
+    // Numbers of short steps would overlap: one that has no room is left out, and its title stays.
+    let mut free = 0;
     for (n, (at, row)) in starts.iter().enumerate() {
         let end = starts.get(n + 1).map_or(rows.len(), |(end, _)| *end);
         let (left, wide) = (x(*at), (end - at) * STEP_X);
@@ -130,11 +134,15 @@ fn bands(
         write!(
             out,
             "<g><title>{}</title><rect class={class} x={left} y=0 width={wide} \
-             height={height} /><text x={} y=14>{}</text></g>",
-            Text(&row.text),
-            left + 2,
-            row.step
+             height={height} />",
+            Text(&row.text)
         )?;
+        let number = row.step.to_string();
+        if left >= free {
+            write!(out, "<text x={} y=14>{number}</text>", left + 2)?;
+            free = left + 2 + number.len() * DIGIT_X + 3;
+        }
+        write!(out, "</g>")?;
     }
     Ok(())
 }
@@ -209,7 +217,7 @@ fn mark(
 ) -> fmt::Result {
     let (middle_x, middle_y) = (x + STEP_X / 2, y + LANE_Y / 2);
     let title = Text(&row.text);
-    let number = structures.of(row);
+    let number = number_of(row, structures);
     let data = number.map_or(String::new(), |number| format!(" data-s={number}"));
     match row.kind {
         LineKind::Command => write!(

@@ -202,28 +202,54 @@ pattern!(
 pattern!(COVERS, r"2-level strtab only covers (?P<covers>\d+)/(?P<bits>\d+) bits of SID");
 pattern!(OPTIONS, r"\boption mask (?P<mask>0x[0-9a-fA-F]+)");
 
+/// What a line of the driver says.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// It in the architecture's words.
+    pub(super) text: String,
+    /// Where the message begins behind its sender, if it says that something is wrong.
+    pub(super) trouble_at: Option<usize>,
+}
+
+impl Message {
+    fn harmless(text: String) -> Self {
+        Message { text, trouble_at: None }
+    }
+}
+
+/// Messages that only inform.
+const HARMLESS: &[&str] = &[
+    "falling back to wired irqs",
+    "SMMU currently enabled! Resetting",
+    "IDR0.COHACC overridden",
+    "overridden by FW configuration",
+];
+
 /// What a line of the driver says; `None` if it is unknown.
-pub(super) fn meaning(text: &str) -> Option<String> {
+pub(super) fn meaning(text: &str) -> Option<Message> {
     if let Some(captures) = FEATURES.captures(text) {
         let (ias, oas) = (part(&captures, "ias"), part(&captures, "oas"));
         let features = features(hex(&captures, "features")?);
-        return Some(format!("intermediate addresses of {ias} bits, output of {oas}; {features}"));
+        let text = format!("intermediate addresses of {ias} bits, output of {oas}; {features}");
+        return Some(Message::harmless(text));
     }
     if let Some(captures) = COVERS.captures(text) {
         let (covers, bits) = (part(&captures, "covers"), part(&captures, "bits"));
         let first = covers.parse::<u32>().ok().and_then(|covers| 1u64.checked_shl(covers))?;
-        return Some(format!(
+        return Some(Message::harmless(format!(
             "the stream table has StreamIDs of {covers} bits, and IDR1.SIDSIZE says {bits}: a StreamID from {first:#x} on ends in C_BAD_STREAMID; harmless if no device has one"
-        ));
+        )));
     }
     if let Some(captures) = OPTIONS.captures(text) {
         let mask = hex(&captures, "mask")?;
         let options = named(mask, OPTION_BITS);
         let options = if options.is_empty() { "none".into() } else { options.join(", ") };
-        return Some(format!("the options that the driver took from firmware: {options}"));
+        let text = format!("the options that the driver took from firmware: {options}");
+        return Some(Message::harmless(text));
     }
-    let found = MESSAGES.iter().find(|(pattern, _)| text.contains(pattern))?;
-    Some(found.1.to_owned())
+    let (pattern, meaning) = MESSAGES.iter().find(|(pattern, _)| text.contains(pattern))?;
+    let trouble_at = text.find(pattern).filter(|_| !HARMLESS.contains(pattern));
+    Some(Message { text: (*meaning).to_owned(), trouble_at })
 }
 
 /// The driver's own numbers for features, which are in no register. Bits 0 to 18 have the same
@@ -298,7 +324,8 @@ mod tests {
     /// 0x001c1e8f: bits 0 to 3, 7, 9 to 12, 18 to 20.
     #[test]
     fn features_have_names() {
-        let text = meaning("arm-smmu-v3 a: ias 48-bit, oas 48-bit (features 0x001c1e8f)").unwrap();
+        let text =
+            meaning("arm-smmu-v3 a: ias 48-bit, oas 48-bit (features 0x001c1e8f)").unwrap().text;
         for name in [
             "two-level stream table",
             "two-level CD table",
@@ -330,14 +357,15 @@ mod tests {
         #[case] has: &[&str],
         #[case] lacks: &[&str],
     ) {
-        let text = meaning(&format!("arm-smmu-v3 a: ias 44-bit, oas 44-bit ({features})")).unwrap();
+        let text =
+            meaning(&format!("arm-smmu-v3 a: ias 44-bit, oas 44-bit ({features})")).unwrap().text;
         assert!(has.iter().all(|name| text.contains(name)), "{text}");
         assert!(!lacks.iter().any(|name| text.contains(name)), "{text}");
     }
 
     #[test]
     fn a_short_stream_table_says_from_where() {
-        let text = meaning("2-level strtab only covers 25/32 bits of SID").unwrap();
+        let text = meaning("2-level strtab only covers 25/32 bits of SID").unwrap().text;
         assert!(text.contains("0x2000000") && text.contains("C_BAD_STREAMID"), "{text}");
     }
 }

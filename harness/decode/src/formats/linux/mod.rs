@@ -3,14 +3,15 @@
 mod messages;
 mod senders;
 
-use smmu_types::{EventKind, EventRecord, fields};
+use smmu_types::{EventKind, EventRecord, StreamId, fields};
 
 use crate::formats::pending::{PendingRecord, PendingRecords};
-use crate::item::{FoundWords, LogSays, ScanItem};
+use crate::item::{FoundWords, LogSays, NoteSays, ScanItem, trouble};
 use crate::kind::StructureKind;
 use crate::line::LogLine;
 use crate::text::{hex, part, partial_event, pattern};
 
+use messages::Message;
 use senders::Described;
 pub(crate) use senders::LinuxSenders;
 
@@ -284,8 +285,9 @@ fn named(
     let (name, client) = (part("name"), part("client"));
     let name_of_sender = before(captures);
     let sid = hex(captures, "sid").unwrap_or(0);
-    let whose = match client {
-        "(unassigned sid)" => format!("no device of this system has StreamID {sid:#x}"),
+    let known = if client == "(unassigned sid)" { "" } else { client };
+    let whose = match known {
+        "" => format!("no device of this system has StreamID {sid:#x}"),
         client => format!("StreamID {sid:#x} is device {client}"),
     };
     let kind = EventKind::from_name(name);
@@ -303,7 +305,12 @@ fn named(
     sender.half_said = again.is_some() && faults;
     let record = if again.is_none() { partial_event(name, sid, iova) } else { None };
     let Some(mut record) = record else {
-        out.push(ScanItem::Note { line: number, source: source(text), text: whose });
+        let says = NoteSays::Device {
+            smmu: device(&name_of_sender).to_owned(),
+            stream: StreamId(sid as u32),
+            name: known.to_owned(),
+        };
+        out.push(ScanItem::note(number, source(text), whose, says));
         return LinuxLine::Done;
     };
     if let Some(ssid @ 1..) = hex(captures, "ssid") {
@@ -315,10 +322,13 @@ fn named(
     let who = format!("{} {client}", device(&name_of_sender));
     let about = about(who.trim(), "as far as the text says");
     if faults {
-        sender.described = Some(Described { record, line: number, about });
+        let (smmu, device) = (device(&name_of_sender).to_owned(), known.to_owned());
+        sender.described = Some(Described { record, line: number, about, smmu, device });
     } else {
         let words = record.0.to_vec();
-        out.push(found(StructureKind::Event, words, number, text, &name_of_sender, &about));
+        let found = FoundWords::new(StructureKind::Event, words, number, source(text), &about);
+        let found = FoundWords { device: known.to_owned(), ..found };
+        out.push(ScanItem::Found(found.of(device(&name_of_sender))));
     }
     LinuxLine::Done
 }
@@ -344,6 +354,7 @@ fn second_line(
             &described.about,
         )
         .of(device(&before(captures)));
+        found.device = described.device;
         found.lines.push(number);
         out.push(ScanItem::Found(found));
         return LinuxLine::Done;
@@ -452,6 +463,7 @@ fn registers(
         pending.about = about(device(&pending.sender), "the illegal command");
         pending.smmu = device(&pending.sender).to_owned();
         (pending.what, pending.kind, pending.want) = ("a command", StructureKind::Command, 2);
+        pending.says = LogSays::Refused;
         return Some(LinuxLine::Begins(pending));
     } else {
         return None;
@@ -466,9 +478,12 @@ fn plain(number: usize, text: &str, out: &mut Vec<ScanItem>) -> LinuxLine {
         return LinuxLine::No;
     }
     match messages::meaning(text) {
-        Some(meaning) => {
-            let source = source(text);
-            out.push(ScanItem::Note { line: number, source, text: meaning });
+        Some(Message { text: meaning, trouble_at }) => {
+            let says = trouble_at.map_or(NoteSays::Nothing, |at| {
+                let sender = sender(text.get(..at).unwrap_or_default());
+                trouble(if is_smmu(&sender) { device(&sender) } else { "" })
+            });
+            out.push(ScanItem::note(number, source(text), meaning, says));
             LinuxLine::Done
         }
         None => LinuxLine::No,

@@ -3,7 +3,7 @@
 use smmu_types::EventRecord;
 
 use crate::advice::event::in_short;
-use crate::item::{FoundWords, ScanItem};
+use crate::item::{FoundWords, ScanItem, trouble};
 use crate::kind::StructureKind;
 
 /// What the later lines of a sender refer to.
@@ -30,6 +30,9 @@ pub(super) struct Described {
     pub(super) record: EventRecord,
     pub(super) line: usize,
     pub(super) about: String,
+    /// The SMMU and the device, as the log names them.
+    pub(super) smmu: String,
+    pub(super) device: String,
 }
 
 impl Described {
@@ -38,7 +41,7 @@ impl Described {
         let (kind, text) = (self.record.kind(), in_short(self.record.kind()));
         let (sid, iova) = (self.record.stream(), self.record.address());
         let text = format!("event {kind} sid={sid} iova={iova}: {text}; the rest of it is missing");
-        out.push(ScanItem::Note { line: self.line, source: "Linux", text });
+        out.push(ScanItem::note(self.line, "Linux", text, trouble(&self.smmu)));
     }
 }
 

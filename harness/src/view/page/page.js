@@ -60,6 +60,39 @@
     if (scroll.classList?.contains("scroll"))
       scroll.style.setProperty("--scrolled", scroll.scrollLeft + "px");
   }, true);
+  // Paper does not scroll: it gets a timeline in rows, each a window on the one of the screen.
+  const draw = (tag, attributes, parent) => {
+    const space = document.querySelector("svg").namespaceURI;
+    const made = document.createElementNS(space, tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    parent.append(made);
+    return made;
+  };
+  const rows = () => {
+    document.querySelectorAll(".rows").forEach((old) => old.remove());
+    document.querySelectorAll("svg.timeline").forEach((svg, n) => {
+      const scroll = svg.closest(".scroll");
+      if (scroll.closest("details:not([open])")) return;
+      const [left, width, height] = ["left", "width", "height"].map(
+        (name) => +(svg.dataset[name] ?? svg.getAttribute(name)));
+      // 64 columns of a run; no mark of it is cut.
+      const wide = width - left > 1100 ? 896 : width - left;
+      const names = [...scroll.querySelectorAll(".names span")].map((span) => span.textContent);
+      const all = node("div", "", scroll.parentElement);
+      all.className = "rows";
+      scroll.after(all);
+      svg.id = "timeline" + n;
+      for (let from = left; from < width; from += wide) {
+        const row = draw("svg", { viewBox: `0 0 ${left + wide} ${height}` }, all);
+        names.forEach((name, lane) => {
+          draw("text", { x: 4, y: 38 + 26 * lane }, row).textContent = name;
+        });
+        const part = draw("svg", { x: left, width: wide, height, viewBox: `${from} 0 ${wide} ${height}` }, row);
+        draw("use", { href: "#" + svg.id }, part);
+      }
+    });
+  };
+  addEventListener("beforeprint", rows);
   const open = () => {
     const target = document.getElementById(location.hash.slice(1));
     if (target?.tagName === "DETAILS") {
