@@ -314,3 +314,13 @@ fn no_origin_has_an_empty_name() {
     }
     assert!(decoded > 6, "{decoded}");
 }
+
+/// A file in the place of words is meant to be read.
+#[test]
+fn a_file_among_the_words_is_told_where_to_go() {
+    let file = write("meant.log", fault(1, 0x4402, 0xfe00_1000).as_bytes());
+    let out = harness(&["decode", &file]);
+    assert_eq!(out.status.code(), Some(2));
+    let told = format!("{file} is a file; read it with --input {file}");
+    assert!(text(&out.stderr).contains(&told), "{}", text(&out.stderr));
+}

@@ -5,7 +5,7 @@ mod input;
 mod printer;
 
 use std::io::{self, BufReader, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::exit::Exit;
 use super::output_file::OutputFile;
@@ -200,6 +200,10 @@ impl DecodeArgs {
                     items.extend(decoded(&std::mem::take(&mut words), width)?);
                     items
                         .extend(argument.lines().flat_map(|line| scanner.line(0, line.as_bytes())));
+                }
+                Err(_) if Path::new(argument).is_file() => {
+                    let message = format!("{argument} is a file; read it with --input {argument}");
+                    return Err(Exit::Usage(message));
                 }
                 Err(error) => return Err(ScanError::from(error).into()),
             }
