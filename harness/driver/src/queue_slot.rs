@@ -6,8 +6,9 @@ use core::marker::PhantomData;
 
 use smmu_cmdq::{CommandQueue, GroupQueue, OfSmmu, Opcodes, Pushed, SyncTicket};
 use smmu_invs::{Counted, OutOfMemory, Publication};
-use smmu_types::seam::{CommandSink, DmaBlock, Registers, SinkError, Wait};
-use smmu_types::{Command, SmmuId, SyncProof};
+use smmu_types::fields::commands::opcode;
+use smmu_types::seam::{CommandSink, DmaBlock, EncodedBatch, Registers, SinkError, Wait};
+use smmu_types::{Command, RawCommand, SmmuId, SyncProof};
 
 use crate::slot::{self, Found, Owed, QueueSlot, ReplacedSlot, SlotState};
 
@@ -40,6 +41,15 @@ fn unpaid(commands: &[Command]) -> u32 {
             false
         }
         other => !other.is_invalidation(),
+    };
+    u32::try_from(commands.iter().filter(is_unpaid).count()).unwrap_or(u32::MAX)
+}
+
+/// [`unpaid`] of encoded commands, by their opcodes.
+fn unpaid_encoded(commands: &[RawCommand]) -> u32 {
+    let is_unpaid = |command: &&RawCommand| match u64::from(command.opcode()) {
+        opcode::SYNC | opcode::PREFETCH_CONFIG | opcode::PREFETCH_ADDR => false,
+        _ => !command.is_invalidation(),
     };
     u32::try_from(commands.iter().filter(is_unpaid).count()).unwrap_or(u32::MAX)
 }
@@ -147,6 +157,48 @@ where
     fn check(&self, smmu: SmmuId) -> Result<(), SinkError> {
         if smmu == self.smmu { Ok(()) } else { Err(SinkError::UnknownSmmu { smmu }) }
     }
+
+    /// `issue`, by what it calls of the queue.
+    fn issue_by(
+        &self,
+        smmu: SmmuId,
+        unpaid: u32,
+        issue: impl FnOnce(&CommandQueue<R, B, W>) -> Result<SyncTicket, SinkError>,
+    ) -> Result<Sent<SyncTicket>, SinkError> {
+        self.check(smmu)?;
+        let queued = self.call(unpaid, issue)?;
+        Ok(Sent { smmu, queued, unpaid })
+    }
+
+    /// `push`, by what it calls of the queue.
+    fn push_by(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Sent<Pushed>>,
+        unpaid: u32,
+        push: impl FnOnce(&CommandQueue<R, B, W>, Option<Pushed>) -> Result<Pushed, SinkError>,
+    ) -> Result<Sent<Pushed>, SinkError> {
+        self.check(smmu)?;
+        let before = pushed.as_ref().map_or(0, |pushed| pushed.unpaid);
+        let unpaid = before.saturating_add(unpaid);
+        let pushed = pushed.and_then(|pushed| pushed.queued);
+        let queued = self.call(unpaid, |queue| push(queue, pushed))?;
+        Ok(Sent { smmu, queued, unpaid })
+    }
+
+    /// `prove`, by what it calls of the queue, which has nothing pushed if the SMMU slept.
+    fn prove_by(
+        &self,
+        pushed: Sent<Pushed>,
+        unpaid: u32,
+        prove: impl FnOnce(&CommandQueue<R, B, W>, Option<Pushed>) -> Result<SyncTicket, SinkError>,
+    ) -> Result<Sent<SyncTicket>, SinkError> {
+        let smmu = pushed.smmu;
+        self.check(smmu)?;
+        let unpaid = pushed.unpaid.saturating_add(unpaid);
+        let queued = self.call(unpaid, |queue| prove(queue, pushed.queued))?;
+        Ok(Sent { smmu, queued, unpaid })
+    }
 }
 
 impl<R, B, W, C> OfSmmu for ReplaceableQueue<R, B, W, C> {
@@ -178,10 +230,7 @@ where
     type Pushed = Sent<Pushed>;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
-        self.check(smmu)?;
-        let unpaid = unpaid(commands);
-        let queued = self.call(unpaid, |queue| queue.issue(commands))?;
-        Ok(Sent { smmu, queued, unpaid })
+        self.issue_by(smmu, unpaid(commands), |queue| queue.issue(commands))
     }
 
     fn push(
@@ -190,23 +239,14 @@ where
         pushed: Option<Self::Pushed>,
         commands: &[Command],
     ) -> Result<Self::Pushed, SinkError> {
-        self.check(smmu)?;
-        let before = pushed.as_ref().map_or(0, |pushed| pushed.unpaid);
-        let unpaid = before.saturating_add(unpaid(commands));
-        let pushed = pushed.and_then(|pushed| pushed.queued);
-        let queued = self.call(unpaid, |queue| queue.push(pushed, commands))?;
-        Ok(Sent { smmu, queued, unpaid })
+        self.push_by(smmu, pushed, unpaid(commands), |queue, pushed| queue.push(pushed, commands))
     }
 
     fn prove(&self, pushed: Self::Pushed, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
-        let smmu = pushed.smmu;
-        self.check(smmu)?;
-        let unpaid = pushed.unpaid.saturating_add(unpaid(commands));
-        let queued = self.call(unpaid, |queue| match pushed.queued {
+        self.prove_by(pushed, unpaid(commands), |queue, pushed| match pushed {
             Some(pushed) => queue.prove(pushed, commands),
             None => queue.issue(commands),
-        })?;
-        Ok(Sent { smmu, queued, unpaid })
+        })
     }
 
     fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError> {
@@ -216,5 +256,35 @@ where
         let Some(ticket) = queued else { return Ok(SyncProof::vouch(smmu)) };
         let proof = self.call(unpaid, |queue| CommandQueue::wait(queue, ticket))?;
         Ok(proof.unwrap_or_else(|| SyncProof::vouch(smmu)))
+    }
+
+    fn issue_encoded(
+        &self,
+        smmu: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        self.issue_by(smmu, unpaid_encoded(&commands), |queue| queue.issue_encoded(&commands))
+    }
+
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Self::Pushed>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Pushed, SinkError> {
+        self.push_by(smmu, pushed, unpaid_encoded(&commands), |queue, pushed| {
+            queue.push_encoded(pushed, &commands)
+        })
+    }
+
+    fn prove_encoded(
+        &self,
+        pushed: Self::Pushed,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        self.prove_by(pushed, unpaid_encoded(&commands), |queue, pushed| match pushed {
+            Some(pushed) => queue.prove_encoded(pushed, &commands),
+            None => queue.issue_encoded(&commands),
+        })
     }
 }
