@@ -36,9 +36,15 @@ impl Head {
         SmmuId((self.0 >> 48) as u16)
     }
 
+    /// The kind as a number.
+    #[inline]
+    pub(crate) fn kind_number(self) -> u8 {
+        (self.0 >> 40) as u8
+    }
+
     #[inline]
     pub(crate) fn kind(self) -> InvKind {
-        match self.0 >> 40 & 0xff {
+        match self.kind_number() {
             0 => InvKind::S1Asid,
             1 => InvKind::S2Vmid,
             2 => InvKind::S2VmidVsmmu,
@@ -50,7 +56,7 @@ impl Head {
 
     #[inline]
     pub(crate) fn is_ats(self) -> bool {
-        self.0 >> 40 & 0xff >= InvKind::Ats as u64
+        self.kind_number() >= InvKind::Ats as u8
     }
 
     /// Whether both are of one kind on one SMMU.
@@ -135,9 +141,6 @@ impl Contents {
 pub(crate) struct EntryOptions(u32);
 
 impl EntryOptions {
-    /// The options of a kind that has none.
-    pub(crate) const NONE: Self = EntryOptions(0);
-
     #[inline]
     pub(crate) fn regime(self) -> Regime {
         if self.0 & EL2 == 0 { Regime::El1 } else { Regime::El2 }
