@@ -19,7 +19,7 @@ pub struct Sent<T> {
     smmu: SmmuId,
     // `None`: the SMMU slept, so no queue has them.
     queued: Option<T>,
-    /// See [`unpaid`]. A number: a result would keep its tag in the spare values of an enum here, and be
+    /// See [`Commands::unpaid`]. A number: a result would keep its tag in the spare values of an enum here, and be
     /// copied in parts.
     unpaid: u32,
 }
@@ -33,25 +33,39 @@ impl<T> OfSmmu for Sent<T> {
 // Callers get it in a result, of which compilers copy up to four words in line.
 const _: () = assert!(size_of::<Sent<SyncTicket>>() <= 32);
 
-/// The number of commands for which the flush at a wake does not stand: all but invalidations, and
-/// but what changes nothing (`CMD_SYNC` and `CMD_PREFETCH_*`).
-fn unpaid(commands: &[Command]) -> u32 {
-    let is_unpaid = |command: &&Command| match command {
-        Command::Sync { .. } | Command::PrefetchConfig { .. } | Command::PrefetchAddr { .. } => {
-            false
-        }
-        other => !other.is_invalidation(),
-    };
-    u32::try_from(commands.iter().filter(is_unpaid).count()).unwrap_or(u32::MAX)
+/// The commands of a call.
+#[derive(Clone, Copy)]
+enum Commands<'a> {
+    Typed(&'a [Command]),
+    Encoded(&'a [RawCommand]),
 }
 
-/// [`unpaid`] of encoded commands, by their opcodes.
-fn unpaid_encoded(commands: &[RawCommand]) -> u32 {
-    let is_unpaid = |command: &&RawCommand| match u64::from(command.opcode()) {
-        opcode::SYNC | opcode::PREFETCH_CONFIG | opcode::PREFETCH_ADDR => false,
-        _ => !command.is_invalidation(),
-    };
-    u32::try_from(commands.iter().filter(is_unpaid).count()).unwrap_or(u32::MAX)
+impl Commands<'_> {
+    /// The number of commands for which the flush at a wake does not stand: all but invalidations, and
+    /// but what changes nothing (`CMD_SYNC` and `CMD_PREFETCH_*`).
+    fn unpaid(self) -> u32 {
+        let is_unpaid = |command: RawCommand| match u64::from(command.opcode()) {
+            opcode::SYNC | opcode::PREFETCH_CONFIG | opcode::PREFETCH_ADDR => false,
+            _ => !command.is_invalidation(),
+        };
+        let count = match self {
+            Commands::Typed(all) => all.iter().filter(|one| is_unpaid(one.encode())).count(),
+            Commands::Encoded(all) => all.iter().filter(|one| is_unpaid(**one)).count(),
+        };
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn issue<R, B, W>(self, queue: &CommandQueue<R, B, W>) -> Result<SyncTicket, SinkError>
+    where
+        R: Registers,
+        B: DmaBlock,
+        W: Wait,
+    {
+        match self {
+            Commands::Typed(commands) => queue.issue(commands),
+            Commands::Encoded(commands) => queue.issue_encoded(commands),
+        }
+    }
 }
 
 /// The slot is published as a value of the cell; the type makes no queue of its own.
@@ -158,45 +172,47 @@ where
         if smmu == self.smmu { Ok(()) } else { Err(SinkError::UnknownSmmu { smmu }) }
     }
 
-    /// `issue`, by what it calls of the queue.
-    fn issue_by(
+    fn issue_any(
         &self,
         smmu: SmmuId,
-        unpaid: u32,
-        issue: impl FnOnce(&CommandQueue<R, B, W>) -> Result<SyncTicket, SinkError>,
+        commands: Commands<'_>,
     ) -> Result<Sent<SyncTicket>, SinkError> {
         self.check(smmu)?;
-        let queued = self.call(unpaid, issue)?;
+        let unpaid = commands.unpaid();
+        let queued = self.call(unpaid, |queue| commands.issue(queue))?;
         Ok(Sent { smmu, queued, unpaid })
     }
 
-    /// `push`, by what it calls of the queue.
-    fn push_by(
+    fn push_any(
         &self,
         smmu: SmmuId,
         pushed: Option<Sent<Pushed>>,
-        unpaid: u32,
-        push: impl FnOnce(&CommandQueue<R, B, W>, Option<Pushed>) -> Result<Pushed, SinkError>,
+        commands: Commands<'_>,
     ) -> Result<Sent<Pushed>, SinkError> {
         self.check(smmu)?;
         let before = pushed.as_ref().map_or(0, |pushed| pushed.unpaid);
-        let unpaid = before.saturating_add(unpaid);
+        let unpaid = before.saturating_add(commands.unpaid());
         let pushed = pushed.and_then(|pushed| pushed.queued);
-        let queued = self.call(unpaid, |queue| push(queue, pushed))?;
+        let queued = self.call(unpaid, |queue| match commands {
+            Commands::Typed(commands) => queue.push(pushed, commands),
+            Commands::Encoded(commands) => queue.push_encoded(pushed, commands),
+        })?;
         Ok(Sent { smmu, queued, unpaid })
     }
 
-    /// `prove`, by what it calls of the queue, which has nothing pushed if the SMMU slept.
-    fn prove_by(
+    fn prove_any(
         &self,
         pushed: Sent<Pushed>,
-        unpaid: u32,
-        prove: impl FnOnce(&CommandQueue<R, B, W>, Option<Pushed>) -> Result<SyncTicket, SinkError>,
+        commands: Commands<'_>,
     ) -> Result<Sent<SyncTicket>, SinkError> {
         let smmu = pushed.smmu;
         self.check(smmu)?;
-        let unpaid = pushed.unpaid.saturating_add(unpaid);
-        let queued = self.call(unpaid, |queue| prove(queue, pushed.queued))?;
+        let unpaid = pushed.unpaid.saturating_add(commands.unpaid());
+        let queued = self.call(unpaid, |queue| match (pushed.queued, commands) {
+            (Some(pushed), Commands::Typed(commands)) => queue.prove(pushed, commands),
+            (Some(pushed), Commands::Encoded(commands)) => queue.prove_encoded(pushed, commands),
+            (None, commands) => commands.issue(queue),
+        })?;
         Ok(Sent { smmu, queued, unpaid })
     }
 }
@@ -230,7 +246,7 @@ where
     type Pushed = Sent<Pushed>;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
-        self.issue_by(smmu, unpaid(commands), |queue| queue.issue(commands))
+        self.issue_any(smmu, Commands::Typed(commands))
     }
 
     fn push(
@@ -239,14 +255,11 @@ where
         pushed: Option<Self::Pushed>,
         commands: &[Command],
     ) -> Result<Self::Pushed, SinkError> {
-        self.push_by(smmu, pushed, unpaid(commands), |queue, pushed| queue.push(pushed, commands))
+        self.push_any(smmu, pushed, Commands::Typed(commands))
     }
 
     fn prove(&self, pushed: Self::Pushed, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
-        self.prove_by(pushed, unpaid(commands), |queue, pushed| match pushed {
-            Some(pushed) => queue.prove(pushed, commands),
-            None => queue.issue(commands),
-        })
+        self.prove_any(pushed, Commands::Typed(commands))
     }
 
     fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError> {
@@ -263,7 +276,7 @@ where
         smmu: SmmuId,
         commands: EncodedBatch<'_>,
     ) -> Result<Self::Ticket, SinkError> {
-        self.issue_by(smmu, unpaid_encoded(&commands), |queue| queue.issue_encoded(&commands))
+        self.issue_any(smmu, Commands::Encoded(commands.words()))
     }
 
     fn push_encoded(
@@ -272,9 +285,7 @@ where
         pushed: Option<Self::Pushed>,
         commands: EncodedBatch<'_>,
     ) -> Result<Self::Pushed, SinkError> {
-        self.push_by(smmu, pushed, unpaid_encoded(&commands), |queue, pushed| {
-            queue.push_encoded(pushed, &commands)
-        })
+        self.push_any(smmu, pushed, Commands::Encoded(commands.words()))
     }
 
     fn prove_encoded(
@@ -282,9 +293,6 @@ where
         pushed: Self::Pushed,
         commands: EncodedBatch<'_>,
     ) -> Result<Self::Ticket, SinkError> {
-        self.prove_by(pushed, unpaid_encoded(&commands), |queue, pushed| match pushed {
-            Some(pushed) => queue.prove_encoded(pushed, &commands),
-            None => queue.issue_encoded(&commands),
-        })
+        self.prove_any(pushed, Commands::Encoded(commands.words()))
     }
 }

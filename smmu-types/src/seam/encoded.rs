@@ -68,10 +68,16 @@ impl<'a> EncodedBatch<'a> {
     pub fn decoded<T>(self, f: impl FnOnce(&[Command]) -> T) -> T {
         // A placeholder that is cheap to write.
         let mut commands = [Command::CfgiAll; Self::MAX];
+        f(self.decode_into(&mut commands))
+    }
+
+    /// Out of line: each sink has several callers.
+    #[inline(never)]
+    fn decode_into(self, commands: &mut [Command]) -> &[Command] {
         for (command, raw) in commands.iter_mut().zip(self.0) {
             *command = Command::decode(*raw);
         }
-        f(commands.get(..self.0.len()).unwrap_or_default())
+        commands.get(..self.0.len()).unwrap_or_default()
     }
 }
 

@@ -123,7 +123,6 @@ const MAX_PAGES_DS: u64 = 1 << 40;
 /// - with [`RangeSupport::Single`], for a range that needs as many commands as a table of the granule
 ///   has entries of 8 bytes.
 #[must_use]
-#[inline]
 pub fn plan<A: SpanAddress>(support: RangeSupport, extent: Extent) -> Plan<A> {
     let Extent { address, size, granule, block_shift: _, leaf } = extent;
     let leaves = extent.level().map_or(LevelHint::Unknown, LevelHint::Bits64);
