@@ -1,4 +1,4 @@
-//! The time of queueing: against a mutex around a ring, and by each way to reserve slots.
+//! The time of queueing: against a mutex around a ring, and against a spinlock.
 //!
 //!     cargo bench -p smmu-cmdq
 //!
@@ -9,7 +9,7 @@
 mod instant;
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use instant::{BenchMemory, BenchQueue, BenchRing, ENTRIES, InstantSmmu, SIZE, queue};
@@ -19,7 +19,7 @@ use smmu_measure::{BenchTable as Table, line_handoff, nanoseconds, nanoseconds_t
 use smmu_types::queue::Position;
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
 use smmu_types::seam::{DmaBlock, Registers, StdWait};
-use smmu_types::{Asid, Command, Granule, Iova, Leaf, MsiAttributes, SmmuId, Vmid};
+use smmu_types::{Asid, Command, Granule, Iova, Leaf, MsiAttributes, RawCommand, SmmuId, Vmid};
 
 /// The baseline, as hypervisors have it: a mutex around the positions, on the same memory and
 /// registers.
@@ -75,9 +75,52 @@ impl MutexQueue {
     }
 }
 
+/// Another baseline: a ring under a spinlock, which copies ready words and never waits for room, since
+/// its SMMU has always consumed everything.
+struct SpinQueue {
+    registers: InstantSmmu,
+    memory: BenchMemory,
+    locked: AtomicBool,
+    producer: AtomicU32,
+}
+
+impl SpinQueue {
+    fn new() -> Self {
+        SpinQueue {
+            registers: InstantSmmu::default(),
+            memory: BenchRing::new(),
+            locked: AtomicBool::new(false),
+            producer: AtomicU32::new(0),
+        }
+    }
+
+    fn push(&self, commands: &[RawCommand]) {
+        while self
+            .locked
+            .compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
+            std::hint::spin_loop();
+        }
+        let mut producer = self.producer.load(Ordering::Relaxed);
+        for command in commands {
+            let at = producer as usize % ENTRIES * 2;
+            self.memory.words()[at].store(command.0[0], Ordering::Relaxed);
+            self.memory.words()[at + 1].store(command.0[1], Ordering::Relaxed);
+            producer = producer.wrapping_add(1);
+        }
+        self.memory.publish(0..0);
+        self.producer.store(producer, Ordering::Relaxed);
+        self.registers.write32(Port::MAIN.producer, producer & SIZE.pointer_mask());
+        self.locked.store(false, Ordering::Release);
+    }
+}
+
 const COMMANDS: [Command; 64] = [Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(7) }; 64];
 /// Enough calls that the threads of a round overlap for nearly all of it.
 const CALLS: u64 = 400_000;
+
+const ENCODED: [RawCommand; 64] = [COMMANDS[0].encode(); 64];
 
 fn pushes(queue: &BenchQueue, calls: u64, batch: usize) {
     for _ in 0..calls {
@@ -97,6 +140,26 @@ fn single() {
         (0..CALLS / 16).for_each(|_| locked.push(black_box(&COMMANDS)));
     });
     table.row("64 commands under a mutex, each", locked_many);
+    println!("{table}");
+}
+
+fn encoded() {
+    let mut table = Table::new("one thread, ready words, a call");
+    for batch in [1, 16, 64] {
+        let Some(queue) = queue(SyncBy::Polling) else { return };
+        let (spin, calls) = (SpinQueue::new(), CALLS / batch as u64);
+        let ours = nanoseconds(calls, || {
+            (0..calls).for_each(|_| {
+                let _ = black_box(&queue.push_encoded(None, black_box(&ENCODED[..batch])));
+            });
+        });
+        let theirs = nanoseconds(calls, || {
+            (0..calls).for_each(|_| spin.push(black_box(&ENCODED[..batch])));
+        });
+        table.row(&format!("{batch} encoded"), ours).against("a ring under a spinlock", theirs);
+        let typed = nanoseconds(calls, || pushes(&queue, calls, batch));
+        table.row(&format!("{batch} typed"), typed).against("a ring under a spinlock", theirs);
+    }
     println!("{table}");
 }
 
@@ -243,6 +306,7 @@ fn syncs() -> Result<(), QueueError> {
 
 fn main() -> Result<(), QueueError> {
     single();
+    encoded();
     against_a_mutex();
     syncs_against_a_mutex();
     scaling();

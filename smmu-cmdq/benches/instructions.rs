@@ -13,9 +13,10 @@ use gungraun::{library_benchmark, library_benchmark_group, main};
 use instant::BenchQueue;
 use smmu_cmdq::SyncBy;
 use smmu_types::range::{Extent, Plan, RangeSupport, plan};
-use smmu_types::{Asid, Command, Granule, Iova, Leaf, Vmid};
+use smmu_types::{Asid, Command, Granule, Iova, Leaf, RawCommand, Vmid};
 
 const COMMANDS: [Command; 64] = [Command::TlbiNhAsid { vmid: Vmid(0), asid: Asid(5) }; 64];
+const ENCODED: [RawCommand; 64] = [COMMANDS[0].encode(); 64];
 
 /// A queue that has been used before. It is never dropped, so the counts do not contain its end.
 fn used() -> Option<&'static BenchQueue> {
@@ -41,6 +42,24 @@ fn push_1_kept(queue: Option<&BenchQueue>) {
 #[bench::one(used())]
 fn push_64_kept(queue: Option<&BenchQueue>) {
     push(queue, &COMMANDS);
+}
+
+fn push_encoded(queue: Option<&BenchQueue>, commands: &[RawCommand]) {
+    if let Some(queue) = queue {
+        let _pushed = black_box(&queue.push_encoded(None, black_box(commands)));
+    }
+}
+
+#[library_benchmark]
+#[bench::one(used())]
+fn push_1_encoded_kept(queue: Option<&BenchQueue>) {
+    push_encoded(queue, &ENCODED[..1]);
+}
+
+#[library_benchmark]
+#[bench::one(used())]
+fn push_64_encoded_kept(queue: Option<&BenchQueue>) {
+    push_encoded(queue, &ENCODED);
 }
 
 #[library_benchmark]
@@ -80,7 +99,10 @@ fn plan_33_pages_kept(pages: u64) -> u64 {
     planned(pages)
 }
 
-library_benchmark_group!(name = queueing, benchmarks = [push_1_kept, push_64_kept, run_1_kept]);
+library_benchmark_group!(
+    name = queueing,
+    benchmarks = [push_1_kept, push_64_kept, push_1_encoded_kept, push_64_encoded_kept, run_1_kept]
+);
 
 library_benchmark_group!(
     name = planning,

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use smmu_types::seam::{CommandSink, Registers, SinkError, Wait};
+use smmu_types::seam::{CommandSink, EncodedBatch, Registers, SinkError, Wait};
 use smmu_types::{Command, SmmuId, SyncProof};
 
 use crate::ring::Slots;
@@ -17,6 +17,11 @@ use crate::{CommandQueue, OfSmmu, Opcodes, QueueError};
 pub trait Pick {
     /// The number for `commands`.
     fn pick(&self, commands: &[Command]) -> usize;
+
+    /// The number for encoded commands. By default it is that of the decoded ones.
+    fn pick_encoded(&self, commands: EncodedBatch<'_>) -> usize {
+        commands.decoded(|commands| self.pick(commands))
+    }
 }
 
 impl<F: Fn(&[Command]) -> usize> Pick for F {
@@ -102,6 +107,22 @@ pub struct InQueue<T> {
     what: T,
 }
 
+/// The commands of a call.
+#[derive(Clone, Copy)]
+enum Commands<'a> {
+    Typed(&'a [Command]),
+    Encoded(EncodedBatch<'a>),
+}
+
+impl Commands<'_> {
+    fn issue<E: CommandSink>(self, queue: &E, smmu: SmmuId) -> Result<E::Ticket, SinkError> {
+        match self {
+            Commands::Typed(commands) => queue.issue(smmu, commands),
+            Commands::Encoded(commands) => queue.issue_encoded(smmu, commands),
+        }
+    }
+}
+
 impl<T> InQueue<T> {
     /// The index of the queue.
     #[must_use]
@@ -150,16 +171,26 @@ where
     }
 
     /// The queue for a call that begins something new.
-    fn choose(&self, commands: &[Command]) -> usize {
+    fn choose(&self, commands: Commands<'_>) -> usize {
         let others = self.queues().len().saturating_sub(1);
-        match self.pick.pick(commands).checked_rem(others) {
-            Some(other) if self.takes(other + 1, commands) => other + 1,
+        if others == 0 {
+            return 0;
+        }
+        let number = match commands {
+            Commands::Typed(commands) => self.pick.pick(commands),
+            Commands::Encoded(commands) => self.pick.pick_encoded(commands),
+        };
+        match number % others {
+            other if self.takes(other + 1, commands) => other + 1,
             _ => 0,
         }
     }
 
-    fn takes(&self, at: usize, commands: &[Command]) -> bool {
-        self.queues().get(at).is_some_and(|queue| queue.takes().has_all(commands))
+    fn takes(&self, at: usize, commands: Commands<'_>) -> bool {
+        self.queues().get(at).is_some_and(|queue| match commands {
+            Commands::Typed(commands) => queue.takes().has_all(commands),
+            Commands::Encoded(commands) => queue.takes().has_all_encoded(&commands),
+        })
     }
 
     /// The queue for commands that must follow what was `pushed`, and what of that is still to be
@@ -167,7 +198,7 @@ where
     fn behind(
         &self,
         pushed: InQueue<E::Pushed>,
-        commands: &[Command],
+        commands: Commands<'_>,
     ) -> Result<(usize, Option<E::Pushed>), SinkError> {
         let InQueue { queue, what } = pushed;
         if self.takes(queue, commands) {
@@ -176,6 +207,51 @@ where
         let before = self.queue(queue)?;
         let _proof = before.wait(before.prove(what, &[])?)?;
         Ok((0, None))
+    }
+
+    fn issue_any(
+        &self,
+        smmu: SmmuId,
+        commands: Commands<'_>,
+    ) -> Result<InQueue<E::Ticket>, SinkError> {
+        self.check(smmu)?;
+        let at = self.choose(commands);
+        Ok(InQueue { queue: at, what: commands.issue(self.queue(at)?, smmu)? })
+    }
+
+    fn push_any(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<InQueue<E::Pushed>>,
+        commands: Commands<'_>,
+    ) -> Result<InQueue<E::Pushed>, SinkError> {
+        self.check(smmu)?;
+        let (at, pushed) = match pushed {
+            Some(pushed) => self.behind(pushed, commands)?,
+            None => (self.choose(commands), None),
+        };
+        let queue = self.queue(at)?;
+        let what = match commands {
+            Commands::Typed(commands) => queue.push(smmu, pushed, commands)?,
+            Commands::Encoded(commands) => queue.push_encoded(smmu, pushed, commands)?,
+        };
+        Ok(InQueue { queue: at, what })
+    }
+
+    fn prove_any(
+        &self,
+        pushed: InQueue<E::Pushed>,
+        commands: Commands<'_>,
+    ) -> Result<InQueue<E::Ticket>, SinkError> {
+        self.check(pushed.smmu())?;
+        let (at, pushed) = self.behind(pushed, commands)?;
+        let queue = self.queue(at)?;
+        let what = match (pushed, commands) {
+            (Some(pushed), Commands::Typed(commands)) => queue.prove(pushed, commands)?,
+            (Some(pushed), Commands::Encoded(commands)) => queue.prove_encoded(pushed, commands)?,
+            (None, commands) => commands.issue(queue, self.smmu)?,
+        };
+        Ok(InQueue { queue: at, what })
     }
 
     fn check(&self, smmu: SmmuId) -> Result<(), SinkError> {
@@ -199,9 +275,7 @@ where
     type Pushed = InQueue<E::Pushed>;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
-        self.check(smmu)?;
-        let queue = self.choose(commands);
-        Ok(InQueue { queue, what: self.queue(queue)?.issue(smmu, commands)? })
+        self.issue_any(smmu, Commands::Typed(commands))
     }
 
     fn push(
@@ -210,28 +284,41 @@ where
         pushed: Option<Self::Pushed>,
         commands: &[Command],
     ) -> Result<Self::Pushed, SinkError> {
-        self.check(smmu)?;
-        let (queue, pushed) = match pushed {
-            Some(pushed) => self.behind(pushed, commands)?,
-            None => (self.choose(commands), None),
-        };
-        Ok(InQueue { queue, what: self.queue(queue)?.push(smmu, pushed, commands)? })
+        self.push_any(smmu, pushed, Commands::Typed(commands))
     }
 
     fn prove(&self, pushed: Self::Pushed, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
-        self.check(pushed.smmu())?;
-        let (at, pushed) = self.behind(pushed, commands)?;
-        let queue = self.queue(at)?;
-        let what = match pushed {
-            Some(pushed) => queue.prove(pushed, commands)?,
-            None => queue.issue(self.smmu, commands)?,
-        };
-        Ok(InQueue { queue: at, what })
+        self.prove_any(pushed, Commands::Typed(commands))
     }
 
     fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError> {
         self.check(ticket.smmu())?;
         self.queue(ticket.queue)?.wait(ticket.what)
+    }
+
+    fn issue_encoded(
+        &self,
+        smmu: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        self.issue_any(smmu, Commands::Encoded(commands))
+    }
+
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Self::Pushed>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Pushed, SinkError> {
+        self.push_any(smmu, pushed, Commands::Encoded(commands))
+    }
+
+    fn prove_encoded(
+        &self,
+        pushed: Self::Pushed,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        self.prove_any(pushed, Commands::Encoded(commands))
     }
 }
 

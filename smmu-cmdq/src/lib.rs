@@ -79,7 +79,7 @@
 //! # Cost
 //!
 //! - A call: one atomic operation to reserve slots, two if another caller was faster, and one to
-//!   commit them, two stores per command, one or two barriers, at most one write of `CMDQ_PROD`. It reads `CMDQ_CONS` if the ring looks
+//!   commit them, two stores per command (with encoded commands, two loads and two stores), one or two barriers, at most one write of `CMDQ_PROD`. It reads `CMDQ_CONS` if the ring looks
 //!   full, and once in a quarter of the ring if no waiter does.
 //! - A look of a waiter: one read of `CMDQ_CONS`; while the `CMD_SYNC` is not complete, also one of
 //!   `GERROR` and one of `GERRORN`. For an MSI, 63 of 64 looks are one load instead.
@@ -104,6 +104,7 @@
 #[cfg(any(test, feature = "fake"))]
 extern crate std;
 
+mod commands;
 mod config;
 mod error;
 mod failures;

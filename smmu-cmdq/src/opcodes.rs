@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use smmu_types::Command;
+use smmu_types::{Command, RawCommand};
 
 /// Opcodes that a queue takes; [`QueueGroup`](crate::QueueGroup) routes by them.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,12 @@ impl Opcodes {
     #[must_use]
     pub fn has_all(self, commands: &[Command]) -> bool {
         self == Opcodes::ALL || commands.iter().all(|command| self.has(command.encode().opcode()))
+    }
+
+    /// [`has_all`](Self::has_all) of encoded commands.
+    #[must_use]
+    pub fn has_all_encoded(self, commands: &[RawCommand]) -> bool {
+        self == Opcodes::ALL || commands.iter().all(|command| self.has(command.opcode()))
     }
 }
 

@@ -26,6 +26,7 @@ use smmu_types::Command;
 use smmu_types::seam::{Registers, SinkError, TimedOut, Wait, poll};
 
 use crate::CommandQueue;
+use crate::commands::Commands;
 use crate::prod_owner::Take;
 use crate::reserve::{Reservation, Reserved};
 use crate::ring::{self, Slots};
@@ -74,24 +75,27 @@ where
 {
     /// Queue `commands`, and with `SYNC` a `CMD_SYNC` behind them. Returns their positions.
     #[inline]
-    pub(crate) fn produce<const SYNC: bool>(
+    pub(crate) fn produce<const SYNC: bool, C>(
         &self,
-        commands: &[Command],
-    ) -> Result<Range<u64>, SinkError> {
+        commands: &[C],
+    ) -> Result<Range<u64>, SinkError>
+    where
+        for<'c> &'c [C]: Into<Commands<'c>>,
+    {
         self.gerror.check(self.hot.smmu)?;
         // One comparison for both rare cases: nothing to queue (the subtraction wraps), and a long
         // batch.
         if (commands.len() as u64).wrapping_sub(u64::from(!SYNC))
             > self.hot.longest - u64::from(!SYNC)
         {
-            return self.produce_in_pieces(commands, SYNC);
+            return self.produce_in_pieces(commands.into(), SYNC);
         }
         let count = commands.len() as u64 + u64::from(SYNC);
         let Reserved { start, low } = match self.reserve.reserve(count) {
             Some(reserved) => reserved,
             None => self.reserve_slowly(count)?,
         };
-        let filled = self.fill::<SYNC, SYNC>(start, commands);
+        let filled = self.fill(start, commands.into(), SYNC, SYNC);
         if low {
             self.add_room();
         }
@@ -103,35 +107,31 @@ where
 
     /// Fill reserved slots, and commit them.
     ///
-    /// `PROVEN`: a `CMD_SYNC` of the same call follows, here or in a later piece.
+    /// `sync`: a `CMD_SYNC` belongs behind them. `proven`: a `CMD_SYNC` of the same call follows, here
+    /// or in a later piece.
     #[inline(always)]
-    fn fill<const SYNC: bool, const PROVEN: bool>(
-        &self,
-        start: u64,
-        commands: &[Command],
-    ) -> Filled {
+    fn fill(&self, start: u64, commands: Commands<'_>, sync: bool, proven: bool) -> Filled {
         let (first, entries) = (self.index(start), self.hot.index_mask as usize + 1);
         let behind = first + commands.len();
-        let end = start + (commands.len() + usize::from(SYNC)) as u64;
-        let atc = if behind + usize::from(SYNC) <= entries {
-            let atc = match commands {
+        let end = start + (commands.len() + usize::from(sync)) as u64;
+        let atc = if behind + usize::from(sync) <= entries {
+            let atc = match commands.only() {
                 // Most calls have one command. In line it costs less than the loop.
-                [one] => {
-                    let command = one.encode();
+                Some(command) => {
                     self.block.store(first, command);
                     command.opcode() == ring::ATC_INV
                 }
-                _ => self.block.fill(first, commands),
+                None => self.store_all(first, commands),
             };
-            if SYNC {
+            if sync {
                 self.block.store(behind, self.sync_at(end - 1));
             }
-            self.publish(first..behind + usize::from(SYNC));
+            self.publish(first..behind + usize::from(sync));
             atc
         } else {
-            self.fill_around::<SYNC>(start, commands)
+            self.fill_around(start, commands.copied(), sync)
         };
-        let filled = if atc && !PROVEN { self.replace_atc(start..end) } else { Filled::All };
+        let filled = if atc && !proven { self.replace_atc(start..end) } else { Filled::All };
         let take = match self.hot.acknowledges_by_producer {
             true => Take::BySwap,
             false => Take::ByLoad,
@@ -142,15 +142,24 @@ where
         filled
     }
 
+    /// Store commands into consecutive slots. Returns whether `ATC_INV` is among them.
+    #[inline(always)]
+    fn store_all(&self, first: usize, commands: Commands<'_>) -> bool {
+        match commands {
+            Commands::Typed(commands) => self.block.fill(first, commands),
+            Commands::Encoded(commands) => self.block.copy(first, commands),
+        }
+    }
+
     /// As `fill`, for slots that wrap around the end of the ring. Returns whether `ATC_INV` is
     /// among them.
     #[cold]
-    fn fill_around<const SYNC: bool>(&self, start: u64, commands: &[Command]) -> bool {
+    fn fill_around(&self, start: u64, commands: Commands<'_>, sync: bool) -> bool {
         let (first, entries) = (self.index(start), self.size.entries() as usize);
         let (upper, lower) = commands.split_at(commands.len().min(entries - first));
-        let atc = self.block.fill(first, upper) | self.block.fill(0, lower);
+        let atc = self.store_all(first, upper) | self.store_all(0, lower);
         let mut end = start + commands.len() as u64;
-        if SYNC {
+        if sync {
             self.block.store(self.index(end), self.sync_at(end));
             end += 1;
         }
@@ -180,12 +189,14 @@ where
 
     /// [`fill`](Self::fill) for a piece of a long batch, out of line.
     #[inline(never)]
-    fn fill_piece<const SYNC: bool, const PROVEN: bool>(
+    fn fill_piece(
         &self,
         start: u64,
-        commands: &[Command],
+        commands: Commands<'_>,
+        sync: bool,
+        proven: bool,
     ) -> Result<(), SinkError> {
-        match self.fill::<SYNC, PROVEN>(start, commands) {
+        match self.fill(start, commands, sync, proven) {
             Filled::All => Ok(()),
             Filled::WithoutAtc => Err(self.atc_refused()),
         }
@@ -283,8 +294,12 @@ where
     ///
     /// The exclusive reservation keeps other callers' commands from between the pieces.
     #[cold]
-    fn produce_in_pieces(&self, commands: &[Command], sync: bool) -> Result<Range<u64>, SinkError> {
-        if commands.is_empty() && !sync {
+    fn produce_in_pieces(
+        &self,
+        commands: Commands<'_>,
+        sync: bool,
+    ) -> Result<Range<u64>, SinkError> {
+        if commands.len() == 0 && !sync {
             let next = self.reserve.next();
             return Ok(next..next);
         }
@@ -298,20 +313,16 @@ where
         loop {
             let piece = (rest.len() as u64).min(most - u64::from(forced && most > 1));
             let (now, later) = rest.split_at(piece as usize);
-            let ends = forced || sync && later.is_empty();
+            let ends = forced || sync && later.len() == 0;
             let count = piece + u64::from(ends);
             let at = exclusive.next;
             self.poll_for_room(|consumer| {
                 self.reserve.reserve_exclusive(at, count, consumer).then_some(())
             })?;
             exclusive.next = at + count;
-            match (ends, sync) {
-                (true, _) => self.fill_piece::<true, true>(at, now),
-                (false, true) => self.fill_piece::<false, true>(at, now),
-                (false, false) => self.fill_piece::<false, false>(at, now),
-            }?;
+            self.fill_piece(at, now, ends, ends || sync)?;
             rest = later;
-            if rest.is_empty() {
+            if rest.len() == 0 {
                 return Ok(start..exclusive.next);
             }
         }

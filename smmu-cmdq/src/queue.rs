@@ -5,9 +5,10 @@ use core::ops::{Deref, Range};
 
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::queue_base;
-use smmu_types::seam::{CommandSink, DmaLayout, Registers, SinkError, Wait};
+use smmu_types::seam::{CommandSink, DmaLayout, EncodedBatch, Registers, SinkError, Wait};
 use smmu_types::{Command, Completion, PhysAddr, RawCommand, SmmuId, SyncMsi, SyncProof};
 
+use crate::commands::Commands;
 use crate::failures::{FailureCounts, FailureRecords};
 use crate::gerror_handler::GerrorHandler;
 use crate::prod_owner::ProdOwner;
@@ -268,7 +269,25 @@ where
     /// that part out.
     #[inline]
     pub fn issue(&self, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        let own = self.produce::<true>(commands)?;
+        self.issue_any(commands)
+    }
+
+    /// [`issue`](Self::issue) with encoded commands. The queue copies them, and encodes none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`issue`](Self::issue).
+    #[inline]
+    pub fn issue_encoded(&self, commands: &[RawCommand]) -> Result<SyncTicket, SinkError> {
+        self.issue_any(commands)
+    }
+
+    #[inline(always)]
+    fn issue_any<C>(&self, commands: &[C]) -> Result<SyncTicket, SinkError>
+    where
+        for<'c> &'c [C]: Into<Commands<'c>>,
+    {
+        let own = self.produce::<true, C>(commands)?;
         Ok(SyncTicket::new(self.hot.smmu, self.hot.identity, own))
     }
 
@@ -286,13 +305,34 @@ where
     ///   `sync_every`.
     /// - [`SinkError::UnknownSmmu`]: `pushed` belongs to another queue.
     pub fn push(&self, pushed: Option<Pushed>, commands: &[Command]) -> Result<Pushed, SinkError> {
+        self.push_any(pushed, commands)
+    }
+
+    /// [`push`](Self::push) with encoded commands. The queue copies them, and encodes none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`push`](Self::push).
+    pub fn push_encoded(
+        &self,
+        pushed: Option<Pushed>,
+        commands: &[RawCommand],
+    ) -> Result<Pushed, SinkError> {
+        self.push_any(pushed, commands)
+    }
+
+    #[inline(always)]
+    fn push_any<C>(&self, pushed: Option<Pushed>, commands: &[C]) -> Result<Pushed, SinkError>
+    where
+        for<'c> &'c [C]: Into<Commands<'c>>,
+    {
         let smmu = self.hot.smmu;
         if pushed.as_ref().is_some_and(|pushed| pushed.queue != self.hot.identity) {
             return Err(SinkError::UnknownSmmu { smmu });
         }
         let Range { start, .. } = match self.hot.forces_sync {
-            false => self.produce::<false>(commands)?,
-            true => self.produce::<true>(commands)?,
+            false => self.produce::<false, C>(commands)?,
+            true => self.produce::<true, C>(commands)?,
         };
         // An empty push has a position that may be too high; see `Reservation::next`.
         let from = pushed.map_or(start, |pushed| pushed.from.min(start));
@@ -311,10 +351,31 @@ where
     /// As for [`issue`](Self::issue); [`SinkError::UnknownSmmu`] if `pushed` belongs to another
     /// queue.
     pub fn prove(&self, pushed: Pushed, commands: &[Command]) -> Result<SyncTicket, SinkError> {
+        self.prove_any(pushed, commands)
+    }
+
+    /// [`prove`](Self::prove) with encoded commands. The queue copies them, and encodes none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`prove`](Self::prove).
+    pub fn prove_encoded(
+        &self,
+        pushed: Pushed,
+        commands: &[RawCommand],
+    ) -> Result<SyncTicket, SinkError> {
+        self.prove_any(pushed, commands)
+    }
+
+    #[inline(always)]
+    fn prove_any<C>(&self, pushed: Pushed, commands: &[C]) -> Result<SyncTicket, SinkError>
+    where
+        for<'c> &'c [C]: Into<Commands<'c>>,
+    {
         if pushed.queue != self.hot.identity {
             return Err(SinkError::UnknownSmmu { smmu: self.hot.smmu });
         }
-        Ok(self.issue(commands)?.from(pushed.from))
+        Ok(self.issue_any(commands)?.from(pushed.from))
     }
 
     /// [`issue`](Self::issue), then [`wait`](Self::wait).
@@ -401,5 +462,36 @@ where
 
     fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
         CommandQueue::wait(self, ticket)
+    }
+
+    fn issue_encoded(
+        &self,
+        smmu: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<SyncTicket, SinkError> {
+        if smmu != self.hot.smmu {
+            return Err(SinkError::UnknownSmmu { smmu });
+        }
+        CommandQueue::issue_encoded(self, &commands)
+    }
+
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Pushed>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Pushed, SinkError> {
+        if smmu != self.hot.smmu {
+            return Err(SinkError::UnknownSmmu { smmu });
+        }
+        CommandQueue::push_encoded(self, pushed, &commands)
+    }
+
+    fn prove_encoded(
+        &self,
+        pushed: Pushed,
+        commands: EncodedBatch<'_>,
+    ) -> Result<SyncTicket, SinkError> {
+        CommandQueue::prove_encoded(self, pushed, &commands)
     }
 }

@@ -1,6 +1,6 @@
 //! Sends invalidations twice, for SMMUs that may miss the first ones.
 
-use smmu_types::seam::{CommandSink, SinkError};
+use smmu_types::seam::{CommandSink, EncodedBatch, SinkError};
 use smmu_types::{Command, Quirk, Quirks, SmmuId, SyncProof};
 
 use crate::OfSmmu;
@@ -180,5 +180,44 @@ impl<S: CommandSink> CommandSink for RepeatingSink<S> {
 
     fn wait(&self, ticket: S::Ticket) -> Result<SyncProof, SinkError> {
         self.sink.wait(ticket)
+    }
+
+    fn issue_encoded(
+        &self,
+        smmu: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<S::Ticket, SinkError> {
+        match self.passes {
+            Passes::One => self.sink.issue_encoded(smmu, commands),
+            Passes::Two => commands.decoded(|commands| self.issue(smmu, commands)),
+        }
+    }
+
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Self::Pushed>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Pushed, SinkError> {
+        let before = match pushed {
+            _ if self.passes == Passes::Two => {
+                return commands.decoded(|commands| self.push(smmu, pushed, commands));
+            }
+            Some(of) if of.smmu != smmu => return Err(SinkError::UnknownSmmu { smmu }),
+            Some(of) => Some(of.pushed),
+            None => None,
+        };
+        Ok(RepeatedPushed { smmu, pushed: self.sink.push_encoded(smmu, before, commands)? })
+    }
+
+    fn prove_encoded(
+        &self,
+        pushed: Self::Pushed,
+        commands: EncodedBatch<'_>,
+    ) -> Result<S::Ticket, SinkError> {
+        match self.passes {
+            Passes::One => self.sink.prove_encoded(pushed.pushed, commands),
+            Passes::Two => commands.decoded(|commands| self.prove(pushed, commands)),
+        }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) const fn needed(size: QueueSize, sync_by: SyncBy) -> u64 {
 pub trait Slots {
     /// Store commands into consecutive slots. Returns whether `ATC_INV` is among them.
     fn fill(&self, first: usize, commands: &[Command]) -> bool;
+    /// As [`fill`](Self::fill), with encoded commands.
+    fn copy(&self, first: usize, commands: &[RawCommand]) -> bool;
     /// Store one command.
     fn store(&self, slot: usize, command: RawCommand);
     /// Load one command.
@@ -59,6 +61,18 @@ impl<B: DmaBlock> Slots for B {
         let mut atc = false;
         for ([low, high], command) in words.as_chunks::<WORDS>().0.iter().zip(commands) {
             let command = command.encode();
+            low.store(command.0[0], Ordering::Relaxed);
+            high.store(command.0[1], Ordering::Relaxed);
+            atc |= command.opcode() == ATC_INV;
+        }
+        atc
+    }
+
+    #[inline(never)]
+    fn copy(&self, first: usize, commands: &[RawCommand]) -> bool {
+        let words = self.words().get(words(first..first + commands.len())).unwrap_or_default();
+        let mut atc = false;
+        for ([low, high], command) in words.as_chunks::<WORDS>().0.iter().zip(commands) {
             low.store(command.0[0], Ordering::Relaxed);
             high.store(command.0[1], Ordering::Relaxed);
             atc |= command.opcode() == ATC_INV;

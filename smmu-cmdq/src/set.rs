@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use smmu_types::seam::{CommandSink, SinkError};
+use smmu_types::seam::{CommandSink, EncodedBatch, SinkError};
 use smmu_types::{Command, SmmuId, SyncProof};
 
 use crate::{CommandQueue, Pushed, QueueError, SyncTicket};
@@ -103,5 +103,30 @@ where
 
     fn wait(&self, ticket: E::Ticket) -> Result<SyncProof, SinkError> {
         self.find(ticket.smmu())?.wait(ticket)
+    }
+
+    fn issue_encoded(
+        &self,
+        smmu: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<E::Ticket, SinkError> {
+        self.find(smmu)?.issue_encoded(smmu, commands)
+    }
+
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<E::Pushed>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<E::Pushed, SinkError> {
+        self.find(smmu)?.push_encoded(smmu, pushed, commands)
+    }
+
+    fn prove_encoded(
+        &self,
+        pushed: E::Pushed,
+        commands: EncodedBatch<'_>,
+    ) -> Result<E::Ticket, SinkError> {
+        self.find(pushed.smmu())?.prove_encoded(pushed, commands)
     }
 }

@@ -11,7 +11,7 @@ use std::hint::black_box;
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use smmu_invs::{InvArray, InvSpec};
 use smmu_types::range::{Extent, RangeSupport};
-use smmu_types::seam::{CommandSink, SinkError};
+use smmu_types::seam::{CommandSink, EncodedBatch, SinkError};
 use smmu_types::{
     Asid, CacheTag, Command, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof, Vmid,
 };
@@ -41,6 +41,26 @@ impl CommandSink for Discard {
     }
     fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
         Ok(SyncProof::vouch(ticket))
+    }
+    fn issue_encoded(&self, smmu: SmmuId, commands: EncodedBatch<'_>) -> Result<SmmuId, SinkError> {
+        black_box(commands.words());
+        Ok(smmu)
+    }
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        _: Option<SmmuId>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<SmmuId, SinkError> {
+        black_box(commands.words());
+        Ok(smmu)
+    }
+    fn prove_encoded(
+        &self,
+        pushed: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<SmmuId, SinkError> {
+        self.issue_encoded(pushed, commands)
     }
 }
 
@@ -83,6 +103,13 @@ fn with_all(entries: usize) -> (&'static InvArray, Vec<InvSpec>) {
     (array(&devices(entries)), devices(entries))
 }
 
+/// An array of devices, each with two users, and the request of all of them.
+fn with_shared(entries: usize) -> (&'static InvArray, Vec<InvSpec>) {
+    let request = devices(entries);
+    let shared = array(&request).merge(&request).unwrap();
+    (Box::leak(Box::new(shared)), request)
+}
+
 /// An array of devices, and the request of the first four.
 fn with_first_four(entries: usize) -> (&'static InvArray, Vec<InvSpec>) {
     (array(&devices(entries)), devices(4))
@@ -116,6 +143,12 @@ fn merge_4_into_1024_kept((old, request): (&'static InvArray, [InvSpec; 4])) {
     std::mem::forget(black_box(old.merge(black_box(&request))));
 }
 
+#[library_benchmark]
+#[bench::one(with_four(16_384))]
+fn merge_4_into_16384_kept((old, request): (&'static InvArray, [InvSpec; 4])) {
+    std::mem::forget(black_box(old.merge(black_box(&request))));
+}
+
 fn unref(array: &InvArray, request: &[InvSpec]) {
     array.unref(black_box(request), |_, outcome| {
         black_box(&outcome);
@@ -137,6 +170,18 @@ fn unref_all_of_4_kept((array, request): (&'static InvArray, Vec<InvSpec>)) {
 #[library_benchmark]
 #[bench::one(with_all(64))]
 fn unref_all_of_64_kept((array, request): (&'static InvArray, Vec<InvSpec>)) {
+    unref_kept(array, request);
+}
+
+#[library_benchmark]
+#[bench::one(with_all(16_384))]
+fn unref_all_of_16384_kept((array, request): (&'static InvArray, Vec<InvSpec>)) {
+    unref_kept(array, request);
+}
+
+#[library_benchmark]
+#[bench::one(with_shared(4))]
+fn unref_4_of_4_kept((array, request): (&'static InvArray, Vec<InvSpec>)) {
     unref_kept(array, request);
 }
 
@@ -166,6 +211,34 @@ fn purge_half_of_64_kept(array: &'static InvArray) {
 #[bench::one(half_trash(1024))]
 fn purge_half_of_1024_kept(array: &'static InvArray) {
     purge(array);
+}
+
+#[library_benchmark]
+#[bench::one(half_trash(16_384))]
+fn purge_half_of_16384_kept(array: &'static InvArray) {
+    purge(array);
+}
+
+/// The array side of an attach of one more device with ATS, and of its detach.
+fn attach_and_detach(old: &InvArray, entries: usize) {
+    let device = InvSpec::ats(SmmuId(0), StreamId(entries as u32 * 8), None);
+    let request = [asid(0, 7), device];
+    let Ok(attached) = old.merge(black_box(&request)) else { return };
+    unref(&attached, &request);
+    std::mem::forget(black_box(attached.purge()));
+    std::mem::forget(attached);
+}
+
+#[library_benchmark]
+#[bench::one(array(&devices(4)))]
+fn attach_and_detach_4_kept(array: &'static InvArray) {
+    attach_and_detach(array, 4);
+}
+
+#[library_benchmark]
+#[bench::one(array(&devices(64)))]
+fn attach_and_detach_64_kept(array: &'static InvArray) {
+    attach_and_detach(array, 64);
 }
 
 fn page(array: &InvArray) {
@@ -199,6 +272,12 @@ fn page_16_vmids_kept(array: &'static InvArray) {
 }
 
 #[library_benchmark]
+#[bench::one(array(&vmids(64)))]
+fn page_64_vmids_kept(array: &'static InvArray) {
+    page(array);
+}
+
+#[library_benchmark]
 #[bench::one(array(&smmus(16)))]
 fn page_16_smmus_kept(array: &'static InvArray) {
     page(array);
@@ -216,12 +295,18 @@ library_benchmark_group!(
         merge_4_into_4_kept,
         merge_4_into_64_kept,
         merge_4_into_1024_kept,
+        merge_4_into_16384_kept,
         unref_all_of_4_kept,
         unref_all_of_64_kept,
+        unref_all_of_16384_kept,
+        unref_4_of_4_kept,
         unref_4_of_64_kept,
         purge_half_of_4_kept,
         purge_half_of_64_kept,
-        purge_half_of_1024_kept
+        purge_half_of_1024_kept,
+        purge_half_of_16384_kept,
+        attach_and_detach_4_kept,
+        attach_and_detach_64_kept
     ]
 );
 
@@ -232,6 +317,7 @@ library_benchmark_group!(
         page_16_tag_and_ats_kept,
         page_64_tag_and_ats_kept,
         page_16_vmids_kept,
+        page_64_vmids_kept,
         page_16_smmus_kept,
         page_64_smmus_kept
     ]

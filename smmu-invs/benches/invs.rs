@@ -17,9 +17,9 @@ use smmu_invs::{
 };
 use smmu_measure::{BenchTable as Table, nanoseconds, nanoseconds_threads, nanoseconds_with};
 use smmu_types::range::{Extent, RangeSupport};
-use smmu_types::seam::{CommandSink, SinkError};
+use smmu_types::seam::{CommandSink, EncodedBatch, SinkError};
 use smmu_types::{
-    Asid, CacheTag, Command, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof, Vmid,
+    Asid, CacheTag, Command, Granule, Leaf, RawCommand, Regime, SmmuId, StreamId, SyncProof, Vmid,
 };
 
 /// The system's allocator with a count of bytes.
@@ -75,6 +75,26 @@ impl CommandSink for Discard {
     }
     fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
         Ok(SyncProof::vouch(ticket))
+    }
+    fn issue_encoded(&self, smmu: SmmuId, commands: EncodedBatch<'_>) -> Result<SmmuId, SinkError> {
+        black_box(commands.words());
+        Ok(smmu)
+    }
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        _: Option<SmmuId>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<SmmuId, SinkError> {
+        black_box(commands.words());
+        Ok(smmu)
+    }
+    fn prove_encoded(
+        &self,
+        pushed: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<SmmuId, SinkError> {
+        self.issue_encoded(pushed, commands)
     }
 }
 
@@ -177,7 +197,21 @@ fn arrays() {
             || copies(rounds, || old.merge(&request).unwrap()),
             |arrays| arrays.iter().for_each(|array| drop_users(array, &request)),
         );
-        table.row(&format!("unref 4 of {entries}"), per(some, entries + 4)).bar(3.0);
+        let map = nanoseconds_with(
+            rounds,
+            || copies(rounds, counted),
+            |maps| {
+                for map in maps {
+                    for spec in &request {
+                        map.entry(spec.key).and_modify(|users| *users -= 1);
+                    }
+                }
+            },
+        );
+        table
+            .row(&format!("unref 4 of {entries}"), per(some, entries + 4))
+            .bar(3.0)
+            .against("a BTreeMap of counts", per(map, entries + 4));
         let half: Vec<_> = all.iter().copied().skip(1).step_by(2).collect();
         let trashed = array(&all);
         drop_users(&trashed, &half);
@@ -186,9 +220,64 @@ fn arrays() {
                 black_box(black_box(&trashed).purge().unwrap());
             }
         });
-        table.row(&format!("purge every second of {entries}"), per(purge, entries)).bar(3.0);
+        let counts: Vec<_> = all.iter().zip(0u32..).map(|(spec, n)| (spec.key, n % 2)).collect();
+        let filter = nanoseconds(rounds, || {
+            for _ in 0..rounds {
+                let kept = black_box(&counts).iter().filter(|(_, users)| *users > 0);
+                black_box(kept.copied().collect::<Vec<_>>());
+            }
+        });
+        table
+            .row(&format!("purge every second of {entries}"), per(purge, entries))
+            .bar(3.0)
+            .against("a filtered Vec of counts", per(filter, entries));
+        attach_and_detach(&mut table, entries, &old, &all);
     }
     println!("{table}");
+}
+
+/// The array side of an attach of one more device, and of its detach.
+fn attach_and_detach(table: &mut Table, entries: usize, old: &InvArray, all: &[InvSpec]) {
+    let request = [asid(0, 7), InvSpec::ats(SmmuId(0), StreamId(entries as u32 * 8), None)];
+    let rounds = (16_384 / entries).max(1) as u64;
+    let ours = nanoseconds(rounds, || {
+        for _ in 0..rounds {
+            let attached = black_box(old).merge(black_box(&request)).unwrap();
+            drop_users(&attached, &request);
+            black_box(attached.purge().unwrap());
+        }
+    });
+    // Readers need an array of their own, so the baseline copies it, too.
+    let mut counts: BTreeMap<_, _> = all.iter().map(|spec| (spec.key, 1u32)).collect();
+    let map = nanoseconds(rounds, || {
+        for _ in 0..rounds {
+            for spec in black_box(&request) {
+                *counts.entry(spec.key).or_default() += 1;
+            }
+            black_box(counts.keys().copied().collect::<Vec<_>>());
+            for spec in black_box(&request) {
+                counts.entry(spec.key).and_modify(|users| *users -= 1);
+            }
+            counts.retain(|_, users| *users > 0);
+            black_box(counts.keys().copied().collect::<Vec<_>>());
+        }
+    });
+    table
+        .row(&format!("attach and detach beside {entries}"), ours / entries as f64)
+        .against("a BTreeMap of counts, and a Vec of its keys", map / entries as f64);
+}
+
+/// The baseline of a walk: the commands of `array` packed by hand, in a loop without an array, a plan
+/// or a failure.
+fn packed(words: &[(SmmuId, u64)]) {
+    let high = black_box(0x1000 | 1);
+    for of_smmu in words.chunk_by(|a, b| a.0 == b.0) {
+        let mut batch = [RawCommand::default(); 64];
+        for (command, (_, low)) in batch.iter_mut().zip(of_smmu) {
+            *command = RawCommand([black_box(0x12) | low, high]);
+        }
+        black_box(&batch[..of_smmu.len()]);
+    }
 }
 
 const PAGE: Extent = Extent::range(0x1000, 0x1000, Granule::K4, Leaf::Last).with_page_hint();
@@ -321,7 +410,13 @@ fn parts() {
         for entries in [1, 16, 64] {
             let array = array(&make(entries));
             let walk = times(|| black_box(&array).invalidate(black_box(PAGE), &Discard).unwrap());
-            table.row(&format!("walk {entries}, {shape}"), walk);
+            let ids =
+                make(entries).into_iter().map(|spec| (spec.key.smmu, u64::from(spec.key.id) << 32));
+            let words: Vec<_> = ids.collect();
+            let by_hand = times(|| packed(black_box(&words)));
+            table
+                .row(&format!("walk {entries}, {shape}"), walk)
+                .against("words packed by hand", by_hand);
         }
     }
     println!("{table}");

@@ -174,28 +174,23 @@ impl InvArray {
     pub fn unref(&self, request: &[InvSpec], mut outcome: impl FnMut(usize, UnrefOutcome)) {
         let (mut from, mut trash) = (0, 0);
         for (index, spec) in request.iter().enumerate() {
-            let rank = Rank::of(&spec.key);
-            let next = self.entries.get(from).map(|entry| (entry, entry.head()));
-            let found = match next.filter(|(entry, head)| entry.rank_of(*head) == rank) {
+            let next = self.entries.get(from);
+            let dropped = next.and_then(|entry| Some((entry, entry.drop_user(&spec.key)?)));
+            let found = match dropped {
                 Some(found) => {
                     from += 1;
                     Some(found)
                 }
                 None => {
-                    let (at, entry) = self.search(from, rank);
+                    let (at, entry) = self.search(from, Rank::of(&spec.key));
                     from = at + usize::from(entry.is_some());
-                    entry.map(|entry| (entry, entry.head()))
+                    entry.and_then(|entry| Some((entry, entry.drop_user(&spec.key)?)))
                 }
             };
-            let Some((entry, head)) = found else {
+            let Some((entry, (head, users))) = found else {
                 outcome(index, UnrefOutcome::NotPresent);
                 continue;
             };
-            if head.state() != EntryState::Live {
-                outcome(index, UnrefOutcome::NotPresent);
-                continue;
-            }
-            let users = entry.drop_user();
             if users > 0 {
                 outcome(index, UnrefOutcome::StillUsed { users });
                 continue;

@@ -36,9 +36,15 @@ impl Head {
         SmmuId((self.0 >> 48) as u16)
     }
 
+    /// The kind as a number.
+    #[inline]
+    pub(crate) fn kind_number(self) -> u8 {
+        (self.0 >> 40) as u8
+    }
+
     #[inline]
     pub(crate) fn kind(self) -> InvKind {
-        match self.0 >> 40 & 0xff {
+        match self.kind_number() {
             0 => InvKind::S1Asid,
             1 => InvKind::S2Vmid,
             2 => InvKind::S2VmidVsmmu,
@@ -50,7 +56,7 @@ impl Head {
 
     #[inline]
     pub(crate) fn is_ats(self) -> bool {
-        self.0 >> 40 & 0xff >= InvKind::Ats as u64
+        self.kind_number() >= InvKind::Ats as u8
     }
 
     /// Whether both are of one kind on one SMMU.
@@ -77,6 +83,12 @@ impl Head {
     #[inline]
     pub(crate) fn is_trash(self) -> bool {
         self.0 & 0xff >= EntryState::Trash as u64
+    }
+
+    /// The head of a live entry with this key.
+    #[inline]
+    const fn live(key: &InvKey) -> Self {
+        Head(Rank::of(key).high << 8 | EntryState::Live as u64)
     }
 
     const fn with(self, state: EntryState) -> Self {
@@ -135,9 +147,6 @@ impl Contents {
 pub(crate) struct EntryOptions(u32);
 
 impl EntryOptions {
-    /// The options of a kind that has none.
-    pub(crate) const NONE: Self = EntryOptions(0);
-
     #[inline]
     pub(crate) fn regime(self) -> Regime {
         if self.0 & EL2 == 0 { Regime::El1 } else { Regime::El2 }
@@ -197,8 +206,7 @@ impl InvEntry {
     /// A live entry with one user.
     #[inline]
     pub(crate) fn new(spec: &InvSpec) -> Self {
-        let head = Head(Rank::of(&spec.key).high << 8).with(EntryState::Live);
-        Self::from_words(head, u64::from(aux(spec)) << 32 | 1)
+        Self::from_words(Head::live(&spec.key), u64::from(aux(spec)) << 32 | 1)
     }
 
     /// A copy for another array.
@@ -304,13 +312,21 @@ impl InvEntry {
         self.tail.store(tail, Ordering::Relaxed);
     }
 
-    /// Takes one user away. Returns the users that are left.
-    #[inline]
-    pub(crate) fn drop_user(&self) -> u32 {
-        let tail = self.tail();
-        let users = (tail as u32).saturating_sub(1);
-        self.tail.store(tail & !u64::from(u32::MAX) | u64::from(users), Ordering::Relaxed);
-        users
+    /// Takes one user from a live entry with this key. Returns its head, and the users that are left.
+    ///
+    /// `None`, and nothing has changed, if the entry is not live or has another key.
+    #[inline(always)]
+    pub(crate) fn drop_user(&self, key: &InvKey) -> Option<(Head, u32)> {
+        // One comparison for the SMMU, the kind, the id and the state.
+        let (head, tail) = (self.head(), self.tail());
+        let is_other = head.0 != Head::live(key).0;
+        if is_other || head.is_ats() && (tail >> 32) as u32 != key.ssid {
+            return None;
+        }
+        // A live entry has users (2). Without any, a subtraction would borrow from the options.
+        let left = tail - u64::from(tail as u32 != 0);
+        self.tail.store(left, Ordering::Relaxed);
+        Some((head, left as u32))
     }
 
     #[inline]

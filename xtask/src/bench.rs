@@ -15,13 +15,14 @@ use crate::workspace::Workspace;
 
 const LIBRARY: &str = "gungraun";
 const RUNNER: &str = "gungraun-runner";
-/// The packages with benchmarks of instructions. Those with kept counts have them in
-/// [`REFERENCE`].
-const PACKAGES: [(&str, HasKept); 4] = [
-    ("smmu-types", HasKept::No),
-    ("smmu-cmdq", HasKept::Yes),
-    ("smmu-tags", HasKept::Yes),
-    ("smmu-invs", HasKept::Yes),
+/// The packages with benchmarks of instructions, and their folders. Those with kept counts have them
+/// in [`REFERENCE`].
+const PACKAGES: [(&str, &str, HasKept); 5] = [
+    ("smmu-types", "smmu-types", HasKept::No),
+    ("smmu-cmdq", "smmu-cmdq", HasKept::Yes),
+    ("smmu-tags", "smmu-tags", HasKept::Yes),
+    ("smmu-invs", "smmu-invs", HasKept::Yes),
+    ("smmu-driver", "harness/driver", HasKept::Yes),
 ];
 /// Below the folder of a package.
 const REFERENCE: &str = "benches/instructions.json";
@@ -76,7 +77,7 @@ pub(crate) fn run(workspace: &Workspace, kept: KeptCounts) -> Result<BenchReport
     let runner = tools::provide(workspace, RUNNER, ToolVersion::Exactly(&version))?;
     say(format_args!("{RUNNER} {version}: {runner}; building and running the benchmarks"));
     let mut report = BenchReport { compiler: compiler()?, ..BenchReport::default() };
-    for (package, has_kept) in PACKAGES {
+    for (package, folder, has_kept) in PACKAGES {
         let mut command = workspace.cargo();
         command
             .args(["bench", "--package", package, "--bench", "instructions"])
@@ -94,7 +95,7 @@ pub(crate) fn run(workspace: &Workspace, kept: KeptCounts) -> Result<BenchReport
         if has_kept == HasKept::No {
             continue;
         }
-        let path = workspace.root.join(package).join(REFERENCE);
+        let path = workspace.root.join(folder).join(REFERENCE);
         let reference = match kept {
             KeptCounts::Replace => {
                 let reference = Reference { compiler: report.compiler.clone(), counts };

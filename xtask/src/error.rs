@@ -116,6 +116,9 @@ pub(crate) enum Error {
     #[error("cannot use {}: {why}", path.display())]
     BrokenImage { path: PathBuf, why: String },
 
+    #[error("too many barriers in {}: {why}", path.display())]
+    Barriers { path: PathBuf, why: String },
+
     #[error(
         "`{name}` is too large: {bytes} bytes are loaded, {limit} are allowed ({}); \
          make it smaller, or raise the limit in xtask/src/board/images.rs",

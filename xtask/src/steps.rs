@@ -427,6 +427,18 @@ impl<'a> Suite<'a> {
                 Err(error) => StepOutcome::Failed(error.to_string()),
             }
         });
+        self.step("board barriers", || {
+            if options.board == BoardUse::LeftOut {
+                return StepOutcome::NotRun("no image was built (--no-board)".to_owned());
+            }
+            if images.is_empty() {
+                return StepOutcome::NotRun("no image; see the step `board images`".to_owned());
+            }
+            match board::check_barriers(&images) {
+                Ok(counted) => StepOutcome::Passed(format!("{} functions", counted.len())),
+                Err(error) => StepOutcome::Failed(error.to_string()),
+            }
+        });
         self.step("board Linux", || {
             if options.board == BoardUse::LeftOut {
                 return StepOutcome::NotRun("no Linux was made (--no-board)".to_owned());

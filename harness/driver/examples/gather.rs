@@ -16,7 +16,7 @@ use instant::{BenchQueue, BenchRing, InstantSmmu, SIZE};
 use smmu_driver::smmu_cmdq::{Pushed, QueueConfig, QueueSet, SyncTicket};
 use smmu_driver::smmu_invs::{InvArray, InvSpec};
 use smmu_driver::smmu_types::range::{Extent, RangeSupport};
-use smmu_driver::smmu_types::seam::{CommandSink, SinkError, StdWait};
+use smmu_driver::smmu_types::seam::{CommandSink, EncodedBatch, SinkError, StdWait};
 use smmu_driver::smmu_types::{
     Asid, CacheTag, Command, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof,
 };
@@ -45,8 +45,8 @@ impl Counting {
     }
 
     #[inline]
-    fn count(&self, commands: &[Command], syncs: usize) {
-        self.commands.set(self.commands.get() + commands.len());
+    fn count(&self, commands: usize, syncs: usize) {
+        self.commands.set(self.commands.get() + commands);
         self.syncs.set(self.syncs.get() + syncs);
     }
 }
@@ -56,7 +56,7 @@ impl CommandSink for Counting {
     type Pushed = Pushed;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        self.count(commands, 1);
+        self.count(commands.len(), 1);
         self.queues.issue(smmu, commands)
     }
     fn push(
@@ -65,15 +65,40 @@ impl CommandSink for Counting {
         pushed: Option<Pushed>,
         commands: &[Command],
     ) -> Result<Pushed, SinkError> {
-        self.count(commands, 0);
+        self.count(commands.len(), 0);
         self.queues.push(smmu, pushed, commands)
     }
     fn prove(&self, pushed: Pushed, commands: &[Command]) -> Result<SyncTicket, SinkError> {
-        self.count(commands, 1);
+        self.count(commands.len(), 1);
         self.queues.prove(pushed, commands)
     }
     fn wait(&self, ticket: SyncTicket) -> Result<SyncProof, SinkError> {
         self.queues.wait(ticket)
+    }
+    fn issue_encoded(
+        &self,
+        smmu: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<SyncTicket, SinkError> {
+        self.count(commands.len(), 1);
+        self.queues.issue_encoded(smmu, commands)
+    }
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Pushed>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Pushed, SinkError> {
+        self.count(commands.len(), 0);
+        self.queues.push_encoded(smmu, pushed, commands)
+    }
+    fn prove_encoded(
+        &self,
+        pushed: Pushed,
+        commands: EncodedBatch<'_>,
+    ) -> Result<SyncTicket, SinkError> {
+        self.count(commands.len(), 1);
+        self.queues.prove_encoded(pushed, commands)
     }
 }
 

@@ -6,8 +6,9 @@ use core::marker::PhantomData;
 
 use smmu_cmdq::{CommandQueue, GroupQueue, OfSmmu, Opcodes, Pushed, SyncTicket};
 use smmu_invs::{Counted, OutOfMemory, Publication};
-use smmu_types::seam::{CommandSink, DmaBlock, Registers, SinkError, Wait};
-use smmu_types::{Command, SmmuId, SyncProof};
+use smmu_types::fields::commands::opcode;
+use smmu_types::seam::{CommandSink, DmaBlock, EncodedBatch, Registers, SinkError, Wait};
+use smmu_types::{Command, RawCommand, SmmuId, SyncProof};
 
 use crate::slot::{self, Found, Owed, QueueSlot, ReplacedSlot, SlotState};
 
@@ -18,7 +19,7 @@ pub struct Sent<T> {
     smmu: SmmuId,
     // `None`: the SMMU slept, so no queue has them.
     queued: Option<T>,
-    /// See [`unpaid`]. A number: a result would keep its tag in the spare values of an enum here, and be
+    /// See [`Commands::unpaid`]. A number: a result would keep its tag in the spare values of an enum here, and be
     /// copied in parts.
     unpaid: u32,
 }
@@ -32,16 +33,39 @@ impl<T> OfSmmu for Sent<T> {
 // Callers get it in a result, of which compilers copy up to four words in line.
 const _: () = assert!(size_of::<Sent<SyncTicket>>() <= 32);
 
-/// The number of commands for which the flush at a wake does not stand: all but invalidations, and
-/// but what changes nothing (`CMD_SYNC` and `CMD_PREFETCH_*`).
-fn unpaid(commands: &[Command]) -> u32 {
-    let is_unpaid = |command: &&Command| match command {
-        Command::Sync { .. } | Command::PrefetchConfig { .. } | Command::PrefetchAddr { .. } => {
-            false
+/// The commands of a call.
+#[derive(Clone, Copy)]
+enum Commands<'a> {
+    Typed(&'a [Command]),
+    Encoded(&'a [RawCommand]),
+}
+
+impl Commands<'_> {
+    /// The number of commands for which the flush at a wake does not stand: all but invalidations, and
+    /// but what changes nothing (`CMD_SYNC` and `CMD_PREFETCH_*`).
+    fn unpaid(self) -> u32 {
+        let is_unpaid = |command: RawCommand| match u64::from(command.opcode()) {
+            opcode::SYNC | opcode::PREFETCH_CONFIG | opcode::PREFETCH_ADDR => false,
+            _ => !command.is_invalidation(),
+        };
+        let count = match self {
+            Commands::Typed(all) => all.iter().filter(|one| is_unpaid(one.encode())).count(),
+            Commands::Encoded(all) => all.iter().filter(|one| is_unpaid(**one)).count(),
+        };
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn issue<R, B, W>(self, queue: &CommandQueue<R, B, W>) -> Result<SyncTicket, SinkError>
+    where
+        R: Registers,
+        B: DmaBlock,
+        W: Wait,
+    {
+        match self {
+            Commands::Typed(commands) => queue.issue(commands),
+            Commands::Encoded(commands) => queue.issue_encoded(commands),
         }
-        other => !other.is_invalidation(),
-    };
-    u32::try_from(commands.iter().filter(is_unpaid).count()).unwrap_or(u32::MAX)
+    }
 }
 
 /// The slot is published as a value of the cell; the type makes no queue of its own.
@@ -147,6 +171,50 @@ where
     fn check(&self, smmu: SmmuId) -> Result<(), SinkError> {
         if smmu == self.smmu { Ok(()) } else { Err(SinkError::UnknownSmmu { smmu }) }
     }
+
+    fn issue_any(
+        &self,
+        smmu: SmmuId,
+        commands: Commands<'_>,
+    ) -> Result<Sent<SyncTicket>, SinkError> {
+        self.check(smmu)?;
+        let unpaid = commands.unpaid();
+        let queued = self.call(unpaid, |queue| commands.issue(queue))?;
+        Ok(Sent { smmu, queued, unpaid })
+    }
+
+    fn push_any(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Sent<Pushed>>,
+        commands: Commands<'_>,
+    ) -> Result<Sent<Pushed>, SinkError> {
+        self.check(smmu)?;
+        let before = pushed.as_ref().map_or(0, |pushed| pushed.unpaid);
+        let unpaid = before.saturating_add(commands.unpaid());
+        let pushed = pushed.and_then(|pushed| pushed.queued);
+        let queued = self.call(unpaid, |queue| match commands {
+            Commands::Typed(commands) => queue.push(pushed, commands),
+            Commands::Encoded(commands) => queue.push_encoded(pushed, commands),
+        })?;
+        Ok(Sent { smmu, queued, unpaid })
+    }
+
+    fn prove_any(
+        &self,
+        pushed: Sent<Pushed>,
+        commands: Commands<'_>,
+    ) -> Result<Sent<SyncTicket>, SinkError> {
+        let smmu = pushed.smmu;
+        self.check(smmu)?;
+        let unpaid = pushed.unpaid.saturating_add(commands.unpaid());
+        let queued = self.call(unpaid, |queue| match (pushed.queued, commands) {
+            (Some(pushed), Commands::Typed(commands)) => queue.prove(pushed, commands),
+            (Some(pushed), Commands::Encoded(commands)) => queue.prove_encoded(pushed, commands),
+            (None, commands) => commands.issue(queue),
+        })?;
+        Ok(Sent { smmu, queued, unpaid })
+    }
 }
 
 impl<R, B, W, C> OfSmmu for ReplaceableQueue<R, B, W, C> {
@@ -178,10 +246,7 @@ where
     type Pushed = Sent<Pushed>;
 
     fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
-        self.check(smmu)?;
-        let unpaid = unpaid(commands);
-        let queued = self.call(unpaid, |queue| queue.issue(commands))?;
-        Ok(Sent { smmu, queued, unpaid })
+        self.issue_any(smmu, Commands::Typed(commands))
     }
 
     fn push(
@@ -190,23 +255,11 @@ where
         pushed: Option<Self::Pushed>,
         commands: &[Command],
     ) -> Result<Self::Pushed, SinkError> {
-        self.check(smmu)?;
-        let before = pushed.as_ref().map_or(0, |pushed| pushed.unpaid);
-        let unpaid = before.saturating_add(unpaid(commands));
-        let pushed = pushed.and_then(|pushed| pushed.queued);
-        let queued = self.call(unpaid, |queue| queue.push(pushed, commands))?;
-        Ok(Sent { smmu, queued, unpaid })
+        self.push_any(smmu, pushed, Commands::Typed(commands))
     }
 
     fn prove(&self, pushed: Self::Pushed, commands: &[Command]) -> Result<Self::Ticket, SinkError> {
-        let smmu = pushed.smmu;
-        self.check(smmu)?;
-        let unpaid = pushed.unpaid.saturating_add(unpaid(commands));
-        let queued = self.call(unpaid, |queue| match pushed.queued {
-            Some(pushed) => queue.prove(pushed, commands),
-            None => queue.issue(commands),
-        })?;
-        Ok(Sent { smmu, queued, unpaid })
+        self.prove_any(pushed, Commands::Typed(commands))
     }
 
     fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError> {
@@ -216,5 +269,30 @@ where
         let Some(ticket) = queued else { return Ok(SyncProof::vouch(smmu)) };
         let proof = self.call(unpaid, |queue| CommandQueue::wait(queue, ticket))?;
         Ok(proof.unwrap_or_else(|| SyncProof::vouch(smmu)))
+    }
+
+    fn issue_encoded(
+        &self,
+        smmu: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        self.issue_any(smmu, Commands::Encoded(commands.words()))
+    }
+
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Self::Pushed>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Pushed, SinkError> {
+        self.push_any(smmu, pushed, Commands::Encoded(commands.words()))
+    }
+
+    fn prove_encoded(
+        &self,
+        pushed: Self::Pushed,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        self.prove_any(pushed, Commands::Encoded(commands.words()))
     }
 }

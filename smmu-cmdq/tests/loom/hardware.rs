@@ -160,6 +160,12 @@ impl Slots for LoomRing {
         }
         false
     }
+    fn copy(&self, first: usize, commands: &[RawCommand]) -> bool {
+        for (at, command) in commands.iter().enumerate() {
+            self.store(first + at, *command);
+        }
+        false
+    }
     fn store(&self, slot: usize, command: RawCommand) {
         // The queue clears the word for MSIs when it is made, before any other thread runs.
         let Some(slot) = self.0.slots.get(slot) else { return };

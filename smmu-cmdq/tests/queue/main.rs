@@ -9,6 +9,8 @@ mod common;
 mod completion;
 #[cfg(test)]
 mod ecmdq;
+#[cfg(test)]
+mod encoded;
 mod failures;
 #[cfg(test)]
 mod fairness;

@@ -1,11 +1,11 @@
 //! Batches of a walk: the commands of the next batch, the tickets of issued ones, the failed SMMUs.
 
-use smmu_types::seam::{CommandSink, SinkError};
-use smmu_types::{Command, SmmuId};
+use smmu_types::seam::{CommandSink, EncodedBatch, SinkError};
+use smmu_types::{RawCommand, SmmuId};
 
-use super::commands::{CommandTemplate, UseBuilder};
+use super::commands::Template;
 use super::phase::Phase;
-use crate::inv_entry::{EntryOptions, Head, InvEntry};
+use crate::inv_entry::{Head, InvEntry};
 use crate::{InvalidateError, SmmuFailure};
 
 /// The most `CMD_SYNC`s in flight.
@@ -42,7 +42,7 @@ pub(super) struct Walk<'s, S: CommandSink + ?Sized> {
     entries: &'s [InvEntry],
     sink: &'s S,
     report: &'s mut dyn FnMut(SmmuFailure),
-    commands: &'s mut [Command],
+    commands: &'s mut [RawCommand],
     // Commands of the current batch that went out without a `CMD_SYNC`.
     pushed: Option<S::Pushed>,
     tickets: [InFlight<S::Ticket>; TICKETS],
@@ -56,7 +56,7 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     pub(super) fn new(
         entries: &'s [InvEntry],
         sink: &'s S,
-        commands: &'s mut [Command],
+        commands: &'s mut [RawCommand],
         report: &'s mut dyn FnMut(SmmuFailure),
     ) -> Self {
         Walk {
@@ -94,13 +94,13 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         &mut self,
         at: usize,
         entry: &InvEntry,
-        templates: impl Iterator<Item = CommandTemplate>,
+        templates: impl Iterator<Item = Template>,
         batch: &mut Batch,
     ) -> usize {
         let head = entry.head();
         if !head.is_trash() {
             for template in templates {
-                if self.add(at, &template.command(head, entry), batch) == Added::Failed {
+                if self.add(at, template.command(head, entry), batch) == Added::Failed {
                     break;
                 }
             }
@@ -108,17 +108,68 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         at + 1
     }
 
-    pub(super) fn add(&mut self, at: usize, command: &Command, batch: &mut Batch) -> Added {
+    #[inline(always)]
+    pub(super) fn add(&mut self, at: usize, command: RawCommand, batch: &mut Batch) -> Added {
         if batch.queued == self.commands.len() && self.make_room(batch) == Added::Failed {
             return Added::Failed;
         }
         let Some(slot) = self.commands.get_mut(batch.queued) else { return Added::Failed };
-        *slot = *command;
+        *slot = command;
         if batch.queued == 0 {
             batch.first = at;
         }
         batch.queued += 1;
         Added::Queued
+    }
+
+    /// Adds the command of `entry`, and of the entries behind it that have its SMMU, kind and
+    /// options. Returns the index behind them.
+    #[inline(always)]
+    pub(super) fn add_run(
+        &mut self,
+        at: usize,
+        entry: &InvEntry,
+        head: Head,
+        template: Template,
+        batch: &mut Batch,
+    ) -> usize {
+        let added = self.add(at, template.command(head, entry), batch);
+        // With many SMMUs, the next entry is mostly that of another one.
+        match self.entries.get(at + 1) {
+            Some(next) if added == Added::Queued && next.head().is_beside(head) => {
+                self.add_rest(at + 1, head, entry.aux(), template, batch)
+            }
+            _ => at + 1,
+        }
+    }
+
+    /// Adds the command of each entry from `at` on that has the SMMU and kind of `first`, and the
+    /// options `aux`. Returns the index behind them.
+    #[inline(always)]
+    fn add_rest(
+        &mut self,
+        mut at: usize,
+        first: Head,
+        aux: u32,
+        template: Template,
+        batch: &mut Batch,
+    ) -> usize {
+        loop {
+            if batch.queued == 0 {
+                batch.first = at;
+            }
+            let room = self.commands.get_mut(batch.queued..).unwrap_or_default();
+            let entries = self.entries.get(at..).unwrap_or_default();
+            let (seen, added, is_full) = match template.names_substreams() {
+                true => fill_with_substreams(room, entries, first, template),
+                false => fill_with_tags(room, entries, first, aux, template),
+            };
+            at += seen;
+            batch.queued += added;
+            if !is_full || self.make_room(batch) == Added::Failed {
+                return at;
+            }
+        }
     }
 
     #[inline(never)]
@@ -131,7 +182,8 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
                 let Some((last, out)) = self.commands[..batch.queued].split_last() else {
                     return Added::Queued;
                 };
-                let pushed = self.sink.push(batch.smmu, self.pushed.take(), out);
+                let out = EncodedBatch::split(out).0;
+                let pushed = self.sink.push_encoded(batch.smmu, self.pushed.take(), out);
                 self.commands[0] = *last;
                 batch.queued = 1;
                 match pushed {
@@ -161,10 +213,10 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
         if self.failures.contains(batch.smmu) {
             return;
         }
-        let commands = &self.commands[..queued];
+        let commands = EncodedBatch::split(self.commands.get(..queued).unwrap_or_default()).0;
         let issued = match pushed {
-            None => self.sink.issue(batch.smmu, commands),
-            Some(pushed) => self.sink.prove(pushed, commands),
+            None => self.sink.issue_encoded(batch.smmu, commands),
+            Some(pushed) => self.sink.prove_encoded(pushed, commands),
         };
         match issued {
             Ok(ticket) => {
@@ -211,52 +263,57 @@ impl<'s, S: CommandSink + ?Sized> Walk<'s, S> {
     }
 }
 
-/// The entries from `at` on that have the SMMU and kind of `head`, and `options`: a run, which gets
-/// the same command for each entry.
-pub(super) struct EntryRun<'r, 's, S: CommandSink + ?Sized> {
-    pub(super) walk: &'r mut Walk<'s, S>,
-    pub(super) batch: &'r mut Batch,
-    pub(super) at: usize,
-    pub(super) head: Head,
-    pub(super) options: EntryOptions,
+/// Entries that a run has passed, its commands, and whether the room ended before the run.
+type Filled = (usize, usize, bool);
+
+// Both out of line: the loops are the same for every sink, and beside a walk they had too few
+// registers.
+
+#[inline(never)]
+fn fill_with_tags(
+    room: &mut [RawCommand],
+    entries: &[InvEntry],
+    first: Head,
+    aux: u32,
+    template: Template,
+) -> Filled {
+    let is_of_run = |entry: &InvEntry| entry.aux() == aux;
+    fill(room, entries, first, is_of_run, |head, _| template.tagged(head))
 }
 
-impl<S: CommandSink + ?Sized> UseBuilder for EntryRun<'_, '_, S> {
-    /// The index behind the run.
-    type Output = usize;
+#[inline(never)]
+fn fill_with_substreams(
+    room: &mut [RawCommand],
+    entries: &[InvEntry],
+    first: Head,
+    template: Template,
+) -> Filled {
+    fill(room, entries, first, |_| true, |head, entry| template.with_substream(head, entry))
+}
 
-    /// Adds the command of each entry.
-    #[inline(always)]
-    fn use_builder(self, build: impl Fn(Head, &InvEntry) -> Command) -> usize {
-        let EntryRun { walk, batch, mut at, head: first, options } = self;
-        loop {
-            let room = walk.commands.get_mut(batch.queued..).unwrap_or_default();
-            let mut added = 0;
-            let mut full = false;
-            for entry in &walk.entries[at..] {
-                let head = entry.head();
-                if !head.is_beside(first) || entry.options(first.kind()) != options {
-                    break;
-                }
-                if !head.is_trash() {
-                    let Some(slot) = room.get_mut(added) else {
-                        full = true;
-                        break;
-                    };
-                    *slot = build(head, entry);
-                    if added == 0 && batch.queued == 0 {
-                        batch.first = at;
-                    }
-                    added += 1;
-                }
-                at += 1;
-            }
-            batch.queued += added;
-            if !full || walk.make_room(batch) == Added::Failed {
-                return at;
-            }
+/// Puts the command of each entry of a run into `room`: the first entries that have the SMMU and kind
+/// of `first`.
+#[inline(always)]
+fn fill(
+    room: &mut [RawCommand],
+    entries: &[InvEntry],
+    first: Head,
+    is_of_run: impl Fn(&InvEntry) -> bool,
+    command: impl Fn(Head, &InvEntry) -> RawCommand,
+) -> Filled {
+    let most = room.len();
+    let mut slots = room.iter_mut();
+    for (seen, entry) in entries.iter().enumerate() {
+        let head = entry.head();
+        if !head.is_beside(first) || !is_of_run(entry) {
+            return (seen, most - slots.len(), false);
+        }
+        if !head.is_trash() {
+            let Some(slot) = slots.next() else { return (seen, most, true) };
+            *slot = command(head, entry);
         }
     }
+    (entries.len(), most - slots.len(), false)
 }
 
 #[derive(Default)]
@@ -267,9 +324,14 @@ struct Failures {
 }
 
 impl Failures {
-    #[inline]
+    #[inline(always)]
     fn contains(&self, smmu: SmmuId) -> bool {
-        self.count > 0 && self.smmus.iter().take(self.count as usize).any(|&failed| failed == smmu)
+        self.count > 0 && self.has(smmu)
+    }
+
+    #[cold]
+    fn has(&self, smmu: SmmuId) -> bool {
+        self.smmus.iter().take(self.count as usize).any(|&failed| failed == smmu)
     }
 
     /// `false` if the SMMU had failed before.

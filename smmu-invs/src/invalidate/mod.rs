@@ -11,22 +11,22 @@
 //! 5. The walk allocates nothing, takes no lock, and waits only in the sink.
 
 use smmu_types::range::{Extent, Plan, plan};
-use smmu_types::seam::{CommandSink, SinkError};
-use smmu_types::{Command, Ipa};
+use smmu_types::seam::{CommandSink, EncodedBatch, SinkError};
+use smmu_types::{Ipa, RawCommand, SmmuId};
 
 mod batch;
 mod commands;
 mod phase;
 
-use batch::{Batch, EntryRun, Walk};
-use commands::{CommandTemplate, EntryPlan, EntryPlans, with_only_command};
-use phase::Phase;
+use batch::{Batch, Walk};
+use commands::{EntryPlan, EntryPlans, Template, with_only_command};
+use phase::{Phase, Turn};
 
 use crate::inv_entry::{Contents, Head, InvEntry};
 use crate::{InvArray, InvKey, InvKind, InvalidateError, SmmuFailure};
 
 /// The most commands in a batch.
-const BATCH: usize = 64;
+const BATCH: usize = EncodedBatch::MAX;
 
 impl InvArray {
     /// Invalidates `extent` for all devices of the domain, and waits until it is done.
@@ -109,22 +109,49 @@ impl InvArray {
     where
         S: CommandSink + ?Sized,
     {
-        // A placeholder that is cheap to write.
-        let mut commands = [Command::CfgiAll; N];
-        let mut walk = Walk::new(self.entries(), sink, &mut commands, report);
+        self.walk(extent, sink, &mut [RawCommand([0; 2]); N], report)
+    }
+
+    /// The walk, with room for a batch of commands. One function for all sizes of batches.
+    #[inline(never)]
+    fn walk<S>(
+        &self,
+        extent: &Extent,
+        sink: &S,
+        commands: &mut [RawCommand],
+        report: &mut dyn FnMut(SmmuFailure),
+    ) -> Result<(), InvalidateError>
+    where
+        S: CommandSink + ?Sized,
+    {
+        let mut walk = Walk::new(self.entries(), sink, commands, report);
         let mut plans = EntryPlans::new(extent);
+        let last = self.entries().last().map_or(SmmuId(0), |entry| entry.head().smmu());
+        // Where the entries of later phases begin.
+        let mut later_from = None;
         for phase in [Phase::Tags, Phase::NestedStage1, Phase::DeviceCaches] {
             if !self.contents().has(phase.contents()) {
                 continue;
             }
             let mut batch = Batch::of(phase);
-            let mut at = 0;
+            let mut at = later_from.take().unwrap_or(0);
             while let Some(entry) = self.entries().get(at) {
                 let head = entry.head();
-                at = match Phase::of(head.kind()) == phase && walk.enter(&mut batch, head.smmu()) {
-                    true => self.send(at, entry, &mut plans, &mut batch, &mut walk),
-                    false => at + 1,
-                };
+                match phase.turn(head) {
+                    Turn::Now if !head.is_trash() && walk.enter(&mut batch, head.smmu()) => {
+                        at = self.send(at, entry, &mut plans, &mut batch, &mut walk);
+                        continue;
+                    }
+                    Turn::Now | Turn::Earlier => {}
+                    Turn::Later => {
+                        later_from.get_or_insert(at);
+                        // Kinds ascend: nothing of this phase follows behind the last SMMU's.
+                        if head.smmu() == last {
+                            break;
+                        }
+                    }
+                }
+                at += 1;
             }
             walk.issue(&mut batch);
             walk.wait_all();
@@ -134,7 +161,7 @@ impl InvArray {
 
     /// Adds the commands of an entry, and of the entries behind it with the same plan. Returns the
     /// index of the next entry.
-    #[inline]
+    #[inline(always)]
     fn send<S>(
         &self,
         at: usize,
@@ -147,25 +174,20 @@ impl InvArray {
         S: CommandSink + ?Sized,
     {
         let head = entry.head();
-        if head.kind() == InvKind::S2VmidS1Clear {
+        if head.kind_number() == InvKind::S2VmidS1Clear as u8 {
             if !head.is_trash() && !self.vmid_was_flushed(&entry.key(), plans.extent) {
-                with_only_command(entry, head, plans.extent, |command| {
-                    walk.add(at, command, batch)
-                });
+                walk.add(at, Template::NESTED_STAGE1.command(head, entry), batch);
             }
             return at + 1;
         }
-        let options = entry.options(head.kind());
-        match plans.of(head.kind(), options) {
-            EntryPlan::One(template) => {
-                template.with_builder(EntryRun { walk, batch, at, head, options })
-            }
+        match plans.of(head, entry) {
+            EntryPlan::One(template) => walk.add_run(at, entry, head, *template, batch),
             EntryPlan::Stage1(regime, spans) => {
-                let templates = spans.clone().map(|span| CommandTemplate::Stage1(*regime, span));
+                let templates = spans.clone().map(|span| Template::stage1(*regime, span));
                 walk.add_all(at, entry, templates, batch)
             }
             EntryPlan::Stage2(spans) => {
-                walk.add_all(at, entry, spans.clone().map(CommandTemplate::Stage2), batch)
+                walk.add_all(at, entry, spans.clone().map(Template::stage2), batch)
             }
         }
     }
@@ -184,12 +206,12 @@ impl InvArray {
 }
 
 #[inline]
-fn run_one<S>(head: Head, command: &Command, sink: &S) -> Result<(), SinkError>
+fn run_one<S>(head: Head, command: &RawCommand, sink: &S) -> Result<(), SinkError>
 where
     S: CommandSink + ?Sized,
 {
     let want = head.smmu();
-    let ticket = sink.issue(want, core::slice::from_ref(command))?;
+    let ticket = sink.issue_encoded(want, EncodedBatch::one(command))?;
     match sink.wait(ticket)? {
         proof if proof.smmu() == want => Ok(()),
         proof => Err(SinkError::ForeignProof { want, got: proof.smmu() }),

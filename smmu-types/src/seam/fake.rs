@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-use crate::seam::{CommandSink, Notice, Observer, Registers, SinkError};
+use crate::seam::{CommandSink, EncodedBatch, Notice, Observer, Registers, SinkError};
 use crate::{Command, IdRegisters, PhysAddr, SmmuId, SyncProof};
 
 pub use crate::pool::{HeapWindow, Pool, PoolBlock};
@@ -213,6 +213,26 @@ impl CommandSink for InstantSink {
     #[inline]
     fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
         Ok(SyncProof::vouch(ticket))
+    }
+
+    #[inline]
+    fn issue_encoded(&self, smmu: SmmuId, _: EncodedBatch<'_>) -> Result<SmmuId, SinkError> {
+        Ok(smmu)
+    }
+
+    #[inline]
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        _: Option<SmmuId>,
+        _: EncodedBatch<'_>,
+    ) -> Result<SmmuId, SinkError> {
+        Ok(smmu)
+    }
+
+    #[inline]
+    fn prove_encoded(&self, pushed: SmmuId, _: EncodedBatch<'_>) -> Result<SmmuId, SinkError> {
+        Ok(pushed)
     }
 }
 

@@ -3,6 +3,7 @@
 mod barrier;
 mod dma;
 pub mod dma_barrier;
+mod encoded;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod observer;
@@ -15,6 +16,7 @@ mod sync_proof;
 mod wait;
 
 pub use dma::{DmaBlock, DmaError, DmaLayout, DmaMemory};
+pub use encoded::EncodedBatch;
 pub use observer::{Notice, Observer, TableEntry};
 pub use proof::{CacheTag, FlushProof, GoneProof, PendingFlush, Regime};
 pub use registers::{Registers, RegistersExt, Transfer};

@@ -4,6 +4,7 @@ use core::fmt;
 use core::num::NonZeroU32;
 
 use crate::regs::queue_pointer;
+use crate::seam::EncodedBatch;
 use crate::{Command, CommandErrorCode, RawCommand, SmmuId, SyncProof};
 
 /// The state of a command queue when a wait for it timed out.
@@ -199,6 +200,8 @@ impl SinkError {
 ///   was queued, never all of them.
 /// - No call waits without a bound, allocates, or takes a lock that an interrupt handler could find
 ///   held.
+/// - A call with encoded commands does what the call with the decoded ones does. Without an
+///   implementation the sink decodes them, and makes that call.
 pub trait CommandSink {
     /// A queued `CMD_SYNC`.
     type Ticket;
@@ -234,6 +237,34 @@ pub trait CommandSink {
         let ticket = self.issue(smmu, commands)?;
         self.wait(ticket)
     }
+
+    /// [`issue`](Self::issue) with encoded commands.
+    fn issue_encoded(
+        &self,
+        smmu: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        commands.decoded(|commands| self.issue(smmu, commands))
+    }
+
+    /// [`push`](Self::push) with encoded commands.
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Self::Pushed>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Pushed, SinkError> {
+        commands.decoded(|commands| self.push(smmu, pushed, commands))
+    }
+
+    /// [`prove`](Self::prove) with encoded commands.
+    fn prove_encoded(
+        &self,
+        pushed: Self::Pushed,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        commands.decoded(|commands| self.prove(pushed, commands))
+    }
 }
 
 impl<S: CommandSink + ?Sized> CommandSink for &S {
@@ -256,5 +287,27 @@ impl<S: CommandSink + ?Sized> CommandSink for &S {
     }
     fn wait(&self, ticket: Self::Ticket) -> Result<SyncProof, SinkError> {
         (**self).wait(ticket)
+    }
+    fn issue_encoded(
+        &self,
+        smmu: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        (**self).issue_encoded(smmu, commands)
+    }
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Self::Pushed>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Pushed, SinkError> {
+        (**self).push_encoded(smmu, pushed, commands)
+    }
+    fn prove_encoded(
+        &self,
+        pushed: Self::Pushed,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        (**self).prove_encoded(pushed, commands)
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask board`: a compiler for bare metal, images for boards, and a Linux to test on.
 
+mod barriers;
 mod boot;
 mod elf;
 mod images;
@@ -43,6 +44,9 @@ pub(crate) fn run(workspace: &Workspace, options: &BoardOptions) -> Result<(), E
             for image in &images {
                 print(image);
             }
+            for counted in check_barriers(&images)? {
+                print(counted);
+            }
             if options.boot == Boot::Yes {
                 print(boot_tour(workspace, &images)?);
             }
@@ -83,6 +87,13 @@ pub(crate) fn check_linux(
     system: &LinuxSystem,
 ) -> Result<BootReport, Error> {
     boot::check_linux(&qemu::provide(workspace)?, system)
+}
+
+/// Counts what orders memory in the hot paths of the image that is built for speed.
+pub(crate) fn check_barriers(images: &[Image]) -> Result<Vec<barriers::Counted>, Error> {
+    let path = &images::find(images, images::RATES)?.path;
+    let file = std::fs::read(path).map_err(Error::io("read", path))?;
+    barriers::check(&file).map_err(|why| Error::Barriers { path: path.clone(), why })
 }
 
 /// Boots the image that shows the driver on a machine with one SMMU.

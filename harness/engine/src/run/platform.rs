@@ -9,7 +9,8 @@ use smmu_driver::smmu_attach::{TableDescription, TranslationTable};
 use smmu_driver::smmu_invs::{AtsGate, GatedCell, InvArray, OutOfMemory, Publication};
 use smmu_driver::smmu_types::pool::{Pool, PoolBlock, Window};
 use smmu_driver::smmu_types::seam::{
-    CommandSink, DmaBlock, DmaError, DmaLayout, DmaMemory, Notice, Observer, SinkError,
+    CommandSink, DmaBlock, DmaError, DmaLayout, DmaMemory, EncodedBatch, Notice, Observer,
+    SinkError,
 };
 use smmu_driver::smmu_types::{CacheTag, Command, DomainId, PhysAddr, SmmuId, StreamId, SyncProof};
 use smmu_driver::{DriverQueue, Platform, QueueSink, Queues, Slot};
@@ -287,6 +288,41 @@ impl CommandSink for Sink {
             watch();
         }
         Ok(proof)
+    }
+
+    fn issue_encoded(
+        &self,
+        smmu: SmmuId,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        match self.sabotage {
+            None => Ok((smmu, self.queues.issue_encoded(smmu, commands)?)),
+            Some(_) => commands.decoded(|commands| self.issue(smmu, commands)),
+        }
+    }
+
+    fn push_encoded(
+        &self,
+        smmu: SmmuId,
+        pushed: Option<Self::Pushed>,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Pushed, SinkError> {
+        if self.sabotage.is_some() {
+            return commands.decoded(|commands| self.push(smmu, pushed, commands));
+        }
+        let pushed = pushed.map(|(_, pushed)| pushed);
+        Ok((smmu, self.queues.push_encoded(smmu, pushed, commands)?))
+    }
+
+    fn prove_encoded(
+        &self,
+        pushed: Self::Pushed,
+        commands: EncodedBatch<'_>,
+    ) -> Result<Self::Ticket, SinkError> {
+        match self.sabotage {
+            None => Ok((pushed.0, self.queues.prove_encoded(pushed.1, commands)?)),
+            Some(_) => commands.decoded(|commands| self.prove(pushed, commands)),
+        }
     }
 }
 

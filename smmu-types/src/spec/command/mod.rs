@@ -32,6 +32,14 @@ impl RawCommand {
     pub const fn opcode(self) -> u8 {
         self.get(any_command::OPCODE) as u8
     }
+
+    /// Whether the opcode lies among those of `CFGI_*` and Non-secure `TLBI_*` (4.1.1); see
+    /// [`Command::is_invalidation`].
+    #[must_use]
+    #[inline]
+    pub const fn is_invalidation(self) -> bool {
+        matches!(self.opcode(), 0x03..=0x07 | 0x10..=0x3f)
+    }
 }
 
 impl fmt::Display for RawCommand {
@@ -243,7 +251,7 @@ impl Command {
             | Command::Resume { .. }
             | Command::StallTerm { .. }
             | Command::Sync { .. } => false,
-            Command::Unknown(raw) => matches!(raw.opcode(), 0x03..=0x07 | 0x10..=0x3f),
+            Command::Unknown(raw) => raw.is_invalidation(),
         }
     }
 }

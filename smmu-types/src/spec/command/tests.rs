@@ -62,6 +62,7 @@ fn matches_vectors(#[case] command: Command, #[case] words: [u64; 2]) {
 fn opcode_and_round_trip(#[case] command: Command, #[case] opcode: u8) {
     let raw = command.encode();
     assert_eq!(raw.opcode(), opcode);
+    assert_eq!(raw.is_invalidation(), command.is_invalidation());
     assert_eq!(Command::decode(raw), command);
 }
 
