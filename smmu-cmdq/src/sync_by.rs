@@ -38,10 +38,8 @@ impl SyncBy {
     pub fn lacks(self, caps: &Capabilities, quirks: Quirks) -> Option<&'static str> {
         match self {
             SyncBy::Polling => None,
-            SyncBy::Event if !caps.sev => Some("events for CMD_SYNC (IDR0.SEV)"),
-            SyncBy::Event if quirks.contains(Quirk::NoSev) => {
-                Some("a CMD_SYNC that may ask for an event (an erratum)")
-            }
+            SyncBy::Event if !caps.sev => Some("events (IDR0.SEV)"),
+            SyncBy::Event if quirks.contains(Quirk::NoSev) => Some("events (an erratum)"),
             SyncBy::Msi(_) if !caps.msi => Some("MSIs (IDR0.MSI)"),
             SyncBy::Msi(_) if !caps.coherent => Some("coherent access (IDR0.COHACC)"),
             SyncBy::Event | SyncBy::Msi(_) => None,

@@ -45,10 +45,7 @@ pub enum DriverError {
         error: QueueError,
     },
     /// The SMMU cannot complete a `CMD_SYNC` in the way that the options ask for.
-    #[error(
-        "{smmu} lacks {lacks}, which `SmmuOptions::sync_by` asks for; leave it out, and the driver \
-         takes the best way that there is"
-    )]
+    #[error("{smmu} lacks {lacks} for `SmmuOptions::sync_by`; leave that out")]
     SyncBy {
         /// The SMMU.
         smmu: SmmuId,

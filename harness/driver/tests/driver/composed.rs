@@ -235,7 +235,7 @@ fn wrong_numbers_are_typed_errors() {
     SyncBy::Msi(MsiAttributes::WRITE_BACK),
     None
 )]
-#[case::event(Profile::default(), SyncBy::Event, Some("events for CMD_SYNC (IDR0.SEV)"))]
+#[case::event(Profile::default(), SyncBy::Event, Some("events (IDR0.SEV)"))]
 #[case::event_sent(Profile { sev: true, ..Profile::default() }, SyncBy::Event, None)]
 #[case::polling(Profile::default(), SyncBy::Polling, None)]
 fn a_completion_that_the_smmu_lacks_is_refused(
