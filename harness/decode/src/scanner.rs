@@ -15,7 +15,7 @@ use crate::structures::{decode, doubts, segments};
 use crate::text::time_of;
 use wrapped::{HeldLine, is_cut, is_of_smmu};
 
-use crate::words::{Before, InputPlace, PlainLine, Word, WordWidth, tokens};
+use crate::words::{Before, InputPlace, LineShape, PlainLine, Word, WordWidth, tokens};
 
 /// Scans an input line by line for structures of an SMMU.
 #[derive(Debug, Default)]
@@ -100,7 +100,8 @@ impl Scanner {
             }
             dump::DumpStep::No(before) => self.decode(before, out),
         }
-        if self.named(&line, text, out) {
+        let shape = LineShape::of(text);
+        if !shape.has_other && self.named(&line, text, out) {
             return;
         }
         if text.contains('{')
@@ -125,7 +126,11 @@ impl Scanner {
             Before::Words if self.plain.perhaps => Before::Nothing,
             before => before,
         };
-        match PlainLine::of(text, number, before) {
+        let plain = match shape.is_prose {
+            true => PlainLine::Prose,
+            false => PlainLine::of(text, number, before),
+        };
+        match plain {
             PlainLine::Words(words) => {
                 self.plain.perhaps = false;
                 self.plain.words.extend(words);

@@ -175,6 +175,74 @@ fn is_bracket(c: char) -> bool {
     "<>[](){},;|\"`".contains(c)
 }
 
+/// What a byte of ASCII can be a part of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ByteClass {
+    /// Words, with what [`Word::parse`] takes off them.
+    Word,
+    /// Names, or what stands between a name and its value.
+    Name,
+    /// What lies between tokens.
+    Blank,
+    /// The beginning of a comment.
+    Hash,
+    /// Other text.
+    Other,
+}
+
+static BYTES: [ByteClass; 128] = {
+    let mut classes = [ByteClass::Other; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        classes[byte as usize] = match byte {
+            b'\t'..=b'\r' | b' ' | b',' => ByteClass::Blank,
+            b'#' => ByteClass::Hash,
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => ByteClass::Word,
+            b'_' | b'\'' | b'x' | b'X' | b'u' | b'U' | b'l' | b'L' => ByteClass::Word,
+            b'<' | b'>' | b'[' | b']' | b'(' | b')' | b'{' | b'}' => ByteClass::Word,
+            b';' | b'|' | b'"' | b'`' => ByteClass::Word,
+            b'a'..=b'z' | b'A'..=b'Z' | b'=' => ByteClass::Name,
+            _ => ByteClass::Other,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// What the characters of a line exclude. Most lines of a log are told apart by them alone, which is
+/// much faster than to parse their tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LineShape {
+    /// A token is neither a word, nor a name, nor a name with a value.
+    pub(crate) has_other: bool,
+    /// Two tokens or more are no words.
+    pub(crate) is_prose: bool,
+}
+
+impl LineShape {
+    /// Looks at the text before a `#`. Text beyond ASCII is left to the parsers.
+    pub(crate) fn of(line: &str) -> LineShape {
+        let mut shape = LineShape { has_other: false, is_prose: false };
+        let (mut foreign, mut counted) = (0, false);
+        for byte in line.bytes() {
+            match BYTES.get(usize::from(byte)) {
+                Some(ByteClass::Word) => {}
+                Some(ByteClass::Blank) => counted = false,
+                Some(ByteClass::Hash) => break,
+                Some(class @ (ByteClass::Name | ByteClass::Other)) => {
+                    shape.has_other |= *class == ByteClass::Other;
+                    foreign += usize::from(!counted);
+                    counted = true;
+                }
+                None => {}
+            }
+        }
+        // The parsers split at blanks beyond ASCII too.
+        shape.is_prose = foreign > 1 && line.is_ascii();
+        shape
+    }
+}
+
 /// What the lines before this one left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Before {
@@ -372,6 +440,8 @@ impl WordWidth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::structures::segments;
+    use proptest::prelude::*;
     use rstest::rstest;
 
     const HERE: InputPlace = InputPlace::Argument { number: 1, column: 1 };
@@ -478,5 +548,39 @@ mod tests {
             error.to_string(),
             "line 7, column 37: \"0x000002000000000x\" is not a hexadecimal word: 'x' is not a digit"
         );
+    }
+
+    /// Tokens of logs and dumps, and what is between them.
+    fn a_line() -> impl Strategy<Value = String> {
+        let token = prop_oneof![
+            "0x[0-9a-f]{0,16}",
+            "[0-9a-fA-F]{1,17}",
+            "0b[01]{1,8}",
+            "[\\[({<\"]?[0-9a-fx_'ulUL]{1,10}[\\])}>;|\"]?",
+            "(GERROR|CMDQ_PROD|smmu_cr0|event|ste|IDR0)(=0x[0-9a-f]{1,4}|:)?",
+            "[a-zA-Z0-9.:/=+@#\u{e9}\u{a0}\u{2003}-]{1,8}",
+            "\\*",
+        ];
+        let blank = prop_oneof!["[ \\t,\u{b}]{1,2}", Just("\u{a0}".to_owned())];
+        proptest::collection::vec((token, blank), 0..7)
+            .prop_map(|parts| parts.into_iter().map(|(token, blank)| token + &blank).collect())
+    }
+
+    proptest! {
+        /// What the characters exclude, the parsers do not find.
+        #[test]
+        fn the_shape_of_a_line_excludes_nothing_that_is_there(line in a_line()) {
+            let shape = LineShape::of(&line);
+            let text = line.split('#').next().unwrap();
+            if shape.has_other {
+                let tokens: Vec<_> = tokens(text).map(|(_, token)| (HERE, token)).collect();
+                prop_assert!(segments(&tokens).is_err());
+            }
+            if shape.is_prose {
+                for before in [Before::Nothing, Before::Words, Before::Bytes] {
+                    prop_assert_eq!(PlainLine::of(&line, 1, before), PlainLine::Prose);
+                }
+            }
+        }
     }
 }
