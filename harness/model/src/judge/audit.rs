@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use smmu_types::fields::ste;
 use smmu_types::{StreamId, SubstreamId};
 
 use crate::cache::tlb::{TlbKey, TlbLine};
@@ -33,6 +34,9 @@ impl ModelSmmu {
                 && l1.insert(index)
             {
                 found.extend(self.stale_l1(ram, stream));
+            }
+            if self.has_nothing_to_compare(ram, stream) {
+                continue;
             }
             match self.stale_ste(ram, stream) {
                 Some(hazard) => found.push(hazard),
@@ -151,10 +155,24 @@ impl ModelSmmu {
         })
     }
 
-    /// The streams with a cached STE or a valid STE in memory.
-    fn streams(&self, ram: &ModelRam) -> BTreeSet<StreamId> {
-        let mut streams: BTreeSet<_> = self.config.stes.keys().map(|s| StreamId(*s)).collect();
-        streams.extend(self.stream_table().valid(|at| ram.read64(at)));
+    /// Whether a stream has nothing in the configuration cache, and an STE in memory that aborts or
+    /// bypasses. A linear table is full of them.
+    fn has_nothing_to_compare(&self, ram: &ModelRam, stream: StreamId) -> bool {
+        let mut cds = self.config.cds.range((stream.0, 0)..=(stream.0, u32::MAX));
+        if self.config.stes.contains_key(&stream.0) || cds.next().is_some() {
+            return false;
+        }
+        let memory = ste_in_memory(ram, &self.stream_table(), stream);
+        // `Config` 0b000 aborts, 0b100 bypasses.
+        memory.is_ok_and(|ste| matches!(ste.get(ste::CONFIG), 0 | 4))
+    }
+
+    /// The streams with a cached STE or a valid STE in memory, in ascending order.
+    fn streams(&self, ram: &ModelRam) -> Vec<StreamId> {
+        let mut streams = self.stream_table().valid(|at| ram.read64(at));
+        streams.extend(self.config.stes.keys().copied().map(StreamId));
+        streams.sort_unstable();
+        streams.dedup();
         streams
     }
 }
