@@ -6,63 +6,15 @@
 #![expect(missing_docs, reason = "the macros make public modules")]
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
+mod discard;
+
 use std::hint::black_box;
 
+use discard::Discard;
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use smmu_invs::{InvArray, InvSpec};
 use smmu_types::range::{Extent, RangeSupport};
-use smmu_types::seam::{CommandSink, EncodedBatch, SinkError};
-use smmu_types::{
-    Asid, CacheTag, Command, Granule, Leaf, Regime, SmmuId, StreamId, SyncProof, Vmid,
-};
-
-/// A queue that reads the commands and discards them.
-struct Discard;
-
-impl CommandSink for Discard {
-    type Ticket = SmmuId;
-    type Pushed = SmmuId;
-
-    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
-        black_box(commands);
-        Ok(smmu)
-    }
-    fn push(
-        &self,
-        smmu: SmmuId,
-        _: Option<SmmuId>,
-        commands: &[Command],
-    ) -> Result<SmmuId, SinkError> {
-        black_box(commands);
-        Ok(smmu)
-    }
-    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
-        self.issue(pushed, commands)
-    }
-    fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
-        Ok(SyncProof::vouch(ticket))
-    }
-    fn issue_encoded(&self, smmu: SmmuId, commands: EncodedBatch<'_>) -> Result<SmmuId, SinkError> {
-        black_box(commands.words());
-        Ok(smmu)
-    }
-    fn push_encoded(
-        &self,
-        smmu: SmmuId,
-        _: Option<SmmuId>,
-        commands: EncodedBatch<'_>,
-    ) -> Result<SmmuId, SinkError> {
-        black_box(commands.words());
-        Ok(smmu)
-    }
-    fn prove_encoded(
-        &self,
-        pushed: SmmuId,
-        commands: EncodedBatch<'_>,
-    ) -> Result<SmmuId, SinkError> {
-        self.issue_encoded(pushed, commands)
-    }
-}
+use smmu_types::{Asid, CacheTag, Granule, Leaf, Regime, SmmuId, StreamId, Vmid};
 
 fn asid(smmu: u16, asid: u16) -> InvSpec {
     let tag = CacheTag::Asid(Regime::El1, Asid(asid));

@@ -1,6 +1,7 @@
 //! The costs of arrays, readers and publications, each beside a baseline of the same run.
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
+mod discard;
 mod epoch;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -10,6 +11,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
+use discard::Discard;
 use parking_lot::RawMutex;
 use smmu_invs::{
     ArcSwapCell, AtsGate, CpuSlots, GatedCell, HazardCell, HazardSlots, InvArray, InvSpec,
@@ -17,10 +19,7 @@ use smmu_invs::{
 };
 use smmu_measure::{BenchTable as Table, nanoseconds, nanoseconds_threads, nanoseconds_with};
 use smmu_types::range::{Extent, RangeSupport};
-use smmu_types::seam::{CommandSink, EncodedBatch, SinkError};
-use smmu_types::{
-    Asid, CacheTag, Command, Granule, Leaf, RawCommand, Regime, SmmuId, StreamId, SyncProof, Vmid,
-};
+use smmu_types::{Asid, CacheTag, Granule, Leaf, RawCommand, Regime, SmmuId, StreamId, Vmid};
 
 /// The system's allocator with a count of bytes.
 struct CountingAllocator;
@@ -48,54 +47,6 @@ fn allocated<T>(work: impl FnOnce() -> T) -> f64 {
     let before = BYTES.load(Ordering::Relaxed);
     black_box(work());
     (BYTES.load(Ordering::Relaxed) - before) as f64
-}
-
-/// A queue that reads the commands and discards them.
-struct Discard;
-
-impl CommandSink for Discard {
-    type Ticket = SmmuId;
-    type Pushed = SmmuId;
-
-    fn issue(&self, smmu: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
-        black_box(commands);
-        Ok(smmu)
-    }
-    fn push(
-        &self,
-        smmu: SmmuId,
-        _: Option<SmmuId>,
-        commands: &[Command],
-    ) -> Result<SmmuId, SinkError> {
-        black_box(commands);
-        Ok(smmu)
-    }
-    fn prove(&self, pushed: SmmuId, commands: &[Command]) -> Result<SmmuId, SinkError> {
-        self.issue(pushed, commands)
-    }
-    fn wait(&self, ticket: SmmuId) -> Result<SyncProof, SinkError> {
-        Ok(SyncProof::vouch(ticket))
-    }
-    fn issue_encoded(&self, smmu: SmmuId, commands: EncodedBatch<'_>) -> Result<SmmuId, SinkError> {
-        black_box(commands.words());
-        Ok(smmu)
-    }
-    fn push_encoded(
-        &self,
-        smmu: SmmuId,
-        _: Option<SmmuId>,
-        commands: EncodedBatch<'_>,
-    ) -> Result<SmmuId, SinkError> {
-        black_box(commands.words());
-        Ok(smmu)
-    }
-    fn prove_encoded(
-        &self,
-        pushed: SmmuId,
-        commands: EncodedBatch<'_>,
-    ) -> Result<SmmuId, SinkError> {
-        self.issue_encoded(pushed, commands)
-    }
 }
 
 fn asid(smmu: u16, asid: u16) -> InvSpec {
