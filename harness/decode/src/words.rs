@@ -171,8 +171,11 @@ pub(crate) fn binary(text: &str) -> Option<u64> {
     all.then(|| u64::from_str_radix(&digits, 2).ok()).flatten()
 }
 
+/// What stands around words.
+const BRACKETS: &str = "<>[](){},;|\"`";
+
 fn is_bracket(c: char) -> bool {
-    "<>[](){},;|\"`".contains(c)
+    BRACKETS.contains(c)
 }
 
 /// What a byte of ASCII can be a part of.
@@ -192,6 +195,11 @@ enum ByteClass {
 
 static BYTES: [ByteClass; 128] = {
     let mut classes = [ByteClass::Other; 128];
+    let mut brackets = BRACKETS.as_bytes();
+    while let [bracket, rest @ ..] = brackets {
+        classes[*bracket as usize] = ByteClass::Word;
+        brackets = rest;
+    }
     let mut byte = 0;
     while byte < 128 {
         classes[byte as usize] = match byte {
@@ -199,10 +207,8 @@ static BYTES: [ByteClass; 128] = {
             b'#' => ByteClass::Hash,
             b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => ByteClass::Word,
             b'_' | b'\'' | b'x' | b'X' | b'u' | b'U' | b'l' | b'L' => ByteClass::Word,
-            b'<' | b'>' | b'[' | b']' | b'(' | b')' | b'{' | b'}' => ByteClass::Word,
-            b';' | b'|' | b'"' | b'`' => ByteClass::Word,
             b'a'..=b'z' | b'A'..=b'Z' | b'=' => ByteClass::Name,
-            _ => ByteClass::Other,
+            _ => classes[byte as usize],
         };
         byte += 1;
     }
