@@ -40,11 +40,11 @@ pub struct CpuCaches {
     memory: HeapWindow,
     /// What the CPUs see.
     copy: HeapWindow,
-    lines: Arc<Mutex<Lines>>,
+    state: Arc<Mutex<State>>,
 }
 
 /// One thread cleans at a time.
-struct Lines {
+struct State {
     /// Each word as it was when its line was last the same as memory.
     clean: Box<[u64]>,
     /// The first word of each publication that had something to write back.
@@ -61,31 +61,28 @@ impl CpuCaches {
         let memory = model.window();
         let words = memory.words().len();
         let (clean, published) = (vec![0; words].into(), Vec::new());
-        let lines = Lines { clean, published, judged: 0, left_out: None };
+        let state = State { clean, published, judged: 0, left_out: None };
         let copy = HeapWindow::new(memory.base(), words * 8);
-        CpuCaches { memory, copy, lines: Arc::new(Mutex::new(lines)) }
+        CpuCaches { memory, copy, state: Arc::new(Mutex::new(state)) }
     }
 
     /// The lines that hold stores which no publication has shown, by their address. A driver leaves
     /// none when its call returns.
     #[must_use]
     pub fn unpublished(&self) -> Vec<PhysAddr> {
-        let mut lines = self.lock();
-        lines.judged = lines.published.len();
-        let copy = self.copy.words().chunks(LINE_WORDS);
-        let both = copy.zip(lines.clean.chunks(LINE_WORDS)).enumerate();
-        let dirty = both.filter(|(_, (copy, clean))| {
-            copy.iter().zip(*clean).any(|(word, clean)| word.load(Ordering::SeqCst) != *clean)
-        });
-        dirty.map(|(line, _)| self.address(line * LINE_WORDS)).collect()
+        let State { clean, published, judged, .. } = &mut *self.lock();
+        *judged = published.len();
+        let all = self.lines(0..clean.len());
+        let dirty = all.filter(|line| self.dirty(line.clone(), clean).is_some());
+        dirty.map(|line| self.address(line.start)).collect()
     }
 
     /// Publications that had something to write back, each by the address of the first such word. Those
     /// after the last call of [`unpublished`](Self::unpublished) are left out: nothing judges them.
     #[must_use]
     pub fn publications(&self) -> Vec<PhysAddr> {
-        let lines = self.lock();
-        lines.published.get(..lines.judged).unwrap_or_default().to_vec()
+        let state = self.lock();
+        state.published.get(..state.judged).unwrap_or_default().to_vec()
     }
 
     /// Lets the publication of this number, from 0, do nothing: a driver that forgets it. A test of the
@@ -94,8 +91,8 @@ impl CpuCaches {
         self.lock().left_out = Some(number);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn address(&self, word: usize) -> PhysAddr {
@@ -103,16 +100,20 @@ impl CpuCaches {
     }
 
     /// The lines that hold these words.
-    fn lines(&self, words: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let end = words.end.min(self.copy.words().len());
+    fn lines(&self, words: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let all = self.copy.words().len();
         let first = words.start / LINE_WORDS * LINE_WORDS;
-        let lines = if words.is_empty() { 0..0 } else { first..end };
-        lines.step_by(LINE_WORDS).map(|first| first..first + LINE_WORDS)
+        let lines = if words.is_empty() { 0..0 } else { first..words.end.min(all) };
+        // RAM may end within a line.
+        lines.step_by(LINE_WORDS).map(move |first| first..(first + LINE_WORDS).min(all))
     }
 
     /// The first word of a line that a CPU has stored to since it was clean.
-    fn dirty(&self, mut line: Range<usize>, clean: &[u64]) -> Option<usize> {
-        line.find(|n| self.copy.words()[*n].load(Ordering::SeqCst) != clean[*n])
+    fn dirty(&self, line: Range<usize>, clean: &[u64]) -> Option<usize> {
+        let both = self.copy.words()[line.clone()].iter().zip(&clean[line.clone()]);
+        let at =
+            both.into_iter().position(|(word, clean)| word.load(Ordering::SeqCst) != *clean)?;
+        Some(line.start + at)
     }
 
     /// Writes a line back, if a CPU has stored to it.
@@ -140,22 +141,22 @@ unsafe impl Window for CpuCaches {
     }
 
     fn publish(&self, words: Range<usize>) {
-        let Lines { clean, published, left_out, .. } = &mut *self.lock();
-        let Some(first) = self.lines(&words).find_map(|line| self.dirty(line, clean)) else {
+        let State { clean, published, left_out, .. } = &mut *self.lock();
+        let Some(first) = self.lines(words.clone()).find_map(|line| self.dirty(line, clean)) else {
             return;
         };
         published.push(self.address(first));
         if *left_out == Some(published.len() - 1) {
             return;
         }
-        for line in self.lines(&words) {
+        for line in self.lines(words) {
             self.write_back(line, clean);
         }
     }
 
     fn observe(&self, words: Range<usize>) {
-        let Lines { clean, .. } = &mut *self.lock();
-        for line in self.lines(&words) {
+        let State { clean, .. } = &mut *self.lock();
+        for line in self.lines(words) {
             self.write_back(line.clone(), clean);
             for n in line {
                 let (old, new) = (clean[n], self.memory.words()[n].load(Ordering::SeqCst));
@@ -166,5 +167,26 @@ unsafe impl Window for CpuCaches {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Profile;
+
+    /// A line at the end of RAM that has fewer words than others.
+    #[test]
+    fn ram_may_end_within_a_line() {
+        let model = Model::new(64 + 24, &[Profile::default()]);
+        let ram = CpuCaches::of(&model);
+        ram.words()[10].store(7, Ordering::Relaxed);
+        assert_eq!(ram.unpublished(), [PhysAddr(ram.base().0 + 64)]);
+        ram.publish(0..usize::MAX);
+        assert_eq!(model.window().words()[10].load(Ordering::Relaxed), 7);
+        model.window().words()[9].store(5, Ordering::Relaxed);
+        ram.observe(8..11);
+        assert_eq!(ram.words()[9].load(Ordering::Relaxed), 5);
+        assert!(ram.unpublished().is_empty());
     }
 }
