@@ -15,8 +15,10 @@
 //! array before the next change.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
 
 use smmu_types::{CacheTag, FlushProof, SmmuId};
 
@@ -123,9 +125,11 @@ impl InvArray {
         };
         let mut count = kept;
         let mut from = 0;
-        for wanted in request {
+        let mut places = Places::default();
+        for (index, wanted) in request.iter().enumerate() {
             let (spec, key) = (wanted.spec(), wanted.spec().key);
-            let (at, entry) = self.seek(from, &key);
+            let (at, entry) = self.ahead(from, Rank::of(&key));
+            places.keep(index, at, entry.is_some());
             from = at + usize::from(entry.is_some());
             let Some(entry) = entry.filter(|entry| !entry.is_trash()) else {
                 count += 1;
@@ -144,8 +148,11 @@ impl InvArray {
         let mut built = Builder::with_capacity(count, contents)?;
         let trash = Trash::of(kept, self.entries.len());
         let mut done = 0;
-        for wanted in request {
-            let (at, entry) = self.seek(done, &wanted.spec().key);
+        for (index, wanted) in request.iter().enumerate() {
+            let (at, entry) = match places.get(index) {
+                Some((at, found)) => (at, self.entries.get(at).filter(|_| found)),
+                None => self.ahead(done, Rank::of(&wanted.spec().key)),
+            };
             built.copy(&self.entries[done..at], trash);
             done = at;
             match entry {
@@ -174,22 +181,23 @@ impl InvArray {
     pub fn unref(&self, request: &[InvSpec], mut outcome: impl FnMut(usize, UnrefOutcome)) {
         let (mut from, mut trash) = (0, 0);
         for (index, spec) in request.iter().enumerate() {
+            // Mostly the request is a part of the array without gaps.
             let next = self.entries.get(from);
-            let dropped = next.and_then(|entry| Some((entry, entry.drop_user(&spec.key)?)));
-            let found = match dropped {
+            let (entry, (head, users)) = match next.and_then(|e| Some((e, e.drop_user(&spec.key)?)))
+            {
                 Some(found) => {
                     from += 1;
-                    Some(found)
+                    found
                 }
                 None => {
                     let (at, entry) = self.search(from, Rank::of(&spec.key));
                     from = at + usize::from(entry.is_some());
-                    entry.and_then(|entry| Some((entry, entry.drop_user(&spec.key)?)))
+                    let Some(found) = entry.and_then(|e| Some((e, e.drop_user(&spec.key)?))) else {
+                        outcome(index, UnrefOutcome::NotPresent);
+                        continue;
+                    };
+                    found
                 }
-            };
-            let Some((entry, (head, users))) = found else {
-                outcome(index, UnrefOutcome::NotPresent);
-                continue;
             };
             if users > 0 {
                 outcome(index, UnrefOutcome::StillUsed { users });
@@ -338,18 +346,18 @@ impl InvArray {
     }
 
     pub(crate) fn get(&self, key: &InvKey) -> Option<&InvEntry> {
-        self.seek(0, key).1
+        self.ahead(0, Rank::of(key)).1
     }
 
     fn trash(&self) -> u32 {
-        self.trash.load(Ordering::Relaxed)
+        self.trash.load(Relaxed)
     }
 
     /// Only for a caller that changes the array, which the domain's lock serialises.
     #[inline]
     fn add_trash(&self, entries: u32) {
         if entries > 0 {
-            self.trash.store(self.trash() + entries, Ordering::Relaxed);
+            self.trash.store(self.trash() + entries, Relaxed);
         }
     }
 
@@ -364,35 +372,68 @@ impl InvArray {
         kept.fold(Contents::NONE, |all, entry| all.and(entry.contents()))
     }
 
-    /// The entry of a key, and the index where it is or would be. The search starts at `from` and
-    /// doubles its steps, so ascending keys take one pass.
-    #[inline]
-    fn seek(&self, from: usize, key: &InvKey) -> (usize, Option<&InvEntry>) {
-        let rank = Rank::of(key);
-        match self.entries.get(from) {
-            Some(entry) if entry.rank() == rank => (from, Some(entry)),
-            _ => self.search(from, rank),
+    /// The entry of a key, and the index where it is or would be.
+    ///
+    /// `from` is a guess: of keys that ascend, the index behind the one before.
+    // Out of the way of the usual request, which is a part of the array without gaps.
+    #[cold]
+    #[inline(never)]
+    fn search(&self, from: usize, rank: Rank) -> (usize, Option<&InvEntry>) {
+        let before = from.min(self.entries.len()).checked_sub(1);
+        match before.and_then(|before| self.entries.get(before)) {
+            Some(before) if before.compare(rank).is_ge() => self.ahead(0, rank),
+            _ => self.ahead(from, rank),
         }
     }
 
-    fn search(&self, from: usize, rank: Rank) -> (usize, Option<&InvEntry>) {
-        let from = from.min(self.entries.len());
-        // A key that does not ascend: search from the beginning.
-        let from = match from.checked_sub(1).and_then(|before| self.entries.get(before)) {
-            Some(before) if before.rank() >= rank => 0,
-            _ => from,
-        };
-        let rest = &self.entries[from..];
-        let (mut below, mut step) = (0, 1);
-        while let Some(entry) = rest.get(below + step - 1)
-            && entry.rank() < rank
+    /// [`search`](Self::search), for a caller that knows that all entries before `from` are below the
+    /// key. It doubles its steps, so ascending keys take one pass.
+    #[inline]
+    fn ahead(&self, from: usize, rank: Rank) -> (usize, Option<&InvEntry>) {
+        match self.entries.get(from) {
+            None => (self.entries.len(), None),
+            Some(entry) => match entry.compare(rank) {
+                Ordering::Equal => (from, Some(entry)),
+                Ordering::Greater => (from, None),
+                Ordering::Less => self.behind(from, rank),
+            },
+        }
+    }
+
+    /// [`ahead`](Self::ahead), if the entry at `from` is below the key too.
+    fn behind(&self, from: usize, rank: Rank) -> (usize, Option<&InvEntry>) {
+        let (mut below, mut step) = (from + 1, 1);
+        while let Some(entry) = self.entries.get(below + step - 1)
+            && entry.compare(rank).is_lt()
         {
             below += step;
             step *= 2;
         }
-        let reach = rest.len().min(below + step - 1);
-        let at = below + rest[below..reach].partition_point(|entry| entry.rank() < rank);
-        (from + at, rest.get(at).filter(|entry| entry.rank() == rank))
+        let reach = self.entries.len().min(below + step - 1);
+        let between = self.entries.get(below..reach).unwrap_or_default();
+        let at = below + between.partition_point(|entry| entry.compare(rank).is_lt());
+        (at, self.entries.get(at).filter(|entry| entry.compare(rank).is_eq()))
+    }
+}
+
+/// Where the first keys of a request are in an array, or would be: a merge searches once for them.
+///
+/// The request of a device is a tag or two, and an entry for each stream with ATS.
+#[derive(Default)]
+struct Places([usize; 8]);
+
+impl Places {
+    #[inline]
+    fn keep(&mut self, index: usize, at: usize, found: bool) {
+        if let Some(place) = self.0.get_mut(index) {
+            *place = at << 1 | usize::from(found);
+        }
+    }
+
+    /// `None` for a key behind the first ones.
+    #[inline]
+    fn get(&self, index: usize) -> Option<(usize, bool)> {
+        self.0.get(index).map(|place| (place >> 1, place & 1 != 0))
     }
 }
 
@@ -507,7 +548,7 @@ mod tests {
         let array = InvArray::empty().merge(&request).unwrap();
         for from in 0..=array.len() + 1 {
             for id in 0..=80 {
-                let (at, entry) = array.seek(from, &vmid(id).key);
+                let (at, entry) = array.search(from, Rank::of(&vmid(id).key));
                 assert_eq!(at, usize::from(id / 2), "{id} from {from}");
                 assert_eq!(entry.map(|entry| entry.spec()), (id % 2 == 1).then(|| vmid(id)));
             }

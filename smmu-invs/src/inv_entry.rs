@@ -8,6 +8,8 @@
 //! byte, the state: so heads sort like keys, and one load gives a reader all but the options. The
 //! second has the SSID or the options, and the users.
 
+use core::cmp;
+
 use smmu_types::range::RangeSupport;
 use smmu_types::{Regime, SmmuId};
 
@@ -240,16 +242,15 @@ impl InvEntry {
         (self.tail() >> 32) as u32
     }
 
+    /// Whether the entry's key is below, at or above the key of this rank.
     #[inline]
-    pub(crate) fn rank(&self) -> Rank {
-        self.rank_of(self.head())
-    }
-
-    /// The rank, for a caller that has the head.
-    #[inline]
-    pub(crate) fn rank_of(&self, head: Head) -> Rank {
-        let ssid = if head.is_ats() { self.aux() } else { 0 };
-        Rank { high: head.0 >> 8, ssid }
+    pub(crate) fn compare(&self, rank: Rank) -> cmp::Ordering {
+        let head = self.head();
+        let high = head.0 >> 8;
+        if high != rank.high {
+            return if high < rank.high { cmp::Ordering::Less } else { cmp::Ordering::Greater };
+        }
+        if head.is_ats() { self.aux().cmp(&rank.ssid) } else { cmp::Ordering::Equal }
     }
 
     #[inline]
@@ -393,7 +394,7 @@ mod tests {
         assert!(keys.is_sorted_by(|a, b| a.key < b.key));
         for (a, b) in keys.iter().flat_map(|a| keys.iter().map(move |b| (a, b))) {
             let (entry, rank) = (InvEntry::new(a), Rank::of(&b.key));
-            assert_eq!(entry.rank().cmp(&rank), a.key.cmp(&b.key), "{a} {b}");
+            assert_eq!(entry.compare(rank), a.key.cmp(&b.key), "{a} {b}");
         }
     }
 

@@ -50,7 +50,7 @@ impl RequestBuffer {
         if index >= self.capacity {
             return Err(InvError::Full { capacity: self.capacity });
         }
-        check_next(index, self.specs.last(), &spec)?;
+        check_next(index, self.specs.last().map(|last| Rank::of(&last.key)), &spec)?;
         self.specs.push(spec);
         Ok(())
     }
@@ -108,18 +108,19 @@ impl Requested for InvUsers {
 pub(crate) fn check<R: Requested>(request: &[R]) -> Result<(), InvError> {
     let mut before = None;
     for (index, wanted) in request.iter().enumerate() {
-        check_next(index, before, wanted.spec())?;
-        before = Some(wanted.spec());
+        before = Some(check_next(index, before, wanted.spec())?);
     }
     Ok(())
 }
 
-fn check_next(index: usize, before: Option<&InvSpec>, spec: &InvSpec) -> Result<(), InvError> {
+/// Checks an entry beside the rank of the one before, and returns its own.
+fn check_next(index: usize, before: Option<Rank>, spec: &InvSpec) -> Result<Rank, InvError> {
     if !spec.key.is_well_formed() {
         return Err(InvError::Malformed { index, key: spec.key });
     }
-    match before.map(|before| Rank::of(&before.key).cmp(&Rank::of(&spec.key))) {
-        None | Some(Ordering::Less) => Ok(()),
+    let rank = Rank::of(&spec.key);
+    match before.map(|before| before.cmp(&rank)) {
+        None | Some(Ordering::Less) => Ok(rank),
         Some(Ordering::Equal) => Err(InvError::Duplicate { index }),
         Some(Ordering::Greater) => Err(InvError::Unsorted { index }),
     }

@@ -166,3 +166,18 @@ fn inv_2_merge_does_not_change_its_inputs() {
     assert_eq!(second.to_string(), "smmu0 S1_ASID 1 users=2\nsmmu1 S1_ASID 1 users=1");
     assert_eq!(InvArray::empty().to_string(), "(no entries)");
 }
+
+/// A request as long as those of a group of devices, at each distance from the entries there are.
+#[rstest]
+fn inv_1_a_long_request_merges_as_one_entry_after_another(#[values(1, 2, 3, 7)] apart: u32) {
+    let ats = |n: u32| InvSpec::ats(A, StreamId(n), None);
+    let there: Vec<_> = (0..40).map(|n| ats(n * apart)).collect();
+    let request: Vec<_> = (0..40).map(|n| ats(n * 2 + 5)).collect();
+    let old = array(&there);
+    unref(&old, &there[3..9]);
+    let at_once = old.merge(&request).unwrap();
+    let one_by_one = request
+        .iter()
+        .fold(old.merge(&[]).unwrap(), |array, spec| array.merge(&[*spec]).unwrap());
+    assert_eq!(at_once.to_string(), one_by_one.to_string());
+}

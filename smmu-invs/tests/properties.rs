@@ -52,7 +52,7 @@ fn spec() -> impl Strategy<Value = InvSpec> {
 }
 
 fn step() -> impl Strategy<Value = ArrayStep> {
-    let request = || prop::collection::vec(spec(), 0..5);
+    let request = || prop::collection::vec(spec(), 0..12);
     prop_oneof![
         6 => (request(), 1..4u32).prop_map(|(mut request, users)| {
             request.sort_by_key(|spec| spec.key);
