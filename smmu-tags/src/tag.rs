@@ -114,7 +114,10 @@ impl FreshTag {
 
 impl Drop for FreshTag {
     fn drop(&mut self) {
-        self.0.put_back(TagState::Fresh);
+        // The reference to the space is dropped behind this.
+        if let Some(space) = &self.0.space {
+            space.numbers.put_back(self.0.number(), TagState::Fresh);
+        }
     }
 }
 
