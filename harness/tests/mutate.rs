@@ -12,10 +12,11 @@ use smmu_engine::run::RunOutcome;
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{Mock, UNHELPFUL, USUAL_ONLY};
 use smmu_harness::mutate::{
-    Harmless, Mutant, Mutation, NoMutants, Site, Table, Verdict, mutants, name_of, repeats, sites,
-    without_publication,
+    Harmless, Mutant, Mutation, NoMutants, Site, StoreMutant, StoreVerdict, Table, Verdict,
+    mutants, name_of, repeats, run_forgetful, sites, store_mutants,
 };
 use smmu_harness::scenario_files::{builtin, builtin_named};
+use smmu_model::Lapse;
 use smmu_types::PhysAddr;
 
 /// Scenarios whose mutants the tests know one by one. Stage 1, stage 2, several SMMUs, reused tags, ATS.
@@ -251,18 +252,45 @@ fn each_publication_is_needed(
     name: &str,
 ) {
     let scenario = scenario(name);
-    let (report, published) = without_publication(&scenario, None);
-    assert_eq!(report.outcome, RunOutcome::Passed);
+    let original = run_forgetful(&scenario, None);
+    assert_eq!(original.report.outcome, RunOutcome::Passed);
+    let published = original.publications;
     // The pages that devices write to are the scenario's, and come first in RAM.
     let pages = scenario.file.pages.len() as u64 * 4096;
     let ours = |at: &PhysAddr| at.0 - published[0].0 >= pages;
     let mut noticed = 0;
     for (number, at) in published.iter().enumerate().filter(|(_, at)| ours(at)) {
-        let (report, then) = without_publication(&scenario, Some(number));
+        let run = run_forgetful(&scenario, Some(Lapse::Publication(number)));
         // Also that of a driver that mends a command which the SMMU could not read.
-        let again = then.iter().skip(number + 1).any(|other| other.0 / 64 == at.0 / 64);
-        assert!(report.outcome != RunOutcome::Passed || again, "publication {number} at {at}");
-        noticed += usize::from(report.outcome != RunOutcome::Passed);
+        let then = run.publications.iter().skip(number + 1);
+        let again = then.into_iter().any(|other| other.0 / 64 == at.0 / 64);
+        let passed = run.report.outcome == RunOutcome::Passed;
+        assert!(!passed || again, "publication {number} at {at}");
+        noticed += usize::from(!passed);
     }
     assert!(noticed > 8, "{noticed}");
+}
+
+/// The page has the table of the left-out stores of these scenarios as the program counts it.
+#[test]
+fn the_page_has_the_table_of_left_out_stores() {
+    let (few, said, status) = run(&[&["--stores"], &KNOWN[..]].concat());
+    assert_eq!(status, 0, "{said}");
+    assert!(
+        PAGE.contains(&few),
+        "replace the table of stores in docs/mutations.md by this:\n{few}"
+    );
+}
+
+/// Without the store that shows an STE, a CD or a leaf, a scenario with DMA through it fails.
+#[test]
+fn what_a_dma_needs_is_noticed() {
+    let mutants = store_mutants(&scenario("remap"), 2).unwrap();
+    let valid = |mutant: &&StoreMutant| mutant.store.old & 1 == 0 && mutant.store.new & 1 != 0;
+    let (noticed, missed): (Vec<_>, Vec<_>) =
+        mutants.iter().filter(valid).partition(|mutant| mutant.verdict == StoreVerdict::Noticed);
+    // What is missed: an STE of a StreamID that no device has, the leaf bit of a CFGI_STE, and MAIR.
+    let known = [1, 0xff];
+    assert!(missed.iter().all(|mutant| known.contains(&mutant.store.new)), "{missed:?}");
+    assert!(noticed.len() >= 5, "{noticed:?}");
 }

@@ -176,8 +176,7 @@ fn inv_1_a_long_request_merges_as_one_entry_after_another(#[values(1, 2, 3, 7)] 
     let old = array(&there);
     unref(&old, &there[3..9]);
     let at_once = old.merge(&request).unwrap();
-    let one_by_one = request
-        .iter()
-        .fold(old.merge(&[]).unwrap(), |array, spec| array.merge(&[*spec]).unwrap());
+    let one_by_one =
+        request.iter().fold(old.merge(&[]).unwrap(), |array, spec| array.merge(&[*spec]).unwrap());
     assert_eq!(at_once.to_string(), one_by_one.to_string());
 }

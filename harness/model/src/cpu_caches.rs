@@ -36,6 +36,7 @@ const LINE_WORDS: usize = 8;
 /// ```
 #[derive(Clone)]
 pub struct CpuCaches {
+    model: Model,
     /// What SMMUs and devices see.
     memory: HeapWindow,
     /// What the CPUs see.
@@ -43,15 +44,43 @@ pub struct CpuCaches {
     state: Arc<Mutex<State>>,
 }
 
+/// A word that a write-back changed in memory: what became of one or more stores of CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachedStore {
+    /// The word.
+    pub at: PhysAddr,
+    /// Its value before.
+    pub old: u64,
+    /// Its value behind the store.
+    pub new: u64,
+    /// Which of [`CpuCaches::publications`] writes it back. An [`observe`](Window::observe) that does
+    /// counts as the next one.
+    pub publication: usize,
+}
+
+/// What a driver is made to forget, by its number from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lapse {
+    /// One of [`CpuCaches::publications`]: it does nothing.
+    Publication(usize),
+    /// One of [`CpuCaches::stores`]: memory keeps the old value until a later store to the word. CPUs
+    /// see the new value until they load the line again.
+    Store(usize),
+}
+
 /// One thread cleans at a time.
+#[derive(Default)]
 struct State {
     /// Each word as it was when its line was last the same as memory.
     clean: Box<[u64]>,
     /// The first word of each publication that had something to write back.
     published: Vec<PhysAddr>,
-    /// How many of them a call of [`CpuCaches::unpublished`] came after.
-    judged: usize,
-    left_out: Option<usize>,
+    stores: Vec<CachedStore>,
+    /// How many publications and stores a call of [`CpuCaches::unpublished`] came after.
+    judged: (usize, usize),
+    lapse: Option<Lapse>,
+    /// The word, by its index, of which memory has no store, and the value that it lacks.
+    lacking: Option<(usize, u64)>,
 }
 
 impl CpuCaches {
@@ -60,18 +89,17 @@ impl CpuCaches {
     pub fn of(model: &Model) -> Self {
         let memory = model.window();
         let words = memory.words().len();
-        let (clean, published) = (vec![0; words].into(), Vec::new());
-        let state = State { clean, published, judged: 0, left_out: None };
+        let state = State { clean: vec![0; words].into(), ..State::default() };
         let copy = HeapWindow::new(memory.base(), words * 8);
-        CpuCaches { memory, copy, state: Arc::new(Mutex::new(state)) }
+        CpuCaches { model: model.clone(), memory, copy, state: Arc::new(Mutex::new(state)) }
     }
 
     /// The lines that hold stores which no publication has shown, by their address. A driver leaves
     /// none when its call returns.
     #[must_use]
     pub fn unpublished(&self) -> Vec<PhysAddr> {
-        let State { clean, published, judged, .. } = &mut *self.lock();
-        *judged = published.len();
+        let State { clean, published, stores, judged, .. } = &mut *self.lock();
+        *judged = (published.len(), stores.len());
         let all = self.lines(0..clean.len());
         let dirty = all.filter(|line| self.dirty(line.clone(), clean).is_some());
         dirty.map(|line| self.address(line.start)).collect()
@@ -82,13 +110,27 @@ impl CpuCaches {
     #[must_use]
     pub fn publications(&self) -> Vec<PhysAddr> {
         let state = self.lock();
-        state.published.get(..state.judged).unwrap_or_default().to_vec()
+        state.published.get(..state.judged.0).unwrap_or_default().to_vec()
     }
 
-    /// Lets the publication of this number, from 0, do nothing: a driver that forgets it. A test of the
-    /// driver should notice.
-    pub fn leave_out(&self, number: usize) {
-        self.lock().left_out = Some(number);
+    /// The words that write-backs changed, in their order. Those after the last call of
+    /// [`unpublished`](Self::unpublished) are left out: nothing judges them.
+    #[must_use]
+    pub fn stores(&self) -> Vec<CachedStore> {
+        let state = self.lock();
+        state.stores.get(..state.judged.1).unwrap_or_default().to_vec()
+    }
+
+    /// Makes the driver forget a publication or a store. A test of the driver should notice.
+    pub fn forget(&self, lapse: Lapse) {
+        self.lock().lapse = Some(lapse);
+    }
+
+    /// How often an SMMU, a device or an audit read the word of a [`Lapse::Store`] while memory lacked
+    /// the store. After 0 it can have done no harm.
+    #[must_use]
+    pub fn wrong_reads(&self) -> u64 {
+        self.model.ram().watched_reads()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -117,13 +159,29 @@ impl CpuCaches {
     }
 
     /// Writes a line back, if a CPU has stored to it.
-    fn write_back(&self, line: Range<usize>, clean: &mut [u64]) {
-        if self.dirty(line.clone(), clean).is_none() {
+    fn write_back(&self, line: Range<usize>, state: &mut State, publishes: bool) {
+        if self.dirty(line.clone(), &state.clean).is_none() {
             return;
         }
         for n in line {
-            clean[n] = self.copy.words()[n].load(Ordering::SeqCst);
-            self.memory.words()[n].store(clean[n], Ordering::SeqCst);
+            let (old, new) = (state.clean[n], self.copy.words()[n].load(Ordering::SeqCst));
+            state.clean[n] = new;
+            if new != old {
+                if state.lacking.is_some_and(|(word, _)| word == n) {
+                    state.lacking = None;
+                    self.model.ram().watch(None);
+                }
+                let at = self.address(n);
+                let publication = state.published.len().saturating_sub(usize::from(publishes));
+                state.stores.push(CachedStore { at, old, new, publication });
+                if state.lapse == Some(Lapse::Store(state.stores.len() - 1)) {
+                    state.lacking = Some((n, new));
+                    self.model.ram().watch(Some(at));
+                }
+            }
+            if state.lacking != Some((n, new)) {
+                self.memory.words()[n].store(new, Ordering::SeqCst);
+            }
         }
     }
 }
@@ -141,29 +199,28 @@ unsafe impl Window for CpuCaches {
     }
 
     fn publish(&self, words: Range<usize>) {
-        let State { clean, published, left_out, .. } = &mut *self.lock();
-        let Some(first) = self.lines(words.clone()).find_map(|line| self.dirty(line, clean)) else {
-            return;
-        };
-        published.push(self.address(first));
-        if *left_out == Some(published.len() - 1) {
+        let state = &mut *self.lock();
+        let mut lines = self.lines(words.clone());
+        let Some(first) = lines.find_map(|line| self.dirty(line, &state.clean)) else { return };
+        state.published.push(self.address(first));
+        if state.lapse == Some(Lapse::Publication(state.published.len() - 1)) {
             return;
         }
         for line in self.lines(words) {
-            self.write_back(line, clean);
+            self.write_back(line, state, true);
         }
     }
 
     fn observe(&self, words: Range<usize>) {
-        let State { clean, .. } = &mut *self.lock();
+        let state = &mut *self.lock();
         for line in self.lines(words) {
-            self.write_back(line.clone(), clean);
+            self.write_back(line.clone(), state, false);
             for n in line {
-                let (old, new) = (clean[n], self.memory.words()[n].load(Ordering::SeqCst));
+                let (old, new) = (state.clean[n], self.memory.words()[n].load(Ordering::SeqCst));
                 let word = &self.copy.words()[n];
                 // A CPU that stores at the same time has the line again.
                 if word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-                    clean[n] = new;
+                    state.clean[n] = new;
                 }
             }
         }
@@ -188,5 +245,31 @@ mod tests {
         ram.observe(8..11);
         assert_eq!(ram.words()[9].load(Ordering::Relaxed), 5);
         assert!(ram.unpublished().is_empty());
+    }
+
+    /// Memory lacks a store until a later one to the same word, also when the line is written back.
+    #[test]
+    fn a_store_that_is_left_out_stays_left_out() {
+        let model = Model::new(1 << 12, &[Profile::default()]);
+        let (ram, memory) = (CpuCaches::of(&model), model.window());
+        let store = |word: usize, value| {
+            ram.words()[word].store(value, Ordering::Relaxed);
+            ram.publish(word..word + 1);
+            memory.words()[3].load(Ordering::Relaxed)
+        };
+        ram.forget(Lapse::Store(1));
+        assert_eq!((store(3, 1), store(3, 2), store(4, 5)), (1, 1, 1));
+        let at = PhysAddr(ram.base().0 + 24);
+        assert_eq!((ram.wrong_reads(), model.ram().read64(at), ram.wrong_reads()), (0, Some(1), 1));
+        // A CPU that loads the line again sees that the store is missing.
+        ram.observe(3..4);
+        assert_eq!(ram.words()[3].load(Ordering::Relaxed), 1);
+        assert_eq!((store(4, 6), store(3, 2)), (1, 2));
+        assert_eq!((model.ram().read64(at), ram.wrong_reads()), (Some(2), 1));
+        assert!(ram.unpublished().is_empty());
+        let (word_4, word_3) = (PhysAddr(at.0 + 8), at);
+        let all = [(word_3, 0, 1), (word_3, 1, 2), (word_4, 0, 5), (word_4, 5, 6), (word_3, 1, 2)];
+        let of = |(publication, (at, old, new))| CachedStore { at, old, new, publication };
+        assert!(ram.stores().into_iter().eq((0..).zip(all).map(of)));
     }
 }

@@ -176,7 +176,7 @@ mod word;
 // A driver's tests need no dependency line of their own for the types in this crate's API.
 pub use smmu_types;
 
-pub use cpu_caches::CpuCaches;
+pub use cpu_caches::{CachedStore, CpuCaches, Lapse};
 pub use dma_refused::DmaRefused;
 pub use hazard::{Hazard, Now, Permissions, Waits};
 pub use injected_fault::InjectedFault;

@@ -38,6 +38,10 @@ impl Model {
         self.shared.ram.window()
     }
 
+    pub(crate) fn ram(&self) -> &ModelRam {
+        &self.shared.ram
+    }
+
     /// The registers of an SMMU, or `None` if the index is out of range.
     #[must_use]
     pub fn registers(&self, index: usize) -> Option<ModelRegisters> {

@@ -16,13 +16,17 @@ pub(crate) struct ModelRam {
     words: Arc<[AtomicU64]>,
     /// What the driver has freed: first and last address of each piece.
     freed: Mutex<Vec<(u64, u64)>>,
+    /// The address of a word whose reads are counted, or 0.
+    watched: AtomicU64,
+    watched_reads: AtomicU64,
 }
 
 impl ModelRam {
     pub(crate) fn new(bytes: usize) -> Self {
         let window = HeapWindow::new(PhysAddr(BASE), bytes);
         let words = window.share();
-        ModelRam { window, words, freed: Mutex::default() }
+        let (watched, watched_reads) = (AtomicU64::new(0), AtomicU64::new(0));
+        ModelRam { window, words, freed: Mutex::default(), watched, watched_reads }
     }
 
     fn freed(&self) -> MutexGuard<'_, Vec<(u64, u64)>> {
@@ -62,8 +66,21 @@ impl ModelRam {
         self.words.get(usize::try_from(offset / 8).ok()?)
     }
 
+    /// Counts the reads of one word from now on, or of none.
+    pub(crate) fn watch(&self, word: Option<PhysAddr>) {
+        self.watched.store(word.map_or(0, |word| word.0), Ordering::SeqCst);
+    }
+
+    /// Reads of words while they were watched, by SMMUs, devices and audits.
+    pub(crate) fn watched_reads(&self) -> u64 {
+        self.watched_reads.load(Ordering::SeqCst)
+    }
+
     /// The 64-bit word that holds `address`: bits 2:0 are ignored.
     pub(crate) fn read64(&self, address: PhysAddr) -> Option<u64> {
+        if self.watched.load(Ordering::Relaxed) == address.0 & !7 {
+            self.watched_reads.fetch_add(1, Ordering::SeqCst);
+        }
         // Acquire pairs with the barrier after which the driver published its stores.
         Some(self.word(address.0)?.load(Ordering::Acquire))
     }

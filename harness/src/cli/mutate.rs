@@ -10,9 +10,13 @@ use serde_json::json;
 use super::exit::Exit;
 use super::output_format::{OutputFormat, json_line};
 use crate::backend::{Qemu, UNHELPFUL};
-use crate::mutate::{Count, Mutant, Mutation, NoMutants, NoSuchMutation, Table, mutants, repeats};
+use crate::mutate::{
+    Count, Mutant, Mutation, NoMutants, NoSuchMutation, StoreMutant, StoreTable, StoreVerdict,
+    Table, mutants, repeats, store_mutants,
+};
 use crate::scenario_files::builtin;
 use smmu_engine::machine::Backend;
+use smmu_engine::scenario::Scenario;
 use smmu_types::Command;
 
 /// Where the scenarios run.
@@ -37,6 +41,10 @@ pub(super) struct MutateArgs {
     /// Only these mutations, as left-out or wrong-tag. Default: all.
     #[arg(long, value_name = "MUTATION", value_delimiter = ',', value_parser = kind)]
     only: Vec<Mutation>,
+    /// Leave out stores to the driver's tables and queues and to page tables instead, on SMMUs that do
+    /// not snoop.
+    #[arg(long, conflicts_with_all = ["only", "backend", "qemu"])]
+    stores: bool,
     /// Threads that run scenarios, at least 1. Default: as many as CPUs, and 1 on QEMU.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -82,24 +90,62 @@ impl MutateArgs {
             (None, Where::Qemu) => 1,
         };
         let start = Instant::now();
-        let (mut all, mut ran, mut fails) = (Vec::new(), 0, false);
-        for (n, scenario) in scenarios.iter().enumerate() {
-            progress(&format!("{}/{} {}", n + 1, scenarios.len(), scenario.name));
-            match mutants(scenario, &*backend, kinds, threads) {
-                Ok(found) => {
-                    ran += 1;
-                    all.extend(found);
-                }
-                Err(why) => {
-                    progress("");
-                    fails |= matches!(why, NoMutants::Fails(..));
-                    writeln!(std::io::stderr(), "{why}").map_err(Exit::Output)?;
+        let (ran, fails) = if self.stores {
+            let (all, ran, fails) = each(&scenarios, |scenario| store_mutants(scenario, threads))?;
+            self.print_stores(&all, ran, start.elapsed().as_secs_f64())?;
+            (ran, fails)
+        } else {
+            let (all, ran, fails) =
+                each(&scenarios, |scenario| mutants(scenario, &*backend, kinds, threads))?;
+            self.print(&all, ran, start.elapsed().as_secs_f64())?;
+            (ran, fails)
+        };
+        if fails || ran == 0 { Err(Exit::Failed) } else { Ok(()) }
+    }
+
+    fn print_stores(&self, all: &[StoreMutant], ran: usize, seconds: f64) -> Result<(), Exit> {
+        let mut out = std::io::stdout().lock();
+        let table = StoreTable::of(all);
+        match self.format {
+            OutputFormat::Human => write!(out, "{table}").map_err(Exit::Output)?,
+            OutputFormat::Json => {
+                for (scenario, count) in &table.0 {
+                    let fields = json!({
+                        "scenario": scenario, "all": count.all(), "noticed": count.noticed,
+                        "not_read": count.not_read, "not_noticed": count.not_noticed,
+                    });
+                    writeln!(out, "{}", json_line("stores", fields)).map_err(Exit::Output)?;
                 }
             }
         }
-        progress("");
-        self.print(&all, ran, start.elapsed().as_secs_f64())?;
-        if fails || ran == 0 { Err(Exit::Failed) } else { Ok(()) }
+        let is_missed = |mutant: &&StoreMutant| mutant.verdict != StoreVerdict::Noticed;
+        for mutant in all.iter().filter(|mutant| self.missed && is_missed(mutant)) {
+            let StoreMutant { scenario, number, store, verdict } = mutant;
+            let (at, old, new, verdict) = (store.at, store.old, store.new, verdict.name());
+            match self.format {
+                OutputFormat::Human => {
+                    writeln!(
+                        out,
+                        "{scenario}: store {number}: {at} {old:#x} to {new:#x}: {verdict}"
+                    )
+                }
+                OutputFormat::Json => {
+                    let fields = json!({
+                        "scenario": scenario, "number": number, "address": at.to_string(),
+                        "old": format!("{old:#x}"), "new": format!("{new:#x}"), "verdict": verdict,
+                    });
+                    writeln!(out, "{}", json_line("missed store", fields))
+                }
+            }
+            .map_err(Exit::Output)?;
+        }
+        let sum = table.sum();
+        let (noticed, all) = (sum.noticed, sum.all());
+        writeln!(
+            std::io::stderr(),
+            "{noticed} of {all} left-out stores of {ran} scenarios noticed, in {seconds:.1} s"
+        )
+        .map_err(Exit::Output)
     }
 
     fn print(&self, all: &[Mutant], scenarios: usize, seconds: f64) -> Result<(), Exit> {
@@ -152,6 +198,31 @@ impl MutateArgs {
         )
         .map_err(Exit::Output)
     }
+}
+
+/// Tries the mutants of each scenario. Returns them, how many scenarios have some, and whether a
+/// scenario fails as it stands.
+fn each<M>(
+    scenarios: &[Scenario],
+    mut mutants: impl FnMut(&Scenario) -> Result<Vec<M>, NoMutants>,
+) -> Result<(Vec<M>, usize, bool), Exit> {
+    let (mut all, mut ran, mut fails) = (Vec::new(), 0, false);
+    for (n, scenario) in scenarios.iter().enumerate() {
+        progress(&format!("{}/{} {}", n + 1, scenarios.len(), scenario.name));
+        match mutants(scenario) {
+            Ok(found) => {
+                ran += 1;
+                all.extend(found);
+            }
+            Err(why) => {
+                progress("");
+                fails |= matches!(why, NoMutants::Fails(..));
+                writeln!(std::io::stderr(), "{why}").map_err(Exit::Output)?;
+            }
+        }
+    }
+    progress("");
+    Ok((all, ran, fails))
 }
 
 /// Shows on a terminal how far it is. An empty text clears the line.

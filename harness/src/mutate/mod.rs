@@ -7,17 +7,17 @@
 //! nor an audit notices lets no device reach anything stale. It is harmless there, and [`Harmless`] says
 //! why.
 
+mod forgetful;
 mod mutation;
-mod publications;
 mod site;
 mod table;
 mod tamper;
 mod trial;
 mod verdict;
 
+pub use forgetful::{ForgetfulRun, StoreMutant, StoreVerdict, run_forgetful, store_mutants};
 pub use mutation::{Mutation, NoSuchMutation};
-pub use publications::without_publication;
 pub use site::{Site, name_of};
-pub use table::{Count, Table};
+pub use table::{Count, StoreCount, StoreTable, Table};
 pub use trial::{NoMutants, mutants, repeats, sites};
 pub use verdict::{Harmless, Mutant, Verdict};

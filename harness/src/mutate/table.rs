@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::forgetful::{StoreMutant, StoreVerdict};
 use super::mutation::Mutation;
 use super::site::name_of;
 use super::verdict::{Harmless, Mutant, Verdict};
@@ -117,6 +118,69 @@ impl fmt::Display for Table {
             };
             let cells: Vec<String> = kinds.iter().map(cell).collect();
             writeln!(f, "| `{command}` | {} |", cells.join(" | "))?;
+        }
+        Ok(())
+    }
+}
+
+/// What came of the stores of one scenario.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreCount {
+    /// The scenario failed.
+    pub noticed: usize,
+    /// Nobody read the word.
+    pub not_read: usize,
+    /// Somebody read it, and the scenario passed.
+    pub not_noticed: usize,
+}
+
+impl StoreCount {
+    /// All.
+    #[must_use]
+    pub const fn all(&self) -> usize {
+        self.noticed + self.not_read + self.not_noticed
+    }
+}
+
+/// Counts of left-out stores, by scenario. `Display` prints a table in Markdown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreTable(pub BTreeMap<String, StoreCount>);
+
+impl StoreTable {
+    /// Counts mutants.
+    pub fn of<'m>(mutants: impl IntoIterator<Item = &'m StoreMutant>) -> Self {
+        let mut table = StoreTable::default();
+        for mutant in mutants {
+            let count = table.0.entry(mutant.scenario.clone()).or_default();
+            *match mutant.verdict {
+                StoreVerdict::Noticed => &mut count.noticed,
+                StoreVerdict::NotRead => &mut count.not_read,
+                StoreVerdict::NotNoticed => &mut count.not_noticed,
+            } += 1;
+        }
+        table
+    }
+
+    /// All scenarios together.
+    #[must_use]
+    pub fn sum(&self) -> StoreCount {
+        self.0.values().fold(StoreCount::default(), |sum, count| StoreCount {
+            noticed: sum.noticed + count.noticed,
+            not_read: sum.not_read + count.not_read,
+            not_noticed: sum.not_noticed + count.not_noticed,
+        })
+    }
+}
+
+impl fmt::Display for StoreTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| scenario | left out | noticed | not read | not noticed |")?;
+        writeln!(f, "|---|---|---|---|---|")?;
+        let sum = ("all", self.sum());
+        let each = self.0.iter().map(|(scenario, count)| (scenario.as_str(), *count));
+        for (name, count) in each.chain([sum]) {
+            let StoreCount { noticed, not_read, not_noticed } = count;
+            writeln!(f, "| {name} | {} | {noticed} | {not_read} | {not_noticed} |", count.all())?;
         }
         Ok(())
     }
