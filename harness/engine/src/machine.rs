@@ -64,11 +64,13 @@ pub enum Need {
     Nesting,
     /// `"parallel"`: callers of the driver that run at the same time, each on a CPU of its own.
     Parallel,
+    /// `"caches"`: caches that keep what they hold until a command must remove it.
+    Caches,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 20] = [
+    pub const ALL: [Need; 21] = [
         Need::Stage1,
         Need::Stage2,
         Need::SeveralSmmus,
@@ -89,6 +91,7 @@ impl Need {
         Need::AtsDevices,
         Need::Nesting,
         Need::Parallel,
+        Need::Caches,
     ];
 
     /// As it is written in a file.
@@ -115,6 +118,7 @@ impl Need {
             Need::AtsDevices => "ats-devices",
             Need::Nesting => "nesting",
             Need::Parallel => "parallel",
+            Need::Caches => "caches",
         }
     }
 }

@@ -46,6 +46,7 @@ pub fn offered_by_id_registers(need: Need, smmus: &[Capabilities]) -> Option<boo
         | Need::PageRequests
         | Need::Substreams
         | Need::AtsDevices
-        | Need::Parallel => None,
+        | Need::Parallel
+        | Need::Caches => None,
     }
 }

@@ -236,7 +236,8 @@ impl Backend for Like {
     }
     fn offers(&self, need: Need) -> bool {
         if self.0 == Twist::Ring {
-            let on_boards = [Need::Stage1, Need::Stage2, Need::SeveralSmmus, Need::QueueStop];
+            let on_boards =
+                [Need::Stage1, Need::Stage2, Need::SeveralSmmus, Need::QueueStop, Need::Caches];
             return on_boards.contains(&need);
         }
         // A DMA of many words would stall in its middle.

@@ -33,7 +33,8 @@ impl Qemu {
             | Need::Nesting
             | Need::QueueStop
             | Need::Reset
-            | Need::Parallel => true,
+            | Need::Parallel
+            | Need::Caches => true,
             Need::Asid8
             | Need::Ats
             | Need::Msi
