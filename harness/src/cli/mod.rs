@@ -4,6 +4,7 @@
 //! exit status of each outcome.
 
 mod backend_args;
+mod conform;
 mod decode;
 mod diff;
 mod difference;
@@ -78,6 +79,8 @@ enum CliCommand {
     Diff(diff::DiffArgs),
     /// Let several SMMUs carry out random commands, tables and DMA, and compare them.
     Explore(explore::ExploreArgs),
+    /// Check what a machine must do: registers, queues, walks, caches, faults, interrupts.
+    Conform(conform::ConformArgs),
     /// Change each command that scenarios send, one at a time, and count which changes they notice.
     Mutate(mutate::MutateArgs),
     /// Check firmware tables (device tree, IORT), and show which device is behind which SMMU.
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         CliCommand::Explain(explain) => explain.run(),
         CliCommand::Diff(diff) => diff.run(),
         CliCommand::Explore(explore) => explore.run(),
+        CliCommand::Conform(conform) => conform.run(),
         CliCommand::Mutate(mutate) => mutate.run(),
         CliCommand::Lint(lint) => lint.run(),
     };
