@@ -14,7 +14,7 @@ use common::{smmu_harness, trial};
 use libtest_mimic::Arguments;
 use sabotage::{SABOTAGES, Sabotage, Tampered};
 use smmu_engine::machine::Backend;
-use smmu_harness::backend::{Mock, NOT_SNOOPING, Qemu, UNHELPFUL};
+use smmu_harness::backend::{Mock, NOT_SNOOPING, Qemu, UNCACHED, UNHELPFUL};
 use smmu_harness::conform::{self, Check, DEVIATIONS, KINDS, Kind, Outcome};
 
 fn kind(name: &str) -> &'static Kind {
@@ -52,6 +52,15 @@ fn the_least_helpful_model_conforms() {
     for backend in [UNHELPFUL, NOT_SNOOPING] {
         assert!(conforms(&backend, kind("qemu-like")) >= 200);
     }
+}
+
+/// What stays cached is asked of caches only, and what an invalidation drops is asked of all.
+fn a_model_without_caches_conforms() {
+    let passed = conforms(&UNCACHED, kind("qemu-like"));
+    assert!(passed >= 180, "{passed} passed");
+    let outcome = |name| conform::run(check(name), &UNCACHED, kind("qemu-like")).unwrap();
+    assert_eq!(outcome("caches/keep"), Outcome::NotOffered("caches".into()));
+    assert_eq!(outcome("caches/drop-nh-va"), Outcome::Passed);
 }
 
 /// Each check is offered by a kind of the model, or by QEMU.
@@ -213,6 +222,7 @@ fn main() {
     let trials = vec![
         trial("the_model_conforms_as_each_kind", the_model_conforms_as_each_kind),
         trial("the_least_helpful_model_conforms", the_least_helpful_model_conforms),
+        trial("a_model_without_caches_conforms", a_model_without_caches_conforms),
         trial("no_check_is_for_nobody", no_check_is_for_nobody),
         trial(
             "names_are_unique_and_begin_with_their_group",

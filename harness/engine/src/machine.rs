@@ -40,8 +40,14 @@ pub enum Need {
     Sev,
     /// `"queue-stop"`: command queues that stop when they are told to, and go on.
     QueueStop,
-    /// `"queue-faults"`: command queues that misbehave in other ways when they are told to.
-    QueueFaults,
+    /// `"slow-queues"`: command queues that carry out few commands at a time when they are told to.
+    SlowQueues,
+    /// `"fetch-aborts"`: command queues that cannot fetch when they are told so.
+    FetchAborts,
+    /// `"atc-timeouts"`: devices that leave an `ATC_INV` unanswered when they are told to.
+    AtcTimeouts,
+    /// `"lost-msis"`: MSIs of `CMD_SYNC` that do not arrive when they are told so.
+    LostMsis,
     /// `"second-queue"`: an SMMU with a second command queue.
     SecondQueue,
     /// `"reset"`: an SMMU that can be reset alone, or with all others of the machine.
@@ -70,7 +76,7 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 21] = [
+    pub const ALL: [Need; 24] = [
         Need::Stage1,
         Need::Stage2,
         Need::SeveralSmmus,
@@ -79,7 +85,10 @@ impl Need {
         Need::Msi,
         Need::Sev,
         Need::QueueStop,
-        Need::QueueFaults,
+        Need::SlowQueues,
+        Need::FetchAborts,
+        Need::AtcTimeouts,
+        Need::LostMsis,
         Need::SecondQueue,
         Need::Reset,
         Need::SmmuKinds,
@@ -106,7 +115,10 @@ impl Need {
             Need::Msi => "msi",
             Need::Sev => "sev",
             Need::QueueStop => "queue-stop",
-            Need::QueueFaults => "queue-faults",
+            Need::SlowQueues => "slow-queues",
+            Need::FetchAborts => "fetch-aborts",
+            Need::AtcTimeouts => "atc-timeouts",
+            Need::LostMsis => "lost-msis",
             Need::SecondQueue => "second-queue",
             Need::Reset => "reset",
             Need::SmmuKinds => "smmu-kinds",

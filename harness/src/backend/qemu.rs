@@ -39,7 +39,10 @@ impl Qemu {
             | Need::Ats
             | Need::Msi
             | Need::Sev
-            | Need::QueueFaults
+            | Need::SlowQueues
+            | Need::FetchAborts
+            | Need::AtcTimeouts
+            | Need::LostMsis
             | Need::SecondQueue
             | Need::SmmuKinds
             // `edu` reads into a buffer that only its own DMA can look at.
