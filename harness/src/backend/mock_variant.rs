@@ -85,6 +85,8 @@ impl Backend for MockVariant {
     }
 
     fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
-        Ok(Box::new(start(spec, self.change)))
+        let machine = start(spec, self.change);
+        spec.ram.check(&machine.ram())?;
+        Ok(Box::new(machine))
     }
 }

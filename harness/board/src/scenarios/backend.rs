@@ -199,6 +199,7 @@ impl Backend for BoardBackend {
             let what = format!("it has {there} of {asked} SMMUs");
             return Err(BackendError::Impossible(what));
         }
+        spec.ram.check(&shared.ram)?;
         let mut devices = Vec::new();
         for MachineDevice { smmu, stream, .. } in &spec.devices {
             let is_it = |found: &Stream| usize::from(found.smmu.0) == *smmu && found.id == *stream;
