@@ -11,6 +11,7 @@ mod difference;
 mod exit;
 mod explain;
 mod explore;
+mod foreign;
 mod install;
 mod lint;
 mod list;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 
 use anstream::ColorChoice;
 use clap::{CommandFactory, Parser, Subcommand};
+use smmu_engine::machine::Backend;
 
 use exit::Exit;
 
@@ -94,6 +96,45 @@ enum CliCommand {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    main_with(Vec::new())
+}
+
+/// Runs the command line of this process, in which `--backend` also takes the names of these backends.
+///
+/// It is the whole `main` of a program for a backend of yours: `list`, `run`, `conform`, `probe` and
+/// `explain` know it. Call it once.
+///
+/// ```no_run
+/// # use smmu_engine::machine::{Backend, BackendError, Machine, MachineSpec, Need};
+/// # struct Mine;
+/// # impl Backend for Mine {
+/// #     fn name(&self) -> &'static str {
+/// #         "mine"
+/// #     }
+/// #     fn describe(&self) -> String {
+/// #         "an emulator".into()
+/// #     }
+/// #     fn offers(&self, need: Need) -> bool {
+/// #         need == Need::Stage1
+/// #     }
+/// #     fn start(&self, _: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
+/// #         Err(BackendError::Unavailable("it is not installed".into()))
+/// #     }
+/// # }
+/// fn main() -> std::process::ExitCode {
+///     smmu_harness::cli::main_with(vec![Box::new(Mine)])
+/// }
+/// ```
+#[must_use]
+pub fn main_with(backends: Vec<Box<dyn Backend>>) -> ExitCode {
+    let complain = |error: &dyn Display| {
+        // Without standard error, no reader is left.
+        let _ = writeln!(io::stderr(), "error: {error}");
+    };
+    if let Err(error) = foreign::register(backends) {
+        complain(&error);
+        return ExitCode::from(2);
+    }
     // On `--help` or a mistake, clap prints and exits with 0 or 2.
     let cli = Cli::parse();
     let colour = match cli.color {
@@ -117,10 +158,6 @@ pub fn main() -> ExitCode {
         CliCommand::Conform(conform) => conform.run(),
         CliCommand::Mutate(mutate) => mutate.run(),
         CliCommand::Lint(lint) => lint.run(),
-    };
-    let complain = |error: &dyn Display| {
-        // Without standard error, no reader is left.
-        let _ = writeln!(io::stderr(), "error: {error}");
     };
     ExitCode::from(match done {
         Ok(()) => 0,
