@@ -15,7 +15,7 @@ use libtest_mimic::Arguments;
 use sabotage::{SABOTAGES, Sabotage, Tampered};
 use smmu_engine::machine::Backend;
 use smmu_harness::backend::{Mock, NOT_SNOOPING, Qemu, UNCACHED, UNHELPFUL};
-use smmu_harness::conform::{self, Check, DEVIATIONS, KINDS, Kind, Outcome};
+use smmu_harness::conform::{self, Check, DEVIATIONS, KINDS, Kind, Outcome, Suite};
 
 fn kind(name: &str) -> &'static Kind {
     KINDS.iter().find(|kind| kind.name == name).unwrap()
@@ -28,8 +28,9 @@ fn check(name: &str) -> &'static Check {
 /// Carries everything out. Says how many checks passed.
 fn conforms(backend: &dyn Backend, kind: &Kind) -> usize {
     let (mut passed, mut wrong) = (0, Vec::new());
+    let mut suite = Suite::new(backend, kind);
     for check in conform::checks() {
-        match conform::run(check, backend, kind).unwrap() {
+        match suite.run(check).unwrap() {
             Outcome::Passed => passed += 1,
             outcome if outcome.is_failure() => wrong.push(format!("{}: {outcome:?}", check.name)),
             _ => {}
@@ -61,6 +62,16 @@ fn a_model_without_caches_conforms() {
     let outcome = |name| conform::run(check(name), &UNCACHED, kind("qemu-like")).unwrap();
     assert_eq!(outcome("caches/keep"), Outcome::NotOffered("caches".into()));
     assert_eq!(outcome("caches/drop-nh-va"), Outcome::Passed);
+}
+
+/// A machine that was reset serves as a fresh one does.
+fn a_reset_machine_is_as_a_fresh_one() {
+    let kind = kind("everything");
+    let mut suite = Suite::new(&Mock, kind);
+    for check in conform::checks() {
+        let fresh = conform::run(check, &Mock, kind).unwrap();
+        assert_eq!(suite.run(check).unwrap(), fresh, "{}", check.name);
+    }
 }
 
 /// Each check is offered by a kind of the model, or by QEMU.
@@ -222,6 +233,7 @@ fn main() {
     let trials = vec![
         trial("the_model_conforms_as_each_kind", the_model_conforms_as_each_kind),
         trial("the_least_helpful_model_conforms", the_least_helpful_model_conforms),
+        trial("a_reset_machine_is_as_a_fresh_one", a_reset_machine_is_as_a_fresh_one),
         trial("a_model_without_caches_conforms", a_model_without_caches_conforms),
         trial("no_check_is_for_nobody", no_check_is_for_nobody),
         trial(

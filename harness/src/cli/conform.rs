@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::one_of::one_of;
 use super::output_format::{OutputFormat, json_line};
 use super::similar_name::did_you_mean;
-use crate::conform::{self, Check, DEVIATIONS, KINDS, Kind, Outcome};
+use crate::conform::{self, Check, DEVIATIONS, KINDS, Kind, Outcome, Suite};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ConformArgs {
@@ -65,8 +65,9 @@ impl ConformArgs {
         let Some(kind) = kind else { return Ok(()) };
         let backend = self.backend.open()?;
         let (start, mut tally) = (Instant::now(), Tally::default());
+        let mut suite = Suite::new(&*backend, &kind);
         for check in chosen {
-            let outcome = conform::run(check, &*backend, &kind)?;
+            let outcome = suite.run(check)?;
             match outcome {
                 Outcome::Passed => tally.passed += 1,
                 Outcome::NotOffered(_) => tally.not_offered += 1,

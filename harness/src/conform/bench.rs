@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use smmu_engine::machine::{
-    AtsPower, Backend, BackendError, Machine, MachineDevice, MachineSpec, Ram,
-};
+use smmu_engine::machine::{AtsPower, BackendError, Machine, MachineDevice, MachineSpec, Ram};
 use smmu_types::pool::Window;
 use smmu_types::regs::{self, Reg, cr0, gbpa, gerror, irq_ctrl};
 use smmu_types::seam::{Registers, RegistersExt};
@@ -23,8 +21,8 @@ pub(super) const STREAMS_LOG2: u32 = 10;
 /// log2 of the commands, and of the events, of a ring.
 pub(super) const COMMANDS_LOG2: u32 = 4;
 pub(super) const EVENTS_LOG2: u32 = 3;
-/// Where nothing is: beyond the memory of each machine, and within 32 bits.
-pub(super) const HOLE: u64 = 0xf000_0000;
+/// Where nothing is, within 32 bits. A machine with RAM there has nothing behind it.
+const HOLE: u64 = 0xf000_0000;
 
 type Regs = Arc<dyn Registers + Send + Sync>;
 
@@ -41,6 +39,21 @@ struct Smmu {
 /// How a list of commands ended: the index of the one that the SMMU refused, and why.
 pub(super) type Refusal = Option<(u32, CommandErrorCode)>;
 
+/// The machine of checks: each SMMU with two devices.
+pub(super) fn spec(kind: &Kind, smmus: usize) -> MachineSpec {
+    let devices = DEVICES.iter().filter(|(smmu, _)| *smmu < smmus);
+    let devices = devices.map(|&(smmu, stream)| MachineDevice {
+        smmu,
+        stream: StreamId(stream),
+        ats: AtsPower::Off,
+    });
+    MachineSpec {
+        smmus: vec![(kind.smmu)(); smmus],
+        devices: devices.collect(),
+        ..MachineSpec::default()
+    }
+}
+
 /// A machine, its memory, and its SMMUs.
 pub(super) struct Bench {
     pub(super) machine: Box<dyn Machine>,
@@ -54,23 +67,7 @@ pub(super) struct Bench {
 
 impl Bench {
     /// A machine as at power-on, and memory for its queues and stream tables.
-    pub(super) fn new(
-        backend: &dyn Backend,
-        kind: &Kind,
-        smmus: usize,
-    ) -> Result<Self, BackendError> {
-        let devices = DEVICES.iter().filter(|(smmu, _)| *smmu < smmus);
-        let devices = devices.map(|&(smmu, stream)| MachineDevice {
-            smmu,
-            stream: StreamId(stream),
-            ats: AtsPower::Off,
-        });
-        let spec = MachineSpec {
-            smmus: vec![(kind.smmu)(); smmus],
-            devices: devices.collect(),
-            ..MachineSpec::default()
-        };
-        let machine = backend.start(&spec)?;
+    pub(super) fn new(machine: Box<dyn Machine>, smmus: usize) -> Result<Self, BackendError> {
         let ram = machine.ram();
         let registers: Vec<Regs> =
             (0..smmus).map(|n| machine.registers(n)).collect::<Result<_, _>>()?;
@@ -108,6 +105,11 @@ impl Bench {
         Ok(bench)
     }
 
+    /// The machine, for another bench.
+    pub(super) fn into_machine(self) -> Box<dyn Machine> {
+        self.machine
+    }
+
     /// Whether the machine still works.
     pub(super) fn check(&self) -> Result<(), BackendError> {
         self.machine.check()
@@ -118,6 +120,13 @@ impl Bench {
     /// Where RAM begins.
     pub(super) fn ram_base(&self) -> u64 {
         self.ram.base().0
+    }
+
+    /// An address where nothing is.
+    pub(super) fn hole(&self) -> u64 {
+        let first = self.ram_base();
+        let end = first + self.ram.words().len() as u64 * 8;
+        if (first..end).contains(&HOLE) { end.next_multiple_of(1 << 20) } else { HOLE }
     }
 
     /// Zeroed memory, aligned to its size, which is a power of two.

@@ -8,7 +8,7 @@ use smmu_types::{
     StreamTableDescriptor, SubstreamId,
 };
 
-use super::bench::{Bench, HOLE, stream_of};
+use super::bench::{Bench, stream_of};
 use super::check::{
     BOUNDED, Check, Group, NO_STAGE1, NO_STAGE2, Requirement, STAGE1, STAGE2, SUBSTREAMS,
 };
@@ -237,9 +237,9 @@ pub(super) const CHECKS: &[Check] = &[
         &[],
         |b| {
             b.program(0)?;
-            b.regs(0)?.write(regs::STRTAB_BASE, HOLE);
+            b.regs(0)?.write(regs::STRTAB_BASE, b.hole());
             restart(b)?;
-            let at = HOLE + 64 * u64::from(stream_of(0).0);
+            let at = b.hole() + 64 * u64::from(stream_of(0).0);
             b.faults(0, IOVA, of(EventKind::F_STE_FETCH, 0).with_fetch(PhysAddr(at))?)
         },
     ),
@@ -250,8 +250,8 @@ pub(super) const CHECKS: &[Check] = &[
         &[STAGE1],
         |b| {
             b.start(0)?;
-            set_ste(b, 0, stage1_ste(HOLE)?)?;
-            b.faults(0, IOVA, of(EventKind::F_CD_FETCH, 0).with_fetch(PhysAddr(HOLE))?)
+            set_ste(b, 0, stage1_ste(b.hole())?)?;
+            b.faults(0, IOVA, of(EventKind::F_CD_FETCH, 0).with_fetch(PhysAddr(b.hole()))?)
         },
     ),
     check(
@@ -263,9 +263,9 @@ pub(super) const CHECKS: &[Check] = &[
             b.start(0)?;
             let context = stage1(b, 0, ASID)?;
             let slot = context.tables.slot(b, IOVA, 2)?;
-            b.put(slot, HOLE | 3);
+            b.put(slot, b.hole() | 3);
             let event = s1(EventKind::F_WALK_EABT, IOVA).with_class(smmu_types::EventClass::Tt);
-            let at = HOLE + 8 * (IOVA >> 12 & 0x1ff);
+            let at = b.hole() + 8 * (IOVA >> 12 & 0x1ff);
             b.faults(0, IOVA, event.with_fetch(PhysAddr(at))?)
         },
     ),

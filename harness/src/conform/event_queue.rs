@@ -4,7 +4,7 @@ use smmu_types::EventKind;
 use smmu_types::regs::{self, cr0, gerror, queue_pointer};
 use smmu_types::seam::RegistersExt;
 
-use super::bench::{Bench, HOLE, pointer, stream_of};
+use super::bench::{Bench, pointer, stream_of};
 use super::check::{Check, Group, Requirement};
 use super::ended::{Checked, not_offered, same, same_word};
 use super::traffic::Landed;
@@ -145,7 +145,7 @@ fn fill(b: &Bench, more: u32) -> Checked<u32> {
 
 /// An event whose record cannot be written.
 fn aborted_event(b: &mut Bench) -> Checked {
-    b.set_events(0, HOLE, 3);
+    b.set_events(0, b.hole(), 3);
     b.start(0)?;
     b.dma(0, 0x1000)?;
     if b.errors(0)? == 0 {

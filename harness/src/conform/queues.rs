@@ -6,7 +6,7 @@ use smmu_types::{
     Command, CommandErrorCode, Completion, Irq, PhysAddr, RawCommand, StallModel, SyncMsi,
 };
 
-use super::bench::{Bench, HOLE, pointer, stream_of};
+use super::bench::{Bench, pointer, stream_of};
 use super::check::{
     Check, Group, MSI, NO_STAGE1, NO_STAGE2, RANGES, Requirement, SEVERAL, STAGE1, STAGE2,
 };
@@ -35,6 +35,9 @@ const HARMLESS: [u64; 2] = [0x30, 0];
 const SYNC: [u64; 2] = [0x46, 0];
 const SYNC_IRQ: [u64; 2] = [0x46 | 1 << 12, 0];
 const ILLEGAL: [u64; 2] = [0xff, 0];
+
+const LARGE: Requirement =
+    Requirement::Feature("rings of 256 commands", |caps| caps.cmdq_log2 >= 8);
 
 pub(super) const CHECKS: &[Check] = &[
     check(
@@ -71,12 +74,18 @@ pub(super) const CHECKS: &[Check] = &[
         b.enable(0, cr0::CMDQEN)?;
         (0..5).try_for_each(|_| b.send_words(0, &[]))
     }),
-    check("queues/large", "3.5.1", "a ring of 256 commands is consumed to its end", &[], |b| {
-        let ring = b.allocate(16 << 8)?;
-        b.set_commands(0, ring, 8);
-        b.queues(0)?;
-        (0..3).try_for_each(|_| b.send_words(0, &[HARMLESS; 200]))
-    }),
+    check(
+        "queues/large",
+        "3.5.1",
+        "a ring of 256 commands is consumed to its end",
+        &[LARGE],
+        |b| {
+            let ring = b.allocate(16 << 8)?;
+            b.set_commands(0, ring, 8);
+            b.queues(0)?;
+            (0..3).try_for_each(|_| b.send_words(0, &[HARMLESS; 200]))
+        },
+    ),
     check(
         "queues/base-is-aligned",
         "6.3.26",
@@ -266,7 +275,7 @@ pub(super) const CHECKS: &[Check] = &[
         },
     ),
     check("queues/abt", "7.1", "a ring that cannot be read stops with CERROR_ABT", &[], |b| {
-        b.set_commands(0, HOLE, 4);
+        b.set_commands(0, b.hole(), 4);
         b.program(0)?;
         b.enable(0, cr0::CMDQEN)?;
         let refused = b.refusal(0, &[])?;
