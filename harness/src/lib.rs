@@ -3,6 +3,7 @@
 mod alloc;
 pub mod backend;
 pub mod cli;
+pub mod conform;
 pub mod explore;
 pub mod mutate;
 pub mod scenario_files;

@@ -555,7 +555,7 @@ fn an_smmu_of_no_kind_is_refused(#[case] key: &str, #[case] said: &str) {
 
 const QUEUES: &str = "\
 title = \"t\"
-needs = [\"stage1\", \"queue-stop\", \"queue-faults\", \"ats\", \"several-smmus\"]
+needs = [\"stage1\", \"queue-stop\", \"slow-queues\", \"fetch-aborts\", \"atc-timeouts\", \"lost-msis\", \"ats\", \"several-smmus\"]
 [[smmu]]
 name = \"smmu0\"
 ats = true

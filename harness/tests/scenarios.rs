@@ -15,8 +15,8 @@ use smmu_engine::offers::offered_by_id_registers;
 use smmu_engine::run::{self, RunOptions, RunOutcome, RunReport, Runner, Sabotage};
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{
-    Board, BoardInQemu, BoardKind, Mock, MockVariant, NOT_SNOOPING, Qemu, SILENCE, UNHELPFUL,
-    USUAL_ONLY,
+    Board, BoardInQemu, BoardKind, Mock, MockVariant, NOT_SNOOPING, Qemu, SILENCE, UNCACHED,
+    UNHELPFUL, USUAL_ONLY,
 };
 use smmu_harness::scenario_files::{builtin, builtin_named, builtin_names};
 use smmu_qemu::GuestLevel;
@@ -486,7 +486,13 @@ fn variant_trials(arguments: &Arguments) -> Vec<Trial> {
     let not_snooped = [("msi-sync", "smmu0 lacks coherent access (IDR0.COHACC)")];
     let mut trials = trials_of("unhelpful", &UNHELPFUL, &usual, arguments);
     trials.extend(trials_of("not_snooping", &NOT_SNOOPING, &not_snooped, arguments));
+    trials.extend(trials_of("uncached", &UNCACHED, &[], arguments));
     trials
+}
+
+/// A scenario that shows something stale, where nothing is cached.
+fn lacks_caches(scenario: &Scenario, backend: &MockVariant) -> bool {
+    !backend.offers(Need::Caches) && scenario.file.needs.contains(&Need::Caches)
 }
 
 /// Each scenario on a variant of the model, with the snapshot of all backends. One that is refused
@@ -513,6 +519,11 @@ fn trials_of(
                     Ok(())
                 }
                 (Some(reported), Some(why)) if why.contains(reported) => Ok(()),
+                _ if lacks_caches(&scenario, backend) => {
+                    let reason = "uncached has no caches".into();
+                    assert_eq!(report.outcome, RunOutcome::Skipped { reason });
+                    Ok(())
+                }
                 _ => Err(format!("{:?}\n{}", report.outcome, transcript(&report)).into()),
             }
         };

@@ -57,6 +57,7 @@ pub mod row;
 pub mod run;
 pub mod scenario;
 pub mod transcript;
+mod virtual_clock;
 
 // The tests run on the harness's own backend, whose source names this crate from outside.
 #[cfg(test)]

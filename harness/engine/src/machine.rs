@@ -9,15 +9,17 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use smmu_driver::smmu_types::pool::Window;
+use smmu_driver::smmu_types::regs;
 #[cfg(feature = "std")]
 use smmu_driver::smmu_types::seam::StdWait;
-use smmu_driver::smmu_types::seam::{Registers, Ticks, Wait};
+use smmu_driver::smmu_types::seam::{Registers, RegistersExt, Ticks, Wait};
 use smmu_driver::smmu_types::{
-    CacheTag, Irq, OutputSize, PhysAddr, PrgIndex, PriRecord, PriResponse, RawCommand, StreamId,
-    SubstreamId,
+    CacheTag, Capabilities, IdRegisters, Irq, OutputSize, PhysAddr, PrgIndex, PriRecord,
+    PriResponse, RawCommand, StreamId, SubstreamId,
 };
 
 use crate::prelude::*;
+pub use crate::virtual_clock::VirtualClock;
 
 /// Something that a scenario needs and a backend may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
@@ -40,8 +42,14 @@ pub enum Need {
     Sev,
     /// `"queue-stop"`: command queues that stop when they are told to, and go on.
     QueueStop,
-    /// `"queue-faults"`: command queues that misbehave in other ways when they are told to.
-    QueueFaults,
+    /// `"slow-queues"`: command queues that carry out few commands at a time when they are told to.
+    SlowQueues,
+    /// `"fetch-aborts"`: command queues that cannot fetch when they are told so.
+    FetchAborts,
+    /// `"atc-timeouts"`: devices that leave an `ATC_INV` unanswered when they are told to.
+    AtcTimeouts,
+    /// `"lost-msis"`: MSIs of `CMD_SYNC` that do not arrive when they are told so.
+    LostMsis,
     /// `"second-queue"`: an SMMU with a second command queue.
     SecondQueue,
     /// `"reset"`: an SMMU that can be reset alone, or with all others of the machine.
@@ -64,11 +72,13 @@ pub enum Need {
     Nesting,
     /// `"parallel"`: callers of the driver that run at the same time, each on a CPU of its own.
     Parallel,
+    /// `"caches"`: caches that keep what they hold until a command must remove it.
+    Caches,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Need; 20] = [
+    pub const ALL: [Need; 24] = [
         Need::Stage1,
         Need::Stage2,
         Need::SeveralSmmus,
@@ -77,7 +87,10 @@ impl Need {
         Need::Msi,
         Need::Sev,
         Need::QueueStop,
-        Need::QueueFaults,
+        Need::SlowQueues,
+        Need::FetchAborts,
+        Need::AtcTimeouts,
+        Need::LostMsis,
         Need::SecondQueue,
         Need::Reset,
         Need::SmmuKinds,
@@ -89,6 +102,7 @@ impl Need {
         Need::AtsDevices,
         Need::Nesting,
         Need::Parallel,
+        Need::Caches,
     ];
 
     /// As it is written in a file.
@@ -103,7 +117,10 @@ impl Need {
             Need::Msi => "msi",
             Need::Sev => "sev",
             Need::QueueStop => "queue-stop",
-            Need::QueueFaults => "queue-faults",
+            Need::SlowQueues => "slow-queues",
+            Need::FetchAborts => "fetch-aborts",
+            Need::AtcTimeouts => "atc-timeouts",
+            Need::LostMsis => "lost-msis",
             Need::SecondQueue => "second-queue",
             Need::Reset => "reset",
             Need::SmmuKinds => "smmu-kinds",
@@ -115,6 +132,7 @@ impl Need {
             Need::AtsDevices => "ats-devices",
             Need::Nesting => "nesting",
             Need::Parallel => "parallel",
+            Need::Caches => "caches",
         }
     }
 }
@@ -209,6 +227,40 @@ pub struct MachineSpec {
     pub devices: Vec<MachineDevice>,
     /// Which time the waits of the driver go by.
     pub time: Time,
+    /// The memory that it must have.
+    pub ram: RamSpec,
+}
+
+/// The memory of a [`MachineSpec`]. By default, what the backend has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RamSpec {
+    /// The address at which it begins; `None` for any.
+    pub base: Option<PhysAddr>,
+    /// Bytes at least.
+    pub bytes: u64,
+}
+
+impl RamSpec {
+    /// Whether RAM is what is asked for. A backend calls it in [`Backend::start`], unless it makes RAM
+    /// to measure.
+    ///
+    /// # Errors
+    ///
+    /// The machine is impossible: RAM begins elsewhere, or is too small.
+    pub fn check(&self, ram: &Ram) -> Result<(), BackendError> {
+        let (base, bytes) = (ram.base(), ram.words().len() as u64 * 8);
+        match self.base {
+            Some(wanted) if wanted != base => {
+                Err(BackendError::Impossible(format!("its RAM begins at {base}, not at {wanted}")))
+            }
+            _ if bytes < self.bytes => {
+                let wanted = self.bytes;
+                let what = format!("it has {bytes:#x} of {wanted:#x} bytes of RAM");
+                Err(BackendError::Impossible(what))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Which time the waits of a driver go by.
@@ -390,6 +442,30 @@ pub trait Backend: Send + Sync {
     fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError>;
 }
 
+impl<B: Backend + ?Sized> Backend for &B {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+    fn offers(&self, need: Need) -> bool {
+        (**self).offers(need)
+    }
+    fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
+        (**self).start(spec)
+    }
+}
+
+/// Whether an SMMU sees what CPUs have in their caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coherency {
+    /// Its accesses snoop the caches of the CPUs.
+    Snoops,
+    /// It sees memory alone: the driver cleans and invalidates lines.
+    MemoryAlone,
+}
+
 /// One machine.
 pub trait Machine: Send + Sync {
     /// Its RAM, as memory of this process.
@@ -401,6 +477,14 @@ pub trait Machine: Send + Sync {
     ///
     /// There is none of this index.
     fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError>;
+
+    /// Whether an SMMU snoops the caches of the CPUs. By default as `IDR0.COHACC` says; a system may
+    /// know better, for one or the other.
+    fn coherency(&self, smmu: usize) -> Coherency {
+        let idr0 = self.registers(smmu).map_or(u32::MAX, |found| found.read(regs::IDR0));
+        let caps = Capabilities::decode(IdRegisters { idr0, ..IdRegisters::default() });
+        if caps.coherent { Coherency::Snoops } else { Coherency::MemoryAlone }
+    }
 
     /// The bytes that a device writes with each DMA, from the address that it is given.
     ///

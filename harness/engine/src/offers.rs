@@ -35,7 +35,10 @@ pub fn offered_by_id_registers(need: Need, smmus: &[Capabilities]) -> Option<boo
         Need::Msi => each(|smmu| smmu.msi),
         Need::Sev => each(|smmu| smmu.sev),
         Need::QueueStop
-        | Need::QueueFaults
+        | Need::SlowQueues
+        | Need::FetchAborts
+        | Need::AtcTimeouts
+        | Need::LostMsis
         | Need::SecondQueue
         | Need::Reset
         | Need::SmmuKinds
@@ -46,6 +49,7 @@ pub fn offered_by_id_registers(need: Need, smmus: &[Capabilities]) -> Option<boo
         | Need::PageRequests
         | Need::Substreams
         | Need::AtsDevices
-        | Need::Parallel => None,
+        | Need::Parallel
+        | Need::Caches => None,
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use smmu_engine::machine::{
-    AtsPower, Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaSource,
+    AtsPower, Backend, BackendError, Clock, Coherency, DMA_PATTERN, DmaReadOutcome, DmaSource,
     DmaWriteOutcome, Insight, Machine, MachineSpec, Need, PageAnswer, QueueFault, QueueName, Ram,
 };
 use smmu_engine::run::{RunOptions, RunOutcome, RunReport, Sabotage, run};
@@ -236,7 +236,8 @@ impl Backend for Like {
     }
     fn offers(&self, need: Need) -> bool {
         if self.0 == Twist::Ring {
-            let on_boards = [Need::Stage1, Need::Stage2, Need::SeveralSmmus, Need::QueueStop];
+            let on_boards =
+                [Need::Stage1, Need::Stage2, Need::SeveralSmmus, Need::QueueStop, Need::Caches];
             return on_boards.contains(&need);
         }
         // A DMA of many words would stall in its middle.
@@ -280,6 +281,9 @@ impl Twisted {
 impl Machine for Twisted {
     fn ram(&self) -> Ram {
         self.1.ram()
+    }
+    fn coherency(&self, smmu: usize) -> Coherency {
+        self.1.coherency(smmu)
     }
     fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
         self.1.registers(smmu)

@@ -85,12 +85,23 @@ impl ModelSmmu {
             queue.feed.reset();
             (queue.base, queue.prod, queue.cons) = (0, 0, 0);
         }
-        self.config = ConfigCache::of(&self.profile);
-        self.tlb = Tlb::default();
+        self.forget();
         self.unsynced.clear();
         self.shown_stes.clear();
         self.due = due_after_reset(&self.profile);
         self.stalls.end_all();
+    }
+
+    fn forget(&mut self) {
+        self.config = ConfigCache::of(&self.profile);
+        self.tlb = Tlb::default();
+    }
+
+    /// Keeps nothing of a transaction, on an SMMU without caches.
+    pub(crate) fn forget_without_caches(&mut self) {
+        if !self.profile.caches {
+            self.forget();
+        }
     }
 
     pub(crate) fn translates(&self) -> bool {

@@ -98,6 +98,10 @@ pub struct Profile {
     pub priq_log2: u8,
     /// Commands that the SMMU carries out at each read of a queue's `CONS`; 0 stops the queue.
     pub consume_per_poll: u32,
+    /// The SMMU keeps what it has fetched until a command removes it. Without caches it keeps nothing:
+    /// each transaction fetches configuration and walks tables. It fetches nothing ahead, and no
+    /// invalidation is ever missing. An ATC belongs to its device, and stays.
+    pub caches: bool,
     /// The SMMU fetches again at once what an invalidation drops, as a prefetcher may.
     pub prefetch: bool,
     /// Streams whose STE, and first CD, the SMMU fetches ahead of any need: when it begins to
@@ -156,6 +160,7 @@ impl Default for Profile {
             eventq_log2: 7,
             priq_log2: 5,
             consume_per_poll: 4,
+            caches: true,
             prefetch: true,
             ahead: Vec::new(),
             translations_ahead: false,
@@ -176,6 +181,11 @@ impl Profile {
             vmid_bits: wide(self.vmid_bits),
             sid_bits: self.sid_bits.min(16),
             substream_bits: self.substream_bits.min(20),
+            prefetch: self.prefetch && self.caches,
+            ahead: if self.caches { self.ahead.clone() } else { Vec::new() },
+            translations_ahead: self.translations_ahead && self.caches,
+            unknown_at_reset: self.unknown_at_reset && self.caches,
+            word_by_word: self.word_by_word && self.caches,
             enhanced_queues: self.enhanced_queues.map(|has| EnhancedQueues {
                 pages_log2: has.pages_log2.min(4),
                 queues_log2: has.queues_log2.min(8),

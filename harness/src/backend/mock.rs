@@ -3,7 +3,6 @@
 use std::boxed::Box;
 use std::format;
 use std::string::{String, ToString};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::vec::Vec;
@@ -14,7 +13,7 @@ use smmu_types::{CacheTag, Irq, PriRecord, RawCommand, StallModel, StreamId};
 use smmu_engine::machine::{
     AtsPower, Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaSource,
     DmaWriteOutcome, HazardPlace, HazardReport, Insight, Machine, MachineDevice, MachineSmmu,
-    MachineSpec, PageAnswer, QueueFault, Ram, Time,
+    MachineSpec, PageAnswer, QueueFault, Ram, Time, VirtualClock,
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
 use smmu_model::{
@@ -23,6 +22,8 @@ use smmu_model::{
 };
 
 const RAM_BYTES: usize = 8 << 20;
+/// The host gives it only where it is touched.
+const MOST_RAM: usize = 1 << 30;
 
 /// The built-in model.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,7 +43,9 @@ impl Backend for Mock {
     }
 
     fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
-        Ok(Box::new(start(spec, |_, _| {})))
+        let machine = start(spec, |_, _| {});
+        spec.ram.check(&machine.ram())?;
+        Ok(Box::new(machine))
     }
 }
 
@@ -55,14 +58,17 @@ pub(crate) fn start(spec: &MachineSpec, change: fn(&mut Profile, &[StreamId])) -
         let streams: Vec<StreamId> = devices.map(|device| device.stream).collect();
         change(profile, &streams);
     }
-    let model = Model::new(RAM_BYTES, &profiles);
+    let asked = spec.ram.bytes.checked_next_multiple_of(1 << 20).unwrap_or(u64::MAX);
+    let bytes = usize::try_from(asked).unwrap_or(usize::MAX).clamp(RAM_BYTES, MOST_RAM);
+    let model = Model::new(bytes, &profiles);
     for device in spec.devices.iter().filter(|device| device.ats == AtsPower::On) {
         model.device(device.smmu, device.stream).switch_ats(AtsSwitch::On);
     }
     let clock = match spec.time {
         Time::Real => Clock::new(RealTime { model: model.clone(), clock: StdWait::new() }),
         Time::Virtual => {
-            Clock::new(VirtualTime { model: model.clone(), micros: AtomicU64::new(0) })
+            let model = model.clone();
+            Clock::new(VirtualClock::new(move || model.tick()))
         }
     };
     let caches = profiles.iter().any(|profile| !profile.coherent).then(|| CpuCaches::of(&model));
@@ -111,24 +117,6 @@ impl Wait for RealTime {
     fn relax(&self, round: u32) {
         self.model.tick();
         self.clock.relax(round);
-    }
-}
-
-/// Time that passes in waits alone: 1 us for each look, and 100 us after 1000 looks, as for
-/// a driver that backs off. Each round of a wait lets the model act.
-struct VirtualTime {
-    model: Model,
-    micros: AtomicU64,
-}
-
-impl Wait for VirtualTime {
-    fn now(&self) -> Duration {
-        Duration::from_micros(self.micros.load(Ordering::Relaxed))
-    }
-    fn relax(&self, round: u32) {
-        self.model.tick();
-        let micros = if round < 1000 { 1 } else { 100 };
-        self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 }
 

@@ -26,6 +26,11 @@ pub const UNHELPFUL: MockVariant = MockVariant {
 pub const NOT_SNOOPING: MockVariant =
     MockVariant { name: "not-snooping", change: |profile, _| profile.coherent = false };
 
+/// SMMUs that cache nothing, as most emulators. A forgotten invalidation does no harm here, so scenarios
+/// that show something stale are skipped.
+pub const UNCACHED: MockVariant =
+    MockVariant { name: "uncached", change: |profile, _| profile.caches = false };
+
 /// A scenario that runs on the usual model only, because it does on purpose what [`UNHELPFUL`] refuses.
 #[derive(Clone, Copy, Debug)]
 pub struct UsualOnly {
@@ -75,11 +80,13 @@ impl Backend for MockVariant {
         format!("the built-in model: {}", self.name)
     }
 
-    fn offers(&self, _need: Need) -> bool {
-        true
+    fn offers(&self, need: Need) -> bool {
+        need != Need::Caches || self.name != UNCACHED.name
     }
 
     fn start(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
-        Ok(Box::new(start(spec, self.change)))
+        let machine = start(spec, self.change);
+        spec.ram.check(&machine.ram())?;
+        Ok(Box::new(machine))
     }
 }

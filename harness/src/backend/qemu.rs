@@ -33,12 +33,16 @@ impl Qemu {
             | Need::Nesting
             | Need::QueueStop
             | Need::Reset
-            | Need::Parallel => true,
+            | Need::Parallel
+            | Need::Caches => true,
             Need::Asid8
             | Need::Ats
             | Need::Msi
             | Need::Sev
-            | Need::QueueFaults
+            | Need::SlowQueues
+            | Need::FetchAborts
+            | Need::AtcTimeouts
+            | Need::LostMsis
             | Need::SecondQueue
             | Need::SmmuKinds
             // `edu` reads into a buffer that only its own DMA can look at.
@@ -90,17 +94,26 @@ impl Backend for Qemu {
             stream_id: device.stream.0,
             kind: qemu::DeviceKind::TestDev,
         });
+        let usual = qemu::MachineConfig::default();
         let config = qemu::MachineConfig {
+            ram_size: spec
+                .ram
+                .bytes
+                .checked_next_multiple_of(1 << 20)
+                .unwrap_or(u64::MAX)
+                .max(usual.ram_size),
             smmus: spec.smmus.iter().map(|_| qemu::QemuSmmuConfig::default()).collect(),
             devices: devices.collect(),
-            ..qemu::MachineConfig::default()
+            ..usual
         };
         let machine =
             qemu::QemuMachine::start(&self.binary, &config).map_err(|error| match error {
                 qemu::QemuError::Config(_) => BackendError::Impossible(error.to_string()),
                 _ => BackendError::Unavailable(error.to_string()),
             })?;
-        Ok(Box::new(StartedQemu { machine: Arc::new(machine) }))
+        let machine = StartedQemu { machine: Arc::new(machine) };
+        spec.ram.check(&machine.ram())?;
+        Ok(Box::new(machine))
     }
 }
 

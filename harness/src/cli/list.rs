@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use super::exit::Exit;
+use super::foreign;
 use super::output_format::{OutputFormat, json_line};
 use crate::backend::{Board, Qemu};
 use smmu_engine::scenario::Scenario;
@@ -26,6 +27,11 @@ fn backends(scenario: &Scenario) -> Vec<&'static str> {
     }
     if scenario.file.needs.iter().all(|need| Board::can(*need)) {
         can.push("board");
+    }
+    for backend in foreign::all() {
+        if scenario.file.needs.iter().all(|need| backend.offers(*need)) {
+            can.push(backend.name());
+        }
     }
     can
 }

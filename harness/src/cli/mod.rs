@@ -4,12 +4,14 @@
 //! exit status of each outcome.
 
 mod backend_args;
+mod conform;
 mod decode;
 mod diff;
 mod difference;
 mod exit;
 mod explain;
 mod explore;
+mod foreign;
 mod install;
 mod lint;
 mod list;
@@ -29,6 +31,7 @@ use std::process::ExitCode;
 
 use anstream::ColorChoice;
 use clap::{CommandFactory, Parser, Subcommand};
+use smmu_engine::machine::Backend;
 
 use exit::Exit;
 
@@ -78,6 +81,8 @@ enum CliCommand {
     Diff(diff::DiffArgs),
     /// Let several SMMUs carry out random commands, tables and DMA, and compare them.
     Explore(explore::ExploreArgs),
+    /// Check what a machine must do: registers, queues, walks, caches, faults, interrupts.
+    Conform(conform::ConformArgs),
     /// Change each command that scenarios send, one at a time, and count which changes they notice.
     Mutate(mutate::MutateArgs),
     /// Check firmware tables (device tree, IORT), and show which device is behind which SMMU.
@@ -91,6 +96,45 @@ enum CliCommand {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    main_with(Vec::new())
+}
+
+/// Runs the command line of this process, in which `--backend` also takes the names of these backends.
+///
+/// It is the whole `main` of a program for a backend of yours: `list`, `run`, `conform`, `probe` and
+/// `explain` know it. Call it once.
+///
+/// ```no_run
+/// # use smmu_engine::machine::{Backend, BackendError, Machine, MachineSpec, Need};
+/// # struct Mine;
+/// # impl Backend for Mine {
+/// #     fn name(&self) -> &'static str {
+/// #         "mine"
+/// #     }
+/// #     fn describe(&self) -> String {
+/// #         "an emulator".into()
+/// #     }
+/// #     fn offers(&self, need: Need) -> bool {
+/// #         need == Need::Stage1
+/// #     }
+/// #     fn start(&self, _: &MachineSpec) -> Result<Box<dyn Machine>, BackendError> {
+/// #         Err(BackendError::Unavailable("it is not installed".into()))
+/// #     }
+/// # }
+/// fn main() -> std::process::ExitCode {
+///     smmu_harness::cli::main_with(vec![Box::new(Mine)])
+/// }
+/// ```
+#[must_use]
+pub fn main_with(backends: Vec<Box<dyn Backend>>) -> ExitCode {
+    let complain = |error: &dyn Display| {
+        // Without standard error, no reader is left.
+        let _ = writeln!(io::stderr(), "error: {error}");
+    };
+    if let Err(error) = foreign::register(backends) {
+        complain(&error);
+        return ExitCode::from(2);
+    }
     // On `--help` or a mistake, clap prints and exits with 0 or 2.
     let cli = Cli::parse();
     let colour = match cli.color {
@@ -111,12 +155,9 @@ pub fn main() -> ExitCode {
         CliCommand::Explain(explain) => explain.run(),
         CliCommand::Diff(diff) => diff.run(),
         CliCommand::Explore(explore) => explore.run(),
+        CliCommand::Conform(conform) => conform.run(),
         CliCommand::Mutate(mutate) => mutate.run(),
         CliCommand::Lint(lint) => lint.run(),
-    };
-    let complain = |error: &dyn Display| {
-        // Without standard error, no reader is left.
-        let _ = writeln!(io::stderr(), "error: {error}");
     };
     ExitCode::from(match done {
         Ok(()) => 0,

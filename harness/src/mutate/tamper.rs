@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smmu_engine::machine::{
-    AtsPower, Backend, BackendError, Clock, DmaReadOutcome, DmaSource, DmaWriteOutcome, Insight,
-    Machine, MachineSpec, Need, PageAnswer, QueueFault, QueueName, Ram,
+    AtsPower, Backend, BackendError, Clock, Coherency, DmaReadOutcome, DmaSource, DmaWriteOutcome,
+    Insight, Machine, MachineSpec, Need, PageAnswer, QueueFault, QueueName, Ram,
 };
 use smmu_types::pool::Window;
 use smmu_types::queue::QueueSize;
@@ -204,6 +204,9 @@ impl Machine for TamperedMachine {
     }
     fn ram(&self) -> Ram {
         self.machine.ram()
+    }
+    fn coherency(&self, smmu: usize) -> Coherency {
+        self.machine.coherency(smmu)
     }
     fn pattern(&self, device: usize) -> Cow<'static, [u8]> {
         self.machine.pattern(device)

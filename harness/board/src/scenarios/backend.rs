@@ -184,6 +184,9 @@ impl Backend for BoardBackend {
         offered_by_id_registers(need, &self.capabilities).unwrap_or(match need {
             // Clearing `CR0.CMDQEN` stops the queue of any SMMU.
             Need::QueueStop => true,
+            // Hardware has caches, and may drop from them what it likes: a scenario that shows a
+            // stale entry tells which of them a board keeps.
+            Need::Caches => true,
             Need::Parallel => self.shared.together.is_some(),
             _ => false,
         })
@@ -196,6 +199,7 @@ impl Backend for BoardBackend {
             let what = format!("it has {there} of {asked} SMMUs");
             return Err(BackendError::Impossible(what));
         }
+        spec.ram.check(&shared.ram)?;
         let mut devices = Vec::new();
         for MachineDevice { smmu, stream, .. } in &spec.devices {
             let is_it = |found: &Stream| usize::from(found.smmu.0) == *smmu && found.id == *stream;

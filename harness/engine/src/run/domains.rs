@@ -4,13 +4,12 @@ use alloc::collections::BTreeMap;
 use core::ops::Range;
 
 use smmu_driver::smmu_attach::WalkAttributes;
-use smmu_driver::smmu_hw_mmio::probe;
 use smmu_driver::smmu_types::PhysAddr;
 use smmu_driver::{Domain, DriverError};
 
 use super::platform::{Dma, Harness, SharedTables};
 use super::rig_error::RigError;
-use crate::machine::Machine;
+use crate::machine::{Coherency, Machine};
 use crate::page_tables::{PAGE, PageTables, Permission, TableError};
 use crate::prelude::*;
 use crate::scenario::Scenario;
@@ -48,10 +47,7 @@ pub(super) struct DomainNeeds {
 
 impl DomainNeeds {
     pub(super) fn of(scenario: &Scenario, machine: &dyn Machine) -> Self {
-        let snoops = |smmu: usize| {
-            let probed = machine.registers(smmu).ok().and_then(|found| probe(&*found).ok());
-            probed.is_none_or(|probe| probe.caps.coherent)
-        };
+        let snoops = |smmu: usize| machine.coherency(smmu) == Coherency::Snoops;
         let all_snoop = (0..scenario.file.smmus.len()).all(snoops);
         DomainNeeds {
             rings: own_memory(scenario, machine),

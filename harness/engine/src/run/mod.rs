@@ -44,7 +44,7 @@ use smmu_driver::DriverError;
 use smmu_driver::smmu_hw_mmio::BringupError;
 use smmu_driver::smmu_types::OutputSize;
 
-use crate::machine::{Backend, Machine, MachineSmmu, MachineSpec, Need, Time};
+use crate::machine::{Backend, Machine, MachineSmmu, MachineSpec, Need, RamSpec, Time};
 use crate::page_tables::TableStage;
 use crate::prelude::*;
 use crate::scenario::{Scenario, Spanned, Step, StreamTableKind, SyncMethod};
@@ -117,6 +117,7 @@ fn machine_spec(scenario: &Scenario) -> MachineSpec {
             .collect(),
         devices: scenario.file.places(),
         time: if several { Time::Real } else { Time::Virtual },
+        ram: RamSpec::default(),
     }
 }
 

@@ -12,7 +12,7 @@ use super::checked::Scenario;
 use super::file::ScenarioFile;
 
 /// The number of the types that a scenario consists of. A test says which one it must be.
-const FORM: u32 = 0x6cbb_bc21;
+const FORM: u32 = 0x92fe_53b6;
 
 /// What a prepared scenario has after its number.
 #[derive(Debug, Serialize)]

@@ -70,7 +70,9 @@ impl ModelSmmu {
         source: Requester,
         iova: u64,
     ) -> Result<Granted, RequestFailure> {
-        let granted = self.answer(ram, source, iova, Cause::Device)?;
+        let granted = self.answer(ram, source, iova, Cause::Device);
+        self.forget_without_caches();
+        let granted = granted?;
         self.keep(source.stream, &granted);
         Ok(granted)
     }
@@ -188,6 +190,18 @@ impl ModelSmmu {
     /// The output address of a translated transaction, or `None` if the SMMU refuses it. `address`
     /// is what the device's ATC holds.
     pub(crate) fn translated(
+        &mut self,
+        ram: &ModelRam,
+        source: Requester,
+        address: PhysAddr,
+        access: DmaAccess,
+    ) -> Option<PhysAddr> {
+        let translated = self.translated_by_caches(ram, source, address, access);
+        self.forget_without_caches();
+        translated
+    }
+
+    fn translated_by_caches(
         &mut self,
         ram: &ModelRam,
         source: Requester,

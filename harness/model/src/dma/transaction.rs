@@ -44,8 +44,20 @@ impl DmaAccess {
 }
 
 impl ModelSmmu {
-    /// The output address of an access.
+    /// The output address of an access. An SMMU without caches keeps nothing of it.
     pub(crate) fn translate(
+        &mut self,
+        ram: &ModelRam,
+        source: Requester,
+        iova: u64,
+        access: DmaAccess,
+    ) -> Result<PhysAddr, NoPassage> {
+        let translated = self.translate_by_caches(ram, source, iova, access);
+        self.forget_without_caches();
+        translated
+    }
+
+    fn translate_by_caches(
         &mut self,
         ram: &ModelRam,
         source: Requester,

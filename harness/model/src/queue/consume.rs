@@ -134,10 +134,13 @@ impl ModelSmmu {
         ring: &QueueRing,
         at: u32,
     ) -> Result<RawCommand, CommandErrorCode> {
-        if !ring.is_aligned() || self.feed_mut(which).take_abort() {
+        let refused = which != QueueId::Main && !ring.is_aligned();
+        if refused || self.feed_mut(which).take_abort() {
             return Err(CommandErrorCode::ABT);
         }
-        let raw = RawCommand(ram.read_words(ring.slot(at)).ok_or(CommandErrorCode::ABT)?);
+        // 6.3.26: the SMMU ignores base bits below the alignment.
+        let slot = ring.rounded_down().slot(at);
+        let raw = RawCommand(ram.read_words(slot).ok_or(CommandErrorCode::ABT)?);
         if self.feed_mut(which).take_refusal() {
             return Err(CommandErrorCode::ILL);
         }
@@ -204,7 +207,7 @@ impl ModelSmmu {
 
     /// The addresses of the commands that a queue holds and the SMMU has not consumed yet.
     pub(crate) fn queued(&self, which: QueueId) -> impl Iterator<Item = PhysAddr> {
-        let ring = self.command_ring(which);
+        let ring = self.command_ring(which).rounded_down();
         let mask = ring.size.pointer_mask();
         let (prod, cons) = self.pointers(which);
         let cons = cons & mask;

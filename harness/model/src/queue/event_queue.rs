@@ -35,7 +35,11 @@ impl ModelSmmu {
 
     /// Write a record if the queue is writable. Says whether it is in the queue.
     pub(crate) fn record_if_room(&mut self, ram: &ModelRam, event: EventRecord) -> bool {
-        if self.regs.cr0 & cr0::EVENTQEN == 0 || self.is_event_queue_full() {
+        // 7.2.1: on, with no abort unacknowledged, and not full.
+        let shut = self.regs.cr0 & cr0::EVENTQEN == 0
+            || self.active_errors() & gerror::EVENTQ_ABT != 0
+            || self.is_event_queue_full();
+        if shut {
             return false;
         }
         let ring = self.event_ring();

@@ -213,6 +213,10 @@ impl ModelSmmu {
                     self.violation(Violation::NotActive { bits: toggled & !active });
                 }
                 self.regs.gerrorn ^= toggled & active;
+                if toggled & active & gerror::EVENTQ_ABT != 0 {
+                    // The queue may be writable again.
+                    self.retry_unrecorded(ram);
+                }
             }
             STRTAB_BASE => {
                 if self.closed(name, cr0::SMMUEN, "CR0.SMMUEN") {

@@ -191,6 +191,22 @@ fn records_that_cannot_be_written() {
 }
 
 #[test]
+fn no_records_while_an_abort_is_unacknowledged() {
+    let rig = ModelRig::new();
+    rig.stage1(SID, 5);
+    rig.model.inject(0, InjectedFault::EventQueueAbort);
+    rig.dma(SID, IOVA);
+    rig.model.mend(0);
+    for _ in 0..2 << EVENTQ_LOG2 {
+        rig.dma(SID, IOVA);
+    }
+    assert_eq!(rig.regs.read(regs::EVENTQ_PROD), 0, "neither a record nor an overflow");
+    rig.regs.write(regs::GERRORN, rig.regs.read(regs::GERROR));
+    rig.dma(SID, IOVA);
+    assert_eq!(rig.events().len(), 1);
+}
+
+#[test]
 fn no_records_while_the_queue_is_off() {
     let rig = ModelRig::new();
     rig.stage1(SID, 5);

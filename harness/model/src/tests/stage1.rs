@@ -24,6 +24,19 @@ fn warm() -> (ModelRig, u64) {
 }
 
 #[test]
+fn without_caches_each_transaction_walks() {
+    let rig = ModelRig::with(Profile { caches: false, ..Profile::default() });
+    let root = rig.stage1(SID, 5);
+    for page in [A, B] {
+        rig.map(root, IOVA, page, S1_RW);
+        assert_eq!(rig.dma(SID, IOVA), Some(page));
+    }
+    rig.put(rig.ste(SID), 0);
+    assert_eq!(rig.dma(SID, IOVA), None);
+    assert_eq!((rig.missing(), rig.audit()), (vec![], vec![]));
+}
+
+#[test]
 fn a_mapping_leads_to_its_page_and_offset() {
     let (rig, _) = warm();
     rig.put(A + 0x120, 0x1234_5678_9abc_def0);

@@ -199,6 +199,7 @@ impl Board {
                 | Need::SeveralSmmus
                 | Need::QueueStop
                 | Need::Parallel
+                | Need::Caches
         )
     }
 

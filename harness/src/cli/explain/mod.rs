@@ -46,7 +46,7 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "REGISTERS", conflicts_with = "backend")]
     idr: Option<String>,
     /// Take the ID registers from the SMMU of this backend.
-    #[arg(long, value_enum)]
+    #[arg(long, value_name = "BACKEND", value_parser = BackendName::parser())]
     backend: Option<BackendName>,
     /// The QEMU to use with --backend qemu.
     #[arg(long, value_name = "PATH", requires = "backend")]

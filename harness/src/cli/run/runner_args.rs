@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ValueEnum;
+use clap::builder::TypedValueParser;
 use smmu_engine::run::Runner;
 use smmu_qemu::GuestLevel;
 
 use crate::backend::{Board, BoardInQemu, BoardKind, Mock, Qemu, SILENCE};
+use crate::cli::backend_args::foreign_backend;
 use crate::cli::exit::Exit;
+use crate::cli::foreign;
 
 /// Where scenarios run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunnerName {
     /// The built-in model, which needs no installation.
     Mock,
@@ -22,9 +24,36 @@ enum RunnerName {
     /// A process of Linux on a CPU beside the SMMU, through /dev/mem: in QEMU, or at the other end of
     /// a UART.
     Devmem,
+    /// A backend of another program.
+    Foreign(&'static str),
 }
 
 impl RunnerName {
+    /// Parses a name.
+    fn parser() -> impl TypedValueParser<Value = RunnerName> {
+        const BUILT_IN: &[(&str, &str, RunnerName)] = &[
+            ("mock", "The built-in model, which needs no installation", RunnerName::Mock),
+            ("qemu", "QEMU's SMMUv3", RunnerName::Qemu),
+            (
+                "board",
+                "A program on a CPU beside the SMMU: in QEMU, or at the other end of a UART",
+                RunnerName::Board,
+            ),
+            (
+                "devmem",
+                "A process of Linux on a CPU beside the SMMU, through /dev/mem: in QEMU, or at the other \
+                 end of a UART",
+                RunnerName::Devmem,
+            ),
+        ];
+        foreign::name_parser(BUILT_IN, RunnerName::Foreign)
+    }
+
+    /// Whether it uses a QEMU.
+    const fn has_qemu(self) -> bool {
+        matches!(self, RunnerName::Qemu | RunnerName::Board | RunnerName::Devmem)
+    }
+
     const fn is_board(self) -> bool {
         matches!(self, RunnerName::Board | RunnerName::Devmem)
     }
@@ -34,7 +63,13 @@ impl RunnerName {
 pub(super) struct RunnerArgs {
     /// The backend that runs. Two, such as `mock,qemu`, run one after the other, and the difference
     /// of their transcripts is printed side by side.
-    #[arg(long, value_enum, default_values_t = [RunnerName::Mock], value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "BACKEND",
+        value_parser = RunnerName::parser(),
+        default_value = "mock",
+        value_delimiter = ','
+    )]
     backend: Vec<RunnerName>,
     /// The QEMU to use. Default: SMMU_QEMU, then what `cargo xtask qemu` unpacked, then PATH.
     #[arg(long, value_name = "PATH")]
@@ -73,7 +108,7 @@ impl RunnerArgs {
         {
             return Err(Exit::Usage(format!("{argument} needs --backend board or devmem")));
         }
-        if self.qemu.is_some() && (!has(|name| name != RunnerName::Mock) || self.uart.is_some()) {
+        if self.qemu.is_some() && (!has(RunnerName::has_qemu) || self.uart.is_some()) {
             let why = "--qemu needs --backend qemu, or board or devmem without --uart";
             return Err(Exit::Usage(why.into()));
         }
@@ -95,6 +130,7 @@ impl RunnerArgs {
             RunnerName::Qemu => Box::new(Qemu::find(self.qemu.as_deref())?),
             RunnerName::Board => Box::new(self.board(BoardKind::BareMetal)?),
             RunnerName::Devmem => Box::new(self.board(BoardKind::Process)?),
+            RunnerName::Foreign(name) => Box::new(foreign_backend(name)?),
         })
     }
 

@@ -1,7 +1,7 @@
 //! `fault`: let a command queue misbehave from now on.
 //!
 //! ```toml
-//! needs = ["queue-stop", "queue-faults", "ats", "msi"]
+//! needs = ["queue-stop", "slow-queues", "fetch-aborts", "atc-timeouts", "lost-msis", "ats", "msi"]
 //!
 //! [[smmu]]
 //! name = "smmu0"
@@ -122,7 +122,12 @@ impl StepSpec for FaultStep {
             Some(WantedFault::Queue(QueueBehaviour::Stopped)) => {
                 (Need::QueueStop, "cmdq = \"stopped\"")
             }
-            Some(_) => (Need::QueueFaults, "this fault"),
+            Some(WantedFault::Queue(QueueBehaviour::Slow(_))) => (Need::SlowQueues, "this fault"),
+            Some(WantedFault::Queue(QueueBehaviour::Aborts(_))) => {
+                (Need::FetchAborts, "this fault")
+            }
+            Some(WantedFault::AtcTimeout(_)) => (Need::AtcTimeouts, "this fault"),
+            Some(WantedFault::Msi(_)) => (Need::LostMsis, "this fault"),
         };
         if !names.needs.contains(&need) {
             return Err((span, format!("{what} needs \"{}\" in `needs`", need.name())));
