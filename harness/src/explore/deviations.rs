@@ -239,6 +239,27 @@ pub const QEMU_DEVIATIONS: &[Deviation] = &[
         },
     },
     Deviation {
+        name: "a level-1 descriptor of a stream table covers 2^Span STEs, twice as many",
+        section: "5.1",
+        example: include_str!("deviations/span.raw"),
+        mend: |case, got| {
+            let within = case.stream.span.is_some_and(|[span, most]| (1..=most).contains(&span));
+            if within && is_without_ste(case.wanted) {
+                *got = case.wanted.clone();
+            }
+        },
+    },
+    Deviation {
+        name: "a stream table that had two levels has them also after FMT = 0",
+        section: "6.3.25",
+        example: include_str!("deviations/levels-stay.raw"),
+        mend: |case, got| {
+            if case.stream.linear_again {
+                *got = case.wanted.clone();
+            }
+        },
+    },
+    Deviation {
         name: "a descriptor of level 0 may be a block",
         section: "3.4.1",
         example: include_str!("deviations/block-of-level-0.raw"),
@@ -257,6 +278,12 @@ pub const QEMU_DEVIATIONS: &[Deviation] = &[
 /// `RnW` and `TTRnW` in the second word of an event.
 const RNW: u64 = 1 << (99 - 64);
 const TTRNW: u64 = 1 << (108 - 64);
+
+/// The stream table does not reach an STE.
+fn is_without_ste(seen: &Seen) -> bool {
+    let missing = |(_, event): &(usize, EventRecord)| event.kind() == EventKind::C_BAD_STREAMID;
+    !seen.events.is_empty() && seen.landed.is_none() && seen.events.iter().all(missing)
+}
 
 /// A translation fault of stage 1.
 fn is_untranslated(event: &EventRecord) -> bool {

@@ -3,6 +3,7 @@
 //! The addresses are the same on every machine, so a file of raw work runs on each.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Where RAM begins.
 pub(super) const BASE: u64 = 0x4000_0000;
@@ -16,6 +17,12 @@ pub(super) const STREAM_TABLE_LOG2: u32 = 10;
 pub(super) const COMMANDS_LOG2: u32 = 6;
 /// log2 of the records of each event ring.
 pub(super) const EVENTS_LOG2: u32 = 5;
+/// log2 of the records of each PRI ring.
+pub(super) const PAGE_REQUESTS_LOG2: u32 = 3;
+/// The sizes of a leaf of a stream table, as `STRTAB_BASE_CFG.SPLIT`.
+pub(super) const SPLITS: [u32; 3] = [6, 8, 10];
+/// Bits of a SubstreamID of a full machine.
+pub(super) const SUBSTREAM_BITS: u8 = 8;
 
 /// The devices: index of the SMMU, and StreamID. QEMU puts PCI functions there.
 pub(super) const DEVICES: [(usize, u32); 4] = [(0, 0x08), (0, 0x10), (1, 0x200), (1, 0x201)];
@@ -27,6 +34,12 @@ pub(super) const PAGES: [u64; 4] =
 pub(super) const CDS: u64 = BASE + 0x3_8000;
 /// How many CDs.
 pub(super) const CD_COUNT: u64 = 4;
+/// The first level of a table of CDs: one descriptor for 64 CDs.
+pub(super) const CDS_L1: u64 = BASE + 0xc_4000;
+/// The second leaf of that table. The first one is at [`CDS`].
+pub(super) const CDS_2: u64 = BASE + 0xc_5000;
+/// The SubstreamIDs that have a CD: the first ones of both leaves.
+pub(super) const SUBSTREAMS: [u64; 6] = [0, 1, 2, 3, 64, 65];
 /// Trees of tables of each stage.
 pub(super) const TREES: u64 = 2;
 /// The tree of stage 1 whose pages are for privileged accesses only, where the other has read-only
@@ -48,12 +61,40 @@ pub(super) const fn event_ring(smmu: usize) -> u64 {
     command_ring(smmu) + 0x1000
 }
 
+/// The PRI queue: behind the rings of all SMMUs.
+pub(super) const fn page_ring(smmu: usize) -> u64 {
+    command_ring(SMMUS) + 0x1000 * smmu as u64
+}
+
+/// What the queues use. It need not be the same on every machine.
+pub(super) const QUEUES: Range<u64> = command_ring(0)..page_ring(SMMUS);
+
+/// The place of a ring of this size: each second size lies elsewhere.
+pub(super) const fn placed(ring: u64, log2: u32) -> u64 {
+    ring + 0x800 * (log2 as u64 & 1)
+}
+
+/// The first level of the stream table. Its leaves make up the linear table.
+pub(super) const fn stream_table_l1(smmu: usize) -> u64 {
+    BASE + 0xc_0000 + 0x1000 * smmu as u64
+}
+
+/// A level-1 descriptor whose leaf is its part of the linear table.
+pub(super) const fn stream_l1_word(smmu: usize, split: u32, index: u64) -> u64 {
+    (stream_table(smmu) + (index << (split + 6))) | (split as u64 + 1)
+}
+
 pub(super) const fn ste(smmu: usize, stream: u32) -> u64 {
     stream_table(smmu) + 64 * stream as u64
 }
 
 pub(super) const fn cd(n: u64) -> u64 {
     CDS + 64 * n
+}
+
+/// The CD of a SubstreamID, by the table of two levels.
+pub(super) const fn cd_of(substream: u64) -> u64 {
+    (if substream < 64 { CDS } else { CDS_2 }) + 64 * (substream % 64)
 }
 
 /// Where the trees have pages and tables of their own. RAM is there too, which nothing else uses, so
@@ -220,8 +261,20 @@ impl fmt::Display for Place {
                 return write!(f, "smmu{smmu}: STE of stream {:#x}", (at - table) / 64);
             }
         }
+        for smmu in 0..SMMUS {
+            let first = stream_table_l1(smmu);
+            if (first..first + 0x1000).contains(&at) {
+                return write!(f, "smmu{smmu}: stream table, level 1 {:#x}", (at - first) / 8);
+            }
+        }
         if (CDS..cd(CD_COUNT)).contains(&at) {
             return write!(f, "CD {}", (at - CDS) / 64);
+        }
+        if (CDS_L1..CDS_L1 + 0x1000).contains(&at) {
+            return write!(f, "table of CDs, level 1 {:#x}", (at - CDS_L1) / 8);
+        }
+        if (CDS_2..CDS_2 + 0x1000).contains(&at) {
+            return write!(f, "CD {}", 64 + (at - CDS_2) / 64);
         }
         for (stage, name) in [(Stage::One, "stage 1"), (Stage::Two, "stage 2")] {
             for n in 0..TREES {

@@ -1,12 +1,15 @@
 //! Makes raw work: mostly changes with the invalidations that they need, and now and then without.
 
+mod full;
+mod queues;
+
 use super::memory::{
     ACCESS_FLAG, BASE, BLOCK, CD_COUNT, DEVICES, LOW, NOWHERE, PAGE, PAGES, PRIVILEGED_TREE,
     S1_READ_ONLY, S1_RW, S2_RW, SMMUS, Stage, SteKind, TABLE, TREES, Tree, UNUSED, cd, cd_words,
     ste, ste_words,
 };
 use super::random::Random;
-use super::raw_op::RawOp;
+use super::raw_op::{Kind, RawOp};
 
 /// Addresses of DMA at which the trees have a descriptor of their own, or none.
 const IOVAS: [u64; 8] = [
@@ -28,14 +31,24 @@ const VMIDS: [u64; 3] = [0, 1, 2];
 
 /// Makes the operations of one seed, one after the other.
 pub(super) struct Generator {
+    kind: Kind,
     random: Random,
     queued: std::collections::VecDeque<RawOp>,
     since_flush: usize,
+    /// The stream tables of two levels.
+    splits: [Option<u32>; SMMUS],
 }
 
 impl Generator {
-    pub(super) fn new(seed: u64) -> Self {
-        Generator { random: Random::new(seed), queued: Default::default(), since_flush: 0 }
+    pub(super) fn new(kind: Kind, seed: u64) -> Self {
+        let random = Random::new(seed);
+        Generator {
+            kind,
+            random,
+            queued: Default::default(),
+            since_flush: 0,
+            splits: [None; SMMUS],
+        }
     }
 
     pub(super) fn next_op(&mut self) -> RawOp {
@@ -55,8 +68,14 @@ impl Generator {
                 let commands = vec![cfgi_all(), [0x30, 0]];
                 self.queued.push_back(RawOp::Send { smmu, commands });
             }
+            self.flush_devices();
         }
-        match self.random.below(100) {
+        if self.kind == Kind::Full && self.random.below(5) < 2 {
+            return self.more_of_full();
+        }
+        match self.random.below(104) {
+            100..102 => self.stream_table(),
+            102 | 103 => self.queue(),
             0..50 => self.dma(),
             50..70 => {
                 let (store, invalidation) = self.descriptor();
@@ -106,6 +125,9 @@ impl Generator {
         for smmu in 0..SMMUS {
             self.queued.push_back(RawOp::Send { smmu, commands: commands.to_vec() });
         }
+        if !self.random.once_in(8) {
+            self.flush_devices();
+        }
     }
 
     fn one_of<T: Copy>(&mut self, from: &[T], otherwise: T) -> T {
@@ -115,12 +137,18 @@ impl Generator {
     fn dma(&mut self) {
         let device = self.random.below(DEVICES.len());
         let offset = 4 * self.random.below(1024) as u64;
-        let iova = match self.random.below(10) {
+        let iova = self.page() + offset;
+        let (substream, translated) = self.source();
+        self.queued.push_back(RawOp::Dma { device, iova, substream, translated });
+    }
+
+    /// A page that a device may want.
+    fn page(&mut self) -> u64 {
+        match self.random.below(10) {
             // What bypass and stage 2 take.
             0..=2 => self.one_of(&PAGES, BASE),
             _ => self.one_of(&IOVAS, 0),
-        };
-        self.queued.push_back(RawOp::Dma { device, iova: iova + offset });
+        }
     }
 
     /// A change of a descriptor, and the commands that make it known.
@@ -213,8 +241,13 @@ impl Generator {
 
     /// A change of an STE or CD, and the commands that make it known.
     fn configuration(&mut self) -> (RawOp, Vec<[u64; 2]>) {
+        if self.random.once_in(6)
+            && let Some(change) = self.first_level()
+        {
+            return change;
+        }
         if self.random.below(3) == 0 {
-            let n = self.random.below(CD_COUNT as usize) as u64;
+            let at = self.cd_place();
             let tree = Tree { stage: Stage::One, n: self.random.below(TREES as usize) as u64 };
             // An ASID of its own for each tree, and now and then that of another.
             let asid = if self.random.once_in(10) { self.one_of(&ASIDS, 1) } else { 1 + tree.n };
@@ -222,12 +255,15 @@ impl Generator {
             if self.random.once_in(4) {
                 self.odd_cd(&mut words);
             }
+            self.full_cd(&mut words);
             let words = words[..2].to_vec();
             // CD.w3 holds attributes that every CD has alike, and is written once.
             let all = [words, vec![0, 0xff, 0, 0, 0, 0]].concat();
-            let store = RawOp::Store { at: cd(n), words: all };
+            let store = RawOp::Store { at, words: all };
+            // All CDs of a stream, where there may be several.
+            let command = if self.kind == Kind::Full { [0x6, 0] } else { [0x5, 1] };
             let streams = DEVICES.iter().map(|(_, stream)| *stream);
-            let each = streams.map(|stream| [0x5 | u64::from(stream) << 32, 1]);
+            let each = streams.map(|stream| [command[0] | u64::from(stream) << 32, command[1]]);
             let mut commands: Vec<[u64; 2]> = each.collect();
             if self.random.once_in(3) {
                 commands = vec![cfgi_all()];
@@ -250,6 +286,7 @@ impl Generator {
         if self.random.once_in(8) {
             self.odd_ste(&mut words);
         }
+        self.full_ste(&mut words);
         let store = RawOp::Store { at: ste(smmu, stream), words: words.to_vec() };
         let sid = u64::from(stream) << 32;
         let commands = match self.random.below(4) {
