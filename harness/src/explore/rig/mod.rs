@@ -51,6 +51,8 @@ pub(super) struct Stream {
     pub(super) nested: bool,
     /// Faults of stage 1 are recorded (`CD.R`).
     pub(super) records: bool,
+    /// Faults of stage 2 are not recorded (`STE.S2R` = 0).
+    pub(super) silent_stage2: bool,
     /// Stage 1 begins at level 0.
     pub(super) four_levels: bool,
     /// The stream table had two levels, and is linear again.
@@ -345,6 +347,7 @@ impl RawRig {
         const CD_POINTER: u64 = 0xf_ffff_ffff_ffc0;
         const NESTED: u64 = 7;
         const RECORD: u64 = 1 << 45;
+        const S2_RECORD: u64 = 1 << 58;
         let Some(&(smmu, stream)) = DEVICES.get(device) else { return Stream::default() };
         let word = self.get(ste(smmu, stream));
         let cd = self.get(word & CD_POINTER);
@@ -353,6 +356,7 @@ impl RawRig {
             tree: Tree::with_root(root).map(|tree| tree.n),
             nested: word >> 1 & 7 == NESTED,
             records: cd & RECORD != 0,
+            silent_stage2: self.get(ste(smmu, stream) + 16) & S2_RECORD == 0,
             // With 4 KiB pages, 39 bits are what three levels translate.
             four_levels: cd & 0x3f < 64 - 39,
             linear_again: self.split.get(smmu) == Some(&Levels::OneAgain),
