@@ -110,7 +110,9 @@ fn needs_all_of_it(explorer: &mut Explorer<'_>, kind: Kind, few: Vec<RawOp>, mac
 }
 
 /// Machines that lack a part of what a full one has. Each is found by what it lacks.
-const LACKING: [MockVariant; 5] = [
+const LACKING: [MockVariant; 7] = [
+    MockVariant { name: "no 16 KiB", change: |profile, _| profile.granule_16k = false },
+    MockVariant { name: "no 64 KiB", change: |profile, _| profile.granule_64k = false },
     MockVariant {
         name: "silent devices",
         change: |profile, _| profile.while_ats_off = WhileAtsOff::NeverAnswers,

@@ -54,10 +54,8 @@ pub(crate) fn decode_cd(
     };
     let size = OutputSize::from_encoding(field(w0, 34, 32) as u8).unwrap_or(OutputSize::Bits52);
     let t0sz = field(w0, 5, 0) as u32;
-    if walks {
-        if !(16..=39).contains(&t0sz) {
-            return Err(Bad::Illegal);
-        }
+    if walks && !(16..=39).contains(&t0sz) {
+        return Err(Bad::Illegal);
     }
     let granule = match field(w0, 7, 6) {
         _ if !walks => Granule::K4,

@@ -1,7 +1,10 @@
 //! Makes raw work: mostly changes with the invalidations that they need, and now and then without.
 
 mod full;
+mod granules;
 mod queues;
+
+use smmu_types::Granule;
 
 use super::memory::{
     ACCESS_FLAG, BASE, BLOCK, CD_COUNT, DEVICES, LOW, NOWHERE, PAGE, PAGES, PRIVILEGED_TREE,
@@ -26,8 +29,8 @@ const IOVAS: [u64; 8] = [
 const TOO_HIGH: u64 = 1 << 45;
 /// `AP[1]`: unprivileged accesses too.
 const AP_UNPRIVILEGED: u64 = 1 << 6;
-const ASIDS: [u64; 3] = [1, 2, 0x102];
-const VMIDS: [u64; 3] = [0, 1, 2];
+const ASIDS: [u64; 5] = [1, 2, 3, 4, 0x102];
+const VMIDS: [u64; 5] = [0, 1, 2, 3, 4];
 
 /// Makes the operations of one seed, one after the other.
 pub(super) struct Generator {
@@ -155,8 +158,12 @@ impl Generator {
     fn descriptor(&mut self) -> (RawOp, Vec<[u64; 2]>) {
         let stage = if self.random.below(3) > 0 { Stage::One } else { Stage::Two };
         let tree = Tree { stage, n: self.random.below(TREES as usize) as u64 };
-        let (at, address, level) = self.slot(tree);
-        let word = self.descriptor_word(stage, tree, at, level);
+        let (at, address, level, word) = if tree.granule() == Granule::K4 {
+            let (at, address, level) = self.slot(tree);
+            (at, address, level, self.descriptor_word(stage, tree, at, level))
+        } else {
+            self.coarse_descriptor(tree)
+        };
         let store = RawOp::Store { at, words: vec![word] };
         let invalidation = self.invalidation(stage, address, level);
         (store, invalidation)
@@ -251,7 +258,7 @@ impl Generator {
             let tree = Tree { stage: Stage::One, n: self.random.below(TREES as usize) as u64 };
             // An ASID of its own for each tree, and now and then that of another.
             let asid = if self.random.once_in(10) { self.one_of(&ASIDS, 1) } else { 1 + tree.n };
-            let mut words = cd_words(asid, tree.root());
+            let mut words = cd_words(asid, tree);
             if self.random.once_in(4) {
                 self.odd_cd(&mut words);
             }
@@ -373,14 +380,16 @@ impl Generator {
             9 => [0x28 | vmid, 0],
             10 => [0x2a | vmid, address.max(page) | leaf],
             11 => [0x30, 0],
-            // Ranges of pages of 4 KiB: NUM, SCALE and TG.
+            // Ranges of pages: NUM, SCALE and TG.
             12 => {
                 let (num, scale) = (self.random.below(32) as u64, self.random.below(3) as u64);
-                [0x12 | vmid | asid | num << 12 | scale << 20, address | leaf | 1 << 10]
+                let granule = self.one_of(&[1, 1, 2, 3], 1);
+                [0x12 | vmid | asid | num << 12 | scale << 20, address | leaf | granule << 10]
             }
             _ => {
                 let num = self.random.below(32) as u64;
-                [0x2a | vmid | num << 12, page | leaf | 1 << 10]
+                let granule = self.one_of(&[1, 1, 2, 3], 1);
+                [0x2a | vmid | num << 12, page | leaf | granule << 10]
             }
         }
     }

@@ -190,7 +190,10 @@ impl RawOp {
         let RawOp::Send { commands, .. } = self else { return false };
         // TLBI_NH_VA, TLBI_NH_VAA and TLBI_S2_IPA.
         commands.get(index as usize).is_some_and(|&[w0, w1]| {
-            matches!(w0 & 0xff, 0x12 | 0x13 | 0x2a) && w0 & 0x1ff_f000 == 0 && w1 & 0xf00 == 0x400
+            matches!(w0 & 0xff, 0x12 | 0x13 | 0x2a)
+                && w0 & 0x1ff_f000 == 0
+                && w1 & 0x300 == 0
+                && w1 & 0xc00 != 0
         })
     }
 

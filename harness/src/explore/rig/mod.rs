@@ -7,8 +7,8 @@ mod seen;
 use std::sync::atomic::Ordering;
 
 use smmu_engine::machine::{
-    AtsPower, Backend, BackendError, DMA_PATTERN, DmaSource, DmaWriteOutcome, MachineDevice,
-    MachineSmmu, MachineSpec,
+    AtsPower, Backend, BackendError, DMA_PATTERN, DmaSource, DmaWriteOutcome, Granules,
+    MachineDevice, MachineSmmu, MachineSpec,
 };
 use smmu_types::pool::Window;
 use smmu_types::regs::{self, cr0, gerror, irq_ctrl};
@@ -16,8 +16,8 @@ use smmu_types::seam::RegistersExt;
 use smmu_types::{Iova, PhysAddr, PriRecord, RequestedAccess, StreamId};
 
 use super::memory::{
-    BASE, BYTES, COMMANDS_LOG2, DEVICES, EVENTS_LOG2, PAGES, QUEUES, SMMUS, SUBSTREAM_BITS, Stage,
-    TREES, Tree, ste, stream_table_l1,
+    BASE, BLOCK, BYTES, COMMANDS_LOG2, DEVICES, EVENTS_LOG2, LANDING, QUEUES, SMMUS,
+    SUBSTREAM_BITS, Stage, TREE_OF_16K, TREES, Tree, ste, stream_table_l1,
 };
 use super::raw_op::{Kind, RawOp};
 use raw_rig::Levels;
@@ -51,6 +51,8 @@ pub(super) struct Stream {
     pub(super) nested: bool,
     /// Faults of stage 1 are recorded (`CD.R`).
     pub(super) records: bool,
+    /// The root table of each stage has pages of 16 KiB and begins with a block.
+    pub(super) blocks_of_level_1: [bool; 2],
     /// Faults of stage 2 are not recorded (`STE.S2R` = 0).
     pub(super) silent_stage2: bool,
     /// Stage 1 begins at level 0.
@@ -68,9 +70,11 @@ pub(super) fn spec(kind: Kind) -> MachineSpec {
         stream: StreamId(stream),
         ats: AtsPower::Off,
     };
+    let granules = Granules { k4: true, k16: true, k64: true };
     let smmu = match kind {
-        Kind::Plain => MachineSmmu::default(),
+        Kind::Plain => MachineSmmu { granules, ..MachineSmmu::default() },
         Kind::Full => MachineSmmu {
+            granules,
             ats: true,
             page_requests: true,
             stalls: true,
@@ -299,7 +303,7 @@ impl RawRig {
 
     /// Where a write that waits may go.
     fn late_places(&self) -> impl Iterator<Item = u64> + use<> {
-        self.offsets.clone().into_iter().flat_map(|offset| PAGES.map(|page| page + offset))
+        self.offsets.clone().into_iter().flat_map(|offset| LANDING.map(|page| page + offset))
     }
 
     /// Tells of writes that have waited and ended, and of the answers to page requests.
@@ -356,9 +360,17 @@ impl RawRig {
             tree: Tree::with_root(root).map(|tree| tree.n),
             nested: word >> 1 & 7 == NESTED,
             records: cd & RECORD != 0,
+            blocks_of_level_1: [Stage::One, Stage::Two].map(|stage| {
+                let tree = Tree { stage, n: TREE_OF_16K };
+                let named = match stage {
+                    Stage::One => root,
+                    Stage::Two => self.get(ste(smmu, stream) + 24),
+                };
+                named == tree.root() && self.get(tree.root()) & 3 == BLOCK
+            }),
             silent_stage2: self.get(ste(smmu, stream) + 16) & S2_RECORD == 0,
             // With 4 KiB pages, 39 bits are what three levels translate.
-            four_levels: cd & 0x3f < 64 - 39,
+            four_levels: cd & 0xff < 64 - 39,
             linear_again: self.split.get(smmu) == Some(&Levels::OneAgain),
             span: match self.split.get(smmu) {
                 Some(Levels::Two(split)) => {
@@ -378,7 +390,7 @@ impl RawRig {
         iova: u64,
         seen: &mut Seen,
     ) -> Result<(), BackendError> {
-        let pages = PAGES.map(|page| page + (iova & 0xffc));
+        let pages = LANDING.map(|page| page + (iova & 0xffc));
         for at in pages {
             self.put(at & !7, 0);
         }
@@ -409,7 +421,7 @@ impl RawRig {
 
     /// Takes over what a DMA to `iova` may have left in the pages of data of another machine.
     pub(super) fn take_over_pages(&self, iova: Option<u64>, other: &RawRig) {
-        let places = PAGES.into_iter().filter_map(|page| Some(page + (iova? & 0xff8)));
+        let places = LANDING.into_iter().filter_map(|page| Some(page + (iova? & 0xff8)));
         for at in places.chain(other.late_places().map(|at| at & !7)) {
             self.put(at, other.get(at));
         }
