@@ -191,6 +191,28 @@ pub enum DmaWriteOutcome {
     Stalled,
 }
 
+/// The answer to a translation request of a device (IHI 0070, 3.9.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtsAnswer {
+    /// A translation.
+    Granted {
+        /// The output address of the address that the device asked for.
+        address: PhysAddr,
+        /// The device may read.
+        read: bool,
+        /// The device may write.
+        write: bool,
+    },
+    /// There is no translation: success without permissions.
+    NoAccess,
+    /// Unsupported Request: ATS is off for the stream.
+    Unsupported,
+    /// Completer Abort: the configuration of the stream is wrong.
+    Aborted,
+    /// The device's own switch is off, so it asked nothing.
+    SwitchedOff,
+}
+
 /// What became of one DMA read, as the device sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DmaReadOutcome {
@@ -551,6 +573,21 @@ pub trait Machine: Send + Sync {
     ) -> Result<DmaReadOutcome, BackendError> {
         let _ = (device, source, iova);
         Err(BackendError::Impossible("its devices send plain transactions only".into()))
+    }
+
+    /// A device asks for a translation for reading and writing, and keeps the answer.
+    ///
+    /// # Errors
+    ///
+    /// The machine's devices have no ATS, or the machine is gone.
+    fn ats_request(
+        &self,
+        device: usize,
+        source: DmaSource,
+        iova: u64,
+    ) -> Result<AtsAnswer, BackendError> {
+        let _ = (device, source, iova);
+        Err(BackendError::Impossible("its devices have no ATS".into()))
     }
 
     /// Turns the ATS switch of a device.

@@ -145,7 +145,7 @@
 //! - SubstreamIDs of translated transactions (`IDR3.PASIDTT` = 0); requests of ATS for reading only,
 //!   and privileged or executing accesses.
 //! - Hardware table updates.
-//! - Granules of 16 and 64 KiB, and the contiguous hint: each page is its own line.
+//! - The contiguous hint: each page is its own line.
 
 mod cache;
 mod command;

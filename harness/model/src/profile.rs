@@ -49,9 +49,9 @@ pub struct Profile {
     /// The granule of 4 KiB (`IDR5.GRAN4K`). Without it the SMMU refuses each CD, and each STE with
     /// stage 2, that uses this granule.
     pub granule_4k: bool,
-    /// The granule of 16 KiB (`IDR5.GRAN16K`). The model does not walk its tables.
+    /// The granule of 16 KiB (`IDR5.GRAN16K`).
     pub granule_16k: bool,
-    /// The granule of 64 KiB (`IDR5.GRAN64K`). The model does not walk its tables.
+    /// The granule of 64 KiB (`IDR5.GRAN64K`).
     pub granule_64k: bool,
     /// Output address size (`IDR5.OAS`).
     pub output_size: OutputSize,

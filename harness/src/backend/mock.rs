@@ -8,17 +8,17 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use smmu_types::seam::{Registers, StdWait, Wait};
-use smmu_types::{CacheTag, Irq, PriRecord, RawCommand, StallModel, StreamId};
+use smmu_types::{CacheTag, Irq, PhysAddr, PriRecord, RawCommand, StallModel, StreamId};
 
 use smmu_engine::machine::{
-    AtsPower, Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaSource,
+    AtsAnswer, AtsPower, Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaSource,
     DmaWriteOutcome, HazardPlace, HazardReport, Insight, Machine, MachineDevice, MachineSmmu,
     MachineSpec, PageAnswer, QueueFault, Ram, Time, VirtualClock,
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
 use smmu_model::{
-    AtsSwitch, CpuCaches, DmaProgress, Hazard, InjectedFault, Model, ModelDevice, Profile,
-    SecondQueue, StallId,
+    AtsRequestFailure, AtsSwitch, CpuCaches, DmaProgress, Hazard, InjectedFault, Model,
+    ModelDevice, Profile, SecondQueue, StallId,
 };
 
 const RAM_BYTES: usize = 8 << 20;
@@ -248,6 +248,25 @@ impl Machine for MockMachine {
             false => sender.read32(iova).ok(),
         };
         Ok(read.map_or(DmaReadOutcome::Refused, DmaReadOutcome::Read))
+    }
+
+    fn ats_request(
+        &self,
+        device: usize,
+        source: DmaSource,
+        iova: u64,
+    ) -> Result<AtsAnswer, BackendError> {
+        Ok(match self.sender(device, source)?.ats_request(iova) {
+            Ok(given) => AtsAnswer::Granted {
+                address: PhysAddr(given.address.0 | iova & given.bytes.wrapping_sub(1)),
+                read: given.permissions.read,
+                write: given.permissions.write,
+            },
+            Err(AtsRequestFailure::Unsupported) => AtsAnswer::Unsupported,
+            Err(AtsRequestFailure::Aborted) => AtsAnswer::Aborted,
+            Err(AtsRequestFailure::SwitchedOff) => AtsAnswer::SwitchedOff,
+            Err(_) => AtsAnswer::NoAccess,
+        })
     }
 
     fn switch_ats(&self, device: usize, to: AtsPower) -> Result<(), BackendError> {

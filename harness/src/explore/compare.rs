@@ -1,9 +1,7 @@
 //! What two machines saw, side by side and in words.
 
-use std::fmt;
-
 use super::raw_op::RawOp;
-use super::rig::{Landed, Seen, Stream};
+use super::rig::{Seen, Stream};
 
 /// One difference.
 #[derive(Clone, Copy, Debug)]
@@ -29,28 +27,5 @@ impl Case<'_> {
             let records = seen.events.iter().map(|(_, event)| format!("; {:#018x?}", event.0));
             records.fold(seen.to_string(), |text, words| text + &words)
         })
-    }
-}
-
-impl fmt::Display for Seen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.landed {
-            Some(Landed::At(at)) => write!(f, "written to {at:#x}")?,
-            Some(Landed::Elsewhere) => f.write_str("written elsewhere")?,
-            None => f.write_str("nothing written")?,
-        }
-        for (index, error) in &self.refused {
-            write!(f, "; command {index}: {error}")?;
-        }
-        for (smmu, event) in &self.events {
-            write!(f, "; smmu{smmu} {event}")?;
-        }
-        for (smmu, irq) in &self.interrupts {
-            write!(f, "; smmu{smmu} interrupt {irq}")?;
-        }
-        if self.errors != 0 {
-            write!(f, "; GERROR {:#x}", self.errors)?;
-        }
-        Ok(())
     }
 }

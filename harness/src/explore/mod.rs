@@ -26,13 +26,15 @@ pub mod shrink;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use smmu_engine::machine::{Backend, BackendError};
+use smmu_engine::machine::{AtsAnswer, Backend, BackendError};
+
+use smmu_types::EventKind;
 
 use crate::backend::{Mock, MockVariant};
 use compare::Case;
 pub use deviations::{Deviation, KNOWN_QEMU, QEMU_DEVIATIONS};
 use generate::Generator;
-pub use raw_op::{RawOp, RawOpError};
+pub use raw_op::{Kind, RawOp, RawOpError, Work};
 use rig::{Flushes, RawRig, Stream};
 pub use rig::{Landed, Seen};
 use shrink::shrunk;
@@ -71,6 +73,7 @@ struct Player<'a> {
 
 /// Several machines that carry out the same raw work.
 pub struct Explorer<'a> {
+    kind: Kind,
     judge: RawRig,
     players: Vec<Player<'a>>,
     seen: Tally,
@@ -93,6 +96,16 @@ pub struct Tally {
     pub dmas: u64,
     /// DMAs that reached memory.
     pub landed: u64,
+    /// DMAs that waited for the driver, and those of them that have ended.
+    pub stalls: [u64; 2],
+    /// DMAs that their device translated itself.
+    pub translated: u64,
+    /// Requests for a translation, and those that were granted.
+    pub requests: [u64; 2],
+    /// Page requests in the queue, and answers to them.
+    pub pages: [u64; 2],
+    /// How often a queue lost a record.
+    pub lost: u64,
     /// DMAs of which the model reported a hazard, so that any answer of another machine is right.
     pub stale: u64,
     /// How often each event came.
@@ -134,9 +147,10 @@ impl<'a> Explorer<'a> {
     /// # Errors
     ///
     /// A machine does not start.
-    pub fn of_model() -> Result<Self, BackendError> {
+    pub fn of_model(kind: Kind) -> Result<Self, BackendError> {
         let mut explorer = Explorer {
-            judge: RawRig::new(&JUDGE, Flushes::BeforeEachDma)?,
+            kind,
+            judge: RawRig::new(&JUDGE, kind, Flushes::BeforeEachDma)?,
             players: Vec::new(),
             seen: Tally::default(),
             dmas: 0,
@@ -150,13 +164,13 @@ impl<'a> Explorer<'a> {
     ///
     /// # Errors
     ///
-    /// It does not start.
+    /// It does not start, or lacks what [`Kind::Full`] needs.
     pub fn add(
         &mut self,
         backend: Box<dyn Backend + 'a>,
         known: &'a [Deviation],
     ) -> Result<(), BackendError> {
-        let rig = RawRig::new(&*backend, Flushes::Never)?;
+        let rig = RawRig::new(&*backend, self.kind, Flushes::Never)?;
         let sees_hazards = rig.has_insight();
         let name = backend.name().to_owned();
         self.players.push(Player { name, backend, rig, known, sees_hazards, deviated: false });
@@ -169,11 +183,11 @@ impl<'a> Explorer<'a> {
         &self.seen
     }
 
-    /// The operations of a seed.
+    /// The work of a seed.
     #[must_use]
-    pub fn work(seed: u64, steps: usize) -> Vec<RawOp> {
-        let mut generator = Generator::new(seed);
-        (0..steps).map(|_| generator.next_op()).collect()
+    pub fn work(kind: Kind, seed: u64, steps: usize) -> Work {
+        let mut generator = Generator::new(kind, seed);
+        Work { kind, ops: (0..steps).map(|_| generator.next_op()).collect() }
     }
 
     /// Carries out a list from the beginning, up to the first finding.
@@ -182,9 +196,13 @@ impl<'a> Explorer<'a> {
     ///
     /// A machine broke.
     pub fn play(&mut self, ops: &[RawOp]) -> Played {
+        if self.kind == Kind::Full {
+            // Devices keep what they wait for over a reset.
+            self.judge = RawRig::new(&JUDGE, self.kind, Flushes::BeforeEachDma)?;
+        }
         self.judge.begin()?;
         for player in &mut self.players {
-            player.begin()?;
+            player.begin(self.kind)?;
         }
         for (n, op) in ops.iter().enumerate() {
             if let Some(finding) = self.step(n + 1, op)? {
@@ -238,13 +256,15 @@ impl<'a> Explorer<'a> {
             let machine = machine.to_owned();
             Ok(Some(Finding { step, op: op.clone(), machine, expected, happened }))
         };
+        // A transaction, a request for a translation, or a retry of a write that waits.
+        let translates = op.device().is_some() || op.may_retry();
         let mut stale = false;
         for player in &mut self.players {
             let told = audits && player.sees_hazards && player.rig.is_stale();
             let got = player.rig.run(op)?;
             player.deviated = got.landed != wanted.landed;
             let hazards = player.rig.take_hazards();
-            if player.sees_hazards && is_dma {
+            if player.sees_hazards && translates {
                 if audits
                     && !told
                     && let Some(hazard) = hazards.first()
@@ -259,18 +279,18 @@ impl<'a> Explorer<'a> {
             }
             // What is cached may be stale and still do no harm: both machines refuse, each with the
             // fault that it saw. Or the audit tells of it.
-            let both_refuse = wanted.landed.is_none() && got.landed.is_none();
-            stale |= is_dma && player.sees_hazards && (both_refuse || player.rig.is_stale());
-            if is_dma && stale {
+            if translates && player.sees_hazards {
+                stale |= player.rig.is_stale() || player.harmless(op, &wanted, &got)?;
+            }
+            if translates && stale {
                 continue;
             }
-            let stream = match op {
-                RawOp::Dma { device, .. } => self.judge.stream_of(*device),
-                _ => Stream::default(),
-            };
+            let stream = op.device().map_or_else(Stream::default, |n| self.judge.stream_of(n));
             let case = Case { op, wanted: &wanted, got: &got, stream };
             match player.explained(&case) {
                 Some(known) => {
+                    // Only a machine with such blocks has gone on, and cached what they map.
+                    player.deviated |= stream.four_levels || stream.blocks_of_level_1 != [false; 2];
                     for name in known {
                         *self.seen.deviations.entry(name).or_default() += 1;
                     }
@@ -281,18 +301,36 @@ impl<'a> Explorer<'a> {
                 }
             }
         }
-        if let RawOp::Dma { device, iova } = op {
+        if translates {
             for player in &mut self.players {
                 // What is stale or a known deviation may have landed in another page,
-                player.rig.take_over_pages(*iova, &self.judge);
+                player.rig.take_over_pages(op.dma(), &self.judge);
                 // and may be in the caches of a machine that does not tell of it.
-                if !player.sees_hazards && (stale || player.deviated) {
-                    player.rig.flush(*device)?;
+                if let Some(smmu) = op.smmu().filter(|_| !player.sees_hazards)
+                    && (stale || player.deviated)
+                {
+                    player.rig.flush(smmu)?;
                 }
             }
         }
+        if stale && self.kind == Kind::Full {
+            self.agree_again()?;
+        }
         self.seen.stale += u64::from(stale);
         Ok(None)
+    }
+
+    /// After something stale the machines may have other writes that wait, and other records that the
+    /// driver holds. Both go.
+    fn agree_again(&mut self) -> Result<(), BackendError> {
+        self.judge.end_stalls()?;
+        self.judge.take_hazards();
+        for player in &mut self.players {
+            player.rig.end_stalls()?;
+            player.rig.take_hazards();
+            player.rig.take_over_pages(None, &self.judge);
+        }
+        Ok(())
     }
 
     /// At the end, memory is the same everywhere, but for the queues.
@@ -311,6 +349,32 @@ impl<'a> Explorer<'a> {
 }
 
 impl Player<'_> {
+    /// Whether a difference is a fault of something stale in the caches: both machines refuse, and
+    /// the machine sees the same fault once its caches are empty.
+    fn harmless(&mut self, op: &RawOp, wanted: &Seen, got: &Seen) -> Result<bool, BackendError> {
+        if !wanted.reaches_nothing() || !got.reaches_nothing() {
+            return Ok(false);
+        }
+        let Some(smmu) = op.smmu() else { return Ok(true) };
+        if wanted.stalled || got.stalled {
+            // A second try would wait too. Each stall has one event.
+            return Ok(wanted.stalled != got.stalled || wanted.events.len() == got.events.len());
+        }
+        self.rig.flush(smmu)?;
+        let again = self.rig.run(op)?;
+        self.rig.take_hazards();
+        // While translation is off, ATC_INV drops nothing (4.5.1): the device does not ask.
+        let asks = |seen: &Seen| {
+            seen.events.iter().any(|(_, event)| event.kind() == EventKind::F_BAD_ATS_TREQ)
+        };
+        let forbidden = |seen: &Seen| {
+            seen.events.iter().all(|(_, event)| event.kind() == EventKind::F_TRANSL_FORBIDDEN)
+        };
+        let kept =
+            matches!(op, RawOp::Dma { translated: true, .. }) && asks(wanted) && forbidden(&again);
+        Ok(kept || again.translation == wanted.translation && again.events == wanted.events)
+    }
+
     /// The deviations that make the difference, if they make all of it.
     fn explained(&self, case: &Case<'_>) -> Option<Vec<&'static str>> {
         let mut names = Vec::new();
@@ -326,11 +390,13 @@ impl Player<'_> {
     }
 
     /// Starts again. A machine that has broken is replaced.
-    fn begin(&mut self) -> Result<(), BackendError> {
-        if self.rig.begin().is_ok() {
+    fn begin(&mut self, kind: Kind) -> Result<(), BackendError> {
+        // QEMU's SMMU keeps two levels of a stream table until it is reset.
+        let stays = !self.sees_hazards && self.rig.had_levels();
+        if kind == Kind::Plain && !stays && self.rig.begin().is_ok() {
             return Ok(());
         }
-        self.rig = RawRig::new(&*self.backend, Flushes::Never)?;
+        self.rig = RawRig::new(&*self.backend, kind, Flushes::Never)?;
         self.rig.begin()
     }
 }
@@ -340,6 +406,18 @@ impl Tally {
         self.steps += 1;
         self.dmas += u64::from(matches!(op, RawOp::Dma { .. }));
         self.landed += u64::from(seen.landed.is_some());
+        self.translated += u64::from(matches!(op, RawOp::Dma { translated: true, .. }));
+        let granted = matches!(seen.translation, Some(AtsAnswer::Granted { .. }));
+        let counts = [
+            (&mut self.stalls, [usize::from(seen.stalled), seen.ended.len()]),
+            (&mut self.requests, [usize::from(seen.translation.is_some()), usize::from(granted)]),
+            (&mut self.pages, [seen.requests.len(), seen.answers.len()]),
+        ];
+        for ([first, second], [more, further]) in counts {
+            *first += more as u64;
+            *second += further as u64;
+        }
+        self.lost += seen.lost.len() as u64;
         self.refused += seen.refused.len() as u64;
         for (_, event) in &seen.events {
             *self.events.entry(event.kind().to_string()).or_default() += 1;

@@ -1,43 +1,38 @@
 //! The IOTLB and the walk cache: an entry stays until a command drops it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use smmu_types::CacheTag;
+use smmu_types::{CacheTag, Granule};
 
 use crate::hazard::Permissions;
 use crate::requester::Requester;
 use crate::walk::space::Space;
-use crate::walk::translation::{
-    CachedTable, LeafMapping, Roots, Stage1Part, WalkStep, level_shift,
-};
+use crate::walk::translation::{CachedTable, LeafMapping, Level, Roots, Stage1Part, WalkStep};
 
 /// The place of a cached descriptor: space, level and input address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TlbKey {
     pub(crate) space: Space,
     /// Level of the descriptor.
-    pub(crate) level: u8,
+    pub(crate) level: Level,
     /// First input address.
     pub(crate) base: u64,
 }
 
 impl TlbKey {
-    fn of(space: Space, level: u8, input: u64) -> Self {
-        TlbKey { space, level, base: input & !(self::size(level) - 1) }
+    fn of(space: Space, level: Level, input: u64) -> Self {
+        TlbKey { space, level, base: input & !(level.bytes() - 1) }
     }
 
     pub(crate) fn size(&self) -> u64 {
-        size(self.level)
+        self.level.bytes()
     }
 
     /// The last input address.
     fn last(&self) -> u64 {
         self.base + (self.size() - 1)
     }
-}
-
-fn size(level: u8) -> u64 {
-    1 << level_shift(level)
 }
 
 /// A cached mapping: one leaf descriptor, or the leaves of both stages combined.
@@ -85,11 +80,14 @@ pub(crate) struct TlbExtent {
     pub(crate) tables: bool,
     /// Drop only leaves of this level, and table descriptors above it (`TTL`).
     pub(crate) level: Option<u8>,
+    /// Drop only descriptors of this granule (`TG`).
+    pub(crate) granule: Option<Granule>,
 }
 
 impl TlbExtent {
     fn overlaps(&self, key: &TlbKey) -> bool {
-        key.base <= self.last && self.first <= key.last()
+        let of_granule = self.granule.is_none_or(|granule| granule == key.level.granule);
+        of_granule && key.base <= self.last && self.first <= key.last()
     }
 }
 
@@ -97,6 +95,8 @@ impl TlbExtent {
 pub(crate) struct Tlb {
     lines: BTreeMap<TlbKey, TlbLine>,
     tables: BTreeMap<TlbKey, CachedTable>,
+    /// Number of lines of each of [`Level::LEAVES`].
+    lines_of_level: [usize; Level::LEAVES.len()],
     age: u64,
 }
 
@@ -114,16 +114,23 @@ impl Tlb {
         space: Space,
         input: u64,
     ) -> impl Iterator<Item = (TlbKey, &TlbLine)> {
-        // With the 4 KiB granule, level 0 has no blocks.
-        let keys = [space, space.global()]
-            .into_iter()
-            .flat_map(move |space| (1..=3).map(move |level| TlbKey::of(space, level, input)));
+        let levels = Level::LEAVES.into_iter().zip(self.lines_of_level);
+        let there = levels.filter(|(_, count)| *count > 0);
+        let keys = there.flat_map(move |(level, _)| {
+            [space, space.global()].map(|space| TlbKey::of(space, level, input))
+        });
         keys.filter_map(|key| self.lines.get(&key).map(|line| (key, line)))
     }
 
-    /// The cached table descriptor of the deepest level on the way to `input`.
-    pub(crate) fn find_table(&self, space: Space, input: u64) -> Option<(TlbKey, CachedTable)> {
-        (0..3).rev().find_map(|level| {
+    /// The cached table descriptor of the deepest level of a granule on the way to `input`.
+    pub(crate) fn find_table(
+        &self,
+        space: Space,
+        granule: Granule,
+        input: u64,
+    ) -> Option<(TlbKey, CachedTable)> {
+        (0..3).rev().find_map(|number| {
+            let level = Level { granule, number };
             let key = TlbKey::of(space, level, input);
             self.tables.get(&key).map(|table| (key, *table))
         })
@@ -149,7 +156,18 @@ impl Tlb {
             age: self.age,
         };
         // The old line stays: it is the worst case for a driver that forgets an invalidation.
-        self.lines.entry(TlbKey::of(space, mapping.level, input)).or_insert(line);
+        let key = TlbKey::of(space, mapping.level, input);
+        if let Entry::Vacant(place) = self.lines.entry(key) {
+            place.insert(line);
+            self.count_level(key.level, 1);
+        }
+    }
+
+    fn count_level(&mut self, level: Level, change: isize) {
+        let levels = Level::LEAVES.into_iter().zip(&mut self.lines_of_level);
+        for (_, count) in levels.filter(|(of, _)| *of == level) {
+            *count = count.saturating_add_signed(change);
+        }
     }
 
     pub(crate) fn insert_table(&mut self, space: Space, input: u64, step: &WalkStep, roots: Roots) {
@@ -169,17 +187,22 @@ impl Tlb {
             let leaf = line.descriptor(key);
             let hit = spaces(key.space)
                 && extent.is_none_or(|e| {
-                    e.overlaps(&leaf) && e.level.is_none_or(|level| level == leaf.level)
+                    e.overlaps(&leaf) && e.level.is_none_or(|level| level == leaf.level.number)
                 });
             if hit {
                 gone.push((*key, *line));
             }
             !hit
         });
+        for (key, _) in &gone {
+            self.count_level(key.level, -1);
+        }
         self.tables.retain(|key, _| {
             let hit = spaces(key.space)
                 && extent.is_none_or(|e| {
-                    e.tables && e.overlaps(key) && e.level.is_none_or(|level| key.level < level)
+                    e.tables
+                        && e.overlaps(key)
+                        && e.level.is_none_or(|level| key.level.number < level)
                 });
             !hit
         });

@@ -3,7 +3,8 @@
 use smmu_types::range::{LevelHint, RangeGranule, Span, SpanAddress};
 use smmu_types::regs::gerror;
 use smmu_types::{
-    Asid, Command, CommandErrorCode, Completion, Irq, Leaf, Regime, StreamId, SyncMsi, Vmid,
+    Asid, Command, CommandErrorCode, Completion, Granule, Irq, Leaf, Regime, StreamId, SyncMsi,
+    Vmid,
 };
 
 use crate::cache::config_cache::{Dropped, L1Range};
@@ -169,7 +170,13 @@ impl ModelSmmu {
         let tables = span.leaf() == Leaf::All;
         let first = span.start();
         let Some(bytes) = span.bytes() else {
-            return Ok(FlushScope::Within(TlbExtent { first, last: first, tables, level: None }));
+            return Ok(FlushScope::Within(TlbExtent {
+                first,
+                last: first,
+                tables,
+                level: None,
+                granule: None,
+            }));
         };
         if !self.profile.range_invalidation || span.scale() > 31 {
             return Err(CommandErrorCode::ILL);
@@ -180,12 +187,18 @@ impl ModelSmmu {
             // The model has no tables of 128-bit descriptors.
             LevelHint::Bits128(_) => return Err(CommandErrorCode::ILL),
         };
-        // A TLBI need not drop entries of other granules, and the model has only 4 KiB entries.
-        if span.tg() != RangeGranule::K4 || form == CommandForm::UnpredictableRange {
+        if form == CommandForm::UnpredictableRange {
             return Ok(FlushScope::Nothing);
         }
+        // A TLBI need not drop entries of other granules.
+        let granule = match span.tg() {
+            RangeGranule::Single => None,
+            RangeGranule::K4 => Some(Granule::K4),
+            RangeGranule::K16 => Some(Granule::K16),
+            RangeGranule::K64 => Some(Granule::K64),
+        };
         let last = first.saturating_add(bytes - 1);
-        Ok(FlushScope::Within(TlbExtent { first, last, tables, level }))
+        Ok(FlushScope::Within(TlbExtent { first, last, tables, level, granule }))
     }
 
     fn flush_stage1(

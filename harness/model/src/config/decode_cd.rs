@@ -2,10 +2,10 @@
 
 use smmu_types::{Asid, Cd, Granule, OutputSize, PhysAddr, Regime, StallModel, Vmid};
 
-use crate::config::decode_ste::{Bad, Tagged, known_granule};
+use crate::config::decode_ste::{Bad, Tagged, has_granule};
 use crate::profile::Profile;
 use crate::walk::space::Space;
-use crate::walk::translation::{Translation, WalkStage};
+use crate::walk::translation::{Level, Translation, WalkStage};
 use crate::word::{bit, field};
 
 /// Decode a CD.
@@ -19,8 +19,7 @@ use crate::word::{bit, field};
 /// - while `EPD0` = 0: `T0SZ` outside 16 to 39, a granule that the profile lacks, `TTB0` beyond
 ///   `IPS`.
 ///
-/// A granule that the profile has and the model does not walk is unsupported. The model ignores
-/// reserved bits.
+/// The model ignores reserved bits.
 pub(crate) fn decode_cd(
     cd: &Cd,
     profile: &Profile,
@@ -55,16 +54,18 @@ pub(crate) fn decode_cd(
     };
     let size = OutputSize::from_encoding(field(w0, 34, 32) as u8).unwrap_or(OutputSize::Bits52);
     let t0sz = field(w0, 5, 0) as u32;
-    if walks {
-        if !(16..=39).contains(&t0sz) {
-            return Err(Bad::Illegal);
-        }
-        match field(w0, 7, 6) {
-            0 => known_granule(Granule::K4, profile)?,
-            1 => known_granule(Granule::K64, profile)?,
-            2 => known_granule(Granule::K16, profile)?,
-            _ => return Err(Bad::Illegal),
-        }
+    if walks && !(16..=39).contains(&t0sz) {
+        return Err(Bad::Illegal);
+    }
+    let granule = match field(w0, 7, 6) {
+        _ if !walks => Granule::K4,
+        0 => Granule::K4,
+        1 => Granule::K64,
+        2 => Granule::K16,
+        _ => return Err(Bad::Illegal),
+    };
+    if walks && !has_granule(granule, profile) {
+        return Err(Bad::Illegal);
     }
     let input_bits = 64 - t0sz.clamp(16, 39);
     let t = Translation {
@@ -72,7 +73,7 @@ pub(crate) fn decode_cd(
         stage: WalkStage::One,
         root: PhysAddr(w1 & 0x000f_ffff_ffff_fff0),
         input_bits,
-        start_level: (4 - (input_bits - 12).div_ceil(9)) as u8,
+        start_level: Level::first(granule, input_bits),
         output_bits: size.bits().min(profile.output_bits()),
         access_flag: !bit(w0, 35),
         walks,

@@ -8,7 +8,7 @@ use smmu_types::{
 use crate::config::cd_table::CdTable;
 use crate::profile::Profile;
 use crate::walk::space::Space;
-use crate::walk::translation::{Translation, WalkStage, level_shift};
+use crate::walk::translation::{Level, Translation, WalkStage};
 use crate::word::{bit, field};
 
 /// The configuration that an STE selects.
@@ -57,8 +57,6 @@ pub(crate) enum Bad {
 ///   outside 64 - OAS to 39, an `S2SL0` that does not match `S2T0SZ`, `S2TTB` beyond `S2PS`.
 ///
 /// With both stages the rules of both hold, and `S1ContextPtr` is an IPA.
-///
-/// A granule that the profile has and the model does not walk is unsupported.
 pub(crate) fn decode_ste(ste: &Ste, profile: &Profile, e2h: bool) -> Result<Stream, Bad> {
     let [w0, w1, w2, ..] = ste.0;
     let config = field(w0, 3, 1);
@@ -123,7 +121,9 @@ fn stage2_of(ste: &Ste, profile: &Profile) -> Result<Translation, Bad> {
     if illegal {
         return Err(Bad::Illegal);
     }
-    known_granule(config.granule, profile)?;
+    if !has_granule(config.granule, profile) {
+        return Err(Bad::Illegal);
+    }
     decode_stage2(&config, profile, !bit(w2, 53), w3).ok_or(Bad::Illegal)
 }
 
@@ -149,17 +149,12 @@ pub(crate) fn effective_ats(ste: &Ste, profile: &Profile) -> AtsMode {
     }
 }
 
-/// The SMMU has the granule, and the model walks its tables.
-pub(crate) fn known_granule(granule: Granule, profile: &Profile) -> Result<(), Bad> {
-    let (there, walked) = match granule {
-        Granule::K4 => (profile.granule_4k, true),
-        Granule::K16 => (profile.granule_16k, false),
-        Granule::K64 => (profile.granule_64k, false),
-    };
-    match (there, walked) {
-        (false, _) => Err(Bad::Illegal),
-        (true, false) => Err(Bad::Unsupported("tables of a granule other than 4 KiB")),
-        (true, true) => Ok(()),
+/// Whether the SMMU has the granule.
+pub(crate) fn has_granule(granule: Granule, profile: &Profile) -> bool {
+    match granule {
+        Granule::K4 => profile.granule_4k,
+        Granule::K16 => profile.granule_16k,
+        Granule::K64 => profile.granule_64k,
     }
 }
 
@@ -179,18 +174,26 @@ fn decode_stage2(
     w3: u64,
 ) -> Option<Translation> {
     let input_bits = 64 - u32::from(config.t0sz);
-    let start_level = match config.start_level {
-        0 => 2,
-        1 => 1,
-        2 => 0,
+    let granule = config.granule;
+    // The encoding of `VTCR_EL2.SL0`. The last start level needs addresses of so many bits.
+    let (number, least) = match (granule, config.start_level) {
+        (Granule::K4, 0) => (2, 0),
+        (Granule::K4, 1) => (1, 0),
+        (Granule::K4, 2) => (0, 44),
+        (Granule::K16 | Granule::K64, 0) => (3, 0),
+        (Granule::K16 | Granule::K64, 1) => (2, 0),
+        (Granule::K16, 2) => (1, 42),
+        (Granule::K64, 2) => (1, 44),
         _ => return None,
     };
-    // A walk starts from at most 16 concatenated tables: 9 + 4 bits of index.
-    let index_bits = input_bits.checked_sub(level_shift(start_level))?;
-    if config.t0sz > 39 || input_bits > profile.output_bits() || !(1..=13).contains(&index_bits) {
+    let start_level = Level { granule, number };
+    // A walk starts from at most 16 concatenated tables: 4 bits more of index.
+    let index_bits = input_bits.checked_sub(start_level.shift())?;
+    let possible = 1..=start_level.index_bits() + 4;
+    if config.t0sz > 39 || input_bits > profile.output_bits() || !possible.contains(&index_bits) {
         return None;
     }
-    if start_level == 0 && profile.output_bits() < 44 {
+    if profile.output_bits() < least {
         return None;
     }
     let output_bits = config.output_size.bits().min(profile.output_bits());

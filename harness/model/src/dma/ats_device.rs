@@ -6,9 +6,18 @@ use smmu_types::{AtcSpan, PhysAddr, SubstreamId};
 
 use crate::hazard::Permissions;
 use crate::queue::feed::QueueId;
+use crate::walk::translation::Level;
 
-/// log2 of the sizes that an entry can have: a page, and blocks of levels 2 and 1.
-const SHIFTS: [u32; 3] = [12, 21, 30];
+/// log2 of the sizes that an entry can have: pages and blocks of each granule.
+const SHIFTS: [u32; Level::LEAVES.len()] = {
+    let mut shifts = [0; Level::LEAVES.len()];
+    let mut n = 0;
+    while n < shifts.len() {
+        shifts[n] = Level::LEAVES[n].shift();
+        n += 1;
+    }
+    shifts
+};
 
 /// What an entry of an ATC translates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

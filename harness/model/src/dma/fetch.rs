@@ -129,7 +129,10 @@ impl ModelSmmu {
         wanted: Permissions,
     ) -> Result<(), WalkFault> {
         let Stages { first, second } = stages;
-        let from = self.tlb.find_table(first.space, iova).map(|(_, table)| table);
+        let from = self
+            .tlb
+            .find_table(first.space, first.start_level.granule, iova)
+            .map(|(_, table)| table);
         let found = walk_stage(ram, first, iova, from.as_ref(), &mut |table| match second {
             Some(second) => self.read_through_tlb(ram, source, second, table, EventClass::Tt),
             None => Ok(PhysAddr(table)),

@@ -76,12 +76,16 @@ impl ModelSmmu {
             return None;
         }
         let missing = self.below(ram, used, fresh).unwrap_or_else(|| {
-            let leaf = match self.tlb.find_table(stages.first.space, at) {
-                Some((_, table)) if stages.first.walks && !is_current(stages, &table, fresh) => {
-                    Leaf::All
-                }
-                _ => Leaf::Last,
-            };
+            let leaf =
+                match self.tlb.find_table(stages.first.space, stages.first.start_level.granule, at)
+                {
+                    Some((_, table))
+                        if stages.first.walks && !is_current(stages, &table, fresh) =>
+                    {
+                        Leaf::All
+                    }
+                    _ => Leaf::Last,
+                };
             tlbi_address(key.space, stages.first.space, at, leaf)
         });
         Some(Hazard::StaleTranslation { smmu, stream, iova, tag, reached, now, missing })
@@ -135,7 +139,8 @@ impl ModelSmmu {
         stages: &Stages,
         at: u64,
     ) -> Option<Hazard> {
-        let (key, table) = self.tlb.find_table(stages.first.space, at)?;
+        let (key, table) =
+            self.tlb.find_table(stages.first.space, stages.first.start_level.granule, at)?;
         self.judge_table(ram, stream, stages, &key, &table, at)
     }
 
@@ -150,7 +155,11 @@ impl ModelSmmu {
     ) -> Option<Hazard> {
         let fresh = walk(ram, stages, at);
         let first = &stages.first;
-        if !first.walks || !first.takes(at) || is_current(stages, table, &fresh) {
+        if !first.walks
+            || !first.takes(at)
+            || key.level.granule != first.start_level.granule
+            || is_current(stages, table, &fresh)
+        {
             return None;
         }
         let (smmu, iova, tag) = (self.index, Iova(at), key.space.tag());

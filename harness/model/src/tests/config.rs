@@ -33,23 +33,6 @@ fn a_granule_that_the_smmu_lacks_is_illegal(
     assert_eq!(rig.missing(), Vec::<String>::new());
 }
 
-/// The model does not walk tables of 64 KiB granules: TG0 = 1 (5.4) is illegal without the granule,
-/// and else a gap of the model, not of the driver.
-#[rstest]
-#[case(false, 0)]
-#[case(true, 1)]
-fn a_granule_that_the_model_does_not_walk_is_named(#[case] has: bool, #[case] gaps: usize) {
-    let rig = ModelRig::with(Profile { granule_64k: has, ..Profile::default() });
-    rig.stage1(SID, 5);
-    rig.put(rig.cd(SID), rig.get(rig.cd(SID)) | 1 << 6);
-    rig.run(&[cfgi_cd(SID)]);
-    assert_eq!(rig.dma(SID, IOVA), None);
-    assert_eq!(rig.event_lines(), ["C_BAD_CD sid=0x8"]);
-    let hazards = rig.model.take_hazards();
-    assert_eq!(hazards.len(), gaps, "{hazards:?}");
-    assert!(hazards.iter().all(|hazard| matches!(hazard, Hazard::Unsupported { .. })));
-}
-
 /// Two tables that map one address to A and to B. The stream has used the first.
 fn warm() -> (ModelRig, u64) {
     let rig = ModelRig::new();

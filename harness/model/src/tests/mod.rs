@@ -6,6 +6,7 @@ mod enhanced;
 mod events;
 mod faults;
 mod fuzz;
+mod granules;
 mod model_rig;
 mod msis;
 mod nested;

@@ -14,7 +14,7 @@ pub(crate) fn walk(ram: &ModelRam, stages: &Stages, input: u64) -> TableWalk {
     found.result = found.result.and_then(|leaf| {
         let below = alone(ram, second, leaf.at(input).0).result;
         // The smaller of both: the fault of a page says nothing of the rest of a block.
-        let below = below.map_err(|f| WalkFault { level: f.level.max(leaf.level), ..f })?;
+        let below = below.map_err(|f| WalkFault { level: f.level.smaller(leaf.level), ..f })?;
         Ok(leaf.through(&below, input))
     });
     found

@@ -1,11 +1,11 @@
-//! The walk of one stage: VMSAv8-64 with the 4 KiB granule (Arm ARM, D8).
+//! The walk of one stage: VMSAv8-64 (Arm ARM, D8).
 
-use smmu_types::{EventClass, EventKind, Ipa, PhysAddr};
+use smmu_types::{EventClass, EventKind, Granule, Ipa, PhysAddr};
 
 use crate::hazard::{Now, Permissions};
 use crate::model_ram::ModelRam;
 use crate::walk::translation::{
-    CachedTable, LeafMapping, Limits, Translation, WalkStage, WalkStep, level_shift,
+    CachedTable, LeafMapping, Level, Limits, Translation, WalkStage, WalkStep,
 };
 use crate::word::bit;
 
@@ -13,7 +13,7 @@ use crate::word::bit;
 pub(crate) struct WalkFault {
     pub(crate) kind: EventKind,
     /// Level of the descriptor that faulted.
-    pub(crate) level: u8,
+    pub(crate) level: Level,
     /// Address of the descriptor whose fetch aborted, for `F_WALK_EABT`.
     pub(crate) fetch: Option<PhysAddr>,
     /// The stage records its faults (`CD.R`, `STE.S2R`).
@@ -33,7 +33,7 @@ pub(crate) struct Stage2Access {
 
 impl WalkFault {
     /// A fault of a stage at an input address.
-    pub(crate) fn of(t: &Translation, kind: EventKind, level: u8, input: u64) -> Self {
+    pub(crate) fn of(t: &Translation, kind: EventKind, level: Level, input: u64) -> Self {
         let access = Stage2Access { class: EventClass::In, ipa: Ipa(input) };
         WalkFault {
             kind,
@@ -72,10 +72,10 @@ impl TableWalk {
 
     /// log2 of the bytes that the last descriptor of the walk covers.
     pub(crate) fn shift(&self) -> u32 {
-        level_shift(match &self.result {
-            Ok(mapping) => mapping.level,
-            Err(fault) => fault.level,
-        })
+        match &self.result {
+            Ok(mapping) => mapping.level.shift(),
+            Err(fault) => fault.level.shift(),
+        }
     }
 }
 
@@ -112,24 +112,31 @@ fn descend(
         return Err(fault(EventKind::F_TRANSLATION, t.start_level));
     }
     let (mut level, mut table, mut limits) = match from {
-        Some(CachedTable { step, .. }) => (step.level + 1, step.table, step.limits),
+        Some(CachedTable { step, .. }) => (step.level.next(), step.table, step.limits),
         None => (t.start_level, place(t.root.0, t.start_level)?, Limits::default()),
     };
     loop {
-        // The root may be several concatenated tables, so its index may have more than 9 bits.
-        let index_mask = if from.is_none() && level == t.start_level { u64::MAX } else { 0x1ff };
-        let index = input >> level_shift(level) & index_mask;
+        // The root may be several concatenated tables, so its index may have more bits than another.
+        let index_mask = if from.is_none() && level == t.start_level {
+            u64::MAX
+        } else {
+            (1 << level.index_bits()) - 1
+        };
+        let index = input >> level.shift() & index_mask;
         let fetch = PhysAddr(table.0 + index * 8);
         let Some(descriptor) = ram.read64(fetch) else {
             let fault = fault(EventKind::F_WALK_EABT, level);
             return Err(WalkFault { fetch: Some(fetch), ..fault });
         };
-        let leaf = match (descriptor & 3, level) {
-            (3, 3) | (1, 1 | 2) => true,
+        // Only the granule of 4 KiB has blocks of level 1.
+        let block = level.number == 2 || level.number == 1 && level.granule == Granule::K4;
+        let leaf = match (descriptor & 3, level.number) {
+            (3, 3) => true,
+            (1, _) if block => true,
             (3, 0..3) => false,
             _ => return Err(fault(EventKind::F_TRANSLATION, level)),
         };
-        let output = descriptor & ADDRESS;
+        let output = descriptor & ADDRESS & !(level.granule.bytes() - 1);
         if output >> t.output_bits != 0 {
             return Err(fault(EventKind::F_ADDR_SIZE, level));
         }
@@ -139,7 +146,7 @@ fn descend(
             }
             return Ok(LeafMapping {
                 level,
-                output: output & !((1 << level_shift(level)) - 1),
+                output: output & !(level.bytes() - 1),
                 permissions: permissions(t.stage, descriptor, limits),
                 global: t.stage == WalkStage::One && !bit(descriptor, 11),
                 stage1: None,
@@ -149,9 +156,9 @@ fn descend(
             limits.no_unprivileged |= bit(descriptor, 61);
             limits.no_write |= bit(descriptor, 62);
         }
-        table = place(output, level + 1)?;
+        table = place(output, level.next())?;
         steps.push(WalkStep { level, table, named: output, limits });
-        level += 1;
+        level = level.next();
     }
 }
 

@@ -1,12 +1,18 @@
 //! Makes raw work: mostly changes with the invalidations that they need, and now and then without.
 
+mod full;
+mod granules;
+mod queues;
+
+use smmu_types::Granule;
+
 use super::memory::{
     ACCESS_FLAG, BASE, BLOCK, CD_COUNT, DEVICES, LOW, NOWHERE, PAGE, PAGES, PRIVILEGED_TREE,
     S1_READ_ONLY, S1_RW, S2_RW, SMMUS, Stage, SteKind, TABLE, TREES, Tree, UNUSED, cd, cd_words,
     ste, ste_words,
 };
 use super::random::Random;
-use super::raw_op::RawOp;
+use super::raw_op::{Kind, RawOp};
 
 /// Addresses of DMA at which the trees have a descriptor of their own, or none.
 const IOVAS: [u64; 8] = [
@@ -23,19 +29,29 @@ const IOVAS: [u64; 8] = [
 const TOO_HIGH: u64 = 1 << 45;
 /// `AP[1]`: unprivileged accesses too.
 const AP_UNPRIVILEGED: u64 = 1 << 6;
-const ASIDS: [u64; 3] = [1, 2, 0x102];
-const VMIDS: [u64; 3] = [0, 1, 2];
+const ASIDS: [u64; 5] = [1, 2, 3, 4, 0x102];
+const VMIDS: [u64; 5] = [0, 1, 2, 3, 4];
 
 /// Makes the operations of one seed, one after the other.
 pub(super) struct Generator {
+    kind: Kind,
     random: Random,
     queued: std::collections::VecDeque<RawOp>,
     since_flush: usize,
+    /// The stream tables of two levels.
+    splits: [Option<u32>; SMMUS],
 }
 
 impl Generator {
-    pub(super) fn new(seed: u64) -> Self {
-        Generator { random: Random::new(seed), queued: Default::default(), since_flush: 0 }
+    pub(super) fn new(kind: Kind, seed: u64) -> Self {
+        let random = Random::new(seed);
+        Generator {
+            kind,
+            random,
+            queued: Default::default(),
+            since_flush: 0,
+            splits: [None; SMMUS],
+        }
     }
 
     pub(super) fn next_op(&mut self) -> RawOp {
@@ -55,8 +71,14 @@ impl Generator {
                 let commands = vec![cfgi_all(), [0x30, 0]];
                 self.queued.push_back(RawOp::Send { smmu, commands });
             }
+            self.flush_devices();
         }
-        match self.random.below(100) {
+        if self.kind == Kind::Full && self.random.below(5) < 2 {
+            return self.more_of_full();
+        }
+        match self.random.below(104) {
+            100..102 => self.stream_table(),
+            102 | 103 => self.queue(),
             0..50 => self.dma(),
             50..70 => {
                 let (store, invalidation) = self.descriptor();
@@ -106,6 +128,9 @@ impl Generator {
         for smmu in 0..SMMUS {
             self.queued.push_back(RawOp::Send { smmu, commands: commands.to_vec() });
         }
+        if !self.random.once_in(8) {
+            self.flush_devices();
+        }
     }
 
     fn one_of<T: Copy>(&mut self, from: &[T], otherwise: T) -> T {
@@ -115,20 +140,30 @@ impl Generator {
     fn dma(&mut self) {
         let device = self.random.below(DEVICES.len());
         let offset = 4 * self.random.below(1024) as u64;
-        let iova = match self.random.below(10) {
+        let iova = self.page() + offset;
+        let (substream, translated) = self.source();
+        self.queued.push_back(RawOp::Dma { device, iova, substream, translated });
+    }
+
+    /// A page that a device may want.
+    fn page(&mut self) -> u64 {
+        match self.random.below(10) {
             // What bypass and stage 2 take.
             0..=2 => self.one_of(&PAGES, BASE),
             _ => self.one_of(&IOVAS, 0),
-        };
-        self.queued.push_back(RawOp::Dma { device, iova: iova + offset });
+        }
     }
 
     /// A change of a descriptor, and the commands that make it known.
     fn descriptor(&mut self) -> (RawOp, Vec<[u64; 2]>) {
         let stage = if self.random.below(3) > 0 { Stage::One } else { Stage::Two };
         let tree = Tree { stage, n: self.random.below(TREES as usize) as u64 };
-        let (at, address, level) = self.slot(tree);
-        let word = self.descriptor_word(stage, tree, at, level);
+        let (at, address, level, word) = if tree.granule() == Granule::K4 {
+            let (at, address, level) = self.slot(tree);
+            (at, address, level, self.descriptor_word(stage, tree, at, level))
+        } else {
+            self.coarse_descriptor(tree)
+        };
         let store = RawOp::Store { at, words: vec![word] };
         let invalidation = self.invalidation(stage, address, level);
         (store, invalidation)
@@ -213,21 +248,29 @@ impl Generator {
 
     /// A change of an STE or CD, and the commands that make it known.
     fn configuration(&mut self) -> (RawOp, Vec<[u64; 2]>) {
+        if self.random.once_in(6)
+            && let Some(change) = self.first_level()
+        {
+            return change;
+        }
         if self.random.below(3) == 0 {
-            let n = self.random.below(CD_COUNT as usize) as u64;
+            let at = self.cd_place();
             let tree = Tree { stage: Stage::One, n: self.random.below(TREES as usize) as u64 };
             // An ASID of its own for each tree, and now and then that of another.
             let asid = if self.random.once_in(10) { self.one_of(&ASIDS, 1) } else { 1 + tree.n };
-            let mut words = cd_words(asid, tree.root());
+            let mut words = cd_words(asid, tree);
             if self.random.once_in(4) {
                 self.odd_cd(&mut words);
             }
+            self.full_cd(&mut words);
             let words = words[..2].to_vec();
             // CD.w3 holds attributes that every CD has alike, and is written once.
             let all = [words, vec![0, 0xff, 0, 0, 0, 0]].concat();
-            let store = RawOp::Store { at: cd(n), words: all };
+            let store = RawOp::Store { at, words: all };
+            // All CDs of a stream, where there may be several.
+            let command = if self.kind == Kind::Full { [0x6, 0] } else { [0x5, 1] };
             let streams = DEVICES.iter().map(|(_, stream)| *stream);
-            let each = streams.map(|stream| [0x5 | u64::from(stream) << 32, 1]);
+            let each = streams.map(|stream| [command[0] | u64::from(stream) << 32, command[1]]);
             let mut commands: Vec<[u64; 2]> = each.collect();
             if self.random.once_in(3) {
                 commands = vec![cfgi_all()];
@@ -250,6 +293,7 @@ impl Generator {
         if self.random.once_in(8) {
             self.odd_ste(&mut words);
         }
+        self.full_ste(&mut words);
         let store = RawOp::Store { at: ste(smmu, stream), words: words.to_vec() };
         let sid = u64::from(stream) << 32;
         let commands = match self.random.below(4) {
@@ -336,14 +380,16 @@ impl Generator {
             9 => [0x28 | vmid, 0],
             10 => [0x2a | vmid, address.max(page) | leaf],
             11 => [0x30, 0],
-            // Ranges of pages of 4 KiB: NUM, SCALE and TG.
+            // Ranges of pages: NUM, SCALE and TG.
             12 => {
                 let (num, scale) = (self.random.below(32) as u64, self.random.below(3) as u64);
-                [0x12 | vmid | asid | num << 12 | scale << 20, address | leaf | 1 << 10]
+                let granule = self.one_of(&[1, 1, 2, 3], 1);
+                [0x12 | vmid | asid | num << 12 | scale << 20, address | leaf | granule << 10]
             }
             _ => {
                 let num = self.random.below(32) as u64;
-                [0x2a | vmid | num << 12, page | leaf | 1 << 10]
+                let granule = self.one_of(&[1, 1, 2, 3], 1);
+                [0x2a | vmid | num << 12, page | leaf | granule << 10]
             }
         }
     }
