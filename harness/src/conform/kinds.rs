@@ -40,7 +40,7 @@ pub const KINDS: &[Kind] = &[
         text: "all that the model has",
         smmu: || MachineSmmu {
             output_size: OutputSize::Bits48,
-            granules: Granules { k4: true, k16: false, k64: false },
+            granules: Granules { k4: true, k16: true, k64: true },
             ats: true,
             msi: true,
             sev: true,
