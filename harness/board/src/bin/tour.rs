@@ -99,7 +99,7 @@ fn tour(board: Board) -> Result<(), Failure> {
     smmu_interrupts::connect(&mut gic, &machine, &driver, &LOG)?;
 
     step(&"enumerate PCI");
-    let bridge = need(machine.host_bridges.first(), "no host bridge of PCIe in the device tree")?;
+    let bridge = need(machine.host_bridges.first(), "no PCIe host bridge")?;
     // SAFETY: the memory map has the ECAM, and no driver uses a function yet.
     let functions = unsafe { pci::enumerate(&machine, bridge) }?;
     // SAFETY: the functions' configuration is not used by two drivers at once.
@@ -117,10 +117,10 @@ fn tour(board: Board) -> Result<(), Failure> {
     let tour = Tour { machine, memory, driver, domain, space };
     let mut devices = Vec::new();
 
-    let function = need(find(&functions, TestDevice::ID), "no iommu-testdev behind an SMMU")?;
+    let function = need(find(&functions, TestDevice::ID), "no iommu-testdev")?;
     devices.push(test_device(&tour, function)?);
     bad_command(&tour)?;
-    let function = need(find(&functions, BlockDevice::ID), "no virtio-blk-pci behind an SMMU")?;
+    let function = need(find(&functions, BlockDevice::ID), "no virtio-blk-pci")?;
     devices.push(disk(&tour, function, root)?);
     match find(&functions, Edu::ID) {
         Some(function) => devices.push(edu(&tour, function)?),
@@ -138,14 +138,14 @@ fn tour(board: Board) -> Result<(), Failure> {
     step(&"stop");
     let last = devices.len() - 1;
     for (n, device) in devices.iter().enumerate() {
-        let stream = need(device.streams().next(), "a device has a stream")?;
+        let stream = need(device.streams().next(), "a stream")?;
         let name = tour.machine.name_of(device.smmu(), stream);
         match (n == last, device.block()) {
             (false, Outcome::Done) => say!("detached: {name}"),
             (true, Outcome::Freed(tag)) => say!("detached: {name}; {tag} is flushed and free"),
             (_, outcome) => {
                 outcome.settled()?;
-                return Err(Failure(format!("expected: another outcome for {name}")));
+                return Err(Failure(format!("expected: another outcome: {name}")));
             }
         }
     }
@@ -154,11 +154,11 @@ fn tour(board: Board) -> Result<(), Failure> {
     say!("ASIDs: {} of {} are free", stats.free, stats.capacity);
     if let Some((smmu, event)) = LOG.take_event() {
         say!("  event: {event}, from {}", tour.machine.name_of(smmu, event.stream()));
-        return Err(Failure::expected("every event was looked at"));
+        return Err(Failure::expected("no event is left"));
     }
     ensure(LOG.lost() == 0, "no event is lost")?;
     gic.disconnect_all();
-    let driver = need(Arc::into_inner(tour.driver), "an interrupt handler still has the driver")?;
+    let driver = need(Arc::into_inner(tour.driver), "a handler still has the driver")?;
     driver.shutdown()?;
     let (events, gerrors) = LOG.interrupts();
     say!(
@@ -202,38 +202,38 @@ fn test_device(tour: &Tour, function: &Function) -> Result<Device<BoardPlatform>
     let mut generator = unsafe { TestDevice::new(function, page.address()) }?;
     let (smmu, stream) = tour.stream(function)?;
     let device = tour.driver.add_device(smmu, &[stream])?;
-    ensure(matches!(generator.write(PAGES), DmaResult::Refused(_)), "a blocked device is refused")?;
+    ensure(matches!(generator.write(PAGES), DmaResult::Refused(_)), "a blocked write is refused")?;
     // QEMU's STE for a blocked stream has Config = abort, which records no event.
-    ensure(tour.no_event(), "an aborted stream records no event")?;
+    ensure(tour.no_event(), "an abort records no event")?;
     say!("iommu-testdev: blocked, and its write refused");
 
     step(&"iommu-testdev: attach");
     let attached = device.attach(&tour.domain)?;
-    ensure(attached == Outcome::Done, "the attach is confirmed")?;
-    let tag = need(tour.domain.tag_on(smmu), "the domain has no tag")?;
+    ensure(attached == Outcome::Done, "attach confirmed")?;
+    let tag = need(tour.domain.tag_on(smmu), "no tag")?;
     say!("iommu-testdev: attached, with {tag}");
 
     step(&"iommu-testdev: a forgotten mapping");
-    ensure(matches!(generator.write(PAGES), DmaResult::Refused(_)), "an unmapped IOVA is refused")?;
+    ensure(matches!(generator.write(PAGES), DmaResult::Refused(_)), "an unmapped write is refused")?;
     tour.expect_fault(stream, PAGES)?;
 
     step(&"iommu-testdev: mapped");
     tour.domain.tables().map(PAGES, page.address(), Access::ReadWrite)?;
-    ensure(generator.write(PAGES) == DmaResult::Done, "a mapped IOVA is written")?;
+    ensure(generator.write(PAGES) == DmaResult::Done, "a mapped page is written")?;
     ensure(holds(&page, generator.pattern()), "the write lands")?;
     say!("iommu-testdev: mapped, and its write landed");
 
     step(&"iommu-testdev: unmapped, not invalidated");
     ensure(tour.domain.tables().unmap(PAGES) == Some(page.address()), "the page was mapped")?;
     fill(&page, 0);
-    ensure(generator.write(PAGES) == DmaResult::Done, "the IOTLB still has the page")?;
-    ensure(holds(&page, generator.pattern()), "the stale write lands")?;
+    ensure(generator.write(PAGES) == DmaResult::Done, "a stale hit")?;
+    ensure(holds(&page, generator.pattern()), "the write lands")?;
     say!("iommu-testdev: unmapped, and before the invalidation a stale hit");
 
     step(&"iommu-testdev: invalidated");
     tour.invalidate(PAGES)?;
     fill(&page, 0);
-    ensure(matches!(generator.write(PAGES), DmaResult::Refused(_)), "nothing stale is left")?;
+    ensure(matches!(generator.write(PAGES), DmaResult::Refused(_)), "nothing is stale")?;
     ensure(holds(&page, &[0; 4]), "the page is not written")?;
     tour.expect_fault(stream, PAGES)?;
     Ok(device)
@@ -251,12 +251,12 @@ fn bad_command(tour: &Tour) -> Result<(), Failure> {
             say!("bad command: {error}");
         }
         Err(error) => return Err(error.into()),
-        Ok(_) => return Err(Failure::expected("the SMMU refuses opcode 0xff")),
+        Ok(_) => return Err(Failure::expected("opcode 0xff is refused")),
     }
     let _proof = tour.driver.sink().run(smmu, &[Command::CfgiAll])?;
     let (at, _) = poll(&GenericTimer, PATIENCE, || LOG.take_gerror())?;
-    ensure(at == smmu, "the GERROR interrupt is of this SMMU")?;
-    ensure(LOG.interrupts().1 >= 1, "a GERROR interrupt came")?;
+    ensure(at == smmu, "GERROR of this SMMU")?;
+    ensure(LOG.interrupts().1 >= 1, "a GERROR interrupt")?;
     let active = Gerror::read(tour.driver.smmu(smmu)?.registers());
     ensure(active.is_empty(), "GERROR is acknowledged")?;
     say!("bad command: GERROR interrupt seen; the queue goes on");
@@ -281,7 +281,7 @@ fn disk(
     // SAFETY: the memory map has the BARs and the ECAM, and only this value uses them.
     let mut disk = unsafe { BlockDevice::new(root, function.clone()) }?;
     let sector = disk.read_sector(0)?;
-    ensure(sector == *disk.pattern(), "two reads of a sector are the same")?;
+    ensure(sector == *disk.pattern(), "two reads agree")?;
     // The first line, without Unicode's tables, which nothing else in the image needs.
     let line = sector.split(|byte| matches!(byte, 0 | b'\n' | b'\r')).next().unwrap_or_default();
     let line = line.trim_ascii_end().escape_ascii();
@@ -289,7 +289,7 @@ fn disk(
 
     // QEMU's device says that a refused request is done; another one may stop.
     through(tour, &mut disk, stream, &[DmaResult::Silent, DmaResult::TimedOut])?;
-    ensure(disk.read_sector(0)? == sector, "the disk reads again")?;
+    ensure(disk.read_sector(0)? == sector, "it reads again")?;
     say!("virtio-blk: reads again");
     Ok(device)
 }
@@ -309,8 +309,8 @@ fn edu(tour: &Tour, function: &Function) -> Result<Device<BoardPlatform>, Failur
     page.publish(0..page.words().len());
     tour.domain.tables().map(PAGES, page.address(), Access::ReadOnly)?;
     edu.expect(bytes);
-    ensure(edu.read(PAGES) == Some(DmaResult::Silent), "the device is ready again")?;
-    ensure(edu.write(PAGES) == DmaResult::Silent, "the device is ready again")?;
+    ensure(edu.read(PAGES) == Some(DmaResult::Silent), "ready again")?;
+    ensure(edu.write(PAGES) == DmaResult::Silent, "ready again")?;
     tour.expect_event(EventKind::F_PERMISSION, stream, PAGES)?;
     tour.drop_further_events();
     tour.unmap(PAGES)?;
@@ -345,9 +345,9 @@ fn through(
     tour.domain.tables().map(PAGES, page.address(), Access::ReadWrite)?;
     let done = generator.write(PAGES);
     ensure(matches!(done, DmaResult::Done | DmaResult::Silent), "a mapped page is written")?;
-    ensure(holds(&page, generator.pattern()), "the pattern is in memory")?;
+    ensure(holds(&page, generator.pattern()), "the write lands")?;
     tour.unmap(PAGES)?;
-    ensure(tour.no_event(), "no event for a mapped page")?;
+    ensure(tour.no_event(), "no event")?;
     say!(
         "{name}: {} bytes landed in a mapped page, which is unmapped and invalidated",
         generator.pattern().len()
@@ -357,10 +357,10 @@ fn through(
     fill(&page, !0);
     let result = generator.write(PAGES);
     if !refused.iter().any(|wanted| matches_refusal(result, *wanted)) {
-        return Err(Failure(format!("{name}: {result}; another result was expected")));
+        return Err(Failure(format!("{name}: unexpected: {result}")));
     }
     tour.expect_fault(stream, PAGES)?;
-    ensure(holds(&page, &[0xff; 64]), "the old page is not written")?;
+    ensure(holds(&page, &[0xff; 64]), "the page is not written")?;
     tour.drop_further_events();
     Ok(())
 }
@@ -400,7 +400,7 @@ fn other_cpus(tour: &Tour) -> Result<(), Failure> {
     }
     let all = || (DONE.load(Ordering::Acquire) == count).then_some(());
     poll(&GenericTimer, Duration::from_secs(20), all)?;
-    ensure(FAILED.load(Ordering::Relaxed) == 0, "every unmap is confirmed")?;
+    ensure(FAILED.load(Ordering::Relaxed) == 0, "unmaps confirmed")?;
     say!("{count} other CPUs: {UNMAPS_PER_CPU} unmaps each, all confirmed, {} us", micros(begin));
     Ok(())
 }
@@ -413,15 +413,15 @@ impl Tour {
 
     /// The SMMU of a function, by its number in the driver, and the StreamID there.
     fn stream(&self, function: &Function) -> Result<(SmmuId, StreamId), Failure> {
-        let stream = need(function.stream, "the function is not behind an SMMU")?;
-        let smmu = need(self.machine.number_of(stream.smmu), "the SMMU is not in use")?;
+        let stream = need(function.stream, "not behind an SMMU")?;
+        let smmu = need(self.machine.number_of(stream.smmu), "SMMU not in use")?;
         Ok((smmu, stream.id))
     }
 
     fn attach(&self, function: &Function) -> Result<Device<BoardPlatform>, Failure> {
         let (smmu, stream) = self.stream(function)?;
         let device = self.driver.add_device(smmu, &[stream])?;
-        ensure(device.attach(&self.domain)? == Outcome::Done, "the attach is confirmed")?;
+        ensure(device.attach(&self.domain)? == Outcome::Done, "attach confirmed")?;
         Ok(device)
     }
 
