@@ -33,6 +33,11 @@ impl StreamTableLayout {
         self.covers(stream).then(|| stream.0.checked_shr(split).unwrap_or(0))
     }
 
+    /// The first stream below a level-1 descriptor.
+    pub(crate) fn first_of(&self, l1: u32) -> Option<StreamId> {
+        l1.checked_shl(self.split?).map(StreamId)
+    }
+
     fn covers(&self, stream: StreamId) -> bool {
         u64::from(stream.0) >> self.log2 == 0
     }

@@ -60,6 +60,11 @@ impl ModelSmmu {
                 }
             }
         }
+        // A stream that the first level hides has no STE in memory, and need not have one in the cache.
+        for index in self.config.l1.keys().filter(|index| !l1.contains(index)) {
+            let first = self.stream_table().first_of(*index);
+            found.extend(first.and_then(|stream| self.stale_l1(ram, stream)));
+        }
         found.extend(self.stale_atcs(ram));
         let mut seen = BTreeSet::new();
         for (space, users) in &spaces {

@@ -314,6 +314,20 @@ fn a_level_1_descriptor_is_cached_even_when_inactive() {
     assert_eq!(rig.dma(DEEP, IOVA), None);
 }
 
+/// 5.1.1: no stream below the descriptor has an STE, in memory or in the cache. The audit names the
+/// first that could.
+#[test]
+fn a_stale_level_1_descriptor_needs_no_stream() {
+    let rig = two_level(Profile::default(), 0);
+    rig.put(L2 + 8 * 64, 0);
+    assert_eq!(rig.dma(DEEP, IOVA), None);
+    assert_eq!(rig.audit(), Vec::<String>::new());
+    rig.put(L1 + 8, L2 | 9);
+    assert_eq!(rig.audit(), ["CFGI_STE sid=0x100 leaf=0"]);
+    rig.run(&[Command::CfgiSte { stream: DEEP, leaf: Leaf::All }]);
+    assert_eq!(rig.audit(), Vec::<String>::new());
+}
+
 #[test]
 fn a_stream_beyond_the_table_is_recorded_on_request_only() {
     let rig = ModelRig::new();
