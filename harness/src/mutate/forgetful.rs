@@ -1,9 +1,7 @@
 //! A driver that forgets one publication or one store, on SMMUs that do not snoop.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use smmu_engine::machine::{Backend, BackendError, Machine, MachineSpec, Need};
 use smmu_engine::run::{RunOptions, RunOutcome, RunReport, run};
@@ -11,7 +9,7 @@ use smmu_engine::scenario::Scenario;
 use smmu_model::{CachedStore, CpuCaches, Lapse};
 use smmu_types::PhysAddr;
 
-use super::trial::{NoMutants, repeats};
+use super::trial::{NoMutants, by_threads, repeats};
 use crate::backend::{MockVariant, NOT_SNOOPING, UNHELPFUL, USUAL_ONLY, start};
 
 /// [`UNHELPFUL`], and [`NOT_SNOOPING`]: no SMMU sees a store before its publication.
@@ -155,24 +153,15 @@ pub fn store_mutants(scenario: &Scenario, threads: usize) -> Result<Vec<StoreMut
     let all = original.stores.into_iter().enumerate();
     let work: Vec<(usize, CachedStore)> =
         all.filter(|(_, store)| is_ours(store) && is_first(store)).collect();
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                while let Some(&(number, store)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let ran = run_forgetful(scenario, Some(Lapse::Store(number)));
-                    let verdict = match ran.report.outcome {
-                        RunOutcome::Passed if ran.wrong_reads == 0 => StoreVerdict::NotRead,
-                        RunOutcome::Passed => StoreVerdict::NotNoticed,
-                        _ => StoreVerdict::Noticed,
-                    };
-                    let mutant = StoreMutant { scenario: name(), number, store, verdict };
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push(mutant);
-                }
-            });
-        }
+    let mut done = by_threads(&work, threads, |&(number, store)| {
+        let ran = run_forgetful(scenario, Some(Lapse::Store(number)));
+        let verdict = match ran.report.outcome {
+            RunOutcome::Passed if ran.wrong_reads == 0 => StoreVerdict::NotRead,
+            RunOutcome::Passed => StoreVerdict::NotNoticed,
+            _ => StoreVerdict::Noticed,
+        };
+        StoreMutant { scenario: name(), number, store, verdict }
     });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|mutant| mutant.number);
     Ok(done)
 }

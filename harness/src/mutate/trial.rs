@@ -91,32 +91,41 @@ pub fn mutants(
     for (number, site) in original.sites.iter().enumerate() {
         work.extend(Mutation::of(site).filter(is_tried).map(|mutation| (number, *site, mutation)));
     }
+    let mut done = by_threads(&work, threads, |(number, site, mutation)| {
+        let tampered = Tampered::new(backend, Plan::change(*number, *mutation));
+        let outcome = run(scenario, &tampered, RunOptions::default()).outcome;
+        Mutant {
+            scenario: scenario.name.clone(),
+            number: *number,
+            site: *site,
+            mutation: *mutation,
+            verdict: verdict(site, &outcome, &original.looks, tampered.into_seen()),
+        }
+    });
+    done.sort_by_key(|mutant| (mutant.number, mutant.mutation));
+    explain(&mut done);
+    done.retain(|mutant| is_wanted(&mutant.mutation));
+    Ok(done)
+}
+
+/// Does each piece of work once, by `threads` threads. The results come in any order.
+pub(super) fn by_threads<W: Sync, M: Send>(
+    work: &[W],
+    threads: usize,
+    each: impl Fn(&W) -> M + Sync,
+) -> Vec<M> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                while let Some((number, site, mutation)) =
-                    work.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    let tampered = Tampered::new(backend, Plan::change(*number, *mutation));
-                    let outcome = run(scenario, &tampered, RunOptions::default()).outcome;
-                    let mutant = Mutant {
-                        scenario: scenario.name.clone(),
-                        number: *number,
-                        site: *site,
-                        mutation: *mutation,
-                        verdict: verdict(site, &outcome, &original.looks, tampered.into_seen()),
-                    };
+                while let Some(piece) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mutant = each(piece);
                     done.lock().unwrap_or_else(PoisonError::into_inner).push(mutant);
                 }
             });
         }
     });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|mutant| (mutant.number, mutant.mutation));
-    explain(&mut done);
-    done.retain(|mutant| is_wanted(&mutant.mutation));
-    Ok(done)
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the outcome and the audits say. The reason comes later.
