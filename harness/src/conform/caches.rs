@@ -5,7 +5,7 @@ use smmu_types::regs::cr0;
 use smmu_types::{Command, Leaf, SteRange, StreamId};
 
 use super::bench::Bench;
-use super::check::{CACHES, Check, Group, NESTING, RANGES, Requirement, SEVERAL, STAGE1, STAGE2};
+use super::check::{CACHES, Check, Group, NESTING, RANGES, SEVERAL, STAGE1, STAGE2, checks_of};
 use super::ended::Checked;
 use super::invalidation::{cached, other_cd};
 use super::pages::{NOT_GLOBAL, S1_RW};
@@ -14,15 +14,7 @@ use super::tables::{
     nh_va, nh_vaa, s2_ipa, s12_vmall, set_ste, stage1, stage1_ste, stage2, ste_of,
 };
 
-const fn check(
-    name: &'static str,
-    section: &'static str,
-    title: &'static str,
-    needs: &'static [Requirement],
-    body: fn(&mut Bench) -> Checked,
-) -> Check {
-    Check::new(Group::Caches, name, section, title, needs, body)
-}
+checks_of!(Group::Caches);
 
 pub(super) const CHECKS: &[Check] = &[
     check(

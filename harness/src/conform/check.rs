@@ -42,6 +42,22 @@ impl Group {
     }
 }
 
+/// Defines `check`, which makes a [`Check`] of a group.
+macro_rules! checks_of {
+    ($group:expr) => {
+        const fn check(
+            name: &'static str,
+            section: &'static str,
+            title: &'static str,
+            needs: &'static [$crate::conform::Requirement],
+            body: fn(&mut $crate::conform::bench::Bench) -> $crate::conform::ended::Checked,
+        ) -> Check {
+            Check::new($group, name, section, title, needs, body)
+        }
+    };
+}
+pub(super) use checks_of;
+
 /// What a check needs of a machine.
 #[derive(Clone, Copy, Debug)]
 pub enum Requirement {

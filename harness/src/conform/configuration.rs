@@ -10,7 +10,7 @@ use smmu_types::{
 
 use super::bench::{Bench, stream_of};
 use super::check::{
-    BOUNDED, Check, Group, NO_STAGE1, NO_STAGE2, Requirement, STAGE1, STAGE2, SUBSTREAMS,
+    BOUNDED, Check, Group, NO_STAGE1, NO_STAGE2, Requirement, STAGE1, STAGE2, SUBSTREAMS, checks_of,
 };
 use super::ended::Checked;
 use super::pages::Tables;
@@ -19,15 +19,7 @@ use super::tables::{
     stage2_ste, ste_of,
 };
 
-const fn check(
-    name: &'static str,
-    section: &'static str,
-    title: &'static str,
-    needs: &'static [Requirement],
-    body: fn(&mut Bench) -> Checked,
-) -> Check {
-    Check::new(Group::Configuration, name, section, title, needs, body)
-}
+checks_of!(Group::Configuration);
 
 const TWO_LEVELS: Requirement =
     Requirement::Feature("two-level stream tables", |caps| caps.two_level_stream_table);

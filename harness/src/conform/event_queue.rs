@@ -5,19 +5,11 @@ use smmu_types::regs::{self, cr0, gerror, queue_pointer};
 use smmu_types::seam::RegistersExt;
 
 use super::bench::{Bench, pointer, stream_of};
-use super::check::{Check, Group, Requirement};
+use super::check::{Check, Group, checks_of};
 use super::ended::{Checked, not_offered, same, same_word};
 use super::traffic::Landed;
 
-const fn check(
-    name: &'static str,
-    section: &'static str,
-    title: &'static str,
-    needs: &'static [Requirement],
-    body: fn(&mut Bench) -> Checked,
-) -> Check {
-    Check::new(Group::Queues, name, section, title, needs, body)
-}
+checks_of!(Group::Queues);
 
 pub(super) const CHECKS: &[Check] = &[
     check("queues/events-wrap", "3.5.1", "EVENTQ_PROD wraps with its flag, many times", &[], |b| {

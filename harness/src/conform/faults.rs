@@ -5,7 +5,7 @@ use smmu_types::fields::{cd as cd_field, ste as ste_field};
 use smmu_types::{Command, EventClass, EventKind, EventRecord, Iova, ResumeAction};
 
 use super::bench::{Bench, stream_of};
-use super::check::{Check, Group, NESTING, READS, Requirement, SEVERAL, STAGE1, STAGE2, STALLS};
+use super::check::{Check, Group, NESTING, READS, SEVERAL, STAGE1, STAGE2, STALLS, checks_of};
 use super::ended::{Checked, same, same_word, wrong};
 use super::pages::{S1_RW, S2_READ, S2_RW};
 use super::tables::{
@@ -13,15 +13,7 @@ use super::tables::{
     stage2_ste,
 };
 
-const fn check(
-    name: &'static str,
-    section: &'static str,
-    title: &'static str,
-    needs: &'static [Requirement],
-    body: fn(&mut Bench) -> Checked,
-) -> Check {
-    Check::new(Group::Faults, name, section, title, needs, body)
-}
+checks_of!(Group::Faults);
 
 pub(super) const CHECKS: &[Check] = &[
     check(

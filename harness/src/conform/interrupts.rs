@@ -4,19 +4,10 @@ use smmu_types::regs::{self, cr0, irq_cfg2, irq_ctrl};
 use smmu_types::seam::RegistersExt;
 use smmu_types::{Command, Completion, Irq};
 
-use super::bench::Bench;
-use super::check::{Check, Group, MSI, Requirement, SEVERAL};
-use super::ended::{Checked, same_word};
+use super::check::{Check, Group, MSI, SEVERAL, checks_of};
+use super::ended::same_word;
 
-const fn check(
-    name: &'static str,
-    section: &'static str,
-    title: &'static str,
-    needs: &'static [Requirement],
-    body: fn(&mut Bench) -> Checked,
-) -> Check {
-    Check::new(Group::Interrupts, name, section, title, needs, body)
-}
+checks_of!(Group::Interrupts);
 
 const ILLEGAL: [u64; 2] = [0xff, 0];
 

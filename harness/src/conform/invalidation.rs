@@ -5,7 +5,7 @@ use smmu_types::regs::cr0;
 use smmu_types::{Cd, Command, EventKind, EventRecord, Leaf, SteRange, StreamId};
 
 use super::bench::{Bench, smmu_of, stream_of};
-use super::check::{Check, Group, NESTING, RANGES, Requirement, SEVERAL, STAGE1, STAGE2};
+use super::check::{Check, Group, NESTING, RANGES, SEVERAL, STAGE1, STAGE2, checks_of};
 use super::ended::Checked;
 use super::pages::{NOT_GLOBAL, S1_RW, S2_RW, Tables};
 use super::tables::{
@@ -13,15 +13,7 @@ use super::tables::{
     nh_va, nh_vaa, s1, s2_ipa, s12_vmall, set_ste, stage1, stage1_ste, stage2, ste_of,
 };
 
-const fn check(
-    name: &'static str,
-    section: &'static str,
-    title: &'static str,
-    needs: &'static [Requirement],
-    body: fn(&mut Bench) -> Checked,
-) -> Check {
-    Check::new(Group::Caches, name, section, title, needs, body)
-}
+checks_of!(Group::Caches);
 
 pub(super) const CHECKS: &[Check] = &[
     check(

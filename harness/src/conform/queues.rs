@@ -9,19 +9,12 @@ use smmu_types::{
 use super::bench::{Bench, pointer, stream_of};
 use super::check::{
     Check, Group, MSI, NO_STAGE1, NO_STAGE2, RANGES, Requirement, SEVERAL, STAGE1, STAGE2,
+    checks_of,
 };
 use super::ended::{Checked, same, same_word, wrong};
 use super::tables::{ASID, OTHER_VMID, VMID, nh_asid, s12_vmall};
 
-const fn check(
-    name: &'static str,
-    section: &'static str,
-    title: &'static str,
-    needs: &'static [Requirement],
-    body: fn(&mut Bench) -> Checked,
-) -> Check {
-    Check::new(Group::Queues, name, section, title, needs, body)
-}
+checks_of!(Group::Queues);
 
 const NO_EL2: Requirement = Requirement::Feature("an SMMU without EL2", |caps| !caps.hyp);
 const NO_ATS: Requirement = Requirement::Feature("an SMMU without ATS", |caps| !caps.ats);

@@ -3,19 +3,10 @@
 use smmu_types::regs::{self, cr0, gbpa, irq_ctrl};
 use smmu_types::seam::{Registers, RegistersExt};
 
-use super::bench::Bench;
-use super::check::{Check, Group, RESET, Requirement, SEVERAL};
-use super::ended::{Checked, same_word};
+use super::check::{Check, Group, RESET, SEVERAL, checks_of};
+use super::ended::same_word;
 
-const fn check(
-    name: &'static str,
-    section: &'static str,
-    title: &'static str,
-    needs: &'static [Requirement],
-    body: fn(&mut Bench) -> Checked,
-) -> Check {
-    Check::new(Group::Registers, name, section, title, needs, body)
-}
+checks_of!(Group::Registers);
 
 /// A pattern in the bits of an address that every output size has.
 const ADDRESS: u64 = 0x4321_8000;

@@ -5,7 +5,7 @@ use smmu_types::regs::cr0;
 use smmu_types::{EventKind, Granule, OutputSize, Ste};
 
 use super::bench::Bench;
-use super::check::{BOUNDED, Check, Group, K16, K64, NESTING, Requirement, STAGE2};
+use super::check::{BOUNDED, Check, Group, K16, K64, NESTING, Requirement, STAGE2, checks_of};
 use super::ended::{Checked, same};
 use super::pages::{AF, AP_READ_ONLY, S1_RW, S2_READ, S2_RW, S2_WRITE, Tables};
 use super::tables::{
@@ -14,15 +14,7 @@ use super::tables::{
 };
 use super::traffic::Landed;
 
-const fn check(
-    name: &'static str,
-    section: &'static str,
-    title: &'static str,
-    needs: &'static [Requirement],
-    body: fn(&mut Bench) -> Checked,
-) -> Check {
-    Check::new(Group::Walks, name, section, title, needs, body)
-}
+checks_of!(Group::Walks);
 
 const WIDE: Requirement = Requirement::Feature("an output size of 40 bits or more", |caps| {
     caps.output_size.is_some_and(|size| size.bits() >= 40)

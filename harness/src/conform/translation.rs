@@ -5,7 +5,7 @@ use smmu_types::fields::cd as cd_field;
 use smmu_types::{EventKind, Granule, OutputSize};
 
 use super::bench::Bench;
-use super::check::{BOUNDED, Check, Group, K16, K64, READS, Requirement, STAGE1};
+use super::check::{BOUNDED, Check, Group, K16, K64, READS, STAGE1, checks_of};
 use super::ended::{Checked, not_offered, same};
 use super::pages::{
     AF, AP_READ_ONLY, AP_UNPRIVILEGED, CONTIGUOUS, NOT_GLOBAL, S1_RW, TABLE_PRIVILEGED,
@@ -13,15 +13,7 @@ use super::pages::{
 };
 use super::tables::{ASID, IOVA, change_cd, output_size, s1, stage1, stage1_with};
 
-const fn check(
-    name: &'static str,
-    section: &'static str,
-    title: &'static str,
-    needs: &'static [Requirement],
-    body: fn(&mut Bench) -> Checked,
-) -> Check {
-    Check::new(Group::Walks, name, section, title, needs, body)
-}
+checks_of!(Group::Walks);
 
 /// Above the tops of input ranges.
 const TOP_BYTE: u64 = 0xab << 56;
