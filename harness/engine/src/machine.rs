@@ -14,8 +14,8 @@ use smmu_driver::smmu_types::regs;
 use smmu_driver::smmu_types::seam::StdWait;
 use smmu_driver::smmu_types::seam::{Registers, RegistersExt, Ticks, Wait};
 use smmu_driver::smmu_types::{
-    CacheTag, Capabilities, IdRegisters, Irq, OutputSize, PhysAddr, PrgIndex, PriRecord,
-    PriResponse, RawCommand, StreamId, SubstreamId,
+    CacheTag, Capabilities, EventRecord, IdRegisters, Irq, OutputSize, PhysAddr, PrgIndex,
+    PriRecord, PriResponse, RawCommand, StreamId, SubstreamId,
 };
 
 use crate::prelude::*;
@@ -761,6 +761,12 @@ pub trait Insight {
 
     /// Each fault that waits, that the driver was told of, and that it has not answered.
     fn unanswered(&self) -> Vec<HazardReport> {
+        Vec::new()
+    }
+
+    /// The events of an SMMU that no event queue has, since the last call: because the queue takes
+    /// none, or because such a fault is not recorded.
+    fn take_unrecorded(&self, _smmu: usize) -> Vec<EventRecord> {
         Vec::new()
     }
 

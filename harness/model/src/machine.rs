@@ -40,6 +40,18 @@ impl SharedModel {
         index: usize,
         act: impl FnOnce(&mut ModelSmmu, &ModelRam) -> T,
     ) -> Option<T> {
+        self.act_with_memo(index, |smmu, ram| {
+            smmu.memo.forget();
+            act(smmu, ram)
+        })
+    }
+
+    /// [`act`](Self::act), where nothing but a transaction happens.
+    fn act_with_memo<T>(
+        &self,
+        index: usize,
+        act: impl FnOnce(&mut ModelSmmu, &ModelRam) -> T,
+    ) -> Option<T> {
         let state = &mut *self.lock();
         let smmu = state.smmus.get_mut(index)?;
         let result = act(smmu, &self.ram);
@@ -54,7 +66,7 @@ impl SharedModel {
 
     /// A device begins an untranslated transaction, which may stall.
     pub(crate) fn start(&self, smmu: usize, transaction: Transaction) -> DmaProgress {
-        let begun = self.act(smmu, |smmu, ram| smmu.begin(ram, transaction));
+        let begun = self.act_with_memo(smmu, |smmu, ram| smmu.begin(ram, transaction));
         begun.unwrap_or(DmaProgress::Refused)
     }
 }

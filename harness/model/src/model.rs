@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smmu_types::pool::HeapWindow;
-use smmu_types::{CacheTag, Irq, PhysAddr, PriRecord, RawCommand, StreamId};
+use smmu_types::{CacheTag, EventRecord, Irq, PhysAddr, PriRecord, RawCommand, StreamId};
 
 use crate::dma_refused::DmaRefused;
 use crate::hazard::Hazard;
@@ -145,6 +145,14 @@ impl Model {
         std::mem::take(&mut self.shared.lock().hazards)
     }
 
+    /// The events of an SMMU that its event queue does not have, since the last call: because it is
+    /// off, is full or aborts, or because the STE, the CD (`R`, `S2R`) or `CR2.RECINVSID` says that such
+    /// a fault is not recorded. At most the first 64.
+    pub fn take_unrecorded(&self, smmu: usize) -> Vec<EventRecord> {
+        let taken = self.shared.act(smmu, |smmu, _| std::mem::take(&mut smmu.unrecorded));
+        taken.unwrap_or_default()
+    }
+
     /// Every stale line and entry that a stream can reach now. The audit changes no state, but an SMMU
     /// with [`Profile::translations_ahead`] then fetches all that the tables hold.
     #[must_use]
@@ -152,7 +160,10 @@ impl Model {
         let mut state = self.shared.lock();
         let ram = &self.shared.ram;
         let found = state.smmus.iter().flat_map(|smmu| smmu.audit(ram)).collect();
-        state.smmus.iter_mut().for_each(|smmu| smmu.fetch_translations_ahead(ram));
+        for smmu in &mut state.smmus {
+            smmu.memo.forget();
+            smmu.fetch_translations_ahead(ram);
+        }
         found
     }
 
@@ -165,6 +176,12 @@ impl Model {
     /// The driver uses memory again that it had freed.
     pub fn memory_reused(&self, at: PhysAddr, bytes: u64) {
         self.shared.ram.reuse(at, bytes);
+    }
+
+    /// How many transactions of an SMMU ended by what was known of an earlier one.
+    #[cfg(test)]
+    pub(crate) fn known_transactions(&self, smmu: usize) -> u64 {
+        self.shared.lock().smmus.get(smmu).map_or(0, |smmu| smmu.memo.found)
     }
 
     /// Number of cached leaf and table descriptors of an SMMU that carry `tag`. A free tag

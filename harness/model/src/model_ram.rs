@@ -1,6 +1,6 @@
 //! The RAM that the driver, the SMMUs and the devices share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smmu_types::PhysAddr;
@@ -19,6 +19,16 @@ pub(crate) struct ModelRam {
     /// The address of a word whose reads are counted, or 0.
     watched: AtomicU64,
     watched_reads: AtomicU64,
+    /// Each word that is read goes into `notes`.
+    notes_reads: AtomicBool,
+    notes: Mutex<Vec<Word>>,
+}
+
+/// A word of memory: its index, and its value when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word {
+    index: usize,
+    value: u64,
 }
 
 impl ModelRam {
@@ -26,7 +36,52 @@ impl ModelRam {
         let window = HeapWindow::new(PhysAddr(BASE), bytes);
         let words = window.share();
         let (watched, watched_reads) = (AtomicU64::new(0), AtomicU64::new(0));
-        ModelRam { window, words, freed: Mutex::default(), watched, watched_reads }
+        ModelRam {
+            window,
+            words,
+            freed: Mutex::default(),
+            watched,
+            watched_reads,
+            notes_reads: AtomicBool::new(false),
+            notes: Mutex::default(),
+        }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Vec<Word>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes each word that is read from now on.
+    pub(crate) fn note_reads(&self) {
+        if !self.is_watched() {
+            self.notes().clear();
+            self.notes_reads.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The words that were read since [`note_reads`](Self::note_reads), each value once. `None` if
+    /// none were noted.
+    pub(crate) fn take_reads(&self) -> Option<Vec<Word>> {
+        let noted = self.notes_reads.load(Ordering::Relaxed);
+        self.notes_reads.store(false, Ordering::Relaxed);
+        noted.then(|| self.notes().clone())
+    }
+
+    fn note(&self, index: usize, value: u64) {
+        let word = Word { index, value };
+        let mut notes = self.notes();
+        if !notes.contains(&word) {
+            notes.push(word);
+        }
+    }
+
+    /// Whether memory still has each of `words`. No, while a word is watched: each read of it counts.
+    pub(crate) fn still_has(&self, words: &[Word]) -> bool {
+        !self.is_watched()
+            && words.iter().all(|word| {
+                let now = self.words.get(word.index).map(|word| word.load(Ordering::Acquire));
+                now == Some(word.value)
+            })
     }
 
     fn freed(&self) -> MutexGuard<'_, Vec<(u64, u64)>> {
@@ -62,13 +117,16 @@ impl ModelRam {
 
     /// The word that holds `address`.
     fn word(&self, address: u64) -> Option<&AtomicU64> {
-        let offset = address.checked_sub(BASE)?;
-        self.words.get(usize::try_from(offset / 8).ok()?)
+        self.words.get(index_of(address)?)
     }
 
     /// Counts the reads of one word from now on, or of none.
     pub(crate) fn watch(&self, word: Option<PhysAddr>) {
         self.watched.store(word.map_or(0, |word| word.0), Ordering::SeqCst);
+    }
+
+    fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed) != 0
     }
 
     /// Reads of words while they were watched, by SMMUs, devices and audits.
@@ -81,8 +139,13 @@ impl ModelRam {
         if self.watched.load(Ordering::Relaxed) == address.0 & !7 {
             self.watched_reads.fetch_add(1, Ordering::SeqCst);
         }
+        let index = index_of(address.0)?;
         // Acquire pairs with the barrier after which the driver published its stores.
-        Some(self.word(address.0)?.load(Ordering::Acquire))
+        let value = self.words.get(index)?.load(Ordering::Acquire);
+        if self.notes_reads.load(Ordering::Relaxed) {
+            self.note(index, value);
+        }
+        Some(value)
     }
 
     pub(crate) fn read_words<const N: usize>(&self, address: PhysAddr) -> Option<[u64; N]> {
@@ -126,6 +189,11 @@ impl ModelRam {
         merge(low, u64::from(u32::MAX) << shift, u64::from(value) << shift);
         Some(())
     }
+}
+
+/// Index of the word that holds `address`.
+fn index_of(address: u64) -> Option<usize> {
+    usize::try_from(address.checked_sub(BASE)? / 8).ok()
 }
 
 fn merge(word: &AtomicU64, mask: u64, bits: u64) {

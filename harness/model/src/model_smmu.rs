@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use smmu_types::regs::{cr0, cr2};
-use smmu_types::{CacheTag, Command, Irq, Ste, StreamId};
+use smmu_types::{CacheTag, Command, EventRecord, Irq, Ste, StreamId};
 
 use crate::cache::config_cache::ConfigCache;
 use crate::cache::tlb::{Tlb, TlbKey, TlbLine};
 use crate::config::stream_table::StreamTableLayout;
 use crate::dma::ats_device::AtsDevice;
+use crate::dma::memo::Memo;
 use crate::hazard::Hazard;
 use crate::profile::Profile;
 use crate::queue::enhanced::EnhancedQueue;
@@ -47,6 +48,9 @@ pub(crate) struct ModelSmmu {
     pub(crate) pages: Pages,
     pub(crate) interrupts: Vec<Irq>,
     pub(crate) hazards: Vec<Hazard>,
+    pub(crate) memo: Memo,
+    /// Events that no event queue has, oldest first.
+    pub(crate) unrecorded: Vec<EventRecord>,
 }
 
 impl ModelSmmu {
@@ -70,6 +74,8 @@ impl ModelSmmu {
             pages: Pages::default(),
             interrupts: Vec::new(),
             hazards: Vec::new(),
+            memo: Memo::default(),
+            unrecorded: Vec::new(),
             profile,
         }
     }
@@ -93,6 +99,7 @@ impl ModelSmmu {
     }
 
     fn forget(&mut self) {
+        self.memo.forget();
         self.config = ConfigCache::of(&self.profile);
         self.tlb = Tlb::default();
     }

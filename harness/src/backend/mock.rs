@@ -8,7 +8,9 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use smmu_types::seam::{Registers, StdWait, Wait};
-use smmu_types::{CacheTag, Irq, PhysAddr, PriRecord, RawCommand, StallModel, StreamId};
+use smmu_types::{
+    CacheTag, EventRecord, Irq, PhysAddr, PriRecord, RawCommand, StallModel, StreamId,
+};
 
 use smmu_engine::machine::{
     AtsAnswer, AtsPower, Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaSource,
@@ -359,6 +361,10 @@ impl Insight for MockMachine {
 
     fn unanswered(&self) -> Vec<HazardReport> {
         self.model.unanswered().iter().map(report).collect()
+    }
+
+    fn take_unrecorded(&self, smmu: usize) -> Vec<EventRecord> {
+        self.model.take_unrecorded(smmu)
     }
 
     fn lines_with_tag(&self, smmu: usize, tag: CacheTag) -> usize {

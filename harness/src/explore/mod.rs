@@ -34,6 +34,7 @@ use crate::backend::{Mock, MockVariant};
 use compare::Case;
 pub use deviations::{Deviation, KNOWN_QEMU, QEMU_DEVIATIONS};
 use generate::Generator;
+use memory::DEVICES;
 pub use raw_op::{Kind, RawOp, RawOpError, Work};
 use rig::{Flushes, RawRig, Stream};
 pub use rig::{Landed, Seen};
@@ -78,6 +79,9 @@ pub struct Explorer<'a> {
     players: Vec<Player<'a>>,
     seen: Tally,
     dmas: usize,
+    /// Where stage 2 put `TTB0` of each device at its last transaction, if a machine may still have the
+    /// CD of that time.
+    roots: [Option<Option<u64>>; DEVICES.len()],
 }
 
 impl fmt::Debug for Explorer<'_> {
@@ -154,6 +158,7 @@ impl<'a> Explorer<'a> {
             players: Vec::new(),
             seen: Tally::default(),
             dmas: 0,
+            roots: Default::default(),
         };
         explorer.add(Box::new(Mock), &[])?;
         explorer.add(Box::new(NO_PREFETCH), &[])?;
@@ -201,6 +206,7 @@ impl<'a> Explorer<'a> {
             self.judge = RawRig::new(&JUDGE, self.kind, Flushes::BeforeEachDma)?;
         }
         self.judge.begin()?;
+        self.roots = Default::default();
         for player in &mut self.players {
             player.begin(self.kind)?;
         }
@@ -251,6 +257,9 @@ impl<'a> Explorer<'a> {
         let audits = is_dma && self.dmas.is_multiple_of(AUDIT_EVERY);
         let wanted = self.judge.run(op)?;
         self.judge.take_hazards();
+        let unrecorded = self.judge.take_unrecorded();
+        let recorded = wanted.events.iter().map(|(_, event)| *event);
+        let fault = recorded.chain(unrecorded).next();
         self.seen.add(op, &wanted);
         let finding = |machine: &str, expected: String, happened: String| {
             let machine = machine.to_owned();
@@ -258,6 +267,10 @@ impl<'a> Explorer<'a> {
         };
         // A transaction, a request for a translation, or a retry of a write that waits.
         let translates = op.device().is_some() || op.may_retry();
+        let root_moved = self.root_moves(op);
+        let stream = op
+            .device()
+            .map_or_else(Stream::default, |n| Stream { root_moved, ..self.judge.stream_of(n) });
         let mut stale = false;
         for player in &mut self.players {
             let told = audits && player.sees_hazards && player.rig.is_stale();
@@ -275,6 +288,9 @@ impl<'a> Explorer<'a> {
                 stale |= !hazards.is_empty();
             }
             if got == wanted {
+                // Nobody was told why. A machine with a deviation may have gone on, and refused later.
+                player.deviated |= !player.sees_hazards
+                    && (root_moved || wanted.is_silent() && stream.may_go_on(fault));
                 continue;
             }
             // What is cached may be stale and still do no harm: both machines refuse, each with the
@@ -285,12 +301,10 @@ impl<'a> Explorer<'a> {
             if translates && stale {
                 continue;
             }
-            let stream = op.device().map_or_else(Stream::default, |n| self.judge.stream_of(n));
-            let case = Case { op, wanted: &wanted, got: &got, stream };
+            let case = Case { op, wanted: &wanted, fault, got: &got, stream };
             match player.explained(&case) {
                 Some(known) => {
-                    // Only a machine with such blocks has gone on, and cached what they map.
-                    player.deviated |= stream.four_levels || stream.blocks_of_level_1 != [false; 2];
+                    player.deviated |= stream.may_go_on(fault);
                     for name in known {
                         *self.seen.deviations.entry(name).or_default() += 1;
                     }
@@ -318,6 +332,20 @@ impl<'a> Explorer<'a> {
         }
         self.seen.stale += u64::from(stale);
         Ok(None)
+    }
+
+    /// Whether the device of an operation finds `TTB0` elsewhere than before. From then on every machine
+    /// has fetched the CD anew: see [`Stream::may_go_on`].
+    fn root_moves(&mut self, op: &RawOp) -> bool {
+        for (device, root) in self.roots.iter_mut().enumerate() {
+            if op.drops_cd_of(device) {
+                *root = None;
+            }
+        }
+        let Some(device) = op.device() else { return false };
+        let now = self.judge.root_behind_stage2(device);
+        let Some(root) = self.roots.get_mut(device) else { return false };
+        root.replace(now).is_some_and(|before| before != now)
     }
 
     /// After something stale the machines may have other writes that wait, and other records that the

@@ -52,6 +52,11 @@ impl ConfigCache {
         ConfigCache { ahead: profile.prefetch, ..ConfigCache::default() }
     }
 
+    /// How many structures are cached.
+    pub(crate) fn entries(&self) -> usize {
+        self.l1.len() + self.stes.len() + self.cds.len() + self.l1cds.len()
+    }
+
     /// Drop the STEs of the streams `first` to `last`, everything below them (4.3.1), and a range of
     /// level-1 descriptors of the stream table.
     pub(crate) fn drop_streams(&mut self, first: u32, last: u32, l1: Option<L1Range>) -> Dropped {

@@ -209,6 +209,11 @@ impl Tlb {
         gone
     }
 
+    /// How many lines and table descriptors are cached.
+    pub(crate) fn entries(&self) -> usize {
+        self.lines.len() + self.tables.len()
+    }
+
     pub(crate) fn lines(&self) -> impl Iterator<Item = (&TlbKey, &TlbLine)> {
         self.lines.iter()
     }

@@ -4,5 +4,6 @@ pub(crate) mod ahead;
 pub(crate) mod ats;
 pub(crate) mod ats_device;
 pub(crate) mod fetch;
+pub(crate) mod memo;
 pub(crate) mod prefetch;
 pub(crate) mod transaction;

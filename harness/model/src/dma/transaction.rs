@@ -52,9 +52,30 @@ impl ModelSmmu {
         iova: u64,
         access: DmaAccess,
     ) -> Result<PhysAddr, NoPassage> {
+        if let Some(known) = self.memo.find(ram, source, iova, access) {
+            return Ok(known);
+        }
+        let entries = self.cached_entries();
+        if self.memo.pays() {
+            ram.note_reads();
+        }
         let translated = self.translate_by_caches(ram, source, iova, access);
+        let words = ram.take_reads();
+        if self.cached_entries() != entries || !self.profile.caches {
+            self.memo.forget();
+        } else if let (Ok(output), Some(words)) = (&translated, words)
+            && self.hazards.is_empty()
+        {
+            self.memo.keep(source, iova, access, *output, words);
+        }
+        self.memo.count();
         self.forget_without_caches();
         translated
+    }
+
+    /// How many entries are cached. A transaction drops none.
+    fn cached_entries(&self) -> usize {
+        self.config.entries() + self.tlb.entries()
     }
 
     fn translate_by_caches(
@@ -104,17 +125,14 @@ impl ModelSmmu {
         // The SMMU records `C_BAD_STREAMID` only with `CR2.RECINVSID`.
         let silent = self.regs.cr2 & cr2::RECINVSID == 0;
         if refusal.kind == EventKind::C_BAD_STREAMID && silent {
+            self.leave_out(refusal_event(source, &refusal));
             return;
         }
         self.record_refusal(ram, source, refusal);
     }
 
     pub(crate) fn record_refusal(&mut self, ram: &ModelRam, source: Requester, refusal: Refusal) {
-        let mut event = event_of(refusal.kind, source);
-        if let Some(fetch) = refusal.fetch {
-            event.0[3] = fetch.0;
-        }
-        self.record(ram, event);
+        self.record(ram, refusal_event(source, &refusal));
     }
 
     /// An address that skips stage 1 has the size of an IPA at most, which is OAS here (3.4).
@@ -160,14 +178,17 @@ impl ModelSmmu {
         let stream = source.stream;
         let first = &stages.first;
         // Only a walk checks the input size: a cached line serves all that it covers.
-        let mut way = None;
+        let (mut way, mut walked) = (None, false);
         let found = match self.tlb.find(first.space, iova) {
             Some(found) => found,
             None => {
                 way = self.stale_way(ram, stream, stages, iova);
-                let walked = self.walk_and_keep(ram, source, stages, iova, wanted);
-                match walked.map(|()| self.tlb.find(first.space, iova)) {
-                    Ok(Some(found)) => found,
+                let kept = self.walk_and_keep(ram, source, stages, iova, wanted);
+                match kept.map(|()| self.tlb.find(first.space, iova)) {
+                    Ok(Some(found)) => {
+                        walked = true;
+                        found
+                    }
                     failed => {
                         if let Some(hazard) = way {
                             self.hazard(hazard);
@@ -180,7 +201,12 @@ impl ModelSmmu {
             }
         };
         let (key, line) = &found;
-        let stale = self.stale_line(ram, stream, stages, key, line, iova).or(way);
+        // A walk through nothing stale has found what memory holds.
+        let clean = walked && way.is_none() && self.hazards.is_empty();
+        let stale = match clean {
+            true => None,
+            false => self.stale_line(ram, stream, stages, key, line, iova).or(way),
+        };
         // An SMMU may use any line that matches.
         let stale = stale.or_else(|| {
             let mut others = self.tlb.matching(first.space, iova).filter(|(other, _)| other != key);
@@ -203,9 +229,6 @@ impl ModelSmmu {
     ) -> NoPassage {
         // The SMMU always records the event of a stall (3.12.2).
         let stalls = fault.kind.is_translation_fault() && fault.stalls;
-        if fault.kind.is_translation_fault() && !fault.records && !stalls {
-            return NoPassage::Refused;
-        }
         let class = match fault.kind {
             // 7.3.12: unlike other faults of stage 1, that of a descriptor's fetch.
             EventKind::F_WALK_EABT => EventClass::Tt,
@@ -227,7 +250,11 @@ impl ModelSmmu {
         if stalls {
             return NoPassage::Stalls(event);
         }
-        self.record(ram, event);
+        if fault.kind.is_translation_fault() && !fault.records {
+            self.leave_out(event);
+        } else {
+            self.record(ram, event);
+        }
         NoPassage::Refused
     }
 }
@@ -239,6 +266,14 @@ pub(crate) fn skips_stage1(treatment: &Treatment) -> bool {
         Treatment::Bypass => true,
         Treatment::Translate(stages) => stages.first.stage == WalkStage::Two,
     }
+}
+
+fn refusal_event(source: Requester, refusal: &Refusal) -> EventRecord {
+    let mut event = event_of(refusal.kind, source);
+    if let Some(fetch) = refusal.fetch {
+        event.0[3] = fetch.0;
+    }
+    event
 }
 
 /// A record with the StreamID and, where the kind has it, the SubstreamID of a transaction.

@@ -9,6 +9,8 @@ use crate::model_smmu::ModelSmmu;
 use crate::queue::ring::QueueRing;
 
 const OVERFLOW: u32 = 1 << 31;
+/// The most events that an SMMU keeps of those that are not in its event queue.
+const UNRECORDED: usize = 64;
 
 impl ModelSmmu {
     pub(crate) fn event_ring(&self) -> QueueRing {
@@ -19,9 +21,21 @@ impl ModelSmmu {
     /// Write a record. The SMMU loses it if the queue is off, is full or aborts.
     pub(crate) fn record(&mut self, ram: &ModelRam, event: EventRecord) {
         let on = self.regs.cr0 & cr0::EVENTQEN != 0;
-        let lost = !self.record_if_room(ram, event) && on && self.is_event_queue_full();
+        if self.record_if_room(ram, event) {
+            return;
+        }
+        self.leave_out(event);
+        let lost = on && self.is_event_queue_full();
         if lost && (self.regs.eventq_prod ^ self.regs.eventq_cons) & OVERFLOW == 0 {
             self.regs.eventq_prod ^= OVERFLOW;
+        }
+    }
+
+    /// Keep an event that does not come into the event queue, for
+    /// [`Model::take_unrecorded`](crate::Model::take_unrecorded).
+    pub(crate) fn leave_out(&mut self, event: EventRecord) {
+        if self.unrecorded.len() < UNRECORDED {
+            self.unrecorded.push(event);
         }
     }
 

@@ -1,12 +1,11 @@
 //! Faults of transactions, and the event queue.
 
 use rstest::rstest;
-use smmu_types::regs;
 use smmu_types::seam::RegistersExt;
+use smmu_types::{Irq, StreamId, regs};
 
 use super::model_rig::{A, EVENTQ_LOG2, IOVA, ModelRig, RAM, S1_RW, S2_RW, SID, cfgi_cd, cfgi_ste};
 use crate::InjectedFault;
-use smmu_types::Irq;
 
 const AF: u64 = 1 << 10;
 
@@ -214,4 +213,43 @@ fn no_records_while_the_queue_is_off() {
     rig.dma(SID, IOVA);
     assert_eq!(rig.regs.read(regs::EVENTQ_PROD), 0);
     assert_eq!(rig.get(RAM + 0x2000), 0);
+}
+
+#[test]
+fn events_that_no_queue_has_are_told_apart() {
+    let rig = ModelRig::new();
+    let root = rig.stage1(SID, 5);
+    let take = || -> Vec<String> {
+        rig.model.take_unrecorded(0).iter().map(ToString::to_string).collect()
+    };
+    let fault = "F_TRANSLATION sid=0x8 write iova=0x50000000 class=IN stage=1";
+    assert_eq!(rig.dma(SID, IOVA), None);
+    assert_eq!((rig.event_lines(), take()), (vec![fault.to_owned()], vec![]));
+    // The queue takes 8 records.
+    for _ in 0..10 {
+        assert_eq!(rig.dma(SID, IOVA), None);
+    }
+    assert_eq!((rig.events().len(), take()), (8, vec![fault.to_owned(); 2]));
+    // The queue is off.
+    rig.regs.write(regs::CR0, 0x9);
+    assert_eq!(rig.dma(SID, IOVA), None);
+    assert_eq!(take(), [fault]);
+    rig.regs.write(regs::CR0, 0xd);
+    // CD.R = 0.
+    rig.put(rig.cd(SID), rig.get(rig.cd(SID)) & !(1 << 45));
+    rig.run(&[cfgi_cd(SID)]);
+    assert_eq!(rig.dma(SID, IOVA), None);
+    assert_eq!((rig.event_lines(), take()), (vec![], vec![fault.to_owned()]));
+    // CR2.RECINVSID = 0, and a StreamID beyond the stream table.
+    rig.regs.write(regs::CR0, 0xc);
+    rig.regs.write(regs::CR2, 0);
+    rig.regs.write(regs::CR0, 0xd);
+    rig.map(root, IOVA, A, S1_RW);
+    assert_eq!(rig.dma(StreamId(0x1000), IOVA), None);
+    assert_eq!((rig.event_lines(), take()), (vec![], vec!["C_BAD_STREAMID sid=0x1000".to_owned()]));
+    // At most 64 are kept.
+    for _ in 0..70 {
+        assert_eq!(rig.dma(StreamId(0x1000), IOVA), None);
+    }
+    assert_eq!((take().len(), take().len()), (64, 0));
 }

@@ -7,6 +7,7 @@ mod events;
 mod faults;
 mod fuzz;
 mod granules;
+mod memo;
 mod model_rig;
 mod msis;
 mod nested;

@@ -185,6 +185,21 @@ impl RawOp {
         }
     }
 
+    /// Whether no SMMU has the CD of a device behind this.
+    pub(super) fn drops_cd_of(&self, device: usize) -> bool {
+        let Some(&(of, stream)) = DEVICES.get(device) else { return false };
+        match self {
+            RawOp::StreamTable { smmu, .. } => *smmu == of,
+            // CFGI_STE, CFGI_CD and CFGI_CD_ALL of the stream, and CFGI_ALL.
+            RawOp::Send { smmu, commands } if *smmu == of => commands.iter().any(|[w0, w1]| {
+                let of_stream =
+                    matches!(w0 & 0xff, 0x3 | 0x5 | 0x6) && w0 >> 32 == u64::from(stream);
+                of_stream || w0 & 0xff == 0x4 && w1 & 0x1f == 31
+            }),
+            _ => false,
+        }
+    }
+
     /// Whether command `index` invalidates a range in which every operand is 0 but the granule.
     pub(super) fn is_empty_range(&self, index: u32) -> bool {
         let RawOp::Send { commands, .. } = self else { return false };
