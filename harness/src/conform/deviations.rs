@@ -130,6 +130,12 @@ pub const DEVIATIONS: &[Deviation] = &[
     deviation(QEMU, "configuration/cd-fetch", "F_CD_FETCH tells address 0", "fetch=0x0"),
     deviation(
         QEMU,
+        "caches/drop-nested-block",
+        "a TLBI by VA drops one piece of a block of stage 1 that stage 2 has split",
+        "a write to",
+    ),
+    deviation(
+        QEMU,
         "caches/drop-global-by-va",
         "nG does not count: a global page has the tag of its ASID",
         "a write to",

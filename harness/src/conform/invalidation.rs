@@ -13,6 +13,9 @@ use super::tables::{
     nh_va, nh_vaa, s1, s2_ipa, s12_vmall, set_ste, stage1, stage1_ste, stage2, ste_of,
 };
 
+/// The block of 2 MiB behind [`ALIAS`].
+const OTHER_ALIAS: u64 = ALIAS + (2 << 20);
+
 checks_of!(Group::Caches);
 
 pub(super) const CHECKS: &[Check] = &[
@@ -234,6 +237,23 @@ pub(super) const CHECKS: &[Check] = &[
         "both stages: TLBI_S12_VMALL drops a changed stage 2",
         &[NESTING],
         |b| drops_nested2(b, &[s12_vmall(VMID)]),
+    ),
+    check(
+        "caches/drop-nested-block",
+        "4.4.2.4",
+        "both stages: TLBI_NH_VA of any page of a block of stage 1 drops what stage 2 made of it",
+        &[NESTING],
+        |b| {
+            b.start(0)?;
+            let (old, new, both) = (b.page()?, b.page()?, nested(b, 0, ASID, VMID)?);
+            both.two.map2(b, ALIAS, old)?;
+            both.two.map2(b, OTHER_ALIAS, new)?;
+            both.one.tables.map_at(b, IOVA, 2, ALIAS, S1_RW)?;
+            b.lands(0, IOVA, old)?;
+            both.one.tables.map_at(b, IOVA, 2, OTHER_ALIAS, S1_RW)?;
+            b.send(0, &[nh_va(VMID, ASID, IOVA + 0x12_3000, Leaf::Last)?])?;
+            b.lands(0, IOVA, new)
+        },
     ),
     check(
         "caches/drop-while-off",

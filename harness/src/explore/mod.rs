@@ -68,7 +68,7 @@ struct Player<'a> {
     rig: RawRig,
     known: &'a [Deviation],
     sees_hazards: bool,
-    /// A known deviation changed where its last DMA went.
+    /// By a known deviation its last DMA went elsewhere, or it may have cached what no SMMU should.
     deviated: bool,
 }
 
@@ -79,7 +79,7 @@ pub struct Explorer<'a> {
     players: Vec<Player<'a>>,
     seen: Tally,
     dmas: usize,
-    /// Where stage 2 put `TTB0` of each device at its last transaction, if a machine may still have the
+    /// How stage 2 mapped `TTB0` of each device at its last transaction, if a machine may still have the
     /// CD of that time.
     roots: [Option<Option<u64>>; DEVICES.len()],
 }
@@ -268,14 +268,16 @@ impl<'a> Explorer<'a> {
         // A transaction, a request for a translation, or a retry of a write that waits.
         let translates = op.device().is_some() || op.may_retry();
         let root_moved = self.root_moves(op);
-        let stream = op
-            .device()
-            .map_or_else(Stream::default, |n| Stream { root_moved, ..self.judge.stream_of(n) });
+        let stream = op.device().map_or_else(Stream::default, |n| Stream {
+            root_moved,
+            splits_block: op.dma().is_some_and(|iova| self.judge.splits_block(n, iova)),
+            ..self.judge.stream_of(n)
+        });
         let mut stale = false;
         for player in &mut self.players {
             let told = audits && player.sees_hazards && player.rig.is_stale();
             let got = player.rig.run(op)?;
-            player.deviated = got.landed != wanted.landed;
+            player.deviated = got.landed != wanted.landed || root_moved || stream.splits_block;
             let hazards = player.rig.take_hazards();
             if player.sees_hazards && translates {
                 if audits
@@ -289,8 +291,7 @@ impl<'a> Explorer<'a> {
             }
             if got == wanted {
                 // Nobody was told why. A machine with a deviation may have gone on, and refused later.
-                player.deviated |= !player.sees_hazards
-                    && (root_moved || wanted.is_silent() && stream.may_go_on(fault));
+                player.deviated |= wanted.is_silent() && stream.may_go_on(fault);
                 continue;
             }
             // What is cached may be stale and still do no harm: both machines refuse, each with the
@@ -334,8 +335,8 @@ impl<'a> Explorer<'a> {
         Ok(None)
     }
 
-    /// Whether the device of an operation finds `TTB0` elsewhere than before. From then on every machine
-    /// has fetched the CD anew: see [`Stream::may_go_on`].
+    /// Whether stage 2 maps `TTB0` of the device of an operation otherwise than before. From then on every machine
+    /// has fetched the CD anew, since its caches are emptied.
     fn root_moves(&mut self, op: &RawOp) -> bool {
         for (device, root) in self.roots.iter_mut().enumerate() {
             if op.drops_cd_of(device) {
