@@ -42,9 +42,10 @@ const fn stall_term(stream: u32) -> [u64; 2] {
     [0x45 | (stream as u64) << 32, 0]
 }
 
-/// `S1ContextPtr` in the first word of an STE, and `Config` with both stages.
+/// `S1ContextPtr` in the first word of an STE, `Config` with both stages, and `V` of a CD.
 const CD_POINTER: u64 = 0xf_ffff_ffff_ffc0;
 const NESTED: u64 = 7;
+const CD_VALID: u64 = 1 << 31;
 
 /// The leaf of one stage.
 struct Leaf {
@@ -442,13 +443,14 @@ impl RawRig {
             || second.is_some_and(|second| second.shift < first.shift)
     }
 
-    /// `TTB0` and `S2TTB` of a device with both stages.
+    /// `TTB0` and `S2TTB` of a device with both stages and a valid CD.
     fn roots(&self, device: usize) -> Option<[u64; 2]> {
         let &(smmu, stream) = DEVICES.get(device)?;
         let ste = ste(smmu, stream);
         let word = self.get(ste);
-        let nested = word >> 1 & 7 == NESTED;
-        nested.then(|| [self.get((word & CD_POINTER) + 8), self.get(ste + 24)])
+        let cd = word & CD_POINTER;
+        let nested = word >> 1 & 7 == NESTED && self.get(cd) & CD_VALID != 0;
+        nested.then(|| [self.get(cd + 8), self.get(ste + 24)])
     }
 
     /// The leaf of one stage for an address, by a tree that lies where its addresses say.
