@@ -8,6 +8,7 @@ use std::path::Path;
 
 use common::smmu_harness;
 use rstest::rstest;
+use smmu_engine::machine::QueueName;
 use smmu_engine::run::RunOutcome;
 use smmu_engine::scenario::Scenario;
 use smmu_harness::backend::{Mock, UNHELPFUL, USUAL_ONLY};
@@ -86,6 +87,31 @@ fn what_is_not_noticed_is_known() {
     let synced = [(15, LeftOut, CompletedLater)];
     let expected = [&set_up[..], &[first_stream], &clears, &synced].concat();
     assert_eq!(harmless("first-light"), expected);
+}
+
+/// The commands of a second queue are changed too, and each of them is needed as it is.
+#[test]
+fn each_command_of_a_second_queue_is_needed() {
+    let mutants = of("two-queues");
+    let of_second = |mutant: &&Mutant| mutant.site.queue == QueueName::Second;
+    // The last step sends a CFGI_STE that the queue refuses, and nothing behind it is needed.
+    let refused = mutants
+        .iter()
+        .filter(of_second)
+        .find(|mutant| name_of(mutant.site.command) == "CFGI_STE")
+        .map(|mutant| mutant.number)
+        .unwrap();
+    let missed: Vec<_> = mutants
+        .iter()
+        .filter(of_second)
+        .filter(|mutant| !mutant.verdict.is_noticed() && mutant.number < refused)
+        .map(|mutant| (mutant.number, name_of(mutant.site.command), mutant.mutation))
+        .collect();
+    assert_eq!(missed, []);
+    let made = |command: &str| {
+        mutants.iter().filter(of_second).filter(|m| name_of(m.site.command) == command).count()
+    };
+    assert!(made("TLBI_NH_VA") >= 6 && made("SYNC") >= 2, "{mutants:?}");
 }
 
 /// The order of the mutants does not depend on who is faster.
@@ -293,4 +319,21 @@ fn what_a_dma_needs_is_noticed() {
     let known = [1, 0xff];
     assert!(missed.iter().all(|mutant| known.contains(&mutant.store.new)), "{missed:?}");
     assert!(noticed.len() >= 5, "{noticed:?}");
+}
+
+/// Behind the last step of a detach no DMA comes: memory itself is compared with what the driver was
+/// asked for.
+#[test]
+fn an_ste_that_stays_is_noticed_without_a_dma() {
+    const TO_ABORT: u64 = 1;
+    for (name, at_least) in [("first-light", 1), ("ats-on-off", 2), ("tag-reuse", 2)] {
+        let mutants = store_mutants(&scenario(name), 2).unwrap();
+        // Word 0 of an STE that leads to a CD.
+        let ends =
+            |mutant: &&StoreMutant| mutant.store.new == TO_ABORT && mutant.store.old & 0xf == 0xb;
+        let (noticed, missed): (Vec<_>, Vec<_>) =
+            mutants.iter().filter(ends).partition(|m| m.verdict == StoreVerdict::Noticed);
+        assert_eq!(missed, Vec::<&StoreMutant>::new(), "{name}");
+        assert!(noticed.len() >= at_least, "{name}: {noticed:?}");
+    }
 }

@@ -14,8 +14,8 @@ use smmu_driver::smmu_types::regs;
 use smmu_driver::smmu_types::seam::StdWait;
 use smmu_driver::smmu_types::seam::{Registers, RegistersExt, Ticks, Wait};
 use smmu_driver::smmu_types::{
-    CacheTag, Capabilities, EventRecord, IdRegisters, Irq, OutputSize, PhysAddr, PrgIndex,
-    PriRecord, PriResponse, RawCommand, StreamId, SubstreamId,
+    CacheTag, Capabilities, EventKind, EventRecord, IdRegisters, Irq, OutputSize, PhysAddr,
+    PrgIndex, PriRecord, PriResponse, RawCommand, StreamId, SubstreamId,
 };
 
 use crate::prelude::*;
@@ -764,6 +764,11 @@ pub trait Insight {
         Vec::new()
     }
 
+    /// Where memory leads a DMA of a stream to an address now, past all caches.
+    fn in_memory(&self, _smmu: usize, _stream: StreamId, _iova: u64) -> MemoryLead {
+        MemoryLead::Unknown
+    }
+
     /// The events of an SMMU that no event queue has, since the last call: because the queue takes
     /// none, or because such a fault is not recorded.
     fn take_unrecorded(&self, _smmu: usize) -> Vec<EventRecord> {
@@ -779,6 +784,26 @@ pub trait Insight {
     /// The commands that an SMMU's main queue and its second queue have carried out since the last
     /// call, in order and as they lay in the queue. None unless the caller listens.
     fn take_carried_out(&self, smmu: usize) -> [Vec<RawCommand>; 2];
+}
+
+/// Where the tables in memory lead a DMA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLead {
+    /// The SMMU does not translate, or the machine cannot tell.
+    Unknown,
+    /// Nowhere, without an event: the STE aborts it.
+    Aborts,
+    /// Nowhere: it ends in this fault.
+    Faults(EventKind),
+    /// To an address.
+    To {
+        /// The address.
+        address: PhysAddr,
+        /// The device may read there.
+        read: bool,
+        /// It may write there.
+        write: bool,
+    },
 }
 
 /// One hazard, in words.

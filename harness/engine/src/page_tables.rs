@@ -8,6 +8,7 @@
 //! a linked table stays, so an invalidation with `Leaf` = 1 is enough.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use smmu_driver::smmu_attach::{
@@ -36,6 +37,9 @@ const KIND: u64 = 3;
 const ACCESS_FLAG: u64 = 1 << 10;
 const INNER_SHAREABLE: u64 = 3 << 8;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// `AP[2]` of stage 1, and `S2AP[1]`.
+const READ_ONLY: u64 = 1 << 7;
+const S2_WRITE: u64 = 1 << 7;
 
 /// The stage that a table translates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -101,6 +105,17 @@ pub enum Permission {
     /// `"ro"`: reads.
     #[serde(rename = "ro")]
     ReadOnly,
+}
+
+/// What one leaf maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedLeaf {
+    /// The first input address.
+    pub input: u64,
+    /// Where that leads.
+    pub output: PhysAddr,
+    /// Whether a device may write there. It may read.
+    pub write: bool,
 }
 
 /// Why a table could not be changed.
@@ -264,6 +279,37 @@ impl<D: DmaMemory> PageTables<D> {
         };
         let found = self.walk(input & !(size.bytes() - 1), size);
         found.map_or(0, |(block, index)| block.words()[index].load(Ordering::Relaxed))
+    }
+
+    /// Every leaf, by rising input address.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<MappedLeaf> {
+        let mut found = Vec::new();
+        self.leaves_of(&self.root, START_LEVEL, 0, &mut found);
+        found
+    }
+
+    fn leaves_of(&self, table: &D::Block, level: u32, first: u64, found: &mut Vec<MappedLeaf>) {
+        for (n, word) in (0u64..).zip(table.words()) {
+            let descriptor = word.load(Ordering::Relaxed);
+            let input = first | n << (12 + 9 * (LAST_LEVEL - level));
+            match descriptor & KIND {
+                VALID_TABLE if level < LAST_LEVEL => {
+                    if let Some(below) = self.tables.get(&(descriptor & ADDRESS)) {
+                        self.leaves_of(below, level + 1, input, found);
+                    }
+                }
+                VALID_PAGE | VALID_BLOCK => found.push(MappedLeaf {
+                    input,
+                    output: PhysAddr(descriptor & ADDRESS),
+                    write: match self.stage {
+                        TableStage::Stage1 => descriptor & READ_ONLY == 0,
+                        TableStage::Stage2 => descriptor & S2_WRITE != 0,
+                    },
+                }),
+                _ => {}
+            }
+        }
     }
 
     /// Whether a leaf leads from `input`, the first byte of it, to `output`.
@@ -530,5 +576,21 @@ mod tests {
         assert_eq!(tables.descriptor(0x20_0000), 0);
         drop(tables);
         assert_eq!(pool.free_bytes(), 3 * PAGE);
+    }
+
+    #[rstest]
+    fn every_leaf_is_told(#[values(TableStage::Stage1, TableStage::Stage2)] stage: TableStage) {
+        let mut tables = tables(stage, 1 << 20);
+        assert_eq!(tables.leaves(), []);
+        let (page, block) = (PAGE_A, PhysAddr(0x4020_0000));
+        let last = (1 << INPUT_BITS) - PAGE;
+        tables.map(last, page, Permission::ReadOnly).unwrap();
+        tables.map(0, page, Permission::ReadWrite).unwrap();
+        tables.map_leaf(LeafSize::Block, 4 * BLOCK, block, Permission::ReadWrite).unwrap();
+        tables.map(BLOCK, page, Permission::ReadWrite).unwrap();
+        tables.unmap(BLOCK).unwrap();
+        let leaf = |input, output, write| MappedLeaf { input, output, write };
+        let expected = [leaf(0, page, true), leaf(4 * BLOCK, block, true), leaf(last, page, false)];
+        assert_eq!(tables.leaves(), expected);
     }
 }

@@ -6,7 +6,7 @@ use smmu_types::pool::HeapWindow;
 use smmu_types::{CacheTag, EventRecord, Irq, PhysAddr, PriRecord, RawCommand, StreamId};
 
 use crate::dma_refused::DmaRefused;
-use crate::hazard::Hazard;
+use crate::hazard::{Hazard, Now};
 use crate::injected_fault::InjectedFault;
 use crate::machine::SharedModel;
 use crate::model_device::ModelDevice;
@@ -165,6 +165,17 @@ impl Model {
             smmu.fetch_translations_ahead(ram);
         }
         found
+    }
+
+    /// Where a DMA of a stream would go by what is in memory now, past all caches. `None` while the SMMU
+    /// does not translate, or if the index is out of range.
+    ///
+    /// [`audit`](Self::audit) compares caches with memory. Here a test compares memory with what it
+    /// asked its driver for.
+    #[must_use]
+    pub fn in_memory(&self, smmu: usize, stream: StreamId, iova: u64) -> Option<Now> {
+        let state = self.shared.lock();
+        state.smmus.get(smmu)?.in_memory(&self.shared.ram, stream.into(), iova)
     }
 
     /// The driver has freed memory: from now on [`audit`](Self::audit) reports each stream whose

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use smmu_types::{Iova, PhysAddr, StreamId, SubstreamId};
 
+use crate::dma::access::DmaAccess;
 use crate::dma::ats::RequestFailure;
-use crate::dma::transaction::DmaAccess;
 use crate::dma_refused::DmaRefused;
 use crate::hazard::Permissions;
 use crate::machine::SharedModel;

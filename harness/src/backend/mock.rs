@@ -15,12 +15,12 @@ use smmu_types::{
 use smmu_engine::machine::{
     AtsAnswer, AtsPower, Backend, BackendError, Clock, DMA_PATTERN, DmaReadOutcome, DmaSource,
     DmaWriteOutcome, HazardPlace, HazardReport, Insight, Machine, MachineDevice, MachineSmmu,
-    MachineSpec, PageAnswer, QueueFault, Ram, Time, VirtualClock,
+    MachineSpec, MemoryLead, PageAnswer, QueueFault, Ram, Time, VirtualClock,
 };
 use smmu_engine::machine::{Need, QueueName, SecondQueueKind};
 use smmu_model::{
     AtsRequestFailure, AtsSwitch, CpuCaches, DmaProgress, Hazard, InjectedFault, Model,
-    ModelDevice, Profile, SecondQueue, StallId,
+    ModelDevice, Now, Permissions, Profile, SecondQueue, StallId,
 };
 
 const RAM_BYTES: usize = 8 << 20;
@@ -361,6 +361,17 @@ impl Insight for MockMachine {
 
     fn unanswered(&self) -> Vec<HazardReport> {
         self.model.unanswered().iter().map(report).collect()
+    }
+
+    fn in_memory(&self, smmu: usize, stream: StreamId, iova: u64) -> MemoryLead {
+        match self.model.in_memory(smmu, stream, iova) {
+            None => MemoryLead::Unknown,
+            Some(Now::Page { address, permissions: Permissions { read, write } }) => {
+                MemoryLead::To { address, read, write }
+            }
+            Some(Now::Abort) => MemoryLead::Aborts,
+            Some(Now::Fault(kind)) => MemoryLead::Faults(kind),
+        }
     }
 
     fn take_unrecorded(&self, smmu: usize) -> Vec<EventRecord> {

@@ -15,7 +15,7 @@ use crate::mutate::{
     Table, mutants, repeats, store_mutants,
 };
 use crate::scenario_files::builtin;
-use smmu_engine::machine::Backend;
+use smmu_engine::machine::{Backend, QueueName};
 use smmu_engine::scenario::Scenario;
 use smmu_types::Command;
 
@@ -170,20 +170,23 @@ impl MutateArgs {
             let Mutant { scenario, number, site, mutation, verdict } = mutant;
             let command = Command::decode(site.command);
             let (smmu, verdict) = (site.smmu, verdict.name());
+            let is_second = site.queue == QueueName::Second;
             match self.format {
                 OutputFormat::Json => {
                     let fields = json!({
                         "scenario": scenario, "number": number, "smmu": smmu,
-                        "command": command.to_string(), "mutation": mutation.keyword(),
+                        "second_queue": is_second, "command": command.to_string(), "mutation": mutation.keyword(),
                         "verdict": verdict,
                     });
                     writeln!(out, "{}", json_line("missed mutant", fields))
                 }
                 OutputFormat::Human => {
                     let mutation = mutation.name();
+                    let queue = if is_second { ", second queue," } else { "" };
                     writeln!(
                         out,
-                        "{scenario}: command {number}: smmu{smmu} {command}: {mutation}: {verdict}"
+                        "{scenario}: command {number}: smmu{smmu}{queue} {command}: {mutation}: \
+                         {verdict}"
                     )
                 }
             }

@@ -1,5 +1,6 @@
 //! The ways to change a command, by the bits of IHI 0070, chapter 4.
 
+use smmu_engine::machine::QueueName;
 use smmu_types::RawCommand;
 
 use super::site::Site;
@@ -33,6 +34,9 @@ const ATC_SIZE: u64 = 0x3f;
 /// `PREFETCH_CONFIG` of the last StreamID, which no stream table reaches. A prefetch is a hint, and
 /// records no event (4.2). A `CMD_SYNC` instead would complete the commands before it.
 const NOTHING: [u64; 2] = [PREFETCH_CONFIG | 0xffff_ffff << 32, 0];
+/// A second queue may take no prefetch. `TLBI_NH_ASID` of the last ASID of 8 bits, which no scenario with
+/// a second queue uses.
+const NOTHING_BY_SECOND: [u64; 2] = [NH_ASID | 0xff << ASID_SHIFT, 0];
 
 /// No mutation has the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,7 +126,10 @@ impl Mutation {
         let is_invalidation = matches!(opcode, NH_VA | S2_IPA);
         let is_sync = |command: &RawCommand| command.0[0] & OPCODE == SYNC;
         let changed = match self {
-            Mutation::LeftOut => NOTHING,
+            Mutation::LeftOut => match site.queue {
+                QueueName::Main => NOTHING,
+                QueueName::Second => NOTHING_BY_SECOND,
+            },
             Mutation::AfterSync => {
                 let next = site.next.filter(is_sync)?;
                 return (opcode != SYNC).then_some((next, Some(site.command)));
@@ -185,7 +192,12 @@ mod tests {
         command: [u64; 2],
         next: Option<[u64; 2]>,
     ) -> Vec<(Mutation, [u64; 2], Option<[u64; 2]>)> {
-        let site = Site { smmu: 0, command: RawCommand(command), next: next.map(RawCommand) };
+        let site = Site {
+            smmu: 0,
+            queue: QueueName::Main,
+            command: RawCommand(command),
+            next: next.map(RawCommand),
+        };
         let words = |mutation: Mutation| {
             let (first, second) = mutation.apply(&site)?;
             Some((mutation, first.0, second.map(|second| second.0)))

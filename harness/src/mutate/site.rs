@@ -1,5 +1,6 @@
 //! A command on its way to an SMMU.
 
+use smmu_engine::machine::QueueName;
 use smmu_types::{Command, RawCommand};
 
 /// A command that a scenario's driver showed to an SMMU.
@@ -7,9 +8,11 @@ use smmu_types::{Command, RawCommand};
 pub struct Site {
     /// The SMMU.
     pub smmu: usize,
+    /// Its command queue.
+    pub queue: QueueName,
     /// The command.
     pub command: RawCommand,
-    /// The next command of the same write to `CMDQ_PROD`, if there is one.
+    /// The next command of the same write of `PROD`, if there is one.
     pub next: Option<RawCommand>,
 }
 

@@ -13,7 +13,7 @@ use smmu_engine::machine::{
 use smmu_types::pool::Window;
 use smmu_types::queue::QueueSize;
 use smmu_types::regs::queue_base::QueueBase;
-use smmu_types::regs::{CMDQ_BASE, CMDQ_PROD, CR0, cr0};
+use smmu_types::regs::{CMDQ_BASE, CMDQ_PROD, CR0, cr0, vcmdq};
 use smmu_types::seam::{Registers, RegistersExt};
 use smmu_types::{Irq, PhysAddr, PriRecord, RawCommand};
 
@@ -91,9 +91,11 @@ impl Backend for Tampered<'_> {
     }
 }
 
-/// The registers of an SMMU. A write of `CMDQ_PROD` shows commands.
+/// The registers of an SMMU, or of its second command queue. A write of the queue's `PROD` shows
+/// commands.
 struct TamperedRegisters {
     smmu: usize,
+    queue: QueueName,
     registers: Arc<dyn Registers + Send + Sync>,
     machine: Arc<dyn Machine>,
     ram: Ram,
@@ -104,23 +106,33 @@ impl TamperedRegisters {
     /// Takes the commands from the one that was shown last to `produced`, and changes one of them.
     fn show(&self, produced: u32) {
         // A queue that is off gets its first position.
-        if self.registers.read(CR0) & cr0::CMDQEN == 0 {
+        let (is_on, base) = match self.queue {
+            QueueName::Main => {
+                let is_on = self.registers.read(CR0) & cr0::CMDQEN != 0;
+                (is_on, self.registers.read(CMDQ_BASE))
+            }
+            QueueName::Second => {
+                let is_on = self.registers.read32(vcmdq::CONFIG) & vcmdq::ENABLE != 0;
+                (is_on, self.registers.read64(vcmdq::BASE))
+            }
+        };
+        if !is_on {
             return;
         }
         self.look();
-        let base = QueueBase::decode(self.registers.read(CMDQ_BASE));
+        let base = QueueBase::decode(base);
         let Some(size) = QueueSize::from_log2(base.log2) else { return };
         let start = base.effective_address(size, COMMAND_BYTES);
         let at = |index: u32| {
             PhysAddr(start.0 + u64::from(index & (size.entries() - 1)) * COMMAND_BYTES)
         };
-        let before = self.registers.read(CMDQ_PROD);
+        let before = self.registers.read32(self.producer());
         let Some(count) = size.used(produced, before) else { return };
         for n in 0..count {
             let index = before.wrapping_add(n);
             let Some(command) = self.load(at(index)) else { return };
             let next = (n + 1 < count).then(|| self.load(at(index.wrapping_add(1)))).flatten();
-            let site = Site { smmu: self.smmu, command, next };
+            let site = Site { smmu: self.smmu, queue: self.queue, command, next };
             let mut seen = self.plan.seen();
             let number = seen.sites.len();
             seen.sites.push(site);
@@ -134,6 +146,14 @@ impl TamperedRegisters {
                     self.store(at(index.wrapping_add(1)), after);
                 }
             }
+        }
+    }
+
+    /// Offset of the register that says up to where the queue has commands.
+    fn producer(&self) -> u32 {
+        match self.queue {
+            QueueName::Main => CMDQ_PROD.offset(),
+            QueueName::Second => vcmdq::PROD,
         }
     }
 
@@ -178,7 +198,7 @@ impl Registers for TamperedRegisters {
         self.registers.read32(offset)
     }
     fn write32(&self, offset: u32, value: u32) {
-        if offset == CMDQ_PROD.offset() {
+        if offset == self.producer() {
             self.show(value);
         }
         self.registers.write32(offset, value);
@@ -196,11 +216,28 @@ struct TamperedMachine {
     plan: Arc<Plan>,
 }
 
+impl TamperedMachine {
+    fn tampered(
+        &self,
+        smmu: usize,
+        queue: QueueName,
+        registers: Arc<dyn Registers + Send + Sync>,
+    ) -> Arc<dyn Registers + Send + Sync> {
+        let (machine, plan) = (Arc::clone(&self.machine), Arc::clone(&self.plan));
+        Arc::new(TamperedRegisters {
+            smmu,
+            queue,
+            registers,
+            machine,
+            ram: self.machine.ram(),
+            plan,
+        })
+    }
+}
+
 impl Machine for TamperedMachine {
     fn registers(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
-        let (registers, ram) = (self.machine.registers(smmu)?, self.machine.ram());
-        let (machine, plan) = (Arc::clone(&self.machine), Arc::clone(&self.plan));
-        Ok(Arc::new(TamperedRegisters { smmu, registers, machine, ram, plan }))
+        Ok(self.tampered(smmu, QueueName::Main, self.machine.registers(smmu)?))
     }
     fn ram(&self) -> Ram {
         self.machine.ram()
@@ -264,7 +301,7 @@ impl Machine for TamperedMachine {
         self.machine.step_begins(number, text);
     }
     fn second_queue(&self, smmu: usize) -> Result<Arc<dyn Registers + Send + Sync>, BackendError> {
-        self.machine.second_queue(smmu)
+        Ok(self.tampered(smmu, QueueName::Second, self.machine.second_queue(smmu)?))
     }
     fn clock(&self) -> Clock {
         self.machine.clock()

@@ -18,6 +18,7 @@ mod guest_host;
 mod guests;
 mod held_fault;
 mod invalidation;
+mod memory;
 mod options;
 mod pages;
 mod platform;

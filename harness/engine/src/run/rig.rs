@@ -1,6 +1,6 @@
 //! A driver, composed from the crates of the workspace over one machine.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
@@ -67,6 +67,8 @@ pub(crate) struct Rig<'d> {
     // Writes that stall, oldest first, each with the name of its device.
     stalled: Vec<(String, DmaWrite)>,
     pub(super) raw_cds: BTreeMap<String, Block>,
+    // Devices whose STE a step has written past the driver.
+    pub(super) past_driver: BTreeSet<String>,
     taps: Vec<SmmuTaps>,
     timeouts: Vec<Duration>,
     /// The line at which the last step began that was no `expect`.
@@ -124,6 +126,7 @@ impl<'d> Rig<'d> {
             faults: Vec::new(),
             stalled: Vec::new(),
             raw_cds: BTreeMap::new(),
+            past_driver: BTreeSet::new(),
             taps,
             step_began: 0,
             timeouts: file.smmus.iter().map(SmmuSpec::timeout).collect(),
@@ -248,6 +251,12 @@ impl<'d> Rig<'d> {
     pub(crate) fn device(&self, name: &str) -> Result<&Device<Harness>, Stop> {
         let found = self.devices.get(self.device_index(name)?);
         found.ok_or_else(|| missing("device", name))
+    }
+
+    /// Every device of the driver, with its name, but those whose STE a step has written past it.
+    pub(super) fn each_device(&self) -> impl Iterator<Item = (&str, &Device<Harness>)> {
+        let own = self.device_keys.iter().filter(|(name, _)| !self.past_driver.contains(*name));
+        own.filter_map(|(name, key)| Some((name.as_str(), self.devices.get(*key)?)))
     }
 
     pub(super) fn device_index(&self, name: &str) -> Result<usize, Stop> {

@@ -2,6 +2,7 @@
 
 use smmu_driver::smmu_types::{CacheTag, SmmuId};
 
+use super::memory::memory_is_as_told;
 use super::rig::Rig;
 use super::stop::{Cause, Stop};
 use crate::machine::{HazardPlace, HazardReport};
@@ -60,7 +61,8 @@ fn no_event(rig: &mut Rig) -> Result<(), Stop> {
 pub(super) fn settled(rig: &mut Rig) -> Result<(), Stop> {
     no_event(rig)?;
     let freed = rig.observer().take_freed();
-    nothing_stale(rig, freed)
+    nothing_stale(rig, freed)?;
+    memory_is_as_told(rig)
 }
 
 /// After callers of the driver that ran at the same time: as [`settled`]. A tag that one caller
@@ -69,7 +71,8 @@ pub(super) fn settled_beside(rig: &mut Rig) -> Result<(), Stop> {
     no_event(rig)?;
     let mut freed = rig.observer().take_freed();
     freed.retain(|(smmu, tag)| !rig.uses_tag(*smmu, *tag));
-    nothing_stale(rig, freed)
+    nothing_stale(rig, freed)?;
+    memory_is_as_told(rig)
 }
 
 fn nothing_stale(rig: &Rig, freed: Vec<(SmmuId, CacheTag)>) -> Result<(), Stop> {

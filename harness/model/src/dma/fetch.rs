@@ -6,11 +6,11 @@ use crate::config::cd_table::CdTable;
 use crate::config::decode_ste::{Stream, decode_ste};
 use crate::config::stream_table::{Absent, StreamTableLayout};
 use crate::config::treatment::{Plan, Refusal, Treatment, plan, resolve};
-use crate::hazard::Permissions;
+use crate::hazard::{Now, Permissions};
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
 use crate::requester::Requester;
-use crate::walk::in_memory::read_through;
+use crate::walk::in_memory::{read_through, walk};
 use crate::walk::table_walk::{WalkFault, walk_stage};
 use crate::walk::translation::{Stages, Translation};
 
@@ -80,6 +80,23 @@ impl ModelSmmu {
         let ste = ste_in_memory(ram, &table, from.stream).map_err(Refusal::no_ste)?;
         resolve(&ste, &self.profile, self.e2h(), from.substream, |cds, index| {
             cd_in_memory(ram, cds, index)
+        })
+    }
+
+    /// Where a transaction goes by what is in memory now. `None` while translation is off.
+    pub(crate) fn in_memory(&self, ram: &ModelRam, from: Requester, iova: u64) -> Option<Now> {
+        if !self.translates() {
+            return None;
+        }
+        Some(match self.current_configuration(ram, from) {
+            Ok(Treatment::Abort) => Now::Abort,
+            Ok(Treatment::Bypass) if self.is_too_large(iova) => Now::Fault(EventKind::F_ADDR_SIZE),
+            Ok(Treatment::Bypass) => {
+                let permissions = Permissions { read: true, write: true };
+                Now::Page { address: PhysAddr(iova), permissions }
+            }
+            Ok(Treatment::Translate(stages)) => walk(ram, &stages, iova).now(iova),
+            Err(refusal) => Now::Fault(refusal.kind),
         })
     }
 

@@ -6,7 +6,7 @@
 
 use smmu_types::PhysAddr;
 
-use crate::dma::transaction::DmaAccess;
+use crate::dma::access::DmaAccess;
 use crate::model_ram::{ModelRam, Word};
 use crate::requester::Requester;
 

@@ -1,5 +1,6 @@
 //! DMA: a transaction, the fetches that it causes, the prefetcher, and devices with ATS.
 
+pub(crate) mod access;
 pub(crate) mod ahead;
 pub(crate) mod ats;
 pub(crate) mod ats_device;

@@ -6,6 +6,7 @@ use smmu_types::{EventClass, EventKind, EventRecord, Iova, PhysAddr};
 
 use crate::cache::tlb::{TlbKey, TlbLine};
 use crate::config::treatment::{Refusal, Treatment};
+use crate::dma::access::DmaAccess;
 use crate::hazard::Permissions;
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
@@ -20,27 +21,6 @@ pub(crate) enum NoPassage {
     Refused,
     /// It stalls. The event has no tag yet, and is not recorded.
     Stalls(EventRecord),
-}
-
-/// Direction of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DmaAccess {
-    Read,
-    Write,
-}
-
-impl DmaAccess {
-    /// The permission that the access needs.
-    fn wanted(self) -> Permissions {
-        Permissions { read: self == DmaAccess::Read, write: self == DmaAccess::Write }
-    }
-
-    pub(crate) fn allowed(self, permissions: Permissions) -> bool {
-        match self {
-            DmaAccess::Read => permissions.read,
-            DmaAccess::Write => permissions.write,
-        }
-    }
 }
 
 impl ModelSmmu {

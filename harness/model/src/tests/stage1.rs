@@ -444,3 +444,29 @@ fn el2_entries_have_tags_of_their_own() {
     rig.run(&[Command::TlbiEl2Asid { asid: Asid(5) }]);
     assert_eq!(rig.dma(SID, IOVA), Some(B));
 }
+
+#[test]
+fn memory_is_told_apart_from_what_is_cached() {
+    let (rig, root) = warm();
+    let in_memory = |iova| rig.model.in_memory(0, SID, iova);
+    let page = |address, write| {
+        let permissions = Permissions { read: true, write };
+        Some(Now::Page { address: PhysAddr(address), permissions })
+    };
+    assert_eq!(in_memory(IOVA + 8), page(A + 8, true));
+    // Nothing is flushed: the device still reaches A.
+    rig.map(root, IOVA, B, S1_RW | 1 << 7);
+    assert_eq!(in_memory(IOVA), page(B, false));
+    rig.unmap(root, IOVA);
+    assert_eq!(in_memory(IOVA), Some(Now::Fault(EventKind::F_TRANSLATION)));
+    rig.put(rig.cd(SID), 0);
+    assert_eq!(in_memory(IOVA), Some(Now::Fault(EventKind::C_BAD_CD)));
+    rig.put(rig.ste(SID), 1 | 4 << 1);
+    assert_eq!(in_memory(IOVA), page(IOVA, true));
+    assert_eq!(in_memory(1 << 60), Some(Now::Fault(EventKind::F_ADDR_SIZE)));
+    rig.put(rig.ste(SID), 1);
+    assert_eq!(in_memory(IOVA), Some(Now::Abort));
+    assert_eq!(rig.dma(SID, IOVA), Some(A));
+    rig.regs.write(regs::CR0, 0xc);
+    assert_eq!((in_memory(IOVA), rig.model.in_memory(1, SID, IOVA)), (None, None));
+}

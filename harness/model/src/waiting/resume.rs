@@ -3,7 +3,8 @@
 use smmu_types::regs::cr0;
 use smmu_types::{Command, CommandErrorCode, EventRecord, ResumeAction, StallModel, StreamId};
 
-use crate::dma::transaction::{DmaAccess, NoPassage};
+use crate::dma::access::DmaAccess;
+use crate::dma::transaction::NoPassage;
 use crate::hazard::{Hazard, Waits};
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;

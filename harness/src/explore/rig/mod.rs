@@ -150,6 +150,7 @@ impl RawRig {
             queues: Default::default(),
             waiting: Default::default(),
             offsets: Vec::new(),
+            ended_offsets: Vec::new(),
             flushes,
             split: Default::default(),
         })
@@ -237,6 +238,7 @@ impl RawRig {
     /// Carries an operation out.
     pub(super) fn run(&mut self, op: &RawOp) -> Result<Seen, BackendError> {
         let mut seen = Seen::default();
+        self.ended_offsets.clear();
         if let RawOp::Store { at, words } = op {
             for (n, word) in (0u64..).zip(words) {
                 self.put(at + 8 * n, *word);
@@ -362,7 +364,7 @@ impl RawRig {
             seen.late = self.late_places().filter(|at| self.shows_pattern(*at)).collect();
         }
         if !self.is_waiting() {
-            self.offsets.clear();
+            self.ended_offsets.append(&mut self.offsets);
         }
         if self.kind == Kind::Full {
             for smmu in 0..SMMUS {
@@ -514,7 +516,9 @@ impl RawRig {
     /// Takes over what a DMA to `iova` may have left in the pages of data of another machine.
     pub(super) fn take_over_pages(&self, iova: Option<u64>, other: &RawRig) {
         let places = LANDING.into_iter().filter_map(|page| Some(page + (iova? & 0xff8)));
-        for at in places.chain(other.late_places().map(|at| at & !7)) {
+        let ended = other.ended_offsets.iter();
+        let ended = ended.flat_map(|offset| LANDING.map(|page| page + offset));
+        for at in places.chain(other.late_places().chain(ended).map(|at| at & !7)) {
             self.put(at, other.get(at));
         }
     }

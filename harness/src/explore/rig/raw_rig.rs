@@ -36,6 +36,8 @@ pub(in crate::explore) struct RawRig {
     pub(super) waiting: [usize; DEVICES.len()],
     /// Where in its page each of them writes.
     pub(super) offsets: Vec<u64>,
+    /// The same of those that ended by the last operation.
+    pub(super) ended_offsets: Vec<u64>,
     pub(super) flushes: Flushes,
     /// The SMMUs whose stream table has had two levels, and is linear now or still has them.
     pub(super) split: [Levels; SMMUS],

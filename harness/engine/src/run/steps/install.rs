@@ -26,6 +26,7 @@ impl StepAction for Install {
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
         let (device, domain, asid) =
             (self.device.get_ref(), self.domain.get_ref(), Asid(self.asid));
+        rig.past_driver.insert(device.to_owned());
         let table = *rig.domain(domain)?.description();
         let TranslationStage::Stage1 { mair } = table.stage else {
             return Err(Stop::failed(format!("{domain} has no stage 1")));

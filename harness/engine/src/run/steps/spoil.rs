@@ -23,6 +23,7 @@ const TORN: u64 = 0xfff_0000_0000 | 0b101 << 1 | 1;
 impl StepAction for SpoilStep {
     /// The SMMU is not told, and goes on with what it has cached.
     fn run(&self, rig: &mut Rig, _: usize, _: &mut RunReport) -> Result<(), Stop> {
+        rig.past_driver.insert(self.device.get_ref().clone());
         let device = rig.device(self.device.get_ref())?;
         let stream = device.streams().next().unwrap_or_default();
         let smmu = rig.smmu(usize::from(device.smmu().0))?;
