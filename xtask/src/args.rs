@@ -44,6 +44,9 @@ Commands:
             compiler         only provide the compiler
             libraries        run clippy over the libraries for bare metal
             clippy           run clippy over harness/board for bare metal
+            aarch32          build the image of harness/aarch32, the driver on a 32-bit
+                             CPU, with core and alloc from the library's source;
+                             --run boots it
             rates [--cpus N] boot the image `rates` in QEMU: commands and unmaps per
                              second on 1, 2, 4 CPUs and so on up to N (default: 4)
             linux [PROGRAM]  fetch Debian's arm64 kernel, and pack an initramfs
@@ -129,6 +132,8 @@ pub(crate) enum BoardPart {
     Libraries,
     Clippy,
     Images,
+    /// The image for a 32-bit CPU.
+    Aarch32,
     /// A run of the image `rates` with this number of CPUs.
     Rates(u32),
     /// A Linux that runs this program; `None` for the image `linux`.
@@ -329,6 +334,7 @@ fn parse_board(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageEr
             (Some("compiler"), BoardPart::Images) => options.part = BoardPart::Compiler,
             (Some("libraries"), BoardPart::Images) => options.part = BoardPart::Libraries,
             (Some("clippy"), BoardPart::Images) => options.part = BoardPart::Clippy,
+            (Some("aarch32"), BoardPart::Images) => options.part = BoardPart::Aarch32,
             (Some("rates"), BoardPart::Images) => options.part = BoardPart::Rates(CPUS),
             (Some("--cpus"), BoardPart::Rates(_)) => {
                 let value = args.next().unwrap_or_default();
@@ -343,7 +349,7 @@ fn parse_board(mut args: impl Iterator<Item = OsString>) -> Result<Task, UsageEr
             (_, BoardPart::Linux(None)) => options.part = BoardPart::Linux(Some(arg.into())),
             _ => {
                 return Err(unknown(
-                    "; its parts are compiler, libraries, clippy, rates, linux [PROGRAM]",
+                    "; its parts are compiler, libraries, clippy, aarch32, rates, linux [PROGRAM]",
                 ));
             }
         }
@@ -395,6 +401,7 @@ mod tests {
         assert_eq!(parsed("board compiler"), board(BoardPart::Compiler, Boot::No));
         assert_eq!(parsed("board libraries"), board(BoardPart::Libraries, Boot::No));
         assert_eq!(parsed("board clippy"), board(BoardPart::Clippy, Boot::No));
+        assert_eq!(parsed("board aarch32 --run"), board(BoardPart::Aarch32, Boot::Yes));
         assert_eq!(parsed("board clippy --run"), Err(UsageError::NothingToBoot));
         assert_eq!(parsed("board linux --run"), board(BoardPart::Linux(None), Boot::Yes));
         let program = || BoardPart::Linux(Some("linux".into()));

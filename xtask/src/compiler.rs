@@ -66,8 +66,13 @@ impl BareCompiler {
     ///
     /// The toolchain has no clippy.
     pub(crate) fn clippy(&self, workspace: &Workspace) -> Result<Command, Error> {
+        self.clippy_in(Room::SHARED, workspace)
+    }
+
+    /// The same, and it builds in `room`.
+    pub(crate) fn clippy_in(&self, room: Room, workspace: &Workspace) -> Result<Command, Error> {
         let command = || {
-            let mut command = self.command(workspace, &self.clippy, Room::SHARED);
+            let mut command = self.command(workspace, &self.clippy, room);
             command.arg("clippy");
             command
         };
@@ -85,9 +90,9 @@ impl BareCompiler {
         command
     }
 
-    /// Where programs of a profile appear.
-    pub(crate) fn folder_of(&self, room: Room, profile: &str) -> PathBuf {
-        self.output.join(room.0).join(TARGET).join(profile)
+    /// Where programs of a target and a profile appear.
+    pub(crate) fn folder_of(&self, room: Room, target: &str, profile: &str) -> PathBuf {
+        self.output.join(room.0).join(target).join(profile)
     }
 }
 

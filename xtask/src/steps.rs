@@ -99,6 +99,7 @@ impl<'a> Suite<'a> {
     fn of_boards(&mut self, options: &TestOptions) -> BoardPrograms {
         let compiler = self.bare_metal(options.board);
         self.board_clippy(compiler.as_ref(), options.board);
+        self.aarch32(compiler.as_ref(), options);
         // The tests boot an image, and a Linux.
         let programs = self.images(compiler, options);
         self.board_library();
@@ -364,8 +365,35 @@ impl<'a> Suite<'a> {
             let Some(compiler) = compiler else {
                 return StepOutcome::Failed("no compiler; see the step `bare metal`".to_owned());
             };
-            match board::clippy(workspace, compiler) {
-                Ok(count) => StepOutcome::Passed(format!("{count} runs for {TARGET}")),
+            let checked = board::clippy(workspace, compiler)
+                .and_then(|count| board::clippy_of_aarch32(workspace, compiler).map(|()| count));
+            match checked {
+                Ok(count) => {
+                    StepOutcome::Passed(format!("{count} runs for {TARGET}, one for 32 bits"))
+                }
+                Err(error) => StepOutcome::Failed(error.to_string()),
+            }
+        });
+    }
+
+    /// The driver on a 32-bit CPU: its image, and the boot of it.
+    fn aarch32(&mut self, compiler: Option<&BareCompiler>, options: &TestOptions) {
+        let workspace = self.workspace;
+        self.step("32-bit CPU", || {
+            if options.board == BoardUse::LeftOut {
+                return StepOutcome::NotRun("no image was built (--no-board)".to_owned());
+            }
+            let Some(compiler) = compiler else {
+                return StepOutcome::Failed("no compiler; see the step `bare metal`".to_owned());
+            };
+            let done = board::build_aarch32(workspace, compiler).and_then(|image| {
+                Ok(match options.qemu {
+                    QemuUse::LeftOut => "built; not booted (--no-qemu)".to_owned(),
+                    QemuUse::Required => board::boot_aarch32(workspace, &image)?.to_string(),
+                })
+            });
+            match done {
+                Ok(note) => StepOutcome::Passed(note),
                 Err(error) => StepOutcome::Failed(error.to_string()),
             }
         });

@@ -29,7 +29,7 @@ extern crate alloc;
 pub mod bare;
 #[cfg(feature = "devmem")]
 pub mod devmem;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub mod dma;
 pub mod exception_words;
 #[cfg(feature = "scenarios")]
@@ -38,7 +38,7 @@ pub mod fault_heap;
 pub mod linux;
 pub mod machine;
 pub mod page_tables;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 pub mod pci;
 #[cfg(feature = "scenarios")]
 pub mod scenarios;

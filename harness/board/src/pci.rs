@@ -83,8 +83,11 @@ pub enum PciError {
         at: DeviceFunction,
     },
     /// The ECAM has fewer bytes than its buses need, or does not begin with bus 0.
-    #[error("the ECAM must begin with bus 0 and have 1 MiB for each of 256 buses")]
-    Ecam,
+    #[error("the ECAM must begin with bus 0 and have 1 MiB for each of {buses} buses")]
+    Ecam {
+        /// How many buses need their part of it.
+        buses: u32,
+    },
 }
 
 /// Configuration space of a host bridge.
@@ -97,12 +100,20 @@ pub enum PciError {
 ///
 /// The ECAM is not of a form that this module uses.
 pub unsafe fn root(bridge: &HostBridge) -> Result<PciRoot<MmioCam<'static>>, PciError> {
-    let size = u64::from(Cam::Ecam.size());
-    if bridge.buses.0 != 0 || bridge.ecam.bytes < size || !bridge.ecam.base.is_multiple_of(4) {
-        return Err(PciError::Ecam);
-    }
+    check_ecam(bridge, u8::MAX)?;
     // SAFETY: as the caller promises; the ECAM has all the bytes of 256 buses.
     Ok(PciRoot::new(unsafe { MmioCam::new(bridge.ecam.base as *mut u8, Cam::Ecam) }))
+}
+
+/// Whether the ECAM has the buses up to `last`.
+fn check_ecam(bridge: &HostBridge, last: u8) -> Result<(), PciError> {
+    let buses = u32::from(last) + 1;
+    let bytes = u64::from(Cam::Ecam.size()) / 256 * u64::from(buses);
+    let fits = bridge.buses.0 == 0
+        && bridge.ecam.bytes >= bytes
+        && bridge.ecam.base.is_multiple_of(4)
+        && usize::try_from(bridge.ecam.end() - 1).is_ok();
+    if fits { Ok(()) } else { Err(PciError::Ecam { buses }) }
 }
 
 /// Finds the functions behind a host bridge, gives them bus numbers and addresses, and lets each do
@@ -120,9 +131,11 @@ pub unsafe fn enumerate(
     bridge: &HostBridge,
 ) -> Result<Vec<Function>, PciError> {
     let window = bridge.windows.first().ok_or(PciError::NoWindow)?;
+    check_ecam(bridge, bridge.buses.1)?;
     // SAFETY: as the caller promises. There are two users: `config` only reads and writes bus numbers
-    // and windows of bridges, and both run on this CPU, one after the other.
-    let root = unsafe { root(bridge) }?;
+    // and windows of bridges, and both run on this CPU, one after the other. The scan asks for no bus
+    // that the host bridge has not, and the ECAM has all of those.
+    let root = PciRoot::new(unsafe { MmioCam::new(bridge.ecam.base as *mut u8, Cam::Ecam) });
     // SAFETY: as above.
     let config = unsafe { MmioCam::new(bridge.ecam.base as *mut u8, Cam::Ecam) };
     let mut scan = Scan {

@@ -4,20 +4,21 @@
 //! The SMMU may observe memory outside the CPUs' Inner Shareable domain. On AArch64 a Rust fence is
 //! `dmb ish`, which orders nothing for such an observer. These barriers are of the Outer Shareable
 //! domain, which contains the Inner Shareable one: they order for CPUs too. Every AArch64 target has
-//! them, bare metal included: `dmb oshst`, `dmb oshld`, `dmb osh`, chosen by the architecture alone.
+//! them, bare metal included: `dmb oshst`, `dmb oshld`, `dmb osh`, chosen by the architecture alone. On
+//! a 32-bit Arm CPU they are those of Armv7, where `dmb osh` orders loads too.
 //!
 //! On other architectures they are `SeqCst` fences, which suffice for models and for coherent DMA of
 //! an x86. A platform that needs more overrides them in its [`DmaBlock`](super::DmaBlock) or its
 //! window (`pool::Window`).
 #![cfg_attr(
-    target_arch = "aarch64",
+    any(target_arch = "aarch64", target_arch = "arm"),
     expect(unsafe_code, reason = "barriers for an observer that Rust's fences do not know")
 )]
 
-#[cfg(not(target_arch = "aarch64"))]
+#[cfg(not(any(target_arch = "aarch64", target_arch = "arm")))]
 use core::sync::atomic::{Ordering, fence};
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
 macro_rules! dmb {
     ($kind:literal) => {
         // SAFETY: a barrier changes no memory and no register. Without `nomem` the compiler moves no
@@ -31,9 +32,9 @@ macro_rules! dmb {
 /// Every earlier store of this thread is visible to CPUs and the SMMU before every later store.
 #[inline]
 pub fn store_barrier() {
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
     dmb!("oshst");
-    #[cfg(not(target_arch = "aarch64"))]
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "arm")))]
     fence(Ordering::SeqCst);
 }
 
@@ -42,7 +43,10 @@ pub fn store_barrier() {
 pub fn load_barrier() {
     #[cfg(target_arch = "aarch64")]
     dmb!("oshld");
-    #[cfg(not(target_arch = "aarch64"))]
+    // Armv7 has no barrier of loads alone.
+    #[cfg(target_arch = "arm")]
+    dmb!("osh");
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "arm")))]
     fence(Ordering::SeqCst);
 }
 
@@ -50,8 +54,8 @@ pub fn load_barrier() {
 /// see them.
 #[inline]
 pub fn full_barrier() {
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
     dmb!("osh");
-    #[cfg(not(target_arch = "aarch64"))]
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "arm")))]
     fence(Ordering::SeqCst);
 }

@@ -30,6 +30,12 @@ const SECTORS: usize = 2048;
 const MACHINE: &str = "-M virt,iommu=smmuv3,gic-version=3 -cpu cortex-a72 -nodefaults \
                        -display none -serial stdio -monitor none -no-reboot";
 
+/// The same with a 32-bit CPU, and everything within its addresses. The console is semihosting.
+const MACHINE_OF_32_BITS: &str = "-M virt,highmem=off,iommu=smmuv3,gic-version=3 -cpu cortex-a15 \
+                                  -nodefaults -display none -serial none -monitor none \
+                                  -no-reboot -m 512M -chardev stdio,id=out \
+                                  -semihosting-config enable=on,target=native,chardev=out";
+
 /// How a boot ended.
 #[derive(Debug)]
 pub(crate) struct BootReport {
@@ -64,6 +70,20 @@ pub(crate) fn tour(qemu: &UsableQemu, image: &Image, folder: &Path) -> Result<Bo
         return Ok(BootReport { name: "tour", time: ended.time });
     }
     Err(Error::Boot { name: "tour", why: format!("QEMU ended with {}", ended.status) })
+}
+
+/// Boots the image for a 32-bit CPU, with a test device behind the SMMU.
+pub(crate) fn aarch32(qemu: &UsableQemu, image: &Path) -> Result<BootReport, Error> {
+    let name = "aarch32";
+    let mut command = Command::new(&qemu.path);
+    command.args(MACHINE_OF_32_BITS.split_whitespace());
+    command.args(["-device", "iommu-testdev,addr=3", "-kernel"]).arg(image);
+    let ended = run(&mut command, name)?;
+    let passed = ended.lines.last().is_some_and(|line| line == "PASS");
+    if ended.status.success() && passed {
+        return Ok(BootReport { name, time: ended.time });
+    }
+    Err(Error::Boot { name, why: format!("QEMU ended with {}", ended.status) })
 }
 
 /// How long `rates` measures.

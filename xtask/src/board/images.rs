@@ -206,7 +206,7 @@ fn build_known(
         let program = format!("cargo build of {}", known.name);
         return Err(Error::Failed { program, status, output: String::new() });
     }
-    let built = compiler.folder_of(known.room, known.profile).join(known.name);
+    let built = compiler.folder_of(known.room, TARGET, known.profile).join(known.name);
     let limit = match compiler.core {
         CoreBuild::Size => known.limit,
         CoreBuild::Speed => known.limit + known.limit / SHARE_OF_CORE,

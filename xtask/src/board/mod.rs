@@ -1,5 +1,6 @@
 //! `cargo xtask board`: a compiler for bare metal, images for boards, and a Linux to test on.
 
+mod aarch32;
 mod barriers;
 mod boot;
 mod elf;
@@ -9,7 +10,7 @@ mod kernel;
 mod kilobytes;
 mod linux;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) use images::{build as build_images, clippy, require as require_package};
 
@@ -35,8 +36,10 @@ pub(crate) fn run(workspace: &Workspace, options: &BoardOptions) -> Result<(), E
         }
         BoardPart::Clippy => {
             require_package(workspace)?;
-            let count = clippy(workspace, &provide(workspace)?)?;
-            print(format_args!("{count} runs of clippy for {TARGET}"));
+            let compiler = provide(workspace)?;
+            let count = clippy(workspace, &compiler)?;
+            aarch32::clippy(workspace, &compiler)?;
+            print(format_args!("{count} runs of clippy for {TARGET}, one for {}", aarch32::TARGET));
         }
         BoardPart::Images => {
             require_package(workspace)?;
@@ -49,6 +52,13 @@ pub(crate) fn run(workspace: &Workspace, options: &BoardOptions) -> Result<(), E
             }
             if options.boot == Boot::Yes {
                 print(boot_tour(workspace, &images)?);
+            }
+        }
+        BoardPart::Aarch32 => {
+            let image = aarch32::build(workspace, &provide(workspace)?)?;
+            print(format_args!("aarch32\n  ELF    {}", image.display()));
+            if options.boot == Boot::Yes {
+                print(boot::aarch32(&qemu::provide(workspace)?, &image)?);
             }
         }
         BoardPart::Rates(cpus) => {
@@ -107,6 +117,27 @@ pub(crate) fn boot_tour(workspace: &Workspace, images: &[Image]) -> Result<BootR
 pub(crate) fn boot_rates(workspace: &Workspace, images: &[Image]) -> Result<BootReport, Error> {
     let rates = images::find(images, images::RATES)?;
     boot::rates(&qemu::provide(workspace)?, rates, 4, RatesRun::Short)
+}
+
+/// Runs clippy over the code for a 32-bit CPU.
+pub(crate) fn clippy_of_aarch32(
+    workspace: &Workspace,
+    compiler: &BareCompiler,
+) -> Result<(), Error> {
+    aarch32::clippy(workspace, compiler)
+}
+
+/// Builds the image for a 32-bit CPU.
+pub(crate) fn build_aarch32(
+    workspace: &Workspace,
+    compiler: &BareCompiler,
+) -> Result<PathBuf, Error> {
+    aarch32::build(workspace, compiler)
+}
+
+/// Boots it, beside an SMMU and a test device.
+pub(crate) fn boot_aarch32(workspace: &Workspace, image: &Path) -> Result<BootReport, Error> {
+    boot::aarch32(&qemu::provide(workspace)?, image)
 }
 
 /// Where the image lies that runs scenarios, if it is among these.

@@ -7,11 +7,15 @@
 //! | [`BlockDevice`](virtio_blk::BlockDevice): `virtio-blk-pci` | 512 bytes | no | does not tell, or never completes |
 //! | [`Nvme`](nvme::Nvme): any NVMe | 4 KiB, or a block | no | tells it, or does not |
 
+#[cfg(target_arch = "aarch64")]
 pub mod edu;
+#[cfg(target_arch = "aarch64")]
 pub mod io_space;
+#[cfg(target_arch = "aarch64")]
 pub mod nvme;
 mod registers;
 pub mod test_device;
+#[cfg(target_arch = "aarch64")]
 pub mod virtio_blk;
 
 use core::fmt;

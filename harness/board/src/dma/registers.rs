@@ -60,11 +60,13 @@ impl BarRegisters {
         }
     }
 
+    #[cfg(target_arch = "aarch64")]
     pub(crate) fn read64(&self, offset: u64) -> u64 {
         // SAFETY: as in `read32`.
         self.at::<u64>(offset).map_or(u64::MAX, |at| unsafe { at.read_volatile() })
     }
 
+    #[cfg(target_arch = "aarch64")]
     pub(crate) fn write64(&self, offset: u64, value: u64) {
         if let Some(at) = self.at::<u64>(offset) {
             // SAFETY: as in `read32`.
