@@ -264,6 +264,36 @@ fn clauses_name_code_and_tests() {
     }
 }
 
+/// What the page about published suites names is there: checks of `conform`, tests, scenarios.
+#[test]
+fn published_suites_name_checks_and_tests() {
+    let page = read("docs/published-suites.md");
+    let checks: BTreeSet<String> =
+        smmu_harness::conform::checks().map(|check| check.name.to_owned()).collect();
+    let groups: BTreeSet<&str> = checks.iter().filter_map(|name| name.split('/').next()).collect();
+    let mut counts = [0; 3];
+    for name in quoted(&page) {
+        if let Some((file, test)) = name.split_once(".rs::") {
+            // A test of the model, or a path from the root.
+            let model = format!("harness/model/src/tests/{file}.rs");
+            let path = if file.contains('/') { format!("{file}.rs") } else { model };
+            assert!(has_test(&read(&path), test), "no test {test} in {path}");
+            counts[0] += 1;
+        } else if name.split_once('/').is_some_and(|(group, _)| groups.contains(group)) {
+            assert!(checks.contains(name), "no check {name}");
+            counts[1] += 1;
+        }
+    }
+    for scenarios in page.split("scenario ").chain(page.split("scenarios ")).skip(1) {
+        // `one`, `two` and `three`, as far as they go.
+        if let Some(name) = scenarios.strip_prefix('`').and_then(|rest| rest.split('`').next()) {
+            let _text = read(&format!("harness/scenarios/{name}.toml"));
+            counts[2] += 1;
+        }
+    }
+    assert!(counts.iter().all(|count| *count >= 10), "{counts:?}");
+}
+
 #[test]
 fn items_and_tests_are_told_apart() {
     let source = "/// bind\nfn unbind() {}\n    Bound,\n#[test]\nfn bind() {}\n\nfn helper() {}\n";

@@ -337,3 +337,28 @@ fn an_ste_that_stays_is_noticed_without_a_dma() {
         assert!(noticed.len() >= at_least, "{name}: {noticed:?}");
     }
 }
+
+/// No DMA comes to the address behind the unmap: memory must fault there all the same.
+#[test]
+fn a_leaf_that_stays_is_noticed_without_a_dma() {
+    let text = r#"
+title = "An unmap without a DMA behind it"
+needs = ["stage1"]
+pages = ["A"]
+smmu = [{ name = "smmu0" }]
+device = [{ name = "dev0", smmu = "smmu0", stream = 0x08 }]
+domain = [{ name = "D", stage = "s1" }]
+step = [
+    { attach = { device = "dev0", to = "D" } },
+    { map = { domain = "D", iova = 0x10000, page = "A" } },
+    { unmap = { domain = "D", iova = 0x10000 } },
+]
+"#;
+    let scenario = Scenario::parse("unmap", "unmap.toml", text).unwrap();
+    let mutants = store_mutants(&scenario, 2).unwrap();
+    // A leaf of stage 1 that is cleared.
+    let ends = |mutant: &&StoreMutant| mutant.store.new == 0 && mutant.store.old & 0xfff == 0xf43;
+    let ended: Vec<_> = mutants.iter().filter(ends).collect();
+    assert_eq!(ended.len(), 1, "{mutants:?}");
+    assert_eq!(ended[0].verdict, StoreVerdict::Noticed);
+}

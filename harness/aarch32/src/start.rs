@@ -17,7 +17,7 @@ const HEAP_BYTES: usize = 4 << 20;
 static HEAP: LockedHeap<32> = LockedHeap::empty();
 
 global_asm!(
-    ".section .text.start, \"ax\"",
+    ".pushsection .text.start, \"ax\"",
     ".arm",
     ".global _start",
     "_start:",
@@ -36,24 +36,17 @@ global_asm!(
     "bl {begin}",
     ".align 5",
     "vectors:",
-    "b {reset}",
-    "b {undefined}",
-    "b {call}",
-    "b {prefetch}",
-    "b {data}",
-    "b {unused}",
-    "b {irq}",
-    "b {fiq}",
+    ".rept 8",
+    "b 2f",
+    ".endr",
+    // Each mode has a stack pointer of its own, and nobody has set it.
+    "2:",
+    "ldr sp, =stack_top",
+    "b {exception}",
     ".ltorg",
+    ".popsection",
     begin = sym begin,
-    reset = sym exception,
-    undefined = sym exception,
-    call = sym exception,
-    prefetch = sym exception,
-    data = sym exception,
-    unused = sym exception,
-    irq = sym exception,
-    fiq = sym exception,
+    exception = sym exception,
 );
 
 extern "C" fn begin() -> ! {

@@ -136,7 +136,7 @@ pub unsafe fn enumerate(
     // and windows of bridges, and both run on this CPU, one after the other. The scan asks for no bus
     // that the host bridge has not, and the ECAM has all of those.
     let root = PciRoot::new(unsafe { MmioCam::new(bridge.ecam.base as *mut u8, Cam::Ecam) });
-    // SAFETY: as above.
+    // SAFETY: as above. `Scan` gives out no bus number above the last one of the host bridge.
     let config = unsafe { MmioCam::new(bridge.ecam.base as *mut u8, Cam::Ecam) };
     let mut scan = Scan {
         machine,

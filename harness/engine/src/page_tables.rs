@@ -37,6 +37,8 @@ const KIND: u64 = 3;
 const ACCESS_FLAG: u64 = 1 << 10;
 const INNER_SHAREABLE: u64 = 3 << 8;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// Unmapped inputs that are remembered.
+const MOST_GONE: usize = 8;
 /// `AP[2]` of stage 1, and `S2AP[1]`.
 const READ_ONLY: u64 = 1 << 7;
 const S2_WRITE: u64 = 1 << 7;
@@ -156,6 +158,9 @@ pub struct PageTables<D: DmaMemory> {
     walk: WalkAttributes,
     dma: D,
     root: D::Block,
+    // The inputs that were unmapped last.
+    gone: [Option<u64>; MOST_GONE],
+    unmaps: usize,
     // Tables below the root, by their physical address.
     tables: BTreeMap<u64, D::Block>,
 }
@@ -169,7 +174,9 @@ impl<D: DmaMemory> PageTables<D> {
     pub fn new(stage: TableStage, dma: D) -> Result<Self, TableError> {
         let root = dma.allocate(layout())?;
         let walk = WalkAttributes::COHERENT;
-        Ok(PageTables { stage, start_level: 1, walk, dma, root, tables: BTreeMap::new() })
+        let gone = [None; MOST_GONE];
+        let tables = BTreeMap::new();
+        Ok(PageTables { stage, start_level: 1, walk, dma, root, gone, unmaps: 0, tables })
     }
 
     /// For SMMUs that walk the tables in this way. Without this call each of them snoops the caches
@@ -249,6 +256,8 @@ impl<D: DmaMemory> PageTables<D> {
             return Err(TableError::HasTable(input));
         }
         store(block, index, 0);
+        self.gone[self.unmaps % MOST_GONE] = Some(input);
+        self.unmaps += 1;
         Ok(())
     }
 
@@ -279,6 +288,11 @@ impl<D: DmaMemory> PageTables<D> {
         };
         let found = self.walk(input & !(size.bytes() - 1), size);
         found.map_or(0, |(block, index)| block.words()[index].load(Ordering::Relaxed))
+    }
+
+    /// The inputs that were unmapped last, and are not mapped again. At most 8.
+    pub fn unmapped(&self) -> impl Iterator<Item = u64> {
+        self.gone.iter().flatten().copied().filter(|input| self.descriptor(*input) == 0)
     }
 
     /// Every leaf, by rising input address.
@@ -590,6 +604,7 @@ mod tests {
         tables.map(BLOCK, page, Permission::ReadWrite).unwrap();
         tables.unmap(BLOCK).unwrap();
         let leaf = |input, output, write| MappedLeaf { input, output, write };
+        assert_eq!(tables.unmapped().collect::<Vec<_>>(), [BLOCK]);
         let expected = [leaf(0, page, true), leaf(4 * BLOCK, block, true), leaf(last, page, false)];
         assert_eq!(tables.leaves(), expected);
     }

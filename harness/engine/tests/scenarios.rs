@@ -41,6 +41,8 @@ fn main() {
         Trial::test("a_device_may_write_a_page", a_device_may_write_a_page),
         Trial::test("a_device_may_have_rings_in_memory", a_device_may_have_rings_in_memory),
         Trial::test("half_a_write_is_a_failure", half_a_write_is_a_failure),
+        Trial::test("an_unconfirmed_attach_is_no_mistake", an_unconfirmed_attach_is_no_mistake),
+        Trial::test("bypass_is_judged_on_a_small_smmu", bypass_is_judged_on_a_small_smmu),
         Trial::test("unseen_interrupts_are_named", unseen_interrupts_are_named),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -191,6 +193,57 @@ fn half_a_write_is_a_failure() -> Result<(), Failed> {
     } else {
         Err(why.to_string().into())
     }
+}
+
+/// The SMMU has not confirmed an attach, so the entries stay invalid until the next one.
+fn an_unconfirmed_attach_is_no_mistake() -> Result<(), Failed> {
+    ends_well(
+        r#"
+title = "An attach that is not confirmed"
+needs = ["stage1", "queue-stop"]
+pages = ["A"]
+smmu = [{ name = "smmu0", timeout_ms = 20 }]
+device = [
+    { name = "dev0", smmu = "smmu0", stream = 0x08 },
+    { name = "dev1", smmu = "smmu0", stream = 0x10 },
+]
+domain = [{ name = "D", stage = "s1" }, { name = "E", stage = "s1" }]
+step = [
+    { attach = { device = "dev0", to = "D" } },
+    { map = { domain = "E", iova = 0x10000, page = "A" } },
+    { fault = { smmu = "smmu0", cmdq = "stopped" } },
+    { attach = { device = "dev0", to = "E", fails = "timeout" } },
+    { mend = { smmu = "smmu0" } },
+    { settle = { smmu = "smmu0" } },
+    { attach = { device = "dev1", to = "D" } },
+    { attach = { device = "dev0", to = "E" } },
+    { dma = { device = "dev0", iova = 0x10000, reaches = "A" } },
+    { attach = { device = "dev0", to = "blocked" } },
+    { attach = { device = "dev1", to = "blocked" } },
+]
+"#,
+    )
+}
+
+/// 32 bits of output, where an IOVA of 39 bits is too large for bypass.
+fn bypass_is_judged_on_a_small_smmu() -> Result<(), Failed> {
+    ends_well(
+        r#"
+title = "Bypass on a small SMMU"
+needs = ["stage1", "smmu-kinds"]
+smmu = [{ name = "smmu0", oas = 32 }]
+device = [{ name = "dev0", smmu = "smmu0", stream = 0x08 }]
+step = [
+    { attach = { device = "dev0", to = "bypass" } },
+    { attach = { device = "dev0", to = "blocked" } },
+]
+"#,
+    )
+}
+
+fn ends_well(text: &str) -> Result<(), Failed> {
+    let scenario = Scenario::parse("test", "test.toml", text).map_err(|e| format!("{e:?}"))?;
+    passed(&run(&scenario, &Mock, RunOptions::default()))
 }
 
 fn unseen_interrupts_are_named() -> Result<(), Failed> {

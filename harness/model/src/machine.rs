@@ -66,7 +66,12 @@ impl SharedModel {
 
     /// A device begins an untranslated transaction, which may stall.
     pub(crate) fn start(&self, smmu: usize, transaction: Transaction) -> DmaProgress {
-        let begun = self.act_with_memo(smmu, |smmu, ram| smmu.begin(ram, transaction));
+        let begun = self.act_with_memo(smmu, |smmu, ram| {
+            smmu.memo.open();
+            let begun = smmu.begin(ram, transaction);
+            smmu.memo.close();
+            begun
+        });
         begun.unwrap_or(DmaProgress::Refused)
     }
 }

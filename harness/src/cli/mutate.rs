@@ -175,7 +175,8 @@ impl MutateArgs {
                 OutputFormat::Json => {
                     let fields = json!({
                         "scenario": scenario, "number": number, "smmu": smmu,
-                        "second_queue": is_second, "command": command.to_string(), "mutation": mutation.keyword(),
+                        "second_queue": is_second, "command": command.to_string(),
+                        "mutation": mutation.keyword(),
                         "verdict": verdict,
                     });
                     writeln!(out, "{}", json_line("missed mutant", fields))

@@ -7,7 +7,7 @@ use smmu_types::{Cd, Command, EventKind, EventRecord, Leaf, SteRange, StreamId};
 use super::bench::{Bench, smmu_of, stream_of};
 use super::check::{Check, Group, NESTING, RANGES, SEVERAL, STAGE1, STAGE2, checks_of};
 use super::ended::Checked;
-use super::pages::{NOT_GLOBAL, S1_RW, S2_RW, Tables};
+use super::pages::{AP_READ_ONLY, NOT_GLOBAL, S1_RW, S2_RW, Tables};
 use super::tables::{
     ALIAS, ASID, Context, IOVA, OTHER_ASID, VMID, cd, cfgi_cd, cfgi_ste, nested, nh_all, nh_asid,
     nh_va, nh_vaa, s1, s2_ipa, s12_vmall, set_ste, stage1, stage1_ste, stage2, ste_of,
@@ -83,6 +83,27 @@ pub(super) const CHECKS: &[Check] = &[
             b.put(slot, 0);
             b.send(0, &[nh_va(0, ASID, IOVA, Leaf::Last)?])?;
             b.faults(0, IOVA, s1(EventKind::F_TRANSLATION, IOVA))
+        },
+    ),
+    check(
+        "caches/drop-permission",
+        "4.4.2.4",
+        "after TLBI_NH_VA a page that became read-only refuses, and one that became writable does not",
+        &[STAGE1],
+        |b| {
+            b.start(0)?;
+            let (page, context) = (b.page()?, stage1(b, 0, ASID)?);
+            for (attributes, writes) in
+                [(S1_RW, true), (S1_RW | AP_READ_ONLY, false), (S1_RW, true)]
+            {
+                context.tables.map_at(b, IOVA, 3, page, attributes)?;
+                b.send(0, &[nh_va(0, ASID, IOVA, Leaf::Last)?])?;
+                match writes {
+                    true => b.lands(0, IOVA, page)?,
+                    false => b.faults(0, IOVA, s1(EventKind::F_PERMISSION, IOVA))?,
+                }
+            }
+            Ok(())
         },
     ),
     check(

@@ -7,7 +7,7 @@ use smmu_types::{EventKind, Granule, OutputSize, Ste};
 use super::bench::Bench;
 use super::check::{BOUNDED, Check, Group, K16, K64, NESTING, Requirement, STAGE2, checks_of};
 use super::ended::{Checked, same};
-use super::pages::{AF, AP_READ_ONLY, S1_RW, S2_READ, S2_RW, S2_WRITE, Tables};
+use super::pages::{AF, AP_READ_ONLY, CONTIGUOUS, S1_RW, S2_READ, S2_RW, S2_WRITE, Tables};
 use super::tables::{
     ALIAS, ASID, IOVA, VMID, nested, output_size, s1, s2, s2_at, set_ste, stage2, stage2_ste,
     stage2_with,
@@ -35,6 +35,24 @@ pub(super) const CHECKS: &[Check] = &[
         let (page, tables) = (b.page_at_multiple(2 << 20, 0x1000)?, stage2(b, 0, VMID)?);
         tables.map_at(b, 0x4000_0000, 2, page - 0x1000, S2_RW)?;
         b.lands(0, 0x4000_1000, page)
+    }),
+    check("walks/s2-block-1", "3.3.2", "stage 2: a block of level 1", &[STAGE2], |b| {
+        b.start(0)?;
+        let bytes = 1 << 30;
+        let (page, tables) = (b.page_at_multiple(bytes, 0x3000)?, stage2(b, 0, VMID)?);
+        let output = page & !(bytes - 1);
+        tables.map_at(b, 4 * bytes, 1, output, S2_RW)?;
+        b.lands(0, 4 * bytes + (page - output), page)
+    }),
+    check("walks/s2-contiguous", "3.3.2", "stage 2: pages of a contiguous run", &[STAGE2], |b| {
+        b.start(0)?;
+        let (tables, run) = (stage2(b, 0, VMID)?, b.allocate(16 * 0x1000)?);
+        for n in 0..16 {
+            let at = run + 0x1000 * n;
+            b.watch(at);
+            tables.map_at(b, IOVA + 0x1000 * n, 3, at, S2_RW | CONTIGUOUS)?;
+        }
+        (0..16).try_for_each(|n| b.lands(0, IOVA + 0x1000 * n, run + 0x1000 * n))
     }),
     check("walks/s2-16k-page", "3.3.2", "stage 2: a page of 16 KiB", &[STAGE2, K16], |b| {
         page2_of(b, Granule::K16)

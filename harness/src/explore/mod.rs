@@ -28,7 +28,7 @@ use std::fmt;
 
 use smmu_engine::machine::{AtsAnswer, Backend, BackendError};
 
-use smmu_types::EventKind;
+use smmu_types::{EventKind, EventRecord};
 
 use crate::backend::{Mock, MockVariant};
 use compare::Case;
@@ -68,8 +68,9 @@ struct Player<'a> {
     rig: RawRig,
     known: &'a [Deviation],
     sees_hazards: bool,
-    /// By a known deviation its last DMA went elsewhere, or it may have cached what no SMMU should.
-    deviated: bool,
+    /// Its caches are emptied behind the operation, if it tells of no hazards: by a known deviation a DMA
+    /// went elsewhere, or it may have cached what no SMMU should.
+    flushes: bool,
 }
 
 /// Several machines that carry out the same raw work.
@@ -178,7 +179,7 @@ impl<'a> Explorer<'a> {
         let rig = RawRig::new(&*backend, self.kind, Flushes::Never)?;
         let sees_hazards = rig.has_insight();
         let name = backend.name().to_owned();
-        self.players.push(Player { name, backend, rig, known, sees_hazards, deviated: false });
+        self.players.push(Player { name, backend, rig, known, sees_hazards, flushes: false });
         Ok(())
     }
 
@@ -255,11 +256,13 @@ impl<'a> Explorer<'a> {
         let is_dma = matches!(op, RawOp::Dma { .. });
         self.dmas += usize::from(is_dma);
         let audits = is_dma && self.dmas.is_multiple_of(AUDIT_EVERY);
+        self.judge.take_unrecorded();
         let wanted = self.judge.run(op)?;
         self.judge.take_hazards();
         let unrecorded = self.judge.take_unrecorded();
         let recorded = wanted.events.iter().map(|(_, event)| *event);
-        let fault = recorded.chain(unrecorded).next();
+        let of_device = |event: &EventRecord| Some(event.stream()) == op.stream();
+        let fault = recorded.chain(unrecorded).find(of_device);
         self.seen.add(op, &wanted);
         let finding = |machine: &str, expected: String, happened: String| {
             let machine = machine.to_owned();
@@ -277,7 +280,7 @@ impl<'a> Explorer<'a> {
         for player in &mut self.players {
             let told = audits && player.sees_hazards && player.rig.is_stale();
             let got = player.rig.run(op)?;
-            player.deviated = got.landed != wanted.landed || root_moved || stream.splits_block;
+            player.flushes = got.landed != wanted.landed || root_moved || stream.splits_block;
             let hazards = player.rig.take_hazards();
             if player.sees_hazards && translates {
                 if audits
@@ -291,7 +294,7 @@ impl<'a> Explorer<'a> {
             }
             if got == wanted {
                 // Nobody was told why. A machine with a deviation may have gone on, and refused later.
-                player.deviated |= wanted.is_silent() && stream.may_go_on(fault);
+                player.flushes |= wanted.is_silent() && stream.may_go_on(fault);
                 continue;
             }
             // What is cached may be stale and still do no harm: both machines refuse, each with the
@@ -305,7 +308,7 @@ impl<'a> Explorer<'a> {
             let case = Case { op, wanted: &wanted, fault, got: &got, stream };
             match player.explained(&case) {
                 Some(known) => {
-                    player.deviated |= stream.may_go_on(fault);
+                    player.flushes |= stream.may_go_on(fault);
                     for name in known {
                         *self.seen.deviations.entry(name).or_default() += 1;
                     }
@@ -322,7 +325,7 @@ impl<'a> Explorer<'a> {
                 player.rig.take_over_pages(op.dma(), &self.judge);
                 // and may be in the caches of a machine that does not tell of it.
                 if let Some(smmu) = op.smmu().filter(|_| !player.sees_hazards)
-                    && (stale || player.deviated)
+                    && (stale || player.flushes)
                 {
                     player.rig.flush(smmu)?;
                 }
@@ -335,8 +338,8 @@ impl<'a> Explorer<'a> {
         Ok(None)
     }
 
-    /// Whether stage 2 maps `TTB0` of the device of an operation otherwise than before. From then on every machine
-    /// has fetched the CD anew, since its caches are emptied.
+    /// Whether stage 2 maps `TTB0` of the device of an operation otherwise than before. Then a machine
+    /// that tells of no hazards empties its caches behind the operation, so it has the CD anew.
     fn root_moves(&mut self, op: &RawOp) -> bool {
         for (device, root) in self.roots.iter_mut().enumerate() {
             if op.drops_cd_of(device) {
@@ -346,7 +349,7 @@ impl<'a> Explorer<'a> {
         let Some(device) = op.device() else { return false };
         let now = self.judge.root_behind_stage2(device);
         let Some(root) = self.roots.get_mut(device) else { return false };
-        root.replace(now).is_some_and(|before| before != now)
+        root.replace(now).flatten().is_some_and(|before| Some(before) != now)
     }
 
     /// After something stale the machines may have other writes that wait, and other records that the

@@ -5,7 +5,8 @@
 //! `dmb ish`, which orders nothing for such an observer. These barriers are of the Outer Shareable
 //! domain, which contains the Inner Shareable one: they order for CPUs too. Every AArch64 target has
 //! them, bare metal included: `dmb oshst`, `dmb oshld`, `dmb osh`, chosen by the architecture alone. On
-//! a 32-bit Arm CPU they are those of Armv7, where `dmb osh` orders loads too.
+//! a 32-bit Arm CPU they are those of Armv7, the oldest one that they work on: `dmb osh` orders loads
+//! too.
 //!
 //! On other architectures they are `SeqCst` fences, which suffice for models and for coherent DMA of
 //! an x86. A platform that needs more overrides them in its [`DmaBlock`](super::DmaBlock) or its

@@ -12,6 +12,7 @@ mod linux;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use aarch32::{build as build_aarch32, clippy as clippy_of_aarch32};
 pub(crate) use images::{build as build_images, clippy, require as require_package};
 
 use crate::args::{BoardOptions, BoardPart, Boot};
@@ -119,23 +120,7 @@ pub(crate) fn boot_rates(workspace: &Workspace, images: &[Image]) -> Result<Boot
     boot::rates(&qemu::provide(workspace)?, rates, 4, RatesRun::Short)
 }
 
-/// Runs clippy over the code for a 32-bit CPU.
-pub(crate) fn clippy_of_aarch32(
-    workspace: &Workspace,
-    compiler: &BareCompiler,
-) -> Result<(), Error> {
-    aarch32::clippy(workspace, compiler)
-}
-
-/// Builds the image for a 32-bit CPU.
-pub(crate) fn build_aarch32(
-    workspace: &Workspace,
-    compiler: &BareCompiler,
-) -> Result<PathBuf, Error> {
-    aarch32::build(workspace, compiler)
-}
-
-/// Boots it, beside an SMMU and a test device.
+/// Boots the image for a 32-bit CPU, beside an SMMU and a test device.
 pub(crate) fn boot_aarch32(workspace: &Workspace, image: &Path) -> Result<BootReport, Error> {
     boot::aarch32(&qemu::provide(workspace)?, image)
 }

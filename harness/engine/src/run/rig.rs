@@ -67,7 +67,8 @@ pub(crate) struct Rig<'d> {
     // Writes that stall, oldest first, each with the name of its device.
     stalled: Vec<(String, DmaWrite)>,
     pub(super) raw_cds: BTreeMap<String, Block>,
-    // Devices whose STE a step has written past the driver.
+    // Devices whose STE a step has written past the driver, or whose last change an SMMU has not
+    // confirmed. An attach ends it.
     pub(super) past_driver: BTreeSet<String>,
     taps: Vec<SmmuTaps>,
     timeouts: Vec<Duration>,
@@ -253,10 +254,10 @@ impl<'d> Rig<'d> {
         found.ok_or_else(|| missing("device", name))
     }
 
-    /// Every device of the driver, with its name, but those whose STE a step has written past it.
+    /// Every device of the driver, with its name.
     pub(super) fn each_device(&self) -> impl Iterator<Item = (&str, &Device<Harness>)> {
-        let own = self.device_keys.iter().filter(|(name, _)| !self.past_driver.contains(*name));
-        own.filter_map(|(name, key)| Some((name.as_str(), self.devices.get(*key)?)))
+        let named = self.device_keys.iter();
+        named.filter_map(|(name, key)| Some((name.as_str(), self.devices.get(*key)?)))
     }
 
     pub(super) fn device_index(&self, name: &str) -> Result<usize, Stop> {
@@ -348,7 +349,16 @@ impl<'d> Rig<'d> {
         substream: Option<SubstreamId>,
         to: &str,
     ) -> Result<Result<Outcome, AttachError>, Stop> {
-        Ok(self.target(to)?.attach(self.device(device)?, substream))
+        let attached = self.target(to)?.attach(self.device(device)?, substream);
+        self.writes_anew(&attached, &[device.to_owned()]);
+        Ok(attached)
+    }
+
+    /// A confirmed attach has written the whole STE of each device.
+    fn writes_anew(&mut self, attached: &Result<Outcome, AttachError>, devices: &[String]) {
+        if matches!(attached, Ok(outcome) if !matches!(outcome, Outcome::Unconfirmed(_))) {
+            self.past_driver.retain(|name| !devices.contains(name));
+        }
     }
 
     /// Attach devices in one transaction, from the first step to the last.
@@ -358,10 +368,14 @@ impl<'d> Rig<'d> {
         substream: Option<SubstreamId>,
         to: &str,
     ) -> Result<Result<Outcome, AttachError>, Stop> {
+        let names: Vec<String> = devices.iter().map(|name| name.get_ref().clone()).collect();
         let devices = devices.iter().map(|name| self.device(name.get_ref()).cloned());
         let devices: Vec<_> = devices.collect::<Result<_, Stop>>()?;
         let target = self.target(to)?;
-        Ok(Group::new(&devices).and_then(|group| target.attach_group(&group, substream)))
+        let attached =
+            Group::new(&devices).and_then(|group| target.attach_group(&group, substream));
+        self.writes_anew(&attached, &names);
+        Ok(attached)
     }
 
     /// Prepare an attach while the `n`-th allocation fails, and drop it. Says whether the failure

@@ -2,7 +2,7 @@
 
 use smmu_driver::smmu_types::{CacheTag, SmmuId};
 
-use super::memory::memory_is_as_told;
+use super::memory::{memory_is_as_told, note_unconfirmed};
 use super::rig::Rig;
 use super::stop::{Cause, Stop};
 use crate::machine::{HazardPlace, HazardReport};
@@ -100,6 +100,7 @@ fn nothing_stale(rig: &Rig, freed: Vec<(SmmuId, CacheTag)>) -> Result<(), Stop> 
 /// driver took away, so the driver must have freed none of it.
 pub(super) fn unconfirmed(rig: &mut Rig) -> Result<(), Stop> {
     no_event(rig)?;
+    note_unconfirmed(rig);
     if let Some((smmu, tag)) = rig.observer().take_freed().first() {
         let name = rig.smmu_name(usize::from(smmu.0));
         return Err(format!("{tag} of {name} was freed, but nothing was confirmed").into());

@@ -6,6 +6,7 @@ use crate::config::cd_table::CdTable;
 use crate::config::decode_ste::{Stream, decode_ste};
 use crate::config::stream_table::{Absent, StreamTableLayout};
 use crate::config::treatment::{Plan, Refusal, Treatment, plan, resolve};
+use crate::dma::transaction::skips_stage1;
 use crate::hazard::{Now, Permissions};
 use crate::model_ram::ModelRam;
 use crate::model_smmu::ModelSmmu;
@@ -90,7 +91,9 @@ impl ModelSmmu {
         }
         Some(match self.current_configuration(ram, from) {
             Ok(Treatment::Abort) => Now::Abort,
-            Ok(Treatment::Bypass) if self.is_too_large(iova) => Now::Fault(EventKind::F_ADDR_SIZE),
+            Ok(treatment) if skips_stage1(&treatment) && self.is_too_large(iova) => {
+                Now::Fault(EventKind::F_ADDR_SIZE)
+            }
             Ok(Treatment::Bypass) => {
                 let permissions = Permissions { read: true, write: true };
                 Now::Page { address: PhysAddr(iova), permissions }

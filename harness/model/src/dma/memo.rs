@@ -39,6 +39,8 @@ pub(crate) struct Memo {
     known: Vec<Option<Known>>,
     /// Transactions since the last other act.
     run: u32,
+    /// A transaction begins, and nothing else happens. A retry comes between commands.
+    begins: bool,
     #[cfg(test)]
     pub(crate) found: u64,
 }
@@ -52,14 +54,20 @@ impl Memo {
         }
     }
 
-    /// Whether it pays to note what the next transaction reads.
-    pub(crate) fn pays(&self) -> bool {
-        self.run >= PAYS_AFTER
+    /// A transaction begins: the memo serves until [`close`](Self::close).
+    pub(crate) fn open(&mut self) {
+        self.begins = true;
     }
 
-    /// One transaction more.
-    pub(crate) fn count(&mut self) {
+    /// The transaction has begun.
+    pub(crate) fn close(&mut self) {
+        self.begins = false;
         self.run = self.run.saturating_add(1);
+    }
+
+    /// Whether it pays to note what this transaction reads.
+    pub(crate) fn pays(&self) -> bool {
+        self.begins && self.run >= PAYS_AFTER
     }
 
     /// Where a transaction goes, if it went there before and memory is unchanged.
@@ -72,7 +80,7 @@ impl Memo {
     ) -> Option<PhysAddr> {
         let asked = Asked::of(source, iova, access);
         let known = self.known.get(asked.place())?.as_ref()?;
-        if known.asked != asked || !ram.still_has(&known.words) {
+        if !self.begins || known.asked != asked || !ram.still_has(&known.words) {
             return None;
         }
         #[cfg(test)]

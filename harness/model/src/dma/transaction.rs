@@ -41,19 +41,18 @@ impl ModelSmmu {
         }
         let translated = self.translate_by_caches(ram, source, iova, access);
         let words = ram.take_reads();
-        if self.cached_entries() != entries || !self.profile.caches {
+        if self.cached_entries() != entries {
             self.memo.forget();
         } else if let (Ok(output), Some(words)) = (&translated, words)
             && self.hazards.is_empty()
         {
             self.memo.keep(source, iova, access, *output, words);
         }
-        self.memo.count();
         self.forget_without_caches();
         translated
     }
 
-    /// How many entries are cached. A transaction drops none.
+    /// How many entries are cached. A transaction drops none, and replaces none.
     fn cached_entries(&self) -> usize {
         self.config.entries() + self.tlb.entries()
     }

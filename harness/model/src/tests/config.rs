@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 use smmu_types::seam::RegistersExt;
-use smmu_types::{Command, Leaf, SteRange, StreamId, SubstreamId, regs};
+use smmu_types::{Command, EventKind, Leaf, PhysAddr, SteRange, StreamId, SubstreamId, regs};
 
 use super::model_rig::{A, B, IOVA, ModelRig, OTHER, RAM, S1_RW, S2_RW, SID, cfgi_cd, cfgi_ste};
 use crate::{Hazard, Profile};
@@ -258,6 +258,27 @@ fn two_level_tables(#[case] descriptor: u64, #[case] reached: Option<u64>) {
     let events = rig.event_lines();
     assert_eq!(events.len(), bad);
     assert!(events.iter().all(|e| e.starts_with("C_BAD_STREAMID")));
+    assert_eq!(rig.missing(), Vec::<String>::new());
+}
+
+/// A fetch that aborts tells the address of the descriptor, not of what it would lead to (7.3.4, 7.3.10).
+#[test]
+fn level_1_descriptors_that_cannot_be_read() {
+    const HOLE: u64 = 0x8000_0000;
+    let profile = Profile { substream_bits: 12, two_level_cd: true, ..Profile::default() };
+    let rig = two_level(profile, L2 | 9);
+    // A table of CDs of two levels with 2^12 of them; S1DSS = 2, so that a plain DMA has CD 0.
+    rig.put_all(L2 + 8 * 64, &[1 | 5 << 1 | 1 << 4 | 12 << 59 | HOLE, 2]);
+    rig.run(&[cfgi_ste(DEEP)]);
+    assert_eq!(rig.dma(DEEP, IOVA), None);
+    rig.regs.write(regs::CR0, 0xc);
+    rig.regs.write(regs::STRTAB_BASE, HOLE);
+    rig.regs.write(regs::CR0, 0xd);
+    rig.run(&[Command::CfgiAll]);
+    assert_eq!(rig.dma(DEEP, IOVA), None);
+    let events: Vec<_> = rig.events().iter().map(|e| (e.kind(), e.fetch_address())).collect();
+    let at = |address| Some(PhysAddr(address));
+    assert_eq!(events, [(EventKind::F_CD_FETCH, at(HOLE)), (EventKind::F_STE_FETCH, at(HOLE + 8))]);
     assert_eq!(rig.missing(), Vec::<String>::new());
 }
 

@@ -150,3 +150,55 @@ fn a_page_of_stage_1_in_a_larger_one_of_stage_2() {
     assert_eq!(rig.dma(SID, IOVA + 0x1000), Some(A));
     assert_eq!(rig.missing(), Vec::<String>::new());
 }
+
+/// The smallest and largest input sizes of each granule, and those at which the first level changes.
+/// With 25 bits one table is the whole walk of 16 and 64 KiB.
+#[rstest]
+#[case(Granule::K4, 39, 2)]
+#[case(Granule::K4, 34, 2)]
+#[case(Granule::K4, 33, 1)]
+#[case(Granule::K4, 16, 0)]
+#[case(Granule::K16, 39, 3)]
+#[case(Granule::K16, 38, 2)]
+#[case(Granule::K16, 28, 2)]
+#[case(Granule::K16, 27, 1)]
+#[case(Granule::K16, 17, 1)]
+#[case(Granule::K16, 16, 0)]
+#[case(Granule::K64, 39, 3)]
+#[case(Granule::K64, 35, 3)]
+#[case(Granule::K64, 34, 2)]
+#[case(Granule::K64, 22, 2)]
+#[case(Granule::K64, 21, 1)]
+#[case(Granule::K64, 16, 1)]
+fn the_first_level_follows_from_the_input_size(
+    #[case] granule: Granule,
+    #[case] t0sz: u64,
+    #[case] first: u32,
+) {
+    let rig = rig();
+    rig.stage1(SID, 5);
+    let tg0 = match granule {
+        Granule::K4 => 0,
+        Granule::K64 => 1 << 6,
+        Granule::K16 => 2 << 6,
+    };
+    rig.put(rig.cd(SID), rig.get(rig.cd(SID)) & !0x3f | tg0 | t0sz);
+    rig.put(rig.cd(SID) + 8, ROOT);
+    let (page, bits) = (granule.shift(), granule.shift() - 3);
+    let last = (1u64 << (64 - t0sz)) - granule.bytes();
+    for level in first..=3 {
+        let table = ROOT + u64::from(level - first) * granule.bytes();
+        let index = last >> (page + bits * (3 - level)) & ((1 << bits) - 1);
+        let next = if level < 3 { table + granule.bytes() } else { A | S1_RW };
+        rig.put(table + 8 * index, next | PAGE);
+    }
+    rig.run(&[Command::CfgiAll]);
+    assert_eq!(rig.dma(SID, last), Some(A));
+    assert_eq!(rig.dma(SID, last + granule.bytes() - 0x1000), Some(A + granule.bytes() - 0x1000));
+    assert_eq!(rig.dma(SID, last + granule.bytes()), None);
+    let beyond = format!("iova={:#x} class=IN stage=1", last + granule.bytes());
+    let events = rig.event_lines();
+    assert!(events.len() == 1 && events[0].starts_with("F_TRANSLATION"), "{events:?}");
+    assert!(events[0].ends_with(&beyond), "{events:?}");
+    assert_eq!(rig.missing(), Vec::<String>::new());
+}

@@ -9,7 +9,7 @@ use smmu_types::{
 
 use super::model_rig::{
     A, B, C, GLOBAL, IOVA, ModelRig, OTHER, RAM, S1_RW, SID, cfgi_cd, cfgi_ste, nh_asid, nh_va,
-    nh_vaa, page, ranged,
+    nh_vaa, page, ranged, stage2_ste,
 };
 use crate::{Hazard, Now, Permissions, Profile};
 
@@ -464,6 +464,9 @@ fn memory_is_told_apart_from_what_is_cached() {
     rig.put(rig.ste(SID), 1 | 4 << 1);
     assert_eq!(in_memory(IOVA), page(IOVA, true));
     assert_eq!(in_memory(1 << 60), Some(Now::Fault(EventKind::F_ADDR_SIZE)));
+    rig.put_all(rig.ste(SID), &stage2_ste(3, root));
+    assert_eq!(in_memory(1 << 60), Some(Now::Fault(EventKind::F_ADDR_SIZE)));
+    assert_eq!(in_memory(IOVA), Some(Now::Fault(EventKind::F_TRANSLATION)));
     rig.put(rig.ste(SID), 1);
     assert_eq!(in_memory(IOVA), Some(Now::Abort));
     assert_eq!(rig.dma(SID, IOVA), Some(A));

@@ -4,7 +4,7 @@ mod parse;
 
 use std::fmt;
 
-use smmu_types::{Command, PrgIndex, RawCommand, SubstreamId};
+use smmu_types::{Command, PrgIndex, RawCommand, StreamId, SubstreamId};
 
 use super::memory::{DEVICES, Place};
 pub use parse::{RawOpError, Work};
@@ -161,6 +161,11 @@ impl RawOp {
         }
     }
 
+    /// The StreamID of [`device`](Self::device).
+    pub(super) fn stream(&self) -> Option<StreamId> {
+        Some(StreamId(DEVICES.get(self.device()?)?.1))
+    }
+
     /// The SMMU whose caches a transaction of this fills.
     pub(super) fn smmu(&self) -> Option<usize> {
         Some(DEVICES.get(self.device()?)?.0)
@@ -190,11 +195,16 @@ impl RawOp {
         let Some(&(of, stream)) = DEVICES.get(device) else { return false };
         match self {
             RawOp::StreamTable { smmu, .. } => *smmu == of,
-            // CFGI_STE, CFGI_CD and CFGI_CD_ALL of the stream, and CFGI_ALL.
             RawOp::Send { smmu, commands } if *smmu == of => commands.iter().any(|[w0, w1]| {
-                let of_stream =
-                    matches!(w0 & 0xff, 0x3 | 0x5 | 0x6) && w0 >> 32 == u64::from(stream);
-                of_stream || w0 & 0xff == 0x4 && w1 & 0x1f == 31
+                let named = w0 >> 32;
+                let block = match w0 & 0xff {
+                    // CFGI_STE, CFGI_CD and CFGI_CD_ALL.
+                    0x3 | 0x5 | 0x6 => 1,
+                    // CFGI_STE_RANGE, and CFGI_ALL.
+                    0x4 => 2u64 << (w1 & 0x1f),
+                    _ => return false,
+                };
+                (named ^ u64::from(stream)) & !(block - 1) == 0
             }),
             _ => false,
         }
