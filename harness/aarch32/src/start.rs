@@ -73,7 +73,8 @@ extern "C" fn begin() -> ! {
 fn device_tree() -> Option<&'static [u8]> {
     let header = core::ptr::with_exposed_provenance::<u32>(DEVICE_TREE);
     // SAFETY: the start of RAM, which nothing writes.
-    let [magic, size] = [0, 1].map(|n| u32::from_be(unsafe { header.add(n).read_volatile() }));
+    let [magic, size] =
+        [0, 1].map(|n| u32::from_be(unsafe { header.wrapping_add(n).read_volatile() }));
     // SAFETY: as above, and QEMU puts the whole tree there.
     (magic == MAGIC).then(|| unsafe { slice::from_raw_parts(header.cast(), size as usize) })
 }
