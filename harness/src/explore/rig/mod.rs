@@ -27,6 +27,11 @@ pub use seen::{Landed, Seen};
 const CFGI_ALL: [u64; 2] = [0x4, 31];
 const TLBI_NSNH_ALL: [u64; 2] = [0x30, 0];
 
+/// Where writes at these offsets of a page may land.
+fn landing_places(offsets: &[u64]) -> impl Iterator<Item = u64> {
+    offsets.iter().flat_map(|offset| LANDING.map(|page| page + offset))
+}
+
 /// Index of the SMMU of a device.
 fn smmu_of(device: usize) -> usize {
     DEVICES.get(device).map_or(0, |(smmu, _)| *smmu)
@@ -46,6 +51,8 @@ const fn stall_term(stream: u32) -> [u64; 2] {
 const CD_POINTER: u64 = 0xf_ffff_ffff_ffc0;
 const NESTED: u64 = 7;
 const CD_VALID: u64 = 1 << 31;
+/// The output address of a descriptor.
+const ADDRESS: u64 = 0xffff_ffff_f000;
 
 /// The leaf of one stage.
 struct Leaf {
@@ -60,7 +67,7 @@ impl Leaf {
     /// Where an input address lies.
     fn at(&self, input: u64) -> u64 {
         let within = (1 << self.shift) - 1;
-        self.descriptor & 0xffff_ffff_f000 & !within | input & within
+        self.descriptor & ADDRESS & !within | input & within
     }
 }
 
@@ -346,8 +353,8 @@ impl RawRig {
     }
 
     /// Where a write that waits may go.
-    fn late_places(&self) -> impl Iterator<Item = u64> + use<> {
-        self.offsets.clone().into_iter().flat_map(|offset| LANDING.map(|page| page + offset))
+    fn late_places(&self) -> impl Iterator<Item = u64> {
+        landing_places(&self.offsets)
     }
 
     /// Tells of writes that have waited and ended, and of the answers to page requests.
@@ -457,7 +464,6 @@ impl RawRig {
 
     /// The leaf of one stage for an address, by a tree that lies where its addresses say.
     fn leaf(&self, stage: Stage, root: u64, input: u64) -> Option<Leaf> {
-        const ADDRESS: u64 = 0xffff_ffff_f000;
         let tree = (0..TREES).map(|n| Tree { stage, n }).find(|tree| tree.root() == root)?;
         let page = tree.granule().shift();
         let index_bits = page - 3;
@@ -516,8 +522,7 @@ impl RawRig {
     /// Takes over what a DMA to `iova` may have left in the pages of data of another machine.
     pub(super) fn take_over_pages(&self, iova: Option<u64>, other: &RawRig) {
         let places = LANDING.into_iter().filter_map(|page| Some(page + (iova? & 0xff8)));
-        let ended = other.ended_offsets.iter();
-        let ended = ended.flat_map(|offset| LANDING.map(|page| page + offset));
+        let ended = landing_places(&other.ended_offsets);
         for at in places.chain(other.late_places().chain(ended).map(|at| at & !7)) {
             self.put(at, other.get(at));
         }
